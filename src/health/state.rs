@@ -1,0 +1,1 @@
+//! The health machine of one address.

@@ -1,0 +1,32 @@
+//! steerd: an authoritative DNS server that answers with a weighted, short-TTL subset of the
+//! backends that are healthy now, as judged by its own health checker.
+//!
+//! The modules stand in floor order: a module names only modules that stand above it in this
+//! list. `docs/ARCHITECTURE.md` has the map, and a test reads the list.
+
+// Floor 0: plain data and choice. No input or output, no clock, no log, no chance of its own.
+pub mod counters;
+pub mod name;
+pub mod pool;
+pub mod selection;
+pub mod service;
+pub mod zone;
+// Floor 1: health, sans-IO; and what queries read.
+pub mod health;
+pub mod table;
+// Floor 2: DNS answering, pure.
+pub mod answer;
+pub mod wire;
+// Floor 3: probes, and the task that owns health.
+pub mod checker;
+pub mod metrics;
+pub mod probe;
+// Floor 4: the network's edge.
+pub mod listener;
+pub mod sys;
+// Floor 5: files, operators, composition.
+pub mod admin;
+pub mod config;
+pub mod server;
+// Floor 6: the command line.
+pub mod cli;

@@ -1,0 +1,3 @@
+//! The `steerd` program.
+
+fn main() {}

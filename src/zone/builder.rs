@@ -1,0 +1,434 @@
+//! Builds a zone record by record, and checks what a zone must and must not hold.
+//!
+//! The builder knows records, not text: the caller gives each record a tag that says where it
+//! came from, and gets it back with a fault.
+
+use std::collections::HashSet;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+use super::{
+    CNAME, DELEGATION, DNAME, NO_SERVICE, NameHasher, Node, RrsetEntry, WILDCARD_CHILD, Zone, name_in, rtype,
+};
+use crate::name;
+use crate::service::ServiceId;
+
+/// The name holds an address record.
+const ADDRESS: u8 = 16;
+/// The name holds a record that cannot stand beside a CNAME.
+const OTHER: u8 = 32;
+
+/// A zone in the making.
+#[derive(Debug)]
+pub struct ZoneBuilder {
+    apex: Box<[u8]>,
+    names: Vec<u8>,
+    nodes: Vec<Node>,
+    index: HashTable<u32>,
+    seed: NameHasher,
+    records: Vec<Record>,
+    data: Vec<u8>,
+    /// The node of the record added last: records of one owner mostly stand together.
+    last: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    node: u32,
+    ttl: u32,
+    data: u32,
+    tag: u32,
+    rtype: u16,
+    length: u16,
+}
+
+/// What a zone must not hold, or lacks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ZoneError {
+    /// The owner is not at or below the apex.
+    #[error("the name is not in the zone")]
+    OutOfZone,
+    /// A CNAME stands alone (RFC 1034, section 3.6.2).
+    #[error("a CNAME cannot stand beside other records of the same name")]
+    CnameBesideOther,
+    /// Two CNAMEs at one name.
+    #[error("a name can have one CNAME only")]
+    SecondCname,
+    /// Two DNAMEs at one name (RFC 6672, section 2.4).
+    #[error("a name can have one DNAME only")]
+    SecondDname,
+    /// An SOA below the apex.
+    #[error("the SOA record belongs to the name of the zone")]
+    SoaNotAtApex,
+    /// Two SOA records.
+    #[error("the zone has a second SOA record")]
+    SecondSoa,
+    /// No SOA record.
+    #[error("the zone has no SOA record")]
+    NoSoa,
+    /// No NS records at the apex.
+    #[error("the zone has no NS record at its own name")]
+    NoNs,
+    /// Records of one RRset with different TTLs (RFC 2181, section 5.2).
+    #[error("the records of one name and type must have one TTL: {0} seconds here, {1} before")]
+    DifferentTtl(u32, u32),
+    /// The zone holds A, AAAA or CNAME at the name of a service.
+    #[error("the name is a service's, so the zone must not hold A, AAAA or CNAME records at it")]
+    ServiceAddress,
+    /// A service below a zone cut or a DNAME would never be answered.
+    #[error("the name of the service is delegated away, or lies below a DNAME, in its zone")]
+    ServiceOccluded,
+    /// An RRset that no message can carry.
+    #[error("the records of one name and type exceed what one DNS message can hold (65,535 bytes)")]
+    TooLarge,
+    /// More names or data than the zone's 32-bit offsets reach.
+    #[error("the zone is larger than 4 GiB")]
+    ZoneTooLarge,
+    /// A name server in the zone without an address.
+    #[error("the name server {0} is in the zone, but has no address there")]
+    NoAddressForNs(String),
+}
+
+/// A fault with the tag of the record it belongs to; none when it is the zone's as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildFault {
+    /// The tag given with the record.
+    pub tag: Option<u32>,
+    /// What is wrong.
+    pub error: ZoneError,
+}
+
+impl ZoneBuilder {
+    /// Starts a zone with this apex (lower-case wire form).
+    #[must_use]
+    pub fn new(apex: &[u8]) -> Self {
+        let mut builder = Self {
+            apex: apex.into(),
+            names: Vec::new(),
+            nodes: Vec::new(),
+            index: HashTable::new(),
+            seed: NameHasher(foldhash::fast::RandomState::default()),
+            records: Vec::new(),
+            data: Vec::new(),
+            last: 0,
+        };
+        builder.node(apex);
+        builder
+    }
+
+    /// The apex, lower-case wire form.
+    #[must_use]
+    pub fn apex(&self) -> &[u8] {
+        &self.apex
+    }
+
+    /// How many records were added.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Adds a record: owner in lower-case wire form, data in wire form with uncompressed names.
+    ///
+    /// # Errors
+    /// When the record cannot be in this zone, or not beside those added before.
+    pub fn add(
+        &mut self,
+        owner: &[u8],
+        rtype: u16,
+        ttl: u32,
+        rdata: &[u8],
+        tag: u32,
+    ) -> Result<(), ZoneError> {
+        if !name::is_within(owner, &self.apex) {
+            return Err(ZoneError::OutOfZone);
+        }
+        let at_apex = owner == &*self.apex;
+        let index = self.node(owner);
+        let flags = self.nodes.get(index).map_or(0, |node| node.flags);
+        let add = match rtype {
+            rtype::CNAME if flags & CNAME != 0 => return Err(ZoneError::SecondCname),
+            rtype::CNAME if flags & OTHER != 0 => return Err(ZoneError::CnameBesideOther),
+            rtype::CNAME => CNAME,
+            rtype::RRSIG | rtype::NSEC => 0,
+            _ if flags & CNAME != 0 => return Err(ZoneError::CnameBesideOther),
+            rtype::DNAME if flags & DNAME != 0 => return Err(ZoneError::SecondDname),
+            rtype::DNAME => DNAME | OTHER,
+            rtype::NS if !at_apex => DELEGATION | OTHER,
+            rtype::SOA if !at_apex => return Err(ZoneError::SoaNotAtApex),
+            rtype::A | rtype::AAAA => ADDRESS | OTHER,
+            _ => OTHER,
+        };
+        let node = u32::try_from(index).map_err(|_| ZoneError::ZoneTooLarge)?;
+        let earlier = self.earlier(node, rtype);
+        if let Some(earlier) = earlier {
+            if rtype == rtype::SOA {
+                return Err(ZoneError::SecondSoa);
+            }
+            if earlier.ttl != ttl {
+                return Err(ZoneError::DifferentTtl(ttl, earlier.ttl));
+            }
+        }
+        let length = u16::try_from(rdata.len()).map_err(|_| ZoneError::TooLarge)?;
+        let data = u32::try_from(self.data.len()).map_err(|_| ZoneError::ZoneTooLarge)?;
+        self.data.extend_from_slice(rdata);
+        self.records.push(Record { node, ttl, data, tag, rtype, length });
+        if let Some(node) = self.nodes.get_mut(index) {
+            node.flags |= add;
+            // Until the zone is finished, a node's first_rrset is its first record, and rrsets
+            // says whether it has any.
+            if node.rrsets == 0 {
+                node.first_rrset =
+                    u32::try_from(self.records.len() - 1).map_err(|_| ZoneError::ZoneTooLarge)?;
+                node.rrsets = 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a name a service's: it answers A and AAAA from pools.
+    ///
+    /// # Errors
+    /// When the zone cannot hold a service at that name.
+    pub fn bind_service(&mut self, owner: &[u8], service: ServiceId) -> Result<(), ZoneError> {
+        if !name::is_within(owner, &self.apex) {
+            return Err(ZoneError::OutOfZone);
+        }
+        let mut above = Some(owner);
+        while let Some(name) = above.filter(|name| name.len() >= self.apex.len()) {
+            let occluding = if name == owner { DELEGATION } else { DELEGATION | DNAME };
+            if self.existing(name).is_some_and(|node| node.flags & occluding != 0) {
+                return Err(ZoneError::ServiceOccluded);
+            }
+            above = name::parent(name);
+        }
+        let index = self.node(owner);
+        let Some(node) = self.nodes.get_mut(index) else { return Err(ZoneError::OutOfZone) };
+        if node.flags & (ADDRESS | CNAME) != 0 {
+            return Err(ZoneError::ServiceAddress);
+        }
+        node.service = service.0;
+        Ok(())
+    }
+
+    /// Completes the zone.
+    ///
+    /// # Errors
+    /// All faults that only the whole zone shows.
+    pub fn finish(mut self) -> Result<Zone, Vec<BuildFault>> {
+        let mut faults = Vec::new();
+        self.records.sort_by_key(|record| (record.node, record.rtype));
+        for node in &mut self.nodes {
+            node.first_rrset = 0;
+            node.rrsets = 0;
+        }
+        let mut rrsets: Vec<RrsetEntry> = Vec::new();
+        let mut data = Vec::with_capacity(self.data.len() + 2 * self.records.len());
+        let mut records = 0;
+        for group in self.records.chunk_by(|a, b| (a.node, a.rtype) == (b.node, b.rtype)) {
+            let Some(first) = group.first() else { continue };
+            let start = data.len();
+            let count = self.append_rrset(group, &mut data);
+            let length = data.len() - start;
+            // Each record costs its owner (a pointer), type, class, TTL and length besides: 10
+            // more bytes than stored. What is left of a message is for the header and a question.
+            let on_the_wire = length + 10 * count;
+            let room = 65_535 - 12 - name::MAX_NAME - 4 - 11;
+            let entry =
+                (on_the_wire <= room).then(|| RrsetEntry::try_new(start, length, first, count)).flatten();
+            let Some(entry) = entry else {
+                faults.push(BuildFault { tag: Some(first.tag), error: ZoneError::TooLarge });
+                continue;
+            };
+            if let Some(node) = self.nodes.get_mut(first.node as usize) {
+                if node.rrsets == 0 {
+                    node.first_rrset = u32::try_from(rrsets.len()).unwrap_or(u32::MAX);
+                }
+                node.rrsets += 1;
+            }
+            records += count;
+            rrsets.push(entry);
+        }
+        self.link_wildcards();
+        let zone = Zone {
+            apex: self.apex,
+            names: self.names.into_boxed_slice(),
+            nodes: self.nodes.into_boxed_slice(),
+            index: self.index,
+            seed: self.seed,
+            rrsets: rrsets.into_boxed_slice(),
+            data: data.into_boxed_slice(),
+            negative_ttl: 0,
+            records,
+        };
+        check(zone, &self.records, faults)
+    }
+
+    /// The distinct records of one RRset, in the order of the file; answers how many.
+    fn append_rrset(&self, group: &[Record], data: &mut Vec<u8>) -> usize {
+        let mut seen: HashSet<&[u8]> = HashSet::new();
+        let mut count = 0;
+        for record in group {
+            let start = record.data as usize;
+            let rdata = self.data.get(start..start + usize::from(record.length)).unwrap_or(&[]);
+            // A record that stands twice is answered once (RFC 2181, section 5).
+            if group.len() > 1 && !seen.insert(rdata) {
+                continue;
+            }
+            data.extend_from_slice(&record.length.to_be_bytes());
+            data.extend_from_slice(rdata);
+            count += 1;
+        }
+        count
+    }
+
+    fn link_wildcards(&mut self) {
+        for index in 0..self.nodes.len() {
+            let Some(node) = self.nodes.get(index) else { continue };
+            let name = name_in(&self.names, node);
+            if name.starts_with(b"\x01*")
+                && let Some(parent) = name::parent(name)
+                && let Some(parent) = self.position(parent)
+                && let Some(node) = self.nodes.get_mut(parent)
+            {
+                node.flags |= WILDCARD_CHILD;
+            }
+        }
+    }
+
+    /// The latest record of the same name and type.
+    fn earlier(&self, node: u32, rtype: u16) -> Option<&Record> {
+        let entry = self.nodes.get(node as usize)?;
+        if entry.rrsets == 0 {
+            return None;
+        }
+        let since = self.records.get(entry.first_rrset as usize..)?;
+        // The common case is the record just before; else the first of the name is compared with,
+        // and a scan between is paid only by files that scatter the records of one name.
+        since.iter().rev().find(|record| record.node == node && record.rtype == rtype)
+    }
+
+    fn existing(&self, name: &[u8]) -> Option<&Node> {
+        self.nodes.get(self.position(name)?)
+    }
+
+    fn position(&self, name: &[u8]) -> Option<usize> {
+        let found = self.index.find(self.seed.hash(name), |&index| {
+            self.nodes.get(index as usize).is_some_and(|node| name_in(&self.names, node) == name)
+        })?;
+        Some(*found as usize)
+    }
+
+    /// The index of the node with this name, which is made if need be, with all names between it
+    /// and the apex: those are empty non-terminals (RFC 8020).
+    fn node(&mut self, wire: &[u8]) -> usize {
+        if self.nodes.get(self.last).is_some_and(|node| name_in(&self.names, node) == wire) {
+            return self.last;
+        }
+        let mut name = wire;
+        let mut wanted = None;
+        loop {
+            let (names, nodes, seed) = (&mut self.names, &mut self.nodes, &self.seed);
+            let entry = self.index.entry(
+                seed.hash(name),
+                |&index| nodes.get(index as usize).is_some_and(|node| name_in(names, node) == name),
+                |&index| seed.hash(nodes.get(index as usize).map_or(&[][..], |node| name_in(names, node))),
+            );
+            let (index, existed) = match entry {
+                Entry::Occupied(entry) => (*entry.get() as usize, true),
+                Entry::Vacant(entry) => {
+                    let index = nodes.len();
+                    entry.insert(u32::try_from(index).unwrap_or(u32::MAX));
+                    nodes.push(Node {
+                        name: u32::try_from(names.len()).unwrap_or(u32::MAX),
+                        first_rrset: 0,
+                        service: NO_SERVICE,
+                        rrsets: 0,
+                        name_length: u8::try_from(name.len()).unwrap_or(u8::MAX),
+                        flags: 0,
+                    });
+                    names.extend_from_slice(name);
+                    (index, false)
+                }
+            };
+            let found = *wanted.get_or_insert(index);
+            match name::parent(name) {
+                Some(parent) if !existed && name != &*self.apex => name = parent,
+                _ => {
+                    self.last = found;
+                    return found;
+                }
+            }
+        }
+    }
+}
+
+impl RrsetEntry {
+    fn try_new(start: usize, length: usize, first: &Record, count: usize) -> Option<Self> {
+        Some(Self {
+            data: u32::try_from(start).ok()?,
+            length: u32::try_from(length).ok()?,
+            ttl: first.ttl,
+            rtype: first.rtype,
+            count: u16::try_from(count).ok()?,
+        })
+    }
+}
+
+/// The checks that need the whole zone.
+fn check(mut zone: Zone, records: &[Record], mut faults: Vec<BuildFault>) -> Result<Zone, Vec<BuildFault>> {
+    let apex = zone.apex();
+    let soa = apex.and_then(|apex| apex.rrset(rtype::SOA));
+    match soa {
+        None => faults.push(BuildFault { tag: None, error: ZoneError::NoSoa }),
+        Some(soa) => {
+            let minimum = soa.first().last_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+            zone.negative_ttl = soa.ttl.min(minimum);
+        }
+    }
+    if zone.apex().is_none_or(|apex| apex.rrset(rtype::NS).is_none()) {
+        faults.push(BuildFault { tag: None, error: ZoneError::NoNs });
+    }
+    for node in zone.nodes() {
+        let Some(servers) = node.rrset(rtype::NS) else { continue };
+        for server in servers.records() {
+            if let Some(server) = name::Name::from_wire(server)
+                && lacks_address(&zone, server.wire())
+            {
+                let tag = tag_of(&zone, records, node.name());
+                faults.push(BuildFault { tag, error: ZoneError::NoAddressForNs(server.to_string()) });
+            }
+        }
+    }
+    if faults.is_empty() { Ok(zone) } else { Err(faults) }
+}
+
+/// Whether a name server is this zone's to give addresses for and has none. A service counts as
+/// an address; a name below another zone cut is that zone's business.
+fn lacks_address(zone: &Zone, server: &[u8]) -> bool {
+    let has = |node: super::NodeRef<'_>| {
+        node.service().is_some() || node.rrset(rtype::A).is_some() || node.rrset(rtype::AAAA).is_some()
+    };
+    if !name::is_within(server, &zone.apex) || zone.node(server).is_some_and(has) {
+        return false;
+    }
+    match zone.find(server) {
+        super::Lookup::Found(node) | super::Lookup::Wildcard(node) => !has(node),
+        super::Lookup::Referral { cut, .. } => {
+            // Glue is needed where the server lies below the cut it serves.
+            cut.rrset(rtype::NS)
+                .is_some_and(|servers| servers.records().any(|other| other.eq_ignore_ascii_case(server)))
+        }
+        super::Lookup::Dname(_) => false,
+        super::Lookup::NoName => true,
+    }
+}
+
+fn tag_of(zone: &Zone, records: &[Record], name: &[u8]) -> Option<u32> {
+    let node = zone.nodes().position(|node| node.name() == name)?;
+    records
+        .iter()
+        .find(|record| record.node as usize == node && record.rtype == rtype::NS)
+        .map(|record| record.tag)
+}
