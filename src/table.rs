@@ -13,6 +13,7 @@ use crate::counters::Counters;
 use crate::pool::{Backend, Family, Pool, PoolId};
 use crate::selection::Candidates;
 use crate::service::{Service, ServiceId, WhenDown};
+use crate::settings::Settings;
 use crate::zone::Catalog;
 
 /// Everything an answer is made from.
@@ -20,6 +21,8 @@ use crate::zone::Catalog;
 pub struct Table {
     /// Grows by one with each published change.
     pub generation: u64,
+    /// What answers depend on besides.
+    pub settings: Arc<Settings>,
     /// The DNS zones; their names point at services.
     pub catalog: Arc<Catalog>,
     /// By [`ServiceId`].

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use rand::Rng;
 
 use super::Served;
+use super::options::ExtendedError;
 use crate::name;
 use crate::pool::Family;
 use crate::selection::{self, Picked};
@@ -32,15 +33,16 @@ pub(super) struct Resolution {
     pub(super) rcode: u16,
     pub(super) authoritative: bool,
     pub(super) served: Option<Served>,
+    pub(super) explanation: Option<ExtendedError>,
 }
 
 impl Resolution {
     fn answer() -> Self {
-        Self { rcode: rcode::NOERROR, authoritative: true, served: None }
+        Self { rcode: rcode::NOERROR, authoritative: true, served: None, explanation: None }
     }
 
-    fn error(rcode: u16) -> Self {
-        Self { rcode, authoritative: false, served: None }
+    fn error(rcode: u16, explanation: Option<ExtendedError>) -> Self {
+        Self { rcode, authoritative: false, served: None, explanation }
     }
 }
 
@@ -101,12 +103,12 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
     /// Answers the question, following aliases as long as they lead to our zones.
     pub(super) fn resolve(&mut self, question: &Question<'_>) -> Result<Resolution, Full> {
         let Some(mut current) = NameBuffer::of(question.name()) else {
-            return Ok(Resolution::error(rcode::FORMERR));
+            return Ok(Resolution::error(rcode::FORMERR, None));
         };
         for followed in 0..=CHAIN_LIMIT {
             let Some(zone) = self.zone_of(current.wire(), question.qtype) else {
                 // Where an alias leaves our zones the answer ends; without one nothing is ours.
-                let refused = Resolution::error(rcode::REFUSED);
+                let refused = Resolution::error(rcode::REFUSED, Some(ExtendedError::NOT_AUTHORITATIVE));
                 return Ok(if followed > 0 { Resolution::answer() } else { refused });
             };
             match self.step(zone, current.wire(), question.qtype, followed > 0)? {
@@ -343,7 +345,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
             }
         }
         if *when_down == WhenDown::ServFail {
-            return Ok(Resolution::error(rcode::SERVFAIL));
+            return Ok(Resolution::error(rcode::SERVFAIL, Some(ExtendedError::ALL_DOWN)));
         }
         // The pool may be back at any time: "nothing" must not be kept longer than an answer.
         self.negative(zone, Some(ttl))?;

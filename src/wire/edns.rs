@@ -47,14 +47,77 @@ impl<'q> Edns<'q> {
     }
 }
 
-/// The OPT record of a reply without options: our payload size, the upper bits of the response
-/// code, version 0, the client's DO bit.
-#[must_use]
-pub fn opt_record(payload: u16, rcode: u16, dnssec_ok: bool) -> [u8; OPT_LENGTH] {
-    let [p0, p1] = payload.to_be_bytes();
-    let [extended, _] = (rcode << 4).to_be_bytes();
-    let flags = if dnssec_ok { 0x80 } else { 0 };
-    [0, 0, 41, p0, p1, extended, 0, flags, 0, 0, 0]
+/// Option codes (IANA DNS EDNS0 Option Codes).
+pub mod option {
+    /// Name server identifier (RFC 5001).
+    pub const NSID: u16 = 3;
+    /// Client subnet (RFC 7871).
+    pub const CLIENT_SUBNET: u16 = 8;
+    /// DNS cookies (RFC 7873).
+    pub const COOKIE: u16 = 10;
+    /// TCP keepalive (RFC 7828).
+    pub const KEEPALIVE: u16 = 11;
+    /// Extended DNS error (RFC 8914).
+    pub const EXTENDED_ERROR: u16 = 15;
+}
+
+/// Room for an OPT record with every option that the server sends, the longest NSID included.
+const OPT_ROOM: usize = 320;
+
+/// The OPT record of a reply in the making: our payload size, version 0, the client's DO bit, and
+/// options.
+#[derive(Clone, Debug)]
+pub struct OptRecord {
+    bytes: [u8; OPT_ROOM],
+    length: usize,
+}
+
+impl OptRecord {
+    /// Starts a record without options.
+    #[must_use]
+    pub fn new(payload: u16, dnssec_ok: bool) -> Self {
+        let [p0, p1] = payload.to_be_bytes();
+        let flags = if dnssec_ok { 0x80 } else { 0 };
+        let mut bytes = [0; OPT_ROOM];
+        if let Some(head) = bytes.first_chunk_mut() {
+            *head = [0, 0, 41, p0, p1, 0, 0, flags, 0, 0, 0];
+        }
+        Self { bytes, length: OPT_LENGTH }
+    }
+
+    /// Adds an option whose value is given in parts. One for which there is no room is left out.
+    pub fn push(&mut self, code: u16, parts: &[&[u8]]) {
+        let value: usize = parts.iter().map(|part| part.len()).sum();
+        let end = self.length + 4 + value;
+        let (Ok(value), Some(room)) = (u16::try_from(value), self.bytes.get_mut(self.length..end)) else {
+            return;
+        };
+        let [c0, c1] = code.to_be_bytes();
+        let [l0, l1] = value.to_be_bytes();
+        let bytes = [c0, c1, l0, l1].into_iter().chain(parts.iter().copied().flatten().copied());
+        for (slot, byte) in room.iter_mut().zip(bytes) {
+            *slot = byte;
+        }
+        self.length = end;
+    }
+
+    /// Its length so far, bytes.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The record with the upper bits of the response code.
+    #[must_use]
+    pub fn bytes(&mut self, rcode: u16) -> &[u8] {
+        let [extended, _] = (rcode << 4).to_be_bytes();
+        let options = u16::try_from(self.length - OPT_LENGTH).unwrap_or(0).to_be_bytes();
+        if let Some([_, _, _, _, _, code, _, _, _, l0, l1]) = self.bytes.first_chunk_mut::<OPT_LENGTH>() {
+            *code = extended;
+            [*l0, *l1] = options;
+        }
+        self.bytes.get(..self.length).unwrap_or(&[])
+    }
 }
 
 #[cfg(test)]
@@ -63,8 +126,12 @@ mod tests {
 
     #[test]
     fn the_extended_code_is_split_at_four_bits() {
-        assert_eq!(opt_record(1232, 16, true), [0, 0, 41, 4, 208, 1, 0, 0x80, 0, 0, 0]);
-        assert_eq!(opt_record(1232, 5, false), [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(OptRecord::new(1232, true).bytes(16), [0, 0, 41, 4, 208, 1, 0, 0x80, 0, 0, 0]);
+        assert_eq!(OptRecord::new(1232, false).bytes(5), [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+        let mut with_option = OptRecord::new(1232, false);
+        with_option.push(option::NSID, &[b"a", b"b"]);
+        with_option.push(option::NSID, &[&[0; OPT_ROOM]]);
+        assert_eq!(with_option.bytes(0), [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 6, 0, 3, 0, 2, b'a', b'b']);
     }
 
     #[test]

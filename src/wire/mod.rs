@@ -5,6 +5,7 @@
 
 pub mod edns;
 pub mod query;
+pub mod subnet;
 pub mod writer;
 
 pub use query::{Query, Question};
@@ -33,8 +34,12 @@ pub mod rcode {
     pub const REFUSED: u16 = 5;
     /// A DNAME leads to a name that is too long (RFC 6672, section 2.2).
     pub const YXDOMAIN: u16 = 6;
+    /// The server is not an authority for the zone, or the key is not known (RFC 8945).
+    pub const NOTAUTH: u16 = 9;
     /// An EDNS version that the server does not know (RFC 6891, section 6.1.3).
     pub const BADVERS: u16 = 16;
+    /// The cookie proves nothing (RFC 7873, section 5.2.3).
+    pub const BADCOOKIE: u16 = 23;
 }
 
 /// Operation codes (RFC 6895, section 2.2).
@@ -47,6 +52,8 @@ pub mod opcode {
 pub mod class {
     /// The Internet.
     pub const IN: u16 = 1;
+    /// Chaosnet, of which only the questions for a server's version and name are left.
+    pub const CH: u16 = 3;
 }
 
 /// Bits of the header's second pair of bytes (RFC 1035, section 4.1.1; RFC 4035, section 3.1.6).

@@ -120,7 +120,11 @@ impl<'q> Query<'q> {
         let body = message.get(HEADER..).unwrap_or(&[]);
         let nothing = Malformed { question: None, edns: None };
         if header.qdcount != 1 {
-            return Err(nothing);
+            // A client may ask for a cookie alone (RFC 7873, section 5.4).
+            let edns =
+                (header.qdcount == 0 && header.arcount == 1).then(|| Record::read(message, body)).flatten();
+            let edns = edns.filter(|(record, rest)| record.rtype == rtype::OPT && rest.is_empty());
+            return Err(Malformed { edns: edns.and_then(|(record, _)| Edns::read(&record)), ..nothing });
         }
         let Some((question, mut rest)) = Question::read(body) else { return Err(nothing) };
         // An incremental transfer carries the client's SOA in the authority section (RFC 1995,

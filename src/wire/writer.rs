@@ -1,6 +1,6 @@
 //! Writing a reply: records into a bounded buffer, names compressed.
 
-use super::HEADER;
+use super::{HEADER, class};
 use crate::name;
 use crate::zone::{Rrset, rtype};
 
@@ -148,7 +148,7 @@ impl<'b> Writer<'b> {
     /// When there is no room; a part may have been written, so take the message back to a mark.
     pub fn rrset(&mut self, section: Section, owner: &[u8], rrset: Rrset<'_>, ttl: u32) -> Result<(), Full> {
         for data in rrset.records() {
-            let at = self.record_head(section, owner, rrset.rtype, ttl)?;
+            let at = self.record_head(section, owner, rrset.rtype, class::IN, ttl)?;
             let mut rest = data;
             for &part in compressible(rrset.rtype) {
                 let length = match part {
@@ -182,9 +182,26 @@ impl<'b> Writer<'b> {
         ttl: u32,
         data: &[u8],
     ) -> Result<(), Full> {
-        let at = self.record_head(section, owner, rtype, ttl)?;
+        let at = self.record_head(section, owner, rtype, class::IN, ttl)?;
         self.bytes(data)?;
         self.close_record(at)
+    }
+
+    /// Writes one TXT record of class CH.
+    ///
+    /// # Errors
+    /// As [`Writer::rrset`].
+    pub fn chaos_text(&mut self, owner: &[u8], text: &[u8]) -> Result<(), Full> {
+        let at = self.record_head(Section::Answer, owner, rtype::TXT, class::CH, 0)?;
+        self.bytes(&[u8::try_from(text.len()).map_err(|_| Full)?])?;
+        self.bytes(text)?;
+        self.close_record(at)
+    }
+
+    /// Whether `bytes` more fit beside what is kept back.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.length + bytes <= self.limit
     }
 
     /// Writes one record whose data is a name that may be compressed.
@@ -199,7 +216,7 @@ impl<'b> Writer<'b> {
         ttl: u32,
         target: &[u8],
     ) -> Result<(), Full> {
-        let at = self.record_head(section, owner, rtype, ttl)?;
+        let at = self.record_head(section, owner, rtype, class::IN, ttl)?;
         self.name(target)?;
         self.close_record(at)
     }
@@ -214,11 +231,19 @@ impl<'b> Writer<'b> {
         self.length
     }
 
-    fn record_head(&mut self, section: Section, owner: &[u8], rtype: u16, ttl: u32) -> Result<usize, Full> {
+    fn record_head(
+        &mut self,
+        section: Section,
+        owner: &[u8],
+        rtype: u16,
+        class: u16,
+        ttl: u32,
+    ) -> Result<usize, Full> {
         self.name(owner)?;
         let [t0, t1] = rtype.to_be_bytes();
+        let [c0, c1] = class.to_be_bytes();
         let [l0, l1, l2, l3] = ttl.to_be_bytes();
-        self.bytes(&[t0, t1, 0, 1, l0, l1, l2, l3, 0, 0])?;
+        self.bytes(&[t0, t1, c0, c1, l0, l1, l2, l3, 0, 0])?;
         self.count(section);
         Ok(self.length)
     }
