@@ -45,6 +45,8 @@ pub struct ServiceView {
 pub struct PoolView {
     /// The pool's name.
     pub name: Arc<str>,
+    /// The names of its backends, in order.
+    pub backends: Arc<[Box<str>]>,
     /// By [`Family::index`].
     pub families: [FamilyView; 2],
     /// Appearances in answers, a column for each backend; lives as long as the pool does.
@@ -89,6 +91,18 @@ pub enum Standing {
     Unhealthy,
     /// Has had no outcome yet.
     Unknown,
+}
+
+impl Standing {
+    /// The word for it in metrics, logs and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// Where the addresses of an answer come from.
@@ -137,6 +151,10 @@ impl PoolView {
     ) -> Self {
         Self {
             name: previous.map_or_else(|| pool.name.as_str().into(), |view| Arc::clone(&view.name)),
+            backends: previous.map_or_else(
+                || pool.backends.iter().map(|backend| backend.name.as_str().into()).collect(),
+                |view| Arc::clone(&view.backends),
+            ),
             families: Family::ALL.map(|family| {
                 let everyone = previous.map(|view| Arc::clone(&view.family(family).everyone));
                 FamilyView::build(pool, family, everyone, &standing)
