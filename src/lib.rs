@@ -17,10 +17,11 @@ pub mod table;
 // Floor 2: DNS answering, pure.
 pub mod answer;
 pub mod wire;
-// Floor 3: probes, and the task that owns health.
-pub mod checker;
+// Floor 3: probes, what is counted,
 pub mod metrics;
 pub mod probe;
+// and the task that owns health.
+pub mod checker;
 // Floor 4: the network's edge.
 pub mod listener;
 pub mod sys;
