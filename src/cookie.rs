@@ -159,7 +159,7 @@ mod tests {
         let pair = secrets.reply([7; 8], here, now);
         for length in 0..=41 {
             let option = vec![7; length];
-            let malformed = matches!(length, 0..8 | 9..16 | 41);
+            let malformed = matches!(length, 0..=7 | 9..=15 | 41);
             assert_eq!(secrets.check(&option, here, now) == Cookie::Malformed, malformed, "{length}");
         }
         let proven = |pair: &[u8], client, now| secrets.check(pair, client, now) == Cookie::Proven([7; 8]);

@@ -18,18 +18,18 @@ pub mod zone;
 pub mod health;
 pub mod table;
 // Floor 2: DNS answering, pure.
-pub mod answer;
 pub mod wire;
+pub mod answer;
 // Floor 3: probes, and the task that owns health.
-pub mod checker;
 pub mod metrics;
 pub mod probe;
+pub mod checker;
 // Floor 4: the network's edge.
-pub mod listener;
 pub mod sys;
+pub mod listener;
 // Floor 5: files, operators, composition.
-pub mod admin;
 pub mod config;
+pub mod admin;
 pub mod server;
 // Floor 6: the command line.
 pub mod cli;

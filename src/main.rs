@@ -1,3 +1,7 @@
-//! The `steerd` program.
+//! The `steerd` program. Everything is in the library, see `cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    steerd::cli::run()
+}

@@ -1,1 +1,149 @@
-//! To come.
+//! The composition root: what is built, in which order it starts, and how it stops.
+//!
+//! ```text
+//! start   bind every socket -> checker -> admin -> first outcomes are in -> answer DNS -> ready
+//! stop    not ready -> DNS finishes what is in flight -> admin likewise -> checker
+//! ```
+//!
+//! All sockets are taken before anything is answered, so a server that starts at all serves
+//! everything it was told to. Nothing is decided here about health, answers or configuration.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::admin;
+use crate::checker;
+use crate::config::Setup;
+use crate::listener::{self, Listeners};
+use crate::metrics::Metrics;
+use crate::sys;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket for DNS.
+    #[error(transparent)]
+    Dns(#[from] listener::BindError),
+    /// The threads and sockets at work.
+    #[error("the system gives no thread or socket to answer DNS with: {0}")]
+    Listeners(#[source] io::Error),
+    /// The socket of the admin server.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+    /// The checker ended before the first outcomes were in: a fault in steerd.
+    #[error("the health checker ended while the first outcomes were awaited; this is a fault in steerd")]
+    CheckerEnded,
+}
+
+/// The server at work.
+#[derive(Debug)]
+pub struct Running {
+    /// Where DNS is answered over UDP and TCP, with the ports that the system chose.
+    pub dns: Vec<SocketAddr>,
+    /// Where the admin server listens.
+    pub admin: Option<SocketAddr>,
+    /// The checker, for commands and for the answer table.
+    pub checker: checker::Handle,
+    listeners: Listeners,
+    admin_server: Option<admin::Running>,
+    serving: watch::Sender<bool>,
+}
+
+/// Starts everything and returns once DNS is answered, which waits for the first outcomes.
+///
+/// Must be called within a tokio runtime. When the future is dropped early, what has started ends
+/// with that runtime.
+///
+/// # Errors
+/// When a socket cannot be had; nothing has been answered then.
+pub async fn start(setup: Setup) -> Result<Running, StartError> {
+    match sys::raise_descriptor_limit() {
+        Ok(limit) => info!(limit, "open descriptors"),
+        Err(error) => warn!(%error, "cannot raise the limit of open descriptors; probes may run out of them"),
+    }
+    for warning in setup.warnings.iter() {
+        warn!("{}: {}", warning.place, warning.message);
+    }
+    let bound = listener::bind(&setup.server.listen, setup.server.workers)?;
+    let dns = bound.local_addresses();
+    let admin_bound = match setup.admin {
+        Some(address) => Some(admin::bind(address).await?),
+        None => None,
+    };
+    let admin_address = admin_bound.as_ref().map(admin::Bound::address);
+
+    let metrics = Arc::new(Metrics::new(bound.counter_rows()));
+    let checker = checker::start(setup.checker, bound.counter_rows(), Arc::clone(&metrics));
+    let (serving, serving_seen) = watch::channel(false);
+    let admin_server = admin_bound.map(|bound| {
+        bound.serve(admin::Source {
+            checker: checker.clone(),
+            metrics: Arc::clone(&metrics),
+            serving: serving_seen,
+        })
+    });
+    if let Some(address) = admin_address {
+        info!(%address, "the admin server listens");
+    }
+
+    checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| StartError::CheckerEnded)?;
+    let listeners =
+        bound.serve(&checker.published, &metrics, setup.server.tcp).map_err(StartError::Listeners)?;
+    serving.send_replace(true);
+    for address in &dns {
+        info!(%address, "DNS is answered over UDP and TCP");
+    }
+    Ok(Running { dns, admin: admin_address, checker, listeners, admin_server, serving })
+}
+
+impl Running {
+    /// Stops after what is in flight, within seconds.
+    pub async fn stop(self) {
+        self.serving.send_replace(false);
+        self.listeners.stop().await;
+        if let Some(server) = self.admin_server {
+            server.stop().await;
+        }
+        info!("stopped");
+    }
+}
+
+/// The signals that a server heeds.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over from their default actions, which would end the process at once.
+    ///
+    /// # Errors
+    /// When the system refuses a handler.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns when SIGTERM or SIGINT comes.
+    pub async fn stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return info!("SIGTERM: stopping"),
+                _ = self.interrupt.recv() => return info!("SIGINT: stopping"),
+                _ = self.hang_up.recv() => {
+                    warn!("SIGHUP is ignored: this version cannot reload; restart steerd to apply a new configuration");
+                }
+            }
+        }
+    }
+}

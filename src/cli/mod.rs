@@ -1,1 +1,232 @@
-//! To come.
+//! The command line: what can be asked for, and where words go.
+//!
+//! Results go to standard output, errors and the log to standard error. Exit codes: 0 done, 1 it
+//! failed or the answer is "no", 2 usage.
+
+mod check;
+mod columns;
+mod demo;
+mod probe;
+mod serve;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::config::{self, Setup};
+
+/// The longest the end of the process waits for what still runs after an orderly stop.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "steerd",
+    version,
+    arg_required_else_help = true,
+    about = "Authoritative DNS server that answers with a weighted subset of the backends that are healthy now",
+    long_about = "steerd is an authoritative DNS server for the names you delegate to it. It checks the health of \
+                  your backends, and answers A and AAAA queries with a weighted, short-TTL subset of those that \
+                  are healthy now. Load balancing and failover for every client that can resolve a name.",
+    after_help = "\
+Examples:
+  steerd demo                           a running example on this machine; nothing to set up
+  steerd check -c ./steerd.toml         is this configuration right?
+  steerd serve -c ./steerd.toml         run the server
+
+Exit codes: 0 done; 1 it failed, or the answer is \"no\"; 2 usage."
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server; SIGTERM and SIGINT stop it after what is in flight
+    Serve {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        log: Log,
+    },
+    /// Load the configuration and its zones as `serve` would, and print every error and warning
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the health checks once, without a server: what each saw, how long it took, the verdict
+    #[command(after_help = "\
+Examples:
+  steerd probe                          every backend of every pool
+  steerd probe web                      those of the pool `web`
+  steerd probe web/gw1 --json           one backend, as JSON
+
+Exit codes: 0 all are healthy; 1 one is not, or it failed; 2 usage.")]
+    Probe {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// What to probe; everything without
+        #[arg(value_name = "POOL[/BACKEND]")]
+        target: Option<probe::Target>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run an example on this machine: three HTTP backends, a zone, a service; nothing to set up
+    Demo(demo::Ports),
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "FILE",
+        env = "STEERD_CONFIG",
+        hide_env_values = true,
+        default_value = "/etc/steerd/steerd.toml"
+    )]
+    path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Log {
+    /// How log lines are written to standard error
+    #[arg(long = "log-format", value_name = "FORMAT", default_value = "text")]
+    format: LogFormat,
+    /// off, error, warn, info, debug or trace; or directives such as `warn,steerd::checker=debug`
+    #[arg(long = "log-level", value_name = "LEVEL", default_value = "info", value_parser = parse_level)]
+    level: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// Lines for a person
+    Text,
+    /// One JSON object for each line
+    Json,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn run() -> ExitCode {
+    match CommandLine::parse().command {
+        Command::Serve { config, log } => serve::run(&config.path, &log),
+        Command::Check { config, json } => check::run(&config.path, json),
+        Command::Probe { config, target, json } => probe::run(&config.path, target.as_ref(), json),
+        Command::Demo(ports) => demo::run(ports),
+    }
+}
+
+/// Loads the configuration; what is wrong with it goes to standard error.
+fn load(path: &std::path::Path) -> Result<Setup, ExitCode> {
+    config::load(path).map_err(|faults| {
+        complain(&faults.render(has_color(&io::stderr())));
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs a future to its end on a runtime of its own. `None` when there can be no runtime; the
+/// reason has been printed then.
+fn block_on<T>(future: impl Future<Output = T>) -> Option<T> {
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => {
+            let output = runtime.block_on(future);
+            runtime.shutdown_timeout(SHUTDOWN_TIME);
+            Some(output)
+        }
+        Err(error) => {
+            complain(&format!("error: the system gives no threads or no descriptors: {error}"));
+            None
+        }
+    }
+}
+
+/// Writes a result to standard output. A reader that has gone away, as `head` does, is no fault.
+fn print(text: &str) {
+    let mut output = io::stdout().lock();
+    let _ = writeln!(output, "{text}").and_then(|()| output.flush());
+}
+
+/// Writes an error to standard error.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Whether a stream takes colours: a terminal, unless `NO_COLOR` is set and not empty.
+fn has_color(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+impl Log {
+    /// Starts the log of this process.
+    fn start(&self) {
+        let filter = EnvFilter::builder().parse_lossy(&self.level);
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(io::stderr)
+            .with_ansi(has_color(&io::stderr()));
+        match self.format {
+            LogFormat::Text => builder.init(),
+            LogFormat::Json => builder.json().flatten_event(true).init(),
+        }
+    }
+}
+
+/// A word alone must be a level; the filter would take any other for the name of a module.
+fn parse_level(text: &str) -> Result<String, String> {
+    let is_word = text.chars().all(char::is_alphanumeric);
+    // Nothing at all would be read as the level `error`.
+    if is_word && (text.is_empty() || text.parse::<LevelFilter>().is_err()) {
+        return Err("expected off, error, warn, info, debug, trace, or directives such as `warn,steerd::checker=debug`".into());
+    }
+    EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_are_read() {
+        let parsed =
+            CommandLine::try_parse_from(["steerd", "probe", "-c", "a.toml", "web/one", "--json"]).unwrap();
+        let Command::Probe { config, target, json } = parsed.command else { panic!("{parsed:?}") };
+        assert_eq!(config.path, PathBuf::from("a.toml"));
+        assert!(target.is_some() && json);
+        for usage in [
+            &["steerd"][..],
+            &["steerd", "x"],
+            &["steerd", "probe", "web/"],
+            &["steerd", "demo", "--port", "70000"],
+        ] {
+            assert_eq!(CommandLine::try_parse_from(usage).unwrap_err().exit_code(), 2, "{usage:?}");
+        }
+    }
+
+    #[test]
+    fn log_levels_are_words_or_directives() {
+        for good in ["info", "off", "TRACE", "warn,steerd::checker=debug"] {
+            assert_eq!(parse_level(good).as_deref(), Ok(good));
+        }
+        for bad in ["infos", "", "steerd=loud"] {
+            assert!(parse_level(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -253,7 +253,7 @@ async fn ports_in_use_are_an_error_that_says_so() {
     let error = bind(&[fixture.address], 1).unwrap_err();
     assert_eq!(error.protocol, "UDP");
     assert!(error.to_string().contains("another process has this port"), "{error}");
-    let tcp_only = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp_only = TcpListener::bind("127.0.0.1:0").unwrap();
     let error = bind(&[tcp_only.local_addr().unwrap()], 1).unwrap_err();
     assert_eq!(error.protocol, "TCP");
     let error = bind(&["192.0.2.1:5353".parse().unwrap()], 1).unwrap_err();

@@ -1,11 +1,20 @@
 //! Probes: one run of a check against one backend address, from connect to outcome.
 //!
-//! A probe reports; what follows from a report is `health`'s.
+//! A probe reports; what follows from a report is `health`'s. Each run takes a fresh connection to
+//! the address it is given and resolves no name: an old connection still answers when nobody
+//! listens any more, and a name may lead to another backend.
 
+mod connect;
 pub mod http;
 pub mod tcp;
+#[cfg(test)]
+mod tests;
+mod tls;
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::health::Outcome;
 
@@ -23,10 +32,113 @@ pub enum Probe {
 pub struct Report {
     /// The word for `health`.
     pub outcome: Outcome,
-    /// What happened, for a person: `connection refused`, `status 503`, `200 OK`.
+    /// What happened, for a person: `connection refused`, `status 503 Service Unavailable,
+    /// expected 200-299`, `200 OK`.
     pub detail: String,
     /// From the first system call to the outcome.
     pub duration: Duration,
-    /// The steps in order with the time each took: connect, tls, request, response.
+    /// The steps in order with the time each took: connect, tls, response, body. When a probe
+    /// fails, the last one is where.
     pub phases: Vec<(&'static str, Duration)>,
+}
+
+impl Probe {
+    /// The word for its kind: `tcp`, `http` or `https`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Tcp(_) => "tcp",
+            Self::Http(probe) if probe.tls.is_some() => "https",
+            Self::Http(_) => "http",
+        }
+    }
+
+    /// Runs the probe once. All of it, TLS handshake and body included, must be done within
+    /// `timeout`.
+    pub async fn run(&self, address: IpAddr, timeout: Duration) -> Report {
+        let mut trace = Trace::start();
+        let finding = tokio::time::timeout(timeout, self.attempt(address, &mut trace)).await;
+        let (outcome, detail) = match finding {
+            Ok(Ok(detail)) => (Outcome::Passed, detail),
+            Ok(Err(Fault::Backend(detail))) => (Outcome::Failed, detail),
+            Ok(Err(Fault::Local(detail))) => (Outcome::Void, detail),
+            Err(_) => (Outcome::Failed, format!("no answer within {timeout:?} ({})", trace.step.doing())),
+        };
+        trace.report(outcome, detail)
+    }
+
+    async fn attempt(&self, address: IpAddr, trace: &mut Trace) -> Result<String, Fault> {
+        match self {
+            Self::Tcp(probe) => probe.attempt(address).await,
+            Self::Http(probe) => probe.attempt(address, trace).await,
+        }
+    }
+}
+
+/// Why a probe did not pass, for a person.
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    /// The backend, or the way to it: a failed outcome.
+    Backend(String),
+    /// This machine or its configuration: no verdict on the backend.
+    Local(String),
+}
+
+/// Where a probe is.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Connect,
+    Tls,
+    Response,
+    Body,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Response => "response",
+            Self::Body => "body",
+        }
+    }
+
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Connect => "while connecting",
+            Self::Tls => "during the TLS handshake",
+            Self::Response => "waiting for the response",
+            Self::Body => "reading the body",
+        }
+    }
+}
+
+/// The steps of a probe and their times. It stands outside the timed part, so that a probe that
+/// runs out of time can still say where.
+#[derive(Debug)]
+struct Trace {
+    started: Instant,
+    entered: Instant,
+    step: Step,
+    phases: Vec<(&'static str, Duration)>,
+}
+
+impl Trace {
+    fn start() -> Self {
+        let now = Instant::now();
+        Self { started: now, entered: now, step: Step::Connect, phases: Vec::with_capacity(4) }
+    }
+
+    fn enter(&mut self, step: Step) {
+        let now = Instant::now();
+        self.phases.push((self.step.name(), now - self.entered));
+        self.entered = now;
+        self.step = step;
+    }
+
+    fn report(mut self, outcome: Outcome, detail: String) -> Report {
+        let now = Instant::now();
+        self.phases.push((self.step.name(), now - self.entered));
+        Report { outcome, detail, duration: now - self.started, phases: self.phases }
+    }
 }

@@ -1,0 +1,49 @@
+//! `steerd serve`: the server, from its configuration to its end.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cli::{Log, block_on, complain, load};
+use crate::config::Setup;
+use crate::server::{self, Running, Signals, StartError};
+
+/// Why a server ended otherwise than by a signal.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It could not be told to stop, so it did not start.
+    #[error("the system gives no signal handlers: {0}")]
+    Signals(#[from] io::Error),
+}
+
+pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
+    let setup = match load(config) {
+        Ok(setup) => setup,
+        Err(code) => return code,
+    };
+    log.start();
+    match block_on(until_stopped(setup, |_| ())) {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(failure)) => {
+            complain(&format!("error: {failure}"));
+            ExitCode::FAILURE
+        }
+        None => ExitCode::FAILURE,
+    }
+}
+
+/// Runs a server until a signal stops it. `started` is called once DNS is answered.
+pub(super) async fn until_stopped(setup: Setup, started: impl FnOnce(&Running)) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let running = tokio::select! {
+        running = server::start(setup) => running?,
+        () = signals.stop() => return Ok(()),
+    };
+    started(&running);
+    signals.stop().await;
+    running.stop().await;
+    Ok(())
+}

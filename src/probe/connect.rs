@@ -1,0 +1,107 @@
+//! A TCP connection to an address, and whose fault it is when there is none.
+//!
+//! Connections are closed in the ordinary way. A reset (`SO_LINGER` 0) would spare this machine the
+//! TIME_WAIT state, but servers log it as an error and some count it against the client; TIME_WAIT
+//! is kept by address and port of both ends, so it takes no port from other backends, and the kernel
+//! bounds its number. After HTTP the server closes first, as `Connection: close` asks.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpStream;
+
+use crate::probe::Fault;
+
+/// Opens a connection. There is no time limit here.
+pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Fault> {
+    let socket = begin(address).map_err(|error| at_once(&error))?;
+    let stream = TcpStream::from_std(socket.into()).map_err(|error| at_once(&error))?;
+    // A connecting socket is writable when the outcome is there, good or bad.
+    stream.writable().await.map_err(|error| later(&error))?;
+    match stream.take_error() {
+        Ok(None) => Ok(stream),
+        Ok(Some(error)) | Err(error) => Err(later(&error)),
+    }
+}
+
+/// Sends the first packet and does not wait: tokio's own `connect` would not tell an error of the
+/// call from one that came over the network.
+fn begin(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket),
+    }
+}
+
+/// Judges an error of the calls themselves. Nothing has been heard from the network yet, so it
+/// speaks of this machine: no file descriptor (EMFILE, ENFILE), no memory (ENOMEM, ENOBUFS), no
+/// source port (EADDRNOTAVAIL), no route (ENETUNREACH, EHOSTUNREACH, EINVAL), forbidden by a local
+/// policy (EACCES, EPERM), no IPv6 here (EAFNOSUPPORT). A refusal is the backend's whenever it comes.
+fn at_once(error: &io::Error) -> Fault {
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        return later(error);
+    }
+    Fault::Local(format!("no verdict: this machine could not open a connection: {error}"))
+}
+
+/// Judges an error that came while waiting. The same numbers mean something else now: EHOSTUNREACH is
+/// a neighbour that does not answer or a router that says so, ENETUNREACH and EACCES are a router's
+/// word. Either way the backend cannot be reached.
+fn later(error: &io::Error) -> Fault {
+    Fault::Backend(describe(error))
+}
+
+/// An input or output error for a person.
+pub(super) fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset".into(),
+        io::ErrorKind::HostUnreachable => "host unreachable".into(),
+        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => "connection closed".into(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_local(fault: &Fault) -> bool {
+        matches!(fault, Fault::Local(_))
+    }
+
+    #[test]
+    fn the_moment_of_an_error_tells_whose_it_is() {
+        for number in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::EADDRNOTAVAIL,
+            libc::ENETUNREACH,
+            libc::EHOSTUNREACH,
+            libc::EACCES,
+            libc::EPERM,
+            libc::EAFNOSUPPORT,
+        ] {
+            assert!(is_local(&at_once(&io::Error::from_raw_os_error(number))), "errno {number} at once");
+        }
+        for number in
+            [libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::EACCES]
+        {
+            assert!(!is_local(&later(&io::Error::from_raw_os_error(number))), "errno {number} later");
+        }
+        assert!(!is_local(&at_once(&io::Error::from_raw_os_error(libc::ECONNREFUSED))));
+    }
+
+    #[tokio::test]
+    async fn no_route_is_reported_at_once_and_is_local() {
+        // TCP has no route to a multicast group, on any machine.
+        let fault = connect("224.0.0.1:80".parse().unwrap()).await.unwrap_err();
+        assert!(is_local(&fault), "{fault:?}");
+    }
+}
