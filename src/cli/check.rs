@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// Checks a configuration.
-pub fn run(config: &Path, json: bool) -> ExitCode {
+pub(super) fn run(config: &Path, json: bool) -> ExitCode {
     let _ = (config, json);
     ExitCode::SUCCESS
 }
