@@ -1,1 +1,3 @@
-//! To come.
+//! The command line: one file for each command.
+
+pub mod check;
