@@ -101,7 +101,7 @@ fn the_demo_runs_the_main_job_and_stops_cleanly() {
     let mut demo = Process::start(
         Command::new(STEERD)
             .args(["demo", "--port", &port.to_string(), "--admin-port", &admin.to_string()])
-            .args(["--http-port", &http_port.to_string()])
+            .args(["--backend-port", &http_port.to_string()])
             .stdout(std::fs::File::create(&printed).unwrap()),
     );
     let shown = || std::fs::read_to_string(&printed).unwrap();
