@@ -214,7 +214,10 @@ fn gauges(status: &Status) -> HealthGauges {
         }
     }
     for service in &status.services {
-        gauges.services.push(ServiceGauge { service: service.name.clone(), fail_open: service.fail_open });
+        gauges.services.push(ServiceGauge {
+            service: status::service_name(service).to_owned(),
+            fail_open: service.fail_open,
+        });
     }
     gauges
 }

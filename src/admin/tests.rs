@@ -146,7 +146,7 @@ async fn the_status_has_the_objects_of_the_api() {
         "version": env!("CARGO_PKG_VERSION"),
         "generation": 7,
         "services": [{
-            "name": "www.lb.example.com.", "tier": {"ipv4": "web", "ipv6": null},
+            "name": "www.lb.example.com", "tier": {"ipv4": "web", "ipv6": null},
             "down": true, "fail_open": true, "ttl": 20,
         }],
         "pools": [{
