@@ -5,11 +5,14 @@
 //! list. `docs/ARCHITECTURE.md` has the map, and a test reads the list.
 
 // Floor 0: plain data and choice. No input or output, no clock, no log, no chance of its own.
+pub mod cookie;
 pub mod counters;
 pub mod name;
+pub mod network;
 pub mod pool;
 pub mod selection;
 pub mod service;
+pub mod settings;
 pub mod zone;
 // Floor 1: health, sans-IO; and what queries read.
 pub mod health;

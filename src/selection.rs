@@ -78,6 +78,13 @@ impl Picked {
         self.indices.get(..self.length).unwrap_or(&[])
     }
 
+    /// Replaces each index, for a caller that numbers its candidates otherwise.
+    pub fn map(&mut self, number: impl Fn(u32) -> u32) {
+        for index in self.indices.iter_mut().take(self.length) {
+            *index = number(*index);
+        }
+    }
+
     /// Forgets the last draw.
     pub fn clear(&mut self) {
         self.length = 0;

@@ -29,6 +29,9 @@ pub enum StartError {
     /// A socket for DNS.
     #[error(transparent)]
     Dns(#[from] listener::BindError),
+    /// The threads and sockets at work.
+    #[error("the system gives no thread or socket to answer DNS with: {0}")]
+    Listeners(#[source] io::Error),
     /// The socket of the admin server.
     #[error(transparent)]
     Admin(#[from] admin::BindError),
@@ -89,8 +92,8 @@ pub async fn start(setup: Setup) -> Result<Running, StartError> {
     }
 
     checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| StartError::CheckerEnded)?;
-    let settings = listener::Settings { udp_payload: setup.server.udp_payload };
-    let listeners = bound.serve(&checker.published, &metrics, settings);
+    let listeners =
+        bound.serve(&checker.published, &metrics, setup.server.tcp).map_err(StartError::Listeners)?;
     serving.send_replace(true);
     for address in &dns {
         info!(%address, "DNS is answered over UDP and TCP");

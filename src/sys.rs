@@ -1,11 +1,570 @@
-//! The only unsafe code.
+//! System calls that the standard library does not offer: many datagrams in one call, socket
+//! options, process limits. The only unsafe code of the program stands here, behind a safe face.
+//!
+//! What the bytes mean is none of its business. Linux only.
 
+#![allow(unsafe_code)] // This module exists so that no other needs it.
+
+use std::alloc::Layout;
+use std::fmt;
 use std::io;
+use std::mem::offset_of;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::ptr::{self, NonNull};
+use std::time::Duration;
 
-/// Raises the soft limit of open descriptors to the hard one and returns it.
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// The most datagrams received, and replies sent, in one system call.
+pub const BATCH: usize = 64;
+
+/// The longest query that is received whole, bytes. Queries are a name and a few options; EDNS
+/// lets nobody expect more than 4096 of UDP (RFC 6891, section 6.2.5).
+pub const MAX_QUERY: usize = 4096;
+
+/// The longest reply to a datagram, bytes.
+pub const MAX_UDP_REPLY: usize = 4096;
+
+/// How long a receive call waits: within this time an idle worker sees that it shall stop.
+const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Wanted room for datagrams that wait, bytes. The kernel gives less if `net.core.rmem_max` says so.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// TCP connections that wait to be accepted. The kernel gives less if `net.core.somaxconn` says so.
+const BACKLOG: i32 = 1024;
+
+/// The longer one of the packet information structures of IPv4 and IPv6.
+const PACKET_INFO: usize = size_of::<libc::in6_pktinfo>();
+
+/// The longer one of the socket addresses of IPv4 and IPv6, as the kernel's type has it.
+const PEER_LENGTH: libc::socklen_t = 28;
+
+/// Binds a UDP socket with what [`UdpBatch`] needs.
+///
+/// With `shared`, other sockets of this user that are shared too may be bound to the same port
+/// (`SO_REUSEPORT`), and the kernel deals the clients out to them. Without, the port must be free.
 ///
 /// # Errors
-/// When the system refuses.
+///
+/// Those of the system: in use, not permitted, no such address.
+pub fn bind_udp(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    // The address a query was sent to is the one its reply must come from. And replies are never
+    // lowered to a path MTU that anyone may have claimed by ICMP: fragments can be poisoned.
+    if address.is_ipv4() {
+        set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
+    } else {
+        socket.set_only_v6(true)?;
+        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT)?;
+    }
+    socket.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Lets shared sockets join the port that this socket was bound to alone.
+///
+/// # Errors
+///
+/// Those of the system; none is known.
+pub fn share_port(socket: &UdpSocket) -> io::Result<()> {
+    socket2::SockRef::from(socket).set_reuse_port(true)
+}
+
+/// Listens for TCP connections. The listener does not block.
+///
+/// # Errors
+///
+/// Those of the system: in use, not permitted, no such address.
+pub fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections of an earlier run that linger in TIME-WAIT must not stop a restart. Unlike with
+    // UDP, this lets no second listener in.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Raises the limit of open files of this process as far as it is allowed to, and returns it.
+///
+/// # Errors
+///
+/// Those of the system; the limit is unchanged then.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
-    Ok(1024)
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the one structure that is written.
+    succeeded(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is a valid structure that is only read.
+    succeeded(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    Ok(limit.rlim_cur)
+}
+
+fn set_option(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    const LENGTH: libc::socklen_t = 4;
+    const { assert!(size_of::<libc::c_int>() == LENGTH as usize) };
+    // SAFETY: `value` lives through the call and is as long as the call is told.
+    succeeded(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), LENGTH) })
+}
+
+fn succeeded(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Receives up to [`BATCH`] datagrams in one call, and sends the replies in one call, each from
+/// the address its query was sent to. Nothing is allocated after [`UdpBatch::new`].
+///
+/// ```text
+/// receive ---> answer (each datagram) ---> send ---+
+///    ^                                             |
+///    +---------------------------------------------+
+/// ```
+pub struct UdpBatch {
+    /// Allocated by `new`, owned by this value alone. All lasting pointers into the arena are made
+    /// from this one, without a reference between, so that none is invalidated by a reference
+    /// that is made later.
+    arena: NonNull<Arena>,
+    received: usize,
+    queued: usize,
+}
+
+/// What the kernel reads and writes. `incoming` and each part of `slots` belong together by index;
+/// `outgoing` holds the headers of the replies without gaps.
+#[repr(C)]
+struct Arena {
+    slots: [Slot; BATCH],
+    incoming: [libc::mmsghdr; BATCH],
+    outgoing: [libc::mmsghdr; BATCH],
+}
+
+/// Room for one datagram and its reply. Peer and control data serve both directions.
+#[repr(C)]
+struct Slot {
+    peer: Peer,
+    control: Control,
+    /// Where the query is, and where the reply is.
+    buffers: [libc::iovec; 2],
+    query: [u8; MAX_QUERY],
+    reply: [u8; MAX_UDP_REPLY],
+}
+
+/// `sockaddr_in` or `sockaddr_in6`, as bytes.
+#[repr(C, align(8))]
+struct Peer([u8; PEER_LENGTH as usize]);
+
+/// The one control message of each datagram: `in_pktinfo` or `in6_pktinfo`, as bytes.
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    info: [u8; PACKET_INFO],
+}
+
+const _: () = {
+    assert!(size_of::<libc::sockaddr_in6>() == PEER_LENGTH as usize);
+    assert!(size_of::<libc::sockaddr_in>() <= PEER_LENGTH as usize);
+    assert!(size_of::<libc::in_pktinfo>() <= PACKET_INFO);
+    // SAFETY: arithmetic on its argument, no more.
+    let space = unsafe { libc::CMSG_SPACE(PACKET_INFO as libc::c_uint) };
+    assert!(size_of::<Control>() == space as usize);
+    // SAFETY: as above.
+    let data = unsafe { libc::CMSG_LEN(0) };
+    assert!(offset_of!(Control, info) == data as usize);
+};
+
+/// A datagram, with room for its reply.
+#[derive(Debug)]
+pub struct Datagram<'a> {
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// Its bytes, the first [`MAX_QUERY`] of them if it is longer.
+    pub query: &'a [u8],
+    /// Whether it is longer than [`MAX_QUERY`].
+    pub cut: bool,
+    /// Room for [`MAX_UDP_REPLY`] bytes.
+    pub reply: &'a mut [u8],
+}
+
+/// What became of the replies of a batch.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Replies that the system took.
+    pub sent: usize,
+    /// Replies that it refused; each is lost alone.
+    pub failed: usize,
+    /// Why, of the last one.
+    pub error: Option<io::Error>,
+}
+
+impl UdpBatch {
+    /// Allocates the buffers, about half a mebibyte. Memory is only taken up by as many of them as
+    /// a batch has ever used.
+    #[must_use]
+    pub fn new() -> Self {
+        let layout = Layout::new::<Arena>();
+        // SAFETY: the layout is not empty. Zeros are valid for all that is in an arena: integers,
+        // bytes and pointers that may be null.
+        let memory = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<Arena>();
+        let Some(arena) = NonNull::new(memory) else { std::alloc::handle_alloc_error(layout) };
+        let mut batch = Self { arena, received: 0, queued: 0 };
+        let slots = memory.wrapping_byte_add(offset_of!(Arena, slots)).cast::<Slot>();
+        for index in 0..BATCH {
+            batch.connect(index, slots.wrapping_add(index));
+        }
+        batch
+    }
+
+    /// Points the headers of a slot to its parts. `slot` stems from `self.arena`.
+    fn connect(&mut self, index: usize, slot: *mut Slot) {
+        let arena = self.arena_mut();
+        let (Some(parts), Some(incoming)) = (arena.slots.get_mut(index), arena.incoming.get_mut(index))
+        else {
+            return;
+        };
+        let [query, reply] = &mut parts.buffers;
+        query.iov_base = slot.wrapping_byte_add(offset_of!(Slot, query)).cast();
+        query.iov_len = MAX_QUERY;
+        reply.iov_base = slot.wrapping_byte_add(offset_of!(Slot, reply)).cast();
+        let header = &mut incoming.msg_hdr;
+        header.msg_name = slot.wrapping_byte_add(offset_of!(Slot, peer)).cast();
+        header.msg_control = slot.wrapping_byte_add(offset_of!(Slot, control)).cast();
+        header.msg_iov = slot.wrapping_byte_add(offset_of!(Slot, buffers)).cast();
+        header.msg_iovlen = 1;
+        make_ready(header);
+    }
+
+    fn arena_mut(&mut self) -> &mut Arena {
+        // SAFETY: `new` allocated it, `drop` alone frees it, and `&mut self` is the only way to it.
+        unsafe { self.arena.as_mut() }
+    }
+
+    /// Waits for datagrams, takes those that are there and returns how many. What an earlier batch
+    /// held is gone.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when none came within 100 ms, `Interrupted` on a signal, and what else the
+    /// system reports; receiving may go on after any of them.
+    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        let used = self.received;
+        self.received = 0;
+        self.queued = 0;
+        // The kernel has changed the headers it used, and no others.
+        for incoming in self.arena_mut().incoming.iter_mut().take(used) {
+            make_ready(&mut incoming.msg_hdr);
+        }
+        let headers = self.headers(offset_of!(Arena, incoming));
+        // SAFETY: there are `BATCH` headers, each pointing to parts of its slot with their true
+        // lengths (`connect`, `make_ready`), and no reference into the arena lives.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers,
+                BATCH as libc::c_uint,
+                // Signed with one C library and unsigned with another.
+                libc::MSG_WAITFORONE as _,
+                ptr::null_mut(),
+            )
+        };
+        self.received = usize::try_from(count).map_err(|_| io::Error::last_os_error())?.min(BATCH);
+        Ok(self.received)
+    }
+
+    /// Hands out each received datagram; a length that is returned is that of the reply to send.
+    pub fn answer(&mut self, mut respond: impl FnMut(Datagram<'_>) -> Option<usize>) {
+        let received = self.received;
+        let mut queued = 0;
+        let Arena { slots, incoming, outgoing } = self.arena_mut();
+        for (slot, incoming) in slots.iter_mut().zip(incoming).take(received) {
+            let length = (incoming.msg_len as usize).min(MAX_QUERY);
+            let datagram = slot.peer.address().zip(slot.query.get(..length)).map(|(peer, query)| Datagram {
+                peer,
+                query,
+                cut: incoming.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+                reply: &mut slot.reply,
+            });
+            let Some(length) = datagram.and_then(&mut respond) else { continue };
+            let Some(outgoing) = outgoing.get_mut(queued) else { break };
+            slot.control.leave_interface_to_routing();
+            let [_, reply] = &mut slot.buffers;
+            reply.iov_len = length.min(MAX_UDP_REPLY);
+            *outgoing = *incoming;
+            // The second of the slot's two buffers.
+            outgoing.msg_hdr.msg_iov = incoming.msg_hdr.msg_iov.wrapping_add(1);
+            queued += 1;
+        }
+        self.queued = queued;
+    }
+
+    /// Sends the replies. It does not wait: a reply that the system does not take at once (no room,
+    /// no route, forbidden by a filter) is lost alone, as datagrams may be.
+    pub fn send(&mut self, socket: &UdpSocket) -> Sent {
+        let headers = self.headers(offset_of!(Arena, outgoing));
+        let mut outcome = Sent::default();
+        let mut next = 0;
+        while let Some(left @ 1..) = self.queued.checked_sub(next) {
+            // SAFETY: `answer` has filled the headers up to `queued`, each pointing to parts of a
+            // slot with their true lengths, and no reference into the arena lives.
+            let count = unsafe {
+                libc::sendmmsg(
+                    socket.as_raw_fd(),
+                    headers.wrapping_add(next),
+                    libc::c_uint::try_from(left).unwrap_or(1),
+                    libc::MSG_DONTWAIT as _,
+                )
+            };
+            if let Ok(count @ 1..) = usize::try_from(count) {
+                outcome.sent += count;
+                next += count;
+                continue;
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                outcome.failed += 1;
+                outcome.error = Some(error);
+                next += 1;
+            }
+        }
+        self.queued = 0;
+        outcome
+    }
+
+    /// The headers that stand at an offset of the arena.
+    fn headers(&self, offset: usize) -> *mut libc::mmsghdr {
+        self.arena.as_ptr().wrapping_byte_add(offset).cast()
+    }
+}
+
+/// Tells the kernel how much room there is, which it overwrites with what it used.
+fn make_ready(header: &mut libc::msghdr) {
+    header.msg_namelen = PEER_LENGTH;
+    // Its type differs between C libraries.
+    header.msg_controllen = size_of::<Control>() as _;
+    header.msg_flags = 0;
+}
+
+impl Default for UdpBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for UdpBatch {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new` with the layout of an arena, and freed here only.
+        unsafe { std::alloc::dealloc(self.arena.as_ptr().cast(), Layout::new::<Arena>()) }
+    }
+}
+
+impl fmt::Debug for UdpBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UdpBatch")
+            .field("received", &self.received)
+            .field("queued", &self.queued)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Peer {
+    /// None for a family that is neither IPv4 nor IPv6.
+    fn address(&self) -> Option<SocketAddr> {
+        use libc::{sockaddr_in as V4, sockaddr_in6 as V6};
+        let port = u16::from_be_bytes(field(&self.0, offset_of!(V4, sin_port))?);
+        match u16::from_ne_bytes(field(&self.0, offset_of!(V4, sin_family))?).into() {
+            libc::AF_INET => {
+                let ip = Ipv4Addr::from(field::<4>(&self.0, offset_of!(V4, sin_addr))?);
+                Some(SocketAddrV4::new(ip, port).into())
+            }
+            libc::AF_INET6 => {
+                let ip = Ipv6Addr::from(field::<16>(&self.0, offset_of!(V6, sin6_addr))?);
+                let flow = u32::from_ne_bytes(field(&self.0, offset_of!(V6, sin6_flowinfo))?);
+                let scope = u32::from_ne_bytes(field(&self.0, offset_of!(V6, sin6_scope_id))?);
+                Some(SocketAddrV6::new(ip, port, flow, scope).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The bytes of a field.
+fn field<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
+    bytes.get(offset..offset + N)?.try_into().ok()
+}
+
+impl Control {
+    /// Sent back as it came, the packet information would force the reply out of the interface
+    /// that the query came in by, whatever the routes say. Only the source address shall stay;
+    /// link-local addresses mean nothing without their interface.
+    fn leave_interface_to_routing(&mut self) {
+        use libc::{in_pktinfo as V4, in6_pktinfo as V6};
+        let (local, interface) = match (self.header.cmsg_level, self.header.cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => (
+                field::<4>(&self.info, offset_of!(V4, ipi_spec_dst)).map(IpAddr::from),
+                offset_of!(V4, ipi_ifindex),
+            ),
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => (
+                field::<16>(&self.info, offset_of!(V6, ipi6_addr)).map(IpAddr::from),
+                offset_of!(V6, ipi6_ifindex),
+            ),
+            _ => return,
+        };
+        let link_local = matches!(local, Some(IpAddr::V6(address)) if address.is_unicast_link_local());
+        if let (false, Some(index)) = (link_local, self.info.get_mut(interface..interface + 4)) {
+            index.fill(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(address: &str) -> (UdpSocket, UdpSocket) {
+        let server = bind_udp(address.parse().unwrap(), false).unwrap();
+        let client = UdpSocket::bind(address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client.connect(server.local_addr().unwrap()).unwrap();
+        (server, client)
+    }
+
+    /// Replies with the query's bytes in reverse order.
+    fn reverse(datagram: Datagram<'_>) -> Option<usize> {
+        let Datagram { query, reply, .. } = datagram;
+        for (to, from) in reply.iter_mut().zip(query.iter().rev()) {
+            *to = *from;
+        }
+        Some(query.len())
+    }
+
+    fn read(client: &UdpSocket) -> Vec<u8> {
+        let mut buffer = [0; 65_536];
+        let length = client.recv(&mut buffer).unwrap();
+        buffer[..length].to_vec()
+    }
+
+    #[test]
+    fn batches_of_all_sizes_are_answered_in_order() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let (server, client) = pair(address);
+            let mut batch = UdpBatch::new();
+            // Descending and ascending, so that headers are used, left and used again.
+            for size in [BATCH, 1, 7, BATCH - 1, 2, BATCH] {
+                for number in 0..size {
+                    client.send(&vec![u8::try_from(number).unwrap(); number + 1]).unwrap();
+                }
+                let mut seen = 0;
+                while seen < size {
+                    seen += batch.receive(&server).unwrap();
+                    batch.answer(|datagram| {
+                        assert_eq!(datagram.peer, client.local_addr().unwrap());
+                        assert!(!datagram.cut);
+                        reverse(datagram)
+                    });
+                    let sent = batch.send(&server);
+                    assert_eq!((sent.failed, sent.error.map(|error| error.kind())), (0, None));
+                }
+                for number in 0..size {
+                    assert_eq!(read(&client), vec![u8::try_from(number).unwrap(); number + 1]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn empty_and_long_datagrams() {
+        let (server, client) = pair("127.0.0.1:0");
+        let mut batch = UdpBatch::new();
+        for (length, cut) in
+            [(0, false), (MAX_QUERY, false), (MAX_QUERY + 1, true), (60_000, true), (5, false)]
+        {
+            client.send(&vec![7; length]).unwrap();
+            assert_eq!(batch.receive(&server).unwrap(), 1);
+            batch.answer(|datagram| {
+                assert_eq!((datagram.query.len(), datagram.cut), (length.min(MAX_QUERY), cut));
+                reverse(datagram)
+            });
+            assert_eq!(batch.send(&server).sent, 1);
+            assert_eq!(read(&client).len(), length.min(MAX_QUERY));
+        }
+    }
+
+    #[test]
+    fn a_reply_that_cannot_be_sent_is_lost_alone() {
+        let (server, client) = pair("127.0.0.1:0");
+        let mut batch = UdpBatch::new();
+        for number in 0..6u8 {
+            client.send(&[number]).unwrap();
+        }
+        assert_eq!(batch.receive(&server).unwrap(), 6);
+        // No datagram can go to port 0.
+        for number in [0, 3, 5] {
+            batch.arena_mut().slots[number].peer.0[2..4].fill(0);
+        }
+        // One has no reply at all.
+        batch.answer(|datagram| if datagram.query == [2] { None } else { reverse(datagram) });
+        let sent = batch.send(&server);
+        assert_eq!((sent.sent, sent.failed), (2, 3));
+        assert_eq!(sent.error.unwrap().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(read(&client), [1]);
+        assert_eq!(read(&client), [4]);
+    }
+
+    #[test]
+    fn receiving_goes_on_after_an_error() {
+        let (server, client) = pair("127.0.0.1:0");
+        let mut batch = UdpBatch::new();
+        assert_eq!(batch.receive(&server).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // A connected socket is told that nobody listens at the other end.
+        let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        server.connect(closed).unwrap();
+        server.send(&[1]).unwrap();
+        assert_eq!(batch.receive(&server).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        server.connect(client.local_addr().unwrap()).unwrap();
+        client.send(&[9]).unwrap();
+        assert_eq!(batch.receive(&server).unwrap(), 1);
+    }
+
+    #[test]
+    fn replies_leave_from_the_address_that_was_asked() {
+        for (bound, asked) in [("0.0.0.0:0", "127.0.0.2"), ("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "::1")] {
+            let server = bind_udp(bound.parse().unwrap(), false).unwrap();
+            let asked = SocketAddr::new(asked.parse().unwrap(), server.local_addr().unwrap().port());
+            let client = UdpSocket::bind(bound).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            client.send_to(&[1, 2, 3], asked).unwrap();
+            let mut batch = UdpBatch::new();
+            batch.receive(&server).unwrap();
+            batch.answer(reverse);
+            assert_eq!(batch.send(&server).sent, 1);
+            let mut buffer = [0; 16];
+            assert_eq!(client.recv_from(&mut buffer).unwrap(), (3, asked));
+        }
+    }
+
+    #[test]
+    fn a_port_is_taken_alone_and_shared_later() {
+        let alone = bind_udp("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let address = alone.local_addr().unwrap();
+        assert_eq!(bind_udp(address, true).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        share_port(&alone).unwrap();
+        let _second = bind_udp(address, true).unwrap();
+        assert_eq!(bind_udp(address, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn the_descriptor_limit_ends_at_the_hard_limit() {
+        let limit = raise_descriptor_limit().unwrap();
+        assert!(limit >= 64);
+        assert_eq!(raise_descriptor_limit().unwrap(), limit);
+    }
 }

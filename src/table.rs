@@ -13,6 +13,7 @@ use crate::counters::Counters;
 use crate::pool::{Backend, Family, Pool, PoolId};
 use crate::selection::Candidates;
 use crate::service::{Service, ServiceId, WhenDown};
+use crate::settings::Settings;
 use crate::zone::Catalog;
 
 /// Everything an answer is made from.
@@ -20,6 +21,8 @@ use crate::zone::Catalog;
 pub struct Table {
     /// Grows by one with each published change.
     pub generation: u64,
+    /// What answers depend on besides.
+    pub settings: Arc<Settings>,
     /// The DNS zones; their names point at services.
     pub catalog: Arc<Catalog>,
     /// By [`ServiceId`].
@@ -42,6 +45,8 @@ pub struct ServiceView {
 pub struct PoolView {
     /// The pool's name.
     pub name: Arc<str>,
+    /// The names of its backends, in order.
+    pub backends: Arc<[Box<str>]>,
     /// By [`Family::index`].
     pub families: [FamilyView; 2],
     /// Appearances in answers, a column for each backend; lives as long as the pool does.
@@ -86,6 +91,18 @@ pub enum Standing {
     Unhealthy,
     /// Has had no outcome yet.
     Unknown,
+}
+
+impl Standing {
+    /// The word for it in metrics, logs and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// Where the addresses of an answer come from.
@@ -134,6 +151,10 @@ impl PoolView {
     ) -> Self {
         Self {
             name: previous.map_or_else(|| pool.name.as_str().into(), |view| Arc::clone(&view.name)),
+            backends: previous.map_or_else(
+                || pool.backends.iter().map(|backend| backend.name.as_str().into()).collect(),
+                |view| Arc::clone(&view.backends),
+            ),
             families: Family::ALL.map(|family| {
                 let everyone = previous.map(|view| Arc::clone(&view.family(family).everyone));
                 FamilyView::build(pool, family, everyone, &standing)

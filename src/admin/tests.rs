@@ -77,6 +77,7 @@ async fn start(status: Option<Status>) -> Fixture {
         drop(received);
     }
     let published = Published::new(Table {
+        settings: Arc::default(),
         generation: 7,
         catalog: Arc::new(Catalog::new(Vec::new())),
         services: Arc::new([]),

@@ -4,14 +4,29 @@
 //! It reads the published table and nothing else. What it has to say beyond the reply it returns
 //! as facts; counting and logging them is the caller's.
 
+#![warn(clippy::indexing_slicing)]
+
+mod options;
+mod resolve;
+
 use std::net::IpAddr;
 
 use rand::Rng;
 
+use self::options::{ExtendedError, Heeded, Proof};
+use self::resolve::{Resolution, Resolver};
 use crate::pool::PoolId;
 use crate::selection::Picked;
 use crate::service::ServiceId;
+use crate::settings::{Chaos, Settings};
 use crate::table::Table;
+use crate::wire::edns::{Edns, OptRecord};
+use crate::wire::query::Header;
+use crate::wire::{Full, MAX_MESSAGE, PLAIN_UDP, Query, Question, Writer, class, flag, opcode, rcode};
+use crate::zone::rtype;
+
+/// What `version.bind` gets.
+const VERSION: &str = concat!("steerd ", env!("CARGO_PKG_VERSION"));
 
 /// How a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +46,8 @@ pub struct Client {
     pub port: u16,
     /// How the query came.
     pub transport: Transport,
+    /// When it came, seconds since 1970, for cookies; read once for many queries.
+    pub time: u32,
 }
 
 /// What becomes of a query.
@@ -81,25 +98,184 @@ pub struct Served {
 #[derive(Debug)]
 pub struct Responder<R> {
     rng: R,
-    udp_payload: u16,
     picked: Picked,
 }
 
 impl<R: Rng> Responder<R> {
-    /// `udp_payload` is the largest UDP reply, 512 to 4096.
-    pub fn new(rng: R, udp_payload: u16) -> Self {
-        Self { rng, udp_payload, picked: Picked::default() }
+    /// Takes the generator that draws the answers.
+    pub fn new(rng: R) -> Self {
+        Self { rng, picked: Picked::default() }
     }
 
-    /// Answers one query into `reply`, which has room for 65,535 bytes over TCP and for
-    /// `udp_payload` over UDP.
+    /// Answers one query into `reply`, which has room for 65,535 bytes over TCP and for the
+    /// configured payload over UDP.
     pub fn respond(&mut self, query: &[u8], client: &Client, table: &Table, reply: &mut [u8]) -> Verdict {
-        let _ = (query, client, table, reply, &mut self.rng, self.udp_payload);
-        Verdict::Drop(DropReason::Short)
+        self.picked.clear();
+        let Some(header) = Header::read(query) else { return Verdict::Drop(DropReason::Short) };
+        if header.is_response() {
+            return Verdict::Drop(DropReason::Response);
+        }
+        if client.port == 0 {
+            return Verdict::Drop(DropReason::PortZero);
+        }
+        let mut draft = Draft::new(header, client.transport, reply);
+        if header.opcode() != opcode::QUERY {
+            // Other operations have sections of their own, so nothing but the header is looked at.
+            return draft.error(rcode::NOTIMP);
+        }
+        match Query::read(&header, query) {
+            Ok(query) => self.answer(&query, client, table, draft),
+            Err(malformed) => {
+                let proof = draft.heed(malformed.edns.as_ref(), client, &table.settings);
+                match malformed.question.map(|question| draft.writer.question(question.bytes)) {
+                    // A client may ask for a cookie alone (RFC 7873, section 5.4).
+                    None if header.qdcount == 0 && matches!(proof, Some(Proof::Unproven | Proof::Proven)) => {
+                        draft.error(rcode::NOERROR)
+                    }
+                    _ => draft.error(rcode::FORMERR),
+                }
+            }
+        }
     }
 
-    /// The members of the pool that the last answer of a service picked, as backend indices.
+    fn answer(&mut self, query: &Query<'_>, client: &Client, table: &Table, mut draft: Draft<'_>) -> Verdict {
+        let settings = &table.settings;
+        let proof = draft.heed(query.edns.as_ref(), client, settings);
+        if draft.writer.question(query.question.bytes).is_err() {
+            return draft.truncate();
+        }
+        let Some(proof) = proof else { return draft.error(rcode::FORMERR) };
+        if query.edns.is_some_and(|edns| edns.version != 0) {
+            return draft.error(rcode::BADVERS);
+        }
+        if client.transport == Transport::Udp
+            && settings.cookies.as_ref().is_some_and(|cookies| cookies.required)
+        {
+            match proof {
+                Proof::None => return draft.truncate(),
+                Proof::Unproven => return draft.error(rcode::BADCOOKIE),
+                Proof::Proven => {}
+            }
+        }
+        if query.question.qclass == class::CH {
+            return draft.chaos(&query.question, settings);
+        }
+        if let Some((rcode, explanation)) = refusal(&query.question) {
+            draft.explanation = explanation;
+            return draft.error(rcode);
+        }
+        let start = draft.writer.mark();
+        let mut resolver = Resolver::new(table, &mut self.rng, &mut self.picked, &mut draft.writer);
+        match resolver.resolve(&query.question) {
+            Ok(resolution) => draft.reply(resolution),
+            Err(Full) => {
+                // Never a part of an RRset: the client asks again over TCP (RFC 2181, section 9).
+                draft.writer.rewind(start);
+                self.picked.clear();
+                draft.truncate()
+            }
+        }
+    }
+
+    /// The backends, as indices within their pool, that the last reply holds addresses of.
     pub fn picked(&self) -> impl Iterator<Item = u32> {
         self.picked.indices().iter().copied()
     }
 }
+
+/// The code for a question that is understood and not answered, whatever the name.
+fn refusal(question: &Question<'_>) -> Option<(u16, Option<ExtendedError>)> {
+    match (question.qclass, question.qtype) {
+        (class::IN, rtype::OPT | rtype::TKEY | rtype::TSIG) => Some((rcode::FORMERR, None)),
+        (class::IN, rtype::MAILA | rtype::MAILB) => Some((rcode::NOTIMP, None)),
+        (class::IN, rtype::AXFR | rtype::IXFR) => Some((rcode::REFUSED, Some(ExtendedError::PROHIBITED))),
+        (class::IN, _) => None,
+        // Data of one class is never an answer for another.
+        _ => Some((rcode::REFUSED, Some(ExtendedError::NOT_AUTHORITATIVE))),
+    }
+}
+
+/// A reply in the making: what the header and the OPT record will say.
+struct Draft<'b> {
+    header: Header,
+    writer: Writer<'b>,
+    transport: Transport,
+    /// A client that sends an OPT record gets one, also with an error (RFC 6891, section 7).
+    opt: Option<OptRecord>,
+    /// Why there is no answer, for clients that read extended errors.
+    explanation: Option<ExtendedError>,
+}
+
+impl<'b> Draft<'b> {
+    fn new(header: Header, transport: Transport, reply: &'b mut [u8]) -> Self {
+        let limit = match transport {
+            Transport::Udp => PLAIN_UDP,
+            Transport::Tcp => MAX_MESSAGE,
+        };
+        Self { header, writer: Writer::new(reply, limit), transport, opt: None, explanation: None }
+    }
+
+    /// Takes note of the client's OPT record: how much may be sent, and what is said back. `None`
+    /// when an option is malformed.
+    fn heed(&mut self, edns: Option<&Edns<'_>>, client: &Client, settings: &Settings) -> Option<Proof> {
+        let Some(edns) = edns else { return Some(Proof::None) };
+        if self.transport == Transport::Udp {
+            // A payload size below 512 is taken as 512 (RFC 6891, section 6.2.3).
+            self.writer.limit_to(edns.payload.clamp(512, settings.udp_payload.max(512)).into());
+        }
+        let (opt, proof) = match options::heed(edns, client, settings) {
+            Heeded::Opt(opt, proof) => (opt, Some(proof)),
+            Heeded::Malformed(opt) => (opt, None),
+        };
+        self.writer.reserve(opt.length());
+        self.opt = Some(opt);
+        proof
+    }
+
+    /// Says who and what the server is, as far as it is configured to.
+    fn chaos(mut self, question: &Question<'_>, settings: &Settings) -> Verdict {
+        let asked = matches!(question.qtype, rtype::TXT | rtype::ANY) && settings.chaos == Chaos::Version;
+        let text: Option<&[u8]> = match question.name() {
+            b"\x07version\x04bind\x00" | b"\x07version\x06server\x00" => Some(VERSION.as_bytes()),
+            b"\x02id\x06server\x00" | b"\x08hostname\x04bind\x00" => settings.nsid.as_deref(),
+            _ => None,
+        };
+        match text.filter(|_| asked).map(|text| self.writer.chaos_text(question.name(), text)) {
+            Some(Ok(())) => self.finish(rcode::NOERROR, flag::AA, None),
+            Some(Err(Full)) => self.truncate(),
+            None => self.error(rcode::REFUSED),
+        }
+    }
+
+    fn error(self, rcode: u16) -> Verdict {
+        self.finish(rcode, 0, None)
+    }
+
+    fn truncate(self) -> Verdict {
+        self.finish(rcode::NOERROR, flag::AA | flag::TC, None)
+    }
+
+    fn reply(mut self, resolution: Resolution) -> Verdict {
+        self.explanation = resolution.explanation;
+        let flags = if resolution.authoritative { flag::AA } else { 0 };
+        self.finish(resolution.rcode, flags, resolution.served)
+    }
+
+    fn finish(mut self, rcode: u16, flags: u16, served: Option<Served>) -> Verdict {
+        if let Some(opt) = &mut self.opt {
+            if let Some(explanation) = self.explanation
+                && self.writer.has_room(explanation.length())
+            {
+                explanation.write(opt);
+            }
+            // The room was kept back, or was just found to be there, so this cannot fail.
+            let _ = self.writer.reserved(opt.bytes(rcode));
+        }
+        let copied = self.header.flags & (flag::OPCODE | flag::RD | flag::CD);
+        let length = self.writer.finish(self.header.id, flag::QR | copied | flags | (rcode & 0xf));
+        Verdict::Reply(Reply { length, rcode, truncated: flags & flag::TC != 0, service: served })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::pool::{Pool, PoolId};
 use crate::probe::{Probe, Report};
 use crate::service::Service;
+use crate::settings::Settings;
 use crate::table::{PoolView, Published, ServiceView, Standing, Table};
 use crate::zone::Catalog;
 
@@ -61,6 +62,8 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// What the checker is started with.
 #[derive(Debug)]
 pub struct Setup {
+    /// What answers depend on besides zones, services and health.
+    pub settings: Settings,
     /// The zones, with the services' names bound.
     pub catalog: Catalog,
     /// By `ServiceId`.
@@ -194,6 +197,7 @@ impl<P: Prober> Checker<P> {
         };
         let table = Table {
             generation: 1,
+            settings: Arc::new(setup.settings),
             catalog: Arc::new(setup.catalog),
             pools: (0..).map(PoolId).zip(&setup.pools).map(view).collect(),
             services: setup.services.into_iter().map(service_view).collect(),
@@ -365,6 +369,7 @@ impl<P: Prober> Checker<P> {
         }
         self.published.store(Table {
             generation: previous.generation + 1,
+            settings: Arc::clone(&previous.settings),
             catalog: Arc::clone(&previous.catalog),
             services: Arc::clone(&previous.services),
             pools,

@@ -118,12 +118,18 @@ fn service(tiers: &[u32]) -> Service {
 }
 
 fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Setup {
-    Setup { catalog: Catalog::new(Vec::new()), services, pools, startup_wait: SECOND * 3 }
+    Setup {
+        settings: Settings::default(),
+        catalog: Catalog::new(Vec::new()),
+        services,
+        pools,
+        startup_wait: SECOND * 3,
+    }
 }
 
 fn run(setup: Setup) -> (Handle, Script) {
     let script = Script::default();
-    (start_with(setup, 1, Arc::default(), script.clone()), script)
+    (start_with(setup, 1, Arc::new(Metrics::new(1)), script.clone()), script)
 }
 
 fn eligible(handle: &Handle, pool: usize) -> Vec<String> {
@@ -241,7 +247,8 @@ async fn without_targets_it_is_ready_at_once() {
         pool("off", check(DEFAULTS), vec![off]),
         pool_of("empty", check(DEFAULTS), &[]),
     ];
-    let (handle, script) = run(setup(pools, vec![service(&[0]), service(&[1])]));
+    let absent = Service { when_down: WhenDown::NoData, ..service(&[1]) };
+    let (handle, script) = run(setup(pools, vec![service(&[0]), absent]));
     assert_eq!(ready(&handle).await, Duration::ZERO);
     assert_eq!(eligible(&handle, 0), ["192.0.2.1"]);
     assert_eq!(eligible(&handle, 1), [""; 0]);
@@ -395,18 +402,20 @@ async fn a_probe_that_panics_is_void_and_its_target_is_probed_on() {
 #[tokio::test(start_paused = true)]
 async fn failures_while_this_process_did_not_run_do_not_count() {
     let once = Timing { fall: 1, ..DEFAULTS };
-    let pools = vec![pool_of("web", check(once), &["192.0.2.1"])];
+    let pools = vec![
+        pool_of("web", check(once), &["192.0.2.1"]),
+        // What should have run while this process did not: the other probe's end comes later.
+        pool_of("often", check(milliseconds(100, 90, 90)), &["192.0.2.2"]),
+    ];
     let (handle, script) = run(setup(pools, vec![service(&[0])]));
     ready(&handle).await;
     script.set("192.0.2.1", Behaviour::Hang);
     let count = script.started("192.0.2.1");
     until("a probe is in flight", SECOND * 20, || script.started("192.0.2.1") > count).await;
-    // The clock jumps over the end of the probe and over the next deadline.
-    tokio::time::advance(SECOND * 10).await;
-    let last =
-        || async { status(&handle).await.pools[0].backends[0].addresses[0].check.clone().unwrap().last };
-    while last().await.is_none_or(|(_, report)| report.outcome == Outcome::Passed) {}
-    let (_, report) = last().await.unwrap();
+    tokio::time::advance(SECOND).await;
+    tokio::time::sleep(SECOND * 2).await;
+    let check = status(&handle).await.pools[0].backends[0].addresses[0].check.clone().unwrap();
+    let (_, report) = check.last.unwrap();
     assert_eq!(report.outcome, Outcome::Void, "{report:?}");
     assert!(report.detail.contains("too late to judge fairly"), "{report:?}");
     assert_eq!(eligible(&handle, 0), ["192.0.2.1"]);
@@ -437,7 +446,7 @@ async fn probes_in_flight_are_capped_and_nobody_is_forgotten() {
     for address in &addresses {
         script.set(address, Behaviour::Hang);
     }
-    let handle = start_with(setup, 1, Arc::default(), script.clone());
+    let handle = start_with(setup, 1, Arc::new(Metrics::new(1)), script.clone());
     let took = ready(&handle).await;
     assert_eq!(script.0.peak.load(Ordering::Relaxed), MAX_IN_FLIGHT);
     assert!(took >= SECOND * 2 && took < SECOND * 5, "two batches of two seconds: {took:?}");
@@ -482,7 +491,7 @@ async fn over_sockets_a_backend_dies_and_returns() {
     let (port, mut listening) = listeners(3);
     let timing = milliseconds(200, 150, 20);
     let pools = vec![pool_of("web", tcp(port, timing), &["127.0.1.1", "127.0.1.2", "127.0.1.3"])];
-    let handle = start(setup(pools, vec![service(&[0])]), 1, Arc::default());
+    let handle = start(setup(pools, vec![service(&[0])]), 1, Arc::new(Metrics::new(1)));
     ready(&handle).await;
     assert_eq!(eligible(&handle, 0).len(), 3);
     let dead = listening.remove(1);
@@ -512,8 +521,11 @@ async fn over_sockets_a_black_hole_among_fifty_delays_no_other() {
     let timing = milliseconds(1500, 1400, 50);
     let addresses: Vec<String> = (1..=50).map(|last| format!("127.0.1.{last}")).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-    let handle =
-        start(setup(vec![pool_of("web", tcp(port, timing), &addresses)], Vec::new()), 1, Arc::default());
+    let handle = start(
+        setup(vec![pool_of("web", tcp(port, timing), &addresses)], Vec::new()),
+        1,
+        Arc::new(Metrics::new(1)),
+    );
     ready(&handle).await;
     assert_eq!(eligible(&handle, 0).len(), 49);
     let dead: SocketAddr = listening.pop().unwrap().local_addr().unwrap();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::checker;
+use crate::listener::TcpLimits;
 
 /// A validated configuration.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub struct ServerSettings {
     pub listen: Vec<SocketAddr>,
     /// UDP worker threads for each address; 0 is one for each core.
     pub workers: usize,
-    /// The largest UDP reply, 512 to 4096 bytes.
-    pub udp_payload: u16,
+    /// Limits of TCP.
+    pub tcp: TcpLimits,
 }
 
 /// All faults of a configuration.

@@ -1,79 +1,244 @@
-//! The network's edge: UDP and TCP.
+//! The network's edge for DNS: sockets, workers, connections.
+//!
+//! Listeners move bytes between sockets and `answer`, and count what became of them. What a reply
+//! says is none of their business. Every socket is bound before the first query is read.
+
+mod connections;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rand::Rng;
+use tokio::sync::watch;
+
+use crate::answer::{Client, Responder, Verdict};
 use crate::metrics::Metrics;
-use crate::table::Published;
+use crate::sys;
+use crate::table::{Published, Table};
 
-/// An address of `[server] listen` cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
-pub struct BindError {
-    address: SocketAddr,
-    source: io::Error,
+/// How often a free port is looked for that both UDP and TCP can have.
+const PORT_ATTEMPTS: usize = 32;
+/// How long connections may go on with what is in flight when the server stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Limits of TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpLimits {
+    /// The most connections at a time, at least 1; a client prefix (/24, /56) may hold a tenth.
+    pub connections: usize,
+    /// The longest time between queries, and from the first byte of a query to its last.
+    pub idle: Duration,
 }
 
-/// Sockets that are bound, not served.
+impl Default for TcpLimits {
+    fn default() -> Self {
+        Self { connections: 1000, idle: Duration::from_secs(10) }
+    }
+}
+
+/// Why a socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} over {protocol}: {}", explain(error))]
+pub struct BindError {
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// `UDP` or `TCP`.
+    pub protocol: &'static str,
+    /// The system's word.
+    #[source]
+    pub error: io::Error,
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another process has this port. Stop it or choose another address under \
+             [server] listen; on port 53 of a desktop it is often systemd-resolved, which leaves other addresses \
+             than 127.0.0.53 free"
+            .into(),
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege. Run as root, or give the program \
+             CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE), or choose another port"
+            .into(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Sockets that are bound and not yet read.
 #[derive(Debug)]
 pub struct Bound {
-    sockets: Vec<(std::net::UdpSocket, SocketAddr)>,
-    workers: usize,
+    endpoints: Vec<Endpoint>,
 }
 
-/// What the listeners need to know.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// The largest UDP reply.
-    pub udp_payload: u16,
+/// The sockets of one address.
+#[derive(Debug)]
+struct Endpoint {
+    address: SocketAddr,
+    /// One for each worker.
+    udp: Vec<UdpSocket>,
+    tcp: TcpListener,
+}
+
+/// Binds UDP sockets, one for each worker, and a TCP listener for each address. `workers` 0 is one
+/// for each core. Port 0 takes a port that is free for both.
+///
+/// # Errors
+/// When any socket cannot be had; none is kept then.
+pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Bound, BindError> {
+    let workers = match workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    let endpoints =
+        addresses.iter().map(|address| Endpoint::bind(*address, workers)).collect::<Result<_, _>>()?;
+    Ok(Bound { endpoints })
+}
+
+impl Endpoint {
+    fn bind(address: SocketAddr, workers: usize) -> Result<Self, BindError> {
+        let mut attempts = if address.port() == 0 { PORT_ATTEMPTS } else { 1 };
+        loop {
+            attempts -= 1;
+            match Self::try_bind(address, workers) {
+                Err(error) if attempts > 0 && error.error.kind() == io::ErrorKind::AddrInUse => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_bind(wanted: SocketAddr, workers: usize) -> Result<Self, BindError> {
+        let udp_error = |error| BindError { address: wanted, protocol: "UDP", error };
+        // The first socket is bound alone: SO_REUSEPORT would let a second server of the same user
+        // in, and each would silently get a part of the queries.
+        let first = sys::bind_udp(wanted, false).map_err(udp_error)?;
+        let address = first.local_addr().map_err(udp_error)?;
+        let tcp = sys::listen_tcp(address).map_err(|error| BindError { address, protocol: "TCP", error })?;
+        sys::share_port(&first).map_err(udp_error)?;
+        let mut udp = vec![first];
+        for _ in 1..workers {
+            udp.push(sys::bind_udp(address, true).map_err(udp_error)?);
+        }
+        Ok(Self { address, udp, tcp })
+    }
+}
+
+impl Bound {
+    /// The addresses in the order of the configuration, with the ports that the system chose.
+    #[must_use]
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.endpoints.iter().map(|endpoint| endpoint.address).collect()
+    }
+
+    /// How many rows of counters the listeners need: one for each UDP worker, and one for TCP.
+    #[must_use]
+    pub fn counter_rows(&self) -> usize {
+        self.endpoints.iter().map(|endpoint| endpoint.udp.len()).sum::<usize>() + 1
+    }
+
+    /// Begins to answer. Must be called within a tokio runtime, which serves TCP.
+    ///
+    /// # Errors
+    /// When the system gives no thread, or the runtime no place for a socket.
+    pub fn serve(
+        self,
+        published: &Published,
+        metrics: &Arc<Metrics>,
+        limits: TcpLimits,
+    ) -> io::Result<Listeners> {
+        let tcp_row = self.counter_rows() - 1;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stop_tcp, stopping) = watch::channel(false);
+        let mut listeners = Listeners { stop: Arc::clone(&stop), stop_tcp, workers: Vec::new() };
+        let tcp = tcp::Shared::new(published.clone(), Arc::clone(metrics), tcp_row, limits, stopping);
+        let mut row = 0;
+        for endpoint in self.endpoints {
+            for socket in endpoint.udp {
+                let worker =
+                    udp::Worker::new(socket, row, published.reader(), Arc::clone(metrics), Arc::clone(&stop));
+                let thread = std::thread::Builder::new().name(format!("udp-{row}"));
+                listeners.workers.push(thread.spawn(move || worker.run())?);
+                row += 1;
+            }
+            tokio::spawn(tcp::accept(tokio::net::TcpListener::from_std(endpoint.tcp)?, Arc::clone(&tcp)));
+        }
+        Ok(listeners)
+    }
 }
 
 /// The listeners at work.
 #[derive(Debug)]
-pub struct Listeners;
-
-/// Binds all sockets.
-///
-/// # Errors
-/// When one cannot be bound.
-pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Bound, BindError> {
-    let sockets = addresses
-        .iter()
-        .map(|&address| {
-            let fault = |source| BindError { address, source };
-            let socket = std::net::UdpSocket::bind(address).map_err(fault)?;
-            let address = socket.local_addr().map_err(fault)?;
-            Ok((socket, address))
-        })
-        .collect::<Result<_, _>>()?;
-    Ok(Bound { sockets, workers })
-}
-
-impl Bound {
-    /// The addresses in use.
-    #[must_use]
-    pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().map(|(_, address)| *address).collect()
-    }
-
-    /// How many threads will count.
-    #[must_use]
-    pub fn counter_rows(&self) -> usize {
-        self.workers + 1
-    }
-
-    /// Serves.
-    #[must_use]
-    pub fn serve(self, published: &Published, metrics: &Arc<Metrics>, settings: Settings) -> Listeners {
-        let _ = (self.sockets, published, metrics, settings.udp_payload);
-        Listeners
-    }
+pub struct Listeners {
+    stop: Arc<AtomicBool>,
+    /// Told when TCP shall stop; it is closed by the last connection.
+    stop_tcp: watch::Sender<bool>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 impl Listeners {
-    /// Stops after what is in flight.
+    /// Lets every worker finish its batch and every connection the query it is at, and returns when
+    /// they have, or when two seconds are over.
     pub async fn stop(self) {
-        tokio::task::yield_now().await;
+        self.stop.store(true, Ordering::Relaxed);
+        self.stop_tcp.send_replace(true);
+        let workers = tokio::task::spawn_blocking(move || {
+            for worker in self.workers {
+                // A worker that panicked has said so already.
+                let _ = worker.join();
+            }
+        });
+        let _ = tokio::time::timeout(STOP_PATIENCE, async {
+            let _ = workers.await;
+            self.stop_tcp.closed().await;
+        })
+        .await;
+    }
+}
+
+/// Seconds since 1970; what a wrong clock says is only compared with itself.
+fn unix_time() -> u32 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    // The field of server cookies has 32 bits and wraps by design (RFC 9018, section 4.3).
+    u32::try_from(seconds & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+/// Answers one message and counts it: the one way from a listener to `answer`.
+fn respond<R: Rng>(
+    responder: &mut Responder<R>,
+    query: &[u8],
+    client: &Client,
+    table: &Table,
+    reply: &mut [u8],
+    (metrics, row): (&Metrics, usize),
+) -> Verdict {
+    metrics.received(row, client.transport, client.address);
+    let verdict = responder.respond(query, client, table, reply);
+    metrics.answered(row, &verdict);
+    if let Verdict::Reply(reply) = verdict
+        && let Some(served) = reply.service
+    {
+        if let Some(service) = table.service(served.service) {
+            service.answers.add(row, served.column, 1);
+        }
+        if let Some(pool) = served.pool.and_then(|pool| table.pool(pool)) {
+            for backend in responder.picked() {
+                pool.answers.add(row, backend as usize, 1);
+            }
+        }
+    }
+    verdict
+}
+
+/// The network that limits by client count by: /24 of IPv4, /56 of IPv6.
+fn prefix_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => IpAddr::V4((u32::from(address) & 0xffff_ff00).into()),
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << 72)).into()),
     }
 }

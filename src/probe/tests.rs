@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::health::Outcome;
-use crate::probe::http::{BODY_LIMIT, HttpProbe, TlsSettings};
+use crate::probe::http::{BODY_LIMIT, HEADER_LIMIT, HttpProbe, TlsSettings};
 use crate::probe::tcp::TcpProbe;
 use crate::probe::{Probe, Report};
 
@@ -248,6 +248,8 @@ async fn hostile_heads_fail_and_cost_little() {
     assert_report_contains(&run(http(endless_headers), PATIENT).await, Outcome::Failed, "headers");
     let endless_header = endless(b"HTTP/1.1 200 OK\r\nx-filler: ", &[b'y'; 4096]).await;
     assert_report_contains(&run(http(endless_header), PATIENT).await, Outcome::Failed, "64 KiB");
+    let long_header = format!("HTTP/1.1 200 OK\r\nx-filler: {}\r\n\r\n", "y".repeat(HEADER_LIMIT));
+    assert_report_contains(&run(http(canned(long_header).await), PATIENT).await, Outcome::Failed, "64 KiB");
     let endless_early_hints = endless(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n").await;
     assert_report_contains(&run(http(endless_early_hints), BRIEF).await, Outcome::Failed, "250ms");
 

@@ -1,1 +1,73 @@
-//! To come.
+//! DNS messages: reading a query and writing a reply, without allocation.
+//!
+//! Bytes and their meaning only. Which reply a query deserves is `answer`'s.
+#![warn(clippy::indexing_slicing)]
+
+pub mod edns;
+pub mod query;
+pub mod subnet;
+pub mod writer;
+
+pub use query::{Query, Question};
+pub use writer::{Full, Writer};
+
+/// Length of a message header (RFC 1035, section 4.1.1).
+pub const HEADER: usize = 12;
+/// The largest UDP message without EDNS (RFC 1035, section 4.2.1).
+pub const PLAIN_UDP: usize = 512;
+/// The largest message of all: the length prefix of TCP has 16 bits.
+pub const MAX_MESSAGE: usize = 65_535;
+
+/// Response codes (IANA DNS parameters), with the extended ones of EDNS.
+pub mod rcode {
+    /// No error.
+    pub const NOERROR: u16 = 0;
+    /// The query could not be understood.
+    pub const FORMERR: u16 = 1;
+    /// The server cannot answer now.
+    pub const SERVFAIL: u16 = 2;
+    /// The name does not exist.
+    pub const NXDOMAIN: u16 = 3;
+    /// The server does not do this kind of query.
+    pub const NOTIMP: u16 = 4;
+    /// The server will not answer this.
+    pub const REFUSED: u16 = 5;
+    /// A DNAME leads to a name that is too long (RFC 6672, section 2.2).
+    pub const YXDOMAIN: u16 = 6;
+    /// The server is not an authority for the zone, or the key is not known (RFC 8945).
+    pub const NOTAUTH: u16 = 9;
+    /// An EDNS version that the server does not know (RFC 6891, section 6.1.3).
+    pub const BADVERS: u16 = 16;
+    /// The cookie proves nothing (RFC 7873, section 5.2.3).
+    pub const BADCOOKIE: u16 = 23;
+}
+
+/// Operation codes (RFC 6895, section 2.2).
+pub mod opcode {
+    /// A standard query.
+    pub const QUERY: u8 = 0;
+}
+
+/// Classes (RFC 6895, section 3.2).
+pub mod class {
+    /// The Internet.
+    pub const IN: u16 = 1;
+    /// Chaosnet, of which only the questions for a server's version and name are left.
+    pub const CH: u16 = 3;
+}
+
+/// Bits of the header's second pair of bytes (RFC 1035, section 4.1.1; RFC 4035, section 3.1.6).
+pub mod flag {
+    /// A response.
+    pub const QR: u16 = 0x8000;
+    /// The four bits of the operation code.
+    pub const OPCODE: u16 = 0x7800;
+    /// An authoritative answer.
+    pub const AA: u16 = 0x0400;
+    /// Truncated: ask again over TCP.
+    pub const TC: u16 = 0x0200;
+    /// Recursion desired; copied into the reply.
+    pub const RD: u16 = 0x0100;
+    /// Checking disabled; copied into the reply.
+    pub const CD: u16 = 0x0010;
+}

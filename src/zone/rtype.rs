@@ -36,9 +36,17 @@ pub const SVCB: u16 = 64;
 pub const HTTPS: u16 = 65;
 /// Text for mail, superseded by TXT (RFC 7208).
 pub const SPF: u16 = 99;
+/// Key negotiation (RFC 2930); never in a zone.
+pub const TKEY: u16 = 249;
+/// A transaction signature (RFC 8945); never in a zone.
+pub const TSIG: u16 = 250;
 /// Incremental zone transfer (RFC 1995).
 pub const IXFR: u16 = 251;
 /// Zone transfer (RFC 5936).
 pub const AXFR: u16 = 252;
+/// Mailbox records, obsolete (RFC 1035).
+pub const MAILB: u16 = 253;
+/// Mail agent records, obsolete (RFC 1035).
+pub const MAILA: u16 = 254;
 /// Any type (RFC 8482).
 pub const ANY: u16 = 255;

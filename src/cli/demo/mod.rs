@@ -15,12 +15,14 @@ use crate::cli::serve::{Failure, until_stopped};
 use crate::cli::{Log, LogFormat, block_on, complain, print};
 use crate::config::{Faults, ServerSettings, Setup};
 use crate::health::Timing;
+use crate::listener::TcpLimits;
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, Pool, PoolId};
 use crate::probe::Probe;
 use crate::probe::http::HttpProbe;
 use crate::server::{Running, StartError};
 use crate::service::{Answers, Policy, Service, ServiceId, WhenDown};
+use crate::settings::Settings;
 use crate::zone::reader::{self, Fault};
 use crate::zone::{Catalog, Zone};
 
@@ -125,9 +127,10 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
     });
     let here = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     Ok(Setup {
-        server: ServerSettings { listen: vec![here(ports.port)], workers: 1, udp_payload: 1232 },
+        server: ServerSettings { listen: vec![here(ports.port)], workers: 1, tcp: TcpLimits::default() },
         admin: Some(here(ports.admin_port)),
         checker: checker::Setup {
+            settings: Settings::default(),
             catalog: Catalog::new(vec![zone(&service)?]),
             services: vec![Service {
                 name: service,

@@ -1,0 +1,90 @@
+//! EDNS options: what a client's ask for, and what the reply says to them.
+
+use super::{Client, Transport};
+use crate::cookie::Cookie;
+use crate::settings::Settings;
+use crate::wire::edns::{Edns, OptRecord, option};
+use crate::wire::subnet::ClientSubnet;
+
+/// Information codes of extended errors (RFC 8914, section 4) with a text for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ExtendedError {
+    code: u16,
+    text: &'static str,
+}
+
+impl ExtendedError {
+    /// No zone of ours holds the name.
+    pub(super) const NOT_AUTHORITATIVE: Self = Self { code: 20, text: "" };
+    /// The client may not have what it asks for.
+    pub(super) const PROHIBITED: Self = Self { code: 18, text: "" };
+    /// A service without a usable pool, whose operator wants an error then.
+    pub(super) const ALL_DOWN: Self = Self { code: 0, text: "no healthy backend" };
+
+    /// Adds the option.
+    pub(super) fn write(self, opt: &mut OptRecord) {
+        opt.push(option::EXTENDED_ERROR, &[&self.code.to_be_bytes(), self.text.as_bytes()]);
+    }
+
+    /// Bytes that the option takes.
+    pub(super) fn length(self) -> usize {
+        6 + self.text.len()
+    }
+}
+
+/// What the client's options come to.
+pub(super) enum Heeded {
+    /// Go on; the reply's OPT record is begun.
+    Opt(OptRecord, Proof),
+    /// An option breaks its rules: FORMERR.
+    Malformed(OptRecord),
+}
+
+/// What a client has shown of its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// No cookie, or cookies are off.
+    None,
+    /// A cookie that proves nothing.
+    Unproven,
+    /// A cookie that we gave to this address.
+    Proven,
+}
+
+/// Reads the options and begins the OPT record of the reply: cookie, NSID, client subnet,
+/// keepalive, as far as the client asks for them and the settings have them. Unknown options are
+/// passed over (RFC 6891, section 6.1.2); of several of one kind the first counts.
+pub(super) fn heed(edns: &Edns<'_>, client: &Client, settings: &Settings) -> Heeded {
+    let mut opt = OptRecord::new(settings.udp_payload, edns.dnssec_ok);
+    let mut proof = Proof::None;
+    let first = |wanted| edns.options().find(|(code, _)| *code == wanted).map(|(_, value)| value);
+    if let (Some(cookies), Some(value)) = (&settings.cookies, first(option::COOKIE)) {
+        let (client_cookie, shown) = match cookies.secrets.check(value, client.address, client.time) {
+            Cookie::Malformed => return Heeded::Malformed(opt),
+            Cookie::Unproven(client_cookie) => (client_cookie, Proof::Unproven),
+            Cookie::Proven(client_cookie) => (client_cookie, Proof::Proven),
+        };
+        proof = shown;
+        opt.push(option::COOKIE, &[&cookies.secrets.reply(client_cookie, client.address, client.time)]);
+    }
+    if let (Some(nsid), Some(_)) = (&settings.nsid, first(option::NSID)) {
+        opt.push(option::NSID, &[nsid]);
+    }
+    if let Some(value) = first(option::CLIENT_SUBNET)
+        && settings.client_subnet.contains(client.address)
+    {
+        let Some(subnet) = ClientSubnet::read(value) else { return Heeded::Malformed(opt) };
+        // No answer depends on the client yet, so each is good for everyone (RFC 7871, section
+        // 7.2.1).
+        let (value, length) = subnet.write(0);
+        opt.push(option::CLIENT_SUBNET, &[value.get(..length).unwrap_or(&[])]);
+    }
+    if let (Transport::Tcp, Some(value)) = (client.transport, first(option::KEEPALIVE)) {
+        // A client must not send a time (RFC 7828, section 3.2.1).
+        if !value.is_empty() {
+            return Heeded::Malformed(opt);
+        }
+        opt.push(option::KEEPALIVE, &[&settings.tcp_idle.to_be_bytes()]);
+    }
+    Heeded::Opt(opt, proof)
+}

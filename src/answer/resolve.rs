@@ -1,0 +1,361 @@
+//! From a question to records: static RRsets, aliases, referrals, negatives, services.
+//!
+//! The algorithm is RFC 1034, section 4.3.2, as amended by RFC 2308 (negatives), 4592
+//! (wildcards), 6672 (DNAME) and 8482 (ANY), with one addition: a name may be a service's.
+
+use std::net::IpAddr;
+
+use rand::Rng;
+
+use super::Served;
+use super::options::ExtendedError;
+use crate::name;
+use crate::pool::Family;
+use crate::selection::{self, Picked};
+use crate::service::{Policy, ServiceId, WhenDown};
+use crate::table::{Choice, ServiceView, Source, Table};
+use crate::wire::writer::Section;
+use crate::wire::{Full, Question, Writer, rcode};
+use crate::zone::{Lookup, NodeRef, Rrset, Zone, rtype};
+
+/// How many aliases (CNAME, DNAME) one answer follows. BIND stops at as many.
+const CHAIN_LIMIT: usize = 16;
+
+/// TTL of the record that stands for "any type": it says nothing about the name (RFC 8482,
+/// section 4.2), so it may be kept long.
+const ANY_TTL: u32 = 3600;
+/// HINFO data with the CPU "RFC8482" and no operating system (RFC 8482, section 4.2).
+const ANY_DATA: &[u8] = b"\x07RFC8482\x00";
+
+/// What the header says of the answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resolution {
+    pub(super) rcode: u16,
+    pub(super) authoritative: bool,
+    pub(super) served: Option<Served>,
+    pub(super) explanation: Option<ExtendedError>,
+}
+
+impl Resolution {
+    fn answer() -> Self {
+        Self { rcode: rcode::NOERROR, authoritative: true, served: None, explanation: None }
+    }
+
+    fn error(rcode: u16, explanation: Option<ExtendedError>) -> Self {
+        Self { rcode, authoritative: false, served: None, explanation }
+    }
+}
+
+/// One answer in the making.
+pub(super) struct Resolver<'t, 'w, 'b, R> {
+    table: &'t Table,
+    rng: &'w mut R,
+    picked: &'w mut Picked,
+    writer: &'w mut Writer<'b>,
+}
+
+/// What a name came to.
+enum Step {
+    Done(Resolution),
+    /// Go on with this name.
+    Alias(NameBuffer),
+}
+
+/// A copy of a name in lower-case wire form.
+struct NameBuffer {
+    bytes: [u8; name::MAX_NAME],
+    length: usize,
+}
+
+impl NameBuffer {
+    /// Copies a name; `None` when it is too long.
+    fn of(wire: &[u8]) -> Option<Self> {
+        Self::joined(wire, &[])
+    }
+
+    /// Copies a prefix and the name that it stands before; `None` when that is too long.
+    fn joined(prefix: &[u8], suffix: &[u8]) -> Option<Self> {
+        let mut bytes = [0; name::MAX_NAME];
+        let length = prefix.len() + suffix.len();
+        let whole = bytes.get_mut(..length)?;
+        let (start, end) = whole.split_at_mut_checked(prefix.len())?;
+        start.copy_from_slice(prefix);
+        end.copy_from_slice(suffix);
+        whole.make_ascii_lowercase();
+        Some(Self { bytes, length })
+    }
+
+    fn wire(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(&[0])
+    }
+}
+
+impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
+    pub(super) fn new(
+        table: &'t Table,
+        rng: &'w mut R,
+        picked: &'w mut Picked,
+        writer: &'w mut Writer<'b>,
+    ) -> Self {
+        Self { table, rng, picked, writer }
+    }
+
+    /// Answers the question, following aliases as long as they lead to our zones.
+    pub(super) fn resolve(&mut self, question: &Question<'_>) -> Result<Resolution, Full> {
+        let Some(mut current) = NameBuffer::of(question.name()) else {
+            return Ok(Resolution::error(rcode::FORMERR, None));
+        };
+        for followed in 0..=CHAIN_LIMIT {
+            let Some(zone) = self.zone_of(current.wire(), question.qtype) else {
+                // Where an alias leaves our zones the answer ends; without one nothing is ours.
+                let refused = Resolution::error(rcode::REFUSED, Some(ExtendedError::NOT_AUTHORITATIVE));
+                return Ok(if followed > 0 { Resolution::answer() } else { refused });
+            };
+            match self.step(zone, current.wire(), question.qtype, followed > 0)? {
+                Step::Done(resolution) => return Ok(resolution),
+                // A loop: its records stand in the answer already.
+                Step::Alias(next) if self.writer.has_answer(next.wire(), rtype::CNAME) => break,
+                Step::Alias(next) => current = next,
+            }
+        }
+        Ok(Resolution::answer())
+    }
+
+    /// The zone that answers. DS records stand in the parent's zone, at the cut, if we have it
+    /// (RFC 4035, section 3.1.4.1).
+    fn zone_of(&self, name: &[u8], qtype: u16) -> Option<&'t Zone> {
+        let catalog = &self.table.catalog;
+        if qtype == rtype::DS
+            && let Some(parent) = catalog.find(name, true)
+            && matches!(parent.find(name), Lookup::Referral { .. })
+        {
+            return Some(parent);
+        }
+        catalog.find(name, false)
+    }
+
+    fn step(&mut self, zone: &'t Zone, owner: &[u8], qtype: u16, aliased: bool) -> Result<Step, Full> {
+        match zone.find(owner) {
+            Lookup::Found(node) | Lookup::Wildcard(node) => self.found(zone, node, owner, qtype),
+            Lookup::Referral { cut, exact: true } if qtype == rtype::DS => {
+                self.static_answer(zone, cut, owner, qtype).map(Step::Done)
+            }
+            Lookup::Referral { cut, .. } => self.referral(zone, cut, aliased).map(Step::Done),
+            Lookup::Dname(node) => self.dname(node, owner, qtype),
+            Lookup::NoName => {
+                self.negative(zone, None)?;
+                Ok(Step::Done(Resolution { rcode: rcode::NXDOMAIN, ..Resolution::answer() }))
+            }
+        }
+    }
+
+    fn found(&mut self, zone: &'t Zone, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<Step, Full> {
+        let family = match qtype {
+            rtype::A => Some(Family::Ipv4),
+            rtype::AAAA => Some(Family::Ipv6),
+            _ => None,
+        };
+        if let (Some(id), Some(family)) = (node.service(), family)
+            && let Some(view) = self.table.service(id)
+        {
+            return self.service(zone, id, view, family, owner).map(Step::Done);
+        }
+        if let Some(cname) = node.cname() {
+            self.writer.rrset(Section::Answer, owner, cname, cname.ttl)?;
+            return Ok(match NameBuffer::of(cname.first()) {
+                Some(target) if qtype != rtype::CNAME && qtype != rtype::ANY => Step::Alias(target),
+                _ => Step::Done(Resolution::answer()),
+            });
+        }
+        if qtype == rtype::ANY && (node.service().is_some() || node.rrsets().next().is_some()) {
+            self.writer.record(Section::Answer, owner, rtype::HINFO, ANY_TTL, ANY_DATA)?;
+            return Ok(Step::Done(Resolution::answer()));
+        }
+        self.static_answer(zone, node, owner, qtype).map(Step::Done)
+    }
+
+    /// The RRset of the type, or NODATA.
+    fn static_answer(
+        &mut self,
+        zone: &'t Zone,
+        node: NodeRef<'t>,
+        owner: &[u8],
+        qtype: u16,
+    ) -> Result<Resolution, Full> {
+        match node.rrset(qtype) {
+            Some(rrset) => {
+                self.writer.rrset(Section::Answer, owner, rrset, rrset.ttl)?;
+                self.additional(zone, rrset);
+            }
+            None => self.negative(zone, None)?,
+        }
+        Ok(Resolution::answer())
+    }
+
+    /// The SOA that a negative answer carries (RFC 2308, section 3), kept no longer than `longest`.
+    fn negative(&mut self, zone: &Zone, longest: Option<u32>) -> Result<(), Full> {
+        match zone.negative_soa() {
+            Some((soa, ttl)) => {
+                let ttl = longest.map_or(ttl, |longest| ttl.min(longest));
+                self.writer.rrset(Section::Authority, zone.apex_name(), soa, ttl)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Names the servers of a delegated zone. Glue for servers below the cut is part of the
+    /// referral and must fit (RFC 9471); other addresses are added while there is room.
+    fn referral(&mut self, zone: &'t Zone, cut: NodeRef<'t>, aliased: bool) -> Result<Resolution, Full> {
+        if let Some(servers) = cut.rrset(rtype::NS) {
+            self.writer.rrset(Section::Authority, cut.name(), servers, servers.ttl)?;
+            for required in [true, false] {
+                for server in servers.records() {
+                    let Some(server) = NameBuffer::of(server) else { continue };
+                    let server = server.wire();
+                    if name::is_within(server, cut.name()) != required {
+                        continue;
+                    }
+                    let Some(node) = zone.node(server) else { continue };
+                    for glue in [rtype::A, rtype::AAAA].into_iter().filter_map(|rtype| node.rrset(rtype)) {
+                        if required {
+                            self.writer.rrset(Section::Additional, server, glue, glue.ttl)?;
+                        } else {
+                            self.optional(Section::Additional, server, glue);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Resolution { authoritative: aliased, ..Resolution::answer() })
+    }
+
+    /// Rewrites the name by a DNAME (RFC 6672, section 3.1): the DNAME, the CNAME that follows
+    /// from it, and on with the new name.
+    fn dname(&mut self, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<Step, Full> {
+        let Some(dname) = node.rrset(rtype::DNAME) else { return Ok(Step::Done(Resolution::answer())) };
+        if !self.writer.has_answer(node.name(), rtype::DNAME) {
+            self.writer.rrset(Section::Answer, node.name(), dname, dname.ttl)?;
+        }
+        let prefix = owner.get(..owner.len() - node.name().len()).unwrap_or(&[]);
+        let Some(target) = NameBuffer::joined(prefix, dname.first()) else {
+            return Ok(Step::Done(Resolution { rcode: rcode::YXDOMAIN, ..Resolution::answer() }));
+        };
+        self.writer.name_record(Section::Answer, owner, rtype::CNAME, dname.ttl, target.wire())?;
+        let wanted = qtype == rtype::CNAME || qtype == rtype::ANY;
+        Ok(if wanted { Step::Done(Resolution::answer()) } else { Step::Alias(target) })
+    }
+
+    /// Addresses that save the client a question, as far as there is room.
+    fn additional(&mut self, zone: &'t Zone, rrset: Rrset<'t>) {
+        let skip = match rrset.rtype {
+            rtype::NS => 0,
+            rtype::MX => 2,
+            rtype::SRV => 6,
+            _ => return,
+        };
+        for record in rrset.records() {
+            let Some(target) = record.get(skip..).and_then(NameBuffer::of) else { continue };
+            let target = target.wire();
+            if !name::is_within(target, zone.apex_name()) {
+                continue;
+            }
+            if let Lookup::Found(node) = zone.find(target) {
+                for addresses in [rtype::A, rtype::AAAA].into_iter().filter_map(|rtype| node.rrset(rtype)) {
+                    self.optional(Section::Additional, target, addresses);
+                }
+            }
+        }
+    }
+
+    fn optional(&mut self, section: Section, owner: &[u8], rrset: Rrset<'_>) {
+        let before = self.writer.mark();
+        if self.writer.rrset(section, owner, rrset, rrset.ttl).is_err() {
+            self.writer.rewind(before);
+        }
+    }
+
+    fn service(
+        &mut self,
+        zone: &Zone,
+        id: ServiceId,
+        view: &'t ServiceView,
+        family: Family,
+        owner: &[u8],
+    ) -> Result<Resolution, Full> {
+        let service = &view.service;
+        let down_column = service.tiers.len();
+        let served = |column, pool| Some(Served { service: id, column, pool });
+        let (column, pool, choice) = match self.table.source(service, family) {
+            Source::Tier { tier, pool, choice } => (tier, pool, choice),
+            Source::FailOpen { pool, choice } => (down_column, pool, choice),
+            Source::NoAddress => {
+                self.negative(zone, None)?;
+                return Ok(Resolution::answer());
+            }
+            Source::Down(when_down) => {
+                let resolution = self.all_down(zone, when_down, service.ttl, family, owner)?;
+                return Ok(Resolution { served: served(down_column, None), ..resolution });
+            }
+        };
+        self.addresses(choice, service.policy, service.answers.limit(), owner, service.ttl)?;
+        Ok(Resolution { served: served(column, Some(pool)), ..Resolution::answer() })
+    }
+
+    fn addresses(
+        &mut self,
+        choice: &Choice,
+        policy: Policy,
+        limit: usize,
+        owner: &[u8],
+        ttl: u32,
+    ) -> Result<(), Full> {
+        match policy {
+            Policy::Weighted => selection::weighted(&choice.candidates, limit, self.rng, self.picked),
+            Policy::All => selection::uniform(choice.members.len(), limit, self.rng, self.picked),
+        }
+        for index in self.picked.indices() {
+            if let Some(member) = choice.members.get(*index as usize) {
+                address_record(self.writer, owner, member.address, ttl)?;
+            }
+        }
+        self.picked.map(|index| choice.members.get(index as usize).map_or(index, |member| member.backend));
+        Ok(())
+    }
+
+    fn all_down(
+        &mut self,
+        zone: &Zone,
+        when_down: &WhenDown,
+        ttl: u32,
+        family: Family,
+        owner: &[u8],
+    ) -> Result<Resolution, Full> {
+        if let WhenDown::Addresses { ipv4, ipv6 } = when_down {
+            let addresses: &mut dyn Iterator<Item = IpAddr> = match family {
+                Family::Ipv4 => &mut ipv4.iter().copied().map(IpAddr::V4),
+                Family::Ipv6 => &mut ipv6.iter().copied().map(IpAddr::V6),
+            };
+            let mut any = false;
+            for address in addresses {
+                address_record(self.writer, owner, address, ttl)?;
+                any = true;
+            }
+            if any {
+                return Ok(Resolution::answer());
+            }
+        }
+        if *when_down == WhenDown::ServFail {
+            return Ok(Resolution::error(rcode::SERVFAIL, Some(ExtendedError::ALL_DOWN)));
+        }
+        // The pool may be back at any time: "nothing" must not be kept longer than an answer.
+        self.negative(zone, Some(ttl))?;
+        Ok(Resolution::answer())
+    }
+}
+
+fn address_record(writer: &mut Writer<'_>, owner: &[u8], address: IpAddr, ttl: u32) -> Result<(), Full> {
+    match address {
+        IpAddr::V4(address) => writer.record(Section::Answer, owner, rtype::A, ttl, &address.octets()),
+        IpAddr::V6(address) => writer.record(Section::Answer, owner, rtype::AAAA, ttl, &address.octets()),
+    }
+}

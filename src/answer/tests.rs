@@ -1,0 +1,495 @@
+//! Replies, read back by an independent parser (hickory-proto).
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{RData, RecordType};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::counters::Counters;
+use crate::name::Name;
+use crate::pool::{Backend, MinHealthy, Pool};
+use crate::service::{Answers, Policy, Service, WhenDown};
+use crate::table::{PoolView, ServiceView, Standing};
+use crate::zone::{Catalog, reader};
+
+const ZONE: &str = "\
+$ORIGIN example.
+$TTL 300
+@ IN SOA ns1 hostmaster 1 3600 900 604800 60
+@ NS ns1
+@ NS ns2.elsewhere.
+ns1 A 192.0.2.1
+ns1 AAAA 2001:db8::1
+txt TXT hello world
+mx MX 10 mail
+mail A 192.0.2.25
+alias CNAME www
+chain CNAME alias
+out CNAME www.elsewhere.
+gone CNAME nothing
+loop CNAME loop2
+loop2 CNAME loop
+self CNAME self
+*.wild A 192.0.2.9
+host.wild TXT here
+x.y.ent A 192.0.2.10
+sub NS ns.sub
+sub NS ns.elsewhere.
+ns.sub A 192.0.2.53
+old DNAME new
+a.new A 192.0.2.77
+round DNAME round
+www TXT beside
+";
+
+/// Four backends, 192.0.2.11 to .14, weights 3, 2, 1 and 0; `www`, `all` and friends lead to them.
+fn pool() -> Pool {
+    let backend = |(index, weight): (u8, u32)| Backend {
+        name: format!("b{index}"),
+        addresses: vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10 + index))],
+        weight,
+        enabled: true,
+    };
+    let backends = [(1, 3), (2, 2), (3, 1), (4, 0)].map(backend).to_vec();
+    Pool { name: "web".into(), min_healthy: MinHealthy::Count(1), backends }
+}
+
+fn table(standing: [Standing; 4]) -> Table {
+    let service = |name: &str, answers, policy, when_down| {
+        let name = Name::parse(name).unwrap();
+        Service { name, tiers: vec![PoolId(0)], answers, ttl: 20, policy, when_down }
+    };
+    let fixed = WhenDown::Addresses { ipv4: vec![Ipv4Addr::new(203, 0, 113, 1)], ipv6: vec![] };
+    let services = [
+        service("www.example", Answers::AtMost(2), Policy::Weighted, WhenDown::FailOpen),
+        service("all.example", Answers::All, Policy::All, WhenDown::NoData),
+        service("one.example", Answers::AtMost(1), Policy::Weighted, WhenDown::ServFail),
+        service("*.apps.example", Answers::AtMost(2), Policy::Weighted, fixed),
+    ];
+    let mut load = |_: &Path| Ok(ZONE.into());
+    let apex = Name::parse("example").unwrap();
+    let mut zone = reader::read(Path::new("zone"), &apex, &mut load).unwrap();
+    for (id, service) in (0..).zip(&services) {
+        zone.builder().bind_service(service.name.wire(), ServiceId(id)).unwrap();
+    }
+    let view = |service: Service| ServiceView { answers: Counters::new(1, service.tiers.len() + 1), service };
+    Table {
+        generation: 1,
+        settings: Arc::default(),
+        catalog: Arc::new(Catalog::new(vec![zone.finish().unwrap()])),
+        services: services.into_iter().map(view).collect(),
+        pools: [Arc::new(PoolView::build(&pool(), None, 1, |backend, _| standing[backend]))].into(),
+    }
+}
+
+const HEALTHY: [Standing; 4] = [Standing::Healthy; 4];
+
+fn query(name: &str, rtype: u16, edns: Option<u16>) -> Vec<u8> {
+    let mut wire = Vec::new();
+    crate::name::append_presentation(name.as_bytes(), &mut wire).unwrap();
+    if wire.last() != Some(&0) {
+        wire.push(0);
+    }
+    let mut query = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns.is_some())];
+    query.extend(wire);
+    query.extend(rtype.to_be_bytes());
+    query.extend([0, 1]);
+    if let Some(payload) = edns {
+        query.extend([0, 0, 41]);
+        query.extend(payload.to_be_bytes());
+        query.extend([0, 0, 0x80, 0, 0, 0]);
+    }
+    query
+}
+
+fn client(transport: Transport) -> Client {
+    Client { address: Ipv4Addr::LOCALHOST.into(), port: 5353, transport, time: 1 }
+}
+
+fn respond(table: &Table, query: &[u8], transport: Transport) -> (Verdict, Vec<u8>) {
+    let mut responder = Responder::new(SmallRng::seed_from_u64(7));
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let verdict = responder.respond(query, &client(transport), table, &mut buffer);
+    if let Verdict::Reply(reply) = verdict {
+        buffer.truncate(reply.length);
+    }
+    (verdict, buffer)
+}
+
+fn ask_over(table: &Table, name: &str, rtype: u16, edns: Option<u16>, transport: Transport) -> Message {
+    let (verdict, reply) = respond(table, &query(name, rtype, edns), transport);
+    assert!(matches!(verdict, Verdict::Reply(_)), "{name}: {verdict:?}");
+    Message::from_vec(&reply).unwrap()
+}
+
+fn ask(table: &Table, name: &str, rtype: u16) -> Message {
+    ask_over(table, name, rtype, Some(1232), Transport::Udp)
+}
+
+/// Each record of a section as `owner ttl type data`.
+fn shown(records: &[hickory_proto::rr::Record]) -> Vec<String> {
+    records.iter().map(|r| format!("{} {} {} {}", r.name, r.ttl, r.record_type(), r.data)).collect()
+}
+
+fn addresses(message: &Message) -> Vec<String> {
+    message.answers.iter().map(|record| record.data.to_string()).collect()
+}
+
+const SOA: &str = "example. 60 SOA ns1.example. hostmaster.example. 1 3600 900 604800 60";
+
+#[test]
+fn static_answers() {
+    let table = table(HEALTHY);
+    let reply = ask(&table, "mx.example", rtype::MX);
+    assert!(
+        reply.metadata.authoritative
+            && reply.metadata.recursion_desired
+            && !reply.metadata.recursion_available
+    );
+    assert_eq!(reply.metadata.id, 0xabcd);
+    assert_eq!(shown(&reply.answers), ["mx.example. 300 MX 10 mail.example."]);
+    assert_eq!(shown(&reply.additionals), ["mail.example. 300 A 192.0.2.25"]);
+    let reply = ask(&table, "example", rtype::NS);
+    assert_eq!(reply.answers.len(), 2);
+    assert_eq!(
+        shown(&reply.additionals),
+        ["ns1.example. 300 A 192.0.2.1", "ns1.example. 300 AAAA 2001:db8::1"]
+    );
+}
+
+#[test]
+fn negatives_carry_the_soa_with_the_smaller_ttl() {
+    let table = table(HEALTHY);
+    for (name, rtype, code) in [
+        ("txt.example", rtype::A, ResponseCode::NoError),
+        ("nothing.example", rtype::A, ResponseCode::NXDomain),
+        ("a.txt.example", rtype::A, ResponseCode::NXDomain),
+        ("ent.example", rtype::A, ResponseCode::NoError),
+        ("y.ent.example", rtype::ANY, ResponseCode::NoError),
+        ("z.y.ent.example", rtype::A, ResponseCode::NXDomain),
+        ("a.wild.example", rtype::TXT, ResponseCode::NoError),
+        ("www.example", rtype::MX, ResponseCode::NoError),
+        ("www.example", rtype::HTTPS, ResponseCode::NoError),
+        ("www.example", rtype::AAAA, ResponseCode::NoError),
+        ("x.www.example", rtype::A, ResponseCode::NXDomain),
+        ("apps.example", rtype::A, ResponseCode::NoError),
+        ("example", rtype::DS, ResponseCode::NoError),
+        ("sub.example", rtype::DS, ResponseCode::NoError),
+    ] {
+        let reply = ask(&table, name, rtype);
+        assert_eq!(reply.metadata.response_code, code, "{name} {rtype}");
+        assert!(reply.metadata.authoritative && reply.answers.is_empty(), "{name} {rtype}");
+        assert_eq!(shown(&reply.authorities), [SOA], "{name} {rtype}");
+    }
+}
+
+#[test]
+fn aliases_are_followed_to_their_end_and_never_in_circles() {
+    let table = table(HEALTHY);
+    let reply = ask(&table, "chain.example", rtype::A);
+    let answers = shown(&reply.answers);
+    assert_eq!(answers.len(), 4);
+    assert_eq!(answers[0], "chain.example. 300 CNAME alias.example.");
+    assert_eq!(answers[1], "alias.example. 300 CNAME www.example.");
+    assert!(answers[2].starts_with("www.example. 20 A 192.0.2.1"), "{answers:?}");
+    assert_eq!(
+        shown(&ask(&table, "out.example", rtype::A).answers),
+        ["out.example. 300 CNAME www.elsewhere."]
+    );
+    let gone = ask(&table, "gone.example", rtype::A);
+    assert_eq!((gone.metadata.response_code, gone.answers.len()), (ResponseCode::NXDomain, 1));
+    assert_eq!(shown(&gone.authorities), [SOA]);
+    let nodata = ask(&table, "alias.example", rtype::MX);
+    assert_eq!(
+        (nodata.metadata.response_code, nodata.answers.len(), nodata.authorities.len()),
+        (ResponseCode::NoError, 1, 1)
+    );
+    assert_eq!(ask(&table, "loop.example", rtype::A).answers.len(), 2);
+    assert_eq!(ask(&table, "self.example", rtype::A).answers.len(), 1);
+    assert_eq!(ask(&table, "chain.example", rtype::CNAME).answers.len(), 1);
+}
+
+#[test]
+fn dname_is_followed_by_its_cname() {
+    let table = table(HEALTHY);
+    let answers = ask(&table, "A.old.example", rtype::A).answers;
+    assert_eq!(
+        (answers[0].record_type(), answers[0].name.to_string()),
+        (RecordType::DNAME, "old.example.".into())
+    );
+    assert_eq!(
+        shown(&answers[1..]),
+        ["A.old.example. 300 CNAME a.new.example.", "a.new.example. 300 A 192.0.2.77"]
+    );
+    assert_eq!(shown(&ask(&table, "x.round.example", rtype::A).answers).len(), 2);
+    let long = format!("{0}.{0}.{0}.{1}.round.example", "a".repeat(63), "b".repeat(46));
+    assert_eq!(ask(&table, &long, rtype::A).metadata.response_code, ResponseCode::NoError);
+    let longer = format!("{0}.{0}.{0}.{1}.old.example", "a".repeat(63), "b".repeat(48));
+    assert_eq!(ask(&table, &longer, rtype::TXT).metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[test]
+fn referrals_are_not_authoritative_and_carry_glue() {
+    let table = table(HEALTHY);
+    for name in ["sub.example", "a.b.sub.example"] {
+        let reply = ask(&table, name, rtype::A);
+        assert!(!reply.metadata.authoritative && reply.answers.is_empty());
+        assert_eq!(
+            shown(&reply.authorities),
+            ["sub.example. 300 NS ns.sub.example.", "sub.example. 300 NS ns.elsewhere."]
+        );
+        assert_eq!(shown(&reply.additionals), ["ns.sub.example. 300 A 192.0.2.53"]);
+    }
+}
+
+#[test]
+fn any_gets_one_small_answer() {
+    let table = table(HEALTHY);
+    for name in ["example", "www.example", "a.wild.example", "x.apps.example"] {
+        let reply = ask(&table, name, rtype::ANY);
+        assert_eq!(reply.answers.len(), 1, "{name}");
+        assert_eq!(reply.answers[0].record_type(), RecordType::HINFO, "{name}");
+    }
+    assert_eq!(ask(&table, "nothing.example", rtype::ANY).metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[test]
+fn what_is_not_ours_is_refused() {
+    let table = table(HEALTHY);
+    for name in ["elsewhere", ".", "xexample", "com"] {
+        let reply = ask(&table, name, rtype::A);
+        assert_eq!(reply.metadata.response_code, ResponseCode::Refused, "{name}");
+        assert!(!reply.metadata.authoritative && reply.authorities.is_empty() && reply.edns.is_some());
+        assert_eq!(reply.queries.len(), 1);
+    }
+    for (at, value) in [(1, 3), (1, 4), (1, 254), (1, 255), (0, 1)] {
+        let mut query = query("www.example", rtype::A, None);
+        let class = query.len() - 2;
+        query[class + at] = value;
+        let (_, reply) = respond(&table, &query, Transport::Udp);
+        let reply = Message::from_vec(&reply).unwrap();
+        assert_eq!(reply.metadata.response_code, ResponseCode::Refused, "class byte {value}");
+        assert!(reply.answers.is_empty());
+    }
+}
+
+#[test]
+fn services_answer_by_health() {
+    use Standing::{Healthy as H, Unhealthy as U, Unknown as N};
+    // Who may appear in an answer of www, and of all.
+    for (standing, expected, fail_open) in [
+        ([H, H, H, H], "11 12 13", false),
+        ([U, H, U, H], "12", false),
+        ([N, H, N, N], "12", false),
+        ([U, N, U, U], "12", false),
+        ([N, N, N, N], "11 12 13", false),
+        ([U, U, U, H], "11 12 13", true),
+        ([U, U, U, U], "11 12 13", true),
+    ] {
+        let table = table(standing);
+        let mut seen = std::collections::BTreeSet::new();
+        let mut responder = Responder::new(SmallRng::seed_from_u64(3));
+        let mut buffer = [0; 1232];
+        for _ in 0..200 {
+            let verdict = responder.respond(
+                &query("wWw.example", 1, None),
+                &client(Transport::Udp),
+                &table,
+                &mut buffer,
+            );
+            let Verdict::Reply(reply) = verdict else { panic!("{verdict:?}") };
+            let served = reply.service.unwrap();
+            assert_eq!(
+                (served.service, served.pool, served.column),
+                (ServiceId(0), Some(PoolId(0)), usize::from(fail_open))
+            );
+            let message = Message::from_vec(&buffer[..reply.length]).unwrap();
+            assert_eq!(
+                message.queries[0].name().to_string(),
+                "wWw.example.",
+                "the case of the question is kept"
+            );
+            let mut picked: Vec<u32> = responder.picked().map(|backend| backend + 11).collect();
+            for (record, backend) in message.answers.iter().zip(picked.drain(..)) {
+                assert_eq!(record.ttl, 20);
+                assert_eq!(record.data.to_string(), format!("192.0.2.{backend}"));
+                seen.insert(backend);
+            }
+            let mut distinct = addresses(&message);
+            distinct.sort();
+            distinct.dedup();
+            assert_eq!(distinct.len(), message.answers.len());
+            assert_eq!(message.answers.len(), expected.split(' ').count().min(2));
+        }
+        let seen: Vec<String> = seen.iter().map(u32::to_string).collect();
+        assert_eq!(seen.join(" "), expected, "{standing:?}");
+    }
+}
+
+#[test]
+fn when_down_policies() {
+    let table = table([Standing::Unhealthy; 4]);
+    let nodata = ask(&table, "all.example", rtype::A);
+    assert_eq!((nodata.metadata.response_code, nodata.answers.len()), (ResponseCode::NoError, 0));
+    assert!(nodata.authorities[0].ttl <= 20, "nothing is kept no longer than an answer");
+    let servfail = ask(&table, "one.example", rtype::A);
+    assert_eq!(servfail.metadata.response_code, ResponseCode::ServFail);
+    assert!(servfail.answers.is_empty() && servfail.authorities.is_empty());
+    let fixed = ask(&table, "x.y.apps.example", rtype::A);
+    assert_eq!(shown(&fixed.answers), ["x.y.apps.example. 20 A 203.0.113.1"]);
+    assert!(ask(&table, "x.apps.example", rtype::AAAA).answers.is_empty());
+}
+
+#[test]
+fn the_first_place_is_proportional_to_the_weights() {
+    let table = table(HEALTHY);
+    let mut responder = Responder::new(SmallRng::seed_from_u64(5));
+    let mut buffer = [0; 1232];
+    let mut counts = [0_u32; 4];
+    let rounds = 20_000;
+    for _ in 0..rounds {
+        responder.respond(&query("www.example", 1, None), &client(Transport::Udp), &table, &mut buffer);
+        counts[responder.picked().next().unwrap() as usize] += 1;
+    }
+    for (count, weight) in counts.into_iter().zip([3.0, 2.0, 1.0, 0.0]) {
+        let (n, p) = (f64::from(rounds), weight / 6.0);
+        assert!((f64::from(count) - n * p).abs() <= 3.0 * (n * p * (1.0 - p)).sqrt(), "{counts:?}");
+    }
+}
+
+#[test]
+fn truncation_keeps_the_opt_record_and_drops_all_else() {
+    let mut many = pool();
+    many.backends = (0..100)
+        .map(|index| Backend {
+            name: index.to_string(),
+            addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 0, 0, index))],
+            weight: 1,
+            enabled: true,
+        })
+        .collect();
+    let mut table = table(HEALTHY);
+    table.pools = [Arc::new(PoolView::build(&many, None, 1, |_, _| Standing::Healthy))].into();
+    for (edns, transport, full) in [
+        (None, Transport::Udp, false),
+        (Some(1232), Transport::Udp, false),
+        (Some(65_535), Transport::Udp, false),
+        (None, Transport::Tcp, true),
+        (Some(512), Transport::Tcp, true),
+    ] {
+        let reply = ask_over(&table, "all.example", rtype::A, edns, transport);
+        assert_eq!(reply.metadata.truncation, !full, "{edns:?} {transport:?}");
+        assert_eq!(reply.answers.len(), if full { 100 } else { 0 });
+        assert_eq!(reply.edns.is_some(), edns.is_some());
+        if let Some(edns) = &reply.edns {
+            assert_eq!((edns.max_payload(), edns.flags().dnssec_ok), (1232, true));
+        }
+    }
+}
+
+#[test]
+fn an_edns_version_we_do_not_know_is_badvers() {
+    let mut query = query("www.example", rtype::A, Some(1232));
+    let version = query.len() - 5;
+    query[version] = 1;
+    let (verdict, reply) = respond(&table(HEALTHY), &query, Transport::Udp);
+    assert!(matches!(verdict, Verdict::Reply(Reply { rcode: rcode::BADVERS, .. })));
+    let reply = Message::from_vec(&reply).unwrap();
+    assert_eq!(u16::from(reply.metadata.response_code), rcode::BADVERS);
+    assert!(reply.answers.is_empty() && reply.edns.is_some());
+}
+
+#[test]
+fn the_gate() {
+    let table = table(HEALTHY);
+    let good = query("www.example", rtype::A, None);
+    for opcode in 0..16_u8 {
+        for response in [false, true] {
+            for questions in [0, 1, 2] {
+                let mut query = good.clone();
+                query[2] = opcode << 3 | u8::from(response) << 7;
+                query[5] = questions;
+                let (verdict, reply) = respond(&table, &query, Transport::Udp);
+                let expected = match (response, opcode, questions) {
+                    (true, ..) => {
+                        assert_eq!(verdict, Verdict::Drop(DropReason::Response));
+                        continue;
+                    }
+                    (_, 0, 1) => rcode::NOERROR,
+                    (_, 0, _) => rcode::FORMERR,
+                    _ => rcode::NOTIMP,
+                };
+                assert!(
+                    matches!(verdict, Verdict::Reply(Reply { rcode, .. }) if rcode == expected),
+                    "{verdict:?}"
+                );
+                assert_eq!(reply[2] & 0xf8, 0x80 | opcode << 3, "the operation code is copied");
+            }
+        }
+    }
+    let mut responder = Responder::new(SmallRng::seed_from_u64(7));
+    let client = Client { port: 0, ..client(Transport::Udp) };
+    assert_eq!(responder.respond(&good, &client, &table, &mut [0; 512]), Verdict::Drop(DropReason::PortZero));
+}
+
+/// Prefixes, flipped bytes and noise: never a panic, never a reply that cannot be read, never one
+/// longer than the client takes, and always the client's number.
+#[test]
+fn hostile_bytes() {
+    let table = table(HEALTHY);
+    let seeds: Vec<Vec<u8>> =
+        ["www.example", "chain.example", "x.round.example", "a.b.sub.example", "nothing.example"]
+            .iter()
+            .flat_map(|name| [query(name, rtype::A, Some(4096)), query(name, rtype::ANY, None)])
+            .collect();
+    let seed = 99;
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut cases: Vec<Vec<u8>> =
+        seeds.iter().flat_map(|s| (0..=s.len()).map(|cut| s[..cut].to_vec())).collect();
+    for _ in 0..50_000 {
+        let mut case = seeds[rng.random_range(0..seeds.len())].clone();
+        for _ in 0..rng.random_range(1..5) {
+            let at = rng.random_range(0..case.len());
+            case[at] = rng.random();
+        }
+        cases.push(case);
+    }
+    for _ in 0..20_000 {
+        cases.push((0..rng.random_range(0..80)).map(|_| rng.random()).collect());
+    }
+    for case in cases {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let (verdict, reply) = respond(&table, &case, transport);
+            match verdict {
+                Verdict::Drop(DropReason::Short) => assert!(case.len() < 12),
+                Verdict::Drop(_) => assert!(case[2] & 0x80 != 0, "{case:02x?} (seed {seed})"),
+                Verdict::Reply(_) => {
+                    assert!(reply.len() <= 1232 || transport == Transport::Tcp);
+                    assert_eq!(reply[..2], case[..2]);
+                    let read = Message::from_vec(&reply);
+                    assert!(read.is_ok(), "{case:02x?} -> {reply:02x?}: {read:?} (seed {seed})");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_address_of_the_reply_is_the_address_of_the_backend() {
+    let reply = ask(&table(HEALTHY), "all.example", rtype::A);
+    let mut got: Vec<Ipv4Addr> = reply
+        .answers
+        .iter()
+        .map(|record| match &record.data {
+            RData::A(address) => address.0,
+            other => panic!("{other}"),
+        })
+        .collect();
+    got.sort();
+    assert_eq!(got, [11, 12, 13].map(|last| Ipv4Addr::new(192, 0, 2, last)), "weight 0 is never answered");
+}

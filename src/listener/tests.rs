@@ -1,0 +1,274 @@
+//! Real sockets on loopback. The table is empty, so every query is refused: what is said is
+//! `answer`'s, that it comes is the listeners'.
+
+use std::io::ErrorKind;
+use std::net::{Shutdown, TcpStream as StdStream};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::zone::Catalog;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Fixture {
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    listeners: Listeners,
+}
+
+fn start(limits: TcpLimits) -> Fixture {
+    let bound = bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
+    let address = bound.local_addresses()[0];
+    let metrics = Arc::new(Metrics::new(bound.counter_rows()));
+    let listeners = bound.serve(&Published::new(table()), &metrics, limits).unwrap();
+    Fixture { address, metrics, listeners }
+}
+
+fn table() -> Table {
+    Table {
+        generation: 1,
+        settings: Arc::default(),
+        catalog: Arc::new(Catalog::new(Vec::new())),
+        services: Arc::new([]),
+        pools: Box::new([]),
+    }
+}
+
+impl Fixture {
+    fn count(&self, series: &str) -> u64 {
+        let text = self.metrics.render(&table(), &crate::metrics::HealthGauges::default());
+        let line = text.lines().find(|line| line.starts_with(series)).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn wait_for_count(&self, series: &str, at_least: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.count(series) < at_least {
+            assert!(Instant::now() < deadline, "{series} stays at {}", self.count(series));
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn query(id: u8) -> Vec<u8> {
+    let mut query = vec![0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    query.extend(b"\x03www\x07example\x00\x00\x01\x00\x01");
+    query
+}
+
+fn framed(query: &[u8]) -> Vec<u8> {
+    [&u16::try_from(query.len()).unwrap().to_be_bytes()[..], query].concat()
+}
+
+/// Reads one reply; its number and response code.
+async fn read_reply(stream: &mut TcpStream) -> (u8, u8) {
+    let read = async {
+        let length = stream.read_u16().await.unwrap();
+        let mut reply = vec![0; length.into()];
+        stream.read_exact(&mut reply).await.unwrap();
+        (reply[1], reply[3] & 0xf)
+    };
+    timeout(PATIENCE, read).await.unwrap()
+}
+
+/// Waits until the server closes, and answers for how long that took.
+async fn until_closed(stream: &mut TcpStream) -> Duration {
+    let start = Instant::now();
+    match timeout(PATIENCE, stream.read(&mut [0; 16])).await.unwrap() {
+        Ok(0) => {}
+        Ok(_) => panic!("a reply where none was due"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+    start.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn udp_is_answered_and_counted() {
+    let fixture = start(TcpLimits::default());
+    let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(fixture.address).await.unwrap();
+    let mut response = query(9);
+    response[2] |= 0x80;
+    for message in [&query(1)[..], &[1, 2, 3], &response, &vec![0; 5000], &query(2)] {
+        client.send(message).await.unwrap();
+    }
+    let mut buffer = [0; 512];
+    for expected in [1, 2] {
+        timeout(PATIENCE, client.recv(&mut buffer)).await.unwrap().unwrap();
+        assert_eq!((buffer[1], buffer[3] & 0xf), (expected, 5));
+    }
+    assert_eq!(fixture.count("steerd_queries_total{transport=\"udp\",family=\"ipv4\"}"), 5);
+    assert_eq!(fixture.count("steerd_responses_total{rcode=\"REFUSED\"}"), 2);
+    for reason in ["short", "response", "long"] {
+        assert_eq!(fixture.count(&format!("steerd_dropped_total{{reason=\"{reason}\"}}")), 1, "{reason}");
+    }
+    fixture.listeners.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipelined_queries_are_answered_in_order_wherever_segments_end() {
+    let fixture = start(TcpLimits::default());
+    let stream: Vec<u8> = (1..=3).flat_map(|id| framed(&query(id))).collect();
+    for cut in 1..stream.len() {
+        let mut client = fixture.connect().await;
+        client.set_nodelay(true).unwrap();
+        client.write_all(&stream[..cut]).await.unwrap();
+        // The first part is on its way alone once the whole queries in it are answered.
+        let whole = cut / framed(&query(1)).len();
+        for id in 1..=whole {
+            assert_eq!(read_reply(&mut client).await, (u8::try_from(id).unwrap(), 5));
+        }
+        client.write_all(&stream[cut..]).await.unwrap();
+        for id in whole + 1..=3 {
+            assert_eq!(read_reply(&mut client).await, (u8::try_from(id).unwrap(), 5), "cut at {cut}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_pipelined_queries_with_a_half_closed_stream() {
+    let fixture = start(TcpLimits::default());
+    let mut client = fixture.connect().await;
+    let many: Vec<u8> = (0..2000).flat_map(|id: u16| framed(&query(id.to_be_bytes()[1]))).collect();
+    let (mut reader, mut writer) = client.split();
+    let write = async {
+        writer.write_all(&many).await.unwrap();
+        writer.shutdown().await.unwrap();
+    };
+    let mut replies = Vec::new();
+    let read = reader.read_to_end(&mut replies);
+    let (_, read) = timeout(PATIENCE, async { tokio::join!(write, read) }).await.unwrap();
+    read.unwrap();
+    let one = replies.len() / 2000;
+    assert_eq!(replies.len(), one * 2000);
+    for (id, reply) in replies.chunks(one).enumerate() {
+        assert_eq!(usize::from(reply[3]), id % 256);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_query_can_be_ends_the_connection_at_once() {
+    let fixture = start(TcpLimits::default());
+    let mut response = query(1);
+    response[2] |= 0x80;
+    for bytes in [vec![0xff, 0xff], vec![0x10, 0x01], framed(&[]), framed(&[1, 2, 3]), framed(&response)] {
+        let mut client = fixture.connect().await;
+        client.write_all(&bytes).await.unwrap();
+        assert!(until_closed(&mut client).await < Duration::from_secs(5), "{bytes:02x?}");
+    }
+    // The longest query is taken: it is answered, if only as malformed.
+    let mut client = fixture.connect().await;
+    let mut longest = query(7);
+    longest.resize(sys::MAX_QUERY, 0);
+    client.write_all(&framed(&longest)).await.unwrap();
+    assert_eq!(read_reply(&mut client).await, (7, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_and_slow_clients_are_closed_and_steady_ones_are_not() {
+    let idle = Duration::from_millis(400);
+    let fixture = start(TcpLimits { idle, ..TcpLimits::default() });
+    let mut silent = fixture.connect().await;
+    let slow = async {
+        let mut client = fixture.connect().await;
+        // A byte at a time, each well within the limit, all of them not.
+        for byte in framed(&query(1)) {
+            if client.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            let mut buffer = [0; 16];
+            match timeout(idle / 8, client.read(&mut buffer)).await {
+                Err(_) => {}
+                Ok(Ok(0) | Err(_)) => return,
+                Ok(Ok(_)) => panic!("the query took longer than the limit and was answered"),
+            }
+        }
+        panic!("a slow client was not closed");
+    };
+    let steady = async {
+        let mut client = fixture.connect().await;
+        for id in 0..12 {
+            client.write_all(&framed(&query(id))).await.unwrap();
+            assert_eq!(read_reply(&mut client).await, (id, 5));
+            let pause = timeout(idle / 6, client.read(&mut [0; 1])).await;
+            assert!(pause.is_err(), "a steady client was closed");
+        }
+    };
+    let ((), ()) = tokio::join!(slow, steady);
+    until_closed(&mut silent).await;
+    assert!(fixture.count("steerd_tcp_timeouts_total") >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_idlest_connection_makes_room_and_new_clients_are_served() {
+    let fixture = start(TcpLimits { connections: 50, ..TcpLimits::default() });
+    // One prefix may hold five.
+    let mut clients = Vec::new();
+    for id in 0..5 {
+        let mut client = fixture.connect().await;
+        client.write_all(&framed(&query(id))).await.unwrap();
+        assert_eq!(read_reply(&mut client).await, (id, 5));
+        clients.push(client);
+    }
+    let mut late = fixture.connect().await;
+    late.write_all(&framed(&query(77))).await.unwrap();
+    assert_eq!(read_reply(&mut late).await, (77, 5));
+    until_closed(&mut clients[0]).await;
+    clients[4].write_all(&framed(&query(5))).await.unwrap();
+    assert_eq!(read_reply(&mut clients[4]).await, (5, 5));
+    assert_eq!(fixture.count("steerd_tcp_evicted_total"), 1);
+    drop(clients);
+    drop(late);
+    let deadline = Instant::now() + PATIENCE;
+    while fixture.count("steerd_tcp_connections") > 0 {
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_costs_bounded_memory_and_is_closed() {
+    let idle = Duration::from_millis(500);
+    let fixture = start(TcpLimits { idle, ..TcpLimits::default() });
+    let mut greedy = fixture.connect().await;
+    let chunk: Vec<u8> = (0..100).flat_map(|id| framed(&query(id))).collect();
+    let flood = async {
+        // Ends when the server closes, as it must, once no more replies can be written.
+        while greedy.write_all(&chunk).await.is_ok() {}
+    };
+    timeout(PATIENCE, flood).await.unwrap();
+    fixture.wait_for_count("steerd_tcp_timeouts_total", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_in_use_are_an_error_that_says_so() {
+    let fixture = start(TcpLimits::default());
+    let error = bind(&[fixture.address], 1).unwrap_err();
+    assert_eq!(error.protocol, "UDP");
+    assert!(error.to_string().contains("another process has this port"), "{error}");
+    let tcp_only = TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = bind(&[tcp_only.local_addr().unwrap()], 1).unwrap_err();
+    assert_eq!(error.protocol, "TCP");
+    let error = bind(&["192.0.2.1:5353".parse().unwrap()], 1).unwrap_err();
+    assert!(error.to_string().contains("no such address"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_frees_the_port_and_ends_connections() {
+    let fixture = start(TcpLimits::default());
+    let mut client = fixture.connect().await;
+    client.write_all(&framed(&query(1))).await.unwrap();
+    assert_eq!(read_reply(&mut client).await, (1, 5));
+    let address = fixture.address;
+    fixture.listeners.stop().await;
+    until_closed(&mut client).await;
+    assert!(StdStream::connect(address).and_then(|stream| stream.shutdown(Shutdown::Both)).is_err());
+    bind(&[address], 1).unwrap();
+}

@@ -1,0 +1,465 @@
+//! Networks: address prefixes, and sets of them that say which one an address lies in.
+//!
+//! Plain data from text and back. What a network stands for (a rule, an exemption, a resolver
+//! that is believed) is its owner's business.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// The prefix that all IPv4-mapped IPv6 addresses share (RFC 4291, section 2.5.5.2).
+const MAPPED_LENGTH: u8 = 96;
+
+/// The addresses that share their first bits, written `192.0.2.0/24` or `2001:db8::/32`.
+///
+/// IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`) count as IPv4, in networks as in the addresses
+/// that are looked up: a dual-stack socket must not make a client another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Network {
+    /// All bits past `length` are zero; never an IPv4-mapped IPv6 address.
+    first: IpAddr,
+    length: u8,
+}
+
+/// Why a text is not a network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    /// What stands before the slash is not an address.
+    #[error(
+        "`{0}` is not a network: write an address (192.0.2.1, 2001:db8::1) or a prefix (192.0.2.0/24, 2001:db8::/32)"
+    )]
+    NotAnAddress(String),
+    /// What stands after the slash is not a length that the address can have.
+    #[error("the prefix length of `{text}` must be a number from 0 to {longest}")]
+    BadLength {
+        /// The whole text.
+        text: String,
+        /// 32 or 128.
+        longest: u8,
+    },
+    /// The address goes on past its prefix.
+    #[error(
+        "`{text}` has address bits beyond its prefix: write `{network}` for the network, or `{address}` for the one address"
+    )]
+    HostBits {
+        /// The whole text.
+        text: String,
+        /// The network that the address is in.
+        network: Network,
+        /// The address.
+        address: IpAddr,
+    },
+}
+
+impl Network {
+    /// The network around `address` whose prefix has `ipv4_length` or `ipv6_length` bits, by the
+    /// address's family. A length that exceeds the address stands for the address alone.
+    #[must_use]
+    pub fn around(address: IpAddr, ipv4_length: u8, ipv6_length: u8) -> Self {
+        let address = address.to_canonical();
+        let length = match address {
+            IpAddr::V4(_) => ipv4_length,
+            IpAddr::V6(_) => ipv6_length,
+        }
+        .min(width(address));
+        Self { first: truncate(address, length), length }
+    }
+
+    /// The lowest address of the network.
+    #[must_use]
+    pub fn first(self) -> IpAddr {
+        self.first
+    }
+
+    /// The bits of the prefix: 0 to 32 for IPv4, 0 to 128 for IPv6.
+    #[must_use]
+    pub fn length(self) -> u8 {
+        self.length
+    }
+
+    /// Whether the network holds `address`.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_ipv4() == self.first.is_ipv4() && truncate(address, self.length) == self.first
+    }
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let (written, length) = match text.split_once('/') {
+            None => (text, None),
+            Some((address, length)) => (address, Some(length)),
+        };
+        let written: IpAddr = written.parse().map_err(|_| NetworkError::NotAnAddress(text.into()))?;
+        let longest = width(written);
+        let length = match length {
+            None => longest,
+            Some(digits) => prefix_length(digits)
+                .filter(|&length| length <= longest)
+                .ok_or_else(|| NetworkError::BadLength { text: text.into(), longest })?,
+        };
+        let first = truncate(written, length);
+        // A mapped network is the IPv4 network it holds.
+        let network = match first.to_canonical() {
+            first @ IpAddr::V4(_) if written.is_ipv6() && length >= MAPPED_LENGTH => {
+                Self { first, length: length - MAPPED_LENGTH }
+            }
+            _ => Self { first, length },
+        };
+        if first == written {
+            Ok(network)
+        } else {
+            Err(NetworkError::HostBits { text: text.into(), network, address: written.to_canonical() })
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    /// The form that is read back; a single address stands without its length.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.length == width(self.first) {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}/{}", self.first, self.length)
+        }
+    }
+}
+
+/// Digits only, no sign, no leading zero.
+fn prefix_length(digits: &str) -> Option<u8> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let canonical = digits == "0" || !digits.starts_with('0');
+    if plain && canonical { digits.parse().ok() } else { None }
+}
+
+/// The bits of an address.
+fn width(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+/// The address with all bits past the first `length` zero.
+fn truncate(address: IpAddr, length: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+        }
+    }
+}
+
+/// A set of networks, asked for the one that an address lies in.
+///
+/// Networks nest or are apart, so they cut the addresses into ranges of which each has one most
+/// specific network. A look-up is a bisection of those ranges: it allocates nothing, and a
+/// thousand networks cost it about ten steps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// Sorted, each once.
+    networks: Box<[Network]>,
+    ipv4: Ranges,
+    ipv6: Ranges,
+}
+
+impl Networks {
+    /// The most specific network that holds `address`.
+    #[must_use]
+    pub fn longest_match(&self, address: IpAddr) -> Option<Network> {
+        let index = match address.to_canonical() {
+            IpAddr::V4(address) => self.ipv4.find(address.to_bits().into()),
+            IpAddr::V6(address) => self.ipv6.find(address.to_bits()),
+        }?;
+        self.networks.get(index).copied()
+    }
+
+    /// Whether any network holds `address`.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.longest_match(address).is_some()
+    }
+
+    /// Whether there is no network at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty()
+    }
+
+    /// The networks, IPv4 first, by address and then from wide to narrow, each once.
+    pub fn iter(&self) -> impl Iterator<Item = Network> {
+        self.networks.iter().copied()
+    }
+}
+
+impl FromIterator<Network> for Networks {
+    fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
+        let mut networks: Vec<Network> = networks.into_iter().collect();
+        networks.sort_unstable();
+        networks.dedup();
+        let bounds = |ipv4| {
+            networks
+                .iter()
+                .enumerate()
+                .filter(move |(_, network)| network.first.is_ipv4() == ipv4)
+                .map(|(index, network)| Bounds::of(index, *network))
+        };
+        let (ipv4, ipv6) = (Ranges::new(bounds(true)), Ranges::new(bounds(false)));
+        Self { networks: networks.into_boxed_slice(), ipv4, ipv6 }
+    }
+}
+
+impl fmt::Display for Networks {
+    /// The networks with commas between them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, network) in self.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{network}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The lowest and highest address of a network as numbers, and its index.
+struct Bounds {
+    first: u128,
+    last: u128,
+    index: usize,
+}
+
+impl Bounds {
+    fn of(index: usize, network: Network) -> Self {
+        let host_bits = u32::from(width(network.first) - network.length);
+        let first = match network.first {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        let hosts = 1_u128.checked_shl(host_bits).map_or(u128::MAX, |count| count - 1);
+        Self { first, last: first | hosts, index }
+    }
+}
+
+/// The addresses of one family, cut where the most specific network changes: where each range
+/// begins, and the index of its network. A range ends where the next one begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Ranges(Vec<(u128, Option<usize>)>);
+
+impl Ranges {
+    /// Takes the bounds by ascending first address, of equal ones the wider first.
+    fn new(networks: impl Iterator<Item = Bounds>) -> Self {
+        let mut ranges = Self::default();
+        // The networks that the place we have come to lies in, widest first.
+        let mut open: Vec<Bounds> = Vec::new();
+        for network in networks {
+            ranges.close(&mut open, |last| last < network.first);
+            ranges.begin(network.first, Some(network.index));
+            open.push(network);
+        }
+        ranges.close(&mut open, |_| true);
+        ranges
+    }
+
+    /// Ends the innermost open networks whose last address is `over`: what follows each belongs
+    /// to the one around it.
+    fn close(&mut self, open: &mut Vec<Bounds>, over: impl Fn(u128) -> bool) {
+        while let Some(ended) = open.pop_if(|network| over(network.last)) {
+            if let Some(next) = ended.last.checked_add(1) {
+                self.begin(next, open.last().map(|around| around.index));
+            }
+        }
+    }
+
+    fn begin(&mut self, first: u128, network: Option<usize>) {
+        match self.0.last_mut() {
+            Some(range) if range.0 == first => range.1 = network,
+            _ => self.0.push((first, network)),
+        }
+    }
+
+    fn find(&self, address: u128) -> Option<usize> {
+        let after = self.0.partition_point(|&(first, _)| first <= address);
+        self.0.get(after.checked_sub(1)?)?.1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn network(text: &str) -> Network {
+        text.parse().unwrap()
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_read_is_written_back() {
+        for text in ["192.0.2.0/24", "0.0.0.0/0", "::/0", "2001:db8::/32", "192.0.2.1", "2001:db8::1"] {
+            assert_eq!(network(text).to_string(), text);
+        }
+        assert_eq!(network("192.0.2.1/32").to_string(), "192.0.2.1");
+        assert_eq!(network("::ffff:192.0.2.0/120").to_string(), "192.0.2.0/24");
+        assert_eq!(network("::ffff:192.0.2.1").to_string(), "192.0.2.1");
+        assert_eq!(network("::ffff:0:0/96").to_string(), "0.0.0.0/0");
+        assert_eq!(network("::fffe:0:0/95").to_string(), "::fffe:0:0/95");
+    }
+
+    #[test]
+    fn errors_say_what_to_write() {
+        let error = |text: &str| text.parse::<Network>().unwrap_err().to_string();
+        for text in ["", "/", "x", "192.0.2/24", "192.0.2.01", " 192.0.2.1", "fe80::1%eth0", "any"] {
+            assert!(
+                error(text).starts_with(&format!("`{text}` is not a network: write an address")),
+                "{text}"
+            );
+        }
+        for text in ["192.0.2.0/33", "192.0.2.0/", "192.0.2.0/024", "192.0.2.0/+8", "192.0.2.0/8/8"] {
+            assert_eq!(error(text), format!("the prefix length of `{text}` must be a number from 0 to 32"));
+        }
+        for text in ["::/129", "::/-1", "::/256", "::/1000"] {
+            assert_eq!(error(text), format!("the prefix length of `{text}` must be a number from 0 to 128"));
+        }
+        assert_eq!(
+            error("192.0.2.7/24"),
+            "`192.0.2.7/24` has address bits beyond its prefix: write `192.0.2.0/24` for the network, \
+             or `192.0.2.7` for the one address"
+        );
+        assert!(error("2001:db8::1/32").contains("write `2001:db8::/32` for the network"));
+        assert!(
+            error("::ffff:192.0.2.7/120").contains("write `192.0.2.0/24` for the network, or `192.0.2.7`")
+        );
+    }
+
+    #[test]
+    fn a_mapped_address_is_ipv4() {
+        let mapped = address("::ffff:192.0.2.1");
+        assert!(network("192.0.2.0/24").contains(mapped));
+        assert!(!network("::/0").contains(mapped));
+        assert!(!network("::/0").contains(address("192.0.2.1")));
+        let set = Networks::from_iter([network("::/0"), network("192.0.2.0/24")]);
+        assert_eq!(set.longest_match(mapped), Some(network("192.0.2.0/24")));
+        assert!(!set.contains(address("::ffff:198.51.100.1")));
+        assert_eq!(Network::around(mapped, 24, 56), network("192.0.2.0/24"));
+    }
+
+    #[test]
+    fn the_network_around_an_address() {
+        assert_eq!(Network::around(address("192.0.2.77"), 24, 56), network("192.0.2.0/24"));
+        assert_eq!(Network::around(address("2001:db8:1:2ff::1"), 24, 56), network("2001:db8:1:200::/56"));
+        assert_eq!(Network::around(address("192.0.2.77"), 200, 200), network("192.0.2.77"));
+        assert_eq!(Network::around(address("192.0.2.77"), 0, 0), network("0.0.0.0/0"));
+    }
+
+    #[test]
+    fn the_ends_of_the_address_space() {
+        let set: Networks = ["0.0.0.0/0", "255.255.255.255", "0.0.0.0", "::/0", "ff00::/8"]
+            .map(network)
+            .into_iter()
+            .collect();
+        for (address_text, expected) in [
+            ("0.0.0.0", "0.0.0.0"),
+            ("0.0.0.1", "0.0.0.0/0"),
+            ("255.255.255.254", "0.0.0.0/0"),
+            ("255.255.255.255", "255.255.255.255"),
+            ("::", "::/0"),
+            ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ff00::/8"),
+            ("feff::", "::/0"),
+        ] {
+            assert_eq!(set.longest_match(address(address_text)), Some(network(expected)), "{address_text}");
+        }
+        assert!(Networks::default().is_empty());
+        assert!(!Networks::default().contains(address("::1")));
+        assert_eq!(set.to_string(), "0.0.0.0/0, 0.0.0.0, 255.255.255.255, ::/0, ff00::/8");
+    }
+
+    /// Networks of few distinct bits, so that they nest, touch and repeat.
+    fn any_network() -> impl Strategy<Value = Network> {
+        (any_address(), 0..=128_u8)
+            .prop_map(|(address, length)| Network::around(address, length % 33, length))
+    }
+
+    fn any_address() -> impl Strategy<Value = IpAddr> {
+        let crowded = prop::sample::select(vec![0_u8, 1, 2, 127, 128, 254, 255]);
+        (any::<bool>(), any::<bool>(), prop::array::uniform16(crowded)).prop_map(|(ipv4, low, bytes)| {
+            let [a, b, c, d, ..] = bytes;
+            match (ipv4, low) {
+                (true, _) => IpAddr::from([a, b, c, d]),
+                (false, true) => IpAddr::from(u128::from(u32::from_be_bytes([a, b, c, d])).to_be_bytes()),
+                (false, false) => IpAddr::from(bytes),
+            }
+        })
+    }
+
+    /// By text form of the bits: nothing shared with the code under test.
+    fn bits(address: IpAddr) -> String {
+        match address.to_canonical() {
+            IpAddr::V4(address) => address.octets().iter().map(|byte| format!("{byte:08b}")).collect(),
+            IpAddr::V6(address) => address.octets().iter().map(|byte| format!("{byte:08b}")).collect(),
+        }
+    }
+
+    fn holds(network: Network, address: IpAddr) -> bool {
+        let (prefix, all) = (bits(network.first()), bits(address));
+        prefix.len() == all.len() && prefix[..network.length().into()] == all[..network.length().into()]
+    }
+
+    proptest! {
+        #[test]
+        fn one_network_against_the_model(network in any_network(), address in any_address()) {
+            prop_assert_eq!(network.contains(address), holds(network, address));
+            prop_assert!(network.contains(network.first()));
+            prop_assert_eq!(network.to_string().parse(), Ok(network));
+        }
+
+        #[test]
+        fn a_set_against_the_model(
+            networks in prop::collection::vec(any_network(), 0..16),
+            addresses in prop::collection::vec(any_address(), 20),
+        ) {
+            let set: Networks = networks.iter().copied().collect();
+            // The edges of the networks are where a bisection goes wrong.
+            let edges = networks.iter().flat_map(|network| edges(*network));
+            for address in addresses.iter().copied().chain(edges) {
+                let model = networks
+                    .iter()
+                    .copied()
+                    .filter(|network| holds(*network, address))
+                    .max_by_key(|network| network.length());
+                prop_assert_eq!(set.longest_match(address), model, "{} in {}", address, set);
+            }
+        }
+    }
+
+    /// The first and last address of a network and their neighbours outside.
+    fn edges(network: Network) -> Vec<IpAddr> {
+        match network.first() {
+            IpAddr::V4(first) => {
+                let (first, hosts) =
+                    (first.to_bits(), u32::MAX.checked_shr(network.length().into()).unwrap_or(0));
+                let last = first | hosts;
+                [first, last, first.wrapping_sub(1), last.wrapping_add(1)]
+                    .map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)))
+                    .to_vec()
+            }
+            IpAddr::V6(first) => {
+                let (first, hosts) =
+                    (first.to_bits(), u128::MAX.checked_shr(network.length().into()).unwrap_or(0));
+                let last = first | hosts;
+                [first, last, first.wrapping_sub(1), last.wrapping_add(1)]
+                    .map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits)))
+                    .to_vec()
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What every answer depends on besides zones, services and health: sizes, identity, cookies,
+//! whom to believe.
+//!
+//! Plain data, part of the published table, so that a change of it is seen with all else.
+
+use crate::cookie::CookieSecrets;
+use crate::network::Networks;
+
+/// The largest UDP reply unless configured otherwise, bytes (DNS Flag Day 2020).
+pub const DEFAULT_UDP_PAYLOAD: u16 = 1232;
+/// The longest NSID text, bytes.
+pub const MAX_NSID: usize = 128;
+
+/// The settings of `[server]` that answers depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The largest UDP reply, 512 to 4096 bytes.
+    pub udp_payload: u16,
+    /// What NSID gets (RFC 5001), at most [`MAX_NSID`] bytes.
+    pub nsid: Option<Box<[u8]>>,
+    /// Server cookies (RFC 7873); without, the option is ignored.
+    pub cookies: Option<Cookies>,
+    /// Resolvers whose client-subnet option is believed and answered (RFC 7871).
+    pub client_subnet: Networks,
+    /// What questions of class CH get.
+    pub chaos: Chaos,
+    /// How long a TCP connection may be idle, in units of 100 ms: the unit of RFC 7828.
+    pub tcp_idle: u16,
+}
+
+/// Server cookies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cookies {
+    /// What they are made with.
+    pub secrets: CookieSecrets,
+    /// Whether a UDP client must prove its address: an unproven one gets BADCOOKIE, one without
+    /// cookies is sent to TCP.
+    pub required: bool,
+}
+
+/// What `version.bind` and its like get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chaos {
+    /// REFUSED.
+    Refuse,
+    /// The version of the server, and the NSID text as its name.
+    Version,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            udp_payload: DEFAULT_UDP_PAYLOAD,
+            nsid: None,
+            cookies: None,
+            client_subnet: Networks::default(),
+            chaos: Chaos::Refuse,
+            tcp_idle: 100,
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Reading a query: header, question, additional records.
+
+use super::edns::Edns;
+use super::{HEADER, flag};
+use crate::name;
+use crate::zone::rtype;
+
+/// The header of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The client's number for the query.
+    pub id: u16,
+    /// All flag bits, operation code and response code.
+    pub flags: u16,
+    /// Questions.
+    pub qdcount: u16,
+    /// Answer records.
+    pub ancount: u16,
+    /// Authority records.
+    pub nscount: u16,
+    /// Additional records.
+    pub arcount: u16,
+}
+
+impl Header {
+    /// Reads the first 12 bytes; `None` when there are fewer.
+    #[must_use]
+    pub fn read(message: &[u8]) -> Option<Self> {
+        let (bytes, _) = message.split_first_chunk::<HEADER>()?;
+        let [i0, i1, f0, f1, q0, q1, a0, a1, n0, n1, r0, r1] = *bytes;
+        Some(Self {
+            id: u16::from_be_bytes([i0, i1]),
+            flags: u16::from_be_bytes([f0, f1]),
+            qdcount: u16::from_be_bytes([q0, q1]),
+            ancount: u16::from_be_bytes([a0, a1]),
+            nscount: u16::from_be_bytes([n0, n1]),
+            arcount: u16::from_be_bytes([r0, r1]),
+        })
+    }
+
+    /// Whether this is a response.
+    #[must_use]
+    pub fn is_response(&self) -> bool {
+        self.flags & flag::QR != 0
+    }
+
+    /// The operation code.
+    #[must_use]
+    pub fn opcode(&self) -> u8 {
+        // Four bits always fit.
+        u8::try_from((self.flags & flag::OPCODE) >> 11).unwrap_or(0)
+    }
+}
+
+/// The one question of a query.
+#[derive(Clone, Debug)]
+pub struct Question<'q> {
+    /// The question as it was sent, name in the client's case, type and class.
+    pub bytes: &'q [u8],
+    name: [u8; name::MAX_NAME],
+    name_length: usize,
+    /// The type asked for.
+    pub qtype: u16,
+    /// The class asked for.
+    pub qclass: u16,
+}
+
+impl<'q> Question<'q> {
+    /// Reads the question that `rest` begins with, and answers it with what follows. `None` when
+    /// it is cut short, or when its name is compressed (nothing stands before it to point at) or
+    /// otherwise not a plain name.
+    #[must_use]
+    pub fn read(rest: &'q [u8]) -> Option<(Self, &'q [u8])> {
+        let length = name::wire_length(rest)?;
+        let (bytes, after) = rest.split_at_checked(length + 4)?;
+        let (wire, numbers) = bytes.split_at_checked(length)?;
+        let (&[t0, t1, c0, c1], _) = numbers.split_first_chunk::<4>()?;
+        let mut name = [0; name::MAX_NAME];
+        let lowered = name.get_mut(..length)?;
+        lowered.copy_from_slice(wire);
+        lowered.make_ascii_lowercase();
+        let qtype = u16::from_be_bytes([t0, t1]);
+        let qclass = u16::from_be_bytes([c0, c1]);
+        Some((Self { bytes, name, name_length: length, qtype, qclass }, after))
+    }
+
+    /// The name, in lower-case wire form.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.name.get(..self.name_length).unwrap_or(&[0])
+    }
+}
+
+/// A query that could be read to its end.
+#[derive(Clone, Debug)]
+pub struct Query<'q> {
+    /// The question.
+    pub question: Question<'q>,
+    /// The client's EDNS record.
+    pub edns: Option<Edns<'q>>,
+}
+
+/// Why a query cannot be understood, with what of it can be used in the reply.
+#[derive(Clone, Debug)]
+pub struct Malformed<'q> {
+    /// The question, if it could be read.
+    pub question: Option<Question<'q>>,
+    /// The EDNS record, if it could be read.
+    pub edns: Option<Edns<'q>>,
+}
+
+impl<'q> Query<'q> {
+    /// Reads what follows the header of a standard query.
+    ///
+    /// # Errors
+    /// When there is not exactly one question, when a record is cut short or follows where none
+    /// may be, when there are two EDNS records or one that is malformed, or when bytes trail the
+    /// last record.
+    pub fn read(header: &Header, message: &'q [u8]) -> Result<Self, Malformed<'q>> {
+        let body = message.get(HEADER..).unwrap_or(&[]);
+        let nothing = Malformed { question: None, edns: None };
+        if header.qdcount != 1 {
+            // A client may ask for a cookie alone (RFC 7873, section 5.4).
+            let edns =
+                (header.qdcount == 0 && header.arcount == 1).then(|| Record::read(message, body)).flatten();
+            let edns = edns.filter(|(record, rest)| record.rtype == rtype::OPT && rest.is_empty());
+            return Err(Malformed { edns: edns.and_then(|(record, _)| Edns::read(&record)), ..nothing });
+        }
+        let Some((question, mut rest)) = Question::read(body) else { return Err(nothing) };
+        // An incremental transfer carries the client's SOA in the authority section (RFC 1995,
+        // section 3); no other query has records before the additional section.
+        let is_ixfr = question.qtype == rtype::IXFR;
+        if header.ancount != 0 || header.nscount > u16::from(is_ixfr) {
+            return Err(Malformed { question: Some(question), edns: None });
+        }
+        let mut edns = None;
+        for _ in 0..header.nscount {
+            match Record::read(message, rest) {
+                Some((_, after)) => rest = after,
+                None => return Err(Malformed { question: Some(question), edns }),
+            }
+        }
+        for _ in 0..header.arcount {
+            let Some((record, after)) = Record::read(message, rest) else {
+                return Err(Malformed { question: Some(question), edns });
+            };
+            rest = after;
+            if record.rtype == rtype::OPT {
+                match Edns::read(&record) {
+                    Some(read) if edns.is_none() => edns = Some(read),
+                    _ => return Err(Malformed { question: Some(question), edns }),
+                }
+            }
+        }
+        if !rest.is_empty() {
+            return Err(Malformed { question: Some(question), edns });
+        }
+        Ok(Self { question, edns })
+    }
+}
+
+/// A resource record of a query.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'q> {
+    /// Whether the owner is the root name, uncompressed.
+    pub at_root: bool,
+    /// The type.
+    pub rtype: u16,
+    /// The class, or EDNS's payload size.
+    pub class: u16,
+    /// The TTL, or EDNS's extended code, version and flags.
+    pub ttl: u32,
+    /// The record's data.
+    pub data: &'q [u8],
+}
+
+impl<'q> Record<'q> {
+    /// Reads the record that `rest`, a tail of `message`, begins with.
+    fn read(message: &'q [u8], rest: &'q [u8]) -> Option<(Self, &'q [u8])> {
+        let after_name = skip_name(message, rest)?;
+        let (&[t0, t1, c0, c1, l0, l1, l2, l3, d0, d1], after) = after_name.split_first_chunk::<10>()?;
+        let (data, after) = after.split_at_checked(usize::from(u16::from_be_bytes([d0, d1])))?;
+        let record = Self {
+            at_root: rest.first() == Some(&0),
+            rtype: u16::from_be_bytes([t0, t1]),
+            class: u16::from_be_bytes([c0, c1]),
+            ttl: u32::from_be_bytes([l0, l1, l2, l3]),
+            data,
+        };
+        Some((record, after))
+    }
+}
+
+/// What follows the name that `rest` begins with. A compression pointer ends it and must point
+/// backwards, so nothing here loops; where it leads is of no interest.
+fn skip_name<'q>(message: &'q [u8], rest: &'q [u8]) -> Option<&'q [u8]> {
+    let here = message.len() - rest.len();
+    let mut at = 0;
+    loop {
+        let length = usize::from(*rest.get(at)?);
+        match length {
+            0 => return rest.get(at + 1..),
+            1..=name::MAX_LABEL => at += 1 + length,
+            0xc0.. => {
+                let target = (length & 0x3f) << 8 | usize::from(*rest.get(at + 1)?);
+                return if (HEADER..here).contains(&target) { rest.get(at + 2..) } else { None };
+            }
+            _ => return None,
+        }
+        if at >= name::MAX_NAME {
+            return None;
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    const QUERY: &[u8] =
+        b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x03WwW\x07example\x00\x00\x01\x00\x01\
+        \x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x04\x00\x03\x00\x00";
+
+    fn read(message: &[u8]) -> Result<Query<'_>, Malformed<'_>> {
+        Query::read(&Header::read(message).unwrap(), message)
+    }
+
+    #[test]
+    fn a_query_is_read() {
+        let query = read(QUERY).unwrap();
+        assert_eq!(query.question.name(), b"\x03www\x07example\x00");
+        assert_eq!(&query.question.bytes[..4], b"\x03WwW");
+        assert_eq!((query.question.qtype, query.question.qclass), (1, 1));
+        let edns = query.edns.unwrap();
+        assert_eq!((edns.payload, edns.version, edns.dnssec_ok), (1232, 0, true));
+    }
+
+    #[test]
+    fn no_prefix_of_a_query_is_a_query() {
+        for length in 0..QUERY.len() {
+            match Header::read(&QUERY[..length]) {
+                None => assert!(length < HEADER),
+                Some(header) => assert!(Query::read(&header, &QUERY[..length]).is_err(), "{length}"),
+            }
+        }
+        let mut trailing = QUERY.to_vec();
+        trailing.push(0);
+        assert!(read(&trailing).is_err());
+    }
+
+    #[test]
+    fn counts_that_lie_are_malformed() {
+        for (at, value) in [(5, 0), (5, 2), (7, 1), (9, 1), (11, 0), (11, 2)] {
+            let mut message = QUERY.to_vec();
+            message[at] = value;
+            assert!(read(&message).is_err(), "byte {at} = {value}");
+        }
+    }
+
+    #[test]
+    fn compression_and_label_types_of_the_question() {
+        for first in [0x40, 0x80, 0xc0, 0xff] {
+            let mut message = QUERY.to_vec();
+            message[HEADER] = first;
+            assert!(read(&message).is_err(), "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn a_record_may_point_backwards_only() {
+        let mut message = QUERY[..29].to_vec();
+        message[11] = 1;
+        for (target, good) in [(12u8, true), (28, true), (29, false), (200, false), (0, false), (11, false)] {
+            let mut message = message.clone();
+            message.extend([0xc0, target, 0, 16, 0, 1, 0, 0, 0, 0, 0, 0]);
+            assert_eq!(read(&message).is_ok(), good, "{target}");
+        }
+    }
+}

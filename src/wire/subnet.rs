@@ -1,0 +1,111 @@
+//! EDNS Client Subnet (RFC 7871): reading the option strictly, and answering with a scope.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The longest option: family, two prefix lengths, an IPv6 address.
+pub const LONGEST: usize = 20;
+
+/// A client subnet as a resolver sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientSubnet {
+    /// 1 for IPv4, 2 for IPv6.
+    family: u16,
+    /// Leading bits of the address that were sent.
+    source: u8,
+    address: [u8; 16],
+}
+
+impl ClientSubnet {
+    /// Reads the option of a query. `None` when it breaks the rules of RFC 7871, section 6: an
+    /// unknown family, a prefix longer than its address, a scope that is not 0, more or fewer
+    /// bytes than the prefix needs, or bits set past it.
+    #[must_use]
+    pub fn read(option: &[u8]) -> Option<Self> {
+        let (&[f0, f1, source, scope], sent) = option.split_first_chunk::<4>()?;
+        let family = u16::from_be_bytes([f0, f1]);
+        let bits = match family {
+            1 => 32,
+            2 => 128,
+            _ => return None,
+        };
+        if source > bits || scope != 0 || sent.len() != usize::from(source).div_ceil(8) {
+            return None;
+        }
+        let mut address = [0; 16];
+        address.get_mut(..sent.len())?.copy_from_slice(sent);
+        let past = source % 8;
+        let excess = if past == 0 { 0 } else { sent.last().copied().unwrap_or(0) << past };
+        (excess == 0).then_some(Self { family, source, address })
+    }
+
+    /// The address of the subnet, with zeros past the prefix.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        let [a, b, c, d, ..] = self.address;
+        if self.family == 1 {
+            Ipv4Addr::from([a, b, c, d]).into()
+        } else {
+            Ipv6Addr::from(self.address).into()
+        }
+    }
+
+    /// How many bytes [`ClientSubnet::write`] writes.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        4 + usize::from(self.source).div_ceil(8)
+    }
+
+    /// The option of a reply: what was sent, with the prefix length that the answer is good for.
+    #[must_use]
+    pub fn write(&self, scope: u8) -> ([u8; LONGEST], usize) {
+        let mut option = [0; LONGEST];
+        let [f0, f1] = self.family.to_be_bytes();
+        if let Some((head, address)) = option.split_first_chunk_mut::<4>() {
+            *head = [f0, f1, self.source, scope];
+            address.copy_from_slice(&self.address);
+        }
+        (option, self.length())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_options_come_back_with_the_scope() {
+        for (option, address) in [
+            (&[0, 1, 24, 0, 192, 0, 2][..], "192.0.2.0"),
+            (&[0, 1, 0, 0], "0.0.0.0"),
+            (&[0, 1, 32, 0, 192, 0, 2, 1], "192.0.2.1"),
+            (&[0, 1, 20, 0, 192, 0, 0x20], "192.0.32.0"),
+            (&[0, 2, 56, 0, 0x20, 1, 0xd, 0xb8, 0, 0, 1], "2001:db8:0:100::"),
+            (&[0, 2, 0, 0], "::"),
+        ] {
+            let subnet = ClientSubnet::read(option).unwrap();
+            assert_eq!(subnet.address().to_string(), address);
+            let (written, length) = subnet.write(16);
+            let mut expected = option.to_vec();
+            expected[3] = 16;
+            assert_eq!(written[..length], expected);
+        }
+    }
+
+    #[test]
+    fn bad_options_are_refused() {
+        for option in [
+            &[][..],
+            &[0, 1, 24],
+            &[0, 0, 0, 0],
+            &[0, 3, 0, 0],
+            &[0, 1, 33, 0, 1, 2, 3, 4, 5],
+            &[0, 1, 24, 1, 192, 0, 2],
+            &[0, 1, 24, 0, 192, 0],
+            &[0, 1, 24, 0, 192, 0, 2, 0],
+            &[0, 1, 23, 0, 192, 0, 3],
+            &[0, 2, 129, 0],
+        ] {
+            assert_eq!(ClientSubnet::read(option), None, "{option:?}");
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! Writing a reply: records into a bounded buffer, names compressed.
+
+use super::{HEADER, class};
+use crate::name;
+use crate::zone::{Rrset, rtype};
+
+/// How many places in the message compression remembers. Past it names are written in full.
+const REMEMBERED: usize = 48;
+/// Compression pointers have 14 bits (RFC 1035, section 4.1.4).
+const POINTER_REACH: usize = 0x3fff;
+
+/// The message has no room for what was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// The sections that records go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// Answer.
+    Answer,
+    /// Authority.
+    Authority,
+    /// Additional.
+    Additional,
+}
+
+/// A point to which a message can be taken back.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    length: usize,
+    counts: [u16; 3],
+    remembered: usize,
+}
+
+/// A reply in the making. The header is written last.
+#[derive(Debug)]
+pub struct Writer<'b> {
+    buffer: &'b mut [u8],
+    length: usize,
+    /// Where records must end; what is kept back is for OPT.
+    limit: usize,
+    counts: [u16; 3],
+    question: bool,
+    /// Where the answer section begins.
+    answers: usize,
+    /// Offsets of labels that names may point at.
+    places: [u16; REMEMBERED],
+    remembered: usize,
+}
+
+impl<'b> Writer<'b> {
+    /// Starts a message in `buffer`, at most `limit` bytes long.
+    pub fn new(buffer: &'b mut [u8], limit: usize) -> Self {
+        let limit = limit.min(buffer.len());
+        Self {
+            buffer,
+            length: HEADER.min(limit),
+            limit,
+            counts: [0; 3],
+            question: false,
+            answers: HEADER,
+            places: [0; REMEMBERED],
+            remembered: 0,
+        }
+    }
+
+    /// Sets the length of the whole message, before anything is kept back.
+    pub fn limit_to(&mut self, limit: usize) {
+        self.limit = limit.min(self.buffer.len());
+    }
+
+    /// Keeps `bytes` back from all that follows, for [`Writer::reserved`].
+    pub fn reserve(&mut self, bytes: usize) {
+        self.limit = self.limit.saturating_sub(bytes);
+    }
+
+    /// Writes a record into the room kept back for it.
+    ///
+    /// # Errors
+    /// When less was reserved.
+    pub fn reserved(&mut self, record: &[u8]) -> Result<(), Full> {
+        self.limit = (self.limit + record.len()).min(self.buffer.len());
+        self.bytes(record)?;
+        self.count(Section::Additional);
+        Ok(())
+    }
+
+    /// Copies the question as it was asked; its name is what most others point at.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn question(&mut self, question: &[u8]) -> Result<(), Full> {
+        let start = self.length;
+        self.bytes(question)?;
+        self.question = true;
+        self.answers = self.length;
+        self.remember_labels(start);
+        Ok(())
+    }
+
+    /// The state to come back to by [`Writer::rewind`].
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { length: self.length, counts: self.counts, remembered: self.remembered }
+    }
+
+    /// Drops all that was written since the mark.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.length = mark.length;
+        self.counts = mark.counts;
+        self.remembered = mark.remembered;
+    }
+
+    /// Whether a record of this owner and type stands in the answer. Asked before anything
+    /// follows the answer section.
+    #[must_use]
+    pub fn has_answer(&self, owner: &[u8], rtype: u16) -> bool {
+        let mut at = self.answers;
+        while at < self.length {
+            let Some(after_name) = self.after_name(at) else { return false };
+            let Some(&[t0, t1, _, _, _, _, _, _, d0, d1]) =
+                self.buffer.get(after_name..after_name + 10).and_then(<[u8]>::first_chunk)
+            else {
+                return false;
+            };
+            if u16::from_be_bytes([t0, t1]) == rtype && self.stands_at(at, owner) {
+                return true;
+            }
+            at = after_name + 10 + usize::from(u16::from_be_bytes([d0, d1]));
+        }
+        false
+    }
+
+    /// Where the name that we wrote at `at` ends.
+    fn after_name(&self, mut at: usize) -> Option<usize> {
+        loop {
+            match *self.buffer.get(at)? {
+                0 => return Some(at + 1),
+                0xc0.. => return Some(at + 2),
+                length => at += 1 + usize::from(length),
+            }
+        }
+    }
+
+    /// Writes all records of an RRset, or fails.
+    ///
+    /// # Errors
+    /// When there is no room; a part may have been written, so take the message back to a mark.
+    pub fn rrset(&mut self, section: Section, owner: &[u8], rrset: Rrset<'_>, ttl: u32) -> Result<(), Full> {
+        for data in rrset.records() {
+            let at = self.record_head(section, owner, rrset.rtype, class::IN, ttl)?;
+            let mut rest = data;
+            for &part in compressible(rrset.rtype) {
+                let length = match part {
+                    Part::Name => name::wire_length(rest),
+                    Part::Bytes(length) => Some(length),
+                };
+                let Some((bytes, after)) = length.and_then(|length| rest.split_at_checked(length)) else {
+                    break;
+                };
+                match part {
+                    Part::Name => self.name(bytes)?,
+                    Part::Bytes(_) => self.bytes(bytes)?,
+                }
+                rest = after;
+            }
+            self.bytes(rest)?;
+            self.close_record(at)?;
+        }
+        Ok(())
+    }
+
+    /// Writes one record whose data is written as it is.
+    ///
+    /// # Errors
+    /// As [`Writer::rrset`].
+    pub fn record(
+        &mut self,
+        section: Section,
+        owner: &[u8],
+        rtype: u16,
+        ttl: u32,
+        data: &[u8],
+    ) -> Result<(), Full> {
+        let at = self.record_head(section, owner, rtype, class::IN, ttl)?;
+        self.bytes(data)?;
+        self.close_record(at)
+    }
+
+    /// Writes one TXT record of class CH.
+    ///
+    /// # Errors
+    /// As [`Writer::rrset`].
+    pub fn chaos_text(&mut self, owner: &[u8], text: &[u8]) -> Result<(), Full> {
+        let at = self.record_head(Section::Answer, owner, rtype::TXT, class::CH, 0)?;
+        self.bytes(&[u8::try_from(text.len()).map_err(|_| Full)?])?;
+        self.bytes(text)?;
+        self.close_record(at)
+    }
+
+    /// Whether `bytes` more fit beside what is kept back.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.length + bytes <= self.limit
+    }
+
+    /// Writes one record whose data is a name that may be compressed.
+    ///
+    /// # Errors
+    /// As [`Writer::rrset`].
+    pub fn name_record(
+        &mut self,
+        section: Section,
+        owner: &[u8],
+        rtype: u16,
+        ttl: u32,
+        target: &[u8],
+    ) -> Result<(), Full> {
+        let at = self.record_head(section, owner, rtype, class::IN, ttl)?;
+        self.name(target)?;
+        self.close_record(at)
+    }
+
+    /// Completes the message: the header with the counts of what was written. Its length.
+    pub fn finish(self, id: u16, flags: u16) -> usize {
+        let [answers, authorities, additionals] = self.counts;
+        let fields = [id, flags, u16::from(self.question), answers, authorities, additionals];
+        for (slot, field) in self.buffer.chunks_exact_mut(2).zip(fields) {
+            slot.copy_from_slice(&field.to_be_bytes());
+        }
+        self.length
+    }
+
+    fn record_head(
+        &mut self,
+        section: Section,
+        owner: &[u8],
+        rtype: u16,
+        class: u16,
+        ttl: u32,
+    ) -> Result<usize, Full> {
+        self.name(owner)?;
+        let [t0, t1] = rtype.to_be_bytes();
+        let [c0, c1] = class.to_be_bytes();
+        let [l0, l1, l2, l3] = ttl.to_be_bytes();
+        self.bytes(&[t0, t1, c0, c1, l0, l1, l2, l3, 0, 0])?;
+        self.count(section);
+        Ok(self.length)
+    }
+
+    /// Fills in the data length of the record whose data began at `start`.
+    fn close_record(&mut self, start: usize) -> Result<(), Full> {
+        let length = u16::try_from(self.length - start).map_err(|_| Full)?;
+        let slot = self.buffer.get_mut(start - 2..start).ok_or(Full)?;
+        slot.copy_from_slice(&length.to_be_bytes());
+        Ok(())
+    }
+
+    fn count(&mut self, section: Section) {
+        let index = match section {
+            Section::Answer => 0,
+            Section::Authority => 1,
+            Section::Additional => 2,
+        };
+        if let Some(count) = self.counts.get_mut(index) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        let end = self.length + bytes.len();
+        if end > self.limit {
+            return Err(Full);
+        }
+        self.buffer.get_mut(self.length..end).ok_or(Full)?.copy_from_slice(bytes);
+        self.length = end;
+        Ok(())
+    }
+
+    /// Writes a name, as far as possible by pointing at an earlier one (RFC 1035, section 4.1.4).
+    /// Names are compared without case; what is pointed at keeps the case it was written in.
+    fn name(&mut self, wire: &[u8]) -> Result<(), Full> {
+        let start = self.length;
+        let mut rest = wire;
+        while let Some((&length, after)) = rest.split_first() {
+            if length == 0 {
+                self.bytes(&[0])?;
+                break;
+            }
+            if let Some(place) = self.place_of(rest) {
+                self.bytes(&(0xc000 | place).to_be_bytes())?;
+                break;
+            }
+            let label = after.get(..usize::from(length)).ok_or(Full)?;
+            self.bytes(&[length])?;
+            self.bytes(label)?;
+            rest = after.get(usize::from(length)..).ok_or(Full)?;
+        }
+        self.remember_labels(start);
+        Ok(())
+    }
+
+    /// Where the whole of `wire` already stands.
+    fn place_of(&self, wire: &[u8]) -> Option<u16> {
+        let places = self.places.get(..self.remembered)?;
+        places.iter().copied().find(|&place| self.stands_at(usize::from(place), wire))
+    }
+
+    /// Whether the name written at `at` is `wire`.
+    fn stands_at(&self, mut at: usize, mut wire: &[u8]) -> bool {
+        loop {
+            let Some(&length) = self.buffer.get(at) else { return false };
+            if length >= 0xc0 {
+                let Some(&low) = self.buffer.get(at + 1) else { return false };
+                // We wrote the pointer, and only ever backwards.
+                at = usize::from(length & 0x3f) << 8 | usize::from(low);
+                continue;
+            }
+            if wire.first() != Some(&length) {
+                return false;
+            }
+            if length == 0 {
+                return true;
+            }
+            let size = 1 + usize::from(length);
+            match (self.buffer.get(at..at + size), wire.get(..size)) {
+                (Some(written), Some(wanted)) if written.eq_ignore_ascii_case(wanted) => {}
+                _ => return false,
+            }
+            at += size;
+            wire = wire.get(size..).unwrap_or(&[]);
+        }
+    }
+
+    /// Remembers the labels written since `start`, up to a pointer or the root.
+    fn remember_labels(&mut self, start: usize) {
+        let mut at = start;
+        while at <= POINTER_REACH && at < self.length {
+            let Some(&length) = self.buffer.get(at) else { return };
+            if length == 0 || length >= 0xc0 {
+                return;
+            }
+            let (Some(slot), Ok(place)) = (self.places.get_mut(self.remembered), u16::try_from(at)) else {
+                return;
+            };
+            *slot = place;
+            self.remembered += 1;
+            at += 1 + usize::from(length);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Name,
+    Bytes(usize),
+}
+
+/// The leading parts of record data up to the last name that may be compressed: only types of
+/// RFC 1035 have such names (RFC 3597, section 4).
+fn compressible(rtype: u16) -> &'static [Part] {
+    match rtype {
+        rtype::NS | rtype::CNAME | rtype::PTR => &[Part::Name],
+        rtype::SOA => &[Part::Name, Part::Name],
+        rtype::MX => &[Part::Bytes(2), Part::Name],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_point_at_earlier_ones_in_any_case() {
+        let mut buffer = [0; 512];
+        let mut writer = Writer::new(&mut buffer, 512);
+        writer.question(b"\x03WwW\x07Example\x00\x00\x01\x00\x01").unwrap();
+        let (www, mail) = (b"\x03www\x07example\x00", b"\x04mail\x07example\x00");
+        writer.record(Section::Answer, www, 1, 60, &[192, 0, 2, 1]).unwrap();
+        writer.name_record(Section::Answer, mail, 5, 60, www).unwrap();
+        writer.name_record(Section::Authority, mail, 2, 60, mail).unwrap();
+        writer.name_record(Section::Additional, &[0], 2, 60, &[0]).unwrap();
+        let length = writer.finish(7, 0x8400);
+        let mut expected = vec![0, 7, 0x84, 0, 0, 1, 0, 2, 0, 1, 0, 1];
+        expected.extend(b"\x03WwW\x07Example\x00\x00\x01\x00\x01");
+        expected.extend(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x01");
+        expected.extend(b"\x04mail\xc0\x10\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x02\xc0\x0c");
+        expected.extend(b"\xc0\x2d\x00\x02\x00\x01\x00\x00\x00\x3c\x00\x02\xc0\x2d");
+        expected.extend(b"\x00\x00\x02\x00\x01\x00\x00\x00\x3c\x00\x01\x00");
+        assert_eq!(&buffer[..length], expected);
+    }
+
+    #[test]
+    fn nothing_is_written_past_the_limit_and_what_is_kept_back_fits() {
+        for limit in 12..120 {
+            let mut buffer = [0xee; 512];
+            let mut writer = Writer::new(&mut buffer, limit);
+            if writer.question(b"\x01a\x00\x00\x01\x00\x01").is_err() {
+                continue;
+            }
+            let room = limit - 19;
+            writer.reserve(room.min(11));
+            let start = writer.mark();
+            let mut written = 0;
+            while writer.record(Section::Answer, b"\x01a\x00", 1, 1, &[1, 2, 3, 4]).is_ok() {
+                written += 1;
+            }
+            assert_eq!(written, (room - room.min(11)) / 16);
+            writer.rewind(start);
+            writer.reserved(&[9; 11][..room.min(11)]).unwrap();
+            assert_eq!(writer.finish(0, 0), 19 + room.min(11));
+            assert!(buffer[limit..].iter().all(|&byte| byte == 0xee));
+        }
+    }
+}
