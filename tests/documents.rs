@@ -1,5 +1,7 @@
 //! Holds what the documents show to what the program does.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
 use std::fs;
 use std::path::Path;
 
