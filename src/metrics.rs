@@ -351,12 +351,11 @@ fn table_families(table: &Table) -> Vec<MetricFamily> {
 }
 
 fn service_answers(view: &ServiceView, table: &Table) -> Vec<Metric> {
-    let service = view.service.name.to_string();
-    let service = service.trim_end_matches('.');
+    let service = view.service.name.to_plain();
     let tiers = view.service.tiers.iter().map(|tier| table.pool(*tier).map_or("", |pool| &*pool.name));
     let columns = tiers.chain([""]).enumerate();
     columns
-        .map(|(column, pool)| counter(&[("service", service), ("pool", pool)], view.answers.sum(column)))
+        .map(|(column, pool)| counter(&[("service", &service), ("pool", pool)], view.answers.sum(column)))
         .collect()
 }
 

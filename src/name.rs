@@ -79,6 +79,17 @@ impl Name {
         &self.0
     }
 
+    /// The presentation form as people write it: without the final dot, but for the root. Logs,
+    /// metrics and the API show names so.
+    #[must_use]
+    pub fn to_plain(&self) -> String {
+        let mut text = self.to_string();
+        if text.len() > 1 {
+            text.pop();
+        }
+        text
+    }
+
     /// The labels from left to right, without the root label.
     pub fn labels(&self) -> impl Iterator<Item = &[u8]> {
         labels(&self.0)
@@ -275,6 +286,8 @@ mod tests {
         let name = Name::parse(r"a\.b\032c\\.x").unwrap();
         assert_eq!(name.wire(), b"\x06a.b c\\\x01x\x00");
         assert_eq!(name.to_string(), r"a\.b\032c\\.x.");
+        assert_eq!(name.to_plain(), r"a\.b\032c\\.x");
+        assert_eq!(Name::root().to_plain(), ".");
         assert_eq!(Name::parse(r"a\25").unwrap_err(), NameError::BadEscape);
         assert_eq!(Name::parse(r"a\256").unwrap_err(), NameError::BadEscape);
         assert_eq!(Name::parse("a\\").unwrap_err(), NameError::BadEscape);

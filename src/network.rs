@@ -165,7 +165,7 @@ fn truncate(address: IpAddr, length: u8) -> IpAddr {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
     /// Sorted, each once.
-    networks: Box<[Network]>,
+    members: Box<[Network]>,
     ipv4: Ranges,
     ipv6: Ranges,
 }
@@ -178,7 +178,7 @@ impl Networks {
             IpAddr::V4(address) => self.ipv4.find(address.to_bits().into()),
             IpAddr::V6(address) => self.ipv6.find(address.to_bits()),
         }?;
-        self.networks.get(index).copied()
+        self.members.get(index).copied()
     }
 
     /// Whether any network holds `address`.
@@ -190,12 +190,12 @@ impl Networks {
     /// Whether there is no network at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.networks.is_empty()
+        self.members.is_empty()
     }
 
     /// The networks, IPv4 first, by address and then from wide to narrow, each once.
     pub fn iter(&self) -> impl Iterator<Item = Network> {
-        self.networks.iter().copied()
+        self.members.iter().copied()
     }
 }
 
@@ -212,7 +212,7 @@ impl FromIterator<Network> for Networks {
                 .map(|(index, network)| Bounds::of(index, *network))
         };
         let (ipv4, ipv6) = (Ranges::new(bounds(true)), Ranges::new(bounds(false)));
-        Self { networks: networks.into_boxed_slice(), ipv4, ipv6 }
+        Self { members: networks.into_boxed_slice(), ipv4, ipv6 }
     }
 }
 
@@ -404,8 +404,8 @@ mod tests {
     /// By text form of the bits: nothing shared with the code under test.
     fn bits(address: IpAddr) -> String {
         match address.to_canonical() {
-            IpAddr::V4(address) => address.octets().iter().map(|byte| format!("{byte:08b}")).collect(),
-            IpAddr::V6(address) => address.octets().iter().map(|byte| format!("{byte:08b}")).collect(),
+            IpAddr::V4(address) => format!("{:032b}", u32::from(address)),
+            IpAddr::V6(address) => format!("{:0128b}", u128::from(address)),
         }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! What the bytes mean is none of its business. Linux only.
 
-#![allow(unsafe_code)] // This module exists so that no other needs it.
+#![allow(unsafe_code, reason = "this module exists so that no other needs it")]
+#![allow(clippy::cast_possible_truncation, reason = "constants far below 2^32, in types the C library chose")]
 
 use std::alloc::Layout;
 use std::fmt;
@@ -214,6 +215,7 @@ impl UdpBatch {
         let layout = Layout::new::<Arena>();
         // SAFETY: the layout is not empty. Zeros are valid for all that is in an arena: integers,
         // bytes and pointers that may be null.
+        #[allow(clippy::cast_ptr_alignment, reason = "the layout asks for the alignment")]
         let memory = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<Arena>();
         let Some(arena) = NonNull::new(memory) else { std::alloc::handle_alloc_error(layout) };
         let mut batch = Self { arena, received: 0, queued: 0 };
@@ -438,6 +440,7 @@ mod tests {
     }
 
     /// Replies with the query's bytes in reverse order.
+    #[allow(clippy::unnecessary_wraps, reason = "the type that answering asks for")]
     fn reverse(datagram: Datagram<'_>) -> Option<usize> {
         let Datagram { query, reply, .. } = datagram;
         for (to, from) in reply.iter_mut().zip(query.iter().rev()) {
@@ -447,7 +450,7 @@ mod tests {
     }
 
     fn read(client: &UdpSocket) -> Vec<u8> {
-        let mut buffer = [0; 65_536];
+        let mut buffer = vec![0; 65_536];
         let length = client.recv(&mut buffer).unwrap();
         buffer[..length].to_vec()
     }

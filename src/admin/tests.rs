@@ -55,7 +55,7 @@ fn status(detail: &str) -> Status {
             }],
         }],
         services: vec![ServiceStatus {
-            name: "www.lb.example.com.".into(),
+            name: "www.lb.example.com".into(),
             tier: [Some("web".into()), None],
             down: true,
             fail_open: true,

@@ -55,6 +55,7 @@ pub(super) struct Resolver<'t, 'w, 'b, R> {
 }
 
 /// What a name came to.
+#[allow(clippy::large_enum_variant, reason = "a box would be an allocation on the query path")]
 enum Step {
     Done(Resolution),
     /// Go on with this name.

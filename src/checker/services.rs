@@ -93,7 +93,7 @@ impl ServiceLog {
 }
 
 fn log_change(service: &Service, before: &Answering, now: &Answering, table: &Table) {
-    let name = &service.name;
+    let name = service.name.to_plain();
     let (from, to) = (before.describe(table), now.describe(table));
     if now.down && !before.down {
         let instead = match service.when_down {

@@ -173,7 +173,7 @@ impl Sources<'_> {
         let answering = Answering::of(service, self.table);
         let name = |pool: PoolId| self.table.pool(pool).map(|view| view.name.to_string());
         ServiceStatus {
-            name: service.name.to_string(),
+            name: service.name.to_plain(),
             tier: answering.tier.map(|tier| tier.and_then(name)),
             down: answering.down,
             fail_open: answering.fail_open,

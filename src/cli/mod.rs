@@ -162,7 +162,8 @@ fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Whether a stream takes colours: a terminal, unless `NO_COLOR` is set and not empty.
+/// Whether a stream takes colours: a terminal, unless `NO_COLOR` is set and not empty
+/// (<https://no-color.org>).
 fn has_color(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

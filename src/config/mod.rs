@@ -1,10 +1,39 @@
-//! The configuration: from TOML to a setup that can be run, or to every error at once.
+//! The configuration: from TOML to a setup that can be run, or to every fault at once.
+//!
+//! ```text
+//! files -> document: sections of all files -> server, pool + check, service -> zones: bind names
+//!                                                                           -> advice: warnings
+//! ```
+//!
+//! Every value knows its place (`value`), and whoever reads it reports what is wrong with it there
+//! and goes on; nothing stops at the first fault. A part with a fault is left out of what is
+//! concluded from it, so that one mistake is one message. What a setting does is not here.
 
+mod advice;
+mod check;
+mod document;
+pub mod fault;
+mod pool;
+mod server;
+mod service;
+mod source;
+mod value;
+mod zones;
+
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::checker;
+use crate::config::check::CheckKeys;
+use crate::config::document::{Document, Sections, unique};
+use crate::config::fault::{Fault, Faults, Place, Severity};
+use crate::config::pool::{PoolKeys, ReadPool};
+use crate::config::server::ReadServer;
+use crate::config::service::{ReadService, ServiceKeys};
+use crate::config::source::{Findings, Source};
 use crate::listener::TcpLimits;
+use crate::pool::PoolId;
 
 /// A validated configuration.
 #[derive(Debug)]
@@ -15,7 +44,7 @@ pub struct Setup {
     pub admin: Option<SocketAddr>,
     /// Zones, services and pools.
     pub checker: checker::Setup,
-    /// What it may do that its author does not want.
+    /// What can be run, but may not do what its author wants.
     pub warnings: Faults,
 }
 
@@ -30,44 +59,83 @@ pub struct ServerSettings {
     pub tcp: TcpLimits,
 }
 
-/// All faults of a configuration.
-#[derive(Clone, Debug, Default)]
-pub struct Faults(Vec<Fault>);
-
-/// Something wrong with a configuration.
-#[derive(Clone, Debug)]
-pub struct Fault {
-    /// What is wrong and what was expected.
-    pub message: String,
-    /// Where.
-    pub place: String,
-}
-
-impl Faults {
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
-        self.0.iter()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// For a person.
-    #[must_use]
-    pub fn render(&self, color: bool) -> String {
-        let _ = color;
-        self.0.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>().join("\n")
-    }
-}
-
-/// Loads a configuration.
+/// Reads a configuration, with the files it includes and the zone files it names.
 ///
 /// # Errors
-/// All faults at once.
+/// All faults, with the warnings, if at least one is an error.
 pub fn load(path: &Path) -> Result<Setup, Faults> {
-    let message = format!("cannot read {}", path.display());
-    Err(Faults(vec![Fault { message, place: String::new() }]))
+    let findings = Findings::default();
+    let setup = read_files(path, &findings);
+    let errors = findings.errors();
+    let faults = findings.into_faults();
+    match setup {
+        Some(setup) if errors == 0 => Ok(Setup { warnings: faults, ..setup }),
+        _ => Err(faults),
+    }
 }
+
+/// The setup, as far as it goes; none when a file is not TOML.
+fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
+    let report = |error: std::io::Error| {
+        let place = Place::whole(path.into());
+        let message = format!("cannot read the configuration: {error}");
+        findings.push(Fault { severity: Severity::Error, message, place, hint: None, related: None });
+    };
+    let bytes = std::fs::read(path).map_err(report).ok()?;
+    let source = Source::from_bytes(path, bytes).map_err(|fault| findings.push(*fault)).ok()?;
+    let main = Document::parse(&source, findings);
+    let included = main.included(findings);
+    let included: Vec<_> = included.iter().map(|source| Document::parse(source, findings)).collect();
+    // What a broken file seems to say is not worth a word.
+    if findings.errors() > 0 {
+        return None;
+    }
+    let sections = Sections::collect(&main, &included, findings);
+    // An empty file, as a reload may meet one that is being written, must not pass for a wish.
+    if sections.zones.is_empty() {
+        source.at(findings, None).error("no [zones] are configured: there is no name to answer for");
+    }
+    Some(build(&sections, findings))
+}
+
+/// The setup that all sections make, as far as they are sound. Its warnings are still to come.
+fn build<'s>(sections: &Sections<'s>, findings: &'s Findings) -> Setup {
+    let ReadServer { server, settings, startup_wait, listen } = server::read_server(sections.server);
+    let admin = server::read_admin(sections.admin, &listen);
+
+    let checks = sections.check_defaults.map(CheckKeys::read_defaults).unwrap_or_default();
+    let defaults = sections.pool_defaults.map(PoolKeys::read_defaults).unwrap_or_default();
+    let pools: Vec<_> =
+        sections.pools.iter().map(|entry| ReadPool::read(*entry, &defaults, &checks)).collect();
+
+    let ids: HashMap<&str, PoolId> =
+        sections.pools.iter().map(|entry| entry.name).zip((0..).map(PoolId)).collect();
+    let defaults = sections.service_defaults.map(ServiceKeys::read_defaults).unwrap_or_default();
+    let mut names = HashMap::new();
+    let mut services = Vec::new();
+    for entry in &sections.services {
+        let Some(service) = ReadService::read(*entry, &defaults, &ids) else { continue };
+        let name = &service.service.name;
+        if unique(&mut names, name.clone(), entry.at, || format!("service `{name}`")) {
+            services.push(service);
+        }
+    }
+
+    let catalog = zones::read(&sections.zones, &services, findings);
+    advice::give(&pools, &services, findings.errors() == 0);
+    Setup {
+        server,
+        admin,
+        checker: checker::Setup {
+            settings,
+            catalog,
+            services: services.into_iter().map(|service| service.service).collect(),
+            pools: pools.into_iter().map(|pool| pool.setup).collect(),
+            startup_wait,
+        },
+        warnings: Faults::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

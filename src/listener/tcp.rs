@@ -90,7 +90,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             }
             // The client was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
-                shared.happened(Event::AcceptError)
+                shared.happened(Event::AcceptError);
             }
             Err(error) => {
                 shared.happened(Event::AcceptError);

@@ -144,7 +144,7 @@ async fn many_pipelined_queries_with_a_half_closed_stream() {
     };
     let mut replies = Vec::new();
     let read = reader.read_to_end(&mut replies);
-    let (_, read) = timeout(PATIENCE, async { tokio::join!(write, read) }).await.unwrap();
+    let ((), read) = timeout(PATIENCE, async { tokio::join!(write, read) }).await.unwrap();
     read.unwrap();
     let one = replies.len() / 2000;
     assert_eq!(replies.len(), one * 2000);

@@ -116,6 +116,7 @@ impl<'q> Query<'q> {
     /// When there is not exactly one question, when a record is cut short or follows where none
     /// may be, when there are two EDNS records or one that is malformed, or when bytes trail the
     /// last record.
+    #[allow(clippy::result_large_err, reason = "a box would be an allocation on the query path")]
     pub fn read(header: &Header, message: &'q [u8]) -> Result<Self, Malformed<'q>> {
         let body = message.get(HEADER..).unwrap_or(&[]);
         let nothing = Malformed { question: None, edns: None };
@@ -222,6 +223,7 @@ mod tests {
         b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x03WwW\x07example\x00\x00\x01\x00\x01\
         \x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x04\x00\x03\x00\x00";
 
+    #[allow(clippy::result_large_err, reason = "as the function under test")]
     fn read(message: &[u8]) -> Result<Query<'_>, Malformed<'_>> {
         Query::read(&Header::read(message).unwrap(), message)
     }

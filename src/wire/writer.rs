@@ -222,6 +222,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Completes the message: the header with the counts of what was written. Its length.
+    #[must_use]
     pub fn finish(self, id: u16, flags: u16) -> usize {
         let [answers, authorities, additionals] = self.counts;
         let fields = [id, flags, u16::from(self.question), answers, authorities, additionals];

@@ -220,8 +220,9 @@ fn nibbles(value: u64, width: usize, upper: bool) -> String {
     let mut text = String::new();
     let mut rest = value;
     loop {
-        let digit = rest & 15;
-        text.push_str(&if upper { format!("{digit:X}") } else { format!("{digit:x}") });
+        let digit = u32::try_from(rest & 15).unwrap_or(0);
+        let digit = char::from_digit(digit, 16).unwrap_or('0');
+        text.push(if upper { digit.to_ascii_uppercase() } else { digit });
         rest >>= 4;
         if rest == 0 && text.len() >= width {
             return text;

@@ -1,0 +1,199 @@
+//! What can be run, but may not do what its author wants: warnings, with the figures.
+//!
+//! Few and worth reading: each names a promise that this configuration cannot keep.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::config::pool::ReadPool;
+use crate::config::service::ReadService;
+use crate::config::value::Shown;
+use crate::health::Timing;
+use crate::pool::{Backend, Family, MinHealthy, Pool, PoolId};
+use crate::service::{Answers, Policy, Service};
+
+/// Warns of what is odd about pools and services that are sound by themselves. `complete` says
+/// that everything was read without an error.
+pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complete: bool) {
+    for pool in pools.iter().filter(|pool| !pool.faulty) {
+        about_pool(pool);
+    }
+    for service in services.iter().filter(|service| !service.faulty) {
+        let tiers: Vec<&ReadPool<'_>> =
+            service.service.tiers.iter().filter_map(|id| pools.get(id.index())).collect();
+        if tiers.iter().all(|pool| !pool.faulty) {
+            about_weights(service, &tiers);
+            about_ttl(service, &tiers);
+            about_families(service, &tiers);
+        }
+    }
+    if complete {
+        let used: HashSet<PoolId> =
+            services.iter().flat_map(|service| service.service.tiers.clone()).collect();
+        for (pool, id) in pools.iter().zip(0..) {
+            if !used.contains(&PoolId(id)) {
+                let message = format!("no service uses pool `{}`", pool.setup.pool.name);
+                pool.at.warning(message, "its backends are probed, but never answered".to_owned());
+            }
+        }
+    }
+}
+
+/// The longest time until a backend that falls silent is unhealthy: it falls silent just after a
+/// probe, and every probe then takes its whole time limit. Without jitter.
+pub(super) fn detection(timing: &Timing) -> Duration {
+    let again = u32::from(timing.fall.saturating_sub(1));
+    timing.interval + timing.timeout + (timing.recheck + timing.timeout) * again
+}
+
+fn about_pool(read: &ReadPool<'_>) {
+    let pool = &read.setup.pool;
+    let name = &pool.name;
+    if pool.backends.iter().all(|backend| !backend.enabled) {
+        read.at.warning(format!("no backend of pool `{name}` is enabled: it is never usable"), None);
+        return;
+    }
+    if pool.backends.iter().filter(|backend| backend.enabled).all(|backend| backend.weight == 0) {
+        let hint = "give at least one backend a weight of 1".to_owned();
+        read.at.warning(format!("all weights of pool `{name}` are 0: it is never usable"), hint);
+        return;
+    }
+    let MinHealthy::Count(minimum) = pool.min_healthy else { return };
+    for family in Family::ALL {
+        let count = weighty(pool, family).count();
+        if (1..minimum as usize).contains(&count) {
+            let message = format!(
+                "`min_healthy` of pool `{name}` is {minimum}, and it has {count} {} with a weight: it is never \
+                 usable for {} queries",
+                addresses(family, count),
+                record_type(family),
+            );
+            read.at.warning(message, None);
+        }
+    }
+}
+
+/// Weights say nothing when an answer holds all addresses, and cannot be kept when one of them
+/// would have to be in an answer more than once.
+fn about_weights(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
+    let Service { name, policy: Policy::Weighted, answers: Answers::AtMost(answers), .. } = &read.service
+    else {
+        return;
+    };
+    let answers = u64::from(*answers);
+    for pool in tiers.iter().map(|tier| &tier.setup.pool) {
+        let found = Family::ALL.into_iter().find_map(|family| {
+            let count = weighty(pool, family).count();
+            let sum: u64 = weighty(pool, family).map(|backend| u64::from(backend.weight)).sum();
+            let heaviest = weighty(pool, family).max_by_key(|backend| backend.weight)?;
+            let weight = u64::from(heaviest.weight);
+            if count < 2 {
+                None
+            } else if answers >= count as u64 {
+                Some((
+                    format!(
+                        "`answers` of `{name}` is {answers}, and pool `{}` has {count} {}: every answer holds all \
+                         of them, so weights decide only which comes first",
+                        pool.name,
+                        addresses(family, count),
+                    ),
+                    format!("set `answers` below {count}, or `policy = \"all\"` if that is meant"),
+                ))
+            } else if answers * weight > sum {
+                let most = (sum - weight) / (answers - 1);
+                Some((
+                    format!(
+                        "the weights of pool `{}` cannot be kept with {answers} answers: backend `{}` weighs \
+                         {weight} of {sum}, and {answers} x {weight} is more than {sum}",
+                        pool.name, heaviest.name,
+                    ),
+                    format!(
+                        "set `answers` of `{name}` to at most {}, or that weight to at most {most}",
+                        sum / weight
+                    ),
+                ))
+            } else {
+                None
+            }
+        });
+        if let Some((message, hint)) = found {
+            read.answers_at.warning(message, hint);
+        }
+    }
+}
+
+/// A cached answer outlives a backend by the TTL, and its death goes unseen for the detection
+/// time. Fast checks are for nothing when the first is more than double the second.
+fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
+    let Service { name, ttl, .. } = &read.service;
+    if *ttl == 0 {
+        let message =
+            format!("`ttl` of `{name}` is 0: every connection of every client becomes a query here");
+        read.ttl_at.warning(message, None);
+    }
+    let slowest = tiers
+        .iter()
+        .filter_map(|tier| Some((detection(&tier.setup.check.as_ref()?.timing), &tier.setup.pool.name)))
+        .max_by_key(|(detection, _)| *detection);
+    let ttl = Duration::from_secs(u64::from(*ttl));
+    if let Some((detection, pool)) = slowest
+        && ttl > detection * 2
+    {
+        let seconds = detection.as_secs().max(1);
+        read.ttl_at.warning(
+            format!(
+                "clients keep an answer of `{name}` for {}, but a silent backend of pool `{pool}` is found after {} \
+                 at most: the TTL is most of an outage",
+                Shown(ttl),
+                Shown(detection),
+            ),
+            format!("set `ttl` to \"{seconds}s\" or less"),
+        );
+    }
+}
+
+/// A standby without the addresses of one family takes that family away when it steps in.
+fn about_families(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
+    let Some((first, later)) = tiers.split_first() else { return };
+    for family in Family::ALL {
+        let has = |tier: &ReadPool<'_>| weighty(&tier.setup.pool, family).next().is_some();
+        if let Some(without) = later.iter().find(|tier| has(first) && !has(tier)) {
+            read.at.warning(
+                format!(
+                    "pool `{}` of service `{}` has {}, and its later tier `{}` has none: when that answers, {} \
+                     queries get no address",
+                    first.setup.pool.name,
+                    read.service.name,
+                    addresses(family, 2),
+                    without.setup.pool.name,
+                    record_type(family),
+                ),
+                None,
+            );
+        }
+    }
+}
+
+/// The addresses of a family that can be drawn, each as its backend.
+fn weighty(pool: &Pool, family: Family) -> impl Iterator<Item = &Backend> {
+    pool.backends.iter().filter(|backend| backend.enabled && backend.weight > 0).flat_map(move |backend| {
+        let here = backend.addresses.iter().filter(move |address| Family::of(**address) == family);
+        here.map(move |_| backend)
+    })
+}
+
+fn addresses(family: Family, count: usize) -> &'static str {
+    match (family, count) {
+        (Family::Ipv4, 1) => "IPv4 address",
+        (Family::Ipv4, _) => "IPv4 addresses",
+        (Family::Ipv6, 1) => "IPv6 address",
+        (Family::Ipv6, _) => "IPv6 addresses",
+    }
+}
+
+fn record_type(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "A",
+        Family::Ipv6 => "AAAA",
+    }
+}

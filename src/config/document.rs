@@ -1,0 +1,174 @@
+//! The parts of a configuration that may stand in several files, put together.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use glob::MatchOptions;
+use toml::Spanned;
+use toml::de::DeTable;
+
+use crate::config::source::{At, Findings, Source};
+use crate::config::value::{Entry, Table, Value};
+
+/// A star matches neither a slash nor a leading dot: editors keep their own files beside ours.
+const MATCHING: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// A file and what TOML makes of it.
+#[derive(Debug)]
+pub(super) struct Document<'s> {
+    source: &'s Source,
+    tree: Spanned<DeTable<'s>>,
+}
+
+/// All sections of all files.
+#[derive(Debug, Default)]
+pub(super) struct Sections<'s> {
+    pub(super) server: Option<Entry<'s>>,
+    pub(super) admin: Option<Entry<'s>>,
+    pub(super) check_defaults: Option<Entry<'s>>,
+    pub(super) pool_defaults: Option<Entry<'s>>,
+    pub(super) service_defaults: Option<Entry<'s>>,
+    pub(super) zones: Vec<Entry<'s>>,
+    pub(super) pools: Vec<Entry<'s>>,
+    pub(super) services: Vec<Entry<'s>>,
+}
+
+impl<'s> Document<'s> {
+    /// Reads a file as TOML; what is not TOML is reported.
+    pub(super) fn parse(source: &'s Source, findings: &'s Findings) -> Self {
+        Self { source, tree: source.parse(findings) }
+    }
+
+    fn table<'d>(&'d self, findings: &'d Findings) -> Table<'d> {
+        Table::of_file(self.source.at(findings, None), self.tree.get_ref())
+    }
+
+    /// Reads the files that `include` names: in the order of its patterns, for each by name. A
+    /// file that several patterns match is read once, and the naming file never again.
+    pub(super) fn included(&self, findings: &Findings) -> Vec<Source> {
+        let mut seen: HashSet<PathBuf> = HashSet::from([identity(self.source.path())]);
+        let mut sources = Vec::new();
+        let patterns = self
+            .table(findings)
+            .get("include")
+            .and_then(|entry| entry.value.list("a list of paths, such as [\"pools.d/*.toml\"]"));
+        for pattern in patterns.unwrap_or_default() {
+            for path in matching(pattern) {
+                if !seen.insert(identity(&path)) {
+                    continue;
+                }
+                match std::fs::read(&path).map(|bytes| Source::from_bytes(&path, bytes)) {
+                    Ok(Ok(source)) => sources.push(source),
+                    Ok(Err(fault)) => findings.push(*fault),
+                    Err(error) => pattern.at.error(format!("cannot read {}: {error}", path.display())),
+                }
+            }
+        }
+        sources
+    }
+}
+
+/// A path that is the same for all spellings of it.
+fn identity(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// The files that a pattern of `include` matches. A path without wildcards is its own match, so
+/// that reading it says why it cannot be read.
+fn matching(pattern: Value<'_>) -> Vec<PathBuf> {
+    let Some(path) = pattern.path() else { return Vec::new() };
+    let text = path.to_string_lossy();
+    if !text.contains(['*', '?', '[']) {
+        return vec![path];
+    }
+    let paths = match glob::glob_with(&text, MATCHING) {
+        Ok(paths) => paths,
+        Err(error) => {
+            pattern.at.error(format!("this is not a pattern of paths: {}", error.msg));
+            return Vec::new();
+        }
+    };
+    let mut found = Vec::new();
+    for path in paths {
+        match path {
+            Ok(path) if path.is_dir() => {}
+            Ok(path) => found.push(path),
+            Err(error) => pattern.at.error(format!("cannot look for files: {error}")),
+        }
+    }
+    if found.is_empty() {
+        pattern.at.warning(format!("no file matches {}", path.display()), None);
+    }
+    found
+}
+
+impl<'s> Sections<'s> {
+    /// Collects the sections of the main file and of those it includes. What may stand once only
+    /// is reported where it stands a second time.
+    pub(super) fn collect(
+        main: &'s Document<'s>,
+        included: &'s [Document<'s>],
+        findings: &'s Findings,
+    ) -> Self {
+        let mut sections = Self::default();
+        let mut pool_names = HashMap::new();
+        for (place, document) in std::iter::once(main).chain(included).enumerate() {
+            let mut table = document.table(findings);
+            if let Some(include) = table.get("include")
+                && place > 0
+            {
+                include.at.error_with_hint(
+                    "an included file cannot include others",
+                    "name them in the main file".to_owned(),
+                );
+            }
+            once(&mut sections.server, table.get("server"), "[server]");
+            once(&mut sections.admin, table.get("admin"), "[admin]");
+            let names =
+                |entry: Option<Entry<'s>>| entry.map(|entry| entry.value.entries()).unwrap_or_default();
+            sections.zones.extend(names(table.get("zones")));
+            sections.services.extend(names(table.get("services")));
+            for pool in names(table.get("pools")) {
+                if unique(&mut pool_names, pool.name, pool.at, || format!("pool `{}`", pool.name)) {
+                    sections.pools.push(pool);
+                }
+            }
+            if let Some(defaults) = table.get("defaults")
+                && let Some(mut defaults) = defaults.value.table(defaults.at)
+            {
+                once(&mut sections.check_defaults, defaults.get("check"), "[defaults.check]");
+                once(&mut sections.pool_defaults, defaults.get("pool"), "[defaults.pool]");
+                once(&mut sections.service_defaults, defaults.get("service"), "[defaults.service]");
+                defaults.close();
+            }
+            table.close();
+        }
+        sections
+    }
+}
+
+/// Whether a name is new; if not, it is reported with the place of the first.
+pub(super) fn unique<'s, K: std::hash::Hash + Eq>(
+    names: &mut HashMap<K, At<'s>>,
+    name: K,
+    at: At<'s>,
+    shown: impl FnOnce() -> String,
+) -> bool {
+    if let Some(first) = names.get(&name) {
+        at.error_beside(format!("{} is defined twice", shown()), *first, "first here");
+        return false;
+    }
+    names.insert(name, at);
+    true
+}
+
+fn once<'s>(slot: &mut Option<Entry<'s>>, entry: Option<Entry<'s>>, name: &str) {
+    match (*slot, entry) {
+        (Some(first), Some(second)) => {
+            second.at.error_beside(format!("{name} is defined twice"), first.at, "first here");
+        }
+        (None, Some(entry)) => *slot = Some(entry),
+        (_, None) => {}
+    }
+}

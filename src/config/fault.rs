@@ -1,0 +1,271 @@
+//! Faults of a configuration: what is wrong, where, what to do; and how they are shown.
+//!
+//! Plain data. Which faults there are is decided where each part is read.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use annotate_snippets::{
+    Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str,
+};
+
+/// The most faults that are shown at once; the rest is counted.
+const MAX_SHOWN: usize = 100;
+
+/// Lines longer than this many bytes are named but not shown: a file that a program wrote as one
+/// line would else be repeated for every fault in it.
+const MAX_LINE: usize = 2000;
+
+/// Whether a configuration can be run in spite of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It cannot.
+    Error,
+    /// It can, but it may not do what its author wants.
+    Warning,
+}
+
+/// Something wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong and what was expected: a sentence without its full stop.
+    pub message: String,
+    /// Where.
+    pub place: Place,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Another place that has to do with it, and what it is.
+    pub related: Option<(Place, String)>,
+}
+
+/// A place in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as it was named.
+    pub file: Arc<Path>,
+    /// From 1; 0 is the file as a whole.
+    pub line: u32,
+    /// In characters from 1, in bytes on very long lines; 0 is the file as a whole.
+    pub column: u32,
+    /// The line itself; empty for the file as a whole and for very long lines.
+    pub text: String,
+    /// What is meant, in bytes of `text`, on character boundaries.
+    pub span: Range<usize>,
+}
+
+/// All faults of a configuration: errors first, then by file and line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults(Vec<Fault>);
+
+impl Place {
+    /// The file as a whole.
+    pub(super) fn whole(file: Arc<Path>) -> Self {
+        Self { file, line: 0, column: 0, text: String::new(), span: 0..0 }
+    }
+
+    /// Bytes `span` of a line, which is given without its line break; a span that reaches beyond
+    /// the line, or cuts a character, is fitted to it.
+    pub(super) fn in_line(file: Arc<Path>, line: usize, text: &str, span: Range<usize>) -> Self {
+        let boundary = |at: usize| (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+        let start = boundary(span.start).unwrap_or(0);
+        let end = boundary(span.end).unwrap_or(0).max(start);
+        let shown = text.len() <= MAX_LINE;
+        let before = if shown { text.get(..start).map_or(0, |before| before.chars().count()) } else { start };
+        Self {
+            file,
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            column: u32::try_from(before + 1).unwrap_or(u32::MAX),
+            text: if shown { text.into() } else { String::new() },
+            span: if shown { start..end } else { 0..0 },
+        }
+    }
+
+    /// Adds the place to `group`: its line with what is noted in it, if the line is known.
+    fn show<'a>(&'a self, group: Group<'a>, notes: impl IntoIterator<Item = Annotation<'a>>) -> Group<'a> {
+        let path = self.file.to_string_lossy();
+        if !self.text.is_empty() {
+            let snippet = Snippet::source(self.text.as_str()).line_start(self.line as usize).path(path);
+            return group.element(snippet.annotations(notes));
+        }
+        let origin = Origin::path(path);
+        group.element(match self.line {
+            0 => origin,
+            line => origin.line(line as usize).char_column(self.column as usize),
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        Ok(())
+    }
+}
+
+impl Fault {
+    fn render(&self, renderer: &Renderer) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut group = Group::with_title(level.primary_title(self.message.as_str()));
+        let here = AnnotationKind::Primary.span(self.place.span.clone());
+        let there = self.related.as_ref().map(|(place, label)| {
+            (place, AnnotationKind::Context.span(place.span.clone()).label(label.as_str()))
+        });
+        group = match there {
+            Some((place, there)) if (&place.file, place.line) == (&self.place.file, self.place.line) => {
+                self.place.show(group, [here, there])
+            }
+            Some((place, there)) => place.show(self.place.show(group, [here]), [there]),
+            None => self.place.show(group, [here]),
+        };
+        if let Some(hint) = &self.hint {
+            group = group.element(Level::HELP.message(normalize_untrusted_str(hint)));
+        }
+        renderer.render(&[group])
+    }
+}
+
+impl Faults {
+    /// Puts faults in order. One that was found on several ways, such as a bad default that many
+    /// pools use, stays once.
+    pub(super) fn new(mut faults: Vec<Fault>) -> Self {
+        faults.sort_by(|a, b| {
+            let key = |fault: &Fault| (fault.severity, fault.place.line, fault.place.column);
+            a.place.file.cmp(&b.place.file).then_with(|| key(a).cmp(&key(b)))
+        });
+        faults.sort_by_key(|fault| fault.severity);
+        faults.dedup();
+        Self(faults)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
+        self.0.iter()
+    }
+
+    /// Those that keep the configuration from being run.
+    pub fn errors(&self) -> impl Iterator<Item = &Fault> {
+        self.0.iter().filter(|fault| fault.severity == Severity::Error)
+    }
+
+    /// Those that do not.
+    pub fn warnings(&self) -> impl Iterator<Item = &Fault> {
+        self.0.iter().filter(|fault| fault.severity == Severity::Warning)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The faults for a person: each with its line and a caret below it, with a blank line
+    /// between. `color` writes terminal escapes. After 100 faults the rest is only counted.
+    #[must_use]
+    pub fn render(&self, color: bool) -> String {
+        let renderer = if color { Renderer::styled().hyperlink(false) } else { Renderer::plain() };
+        let mut shown: Vec<String> =
+            self.0.iter().take(MAX_SHOWN).map(|fault| fault.render(&renderer)).collect();
+        if let Some(more) = self.0.len().checked_sub(MAX_SHOWN).filter(|&more| more > 0) {
+            shown.push(format!("... and {more} more"));
+        }
+        shown.join("\n\n")
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Faults {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(line: usize, text: &str, span: Range<usize>) -> Fault {
+        Fault {
+            severity: Severity::Error,
+            message: "that will not do".into(),
+            place: Place::in_line(Path::new("steerd.toml").into(), line, text, span),
+            hint: Some("write something else".into()),
+            related: None,
+        }
+    }
+
+    #[test]
+    fn a_fault_is_shown_with_its_line_and_a_caret() {
+        let shown = Faults::new(vec![fault(7, "täst = 5", 8..9)]).render(false);
+        assert_eq!(
+            shown,
+            "error: that will not do
+ --> steerd.toml:7:8
+  |
+7 | täst = 5
+  |        ^
+  |
+  = help: write something else"
+        );
+    }
+
+    #[test]
+    fn two_places_are_both_shown() {
+        let mut fault = fault(7, "[pools.web]", 7..10);
+        let place = Place::in_line(Path::new("other.toml").into(), 12, "[pools.web]", 7..10);
+        fault.related = Some((place, "first defined here".into()));
+        let shown = Faults::new(vec![fault]).render(false);
+        assert!(shown.contains("--> steerd.toml:7:8") && shown.contains("::: other.toml:12:8"), "{shown}");
+        assert!(shown.contains("--- first defined here"), "{shown}");
+    }
+
+    #[test]
+    fn two_places_of_one_line_share_it() {
+        let mut fault = fault(7, "a = 1, b = 2", 7..8);
+        let place = Place::in_line(Path::new("steerd.toml").into(), 7, "a = 1, b = 2", 0..1);
+        fault.related = Some((place, "set here".into()));
+        let shown = Faults::new(vec![fault]).render(false);
+        assert_eq!(shown.matches("a = 1").count(), 1, "{shown}");
+        assert!(shown.contains("steerd.toml:7:8") && shown.contains("set here"), "{shown}");
+    }
+
+    #[test]
+    fn spans_are_fitted_to_the_line() {
+        for (start, end) in (0..12).flat_map(|start| (0..12).map(move |end| (start, end))) {
+            let fault = fault(1, "a\tä€\u{1f600}", start..end);
+            assert!(fault.place.text.get(fault.place.span.clone()).is_some());
+            assert!(fault.render(&Renderer::plain()).contains("steerd.toml:1:"));
+        }
+    }
+
+    #[test]
+    fn a_very_long_line_is_named_but_not_shown() {
+        let shown = Faults::new(vec![fault(1, &"x".repeat(MAX_LINE + 1), 5..6)]).render(false);
+        assert!(shown.contains("steerd.toml:1:6") && !shown.contains("xxx"), "{shown}");
+    }
+
+    #[test]
+    fn errors_come_first_and_doubles_go() {
+        let warning = Fault { severity: Severity::Warning, ..fault(1, "a", 0..1) };
+        let faults =
+            Faults::new(vec![warning, fault(3, "c", 0..1), fault(2, "b", 0..1), fault(3, "c", 0..1)]);
+        let order: Vec<_> = faults.iter().map(|fault| (fault.severity, fault.place.line)).collect();
+        assert_eq!(order, [(Severity::Error, 2), (Severity::Error, 3), (Severity::Warning, 1)]);
+    }
+
+    #[test]
+    fn many_faults_are_counted() {
+        let faults = Faults::new((1..=103).map(|line| fault(line, "x", 0..1)).collect());
+        assert!(faults.render(false).ends_with("... and 3 more"));
+    }
+}

@@ -1,0 +1,184 @@
+//! `[services."NAME"]`: which pools answer for a name, and how.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::config::source::At;
+use crate::config::value::{Entry, Located, Table, Value, closest};
+use crate::name::Name;
+use crate::pool::PoolId;
+use crate::selection::MAX_ANSWERS;
+use crate::service::{Answers, Policy, Service, WhenDown};
+
+/// The largest TTL, seconds (RFC 2181, section 8).
+const MAX_TTL: u64 = (1 << 31) - 1;
+const DEFAULT_TTL: u32 = 20;
+const DEFAULT_ANSWERS: Answers = Answers::AtMost(2);
+
+const POLICIES: [(&str, Policy); 2] = [("weighted", Policy::Weighted), ("all", Policy::All)];
+static WHEN_DOWN: [(&str, WhenDown); 3] =
+    [("fail-open", WhenDown::FailOpen), ("nodata", WhenDown::NoData), ("servfail", WhenDown::ServFail)];
+
+/// A service as read.
+#[derive(Debug)]
+pub(super) struct ReadService<'s> {
+    /// Where its name stands.
+    pub(super) at: At<'s>,
+    /// Where `answers` is set for it alone, else its name.
+    pub(super) answers_at: At<'s>,
+    /// Where `ttl` is set for it alone, else its name.
+    pub(super) ttl_at: At<'s>,
+    /// What was read of it.
+    pub(super) service: Service,
+    /// Whether something was wrong with it: then nothing is concluded from what is left.
+    pub(super) faulty: bool,
+}
+
+/// The keys of a service, all of which can have a default.
+#[derive(Debug, Default)]
+pub(super) struct ServiceKeys<'s> {
+    pools: Option<Located<'s, Vec<Located<'s, &'s str>>>>,
+    answers: Option<Located<'s, Answers>>,
+    ttl: Option<Located<'s, u32>>,
+    policy: Option<Located<'s, Policy>>,
+    when_down: Option<Located<'s, WhenDown>>,
+    faulty: bool,
+}
+
+impl<'s> ServiceKeys<'s> {
+    /// Reads `[defaults.service]`.
+    pub(super) fn read_defaults(entry: Entry<'s>) -> Self {
+        entry.value.table(entry.at).map(Self::read).unwrap_or_default()
+    }
+
+    fn read(mut table: Table<'s>) -> Self {
+        let findings = table.at.findings();
+        let before = findings.errors();
+        let keys = Self {
+            pools: table.read("pools", tiers),
+            answers: table.read("answers", answers),
+            ttl: table.read("ttl", ttl),
+            policy: table.read("policy", |value| value.word(&POLICIES, None)),
+            when_down: table.read("when_down", when_down),
+            faulty: false,
+        };
+        table.close();
+        Self { faulty: findings.errors() > before, ..keys }
+    }
+}
+
+impl<'s> ReadService<'s> {
+    /// Reads one service. `None` when its name is none.
+    pub(super) fn read(
+        entry: Entry<'s>,
+        defaults: &ServiceKeys<'s>,
+        pools: &HashMap<&'s str, PoolId>,
+    ) -> Option<Self> {
+        let before = entry.at.findings().errors();
+        let keys = entry.value.table(entry.at).map(ServiceKeys::read);
+        let name = dns_name(entry)?;
+        let keys = keys?;
+        let own = |at: Option<At<'s>>| at.unwrap_or(entry.at);
+        let answers_at = own(keys.answers.map(|answers| answers.at));
+        let ttl_at = own(keys.ttl.map(|ttl| ttl.at));
+        let sound = !keys.faulty && !defaults.faulty;
+
+        let tiers = Located::or_default(keys.pools, defaults.pools.as_ref());
+        if tiers.is_none() && sound {
+            entry.at.error(format!("service `{}` has no `pools`", entry.name));
+        }
+        let tiers = tiers.map(|tiers| tiers.value).unwrap_or_default();
+        let service = Service {
+            name,
+            tiers: tiers.into_iter().filter_map(|tier| resolve_tier(tier, pools)).collect(),
+            answers: Located::or_default(keys.answers, defaults.answers.as_ref())
+                .map_or(DEFAULT_ANSWERS, |answers| answers.value),
+            ttl: Located::or_default(keys.ttl, defaults.ttl.as_ref()).map_or(DEFAULT_TTL, |ttl| ttl.value),
+            policy: Located::or_default(keys.policy, defaults.policy.as_ref())
+                .map_or(Policy::Weighted, |policy| policy.value),
+            when_down: Located::or_default(keys.when_down, defaults.when_down.as_ref())
+                .map_or(WhenDown::FailOpen, |when_down| when_down.value),
+        };
+        let faulty = !sound || entry.at.findings().errors() > before;
+        Some(Self { at: entry.at, answers_at, ttl_at, service, faulty })
+    }
+}
+
+/// A name of `[zones]` or `[services]`.
+pub(super) fn dns_name(entry: Entry<'_>) -> Option<Name> {
+    Name::parse(entry.name)
+        .map_err(|error| entry.at.error(format!("`{}` is not a domain name: {error}", entry.name)))
+        .ok()
+}
+
+fn resolve_tier<'s>(tier: Located<'s, &'s str>, pools: &HashMap<&'s str, PoolId>) -> Option<PoolId> {
+    let found = pools.get(tier.value).copied();
+    if found.is_none() {
+        let near = closest(tier.value, pools.keys().copied());
+        tier.at.error_with_hint(
+            format!("there is no pool `{}`", tier.value),
+            near.map(|near| format!("did you mean `{near}`?")),
+        );
+    }
+    found
+}
+
+fn tiers<'s>(value: Value<'s>) -> Option<Vec<Located<'s, &'s str>>> {
+    let mut tiers: Vec<Located<'s, &'s str>> = Vec::new();
+    for value in value.list("a list of pools, such as [\"web\"]")? {
+        let Some(name) = value.string("the name of a pool") else { continue };
+        if let Some(first) = tiers.iter().find(|tier| tier.value == name) {
+            value.at.error_beside(format!("pool `{name}` is a tier already"), first.at, "first here");
+            continue;
+        }
+        tiers.push(Located { value: name, at: value.at, inherited: false });
+    }
+    Some(tiers)
+}
+
+fn answers(value: Value<'_>) -> Option<Answers> {
+    let what = format!("a number from 1 to {MAX_ANSWERS}, or \"all\"");
+    if value.is_integer() {
+        return value.integer(1..=u16::try_from(MAX_ANSWERS).unwrap_or(u16::MAX)).map(Answers::AtMost);
+    }
+    let text = value.string(&what)?;
+    if text != "all" {
+        value.must_be(format!("{what}; this is `{text}`"), None);
+        return None;
+    }
+    Some(Answers::All)
+}
+
+fn ttl(value: Value<'_>) -> Option<u32> {
+    let duration = value.duration(Duration::ZERO..=Duration::from_secs(MAX_TTL))?;
+    if duration.subsec_nanos() > 0 {
+        value.must_be("whole seconds: DNS knows no smaller unit", None);
+        return None;
+    }
+    u32::try_from(duration.as_secs()).ok()
+}
+
+fn when_down(value: Value<'_>) -> Option<WhenDown> {
+    if !value.is_list() {
+        return value.word(&WHEN_DOWN, Some("a list of addresses"));
+    }
+    let values = value.list("a list of addresses")?;
+    if values.len() > MAX_ANSWERS {
+        value.must_be(format!("a list of at most {MAX_ANSWERS} addresses"), None);
+        return None;
+    }
+    let mut seen = HashSet::new();
+    let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+    for value in values {
+        match value.address() {
+            Some(address) if !seen.insert(address) => {
+                value.at.error(format!("{address} is in this list already"));
+            }
+            Some(IpAddr::V4(address)) => ipv4.push(address),
+            Some(IpAddr::V6(address)) => ipv6.push(address),
+            None => {}
+        }
+    }
+    Some(WhenDown::Addresses { ipv4, ipv6 })
+}

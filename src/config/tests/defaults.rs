@@ -1,0 +1,277 @@
+//! What is built in, what `[defaults]` says instead, and that the nearer one wins: key by key.
+
+use std::time::Duration;
+
+use super::{REST, ZONE, errors, load_files, load_with_rest, loaded};
+use crate::checker::Check;
+use crate::config::{ServerSettings, Setup};
+use crate::health::Timing;
+use crate::listener::TcpLimits;
+use crate::pool::{Backend, MinHealthy};
+use crate::probe::Probe;
+use crate::probe::http::{HttpProbe, TlsSettings};
+use crate::probe::tcp::TcpProbe;
+use crate::service::{Answers, Policy, WhenDown};
+use crate::settings::Settings;
+
+/// The check of pool `x`, set by `check`, with `defaults` under `[defaults.check]`.
+fn check(check: &str, defaults: &str) -> Check {
+    let text = format!(
+        "[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {check}\n[defaults.check]\n{defaults}\n{REST}"
+    );
+    let setup = loaded(&text);
+    setup.checker.pools.iter().find(|pool| pool.pool.name == "x").unwrap().check.clone().unwrap()
+}
+
+fn http(probe: Check) -> HttpProbe {
+    match probe.probe {
+        Probe::Http(http) => http,
+        Probe::Tcp(_) => panic!("an HTTP probe was expected"),
+    }
+}
+
+fn milliseconds(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+const BUILT_IN: Timing = Timing {
+    interval: Duration::from_secs(5),
+    timeout: Duration::from_secs(2),
+    rise: 2,
+    fall: 3,
+    recheck: Duration::from_secs(1),
+};
+
+#[test]
+fn built_in() {
+    let Setup { server, admin, checker, warnings } = load_with_rest("").unwrap();
+    let listen = vec!["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()];
+    assert_eq!(server, ServerSettings { listen, workers: 0, tcp: TcpLimits::default() });
+    assert_eq!(checker.settings, Settings::default());
+    assert_eq!((admin, checker.startup_wait), (None, milliseconds(3000)));
+    assert!(warnings.is_empty());
+    assert_eq!(checker.pools[0].check, None);
+    assert_eq!(checker.pools[0].pool.min_healthy, MinHealthy::Count(1));
+    let backend = |address: &str| Backend {
+        name: address.into(),
+        addresses: vec![address.parse().unwrap()],
+        weight: 1,
+        enabled: true,
+    };
+    assert_eq!(checker.pools[0].pool.backends, ["192.0.2.11", "192.0.2.12", "192.0.2.13"].map(backend));
+    let service = &checker.services[0];
+    assert_eq!(
+        (service.answers, service.ttl, service.policy, &service.when_down),
+        (Answers::AtMost(2), 20, Policy::Weighted, &WhenDown::FailOpen)
+    );
+    assert_eq!(
+        check("\"tcp://:5432\"", ""),
+        Check { probe: Probe::Tcp(TcpProbe { port: 5432 }), timing: BUILT_IN }
+    );
+    let plain = HttpProbe { port: 80, tls: None, host: None, path: "/".into(), status: vec![200..=299] };
+    assert_eq!(check("{ type = \"http\" }", ""), Check { probe: Probe::Http(plain), timing: BUILT_IN });
+    assert_eq!(http(check("\"https://a.example\"", "")).port, 443);
+}
+
+#[test]
+fn everything_set() {
+    let setup = loaded(
+        "[server]
+listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]
+workers = 4
+udp_payload = 4096
+startup_wait = \"1m30s\"
+[admin]
+listen = \"[::1]:8053\"
+[zones.\"example.com\"]
+file = \"example.com.zone\"
+[pools.b]
+min_healthy = \"40%\"
+backends = [
+  { name = \"one\", addresses = [\"192.0.2.1\", \"2001:db8::1\"], weight = 0x10, enabled = false },
+  { address = \"192.0.2.2\", weight = 1_000_000 },
+  \"192.0.2.3\",
+]
+[pools.a]
+backends = [\"192.0.2.9\"]
+[services.\"S3.example.com.\"]
+pools = [\"b\", \"a\"]
+answers = \"all\"
+ttl = \"1m\"
+policy = \"all\"
+when_down = [\"192.0.2.80\", \"2001:db8::80\"]
+",
+    );
+    assert_eq!(setup.server.listen.len(), 2);
+    assert_eq!((setup.server.workers, setup.checker.settings.udp_payload), (4, 4096));
+    assert_eq!(setup.admin, Some("[::1]:8053".parse().unwrap()));
+    assert_eq!(setup.checker.startup_wait, Duration::from_secs(90));
+    let names: Vec<&str> = setup.checker.pools.iter().map(|pool| pool.pool.name.as_str()).collect();
+    assert_eq!(names, ["b", "a"], "ids are in the order of the file");
+    let pool = &setup.checker.pools[0].pool;
+    assert_eq!(pool.min_healthy, MinHealthy::Percent(40));
+    let backends: Vec<_> =
+        pool.backends.iter().map(|b| (b.name.as_str(), b.addresses.len(), b.weight, b.enabled)).collect();
+    assert_eq!(
+        backends,
+        [("one", 2, 16, false), ("192.0.2.2", 1, 1_000_000, true), ("192.0.2.3", 1, 1, true)]
+    );
+    let service = &setup.checker.services[0];
+    assert_eq!(service.name.to_string(), "s3.example.com.");
+    let tiers: Vec<u32> = service.tiers.iter().map(|tier| tier.0).collect();
+    assert_eq!(
+        (tiers, service.answers, service.ttl, service.policy),
+        (vec![0, 1], Answers::All, 60, Policy::All)
+    );
+    let ipv4 = vec!["192.0.2.80".parse().unwrap()];
+    let ipv6 = vec!["2001:db8::80".parse().unwrap()];
+    assert_eq!(service.when_down, WhenDown::Addresses { ipv4, ipv6 });
+    let zone = &setup.checker.catalog.zones()[0];
+    let bound = zone.node(service.name.wire()).and_then(crate::zone::NodeRef::service).unwrap();
+    assert_eq!(bound.0, 0);
+    assert_eq!(zone.records(), ZONE.lines().count() - 1, "all but the line of $TTL");
+}
+
+#[test]
+fn check_urls() {
+    let probe = |url: &str| http(check(&format!("\"{url}\""), ""));
+    let tls = |name: &str| Some(TlsSettings { name: Some(name.into()), insecure: false, ca_file: None });
+    let plain = probe("http://:8080/healthz?deep=1");
+    assert_eq!((plain.port, plain.host, plain.path.as_str()), (8080, None, "/healthz?deep=1"));
+    let secure = probe("https://s3.example.com:7070/health");
+    assert_eq!((secure.port, secure.host.as_deref()), (7070, Some("s3.example.com:7070")));
+    assert_eq!(secure.tls, tls("s3.example.com"));
+    let literal = probe("https://[2001:db8::1]:8443/");
+    assert_eq!((literal.port, literal.host.as_deref()), (8443, Some("[2001:db8::1]:8443")));
+    assert_eq!(literal.tls, tls("2001:db8::1"));
+    let bare = probe("http://[2001:db8::1]");
+    assert_eq!((bare.port, bare.host.as_deref(), bare.path.as_str()), (80, Some("[2001:db8::1]"), "/"));
+}
+
+#[test]
+fn tls_settings() {
+    let tls = |check_table: &str, defaults: &str| http(check(check_table, defaults)).tls.unwrap();
+    let named = tls("{ type = \"https\", host = \"a.example:7\", tls = { name = \"b.example\" } }", "");
+    assert_eq!((named.name.as_deref(), named.insecure), (Some("b.example"), false));
+    let host = tls("{ type = \"https\", host = \"a.example:7\" }", "");
+    assert_eq!(host.name.as_deref(), Some("a.example"));
+    let any = tls("{ type = \"https\", tls = { verify = false } }", "");
+    assert_eq!((any.name, any.insecure), (None, true));
+    let merged = tls(
+        "{ type = \"https\", tls = { verify = true } }",
+        "tls = { verify = false, name = \"c.example\" }",
+    );
+    assert_eq!((merged.name.as_deref(), merged.insecure), (Some("c.example"), false), "key by key");
+}
+
+#[test]
+fn authorities_are_read_and_their_path_is_relative_to_the_file() {
+    let authority = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap().cert.pem();
+    let main = format!("include = [\"sub/*.toml\"]\n{REST}");
+    let pool = "[pools.x]\nbackends = [\"192.0.2.1\"]\n\
+                check = { type = \"https\", host = \"a.example\", tls = { ca_file = \"ca.pem\" } }\n";
+    let setup = load_files(&main, &[("sub/x.toml", pool), ("sub/ca.pem", &authority)]).unwrap();
+    let probe = http(setup.checker.pools[1].check.clone().unwrap());
+    assert!(probe.tls.unwrap().ca_file.unwrap().ends_with("sub/ca.pem"));
+}
+
+/// Every key of a check: the default is taken where the check has none, and only there.
+#[test]
+fn each_key_of_a_check_by_itself() {
+    let keys: [(&str, &str, &str); 12] = [
+        ("type", "\"https\"", "\"http\""),
+        ("port", "1111", "2222"),
+        ("host", "\"default.example\"", "\"own.example\""),
+        ("path", "\"/default\"", "\"/own\""),
+        ("status", "[201]", "[\"202-204\", 404]"),
+        ("interval", "\"20s\"", "\"30s\""),
+        ("timeout", "\"3s\"", "\"4s\""),
+        ("rise", "11", "12"),
+        ("fall", "13", "14"),
+        ("recheck", "\"2500ms\"", "\"3500ms\""),
+        ("tls.verify", "false", "true"),
+        ("tls.name", "\"default.example\"", "\"own.example\""),
+    ];
+    let base = "type = \"https\", host = \"base.example\", interval = \"10s\", tls.verify = true";
+    for (key, default, own) in keys {
+        let rest: Vec<&str> = base
+            .split(", ")
+            .filter(|line| !line.starts_with(&format!("{key} ")))
+            // An http check cannot have a key of TLS.
+            .filter(|line| key != "type" || !line.starts_with("tls."))
+            .collect();
+        let without = format!("{{ {} }}", rest.join(", "));
+        let with = |value: &str| format!("{{ {}, {key} = {value} }}", rest.join(", "));
+        let (from_own, from_default) = (check(&with(own), ""), check(&with(default), ""));
+        assert_ne!(from_own, from_default, "{key}: the two values must tell each other apart");
+        let defaults = format!("{key} = {default}");
+        assert_eq!(check(&without, &defaults), from_default, "{key}: the default is taken");
+        assert_eq!(check(&with(own), &defaults), from_own, "{key}: the nearer one wins");
+    }
+}
+
+#[test]
+fn a_url_is_completed_by_the_defaults() {
+    let defaults = "port = 9000\nhost = \"d.example\"\npath = \"/d\"\ninterval = \"10s\"\nstatus = [204]";
+    let completed = check("\"http://\"", defaults);
+    assert_eq!(completed.timing.interval, Duration::from_secs(10));
+    let probe = http(completed);
+    assert_eq!((probe.port, probe.host.as_deref(), probe.path.as_str()), (9000, Some("d.example"), "/d"));
+    assert_eq!(probe.status, [204..=204]);
+    let probe = http(check("\"http://own:80/own\"", defaults));
+    assert_eq!((probe.port, probe.host.as_deref(), probe.path.as_str()), (80, Some("own:80"), "/own"));
+    // What a tcp check cannot have is passed over.
+    assert_eq!(check("\"tcp://\"", defaults).probe, Probe::Tcp(TcpProbe { port: 9000 }));
+}
+
+#[test]
+fn timeout_and_recheck_follow_a_short_interval() {
+    let timing = |keys: &str, defaults: &str| check(&format!("{{ type = \"http\"{keys} }}"), defaults).timing;
+    let short = timing(", interval = \"1s\"", "");
+    assert_eq!((short.timeout, short.recheck), (milliseconds(800), milliseconds(1000)));
+    let shorter = timing("", "interval = \"100ms\"");
+    assert_eq!((shorter.timeout, shorter.recheck), (milliseconds(80), milliseconds(100)));
+    let long = timing(", interval = \"1h\"", "");
+    assert_eq!((long.timeout, long.recheck), (BUILT_IN.timeout, BUILT_IN.recheck));
+}
+
+/// A default that contradicts a nearer key is shown there, beside the default.
+#[test]
+fn contradictions_across_defaults() {
+    let text = format!(
+        "[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {{ type = \"http\", interval = \"1s\" }}\n\
+         [defaults.check]\ntimeout = \"2s\"\n{REST}"
+    );
+    let result = load_files(&text, &[]);
+    assert_eq!(errors(&result), ["steerd.toml:3:37 `timeout` (2s) must be below `interval` (1s)"]);
+    let faults = result.unwrap_err();
+    let (place, _) = faults.errors().next().unwrap().related.clone().unwrap();
+    assert_eq!((place.line, place.column), (5, 11));
+}
+
+#[test]
+fn defaults_of_pools_and_services() {
+    let defaults = "[defaults.pool]\ncheck = \"tcp://:1\"\nmin_healthy = 2\n[defaults.service]\npools = [\"web\"]\n\
+                    answers = 3\nttl = \"7s\"\npolicy = \"all\"\nwhen_down = \"nodata\"\n";
+    let own = "[pools.own]\ncheck = \"tcp://:2\"\nmin_healthy = 1\nbackends = [\"192.0.2.1\"]\n\
+               [services.\"own.example.com\"]\npools = [\"own\"]\nanswers = 1\nttl = \"8s\"\npolicy = \"weighted\"\n\
+               when_down = \"servfail\"\n[services.\"bare.example.com\"]\n";
+    let checker = loaded(&format!("{defaults}{own}{REST}")).checker;
+    let pool = |name: &str| {
+        let setup = checker.pools.iter().find(|pool| pool.pool.name == name).unwrap();
+        (setup.check.as_ref().map(|check| check.probe.clone()), setup.pool.min_healthy)
+    };
+    let tcp = |port| Some(Probe::Tcp(TcpProbe { port }));
+    assert_eq!(pool("web"), (tcp(1), MinHealthy::Count(2)));
+    assert_eq!(pool("own"), (tcp(2), MinHealthy::Count(1)));
+    let service = |name: &str| {
+        let service = checker.services.iter().find(|service| service.name.to_string() == name).unwrap();
+        let tier = &checker.pools[service.tiers[0].index()].pool.name;
+        (tier.as_str(), service.answers, service.ttl, service.policy, service.when_down.clone())
+    };
+    assert_eq!(service("bare.example.com."), ("web", Answers::AtMost(3), 7, Policy::All, WhenDown::NoData));
+    assert_eq!(
+        service("own.example.com."),
+        ("own", Answers::AtMost(1), 8, Policy::Weighted, WhenDown::ServFail)
+    );
+}

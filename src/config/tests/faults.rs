@@ -1,0 +1,507 @@
+//! What is wrong with a configuration is said once, at its place.
+
+use super::{REST, errors, load_files, load_with_rest};
+
+/// Checks that a configuration has exactly one error; `expected` is `LINE:COLUMN MESSAGE | HINT`.
+fn one_error(text: &str, expected: &str) {
+    let result = load_with_rest(text);
+    assert_eq!(errors(&result), [format!("steerd.toml:{expected}")], "\n{text}");
+}
+
+/// As [`one_error`], for a pool `x` with these lines, which begin on line 2.
+fn in_pool(lines: &str, expected: &str) {
+    one_error(&format!("[pools.x]\n{lines}\n"), expected);
+}
+
+/// As [`one_error`], for a pool `x` with this check; column 9 is where it begins.
+fn in_check(check: &str, expected: &str) {
+    in_pool(&format!("check = {check}\nbackends = [\"192.0.2.1\"]"), expected);
+}
+
+/// As [`one_error`], for a service `x.example.com` with these lines, which begin on line 2.
+fn in_service(lines: &str, expected: &str) {
+    one_error(&format!("[services.\"x.example.com\"]\n{lines}\n"), expected);
+}
+
+#[test]
+fn the_rest_alone_is_sound() {
+    let setup = load_with_rest("").unwrap();
+    assert!(setup.warnings.is_empty(), "{}", setup.warnings);
+}
+
+#[test]
+fn keys() {
+    one_error("[server]\nlistne = []\n", "2:1 unknown key `listne` | did you mean `listen`?");
+    one_error(
+        "[server]\nnsid = \"a\"\n",
+        "2:1 unknown key `nsid` | known here: `listen`, `workers`, `udp_payload`, `startup_wait`",
+    );
+    one_error("[servre]\n", "1:2 unknown key `servre` | did you mean `server`?");
+    one_error("[defaults.checks]\n", "1:11 unknown key `checks` | did you mean `check`?");
+    in_pool(
+        "backends = [{ addres = \"192.0.2.1\", address = \"192.0.2.2\" }]",
+        "2:15 unknown key `addres` | did you mean `address`?",
+    );
+    in_pool(
+        "backends = [\"192.0.2.1\"]\nslow_start = \"5s\"",
+        "3:1 unknown key `slow_start` | known here: `backends`, `check`, `min_healthy`",
+    );
+    one_error("server = 5\n", "1:10 `server` must be a table; this is an integer");
+    one_error("[server]\n[server]\n", "2:2 the same key or table stands above already");
+    one_error("[server]\nworkers = 1\nworkers = 1\n", "3:1 the same key or table stands above already");
+}
+
+#[test]
+fn server_and_admin() {
+    let port = "an address with a port, such as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"";
+    for (text, expected) in [
+        (
+            "listen = \"192.0.2.1:53\"",
+            "2:10 `listen` must be a list of addresses with ports, such as [\"0.0.0.0:53\", \"[::]:53\"]; this is \
+             a string | did you mean [\"192.0.2.1:53\"]?"
+                .to_owned(),
+        ),
+        (
+            "listen = [\"192.0.2.1\"]",
+            format!(
+                "2:11 each element of `listen` must be {port}; this is `192.0.2.1` | did you mean \"192.0.2.1:53\"?"
+            ),
+        ),
+        ("listen = [\"local:53\"]", format!("2:11 each element of `listen` must be {port}; this is `local:53`")),
+        (
+            "listen = [\"192.0.2.1:53\", \"192.0.2.1:53\"]",
+            "2:27 192.0.2.1:53 is in this list already".to_owned(),
+        ),
+        (
+            "listen = [\"[::ffff:192.0.2.1]:53\"]",
+            "2:11 [::ffff:192.0.2.1]:53 is an IPv4 address written as an IPv6 one | did you mean \"192.0.2.1:53\"?"
+                .to_owned(),
+        ),
+        (
+            "listen = []",
+            "2:10 `listen` must be a list of addresses with ports, such as [\"0.0.0.0:53\", \"[::]:53\"] with at \
+             least one element"
+                .to_owned(),
+        ),
+        ("workers = -1", "2:11 `workers` must be an integer from 0 to 1024".to_owned()),
+        ("workers = 1025", "2:11 `workers` must be an integer from 0 to 1024".to_owned()),
+        (
+            "workers = 1.5",
+            "2:11 `workers` must be an integer from 0 to 1024; this is a number with a fraction".to_owned(),
+        ),
+        ("udp_payload = 511", "2:15 `udp_payload` must be an integer from 512 to 4096".to_owned()),
+        ("udp_payload = 4097", "2:15 `udp_payload` must be an integer from 512 to 4096".to_owned()),
+        ("startup_wait = \"6m\"", "2:16 `startup_wait` must be from 0s to 5m".to_owned()),
+    ] {
+        one_error(&format!("[server]\n{text}\n"), &expected);
+    }
+    let password = "use a loopback address such as \"127.0.0.1:8053\", and for other machines a tunnel or a proxy \
+                    that knows its users";
+    one_error(
+        "[admin]\nlisten = \"0.0.0.0:8053\"\n",
+        &format!(
+            "2:10 the admin server asks nobody for a password, so it cannot listen on 0.0.0.0:8053 | {password}"
+        ),
+    );
+    one_error(
+        "[server]\nlisten = [\"127.0.0.1:53\"]\n[admin]\nlisten = \"127.0.0.1:53\"\n",
+        "4:10 127.0.0.1:53 is the DNS server's already",
+    );
+}
+
+#[test]
+fn durations() {
+    let what = "`startup_wait` must be a duration with a unit, such as \"250ms\", \"5s\" or \"1m30s\"";
+    for (value, rest) in [
+        ("5", "; this is an integer | did you mean \"5s\"?"),
+        ("\"5\"", " | did you mean \"5s\"?"),
+        ("0.5", "; this is a number with a fraction"),
+        ("\"\"", ""),
+        ("\"soon\"", ""),
+        ("\"-5s\"", ""),
+        ("\"5 parsecs\"", ""),
+    ] {
+        one_error(&format!("[server]\nstartup_wait = {value}\n"), &format!("2:16 {what}{rest}"));
+    }
+}
+
+#[test]
+fn backends() {
+    let list = "a list of backends, such as [\"192.0.2.11\", \"192.0.2.12\"]";
+    let address = "must be an IP address, such as \"192.0.2.11\" or \"2001:db8::11\"";
+    in_pool("", "1:8 pool `x` has no `backends`");
+    in_pool("backends = []", &format!("2:12 `backends` must be {list} with at least one element"));
+    in_pool(
+        "backends = [\"192.0.2.1:80\"]",
+        &format!(
+            "2:13 each element of `backends` {address} | the port belongs to `check`; write the address alone"
+        ),
+    );
+    in_pool(
+        "backends = [\"web1.example.com\"]",
+        &format!(
+            "2:13 each element of `backends` {address} | names are not looked up: write the addresses of the backend"
+        ),
+    );
+    in_pool(
+        "backends = [\"192.0.2.1\", 7]",
+        "2:26 each element of `backends` must be an address, or a table such as { name = \"a\", address = \
+         \"192.0.2.11\" }; this is an integer",
+    );
+    for (bad, reason) in [
+        ("0.0.0.0", "an unspecified address: no client can be sent there"),
+        ("::", "an unspecified address: no client can be sent there"),
+        ("224.0.0.1", "a multicast address: no client can be sent there"),
+        ("ff02::1", "a multicast address: no client can be sent there"),
+        ("255.255.255.255", "the broadcast address: no client can be sent there"),
+        ("fe80::1", "valid on one link only: no client can be sent there"),
+        ("::ffff:192.0.2.9", "an IPv4 address written as an IPv6 one | did you mean \"192.0.2.9\"?"),
+    ] {
+        in_pool(&format!("backends = [\"{bad}\"]"), &format!("2:13 {bad} is {reason}"));
+        in_service(
+            &format!("pools = [\"web\"]\nwhen_down = [\"{bad}\"]"),
+            &format!("3:14 {bad} is {reason}"),
+        );
+    }
+    in_pool("backends = [\"192.0.2.1\", \"192.0.2.1\"]", "2:26 192.0.2.1 is in this pool already");
+    in_pool(
+        "backends = [\"2001:db8::1\", { address = \"2001:DB8:0::1\" }]",
+        "2:40 2001:db8::1 is in this pool already",
+    );
+    in_pool(
+        "backends = [{ addresses = [\"192.0.2.1\", \"192.0.2.1\"] }]",
+        "2:41 192.0.2.1 is in this pool already",
+    );
+    in_pool(
+        "backends = [{ name = \"a\", address = \"192.0.2.1\" }, { name = \"a\", address = \"192.0.2.2\" }]",
+        "2:61 a backend `a` is in this pool already",
+    );
+    in_pool(
+        "backends = [\"192.0.2.1\", { name = \"192.0.2.1\", address = \"192.0.2.2\" }]",
+        "2:35 a backend `192.0.2.1` is in this pool already",
+    );
+    in_pool("backends = [{ name = \"a\" }]", "2:13 the backend has no `address`");
+    in_pool(
+        "backends = [{ address = \"192.0.2.1\", addresses = [\"192.0.2.2\"] }]",
+        "2:38 a backend has `address` or `addresses`, not both",
+    );
+    in_pool(
+        "backends = [{ address = [\"192.0.2.1\"] }]",
+        "2:25 `address` must be an IP address; this is a list | several addresses stand in `addresses`",
+    );
+    in_pool(
+        "backends = [{ address = \"192.0.2.1\", weight = 1_000_001 }]",
+        "2:47 `weight` must be an integer from 0 to 1000000",
+    );
+    in_pool(
+        "backends = [{ address = \"192.0.2.1\", enabled = \"no\" }]",
+        "2:48 `enabled` must be true or false; this is a string",
+    );
+    in_pool(
+        "backends = [{ address = \"192.0.2.1\", name = \"a/b\" }]",
+        "2:45 '/' cannot stand in the name of a backend | letters, digits, dots, dashes and underscores can",
+    );
+}
+
+#[test]
+fn pools() {
+    one_error(
+        "[pools.\"a/b\"]\nbackends = [\"192.0.2.1\"]\n",
+        "1:8 '/' cannot stand in the name of a pool | letters, digits, dots, dashes and underscores can",
+    );
+    one_error(
+        &format!("[pools.{}]\nbackends = [\"192.0.2.1\"]\n", "a".repeat(65)),
+        "1:8 the name of a pool has 1 to 64 characters; this has 65",
+    );
+    let what = "a count from 1, or a share of the weight from \"1%\" to \"100%\"";
+    for (value, message) in [
+        ("0", "`min_healthy` must be an integer from 1 to 4294967295".to_owned()),
+        ("\"0%\"", format!("`min_healthy` must be {what}; this is `0%`")),
+        ("\"101%\"", format!("`min_healthy` must be {what}; this is `101%`")),
+        ("\"40\"", format!("`min_healthy` must be {what}; this is `40`")),
+        ("true", format!("`min_healthy` must be {what}; this is a boolean")),
+        ("3", "`min_healthy` is 3, but pool `x` has 2 addresses: it would never be usable".to_owned()),
+    ] {
+        in_pool(
+            &format!("backends = [\"192.0.2.1\", \"192.0.2.2\"]\nmin_healthy = {value}"),
+            &format!("3:15 {message}"),
+        );
+    }
+    one_error(
+        "[defaults.pool]\nmin_healthy = 4\n",
+        "6:8 `min_healthy` is 4, but pool `web` has 3 addresses: it would never be usable",
+    );
+}
+
+#[test]
+fn check_urls() {
+    let url = "a URL such as \"http://:8080/healthz\", or a table";
+    in_check("\"tcp\"", &format!("2:9 `check` must be {url}"));
+    in_check("8080", &format!("2:9 `check` must be {url}; this is an integer"));
+    in_check("\"htpp://:80/\"", "2:9 `htpp` is not a type of check | did you mean `http`?");
+    in_check("\"grpc://:80/\"", "2:9 `grpc` is not a type of check | a check is http, https or tcp");
+    in_check("\"http://:0/\"", "2:9 a port is a number from 1 to 65535, not `0`");
+    in_check("\"http://:65536/\"", "2:9 a port is a number from 1 to 65535, not `65536`");
+    in_check("\"http://web:/\"", "2:9 a port is a number from 1 to 65535, not ``");
+    in_check("\"http://user@web/\"", "2:9 `user@web` is not a host name");
+    in_check(
+        "\"http://2001:db8::1:80/\"",
+        "2:9 `2001:db8::1:80` is not a host name | an IPv6 address stands in brackets: \"[2001:db8::1]\"",
+    );
+    in_check("\"http://web?x\"", "2:9 the path of a check begins with a slash; this is `?x`");
+    in_check(
+        "\"http://web/a b\"",
+        "2:9 ' ' cannot stand in the path of a check | write it as %XX, its bytes in hexadecimal",
+    );
+    in_check(
+        "\"http://web/#a\"",
+        "2:9 '#' cannot stand in the path of a check | write it as %XX, its bytes in hexadecimal",
+    );
+    in_check("\"tcp://\"", "2:9 a tcp check needs a `port`");
+    let tcp = "a tcp check has a port only: it connects to the addresses of the backends";
+    in_check("\"tcp://web:5432\"", &format!("2:9 {tcp} | write \"tcp://:5432\""));
+    in_check("\"tcp://:5432/x\"", &format!("2:9 {tcp} | write \"tcp://:5432\""));
+    in_check(
+        "\"https://:443/\"",
+        "2:9 an https check must know which name the certificate has to have | set `host` or `tls.name`, or \
+         `tls.verify = false` to accept any certificate",
+    );
+}
+
+#[test]
+fn check_tables() {
+    in_check("{ port = 80 }", "2:9 the check has no `type` | for example type = \"http\"");
+    in_check(
+        "{ type = \"htps\" }",
+        "2:18 `type` must be \"http\", \"https\" or \"tcp\" | did you mean \"https\"?",
+    );
+    in_check("{ type = \"tcp\" }", "2:9 a tcp check needs a `port`");
+    in_check("{ type = \"http\", port = 0 }", "2:33 `port` must be an integer from 1 to 65535");
+    in_check(
+        "{ type = \"tcp\", port = 1, path = \"/\" }",
+        "2:42 `path` belongs to http and https checks, and this is a tcp check",
+    );
+    in_check(
+        "{ type = \"http\", tls = { verify = false } }",
+        "2:43 `tls.verify` belongs to https checks, and this is an http check",
+    );
+    in_check("{ type = \"http\", interval = \"99ms\" }", "2:37 `interval` must be from 100ms to 1h");
+    in_check("{ type = \"http\", rise = 0 }", "2:33 `rise` must be an integer from 1 to 100");
+    in_check("{ type = \"http\", fall = 101 }", "2:33 `fall` must be an integer from 1 to 100");
+    in_check("{ type = \"http\", timeout = \"5s\" }", "2:36 `timeout` (5s) must be below `interval` (5s)");
+    in_check(
+        "{ type = \"http\", interval = \"1s\", recheck = \"2s\" }",
+        "2:53 `recheck` (2s) must not be above `interval` (1s)",
+    );
+    in_check(
+        "{ type = \"http\", path = \"healthz\" }",
+        "2:33 the path of a check begins with a slash; this is `healthz`",
+    );
+    in_check("{ type = \"http\", host = \"a\\r\\nb\" }", "2:33 `a\r\nb` is not a host name");
+    in_check("{ type = \"http\", host = \"[::1]:x\" }", "2:33 a port is a number from 1 to 65535, not `x`");
+    for (bad, column) in [("\"200\", \"20x\"", 43), ("\"299-200\"", 36), ("\"99\"", 36), ("\"600\"", 36)] {
+        let word = bad.rsplit('"').nth(1).unwrap();
+        in_check(
+            &format!("{{ type = \"http\", status = [{bad}] }}"),
+            &format!(
+                "2:{column} each element of `status` must be a status code or a range such as \"200-299\", within 100 \
+                 to 599; this is `{word}`"
+            ),
+        );
+    }
+}
+
+#[test]
+fn check_tls() {
+    let tls = |tls: &str, expected: &str| {
+        in_check(&format!("{{ type = \"https\", host = \"a.example\", tls = {{ {tls} }} }}"), expected);
+    };
+    tls("name = \"not a name\"", "2:62 `name` must be a host name or an address; this is `not a name`");
+    tls("ca_file = \"none.pem\"", "2:65 `ca_file` none.pem: No such file or directory (os error 2)");
+    tls(
+        "ca_file = \"example.com.zone\"",
+        "2:65 `ca_file` example.com.zone: it holds no certificate in PEM form",
+    );
+    tls("verfy = true", "2:55 unknown key `verfy` | did you mean `verify`?");
+}
+
+#[test]
+fn services() {
+    in_service("", "1:11 service `x.example.com` has no `pools`");
+    in_service("pools = [\"wbe\"]", "2:10 there is no pool `wbe` | did you mean `web`?");
+    in_service("pools = [\"storage\"]", "2:10 there is no pool `storage`");
+    in_service("pools = [\"web\", \"web\"]", "2:17 pool `web` is a tier already");
+    in_service(
+        "pools = \"web\"",
+        "2:9 `pools` must be a list of pools, such as [\"web\"]; this is a string | did you mean [\"web\"]?",
+    );
+    let cases = [
+        ("answers = 0", "3:11 `answers` must be an integer from 1 to 256"),
+        ("answers = 257", "3:11 `answers` must be an integer from 1 to 256"),
+        ("answers = \"many\"", "3:11 `answers` must be a number from 1 to 256, or \"all\"; this is `many`"),
+        ("ttl = \"1500ms\"", "3:7 `ttl` must be whole seconds: DNS knows no smaller unit"),
+        ("ttl = \"2147483648s\"", "3:7 `ttl` must be from 0s to 596523h14m7s"),
+        (
+            "policy = \"wieghted\"",
+            "3:10 `policy` must be \"weighted\" or \"all\" | did you mean \"weighted\"?",
+        ),
+        (
+            "when_down = \"failopen\"",
+            "3:13 `when_down` must be \"fail-open\", \"nodata\", \"servfail\" or a list of addresses | did you mean \
+             \"fail-open\"?",
+        ),
+        ("when_down = []", "3:13 `when_down` must be a list of addresses with at least one element"),
+        ("when_down = [\"192.0.2.1\", \"192.0.2.1\"]", "3:27 192.0.2.1 is in this list already"),
+    ];
+    for (line, expected) in cases {
+        in_service(&format!("pools = [\"web\"]\n{line}"), expected);
+    }
+    one_error(
+        "[defaults.service]\npools = [\"nowhere\"]\n[services.\"a.example.com\"]\n[services.\"b.example.com\"]\n",
+        "2:10 there is no pool `nowhere`",
+    );
+}
+
+#[test]
+fn names() {
+    let service = |name: &str, expected: &str| {
+        one_error(&format!("[services.\"{name}\"]\npools = [\"web\"]\n"), expected);
+    };
+    service(
+        "a..b",
+        "1:11 `a..b` is not a domain name: the name has an empty label (two dots in a row, or a dot at its start)",
+    );
+    service("WWW.example.COM.", "8:11 service `www.example.com.` is defined twice");
+    service(
+        "www.exmaple.com",
+        "1:11 service `www.exmaple.com.` is in no zone of this configuration | did you mean `www.example.com`?",
+    );
+    service(
+        "www.elsewhere.org",
+        "1:11 service `www.elsewhere.org.` is in no zone of this configuration | its name must be in one of the [zones]",
+    );
+    service(
+        "fixed.example.com",
+        "1:11 service `fixed.example.com.`: the name is a service's, so the zone must not hold A, AAAA or CNAME \
+         records at it | delete those records from the zone file, or the service from here",
+    );
+    service(
+        "a.sub.example.com",
+        "1:11 service `a.sub.example.com.`: the name of the service is delegated away, or lies below a DNAME, in its \
+         zone | delete the NS or DNAME records above it from the zone file",
+    );
+    one_error(
+        "[zones.\"Example.COM.\"]\nfile = \"example.com.zone\"\n",
+        "4:8 zone `example.com.` is defined twice",
+    );
+    one_error("[zones.\"other.example\"]\n", "1:8 zone `other.example` has no `file`");
+    one_error(
+        "[zones.\"other.example\"]\nfile = \"none.zone\"\n",
+        "2:8 cannot open the zone file none.zone: No such file or directory (os error 2)",
+    );
+}
+
+#[test]
+fn a_wildcard_can_be_a_service() {
+    load_with_rest("[services.\"*.apps.example.com\"]\npools = [\"web\"]\n").unwrap();
+}
+
+#[test]
+fn a_zone_file_with_faults_is_shown_as_the_configuration_is() {
+    let text = format!(
+        "[zones.\"other.example\"]\nfile = \"other.zone\"\n{REST}[services.\"x.other.example\"]\npools = [\"web\"]\n"
+    );
+    let result = load_files(
+        &text,
+        &[("other.zone", "$TTL 60\n@ SOA ns.elsewhere. host 1 2 3 4 5\n@ NS ns.elsewhere.\nx A 192.0.2\n")],
+    );
+    let faults = result.unwrap_err();
+    let fault = faults.errors().next().unwrap();
+    assert_eq!((fault.place.line, fault.place.text.as_str()), (4, "x A 192.0.2"));
+    assert_eq!(faults.errors().count(), 1, "the service in that zone is not blamed:\n{faults}");
+    assert!(faults.render(false).contains("other.zone:4:"), "{faults}");
+}
+
+#[test]
+fn an_empty_file_is_no_configuration() {
+    let expected = "steerd.toml:0:0 no [zones] are configured: there is no name to answer for";
+    assert_eq!(errors(&load_files("", &[])), [expected]);
+    assert_eq!(errors(&load_files("[server]\n", &[])), [expected]);
+}
+
+#[test]
+fn what_is_not_toml_is_shown_with_the_rest_of_it() {
+    let text = "[server]\nworkers =\nudp payload = 3\n[pools\nx = 1\n";
+    let result = load_files(text, &[]);
+    let told = errors(&result);
+    let lines: Vec<_> = told.iter().map(|told| told.split(':').nth(1).unwrap()).collect();
+    assert_eq!(lines, ["2", "3", "4"], "{told:#?}");
+    assert!(told.iter().all(|told| told.contains("this is not TOML: ")), "{told:#?}");
+}
+
+#[test]
+fn a_list_that_is_not_closed_is_one_message() {
+    let result = load_with_rest("[server]\nlisten = [\"192.0.2.1:53\"\nworkers = 1\n");
+    let told = errors(&result);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(told[0].starts_with("steerd.toml:3:1 this is not TOML: missing comma"), "{told:#?}");
+    assert!(told[0].ends_with(" | perhaps the list or table before this is not closed"), "{told:#?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_fault_too() {
+    let faults = super::load(std::path::Path::new("/nonexistent/steerd.toml")).unwrap_err();
+    assert_eq!(
+        faults.render(false),
+        "error: cannot read the configuration: No such file or directory (os error 2)\n--> /nonexistent/steerd.toml"
+    );
+}
+
+#[test]
+fn bytes_that_are_not_utf_8_have_a_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("steerd.toml");
+    std::fs::write(&path, b"[server]\n# caf\xe9\n").unwrap();
+    let faults = super::load(&path).unwrap_err();
+    let told: Vec<_> = faults.errors().map(super::told).collect();
+    assert_eq!(told, ["steerd.toml:2:6 the file is not UTF-8 from here on"]);
+}
+
+/// One fault of each sort in one file: all are found in one run, each at its own place.
+#[test]
+fn ten_faults_are_ten_messages() {
+    let text = "\
+[server]
+listen = [\"192.0.2.1\"]
+udp_payload = \"big\"
+wrokers = 3
+[zones.\"example.com\"]
+file = \"missing.zone\"
+[pools.web]
+backends = [\"192.0.2.11\", \"192.0.2.300\", { address = \"192.0.2.12\", weight = -1 }]
+check = { type = \"http\", interval = \"1s\", timeout = 2 }
+[pools.db]
+check = \"tcp://:5432/path\"
+[services.\"www.example.com\"]
+pools = [\"wbe\"]
+answers = 1000
+";
+    let result = load_files(text, &[]);
+    let told = errors(&result);
+    let places: Vec<&str> = told.iter().map(|told| told.split(' ').next().unwrap()).collect();
+    let expected = ["2:11", "3:15", "4:1", "6:8", "8:27", "8:77", "9:53", "10:8", "11:9", "13:10", "14:11"];
+    assert_eq!(places, expected.map(|place| format!("steerd.toml:{place}")), "{told:#?}");
+    let shown = result.unwrap_err().render(false);
+    assert_eq!(shown.matches("error: ").count(), expected.len());
+    assert_eq!(
+        shown.lines().filter(|line| line.trim_start_matches(['|', ' ']).starts_with('^')).count(),
+        expected.len()
+    );
+}
+
+#[test]
+fn colours_only_where_asked_for() {
+    let faults = load_with_rest("[server]\nworkers = -1\n").unwrap_err();
+    assert!(faults.render(true).contains("\u{1b}["));
+    assert!(!faults.render(false).contains("\u{1b}["));
+}

@@ -1,0 +1,150 @@
+//! Warnings: few, with figures, and only where something is odd.
+
+use std::time::Duration;
+
+use super::{load_files, load_with_rest, told};
+use crate::config::advice::detection;
+use crate::health::Timing;
+
+/// The warnings of the usual configuration with `text` above it.
+fn warnings(text: &str) -> Vec<String> {
+    let setup = load_with_rest(text).unwrap_or_else(|faults| panic!("{text}\n{faults}"));
+    setup.warnings.iter().map(|fault| told(fault).replace("steerd.toml:", "")).collect()
+}
+
+/// A pool `x` with these backends and a service `x.example.com` for it, from line 1 and line 4.
+fn pool(backends: &str, pool: &str, service: &str) -> Vec<String> {
+    warnings(&format!(
+        "[pools.x]\nbackends = [{backends}]\n{pool}\n[services.\"x.example.com\"]\npools = [\"x\"]\n{service}\n"
+    ))
+}
+
+fn weights(weights: &[u32]) -> String {
+    let backend = |(weight, last): (&u32, usize)| {
+        format!("{{ name = \"b{last}\", address = \"192.0.2.{last}\", weight = {weight} }}")
+    };
+    weights.iter().zip(1..).map(backend).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn weights_that_answers_cannot_keep() {
+    assert_eq!(pool(&weights(&[4, 2, 2]), "", ""), [""; 0], "2 x 4 is just what there is");
+    assert_eq!(
+        pool(&weights(&[9, 2, 2]), "", ""),
+        [
+            "4:11 the weights of pool `x` cannot be kept with 2 answers: backend `b1` weighs 9 of 13, and 2 x 9 is \
+             more than 13 | set `answers` of `x.example.com.` to at most 1, or that weight to at most 4"
+        ]
+    );
+    assert_eq!(pool(&weights(&[9, 2, 2]), "", "answers = 1"), [""; 0]);
+    assert_eq!(pool(&weights(&[9, 2, 2]), "", "policy = \"all\""), [""; 0], "weights say nothing there");
+    assert_eq!(pool(&weights(&[4, 4, 4, 4, 9]), "", "answers = 3").len(), 1);
+    assert_eq!(pool(&weights(&[4, 4, 4, 4, 8]), "", "answers = 3"), [""; 0]);
+}
+
+#[test]
+fn answers_that_hold_everything() {
+    assert_eq!(
+        pool(&weights(&[1, 1]), "", "answers = 2"),
+        [
+            "6:11 `answers` of `x.example.com.` is 2, and pool `x` has 2 IPv4 addresses: every answer holds all of \
+             them, so weights decide only which comes first | set `answers` below 2, or `policy = \"all\"` if that is \
+             meant"
+        ]
+    );
+    assert_eq!(pool(&weights(&[1, 1, 0]), "", "").len(), 1, "what weighs nothing is not counted");
+    assert_eq!(pool(&weights(&[1]), "", ""), [""; 0], "there is nothing to choose");
+    assert_eq!(pool(&weights(&[1, 1]), "", "answers = \"all\""), [""; 0], "asked for");
+}
+
+#[test]
+fn a_ttl_that_outlives_detection() {
+    let fast = "check = { type = \"http\", interval = \"500ms\", timeout = \"200ms\", recheck = \"200ms\" }";
+    // 500 + 200 + 2 x (200 + 200) = 1500 ms.
+    assert_eq!(pool(&weights(&[1, 1, 1]), fast, "ttl = \"3s\""), [""; 0]);
+    assert_eq!(
+        pool(&weights(&[1, 1, 1]), fast, "ttl = \"4s\""),
+        [
+            "6:7 clients keep an answer of `x.example.com.` for 4s, but a silent backend of pool `x` is found after \
+             1s500ms at most: the TTL is most of an outage | set `ttl` to \"1s\" or less"
+        ]
+    );
+    assert_eq!(pool(&weights(&[1, 1, 1]), "check = \"tcp://:1\"", ""), [""; 0], "the defaults fit together");
+    assert_eq!(pool(&weights(&[1, 1, 1]), "", "ttl = \"1h\""), [""; 0], "without a check nothing is found");
+    assert_eq!(
+        pool(&weights(&[1, 1, 1]), "", "ttl = \"0s\""),
+        ["6:7 `ttl` of `x.example.com.` is 0: every connection of every client becomes a query here"]
+    );
+}
+
+#[test]
+fn detection_is_that_of_the_promise() {
+    let timing = Timing {
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(2),
+        rise: 2,
+        fall: 3,
+        recheck: Duration::from_secs(1),
+    };
+    assert_eq!(detection(&timing), Duration::from_secs(13));
+    assert_eq!(detection(&Timing { fall: 1, ..timing }), Duration::from_secs(7));
+}
+
+#[test]
+fn pools_that_never_answer() {
+    assert_eq!(
+        warnings("[pools.x]\nbackends = [\"192.0.2.1\"]\n"),
+        ["1:8 no service uses pool `x` | its backends are probed, but never answered"]
+    );
+    assert_eq!(
+        pool(&weights(&[0, 0]), "", ""),
+        ["1:8 all weights of pool `x` are 0: it is never usable | give at least one backend a weight of 1"]
+    );
+    assert_eq!(
+        pool("{ address = \"192.0.2.1\", enabled = false }", "", ""),
+        ["1:8 no backend of pool `x` is enabled: it is never usable"]
+    );
+    assert_eq!(
+        pool("\"192.0.2.1\", \"192.0.2.2\", \"192.0.2.3\", \"2001:db8::1\"", "min_healthy = 2", ""),
+        [
+            "1:8 `min_healthy` of pool `x` is 2, and it has 1 IPv6 address with a weight: it is never usable for AAAA \
+             queries"
+        ]
+    );
+}
+
+#[test]
+fn a_standby_without_a_family() {
+    let text = "[pools.both]\nbackends = [\"192.0.2.1\", \"2001:db8::1\"]\n[services.\"x.example.com\"]\n\
+                answers = 1\npools = [\"both\", \"web\"]\n";
+    assert_eq!(
+        warnings(text),
+        [
+            "3:11 pool `both` of service `x.example.com.` has IPv6 addresses, and its later tier `web` has none: when \
+             that answers, AAAA queries get no address"
+        ]
+    );
+    assert_eq!(warnings(&text.replace("\"both\", \"web\"", "\"web\", \"both\"")), [""; 0]);
+}
+
+#[test]
+fn one_name_server() {
+    let text = "[zones.\"one.example\"]\nfile = \"one.zone\"\n";
+    let zone = "$TTL 60\n@ SOA ns.elsewhere. host 1 2 3 4 5\n@ NS ns.elsewhere.\n";
+    let setup = load_files(text, &[("one.zone", zone)]).unwrap();
+    let told: Vec<_> = setup.warnings.iter().map(told).collect();
+    assert_eq!(
+        told,
+        [
+            "steerd.toml:1:8 zone `one.example.` has one NS record only: when that server is gone, so is the zone | run \
+             a second instance and name it in the zone file"
+        ]
+    );
+}
+
+#[test]
+fn warnings_come_with_errors() {
+    let text = "[server]\nworkers = -1\n[services.\"x.example.com\"]\npools = [\"web\"]\nttl = \"0s\"\n";
+    let faults = load_with_rest(text).unwrap_err();
+    assert_eq!((faults.errors().count(), faults.warnings().count()), (1, 1), "{faults}");
+}

@@ -1,0 +1,347 @@
+//! TOML values that know their place: read as what the caller expects, or reported and left out.
+//!
+//! A value that is missing and one that is wrong are both `None`, the latter with a fault on
+//! record; so reading goes on, and one run finds everything. A table remembers which keys it was
+//! asked for, and closing it reports all others.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::fmt::friendly::{Spacing, SpanParser, SpanPrinter};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::source::At;
+
+/// A value of the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Value<'s> {
+    /// Where it stands.
+    pub(super) at: At<'s>,
+    /// The key it belongs to.
+    key: &'s str,
+    /// Whether it is an element of the list that the key names.
+    element: bool,
+    data: &'s DeValue<'s>,
+}
+
+/// A table of the file.
+#[derive(Debug)]
+pub(super) struct Table<'s> {
+    /// Where it, or its name, stands.
+    pub(super) at: At<'s>,
+    data: &'s DeTable<'s>,
+    known: Vec<&'static str>,
+}
+
+/// A key that the operator chose, such as a pool's name, with its value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'s> {
+    /// The key.
+    pub(super) name: &'s str,
+    /// Where the key stands.
+    pub(super) at: At<'s>,
+    /// Its value.
+    pub(super) value: Value<'s>,
+}
+
+/// Something read, and where.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Located<'s, T> {
+    pub(super) value: T,
+    pub(super) at: At<'s>,
+    /// Whether it comes from `[defaults]`.
+    pub(super) inherited: bool,
+}
+
+impl<T: Clone> Located<'_, T> {
+    /// The nearer one wins: what is set here, else the default.
+    pub(super) fn or_default(own: Option<Self>, default: Option<&Self>) -> Option<Self> {
+        own.or_else(|| default.cloned().map(|default| Self { inherited: true, ..default }))
+    }
+}
+
+impl<'s> Value<'s> {
+    /// "`key`", or "each element of `key`": the subject of a sentence.
+    fn subject(self) -> String {
+        if self.element { format!("each element of `{}`", self.key) } else { format!("`{}`", self.key) }
+    }
+
+    /// Reports that the value is not what it must be.
+    pub(super) fn expected(self, what: impl fmt::Display, hint: impl Into<Option<String>>) {
+        let kind = match self.data {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a number with a fraction",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date or time",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        self.at.error_with_hint(format!("{} must be {what}; this is {kind}", self.subject()), hint);
+    }
+
+    /// Reports that the value is of the right kind, but not one of those allowed.
+    pub(super) fn must_be(self, what: impl fmt::Display, hint: impl Into<Option<String>>) {
+        self.at.error_with_hint(format!("{} must be {what}", self.subject()), hint);
+    }
+
+    /// The text, if it is a string; otherwise nothing is reported.
+    pub(super) fn as_str(self) -> Option<&'s str> {
+        if let DeValue::String(text) = self.data { Some(text) } else { None }
+    }
+
+    /// Whether it is an integer.
+    pub(super) fn is_integer(self) -> bool {
+        matches!(self.data, DeValue::Integer(_))
+    }
+
+    /// Whether it is a list.
+    pub(super) fn is_list(self) -> bool {
+        matches!(self.data, DeValue::Array(_))
+    }
+
+    /// Whether it is a table.
+    pub(super) fn is_table(self) -> bool {
+        matches!(self.data, DeValue::Table(_))
+    }
+
+    /// A string; `what` names what it should say.
+    pub(super) fn string(self, what: &str) -> Option<&'s str> {
+        if self.as_str().is_none() {
+            self.expected(what, None);
+        }
+        self.as_str()
+    }
+
+    pub(super) fn boolean(self) -> Option<bool> {
+        if let DeValue::Boolean(value) = self.data {
+            return Some(*value);
+        }
+        self.expected("true or false", None);
+        None
+    }
+
+    /// An integer within `range`.
+    pub(super) fn integer<T>(self, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: TryFrom<i128> + PartialOrd + fmt::Display,
+    {
+        let what = format!("an integer from {} to {}", range.start(), range.end());
+        let DeValue::Integer(integer) = self.data else {
+            self.expected(what, None);
+            return None;
+        };
+        let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let value = number.and_then(|number| T::try_from(number).ok()).filter(|value| range.contains(value));
+        if value.is_none() {
+            self.must_be(what, None);
+        }
+        value
+    }
+
+    /// A duration within `range`.
+    pub(super) fn duration(self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let what = "a duration with a unit, such as \"250ms\", \"5s\" or \"1m30s\"";
+        if let DeValue::Integer(integer) = self.data {
+            self.expected(what, format!("did you mean \"{integer}s\"?"));
+            return None;
+        }
+        let text = self.string(what)?;
+        let Ok(duration) = SpanParser::new().parse_unsigned_duration(text) else {
+            let bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            self.must_be(what, bare.then(|| format!("did you mean \"{text}s\"?")));
+            return None;
+        };
+        if !range.contains(&duration) {
+            self.must_be(format!("from {} to {}", Shown(*range.start()), Shown(*range.end())), None);
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// One of a few words; `or` names what else the key accepts.
+    pub(super) fn word<T: Clone>(self, words: &[(&str, T)], or: Option<&str>) -> Option<T> {
+        let quoted = words.iter().map(|(word, _)| format!("\"{word}\""));
+        let what = either(&quoted.chain(or.map(str::to_owned)).collect::<Vec<_>>());
+        let text = self.string(&what)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
+        if found.is_none() {
+            let near = closest(text, words.iter().map(|(word, _)| *word));
+            self.must_be(what, near.map(|near| format!("did you mean \"{near}\"?")));
+        }
+        found
+    }
+
+    /// The elements of a list that must not be empty.
+    pub(super) fn list(self, what: &str) -> Option<Vec<Self>> {
+        let DeValue::Array(array) = self.data else {
+            let hint = self.as_str().map(|text| format!("did you mean [\"{text}\"]?"));
+            self.expected(what, hint);
+            return None;
+        };
+        if array.is_empty() {
+            self.must_be(format!("{what} with at least one element"), None);
+            return None;
+        }
+        let element = |spanned: &'s Spanned<DeValue<'s>>| Self {
+            at: self.at.elsewhere(spanned.span()),
+            key: self.key,
+            element: true,
+            data: spanned.get_ref(),
+        };
+        Some(array.iter().map(element).collect())
+    }
+
+    /// An IP address that a client can be sent to, or a probe.
+    pub(super) fn address(self) -> Option<IpAddr> {
+        let text = self.string("an IP address")?;
+        let Ok(address) = text.parse::<IpAddr>() else {
+            let hint = if text.parse::<std::net::SocketAddr>().is_ok() {
+                Some("the port belongs to `check`; write the address alone".to_owned())
+            } else if text.contains('%') || text.contains('/') {
+                None
+            } else if text.contains(|character: char| character.is_ascii_alphabetic()) && !text.contains(':')
+            {
+                Some("names are not looked up: write the addresses of the backend".to_owned())
+            } else {
+                None
+            };
+            self.must_be("an IP address, such as \"192.0.2.11\" or \"2001:db8::11\"", hint);
+            return None;
+        };
+        let reason = match address {
+            _ if address.is_unspecified() => "an unspecified address",
+            _ if address.is_multicast() => "a multicast address",
+            IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
+            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+                let hint = v6.to_ipv4_mapped().map(|v4| format!("did you mean \"{v4}\"?"));
+                self.at.error_with_hint(format!("{text} is an IPv4 address written as an IPv6 one"), hint);
+                return None;
+            }
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => "valid on one link only",
+            _ => return Some(address),
+        };
+        self.at.error(format!("{text} is {reason}: no client can be sent there"));
+        None
+    }
+
+    /// A path; a relative one starts at the directory of the file that names it.
+    pub(super) fn path(self) -> Option<PathBuf> {
+        let text = self.string("the path of a file")?;
+        if text.is_empty() {
+            self.must_be("the path of a file; this is empty", None);
+            return None;
+        }
+        Some(self.at.source().resolve(text))
+    }
+
+    /// A table, which is told by `name` where it is meant as a whole.
+    pub(super) fn table(self, name: At<'s>) -> Option<Table<'s>> {
+        let DeValue::Table(data) = self.data else {
+            self.expected("a table", None);
+            return None;
+        };
+        Some(Table { at: name, data, known: Vec::new() })
+    }
+
+    /// A table whose keys are the operator's own names, in the order of the file.
+    pub(super) fn entries(self) -> Vec<Entry<'s>> {
+        let Some(table) = self.table(self.at) else { return Vec::new() };
+        let mut keys: Vec<_> = table.data.keys().collect();
+        keys.sort_by_key(|key| key.span().start);
+        keys.into_iter().filter_map(|key| table.entry(key.get_ref())).collect()
+    }
+}
+
+impl<'s> Table<'s> {
+    /// The table that is a whole file.
+    pub(super) fn of_file(at: At<'s>, data: &'s DeTable<'s>) -> Self {
+        Self { at, data, known: Vec::new() }
+    }
+
+    fn entry(&self, key: &str) -> Option<Entry<'s>> {
+        let (name, value) = self.data.get_key_value(key)?;
+        let text: &'s str = name.get_ref();
+        let value =
+            Value { at: self.at.elsewhere(value.span()), key: text, element: false, data: value.get_ref() };
+        Some(Entry { name: text, at: self.at.elsewhere(name.span()), value })
+    }
+
+    /// The key and its value, if the table has it.
+    pub(super) fn get(&mut self, key: &'static str) -> Option<Entry<'s>> {
+        self.known.push(key);
+        self.entry(key)
+    }
+
+    /// The value of a key, if the table has it and `convert` accepts it.
+    pub(super) fn read<T>(
+        &mut self,
+        key: &'static str,
+        convert: impl FnOnce(Value<'s>) -> Option<T>,
+    ) -> Option<Located<'s, T>> {
+        let value = self.get(key)?.value;
+        Some(Located { value: convert(value)?, at: value.at, inherited: false })
+    }
+
+    /// As [`Table::read`], and reports a key that is missing; `owner` says what lacks it.
+    pub(super) fn require<T>(
+        &mut self,
+        key: &'static str,
+        owner: &str,
+        convert: impl FnOnce(Value<'s>) -> Option<T>,
+    ) -> Option<Located<'s, T>> {
+        if !self.data.contains_key(key) {
+            self.at.error(format!("{owner} has no `{key}`"));
+        }
+        self.read(key, convert)
+    }
+
+    /// Reports every key that was not asked for.
+    pub(super) fn close(self) {
+        for key in self.data.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref())) {
+            let hint = closest(key.get_ref(), self.known.iter().copied()).map_or_else(
+                || {
+                    let known: Vec<String> = self.known.iter().map(|key| format!("`{key}`")).collect();
+                    format!("known here: {}", known.join(", "))
+                },
+                |near| format!("did you mean `{near}`?"),
+            );
+            let message = format!("unknown key `{}`", key.get_ref());
+            self.at.elsewhere(key.span()).error_with_hint(message, hint);
+        }
+    }
+}
+
+/// A duration as one writes it in the file: `1m30s`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown(pub(super) Duration);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&SpanPrinter::new().spacing(Spacing::None).unsigned_duration_to_string(&self.0))
+    }
+}
+
+/// "a, b or c".
+pub(super) fn either(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [word] => word.clone(),
+        [rest @ .., last] => format!("{} or {last}", rest.join(", ")),
+    }
+}
+
+/// The candidate that `word` is most likely a slip of: at most a third of its letters differ.
+pub(super) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    let most = (word.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::osa_distance(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= most)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}

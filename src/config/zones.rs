@@ -1,0 +1,132 @@
+//! `[zones."NAME"]`: reads the zone files, and binds the services' names in them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use crate::config::document::unique;
+use crate::config::fault::{Fault, Place, Severity};
+use crate::config::service::{ReadService, dns_name};
+use crate::config::source::{At, Findings};
+use crate::config::value::{Entry, Value, closest};
+use crate::name::Name;
+use crate::service::ServiceId;
+use crate::zone::reader::{self, ReadZone};
+use crate::zone::{Catalog, Zone, ZoneError, rtype};
+
+/// A zone as read.
+struct Reading<'s> {
+    at: At<'s>,
+    name: Name,
+    /// None when its file has faults: then nothing is concluded from it.
+    zone: Option<ReadZone>,
+}
+
+/// Reads all zones and binds the services. Zones with faults are left out.
+pub(super) fn read<'s>(
+    entries: &[Entry<'s>],
+    services: &[ReadService<'s>],
+    findings: &'s Findings,
+) -> Catalog {
+    let mut zones: Vec<Reading<'s>> = Vec::new();
+    let mut first = HashMap::new();
+    for entry in entries {
+        let Some(name) = dns_name(*entry) else { continue };
+        if unique(&mut first, name.clone(), entry.at, || format!("zone `{name}`")) {
+            let zone = read_file(*entry, &name, findings);
+            zones.push(Reading { at: entry.at, name, zone });
+        }
+    }
+    let by_name: HashMap<Name, usize> =
+        zones.iter().enumerate().map(|(index, zone)| (zone.name.clone(), index)).collect();
+    for (service, id) in services.iter().zip(0..) {
+        let mut ancestors = std::iter::successors(Some(service.service.name.clone()), Name::parent);
+        let owner = ancestors.find_map(|name| by_name.get(&name));
+        match owner.and_then(|&index| zones.get_mut(index)) {
+            None => report_no_zone(service, &zones),
+            Some(Reading { zone: Some(zone), .. }) => bind(service, ServiceId(id), zone),
+            Some(Reading { zone: None, .. }) => {}
+        }
+    }
+    Catalog::new(zones.into_iter().filter_map(|zone| finish(zone, findings)).collect())
+}
+
+fn read_file(entry: Entry<'_>, name: &Name, findings: &Findings) -> Option<ReadZone> {
+    let mut table = entry.value.table(entry.at)?;
+    let file = table.require("file", &format!("zone `{}`", entry.name), readable);
+    table.close();
+    reader::read(&file?.value, name, &mut |path| std::fs::read(path))
+        .map_err(|faults| report(faults, findings))
+        .ok()
+}
+
+/// A file that can be opened: one that cannot is a fault of the configuration, not of the zone.
+fn readable(value: Value<'_>) -> Option<PathBuf> {
+    let path = value.path()?;
+    match std::fs::File::open(&path) {
+        Ok(_) => Some(path),
+        Err(error) => {
+            value.at.error(format!("cannot open the zone file {}: {error}", path.display()));
+            None
+        }
+    }
+}
+
+fn bind(service: &ReadService<'_>, id: ServiceId, zone: &mut ReadZone) {
+    let Err(error) = zone.builder().bind_service(service.service.name.wire(), id) else { return };
+    let hint = match error {
+        ZoneError::ServiceAddress => "delete those records from the zone file, or the service from here",
+        ZoneError::ServiceOccluded => "delete the NS or DNAME records above it from the zone file",
+        _ => "choose another name",
+    };
+    service.at.error_with_hint(format!("service `{}`: {error}", service.service.name), hint.to_owned());
+}
+
+/// Reports that no zone has the service's name, with the name that was meant if a zone is near.
+fn report_no_zone(service: &ReadService<'_>, zones: &[Reading<'_>]) {
+    let name = service.service.name.to_string();
+    let near = zones.iter().find_map(|zone| {
+        let apex = zone.name.to_string();
+        let labels = zone.name.labels().count();
+        let below = service.service.name.labels().count().checked_sub(labels).filter(|_| labels > 0)?;
+        let start = match below {
+            0 => 0,
+            below => name.match_indices('.').nth(below - 1)?.0 + 1,
+        };
+        let (host, suffix) = name.split_at_checked(start)?;
+        closest(suffix, [apex.as_str()]).map(|apex| format!("{host}{apex}"))
+    });
+    let hint = near.map_or_else(
+        || "its name must be in one of the [zones]".to_owned(),
+        |near| format!("did you mean `{}`?", near.trim_end_matches('.')),
+    );
+    service.at.error_with_hint(format!("service `{name}` is in no zone of this configuration"), hint);
+}
+
+fn finish(reading: Reading<'_>, findings: &Findings) -> Option<Zone> {
+    let zone = reading.zone?.finish().map_err(|faults| report(faults, findings)).ok()?;
+    if zone.apex().and_then(|apex| apex.rrset(rtype::NS)).is_some_and(|servers| servers.count == 1) {
+        reading.at.warning(
+            format!(
+                "zone `{}` has one NS record only: when that server is gone, so is the zone",
+                reading.name
+            ),
+            "run a second instance and name it in the zone file".to_owned(),
+        );
+    }
+    Some(zone)
+}
+
+fn report(faults: Vec<reader::Fault>, findings: &Findings) {
+    for fault in faults {
+        let file = fault.file.as_path().into();
+        let place = match usize::try_from(fault.line) {
+            Ok(line @ 1..) => {
+                let start = fault.column.saturating_sub(1) as usize;
+                Place::in_line(file, line, &fault.text, start..start + fault.length as usize)
+            }
+            _ => Place::whole(file),
+        };
+        let severity = Severity::Error;
+        findings.push(Fault { severity, message: fault.message, place, hint: None, related: None });
+    }
+}

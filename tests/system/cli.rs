@@ -1,0 +1,126 @@
+//! The command line: exit codes, messages, and the demo.
+
+use std::net::{TcpListener, UdpSocket};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+use crate::harness::{Process, STEERD, ZONE, dig, free_port, http, wait_for};
+
+fn steerd(arguments: &[&str]) -> Output {
+    Command::new(STEERD).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn version_help_and_usage() {
+    let version = steerd(&["--version"]);
+    assert!(version.status.success());
+    assert_eq!(text(&version.stdout), format!("steerd {}\n", env!("CARGO_PKG_VERSION")));
+    let help = steerd(&["--help"]);
+    for command in ["serve", "check", "probe", "demo"] {
+        assert!(text(&help.stdout).contains(command), "{command}");
+    }
+    assert_eq!(steerd(&["sevre"]).status.code(), Some(2));
+}
+
+/// Ten faults of ten kinds; the line of each.
+const FAULTY: &str = r#"[server]
+lisen = ["127.0.0.1:PORT"]
+listen = ["127.0.0.1:PORT"]
+udp_payload = 100
+workers = "two"
+[zones."lb.example.test"]
+file = "zone"
+[pools.web]
+check = { type = "http", interval = "1s", timeout = "2s" }
+backends = ["192.0.2.11", "192.0.2.11", "192.0.2.300"]
+min_healthy = "140%"
+[services."www.lb.example.test"]
+pools = ["wbe"]
+ttl = "20"
+[services."www.elsewhere.test"]
+pools = ["web"]
+policy = "fair"
+"#;
+
+#[test]
+fn ten_faults_give_ten_messages_with_their_places_and_nothing_is_bound() {
+    let directory = TempDir::new().unwrap();
+    let port = free_port("127.0.0.1").to_string();
+    std::fs::write(directory.path().join("zone"), ZONE).unwrap();
+    let path = directory.path().join("steerd.toml");
+    std::fs::write(&path, FAULTY.replace("PORT", &port)).unwrap();
+    for command in ["check", "serve"] {
+        let output = steerd(&[command, "-c", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let errors = text(&output.stderr);
+        for line in [2, 4, 5, 9, 10, 11, 13, 14, 15, 17] {
+            assert!(errors.contains(&format!("steerd.toml:{line}:")), "{command}, line {line}:\n{errors}");
+        }
+        assert_eq!(errors.matches("steerd.toml:10:").count(), 2, "{errors}");
+        assert!(errors.contains("listen") && errors.contains("`web`"), "suggestions:\n{errors}");
+    }
+    let address = format!("127.0.0.1:{port}");
+    UdpSocket::bind(&address).unwrap();
+    TcpListener::bind(&address).unwrap();
+}
+
+#[test]
+fn probe_says_who_is_healthy() {
+    let directory = TempDir::new().unwrap();
+    let listener = TcpListener::bind("127.0.0.51:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::fs::write(directory.path().join("zone"), ZONE).unwrap();
+    let path = directory.path().join("steerd.toml");
+    let config = format!(
+        "[zones.\"lb.example.test\"]\nfile = \"zone\"\n[pools.web]\ncheck = \"tcp://:{port}\"\n\
+         backends = [{{ name = \"good\", address = \"127.0.0.51\" }}, {{ name = \"bad\", address = \"127.0.0.52\" }}]\n\
+         [services.\"www.lb.example.test\"]\npools = [\"web\"]\n"
+    );
+    std::fs::write(&path, config).unwrap();
+    let path = path.to_str().unwrap();
+    let all = steerd(&["probe", "-c", path]);
+    assert_eq!(all.status.code(), Some(1));
+    assert!(text(&all.stdout).contains("connection refused"), "{}", text(&all.stdout));
+    assert_eq!(steerd(&["probe", "-c", path, "web/good"]).status.code(), Some(0));
+    assert_eq!(steerd(&["probe", "-c", path, "web/bad"]).status.code(), Some(1));
+    let json = steerd(&["probe", "-c", path, "--json"]);
+    serde_json::from_slice::<serde_json::Value>(&json.stdout).unwrap();
+}
+
+/// The demo as a newcomer runs it: what it prints works, and breaking a backend takes it out.
+#[test]
+fn the_demo_runs_the_main_job_and_stops_cleanly() {
+    let (port, admin, http_port) = (free_port("127.0.0.1"), free_port("127.0.0.1"), free_port("127.0.0.11"));
+    let printed = TempDir::new().unwrap();
+    let printed = printed.path().join("printed");
+    let mut demo = Process::start(
+        Command::new(STEERD)
+            .args(["demo", "--port", &port.to_string(), "--admin-port", &admin.to_string()])
+            .args(["--http-port", &http_port.to_string()])
+            .stdout(std::fs::File::create(&printed).unwrap()),
+    );
+    let shown = || std::fs::read_to_string(&printed).unwrap();
+    wait_for("the demo prints a dig line", || shown().contains("dig @127.0.0.1").then_some(()));
+    let line = shown().lines().find_map(|line| line.trim().strip_prefix("dig ").map(str::to_owned)).unwrap();
+    let name =
+        line.split(' ').find(|word| word.contains('.') && !word.contains("127.0.0.1")).unwrap().to_owned();
+    let server = format!("127.0.0.1:{port}").parse().unwrap();
+    wait_for("the demo answers", || (!dig(server, &[&name, "A"]).is_empty()).then_some(()));
+    let backend = format!("127.0.0.12:{http_port}").parse().unwrap();
+    assert_eq!(http(backend, "POST", "/break").0 / 100, 2, "{}", shown());
+    wait_for("the broken backend is out", || {
+        let answers: Vec<String> = (0..20).flat_map(|_| dig(server, &[&name, "A"])).collect();
+        (!answers.is_empty() && !answers.iter().any(|address| address == "127.0.0.12")).then_some(())
+    });
+    http(backend, "POST", "/fix");
+    wait_for("the fixed backend is back", || {
+        dig(server, &[&name, "A"]).iter().any(|address| address == "127.0.0.12").then_some(())
+    });
+    demo.signal("INT");
+    assert_eq!(demo.ended(), Some(0));
+}

@@ -1,0 +1,152 @@
+//! The main job: a delegated name that only ever names live backends, seen through a resolver.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Nginx, Server, Unbound, dig, free_port, http_get, wait_for};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+const TTL: Duration = Duration::from_secs(2);
+const FALL: u32 = 2;
+const HEALTHY: &str = "return 200 ok;";
+
+/// The longest it may take until a backend that refuses is out: up to an interval until the first
+/// failure, `fall` - 1 rechecks, and jitter; then caches may keep the answer for its TTL, which
+/// resolvers count in whole seconds. The last second is this machine's.
+fn out_of_answers() -> Duration {
+    INTERVAL * FALL + INTERVAL / 10 + TTL + Duration::from_secs(1) + Duration::from_secs(1)
+}
+
+struct Fleet {
+    nginx: Vec<Option<Nginx>>,
+    port: u16,
+    server: Server,
+    unbound: Unbound,
+}
+
+impl Fleet {
+    /// Three real nginx servers on 127.0.0.`first` and the two after it, steerd, Unbound.
+    fn start(first: u8) -> Self {
+        let port = free_port(&format!("127.0.0.{first}"));
+        let nginx = (0..3)
+            .map(|index| Some(Nginx::start(&format!("127.0.0.{}", first + index), port, HEALTHY)))
+            .collect();
+        let backends: Vec<String> = (0..3).map(|index| format!("\"127.0.0.{}\"", first + index)).collect();
+        let server = Server::start(&format!(
+            "[pools.web]\ncheck = {{ type = \"http\", port = {port}, path = \"/healthz\", interval = \"1s\", \
+             timeout = \"500ms\", fall = {FALL}, rise = 2 }}\nbackends = [{}]\n\
+             [services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = 2\nttl = \"2s\"\n",
+            backends.join(", ")
+        ));
+        let unbound = Unbound::start("lb.example.test", server.dns);
+        Self { nginx, port, server, unbound }
+    }
+
+    /// Every address that answers held until `for_so_long` was over.
+    fn seen(&self, for_so_long: Duration) -> BTreeSet<String> {
+        let end = Instant::now() + for_so_long;
+        let mut seen = BTreeSet::new();
+        while Instant::now() < end {
+            seen.extend(dig(self.unbound.address, &["www.lb.example.test", "A"]));
+        }
+        seen
+    }
+
+    fn wait_until_seen(&self, wanted: &[&str]) {
+        let mut seen = BTreeSet::new();
+        wait_for(&format!("all of {wanted:?} are answered"), || {
+            seen.extend(dig(self.unbound.address, &["www.lb.example.test", "A"]));
+            wanted.iter().all(|address| seen.contains(*address)).then_some(())
+        });
+    }
+
+    /// Watches for as long as the backend may still be answered; then it must not be any more.
+    fn assert_out(&self, address: &str) {
+        self.seen(out_of_answers());
+        let seen = self.seen(2 * TTL);
+        assert!(!seen.contains(address) && !seen.is_empty(), "{address} is dead, answers hold {seen:?}");
+    }
+}
+
+#[test]
+fn stop_start_and_stop_all_through_a_real_resolver() {
+    let mut fleet = Fleet::start(11);
+    let (one, two, three) = ("127.0.0.11", "127.0.0.12", "127.0.0.13");
+    fleet.wait_until_seen(&[one, two, three]);
+    assert_eq!(fleet.server.metric("steerd_service_fail_open{service=\"www.lb.example.test\"}"), Some(0.0));
+
+    fleet.nginx[1] = None;
+    fleet.assert_out(two);
+    assert_eq!(http_get(fleet.server.admin, "/readyz").0, 200);
+
+    fleet.nginx[1] = Some(Nginx::start(two, fleet.port, HEALTHY));
+    fleet.wait_until_seen(&[two]);
+
+    fleet.nginx.clear();
+    let gauge = "steerd_service_fail_open{service=\"www.lb.example.test\"}";
+    wait_for("the fail-open gauge is 1", || (fleet.server.metric(gauge) == Some(1.0)).then_some(()));
+    fleet.wait_until_seen(&[one, two, three]);
+    assert_eq!(fleet.server.process.said("service down").len(), 1);
+    assert_eq!(fleet.server.process.said("service up").len(), 0);
+
+    fleet.nginx.push(Some(Nginx::start(three, fleet.port, HEALTHY)));
+    wait_for("the fail-open gauge is 0", || (fleet.server.metric(gauge) == Some(0.0)).then_some(()));
+    assert_eq!(fleet.server.process.said("service down").len(), 1);
+    assert_eq!(fleet.server.process.said("service up").len(), 1);
+    fleet.assert_out(one);
+}
+
+#[test]
+fn a_server_that_hangs_is_found_by_the_time_limit() {
+    let fleet = Fleet::start(21);
+    fleet.wait_until_seen(&["127.0.0.21", "127.0.0.22", "127.0.0.23"]);
+    fleet.nginx[2].as_ref().unwrap().hang();
+    fleet.assert_out("127.0.0.23");
+    let (_, status) = http_get(fleet.server.admin, "/api/v1/status");
+    assert!(status.contains("no answer within"), "{status}");
+}
+
+#[test]
+fn errors_and_redirects_are_out() {
+    let port = free_port("127.0.0.41");
+    let elsewhere = format!("return 302 http://127.0.0.41:{port}/healthz;");
+    let _nginx = [
+        Nginx::start("127.0.0.41", port, HEALTHY),
+        Nginx::start("127.0.0.42", port, "return 500;"),
+        Nginx::start("127.0.0.43", port, &elsewhere),
+    ];
+    let server = Server::start(&format!(
+        "[pools.web]\ncheck = \"http://:{port}/healthz\"\n\
+         backends = [\"127.0.0.41\", \"127.0.0.42\", \"127.0.0.43\"]\n\
+         [services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = \"all\"\n"
+    ));
+    assert_eq!(dig(server.dns, &["www.lb.example.test", "A"]), ["127.0.0.41"]);
+    let (_, status) = http_get(server.admin, "/api/v1/status");
+    assert!(status.contains("500 Internal Server Error") && status.contains("302"), "{status}");
+}
+
+#[test]
+fn statics_negatives_and_tcp_with_dig() {
+    let server = Server::start(
+        "[pools.web]\nbackends = [\"192.0.2.11\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\n",
+    );
+    let ask = |question: &[&str]| dig(server.dns, question);
+    assert_eq!(ask(&["static.lb.example.test", "A"]), ["192.0.2.80"]);
+    assert_eq!(ask(&["WWW.lb.example.test", "A", "+tcp"]), ["192.0.2.11"]);
+    assert_eq!(ask(&["www.lb.example.test", "TXT"]), ["\"beside the service\""]);
+    assert!(ask(&["www.lb.example.test", "AAAA"]).is_empty());
+    let full = full_dig(server.dns, &["nothing.lb.example.test", "A"]);
+    assert!(full.contains("status: NXDOMAIN") && full.contains("flags: qr aa"), "{full}");
+    assert!(full.contains("SOA\tns1.lb.example.test."), "{full}");
+    assert!(full_dig(server.dns, &["example.org", "A"]).contains("status: REFUSED"));
+}
+
+fn full_dig(server: SocketAddr, question: &[&str]) -> String {
+    let output = std::process::Command::new(crate::harness::program("dig"))
+        .args(["+norec", "-p", &server.port().to_string(), &format!("@{}", server.ip())])
+        .args(question)
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,0 +1,55 @@
+//! Who appears how often.
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+
+use hickory_proto::rr::RecordType;
+
+use crate::client;
+use crate::harness::{Server, free_port};
+
+#[test]
+fn shares_follow_the_weights() {
+    let server = Server::start(
+        "[pools.web]\nbackends = [{ address = \"192.0.2.11\", weight = 3 }, { address = \"192.0.2.12\", weight = 2 }, \
+         { address = \"192.0.2.13\", weight = 1 }, { address = \"192.0.2.14\", weight = 0 }]\n\
+         [services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = 1\n",
+    );
+    let socket = client::socket(server.dns);
+    let mut counts: HashMap<u8, f64> = HashMap::new();
+    let rounds = 20_000.0;
+    for _ in 0..20_000 {
+        let addresses = client::addresses(&client::ask(&socket, "www.lb.example.test.", RecordType::A));
+        assert_eq!(addresses.len(), 1);
+        *counts.entry(addresses[0].octets()[3]).or_default() += 1.0;
+    }
+    for (last, weight) in [(11, 3.0), (12, 2.0), (13, 1.0)] {
+        let share = weight / 6.0;
+        let sigma = (rounds * share * (1.0 - share) as f64).sqrt();
+        let count = counts.remove(&last).unwrap_or(0.0);
+        assert!((count - rounds * share).abs() <= 3.0 * sigma, ".{last}: {count} of {rounds}");
+    }
+    assert!(counts.is_empty(), "weight 0 was answered: {counts:?}");
+    // Each answer is accounted for, and so is each packet (a lost one was asked again).
+    let counted = server.metric_sum("steerd_queries_total");
+    assert!(counted >= rounds);
+    assert_eq!(server.metric_sum("steerd_backend_answers_total"), counted);
+    assert_eq!(server.metric_sum("steerd_service_answers_total"), counted);
+}
+
+/// One backend lives, one refuses, one was never seen: only the living one is answered.
+#[test]
+fn what_was_never_healthy_is_not_answered_while_another_is() {
+    let port = free_port("127.0.0.31");
+    let alive = TcpListener::bind(("127.0.0.31", port)).unwrap();
+    std::thread::spawn(move || while alive.accept().is_ok() {});
+    let server = Server::start(&format!(
+        "[pools.web]\ncheck = \"tcp://:{port}\"\nbackends = [\"127.0.0.31\", \"127.0.0.32\", \"192.0.2.1\"]\n\
+         [services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = \"all\"\n"
+    ));
+    let socket = client::socket(server.dns);
+    for _ in 0..200 {
+        let addresses = client::addresses(&client::ask(&socket, "www.lb.example.test.", RecordType::A));
+        assert_eq!(addresses, ["127.0.0.31".parse::<std::net::Ipv4Addr>().unwrap()]);
+    }
+}
