@@ -35,10 +35,15 @@ pub enum StartError {
     /// The socket of the admin server.
     #[error(transparent)]
     Admin(#[from] admin::BindError),
-    /// The checker ended before the first outcomes were in: a fault in steerd.
-    #[error("the health checker ended while the first outcomes were awaited; this is a fault in steerd")]
-    CheckerEnded,
+    /// The checker ended by itself.
+    #[error(transparent)]
+    Checker(#[from] CheckerEnded),
 }
+
+/// The checker has ended though nobody stopped it: the answers would no longer follow the backends.
+#[derive(Debug, thiserror::Error)]
+#[error("the health checker has ended; this is a fault in steerd, please report it with the log")]
+pub struct CheckerEnded;
 
 /// The server at work.
 #[derive(Debug)]
@@ -91,7 +96,7 @@ pub async fn start(setup: Setup) -> Result<Running, StartError> {
         info!(%address, "the admin server listens");
     }
 
-    checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| StartError::CheckerEnded)?;
+    checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| CheckerEnded)?;
     let listeners =
         bound.serve(&checker.published, &metrics, setup.server.tcp).map_err(StartError::Listeners)?;
     serving.send_replace(true);
@@ -102,6 +107,12 @@ pub async fn start(setup: Setup) -> Result<Running, StartError> {
 }
 
 impl Running {
+    /// Returns when the server cannot do its work any more.
+    pub async fn failed(&self) -> CheckerEnded {
+        self.checker.commands.closed().await;
+        CheckerEnded
+    }
+
     /// Stops after what is in flight, within seconds.
     pub async fn stop(self) {
         self.serving.send_replace(false);
@@ -145,5 +156,67 @@ impl Signals {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::config::{Faults, ServerSettings};
+    use crate::listener::TcpLimits;
+    use crate::settings::Settings;
+    use crate::zone::Catalog;
+
+    fn setup(dns: SocketAddr, admin: SocketAddr) -> Setup {
+        Setup {
+            server: ServerSettings { listen: vec![dns], workers: 1, tcp: TcpLimits::default() },
+            admin: Some(admin),
+            checker: checker::Setup {
+                settings: Settings::default(),
+                catalog: Catalog::new(Vec::new()),
+                services: Vec::new(),
+                pools: Vec::new(),
+                startup_wait: Duration::from_secs(3),
+            },
+            warnings: Faults::default(),
+        }
+    }
+
+    fn any_port() -> SocketAddr {
+        "127.0.0.1:0".parse().unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_is_ready_once_started_and_gone_once_stopped() {
+        let running = start(setup(any_port(), any_port())).await.unwrap();
+        let admin = running.admin.expect("an admin server");
+        let mut stream = TcpStream::connect(admin).await.unwrap();
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let dns = *running.dns.first().expect("an address");
+        TcpStream::connect(dns).await.expect("DNS over TCP");
+        running.stop().await;
+        assert!(TcpStream::connect(admin).await.is_err(), "the admin server still listens");
+        assert!(TcpStream::connect(dns).await.is_err(), "DNS over TCP still listens");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_socket_that_cannot_be_had_ends_the_start() {
+        let first = start(setup(any_port(), any_port())).await.unwrap();
+        let taken = *first.dns.first().expect("an address");
+        assert!(matches!(start(setup(taken, any_port())).await, Err(StartError::Dns(_))));
+        let taken = first.admin.expect("an admin server");
+        assert!(matches!(start(setup(any_port(), taken)).await, Err(StartError::Admin(_))));
+        first.stop().await;
     }
 }

@@ -142,12 +142,15 @@ fn router(source: Source) -> Router {
 }
 
 async fn readyz(State(source): State<Source>) -> Result<&'static str, Problem> {
-    if *source.serving.borrow() {
-        Ok("ready\n")
-    } else {
-        let detail = "DNS is not answered now: the first outcome of some backends is still awaited, or steerd is stopping";
-        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+    if source.checker.commands.is_closed() {
+        return Err(checker_ended());
     }
+    if *source.serving.borrow() {
+        return Ok("ready\n");
+    }
+    let detail =
+        "DNS is not answered now: the first outcome of some backends is still awaited, or steerd is stopping";
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
 }
 
 async fn metrics(State(source): State<Source>) -> Result<Response, Problem> {
@@ -182,16 +185,19 @@ impl Source {
         };
         match timeout(STATUS_TIME, ask).await {
             Ok(Some(status)) => Ok(status),
-            Ok(None) => {
-                let detail = "the checker has ended; restart steerd, and look in its log for the reason";
-                Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
-            }
+            Ok(None) => Err(checker_ended()),
             Err(_) => {
                 let detail = format!("the checker did not answer within {STATUS_TIME:?}; try again");
                 Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
             }
         }
     }
+}
+
+/// The table no longer follows the backends.
+fn checker_ended() -> Problem {
+    let detail = "the health checker has ended; restart steerd, and look in its log for the reason";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
 /// What the metrics show of health.
@@ -214,7 +220,10 @@ fn gauges(status: &Status) -> HealthGauges {
         }
     }
     for service in &status.services {
-        gauges.services.push(ServiceGauge { service: service.name.clone(), fail_open: service.fail_open });
+        gauges.services.push(ServiceGauge {
+            service: status::service_name(service).to_owned(),
+            fail_open: service.fail_open,
+        });
     }
     gauges
 }

@@ -114,7 +114,7 @@ impl<'a> From<&'a checker::ServiceStatus> for Service<'a> {
     fn from(service: &'a checker::ServiceStatus) -> Self {
         let [ipv4, ipv6] = &service.tier;
         Self {
-            name: &service.name,
+            name: service_name(service),
             tier: Tier { ipv4: ipv4.as_deref(), ipv6: ipv6.as_deref() },
             down: service.down,
             fail_open: service.fail_open,
@@ -202,6 +202,12 @@ impl<'a> From<&'a checker::AddressStatus> for Address<'a> {
                 .collect(),
         }
     }
+}
+
+/// The name of a service in metrics and in the API: as in most configurations, without the final
+/// dot.
+pub(super) fn service_name(service: &checker::ServiceStatus) -> &str {
+    service.name.strip_suffix('.').unwrap_or(&service.name)
 }
 
 fn standing_word(standing: Standing) -> &'static str {

@@ -204,9 +204,10 @@ async fn every_error_is_a_problem() {
         assert!(head.contains("allow: get,head"), "{head}");
     }
     let without_checker = start(None).await;
-    for path in ["/metrics", "/api/v1/status"] {
+    for path in ["/metrics", "/api/v1/status", "/readyz"] {
         let (head, body) = without_checker.request("GET", path).await;
-        assert_problem(&head, &body, 500);
+        assert_problem(&head, &body, 503);
+        assert!(body.contains("checker has ended"), "{body}");
     }
 }
 

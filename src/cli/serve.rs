@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Log, block_on, complain, load};
 use crate::config::Setup;
-use crate::server::{self, Running, Signals, StartError};
+use crate::server::{self, CheckerEnded, Running, Signals, StartError};
 
 /// Why a server ended otherwise than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,9 @@ pub(super) enum Failure {
     /// It did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// It could not go on.
+    #[error(transparent)]
+    Ended(#[from] CheckerEnded),
     /// It could not be told to stop, so it did not start.
     #[error("the system gives no signal handlers: {0}")]
     Signals(#[from] io::Error),
@@ -35,7 +38,8 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
     }
 }
 
-/// Runs a server until a signal stops it. `started` is called once DNS is answered.
+/// Runs a server until a signal stops it, or it can no longer do its work: whoever watches over
+/// the process then starts it anew. `started` is called once DNS is answered.
 pub(super) async fn until_stopped(setup: Setup, started: impl FnOnce(&Running)) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let running = tokio::select! {
@@ -43,7 +47,10 @@ pub(super) async fn until_stopped(setup: Setup, started: impl FnOnce(&Running)) 
         () = signals.stop() => return Ok(()),
     };
     started(&running);
-    signals.stop().await;
+    let outcome = tokio::select! {
+        () = signals.stop() => Ok(()),
+        ended = running.failed() => Err(ended.into()),
+    };
     running.stop().await;
-    Ok(())
+    outcome
 }

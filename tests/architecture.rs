@@ -1,0 +1,417 @@
+//! Holds the source to the order of its floors, and `docs/ARCHITECTURE.md` to the source.
+//!
+//! The module list of `src/lib.rs` is the architecture: a module names only modules that stand
+//! above it there. The rest of the rules are in the tables below, each with its reason.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules that take no input but their arguments.
+const PURE: [&str; 13] = [
+    "cookie",
+    "counters",
+    "name",
+    "network",
+    "pool",
+    "selection",
+    "service",
+    "settings",
+    "zone",
+    "health",
+    "table",
+    "wire",
+    "answer",
+];
+
+/// What pure modules must not name, and what to do instead.
+const IMPURE: [(&str, &str); 11] = [
+    ("tokio", "the pure floors are synchronous: give the value as an argument"),
+    ("Instant::now", "time is an argument: `health::Moment`"),
+    ("SystemTime", "time is an argument: `health::Moment`"),
+    ("UdpSocket", "sockets belong to `listener` and `probe`"),
+    ("TcpStream", "sockets belong to `listener` and `probe`"),
+    ("rand::rng", "chance is an argument: take a generator"),
+    ("tracing", "return a fact, and let the caller log it"),
+    ("std::fs", "take the bytes, or a way to get them, as an argument"),
+    ("Mutex", "there is one writer: publish a new table"),
+    ("RwLock", "there is one writer: publish a new table"),
+    ("arc_swap", "there is one published cell: `table::Published`"),
+];
+
+/// What the order alone would allow: a module, what it must not name, and why.
+const SIDEWAYS: [(&str, &[&str], &str); 3] = [
+    (
+        "answer",
+        &["health", "probe", "checker", "metrics"],
+        "answers are made from the table and nothing else",
+    ),
+    ("health", &["zone", "table"], "health knows addresses, not DNS"),
+    ("probe", &["table"], "a probe reports; what follows is not its business"),
+];
+
+/// All that a probe may know of health.
+const PROBE_KNOWS_OF_HEALTH: &str = "crate::health::Outcome";
+
+/// File formats stay at the edge.
+const SERDE: [&str; 3] = ["config", "admin", "cli"];
+
+const MAX_LINES: usize = 600;
+
+/// A source file, below `src/`.
+struct Source {
+    /// Such as `zone/builder.rs`.
+    path: String,
+    text: String,
+    /// Whether the file as a whole is compiled for tests only.
+    test: bool,
+}
+
+impl Source {
+    /// The top-level module the file belongs to; none for `lib.rs` and `main.rs`.
+    fn module(&self) -> Option<&str> {
+        let first = self.path.split('/').next()?;
+        let module = first.strip_suffix(".rs").unwrap_or(first);
+        (module != "lib" && module != "main").then_some(module)
+    }
+}
+
+/// The modules of `lib.rs` in their order.
+fn modules(lib: &str) -> Vec<&str> {
+    lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect()
+}
+
+/// The text with comments and the contents of strings blanked, line by line as it was.
+fn code(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let skipped = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").map_or(rest.len(), |end| end + 2)
+        } else if first == '"' {
+            string_length(rest)
+        } else if let Some(raw) = rest.strip_prefix('r').filter(|_| !code.ends_with(is_identifier)) {
+            raw_string_length(raw).map_or(0, |length| length + 1)
+        } else if rest.starts_with("'\"'") {
+            3
+        } else if rest.starts_with("'\\''") {
+            4
+        } else {
+            0
+        };
+        if skipped == 0 {
+            code.push(first);
+            rest = &rest[first.len_utf8()..];
+        } else {
+            code.push(' ');
+            code.extend(rest[..skipped].chars().filter(|&char| char == '\n'));
+            rest = &rest[skipped..];
+        }
+    }
+    code
+}
+
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, char) in text.char_indices().skip(1) {
+        match char {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// The length of a raw string without its `r`; none when it is not one.
+fn raw_string_length(text: &str) -> Option<usize> {
+    let hashes = text.chars().take_while(|&char| char == '#').count();
+    let body = text.get(hashes..)?.strip_prefix('"')?;
+    let end = format!("\"{}", "#".repeat(hashes));
+    Some(body.find(&end).map_or(text.len(), |at| hashes + 1 + at + end.len()))
+}
+
+fn is_identifier(char: char) -> bool {
+    char.is_alphanumeric() || char == '_'
+}
+
+/// The lines, from 1, where `word` stands by itself.
+fn lines_with(code: &str, word: &str) -> Vec<usize> {
+    let stands_alone = |line: &str| {
+        line.match_indices(word).any(|(at, _)| {
+            !line[..at].ends_with(is_identifier) && !line[at + word.len()..].starts_with(is_identifier)
+        })
+    };
+    code.lines().zip(1..).filter(|(line, _)| stands_alone(line)).map(|(_, number)| number).collect()
+}
+
+/// The modules behind `#[cfg(test)]`: the line of each from 0, its name, and whether its body
+/// stands there.
+fn test_modules(code: &str) -> Vec<(usize, &str, bool)> {
+    let lines: Vec<&str> = code.lines().collect();
+    let declared_after = |start: usize| {
+        let (at, line) =
+            lines.iter().enumerate().skip(start).find(|(_, line)| !line.trim().starts_with("#["))?;
+        let declared = line.trim().strip_prefix("mod ")?;
+        Some((at, declared.trim_end_matches([';', '{', ' ']), declared.ends_with('{')))
+    };
+    (0..lines.len())
+        .filter(|&at| lines[at].trim() == "#[cfg(test)]")
+        .filter_map(|at| declared_after(at + 1))
+        .collect()
+}
+
+/// The code without the tests at its end.
+fn without_tests(code: &str) -> String {
+    let body = test_modules(code).into_iter().find(|(_, _, has_body)| *has_body);
+    code.lines().take(body.map_or(usize::MAX, |(line, ..)| line)).collect::<Vec<_>>().join("\n")
+}
+
+/// The modules named as `crate::module`, each with its line.
+fn named_modules(code: &str) -> Vec<(usize, &str)> {
+    code.lines()
+        .zip(1..)
+        .flat_map(|(line, number)| {
+            line.match_indices("crate::").map(move |(at, found)| {
+                let rest = &line[at + found.len()..];
+                (number, &rest[..rest.find(|char| !is_identifier(char)).unwrap_or(rest.len())])
+            })
+        })
+        .collect()
+}
+
+/// Everything that is wrong with one file.
+fn faults(source: &Source, modules: &[&str]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let path = &source.path;
+    let code = code(&source.text);
+    if !source.text.starts_with("//!") {
+        faults.push(format!("{path}:1: the file must begin with `//!`: what lives here, and what must not"));
+    }
+    if source.text.lines().count() > MAX_LINES {
+        faults.push(format!("{path}: more than {MAX_LINES} lines; find the better cut"));
+    }
+    for line in lines_with(&code, "super::super") {
+        faults.push(format!("{path}:{line}: name the module in full, `crate::module`, not `super::super`"));
+    }
+    if source.module() != Some("sys") {
+        for line in lines_with(&code, "unsafe") {
+            faults.push(format!("{path}:{line}: unsafe code belongs to `sys`"));
+        }
+    }
+    if let Some(module) = source.module() {
+        match modules.iter().position(|name| *name == module) {
+            None => faults.push(format!("{path}: the module `{module}` is not in the list of src/lib.rs")),
+            Some(place) => faults.extend(floor_faults(path, &code, module, modules, place)),
+        }
+        if !source.test {
+            faults.extend(word_faults(path, &without_tests(&code), module));
+        }
+    }
+    faults
+}
+
+fn floor_faults(path: &str, code: &str, module: &str, modules: &[&str], place: usize) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (line, named) in named_modules(code) {
+        match modules.iter().position(|name| *name == named) {
+            None => faults.push(format!(
+                "{path}:{line}: `crate::{named}` is no module; name the module in full, with a `use` for each"
+            )),
+            Some(below) if below > place => {
+                faults.push(format!(
+                    "{path}:{line}: `{module}` names `{named}`, which stands below it in src/lib.rs"
+                ));
+            }
+            Some(_) => {}
+        }
+        for (_, banned, reason) in SIDEWAYS.iter().filter(|(from, ..)| *from == module) {
+            if banned.contains(&named) {
+                faults.push(format!("{path}:{line}: `{module}` must not name `{named}`: {reason}"));
+            }
+        }
+    }
+    if module == "probe" {
+        let known = lines_with(code, PROBE_KNOWS_OF_HEALTH);
+        for line in lines_with(code, "crate::health").into_iter().filter(|line| !known.contains(line)) {
+            faults.push(format!("{path}:{line}: `probe` knows of health only `{PROBE_KNOWS_OF_HEALTH}`"));
+        }
+    }
+    faults
+}
+
+fn word_faults(path: &str, code: &str, module: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if PURE.contains(&module) {
+        // The one published cell is the table's.
+        for (word, instead) in IMPURE.iter().filter(|(word, _)| module != "table" || *word != "arc_swap") {
+            for line in lines_with(code, word) {
+                faults.push(format!("{path}:{line}: `{word}` on a pure floor; {instead}"));
+            }
+        }
+    }
+    if !SERDE.contains(&module) {
+        for word in ["serde", "serde_json"] {
+            for line in lines_with(code, word) {
+                faults.push(format!(
+                    "{path}:{line}: file formats stay at the edge: `{word}` only in {SERDE:?}"
+                ));
+            }
+        }
+    }
+    faults
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// All files below `src/`.
+fn sources() -> Vec<Source> {
+    let src = root().join("src");
+    let mut paths = Vec::new();
+    rust_files(&src, &mut paths);
+    let read: Vec<(PathBuf, String)> =
+        paths.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect();
+    let mut test_files = BTreeSet::new();
+    for (path, text) in &read {
+        let directory = if path.ends_with("mod.rs") {
+            path.parent().unwrap().to_owned()
+        } else {
+            path.with_extension("")
+        };
+        for (_, name, has_body) in test_modules(text) {
+            if !has_body {
+                test_files.insert(directory.join(name).with_extension("rs"));
+            }
+        }
+    }
+    read.into_iter()
+        .map(|(path, text)| Source {
+            test: test_files.contains(&path),
+            path: path.strip_prefix(&src).unwrap().to_string_lossy().into_owned(),
+            text,
+        })
+        .collect()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn the_source_keeps_to_its_floors() {
+    let lib = read("src/lib.rs");
+    let modules = modules(&lib);
+    let sources = sources();
+    assert!(modules.len() > 10 && sources.len() > modules.len(), "the list of src/lib.rs was not understood");
+    assert!(PURE.iter().all(|module| modules.contains(module)), "a pure module is not in src/lib.rs");
+    let faults: Vec<String> = sources.iter().flat_map(|source| faults(source, &modules)).collect();
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn the_map_of_the_architecture_is_that_of_the_source() {
+    let document = read("docs/ARCHITECTURE.md");
+    let map = document.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a map");
+    let listed: Vec<&str> = map
+        .lines()
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(|name| name.trim_end_matches(".rs").trim_end_matches('/'))
+        .collect();
+    assert_eq!(
+        listed,
+        modules(&read("src/lib.rs")),
+        "the map and src/lib.rs list the same modules in one order"
+    );
+}
+
+#[test]
+fn every_path_and_module_that_the_architecture_names_exists() {
+    let document = read("docs/ARCHITECTURE.md");
+    let lib = read("src/lib.rs");
+    let modules = modules(&lib);
+    let outside_blocks: String = document.split("```").step_by(2).collect();
+    let spans: Vec<&str> = outside_blocks.split('`').skip(1).step_by(2).collect();
+    assert!(spans.len() > 10, "the document was not understood");
+    for span in spans {
+        let is_path = span.contains('/') || [".rs", ".md", ".toml"].iter().any(|end| span.ends_with(end));
+        if is_path {
+            assert!(root().join(span).exists() || root().join("src").join(span).exists(), "no file {span}");
+        } else if let Some((module, _)) = span.split_once("::") {
+            assert!(modules.contains(&module), "`{span}` begins with no module of src/lib.rs");
+        }
+    }
+}
+
+/// What is wrong with a file of the given text, were it at `path`.
+fn faults_of(path: &str, text: &str) -> Vec<String> {
+    let source = Source { path: path.into(), text: format!("//! Doc.\n{text}"), test: false };
+    faults(&source, &["name", "pool", "zone", "health", "table", "wire", "answer", "probe", "sys", "admin"])
+}
+
+#[test]
+fn each_rule_finds_its_breach() {
+    for (path, text, expected) in [
+        ("pool.rs", "use crate::zone::Zone;", "names `zone`, which stands below it"),
+        ("pool.rs", "fn f() { crate::wire::read() }", "names `wire`, which stands below it"),
+        ("answer/mod.rs", "use crate::health::State;", "`answer` must not name `health`"),
+        ("health/mod.rs", "use crate::zone::Zone;", "`health` must not name `zone`"),
+        ("probe/tcp.rs", "use crate::table::Table;", "`probe` must not name `table`"),
+        ("probe/tcp.rs", "use crate::health::HealthTable;", "knows of health only"),
+        ("pool.rs", "use crate::{name, zone};", "name the module in full"),
+        ("pool.rs", "use crate::Name;", "name the module in full"),
+        ("pool.rs", "use super::super::name;", "not `super::super`"),
+        ("stray.rs", "", "is not in the list"),
+        ("pool.rs", "use tokio::time;", "`tokio` on a pure floor"),
+        ("zone/mod.rs", "let now = Instant::now();", "`Instant::now` on a pure floor"),
+        ("name.rs", "let rng = rand::rng();", "`rand::rng` on a pure floor"),
+        ("health/state.rs", "use arc_swap::ArcSwap;", "`arc_swap` on a pure floor"),
+        ("table.rs", "use std::sync::Mutex;", "`Mutex` on a pure floor"),
+        ("pool.rs", "#[derive(serde::Serialize)] struct A;", "`serde` only in"),
+        ("admin/mod.rs", "unsafe { f() }", "unsafe code belongs to `sys`"),
+        ("pool.rs", &"\n".repeat(MAX_LINES), "more than 600 lines"),
+    ] {
+        let found = faults_of(path, text);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{path} {text:?}: {found:?}");
+    }
+    let undocumented = Source { path: "pool.rs".into(), text: "use std::fmt;".into(), test: false };
+    assert!(faults(&undocumented, &["pool"]).iter().any(|fault| fault.contains("`//!`")));
+}
+
+#[test]
+fn what_is_allowed_is_not_blamed() {
+    for (path, text) in [
+        ("zone/mod.rs", "use crate::pool::Pool;\nuse crate::zone::builder;"),
+        ("table.rs", "use arc_swap::ArcSwap;"),
+        ("probe/mod.rs", "use crate::health::Outcome;\nuse tokio::net::TcpStream;"),
+        ("pool.rs", "use rand::rngs::SmallRng; // not tokio\n/* unsafe */ const A: &str = \"tokio unsafe\";"),
+        (
+            "pool.rs",
+            "const A: &str = r#\"a \" tokio\"#; const B: char = '\"'; fn f<'a>() {} const C: char = '\\'';",
+        ),
+        ("pool.rs", "fn f() {}\n#[cfg(test)]\n#[allow(dead_code)]\nmod tests {\n    use tokio::time;\n}"),
+        ("sys/mod.rs", "unsafe { f() }"),
+        ("admin/mod.rs", "use serde::Serialize;\npub(crate) fn f() {}"),
+        ("main.rs", "fn main() { steerd::cli::run() }"),
+    ] {
+        assert_eq!(faults_of(path, text), Vec::<String>::new(), "{path} {text:?}");
+    }
+}
