@@ -23,6 +23,7 @@ use crate::wire::rcode;
 
 /// What a query row counts; the order is that of the columns.
 const QUERIES: [(&str, &str); 4] = [("udp", "ipv4"), ("udp", "ipv6"), ("tcp", "ipv4"), ("tcp", "ipv6")];
+/// One more column, `other`, follows these.
 const RCODES: [(&str, u16); 10] = [
     ("NOERROR", rcode::NOERROR),
     ("FORMERR", rcode::FORMERR),
@@ -36,17 +37,18 @@ const RCODES: [(&str, u16); 10] = [
     ("BADCOOKIE", rcode::BADCOOKIE),
 ];
 const DROPS: [&str; 5] = ["short", "response", "port_zero", "long", "limited"];
-const EVENTS: [(&str, &str); 7] = [
+const EVENTS: [(&str, &str); 8] = [
     ("truncated_total", "Replies with TC set."),
     ("receive_errors_total", "Failed attempts to receive datagrams."),
     ("send_errors_total", "Replies over UDP that the system refused to send."),
     ("tcp_accepted_total", "TCP connections accepted."),
+    ("tcp_closed_total", "TCP connections closed again, by either side."),
     ("tcp_accept_errors_total", "TCP connections that the system could not hand over."),
     ("tcp_evicted_total", "TCP connections closed, being the idlest, to make room for new ones."),
     ("tcp_timeouts_total", "TCP connections closed because the client was too slow or idle for too long."),
 ];
 const FIRST_RCODE: usize = QUERIES.len();
-const FIRST_DROP: usize = FIRST_RCODE + RCODES.len();
+const FIRST_DROP: usize = FIRST_RCODE + RCODES.len() + 1;
 const FIRST_EVENT: usize = FIRST_DROP + DROPS.len();
 const COLUMNS: usize = FIRST_EVENT + EVENTS.len();
 
@@ -61,6 +63,8 @@ pub enum Event {
     SendError,
     /// A connection was accepted.
     Accepted,
+    /// An accepted connection was closed, by whomever.
+    Closed,
     /// A connection could not be accepted.
     AcceptError,
     /// A connection was closed for a new one.
@@ -84,7 +88,6 @@ pub enum Dropped {
 #[derive(Debug)]
 pub struct Metrics {
     traffic: Counters,
-    tcp_connections: IntGauge,
     probes: IntCounterVec,
     probe_duration: HistogramVec,
     probe_lag: Histogram,
@@ -158,7 +161,6 @@ impl Metrics {
         let opts = |name: &str, help: &str| Opts::new(format!("steerd_{name}"), help);
         Self {
             traffic: Counters::new(rows, COLUMNS),
-            tcp_connections: made(IntGauge::with_opts(opts("tcp_connections", "TCP connections open now."))),
             probes: made(IntCounterVec::new(
                 opts(
                     "probes_total",
@@ -200,8 +202,8 @@ impl Metrics {
         match verdict {
             Verdict::Drop(reason) => self.dropped(row, Dropped::Unanswerable(*reason)),
             Verdict::Reply(reply) => {
-                let known = RCODES.iter().position(|(_, code)| *code == reply.rcode).unwrap_or(0);
-                self.traffic.add(row, FIRST_RCODE + known, 1);
+                let known = RCODES.iter().position(|(_, code)| *code == reply.rcode);
+                self.traffic.add(row, FIRST_RCODE + known.unwrap_or(RCODES.len()), 1);
                 if reply.truncated {
                     self.happened(row, Event::Truncated, 1);
                 }
@@ -224,11 +226,6 @@ impl Metrics {
     /// Something happened at a listener, so many times.
     pub fn happened(&self, row: usize, event: Event, times: usize) {
         self.traffic.add(row, FIRST_EVENT + event as usize, times as u64);
-    }
-
-    /// How many TCP connections are open now.
-    pub fn tcp_connections(&self, count: usize) {
-        self.tcp_connections.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A probe of a backend has ended. Void probes have no duration worth keeping.
@@ -281,7 +278,6 @@ impl Metrics {
         families.extend(table_families(table));
         families.extend(health_families(health));
         families.push(self.probe_age_family());
-        families.extend(self.tcp_connections.collect());
         families.extend(self.probes.collect());
         families.extend(self.probe_duration.collect());
         families.extend(self.probe_lag.collect());
@@ -298,8 +294,9 @@ impl Metrics {
         let queries = QUERIES.iter().enumerate().map(|(column, (transport, family))| {
             counter(&[("transport", transport), ("family", family)], sum(column))
         });
+        let rcodes = RCODES.iter().map(|(name, _)| *name).chain(["other"]);
         let responses =
-            (FIRST_RCODE..).zip(RCODES).map(|(column, (code, _))| counter(&[("rcode", code)], sum(column)));
+            (FIRST_RCODE..).zip(rcodes).map(|(column, name)| counter(&[("rcode", name)], sum(column)));
         let drops =
             (FIRST_DROP..).zip(DROPS).map(|(column, reason)| counter(&[("reason", reason)], sum(column)));
         let mut families = vec![
@@ -310,6 +307,16 @@ impl Metrics {
         for (column, (name, help)) in (FIRST_EVENT..).zip(EVENTS) {
             families.push(family(name, help, MetricType::COUNTER, [counter(&[], sum(column))]));
         }
+        // Counted, not set: of two threads that set a gauge, the one with the older number may be
+        // the last. Read in this order, a connection in between is never missing from `accepted`.
+        let closed = sum(FIRST_EVENT + Event::Closed as usize);
+        let open = sum(FIRST_EVENT + Event::Accepted as usize).saturating_sub(closed);
+        families.push(family(
+            "tcp_connections",
+            "TCP connections open now.",
+            MetricType::GAUGE,
+            [gauge(&[], as_float(open))],
+        ));
         families
     }
 
@@ -480,8 +487,8 @@ mod tests {
             } else {
                 let (name, value) = line.rsplit_once(' ').unwrap();
                 let bare = name.split('{').next().unwrap();
-                let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| bare.strip_suffix(end));
-                assert!(typed.contains(bare) || base.is_some_and(|base| typed.contains(base)), "{line}");
+                let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| bare.strip_suffix(end));
+                assert!(typed.contains(bare) || histogram.is_some_and(|name| typed.contains(name)), "{line}");
                 assert!(bare.starts_with("steerd_"));
                 assert!(series.insert(name.to_owned(), value.parse().unwrap()).is_none(), "twice: {line}");
             }
@@ -501,13 +508,16 @@ mod tests {
             pools: Box::new([]),
         };
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        for (row, code) in [(0, rcode::NOERROR), (1, rcode::NOERROR), (1, rcode::BADCOOKIE)] {
+        for (row, code) in [(0, rcode::NOERROR), (1, rcode::NOERROR), (1, rcode::BADCOOKIE), (0, 4000)] {
             metrics.received(row, Transport::Udp, client);
-            let reply = Reply { length: 0, rcode: code, truncated: row == 0, service: None };
+            let reply = Reply { length: 0, rcode: code, truncated: code == 4000, service: None };
             metrics.answered(row, &Verdict::Reply(reply));
         }
         metrics.received(0, Transport::Tcp, "::1".parse().unwrap());
         metrics.answered(0, &Verdict::Drop(DropReason::Response));
+        for (index, event) in [Event::Accepted, Event::Accepted, Event::Closed].into_iter().enumerate() {
+            metrics.happened(index % 2, event, 1);
+        }
         metrics.happened(1, Event::TimedOut, 3);
         metrics.probe_finished("web", "b1", Outcome::Failed, Duration::from_millis(3));
         metrics.probe_finished("web", "b1", Outcome::Void, Duration::from_millis(3));
@@ -528,13 +538,16 @@ mod tests {
         };
         let series = parsed(&metrics.render(&table, &health));
         for (name, value) in [
-            ("queries_total{transport=\"udp\",family=\"ipv4\"}", 3.0),
+            ("queries_total{transport=\"udp\",family=\"ipv4\"}", 4.0),
             ("queries_total{transport=\"tcp\",family=\"ipv6\"}", 1.0),
             ("responses_total{rcode=\"NOERROR\"}", 2.0),
             ("responses_total{rcode=\"BADCOOKIE\"}", 1.0),
+            ("responses_total{rcode=\"other\"}", 1.0),
             ("dropped_total{reason=\"response\"}", 1.0),
             ("truncated_total", 1.0),
             ("tcp_timeouts_total", 3.0),
+            ("tcp_accepted_total", 2.0),
+            ("tcp_connections", 1.0),
             ("probes_total{backend=\"b1\",outcome=\"failed\",pool=\"web\"}", 1.0),
             ("probes_total{backend=\"b1\",outcome=\"void\",pool=\"web\"}", 1.0),
             ("probe_duration_seconds_count{pool=\"web\"}", 1.0),

@@ -18,7 +18,10 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// The most datagrams received, and replies sent, in one system call.
-pub const BATCH: usize = 64;
+pub const BATCH: usize = BATCH_COUNT as usize;
+
+/// The same, in the type that the calls take.
+const BATCH_COUNT: libc::c_uint = 64;
 
 /// The longest query that is received whole, bytes. Queries are a name and a few options; EDNS
 /// lets nobody expect more than 4096 of UDP (RFC 6891, section 6.2.5).
@@ -37,7 +40,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const BACKLOG: i32 = 1024;
 
 /// The longer one of the packet information structures of IPv4 and IPv6.
-const PACKET_INFO: usize = size_of::<libc::in6_pktinfo>();
+const PACKET_INFO: libc::c_uint = 20;
 
 /// The longer one of the socket addresses of IPv4 and IPv6, as the kernel's type has it.
 const PEER_LENGTH: libc::socklen_t = 28;
@@ -168,15 +171,16 @@ struct Peer([u8; PEER_LENGTH as usize]);
 #[repr(C)]
 struct Control {
     header: libc::cmsghdr,
-    info: [u8; PACKET_INFO],
+    info: [u8; PACKET_INFO as usize],
 }
 
 const _: () = {
     assert!(size_of::<libc::sockaddr_in6>() == PEER_LENGTH as usize);
     assert!(size_of::<libc::sockaddr_in>() <= PEER_LENGTH as usize);
-    assert!(size_of::<libc::in_pktinfo>() <= PACKET_INFO);
+    assert!(size_of::<libc::in6_pktinfo>() == PACKET_INFO as usize);
+    assert!(size_of::<libc::in_pktinfo>() <= PACKET_INFO as usize);
     // SAFETY: arithmetic on its argument, no more.
-    let space = unsafe { libc::CMSG_SPACE(PACKET_INFO as libc::c_uint) };
+    let space = unsafe { libc::CMSG_SPACE(PACKET_INFO) };
     assert!(size_of::<Control>() == space as usize);
     // SAFETY: as above.
     let data = unsafe { libc::CMSG_LEN(0) };
@@ -272,7 +276,7 @@ impl UdpBatch {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers,
-                BATCH as libc::c_uint,
+                BATCH_COUNT,
                 // Signed with one C library and unsigned with another.
                 libc::MSG_WAITFORONE as _,
                 ptr::null_mut(),
@@ -440,13 +444,12 @@ mod tests {
     }
 
     /// Replies with the query's bytes in reverse order.
-    #[allow(clippy::unnecessary_wraps, reason = "the type that answering asks for")]
-    fn reverse(datagram: Datagram<'_>) -> Option<usize> {
+    fn reverse(datagram: Datagram<'_>) -> usize {
         let Datagram { query, reply, .. } = datagram;
         for (to, from) in reply.iter_mut().zip(query.iter().rev()) {
             *to = *from;
         }
-        Some(query.len())
+        query.len()
     }
 
     fn read(client: &UdpSocket) -> Vec<u8> {
@@ -471,7 +474,7 @@ mod tests {
                     batch.answer(|datagram| {
                         assert_eq!(datagram.peer, client.local_addr().unwrap());
                         assert!(!datagram.cut);
-                        reverse(datagram)
+                        Some(reverse(datagram))
                     });
                     let sent = batch.send(&server);
                     assert_eq!((sent.failed, sent.error.map(|error| error.kind())), (0, None));
@@ -494,7 +497,7 @@ mod tests {
             assert_eq!(batch.receive(&server).unwrap(), 1);
             batch.answer(|datagram| {
                 assert_eq!((datagram.query.len(), datagram.cut), (length.min(MAX_QUERY), cut));
-                reverse(datagram)
+                Some(reverse(datagram))
             });
             assert_eq!(batch.send(&server).sent, 1);
             assert_eq!(read(&client).len(), length.min(MAX_QUERY));
@@ -514,7 +517,7 @@ mod tests {
             batch.arena_mut().slots[number].peer.0[2..4].fill(0);
         }
         // One has no reply at all.
-        batch.answer(|datagram| if datagram.query == [2] { None } else { reverse(datagram) });
+        batch.answer(|datagram| (datagram.query != [2]).then(|| reverse(datagram)));
         let sent = batch.send(&server);
         assert_eq!((sent.sent, sent.failed), (2, 3));
         assert_eq!(sent.error.unwrap().kind(), io::ErrorKind::InvalidInput);
@@ -546,8 +549,12 @@ mod tests {
             client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             client.send_to(&[1, 2, 3], asked).unwrap();
             let mut batch = UdpBatch::new();
-            batch.receive(&server).unwrap();
-            batch.answer(reverse);
+            // The batch held a datagram without packet information before: no trace of it is left.
+            let plain = UdpSocket::bind((asked.ip(), 0)).unwrap();
+            client.send_to(&[0], plain.local_addr().unwrap()).unwrap();
+            assert_eq!(batch.receive(&plain).unwrap(), 1);
+            assert_eq!(batch.receive(&server).unwrap(), 1);
+            batch.answer(|datagram| Some(reverse(datagram)));
             assert_eq!(batch.send(&server).sent, 1);
             let mut buffer = [0; 16];
             assert_eq!(client.recv_from(&mut buffer).unwrap(), (3, asked));
@@ -560,8 +567,15 @@ mod tests {
         let address = alone.local_addr().unwrap();
         assert_eq!(bind_udp(address, true).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         share_port(&alone).unwrap();
-        let _second = bind_udp(address, true).unwrap();
+        let second = bind_udp(address, true).unwrap();
         assert_eq!(bind_udp(address, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        // Clients are dealt out to both by their ports; that all fall to one is a chance of 2^-63.
+        for _ in 0..64 {
+            UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[1], address).unwrap();
+        }
+        for socket in [alone, second] {
+            assert!(UdpBatch::new().receive(&socket).unwrap() < 64);
+        }
     }
 
     #[test]

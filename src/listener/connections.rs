@@ -78,8 +78,8 @@ impl Connections {
         (Place { connections: Arc::clone(self), id, entry }, evicts)
     }
 
-    /// How many are open.
-    pub(super) fn count(&self) -> usize {
+    #[cfg(test)]
+    fn count(&self) -> usize {
         self.lock().entries.len()
     }
 

@@ -14,13 +14,13 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::Rng;
 use tokio::sync::watch;
 
 use crate::answer::{Client, Responder, Verdict};
-use crate::metrics::Metrics;
+use crate::metrics::{Dropped, Metrics};
 use crate::sys;
 use crate::table::{Published, Table};
 
@@ -28,6 +28,8 @@ use crate::table::{Published, Table};
 const PORT_ATTEMPTS: usize = 32;
 /// How long connections may go on with what is in flight when the server stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// Errors of one kind are logged at most this often: one that lasts must not fill the disk.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// Limits of TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +61,18 @@ pub struct BindError {
 
 fn explain(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "another process has this port. Stop it or choose another address under \
-             [server] listen; on port 53 of a desktop it is often systemd-resolved, which leaves other addresses \
-             than 127.0.0.53 free"
+        io::ErrorKind::AddrInUse => "another process has this port, or another address under [server] listen \
+             takes it in (0.0.0.0 is all of IPv4). Stop the process or choose another address; on port 53 of a \
+             desktop it is often systemd-resolved, which leaves other addresses than 127.0.0.53 and 127.0.0.54 \
+             free"
             .into(),
         io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege. Run as root, or give the program \
              CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE), or choose another port"
             .into(),
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
+        _ if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => "this machine has no such address family, as \
+             when IPv6 is switched off. Remove the address from [server] listen"
+            .into(),
         _ => error.to_string(),
     }
 }
@@ -184,11 +190,11 @@ pub struct Listeners {
 impl Listeners {
     /// Lets every worker finish its batch and every connection the query it is at, and returns when
     /// they have, or when two seconds are over.
-    pub async fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.stop_tcp.send_replace(true);
+    pub async fn stop(mut self) {
+        self.tell();
+        let workers = std::mem::take(&mut self.workers);
         let workers = tokio::task::spawn_blocking(move || {
-            for worker in self.workers {
+            for worker in workers {
                 // A worker that panicked has said so already.
                 let _ = worker.join();
             }
@@ -198,6 +204,32 @@ impl Listeners {
             self.stop_tcp.closed().await;
         })
         .await;
+    }
+
+    fn tell(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.stop_tcp.send_replace(true);
+    }
+}
+
+/// Without [`Listeners::stop`] nothing waits for the end, but nothing goes on unseen either.
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
+
+/// Lets a log line through each [`LOG_EVERY`].
+#[derive(Debug, Default)]
+struct LogLimit(Option<Instant>);
+
+impl LogLimit {
+    fn allows(&mut self) -> bool {
+        let due = self.0.is_none_or(|last| last.elapsed() >= LOG_EVERY);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
     }
 }
 
@@ -233,6 +265,12 @@ fn respond<R: Rng>(
         }
     }
     verdict
+}
+
+/// Counts a message that is longer than a query may be. It is not answered.
+fn refuse_long(client: &Client, (metrics, row): (&Metrics, usize)) {
+    metrics.received(row, client.transport, client.address);
+    metrics.dropped(row, Dropped::Long);
 }
 
 /// The network that limits by client count by: /24 of IPv4, /56 of IPv6.

@@ -6,8 +6,9 @@
 //!             +-> close
 //! ```
 //!
-//! An idle connection holds no buffer. What a client may cost is bounded: one partial query, one
-//! chunk of pipelined ones, and about [`REPLIES_AT_ONCE`] bytes of replies.
+//! An idle connection holds no buffer. What a client may cost is bounded: one chunk of queries,
+//! and [`REPLIES_AT_ONCE`] bytes of replies and one reply more, which it must take within the time
+//! limit.
 
 use std::cell::RefCell;
 use std::io;
@@ -25,7 +26,7 @@ use tracing::warn;
 
 use crate::answer::{Client, Responder, Transport, Verdict};
 use crate::listener::connections::{Connections, Place};
-use crate::listener::{self, TcpLimits};
+use crate::listener::{self, LogLimit, TcpLimits};
 use crate::metrics::{Event, Metrics};
 use crate::sys::MAX_QUERY;
 use crate::table::{Published, Table};
@@ -34,7 +35,7 @@ use crate::wire::MAX_MESSAGE;
 /// What is read at once, bytes: a full query, or many small pipelined ones.
 const CHUNK: usize = MAX_QUERY + 2;
 /// Replies are written when they have come to this many bytes, before more queries are answered.
-const REPLIES_AT_ONCE: usize = 64 << 10;
+const REPLIES_AT_ONCE: usize = 16 << 10;
 /// After a failed accept the listener rests, at first this long, then twice as long each time.
 const FIRST_REST: Duration = Duration::from_millis(50);
 /// But never longer than this.
@@ -72,6 +73,7 @@ impl Shared {
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut stopping = shared.stopping.clone();
     let mut rest = FIRST_REST;
+    let mut log_limit = LogLimit::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -85,7 +87,6 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 if evicts {
                     shared.happened(Event::Evicted);
                 }
-                shared.metrics.tcp_connections(shared.connections.count());
                 tokio::spawn(serve(stream, peer, place, Arc::clone(&shared)));
             }
             // The client was gone before it was accepted.
@@ -94,7 +95,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             }
             Err(error) => {
                 shared.happened(Event::AcceptError);
-                if rest == FIRST_REST {
+                if log_limit.allows() {
                     warn!(%error, "TCP connections cannot be accepted; steerd tries again");
                 }
                 tokio::time::sleep(rest).await;
@@ -112,8 +113,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, shared: Arc<Sh
         _ = connection.converse() => {}
         () = place.evicted() => {}
     }
-    drop(place);
-    shared.metrics.tcp_connections(shared.connections.count());
+    shared.happened(Event::Closed);
 }
 
 struct Connection<'a> {
@@ -133,6 +133,10 @@ impl Connection<'_> {
         let mut stopping = self.shared.stopping.clone();
         let mut deadline = Instant::now() + idle;
         loop {
+            // Most connections wait without a beginning of a query most of the time.
+            if self.unread.is_empty() {
+                self.unread = Vec::new();
+            }
             tokio::select! {
                 ready = self.stream.readable() => ready?,
                 _ = stopping.wait_for(|stop| *stop) => return Ok(()),
@@ -154,9 +158,6 @@ impl Connection<'_> {
             if answered || was_idle {
                 deadline = Instant::now() + idle;
             }
-            if self.unread.is_empty() {
-                self.unread = Vec::new();
-            }
         }
     }
 
@@ -164,68 +165,91 @@ impl Connection<'_> {
     async fn answer_all(&mut self) -> io::Result<bool> {
         let unread = std::mem::take(&mut self.unread);
         let mut rest = &unread[..];
-        let mut replies = Vec::new();
-        let mut answered = false;
-        let table = self.shared.published.load();
-        while let Some((length, after)) = rest.split_first_chunk::<2>() {
-            let length = usize::from(u16::from_be_bytes(*length));
-            if length > MAX_QUERY {
-                self.write(&mut replies).await?;
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            let Some((query, after)) = after.split_at_checked(length) else { break };
-            let replied = self.answer(query, &table, &mut replies);
-            rest = after;
-            answered = true;
-            if !replied || replies.len() >= REPLIES_AT_ONCE {
-                self.write(&mut replies).await?;
-            }
-            if !replied {
-                // A client that sends what deserves no reply would wait for one for ever.
-                return Err(io::ErrorKind::InvalidData.into());
+        loop {
+            let (replies, next) = self.answer_some(&mut rest);
+            self.write(&replies).await?;
+            match next {
+                Next::Answer => {}
+                Next::Wait => break,
+                Next::Close => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
-        self.write(&mut replies).await?;
+        let answered = rest.len() < unread.len();
         self.unread = rest.to_vec();
         Ok(answered)
     }
 
-    /// Appends the reply with its length; whether one is due.
-    fn answer(&self, query: &[u8], table: &Table, replies: &mut Vec<u8>) -> bool {
-        self.place.active();
-        let shared = self.shared;
+    /// Takes whole queries off the front of `rest` and answers them from one table, until there
+    /// are replies enough to write.
+    fn answer_some(&self, rest: &mut &[u8]) -> (Vec<u8>, Next) {
+        let Shared { published, metrics, row, .. } = self.shared;
         let client = Client {
             address: self.peer.ip(),
             port: self.peer.port(),
             transport: Transport::Tcp,
             time: listener::unix_time(),
         };
-        SCRATCH.with_borrow_mut(|Scratch { responder, reply }| {
-            let counts = (&*shared.metrics, shared.row);
-            let verdict = listener::respond(responder, query, &client, table, reply, counts);
-            let Verdict::Reply(verdict) = verdict else { return false };
-            let Some(bytes) = reply.get(..verdict.length) else { return false };
-            let Ok(length) = u16::try_from(bytes.len()) else { return false };
-            replies.extend_from_slice(&length.to_be_bytes());
-            replies.extend_from_slice(bytes);
-            true
-        })
+        let table = published.load();
+        let mut replies = Vec::new();
+        while replies.len() < REPLIES_AT_ONCE {
+            let Some((length, after)) = rest.split_first_chunk::<2>() else { return (replies, Next::Wait) };
+            let length = usize::from(u16::from_be_bytes(*length));
+            if length > MAX_QUERY {
+                listener::refuse_long(&client, (metrics, *row));
+                return (replies, Next::Close);
+            }
+            let Some((query, after)) = after.split_at_checked(length) else { return (replies, Next::Wait) };
+            self.place.active();
+            if !append_reply(&mut replies, query, &client, &table, (metrics, *row)) {
+                // A client that sends what deserves no reply would wait for one for ever.
+                return (replies, Next::Close);
+            }
+            *rest = after;
+        }
+        (replies, Next::Answer)
     }
 
-    /// Writes the replies, within the time limit, and leaves the buffer empty.
-    async fn write(&mut self, replies: &mut Vec<u8>) -> io::Result<()> {
+    /// Writes the replies, within the time limit.
+    async fn write(&mut self, replies: &[u8]) -> io::Result<()> {
         if replies.is_empty() {
             return Ok(());
         }
-        if let Ok(written) =
-            tokio::time::timeout(self.shared.limits.idle, self.stream.write_all(replies)).await
-        {
-            replies.clear();
-            return written;
-        }
-        self.shared.happened(Event::TimedOut);
-        Err(io::ErrorKind::TimedOut.into())
+        let written = tokio::time::timeout(self.shared.limits.idle, self.stream.write_all(replies)).await;
+        written.unwrap_or_else(|_| {
+            self.shared.happened(Event::TimedOut);
+            Err(io::ErrorKind::TimedOut.into())
+        })
     }
+}
+
+/// What is to be done after the replies so far are written.
+enum Next {
+    /// Answer what else has come.
+    Answer,
+    /// Wait for the rest of a query.
+    Wait,
+    /// End the connection.
+    Close,
+}
+
+/// Answers a query and appends the reply with its length; whether one is due.
+fn append_reply(
+    replies: &mut Vec<u8>,
+    query: &[u8],
+    client: &Client,
+    table: &Table,
+    counts: (&Metrics, usize),
+) -> bool {
+    SCRATCH.with_borrow_mut(|Scratch { responder, reply }| {
+        let Verdict::Reply(facts) = listener::respond(responder, query, client, table, reply, counts) else {
+            return false;
+        };
+        let Some(bytes) = reply.get(..facts.length) else { return false };
+        let Ok(length) = u16::try_from(bytes.len()) else { return false };
+        replies.extend_from_slice(&length.to_be_bytes());
+        replies.extend_from_slice(bytes);
+        true
+    })
 }
 
 /// What answering needs and connections do not keep: one for each thread of the runtime.
@@ -239,4 +263,53 @@ thread_local! {
         responder: Responder::new(SmallRng::from_rng(&mut rand::rng())),
         reply: vec![0; MAX_MESSAGE].into(),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::zone::Catalog;
+
+    /// What a waiting connection may cost in user space, bytes.
+    const IDLE_COST: usize = 4096;
+
+    #[tokio::test]
+    async fn an_idle_connection_costs_little_after_a_query_as_before() {
+        let table = Table {
+            generation: 1,
+            settings: Arc::default(),
+            catalog: Arc::new(Catalog::new(Vec::new())),
+            services: Arc::new([]),
+            pools: Box::new([]),
+        };
+        let (_stop, stopping) = watch::channel(false);
+        let metrics = Arc::new(Metrics::new(1));
+        let shared = Shared::new(Published::new(table), metrics, 0, TcpLimits::default(), stopping);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let (place, _) = shared.connections.enter(peer.ip());
+        let mut connection = Connection { stream, peer, shared: &shared, place: &place, unread: Vec::new() };
+        let exchange = async {
+            client.write_all(b"\0\x11\0\x01\0\0\0\x01\0\0\0\0\0\0\0\0\x01\0\x01").await.unwrap();
+            client.read_exact(&mut [0; 14]).await.unwrap();
+            // Each turn lets the connection find that nothing more has come.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            ended = connection.converse() => panic!("the connection ended: {ended:?}"),
+            () = exchange => {}
+        }
+        assert_eq!(connection.unread.capacity(), 0);
+
+        let Connection { stream, .. } = connection;
+        let task = serve(stream, peer, place, Arc::clone(&shared));
+        assert!(size_of_val(&task) < IDLE_COST, "{} bytes", size_of_val(&task));
+    }
 }

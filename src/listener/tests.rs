@@ -1,5 +1,5 @@
-//! Real sockets on loopback. The table is empty, so every query is refused: what is said is
-//! `answer`'s, that it comes is the listeners'.
+//! Real sockets on loopback. The table is empty unless a test needs a service, so every query is
+//! refused: what is said is `answer`'s, that it comes is the listeners'.
 
 use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream as StdStream};
@@ -9,7 +9,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::zone::Catalog;
+use crate::counters::Counters;
+use crate::name::Name;
+use crate::pool::{Backend, MinHealthy, Pool, PoolId};
+use crate::service::{Answers, Policy, Service, ServiceId, WhenDown};
+use crate::table::{PoolView, ServiceView, Standing};
+use crate::zone::{Catalog, ZoneBuilder, rtype};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -163,6 +168,13 @@ async fn what_no_query_can_be_ends_the_connection_at_once() {
         client.write_all(&bytes).await.unwrap();
         assert!(until_closed(&mut client).await < Duration::from_secs(5), "{bytes:02x?}");
     }
+    assert_eq!(fixture.count("steerd_dropped_total{reason=\"long\"}"), 2);
+    assert_eq!(fixture.count("steerd_queries_total{transport=\"tcp\",family=\"ipv4\"}"), 5);
+    // What was asked before is answered before.
+    let mut client = fixture.connect().await;
+    client.write_all(&[framed(&query(3)), vec![0xff, 0xff]].concat()).await.unwrap();
+    assert_eq!(read_reply(&mut client).await, (3, 5));
+    until_closed(&mut client).await;
     // The longest query is taken: it is answered, if only as malformed.
     let mut client = fixture.connect().await;
     let mut longest = query(7);
@@ -271,4 +283,142 @@ async fn stopping_frees_the_port_and_ends_connections() {
     until_closed(&mut client).await;
     assert!(StdStream::connect(address).and_then(|stream| stream.shutdown(Shutdown::Both)).is_err());
     bind(&[address], 1).unwrap();
+}
+
+/// A table with the service `www.example`: two backends, both in every answer.
+fn table_with_service(rows: usize) -> Table {
+    let wire = |text: &str| Name::parse(text).unwrap().wire().to_vec();
+    let mut zone = ZoneBuilder::new(&wire("example"));
+    let soa = [wire("ns.elsewhere"), wire("admin.elsewhere"), vec![0; 20]].concat();
+    zone.add(&wire("example"), rtype::SOA, 60, &soa, 0).unwrap();
+    zone.add(&wire("example"), rtype::NS, 60, &wire("ns.elsewhere"), 1).unwrap();
+    zone.bind_service(&wire("www.example"), ServiceId(0)).unwrap();
+    let backend = |host: u8| Backend {
+        name: format!("b{host}"),
+        addresses: vec![[192, 0, 2, host].into()],
+        weight: 1,
+        enabled: true,
+    };
+    let pool = Pool {
+        name: "web".into(),
+        min_healthy: MinHealthy::Count(1),
+        backends: vec![backend(1), backend(2)],
+    };
+    let service = Service {
+        name: Name::parse("www.example").unwrap(),
+        tiers: vec![PoolId(0)],
+        answers: Answers::AtMost(2),
+        ttl: 20,
+        policy: Policy::Weighted,
+        when_down: WhenDown::FailOpen,
+    };
+    Table {
+        catalog: Arc::new(Catalog::new(vec![zone.finish().unwrap()])),
+        services: Arc::new([ServiceView { service, answers: Counters::new(rows, 2) }]),
+        pools: Box::new([Arc::new(PoolView::build(&pool, None, rows, |_, _| Standing::Healthy))]),
+        ..table()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_services_are_counted_over_both_transports_and_families() {
+    let bound = bind(&["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()], 2).unwrap();
+    let addresses = bound.local_addresses();
+    let metrics = Arc::new(Metrics::new(bound.counter_rows()));
+    let published = Published::new(table_with_service(bound.counter_rows()));
+    let listeners = bound.serve(&published, &metrics, TcpLimits::default()).unwrap();
+    for address in addresses {
+        let client = tokio::net::UdpSocket::bind((address.ip(), 0)).await.unwrap();
+        client.send_to(&query(1), address).await.unwrap();
+        let mut buffer = [0; 512];
+        let (_, from) = timeout(PATIENCE, client.recv_from(&mut buffer)).await.unwrap().unwrap();
+        assert_eq!((from, buffer[3] & 0xf, buffer[7]), (address, 0, 2));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(&[framed(&query(2)), framed(&query(3))].concat()).await.unwrap();
+        assert_eq!(read_reply(&mut client).await, (2, 0));
+        assert_eq!(read_reply(&mut client).await, (3, 0));
+    }
+    listeners.stop().await;
+    let text = metrics.render(&published.load(), &crate::metrics::HealthGauges::default());
+    for line in [
+        "steerd_service_answers_total{service=\"www.example\",pool=\"web\"} 6",
+        "steerd_service_answers_total{service=\"www.example\",pool=\"\"} 0",
+        "steerd_backend_answers_total{pool=\"web\",backend=\"b1\"} 6",
+        "steerd_backend_answers_total{pool=\"web\",backend=\"b2\"} 6",
+        "steerd_queries_total{transport=\"udp\",family=\"ipv6\"} 1",
+        "steerd_queries_total{transport=\"tcp\",family=\"ipv6\"} 2",
+        "steerd_responses_total{rcode=\"NOERROR\"} 6",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_do_not_keep_others_from_being_served() {
+    let fixture = start(TcpLimits::default());
+    let address = fixture.address;
+    // One client opens a connection for every byte, another never stops asking.
+    let dribble = tokio::spawn(async move {
+        loop {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let _ = client.write_all(&[0]).await;
+        }
+    });
+    let torrent = tokio::spawn(async move {
+        let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+        let many: Vec<u8> = (0..200).flat_map(|id| framed(&query(id))).collect();
+        let write = async { while writer.write_all(&many).await.is_ok() {} };
+        let mut sink = tokio::io::sink();
+        let _ = tokio::join!(write, tokio::io::copy(&mut reader, &mut sink));
+    });
+    fixture.wait_for_count("steerd_tcp_accepted_total", 200).await;
+    for id in 0..50 {
+        let mut client = fixture.connect().await;
+        client.write_all(&framed(&query(id))).await.unwrap();
+        assert_eq!(read_reply(&mut client).await, (id, 5));
+    }
+    assert!(!dribble.is_finished() && !torrent.is_finished());
+    dribble.abort();
+    torrent.abort();
+    fixture.listeners.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_waits_for_no_client_that_does_not_read() {
+    let fixture = start(TcpLimits { idle: PATIENCE, ..TcpLimits::default() });
+    let mut greedy = fixture.connect().await;
+    let chunk: Vec<u8> = (0..100).flat_map(|id| framed(&query(id))).collect();
+    // Until the server can write no more, and so reads no more.
+    while timeout(Duration::from_millis(300), greedy.write_all(&chunk)).await.is_ok() {}
+    let start = Instant::now();
+    fixture.listeners.stop().await;
+    assert!(start.elapsed() < STOP_PATIENCE * 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_that_are_dropped_stop_too() {
+    let fixture = start(TcpLimits::default());
+    drop(fixture.listeners);
+    let deadline = Instant::now() + PATIENCE;
+    while bind(&[fixture.address], 1).is_err() {
+        assert!(Instant::now() < deadline, "the port is still held");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn each_reason_not_to_bind_is_explained() {
+    for (code, expected) in [
+        (libc::EACCES, "CAP_NET_BIND_SERVICE"),
+        (libc::EADDRINUSE, "systemd-resolved"),
+        (libc::EADDRNOTAVAIL, "no such address"),
+        (libc::EAFNOSUPPORT, "IPv6 is switched off"),
+        (libc::ENOBUFS, "No buffer space"),
+    ] {
+        let error = io::Error::from_raw_os_error(code);
+        let error = BindError { address: "[::]:53".parse().unwrap(), protocol: "TCP", error };
+        let text = error.to_string();
+        assert!(text.starts_with("cannot listen on [::]:53 over TCP: "), "{text}");
+        assert!(text.contains(expected), "{text}");
+    }
 }

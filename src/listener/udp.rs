@@ -11,22 +11,20 @@ use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tracing::warn;
 
 use crate::answer::{Client, Responder, Transport, Verdict};
-use crate::listener;
-use crate::metrics::{Dropped, Event, Metrics};
+use crate::listener::{self, LogLimit};
+use crate::metrics::{Event, Metrics};
 use crate::sys::{Datagram, UdpBatch};
 use crate::table::{Reader, Table};
 
 /// After an error the worker rests this long, so that a lasting one does not make it spin.
 const REST: Duration = Duration::from_millis(10);
-/// Errors are logged at most this often.
-const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// One thread with one socket.
 pub(super) struct Worker {
@@ -36,7 +34,7 @@ pub(super) struct Worker {
     metrics: Arc<Metrics>,
     stop: Arc<AtomicBool>,
     responder: Responder<SmallRng>,
-    logged: Option<Instant>,
+    log_limit: LogLimit,
 }
 
 impl Worker {
@@ -48,7 +46,7 @@ impl Worker {
         stop: Arc<AtomicBool>,
     ) -> Self {
         let responder = Responder::new(SmallRng::from_rng(&mut rand::rng()));
-        Self { socket, row, table, metrics, stop, responder, logged: None }
+        Self { socket, row, table, metrics, stop, responder, log_limit: LogLimit::default() }
     }
 
     pub(super) fn run(mut self) {
@@ -81,8 +79,7 @@ impl Worker {
     }
 
     fn log(&mut self, what: &str, error: &io::Error) {
-        if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
-            self.logged = Some(Instant::now());
+        if self.log_limit.allows() {
             let address =
                 self.socket.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
             warn!(%address, %error, "{what}; steerd goes on");
@@ -100,14 +97,13 @@ fn answer(
     metrics: &Metrics,
     row: usize,
 ) -> Option<usize> {
-    let client =
-        Client { address: datagram.peer.ip(), port: datagram.peer.port(), transport: Transport::Udp, time };
-    if datagram.cut {
-        metrics.received(row, client.transport, client.address);
-        metrics.dropped(row, Dropped::Long);
+    let Datagram { peer, query, cut, reply } = datagram;
+    let client = Client { address: peer.ip(), port: peer.port(), transport: Transport::Udp, time };
+    if cut {
+        listener::refuse_long(&client, (metrics, row));
         return None;
     }
-    match listener::respond(responder, datagram.query, &client, table, datagram.reply, (metrics, row)) {
+    match listener::respond(responder, query, &client, table, reply, (metrics, row)) {
         Verdict::Reply(reply) => Some(reply.length),
         Verdict::Drop(_) => None,
     }
