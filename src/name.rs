@@ -146,7 +146,8 @@ pub fn append_presentation(text: &[u8], wire: &mut Vec<u8>) -> Result<(), NameEr
         _ => {}
     }
     let mut rest = text;
-    let mut length_at = wire.len();
+    let start = wire.len();
+    let mut length_at = start;
     wire.push(0);
     let close = |wire: &mut Vec<u8>, length_at: usize| {
         let length = wire.len() - length_at - 1;
@@ -166,7 +167,7 @@ pub fn append_presentation(text: &[u8], wire: &mut Vec<u8>) -> Result<(), NameEr
         match byte {
             b'.' => {
                 close(wire, length_at)?;
-                if wire.len() > MAX_NAME {
+                if wire.len() - start > MAX_NAME {
                     return Err(NameError::LongName);
                 }
                 length_at = wire.len();
@@ -184,7 +185,7 @@ pub fn append_presentation(text: &[u8], wire: &mut Vec<u8>) -> Result<(), NameEr
         }
     }
     close(wire, length_at)?;
-    if wire.len() > MAX_NAME {
+    if wire.len() - start > MAX_NAME {
         return Err(NameError::LongName);
     }
     Ok(())
@@ -290,6 +291,8 @@ mod tests {
         let most = vec!["a"; MAX_LABELS].join(".");
         assert_eq!(Name::parse(&most).unwrap().labels().count(), MAX_LABELS);
         assert_eq!(Name::parse(&format!("a.{most}")), Err(NameError::LongName));
+        let mut after_another = Name::parse(&longest).unwrap().wire().to_vec();
+        assert_eq!(append_presentation(longest.as_bytes(), &mut after_another), Ok(()));
         for text in ["a..b", ".a", ".."] {
             assert_eq!(Name::parse(text), Err(NameError::EmptyLabel), "{text}");
         }
