@@ -39,9 +39,17 @@ struct Record {
     ttl: u32,
     data: u32,
     tag: u32,
+    /// The record of the same node before this one, or [`NO_RECORD`].
+    previous: u32,
     rtype: u16,
     length: u16,
 }
+
+/// The end of a node's chain of records.
+const NO_RECORD: u32 = u32::MAX;
+
+/// Up to so many records an RRset finds its doubles by comparing, above by hashing.
+const FEW_RECORDS: usize = 16;
 
 /// What a zone must not hold, or lacks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,9 +168,7 @@ impl ZoneBuilder {
             rtype::A | rtype::AAAA => ADDRESS | OTHER,
             _ => OTHER,
         };
-        let node = u32::try_from(index).map_err(|_| ZoneError::ZoneTooLarge)?;
-        let earlier = self.earlier(node, rtype);
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = self.earlier(index, rtype) {
             if rtype == rtype::SOA {
                 return Err(ZoneError::SecondSoa);
             }
@@ -171,18 +177,18 @@ impl ZoneBuilder {
             }
         }
         let length = u16::try_from(rdata.len()).map_err(|_| ZoneError::TooLarge)?;
-        let data = u32::try_from(self.data.len()).map_err(|_| ZoneError::ZoneTooLarge)?;
+        let too_large = |_| ZoneError::ZoneTooLarge;
+        // In the finished zone each record has its length before it, which counts here already.
+        let stored = self.data.len() + rdata.len() + 2 * (self.records.len() + 1);
+        u32::try_from(stored.max(self.names.len())).map_err(too_large)?;
+        let data = u32::try_from(self.data.len()).map_err(too_large)?;
+        let node = u32::try_from(index).map_err(too_large)?;
+        let number = u32::try_from(self.records.len()).map_err(too_large)?;
         self.data.extend_from_slice(rdata);
-        self.records.push(Record { node, ttl, data, tag, rtype, length });
-        if let Some(node) = self.nodes.get_mut(index) {
-            node.flags |= add;
-            // Until the zone is finished, a node's first_rrset is its first record, and rrsets
-            // says whether it has any.
-            if node.rrsets == 0 {
-                node.first_rrset =
-                    u32::try_from(self.records.len() - 1).map_err(|_| ZoneError::ZoneTooLarge)?;
-                node.rrsets = 1;
-            }
+        if let Some(entry) = self.nodes.get_mut(index) {
+            entry.flags |= add;
+            let previous = std::mem::replace(&mut entry.first_rrset, number);
+            self.records.push(Record { node, ttl, data, tag, previous, rtype, length });
         }
         Ok(())
     }
@@ -262,18 +268,22 @@ impl ZoneBuilder {
             negative_ttl: 0,
             records,
         };
-        check(zone, &self.records, faults)
+        check(zone, &self.records, &self.data, faults)
     }
 
     /// The distinct records of one RRset, in the order of the file; answers how many.
     fn append_rrset(&self, group: &[Record], data: &mut Vec<u8>) -> usize {
         let mut seen: HashSet<&[u8]> = HashSet::new();
         let mut count = 0;
-        for record in group {
-            let start = record.data as usize;
-            let rdata = self.data.get(start..start + usize::from(record.length)).unwrap_or(&[]);
+        for (at, record) in group.iter().enumerate() {
+            let rdata = record.data_in(&self.data);
             // A record that stands twice is answered once (RFC 2181, section 5).
-            if group.len() > 1 && !seen.insert(rdata) {
+            let double = if group.len() <= FEW_RECORDS {
+                group.iter().take(at).any(|before| before.data_in(&self.data) == rdata)
+            } else {
+                !seen.insert(rdata)
+            };
+            if double {
                 continue;
             }
             data.extend_from_slice(&record.length.to_be_bytes());
@@ -297,16 +307,18 @@ impl ZoneBuilder {
         }
     }
 
-    /// The latest record of the same name and type.
-    fn earlier(&self, node: u32, rtype: u16) -> Option<&Record> {
-        let entry = self.nodes.get(node as usize)?;
-        if entry.rrsets == 0 {
-            return None;
+    /// The latest record of the same name and type. Until the zone is finished, a node's
+    /// `first_rrset` is its latest record, and the records of a node are a chain from there: the
+    /// search costs the records of one name, wherever they stand in the file.
+    fn earlier(&self, node: usize, rtype: u16) -> Option<&Record> {
+        let mut next = self.nodes.get(node)?.first_rrset;
+        while let Some(record) = self.records.get(next as usize) {
+            if record.rtype == rtype {
+                return Some(record);
+            }
+            next = record.previous;
         }
-        let since = self.records.get(entry.first_rrset as usize..)?;
-        // The common case is the record just before; else the first of the name is compared with,
-        // and a scan between is paid only by files that scatter the records of one name.
-        since.iter().rev().find(|record| record.node == node && record.rtype == rtype)
+        None
     }
 
     fn existing(&self, name: &[u8]) -> Option<&Node> {
@@ -342,7 +354,7 @@ impl ZoneBuilder {
                     entry.insert(u32::try_from(index).unwrap_or(u32::MAX));
                     nodes.push(Node {
                         name: u32::try_from(names.len()).unwrap_or(u32::MAX),
-                        first_rrset: 0,
+                        first_rrset: NO_RECORD,
                         service: NO_SERVICE,
                         rrsets: 0,
                         name_length: u8::try_from(name.len()).unwrap_or(u8::MAX),
@@ -376,8 +388,20 @@ impl RrsetEntry {
     }
 }
 
+impl Record {
+    fn data_in<'d>(&self, data: &'d [u8]) -> &'d [u8] {
+        let start = self.data as usize;
+        data.get(start..start + usize::from(self.length)).unwrap_or(&[])
+    }
+}
+
 /// The checks that need the whole zone.
-fn check(mut zone: Zone, records: &[Record], mut faults: Vec<BuildFault>) -> Result<Zone, Vec<BuildFault>> {
+fn check(
+    mut zone: Zone,
+    records: &[Record],
+    data: &[u8],
+    mut faults: Vec<BuildFault>,
+) -> Result<Zone, Vec<BuildFault>> {
     let apex = zone.apex();
     let soa = apex.and_then(|apex| apex.rrset(rtype::SOA));
     match soa {
@@ -390,15 +414,12 @@ fn check(mut zone: Zone, records: &[Record], mut faults: Vec<BuildFault>) -> Res
     if zone.apex().is_none_or(|apex| apex.rrset(rtype::NS).is_none()) {
         faults.push(BuildFault { tag: None, error: ZoneError::NoNs });
     }
-    for node in zone.nodes() {
-        let Some(servers) = node.rrset(rtype::NS) else { continue };
-        for server in servers.records() {
-            if let Some(server) = name::Name::from_wire(server)
-                && lacks_address(&zone, server.wire())
-            {
-                let tag = tag_of(&zone, records, node.name());
-                faults.push(BuildFault { tag, error: ZoneError::NoAddressForNs(server.to_string()) });
-            }
+    for record in records.iter().filter(|record| record.rtype == rtype::NS) {
+        if let Some(server) = name::Name::from_wire(record.data_in(data))
+            && lacks_address(&zone, server.wire())
+        {
+            let error = ZoneError::NoAddressForNs(server.to_string());
+            faults.push(BuildFault { tag: Some(record.tag), error });
         }
     }
     if faults.is_empty() { Ok(zone) } else { Err(faults) }
@@ -423,12 +444,4 @@ fn lacks_address(zone: &Zone, server: &[u8]) -> bool {
         super::Lookup::Dname(_) => false,
         super::Lookup::NoName => true,
     }
-}
-
-fn tag_of(zone: &Zone, records: &[Record], name: &[u8]) -> Option<u32> {
-    let node = zone.nodes().position(|node| node.name() == name)?;
-    records
-        .iter()
-        .find(|record| record.node as usize == node && record.rtype == rtype::NS)
-        .map(|record| record.tag)
 }
