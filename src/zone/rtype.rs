@@ -34,6 +34,8 @@ pub const NSEC: u16 = 47;
 pub const SVCB: u16 = 64;
 /// Service binding for HTTP (RFC 9460).
 pub const HTTPS: u16 = 65;
+/// Text for mail, superseded by TXT (RFC 7208).
+pub const SPF: u16 = 99;
 /// Incremental zone transfer (RFC 1995).
 pub const IXFR: u16 = 251;
 /// Zone transfer (RFC 5936).

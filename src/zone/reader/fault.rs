@@ -1,0 +1,212 @@
+//! Faults and the places they stand at: offsets while a file is read, line and column when told.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// So many faults are told of one zone; of the rest only the number.
+pub const MAX_FAULTS: usize = 100;
+
+/// What is wrong with a zone, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The master file.
+    pub file: PathBuf,
+    /// The line, from 1; 0 when the fault is the file's or the zone's as a whole.
+    pub line: u32,
+    /// The first byte of the marked part in `text`, from 1; 0 when `line` is 0.
+    pub column: u32,
+    /// Bytes of the marked part, at least 1 when `line` is not 0.
+    pub length: u32,
+    /// What is wrong, what was expected, what to do.
+    pub message: String,
+    /// The line itself, without its end; bytes that are not UTF-8 are replaced.
+    pub text: String,
+}
+
+impl Fault {
+    fn of_file(file: &Path, message: String) -> Self {
+        Self { file: file.into(), line: 0, column: 0, length: 0, message, text: String::new() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if self.line > 0 {
+            write!(f, "{}:{}:", self.line, self.column)?;
+        }
+        write!(f, " {}", self.message)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// A part of one file, in bytes from its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) length: usize,
+}
+
+impl Span {
+    /// From the beginning of this to the end of the other.
+    pub(super) fn to(self, last: Span) -> Self {
+        let end = last.start + last.length;
+        Self { start: self.start, length: end.saturating_sub(self.start) }
+    }
+}
+
+/// A fault in the file that is being read.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) at: Span,
+    pub(super) message: String,
+}
+
+impl Problem {
+    pub(super) fn at(at: Span, message: impl Into<String>) -> Self {
+        Self { at, message: message.into() }
+    }
+}
+
+/// The files of a zone and where each record came from.
+///
+/// A tag is the number of the line, counted over all files in the order they are read. A run is a
+/// piece of one file without an `$INCLUDE`, so the table grows with the includes and not with the
+/// records.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    files: Vec<File>,
+    runs: Vec<Run>,
+    last_tag: u32,
+}
+
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    source: Arc<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first_tag: u32,
+    file: usize,
+    first_line: u32,
+}
+
+impl Places {
+    pub(super) fn add_file(&mut self, path: PathBuf, source: Vec<u8>) -> usize {
+        self.files.push(File { path, source: Arc::new(source) });
+        self.files.len() - 1
+    }
+
+    /// The bytes of a file.
+    pub(super) fn source(&self, file: usize) -> Arc<Vec<u8>> {
+        self.files.get(file).map(|file| Arc::clone(&file.source)).unwrap_or_default()
+    }
+
+    pub(super) fn path(&self, file: usize) -> &Path {
+        self.files.get(file).map_or(Path::new(""), |file| &file.path)
+    }
+
+    pub(super) fn files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// From here on, records come from this line of this file.
+    pub(super) fn go_on(&mut self, file: usize, first_line: u32) {
+        let first_tag = self.last_tag.saturating_add(1);
+        self.runs.push(Run { first_tag, file, first_line });
+    }
+
+    /// The tag of what stands on this line of the current file.
+    pub(super) fn tag(&mut self, line: u32) -> u32 {
+        if let Some(run) = self.runs.last() {
+            self.last_tag = run.first_tag.saturating_add(line.saturating_sub(run.first_line));
+        }
+        self.last_tag
+    }
+
+    /// The fault of a tagged line: all that is written on it is marked.
+    pub(super) fn fault_of_tag(&self, tag: u32, message: String) -> Fault {
+        let after = self.runs.partition_point(|run| run.first_tag <= tag);
+        let Some(run) = after.checked_sub(1).and_then(|at| self.runs.get(at)) else {
+            return self.fault_of_zone(message);
+        };
+        let before = (run.first_line - 1).saturating_add(tag - run.first_tag);
+        let source = self.source(run.file);
+        let line: &[u8] = source.split(|&byte| byte == b'\n').nth(before as usize).unwrap_or(&[]);
+        let blank = line.len() - line.trim_ascii_start().len();
+        show(self.path(run.file), before, line, blank, line.trim_ascii().len(), message)
+    }
+
+    /// The fault of a part of a file.
+    pub(super) fn fault(&self, file: usize, problem: Problem) -> Fault {
+        let source = self.source(file);
+        let start = problem.at.start.min(source.len());
+        let (before, after) = source.split_at(start);
+        let lines = before.split(|&byte| byte == b'\n').count() - 1;
+        let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+        let line_end = start + after.iter().position(|&byte| byte == b'\n').unwrap_or(after.len());
+        let line = source.get(line_start..line_end).unwrap_or(&[]);
+        let lines = u32::try_from(lines).unwrap_or(u32::MAX);
+        show(self.path(file), lines, line, start - line_start, problem.at.length, problem.message)
+    }
+
+    /// The fault of the zone as a whole, told of its first file.
+    pub(super) fn fault_of_zone(&self, message: String) -> Fault {
+        Fault::of_file(self.path(0), message)
+    }
+}
+
+/// A fault in one line. Columns are those of the line as it is shown, so that the mark stands
+/// right where bytes had to be replaced, too.
+fn show(file: &Path, before: u32, line: &[u8], start: usize, length: usize, message: String) -> Fault {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let (before_mark, rest) = line.split_at(start.min(line.len()));
+    let marked = rest.get(..length).unwrap_or(rest);
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).len();
+    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    Fault {
+        file: file.into(),
+        line: before.saturating_add(1),
+        column: number(shown(before_mark) + 1),
+        length: number(shown(marked).max(1)),
+        message,
+        text: String::from_utf8_lossy(line).into_owned(),
+    }
+}
+
+/// The faults of one zone: the first [`MAX_FAULTS`], and how many more there are.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    told: Vec<Fault>,
+    more: usize,
+}
+
+impl Faults {
+    pub(super) fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// Adds a fault, which is not even made when there are too many.
+    pub(super) fn add(&mut self, fault: impl FnOnce() -> Fault) {
+        if self.told.len() < MAX_FAULTS {
+            self.told.push(fault());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(super) fn add_file(&mut self, file: &Path, message: String) {
+        self.add(|| Fault::of_file(file, message));
+    }
+
+    pub(super) fn finish(mut self, file: &Path) -> Vec<Fault> {
+        if self.more > 0 {
+            self.told.push(Fault::of_file(file, format!("{} more faults are not shown", self.more)));
+        }
+        self.told
+    }
+}

@@ -1,0 +1,274 @@
+//! Bytes of a master file to entries of tokens (RFC 1035, section 5.1): comments, quotes, escapes
+//! and lines joined by parentheses end here. What a token means does not belong here.
+//!
+//! Nothing is copied: a token is a piece of the file as it was written, escapes included.
+//!
+//! ```text
+//!  line start --blank--> indented      the owner is that of the entry before
+//!      |
+//!      +--token or "("--> in an entry --line end, no "(" open--> entry complete
+//!                            |  ^
+//!                           "(" | ")"   line ends are blanks
+//!                            v  |
+//!                        in parentheses --end of file--> fault, at the outermost "("
+//! ```
+
+use super::fault::{Problem, Span};
+
+/// How a token was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Without quotes.
+    Word,
+    /// In quotes; the text is what stands between them.
+    Quoted,
+    /// A word with a quoted part inside: `alpn="h2,h3"`.
+    Mixed,
+}
+
+/// A word or a quoted string, as it stands in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Token<'s> {
+    /// The text, escapes not yet resolved.
+    pub(super) text: &'s [u8],
+    /// Where the token begins, its quote included.
+    start: u32,
+    pub(super) form: Form,
+}
+
+impl Token<'_> {
+    /// Its place in the file, quotes included.
+    pub(super) fn span(&self) -> Span {
+        let quotes = if self.form == Form::Quoted { 2 } else { 0 };
+        Span { start: self.start as usize, length: self.text.len() + quotes }
+    }
+
+    /// A word at the same place, with what this one holds inside.
+    pub(super) fn holding<'t>(&self, text: &'t [u8]) -> Token<'t> {
+        Token { text, start: self.start, form: Form::Word }
+    }
+
+    /// Whether it is this word, in any case and without quotes.
+    pub(super) fn is(&self, word: &[u8]) -> bool {
+        self.form == Form::Word && self.text.eq_ignore_ascii_case(word)
+    }
+}
+
+/// What stands on one line, or on several that parentheses join: a record or a directive.
+#[derive(Debug, Default)]
+pub(super) struct Entry<'s> {
+    /// The line it begins on, from 1.
+    pub(super) line: u32,
+    /// Whether it begins with a blank, and so has the owner of the record before.
+    pub(super) indented: bool,
+    /// At least one.
+    pub(super) tokens: Vec<Token<'s>>,
+}
+
+/// Reads entries one after the other. The source is below 4 GiB.
+#[derive(Debug)]
+pub(super) struct Lexer<'s> {
+    source: &'s [u8],
+    at: usize,
+    line: u32,
+}
+
+/// Bytes that end a run of plain bytes in a word.
+static SPECIAL: [bool; 256] = {
+    let mut special = [false; 256];
+    let bytes = b" \t\r\n;()\"\\";
+    let mut at = 0;
+    while at < bytes.len() {
+        special[bytes[at] as usize] = true;
+        at += 1;
+    }
+    special
+};
+
+impl<'s> Lexer<'s> {
+    pub(super) fn new(source: &'s [u8]) -> Self {
+        Self { source, at: 0, line: 1 }
+    }
+
+    /// Reads the next entry; false at the end of the file. After a fault the rest of the line is
+    /// passed over, and the lexer can go on.
+    pub(super) fn next_entry(&mut self, entry: &mut Entry<'s>) -> Result<bool, Problem> {
+        entry.tokens.clear();
+        let mut depth = 0u32;
+        let mut outermost = Span::default();
+        let mut begun = false;
+        // At the first call and after each entry, a line begins here.
+        let mut line_start = self.at;
+        while let Some(&byte) = self.source.get(self.at) {
+            match byte {
+                b' ' | b'\t' | b'\r' => {
+                    self.at += 1;
+                    continue;
+                }
+                b'\n' => {
+                    self.at += 1;
+                    self.line = self.line.saturating_add(1);
+                    if depth == 0 {
+                        if !entry.tokens.is_empty() {
+                            return Ok(true);
+                        }
+                        begun = false;
+                        line_start = self.at;
+                    }
+                    continue;
+                }
+                b';' => {
+                    self.skip_line();
+                    continue;
+                }
+                _ => {}
+            }
+            if !begun {
+                begun = true;
+                entry.line = self.line;
+                entry.indented = self.at != line_start;
+            }
+            match byte {
+                b'(' => {
+                    if depth == 0 {
+                        outermost = Span { start: self.at, length: 1 };
+                    }
+                    depth += 1;
+                    self.at += 1;
+                }
+                b')' => {
+                    let Some(less) = depth.checked_sub(1) else {
+                        let at = Span { start: self.at, length: 1 };
+                        return Err(self.recover(at, "this `)` closes nothing: no `(` is open"));
+                    };
+                    depth = less;
+                    self.at += 1;
+                }
+                b'"' => entry.tokens.push(self.quoted()?),
+                _ => entry.tokens.push(self.word()?),
+            }
+        }
+        if depth > 0 {
+            return Err(Problem::at(outermost, "this `(` is never closed: a `)` is expected after it"));
+        }
+        Ok(!entry.tokens.is_empty())
+    }
+
+    fn word(&mut self) -> Result<Token<'s>, Problem> {
+        let start = self.at;
+        let mut form = Form::Word;
+        loop {
+            let rest = self.source.get(self.at..).unwrap_or(&[]);
+            self.at += rest.iter().position(|&byte| SPECIAL[usize::from(byte)]).unwrap_or(rest.len());
+            match self.source.get(self.at) {
+                Some(b'\\') => self.skip_escape(),
+                Some(b'"') => {
+                    form = Form::Mixed;
+                    self.quoted()?;
+                }
+                _ => break,
+            }
+        }
+        Ok(self.token(start, self.at, start, form))
+    }
+
+    fn quoted(&mut self) -> Result<Token<'s>, Problem> {
+        let open = self.at;
+        self.at += 1;
+        loop {
+            match self.source.get(self.at) {
+                Some(b'"') => break,
+                Some(b'\\') => self.skip_escape(),
+                Some(b'\n') | None => {
+                    let at = Span { start: open, length: self.at - open };
+                    return Err(
+                        self.recover(at, "this quoted text is not closed on its line: `\"` is missing")
+                    );
+                }
+                Some(_) => self.at += 1,
+            }
+        }
+        self.at += 1;
+        Ok(self.token(open + 1, self.at - 1, open, Form::Quoted))
+    }
+
+    fn token(&self, from: usize, to: usize, start: usize, form: Form) -> Token<'s> {
+        let text = self.source.get(from..to).unwrap_or(&[]);
+        Token { text, start: u32::try_from(start).unwrap_or(u32::MAX), form }
+    }
+
+    /// A backslash takes the next byte with it, but never the end of the line.
+    fn skip_escape(&mut self) {
+        self.at += match self.source.get(self.at + 1) {
+            None | Some(b'\n' | b'\r') => 1,
+            Some(_) => 2,
+        };
+    }
+
+    fn skip_line(&mut self) {
+        let rest = self.source.get(self.at..).unwrap_or(&[]);
+        self.at += rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+    }
+
+    fn recover(&mut self, at: Span, message: &str) -> Problem {
+        self.skip_line();
+        if self.at < self.source.len() {
+            self.at += 1;
+            self.line = self.line.saturating_add(1);
+        }
+        Problem::at(at, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lexed(text: &str) -> Vec<String> {
+        let mut lexer = Lexer::new(text.as_bytes());
+        let mut entry = Entry::default();
+        let mut told = Vec::new();
+        loop {
+            match lexer.next_entry(&mut entry) {
+                Ok(false) => return told,
+                Ok(true) => {
+                    let tokens: Vec<_> = entry
+                        .tokens
+                        .iter()
+                        .map(|token| {
+                            let text = String::from_utf8_lossy(token.text);
+                            if token.form == Form::Quoted { format!("<{text}>") } else { text.into_owned() }
+                        })
+                        .collect();
+                    let blank = if entry.indented { "_ " } else { "" };
+                    told.push(format!("{}:{blank}{}", entry.line, tokens.join(" ")));
+                }
+                Err(problem) => told.push(format!("!{}+{}", problem.at.start, problem.at.length)),
+            }
+        }
+    }
+
+    #[test]
+    fn entries() {
+        for (text, expected) in [
+            ("", &[][..]),
+            ("\n\n ; comment\n", &[]),
+            ("a b", &["1:a b"]),
+            ("a b\r\n\tc ; d\r\n", &["1:a b", "2:_ c"]),
+            ("a ( b\n c ; d )\n) e\nf", &["1:a b c e", "4:f"]),
+            ("a ((b)\n c) d\ne", &["1:a b c d", "3:e"]),
+            ("(\na b\n)\nc", &["1:a b", "4:c"]),
+            ("a \"b ; ( c\" d", &["1:a <b ; ( c> d"]),
+            ("a \"b\\\"c\"\"\"", &["1:a <b\\\"c> <>"]),
+            ("a\\;b\\ c\\(", &["1:a\\;b\\ c\\("]),
+            ("k=\"a b\",c d", &["1:k=\"a b\",c d"]),
+            ("a\\\nb", &["1:a\\", "2:b"]),
+            ("a ) b\nc", &["!2+1", "2:c"]),
+            ("a \"b\nc", &["!2+2", "2:c"]),
+            ("a\nb ( c\nd", &["1:a", "!4+1"]),
+            ("a;b", &["1:a"]),
+        ] {
+            assert_eq!(lexed(text), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The data of LOC records (RFC 1876): `42 21 54 N 71 06 18 W -24m 30m 10m 10m`.
+
+use super::fault::{Problem, Span};
+use super::lexer::Token;
+use super::text;
+
+/// Bytes of the data.
+const LENGTH: usize = 16;
+/// The equator, or the prime meridian: in thousandths of an arc second.
+const ZERO_ANGLE: i64 = 1 << 31;
+/// The reference altitude in the wire form: 100,000 m below the ellipsoid is zero, centimetres.
+const ZERO_ALTITUDE: i64 = 10_000_000;
+/// The largest size and precision, in centimetres.
+const MAX_SIZE: i64 = 9_000_000_000;
+/// Size, horizontal and vertical precision if they are not given: 1 m, 10 km, 10 m, in centimetres
+/// (section 3).
+const DEFAULTS: [(i64, &str); 3] =
+    [(100, "the size"), (1_000_000, "the horizontal precision"), (1_000, "the vertical precision")];
+
+/// Appends the location that the tokens, at least one, describe.
+pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
+    let mut reading = Reading { rest: tokens, last: tokens.first().map_or(Span::default(), Token::span) };
+    let latitude = reading.angle("the latitude", 90, [b"N", b"S"])?;
+    let longitude = reading.angle("the longitude", 180, [b"E", b"W"])?;
+    let altitude =
+        reading.metres("the altitude", None, -ZERO_ALTITUDE, i64::from(u32::MAX) - ZERO_ALTITUDE)?;
+    // Version 0, then the sizes.
+    out.push(0);
+    for (default, what) in DEFAULTS {
+        out.push(mantissa_and_exponent(reading.metres(what, Some(default), 0, MAX_SIZE)?));
+    }
+    if let Some(extra) = reading.rest.first() {
+        return Err(Problem::at(extra.span(), "nothing is expected after the vertical precision of LOC"));
+    }
+    for value in [latitude, longitude, altitude + ZERO_ALTITUDE] {
+        out.extend_from_slice(&u32::try_from(value).unwrap_or(0).to_be_bytes());
+    }
+    Ok(())
+}
+
+/// Whether bytes are the data of a LOC record of version 0, or of a version not known.
+pub(super) fn is_valid(bytes: &[u8]) -> bool {
+    match bytes {
+        [0, sizes @ ..] if bytes.len() == LENGTH => {
+            sizes.iter().take(3).all(|size| size >> 4 <= 9 && size & 15 <= 9)
+        }
+        [0, ..] | [] => false,
+        _ => true,
+    }
+}
+
+struct Reading<'t, 's> {
+    rest: &'t [Token<'s>],
+    last: Span,
+}
+
+impl<'t, 's> Reading<'t, 's> {
+    fn next(&mut self) -> Option<&'t Token<'s>> {
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        self.last = first.span();
+        Some(first)
+    }
+
+    /// Degrees, minutes and seconds, of which the latter two may be missing, and a hemisphere.
+    fn angle(&mut self, what: &str, most: i64, hemispheres: [&[u8]; 2]) -> Result<i64, Problem> {
+        let [positive, negative] = hemispheres;
+        let mut total = 0;
+        // Thousandths of an arc second for each unit, and the limit of the unit in thousandths.
+        let units = [(3_600_000, most * 1000), (60_000, 59_000), (1000, 59_999)];
+        for (at, (unit, limit)) in units.into_iter().enumerate() {
+            let Some(token) = self.next() else { break };
+            let sign = if token.is(positive) { 1 } else { -1 };
+            if at > 0 && (token.is(positive) || token.is(negative)) {
+                return Ok(ZERO_ANGLE + sign * total);
+            }
+            let places = if unit == 1000 { 3 } else { 0 };
+            let value = fixed_point(text::word(token, what)?, places)
+                .map(|value| if places == 0 { value.saturating_mul(1000) } else { value })
+                .filter(|value| (0..=limit).contains(value))
+                .filter(|value| total + value * (unit / 1000) <= most * 3_600_000);
+            let Some(value) = value else { return Err(self.bad_angle(what, hemispheres)) };
+            total += value * (unit / 1000);
+        }
+        match self.next() {
+            Some(token) if token.is(positive) => Ok(ZERO_ANGLE + total),
+            Some(token) if token.is(negative) => Ok(ZERO_ANGLE - total),
+            _ => Err(self.bad_angle(what, hemispheres)),
+        }
+    }
+
+    fn bad_angle(&self, what: &str, hemispheres: [&[u8]; 2]) -> Problem {
+        let [positive, negative] = hemispheres.map(String::from_utf8_lossy);
+        let message = format!(
+            "{what} is not valid: degrees, then minutes and seconds if need be, then {positive} or {negative} \
+             are expected, such as 42 21 54.5 {positive}"
+        );
+        Problem::at(self.last, message)
+    }
+
+    /// Metres with or without an `m`, in centimetres.
+    fn metres(&mut self, what: &str, default: Option<i64>, low: i64, high: i64) -> Result<i64, Problem> {
+        let Some(token) = self.next() else {
+            return default.ok_or_else(|| {
+                Problem::at(self.last, format!("{what} is missing: metres are expected, such as 24m"))
+            });
+        };
+        let digits = text::word(token, what)?;
+        let digits = digits.strip_suffix(b"m").or(digits.strip_suffix(b"M")).unwrap_or(digits);
+        fixed_point(digits, 2).filter(|value| (low..=high).contains(value)).ok_or_else(|| {
+            let message = format!("`{}` is not {what}: metres are expected, such as 24m", text::shown(token));
+            Problem::at(token.span(), message)
+        })
+    }
+}
+
+/// A decimal number with at most so many places, in units of the last one.
+fn fixed_point(text: &[u8], places: usize) -> Option<i64> {
+    let (sign, digits) = match text {
+        [b'-', digits @ ..] => (-1, digits),
+        _ => (1, text),
+    };
+    let mut parts = digits.splitn(2, |&byte| byte == b'.');
+    let whole = text::decimal(parts.next()?, u64::from(u32::MAX))?;
+    let fraction = parts.next().unwrap_or(b"0");
+    if fraction.is_empty() || (fraction.len() > places && digits.contains(&b'.')) {
+        return None;
+    }
+    let mut value = whole;
+    for place in 0..places {
+        let digit = fraction.get(place).unwrap_or(&b'0');
+        value = value * 10 + u64::from(digit.checked_sub(b'0').filter(|&digit| digit <= 9)?);
+    }
+    Some(sign * i64::try_from(value).ok()?)
+}
+
+/// A size in centimetres as one digit and a power of ten, a half byte each (section 2).
+fn mantissa_and_exponent(centimetres: i64) -> u8 {
+    let mut mantissa = centimetres;
+    let mut exponent = 0;
+    while mantissa > 9 {
+        mantissa /= 10;
+        exponent += 1;
+    }
+    u8::try_from(mantissa << 4 | exponent).unwrap_or(0)
+}

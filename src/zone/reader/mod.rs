@@ -1,0 +1,449 @@
+//! Master files (RFC 1035, section 5) to zones, with line and column for every fault.
+//!
+//! The reader opens no file: how a path becomes bytes is an argument. What a zone must and must
+//! not hold is the builder's business.
+//!
+//! Beyond RFC 1035: `$TTL` and times with units (RFC 2308), `$GENERATE`, types, classes and data
+//! without a mnemonic (RFC 3597). A record without a TTL has that of the latest `$TTL`; without
+//! one, the TTL written last; without one, the minimum TTL of the SOA record. An `$INCLUDE`d file
+//! begins with the owner and the origin of the line that includes it, and after it both are again
+//! what they were; a `$TTL` in it goes on.
+
+mod fault;
+mod generate;
+mod lexer;
+mod location;
+mod parameters;
+mod rdata;
+mod text;
+mod types;
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+pub use fault::{Fault, MAX_FAULTS};
+
+use super::{Zone, ZoneBuilder, ZoneError, rtype};
+use crate::name::Name;
+use fault::{Faults, Places, Problem};
+use generate::Template;
+use lexer::{Entry, Lexer, Token};
+use rdata::RecordType;
+
+/// How deep `$INCLUDE`s may be nested.
+pub const MAX_INCLUDE_DEPTH: usize = 16;
+/// How many files a zone may consist of; a file that is included twice counts twice.
+pub const MAX_FILES: usize = 10_000;
+/// The largest file, bytes.
+const MAX_FILE_SIZE: usize = u32::MAX as usize;
+
+/// Some editors begin a UTF-8 file with this mark; it is passed over.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A zone that was read, and may still be given services before it is finished.
+#[derive(Debug)]
+pub struct ReadZone {
+    builder: ZoneBuilder,
+    places: Places,
+}
+
+/// Reads a zone from a master file and those it includes, each brought by `load`.
+///
+/// # Errors
+/// All that is wrong with the files, at most [`MAX_FAULTS`] and a last one that says how many
+/// more there are. What only a whole zone shows is told by [`ReadZone::finish`].
+pub fn read(
+    file: &Path,
+    apex: &Name,
+    load: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
+) -> Result<ReadZone, Vec<Fault>> {
+    let mut reader = Reader {
+        load,
+        builder: ZoneBuilder::new(apex.wire()),
+        places: Places::default(),
+        faults: Faults::default(),
+        open: Vec::new(),
+        origin: apex.wire().to_vec(),
+        owner: Owner { state: OwnerState::None, name: Vec::new() },
+        ttls: Ttls::default(),
+        rdata: Vec::new(),
+    };
+    match (reader.load)(file) {
+        Ok(source) => match reader.open_file(file.into(), source) {
+            Ok(opened) => reader.read_file(opened),
+            Err(message) => reader.faults.add_file(file, message),
+        },
+        Err(error) => reader.faults.add_file(file, format!("the zone file cannot be read: {error}")),
+    }
+    if reader.faults.is_empty() {
+        Ok(ReadZone { builder: reader.builder, places: reader.places })
+    } else {
+        Err(reader.faults.finish(file))
+    }
+}
+
+impl ReadZone {
+    /// The records, to bind services among them.
+    pub fn builder(&mut self) -> &mut ZoneBuilder {
+        &mut self.builder
+    }
+
+    /// Completes the zone.
+    ///
+    /// # Errors
+    /// All faults that only the whole zone shows, at most [`MAX_FAULTS`] and a last one that says
+    /// how many more there are.
+    pub fn finish(self) -> Result<Zone, Vec<Fault>> {
+        let Self { builder, places } = self;
+        builder.finish().map_err(|found| {
+            let mut faults = Faults::default();
+            for fault in found {
+                faults.add(|| match fault.tag {
+                    Some(tag) => places.fault_of_tag(tag, fault.error.to_string()),
+                    None => places.fault_of_zone(fault.error.to_string()),
+                });
+            }
+            faults.finish(places.path(0))
+        })
+    }
+}
+
+struct Reader<'l> {
+    load: &'l mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
+    builder: ZoneBuilder,
+    places: Places,
+    faults: Faults,
+    /// The files that are being read, the outermost first.
+    open: Vec<usize>,
+    /// Wire form, in the case it was written.
+    origin: Vec<u8>,
+    owner: Owner,
+    ttls: Ttls,
+    /// The data of the current record; kept for its allocation.
+    rdata: Vec<u8>,
+}
+
+/// The owner of the latest record.
+#[derive(Debug)]
+struct Owner {
+    state: OwnerState,
+    /// Lower-case wire form.
+    name: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OwnerState {
+    /// There was no record yet.
+    None,
+    /// The name had a fault, which is told: records that have it without naming it are not.
+    Faulty,
+    Known,
+}
+
+/// Where the TTL of a record without one comes from; the first that is known.
+#[derive(Debug, Default)]
+struct Ttls {
+    directive: Option<u32>,
+    latest: Option<u32>,
+    soa_minimum: Option<u32>,
+}
+
+/// What stands before the data of a record.
+struct Head<'t, 's> {
+    ttl: Option<(u32, &'t Token<'s>)>,
+    rtype: RecordType,
+    type_token: &'t Token<'s>,
+}
+
+impl Reader<'_> {
+    fn open_file(&mut self, path: PathBuf, mut source: Vec<u8>) -> Result<usize, String> {
+        if source.len() > MAX_FILE_SIZE {
+            return Err("the zone file is larger than 4 GiB: split it, and include the parts".into());
+        }
+        if source.starts_with(BYTE_ORDER_MARK) {
+            source.drain(..BYTE_ORDER_MARK.len());
+        }
+        Ok(self.places.add_file(path, source))
+    }
+
+    /// Reads all entries of a file. A fault ends its entry only.
+    fn read_file(&mut self, file: usize) {
+        self.open.push(file);
+        let source = self.places.source(file);
+        self.places.go_on(file, 1);
+        let mut lexer = Lexer::new(&source);
+        let mut entry = Entry::default();
+        loop {
+            let result = match lexer.next_entry(&mut entry) {
+                Ok(false) => break,
+                Ok(true) => self.entry(file, &entry),
+                Err(problem) => {
+                    // Its owner is not known, so what follows is not judged under the one before.
+                    self.owner.state = OwnerState::Faulty;
+                    Err(problem)
+                }
+            };
+            if let Err(problem) = result {
+                let places = &self.places;
+                self.faults.add(|| places.fault(file, problem));
+            }
+        }
+        self.open.pop();
+    }
+
+    fn entry(&mut self, file: usize, entry: &Entry<'_>) -> Result<(), Problem> {
+        match entry.tokens.split_first() {
+            Some((first, arguments)) if !entry.indented && first.text.starts_with(b"$") => {
+                self.directive(file, entry.line, first, arguments)
+            }
+            _ => {
+                let tag = self.places.tag(entry.line);
+                self.record(entry, tag)
+            }
+        }
+    }
+
+    fn directive(
+        &mut self,
+        file: usize,
+        line: u32,
+        directive: &Token<'_>,
+        arguments: &[Token<'_>],
+    ) -> Result<(), Problem> {
+        if directive.is(b"$INCLUDE") {
+            return self.include(file, line, directive, arguments);
+        }
+        if directive.is(b"$GENERATE") {
+            let tag = self.places.tag(line);
+            return self.generate(tag, directive, arguments);
+        }
+        if directive.is(b"$TTL") {
+            let [ttl] = expect(directive, arguments, "a time")?;
+            self.ttls.directive = Some(text::seconds(ttl, "the TTL", text::MAX_TTL)?);
+            return Ok(());
+        }
+        if directive.is(b"$ORIGIN") {
+            let [origin] = expect(directive, arguments, "a name")?;
+            self.origin = self.absolute(origin)?;
+            return Ok(());
+        }
+        let known = ["$ORIGIN", "$TTL", "$INCLUDE", "$GENERATE"];
+        let upper = String::from_utf8_lossy(directive.text).to_ascii_uppercase();
+        let near = known.into_iter().find(|known| strsim::damerau_levenshtein(known, &upper) <= 2);
+        let hint = near.map_or_else(
+            || format!("{} are known; a name that begins with `$` is written `\\$`", known.join(", ")),
+            |near| format!("did you mean {near}?"),
+        );
+        Err(Problem::at(directive.span(), format!("`{}` is not a directive: {hint}", text::shown(directive))))
+    }
+
+    fn absolute(&self, token: &Token<'_>) -> Result<Vec<u8>, Problem> {
+        let mut name = Vec::new();
+        text::name(token, &self.origin, &mut name)?;
+        Ok(name)
+    }
+
+    fn include(
+        &mut self,
+        file: usize,
+        line: u32,
+        directive: &Token<'_>,
+        arguments: &[Token<'_>],
+    ) -> Result<(), Problem> {
+        let (named, origin) = match arguments {
+            [named] => (named, self.origin.clone()),
+            [named, origin] => (named, self.absolute(origin)?),
+            _ => {
+                let at = arguments.get(2).unwrap_or(directive).span();
+                return Err(Problem::at(at, "$INCLUDE has a file, and an origin if need be"));
+            }
+        };
+        let mut path = Vec::new();
+        text::unescaped(named, &mut path)?;
+        // A relative path is that of the file it stands in; join() takes an absolute one as it is.
+        let path = self.places.path(file).parent().unwrap_or(Path::new("")).join(OsStr::from_bytes(&path));
+        let fault = |message: String| Problem::at(named.span(), message);
+        if self.open.iter().any(|&open| self.places.path(open) == path) {
+            return Err(fault(format!("{} includes itself", path.display())));
+        }
+        if self.open.len() > MAX_INCLUDE_DEPTH {
+            return Err(fault(format!("includes are nested deeper than {MAX_INCLUDE_DEPTH} files")));
+        }
+        if self.places.files() >= MAX_FILES {
+            return Err(fault(format!("the zone includes more than {MAX_FILES} files")));
+        }
+        let source = (self.load)(&path)
+            .map_err(|error| fault(format!("{} cannot be read: {error}", path.display())))?;
+        let included = self.open_file(path, source).map_err(fault)?;
+
+        let outer_origin = std::mem::replace(&mut self.origin, origin);
+        let outer_owner = Owner { state: self.owner.state, name: self.owner.name.clone() };
+        self.read_file(included);
+        self.origin = outer_origin;
+        self.owner = outer_owner;
+        self.places.go_on(file, line);
+        Ok(())
+    }
+
+    /// Reads the records of a `$GENERATE`; the first fault ends it, as the others would repeat it.
+    fn generate(&mut self, tag: u32, directive: &Token<'_>, arguments: &[Token<'_>]) -> Result<(), Problem> {
+        let [range, record @ ..] = arguments else {
+            return Err(Problem::at(directive.span(), "$GENERATE has a range, then a record"));
+        };
+        let Some(last) = record.last() else {
+            return Err(Problem::at(range.span(), "the record is missing after the range of $GENERATE"));
+        };
+        let template = Template::read(range, record)?;
+        let at = directive.span().to(last.span());
+        let mut line = Vec::new();
+        for number in template.numbers() {
+            if template.expand(number, &mut line).is_none() {
+                let message = format!("with {number} and its offset the number becomes negative");
+                return Err(Problem::at(at, message));
+            }
+            let mut entry = Entry::default();
+            let result = Lexer::new(&line).next_entry(&mut entry).and_then(|_| self.record(&entry, tag));
+            result.map_err(|problem| {
+                let made = text::shown_text(&line);
+                Problem::at(at, format!("with {number} this makes `{made}`: {}", problem.message))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, entry: &Entry<'_>, tag: u32) -> Result<(), Problem> {
+        let mut tokens = entry.tokens.as_slice();
+        let Some(first) = tokens.first() else { return Ok(()) };
+        if !entry.indented {
+            tokens = tokens.get(1..).unwrap_or(&[]);
+            self.set_owner(first)?;
+        }
+        match self.owner.state {
+            OwnerState::Known => {}
+            OwnerState::Faulty => return Ok(()),
+            OwnerState::None => {
+                let message = "the first record of a zone cannot begin with a blank: that is for records with \
+                               the owner of the record before";
+                return Err(Problem::at(first.span(), message));
+            }
+        }
+        let (head, data) = Head::read(first, tokens)?;
+        let number = head.rtype.number();
+        self.rdata.clear();
+        rdata::write(head.rtype, head.type_token, data, &self.origin, &mut self.rdata)?;
+        if number == rtype::SOA {
+            self.ttls.soa_minimum = self.rdata.last_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
+        }
+        if let Some((ttl, _)) = head.ttl {
+            self.ttls.latest = Some(ttl);
+        }
+        let ttl = head.ttl.map(|(ttl, _)| ttl).or_else(|| self.ttls.inherited()).ok_or_else(|| {
+            let message = "the record has no TTL: write one before its type, or $TTL before the first record";
+            Problem::at(head.type_token.span(), message)
+        })?;
+        self.builder.add(&self.owner.name, number, ttl, &self.rdata, tag).map_err(|error| {
+            let at = match (&error, head.ttl) {
+                (ZoneError::OutOfZone, _) => first,
+                (ZoneError::DifferentTtl(..), Some((_, token))) => token,
+                _ => head.type_token,
+            };
+            let message = if error == ZoneError::OutOfZone {
+                self.owner.state = OwnerState::Faulty;
+                self.out_of_zone()
+            } else {
+                error.to_string()
+            };
+            Problem::at(at.span(), message)
+        })
+    }
+
+    fn set_owner(&mut self, token: &Token<'_>) -> Result<(), Problem> {
+        self.owner.name.clear();
+        self.owner.state = OwnerState::Faulty;
+        text::name(token, &self.origin, &mut self.owner.name)?;
+        self.owner.name.make_ascii_lowercase();
+        self.owner.state = OwnerState::Known;
+        Ok(())
+    }
+
+    fn out_of_zone(&self) -> String {
+        let shown = |wire: &[u8]| Name::from_wire(wire).map_or_else(String::new, |name| name.to_string());
+        format!("the name {} is not in the zone {}", shown(&self.owner.name), shown(self.builder.apex()))
+    }
+}
+
+impl Ttls {
+    fn inherited(&self) -> Option<u32> {
+        self.directive.or(self.latest).or(self.soa_minimum)
+    }
+}
+
+impl<'t, 's> Head<'t, 's> {
+    /// Reads TTL and class, in either order and each if need be, and the type; answers with the
+    /// tokens after it.
+    fn read(first: &'t Token<'s>, tokens: &'t [Token<'s>]) -> Result<(Self, &'t [Token<'s>]), Problem> {
+        let mut ttl = None;
+        let mut class = false;
+        let mut before = first;
+        let mut rest = tokens;
+        while let Some((token, after)) = rest.split_first() {
+            if !class && is_class(token)? {
+                class = true;
+            } else if ttl.is_none() && looks_like_ttl(token) {
+                ttl = Some((text::seconds(token, "a TTL", text::MAX_TTL)?, token));
+            } else {
+                let rtype = rdata::record_type(token)?;
+                return Ok((Self { ttl, rtype, type_token: token }, after));
+            }
+            before = token;
+            rest = after;
+        }
+        Err(Problem::at(
+            before.span(),
+            "the record type is missing: `NAME [TTL] [CLASS] TYPE DATA` is expected",
+        ))
+    }
+}
+
+/// No type begins with a digit, and every TTL does. An address in the place of the type is told
+/// apart, as its fault is a missing type.
+fn looks_like_ttl(token: &Token<'_>) -> bool {
+    token.text.first().is_some_and(u8::is_ascii_digit)
+        && !token.text.iter().any(|byte| matches!(byte, b'.' | b':'))
+}
+
+/// Whether the token is the class IN; another class is a fault.
+fn is_class(token: &Token<'_>) -> Result<bool, Problem> {
+    if token.is(b"IN") || token.is(b"CLASS1") {
+        return Ok(true);
+    }
+    let other = ["CH", "CS", "HS", "NONE"].into_iter().any(|class| token.is(class.as_bytes()))
+        || token.text.split_at_checked(5).is_some_and(|(word, number)| {
+            word.eq_ignore_ascii_case(b"CLASS") && text::decimal(number, 65_535).is_some()
+        });
+    if other {
+        let message = format!("`{}`: only the class IN is served", text::shown(token));
+        return Err(Problem::at(token.span(), message));
+    }
+    Ok(false)
+}
+
+/// The arguments of a directive that has exactly so many.
+fn expect<'t, 's, const COUNT: usize>(
+    directive: &Token<'_>,
+    arguments: &'t [Token<'s>],
+    what: &str,
+) -> Result<&'t [Token<'s>; COUNT], Problem> {
+    arguments.try_into().map_err(|_| {
+        let at = arguments.get(COUNT).unwrap_or(directive).span();
+        Problem::at(
+            at,
+            format!("{} has {what}, and nothing else", text::shown(directive).to_ascii_uppercase()),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,424 @@
+//! Record data: from tokens to wire form along the fields of the type, and whether bytes in the
+//! form of RFC 3597 are data of a type. Names keep their case and are never compressed.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::fault::Problem;
+use super::lexer::Token;
+use super::types::{self, Data, Field, Kind, Type};
+use super::{location, parameters, text};
+use crate::name;
+
+/// The most bytes of record data: its length stands in two bytes.
+const MAX_RDATA: usize = 65_535;
+
+/// The type of a record: one of the table, or a number without a mnemonic (RFC 3597, section 5).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RecordType {
+    Known(&'static Type),
+    Unknown(u16),
+}
+
+impl RecordType {
+    pub(super) fn number(self) -> u16 {
+        match self {
+            Self::Known(known) => known.number,
+            Self::Unknown(number) => number,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Known(known) => known.name.into(),
+            Self::Unknown(number) => format!("TYPE{number}"),
+        }
+    }
+
+    /// A mnemonic, or `TYPE` and a number.
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        if let Some(known) = types::by_name(text) {
+            return Some(Self::Known(known));
+        }
+        let number = text.split_at_checked(4).filter(|(word, _)| word.eq_ignore_ascii_case(b"TYPE"))?.1;
+        let number = u16::try_from(text::decimal(number, 65_535)?).ok()?;
+        Some(types::by_number(number).map_or(Self::Unknown(number), Self::Known))
+    }
+
+    fn fields(self) -> Option<&'static [Field]> {
+        match self {
+            Self::Known(Type { data: Data::Fields(fields), .. }) => Some(fields),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the type, and says what is wrong with a word that is none.
+pub(super) fn record_type(token: &Token<'_>) -> Result<RecordType, Problem> {
+    let found = RecordType::parse(text::word(token, "the record type")?);
+    let fault = |message: String| Err(Problem::at(token.span(), message));
+    match found {
+        Some(found) if types::may_stand_in_a_zone(found.number()) => Ok(found),
+        Some(found) => fault(format!("{} is not a type of records in a zone", found.name())),
+        None if token.text.starts_with(b"$") => {
+            fault(format!("`{}`: a directive begins in the first column", text::shown(token)))
+        }
+        None if address(token.text).is_some() => fault(format!(
+            "`{}`: the record type, A or AAAA, is missing before the address",
+            text::shown(token)
+        )),
+        None => fault(unknown_type(token)),
+    }
+}
+
+fn unknown_type(token: &Token<'_>) -> String {
+    let upper = String::from_utf8_lossy(token.text).to_ascii_uppercase();
+    let near = types::TYPES
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(known.name, &upper), known.name))
+        .filter(|(distance, name)| *distance <= 2 && *distance < name.len())
+        .min_by_key(|(distance, _)| *distance);
+    let hint = near.map_or_else(
+        || "a type without a mnemonic is written as TYPE and its number".into(),
+        |(_, name)| format!("did you mean {name}?"),
+    );
+    format!("`{}` is not a record type: {hint}", text::shown(token))
+}
+
+fn address(text: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Appends the data of a record in wire form. `before` is the last token before the data.
+pub(super) fn write(
+    rtype: RecordType,
+    before: &Token<'_>,
+    tokens: &[Token<'_>],
+    origin: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Problem> {
+    if let Some((first, rest)) = tokens.split_first()
+        && first.is(br"\#")
+    {
+        return write_opaque(rtype, first, rest, out);
+    }
+    let Some(fields) = rtype.fields() else {
+        let message = format!(
+            "the data of {} is written as `\\# LENGTH HEXADECIMAL` only (RFC 3597, section 5)",
+            rtype.name()
+        );
+        return Err(Problem::at(tokens.first().unwrap_or(before).span(), message));
+    };
+    let mut rest = tokens;
+    for field in fields {
+        let Some((first, after)) = rest.split_first() else {
+            if may_be_empty(field.kind) {
+                break;
+            }
+            let last = tokens.last().unwrap_or(before);
+            return Err(Problem::at(last.span(), missing(rtype, field, fields)));
+        };
+        if takes_the_rest(field.kind) {
+            write_rest(field, rest, out)?;
+            rest = &[];
+        } else {
+            write_one(field, first, origin, out)?;
+            rest = after;
+        }
+    }
+    if let (Some(extra), Some(last)) = (rest.first(), fields.last()) {
+        let message = format!("nothing is expected after {} of {}", last.what, rtype.name());
+        return Err(Problem::at(extra.span(), message));
+    }
+    let all = || tokens.first().zip(tokens.last()).map_or(before.span(), |(a, b)| a.span().to(b.span()));
+    if fields.last().is_some_and(|field| field.kind == Kind::Parameters) {
+        parameters::check(out).map_err(|message| Problem::at(all(), message))?;
+    }
+    if out.len() > MAX_RDATA {
+        return Err(Problem::at(all(), format!("the data of one record is at most {MAX_RDATA} bytes")));
+    }
+    Ok(())
+}
+
+fn missing(rtype: RecordType, field: &Field, fields: &[Field]) -> String {
+    let name = rtype.name();
+    if fields.len() == 1 {
+        return format!("{} is missing after {name}", field.what);
+    }
+    let all: Vec<_> = fields.iter().map(|field| field.what).collect();
+    format!("{} is missing: {name} has {}", field.what, all.join(", "))
+}
+
+fn takes_the_rest(kind: Kind) -> bool {
+    use Kind::{Base64, Hex, Location, Parameters, Texts, Types};
+    matches!(kind, Texts | Hex(_) | Base64 | Types | Location | Parameters)
+}
+
+fn may_be_empty(kind: Kind) -> bool {
+    matches!(kind, Kind::Types | Kind::Parameters)
+}
+
+/// Appends a field that is one token.
+fn write_one(field: &Field, token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+    let what = field.what;
+    match field.kind {
+        Kind::U8 => push_u8(text::number(token, what, 0xff)?, out),
+        Kind::U16 => push_u16(text::number(token, what, 0xffff)?, out),
+        Kind::U32 => push_u32(text::number(token, what, u32::MAX)?, out),
+        Kind::Seconds => push_u32(text::seconds(token, what, u32::MAX)?, out),
+        Kind::Ttl => push_u32(text::seconds(token, what, text::MAX_TTL)?, out),
+        Kind::Moment => push_u32(text::moment(token, what)?, out),
+        Kind::Algorithm => push_u8(mnemonic(token, what, types::ALGORITHMS, 0xff)?, out),
+        Kind::CertificateType => push_u16(mnemonic(token, what, types::CERTIFICATE_TYPES, 0xffff)?, out),
+        Kind::Type => push_u16(u32::from(type_number(token)?), out),
+        Kind::Ipv4 => out.extend_from_slice(&ipv4(token)?.octets()),
+        Kind::Ipv6 => out.extend_from_slice(&ipv6(token)?.octets()),
+        Kind::Eui(bytes) => eui(token, usize::from(bytes), out)?,
+        Kind::Name => text::name(token, origin, out)?,
+        Kind::Text => text::string(token, out)?,
+        Kind::Tag => {
+            let tag = text::word(token, what)?;
+            if !is_tag(tag) {
+                let message =
+                    format!("`{}` is not {what}: letters and digits are expected", text::shown(token));
+                return Err(Problem::at(token.span(), message));
+            }
+            text::string(token, out)?;
+        }
+        Kind::Rest(least) => {
+            let start = out.len();
+            text::unescaped(token, out)?;
+            if out.len() - start < usize::from(least) {
+                return Err(Problem::at(token.span(), format!("{what} must not be empty")));
+            }
+        }
+        Kind::Salt if token.is(b"-") => out.push(0),
+        Kind::Salt => with_length(token, what, out, |out| text::hex(&[*token], what, out))?,
+        Kind::Hash => with_length(token, what, out, |out| text::base32(token, what, out))?,
+        Kind::Texts | Kind::Hex(_) | Kind::Base64 | Kind::Types | Kind::Location | Kind::Parameters => {}
+    }
+    Ok(())
+}
+
+/// Appends the last field, which is all tokens that are left, at least one.
+fn write_rest(field: &Field, tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
+    let what = field.what;
+    match field.kind {
+        Kind::Texts => tokens.iter().try_for_each(|token| text::string(token, out)),
+        Kind::Hex(minimum) => {
+            let start = out.len();
+            text::hex(tokens, what, out)?;
+            match tokens.last() {
+                Some(last) if out.len() - start < usize::from(minimum) => {
+                    Err(Problem::at(last.span(), format!("{what} has at least {minimum} bytes")))
+                }
+                _ => Ok(()),
+            }
+        }
+        Kind::Base64 => text::base64(tokens, what, out),
+        Kind::Types => bitmap(tokens, out),
+        Kind::Location => location::write(tokens, out),
+        Kind::Parameters => parameters::write(tokens, out),
+        _ => Ok(()),
+    }
+}
+
+// The callers have checked the range, so the casts keep the value.
+fn push_u8(value: u32, out: &mut Vec<u8>) {
+    out.push(value.to_be_bytes()[3]);
+}
+
+fn push_u16(value: u32, out: &mut Vec<u8>) {
+    let [_, _, high, low] = value.to_be_bytes();
+    out.extend_from_slice(&[high, low]);
+}
+
+fn push_u32(value: u32, out: &mut Vec<u8>) {
+    out.extend_from_slice(&value.to_be_bytes());
+}
+
+fn mnemonic(token: &Token<'_>, what: &str, known: &[(&str, u16)], max: u32) -> Result<u32, Problem> {
+    match known.iter().find(|(name, _)| token.is(name.as_bytes())) {
+        Some(&(_, number)) => Ok(u32::from(number)),
+        None => text::number(token, what, max),
+    }
+}
+
+/// The number of a type that is only named, so any will do.
+fn type_number(token: &Token<'_>) -> Result<u16, Problem> {
+    let found = RecordType::parse(text::word(token, "a record type")?);
+    found.map(RecordType::number).ok_or_else(|| Problem::at(token.span(), unknown_type(token)))
+}
+
+fn ipv4(token: &Token<'_>) -> Result<Ipv4Addr, Problem> {
+    match address(text::word(token, "the address")?) {
+        Some(IpAddr::V4(address)) => Ok(address),
+        other => Err(bad_address(token, "IPv4", other.map(|_| "IPv6 addresses are AAAA records"))),
+    }
+}
+
+fn ipv6(token: &Token<'_>) -> Result<Ipv6Addr, Problem> {
+    match address(text::word(token, "the address")?) {
+        Some(IpAddr::V6(address)) => Ok(address),
+        other => Err(bad_address(token, "IPv6", other.map(|_| "IPv4 addresses are A records"))),
+    }
+}
+
+fn bad_address(token: &Token<'_>, family: &str, hint: Option<&str>) -> Problem {
+    let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+    Problem::at(token.span(), format!("`{}` is not an {family} address{hint}", text::shown(token)))
+}
+
+fn eui(token: &Token<'_>, bytes: usize, out: &mut Vec<u8>) -> Result<(), Problem> {
+    let text = text::word(token, "the address")?;
+    let start = out.len();
+    for part in text.split(|&byte| byte == b'-') {
+        let value = std::str::from_utf8(part)
+            .ok()
+            .filter(|part| part.len() == 2 && !part.starts_with('+'))
+            .and_then(|part| u8::from_str_radix(part, 16).ok());
+        out.extend(value);
+        if value.is_none() {
+            break;
+        }
+    }
+    if out.len() - start == bytes && text.len() == 3 * bytes - 1 {
+        return Ok(());
+    }
+    let message =
+        format!("`{}` is not {bytes} bytes in hexadecimal with hyphens between them", text::shown(token));
+    Err(Problem::at(token.span(), message))
+}
+
+fn is_tag(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_alphanumeric)
+}
+
+/// Appends what `fill` appends, with its length in one byte before it.
+fn with_length(
+    token: &Token<'_>,
+    what: &str,
+    out: &mut Vec<u8>,
+    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    let at = out.len();
+    out.push(0);
+    fill(out)?;
+    let length = u8::try_from(out.len() - at - 1)
+        .map_err(|_| Problem::at(token.span(), format!("{what} has at most 255 bytes")))?;
+    if let Some(byte) = out.get_mut(at) {
+        *byte = length;
+    }
+    Ok(())
+}
+
+/// Appends a bit map of types: windows of 256 types in ascending order, each with its number, the
+/// length of its map and the map without trailing zeros (RFC 4034, section 4.1.2).
+fn bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
+    let mut numbers = tokens.iter().map(type_number).collect::<Result<Vec<_>, _>>()?;
+    numbers.sort_unstable();
+    for window in numbers.chunk_by(|a, b| a >> 8 == b >> 8) {
+        let mut map = [0u8; 32];
+        let mut length = 0;
+        let mut number = 0;
+        for [high, low] in window.iter().map(|number| number.to_be_bytes()) {
+            number = high;
+            length = low / 8 + 1;
+            if let Some(byte) = map.get_mut(usize::from(low / 8)) {
+                *byte |= 0x80 >> (low % 8);
+            }
+        }
+        out.extend_from_slice(&[number, length]);
+        out.extend_from_slice(map.get(..usize::from(length)).unwrap_or(&[]));
+    }
+    Ok(())
+}
+
+/// Appends data in the form of RFC 3597, section 5: `\# LENGTH HEXADECIMAL`.
+fn write_opaque(
+    rtype: RecordType,
+    marker: &Token<'_>,
+    tokens: &[Token<'_>],
+    out: &mut Vec<u8>,
+) -> Result<(), Problem> {
+    let Some((length, digits)) = tokens.split_first() else {
+        return Err(Problem::at(marker.span(), "the length of the data, in bytes, is missing after `\\#`"));
+    };
+    let expected = text::number(length, "the length of the data", 65_535)?;
+    text::hex(digits, "the data", out)?;
+    if out.len() as u64 != u64::from(expected) {
+        let message = format!("the length is given as {expected} bytes, but {} bytes follow", out.len());
+        return Err(Problem::at(length.span(), message));
+    }
+    check(rtype, out).map_err(|wrong| {
+        let last = tokens.last().unwrap_or(marker);
+        let message = format!("this is not data of {}: {wrong}", rtype.name());
+        Problem::at(marker.span().to(last.span()), message)
+    })
+}
+
+/// Whether bytes are data of a type, as far as its fields are known.
+fn check(rtype: RecordType, data: &[u8]) -> Result<(), String> {
+    let mut rest = data;
+    for field in rtype.fields().unwrap_or(&[]) {
+        let length = field_length(field.kind, rest)
+            .ok_or_else(|| format!("{} is cut short or not valid", field.what))?;
+        rest = rest.get(length..).unwrap_or(&[]);
+        if field.kind == Kind::Parameters {
+            parameters::check(data)?;
+        }
+    }
+    if rtype.fields().is_some() && !rest.is_empty() {
+        return Err(format!("{} bytes are left over after its last field", rest.len()));
+    }
+    Ok(())
+}
+
+/// The length of the field that the bytes begin with; `None` when it is not valid.
+fn field_length(kind: Kind, bytes: &[u8]) -> Option<usize> {
+    let fixed = |length: usize| (bytes.len() >= length).then_some(length);
+    let all_if = |condition: bool| condition.then_some(bytes.len());
+    match kind {
+        Kind::U8 | Kind::Algorithm => fixed(1),
+        Kind::U16 | Kind::CertificateType | Kind::Type => fixed(2),
+        Kind::U32 | Kind::Seconds | Kind::Moment | Kind::Ipv4 => fixed(4),
+        Kind::Ttl => {
+            let value = u32::from_be_bytes(*bytes.first_chunk::<4>()?);
+            (value <= text::MAX_TTL).then_some(4)
+        }
+        Kind::Ipv6 => fixed(16),
+        Kind::Eui(length) => fixed(usize::from(length)),
+        Kind::Name => name::wire_length(bytes),
+        Kind::Text | Kind::Salt | Kind::Hash => fixed(1 + usize::from(*bytes.first()?)),
+        Kind::Tag => {
+            let (&length, rest) = bytes.split_first()?;
+            is_tag(rest.get(..usize::from(length))?).then_some(1 + usize::from(length))
+        }
+        Kind::Texts => {
+            let mut rest = bytes;
+            while let Some((&length, after)) = rest.split_first() {
+                rest = after.get(usize::from(length)..)?;
+            }
+            all_if(!bytes.is_empty())
+        }
+        Kind::Rest(least) | Kind::Hex(least) => all_if(bytes.len() >= usize::from(least)),
+        Kind::Base64 => all_if(!bytes.is_empty()),
+        Kind::Types => all_if(is_bitmap(bytes)),
+        Kind::Location => all_if(location::is_valid(bytes)),
+        Kind::Parameters => Some(bytes.len()),
+    }
+}
+
+fn is_bitmap(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let mut before = None;
+    while let [window, length, after @ ..] = rest {
+        let Some((map, after)) = after.split_at_checked(usize::from(*length)) else { return false };
+        // An empty map, and one that ends with a zero byte, are not written (RFC 4034).
+        if map.len() > 32 || map.last().is_none_or(|&last| last == 0) || before >= Some(*window) {
+            return false;
+        }
+        before = Some(*window);
+        rest = after;
+    }
+    rest.is_empty()
+}

@@ -1,0 +1,377 @@
+//! The record types a master file can hold, as a table: number, mnemonic, and the fields of the
+//! data in the order they are written. A new type is a line here, as long as its fields are of
+//! the kinds that `rdata` knows.
+
+/// A record type.
+#[derive(Debug)]
+pub(super) struct Type {
+    pub(super) number: u16,
+    pub(super) name: &'static str,
+    pub(super) data: Data,
+}
+
+/// How the data of a type is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Data {
+    /// Field by field.
+    Fields(&'static [Field]),
+    /// In the form of RFC 3597 only: `\# 2 0a00`.
+    Opaque,
+    /// It asks for something, or goes with one message: never in a zone.
+    Never,
+}
+
+/// A field of record data.
+#[derive(Debug)]
+pub(super) struct Field {
+    /// What it is called in messages.
+    pub(super) what: &'static str,
+    pub(super) kind: Kind,
+}
+
+/// How a field is written, and how many bytes it has in wire form. Kinds that take the rest of
+/// the record stand last in their type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One byte, decimal.
+    U8,
+    /// Two bytes, decimal.
+    U16,
+    /// Four bytes, decimal.
+    U32,
+    /// Four bytes, a time with or without units.
+    Seconds,
+    /// The same, but at most 2^31-1 seconds.
+    Ttl,
+    /// Four bytes, a moment.
+    Moment,
+    /// One byte, a DNSSEC algorithm by number or mnemonic.
+    Algorithm,
+    /// Two bytes, a certificate type by number or mnemonic (RFC 4398, section 2.1).
+    CertificateType,
+    /// Two bytes, a record type.
+    Type,
+    /// Four bytes.
+    Ipv4,
+    /// Sixteen bytes.
+    Ipv6,
+    /// Six or eight bytes: `00-00-5e-00-53-2a` (RFC 7043).
+    Eui(u8),
+    /// An uncompressed name.
+    Name,
+    /// A `<character-string>`.
+    Text,
+    /// One or more of them, to the end.
+    Texts,
+    /// Letters and digits, in wire form as a `<character-string>` (RFC 8659, section 4.1).
+    Tag,
+    /// Text to the end, without a length: one token, at least so many bytes.
+    Rest(u8),
+    /// Bytes to the end in hexadecimal, at least so many.
+    Hex(u8),
+    /// Bytes to the end in base64, at least one.
+    Base64,
+    /// A length, then bytes in hexadecimal; `-` is none (RFC 5155, section 3.3).
+    Salt,
+    /// A length, then bytes in base32.
+    Hash,
+    /// Record types to the end, as a bit map (RFC 4034, section 4.1.2).
+    Types,
+    /// The whole of a LOC record (RFC 1876).
+    Location,
+    /// Service parameters to the end (RFC 9460).
+    Parameters,
+}
+
+const fn f(what: &'static str, kind: Kind) -> Field {
+    Field { what, kind }
+}
+
+const fn fields(name: &'static str, number: u16, fields: &'static [Field]) -> Type {
+    Type { number, name, data: Data::Fields(fields) }
+}
+
+const fn opaque(name: &'static str, number: u16) -> Type {
+    Type { number, name, data: Data::Opaque }
+}
+
+const fn never(name: &'static str, number: u16) -> Type {
+    Type { number, name, data: Data::Never }
+}
+
+use Kind::{
+    Algorithm, Base64, CertificateType, Eui, Hash, Hex, Ipv4, Ipv6, Location, Moment, Name, Parameters, Rest,
+    Salt, Seconds, Tag, Text, Texts, Ttl, Types, U8, U16, U32,
+};
+
+const TARGET: &[Field] = &[f("the name it points to", Name)];
+const HOST: &[Field] = &[f("the preference", U16), f("the host name", Name)];
+const TEXTS: &[Field] = &[f("the text", Texts)];
+const DIGEST: &[Field] = &[
+    f("the key tag", U16),
+    f("the algorithm", Algorithm),
+    f("the digest type", U8),
+    f("the digest", Hex(1)),
+];
+const KEY: &[Field] =
+    &[f("the flags", U16), f("the protocol", U8), f("the algorithm", Algorithm), f("the public key", Base64)];
+const CERTIFICATE_ASSOCIATION: &[Field] = &[
+    f("the certificate usage", U8),
+    f("the selector", U8),
+    f("the matching type", U8),
+    f("the certificate data", Hex(1)),
+];
+const BINDING: &[Field] =
+    &[f("the priority", U16), f("the target name", Name), f("the parameters", Parameters)];
+const SIGNATURE: &[Field] = &[
+    f("the type covered", Kind::Type),
+    f("the algorithm", Algorithm),
+    f("the number of labels", U8),
+    f("the original TTL", U32),
+    f("the expiration", Moment),
+    f("the inception", Moment),
+    f("the key tag", U16),
+    f("the signer's name", Name),
+    f("the signature", Base64),
+];
+
+/// All types with a mnemonic (IANA DNS parameters); the common ones first, as the search goes
+/// through them in this order.
+pub(super) static TYPES: &[Type] = &[
+    fields("A", 1, &[f("the IPv4 address", Ipv4)]),
+    fields("NS", 2, TARGET),
+    fields("AAAA", 28, &[f("the IPv6 address", Ipv6)]),
+    fields("CNAME", 5, TARGET),
+    fields("TXT", 16, TEXTS),
+    fields("MX", 15, HOST),
+    fields("PTR", 12, TARGET),
+    fields("DS", 43, DIGEST),
+    fields(
+        "SRV",
+        33,
+        &[f("the priority", U16), f("the weight", U16), f("the port", U16), f("the target name", Name)],
+    ),
+    fields(
+        "SOA",
+        6,
+        &[
+            f("the primary name server", Name),
+            f("the mailbox of the person responsible", Name),
+            f("the serial number", U32),
+            f("the refresh interval", Seconds),
+            f("the retry interval", Seconds),
+            f("the expire limit", Seconds),
+            f("the minimum TTL", Ttl),
+        ],
+    ),
+    fields("RRSIG", 46, SIGNATURE),
+    fields("NSEC", 47, &[f("the next name", Name), f("the types", Types)]),
+    fields(
+        "NSEC3",
+        50,
+        &[
+            f("the hash algorithm", U8),
+            f("the flags", U8),
+            f("the iterations", U16),
+            f("the salt", Salt),
+            f("the next hashed name", Hash),
+            f("the types", Types),
+        ],
+    ),
+    fields("DNSKEY", 48, KEY),
+    fields("HTTPS", 65, BINDING),
+    fields("SVCB", 64, BINDING),
+    fields("CAA", 257, &[f("the flags", U8), f("the tag", Tag), f("the value", Rest(0))]),
+    fields(
+        "NAPTR",
+        35,
+        &[
+            f("the order", U16),
+            f("the preference", U16),
+            f("the flags", Text),
+            f("the services", Text),
+            f("the regular expression", Text),
+            f("the replacement name", Name),
+        ],
+    ),
+    fields("TLSA", 52, CERTIFICATE_ASSOCIATION),
+    fields("SMIMEA", 53, CERTIFICATE_ASSOCIATION),
+    fields(
+        "SSHFP",
+        44,
+        &[f("the algorithm", U8), f("the fingerprint type", U8), f("the fingerprint", Hex(1))],
+    ),
+    fields("DNAME", 39, TARGET),
+    fields("HINFO", 13, &[f("the processor", Text), f("the operating system", Text)]),
+    fields("RP", 17, &[f("the mailbox", Name), f("the name of the text record", Name)]),
+    fields("SPF", 99, TEXTS),
+    fields("URI", 256, &[f("the priority", U16), f("the weight", U16), f("the target", Rest(1))]),
+    fields("LOC", 29, &[f("the location", Location)]),
+    fields(
+        "CERT",
+        37,
+        &[
+            f("the certificate type", CertificateType),
+            f("the key tag", U16),
+            f("the algorithm", Algorithm),
+            f("the certificate", Base64),
+        ],
+    ),
+    fields("OPENPGPKEY", 61, &[f("the key", Base64)]),
+    fields(
+        "ZONEMD",
+        63,
+        &[
+            f("the serial number", U32),
+            f("the scheme", U8),
+            f("the hash algorithm", U8),
+            f("the digest", Hex(12)),
+        ],
+    ),
+    fields("CDS", 59, DIGEST),
+    fields("CDNSKEY", 60, KEY),
+    fields("DLV", 32769, DIGEST),
+    fields("TA", 32768, DIGEST),
+    fields("KEY", 25, KEY),
+    fields("SIG", 24, SIGNATURE),
+    fields(
+        "NSEC3PARAM",
+        51,
+        &[f("the hash algorithm", U8), f("the flags", U8), f("the iterations", U16), f("the salt", Salt)],
+    ),
+    fields("CSYNC", 62, &[f("the serial number", U32), f("the flags", U16), f("the types", Types)]),
+    fields("AFSDB", 18, &[f("the subtype", U16), f("the host name", Name)]),
+    fields("KX", 36, HOST),
+    fields("RT", 21, HOST),
+    fields("LP", 107, HOST),
+    fields("L32", 105, &[f("the preference", U16), f("the locator", Ipv4)]),
+    fields("PX", 26, &[f("the preference", U16), f("the RFC 822 name", Name), f("the X.400 name", Name)]),
+    fields("DHCID", 49, &[f("the identifier", Base64)]),
+    fields("EUI48", 108, &[f("the address", Eui(6))]),
+    fields("EUI64", 109, &[f("the address", Eui(8))]),
+    fields("X25", 19, &[f("the address", Text)]),
+    fields("MB", 7, TARGET),
+    fields("MG", 8, TARGET),
+    fields("MR", 9, TARGET),
+    fields("MINFO", 14, &[f("the mailbox of the owner", Name), f("the mailbox for errors", Name)]),
+    fields("AVC", 258, TEXTS),
+    fields("RESINFO", 261, TEXTS),
+    fields("WALLET", 262, TEXTS),
+    opaque("MD", 3),
+    opaque("MF", 4),
+    opaque("NULL", 10),
+    opaque("WKS", 11),
+    opaque("ISDN", 20),
+    opaque("NSAP", 22),
+    opaque("NSAP-PTR", 23),
+    opaque("GPOS", 27),
+    opaque("NXT", 30),
+    opaque("A6", 38),
+    opaque("APL", 42),
+    opaque("IPSECKEY", 45),
+    opaque("HIP", 55),
+    opaque("NID", 104),
+    opaque("L64", 106),
+    opaque("DSYNC", 66),
+    opaque("DOA", 259),
+    opaque("AMTRELAY", 260),
+    never("OPT", 41),
+    never("NXNAME", 128),
+    never("TKEY", 249),
+    never("TSIG", 250),
+    never("IXFR", 251),
+    never("AXFR", 252),
+    never("MAILB", 253),
+    never("MAILA", 254),
+    never("ANY", 255),
+];
+
+/// DNSSEC algorithms by mnemonic (IANA DNS security algorithm numbers).
+pub(super) static ALGORITHMS: &[(&str, u16)] = &[
+    ("RSAMD5", 1),
+    ("DH", 2),
+    ("DSA", 3),
+    ("RSASHA1", 5),
+    ("DSA-NSEC3-SHA1", 6),
+    ("RSASHA1-NSEC3-SHA1", 7),
+    ("RSASHA256", 8),
+    ("RSASHA512", 10),
+    ("ECC-GOST", 12),
+    ("ECDSAP256SHA256", 13),
+    ("ECDSAP384SHA384", 14),
+    ("ED25519", 15),
+    ("ED448", 16),
+    ("INDIRECT", 252),
+    ("PRIVATEDNS", 253),
+    ("PRIVATEOID", 254),
+];
+
+/// Certificate types by mnemonic (RFC 4398, section 2.1).
+pub(super) static CERTIFICATE_TYPES: &[(&str, u16)] = &[
+    ("PKIX", 1),
+    ("SPKI", 2),
+    ("PGP", 3),
+    ("IPKIX", 4),
+    ("ISPKI", 5),
+    ("IPGP", 6),
+    ("ACPKIX", 7),
+    ("IACPKIX", 8),
+    ("URI", 253),
+    ("OID", 254),
+];
+
+/// The type with this mnemonic, in any case.
+pub(super) fn by_name(text: &[u8]) -> Option<&'static Type> {
+    TYPES.iter().find(|known| known.name.as_bytes().eq_ignore_ascii_case(text))
+}
+
+/// The type with this number.
+pub(super) fn by_number(number: u16) -> Option<&'static Type> {
+    TYPES.iter().find(|known| known.number == number)
+}
+
+/// Whether records of this type can be in a zone: not 0, not OPT, and not one of the types that
+/// are questions or go with a message (RFC 6895, section 3.1).
+pub(super) fn may_stand_in_a_zone(number: u16) -> bool {
+    !matches!(number, 0 | 41 | 128..=255)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::rtype;
+
+    #[test]
+    fn the_table_is_consistent() {
+        for (at, known) in TYPES.iter().enumerate() {
+            assert!(
+                !TYPES[..at].iter().any(|other| other.number == known.number || other.name == known.name)
+            );
+            assert_eq!(
+                matches!(known.data, Data::Never),
+                !may_stand_in_a_zone(known.number),
+                "{}",
+                known.name
+            );
+            if let Data::Fields(fields) = known.data {
+                let takes_the_rest =
+                    |kind| matches!(kind, Texts | Rest(_) | Hex(_) | Base64 | Types | Location | Parameters);
+                let before_last = &fields[..fields.len() - 1];
+                assert!(!before_last.iter().any(|field| takes_the_rest(field.kind)), "{}", known.name);
+            }
+        }
+        for (name, number) in [
+            ("A", rtype::A),
+            ("NS", rtype::NS),
+            ("SOA", rtype::SOA),
+            ("AAAA", rtype::AAAA),
+            ("OPT", rtype::OPT),
+            ("https", rtype::HTTPS),
+            ("Svcb", rtype::SVCB),
+            ("RRSIG", rtype::RRSIG),
+            ("ANY", rtype::ANY),
+        ] {
+            assert_eq!(by_name(name.as_bytes()).unwrap().number, number);
+        }
+    }
+}
