@@ -4,7 +4,6 @@
 //! What the bytes mean is none of its business. Linux only.
 
 #![allow(unsafe_code, reason = "this module exists so that no other needs it")]
-#![allow(clippy::cast_possible_truncation, reason = "constants far below 2^32, in types the C library chose")]
 
 use std::alloc::Layout;
 use std::fmt;

@@ -88,7 +88,6 @@ impl Worker {
 }
 
 /// The length of the reply, if one is due.
-#[allow(clippy::needless_pass_by_value, reason = "a datagram is handed over to be answered")]
 fn answer(
     responder: &mut Responder<SmallRng>,
     datagram: Datagram<'_>,
