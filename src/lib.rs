@@ -8,8 +8,8 @@
 pub mod cookie;
 pub mod counters;
 pub mod name;
-pub mod network;
 pub mod pool;
+pub mod network;
 pub mod selection;
 pub mod service;
 pub mod settings;

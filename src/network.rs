@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use crate::pool::Family;
+
 /// The prefix that all IPv4-mapped IPv6 addresses share (RFC 4291, section 2.5.5.2).
 const MAPPED_LENGTH: u8 = 96;
 
@@ -52,6 +54,16 @@ pub enum NetworkError {
 }
 
 impl Network {
+    /// The network of all addresses of a family.
+    #[must_use]
+    pub fn all(family: Family) -> Self {
+        let first = match family {
+            Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        Self { first, length: 0 }
+    }
+
     /// The network around `address` whose prefix has `ipv4_length` or `ipv6_length` bits, by the
     /// address's family. A length that exceeds the address stands for the address alone.
     #[must_use]

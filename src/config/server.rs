@@ -7,14 +7,20 @@ use std::time::Duration;
 
 use crate::config::ServerSettings;
 use crate::config::source::At;
-use crate::config::value::{Entry, Located, Value};
+use crate::config::value::{Entry, Located, Table, Value};
+use crate::cookie::CookieSecrets;
 use crate::listener::TcpLimits;
-use crate::settings::Settings;
+use crate::network::{Network, Networks};
+use crate::pool::Family;
+use crate::settings::{Chaos, Cookies, MAX_NSID, Settings};
 
 /// Of each address; more than one for each core is of no use.
 const WORKERS: RangeInclusive<usize> = 0..=1024;
 /// RFC 6891, section 6.2.3, forbids less; more is lost in fragments.
 const UDP_PAYLOADS: RangeInclusive<u16> = 512..=4096;
+const TCP_CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
+/// The unit of RFC 7828 is 100 ms; a client that is slower than two minutes is none.
+const TCP_IDLE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(120);
 const STARTUP_WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
 
 const DEFAULT_LISTEN: [SocketAddr; 2] = [
@@ -37,7 +43,7 @@ pub(super) struct ReadServer<'s> {
 pub(super) fn read_server(entry: Option<Entry<'_>>) -> ReadServer<'_> {
     let mut server =
         ServerSettings { listen: DEFAULT_LISTEN.to_vec(), workers: 0, tcp: TcpLimits::default() };
-    let mut settings = Settings::default();
+    let mut settings = Settings { cookies: cookies(Some(false), None), ..Settings::default() };
     let mut startup_wait = DEFAULT_STARTUP_WAIT;
     let mut listen = Vec::new();
     if let Some(entry) = entry
@@ -53,12 +59,102 @@ pub(super) fn read_server(entry: Option<Entry<'_>>) -> ReadServer<'_> {
         if let Some(payload) = table.read("udp_payload", |value| value.integer(UDP_PAYLOADS)) {
             settings.udp_payload = payload.value;
         }
+        read_identity(&mut table, &mut settings);
+        read_cookies(&mut table, &mut settings);
+        if let Some(networks) = table.read("client_subnet", resolvers) {
+            settings.client_subnet = networks.value;
+        }
+        if let Some(connections) = table.read("tcp_connections", |value| value.integer(TCP_CONNECTIONS)) {
+            server.tcp.connections = connections.value;
+        }
+        if let Some(idle) = table.read("tcp_idle", |value| value.duration(TCP_IDLE)) {
+            server.tcp.idle = idle.value;
+            settings.tcp_idle = tenths(idle.value);
+        }
         if let Some(wait) = table.read("startup_wait", |value| value.duration(STARTUP_WAITS)) {
             startup_wait = wait.value;
         }
         table.close();
     }
     ReadServer { server, settings, startup_wait, listen }
+}
+
+/// What the server says of itself when it is asked.
+fn read_identity(table: &mut Table<'_>, settings: &mut Settings) {
+    let nsid = |value: Value<'_>| {
+        let text = value.string("a text")?;
+        if text.is_empty() || text.len() > MAX_NSID {
+            value.must_be(format!("a text of 1 to {MAX_NSID} bytes"), None);
+            return None;
+        }
+        Some(text.as_bytes().into())
+    };
+    if let Some(nsid) = table.read("nsid", nsid) {
+        settings.nsid = Some(nsid.value);
+    }
+    let words = [("refuse", Chaos::Refuse), ("version", Chaos::Version)];
+    if let Some(chaos) = table.read("chaos", |value| value.word(&words, None)) {
+        settings.chaos = chaos.value;
+    }
+}
+
+/// Cookies are on unless switched off. A secret of this process alone is enough for one server;
+/// several behind one address share a file.
+fn read_cookies(table: &mut Table<'_>, settings: &mut Settings) {
+    let word = |value: Value<'_>| match value.as_str() {
+        Some(_) => value.word(&[("required", Some(true))], Some("true or false")),
+        None => value.boolean().map(|on| on.then_some(false)),
+    };
+    let required = table.read("cookies", word).map_or(Some(false), |read| read.value);
+    let secrets = table.read("cookie_secret_file", cookie_secrets);
+    if let (None, Some(file)) = (required, &secrets) {
+        file.at.error("`cookie_secret_file` has no use while `cookies = false`");
+    }
+    settings.cookies = cookies(required, secrets.map(|file| file.value));
+}
+
+fn cookies(required: Option<bool>, secrets: Option<CookieSecrets>) -> Option<Cookies> {
+    let secrets = secrets.or_else(|| CookieSecrets::new(vec![rand::random()]));
+    required.zip(secrets).map(|(required, secrets)| Cookies { secrets, required })
+}
+
+/// Secrets of 32 hexadecimal digits, one in a line; the first makes cookies, all are believed.
+fn cookie_secrets(value: Value<'_>) -> Option<CookieSecrets> {
+    let path = value.path()?;
+    let refuse =
+        |reason: String| value.at.error(format!("`cookie_secret_file` {}: {reason}", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string())).ok()?;
+    let mut secrets = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let digits = line.trim();
+        let parsed =
+            u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32 && !digits.starts_with('+'));
+        let Some(secret) = parsed else {
+            refuse(format!("line {number} is not a secret: 32 hexadecimal digits are expected"));
+            return None;
+        };
+        secrets.push(secret.to_be_bytes());
+    }
+    let secrets = CookieSecrets::new(secrets);
+    if secrets.is_none() {
+        refuse("it holds no secret: a line of 32 hexadecimal digits is expected".to_owned());
+    }
+    secrets
+}
+
+/// Networks of resolvers, or `["any"]`.
+fn resolvers(value: Value<'_>) -> Option<Networks> {
+    let any = |value: &Value<'_>| value.as_str() == Some("any");
+    let list = if value.is_list() { value.list_or_none("a list of networks")? } else { Vec::new() };
+    if list.len() == 1 && list.iter().any(any) {
+        return Some(Family::ALL.into_iter().map(Network::all).collect());
+    }
+    value.networks()
+}
+
+/// In units of 100 ms, as RFC 7828 has it.
+fn tenths(duration: Duration) -> u16 {
+    u16::try_from(duration.as_millis() / 100).unwrap_or(u16::MAX)
 }
 
 /// Reads `[admin]`; without it, or without its `listen`, there is no admin server.

@@ -15,6 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::source::At;
+use crate::network::{Network, Networks};
 
 /// A value of the file.
 #[derive(Clone, Copy, Debug)]
@@ -178,15 +179,21 @@ impl<'s> Value<'s> {
 
     /// The elements of a list that must not be empty.
     pub(super) fn list(self, what: &str) -> Option<Vec<Self>> {
+        let elements = self.list_or_none(what)?;
+        if elements.is_empty() {
+            self.must_be(format!("{what} with at least one element"), None);
+            return None;
+        }
+        Some(elements)
+    }
+
+    /// The elements of a list that may be empty.
+    pub(super) fn list_or_none(self, what: &str) -> Option<Vec<Self>> {
         let DeValue::Array(array) = self.data else {
             let hint = self.as_str().map(|text| format!("did you mean [\"{text}\"]?"));
             self.expected(what, hint);
             return None;
         };
-        if array.is_empty() {
-            self.must_be(format!("{what} with at least one element"), None);
-            return None;
-        }
         let element = |spanned: &'s Spanned<DeValue<'s>>| Self {
             at: self.at.elsewhere(spanned.span()),
             key: self.key,
@@ -194,6 +201,16 @@ impl<'s> Value<'s> {
             data: spanned.get_ref(),
         };
         Some(array.iter().map(element).collect())
+    }
+
+    /// A list of networks, which may be empty.
+    pub(super) fn networks(self) -> Option<Networks> {
+        let what = "a list of networks, such as [\"192.0.2.0/24\", \"2001:db8::/32\"]";
+        let network = |value: Self| {
+            let text = value.string("an address or a network, such as \"192.0.2.0/24\"")?;
+            text.parse::<Network>().map_err(|error| value.at.error(error.to_string())).ok()
+        };
+        Some(self.list_or_none(what)?.into_iter().filter_map(network).collect())
     }
 
     /// An IP address that a client can be sent to, or a probe.

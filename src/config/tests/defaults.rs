@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{REST, ZONE, errors, load_files, load_with_rest, loaded};
 use crate::checker::Check;
 use crate::config::{ServerSettings, Setup};
+use crate::cookie::CookieSecrets;
 use crate::health::Timing;
 use crate::listener::TcpLimits;
 use crate::pool::{Backend, MinHealthy};
@@ -12,7 +13,7 @@ use crate::probe::Probe;
 use crate::probe::http::{HttpProbe, TlsSettings};
 use crate::probe::tcp::TcpProbe;
 use crate::service::{Answers, Policy, WhenDown};
-use crate::settings::Settings;
+use crate::settings::{Chaos, Settings};
 
 /// The check of pool `x`, set by `check`, with `defaults` under `[defaults.check]`.
 fn check(check: &str, defaults: &str) -> Check {
@@ -47,7 +48,9 @@ fn built_in() {
     let Setup { server, admin, checker, warnings } = load_with_rest("").unwrap();
     let listen = vec!["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()];
     assert_eq!(server, ServerSettings { listen, workers: 0, tcp: TcpLimits::default() });
-    assert_eq!(checker.settings, Settings::default());
+    let cookies = checker.settings.cookies.clone();
+    assert!(cookies.as_ref().is_some_and(|cookies| !cookies.required));
+    assert_eq!(checker.settings, Settings { cookies, ..Settings::default() });
     assert_eq!((admin, checker.startup_wait), (None, milliseconds(3000)));
     assert!(warnings.is_empty());
     assert_eq!(checker.pools[0].check, None);
@@ -75,12 +78,18 @@ fn built_in() {
 
 #[test]
 fn everything_set() {
-    let setup = loaded(
-        "[server]
+    let text = "[server]
 listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]
 workers = 4
 udp_payload = 4096
 startup_wait = \"1m30s\"
+nsid = \"here\"
+chaos = \"version\"
+cookies = \"required\"
+cookie_secret_file = \"secrets\"
+client_subnet = [\"192.0.2.0/24\"]
+tcp_connections = 20
+tcp_idle = \"2s\"
 [admin]
 listen = \"[::1]:8053\"
 [zones.\"example.com\"]
@@ -100,10 +109,21 @@ answers = \"all\"
 ttl = \"1m\"
 policy = \"all\"
 when_down = [\"192.0.2.80\", \"2001:db8::80\"]
-",
-    );
+";
+    let secrets = format!("{}\n\n{}\n", "ab".repeat(16), "CD".repeat(16));
+    let setup = load_files(text, &[("secrets", &secrets)]).unwrap();
     assert_eq!(setup.server.listen.len(), 2);
     assert_eq!((setup.server.workers, setup.checker.settings.udp_payload), (4, 4096));
+    let settings = &setup.checker.settings;
+    assert_eq!(
+        (settings.nsid.as_deref(), settings.chaos, settings.tcp_idle),
+        (Some(&b"here"[..]), Chaos::Version, 20)
+    );
+    let cookies = settings.cookies.as_ref().unwrap();
+    assert_eq!(cookies.secrets, CookieSecrets::new(vec![[0xab; 16], [0xcd; 16]]).unwrap());
+    assert!(cookies.required);
+    assert!(settings.client_subnet.contains("192.0.2.9".parse().unwrap()));
+    assert_eq!(setup.server.tcp, TcpLimits { connections: 20, idle: Duration::from_secs(2) });
     assert_eq!(setup.admin, Some("[::1]:8053".parse().unwrap()));
     assert_eq!(setup.checker.startup_wait, Duration::from_secs(90));
     let names: Vec<&str> = setup.checker.pools.iter().map(|pool| pool.pool.name.as_str()).collect();

@@ -33,8 +33,8 @@ fn the_rest_alone_is_sound() {
 fn keys() {
     one_error("[server]\nlistne = []\n", "2:1 unknown key `listne` | did you mean `listen`?");
     one_error(
-        "[server]\nnsid = \"a\"\n",
-        "2:1 unknown key `nsid` | known here: `listen`, `workers`, `udp_payload`, `startup_wait`",
+        "[server]\nstate_dir = \"a\"\n",
+        "2:1 unknown key `state_dir` | known here: `listen`, `workers`, `udp_payload`, `nsid`, `chaos`, `cookies`, `cookie_secret_file`, `client_subnet`, `tcp_connections`, `tcp_idle`, `startup_wait`",
     );
     one_error("[servre]\n", "1:2 unknown key `servre` | did you mean `server`?");
     one_error("[defaults.checks]\n", "1:11 unknown key `checks` | did you mean `check`?");
@@ -89,6 +89,18 @@ fn server_and_admin() {
             "workers = 1.5",
             "2:11 `workers` must be an integer from 0 to 1024; this is a number with a fraction".to_owned(),
         ),
+        ("nsid = \"\"", "2:8 `nsid` must be a text of 1 to 128 bytes".to_owned()),
+        (
+            "chaos = \"versoin\"",
+            "2:9 `chaos` must be \"refuse\" or \"version\" | did you mean \"version\"?".to_owned(),
+        ),
+        ("cookies = 1", "2:11 `cookies` must be true or false; this is an integer".to_owned()),
+        (
+            "client_subnet = [\"192.0.2.1/24\"]",
+            "2:18 `192.0.2.1/24` has address bits beyond its prefix: write `192.0.2.0/24` for the network, or `192.0.2.1` for the one address".to_owned(),
+        ),
+        ("tcp_connections = 0", "2:19 `tcp_connections` must be an integer from 1 to 1000000".to_owned()),
+        ("tcp_idle = \"5m\"", "2:12 `tcp_idle` must be from 100ms to 2m".to_owned()),
         ("udp_payload = 511", "2:15 `udp_payload` must be an integer from 512 to 4096".to_owned()),
         ("udp_payload = 4097", "2:15 `udp_payload` must be an integer from 512 to 4096".to_owned()),
         ("startup_wait = \"6m\"", "2:16 `startup_wait` must be from 0s to 5m".to_owned()),
