@@ -1,5 +1,7 @@
 //! Replies, read back by an independent parser (hickory-proto).
 
+mod options;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
