@@ -167,7 +167,8 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::config::{Faults, ServerSettings};
+    use crate::config::ServerSettings;
+    use crate::config::fault::Faults;
     use crate::listener::TcpLimits;
     use crate::settings::Settings;
     use crate::zone::Catalog;
