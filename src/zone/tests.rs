@@ -165,3 +165,46 @@ fn rrsets_keep_their_order_and_lose_their_doubles() {
     assert_eq!((last, rrset.count), (vec![3, 1, 2], 3));
     assert_eq!(zone.negative_soa().unwrap().1, 256, "MINIMUM below the TTL");
 }
+
+#[test]
+fn records_of_one_name_are_compared_wherever_they_stand() {
+    let mut builder = ZoneBuilder::new(&wire("example"));
+    builder.add(&wire("a.example"), rtype::A, 60, &[192, 0, 2, 1], 0).unwrap();
+    builder.add(&wire("a.example"), rtype::TXT, 60, &[1, b'x'], 0).unwrap();
+    builder.add(&wire("b.example"), rtype::A, 61, &[192, 0, 2, 1], 0).unwrap();
+    assert_eq!(
+        builder.add(&wire("a.example"), rtype::A, 61, &[192, 0, 2, 2], 0),
+        Err(ZoneError::DifferentTtl(61, 60))
+    );
+    assert_eq!(builder.add(&wire("a.example"), rtype::MX, 61, &[0, 1, 0], 0), Ok(()));
+}
+
+#[test]
+fn doubles_are_lost_in_small_and_large_rrsets() {
+    for records in [2u8, 16, 17, 200] {
+        let mut builder = ZoneBuilder::new(&wire("example"));
+        let mut soa = [wire("ns.elsewhere"), wire("host.elsewhere")].concat();
+        soa.extend([0; 20]);
+        builder.add(&wire("example"), rtype::SOA, 300, &soa, 0).unwrap();
+        builder.add(&wire("example"), rtype::NS, 300, &wire("ns.elsewhere"), 0).unwrap();
+        for last in (0..records).chain([0, records - 1]) {
+            builder.add(&wire("a.example"), rtype::A, 60, &[192, 0, 2, last], 0).unwrap();
+        }
+        let zone = builder.finish().unwrap();
+        let rrset = zone.node(&wire("a.example")).unwrap().rrset(rtype::A).unwrap();
+        let order: Vec<u8> = rrset.records().map(|record| record[3]).collect();
+        assert_eq!(order, (0..records).collect::<Vec<_>>());
+        assert_eq!(usize::from(rrset.count), order.len());
+    }
+}
+
+#[test]
+fn each_name_server_without_an_address_is_told_with_its_record() {
+    let mut builder = ZoneBuilder::new(&wire("example"));
+    for (tag, server) in [(1, "ns1.d.example"), (2, "ns2.d.example"), (3, "ns3.d.example")] {
+        builder.add(&wire("d.example"), rtype::NS, 60, &wire(server), tag).unwrap();
+    }
+    builder.add(&wire("ns2.d.example"), rtype::A, 60, &[192, 0, 2, 1], 4).unwrap();
+    let tags: Vec<_> = builder.finish().unwrap_err().iter().map(|fault| fault.tag).collect();
+    assert_eq!(tags, [None, None, Some(1), Some(3)]);
+}

@@ -24,8 +24,8 @@ fn shares_follow_the_weights() {
         *counts.entry(addresses[0].octets()[3]).or_default() += 1.0;
     }
     for (last, weight) in [(11, 3.0), (12, 2.0), (13, 1.0)] {
-        let share = weight / 6.0;
-        let sigma = (rounds * share * (1.0 - share) as f64).sqrt();
+        let share: f64 = weight / 6.0;
+        let sigma = (rounds * share * (1.0 - share)).sqrt();
         let count = counts.remove(&last).unwrap_or(0.0);
         assert!((count - rounds * share).abs() <= 3.0 * sigma, ".{last}: {count} of {rounds}");
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::REFRESH;
+use axum::http::header::LOCATION;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
@@ -96,7 +96,7 @@ async fn page(State(backend): State<Backend>) -> Html<String> {
 
 async fn set_broken<const BROKEN: bool>(State(backend): State<Backend>) -> Response {
     backend.broken.store(BROKEN, Ordering::Relaxed);
+    // A browser goes back to the page; curl shows the text.
     let text = format!("backend {} is {}\n", backend.name, backend.state());
-    // A browser goes back to the page after a second.
-    ([(REFRESH, "1;url=/")], text).into_response()
+    (StatusCode::SEE_OTHER, [(LOCATION, "/")], text).into_response()
 }

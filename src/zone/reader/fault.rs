@@ -146,8 +146,7 @@ impl Places {
         let source = self.source(file);
         let start = problem.at.start.min(source.len());
         let (before, after) = source.split_at(start);
-        #[allow(clippy::naive_bytecount, reason = "only a fault pays for it")]
-        let lines = before.iter().filter(|&&byte| byte == b'\n').count();
+        let lines = before.split(|&byte| byte == b'\n').count() - 1;
         let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
         let line_end = start + after.iter().position(|&byte| byte == b'\n').unwrap_or(after.len());
         let line = source.get(line_start..line_end).unwrap_or(&[]);

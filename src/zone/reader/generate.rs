@@ -220,12 +220,11 @@ fn nibbles(value: u64, width: usize, upper: bool) -> String {
     let mut text = String::new();
     let mut rest = value;
     loop {
-        let digit = u32::try_from(rest & 15).unwrap_or(0);
-        let digit = char::from_digit(digit, 16).unwrap_or('0');
-        text.push(if upper { digit.to_ascii_uppercase() } else { digit });
+        let digit = rest & 15;
+        text.extend(u32::try_from(digit).ok().and_then(|digit| char::from_digit(digit, 16)));
         rest >>= 4;
         if rest == 0 && text.len() >= width {
-            return text;
+            return if upper { text.to_ascii_uppercase() } else { text };
         }
         text.push('.');
     }

@@ -144,14 +144,8 @@ impl<'s> Lexer<'s> {
                     depth = less;
                     self.at += 1;
                 }
-                b'"' => {
-                    let token = self.quoted()?;
-                    entry.tokens.push(token);
-                }
-                _ => {
-                    let token = self.word()?;
-                    entry.tokens.push(token);
-                }
+                b'"' => entry.tokens.push(self.quoted()?),
+                _ => entry.tokens.push(self.word()?),
             }
         }
         if depth > 0 {

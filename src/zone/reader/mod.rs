@@ -444,3 +444,6 @@ fn expect<'t, 's, const COUNT: usize>(
         )
     })
 }
+
+#[cfg(test)]
+mod tests;

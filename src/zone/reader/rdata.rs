@@ -141,13 +141,11 @@ pub(super) fn write(
 
 fn missing(rtype: RecordType, field: &Field, fields: &[Field]) -> String {
     let name = rtype.name();
-    match fields {
-        [_] => format!("{} is missing after {name}", field.what),
-        _ => {
-            let all: Vec<_> = fields.iter().map(|field| field.what).collect();
-            format!("{} is missing: {name} has {}", field.what, all.join(", "))
-        }
+    if fields.len() == 1 {
+        return format!("{} is missing after {name}", field.what);
     }
+    let all: Vec<_> = fields.iter().map(|field| field.what).collect();
+    format!("{} is missing: {name} has {}", field.what, all.join(", "))
 }
 
 fn takes_the_rest(kind: Kind) -> bool {
@@ -206,12 +204,12 @@ fn write_rest(field: &Field, tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<
     let what = field.what;
     match field.kind {
         Kind::Texts => tokens.iter().try_for_each(|token| text::string(token, out)),
-        Kind::Hex(least) => {
+        Kind::Hex(minimum) => {
             let start = out.len();
             text::hex(tokens, what, out)?;
             match tokens.last() {
-                Some(last) if out.len() - start < usize::from(least) => {
-                    Err(Problem::at(last.span(), format!("{what} has at least {least} bytes")))
+                Some(last) if out.len() - start < usize::from(minimum) => {
+                    Err(Problem::at(last.span(), format!("{what} has at least {minimum} bytes")))
                 }
                 _ => Ok(()),
             }
