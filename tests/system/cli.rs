@@ -112,6 +112,7 @@ fn the_demo_runs_the_main_job_and_stops_cleanly() {
     let server = format!("127.0.0.1:{port}").parse().unwrap();
     wait_for("the demo answers", || (!dig(server, &[&name, "A"]).is_empty()).then_some(()));
     let backend = format!("127.0.0.12:{http_port}").parse().unwrap();
+    assert_eq!(http(backend, "GET", "/break").0, 405, "a link must not break anything");
     assert_eq!(http(backend, "POST", "/break").0, 303, "a browser is sent back to the page: {}", shown());
     wait_for("the broken backend is out", || {
         let answers: Vec<String> = (0..20).flat_map(|_| dig(server, &[&name, "A"])).collect();
