@@ -22,26 +22,20 @@ pub(super) const BACKENDS: [(&str, Ipv4Addr); 3] = [
 
 /// A backend cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("a backend of the demo cannot listen on {address}: {source}{}", advice(*address, source))]
+#[error("a backend of the demo cannot listen on {address}: {source}{}", advice(source))]
 pub(crate) struct BackendError {
     address: SocketAddr,
     source: io::Error,
 }
 
-fn advice(address: SocketAddr, error: &io::Error) -> String {
+fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another program, perhaps another demo, has the port: choose one with --backend-port".into()
+            "; another program, perhaps another demo, has the port: choose one with --backend-port"
         }
-        io::ErrorKind::PermissionDenied => "; choose a port from 1024 up with --backend-port".into(),
-        io::ErrorKind::AddrNotAvailable => {
-            let ip = address.ip();
-            format!(
-                "; on Linux all of 127.0.0.0/8 is there, elsewhere only 127.0.0.1 may be. On macOS add the \
-                 addresses 127.0.0.11 to 127.0.0.13, as with `sudo ifconfig lo0 alias {ip}`"
-            )
-        }
-        _ => String::new(),
+        io::ErrorKind::PermissionDenied => "; choose a port from 1024 up with --backend-port",
+        io::ErrorKind::AddrNotAvailable => "; is the loopback interface up? On Linux all of 127.0.0.0/8 is on it",
+        _ => "",
     }
 }
 
