@@ -45,6 +45,17 @@ pub enum StartError {
 #[error("the health checker has ended; this is a fault in steerd, please report it with the log")]
 pub struct CheckerEnded;
 
+/// Why a server that was started cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The checker ended by itself.
+    #[error(transparent)]
+    Checker(#[from] CheckerEnded),
+    /// So did a thread or task that answers DNS.
+    #[error("a part of what answers DNS has ended; this is a fault in steerd, please report it with the log")]
+    Listener,
+}
+
 /// The server at work.
 #[derive(Debug)]
 pub struct Running {
@@ -108,9 +119,11 @@ pub async fn start(setup: Setup) -> Result<Running, StartError> {
 
 impl Running {
     /// Returns when the server cannot do its work any more.
-    pub async fn failed(&self) -> CheckerEnded {
-        self.checker.commands.closed().await;
-        CheckerEnded
+    pub async fn failed(&self) -> Ended {
+        tokio::select! {
+            () = self.checker.commands.closed() => CheckerEnded.into(),
+            () = self.listeners.ended() => Ended::Listener,
+        }
     }
 
     /// Stops after what is in flight, within seconds.

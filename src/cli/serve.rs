@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Log, block_on, complain, load};
 use crate::config::Setup;
-use crate::server::{self, CheckerEnded, Running, Signals, StartError};
+use crate::server::{self, Ended, Running, Signals, StartError};
 
 /// Why a server ended otherwise than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub(super) enum Failure {
     Start(#[from] StartError),
     /// It could not go on.
     #[error(transparent)]
-    Ended(#[from] CheckerEnded),
+    Ended(#[from] Ended),
     /// It could not be told to stop, so it did not start.
     #[error("the system gives no signal handlers: {0}")]
     Signals(#[from] io::Error),

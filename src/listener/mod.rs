@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::Rng;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::answer::{Client, Responder, Verdict};
 use crate::metrics::{Dropped, Metrics};
@@ -161,7 +161,9 @@ impl Bound {
         let tcp_row = self.counter_rows() - 1;
         let stop = Arc::new(AtomicBool::new(false));
         let (stop_tcp, stopping) = watch::channel(false);
-        let mut listeners = Listeners { stop: Arc::clone(&stop), stop_tcp, workers: Vec::new() };
+        let ended = Arc::new(Notify::new());
+        let mut listeners =
+            Listeners { stop: Arc::clone(&stop), stop_tcp, workers: Vec::new(), ended: Arc::clone(&ended) };
         let tcp = tcp::Shared::new(published.clone(), Arc::clone(metrics), tcp_row, limits, stopping);
         let mut row = 0;
         for endpoint in self.endpoints {
@@ -169,10 +171,19 @@ impl Bound {
                 let worker =
                     udp::Worker::new(socket, row, published.reader(), Arc::clone(metrics), Arc::clone(&stop));
                 let thread = std::thread::Builder::new().name(format!("udp-{row}"));
-                listeners.workers.push(thread.spawn(move || worker.run())?);
+                let notice = EndNotice(Arc::clone(&ended));
+                listeners.workers.push(thread.spawn(move || {
+                    let _notice = notice;
+                    worker.run();
+                })?);
                 row += 1;
             }
-            tokio::spawn(tcp::accept(tokio::net::TcpListener::from_std(endpoint.tcp)?, Arc::clone(&tcp)));
+            let accept = tcp::accept(tokio::net::TcpListener::from_std(endpoint.tcp)?, Arc::clone(&tcp));
+            let notice = EndNotice(Arc::clone(&ended));
+            tokio::spawn(async move {
+                let _notice = notice;
+                accept.await;
+            });
         }
         Ok(listeners)
     }
@@ -185,9 +196,26 @@ pub struct Listeners {
     /// Told when TCP shall stop; it is closed by the last connection.
     stop_tcp: watch::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
+    ended: Arc<Notify>,
+}
+
+/// Tells of the end of whoever holds it, be it by a panic.
+#[derive(Debug)]
+struct EndNotice(Arc<Notify>);
+
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 impl Listeners {
+    /// Returns when a UDP worker, or what accepts TCP connections, has ended: from then on a part
+    /// of the queries is not answered.
+    pub async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
     /// Lets every worker finish its batch and every connection the query it is at, and returns when
     /// they have, or when two seconds are over.
     pub async fn stop(mut self) {

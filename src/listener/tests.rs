@@ -406,6 +406,28 @@ async fn listeners_that_are_dropped_stop_too() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_any_listener_is_noticed() {
+    let fixture = start(TcpLimits::default());
+    let early = timeout(Duration::from_millis(200), fixture.listeners.ended()).await;
+    assert!(early.is_err(), "all are at work");
+    fixture.listeners.stop.store(true, Ordering::Relaxed);
+    timeout(PATIENCE, fixture.listeners.ended()).await.expect("the UDP workers have ended");
+
+    let fixture = start(TcpLimits::default());
+    fixture.listeners.stop_tcp.send_replace(true);
+    timeout(PATIENCE, fixture.listeners.ended()).await.expect("TCP is not accepted any more");
+
+    let ended = Arc::new(Notify::new());
+    let notice = EndNotice(Arc::clone(&ended));
+    let broken = std::thread::spawn(move || {
+        let _notice = notice;
+        panic!("on purpose");
+    });
+    timeout(PATIENCE, ended.notified()).await.expect("a panic is an end too");
+    assert!(broken.join().is_err());
+}
+
 #[test]
 fn each_reason_not_to_bind_is_explained() {
     for (code, expected) in [
