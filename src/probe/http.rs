@@ -56,15 +56,16 @@ pub struct TlsSettings {
 }
 
 impl HttpProbe {
-    pub(super) async fn attempt(&self, address: IpAddr, trace: &mut Trace) -> Result<String, Fault> {
+    pub(super) async fn attempt(
+        &self,
+        address: IpAddr,
+        session: Option<tls::Session>,
+        trace: &mut Trace,
+    ) -> Result<String, Fault> {
         let request = self.request(address)?;
         let target = SocketAddr::new(address, self.port);
-        let Some(settings) = &self.tls else {
-            let stream = connect::connect(target).await?;
-            return self.exchange(stream, request, trace).await;
-        };
-        let session = tls::Session::new(settings, address).await?;
         let stream = connect::connect(target).await?;
+        let Some(session) = session else { return self.exchange(stream, request, trace).await };
         trace.enter(Step::Tls);
         let stream = session.handshake(stream).await?;
         self.exchange(stream, request, trace).await

@@ -53,11 +53,23 @@ impl Probe {
         }
     }
 
-    /// Runs the probe once. All of it, TLS handshake and body included, must be done within
-    /// `timeout`.
+    /// Runs the probe once. All that the backend has a part in, TLS handshake and body included,
+    /// must be done within `timeout`.
     pub async fn run(&self, address: IpAddr, timeout: Duration) -> Report {
+        // What this machine does before it turns to the backend takes no time of the backend's, and
+        // when it takes too long that says nothing about the backend.
         let mut trace = Trace::start();
-        let finding = tokio::time::timeout(timeout, self.attempt(address, &mut trace)).await;
+        let session = match tokio::time::timeout(timeout, self.prepare(address)).await {
+            Ok(Ok(session)) => session,
+            Ok(Err(reason)) => return trace.report(Outcome::Void, format!("no verdict: {reason}")),
+            Err(_) => {
+                let detail =
+                    format!("no verdict: the certificate authorities were not read within {timeout:?}");
+                return trace.report(Outcome::Void, detail);
+            }
+        };
+        trace = Trace::start();
+        let finding = tokio::time::timeout(timeout, self.attempt(address, session, &mut trace)).await;
         let (outcome, detail) = match finding {
             Ok(Ok(detail)) => (Outcome::Passed, detail),
             Ok(Err(Fault::Backend(detail))) => (Outcome::Failed, detail),
@@ -67,10 +79,25 @@ impl Probe {
         trace.report(outcome, detail)
     }
 
-    async fn attempt(&self, address: IpAddr, trace: &mut Trace) -> Result<String, Fault> {
+    /// What a probe needs that does not come from the backend: for https, whom to trust.
+    async fn prepare(&self, address: IpAddr) -> Result<Option<tls::Session>, String> {
+        match self {
+            Self::Http(http::HttpProbe { tls: Some(settings), .. }) => {
+                tls::Session::new(settings, address).await.map(Some)
+            }
+            Self::Http(_) | Self::Tcp(_) => Ok(None),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        address: IpAddr,
+        session: Option<tls::Session>,
+        trace: &mut Trace,
+    ) -> Result<String, Fault> {
         match self {
             Self::Tcp(probe) => probe.attempt(address).await,
-            Self::Http(probe) => probe.attempt(address, trace).await,
+            Self::Http(probe) => probe.attempt(address, session, trace).await,
         }
     }
 }

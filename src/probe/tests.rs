@@ -398,3 +398,25 @@ async fn what_is_not_tls_fails_and_what_cannot_be_checked_is_void() {
     let report = run(https(plain, Some("not a name"), authority.file()), PATIENT).await;
     assert_report_contains(&report, Outcome::Void, "neither a host name nor an address");
 }
+
+/// Nobody writes into a named pipe, so it cannot even be opened: like a disk that does not answer.
+#[tokio::test]
+async fn authorities_that_cannot_be_read_in_time_are_void_and_hold_up_no_other_probe() {
+    let authority = Authority::new("ours");
+    let port = https_server(authority.issue(&named("s3.example.com"))).await;
+    let stuck = authority.directory.path().join("stuck.pem");
+    assert!(std::process::Command::new("mkfifo").arg(&stuck).status().unwrap().success());
+    // Waits for the thread that reads, and lets it go: the runtime ends only when it has.
+    let release = || drop(std::fs::File::options().write(true).open(&stuck).unwrap());
+    let probe = |ca_file| run(https(port, Some("s3.example.com"), ca_file), PATIENT);
+
+    let waiting = tokio::spawn(probe(stuck.clone()));
+    assert_report(&probe(authority.file()).await, Outcome::Passed, "200 OK");
+    assert!(!waiting.is_finished());
+    waiting.abort();
+    release();
+
+    let report = run(https(port, Some("s3.example.com"), stuck.clone()), BRIEF).await;
+    assert_report_contains(&report, Outcome::Void, "authorities were not read within");
+    release();
+}

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, PoisonError};
 use std::time::Duration;
 
 use rustls::client::Resumption;
@@ -43,8 +43,13 @@ struct Loaded {
     at: Instant,
 }
 
-/// By what is trusted. It is asynchronous because all who need the same wait for one reading of it.
-static LOADED: LazyLock<Mutex<HashMap<Trust, Loaded>>> = LazyLock::new(Mutex::default);
+/// What was read of one [`Trust`]. The lock is asynchronous because all who need the same wait for
+/// one reading of it.
+type Place = Mutex<Option<Loaded>>;
+
+/// Each has a place of its own, so that a file that cannot be read for a while holds up no probe
+/// that does not need it.
+static LOADED: LazyLock<std::sync::Mutex<HashMap<Trust, Arc<Place>>>> = LazyLock::new(Default::default);
 
 /// All that a handshake needs, ready before the connection is opened.
 pub(super) struct Session {
@@ -53,20 +58,18 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn new(settings: &TlsSettings, address: IpAddr) -> Result<Self, Fault> {
+    pub(super) async fn new(settings: &TlsSettings, address: IpAddr) -> Result<Self, String> {
         let name = match &settings.name {
             None => ServerName::from(address),
-            Some(name) => ServerName::try_from(name.clone()).map_err(|_| {
-                Fault::Local(format!("no verdict: tls name {name:?} is neither a host name nor an address"))
-            })?,
+            Some(name) => ServerName::try_from(name.clone())
+                .map_err(|_| format!("tls name {name:?} is neither a host name nor an address"))?,
         };
         let trust = match &settings.ca_file {
             _ if settings.insecure => Trust::Anyone,
             Some(path) => Trust::File(path.clone()),
             None => Trust::System,
         };
-        let config = shared(trust).await.map_err(|reason| Fault::Local(format!("no verdict: {reason}")))?;
-        Ok(Self { config, name })
+        Ok(Self { config: shared(trust).await?, name })
     }
 
     pub(super) async fn handshake(self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
@@ -78,16 +81,17 @@ impl Session {
 }
 
 async fn shared(trust: Trust) -> Result<Arc<ClientConfig>, String> {
-    let mut loaded = LOADED.lock().await;
-    if let Some(found) = loaded.get(&trust).filter(|found| found.at.elapsed() < TRUST_LIFETIME) {
+    let place =
+        Arc::clone(LOADED.lock().unwrap_or_else(PoisonError::into_inner).entry(trust.clone()).or_default());
+    let mut loaded = place.lock().await;
+    if let Some(found) = loaded.as_ref().filter(|found| found.at.elapsed() < TRUST_LIFETIME) {
         return Ok(Arc::clone(&found.config));
     }
-    let wanted = trust.clone();
-    let config = tokio::task::spawn_blocking(move || load(&wanted))
+    let config = tokio::task::spawn_blocking(move || load(&trust))
         .await
         .map_err(|error| format!("the certificate authorities could not be loaded: {error}"))??;
     let config = Arc::new(config);
-    loaded.insert(trust, Loaded { config: Arc::clone(&config), at: Instant::now() });
+    *loaded = Some(Loaded { config: Arc::clone(&config), at: Instant::now() });
     Ok(config)
 }
 

@@ -34,7 +34,9 @@ fn advice(error: &io::Error) -> &'static str {
             "; another program, perhaps another demo, has the port: choose one with --backend-port"
         }
         io::ErrorKind::PermissionDenied => "; choose a port from 1024 up with --backend-port",
-        io::ErrorKind::AddrNotAvailable => "; is the loopback interface up? On Linux all of 127.0.0.0/8 is on it",
+        io::ErrorKind::AddrNotAvailable => {
+            "; is the loopback interface up? On Linux all of 127.0.0.0/8 is on it"
+        }
         _ => "",
     }
 }
