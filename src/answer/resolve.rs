@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use rand::Rng;
 
-use super::Served;
 use super::options::ExtendedError;
+use super::{ResponseKind, Served};
 use crate::name;
 use crate::pool::Family;
 use crate::selection::{self, Picked};
@@ -29,20 +29,28 @@ const ANY_DATA: &[u8] = b"\x07RFC8482\x00";
 
 /// What the header says of the answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Resolution {
+pub(super) struct Resolution<'t> {
     pub(super) rcode: u16,
     pub(super) authoritative: bool,
     pub(super) served: Option<Served>,
     pub(super) explanation: Option<ExtendedError>,
+    /// What the first name of the answer came to.
+    pub(super) kind: ResponseKind<'t>,
 }
 
-impl Resolution {
+impl Resolution<'_> {
     fn answer() -> Self {
-        Self { rcode: rcode::NOERROR, authoritative: true, served: None, explanation: None }
+        Self {
+            rcode: rcode::NOERROR,
+            authoritative: true,
+            served: None,
+            explanation: None,
+            kind: ResponseKind::Error(rcode::NOERROR),
+        }
     }
 
     fn error(rcode: u16, explanation: Option<ExtendedError>) -> Self {
-        Self { rcode, authoritative: false, served: None, explanation }
+        Self { rcode, authoritative: false, served: None, explanation, kind: ResponseKind::Error(rcode) }
     }
 }
 
@@ -52,12 +60,14 @@ pub(super) struct Resolver<'t, 'w, 'b, R> {
     rng: &'w mut R,
     picked: &'w mut Picked,
     writer: &'w mut Writer<'b>,
+    /// What the first name came to.
+    kind: Option<ResponseKind<'t>>,
 }
 
 /// What a name came to.
 #[allow(clippy::large_enum_variant, reason = "a box would be an allocation on the query path")]
-enum Step {
-    Done(Resolution),
+enum Step<'t> {
+    Done(Resolution<'t>),
     /// Go on with this name.
     Alias(NameBuffer),
 }
@@ -98,11 +108,17 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         picked: &'w mut Picked,
         writer: &'w mut Writer<'b>,
     ) -> Self {
-        Self { table, rng, picked, writer }
+        Self { table, rng, picked, writer, kind: None }
     }
 
-    /// Answers the question, following aliases as long as they lead to our zones.
-    pub(super) fn resolve(&mut self, question: &Question<'_>) -> Result<Resolution, Full> {
+    /// Answers the question.
+    pub(super) fn resolve(&mut self, question: &Question<'_>) -> Result<Resolution<'t>, Full> {
+        let resolution = self.follow(question)?;
+        Ok(Resolution { kind: self.kind.unwrap_or(resolution.kind), ..resolution })
+    }
+
+    /// Follows aliases as long as they lead to our zones.
+    fn follow(&mut self, question: &Question<'_>) -> Result<Resolution<'t>, Full> {
         let Some(mut current) = NameBuffer::of(question.name()) else {
             return Ok(Resolution::error(rcode::FORMERR, None));
         };
@@ -135,8 +151,16 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         catalog.find(name, false)
     }
 
-    fn step(&mut self, zone: &'t Zone, owner: &[u8], qtype: u16, aliased: bool) -> Result<Step, Full> {
-        match zone.find(owner) {
+    fn step(&mut self, zone: &'t Zone, owner: &[u8], qtype: u16, aliased: bool) -> Result<Step<'t>, Full> {
+        let lookup = zone.find(owner);
+        self.kind.get_or_insert(match &lookup {
+            Lookup::Found(node) | Lookup::Wildcard(node) | Lookup::Dname(node) => {
+                ResponseKind::Answer(node.name())
+            }
+            Lookup::Referral { .. } => ResponseKind::Referral(zone.apex_name()),
+            Lookup::NoName => ResponseKind::NoName(zone.apex_name()),
+        });
+        match lookup {
             Lookup::Found(node) | Lookup::Wildcard(node) => self.found(zone, node, owner, qtype),
             Lookup::Referral { cut, exact: true } if qtype == rtype::DS => {
                 self.static_answer(zone, cut, owner, qtype).map(Step::Done)
@@ -150,7 +174,13 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         }
     }
 
-    fn found(&mut self, zone: &'t Zone, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<Step, Full> {
+    fn found(
+        &mut self,
+        zone: &'t Zone,
+        node: NodeRef<'t>,
+        owner: &[u8],
+        qtype: u16,
+    ) -> Result<Step<'t>, Full> {
         let family = match qtype {
             rtype::A => Some(Family::Ipv4),
             rtype::AAAA => Some(Family::Ipv6),
@@ -182,7 +212,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         node: NodeRef<'t>,
         owner: &[u8],
         qtype: u16,
-    ) -> Result<Resolution, Full> {
+    ) -> Result<Resolution<'t>, Full> {
         match node.rrset(qtype) {
             Some(rrset) => {
                 self.writer.rrset(Section::Answer, owner, rrset, rrset.ttl)?;
@@ -206,7 +236,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
 
     /// Names the servers of a delegated zone. Glue for servers below the cut is part of the
     /// referral and must fit (RFC 9471); other addresses are added while there is room.
-    fn referral(&mut self, zone: &'t Zone, cut: NodeRef<'t>, aliased: bool) -> Result<Resolution, Full> {
+    fn referral(&mut self, zone: &'t Zone, cut: NodeRef<'t>, aliased: bool) -> Result<Resolution<'t>, Full> {
         if let Some(servers) = cut.rrset(rtype::NS) {
             self.writer.rrset(Section::Authority, cut.name(), servers, servers.ttl)?;
             for required in [true, false] {
@@ -232,7 +262,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
 
     /// Rewrites the name by a DNAME (RFC 6672, section 3.1): the DNAME, the CNAME that follows
     /// from it, and on with the new name.
-    fn dname(&mut self, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<Step, Full> {
+    fn dname(&mut self, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<Step<'t>, Full> {
         let Some(dname) = node.rrset(rtype::DNAME) else { return Ok(Step::Done(Resolution::answer())) };
         if !self.writer.has_answer(node.name(), rtype::DNAME) {
             self.writer.rrset(Section::Answer, node.name(), dname, dname.ttl)?;
@@ -282,7 +312,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         view: &'t ServiceView,
         family: Family,
         owner: &[u8],
-    ) -> Result<Resolution, Full> {
+    ) -> Result<Resolution<'t>, Full> {
         let service = &view.service;
         let down_column = service.tiers.len();
         let served = |column, pool| Some(Served { service: id, column, pool });
@@ -330,7 +360,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         ttl: u32,
         family: Family,
         owner: &[u8],
-    ) -> Result<Resolution, Full> {
+    ) -> Result<Resolution<'t>, Full> {
         if let WhenDown::Addresses { ipv4, ipv6 } = when_down {
             let addresses: &mut dyn Iterator<Item = IpAddr> = match family {
                 Family::Ipv4 => &mut ipv4.iter().copied().map(IpAddr::V4),

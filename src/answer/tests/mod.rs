@@ -113,7 +113,7 @@ fn client(transport: Transport) -> Client {
     Client { address: Ipv4Addr::LOCALHOST.into(), port: 5353, transport, time: 1 }
 }
 
-fn respond(table: &Table, query: &[u8], transport: Transport) -> (Verdict, Vec<u8>) {
+fn respond<'t>(table: &'t Table, query: &[u8], transport: Transport) -> (Verdict<'t>, Vec<u8>) {
     let mut responder = Responder::new(SmallRng::seed_from_u64(7));
     let mut buffer = vec![0; MAX_MESSAGE];
     let verdict = responder.respond(query, &client(transport), table, &mut buffer);
@@ -399,7 +399,8 @@ fn an_edns_version_we_do_not_know_is_badvers() {
     let mut query = query("www.example", rtype::A, Some(1232));
     let version = query.len() - 5;
     query[version] = 1;
-    let (verdict, reply) = respond(&table(HEALTHY), &query, Transport::Udp);
+    let table = table(HEALTHY);
+    let (verdict, reply) = respond(&table, &query, Transport::Udp);
     assert!(matches!(verdict, Verdict::Reply(Reply { rcode: rcode::BADVERS, .. })));
     let reply = Message::from_vec(&reply).unwrap();
     assert_eq!(u16::from(reply.metadata.response_code), rcode::BADVERS);
