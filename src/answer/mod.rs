@@ -173,7 +173,7 @@ impl<R: Rng> Responder<R> {
         let settings = &table.settings;
         let proof = draft.heed(query.edns.as_ref(), client, settings);
         if draft.writer.question(query.question.bytes).is_err() {
-            return draft.truncate();
+            return draft.truncate(ResponseKind::Error(rcode::NOERROR));
         }
         let Some(proof) = proof else { return draft.error(rcode::FORMERR) };
         draft.proven = proof == Proof::Proven;
@@ -184,7 +184,7 @@ impl<R: Rng> Responder<R> {
             && settings.cookies.as_ref().is_some_and(|cookies| cookies.required)
         {
             match proof {
-                Proof::None => return draft.truncate(),
+                Proof::None => return draft.truncate(ResponseKind::Error(rcode::BADCOOKIE)),
                 Proof::Unproven => return draft.error(rcode::BADCOOKIE),
                 Proof::Proven => {}
             }
@@ -198,13 +198,15 @@ impl<R: Rng> Responder<R> {
         }
         let start = draft.writer.mark();
         let mut resolver = Resolver::new(table, &mut self.rng, &mut self.picked, &mut draft.writer);
-        match resolver.resolve(&query.question) {
-            Ok(resolution) => draft.reply(resolution),
+        let resolved = resolver.resolve(&query.question);
+        let kind = resolver.kind();
+        match resolved {
+            Ok(resolution) => draft.reply(resolution, kind),
             Err(Full) => {
                 // Never a part of an RRset: the client asks again over TCP (RFC 2181, section 9).
                 draft.writer.rewind(start);
                 self.picked.clear();
-                draft.truncate()
+                draft.truncate(kind.unwrap_or(ResponseKind::Error(rcode::NOERROR)))
             }
         }
     }
@@ -219,7 +221,7 @@ impl<R: Rng> Responder<R> {
         // A question always fits, and so does an OPT record without options: the smallest limit is
         // 512 bytes.
         let _ = draft.writer.question(query.question.bytes);
-        draft.truncate()
+        draft.truncate(ResponseKind::Error(rcode::NOERROR))
     }
 
     /// The backends, as indices within their pool, that the last reply holds addresses of.
@@ -296,7 +298,7 @@ impl<'b> Draft<'b> {
         };
         match text.filter(|_| asked).map(|text| self.writer.chaos_text(question.name(), text)) {
             Some(Ok(())) => self.finish(rcode::NOERROR, flag::AA, ResponseKind::Error(rcode::NOERROR), None),
-            Some(Err(Full)) => self.truncate(),
+            Some(Err(Full)) => self.truncate(ResponseKind::Error(rcode::NOERROR)),
             None => self.error(rcode::REFUSED),
         }
     }
@@ -305,14 +307,17 @@ impl<'b> Draft<'b> {
         self.finish(rcode, 0, ResponseKind::Error(rcode), None)
     }
 
-    fn truncate<'t>(self) -> Verdict<'t> {
-        self.finish(rcode::NOERROR, flag::AA | flag::TC, ResponseKind::Error(rcode::NOERROR), None)
+    /// Says that the answer did not fit; AA only if it would have been ours.
+    fn truncate<'t>(self, kind: ResponseKind<'t>) -> Verdict<'t> {
+        let ours = matches!(kind, ResponseKind::Answer(_) | ResponseKind::NoName(_));
+        self.finish(rcode::NOERROR, flag::TC | if ours { flag::AA } else { 0 }, kind, None)
     }
 
-    fn reply<'t>(mut self, resolution: Resolution<'t>) -> Verdict<'t> {
+    fn reply<'t>(mut self, resolution: Resolution, kind: Option<ResponseKind<'t>>) -> Verdict<'t> {
+        let kind = kind.unwrap_or(ResponseKind::Error(resolution.rcode));
         self.explanation = resolution.explanation;
         let flags = if resolution.authoritative { flag::AA } else { 0 };
-        self.finish(resolution.rcode, flags, resolution.kind, resolution.served)
+        self.finish(resolution.rcode, flags, kind, resolution.served)
     }
 
     fn finish<'t>(
@@ -331,7 +336,8 @@ impl<'b> Draft<'b> {
             // The room was kept back, or was just found to be there, so this cannot fail.
             let _ = self.writer.reserved(opt.bytes(rcode));
         }
-        let copied = self.header.flags & (flag::OPCODE | flag::RD | flag::CD);
+        // Z, AD and CD are cleared (RFC 4035, section 3.1.6).
+        let copied = self.header.flags & (flag::OPCODE | flag::RD);
         let length = self.writer.finish(self.header.id, flag::QR | copied | flags | (rcode & 0xf));
         let truncated = flags & flag::TC != 0;
         Verdict::Reply(Reply { length, rcode, truncated, kind, proven: self.proven, service })

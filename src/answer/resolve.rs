@@ -29,28 +29,20 @@ const ANY_DATA: &[u8] = b"\x07RFC8482\x00";
 
 /// What the header says of the answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Resolution<'t> {
+pub(super) struct Resolution {
     pub(super) rcode: u16,
     pub(super) authoritative: bool,
     pub(super) served: Option<Served>,
     pub(super) explanation: Option<ExtendedError>,
-    /// What the first name of the answer came to.
-    pub(super) kind: ResponseKind<'t>,
 }
 
-impl Resolution<'_> {
+impl Resolution {
     fn answer() -> Self {
-        Self {
-            rcode: rcode::NOERROR,
-            authoritative: true,
-            served: None,
-            explanation: None,
-            kind: ResponseKind::Error(rcode::NOERROR),
-        }
+        Self { rcode: rcode::NOERROR, authoritative: true, served: None, explanation: None }
     }
 
     fn error(rcode: u16, explanation: Option<ExtendedError>) -> Self {
-        Self { rcode, authoritative: false, served: None, explanation, kind: ResponseKind::Error(rcode) }
+        Self { rcode, authoritative: false, served: None, explanation }
     }
 }
 
@@ -66,8 +58,8 @@ pub(super) struct Resolver<'t, 'w, 'b, R> {
 
 /// What a name came to.
 #[allow(clippy::large_enum_variant, reason = "a box would be an allocation on the query path")]
-enum Step<'t> {
-    Done(Resolution<'t>),
+enum Step {
+    Done(Resolution),
     /// Go on with this name.
     Alias(NameBuffer),
 }
@@ -111,14 +103,13 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         Self { table, rng, picked, writer, kind: None }
     }
 
-    /// Answers the question.
-    pub(super) fn resolve(&mut self, question: &Question<'_>) -> Result<Resolution<'t>, Full> {
-        let resolution = self.follow(question)?;
-        Ok(Resolution { kind: self.kind.unwrap_or(resolution.kind), ..resolution })
+    /// What the first name came to; none when it is not in our zones.
+    pub(super) fn kind(&self) -> Option<ResponseKind<'t>> {
+        self.kind
     }
 
-    /// Follows aliases as long as they lead to our zones.
-    fn follow(&mut self, question: &Question<'_>) -> Result<Resolution<'t>, Full> {
+    /// Answers the question, following aliases as long as they lead to our zones.
+    pub(super) fn resolve(&mut self, question: &Question<'_>) -> Result<Resolution, Full> {
         let Some(mut current) = NameBuffer::of(question.name()) else {
             return Ok(Resolution::error(rcode::FORMERR, None));
         };
@@ -151,7 +142,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         catalog.find(name, false)
     }
 
-    fn step(&mut self, zone: &'t Zone, owner: &[u8], qtype: u16, aliased: bool) -> Result<Step<'t>, Full> {
+    fn step(&mut self, zone: &'t Zone, owner: &[u8], qtype: u16, aliased: bool) -> Result<Step, Full> {
         let lookup = zone.find(owner);
         self.kind.get_or_insert(match &lookup {
             Lookup::Found(node) | Lookup::Wildcard(node) | Lookup::Dname(node) => {
@@ -174,13 +165,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         }
     }
 
-    fn found(
-        &mut self,
-        zone: &'t Zone,
-        node: NodeRef<'t>,
-        owner: &[u8],
-        qtype: u16,
-    ) -> Result<Step<'t>, Full> {
+    fn found(&mut self, zone: &'t Zone, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<Step, Full> {
         let family = match qtype {
             rtype::A => Some(Family::Ipv4),
             rtype::AAAA => Some(Family::Ipv6),
@@ -191,10 +176,11 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         {
             return self.service(zone, id, view, family, owner).map(Step::Done);
         }
-        if let Some(cname) = node.cname() {
+        // What stands beside an alias (RFC 4034, section 3) is answered itself, as the alias is.
+        if let Some(cname) = node.cname().filter(|_| node.rrset(qtype).is_none()) {
             self.writer.rrset(Section::Answer, owner, cname, cname.ttl)?;
             return Ok(match NameBuffer::of(cname.first()) {
-                Some(target) if qtype != rtype::CNAME && qtype != rtype::ANY => Step::Alias(target),
+                Some(target) if qtype != rtype::ANY => Step::Alias(target),
                 _ => Step::Done(Resolution::answer()),
             });
         }
@@ -212,7 +198,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         node: NodeRef<'t>,
         owner: &[u8],
         qtype: u16,
-    ) -> Result<Resolution<'t>, Full> {
+    ) -> Result<Resolution, Full> {
         match node.rrset(qtype) {
             Some(rrset) => {
                 self.writer.rrset(Section::Answer, owner, rrset, rrset.ttl)?;
@@ -236,7 +222,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
 
     /// Names the servers of a delegated zone. Glue for servers below the cut is part of the
     /// referral and must fit (RFC 9471); other addresses are added while there is room.
-    fn referral(&mut self, zone: &'t Zone, cut: NodeRef<'t>, aliased: bool) -> Result<Resolution<'t>, Full> {
+    fn referral(&mut self, zone: &'t Zone, cut: NodeRef<'t>, aliased: bool) -> Result<Resolution, Full> {
         if let Some(servers) = cut.rrset(rtype::NS) {
             self.writer.rrset(Section::Authority, cut.name(), servers, servers.ttl)?;
             for required in [true, false] {
@@ -262,7 +248,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
 
     /// Rewrites the name by a DNAME (RFC 6672, section 3.1): the DNAME, the CNAME that follows
     /// from it, and on with the new name.
-    fn dname(&mut self, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<Step<'t>, Full> {
+    fn dname(&mut self, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<Step, Full> {
         let Some(dname) = node.rrset(rtype::DNAME) else { return Ok(Step::Done(Resolution::answer())) };
         if !self.writer.has_answer(node.name(), rtype::DNAME) {
             self.writer.rrset(Section::Answer, node.name(), dname, dname.ttl)?;
@@ -312,7 +298,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         view: &'t ServiceView,
         family: Family,
         owner: &[u8],
-    ) -> Result<Resolution<'t>, Full> {
+    ) -> Result<Resolution, Full> {
         let service = &view.service;
         let down_column = service.tiers.len();
         let served = |column, pool| Some(Served { service: id, column, pool });
@@ -360,7 +346,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         ttl: u32,
         family: Family,
         owner: &[u8],
-    ) -> Result<Resolution<'t>, Full> {
+    ) -> Result<Resolution, Full> {
         if let WhenDown::Addresses { ipv4, ipv6 } = when_down {
             let addresses: &mut dyn Iterator<Item = IpAddr> = match family {
                 Family::Ipv4 => &mut ipv4.iter().copied().map(IpAddr::V4),
