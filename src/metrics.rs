@@ -37,8 +37,9 @@ const RCODES: [(&str, u16); 10] = [
     ("BADCOOKIE", rcode::BADCOOKIE),
 ];
 const DROPS: [&str; 5] = ["short", "response", "port_zero", "long", "limited"];
-const EVENTS: [(&str, &str); 8] = [
+const EVENTS: [(&str, &str); 9] = [
     ("truncated_total", "Replies with TC set."),
+    ("slipped_total", "Replies over the rate limit that were sent as empty truncated ones."),
     ("receive_errors_total", "Failed attempts to receive datagrams."),
     ("send_errors_total", "Replies over UDP that the system refused to send."),
     ("tcp_accepted_total", "TCP connections accepted."),
@@ -57,6 +58,8 @@ const COLUMNS: usize = FIRST_EVENT + EVENTS.len();
 pub enum Event {
     /// A reply had TC set.
     Truncated,
+    /// A reply over the rate limit was sent as an empty truncated one.
+    Slipped,
     /// Receiving failed.
     ReceiveError,
     /// A reply could not be sent.
@@ -198,7 +201,7 @@ impl Metrics {
     }
 
     /// A message got a reply, or none by the word of the answering.
-    pub fn answered(&self, row: usize, verdict: &Verdict) {
+    pub fn answered(&self, row: usize, verdict: &Verdict<'_>) {
         match verdict {
             Verdict::Drop(reason) => self.dropped(row, Dropped::Unanswerable(*reason)),
             Verdict::Reply(reply) => {
@@ -472,7 +475,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::answer::Reply;
+    use crate::answer::{Reply, ResponseKind};
     use crate::zone::Catalog;
 
     fn parsed(text: &str) -> HashMap<String, f64> {
@@ -510,7 +513,14 @@ mod tests {
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
         for (row, code) in [(0, rcode::NOERROR), (1, rcode::NOERROR), (1, rcode::BADCOOKIE), (0, 4000)] {
             metrics.received(row, Transport::Udp, client);
-            let reply = Reply { length: 0, rcode: code, truncated: code == 4000, service: None };
+            let reply = Reply {
+                length: 0,
+                rcode: code,
+                truncated: code == 4000,
+                kind: ResponseKind::Error(code),
+                proven: false,
+                service: None,
+            };
             metrics.answered(row, &Verdict::Reply(reply));
         }
         metrics.received(0, Transport::Tcp, "::1".parse().unwrap());

@@ -109,7 +109,7 @@ pub async fn start(setup: Setup) -> Result<Running, StartError> {
 
     checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| CheckerEnded)?;
     let listeners =
-        bound.serve(&checker.published, &metrics, setup.server.tcp).map_err(StartError::Listeners)?;
+        bound.serve(&checker.published, &metrics, setup.server.limits).map_err(StartError::Listeners)?;
     serving.send_replace(true);
     for address in &dns {
         info!(%address, "DNS is answered over UDP and TCP");
@@ -182,13 +182,13 @@ mod tests {
     use super::*;
     use crate::config::ServerSettings;
     use crate::config::fault::Faults;
-    use crate::listener::TcpLimits;
+    use crate::listener::Limits;
     use crate::settings::Settings;
     use crate::zone::Catalog;
 
     fn setup(dns: SocketAddr, admin: SocketAddr) -> Setup {
         Setup {
-            server: ServerSettings { listen: vec![dns], workers: 1, tcp: TcpLimits::default() },
+            server: ServerSettings { listen: vec![dns], workers: 1, limits: Limits::default() },
             admin: Some(admin),
             checker: checker::Setup {
                 settings: Settings::default(),

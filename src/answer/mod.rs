@@ -50,13 +50,28 @@ pub struct Client {
     pub time: u32,
 }
 
+/// What a response says, as far as equal responses are counted together. Names are lower-case
+/// wire form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResponseKind<'n> {
+    /// About a name that exists, with or without data: its owner in the zone, so that of the
+    /// wildcard or DNAME where that made the answer.
+    Answer(&'n [u8]),
+    /// NXDOMAIN, by the apex of the zone.
+    NoName(&'n [u8]),
+    /// A referral, by the apex of the zone that refers.
+    Referral(&'n [u8]),
+    /// Any other response code.
+    Error(u16),
+}
+
 /// What becomes of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Verdict<'t> {
     /// No reply is due.
     Drop(DropReason),
     /// The reply stands in the buffer.
-    Reply(Reply),
+    Reply(Reply<'t>),
 }
 
 /// Why a message gets no reply.
@@ -72,13 +87,17 @@ pub enum DropReason {
 
 /// The facts of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct Reply<'t> {
     /// Bytes of the reply in the buffer.
     pub length: usize,
     /// The response code, with the extended bits of EDNS.
     pub rcode: u16,
     /// Whether TC is set.
     pub truncated: bool,
+    /// What it says, for counting equal ones together.
+    pub kind: ResponseKind<'t>,
+    /// Whether a cookie has proved the client's address.
+    pub proven: bool,
     /// The service that answered.
     pub service: Option<Served>,
 }
@@ -109,7 +128,13 @@ impl<R: Rng> Responder<R> {
 
     /// Answers one query into `reply`, which has room for 65,535 bytes over TCP and for the
     /// configured payload over UDP.
-    pub fn respond(&mut self, query: &[u8], client: &Client, table: &Table, reply: &mut [u8]) -> Verdict {
+    pub fn respond<'t>(
+        &mut self,
+        query: &[u8],
+        client: &Client,
+        table: &'t Table,
+        reply: &mut [u8],
+    ) -> Verdict<'t> {
         self.picked.clear();
         let Some(header) = Header::read(query) else { return Verdict::Drop(DropReason::Short) };
         if header.is_response() {
@@ -138,13 +163,20 @@ impl<R: Rng> Responder<R> {
         }
     }
 
-    fn answer(&mut self, query: &Query<'_>, client: &Client, table: &Table, mut draft: Draft<'_>) -> Verdict {
+    fn answer<'t>(
+        &mut self,
+        query: &Query<'_>,
+        client: &Client,
+        table: &'t Table,
+        mut draft: Draft<'_>,
+    ) -> Verdict<'t> {
         let settings = &table.settings;
         let proof = draft.heed(query.edns.as_ref(), client, settings);
         if draft.writer.question(query.question.bytes).is_err() {
-            return draft.truncate();
+            return draft.truncate(ResponseKind::Error(rcode::NOERROR));
         }
         let Some(proof) = proof else { return draft.error(rcode::FORMERR) };
+        draft.proven = proof == Proof::Proven;
         if query.edns.is_some_and(|edns| edns.version != 0) {
             return draft.error(rcode::BADVERS);
         }
@@ -152,7 +184,7 @@ impl<R: Rng> Responder<R> {
             && settings.cookies.as_ref().is_some_and(|cookies| cookies.required)
         {
             match proof {
-                Proof::None => return draft.truncate(),
+                Proof::None => return draft.truncate(ResponseKind::Error(rcode::BADCOOKIE)),
                 Proof::Unproven => return draft.error(rcode::BADCOOKIE),
                 Proof::Proven => {}
             }
@@ -166,15 +198,30 @@ impl<R: Rng> Responder<R> {
         }
         let start = draft.writer.mark();
         let mut resolver = Resolver::new(table, &mut self.rng, &mut self.picked, &mut draft.writer);
-        match resolver.resolve(&query.question) {
-            Ok(resolution) => draft.reply(resolution),
+        let resolved = resolver.resolve(&query.question);
+        let kind = resolver.kind();
+        match resolved {
+            Ok(resolution) => draft.reply(resolution, kind),
             Err(Full) => {
                 // Never a part of an RRset: the client asks again over TCP (RFC 2181, section 9).
                 draft.writer.rewind(start);
                 self.picked.clear();
-                draft.truncate()
+                draft.truncate(kind.unwrap_or(ResponseKind::Error(rcode::NOERROR)))
             }
         }
+    }
+
+    /// An empty truncated reply in the place of a full one: no longer than the query, and a client
+    /// that is where it says comes again over TCP.
+    pub fn slip<'t>(query: &[u8], client: &Client, table: &'t Table, reply: &mut [u8]) -> Verdict<'t> {
+        let Some(header) = Header::read(query) else { return Verdict::Drop(DropReason::Short) };
+        let mut draft = Draft::new(header, client.transport, reply);
+        let Ok(query) = Query::read(&header, query) else { return draft.error(rcode::FORMERR) };
+        draft.opt = query.edns.map(|edns| OptRecord::new(table.settings.udp_payload, edns.dnssec_ok));
+        // A question always fits, and so does an OPT record without options: the smallest limit is
+        // 512 bytes.
+        let _ = draft.writer.question(query.question.bytes);
+        draft.truncate(ResponseKind::Error(rcode::NOERROR))
     }
 
     /// The backends, as indices within their pool, that the last reply holds addresses of.
@@ -204,6 +251,8 @@ struct Draft<'b> {
     opt: Option<OptRecord>,
     /// Why there is no answer, for clients that read extended errors.
     explanation: Option<ExtendedError>,
+    /// Whether a cookie has proved the client's address.
+    proven: bool,
 }
 
 impl<'b> Draft<'b> {
@@ -212,7 +261,14 @@ impl<'b> Draft<'b> {
             Transport::Udp => PLAIN_UDP,
             Transport::Tcp => MAX_MESSAGE,
         };
-        Self { header, writer: Writer::new(reply, limit), transport, opt: None, explanation: None }
+        Self {
+            header,
+            writer: Writer::new(reply, limit),
+            transport,
+            opt: None,
+            explanation: None,
+            proven: false,
+        }
     }
 
     /// Takes note of the client's OPT record: how much may be sent, and what is said back. `None`
@@ -233,7 +289,7 @@ impl<'b> Draft<'b> {
     }
 
     /// Says who and what the server is, as far as it is configured to.
-    fn chaos(mut self, question: &Question<'_>, settings: &Settings) -> Verdict {
+    fn chaos<'t>(mut self, question: &Question<'_>, settings: &Settings) -> Verdict<'t> {
         let asked = matches!(question.qtype, rtype::TXT | rtype::ANY) && settings.chaos == Chaos::Version;
         let text: Option<&[u8]> = match question.name() {
             b"\x07version\x04bind\x00" | b"\x07version\x06server\x00" => Some(VERSION.as_bytes()),
@@ -241,27 +297,36 @@ impl<'b> Draft<'b> {
             _ => None,
         };
         match text.filter(|_| asked).map(|text| self.writer.chaos_text(question.name(), text)) {
-            Some(Ok(())) => self.finish(rcode::NOERROR, flag::AA, None),
-            Some(Err(Full)) => self.truncate(),
+            Some(Ok(())) => self.finish(rcode::NOERROR, flag::AA, ResponseKind::Error(rcode::NOERROR), None),
+            Some(Err(Full)) => self.truncate(ResponseKind::Error(rcode::NOERROR)),
             None => self.error(rcode::REFUSED),
         }
     }
 
-    fn error(self, rcode: u16) -> Verdict {
-        self.finish(rcode, 0, None)
+    fn error<'t>(self, rcode: u16) -> Verdict<'t> {
+        self.finish(rcode, 0, ResponseKind::Error(rcode), None)
     }
 
-    fn truncate(self) -> Verdict {
-        self.finish(rcode::NOERROR, flag::AA | flag::TC, None)
+    /// Says that the answer did not fit; AA only if it would have been ours.
+    fn truncate<'t>(self, kind: ResponseKind<'t>) -> Verdict<'t> {
+        let ours = matches!(kind, ResponseKind::Answer(_) | ResponseKind::NoName(_));
+        self.finish(rcode::NOERROR, flag::TC | if ours { flag::AA } else { 0 }, kind, None)
     }
 
-    fn reply(mut self, resolution: Resolution) -> Verdict {
+    fn reply<'t>(mut self, resolution: Resolution, kind: Option<ResponseKind<'t>>) -> Verdict<'t> {
+        let kind = kind.unwrap_or(ResponseKind::Error(resolution.rcode));
         self.explanation = resolution.explanation;
         let flags = if resolution.authoritative { flag::AA } else { 0 };
-        self.finish(resolution.rcode, flags, resolution.served)
+        self.finish(resolution.rcode, flags, kind, resolution.served)
     }
 
-    fn finish(mut self, rcode: u16, flags: u16, served: Option<Served>) -> Verdict {
+    fn finish<'t>(
+        mut self,
+        rcode: u16,
+        flags: u16,
+        kind: ResponseKind<'t>,
+        service: Option<Served>,
+    ) -> Verdict<'t> {
         if let Some(opt) = &mut self.opt {
             if let Some(explanation) = self.explanation
                 && self.writer.has_room(explanation.length())
@@ -271,9 +336,11 @@ impl<'b> Draft<'b> {
             // The room was kept back, or was just found to be there, so this cannot fail.
             let _ = self.writer.reserved(opt.bytes(rcode));
         }
-        let copied = self.header.flags & (flag::OPCODE | flag::RD | flag::CD);
+        // Z, AD and CD are cleared (RFC 4035, section 3.1.6).
+        let copied = self.header.flags & (flag::OPCODE | flag::RD);
         let length = self.writer.finish(self.header.id, flag::QR | copied | flags | (rcode & 0xf));
-        Verdict::Reply(Reply { length, rcode, truncated: flags & flag::TC != 0, service: served })
+        let truncated = flags & flag::TC != 0;
+        Verdict::Reply(Reply { length, rcode, truncated, kind, proven: self.proven, service })
     }
 }
 

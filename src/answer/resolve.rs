@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use rand::Rng;
 
-use super::Served;
 use super::options::ExtendedError;
+use super::{ResponseKind, Served};
 use crate::name;
 use crate::pool::Family;
 use crate::selection::{self, Picked};
@@ -52,6 +52,8 @@ pub(super) struct Resolver<'t, 'w, 'b, R> {
     rng: &'w mut R,
     picked: &'w mut Picked,
     writer: &'w mut Writer<'b>,
+    /// What the first name came to.
+    kind: Option<ResponseKind<'t>>,
 }
 
 /// What a name came to.
@@ -98,7 +100,12 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         picked: &'w mut Picked,
         writer: &'w mut Writer<'b>,
     ) -> Self {
-        Self { table, rng, picked, writer }
+        Self { table, rng, picked, writer, kind: None }
+    }
+
+    /// What the first name came to; none when it is not in our zones.
+    pub(super) fn kind(&self) -> Option<ResponseKind<'t>> {
+        self.kind
     }
 
     /// Answers the question, following aliases as long as they lead to our zones.
@@ -136,7 +143,15 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
     }
 
     fn step(&mut self, zone: &'t Zone, owner: &[u8], qtype: u16, aliased: bool) -> Result<Step, Full> {
-        match zone.find(owner) {
+        let lookup = zone.find(owner);
+        self.kind.get_or_insert(match &lookup {
+            Lookup::Found(node) | Lookup::Wildcard(node) | Lookup::Dname(node) => {
+                ResponseKind::Answer(node.name())
+            }
+            Lookup::Referral { .. } => ResponseKind::Referral(zone.apex_name()),
+            Lookup::NoName => ResponseKind::NoName(zone.apex_name()),
+        });
+        match lookup {
             Lookup::Found(node) | Lookup::Wildcard(node) => self.found(zone, node, owner, qtype),
             Lookup::Referral { cut, exact: true } if qtype == rtype::DS => {
                 self.static_answer(zone, cut, owner, qtype).map(Step::Done)
@@ -161,10 +176,11 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         {
             return self.service(zone, id, view, family, owner).map(Step::Done);
         }
-        if let Some(cname) = node.cname() {
+        // What stands beside an alias (RFC 4034, section 3) is answered itself, as the alias is.
+        if let Some(cname) = node.cname().filter(|_| node.rrset(qtype).is_none()) {
             self.writer.rrset(Section::Answer, owner, cname, cname.ttl)?;
             return Ok(match NameBuffer::of(cname.first()) {
-                Some(target) if qtype != rtype::CNAME && qtype != rtype::ANY => Step::Alias(target),
+                Some(target) if qtype != rtype::ANY => Step::Alias(target),
                 _ => Step::Done(Resolution::answer()),
             });
         }

@@ -32,7 +32,7 @@ use crate::config::pool::{PoolKeys, ReadPool};
 use crate::config::server::ReadServer;
 use crate::config::service::{ReadService, ServiceKeys};
 use crate::config::source::{Findings, Source};
-use crate::listener::TcpLimits;
+use crate::listener::Limits;
 use crate::pool::PoolId;
 
 /// A validated configuration.
@@ -55,8 +55,8 @@ pub struct ServerSettings {
     pub listen: Vec<SocketAddr>,
     /// UDP worker threads for each address; 0 is one for each core.
     pub workers: usize,
-    /// Limits of TCP.
-    pub tcp: TcpLimits,
+    /// What clients may take.
+    pub limits: Limits,
 }
 
 /// Reads a configuration, with the files it includes and the zone files it names.

@@ -9,7 +9,8 @@ use crate::config::ServerSettings;
 use crate::config::source::At;
 use crate::config::value::{Entry, Located, Table, Value};
 use crate::cookie::CookieSecrets;
-use crate::listener::TcpLimits;
+use crate::listener::Limits;
+use crate::listener::rate_limit::RateLimit;
 use crate::network::{Network, Networks};
 use crate::pool::Family;
 use crate::settings::{Chaos, Cookies, MAX_NSID, Settings};
@@ -21,6 +22,10 @@ const UDP_PAYLOADS: RangeInclusive<u16> = 512..=4096;
 const TCP_CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 /// The unit of RFC 7828 is 100 ms; a client that is slower than two minutes is none.
 const TCP_IDLE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(120);
+const RESPONSES_PER_SECOND: RangeInclusive<u32> = 1..=1_000_000;
+const SLIP: RangeInclusive<u32> = 0..=255;
+/// As BIND and NSD: a real client in a flood of its name has a good chance at the second try.
+const DEFAULT_SLIP: u32 = 2;
 const STARTUP_WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
 
 const DEFAULT_LISTEN: [SocketAddr; 2] = [
@@ -42,7 +47,7 @@ pub(super) struct ReadServer<'s> {
 /// Reads `[server]`, which may be missing.
 pub(super) fn read_server(entry: Option<Entry<'_>>) -> ReadServer<'_> {
     let mut server =
-        ServerSettings { listen: DEFAULT_LISTEN.to_vec(), workers: 0, tcp: TcpLimits::default() };
+        ServerSettings { listen: DEFAULT_LISTEN.to_vec(), workers: 0, limits: Limits::default() };
     let mut settings = Settings { cookies: cookies(Some(false), None), ..Settings::default() };
     let mut startup_wait = DEFAULT_STARTUP_WAIT;
     let mut listen = Vec::new();
@@ -65,11 +70,14 @@ pub(super) fn read_server(entry: Option<Entry<'_>>) -> ReadServer<'_> {
             settings.client_subnet = networks.value;
         }
         if let Some(connections) = table.read("tcp_connections", |value| value.integer(TCP_CONNECTIONS)) {
-            server.tcp.connections = connections.value;
+            server.limits.tcp.connections = connections.value;
         }
         if let Some(idle) = table.read("tcp_idle", |value| value.duration(TCP_IDLE)) {
-            server.tcp.idle = idle.value;
+            server.limits.tcp.idle = idle.value;
             settings.tcp_idle = tenths(idle.value);
+        }
+        if let Some(entry) = table.get("rate_limit") {
+            server.limits.rate = read_rate_limit(entry);
         }
         if let Some(wait) = table.read("startup_wait", |value| value.duration(STARTUP_WAITS)) {
             startup_wait = wait.value;
@@ -140,6 +148,20 @@ fn cookie_secrets(value: Value<'_>) -> Option<CookieSecrets> {
         refuse("it holds no secret: a line of 32 hexadecimal digits is expected".to_owned());
     }
     secrets
+}
+
+fn read_rate_limit(entry: Entry<'_>) -> Option<RateLimit> {
+    let mut table = entry.value.table(entry.at)?;
+    let rate =
+        table.require("responses_per_second", "rate_limit", |value| value.integer(RESPONSES_PER_SECOND));
+    let slip = table.read("slip", |value| value.integer(SLIP));
+    let exempt = table.read("networks_exempt", Value::networks);
+    table.close();
+    Some(RateLimit {
+        responses_per_second: rate?.value,
+        slip: slip.map_or(DEFAULT_SLIP, |slip| slip.value),
+        networks_exempt: exempt.map(|exempt| exempt.value).unwrap_or_default(),
+    })
 }
 
 /// Networks of resolvers, or `["any"]`.

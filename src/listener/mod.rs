@@ -4,6 +4,7 @@
 //! says is none of their business. Every socket is bound before the first query is read.
 
 mod connections;
+pub mod rate_limit;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rand::Rng;
 use tokio::sync::{Notify, watch};
 
+use self::rate_limit::{Decision, Limiter, RateLimit};
 use crate::answer::{Client, Responder, Verdict};
-use crate::metrics::{Dropped, Metrics};
+use crate::metrics::{Dropped, Event, Metrics};
 use crate::sys;
 use crate::table::{Published, Table};
 
@@ -44,6 +46,15 @@ impl Default for TcpLimits {
     fn default() -> Self {
         Self { connections: 1000, idle: Duration::from_secs(10) }
     }
+}
+
+/// What clients may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Over TCP.
+    pub tcp: TcpLimits,
+    /// Over UDP, from sources that anyone may have forged; unlimited without.
+    pub rate: Option<RateLimit>,
 }
 
 /// Why a socket could not be bound.
@@ -156,20 +167,20 @@ impl Bound {
         self,
         published: &Published,
         metrics: &Arc<Metrics>,
-        limits: TcpLimits,
+        limits: Limits,
     ) -> io::Result<Listeners> {
+        let limiter = limits.rate.map(|rate| Arc::new(Limiter::new(rate)));
         let tcp_row = self.counter_rows() - 1;
         let stop = Arc::new(AtomicBool::new(false));
         let (stop_tcp, stopping) = watch::channel(false);
         let ended = Arc::new(Notify::new());
         let mut listeners =
             Listeners { stop: Arc::clone(&stop), stop_tcp, workers: Vec::new(), ended: Arc::clone(&ended) };
-        let tcp = tcp::Shared::new(published.clone(), Arc::clone(metrics), tcp_row, limits, stopping);
+        let tcp = tcp::Shared::new(published.clone(), Arc::clone(metrics), tcp_row, limits.tcp, stopping);
         let mut row = 0;
         for endpoint in self.endpoints {
             for socket in endpoint.udp {
-                let worker =
-                    udp::Worker::new(socket, row, published.reader(), Arc::clone(metrics), Arc::clone(&stop));
+                let worker = udp::Worker::new(socket, row, published, metrics, limiter.as_ref(), &stop);
                 let thread = std::thread::Builder::new().name(format!("udp-{row}"));
                 let notice = EndNotice(Arc::clone(&ended));
                 listeners.workers.push(thread.spawn(move || {
@@ -268,21 +279,46 @@ fn unix_time() -> u32 {
     u32::try_from(seconds & u64::from(u32::MAX)).unwrap_or(0)
 }
 
-/// Answers one message and counts it: the one way from a listener to `answer`.
+/// What a listener has beside the bytes: where it counts, and whom it limits.
+#[derive(Clone, Copy)]
+struct Account<'a> {
+    metrics: &'a Metrics,
+    row: usize,
+    /// With the time; not for TCP, whose clients have shown where they are.
+    limiter: Option<(&'a Limiter, Duration)>,
+}
+
+/// Answers one message and counts it: the one way from a listener to `answer`. The length of the
+/// reply, if one is due.
 fn respond<R: Rng>(
     responder: &mut Responder<R>,
     query: &[u8],
     client: &Client,
     table: &Table,
     reply: &mut [u8],
-    (metrics, row): (&Metrics, usize),
-) -> Verdict {
+    account: Account<'_>,
+) -> Option<usize> {
+    let Account { metrics, row, limiter } = account;
     metrics.received(row, client.transport, client.address);
-    let verdict = responder.respond(query, client, table, reply);
-    metrics.answered(row, &verdict);
-    if let Verdict::Reply(reply) = verdict
-        && let Some(served) = reply.service
+    let mut verdict = responder.respond(query, client, table, reply);
+    if let (Verdict::Reply(facts), Some((limiter, now))) = (verdict, limiter)
+        && !facts.proven
     {
+        match limiter.judge(client.address, facts.kind, now) {
+            Decision::Send => {}
+            Decision::Slip => {
+                metrics.happened(row, Event::Slipped, 1);
+                verdict = Responder::<R>::slip(query, client, table, reply);
+            }
+            Decision::Drop => {
+                metrics.dropped(row, Dropped::Limited);
+                return None;
+            }
+        }
+    }
+    metrics.answered(row, &verdict);
+    let Verdict::Reply(facts) = verdict else { return None };
+    if let Some(served) = facts.service {
         if let Some(service) = table.service(served.service) {
             service.answers.add(row, served.column, 1);
         }
@@ -292,13 +328,13 @@ fn respond<R: Rng>(
             }
         }
     }
-    verdict
+    Some(facts.length)
 }
 
 /// Counts a message that is longer than a query may be. It is not answered.
-fn refuse_long(client: &Client, (metrics, row): (&Metrics, usize)) {
-    metrics.received(row, client.transport, client.address);
-    metrics.dropped(row, Dropped::Long);
+fn refuse_long(client: &Client, account: Account<'_>) {
+    account.metrics.received(account.row, client.transport, client.address);
+    account.metrics.dropped(account.row, Dropped::Long);
 }
 
 /// The network that limits by client count by: /24 of IPv4, /56 of IPv6.

@@ -24,9 +24,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::answer::{Client, Responder, Transport, Verdict};
+use crate::answer::{Client, Responder, Transport};
 use crate::listener::connections::{Connections, Place};
-use crate::listener::{self, LogLimit, TcpLimits};
+use crate::listener::{self, Account, LogLimit, TcpLimits};
 use crate::metrics::{Event, Metrics};
 use crate::sys::MAX_QUERY;
 use crate::table::{Published, Table};
@@ -183,6 +183,7 @@ impl Connection<'_> {
     /// are replies enough to write.
     fn answer_some(&self, rest: &mut &[u8]) -> (Vec<u8>, Next) {
         let Shared { published, metrics, row, .. } = self.shared;
+        let account = Account { metrics, row: *row, limiter: None };
         let client = Client {
             address: self.peer.ip(),
             port: self.peer.port(),
@@ -195,12 +196,12 @@ impl Connection<'_> {
             let Some((length, after)) = rest.split_first_chunk::<2>() else { return (replies, Next::Wait) };
             let length = usize::from(u16::from_be_bytes(*length));
             if length > MAX_QUERY {
-                listener::refuse_long(&client, (metrics, *row));
+                listener::refuse_long(&client, account);
                 return (replies, Next::Close);
             }
             let Some((query, after)) = after.split_at_checked(length) else { return (replies, Next::Wait) };
             self.place.active();
-            if !append_reply(&mut replies, query, &client, &table, (metrics, *row)) {
+            if !append_reply(&mut replies, query, &client, &table, account) {
                 // A client that sends what deserves no reply would wait for one for ever.
                 return (replies, Next::Close);
             }
@@ -238,13 +239,11 @@ fn append_reply(
     query: &[u8],
     client: &Client,
     table: &Table,
-    counts: (&Metrics, usize),
+    account: Account<'_>,
 ) -> bool {
     SCRATCH.with_borrow_mut(|Scratch { responder, reply }| {
-        let Verdict::Reply(facts) = listener::respond(responder, query, client, table, reply, counts) else {
-            return false;
-        };
-        let Some(bytes) = reply.get(..facts.length) else { return false };
+        let length = listener::respond(responder, query, client, table, reply, account);
+        let Some(bytes) = length.and_then(|length| reply.get(..length)) else { return false };
         let Ok(length) = u16::try_from(bytes.len()) else { return false };
         replies.extend_from_slice(&length.to_be_bytes());
         replies.extend_from_slice(bytes);

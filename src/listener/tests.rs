@@ -28,7 +28,8 @@ fn start(limits: TcpLimits) -> Fixture {
     let bound = bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
     let address = bound.local_addresses()[0];
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
-    let listeners = bound.serve(&Published::new(table()), &metrics, limits).unwrap();
+    let listeners =
+        bound.serve(&Published::new(table()), &metrics, Limits { tcp: limits, rate: None }).unwrap();
     Fixture { address, metrics, listeners }
 }
 
@@ -326,7 +327,7 @@ async fn answers_of_services_are_counted_over_both_transports_and_families() {
     let addresses = bound.local_addresses();
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let published = Published::new(table_with_service(bound.counter_rows()));
-    let listeners = bound.serve(&published, &metrics, TcpLimits::default()).unwrap();
+    let listeners = bound.serve(&published, &metrics, Limits::default()).unwrap();
     for address in addresses {
         let client = tokio::net::UdpSocket::bind((address.ip(), 0)).await.unwrap();
         client.send_to(&query(1), address).await.unwrap();
@@ -442,5 +443,45 @@ fn each_reason_not_to_bind_is_explained() {
         let text = error.to_string();
         assert!(text.starts_with("cannot listen on [::]:53 over TCP: "), "{text}");
         assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_replies_are_limited_and_slip_to_tcp() {
+    let bound = bind(&["127.0.0.1:0".parse().unwrap()], 1).unwrap();
+    let address = bound.local_addresses()[0];
+    let metrics = Arc::new(Metrics::new(bound.counter_rows()));
+    let rate =
+        RateLimit { responses_per_second: 5, slip: 2, networks_exempt: crate::network::Networks::default() };
+    let limits = Limits { tcp: TcpLimits::default(), rate: Some(rate) };
+    let listeners = bound.serve(&Published::new(table()), &metrics, limits).unwrap();
+    let fixture = Fixture { address, metrics, listeners };
+    let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(address).await.unwrap();
+    for id in 0..45 {
+        client.send(&query(id)).await.unwrap();
+    }
+    fixture.wait_for_count("steerd_queries_total{transport=\"udp\",family=\"ipv4\"}", 45).await;
+    let limited = fixture.count("steerd_dropped_total{reason=\"limited\"}");
+    let slipped = fixture.count("steerd_slipped_total");
+    // Five at once, and one more for each fifth of a second that the machine took.
+    let sent = fixture.count("steerd_responses_total{rcode=\"REFUSED\"}");
+    assert_eq!(sent + slipped + limited, 45);
+    assert!((5..15).contains(&sent) && slipped.abs_diff(limited) <= 1, "{sent} {slipped} {limited}");
+    let mut truncated = 0;
+    let mut buffer = [0; 512];
+    for _ in 0..sent + slipped {
+        let length = timeout(PATIENCE, client.recv(&mut buffer)).await.unwrap().unwrap();
+        if buffer[2] & 2 != 0 {
+            truncated += 1;
+            assert_eq!(length, query(0).len(), "a slipped reply is no longer than its query");
+            assert_eq!(buffer[6..12], [0; 6]);
+        }
+    }
+    assert_eq!(truncated, slipped);
+    let mut stream = fixture.connect().await;
+    for id in 0..20 {
+        stream.write_all(&framed(&query(id))).await.unwrap();
+        assert_eq!(read_reply(&mut stream).await, (id, 5), "TCP is not limited");
     }
 }

@@ -11,17 +11,18 @@ use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tracing::warn;
 
-use crate::answer::{Client, Responder, Transport, Verdict};
-use crate::listener::{self, LogLimit};
+use crate::answer::{Client, Responder, Transport};
+use crate::listener::rate_limit::Limiter;
+use crate::listener::{self, Account, LogLimit};
 use crate::metrics::{Event, Metrics};
 use crate::sys::{Datagram, UdpBatch};
-use crate::table::{Reader, Table};
+use crate::table::{Published, Reader, Table};
 
 /// After an error the worker rests this long, so that a lasting one does not make it spin.
 const REST: Duration = Duration::from_millis(10);
@@ -32,6 +33,7 @@ pub(super) struct Worker {
     row: usize,
     table: Reader,
     metrics: Arc<Metrics>,
+    limiter: Option<Arc<Limiter>>,
     stop: Arc<AtomicBool>,
     responder: Responder<SmallRng>,
     log_limit: LogLimit,
@@ -41,16 +43,26 @@ impl Worker {
     pub(super) fn new(
         socket: UdpSocket,
         row: usize,
-        table: Reader,
-        metrics: Arc<Metrics>,
-        stop: Arc<AtomicBool>,
+        published: &Published,
+        metrics: &Arc<Metrics>,
+        limiter: Option<&Arc<Limiter>>,
+        stop: &Arc<AtomicBool>,
     ) -> Self {
-        let responder = Responder::new(SmallRng::from_rng(&mut rand::rng()));
-        Self { socket, row, table, metrics, stop, responder, log_limit: LogLimit::default() }
+        Self {
+            socket,
+            row,
+            table: published.reader(),
+            metrics: Arc::clone(metrics),
+            limiter: limiter.cloned(),
+            stop: Arc::clone(stop),
+            responder: Responder::new(SmallRng::from_rng(&mut rand::rng())),
+            log_limit: LogLimit::default(),
+        }
     }
 
     pub(super) fn run(mut self) {
         let mut batch = UdpBatch::new();
+        let began = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
             match batch.receive(&self.socket) {
                 Ok(_) => {}
@@ -67,9 +79,11 @@ impl Worker {
                 }
             }
             let time = listener::unix_time();
-            let (responder, metrics, row) = (&mut self.responder, &*self.metrics, self.row);
+            let limiter = self.limiter.as_deref().map(|limiter| (limiter, began.elapsed()));
+            let account = Account { metrics: &self.metrics, row: self.row, limiter };
+            let responder = &mut self.responder;
             let table: &Table = self.table.load();
-            batch.answer(|datagram| answer(responder, datagram, time, table, metrics, row));
+            batch.answer(|datagram| answer(responder, datagram, time, table, account));
             let sent = batch.send(&self.socket);
             if let Some(error) = sent.error {
                 self.metrics.happened(self.row, Event::SendError, sent.failed);
@@ -93,17 +107,13 @@ fn answer(
     datagram: Datagram<'_>,
     time: u32,
     table: &Table,
-    metrics: &Metrics,
-    row: usize,
+    account: Account<'_>,
 ) -> Option<usize> {
     let Datagram { peer, query, cut, reply } = datagram;
     let client = Client { address: peer.ip(), port: peer.port(), transport: Transport::Udp, time };
     if cut {
-        listener::refuse_long(&client, (metrics, row));
+        listener::refuse_long(&client, account);
         return None;
     }
-    match listener::respond(responder, query, &client, table, reply, (metrics, row)) {
-        Verdict::Reply(reply) => Some(reply.length),
-        Verdict::Drop(_) => None,
-    }
+    listener::respond(responder, query, &client, table, reply, account)
 }

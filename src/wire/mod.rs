@@ -56,7 +56,7 @@ pub mod class {
     pub const CH: u16 = 3;
 }
 
-/// Bits of the header's second pair of bytes (RFC 1035, section 4.1.1; RFC 4035, section 3.1.6).
+/// Bits of the header's second pair of bytes (RFC 1035, section 4.1.1).
 pub mod flag {
     /// A response.
     pub const QR: u16 = 0x8000;
@@ -68,6 +68,4 @@ pub mod flag {
     pub const TC: u16 = 0x0200;
     /// Recursion desired; copied into the reply.
     pub const RD: u16 = 0x0100;
-    /// Checking disabled; copied into the reply.
-    pub const CD: u16 = 0x0010;
 }

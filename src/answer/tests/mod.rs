@@ -47,6 +47,10 @@ old DNAME new
 a.new A 192.0.2.77
 round DNAME round
 www TXT beside
+signed CNAME www
+signed NSEC sub CNAME NSEC
+$GENERATE 1-30 wide NS ns$.wide
+$GENERATE 1-30 ns$.wide A 192.0.2.$
 ";
 
 /// Four backends, 192.0.2.11 to .14, weights 3, 2, 1 and 0; `www`, `all` and friends lead to them.
@@ -113,7 +117,7 @@ fn client(transport: Transport) -> Client {
     Client { address: Ipv4Addr::LOCALHOST.into(), port: 5353, transport, time: 1 }
 }
 
-fn respond(table: &Table, query: &[u8], transport: Transport) -> (Verdict, Vec<u8>) {
+fn respond<'t>(table: &'t Table, query: &[u8], transport: Transport) -> (Verdict<'t>, Vec<u8>) {
     let mut responder = Responder::new(SmallRng::seed_from_u64(7));
     let mut buffer = vec![0; MAX_MESSAGE];
     let verdict = responder.respond(query, &client(transport), table, &mut buffer);
@@ -246,6 +250,28 @@ fn referrals_are_not_authoritative_and_carry_glue() {
             ["sub.example. 300 NS ns.sub.example.", "sub.example. 300 NS ns.elsewhere."]
         );
         assert_eq!(shown(&reply.additionals), ["ns.sub.example. 300 A 192.0.2.53"]);
+    }
+    let reply = ask_over(&table, "a.wide.example", rtype::A, None, Transport::Udp);
+    assert!(reply.metadata.truncation && !reply.metadata.authoritative);
+}
+
+#[test]
+fn what_stands_beside_an_alias_is_not_followed() {
+    let table = table(HEALTHY);
+    let reply = ask(&table, "signed.example", rtype::NSEC);
+    assert_eq!(reply.answers.iter().map(|r| r.record_type()).collect::<Vec<_>>(), [RecordType::NSEC]);
+    let reply = ask(&table, "signed.example", rtype::CNAME);
+    assert_eq!(shown(&reply.answers), ["signed.example. 300 CNAME www.example."]);
+    assert_eq!(ask(&table, "signed.example", rtype::TXT).answers.len(), 2);
+}
+
+#[test]
+fn of_the_flags_only_rd_comes_back() {
+    for (high, low) in [(0, 0xff), (1, 0xff), (0x7, 0)] {
+        let mut query = query("mail.example", rtype::A, None);
+        query[2..4].copy_from_slice(&[high, low]);
+        let (_, reply) = respond(&table(HEALTHY), &query, Transport::Udp);
+        assert_eq!(reply[2..4], [0x84 | high & 1, 0], "{high:#x} {low:#x}");
     }
 }
 
@@ -399,7 +425,8 @@ fn an_edns_version_we_do_not_know_is_badvers() {
     let mut query = query("www.example", rtype::A, Some(1232));
     let version = query.len() - 5;
     query[version] = 1;
-    let (verdict, reply) = respond(&table(HEALTHY), &query, Transport::Udp);
+    let table = table(HEALTHY);
+    let (verdict, reply) = respond(&table, &query, Transport::Udp);
     assert!(matches!(verdict, Verdict::Reply(Reply { rcode: rcode::BADVERS, .. })));
     let reply = Message::from_vec(&reply).unwrap();
     assert_eq!(u16::from(reply.metadata.response_code), rcode::BADVERS);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::cookie::{Cookie, CookieSecrets};
-use crate::network::Network;
+use crate::network::{Network, Networks};
 use crate::settings::{Chaos, Cookies, Settings};
 use crate::wire::edns::option;
 
@@ -132,7 +132,7 @@ fn client_subnets_come_back_with_scope_0_to_those_that_are_believed() {
         (0, vec![(option::CLIENT_SUBNET, subnet.to_vec())])
     );
     assert_eq!(options_of(&believed, &[(option::CLIENT_SUBNET, &[0, 1, 24, 0, 192])]).0, rcode::FORMERR);
-    let nobody = table_with(|settings| settings.client_subnet = Default::default());
+    let nobody = table_with(|settings| settings.client_subnet = Networks::default());
     assert_eq!(options_of(&nobody, &[(option::CLIENT_SUBNET, subnet)]), (0, vec![]));
     assert_eq!(options_of(&nobody, &[(option::CLIENT_SUBNET, &[0, 1, 24, 0, 192])]), (0, vec![]));
 }

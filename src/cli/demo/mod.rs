@@ -16,7 +16,7 @@ use crate::cli::{Log, LogFormat, block_on, complain, print};
 use crate::config::fault::Faults;
 use crate::config::{ServerSettings, Setup};
 use crate::health::Timing;
-use crate::listener::TcpLimits;
+use crate::listener::Limits;
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, Pool, PoolId};
 use crate::probe::Probe;
@@ -128,7 +128,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
     });
     let here = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     Ok(Setup {
-        server: ServerSettings { listen: vec![here(ports.port)], workers: 1, tcp: TcpLimits::default() },
+        server: ServerSettings { listen: vec![here(ports.port)], workers: 1, limits: Limits::default() },
         admin: Some(here(ports.admin_port)),
         checker: checker::Setup {
             settings: Settings::default(),

@@ -7,7 +7,9 @@ use crate::checker::Check;
 use crate::config::{ServerSettings, Setup};
 use crate::cookie::CookieSecrets;
 use crate::health::Timing;
-use crate::listener::TcpLimits;
+use crate::listener::rate_limit::RateLimit;
+use crate::listener::{Limits, TcpLimits};
+use crate::network::Network;
 use crate::pool::{Backend, MinHealthy};
 use crate::probe::Probe;
 use crate::probe::http::{HttpProbe, TlsSettings};
@@ -47,7 +49,7 @@ const BUILT_IN: Timing = Timing {
 fn built_in() {
     let Setup { server, admin, checker, warnings } = load_with_rest("").unwrap();
     let listen = vec!["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()];
-    assert_eq!(server, ServerSettings { listen, workers: 0, tcp: TcpLimits::default() });
+    assert_eq!(server, ServerSettings { listen, workers: 0, limits: Limits::default() });
     let cookies = checker.settings.cookies.clone();
     assert!(cookies.as_ref().is_some_and(|cookies| !cookies.required));
     assert_eq!(checker.settings, Settings { cookies, ..Settings::default() });
@@ -90,6 +92,7 @@ cookie_secret_file = \"secrets\"
 client_subnet = [\"192.0.2.0/24\"]
 tcp_connections = 20
 tcp_idle = \"2s\"
+rate_limit = { responses_per_second = 50, slip = 3, networks_exempt = [\"192.0.2.0/24\"] }
 [admin]
 listen = \"[::1]:8053\"
 [zones.\"example.com\"]
@@ -123,7 +126,10 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
     assert_eq!(cookies.secrets, CookieSecrets::new(vec![[0xab; 16], [0xcd; 16]]).unwrap());
     assert!(cookies.required);
     assert!(settings.client_subnet.contains("192.0.2.9".parse().unwrap()));
-    assert_eq!(setup.server.tcp, TcpLimits { connections: 20, idle: Duration::from_secs(2) });
+    assert_eq!(setup.server.limits.tcp, TcpLimits { connections: 20, idle: Duration::from_secs(2) });
+    let networks_exempt = ["192.0.2.0/24".parse::<Network>().unwrap()].into_iter().collect();
+    let rate = RateLimit { responses_per_second: 50, slip: 3, networks_exempt };
+    assert_eq!(setup.server.limits.rate, Some(rate));
     assert_eq!(setup.admin, Some("[::1]:8053".parse().unwrap()));
     assert_eq!(setup.checker.startup_wait, Duration::from_secs(90));
     let names: Vec<&str> = setup.checker.pools.iter().map(|pool| pool.pool.name.as_str()).collect();

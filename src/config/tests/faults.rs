@@ -34,7 +34,7 @@ fn keys() {
     one_error("[server]\nlistne = []\n", "2:1 unknown key `listne` | did you mean `listen`?");
     one_error(
         "[server]\nstate_dir = \"a\"\n",
-        "2:1 unknown key `state_dir` | known here: `listen`, `workers`, `udp_payload`, `nsid`, `chaos`, `cookies`, `cookie_secret_file`, `client_subnet`, `tcp_connections`, `tcp_idle`, `startup_wait`",
+        "2:1 unknown key `state_dir` | known here: `listen`, `workers`, `udp_payload`, `nsid`, `chaos`, `cookies`, `cookie_secret_file`, `client_subnet`, `tcp_connections`, `tcp_idle`, `rate_limit`, `startup_wait`",
     );
     one_error("[servre]\n", "1:2 unknown key `servre` | did you mean `server`?");
     one_error("[defaults.checks]\n", "1:11 unknown key `checks` | did you mean `check`?");

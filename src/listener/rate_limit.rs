@@ -1,0 +1,442 @@
+//! Response rate limiting: a server that answers spoofed queries must not become the amplifier of
+//! somebody's flood.
+//!
+//! A query over UDP proves nothing about its source address. So what is limited is not who asks
+//! but what is sent: equal responses to one client network. The caller asks for UDP alone, and not
+//! where a valid DNS cookie has proved the address (RFC 7873, section 5.2.3).
+//!
+//! BIND, NSD and Knot DNS do the same with different accounts. What is chosen here, and why:
+//!
+//! * **What counts as equal** is as in BIND and NSD: the name of an answer (the wildcard's, not the
+//!   one asked for), the zone of an NXDOMAIN or a referral, the code of an error. So names that a
+//!   flood makes up share one account. The type asked for does not count, or a flood would have
+//!   one account for each. Knot since 3.4 counts a network's responses of any kind together; for
+//!   that a resolver of many users would need a far higher limit than a flood of one name deserves.
+//! * **Client networks** are /24 and /56, as in BIND: the victim's neighbours are victims too.
+//! * **The account** is a token bucket that holds the responses of one second. A limited response
+//!   costs nothing, so a client is served again within `1 / responses_per_second` of the flood's
+//!   end. BIND charges limited responses too, and keeps a victim waiting for up to `window`
+//!   (15 seconds).
+//! * **Memory** is fixed, as in NSD and Knot. In NSD, two clients whose hash collides take the one
+//!   bucket from each other; here eight accounts share a cache line and a newcomer takes the place
+//!   of the one with the least debt, which has the least to lose. No account is ever charged with
+//!   another's debt: a flood over more accounts than there are slots weakens the limit, but it
+//!   starves nobody.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::answer::ResponseKind;
+use crate::network::{Network, Networks};
+
+/// How many accounts are kept at once: 1 MiB. An account is live for at most a second after its
+/// last response, so this is enough for 131,072 clients that ask all the time.
+pub const SLOTS: usize = SETS * WAYS;
+/// Client addresses that share an account: IPv4.
+pub const IPV4_PREFIX: u8 = 24;
+/// Client addresses that share an account: IPv6.
+pub const IPV6_PREFIX: u8 = 56;
+
+/// Sets of slots; a power of two.
+const SETS: usize = 1 << 14;
+/// Slots of a set: one cache line.
+const WAYS: usize = 8;
+/// What a bucket holds: the responses of one second, counted in microseconds.
+const CAPACITY: u64 = 1_000_000;
+/// How far the clocks of two threads may be apart, in microseconds, before a slot counts as old.
+const SKEW: u64 = 1_000_000;
+
+/// What the operator allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Equal responses to one client network in a second, 1 to 1,000,000; also how many may come
+    /// at once after a pause.
+    pub responses_per_second: u32,
+    /// Each how many-th limited response is sent as an empty truncated one, so that a real client
+    /// comes again over TCP: 1 = each, 0 = none, at most 255.
+    pub slip: u32,
+    /// Clients that are never limited.
+    pub networks_exempt: Networks,
+}
+
+/// What becomes of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is sent.
+    Send,
+    /// An empty truncated response is sent in its place: no longer than the query.
+    Slip,
+    /// Nothing is sent.
+    Drop,
+}
+
+/// The accounts of all clients. Threads share it without a lock.
+#[derive(Debug)]
+pub struct Limiter {
+    sets: Box<[Set]>,
+    /// Seeded anew for each limiter, so that nobody can look for clients that collide.
+    seed: foldhash::quality::RandomState,
+    /// What one response costs, in microseconds.
+    cost: u64,
+    slip: u64,
+    exempt: Networks,
+}
+
+/// The accounts that compete for a place.
+#[repr(align(64))]
+#[derive(Debug, Default)]
+struct Set([AtomicU64; WAYS]);
+
+/// One account, as it stands in one atomic word: nothing of it can be seen half-written.
+///
+/// ```text
+///                response                      response, and the bucket is empty
+///   free --------------------> in debt ---------------------------------------.
+///     ^  <--------------------  |   ^                                          |
+///     |    the debt has run out |   '------------ sent, slipped or dropped <---'
+///     '--- displaced: of eight accounts in debt, the one with the least
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Account {
+    /// The part of the key's hash that does not choose the set: 22 bits.
+    tag: u64,
+    /// Limited responses since the last slip: 8 bits.
+    limited: u64,
+    /// When the debt will have run out, microseconds: 34 bits, which come round in 4.7 hours.
+    free_at: u64,
+}
+
+const TAG_BITS: u32 = 22;
+const LIMITED_BITS: u32 = 8;
+const TIME_BITS: u32 = 64 - TAG_BITS - LIMITED_BITS;
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+const LIMITED_MASK: u64 = (1 << LIMITED_BITS) - 1;
+
+impl Account {
+    fn unpack(word: u64) -> Self {
+        Self {
+            tag: word >> (64 - TAG_BITS),
+            limited: word >> TIME_BITS & LIMITED_MASK,
+            free_at: word & TIME_MASK,
+        }
+    }
+
+    fn pack(self) -> u64 {
+        self.tag << (64 - TAG_BITS) | self.limited << TIME_BITS | self.free_at
+    }
+
+    /// Microseconds of debt. A time further ahead than any debt can be is one long past.
+    fn debt(self, now: u64) -> u64 {
+        let ahead = self.free_at.wrapping_sub(now) & TIME_MASK;
+        if ahead <= CAPACITY + SKEW { ahead } else { 0 }
+    }
+}
+
+impl Limiter {
+    /// Makes a limiter with all accounts free.
+    #[must_use]
+    pub fn new(limit: RateLimit) -> Self {
+        Self {
+            sets: (0..SETS).map(|_| Set::default()).collect(),
+            seed: foldhash::quality::RandomState::default(),
+            cost: (CAPACITY / u64::from(limit.responses_per_second.max(1))).max(1),
+            slip: u64::from(limit.slip).min(LIMITED_MASK),
+            exempt: limit.networks_exempt,
+        }
+    }
+
+    /// Decides on one response over UDP and charges the client's account. `now` is the time since
+    /// any fixed moment; it may differ between threads by up to a second.
+    pub fn judge(&self, client: IpAddr, kind: ResponseKind<'_>, now: Duration) -> Decision {
+        if self.exempt.contains(client) {
+            return Decision::Send;
+        }
+        let hash = self.seed.hash_one((Network::around(client, IPV4_PREFIX, IPV6_PREFIX), kind));
+        let Some(set) = self.set_of(hash) else { return Decision::Send };
+        let tag = hash >> (64 - TAG_BITS);
+        // Only the low bits are kept, so the cut loses nothing.
+        #[allow(clippy::cast_possible_truncation)]
+        let now = now.as_micros() as u64;
+        loop {
+            let (slot, word) = set.find(tag, now);
+            let (account, decision) = self.charge(Account::unpack(word), tag, now);
+            // Another thread may have changed the slot; then all is looked at again. One of the
+            // threads always gets on. Each word stands for itself, so no order is needed.
+            if account.pack() == word
+                || slot
+                    .compare_exchange_weak(word, account.pack(), Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+            {
+                return decision;
+            }
+        }
+    }
+
+    /// The account after one more response, and what becomes of the response. `found` is the
+    /// client's own account, or that of the one it displaces.
+    fn charge(&self, found: Account, tag: u64, now: u64) -> (Account, Decision) {
+        let own = found.tag == tag;
+        let (debt, limited) = if own { (found.debt(now), found.limited) } else { (0, 0) };
+        if debt + self.cost <= CAPACITY {
+            let free_at = now.wrapping_add(debt + self.cost) & TIME_MASK;
+            return (Account { tag, limited, free_at }, Decision::Send);
+        }
+        match self.slip {
+            0 => (found, Decision::Drop),
+            slip if limited + 1 >= slip => (Account { limited: 0, ..found }, Decision::Slip),
+            _ => (Account { limited: limited + 1, ..found }, Decision::Drop),
+        }
+    }
+
+    fn set_of(&self, hash: u64) -> Option<&Set> {
+        // The tag takes the upper bits; the lower ones choose the set.
+        #[allow(clippy::cast_possible_truncation)]
+        self.sets.get(hash as usize & (SETS - 1))
+    }
+}
+
+impl Set {
+    /// The slot of the account with this tag, else that of the least debt, with its content.
+    fn find(&self, tag: u64, now: u64) -> (&AtomicU64, u64) {
+        let [first, rest @ ..] = &self.0;
+        let mut least = (first, first.load(Ordering::Relaxed));
+        if Account::unpack(least.1).tag == tag {
+            return least;
+        }
+        let mut least_debt = Account::unpack(least.1).debt(now);
+        for slot in rest {
+            let word = slot.load(Ordering::Relaxed);
+            let account = Account::unpack(word);
+            if account.tag == tag {
+                return (slot, word);
+            }
+            if account.debt(now) < least_debt {
+                least = (slot, word);
+                least_debt = account.debt(now);
+            }
+        }
+        least
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::atomic::AtomicUsize;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NAME: ResponseKind<'_> = ResponseKind::Answer(b"\x03www\x07example\x00");
+    const VICTIM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    /// Late enough for the 34 bits of a slot to have come round many times.
+    const START: Duration = Duration::from_secs(1_000_000);
+
+    fn limiter(responses_per_second: u32, slip: u32) -> Limiter {
+        let networks_exempt = ["198.51.100.0/24", "2001:db8:e::/48"].map(|text| text.parse().unwrap());
+        Limiter::new(RateLimit {
+            responses_per_second,
+            slip,
+            networks_exempt: networks_exempt.into_iter().collect(),
+        })
+    }
+
+    /// How many of `count` responses at one moment are sent, slipped and dropped.
+    fn burst(
+        limiter: &Limiter,
+        client: IpAddr,
+        kind: ResponseKind<'_>,
+        now: Duration,
+        count: usize,
+    ) -> [usize; 3] {
+        let mut counts = [0; 3];
+        for _ in 0..count {
+            counts[limiter.judge(client, kind, now) as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn an_account_survives_its_word() {
+        for account in [
+            Account { tag: 0, limited: 0, free_at: 0 },
+            Account { tag: (1 << TAG_BITS) - 1, limited: 0, free_at: TIME_MASK },
+            Account { tag: 1, limited: LIMITED_MASK, free_at: 1 },
+        ] {
+            assert_eq!(Account::unpack(account.pack()), account);
+        }
+        assert_eq!(size_of::<Set>(), 64);
+    }
+
+    #[test]
+    fn a_second_holds_what_is_allowed_and_the_rest_slips_or_is_dropped() {
+        for (slip, expected) in
+            [(0, [5, 0, 100]), (1, [5, 100, 0]), (2, [5, 50, 50]), (3, [5, 33, 67]), (1000, [5, 0, 100])]
+        {
+            assert_eq!(burst(&limiter(5, slip), VICTIM, NAME, START, 105), expected, "slip {slip}");
+        }
+        let limiter = limiter(5, 2);
+        burst(&limiter, VICTIM, NAME, START, 50);
+        assert_eq!(burst(&limiter, VICTIM, NAME, START + Duration::from_millis(199), 10)[0], 0);
+        assert_eq!(burst(&limiter, VICTIM, NAME, START + Duration::from_millis(200), 10)[0], 1);
+        assert_eq!(burst(&limiter, VICTIM, NAME, START + Duration::from_millis(1200), 10)[0], 5);
+        assert_eq!(burst(&limiter, VICTIM, NAME, START + Duration::from_hours(9), 10)[0], 5);
+    }
+
+    #[test]
+    fn one_response_a_second_is_possible_and_so_are_a_million() {
+        assert_eq!(burst(&limiter(1, 0), VICTIM, NAME, START, 10)[0], 1);
+        assert_eq!(burst(&limiter(0, 0), VICTIM, NAME, START, 10)[0], 1);
+        assert_eq!(burst(&limiter(u32::MAX, 0), VICTIM, NAME, START, 10)[0], 10);
+    }
+
+    #[test]
+    fn equal_responses_to_one_network_share_an_account() {
+        let zone: &[u8] = b"\x07example\x00";
+        let other: &[u8] = b"\x07another\x00";
+        let kinds = [
+            NAME,
+            ResponseKind::Answer(zone),
+            ResponseKind::NoName(zone),
+            ResponseKind::NoName(other),
+            ResponseKind::Referral(zone),
+            ResponseKind::Error(5),
+            ResponseKind::Error(1),
+        ];
+        let limiter = limiter(5, 0);
+        for kind in kinds {
+            assert_eq!(burst(&limiter, VICTIM, kind, START, 10)[0], 5, "{kind:?}");
+        }
+        let sent = |client: &str| burst(&limiter, client.parse().unwrap(), NAME, START, 10)[0];
+        assert_eq!([sent("192.0.2.255"), sent("::ffff:192.0.2.7"), sent("192.0.3.1")], [0, 0, 5]);
+        assert_eq!(
+            [sent("2001:db8:0:100::1"), sent("2001:db8:0:1ff::1"), sent("2001:db8:0:200::1")],
+            [5, 0, 5]
+        );
+        assert_eq!([sent("198.51.100.9"), sent("2001:db8:e::1")], [10, 10]);
+    }
+
+    proptest! {
+        /// A few clients at random times, against a bucket computed in the plainest way.
+        #[test]
+        fn accounts_against_the_model(
+            rate in 1_u32..2000,
+            steps in prop::collection::vec((0_u8..6, 0_u64..2_000_000), 1..300),
+        ) {
+            let limiter = limiter(rate, 0);
+            let cost = u128::from(1_000_000 / rate);
+            let mut free_at: HashMap<u8, u128> = HashMap::new();
+            let mut now = START;
+            for (client, pause) in steps {
+                // Mostly short pauses, so that buckets are seen full, partly full and empty.
+                now += Duration::from_micros(pause / (1 << (pause % 16)));
+                let free_at = free_at.entry(client).or_default();
+                let debt = free_at.saturating_sub(now.as_micros());
+                let expected = if debt + cost <= 1_000_000 {
+                    *free_at = now.as_micros() + debt + cost;
+                    Decision::Send
+                } else {
+                    Decision::Drop
+                };
+                prop_assert_eq!(limiter.judge(IpAddr::from([192, 0, client, 1]), NAME, now), expected);
+            }
+        }
+    }
+
+    /// Names whose accounts compete for the slots of one set.
+    fn rivals(limiter: &Limiter, count: usize) -> Vec<[u8; 4]> {
+        let client = Network::around(VICTIM, IPV4_PREFIX, IPV6_PREFIX);
+        let set =
+            |name: &[u8; 4]| limiter.seed.hash_one((client, ResponseKind::Answer(name))) & (SETS as u64 - 1);
+        let wanted = set(&[0; 4]);
+        (0_u32..).map(u32::to_be_bytes).filter(|name| set(name) == wanted).take(count).collect()
+    }
+
+    #[test]
+    fn eight_floods_in_a_set_are_limited_and_starve_no_ninth() {
+        let limiter = limiter(10, 0);
+        let names = rivals(&limiter, 9);
+        let (innocent, floods) = names.split_first().unwrap();
+        let mut sent = 0;
+        for millisecond in 0..10_000 {
+            let now = START + Duration::from_millis(millisecond);
+            for name in floods {
+                sent += burst(&limiter, VICTIM, ResponseKind::Answer(name), now, 5)[0];
+            }
+            if millisecond % 250 == 100 {
+                let decision = limiter.judge(VICTIM, ResponseKind::Answer(innocent), now);
+                assert_eq!(decision, Decision::Send, "after {millisecond} ms");
+            }
+        }
+        // Each flood has its allowance; each of the innocent's 40 responses costs one of them its
+        // account, and with it the memory of one second.
+        let allowance = 8 * 10 * 11;
+        assert!(sent <= allowance + 40 * 10, "{sent} of 400,000 were sent");
+    }
+
+    #[test]
+    fn a_flood_over_every_slot_starves_nobody() {
+        let limiter = limiter(2, 0);
+        for name in 0..2 * u32::try_from(SLOTS).unwrap() {
+            burst(&limiter, VICTIM, ResponseKind::Answer(&name.to_be_bytes()), START, 3);
+        }
+        for client in 0..=255 {
+            let client = IpAddr::from([203, 0, client, 1]);
+            assert_eq!(limiter.judge(client, NAME, START), Decision::Send, "{client}");
+        }
+    }
+
+    #[test]
+    fn threads_share_one_allowance() {
+        const THREADS: usize = 8;
+        const EACH: usize = 5_000;
+        let limiter = limiter(100, 4);
+        let counts = [const { AtomicUsize::new(0) }; 3];
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for (total, count) in counts.iter().zip(burst(&limiter, VICTIM, NAME, START, EACH)) {
+                        total.fetch_add(count, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        let limited = THREADS * EACH - 100;
+        assert_eq!(counts.map(AtomicUsize::into_inner), [100, limited / 4, limited - limited / 4]);
+    }
+
+    /// A flood of spoofed queries for ten seconds: what comes out is bounded by the allowance and,
+    /// past it, by what went in.
+    #[test]
+    fn a_spoofed_flood_is_not_amplified() {
+        const QUERY: usize = 44;
+        const RESPONSE: usize = 1232;
+        const PER_SECOND: u64 = 50_000;
+        const SECONDS: u64 = 10;
+        const RATE: usize = 20;
+        for slip in [0, 1, 2, 10] {
+            let limiter = limiter(RATE.try_into().unwrap(), slip);
+            let (mut bytes_in, mut bytes_out) = (0, 0);
+            for query in 0..PER_SECOND * SECONDS {
+                let now = START
+                    + Duration::from_secs(1) * u32::try_from(query).unwrap()
+                        / u32::try_from(PER_SECOND).unwrap();
+                // Spread over the victim's network, as carpet bombing is.
+                let client = IpAddr::from([192, 0, 2, query.to_le_bytes()[0]]);
+                bytes_in += QUERY;
+                bytes_out += match limiter.judge(client, NAME, now) {
+                    Decision::Send => RESPONSE,
+                    Decision::Slip => QUERY,
+                    Decision::Drop => 0,
+                };
+            }
+            let allowance = RATE * (usize::try_from(SECONDS).unwrap() + 1) * RESPONSE;
+            let slipped = if slip == 0 { 0 } else { bytes_in / slip as usize };
+            assert!(bytes_out <= allowance + slipped, "slip {slip}: {bytes_in} in, {bytes_out} out");
+            assert!(bytes_out > slipped, "slip {slip}: the allowance is granted");
+        }
+    }
+}
