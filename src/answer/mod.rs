@@ -8,6 +8,7 @@
 
 mod options;
 mod resolve;
+pub mod transfer;
 
 use std::net::IpAddr;
 

@@ -34,7 +34,8 @@ pub mod rcode {
     pub const REFUSED: u16 = 5;
     /// A DNAME leads to a name that is too long (RFC 6672, section 2.2).
     pub const YXDOMAIN: u16 = 6;
-    /// The server is not an authority for the zone, or the key is not known (RFC 8945).
+    /// The server is not authoritative for the zone (RFC 5936, section 2.2.1), or does not accept
+    /// the signature (RFC 8945, section 5.2).
     pub const NOTAUTH: u16 = 9;
     /// An EDNS version that the server does not know (RFC 6891, section 6.1.3).
     pub const BADVERS: u16 = 16;
@@ -54,6 +55,8 @@ pub mod class {
     pub const IN: u16 = 1;
     /// Chaosnet, of which only the questions for a server's version and name are left.
     pub const CH: u16 = 3;
+    /// Any class: that of a TSIG record (RFC 8945, section 4.2).
+    pub const ANY: u16 = 255;
 }
 
 /// Bits of the header's second pair of bytes (RFC 1035, section 4.1.1).

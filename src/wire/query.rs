@@ -98,6 +98,8 @@ pub struct Query<'q> {
     pub question: Question<'q>,
     /// The client's EDNS record.
     pub edns: Option<Edns<'q>>,
+    /// The serial of the zone that the client has, of an incremental transfer (RFC 1995, section 3).
+    pub known_serial: Option<u32>,
 }
 
 /// Why a query cannot be understood, with what of it can be used in the reply.
@@ -135,9 +137,13 @@ impl<'q> Query<'q> {
             return Err(Malformed { question: Some(question), edns: None });
         }
         let mut edns = None;
+        let mut known_serial = None;
         for _ in 0..header.nscount {
             match Record::read(message, rest) {
-                Some((_, after)) => rest = after,
+                Some((record, after)) => {
+                    known_serial = record.soa_serial();
+                    rest = after;
+                }
                 None => return Err(Malformed { question: Some(question), edns }),
             }
         }
@@ -156,7 +162,7 @@ impl<'q> Query<'q> {
         if !rest.is_empty() {
             return Err(Malformed { question: Some(question), edns });
         }
-        Ok(Self { question, edns })
+        Ok(Self { question, edns, known_serial })
     }
 }
 
@@ -177,7 +183,7 @@ pub struct Record<'q> {
 
 impl<'q> Record<'q> {
     /// Reads the record that `rest`, a tail of `message`, begins with.
-    fn read(message: &'q [u8], rest: &'q [u8]) -> Option<(Self, &'q [u8])> {
+    pub(super) fn read(message: &'q [u8], rest: &'q [u8]) -> Option<(Self, &'q [u8])> {
         let after_name = skip_name(message, rest)?;
         let (&[t0, t1, c0, c1, l0, l1, l2, l3, d0, d1], after) = after_name.split_first_chunk::<10>()?;
         let (data, after) = after.split_at_checked(usize::from(u16::from_be_bytes([d0, d1])))?;
@@ -190,11 +196,19 @@ impl<'q> Record<'q> {
         };
         Some((record, after))
     }
+
+    /// The serial, if this is an SOA record. It is found from the end: five numbers follow the two
+    /// names, which may be compressed.
+    fn soa_serial(&self) -> Option<u32> {
+        let (names, numbers) = self.data.split_last_chunk::<20>()?;
+        let (serial, _) = numbers.split_first_chunk::<4>()?;
+        (self.rtype == rtype::SOA && names.len() >= 2).then(|| u32::from_be_bytes(*serial))
+    }
 }
 
 /// What follows the name that `rest` begins with. A compression pointer ends it and must point
 /// backwards, so nothing here loops; where it leads is of no interest.
-fn skip_name<'q>(message: &'q [u8], rest: &'q [u8]) -> Option<&'q [u8]> {
+pub(super) fn skip_name<'q>(message: &'q [u8], rest: &'q [u8]) -> Option<&'q [u8]> {
     let here = message.len() - rest.len();
     let mut at = 0;
     loop {
@@ -267,6 +281,23 @@ mod tests {
             message[HEADER] = first;
             assert!(read(&message).is_err(), "{first:#x}");
         }
+    }
+
+    #[test]
+    fn an_incremental_transfer_names_the_serial_it_has() {
+        let mut message = QUERY[..29].to_vec();
+        message[11] = 0;
+        message[26] = 251;
+        assert_eq!(read(&message).unwrap().known_serial, None);
+        message[9] = 1;
+        message.extend(b"\xc0\x0c\x00\x06\x00\x01\x00\x00\x00\x00\x00\x18\xc0\x0c\xc0\x10");
+        message.extend([0x11, 0x22, 0x33, 0x44].into_iter().chain([9; 16]));
+        assert_eq!(read(&message).unwrap().known_serial, Some(0x1122_3344));
+        let mut another_type = message.clone();
+        another_type[32] = 16;
+        assert_eq!(read(&another_type).unwrap().known_serial, None);
+        message[26] = 1;
+        assert!(read(&message).is_err(), "no other query has an authority section");
     }
 
     #[test]

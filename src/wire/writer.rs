@@ -91,10 +91,20 @@ impl<'b> Writer<'b> {
     /// When there is no room.
     pub fn question(&mut self, question: &[u8]) -> Result<(), Full> {
         let start = self.length;
+        self.question_apart(question)?;
+        self.remember_labels(start);
+        Ok(())
+    }
+
+    /// Copies the question and lets no name point at it, so that no record takes over the case it
+    /// was asked in: a secondary would keep that (RFC 5936, section 3.4).
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn question_apart(&mut self, question: &[u8]) -> Result<(), Full> {
         self.bytes(question)?;
         self.question = true;
         self.answers = self.length;
-        self.remember_labels(start);
         Ok(())
     }
 
@@ -148,26 +158,42 @@ impl<'b> Writer<'b> {
     /// When there is no room; a part may have been written, so take the message back to a mark.
     pub fn rrset(&mut self, section: Section, owner: &[u8], rrset: Rrset<'_>, ttl: u32) -> Result<(), Full> {
         for data in rrset.records() {
-            let at = self.record_head(section, owner, rrset.rtype, class::IN, ttl)?;
-            let mut rest = data;
-            for &part in compressible(rrset.rtype) {
-                let length = match part {
-                    Part::Name => name::wire_length(rest),
-                    Part::Bytes(length) => Some(length),
-                };
-                let Some((bytes, after)) = length.and_then(|length| rest.split_at_checked(length)) else {
-                    break;
-                };
-                match part {
-                    Part::Name => self.name(bytes)?,
-                    Part::Bytes(_) => self.bytes(bytes)?,
-                }
-                rest = after;
-            }
-            self.bytes(rest)?;
-            self.close_record(at)?;
+            self.zone_record(section, owner, rrset.rtype, ttl, data)?;
         }
         Ok(())
+    }
+
+    /// Writes one record of a zone, whose data has its names uncompressed: those that every reader
+    /// expects to be compressed are.
+    ///
+    /// # Errors
+    /// As [`Writer::rrset`].
+    pub fn zone_record(
+        &mut self,
+        section: Section,
+        owner: &[u8],
+        rtype: u16,
+        ttl: u32,
+        data: &[u8],
+    ) -> Result<(), Full> {
+        let at = self.record_head(section, owner, rtype, class::IN, ttl)?;
+        let mut rest = data;
+        for &part in compressible(rtype) {
+            let length = match part {
+                Part::Name => name::wire_length(rest),
+                Part::Bytes(length) => Some(length),
+            };
+            let Some((bytes, after)) = length.and_then(|length| rest.split_at_checked(length)) else {
+                break;
+            };
+            match part {
+                Part::Name => self.name(bytes)?,
+                Part::Bytes(_) => self.bytes(bytes)?,
+            }
+            rest = after;
+        }
+        self.bytes(rest)?;
+        self.close_record(at)
     }
 
     /// Writes one record whose data is written as it is.

@@ -1,0 +1,444 @@
+//! Zone transfers (RFC 5936): a whole zone, message by message.
+//!
+//! A transfer holds the zones as they were when it began, so what a secondary gets is one version
+//! of the zone, however long it takes and whatever is published meanwhile. Its memory is the
+//! caller's buffer and a place in the zone.
+//!
+//! What is sent is what the zone file says. The addresses of services are not zone data: they
+//! change without the serial number, and a copy of them would go on sending clients to backends
+//! that are down. So a secondary knows a service's name only if the file has other records at it,
+//! and answers no addresses for it: it is a copy of the static data, and must not stand beside
+//! steerd in the NS records of a zone with services.
+//!
+//! An incremental transfer is answered with the whole zone (RFC 1995, section 4): no history of
+//! changes is kept. Who may ask is the caller's to say.
+//!
+//! ```text
+//!   Opening --the SOA--> Records(place) --all others, and the SOA again--> Done
+//!      '---- the SOA alone: the client has this version, or asks by datagram ---^
+//! ```
+
+use std::sync::Arc;
+
+use crate::answer::Transport;
+use crate::wire::edns::{OPT_LENGTH, opt_record};
+use crate::wire::query::Header;
+use crate::wire::writer::Section;
+use crate::wire::{Full, Query, Writer, class, flag, rcode};
+use crate::zone::{Catalog, NodeRef, Zone, rtype};
+
+/// The length that a message of a transfer does not exceed, unless a single record does. Names can
+/// be compressed up to here (pointers have 14 bits), so longer messages would gain nothing.
+pub const MESSAGE_SIZE: usize = 16 * 1024;
+
+/// One transfer under way.
+#[derive(Debug)]
+pub struct Transfer {
+    catalog: Arc<Catalog>,
+    /// The zone's name, by which it is found in the catalog: at most 255 bytes.
+    apex: Box<[u8]>,
+    question: Box<[u8]>,
+    id: u16,
+    flags: u16,
+    /// The OPT record of the first message, if the client sent one.
+    opt: Option<[u8; OPT_LENGTH]>,
+    /// Whether the SOA is the whole answer.
+    soa_alone: bool,
+    step: Step,
+}
+
+/// What is to be written next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Opening,
+    Records(Place),
+    Done,
+}
+
+/// A record of a zone: which node, which of the types there, which record of that type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    node: usize,
+    rrset: usize,
+    record: usize,
+}
+
+impl Transfer {
+    /// Begins the transfer that an AXFR or IXFR query asks for. `udp_payload` is what our OPT
+    /// record says.
+    ///
+    /// # Errors
+    /// With the response code, when the query cannot be answered by a transfer: BADVERS, REFUSED
+    /// for another class, FORMERR for AXFR by datagram, NOTAUTH when the name is not that of a
+    /// zone of ours.
+    pub fn new(
+        catalog: Arc<Catalog>,
+        header: &Header,
+        query: &Query<'_>,
+        transport: Transport,
+        udp_payload: u16,
+    ) -> Result<Self, u16> {
+        if query.edns.is_some_and(|edns| edns.version != 0) {
+            return Err(rcode::BADVERS);
+        }
+        if query.question.qclass != class::IN {
+            return Err(rcode::REFUSED);
+        }
+        let incremental = query.question.qtype == rtype::IXFR;
+        // No datagram carries a zone: an incremental transfer is sent the SOA, by which the client
+        // sees whether to come by TCP (RFC 1995, section 2); AXFR is TCP's (RFC 5936, section 4.2).
+        let datagram = transport == Transport::Udp;
+        if datagram && !incremental {
+            return Err(rcode::FORMERR);
+        }
+        let apex = query.question.name();
+        let zone = catalog.find(apex, false).filter(|zone| zone.apex_name() == apex);
+        let serial = zone.and_then(serial).ok_or(rcode::NOTAUTH)?;
+        let current = incremental && query.known_serial.is_some_and(|known| is_current(known, serial));
+        Ok(Self {
+            apex: apex.into(),
+            question: query.question.bytes.into(),
+            id: header.id,
+            flags: flag::QR | flag::AA | header.flags & (flag::OPCODE | flag::RD | flag::CD),
+            opt: query.edns.map(|edns| opt_record(udp_payload, rcode::NOERROR, edns.dnssec_ok)),
+            soa_alone: datagram || current,
+            step: Step::Opening,
+            catalog,
+        })
+    }
+
+    /// Writes the next message into `buffer` and answers its length, or `None` when all has been
+    /// sent. A record of more than [`MESSAGE_SIZE`] has as much room as `buffer` has, so over TCP
+    /// that is 65,535 bytes, less what a signature takes.
+    ///
+    /// # Errors
+    /// When a single record does not fit; then the transfer can only be broken off.
+    pub fn next_message(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Full> {
+        let Some(zone) = self.catalog.find(&self.apex, false).filter(|_| self.step != Step::Done) else {
+            return Ok(None);
+        };
+        for limit in [MESSAGE_SIZE, buffer.len()] {
+            let mut writer = Writer::new(buffer, limit);
+            let mut step = self.step;
+            let opt = self.opt.filter(|_| step == Step::Opening);
+            if step == Step::Opening {
+                writer.question_apart(&self.question)?;
+            }
+            writer.reserve(opt.map_or(0, |opt| opt.len()));
+            let written = self.write(zone, &mut step, &mut writer);
+            if let Some(opt) = opt {
+                writer.reserved(&opt)?;
+            }
+            // A full message is no fault, if there is anything in it.
+            if written.is_ok() || step != self.step {
+                self.step = step;
+                return Ok(Some(writer.finish(self.id, self.flags)));
+            }
+        }
+        Err(Full)
+    }
+
+    /// Writes from `step` on, and moves it past what is written, until the zone is complete or the
+    /// message is full.
+    fn write(&self, zone: &Zone, step: &mut Step, writer: &mut Writer<'_>) -> Result<(), Full> {
+        if *step == Step::Opening {
+            write_soa(zone, writer)?;
+            *step = if self.soa_alone { Step::Done } else { Step::Records(Place::default()) };
+        }
+        if let Step::Records(place) = step {
+            write_records(zone, place, writer)?;
+            write_soa(zone, writer)?;
+            *step = Step::Done;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a client that knows version `known` needs no other, by serial number arithmetic
+/// (RFC 1982, section 3.2). Where that is undefined the zone is sent.
+fn is_current(known: u32, serial: u32) -> bool {
+    known.wrapping_sub(serial) < 1 << 31
+}
+
+fn serial(zone: &Zone) -> Option<u32> {
+    let (soa, _) = zone.negative_soa()?;
+    let (_, numbers) = soa.first().split_last_chunk::<20>()?;
+    numbers.first_chunk().map(|serial| u32::from_be_bytes(*serial))
+}
+
+/// Writes the SOA record, or nothing of it.
+fn write_soa(zone: &Zone, writer: &mut Writer<'_>) -> Result<(), Full> {
+    let (soa, _) = zone.negative_soa().ok_or(Full)?;
+    let mark = writer.mark();
+    let written = writer.rrset(Section::Answer, zone.apex_name(), soa, soa.ttl);
+    written.inspect_err(|_| writer.rewind(mark))
+}
+
+/// Writes the records from `place` on, all but the SOA, and moves `place` past those written.
+/// What a zone cut hides is sent too (RFC 5936, section 3.5).
+fn write_records(zone: &Zone, place: &mut Place, writer: &mut Writer<'_>) -> Result<(), Full> {
+    for node in zone.nodes().skip(place.node) {
+        write_node(node, place, writer)?;
+        *place = Place { node: place.node + 1, rrset: 0, record: 0 };
+    }
+    Ok(())
+}
+
+fn write_node(node: NodeRef<'_>, place: &mut Place, writer: &mut Writer<'_>) -> Result<(), Full> {
+    for rrset in node.rrsets().skip(place.rrset) {
+        // It is at the apex alone, where it opens and closes the transfer.
+        let records = rrset.records().skip(place.record).filter(|_| rrset.rtype != rtype::SOA);
+        for data in records {
+            let mark = writer.mark();
+            let written = writer.zone_record(Section::Answer, node.name(), rrset.rtype, rrset.ttl, data);
+            written.inspect_err(|_| writer.rewind(mark))?;
+            place.record += 1;
+        }
+        place.rrset += 1;
+        place.record = 0;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::Message;
+    use hickory_proto::rr::{RData, RecordType};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::name::Name;
+    use crate::service::ServiceId;
+    use crate::wire::MAX_MESSAGE;
+    use crate::zone::ZoneBuilder;
+
+    const SERIAL: u32 = 0xffff_fff0;
+
+    fn wire(text: &str) -> Vec<u8> {
+        Name::parse(text).unwrap().wire().to_vec()
+    }
+
+    /// A zone with an SOA, an NS and these records: owner below `example`, type, data.
+    fn catalog(records: &[(String, u16, Vec<u8>)]) -> Arc<Catalog> {
+        let mut builder = ZoneBuilder::new(&wire("example"));
+        let mut soa = [wire("ns.example"), wire("hostmaster.example")].concat();
+        for number in [SERIAL, 3600, 900, 604_800, 60] {
+            soa.extend(number.to_be_bytes());
+        }
+        builder.add(&wire("example"), rtype::SOA, 300, &soa, 0).unwrap();
+        builder.add(&wire("example"), rtype::NS, 300, &wire("ns.elsewhere"), 0).unwrap();
+        for (owner, rtype, data) in records {
+            builder.add(&wire(&format!("{owner}.example")), *rtype, 300, data, 0).unwrap();
+        }
+        builder.bind_service(&wire("www.example"), ServiceId(0)).unwrap();
+        Arc::new(Catalog::new(vec![builder.finish().unwrap()]))
+    }
+
+    fn query(qtype: u16, edns: bool, known: Option<u32>) -> Vec<u8> {
+        let mut query = vec![0x12, 0x34, 0x01, 0, 0, 1, 0, 0, 0, known.is_some().into(), 0, edns.into()];
+        query.extend(b"\x07eXample\x00");
+        query.extend([qtype.to_be_bytes(), [0, 1]].concat());
+        if let Some(known) = known {
+            query.extend(b"\xc0\x0c\x00\x06\x00\x01\x00\x00\x00\x00\x00\x16\x00\x00");
+            query.extend([known, 1, 1, 1, 1].map(u32::to_be_bytes).concat());
+        }
+        if edns {
+            query.extend(opt_record(1232, 0, false));
+        }
+        query
+    }
+
+    fn begin(catalog: &Arc<Catalog>, query: &[u8], transport: Transport) -> Result<Transfer, u16> {
+        let header = Header::read(query).unwrap();
+        let query = Query::read(&header, query).unwrap();
+        Transfer::new(Arc::clone(catalog), &header, &query, transport, 1232)
+    }
+
+    fn messages(mut transfer: Transfer) -> Vec<Vec<u8>> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        std::iter::from_fn(|| {
+            let length = transfer.next_message(&mut buffer).unwrap()?;
+            Some(buffer[..length].to_vec())
+        })
+        .collect()
+    }
+
+    /// The records of a transfer in order, as text, by an independent reader.
+    fn read_back(messages: &[Vec<u8>]) -> Vec<String> {
+        let mut records = Vec::new();
+        for (index, message) in messages.iter().enumerate() {
+            let message = Message::from_vec(message).unwrap();
+            assert_eq!((message.metadata.id, message.metadata.authoritative), (0x1234, true));
+            assert_eq!(message.queries.len(), usize::from(index == 0), "only the first has the question");
+            assert!(message.authorities.is_empty() && message.additionals.is_empty());
+            assert!(!message.answers.is_empty());
+            records.extend(message.answers.iter().map(ToString::to_string));
+        }
+        records
+    }
+
+    fn address(owner: &str, last: u8) -> (String, u16, Vec<u8>) {
+        (owner.into(), rtype::A, vec![192, 0, 2, last])
+    }
+
+    #[test]
+    fn a_small_zone_is_one_message() {
+        let records = [
+            address("a.b", 1),
+            address("a.b", 2),
+            ("mail".into(), rtype::MX, [&[0, 10][..], &wire("a.b.example")].concat()),
+            // A delegation, with what it hides.
+            ("sub".into(), rtype::NS, wire("ns.sub.example")),
+            address("ns.sub", 3),
+            address("hidden.sub", 4),
+            address("*.wild", 5),
+            ("www".into(), rtype::TXT, b"\x06beside".to_vec()),
+        ];
+        let messages =
+            messages(begin(&catalog(&records), &query(rtype::AXFR, true, None), Transport::Tcp).unwrap());
+        assert_eq!(messages.len(), 1);
+        let message = Message::from_vec(&messages[0]).unwrap();
+        assert_eq!(message.edns.as_ref().unwrap().max_payload(), 1232);
+        assert_eq!(message.queries[0].name().to_string(), "eXample.");
+        let soa = "example. 300 IN SOA ns.example. hostmaster.example. 4294967280 3600 900 604800 60";
+        let expected = [
+            soa,
+            "example. 300 IN NS ns.elsewhere.",
+            "a.b.example. 300 IN A 192.0.2.1",
+            "a.b.example. 300 IN A 192.0.2.2",
+            "mail.example. 300 IN MX 10 a.b.example.",
+            "sub.example. 300 IN NS ns.sub.example.",
+            "ns.sub.example. 300 IN A 192.0.2.3",
+            "hidden.sub.example. 300 IN A 192.0.2.4",
+            "*.wild.example. 300 IN A 192.0.2.5",
+            "www.example. 300 IN TXT beside",
+            soa,
+        ];
+        assert_eq!(read_back(&messages), expected);
+        let uncompressed: usize = 12 + expected.iter().map(|record| record.len()).sum::<usize>();
+        assert!(messages[0].len() < uncompressed * 2 / 3, "names are compressed");
+    }
+
+    #[test]
+    fn the_zones_of_the_beginning_are_sent_to_the_end() {
+        let records: Vec<_> =
+            (0..=255).flat_map(|a| (0..20).map(move |b| address(&format!("{b}.{a}"), b))).collect();
+        let zones = catalog(&records);
+        let transfer = begin(&zones, &query(rtype::AXFR, false, None), Transport::Tcp).unwrap();
+        drop(zones);
+        let messages = messages(transfer);
+        assert!(messages.len() > 3, "{} messages", messages.len());
+        assert!(messages.iter().all(|message| message.len() <= MESSAGE_SIZE));
+        assert!(messages[1].len() > MESSAGE_SIZE - 100, "a message is filled before the next one begins");
+        assert_eq!(read_back(&messages).len(), 256 * 20 + 3);
+    }
+
+    #[test]
+    fn a_record_larger_than_a_message_has_one_of_its_own() {
+        let text: Vec<u8> = std::iter::repeat_n([&[255][..], &[b'x'; 255]].concat(), 200).flatten().collect();
+        let records = [address("a", 1), ("big".into(), rtype::TXT, text), address("c", 3)];
+        let zones = catalog(&records);
+        let transfer = || begin(&zones, &query(rtype::AXFR, false, None), Transport::Tcp).unwrap();
+        let sizes: Vec<_> = messages(transfer()).iter().map(Vec::len).collect();
+        assert!(sizes.len() == 2 && sizes[0] < 200 && sizes[1] > 51_200, "{sizes:?}");
+        assert_eq!(read_back(&messages(transfer())).len(), 6);
+        let mut transfer = transfer();
+        let mut buffer = vec![0; 50_000];
+        assert!(matches!(transfer.next_message(&mut buffer), Ok(Some(_))));
+        assert_eq!(transfer.next_message(&mut buffer), Err(Full));
+        assert_eq!(transfer.next_message(&mut []), Err(Full));
+    }
+
+    #[test]
+    fn an_incremental_transfer_is_the_whole_zone_or_the_soa() {
+        let zones = catalog(&[address("a", 1)]);
+        let count = |known, transport| {
+            let messages = messages(begin(&zones, &query(rtype::IXFR, true, known), transport).unwrap());
+            read_back(&messages).len()
+        };
+        for (known, records) in [
+            (Some(SERIAL), 1),
+            (Some(SERIAL + 1), 1),
+            (Some(SERIAL.wrapping_add(0x7fff_ffff)), 1),
+            (Some(SERIAL - 1), 4),
+            (Some(SERIAL.wrapping_add(0x8000_0000)), 4),
+            (Some(SERIAL.wrapping_add(0x8000_0001)), 4),
+            (None, 4),
+        ] {
+            assert_eq!(count(known, Transport::Tcp), records, "{known:?}");
+            assert_eq!(count(known, Transport::Udp), 1, "{known:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_transferred() {
+        let zones = catalog(&[]);
+        let refused = |query: &[u8], transport| begin(&zones, query, transport).unwrap_err();
+        let axfr = query(rtype::AXFR, true, None);
+        assert_eq!(refused(&axfr, Transport::Udp), rcode::FORMERR);
+        let mut below = axfr.clone();
+        below.splice(12..12, *b"\x01a");
+        assert_eq!(refused(&below, Transport::Tcp), rcode::NOTAUTH);
+        let mut another = axfr.clone();
+        another[13] = b'x';
+        assert_eq!(refused(&another, Transport::Tcp), rcode::NOTAUTH);
+        let mut chaos = axfr.clone();
+        chaos[24] = 3;
+        assert_eq!(refused(&chaos, Transport::Tcp), rcode::REFUSED);
+        let mut version = axfr.clone();
+        version[31] = 1;
+        assert_eq!(refused(&version, Transport::Tcp), rcode::BADVERS);
+    }
+
+    /// Records of few names and any length, so that messages end at every kind of place.
+    fn any_records() -> impl Strategy<Value = Vec<(String, u16, Vec<u8>)>> {
+        let owner = prop::sample::select(vec!["a", "b", "a.b", "x.y.z", "a-rather-long-label.b"]);
+        // The reader takes no record without data.
+        let text = prop::collection::vec(any::<u8>(), 1..=255);
+        let record = (owner, 0_u8..4, text).prop_map(|(owner, kind, mut text)| match kind {
+            0 => (owner.into(), rtype::MX, [&[0, 1][..], &wire("a.b.example")].concat()),
+            1 => {
+                text.insert(0, text.len().to_le_bytes()[0]);
+                (owner.into(), rtype::TXT, text)
+            }
+            // A type that no reader knows.
+            _ => (owner.into(), 65_280, text),
+        });
+        prop::collection::vec(record, 0..300)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_record_is_sent_once_between_two_soas(records in any_records(), size in 1000..MESSAGE_SIZE) {
+            let zones = catalog(&records);
+            let mut transfer = begin(&zones, &query(rtype::AXFR, true, None), Transport::Tcp).unwrap();
+            let mut buffer = vec![0; size];
+            let mut sent = Vec::new();
+            while let Some(length) = transfer.next_message(&mut buffer).unwrap() {
+                sent.extend(Message::from_vec(&buffer[..length]).unwrap().answers);
+            }
+            let soas = sent.iter().filter(|record| record.record_type() == RecordType::SOA).count();
+            prop_assert_eq!(soas, 2);
+            prop_assert_eq!(sent.first(), sent.last());
+            let mut expected: Vec<_> = records.iter().map(|(owner, rtype, data)| format!("{owner}.example. {rtype} {data:?}")).collect();
+            expected.sort();
+            expected.dedup();
+            let mut data: Vec<_> = sent[1..sent.len() - 1].iter().filter_map(|record| {
+                let data = match &record.data {
+                    RData::MX(_) => [&[0, 1][..], &wire("a.b.example")].concat(),
+                    RData::TXT(text) => {
+                        let text = &text.txt_data[0];
+                        [&[text.len().to_le_bytes()[0]][..], text].concat()
+                    }
+                    RData::Unknown { rdata, .. } => rdata.anything.clone(),
+                    _ => return None,
+                };
+                Some(format!("{} {} {data:?}", record.name, u16::from(record.record_type())))
+            }).collect();
+            data.sort();
+            prop_assert_eq!(data, expected);
+        }
+    }
+}
