@@ -6,6 +6,7 @@
 pub mod edns;
 pub mod query;
 pub mod subnet;
+pub mod tsig;
 pub mod writer;
 
 pub use query::{Query, Question};

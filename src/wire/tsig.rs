@@ -1,0 +1,535 @@
+//! Transaction signatures (RFC 8945): who sent a request is proved by a secret shared with us, and
+//! the reply proves the same of us.
+//!
+//! Bytes in, bytes out, time as an argument. What a key is allowed to do is the caller's to say.
+//! The hash functions are ring's; the record and what is hashed are put together here, because a
+//! zone transfer signs a stream of messages, each over the signature of the one before.
+//!
+//! ```text
+//!   request --verify--+-- no TSIG record: nothing is known of the sender, nothing is signed
+//!                     +-- Signer: the sender knows the key; signs all messages of the reply
+//!                     +-- Malformed: FORMERR, unsigned
+//!                     '-- Refused: NOTAUTH, with a TSIG record that says why
+//! ```
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ring::hmac;
+
+use super::query::{Header, Record, skip_name};
+use super::{Full, HEADER, class};
+use crate::name::{self, MAX_NAME, Name};
+use crate::zone::rtype;
+
+/// How far the clocks of the two sides may be apart in what we sign, seconds (RFC 8945,
+/// section 10).
+pub const FUDGE: u16 = 300;
+
+/// The longest MAC of all algorithms.
+const MAX_MAC: usize = 64;
+/// No MAC may be cut shorter than this, whatever the algorithm (RFC 8945, section 5.2.2.1).
+const MIN_MAC: usize = 10;
+
+/// How a MAC is computed (RFC 8945, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// For old peers alone: every implementation must know it, and its use is not recommended.
+    HmacSha1,
+    /// The one to choose.
+    HmacSha256,
+    /// As strong, and longer.
+    HmacSha384,
+    /// As strong, and longer.
+    HmacSha512,
+}
+
+/// A text is not the name of an algorithm.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a TSIG algorithm: write hmac-sha256, hmac-sha384, hmac-sha512 or, for an old peer, hmac-sha1"
+)]
+pub struct UnknownAlgorithm(String);
+
+impl Algorithm {
+    const ALL: [Self; 4] = [Self::HmacSha1, Self::HmacSha256, Self::HmacSha384, Self::HmacSha512];
+
+    /// The name on the wire.
+    fn wire(self) -> &'static [u8] {
+        match self {
+            Self::HmacSha1 => b"\x09hmac-sha1\x00",
+            Self::HmacSha256 => b"\x0bhmac-sha256\x00",
+            Self::HmacSha384 => b"\x0bhmac-sha384\x00",
+            Self::HmacSha512 => b"\x0bhmac-sha512\x00",
+        }
+    }
+
+    fn hmac(self) -> hmac::Algorithm {
+        match self {
+            Self::HmacSha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+            Self::HmacSha256 => hmac::HMAC_SHA256,
+            Self::HmacSha384 => hmac::HMAC_SHA384,
+            Self::HmacSha512 => hmac::HMAC_SHA512,
+        }
+    }
+
+    /// Bytes of a whole MAC.
+    fn mac_length(self) -> usize {
+        self.hmac().digest_algorithm().output_len()
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HmacSha1 => "hmac-sha1",
+            Self::HmacSha256 => "hmac-sha256",
+            Self::HmacSha384 => "hmac-sha384",
+            Self::HmacSha512 => "hmac-sha512",
+        })
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
+        let known = Self::ALL.into_iter().find(|algorithm| algorithm.to_string().eq_ignore_ascii_case(text));
+        known.ok_or_else(|| UnknownAlgorithm(text.into()))
+    }
+}
+
+/// A secret shared with a peer. Its debug form does not show the secret.
+#[derive(Clone, Debug)]
+pub struct Key {
+    name: Name,
+    algorithm: Algorithm,
+    hmac: hmac::Key,
+}
+
+impl Key {
+    /// Takes the secret as bytes, not as the base64 that key files hold.
+    #[must_use]
+    pub fn new(name: Name, algorithm: Algorithm, secret: &[u8]) -> Self {
+        Self { name, algorithm, hmac: hmac::Key::new(algorithm.hmac(), secret) }
+    }
+
+    /// The name that both sides call it by.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The MAC over `parts`, one after the other.
+    fn mac<'p>(&self, parts: impl IntoIterator<Item = &'p [u8]>) -> Mac {
+        let mut context = hmac::Context::with_key(&self.hmac);
+        for part in parts {
+            context.update(part);
+        }
+        Mac::new(context.sign().as_ref())
+    }
+}
+
+/// All keys of the server, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Keys(HashMap<Name, Arc<Key>>);
+
+impl FromIterator<Key> for Keys {
+    /// Of two keys with one name the later is taken; the configuration refuses that.
+    fn from_iter<I: IntoIterator<Item = Key>>(keys: I) -> Self {
+        Self(keys.into_iter().map(|key| (key.name.clone(), Arc::new(key))).collect())
+    }
+}
+
+/// A message authentication code.
+#[derive(Clone, Copy, Debug)]
+struct Mac {
+    bytes: [u8; MAX_MAC],
+    length: usize,
+}
+
+impl Mac {
+    /// Takes the bytes, of which there are at most [`MAX_MAC`].
+    fn new(mac: &[u8]) -> Self {
+        let mut bytes = [0; MAX_MAC];
+        for (byte, &taken) in bytes.iter_mut().zip(mac) {
+            *byte = taken;
+        }
+        Self { bytes, length: mac.len().min(MAX_MAC) }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(&[])
+    }
+
+    /// The length in the two bytes that stand before a MAC, in the record as in what is hashed.
+    fn length(&self) -> [u8; 2] {
+        number(self.length)
+    }
+
+    /// Whether this begins with `claimed`, in a time that does not depend on where they differ:
+    /// or a sender could find a valid MAC byte by byte.
+    fn begins_with(&self, claimed: &[u8]) -> bool {
+        let difference = self.bytes().iter().zip(claimed).fold(0, |all, (a, b)| all | (a ^ b));
+        claimed.len() <= self.length && std::hint::black_box(difference) == 0
+    }
+}
+
+/// A length that a message can have, in two bytes.
+fn number(length: usize) -> [u8; 2] {
+    u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes()
+}
+
+/// The fields of a TSIG record that are hashed (RFC 8945, section 4.3.3). Names in lower case.
+#[derive(Clone, Debug)]
+struct Variables<'v> {
+    key_name: &'v [u8],
+    algorithm: &'v [u8],
+    /// Seconds since 1970, 48 bits.
+    time: u64,
+    fudge: u16,
+    error: u16,
+    other: &'v [u8],
+}
+
+impl Variables<'_> {
+    /// The time and the fudge: all that is hashed of any but the first message.
+    fn timers(&self) -> [u8; 8] {
+        let [_, _, t0, t1, t2, t3, t4, t5] = self.time.to_be_bytes();
+        let [f0, f1] = self.fudge.to_be_bytes();
+        [t0, t1, t2, t3, t4, t5, f0, f1]
+    }
+
+    /// The MAC over a message with all fields; `prior` is the MAC of the request, for a reply.
+    fn mac(&self, key: &Key, prior: Option<&Mac>, header: &[u8], body: &[u8]) -> Mac {
+        let prior_length = prior.map(Mac::length);
+        let [c0, c1] = class::ANY.to_be_bytes();
+        key.mac([
+            prior_length.as_ref().map_or(&[][..], |length| length),
+            prior.map_or(&[], Mac::bytes),
+            header,
+            body,
+            self.key_name,
+            &[c0, c1, 0, 0, 0, 0],
+            self.algorithm,
+            &self.timers(),
+            &self.error.to_be_bytes(),
+            &number(self.other.len()),
+            self.other,
+        ])
+    }
+
+    /// Appends the record to the message of `length` bytes in `buffer`, and counts it there.
+    /// The length with it.
+    fn append(&self, mac: Option<&Mac>, buffer: &mut [u8], length: usize) -> Result<usize, Full> {
+        let header = Header::read(buffer).ok_or(Full)?;
+        let mac_length = mac.map_or([0, 0], Mac::length);
+        let mac = mac.map_or(&[][..], Mac::bytes);
+        let data_length = self.algorithm.len() + 16 + mac.len() + self.other.len();
+        let [t0, t1] = rtype::TSIG.to_be_bytes();
+        let [c0, c1] = class::ANY.to_be_bytes();
+        let parts: [&[u8]; 11] = [
+            self.key_name,
+            &[t0, t1, c0, c1, 0, 0, 0, 0],
+            &number(data_length),
+            self.algorithm,
+            &self.timers(),
+            &mac_length,
+            mac,
+            // The message's own number: nobody between us and the peer has changed it yet.
+            &header.id.to_be_bytes(),
+            &self.error.to_be_bytes(),
+            &number(self.other.len()),
+            self.other,
+        ];
+        let mut at = length;
+        for part in parts {
+            buffer.get_mut(at..at + part.len()).ok_or(Full)?.copy_from_slice(part);
+            at += part.len();
+        }
+        let count = buffer.get_mut(10..HEADER).ok_or(Full)?;
+        count.copy_from_slice(&header.arcount.checked_add(1).ok_or(Full)?.to_be_bytes());
+        Ok(at)
+    }
+}
+
+/// Signs the reply to a request that was signed, message by message.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    key: Arc<Key>,
+    /// The MAC of the request, then of the message signed last.
+    prior: Mac,
+    first: bool,
+}
+
+impl Signer {
+    /// The name of the key that the request was signed with.
+    #[must_use]
+    pub fn key_name(&self) -> &Name {
+        self.key.name()
+    }
+
+    /// How many bytes [`Signer::sign`] appends.
+    #[must_use]
+    pub fn record_length(&self) -> usize {
+        let algorithm = self.key.algorithm;
+        self.key.name.wire().len() + 10 + algorithm.wire().len() + 16 + algorithm.mac_length()
+    }
+
+    /// Appends a TSIG record to the message that is the first `length` bytes of `buffer`, and
+    /// answers the new length. `now` is in seconds since 1970. The messages of a reply are signed
+    /// in the order they are sent, each of them (RFC 8945, section 5.3.1 allows gaps, and gains
+    /// little by them).
+    ///
+    /// # Errors
+    /// When `buffer` has no room for the record; then nothing is signed.
+    pub fn sign(&mut self, buffer: &mut [u8], length: usize, now: u64) -> Result<usize, Full> {
+        let variables = Variables {
+            key_name: self.key.name.wire(),
+            algorithm: self.key.algorithm.wire(),
+            time: now,
+            fudge: FUDGE,
+            error: 0,
+            other: &[],
+        };
+        let message = buffer.get(..length).ok_or(Full)?;
+        let mac = if self.first {
+            variables.mac(&self.key, Some(&self.prior), message, &[])
+        } else {
+            self.key.mac([&self.prior.length()[..], self.prior.bytes(), message, &variables.timers()])
+        };
+        let length = variables.append(Some(&mac), buffer, length)?;
+        self.prior = mac;
+        self.first = false;
+        Ok(length)
+    }
+}
+
+/// Why a signed request is not served.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TsigError {
+    /// The TSIG record is not one, or not where it belongs. The reply is FORMERR.
+    #[error("the request has a TSIG record that is malformed, or is not the last record")]
+    Malformed,
+    /// The signature is not accepted. The reply is NOTAUTH, and the refusal completes it.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+}
+
+/// What is wrong with a signature, and what the reply needs in order to say so.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("a request signed with the key {key_name} is refused: {reason}")]
+pub struct Refusal {
+    /// What is wrong.
+    pub reason: Reason,
+    key_name: Name,
+    algorithm: Name,
+    time: u64,
+    fudge: u16,
+    /// The key and the MAC of a request that did prove its sender: then the refusal is signed.
+    proved: Option<(Arc<Key>, Mac)>,
+}
+
+/// What is wrong with a signature (RFC 8945, section 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// BADKEY.
+    #[error("no key of this name and algorithm is configured")]
+    Key,
+    /// BADSIG.
+    #[error("the signature is not what the configured secret gives; compare the secrets of both sides")]
+    Signature,
+    /// BADTIME.
+    #[error("it was signed at a time too far from ours; compare the clocks of both sides")]
+    Time,
+    /// BADTRUNC. We take no signature that is cut short: all that it saves is a few bytes.
+    #[error("the signature is cut short, which is not accepted")]
+    Truncated,
+}
+
+impl Reason {
+    /// The number in the record's error field.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Signature => 16,
+            Self::Key => 17,
+            Self::Time => 18,
+            Self::Truncated => 22,
+        }
+    }
+}
+
+impl Refusal {
+    /// Appends the TSIG record that says what is wrong to the reply that is the first `length`
+    /// bytes of `buffer`, and answers the new length. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// When `buffer` has no room for the record.
+    pub fn append(&self, buffer: &mut [u8], length: usize, now: u64) -> Result<usize, Full> {
+        let [_, _, clock @ ..] = now.to_be_bytes();
+        // A peer with a wrong clock can check the reply by its own time, and learns ours.
+        let (time, fudge, other) = match self.reason {
+            Reason::Time => (self.time, self.fudge, &clock[..]),
+            _ => (now, FUDGE, &[][..]),
+        };
+        let variables = Variables {
+            key_name: self.key_name.wire(),
+            algorithm: self.algorithm.wire(),
+            time,
+            fudge,
+            error: self.reason.code(),
+            other,
+        };
+        let message = buffer.get(..length).ok_or(Full)?;
+        let mac = self.proved.as_ref().map(|(key, prior)| variables.mac(key, Some(prior), message, &[]));
+        variables.append(mac.as_ref(), buffer, length)
+    }
+}
+
+/// Checks the signature of a request, if it has one. `now` is in seconds since 1970.
+///
+/// `None` when there is no TSIG record, and when the message cannot be read to its end: what is
+/// wrong then, reading the query says.
+///
+/// # Errors
+/// When there is a signature that is not accepted.
+pub fn verify(message: &[u8], keys: &Keys, now: u64) -> Result<Option<Signer>, TsigError> {
+    let Some(start) = find(message)? else { return Ok(None) };
+    let signature = Signature::read(message, start).ok_or(TsigError::Malformed)?;
+    let refuse = |reason, proved| {
+        Err(TsigError::Refused(Box::new(Refusal {
+            reason,
+            key_name: signature.key_name.clone(),
+            algorithm: signature.algorithm.clone(),
+            time: signature.time,
+            fudge: signature.fudge,
+            proved,
+        })))
+    };
+    let known = keys.0.get(&signature.key_name);
+    let Some(key) = known.filter(|key| key.algorithm.wire() == signature.algorithm.wire()) else {
+        return refuse(Reason::Key, None);
+    };
+    let whole = key.algorithm.mac_length();
+    if signature.mac.len() > whole || signature.mac.len() < MIN_MAC.max(whole / 2) {
+        return Err(TsigError::Malformed);
+    }
+    let expected = signature.expected(key, message, start).ok_or(TsigError::Malformed)?;
+    if !expected.begins_with(signature.mac) {
+        return refuse(Reason::Signature, None);
+    }
+    let mac = Mac::new(signature.mac);
+    if signature.time.abs_diff(now) > u64::from(signature.fudge) {
+        return refuse(Reason::Time, Some((Arc::clone(key), mac)));
+    }
+    if signature.mac.len() < whole {
+        return refuse(Reason::Truncated, Some((Arc::clone(key), mac)));
+    }
+    Ok(Some(Signer { key: Arc::clone(key), prior: mac, first: true }))
+}
+
+/// Where the TSIG record begins. It is the last record, or it is malformed.
+fn find(message: &[u8]) -> Result<Option<usize>, TsigError> {
+    let Some(header) = Header::read(message) else { return Ok(None) };
+    if header.arcount == 0 {
+        return Ok(None);
+    }
+    let mut rest = message.get(HEADER..).unwrap_or(&[]);
+    for _ in 0..header.qdcount {
+        let Some(after) = skip_name(message, rest).and_then(|after| after.get(4..)) else { return Ok(None) };
+        rest = after;
+    }
+    let records = u32::from(header.ancount) + u32::from(header.nscount) + u32::from(header.arcount);
+    for left in (0..records).rev() {
+        let Some((record, after)) = Record::read(message, rest) else { return Ok(None) };
+        if record.rtype == rtype::TSIG {
+            let in_place = left == 0 && after.is_empty() && record.class == class::ANY && record.ttl == 0;
+            return if in_place { Ok(Some(message.len() - rest.len())) } else { Err(TsigError::Malformed) };
+        }
+        rest = after;
+    }
+    Ok(None)
+}
+
+/// The TSIG record of a request.
+#[derive(Debug)]
+struct Signature<'m> {
+    key_name: Name,
+    algorithm: Name,
+    time: u64,
+    fudge: u16,
+    mac: &'m [u8],
+    original_id: [u8; 2],
+    error: u16,
+    other: &'m [u8],
+}
+
+impl<'m> Signature<'m> {
+    /// Reads the record that begins at `start`, whose head was found to be good.
+    fn read(message: &'m [u8], start: usize) -> Option<Self> {
+        let (record, _) = Record::read(message, message.get(start..)?)?;
+        let key_name = expand_name(message, start)?;
+        let (algorithm, rest) = record.data.split_at_checked(name::wire_length(record.data)?)?;
+        let (&[t0, t1, t2, t3, t4, t5, f0, f1, m0, m1], rest) = rest.split_first_chunk::<10>()?;
+        let (mac, rest) = rest.split_at_checked(u16::from_be_bytes([m0, m1]).into())?;
+        let (&[i0, i1, e0, e1, o0, o1], other) = rest.split_first_chunk::<6>()?;
+        (other.len() == usize::from(u16::from_be_bytes([o0, o1]))).then_some(())?;
+        Some(Self {
+            key_name,
+            algorithm: Name::from_wire(algorithm)?,
+            time: u64::from_be_bytes([0, 0, t0, t1, t2, t3, t4, t5]),
+            fudge: u16::from_be_bytes([f0, f1]),
+            mac,
+            original_id: [i0, i1],
+            error: u16::from_be_bytes([e0, e1]),
+            other,
+        })
+    }
+
+    /// The MAC that the request should have: over the message as it was before the record was
+    /// appended, with the number it had then (RFC 8945, section 4.3.2).
+    fn expected(&self, key: &Key, message: &[u8], start: usize) -> Option<Mac> {
+        let (&header, _) = message.split_first_chunk::<HEADER>()?;
+        let [_, _, f0, f1, q0, q1, a0, a1, n0, n1, r0, r1] = header;
+        let [i0, i1] = self.original_id;
+        let [r0, r1] = u16::from_be_bytes([r0, r1]).checked_sub(1)?.to_be_bytes();
+        let header = [i0, i1, f0, f1, q0, q1, a0, a1, n0, n1, r0, r1];
+        let variables = Variables {
+            key_name: self.key_name.wire(),
+            algorithm: self.algorithm.wire(),
+            time: self.time,
+            fudge: self.fudge,
+            error: self.error,
+            other: self.other,
+        };
+        Some(variables.mac(key, None, &header, message.get(HEADER..start)?))
+    }
+}
+
+/// The name at `at`, which some peers compress. Pointers lead backwards, and each turn adds a
+/// label to a name of limited length: so this ends.
+fn expand_name(message: &[u8], mut at: usize) -> Option<Name> {
+    let mut wire = Vec::with_capacity(MAX_NAME);
+    while wire.len() < MAX_NAME {
+        let length = usize::from(*message.get(at)?);
+        if length >= 0xc0 {
+            let target = (length & 0x3f) << 8 | usize::from(*message.get(at + 1)?);
+            at = Some(target).filter(|&target| target < at)?;
+            continue;
+        }
+        let end = at + 1 + length;
+        wire.extend_from_slice(message.get(at..end)?);
+        if length == 0 {
+            return Name::from_wire(&wire);
+        }
+        at = end;
+    }
+    None
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)]
+mod tests;
