@@ -37,7 +37,7 @@ const RCODES: [(&str, u16); 10] = [
     ("BADCOOKIE", rcode::BADCOOKIE),
 ];
 const DROPS: [&str; 5] = ["short", "response", "port_zero", "long", "limited"];
-const EVENTS: [(&str, &str); 9] = [
+const EVENTS: [(&str, &str); 10] = [
     ("truncated_total", "Replies with TC set."),
     ("slipped_total", "Replies over the rate limit that were sent as empty truncated ones."),
     ("receive_errors_total", "Failed attempts to receive datagrams."),
@@ -46,6 +46,7 @@ const EVENTS: [(&str, &str); 9] = [
     ("tcp_closed_total", "TCP connections closed again, by either side."),
     ("tcp_accept_errors_total", "TCP connections that the system could not hand over."),
     ("tcp_evicted_total", "TCP connections closed, being the idlest, to make room for new ones."),
+    ("zone_transfers_total", "Zone transfers begun."),
     ("tcp_timeouts_total", "TCP connections closed because the client was too slow or idle for too long."),
 ];
 const FIRST_RCODE: usize = QUERIES.len();
@@ -72,6 +73,8 @@ pub enum Event {
     AcceptError,
     /// A connection was closed for a new one.
     Evicted,
+    /// A zone transfer was begun.
+    Transfer,
     /// A connection was closed by a time limit.
     TimedOut,
 }
@@ -205,13 +208,18 @@ impl Metrics {
         match verdict {
             Verdict::Drop(reason) => self.dropped(row, Dropped::Unanswerable(*reason)),
             Verdict::Reply(reply) => {
-                let known = RCODES.iter().position(|(_, code)| *code == reply.rcode);
-                self.traffic.add(row, FIRST_RCODE + known.unwrap_or(RCODES.len()), 1);
+                self.replied(row, reply.rcode);
                 if reply.truncated {
                     self.happened(row, Event::Truncated, 1);
                 }
             }
         }
+    }
+
+    /// A message got a reply with this code.
+    pub fn replied(&self, row: usize, rcode: u16) {
+        let known = RCODES.iter().position(|(_, code)| *code == rcode);
+        self.traffic.add(row, FIRST_RCODE + known.unwrap_or(RCODES.len()), 1);
     }
 
     /// A message got no reply.

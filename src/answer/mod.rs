@@ -212,22 +212,26 @@ impl<R: Rng> Responder<R> {
         }
     }
 
-    /// An empty truncated reply in the place of a full one: no longer than the query, and a client
-    /// that is where it says comes again over TCP.
-    pub fn slip<'t>(query: &[u8], client: &Client, table: &'t Table, reply: &mut [u8]) -> Verdict<'t> {
-        let Some(header) = Header::read(query) else { return Verdict::Drop(DropReason::Short) };
-        let mut draft = Draft::new(header, client.transport, reply);
-        let Ok(query) = Query::read(&header, query) else { return draft.error(rcode::FORMERR) };
-        draft.opt = query.edns.map(|edns| OptRecord::new(table.settings.udp_payload, edns.dnssec_ok));
-        // A question always fits, and so does an OPT record without options: the smallest limit is
-        // 512 bytes.
-        let _ = draft.writer.question(query.question.bytes);
-        draft.truncate(ResponseKind::Error(rcode::NOERROR))
-    }
-
     /// The backends, as indices within their pool, that the last reply holds addresses of.
     pub fn picked(&self) -> impl Iterator<Item = u32> {
         self.picked.indices().iter().copied()
+    }
+}
+
+/// An empty truncated reply in the place of a full one: no longer than the query, and a client
+/// that is where it says comes again over TCP.
+pub fn slip<'t>(query: &[u8], client: &Client, table: &'t Table, reply: &mut [u8]) -> Verdict<'t> {
+    match Draft::bare(query, client, table, reply) {
+        Some(draft) => draft.truncate(ResponseKind::Error(rcode::NOERROR)),
+        None => Verdict::Drop(DropReason::Short),
+    }
+}
+
+/// A reply that says no more than a code; its length. For queries that are answered elsewhere.
+pub fn refuse(query: &[u8], client: &Client, table: &Table, rcode: u16, reply: &mut [u8]) -> usize {
+    match Draft::bare(query, client, table, reply).map(|draft| draft.error(rcode)) {
+        Some(Verdict::Reply(reply)) => reply.length,
+        _ => 0,
     }
 }
 
@@ -270,6 +274,18 @@ impl<'b> Draft<'b> {
             explanation: None,
             proven: false,
         }
+    }
+
+    /// The question, and an OPT record without options if the query had one. `None` when it is no
+    /// query.
+    fn bare(query: &[u8], client: &Client, table: &Table, reply: &'b mut [u8]) -> Option<Self> {
+        let header = Header::read(query)?;
+        let query = Query::read(&header, query).ok()?;
+        let mut draft = Self::new(header, client.transport, reply);
+        draft.opt = query.edns.map(|edns| OptRecord::new(table.settings.udp_payload, edns.dnssec_ok));
+        // Both always fit: the smallest limit is 512 bytes.
+        let _ = draft.writer.question(query.question.bytes);
+        Some(draft)
     }
 
     /// Takes note of the client's OPT record: how much may be sent, and what is said back. `None`

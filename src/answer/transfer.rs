@@ -21,7 +21,7 @@
 use std::sync::Arc;
 
 use crate::answer::Transport;
-use crate::wire::edns::{OPT_LENGTH, opt_record};
+use crate::wire::edns::OptRecord;
 use crate::wire::query::Header;
 use crate::wire::writer::Section;
 use crate::wire::{Full, Query, Writer, class, flag, rcode};
@@ -41,7 +41,7 @@ pub struct Transfer {
     id: u16,
     flags: u16,
     /// The OPT record of the first message, if the client sent one.
-    opt: Option<[u8; OPT_LENGTH]>,
+    opt: Option<Box<[u8]>>,
     /// Whether the SOA is the whole answer.
     soa_alone: bool,
     step: Step,
@@ -99,8 +99,10 @@ impl Transfer {
             apex: apex.into(),
             question: query.question.bytes.into(),
             id: header.id,
-            flags: flag::QR | flag::AA | header.flags & (flag::OPCODE | flag::RD | flag::CD),
-            opt: query.edns.map(|edns| opt_record(udp_payload, rcode::NOERROR, edns.dnssec_ok)),
+            flags: flag::QR | flag::AA | header.flags & (flag::OPCODE | flag::RD),
+            opt: query
+                .edns
+                .map(|edns| OptRecord::new(udp_payload, edns.dnssec_ok).bytes(rcode::NOERROR).into()),
             soa_alone: datagram || current,
             step: Step::Opening,
             catalog,
@@ -120,14 +122,14 @@ impl Transfer {
         for limit in [MESSAGE_SIZE, buffer.len()] {
             let mut writer = Writer::new(buffer, limit);
             let mut step = self.step;
-            let opt = self.opt.filter(|_| step == Step::Opening);
+            let opt = self.opt.as_deref().filter(|_| step == Step::Opening);
             if step == Step::Opening {
                 writer.question_apart(&self.question)?;
             }
-            writer.reserve(opt.map_or(0, |opt| opt.len()));
+            writer.reserve(opt.map_or(0, <[u8]>::len));
             let written = self.write(zone, &mut step, &mut writer);
             if let Some(opt) = opt {
-                writer.reserved(&opt)?;
+                writer.reserved(opt)?;
             }
             // A full message is no fault, if there is anything in it.
             if written.is_ok() || step != self.step {
@@ -243,7 +245,7 @@ mod tests {
             query.extend([known, 1, 1, 1, 1].map(u32::to_be_bytes).concat());
         }
         if edns {
-            query.extend(opt_record(1232, 0, false));
+            query.extend(OptRecord::new(1232, false).bytes(0));
         }
         query
     }

@@ -29,6 +29,7 @@ pub(super) struct Sections<'s> {
     pub(super) check_defaults: Option<Entry<'s>>,
     pub(super) pool_defaults: Option<Entry<'s>>,
     pub(super) service_defaults: Option<Entry<'s>>,
+    pub(super) keys: Vec<Entry<'s>>,
     pub(super) zones: Vec<Entry<'s>>,
     pub(super) pools: Vec<Entry<'s>>,
     pub(super) services: Vec<Entry<'s>>,
@@ -127,6 +128,7 @@ impl<'s> Sections<'s> {
             once(&mut sections.admin, table.get("admin"), "[admin]");
             let names =
                 |entry: Option<Entry<'s>>| entry.map(|entry| entry.value.entries()).unwrap_or_default();
+            sections.keys.extend(names(table.get("keys")));
             sections.zones.extend(names(table.get("zones")));
             sections.services.extend(names(table.get("services")));
             for pool in names(table.get("pools")) {

@@ -17,6 +17,7 @@ mod pool;
 mod server;
 mod service;
 mod source;
+mod transfer;
 mod value;
 mod zones;
 
@@ -33,6 +34,7 @@ use crate::config::server::ReadServer;
 use crate::config::service::{ReadService, ServiceKeys};
 use crate::config::source::{Findings, Source};
 use crate::listener::Limits;
+use crate::listener::transfer::Transfers;
 use crate::pool::PoolId;
 
 /// A validated configuration.
@@ -49,7 +51,7 @@ pub struct Setup {
 }
 
 /// `[server]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ServerSettings {
     /// UDP and TCP; port 0 takes a free one, the same for both.
     pub listen: Vec<SocketAddr>,
@@ -100,7 +102,7 @@ fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
 
 /// The setup that all sections make, as far as they are sound. Its warnings are still to come.
 fn build<'s>(sections: &Sections<'s>, findings: &'s Findings) -> Setup {
-    let ReadServer { server, settings, startup_wait, listen } = server::read_server(sections.server);
+    let ReadServer { mut server, settings, startup_wait, listen } = server::read_server(sections.server);
     let admin = server::read_admin(sections.admin, &listen);
 
     let checks = sections.check_defaults.map(CheckKeys::read_defaults).unwrap_or_default();
@@ -121,7 +123,9 @@ fn build<'s>(sections: &Sections<'s>, findings: &'s Findings) -> Setup {
         }
     }
 
-    let catalog = zones::read(&sections.zones, &services, findings);
+    let keys = transfer::read_keys(&sections.keys);
+    let (catalog, zones) = zones::read(&sections.zones, &services, &keys, findings);
+    server.limits.transfers = Transfers { keys: keys.keys, zones };
     advice::give(&pools, &services, findings.errors() == 0);
     Setup {
         server,

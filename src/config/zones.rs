@@ -7,7 +7,9 @@ use crate::config::document::unique;
 use crate::config::fault::{Fault, Place, Severity};
 use crate::config::service::{ReadService, dns_name};
 use crate::config::source::{At, Findings};
+use crate::config::transfer::{self, ReadKeys};
 use crate::config::value::{Entry, Value, closest};
+use crate::listener::transfer::Allowed;
 use crate::name::Name;
 use crate::service::ServiceId;
 use crate::zone::reader::{self, ReadZone};
@@ -25,14 +27,17 @@ struct Reading<'s> {
 pub(super) fn read<'s>(
     entries: &[Entry<'s>],
     services: &[ReadService<'s>],
+    keys: &ReadKeys,
     findings: &'s Findings,
-) -> Catalog {
+) -> (Catalog, HashMap<Name, Allowed>) {
     let mut zones: Vec<Reading<'s>> = Vec::new();
     let mut first = HashMap::new();
+    let mut transfers = HashMap::new();
     for entry in entries {
         let Some(name) = dns_name(*entry) else { continue };
         if unique(&mut first, name.clone(), entry.at, || format!("zone `{name}`")) {
-            let zone = read_file(*entry, &name, findings);
+            let (zone, allowed) = read_zone(*entry, &name, keys, findings);
+            transfers.extend(allowed.map(|allowed| (name.clone(), allowed)));
             zones.push(Reading { at: entry.at, name, zone });
         }
     }
@@ -47,16 +52,26 @@ pub(super) fn read<'s>(
             Some(Reading { zone: None, .. }) => {}
         }
     }
-    Catalog::new(zones.into_iter().filter_map(|zone| finish(zone, findings)).collect())
+    let catalog = Catalog::new(zones.into_iter().filter_map(|zone| finish(zone, findings)).collect());
+    (catalog, transfers)
 }
 
-fn read_file(entry: Entry<'_>, name: &Name, findings: &Findings) -> Option<ReadZone> {
-    let mut table = entry.value.table(entry.at)?;
+/// The zone as its file has it, and who may transfer it.
+fn read_zone(
+    entry: Entry<'_>,
+    name: &Name,
+    keys: &ReadKeys,
+    findings: &Findings,
+) -> (Option<ReadZone>, Option<Allowed>) {
+    let Some(mut table) = entry.value.table(entry.at) else { return (None, None) };
     let file = table.require("file", &format!("zone `{}`", entry.name), readable);
+    let allowed = table.get("transfer").and_then(|entry| transfer::read_allowed(entry, keys));
     table.close();
-    reader::read(&file?.value, name, &mut |path| std::fs::read(path))
-        .map_err(|faults| report(faults, findings))
-        .ok()
+    let zone = file.and_then(|file| {
+        let read = reader::read(&file.value, name, &mut |path| std::fs::read(path));
+        read.map_err(|faults| report(faults, findings)).ok()
+    });
+    (zone, allowed)
 }
 
 /// A file that can be opened: one that cannot is a fault of the configuration, not of the zone.

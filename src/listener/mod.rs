@@ -6,6 +6,7 @@
 mod connections;
 pub mod rate_limit;
 mod tcp;
+pub mod transfer;
 #[cfg(test)]
 mod tests;
 mod udp;
@@ -21,7 +22,8 @@ use rand::Rng;
 use tokio::sync::{Notify, watch};
 
 use self::rate_limit::{Decision, Limiter, RateLimit};
-use crate::answer::{Client, Responder, Verdict};
+use self::transfer::Transfers;
+use crate::answer::{self, Client, Responder, Verdict};
 use crate::metrics::{Dropped, Event, Metrics};
 use crate::sys;
 use crate::table::{Published, Table};
@@ -49,12 +51,14 @@ impl Default for TcpLimits {
 }
 
 /// What clients may take.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Limits {
     /// Over TCP.
     pub tcp: TcpLimits,
     /// Over UDP, from sources that anyone may have forged; unlimited without.
     pub rate: Option<RateLimit>,
+    /// Of whole zones.
+    pub transfers: Transfers,
 }
 
 /// Why a socket could not be bound.
@@ -176,7 +180,13 @@ impl Bound {
         let ended = Arc::new(Notify::new());
         let mut listeners =
             Listeners { stop: Arc::clone(&stop), stop_tcp, workers: Vec::new(), ended: Arc::clone(&ended) };
-        let tcp = tcp::Shared::new(published.clone(), Arc::clone(metrics), tcp_row, limits.tcp, stopping);
+        let tcp = tcp::Shared::new(
+            published.clone(),
+            Arc::clone(metrics),
+            tcp_row,
+            (limits.tcp, limits.transfers),
+            stopping,
+        );
         let mut row = 0;
         for endpoint in self.endpoints {
             for socket in endpoint.udp {
@@ -308,7 +318,7 @@ fn respond<R: Rng>(
             Decision::Send => {}
             Decision::Slip => {
                 metrics.happened(row, Event::Slipped, 1);
-                verdict = Responder::<R>::slip(query, client, table, reply);
+                verdict = answer::slip(query, client, table, reply);
             }
             Decision::Drop => {
                 metrics.dropped(row, Dropped::Limited);

@@ -26,11 +26,12 @@ use tracing::warn;
 
 use crate::answer::{Client, Responder, Transport};
 use crate::listener::connections::{Connections, Place};
+use crate::listener::transfer::{Begun, Outgoing, Transfers};
 use crate::listener::{self, Account, LogLimit, TcpLimits};
 use crate::metrics::{Event, Metrics};
 use crate::sys::MAX_QUERY;
 use crate::table::{Published, Table};
-use crate::wire::MAX_MESSAGE;
+use crate::wire::{Full, MAX_MESSAGE, rcode};
 
 /// What is read at once, bytes: a full query, or many small pipelined ones.
 const CHUNK: usize = MAX_QUERY + 2;
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     metrics: Arc<Metrics>,
     row: usize,
     limits: TcpLimits,
+    transfers: Transfers,
     connections: Arc<Connections>,
     stopping: watch::Receiver<bool>,
 }
@@ -57,11 +59,11 @@ impl Shared {
         published: Published,
         metrics: Arc<Metrics>,
         row: usize,
-        limits: TcpLimits,
+        (limits, transfers): (TcpLimits, Transfers),
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
         let connections = Connections::new(limits.connections);
-        Arc::new(Self { published, metrics, row, limits, connections, stopping })
+        Arc::new(Self { published, metrics, row, limits, transfers, connections, stopping })
     }
 
     fn happened(&self, event: Event) {
@@ -170,6 +172,7 @@ impl Connection<'_> {
             self.write(&replies).await?;
             match next {
                 Next::Answer => {}
+                Next::Transfer(outgoing) => self.transfer(outgoing).await?,
                 Next::Wait => break,
                 Next::Close => return Err(io::ErrorKind::InvalidData.into()),
             }
@@ -201,6 +204,17 @@ impl Connection<'_> {
             }
             let Some((query, after)) = after.split_at_checked(length) else { return (replies, Next::Wait) };
             self.place.active();
+            match append_transfer(&mut replies, query, &client, &table, &self.shared.transfers, account) {
+                Asked::Other => {}
+                Asked::Replied => {
+                    *rest = after;
+                    continue;
+                }
+                Asked::Transfer(outgoing) => {
+                    *rest = after;
+                    return (replies, Next::Transfer(outgoing));
+                }
+            }
             if !append_reply(&mut replies, query, &client, &table, account) {
                 // A client that sends what deserves no reply would wait for one for ever.
                 return (replies, Next::Close);
@@ -208,6 +222,20 @@ impl Connection<'_> {
             *rest = after;
         }
         (replies, Next::Answer)
+    }
+
+    /// Sends all messages of a zone transfer, each within the time limit.
+    async fn transfer(&mut self, mut outgoing: Box<Outgoing>) -> io::Result<()> {
+        self.shared.happened(Event::Transfer);
+        let mut message = Vec::new();
+        loop {
+            message.clear();
+            if !append_message(&mut message, &mut outgoing)? {
+                return Ok(());
+            }
+            self.place.active();
+            self.write(&message).await?;
+        }
     }
 
     /// Writes the replies, within the time limit.
@@ -227,10 +255,65 @@ impl Connection<'_> {
 enum Next {
     /// Answer what else has come.
     Answer,
+    /// Send a zone, then answer what else has come.
+    Transfer(Box<Outgoing>),
     /// Wait for the rest of a query.
     Wait,
     /// End the connection.
     Close,
+}
+
+/// What a query has to do with zone transfers.
+enum Asked {
+    /// Nothing.
+    Other,
+    /// It asked for one and was refused.
+    Replied,
+    /// It asked for this one.
+    Transfer(Box<Outgoing>),
+}
+
+/// Looks whether a query asks for a transfer, and appends the refusal if it may not have it.
+fn append_transfer(
+    replies: &mut Vec<u8>,
+    query: &[u8],
+    client: &Client,
+    table: &Table,
+    transfers: &Transfers,
+    Account { metrics, row, .. }: Account<'_>,
+) -> Asked {
+    SCRATCH.with_borrow_mut(|Scratch { reply, .. }| {
+        let (asked, code) = match transfers.begin(query, client, table, reply) {
+            Begun::Other => return Asked::Other,
+            Begun::Refused(length, code) => {
+                append_framed(replies, reply.get(..length).unwrap_or(&[]));
+                (Asked::Replied, code)
+            }
+            Begun::Transfer(outgoing) => (Asked::Transfer(outgoing), rcode::NOERROR),
+        };
+        metrics.received(row, client.transport, client.address);
+        metrics.replied(row, code);
+        asked
+    })
+}
+
+/// Appends the next message of a transfer with its length; whether there was one.
+fn append_message(message: &mut Vec<u8>, outgoing: &mut Outgoing) -> io::Result<bool> {
+    SCRATCH.with_borrow_mut(|Scratch { reply, .. }| {
+        let length =
+            outgoing.next_message(reply).map_err(|Full| io::Error::from(io::ErrorKind::InvalidData))?;
+        let Some(bytes) = length.and_then(|length| reply.get(..length)) else { return Ok(false) };
+        append_framed(message, bytes);
+        Ok(true)
+    })
+}
+
+/// Appends a message with its length in two bytes before it.
+fn append_framed(replies: &mut Vec<u8>, message: &[u8]) {
+    // A message is never longer than 65,535 bytes: buffers are not.
+    let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
+    replies.extend_from_slice(&length.to_be_bytes());
+    replies.extend_from_slice(message);
 }
 
 /// Answers a query and appends the reply with its length; whether one is due.
@@ -244,9 +327,7 @@ fn append_reply(
     SCRATCH.with_borrow_mut(|Scratch { responder, reply }| {
         let length = listener::respond(responder, query, client, table, reply, account);
         let Some(bytes) = length.and_then(|length| reply.get(..length)) else { return false };
-        let Ok(length) = u16::try_from(bytes.len()) else { return false };
-        replies.extend_from_slice(&length.to_be_bytes());
-        replies.extend_from_slice(bytes);
+        append_framed(replies, bytes);
         true
     })
 }
@@ -287,7 +368,13 @@ mod tests {
         };
         let (_stop, stopping) = watch::channel(false);
         let metrics = Arc::new(Metrics::new(1));
-        let shared = Shared::new(Published::new(table), metrics, 0, TcpLimits::default(), stopping);
+        let shared = Shared::new(
+            Published::new(table),
+            metrics,
+            0,
+            (TcpLimits::default(), Transfers::default()),
+            stopping,
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();

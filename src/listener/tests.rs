@@ -29,7 +29,7 @@ fn start(limits: TcpLimits) -> Fixture {
     let address = bound.local_addresses()[0];
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let listeners =
-        bound.serve(&Published::new(table()), &metrics, Limits { tcp: limits, rate: None }).unwrap();
+        bound.serve(&Published::new(table()), &metrics, Limits { tcp: limits, ..Limits::default() }).unwrap();
     Fixture { address, metrics, listeners }
 }
 
@@ -453,7 +453,7 @@ async fn equal_replies_are_limited_and_slip_to_tcp() {
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let rate =
         RateLimit { responses_per_second: 5, slip: 2, networks_exempt: crate::network::Networks::default() };
-    let limits = Limits { tcp: TcpLimits::default(), rate: Some(rate) };
+    let limits = Limits { rate: Some(rate), ..Limits::default() };
     let listeners = bound.serve(&Published::new(table()), &metrics, limits).unwrap();
     let fixture = Fixture { address, metrics, listeners };
     let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -9,5 +9,6 @@ mod failover;
 mod harness;
 mod hostile;
 mod shares;
+mod transfer;
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::{REST, ZONE, errors, load_files, load_with_rest, loaded};
 use crate::checker::Check;
-use crate::config::{ServerSettings, Setup};
+use crate::config::Setup;
 use crate::cookie::CookieSecrets;
 use crate::health::Timing;
+use crate::listener::TcpLimits;
 use crate::listener::rate_limit::RateLimit;
-use crate::listener::{Limits, TcpLimits};
 use crate::network::Network;
 use crate::pool::{Backend, MinHealthy};
 use crate::probe::Probe;
@@ -49,7 +49,9 @@ const BUILT_IN: Timing = Timing {
 fn built_in() {
     let Setup { server, admin, checker, warnings } = load_with_rest("").unwrap();
     let listen = vec!["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()];
-    assert_eq!(server, ServerSettings { listen, workers: 0, limits: Limits::default() });
+    assert_eq!((server.listen, server.workers), (listen, 0));
+    assert_eq!((server.limits.tcp, server.limits.rate), (TcpLimits::default(), None));
+    assert!(server.limits.transfers.zones.is_empty());
     let cookies = checker.settings.cookies.clone();
     assert!(cookies.as_ref().is_some_and(|cookies| !cookies.required));
     assert_eq!(checker.settings, Settings { cookies, ..Settings::default() });

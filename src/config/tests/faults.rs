@@ -52,6 +52,32 @@ fn keys() {
 }
 
 #[test]
+fn keys_and_transfers() {
+    let zone = |lines: &str| format!("[zones.\"example.com\"]\nfile = \"example.com.zone\"\n{lines}\n");
+    for (lines, expected) in [
+        (
+            "transfer = {}",
+            "3:1 `transfer` needs `networks` or `keys`: without them nobody may transfer the zone",
+        ),
+        ("transfer = { keys = [\"a\"] }", "3:22 there is no key `a`"),
+        ("transfer = { network = [] }", "3:14 unknown key `network` | did you mean `networks`?"),
+    ] {
+        let found = errors(&load_files(&zone(lines), &[]));
+        assert!(found.iter().any(|fault| fault.ends_with(expected)), "{lines}: {found:?}");
+    }
+    for (file, algorithm, expected) in [
+        ("", "hmac-sha256", "it must hold the secret in base64, and nothing else"),
+        ("c2hvcnQ=", "hmac-sha256", "the secret has 5 bytes; 16 are the least"),
+        ("c3RlZXJkLXRyYW5zZmVyLXRlc3Qta2V5LTMyLWJ5dGU=", "hmac-md5", "is not a TSIG algorithm"),
+    ] {
+        let text =
+            format!("{}[keys.\"k.test\"]\nalgorithm = \"{algorithm}\"\nsecret_file = \"key\"\n", zone(""));
+        let found = errors(&load_files(&text, &[("key", file)]));
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{file} {algorithm}: {found:?}");
+    }
+}
+
+#[test]
 fn server_and_admin() {
     let port = "an address with a port, such as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"";
     for (text, expected) in [

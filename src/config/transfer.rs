@@ -1,0 +1,96 @@
+//! `[keys]`, and who may transfer a zone.
+
+use std::collections::HashMap;
+
+use data_encoding::BASE64;
+
+use crate::config::document::unique;
+use crate::config::service::dns_name;
+use crate::config::value::{Entry, Value, closest};
+use crate::listener::transfer::Allowed;
+use crate::name::Name;
+use crate::wire::tsig::{Algorithm, Key, Keys};
+
+/// RFC 8945, section 6: what everybody has, and nobody has broken.
+const DEFAULT_ALGORITHM: Algorithm = Algorithm::HmacSha256;
+/// A shorter secret is easier to guess than its hash (RFC 8945, section 8, asks for 16 bytes).
+const SHORTEST_SECRET: usize = 16;
+
+/// The keys by name, for zones to name them.
+pub(super) struct ReadKeys {
+    pub(super) keys: Keys,
+    names: Vec<Name>,
+}
+
+/// Reads `[keys]`.
+pub(super) fn read_keys(entries: &[Entry<'_>]) -> ReadKeys {
+    let mut first = HashMap::new();
+    let mut names = Vec::new();
+    let mut keys = Vec::new();
+    for entry in entries {
+        let Some(name) = dns_name(*entry) else { continue };
+        if unique(&mut first, name.clone(), entry.at, || format!("key `{}`", name.to_plain())) {
+            names.push(name.clone());
+            keys.extend(read_key(*entry, name));
+        }
+    }
+    ReadKeys { keys: keys.into_iter().collect(), names }
+}
+
+fn read_key(entry: Entry<'_>, name: Name) -> Option<Key> {
+    let mut table = entry.value.table(entry.at)?;
+    let algorithm = table.read("algorithm", |value| {
+        let text = value.string("the name of an algorithm")?;
+        text.parse::<Algorithm>().map_err(|error| value.at.error(error.to_string())).ok()
+    });
+    let secret = table.require("secret_file", &format!("key `{}`", entry.name), secret);
+    table.close();
+    Some(Key::new(name, algorithm.map_or(DEFAULT_ALGORITHM, |read| read.value), &secret?.value))
+}
+
+/// A file that holds base64, as tsig-keygen and keymgr print it.
+fn secret(value: Value<'_>) -> Option<Vec<u8>> {
+    let path = value.path()?;
+    let refuse = |reason: String| value.at.error(format!("`secret_file` {}: {reason}", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string())).ok()?;
+    match BASE64.decode(text.trim().as_bytes()) {
+        Ok(secret) if secret.len() >= SHORTEST_SECRET => return Some(secret),
+        Ok(secret) => {
+            refuse(format!("the secret has {} bytes; {SHORTEST_SECRET} are the least", secret.len()));
+        }
+        Err(_) => refuse("it must hold the secret in base64, and nothing else".to_owned()),
+    }
+    None
+}
+
+/// Reads `transfer` of a zone: `{ networks = [..], keys = [..] }`.
+pub(super) fn read_allowed(entry: Entry<'_>, keys: &ReadKeys) -> Option<Allowed> {
+    let mut table = entry.value.table(entry.at)?;
+    let networks = table.read("networks", Value::networks);
+    let named = table.read("keys", |value| {
+        let elements = value.list("a list of names of [keys]")?;
+        Some(elements.into_iter().filter_map(|value| known_key(value, keys)).collect())
+    });
+    if networks.is_none() && named.is_none() {
+        entry.at.error("`transfer` needs `networks` or `keys`: without them nobody may transfer the zone");
+    }
+    table.close();
+    Some(Allowed {
+        networks: networks.map(|read| read.value).unwrap_or_default(),
+        keys: named.map(|read| read.value).unwrap_or_default(),
+    })
+}
+
+fn known_key(value: Value<'_>, keys: &ReadKeys) -> Option<Name> {
+    let text = value.string("the name of a key")?;
+    let name = Name::parse(text).ok().filter(|name| keys.names.contains(name));
+    if name.is_none() {
+        let plain: Vec<String> = keys.names.iter().map(Name::to_plain).collect();
+        let near = closest(text, plain.iter().map(String::as_str));
+        value.at.error_with_hint(
+            format!("there is no key `{text}`"),
+            near.map(|near| format!("did you mean `{near}`?")),
+        );
+    }
+    name
+}

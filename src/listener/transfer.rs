@@ -1,0 +1,124 @@
+//! Zone transfers over TCP: who may have a zone, and the messages of one under way.
+//!
+//! What a transfer says is `answer::transfer`'s, how it is signed `wire::tsig`'s.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::answer::transfer::Transfer;
+use crate::answer::{Client, Transport, refuse};
+use crate::name::Name;
+use crate::network::Networks;
+use crate::table::Table;
+use crate::wire::query::Header;
+use crate::wire::tsig::{self, Keys, Signer, TsigError};
+use crate::wire::{Full, MAX_MESSAGE, Query, opcode, rcode};
+use crate::zone::rtype;
+
+/// Who may transfer which zone; nobody without.
+#[derive(Clone, Debug, Default)]
+pub struct Transfers {
+    /// All keys of the configuration.
+    pub keys: Keys,
+    /// By the zone's name.
+    pub zones: HashMap<Name, Allowed>,
+}
+
+/// Who may transfer a zone: whoever is in one of the networks, or has one of the keys.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed {
+    /// By address, without a key.
+    pub networks: Networks,
+    /// By the names of keys, from anywhere.
+    pub keys: HashSet<Name>,
+}
+
+/// What a message comes to, as far as it has to do with transfers.
+pub(super) enum Begun {
+    /// Any other query.
+    Other,
+    /// A transfer that is not made: a reply of this length says why, with this code.
+    Refused(usize, u16),
+    /// A transfer.
+    Transfer(Box<Outgoing>),
+}
+
+/// A transfer under way.
+pub(super) struct Outgoing {
+    transfer: Transfer,
+    signer: Option<Signer>,
+}
+
+impl Transfers {
+    fn allows(&self, zone: &[u8], client: IpAddr, key: Option<&Name>) -> bool {
+        let allowed = Name::from_wire(zone).and_then(|zone| self.zones.get(&zone));
+        allowed.is_some_and(|allowed| {
+            allowed.networks.contains(client) || key.is_some_and(|key| allowed.keys.contains(key))
+        })
+    }
+
+    /// Looks whether a message asks for a transfer, and who asks.
+    pub(super) fn begin(&self, message: &[u8], client: &Client, table: &Table, reply: &mut [u8]) -> Begun {
+        let Some(header) = Header::read(message).filter(|header| header.opcode() == opcode::QUERY) else {
+            return Begun::Other;
+        };
+        let Ok(query) = Query::read(&header, message) else { return Begun::Other };
+        if header.is_response() || !matches!(query.question.qtype, rtype::AXFR | rtype::IXFR) {
+            return Begun::Other;
+        }
+        let mut refuse = |code| refuse(message, client, table, code, reply);
+        let signer = match tsig::verify(message, &self.keys, now()) {
+            Ok(signer) => signer,
+            Err(TsigError::Malformed) => return refused(refuse(rcode::FORMERR), rcode::FORMERR),
+            Err(TsigError::Refused(refusal)) => {
+                let length = refuse(rcode::NOTAUTH);
+                let length = refusal.append(reply, length, now()).unwrap_or(length);
+                return refused(length, rcode::NOTAUTH);
+            }
+        };
+        let name = query.question.name();
+        let begun = if self.allows(name, client.address, signer.as_ref().map(Signer::key_name)) {
+            let catalog = Arc::clone(&table.catalog);
+            Transfer::new(catalog, &header, &query, Transport::Tcp, table.settings.udp_payload)
+        } else {
+            Err(rcode::REFUSED)
+        };
+        match (begun, signer) {
+            (Ok(transfer), signer) => Begun::Transfer(Box::new(Outgoing { transfer, signer })),
+            (Err(code), None) => refused(refuse(code), code),
+            (Err(code), Some(mut signer)) => {
+                let length = refuse(code);
+                refused(signer.sign(reply, length, now()).unwrap_or(length), code)
+            }
+        }
+    }
+}
+
+fn refused(length: usize, code: u16) -> Begun {
+    Begun::Refused(length, code)
+}
+
+impl Outgoing {
+    /// Writes the next message; its length, or `None` when all is sent.
+    ///
+    /// # Errors
+    /// When a single record does not fit with its signature: the transfer is broken off.
+    pub(super) fn next_message(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Full> {
+        let signature = self.signer.as_ref().map_or(0, Signer::record_length);
+        let room = MAX_MESSAGE.min(buffer.len()).saturating_sub(signature);
+        let Some(length) = self.transfer.next_message(buffer.get_mut(..room).ok_or(Full)?)? else {
+            return Ok(None);
+        };
+        match &mut self.signer {
+            Some(signer) => signer.sign(buffer, length, now()).map(Some),
+            None => Ok(Some(length)),
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,118 @@
+//! Zone transfers: who may, who may not, and a real NSD that takes a zone over.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::harness::{Process, ZONE, dig, free_port, program, wait_for};
+use crate::support::{Steerd, directory_of};
+
+/// 32 bytes, in base64 and for `dig -y`.
+const SECRET: &str = "c3RlZXJkLXRyYW5zZmVyLXRlc3Qta2V5LTMyLWJ5dGU=";
+const OTHER: &str = "YW5vdGhlci1zZWNyZXQtb2YtdGhpcnR5LXR3by1ieXQ=";
+
+/// A zone of some thousand records, so that a transfer takes several messages.
+fn large_zone() -> String {
+    let mut zone = String::from(ZONE);
+    for index in 0..5000 {
+        writeln!(zone, "host{index} A 192.0.2.{}", index % 250).unwrap();
+    }
+    zone
+}
+
+fn start(transfer: &str) -> Steerd {
+    let config = format!(
+        "[keys.\"transfer.test\"]\nsecret_file = \"secret\"\n\
+         [zones.\"lb.example.test\"]\nfile = \"zone\"\ntransfer = {transfer}\n\
+         [pools.web]\nbackends = [\"192.0.2.11\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\n"
+    );
+    Steerd::start(&config, &[("zone", &large_zone()), ("secret", SECRET)])
+}
+
+/// All that `dig` says of a transfer.
+fn transfer(server: SocketAddr, arguments: &[&str]) -> String {
+    let output = Command::new(program("dig"))
+        .args(["-p", &server.port().to_string(), &format!("@{}", server.ip()), "lb.example.test"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn records(told: &str) -> usize {
+    told.lines().filter(|line| line.starts_with("host") || line.contains("\tIN\tSOA")).count()
+}
+
+#[test]
+fn whoever_is_allowed_gets_the_whole_zone() {
+    let by_network = start("{ networks = [\"127.0.0.1\"] }");
+    let told = transfer(by_network.dns, &["AXFR"]);
+    assert_eq!(records(&told), 5002, "{}", told.lines().last().unwrap_or_default());
+    let mut service = told.lines().filter(|line| line.starts_with("www."));
+    assert!(
+        service.next().is_some_and(|line| line.contains("\tTXT\t")),
+        "what stands beside a service is there"
+    );
+    assert_eq!(service.next(), None, "addresses of services are not zone data");
+    // An incremental transfer gets the whole zone, or the SOA alone when nothing is new.
+    assert_eq!(records(&transfer(by_network.dns, &["IXFR=0"])), 5002);
+    assert_eq!(records(&transfer(by_network.dns, &["IXFR=1"])), 1);
+    // Other queries of the same connection are answered as ever.
+    assert_eq!(dig(by_network.dns, &["www.lb.example.test", "A", "+tcp"]), ["192.0.2.11"]);
+}
+
+#[test]
+fn a_key_opens_the_zone_and_nothing_else_does() {
+    let server = start("{ networks = [\"192.0.2.0/24\"], keys = [\"transfer.test\"] }");
+    let signed = |key: &str| transfer(server.dns, &["AXFR", "-y", &format!("hmac-sha256:{key}")]);
+    let told = signed(&format!("transfer.test:{SECRET}"));
+    assert_eq!(records(&told), 5002);
+    assert!(!told.contains("BADSIG") && !told.contains("verify failure"), "every message is signed");
+    assert_eq!(records(&transfer(server.dns, &["AXFR"])), 0, "without a key");
+    for key in [format!("transfer.test:{OTHER}"), format!("unknown.test:{SECRET}")] {
+        let told = signed(&key);
+        assert_eq!(records(&told), 0, "{told}");
+    }
+    let wrong_zone = Command::new(program("dig"))
+        .args(["-p", &server.dns.port().to_string(), "@127.0.0.1", "sub.lb.example.test", "AXFR"])
+        .output()
+        .unwrap();
+    assert_eq!(records(&String::from_utf8(wrong_zone.stdout).unwrap()), 0);
+    let over_udp = transfer(server.dns, &["IXFR=0", "+notcp", "+noall", "+comments"]);
+    assert!(over_udp.contains("status: REFUSED"), "{over_udp}");
+}
+
+#[test]
+fn nobody_may_transfer_unless_the_configuration_says_so() {
+    let config = "[zones.\"lb.example.test\"]\nfile = \"zone\"\n";
+    let server = Steerd::start(config, &[("zone", ZONE)]);
+    assert_eq!(records(&transfer(server.dns, &["AXFR"])), 0);
+}
+
+/// A real secondary takes the zone over, with a key, and answers from it.
+#[test]
+fn nsd_takes_the_zone_over() {
+    let server = start("{ keys = [\"transfer.test\"] }");
+    let directory = TempDir::new().unwrap();
+    let port = free_port("127.0.0.1");
+    let path = directory.path().join("nsd.conf");
+    let config = format!(
+        "server:\n ip-address: 127.0.0.1@{port}\n server-count: 1\n username: \"\"\n chroot: \"\"\n database: \"\"\n \
+         zonesdir: \"{0}\"\n zonelistfile: \"{0}/zonelist\"\n xfrdfile: \"{0}/xfrd\"\n pidfile: \"{0}/pid\"\n \
+         xfrdir: \"{0}\"\n logfile: \"{0}/log\"\n rrl-ratelimit: 0\nremote-control:\n control-enable: no\n\
+         key:\n name: transfer.test\n algorithm: hmac-sha256\n secret: \"{SECRET}\"\n\
+         zone:\n name: lb.example.test\n zonefile: zone\n request-xfr: AXFR 127.0.0.1@{1} transfer.test\n \
+         allow-notify: 127.0.0.1 NOKEY\n",
+        directory_of(&directory),
+        server.dns.port()
+    );
+    std::fs::write(&path, config).unwrap();
+    let _nsd = Process::start(Command::new(program("nsd")).arg("-d").arg("-c").arg(&path));
+    let secondary = SocketAddr::new(server.dns.ip(), port);
+    wait_for("the secondary has the zone", || {
+        (dig(secondary, &["host4999.lb.example.test", "A"]) == ["192.0.2.249"]).then_some(())
+    });
+    assert_eq!(dig(secondary, &["static.lb.example.test", "A"]), ["192.0.2.80"]);
+}
