@@ -308,25 +308,25 @@ impl<'b> Draft<'b> {
     }
 
     /// Says that the answer did not fit; AA only if it would have been ours.
-    fn truncate<'t>(self, kind: ResponseKind<'t>) -> Verdict<'t> {
+    fn truncate(self, kind: ResponseKind<'_>) -> Verdict<'_> {
         let ours = matches!(kind, ResponseKind::Answer(_) | ResponseKind::NoName(_));
         self.finish(rcode::NOERROR, flag::TC | if ours { flag::AA } else { 0 }, kind, None)
     }
 
-    fn reply<'t>(mut self, resolution: Resolution, kind: Option<ResponseKind<'t>>) -> Verdict<'t> {
+    fn reply(mut self, resolution: Resolution, kind: Option<ResponseKind<'_>>) -> Verdict<'_> {
         let kind = kind.unwrap_or(ResponseKind::Error(resolution.rcode));
         self.explanation = resolution.explanation;
         let flags = if resolution.authoritative { flag::AA } else { 0 };
         self.finish(resolution.rcode, flags, kind, resolution.served)
     }
 
-    fn finish<'t>(
+    fn finish(
         mut self,
         rcode: u16,
         flags: u16,
-        kind: ResponseKind<'t>,
+        kind: ResponseKind<'_>,
         service: Option<Served>,
-    ) -> Verdict<'t> {
+    ) -> Verdict<'_> {
         if let Some(opt) = &mut self.opt {
             if let Some(explanation) = self.explanation
                 && self.writer.has_room(explanation.length())

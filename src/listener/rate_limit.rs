@@ -149,6 +149,7 @@ impl Limiter {
 
     /// Decides on one response over UDP and charges the client's account. `now` is the time since
     /// any fixed moment; it may differ between threads by up to a second.
+    #[must_use]
     pub fn judge(&self, client: IpAddr, kind: ResponseKind<'_>, now: Duration) -> Decision {
         if self.exempt.contains(client) {
             return Decision::Send;
@@ -224,6 +225,7 @@ impl Set {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::Barrier;
     use std::sync::atomic::AtomicUsize;
 
     use proptest::prelude::*;
@@ -392,20 +394,24 @@ mod tests {
     #[test]
     fn threads_share_one_allowance() {
         const THREADS: usize = 8;
-        const EACH: usize = 5_000;
-        let limiter = limiter(100, 4);
-        let counts = [const { AtomicUsize::new(0) }; 3];
+        const EACH: usize = 50_000;
+        // Long enough for the threads to run side by side before the bucket is empty.
+        const ALLOWED: usize = 100_000;
+        let limiter = limiter(ALLOWED.try_into().unwrap(), 4);
+        let start = Barrier::new(THREADS);
+        let totals = [const { AtomicUsize::new(0) }; 3];
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
                 scope.spawn(|| {
-                    for (total, count) in counts.iter().zip(burst(&limiter, VICTIM, NAME, START, EACH)) {
+                    start.wait();
+                    for (total, count) in totals.iter().zip(burst(&limiter, VICTIM, NAME, START, EACH)) {
                         total.fetch_add(count, Ordering::Relaxed);
                     }
                 });
             }
         });
-        let limited = THREADS * EACH - 100;
-        assert_eq!(counts.map(AtomicUsize::into_inner), [100, limited / 4, limited - limited / 4]);
+        let over = THREADS * EACH - ALLOWED;
+        assert_eq!(totals.map(AtomicUsize::into_inner), [ALLOWED, over / 4, over - over / 4]);
     }
 
     /// A flood of spoofed queries for ten seconds: what comes out is bounded by the allowance and,

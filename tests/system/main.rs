@@ -9,3 +9,5 @@ mod failover;
 mod harness;
 mod hostile;
 mod shares;
+#[path = "../support/mod.rs"]
+mod support;

@@ -259,7 +259,7 @@ fn referrals_are_not_authoritative_and_carry_glue() {
 fn what_stands_beside_an_alias_is_not_followed() {
     let table = table(HEALTHY);
     let reply = ask(&table, "signed.example", rtype::NSEC);
-    assert_eq!(reply.answers.iter().map(|r| r.record_type()).collect::<Vec<_>>(), [RecordType::NSEC]);
+    assert!(matches!(&reply.answers[..], [record] if record.record_type() == RecordType::NSEC));
     let reply = ask(&table, "signed.example", rtype::CNAME);
     assert_eq!(shown(&reply.answers), ["signed.example. 300 CNAME www.example."]);
     assert_eq!(ask(&table, "signed.example", rtype::TXT).answers.len(), 2);

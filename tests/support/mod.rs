@@ -1,0 +1,163 @@
+//! Starts real programs, waits for conditions with a deadline, and ends what it started.
+//!
+//! What more than one test program needs. What is asked and what is expected does not belong here.
+#![allow(dead_code, reason = "each test program needs a part of this only")]
+
+pub(crate) mod client;
+pub(crate) mod message;
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The program under test.
+pub(crate) const STEERD: &str = env!("CARGO_BIN_EXE_steerd");
+
+/// Far beyond what any awaited condition takes on a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again until there is an answer; panics with `what` after [`PATIENCE`].
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A port of `address` that is free for TCP and UDP now.
+pub(crate) fn free_port(address: &str) -> u16 {
+    wait_for("a free port", || {
+        let port = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
+        UdpSocket::bind((address, port)).ok().map(|_| port)
+    })
+}
+
+/// A process that ends with its handle, and what it has said on standard error so far.
+pub(crate) struct Process {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let program = format!("{command:?}");
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap_or_else(|error| {
+            panic!("{program}: {error}; tests/run installs what the system tests need")
+        });
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let sink = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                sink.lock().unwrap().push(line);
+            }
+        });
+        Self { child, said }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All lines on standard error that hold `text`.
+    pub(crate) fn said(&self, text: &str) -> Vec<String> {
+        self.said.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        // Not every machine has a program for it, but every shell does it.
+        let kill = format!("kill -{name} {}", self.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits for the process to end by itself, and answers its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        wait_for("the process ends", || self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!(
+                "--- standard error of process {}:\n{}",
+                self.id(),
+                self.said.lock().unwrap().join("\n")
+            );
+        }
+    }
+}
+
+/// A running steerd with a configuration file in a directory of its own.
+pub(crate) struct Steerd {
+    pub(crate) process: Process,
+    pub(crate) dns: SocketAddr,
+    pub(crate) directory: TempDir,
+}
+
+impl Steerd {
+    /// Starts a server on a free port of loopback and waits until it answers. The configuration
+    /// begins after `[server] listen`; the files it names are written to the directory first.
+    pub(crate) fn start(config: &str, files: &[(&str, &str)]) -> Self {
+        let directory = TempDir::new().unwrap();
+        for (name, text) in files {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        let path = directory.path().join("steerd.toml");
+        std::fs::write(&path, format!("[server]\nlisten = [\"127.0.0.1:0\"]\n{config}")).unwrap();
+        let mut process = Process::start(
+            Command::new(STEERD).arg("serve").arg("-c").arg(&path).args(["--log-format", "json"]),
+        );
+        let dns = wait_for("DNS is answered", || {
+            assert!(process.is_running(), "steerd ended: {:?}", process.said(""));
+            address_in(&process, "DNS is answered")
+        });
+        Self { process, dns, directory }
+    }
+}
+
+/// The address in the log line that holds `text`.
+pub(crate) fn address_in(process: &Process, text: &str) -> Option<SocketAddr> {
+    let line = process.said(text).pop()?;
+    let (_, after) = line.split_once("\"address\":\"")?;
+    after.split_once('"')?.0.parse().ok()
+}
+
+/// The path of a directory, as configurations name it.
+pub(crate) fn directory_of(directory: &TempDir) -> String {
+    directory.path().display().to_string()
+}
+
+/// Where a program is: also in the folders of system programs, which a user's PATH may lack.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let places = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    let found = places.split(':').map(|place| Path::new(place).join(name)).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{name} is not installed; tests/run installs what the system tests need"))
+}
+
+/// What `dig +short` prints, line by line.
+pub(crate) fn dig(server: SocketAddr, question: &[&str]) -> Vec<String> {
+    let output = Command::new(program("dig"))
+        .args(["+short", "+tries=2", "+time=2", "-p", &server.port().to_string()])
+        .arg(format!("@{}", server.ip()))
+        .args(question)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter(|line| !line.starts_with(';')).map(str::to_owned).collect()
+}
