@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use axum::http::uri::Authority;
@@ -19,7 +20,6 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -161,7 +161,9 @@ async fn metrics(State(source): State<Source>) -> Result<Response, Problem> {
 
 async fn api_status(State(source): State<Source>) -> Result<Response, Problem> {
     let status = source.status().await?;
-    Ok(Json(status::Status::from(&status)).into_response())
+    let mut text = serde_json::to_string_pretty(&status::Status::from(&status)).unwrap_or_default();
+    text.push('\n');
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 async fn not_found(uri: Uri) -> Problem {

@@ -1,7 +1,6 @@
 //! Errors of the HTTP interface as `application/problem+json` (RFC 9457).
 
-use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use axum::http::{StatusCode, header::CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -37,8 +36,8 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
         };
-        let mut response = (self.status, Json(members)).into_response();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        response
+        let mut text = serde_json::to_string_pretty(&members).unwrap_or_default();
+        text.push('\n');
+        (self.status, [(CONTENT_TYPE, "application/problem+json")], text).into_response()
     }
 }

@@ -142,6 +142,7 @@ async fn the_status_has_the_objects_of_the_api() {
     let fixture = start(Some(status("status 503, expected 200-299"))).await;
     let (head, body) = fixture.request("GET", "/api/v1/status").await;
     assert!(head.contains("content-type: application/json"), "{head}");
+    assert!(body.starts_with("{\n") && body.ends_with("}\n"), "people read it with curl: {body}");
     let shown: serde_json::Value = serde_json::from_str(&body).unwrap();
     let expected = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),

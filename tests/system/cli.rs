@@ -5,7 +5,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::harness::{Process, STEERD, ZONE, dig, free_port, http, wait_for};
+use crate::harness::{Process, STEERD, ZONE, dig, free_port, http, http_get, wait_for};
+use crate::support::address_in;
 
 fn steerd(arguments: &[&str]) -> Output {
     Command::new(STEERD).args(arguments).stdin(Stdio::null()).output().unwrap()
@@ -67,6 +68,40 @@ fn ten_faults_give_ten_messages_with_their_places_and_nothing_is_bound() {
     let address = format!("127.0.0.1:{port}");
     UdpSocket::bind(&address).unwrap();
     TcpListener::bind(&address).unwrap();
+}
+
+#[test]
+fn serve_is_ready_when_it_answers_and_heeds_signals() {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("zone"), ZONE).unwrap();
+    // It takes connections and never answers, so the first outcome comes after `startup_wait`.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nstartup_wait = \"2s\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [zones.\"lb.example.test\"]\nfile = \"zone\"\n[pools.web]\nbackends = [\"127.0.0.1\"]\n\
+         check = {{ type = \"http\", port = {}, interval = \"20s\", timeout = \"19s\" }}\n\
+         [services.\"www.lb.example.test\"]\npools = [\"web\"]\n",
+        silent.local_addr().unwrap().port()
+    );
+    let path = directory.path().join("steerd.toml");
+    std::fs::write(&path, config).unwrap();
+    let mut process =
+        Process::start(Command::new(STEERD).arg("serve").arg("-c").arg(&path).args(["--log-format", "json"]));
+    let admin = wait_for("the admin server listens", || address_in(&process, "admin server listens"));
+    assert_eq!(http_get(admin, "/readyz").0, 503);
+    assert_eq!(http_get(admin, "/healthz").0, 200);
+    assert!(process.said("DNS is answered").is_empty());
+
+    let dns = wait_for("DNS is answered", || address_in(&process, "DNS is answered"));
+    assert_eq!(process.said("startup_wait is over").len(), 1);
+    wait_for("it is ready", || (http_get(admin, "/readyz").0 == 200).then_some(()));
+    assert_eq!(dig(dns, &["www.lb.example.test", "A"]), ["127.0.0.1"], "what is not known yet is answered");
+
+    process.signal("HUP");
+    wait_for("a word about SIGHUP", || process.said("SIGHUP is ignored").pop());
+    assert_eq!(dig(dns, &["www.lb.example.test", "A"]), ["127.0.0.1"]);
+    process.signal("TERM");
+    assert_eq!(process.ended(), Some(0));
 }
 
 #[test]

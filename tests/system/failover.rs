@@ -69,12 +69,28 @@ impl Fleet {
     }
 }
 
+/// A server at work shows every metric that the documents name, and no other.
+fn assert_metrics_are_documented(server: &Server) {
+    let (_, text) = http_get(server.admin, "/metrics");
+    let shown: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let documents = include_str!("../../docs/OPERATIONS.md");
+    let documented: BTreeSet<&str> = documents
+        .lines()
+        .filter(|line| line.starts_with("| `steerd_"))
+        .flat_map(|row| row.split('|').nth(1).unwrap().split(','))
+        .map(|name| name.trim().trim_matches('`'))
+        .collect();
+    assert_eq!(shown, documented);
+}
+
 #[test]
 fn stop_start_and_stop_all_through_a_real_resolver() {
     let mut fleet = Fleet::start(11);
     let (one, two, three) = ("127.0.0.11", "127.0.0.12", "127.0.0.13");
     fleet.wait_until_seen(&[one, two, three]);
     assert_eq!(fleet.server.metric("steerd_service_fail_open{service=\"www.lb.example.test\"}"), Some(0.0));
+    assert_metrics_are_documented(&fleet.server);
 
     fleet.nginx[1] = None;
     fleet.assert_out(two);

@@ -1,12 +1,36 @@
 //! Who appears how often.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 
 use hickory_proto::rr::RecordType;
 
 use crate::client;
 use crate::harness::{Server, free_port};
+
+const ROUNDS: u32 = 20_000;
+
+/// Asks [`ROUNDS`] times, and counts by the last byte of the one address in each answer.
+fn count_answers(socket: &UdpSocket) -> HashMap<u8, u32> {
+    let mut counts = HashMap::new();
+    for _ in 0..ROUNDS {
+        let addresses = client::addresses(&client::ask(socket, "www.lb.example.test.", RecordType::A));
+        assert_eq!(addresses.len(), 1);
+        *counts.entry(addresses[0].octets()[3]).or_default() += 1;
+    }
+    counts
+}
+
+/// Whether each share is within three standard deviations of its weight's, of 3 + 2 + 1.
+fn are_as_weighted(counts: &HashMap<u8, u32>) -> bool {
+    let rounds = f64::from(ROUNDS);
+    counts.len() == 3
+        && [(11, 3.0), (12, 2.0), (13, 1.0)].into_iter().all(|(last, weight): (u8, f64)| {
+            let share = weight / 6.0;
+            let sigma = (rounds * share * (1.0 - share)).sqrt();
+            counts.get(&last).is_some_and(|count| (f64::from(*count) - rounds * share).abs() <= 3.0 * sigma)
+        })
+}
 
 #[test]
 fn shares_follow_the_weights() {
@@ -16,23 +40,16 @@ fn shares_follow_the_weights() {
          [services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = 1\n",
     );
     let socket = client::socket(server.dns);
-    let mut counts: HashMap<u8, f64> = HashMap::new();
-    let rounds = 20_000.0;
-    for _ in 0..20_000 {
-        let addresses = client::addresses(&client::ask(&socket, "www.lb.example.test.", RecordType::A));
-        assert_eq!(addresses.len(), 1);
-        *counts.entry(addresses[0].octets()[3]).or_default() += 1.0;
+    let counts = count_answers(&socket);
+    assert_eq!(counts.get(&14), None, "weight 0 was answered: {counts:?}");
+    if !are_as_weighted(&counts) {
+        // Fair draws fall outside once in about 150 runs, and twice in a row once in 20,000.
+        let again = count_answers(&socket);
+        assert!(are_as_weighted(&again), "of {ROUNDS}: {counts:?}, then {again:?}");
     }
-    for (last, weight) in [(11, 3.0), (12, 2.0), (13, 1.0)] {
-        let share: f64 = weight / 6.0;
-        let sigma = (rounds * share * (1.0 - share)).sqrt();
-        let count = counts.remove(&last).unwrap_or(0.0);
-        assert!((count - rounds * share).abs() <= 3.0 * sigma, ".{last}: {count} of {rounds}");
-    }
-    assert!(counts.is_empty(), "weight 0 was answered: {counts:?}");
     // Each answer is accounted for, and so is each packet (a lost one was asked again).
     let counted = server.metric_sum("steerd_queries_total");
-    assert!(counted >= rounds);
+    assert!(counted >= f64::from(ROUNDS));
     assert_eq!(server.metric_sum("steerd_backend_answers_total"), counted);
     assert_eq!(server.metric_sum("steerd_service_answers_total"), counted);
 }
