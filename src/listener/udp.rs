@@ -9,6 +9,7 @@
 
 use std::io;
 use std::net::UdpSocket;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -83,7 +84,15 @@ impl Worker {
             let account = Account { metrics: &self.metrics, row: self.row, limiter };
             let responder = &mut self.responder;
             let table: &Table = self.table.load();
-            batch.answer(|datagram| answer(responder, datagram, time, table, account));
+            // A fault of ours must not let one packet, sent again and again, stop the server: the
+            // batch is lost, and all goes on. Nothing that outlives the batch can be half-changed:
+            // counters are single additions, and scratch space is written anew for each query.
+            let answered = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                batch.answer(|datagram| answer(responder, datagram, time, table, account));
+            }));
+            if answered.is_err() {
+                self.metrics.happened(self.row, Event::Panicked, 1);
+            }
             let sent = batch.send(&self.socket);
             if let Some(error) = sent.error {
                 self.metrics.happened(self.row, Event::SendError, sent.failed);
