@@ -66,7 +66,7 @@ fn keys_and_transfers() {
         assert!(found.iter().any(|fault| fault.ends_with(expected)), "{lines}: {found:?}");
     }
     for (file, algorithm, expected) in [
-        ("", "hmac-sha256", "it must hold the secret in base64, and nothing else"),
+        ("not base64", "hmac-sha256", "it must hold the secret in base64, and nothing else"),
         ("c2hvcnQ=", "hmac-sha256", "the secret has 5 bytes; 16 are the least"),
         ("c3RlZXJkLXRyYW5zZmVyLXRlc3Qta2V5LTMyLWJ5dGU=", "hmac-md5", "is not a TSIG algorithm"),
     ] {
