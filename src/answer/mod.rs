@@ -8,6 +8,7 @@
 
 mod options;
 mod resolve;
+pub mod size;
 
 use std::net::IpAddr;
 
