@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use hickory_proto::rr::RecordType;
 
-use crate::client;
+use crate::client::{self, Client};
 use crate::harness::{Server, free_port};
 
 #[test]
@@ -15,11 +15,11 @@ fn shares_follow_the_weights() {
          { address = \"192.0.2.13\", weight = 1 }, { address = \"192.0.2.14\", weight = 0 }]\n\
          [services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = 1\n",
     );
-    let socket = client::socket(server.dns);
+    let client = Client::of(&server);
     let mut counts: HashMap<u8, f64> = HashMap::new();
     let rounds = 20_000.0;
     for _ in 0..20_000 {
-        let addresses = client::addresses(&client::ask(&socket, "www.lb.example.test.", RecordType::A));
+        let addresses = client::addresses(&client.ask("www.lb.example.test.", RecordType::A));
         assert_eq!(addresses.len(), 1);
         *counts.entry(addresses[0].octets()[3]).or_default() += 1.0;
     }
@@ -30,7 +30,7 @@ fn shares_follow_the_weights() {
         assert!((count - rounds * share).abs() <= 3.0 * sigma, ".{last}: {count} of {rounds}");
     }
     assert!(counts.is_empty(), "weight 0 was answered: {counts:?}");
-    // Each answer is accounted for, and so is each packet (a lost one was asked again).
+    // Each answer is accounted for (a lost one was asked again).
     let counted = server.metric_sum("steerd_queries_total");
     assert!(counted >= rounds);
     assert_eq!(server.metric_sum("steerd_backend_answers_total"), counted);
@@ -47,9 +47,9 @@ fn what_was_never_healthy_is_not_answered_while_another_is() {
         "[pools.web]\ncheck = \"tcp://:{port}\"\nbackends = [\"127.0.0.31\", \"127.0.0.32\", \"192.0.2.1\"]\n\
          [services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = \"all\"\n"
     ));
-    let socket = client::socket(server.dns);
+    let client = Client::of(&server);
     for _ in 0..200 {
-        let addresses = client::addresses(&client::ask(&socket, "www.lb.example.test.", RecordType::A));
+        let addresses = client::addresses(&client.ask("www.lb.example.test.", RecordType::A));
         assert_eq!(addresses, ["127.0.0.31".parse::<std::net::Ipv4Addr>().unwrap()]);
     }
 }
