@@ -129,7 +129,7 @@ fn slipped(table: &Table, edns: Option<u16>) -> Measured {
     let query = query("www.lb.example.com", rtype::A, edns);
     let mut buffer = vec![0; MAX_MESSAGE];
     let client = client(Transport::Udp);
-    let Verdict::Reply(reply) = Responder::<SmallRng>::slip(&query, &client, table, &mut buffer) else {
+    let Verdict::Reply(reply) = slip(&query, &client, table, &mut buffer) else {
         panic!("a slip is a reply");
     };
     (query.len(), reply.length)
