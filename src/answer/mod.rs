@@ -8,6 +8,7 @@
 
 mod options;
 mod resolve;
+pub mod size;
 pub mod transfer;
 
 use std::net::IpAddr;

@@ -1,10 +1,10 @@
 //! EDNS options: what a client's ask for, and what the reply says to them.
 
 use super::{Client, Transport};
-use crate::cookie::Cookie;
+use crate::cookie::{COOKIE, Cookie};
 use crate::settings::Settings;
-use crate::wire::edns::{Edns, OptRecord, option};
-use crate::wire::subnet::ClientSubnet;
+use crate::wire::edns::{Edns, OPT_LENGTH, OptRecord, option};
+use crate::wire::subnet::{self, ClientSubnet};
 
 /// Information codes of extended errors (RFC 8914, section 4) with a text for a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,4 +87,14 @@ pub(super) fn heed(edns: &Edns<'_>, client: &Client, settings: &Settings) -> Hee
         opt.push(option::KEEPALIVE, &[&settings.tcp_idle.to_be_bytes()]);
     }
     Heeded::Opt(opt, proof)
+}
+
+/// The longest OPT record of a reply over UDP, bytes. Extended errors do not count: they are left
+/// out where there is no room.
+pub(super) fn longest(settings: &Settings) -> usize {
+    let cookie = settings.cookies.as_ref().map(|_| COOKIE);
+    let nsid = settings.nsid.as_ref().map(|text| text.len());
+    let client_subnet = (!settings.client_subnet.is_empty()).then_some(subnet::LONGEST);
+    let values = [cookie, nsid, client_subnet].into_iter().flatten();
+    OPT_LENGTH + values.map(|value| 4 + value).sum::<usize>()
 }

@@ -257,7 +257,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         let Some(target) = NameBuffer::joined(prefix, dname.first()) else {
             return Ok(Step::Done(Resolution { rcode: rcode::YXDOMAIN, ..Resolution::answer() }));
         };
-        self.writer.name_record(Section::Answer, owner, rtype::CNAME, dname.ttl, target.wire())?;
+        self.writer.record(Section::Answer, owner, rtype::CNAME, dname.ttl, target.wire())?;
         let wanted = qtype == rtype::CNAME || qtype == rtype::ANY;
         Ok(if wanted { Step::Done(Resolution::answer()) } else { Step::Alias(target) })
     }

@@ -192,7 +192,7 @@ fn write_node(node: NodeRef<'_>, place: &mut Place, writer: &mut Writer<'_>) -> 
         let records = rrset.records().skip(place.record).filter(|_| rrset.rtype != rtype::SOA);
         for data in records {
             let mark = writer.mark();
-            let written = writer.zone_record(Section::Answer, node.name(), rrset.rtype, rrset.ttl, data);
+            let written = writer.record(Section::Answer, node.name(), rrset.rtype, rrset.ttl, data);
             written.inspect_err(|_| writer.rewind(mark))?;
             place.record += 1;
         }

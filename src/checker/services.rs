@@ -102,10 +102,10 @@ fn log_change(service: &Service, before: &Answering, now: &Answering, table: &Ta
             WhenDown::ServFail => "SERVFAIL",
             WhenDown::Addresses { .. } => "the addresses of when_down",
         };
-        warn!(service = %name, from, "service down: no tier is usable, it answers with {instead}");
+        warn!(service = name, from, "service down: no tier is usable, it answers with {instead}");
     } else if before.down && !now.down {
-        info!(service = %name, to, "service up: a tier is usable again");
+        info!(service = name, to, "service up: a tier is usable again");
     } else if before.tier != now.tier {
-        info!(service = %name, from, to, "service is answered by another tier");
+        info!(service = name, from, to, "service is answered by another tier");
     }
 }

@@ -175,14 +175,14 @@ fn about_families(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
 }
 
 /// The addresses of a family that can be drawn, each as its backend.
-fn weighty(pool: &Pool, family: Family) -> impl Iterator<Item = &Backend> {
+pub(super) fn weighty(pool: &Pool, family: Family) -> impl Iterator<Item = &Backend> {
     pool.backends.iter().filter(|backend| backend.enabled && backend.weight > 0).flat_map(move |backend| {
         let here = backend.addresses.iter().filter(move |address| Family::of(**address) == family);
         here.map(move |_| backend)
     })
 }
 
-fn addresses(family: Family, count: usize) -> &'static str {
+pub(super) fn addresses(family: Family, count: usize) -> &'static str {
     match (family, count) {
         (Family::Ipv4, 1) => "IPv4 address",
         (Family::Ipv4, _) => "IPv4 addresses",

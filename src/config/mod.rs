@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! files -> document: sections of all files -> server, pool + check, service -> zones: bind names
+//!                                                                           -> fit: size of answers
 //!                                                                           -> advice: warnings
 //! ```
 //!
@@ -13,6 +14,7 @@ mod advice;
 mod check;
 mod document;
 pub mod fault;
+mod fit;
 mod pool;
 mod server;
 mod service;
@@ -102,7 +104,9 @@ fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
 
 /// The setup that all sections make, as far as they are sound. Its warnings are still to come.
 fn build<'s>(sections: &Sections<'s>, findings: &'s Findings) -> Setup {
+    let before = findings.errors();
     let ReadServer { mut server, settings, startup_wait, listen } = server::read_server(sections.server);
+    let sound_server = findings.errors() == before;
     let admin = server::read_admin(sections.admin, &listen);
 
     let checks = sections.check_defaults.map(CheckKeys::read_defaults).unwrap_or_default();
@@ -126,6 +130,9 @@ fn build<'s>(sections: &Sections<'s>, findings: &'s Findings) -> Setup {
     let keys = transfer::read_keys(&sections.keys);
     let (catalog, zones) = zones::read(&sections.zones, &services, &keys, findings);
     server.limits.transfers = Transfers { keys: keys.keys, zones };
+    if sound_server {
+        fit::check(&pools, &services, &settings);
+    }
     advice::give(&pools, &services, findings.errors() == 0);
     Setup {
         server,

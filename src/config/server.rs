@@ -18,7 +18,7 @@ use crate::settings::{Chaos, Cookies, MAX_NSID, Settings};
 /// Of each address; more than one for each core is of no use.
 const WORKERS: RangeInclusive<usize> = 0..=1024;
 /// RFC 6891, section 6.2.3, forbids less; more is lost in fragments.
-const UDP_PAYLOADS: RangeInclusive<u16> = 512..=4096;
+pub(super) const UDP_PAYLOADS: RangeInclusive<u16> = 512..=4096;
 const TCP_CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 /// The unit of RFC 7828 is 100 ms; a client that is slower than two minutes is none.
 const TCP_IDLE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(120);

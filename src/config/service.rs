@@ -29,6 +29,8 @@ pub(super) struct ReadService<'s> {
     pub(super) answers_at: At<'s>,
     /// Where `ttl` is set for it alone, else its name.
     pub(super) ttl_at: At<'s>,
+    /// Where `when_down` is set for it alone, else its name.
+    pub(super) when_down_at: At<'s>,
     /// What was read of it.
     pub(super) service: Service,
     /// Whether something was wrong with it: then nothing is concluded from what is left.
@@ -82,6 +84,7 @@ impl<'s> ReadService<'s> {
         let own = |at: Option<At<'s>>| at.unwrap_or(entry.at);
         let answers_at = own(keys.answers.map(|answers| answers.at));
         let ttl_at = own(keys.ttl.map(|ttl| ttl.at));
+        let when_down_at = own(keys.when_down.as_ref().map(|when_down| when_down.at));
         let sound = !keys.faulty && !defaults.faulty;
 
         let tiers = Located::or_default(keys.pools, defaults.pools.as_ref());
@@ -101,7 +104,7 @@ impl<'s> ReadService<'s> {
                 .map_or(WhenDown::FailOpen, |when_down| when_down.value),
         };
         let faulty = !sound || entry.at.findings().errors() > before;
-        Some(Self { at: entry.at, answers_at, ttl_at, service, faulty })
+        Some(Self { at: entry.at, answers_at, ttl_at, when_down_at, service, faulty })
     }
 }
 

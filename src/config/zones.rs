@@ -90,6 +90,9 @@ fn bind(service: &ReadService<'_>, id: ServiceId, zone: &mut ReadZone) {
     let Err(error) = zone.builder().bind_service(service.service.name.wire(), id) else { return };
     let hint = match error {
         ZoneError::ServiceAddress => "delete those records from the zone file, or the service from here",
+        ZoneError::ServiceAddressHint => {
+            "delete ipv4hint and ipv6hint there: clients ask for A and AAAA instead"
+        }
         ZoneError::ServiceOccluded => "delete the NS or DNAME records above it from the zone file",
         _ => "choose another name",
     };

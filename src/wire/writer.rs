@@ -158,17 +158,17 @@ impl<'b> Writer<'b> {
     /// When there is no room; a part may have been written, so take the message back to a mark.
     pub fn rrset(&mut self, section: Section, owner: &[u8], rrset: Rrset<'_>, ttl: u32) -> Result<(), Full> {
         for data in rrset.records() {
-            self.zone_record(section, owner, rrset.rtype, ttl, data)?;
+            self.record(section, owner, rrset.rtype, ttl, data)?;
         }
         Ok(())
     }
 
-    /// Writes one record of a zone, whose data has its names uncompressed: those that every reader
-    /// expects to be compressed are.
+    /// Writes one record, whose data has its names uncompressed: those that every reader expects to
+    /// be compressed are.
     ///
     /// # Errors
     /// As [`Writer::rrset`].
-    pub fn zone_record(
+    pub fn record(
         &mut self,
         section: Section,
         owner: &[u8],
@@ -196,23 +196,6 @@ impl<'b> Writer<'b> {
         self.close_record(at)
     }
 
-    /// Writes one record whose data is written as it is.
-    ///
-    /// # Errors
-    /// As [`Writer::rrset`].
-    pub fn record(
-        &mut self,
-        section: Section,
-        owner: &[u8],
-        rtype: u16,
-        ttl: u32,
-        data: &[u8],
-    ) -> Result<(), Full> {
-        let at = self.record_head(section, owner, rtype, class::IN, ttl)?;
-        self.bytes(data)?;
-        self.close_record(at)
-    }
-
     /// Writes one TXT record of class CH.
     ///
     /// # Errors
@@ -228,23 +211,6 @@ impl<'b> Writer<'b> {
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
         self.length + bytes <= self.limit
-    }
-
-    /// Writes one record whose data is a name that may be compressed.
-    ///
-    /// # Errors
-    /// As [`Writer::rrset`].
-    pub fn name_record(
-        &mut self,
-        section: Section,
-        owner: &[u8],
-        rtype: u16,
-        ttl: u32,
-        target: &[u8],
-    ) -> Result<(), Full> {
-        let at = self.record_head(section, owner, rtype, class::IN, ttl)?;
-        self.name(target)?;
-        self.close_record(at)
     }
 
     /// Completes the message: the header with the counts of what was written. Its length.
@@ -406,9 +372,9 @@ mod tests {
         writer.question(b"\x03WwW\x07Example\x00\x00\x01\x00\x01").unwrap();
         let (www, mail) = (b"\x03www\x07example\x00", b"\x04mail\x07example\x00");
         writer.record(Section::Answer, www, 1, 60, &[192, 0, 2, 1]).unwrap();
-        writer.name_record(Section::Answer, mail, 5, 60, www).unwrap();
-        writer.name_record(Section::Authority, mail, 2, 60, mail).unwrap();
-        writer.name_record(Section::Additional, &[0], 2, 60, &[0]).unwrap();
+        writer.record(Section::Answer, mail, 5, 60, www).unwrap();
+        writer.record(Section::Authority, mail, 2, 60, mail).unwrap();
+        writer.record(Section::Additional, &[0], 2, 60, &[0]).unwrap();
         let length = writer.finish(7, 0x8400);
         let mut expected = vec![0, 7, 0x84, 0, 0, 1, 0, 2, 0, 1, 0, 1];
         expected.extend(b"\x03WwW\x07Example\x00\x00\x01\x00\x01");

@@ -84,6 +84,9 @@ pub enum ZoneError {
     /// The zone holds A, AAAA or CNAME at the name of a service.
     #[error("the name is a service's, so the zone must not hold A, AAAA or CNAME records at it")]
     ServiceAddress,
+    /// The zone holds fixed addresses in the SVCB or HTTPS record of a service.
+    #[error("its SVCB and HTTPS records must not hold ipv4hint or ipv6hint: they would outlive the backends")]
+    ServiceAddressHint,
     /// A service below a zone cut or a DNAME would never be answered.
     #[error("the name of the service is delegated away, or lies below a DNAME, in its zone")]
     ServiceOccluded,
@@ -210,11 +213,15 @@ impl ZoneBuilder {
             above = name::parent(name);
         }
         let index = self.node(owner);
-        let Some(node) = self.nodes.get_mut(index) else { return Err(ZoneError::OutOfZone) };
-        if node.flags & (ADDRESS | CNAME) != 0 {
+        if self.nodes.get(index).is_some_and(|node| node.flags & (ADDRESS | CNAME) != 0) {
             return Err(ZoneError::ServiceAddress);
         }
-        node.service = service.0;
+        if self.records_of(index).any(|record| has_address_hint(record, &self.data)) {
+            return Err(ZoneError::ServiceAddressHint);
+        }
+        if let Some(node) = self.nodes.get_mut(index) {
+            node.service = service.0;
+        }
         Ok(())
     }
 
@@ -307,18 +314,18 @@ impl ZoneBuilder {
         }
     }
 
-    /// The latest record of the same name and type. Until the zone is finished, a node's
-    /// `first_rrset` is its latest record, and the records of a node are a chain from there: the
-    /// search costs the records of one name, wherever they stand in the file.
+    /// The latest record of the same name and type.
     fn earlier(&self, node: usize, rtype: u16) -> Option<&Record> {
-        let mut next = self.nodes.get(node)?.first_rrset;
-        while let Some(record) = self.records.get(next as usize) {
-            if record.rtype == rtype {
-                return Some(record);
-            }
-            next = record.previous;
-        }
-        None
+        self.records_of(node).find(|record| record.rtype == rtype)
+    }
+
+    /// The records of a name, the latest first. Until the zone is finished, a node's `first_rrset`
+    /// is its latest record, and the records of a node are a chain from there: the walk costs the
+    /// records of one name, wherever they stand in the file.
+    fn records_of(&self, node: usize) -> impl Iterator<Item = &Record> {
+        let record = |number: u32| self.records.get(number as usize);
+        let latest = self.nodes.get(node).and_then(|node| record(node.first_rrset));
+        std::iter::successors(latest, move |later| record(later.previous))
     }
 
     fn existing(&self, name: &[u8]) -> Option<&Node> {
@@ -393,6 +400,26 @@ impl Record {
         let start = self.data as usize;
         data.get(start..start + usize::from(self.length)).unwrap_or(&[])
     }
+}
+
+/// Whether a record is a service binding (RFC 9460) with an address among its parameters.
+fn has_address_hint(record: &Record, data: &[u8]) -> bool {
+    const PRIORITY: usize = 2;
+    const IPV4_HINT: u16 = 4;
+    const IPV6_HINT: u16 = 6;
+    let after_priority = record.data_in(data).get(PRIORITY..).unwrap_or(&[]);
+    let parameters = name::wire_length(after_priority).and_then(|target| after_priority.get(target..));
+    let mut rest = match record.rtype {
+        rtype::SVCB | rtype::HTTPS => parameters.unwrap_or(&[]),
+        _ => return false,
+    };
+    while let Some((&[k0, k1, l0, l1], after)) = rest.split_first_chunk::<4>() {
+        if matches!(u16::from_be_bytes([k0, k1]), IPV4_HINT | IPV6_HINT) {
+            return true;
+        }
+        rest = after.get(usize::from(u16::from_be_bytes([l0, l1]))..).unwrap_or(&[]);
+    }
+    false
 }
 
 /// The checks that need the whole zone.

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::client::{Client, read_message};
 use crate::support::message::{AXFR, Query, Record, Reply, SOA, wire};
+use crate::support::traffic::Ledger;
 use crate::support::{Process, Steerd, directory_of, free_port, program, wait_for};
 
 /// A server that steerd is compared with.
@@ -48,23 +49,22 @@ pub(crate) fn zone_files(root: bool) -> Vec<ZoneFile> {
 /// A running server and a client that asks it.
 pub(crate) struct Server {
     pub(crate) client: Client,
+    /// Of steerd: stands before the process, so that the counters are read before it ends.
+    _ledger: Option<Ledger>,
     process: Process,
     _directory: TempDir,
 }
 
 impl Server {
-    fn new(address: SocketAddr, process: Process, directory: TempDir) -> Self {
-        Self { client: Client::of(address), process, _directory: directory }
-    }
-
     /// Starts steerd with these zones.
     pub(crate) fn steerd(zones: &[ZoneFile]) -> Self {
         let mut config = String::new();
         for ZoneFile { apex, path } in zones {
             writeln!(config, "[zones.\"{apex}.\"]\nfile = \"{}\"", path.display()).unwrap();
         }
-        let Steerd { process, dns, directory } = Steerd::start(&config, &[]);
-        Self::new(dns, process, directory)
+        let Steerd { ledger, process, dns, directory, .. } = Steerd::start(&config, &[]);
+        let client = Client::counting(dns, &ledger.sent);
+        Self { client, _ledger: Some(ledger), process, _directory: directory }
     }
 
     /// Starts a peer with these zones and waits until it answers for the last of them.
@@ -84,7 +84,8 @@ impl Server {
             Peer::Bind => command.arg("-g"),
         };
         let process = Process::start(command.arg("-c").arg(&path));
-        let mut server = Self::new(SocketAddr::from(([127, 0, 0, 1], port)), process, directory);
+        let client = Client::of(SocketAddr::from(([127, 0, 0, 1], port)));
+        let mut server = Self { client, _ledger: None, process, _directory: directory };
         wait_for(&format!("{peer:?} answers for all zones"), || {
             assert!(server.process.is_running(), "{peer:?} ended: {:?}", server.process.said(""));
             zones.iter().all(|zone| server.has(&zone.apex)).then_some(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::PATIENCE;
 use super::message::Query;
+use super::traffic::Sent;
 
 /// How long one reply is waited for before the query is sent again.
 const REPLY: Duration = Duration::from_secs(3);
@@ -16,19 +17,27 @@ const TRIES: usize = 5;
 pub(crate) struct Client {
     server: SocketAddr,
     socket: UdpSocket,
+    sent: Sent,
 }
 
 impl Client {
+    /// A client of a server that nobody holds to its counters.
     pub(crate) fn of(server: SocketAddr) -> Self {
+        Self::counting(server, &Sent::default())
+    }
+
+    /// A client that counts what it sends.
+    pub(crate) fn counting(server: SocketAddr, sent: &Sent) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(server).unwrap();
         socket.set_read_timeout(Some(REPLY)).unwrap();
-        Self { server, socket }
+        Self { server, socket, sent: sent.clone() }
     }
 
     /// Asks once over UDP. None when no reply comes, as from a server that is still starting.
     pub(crate) fn try_ask(&self, query: &Query, id: u16) -> Option<Vec<u8>> {
         let mut buffer = [0; 4096];
+        self.sent.datagram();
         self.socket.send(&query.encode(id)).ok()?;
         loop {
             let length = self.socket.recv(&mut buffer).ok()?;
@@ -54,10 +63,16 @@ impl Client {
         let message = query.encode(id);
         let mut stream = TcpStream::connect(self.server).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let length = u16::try_from(message.len()).unwrap().to_be_bytes();
-        stream.write_all(&[&length, &message[..]].concat()).unwrap();
+        self.sent.message();
+        stream.write_all(&framed(&message)).unwrap();
         stream
     }
+}
+
+/// A message as a connection carries it.
+pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(message.len()).unwrap().to_be_bytes();
+    [&length[..], message].concat()
 }
 
 /// The next message of a connection.

@@ -5,15 +5,19 @@
 
 pub(crate) mod client;
 pub(crate) mod message;
+pub(crate) mod relay;
+pub(crate) mod traffic;
 
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use self::traffic::{Ledger, Sent};
 
 /// The program under test.
 pub(crate) const STEERD: &str = env!("CARGO_BIN_EXE_steerd");
@@ -105,21 +109,26 @@ impl Drop for Process {
 
 /// A running steerd with a configuration file in a directory of its own.
 pub(crate) struct Steerd {
+    /// Stands first, so that the counters are read before the process ends.
+    pub(crate) ledger: Ledger,
     pub(crate) process: Process,
     pub(crate) dns: SocketAddr,
+    pub(crate) admin: SocketAddr,
     pub(crate) directory: TempDir,
 }
 
 impl Steerd {
     /// Starts a server on a free port of loopback and waits until it answers. The configuration
-    /// begins after `[server] listen`; the files it names are written to the directory first.
+    /// begins after `[server] listen` and ends before `[admin]`; the files it names are written to the directory first.
     pub(crate) fn start(config: &str, files: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
         for (name, text) in files {
             std::fs::write(directory.path().join(name), text).unwrap();
         }
         let path = directory.path().join("steerd.toml");
-        std::fs::write(&path, format!("[server]\nlisten = [\"127.0.0.1:0\"]\n{config}")).unwrap();
+        let config =
+            format!("[server]\nlisten = [\"127.0.0.1:0\"]\n{config}\n[admin]\nlisten = \"127.0.0.1:0\"\n");
+        std::fs::write(&path, config).unwrap();
         let mut process = Process::start(
             Command::new(STEERD).arg("serve").arg("-c").arg(&path).args(["--log-format", "json"]),
         );
@@ -127,7 +136,8 @@ impl Steerd {
             assert!(process.is_running(), "steerd ended: {:?}", process.said(""));
             address_in(&process, "DNS is answered")
         });
-        Self { process, dns, directory }
+        let admin = address_in(&process, "admin server listens").unwrap();
+        Self { ledger: Ledger::of(admin), process, dns, admin, directory }
     }
 }
 
@@ -150,14 +160,46 @@ pub(crate) fn program(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is not installed; tests/run installs what the system tests need"))
 }
 
-/// What `dig +short` prints, line by line.
-pub(crate) fn dig(server: SocketAddr, question: &[&str]) -> Vec<String> {
+/// What `dig` prints. It is one datagram, or with `+tcp` one message of a connection: without a
+/// reply it gives up.
+pub(crate) fn full_dig(server: SocketAddr, sent: &Sent, arguments: &[&str]) -> String {
+    if arguments.contains(&"+tcp") {
+        sent.message();
+    } else {
+        sent.datagram();
+    }
     let output = Command::new(program("dig"))
-        .args(["+short", "+tries=2", "+time=2", "-p", &server.port().to_string()])
+        .args(["+tries=1", "+time=5", "+ignore", "-p", &server.port().to_string()])
         .arg(format!("@{}", server.ip()))
-        .args(question)
+        .args(arguments)
         .output()
         .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What `dig +short` prints, line by line.
+pub(crate) fn dig(server: SocketAddr, sent: &Sent, arguments: &[&str]) -> Vec<String> {
+    let text = full_dig(server, sent, &[&["+short"], arguments].concat());
     text.lines().filter(|line| !line.starts_with(';')).map(str::to_owned).collect()
+}
+
+/// The status code and the body that a plain GET brings.
+pub(crate) fn http_get(server: SocketAddr, path: &str) -> (u16, String) {
+    http(server, "GET", path)
+}
+
+/// The status code and the body that a request without a body brings.
+pub(crate) fn http(server: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.into())
 }

@@ -1,12 +1,13 @@
 //! The command line: exit codes, messages, and the demo.
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
 use crate::harness::{Process, STEERD, ZONE, dig, free_port, http, http_get, wait_for};
 use crate::support::address_in;
+use crate::support::traffic::Ledger;
 
 fn steerd(arguments: &[&str]) -> Output {
     Command::new(STEERD).args(arguments).stdin(Stdio::null()).output().unwrap()
@@ -95,11 +96,17 @@ fn serve_is_ready_when_it_answers_and_heeds_signals() {
     let dns = wait_for("DNS is answered", || address_in(&process, "DNS is answered"));
     assert_eq!(process.said("startup_wait is over").len(), 1);
     wait_for("it is ready", || (http_get(admin, "/readyz").0 == 200).then_some(()));
-    assert_eq!(dig(dns, &["www.lb.example.test", "A"]), ["127.0.0.1"], "what is not known yet is answered");
+    let ledger = Ledger::of(admin);
+    assert_eq!(
+        dig(dns, &ledger.sent, &["www.lb.example.test", "A"]),
+        ["127.0.0.1"],
+        "what is not known yet is answered"
+    );
 
     process.signal("HUP");
     wait_for("a word about SIGHUP", || process.said("SIGHUP is ignored").pop());
-    assert_eq!(dig(dns, &["www.lb.example.test", "A"]), ["127.0.0.1"]);
+    assert_eq!(dig(dns, &ledger.sent, &["www.lb.example.test", "A"]), ["127.0.0.1"]);
+    drop(ledger);
     process.signal("TERM");
     assert_eq!(process.ended(), Some(0));
 }
@@ -145,18 +152,21 @@ fn the_demo_runs_the_main_job_and_stops_cleanly() {
     let name =
         line.split(' ').find(|word| word.contains('.') && !word.contains("127.0.0.1")).unwrap().to_owned();
     let server = format!("127.0.0.1:{port}").parse().unwrap();
-    wait_for("the demo answers", || (!dig(server, &[&name, "A"]).is_empty()).then_some(()));
+    let ledger = Ledger::of(SocketAddr::from(([127, 0, 0, 1], admin)));
+    let dig = || dig(server, &ledger.sent, &[&name, "A"]);
+    wait_for("the demo answers", || (!dig().is_empty()).then_some(()));
     let backend = format!("127.0.0.12:{http_port}").parse().unwrap();
     assert_eq!(http(backend, "GET", "/break").0, 405, "a link must not break anything");
     assert_eq!(http(backend, "POST", "/break").0, 303, "a browser is sent back to the page: {}", shown());
     wait_for("the broken backend is out", || {
-        let answers: Vec<String> = (0..20).flat_map(|_| dig(server, &[&name, "A"])).collect();
+        let answers: Vec<String> = (0..20).flat_map(|_| dig()).collect();
         (!answers.is_empty() && !answers.iter().any(|address| address == "127.0.0.12")).then_some(())
     });
     http(backend, "POST", "/fix");
     wait_for("the fixed backend is back", || {
-        dig(server, &[&name, "A"]).iter().any(|address| address == "127.0.0.12").then_some(())
+        dig().iter().any(|address| address == "127.0.0.12").then_some(())
     });
+    drop(ledger);
     demo.signal("INT");
     assert_eq!(demo.ended(), Some(0));
 }

@@ -1,10 +1,14 @@
 //! A DNS client of a few lines, for many queries in a short time.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
+
+use crate::harness::{PATIENCE, Server};
+use crate::support::traffic::Sent;
 
 /// The bytes of a query.
 pub(crate) fn query(id: u16, name: &str, rtype: RecordType) -> Vec<u8> {
@@ -13,27 +17,49 @@ pub(crate) fn query(id: u16, name: &str, rtype: RecordType) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// A client socket that gives up after two seconds.
-pub(crate) fn socket(server: SocketAddr) -> UdpSocket {
-    let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-    socket.connect(server).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    socket
+/// A UDP socket that talks to one server, and counts what it sends.
+pub(crate) struct Client {
+    socket: UdpSocket,
+    sent: Sent,
 }
 
-/// Asks once over UDP; panics when no reply comes.
-pub(crate) fn ask(socket: &UdpSocket, name: &str, rtype: RecordType) -> Message {
-    let query = query(4711, name, rtype);
-    let mut buffer = [0; 4096];
-    for _ in 0..3 {
-        socket.send(&query).unwrap();
-        if let Ok(length) = socket.recv(&mut buffer) {
-            let message = Message::from_vec(&buffer[..length]).unwrap();
-            assert_eq!(message.metadata.id, 4711);
-            return message;
-        }
+impl Client {
+    pub(crate) fn of(server: &Server) -> Self {
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        socket.connect(server.dns).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        Self { socket, sent: server.ledger.sent.clone() }
     }
-    panic!("no reply to {name} {rtype}");
+
+    /// Sends any bytes.
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        self.sent.datagram();
+        self.socket.send(bytes).unwrap();
+    }
+
+    /// Asks, and again if no reply comes; panics when none does.
+    pub(crate) fn ask(&self, name: &str, rtype: RecordType) -> Message {
+        let query = query(4711, name, rtype);
+        let mut buffer = [0; 4096];
+        for _ in 0..3 {
+            self.send(&query);
+            if let Ok(length) = self.socket.recv(&mut buffer) {
+                let message = Message::from_vec(&buffer[..length]).unwrap();
+                assert_eq!(message.metadata.id, 4711);
+                return message;
+            }
+        }
+        panic!("no reply to {name} {rtype}");
+    }
+}
+
+/// A connection on which these bytes were sent, and none will be after them.
+pub(crate) fn stream(server: &Server, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(server.dns).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.ledger.sent.stream(bytes);
+    stream.write_all(bytes).unwrap();
+    stream
 }
 
 /// The A addresses of an answer, in order.

@@ -1,10 +1,9 @@
 //! The main job: a delegated name that only ever names live backends, seen through a resolver.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Nginx, Server, Unbound, dig, free_port, http_get, wait_for};
+use crate::harness::{Nginx, Server, Unbound, free_port, http_get, wait_for};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const TTL: Duration = Duration::from_secs(2);
@@ -39,7 +38,7 @@ impl Fleet {
              [services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = 2\nttl = \"2s\"\n",
             backends.join(", ")
         ));
-        let unbound = Unbound::start("lb.example.test", server.dns);
+        let unbound = Unbound::start("lb.example.test", &server);
         Self { nginx, port, server, unbound }
     }
 
@@ -48,7 +47,7 @@ impl Fleet {
         let end = Instant::now() + for_so_long;
         let mut seen = BTreeSet::new();
         while Instant::now() < end {
-            seen.extend(dig(self.unbound.address, &["www.lb.example.test", "A"]));
+            seen.extend(self.unbound.dig(&["www.lb.example.test", "A"]));
         }
         seen
     }
@@ -56,7 +55,7 @@ impl Fleet {
     fn wait_until_seen(&self, wanted: &[&str]) {
         let mut seen = BTreeSet::new();
         wait_for(&format!("all of {wanted:?} are answered"), || {
-            seen.extend(dig(self.unbound.address, &["www.lb.example.test", "A"]));
+            seen.extend(self.unbound.dig(&["www.lb.example.test", "A"]));
             wanted.iter().all(|address| seen.contains(*address)).then_some(())
         });
     }
@@ -137,7 +136,7 @@ fn errors_and_redirects_are_out() {
          backends = [\"127.0.0.41\", \"127.0.0.42\", \"127.0.0.43\"]\n\
          [services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = \"all\"\n"
     ));
-    assert_eq!(dig(server.dns, &["www.lb.example.test", "A"]), ["127.0.0.41"]);
+    assert_eq!(server.dig(&["www.lb.example.test", "A"]), ["127.0.0.41"]);
     let (_, status) = http_get(server.admin, "/api/v1/status");
     assert!(status.contains("500 Internal Server Error") && status.contains("302"), "{status}");
 }
@@ -147,22 +146,13 @@ fn statics_negatives_and_tcp_with_dig() {
     let server = Server::start(
         "[pools.web]\nbackends = [\"192.0.2.11\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\n",
     );
-    let ask = |question: &[&str]| dig(server.dns, question);
+    let ask = |question: &[&str]| server.dig(question);
     assert_eq!(ask(&["static.lb.example.test", "A"]), ["192.0.2.80"]);
     assert_eq!(ask(&["WWW.lb.example.test", "A", "+tcp"]), ["192.0.2.11"]);
     assert_eq!(ask(&["www.lb.example.test", "TXT"]), ["\"beside the service\""]);
     assert!(ask(&["www.lb.example.test", "AAAA"]).is_empty());
-    let full = full_dig(server.dns, &["nothing.lb.example.test", "A"]);
+    let full = server.full_dig(&["+norec", "nothing.lb.example.test", "A"]);
     assert!(full.contains("status: NXDOMAIN") && full.contains("flags: qr aa"), "{full}");
     assert!(full.contains("SOA\tns1.lb.example.test."), "{full}");
-    assert!(full_dig(server.dns, &["example.org", "A"]).contains("status: REFUSED"));
-}
-
-fn full_dig(server: SocketAddr, question: &[&str]) -> String {
-    let output = std::process::Command::new(crate::harness::program("dig"))
-        .args(["+norec", "-p", &server.port().to_string(), &format!("@{}", server.ip())])
-        .args(question)
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout).unwrap()
+    assert!(server.full_dig(&["+norec", "example.org", "A"]).contains("status: REFUSED"));
 }

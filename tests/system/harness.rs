@@ -1,17 +1,19 @@
 //! The server of the system tests, and the real peers around it.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Command;
 
 use tempfile::TempDir;
 
-pub(crate) use crate::support::{PATIENCE, Process, STEERD, dig, free_port, program, wait_for};
-use crate::support::{Steerd, address_in, directory_of};
+use crate::support::traffic::{Ledger, Sent};
+pub(crate) use crate::support::{PATIENCE, Process, STEERD, dig, free_port, http, http_get, wait_for};
+use crate::support::{Steerd, directory_of, full_dig, program, relay};
 
 /// A running steerd with a configuration of its own.
 pub(crate) struct Server {
+    /// Stands first, so that the counters are read before the process ends.
+    pub(crate) ledger: Ledger,
     pub(crate) process: Process,
     pub(crate) dns: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -33,13 +35,19 @@ www TXT \"beside the service\"
 impl Server {
     /// Starts a server with these pools and services beside [`ZONE`], and waits until it answers.
     pub(crate) fn start(pools_and_services: &str) -> Self {
-        let config = format!(
-            "[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [zones.\"lb.example.test\"]\nfile = \"zone\"\n{pools_and_services}"
-        );
-        let Steerd { process, dns, directory } = Steerd::start(&config, &[("zone", ZONE)]);
-        let admin = address_in(&process, "admin server listens").unwrap();
-        Self { process, dns, admin, _directory: directory }
+        let config = format!("[zones.\"lb.example.test\"]\nfile = \"zone\"\n{pools_and_services}");
+        let Steerd { ledger, process, dns, admin, directory } = Steerd::start(&config, &[("zone", ZONE)]);
+        Self { ledger, process, dns, admin, _directory: directory }
+    }
+
+    /// What `dig +short` gets, line by line.
+    pub(crate) fn dig(&self, arguments: &[&str]) -> Vec<String> {
+        dig(self.dns, &self.ledger.sent, arguments)
+    }
+
+    /// All that `dig` prints.
+    pub(crate) fn full_dig(&self, arguments: &[&str]) -> String {
+        full_dig(self.dns, &self.ledger.sent, arguments)
     }
 
     /// The value of a series, its name and labels as printed.
@@ -63,27 +71,6 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
-}
-
-/// The status code and the body that a plain GET brings.
-pub(crate) fn http_get(server: SocketAddr, path: &str) -> (u16, String) {
-    http(server, "GET", path)
-}
-
-/// The status code and the body that a request without a body brings.
-pub(crate) fn http(server: SocketAddr, method: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.into())
 }
 
 /// A real nginx on one loopback address.
@@ -132,12 +119,14 @@ impl Nginx {
 /// A real Unbound that gets one zone from a server on loopback.
 pub(crate) struct Unbound {
     _process: Process,
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
     _directory: TempDir,
 }
 
 impl Unbound {
-    pub(crate) fn start(zone: &str, authority: SocketAddr) -> Self {
+    /// Starts Unbound; what it asks the server is counted on the way.
+    pub(crate) fn start(zone: &str, server: &Server) -> Self {
+        let authority = relay::start(server.dns, &server.ledger.sent);
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("unbound.conf");
         let port = free_port("127.0.0.1");
@@ -155,9 +144,15 @@ impl Unbound {
         std::fs::write(&path, config).unwrap();
         let process = Process::start(Command::new(program("unbound")).arg("-d").arg("-c").arg(&path));
         let address = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port);
+        let unbound = Self { _process: process, address, _directory: directory };
         wait_for("Unbound answers", || {
-            (!dig(address, &["static.lb.example.test", "A"]).is_empty()).then_some(())
+            (!unbound.dig(&["static.lb.example.test", "A"]).is_empty()).then_some(())
         });
-        Self { _process: process, address, _directory: directory }
+        unbound
+    }
+
+    /// What `dig +short` gets, line by line.
+    pub(crate) fn dig(&self, arguments: &[&str]) -> Vec<String> {
+        dig(self.address, &Sent::default(), arguments)
     }
 }

@@ -1,20 +1,20 @@
 //! Who appears how often.
 
 use std::collections::HashMap;
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 
 use hickory_proto::rr::RecordType;
 
-use crate::client;
+use crate::client::{self, Client};
 use crate::harness::{Server, free_port};
 
 const ROUNDS: u32 = 20_000;
 
 /// Asks [`ROUNDS`] times, and counts by the last byte of the one address in each answer.
-fn count_answers(socket: &UdpSocket) -> HashMap<u8, u32> {
+fn count_answers(client: &Client) -> HashMap<u8, u32> {
     let mut counts = HashMap::new();
     for _ in 0..ROUNDS {
-        let addresses = client::addresses(&client::ask(socket, "www.lb.example.test.", RecordType::A));
+        let addresses = client::addresses(&client.ask("www.lb.example.test.", RecordType::A));
         assert_eq!(addresses.len(), 1);
         *counts.entry(addresses[0].octets()[3]).or_default() += 1;
     }
@@ -39,15 +39,15 @@ fn shares_follow_the_weights() {
          { address = \"192.0.2.13\", weight = 1 }, { address = \"192.0.2.14\", weight = 0 }]\n\
          [services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = 1\n",
     );
-    let socket = client::socket(server.dns);
-    let counts = count_answers(&socket);
+    let client = Client::of(&server);
+    let counts = count_answers(&client);
     assert_eq!(counts.get(&14), None, "weight 0 was answered: {counts:?}");
     if !are_as_weighted(&counts) {
         // Fair draws fall outside once in about 150 runs, and twice in a row once in 20,000.
-        let again = count_answers(&socket);
+        let again = count_answers(&client);
         assert!(are_as_weighted(&again), "of {ROUNDS}: {counts:?}, then {again:?}");
     }
-    // Each answer is accounted for, and so is each packet (a lost one was asked again).
+    // Each answer is accounted for (a lost one was asked again).
     let counted = server.metric_sum("steerd_queries_total");
     assert!(counted >= f64::from(ROUNDS));
     assert_eq!(server.metric_sum("steerd_backend_answers_total"), counted);
@@ -64,9 +64,9 @@ fn what_was_never_healthy_is_not_answered_while_another_is() {
         "[pools.web]\ncheck = \"tcp://:{port}\"\nbackends = [\"127.0.0.31\", \"127.0.0.32\", \"192.0.2.1\"]\n\
          [services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = \"all\"\n"
     ));
-    let socket = client::socket(server.dns);
+    let client = Client::of(&server);
     for _ in 0..200 {
-        let addresses = client::addresses(&client::ask(&socket, "www.lb.example.test.", RecordType::A));
+        let addresses = client::addresses(&client.ask("www.lb.example.test.", RecordType::A));
         assert_eq!(addresses, ["127.0.0.31".parse::<std::net::Ipv4Addr>().unwrap()]);
     }
 }

@@ -1,6 +1,7 @@
 //! Replies, read back by an independent parser (hickory-proto).
 
 mod options;
+mod reflection;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;

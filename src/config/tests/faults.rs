@@ -424,6 +424,11 @@ fn names() {
          records at it | delete those records from the zone file, or the service from here",
     );
     service(
+        "bound.example.com",
+        "1:11 service `bound.example.com.`: its SVCB and HTTPS records must not hold ipv4hint or ipv6hint: they would \
+         outlive the backends | delete ipv4hint and ipv6hint there: clients ask for A and AAAA instead",
+    );
+    service(
         "a.sub.example.com",
         "1:11 service `a.sub.example.com.`: the name of the service is delegated away, or lies below a DNAME, in its \
          zone | delete the NS or DNAME records above it from the zone file",

@@ -3,6 +3,7 @@
 mod defaults;
 mod faults;
 mod files;
+mod fit;
 mod warnings;
 
 use std::path::Path;
@@ -12,7 +13,8 @@ use crate::config::fault::Fault;
 
 /// A zone that every configuration here can use.
 const ZONE: &str = "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n\
-                    fixed A 192.0.2.3\nsub NS ns.elsewhere.\n";
+                    fixed A 192.0.2.3\nsub NS ns.elsewhere.\n\
+                    bound HTTPS 1 . ipv4hint=192.0.2.3\n";
 
 /// The sections that a configuration needs and a test is not about, below what it is about.
 const REST: &str = "

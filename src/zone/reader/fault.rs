@@ -7,6 +7,10 @@ use std::sync::Arc;
 /// So many faults are told of one zone; of the rest only the number.
 pub const MAX_FAULTS: usize = 100;
 
+/// So many faults end the reading: the file is none of a zone, and a hint to each of a million
+/// lines would take its time.
+const MAX_COUNTED: usize = 1000;
+
 /// What is wrong with a zone, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -199,13 +203,20 @@ impl Faults {
         }
     }
 
+    /// Whether what follows need not be read.
+    pub(super) fn are_too_many(&self) -> bool {
+        self.told.len() + self.more >= MAX_COUNTED
+    }
+
     pub(super) fn add_file(&mut self, file: &Path, message: String) {
         self.add(|| Fault::of_file(file, message));
     }
 
     pub(super) fn finish(mut self, file: &Path) -> Vec<Fault> {
         if self.more > 0 {
-            self.told.push(Fault::of_file(file, format!("{} more faults are not shown", self.more)));
+            let at_least = if self.are_too_many() { "at least " } else { "" };
+            let message = format!("{at_least}{} more faults are not shown", self.more);
+            self.told.push(Fault::of_file(file, message));
         }
         self.told
     }

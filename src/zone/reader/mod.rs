@@ -53,7 +53,7 @@ pub struct ReadZone {
 ///
 /// # Errors
 /// All that is wrong with the files, at most [`MAX_FAULTS`] and a last one that says how many
-/// more there are. What only a whole zone shows is told by [`ReadZone::finish`].
+/// more there are; where nothing is right, reading ends early. What only a whole zone shows is told by [`ReadZone::finish`].
 pub fn read(
     file: &Path,
     apex: &Name,
@@ -175,7 +175,7 @@ impl Reader<'_> {
         self.places.go_on(file, 1);
         let mut lexer = Lexer::new(&source);
         let mut entry = Entry::default();
-        loop {
+        while !self.faults.are_too_many() {
             let result = match lexer.next_entry(&mut entry) {
                 Ok(false) => break,
                 Ok(true) => self.entry(file, &entry),
@@ -230,9 +230,7 @@ impl Reader<'_> {
             return Ok(());
         }
         let known = ["$ORIGIN", "$TTL", "$INCLUDE", "$GENERATE"];
-        let upper = String::from_utf8_lossy(directive.text).to_ascii_uppercase();
-        let near = known.into_iter().find(|known| strsim::damerau_levenshtein(known, &upper) <= 2);
-        let hint = near.map_or_else(
+        let hint = text::nearest(directive.text, known.into_iter()).map_or_else(
             || format!("{} are known; a name that begins with `$` is written `\\$`", known.join(", ")),
             |near| format!("did you mean {near}?"),
         );

@@ -102,9 +102,7 @@ pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Probl
 }
 
 fn unknown_key(key: &[u8]) -> String {
-    let text = String::from_utf8_lossy(key).to_ascii_lowercase();
-    let near = KEYS.iter().map(|(name, _)| *name).find(|name| strsim::damerau_levenshtein(name, &text) <= 2);
-    let hint = near.map_or_else(
+    let hint = text::nearest(key, KEYS.iter().map(|(name, _)| *name)).map_or_else(
         || "a key without a mnemonic is written as key and its number".into(),
         |near| format!("did you mean {near}?"),
     );

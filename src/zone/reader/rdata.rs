@@ -71,15 +71,10 @@ pub(super) fn record_type(token: &Token<'_>) -> Result<RecordType, Problem> {
 }
 
 fn unknown_type(token: &Token<'_>) -> String {
-    let upper = String::from_utf8_lossy(token.text).to_ascii_uppercase();
-    let near = types::TYPES
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(known.name, &upper), known.name))
-        .filter(|(distance, name)| *distance <= 2 && *distance < name.len())
-        .min_by_key(|(distance, _)| *distance);
+    let near = text::nearest(token.text, types::TYPES.iter().map(|known| known.name));
     let hint = near.map_or_else(
         || "a type without a mnemonic is written as TYPE and its number".into(),
-        |(_, name)| format!("did you mean {name}?"),
+        |near| format!("did you mean {near}?"),
     );
     format!("`{}` is not a record type: {hint}", text::shown(token))
 }

@@ -27,6 +27,19 @@ pub(super) fn shown_text(text: &[u8]) -> String {
     short.escape_debug().to_string()
 }
 
+/// The one of `known` that is most like `text`, in any case: what was meant, perhaps. At most two
+/// letters differ, and not all.
+pub(super) fn nearest(text: &[u8], known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    // A token may be as long as the file, and comparing costs the product of both lengths.
+    let known = known.filter(|known| known.len().abs_diff(text.len()) <= 2);
+    let text = String::from_utf8_lossy(text.get(..SHOWN).unwrap_or(text)).to_ascii_lowercase();
+    known
+        .map(|known| (strsim::osa_distance(&known.to_ascii_lowercase(), &text), known))
+        .filter(|(distance, known)| *distance <= 2 && *distance < known.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
 /// The text of a token that must not be quoted.
 pub(super) fn word<'s>(token: &Token<'s>, what: &str) -> Result<&'s [u8], Problem> {
     match token.form {

@@ -225,6 +225,12 @@ fn many_faults_are_counted() {
 }
 
 #[test]
+fn reading_ends_where_nothing_is_right() {
+    let found = faults(&[("example.zone", &"foo bar baz\n".repeat(5000))]);
+    assert_eq!(found[MAX_FAULTS].message, "at least 900 more faults are not shown");
+}
+
+#[test]
 fn bytes_that_are_not_utf_8_keep_the_mark_in_its_place() {
     let mut load = |_: &Path| Ok([HEAD.as_bytes(), b"x\xff\xff A bad \xff"].concat());
     let found = read(Path::new("a.zone"), &name("example"), &mut load).unwrap_err();

@@ -147,13 +147,34 @@ fn generated_records() {
 
 #[test]
 fn services_are_bound_between_reading_and_finishing() {
-    let mut load = |_: &Path| Ok(format!("{HEAD}sub NS s\nx A 192.0.2.1\n").into_bytes());
+    let mut load = |_: &Path| Ok(format!("{HEAD}sub NS s\nx A 192.0.2.1\ns TXT beside\n").into_bytes());
     let mut zone = read(Path::new("a"), &name("example"), &mut load).unwrap();
     assert_eq!(
         zone.builder().bind_service(name("x.example").wire(), ServiceId(0)),
         Err(ZoneError::ServiceAddress)
     );
-    // A service is an address for the name server s.
+    // A service is an address for the name server s, and other data may stand beside it.
     zone.builder().bind_service(name("s.example").wire(), ServiceId(0)).unwrap();
-    assert_eq!(zone.finish().unwrap().records(), 5);
+    assert_eq!(zone.finish().unwrap().records(), 6);
+}
+
+#[test]
+fn a_service_binding_at_a_service_holds_no_address() {
+    for (record, refused) in [
+        ("HTTPS 1 . alpn=h2 port=8443", false),
+        ("HTTPS 0 www", false),
+        ("HTTPS 1 . ipv4hint=192.0.2.1", true),
+        ("HTTPS 1 a.name.elsewhere. alpn=h2 ipv6hint=2001:db8::1", true),
+        ("SVCB 1 . alpn=h2,h3 port=53 ech=AQID ipv4hint=192.0.2.1,192.0.2.2", true),
+        ("TYPE65 \\# 23 0001 00 0006 0010 20010db8000000000000000000000001", true),
+        ("SVCB 1 . alpn=h2\ns SVCB 2 . ipv4hint=192.0.2.1\ns TXT text\ns SVCB 3 . port=5", true),
+        // The key of a hint as the value of another parameter.
+        ("HTTPS 1 . key300=\"\\000\\004\\000\\004\"", false),
+        ("TXT \"\\001\\000\\004\\000\\000\"", false),
+    ] {
+        let text = format!("{HEAD}s {record}\nother HTTPS 1 . ipv4hint=192.0.2.1\n");
+        let mut zone = read(Path::new("a"), &name("example"), &mut |_| Ok(text.clone().into())).unwrap();
+        let bound = zone.builder().bind_service(name("s.example").wire(), ServiceId(0));
+        assert_eq!(bound, if refused { Err(ZoneError::ServiceAddressHint) } else { Ok(()) }, "{record}");
+    }
 }

@@ -1,0 +1,70 @@
+//! A relay in front of a server that counts what passes, for clients that do not count themselves.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+
+use super::client::{framed, read_message};
+use super::traffic::Sent;
+use super::wait_for;
+
+/// Larger than any datagram of the tests.
+const DATAGRAM: usize = 4096;
+
+/// Begins to pass on what comes to the address that is returned, over UDP and TCP, until the test
+/// program ends.
+pub(crate) fn start(server: SocketAddr, sent: &Sent) -> SocketAddr {
+    let (listener, udp) = wait_for("a port for the relay", || {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        UdpSocket::bind(listener.local_addr().unwrap()).ok().map(|udp| (listener, udp))
+    });
+    let address = listener.local_addr().unwrap();
+    let counts = sent.clone();
+    thread::spawn(move || relay_udp(&udp, server, &counts));
+    let counts = sent.clone();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let counts = counts.clone();
+            thread::spawn(move || relay_tcp(client, server, &counts));
+        }
+    });
+    address
+}
+
+/// One socket serves all clients: each query gets an ID that leads back to who sent it, and the
+/// reply gets its own again.
+fn relay_udp(socket: &UdpSocket, server: SocketAddr, sent: &Sent) {
+    let mut clients: Vec<Option<(SocketAddr, [u8; 2])>> = vec![None; 1 << 16];
+    let mut next = 0_u16;
+    let mut buffer = [0; DATAGRAM];
+    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+        let message = &mut buffer[..length];
+        let Some(&id) = message.first_chunk::<2>() else { continue };
+        if from == server {
+            if let Some((client, own)) = clients[usize::from(u16::from_be_bytes(id))].take() {
+                message[..2].copy_from_slice(&own);
+                // The client may be gone.
+                let _ = socket.send_to(message, client);
+            }
+            continue;
+        }
+        clients[usize::from(next)] = Some((from, id));
+        message[..2].copy_from_slice(&next.to_be_bytes());
+        next = next.wrapping_add(1);
+        sent.datagram();
+        // The server may be gone: then the test is over.
+        let _ = socket.send_to(message, server);
+    }
+}
+
+/// Message by message, each with its reply.
+fn relay_tcp(mut client: TcpStream, server: SocketAddr, sent: &Sent) -> Option<()> {
+    let mut upstream = TcpStream::connect(server).ok()?;
+    loop {
+        let query = read_message(&mut client).ok()?;
+        sent.message();
+        upstream.write_all(&framed(&query)).ok()?;
+        let reply = read_message(&mut upstream).ok()?;
+        client.write_all(&framed(&reply)).ok()?;
+    }
+}
