@@ -94,6 +94,54 @@ fn a_key_opens_the_zone_and_nothing_else_does() {
     assert!(over_udp.contains("status: REFUSED"), "{over_udp}");
 }
 
+/// Secondaries ask for the SOA record with the key of the transfer, and believe no unsigned reply.
+#[test]
+fn any_signed_query_gets_a_signed_reply() {
+    let server = start("{ keys = [\"transfer.test\"] }");
+    let ask = |key: &str, more: &[&str]| {
+        let key = format!("hmac-sha256:{key}");
+        transfer(server.dns, &[&["-y", key.as_str()], more].concat())
+    };
+    for more in
+        [&["SOA", "+notcp"][..], &["SOA", "+tcp"], &["NS", "+noedns"], &["ANY", "+edns=1", "+noednsneg"]]
+    {
+        let told = ask(&format!("transfer.test:{SECRET}"), more);
+        assert!(told.contains("TSIG PSEUDOSECTION") && told.contains("NOERROR 0"), "{told}");
+        assert!(!told.contains("could not be validated"), "{told}");
+    }
+    for (key, error) in
+        [(format!("transfer.test:{OTHER}"), "BADSIG"), (format!("unknown.test:{SECRET}"), "BADKEY")]
+    {
+        let told = ask(&key, &["SOA"]);
+        assert!(told.contains("status: NOTAUTH") && told.contains(error), "{told}");
+    }
+}
+
+/// Another secondary, which asks for the SOA record first.
+#[test]
+fn bind_takes_the_zone_over() {
+    let server = start("{ keys = [\"transfer.test\"] }");
+    let directory = TempDir::new().unwrap();
+    let port = free_port("127.0.0.1");
+    let path = directory.path().join("named.conf");
+    let config = format!(
+        "options {{ directory \"{0}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no; \
+         pid-file \"{0}/pid\"; session-keyfile \"{0}/session\"; dnssec-validation no; }};\ncontrols {{ }};\n\
+         key \"transfer.test\" {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n\
+         zone \"lb.example.test\" {{ type secondary; file \"zone\"; \
+         primaries {{ 127.0.0.1 port {1} key transfer.test; }}; }};\n",
+        directory_of(&directory),
+        server.dns.port()
+    );
+    std::fs::write(&path, config).unwrap();
+    let _named =
+        Process::start(Command::new(program("named")).args(["-4", "-g", "-n", "1", "-c"]).arg(&path));
+    let secondary = SocketAddr::new(server.dns.ip(), port);
+    wait_for("the secondary has the zone", || {
+        (dig(secondary, &["host4999.lb.example.test", "A"]) == ["192.0.2.249"]).then_some(())
+    });
+}
+
 #[test]
 fn nobody_may_transfer_unless_the_configuration_says_so() {
     let config = "[zones.\"lb.example.test\"]\nfile = \"zone\"\n";
