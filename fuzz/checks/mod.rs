@@ -1,0 +1,17 @@
+//! What must hold whatever the input is, written once: the fuzz targets, the tests that replay
+//! their corpora on stable Rust, the allocation test and the benchmark all include this module.
+//!
+//! A check panics where something does not hold. What generates inputs for one program only does
+//! not belong here.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what does not hold ends the run")]
+#![allow(dead_code, reason = "each program that includes this uses a part of it")]
+
+pub(crate) mod allocation;
+pub(crate) mod inputs;
+pub(crate) mod kinds;
+pub(crate) mod query;
+pub(crate) mod reply;
+pub(crate) mod respond;
+pub(crate) mod world;
+pub(crate) mod zone;

@@ -1,0 +1,141 @@
+//! Queries: written for tests, and read as the RFCs say, independently of the server's own reader.
+
+use steerd::name::Name;
+use steerd::zone::rtype;
+
+/// The OPT record of a query.
+#[derive(Clone, Copy)]
+pub(crate) struct Opt<'o> {
+    pub(crate) payload: u16,
+    pub(crate) version: u8,
+    pub(crate) options: &'o [u8],
+}
+
+/// An OPT record of version 0, without options.
+pub(crate) fn opt(payload: u16) -> Opt<'static> {
+    Opt { payload, version: 0, options: &[] }
+}
+
+/// A standard query with recursion desired, as a resolver sends it; DO is set if there is EDNS.
+pub(crate) fn query(name: &[u8], rtype: u16, edns: Option<Opt<'_>>) -> Vec<u8> {
+    let mut query = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    query.extend(name);
+    query.extend(rtype.to_be_bytes());
+    query.extend([0, 1]);
+    if let Some(opt) = edns {
+        add_opt(&mut query, opt);
+    }
+    query
+}
+
+/// Appends an OPT record and counts it.
+pub(crate) fn add_opt(query: &mut Vec<u8>, opt: Opt<'_>) {
+    query.extend([0, 0, 41]);
+    query.extend(opt.payload.to_be_bytes());
+    query.extend([0, opt.version, 0x80, 0]);
+    query.extend(u16::try_from(opt.options.len()).unwrap_or(u16::MAX).to_be_bytes());
+    query.extend(opt.options);
+    if let Some(count) = query.get_mut(11) {
+        *count = count.wrapping_add(1);
+    }
+}
+
+/// The wire form of a name in presentation form.
+pub(crate) fn wire(name: &str) -> Vec<u8> {
+    Name::parse(name).unwrap().wire().to_vec()
+}
+
+/// What a query says, as far as it can be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Asked<'q> {
+    pub(crate) id: u16,
+    pub(crate) flags: u16,
+    /// How many questions it says it has.
+    pub(crate) questions: u16,
+    /// The one question, as it was sent.
+    pub(crate) question: Option<&'q [u8]>,
+    /// The payload size of an OPT record that stands before anything that cannot be read.
+    pub(crate) payload: Option<u16>,
+    /// The DO bit of the OPT record.
+    pub(crate) dnssec_ok: bool,
+    /// There is one question, at most one OPT record, nothing cut short, out of place or trailing.
+    pub(crate) whole: bool,
+}
+
+impl<'q> Asked<'q> {
+    /// `None` for less than a header.
+    pub(crate) fn read(query: &'q [u8]) -> Option<Self> {
+        let number = |at: usize| Some(u16::from_be_bytes([*query.get(at)?, *query.get(at + 1)?]));
+        let (id, flags, questions) = (number(0)?, number(2)?, number(4)?);
+        let (answers, authorities, additionals) = (number(6)?, number(8)?, number(10)?);
+        let mut asked =
+            Self { id, flags, questions, question: None, payload: None, dnssec_ok: false, whole: false };
+        if questions == 0 && additionals == 1 {
+            // Not a query, but its OPT record is one.
+            let mut at = 12;
+            if asked.record(query, &mut at, true).is_some() && at == query.len() {
+                return Some(asked);
+            }
+            asked.payload = None;
+            return Some(asked);
+        }
+        let Some(end) = name_end(query, 12, false).map(|end| end + 4) else { return Some(asked) };
+        if questions != 1 || query.len() < end {
+            return Some(asked);
+        }
+        asked.question = query.get(12..end);
+        let is_ixfr = number(end - 4) == Some(rtype::IXFR);
+        if answers > 0 || authorities > u16::from(is_ixfr) {
+            return Some(asked);
+        }
+        let mut at = end;
+        for index in 0..u32::from(authorities) + u32::from(additionals) {
+            if asked.record(query, &mut at, index >= u32::from(authorities)).is_none() {
+                return Some(asked);
+            }
+        }
+        asked.whole = at == query.len();
+        Some(asked)
+    }
+
+    /// Reads a record, and takes note of it if it is the OPT record.
+    fn record(&mut self, query: &[u8], at: &mut usize, additional: bool) -> Option<()> {
+        let number = |at: usize| Some(u16::from_be_bytes([*query.get(at)?, *query.get(at + 1)?]));
+        let head = name_end(query, *at, true)?;
+        let length = usize::from(number(head + 8)?);
+        let data = query.get(head + 10..head + 10 + length)?;
+        if additional && number(head)? == rtype::OPT {
+            if query.get(*at) != Some(&0) || !are_options(data) || self.payload.is_some() {
+                return None;
+            }
+            self.payload = number(head + 2);
+            self.dnssec_ok = number(head + 6)? & 0x8000 != 0;
+        }
+        *at = head + 10 + length;
+        Some(())
+    }
+}
+
+/// Where the name at `at` ends. With `pointers` it may end with one, backwards.
+fn name_end(message: &[u8], start: usize, pointers: bool) -> Option<usize> {
+    let mut at = start;
+    loop {
+        match *message.get(at)? {
+            0 => return (at - start < 255).then_some(at + 1),
+            length @ 1..=63 => at += 1 + usize::from(length),
+            high @ 0xc0.. if pointers => {
+                let target = usize::from(high & 0x3f) * 256 + usize::from(*message.get(at + 1)?);
+                return (at - start < 255 && (12..start).contains(&target)).then_some(at + 2);
+            }
+            _ => return None,
+        }
+    }
+}
+
+pub(crate) fn are_options(mut data: &[u8]) -> bool {
+    while let [_, _, high, low, rest @ ..] = data {
+        let Some(after) = rest.get(usize::from(u16::from_be_bytes([*high, *low]))..) else { return false };
+        data = after;
+    }
+    data.is_empty()
+}

@@ -1,0 +1,181 @@
+//! What must hold of the reply to any bytes.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hickory_proto::op::Message;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use steerd::answer::{Client, DropReason, Responder, Transport, Verdict};
+use steerd::settings::Settings;
+use steerd::table::Table;
+use steerd::wire::{MAX_MESSAGE, PLAIN_UDP, flag, rcode};
+use steerd::zone::rtype;
+
+use super::allocation;
+use super::query::{Asked, are_options};
+use super::reply::Reply;
+use super::world::{self, World};
+
+/// How a query comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    pub(crate) client: Client,
+    pub(crate) seed: u64,
+}
+
+impl Setting {
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self { client: Client { address: IPV4.into(), port: 5353, transport, time: world::NOW }, seed: 1 }
+    }
+}
+
+/// The clients' addresses; the first is one whose client-subnet option may be believed.
+pub(crate) const IPV4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
+const IPV6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 200);
+
+/// Answers an input of the fuzz target `respond`, and checks the reply. Before the query stand two
+/// bytes:
+///
+/// ```text
+/// 0  bit 0: TCP                     bits 1-2: size of UDP replies
+///    bit 3: source port 0           bit 4: NSID, version and client subnet are answered
+///    bits 5-6: cookies              bit 7: the client has an IPv6 address
+/// 1  seed of the generator
+/// ```
+pub(crate) fn check(world: &World, input: &[u8]) {
+    let [bits, seed, query @ ..] = input else { return };
+    let bit = |number: u8| bits >> number & 1 == 1;
+    let mut setting = Setting::new(if bit(0) { Transport::Tcp } else { Transport::Udp });
+    setting.seed = (*seed).into();
+    if bit(3) {
+        setting.client.port = 0;
+    }
+    if bit(7) {
+        setting.client.address = IPV6.into();
+    }
+    ask(world.table_under(bits >> 1 & 3, bit(4), bits >> 5 & 3), setting, query, |_| ());
+}
+
+/// Answers a query, checks the reply, and shows it.
+pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOnce(&Reply<'_>)) {
+    let Setting { client, seed } = setting;
+    let room = match client.transport {
+        Transport::Udp => usize::from(table.settings.udp_payload),
+        Transport::Tcp => MAX_MESSAGE,
+    };
+    // Bytes that no message begins with, so that a length which is too large shows.
+    let mut buffer = vec![0xff; room];
+    let mut responder = Responder::new(SmallRng::seed_from_u64(seed));
+    let (verdict, allocations) =
+        allocation::calls_during(|| responder.respond(query, &client, table, &mut buffer));
+    assert_eq!(allocations, 0, "answering takes memory");
+    let asked = Asked::read(query);
+    let facts = match (verdict, &asked) {
+        (Verdict::Drop(DropReason::Short), None) => return,
+        (Verdict::Drop(DropReason::Response), Some(asked)) if asked.flags & flag::QR != 0 => return,
+        (Verdict::Drop(DropReason::PortZero), Some(_)) if client.port == 0 => return,
+        (Verdict::Reply(facts), _) => facts,
+        (Verdict::Drop(_), _) => panic!("{verdict:?} for {asked:?} by {client:?}"),
+    };
+    let asked = asked.expect("less than a header has no reply");
+    assert!(asked.flags & flag::QR == 0 && client.port != 0, "a reply is due to a query only");
+
+    let bytes = &buffer[..facts.length];
+    let reply = Reply::read(bytes);
+    check_header(&asked, &reply);
+    check_size(&asked, &client, &table.settings, &reply, bytes.len());
+    assert_eq!((facts.rcode, facts.truncated), (reply.rcode(), reply.flags & flag::TC != 0), "{facts:?}");
+    check_sections(&reply);
+
+    let picked = responder.picked().count();
+    match facts.service {
+        Some(served) if served.pool.is_some() => {
+            let last = reply.answers.last().map(|record| record.owner.clone());
+            let addresses = reply.answers.iter().filter(|record| Some(&record.owner) == last.as_ref());
+            assert_eq!(picked, addresses.count(), "each picked backend is in the answer");
+        }
+        _ => assert_eq!(picked, 0, "nothing is picked where no service answers"),
+    }
+    if readable_by_hickory(&reply) {
+        let message = Message::from_vec(bytes).unwrap_or_else(|error| panic!("{error}: {bytes:?}"));
+        assert_eq!(message.answers.len(), reply.answers.len());
+        assert_eq!(message.edns.is_some(), reply.opt.is_some());
+    }
+    look(&reply);
+}
+
+fn check_header(asked: &Asked<'_>, reply: &Reply<'_>) {
+    let copied = flag::OPCODE | flag::RD;
+    assert_eq!(reply.id, asked.id);
+    assert!(reply.flags & flag::QR != 0, "a reply is a response");
+    assert_eq!(reply.flags & copied, asked.flags & copied, "the client's bits come back");
+    // Recursion is not available, Z is zero, and nothing is authenticated.
+    assert_eq!(reply.flags & 0x00e0, 0);
+    if asked.flags & flag::OPCODE == 0 {
+        assert_eq!(reply.question, asked.question, "the question comes back byte by byte");
+        // A client may ask for a cookie alone (RFC 7873, section 5.4).
+        let is_cookie_alone = asked.questions == 0 && reply.rcode() == rcode::NOERROR && reply.opt.is_some();
+        if !asked.whole && !is_cookie_alone {
+            assert_eq!(reply.rcode(), rcode::FORMERR, "{asked:?}");
+        }
+    } else {
+        assert_eq!((reply.question, reply.rcode()), (None, rcode::NOTIMP));
+    }
+}
+
+fn check_size(asked: &Asked<'_>, client: &Client, settings: &Settings, reply: &Reply<'_>, length: usize) {
+    let is_query = asked.flags & flag::OPCODE == 0;
+    assert_eq!(reply.opt.is_some(), is_query && asked.payload.is_some(), "OPT is answered by OPT: {asked:?}");
+    let limit = match (client.transport, asked.payload) {
+        (Transport::Tcp, _) => MAX_MESSAGE,
+        (Transport::Udp, None) => PLAIN_UDP,
+        (Transport::Udp, Some(payload)) => usize::from(payload.clamp(512, settings.udp_payload)),
+    };
+    assert!(length <= limit, "{length} bytes where {limit} are taken");
+    if let Some(opt) = &reply.opt {
+        let [_, version, high, low] = opt.ttl.to_be_bytes();
+        assert_eq!((opt.owner.as_slice(), opt.class), (&[0][..], settings.udp_payload));
+        let dnssec_ok = if asked.dnssec_ok { 0x80 } else { 0 };
+        assert_eq!((version, high, low), (0, dnssec_ok, 0), "version 0, and no flag but the client's DO");
+        assert!(are_options(opt.data), "an option is cut short: {:?}", opt.data);
+    }
+}
+
+fn check_sections(reply: &Reply<'_>) {
+    if reply.flags & flag::TC != 0 {
+        let records = reply.answers.len() + reply.authorities.len() + reply.additionals.len();
+        assert_eq!(records, 0, "a part of an answer is no answer");
+    }
+    let records = reply.answers.iter().chain(&reply.authorities).chain(&reply.additionals);
+    let class = reply.question.and_then(|question| question.last_chunk()).copied();
+    for record in records {
+        assert_eq!(Some(record.class.to_be_bytes()), class, "{record:?}");
+        assert!(record.ttl <= 0x7fff_ffff, "{record:?}");
+    }
+    match reply.rcode() {
+        rcode::NOERROR | rcode::NXDOMAIN | rcode::YXDOMAIN => {}
+        // An alias may lead to a service that is down.
+        rcode::SERVFAIL => assert!(reply.authorities.is_empty()),
+        _ => assert!(reply.answers.is_empty() && reply.authorities.is_empty() && reply.flags & flag::AA == 0),
+    }
+    let is_negative = reply.rcode() == rcode::NXDOMAIN
+        || reply.rcode() == rcode::NOERROR && reply.flags & flag::AA != 0 && reply.answers.is_empty();
+    let is_whole = reply.flags & flag::TC == 0;
+    if is_negative && is_whole {
+        let types: Vec<u16> = reply.authorities.iter().map(|record| record.rtype).collect();
+        assert_eq!(types, [rtype::SOA], "a negative answer carries the SOA");
+    }
+}
+
+/// Types whose data hickory-proto wants to be more than their RFC does.
+const STRICTER_IN_HICKORY: [u16; 2] = [
+    // ALPN identifiers in UTF-8; they are any bytes (RFC 9460, section 7.1.1).
+    rtype::SVCB,
+    rtype::HTTPS,
+];
+
+/// Besides, hickory-proto takes a record without data for a part of an update.
+fn readable_by_hickory(reply: &Reply<'_>) -> bool {
+    let mut records = reply.answers.iter().chain(&reply.authorities).chain(&reply.additionals);
+    records.all(|record| !record.data.is_empty() && !STRICTER_IN_HICKORY.contains(&record.rtype))
+}

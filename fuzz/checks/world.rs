@@ -1,0 +1,244 @@
+//! A table with zones of every feature and services in every state.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+use steerd::cookie::CookieSecrets;
+use steerd::counters::Counters;
+use steerd::name::Name;
+use steerd::pool::{Backend, MinHealthy, Pool, PoolId};
+use steerd::service::{Answers, Policy, Service, ServiceId, WhenDown};
+use steerd::settings::{Chaos, Cookies, MAX_NSID, Settings};
+use steerd::table::{PoolView, ServiceView, Standing, Table};
+use steerd::zone::{Catalog, Zone, reader};
+
+/// Apex and master file of each zone.
+const ZONES: [(&str, &str); 3] = [
+    ("example", include_str!("zones/example.zone")),
+    ("child.example", include_str!("zones/child.zone")),
+    ("2.0.192.in-addr.arpa", include_str!("zones/reverse.zone")),
+];
+
+/// The zone that all services are in.
+const HOME: &str = "svc.example";
+
+/// Each pool: its name, the families of its addresses, how many backends, and how they stand.
+const POOLS: [(&str, Families, u8, State); 9] = [
+    ("healthy", Families::Both, 4, State::All(Standing::Healthy)),
+    ("some", Families::Both, 4, State::Mixed),
+    ("unknown", Families::Both, 3, State::All(Standing::Unknown)),
+    ("down", Families::Both, 3, State::All(Standing::Unhealthy)),
+    ("ipv4", Families::Ipv4, 3, State::All(Standing::Healthy)),
+    ("ipv6", Families::Ipv6, 3, State::All(Standing::Healthy)),
+    ("ipv6down", Families::Ipv6, 3, State::All(Standing::Unhealthy)),
+    ("large", Families::Both, 250, State::All(Standing::Healthy)),
+    ("disabled", Families::Both, 2, State::Disabled),
+];
+
+/// Services lead to one pool each, and to these in a row.
+const TIERS: [&[&str]; 4] =
+    [&["down", "healthy"], &["ipv6", "ipv4"], &["disabled", "down", "unknown"], &["down", "ipv6down"]];
+
+#[derive(Clone, Copy)]
+enum Families {
+    Both,
+    Ipv4,
+    Ipv6,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    All(Standing),
+    /// By turns healthy, unhealthy and unknown; every fourth has weight 0.
+    Mixed,
+    /// Configured and switched off.
+    Disabled,
+}
+
+/// The sizes of UDP replies that a server may be configured with.
+const PAYLOADS: [u16; 4] = [512, 1232, 1400, 4096];
+
+/// The secret of the server cookies.
+const SECRET: [u8; 16] = *b"a secret of test";
+
+/// When all queries come, seconds since 1970.
+pub(crate) const NOW: u32 = 1_800_000_000;
+
+/// One set of zones, services and pools under different settings, and the names in it that are
+/// worth asking for.
+pub(crate) struct World {
+    tables: Vec<Table>,
+    /// In wire form: every name of every zone and service, and names beside, above and below them.
+    pub(crate) names: Vec<Vec<u8>>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let services = services();
+        let zones: Vec<Zone> = ZONES.iter().map(|(apex, text)| zone(apex, text, &services)).collect();
+        let names = names(&zones);
+        let first = table(zones, services);
+        let tables = settings().map(|settings| with_settings(&first, settings)).collect();
+        Self { tables, names }
+    }
+
+    /// The table with default settings.
+    pub(crate) fn table(&self) -> &Table {
+        self.table_under(1, false, 0)
+    }
+
+    /// The table under the settings of these numbers, each modulo what there is: size of UDP
+    /// replies; whether the server says who it is and believes client subnets; cookies off, on or
+    /// required.
+    pub(crate) fn table_under(&self, payload: u8, open: bool, cookies: u8) -> &Table {
+        let payload = usize::from(payload) % PAYLOADS.len();
+        let cookies = usize::from(cookies % 3);
+        &self.tables[(payload * 2 + usize::from(open)) * 3 + cookies]
+    }
+}
+
+/// In the order of [`World::table_under`].
+fn settings() -> impl Iterator<Item = Settings> {
+    PAYLOADS.into_iter().flat_map(|udp_payload| {
+        [false, true].into_iter().flat_map(move |open| {
+            [None, Some(false), Some(true)].into_iter().map(move |required| Settings {
+                udp_payload,
+                nsid: open.then(|| [b'n'; MAX_NSID].into()),
+                cookies: required.map(|required| Cookies { secrets: secrets(), required }),
+                client_subnet: open.then(|| "192.0.2.0/24".parse().unwrap()).into_iter().collect(),
+                chaos: if open { Chaos::Version } else { Chaos::Refuse },
+                ..Settings::default()
+            })
+        })
+    })
+}
+
+/// The secrets of the server cookies.
+pub(crate) fn secrets() -> CookieSecrets {
+    CookieSecrets::new(vec![SECRET]).unwrap()
+}
+
+/// The table of one zone alone, without services.
+pub(crate) fn table_of(zone: Zone) -> Table {
+    table(vec![zone], Vec::new())
+}
+
+fn table(zones: Vec<Zone>, services: Vec<Service>) -> Table {
+    let view = |service: Service| ServiceView { answers: Counters::new(1, service.tiers.len() + 1), service };
+    Table {
+        generation: 1,
+        settings: Arc::default(),
+        catalog: Arc::new(Catalog::new(zones)),
+        services: services.into_iter().map(view).collect(),
+        pools: POOLS
+            .iter()
+            .map(|(name, families, count, state)| pool(name, *families, *count, *state))
+            .collect(),
+    }
+}
+
+fn with_settings(table: &Table, settings: Settings) -> Table {
+    Table {
+        generation: table.generation,
+        settings: Arc::new(settings),
+        catalog: Arc::clone(&table.catalog),
+        services: Arc::clone(&table.services),
+        pools: table.pools.clone(),
+    }
+}
+
+fn zone(apex: &str, text: &str, services: &[Service]) -> Zone {
+    let apex = Name::parse(apex).unwrap();
+    let mut load = |_: &Path| Ok(text.as_bytes().to_vec());
+    let mut zone =
+        reader::read(Path::new("zone"), &apex, &mut load).unwrap_or_else(|faults| panic!("{faults:?}"));
+    if Name::parse(HOME).unwrap().parent().unwrap() == apex {
+        for (id, service) in (0..).zip(services) {
+            zone.builder().bind_service(service.name.wire(), ServiceId(id)).unwrap();
+        }
+    }
+    zone.finish().unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+fn pool(name: &str, families: Families, count: u8, state: State) -> Arc<PoolView> {
+    let addresses = |index: u8| {
+        let ipv4 = IpAddr::V4(Ipv4Addr::new(198, 51, 100, index));
+        let ipv6 = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, index.into()));
+        match families {
+            Families::Both => vec![ipv4, ipv6],
+            Families::Ipv4 => vec![ipv4],
+            Families::Ipv6 => vec![ipv6],
+        }
+    };
+    let backend = |index: u8| Backend {
+        name: format!("{name}{index}"),
+        addresses: addresses(index),
+        weight: if matches!(state, State::Mixed) && index % 4 == 3 { 0 } else { u32::from(index % 7) + 1 },
+        enabled: !matches!(state, State::Disabled),
+    };
+    let backends = (0..count).map(backend).collect();
+    let pool = Pool { name: name.into(), min_healthy: MinHealthy::Count(1), backends };
+    let standing = |backend: usize, _: usize| match state {
+        State::All(standing) => standing,
+        State::Mixed => [Standing::Healthy, Standing::Unhealthy, Standing::Unknown][backend % 3],
+        State::Disabled => Standing::Healthy,
+    };
+    Arc::new(PoolView::build(&pool, None, 1, standing))
+}
+
+/// `<policy>.<pools>.<when down>.svc.example`, in all combinations, and a wildcard.
+fn services() -> Vec<Service> {
+    let mut services = Vec::new();
+    let singles = POOLS.iter().map(|(name, ..)| vec![*name]);
+    for pools in singles.chain(TIERS.iter().map(|pools| pools.to_vec())) {
+        let tiers: Vec<PoolId> = pools.iter().map(|name| pool_id(name)).collect();
+        for (down, when_down) in [
+            ("failopen", WhenDown::FailOpen),
+            ("nodata", WhenDown::NoData),
+            ("servfail", WhenDown::ServFail),
+            ("fixed", WhenDown::Addresses { ipv4: vec![Ipv4Addr::new(203, 0, 113, 1)], ipv6: Vec::new() }),
+        ] {
+            for (word, policy, answers) in
+                [("weighted", Policy::Weighted, Answers::AtMost(2)), ("all", Policy::All, Answers::All)]
+            {
+                let name = Name::parse(&format!("{word}.{}.{down}.{HOME}", pools.join("-"))).unwrap();
+                let when_down = when_down.clone();
+                services.push(Service { name, tiers: tiers.clone(), answers, ttl: 20, policy, when_down });
+            }
+        }
+    }
+    services.push(Service {
+        name: Name::parse(&format!("*.{HOME}")).unwrap(),
+        tiers: vec![pool_id("healthy")],
+        answers: Answers::AtMost(8),
+        ttl: 0,
+        policy: Policy::Weighted,
+        when_down: WhenDown::FailOpen,
+    });
+    services
+}
+
+fn pool_id(name: &str) -> PoolId {
+    let index = POOLS.iter().position(|(other, ..)| *other == name).unwrap();
+    PoolId(u32::try_from(index).unwrap())
+}
+
+/// Every name of the zones, a name below each, and some that are nobody's.
+fn names(zones: &[Zone]) -> Vec<Vec<u8>> {
+    let mut names: Vec<Vec<u8>> =
+        ["", "com", "elsewhere", "xexample", "a.b.c.elsewhere", "nothing.example", "arpa"]
+            .iter()
+            .map(|name| if name.is_empty() { vec![0] } else { super::query::wire(name) })
+            .collect();
+    for node in zones.iter().flat_map(Zone::nodes) {
+        names.push(node.name().to_vec());
+        let below = [b"\x01x", node.name()].concat();
+        if below.len() <= 255 {
+            names.push(below);
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}

@@ -1,0 +1,153 @@
+//! What must hold of any bytes as a zone: a fault says where it is, and what is accepted is
+//! answered.
+
+use std::path::{Path, PathBuf};
+
+use steerd::answer::Transport;
+use steerd::name::Name;
+use steerd::table::Table;
+use steerd::wire::{flag, rcode};
+use steerd::zone::reader::{self, Fault, MAX_FAULTS};
+use steerd::zone::{Lookup, NodeRef, Zone, rtype};
+
+use super::query::{opt, query};
+use super::respond::{self, Setting};
+use super::{allocation, world};
+
+/// Splits the input into the files that `$INCLUDE` finds: the ASCII file separator.
+const SEPARATOR: u8 = 0x1c;
+
+/// The most names of a zone that are asked for.
+const MOST_NAMES: usize = 64;
+
+/// The most files that `$INCLUDE` finds: the reader's own limit is far above it.
+const MOST_FILES: usize = 8;
+
+/// The longest input, bytes.
+const LONGEST: usize = 1 << 16;
+
+/// What reading such inputs may take at most, bytes: most of it is for the records that
+/// `$GENERATE` makes; see [`is_modest`].
+const MEMORY: usize = 64 << 20;
+
+/// Reads the input as a zone `example.` and asks for every name in it.
+///
+/// The part before the first separator is the zone's file; `$INCLUDE` finds the part whose number,
+/// modulo the number of parts, is the last byte of the path. Answers with the zone's faults.
+pub(crate) fn check(input: &[u8]) -> Vec<Fault> {
+    if !is_modest(input) {
+        return Vec::new();
+    }
+    let files: Vec<&[u8]> = input.split(|&byte| byte == SEPARATOR).collect();
+    let main = PathBuf::from("zone");
+    let mut left = MOST_FILES;
+    let mut load = |path: &Path| {
+        left = left.checked_sub(1).ok_or_else(|| std::io::Error::other("too many files"))?;
+        let number = path.as_os_str().as_encoded_bytes().last().map_or(0, |&last| usize::from(last));
+        let file = if path == main { files.first() } else { files.get(number % files.len()) };
+        file.map(|file| file.to_vec()).ok_or_else(|| std::io::Error::other("there is no such file"))
+    };
+    let apex = Name::parse("example").unwrap();
+    let (read, peak) =
+        allocation::peak_during(|| reader::read(&main, &apex, &mut load).and_then(reader::ReadZone::finish));
+    assert!(peak <= MEMORY, "{peak} bytes are taken to read {} bytes", input.len());
+    match read {
+        Err(faults) => {
+            check_faults(&faults);
+            faults
+        }
+        Ok(zone) => {
+            check_zone(zone);
+            Vec::new()
+        }
+    }
+}
+
+/// Whether the input is short and asks for few records: a `$GENERATE` of a million records is
+/// legal, and a fuzzer would do nothing else.
+fn is_modest(input: &[u8]) -> bool {
+    let is_word = |word: &[u8]| word.eq_ignore_ascii_case(b"$GENERATE");
+    let ends = (9..=input.len()).filter(|&end| is_word(&input[end - 9..end]));
+    // The range is the next token, and should be on the same line, without a large number.
+    let mut directives = 0;
+    for end in ends {
+        directives += 1;
+        let line = input[end..].split(|&byte| byte == b'\n').next().unwrap_or(&[]).trim_ascii();
+        let numbers = line.split(|byte| !byte.is_ascii_digit());
+        if matches!(line, [] | [b'(' | b';', ..]) || numbers.into_iter().any(|digits| digits.len() > 3) {
+            return false;
+        }
+    }
+    let includes = input.windows(8).filter(|word| word.eq_ignore_ascii_case(b"$INCLUDE")).count();
+    let most = if includes == 0 { 32 } else { 1 };
+    input.len() <= LONGEST && directives <= most
+}
+
+fn check_faults(faults: &[Fault]) {
+    assert!((1..=MAX_FAULTS + 1).contains(&faults.len()), "{} faults", faults.len());
+    for fault in faults {
+        assert!(!fault.message.is_empty() && !fault.text.contains('\n'), "{fault:?}");
+        if fault.line == 0 {
+            assert_eq!((fault.column, fault.length), (0, 0), "{fault:?}");
+            continue;
+        }
+        assert!(fault.column >= 1 && fault.length >= 1, "{fault:?}");
+        // The mark stands in the line, or right behind its end.
+        assert!(fault.column as usize <= fault.text.len() + 1, "{fault:?}");
+        assert!(fault.text.is_char_boundary(fault.column as usize - 1), "{fault:?}");
+        assert!(fault.to_string().contains(&fault.message));
+    }
+}
+
+fn check_zone(zone: Zone) {
+    let records: usize = zone.nodes().flat_map(NodeRef::rrsets).map(|rrset| usize::from(rrset.count)).sum();
+    assert_eq!(records, zone.records());
+    let table = world::table_of(zone);
+    let zone = &table.catalog.zones()[0];
+    for node in zone.nodes().take(MOST_NAMES) {
+        for rtype in [rtype::A, rtype::ANY, rtype::DS, 65_280] {
+            ask_udp(&table, node.name(), rtype);
+        }
+        let below = [b"\x01x", node.name()].concat();
+        if below.len() <= 255 {
+            ask_udp(&table, &below, rtype::A);
+        }
+        match zone.find(node.name()) {
+            Lookup::Found(found) if found.name() == node.name() => check_node(&table, node),
+            Lookup::Referral { .. } | Lookup::Dname(_) => {}
+            other => panic!("{:?} is in the zone, and not found: {other:?}", node.name()),
+        }
+    }
+}
+
+fn ask_udp(table: &Table, name: &[u8], rtype: u16) {
+    respond::ask(table, Setting::new(Transport::Udp), &query(name, rtype, Some(opt(1232))), |_| ());
+}
+
+/// What stands in the file is answered, whole.
+fn check_node(table: &Table, node: NodeRef<'_>) {
+    for rrset in node.rrsets() {
+        let query = query(node.name(), rrset.rtype, None);
+        respond::ask(table, Setting::new(Transport::Tcp), &query, |reply| {
+            assert_eq!(reply.rcode(), rcode::NOERROR);
+            if reply.flags & flag::TC != 0 || is_a_question(rrset.rtype) {
+                return;
+            }
+            let answered = reply.answers.iter().filter(|record| {
+                (record.rtype, record.ttl, record.owner.as_slice()) == (rrset.rtype, rrset.ttl, node.name())
+            });
+            assert_eq!(
+                answered.count(),
+                usize::from(rrset.count),
+                "type {} of {:?}",
+                rrset.rtype,
+                node.name()
+            );
+        });
+    }
+}
+
+/// Types that ask for something else than records of that type.
+fn is_a_question(rtype: u16) -> bool {
+    matches!(rtype, rtype::OPT | 249..=255)
+}

@@ -1,0 +1,106 @@
+//! The fuzz targets' checks on stable Rust: their seeds are replayed, and for a few seconds
+//! mutated. `docs/TESTING.md` says how to fuzz for longer.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+#[path = "../../fuzz/checks/mod.rs"]
+mod checks;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, RngExt, SeedableRng};
+
+use crate::checks::world::World;
+use crate::checks::{inputs, respond, zone};
+
+/// How long each burst of mutations takes; `STEERD_BURST_SECONDS` changes it.
+const BURST: Duration = Duration::from_secs(3);
+
+/// The committed seeds of a target, by name.
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() > 20, "only {} seeds for {target}", files.len());
+    files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
+}
+
+/// Runs `check` on mutated seeds until the time is over. The seed of the generator is new each
+/// time, unless `STEERD_SEED` gives one; it is printed, with the input, when a check fails.
+fn burst(target: &str, check: impl Fn(&[u8]), mutate: impl Fn(&mut Vec<u8>, &mut SmallRng)) {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number is expected"));
+    let seed: u64 = number("STEERD_SEED").unwrap_or_else(rand::random);
+    let burst = number("STEERD_BURST_SECONDS").map_or(BURST, Duration::from_secs);
+    let seeds = seeds(target);
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let begun = Instant::now();
+    while begun.elapsed() < burst {
+        let mut input = seeds[rng.random_range(0..seeds.len())].clone();
+        for _ in 0..rng.random_range(1..=3) {
+            mutate(&mut input, &mut rng);
+        }
+        let held = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&input)));
+        assert!(held.is_ok(), "STEERD_SEED={seed} fails with the input \"{}\"", input.escape_ascii());
+    }
+}
+
+#[test]
+fn seeds_of_respond_hold() {
+    let world = World::new();
+    for seed in seeds("respond") {
+        respond::check(&world, &seed);
+    }
+}
+
+#[test]
+fn seeds_of_zone_hold() {
+    for seed in seeds("zone") {
+        zone::check(&seed);
+    }
+}
+
+/// Else the fuzzer would try nothing but what the reader refuses.
+#[test]
+fn the_first_zones_are_accepted() {
+    for zone in inputs::whole_zones() {
+        assert_eq!(zone::check(&zone), [], "{}", String::from_utf8_lossy(&zone));
+    }
+}
+
+#[test]
+fn every_name_of_the_world_holds() {
+    let world = World::new();
+    for seed in inputs::respond_seeds(&world) {
+        respond::check(&world, &seed);
+    }
+}
+
+#[test]
+fn mutated_queries_hold() {
+    let world = World::new();
+    let mutate =
+        |input: &mut Vec<u8>, rng: &mut SmallRng| inputs::mutate_query(input, &world, rng.next_u64());
+    burst("respond", |input| respond::check(&world, input), mutate);
+}
+
+#[test]
+fn mutated_zones_hold() {
+    burst("zone", |input| drop(zone::check(input)), inputs::mutate_bytes);
+}
+
+/// Writes the inputs that fuzzing begins with to `fuzz/corpus`.
+#[test]
+#[ignore = "not a test: prepares fuzzing"]
+fn write_the_first_corpora() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let world = World::new();
+    for (target, inputs) in [("respond", inputs::respond_seeds(&world)), ("zone", inputs::zone_seeds())] {
+        std::fs::create_dir_all(corpus.join(target)).unwrap();
+        for (number, input) in inputs.into_iter().enumerate() {
+            std::fs::write(corpus.join(target).join(format!("first-{number:04}")), input).unwrap();
+        }
+    }
+}
