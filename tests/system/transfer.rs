@@ -43,9 +43,14 @@ fn transfer_of(zone: &str, server: &Steerd, arguments: &[&str]) -> String {
     } else {
         server.ledger.sent.message();
     }
+    told(server.dns, zone, arguments)
+}
+
+/// All that `dig` says of a zone's name.
+fn told(server: SocketAddr, zone: &str, arguments: &[&str]) -> String {
     let output = Command::new(program("dig"))
-        .args(["+tries=1", "-p", &server.dns.port().to_string()])
-        .args([&format!("@{}", server.dns.ip()), zone])
+        .args(["+tries=1", "-p", &server.port().to_string()])
+        .args([&format!("@{}", server.ip()), zone])
         .args(arguments)
         .output()
         .unwrap();
@@ -98,9 +103,10 @@ fn a_key_opens_the_zone_and_nothing_else_does() {
 #[test]
 fn any_signed_query_gets_a_signed_reply() {
     let server = start("{ keys = [\"transfer.test\"] }");
+    let counted = relay::start(server.dns, &server.ledger.sent);
     let ask = |key: &str, more: &[&str]| {
         let key = format!("hmac-sha256:{key}");
-        transfer(server.dns, &[&["-y", key.as_str()], more].concat())
+        told(counted, "lb.example.test", &[&["-y", key.as_str()], more].concat())
     };
     for more in
         [&["SOA", "+notcp"][..], &["SOA", "+tcp"], &["NS", "+noedns"], &["ANY", "+edns=1", "+noednsneg"]]
@@ -121,6 +127,7 @@ fn any_signed_query_gets_a_signed_reply() {
 #[test]
 fn bind_takes_the_zone_over() {
     let server = start("{ keys = [\"transfer.test\"] }");
+    let primary = relay::start(server.dns, &server.ledger.sent);
     let directory = TempDir::new().unwrap();
     let port = free_port("127.0.0.1");
     let path = directory.path().join("named.conf");
@@ -131,14 +138,15 @@ fn bind_takes_the_zone_over() {
          zone \"lb.example.test\" {{ type secondary; file \"zone\"; \
          primaries {{ 127.0.0.1 port {1} key transfer.test; }}; }};\n",
         directory_of(&directory),
-        server.dns.port()
+        primary.port()
     );
     std::fs::write(&path, config).unwrap();
     let _named =
         Process::start(Command::new(program("named")).args(["-4", "-g", "-n", "1", "-c"]).arg(&path));
     let secondary = SocketAddr::new(server.dns.ip(), port);
     wait_for("the secondary has the zone", || {
-        (dig(secondary, &["host4999.lb.example.test", "A"]) == ["192.0.2.249"]).then_some(())
+        (dig(secondary, &Sent::default(), &["host4999.lb.example.test", "A"]) == ["192.0.2.249"])
+            .then_some(())
     });
 }
 
