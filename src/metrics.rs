@@ -530,6 +530,7 @@ mod tests {
                 truncated: code == 4000,
                 kind: ResponseKind::Error(code),
                 proven: false,
+                signed: false,
                 service: None,
             };
             metrics.answered(row, &Verdict::Reply(reply));

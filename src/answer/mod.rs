@@ -100,6 +100,8 @@ pub struct Reply<'t> {
     pub kind: ResponseKind<'t>,
     /// Whether a cookie has proved the client's address.
     pub proven: bool,
+    /// Whether the query has a TSIG record. Then room for one is kept free after the reply.
+    pub signed: bool,
     /// The service that answered.
     pub service: Option<Served>,
 }
@@ -177,6 +179,7 @@ impl<R: Rng> Responder<R> {
         if draft.writer.question(query.question.bytes).is_err() {
             return draft.truncate(ResponseKind::Error(rcode::NOERROR));
         }
+        draft.keep_room(query);
         let Some(proof) = proof else { return draft.error(rcode::FORMERR) };
         draft.proven = proof == Proof::Proven;
         if query.edns.is_some_and(|edns| edns.version != 0) {
@@ -259,6 +262,8 @@ struct Draft<'b> {
     explanation: Option<ExtendedError>,
     /// Whether a cookie has proved the client's address.
     proven: bool,
+    /// Whether the query has a TSIG record.
+    signed: bool,
 }
 
 impl<'b> Draft<'b> {
@@ -274,6 +279,7 @@ impl<'b> Draft<'b> {
             opt: None,
             explanation: None,
             proven: false,
+            signed: false,
         }
     }
 
@@ -284,6 +290,7 @@ impl<'b> Draft<'b> {
         let query = Query::read(&header, query).ok()?;
         let mut draft = Self::new(header, client.transport, reply);
         draft.opt = query.edns.map(|edns| OptRecord::new(table.settings.udp_payload, edns.dnssec_ok));
+        draft.signed = query.signature.is_some();
         // Both always fit: the smallest limit is 512 bytes.
         let _ = draft.writer.question(query.question.bytes);
         Some(draft)
@@ -304,6 +311,12 @@ impl<'b> Draft<'b> {
         self.writer.reserve(opt.length());
         self.opt = Some(opt);
         proof
+    }
+
+    /// Keeps room for the TSIG record of the reply: with the same key it is as long as the query's.
+    fn keep_room(&mut self, query: &Query<'_>) {
+        self.signed = query.signature.is_some();
+        self.writer.reserve(query.signature.unwrap_or(0));
     }
 
     /// Says who and what the server is, as far as it is configured to.
@@ -358,7 +371,8 @@ impl<'b> Draft<'b> {
         let copied = self.header.flags & (flag::OPCODE | flag::RD);
         let length = self.writer.finish(self.header.id, flag::QR | copied | flags | (rcode & 0xf));
         let truncated = flags & flag::TC != 0;
-        Verdict::Reply(Reply { length, rcode, truncated, kind, proven: self.proven, service })
+        let Self { proven, signed, .. } = self;
+        Verdict::Reply(Reply { length, rcode, truncated, kind, proven, signed, service })
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod connections;
 pub mod rate_limit;
+mod signature;
 mod tcp;
 pub mod transfer;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::answer::{self, Client, Responder, Verdict};
 use crate::metrics::{Dropped, Event, Metrics};
 use crate::sys;
 use crate::table::{Published, Table};
+use crate::wire::tsig::Keys;
 
 /// How often a free port is looked for that both UDP and TCP can have.
 const PORT_ATTEMPTS: usize = 32;
@@ -175,6 +177,7 @@ impl Bound {
     ) -> io::Result<Listeners> {
         let limiter = limits.rate.map(|rate| Arc::new(Limiter::new(rate)));
         let tcp_row = self.counter_rows() - 1;
+        let keys = limits.transfers.keys.clone();
         let stop = Arc::new(AtomicBool::new(false));
         let (stop_tcp, stopping) = watch::channel(false);
         let ended = Arc::new(Notify::new());
@@ -190,7 +193,8 @@ impl Bound {
         let mut row = 0;
         for endpoint in self.endpoints {
             for socket in endpoint.udp {
-                let worker = udp::Worker::new(socket, row, published, metrics, limiter.as_ref(), &stop);
+                let worker =
+                    udp::Worker::new(socket, row, published, metrics, limiter.as_ref(), &keys, &stop);
                 let thread = std::thread::Builder::new().name(format!("udp-{row}"));
                 let notice = EndNotice(Arc::clone(&ended));
                 listeners.workers.push(thread.spawn(move || {
@@ -296,6 +300,8 @@ struct Account<'a> {
     row: usize,
     /// With the time; not for TCP, whose clients have shown where they are.
     limiter: Option<(&'a Limiter, Duration)>,
+    /// The keys that signed queries may have.
+    keys: &'a Keys,
 }
 
 /// Answers one message and counts it: the one way from a listener to `answer`. The length of the
@@ -308,7 +314,7 @@ fn respond<R: Rng>(
     reply: &mut [u8],
     account: Account<'_>,
 ) -> Option<usize> {
-    let Account { metrics, row, limiter } = account;
+    let Account { metrics, row, limiter, keys } = account;
     metrics.received(row, client.transport, client.address);
     let mut verdict = responder.respond(query, client, table, reply);
     if let (Verdict::Reply(facts), Some((limiter, now))) = (verdict, limiter)
@@ -326,6 +332,7 @@ fn respond<R: Rng>(
             }
         }
     }
+    verdict = signature::complete(verdict, query, client, table, keys, reply);
     metrics.answered(row, &verdict);
     let Verdict::Reply(facts) = verdict else { return None };
     if let Some(served) = facts.service {

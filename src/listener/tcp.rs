@@ -185,8 +185,8 @@ impl Connection<'_> {
     /// Takes whole queries off the front of `rest` and answers them from one table, until there
     /// are replies enough to write.
     fn answer_some(&self, rest: &mut &[u8]) -> (Vec<u8>, Next) {
-        let Shared { published, metrics, row, .. } = self.shared;
-        let account = Account { metrics, row: *row, limiter: None };
+        let Shared { published, metrics, row, transfers, .. } = self.shared;
+        let account = Account { metrics, row: *row, limiter: None, keys: &transfers.keys };
         let client = Client {
             address: self.peer.ip(),
             port: self.peer.port(),
@@ -204,7 +204,7 @@ impl Connection<'_> {
             }
             let Some((query, after)) = after.split_at_checked(length) else { return (replies, Next::Wait) };
             self.place.active();
-            match append_transfer(&mut replies, query, &client, &table, &self.shared.transfers, account) {
+            match append_transfer(&mut replies, query, &client, &table, transfers, account) {
                 Asked::Other => {}
                 Asked::Replied => {
                     *rest = after;

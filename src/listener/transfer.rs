@@ -5,10 +5,10 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::answer::transfer::Transfer;
 use crate::answer::{Client, Transport, refuse};
+use crate::listener::signature::now;
 use crate::name::Name;
 use crate::network::Networks;
 use crate::table::Table;
@@ -116,9 +116,4 @@ impl Outgoing {
             None => Ok(Some(length)),
         }
     }
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -24,6 +24,7 @@ use crate::listener::{self, Account, LogLimit};
 use crate::metrics::{Event, Metrics};
 use crate::sys::{Datagram, UdpBatch};
 use crate::table::{Published, Reader, Table};
+use crate::wire::tsig::Keys;
 
 /// After an error the worker rests this long, so that a lasting one does not make it spin.
 const REST: Duration = Duration::from_millis(10);
@@ -35,6 +36,7 @@ pub(super) struct Worker {
     table: Reader,
     metrics: Arc<Metrics>,
     limiter: Option<Arc<Limiter>>,
+    keys: Keys,
     stop: Arc<AtomicBool>,
     responder: Responder<SmallRng>,
     log_limit: LogLimit,
@@ -47,6 +49,7 @@ impl Worker {
         published: &Published,
         metrics: &Arc<Metrics>,
         limiter: Option<&Arc<Limiter>>,
+        keys: &Keys,
         stop: &Arc<AtomicBool>,
     ) -> Self {
         Self {
@@ -55,6 +58,7 @@ impl Worker {
             table: published.reader(),
             metrics: Arc::clone(metrics),
             limiter: limiter.cloned(),
+            keys: keys.clone(),
             stop: Arc::clone(stop),
             responder: Responder::new(SmallRng::from_rng(&mut rand::rng())),
             log_limit: LogLimit::default(),
@@ -81,7 +85,7 @@ impl Worker {
             }
             let time = listener::unix_time();
             let limiter = self.limiter.as_deref().map(|limiter| (limiter, began.elapsed()));
-            let account = Account { metrics: &self.metrics, row: self.row, limiter };
+            let account = Account { metrics: &self.metrics, row: self.row, limiter, keys: &self.keys };
             let responder = &mut self.responder;
             let table: &Table = self.table.load();
             // A fault of ours must not let one packet, sent again and again, stop the server: the

@@ -100,6 +100,8 @@ pub struct Query<'q> {
     pub edns: Option<Edns<'q>>,
     /// The serial of the zone that the client has, of an incremental transfer (RFC 1995, section 3).
     pub known_serial: Option<u32>,
+    /// The bytes of the TSIG record, if there is one; whether it is good is `tsig`'s to say.
+    pub signature: Option<usize>,
 }
 
 /// Why a query cannot be understood, with what of it can be used in the reply.
@@ -138,6 +140,7 @@ impl<'q> Query<'q> {
         }
         let mut edns = None;
         let mut known_serial = None;
+        let mut signature = None;
         for _ in 0..header.nscount {
             match Record::read(message, rest) {
                 Some((record, after)) => {
@@ -151,6 +154,9 @@ impl<'q> Query<'q> {
             let Some((record, after)) = Record::read(message, rest) else {
                 return Err(Malformed { question: Some(question), edns });
             };
+            if record.rtype == rtype::TSIG {
+                signature = Some(rest.len() - after.len());
+            }
             rest = after;
             if record.rtype == rtype::OPT {
                 match Edns::read(&record) {
@@ -162,7 +168,7 @@ impl<'q> Query<'q> {
         if !rest.is_empty() {
             return Err(Malformed { question: Some(question), edns });
         }
-        Ok(Self { question, edns, known_serial })
+        Ok(Self { question, edns, known_serial, signature })
     }
 }
 

@@ -1,7 +1,7 @@
 //! A relay in front of a server that counts what passes, for clients that do not count themselves.
 
-use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 
 use super::client::{framed, read_message};
@@ -57,14 +57,17 @@ fn relay_udp(socket: &UdpSocket, server: SocketAddr, sent: &Sent) {
     }
 }
 
-/// Message by message, each with its reply.
-fn relay_tcp(mut client: TcpStream, server: SocketAddr, sent: &Sent) -> Option<()> {
-    let mut upstream = TcpStream::connect(server).ok()?;
-    loop {
-        let query = read_message(&mut client).ok()?;
+/// The queries message by message, and what comes back as it comes: it may be a zone transfer.
+fn relay_tcp(mut client: TcpStream, server: SocketAddr, sent: &Sent) -> io::Result<()> {
+    let mut upstream = TcpStream::connect(server)?;
+    let (mut replies, mut back) = (upstream.try_clone()?, client.try_clone()?);
+    thread::spawn(move || {
+        let _ = io::copy(&mut replies, &mut back);
+        let _ = back.shutdown(Shutdown::Both);
+    });
+    while let Ok(query) = read_message(&mut client) {
         sent.message();
-        upstream.write_all(&framed(&query)).ok()?;
-        let reply = read_message(&mut upstream).ok()?;
-        client.write_all(&framed(&reply)).ok()?;
+        upstream.write_all(&framed(&query))?;
     }
+    upstream.shutdown(Shutdown::Write)
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::harness::{Process, ZONE, dig, free_port, wait_for};
-use crate::support::traffic::{Ledger, Sent};
-use crate::support::{Steerd, address_in, directory_of, program};
+use crate::support::traffic::Sent;
+use crate::support::{Steerd, directory_of, program, relay};
 
 /// 32 bytes, in base64 and for `dig -y`.
 const SECRET: &str = "c3RlZXJkLXRyYW5zZmVyLXRlc3Qta2V5LTMyLWJ5dGU=";
@@ -23,26 +23,34 @@ fn large_zone() -> String {
     zone
 }
 
-fn start(transfer: &str) -> (Steerd, Ledger) {
+fn start(transfer: &str) -> Steerd {
     let config = format!(
-        "[admin]\nlisten = \"127.0.0.1:0\"\n[keys.\"transfer.test\"]\nsecret_file = \"secret\"\n\
+        "[keys.\"transfer.test\"]\nsecret_file = \"secret\"\n\
          [zones.\"lb.example.test\"]\nfile = \"zone\"\ntransfer = {transfer}\n\
          [pools.web]\nbackends = [\"192.0.2.11\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\n"
     );
-    let server = Steerd::start(&config, &[("zone", &large_zone()), ("secret", SECRET)]);
-    let ledger = Ledger::of(address_in(&server.process, "admin server listens").unwrap());
-    (server, ledger)
+    Steerd::start(&config, &[("zone", &large_zone()), ("secret", SECRET)])
 }
 
 /// All that `dig` says of a transfer.
-fn transfer(server: SocketAddr, sent: &Sent, arguments: &[&str]) -> String {
+fn transfer(server: &Steerd, arguments: &[&str]) -> String {
+    transfer_of("lb.example.test", server, arguments)
+}
+
+fn transfer_of(zone: &str, server: &Steerd, arguments: &[&str]) -> String {
     if arguments.contains(&"+notcp") {
-        sent.datagram();
+        server.ledger.sent.datagram();
     } else {
-        sent.message();
+        server.ledger.sent.message();
     }
+    told(server.dns, zone, arguments)
+}
+
+/// All that `dig` says of a zone's name.
+fn told(server: SocketAddr, zone: &str, arguments: &[&str]) -> String {
     let output = Command::new(program("dig"))
-        .args(["-p", &server.port().to_string(), &format!("@{}", server.ip()), "lb.example.test"])
+        .args(["+tries=1", "-p", &server.port().to_string()])
+        .args([&format!("@{}", server.ip()), zone])
         .args(arguments)
         .output()
         .unwrap();
@@ -55,8 +63,8 @@ fn records(told: &str) -> usize {
 
 #[test]
 fn whoever_is_allowed_gets_the_whole_zone() {
-    let (by_network, ledger) = start("{ networks = [\"127.0.0.1\"] }");
-    let told = transfer(by_network.dns, &ledger.sent, &["AXFR"]);
+    let by_network = start("{ networks = [\"127.0.0.1\"] }");
+    let told = transfer(&by_network, &["AXFR"]);
     assert_eq!(records(&told), 5002, "{}", told.lines().last().unwrap_or_default());
     let mut service = told.lines().filter(|line| line.starts_with("www."));
     assert!(
@@ -65,46 +73,95 @@ fn whoever_is_allowed_gets_the_whole_zone() {
     );
     assert_eq!(service.next(), None, "addresses of services are not zone data");
     // An incremental transfer gets the whole zone, or the SOA alone when nothing is new.
-    assert_eq!(records(&transfer(by_network.dns, &ledger.sent, &["IXFR=0"])), 5002);
-    assert_eq!(records(&transfer(by_network.dns, &ledger.sent, &["IXFR=1"])), 1);
+    assert_eq!(records(&transfer(&by_network, &["IXFR=0"])), 5002);
+    assert_eq!(records(&transfer(&by_network, &["IXFR=1"])), 1);
     // Other queries of the same connection are answered as ever.
-    assert_eq!(dig(by_network.dns, &ledger.sent, &["www.lb.example.test", "A", "+tcp"]), ["192.0.2.11"]);
+    assert_eq!(
+        dig(by_network.dns, &by_network.ledger.sent, &["www.lb.example.test", "A", "+tcp"]),
+        ["192.0.2.11"]
+    );
 }
 
 #[test]
 fn a_key_opens_the_zone_and_nothing_else_does() {
-    let (server, ledger) = start("{ networks = [\"192.0.2.0/24\"], keys = [\"transfer.test\"] }");
-    let signed =
-        |key: &str| transfer(server.dns, &ledger.sent, &["AXFR", "-y", &format!("hmac-sha256:{key}")]);
+    let server = start("{ networks = [\"192.0.2.0/24\"], keys = [\"transfer.test\"] }");
+    let signed = |key: &str| transfer(&server, &["AXFR", "-y", &format!("hmac-sha256:{key}")]);
     let told = signed(&format!("transfer.test:{SECRET}"));
     assert_eq!(records(&told), 5002);
     assert!(!told.contains("BADSIG") && !told.contains("verify failure"), "every message is signed");
-    assert_eq!(records(&transfer(server.dns, &ledger.sent, &["AXFR"])), 0, "without a key");
+    assert_eq!(records(&transfer(&server, &["AXFR"])), 0, "without a key");
     for key in [format!("transfer.test:{OTHER}"), format!("unknown.test:{SECRET}")] {
         let told = signed(&key);
         assert_eq!(records(&told), 0, "{told}");
     }
-    ledger.sent.message();
-    let wrong_zone = Command::new(program("dig"))
-        .args(["-p", &server.dns.port().to_string(), "@127.0.0.1", "sub.lb.example.test", "AXFR"])
-        .output()
-        .unwrap();
-    assert_eq!(records(&String::from_utf8(wrong_zone.stdout).unwrap()), 0);
-    let over_udp = transfer(server.dns, &ledger.sent, &["IXFR=0", "+notcp", "+noall", "+comments"]);
+    assert_eq!(records(&transfer_of("sub.lb.example.test", &server, &["AXFR"])), 0, "no zone");
+    let over_udp = transfer(&server, &["IXFR=0", "+notcp", "+noall", "+comments"]);
     assert!(over_udp.contains("status: REFUSED"), "{over_udp}");
+}
+
+/// Secondaries ask for the SOA record with the key of the transfer, and believe no unsigned reply.
+#[test]
+fn any_signed_query_gets_a_signed_reply() {
+    let server = start("{ keys = [\"transfer.test\"] }");
+    let counted = relay::start(server.dns, &server.ledger.sent);
+    let ask = |key: &str, more: &[&str]| {
+        let key = format!("hmac-sha256:{key}");
+        told(counted, "lb.example.test", &[&["-y", key.as_str()], more].concat())
+    };
+    for more in
+        [&["SOA", "+notcp"][..], &["SOA", "+tcp"], &["NS", "+noedns"], &["ANY", "+edns=1", "+noednsneg"]]
+    {
+        let told = ask(&format!("transfer.test:{SECRET}"), more);
+        assert!(told.contains("TSIG PSEUDOSECTION") && told.contains("NOERROR 0"), "{told}");
+        assert!(!told.contains("could not be validated"), "{told}");
+    }
+    for (key, error) in
+        [(format!("transfer.test:{OTHER}"), "BADSIG"), (format!("unknown.test:{SECRET}"), "BADKEY")]
+    {
+        let told = ask(&key, &["SOA"]);
+        assert!(told.contains("status: NOTAUTH") && told.contains(error), "{told}");
+    }
+}
+
+/// Another secondary, which asks for the SOA record first.
+#[test]
+fn bind_takes_the_zone_over() {
+    let server = start("{ keys = [\"transfer.test\"] }");
+    let primary = relay::start(server.dns, &server.ledger.sent);
+    let directory = TempDir::new().unwrap();
+    let port = free_port("127.0.0.1");
+    let path = directory.path().join("named.conf");
+    let config = format!(
+        "options {{ directory \"{0}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no; \
+         pid-file \"{0}/pid\"; session-keyfile \"{0}/session\"; dnssec-validation no; }};\ncontrols {{ }};\n\
+         key \"transfer.test\" {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n\
+         zone \"lb.example.test\" {{ type secondary; file \"zone\"; \
+         primaries {{ 127.0.0.1 port {1} key transfer.test; }}; }};\n",
+        directory_of(&directory),
+        primary.port()
+    );
+    std::fs::write(&path, config).unwrap();
+    let _named =
+        Process::start(Command::new(program("named")).args(["-4", "-g", "-n", "1", "-c"]).arg(&path));
+    let secondary = SocketAddr::new(server.dns.ip(), port);
+    wait_for("the secondary has the zone", || {
+        (dig(secondary, &Sent::default(), &["host4999.lb.example.test", "A"]) == ["192.0.2.249"])
+            .then_some(())
+    });
 }
 
 #[test]
 fn nobody_may_transfer_unless_the_configuration_says_so() {
     let config = "[zones.\"lb.example.test\"]\nfile = \"zone\"\n";
     let server = Steerd::start(config, &[("zone", ZONE)]);
-    assert_eq!(records(&transfer(server.dns, &Sent::default(), &["AXFR"])), 0);
+    assert_eq!(records(&transfer(&server, &["AXFR"])), 0);
 }
 
 /// A real secondary takes the zone over, with a key, and answers from it.
 #[test]
 fn nsd_takes_the_zone_over() {
-    let (server, _) = start("{ keys = [\"transfer.test\"] }");
+    let server = start("{ keys = [\"transfer.test\"] }");
+    let primary = relay::start(server.dns, &server.ledger.sent);
     let directory = TempDir::new().unwrap();
     let port = free_port("127.0.0.1");
     let path = directory.path().join("nsd.conf");
@@ -116,7 +173,7 @@ fn nsd_takes_the_zone_over() {
          zone:\n name: lb.example.test\n zonefile: zone\n request-xfr: AXFR 127.0.0.1@{1} transfer.test\n \
          allow-notify: 127.0.0.1 NOKEY\n",
         directory_of(&directory),
-        server.dns.port()
+        primary.port()
     );
     std::fs::write(&path, config).unwrap();
     let _nsd = Process::start(Command::new(program("nsd")).arg("-d").arg("-c").arg(&path));

@@ -1,0 +1,54 @@
+//! Queries with a transaction signature (RFC 8945) that are no transfers: a secondary asks so for
+//! the SOA record before it transfers a zone, and takes no unsigned answer.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::answer::{Client, Reply, ResponseKind, Verdict, refuse};
+use crate::table::Table;
+use crate::wire::rcode;
+use crate::wire::tsig::{self, Keys, TsigError};
+
+/// Signs the reply to a signed query, or says in its place why the signature is not accepted
+/// (RFC 8945, section 5.2). Any other verdict stays as it is.
+pub(super) fn complete<'t>(
+    verdict: Verdict<'t>,
+    query: &[u8],
+    client: &Client,
+    table: &Table,
+    keys: &Keys,
+    reply: &mut [u8],
+) -> Verdict<'t> {
+    let Verdict::Reply(facts) = verdict else { return verdict };
+    if !facts.signed {
+        return verdict;
+    }
+    let now = now();
+    let (code, length) = match tsig::verify(query, keys, now) {
+        Ok(None) => return verdict,
+        Ok(Some(mut signer)) => {
+            // The room was kept back. Should it be short, the client sees that nothing is signed.
+            let length = signer.sign(reply, facts.length, now).unwrap_or(facts.length);
+            return Verdict::Reply(Reply { length, ..facts });
+        }
+        Err(TsigError::Malformed) => (rcode::FORMERR, refuse(query, client, table, rcode::FORMERR, reply)),
+        Err(TsigError::Refused(refusal)) => {
+            let length = refuse(query, client, table, rcode::NOTAUTH, reply);
+            (rcode::NOTAUTH, refusal.append(reply, length, now).unwrap_or(length))
+        }
+    };
+    let kind = ResponseKind::Error(code);
+    Verdict::Reply(Reply {
+        length,
+        rcode: code,
+        kind,
+        truncated: false,
+        proven: false,
+        signed: true,
+        service: None,
+    })
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
