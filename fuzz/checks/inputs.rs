@@ -97,7 +97,7 @@ pub(crate) fn mutate_query(input: &mut Vec<u8>, world: &World, seed: u64) {
         return;
     };
     let numbers = question + name_length;
-    match rng.random_range(0..6) {
+    match rng.random_range(0..7) {
         0 => {
             input.splice(question..numbers, any_name(world, &mut rng).iter().copied());
         }
@@ -118,6 +118,12 @@ pub(crate) fn mutate_query(input: &mut Vec<u8>, world: &World, seed: u64) {
             input.extend(query);
         }
         4 => {
+            let (key, late) = (rng.random_bool(0.8), rng.random_range(0..600));
+            let mut query = input.split_off(2);
+            query::add_tsig(&mut query, if key { world::KEY_NAME } else { "other" }, world::NOW + late - 300);
+            input.extend(query);
+        }
+        5 => {
             for byte in input.iter_mut().skip(question).take(name_length) {
                 if byte.is_ascii_alphabetic() && rng.random() {
                     *byte ^= 0x20;

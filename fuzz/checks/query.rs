@@ -35,6 +35,26 @@ pub(crate) fn add_opt(query: &mut Vec<u8>, opt: Opt<'_>) {
     query.extend([0, opt.version, 0x80, 0]);
     query.extend(u16::try_from(opt.options.len()).unwrap_or(u16::MAX).to_be_bytes());
     query.extend(opt.options);
+    count_additional(query);
+}
+
+/// Appends the TSIG record of a key, with a MAC that is not the message's, and counts it.
+pub(crate) fn add_tsig(query: &mut Vec<u8>, key: &str, time: u32) {
+    let algorithm = wire("hmac-sha256");
+    query.extend(wire(key));
+    query.extend([0, 250, 0, 255, 0, 0, 0, 0]);
+    query.extend(u16::try_from(algorithm.len() + 16 + 32).unwrap().to_be_bytes());
+    query.extend(algorithm);
+    query.extend([0, 0]);
+    query.extend(time.to_be_bytes());
+    // Fudge, a MAC of 32 bytes, the ID, no error, nothing else.
+    query.extend([1, 44, 0, 32]);
+    query.extend([7; 32]);
+    query.extend([0xab, 0xcd, 0, 0, 0, 0]);
+    count_additional(query);
+}
+
+fn count_additional(query: &mut [u8]) {
     if let Some(count) = query.get_mut(11) {
         *count = count.wrapping_add(1);
     }

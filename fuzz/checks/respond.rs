@@ -5,9 +5,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use hickory_proto::op::Message;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use steerd::answer::{Client, DropReason, Responder, Transport, Verdict};
+use steerd::answer::{self, Client, DropReason, Responder, Transport, Verdict};
 use steerd::settings::Settings;
 use steerd::table::Table;
+use steerd::wire::edns::option;
+use steerd::wire::tsig::{self, Keys, TsigError};
 use steerd::wire::{MAX_MESSAGE, PLAIN_UDP, flag, rcode};
 use steerd::zone::rtype;
 
@@ -53,7 +55,42 @@ pub(crate) fn check(world: &World, input: &[u8]) {
     if bit(7) {
         setting.client.address = IPV6.into();
     }
-    ask(world.table_under(bits >> 1 & 3, bit(4), bits >> 5 & 3), setting, query, |_| ());
+    let table = world.table_under(bits >> 1 & 3, bit(4), bits >> 5 & 3);
+    ask(table, setting, query, |_| ());
+    slip(table, &setting.client, query);
+    verify(&world.keys, &setting.client, table, query);
+}
+
+/// The reply to a client that asks too often says nothing, and is no longer than the query.
+fn slip(table: &Table, client: &Client, query: &[u8]) {
+    let mut buffer = [0xff; PLAIN_UDP];
+    let (verdict, allocations) = allocation::calls_during(|| answer::slip(query, client, table, &mut buffer));
+    assert_eq!(allocations, 0, "slipping takes memory");
+    let Verdict::Reply(facts) = verdict else { return };
+    let asked = Asked::read(query).expect("less than a header has no reply");
+    let reply = Reply::read(&buffer[..facts.length]);
+    assert_eq!((reply.id, reply.question, reply.rcode()), (asked.id, asked.question, rcode::NOERROR));
+    assert!(reply.flags & flag::TC != 0 && facts.truncated && facts.length <= query.len());
+    check_sections(&reply);
+}
+
+/// Nobody knows the key, so no signature is accepted; and what is said to a bad one is well formed.
+fn verify(keys: &Keys, client: &Client, table: &Table, query: &[u8]) {
+    match tsig::verify(query, keys, world::NOW.into()) {
+        Ok(signer) => assert!(signer.is_none(), "a signature is accepted without the key"),
+        Err(TsigError::Malformed) => {}
+        Err(TsigError::Refused(refusal)) => {
+            let mut buffer = [0xff; 2 * PLAIN_UDP];
+            let length = answer::refuse(query, client, table, rcode::NOTAUTH, &mut buffer);
+            if let Ok(length) = refusal.append(&mut buffer, length, world::NOW.into())
+                && length > 0
+            {
+                let reply = Reply::read(&buffer[..length]);
+                let last = reply.additionals.last().expect("a TSIG record");
+                assert_eq!((reply.rcode(), last.rtype, last.class), (rcode::NOTAUTH, rtype::TSIG, 255));
+            }
+        }
+    }
 }
 
 /// Answers a query, checks the reply, and shows it.
@@ -101,6 +138,9 @@ pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOn
         assert_eq!(message.answers.len(), reply.answers.len());
         assert_eq!(message.edns.is_some(), reply.opt.is_some());
     }
+    if facts.proven {
+        assert!(reply.options().contains(&option::COOKIE), "a client with a cookie is given the next");
+    }
     look(&reply);
 }
 
@@ -109,8 +149,8 @@ fn check_header(asked: &Asked<'_>, reply: &Reply<'_>) {
     assert_eq!(reply.id, asked.id);
     assert!(reply.flags & flag::QR != 0, "a reply is a response");
     assert_eq!(reply.flags & copied, asked.flags & copied, "the client's bits come back");
-    // Recursion is not available, Z is zero, and nothing is authenticated.
-    assert_eq!(reply.flags & 0x00e0, 0);
+    // Recursion is not available; Z, AD and CD are zero.
+    assert_eq!(reply.flags & 0x00f0, 0);
     if asked.flags & flag::OPCODE == 0 {
         assert_eq!(reply.question, asked.question, "the question comes back byte by byte");
         // A client may ask for a cookie alone (RFC 7873, section 5.4).

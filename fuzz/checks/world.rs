@@ -11,6 +11,7 @@ use steerd::pool::{Backend, MinHealthy, Pool, PoolId};
 use steerd::service::{Answers, Policy, Service, ServiceId, WhenDown};
 use steerd::settings::{Chaos, Cookies, MAX_NSID, Settings};
 use steerd::table::{PoolView, ServiceView, Standing, Table};
+use steerd::wire::tsig::{Algorithm, Key, Keys};
 use steerd::zone::{Catalog, Zone, reader};
 
 /// Apex and master file of each zone.
@@ -62,6 +63,9 @@ const PAYLOADS: [u16; 4] = [512, 1232, 1400, 4096];
 /// The secret of the server cookies.
 const SECRET: [u8; 16] = *b"a secret of test";
 
+/// The name of the key that requests may be signed with.
+pub(crate) const KEY_NAME: &str = "key.example";
+
 /// When all queries come, seconds since 1970.
 pub(crate) const NOW: u32 = 1_800_000_000;
 
@@ -69,6 +73,8 @@ pub(crate) const NOW: u32 = 1_800_000_000;
 /// worth asking for.
 pub(crate) struct World {
     tables: Vec<Table>,
+    /// One key for signed requests.
+    pub(crate) keys: Keys,
     /// In wire form: every name of every zone and service, and names beside, above and below them.
     pub(crate) names: Vec<Vec<u8>>,
 }
@@ -80,7 +86,8 @@ impl World {
         let names = names(&zones);
         let first = table(zones, services);
         let tables = settings().map(|settings| with_settings(&first, settings)).collect();
-        Self { tables, names }
+        let key = Key::new(Name::parse(KEY_NAME).unwrap(), Algorithm::HmacSha256, b"nobody knows it");
+        Self { tables, keys: [key].into_iter().collect(), names }
     }
 
     /// The table with default settings.

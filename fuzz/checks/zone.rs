@@ -2,15 +2,19 @@
 //! answered.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use steerd::answer::Transport;
+use steerd::answer::transfer::Transfer;
 use steerd::name::Name;
 use steerd::table::Table;
-use steerd::wire::{flag, rcode};
+use steerd::wire::query::Header;
+use steerd::wire::{MAX_MESSAGE, Query, flag, rcode};
 use steerd::zone::reader::{self, Fault, MAX_FAULTS};
 use steerd::zone::{Lookup, NodeRef, Zone, rtype};
 
 use super::query::{opt, query};
+use super::reply::Reply;
 use super::respond::{self, Setting};
 use super::{allocation, world};
 
@@ -103,6 +107,7 @@ fn check_zone(zone: Zone) {
     let records: usize = zone.nodes().flat_map(NodeRef::rrsets).map(|rrset| usize::from(rrset.count)).sum();
     assert_eq!(records, zone.records());
     let table = world::table_of(zone);
+    check_transfer(&table);
     let zone = &table.catalog.zones()[0];
     for node in zone.nodes().take(MOST_NAMES) {
         for rtype in [rtype::A, rtype::ANY, rtype::DS, 65_280] {
@@ -118,6 +123,25 @@ fn check_zone(zone: Zone) {
             other => panic!("{:?} is in the zone, and not found: {other:?}", node.name()),
         }
     }
+}
+
+/// A transfer sends every record once, between two copies of the SOA.
+fn check_transfer(table: &Table) {
+    let zone = &table.catalog.zones()[0];
+    let message = query(zone.apex_name(), rtype::AXFR, Some(opt(1232)));
+    let header = Header::read(&message).unwrap();
+    let asked = Query::read(&header, &message).unwrap();
+    let begun = Transfer::new(Arc::clone(&table.catalog), &header, &asked, Transport::Tcp, 1232);
+    let mut transfer = begun.unwrap();
+    let mut buffer = vec![0xff; MAX_MESSAGE];
+    let mut types = Vec::new();
+    while let Some(length) = transfer.next_message(&mut buffer).unwrap() {
+        let reply = Reply::read(&buffer[..length]);
+        assert!(reply.rcode() == rcode::NOERROR && !reply.answers.is_empty());
+        types.extend(reply.answers.iter().map(|record| record.rtype));
+    }
+    assert_eq!(types.len(), zone.records() + 1);
+    assert_eq!((types.first(), types.last()), (Some(&rtype::SOA), Some(&rtype::SOA)));
 }
 
 fn ask_udp(table: &Table, name: &[u8], rtype: u16) {
