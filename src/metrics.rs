@@ -246,6 +246,7 @@ impl Metrics {
     pub fn probe_finished(&self, pool: &str, backend: &str, outcome: Outcome, duration: Duration) {
         let word = match outcome {
             Outcome::Passed => "passed",
+            Outcome::Draining => "draining",
             Outcome::Failed => "failed",
             Outcome::Void => "void",
         };

@@ -4,6 +4,7 @@
 //! from it (`table`).
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// The largest weight a backend may have.
 pub const MAX_WEIGHT: u32 = 1_000_000;
@@ -27,6 +28,11 @@ pub struct Pool {
     pub name: String,
     /// Below it the pool is not usable and the next tier is taken.
     pub min_healthy: MinHealthy,
+    /// The weight of a recovered address grows linearly over this time; 0 gives it back at once.
+    pub slow_start: Duration,
+    /// Percent of the addresses, 1 to 100: when so many fail within one interval, this machine is
+    /// suspected before they are. Never, without.
+    pub suspect_self: Option<u8>,
     /// In the order of the file. Within a pool a name or an address occurs once.
     pub backends: Vec<Backend>,
 }
@@ -43,6 +49,84 @@ pub struct Backend {
     pub weight: u32,
     /// A backend that is not enabled is neither probed nor answered, and counts in no total.
     pub enabled: bool,
+    /// Its failure domain: a rack, a data centre.
+    pub site: Option<String>,
+    /// The port of its checks, instead of that of the check.
+    pub port: Option<u16>,
+    /// Probed instead of each of its addresses.
+    pub check_address: Option<IpAddr>,
+}
+
+/// The share of a pool that must fail at once for this machine to be suspected, percent.
+pub const SUSPECT_SELF: u8 = 90;
+
+impl Pool {
+    /// A pool with everything else as it is by default.
+    #[must_use]
+    pub fn new(name: impl Into<String>, backends: Vec<Backend>) -> Self {
+        Self {
+            name: name.into(),
+            min_healthy: MinHealthy::Count(1),
+            slow_start: Duration::ZERO,
+            suspect_self: Some(SUSPECT_SELF),
+            backends,
+        }
+    }
+}
+
+impl Backend {
+    /// An enabled backend of weight 1, with everything else as it is by default.
+    #[must_use]
+    pub fn new(name: impl Into<String>, addresses: Vec<IpAddr>) -> Self {
+        Self {
+            name: name.into(),
+            addresses,
+            weight: 1,
+            enabled: true,
+            site: None,
+            port: None,
+            check_address: None,
+        }
+    }
+}
+
+/// What an operator says of a backend, whatever the checks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Override {
+    /// No new answers; it counts as alive.
+    Drain,
+    /// As if it were not enabled: not answered, and in no total.
+    Disabled,
+    /// Answered as if it were healthy.
+    Up,
+    /// Not answered, as if it were unhealthy.
+    Down,
+}
+
+impl Override {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Drain, Self::Disabled, Self::Up, Self::Down];
+
+    /// The word for it on the command line, in the API and in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Disabled => "disabled",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// How many of several checks of an address must say that it is healthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Require {
+    /// Every one.
+    #[default]
+    All,
+    /// This many, at least 1; `any` is 1.
+    AtLeast(u16),
 }
 
 /// What must be healthy of a pool, in one address family, for the pool to be usable.

@@ -196,6 +196,7 @@ mod tests {
                 services: Vec::new(),
                 pools: Vec::new(),
                 startup_wait: Duration::from_secs(3),
+                memory: checker::Memory::default(),
             },
             warnings: Faults::default(),
         }

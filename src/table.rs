@@ -87,6 +87,8 @@ pub struct Member {
 pub enum Standing {
     /// Passes its checks, or has none.
     Healthy,
+    /// Alive, but asks for no new clients.
+    Draining,
     /// Fails them.
     Unhealthy,
     /// Has had no outcome yet.
@@ -99,6 +101,7 @@ impl Standing {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
+            Self::Draining => "draining",
             Self::Unhealthy => "unhealthy",
             Self::Unknown => "unknown",
         }
@@ -207,7 +210,7 @@ impl FamilyView {
         let mut eligible = pick(&|standing| standing == Standing::Healthy);
         // What has not been judged yet counts only where the healthy alone do not suffice.
         if !enough(&eligible) {
-            let unjudged = pick(&|standing| standing != Standing::Unhealthy);
+            let unjudged = pick(&|standing| matches!(standing, Standing::Healthy | Standing::Unknown));
             if enough(&unjudged) {
                 eligible = unjudged;
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use steerd::cookie::CookieSecrets;
 use steerd::counters::Counters;
 use steerd::name::Name;
-use steerd::pool::{Backend, MinHealthy, Pool, PoolId};
+use steerd::pool::{Backend, Pool, PoolId};
 use steerd::service::{Answers, Policy, Service, ServiceId, WhenDown};
 use steerd::settings::{Chaos, Cookies, MAX_NSID, Settings};
 use steerd::table::{PoolView, ServiceView, Standing, Table};
@@ -179,13 +179,12 @@ fn pool(name: &str, families: Families, count: u8, state: State) -> Arc<PoolView
         }
     };
     let backend = |index: u8| Backend {
-        name: format!("{name}{index}"),
-        addresses: addresses(index),
         weight: if matches!(state, State::Mixed) && index % 4 == 3 { 0 } else { u32::from(index % 7) + 1 },
         enabled: !matches!(state, State::Disabled),
+        ..Backend::new(format!("{name}{index}"), addresses(index))
     };
     let backends = (0..count).map(backend).collect();
-    let pool = Pool { name: name.into(), min_healthy: MinHealthy::Count(1), backends };
+    let pool = Pool::new(name, backends);
     let standing = |backend: usize, _: usize| match state {
         State::All(standing) => standing,
         State::Mixed => [Standing::Healthy, Standing::Unhealthy, Standing::Unknown][backend % 3],

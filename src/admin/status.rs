@@ -213,6 +213,7 @@ pub(super) fn service_name(service: &checker::ServiceStatus) -> &str {
 fn standing_word(standing: Standing) -> &'static str {
     match standing {
         Standing::Healthy => "healthy",
+        Standing::Draining => "draining",
         Standing::Unhealthy => "unhealthy",
         Standing::Unknown => "unknown",
     }
@@ -221,6 +222,7 @@ fn standing_word(standing: Standing) -> &'static str {
 fn outcome_word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Passed => "passed",
+        Outcome::Draining => "draining",
         Outcome::Failed => "failed",
         Outcome::Void => "void",
     }

@@ -28,6 +28,8 @@ struct Fixture {
 fn status(detail: &str) -> Status {
     let report = Report {
         outcome: Outcome::Failed,
+        cause: None,
+        load: None,
         detail: detail.into(),
         duration: Duration::from_micros(1500),
         phases: Vec::new(),

@@ -11,6 +11,8 @@
 //!        +------------------- publish once, if anything changed <-------------------+
 //! ```
 
+mod command;
+mod memory;
 mod services;
 mod status;
 mod targets;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rand::rngs::SmallRng;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -31,8 +33,8 @@ use tracing::{error, info, warn};
 use crate::counters::Counters;
 use crate::health::{HealthTable, Moment, Outcome, State, Ticket, Timing, Transition};
 use crate::metrics::Metrics;
-use crate::pool::{Pool, PoolId};
-use crate::probe::{Probe, Report};
+use crate::pool::{Pool, PoolId, Require};
+use crate::probe::{Cause, Probe, Report};
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::table::{PoolView, Published, ServiceView, Standing, Table};
@@ -41,6 +43,8 @@ use crate::zone::Catalog;
 use services::ServiceLog;
 use targets::{Target, Targets, standing};
 
+pub use command::{Change, Command, Difference, NoSuchBackend, OverrideRequest};
+pub use memory::{Memory, RememberedOverride, RememberedState};
 pub use status::{AddressStatus, BackendStatus, CheckStatus, PoolStatus, ServiceStatus, Status};
 
 /// The most probes in flight. Each holds a file descriptor, so a process that is allowed fewer runs
@@ -72,24 +76,42 @@ pub struct Setup {
     pub pools: Vec<PoolSetup>,
     /// DNS is not answered before each backend has its first outcome or this long has passed.
     pub startup_wait: Duration,
+    /// What was known before the last stop.
+    pub memory: Memory,
 }
 
-/// A pool with its check.
-#[derive(Clone, Debug)]
+/// A pool with its checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSetup {
     /// The pool.
     pub pool: Pool,
-    /// Its check; a pool without one is always healthy.
-    pub check: Option<Check>,
+    /// Its checks, each with a name of its own; a pool without any that decides is always healthy.
+    pub checks: Vec<Check>,
+    /// How many of those that decide must say that an address is healthy.
+    pub require: Require,
 }
 
 /// The definition of a health check.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
+    /// The configured name, else its kind; unique within the pool.
+    pub name: String,
     /// What to do.
     pub probe: Probe,
     /// When, and how outcomes are counted.
     pub timing: Timing,
+    /// Its failure alone is enough, whatever the others say.
+    pub critical: bool,
+    /// Shown and counted, never decides.
+    pub observe_only: bool,
+}
+
+impl Check {
+    /// A check named by its kind that decides like any other.
+    #[must_use]
+    pub fn new(probe: Probe, timing: Timing) -> Self {
+        Self { name: probe.kind().into(), probe, timing, critical: false, observe_only: false }
+    }
 }
 
 /// The running checker, for those that read its word or send it commands.
@@ -104,13 +126,6 @@ pub struct Handle {
     pub ready: watch::Receiver<bool>,
     /// Commands to the checker.
     pub commands: mpsc::Sender<Command>,
-}
-
-/// What others ask of the checker.
-#[derive(Debug)]
-pub enum Command {
-    /// The state of everything, as of now.
-    Status(oneshot::Sender<Status>),
 }
 
 /// What runs the probes: the network, or the script of a test.
@@ -340,6 +355,7 @@ impl<P: Prober> Checker<P> {
         match command {
             // Whoever asked may have left.
             Command::Status(reply) => drop(reply.send(self.status())),
+            _ => {}
         }
     }
 
@@ -384,7 +400,9 @@ fn broken_off(broken: &JoinError) -> Report {
     error!(%broken, "a probe broke off; this is a defect of steerd, please report it");
     Report {
         outcome: Outcome::Void,
-        detail: format!("no verdict: the probe broke off: {broken}"),
+        cause: Some(Cause::Local),
+        detail: format!("no verdict: the probe broke off: {broken}").into(),
+        load: None,
         duration: Duration::ZERO,
         phases: Vec::new(),
     }
@@ -396,15 +414,15 @@ fn fair(report: Report, timeout: Duration, stalled: bool) -> Report {
     if report.outcome != Outcome::Failed || !(stalled || overlong) {
         return report;
     }
-    let detail = format!("no verdict: this process was too late to judge fairly: {}", report.detail);
-    Report { outcome: Outcome::Void, detail, ..report }
+    let detail = format!("no verdict: this process was too late to judge fairly: {}", report.detail).into();
+    Report { outcome: Outcome::Void, cause: Some(Cause::Local), detail, ..report }
 }
 
 /// Each spell of void outcomes of a target is told once: while it lasts, its state stands still.
 fn warn_of_first_void(target: &Target, report: &Report) {
     let was_void = target.last.as_ref().is_some_and(|(_, last)| last.outcome == Outcome::Void);
     if report.outcome == Outcome::Void && !was_void {
-        let reason = &report.detail;
+        let reason = &*report.detail;
         warn!(address = %target.address, reason, "an address could not be probed; its state stands still");
     }
 }
@@ -416,7 +434,7 @@ fn log_transition(pool: &str, backend: &str, address: IpAddr, transition: &Trans
         %address,
         from = word(transition.from),
         to = word(transition.to),
-        reason = report.detail,
+        reason = &*report.detail,
         consecutive = transition.consecutive,
         "backend is {}",
         word(transition.to),
@@ -428,5 +446,6 @@ fn word(state: State) -> &'static str {
         Standing::Unknown => "unknown",
         Standing::Healthy => "healthy",
         Standing::Unhealthy => "unhealthy",
+        Standing::Draining => "draining",
     }
 }

@@ -11,9 +11,9 @@ use std::time::SystemTime;
 use rand::Rng;
 
 use crate::checker::{Check, PoolSetup};
-use crate::health::{HealthTable, Moment, State, TargetId};
+use crate::health::{HealthTable, Moment, State, TargetId, Timing};
 use crate::pool::PoolId;
-use crate::probe::Report;
+use crate::probe::{Probe, Report};
 use crate::table::Standing;
 
 /// A backend address in a pool.
@@ -59,10 +59,10 @@ impl Targets {
         rng: &mut impl Rng,
     ) -> Self {
         let mut targets: Vec<Target> = Vec::new();
-        let mut known: HashMap<(&Check, IpAddr), TargetId> = HashMap::new();
+        let mut known: HashMap<(&Probe, Timing, IpAddr), TargetId> = HashMap::new();
         let mut by_pool = Vec::with_capacity(pools.len());
         for (pool_id, setup) in (0..).map(PoolId).zip(pools) {
-            let Some(check) = &setup.check else {
+            let Some(check) = setup.checks.first() else {
                 by_pool.push(None);
                 continue;
             };
@@ -72,10 +72,10 @@ impl Targets {
                 let place = Place { pool: pool_id, backend: index };
                 let addresses = if backend.enabled { backend.addresses.as_slice() } else { &[] };
                 let of_backend = addresses.iter().map(|&address| {
-                    let id = *known.entry((check, address)).or_insert_with(|| {
+                    let id = *known.entry((&check.probe, check.timing, address)).or_insert_with(|| {
                         let check = Arc::clone(&shared);
                         targets.push(Target { check, address, places: Vec::new(), since: wall, last: None });
-                        health.add(shared.timing, now, rng)
+                        health.add(shared.timing, None, now, rng)
                     });
                     if let Some(target) = targets.get_mut(id.index()) {
                         target.places.push(place);
@@ -129,5 +129,6 @@ pub(super) fn standing(state: State) -> Standing {
         State::Unknown => Standing::Unknown,
         State::Healthy { .. } => Standing::Healthy,
         State::Unhealthy { .. } => Standing::Unhealthy,
+        State::Draining { .. } => Standing::Draining,
     }
 }

@@ -12,9 +12,10 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::services::Answering;
 use super::*;
 use crate::name::Name;
-use crate::pool::{Backend, Family, MinHealthy};
+use crate::pool::{Backend, Family};
 use crate::probe::tcp::TcpProbe;
 use crate::service::{Answers, Policy, WhenDown};
+use tokio::sync::oneshot;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,6 +25,8 @@ const DEFAULTS: Timing = Timing {
     rise: 2,
     fall: 3,
     recheck: SECOND,
+    interval_down: Duration::from_secs(5),
+    damping: true,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +79,9 @@ impl Prober for Script {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         Report {
             outcome,
-            detail: format!("scripted {outcome:?}"),
+            cause: None,
+            detail: format!("scripted {outcome:?}").into(),
+            load: None,
             duration: began.elapsed(),
             phases: Vec::new(),
         }
@@ -88,17 +93,18 @@ fn check(timing: Timing) -> Check {
 }
 
 fn tcp(port: u16, timing: Timing) -> Check {
-    Check { probe: Probe::Tcp(TcpProbe { port }), timing }
+    Check::new(Probe::Tcp(TcpProbe::connect(port)), timing)
 }
 
 fn backend(address: &str) -> Backend {
-    Backend { name: address.into(), addresses: vec![address.parse().unwrap()], weight: 1, enabled: true }
+    Backend::new(address, vec![address.parse().unwrap()])
 }
 
 fn pool(name: &str, check: impl Into<Option<Check>>, backends: Vec<Backend>) -> PoolSetup {
     PoolSetup {
-        pool: Pool { name: name.into(), min_healthy: MinHealthy::Count(1), backends },
-        check: check.into(),
+        pool: Pool::new(name, backends),
+        checks: check.into().into_iter().collect(),
+        require: Require::All,
     }
 }
 
@@ -124,6 +130,7 @@ fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Setup {
         services,
         pools,
         startup_wait: SECOND * 3,
+        memory: Memory::default(),
     }
 }
 
@@ -281,7 +288,7 @@ async fn death_and_return_of_one_backend() {
     assert_eq!((address.standing, address.eligible), (Standing::Unhealthy, false));
     let check = address.check.as_ref().unwrap();
     let (_, report) = check.last.as_ref().unwrap();
-    assert_eq!((check.name, report.detail.as_str()), ("tcp", "scripted Failed"));
+    assert_eq!((check.name, &*report.detail), ("tcp", "scripted Failed"));
 
     script.set("192.0.2.1", Behaviour::Serve);
     let took = until("return is found", SECOND * 20, || eligible(&handle, 0).len() == 2).await;
@@ -424,7 +431,14 @@ async fn failures_while_this_process_did_not_run_do_not_count() {
 
 #[test]
 fn only_failures_of_late_probes_are_void() {
-    let report = |outcome, duration| Report { outcome, detail: "x".into(), duration, phases: Vec::new() };
+    let report = |outcome, duration| Report {
+        outcome,
+        cause: None,
+        detail: "x".into(),
+        load: None,
+        duration,
+        phases: Vec::new(),
+    };
     let judged = |outcome, duration, stalled| fair(report(outcome, duration), SECOND, stalled).outcome;
     assert_eq!(judged(Outcome::Failed, SECOND + LATE, false), Outcome::Failed);
     assert_eq!(judged(Outcome::Failed, SECOND * 2, false), Outcome::Void);
@@ -483,7 +497,7 @@ fn listeners(count: u8) -> (u16, Vec<std::net::TcpListener>) {
 
 fn milliseconds(interval: u64, timeout: u64, recheck: u64) -> Timing {
     let [interval, timeout, recheck] = [interval, timeout, recheck].map(Duration::from_millis);
-    Timing { interval, timeout, recheck, rise: 2, fall: 2 }
+    Timing { interval, timeout, recheck, rise: 2, fall: 2, interval_down: interval, damping: true }
 }
 
 #[tokio::test]
@@ -500,7 +514,7 @@ async fn over_sockets_a_backend_dies_and_returns() {
     until("death is found", SECOND * 10, || eligible(&handle, 0) == ["127.0.1.1", "127.0.1.3"]).await;
     let report =
         status(&handle).await.pools[0].backends[1].addresses[0].check.clone().unwrap().last.unwrap().1;
-    assert_eq!(report.detail, "connection refused");
+    assert_eq!(&*report.detail, "connection refused");
     listening.push(std::net::TcpListener::bind(address).unwrap());
     until("return is found", SECOND * 10, || eligible(&handle, 0).len() == 3).await;
 }

@@ -58,6 +58,8 @@ struct Probed {
 #[serde(rename_all = "lowercase")]
 enum Verdict {
     Healthy,
+    /// Alive, but asks for no new clients.
+    Draining,
     Unhealthy,
     /// The probe could not be made, or not fairly.
     Unknown,
@@ -98,7 +100,7 @@ fn missing(target: &Target, pools: &[PoolSetup]) -> Option<String> {
 async fn probe_all(pools: &[PoolSetup], target: Option<&Target>) -> Vec<Probed> {
     let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
     let mut started = Vec::new();
-    for PoolSetup { pool, check } in pools {
+    for PoolSetup { pool, checks, .. } in pools {
         if target.is_some_and(|target| target.pool != pool.name) {
             continue;
         }
@@ -107,6 +109,7 @@ async fn probe_all(pools: &[PoolSetup], target: Option<&Target>) -> Vec<Probed> 
                 continue;
             }
             for &address in &backend.addresses {
+                let check = checks.first().cloned();
                 let task = check
                     .clone()
                     .filter(|_| backend.enabled)
@@ -130,6 +133,7 @@ async fn probe_all(pools: &[PoolSetup], target: Option<&Target>) -> Vec<Probed> 
             row.report = task.await.ok();
             row.verdict = match row.report.as_ref().map(|report| report.outcome) {
                 Some(Outcome::Passed) => Verdict::Healthy,
+                Some(Outcome::Draining) => Verdict::Draining,
                 Some(Outcome::Failed) => Verdict::Unhealthy,
                 Some(Outcome::Void) | None => Verdict::Unknown,
             };
@@ -162,6 +166,7 @@ fn to_text(probed: &[Probed], color: bool) -> String {
     for row in probed {
         let (verdict, tone) = match row.verdict {
             Verdict::Healthy => ("healthy", Tone::Good),
+            Verdict::Draining => ("draining", Tone::Bad),
             Verdict::Unhealthy => ("unhealthy", Tone::Bad),
             Verdict::Unknown => ("unknown", Tone::Bad),
             Verdict::Disabled => ("disabled", Tone::Plain),

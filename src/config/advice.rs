@@ -133,7 +133,7 @@ fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     }
     let slowest = tiers
         .iter()
-        .filter_map(|tier| Some((detection(&tier.setup.check.as_ref()?.timing), &tier.setup.pool.name)))
+        .filter_map(|tier| Some((detection(&tier.setup.checks.first()?.timing), &tier.setup.pool.name)))
         .max_by_key(|(detection, _)| *detection);
     let ttl = Duration::from_secs(u64::from(*ttl));
     if let Some((detection, pool)) = slowest

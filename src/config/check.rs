@@ -31,7 +31,6 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_RECHECK: Duration = Duration::from_secs(1);
 const DEFAULT_RISE: u16 = 2;
 const DEFAULT_FALL: u16 = 3;
-const DEFAULT_STATUS: RangeInclusive<u16> = 200..=299;
 
 /// What a check does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,14 +188,14 @@ impl<'s> CheckKeys<'s> {
             return None;
         };
         let probe = match kind {
-            Kind::Tcp => Probe::Tcp(TcpProbe { port }),
+            Kind::Tcp => Probe::Tcp(TcpProbe::connect(port)),
             Kind::Http => Probe::Http(keys.http(port, None)),
             Kind::Https => {
                 let tls = keys.tls(at)?;
                 Probe::Http(keys.http(port, Some(tls)))
             }
         };
-        Some(Check { probe, timing: timing? })
+        Some(Check::new(probe, timing?))
     }
 
     /// Reports keys that say nothing in a check of this kind. A default that does not fit is no
@@ -264,17 +263,19 @@ impl<'s> CheckKeys<'s> {
             rise: self.rise.map_or(DEFAULT_RISE, |rise| rise.value),
             fall: self.fall.map_or(DEFAULT_FALL, |fall| fall.value),
             recheck,
+            interval_down: interval,
+            damping: true,
         })
     }
 
     fn http(&self, port: u16, tls: Option<TlsSettings>) -> HttpProbe {
-        HttpProbe {
-            port,
-            tls,
-            host: self.host.map(|host| host.value.to_owned()),
-            path: self.path.map_or("/", |path| path.value).to_owned(),
-            status: self.status.as_ref().map_or_else(|| vec![DEFAULT_STATUS], |status| status.value.clone()),
+        let mut probe = HttpProbe::get(port, self.path.map_or("/", |path| path.value));
+        probe.tls = tls;
+        probe.host = self.host.map(|host| host.value.to_owned());
+        if let Some(status) = &self.status {
+            probe.status.clone_from(&status.value);
         }
+        probe
     }
 
     fn tls(&self, at: At<'s>) -> Option<TlsSettings> {
@@ -301,6 +302,7 @@ impl<'s> CheckKeys<'s> {
             name: name.map(str::to_owned),
             insecure,
             ca_file: self.ca_file.as_ref().map(|file| file.value.clone()),
+            min_days_left: None,
         })
     }
 }

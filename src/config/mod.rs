@@ -143,6 +143,7 @@ fn build<'s>(sections: &Sections<'s>, findings: &'s Findings) -> Setup {
             services: services.into_iter().map(|service| service.service).collect(),
             pools: pools.into_iter().map(|pool| pool.setup).collect(),
             startup_wait,
+            memory: checker::Memory::default(),
         },
         warnings: Faults::default(),
     }

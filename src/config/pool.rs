@@ -7,7 +7,7 @@ use crate::checker::PoolSetup;
 use crate::config::check::CheckKeys;
 use crate::config::source::At;
 use crate::config::value::{Entry, Located, Table, Value};
-use crate::pool::{Backend, MAX_WEIGHT, MinHealthy, Pool};
+use crate::pool::{Backend, MAX_WEIGHT, MinHealthy, Pool, Require};
 
 /// The longest name of a pool or a backend, bytes: they are labels of metrics and columns of a
 /// terminal.
@@ -60,9 +60,8 @@ impl<'s> ReadPool<'s> {
     pub(super) fn read(entry: Entry<'s>, defaults: &PoolKeys<'s>, check_defaults: &CheckKeys<'s>) -> Self {
         let before = entry.at.findings().errors();
         check_name(entry.at, entry.name, "a pool", is_in_pool_name);
-        let mut pool =
-            Pool { name: entry.name.to_owned(), min_healthy: MinHealthy::Count(1), backends: Vec::new() };
-        let mut check = None;
+        let mut pool = Pool::new(entry.name, Vec::new());
+        let mut checks = Vec::new();
         if let Some(mut table) = entry.value.table(entry.at) {
             let owner = format!("pool `{}`", entry.name);
             if let Some(backends) = table.require("backends", &owner, read_backends) {
@@ -70,8 +69,10 @@ impl<'s> ReadPool<'s> {
             }
             let keys = PoolKeys::read(&mut table);
             table.close();
-            check = Located::or_default(keys.check, defaults.check.as_ref())
-                .and_then(|check| check.value.resolve(check_defaults, check.at));
+            checks = Located::or_default(keys.check, defaults.check.as_ref())
+                .and_then(|check| check.value.resolve(check_defaults, check.at))
+                .into_iter()
+                .collect();
             if let Some(minimum) = Located::or_default(keys.min_healthy, defaults.min_healthy.as_ref()) {
                 pool.min_healthy = minimum.value;
                 // A default is meant for pools of many sizes, but what can never be met is no
@@ -83,7 +84,7 @@ impl<'s> ReadPool<'s> {
             }
         }
         let faulty = entry.at.findings().errors() > before;
-        Self { at: entry.at, setup: PoolSetup { pool, check }, faulty }
+        Self { at: entry.at, setup: PoolSetup { pool, checks, require: Require::All }, faulty }
     }
 }
 
@@ -116,7 +117,7 @@ impl<'s> Taken<'s> {
         }
         let address = self.address(value)?;
         let name = self.name(value.at, address.to_string())?;
-        Some(Backend { name, addresses: vec![address], weight: 1, enabled: true })
+        Some(Backend::new(name, vec![address]))
     }
 
     fn read_table(&mut self, mut table: Table<'s>) -> Option<Backend> {
@@ -161,7 +162,7 @@ impl<'s> Taken<'s> {
             }
             None => self.name(at, addresses.first()?.to_string())?,
         };
-        Some(Backend { name, addresses, weight, enabled })
+        Some(Backend { weight, enabled, ..Backend::new(name, addresses) })
     }
 
     fn address(&mut self, value: Value<'s>) -> Option<IpAddr> {

@@ -35,6 +35,10 @@ pub struct Timing {
     pub fall: u16,
     /// From an outcome that contradicts the state to the next probe; not above `interval`.
     pub recheck: Duration,
+    /// From one probe to the next while the address is unhealthy; above `timeout`.
+    pub interval_down: Duration,
+    /// Whether an address that keeps changing has to stay healthy for longer before it returns.
+    pub damping: bool,
 }
 
 /// What a probe says of a backend address.
@@ -42,10 +46,23 @@ pub struct Timing {
 pub enum Outcome {
     /// The backend did what the check asks for.
     Passed,
+    /// It is alive and asks for no new clients.
+    Draining,
     /// It did not.
     Failed,
     /// The probe could not be made, or not fairly: a fault of this machine, no verdict on the backend.
     Void,
+}
+
+/// What a state says, without its count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// May be answered.
+    Healthy,
+    /// Alive, but asks for no new clients.
+    Draining,
+    /// May not be answered.
+    Unhealthy,
 }
 
 /// Index of a target, dense from 0, valid within one [`HealthTable`].
@@ -117,14 +134,22 @@ impl HealthTable {
         Self::default()
     }
 
-    /// Adds a target of unknown state, first due within [`FIRST_ROUND`].
-    pub fn add(&mut self, timing: Timing, now: Moment, rng: &mut impl Rng) -> TargetId {
+    /// Adds a target, first due within [`FIRST_ROUND`].
+    ///
+    /// With a `verdict`, as of the check that this one replaces, it starts from there.
+    pub fn add(
+        &mut self,
+        timing: Timing,
+        verdict: Option<Verdict>,
+        now: Moment,
+        rng: &mut impl Rng,
+    ) -> TargetId {
         // Ids are four bytes: 2^32 targets are far more than the memory for them.
         let id = TargetId(u32::try_from(self.targets.len()).unwrap_or(u32::MAX));
         let rhythm = Rhythm::new(&timing, rng);
         self.queue.push(rhythm.first(now, rng), id);
-        self.targets.push(Target { timing, rhythm, state: State::Unknown, in_flight: None });
-        self.unknown += 1;
+        self.targets.push(Target { timing, rhythm, state: State::from(verdict), in_flight: None });
+        self.unknown += usize::from(verdict.is_none());
         id
     }
 

@@ -134,6 +134,8 @@ mod tests {
             rise: 2,
             fall: 3,
             recheck: Duration::from_millis(interval.min(1000)),
+            interval_down: Duration::from_millis(interval),
+            damping: true,
         }
     }
 

@@ -16,6 +16,8 @@ const DEFAULTS: Timing = Timing {
     rise: 2,
     fall: 3,
     recheck: Duration::from_secs(1),
+    interval_down: Duration::from_secs(5),
+    damping: false,
 };
 
 /// How long a backend takes to say yes or no.
@@ -131,7 +133,7 @@ impl World {
     }
 
     fn add(&mut self, timing: Timing, script: Vec<(Moment, Behaviour)>) {
-        let id = self.table.add(timing, self.now, &mut self.rng);
+        let id = self.table.add(timing, None, self.now, &mut self.rng);
         self.backends.push(Backend::new(id, timing, script));
         self.found.push(Vec::new());
     }
@@ -185,6 +187,7 @@ impl World {
             State::Unknown => None,
             State::Healthy { .. } => Some(Outcome::Passed),
             State::Unhealthy { .. } => Some(Outcome::Failed),
+            State::Draining { .. } => Some(Outcome::Draining),
         };
         assert_eq!(verdict, backend.verdict, "flips by the thresholds and by nothing else");
         assert_eq!(transition.is_some(), !before.is_same_verdict(state), "a transition tells of each flip");
@@ -238,6 +241,8 @@ impl World {
             rise: rng.random_range(1..5),
             fall: rng.random_range(1..5),
             recheck: Duration::from_millis(rng.random_range(10..=interval)),
+            interval_down: Duration::from_millis(interval),
+            damping: false,
         }
     }
 
@@ -330,7 +335,7 @@ fn a_hundred_thousand_targets_start_within_one_round_and_then_spread_evenly() {
     let mut rng = SmallRng::seed_from_u64(1);
     let mut table = HealthTable::new();
     for _ in 0..100_000 {
-        table.add(DEFAULTS, Duration::ZERO, &mut rng);
+        table.add(DEFAULTS, None, Duration::ZERO, &mut rng);
     }
     let mut starts = Vec::new();
     let mut now = Duration::ZERO;

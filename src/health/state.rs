@@ -1,8 +1,6 @@
 //! The health machine of one address.
 
-use std::mem::discriminant;
-
-use crate::health::{Outcome, Timing};
+use crate::health::{Outcome, Timing, Verdict};
 
 /// What the outcomes so far say of one address.
 ///
@@ -12,8 +10,13 @@ use crate::health::{Outcome, Timing};
 ///                     v      v
 ///     Healthy { failures }   Unhealthy { successes }
 ///         |           ^          ^           |
-///         |           +----------|-----------+   Passed, rise times in a row
+///         |           +----------|-----------+   Passed or Draining, rise times in a row
 ///         +----------------------+               Failed, fall times in a row
+///
+///     Healthy   ------------> Draining                  Draining, once: it is the backend's own word
+///     Draining  ------------> Healthy                   Passed, rise times in a row
+///     Draining  ------------> Unhealthy                 Failed, fall times in a row
+///     Unhealthy ------------> Healthy or Draining       by the last of the outcomes that end it
 /// ```
 ///
 /// The very first outcome decides alone. [`Outcome::Void`] changes nothing, neither the state nor
@@ -27,27 +30,79 @@ pub enum State {
         /// Failed outcomes in a row, below `fall`.
         failures: u16,
     },
+    /// Alive, but asks for no new clients.
+    Draining {
+        /// What speaks against it.
+        against: Against,
+    },
     /// May not.
     Unhealthy {
-        /// Passed outcomes in a row, below `rise`.
+        /// Passed or draining outcomes in a row, below `rise`.
         successes: u16,
     },
+}
+
+/// Outcomes in a row that contradict a draining state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Against {
+    /// Passed ones, below `rise`; 0 when nothing contradicts.
+    Passes(u16),
+    /// Failed ones, below `fall`, at least 1.
+    Failures(u16),
+}
+
+/// The state that a verdict begins with.
+impl From<Option<Verdict>> for State {
+    fn from(verdict: Option<Verdict>) -> Self {
+        match verdict {
+            None => Self::Unknown,
+            Some(Verdict::Healthy) => Self::Healthy { failures: 0 },
+            Some(Verdict::Draining) => Self::Draining { against: Against::Passes(0) },
+            Some(Verdict::Unhealthy) => Self::Unhealthy { successes: 0 },
+        }
+    }
 }
 
 impl State {
     /// The state after one more outcome.
     #[must_use]
     pub fn after(self, outcome: Outcome, timing: &Timing) -> Self {
-        match (self, outcome) {
-            (state, Outcome::Void) => state,
-            (Self::Unhealthy { successes }, Outcome::Passed) if successes.saturating_add(1) < timing.rise => {
-                Self::Unhealthy { successes: successes + 1 }
+        let next = match outcome {
+            Outcome::Void => return self,
+            Outcome::Passed => Verdict::Healthy,
+            Outcome::Draining => Verdict::Draining,
+            Outcome::Failed => Verdict::Unhealthy,
+        };
+        let more =
+            |count: u16, threshold: u16| Some(count.saturating_add(1)).filter(|more| *more < threshold);
+        let short_of_it = match (self, outcome) {
+            (Self::Unhealthy { successes }, Outcome::Passed | Outcome::Draining) => {
+                more(successes, timing.rise).map(|successes| Self::Unhealthy { successes })
             }
-            (Self::Healthy { failures }, Outcome::Failed) if failures.saturating_add(1) < timing.fall => {
-                Self::Healthy { failures: failures + 1 }
+            (Self::Healthy { failures }, Outcome::Failed) => {
+                more(failures, timing.fall).map(|failures| Self::Healthy { failures })
             }
-            (_, Outcome::Passed) => Self::Healthy { failures: 0 },
-            (_, Outcome::Failed) => Self::Unhealthy { successes: 0 },
+            (Self::Draining { against }, Outcome::Failed) => {
+                let failures = if let Against::Failures(count) = against { count } else { 0 };
+                more(failures, timing.fall).map(|count| Self::Draining { against: Against::Failures(count) })
+            }
+            (Self::Draining { against }, Outcome::Passed) => {
+                let passes = if let Against::Passes(count) = against { count } else { 0 };
+                more(passes, timing.rise).map(|count| Self::Draining { against: Against::Passes(count) })
+            }
+            _ => None,
+        };
+        short_of_it.unwrap_or_else(|| Some(next).into())
+    }
+
+    /// What the state says; none before the first outcome.
+    #[must_use]
+    pub fn verdict(self) -> Option<Verdict> {
+        match self {
+            Self::Unknown => None,
+            Self::Healthy { .. } => Some(Verdict::Healthy),
+            Self::Draining { .. } => Some(Verdict::Draining),
+            Self::Unhealthy { .. } => Some(Verdict::Unhealthy),
         }
     }
 
@@ -62,14 +117,16 @@ impl State {
     pub fn contradictions(self) -> u16 {
         match self {
             Self::Unknown => 0,
-            Self::Healthy { failures: count } | Self::Unhealthy { successes: count } => count,
+            Self::Healthy { failures: count }
+            | Self::Unhealthy { successes: count }
+            | Self::Draining { against: Against::Passes(count) | Against::Failures(count) } => count,
         }
     }
 
     /// Whether both are healthy, both unhealthy or both unknown, whatever their counts.
     #[must_use]
     pub fn is_same_verdict(self, other: Self) -> bool {
-        discriminant(&self) == discriminant(&other)
+        self.verdict() == other.verdict()
     }
 }
 
@@ -81,7 +138,15 @@ mod tests {
 
     fn timing(rise: u16, fall: u16) -> Timing {
         let second = Duration::from_secs(1);
-        Timing { interval: second * 5, timeout: second * 2, rise, fall, recheck: second }
+        Timing {
+            interval: second * 5,
+            timeout: second * 2,
+            rise,
+            fall,
+            recheck: second,
+            interval_down: second * 5,
+            damping: false,
+        }
     }
 
     /// The rule read from the whole history: the last `rise` or `fall` outcomes of an address that
@@ -103,11 +168,7 @@ mod tests {
     }
 
     fn verdict(state: State) -> Option<bool> {
-        match state {
-            State::Unknown => None,
-            State::Healthy { .. } => Some(true),
-            State::Unhealthy { .. } => Some(false),
-        }
+        state.verdict().map(|verdict| verdict == Verdict::Healthy)
     }
 
     fn follow(history: &mut Vec<Outcome>, state: State, alphabet: &[Outcome], left: usize, timing: &Timing) {

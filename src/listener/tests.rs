@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::*;
 use crate::counters::Counters;
 use crate::name::Name;
-use crate::pool::{Backend, MinHealthy, Pool, PoolId};
+use crate::pool::{Backend, Pool, PoolId};
 use crate::service::{Answers, Policy, Service, ServiceId, WhenDown};
 use crate::table::{PoolView, ServiceView, Standing};
 use crate::zone::{Catalog, ZoneBuilder, rtype};
@@ -294,17 +294,8 @@ fn table_with_service(rows: usize) -> Table {
     zone.add(&wire("example"), rtype::SOA, 60, &soa, 0).unwrap();
     zone.add(&wire("example"), rtype::NS, 60, &wire("ns.elsewhere"), 1).unwrap();
     zone.bind_service(&wire("www.example"), ServiceId(0)).unwrap();
-    let backend = |host: u8| Backend {
-        name: format!("b{host}"),
-        addresses: vec![[192, 0, 2, host].into()],
-        weight: 1,
-        enabled: true,
-    };
-    let pool = Pool {
-        name: "web".into(),
-        min_healthy: MinHealthy::Count(1),
-        backends: vec![backend(1), backend(2)],
-    };
+    let backend = |host: u8| Backend::new(format!("b{host}"), vec![[192, 0, 2, host].into()]);
+    let pool = Pool::new("web", vec![backend(1), backend(2)]);
     let service = Service {
         name: Name::parse("www.example").unwrap(),
         tiers: vec![PoolId(0)],

@@ -18,9 +18,10 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::probe::expected::Expected;
 use crate::probe::{Fault, Step, Trace, connect, tls};
 
-/// The most bytes of a body that are read, 64 KiB. What is beyond is not waited for.
+/// The most bytes of a body that are read by default, 64 KiB.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
 /// The most bytes of a status line with its headers, and of the read buffer: 64 KiB. More headers
@@ -29,19 +30,66 @@ pub const HEADER_LIMIT: usize = 64 * 1024;
 
 const AGENT: &str = concat!("steerd/", env!("CARGO_PKG_VERSION"));
 
-/// One GET request on a fresh connection.
+/// One request on a fresh connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpProbe {
     /// The port to connect to.
     pub port: u16,
     /// TLS settings for `https`; plain HTTP without.
     pub tls: Option<TlsSettings>,
+    /// The version of HTTP to speak.
+    pub version: Version,
+    /// The request method.
+    pub method: String,
     /// The Host header; the address and port when there is none.
     pub host: Option<String>,
     /// Path and query, beginning with `/`.
     pub path: String,
+    /// Sent besides Host, User-Agent and Connection; a User-Agent here replaces the built-in one.
+    pub headers: Vec<(String, String)>,
     /// Accepted status codes. Redirects are never followed, so a 3xx is judged by this list too.
     pub status: Vec<RangeInclusive<u16>>,
+    /// Status codes that mean "alive, send no new clients"; looked at before `status`.
+    pub drain_status: Vec<RangeInclusive<u16>>,
+    /// Must be found within the first `body_limit` bytes of the body.
+    pub body: Option<Expected>,
+    /// The most bytes of a body that are read. What is beyond is not waited for.
+    pub body_limit: usize,
+    /// The response header whose number, 0 to 100, scales the weight.
+    pub weight_header: Option<String>,
+}
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// HTTP/1.1 in the clear; over TLS what both sides agree on (ALPN), HTTP/1.1 preferred.
+    #[default]
+    Default,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only; in the clear with prior knowledge (RFC 9113, section 3.3).
+    Http2,
+}
+
+impl HttpProbe {
+    /// GET, in the clear; 200 to 299 passes.
+    #[must_use]
+    pub fn get(port: u16, path: impl Into<String>) -> Self {
+        Self {
+            port,
+            tls: None,
+            version: Version::Default,
+            method: "GET".into(),
+            host: None,
+            path: path.into(),
+            headers: Vec::new(),
+            status: vec![200..=299],
+            drain_status: Vec::new(),
+            body: None,
+            body_limit: BODY_LIMIT,
+            weight_header: None,
+        }
+    }
 }
 
 /// How the backend's certificate is judged.
@@ -53,6 +101,8 @@ pub struct TlsSettings {
     pub insecure: bool,
     /// PEM file of certificate authorities, instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// The certificate must be valid for at least so many days more.
+    pub min_days_left: Option<u32>,
 }
 
 impl HttpProbe {
@@ -147,7 +197,7 @@ impl HttpProbe {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| fault(&error))?;
             read += frame.data_ref().map_or(0, Bytes::len);
-            if read >= BODY_LIMIT {
+            if read >= self.body_limit {
                 break;
             }
         }
@@ -197,7 +247,7 @@ mod tests {
 
     fn probe(port: u16, tls: bool) -> HttpProbe {
         let tls = tls.then(TlsSettings::default);
-        HttpProbe { port, tls, host: None, path: "/health?deep=1".into(), status: vec![200..=299] }
+        HttpProbe { tls, ..HttpProbe::get(port, "/health?deep=1") }
     }
 
     #[test]

@@ -5,13 +5,17 @@
 //! listens any more, and a name may lead to another backend.
 
 mod connect;
+pub mod exec;
+pub mod expected;
+pub mod grpc;
 pub mod http;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub mod tls;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,10 +25,60 @@ use crate::health::Outcome;
 /// What to do to a backend address. Two equal probes to one address are one probe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Probe {
-    /// Connect, and close.
+    /// A connection, perhaps with a few words.
     Tcp(tcp::TcpProbe),
-    /// An HTTP/1.1 request, with or without TLS.
+    /// A TLS handshake, perhaps with a few words.
+    Tls(tls::TlsProbe),
+    /// An HTTP request, with or without TLS.
     Http(http::HttpProbe),
+    /// A call of `grpc.health.v1`.
+    Grpc(grpc::GrpcProbe),
+    /// A program.
+    Exec(exec::ExecProbe),
+}
+
+/// Why a probe did not pass: one word for metrics and programs; the detail has the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Nobody listens on the port.
+    Refused,
+    /// The connection was broken off.
+    Reset,
+    /// The connection was closed too early, in the ordinary way.
+    Closed,
+    /// No answer in time.
+    Timeout,
+    /// The network says that the address cannot be reached.
+    Unreachable,
+    /// The handshake, or the certificate.
+    Tls,
+    /// What came was not the protocol that the check speaks.
+    Protocol,
+    /// A status that is not accepted: of HTTP, of gRPC, or the exit code of a program.
+    Status,
+    /// What was expected was not found in the body, or in what a connection said.
+    Body,
+    /// This machine: no descriptor, no route, no time. Never the backend's fault.
+    Local,
+}
+
+impl Cause {
+    /// The word for it in metrics and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::Closed => "closed",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
+            Self::Protocol => "protocol",
+            Self::Status => "status",
+            Self::Body => "body",
+            Self::Local => "local",
+        }
+    }
 }
 
 /// What a run of a probe brought.
@@ -32,9 +86,14 @@ pub enum Probe {
 pub struct Report {
     /// The word for `health`.
     pub outcome: Outcome,
+    /// Why it is failed or void; none otherwise.
+    pub cause: Option<Cause>,
     /// What happened, for a person: `connection refused`, `status 503 Service Unavailable,
-    /// expected 200-299`, `200 OK`.
-    pub detail: String,
+    /// expected 200-299`, `200 OK`. It holds no times and no counts that differ from one probe to
+    /// the next, so that equal ones can be kept once.
+    pub detail: Arc<str>,
+    /// What the backend says of its load: percent of its weight, 0 to 100.
+    pub load: Option<u8>,
     /// From the first system call to the outcome.
     pub duration: Duration,
     /// The steps in order with the time each took: connect, tls, response, body. When a probe
@@ -43,13 +102,28 @@ pub struct Report {
 }
 
 impl Probe {
-    /// The word for its kind: `tcp`, `http` or `https`.
+    /// The word for its kind: `http`, `https`, `tcp`, `tls`, `grpc` or `exec`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Tcp(_) => "tcp",
+            Self::Tls(_) => "tls",
+            Self::Grpc(_) => "grpc",
+            Self::Exec(_) => "exec",
             Self::Http(probe) if probe.tls.is_some() => "https",
             Self::Http(_) => "http",
+        }
+    }
+
+    /// The same probe of another port.
+    #[must_use]
+    pub fn with_port(&self, port: u16) -> Self {
+        match self.clone() {
+            Self::Tcp(probe) => Self::Tcp(tcp::TcpProbe { port, ..probe }),
+            Self::Tls(probe) => Self::Tls(tls::TlsProbe { port, ..probe }),
+            Self::Http(probe) => Self::Http(http::HttpProbe { port, ..probe }),
+            Self::Grpc(probe) => Self::Grpc(grpc::GrpcProbe { port, ..probe }),
+            Self::Exec(probe) => Self::Exec(exec::ExecProbe { port: Some(port), ..probe }),
         }
     }
 
@@ -85,7 +159,7 @@ impl Probe {
             Self::Http(http::HttpProbe { tls: Some(settings), .. }) => {
                 tls::Session::new(settings, address).await.map(Some)
             }
-            Self::Http(_) | Self::Tcp(_) => Ok(None),
+            _ => Ok(None),
         }
     }
 
@@ -98,6 +172,7 @@ impl Probe {
         match self {
             Self::Tcp(probe) => probe.attempt(address).await,
             Self::Http(probe) => probe.attempt(address, session, trace).await,
+            _ => Err(Fault::Local("no verdict: not implemented".into())),
         }
     }
 }
@@ -166,6 +241,12 @@ impl Trace {
     fn report(mut self, outcome: Outcome, detail: String) -> Report {
         let now = Instant::now();
         self.phases.push((self.step.name(), now - self.entered));
-        Report { outcome, detail, duration: now - self.started, phases: self.phases }
+        let cause = match outcome {
+            Outcome::Passed | Outcome::Draining => None,
+            Outcome::Failed => Some(Cause::Protocol),
+            Outcome::Void => Some(Cause::Local),
+        };
+        let duration = now - self.started;
+        Report { outcome, cause, detail: detail.into(), load: None, duration, phases: self.phases }
     }
 }

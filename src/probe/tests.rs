@@ -27,7 +27,7 @@ const PATIENT: Duration = Duration::from_secs(20);
 const BRIEF: Duration = Duration::from_millis(250);
 
 fn http(port: u16) -> HttpProbe {
-    HttpProbe { port, tls: None, host: None, path: "/health".into(), status: vec![200..=299] }
+    HttpProbe::get(port, "/health")
 }
 
 async fn run(probe: HttpProbe, timeout: Duration) -> Report {
@@ -36,7 +36,7 @@ async fn run(probe: HttpProbe, timeout: Duration) -> Report {
 
 #[track_caller]
 fn assert_report(report: &Report, outcome: Outcome, detail: &str) {
-    assert_eq!((report.outcome, report.detail.as_str()), (outcome, detail), "{report:?}");
+    assert_eq!((report.outcome, &*report.detail), (outcome, detail), "{report:?}");
 }
 
 #[track_caller]
@@ -123,7 +123,7 @@ async fn tcp_connects_and_closes_without_a_reset() {
         async move { sender.send(stream.read(&mut [0; 1]).await).await.unwrap() }
     })
     .await;
-    let report = Probe::Tcp(TcpProbe { port }).run(HERE, PATIENT).await;
+    let report = Probe::Tcp(TcpProbe::connect(port)).run(HERE, PATIENT).await;
     assert_report(&report, Outcome::Passed, "connected");
     assert_eq!(report.phases.len(), 1);
     assert_eq!(ends.recv().await.unwrap().unwrap(), 0, "an orderly end");
@@ -132,13 +132,13 @@ async fn tcp_connects_and_closes_without_a_reset() {
 #[tokio::test]
 async fn refusal_and_silence_are_told_apart() {
     let port = closed_port().await;
-    let report = Probe::Tcp(TcpProbe { port }).run(HERE, PATIENT).await;
+    let report = Probe::Tcp(TcpProbe::connect(port)).run(HERE, PATIENT).await;
     assert_report(&report, Outcome::Failed, "connection refused");
     assert_report(&run(http(port), PATIENT).await, Outcome::Failed, "connection refused");
 
     let (port, _full) = black_hole().await;
     let expected = "no answer within 250ms (while connecting)";
-    let report = Probe::Tcp(TcpProbe { port }).run(HERE, BRIEF).await;
+    let report = Probe::Tcp(TcpProbe::connect(port)).run(HERE, BRIEF).await;
     assert_report(&report, Outcome::Failed, expected);
     assert!(report.duration >= BRIEF);
     assert_report(&run(http(port), BRIEF).await, Outcome::Failed, expected);
@@ -331,7 +331,10 @@ async fn answer_ok(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 
 fn https(port: u16, name: Option<&str>, ca_file: PathBuf) -> HttpProbe {
     let name = name.map(str::to_owned);
-    HttpProbe { tls: Some(TlsSettings { name, insecure: false, ca_file: Some(ca_file) }), ..http(port) }
+    HttpProbe {
+        tls: Some(TlsSettings { name, ca_file: Some(ca_file), ..TlsSettings::default() }),
+        ..http(port)
+    }
 }
 
 #[tokio::test]

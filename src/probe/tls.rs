@@ -24,7 +24,19 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::probe::http::TlsSettings;
+use crate::probe::tcp::Talk;
 use crate::probe::{Fault, connect};
+
+/// A handshake, perhaps with a few words after it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsProbe {
+    /// The port to connect to.
+    pub port: u16,
+    /// How the certificate is judged.
+    pub tls: TlsSettings,
+    /// What is said and expected.
+    pub talk: Talk,
+}
 
 /// What to trust is read again after this time, so that a renewed `ca_file` is taken up without a
 /// restart, at a cost that does not show.

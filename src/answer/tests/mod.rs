@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::counters::Counters;
 use crate::name::Name;
-use crate::pool::{Backend, MinHealthy, Pool};
+use crate::pool::{Backend, Pool};
 use crate::service::{Answers, Policy, Service, WhenDown};
 use crate::table::{PoolView, ServiceView, Standing};
 use crate::zone::{Catalog, reader};
@@ -56,14 +56,13 @@ $GENERATE 1-30 ns$.wide A 192.0.2.$
 
 /// Four backends, 192.0.2.11 to .14, weights 3, 2, 1 and 0; `www`, `all` and friends lead to them.
 fn pool() -> Pool {
+    let address = |index| IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10 + index));
     let backend = |(index, weight): (u8, u32)| Backend {
-        name: format!("b{index}"),
-        addresses: vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10 + index))],
         weight,
-        enabled: true,
+        ..Backend::new(format!("b{index}"), vec![address(index)])
     };
     let backends = [(1, 3), (2, 2), (3, 1), (4, 0)].map(backend).to_vec();
-    Pool { name: "web".into(), min_healthy: MinHealthy::Count(1), backends }
+    Pool::new("web", backends)
 }
 
 fn table(standing: [Standing; 4]) -> Table {
@@ -395,12 +394,7 @@ fn the_first_place_is_proportional_to_the_weights() {
 fn truncation_keeps_the_opt_record_and_drops_all_else() {
     let mut many = pool();
     many.backends = (0..100)
-        .map(|index| Backend {
-            name: index.to_string(),
-            addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 0, 0, index))],
-            weight: 1,
-            enabled: true,
-        })
+        .map(|index| Backend::new(index.to_string(), vec![IpAddr::V4(Ipv4Addr::new(10, 0, 0, index))]))
         .collect();
     let mut table = table(HEALTHY);
     table.pools = [Arc::new(PoolView::build(&many, None, 1, |_, _| Standing::Healthy))].into();

@@ -77,8 +77,8 @@ fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
     let address = |index: usize| IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + u32::try_from(index).unwrap()));
     let ipv6 = |index: usize| IpAddr::V6(Ipv6Addr::from(0x2001 << 112 | index as u128));
     let addresses = (0..MOST_IPV4).map(address).chain((0..MOST_IPV6).map(ipv6)).collect();
-    let backends = vec![Backend { name: "all".into(), addresses, weight: 1, enabled: true }];
-    let pool = Pool { name: "web".into(), min_healthy: MinHealthy::Count(1), backends };
+    let backends = vec![Backend::new("all", addresses)];
+    let pool = Pool::new("web", backends);
     let view = |standing| Arc::new(PoolView::build(&pool, None, 1, |_, _| standing));
     Table {
         generation: 1,

@@ -18,7 +18,7 @@ use crate::config::{ServerSettings, Setup};
 use crate::health::Timing;
 use crate::listener::Limits;
 use crate::name::Name;
-use crate::pool::{Backend, MinHealthy, Pool, PoolId};
+use crate::pool::{Backend, Pool, PoolId, Require};
 use crate::probe::Probe;
 use crate::probe::http::HttpProbe;
 use crate::server::{Running, StartError};
@@ -45,6 +45,9 @@ const TIMING: Timing = Timing {
     rise: 2,
     fall: 2,
     recheck: Duration::from_millis(500),
+    interval_down: Duration::from_secs(1),
+    // Whoever tries it breaks the same backend again and again.
+    damping: false,
 };
 /// Seconds.
 const TTL: u32 = 2;
@@ -110,22 +113,9 @@ pub(super) fn run(ports: Ports) -> ExitCode {
 /// What a configuration file would say.
 fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
     let service = Name::parse(SERVICE_NAME).map_err(|error| error.to_string())?;
-    let backends = BACKENDS
-        .iter()
-        .map(|&(name, address)| Backend {
-            name: name.into(),
-            addresses: vec![IpAddr::V4(address)],
-            weight: 1,
-            enabled: true,
-        })
-        .collect();
-    let probe = Probe::Http(HttpProbe {
-        port: backend_port,
-        tls: None,
-        host: None,
-        path: "/healthz".into(),
-        status: vec![200..=299],
-    });
+    let backends =
+        BACKENDS.iter().map(|&(name, address)| Backend::new(name, vec![IpAddr::V4(address)])).collect();
+    let probe = Probe::Http(HttpProbe::get(backend_port, "/healthz"));
     let here = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     Ok(Setup {
         server: ServerSettings { listen: vec![here(ports.port)], workers: 1, limits: Limits::default() },
@@ -142,10 +132,12 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
                 when_down: WhenDown::FailOpen,
             }],
             pools: vec![PoolSetup {
-                pool: Pool { name: "web".into(), min_healthy: MinHealthy::Count(1), backends },
-                check: Some(Check { probe, timing: TIMING }),
+                pool: Pool::new("web", backends),
+                checks: vec![Check::new(probe, TIMING)],
+                require: Require::All,
             }],
             startup_wait: Duration::from_secs(3),
+            memory: checker::Memory::default(),
         },
         warnings: Faults::default(),
     })

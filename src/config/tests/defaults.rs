@@ -23,13 +23,13 @@ fn check(check: &str, defaults: &str) -> Check {
         "[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {check}\n[defaults.check]\n{defaults}\n{REST}"
     );
     let setup = loaded(&text);
-    setup.checker.pools.iter().find(|pool| pool.pool.name == "x").unwrap().check.clone().unwrap()
+    setup.checker.pools.iter().find(|pool| pool.pool.name == "x").unwrap().checks[0].clone()
 }
 
 fn http(probe: Check) -> HttpProbe {
     match probe.probe {
         Probe::Http(http) => http,
-        Probe::Tcp(_) => panic!("an HTTP probe was expected"),
+        other => panic!("an HTTP probe was expected, not {other:?}"),
     }
 }
 
@@ -43,6 +43,8 @@ const BUILT_IN: Timing = Timing {
     rise: 2,
     fall: 3,
     recheck: Duration::from_secs(1),
+    interval_down: Duration::from_secs(5),
+    damping: true,
 };
 
 #[test]
@@ -57,26 +59,18 @@ fn built_in() {
     assert_eq!(checker.settings, Settings { cookies, ..Settings::default() });
     assert_eq!((admin, checker.startup_wait), (None, milliseconds(3000)));
     assert!(warnings.is_empty());
-    assert_eq!(checker.pools[0].check, None);
+    assert_eq!(checker.pools[0].checks, []);
     assert_eq!(checker.pools[0].pool.min_healthy, MinHealthy::Count(1));
-    let backend = |address: &str| Backend {
-        name: address.into(),
-        addresses: vec![address.parse().unwrap()],
-        weight: 1,
-        enabled: true,
-    };
+    let backend = |address: &str| Backend::new(address, vec![address.parse().unwrap()]);
     assert_eq!(checker.pools[0].pool.backends, ["192.0.2.11", "192.0.2.12", "192.0.2.13"].map(backend));
     let service = &checker.services[0];
     assert_eq!(
         (service.answers, service.ttl, service.policy, &service.when_down),
         (Answers::AtMost(2), 20, Policy::Weighted, &WhenDown::FailOpen)
     );
-    assert_eq!(
-        check("\"tcp://:5432\"", ""),
-        Check { probe: Probe::Tcp(TcpProbe { port: 5432 }), timing: BUILT_IN }
-    );
-    let plain = HttpProbe { port: 80, tls: None, host: None, path: "/".into(), status: vec![200..=299] };
-    assert_eq!(check("{ type = \"http\" }", ""), Check { probe: Probe::Http(plain), timing: BUILT_IN });
+    assert_eq!(check("\"tcp://:5432\"", ""), Check::new(Probe::Tcp(TcpProbe::connect(5432)), BUILT_IN));
+    let plain = HttpProbe::get(80, "/");
+    assert_eq!(check("{ type = \"http\" }", ""), Check::new(Probe::Http(plain), BUILT_IN));
     assert_eq!(http(check("\"https://a.example\"", "")).port, 443);
 }
 
@@ -163,7 +157,7 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
 #[test]
 fn check_urls() {
     let probe = |url: &str| http(check(&format!("\"{url}\""), ""));
-    let tls = |name: &str| Some(TlsSettings { name: Some(name.into()), insecure: false, ca_file: None });
+    let tls = |name: &str| Some(TlsSettings { name: Some(name.into()), ..TlsSettings::default() });
     let plain = probe("http://:8080/healthz?deep=1");
     assert_eq!((plain.port, plain.host, plain.path.as_str()), (8080, None, "/healthz?deep=1"));
     let secure = probe("https://s3.example.com:7070/health");
@@ -199,7 +193,7 @@ fn authorities_are_read_and_their_path_is_relative_to_the_file() {
     let pool = "[pools.x]\nbackends = [\"192.0.2.1\"]\n\
                 check = { type = \"https\", host = \"a.example\", tls = { ca_file = \"ca.pem\" } }\n";
     let setup = load_files(&main, &[("sub/x.toml", pool), ("sub/ca.pem", &authority)]).unwrap();
-    let probe = http(setup.checker.pools[1].check.clone().unwrap());
+    let probe = http(setup.checker.pools[1].checks[0].clone());
     assert!(probe.tls.unwrap().ca_file.unwrap().ends_with("sub/ca.pem"));
 }
 
@@ -249,7 +243,7 @@ fn a_url_is_completed_by_the_defaults() {
     let probe = http(check("\"http://own:80/own\"", defaults));
     assert_eq!((probe.port, probe.host.as_deref(), probe.path.as_str()), (80, Some("own:80"), "/own"));
     // What a tcp check cannot have is passed over.
-    assert_eq!(check("\"tcp://\"", defaults).probe, Probe::Tcp(TcpProbe { port: 9000 }));
+    assert_eq!(check("\"tcp://\"", defaults).probe, Probe::Tcp(TcpProbe::connect(9000)));
 }
 
 #[test]
@@ -287,9 +281,9 @@ fn defaults_of_pools_and_services() {
     let checker = loaded(&format!("{defaults}{own}{REST}")).checker;
     let pool = |name: &str| {
         let setup = checker.pools.iter().find(|pool| pool.pool.name == name).unwrap();
-        (setup.check.as_ref().map(|check| check.probe.clone()), setup.pool.min_healthy)
+        (setup.checks.first().map(|check| check.probe.clone()), setup.pool.min_healthy)
     };
-    let tcp = |port| Some(Probe::Tcp(TcpProbe { port }));
+    let tcp = |port| Some(Probe::Tcp(TcpProbe::connect(port)));
     assert_eq!(pool("web"), (tcp(1), MinHealthy::Count(2)));
     assert_eq!(pool("own"), (tcp(2), MinHealthy::Count(1)));
     let service = |name: &str| {

@@ -85,6 +85,8 @@ fn detection_is_that_of_the_promise() {
         rise: 2,
         fall: 3,
         recheck: Duration::from_secs(1),
+        interval_down: Duration::from_secs(5),
+        damping: true,
     };
     assert_eq!(detection(&timing), Duration::from_secs(13));
     assert_eq!(detection(&Timing { fall: 1, ..timing }), Duration::from_secs(7));
