@@ -16,6 +16,7 @@ mod memory;
 mod services;
 mod status;
 mod targets;
+mod verdict;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +47,7 @@ use targets::{Target, Targets, standing};
 pub use command::{Change, Command, Difference, NoSuchBackend, OverrideRequest};
 pub use memory::{Memory, RememberedOverride, RememberedState};
 pub use status::{AddressStatus, BackendStatus, CheckStatus, PoolStatus, ServiceStatus, Status};
+pub use verdict::combine;
 
 /// The most probes in flight. Each holds a file descriptor, so a process that is allowed fewer runs
 /// out of them before; its probes are then void, not failed. A probe that has to wait for a slot starts
