@@ -168,7 +168,6 @@ struct Checker<P> {
     /// Pools whose view has to be built anew.
     touched: BTreeSet<PoolId>,
     service_log: ServiceLog,
-    counter_rows: usize,
     metrics: Arc<Metrics>,
     prober: P,
     probes: JoinSet<Report>,
@@ -204,8 +203,9 @@ impl<P: Prober> Checker<P> {
         let started = SystemTime::now();
         let targets = Targets::new(&setup.pools, &mut health, Moment::ZERO, started, &mut rng);
         let view = |(id, setup): (PoolId, &PoolSetup)| {
-            Arc::new(PoolView::build(&setup.pool, None, counter_rows, |backend, address| {
-                targets.standing(&health, id, backend, address)
+            let answers = PoolView::counters(&setup.pool, counter_rows);
+            Arc::new(PoolView::build(&setup.pool, None, answers, |backend, address| {
+                targets.standing(&health, id, backend, address).into()
             }))
         };
         let service_view = |service: Service| {
@@ -226,7 +226,6 @@ impl<P: Prober> Checker<P> {
             targets,
             health,
             touched: BTreeSet::new(),
-            counter_rows,
             metrics,
             prober,
             probes: JoinSet::new(),
@@ -380,10 +379,10 @@ impl<P: Prober> Checker<P> {
             let (Some(view), Some(setup)) = (pools.get_mut(id.index()), self.pools.get(id.index())) else {
                 continue;
             };
-            *view =
-                Arc::new(PoolView::build(&setup.pool, Some(view), self.counter_rows, |backend, address| {
-                    self.targets.standing(&self.health, id, backend, address)
-                }));
+            let answers = Arc::clone(&view.answers);
+            *view = Arc::new(PoolView::build(&setup.pool, Some(view), answers, |backend, address| {
+                self.targets.standing(&self.health, id, backend, address).into()
+            }));
         }
         self.published.store(Table {
             generation: previous.generation + 1,

@@ -307,7 +307,9 @@ fn table_with_service(rows: usize) -> Table {
     Table {
         catalog: Arc::new(Catalog::new(vec![zone.finish().unwrap()])),
         services: Arc::new([ServiceView { service, answers: Counters::new(rows, 2) }]),
-        pools: Box::new([Arc::new(PoolView::build(&pool, None, rows, |_, _| Standing::Healthy))]),
+        pools: Box::new([Arc::new(PoolView::build(&pool, None, PoolView::counters(&pool, rows), |_, _| {
+            Standing::Healthy.into()
+        }))]),
         ..table()
     }
 }
