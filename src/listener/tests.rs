@@ -45,7 +45,7 @@ fn table() -> Table {
 
 impl Fixture {
     fn count(&self, series: &str) -> u64 {
-        let text = self.metrics.render(&table(), &crate::metrics::HealthGauges::default());
+        let text = self.metrics.render(&table());
         let line = text.lines().find(|line| line.starts_with(series)).unwrap();
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
@@ -333,7 +333,7 @@ async fn answers_of_services_are_counted_over_both_transports_and_families() {
         assert_eq!(read_reply(&mut client).await, (3, 0));
     }
     listeners.stop().await;
-    let text = metrics.render(&published.load(), &crate::metrics::HealthGauges::default());
+    let text = metrics.render(&published.load());
     for line in [
         "steerd_service_answers_total{service=\"www.example\",pool=\"web\"} 6",
         "steerd_service_answers_total{service=\"www.example\",pool=\"\"} 0",
