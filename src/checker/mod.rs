@@ -12,12 +12,16 @@
 //! ```
 
 mod command;
+#[allow(dead_code, reason = "nothing calls it yet")]
+mod history;
 mod memory;
 mod services;
 mod status;
 mod targets;
 #[cfg(test)]
 mod tests;
+#[allow(dead_code, reason = "nothing calls it yet")]
+mod weight;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -44,6 +48,7 @@ use services::ServiceLog;
 use targets::{Target, Targets, standing};
 
 pub use command::{Change, Command, Difference, NoSuchBackend, OverrideRequest};
+pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
 pub use memory::{Memory, RememberedOverride, RememberedState};
 pub use status::{AddressStatus, BackendStatus, CheckStatus, PoolStatus, ServiceStatus, Status};
 
