@@ -16,6 +16,8 @@ mod command;
 mod history;
 mod memory;
 mod services;
+#[allow(dead_code, reason = "nothing calls it yet")]
+mod slots;
 mod status;
 mod targets;
 #[cfg(test)]
@@ -50,6 +52,7 @@ use targets::{Target, Targets, standing};
 pub use command::{Change, Command, Difference, NoSuchBackend, OverrideRequest};
 pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
 pub use memory::{Memory, RememberedOverride, RememberedState};
+pub use slots::descriptor_budget;
 pub use status::{AddressStatus, BackendStatus, CheckStatus, PoolStatus, ServiceStatus, Status};
 
 /// The most probes in flight. Each holds a file descriptor, so a process that is allowed fewer runs
