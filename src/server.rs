@@ -78,10 +78,17 @@ pub struct Running {
 /// # Errors
 /// When a socket cannot be had; nothing has been answered then.
 pub async fn start(setup: Setup) -> Result<Running, StartError> {
-    match sys::raise_descriptor_limit() {
-        Ok(limit) => info!(limit, "open descriptors"),
-        Err(error) => warn!(%error, "cannot raise the limit of open descriptors; probes may run out of them"),
-    }
+    let probes = match sys::raise_descriptor_limit() {
+        Ok(limit) => {
+            let probes = checker::descriptor_budget(limit);
+            info!(limit, probes, "open descriptors, and how many probes they are for at once");
+            probes
+        }
+        Err(error) => {
+            warn!(%error, "cannot raise the limit of open descriptors; probes may run out of them");
+            checker::MAX_IN_FLIGHT
+        }
+    };
     for warning in setup.warnings.iter() {
         warn!("{}: {}", warning.place, warning.message);
     }
@@ -94,7 +101,8 @@ pub async fn start(setup: Setup) -> Result<Running, StartError> {
     let admin_address = admin_bound.as_ref().map(admin::Bound::address);
 
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
-    let checker = checker::start(setup.checker, bound.counter_rows(), Arc::clone(&metrics));
+    let capacity = checker::Capacity { counter_rows: bound.counter_rows(), probes };
+    let checker = checker::start(setup.checker, capacity, Arc::clone(&metrics));
     let (serving, serving_seen) = watch::channel(false);
     let admin_server = admin_bound.map(|bound| {
         bound.serve(admin::Source {

@@ -217,8 +217,8 @@ impl<'a> From<&'a checker::CheckStatus> for Check<'a> {
     }
 }
 
-impl<'a> From<&'a checker::LastProbe> for Last<'a> {
-    fn from(last: &'a checker::LastProbe) -> Self {
+impl<'a> From<&'a checker::PastOutcome> for Last<'a> {
+    fn from(last: &'a checker::PastOutcome) -> Self {
         Self {
             at: timestamp(last.at),
             duration_ms: milliseconds(last.duration),
@@ -273,6 +273,7 @@ mod tests {
                 percent: 100,
                 eligible: false,
                 checks: Vec::new(),
+                transitions: Vec::new(),
             }],
         };
         checker::PoolStatus {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Running, Source, bind, names_this_machine};
 use crate::checker::{
-    AddressStatus, BackendStatus, CheckStatus, Command, Handle, LastProbe, PoolStatus, ServiceStatus, Status,
+    AddressStatus, BackendStatus, CheckStatus, Command, Handle, PastOutcome, PoolStatus, ServiceStatus, Status,
 };
 use crate::health::Outcome;
 use crate::metrics::Metrics;
@@ -27,7 +27,7 @@ struct Fixture {
 
 fn status(detail: &str) -> Status {
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    let last = LastProbe {
+    let last = PastOutcome {
         at,
         duration: Duration::from_micros(1500),
         outcome: Outcome::Failed,
@@ -43,6 +43,7 @@ fn status(detail: &str) -> Status {
         critical: true,
         observe_only: false,
         last: Some(last),
+        outcomes: Vec::new(),
     };
     let address = AddressStatus {
         address: "192.0.2.1".parse().unwrap(),
@@ -53,6 +54,7 @@ fn status(detail: &str) -> Status {
         percent: 100,
         eligible: false,
         checks: vec![check],
+        transitions: Vec::new(),
     };
     Status {
         generation: 7,

@@ -16,18 +16,22 @@
 //! of its checks together ([`combine`]), and that is what is logged, counted and answered by.
 
 mod command;
+mod history;
 mod memory;
 mod pools;
 mod probing;
 mod services;
+mod slots;
 mod status;
 mod targets;
 #[cfg(test)]
 mod tests;
 mod turn;
 mod verdict;
+mod weight;
 
-use std::collections::{BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -37,7 +41,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 
-use crate::health::{HealthTable, Moment, Timing};
+use crate::health::{HealthTable, Moment, Ticket, Timing};
 use crate::metrics::Metrics;
 use crate::pool::{Pool, PoolId, Require};
 use crate::probe::{Probe, Report};
@@ -49,16 +53,19 @@ use crate::zone::Catalog;
 use pools::Pools;
 use probing::Running;
 use services::ServiceLog;
-use targets::Targets;
+use slots::Slots;
+use targets::{Spot, Targets};
 
 pub use command::{Change, Command, Difference, NoSuchBackend, OverrideRequest};
+pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
 pub use memory::{Memory, RememberedOverride, RememberedState};
-pub use status::{AddressStatus, BackendStatus, CheckStatus, LastProbe, PoolStatus, ServiceStatus, Status};
+pub use slots::descriptor_budget;
+pub use status::{AddressStatus, BackendStatus, CheckStatus, PoolStatus, ServiceStatus, Status};
 pub use verdict::combine;
 
-/// The most probes in flight. Each holds a file descriptor, so a process that is allowed fewer runs
-/// out of them before; its probes are then void, not failed. A probe that has to wait for a slot starts
-/// late, which is exported as lag, but has its whole timeout from there.
+/// The most probes in flight. Each holds a file descriptor, so a process that is allowed fewer must
+/// have fewer in flight: [`descriptor_budget`]. A probe that has to wait for a slot starts late, which
+/// is exported as lag, but has its whole timeout from there.
 pub const MAX_IN_FLIGHT: usize = 10_000;
 
 /// Beyond this lateness a failed probe is void: when this process wakes this long after it should, or a
@@ -88,6 +95,15 @@ pub struct Setup {
     pub startup_wait: Duration,
     /// What was known before the last stop.
     pub memory: Memory,
+}
+
+/// What the checker has room for, as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// How many threads may count answers.
+    pub counter_rows: usize,
+    /// How many probes may be in flight, at least 1.
+    pub probes: usize,
 }
 
 /// A pool with its checks.
@@ -165,16 +181,16 @@ impl Outside for World {
 }
 
 /// Publishes a first table and starts to probe. Must be called within a tokio runtime that has its
-/// network and time drivers enabled. `counter_rows` threads may count answers.
+/// network and time drivers enabled.
 #[must_use = "the checker ends with its last handle"]
-pub fn start(setup: Setup, counter_rows: usize, metrics: Arc<Metrics>) -> Handle {
-    start_with(setup, counter_rows, metrics, World)
+pub fn start(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>) -> Handle {
+    start_with(setup, capacity, metrics, World)
 }
 
-fn start_with(setup: Setup, counter_rows: usize, metrics: Arc<Metrics>, outside: impl Outside) -> Handle {
+fn start_with(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>, outside: impl Outside) -> Handle {
     let (ready, is_ready) = watch::channel(false);
     let (sender, commands) = mpsc::channel(COMMANDS);
-    let checker = Checker::new(setup, counter_rows, metrics, outside, ready);
+    let checker = Checker::new(setup, capacity, metrics, outside, ready);
     let published = checker.published.clone();
     tokio::spawn(checker.run(commands));
     Handle { published, ready: is_ready, commands: sender }
@@ -187,10 +203,13 @@ struct Checker<O> {
     published: Published,
     /// Pools whose view has to be built anew.
     touched: BTreeSet<PoolId>,
+    /// When the share of an address changes by itself; the earliest first.
+    wakes: BinaryHeap<Reverse<(Moment, Spot)>>,
     service_log: ServiceLog,
     counter_rows: usize,
     metrics: Arc<Metrics>,
     outside: O,
+    slots: Slots<Ticket>,
     probes: JoinSet<Report>,
     /// The probes in flight, by their task.
     running: HashMap<task::Id, Running>,

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use rand::Rng;
 
+use crate::checker::history::Transitions;
 use crate::checker::targets::{Beginning, Key, Linker, Spot, Targets, User};
+use crate::checker::weight::{self, SlowStart};
 use crate::checker::{Check, PoolSetup, combine};
 use crate::counters::Counters;
-use crate::health::{HealthTable, TargetId, Verdict};
+use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::metrics::{Metrics, PoolSeries};
 use crate::pool::{Backend, PoolId};
 use crate::table::{FULL_WEIGHT, Place, PoolView, Standing};
@@ -52,6 +54,12 @@ pub(super) struct AddressState {
     pub(super) held: bool,
     /// Since when it has been what it is. For display.
     pub(super) since: SystemTime,
+    pub(super) slow_start: SlowStart,
+    /// Percent of its weight that it gets.
+    pub(super) percent: u8,
+    /// When that changes by itself, and is looked at again.
+    pub(super) wake: Option<Moment>,
+    pub(super) transitions: Transitions,
 }
 
 /// What is remembered of the checks of a pool from before the start.
@@ -120,8 +128,7 @@ impl PoolState {
                         since = since.min(beginning.since);
                     }
                 }
-                let mut state =
-                    AddressState { targets: targets.into(), standing: Standing::Unknown, held: false, since };
+                let mut state = AddressState::new(targets, since);
                 (state.standing, state.held) = state.judge(&setup, backend, linker.targets, linker.health);
                 series.stands(at as usize, place as usize, state.standing);
                 state
@@ -139,12 +146,46 @@ impl PoolState {
     pub(super) fn view(&self, previous: Option<&PoolView>, answers: Arc<Counters>) -> PoolView {
         PoolView::build(&self.setup.pool, previous, answers, |backend, address| {
             let Some(state) = self.address(backend, address) else { return Place::from(Standing::Unknown) };
-            Place { standing: state.standing, held: state.held, percent: FULL_WEIGHT, overridden: None }
+            Place { standing: state.standing, held: state.held, percent: state.percent, overridden: None }
         })
     }
 }
 
 impl AddressState {
+    fn new(targets: Vec<TargetId>, since: SystemTime) -> Self {
+        Self {
+            targets: targets.into(),
+            standing: Standing::Unknown,
+            held: false,
+            since,
+            slow_start: SlowStart::default(),
+            percent: FULL_WEIGHT,
+            wake: None,
+            transitions: Transitions::default(),
+        }
+    }
+
+    /// Works out the percent of its weight anew, and when it changes next by itself.
+    pub(super) fn weigh(
+        &mut self,
+        setup: &PoolSetup,
+        targets: &mut Targets,
+        now: Moment,
+    ) -> (bool, Option<Moment>) {
+        let mut next = self.slow_start.next_change(now);
+        let checks = self.targets.iter().zip(&setup.checks).filter(|(_, check)| !check.observe_only);
+        let loads = checks.filter_map(|(id, _)| {
+            let load = &mut targets.get_mut(*id)?.load;
+            let change = load.next_change(now);
+            next = next.into_iter().chain(change).min();
+            Some(load.percent(now))
+        });
+        let percent = weight::percent(self.slow_start.percent(now), loads);
+        let changed = percent != self.percent;
+        self.percent = percent;
+        (changed, next)
+    }
+
     /// What the checks say together, and whether it is damping alone that keeps it out.
     pub(super) fn judge(
         &self,

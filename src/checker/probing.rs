@@ -1,5 +1,6 @@
 //! Probes: what is due is started, and what they bring is taken to everyone who wants to know.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,38 +9,54 @@ use tokio::task::{self, JoinError};
 use tracing::{debug, error, info, warn};
 
 use crate::checker::pools::{AddressState, PoolState, standing};
-use crate::checker::status::LastProbe;
-use crate::checker::targets::{Target, User};
-use crate::checker::{Checker, LATE, MAX_IN_FLIGHT, Outside};
-use crate::health::{Moment, Outcome, Ticket, Transition};
-use crate::probe::{Cause, Report};
+use crate::checker::slots::{Class, Start};
+use crate::checker::targets::{Spot, Target, User};
+use crate::checker::{Checker, LATE, Outside, PastOutcome, PastTransition};
+use crate::health::{Moment, Outcome, Ticket, Timing, Transition};
+use crate::probe::{Cause, Probe, Report};
 use crate::table::Standing;
 
 /// A probe in flight.
 pub(super) struct Running {
     ticket: Ticket,
     started: Moment,
+    host: IpAddr,
+    class: Class,
 }
 
 /// How a probe ended.
 pub(super) type Ended = Result<(task::Id, Report), JoinError>;
 
 impl<O: Outside> Checker<O> {
+    /// Starts what is due, as far as there are slots; the rest waits without losing of its time.
     pub(super) fn start_due(&mut self) {
         let now = self.now();
-        while self.running.len() < MAX_IN_FLIGHT {
-            let Some(ticket) = self.health.due(now) else { break };
-            self.launch(ticket, now);
+        while !self.slots.are_full()
+            && let Some(ticket) = self.health.due(now)
+        {
+            if let Some(target) = self.targets.get(ticket.target) {
+                self.slots.ask(ticket, target.key.host, class(&target.key.probe));
+            }
+            self.start_waiting(now);
         }
-        self.metrics.probes_in_flight(self.running.len());
+        self.start_waiting(now);
+        self.metrics.probes_in_flight(self.slots.in_flight());
     }
 
-    fn launch(&mut self, ticket: Ticket, now: Moment) {
-        let Some(target) = self.targets.get_mut(ticket.target) else { return };
+    fn start_waiting(&mut self, now: Moment) {
+        while let Some(start) = self.slots.next(|ticket| self.health.is_current(*ticket)) {
+            self.launch(start, now);
+        }
+    }
+
+    fn launch(&mut self, Start { probe: ticket, host, class }: Start<Ticket>, now: Moment) {
+        let Some(target) = self.targets.get_mut(ticket.target) else {
+            return self.slots.release(host, class);
+        };
         let probe = Arc::clone(&target.key.probe);
-        let probe = self.outside.clone().probe(probe, target.key.host, target.key.timing.timeout);
+        let probe = self.outside.clone().probe(probe, host, target.key.timing.timeout);
         let task = self.probes.spawn(probe);
-        self.running.insert(task.id(), Running { ticket, started: now });
+        self.running.insert(task.id(), Running { ticket, started: now, host, class });
         target.task = Some(task);
         self.metrics.probe_started(now.saturating_sub(ticket.due));
     }
@@ -50,23 +67,35 @@ impl<O: Outside> Checker<O> {
             Ok((task, _)) => *task,
             Err(broken) => broken.id(),
         };
-        let Some(Running { ticket, started }) = self.running.remove(&task) else { return };
+        let Some(Running { ticket, started, host, class }) = self.running.remove(&task) else { return };
+        self.slots.release(host, class);
+        if !self.health.is_current(ticket) {
+            return;
+        }
         let report = ended.map_or_else(|broken| broken_off(&broken), |(_, report)| report);
         let Some(target) = self.targets.get_mut(ticket.target) else { return };
+        let Timing { timeout, interval, .. } = target.key.timing;
         let stalled = self.stalled.is_some_and(|stalled| started < stalled);
-        let report = fair(report, target.key.timing.timeout, stalled);
+        let report = fair(report, timeout, stalled);
         let (now, wall) = (self.origin.elapsed(), self.outside.wall());
+        let was_held = self.health.held_until(ticket.target).is_some();
         let transition = self.health.handle_outcome(ticket, report.outcome, now, &mut self.rng);
+        let is_held = self.health.held_until(ticket.target).is_some();
         target.task = None;
         let first = report.outcome != Outcome::Void && target.hint.take().is_some();
         if transition.is_some() {
             target.since = wall;
         }
         warn_of_first_void(target, &report);
-        target.last = Some(LastProbe::new(wall, &report));
+        let Report { outcome, cause, duration, ref detail, .. } = report;
+        let detail = Arc::clone(detail);
+        target.outcomes.push(PastOutcome { at: wall, duration, outcome, cause, detail });
+        let loaded = report.load.is_some_and(|load| target.load.reported(load, interval, now));
         self.count(ticket, &report);
-        if transition.is_some() || first {
+        if transition.is_some() || first || was_held != is_held {
             self.judge_users(ticket, transition.as_ref(), &report, wall);
+        } else if loaded {
+            self.weigh_users(ticket, now);
         }
     }
 
@@ -94,6 +123,8 @@ impl<O: Outside> Checker<O> {
         wall: SystemTime,
     ) {
         let Some(target) = self.targets.get(ticket.target) else { return };
+        let now = self.origin.elapsed();
+        let mut spots = Vec::with_capacity(target.users.len());
         for &User { spot, check } in &target.users {
             let Some(pool) = self.pools.0.get_mut(spot.pool.index()) else { continue };
             let (backend, place) = (spot.backend as usize, spot.address as usize);
@@ -107,16 +138,75 @@ impl<O: Outside> Checker<O> {
                 reason.log(pool, backend, place, standing);
                 pool.series.changed(backend, place, standing);
             }
+            let slow_start = pool.setup.pool.slow_start;
             let Some(address) = self.pools.address_mut(spot) else { continue };
-            if before != standing || address.held != held {
-                self.touched.insert(spot.pool);
-            }
             if before != standing {
                 address.since = wall;
+                address.slow_start.turned(before, standing, slow_start, now);
+                address.transitions.push(PastTransition {
+                    at: wall,
+                    from: before,
+                    to: standing,
+                    cause: report.cause,
+                    detail: Arc::clone(&report.detail),
+                });
             }
-            (address.standing, address.held) = (standing, held);
+            if before != standing || address.held != held {
+                (address.standing, address.held) = (standing, held);
+                self.touched.insert(spot.pool);
+            }
+            spots.push(spot);
+        }
+        for spot in spots {
+            self.weigh(spot, now);
         }
     }
+
+    /// The load of a target has changed.
+    fn weigh_users(&mut self, ticket: Ticket, now: Moment) {
+        let Some(target) = self.targets.get(ticket.target) else { return };
+        let spots: Vec<Spot> = target.users.iter().map(|user| user.spot).collect();
+        for spot in spots {
+            self.weigh(spot, now);
+        }
+    }
+
+    /// Works out the share of an address anew, and when it changes by itself.
+    pub(super) fn weigh(&mut self, spot: Spot, now: Moment) {
+        let Some(pool) = self.pools.0.get_mut(spot.pool.index()) else { return };
+        let PoolState { setup, backends, .. } = pool;
+        let Some(address) = backends
+            .get_mut(spot.backend as usize)
+            .and_then(|backend| backend.addresses.get_mut(spot.address as usize))
+        else {
+            return;
+        };
+        let (changed, next) = address.weigh(setup, &mut self.targets, now);
+        if changed {
+            self.touched.insert(spot.pool);
+        }
+        // One entry for each address: an earlier one finds out that there is nothing to do yet.
+        if let Some(next) = next.filter(|next| address.wake.is_none_or(|wake| *next < wake)) {
+            address.wake = Some(next);
+            self.wakes.push(Reverse((next, spot)));
+        }
+    }
+
+    /// Looks at the addresses whose share changes by now.
+    pub(super) fn weigh_due(&mut self) {
+        let now = self.now();
+        while let Some(Reverse((due, spot))) = self.wakes.peek().copied().filter(|wake| wake.0.0 <= now) {
+            self.wakes.pop();
+            if let Some(address) = self.pools.address_mut(spot).filter(|address| address.wake == Some(due)) {
+                address.wake = None;
+                self.weigh(spot, now);
+            }
+        }
+    }
+}
+
+fn class(probe: &Probe) -> Class {
+    if matches!(probe, Probe::Exec(_)) { Class::Process } else { Class::Connection }
 }
 
 /// What made an address be judged anew: an outcome of one of its checks.
@@ -196,7 +286,8 @@ pub(super) fn fair(report: Report, timeout: Duration, stalled: bool) -> Report {
 
 /// Each spell of void outcomes of a target is told once: while it lasts, its state stands still.
 fn warn_of_first_void(target: &Target, report: &Report) {
-    let was_void = target.last.as_ref().is_some_and(|last| last.outcome == Outcome::Void);
+    let last = target.outcomes.iter().next_back();
+    let was_void = last.is_some_and(|last| last.outcome == Outcome::Void);
     if report.outcome == Outcome::Void && !was_void {
         let reason = &*report.detail;
         warn!(address = %target.key.host, reason, "an address could not be probed; its state stands still");

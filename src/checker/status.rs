@@ -3,17 +3,16 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use crate::checker::Check;
+use crate::checker::{Check, PastOutcome, PastTransition};
 use crate::checker::pools::{AddressState, PoolState, Pools, standing};
 use crate::checker::services::Answering;
 use crate::checker::targets::Targets;
-use crate::health::{HealthTable, Outcome, TargetId};
+use crate::health::{HealthTable, TargetId};
 use crate::pool::PoolId;
-use crate::probe::{Cause, Report};
 use crate::service::Service;
-use crate::table::{FULL_WEIGHT, PoolView, Standing, Table};
+use crate::table::{PoolView, Standing, Table};
 
 /// The state of everything at one moment.
 #[derive(Clone, Debug)]
@@ -76,6 +75,8 @@ pub struct AddressStatus {
     pub eligible: bool,
     /// In the order of the configuration; none when the backend is not enabled.
     pub checks: Vec<CheckStatus>,
+    /// Its last changes, the newest last; only of a pool that was asked for by name.
+    pub transitions: Vec<PastTransition>,
 }
 
 /// The state of a check of one address.
@@ -96,29 +97,9 @@ pub struct CheckStatus {
     /// It never decides.
     pub observe_only: bool,
     /// What the last probe brought.
-    pub last: Option<LastProbe>,
-}
-
-/// What a probe brought, and when it ended.
-#[derive(Clone, Debug)]
-pub struct LastProbe {
-    /// When it ended.
-    pub at: SystemTime,
-    /// How long it took.
-    pub duration: Duration,
-    /// What it brought.
-    pub outcome: Outcome,
-    /// Why it did not pass.
-    pub cause: Option<Cause>,
-    /// What happened, for a person.
-    pub detail: Arc<str>,
-}
-
-impl LastProbe {
-    pub(super) fn new(at: SystemTime, report: &Report) -> Self {
-        let Report { outcome, cause, duration, ref detail, .. } = *report;
-        Self { at, duration, outcome, cause, detail: Arc::clone(detail) }
-    }
+    pub last: Option<PastOutcome>,
+    /// What the last probes brought, the newest last; only of a pool that was asked for by name.
+    pub outcomes: Vec<PastOutcome>,
 }
 
 /// The state of a service.
@@ -143,6 +124,8 @@ pub(super) struct Sources<'a> {
     pub(super) targets: &'a Targets,
     pub(super) health: &'a HealthTable,
     pub(super) table: &'a Table,
+    /// Whether what has been is told too.
+    pub(super) history: bool,
 }
 
 impl Sources<'_> {
@@ -155,7 +138,7 @@ impl Sources<'_> {
         }
     }
 
-    fn pool(&self, pool: &PoolState, view: &PoolView) -> PoolStatus {
+    pub(super) fn pool(&self, pool: &PoolState, view: &PoolView) -> PoolStatus {
         let members = view.families.iter().flat_map(|family| &family.eligible.members);
         let eligible: HashSet<IpAddr> = members.map(|member| member.address).collect();
         let mut status = PoolStatus {
@@ -204,9 +187,10 @@ impl Sources<'_> {
             since: state.since,
             remembered: checks.iter().any(|check| check.remembered && !check.observe_only),
             held: state.held,
-            percent: FULL_WEIGHT,
+            percent: state.percent,
             eligible,
             checks,
+            transitions: if self.history { state.transitions.iter().collect() } else { Vec::new() },
         }
     }
 
@@ -221,7 +205,8 @@ impl Sources<'_> {
             remembered,
             critical: check.critical,
             observe_only: check.observe_only,
-            last: target.last.clone(),
+            last: target.outcomes.iter().next_back(),
+            outcomes: if self.history { target.outcomes.iter().collect() } else { Vec::new() },
         })
     }
 

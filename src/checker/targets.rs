@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use rand::Rng;
 use tokio::task::AbortHandle;
 
-use crate::checker::status::LastProbe;
+use crate::checker::history::Outcomes;
+use crate::checker::weight::Load;
 use crate::health::{HealthTable, Moment, TargetId, Timing, Verdict};
 use crate::pool::PoolId;
 use crate::probe::Probe;
@@ -51,8 +52,10 @@ pub(super) struct Target {
     pub(super) hint: Option<Verdict>,
     /// When its verdict began. For display.
     pub(super) since: SystemTime,
-    /// What the last probe brought.
-    pub(super) last: Option<LastProbe>,
+    /// What the last probes brought.
+    pub(super) outcomes: Outcomes,
+    /// What the backend says of its load.
+    pub(super) load: Load,
     /// The probe in flight.
     pub(super) task: Option<AbortHandle>,
 }
@@ -159,7 +162,8 @@ impl<'a, R: Rng> Linker<'a, R> {
             users: Vec::with_capacity(1),
             hint: beginning.hint,
             since: beginning.since,
-            last: None,
+            outcomes: Outcomes::default(),
+            load: Load::default(),
             task: None,
         };
         let targets = &mut self.targets.targets;

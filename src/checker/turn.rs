@@ -1,6 +1,6 @@
 //! The turns of the checker: what it waits for, and what it does when it wakes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -10,8 +10,9 @@ use tracing::{info, warn};
 
 use crate::checker::pools::{Hints, PoolState, Pools};
 use crate::checker::services::ServiceLog;
+use crate::checker::slots::Slots;
 use crate::checker::targets::{Linker, Targets};
-use crate::checker::{Checker, Command, LATE, MAX_IN_FLIGHT, Outside, PULSE, Setup, Status, status};
+use crate::checker::{Capacity, Checker, Command, LATE, Outside, PULSE, Setup, Status, status};
 use crate::counters::Counters;
 use crate::health::{HealthTable, Moment};
 use crate::metrics::Metrics;
@@ -22,7 +23,7 @@ use crate::table::{PoolView, Published, ServiceView, Table};
 impl<O: Outside> Checker<O> {
     pub(super) fn new(
         setup: Setup,
-        counter_rows: usize,
+        Capacity { counter_rows, probes }: Capacity,
         metrics: Arc<Metrics>,
         outside: O,
         ready: watch::Sender<bool>,
@@ -54,9 +55,11 @@ impl<O: Outside> Checker<O> {
             targets,
             health,
             touched: BTreeSet::new(),
+            wakes: BinaryHeap::new(),
             counter_rows,
             metrics,
             outside,
+            slots: Slots::new(probes),
             probes: JoinSet::new(),
             running: HashMap::new(),
             origin: Instant::now(),
@@ -98,16 +101,17 @@ impl<O: Outside> Checker<O> {
                 self.take(ended);
                 next = self.probes.try_join_next_with_id();
             }
+            self.weigh_due();
             self.publish();
         }
     }
 
     /// When to wake although nothing has happened.
     fn deadline(&self, now: Moment) -> Moment {
-        let has_slot = self.running.len() < MAX_IN_FLIGHT;
-        let due = has_slot.then(|| self.health.next_deadline()).flatten();
+        let due = (!self.slots.are_full()).then(|| self.health.next_deadline()).flatten();
         let ready = (!*self.ready.borrow()).then_some(self.startup_wait);
-        due.into_iter().chain(ready).chain([now + PULSE]).min().unwrap_or(now)
+        let share = self.wakes.peek().map(|wake| wake.0.0);
+        due.into_iter().chain(ready).chain(share).chain([now + PULSE]).min().unwrap_or(now)
     }
 
     fn tell_ready(&mut self) {
@@ -147,7 +151,7 @@ impl<O: Outside> Checker<O> {
 
     fn status(&self) -> Status {
         let table = &self.published.load();
-        status::Sources { pools: &self.pools, targets: &self.targets, health: &self.health, table }.status()
+        status::Sources { pools: &self.pools, targets: &self.targets, health: &self.health, table, history: false }.status()
     }
 
     /// Builds the touched pools anew and publishes them together.

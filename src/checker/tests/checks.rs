@@ -112,7 +112,7 @@ async fn one_probe_of_a_shared_check_address_counts_for_each_backend_once() {
     let script = Script::default();
     let handle = start_with(
         setup(vec![pool("web", on(1), backends)], vec![service(&[0])]),
-        1,
+        CAPACITY,
         Arc::clone(&metrics),
         script.clone(),
     );

@@ -24,6 +24,8 @@ use crate::probe::tcp::TcpProbe;
 use crate::service::{Answers, Policy, WhenDown};
 use crate::table::Standing;
 
+const CAPACITY: Capacity = Capacity { counter_rows: 1, probes: MAX_IN_FLIGHT };
+
 const SECOND: Duration = Duration::from_secs(1);
 
 const DEFAULTS: Timing = Timing {
@@ -179,7 +181,7 @@ fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Setup {
 
 fn run(setup: Setup) -> (Handle, Script) {
     let script = Script::default();
-    (start_with(setup, 1, Arc::new(Metrics::new(1)), script.clone()), script)
+    (start_with(setup, CAPACITY, Arc::new(Metrics::new(1)), script.clone()), script)
 }
 
 fn eligible(handle: &Handle, pool: usize) -> Vec<String> {

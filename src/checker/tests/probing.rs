@@ -71,7 +71,7 @@ async fn probes_in_flight_are_capped_and_nobody_is_forgotten() {
     for address in &addresses {
         script.set(address, Behaviour::Hang);
     }
-    let handle = start_with(setup, 1, Arc::new(Metrics::new(1)), script.clone());
+    let handle = start_with(setup, CAPACITY, Arc::new(Metrics::new(1)), script.clone());
     let took = ready(&handle).await;
     assert_eq!(script.0.peak.load(Ordering::Relaxed), MAX_IN_FLIGHT);
     assert!(took >= SECOND * 2 && took < SECOND * 5, "two batches of two seconds: {took:?}");
