@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::admin;
 use crate::checker;
 use crate::config::Setup;
-use crate::listener::{self, Listeners};
+use crate::listener::{self, InForce, Listeners};
 use crate::metrics::Metrics;
 use crate::sys;
 
@@ -108,8 +108,9 @@ pub async fn start(setup: Setup) -> Result<Running, StartError> {
     }
 
     checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| CheckerEnded)?;
-    let listeners =
-        bound.serve(&checker.published, &metrics, setup.server.limits).map_err(StartError::Listeners)?;
+    let listeners = bound
+        .serve(&checker.published, &metrics, &InForce::new(setup.server.limits))
+        .map_err(StartError::Listeners)?;
     serving.send_replace(true);
     for address in &dns {
         info!(%address, "DNS is answered over UDP and TCP");
