@@ -87,7 +87,7 @@ pub async fn start(setup: Setup) -> Result<Running, StartError> {
     }
     let bound = listener::bind(&setup.server.listen, setup.server.workers)?;
     let dns = bound.local_addresses();
-    let admin_bound = match setup.admin {
+    let admin_bound = match setup.admin.listen {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
     };
@@ -181,16 +181,21 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::config::ServerSettings;
     use crate::config::fault::Faults;
+    use crate::config::{Access, AdminSettings, ServerSettings};
     use crate::listener::Limits;
     use crate::settings::Settings;
     use crate::zone::Catalog;
 
     fn setup(dns: SocketAddr, admin: SocketAddr) -> Setup {
         Setup {
-            server: ServerSettings { listen: vec![dns], workers: 1, limits: Limits::default() },
-            admin: Some(admin),
+            server: ServerSettings {
+                listen: vec![dns],
+                workers: 1,
+                limits: Limits::default(),
+                state_dir: None,
+            },
+            admin: AdminSettings { listen: Some(admin), access: Access::default() },
             checker: checker::Setup {
                 settings: Settings::default(),
                 catalog: Catalog::new(Vec::new()),
