@@ -5,6 +5,8 @@
 //! what only the owner of health knows is an argument of [`Metrics::render`]. Labels come from
 //! the configuration only, never from a query.
 
+pub mod operation;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -96,6 +98,8 @@ pub enum Dropped {
 /// All counts that are not in the table.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Of the server's own files.
+    pub operation: operation::Operation,
     traffic: Counters,
     probes: IntCounterVec,
     probe_duration: HistogramVec,
@@ -169,6 +173,7 @@ impl Metrics {
         };
         let opts = |name: &str, help: &str| Opts::new(format!("steerd_{name}"), help);
         Self {
+            operation: operation::Operation::new(),
             traffic: Counters::new(rows, COLUMNS),
             probes: made(IntCounterVec::new(
                 opts(
@@ -299,6 +304,7 @@ impl Metrics {
         families.extend(self.probes_in_flight.collect());
         families.extend(self.transitions.collect());
         families.extend(self.publish.collect());
+        families.extend(self.operation.families());
         families.retain(|family| !family.get_metric().is_empty());
         // The only error is a metric of the wrong type for its family, which the tests rule out.
         TextEncoder::new().encode_to_string(&families).unwrap_or_default()
