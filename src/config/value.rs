@@ -407,7 +407,7 @@ pub(super) fn percent(text: &str) -> Option<u8> {
 }
 
 /// The candidate that `word` is most likely a slip of: at most a third of its letters differ.
-pub(super) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let most = (word.chars().count() / 3).max(1);
     candidates
         .into_iter()
