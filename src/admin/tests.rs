@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout};
 
 use super::{Running, Source, bind, names_this_machine};
 use crate::checker::{
-    AddressStatus, BackendStatus, CheckStatus, Command, Handle, PastOutcome, PoolStatus, ServiceStatus, Status,
+    AddressStatus, BackendStatus, CheckStatus, Command, Handle, PastOutcome, PoolStatus, ServiceStatus,
+    Status,
 };
 use crate::health::Outcome;
 use crate::metrics::Metrics;

@@ -205,7 +205,13 @@ impl AddressState {
             )
         };
         let verdict = combined(&|id| targets.verdict(health, id).0);
-        (standing(verdict), false)
+        let held = verdict == Some(Verdict::Unhealthy)
+            && self.targets.iter().any(|id| health.held_until(*id).is_some())
+            && combined(&|id| match health.held_until(id) {
+                Some(_) => Some(Verdict::Healthy),
+                None => targets.verdict(health, id).0,
+            }) == Some(Verdict::Healthy);
+        (standing(verdict), held)
     }
 }
 

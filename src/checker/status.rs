@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::checker::{Check, PastOutcome, PastTransition};
 use crate::checker::pools::{AddressState, PoolState, Pools, standing};
 use crate::checker::services::Answering;
 use crate::checker::targets::Targets;
+use crate::checker::{Check, PastOutcome, PastTransition};
 use crate::health::{HealthTable, TargetId};
 use crate::pool::PoolId;
 use crate::service::Service;

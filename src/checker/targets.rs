@@ -118,6 +118,26 @@ impl Targets {
             }
         }
     }
+
+    /// Takes all users in these pools away.
+    pub(super) fn unlink(&mut self, pools: &HashSet<PoolId>) {
+        for target in self.targets.iter_mut().flatten() {
+            target.users.retain(|user| !pools.contains(&user.spot.pool));
+        }
+    }
+
+    /// Removes the targets that nobody uses; their probes in flight end.
+    pub(super) fn remove_unused(&mut self, health: &mut HealthTable) {
+        for (id, place) in (0..).map(TargetId).zip(&mut self.targets) {
+            if let Some(target) = place.take_if(|target| target.users.is_empty()) {
+                health.remove(id);
+                self.count -= 1;
+                if let Some(task) = target.task {
+                    task.abort();
+                }
+            }
+        }
+    }
 }
 
 impl<'a, R: Rng> Linker<'a, R> {

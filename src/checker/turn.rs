@@ -151,7 +151,14 @@ impl<O: Outside> Checker<O> {
 
     fn status(&self) -> Status {
         let table = &self.published.load();
-        status::Sources { pools: &self.pools, targets: &self.targets, health: &self.health, table, history: false }.status()
+        status::Sources {
+            pools: &self.pools,
+            targets: &self.targets,
+            health: &self.health,
+            table,
+            history: false,
+        }
+        .status()
     }
 
     /// Builds the touched pools anew and publishes them together.
