@@ -11,11 +11,12 @@ use tokio::time::{Instant, timeout};
 
 use super::{Running, Source, bind, names_this_machine};
 use crate::checker::{
-    AddressStatus, BackendStatus, CheckStatus, Command, Handle, PastOutcome, PoolStatus, ServiceStatus,
-    Status,
+    AddressStatus, BackendStatus, CheckStatus, Command, Handle, OverrideStatus, PastOutcome, PoolStatus,
+    ServiceStatus, Status, Suspected,
 };
 use crate::health::Outcome;
 use crate::metrics::Metrics;
+use crate::pool::Override;
 use crate::probe::Cause;
 use crate::table::{Published, Standing, Table};
 use crate::zone::Catalog;
@@ -52,6 +53,7 @@ fn status(detail: &str) -> Status {
         since: at,
         remembered: false,
         held: true,
+        held_until: Some(at),
         percent: 100,
         eligible: false,
         checks: vec![check],
@@ -64,11 +66,19 @@ fn status(detail: &str) -> Status {
             usable: false,
             healthy_weight: 0,
             total_weight: 3,
+            suspected: Some(Suspected { since: at, reason: "all of it fails".into() }),
             backends: vec![BackendStatus {
                 name: "one".into(),
                 site: Some("a".into()),
                 weight: 3,
                 enabled: true,
+                overridden: Some(OverrideStatus {
+                    state: Override::Drain,
+                    since: at,
+                    until: None,
+                    reason: Some("kernel".into()),
+                    safe_at: Some(at),
+                }),
                 addresses: vec![address],
             }],
         }],
@@ -79,6 +89,7 @@ fn status(detail: &str) -> Status {
             fail_open: true,
             ttl: 20,
         }],
+        suspected: None,
     }
 }
 
@@ -170,21 +181,27 @@ async fn the_status_has_the_objects_of_the_api() {
             "detail": "status 503, expected 200-299",
         },
     });
+    let overridden = serde_json::json!({
+        "state": "drain", "reason": "kernel", "since": "2023-11-14T22:13:20Z", "until": null,
+    });
+    let suspected = serde_json::json!({"since": "2023-11-14T22:13:20Z", "reason": "all of it fails"});
     let expected = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "generation": 7,
+        "generation": 7, "suspected": null,
         "services": [{
             "name": "www.lb.example.com", "tier": {"ipv4": "web", "ipv6": null},
             "down": true, "fail_open": true, "ttl": 20,
         }],
         "pools": [{
             "name": "web", "state": "critical", "usable": false, "healthy_weight": 0, "total_weight": 3,
+            "suspected": suspected,
             "backends": [{
-                "name": "one", "site": "a", "enabled": true, "weight": 3, "effective_weight": 3,
-                "override": null, "safe_at": null,
+                "name": "one", "site": "a", "enabled": true, "weight": 3, "effective_weight": 0,
+                "override": overridden, "safe_at": "2023-11-14T22:13:20Z",
                 "addresses": [{
                     "address": "192.0.2.1", "state": "unhealthy", "since": "2023-11-14T22:13:20Z",
-                    "remembered": false, "held": true, "eligible": false,
+                    "remembered": false, "held": true, "held_until": "2023-11-14T22:13:20Z",
+                    "percent": 100, "eligible": false,
                     "checks": [check],
                 }],
             }],

@@ -1,20 +1,20 @@
 //! The pools at work: what the checks of each backend address say together, and since when.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rand::Rng;
 
 use crate::checker::history::Transitions;
+use crate::checker::memory::Hints;
 use crate::checker::targets::{Beginning, Key, Linker, Spot, Targets, User};
 use crate::checker::weight::{self, SlowStart};
-use crate::checker::{Check, PoolSetup, combine};
+use crate::checker::{Check, OverrideStatus, PoolSetup, Suspected, combine};
 use crate::counters::Counters;
 use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::metrics::{Metrics, PoolSeries};
 use crate::pool::{Backend, PoolId};
+use crate::service::Service;
 use crate::table::{FULL_WEIGHT, Place, PoolView, Standing};
 
 /// How many of its longest intervals a pool may have no outcome, besides a timeout, before its probing
@@ -34,6 +34,12 @@ pub(super) struct PoolState {
     pub(super) series: Arc<PoolSeries>,
     /// In order.
     pub(super) backends: Vec<BackendState>,
+    /// The longest TTL of the services that have it as a tier.
+    pub(super) ttl: Duration,
+    /// When answers from before the last reload, which may have had a longer TTL, have run out.
+    pub(super) earlier_answers_end: SystemTime,
+    /// Why this machine is suspected rather than the pool.
+    pub(super) suspected: Option<Suspected>,
 }
 
 /// A backend at work.
@@ -41,6 +47,8 @@ pub(super) struct PoolState {
 pub(super) struct BackendState {
     /// In order.
     pub(super) addresses: Box<[AddressState]>,
+    /// What an operator says of it.
+    pub(super) overridden: Option<Box<OverrideStatus>>,
 }
 
 /// An address of a backend at work.
@@ -62,12 +70,30 @@ pub(super) struct AddressState {
     pub(super) transitions: Transitions,
 }
 
-/// What is remembered of the checks of a pool from before the start.
-pub(super) type Hints<'a> = HashMap<(&'a str, IpAddr, &'a str), (Verdict, SystemTime)>;
-
 impl Pools {
     pub(super) fn get(&self, id: PoolId) -> Option<&PoolState> {
         self.0.get(id.index())
+    }
+
+    /// A backend by its names.
+    pub(super) fn find(&self, pool: &str, backend: &str) -> Option<(PoolId, usize)> {
+        let (id, pool) = self.iter().find(|(_, state)| state.setup.pool.name == pool)?;
+        let index = pool.setup.pool.backends.iter().position(|known| known.name == backend)?;
+        Some((id, index))
+    }
+
+    /// Notes the longest TTL of each pool.
+    pub(super) fn note_ttls<'a>(&mut self, services: impl Iterator<Item = &'a Service>) {
+        for pool in &mut self.0 {
+            pool.ttl = Duration::ZERO;
+        }
+        for service in services {
+            for tier in &service.tiers {
+                if let Some(pool) = self.0.get_mut(tier.index()) {
+                    pool.ttl = pool.ttl.max(Duration::from_secs(service.ttl.into()));
+                }
+            }
+        }
     }
 
     pub(super) fn address_mut(&mut self, spot: Spot) -> Option<&mut AddressState> {
@@ -133,9 +159,10 @@ impl PoolState {
                 series.stands(at as usize, place as usize, state.standing);
                 state
             });
-            backends.push(BackendState { addresses: addresses.collect() });
+            backends.push(BackendState { addresses: addresses.collect(), overridden: None });
         }
-        Self { setup, checks, series, backends }
+        let (ttl, earlier_answers_end) = (Duration::ZERO, linker.wall);
+        Self { setup, checks, series, backends, ttl, earlier_answers_end, suspected: None }
     }
 
     pub(super) fn address(&self, backend: usize, address: usize) -> Option<&AddressState> {
@@ -146,7 +173,13 @@ impl PoolState {
     pub(super) fn view(&self, previous: Option<&PoolView>, answers: Arc<Counters>) -> PoolView {
         PoolView::build(&self.setup.pool, previous, answers, |backend, address| {
             let Some(state) = self.address(backend, address) else { return Place::from(Standing::Unknown) };
-            Place { standing: state.standing, held: state.held, percent: state.percent, overridden: None }
+            let overridden = self.backends.get(backend).and_then(|state| state.overridden.as_ref());
+            Place {
+                standing: state.standing,
+                held: state.held,
+                percent: state.percent,
+                overridden: overridden.map(|status| status.state),
+            }
         })
     }
 }

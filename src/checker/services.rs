@@ -76,6 +76,21 @@ impl ServiceLog {
         Self { last, by_pool }
     }
 
+    /// The services that have a pool as a tier.
+    pub(super) fn services_of(&self, pool: PoolId) -> &[ServiceId] {
+        self.by_pool.get(pool.index()).map_or(&[], Vec::as_slice)
+    }
+
+    /// All tiers of the services that have a pool as a tier.
+    pub(super) fn tiers_beside<'a>(
+        &'a self,
+        pool: PoolId,
+        table: &'a Table,
+    ) -> impl Iterator<Item = PoolId> + 'a {
+        let services = self.services_of(pool).iter().filter_map(|service| table.service(*service));
+        services.flat_map(|view| view.service.tiers.iter().copied())
+    }
+
     /// Logs what has changed for the services of these pools. A service with several of them is
     /// looked at several times, and finds nothing new after the first.
     pub(super) fn look(&mut self, table: &Table, pools: impl IntoIterator<Item = PoolId>) {

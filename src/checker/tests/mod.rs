@@ -2,6 +2,8 @@
 
 mod basics;
 mod checks;
+mod memory;
+mod overrides;
 mod probing;
 mod sockets;
 
@@ -70,6 +72,11 @@ struct Scripted {
 impl Script {
     fn set(&self, address: &str, behaviour: Behaviour) {
         self.0.behaviours.lock().unwrap().insert(address.parse().unwrap(), behaviour);
+    }
+
+    /// Lets the time of day jump, by seconds.
+    fn jump(&self, by: i64) {
+        self.0.jumped.fetch_add(by, Ordering::Relaxed);
     }
 
     fn set_on(&self, address: &str, port: u16, behaviour: Behaviour) {
@@ -190,10 +197,14 @@ fn eligible(handle: &Handle, pool: usize) -> Vec<String> {
     Family::ALL.into_iter().flat_map(members).map(|member| member.address.to_string()).collect()
 }
 
+async fn ask<T>(handle: &Handle, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> T {
+    let (reply, answer) = oneshot::channel();
+    handle.commands.send(command(reply)).await.unwrap();
+    answer.await.unwrap()
+}
+
 async fn status(handle: &Handle) -> Status {
-    let (reply, status) = oneshot::channel();
-    handle.commands.send(Command::Status(reply)).await.unwrap();
-    status.await.unwrap()
+    ask(handle, Command::Status).await
 }
 
 /// Waits until something holds; says how long that took.
