@@ -284,12 +284,7 @@ fn bodies_and_sizes() {
     in_http("body_limit", "\"1.5MiB\"", size);
     in_http("body_limit", "\"KiB\"", size);
     for value in ["0B", "1048577B", "2MiB", "99999999999999999999B", "18446744073709551615KiB"] {
-        let expected = if value.starts_with("999") {
-            size.to_owned()
-        } else {
-            "`body_limit` must be from 1B to 1MiB".into()
-        };
-        in_http("body_limit", &format!("\"{value}\""), &expected);
+        in_http("body_limit", &format!("\"{value}\""), "`body_limit` must be from 1B to 1MiB");
     }
     in_http("http_version", "\"1\"", "`http_version` must be \"1.1\" or \"2\"");
 }
@@ -405,7 +400,7 @@ fn contradictions() {
         ),
         (
             "body = { contains = \"abc\" }, body_limit = \"2B\"",
-            "2:33 the text has 3 bytes, and `body_limit` lets 2 be read: it would never be found",
+            "2:33 the text of `body` has 3 bytes, and `body_limit` lets 2 be read: it would never be found",
         ),
         (
             "status = [200, \"300-302\"], drain_status = [\"300-400\", 200]",
@@ -445,7 +440,7 @@ fn contradictions_between_sound_keys_are_always_told() {
             vec![timeout, "the path of a check begins with a slash; this is `x`"],
         ),
         (format!("type = \"htp\", {both}"), vec!["`type` must be", timeout]),
-        (format!("{both}"), vec!["the check has no `type`", timeout]),
+        (both.into(), vec!["the check has no `type`", timeout]),
         (format!("typ = \"http\", {both}"), vec!["unknown key `typ`", timeout]),
         (
             "type = \"http\", interval = \"1s\", timeout = 2, recheck = \"2s\"".into(),
