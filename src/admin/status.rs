@@ -22,7 +22,7 @@ pub(super) struct Status<'a> {
 }
 
 #[derive(Serialize)]
-struct Service<'a> {
+pub(super) struct Service<'a> {
     name: &'a str,
     /// The pool that answers now, for each family by itself.
     tier: Tier<'a>,
@@ -38,7 +38,7 @@ struct Tier<'a> {
 }
 
 #[derive(Serialize)]
-struct Pool<'a> {
+pub(super) struct Pool<'a> {
     name: &'a str,
     state: PoolState,
     usable: bool,
@@ -63,7 +63,7 @@ enum PoolState {
 
 /// Members that are null stand for what the API describes and this version cannot say yet.
 #[derive(Serialize)]
-struct Backend<'a> {
+pub(super) struct Backend<'a> {
     name: &'a str,
     site: Option<&'a str>,
     enabled: bool,
