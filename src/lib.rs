@@ -30,6 +30,7 @@ pub mod listener;
 // Floor 5: files, operators, composition.
 pub mod config;
 pub mod state;
+pub mod reload;
 pub mod admin;
 pub mod server;
 // Floor 6: the command line.

@@ -1,8 +1,9 @@
 //! The composition root: what is built, in which order it starts, and how it stops.
 //!
 //! ```text
-//! start   bind every socket -> checker -> admin -> first outcomes are in -> answer DNS -> ready
-//! stop    not ready -> DNS finishes what is in flight -> admin likewise -> checker
+//! start   bind every socket -> recall the memory -> checker -> reload, admin
+//!         -> first outcomes are in -> answer DNS -> ready
+//! stop    not ready -> DNS finishes what is in flight -> admin likewise -> memory -> checker
 //! ```
 //!
 //! All sockets are taken before anything is answered, so a server that starts at all serves
@@ -10,7 +11,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -21,7 +24,12 @@ use crate::checker;
 use crate::config::Setup;
 use crate::listener::{self, InForce, Listeners};
 use crate::metrics::Metrics;
+use crate::reload::{self, Configured, Reach};
+use crate::state::{self, Keeper};
 use crate::sys;
+
+/// The longest a start waits for what is remembered: a file system of the network may hang.
+const RECALL_TIME: Duration = Duration::from_secs(5);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -65,19 +73,23 @@ pub struct Running {
     pub admin: Option<SocketAddr>,
     /// The checker, for commands and for the answer table.
     pub checker: checker::Handle,
+    /// What reloads the configuration.
+    pub reload: reload::Handle,
     listeners: Listeners,
+    keeper: Keeper,
     admin_server: Option<admin::Running>,
     serving: watch::Sender<bool>,
 }
 
-/// Starts everything and returns once DNS is answered, which waits for the first outcomes.
+/// Starts everything and returns once DNS is answered, which waits for the first outcomes. `file` is
+/// what the setup was loaded from, and what a reload loads.
 ///
 /// Must be called within a tokio runtime. When the future is dropped early, what has started ends
 /// with that runtime.
 ///
 /// # Errors
 /// When a socket cannot be had; nothing has been answered then.
-pub async fn start(setup: Setup) -> Result<Running, StartError> {
+pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, StartError> {
     let probes = match sys::raise_descriptor_limit() {
         Ok(limit) => {
             let probes = checker::descriptor_budget(limit);
@@ -100,15 +112,31 @@ pub async fn start(setup: Setup) -> Result<Running, StartError> {
     };
     let admin_address = admin_bound.as_ref().map(admin::Bound::address);
 
+    let configured = Configured::of(&setup);
+    let Setup { server, admin, checker: mut checker_setup, .. } = setup;
+    checker_setup.memory = recall(server.state_dir.clone()).await;
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let capacity = checker::Capacity { counter_rows: bound.counter_rows(), probes };
-    let checker = checker::start(setup.checker, capacity, Arc::clone(&metrics));
+    let checker = checker::start(checker_setup, capacity, Arc::clone(&metrics));
+    let keeper = Keeper::start(server.state_dir, checker.clone(), Arc::clone(&metrics));
+    let limits = InForce::new(server.limits);
+    let (access, access_seen) = watch::channel(admin.access);
+    let reach = Reach {
+        checker: checker.clone(),
+        limits: limits.clone(),
+        access,
+        state_dir: keeper.directory(),
+        metrics: Arc::clone(&metrics),
+    };
+    let reload = reload::start(file, configured, reach);
     let (serving, serving_seen) = watch::channel(false);
     let admin_server = admin_bound.map(|bound| {
         bound.serve(admin::Source {
             checker: checker.clone(),
             metrics: Arc::clone(&metrics),
             serving: serving_seen,
+            reload: reload.clone(),
+            access: access_seen,
         })
     });
     if let Some(address) = admin_address {
@@ -116,14 +144,30 @@ pub async fn start(setup: Setup) -> Result<Running, StartError> {
     }
 
     checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| CheckerEnded)?;
-    let listeners = bound
-        .serve(&checker.published, &metrics, &InForce::new(setup.server.limits))
-        .map_err(StartError::Listeners)?;
+    let listeners = bound.serve(&checker.published, &metrics, &limits).map_err(StartError::Listeners)?;
     serving.send_replace(true);
     for address in &dns {
         info!(%address, "DNS is answered over UDP and TCP");
     }
-    Ok(Running { dns, admin: admin_address, checker, listeners, admin_server, serving })
+    Ok(Running { dns, admin: admin_address, checker, reload, listeners, keeper, admin_server, serving })
+}
+
+/// What was known before the last stop, if there is a place for it.
+async fn recall(directory: Option<PathBuf>) -> checker::Memory {
+    let Some(directory) = directory else {
+        info!("health and overrides will not survive a restart: no state_dir is set under [server]");
+        return checker::Memory::default();
+    };
+    let shown = directory.display().to_string();
+    let recalled = tokio::task::spawn_blocking(move || state::recall(&directory, SystemTime::now()));
+    match tokio::time::timeout(RECALL_TIME, recalled).await {
+        // A panic of the other thread has been told by itself, and must not stop the start.
+        Ok(recalled) => recalled.unwrap_or_default(),
+        Err(_) => {
+            warn!(directory = shown, "the memory cannot be read within {RECALL_TIME:?}; it starts empty");
+            checker::Memory::default()
+        }
+    }
 }
 
 impl Running {
@@ -142,6 +186,7 @@ impl Running {
         if let Some(server) = self.admin_server {
             server.stop().await;
         }
+        self.keeper.stop().await;
         info!("stopped");
     }
 }
@@ -167,15 +212,22 @@ impl Signals {
         })
     }
 
-    /// Returns when SIGTERM or SIGINT comes.
+    /// Returns when SIGTERM or SIGINT comes. A SIGHUP that comes meanwhile is kept for
+    /// [`Signals::stop_or_reload`].
     pub async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => info!("SIGTERM: stopping"),
+            _ = self.interrupt.recv() => info!("SIGINT: stopping"),
+        }
+    }
+
+    /// As [`Signals::stop`], and asks for a reload with each SIGHUP.
+    pub async fn stop_or_reload(&mut self, reload: &reload::Handle) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return info!("SIGTERM: stopping"),
                 _ = self.interrupt.recv() => return info!("SIGINT: stopping"),
-                _ = self.hang_up.recv() => {
-                    warn!("SIGHUP is ignored: this version cannot reload; restart steerd to apply a new configuration");
-                }
+                _ = self.hang_up.recv() => reload.signal(),
             }
         }
     }
@@ -183,8 +235,6 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -222,7 +272,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn it_is_ready_once_started_and_gone_once_stopped() {
-        let running = start(setup(any_port(), any_port())).await.unwrap();
+        let running = start(setup(any_port(), any_port()), None).await.unwrap();
         let admin = running.admin.expect("an admin server");
         let mut stream = TcpStream::connect(admin).await.unwrap();
         stream
@@ -241,11 +291,11 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn one_socket_that_cannot_be_had_ends_the_start() {
-        let first = start(setup(any_port(), any_port())).await.unwrap();
+        let first = start(setup(any_port(), any_port()), None).await.unwrap();
         let taken = *first.dns.first().expect("an address");
-        assert!(matches!(start(setup(taken, any_port())).await, Err(StartError::Dns(_))));
+        assert!(matches!(start(setup(taken, any_port()), None).await, Err(StartError::Dns(_))));
         let taken = first.admin.expect("an admin server");
-        assert!(matches!(start(setup(any_port(), taken)).await, Err(StartError::Admin(_))));
+        assert!(matches!(start(setup(any_port(), taken), None).await, Err(StartError::Admin(_))));
         first.stop().await;
     }
 }

@@ -1,10 +1,14 @@
 //! The HTTP interface for operators: liveness, readiness, metrics, and the state of everything.
 //!
-//! It reads and shows; whoever owns what is shown is asked for it. Nothing here decides about
-//! health or answers, and nothing here knows the configuration file.
+//! It shows what it is told, and hands on what it is asked to do: to the checker, to the reload.
+//! Nothing here decides about health or answers, and nothing here reads the configuration file.
 
 mod connections;
+mod gate;
+mod overrides;
 mod problem;
+mod reload;
+mod resources;
 mod status;
 
 use std::io;
@@ -13,24 +17,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::middleware::{self, Next};
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post, put};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::admin::gate::Gate;
 use crate::admin::problem::Problem;
-use crate::checker::{Command, Handle, Status};
+use crate::checker::{Command, Handle};
+use crate::config::{Access, closest};
 use crate::metrics::Metrics;
 
-/// The longest the checker may take to tell the state of everything.
-const STATUS_TIME: Duration = Duration::from_secs(5);
+/// The longest the checker may take for an answer.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// How many names are listed where another is not known.
+const MOST_LISTED: usize = 20;
 /// The content type of the Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -43,6 +51,10 @@ pub struct Source {
     pub metrics: Arc<Metrics>,
     /// Whether DNS is answered now.
     pub serving: watch::Receiver<bool>,
+    /// What reloads the configuration.
+    pub reload: crate::reload::Handle,
+    /// Who may ask.
+    pub access: watch::Receiver<Access>,
 }
 
 /// The address of `[admin] listen` cannot be used.
@@ -110,10 +122,8 @@ impl Bound {
     /// Answers requests from now on. Must be called within a tokio runtime.
     #[must_use]
     pub fn serve(self, source: Source) -> Running {
-        let mut router = router(source);
-        if self.address.ip().is_loopback() {
-            router = router.layer(middleware::from_fn(refuse_foreign_names));
-        }
+        let gate = Gate { access: source.access.clone(), is_loopback: self.address.ip().is_loopback() };
+        let router = router(source).layer(middleware::from_fn_with_state(gate, gate::pass));
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(connections::serve(self.listener, router, stopped));
         Running { stop, task }
@@ -134,6 +144,15 @@ fn router(source: Source) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(api_status))
+        .route("/api/v1/pools", get(resources::pools))
+        .route("/api/v1/pools/{pool}", get(resources::pool))
+        .route(
+            "/api/v1/pools/{pool}/backends/{backend}/override",
+            put(overrides::put).delete(overrides::delete),
+        )
+        .route("/api/v1/services", get(resources::services))
+        .route("/api/v1/services/{name}", get(resources::service))
+        .route("/api/v1/reload", post(reload::reload))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::map_response(set_common_headers))
@@ -164,10 +183,8 @@ async fn metrics(State(source): State<Source>) -> Result<Response, Problem> {
 }
 
 async fn api_status(State(source): State<Source>) -> Result<Response, Problem> {
-    let status = source.status().await?;
-    let mut text = serde_json::to_string_pretty(&status::Status::from(&status)).unwrap_or_default();
-    text.push('\n');
-    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
+    let status = source.ask(Command::Status).await?;
+    Ok(json(&status::Status::from(&status)))
 }
 
 async fn not_found(uri: Uri) -> Problem {
@@ -178,26 +195,54 @@ async fn not_found(uri: Uri) -> Problem {
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
-    let detail = format!("{} can be read with GET or HEAD, not {method}", uri.path());
+    let detail = format!("{} does not take {method}; the Allow header says what it takes", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
 impl Source {
-    async fn status(&self) -> Result<Status, Problem> {
+    /// Sends the checker a command, and waits for its answer.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Problem> {
         let ask = async {
-            let (reply, status) = oneshot::channel();
-            self.checker.commands.send(Command::Status(reply)).await.ok()?;
-            status.await.ok()
+            let (reply, answer) = oneshot::channel();
+            self.checker.commands.send(command(reply)).await.ok()?;
+            answer.await.ok()
         };
-        match timeout(STATUS_TIME, ask).await {
-            Ok(Some(status)) => Ok(status),
+        match timeout(ANSWER_TIME, ask).await {
+            Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(checker_ended()),
             Err(_) => {
-                let detail = format!("the checker did not answer within {STATUS_TIME:?}; try again");
+                let detail = format!(
+                    "the checker did not answer within {ANSWER_TIME:?}; what it was asked to do it may still do"
+                );
                 Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
             }
         }
     }
+}
+
+/// A reply for programs, which people read with curl too.
+fn json(object: &impl Serialize) -> Response {
+    let mut text = serde_json::to_string_pretty(object).unwrap_or_default();
+    text.push('\n');
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// There is no such thing, which has this name; the one it may be a slip of, or the first few, are
+/// named.
+fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Problem {
+    let mut detail = format!("there is no {what}");
+    if let Some(near) = closest(name, known.clone()) {
+        detail = format!("{detail}; did you mean `{near}`?");
+    } else {
+        let mut listed: Vec<&str> = known.take(MOST_LISTED + 1).collect();
+        let more = if listed.len() > MOST_LISTED { ", and more" } else { "" };
+        listed.truncate(MOST_LISTED);
+        detail = match listed.as_slice() {
+            [] => format!("{detail}, nor any other"),
+            _ => format!("{detail}; there are {}{more}", listed.join(", ")),
+        };
+    }
+    Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
 /// The table no longer follows the backends.
@@ -211,29 +256,6 @@ async fn set_common_headers(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-/// Refuses requests that name a host other than this machine.
-///
-/// A web page may let its own name resolve to 127.0.0.1 and then read what listens there as if it
-/// were its own ("DNS rebinding"). The browser still sends the page's name as the Host, and an
-/// address or `localhost` cannot be rebound. Only browsers are meant: a request without a Host is
-/// let through.
-async fn refuse_foreign_names(headers: HeaderMap, request: Request, next: Next) -> Response {
-    if headers.get_all(HOST).iter().all(|host| host.to_str().is_ok_and(names_this_machine)) {
-        return next.run(request).await;
-    }
-    let detail = "the Host header must hold an IP address or localhost, because steerd's admin server \
-                  listens on loopback only";
-    Problem::new(StatusCode::FORBIDDEN, detail).into_response()
-}
-
-/// Whether a Host header holds an address or `localhost`, with or without a port.
-fn names_this_machine(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
-    let host = authority.host();
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok()
 }
 
 #[cfg(test)]

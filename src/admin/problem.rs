@@ -1,14 +1,19 @@
 //! Errors of the HTTP interface as `application/problem+json` (RFC 9457).
 
-use axum::http::{StatusCode, header::CONTENT_TYPE};
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// Why a request was not fulfilled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
+    headers: HeaderMap,
+    /// Extension members (section 3.2).
+    more: Map<String, Value>,
 }
 
 /// The members of RFC 9457, section 3.1. With the type `about:blank` the title is the phrase of
@@ -19,12 +24,26 @@ struct Members<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(flatten)]
+    more: &'a Map<String, Value>,
 }
 
 impl Problem {
     /// `detail` is a sentence for the person who made the request.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
+        Self { status, detail: detail.into(), headers: HeaderMap::new(), more: Map::new() }
+    }
+
+    /// The same, with a header.
+    pub(super) fn header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+
+    /// The same, with an extension member.
+    pub(super) fn member(mut self, name: &str, value: impl Serialize) -> Self {
+        self.more.insert(name.into(), serde_json::to_value(value).unwrap_or_default());
+        self
     }
 }
 
@@ -35,9 +54,10 @@ impl IntoResponse for Problem {
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             detail: &self.detail,
+            more: &self.more,
         };
         let mut text = serde_json::to_string_pretty(&members).unwrap_or_default();
         text.push('\n');
-        (self.status, [(CONTENT_TYPE, "application/problem+json")], text).into_response()
+        (self.status, self.headers, [(CONTENT_TYPE, "application/problem+json")], text).into_response()
     }
 }

@@ -9,15 +9,22 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::{Running, Source, bind, names_this_machine};
+use tempfile::TempDir;
+
+use super::gate::names_this_machine;
+use super::{Running, Source, bind};
 use crate::checker::{
-    AddressStatus, BackendStatus, CheckStatus, Command, Handle, OverrideStatus, PastOutcome, PoolStatus,
-    ServiceStatus, Status, Suspected,
+    AddressStatus, BackendStatus, Change, CheckStatus, Command, Difference, Handle, NoSuchBackend,
+    OverrideRequest, OverrideStatus, PastOutcome, PastTransition, PoolStatus, ServiceStatus, Status,
+    Suspected,
 };
+use crate::config::{self, Access, Token};
 use crate::health::Outcome;
+use crate::listener::{InForce, Limits};
 use crate::metrics::Metrics;
 use crate::pool::Override;
 use crate::probe::Cause;
+use crate::reload::{self, Configured, Reach};
 use crate::table::{Published, Standing, Table};
 use crate::zone::Catalog;
 
@@ -25,7 +32,15 @@ struct Fixture {
     address: SocketAddr,
     running: Running,
     serving: watch::Sender<bool>,
+    /// What was asked of the checker.
+    overrides: mpsc::UnboundedReceiver<OverrideRequest>,
+    /// The configuration that is reloaded.
+    directory: TempDir,
 }
+
+const CONFIG: &str = "[zones.\"example.com\"]\nfile = \"zone\"\n";
+const ZONE: &str =
+    "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n";
 
 fn status(detail: &str) -> Status {
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
@@ -44,8 +59,15 @@ fn status(detail: &str) -> Status {
         remembered: false,
         critical: true,
         observe_only: false,
-        last: Some(last),
-        outcomes: Vec::new(),
+        last: Some(last.clone()),
+        outcomes: vec![last],
+    };
+    let past = PastTransition {
+        at,
+        from: Standing::Healthy,
+        to: Standing::Unhealthy,
+        cause: Some(Cause::Status),
+        detail: "x".into(),
     };
     let address = AddressStatus {
         address: "192.0.2.1".parse().unwrap(),
@@ -57,7 +79,7 @@ fn status(detail: &str) -> Status {
         percent: 100,
         eligible: false,
         checks: vec![check],
-        transitions: Vec::new(),
+        transitions: vec![past],
     };
     Status {
         generation: 7,
@@ -93,17 +115,18 @@ fn status(detail: &str) -> Status {
     }
 }
 
-/// The admin server; the checker behind it answers with `status`, or has ended when there is none.
+/// The admin server on loopback, open to all of this machine.
 async fn start(status: Option<Status>) -> Fixture {
-    let (commands, mut received) = mpsc::channel(1);
-    if let Some(status) = status {
-        tokio::spawn(async move {
-            while let Some(Command::Status(reply)) = received.recv().await {
-                let _ = reply.send(status.clone());
-            }
-        });
-    } else {
-        drop(received);
+    start_at("127.0.0.1:0", Access::default(), status).await
+}
+
+/// The admin server; the checker behind it answers with `status`, or has ended when there is none.
+async fn start_at(listen: &str, access: Access, status: Option<Status>) -> Fixture {
+    let (commands, received) = mpsc::channel(1);
+    let (asked, overrides) = mpsc::unbounded_channel();
+    match status {
+        Some(status) => drop(tokio::spawn(answer_commands(received, status, asked))),
+        None => drop(received),
     }
     let published = Published::new(Table {
         settings: Arc::default(),
@@ -113,15 +136,60 @@ async fn start(status: Option<Status>) -> Fixture {
         pools: Box::new([]),
     });
     let (_, ready) = watch::channel(true);
+    let checker = Handle { published, ready, commands };
+    let metrics = Arc::new(Metrics::new(1));
+
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("zone"), ZONE).unwrap();
+    let file = directory.path().join("steerd.toml");
+    std::fs::write(&file, CONFIG).unwrap();
+    let (access, access_seen) = watch::channel(access);
+    let reach = Reach {
+        checker: checker.clone(),
+        limits: InForce::new(Limits::default()),
+        access,
+        state_dir: watch::channel(None).0,
+        metrics: Arc::clone(&metrics),
+    };
+    let running = Configured::of(&config::load(&file).unwrap());
+    let reload = reload::start(Some(file), running, reach);
+
     let (serving, serving_seen) = watch::channel(true);
-    let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let bound = bind(listen.parse().unwrap()).await.unwrap();
     let address = bound.address();
-    let running = bound.serve(Source {
-        checker: Handle { published, ready, commands },
-        metrics: Arc::new(Metrics::new(1)),
-        serving: serving_seen,
-    });
-    Fixture { address, running, serving }
+    let running =
+        bound.serve(Source { checker, metrics, serving: serving_seen, reload, access: access_seen });
+    Fixture { address, running, serving, overrides, directory }
+}
+
+async fn answer_commands(
+    mut received: mpsc::Receiver<Command>,
+    status: Status,
+    asked: mpsc::UnboundedSender<OverrideRequest>,
+) {
+    while let Some(command) = received.recv().await {
+        match command {
+            Command::Status(reply) => drop(reply.send(status.clone())),
+            Command::Pool(name, reply) => {
+                drop(reply.send(status.pools.iter().find(|pool| *pool.name == *name).cloned()));
+            }
+            Command::Override(request, reply) => {
+                let (pool, backend) = (request.pool.clone(), request.backend.clone());
+                let known = pool == "web" && backend == "one";
+                let outcome = if known { Ok(status.clone()) } else { Err(NoSuchBackend { pool, backend }) };
+                asked.send(request).unwrap();
+                drop(reply.send(outcome));
+            }
+            Command::Reload(_, reply) => {
+                let pools = vec![
+                    Change::Added("new".into()),
+                    Change::Changed("web".into(), vec!["backend one: weight 1 -> 3".into()]),
+                ];
+                drop(reply.send(Difference { generation: 8, pools, ..Difference::default() }));
+            }
+            Command::Memory(_) => {}
+        }
+    }
 }
 
 impl Fixture {
@@ -136,8 +204,24 @@ impl Fixture {
     }
 
     async fn request(&self, method: &str, path: &str) -> (String, String) {
-        self.exchange(&format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
-            .await
+        self.send(method, path, "", None).await
+    }
+
+    /// A request with further headers, each with its line end, and with a body of JSON.
+    async fn send(&self, method: &str, path: &str, headers: &str, body: Option<&str>) -> (String, String) {
+        let body = body.map_or_else(String::new, |body| {
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        });
+        let end = if body.is_empty() { "\r\n" } else { "" };
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}");
+        self.exchange(&format!("{head}{body}{end}")).await
+    }
+
+    async fn json(&self, method: &str, path: &str, body: Option<&str>) -> serde_json::Value {
+        let (head, body) = self.send(method, path, "", body).await;
+        assert!(head.starts_with("http/1.1 200 "), "{head}{body}");
+        assert!(head.contains("content-type: application/json"), "{head}");
+        serde_json::from_str(&body).unwrap()
     }
 }
 
@@ -226,8 +310,13 @@ async fn head_is_get_without_a_body() {
         let (head, nothing) = fixture.request("HEAD", path).await;
         assert!(head.starts_with("http/1.1 200 "), "{path}: {head}");
         assert_eq!(nothing, "", "{path}");
-        let length = format!("content-length: {}", body.len());
-        assert!(get.contains(&length) && head.contains(&length), "{path}: {head}");
+        assert!(get.contains(&format!("content-length: {}", body.len())), "{path}: {get}");
+        // The metrics may have changed in between.
+        assert!(
+            path == "/metrics" || head.contains(&format!("content-length: {}", body.len())),
+            "{path}: {head}"
+        );
+        assert!(head.contains("content-length: "), "{path}: {head}");
     }
 }
 
@@ -240,6 +329,14 @@ async fn every_error_is_a_problem() {
         let (head, body) = fixture.request(method, "/api/v1/status").await;
         assert_problem(&head, &body, 405);
         assert!(head.contains("allow: get,head"), "{head}");
+    }
+    let (head, body) = fixture.request("GET", "/api/v1/reload").await;
+    assert_problem(&head, &body, 405);
+    assert!(head.contains("allow: post"), "{head}");
+    for path in ["/api/v1/pools/%ff", "/api/v1/pools/web/backends/%ff/override"] {
+        let method = if path.ends_with("override") { "DELETE" } else { "GET" };
+        let (head, body) = fixture.request(method, path).await;
+        assert_problem(&head, &body, 400);
     }
     let without_checker = start(None).await;
     for path in ["/api/v1/status", "/readyz"] {
@@ -312,4 +409,187 @@ async fn a_taken_port_is_said_in_a_sentence() {
     let error = bind(fixture.address).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&fixture.address.to_string()) && text.contains("another program"), "{text}");
+}
+
+#[tokio::test]
+async fn pools_and_services_all_or_one() {
+    let fixture = start(Some(status(""))).await;
+    let all = fixture.json("GET", "/api/v1/status", None).await;
+    let pools = fixture.json("GET", "/api/v1/pools", None).await;
+    assert_eq!(pools, serde_json::json!({ "generation": 7, "pools": all["pools"] }));
+    let mut expected = all["pools"][0].clone();
+    let address = &mut expected["backends"][0]["addresses"][0];
+    address["transitions"] = serde_json::json!([{
+        "at": "2023-11-14T22:13:20Z", "from": "healthy", "to": "unhealthy", "cause": "status", "detail": "x",
+    }]);
+    address["checks"][0]["outcomes"] = serde_json::json!([address["checks"][0]["last"]]);
+    assert_eq!(fixture.json("GET", "/api/v1/pools/web", None).await, expected);
+    let services = fixture.json("GET", "/api/v1/services", None).await;
+    assert_eq!(services, serde_json::json!({ "generation": 7, "services": all["services"] }));
+    for name in ["www.lb.example.com", "WWW.lb.example.com."] {
+        assert_eq!(fixture.json("GET", &format!("/api/v1/services/{name}"), None).await, all["services"][0]);
+    }
+    for (path, expected) in [
+        ("pools/wbe", "there is no pool `wbe`; did you mean `web`?"),
+        ("pools/database", "there is no pool `database`; there are web"),
+        ("services/ww.lb.example.com", "did you mean `www.lb.example.com`?"),
+    ] {
+        let (head, body) = fixture.request("GET", &format!("/api/v1/{path}")).await;
+        assert_problem(&head, &body, 404);
+        assert!(body.contains(expected), "{body}");
+    }
+}
+
+const OVERRIDE: &str = "/api/v1/pools/web/backends/one/override";
+
+#[tokio::test]
+async fn overrides_reach_the_checker_and_show_the_backend() {
+    let mut fixture = start(Some(status(""))).await;
+    let body = r#"{"state":"drain","for":"30m","reason":" kernel "}"#;
+    let before = SystemTime::now();
+    let backend = fixture.json("PUT", OVERRIDE, Some(body)).await;
+    assert_eq!((&backend["name"], &backend["weight"]), (&"one".into(), &3.into()));
+    let asked = fixture.overrides.recv().await.unwrap();
+    let half_an_hour = Duration::from_secs(1800);
+    assert!((before + half_an_hour..=SystemTime::now() + half_an_hour).contains(&asked.until.unwrap()));
+    assert_eq!((asked.state, asked.reason.as_deref()), (Some(Override::Drain), Some("kernel")));
+
+    for state in Override::ALL {
+        fixture.json("PUT", OVERRIDE, Some(&format!("{{\"state\":\"{}\"}}", state.as_str()))).await;
+        let asked = fixture.overrides.recv().await.unwrap();
+        assert_eq!((asked.state, asked.until, asked.reason), (Some(state), None, None));
+    }
+    fixture.json("DELETE", OVERRIDE, None).await;
+    assert_eq!(fixture.overrides.recv().await.unwrap().state, None);
+}
+
+#[tokio::test]
+async fn what_is_no_override_says_why() {
+    let mut fixture = start(Some(status(""))).await;
+    for (body, expected) in [
+        ("", "the body must be an object"),
+        ("{}", "missing field `state`"),
+        (
+            r#"{"state":"drian"}"#,
+            "unknown variant `drian`, expected one of `drain`, `disabled`, `up`, `down`",
+        ),
+        (r#"{"state":"drain","fro":"1m"}"#, "unknown field `fro`"),
+        (r#"{"state":"drain","for":"30"}"#, "`for` must be a duration with a unit"),
+        (r#"{"state":"drain","for":30}"#, "invalid type"),
+        (r#"{"state":"drain","reason":"a\nb"}"#, "`reason` must be one line"),
+    ] {
+        let (head, problem) = fixture.send("PUT", OVERRIDE, "", Some(body)).await;
+        assert_problem(&head, &problem, 400);
+        let detail: serde_json::Value = serde_json::from_str(&problem).unwrap();
+        assert!(detail["detail"].as_str().unwrap().contains(expected), "{body}: {problem}");
+    }
+    let long = format!("{{\"state\":\"drain\",\"reason\":\"{}\"}}", "a".repeat(17_000));
+    let (head, problem) = fixture.send("PUT", OVERRIDE, "", Some(&long)).await;
+    assert_problem(&head, &problem, 413);
+    assert!(fixture.overrides.try_recv().is_err(), "the checker was asked for none of these");
+    for (path, expected) in [
+        (
+            "/api/v1/pools/web/backends/on/override",
+            "there is no backend `on` in the pool `web`; did you mean `one`?",
+        ),
+        ("/api/v1/pools/web/backends/gw9/override", "there are one"),
+        ("/api/v1/pools/we/backends/one/override", "there is no pool `we`; did you mean `web`?"),
+    ] {
+        for (method, body) in [("DELETE", None), ("PUT", Some(r#"{"state":"up"}"#))] {
+            let (head, problem) = fixture.send(method, path, "", body).await;
+            assert_problem(&head, &problem, 404);
+            assert!(problem.contains(expected), "{problem}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reload_answers_with_what_has_changed() {
+    let fixture = start(Some(status(""))).await;
+    let config = format!("[server]\nnsid = \"a\"\nworkers = 3\n{CONFIG}");
+    std::fs::write(fixture.directory.path().join("steerd.toml"), config).unwrap();
+    let report = fixture.json("POST", "/api/v1/reload", None).await;
+    let nothing = serde_json::json!({ "added": [], "removed": [], "changed": [] });
+    let expected = serde_json::json!({
+        "generation": 8,
+        "changed": true,
+        "pools": {
+            "added": ["new"], "removed": [],
+            "changed": [{ "name": "web", "details": ["backend one: weight 1 -> 3"] }],
+        },
+        "services": nothing, "zones": nothing, "keys": nothing, "admin": nothing,
+        "server": {
+            "added": [], "removed": [],
+            "changed": [{ "name": "nsid", "details": ["none -> \"a\""] }],
+        },
+        "restart_needed": [{ "name": "server.workers", "details": ["0 -> 3"] }],
+        "warnings": [],
+    });
+    assert_eq!(report, expected);
+}
+
+#[tokio::test]
+async fn a_refused_reload_answers_with_every_fault_and_its_place() {
+    let fixture = start(Some(status(""))).await;
+    let file = fixture.directory.path().join("steerd.toml");
+    std::fs::write(&file, format!("[server]\nworkrs = 1\nudp_payload = 1\n{CONFIG}")).unwrap();
+    let (head, body) = fixture.request("POST", "/api/v1/reload").await;
+    assert_problem(&head, &body, 422);
+    let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(
+        problem["errors"],
+        serde_json::json!([
+            { "file": file, "line": 2, "column": 1, "message": "unknown key `workrs`", "hint": "did you mean `workers`?" },
+            {
+                "file": file, "line": 3, "column": 15, "hint": null,
+                "message": "`udp_payload` must be an integer from 512 to 4096",
+            },
+        ])
+    );
+    assert!(problem["detail"].as_str().unwrap().contains("nothing has changed: 2 errors"), "{body}");
+}
+
+#[tokio::test]
+async fn from_other_machines_only_with_the_token() {
+    let token = Some(Token::parse("0123456789abcdef").unwrap());
+    let fixture = start_at("0.0.0.0:0", Access { token, public_reads: false }, Some(status(""))).await;
+    let shown = "Authorization: Bearer 0123456789abcdef\r\n";
+    for (method, path) in
+        [("GET", "/api/v1/status"), ("GET", "/metrics"), ("GET", "/x"), ("POST", "/api/v1/reload")]
+    {
+        let (head, body) = fixture.request(method, path).await;
+        assert_problem(&head, &body, 401);
+        assert!(head.contains("www-authenticate: bearer realm=\"steerd\"\r\n"), "{head}");
+        let (head, body) = fixture.send(method, path, "Authorization: Bearer wrong\r\n", None).await;
+        assert_problem(&head, &body, 401);
+        assert!(head.contains("error=\"invalid_token\""), "{head}");
+        let (head, _) = fixture.send(method, path, shown, None).await;
+        let expected = if path == "/x" { "http/1.1 404 " } else { "http/1.1 200 " };
+        assert!(head.starts_with(expected), "{head}");
+    }
+    // The file that was loaded last names no token, so from now on nobody may do anything.
+    for (method, path) in [("GET", "/api/v1/status"), ("POST", "/api/v1/reload")] {
+        let (head, body) = fixture.send(method, path, shown, None).await;
+        assert_problem(&head, &body, 403);
+    }
+    let (head, _) = fixture.request("GET", "/readyz").await;
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+}
+
+/// The token of the file goes into force with a reload, and the old one out of it.
+#[tokio::test]
+async fn a_reload_changes_the_token() {
+    let token = Some(Token::parse("0123456789abcdef").unwrap());
+    let fixture = start_at("127.0.0.1:0", Access { token, public_reads: false }, Some(status(""))).await;
+    let config = format!("[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"token\"\n{CONFIG}");
+    std::fs::write(fixture.directory.path().join("steerd.toml"), config).unwrap();
+    std::fs::write(fixture.directory.path().join("token"), "fedcba9876543210").unwrap();
+    let reload = async |token: &str| {
+        let header = format!("Authorization: Bearer {token}\r\n");
+        fixture.send("POST", "/api/v1/reload", &header, None).await.0
+    };
+    assert!(reload("0123456789abcdef").await.starts_with("http/1.1 200 "));
+    assert!(reload("0123456789abcdef").await.starts_with("http/1.1 401 "));
+    assert!(reload("fedcba9876543210").await.starts_with("http/1.1 200 "));
 }

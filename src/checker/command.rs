@@ -73,3 +73,13 @@ pub enum Change {
     /// It has changed; the details are for a person: `backend b2: weight 1 -> 3`.
     Changed(String, Vec<String>),
 }
+
+impl Change {
+    /// What has changed.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Added(name) | Self::Removed(name) | Self::Changed(name, _) => name,
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use crate::cli::has_color;
-use crate::config::fault::{Fault, Faults};
+use crate::config::fault::Faults;
 use crate::config::{self, Setup};
 
 /// Checks a configuration. Faults go to standard error and the summary to standard output; with
@@ -67,20 +67,8 @@ fn as_json(loaded: &Result<Setup, Faults>) -> Value {
     let faults = faults(loaded);
     json!({
         "valid": loaded.is_ok(),
-        "errors": faults.errors().map(fault_as_json).collect::<Vec<_>>(),
-        "warnings": faults.warnings().map(fault_as_json).collect::<Vec<_>>(),
-    })
-}
-
-/// Line and column are null where a fault is a file's as a whole.
-fn fault_as_json(fault: &Fault) -> Value {
-    let known = |number: u32| (number > 0).then_some(number);
-    json!({
-        "file": fault.place.file.to_string_lossy(),
-        "line": known(fault.place.line),
-        "column": known(fault.place.column),
-        "message": fault.message,
-        "hint": fault.hint,
+        "errors": faults.errors().collect::<Vec<_>>(),
+        "warnings": faults.warnings().collect::<Vec<_>>(),
     })
 }
 

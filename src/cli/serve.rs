@@ -1,7 +1,7 @@
 //! `steerd serve`: the server, from its configuration to its end.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::cli::{Log, block_on, complain, load};
@@ -34,7 +34,7 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = block_on(until_stopped(setup, |_| ()));
+    let outcome = block_on(until_stopped(setup, Some(config.into()), |_| ()));
     // What ended the server is said after all that led to it.
     lines.wait();
     match outcome {
@@ -48,16 +48,20 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
 }
 
 /// Runs a server until a signal stops it, or it can no longer do its work: whoever watches over
-/// the process then starts it anew. `started` is called once DNS is answered.
-pub(super) async fn until_stopped(setup: Setup, started: impl FnOnce(&Running)) -> Result<(), Failure> {
+/// the process then starts it anew. SIGHUP reloads `file`. `started` is called once DNS is answered.
+pub(super) async fn until_stopped(
+    setup: Setup,
+    file: Option<PathBuf>,
+    started: impl FnOnce(&Running),
+) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let running = tokio::select! {
-        running = server::start(setup) => running?,
+        running = server::start(setup, file) => running?,
         () = signals.stop() => return Ok(()),
     };
     started(&running);
     let outcome = tokio::select! {
-        () = signals.stop() => Ok(()),
+        () = signals.stop_or_reload(&running.reload) => Ok(()),
         ended = running.failed() => Err(ended.into()),
     };
     running.stop().await;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use annotate_snippets::{
     Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str,
 };
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 /// The most faults that are shown at once; the rest is counted.
 const MAX_SHOWN: usize = 100;
@@ -131,6 +132,20 @@ impl Fault {
             group = group.element(Level::HELP.message(normalize_untrusted_str(hint)));
         }
         renderer.render(&[group])
+    }
+}
+
+/// As a program takes it; line and column are null where a fault is a file's as a whole.
+impl Serialize for Fault {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let known = |number: u32| (number > 0).then_some(number);
+        let mut fault = serializer.serialize_struct("Fault", 5)?;
+        fault.serialize_field("file", &self.place.file.to_string_lossy())?;
+        fault.serialize_field("line", &known(self.place.line))?;
+        fault.serialize_field("column", &known(self.place.column))?;
+        fault.serialize_field("message", &self.message)?;
+        fault.serialize_field("hint", &self.hint)?;
+        fault.end()
     }
 }
 

@@ -57,7 +57,7 @@ pub struct Setup {
 }
 
 /// `[server]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
     /// UDP and TCP; port 0 takes a free one, the same for both.
     pub listen: Vec<SocketAddr>,

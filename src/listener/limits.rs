@@ -28,7 +28,7 @@ impl Default for TcpLimits {
 }
 
 /// What clients may take.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Over TCP.
     pub tcp: TcpLimits,

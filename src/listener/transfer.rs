@@ -18,7 +18,7 @@ use crate::wire::{Full, MAX_MESSAGE, Query, opcode, rcode};
 use crate::zone::rtype;
 
 /// Who may transfer which zone; nobody without.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transfers {
     /// All keys of the configuration.
     pub keys: Keys,
@@ -27,7 +27,7 @@ pub struct Transfers {
 }
 
 /// Who may transfer a zone: whoever is in one of the networks, or has one of the keys.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
     /// By address, without a key.
     pub networks: Networks,

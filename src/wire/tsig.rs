@@ -122,6 +122,12 @@ impl Key {
         &self.name
     }
 
+    /// How it signs.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
     /// The MAC over `parts`, one after the other.
     fn mac<'p>(&self, parts: impl IntoIterator<Item = &'p [u8]>) -> Mac {
         let mut context = hmac::Context::with_key(&self.hmac);
@@ -132,9 +138,32 @@ impl Key {
     }
 }
 
+/// The secret does not come out of a key again, but two that make the same MAC are the same.
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same_mac = || self.mac([]).begins_with(other.mac([]).bytes());
+        self.name == other.name && self.algorithm == other.algorithm && is_same_mac()
+    }
+}
+
+impl Eq for Key {}
+
 /// All keys of the server, by name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys(HashMap<Name, Arc<Key>>);
+
+impl Keys {
+    /// The key of this name.
+    #[must_use]
+    pub fn get(&self, name: &Name) -> Option<&Key> {
+        self.0.get(name).map(Arc::as_ref)
+    }
+
+    /// All names, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.0.keys()
+    }
+}
 
 impl FromIterator<Key> for Keys {
     /// Of two keys with one name the later is taken; the configuration refuses that.

@@ -97,7 +97,7 @@ pub(super) fn run(ports: Ports) -> ExitCode {
     let outcome = block_on(async {
         let backend_port = backends::start(ports.backend_port).await?;
         let setup = setup(ports, backend_port).map_err(DemoError::Data)?;
-        until_stopped(setup, |running| print(&introduction(running, backend_port))).await?;
+        until_stopped(setup, None, |running| print(&introduction(running, backend_port))).await?;
         Ok::<_, DemoError>(())
     });
     match outcome {

@@ -336,3 +336,17 @@ proptest! {
         prop_assert!(!matches!(verify(&message, &keys(), NOW), Ok(Some(_))));
     }
 }
+
+#[test]
+fn keys_are_the_same_by_name_algorithm_and_secret() {
+    let key = |name: &str, algorithm, secret: &[u8]| Key::new(Name::parse(name).unwrap(), algorithm, secret);
+    let first = key("a", Algorithm::HmacSha256, SECRET);
+    assert_eq!(first, key("A.", Algorithm::HmacSha256, SECRET));
+    for other in [
+        key("b", Algorithm::HmacSha256, SECRET),
+        key("a", Algorithm::HmacSha512, SECRET),
+        key("a", Algorithm::HmacSha256, &SECRET[1..]),
+    ] {
+        assert_ne!(first, other);
+    }
+}

@@ -1,0 +1,252 @@
+//! Who may ask for what: the one place that every request passes.
+//!
+//! ```text
+//!                        on loopback                         on any other address
+//! liveness, readiness    everyone                            everyone
+//! reading                everyone, under a local name        with the token, or all by public_reads
+//! changing               with the token; without one         with the token; without one nobody
+//!                        whoever is no web page
+//! ```
+
+use axum::extract::{Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
+};
+use axum::http::uri::Authority;
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::sync::watch;
+
+use crate::admin::problem::Problem;
+use crate::config::{Access, Token};
+
+/// What browsers say of where a request comes from (W3C Fetch Metadata).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// What tells nothing and must be had by whoever watches over processes.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Whom to let through.
+#[derive(Clone, Debug)]
+pub(super) struct Gate {
+    /// Follows the configuration.
+    pub(super) access: watch::Receiver<Access>,
+    /// Whether the socket can be reached from this machine alone. The socket's own address decides,
+    /// not a configuration that has changed since.
+    pub(super) is_loopback: bool,
+}
+
+pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let judged = gate.judge(request.method(), request.uri().path(), request.headers());
+    match judged {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+impl Gate {
+    fn judge(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
+        let Access { token, public_reads } = self.access.borrow().clone();
+        if self.is_loopback {
+            refuse_foreign_names(headers)?;
+        }
+        let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        if reads && (self.is_loopback || public_reads || OPEN.contains(&path)) {
+            return Ok(());
+        }
+        match token {
+            Some(token) => check_token(&token, headers)?,
+            None if !self.is_loopback => {
+                let detail = "the configuration names no token_file under [admin], and without one nobody may \
+                              do this from an address that other machines can reach";
+                return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+            }
+            None => refuse_web_pages(headers)?,
+        }
+        if reads { Ok(()) } else { check_content_type(headers) }
+    }
+}
+
+/// Refuses requests that name a host other than this machine.
+///
+/// A web page may let its own name resolve to 127.0.0.1 and then read what listens there as if it
+/// were its own ("DNS rebinding"). The browser still sends the page's name as the Host, and an
+/// address or `localhost` cannot be rebound. Only browsers are meant: a request without a Host is
+/// let through.
+fn refuse_foreign_names(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.get_all(HOST).iter().all(|host| host.to_str().is_ok_and(names_this_machine)) {
+        return Ok(());
+    }
+    let detail = "the Host header must hold an IP address or localhost, because steerd's admin server \
+                  listens on loopback only";
+    Err(Problem::new(StatusCode::FORBIDDEN, detail))
+}
+
+/// Whether a Host header holds an address or `localhost`, with or without a port.
+pub(super) fn names_this_machine(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let host = authority.host();
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// Refuses what a web page of another place makes a browser send: with some content types a page may
+/// post anywhere, and a browser on this machine reaches what listens here. A page has no way to leave
+/// these two headers out or to choose what they say. Another port of this machine is another place.
+fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Problem> {
+    let own = headers.get(HOST).and_then(|host| host.to_str().ok()).map(|host| format!("http://{host}"));
+    let is_own = |origin: &str| own.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(origin));
+    let origins = headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(is_own));
+    let sites = headers.get_all(SEC_FETCH_SITE).iter().all(|site| site == "same-origin" || site == "none");
+    if origins && sites {
+        return Ok(());
+    }
+    let detail = "a web page of another place must not change anything here; with a token_file under [admin] \
+                  whoever shows the token may";
+    Err(Problem::new(StatusCode::FORBIDDEN, detail))
+}
+
+/// The token as RFC 6750, section 2.1, has it.
+fn check_token(token: &Token, headers: &HeaderMap) -> Result<(), Problem> {
+    let shown = headers.get(AUTHORIZATION).map(|value| {
+        let (scheme, shown) = value.as_bytes().split_at_checked("Bearer ".len())?;
+        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(shown)
+    });
+    let (detail, challenge) = match shown {
+        Some(Some(shown)) if token.is_shown_by(shown) => return Ok(()),
+        Some(_) => (
+            "the Authorization header does not hold the token of this server: `Bearer` and the content of its \
+             token_file are expected",
+            "Bearer realm=\"steerd\", error=\"invalid_token\"",
+        ),
+        None => (
+            "this needs the token of this server: send `Authorization: Bearer` with the content of its \
+             token_file, as `steerd` does with --token-file",
+            "Bearer realm=\"steerd\"",
+        ),
+    };
+    Err(Problem::new(StatusCode::UNAUTHORIZED, detail).header(WWW_AUTHENTICATE, challenge))
+}
+
+/// A body is JSON and says so: what a web page may post unasked says something else.
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_json = |value: &str| {
+        value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    };
+    let has_body = headers.contains_key(TRANSFER_ENCODING)
+        || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
+    match headers.get(CONTENT_TYPE) {
+        None if !has_body => Ok(()),
+        Some(value) if value.to_str().is_ok_and(is_json) => Ok(()),
+        _ => {
+            let detail = "the body must be JSON, and the Content-Type header application/json";
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    fn gate(is_loopback: bool, token: bool, public_reads: bool) -> Gate {
+        let token = token.then(|| Token::parse(TOKEN).unwrap());
+        Gate { access: watch::channel(Access { token, public_reads }).1, is_loopback }
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    /// The status of the refusal; 200 where there is none.
+    fn judged(gate: &Gate, method: &Method, path: &str, pairs: &[(&'static str, &'static str)]) -> u16 {
+        match gate.judge(method, path, &headers(pairs)) {
+            Ok(()) => 200,
+            Err(problem) => problem.into_response().status().as_u16(),
+        }
+    }
+
+    /// Every combination of address, token, `public_reads`, kind of request and what is shown,
+    /// against the table at the head of this file.
+    #[test]
+    fn every_case_of_the_table() {
+        let shown: [&[_]; 5] = [
+            &[],
+            &[("authorization", "Bearer 0123456789abcdef")],
+            &[("authorization", "bearer 0123456789abcdef")],
+            &[("authorization", "Bearer 0123456789abcdeF")],
+            &[("authorization", "Basic 0123456789abcdef")],
+        ];
+        for case in 0..8 {
+            let (is_loopback, has_token, public_reads) = (case & 1 == 0, case & 2 == 0, case & 4 == 0);
+            let gate = gate(is_loopback, has_token, public_reads);
+            for (index, shown) in shown.iter().enumerate() {
+                let by_token = match (has_token, index) {
+                    (true, 1 | 2) => 200,
+                    (true, _) => 401,
+                    (false, _) => 403,
+                };
+                for method in [Method::GET, Method::HEAD] {
+                    let case = format!("{method} {is_loopback} {has_token} {public_reads} {shown:?}");
+                    let expected = if is_loopback || public_reads { 200 } else { by_token };
+                    assert_eq!(judged(&gate, &method, "/api/v1/status", shown), expected, "{case}");
+                    for path in OPEN {
+                        assert_eq!(judged(&gate, &method, path, shown), 200, "{case}");
+                    }
+                }
+                for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+                    let case = format!("{method} {is_loopback} {has_token} {public_reads} {shown:?}");
+                    let expected = if is_loopback && !has_token { 200 } else { by_token };
+                    assert_eq!(judged(&gate, &method, "/api/v1/reload", shown), expected, "{case}");
+                    assert_eq!(judged(&gate, &method, "/healthz", shown), expected, "{case}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_web_page_of_another_place_changes_nothing() {
+        let gate = gate(true, false, false);
+        let host = ("host", "127.0.0.1:8053");
+        for (pairs, expected) in [
+            (&[host][..], 200),
+            (&[host, ("origin", "http://127.0.0.1:8053")], 200),
+            (&[host, ("origin", "http://127.0.0.1:8053"), ("sec-fetch-site", "same-origin")], 200),
+            (&[host, ("sec-fetch-site", "none")], 200),
+            (&[host, ("origin", "http://127.0.0.1:3000")], 403),
+            (&[host, ("origin", "https://127.0.0.1:8053")], 403),
+            (&[host, ("origin", "https://evil.example")], 403),
+            (&[host, ("origin", "null")], 403),
+            (&[("origin", "http://127.0.0.1:8053")], 403),
+            (&[host, ("sec-fetch-site", "cross-site")], 403),
+            (&[host, ("sec-fetch-site", "same-site")], 403),
+        ] {
+            assert_eq!(judged(&gate, &Method::POST, "/api/v1/reload", pairs), expected, "{pairs:?}");
+            assert_eq!(judged(&gate, &Method::GET, "/api/v1/status", pairs), 200, "{pairs:?}");
+        }
+        let rebound = [("host", "evil.example")];
+        for method in [Method::GET, Method::POST] {
+            assert_eq!(judged(&gate, &method, "/api/v1/status", &rebound), 403);
+        }
+    }
+
+    #[test]
+    fn a_body_is_json_and_says_so() {
+        let gate = gate(true, false, false);
+        for (pairs, expected) in [
+            (&[("content-length", "0")][..], 200),
+            (&[("content-length", "2"), ("content-type", "application/json")], 200),
+            (&[("content-length", "2"), ("content-type", "Application/JSON; charset=utf-8")], 200),
+            (&[("content-length", "2")], 415),
+            (&[("transfer-encoding", "chunked")], 415),
+            (&[("content-type", "text/plain")], 415),
+            (&[("content-length", "2"), ("content-type", "application/x-www-form-urlencoded")], 415),
+        ] {
+            assert_eq!(judged(&gate, &Method::PUT, "/api/v1/reload", pairs), expected, "{pairs:?}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! `/api/v1/pools/{pool}/backends/{backend}/override`: what an operator says of a backend.
+
+use std::time::{Duration, SystemTime};
+
+use axum::body::{Body, to_bytes};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use jiff::fmt::friendly::SpanParser;
+use serde::Deserialize;
+
+use crate::admin::problem::Problem;
+use crate::admin::{Source, json, no_such, status};
+use crate::checker::{Command, OverrideRequest};
+use crate::pool::Override;
+
+/// The largest body, bytes.
+const MAX_BODY: usize = 16 * 1024;
+/// The shortest and the longest time that an override may be given for.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+/// The longest reason, characters: it is a line of the log.
+const MAX_REASON: usize = 200;
+
+/// Where an override is: pool and backend.
+type Place = Result<Path<(String, String)>, PathRejection>;
+
+/// The body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    state: Word,
+    r#for: Option<String>,
+    reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Drain,
+    Disabled,
+    Up,
+    Down,
+}
+
+pub(super) async fn put(State(source): State<Source>, place: Place, body: Body) -> Result<Response, Problem> {
+    let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body has more than {MAX_BODY} bytes, or broke off"),
+        )
+    })?;
+    let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| {
+        bad(format!(
+            "the body must be an object such as {{\"state\": \"drain\", \"for\": \"30m\", \"reason\": \"kernel\"}}: {error}"
+        ))
+    })?;
+    let length = wanted.r#for.as_deref().map(length).transpose()?;
+    // A time no clock can show is as good as no end.
+    let until = length.and_then(|length| SystemTime::now().checked_add(length));
+    let reason = wanted.reason.as_deref().map(reason).transpose()?.flatten();
+    set(&source, place, Some(wanted.state.into()), until, reason).await
+}
+
+pub(super) async fn delete(State(source): State<Source>, place: Place) -> Result<Response, Problem> {
+    set(&source, place, None, None, None).await
+}
+
+async fn set(
+    source: &Source,
+    place: Place,
+    state: Option<Override>,
+    until: Option<SystemTime>,
+    reason: Option<String>,
+) -> Result<Response, Problem> {
+    let Path((pool, backend)) = place.map_err(|rejection| bad(rejection.body_text()))?;
+    let request = OverrideRequest { pool: pool.clone(), backend: backend.clone(), state, until, reason };
+    let done = source.ask(|reply| Command::Override(request, reply)).await?;
+    let status = match done {
+        Ok(status) => status,
+        Err(_) => source.ask(Command::Status).await?,
+    };
+    let Some(of_pool) = status.pools.iter().find(|known| *known.name == *pool) else {
+        return Err(no_such(&format!("pool `{pool}`"), &pool, status.pools.iter().map(|pool| &*pool.name)));
+    };
+    match of_pool.backends.iter().find(|known| *known.name == *backend) {
+        Some(backend) => Ok(json(&status::Backend::now(backend))),
+        None => {
+            let what = format!("backend `{backend}` in the pool `{pool}`");
+            Err(no_such(&what, &backend, of_pool.backends.iter().map(|backend| &*backend.name)))
+        }
+    }
+}
+
+impl From<Word> for Override {
+    fn from(state: Word) -> Self {
+        match state {
+            Word::Drain => Self::Drain,
+            Word::Disabled => Self::Disabled,
+            Word::Up => Self::Up,
+            Word::Down => Self::Down,
+        }
+    }
+}
+
+fn length(text: &str) -> Result<Duration, Problem> {
+    let length = SpanParser::new().parse_unsigned_duration(text);
+    length.ok().filter(|length| (SHORTEST..=LONGEST).contains(length)).ok_or_else(|| {
+        bad("`for` must be a duration with a unit, such as \"30m\" or \"1h30m\", from 1s to 366 days")
+    })
+}
+
+/// The reason; none when it says nothing.
+fn reason(text: &str) -> Result<Option<String>, Problem> {
+    let text = text.trim();
+    if text.chars().count() > MAX_REASON || text.chars().any(char::is_control) {
+        return Err(bad(format!("`reason` must be one line of at most {MAX_REASON} characters")));
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_reasons_within_limits() {
+        assert_eq!(length("1h30m").unwrap(), Duration::from_secs(5400));
+        assert_eq!(length("1s").unwrap(), SHORTEST);
+        assert_eq!(length("8784h").unwrap(), LONGEST);
+        for bad in ["", "30", "-5m", "999ms", "0s", "8785h", "soon"] {
+            assert!(length(bad).is_err(), "{bad}");
+        }
+        assert_eq!(reason("  kernel update ").unwrap().as_deref(), Some("kernel update"));
+        assert_eq!(reason(" ").unwrap(), None);
+        assert_eq!(reason(&"ä".repeat(MAX_REASON)).unwrap().unwrap().chars().count(), MAX_REASON);
+        for bad in [&*"a".repeat(MAX_REASON + 1), "two\nlines", "bell\u{7}"] {
+            assert!(reason(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! `POST /api/v1/reload`: what a reload did, or every fault of the configuration.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::admin::problem::Problem;
+use crate::admin::{Source, json};
+use crate::checker::Change;
+use crate::config::fault::Fault;
+use crate::reload::{Refusal, Report};
+
+/// The changes of one kind of thing.
+#[derive(Serialize)]
+struct Changes<'a> {
+    added: Vec<&'a str>,
+    removed: Vec<&'a str>,
+    changed: Vec<Changed<'a>>,
+}
+
+/// One thing that has changed; the details are for a person.
+#[derive(Serialize)]
+struct Changed<'a> {
+    name: &'a str,
+    details: &'a [String],
+}
+
+/// What a reload did.
+#[derive(Serialize)]
+struct Reloaded<'a> {
+    generation: u64,
+    /// Whether anything is other than before, or would be after a restart.
+    changed: bool,
+    pools: Changes<'a>,
+    services: Changes<'a>,
+    zones: Changes<'a>,
+    keys: Changes<'a>,
+    server: Changes<'a>,
+    admin: Changes<'a>,
+    restart_needed: Vec<Changed<'a>>,
+    warnings: Vec<&'a Fault>,
+}
+
+pub(super) async fn reload(State(source): State<Source>) -> Result<Response, Problem> {
+    match source.reload.reload().await {
+        Ok(report) => Ok(json(&Reloaded::from(&report))),
+        Err(refusal) => Err(problem(&refusal)),
+    }
+}
+
+fn problem(refusal: &Refusal) -> Problem {
+    let status = match refusal {
+        Refusal::Faults(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::NoFile => StatusCode::CONFLICT,
+        Refusal::BrokeOff => StatusCode::INTERNAL_SERVER_ERROR,
+        Refusal::Ending => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let problem = Problem::new(status, refusal.to_string());
+    match refusal {
+        Refusal::Faults(faults) => problem
+            .member("errors", faults.errors().collect::<Vec<_>>())
+            .member("warnings", faults.warnings().collect::<Vec<_>>()),
+        _ => problem,
+    }
+}
+
+impl<'a> From<&'a Report> for Reloaded<'a> {
+    fn from(report: &'a Report) -> Self {
+        Self {
+            generation: report.generation,
+            changed: !report.is_empty(),
+            pools: Changes::from(&*report.pools),
+            services: Changes::from(&*report.services),
+            zones: Changes::from(&*report.zones),
+            keys: Changes::from(&*report.keys),
+            server: Changes::from(&*report.server),
+            admin: Changes::from(&*report.admin),
+            restart_needed: Changes::from(&*report.restart_needed).changed,
+            warnings: report.warnings.iter().collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a [Change]> for Changes<'a> {
+    fn from(changes: &'a [Change]) -> Self {
+        let mut sorted = Self { added: Vec::new(), removed: Vec::new(), changed: Vec::new() };
+        for change in changes {
+            match change {
+                Change::Added(name) => sorted.added.push(name),
+                Change::Removed(name) => sorted.removed.push(name),
+                Change::Changed(name, details) => sorted.changed.push(Changed { name, details }),
+            }
+        }
+        sorted
+    }
+}

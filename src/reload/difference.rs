@@ -1,0 +1,188 @@
+//! What a configuration changes besides pools, services and zones: key by key, for a person.
+//!
+//! Secrets are compared and never shown.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use jiff::fmt::friendly::{Spacing, SpanPrinter};
+
+use crate::checker::Change;
+use crate::config::{AdminSettings, ServerSettings};
+use crate::listener::rate_limit::RateLimit;
+use crate::listener::transfer::Allowed;
+use crate::name::Name;
+use crate::reload::Configured;
+use crate::settings::{Chaos, Settings};
+
+/// Keys whose change takes a restart.
+pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<Change> {
+    let mut keys = Keys::default();
+    let list =
+        |listen: &Vec<SocketAddr>| listen.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+    keys.compare("server.listen", &running.server.listen, &wanted.server.listen, list);
+    keys.compare("server.workers", &running.server.workers, &wanted.server.workers, ToString::to_string);
+    keys.compare("admin.listen", &running.admin.listen, &wanted.admin.listen, |listen| {
+        or_none(listen.as_ref())
+    });
+    keys.0
+}
+
+/// What is running once `wanted` has been taken over, but for what takes a restart.
+pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Configured {
+    let Configured { server, admin, settings, startup_wait } = wanted;
+    let listen = running.server.listen.clone();
+    Configured {
+        server: ServerSettings { listen, workers: running.server.workers, ..server },
+        admin: AdminSettings { listen: running.admin.listen, ..admin },
+        settings,
+        startup_wait,
+    }
+}
+
+/// Keys of `[server]` that are in force now.
+pub(super) fn server(running: &Configured, wanted: &Configured) -> Vec<Change> {
+    let mut keys = Keys::default();
+    keys.settings(&running.settings, &wanted.settings);
+    let (old, new) = (&running.server.limits, &wanted.server.limits);
+    keys.compare("tcp_connections", &old.tcp.connections, &new.tcp.connections, ToString::to_string);
+    keys.compare("tcp_idle", &old.tcp.idle, &new.tcp.idle, |idle| duration(*idle));
+    keys.compare("rate_limit", &old.rate, &new.rate, |rate| rate.as_ref().map_or_else(none, rate_limit));
+    let path = |path: &Option<std::path::PathBuf>| or_none(path.as_deref().map(Path::display).as_ref());
+    keys.compare("state_dir", &running.server.state_dir, &wanted.server.state_dir, path);
+    if running.startup_wait != wanted.startup_wait {
+        let (old, new) = (duration(running.startup_wait), duration(wanted.startup_wait));
+        keys.changed("startup_wait", format!("{old} -> {new}, from the next start on"));
+    }
+    keys.0
+}
+
+/// Keys of `[admin]` that are in force now.
+pub(super) fn admin(running: &Configured, wanted: &Configured) -> Vec<Change> {
+    let mut keys = Keys::default();
+    let (old, new) = (&running.admin.access, &wanted.admin.access);
+    match (&old.token, &new.token) {
+        (None, None) => {}
+        (None, Some(_)) => keys.changed("token_file", "a token is needed now".into()),
+        (Some(_), None) => keys.changed("token_file", "no token is needed any more".into()),
+        (Some(old), Some(new)) if old != new => keys.changed("token_file", "another token".into()),
+        (Some(_), Some(_)) => {}
+    }
+    keys.compare("public_reads", &old.public_reads, &new.public_reads, ToString::to_string);
+    keys.0
+}
+
+/// Keys of `[keys]`, by name.
+pub(super) fn keys(running: &Configured, wanted: &Configured) -> Vec<Change> {
+    let (old, new) = (&running.server.limits.transfers.keys, &wanted.server.limits.transfers.keys);
+    let mut names: Vec<&Name> = old.names().chain(new.names()).collect();
+    names.sort_by_key(|name| name.to_plain());
+    names.dedup();
+    let change = |name: &Name| {
+        let plain = name.to_plain();
+        Some(match (old.get(name), new.get(name)) {
+            (Some(_), None) => Change::Removed(plain),
+            (None, Some(_)) => Change::Added(plain),
+            (Some(old), Some(new)) if old.algorithm() != new.algorithm() => {
+                Change::Changed(plain, vec![format!("algorithm: {} -> {}", old.algorithm(), new.algorithm())])
+            }
+            (Some(old), Some(new)) if old != new => Change::Changed(plain, vec!["another secret".into()]),
+            _ => return None,
+        })
+    };
+    names.into_iter().filter_map(change).collect()
+}
+
+/// The changes of zones, with those of who may transfer them.
+pub(super) fn with_transfers(
+    mut zones: Vec<Change>,
+    running: &Configured,
+    wanted: &Configured,
+) -> Vec<Change> {
+    let (old, new) = (&running.server.limits.transfers.zones, &wanted.server.limits.transfers.zones);
+    let mut names: Vec<&Name> = old.keys().chain(new.keys()).collect();
+    names.sort_by_key(|name| name.to_plain());
+    names.dedup();
+    for name in names.into_iter().filter(|name| old.get(name) != new.get(name)) {
+        let plain = name.to_plain();
+        let shown = |allowed: Option<&Allowed>| allowed.map_or_else(|| "nobody".into(), allowed_in_words);
+        let detail = format!("transfer: {} -> {}", shown(old.get(name)), shown(new.get(name)));
+        let same = |change: &&mut Change| change.name().trim_end_matches('.') == plain.trim_end_matches('.');
+        match zones.iter_mut().find(same) {
+            Some(Change::Changed(_, details)) => details.push(detail),
+            // Who may transfer a zone that is new, or gone, goes without saying.
+            Some(_) => {}
+            None => zones.push(Change::Changed(plain, vec![detail])),
+        }
+    }
+    zones
+}
+
+#[derive(Default)]
+struct Keys(Vec<Change>);
+
+impl Keys {
+    fn changed(&mut self, key: &str, detail: String) {
+        self.0.push(Change::Changed(key.into(), vec![detail]));
+    }
+
+    fn compare<T: PartialEq>(&mut self, key: &str, old: &T, new: &T, show: impl Fn(&T) -> String) {
+        if old != new {
+            self.changed(key, format!("{} -> {}", show(old), show(new)));
+        }
+    }
+
+    fn settings(&mut self, old: &Settings, new: &Settings) {
+        self.compare("udp_payload", &old.udp_payload, &new.udp_payload, ToString::to_string);
+        self.compare("nsid", &old.nsid, &new.nsid, |nsid| {
+            nsid.as_ref().map_or_else(none, |nsid| format!("\"{}\"", nsid.escape_ascii()))
+        });
+        self.compare("chaos", &old.chaos, &new.chaos, |chaos| match chaos {
+            Chaos::Refuse => "refuse".into(),
+            Chaos::Version => "version".into(),
+        });
+        let required = |settings: &Settings| settings.cookies.as_ref().map(|cookies| cookies.required);
+        self.compare("cookies", &required(old), &required(new), |required| match required {
+            None => "false".into(),
+            Some(false) => "true".into(),
+            Some(true) => "required".into(),
+        });
+        let secrets = |settings: &Settings| settings.cookies.as_ref().map(|cookies| cookies.secrets.clone());
+        if let (Some(old), Some(new)) = (secrets(old), secrets(new))
+            && old != new
+        {
+            self.changed("cookie_secret_file", "other secrets".into());
+        }
+        self.compare("client_subnet", &old.client_subnet, &new.client_subnet, |networks| {
+            if networks.is_empty() { "nobody".into() } else { networks.to_string() }
+        });
+    }
+}
+
+fn rate_limit(limit: &RateLimit) -> String {
+    let RateLimit { responses_per_second, slip, networks_exempt } = limit;
+    let exempt =
+        if networks_exempt.is_empty() { String::new() } else { format!(", except {networks_exempt}") };
+    format!("{responses_per_second} a second, slip {slip}{exempt}")
+}
+
+fn allowed_in_words(allowed: &Allowed) -> String {
+    let mut keys: Vec<String> = allowed.keys.iter().map(|key| format!("key {}", key.to_plain())).collect();
+    keys.sort();
+    let networks = (!allowed.networks.is_empty()).then(|| allowed.networks.to_string());
+    networks.into_iter().chain(keys).collect::<Vec<_>>().join(", ")
+}
+
+fn none() -> String {
+    "none".into()
+}
+
+fn or_none(value: Option<&impl Display>) -> String {
+    value.map_or_else(none, ToString::to_string)
+}
+
+/// As one writes it in the file: `1m30s`.
+fn duration(duration: std::time::Duration) -> String {
+    SpanPrinter::new().spacing(Spacing::None).unsigned_duration_to_string(&duration)
+}

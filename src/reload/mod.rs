@@ -1,0 +1,312 @@
+//! Reload: another configuration takes the place of the running one, as a whole or not at all.
+//!
+//! ```text
+//! asked (SIGHUP, API) -> wait for one's turn -> load, off the runtime's threads
+//!     faults -> nothing has changed; every fault is told
+//!     sound  -> checker: pools, services, zones, settings, in one table
+//!               -> limits of the listeners -> access to the admin server -> state_dir
+//!               -> told: what has changed, and what needs a restart
+//! ```
+//!
+//! Only the checker's step can fail, when it has ended, so it comes first. What the differences of
+//! pools, services and zones are is the checker's to say; those of everything else are found here.
+
+mod difference;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use crate::checker::{self, Change, Command};
+use crate::config::fault::{Fault, Faults};
+use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
+use crate::listener::InForce;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+
+/// How many may wait for their turn before others wait to wait.
+const REQUESTS: usize = 16;
+/// The most changes, and the most faults, that the log tells one by one.
+const MOST_TOLD: usize = 100;
+
+/// What a reload did.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Generation of the table that has it.
+    pub generation: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// Pools, with backends and checks.
+    pub pools: Vec<Change>,
+    /// Services.
+    pub services: Vec<Change>,
+    /// Zones, and who may transfer them.
+    pub zones: Vec<Change>,
+    /// Keys of `[keys]`.
+    pub keys: Vec<Change>,
+    /// Keys of `[server]`.
+    pub server: Vec<Change>,
+    /// Keys of `[admin]`.
+    pub admin: Vec<Change>,
+    /// Keys, as `server.listen`, that have changed in the file and not in this process: they take
+    /// a restart.
+    pub restart_needed: Vec<Change>,
+    /// What can be run, but may not do what its author wants.
+    pub warnings: Faults,
+}
+
+/// Why nothing has changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The configuration is not sound.
+    #[error("the configuration is not sound, so nothing has changed: {} to correct", errors(.0))]
+    Faults(Faults),
+    /// There is no file to load.
+    #[error("this server runs without a configuration file, so there is nothing to reload")]
+    NoFile,
+    /// To load it broke off.
+    #[error(
+        "reading the configuration broke off, so nothing has changed; this is a fault in steerd, please report it with the log"
+    )]
+    BrokeOff,
+    /// The server is ending.
+    #[error("the server is ending, so nothing has changed")]
+    Ending,
+}
+
+fn errors(faults: &Faults) -> String {
+    match faults.errors().count() {
+        1 => "1 error".into(),
+        count => format!("{count} errors"),
+    }
+}
+
+/// What the settings of a configuration are compared by, besides zones, services and pools.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    server: ServerSettings,
+    admin: AdminSettings,
+    settings: Settings,
+    startup_wait: Duration,
+}
+
+impl Configured {
+    /// That part of a setup.
+    #[must_use]
+    pub fn of(setup: &Setup) -> Self {
+        Self {
+            server: setup.server.clone(),
+            admin: setup.admin.clone(),
+            settings: setup.checker.settings.clone(),
+            startup_wait: setup.checker.startup_wait,
+        }
+    }
+}
+
+/// What a reload reaches.
+#[derive(Debug)]
+pub struct Reach {
+    /// The owner of the table.
+    pub checker: checker::Handle,
+    /// What the listeners allow.
+    pub limits: InForce,
+    /// Who may use the admin server.
+    pub access: watch::Sender<Access>,
+    /// Where the memory is kept.
+    pub state_dir: watch::Sender<Option<PathBuf>>,
+    /// Where reloads are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Asks for reloads. They end with its last clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: mpsc::Sender<oneshot::Sender<Result<Report, Refusal>>>,
+    signalled: Arc<Notify>,
+}
+
+/// Starts what reloads `file`. Must be called within a tokio runtime.
+#[must_use = "nothing can be reloaded without the handle"]
+pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> Handle {
+    let (requests, received) = mpsc::channel(REQUESTS);
+    let signalled = Arc::new(Notify::new());
+    let reloader = Reloader { file, running, reach };
+    tokio::spawn(reloader.run(received, Arc::clone(&signalled)));
+    Handle { requests, signalled }
+}
+
+impl Handle {
+    /// Reloads, when those who asked before have had their turn.
+    ///
+    /// # Errors
+    /// When nothing has changed: why.
+    pub async fn reload(&self) -> Result<Report, Refusal> {
+        let (reply, outcome) = oneshot::channel();
+        self.requests.send(reply).await.map_err(|_| Refusal::Ending)?;
+        outcome.await.unwrap_or(Err(Refusal::Ending))
+    }
+
+    /// Asks for a reload and does not wait for it. Asked again before its turn has come, it is done
+    /// once.
+    pub fn signal(&self) {
+        self.signalled.notify_one();
+    }
+}
+
+struct Reloader {
+    file: Option<PathBuf>,
+    /// As this process has it: what takes a restart stays as it was at the start.
+    running: Configured,
+    reach: Reach,
+}
+
+impl Reloader {
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<oneshot::Sender<Result<Report, Refusal>>>,
+        signalled: Arc<Notify>,
+    ) {
+        loop {
+            tokio::select! {
+                request = requests.recv() => {
+                    let Some(reply) = request else { return };
+                    let outcome = self.reload("the API").await;
+                    // Whoever asked may have left; what is done is done.
+                    let _ = reply.send(outcome);
+                }
+                () = signalled.notified() => {
+                    let _ = self.reload("SIGHUP").await;
+                }
+            }
+        }
+    }
+
+    async fn reload(&mut self, asked_by: &str) -> Result<Report, Refusal> {
+        info!(asked_by, "reloading the configuration");
+        let outcome = self.try_reload().await;
+        let counts = &self.reach.metrics.operation;
+        match &outcome {
+            Ok(report) => {
+                counts.reloaded();
+                report.tell(asked_by);
+            }
+            Err(refusal) => {
+                counts.reload_refused();
+                refusal.tell(asked_by);
+            }
+        }
+        outcome
+    }
+
+    async fn try_reload(&mut self) -> Result<Report, Refusal> {
+        let began = Instant::now();
+        let file = self.file.clone().ok_or(Refusal::NoFile)?;
+        let loaded = spawn_blocking(move || config::load(&file)).await.map_err(|_| Refusal::BrokeOff)?;
+        let setup = loaded.map_err(Refusal::Faults)?;
+        let wanted = Configured::of(&setup);
+        let warnings = setup.warnings;
+        let (reply, difference) = oneshot::channel();
+        let command = Command::Reload(Box::new(setup.checker), reply);
+        self.reach.checker.commands.send(command).await.map_err(|_| Refusal::Ending)?;
+        let difference = difference.await.map_err(|_| Refusal::Ending)?;
+
+        self.reach.limits.change(wanted.server.limits.clone());
+        self.reach.access.send_replace(wanted.admin.access.clone());
+        if self.running.server.state_dir != wanted.server.state_dir {
+            self.reach.state_dir.send_replace(wanted.server.state_dir.clone());
+        }
+        let restart_needed = difference::restart_needed(&self.running, &wanted);
+        let report = Report {
+            generation: difference.generation,
+            took: began.elapsed(),
+            pools: difference.pools,
+            services: difference.services,
+            zones: difference::with_transfers(difference.zones, &self.running, &wanted),
+            keys: difference::keys(&self.running, &wanted),
+            server: difference::server(&self.running, &wanted),
+            admin: difference::admin(&self.running, &wanted),
+            restart_needed,
+            warnings,
+        };
+        self.running = difference::without_restart(&self.running, wanted);
+        Ok(report)
+    }
+}
+
+impl Report {
+    /// Whether the file says what is running already.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sections().iter().all(|(_, changes)| changes.is_empty())
+    }
+
+    /// The changes by what they are changes of, the word for one of them first.
+    #[must_use]
+    pub fn sections(&self) -> [(&'static str, &[Change]); 7] {
+        [
+            ("pool", &self.pools),
+            ("service", &self.services),
+            ("zone", &self.zones),
+            ("key", &self.keys),
+            ("[server]", &self.server),
+            ("[admin]", &self.admin),
+            ("restart needed for", &self.restart_needed),
+        ]
+    }
+
+    fn tell(&self, asked_by: &str) {
+        for warning in self.warnings.iter().take(MOST_TOLD) {
+            warn!("{}: {}", warning.place, warning.message);
+        }
+        let mut told: Vec<String> =
+            self.sections().iter().flat_map(|(of, changes)| lines(of, changes)).collect();
+        if told.len() > MOST_TOLD {
+            let more = told.len() - MOST_TOLD;
+            told.truncate(MOST_TOLD);
+            told.push(format!("and {more} more"));
+        }
+        let (generation, took) = (self.generation, self.took);
+        if told.is_empty() {
+            info!(asked_by, generation, ?took, "reloaded: nothing has changed");
+        } else {
+            info!(asked_by, generation, ?took, changes = told.join("; "), "reloaded");
+        }
+        for change in &self.restart_needed {
+            warn!(key = change.name(), "this change takes a restart; until then all is as it was");
+        }
+    }
+}
+
+/// Changes for a person, one in a line.
+fn lines(of: &str, changes: &[Change]) -> Vec<String> {
+    let line = |change: &Change| match change {
+        Change::Added(name) => vec![format!("{of} {name} added")],
+        Change::Removed(name) => vec![format!("{of} {name} removed")],
+        Change::Changed(name, details) if details.is_empty() => vec![format!("{of} {name} changed")],
+        Change::Changed(name, details) => {
+            details.iter().map(|detail| format!("{of} {name}: {detail}")).collect()
+        }
+    };
+    changes.iter().flat_map(line).collect()
+}
+
+impl Refusal {
+    fn tell(&self, asked_by: &str) {
+        if let Self::Faults(faults) = self {
+            for Fault { place, message, hint, .. } in faults.errors().take(MOST_TOLD) {
+                match hint {
+                    Some(hint) => error!("{place}: {message}; {hint}"),
+                    None => error!("{place}: {message}"),
+                }
+            }
+        }
+        error!(asked_by, "reload refused: {self}");
+    }
+}
+
+#[cfg(test)]
+mod tests;
