@@ -408,7 +408,7 @@ pub(super) fn percent(text: &str) -> Option<u8> {
 
 /// The candidate that `word` is most likely a slip of: at most a third of its letters differ, or one,
 /// and never all.
-pub(super) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let letters = word.chars().count();
     let most = (letters / 3).max(1).min(letters.saturating_sub(1));
     candidates

@@ -12,8 +12,8 @@ fn the_rest_alone_is_sound() {
 fn keys() {
     one_error("[server]\nlistne = []\n", "2:1 unknown key `listne` | did you mean `listen`?");
     one_error(
-        "[server]\nstate_dir = \"a\"\n",
-        "2:1 unknown key `state_dir` | known here: `listen`, `workers`, `udp_payload`, `nsid`, `chaos`, `cookies`, `cookie_secret_file`, `client_subnet`, `tcp_connections`, `tcp_idle`, `rate_limit`, `startup_wait`",
+        "[server]\ndiscovery = \"a\"\n",
+        "2:1 unknown key `discovery` | known here: `listen`, `workers`, `udp_payload`, `nsid`, `chaos`, `cookies`, `cookie_secret_file`, `client_subnet`, `tcp_connections`, `tcp_idle`, `rate_limit`, `state_dir`, `startup_wait`",
     );
     one_error("[servre]\n", "1:2 unknown key `servre` | did you mean `server`?");
     one_error("[defaults.checks]\n", "1:11 unknown key `checks` | did you mean `check`?");
@@ -113,13 +113,27 @@ fn server_and_admin() {
     ] {
         one_error(&format!("[server]\n{text}\n"), &expected);
     }
-    let password = "use a loopback address such as \"127.0.0.1:8053\", and for other machines a tunnel or a proxy \
-                    that knows its users";
+    let token = "write a token to a file, as with `openssl rand -hex 32`, and name the file; or use a loopback \
+                 address such as \"127.0.0.1:8053\"";
     one_error(
-        "[admin]\nlisten = \"0.0.0.0:8053\"\n",
+        "[admin]\nlisten = \"0.0.0.0:8053\"\npublic_reads = true\n",
         &format!(
-            "2:10 the admin server asks nobody for a password, so it cannot listen on 0.0.0.0:8053 | {password}"
+            "2:10 0.0.0.0:8053 can be reached from other machines, so `token_file` is needed beside it | {token}"
         ),
+    );
+    one_error(
+        "[admin]\nlisten = \"0.0.0.0:8053\"\ntoken_file = \"none\"\n",
+        "3:14 `token_file` none: No such file or directory (os error 2)",
+    );
+    one_error(
+        "[server]\nstate_dir = \"none\"\n",
+        "2:13 `state_dir` none: No such file or directory (os error 2) | create the directory, and let the user \
+         that runs steerd write to it",
+    );
+    one_error(
+        "[server]\nstate_dir = \"steerd.toml\"\n",
+        "2:13 `state_dir` steerd.toml: this is not a directory | create the directory, and let the user that \
+         runs steerd write to it",
     );
     one_error(
         "[server]\nlisten = [\"127.0.0.1:53\"]\n[admin]\nlisten = \"127.0.0.1:53\"\n",
