@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::checker::{Check, PoolSetup};
+use crate::checker::{Check, PoolSetup, combine};
 use crate::cli::columns::{self, Cell, Tone};
 use crate::cli::{block_on, complain, has_color, load, print};
 use crate::health::{Outcome, Verdict};
@@ -167,31 +167,6 @@ fn word(require: Require, runs: &[CheckRun]) -> Word {
         Some(Verdict::Draining) => Word::Draining,
         Some(Verdict::Unhealthy) => Word::Unhealthy,
         None => Word::Unknown,
-    }
-}
-
-/// What several checks of an address say together: verdict, critical, observe only of each.
-// TO BE REPLACED by `checker::combine`, of this signature.
-fn combine(require: Require, checks: impl Iterator<Item = (Option<Verdict>, bool, bool)>) -> Option<Verdict> {
-    let deciding: Vec<_> = checks.filter(|(_, _, observe_only)| !observe_only).collect();
-    let count = |wanted: fn(Option<Verdict>) -> bool| deciding.iter().filter(|check| wanted(check.0)).count();
-    let needed = match require {
-        Require::All => deciding.len(),
-        Require::AtLeast(least) => usize::from(least),
-    };
-    let critical = |verdict| deciding.iter().any(|check| check.1 && check.0 == verdict);
-    let passing = count(|verdict| matches!(verdict, Some(Verdict::Healthy | Verdict::Draining)));
-    let possible = count(|verdict| verdict != Some(Verdict::Unhealthy));
-    if deciding.is_empty() {
-        Some(Verdict::Healthy)
-    } else if critical(Some(Verdict::Unhealthy)) || possible < needed {
-        Some(Verdict::Unhealthy)
-    } else if critical(None) || passing < needed {
-        None
-    } else if count(|verdict| verdict == Some(Verdict::Draining)) > 0 {
-        Some(Verdict::Draining)
-    } else {
-        Some(Verdict::Healthy)
     }
 }
 

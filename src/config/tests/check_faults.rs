@@ -372,6 +372,10 @@ fn certificates() {
         "2:9 a grpc check must know which name the certificate has to have | set `host` or `tls.name`, or \
          `tls.verify = false` to accept any certificate",
     );
+    // A default for the host is for the checks that have one.
+    let text = "[defaults.check]\nhost = \"d.example\"\n[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = \"tls://:443\"\n";
+    let found = errors(&load_with_rest(text));
+    assert!(found.len() == 1 && found[0].contains("a tls check must know which name"), "{found:#?}");
     in_check("{ type = \"tls\", port = 1, tls = 1 }", "2:41 `tls` must be a table; this is an integer");
 }
 
