@@ -21,14 +21,15 @@ pub mod table;
 pub mod wire;
 pub mod answer;
 // Floor 3: probes, and the task that owns health.
-pub mod metrics;
 pub mod probe;
+pub mod metrics;
 pub mod checker;
 // Floor 4: the network's edge.
 pub mod sys;
 pub mod listener;
 // Floor 5: files, operators, composition.
 pub mod config;
+pub mod state;
 pub mod admin;
 pub mod server;
 // Floor 6: the command line.
