@@ -39,9 +39,9 @@ async fn drain_leaves_the_answers_at_once_and_is_safe_after_the_longest_ttl() {
     let now = now.unwrap();
     assert_eq!(eligible(&handle, 0), ["192.0.2.2"]);
     assert_eq!((now.generation, handle.published.load().generation), (generation + 1, generation + 1));
-    let status = overridden(&now, 0).unwrap();
-    assert_eq!((status.state, status.reason.as_deref()), (Override::Drain, Some("kernel")));
-    assert_eq!(status.safe_at, Some(began + SECOND * 61), "the longest TTL, and a second on the way");
+    let shown = overridden(&now, 0).unwrap();
+    assert_eq!((shown.state, shown.reason.as_deref()), (Override::Drain, Some("kernel")));
+    assert_eq!(shown.safe_at, Some(began + SECOND * 61), "the longest TTL, and a second on the way");
     assert_eq!(
         now.pools[0].backends[0].addresses[0].standing,
         Standing::Healthy,
