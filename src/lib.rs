@@ -29,6 +29,7 @@ pub mod sys;
 pub mod listener;
 // Floor 5: files, operators, composition.
 pub mod config;
+pub mod state;
 pub mod admin;
 pub mod server;
 // Floor 6: the command line.

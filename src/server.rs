@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::admin;
 use crate::checker;
 use crate::config::Setup;
-use crate::listener::{self, Listeners};
+use crate::listener::{self, InForce, Listeners};
 use crate::metrics::Metrics;
 use crate::sys;
 
@@ -94,7 +94,7 @@ pub async fn start(setup: Setup) -> Result<Running, StartError> {
     }
     let bound = listener::bind(&setup.server.listen, setup.server.workers)?;
     let dns = bound.local_addresses();
-    let admin_bound = match setup.admin {
+    let admin_bound = match setup.admin.listen {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
     };
@@ -116,8 +116,9 @@ pub async fn start(setup: Setup) -> Result<Running, StartError> {
     }
 
     checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| CheckerEnded)?;
-    let listeners =
-        bound.serve(&checker.published, &metrics, setup.server.limits).map_err(StartError::Listeners)?;
+    let listeners = bound
+        .serve(&checker.published, &metrics, &InForce::new(setup.server.limits))
+        .map_err(StartError::Listeners)?;
     serving.send_replace(true);
     for address in &dns {
         info!(%address, "DNS is answered over UDP and TCP");
@@ -188,16 +189,21 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::config::ServerSettings;
     use crate::config::fault::Faults;
+    use crate::config::{Access, AdminSettings, ServerSettings};
     use crate::listener::Limits;
     use crate::settings::Settings;
     use crate::zone::Catalog;
 
     fn setup(dns: SocketAddr, admin: SocketAddr) -> Setup {
         Setup {
-            server: ServerSettings { listen: vec![dns], workers: 1, limits: Limits::default() },
-            admin: Some(admin),
+            server: ServerSettings {
+                listen: vec![dns],
+                workers: 1,
+                limits: Limits::default(),
+                state_dir: None,
+            },
+            admin: AdminSettings { listen: Some(admin), access: Access::default() },
             checker: checker::Setup {
                 settings: Settings::default(),
                 catalog: Catalog::new(Vec::new()),

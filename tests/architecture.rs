@@ -56,7 +56,7 @@ const SIDEWAYS: [(&str, &[&str], &str); 3] = [
 const PROBE_KNOWS_OF_HEALTH: &str = "crate::health::Outcome";
 
 /// File formats stay at the edge.
-const SERDE: [&str; 3] = ["config", "admin", "cli"];
+const SERDE: [&str; 4] = ["config", "state", "admin", "cli"];
 
 const MAX_LINES: usize = 600;
 

@@ -10,6 +10,7 @@
 //! and goes on; nothing stops at the first fault. A part with a fault is left out of what is
 //! concluded from it, so that one mistake is one message. What a setting does is not here.
 
+mod admin;
 mod advice;
 mod check;
 mod document;
@@ -25,7 +26,7 @@ mod zones;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::checker;
 use crate::config::check::CheckKeys;
@@ -39,13 +40,16 @@ use crate::listener::Limits;
 use crate::listener::transfer::Transfers;
 use crate::pool::PoolId;
 
+pub use admin::{Access, AdminPlace, AdminSettings, Token};
+pub(crate) use value::closest;
+
 /// A validated configuration.
 #[derive(Debug)]
 pub struct Setup {
     /// `[server]`.
     pub server: ServerSettings,
-    /// `[admin] listen`; off without.
-    pub admin: Option<SocketAddr>,
+    /// `[admin]`.
+    pub admin: AdminSettings,
     /// Zones, services and pools.
     pub checker: checker::Setup,
     /// What can be run, but may not do what its author wants.
@@ -61,6 +65,8 @@ pub struct ServerSettings {
     pub workers: usize,
     /// What clients may take.
     pub limits: Limits,
+    /// Where health and overrides are kept over a restart; they are not without.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// Reads a configuration, with the files it includes and the zone files it names.
@@ -107,7 +113,7 @@ fn build<'s>(sections: &Sections<'s>, findings: &'s Findings) -> Setup {
     let before = findings.errors();
     let ReadServer { mut server, settings, startup_wait, listen } = server::read_server(sections.server);
     let sound_server = findings.errors() == before;
-    let admin = server::read_admin(sections.admin, &listen);
+    let admin = admin::read(sections.admin, &listen);
 
     let checks = sections.check_defaults.map(CheckKeys::read_defaults).unwrap_or_default();
     let defaults = sections.pool_defaults.map(PoolKeys::read_defaults).unwrap_or_default();

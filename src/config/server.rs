@@ -1,8 +1,12 @@
-//! `[server]` and `[admin]`: where this process listens.
+//! `[server]`: where DNS is answered, and what every answer depends on.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::config::ServerSettings;
@@ -34,7 +38,12 @@ const DEFAULT_LISTEN: [SocketAddr; 2] = [
 ];
 const DEFAULT_STARTUP_WAIT: Duration = Duration::from_secs(3);
 
-type Listen<'s> = Vec<Located<'s, SocketAddr>>;
+/// What cookies are made with when no file says it: random, and the same whenever the configuration
+/// is read, so that a reload takes no client's cookie away.
+static OWN_SECRET: LazyLock<[u8; 16]> = LazyLock::new(rand::random);
+
+/// Addresses to listen on, and where they stand.
+pub(super) type Listen<'s> = Vec<Located<'s, SocketAddr>>;
 
 /// `[server]`, by who has to do with it.
 pub(super) struct ReadServer<'s> {
@@ -46,8 +55,12 @@ pub(super) struct ReadServer<'s> {
 
 /// Reads `[server]`, which may be missing.
 pub(super) fn read_server(entry: Option<Entry<'_>>) -> ReadServer<'_> {
-    let mut server =
-        ServerSettings { listen: DEFAULT_LISTEN.to_vec(), workers: 0, limits: Limits::default() };
+    let mut server = ServerSettings {
+        listen: DEFAULT_LISTEN.to_vec(),
+        workers: 0,
+        limits: Limits::default(),
+        state_dir: None,
+    };
     let mut settings = Settings { cookies: cookies(Some(false), None), ..Settings::default() };
     let mut startup_wait = DEFAULT_STARTUP_WAIT;
     let mut listen = Vec::new();
@@ -79,6 +92,7 @@ pub(super) fn read_server(entry: Option<Entry<'_>>) -> ReadServer<'_> {
         if let Some(entry) = table.get("rate_limit") {
             server.limits.rate = read_rate_limit(entry);
         }
+        server.state_dir = table.read("state_dir", directory).map(|read| read.value);
         if let Some(wait) = table.read("startup_wait", |value| value.duration(STARTUP_WAITS)) {
             startup_wait = wait.value;
         }
@@ -122,7 +136,7 @@ fn read_cookies(table: &mut Table<'_>, settings: &mut Settings) {
 }
 
 fn cookies(required: Option<bool>, secrets: Option<CookieSecrets>) -> Option<Cookies> {
-    let secrets = secrets.or_else(|| CookieSecrets::new(vec![rand::random()]));
+    let secrets = secrets.or_else(|| CookieSecrets::new(vec![*OWN_SECRET]));
     required.zip(secrets).map(|(required, secrets)| Cookies { secrets, required })
 }
 
@@ -148,6 +162,47 @@ fn cookie_secrets(value: Value<'_>) -> Option<CookieSecrets> {
         refuse("it holds no secret: a line of 32 hexadecimal digits is expected".to_owned());
     }
     secrets
+}
+
+/// A directory that is there. One that cannot be written to is worth a warning only: the server
+/// does its work without.
+fn directory(value: Value<'_>) -> Option<PathBuf> {
+    let path = value.path()?;
+    let refuse = |reason: &dyn std::fmt::Display| {
+        value.at.error_with_hint(
+            format!("`state_dir` {}: {reason}", path.display()),
+            "create the directory, and let the user that runs steerd write to it".to_owned(),
+        );
+    };
+    match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => {
+            refuse(&"this is not a directory");
+            return None;
+        }
+        Err(error) => {
+            refuse(&error);
+            return None;
+        }
+    }
+    if let Err(error) = try_writing(&path) {
+        value.at.warning(
+            format!("`state_dir` {} cannot be written to: {error}", path.display()),
+            "health and overrides will not survive a restart; let the user that runs steerd write to it"
+                .to_owned(),
+        );
+    }
+    Some(path)
+}
+
+/// Makes a file without a name, which nobody sees and which is gone at once. Where the file system
+/// cannot do that, nothing is known until the first write.
+fn try_writing(directory: &Path) -> io::Result<()> {
+    let unnamed = std::fs::OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(directory);
+    match unnamed {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => Ok(()),
+        outcome => outcome.map(drop),
+    }
 }
 
 fn read_rate_limit(entry: Entry<'_>) -> Option<RateLimit> {
@@ -179,26 +234,6 @@ fn tenths(duration: Duration) -> u16 {
     u16::try_from(duration.as_millis() / 100).unwrap_or(u16::MAX)
 }
 
-/// Reads `[admin]`; without it, or without its `listen`, there is no admin server.
-pub(super) fn read_admin(entry: Option<Entry<'_>>, dns: &Listen<'_>) -> Option<SocketAddr> {
-    let mut table = entry.and_then(|entry| entry.value.table(entry.at))?;
-    let listen = table.read("listen", socket_address);
-    table.close();
-    let Located { value: address, at, .. } = listen?;
-    if !address.ip().is_loopback() {
-        at.error_with_hint(
-            format!("the admin server asks nobody for a password, so it cannot listen on {address}"),
-            "use a loopback address such as \"127.0.0.1:8053\", and for other machines a tunnel or a proxy \
-             that knows its users"
-                .to_owned(),
-        );
-    }
-    if let Some(same) = dns.iter().find(|other| other.value == address && address.port() != 0) {
-        at.error_beside(format!("{address} is the DNS server's already"), same.at, "here");
-    }
-    Some(address)
-}
-
 fn listeners(value: Value<'_>) -> Option<Listen<'_>> {
     let mut first: HashMap<SocketAddr, At<'_>> = HashMap::new();
     let mut listen = Vec::new();
@@ -215,7 +250,7 @@ fn listeners(value: Value<'_>) -> Option<Listen<'_>> {
     Some(listen)
 }
 
-fn socket_address(value: Value<'_>) -> Option<SocketAddr> {
+pub(super) fn socket_address(value: Value<'_>) -> Option<SocketAddr> {
     let what = "an address with a port, such as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"";
     let text = value.string(what)?;
     let Ok(address) = text.parse::<SocketAddr>() else {

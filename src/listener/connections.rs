@@ -12,11 +12,13 @@ use crate::listener;
 
 /// A client prefix may hold this part of all connections.
 const PREFIX_SHARE: usize = 10;
+/// The most connections that one new one closes. Each is looked for among all, under the lock; so a
+/// limit that has become much lower is reached by and by.
+const MOST_EVICTED: usize = 16;
 
 /// The open connections. The lock is taken when one opens and when one closes, never by a query.
 #[derive(Debug)]
 pub(super) struct Connections {
-    limit: usize,
     since: Instant,
     open: Mutex<Open>,
 }
@@ -45,37 +47,32 @@ pub(super) struct Place {
 }
 
 impl Connections {
-    pub(super) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit: limit.max(1), since: Instant::now(), open: Mutex::default() })
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { since: Instant::now(), open: Mutex::default() })
     }
 
-    /// Gives a new connection a place. When all are taken, or those of the client's prefix, the
-    /// idlest connection (of that prefix) is told to close; whether one was is the second value.
-    pub(super) fn enter(self: &Arc<Self>, client: IpAddr) -> (Place, bool) {
+    /// Gives a new connection a place, of `limit` at least 1. While all are taken, or those of the
+    /// client's prefix, the idlest connection (of that prefix) is told to close; how many were is the
+    /// second value: one, or up to [`MOST_EVICTED`] when the limit has become lower.
+    pub(super) fn enter(self: &Arc<Self>, client: IpAddr, limit: usize) -> (Place, usize) {
         let prefix = listener::prefix_of(client);
         let entry = Arc::new(Entry { prefix, active: AtomicU64::new(self.now()), evicted: Notify::new() });
         let mut open = self.lock();
-        let of_prefix = open.entries.values().filter(|entry| entry.prefix == prefix).count();
-        let prefix_is_full = of_prefix >= (self.limit / PREFIX_SHARE).max(1);
-        let is_full = open.entries.len() >= self.limit;
-        let evicts = prefix_is_full || is_full;
-        if evicts {
-            let idlest = open
-                .entries
-                .iter()
-                .filter(|(_, entry)| !prefix_is_full || entry.prefix == prefix)
-                .min_by_key(|(id, entry)| (entry.active.load(Ordering::Relaxed), **id))
-                .map(|(id, _)| *id);
+        let mut evicted = 0;
+        while evicted < MOST_EVICTED
+            && let Some(idlest) = open.in_the_way_of(prefix, limit.max(1))
+        {
             // It leaves the count at once, so that one eviction makes one place.
-            if let Some(entry) = idlest.and_then(|id| open.entries.remove(&id)) {
+            if let Some(entry) = open.entries.remove(&idlest) {
                 entry.evicted.notify_one();
+                evicted += 1;
             }
         }
         let id = open.next;
         open.next += 1;
         open.entries.insert(id, Arc::clone(&entry));
         drop(open);
-        (Place { connections: Arc::clone(self), id, entry }, evicts)
+        (Place { connections: Arc::clone(self), id, entry }, evicted)
     }
 
     #[cfg(test)]
@@ -89,6 +86,22 @@ impl Connections {
 
     fn now(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Open {
+    /// The connection that must close before there is a place for another of `prefix`.
+    fn in_the_way_of(&self, prefix: IpAddr, limit: usize) -> Option<u64> {
+        let of_prefix = self.entries.values().filter(|entry| entry.prefix == prefix).count();
+        let prefix_is_full = of_prefix >= (limit / PREFIX_SHARE).max(1);
+        if !prefix_is_full && self.entries.len() < limit {
+            return None;
+        }
+        self.entries
+            .iter()
+            .filter(|(_, entry)| !prefix_is_full || entry.prefix == prefix)
+            .min_by_key(|(id, entry)| (entry.active.load(Ordering::Relaxed), **id))
+            .map(|(id, _)| *id)
     }
 }
 
@@ -128,16 +141,16 @@ mod tests {
 
     #[test]
     fn the_idlest_makes_room() {
-        let connections = Connections::new(3);
+        let connections = Connections::new();
         let client = |index: u8| address(&format!("10.0.{index}.1"));
-        let places: Vec<Place> = (0..3).map(|index| connections.enter(client(index)).0).collect();
+        let places: Vec<Place> = (0..3).map(|index| connections.enter(client(index), 3).0).collect();
         places[0].active();
         while places[0].entry.active.load(Ordering::Relaxed) <= places[1].entry.active.load(Ordering::Relaxed)
         {
             places[0].active();
         }
-        let (_fourth, evicts) = connections.enter(client(3));
-        assert!(evicts);
+        let (_fourth, evicted) = connections.enter(client(3), 3);
+        assert_eq!(evicted, 1);
         let evicted: Vec<bool> = places.iter().map(is_evicted).collect();
         assert_eq!(evicted, [false, true, false]);
         assert_eq!(connections.count(), 3);
@@ -147,14 +160,24 @@ mod tests {
 
     #[test]
     fn a_prefix_takes_room_from_itself_only() {
-        let connections = Connections::new(40);
-        let (other, _) = connections.enter(address("192.0.2.1"));
-        let mut crowd: Vec<(Place, bool)> =
-            (0..4).map(|host| connections.enter(address(&format!("2001:db8::{host}")))).collect();
-        assert!(crowd.iter().all(|(_, evicts)| !evicts));
-        crowd.push(connections.enter(address("2001:db8:0:ff::1")));
-        assert!(crowd[4].1 && is_evicted(&crowd[0].0) && !is_evicted(&other));
-        let (_, evicts) = connections.enter(address("2001:db8:0:100::1"));
-        assert!(!evicts, "another /56");
+        let connections = Connections::new();
+        let (other, _) = connections.enter(address("192.0.2.1"), 40);
+        let mut crowd: Vec<(Place, usize)> =
+            (0..4).map(|host| connections.enter(address(&format!("2001:db8::{host}")), 40)).collect();
+        assert!(crowd.iter().all(|(_, evicted)| *evicted == 0));
+        crowd.push(connections.enter(address("2001:db8:0:ff::1"), 40));
+        assert!(crowd[4].1 == 1 && is_evicted(&crowd[0].0) && !is_evicted(&other));
+        let (_, evicted) = connections.enter(address("2001:db8:0:100::1"), 40);
+        assert_eq!(evicted, 0, "another /56");
+    }
+
+    #[test]
+    fn a_lower_limit_closes_the_idlest_beyond_it() {
+        let connections = Connections::new();
+        let client = |index: u8| address(&format!("10.0.{index}.1"));
+        let places: Vec<Place> = (0..6).map(|index| connections.enter(client(index), 100).0).collect();
+        let (_last, evicted) = connections.enter(client(6), 3);
+        assert_eq!((evicted, connections.count()), (4, 3));
+        assert_eq!(places.iter().map(is_evicted).collect::<Vec<_>>(), [true, true, true, true, false, false]);
     }
 }

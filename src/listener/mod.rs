@@ -4,6 +4,7 @@
 //! says is none of their business. Every socket is bound before the first query is read.
 
 mod connections;
+mod limits;
 pub mod rate_limit;
 mod signature;
 mod tcp;
@@ -22,13 +23,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rand::Rng;
 use tokio::sync::{Notify, watch};
 
-use self::rate_limit::{Decision, Limiter, RateLimit};
-use self::transfer::Transfers;
+use self::rate_limit::{Decision, Limiter};
 use crate::answer::{self, Client, Responder, Verdict};
 use crate::metrics::{Dropped, Event, Metrics};
 use crate::sys;
 use crate::table::{Published, Table};
 use crate::wire::tsig::Keys;
+
+pub use limits::{InForce, Limits, TcpLimits};
 
 /// How often a free port is looked for that both UDP and TCP can have.
 const PORT_ATTEMPTS: usize = 32;
@@ -36,32 +38,6 @@ const PORT_ATTEMPTS: usize = 32;
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// Errors of one kind are logged at most this often: one that lasts must not fill the disk.
 const LOG_EVERY: Duration = Duration::from_secs(1);
-
-/// Limits of TCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpLimits {
-    /// The most connections at a time, at least 1; a client prefix (/24, /56) may hold a tenth.
-    pub connections: usize,
-    /// The longest time between queries, and from the first byte of a query to its last.
-    pub idle: Duration,
-}
-
-impl Default for TcpLimits {
-    fn default() -> Self {
-        Self { connections: 1000, idle: Duration::from_secs(10) }
-    }
-}
-
-/// What clients may take.
-#[derive(Clone, Debug, Default)]
-pub struct Limits {
-    /// Over TCP.
-    pub tcp: TcpLimits,
-    /// Over UDP, from sources that anyone may have forged; unlimited without.
-    pub rate: Option<RateLimit>,
-    /// Of whole zones.
-    pub transfers: Transfers,
-}
 
 /// Why a socket could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -165,7 +141,8 @@ impl Bound {
         self.endpoints.iter().map(|endpoint| endpoint.udp.len()).sum::<usize>() + 1
     }
 
-    /// Begins to answer. Must be called within a tokio runtime, which serves TCP.
+    /// Begins to answer, under the limits that are in force at each time. Must be called within a
+    /// tokio runtime, which serves TCP.
     ///
     /// # Errors
     /// When the system gives no thread, or the runtime no place for a socket.
@@ -173,28 +150,19 @@ impl Bound {
         self,
         published: &Published,
         metrics: &Arc<Metrics>,
-        limits: Limits,
+        limits: &InForce,
     ) -> io::Result<Listeners> {
-        let limiter = limits.rate.map(|rate| Arc::new(Limiter::new(rate)));
         let tcp_row = self.counter_rows() - 1;
-        let keys = limits.transfers.keys.clone();
         let stop = Arc::new(AtomicBool::new(false));
         let (stop_tcp, stopping) = watch::channel(false);
         let ended = Arc::new(Notify::new());
         let mut listeners =
             Listeners { stop: Arc::clone(&stop), stop_tcp, workers: Vec::new(), ended: Arc::clone(&ended) };
-        let tcp = tcp::Shared::new(
-            published.clone(),
-            Arc::clone(metrics),
-            tcp_row,
-            (limits.tcp, limits.transfers),
-            stopping,
-        );
+        let tcp = tcp::Shared::new(published.clone(), Arc::clone(metrics), tcp_row, limits.clone(), stopping);
         let mut row = 0;
         for endpoint in self.endpoints {
             for socket in endpoint.udp {
-                let worker =
-                    udp::Worker::new(socket, row, published, metrics, limiter.as_ref(), &keys, &stop);
+                let worker = udp::Worker::new(socket, row, published, metrics, limits, &stop);
                 let thread = std::thread::Builder::new().name(format!("udp-{row}"));
                 let notice = EndNotice(Arc::clone(&ended));
                 listeners.workers.push(thread.spawn(move || {

@@ -27,7 +27,7 @@ use tracing::warn;
 use crate::answer::{Client, Responder, Transport};
 use crate::listener::connections::{Connections, Place};
 use crate::listener::transfer::{Begun, Outgoing, Transfers};
-use crate::listener::{self, Account, LogLimit, TcpLimits};
+use crate::listener::{self, Account, InForce, LogLimit};
 use crate::metrics::{Event, Metrics};
 use crate::sys::MAX_QUERY;
 use crate::table::{Published, Table};
@@ -48,8 +48,7 @@ pub(super) struct Shared {
     published: Published,
     metrics: Arc<Metrics>,
     row: usize,
-    limits: TcpLimits,
-    transfers: Transfers,
+    limits: InForce,
     connections: Arc<Connections>,
     stopping: watch::Receiver<bool>,
 }
@@ -59,15 +58,19 @@ impl Shared {
         published: Published,
         metrics: Arc<Metrics>,
         row: usize,
-        (limits, transfers): (TcpLimits, Transfers),
+        limits: InForce,
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        let connections = Connections::new(limits.connections);
-        Arc::new(Self { published, metrics, row, limits, transfers, connections, stopping })
+        let connections = Connections::new();
+        Arc::new(Self { published, metrics, row, limits, connections, stopping })
     }
 
     fn happened(&self, event: Event) {
         self.metrics.happened(self.row, event, 1);
+    }
+
+    fn idle(&self) -> Duration {
+        self.limits.load().tcp.idle
     }
 }
 
@@ -85,10 +88,9 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             Ok((stream, peer)) => {
                 rest = FIRST_REST;
                 shared.happened(Event::Accepted);
-                let (place, evicts) = shared.connections.enter(peer.ip());
-                if evicts {
-                    shared.happened(Event::Evicted);
-                }
+                let (place, evicted) =
+                    shared.connections.enter(peer.ip(), shared.limits.load().tcp.connections);
+                shared.metrics.happened(shared.row, Event::Evicted, evicted);
                 tokio::spawn(serve(stream, peer, place, Arc::clone(&shared)));
             }
             // The client was gone before it was accepted.
@@ -131,9 +133,8 @@ impl Connection<'_> {
     async fn converse(&mut self) -> io::Result<()> {
         // Replies are whole messages and go out at once.
         self.stream.set_nodelay(true)?;
-        let idle = self.shared.limits.idle;
         let mut stopping = self.shared.stopping.clone();
-        let mut deadline = Instant::now() + idle;
+        let mut deadline = Instant::now() + self.shared.idle();
         loop {
             // Most connections wait without a beginning of a query most of the time.
             if self.unread.is_empty() {
@@ -158,7 +159,7 @@ impl Connection<'_> {
             let answered = self.answer_all().await?;
             // Each query has its own time, from its first byte on: bytes alone win no more of it.
             if answered || was_idle {
-                deadline = Instant::now() + idle;
+                deadline = Instant::now() + self.shared.idle();
             }
         }
     }
@@ -185,7 +186,8 @@ impl Connection<'_> {
     /// Takes whole queries off the front of `rest` and answers them from one table, until there
     /// are replies enough to write.
     fn answer_some(&self, rest: &mut &[u8]) -> (Vec<u8>, Next) {
-        let Shared { published, metrics, row, transfers, .. } = self.shared;
+        let Shared { published, metrics, row, limits, .. } = self.shared;
+        let transfers = &limits.load().transfers;
         let account = Account { metrics, row: *row, limiter: None, keys: &transfers.keys };
         let client = Client {
             address: self.peer.ip(),
@@ -243,7 +245,7 @@ impl Connection<'_> {
         if replies.is_empty() {
             return Ok(());
         }
-        let written = tokio::time::timeout(self.shared.limits.idle, self.stream.write_all(replies)).await;
+        let written = tokio::time::timeout(self.shared.idle(), self.stream.write_all(replies)).await;
         written.unwrap_or_else(|_| {
             self.shared.happened(Event::TimedOut);
             Err(io::ErrorKind::TimedOut.into())
@@ -352,6 +354,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+    use crate::listener::Limits;
     use crate::zone::Catalog;
 
     /// What a waiting connection may cost in user space, bytes.
@@ -368,17 +371,12 @@ mod tests {
         };
         let (_stop, stopping) = watch::channel(false);
         let metrics = Arc::new(Metrics::new(1));
-        let shared = Shared::new(
-            Published::new(table),
-            metrics,
-            0,
-            (TcpLimits::default(), Transfers::default()),
-            stopping,
-        );
+        let shared =
+            Shared::new(Published::new(table), metrics, 0, InForce::new(Limits::default()), stopping);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
-        let (place, _) = shared.connections.enter(peer.ip());
+        let (place, _) = shared.connections.enter(peer.ip(), 1);
         let mut connection = Connection { stream, peer, shared: &shared, place: &place, unread: Vec::new() };
         let exchange = async {
             client.write_all(b"\0\x11\0\x01\0\0\0\x01\0\0\0\0\0\0\0\0\x01\0\x01").await.unwrap();

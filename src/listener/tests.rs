@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::rate_limit::RateLimit;
 use super::*;
 use crate::counters::Counters;
 use crate::name::Name;
@@ -28,8 +29,9 @@ fn start(limits: TcpLimits) -> Fixture {
     let bound = bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
     let address = bound.local_addresses()[0];
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
-    let listeners =
-        bound.serve(&Published::new(table()), &metrics, Limits { tcp: limits, ..Limits::default() }).unwrap();
+    let listeners = bound
+        .serve(&Published::new(table()), &metrics, &InForce::new(Limits { tcp: limits, ..Limits::default() }))
+        .unwrap();
     Fixture { address, metrics, listeners }
 }
 
@@ -320,7 +322,7 @@ async fn answers_of_services_are_counted_over_both_transports_and_families() {
     let addresses = bound.local_addresses();
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let published = Published::new(table_with_service(bound.counter_rows()));
-    let listeners = bound.serve(&published, &metrics, Limits::default()).unwrap();
+    let listeners = bound.serve(&published, &metrics, &InForce::new(Limits::default())).unwrap();
     for address in addresses {
         let client = tokio::net::UdpSocket::bind((address.ip(), 0)).await.unwrap();
         client.send_to(&query(1), address).await.unwrap();
@@ -446,8 +448,8 @@ async fn equal_replies_are_limited_and_slip_to_tcp() {
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let rate =
         RateLimit { responses_per_second: 5, slip: 2, networks_exempt: crate::network::Networks::default() };
-    let limits = Limits { rate: Some(rate), ..Limits::default() };
-    let listeners = bound.serve(&Published::new(table()), &metrics, limits).unwrap();
+    let limits = InForce::new(Limits { rate: Some(rate), ..Limits::default() });
+    let listeners = bound.serve(&Published::new(table()), &metrics, &limits).unwrap();
     let fixture = Fixture { address, metrics, listeners };
     let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(address).await.unwrap();

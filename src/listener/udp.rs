@@ -1,7 +1,7 @@
 //! UDP workers: plain threads that receive, answer and send in batches.
 //!
 //! ```text
-//! receive up to 64 -> load the table once -> answer each -> send all -> ...
+//! receive up to 64 -> load table and limits once -> answer each -> send all -> ...
 //! ```
 //!
 //! From receive to send nothing is allocated and no lock is taken. A worker ends only when it is
@@ -19,12 +19,11 @@ use rand::rngs::SmallRng;
 use tracing::warn;
 
 use crate::answer::{Client, Responder, Transport};
-use crate::listener::rate_limit::Limiter;
-use crate::listener::{self, Account, LogLimit};
+use crate::listener::limits::{self, Active};
+use crate::listener::{self, Account, InForce, LogLimit};
 use crate::metrics::{Event, Metrics};
 use crate::sys::{Datagram, UdpBatch};
 use crate::table::{Published, Reader, Table};
-use crate::wire::tsig::Keys;
 
 /// After an error the worker rests this long, so that a lasting one does not make it spin.
 const REST: Duration = Duration::from_millis(10);
@@ -35,8 +34,7 @@ pub(super) struct Worker {
     row: usize,
     table: Reader,
     metrics: Arc<Metrics>,
-    limiter: Option<Arc<Limiter>>,
-    keys: Keys,
+    limits: limits::Reader,
     stop: Arc<AtomicBool>,
     responder: Responder<SmallRng>,
     log_limit: LogLimit,
@@ -48,8 +46,7 @@ impl Worker {
         row: usize,
         published: &Published,
         metrics: &Arc<Metrics>,
-        limiter: Option<&Arc<Limiter>>,
-        keys: &Keys,
+        limits: &InForce,
         stop: &Arc<AtomicBool>,
     ) -> Self {
         Self {
@@ -57,8 +54,7 @@ impl Worker {
             row,
             table: published.reader(),
             metrics: Arc::clone(metrics),
-            limiter: limiter.cloned(),
-            keys: keys.clone(),
+            limits: limits.reader(),
             stop: Arc::clone(stop),
             responder: Responder::new(SmallRng::from_rng(&mut rand::rng())),
             log_limit: LogLimit::default(),
@@ -84,8 +80,9 @@ impl Worker {
                 }
             }
             let time = listener::unix_time();
-            let limiter = self.limiter.as_deref().map(|limiter| (limiter, began.elapsed()));
-            let account = Account { metrics: &self.metrics, row: self.row, limiter, keys: &self.keys };
+            let Active { limiter, transfers, .. } = &**self.limits.load();
+            let limiter = limiter.as_deref().map(|limiter| (limiter, began.elapsed()));
+            let account = Account { metrics: &self.metrics, row: self.row, limiter, keys: &transfers.keys };
             let responder = &mut self.responder;
             let table: &Table = self.table.load();
             // A fault of ours must not let one packet, sent again and again, stop the server: the

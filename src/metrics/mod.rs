@@ -5,6 +5,7 @@
 //! All of it is read without asking anyone, so it can be shown when nobody answers any more. Labels
 //! come from the configuration only, never from a query.
 
+pub mod operation;
 mod pools;
 mod text;
 
@@ -105,6 +106,8 @@ pub enum Dropped {
 pub struct Metrics {
     /// What the moments in it count from.
     began: Instant,
+    /// Of the server's own files.
+    pub operation: operation::Operation,
     traffic: Counters,
     probe_duration: HistogramVec,
     probe_lag: Histogram,
@@ -135,6 +138,7 @@ impl Metrics {
         let opts = |name: &str, help: &str| Opts::new(format!("steerd_{name}"), help);
         Self {
             began: Instant::now(),
+            operation: operation::Operation::new(),
             traffic: Counters::new(rows, COLUMNS),
             probe_duration: made(HistogramVec::new(
                 histogram("probe_duration_seconds", "How long probes took that brought a verdict.", &buckets),
@@ -267,6 +271,7 @@ impl Metrics {
         families.extend(self.probe_lag.collect());
         families.extend(self.probes_in_flight.collect());
         families.extend(self.publish.collect());
+        families.extend(self.operation.families());
         families.retain(|family| !family.get_metric().is_empty());
         // The only error is a metric of the wrong type for its family, which the tests rule out.
         let collected = TextEncoder::new().encode_to_string(&families).unwrap_or_default();

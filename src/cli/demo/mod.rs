@@ -14,7 +14,7 @@ use crate::cli::demo::backends::{BACKENDS, BackendError};
 use crate::cli::serve::{Failure, until_stopped};
 use crate::cli::{Log, LogFormat, block_on, complain, print};
 use crate::config::fault::Faults;
-use crate::config::{ServerSettings, Setup};
+use crate::config::{Access, AdminSettings, ServerSettings, Setup};
 use crate::health::Timing;
 use crate::listener::Limits;
 use crate::name::Name;
@@ -93,7 +93,7 @@ fn port_hint(failure: &Failure) -> &'static str {
 
 pub(super) fn run(ports: Ports) -> ExitCode {
     // Of the log only the transitions, and what is wrong.
-    Log { format: LogFormat::Text, level: "warn,steerd::checker=info".into() }.start();
+    let _lines = Log { format: LogFormat::Text, level: "warn,steerd::checker=info".into() }.start();
     let outcome = block_on(async {
         let backend_port = backends::start(ports.backend_port).await?;
         let setup = setup(ports, backend_port).map_err(DemoError::Data)?;
@@ -118,8 +118,13 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
     let probe = Probe::Http(HttpProbe::get(backend_port, "/healthz"));
     let here = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     Ok(Setup {
-        server: ServerSettings { listen: vec![here(ports.port)], workers: 1, limits: Limits::default() },
-        admin: Some(here(ports.admin_port)),
+        server: ServerSettings {
+            listen: vec![here(ports.port)],
+            workers: 1,
+            limits: Limits::default(),
+            state_dir: None,
+        },
+        admin: AdminSettings { listen: Some(here(ports.admin_port)), access: Access::default() },
         checker: checker::Setup {
             settings: Settings::default(),
             catalog: Catalog::new(vec![zone(&service)?]),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{REST, ZONE, errors, load_files, load_with_rest, loaded};
 use crate::checker::Check;
-use crate::config::Setup;
+use crate::config::{Access, AdminSettings, Setup};
 use crate::cookie::CookieSecrets;
 use crate::health::Timing;
 use crate::listener::TcpLimits;
@@ -57,7 +57,8 @@ fn built_in() {
     let cookies = checker.settings.cookies.clone();
     assert!(cookies.as_ref().is_some_and(|cookies| !cookies.required));
     assert_eq!(checker.settings, Settings { cookies, ..Settings::default() });
-    assert_eq!((admin, checker.startup_wait), (None, milliseconds(3000)));
+    assert_eq!((admin, checker.startup_wait), (AdminSettings::default(), milliseconds(3000)));
+    assert_eq!(server.state_dir, None);
     assert!(warnings.is_empty());
     assert_eq!(checker.pools[0].checks, []);
     assert_eq!(checker.pools[0].pool.min_healthy, MinHealthy::Count(1));
@@ -89,8 +90,11 @@ client_subnet = [\"192.0.2.0/24\"]
 tcp_connections = 20
 tcp_idle = \"2s\"
 rate_limit = { responses_per_second = 50, slip = 3, networks_exempt = [\"192.0.2.0/24\"] }
+state_dir = \".\"
 [admin]
 listen = \"[::1]:8053\"
+token_file = \"token\"
+public_reads = true
 [zones.\"example.com\"]
 file = \"example.com.zone\"
 [pools.b]
@@ -110,7 +114,7 @@ policy = \"all\"
 when_down = [\"192.0.2.80\", \"2001:db8::80\"]
 ";
     let secrets = format!("{}\n\n{}\n", "ab".repeat(16), "CD".repeat(16));
-    let setup = load_files(text, &[("secrets", &secrets)]).unwrap();
+    let setup = load_files(text, &[("secrets", &secrets), ("token", "0123456789abcdef\n")]).unwrap();
     assert_eq!(setup.server.listen.len(), 2);
     assert_eq!((setup.server.workers, setup.checker.settings.udp_payload), (4, 4096));
     let settings = &setup.checker.settings;
@@ -126,7 +130,10 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
     let networks_exempt = ["192.0.2.0/24".parse::<Network>().unwrap()].into_iter().collect();
     let rate = RateLimit { responses_per_second: 50, slip: 3, networks_exempt };
     assert_eq!(setup.server.limits.rate, Some(rate));
-    assert_eq!(setup.admin, Some("[::1]:8053".parse().unwrap()));
+    assert_eq!(setup.admin.listen, Some("[::1]:8053".parse().unwrap()));
+    let Access { token, public_reads } = setup.admin.access;
+    assert!(token.unwrap().is_shown_by(b"0123456789abcdef") && public_reads);
+    assert!(setup.server.state_dir.unwrap().is_absolute());
     assert_eq!(setup.checker.startup_wait, Duration::from_secs(90));
     let names: Vec<&str> = setup.checker.pools.iter().map(|pool| pool.pool.name.as_str()).collect();
     assert_eq!(names, ["b", "a"], "ids are in the order of the file");
@@ -152,6 +159,19 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
     let bound = zone.node(service.name.wire()).and_then(crate::zone::NodeRef::service).unwrap();
     assert_eq!(bound.0, 0);
     assert_eq!(zone.records(), ZONE.lines().count() - 1, "all but the line of $TTL");
+}
+
+#[test]
+fn cookies_without_a_file_have_one_secret_however_often_the_file_is_read() {
+    let cookies = || load_with_rest("").unwrap().checker.settings.cookies;
+    assert_eq!(cookies(), cookies());
+}
+
+#[test]
+fn an_admin_server_for_other_machines_needs_a_token() {
+    let text = format!("[admin]\nlisten = \"0.0.0.0:8053\"\ntoken_file = \"token\"\n{REST}");
+    let setup = load_files(&text, &[("token", "0123456789abcdef")]).unwrap();
+    assert!(setup.admin.access.token.is_some() && !setup.admin.access.public_reads);
 }
 
 #[test]

@@ -1,0 +1,124 @@
+//! What clients may take, and the limits in force: a reload changes them while the listeners are
+//! at work.
+//!
+//! They are no part of the answer table because no answer depends on them. Like the table they are
+//! loaded once for each batch and never waited for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+
+use crate::listener::rate_limit::{Limiter, RateLimit};
+use crate::listener::transfer::Transfers;
+
+/// Limits of TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpLimits {
+    /// The most connections at a time, at least 1; a client prefix (/24, /56) may hold a tenth.
+    pub connections: usize,
+    /// The longest time between queries, and from the first byte of a query to its last.
+    pub idle: Duration,
+}
+
+impl Default for TcpLimits {
+    fn default() -> Self {
+        Self { connections: 1000, idle: Duration::from_secs(10) }
+    }
+}
+
+/// What clients may take.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Over TCP.
+    pub tcp: TcpLimits,
+    /// Over UDP, from sources that anyone may have forged; unlimited without.
+    pub rate: Option<RateLimit>,
+    /// Of whole zones.
+    pub transfers: Transfers,
+}
+
+/// The one cell of the limits in force. Clones share it.
+#[derive(Clone, Debug)]
+pub struct InForce(Arc<ArcSwap<Active>>);
+
+/// The limits as the listeners use them.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) tcp: TcpLimits,
+    pub(super) limiter: Option<Arc<Limiter>>,
+    pub(super) transfers: Transfers,
+    rate: Option<RateLimit>,
+}
+
+/// A worker's view of the cell: one atomic load when nothing has changed.
+pub(super) type Reader = Cache<Arc<ArcSwap<Active>>, Arc<Active>>;
+
+impl InForce {
+    /// Puts the first limits in force.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Active::new(limits, None))))
+    }
+
+    /// Puts other limits in force. What is under way ends under the old ones: a connection that
+    /// waits, a transfer that has begun. An unchanged rate limit keeps its accounts, so that a
+    /// reload gives a flood nothing. Only one caller at a time may change them.
+    pub fn change(&self, limits: Limits) {
+        let active = Active::new(limits, Some(&self.0.load()));
+        self.0.store(Arc::new(active));
+    }
+
+    pub(super) fn load(&self) -> Arc<Active> {
+        self.0.load_full()
+    }
+
+    pub(super) fn reader(&self) -> Reader {
+        Cache::new(Arc::clone(&self.0))
+    }
+}
+
+impl Active {
+    fn new(limits: Limits, previous: Option<&Self>) -> Self {
+        let Limits { tcp, rate, transfers } = limits;
+        let kept = previous.filter(|previous| previous.rate == rate).map(|previous| previous.limiter.clone());
+        let limiter = kept.unwrap_or_else(|| rate.clone().map(|rate| Arc::new(Limiter::new(rate))));
+        Self { tcp, limiter, transfers, rate }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Networks;
+
+    fn limits(responses_per_second: u32) -> Limits {
+        let rate = RateLimit { responses_per_second, slip: 2, networks_exempt: Networks::default() };
+        Limits { rate: Some(rate), ..Limits::default() }
+    }
+
+    #[test]
+    fn only_a_changed_rate_limit_starts_its_accounts_anew() {
+        let in_force = InForce::new(limits(5));
+        let first = in_force.load().limiter.clone().unwrap();
+        let tcp = TcpLimits { connections: 7, ..TcpLimits::default() };
+        in_force.change(Limits { tcp, ..limits(5) });
+        let active = in_force.load();
+        assert_eq!(active.tcp, tcp);
+        assert!(Arc::ptr_eq(&first, active.limiter.as_ref().unwrap()));
+        in_force.change(limits(6));
+        assert!(!Arc::ptr_eq(&first, in_force.load().limiter.as_ref().unwrap()));
+        in_force.change(Limits::default());
+        assert!(in_force.load().limiter.is_none());
+    }
+
+    #[test]
+    fn a_reader_sees_what_is_changed() {
+        let in_force = InForce::new(Limits::default());
+        let mut reader = in_force.reader();
+        assert_eq!(reader.load().tcp, TcpLimits::default());
+        let tcp = TcpLimits { connections: 7, idle: Duration::from_millis(100) };
+        in_force.clone().change(Limits { tcp, ..Limits::default() });
+        assert_eq!(reader.load().tcp, tcp);
+    }
+}

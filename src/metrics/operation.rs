@@ -1,0 +1,78 @@
+//! What becomes of the server's own files: configurations taken and refused, memory not written.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts};
+
+use super::made;
+
+/// The counts of what is done seldom and by one task.
+#[derive(Debug)]
+pub struct Operation {
+    reloads: IntCounterVec,
+    reload_success: IntGauge,
+    loaded_at: Gauge,
+    state_write_failures: IntCounter,
+}
+
+impl Operation {
+    /// Nothing has happened, and the running configuration was loaded just now.
+    pub(super) fn new() -> Self {
+        let opts = |name: &str, help: &str| Opts::new(format!("steerd_{name}"), help);
+        let operation = Self {
+            reloads: made(IntCounterVec::new(
+                opts("reloads_total", "Reloads of the configuration: success, failure (refused)."),
+                &["result"],
+            )),
+            reload_success: made(IntGauge::with_opts(opts(
+                "config_last_reload_success",
+                "1 unless the last reload was refused: then the file is not what is running.",
+            ))),
+            loaded_at: made(Gauge::with_opts(opts(
+                "config_last_load_timestamp_seconds",
+                "When the running configuration was loaded, seconds since 1970.",
+            ))),
+            state_write_failures: made(IntCounter::with_opts(opts(
+                "state_write_failures_total",
+                "Failed attempts to write health and overrides to state_dir.",
+            ))),
+        };
+        // Both are there from the start, so that a first failure is an increase.
+        for result in ["success", "failure"] {
+            operation.reloads.with_label_values(&[result]);
+        }
+        operation.loaded_now();
+        operation
+    }
+
+    /// Another configuration is running.
+    pub fn reloaded(&self) {
+        self.reloads.with_label_values(&["success"]).inc();
+        self.loaded_now();
+    }
+
+    /// A configuration was refused.
+    pub fn reload_refused(&self) {
+        self.reloads.with_label_values(&["failure"]).inc();
+        self.reload_success.set(0);
+    }
+
+    /// Health and overrides could not be written.
+    pub fn state_write_failed(&self) {
+        self.state_write_failures.inc();
+    }
+
+    fn loaded_now(&self) {
+        self.reload_success.set(1);
+        self.loaded_at
+            .set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()));
+    }
+
+    pub(super) fn families(&self) -> Vec<MetricFamily> {
+        let collectors: [&dyn Collector; 4] =
+            [&self.reloads, &self.reload_success, &self.loaded_at, &self.state_write_failures];
+        collectors.iter().flat_map(|collector| collector.collect()).collect()
+    }
+}
