@@ -16,15 +16,18 @@
 //! of its checks together ([`combine`]), and that is what is logged, counted and answered by.
 
 mod command;
+mod difference;
 mod history;
 mod memory;
 mod overrides;
 mod pools;
 mod probing;
+mod reload;
 mod services;
 mod slots;
 mod status;
 mod survey;
+mod suspicion;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -58,6 +61,7 @@ use probing::Running;
 use services::ServiceLog;
 use slots::Slots;
 use survey::Survey;
+use suspicion::LocalFaults;
 use targets::{Spot, Targets};
 
 pub use command::{Change, Command, Difference, NoSuchBackend, OverrideRequest};
@@ -226,6 +230,9 @@ struct Checker<O> {
     origin: Instant,
     /// When this process last noticed that it had not run when it should.
     stalled: Option<Moment>,
+    local_faults: LocalFaults,
+    /// Why this machine is suspected rather than all pools together.
+    suspected: Option<Suspected>,
     ready: watch::Sender<bool>,
     startup_wait: Duration,
     rng: SmallRng,

@@ -19,7 +19,7 @@ use crate::pool::{Family, Override, PoolId};
 use crate::table::{Source, Table};
 
 /// How long after a table was replaced an answer from it may still be on its way.
-const ON_THE_WAY: Duration = Duration::from_secs(1);
+pub(super) const ON_THE_WAY: Duration = Duration::from_secs(1);
 
 /// Which backends have an override, and when the first of them ends.
 #[derive(Debug, Default)]
@@ -203,5 +203,13 @@ fn log_override(
         }
         None if before.is_some() => info!(pool, backend, from, "the override of a backend has ended, {why}"),
         None => {}
+    }
+}
+
+/// A backend that is gone takes what an operator said of it along.
+pub(super) fn tell_lost_override(pool: &str, backend: &str, status: Option<&OverrideStatus>) {
+    if let Some(status) = status {
+        let state = status.state.as_str();
+        info!(pool, backend, state, "the override of a backend has ended, the configuration has it no more");
     }
 }

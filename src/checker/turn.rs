@@ -10,10 +10,11 @@ use tracing::{info, warn};
 
 use crate::checker::memory::hints;
 use crate::checker::overrides::Overrides;
-use crate::checker::pools::{PoolState, Pools};
+use crate::checker::pools::{Linking, PoolState, Pools};
 use crate::checker::services::ServiceLog;
 use crate::checker::slots::Slots;
 use crate::checker::survey::{Sources, Survey};
+use crate::checker::suspicion::LocalFaults;
 use crate::checker::targets::{Linker, Targets};
 use crate::checker::{Capacity, Checker, Command, LATE, Outside, PULSE, PoolSetup, Setup};
 use crate::counters::Counters;
@@ -38,7 +39,8 @@ impl<O: Outside> Checker<O> {
         let mut hints = hints(&setup.memory.states);
         let link = |(id, setup): (PoolId, PoolSetup)| {
             let hints = hints.remove(setup.pool.name.as_str()).unwrap_or_default();
-            PoolState::new(id, setup, &metrics, &mut linker, &hints)
+            let linking = Linking { metrics: &metrics, linker: &mut linker, hints: &hints, previous: None };
+            PoolState::new(id, setup, linking)
         };
         let mut pools = Pools((0..).map(PoolId).zip(setup.pools).map(link).collect());
         pools.note_ttls(setup.services.iter());
@@ -74,10 +76,13 @@ impl<O: Outside> Checker<O> {
             running: HashMap::new(),
             origin: Instant::now(),
             stalled: None,
+            local_faults: LocalFaults::default(),
+            suspected: None,
             ready,
             startup_wait: setup.startup_wait,
             rng,
         };
+        checker.set_groups();
         checker.recall_overrides(setup.memory.overrides);
         checker.publish();
         checker
@@ -114,6 +119,7 @@ impl<O: Outside> Checker<O> {
                 self.take(ended);
                 next = self.probes.try_join_next_with_id();
             }
+            self.heed_alarms();
             self.weigh_due();
             self.end_overrides();
             self.publish();
@@ -168,7 +174,7 @@ impl<O: Outside> Checker<O> {
             }
             Command::Override(request, reply) => self.override_backend(request, reply),
             Command::Memory(reply) => self.surveys.push_back(Survey::memory(reply)),
-            Command::Reload(..) => {}
+            Command::Reload(setup, reply) => drop(reply.send(self.reload(*setup))),
         }
     }
 
@@ -187,7 +193,7 @@ impl<O: Outside> Checker<O> {
             targets: &self.targets,
             health: &self.health,
             table,
-            suspected: None,
+            suspected: self.local_faults.suspected().or(self.suspected.as_ref()).cloned(),
             now: self.now(),
             wall: self.outside.wall(),
             history,
