@@ -3,28 +3,86 @@
 //! A table of counts has one row for each thread that adds and is summed when it is read. What is
 //! counted, and under which name it is shown, is the owner's business.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Two cache lines: adjacent lines are fetched in pairs on current x86-64 processors.
 #[repr(align(128))]
 #[derive(Debug, Default)]
 struct Line([AtomicU64; 16]);
 
-/// Counts in columns, a row for each thread that adds.
-#[derive(Debug)]
+/// Counts in columns, a row for each thread that adds. Clones share them.
+#[derive(Clone, Debug)]
 pub struct Counters {
-    lines: Box<[Line]>,
-    lines_per_row: usize,
+    cells: Cells,
     columns: usize,
+    /// What [`Counters::continued`] took over, while someone may still add to it there.
+    earlier: Arc<[Earlier]>,
+    /// By column: what nobody adds to any more.
+    settled: Arc<[u64]>,
+}
+
+#[derive(Clone, Debug)]
+struct Cells {
+    lines: Arc<[Line]>,
+    lines_per_row: usize,
+}
+
+/// Cells of a former arrangement of columns.
+#[derive(Clone, Debug)]
+struct Earlier {
+    cells: Cells,
+    /// Which of its columns each column of now goes on with.
+    columns: Box<[Option<usize>]>,
 }
 
 impl Counters {
     /// `rows` threads may add to each of `columns` counts.
     #[must_use]
     pub fn new(rows: usize, columns: usize) -> Self {
-        let lines_per_row = columns.div_ceil(16).max(1);
-        let lines = (0..rows * lines_per_row).map(|_| Line::default()).collect();
-        Self { lines, lines_per_row, columns }
+        let earlier = Vec::new().into();
+        Self { cells: Cells::new(rows, columns), columns, earlier, settled: vec![0; columns].into() }
+    }
+
+    /// Other columns that go on with counts of these: for each, which one, or none to begin at 0.
+    ///
+    /// What is added to `self` from now on, by threads that have not heard of it yet, counts for
+    /// its successor as well: a count that is shown never goes back.
+    #[must_use]
+    pub fn continued(&self, columns: impl IntoIterator<Item = Option<usize>>) -> Self {
+        let columns: Box<[Option<usize>]> =
+            columns.into_iter().map(|column| column.filter(|column| *column < self.columns)).collect();
+        let through = |old: &[Option<usize>]| -> Box<[Option<usize>]> {
+            columns.iter().map(|column| old.get((*column)?).copied().flatten()).collect()
+        };
+        let mut settled: Vec<u64> = columns
+            .iter()
+            .map(|column| self.settled.get((*column)?).copied())
+            .map(Option::unwrap_or_default)
+            .collect();
+        let mut earlier = Vec::new();
+        for old in &*self.earlier {
+            let old = Earlier { cells: old.cells.clone(), columns: through(&old.columns) };
+            // One of `self`, one of this clone: whoever else could add has let go of it. The fence
+            // makes what they added visible.
+            if Arc::strong_count(&old.cells.lines) == 2 {
+                fence(Ordering::Acquire);
+                for (column, sum) in settled.iter_mut().enumerate() {
+                    *sum += old.sum(column);
+                }
+            } else {
+                earlier.push(old);
+            }
+        }
+        let rows = self.cells.rows();
+        let count = columns.len();
+        earlier.push(Earlier { cells: self.cells.clone(), columns });
+        Self {
+            cells: Cells::new(rows, count),
+            columns: count,
+            earlier: earlier.into(),
+            settled: settled.into(),
+        }
     }
 
     /// How many counts there are.
@@ -35,7 +93,9 @@ impl Counters {
 
     /// Adds to one count. A row or column that does not exist is ignored.
     pub fn add(&self, row: usize, column: usize, amount: u64) {
-        if let Some(cell) = self.cell(row, column) {
+        if column < self.columns
+            && let Some(cell) = self.cells.get(row, column)
+        {
             cell.fetch_add(amount, Ordering::Relaxed);
         }
     }
@@ -43,15 +103,41 @@ impl Counters {
     /// The sum of a count over all rows.
     #[must_use]
     pub fn sum(&self, column: usize) -> u64 {
-        let rows = self.lines.len() / self.lines_per_row;
-        (0..rows).filter_map(|row| self.cell(row, column)).map(|cell| cell.load(Ordering::Relaxed)).sum()
+        if column >= self.columns {
+            return 0;
+        }
+        let earlier: u64 = self.earlier.iter().map(|earlier| earlier.sum(column)).sum();
+        self.settled.get(column).copied().unwrap_or(0) + earlier + self.cells.sum(column)
+    }
+}
+
+impl Cells {
+    fn new(rows: usize, columns: usize) -> Self {
+        let lines_per_row = columns.div_ceil(16).max(1);
+        let lines = (0..rows * lines_per_row).map(|_| Line::default()).collect();
+        Self { lines, lines_per_row }
     }
 
-    fn cell(&self, row: usize, column: usize) -> Option<&AtomicU64> {
-        if column >= self.columns {
-            return None;
-        }
+    fn rows(&self) -> usize {
+        self.lines.len() / self.lines_per_row
+    }
+
+    fn get(&self, row: usize, column: usize) -> Option<&AtomicU64> {
         self.lines.get(row * self.lines_per_row + column / 16)?.0.get(column % 16)
+    }
+
+    fn sum(&self, column: usize) -> u64 {
+        (0..self.rows())
+            .filter_map(|row| self.get(row, column))
+            .map(|cell| cell.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+impl Earlier {
+    /// The sum of what a column of now goes on with.
+    fn sum(&self, column: usize) -> u64 {
+        self.columns.get(column).copied().flatten().map_or(0, |column| self.cells.sum(column))
     }
 }
 
@@ -73,5 +159,41 @@ mod tests {
             assert_eq!(counters.sum(column), 300 + 3 * column as u64);
         }
         assert_eq!(counters.sum(20), 0);
+    }
+
+    #[test]
+    fn columns_go_on_in_another_order_and_nothing_is_lost() {
+        let mut counters = Counters::new(2, 3);
+        for column in 0..3 {
+            counters.add(0, column, 10 + column as u64);
+        }
+        let old = counters.clone();
+        counters = counters.continued([Some(2), None, Some(0)]);
+        assert_eq!([0, 1, 2].map(|column| counters.sum(column)), [12, 0, 10]);
+        old.add(1, 2, 100);
+        counters.add(1, 0, 1000);
+        counters.add(1, 1, 5);
+        assert_eq!([0, 1, 2].map(|column| counters.sum(column)), [1112, 5, 10]);
+        // As long as `old` lives, its cells are kept through any number of changes.
+        let later = counters.continued([Some(0), Some(7)]).continued([None, Some(0)]);
+        old.add(0, 2, 1);
+        assert_eq!([0, 1].map(|column| later.sum(column)), [0, 1113]);
+        assert_eq!(later.earlier.len(), 3);
+        drop(old);
+        drop(counters);
+        let last = later.continued([Some(1)]);
+        assert_eq!(last.sum(0), 1113);
+        assert_eq!(last.earlier.len(), 1, "what nobody adds to is settled");
+    }
+
+    #[test]
+    fn any_number_of_changes_takes_no_more_room() {
+        let mut counters = Counters::new(1, 2);
+        for round in 0..100 {
+            counters.add(0, round % 2, 1);
+            counters = counters.continued([Some(1), Some(0)]);
+            assert!(counters.earlier.len() <= 2);
+            assert_eq!(counters.sum(0) + counters.sum(1), round as u64 + 1);
+        }
     }
 }

@@ -21,8 +21,8 @@ pub mod table;
 pub mod wire;
 pub mod answer;
 // Floor 3: probes, and the task that owns health.
-pub mod metrics;
 pub mod probe;
+pub mod metrics;
 pub mod checker;
 // Floor 4: the network's edge.
 pub mod sys;

@@ -93,13 +93,14 @@ impl Backend {
 /// What an operator says of a backend, whatever the checks say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Override {
-    /// No new answers; it counts as alive.
+    /// Alive, but not answered, not even in fail open unless no other is left. It stays in
+    /// the total of `min_healthy` and does not count as healthy there.
     Drain,
     /// As if it were not enabled: not answered, and in no total.
     Disabled,
-    /// Answered as if it were healthy.
+    /// As if it were healthy, at full weight.
     Up,
-    /// Not answered, as if it were unhealthy.
+    /// As if it were unhealthy.
     Down,
 }
 

@@ -48,6 +48,12 @@ impl Candidates {
         self.ends.last().copied().unwrap_or(0)
     }
 
+    /// The weights, in order.
+    pub fn weights(&self) -> impl Iterator<Item = u64> {
+        let mut sum = 0;
+        self.ends.iter().map(move |end| end - std::mem::replace(&mut sum, *end))
+    }
+
     /// Where candidate `index` begins and ends on the line of all weights.
     fn interval(&self, index: usize) -> (u64, u64) {
         let end = self.ends.get(index).copied().unwrap_or(0);

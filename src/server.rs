@@ -90,10 +90,17 @@ pub struct Running {
 /// # Errors
 /// When a socket cannot be had; nothing has been answered then.
 pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, StartError> {
-    match sys::raise_descriptor_limit() {
-        Ok(limit) => info!(limit, "open descriptors"),
-        Err(error) => warn!(%error, "cannot raise the limit of open descriptors; probes may run out of them"),
-    }
+    let probes = match sys::raise_descriptor_limit() {
+        Ok(limit) => {
+            let probes = checker::descriptor_budget(limit);
+            info!(limit, probes, "open descriptors, and how many probes they are for at once");
+            probes
+        }
+        Err(error) => {
+            warn!(%error, "cannot raise the limit of open descriptors; probes may run out of them");
+            checker::MAX_IN_FLIGHT
+        }
+    };
     for warning in setup.warnings.iter() {
         warn!("{}: {}", warning.place, warning.message);
     }
@@ -109,7 +116,8 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     let Setup { server, admin, checker: mut checker_setup, .. } = setup;
     checker_setup.memory = recall(server.state_dir.clone()).await;
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
-    let checker = checker::start(checker_setup, bound.counter_rows(), Arc::clone(&metrics));
+    let capacity = checker::Capacity { counter_rows: bound.counter_rows(), probes };
+    let checker = checker::start(checker_setup, capacity, Arc::clone(&metrics));
     let keeper = Keeper::start(server.state_dir, checker.clone(), Arc::clone(&metrics));
     let limits = InForce::new(server.limits);
     let (access, access_seen) = watch::channel(admin.access);

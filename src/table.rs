@@ -1,8 +1,30 @@
 //! The immutable answer table that queries read, and the one cell that publishes it.
 //!
 //! Zones, services, and what of each pool may be answered now travel together, with a generation
-//! number. Who is healthy is decided in `health`; here its word is turned into candidates. A query
-//! loads the table once and sees one state of the world.
+//! number. Who is healthy is decided in `health`; here its word, and the operator's beside it, are
+//! turned into candidates. A query loads the table once and sees one state of the world.
+//!
+//! What becomes of an address, by its [`Place`]; what an operator says goes before what the checks say:
+//!
+//! ```text
+//!                      eligible                        in fail open             counts for min_healthy as
+//! healthy              yes, by percent of its weight   yes                      healthy
+//! unknown, or held     when the healthy do not         yes                      healthy, where it is eligible
+//!                      suffice for min_healthy
+//! draining, unhealthy  no                              yes                      not healthy
+//! override up          yes, at full weight             yes                      healthy
+//! override down        no                              yes                      not healthy
+//! override drain       no                              when no other is left    not healthy
+//! override disabled    no                              no                       nothing: in no total
+//! ```
+//!
+//! Fail open distrusts the checks, not the operator: a server that is being drained is about to be
+//! stopped, so it is answered only when no tier has another one. It stays in the
+//! total of `min_healthy`, as the capacity that is missing; to take it out of that too is what
+//! `disabled` is for.
+
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +32,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::counters::Counters;
-use crate::pool::{Backend, Family, Pool, PoolId};
+use crate::pool::{Backend, Family, Override, Pool, PoolId};
 use crate::selection::Candidates;
 use crate::service::{Service, ServiceId, WhenDown};
 use crate::settings::Settings;
@@ -60,8 +82,11 @@ pub struct FamilyView {
     pub usable: bool,
     /// Those that may appear in an answer now.
     pub eligible: Choice,
-    /// Those that answer when the pool fails open.
+    /// Those that answer when the pool fails open. It does not depend on health, so that views of a
+    /// pool share it until its configuration or an override changes.
     pub everyone: Arc<Choice>,
+    /// Whether an operator drains all of them, so that other tiers fail open before this one.
+    pub drained: bool,
 }
 
 /// Addresses with the weights to draw them by.
@@ -108,6 +133,84 @@ impl Standing {
     }
 }
 
+/// Percent of its weight that an address gets by default: all of it.
+pub const FULL_WEIGHT: u8 = 100;
+
+/// What is known of one backend address: the word of its checks, and that of an operator beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What the checks say.
+    pub standing: Standing,
+    /// It would be healthy, but damping keeps it out for a while.
+    pub held: bool,
+    /// Percent of its weight that it gets while it is eligible, 0 to [`FULL_WEIGHT`]. With 0 it is
+    /// left out as long as another has weight.
+    pub percent: u8,
+    /// What an operator says instead.
+    pub overridden: Option<Override>,
+}
+
+impl From<Standing> for Place {
+    /// A place at full weight of which only the checks say anything.
+    fn from(standing: Standing) -> Self {
+        Self { standing, held: false, percent: FULL_WEIGHT, overridden: None }
+    }
+}
+
+impl Place {
+    /// What becomes of it; none for a place that is not there at all.
+    fn role(self) -> Option<Role> {
+        let role = match self.overridden {
+            Some(Override::Disabled) => return None,
+            Some(Override::Up) => Role::Eligible(FULL_WEIGHT),
+            Some(Override::Down) => Role::Out,
+            Some(Override::Drain) => Role::Drained,
+            None => {
+                let percent = self.percent.min(FULL_WEIGHT);
+                match (self.standing, self.held) {
+                    (Standing::Draining, _) | (Standing::Unhealthy, false) => Role::Out,
+                    (Standing::Unknown, _) | (_, true) => Role::Spare(percent),
+                    (Standing::Healthy, false) => Role::Eligible(percent),
+                }
+            }
+        };
+        Some(role)
+    }
+}
+
+/// What becomes of an address that counts in the totals of its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// May be answered, with this percent of its weight.
+    Eligible(u8),
+    /// May be answered like that when the eligible ones do not suffice for `min_healthy`.
+    Spare(u8),
+    /// May be answered when the pool fails open.
+    Out,
+    /// May be answered when the pool fails open and nothing else is left.
+    Drained,
+}
+
+/// An address of a pool that is not disabled.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    member: Member,
+    /// As configured.
+    weight: u32,
+    role: Role,
+}
+
+impl Entry {
+    /// The percent of its weight with which it is answered; none when it is not.
+    fn percent(&self, with_spares: bool) -> Option<u8> {
+        match self.role {
+            Role::Eligible(percent) => Some(percent),
+            Role::Spare(percent) => with_spares.then_some(percent),
+            Role::Out | Role::Drained => None,
+        }
+    }
+}
+
 /// Where the addresses of an answer come from.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a> {
@@ -138,35 +241,50 @@ impl Choice {
         let (members, weights): (Vec<Member>, Vec<u32>) = members.into_iter().unzip();
         Self { members: members.into_boxed_slice(), candidates: Candidates::new(weights) }
     }
+
+    /// Whether it is what [`Choice::new`] would make of these.
+    fn consists_of(&self, members: impl Iterator<Item = (Member, u32)>) -> bool {
+        let own = self.members.iter().copied().zip(self.candidates.weights());
+        own.eq(members.map(|(member, weight)| (member, u64::from(weight))))
+    }
 }
 
 impl PoolView {
-    /// Builds the view of a pool from the standing of each address, asked for by the index of the
-    /// backend and of the address within it.
+    /// Builds the view of a pool from what is known of each address, asked for once by the index of
+    /// the backend and of the address within it.
     ///
-    /// `previous` is the view of the same pool with the same backends, if there is one: its
-    /// counters, and what does not depend on health, are taken over.
+    /// `previous` is an earlier view of the pool, perhaps with other backends; what is still the same
+    /// is shared with it. `answers` are the counters to go on with, a column for each backend in
+    /// order: those of the previous view while its backends are the same, else perhaps
+    /// [`PoolView::counters`].
     pub fn build(
         pool: &Pool,
         previous: Option<&PoolView>,
-        counter_rows: usize,
-        standing: impl Fn(usize, usize) -> Standing,
+        answers: Arc<Counters>,
+        place: impl Fn(usize, usize) -> Place,
     ) -> Self {
+        let name = previous.map(|view| &view.name).filter(|name| ***name == *pool.name);
+        let backends = previous.map(|view| &view.backends).filter(|backends| {
+            backends.iter().map(|name| &**name).eq(pool.backends.iter().map(|backend| &*backend.name))
+        });
         Self {
-            name: previous.map_or_else(|| pool.name.as_str().into(), |view| Arc::clone(&view.name)),
-            backends: previous.map_or_else(
+            name: name.map_or_else(|| pool.name.as_str().into(), Arc::clone),
+            backends: backends.map_or_else(
                 || pool.backends.iter().map(|backend| backend.name.as_str().into()).collect(),
-                |view| Arc::clone(&view.backends),
+                Arc::clone,
             ),
             families: Family::ALL.map(|family| {
-                let everyone = previous.map(|view| Arc::clone(&view.family(family).everyone));
-                FamilyView::build(pool, family, everyone, &standing)
+                let everyone = previous.map(|view| &view.family(family).everyone);
+                FamilyView::build(pool, everyone, &entries(pool, family, &place))
             }),
-            answers: previous.map_or_else(
-                || Arc::new(Counters::new(counter_rows, pool.backends.len())),
-                |view| Arc::clone(&view.answers),
-            ),
+            answers,
         }
+    }
+
+    /// Counters for a pool that has not been answered from; `rows` threads may count.
+    #[must_use]
+    pub fn counters(pool: &Pool, rows: usize) -> Arc<Counters> {
+        Arc::new(Counters::new(rows, pool.backends.len()))
     }
 
     /// The view of one family.
@@ -188,73 +306,74 @@ impl PoolView {
 }
 
 impl FamilyView {
-    fn build(
-        pool: &Pool,
-        family: Family,
-        everyone: Option<Arc<Choice>>,
-        standing: &impl Fn(usize, usize) -> Standing,
-    ) -> Self {
-        let pick = |wanted: &dyn Fn(Standing) -> bool| {
-            Choice::new(
-                members(pool, family)
-                    .filter(|(index, address, backend, _)| {
-                        backend.weight > 0 && wanted(standing(*index, *address))
-                    })
-                    .map(|(_, _, backend, member)| (member, backend.weight)),
-            )
+    fn build(pool: &Pool, previous: Option<&Arc<Choice>>, entries: &[Entry]) -> Self {
+        let total_weight = entries.iter().map(|entry| u64::from(entry.weight)).sum();
+        // By configured weights: a healthy address that starts slowly is as healthy as the others.
+        let enough = |with_spares| {
+            let healthy =
+                entries.iter().filter(|entry| entry.weight > 0 && entry.percent(with_spares).is_some());
+            let (count, weight) =
+                healthy.fold((0, 0), |(count, weight), entry| (count + 1, weight + u64::from(entry.weight)));
+            pool.min_healthy.is_met(count, weight, total_weight)
         };
-        let total_weight = members(pool, family).map(|(_, _, backend, _)| u64::from(backend.weight)).sum();
-        let enough = |choice: &Choice| {
-            pool.min_healthy.is_met(choice.members.len(), choice.candidates.total_weight(), total_weight)
-        };
-        let mut eligible = pick(&|standing| standing == Standing::Healthy);
-        // What has not been judged yet counts only where the healthy alone do not suffice.
-        if !enough(&eligible) {
-            let unjudged = pick(&|standing| matches!(standing, Standing::Healthy | Standing::Unknown));
-            if enough(&unjudged) {
-                eligible = unjudged;
-            }
-        }
+        let healthy_suffice = enough(false);
+        let with_spares = !healthy_suffice && enough(true);
+        let drained = entries.iter().all(|entry| entry.role == Role::Drained);
+        let everyone = || everyone_of(entries, drained);
         Self {
-            usable: enough(&eligible),
-            eligible,
-            everyone: everyone.unwrap_or_else(|| Arc::new(everyone_of(pool, family))),
+            usable: healthy_suffice || with_spares,
+            eligible: Choice::new(eligible_of(entries, with_spares)),
+            everyone: previous
+                .filter(|choice| choice.consists_of(everyone()))
+                .map_or_else(|| Arc::new(Choice::new(everyone())), Arc::clone),
+            drained,
         }
     }
 
-    /// Whether the pool has an enabled address of this family.
+    /// Whether the pool has an address of this family that is not disabled.
     #[must_use]
     pub fn is_configured(&self) -> bool {
         !self.everyone.members.is_empty()
     }
 }
 
-/// The enabled addresses of a family: index of backend and of address, backend, member.
-fn members(pool: &Pool, family: Family) -> impl Iterator<Item = (usize, usize, &Backend, Member)> {
-    pool.backends.iter().enumerate().filter(|(_, backend)| backend.enabled).flat_map(
-        move |(index, backend)| {
-            backend
-                .addresses
-                .iter()
-                .enumerate()
-                .filter(move |(_, address)| Family::of(**address) == family)
-                .map(move |(place, address)| {
-                    let member =
-                        Member { address: *address, backend: u32::try_from(index).unwrap_or(u32::MAX) };
-                    (index, place, backend, member)
-                })
-        },
-    )
+/// The addresses of a family that are not disabled, in order.
+fn entries(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) -> Vec<Entry> {
+    let enabled = pool.backends.iter().enumerate().filter(|(_, backend)| backend.enabled);
+    let addresses = enabled.flat_map(|(index, backend)| {
+        let of_family =
+            backend.addresses.iter().enumerate().filter(move |(_, address)| Family::of(**address) == family);
+        of_family.map(move |(at, address)| (index, backend, at, *address))
+    });
+    let entry = |(index, backend, at, address): (usize, &Backend, usize, IpAddr)| {
+        let member = Member { address, backend: u32::try_from(index).unwrap_or(u32::MAX) };
+        place(index, at).role().map(|role| Entry { member, weight: backend.weight, role })
+    };
+    addresses.filter_map(entry).collect()
 }
 
-/// All of a family as if healthy: by weight, or each alike when all weights are 0.
-fn everyone_of(pool: &Pool, family: Family) -> Choice {
-    let all_zero = members(pool, family).all(|(_, _, backend, _)| backend.weight == 0);
-    Choice::new(
-        members(pool, family)
-            .filter(|(_, _, backend, _)| all_zero || backend.weight > 0)
-            .map(|(_, _, backend, member)| (member, if all_zero { 1 } else { backend.weight })),
-    )
+/// Those that may be answered, with the weights to draw them by: as configured while all get all of
+/// theirs, or none gets any, else in hundredths.
+fn eligible_of(entries: &[Entry], with_spares: bool) -> impl Iterator<Item = (Member, u32)> {
+    let weighted = entries.iter().filter(|entry| entry.weight > 0);
+    let picked = weighted.filter_map(move |entry| Some((entry, entry.percent(with_spares)?)));
+    let all = |wanted| picked.clone().all(|(_, percent)| percent == wanted);
+    // To leave out everyone would make an empty answer of a usable pool.
+    let unscaled = all(FULL_WEIGHT) || all(0);
+    picked.filter_map(move |(entry, percent)| {
+        // At most 100 x `MAX_WEIGHT`, which fits.
+        let weight = if unscaled { entry.weight } else { entry.weight.saturating_mul(percent.into()) };
+        (weight > 0).then_some((entry.member, weight))
+    })
+}
+
+/// All as if healthy, the drained ones only when there are no others: by weight, or each alike when
+/// all weights are 0.
+fn everyone_of(entries: &[Entry], all_drained: bool) -> impl Iterator<Item = (Member, u32)> {
+    let left = entries.iter().filter(move |entry| all_drained || entry.role != Role::Drained);
+    let all_zero = left.clone().all(|entry| entry.weight == 0);
+    left.map(move |entry| (entry.member, if all_zero { 1 } else { entry.weight }))
+        .filter(|(_, weight)| *weight > 0)
 }
 
 impl Table {
@@ -277,7 +396,7 @@ impl Table {
     /// while it serves the other.
     #[must_use]
     pub fn source<'a>(&'a self, service: &'a Service, family: Family) -> Source<'a> {
-        let mut fail_open = None;
+        let mut fail_open: Option<(PoolId, &FamilyView)> = None;
         for (tier, &pool) in service.tiers.iter().enumerate() {
             let Some(view) = self.pool(pool) else { continue };
             let here = view.family(family);
@@ -285,13 +404,15 @@ impl Table {
                 return Source::Tier { tier, pool, choice: &here.eligible };
             }
             if here.is_configured() {
-                fail_open.get_or_insert((pool, &*here.everyone));
+                if fail_open.is_none_or(|(_, first)| first.drained && !here.drained) {
+                    fail_open = Some((pool, here));
+                }
             } else if view.families.iter().any(|other| other.usable) {
                 return Source::NoAddress;
             }
         }
         match (&service.when_down, fail_open) {
-            (WhenDown::FailOpen, Some((pool, choice))) => Source::FailOpen { pool, choice },
+            (WhenDown::FailOpen, Some((pool, view))) => Source::FailOpen { pool, choice: &view.everyone },
             (WhenDown::FailOpen, None) => Source::NoAddress,
             (when_down, _) => Source::Down(when_down),
         }

@@ -185,12 +185,14 @@ fn pool(name: &str, families: Families, count: u8, state: State) -> Arc<PoolView
     };
     let backends = (0..count).map(backend).collect();
     let pool = Pool::new(name, backends);
-    let standing = |backend: usize, _: usize| match state {
+    let standing = |backend: usize| match state {
         State::All(standing) => standing,
         State::Mixed => [Standing::Healthy, Standing::Unhealthy, Standing::Unknown][backend % 3],
         State::Disabled => Standing::Healthy,
     };
-    Arc::new(PoolView::build(&pool, None, 1, standing))
+    Arc::new(PoolView::build(&pool, None, PoolView::counters(&pool, 1), |backend, _| {
+        standing(backend).into()
+    }))
 }
 
 /// `<policy>.<pools>.<when down>.svc.example`, in all combinations, and a wildcard.

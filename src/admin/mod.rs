@@ -31,10 +31,9 @@ use tokio::time::timeout;
 
 use crate::admin::gate::Gate;
 use crate::admin::problem::Problem;
-use crate::checker::{Command, Handle, Status};
+use crate::checker::{Command, Handle};
 use crate::config::{Access, closest};
-use crate::metrics::{AddressGauge, HealthGauges, Metrics, PoolGauge, ServiceGauge};
-use crate::table::Standing;
+use crate::metrics::Metrics;
 
 /// The longest the checker may take for an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -172,9 +171,14 @@ async fn readyz(State(source): State<Source>) -> Result<&'static str, Problem> {
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
 }
 
+/// Nobody is asked for them, so that they can be read when the checker does not answer.
 async fn metrics(State(source): State<Source>) -> Result<Response, Problem> {
-    let status = source.ask(Command::Status).await?;
-    let text = source.metrics.render(&source.checker.published.load(), &gauges(&status));
+    let render = move || source.metrics.render(&source.checker.published.load());
+    // At 100,000 backends it takes longer than a thread of the runtime may be away from its probes.
+    let text = tokio::task::spawn_blocking(render).await.map_err(|_| {
+        let detail = "the metrics could not be written; this is a fault in steerd, please report it";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    })?;
     Ok(([(CONTENT_TYPE, METRICS_TYPE)], text).into_response())
 }
 
@@ -245,34 +249,6 @@ fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Cl
 fn checker_ended() -> Problem {
     let detail = "the health checker has ended; restart steerd, and look in its log for the reason";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-}
-
-/// What the metrics show of health.
-fn gauges(status: &Status) -> HealthGauges {
-    let mut gauges = HealthGauges::default();
-    for pool in &status.pools {
-        gauges.pools.push(PoolGauge {
-            pool: pool.name.clone(),
-            usable: pool.usable,
-            healthy_weight: pool.healthy_weight,
-        });
-        for backend in &pool.backends {
-            gauges.addresses.extend(backend.addresses.iter().map(|address| AddressGauge {
-                pool: pool.name.clone(),
-                backend: backend.name.clone(),
-                address: address.address,
-                healthy: address.standing == Standing::Healthy,
-                eligible: address.eligible,
-            }));
-        }
-    }
-    for service in &status.services {
-        gauges.services.push(ServiceGauge {
-            service: status::service_name(service).to_owned(),
-            fail_open: service.fail_open,
-        });
-    }
-    gauges
 }
 
 /// What is shown is true now only, and is never more than its content type says.

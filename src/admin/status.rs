@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::checker;
 use crate::health::Outcome;
+use crate::probe::Cause;
 use crate::table::Standing;
 
 /// The state of everything at one moment.
@@ -80,14 +81,23 @@ struct Address<'a> {
     ip: IpAddr,
     state: &'static str,
     since: Option<Timestamp>,
+    /// Known from before the last start only.
+    remembered: bool,
+    /// Passes its checks, but has changed so often that it must go on so for a while.
+    held: bool,
     eligible: bool,
     checks: Vec<Check<'a>>,
 }
 
 #[derive(Serialize)]
 struct Check<'a> {
-    name: &'static str,
+    name: &'a str,
+    r#type: &'static str,
     state: &'static str,
+    since: Option<Timestamp>,
+    remembered: bool,
+    critical: bool,
+    observe_only: bool,
     last: Option<Last<'a>>,
 }
 
@@ -96,6 +106,7 @@ struct Last<'a> {
     at: Option<Timestamp>,
     duration_ms: f64,
     outcome: &'static str,
+    cause: Option<&'static str>,
     detail: &'a str,
 }
 
@@ -166,7 +177,7 @@ impl<'a> From<&'a checker::BackendStatus> for Backend<'a> {
     fn from(backend: &'a checker::BackendStatus) -> Self {
         Self {
             name: &backend.name,
-            site: None,
+            site: backend.site.as_deref(),
             enabled: backend.enabled,
             weight: backend.weight,
             effective_weight: if backend.enabled { backend.weight } else { 0 },
@@ -179,27 +190,41 @@ impl<'a> From<&'a checker::BackendStatus> for Backend<'a> {
 
 impl<'a> From<&'a checker::AddressStatus> for Address<'a> {
     fn from(address: &'a checker::AddressStatus) -> Self {
-        let state = standing_word(address.standing);
         Self {
             ip: address.address,
-            state,
+            state: address.standing.as_str(),
             since: timestamp(address.since),
+            remembered: address.remembered,
+            held: address.held,
             eligible: address.eligible,
-            // An address has one check, so the check's state is that of the address.
-            checks: address
-                .check
-                .iter()
-                .map(|check| Check {
-                    name: check.name,
-                    state,
-                    last: check.last.as_ref().map(|(at, report)| Last {
-                        at: timestamp(*at),
-                        duration_ms: milliseconds(report.duration),
-                        outcome: outcome_word(report.outcome),
-                        detail: &report.detail,
-                    }),
-                })
-                .collect(),
+            checks: address.checks.iter().map(Check::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a checker::CheckStatus> for Check<'a> {
+    fn from(check: &'a checker::CheckStatus) -> Self {
+        Self {
+            name: &check.name,
+            r#type: check.kind,
+            state: check.standing.as_str(),
+            since: timestamp(check.since),
+            remembered: check.remembered,
+            critical: check.critical,
+            observe_only: check.observe_only,
+            last: check.last.as_ref().map(Last::from),
+        }
+    }
+}
+
+impl<'a> From<&'a checker::PastOutcome> for Last<'a> {
+    fn from(last: &'a checker::PastOutcome) -> Self {
+        Self {
+            at: timestamp(last.at),
+            duration_ms: milliseconds(last.duration),
+            outcome: outcome_word(last.outcome),
+            cause: last.cause.map(Cause::as_str),
+            detail: &last.detail,
         }
     }
 }
@@ -208,15 +233,6 @@ impl<'a> From<&'a checker::AddressStatus> for Address<'a> {
 /// dot.
 pub(super) fn service_name(service: &checker::ServiceStatus) -> &str {
     service.name.strip_suffix('.').unwrap_or(&service.name)
-}
-
-fn standing_word(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Healthy => "healthy",
-        Standing::Draining => "draining",
-        Standing::Unhealthy => "unhealthy",
-        Standing::Unknown => "unknown",
-    }
 }
 
 fn outcome_word(outcome: Outcome) -> &'static str {
@@ -245,14 +261,19 @@ mod tests {
     fn pool(usable: bool, standings: &[(bool, Standing)]) -> checker::PoolStatus {
         let backend = |&(enabled, standing): &(bool, Standing)| checker::BackendStatus {
             name: "b".into(),
+            site: None,
             weight: 3,
             enabled,
             addresses: vec![checker::AddressStatus {
                 address: "192.0.2.1".parse().unwrap(),
                 standing,
                 since: SystemTime::UNIX_EPOCH,
+                remembered: false,
+                held: false,
+                percent: 100,
                 eligible: false,
-                check: None,
+                checks: Vec::new(),
+                transitions: Vec::new(),
             }],
         };
         checker::PoolStatus {

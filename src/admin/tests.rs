@@ -15,14 +15,14 @@ use super::gate::names_this_machine;
 use super::{Running, Source, bind};
 use crate::checker::{
     AddressStatus, BackendStatus, Change, CheckStatus, Command, Difference, Handle, NoSuchBackend,
-    OverrideRequest, PoolStatus, ServiceStatus, Status,
+    OverrideRequest, PastOutcome, PoolStatus, ServiceStatus, Status,
 };
 use crate::config::{self, Access, Token};
 use crate::health::Outcome;
 use crate::listener::{InForce, Limits};
 use crate::metrics::Metrics;
 use crate::pool::Override;
-use crate::probe::Report;
+use crate::probe::Cause;
 use crate::reload::{self, Configured, Reach};
 use crate::table::{Published, Standing, Table};
 use crate::zone::Catalog;
@@ -42,21 +42,35 @@ const ZONE: &str =
     "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n";
 
 fn status(detail: &str) -> Status {
-    let report = Report {
-        outcome: Outcome::Failed,
-        cause: None,
-        load: None,
-        detail: detail.into(),
-        duration: Duration::from_micros(1500),
-        phases: Vec::new(),
-    };
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let last = PastOutcome {
+        at,
+        duration: Duration::from_micros(1500),
+        outcome: Outcome::Failed,
+        cause: Some(Cause::Status),
+        detail: detail.into(),
+    };
+    let check = CheckStatus {
+        name: "web-1".into(),
+        kind: "http",
+        standing: Standing::Unhealthy,
+        since: at,
+        remembered: false,
+        critical: true,
+        observe_only: false,
+        last: Some(last),
+        outcomes: Vec::new(),
+    };
     let address = AddressStatus {
         address: "192.0.2.1".parse().unwrap(),
         standing: Standing::Unhealthy,
         since: at,
+        remembered: false,
+        held: true,
+        percent: 100,
         eligible: false,
-        check: Some(CheckStatus { name: "http", last: Some((at, report)) }),
+        checks: vec![check],
+        transitions: Vec::new(),
     };
     Status {
         generation: 7,
@@ -67,6 +81,7 @@ fn status(detail: &str) -> Status {
             total_weight: 3,
             backends: vec![BackendStatus {
                 name: "one".into(),
+                site: Some("a".into()),
                 weight: 3,
                 enabled: true,
                 addresses: vec![address],
@@ -221,6 +236,14 @@ async fn the_status_has_the_objects_of_the_api() {
     assert!(head.contains("content-type: application/json"), "{head}");
     assert!(body.starts_with("{\n") && body.ends_with("}\n"), "people read it with curl: {body}");
     let shown: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let check = serde_json::json!({
+        "name": "web-1", "type": "http", "state": "unhealthy", "since": "2023-11-14T22:13:20Z",
+        "remembered": false, "critical": true, "observe_only": false,
+        "last": {
+            "at": "2023-11-14T22:13:20Z", "duration_ms": 1.5, "outcome": "failed", "cause": "status",
+            "detail": "status 503, expected 200-299",
+        },
+    });
     let expected = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "generation": 7,
@@ -231,18 +254,12 @@ async fn the_status_has_the_objects_of_the_api() {
         "pools": [{
             "name": "web", "state": "critical", "usable": false, "healthy_weight": 0, "total_weight": 3,
             "backends": [{
-                "name": "one", "site": null, "enabled": true, "weight": 3, "effective_weight": 3,
+                "name": "one", "site": "a", "enabled": true, "weight": 3, "effective_weight": 3,
                 "override": null, "safe_at": null,
                 "addresses": [{
                     "address": "192.0.2.1", "state": "unhealthy", "since": "2023-11-14T22:13:20Z",
-                    "eligible": false,
-                    "checks": [{
-                        "name": "http", "state": "unhealthy",
-                        "last": {
-                            "at": "2023-11-14T22:13:20Z", "duration_ms": 1.5, "outcome": "failed",
-                            "detail": "status 503, expected 200-299",
-                        },
-                    }],
+                    "remembered": false, "held": true, "eligible": false,
+                    "checks": [check],
                 }],
             }],
         }],
@@ -290,11 +307,14 @@ async fn every_error_is_a_problem() {
         assert_problem(&head, &body, 400);
     }
     let without_checker = start(None).await;
-    for path in ["/metrics", "/api/v1/status", "/readyz"] {
+    for path in ["/api/v1/status", "/readyz"] {
         let (head, body) = without_checker.request("GET", path).await;
         assert_problem(&head, &body, 503);
         assert!(body.contains("checker has ended"), "{body}");
     }
+    let (head, body) = without_checker.request("GET", "/metrics").await;
+    assert!(head.starts_with("http/1.1 200 "), "that it has ended must be seen: {head}");
+    assert!(body.contains("steerd_checker_turn_age_seconds "), "{body}");
 }
 
 #[tokio::test]

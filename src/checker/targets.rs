@@ -1,134 +1,199 @@
-//! Who is probed, and who wants to know.
-//!
-//! The same check of the same address in several pools is one target, probed once; each of its
-//! places in the pools hears what the probe brings.
+//! What is probed, and who wants to know.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use rand::Rng;
+use tokio::task::AbortHandle;
 
-use crate::checker::{Check, PoolSetup};
-use crate::health::{HealthTable, Moment, State, TargetId, Timing};
+use crate::checker::history::Outcomes;
+use crate::checker::weight::Load;
+use crate::health::{HealthTable, Moment, TargetId, Timing, Verdict};
 use crate::pool::PoolId;
-use crate::probe::{Probe, Report};
-use crate::table::Standing;
+use crate::probe::Probe;
+
+/// What makes two checks of two addresses one target.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    /// With the backend's own port.
+    pub(super) probe: Arc<Probe>,
+    pub(super) timing: Timing,
+    /// Where the probe goes: the backend's `check_address`, else the address itself.
+    pub(super) host: IpAddr,
+}
 
 /// A backend address in a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Spot {
     pub(super) pool: PoolId,
     /// Index within the pool.
-    pub(super) backend: usize,
+    pub(super) backend: u32,
+    /// Index within the backend.
+    pub(super) address: u32,
 }
 
-/// An address and how it is probed.
+/// A check of a backend address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) spot: Spot,
+    /// Index within the pool.
+    pub(super) check: u32,
+}
+
+/// Something that is probed.
 #[derive(Debug)]
 pub(super) struct Target {
-    pub(super) check: Arc<Check>,
-    pub(super) address: IpAddr,
-    /// At least one; an address occurs once in a pool.
-    pub(super) places: Vec<Place>,
-    /// When its state began. For display.
+    pub(super) key: Key,
+    /// At least one. Those of one backend stand together.
+    pub(super) users: Vec<User>,
+    /// What was known of it before the start, until its first outcome.
+    pub(super) hint: Option<Verdict>,
+    /// When its verdict began. For display.
     pub(super) since: SystemTime,
-    /// When the last probe ended, and what it brought.
-    pub(super) last: Option<(SystemTime, Report)>,
+    /// What the last probes brought.
+    pub(super) outcomes: Outcomes,
+    /// What the backend says of its load.
+    pub(super) load: Load,
+    /// The probe in flight.
+    pub(super) task: Option<AbortHandle>,
 }
 
-/// All targets, with the way from pools to them and back.
-#[derive(Debug)]
+/// What a target begins with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beginning {
+    /// Of the check that it replaces.
+    pub(super) verdict: Option<Verdict>,
+    /// Remembered from before the start.
+    pub(super) hint: Option<Verdict>,
+    pub(super) since: SystemTime,
+}
+
+/// All targets.
+#[derive(Debug, Default)]
 pub(super) struct Targets {
-    /// By [`TargetId`].
-    targets: Vec<Target>,
-    /// By [`PoolId`]; none for a pool without a check.
-    by_pool: Vec<Option<PoolTargets>>,
+    /// By [`TargetId`]; the ids of removed ones are used again.
+    targets: Vec<Option<Target>>,
+    count: usize,
 }
 
-/// By index of the backend and of the address within it; a backend that is not enabled has none.
-type PoolTargets = Vec<Vec<TargetId>>;
+/// Finds targets by what they are, while pools are linked to them.
+#[derive(Debug)]
+pub(super) struct Linker<'a, R> {
+    pub(super) targets: &'a mut Targets,
+    pub(super) health: &'a mut HealthTable,
+    pub(super) now: Moment,
+    pub(super) wall: SystemTime,
+    rng: &'a mut R,
+    known: HashMap<Key, TargetId>,
+    /// Each probe is kept once, however many addresses it goes to.
+    probes: HashSet<Arc<Probe>>,
+}
 
 impl Targets {
-    /// Finds the targets of the pools and adds each to `health`, in order.
-    pub(super) fn new(
-        pools: &[PoolSetup],
-        health: &mut HealthTable,
-        now: Moment,
-        wall: SystemTime,
-        rng: &mut impl Rng,
-    ) -> Self {
-        let mut targets: Vec<Target> = Vec::new();
-        let mut known: HashMap<(&Probe, Timing, IpAddr), TargetId> = HashMap::new();
-        let mut by_pool = Vec::with_capacity(pools.len());
-        for (pool_id, setup) in (0..).map(PoolId).zip(pools) {
-            let Some(check) = setup.checks.first() else {
-                by_pool.push(None);
-                continue;
-            };
-            let shared = Arc::new(check.clone());
-            let mut of_pool = Vec::with_capacity(setup.pool.backends.len());
-            for (index, backend) in setup.pool.backends.iter().enumerate() {
-                let place = Place { pool: pool_id, backend: index };
-                let addresses = if backend.enabled { backend.addresses.as_slice() } else { &[] };
-                let of_backend = addresses.iter().map(|&address| {
-                    let id = *known.entry((&check.probe, check.timing, address)).or_insert_with(|| {
-                        let check = Arc::clone(&shared);
-                        targets.push(Target { check, address, places: Vec::new(), since: wall, last: None });
-                        health.add(shared.timing, None, now, rng)
-                    });
-                    if let Some(target) = targets.get_mut(id.index()) {
-                        target.places.push(place);
-                    }
-                    id
-                });
-                of_pool.push(of_backend.collect());
-            }
-            by_pool.push(Some(of_pool));
-        }
-        Self { targets, by_pool }
-    }
-
     pub(super) fn len(&self) -> usize {
-        self.targets.len()
+        self.count
     }
 
     pub(super) fn get(&self, id: TargetId) -> Option<&Target> {
-        self.targets.get(id.index())
+        self.targets.get(id.index())?.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, id: TargetId) -> Option<&mut Target> {
-        self.targets.get_mut(id.index())
+        self.targets.get_mut(id.index())?.as_mut()
     }
 
-    /// The target of a backend address; none without a check, or when the backend is not enabled.
-    pub(super) fn of(&self, pool: PoolId, backend: usize, address: usize) -> Option<TargetId> {
-        self.by_pool.get(pool.index())?.as_ref()?.get(backend)?.get(address).copied()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TargetId, &Target)> {
+        (0..).map(TargetId).zip(&self.targets).filter_map(|(id, target)| Some((id, target.as_ref()?)))
     }
 
-    /// What the checks say of a backend address: healthy without any.
-    pub(super) fn standing(
-        &self,
-        health: &HealthTable,
-        pool: PoolId,
-        backend: usize,
-        address: usize,
-    ) -> Standing {
-        match self.by_pool.get(pool.index()) {
-            Some(None) => Standing::Healthy,
-            _ => self
-                .of(pool, backend, address)
-                .map_or(Standing::Unknown, |target| standing(health.state(target))),
+    /// What is known of a target, and whether that is remembered only.
+    pub(super) fn verdict(&self, health: &HealthTable, id: TargetId) -> (Option<Verdict>, bool) {
+        match health.state(id).verdict() {
+            Some(verdict) => (Some(verdict), false),
+            None => {
+                let hint = self.get(id).and_then(|target| target.hint);
+                (hint, hint.is_some())
+            }
+        }
+    }
+
+    /// Takes all users in these pools away.
+    pub(super) fn unlink(&mut self, pools: &HashSet<PoolId>) {
+        for target in self.targets.iter_mut().flatten() {
+            target.users.retain(|user| !pools.contains(&user.spot.pool));
+        }
+    }
+
+    /// Removes the targets that nobody uses; their probes in flight end.
+    pub(super) fn remove_unused(&mut self, health: &mut HealthTable) {
+        for (id, place) in (0..).map(TargetId).zip(&mut self.targets) {
+            if let Some(target) = place.take_if(|target| target.users.is_empty()) {
+                health.remove(id);
+                self.count -= 1;
+                if let Some(task) = target.task {
+                    task.abort();
+                }
+            }
         }
     }
 }
 
-/// The table's word for a state.
-pub(super) fn standing(state: State) -> Standing {
-    match state {
-        State::Unknown => Standing::Unknown,
-        State::Healthy { .. } => Standing::Healthy,
-        State::Unhealthy { .. } => Standing::Unhealthy,
-        State::Draining { .. } => Standing::Draining,
+impl<'a, R: Rng> Linker<'a, R> {
+    pub(super) fn new(
+        targets: &'a mut Targets,
+        health: &'a mut HealthTable,
+        now: Moment,
+        wall: SystemTime,
+        rng: &'a mut R,
+    ) -> Self {
+        let known: HashMap<Key, TargetId> =
+            targets.iter().map(|(id, target)| (target.key.clone(), id)).collect();
+        let probes = known.keys().map(|key| Arc::clone(&key.probe)).collect();
+        Self { targets, health, now, wall, rng, known, probes }
+    }
+
+    /// The one probe that is equal to this one.
+    pub(super) fn probe(&mut self, probe: Probe) -> Arc<Probe> {
+        if let Some(known) = self.probes.get(&probe) {
+            return Arc::clone(known);
+        }
+        let probe = Arc::new(probe);
+        self.probes.insert(Arc::clone(&probe));
+        probe
+    }
+
+    /// The target of a key, with one user more; a new one begins as told.
+    pub(super) fn link(&mut self, key: Key, user: User, beginning: Beginning) -> TargetId {
+        let known = self.known.get(&key).copied();
+        let id = known.unwrap_or_else(|| self.add(key, beginning));
+        if let Some(target) = self.targets.get_mut(id) {
+            target.users.push(user);
+        }
+        id
+    }
+
+    fn add(&mut self, key: Key, beginning: Beginning) -> TargetId {
+        let id = self.health.add(key.timing, beginning.verdict, self.now, self.rng);
+        self.known.insert(key.clone(), id);
+        let target = Target {
+            key,
+            users: Vec::with_capacity(1),
+            hint: beginning.hint,
+            since: beginning.since,
+            outcomes: Outcomes::default(),
+            load: Load::default(),
+            task: None,
+        };
+        let targets = &mut self.targets.targets;
+        if targets.len() <= id.index() {
+            targets.resize_with(id.index() + 1, || None);
+        }
+        if let Some(place) = targets.get_mut(id.index()) {
+            *place = Some(target);
+            self.targets.count += 1;
+        }
+        id
     }
 }

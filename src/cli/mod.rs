@@ -6,6 +6,7 @@
 mod check;
 mod columns;
 mod demo;
+mod log;
 mod probe;
 mod serve;
 
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -169,17 +171,24 @@ fn has_color(stream: &impl IsTerminal) -> bool {
 }
 
 impl Log {
-    /// Starts the log of this process.
-    fn start(&self) {
+    /// Starts the log of this process. What is returned must be kept until its end.
+    ///
+    /// # Errors
+    /// When the system gives no thread to write it.
+    fn start(&self) -> io::Result<log::Flush> {
         let filter = EnvFilter::builder().parse_lossy(&self.level);
+        let (lines, flush) = log::Lines::to(io::stderr(), |lost| {
+            warn!(lost, "log lines are missing here: standard error took them too slowly");
+        })?;
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(io::stderr)
+            .with_writer(lines)
             .with_ansi(has_color(&io::stderr()));
         match self.format {
             LogFormat::Text => builder.init(),
             LogFormat::Json => builder.json().flatten_event(true).init(),
         }
+        Ok(flush)
     }
 }
 

@@ -27,8 +27,17 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
         Ok(setup) => setup,
         Err(code) => return code,
     };
-    log.start();
-    match block_on(until_stopped(setup, Some(config.into()), |_| ())) {
+    let lines = match log.start() {
+        Ok(lines) => lines,
+        Err(error) => {
+            complain(&format!("error: the system gives no thread for the log: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = block_on(until_stopped(setup, Some(config.into()), |_| ()));
+    // What ended the server is said after all that led to it.
+    lines.wait();
+    match outcome {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(failure)) => {
             complain(&format!("error: {failure}"));

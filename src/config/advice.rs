@@ -5,11 +5,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::checker::PoolSetup;
+use crate::config::check::ReadCheck;
 use crate::config::pool::ReadPool;
 use crate::config::service::ReadService;
 use crate::config::value::Shown;
 use crate::health::Timing;
-use crate::pool::{Backend, Family, MinHealthy, Pool, PoolId};
+use crate::pool::{Backend, Family, MinHealthy, Pool, PoolId, Require};
+use crate::probe::Probe;
 use crate::service::{Answers, Policy, Service};
 
 /// Warns of what is odd about pools and services that are sound by themselves. `complete` says
@@ -17,6 +20,8 @@ use crate::service::{Answers, Policy, Service};
 pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complete: bool) {
     for pool in pools.iter().filter(|pool| !pool.faulty) {
         about_pool(pool);
+        about_checks(pool);
+        about_check_address(pool);
     }
     for service in services.iter().filter(|service| !service.faulty) {
         let tiers: Vec<&ReadPool<'_>> =
@@ -46,6 +51,12 @@ pub(super) fn detection(timing: &Timing) -> Duration {
     timing.interval + timing.timeout + (timing.recheck + timing.timeout) * again
 }
 
+/// That of a pool: of its slowest check that decides, as the others may have to agree. None when no
+/// check decides.
+fn detection_of(pool: &ReadPool<'_>) -> Option<Duration> {
+    pool.setup.checks.iter().filter(|check| !check.observe_only).map(|check| detection(&check.timing)).max()
+}
+
 fn about_pool(read: &ReadPool<'_>) {
     let pool = &read.setup.pool;
     let name = &pool.name;
@@ -70,6 +81,73 @@ fn about_pool(read: &ReadPool<'_>) {
             );
             read.at.warning(message, None);
         }
+    }
+}
+
+/// Checks that do not decide as their author thinks, or cost more than he thinks.
+fn about_checks(read: &ReadPool<'_>) {
+    let PoolSetup { pool, require, .. } = &read.setup;
+    let name = &pool.name;
+    let deciding = read.checks.iter().filter(|read| !read.check.observe_only).count();
+    if deciding == 0 && !read.checks.is_empty() {
+        let message =
+            format!("every check of pool `{name}` is `observe_only`: none decides, so it is always healthy");
+        read.at.warning(message, None);
+    }
+    for ReadCheck { at, critical_at, unverified_at, check } in &read.checks {
+        if let Some(critical_at) = critical_at {
+            let reason = match (deciding, require) {
+                (1, _) => Some("no other check decides"),
+                (_, Require::All) => Some("with `require = \"all\"` each failure is enough"),
+                _ => None,
+            };
+            if let Some(reason) = reason {
+                let message = format!(
+                    "`critical` changes nothing for check `{}` of pool `{name}`: {reason}",
+                    check.name
+                );
+                critical_at.warning(message, None);
+            }
+        }
+        if let Some(unverified_at) = unverified_at {
+            unverified_at.warning(
+                "with `verify = false` whoever answers at an address of a backend passes for it",
+                "to trust an authority of your own, name it in `tls.ca_file`".to_owned(),
+            );
+        }
+        let fastest = check.timing.interval.min(check.timing.interval_down);
+        if matches!(check.probe, Probe::Exec(_)) && fastest < Duration::from_secs(1) {
+            let addresses: usize = pool.backends.iter().map(|backend| backend.addresses.len()).sum();
+            at.warning(
+                format!(
+                    "check `{}` of pool `{name}` starts a program every {} for each of {addresses} addresses",
+                    check.name,
+                    Shown(fastest),
+                ),
+                "set its intervals to \"1s\" or more".to_owned(),
+            );
+        }
+    }
+}
+
+/// Backends that are probed at one place live and die together, which is seldom meant.
+fn about_check_address(read: &ReadPool<'_>) {
+    let pool = &read.setup.pool;
+    let place = |backend: &Backend| Some((backend.check_address?, backend.port));
+    let mut places = pool.backends.iter().map(place);
+    if pool.backends.len() < 2 || read.checks.is_empty() {
+        return;
+    }
+    if let Some(Some(first)) = places.next()
+        && places.all(|place| place == Some(first))
+    {
+        let message = format!(
+            "all {} backends of pool `{}` are probed at {}: they are healthy and unhealthy together",
+            pool.backends.len(),
+            pool.name,
+            first.0,
+        );
+        read.at.warning(message, None);
     }
 }
 
@@ -133,7 +211,7 @@ fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     }
     let slowest = tiers
         .iter()
-        .filter_map(|tier| Some((detection(&tier.setup.checks.first()?.timing), &tier.setup.pool.name)))
+        .filter_map(|tier| Some((detection_of(tier)?, &tier.setup.pool.name)))
         .max_by_key(|(detection, _)| *detection);
     let ttl = Duration::from_secs(u64::from(*ttl));
     if let Some((detection, pool)) = slowest

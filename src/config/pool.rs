@@ -2,16 +2,21 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use crate::checker::PoolSetup;
-use crate::config::check::CheckKeys;
+use crate::config::check::{self, CheckKeys, CheckList, MAX_CHECKS, ReadCheck};
 use crate::config::source::At;
-use crate::config::value::{Entry, Located, Table, Value};
+use crate::config::value::{Entry, Located, Table, Value, percent};
 use crate::pool::{Backend, MAX_WEIGHT, MinHealthy, Pool, Require};
 
 /// The longest name of a pool or a backend, bytes: they are labels of metrics and columns of a
 /// terminal.
 const MAX_NAME: usize = 64;
+
+/// Over longer times a backend's weight is changed by hand.
+const SLOW_STARTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
 /// A pool as read.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub(super) struct ReadPool<'s> {
     pub(super) at: At<'s>,
     /// What was read of it.
     pub(super) setup: PoolSetup,
+    /// Where each of its checks is set, and what is worth a word there.
+    pub(super) checks: Vec<ReadCheck<'s>>,
     /// Whether something was wrong with it: then nothing is concluded from what is left.
     pub(super) faulty: bool,
 }
@@ -27,8 +34,12 @@ pub(super) struct ReadPool<'s> {
 /// The keys of a pool that can have a default.
 #[derive(Debug, Default)]
 pub(super) struct PoolKeys<'s> {
-    check: Option<Located<'s, CheckKeys<'s>>>,
+    /// `check` or `checks`.
+    checks: Option<Located<'s, CheckList<'s>>>,
+    require: Option<Located<'s, Require>>,
     min_healthy: Option<Located<'s, MinHealthy>>,
+    slow_start: Option<Located<'s, Duration>>,
+    suspect_self: Option<Located<'s, Option<u8>>>,
 }
 
 /// Which names and addresses a pool has so far.
@@ -48,9 +59,28 @@ impl<'s> PoolKeys<'s> {
     }
 
     fn read(table: &mut Table<'s>) -> Self {
+        let one = table.read("check", check::read_list);
+        let several = table.read("checks", check::read_list);
+        if let (Some(one), Some(several)) = (&one, &several) {
+            let message = "a pool has `check` or `checks`, not both";
+            several.at.error_beside(message, one.at, "the other");
+        }
         Self {
-            check: table.read("check", CheckKeys::read),
+            checks: several.or(one),
+            require: table.read("require", require),
             min_healthy: table.read("min_healthy", min_healthy),
+            slow_start: table.read("slow_start", |value| value.duration(SLOW_STARTS)),
+            suspect_self: table.read("suspect_self", suspect_self),
+        }
+    }
+
+    fn or_default(self, defaults: &Self) -> Self {
+        Self {
+            checks: Located::or_default(self.checks, defaults.checks.as_ref()),
+            require: Located::or_default(self.require, defaults.require.as_ref()),
+            min_healthy: Located::or_default(self.min_healthy, defaults.min_healthy.as_ref()),
+            slow_start: Located::or_default(self.slow_start, defaults.slow_start.as_ref()),
+            suspect_self: Located::or_default(self.suspect_self, defaults.suspect_self.as_ref()),
         }
     }
 }
@@ -58,33 +88,70 @@ impl<'s> PoolKeys<'s> {
 impl<'s> ReadPool<'s> {
     /// Reads one pool. A faulty one is still one: services may name it.
     pub(super) fn read(entry: Entry<'s>, defaults: &PoolKeys<'s>, check_defaults: &CheckKeys<'s>) -> Self {
-        let before = entry.at.findings().errors();
+        let findings = entry.at.findings();
+        let before = findings.errors();
         check_name(entry.at, entry.name, "a pool", is_in_pool_name);
-        let mut pool = Pool::new(entry.name, Vec::new());
-        let mut checks = Vec::new();
+        let pool = Pool::new(entry.name, Vec::new());
+        let setup = PoolSetup { pool, checks: Vec::new(), require: Require::All };
+        let mut read = Self { at: entry.at, setup, checks: Vec::new(), faulty: false };
         if let Some(mut table) = entry.value.table(entry.at) {
             let owner = format!("pool `{}`", entry.name);
             if let Some(backends) = table.require("backends", &owner, read_backends) {
-                pool.backends = backends.value;
+                read.setup.pool.backends = backends.value;
             }
             let keys = PoolKeys::read(&mut table);
             table.close();
-            checks = Located::or_default(keys.check, defaults.check.as_ref())
-                .and_then(|check| check.value.resolve(check_defaults, check.at))
-                .into_iter()
-                .collect();
-            if let Some(minimum) = Located::or_default(keys.min_healthy, defaults.min_healthy.as_ref()) {
-                pool.min_healthy = minimum.value;
-                // A default is meant for pools of many sizes, but what can never be met is no
-                // less a fault for it; it is shown at the pool then.
-                let at = if minimum.inherited { entry.at } else { minimum.at };
-                if entry.at.findings().errors() == before {
-                    check_min_healthy(at, &pool);
-                }
+            let keys = keys.or_default(defaults);
+            if let Some(checks) = &keys.checks {
+                read.checks = check::resolve_list(&checks.value, check_defaults);
+            }
+            read.take(&keys, findings.errors() == before);
+        }
+        read.faulty = findings.errors() > before;
+        read
+    }
+
+    /// Takes what the keys say. While all is `sound`, they are held against each other.
+    ///
+    /// A default is meant for pools of many sizes, but what can never be met is no less a fault for
+    /// it; it is shown at the pool then.
+    fn take(&mut self, keys: &PoolKeys<'s>, sound: bool) {
+        let Self { at, setup: PoolSetup { pool, checks, require }, .. } = self;
+        *checks = self.checks.iter().map(|read| read.check.clone()).collect();
+        let place = |at_key, inherited| if inherited { *at } else { at_key };
+        if let Some(key) = &keys.require {
+            *require = key.value;
+            // Without checks a default has nothing to say.
+            if sound && !(key.inherited && checks.is_empty()) {
+                let deciding = checks.iter().filter(|check| !check.observe_only).count();
+                check_require(place(key.at, key.inherited), key.value, deciding, &pool.name);
             }
         }
-        let faulty = entry.at.findings().errors() > before;
-        Self { at: entry.at, setup: PoolSetup { pool, checks, require: Require::All }, faulty }
+        if let Some(key) = &keys.min_healthy {
+            pool.min_healthy = key.value;
+            if sound {
+                check_min_healthy(place(key.at, key.inherited), pool);
+            }
+        }
+        if let Some(key) = &keys.slow_start {
+            pool.slow_start = key.value;
+        }
+        if let Some(key) = &keys.suspect_self {
+            pool.suspect_self = key.value;
+        }
+    }
+}
+
+fn check_require(at: At<'_>, require: Require, deciding: usize, pool: &str) {
+    let Require::AtLeast(least) = require else { return };
+    // "any" of nothing is as good as "all" of nothing.
+    if usize::from(least) > deciding.max(1) {
+        let checks = match deciding {
+            0 => "no check that decides".to_owned(),
+            1 => "one check that decides".to_owned(),
+            several => format!("{several} checks that decide"),
+        };
+        at.error(format!("`require` is {least}, but pool `{pool}` has {checks}: it would never be usable"));
     }
 }
 
@@ -128,6 +195,9 @@ impl<'s> Taken<'s> {
         let weight =
             table.read("weight", |value| value.integer(0..=MAX_WEIGHT)).map_or(1, |weight| weight.value);
         let enabled = table.read("enabled", Value::boolean).is_none_or(|enabled| enabled.value);
+        let site = table.read("site", site);
+        let port = table.read("port", |value| value.integer(1..=u16::MAX));
+        let check_address = table.read("check_address", |value| value.address_for("probe"));
         table.close();
         let addresses: Vec<IpAddr> = match (one, several) {
             (Some(one), Some(several)) => {
@@ -162,7 +232,14 @@ impl<'s> Taken<'s> {
             }
             None => self.name(at, addresses.first()?.to_string())?,
         };
-        Some(Backend { weight, enabled, ..Backend::new(name, addresses) })
+        Some(Backend {
+            weight,
+            enabled,
+            site: site.map(|site| site.value.to_owned()),
+            port: port.map(|port| port.value),
+            check_address: check_address.map(|address| address.value),
+            ..Backend::new(name, addresses)
+        })
     }
 
     fn address(&mut self, value: Value<'s>) -> Option<IpAddr> {
@@ -184,18 +261,22 @@ impl<'s> Taken<'s> {
 }
 
 /// Names are written as `POOL/BACKEND` on the command line and in URLs.
-fn check_name(at: At<'_>, name: &str, what: &str, is_allowed: impl Fn(char) -> bool) {
+pub(super) fn check_name(at: At<'_>, name: &str, what: &str, is_allowed: impl Fn(char) -> bool) -> bool {
     if name.is_empty() || name.len() > MAX_NAME {
         at.error(format!("the name of {what} has 1 to {MAX_NAME} characters; this has {}", name.len()));
-    } else if let Some(bad) = name.chars().find(|character| !is_allowed(*character)) {
+        return false;
+    }
+    if let Some(bad) = name.chars().find(|character| !is_allowed(*character)) {
         at.error_with_hint(
             format!("{bad:?} cannot stand in the name of {what}"),
             "letters, digits, dots, dashes and underscores can".to_owned(),
         );
+        return false;
     }
+    true
 }
 
-fn is_in_pool_name(character: char) -> bool {
+pub(super) fn is_in_pool_name(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_')
 }
 
@@ -204,16 +285,40 @@ fn is_in_backend_name(character: char) -> bool {
     is_in_pool_name(character) || character == ':'
 }
 
+fn site(value: Value<'_>) -> Option<&str> {
+    let text = value.string("the name of a site")?;
+    check_name(value.at, text, "a site", is_in_pool_name).then_some(text)
+}
+
 fn min_healthy(value: Value<'_>) -> Option<MinHealthy> {
     let what = "a count from 1, or a share of the weight from \"1%\" to \"100%\"";
     if value.is_integer() {
         return value.integer(1..=u32::MAX).map(MinHealthy::Count);
     }
+    share(value, what).map(MinHealthy::Percent)
+}
+
+/// `"off"`, or a share of the addresses.
+fn suspect_self(value: Value<'_>) -> Option<Option<u8>> {
+    if value.as_str() == Some("off") {
+        return Some(None);
+    }
+    share(value, "a share of the addresses from \"1%\" to \"100%\", or \"off\"").map(Some)
+}
+
+fn share(value: Value<'_>, what: &str) -> Option<u8> {
     let text = value.string(what)?;
-    let percent = text.strip_suffix('%').and_then(|digits| digits.trim_end().parse().ok());
-    let valid = percent.filter(|percent| (1..=100).contains(percent));
-    if valid.is_none() {
+    let share = percent(text);
+    if share.is_none() {
         value.must_be(format!("{what}; this is `{text}`"), None);
     }
-    valid.map(MinHealthy::Percent)
+    share
+}
+
+fn require(value: Value<'_>) -> Option<Require> {
+    if value.is_integer() {
+        return value.integer(1..=MAX_CHECKS).map(Require::AtLeast);
+    }
+    let words = [("all", Require::All), ("any", Require::AtLeast(1))];
+    value.word(&words, Some("a number of checks"))
 }

@@ -143,6 +143,19 @@ impl<'s> At<'s> {
         Self { start: span.start, end: span.end, ..self }
     }
 
+    /// Bytes `part` of what the string at this place says; the place as a whole when the string is
+    /// one of several lines.
+    pub(super) fn inside(self, part: Range<usize>) -> Self {
+        let written = self.source.text.get(self.start..self.end).unwrap_or("");
+        let several_lines = written.starts_with("\"\"\"") || written.starts_with("'''");
+        let Some(inner) = written.get(1..written.len().saturating_sub(1)).filter(|_| !several_lines) else {
+            return self;
+        };
+        let has_escapes = written.starts_with('"');
+        let place = |said| self.start + 1 + written_before(inner, said, has_escapes);
+        self.elsewhere(place(part.start)..place(part.end))
+    }
+
     pub(super) fn error(self, message: impl Into<String>) {
         self.report(Severity::Error, message.into(), None, None);
     }
@@ -174,5 +187,53 @@ impl<'s> At<'s> {
             hint,
             related: related.map(|(at, label)| (at.source.place(at.start..at.end), label.to_owned())),
         });
+    }
+}
+
+/// How many bytes of `written` say the first `said` bytes of a string.
+fn written_before(written: &str, said: usize, has_escapes: bool) -> usize {
+    let (mut at, mut saying) = (0, 0);
+    while saying < said
+        && let Some(rest) = written.get(at..)
+        && let Some(first) = rest.chars().next()
+    {
+        let (width, says) = match (first, rest.as_bytes().get(1)) {
+            ('\\', Some(b'u')) if has_escapes => (6, escaped(rest.get(2..6))),
+            ('\\', Some(b'U')) if has_escapes => (10, escaped(rest.get(2..10))),
+            ('\\', Some(b'x')) if has_escapes => (4, escaped(rest.get(2..4))),
+            ('\\', Some(_)) if has_escapes => (2, 1),
+            _ => (first.len_utf8(), first.len_utf8()),
+        };
+        at += width;
+        saying += says;
+    }
+    at
+}
+
+/// The bytes of the character that these hexadecimal digits number.
+fn escaped(digits: Option<&str>) -> usize {
+    let number = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    number.and_then(char::from_u32).map_or(1, char::len_utf8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_take_more_than_they_say() {
+        for (written, has_escapes, before) in [
+            ("abc", true, vec![0, 1, 2, 3]),
+            (r"a\\b", true, vec![0, 1, 3, 4]),
+            (r"a\\b", false, vec![0, 1, 2, 3, 4]),
+            (r"\u00e4b", true, vec![0, 6, 6, 7]),
+            (r"\U0001f600\x41b", true, vec![0, 10, 10, 10, 10, 14, 15]),
+            ("äb", true, vec![0, 2, 2, 3]),
+        ] {
+            let found: Vec<usize> =
+                (0..before.len()).map(|said| written_before(written, said, has_escapes)).collect();
+            assert_eq!(found, before, "{written}");
+        }
+        assert_eq!(written_before("ab", 9, true), 2, "not beyond the end");
     }
 }

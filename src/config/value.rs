@@ -167,7 +167,7 @@ impl<'s> Value<'s> {
     /// One of a few words; `or` names what else the key accepts.
     pub(super) fn word<T: Clone>(self, words: &[(&str, T)], or: Option<&str>) -> Option<T> {
         let quoted = words.iter().map(|(word, _)| format!("\"{word}\""));
-        let what = either(&quoted.chain(or.map(str::to_owned)).collect::<Vec<_>>());
+        let what = listed(&quoted.chain(or.map(str::to_owned)).collect::<Vec<_>>(), "or");
         let text = self.string(&what)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
         if found.is_none() {
@@ -213,8 +213,13 @@ impl<'s> Value<'s> {
         Some(self.list_or_none(what)?.into_iter().filter_map(network).collect())
     }
 
-    /// An IP address that a client can be sent to, or a probe.
+    /// An IP address that a client can be sent to.
     pub(super) fn address(self) -> Option<IpAddr> {
+        self.address_for("client")
+    }
+
+    /// An IP address that `who` can be sent to: a client or a probe.
+    pub(super) fn address_for(self, who: &str) -> Option<IpAddr> {
         let text = self.string("an IP address")?;
         let Ok(address) = text.parse::<IpAddr>() else {
             let hint = if text.parse::<std::net::SocketAddr>().is_ok() {
@@ -242,7 +247,7 @@ impl<'s> Value<'s> {
             IpAddr::V6(v6) if v6.is_unicast_link_local() => "valid on one link only",
             _ => return Some(address),
         };
-        self.at.error(format!("{text} is {reason}: no client can be sent there"));
+        self.at.error(format!("{text} is {reason}: no {who} can be sent there"));
         None
     }
 
@@ -343,13 +348,62 @@ impl fmt::Display for Shown {
     }
 }
 
-/// "a, b or c".
-pub(super) fn either(words: &[String]) -> String {
+/// "a, b or c": `last` stands before the last one.
+pub(super) fn listed(words: &[String], last: &str) -> String {
     match words {
         [] => String::new(),
         [word] => word.clone(),
-        [rest @ .., last] => format!("{} or {last}", rest.join(", ")),
+        [rest @ .., word] => format!("{} {last} {word}", rest.join(", ")),
     }
+}
+
+/// An amount of bytes within `range`, as `"64KiB"`.
+pub(super) fn size(value: Value<'_>, range: RangeInclusive<usize>) -> Option<usize> {
+    let what = "a size with a unit, such as \"512B\", \"64KiB\" or \"1MiB\"";
+    if let DeValue::Integer(integer) = value.data {
+        value.expected(what, format!("did you mean \"{integer}B\"?"));
+        return None;
+    }
+    let text = value.string(what)?;
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
+        "B" => Some(1),
+        "KiB" => Some(1024),
+        "MiB" => Some(1024 * 1024),
+        _ => None,
+    };
+    // A number beyond all memory is beyond every range.
+    let number = (!digits.is_empty()).then(|| digits.parse().unwrap_or(usize::MAX));
+    let Some((number, factor)) = number.zip(factor) else {
+        let meant = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => Some("B"),
+            "k" | "kb" | "kib" => Some("KiB"),
+            "m" | "mb" | "mib" => Some("MiB"),
+            _ => None,
+        };
+        let meant = meant.filter(|_| !digits.is_empty());
+        value.must_be(what, meant.map(|unit| format!("did you mean \"{digits}{unit}\"?")));
+        return None;
+    };
+    let bytes = number.checked_mul(factor).filter(|bytes| range.contains(bytes));
+    if bytes.is_none() {
+        value.must_be(format!("from {}B to {}", range.start(), mebibytes(*range.end())), None);
+    }
+    bytes
+}
+
+fn mebibytes(bytes: usize) -> String {
+    if bytes.is_multiple_of(1024 * 1024) {
+        format!("{}MiB", bytes / 1024 / 1024)
+    } else {
+        format!("{bytes}B")
+    }
+}
+
+/// A share from 1 to 100 percent, as `"40%"`.
+pub(super) fn percent(text: &str) -> Option<u8> {
+    let percent = text.strip_suffix('%')?.trim_end().parse().ok();
+    percent.filter(|percent| (1..=100).contains(percent))
 }
 
 /// The candidate that `word` is most likely a slip of: at most a third of its letters differ.

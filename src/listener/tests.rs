@@ -47,7 +47,7 @@ fn table() -> Table {
 
 impl Fixture {
     fn count(&self, series: &str) -> u64 {
-        let text = self.metrics.render(&table(), &crate::metrics::HealthGauges::default());
+        let text = self.metrics.render(&table());
         let line = text.lines().find(|line| line.starts_with(series)).unwrap();
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
@@ -309,7 +309,9 @@ fn table_with_service(rows: usize) -> Table {
     Table {
         catalog: Arc::new(Catalog::new(vec![zone.finish().unwrap()])),
         services: Arc::new([ServiceView { service, answers: Counters::new(rows, 2) }]),
-        pools: Box::new([Arc::new(PoolView::build(&pool, None, rows, |_, _| Standing::Healthy))]),
+        pools: Box::new([Arc::new(PoolView::build(&pool, None, PoolView::counters(&pool, rows), |_, _| {
+            Standing::Healthy.into()
+        }))]),
         ..table()
     }
 }
@@ -333,7 +335,7 @@ async fn answers_of_services_are_counted_over_both_transports_and_families() {
         assert_eq!(read_reply(&mut client).await, (3, 0));
     }
     listeners.stop().await;
-    let text = metrics.render(&published.load(), &crate::metrics::HealthGauges::default());
+    let text = metrics.render(&published.load());
     for line in [
         "steerd_service_answers_total{service=\"www.example\",pool=\"web\"} 6",
         "steerd_service_answers_total{service=\"www.example\",pool=\"\"} 0",

@@ -8,7 +8,6 @@ use tempfile::TempDir;
 use super::*;
 use crate::checker::Difference;
 use crate::listener::Limits;
-use crate::metrics::HealthGauges;
 use crate::table::{Published, Table};
 use crate::zone::Catalog;
 
@@ -123,7 +122,7 @@ impl Fixture {
     }
 
     fn metric(&self, name: &str) -> f64 {
-        let text = self.metrics.render(&table(), &HealthGauges::default());
+        let text = self.metrics.render(&table());
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().parse().unwrap()
     }

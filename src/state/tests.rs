@@ -13,7 +13,6 @@ use super::disk::Disk;
 use super::*;
 use crate::checker::{RememberedOverride, RememberedState};
 use crate::health::Verdict;
-use crate::metrics::HealthGauges;
 use crate::pool::Override;
 use crate::settings::Settings;
 use crate::table::{Published, Table};
@@ -446,7 +445,7 @@ async fn until_written(directory: &Path, tag: &str) {
 }
 
 fn failures(metrics: &Metrics) -> String {
-    let text = metrics.render(&table(1), &HealthGauges::default());
+    let text = metrics.render(&table(1));
     text.lines().find(|line| line.starts_with("steerd_state_write_failures_total")).unwrap().to_owned()
 }
 

@@ -2,9 +2,12 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use hickory_proto::rr::RecordType;
 use tempfile::TempDir;
 
+use crate::client::query;
 use crate::harness::{Process, STEERD, ZONE, dig, free_port, http, http_get, wait_for};
 use crate::support::address_in;
 use crate::support::traffic::Ledger;
@@ -109,6 +112,44 @@ fn serve_is_ready_when_it_answers_and_heeds_signals() {
     drop(ledger);
     process.signal("TERM");
     assert_eq!(process.ended(), Some(0));
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("zone"), ZONE).unwrap();
+    let port = free_port("127.0.0.1");
+    // Each is refused, and its line is longer than 100 bytes: together they fill the pipe, which
+    // holds 64 KiB.
+    let refuses = free_port("0.0.0.0");
+    let backends: Vec<String> = (0..1000).map(|n| format!("\"127.3.{}.{}\"", n / 250, n % 250 + 1)).collect();
+    let config = format!(
+        "[server]\nlisten = [\"127.0.0.1:{port}\"]\nstartup_wait = \"1m\"\n\
+         [zones.\"lb.example.test\"]\nfile = \"zone\"\n\
+         [pools.web]\ncheck = \"tcp://:{refuses}\"\nbackends = [{}]\n\
+         [services.\"www.lb.example.test\"]\npools = [\"web\"]\nanswers = 2\n",
+        backends.join(", ")
+    );
+    let path = directory.path().join("steerd.toml");
+    std::fs::write(&path, config).unwrap();
+    let mut unread = Command::new(STEERD)
+        .args(["serve", "-c"])
+        .arg(&path)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let query = query(1, "www.lb.example.test.", RecordType::A);
+    wait_for("every backend has an outcome", || {
+        client.send_to(&query, ("127.0.0.1", port)).ok()?;
+        client.recv(&mut [0; 512]).ok()
+    });
+    let stop = format!("kill -TERM {}", unread.id());
+    assert!(Command::new("sh").args(["-c", &stop]).status().unwrap().success());
+    let status = wait_for("it stops", || unread.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]

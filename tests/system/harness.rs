@@ -82,6 +82,12 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Starts nginx; `location` is what it does with `/healthz`.
     pub(crate) fn start(address: &str, port: u16, location: &str) -> Self {
+        let server = format!("server {{ listen {address}:{port}; location /healthz {{ {location} }} }}");
+        Self::start_with(address, port, &server)
+    }
+
+    /// Starts nginx with these servers, one of which listens here.
+    pub(crate) fn start_with(address: &str, port: u16, servers: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("nginx.conf");
         let mut config = String::from("daemon off; master_process off; worker_processes 1;\n");
@@ -95,8 +101,7 @@ impl Nginx {
         for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
             writeln!(config, "{kind}_temp_path {}/{kind};", directory_of(&directory)).unwrap();
         }
-        writeln!(config, "server {{ listen {address}:{port}; location /healthz {{ {location} }} }} }}")
-            .unwrap();
+        writeln!(config, "{servers} }}").unwrap();
         std::fs::write(&path, config).unwrap();
         let process = Process::start(
             Command::new(program("nginx"))

@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 #![allow(clippy::float_cmp, reason = "metrics are counts here, whole numbers that floats hold exactly")]
 
+mod checks;
 mod cli;
 mod client;
 mod failover;
 mod harness;
 mod hostile;
 mod shares;
+mod suspicion;
 mod transfer;
 #[path = "../support/mod.rs"]
 mod support;

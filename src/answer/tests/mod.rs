@@ -84,12 +84,15 @@ fn table(standing: [Standing; 4]) -> Table {
         zone.builder().bind_service(service.name.wire(), ServiceId(id)).unwrap();
     }
     let view = |service: Service| ServiceView { answers: Counters::new(1, service.tiers.len() + 1), service };
+    let pool = pool();
+    let answers = PoolView::counters(&pool, 1);
     Table {
         generation: 1,
         settings: Arc::default(),
         catalog: Arc::new(Catalog::new(vec![zone.finish().unwrap()])),
         services: services.into_iter().map(view).collect(),
-        pools: [Arc::new(PoolView::build(&pool(), None, 1, |backend, _| standing[backend]))].into(),
+        pools: [Arc::new(PoolView::build(&pool, None, answers, |backend, _| standing[backend].into()))]
+            .into(),
     }
 }
 
@@ -397,7 +400,8 @@ fn truncation_keeps_the_opt_record_and_drops_all_else() {
         .map(|index| Backend::new(index.to_string(), vec![IpAddr::V4(Ipv4Addr::new(10, 0, 0, index))]))
         .collect();
     let mut table = table(HEALTHY);
-    table.pools = [Arc::new(PoolView::build(&many, None, 1, |_, _| Standing::Healthy))].into();
+    let answers = PoolView::counters(&many, 1);
+    table.pools = [Arc::new(PoolView::build(&many, None, answers, |_, _| Standing::Healthy.into()))].into();
     for (edns, transport, full) in [
         (None, Transport::Udp, false),
         (Some(1232), Transport::Udp, false),

@@ -79,7 +79,9 @@ fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
     let addresses = (0..MOST_IPV4).map(address).chain((0..MOST_IPV6).map(ipv6)).collect();
     let backends = vec![Backend::new("all", addresses)];
     let pool = Pool::new("web", backends);
-    let view = |standing| Arc::new(PoolView::build(&pool, None, 1, |_, _| standing));
+    let view = |standing| {
+        Arc::new(PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::into(standing)))
+    };
     Table {
         generation: 1,
         settings: Arc::new(settings),

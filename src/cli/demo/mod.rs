@@ -93,7 +93,7 @@ fn port_hint(failure: &Failure) -> &'static str {
 
 pub(super) fn run(ports: Ports) -> ExitCode {
     // Of the log only the transitions, and what is wrong.
-    Log { format: LogFormat::Text, level: "warn,steerd::checker=info".into() }.start();
+    let _lines = Log { format: LogFormat::Text, level: "warn,steerd::checker=info".into() }.start();
     let outcome = block_on(async {
         let backend_port = backends::start(ports.backend_port).await?;
         let setup = setup(ports, backend_port).map_err(DemoError::Data)?;

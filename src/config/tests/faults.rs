@@ -1,27 +1,6 @@
 //! What is wrong with a configuration is said once, at its place.
 
-use super::{REST, errors, load_files, load_with_rest};
-
-/// Checks that a configuration has exactly one error; `expected` is `LINE:COLUMN MESSAGE | HINT`.
-fn one_error(text: &str, expected: &str) {
-    let result = load_with_rest(text);
-    assert_eq!(errors(&result), [format!("steerd.toml:{expected}")], "\n{text}");
-}
-
-/// As [`one_error`], for a pool `x` with these lines, which begin on line 2.
-fn in_pool(lines: &str, expected: &str) {
-    one_error(&format!("[pools.x]\n{lines}\n"), expected);
-}
-
-/// As [`one_error`], for a pool `x` with this check; column 9 is where it begins.
-fn in_check(check: &str, expected: &str) {
-    in_pool(&format!("check = {check}\nbackends = [\"192.0.2.1\"]"), expected);
-}
-
-/// As [`one_error`], for a service `x.example.com` with these lines, which begin on line 2.
-fn in_service(lines: &str, expected: &str) {
-    one_error(&format!("[services.\"x.example.com\"]\n{lines}\n"), expected);
-}
+use super::{REST, errors, in_pool, in_service, load_files, load_with_rest, one_error};
 
 #[test]
 fn the_rest_alone_is_sound() {
@@ -43,8 +22,9 @@ fn keys() {
         "2:15 unknown key `addres` | did you mean `address`?",
     );
     in_pool(
-        "backends = [\"192.0.2.1\"]\nslow_start = \"5s\"",
-        "3:1 unknown key `slow_start` | known here: `backends`, `check`, `min_healthy`",
+        "backends = [\"192.0.2.1\"]\ndiscover = \"5s\"",
+        "3:1 unknown key `discover` | known here: `backends`, `check`, `checks`, `require`, `min_healthy`, \
+         `slow_start`, `suspect_self`",
     );
     one_error("server = 5\n", "1:10 `server` must be a table; this is an integer");
     one_error("[server]\n[server]\n", "2:2 the same key or table stands above already");
@@ -283,98 +263,6 @@ fn pools() {
         "[defaults.pool]\nmin_healthy = 4\n",
         "6:8 `min_healthy` is 4, but pool `web` has 3 addresses: it would never be usable",
     );
-}
-
-#[test]
-fn check_urls() {
-    let url = "a URL such as \"http://:8080/healthz\", or a table";
-    in_check("\"tcp\"", &format!("2:9 `check` must be {url}"));
-    in_check("8080", &format!("2:9 `check` must be {url}; this is an integer"));
-    in_check("\"htpp://:80/\"", "2:9 `htpp` is not a type of check | did you mean `http`?");
-    in_check("\"grpc://:80/\"", "2:9 `grpc` is not a type of check | a check is http, https or tcp");
-    in_check("\"http://:0/\"", "2:9 a port is a number from 1 to 65535, not `0`");
-    in_check("\"http://:65536/\"", "2:9 a port is a number from 1 to 65535, not `65536`");
-    in_check("\"http://web:/\"", "2:9 a port is a number from 1 to 65535, not ``");
-    in_check("\"http://user@web/\"", "2:9 `user@web` is not a host name");
-    in_check(
-        "\"http://2001:db8::1:80/\"",
-        "2:9 `2001:db8::1:80` is not a host name | an IPv6 address stands in brackets: \"[2001:db8::1]\"",
-    );
-    in_check("\"http://web?x\"", "2:9 the path of a check begins with a slash; this is `?x`");
-    in_check(
-        "\"http://web/a b\"",
-        "2:9 ' ' cannot stand in the path of a check | write it as %XX, its bytes in hexadecimal",
-    );
-    in_check(
-        "\"http://web/#a\"",
-        "2:9 '#' cannot stand in the path of a check | write it as %XX, its bytes in hexadecimal",
-    );
-    in_check("\"tcp://\"", "2:9 a tcp check needs a `port`");
-    let tcp = "a tcp check has a port only: it connects to the addresses of the backends";
-    in_check("\"tcp://web:5432\"", &format!("2:9 {tcp} | write \"tcp://:5432\""));
-    in_check("\"tcp://:5432/x\"", &format!("2:9 {tcp} | write \"tcp://:5432\""));
-    in_check(
-        "\"https://:443/\"",
-        "2:9 an https check must know which name the certificate has to have | set `host` or `tls.name`, or \
-         `tls.verify = false` to accept any certificate",
-    );
-}
-
-#[test]
-fn check_tables() {
-    in_check("{ port = 80 }", "2:9 the check has no `type` | for example type = \"http\"");
-    in_check(
-        "{ type = \"htps\" }",
-        "2:18 `type` must be \"http\", \"https\" or \"tcp\" | did you mean \"https\"?",
-    );
-    in_check("{ type = \"tcp\" }", "2:9 a tcp check needs a `port`");
-    in_check("{ type = \"http\", port = 0 }", "2:33 `port` must be an integer from 1 to 65535");
-    in_check(
-        "{ type = \"tcp\", port = 1, path = \"/\" }",
-        "2:42 `path` belongs to http and https checks, and this is a tcp check",
-    );
-    in_check(
-        "{ type = \"http\", tls = { verify = false } }",
-        "2:43 `tls.verify` belongs to https checks, and this is an http check",
-    );
-    in_check("{ type = \"http\", interval = \"99ms\" }", "2:37 `interval` must be from 100ms to 1h");
-    in_check("{ type = \"http\", rise = 0 }", "2:33 `rise` must be an integer from 1 to 100");
-    in_check("{ type = \"http\", fall = 101 }", "2:33 `fall` must be an integer from 1 to 100");
-    in_check("{ type = \"http\", timeout = \"5s\" }", "2:36 `timeout` (5s) must be below `interval` (5s)");
-    in_check(
-        "{ type = \"http\", interval = \"1s\", recheck = \"2s\" }",
-        "2:53 `recheck` (2s) must not be above `interval` (1s)",
-    );
-    in_check(
-        "{ type = \"http\", path = \"healthz\" }",
-        "2:33 the path of a check begins with a slash; this is `healthz`",
-    );
-    in_check("{ type = \"http\", host = \"a\\r\\nb\" }", "2:33 `a\r\nb` is not a host name");
-    in_check("{ type = \"http\", host = \"[::1]:x\" }", "2:33 a port is a number from 1 to 65535, not `x`");
-    for (bad, column) in [("\"200\", \"20x\"", 43), ("\"299-200\"", 36), ("\"99\"", 36), ("\"600\"", 36)] {
-        let word = bad.rsplit('"').nth(1).unwrap();
-        in_check(
-            &format!("{{ type = \"http\", status = [{bad}] }}"),
-            &format!(
-                "2:{column} each element of `status` must be a status code or a range such as \"200-299\", within 100 \
-                 to 599; this is `{word}`"
-            ),
-        );
-    }
-}
-
-#[test]
-fn check_tls() {
-    let tls = |tls: &str, expected: &str| {
-        in_check(&format!("{{ type = \"https\", host = \"a.example\", tls = {{ {tls} }} }}"), expected);
-    };
-    tls("name = \"not a name\"", "2:62 `name` must be a host name or an address; this is `not a name`");
-    tls("ca_file = \"none.pem\"", "2:65 `ca_file` none.pem: No such file or directory (os error 2)");
-    tls(
-        "ca_file = \"example.com.zone\"",
-        "2:65 `ca_file` example.com.zone: it holds no certificate in PEM form",
-    );
-    tls("verfy = true", "2:55 unknown key `verfy` | did you mean `verify`?");
 }
 
 #[test]

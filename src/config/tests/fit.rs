@@ -229,8 +229,10 @@ impl Config {
             Client { address: Ipv4Addr::LOCALHOST.into(), port: 53, transport: Transport::Udp, time: 1 };
         let mut replies = Vec::new();
         for standing in [Standing::Healthy, Standing::Unhealthy] {
-            let view =
-                |pool: &checker::PoolSetup| Arc::new(PoolView::build(&pool.pool, None, 1, |_, _| standing));
+            let view = |pool: &checker::PoolSetup| {
+                let answers = PoolView::counters(&pool.pool, 1);
+                Arc::new(PoolView::build(&pool.pool, None, answers, |_, _| standing.into()))
+            };
             let table = Table {
                 generation: 1,
                 settings: Arc::clone(&settings),

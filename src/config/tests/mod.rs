@@ -1,5 +1,7 @@
 //! Configurations as text, loaded from a directory of their own.
 
+mod check_faults;
+mod check_values;
 mod defaults;
 mod faults;
 mod files;
@@ -57,4 +59,25 @@ fn told(fault: &Fault) -> String {
 
 fn errors(result: &Result<Setup, Faults>) -> Vec<String> {
     result.as_ref().err().map(|faults| faults.errors().map(told).collect()).unwrap_or_default()
+}
+
+/// Checks that a configuration has exactly one error; `expected` is `LINE:COLUMN MESSAGE | HINT`.
+fn one_error(text: &str, expected: &str) {
+    let result = load_with_rest(text);
+    assert_eq!(errors(&result), [format!("steerd.toml:{expected}")], "\n{text}");
+}
+
+/// As [`one_error`], for a pool `x` with these lines, which begin on line 2.
+fn in_pool(lines: &str, expected: &str) {
+    one_error(&format!("[pools.x]\n{lines}\n"), expected);
+}
+
+/// As [`one_error`], for a pool `x` with this check; column 9 is where it begins.
+fn in_check(check: &str, expected: &str) {
+    in_pool(&format!("check = {check}\nbackends = [\"192.0.2.1\"]"), expected);
+}
+
+/// As [`one_error`], for a service `x.example.com` with these lines, which begin on line 2.
+fn in_service(lines: &str, expected: &str) {
+    one_error(&format!("[services.\"x.example.com\"]\n{lines}\n"), expected);
 }

@@ -1,27 +1,33 @@
 //! Counters, gauges and histograms, and their Prometheus text.
 //!
-//! What queries count is one addition to a row of the counting thread; what probes count goes
-//! through the library's vectors. Counts of services and pools live with them in the table, and
-//! what only the owner of health knows is an argument of [`Metrics::render`]. Labels come from
-//! the configuration only, never from a query.
+//! What queries count is one addition to a row of the counting thread, and what probes count one to
+//! the [`PoolSeries`] of their pool. Counts of services and of answers live with them in the table.
+//! All of it is read without asking anyone, so it can be shown when nobody answers any more. Labels
+//! come from the configuration only, never from a query.
 
 pub mod operation;
+mod pools;
+mod text;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, TextEncoder};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntGauge, Opts, TextEncoder};
+use tokio::time::Instant;
 
 use crate::answer::{DropReason, Transport, Verdict};
 use crate::counters::Counters;
-use crate::health::Outcome;
 use crate::pool::Family;
-use crate::table::{ServiceView, Standing, Table};
+use crate::table::{ServiceView, Source, Table};
 use crate::wire::rcode;
+
+use text::{Kind, Text, flag};
+
+pub use pools::PoolSeries;
 
 /// What a query row counts; the order is that of the columns.
 const QUERIES: [(&str, &str); 4] = [("udp", "ipv4"), ("udp", "ipv6"), ("tcp", "ipv4"), ("tcp", "ipv6")];
@@ -98,64 +104,22 @@ pub enum Dropped {
 /// All counts that are not in the table.
 #[derive(Debug)]
 pub struct Metrics {
+    /// What the moments in it count from.
+    began: Instant,
     /// Of the server's own files.
     pub operation: operation::Operation,
     traffic: Counters,
-    probes: IntCounterVec,
     probe_duration: HistogramVec,
     probe_lag: Histogram,
     probes_in_flight: IntGauge,
-    transitions: IntCounterVec,
     publish: Histogram,
-    /// When the last probe of each pool ended. Written a few times a second at most for each pool
-    /// and never from a query, so a lock is no burden.
-    last_probe: Mutex<HashMap<String, Instant>>,
-}
-
-/// What only the owner of health knows.
-#[derive(Clone, Debug, Default)]
-pub struct HealthGauges {
-    /// For each pool.
-    pub pools: Vec<PoolGauge>,
-    /// For each backend address.
-    pub addresses: Vec<AddressGauge>,
-    /// For each service.
-    pub services: Vec<ServiceGauge>,
-}
-
-/// A pool's gauges.
-#[derive(Clone, Debug)]
-pub struct PoolGauge {
-    /// Its name.
-    pub pool: String,
-    /// Whether it is usable.
-    pub usable: bool,
-    /// Configured weight of the healthy addresses.
-    pub healthy_weight: u64,
-}
-
-/// The gauges of a backend address.
-#[derive(Clone, Debug)]
-pub struct AddressGauge {
-    /// Its pool.
-    pub pool: String,
-    /// Its backend.
-    pub backend: String,
-    /// The address.
-    pub address: IpAddr,
-    /// Whether it is healthy.
-    pub healthy: bool,
-    /// Whether it is eligible.
-    pub eligible: bool,
-}
-
-/// A service's gauges.
-#[derive(Clone, Debug)]
-pub struct ServiceGauge {
-    /// Its name.
-    pub service: String,
-    /// Whether it fails open.
-    pub fail_open: bool,
+    /// In the order of the configuration. Changed by a reload only, and never looked at by a
+    /// query, so a lock is no burden.
+    pools: Mutex<Arc<[Arc<PoolSeries>]>>,
+    /// Whether this machine is suspected rather than all pools together.
+    all_suspected: AtomicBool,
+    /// When the owner of health last turned, nanoseconds since `began`.
+    turned: AtomicU64,
 }
 
 impl Metrics {
@@ -173,15 +137,9 @@ impl Metrics {
         };
         let opts = |name: &str, help: &str| Opts::new(format!("steerd_{name}"), help);
         Self {
+            began: Instant::now(),
             operation: operation::Operation::new(),
             traffic: Counters::new(rows, COLUMNS),
-            probes: made(IntCounterVec::new(
-                opts(
-                    "probes_total",
-                    "Probes by what they brought: passed, failed, void (a fault of this machine).",
-                ),
-                &["pool", "backend", "outcome"],
-            )),
             probe_duration: made(HistogramVec::new(
                 histogram("probe_duration_seconds", "How long probes took that brought a verdict.", &buckets),
                 &["pool"],
@@ -192,16 +150,14 @@ impl Metrics {
                 &fine,
             ))),
             probes_in_flight: made(IntGauge::with_opts(opts("probes_in_flight", "Probes that run now."))),
-            transitions: made(IntCounterVec::new(
-                opts("backend_transitions_total", "Changes of state of backend addresses, by the new state."),
-                &["pool", "backend", "address", "to"],
-            )),
             publish: made(Histogram::with_opts(histogram(
                 "table_publish_seconds",
                 "How long it took to build and publish an answer table.",
                 &fine,
             ))),
-            last_probe: Mutex::new(HashMap::new()),
+            pools: Mutex::new(Arc::new([])),
+            all_suspected: AtomicBool::new(false),
+            turned: AtomicU64::new(0),
         }
     }
 
@@ -247,20 +203,6 @@ impl Metrics {
         self.traffic.add(row, FIRST_EVENT + event as usize, times as u64);
     }
 
-    /// A probe of a backend has ended. Void probes have no duration worth keeping.
-    pub fn probe_finished(&self, pool: &str, backend: &str, outcome: Outcome, duration: Duration) {
-        let word = match outcome {
-            Outcome::Passed => "passed",
-            Outcome::Draining => "draining",
-            Outcome::Failed => "failed",
-            Outcome::Void => "void",
-        };
-        self.probes.with_label_values(&[pool, backend, word]).inc();
-        if outcome != Outcome::Void {
-            self.probe_duration.with_label_values(&[pool]).observe(duration.as_secs_f64());
-        }
-    }
-
     /// A probe has started, this much later than it was due.
     pub fn probe_started(&self, lag: Duration) {
         self.probe_lag.observe(lag.as_secs_f64());
@@ -271,164 +213,126 @@ impl Metrics {
         self.probes_in_flight.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// A backend address has changed its standing.
-    pub fn transition(&self, pool: &str, backend: &str, address: IpAddr, to: Standing) {
-        self.transitions.with_label_values(&[pool, backend, &address.to_string(), to.as_str()]).inc();
-    }
-
     /// A table was published, which took this long.
     pub fn published(&self, took: Duration) {
         self.publish.observe(took.as_secs_f64());
     }
 
-    /// A probe of this pool has ended just now.
-    pub fn last_probe(&self, pool: &str) {
-        let mut last = self.last_probe.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(moment) = last.get_mut(pool) {
-            *moment = Instant::now();
-        } else {
-            last.insert(pool.into(), Instant::now());
+    /// The owner of health has turned once more.
+    pub fn turned(&self) {
+        self.turned.store(self.elapsed(), Ordering::Relaxed);
+    }
+
+    /// How long ago the owner of health last turned.
+    #[must_use]
+    pub fn turn_age(&self) -> Duration {
+        Duration::from_nanos(self.elapsed().saturating_sub(self.turned.load(Ordering::Relaxed)))
+    }
+
+    /// Whether this machine is suspected rather than all pools together.
+    pub fn all_suspected(&self, suspected: bool) {
+        self.all_suspected.store(suspected, Ordering::Relaxed);
+    }
+
+    /// The series of all pools, in the order of the configuration.
+    #[must_use]
+    pub fn pools(&self) -> Arc<[Arc<PoolSeries>]> {
+        Arc::clone(&self.pools.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the pools that are shown. Of those that are gone nothing is shown any more.
+    pub fn show(&self, pools: Arc<[Arc<PoolSeries>]>) {
+        let before = std::mem::replace(
+            &mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner),
+            Arc::clone(&pools),
+        );
+        let kept: HashSet<&str> = pools.iter().map(|pool| &**pool.name()).collect();
+        for gone in before.iter().filter(|pool| !kept.contains(&**pool.name())) {
+            // It fails only for labels that are not there, which is what is wanted.
+            let _ = self.probe_duration.remove_label_values(&[gone.name()]);
         }
+    }
+
+    /// Nanoseconds since these metrics began; 584 years fit.
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Everything in the Prometheus text format.
     #[must_use]
-    pub fn render(&self, table: &Table, health: &HealthGauges) -> String {
-        let mut families = self.traffic_families();
-        families.extend(table_families(table));
-        families.extend(health_families(health));
-        families.push(self.probe_age_family());
-        families.extend(self.probes.collect());
-        families.extend(self.probe_duration.collect());
+    pub fn render(&self, table: &Table) -> String {
+        let mut text = Text::default();
+        self.write_traffic(&mut text);
+        write_table(&mut text, table);
+        pools::write(&mut text, self, table);
+        let help = "Time since the health checker last turned; beyond a few seconds it is stuck.";
+        text.single("checker_turn_age_seconds", help, Kind::Gauge, self.turn_age().as_secs_f64());
+        let mut families = self.probe_duration.collect();
         families.extend(self.probe_lag.collect());
         families.extend(self.probes_in_flight.collect());
-        families.extend(self.transitions.collect());
         families.extend(self.publish.collect());
         families.extend(self.operation.families());
         families.retain(|family| !family.get_metric().is_empty());
         // The only error is a metric of the wrong type for its family, which the tests rule out.
-        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+        let collected = TextEncoder::new().encode_to_string(&families).unwrap_or_default();
+        text.into_string() + &collected
     }
 
-    fn traffic_families(&self) -> Vec<MetricFamily> {
+    fn write_traffic(&self, text: &mut Text) {
         let sum = |column| self.traffic.sum(column);
-        let queries = QUERIES.iter().enumerate().map(|(column, (transport, family))| {
-            counter(&[("transport", transport), ("family", family)], sum(column))
-        });
-        let rcodes = RCODES.iter().map(|(name, _)| *name).chain(["other"]);
-        let responses =
-            (FIRST_RCODE..).zip(rcodes).map(|(column, name)| counter(&[("rcode", name)], sum(column)));
-        let drops =
-            (FIRST_DROP..).zip(DROPS).map(|(column, reason)| counter(&[("reason", reason)], sum(column)));
-        let mut families = vec![
-            family("queries_total", "DNS messages received, answered or not.", MetricType::COUNTER, queries),
-            family("responses_total", "Replies, by response code.", MetricType::COUNTER, responses),
-            family("dropped_total", "DNS messages that got no reply, by reason.", MetricType::COUNTER, drops),
-        ];
+        text.family("queries_total", "DNS messages received, answered or not.", Kind::Counter);
+        for (column, (transport, family)) in QUERIES.iter().enumerate() {
+            text.series(&[("transport", transport), ("family", family)], sum(column));
+        }
+        text.family("responses_total", "Replies, by response code.", Kind::Counter);
+        for (column, name) in (FIRST_RCODE..).zip(RCODES.iter().map(|(name, _)| *name).chain(["other"])) {
+            text.series(&[("rcode", name)], sum(column));
+        }
+        text.family("dropped_total", "DNS messages that got no reply, by reason.", Kind::Counter);
+        for (column, reason) in (FIRST_DROP..).zip(DROPS) {
+            text.series(&[("reason", reason)], sum(column));
+        }
         for (column, (name, help)) in (FIRST_EVENT..).zip(EVENTS) {
-            families.push(family(name, help, MetricType::COUNTER, [counter(&[], sum(column))]));
+            text.single(name, help, Kind::Counter, sum(column));
         }
         // Counted, not set: of two threads that set a gauge, the one with the older number may be
         // the last. Read in this order, a connection in between is never missing from `accepted`.
         let closed = sum(FIRST_EVENT + Event::Closed as usize);
         let open = sum(FIRST_EVENT + Event::Accepted as usize).saturating_sub(closed);
-        families.push(family(
-            "tcp_connections",
-            "TCP connections open now.",
-            MetricType::GAUGE,
-            [gauge(&[], as_float(open))],
-        ));
-        families
-    }
-
-    fn probe_age_family(&self) -> MetricFamily {
-        let last = self.last_probe.lock().unwrap_or_else(PoisonError::into_inner);
-        let ages = last.iter().map(|(pool, moment)| gauge(&[("pool", pool)], moment.elapsed().as_secs_f64()));
-        family(
-            "last_probe_age_seconds",
-            "Time since a probe of the pool ended; it grows when probing stalls.",
-            MetricType::GAUGE,
-            ages,
-        )
+        text.single("tcp_connections", "TCP connections open now.", Kind::Gauge, open);
     }
 }
 
-fn table_families(table: &Table) -> Vec<MetricFamily> {
-    let version = [("version", env!("CARGO_PKG_VERSION"))];
-    let pools = table.pools.iter().flat_map(|pool| {
-        pool.backends.iter().enumerate().map(move |(column, backend)| {
-            counter(&[("pool", &pool.name), ("backend", backend)], pool.answers.sum(column))
-        })
-    });
-    vec![
-        family("build_info", "Always 1; the version is a label.", MetricType::GAUGE, [gauge(&version, 1.0)]),
-        family(
-            "table_generation",
-            "Number of the published answer table.",
-            MetricType::GAUGE,
-            [gauge(&[], as_float(table.generation))],
-        ),
-        family(
-            "service_answers_total",
-            "Answers for a service by the pool that gave them; an empty pool is the all-down answer.",
-            MetricType::COUNTER,
-            table.services.iter().flat_map(|view| service_answers(view, table)),
-        ),
-        family("backend_answers_total", "Appearances in answers.", MetricType::COUNTER, pools),
-    ]
+fn write_table(text: &mut Text, table: &Table) {
+    text.family("build_info", "Always 1; the version is a label.", Kind::Gauge);
+    text.series(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    text.single("table_generation", "Number of the published answer table.", Kind::Gauge, table.generation);
+    let help = "Answers for a service by the pool that gave them; an empty pool is the all-down answer.";
+    text.family("service_answers_total", help, Kind::Counter);
+    for view in table.services.iter() {
+        write_answers(text, view, table);
+    }
+    text.family("service_fail_open", "1 while nothing is usable and all answer.", Kind::Gauge);
+    for ServiceView { service, .. } in table.services.iter() {
+        let fails_open = Family::ALL
+            .iter()
+            .any(|family| matches!(table.source(service, *family), Source::FailOpen { .. }));
+        text.series(&[("service", &service.name.to_plain())], flag(fails_open));
+    }
+    text.family("backend_answers_total", "Appearances in answers.", Kind::Counter);
+    for pool in &table.pools {
+        for (column, backend) in pool.backends.iter().enumerate() {
+            text.series(&[("pool", &pool.name), ("backend", backend)], pool.answers.sum(column));
+        }
+    }
 }
 
-fn service_answers(view: &ServiceView, table: &Table) -> Vec<Metric> {
+fn write_answers(text: &mut Text, view: &ServiceView, table: &Table) {
     let service = view.service.name.to_plain();
     let tiers = view.service.tiers.iter().map(|tier| table.pool(*tier).map_or("", |pool| &*pool.name));
-    let columns = tiers.chain([""]).enumerate();
-    columns
-        .map(|(column, pool)| counter(&[("service", &service), ("pool", pool)], view.answers.sum(column)))
-        .collect()
-}
-
-fn health_families(health: &HealthGauges) -> Vec<MetricFamily> {
-    let pools = &health.pools;
-    let usable = pools.iter().map(|pool| gauge(&[("pool", &pool.pool)], f64::from(u8::from(pool.usable))));
-    let weight = pools.iter().map(|pool| gauge(&[("pool", &pool.pool)], as_float(pool.healthy_weight)));
-    let of_address = |value: fn(&AddressGauge) -> bool| {
-        health.addresses.iter().map(move |address| {
-            let shown = address.address.to_string();
-            let labels = [("pool", &*address.pool), ("backend", &*address.backend), ("address", &*shown)];
-            gauge(&labels, f64::from(u8::from(value(address))))
-        })
-    };
-    let fail_open = health
-        .services
-        .iter()
-        .map(|service| gauge(&[("service", &service.service)], f64::from(u8::from(service.fail_open))));
-    vec![
-        family("pool_usable", "1 if the pool may answer in every family it has.", MetricType::GAUGE, usable),
-        family(
-            "pool_healthy_weight",
-            "Configured weight of the healthy addresses.",
-            MetricType::GAUGE,
-            weight,
-        ),
-        family(
-            "backend_healthy",
-            "1 if the checks say so.",
-            MetricType::GAUGE,
-            of_address(|address| address.healthy),
-        ),
-        family(
-            "backend_eligible",
-            "1 if the address may appear in an answer now.",
-            MetricType::GAUGE,
-            of_address(|address| address.eligible),
-        ),
-        family(
-            "service_fail_open",
-            "1 while nothing is usable and all answer.",
-            MetricType::GAUGE,
-            fail_open,
-        ),
-    ]
+    for (column, pool) in tiers.chain([""]).enumerate() {
+        text.series(&[("service", &service), ("pool", pool)], view.answers.sum(column));
+    }
 }
 
 /// Unwraps what fails only for a bad name or bad labels, which are constants here.
@@ -440,52 +344,6 @@ fn made<T>(metric: prometheus::Result<T>) -> T {
     metric.expect("metric names and labels are constants")
 }
 
-fn family(
-    name: &str,
-    help: &str,
-    kind: MetricType,
-    metrics: impl IntoIterator<Item = Metric>,
-) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(format!("steerd_{name}"));
-    family.set_help(help.into());
-    family.set_field_type(kind);
-    family.set_metric(metrics.into_iter().collect());
-    family
-}
-
-fn counter(labels: &[(&str, &str)], value: u64) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(as_float(value));
-    let mut metric = labelled(labels);
-    metric.set_counter(counter);
-    metric
-}
-
-fn gauge(labels: &[(&str, &str)], value: f64) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value);
-    let mut metric = labelled(labels);
-    metric.set_gauge(gauge);
-    metric
-}
-
-fn labelled(labels: &[(&str, &str)]) -> Metric {
-    let pair = |(name, value): &(&str, &str)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).into());
-        pair.set_value((*value).into());
-        pair
-    };
-    Metric::from_label(labels.iter().map(pair).collect())
-}
-
-/// The format has floating-point values only; counts are exact up to 2^53.
-#[allow(clippy::cast_precision_loss, reason = "the format's own limit")]
-fn as_float(value: u64) -> f64 {
-    value as f64
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{HashMap, HashSet};
@@ -494,6 +352,12 @@ mod tests {
 
     use super::*;
     use crate::answer::{Reply, ResponseKind};
+    use crate::health::Outcome;
+    use crate::name::Name;
+    use crate::pool::{Backend, Override, Pool, PoolId};
+    use crate::probe::Cause;
+    use crate::service::{Answers, Policy, Service, WhenDown};
+    use crate::table::{PoolView, Standing};
     use crate::zone::Catalog;
 
     fn parsed(text: &str) -> HashMap<String, f64> {
@@ -521,14 +385,28 @@ mod tests {
     #[test]
     fn every_count_is_shown_under_its_name() {
         let metrics = Metrics::new(2);
+        let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let backend = Backend { weight: 5, ..Backend::new("b\"1\\", vec![client]) };
+        let pool = Pool::new("web", vec![backend]);
+        let series = Arc::new(PoolSeries::new(&metrics, &pool, Some(Duration::from_secs(17)), None));
+        metrics.show([Arc::clone(&series)].into());
+        let service = Service {
+            name: Name::parse("www.example").unwrap(),
+            tiers: vec![PoolId(0)],
+            answers: Answers::All,
+            ttl: 20,
+            policy: Policy::All,
+            when_down: WhenDown::FailOpen,
+        };
+        let view =
+            PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::Healthy.into());
         let table = Table {
             generation: 7,
             settings: Arc::default(),
             catalog: Arc::new(Catalog::new(Vec::new())),
-            services: Arc::new([]),
-            pools: Box::new([]),
+            services: Arc::new([ServiceView { service, answers: Counters::new(1, 2) }]),
+            pools: Box::new([Arc::new(view)]),
         };
-        let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
         for (row, code) in [(0, rcode::NOERROR), (1, rcode::NOERROR), (1, rcode::BADCOOKIE), (0, 4000)] {
             metrics.received(row, Transport::Udp, client);
             let reply = Reply {
@@ -548,24 +426,16 @@ mod tests {
             metrics.happened(index % 2, event, 1);
         }
         metrics.happened(1, Event::TimedOut, 3);
-        metrics.probe_finished("web", "b1", Outcome::Failed, Duration::from_millis(3));
-        metrics.probe_finished("web", "b1", Outcome::Void, Duration::from_millis(3));
         metrics.probe_started(Duration::from_millis(1));
-        metrics.transition("web", "b1", client, Standing::Unhealthy);
         metrics.published(Duration::from_micros(50));
-        metrics.last_probe("web");
-        let health = HealthGauges {
-            pools: vec![PoolGauge { pool: "web".into(), usable: true, healthy_weight: 5 }],
-            addresses: vec![AddressGauge {
-                pool: "web".into(),
-                backend: "b\"1\\".into(),
-                address: client,
-                healthy: true,
-                eligible: false,
-            }],
-            services: vec![ServiceGauge { service: "www.example".into(), fail_open: true }],
-        };
-        let series = parsed(&metrics.render(&table, &health));
+        for outcome in [Outcome::Failed, Outcome::Void] {
+            series.probe_ended(0, outcome, Some(Cause::Tls), Duration::from_millis(3));
+        }
+        series.changed(0, 0, Standing::Unhealthy);
+        series.changed(0, 0, Standing::Healthy);
+        series.overridden(0, Some(Override::Down));
+        series.suspected(true);
+        let series = parsed(&metrics.render(&table));
         for (name, value) in [
             ("queries_total{transport=\"udp\",family=\"ipv4\"}", 4.0),
             ("queries_total{transport=\"tcp\",family=\"ipv6\"}", 1.0),
@@ -577,24 +447,68 @@ mod tests {
             ("tcp_timeouts_total", 3.0),
             ("tcp_accepted_total", 2.0),
             ("tcp_connections", 1.0),
-            ("probes_total{backend=\"b1\",outcome=\"failed\",pool=\"web\"}", 1.0),
-            ("probes_total{backend=\"b1\",outcome=\"void\",pool=\"web\"}", 1.0),
+            ("probes_total{pool=\"web\",backend=\"b\\\"1\\\\\",outcome=\"failed\"}", 1.0),
+            ("probes_total{pool=\"web\",backend=\"b\\\"1\\\\\",outcome=\"void\"}", 1.0),
+            ("probes_total{pool=\"web\",backend=\"b\\\"1\\\\\",outcome=\"passed\"}", 0.0),
+            ("probe_failures_total{pool=\"web\",backend=\"b\\\"1\\\\\",cause=\"tls\"}", 2.0),
             ("probe_duration_seconds_count{pool=\"web\"}", 1.0),
             ("probe_lag_seconds_count", 1.0),
             (
-                "backend_transitions_total{address=\"127.0.0.1\",backend=\"b1\",pool=\"web\",to=\"unhealthy\"}",
+                "backend_transitions_total{pool=\"web\",backend=\"b\\\"1\\\\\",address=\"127.0.0.1\",\
+                 to=\"unhealthy\"}",
                 1.0,
             ),
+            ("backend_overridden{pool=\"web\",backend=\"b\\\"1\\\\\",state=\"down\"}", 1.0),
+            ("self_suspected{pool=\"web\"}", 1.0),
+            ("self_suspected{pool=\"\"}", 0.0),
             ("pool_usable{pool=\"web\"}", 1.0),
             ("pool_healthy_weight{pool=\"web\"}", 5.0),
             ("backend_healthy{pool=\"web\",backend=\"b\\\"1\\\\\",address=\"127.0.0.1\"}", 1.0),
-            ("backend_eligible{pool=\"web\",backend=\"b\\\"1\\\\\",address=\"127.0.0.1\"}", 0.0),
-            ("service_fail_open{service=\"www.example\"}", 1.0),
+            ("backend_eligible{pool=\"web\",backend=\"b\\\"1\\\\\",address=\"127.0.0.1\"}", 1.0),
+            ("service_fail_open{service=\"www.example\"}", 0.0),
             ("table_generation", 7.0),
             ("table_publish_seconds_count", 1.0),
         ] {
             assert_eq!(series.get(&format!("steerd_{name}")), Some(&value), "{name} in {series:#?}");
         }
         assert!(series.contains_key("steerd_last_probe_age_seconds{pool=\"web\"}"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ages_grow_by_themselves_and_what_is_gone_is_not_shown() {
+        let metrics = Metrics::new(1);
+        let probed = Some(Duration::from_secs(17));
+        let pools: Vec<Pool> = ["a", "b"]
+            .map(|name| Pool::new(name, vec![Backend::new("x", vec!["192.0.2.1".parse().unwrap()])]))
+            .into();
+        let series = |previous: &[Arc<PoolSeries>], pools: &[&Pool]| -> Arc<[Arc<PoolSeries>]> {
+            let old = |pool: &Pool| previous.iter().find(|old| **old.name() == *pool.name).map(|old| &**old);
+            pools.iter().map(|pool| Arc::new(PoolSeries::new(&metrics, pool, probed, old(pool)))).collect()
+        };
+        metrics.show(series(&[], &[&pools[0], &pools[1]]));
+        for pool in metrics.pools().iter() {
+            pool.probe_ended(0, Outcome::Passed, None, Duration::from_millis(1));
+        }
+        let table = Table {
+            generation: 1,
+            settings: Arc::default(),
+            catalog: Arc::new(Catalog::new(Vec::new())),
+            services: Arc::new([]),
+            pools: Box::new([]),
+        };
+        tokio::time::advance(Duration::from_secs(30)).await;
+        metrics.turned();
+        metrics.pools()[1].probed(&metrics);
+        tokio::time::advance(Duration::from_secs(12)).await;
+        let shown = parsed(&metrics.render(&table));
+        assert_eq!(shown["steerd_last_probe_age_seconds{pool=\"a\"}"], 42.0, "never probed: since the start");
+        assert_eq!(shown["steerd_last_probe_age_seconds{pool=\"b\"}"], 12.0);
+        assert_eq!(shown["steerd_checker_turn_age_seconds"], 12.0);
+
+        metrics.show(series(&metrics.pools(), &[&pools[1]]));
+        let shown = parsed(&metrics.render(&table));
+        assert!(!shown.keys().any(|series| series.contains("pool=\"a\"")), "{shown:#?}");
+        assert_eq!(shown["steerd_probes_total{pool=\"b\",backend=\"x\",outcome=\"passed\"}"], 1.0);
+        assert_eq!(shown["steerd_last_probe_age_seconds{pool=\"b\"}"], 12.0, "it goes on");
     }
 }

@@ -1,0 +1,259 @@
+//! Many backends on loopback, all played by one listener: who is asked is the address that was
+//! connected to, and what it answers follows a script.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Threads that answer probes, each with a listening socket of its own.
+const THREADS: u64 = 2;
+/// Connections that may wait to be accepted, for each thread.
+const BACKLOG: i32 = 4096;
+const HEALTHY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const SICK: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+/// No backend of the pool is sick.
+const WHOLE: u32 = u32::MAX;
+
+/// How many backends, in how many pools, and how often each is probed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) backends: u32,
+    pub(crate) pools: u32,
+    pub(crate) interval: Duration,
+}
+
+impl Size {
+    /// The addresses of a pool.
+    pub(crate) fn addresses(self, pool: u32) -> impl Iterator<Item = Ipv4Addr> {
+        let each = self.backends / self.pools;
+        (pool * each..(pool + 1) * each).map(|index| Ipv4Addr::from(FIRST + index))
+    }
+
+    fn pool_of(self, backend: u32) -> u32 {
+        backend / (self.backends / self.pools)
+    }
+}
+
+const FIRST: u32 = u32::from_be_bytes([127, 1, 0, 0]);
+
+/// A watched pool has become sick, or whole again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) pool: u32,
+    pub(crate) sick: bool,
+    /// Just before the backend answers the probe that shows it.
+    pub(crate) at: Instant,
+}
+
+/// All backends.
+pub(crate) struct Fleet {
+    pub(crate) size: Size,
+    pub(crate) port: u16,
+    origin: Instant,
+    /// Microseconds from the origin to the last probe of each; 0 before the first.
+    seen: Vec<AtomicU64>,
+    sick: Vec<AtomicBool>,
+    probes: AtomicU64,
+    /// How many have been probed at least once.
+    known: AtomicU32,
+    /// The longest time between two probes of one backend, microseconds, and how many were too long.
+    longest: AtomicU64,
+    late: AtomicU64,
+    script: Script,
+}
+
+/// What backends do besides answering well.
+struct Script {
+    /// Pools below this number are watched: of each, one backend at a time fails one probe.
+    watched: AtomicU32,
+    /// By pool: the backend that is sick.
+    sick_of: Vec<AtomicU32>,
+    /// From one watched change to the next at the least, microseconds; and when that is over.
+    pause: AtomicU64,
+    next: AtomicU64,
+    /// Whether a change is being looked for in the answers: only one is at a time.
+    busy: AtomicBool,
+    changes: mpsc::SyncSender<Change>,
+    /// Of all other backends, so many of 1,000 probes find the backend to have changed.
+    storm: AtomicU32,
+}
+
+impl Fleet {
+    /// Starts to listen. What changes is told to the receiver.
+    pub(crate) fn start(size: Size) -> io::Result<(Arc<Self>, mpsc::Receiver<Change>)> {
+        let (changes, receiver) = mpsc::sync_channel(1);
+        let sockets: Vec<Socket> = (0..THREADS).map(|_| listen(0)).take(1).collect::<io::Result<_>>()?;
+        let first = sockets.first().and_then(|socket| socket.local_addr().ok()?.as_socket());
+        let port = first.map_or(0, |address| address.port());
+        let others = (1..THREADS).map(|_| listen(port)).collect::<io::Result<Vec<_>>>()?;
+        let fleet = Arc::new(Self {
+            size,
+            port,
+            origin: Instant::now(),
+            seen: (0..size.backends).map(|_| AtomicU64::new(0)).collect(),
+            sick: (0..size.backends).map(|_| AtomicBool::new(false)).collect(),
+            probes: AtomicU64::new(0),
+            known: AtomicU32::new(0),
+            longest: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            script: Script {
+                watched: AtomicU32::new(0),
+                sick_of: (0..size.pools).map(|_| AtomicU32::new(WHOLE)).collect(),
+                pause: AtomicU64::new(0),
+                next: AtomicU64::new(0),
+                busy: AtomicBool::new(false),
+                changes,
+                storm: AtomicU32::new(0),
+            },
+        });
+        for (seed, socket) in (0..).zip(sockets.into_iter().chain(others)) {
+            let fleet = Arc::clone(&fleet);
+            thread::spawn(move || serve(&fleet, socket, seed));
+        }
+        Ok((fleet, receiver))
+    }
+
+    pub(crate) fn probes(&self) -> u64 {
+        self.probes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn known(&self) -> u32 {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// The longest time between two probes of one backend since the last call, and the number of
+    /// those that were longer than `limit` of then.
+    pub(crate) fn gaps(&self) -> (Duration, u64) {
+        let longest = Duration::from_micros(self.longest.swap(0, Ordering::Relaxed));
+        (longest, self.late.swap(0, Ordering::Relaxed))
+    }
+
+    /// Watches the first pools: one at a time becomes sick, and well again at its next probe.
+    pub(crate) fn watch(&self, pools: u32, pause: Duration) {
+        self.script.pause.store(microseconds(pause), Ordering::Relaxed);
+        self.script.watched.store(pools, Ordering::Relaxed);
+    }
+
+    /// Lets so many of 1,000 probes of backends that are not watched find another state.
+    pub(crate) fn storm(&self, share: u32) {
+        self.script.storm.store(share, Ordering::Relaxed);
+    }
+
+    /// Ends all sickness at the next probe of each.
+    pub(crate) fn calm(&self) {
+        self.storm(0);
+        self.watch(0, Duration::ZERO);
+        self.sick.iter().for_each(|sick| sick.store(false, Ordering::Relaxed));
+        self.script.sick_of.iter().for_each(|sick| sick.store(WHOLE, Ordering::Relaxed));
+        self.looked();
+    }
+
+    /// The last change has been found, or given up.
+    pub(crate) fn looked(&self) {
+        self.script.busy.store(false, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        microseconds(self.origin.elapsed())
+    }
+
+    /// Counts a probe, and answers whether the backend is well, and the change that this shows.
+    fn probed(&self, backend: u32, rng: &mut SmallRng) -> (bool, Option<Change>) {
+        let now = self.now();
+        self.probes.fetch_add(1, Ordering::Relaxed);
+        let Some(seen) = self.seen.get(backend as usize) else { return (true, None) };
+        match seen.swap(now, Ordering::Relaxed) {
+            0 => {
+                self.known.fetch_add(1, Ordering::Relaxed);
+            }
+            last => {
+                let gap = now.saturating_sub(last);
+                self.longest.fetch_max(gap, Ordering::Relaxed);
+                // A tick comes with up to 5 % of jitter, and a tenth of a second is allowed beyond.
+                let limit = self.size.interval.mul_f64(1.05) + Duration::from_millis(100);
+                self.late.fetch_add(u64::from(gap > microseconds(limit)), Ordering::Relaxed);
+            }
+        }
+        let pool = self.size.pool_of(backend);
+        let script = &self.script;
+        if pool < script.watched.load(Ordering::Relaxed) {
+            return self.watched(pool, backend, now);
+        }
+        let Some(sick) = self.sick.get(backend as usize) else { return (true, None) };
+        if rng.random_range(0..1000) < script.storm.load(Ordering::Relaxed) {
+            sick.fetch_xor(true, Ordering::Relaxed);
+        }
+        (!sick.load(Ordering::Relaxed), None)
+    }
+
+    fn watched(&self, pool: u32, backend: u32, now: u64) -> (bool, Option<Change>) {
+        let script = &self.script;
+        let Some(sick_of) = script.sick_of.get(pool as usize) else { return (true, None) };
+        let change = |sick| Change { pool, sick, at: Instant::now() };
+        let sick = sick_of.load(Ordering::Relaxed);
+        if sick == backend {
+            sick_of.store(WHOLE, Ordering::Relaxed);
+            let looking = !script.busy.swap(true, Ordering::Relaxed);
+            return (true, looking.then(|| change(false)));
+        }
+        let due = sick == WHOLE && now >= script.next.load(Ordering::Relaxed);
+        if due && !script.busy.swap(true, Ordering::Relaxed) {
+            sick_of.store(backend, Ordering::Relaxed);
+            script.next.store(now + script.pause.load(Ordering::Relaxed), Ordering::Relaxed);
+            return (false, Some(change(true)));
+        }
+        (true, None)
+    }
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn listen(port: u16) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn serve(fleet: &Arc<Fleet>, socket: Socket, seed: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(socket.into()).expect("a listener");
+        loop {
+            if let Ok((stream, _)) = listener.accept().await {
+                let rng = SmallRng::seed_from_u64(fleet.probes() * THREADS + seed);
+                tokio::spawn(answer(Arc::clone(fleet), stream, rng));
+            }
+        }
+    });
+}
+
+async fn answer(fleet: Arc<Fleet>, mut stream: TcpStream, mut rng: SmallRng) -> Option<()> {
+    let IpAddr::V4(asked) = stream.local_addr().ok()?.ip() else { return None };
+    let mut request = [0; 1024];
+    // A probe's request is one segment.
+    if stream.read(&mut request).await.ok()? == 0 {
+        return None;
+    }
+    let (well, change) = fleet.probed(u32::from(asked) - FIRST, &mut rng);
+    let written = stream.write_all(if well { HEALTHY } else { SICK }).await;
+    if let Some(change) = change
+        && fleet.script.changes.try_send(change).is_err()
+    {
+        fleet.looked();
+    }
+    written.ok()
+}

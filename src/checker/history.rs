@@ -1,0 +1,254 @@
+//! What has happened to an address: its last transitions, and the last outcomes of each check.
+//!
+//! Kept small, as there may be hundreds of thousands: times in one word, equal details once, and
+//! no memory before there is something to keep. What it means is decided elsewhere.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::health::Outcome;
+use crate::probe::Cause;
+use crate::table::Standing;
+
+/// How many transitions of an address are kept.
+pub const TRANSITIONS: usize = 50;
+
+/// How many outcomes of a check of an address are kept.
+pub const OUTCOMES: usize = 20;
+
+/// A transition that has been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastTransition {
+    /// When, to the microsecond.
+    pub at: SystemTime,
+    /// The standing before it.
+    pub from: Standing,
+    /// The standing after it.
+    pub to: Standing,
+    /// The cause of the outcome that brought it about; none when that did not fail.
+    pub cause: Option<Cause>,
+    /// What happened, for a person.
+    pub detail: Arc<str>,
+}
+
+/// The outcome of a probe that has been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastOutcome {
+    /// When the probe ended, to the microsecond.
+    pub at: SystemTime,
+    /// How long it took, to the microsecond; at most 71 minutes.
+    pub duration: Duration,
+    /// What it brought.
+    pub outcome: Outcome,
+    /// Why it is failed or void; none otherwise.
+    pub cause: Option<Cause>,
+    /// What happened, for a person.
+    pub detail: Arc<str>,
+}
+
+/// The last [`TRANSITIONS`] of an address.
+#[derive(Debug, Default)]
+pub(super) struct Transitions(Ring<KeptTransition, TRANSITIONS>);
+
+impl Transitions {
+    /// Adds the newest.
+    pub(super) fn push(&mut self, past: PastTransition) {
+        let PastTransition { at, from, to, cause, detail } = past;
+        let detail = self.0.share(detail, |kept| &kept.detail);
+        self.0.push(KeptTransition { at: WallTime::new(at), from, to, cause, detail });
+    }
+
+    /// All of them, the newest last.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = PastTransition> + ExactSizeIterator {
+        self.0.0.iter().map(|kept| PastTransition {
+            at: kept.at.get(),
+            from: kept.from,
+            to: kept.to,
+            cause: kept.cause,
+            detail: Arc::clone(&kept.detail),
+        })
+    }
+}
+
+/// The last [`OUTCOMES`] of a target.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes(Ring<KeptOutcome, OUTCOMES>);
+
+impl Outcomes {
+    /// Adds the newest.
+    pub(super) fn push(&mut self, past: PastOutcome) {
+        let PastOutcome { at, duration, outcome, cause, detail } = past;
+        let detail = self.0.share(detail, |kept| &kept.detail);
+        let microseconds = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+        self.0.push(KeptOutcome { at: WallTime::new(at), microseconds, outcome, cause, detail });
+    }
+
+    /// All of them, the newest last.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = PastOutcome> + ExactSizeIterator {
+        self.0.0.iter().map(|kept| PastOutcome {
+            at: kept.at.get(),
+            duration: Duration::from_micros(kept.microseconds.into()),
+            outcome: kept.outcome,
+            cause: kept.cause,
+            detail: Arc::clone(&kept.detail),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct KeptTransition {
+    at: WallTime,
+    from: Standing,
+    to: Standing,
+    cause: Option<Cause>,
+    detail: Arc<str>,
+}
+
+#[derive(Debug)]
+struct KeptOutcome {
+    at: WallTime,
+    microseconds: u32,
+    outcome: Outcome,
+    cause: Option<Cause>,
+    detail: Arc<str>,
+}
+
+/// Microseconds since 1970: half of a [`SystemTime`], and enough for 580,000 years. A clock before
+/// 1970 is one that nobody has set.
+#[derive(Clone, Copy, Debug)]
+struct WallTime(u64);
+
+impl WallTime {
+    fn new(time: SystemTime) -> Self {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn get(self) -> SystemTime {
+        let since = Duration::from_micros(self.0);
+        SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+/// The last entries, at most so many; the newest is at the back.
+#[derive(Debug)]
+struct Ring<T, const LIMIT: usize>(VecDeque<T>);
+
+impl<T, const LIMIT: usize> Default for Ring<T, LIMIT> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T, const LIMIT: usize> Ring<T, LIMIT> {
+    fn push(&mut self, entry: T) {
+        let length = self.0.len();
+        if length >= LIMIT {
+            self.0.pop_front();
+        } else if length == self.0.capacity() {
+            // It doubles as it would by itself, but never takes room for more than it may hold.
+            self.0.reserve_exact(length.max(2).min(LIMIT - length));
+        }
+        self.0.push_back(entry);
+    }
+
+    /// An equal detail that is kept already instead of another copy: mostly the newest one.
+    fn share(&self, detail: Arc<str>, of: impl Fn(&T) -> &Arc<str>) -> Arc<str> {
+        self.0.iter().rev().map(of).find(|kept| **kept == detail).map_or(detail, Arc::clone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+
+    fn time(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+    }
+
+    fn outcome(number: u64, detail: &str) -> PastOutcome {
+        PastOutcome {
+            at: time(number),
+            duration: Duration::from_micros(number),
+            outcome: [Outcome::Failed, Outcome::Passed][usize::from(number.is_multiple_of(3))],
+            cause: (!number.is_multiple_of(3)).then_some(Cause::Refused),
+            detail: detail.into(),
+        }
+    }
+
+    fn transition(number: u64, detail: &str) -> PastTransition {
+        let (from, to) =
+            [(Standing::Healthy, Standing::Unhealthy), (Standing::Unhealthy, Standing::Draining)]
+                [usize::from(number.is_multiple_of(2))];
+        PastTransition { at: time(number), from, to, cause: Some(Cause::Timeout), detail: detail.into() }
+    }
+
+    #[test]
+    fn the_newest_are_kept_in_order_and_whole() {
+        for seed in 0..50 {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let (mut outcomes, mut transitions) = (Outcomes::default(), Transitions::default());
+            let (mut all_outcomes, mut all_transitions) = (Vec::new(), Vec::new());
+            for number in 0..rng.random_range(0..150) {
+                let detail = ["200 OK", "connection refused", "no answer"][rng.random_range(0..3)];
+                outcomes.push(outcome(number, detail));
+                all_outcomes.push(outcome(number, detail));
+                transitions.push(transition(number, detail));
+                all_transitions.push(transition(number, detail));
+                let kept = &all_outcomes[all_outcomes.len().saturating_sub(20)..];
+                assert!(outcomes.iter().eq(kept.iter().cloned()), "seed {seed}");
+                let kept = &all_transitions[all_transitions.len().saturating_sub(50)..];
+                assert!(transitions.iter().eq(kept.iter().cloned()), "seed {seed}");
+                assert_eq!(transitions.iter().len(), kept.len());
+                assert!(outcomes.0.0.capacity() <= OUTCOMES && transitions.0.0.capacity() <= TRANSITIONS);
+            }
+        }
+    }
+
+    #[test]
+    fn equal_details_are_kept_once() {
+        let (mut outcomes, mut transitions) = (Outcomes::default(), Transitions::default());
+        for number in 0..200 {
+            let detail = ["200 OK", "no answer"][usize::from(number % 3 == 0)];
+            outcomes.push(outcome(number, detail));
+            transitions.push(transition(number, detail));
+        }
+        let mut details: Vec<*const u8> = outcomes.iter().map(|past| past.detail.as_ptr()).collect();
+        details.sort();
+        details.dedup();
+        assert_eq!(details.len(), 2);
+        let mut details: Vec<*const u8> = transitions.iter().map(|past| past.detail.as_ptr()).collect();
+        details.sort();
+        details.dedup();
+        assert_eq!(details.len(), 2);
+    }
+
+    #[test]
+    fn it_takes_little_memory_and_none_before_it_is_needed() {
+        let mut outcomes = Outcomes::default();
+        assert_eq!(outcomes.0.0.capacity(), 0);
+        outcomes.push(outcome(0, "200 OK"));
+        assert!(outcomes.0.0.capacity() <= 2);
+        for number in 1..100 {
+            outcomes.push(outcome(number, "200 OK"));
+        }
+        let taken = size_of::<Outcomes>() + outcomes.0.0.capacity() * size_of::<KeptOutcome>();
+        assert!(taken <= 1024, "{taken} bytes");
+        let transitions = size_of::<Transitions>() + TRANSITIONS * size_of::<KeptTransition>();
+        assert!(transitions <= 2048, "{transitions} bytes");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut() {
+        let mut outcomes = Outcomes::default();
+        let before_1970 = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        outcomes.push(PastOutcome { at: before_1970, duration: Duration::MAX, ..outcome(0, "late") });
+        let kept = outcomes.iter().next().unwrap();
+        assert_eq!(kept.at, SystemTime::UNIX_EPOCH);
+        assert_eq!(kept.duration, Duration::from_micros(u32::MAX.into()));
+    }
+}

@@ -1,0 +1,295 @@
+//! Probes: what is due is started, and what they bring is taken to everyone who wants to know.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::{self, JoinError};
+use tracing::{debug, error, info, warn};
+
+use crate::checker::pools::{AddressState, PoolState, standing};
+use crate::checker::slots::{Class, Start};
+use crate::checker::targets::{Spot, Target, User};
+use crate::checker::{Checker, LATE, Outside, PastOutcome, PastTransition};
+use crate::health::{Moment, Outcome, Ticket, Timing, Transition};
+use crate::probe::{Cause, Probe, Report};
+use crate::table::Standing;
+
+/// A probe in flight.
+pub(super) struct Running {
+    ticket: Ticket,
+    started: Moment,
+    host: IpAddr,
+    class: Class,
+}
+
+/// How a probe ended.
+pub(super) type Ended = Result<(task::Id, Report), JoinError>;
+
+impl<O: Outside> Checker<O> {
+    /// Starts what is due, as far as there are slots; the rest waits without losing of its time.
+    pub(super) fn start_due(&mut self) {
+        let now = self.now();
+        while !self.slots.are_full()
+            && let Some(ticket) = self.health.due(now)
+        {
+            if let Some(target) = self.targets.get(ticket.target) {
+                self.slots.ask(ticket, target.key.host, class(&target.key.probe));
+            }
+            self.start_waiting(now);
+        }
+        self.start_waiting(now);
+        self.metrics.probes_in_flight(self.slots.in_flight());
+    }
+
+    fn start_waiting(&mut self, now: Moment) {
+        while let Some(start) = self.slots.next(|ticket| self.health.is_current(*ticket)) {
+            self.launch(start, now);
+        }
+    }
+
+    fn launch(&mut self, Start { probe: ticket, host, class }: Start<Ticket>, now: Moment) {
+        let Some(target) = self.targets.get_mut(ticket.target) else {
+            return self.slots.release(host, class);
+        };
+        let probe = Arc::clone(&target.key.probe);
+        let probe = self.outside.clone().probe(probe, host, target.key.timing.timeout);
+        let task = self.probes.spawn(probe);
+        self.running.insert(task.id(), Running { ticket, started: now, host, class });
+        target.task = Some(task);
+        self.metrics.probe_started(now.saturating_sub(ticket.due));
+    }
+
+    /// Takes what a probe brought to everyone who wants to know.
+    pub(super) fn take(&mut self, ended: Ended) {
+        let task = match &ended {
+            Ok((task, _)) => *task,
+            Err(broken) => broken.id(),
+        };
+        let Some(Running { ticket, started, host, class }) = self.running.remove(&task) else { return };
+        self.slots.release(host, class);
+        if !self.health.is_current(ticket) {
+            return;
+        }
+        let report = ended.map_or_else(|broken| broken_off(&broken), |(_, report)| report);
+        let Some(target) = self.targets.get_mut(ticket.target) else { return };
+        let Timing { timeout, interval, .. } = target.key.timing;
+        let stalled = self.stalled.is_some_and(|stalled| started < stalled);
+        let report = fair(report, timeout, stalled);
+        let (now, wall) = (self.origin.elapsed(), self.outside.wall());
+        let was_held = self.health.held_until(ticket.target).is_some();
+        let transition = self.health.handle_outcome(ticket, report.outcome, now, &mut self.rng);
+        let is_held = self.health.held_until(ticket.target).is_some();
+        target.task = None;
+        let first = report.outcome != Outcome::Void && target.hint.take().is_some();
+        if transition.is_some() {
+            target.since = wall;
+        }
+        warn_of_first_void(target, &report);
+        let Report { outcome, cause, duration, ref detail, .. } = report;
+        let detail = Arc::clone(detail);
+        target.outcomes.push(PastOutcome { at: wall, duration, outcome, cause, detail });
+        let loaded = report.load.is_some_and(|load| target.load.reported(load, interval, now));
+        self.count(ticket, &report);
+        if transition.is_some() || first || was_held != is_held {
+            self.judge_users(ticket, transition.as_ref(), &report, wall);
+        } else if loaded {
+            self.weigh_users(ticket, now);
+        }
+    }
+
+    /// Counts an outcome once for each backend that it is of.
+    fn count(&self, ticket: Ticket, report: &Report) {
+        let Some(target) = self.targets.get(ticket.target) else { return };
+        let mut before = None;
+        for User { spot, .. } in &target.users {
+            let backend = (spot.pool, spot.backend);
+            if before.replace(backend) == Some(backend) {
+                continue;
+            }
+            let Some(pool) = self.pools.get(spot.pool) else { continue };
+            pool.series.probe_ended(spot.backend as usize, report.outcome, report.cause, report.duration);
+            pool.series.probed(&self.metrics);
+        }
+    }
+
+    /// Judges the addresses that a target is used by anew.
+    fn judge_users(
+        &mut self,
+        ticket: Ticket,
+        transition: Option<&Transition>,
+        report: &Report,
+        wall: SystemTime,
+    ) {
+        let Some(target) = self.targets.get(ticket.target) else { return };
+        let now = self.origin.elapsed();
+        let mut spots = Vec::with_capacity(target.users.len());
+        for &User { spot, check } in &target.users {
+            let Some(pool) = self.pools.0.get_mut(spot.pool.index()) else { continue };
+            let (backend, place) = (spot.backend as usize, spot.address as usize);
+            let Some(configured) = pool.setup.pool.backends.get(backend) else { continue };
+            let Some(address) = pool.address(backend, place) else { continue };
+            let (standing, held) = address.judge(&pool.setup, configured, &self.targets, &self.health);
+            let reason = Reason { check: check as usize, transition, report };
+            reason.log_check(pool, backend, place);
+            let before = address.standing;
+            if before != standing {
+                reason.log(pool, backend, place, standing);
+                pool.series.changed(backend, place, standing);
+            }
+            let slow_start = pool.setup.pool.slow_start;
+            let Some(address) = self.pools.address_mut(spot) else { continue };
+            if before != standing {
+                address.since = wall;
+                address.slow_start.turned(before, standing, slow_start, now);
+                address.transitions.push(PastTransition {
+                    at: wall,
+                    from: before,
+                    to: standing,
+                    cause: report.cause,
+                    detail: Arc::clone(&report.detail),
+                });
+            }
+            if before != standing || address.held != held {
+                (address.standing, address.held) = (standing, held);
+                self.touched.insert(spot.pool);
+            }
+            spots.push(spot);
+        }
+        for spot in spots {
+            self.weigh(spot, now);
+        }
+    }
+
+    /// The load of a target has changed.
+    fn weigh_users(&mut self, ticket: Ticket, now: Moment) {
+        let Some(target) = self.targets.get(ticket.target) else { return };
+        let spots: Vec<Spot> = target.users.iter().map(|user| user.spot).collect();
+        for spot in spots {
+            self.weigh(spot, now);
+        }
+    }
+
+    /// Works out the share of an address anew, and when it changes by itself.
+    pub(super) fn weigh(&mut self, spot: Spot, now: Moment) {
+        let Some(pool) = self.pools.0.get_mut(spot.pool.index()) else { return };
+        let PoolState { setup, backends, .. } = pool;
+        let Some(address) = backends
+            .get_mut(spot.backend as usize)
+            .and_then(|backend| backend.addresses.get_mut(spot.address as usize))
+        else {
+            return;
+        };
+        let (changed, next) = address.weigh(setup, &mut self.targets, now);
+        if changed {
+            self.touched.insert(spot.pool);
+        }
+        // One entry for each address: an earlier one finds out that there is nothing to do yet.
+        if let Some(next) = next.filter(|next| address.wake.is_none_or(|wake| *next < wake)) {
+            address.wake = Some(next);
+            self.wakes.push(Reverse((next, spot)));
+        }
+    }
+
+    /// Looks at the addresses whose share changes by now.
+    pub(super) fn weigh_due(&mut self) {
+        let now = self.now();
+        while let Some(Reverse((due, spot))) = self.wakes.peek().copied().filter(|wake| wake.0.0 <= now) {
+            self.wakes.pop();
+            if let Some(address) = self.pools.address_mut(spot).filter(|address| address.wake == Some(due)) {
+                address.wake = None;
+                self.weigh(spot, now);
+            }
+        }
+    }
+}
+
+fn class(probe: &Probe) -> Class {
+    if matches!(probe, Probe::Exec(_)) { Class::Process } else { Class::Connection }
+}
+
+/// What made an address be judged anew: an outcome of one of its checks.
+struct Reason<'a> {
+    /// Index within the pool.
+    check: usize,
+    transition: Option<&'a Transition>,
+    report: &'a Report,
+}
+
+impl Reason<'_> {
+    /// A change of the address as a whole, once for each of its pools.
+    fn log(&self, pool: &PoolState, backend: usize, address: usize, to: Standing) {
+        let Some((name, ip, state)) = named(pool, backend, address) else { return };
+        info!(
+            pool = &**pool.series.name(),
+            backend = name,
+            address = %ip,
+            from = state.standing.as_str(),
+            to = to.as_str(),
+            check = pool.checks.get(self.check).map_or("", |name| name),
+            reason = &*self.report.detail,
+            cause = self.report.cause.map(Cause::as_str),
+            consecutive = self.transition.map_or(1, |transition| transition.consecutive),
+            "backend is {}",
+            to.as_str(),
+        );
+    }
+
+    /// A change of what one check says of it.
+    fn log_check(&self, pool: &PoolState, backend: usize, address: usize) {
+        let Some(transition) = self.transition else { return };
+        let Some((name, ip, _)) = named(pool, backend, address) else { return };
+        debug!(
+            pool = &**pool.series.name(),
+            backend = name,
+            address = %ip,
+            check = pool.checks.get(self.check).map_or("", |name| name),
+            from = standing(transition.from.verdict()).as_str(),
+            to = standing(transition.to.verdict()).as_str(),
+            reason = &*self.report.detail,
+            cause = self.report.cause.map(Cause::as_str),
+            consecutive = transition.consecutive,
+            "a check has changed its word",
+        );
+    }
+}
+
+fn named(pool: &PoolState, backend: usize, address: usize) -> Option<(&str, IpAddr, &AddressState)> {
+    let configured = pool.setup.pool.backends.get(backend)?;
+    let ip = configured.addresses.get(address)?;
+    Some((&configured.name, *ip, pool.address(backend, address)?))
+}
+
+/// The report of a probe whose task panicked: a defect of this program, and no verdict.
+fn broken_off(broken: &JoinError) -> Report {
+    error!(%broken, "a probe broke off; this is a defect of steerd, please report it");
+    Report {
+        outcome: Outcome::Void,
+        cause: Some(Cause::Local),
+        detail: format!("no verdict: the probe broke off: {broken}").into(),
+        load: None,
+        duration: Duration::ZERO,
+        phases: Vec::new(),
+    }
+}
+
+/// Makes a failure void that may be the fault of this process being late.
+pub(super) fn fair(report: Report, timeout: Duration, stalled: bool) -> Report {
+    let overlong = report.duration > timeout.saturating_add(LATE);
+    if report.outcome != Outcome::Failed || !(stalled || overlong) {
+        return report;
+    }
+    let detail = format!("no verdict: this process was too late to judge fairly: {}", report.detail).into();
+    Report { outcome: Outcome::Void, cause: Some(Cause::Local), detail, ..report }
+}
+
+/// Each spell of void outcomes of a target is told once: while it lasts, its state stands still.
+fn warn_of_first_void(target: &Target, report: &Report) {
+    let last = target.outcomes.iter().next_back();
+    let was_void = last.is_some_and(|last| last.outcome == Outcome::Void);
+    if report.outcome == Outcome::Void && !was_void {
+        let reason = &*report.detail;
+        warn!(address = %target.key.host, reason, "an address could not be probed; its state stands still");
+    }
+}

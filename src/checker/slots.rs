@@ -1,0 +1,456 @@
+//! Which of the probes that are due may start now: the caps on probes in flight.
+//!
+//! Sans-IO. A probe waits here for its slot, and waiting is no part of its time. Three caps hold at
+//! once: on all probes, on those to one host, and on those that are processes. Who waits for one of
+//! them is in nobody else's way: a host that swallows every packet fills its own slots and no more.
+//!
+//! ```text
+//!  ask --> queue of its host and class --> next --> in flight --> release
+//!                    |
+//!                    +-- a host that may start one stands in the ring of the class; next takes one
+//!                        probe of the first host there, and the host goes to the end
+//! ```
+//!
+//! Hosts take turns, and within a host and class probes start in the order they came. Every step
+//! takes constant time, counted over all that ask, and a host is known only while a probe of it is
+//! waiting or in flight.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+use crate::checker::MAX_IN_FLIGHT;
+
+/// The most probes in flight to one host. Many backends behind one address, told apart by their
+/// ports, are probed side by side, but not so many that the probes are a load.
+pub(super) const MOST_PER_HOST: u16 = 32;
+
+/// The most processes in flight: a program takes memory and processor time that a connection does not.
+pub(super) const MOST_PROCESSES: usize = 64;
+
+/// Descriptors that a process takes besides the one that every probe has: its output, its errors,
+/// and what tells of its end.
+const DESCRIPTORS_OF_PROCESS: u64 = 3;
+
+/// Descriptors kept for all that is no probe: DNS connections (1,000 by default), DNS sockets, admin
+/// connections (64), files that are read, the event queue.
+const OTHER_DESCRIPTORS: u64 = 1_500;
+
+/// How many probes may be in flight in a process that may open `limit` descriptors, at most
+/// [`MAX_IN_FLIGHT`]. Where descriptors are few, half of them is kept for what answers queries.
+#[must_use]
+pub fn descriptor_budget(limit: u64) -> usize {
+    let processes = MOST_PROCESSES as u64 * DESCRIPTORS_OF_PROCESS;
+    let kept = (OTHER_DESCRIPTORS + processes).min(limit.div_ceil(2));
+    usize::try_from(limit.saturating_sub(kept)).unwrap_or(usize::MAX).clamp(1, MAX_IN_FLIGHT)
+}
+
+/// What a probe takes of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Class {
+    /// A connection.
+    Connection,
+    /// A process.
+    Process,
+}
+
+impl Class {
+    const ALL: [Self; 2] = [Self::Connection, Self::Process];
+
+    fn other(self) -> Self {
+        match self {
+            Self::Connection => Self::Process,
+            Self::Process => Self::Connection,
+        }
+    }
+}
+
+/// One thing for each class.
+#[derive(Debug, Default)]
+struct ByClass<T> {
+    connection: T,
+    process: T,
+}
+
+impl<T> ByClass<T> {
+    fn of(&mut self, class: Class) -> &mut T {
+        match class {
+            Class::Connection => &mut self.connection,
+            Class::Process => &mut self.process,
+        }
+    }
+}
+
+/// Slots for probes, and the probes that wait for one: `T` is whatever tells one from another.
+#[derive(Debug)]
+pub(super) struct Slots<T> {
+    /// The most in flight.
+    most: usize,
+    in_flight: usize,
+    processes: usize,
+    waiting: usize,
+    hosts: HashMap<IpAddr, Host<T>>,
+    rings: Rings,
+    /// Whose turn it is when both classes have something to start.
+    turn: Class,
+}
+
+/// Hosts that have a probe of the class waiting. One that has become full meanwhile is taken out when
+/// its turn comes, and returns when it is no longer full.
+type Rings = ByClass<VecDeque<IpAddr>>;
+
+#[derive(Debug)]
+struct Host<T> {
+    in_flight: u16,
+    queues: ByClass<Queue<T>>,
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    /// In the order they asked.
+    waiting: VecDeque<T>,
+    /// Whether the host stands in the ring of the class; only while something is waiting.
+    in_ring: bool,
+}
+
+impl<T> Default for Host<T> {
+    fn default() -> Self {
+        Self { in_flight: 0, queues: ByClass { connection: Queue::default(), process: Queue::default() } }
+    }
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), in_ring: false }
+    }
+}
+
+impl<T> Host<T> {
+    fn is_full(&self) -> bool {
+        self.in_flight >= MOST_PER_HOST
+    }
+
+    fn is_idle(&self) -> bool {
+        let ByClass { connection, process } = &self.queues;
+        self.in_flight == 0 && connection.waiting.is_empty() && process.waiting.is_empty()
+    }
+
+    /// Goes to the end of the ring, unless it stands there or has nothing to start.
+    fn line_up(&mut self, host: IpAddr, class: Class, rings: &mut Rings) {
+        let full = self.is_full();
+        let queue = self.queues.of(class);
+        if !full && !queue.in_ring && !queue.waiting.is_empty() {
+            queue.in_ring = true;
+            rings.of(class).push_back(host);
+        }
+    }
+}
+
+/// A probe that may start, and holds a slot until [`Slots::release`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start<T> {
+    /// What asked.
+    pub(super) probe: T,
+    /// To be given back with the slot.
+    pub(super) host: IpAddr,
+    /// To be given back with the slot.
+    pub(super) class: Class,
+}
+
+impl<T> Slots<T> {
+    /// Slots for `most` probes in flight, at least 1.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most: most.max(1),
+            in_flight: 0,
+            processes: 0,
+            waiting: 0,
+            hosts: HashMap::new(),
+            rings: Rings::default(),
+            turn: Class::Connection,
+        }
+    }
+
+    /// How many slots are taken.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether every slot is taken. What is due may then as well wait where it is.
+    pub(super) fn are_full(&self) -> bool {
+        self.in_flight >= self.most
+    }
+
+    /// How many wait for one, with those that have become stale meanwhile.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Asks for a slot for a probe of `host`, the address that is probed. It is given by
+    /// [`Slots::next`], which is to be called after this.
+    pub(super) fn ask(&mut self, probe: T, host: IpAddr, class: Class) {
+        self.waiting += 1;
+        let known = self.hosts.entry(host).or_default();
+        known.queues.of(class).waiting.push_back(probe);
+        known.line_up(host, class, &mut self.rings);
+    }
+
+    /// The next probe that may start now. To be called until there is none, after probes have asked
+    /// and after slots have been given back.
+    ///
+    /// A probe that is no longer current has left without a word and is dropped here.
+    pub(super) fn next(&mut self, is_current: impl Fn(&T) -> bool) -> Option<Start<T>> {
+        while !self.are_full() {
+            let (host, class) = self.first_in_turn()?;
+            let Entry::Occupied(mut entry) = self.hosts.entry(host) else { continue };
+            let known = entry.get_mut();
+            known.queues.of(class).in_ring = false;
+            if known.is_full() {
+                continue;
+            }
+            let Some(probe) = known.queues.of(class).waiting.pop_front() else { continue };
+            self.waiting -= 1;
+            let current = is_current(&probe);
+            if current {
+                known.in_flight += 1;
+            }
+            known.line_up(host, class, &mut self.rings);
+            if known.is_idle() {
+                entry.remove();
+            }
+            if current {
+                self.in_flight += 1;
+                self.processes += usize::from(class == Class::Process);
+                self.turn = class.other();
+                return Some(Start { probe, host, class });
+            }
+        }
+        None
+    }
+
+    /// Gives back the slot of a probe that has ended.
+    pub(super) fn release(&mut self, host: IpAddr, class: Class) {
+        let Entry::Occupied(mut entry) = self.hosts.entry(host) else { return };
+        let known = entry.get_mut();
+        known.in_flight = known.in_flight.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.processes = self.processes.saturating_sub(usize::from(class == Class::Process));
+        for class in Class::ALL {
+            known.line_up(host, class, &mut self.rings);
+        }
+        if known.is_idle() {
+            entry.remove();
+        }
+    }
+
+    /// Takes out the host whose turn it is, of the class whose turn it is unless nobody of it may start.
+    fn first_in_turn(&mut self) -> Option<(IpAddr, Class)> {
+        [self.turn, self.turn.other()].into_iter().find_map(|class| {
+            if class == Class::Process && self.processes >= MOST_PROCESSES {
+                return None;
+            }
+            self.rings.of(class).pop_front().map(|host| (host, class))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::Class::{Connection, Process};
+    use super::*;
+
+    fn host(index: u32) -> IpAddr {
+        Ipv4Addr::from_bits(0x0a00_0000 + index).into()
+    }
+
+    fn all_that_start<T>(slots: &mut Slots<T>) -> Vec<T> {
+        std::iter::from_fn(|| slots.next(|_| true)).map(|start| start.probe).collect()
+    }
+
+    /// The same rules told slowly.
+    #[derive(Default)]
+    struct Model {
+        /// In the order they asked: number, host, class, and whether it is still current.
+        waiting: Vec<(u32, IpAddr, Class, bool)>,
+        in_flight: Vec<(u32, IpAddr, Class)>,
+    }
+
+    impl Model {
+        fn may_start(&self, most: usize, host: IpAddr, class: Class) -> bool {
+            let count = |wanted: &dyn Fn(IpAddr, Class) -> bool| {
+                self.in_flight.iter().filter(|(_, host, class)| wanted(*host, *class)).count()
+            };
+            count(&|_, _| true) < most
+                && count(&|other, _| other == host) < MOST_PER_HOST.into()
+                && (class == Connection || count(&|_, class| class == Process) < MOST_PROCESSES)
+        }
+
+        /// Takes a start over, and complains of one that breaks a cap or an order.
+        fn start(&mut self, most: usize, start: Start<u32>, context: &str) {
+            let Start { probe, host, class } = start;
+            assert!(self.may_start(most, host, class), "{context}: a cap is exceeded by {start:?}");
+            let of_queue = |(_, other, kind, current): &(u32, IpAddr, Class, bool)| {
+                *other == host && *kind == class && *current
+            };
+            let first = self.waiting.iter().position(of_queue).unwrap();
+            assert_eq!(self.waiting[first].0, probe, "{context}: out of order");
+            self.waiting.remove(first);
+            self.in_flight.push((probe, host, class));
+        }
+    }
+
+    #[test]
+    fn caps_hold_and_nobody_waits_who_may_start() {
+        for seed in 0..200 {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let most = rng.random_range(1..300);
+            let hosts = [1, 3, 10, 200][rng.random_range(0..4)];
+            let mut slots = Slots::new(most);
+            let mut model = Model::default();
+            let mut number = 0;
+            for step in 0..200 {
+                let context = format!("seed {seed}, step {step}");
+                for _ in 0..rng.random_range(0..20) {
+                    // The first host is asked for more often than all others.
+                    let host = host(if rng.random() { 0 } else { rng.random_range(0..hosts) });
+                    let class = if rng.random_ratio(1, 3) { Process } else { Connection };
+                    slots.ask(number, host, class);
+                    model.waiting.push((number, host, class, true));
+                    number += 1;
+                }
+                for waiting in &mut model.waiting {
+                    waiting.3 &= !rng.random_ratio(1, 50);
+                }
+                for _ in 0..rng.random_range(0..20).min(model.in_flight.len()) {
+                    let at = rng.random_range(0..model.in_flight.len());
+                    let (_, host, class) = model.in_flight.swap_remove(at);
+                    slots.release(host, class);
+                }
+                let current: Vec<u32> = model
+                    .waiting
+                    .iter()
+                    .filter(|(.., current)| *current)
+                    .map(|(number, ..)| *number)
+                    .collect();
+                while let Some(start) = slots.next(|number| current.binary_search(number).is_ok()) {
+                    model.start(most, start, &context);
+                }
+                for (number, host, class, current) in &model.waiting {
+                    assert!(
+                        !current || !model.may_start(most, *host, *class),
+                        "{context}: {number} waits in vain for {host} {class:?}"
+                    );
+                }
+                assert_eq!(slots.in_flight(), model.in_flight.len(), "{context}");
+                assert_eq!(slots.are_full(), model.in_flight.len() == most, "{context}");
+                let left = model.waiting.iter().filter(|(.., current)| *current).count();
+                assert!(slots.waiting() >= left && slots.waiting() <= model.waiting.len(), "{context}");
+            }
+            while let Some((_, host, class)) = model.in_flight.pop() {
+                slots.release(host, class);
+                while let Some(start) = slots.next(|number| {
+                    model.waiting.iter().any(|(other, .., current)| other == number && *current)
+                }) {
+                    model.start(most, start, "at the end");
+                }
+            }
+            assert!(
+                model.waiting.iter().all(|(.., current)| !current),
+                "seed {seed}: somebody was forgotten"
+            );
+            assert_eq!((slots.in_flight(), slots.waiting(), slots.hosts.len()), (0, 0, 0), "seed {seed}");
+            assert!(slots.rings.connection.is_empty() && slots.rings.process.is_empty(), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_full_host_is_in_nobodys_way() {
+        let mut slots = Slots::new(1000);
+        for number in 0..500 {
+            slots.ask(number, host(0), Connection);
+        }
+        assert_eq!(all_that_start(&mut slots), (0..u32::from(MOST_PER_HOST)).collect::<Vec<_>>());
+        slots.ask(1000, host(1), Connection);
+        slots.ask(1001, host(0), Process);
+        assert_eq!(all_that_start(&mut slots), [1000]);
+        slots.release(host(0), Connection);
+        assert_eq!(all_that_start(&mut slots).len(), 1);
+    }
+
+    #[test]
+    fn processes_have_a_cap_of_their_own() {
+        let mut slots = Slots::new(1000);
+        let most = u32::try_from(MOST_PROCESSES).unwrap();
+        for number in 0..200 {
+            slots.ask(number, host(number), Process);
+        }
+        slots.ask(1000, host(199), Connection);
+        let mut started = all_that_start(&mut slots);
+        started.sort_unstable();
+        assert_eq!(started, (0..most).chain([1000]).collect::<Vec<_>>());
+        slots.release(host(199), Connection);
+        assert_eq!(all_that_start(&mut slots), [] as [u32; 0], "it was no process");
+        slots.release(host(0), Process);
+        assert_eq!(all_that_start(&mut slots), [most]);
+    }
+
+    /// One slot can be what two were waiting for: one for its host, one for its process.
+    #[test]
+    fn one_release_may_start_two() {
+        let mut slots = Slots::new(1000);
+        for number in 0..u32::from(MOST_PER_HOST) {
+            slots.ask(number, host(0), Process);
+            slots.ask(number, host(number + 1), Process);
+        }
+        assert_eq!(all_that_start(&mut slots).len(), MOST_PROCESSES);
+        slots.ask(1000, host(0), Connection);
+        slots.ask(1001, host(99), Process);
+        assert_eq!(all_that_start(&mut slots), [] as [u32; 0]);
+        slots.release(host(0), Process);
+        let mut started = all_that_start(&mut slots);
+        started.sort_unstable();
+        assert_eq!(started, [1000, 1001]);
+    }
+
+    #[test]
+    fn hosts_and_classes_take_turns() {
+        let mut slots = Slots::new(1);
+        for number in 0..100 {
+            slots.ask((0, Connection, number), host(0), Connection);
+        }
+        for number in 0..3 {
+            slots.ask((1, Connection, number), host(1), Connection);
+            slots.ask((2, Connection, number), host(2), Connection);
+            slots.ask((0, Process, number), host(0), Process);
+        }
+        let mut order = Vec::new();
+        while let Some(start) = slots.next(|_| true) {
+            order.push((start.probe.0, start.probe.1));
+            slots.release(start.host, start.class);
+        }
+        let connections: Vec<u32> =
+            order.iter().filter(|(_, class)| *class == Connection).map(|(host, _)| *host).collect();
+        assert_eq!(connections[..10], [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]);
+        assert_eq!(order.len(), 109);
+        let classes: Vec<Class> = order.iter().map(|(_, class)| *class).take(7).collect();
+        assert_eq!(classes, [Connection, Process, Connection, Process, Connection, Process, Connection]);
+    }
+
+    #[test]
+    fn the_descriptors_of_a_process_suffice_for_its_probes() {
+        let mut last = 0;
+        for limit in (0..20_000).chain([65_536, 1 << 20, u64::MAX]) {
+            let budget = descriptor_budget(limit);
+            assert!((1..=MAX_IN_FLIGHT).contains(&budget) && budget >= last, "{limit}");
+            assert!(limit < 2 || budget as u64 <= limit / 2 || budget as u64 + OTHER_DESCRIPTORS <= limit);
+            last = budget;
+        }
+        assert_eq!(descriptor_budget(1024), 512);
+        assert_eq!(descriptor_budget(1 << 20), MAX_IN_FLIGHT);
+    }
+}

@@ -1,0 +1,260 @@
+//! The checker on a paused clock with scripted probes, and on the real one with real sockets.
+
+mod basics;
+mod checks;
+mod probing;
+mod sockets;
+
+use std::io::Write;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use tokio::sync::oneshot;
+use tracing::Dispatch;
+use tracing::subscriber::NoSubscriber;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::services::Answering;
+use super::*;
+use crate::health::Outcome;
+use crate::name::Name;
+use crate::pool::{Backend, Family};
+use crate::probe::Cause;
+use crate::probe::tcp::TcpProbe;
+use crate::service::{Answers, Policy, WhenDown};
+use crate::table::Standing;
+
+const CAPACITY: Capacity = Capacity { counter_rows: 1, probes: MAX_IN_FLIGHT };
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const DEFAULTS: Timing = Timing {
+    interval: Duration::from_secs(5),
+    timeout: Duration::from_secs(2),
+    rise: 2,
+    fall: 3,
+    recheck: SECOND,
+    interval_down: Duration::from_secs(5),
+    damping: true,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behaviour {
+    Serve,
+    Drain,
+    Refuse,
+    /// A fault of this machine.
+    Break,
+    Hang,
+    Panic,
+}
+
+/// Probes that do what the test says of their address; what is not mentioned serves.
+#[derive(Clone, Default)]
+struct Script(Arc<Scripted>);
+
+#[derive(Default)]
+struct Scripted {
+    behaviours: Mutex<HashMap<IpAddr, Behaviour>>,
+    /// Of one port, before those of the whole address.
+    on_port: Mutex<HashMap<(IpAddr, u16), Behaviour>>,
+    started: Mutex<HashMap<IpAddr, usize>>,
+    started_on_port: Mutex<HashMap<(IpAddr, u16), usize>>,
+    in_flight: AtomicUsize,
+    peak: AtomicUsize,
+    /// By how much the time of day has jumped, seconds.
+    jumped: AtomicI64,
+    began: OnceLock<Instant>,
+}
+
+impl Script {
+    fn set(&self, address: &str, behaviour: Behaviour) {
+        self.0.behaviours.lock().unwrap().insert(address.parse().unwrap(), behaviour);
+    }
+
+    fn set_on(&self, address: &str, port: u16, behaviour: Behaviour) {
+        self.0.on_port.lock().unwrap().insert((address.parse().unwrap(), port), behaviour);
+    }
+
+    fn started_on(&self, address: &str, port: u16) -> usize {
+        let key = (address.parse().unwrap(), port);
+        self.0.started_on_port.lock().unwrap().get(&key).copied().unwrap_or(0)
+    }
+
+    /// How many probes of an address have started.
+    fn started(&self, address: &str) -> usize {
+        self.0.started.lock().unwrap().get(&address.parse().unwrap()).copied().unwrap_or(0)
+    }
+}
+
+impl Outside for Script {
+    async fn probe(self, probe: Arc<Probe>, address: IpAddr, timeout: Duration) -> Report {
+        let Probe::Tcp(TcpProbe { port, .. }) = *probe else { panic!("the script knows tcp only") };
+        *self.0.started.lock().unwrap().entry(address).or_default() += 1;
+        *self.0.started_on_port.lock().unwrap().entry((address, port)).or_default() += 1;
+        let in_flight = self.0.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.0.peak.fetch_max(in_flight, Ordering::Relaxed);
+        let of_port = self.0.on_port.lock().unwrap().get(&(address, port)).copied();
+        let behaviour = of_port.or_else(|| self.0.behaviours.lock().unwrap().get(&address).copied());
+        let began = Instant::now();
+        let outcome = match behaviour.unwrap_or(Behaviour::Serve) {
+            Behaviour::Serve => Outcome::Passed,
+            Behaviour::Drain => Outcome::Draining,
+            Behaviour::Break => Outcome::Void,
+            Behaviour::Refuse => Outcome::Failed,
+            Behaviour::Hang => {
+                tokio::time::sleep(timeout).await;
+                Outcome::Failed
+            }
+            Behaviour::Panic => panic!("a scripted defect"),
+        };
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        Report {
+            outcome,
+            cause: match outcome {
+                Outcome::Failed => Some(Cause::Refused),
+                Outcome::Void => Some(Cause::Local),
+                _ => None,
+            },
+            detail: format!("scripted {outcome:?}").into(),
+            load: None,
+            duration: began.elapsed(),
+            phases: Vec::new(),
+        }
+    }
+
+    /// The time of day goes with the paused clock, from a day of its own.
+    fn wall(&self) -> SystemTime {
+        let began = *self.0.began.get_or_init(Instant::now);
+        let jumped = self.0.jumped.load(Ordering::Relaxed);
+        let base = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + began.elapsed();
+        let jump = Duration::from_secs(jumped.unsigned_abs());
+        if jumped < 0 { base - jump } else { base + jump }
+    }
+}
+
+fn check(timing: Timing) -> Check {
+    tcp(80, timing)
+}
+
+fn tcp(port: u16, timing: Timing) -> Check {
+    Check::new(Probe::Tcp(TcpProbe::connect(port)), timing)
+}
+
+fn backend(address: &str) -> Backend {
+    Backend::new(address, vec![address.parse().unwrap()])
+}
+
+fn pool(name: &str, check: impl Into<Option<Check>>, backends: Vec<Backend>) -> PoolSetup {
+    PoolSetup {
+        pool: Pool::new(name, backends),
+        checks: check.into().into_iter().collect(),
+        require: Require::All,
+    }
+}
+
+fn pool_of(name: &str, check: impl Into<Option<Check>>, addresses: &[&str]) -> PoolSetup {
+    pool(name, check, addresses.iter().map(|address| backend(address)).collect())
+}
+
+fn service(tiers: &[u32]) -> Service {
+    Service {
+        name: Name::parse("www.example.com").unwrap(),
+        tiers: tiers.iter().copied().map(PoolId).collect(),
+        answers: Answers::AtMost(2),
+        ttl: 20,
+        policy: Policy::Weighted,
+        when_down: WhenDown::FailOpen,
+    }
+}
+
+fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Setup {
+    Setup {
+        settings: Settings::default(),
+        catalog: Catalog::new(Vec::new()),
+        services,
+        pools,
+        startup_wait: SECOND * 3,
+        memory: Memory::default(),
+    }
+}
+
+fn run(setup: Setup) -> (Handle, Script) {
+    let script = Script::default();
+    (start_with(setup, CAPACITY, Arc::new(Metrics::new(1)), script.clone()), script)
+}
+
+fn eligible(handle: &Handle, pool: usize) -> Vec<String> {
+    let table = handle.published.load();
+    let members = |family| table.pools[pool].family(family).eligible.members.iter();
+    Family::ALL.into_iter().flat_map(members).map(|member| member.address.to_string()).collect()
+}
+
+async fn status(handle: &Handle) -> Status {
+    let (reply, status) = oneshot::channel();
+    handle.commands.send(Command::Status(reply)).await.unwrap();
+    status.await.unwrap()
+}
+
+/// Waits until something holds; says how long that took.
+async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    began.elapsed()
+}
+
+async fn ready(handle: &Handle) -> Duration {
+    let began = Instant::now();
+    handle.ready.clone().wait_for(|ready| *ready).await.unwrap();
+    began.elapsed()
+}
+
+/// The log lines of this thread, as long as the guard lives.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+        // As long as tracing knows of one subscriber only, it asks that of whatever thread comes first
+        // whether a line is wanted, and keeps the answer of a test that does not listen.
+        static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| Dispatch::new(NoSubscriber::default()));
+        let log = Self::default();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(log.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// Takes the lines that have this text.
+    fn take(&self, text: &str) -> Vec<String> {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+        let all = String::from_utf8(bytes).unwrap();
+        all.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+fn milliseconds(interval: u64, timeout: u64, recheck: u64) -> Timing {
+    let [interval, timeout, recheck] = [interval, timeout, recheck].map(Duration::from_millis);
+    Timing { interval, timeout, recheck, rise: 2, fall: 2, interval_down: interval, damping: true }
+}

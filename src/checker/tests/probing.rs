@@ -1,0 +1,93 @@
+//! Probes in flight: their number, their end, and this process being late.
+
+use super::*;
+use crate::checker::probing::fair;
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_panics_is_void_and_its_target_is_probed_on() {
+    let (log, _guard) = Log::listen();
+    let pools = vec![pool_of("web", check(DEFAULTS), &["192.0.2.1"])];
+    let (handle, script) = run(setup(pools, vec![service(&[0])]));
+    ready(&handle).await;
+    script.set("192.0.2.1", Behaviour::Panic);
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(eligible(&handle, 0), ["192.0.2.1"]);
+    assert!((12..=14).contains(&script.started("192.0.2.1")), "{}", script.started("192.0.2.1"));
+    assert_eq!(log.take("could not be probed").len(), 1, "told once");
+    script.set("192.0.2.1", Behaviour::Refuse);
+    until("the target is alive", SECOND * 20, || eligible(&handle, 0).is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_while_this_process_did_not_run_do_not_count() {
+    let once = Timing { fall: 1, ..DEFAULTS };
+    let pools = vec![
+        pool_of("web", check(once), &["192.0.2.1"]),
+        // What should have run while this process did not: the other probe's end comes later.
+        pool_of("often", check(milliseconds(100, 90, 90)), &["192.0.2.2"]),
+    ];
+    let (handle, script) = run(setup(pools, vec![service(&[0])]));
+    ready(&handle).await;
+    script.set("192.0.2.1", Behaviour::Hang);
+    let count = script.started("192.0.2.1");
+    until("a probe is in flight", SECOND * 20, || script.started("192.0.2.1") > count).await;
+    tokio::time::advance(SECOND).await;
+    tokio::time::sleep(SECOND * 2).await;
+    let report = status(&handle).await.pools[0].backends[0].addresses[0].checks[0].last.clone().unwrap();
+    assert_eq!(report.outcome, Outcome::Void, "{report:?}");
+    assert!(report.detail.contains("too late to judge fairly"), "{report:?}");
+    assert_eq!(eligible(&handle, 0), ["192.0.2.1"]);
+    until("an honest failure counts", SECOND * 20, || eligible(&handle, 0).is_empty()).await;
+}
+
+#[test]
+fn only_failures_of_late_probes_are_void() {
+    let report = |outcome, duration| Report {
+        outcome,
+        cause: None,
+        detail: "x".into(),
+        load: None,
+        duration,
+        phases: Vec::new(),
+    };
+    let judged = |outcome, duration, stalled| fair(report(outcome, duration), SECOND, stalled).outcome;
+    assert_eq!(judged(Outcome::Failed, SECOND + LATE, false), Outcome::Failed);
+    assert_eq!(judged(Outcome::Failed, SECOND * 2, false), Outcome::Void);
+    assert_eq!(judged(Outcome::Failed, Duration::ZERO, true), Outcome::Void);
+    assert_eq!(judged(Outcome::Passed, SECOND * 2, true), Outcome::Passed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_in_flight_are_capped_and_nobody_is_forgotten() {
+    let count = MAX_IN_FLIGHT + 500;
+    let addresses: Vec<String> =
+        (0..count).map(|index| format!("10.0.{}.{}", index / 250, index % 250)).collect();
+    let pools = addresses.chunks(100).map(|addresses| {
+        pool("web", check(DEFAULTS), addresses.iter().map(|address| backend(address)).collect())
+    });
+    let mut setup = setup(pools.collect(), Vec::new());
+    setup.startup_wait = SECOND * 60;
+    let script = Script::default();
+    for address in &addresses {
+        script.set(address, Behaviour::Hang);
+    }
+    let handle = start_with(setup, CAPACITY, Arc::new(Metrics::new(1)), script.clone());
+    let took = ready(&handle).await;
+    assert_eq!(script.0.peak.load(Ordering::Relaxed), MAX_IN_FLIGHT);
+    assert!(took >= SECOND * 2 && took < SECOND * 5, "two batches of two seconds: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_with_its_last_handle() {
+    let (handle, script) = run(setup(vec![pool_of("web", check(DEFAULTS), &["192.0.2.1"])], Vec::new()));
+    ready(&handle).await;
+    let kept = handle.clone();
+    drop(handle);
+    let count = script.started("192.0.2.1");
+    until("it goes on", SECOND * 20, || script.started("192.0.2.1") > count).await;
+    let mut is_ready = kept.ready.clone();
+    is_ready.mark_unchanged();
+    drop(kept);
+    assert!(is_ready.changed().await.is_err());
+    until("its probes have ended with it", SECOND, || Arc::strong_count(&script.0) == 1).await;
+}

@@ -1,0 +1,187 @@
+//! The turns of the checker: what it waits for, and what it does when it wakes.
+
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::checker::pools::{Hints, PoolState, Pools};
+use crate::checker::services::ServiceLog;
+use crate::checker::slots::Slots;
+use crate::checker::targets::{Linker, Targets};
+use crate::checker::{Capacity, Checker, Command, LATE, Outside, PULSE, Setup, Status, status};
+use crate::counters::Counters;
+use crate::health::{HealthTable, Moment};
+use crate::metrics::Metrics;
+use crate::pool::PoolId;
+use crate::service::Service;
+use crate::table::{PoolView, Published, ServiceView, Table};
+
+impl<O: Outside> Checker<O> {
+    pub(super) fn new(
+        setup: Setup,
+        Capacity { counter_rows, probes }: Capacity,
+        metrics: Arc<Metrics>,
+        outside: O,
+        ready: watch::Sender<bool>,
+    ) -> Self {
+        let mut rng = rand::make_rng();
+        let mut health = HealthTable::new();
+        let mut targets = Targets::default();
+        let mut linker = Linker::new(&mut targets, &mut health, Moment::ZERO, outside.wall(), &mut rng);
+        let link = |(id, setup)| PoolState::new(id, setup, &metrics, &mut linker, &Hints::new());
+        let pools = Pools((0..).map(PoolId).zip(setup.pools).map(link).collect());
+        metrics.show(pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
+        let view =
+            |pool: &PoolState| Arc::new(pool.view(None, PoolView::counters(&pool.setup.pool, counter_rows)));
+        let service_view = |service: Service| {
+            let answers = Counters::new(counter_rows, service.tiers.len() + 1);
+            ServiceView { service, answers }
+        };
+        let table = Table {
+            generation: 1,
+            settings: Arc::new(setup.settings),
+            catalog: Arc::new(setup.catalog),
+            pools: pools.0.iter().map(view).collect(),
+            services: setup.services.into_iter().map(service_view).collect(),
+        };
+        Self {
+            service_log: ServiceLog::new(&table),
+            published: Published::new(table),
+            pools,
+            targets,
+            health,
+            touched: BTreeSet::new(),
+            wakes: BinaryHeap::new(),
+            counter_rows,
+            metrics,
+            outside,
+            slots: Slots::new(probes),
+            probes: JoinSet::new(),
+            running: HashMap::new(),
+            origin: Instant::now(),
+            stalled: None,
+            ready,
+            startup_wait: setup.startup_wait,
+            rng,
+        }
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.origin.elapsed()
+    }
+
+    /// Ends when nobody holds a [`crate::checker::Handle`] any more; probes in flight end with it.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            self.metrics.turned();
+            self.start_due();
+            self.tell_ready();
+            let asleep = self.now();
+            let deadline = self.deadline(asleep).max(asleep);
+            let ended = tokio::select! {
+                Some(ended) = self.probes.join_next_with_id() => Some(ended),
+                command = commands.recv() => match command {
+                    Some(command) => {
+                        self.obey(command);
+                        None
+                    }
+                    None => return,
+                },
+                () = tokio::time::sleep_until(self.origin + deadline) => None,
+            };
+            self.notice_stall(deadline);
+            // All that has ended by now makes one publish. It is no endless supply: nothing is
+            // started meanwhile.
+            let mut next = ended;
+            while let Some(ended) = next {
+                self.take(ended);
+                next = self.probes.try_join_next_with_id();
+            }
+            self.weigh_due();
+            self.publish();
+        }
+    }
+
+    /// When to wake although nothing has happened.
+    fn deadline(&self, now: Moment) -> Moment {
+        let due = (!self.slots.are_full()).then(|| self.health.next_deadline()).flatten();
+        let ready = (!*self.ready.borrow()).then_some(self.startup_wait);
+        let share = self.wakes.peek().map(|wake| wake.0.0);
+        due.into_iter().chain(ready).chain(share).chain([now + PULSE]).min().unwrap_or(now)
+    }
+
+    fn tell_ready(&mut self) {
+        if *self.ready.borrow() {
+            return;
+        }
+        if self.health.all_known() {
+            info!(targets = self.targets.len(), "ready: every backend address has its first outcome");
+        } else if self.now() >= self.startup_wait {
+            warn!(
+                targets = self.targets.len(),
+                unknown = self.health.unknown(),
+                "ready: startup_wait is over, though not every backend address has an outcome"
+            );
+        } else {
+            return;
+        }
+        self.ready.send_replace(true);
+    }
+
+    fn notice_stall(&mut self, deadline: Moment) {
+        let now = self.now();
+        let late = now.saturating_sub(deadline);
+        if late > LATE {
+            self.stalled = Some(now);
+            warn!(?late, "this process was not run for a while; probes that failed meanwhile do not count");
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            // Whoever asked may have left.
+            Command::Status(reply) => drop(reply.send(self.status())),
+            _ => {}
+        }
+    }
+
+    fn status(&self) -> Status {
+        let table = &self.published.load();
+        status::Sources {
+            pools: &self.pools,
+            targets: &self.targets,
+            health: &self.health,
+            table,
+            history: false,
+        }
+        .status()
+    }
+
+    /// Builds the touched pools anew and publishes them together.
+    fn publish(&mut self) {
+        if self.touched.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        let touched = std::mem::take(&mut self.touched);
+        let previous = self.published.load();
+        let mut pools = previous.pools.clone();
+        for &id in &touched {
+            let (Some(view), Some(pool)) = (pools.get_mut(id.index()), self.pools.get(id)) else { continue };
+            *view = Arc::new(pool.view(Some(view), Arc::clone(&view.answers)));
+        }
+        self.published.store(Table {
+            generation: previous.generation + 1,
+            settings: Arc::clone(&previous.settings),
+            catalog: Arc::clone(&previous.catalog),
+            services: Arc::clone(&previous.services),
+            pools,
+        });
+        self.metrics.published(began.elapsed());
+        self.service_log.look(&self.published.load(), touched);
+    }
+}

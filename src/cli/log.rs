@@ -1,0 +1,258 @@
+//! The way of log lines to standard error: a bounded buffer and a thread that empties it.
+//!
+//! Standard error can be a pipe that nobody reads, a terminal on hold, a disk that is full. Whoever
+//! logs a line must not wait for that, least of all the checker: a line that finds no room is
+//! dropped, and the log says how many were. What is in the buffer at the end is still written.
+//!
+//! ```text
+//! whoever logs --push--> waiting --take--> the thread --write--> standard error
+//!                  `--> lost, if there is no room or lines were lost before that are not told of yet
+//! ```
+
+use std::io::{self, Write};
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Bytes of lines that may wait, about 20,000 of them: as many as when every backend of a large
+/// configuration changes at once.
+const ROOM: usize = 4 * 1024 * 1024;
+
+/// Bytes of room that are kept after a burst.
+const KEPT: usize = 64 * 1024;
+
+/// The longest the end of the process waits for standard error to take the last lines.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Lines on their way. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Lines(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// There is something to write or to tell.
+    wanted: Condvar,
+    /// Everything has been written.
+    done: Condvar,
+    room: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Vec<u8>,
+    /// Lines that found no room and have not been told of.
+    lost: u64,
+    /// Whether the thread is writing, or about to tell of lost lines.
+    busy: bool,
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.lost == 0
+    }
+}
+
+/// Waits for the last lines when it goes.
+#[derive(Debug)]
+pub(super) struct Flush(Lines);
+
+impl Lines {
+    /// Starts the thread that writes. `tell` logs that so many lines were lost.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn to(
+        output: impl Write + Send + 'static,
+        tell: impl Fn(u64) + Send + 'static,
+    ) -> io::Result<(Self, Flush)> {
+        Self::with_room(ROOM, output, tell)
+    }
+
+    fn with_room(
+        room: usize,
+        output: impl Write + Send + 'static,
+        tell: impl Fn(u64) + Send + 'static,
+    ) -> io::Result<(Self, Flush)> {
+        let shared = Shared { state: Mutex::default(), wanted: Condvar::new(), done: Condvar::new(), room };
+        let lines = Self(Arc::new(shared));
+        let writer = lines.clone();
+        thread::Builder::new().name("log".into()).spawn(move || writer.write(output, tell))?;
+        Ok((lines.clone(), Flush(lines)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut state = self.lock();
+        if state.lost > 0 || state.waiting.len() + line.len() > self.0.room {
+            state.lost += 1;
+            return;
+        }
+        let was_idle = state.is_idle();
+        state.waiting.extend_from_slice(line);
+        drop(state);
+        if was_idle {
+            self.0.wanted.notify_one();
+        }
+    }
+
+    /// The work of the thread, as long as the process runs.
+    fn write(&self, mut output: impl Write, tell: impl Fn(u64)) {
+        let mut taken = Vec::new();
+        let mut state = self.lock();
+        loop {
+            state.busy = false;
+            if state.is_idle() {
+                self.0.done.notify_all();
+                state = self
+                    .0
+                    .wanted
+                    .wait_while(state, |state| state.is_idle())
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            state.busy = true;
+            mem::swap(&mut taken, &mut state.waiting);
+            let lost = mem::take(&mut state.lost);
+            drop(state);
+            // Where the log itself cannot be written there is nobody to tell.
+            let _ = output.write_all(&taken).and_then(|()| output.flush());
+            taken.clear();
+            taken.shrink_to(KEPT);
+            if lost > 0 {
+                tell(lost);
+            }
+            state = self.lock();
+        }
+    }
+}
+
+impl Flush {
+    /// Waits until all lines so far are written; a second at the most.
+    pub(super) fn wait(&self) {
+        let shared = &self.0.0;
+        let unwritten = |state: &mut State| state.busy || !state.is_idle();
+        drop(shared.done.wait_timeout_while(self.0.lock(), LAST_WORDS, unwritten));
+    }
+}
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        self.wait();
+    }
+}
+
+/// A line comes in one piece, so each has a writer of its own.
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{self, Receiver, Sender};
+
+    use super::*;
+
+    /// An output that takes a piece each time it is told to.
+    struct Held {
+        go: Receiver<()>,
+        taken: Sender<String>,
+    }
+
+    impl Write for Held {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.go.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
+            let _ = self.taken.send(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Lines with little room; how to let a piece out; what has come out; how many were told lost.
+    fn held(room: usize) -> (Lines, Flush, Sender<()>, Receiver<String>, Receiver<u64>) {
+        let (allow, go) = mpsc::channel();
+        let (taken, out) = mpsc::channel();
+        let (told, losses) = mpsc::channel();
+        let tell = move |lost| told.send(lost).unwrap_or_default();
+        let (lines, flush) = Lines::with_room(room, Held { go, taken }, tell).unwrap();
+        (lines, flush, allow, out, losses)
+    }
+
+    #[test]
+    fn nobody_waits_for_an_output_that_takes_nothing_and_what_is_lost_is_told() {
+        let (lines, flush, allow, out, losses) = held(8);
+        lines.push(b"one\n");
+        // The thread holds the first line now, or will: it is not in the way of the others.
+        while !lines.lock().waiting.is_empty() {
+            thread::yield_now();
+        }
+        lines.push(b"two\n");
+        lines.push(b"three\n");
+        lines.push(b"4\n");
+        let waits = thread::spawn(move || drop(flush));
+        waits.join().unwrap();
+        for _ in 0..2 {
+            allow.send(()).unwrap();
+        }
+        assert_eq!(out.recv().unwrap(), "one\n");
+        assert_eq!(out.recv().unwrap(), "two\n");
+        assert_eq!(losses.recv().unwrap(), 2, "the one without room, and the one that follows it");
+        lines.push(b"five\n");
+        allow.send(()).unwrap();
+        assert_eq!(out.recv().unwrap(), "five\n", "there is room again");
+    }
+
+    #[test]
+    fn the_end_waits_for_all_lines() {
+        for round in 0..200 {
+            let (lines, flush, allow, out, _losses) = held(1000);
+            let writers: Vec<_> = (0..4)
+                .map(|writer| {
+                    let lines = lines.clone();
+                    thread::spawn(move || {
+                        (0..10).for_each(|line| lines.push(format!("{writer}{line}\n").as_bytes()))
+                    })
+                })
+                .collect();
+            for _ in 0..40 {
+                allow.send(()).unwrap();
+            }
+            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            drop(flush);
+            let mut written: Vec<String> = out
+                .try_iter()
+                .flat_map(|piece| piece.lines().map(str::to_owned).collect::<Vec<_>>())
+                .collect();
+            for writer in '0'..='3' {
+                let own: Vec<_> = written.iter().filter(|line| line.starts_with(writer)).collect();
+                assert!(own.is_sorted() && own.len() == 10, "round {round}: {own:?}");
+            }
+            written.sort();
+            written.dedup();
+            assert_eq!(written.len(), 40, "round {round}");
+        }
+    }
+}

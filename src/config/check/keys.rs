@@ -1,0 +1,237 @@
+//! The keys of a check, a line for each: its name, its value, how it is read, whom it fits.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::check::certificate::TlsKeys;
+use crate::config::check::{KINDS, Kind, pattern, program, request, timing, url};
+use crate::config::source::At;
+use crate::config::value::{Entry, Located, Table, Value};
+use crate::config::{pool, value};
+use crate::probe::expected::Expected;
+use crate::probe::http::Version;
+
+const ALL: &[Kind] = &[Kind::Http, Kind::Https, Kind::Tcp, Kind::Tls, Kind::Grpc, Kind::Exec];
+const OF_HTTP: &[Kind] = &[Kind::Http, Kind::Https];
+const OF_REQUESTS: &[Kind] = &[Kind::Http, Kind::Https, Kind::Grpc];
+const OF_STREAMS: &[Kind] = &[Kind::Tcp, Kind::Tls];
+const OF_GRPC: &[Kind] = &[Kind::Grpc];
+const OF_EXEC: &[Kind] = &[Kind::Exec];
+/// Whom the table `tls` fits.
+pub(super) const OF_TLS: &[Kind] = &[Kind::Https, Kind::Tls, Kind::Grpc];
+
+/// What is one check's alone, so that a default for it would be nonsense.
+const WITHOUT_DEFAULT: [&str; 4] = ["name", "critical", "observe_only", "program"];
+
+/// A key, as one place or all places together set it.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Key<'s, T> {
+    /// Nowhere.
+    #[default]
+    Unset,
+    /// It is set, and what is wrong with it is on record.
+    Wrong,
+    /// It is set.
+    Set(Located<'s, T>),
+}
+
+impl<'s, T: Clone> Key<'s, T> {
+    pub(super) fn read(
+        table: &mut Table<'s>,
+        name: &'static str,
+        convert: impl FnOnce(Value<'s>) -> Option<T>,
+    ) -> Self {
+        let Some(Entry { value, .. }) = table.get(name) else { return Self::Unset };
+        convert(value).map_or(Self::Wrong, |read| Self::here(read, value.at))
+    }
+
+    /// A key that is set at this place.
+    pub(super) fn here(value: T, at: At<'s>) -> Self {
+        Self::Set(Located { value, at, inherited: false })
+    }
+
+    /// The nearer one wins, even if it is wrong: what was meant there is not what the default says.
+    pub(super) fn or_default(self, default: &Self) -> Self {
+        match (self, default) {
+            (Self::Unset, Self::Set(default)) => Self::Set(Located { inherited: true, ..default.clone() }),
+            (Self::Unset, Self::Wrong) => Self::Wrong,
+            (own, _) => own,
+        }
+    }
+
+    /// The value with its place, if it is set and right.
+    pub(super) fn set(&self) -> Option<&Located<'s, T>> {
+        if let Self::Set(set) = self { Some(set) } else { None }
+    }
+
+    /// The value, if it is set and right.
+    pub(super) fn value(&self) -> Option<T> {
+        self.set().map(|set| set.value.clone())
+    }
+
+    /// The value, or what is built in unless the key may be there by another name.
+    pub(super) fn or_likely(&self, built_in: T, faulty: bool) -> Option<T> {
+        self.or_built_in(built_in).filter(|_| !faulty || self.set().is_some())
+    }
+
+    /// The value, or what is built in; neither if the key is wrong.
+    pub(super) fn or_built_in(&self, built_in: T) -> Option<T> {
+        match self {
+            Self::Unset => Some(built_in),
+            Self::Wrong => None,
+            Self::Set(set) => Some(set.value.clone()),
+        }
+    }
+}
+
+/// A key that is set in the check itself.
+pub(super) struct Own<'s> {
+    pub(super) name: &'static str,
+    pub(super) fits: &'static [Kind],
+    pub(super) at: At<'s>,
+}
+
+/// Makes of each line a field that is read, inherited and held against the type of the check.
+macro_rules! plain_keys {
+    ($($name:literal, $field:ident: $type:ty, $fits:expr, $convert:expr;)+) => {
+        /// All but the table `tls`.
+        #[derive(Clone, Debug, Default)]
+        pub(super) struct PlainKeys<'s> {
+            $(pub(super) $field: Key<'s, $type>,)+
+        }
+
+        impl<'s> PlainKeys<'s> {
+            fn read(table: &mut Table<'s>) -> Self {
+                Self { $($field: Key::read(table, $name, $convert),)+ }
+            }
+
+            fn or_default(self, defaults: &Self) -> Self {
+                Self { $($field: self.$field.or_default(&defaults.$field),)+ }
+            }
+
+            /// Those that are not inherited.
+            pub(super) fn own(&self) -> Vec<Own<'s>> {
+                let mut own = Vec::new();
+                $(if let Some(Located { at, inherited: false, .. }) = self.$field.set() {
+                    own.push(Own { name: $name, fits: $fits, at: *at });
+                })+
+                own
+            }
+        }
+    };
+}
+
+plain_keys! {
+    "type", kind: Kind, ALL, |value| value.word(&KINDS, None);
+    "name", name: &'s str, ALL, name;
+    "port", port: u16, ALL, |value| value.integer(1..=u16::MAX);
+    "interval", interval: Duration, ALL, |value| value.duration(timing::INTERVALS);
+    "interval_down", interval_down: Duration, ALL, |value| value.duration(timing::INTERVALS);
+    "timeout", timeout: Duration, ALL, |value| value.duration(timing::TIMEOUTS);
+    "recheck", recheck: Duration, ALL, |value| value.duration(timing::INTERVALS);
+    "rise", rise: u16, ALL, |value| value.integer(timing::FLIPS);
+    "fall", fall: u16, ALL, |value| value.integer(timing::FLIPS);
+    "damping", damping: bool, ALL, Value::boolean;
+    "critical", critical: bool, ALL, Value::boolean;
+    "observe_only", observe_only: bool, ALL, Value::boolean;
+    "host", host: &'s str, OF_REQUESTS, request::host;
+    "path", path: &'s str, OF_HTTP, request::path;
+    "method", method: &'s str, OF_HTTP, request::method;
+    "headers", headers: BTreeMap<String, String>, OF_HTTP, request::headers;
+    "http_version", version: Version, OF_HTTP, |value| value.word(&request::VERSIONS, None);
+    "status", status: Vec<RangeInclusive<u16>>, OF_HTTP, request::status;
+    "drain_status", drain_status: Vec<RangeInclusive<u16>>, OF_HTTP, request::drain_status;
+    "body", body: Expected, OF_HTTP, pattern::body;
+    "body_limit", body_limit: usize, OF_HTTP, |value| value::size(value, request::BODY_LIMITS);
+    "weight_header", weight_header: String, OF_HTTP, request::weight_header;
+    "send", send: &'s str, OF_STREAMS, pattern::send;
+    "expect", expect: Expected, OF_STREAMS, pattern::pattern;
+    "service", service: &'s str, OF_GRPC, request::service;
+    "program", program: PathBuf, OF_EXEC, program::program;
+    "arguments", arguments: Vec<String>, OF_EXEC, program::arguments;
+}
+
+/// The keys of a check that are set in one place, or in all places together.
+#[derive(Clone, Debug, Default)]
+pub(in crate::config) struct CheckKeys<'s> {
+    pub(super) plain: PlainKeys<'s>,
+    pub(super) tls: TlsKeys<'s>,
+    /// Where the check itself has a table `tls`.
+    pub(super) tls_at: Option<At<'s>>,
+    /// Whether something was wrong: then a key that is missing may be the one that was meant.
+    pub(super) faulty: bool,
+}
+
+impl<'s> CheckKeys<'s> {
+    /// Reads a check of a pool: a URL or a table.
+    pub(super) fn read(value: Value<'s>) -> Option<Self> {
+        if value.is_table() {
+            return Some(Self::read_table(value.table(value.at)?));
+        }
+        let Some(text) = value.as_str() else {
+            value.expected("a URL such as \"http://:8080/healthz\", or a table", None);
+            return None;
+        };
+        url::read(value, text)
+    }
+
+    /// Reads `[defaults.check]`.
+    pub(in crate::config) fn read_defaults(entry: Entry<'s>) -> Self {
+        let Some(mut table) = entry.value.table(entry.at) else {
+            return Self { faulty: true, ..Self::default() };
+        };
+        for key in WITHOUT_DEFAULT {
+            if let Some(entry) = table.get(key) {
+                let hint = "set it in the check that is meant".to_owned();
+                entry.at.error_with_hint(format!("`{key}` cannot have a default"), hint);
+            }
+        }
+        let mut keys = Self::read_table(table);
+        keys.plain.name = Key::Unset;
+        keys.plain.critical = Key::Unset;
+        keys.plain.observe_only = Key::Unset;
+        keys.plain.program = Key::Unset;
+        keys
+    }
+
+    fn read_table(mut table: Table<'s>) -> Self {
+        let findings = table.at.findings();
+        let before = findings.errors();
+        let mut keys = Self { plain: PlainKeys::read(&mut table), ..Self::default() };
+        if let Some(tls) = table.get("tls")
+            && let Some(mut table) = tls.value.table(tls.at)
+        {
+            keys.tls_at = Some(tls.at);
+            keys.tls = TlsKeys::read(&mut table);
+            table.close();
+        }
+        table.close();
+        keys.faulty = findings.errors() > before;
+        keys
+    }
+
+    /// These keys, and those of the defaults that are not set here. Tables are taken key by key,
+    /// all else as a whole.
+    pub(super) fn or_default(self, defaults: &Self) -> Self {
+        let own_headers = self.plain.headers.value();
+        let mut plain = self.plain.or_default(&defaults.plain);
+        if let (Key::Set(headers), Some(own), Some(default)) =
+            (&mut plain.headers, own_headers, defaults.plain.headers.value())
+        {
+            headers.value = default.into_iter().chain(own).collect();
+        }
+        Self {
+            plain,
+            tls: self.tls.or_default(&defaults.tls),
+            tls_at: self.tls_at,
+            faulty: self.faulty || defaults.faulty,
+        }
+    }
+}
+
+fn name(value: Value<'_>) -> Option<&str> {
+    let text = value.string("a name")?;
+    pool::check_name(value.at, text, "a check", pool::is_in_pool_name).then_some(text)
+}

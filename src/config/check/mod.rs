@@ -1,0 +1,141 @@
+//! Checks: a URL or a table, completed by `[defaults.check]`, then by what is built in.
+//!
+//! ```text
+//! URL   -> url  -+
+//! table ---------+-> keys, a line for each -> with the defaults -> resolve, timing -> Check
+//!                      how a value is read: request, pattern, certificate, program
+//! ```
+//!
+//! A key that is wrong is left out of what is concluded, and so is what is built in for a key that
+//! may have been misspelt; whatever is sound is still held against the rest.
+
+mod certificate;
+mod keys;
+mod pattern;
+mod program;
+mod request;
+mod resolve;
+mod timing;
+mod url;
+
+use std::collections::HashMap;
+
+use crate::checker::Check;
+use crate::config::source::At;
+use crate::config::value::{Located, Value, listed};
+
+pub(super) use keys::CheckKeys;
+
+/// The most checks that a pool may have: each of its addresses is probed by every one.
+pub(super) const MAX_CHECKS: u16 = 32;
+
+/// What a check does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Http,
+    Https,
+    Tcp,
+    Tls,
+    Grpc,
+    Exec,
+}
+
+static KINDS: [(&str, Kind); 6] = [
+    ("http", Kind::Http),
+    ("https", Kind::Https),
+    ("tcp", Kind::Tcp),
+    ("tls", Kind::Tls),
+    ("grpc", Kind::Grpc),
+    ("exec", Kind::Exec),
+];
+
+impl Kind {
+    fn word(self) -> &'static str {
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
+    }
+
+    /// "an http check": the subject of a sentence.
+    fn with_article(self) -> String {
+        let article = if matches!(self, Self::Http | Self::Https | Self::Exec) { "an" } else { "a" };
+        format!("{article} {} check", self.word())
+    }
+
+    /// The words of several kinds; `last` stands before the last one.
+    fn words(kinds: &[Self], last: &str) -> String {
+        listed(&kinds.iter().map(|kind| kind.word().to_owned()).collect::<Vec<_>>(), last)
+    }
+
+    /// Protocols that are at home at many ports have none by default: a wrong guess would look like
+    /// a dead backend.
+    fn default_port(self) -> Option<u16> {
+        match self {
+            Self::Http => Some(80),
+            Self::Https => Some(443),
+            Self::Tcp | Self::Tls | Self::Grpc | Self::Exec => None,
+        }
+    }
+}
+
+/// The checks of a pool as they are set in one place.
+pub(super) type CheckList<'s> = Vec<Located<'s, CheckKeys<'s>>>;
+
+/// A check as read.
+#[derive(Debug)]
+pub(super) struct ReadCheck<'s> {
+    /// Where it is set.
+    pub(super) at: At<'s>,
+    /// Where `critical` is set, if it is true.
+    pub(super) critical_at: Option<At<'s>>,
+    /// Where `tls.verify` is set, if it is false.
+    pub(super) unverified_at: Option<At<'s>>,
+    /// What was read of it.
+    pub(super) check: Check,
+}
+
+/// Reads `check` or `checks` of a pool: a check, or a list of them that may be empty. Those that
+/// cannot be read are left out.
+pub(super) fn read_list(value: Value<'_>) -> Option<CheckList<'_>> {
+    let values = if value.is_list() { value.list_or_none("a list of checks")? } else { vec![value] };
+    if values.len() > usize::from(MAX_CHECKS) {
+        value.at.error(format!("a pool has at most {MAX_CHECKS} checks; these are {}", values.len()));
+        return None;
+    }
+    let mut list = Vec::with_capacity(values.len());
+    for value in values {
+        let keys = CheckKeys::read(value);
+        list.extend(keys.map(|keys| Located { value: keys, at: value.at, inherited: false }));
+    }
+    Some(list)
+}
+
+/// The checks that a list and the defaults make, each with a name of its own. Those with faults are
+/// left out.
+pub(super) fn resolve_list<'s>(list: &CheckList<'s>, defaults: &CheckKeys<'s>) -> Vec<ReadCheck<'s>> {
+    let resolved = list.iter().filter_map(|keys| keys.value.resolve(defaults, keys.at));
+    let mut checks: Vec<(Option<Located<'s, &'s str>>, ReadCheck<'s>)> = resolved.collect();
+    let mut names: HashMap<String, At<'s>> = HashMap::new();
+    for (name, _) in &checks {
+        if let Some(name) = name
+            && let Some(first) = names.insert(name.value.to_owned(), name.at)
+        {
+            name.at.error_beside(
+                format!("a check `{}` is in this pool already", name.value),
+                first,
+                "first here",
+            );
+        }
+    }
+    // Names that were chosen are not taken by those that nobody chose, wherever they stand.
+    for (name, read) in &mut checks {
+        let kind = read.check.name.clone();
+        read.check.name = match name {
+            Some(name) => name.value.to_owned(),
+            None => (1..)
+                .map(|number| if number == 1 { kind.clone() } else { format!("{kind}-{number}") })
+                .find(|name| !names.contains_key(name))
+                .unwrap_or(kind),
+        };
+        names.insert(read.check.name.clone(), read.at);
+    }
+    checks.into_iter().map(|(_, read)| read).collect()
+}

@@ -1,0 +1,67 @@
+//! Values of the keys of an exec check.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use crate::config::value::Value;
+
+const MAX_ARGUMENTS: usize = 64;
+/// The longest argument, bytes.
+const MAX_ARGUMENT: usize = 4096;
+
+pub(super) fn program(value: Value<'_>) -> Option<PathBuf> {
+    checked(value, value.string("the path of a program")?)
+}
+
+/// A file that can be run. A path without a slash would be looked for in `PATH`, and a relative one
+/// means another file once the process is elsewhere: so it is made absolute.
+pub(super) fn checked(value: Value<'_>, text: &str) -> Option<PathBuf> {
+    let refuse = |reason: &str| {
+        let hint =
+            "arguments stand in `arguments`: { type = \"exec\", program = \"..\", arguments = [\"..\"] }";
+        let hint = text.contains(' ').then(|| hint.to_owned());
+        value.at.error_with_hint(format!("the program `{text}` of the check {reason}"), hint);
+        None
+    };
+    if text.is_empty() {
+        value.must_be("the path of a program; this is empty", None);
+        return None;
+    }
+    let path = value.at.source().resolve(text);
+    let path = match std::path::absolute(&path) {
+        Ok(path) => path,
+        Err(error) => return refuse(&format!("has no absolute path: {error}")),
+    };
+    match std::fs::metadata(&path) {
+        Err(error) => refuse(&format!("cannot be run: {error}")),
+        Ok(found) if !found.is_file() => refuse("cannot be run: it is not a file"),
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+            refuse("cannot be run: it is not executable (see chmod)")
+        }
+        Ok(_) => Some(path),
+    }
+}
+
+/// They may be none.
+pub(super) fn arguments(value: Value<'_>) -> Option<Vec<String>> {
+    let values = value.list_or_none("a list of arguments, such as [\"--fast\"]")?;
+    if values.len() > MAX_ARGUMENTS {
+        value.must_be(
+            format!("a list of at most {MAX_ARGUMENTS} arguments; these are {}", values.len()),
+            None,
+        );
+        return None;
+    }
+    // All elements are looked at before one that is wrong makes the list wrong.
+    let read: Vec<_> = values.into_iter().map(argument).collect();
+    read.into_iter().collect()
+}
+
+fn argument(value: Value<'_>) -> Option<String> {
+    let text = value.string("an argument")?;
+    if text.len() > MAX_ARGUMENT || text.contains('\0') {
+        value.must_be(format!("at most {MAX_ARGUMENT} bytes, none of them zero"), None);
+        return None;
+    }
+    Some(text.to_owned())
+}

@@ -1,0 +1,248 @@
+//! Values of the keys that make a request, and of those that judge its response.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use hyper::Method;
+use hyper::header::{HeaderName, HeaderValue};
+
+use crate::config::value::{Entry, Value};
+use crate::probe::http::Version;
+
+/// Status codes of HTTP (RFC 9110, section 15).
+const STATUS: RangeInclusive<u16> = 100..=599;
+
+/// What of a body is read: bytes.
+pub(super) const BODY_LIMITS: RangeInclusive<usize> = 1..=1024 * 1024;
+
+/// Servers refuse a head of more than some kilobytes; far fewer headers are of use in a check.
+const MAX_HEADERS: usize = 32;
+/// The longest value of a header, and the longest name of a gRPC service: bytes.
+const MAX_TEXT: usize = 1024;
+
+pub(super) const VERSIONS: [(&str, Version); 2] = [("1.1", Version::Http1), ("2", Version::Http2)];
+
+/// What belongs to the connection or frames the message (RFC 9110, section 7.6.1; RFC 9112, section
+/// 6): the probe decides it, and another word for it would be a malformed request.
+const OF_CONNECTION: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Host and port of `HOST:PORT`; the brackets of an IPv6 address stay with the host.
+pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+/// A host without the brackets of an IPv6 address.
+pub(super) fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+pub(super) fn port_number(value: Value<'_>, digits: &str) -> Option<u16> {
+    let port = digits.parse().ok().filter(|&port| port > 0);
+    if port.is_none() {
+        value.at.error(format!("a port is a number from 1 to 65535, not `{digits}`"));
+    }
+    port
+}
+
+pub(super) fn host(value: Value<'_>) -> Option<&str> {
+    checked_host(value, value.string("a host name")?)
+}
+
+/// What may stand in a Host header: a name or an address, and a port (RFC 9110, section 7.2).
+pub(super) fn checked_host<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
+    let (name, port) = split_port(text);
+    if let Some(port) = port
+        && (!name.contains(':') || name.ends_with(']'))
+    {
+        port_number(value, port)?;
+    }
+    let is_address = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+        .is_some_and(|name| name.parse::<std::net::Ipv6Addr>().is_ok());
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let is_name = (1..=253).contains(&name.len()) && name.bytes().all(allowed);
+    if is_address || is_name {
+        return Some(text);
+    }
+    let hint = text.contains(':').then(|| "an IPv6 address stands in brackets: \"[2001:db8::1]\"".to_owned());
+    value.at.error_with_hint(format!("`{text}` is not a host name"), hint);
+    None
+}
+
+pub(super) fn path(value: Value<'_>) -> Option<&str> {
+    checked_path(value, value.string("a path such as \"/healthz\"")?)
+}
+
+/// What may stand in a request line: a path, with or without a query.
+pub(super) fn checked_path<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
+    if !text.starts_with('/') {
+        value.at.error(format!("the path of a check begins with a slash; this is `{text}`"));
+        return None;
+    }
+    if let Some(bad) = text.chars().find(|character| !character.is_ascii_graphic() || *character == '#') {
+        let message = format!("{bad:?} cannot stand in the path of a check");
+        value.at.error_with_hint(message, "write it as %XX, its bytes in hexadecimal".to_owned());
+        return None;
+    }
+    Some(text)
+}
+
+/// A token (RFC 9110, section 9.1); methods are told apart by case.
+pub(super) fn method(value: Value<'_>) -> Option<&str> {
+    let text = value.string("a method such as \"GET\" or \"HEAD\"")?;
+    let upper = text.to_ascii_uppercase();
+    if upper == Method::CONNECT.as_str() {
+        value.at.error("CONNECT asks for a tunnel, and its outcome says nothing about the backend");
+        return None;
+    }
+    let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"];
+    if text != upper && known.contains(&upper.as_str()) {
+        value.must_be("written as servers know it", format!("did you mean \"{upper}\"?"));
+        return None;
+    }
+    if Method::from_bytes(text.as_bytes()).is_err() {
+        value.must_be(format!("a method such as \"GET\" or \"HEAD\"; this is `{text}`"), None);
+        return None;
+    }
+    Some(text)
+}
+
+/// Headers by their name in lower case, so that equal ones make equal probes.
+pub(super) fn headers(value: Value<'_>) -> Option<BTreeMap<String, String>> {
+    if !value.is_table() {
+        value.expected("a table of headers, such as { Accept = \"text/plain\" }", None);
+        return None;
+    }
+    let entries = value.entries();
+    if entries.len() > MAX_HEADERS {
+        value.must_be(format!("a table of at most {MAX_HEADERS} headers; these are {}", entries.len()), None);
+        return None;
+    }
+    let mut first = std::collections::HashMap::new();
+    let mut sound = true;
+    let mut headers = BTreeMap::new();
+    for entry in entries {
+        let Some((name, text)) = header(entry) else {
+            sound = false;
+            continue;
+        };
+        if let Some(first) = first.insert(name.clone(), entry.at) {
+            entry.at.error_beside(format!("header `{name}` is set already"), first, "first here");
+            sound = false;
+        }
+        headers.insert(name, text);
+    }
+    sound.then_some(headers)
+}
+
+fn header(entry: Entry<'_>) -> Option<(String, String)> {
+    let name = header_name(entry.at, entry.name)?;
+    if name == "host" {
+        let hint = "set `host` of the check: with https it is the name that the certificate must have too";
+        entry.at.error_with_hint("the Host header is not set by `headers`", hint.to_owned());
+        return None;
+    }
+    if OF_CONNECTION.contains(&name.as_str()) {
+        entry.at.error(format!("the probe itself decides about the header `{name}`"));
+        return None;
+    }
+    let text = entry.value.string("the value of a header")?;
+    if text.len() > MAX_TEXT {
+        entry.value.must_be(format!("at most {MAX_TEXT} bytes; this has {}", text.len()), None);
+        return None;
+    }
+    if text.trim() != text {
+        entry.value.must_be("without space at its ends: servers remove it", None);
+        return None;
+    }
+    let bad = text.chars().find(|character| !character.is_ascii() || character.is_ascii_control());
+    if let Some(bad) = bad.filter(|bad| *bad != '\t') {
+        entry.value.at.error(format!("{bad:?} cannot stand in the value of a header"));
+        return None;
+    }
+    HeaderValue::from_str(text).ok()?;
+    Some((name, text.to_owned()))
+}
+
+/// The name of a header in lower case: a token (RFC 9110, section 5.1).
+fn header_name(at: crate::config::source::At<'_>, text: &str) -> Option<String> {
+    let name = HeaderName::from_bytes(text.as_bytes()).ok().filter(|_| text.len() <= MAX_TEXT);
+    if name.is_none() {
+        at.error(format!("`{text}` is not the name of a header"));
+    }
+    name.map(|name| name.as_str().to_owned())
+}
+
+pub(super) fn weight_header(value: Value<'_>) -> Option<String> {
+    header_name(value.at, value.string("the name of a header")?)
+}
+
+pub(super) fn status(value: Value<'_>) -> Option<Vec<RangeInclusive<u16>>> {
+    ranges(value.list("a list of status codes and ranges, such as [\"200-299\", 401]")?)
+}
+
+/// It may be empty: nothing drains.
+pub(super) fn drain_status(value: Value<'_>) -> Option<Vec<RangeInclusive<u16>>> {
+    ranges(value.list_or_none("a list of status codes and ranges, such as [503]")?)
+}
+
+/// All elements are looked at before one that is wrong makes the list wrong.
+fn ranges(values: Vec<Value<'_>>) -> Option<Vec<RangeInclusive<u16>>> {
+    let read: Vec<_> = values.into_iter().map(status_range).collect();
+    read.into_iter().collect()
+}
+
+fn status_range(value: Value<'_>) -> Option<RangeInclusive<u16>> {
+    if value.is_integer() {
+        return value.integer(STATUS).map(|code| code..=code);
+    }
+    let what = "a status code or a range such as \"200-299\"";
+    let text = value.string(what)?;
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = first.trim().parse().ok().zip(last.trim().parse().ok()).map(|(first, last)| first..=last);
+    let valid = range.filter(|range: &RangeInclusive<u16>| {
+        !range.is_empty() && STATUS.contains(range.start()) && STATUS.contains(range.end())
+    });
+    if valid.is_none() {
+        value.must_be(format!("{what}, within 100 to 599; this is `{text}`"), None);
+    }
+    valid
+}
+
+pub(super) fn service(value: Value<'_>) -> Option<&str> {
+    checked_service(value, value.string("the name of a gRPC service")?)
+}
+
+/// The empty name is the server as a whole.
+pub(super) fn checked_service<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
+    if text.len() > MAX_TEXT {
+        value.at.error(format!("the name of a gRPC service has at most {MAX_TEXT} bytes"));
+        return None;
+    }
+    let is_allowed = |character: char| {
+        character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-' | '/' | ':')
+    };
+    if let Some(bad) = text.chars().find(|character| !is_allowed(*character)) {
+        value.at.error_with_hint(
+            format!("{bad:?} cannot stand in the name of a gRPC service"),
+            "write it as the server registers it, such as \"my.package.Service\"".to_owned(),
+        );
+        return None;
+    }
+    Some(text)
+}

@@ -1,0 +1,226 @@
+//! From keys to a check: what they make together, and what of it makes no sense.
+
+use crate::checker::Check;
+use crate::config::check::keys::{CheckKeys, Key, OF_TLS};
+use crate::config::check::{Kind, ReadCheck, certificate, request, timing};
+use crate::config::source::At;
+use crate::config::value::Located;
+use crate::probe::Probe;
+use crate::probe::exec::ExecProbe;
+use crate::probe::expected::Expected;
+use crate::probe::grpc::GrpcProbe;
+use crate::probe::http::{BODY_LIMIT, HttpProbe, TlsSettings};
+use crate::probe::tcp::{Talk, TcpProbe};
+use crate::probe::tls::TlsProbe;
+
+impl<'s> CheckKeys<'s> {
+    /// The check that these keys and the defaults make, named by its kind, and the name it is given;
+    /// `at` is where the pool sets it. None when something is wrong.
+    pub(super) fn resolve(
+        &self,
+        defaults: &Self,
+        at: At<'s>,
+    ) -> Option<(Option<Located<'s, &'s str>>, ReadCheck<'s>)> {
+        let before = at.findings().errors();
+        let keys = self.clone().or_default(defaults);
+        let plain = &keys.plain;
+        let timing = timing::read(plain, keys.faulty);
+        if let (Some(critical), Some(observe_only)) = (is_true(&plain.critical), is_true(&plain.observe_only))
+        {
+            let message = "a check that is `observe_only` decides nothing, and one that is `critical` does";
+            observe_only.at.error_beside(message, critical.at, "`critical` is set here");
+        }
+        let kind = plain.kind.value();
+        match &plain.kind {
+            Key::Set(kind) => keys.report_misfits(kind.value),
+            Key::Unset if !keys.faulty => {
+                at.error_with_hint("the check has no `type`", "for example type = \"http\"".to_owned());
+            }
+            Key::Unset | Key::Wrong => {}
+        }
+        if kind.is_none_or(|kind| matches!(kind, Kind::Http | Kind::Https)) {
+            keys.report_contradictions_of_http();
+        }
+        if kind.is_none_or(|kind| OF_TLS.contains(&kind)) {
+            keys.report_contradictions_of_tls();
+        }
+        // What follows is concluded from keys that are missing, too.
+        if keys.faulty {
+            return None;
+        }
+        let probe = keys.probe(kind?, at)?;
+        if at.findings().errors() > before {
+            return None;
+        }
+        let mut check = Check::new(probe, timing?);
+        check.critical = is_true(&plain.critical).is_some();
+        check.observe_only = is_true(&plain.observe_only).is_some();
+        let critical_at = is_true(&plain.critical).map(|critical| critical.at);
+        let unverified_at = keys.unverified().filter(|_| kind.is_some_and(|kind| keys.has_tls(kind)));
+        Some((plain.name.set().cloned(), ReadCheck { at, critical_at, unverified_at, check }))
+    }
+
+    /// Reports keys that say nothing in a check of this kind. A default that does not fit is no
+    /// fault: it is for the checks that it fits.
+    fn report_misfits(&self, kind: Kind) {
+        let misfit = |name: &str, fits: &[Kind], at: At<'_>| {
+            let fitting = Kind::words(fits, "and");
+            at.error(format!("`{name}` belongs to {fitting} checks, and this is {}", kind.with_article()));
+        };
+        for own in self.plain.own().iter().filter(|own| !own.fits.contains(&kind)) {
+            misfit(own.name, own.fits, own.at);
+        }
+        if let Some(at) = self.tls_at.filter(|_| !OF_TLS.contains(&kind)) {
+            misfit("tls", OF_TLS, at);
+        }
+    }
+
+    fn report_contradictions_of_http(&self) {
+        let plain = &self.plain;
+        if let (Some(method), Some(body)) = (plain.method.set(), self.body()) {
+            if method.value == "HEAD" {
+                body.at.error_beside(
+                    "a response to HEAD has no body to look into",
+                    method.at,
+                    "the method is set here",
+                );
+            }
+        }
+        if let (Some(Located { value: Expected::Text(text), at, .. }), Some(limit)) =
+            (self.body(), plain.body_limit.or_likely(BODY_LIMIT, self.faulty))
+            && text.len() > limit
+        {
+            at.error(format!(
+                "the text has {} bytes, and `body_limit` lets {limit} be read: it would never be found",
+                text.len()
+            ));
+        }
+        if let Some(drain) = plain.drain_status.set()
+            && let Some(status) = plain.status.or_likely(HttpProbe::get(0, "/").status, self.faulty)
+            && status.into_iter().flatten().all(|code| drain.value.iter().any(|codes| codes.contains(&code)))
+        {
+            drain.at.error(
+                "every accepted `status` is in `drain_status`, which goes first: nobody would be healthy",
+            );
+        }
+    }
+
+    fn report_contradictions_of_tls(&self) {
+        // An inherited file is for the checks that verify.
+        if let (Some(verify), Some(ca_file)) = (self.tls.verify.set(), self.tls.ca_file.set())
+            && !verify.value
+            && (!ca_file.inherited || verify.inherited)
+        {
+            let message = "`ca_file` says whom to trust, but `verify = false` trusts everyone";
+            ca_file.at.error_beside(message, verify.at, "set here");
+        }
+    }
+
+    /// What the body must hold. A default says nothing to a check that asks for no body.
+    fn body(&self) -> Option<&Located<'s, Expected>> {
+        let own_head = self.plain.method.set().is_some_and(|key| key.value == "HEAD" && !key.inherited);
+        self.plain.body.set().filter(|body| !(body.inherited && own_head))
+    }
+
+    /// Where it is said that any certificate will do.
+    fn unverified(&self) -> Option<At<'s>> {
+        self.tls.verify.set().filter(|verify| !verify.value).map(|verify| verify.at)
+    }
+
+    /// A default for `tls` is for checks that speak TLS anyway; gRPC does so only where the check
+    /// itself says so.
+    fn has_tls(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Https | Kind::Tls => true,
+            Kind::Grpc => self.tls_at.is_some(),
+            Kind::Http | Kind::Tcp | Kind::Exec => false,
+        }
+    }
+
+    /// What a check of this kind does; `None` when something is missing, which is reported.
+    fn probe(&self, kind: Kind, at: At<'s>) -> Option<Probe> {
+        let plain = &self.plain;
+        if kind == Kind::Exec {
+            let Some(program) = plain.program.value() else {
+                at.error_with_hint(
+                    "an exec check needs a `program`",
+                    "for example \"exec:/usr/local/bin/check\"".to_owned(),
+                );
+                return None;
+            };
+            let arguments = plain.arguments.value().unwrap_or_default();
+            return Some(Probe::Exec(ExecProbe { program, arguments, port: plain.port.value() }));
+        }
+        let Some(port) = plain.port.value().or(kind.default_port()) else {
+            at.error(format!("{} needs a `port`", kind.with_article()));
+            return None;
+        };
+        let tls = if self.has_tls(kind) { Some(self.tls_settings(kind, at)?) } else { None };
+        let talk = || Talk {
+            send: plain.send.value().map(|text| text.as_bytes().to_vec()),
+            expect: plain.expect.value(),
+        };
+        Some(match (kind, tls) {
+            (Kind::Tcp, _) => Probe::Tcp(TcpProbe { port, talk: talk() }),
+            (Kind::Tls, Some(tls)) => Probe::Tls(TlsProbe { port, tls, talk: talk() }),
+            (Kind::Grpc, tls) => Probe::Grpc(GrpcProbe {
+                port,
+                tls,
+                host: plain.host.value().map(str::to_owned),
+                service: plain.service.value().unwrap_or_default().to_owned(),
+            }),
+            (_, tls) => Probe::Http(self.http(port, tls)),
+        })
+    }
+
+    fn http(&self, port: u16, tls: Option<TlsSettings>) -> HttpProbe {
+        let plain = &self.plain;
+        let built_in = HttpProbe::get(port, plain.path.value().unwrap_or("/"));
+        HttpProbe {
+            tls,
+            version: plain.version.value().unwrap_or_default(),
+            method: plain.method.value().map_or(built_in.method, str::to_owned),
+            host: plain.host.value().map(str::to_owned),
+            headers: plain.headers.value().into_iter().flatten().collect(),
+            status: plain.status.value().unwrap_or(built_in.status),
+            drain_status: plain.drain_status.value().unwrap_or_default(),
+            body: self.body().map(|body| body.value.clone()),
+            body_limit: plain.body_limit.value().unwrap_or(BODY_LIMIT),
+            weight_header: plain.weight_header.value(),
+            ..built_in
+        }
+    }
+
+    fn tls_settings(&self, kind: Kind, at: At<'s>) -> Option<TlsSettings> {
+        let insecure = self.unverified().is_some();
+        // A default host is not this check's when it cannot have one.
+        let host = self.plain.host.value().filter(|_| kind != Kind::Tls);
+        let name = self.tls.name.value().or_else(|| Some(request::bare(request::split_port(host?).0)));
+        match name {
+            None if !insecure => {
+                let means =
+                    if kind == Kind::Tls { "write \"tls://NAME:PORT\", or set" } else { "set `host` or" };
+                at.error_with_hint(
+                    format!("{} must know which name the certificate has to have", kind.with_article()),
+                    format!("{means} `tls.name`, or `tls.verify = false` to accept any certificate"),
+                );
+                return None;
+            }
+            Some(name) if !certificate::can_be_certified(name) => {
+                at.error(certificate::no_name(name));
+                return None;
+            }
+            _ => {}
+        }
+        Some(TlsSettings {
+            name: name.map(str::to_owned),
+            insecure,
+            ca_file: self.tls.ca_file.value().filter(|_| !insecure),
+            min_days_left: self.tls.min_days_left.value().filter(|&days| days > 0),
+        })
+    }
+}
+
+fn is_true<'k, 's>(key: &'k Key<'s, bool>) -> Option<&'k Located<'s, bool>> {
+    key.set().filter(|key| key.value)
+}

@@ -1,0 +1,87 @@
+//! When a check is run, and what of that contradicts itself.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::config::check::keys::{Key, PlainKeys};
+use crate::config::value::{Located, Shown};
+use crate::health::Timing;
+
+/// From one probe to the next, and while a state is in doubt.
+pub(super) const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+/// The longest a probe may take; the intervals are the other bound.
+pub(super) const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+/// Consecutive outcomes that flip a state.
+pub(super) const FLIPS: RangeInclusive<u16> = 1..=100;
+
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
+/// Four fifths of the shorter interval where that is less.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The shorter interval where that is less.
+const DEFAULT_RECHECK: Duration = Duration::from_secs(1);
+const DEFAULT_RISE: u16 = 2;
+const DEFAULT_FALL: u16 = 3;
+
+type Set<'k, 's> = &'k Located<'s, Duration>;
+
+/// Reports what contradicts itself. The timing is none if something does, or is wrong.
+///
+/// `timeout` is below both intervals, because a probe must be over when the next is due. `recheck`
+/// is above neither, because it is the shorter interval of a state in doubt: a passed probe of an
+/// unhealthy address must not slow the next one down. With `faulty` keys the one that is missing
+/// may have been meant, so what is built in for it contradicts nothing.
+pub(super) fn read(keys: &PlainKeys<'_>, faulty: bool) -> Option<Timing> {
+    let sound = [
+        below(("timeout", &keys.timeout), ("interval", &keys.interval), faulty, true),
+        below(("timeout", &keys.timeout), ("interval_down", &keys.interval_down), faulty, true),
+        below(("recheck", &keys.recheck), ("interval", &keys.interval), faulty, false),
+        below(("recheck", &keys.recheck), ("interval_down", &keys.interval_down), faulty, false),
+    ];
+    if sound.contains(&false) {
+        return None;
+    }
+    let interval = keys.interval.or_built_in(DEFAULT_INTERVAL)?;
+    let interval_down = keys.interval_down.or_built_in(interval)?;
+    let shorter = interval.min(interval_down);
+    Some(Timing {
+        interval,
+        timeout: keys.timeout.or_built_in(DEFAULT_TIMEOUT.min(shorter * 4 / 5))?,
+        rise: keys.rise.or_built_in(DEFAULT_RISE)?,
+        fall: keys.fall.or_built_in(DEFAULT_FALL)?,
+        recheck: keys.recheck.or_built_in(DEFAULT_RECHECK.min(shorter))?,
+        interval_down,
+        damping: keys.damping.or_built_in(true)?,
+    })
+}
+
+/// Whether a key that is set is within an interval. `interval_down` follows `interval` when it is
+/// not set, so it has a bound of its own only when it is.
+fn below<'s>(
+    (name, key): (&str, &Key<'s, Duration>),
+    (limit_name, limit): (&str, &Key<'s, Duration>),
+    faulty: bool,
+    strictly: bool,
+) -> bool {
+    let Some(key) = key.set() else { return true };
+    let value =
+        if limit_name == "interval" { limit.or_likely(DEFAULT_INTERVAL, faulty) } else { limit.value() };
+    let Some(value) = value else { return true };
+    if key.value < value || (!strictly && key.value == value) {
+        return true;
+    }
+    let must = if strictly { "must be below" } else { "must not be above" };
+    let message = format!("`{name}` ({}) {must} `{limit_name}` ({})", Shown(key.value), Shown(value));
+    report(key, limit.set(), message, limit_name);
+    false
+}
+
+/// The one that is set nearer is the one to look at.
+fn report(key: Set<'_, '_>, limit: Option<Set<'_, '_>>, message: String, limit_name: &str) {
+    match limit {
+        Some(limit) if key.inherited && !limit.inherited => {
+            limit.at.error_beside(message, key.at, "the other is set here");
+        }
+        Some(limit) => key.at.error_beside(message, limit.at, &format!("`{limit_name}` is set here")),
+        None => key.at.error(message),
+    }
+}

@@ -1,0 +1,74 @@
+//! Checks as URLs: the most common things in short.
+
+use crate::config::check::certificate::TlsKeys;
+use crate::config::check::keys::{CheckKeys, Key, PlainKeys};
+use crate::config::check::{KINDS, Kind, certificate, program, request};
+use crate::config::value::{Value, closest};
+
+/// Reads `SCHEME://[HOST][:PORT][/PATH]` or `exec:PROGRAM`. What the URL leaves out is left to the
+/// defaults.
+pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>> {
+    if let Some(path) = text.strip_prefix("exec:") {
+        let program = program::checked(value, path)?;
+        let kind = Key::here(Kind::Exec, value.at);
+        let plain = PlainKeys { kind, program: Key::here(program, value.at), ..PlainKeys::default() };
+        return Some(CheckKeys { plain, ..CheckKeys::default() });
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        value.must_be("a URL such as \"http://:8080/healthz\", or a table", None);
+        return None;
+    };
+    let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (name, port) = request::split_port(authority);
+    let Some(kind) = KINDS.iter().find(|(word, _)| *word == scheme).map(|(_, kind)| *kind) else {
+        let hint = closest(scheme, KINDS.iter().map(|(word, _)| *word)).map_or_else(
+            || format!("a check is {}", Kind::words(&KINDS.map(|(_, kind)| kind), "or")),
+            |near| format!("did you mean `{near}`?"),
+        );
+        value.at.error_with_hint(format!("`{scheme}` is not a type of check"), hint);
+        return None;
+    };
+    let refuse = |message: &str, hint: String| {
+        value.at.error_with_hint(message, hint);
+        None
+    };
+    match kind {
+        Kind::Exec => return refuse("a program is on this machine", format!("write \"exec:{rest}\"")),
+        Kind::Tcp if !name.is_empty() || !target.is_empty() => {
+            return refuse(
+                "a tcp check has a port only: it connects to the addresses of the backends",
+                format!("write \"tcp://:{}\"", port.unwrap_or("5432")),
+            );
+        }
+        Kind::Tls if !target.is_empty() => {
+            return refuse(
+                "a tls check has a name and a port only: it asks for nothing",
+                format!("write \"tls://{authority}\", or \"https://{rest}\" for a request"),
+            );
+        }
+        _ => {}
+    }
+    let port = match port {
+        None => Key::Unset,
+        Some(digits) => Key::here(request::port_number(value, digits)?, value.at),
+    };
+    let mut plain = PlainKeys { kind: Key::here(kind, value.at), port, ..PlainKeys::default() };
+    let mut tls = TlsKeys::default();
+    if !name.is_empty() {
+        let authority = request::checked_host(value, authority)?;
+        if kind == Kind::Tls {
+            tls.name = Key::here(certificate::checked_name(value, request::bare(name))?, value.at);
+        } else {
+            plain.host = Key::here(authority, value.at);
+        }
+    }
+    if kind == Kind::Grpc {
+        // An empty path says as little as none.
+        if let Some(service) = target.strip_prefix('/').or(Some(target)).filter(|name| !name.is_empty()) {
+            plain.service = Key::here(request::checked_service(value, service)?, value.at);
+        }
+    } else if !target.is_empty() {
+        plain.path = Key::here(request::checked_path(value, target)?, value.at);
+    }
+    Some(CheckKeys { plain, tls, ..CheckKeys::default() })
+}

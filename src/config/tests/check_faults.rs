@@ -1,0 +1,553 @@
+//! What is wrong with a check is said once, at its place; and what two sound keys make of each other.
+
+use super::{errors, in_check, in_pool, load_with_rest, one_error};
+
+#[test]
+fn check_urls() {
+    let url = "a URL such as \"http://:8080/healthz\", or a table";
+    in_check("\"tcp\"", &format!("2:9 `check` must be {url}"));
+    in_check("8080", &format!("2:9 `check` must be {url}; this is an integer"));
+    in_check("\"htpp://:80/\"", "2:9 `htpp` is not a type of check | did you mean `http`?");
+    in_check(
+        "\"redis://:80/\"",
+        "2:9 `redis` is not a type of check | a check is http, https, tcp, tls, grpc or exec",
+    );
+    in_check("\"http://:0/\"", "2:9 a port is a number from 1 to 65535, not `0`");
+    in_check("\"http://:65536/\"", "2:9 a port is a number from 1 to 65535, not `65536`");
+    in_check("\"http://web:/\"", "2:9 a port is a number from 1 to 65535, not ``");
+    in_check("\"http://user@web/\"", "2:9 `user@web` is not a host name");
+    in_check(
+        "\"http://2001:db8::1:80/\"",
+        "2:9 `2001:db8::1:80` is not a host name | an IPv6 address stands in brackets: \"[2001:db8::1]\"",
+    );
+    in_check("\"http://web?x\"", "2:9 the path of a check begins with a slash; this is `?x`");
+    in_check(
+        "\"http://web/a b\"",
+        "2:9 ' ' cannot stand in the path of a check | write it as %XX, its bytes in hexadecimal",
+    );
+    in_check(
+        "\"http://web/#a\"",
+        "2:9 '#' cannot stand in the path of a check | write it as %XX, its bytes in hexadecimal",
+    );
+    in_check("\"tcp://\"", "2:9 a tcp check needs a `port`");
+    let tcp = "a tcp check has a port only: it connects to the addresses of the backends";
+    in_check("\"tcp://web:5432\"", &format!("2:9 {tcp} | write \"tcp://:5432\""));
+    in_check("\"tcp://:5432/x\"", &format!("2:9 {tcp} | write \"tcp://:5432\""));
+    in_check(
+        "\"https://:443/\"",
+        "2:9 an https check must know which name the certificate has to have | set `host` or `tls.name`, or \
+         `tls.verify = false` to accept any certificate",
+    );
+}
+
+#[test]
+fn check_tables() {
+    in_check("{ port = 80 }", "2:9 the check has no `type` | for example type = \"http\"");
+    in_check(
+        "{ type = \"htps\" }",
+        "2:18 `type` must be \"http\", \"https\", \"tcp\", \"tls\", \"grpc\" or \"exec\" | did you mean \"https\"?",
+    );
+    in_check("{ type = \"tcp\" }", "2:9 a tcp check needs a `port`");
+    in_check("{ type = \"http\", port = 0 }", "2:33 `port` must be an integer from 1 to 65535");
+    in_check(
+        "{ type = \"tcp\", port = 1, path = \"/\" }",
+        "2:42 `path` belongs to http and https checks, and this is a tcp check",
+    );
+    in_check(
+        "{ type = \"http\", tls = { verify = false } }",
+        "2:26 `tls` belongs to https, tls and grpc checks, and this is an http check",
+    );
+    in_check("{ type = \"http\", interval = \"99ms\" }", "2:37 `interval` must be from 100ms to 1h");
+    in_check("{ type = \"http\", rise = 0 }", "2:33 `rise` must be an integer from 1 to 100");
+    in_check("{ type = \"http\", fall = 101 }", "2:33 `fall` must be an integer from 1 to 100");
+    in_check("{ type = \"http\", timeout = \"5s\" }", "2:36 `timeout` (5s) must be below `interval` (5s)");
+    in_check(
+        "{ type = \"http\", interval = \"1s\", recheck = \"2s\" }",
+        "2:53 `recheck` (2s) must not be above `interval` (1s)",
+    );
+    in_check(
+        "{ type = \"http\", path = \"healthz\" }",
+        "2:33 the path of a check begins with a slash; this is `healthz`",
+    );
+    in_check("{ type = \"http\", host = \"a\\r\\nb\" }", "2:33 `a\r\nb` is not a host name");
+    in_check("{ type = \"http\", host = \"[::1]:x\" }", "2:33 a port is a number from 1 to 65535, not `x`");
+    for (bad, column) in [("\"200\", \"20x\"", 43), ("\"299-200\"", 36), ("\"99\"", 36), ("\"600\"", 36)] {
+        let word = bad.rsplit('"').nth(1).unwrap();
+        in_check(
+            &format!("{{ type = \"http\", status = [{bad}] }}"),
+            &format!(
+                "2:{column} each element of `status` must be a status code or a range such as \"200-299\", within 100 \
+                 to 599; this is `{word}`"
+            ),
+        );
+    }
+}
+
+#[test]
+fn check_tls() {
+    let tls = |tls: &str, expected: &str| {
+        in_check(&format!("{{ type = \"https\", host = \"a.example\", tls = {{ {tls} }} }}"), expected);
+    };
+    tls("name = \"not a name\"", "2:62 `name` must be a host name or an address; this is `not a name`");
+    tls("ca_file = \"none.pem\"", "2:65 `ca_file` none.pem: No such file or directory (os error 2)");
+    tls(
+        "ca_file = \"example.com.zone\"",
+        "2:65 `ca_file` example.com.zone: it holds no certificate in PEM form",
+    );
+    tls("verfy = true", "2:55 unknown key `verfy` | did you mean `verify`?");
+}
+
+#[test]
+fn urls_of_every_type() {
+    in_check(
+        "\"tls://:443\"",
+        "2:9 a tls check must know which name the certificate has to have | write \"tls://NAME:PORT\", or set \
+         `tls.name`, or `tls.verify = false` to accept any certificate",
+    );
+    in_check("\"tls://a.example\"", "2:9 a tls check needs a `port`");
+    in_check(
+        "\"tls://a.example:443/x\"",
+        "2:9 a tls check has a name and a port only: it asks for nothing | write \"tls://a.example:443\", or \
+         \"https://a.example:443/x\" for a request",
+    );
+    in_check("\"tls://a..b:443\"", "2:9 `a..b` is no name that a certificate can have");
+    in_check("\"grpc://web\"", "2:9 a grpc check needs a `port`");
+    in_check(
+        "\"grpc://:1/a?b\"",
+        "2:9 '?' cannot stand in the name of a gRPC service | write it as the server registers it, such as \
+         \"my.package.Service\"",
+    );
+    let cannot = "of the check cannot be run:";
+    in_check("\"exec:\"", "2:9 `check` must be the path of a program; this is empty");
+    in_check(
+        "\"exec:none\"",
+        &format!("2:9 the program `none` {cannot} No such file or directory (os error 2)"),
+    );
+    in_check("\"exec:.\"", &format!("2:9 the program `.` {cannot} it is not a file"));
+    in_check(
+        "\"exec:example.com.zone\"",
+        &format!("2:9 the program `example.com.zone` {cannot} it is not executable (see chmod)"),
+    );
+    in_check(
+        "\"exec:/bin/sh -c true\"",
+        &format!(
+            "2:9 the program `/bin/sh -c true` {cannot} No such file or directory (os error 2) | arguments stand in \
+             `arguments`: {{ type = \"exec\", program = \"..\", arguments = [\"..\"] }}"
+        ),
+    );
+}
+
+/// The keys of checks that not every type has: a value, and the types.
+const OF_SOME: [(&str, &str, &str); 16] = [
+    ("host", "\"a.example\"", "http, https and grpc"),
+    ("path", "\"/\"", "http and https"),
+    ("method", "\"GET\"", "http and https"),
+    ("headers", "{ a = \"b\" }", "http and https"),
+    ("http_version", "\"1.1\"", "http and https"),
+    ("status", "[200]", "http and https"),
+    ("drain_status", "[503]", "http and https"),
+    ("body", "{ contains = \"a\" }", "http and https"),
+    ("body_limit", "\"1KiB\"", "http and https"),
+    ("weight_header", "\"x-load\"", "http and https"),
+    ("tls", "{ verify = false }", "https, tls and grpc"),
+    ("send", "\"a\"", "tcp and tls"),
+    ("expect", "\"a\"", "tcp and tls"),
+    ("service", "\"a\"", "grpc"),
+    ("program", "\"/bin/sh\"", "exec"),
+    ("arguments", "[]", "exec"),
+];
+
+/// A check of each type, with what it must have and nothing else.
+const TYPES: [(&str, &str, &str); 6] = [
+    ("http", "an http check", "type = \"http\""),
+    ("https", "an https check", "type = \"https\", tls.verify = false"),
+    ("tcp", "a tcp check", "type = \"tcp\", port = 1"),
+    ("tls", "a tls check", "type = \"tls\", port = 1, tls.verify = false"),
+    ("grpc", "a grpc check", "type = \"grpc\", port = 1"),
+    ("exec", "an exec check", "type = \"exec\", program = \"/bin/sh\""),
+];
+
+#[test]
+fn a_key_fits_some_types_or_is_refused_where_it_is_set() {
+    for (kind, shown, base) in TYPES {
+        for (key, value, fits) in OF_SOME {
+            if base.contains(&format!("{key}.")) || base.contains(&format!("{key} =")) {
+                continue;
+            }
+            let fits_kind = fits.replace(" and ", ", ").split(", ").any(|fit| fit == kind);
+            let text = format!("check = {{ {base}, {key} = {value} }}\nbackends = [\"192.0.2.1\"]");
+            if fits_kind {
+                assert!(errors(&load_with_rest(&format!("[pools.x]\n{text}\n"))).is_empty(), "{text}");
+            } else {
+                // `tls` is told by its name, all others by their value.
+                let column =
+                    if key == "tls" { 13 } else { 16 } + base.len() + usize::from(key != "tls") * key.len();
+                let message = format!("`{key}` belongs to {fits} checks, and this is {shown}");
+                in_pool(&text, &format!("2:{column} {message}"));
+            }
+            // As a default it is passed over where it does not fit.
+            if key != "program" {
+                let text = format!(
+                    "[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {{ {base} }}\n[defaults.check]\n{key} = {value}\n"
+                );
+                assert!(errors(&load_with_rest(&text)).is_empty(), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_one_checks_alone_has_no_default() {
+    for (key, value) in
+        [("name", "\"a\""), ("critical", "true"), ("observe_only", "true"), ("program", "\"/bin/sh\"")]
+    {
+        one_error(
+            &format!("[defaults.check]\n{key} = {value}\n"),
+            &format!("2:1 `{key}` cannot have a default | set it in the check that is meant"),
+        );
+    }
+}
+
+/// As [`in_check`], for an http check with one more key, whose value begins at column 35.
+fn in_http(key: &str, value: &str, expected: &str) {
+    // The value stands at the same column whatever the key is called.
+    let space = " ".repeat(9 - key.len().min(9));
+    let column = 26 + space.len() + key.len() + 3;
+    in_check(&format!("{{ type = \"http\",{space} {key} = {value} }}"), &format!("2:{column} {expected}"));
+}
+
+#[test]
+fn methods_and_headers() {
+    in_http("method", "\"get\"", "`method` must be written as servers know it | did you mean \"GET\"?");
+    in_http("method", "\"A B\"", "`method` must be a method such as \"GET\" or \"HEAD\"; this is `A B`");
+    in_http("method", "\"\"", "`method` must be a method such as \"GET\" or \"HEAD\"; this is ``");
+    for connect in ["CONNECT", "connect"] {
+        in_http(
+            "method",
+            &format!("\"{connect}\""),
+            "CONNECT asks for a tunnel, and its outcome says nothing about the backend",
+        );
+    }
+    in_http(
+        "headers",
+        "[]",
+        "`headers` must be a table of headers, such as { Accept = \"text/plain\" }; this is a list",
+    );
+    let many: Vec<String> = (0..33).map(|number| format!("h{number} = \"\"")).collect();
+    in_http(
+        "headers",
+        &format!("{{ {} }}", many.join(", ")),
+        "`headers` must be a table of at most 32 headers; these are 33",
+    );
+    in_http("weight_header", "\"x load\"", "`x load` is not the name of a header");
+    let header = |header: &str, expected: &str| {
+        in_check(&format!("{{ type = \"http\", headers = {{ {header} }} }}"), &format!("2:{expected}"));
+    };
+    header(
+        "Host = \"a\"",
+        "38 the Host header is not set by `headers` | set `host` of the check: with https it is the name that the \
+         certificate must have too",
+    );
+    header("Connection = \"a\"", "38 the probe itself decides about the header `connection`");
+    header("Content-Length = \"1\"", "38 the probe itself decides about the header `content-length`");
+    header("\"a b\" = \"c\"", "38 `a b` is not the name of a header");
+    header("\"\" = \"c\"", "38 `` is not the name of a header");
+    header("a = 1", "42 `a` must be the value of a header; this is an integer");
+    header("a = \" b\"", "42 `a` must be without space at its ends: servers remove it");
+    header("a = \"b\\nc\"", "42 '\\n' cannot stand in the value of a header");
+    header("a = \"bäc\"", "42 'ä' cannot stand in the value of a header");
+    header(&format!("a = \"{}\"", "b".repeat(1025)), "42 `a` must be at most 1024 bytes; this has 1025");
+    header("Accept = \"b\", accept = \"c\"", "52 header `accept` is set already");
+}
+
+#[test]
+fn bodies_and_sizes() {
+    let what = "a table: { contains = \"a text\" } or { matches = \"an expression\" }";
+    in_http("body", "{}", &format!("`body` must be {what}"));
+    in_http(
+        "body",
+        "\"ok\"",
+        &format!("`body` must be {what}; this is a string | did you mean {{ contains = \"ok\" }}?"),
+    );
+    let body = |body: &str, expected: &str| {
+        in_check(&format!("{{ type = \"http\", body = {{ {body} }} }}"), &format!("2:{expected}"));
+    };
+    body("contains = \"a\", matches = \"b\"", "51 `body` has `contains` or `matches`, not both");
+    body("contain = \"a\"", "35 unknown key `contain` | did you mean `contains`?");
+    body("contains = \"\"", "46 `contains` must be a text of 1 to 4096 bytes; this has 0");
+    body("matches = 1", "45 `matches` must be a regular expression; this is an integer");
+    body("matches = \"(\"", "46 this is not a regular expression that can be used: unclosed group");
+    let size = "`body_limit` must be a size with a unit, such as \"512B\", \"64KiB\" or \"1MiB\"";
+    in_http("body_limit", "512", &format!("{size}; this is an integer | did you mean \"512B\"?"));
+    in_http("body_limit", "\"512\"", &format!("{size} | did you mean \"512B\"?"));
+    in_http("body_limit", "\"64 KB\"", &format!("{size} | did you mean \"64KiB\"?"));
+    in_http("body_limit", "\"1.5MiB\"", size);
+    in_http("body_limit", "\"KiB\"", size);
+    for value in ["0B", "1048577B", "2MiB", "99999999999999999999B", "18446744073709551615KiB"] {
+        let expected = if value.starts_with("999") {
+            size.to_owned()
+        } else {
+            "`body_limit` must be from 1B to 1MiB".into()
+        };
+        in_http("body_limit", &format!("\"{value}\""), &expected);
+    }
+    in_http("http_version", "\"1\"", "`http_version` must be \"1.1\" or \"2\"");
+}
+
+/// The caret stands under the part of the expression that is wrong, whatever way it is written.
+#[test]
+fn expressions_are_shown_where_they_are_wrong() {
+    let expect = |written: &str, column: usize, under: &str, reason: &str| {
+        let text = format!("{{ type = \"tcp\", port = 1, expect = {written} }}");
+        in_check(&text, &format!("2:{column} this is not a regular expression that can be used: {reason}"));
+        let faults =
+            load_with_rest(&format!("[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {text}\n")).unwrap_err();
+        let place = &faults.errors().next().unwrap().place;
+        assert_eq!(&place.text[place.span.clone()], under, "{written}");
+    };
+    expect("\"ab(c\"", 47, "(", "unclosed group");
+    expect("'ab(c'", 47, "(", "unclosed group");
+    expect("'\\d+(c'", 48, "(", "unclosed group");
+    expect("\"\\\\d+(c\"", 49, "(", "unclosed group");
+    expect("\"\\u00e4(c\"", 51, "(", "unclosed group");
+    expect("'a{2,1}'", 46, "{2,1}", "invalid repetition count range, the start must be <= the end");
+    expect("'\\p{Nothing}'", 45, "\\p{Nothing}", "Unicode property not found");
+    expect("'(\\w{999}){999}'", 44, "'(\\w{999}){999}'", "compiled it takes more than 1048576 bytes");
+}
+
+#[test]
+fn an_expression_of_several_lines_is_shown_as_a_whole() {
+    let text = "[pools.x]\nbackends = [\"192.0.2.1\"]\n[pools.x.check]\ntype = \"tcp\"\nport = 1\nexpect = '''\na(b'''\n";
+    one_error(text, "6:10 this is not a regular expression that can be used: unclosed group");
+}
+
+#[test]
+fn send_and_expect() {
+    let tcp = |key: &str, value: &str, expected: &str| {
+        in_check(&format!("{{ type = \"tcp\", port = 1, {key} = {value} }}"), &format!("2:{expected}"));
+    };
+    tcp("send", "\"\"", "42 `send` must be the text to send of 1 to 4096 bytes; this has 0");
+    tcp("send", "[1]", "42 `send` must be the text to send; this is a list");
+    tcp("expect", "\"\"", "44 `expect` must be a regular expression of 1 to 4096 bytes; this has 0");
+    let long = "a".repeat(4097);
+    tcp(
+        "send",
+        &format!("\"{long}\""),
+        "42 `send` must be the text to send of 1 to 4096 bytes; this has 4097",
+    );
+}
+
+#[test]
+fn programs() {
+    in_check(
+        "{ type = \"exec\" }",
+        "2:9 an exec check needs a `program` | for example \"exec:/usr/local/bin/check\"",
+    );
+    let exec = |keys: &str, expected: &str| {
+        in_check(&format!("{{ type = \"exec\", program = \"/bin/sh\", {keys} }}"), &format!("2:{expected}"));
+    };
+    exec(
+        "arguments = \"-c\"",
+        "59 `arguments` must be a list of arguments, such as [\"--fast\"]; this is a string | did you mean [\"-c\"]?",
+    );
+    exec("arguments = [1]", "60 each element of `arguments` must be an argument; this is an integer");
+    exec(
+        "arguments = [\"a\\u0000\"]",
+        "60 each element of `arguments` must be at most 4096 bytes, none of them zero",
+    );
+    let many = vec!["\"\""; 65].join(", ");
+    exec(
+        &format!("arguments = [{many}]"),
+        "59 `arguments` must be a list of at most 64 arguments; these are 65",
+    );
+    in_check(
+        "{ type = \"exec\", program = \"none\" }",
+        "2:36 the program `none` of the check cannot be run: No such file or directory (os error 2)",
+    );
+}
+
+#[test]
+fn certificates() {
+    in_check(
+        "{ type = \"https\", host = \"a.example\", tls = { min_days_left = 3651 } }",
+        "2:71 `min_days_left` must be an integer from 0 to 3650",
+    );
+    in_check(
+        "{ type = \"grpc\", port = 1, tls = {} }",
+        "2:9 a grpc check must know which name the certificate has to have | set `host` or `tls.name`, or \
+         `tls.verify = false` to accept any certificate",
+    );
+    in_check("{ type = \"tls\", port = 1, tls = 1 }", "2:41 `tls` must be a table; this is an integer");
+}
+
+#[test]
+fn contradictions() {
+    for (keys, expected) in [
+        ("timeout = \"5s\"", "2:36 `timeout` (5s) must be below `interval` (5s)"),
+        (
+            "timeout = \"2s\", interval_down = \"2s\"",
+            "2:36 `timeout` (2s) must be below `interval_down` (2s)",
+        ),
+        ("recheck = \"6s\"", "2:36 `recheck` (6s) must not be above `interval` (5s)"),
+        (
+            "recheck = \"2s\", interval_down = \"1s\"",
+            "2:36 `recheck` (2s) must not be above `interval_down` (1s)",
+        ),
+        ("interval_down = \"99ms\"", "2:42 `interval_down` must be from 100ms to 1h"),
+        ("damping = \"on\"", "2:36 `damping` must be true or false; this is a string"),
+        (
+            "critical = true, observe_only = true",
+            "2:58 a check that is `observe_only` decides nothing, and one that is `critical` does",
+        ),
+        (
+            "method = \"HEAD\", body = { contains = \"a\" }",
+            "2:50 a response to HEAD has no body to look into",
+        ),
+        (
+            "body = { contains = \"abc\" }, body_limit = \"2B\"",
+            "2:33 the text has 3 bytes, and `body_limit` lets 2 be read: it would never be found",
+        ),
+        (
+            "status = [200, \"300-302\"], drain_status = [\"300-400\", 200]",
+            "2:68 every accepted `status` is in `drain_status`, which goes first: nobody would be healthy",
+        ),
+        (
+            "drain_status = [\"100-599\"]",
+            "2:41 every accepted `status` is in `drain_status`, which goes first: nobody would be healthy",
+        ),
+    ] {
+        in_check(&format!("{{ type = \"http\", {keys} }}"), expected);
+    }
+    let tls = |tls: &str, expected: &str| {
+        in_check(&format!("{{ type = \"https\", host = \"a.example\", tls = {{ {tls} }} }}"), expected);
+    };
+    let authority = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap().cert.pem();
+    let text = "[pools.x]\nbackends = [\"192.0.2.1\"]\n[pools.x.check]\ntype = \"https\"\n\
+                tls = { verify = false, ca_file = \"ca.pem\" }\n";
+    let result = super::load_files(&format!("{text}{}", super::REST), &[("ca.pem", &authority)]);
+    assert_eq!(
+        errors(&result),
+        ["steerd.toml:5:35 `ca_file` says whom to trust, but `verify = false` trusts everyone"]
+    );
+    tls("name = \"\"", "2:62 `name` must be a host name or an address; this is ``");
+}
+
+/// What contradicts itself is told whatever else is wrong with the check, and nothing is concluded
+/// from what is wrong.
+#[test]
+fn contradictions_between_sound_keys_are_always_told() {
+    let timeout = "`timeout` (2s) must be below `interval` (1s)";
+    let recheck = "`recheck` (2s) must not be above `interval` (1s)";
+    let both = "interval = \"1s\", timeout = \"2s\"";
+    for (keys, expected) in [
+        (
+            format!("type = \"http\", {both}, path = \"x\""),
+            vec![timeout, "the path of a check begins with a slash; this is `x`"],
+        ),
+        (format!("type = \"htp\", {both}"), vec!["`type` must be", timeout]),
+        (format!("{both}"), vec!["the check has no `type`", timeout]),
+        (format!("typ = \"http\", {both}"), vec!["unknown key `typ`", timeout]),
+        (
+            "type = \"http\", interval = \"1s\", timeout = 2, recheck = \"2s\"".into(),
+            vec!["`timeout` must be a duration", recheck],
+        ),
+        // The interval is wrong, so it contradicts nothing; and 5s may not be what was meant.
+        ("type = \"http\", interval = 20, timeout = \"9s\"".into(), vec!["`interval` must be a duration"]),
+        ("type = \"http\", intervall = \"20s\", timeout = \"9s\"".into(), vec!["unknown key `intervall`"]),
+        (
+            "type = \"http\", body_limt = \"9KiB\", body = 1".into(),
+            vec!["unknown key `body_limt`", "`body` must be"],
+        ),
+        ("type = \"tcp\", prot = 1".into(), vec!["unknown key `prot`"]),
+        ("type = \"https\", hots = \"a\"".into(), vec!["unknown key `hots`"]),
+    ] {
+        let text = format!("[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {{ {keys} }}\n");
+        let found = errors(&load_with_rest(&text));
+        assert_eq!(found.len(), expected.len(), "{keys}: {found:#?}");
+        for expected in expected {
+            assert!(found.iter().any(|fault| fault.contains(expected)), "{expected}: {found:#?}");
+        }
+    }
+    // A wrong key does not stand for the default of it, which would fit.
+    let text = "[defaults.check]\ninterval = \"1s\"\n[pools.x]\nbackends = [\"192.0.2.1\"]\n\
+                check = { type = \"http\", interval = 20, timeout = \"9s\" }\n";
+    assert_eq!(errors(&load_with_rest(text)).len(), 1);
+}
+
+#[test]
+fn several_checks() {
+    let backends = "backends = [\"192.0.2.1\"]";
+    let checks = |checks: &str, expected: &str| in_pool(&format!("{backends}\n{checks}"), expected);
+    checks("check = \"tcp://:1\"\nchecks = [\"tcp://:2\"]", "4:10 a pool has `check` or `checks`, not both");
+    let url = "a URL such as \"http://:8080/healthz\", or a table";
+    checks(
+        "checks = [\"tcp://:1\", 2]",
+        &format!("3:23 each element of `checks` must be {url}; this is an integer"),
+    );
+    checks("checks = 2", &format!("3:10 `checks` must be {url}; this is an integer"));
+    let many = vec!["\"tcp://:1\""; 33].join(", ");
+    checks(&format!("checks = [{many}]"), "3:10 a pool has at most 32 checks; these are 33");
+    let named = "{ type = \"tcp\", port = 1, name = \"a\" }";
+    checks(&format!("checks = [{named}, {named}]"), "3:84 a check `a` is in this pool already");
+    checks(
+        "check = { type = \"tcp\", port = 1, name = \"a b\" }",
+        "3:42 ' ' cannot stand in the name of a check | letters, digits, dots, dashes and underscores can",
+    );
+    let two = "\nchecks = [\"tcp://:1\", \"tcp://:2\"]";
+    let what = "`require` must be \"all\", \"any\" or a number of checks";
+    checks(&format!("require = 0{two}"), "3:11 `require` must be an integer from 1 to 32");
+    checks(&format!("require = \"al\"{two}"), &format!("3:11 {what} | did you mean \"all\"?"));
+    checks(
+        &format!("require = true{two}"),
+        "3:11 `require` must be \"all\", \"any\" or a number of checks; this is a boolean",
+    );
+    checks(
+        &format!("require = 3{two}"),
+        "3:11 `require` is 3, but pool `x` has 2 checks that decide: it would never be usable",
+    );
+    checks(
+        "require = 2\nchecks = [\"tcp://:1\", { type = \"tcp\", port = 2, observe_only = true }]",
+        "3:11 `require` is 2, but pool `x` has one check that decides: it would never be usable",
+    );
+    checks(
+        "require = 2",
+        "3:11 `require` is 2, but pool `x` has no check that decides: it would never be usable",
+    );
+    one_error(
+        &format!("[defaults.pool]\nrequire = 2\n[pools.x]\n{backends}\ncheck = \"tcp://:1\"\n"),
+        "3:8 `require` is 2, but pool `x` has one check that decides: it would never be usable",
+    );
+    // One that is wrong hides nothing of the others, and `require` is not held against what is left.
+    let text = format!(
+        "[pools.x]\n{backends}\nrequire = 2\nchecks = [\"tcp\", {{ type = \"http\", timeout = \"9s\" }}]\n"
+    );
+    let found = errors(&load_with_rest(&text));
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found[1].contains("`timeout` (9s) must be below"), "{found:#?}");
+}
+
+#[test]
+fn pools_and_backends() {
+    let pool = |line: &str, expected: &str| in_pool(&format!("backends = [\"192.0.2.1\"]\n{line}"), expected);
+    pool("slow_start = \"2h\"", "3:14 `slow_start` must be from 0s to 1h");
+    let what = "`suspect_self` must be a share of the addresses from \"1%\" to \"100%\", or \"off\"";
+    for wrong in ["0%", "101%", "90", "of"] {
+        pool(&format!("suspect_self = \"{wrong}\""), &format!("3:16 {what}; this is `{wrong}`"));
+    }
+    pool("suspect_self = false", &format!("3:16 {what}; this is a boolean"));
+    let backend = |key: &str, expected: &str| {
+        in_pool(&format!("backends = [{{ address = \"192.0.2.1\", {key} }}]"), &format!("2:{expected}"));
+    };
+    backend("port = 0", "45 `port` must be an integer from 1 to 65535");
+    backend("site = \"\"", "45 the name of a site has 1 to 64 characters; this has 0");
+    backend(
+        "site = \"a b\"",
+        "45 ' ' cannot stand in the name of a site | letters, digits, dots, dashes and underscores can",
+    );
+    backend("check_address = \"ff02::1\"", "54 ff02::1 is a multicast address: no probe can be sent there");
+    backend(
+        "check_address = \"probe.example\"",
+        "54 `check_address` must be an IP address, such as \"192.0.2.11\" or \"2001:db8::11\" | names are not looked \
+         up: write the addresses of the backend",
+    );
+}

@@ -1,0 +1,1 @@
+//! What checks and pools are made of: every key, one by one.

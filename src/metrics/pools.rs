@@ -1,0 +1,361 @@
+//! What probes and health count, pool by pool.
+//!
+//! The owner of health writes, and holds the place where it writes, so that an outcome costs an
+//! addition and no look-up. Whoever shows them reads without asking it: they can be read even when
+//! it does not answer.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus::Histogram;
+
+use crate::health::Outcome;
+use crate::metrics::Metrics;
+use crate::metrics::text::{Kind, Text, flag};
+use crate::pool::{Override, Pool};
+use crate::probe::Cause;
+use crate::table::{PoolView, Standing, Table};
+
+/// In the order of their counts; the first two are shown even while they are 0.
+const OUTCOMES: [Outcome; 4] = [Outcome::Passed, Outcome::Failed, Outcome::Draining, Outcome::Void];
+
+/// In the order of their counts, which is that of the type.
+const CAUSES: [Cause; 10] = [
+    Cause::Refused,
+    Cause::Reset,
+    Cause::Closed,
+    Cause::Timeout,
+    Cause::Unreachable,
+    Cause::Tls,
+    Cause::Protocol,
+    Cause::Status,
+    Cause::Body,
+    Cause::Local,
+];
+
+/// In the order of their numbers.
+const STANDINGS: [Standing; 4] =
+    [Standing::Unknown, Standing::Healthy, Standing::Draining, Standing::Unhealthy];
+
+/// The counts and gauges of a pool.
+#[derive(Debug)]
+pub struct PoolSeries {
+    name: Arc<str>,
+    backends: Box<[BackendSeries]>,
+    duration: Histogram,
+    /// When a probe of it ended last, else when it came; nanoseconds since the metrics began.
+    last_probe: AtomicU64,
+    /// The longest that a probe of it may take to end after the one before; none when it has no
+    /// probes.
+    patience: Option<Duration>,
+    suspected: AtomicBool,
+}
+
+/// The counts and gauges of a backend.
+#[derive(Debug)]
+struct BackendSeries {
+    name: Arc<str>,
+    weight: u32,
+    enabled: bool,
+    /// By place in [`OUTCOMES`].
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    /// By place in [`CAUSES`].
+    causes: [AtomicU32; CAUSES.len()],
+    /// 0, or one more than the place in [`Override::ALL`].
+    over: AtomicU8,
+    addresses: Box<[AddressSeries]>,
+}
+
+/// The counts and gauges of a backend address.
+#[derive(Debug)]
+struct AddressSeries {
+    address: IpAddr,
+    /// Place in [`STANDINGS`].
+    standing: AtomicU8,
+    /// Changes to each of [`STANDINGS`].
+    transitions: [AtomicU32; STANDINGS.len()],
+}
+
+impl PoolSeries {
+    /// The series of a pool; those of its backends and addresses go on where `previous`, which has
+    /// the same name, has them. `patience` is the longest that a probe of it may take to end after
+    /// the one before, none when it has no probes.
+    #[must_use]
+    pub fn new(metrics: &Metrics, pool: &Pool, patience: Option<Duration>, previous: Option<&Self>) -> Self {
+        let by_name: HashMap<&str, &BackendSeries> = previous
+            .into_iter()
+            .flat_map(|series| series.backends.iter())
+            .map(|backend| (&*backend.name, backend))
+            .collect();
+        let began = metrics.elapsed();
+        let last = previous.map_or(began, |series| series.last_probe.load(Ordering::Relaxed));
+        Self {
+            name: previous.map_or_else(|| pool.name.as_str().into(), |series| Arc::clone(&series.name)),
+            backends: pool
+                .backends
+                .iter()
+                .map(|backend| {
+                    let old = by_name.get(backend.name.as_str()).copied();
+                    BackendSeries {
+                        name: old.map_or_else(|| backend.name.as_str().into(), |old| Arc::clone(&old.name)),
+                        weight: backend.weight,
+                        enabled: backend.enabled,
+                        outcomes: old.map(|old| copied64(&old.outcomes)).unwrap_or_default(),
+                        causes: old.map(|old| copied32(&old.causes)).unwrap_or_default(),
+                        over: AtomicU8::new(old.map_or(0, |old| old.over.load(Ordering::Relaxed))),
+                        addresses: backend.addresses.iter().map(|ip| AddressSeries::new(*ip, old)).collect(),
+                    }
+                })
+                .collect(),
+            duration: metrics.probe_duration.with_label_values(&[&pool.name]),
+            last_probe: AtomicU64::new(last),
+            patience,
+            suspected: AtomicBool::new(previous.is_some_and(|old| old.suspected.load(Ordering::Relaxed))),
+        }
+    }
+
+    /// The pool's name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The name of a backend.
+    #[must_use]
+    pub fn backend_name(&self, backend: usize) -> Option<&Arc<str>> {
+        self.backends.get(backend).map(|backend| &backend.name)
+    }
+
+    /// A probe of a backend has ended. Void ones have no duration worth keeping.
+    pub fn probe_ended(&self, backend: usize, outcome: Outcome, cause: Option<Cause>, took: Duration) {
+        let Some(series) = self.backends.get(backend) else { return };
+        let place = OUTCOMES.iter().position(|known| *known == outcome);
+        if let Some(count) = place.and_then(|place| series.outcomes.get(place)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(count) = cause.and_then(|cause| series.causes.get(cause as usize)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if outcome != Outcome::Void {
+            self.duration.observe(took.as_secs_f64());
+        }
+    }
+
+    /// A probe of the pool has ended just now.
+    pub fn probed(&self, metrics: &Metrics) {
+        self.last_probe.store(metrics.elapsed(), Ordering::Relaxed);
+    }
+
+    /// What the checks say of an address now, which is no change.
+    pub fn stands(&self, backend: usize, address: usize, standing: Standing) {
+        if let Some(series) = self.address(backend, address) {
+            series.standing.store(number(standing), Ordering::Relaxed);
+        }
+    }
+
+    /// What the checks say of an address has changed.
+    pub fn changed(&self, backend: usize, address: usize, to: Standing) {
+        self.stands(backend, address, to);
+        let count =
+            self.address(backend, address).and_then(|series| series.transitions.get(number(to) as usize));
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What an operator says of a backend.
+    pub fn overridden(&self, backend: usize, over: Option<Override>) {
+        let place = over.and_then(|over| (1..).zip(Override::ALL).find(|(_, known)| *known == over));
+        if let Some(series) = self.backends.get(backend) {
+            series.over.store(place.map_or(0, |(place, _)| place), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether this machine is suspected rather than the pool.
+    pub fn suspected(&self, suspected: bool) {
+        self.suspected.store(suspected, Ordering::Relaxed);
+    }
+
+    /// How long ago a probe of it ended; none when it has no probes.
+    #[must_use]
+    pub fn last_probe_age(&self, metrics: &Metrics) -> Option<Duration> {
+        self.patience?;
+        let last = self.last_probe.load(Ordering::Relaxed);
+        Some(Duration::from_nanos(metrics.elapsed().saturating_sub(last)))
+    }
+
+    /// The longest that a probe of it may take to end after the one before.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+
+    fn address(&self, backend: usize, address: usize) -> Option<&AddressSeries> {
+        self.backends.get(backend)?.addresses.get(address)
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = (&BackendSeries, &AddressSeries)> {
+        self.backends.iter().flat_map(|backend| backend.addresses.iter().map(move |one| (backend, one)))
+    }
+
+    fn healthy_weight(&self) -> u64 {
+        let enabled = self.backends.iter().filter(|backend| backend.enabled);
+        let healthy = |backend: &BackendSeries| {
+            let count = backend.addresses.iter().filter(|address| address.is(Standing::Healthy)).count();
+            u64::from(backend.weight) * count as u64
+        };
+        enabled.map(healthy).sum()
+    }
+}
+
+impl AddressSeries {
+    fn new(address: IpAddr, backend: Option<&BackendSeries>) -> Self {
+        let mut known = backend.into_iter().flat_map(|backend| backend.addresses.iter());
+        let old = known.find(|series| series.address == address);
+        Self {
+            address,
+            standing: AtomicU8::new(old.map_or(0, |old| old.standing.load(Ordering::Relaxed))),
+            transitions: old.map(|old| copied32(&old.transitions)).unwrap_or_default(),
+        }
+    }
+
+    fn is(&self, standing: Standing) -> bool {
+        self.standing.load(Ordering::Relaxed) == number(standing)
+    }
+}
+
+fn number(standing: Standing) -> u8 {
+    let place = (0..).zip(STANDINGS).find(|(_, known)| *known == standing);
+    place.map_or(0, |(place, _)| place)
+}
+
+fn copied64<const N: usize>(counts: &[AtomicU64; N]) -> [AtomicU64; N] {
+    counts.each_ref().map(|count| AtomicU64::new(count.load(Ordering::Relaxed)))
+}
+
+fn copied32<const N: usize>(counts: &[AtomicU32; N]) -> [AtomicU32; N] {
+    counts.each_ref().map(|count| AtomicU32::new(count.load(Ordering::Relaxed)))
+}
+
+/// The word for an outcome in metrics and the API.
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "passed",
+        Outcome::Draining => "draining",
+        Outcome::Failed => "failed",
+        Outcome::Void => "void",
+    }
+}
+
+/// Writes the series of all pools.
+pub(super) fn write(text: &mut Text, metrics: &Metrics, table: &Table) {
+    let pools = metrics.pools();
+    let views = table.pools.iter().map(|view| (&*view.name, &**view)).collect();
+    write_probes(text, &pools);
+    write_addresses(text, &pools, &views);
+    write_pools(text, &pools, &views, metrics);
+}
+
+type Views<'a> = HashMap<&'a str, &'a PoolView>;
+
+fn write_probes(text: &mut Text, pools: &[Arc<PoolSeries>]) {
+    let backends = || pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
+    let help = "Probes by what they brought: passed, draining, failed, void (a fault of this machine).";
+    text.family("probes_total", help, Kind::Counter);
+    for (pool, backend) in backends() {
+        for (place, (outcome, count)) in OUTCOMES.into_iter().zip(&backend.outcomes).enumerate() {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 || place < 2 {
+                let labels = [("pool", &*pool.name), ("backend", &*backend.name), ("outcome", word(outcome))];
+                text.series(&labels, count);
+            }
+        }
+    }
+    text.family("probe_failures_total", "Probes that failed or were void, by cause.", Kind::Counter);
+    for (pool, backend) in backends() {
+        for (cause, count) in CAUSES.into_iter().zip(&backend.causes) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                let labels = [("pool", &*pool.name), ("backend", &*backend.name), ("cause", cause.as_str())];
+                text.series(&labels, count);
+            }
+        }
+    }
+    text.family("backend_overridden", "1 while an operator says what the backend is.", Kind::Gauge);
+    for (pool, backend) in backends() {
+        let over = backend.over.load(Ordering::Relaxed).checked_sub(1);
+        if let Some(over) = over.and_then(|place| Override::ALL.get(usize::from(place))) {
+            let labels = [("pool", &*pool.name), ("backend", &*backend.name), ("state", over.as_str())];
+            text.series(&labels, 1);
+        }
+    }
+}
+
+fn write_addresses(text: &mut Text, pools: &[Arc<PoolSeries>], views: &Views<'_>) {
+    text.family(
+        "backend_transitions_total",
+        "Changes of state of backend addresses, by the new state.",
+        Kind::Counter,
+    );
+    for pool in pools {
+        for (backend, address) in pool.addresses() {
+            for (standing, count) in STANDINGS.into_iter().zip(&address.transitions) {
+                let count = count.load(Ordering::Relaxed);
+                if count > 0 {
+                    let shown = address.address.to_string();
+                    let [pool, backend, address] = labels(pool, backend, &shown);
+                    text.series(&[pool, backend, address, ("to", standing.as_str())], count);
+                }
+            }
+        }
+    }
+    text.family("backend_healthy", "1 if the checks say so.", Kind::Gauge);
+    for pool in pools {
+        for (backend, address) in pool.addresses() {
+            let healthy = flag(address.is(Standing::Healthy));
+            text.series(&labels(pool, backend, &address.address.to_string()), healthy);
+        }
+    }
+    text.family("backend_eligible", "1 if the address may appear in an answer now.", Kind::Gauge);
+    for pool in pools {
+        let families = views.get(&*pool.name).into_iter().flat_map(|view| &view.families);
+        let members = families.flat_map(|family| &family.eligible.members);
+        let eligible: HashSet<IpAddr> = members.map(|member| member.address).collect();
+        for (backend, address) in pool.addresses() {
+            let eligible = flag(eligible.contains(&address.address));
+            text.series(&labels(pool, backend, &address.address.to_string()), eligible);
+        }
+    }
+}
+
+fn labels<'a>(pool: &'a PoolSeries, backend: &'a BackendSeries, address: &'a str) -> [(&'a str, &'a str); 3] {
+    [("pool", &pool.name), ("backend", &backend.name), ("address", address)]
+}
+
+fn write_pools(text: &mut Text, pools: &[Arc<PoolSeries>], views: &Views<'_>, metrics: &Metrics) {
+    text.family("pool_usable", "1 if the pool may answer in every family it has.", Kind::Gauge);
+    for pool in pools {
+        let usable = views.get(&*pool.name).is_some_and(|view| view.usable());
+        text.series(&[("pool", &pool.name)], flag(usable));
+    }
+    text.family("pool_healthy_weight", "Configured weight of the healthy addresses.", Kind::Gauge);
+    for pool in pools {
+        text.series(&[("pool", &pool.name)], pool.healthy_weight());
+    }
+    let help = "1 while this machine is suspected rather than the pool; an empty pool is all together.";
+    text.family("self_suspected", help, Kind::Gauge);
+    text.series(&[("pool", "")], flag(metrics.all_suspected.load(Ordering::Relaxed)));
+    for pool in pools {
+        text.series(&[("pool", &pool.name)], flag(pool.suspected.load(Ordering::Relaxed)));
+    }
+    let help = "Time since a probe of the pool ended; it grows when probing stalls.";
+    text.family("last_probe_age_seconds", help, Kind::Gauge);
+    for pool in pools {
+        if let Some(age) = pool.last_probe_age(metrics) {
+            text.series(&[("pool", &pool.name)], age.as_secs_f64());
+        }
+    }
+}
