@@ -4,10 +4,13 @@
 //! failed or the answer is "no", 2 usage.
 
 mod check;
+mod client;
 mod columns;
 mod demo;
 mod log;
+mod overrides;
 mod probe;
+mod reload;
 mod serve;
 
 use std::io::{self, IsTerminal, Write};
@@ -21,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{self, Setup};
+use crate::pool::Override;
 
 /// The longest the end of the process waits for what still runs after an orderly stop.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
@@ -49,7 +53,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server; SIGTERM and SIGINT stop it after what is in flight
+    /// Run the server; SIGHUP reloads the configuration, SIGTERM and SIGINT stop after what is in flight
     Serve {
         #[command(flatten)]
         config: ConfigFile,
@@ -82,6 +86,28 @@ Exit codes: 0 all are healthy; 1 one is not, or it failed; 2 usage.")]
         #[arg(long)]
         json: bool,
     },
+    /// Let a running server load its configuration anew, and show what has changed
+    #[command(after_help = "\
+SIGHUP does the same; what came of it is then in the log.
+
+Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 2 usage.")]
+    Reload {
+        #[command(flatten)]
+        server: client::Server,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give no new answers with a backend; its clients stay where they are
+    Drain(overrides::Said),
+    /// Treat a backend as if it were not configured
+    Disable(overrides::Said),
+    /// Answer with a backend whatever its checks say
+    Up(overrides::Said),
+    /// Do not answer with a backend whatever its checks say
+    Down(overrides::Said),
+    /// Leave a backend to its checks again
+    Auto(overrides::Unsaid),
     /// Run an example on this machine: three HTTP backends, a zone, a service; nothing to set up
     Demo(demo::Ports),
 }
@@ -125,6 +151,12 @@ pub fn run() -> ExitCode {
         Command::Serve { config, log } => serve::run(&config.path, &log),
         Command::Check { config, json } => check::run(&config.path, json),
         Command::Probe { config, target, json } => probe::run(&config.path, target.as_ref(), json),
+        Command::Reload { server, json } => reload::run(&server, json),
+        Command::Drain(said) => overrides::set(Override::Drain, &said),
+        Command::Disable(said) => overrides::set(Override::Disabled, &said),
+        Command::Up(said) => overrides::set(Override::Up, &said),
+        Command::Down(said) => overrides::set(Override::Down, &said),
+        Command::Auto(unsaid) => overrides::remove(&unsaid),
         Command::Demo(ports) => demo::run(ports),
     }
 }
@@ -225,6 +257,10 @@ mod tests {
             &["steerd", "x"],
             &["steerd", "probe", "web/"],
             &["steerd", "demo", "--port", "70000"],
+            &["steerd", "reload", "--admin", "127.0.0.1:8053"],
+            &["steerd", "drain"],
+            &["steerd", "drain", "web"],
+            &["steerd", "auto", "web/gw1", "--for", "1m"],
         ] {
             assert_eq!(CommandLine::try_parse_from(usage).unwrap_err().exit_code(), 2, "{usage:?}");
         }

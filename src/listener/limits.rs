@@ -69,6 +69,13 @@ impl InForce {
         self.0.store(Arc::new(active));
     }
 
+    /// What is in force now.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let active = self.load();
+        Limits { tcp: active.tcp, rate: active.rate.clone(), transfers: active.transfers.clone() }
+    }
+
     pub(super) fn load(&self) -> Arc<Active> {
         self.0.load_full()
     }

@@ -258,22 +258,27 @@ impl Report {
         ]
     }
 
+    /// The changes in one line, [`MOST_TOLD`] at most.
+    fn shown(&self) -> String {
+        let mut told: Vec<String> =
+            self.sections().iter().flat_map(|(of, changes)| lines(of, changes)).collect();
+        if let Some(more) = told.len().checked_sub(MOST_TOLD).filter(|&more| more > 0) {
+            told.truncate(MOST_TOLD);
+            told.push(format!("and {more} more"));
+        }
+        told.join("; ")
+    }
+
     fn tell(&self, asked_by: &str) {
         for warning in self.warnings.iter().take(MOST_TOLD) {
             warn!("{}: {}", warning.place, warning.message);
         }
-        let mut told: Vec<String> =
-            self.sections().iter().flat_map(|(of, changes)| lines(of, changes)).collect();
-        if told.len() > MOST_TOLD {
-            let more = told.len() - MOST_TOLD;
-            told.truncate(MOST_TOLD);
-            told.push(format!("and {more} more"));
-        }
+        let changes = self.shown();
         let (generation, took) = (self.generation, self.took);
-        if told.is_empty() {
+        if changes.is_empty() {
             info!(asked_by, generation, ?took, "reloaded: nothing has changed");
         } else {
-            info!(asked_by, generation, ?took, changes = told.join("; "), "reloaded");
+            info!(asked_by, generation, ?took, changes, "reloaded");
         }
         for change in &self.restart_needed {
             warn!(key = change.name(), "this change takes a restart; until then all is as it was");
@@ -281,7 +286,7 @@ impl Report {
     }
 }
 
-/// Changes for a person, one in a line.
+/// Changes for a person, each in a line of its own.
 fn lines(of: &str, changes: &[Change]) -> Vec<String> {
     let line = |change: &Change| match change {
         Change::Added(name) => vec![format!("{of} {name} added")],

@@ -1,1 +1,359 @@
-//! x
+//! Reloads of real files, in front of a stand-in for the checker that takes every setup.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::checker::Difference;
+use crate::listener::Limits;
+use crate::table::{Published, Table};
+use crate::zone::Catalog;
+
+const ZONE: &str =
+    "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n";
+const REST: &str = "[zones.\"example.com\"]\nfile = \"zone\"\n";
+const SECRET: &str = "c3RlZXJkLXRyYW5zZmVyLXRlc3Qta2V5LTMyLWJ5dGU=";
+const OTHER_SECRET: &str = "YW5vdGhlci1zZWNyZXQtb2YtdGhpcnR5LXR3by1ieXQ=";
+
+/// What reloads a file, and all that it reaches.
+struct Fixture {
+    directory: TempDir,
+    handle: Handle,
+    limits: InForce,
+    access: watch::Receiver<Access>,
+    state_dir: watch::Receiver<Option<PathBuf>>,
+    metrics: Arc<Metrics>,
+    /// The settings and `startup_wait` that the checker was given.
+    given: Arc<Mutex<Vec<Settings>>>,
+    /// How many reloads the checker has at work, and the most it ever had.
+    at_work: Arc<[AtomicUsize; 2]>,
+}
+
+fn table() -> Table {
+    Table {
+        generation: 1,
+        settings: Arc::default(),
+        catalog: Arc::new(Catalog::new(Vec::new())),
+        services: Arc::new([]),
+        pools: Box::new([]),
+    }
+}
+
+impl Fixture {
+    fn start(config: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        for (name, text) in [
+            ("zone", ZONE),
+            ("secrets", "000102030405060708090a0b0c0d0e0f\n"),
+            ("other-secrets", "f00102030405060708090a0b0c0d0e0f\n"),
+            ("token", "0123456789abcdef"),
+            ("other-token", "fedcba9876543210"),
+            ("key", SECRET),
+            ("other-key", OTHER_SECRET),
+        ] {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        std::fs::create_dir(directory.path().join("state")).unwrap();
+        let file = directory.path().join("steerd.toml");
+        std::fs::write(&file, format!("{config}\n{REST}")).unwrap();
+        let setup = config::load(&file).unwrap_or_else(|faults| panic!("{config}\n{faults}"));
+
+        let (commands, mut received) = mpsc::channel(8);
+        let given = Arc::new(Mutex::new(Vec::new()));
+        let at_work = Arc::new([const { AtomicUsize::new(0) }; 2]);
+        let (taken, counts) = (Arc::clone(&given), Arc::clone(&at_work));
+        tokio::spawn(async move {
+            let mut generation = 1;
+            while let Some(command) = received.recv().await {
+                let Command::Reload(setup, reply) = command else { continue };
+                generation += 1;
+                taken.lock().unwrap().push(setup.settings);
+                let counts = Arc::clone(&counts);
+                tokio::spawn(async move {
+                    let now = counts[0].fetch_add(1, Ordering::SeqCst) + 1;
+                    counts[1].fetch_max(now, Ordering::SeqCst);
+                    // Long enough for another reload to come in between, if it could.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    counts[0].fetch_sub(1, Ordering::SeqCst);
+                    let _ = reply.send(Difference { generation, ..Difference::default() });
+                });
+            }
+        });
+        let limits = InForce::new(setup.server.limits.clone());
+        let (access, access_seen) = watch::channel(setup.admin.access.clone());
+        let (state_dir, state_dir_seen) = watch::channel(setup.server.state_dir.clone());
+        let metrics = Arc::new(Metrics::new(1));
+        let ready = watch::channel(true).1;
+        let reach = Reach {
+            checker: checker::Handle { published: Published::new(table()), ready, commands },
+            limits: limits.clone(),
+            access,
+            state_dir,
+            metrics: Arc::clone(&metrics),
+        };
+        let handle = start(Some(file), Configured::of(&setup), reach);
+        Self {
+            directory,
+            handle,
+            limits,
+            access: access_seen,
+            state_dir: state_dir_seen,
+            metrics,
+            given,
+            at_work,
+        }
+    }
+
+    fn write(&self, config: &str) {
+        std::fs::write(self.directory.path().join("steerd.toml"), format!("{config}\n{REST}")).unwrap();
+    }
+
+    async fn reload(&self, config: &str) -> Result<Report, Refusal> {
+        self.write(config);
+        self.handle.reload().await
+    }
+
+    /// What the checker, the listeners, the admin server and the memory have.
+    fn in_force(&self) -> (Option<Settings>, Limits, Access, Option<PathBuf>) {
+        let given = self.given.lock().unwrap().last().cloned();
+        (given, self.limits.limits(), self.access.borrow().clone(), self.state_dir.borrow().clone())
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics.render(&table());
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().parse().unwrap()
+    }
+}
+
+/// All that a report tells, one change in a line.
+fn told(report: &Report) -> Vec<String> {
+    report.sections().iter().flat_map(|(of, changes)| lines(of, changes)).collect()
+}
+
+/// Every key of `[server]`, `[admin]`, `[keys]` and of a zone's `transfer`: before, after, and what
+/// is told. All but those that need a restart are in force at once, in the place that owns them.
+#[tokio::test]
+async fn every_key_is_told_and_in_force() {
+    let server = "[server]\nlisten = [\"127.0.0.1:0\"]\n";
+    let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n";
+    let key = |algorithm: &str, file: &str| {
+        format!("[keys.\"k.test\"]\nalgorithm = \"{algorithm}\"\nsecret_file = \"{file}\"\n")
+    };
+    let cases: Vec<(String, String, Vec<&str>)> = vec![
+        (
+            server.into(),
+            "[server]\nlisten = [\"127.0.0.2:0\", \"[::1]:0\"]".into(),
+            vec!["restart needed for server.listen: 127.0.0.1:0 -> 127.0.0.2:0, [::1]:0"],
+        ),
+        (server.into(), format!("{server}workers = 2"), vec!["restart needed for server.workers: 0 -> 2"]),
+        (server.into(), format!("{server}udp_payload = 1400"), vec!["[server] udp_payload: 1232 -> 1400"]),
+        (
+            format!("{server}nsid = \"a\""),
+            format!("{server}nsid = \"b\""),
+            vec!["[server] nsid: \"a\" -> \"b\""],
+        ),
+        (server.into(), format!("{server}chaos = \"version\""), vec!["[server] chaos: refuse -> version"]),
+        (
+            server.into(),
+            format!("{server}cookies = \"required\""),
+            vec!["[server] cookies: true -> required"],
+        ),
+        (server.into(), format!("{server}cookies = false"), vec!["[server] cookies: true -> false"]),
+        (
+            format!("{server}cookie_secret_file = \"secrets\""),
+            format!("{server}cookie_secret_file = \"other-secrets\""),
+            vec!["[server] cookie_secret_file: other secrets"],
+        ),
+        (
+            server.into(),
+            format!("{server}client_subnet = [\"192.0.2.0/24\"]"),
+            vec!["[server] client_subnet: nobody -> 192.0.2.0/24"],
+        ),
+        (server.into(), format!("{server}tcp_connections = 7"), vec!["[server] tcp_connections: 1000 -> 7"]),
+        (server.into(), format!("{server}tcp_idle = \"2s\""), vec!["[server] tcp_idle: 10s -> 2s"]),
+        (
+            format!("{server}rate_limit = {{ responses_per_second = 5, networks_exempt = [\"192.0.2.1\"] }}"),
+            format!("{server}rate_limit = {{ responses_per_second = 6, slip = 3 }}"),
+            vec!["[server] rate_limit: 5 a second, slip 2, except 192.0.2.1 -> 6 a second, slip 3"],
+        ),
+        (server.into(), format!("{server}state_dir = \"state\""), vec!["[server] state_dir: none -> state"]),
+        (
+            server.into(),
+            format!("{server}startup_wait = \"5s\""),
+            vec!["[server] startup_wait: 3s -> 5s, from the next start on"],
+        ),
+        (admin.into(), String::new(), vec!["restart needed for admin.listen: 127.0.0.1:0 -> none"]),
+        (
+            admin.into(),
+            format!("{admin}token_file = \"token\""),
+            vec!["[admin] token_file: a token is needed now"],
+        ),
+        (
+            format!("{admin}token_file = \"token\""),
+            format!("{admin}token_file = \"other-token\""),
+            vec!["[admin] token_file: another token"],
+        ),
+        (admin.into(), format!("{admin}public_reads = true"), vec!["[admin] public_reads: false -> true"]),
+        (String::new(), key("hmac-sha256", "key"), vec!["key k.test added"]),
+        (key("hmac-sha256", "key"), String::new(), vec!["key k.test removed"]),
+        (
+            key("hmac-sha256", "key"),
+            key("hmac-sha512", "key"),
+            vec!["key k.test: algorithm: hmac-sha256 -> hmac-sha512"],
+        ),
+        (key("hmac-sha256", "key"), key("hmac-sha256", "other-key"), vec!["key k.test: another secret"]),
+        (
+            "[zones.\"a.test\"]\nfile = \"zone\"\n".into(),
+            "[zones.\"a.test\"]\nfile = \"zone\"\ntransfer = { networks = [\"192.0.2.1\"] }\n".into(),
+            vec!["zone a.test: transfer: nobody -> 192.0.2.1"],
+        ),
+    ];
+    for (before, after, expected) in cases {
+        let fixture = Fixture::start(&before);
+        fixture.reload(&before).await.unwrap();
+        let was = fixture.in_force();
+        let report = fixture.reload(&after).await.unwrap_or_else(|refusal| panic!("{after}\n{refusal:?}"));
+        let directory = format!("{}/", fixture.directory.path().display());
+        let lines: Vec<String> = told(&report).iter().map(|line| line.replace(&directory, "")).collect();
+        assert_eq!(lines, expected, "{before} ->\n{after}");
+        let only_later = lines[0].contains("restart") || lines[0].contains("next start");
+        assert_eq!(fixture.in_force() == was, only_later, "{before} ->\n{after}\n{was:?}");
+
+        let again = fixture.reload(&after).await.unwrap();
+        let still_needed: Vec<&str> =
+            expected.iter().filter(|line| line.contains("restart")).copied().collect();
+        assert_eq!(told(&again), still_needed, "the second time only a restart is still due");
+        assert!(fixture.reload(&before).await.is_ok());
+        assert_eq!(fixture.in_force(), was, "{after} ->\n{before}: there and back again");
+    }
+}
+
+#[tokio::test]
+async fn a_restart_and_the_rest_at_once() {
+    let fixture = Fixture::start("");
+    let report =
+        fixture.reload("[server]\nworkers = 2\nudp_payload = 1400\ntcp_connections = 7").await.unwrap();
+    assert_eq!(
+        told(&report),
+        [
+            "[server] udp_payload: 1232 -> 1400",
+            "[server] tcp_connections: 1000 -> 7",
+            "restart needed for server.workers: 0 -> 2",
+        ]
+    );
+    assert_eq!(fixture.given.lock().unwrap()[0].udp_payload, 1400);
+    assert_eq!(fixture.metric("steerd_reloads_total{result=\"success\"}"), 1.0);
+}
+
+/// Faults of every kind of file leave all as it was, and the checker is not even asked.
+#[tokio::test]
+async fn a_refused_configuration_changes_nothing() {
+    let good = "[server]\nudp_payload = 1300\n[keys.\"k.test\"]\nsecret_file = \"key\"\n";
+    let fixture = Fixture::start(good);
+    let loaded_at = fixture.metric("steerd_config_last_load_timestamp_seconds");
+    let was = fixture.in_force();
+    let zone = fixture.directory.path().join("zone");
+    let file = fixture.directory.path().join("steerd.toml");
+    let breaks: [(&str, &dyn Fn()); 7] = [
+        ("is not TOML", &|| fixture.write("[server")),
+        ("unknown key", &|| fixture.write("[server]\ntcp_connections = 7\nworkrs = 1")),
+        ("no [zones] are configured", &|| std::fs::write(&file, "").unwrap()),
+        ("cannot read the configuration", &|| std::fs::remove_file(&file).unwrap()),
+        ("cannot read ", &|| fixture.write("include = [\"gone.toml\"]")),
+        ("cannot open the zone file", &|| std::fs::remove_file(&zone).unwrap()),
+        ("expected", &|| std::fs::write(&zone, "@ SOA nonsense").unwrap()),
+    ];
+    for (index, (expected, break_it)) in breaks.into_iter().enumerate() {
+        fixture.write(good);
+        break_it();
+        let refusal = fixture.handle.reload().await.unwrap_err();
+        let Refusal::Faults(faults) = &refusal else { panic!("{refusal:?}") };
+        let shown = faults.to_string();
+        assert!(index == 6 || shown.contains(expected), "{expected}: {shown}");
+        assert!(refusal.to_string().contains("nothing has changed"), "{refusal}");
+        assert_eq!(fixture.in_force(), was);
+        let failures = fixture.metric("steerd_reloads_total{result=\"failure\"}");
+        assert_eq!(failures, f64::from(u32::try_from(index).unwrap()) + 1.0);
+        assert_eq!(fixture.metric("steerd_config_last_reload_success"), 0.0);
+        if !zone.exists() {
+            std::fs::write(&zone, ZONE).unwrap();
+        }
+    }
+    assert_eq!(fixture.metric("steerd_config_last_load_timestamp_seconds"), loaded_at);
+    std::fs::write(&zone, ZONE).unwrap();
+    assert!(fixture.reload(good).await.unwrap().is_empty());
+    assert_eq!(fixture.metric("steerd_config_last_reload_success"), 1.0);
+    assert!(fixture.metric("steerd_config_last_load_timestamp_seconds") > loaded_at);
+}
+
+#[tokio::test]
+async fn one_at_a_time_and_everyone_is_answered() {
+    let fixture = Fixture::start("");
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..3 * REQUESTS {
+        let handle = fixture.handle.clone();
+        waiting.spawn(async move { handle.reload().await.unwrap().generation });
+    }
+    let mut generations = waiting.join_all().await;
+    generations.sort_unstable();
+    let expected: Vec<u64> = (2..2 + 3 * REQUESTS as u64).collect();
+    assert_eq!(generations, expected);
+    assert_eq!(fixture.at_work[1].load(Ordering::SeqCst), 1, "two reloads were at work at once");
+}
+
+#[tokio::test]
+async fn signals_are_heeded_and_many_before_their_turn_are_one() {
+    let fixture = Fixture::start("");
+    for _ in 0..100 {
+        fixture.handle.signal();
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while fixture.metric("steerd_reloads_total{result=\"success\"}") < 1.0 {
+        assert!(Instant::now() < deadline, "SIGHUP is not heeded");
+        tokio::task::yield_now().await;
+    }
+    // A request has its turn after whatever the signals have asked for.
+    fixture.handle.reload().await.unwrap();
+    fixture.handle.reload().await.unwrap();
+    assert!(fixture.given.lock().unwrap().len() <= 4, "{}", fixture.given.lock().unwrap().len());
+}
+
+#[tokio::test]
+async fn without_a_file_or_without_a_checker() {
+    let fixture = Fixture::start("");
+    let setup = config::load(&fixture.directory.path().join("steerd.toml")).unwrap();
+    let reach = || Reach {
+        checker: checker::Handle {
+            published: Published::new(table()),
+            ready: watch::channel(true).1,
+            commands: mpsc::channel(1).0,
+        },
+        limits: InForce::new(Limits::default()),
+        access: watch::channel(Access::default()).0,
+        state_dir: watch::channel(None).0,
+        metrics: Arc::new(Metrics::new(1)),
+    };
+    let demo = start(None, Configured::of(&setup), reach());
+    assert!(matches!(demo.reload().await, Err(Refusal::NoFile)));
+    let file = fixture.directory.path().join("steerd.toml");
+    let limits = reach();
+    let kept = limits.limits.clone();
+    let ended = start(Some(file), Configured::of(&setup), limits);
+    fixture.write("[server]\ntcp_connections = 7");
+    assert!(matches!(ended.reload().await, Err(Refusal::Ending)));
+    assert_eq!(kept.limits(), Limits::default(), "without a checker nothing changes");
+}
+
+#[tokio::test]
+async fn a_report_in_the_log_is_bounded() {
+    let many = (0..1000).map(|index| Change::Added(format!("pool-{index}"))).collect();
+    let fixture = Fixture::start("");
+    let report = Report { pools: many, ..fixture.reload("").await.unwrap() };
+    assert_eq!(told(&report).len(), 1000);
+    let shown = report.shown();
+    assert!(shown.contains("pool pool-99 added") && !shown.contains("pool-100 "), "{shown}");
+    assert!(shown.ends_with("and 900 more"), "{shown}");
+}

@@ -1,0 +1,312 @@
+//! A client of a running server's HTTP interface, for the commands that talk to one.
+//!
+//! Which server, with which token, and what went wrong on the way. What is asked is the commands'.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::cli::ConfigFile;
+use crate::config::{AdminPlace, Token};
+
+/// Where a server listens unless a configuration says otherwise.
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8053);
+/// The longest to wait for a connection.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// The longest to wait for a reply: as long as the server lets a connection live.
+const REPLY_TIME: Duration = Duration::from_secs(65);
+/// The largest reply, bytes; that of a server with a million backends is smaller.
+const MAX_REPLY: usize = 1 << 30;
+
+/// Which server.
+#[derive(Debug, Args)]
+pub(super) struct Server {
+    /// The admin server, as http://HOST:PORT; without it, the address in the configuration file, else
+    /// <http://127.0.0.1:8053>
+    #[arg(long, value_name = "URL")]
+    admin: Option<AdminUrl>,
+    /// A file that holds the token of the server; without it, the one that the configuration names
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Host and port of an admin server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AdminUrl {
+    host: String,
+    port: u16,
+}
+
+impl FromStr for AdminUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let uri = text.parse::<Uri>().map_err(|error| error.to_string())?;
+        match (uri.scheme_str(), uri.host(), uri.path()) {
+            (Some("http"), Some(host), "/") if !host.is_empty() && uri.query().is_none() => {
+                Ok(Self { host: host.into(), port: uri.port_u16().unwrap_or(80) })
+            }
+            (Some("https"), ..) => {
+                Err("steerd speaks HTTP without TLS: use a tunnel to http://127.0.0.1:PORT".into())
+            }
+            (None, Some(_), _) => Err(format!("did you mean http://{text}?")),
+            _ => Err("expected http://HOST:PORT".into()),
+        }
+    }
+}
+
+impl From<SocketAddr> for AdminUrl {
+    /// An address that stands for all of the machine is reached over loopback.
+    fn from(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+        Self { host, port: address.port() }
+    }
+}
+
+impl fmt::Display for AdminUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}:{}", self.host, self.port)
+    }
+}
+
+/// Why a request brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("the token file {}: {reason}", .path.display())]
+    Token { path: PathBuf, reason: String },
+    #[error("[admin] listen in {} has port 0, which is another one at each start: give --admin", .0.display())]
+    AnyPort(PathBuf),
+    #[error(
+        "no steerd answers at {url} ({origin}): {error}; is it running, with `listen` set under [admin]?"
+    )]
+    Unreachable { url: AdminUrl, origin: String, error: io::Error },
+    #[error("{url} did not answer as steerd does: {reason}")]
+    Odd { url: AdminUrl, reason: String },
+    /// With the problem of RFC 9457.
+    #[error("{}", .problem["detail"].as_str().unwrap_or("the server refused and gave no reason"))]
+    Refused { status: StatusCode, problem: Value },
+}
+
+/// A server, and what to show it.
+#[derive(Debug)]
+pub(super) struct Client {
+    url: AdminUrl,
+    /// Where the address comes from, for errors.
+    origin: String,
+    token: Option<Token>,
+}
+
+impl Server {
+    /// Finds out which server is meant.
+    ///
+    /// # Errors
+    /// When a token cannot be read, or the configuration leaves the port open.
+    pub(super) fn client(&self) -> Result<Client, ClientError> {
+        let path = &self.config.path;
+        // A configuration that cannot be read is no obstacle: the server may be another machine's.
+        let (place, unread) = match AdminPlace::of(path) {
+            Ok(place) => (place, None),
+            Err(error) => (AdminPlace::default(), Some(error)),
+        };
+        let (url, origin) = match (&self.admin, place.listen) {
+            (Some(url), _) => (url.clone(), "--admin".to_owned()),
+            (None, Some(address)) if address.port() == 0 => return Err(ClientError::AnyPort(path.clone())),
+            (None, Some(address)) => (address.into(), format!("from {}", path.display())),
+            (None, None) => {
+                let why = unread.map_or_else(
+                    || format!("{} names none", path.display()),
+                    |error| format!("{}: {error}", path.display()),
+                );
+                (DEFAULT_ADMIN.into(), format!("the default, as {why}"))
+            }
+        };
+        let token = match (&self.token_file, &place.token_file) {
+            (Some(file), _) => Some(read_token(file)?),
+            // The server on another machine must not be shown the token of this one.
+            (None, Some(file)) if self.admin.is_none() => Some(read_token(file)?),
+            (None, _) => None,
+        };
+        Ok(Client { url, origin, token })
+    }
+}
+
+fn read_token(path: &Path) -> Result<Token, ClientError> {
+    let fault = |reason: String| ClientError::Token { path: path.into(), reason };
+    let text = fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+    Token::parse(&text).map_err(fault)
+}
+
+impl Client {
+    /// Sends a request, and takes the JSON of a success.
+    ///
+    /// # Errors
+    /// When there is no success: why.
+    pub(super) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, ClientError> {
+        let unreachable =
+            |error| ClientError::Unreachable { url: self.url.clone(), origin: self.origin.clone(), error };
+        let host = self.url.host.trim_start_matches('[').trim_end_matches(']');
+        let stream = timeout(CONNECT_TIME, TcpStream::connect((host, self.url.port)))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(unreachable)?;
+        match timeout(REPLY_TIME, self.exchange(stream, method, path, body)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(self.odd(format!("there is no reply after {REPLY_TIME:?}"))),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        stream: TcpStream,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, ClientError> {
+        let odd = |error: &dyn fmt::Display| self.odd(error.to_string());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, format!("{}:{}", self.url.host, self.url.port))
+            .header(ACCEPT, "application/json")
+            .header(CONNECTION, "close");
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
+        }
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| odd(&error))?;
+
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| odd(&error))?;
+        // What ends the connection also ends the request or the body, and is told there.
+        let connection = tokio::spawn(connection);
+        let reply = sender.send_request(request).await.map_err(|error| odd(&error))?;
+        let status = reply.status();
+        let read = Limited::new(reply.into_body(), MAX_REPLY).collect().await.map_err(|error| odd(&error))?;
+        connection.abort();
+        let value = serde_json::from_slice(&read.to_bytes())
+            .map_err(|_| self.odd(format!("{status}, and no JSON")))?;
+        if status.is_success() { Ok(value) } else { Err(ClientError::Refused { status, problem: value }) }
+    }
+
+    fn odd(&self, reason: String) -> ClientError {
+        ClientError::Odd { url: self.url.clone(), reason }
+    }
+}
+
+/// A text as one part of a path (RFC 3986, section 3.3).
+pub(super) fn segment(text: &str) -> String {
+    let mut segment = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            segment.push(char::from(byte));
+        } else {
+            segment.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    segment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_admin_servers() {
+        for (text, shown) in [
+            ("http://127.0.0.1:8053", "http://127.0.0.1:8053"),
+            ("http://127.0.0.1:8053/", "http://127.0.0.1:8053"),
+            ("http://[::1]:8053", "http://[::1]:8053"),
+            ("http://lb1.example.com", "http://lb1.example.com:80"),
+        ] {
+            assert_eq!(text.parse::<AdminUrl>().unwrap().to_string(), shown);
+        }
+        for (text, expected) in [
+            ("https://127.0.0.1:8053", "without TLS"),
+            ("127.0.0.1:8053", "did you mean http://127.0.0.1:8053?"),
+            ("http://127.0.0.1:8053/api", "expected"),
+            ("http://", ""),
+            ("/", "expected"),
+            ("", ""),
+        ] {
+            let error = text.parse::<AdminUrl>().unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        for (address, shown) in [
+            ("0.0.0.0:1", "http://127.0.0.1:1"),
+            ("[::]:1", "http://[::1]:1"),
+            ("192.0.2.1:1", "http://192.0.2.1:1"),
+        ] {
+            assert_eq!(AdminUrl::from(address.parse::<SocketAddr>().unwrap()).to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn any_name_is_one_part_of_a_path() {
+        assert_eq!(segment("web-1.a_b~"), "web-1.a_b~");
+        assert_eq!(segment("2001:db8::1"), "2001%3Adb8%3A%3A1");
+        assert_eq!(segment("../a b?é"), "..%2Fa%20b%3F%C3%A9");
+    }
+
+    fn server(directory: &Path, admin: Option<&str>, token_file: Option<&str>) -> Server {
+        Server {
+            admin: admin.map(|text| text.parse().unwrap()),
+            token_file: token_file.map(|name| directory.join(name)),
+            config: ConfigFile { path: directory.join("steerd.toml") },
+        }
+    }
+
+    #[test]
+    fn the_server_is_that_of_the_arguments_then_of_the_file_then_the_default() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |admin, token| server(directory.path(), admin, token).client();
+        let client = at(None, None).unwrap();
+        assert_eq!(client.url.to_string(), "http://127.0.0.1:8053");
+        assert!(client.origin.contains("the default, as") && client.token.is_none(), "{}", client.origin);
+
+        let config = "[admin]\nlisten = \"0.0.0.0:9\"\ntoken_file = \"token\"\n";
+        fs::write(directory.path().join("steerd.toml"), config).unwrap();
+        assert!(matches!(at(None, None), Err(ClientError::Token { .. })), "the token is not there");
+        fs::write(directory.path().join("token"), "0123456789abcdef").unwrap();
+        let client = at(None, None).unwrap();
+        assert_eq!(client.url.to_string(), "http://127.0.0.1:9");
+        assert!(client.token.is_some_and(|token| token.as_str() == "0123456789abcdef"));
+
+        let client = at(Some("http://192.0.2.1:1"), None).unwrap();
+        assert_eq!(client.url.to_string(), "http://192.0.2.1:1");
+        assert!(client.token.is_none(), "a server elsewhere is not shown the token of this one");
+        assert!(at(Some("http://192.0.2.1:1"), Some("token")).unwrap().token.is_some());
+
+        fs::write(directory.path().join("steerd.toml"), "[admin]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+        assert!(matches!(at(None, None), Err(ClientError::AnyPort(_))));
+    }
+}

@@ -1,0 +1,167 @@
+//! `steerd reload`: a running server takes its configuration anew, and says what has changed.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use hyper::Method;
+use serde_json::Value;
+
+use crate::cli::client::{ClientError, Server};
+use crate::cli::{block_on, complain, print};
+
+/// What a report is about: its member, and the word for one of them.
+const SECTIONS: [(&str, &str); 6] = [
+    ("pools", "pool "),
+    ("services", "service "),
+    ("zones", "zone "),
+    ("keys", "key "),
+    ("server", "[server] "),
+    ("admin", "[admin] "),
+];
+
+pub(super) fn run(server: &Server, json: bool) -> ExitCode {
+    let asked = server
+        .client()
+        .map(|client| block_on(async move { client.request(Method::POST, "/api/v1/reload", None).await }));
+    match asked {
+        Ok(Some(Ok(report))) => {
+            print(&if json { format!("{report:#}") } else { report_as_text(&report) });
+            ExitCode::SUCCESS
+        }
+        Ok(Some(Err(error))) | Err(error) => {
+            match &error {
+                ClientError::Refused { problem, .. } if json => print(&format!("{problem:#}")),
+                ClientError::Refused { problem, .. } => {
+                    complain(&(faults_as_text(problem) + &format!("not reloaded: {error}")));
+                }
+                _ => complain(&format!("error: {error}")),
+            }
+            ExitCode::FAILURE
+        }
+        Ok(None) => ExitCode::FAILURE,
+    }
+}
+
+/// The elements of a list; none where there is no list.
+fn list<'a>(value: &'a Value, member: &str) -> &'a [Value] {
+    value[member].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// What has changed, by kind; then what takes a restart; then warnings.
+fn report_as_text(report: &Value) -> String {
+    let mut lines = Vec::new();
+    for (member, word) in SECTIONS {
+        let section = &report[member];
+        for (what, names) in [("added", list(section, "added")), ("removed", list(section, "removed"))] {
+            lines.extend(names.iter().map(|name| format!("  {word}{}: {what}", text(name))));
+        }
+        for changed in list(section, "changed") {
+            lines.extend(changed_as_text(word, changed));
+        }
+    }
+    let restart: Vec<String> =
+        list(report, "restart_needed").iter().flat_map(|changed| changed_as_text("", changed)).collect();
+    let generation = &report["generation"];
+    let mut told = match lines.as_slice() {
+        [] => format!("reloaded: nothing has changed (generation {generation})"),
+        lines => format!("reloaded (generation {generation}):\n{}", lines.join("\n")),
+    };
+    if !restart.is_empty() {
+        let _ = write!(told, "\nnot until a restart:\n{}", restart.join("\n"));
+    }
+    for warning in list(report, "warnings") {
+        let _ = write!(told, "\n{}", fault_as_text("warning", warning));
+    }
+    told
+}
+
+fn changed_as_text(word: &str, changed: &Value) -> Vec<String> {
+    let name = text(&changed["name"]);
+    match list(changed, "details") {
+        [] => vec![format!("  {word}{name}: changed")],
+        [only] => vec![format!("  {word}{name}: {}", text(only))],
+        details => std::iter::once(format!("  {word}{name}:"))
+            .chain(details.iter().map(|detail| format!("    {}", text(detail))))
+            .collect(),
+    }
+}
+
+/// Every fault that the server has found, each followed by an empty line.
+fn faults_as_text(problem: &Value) -> String {
+    let faults = |member, word| list(problem, member).iter().map(move |fault| fault_as_text(word, fault));
+    faults("errors", "error").chain(faults("warnings", "warning")).map(|fault| fault + "\n\n").collect()
+}
+
+/// As `steerd check` shows it, but for the line itself: the file is the server's, maybe on another
+/// machine.
+fn fault_as_text(word: &str, fault: &Value) -> String {
+    let place = match (fault["line"].as_u64(), fault["column"].as_u64()) {
+        (Some(line), Some(column)) => format!("{}:{line}:{column}", text(&fault["file"])),
+        _ => text(&fault["file"]).to_owned(),
+    };
+    let mut told = format!("{word}: {}\n --> {place}", text(&fault["message"]));
+    if let Some(hint) = fault["hint"].as_str() {
+        let _ = write!(told, "\n  = help: {hint}");
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_report_for_a_person() {
+        let report = json!({
+            "generation": 8,
+            "pools": {
+                "added": ["new"], "removed": ["old"],
+                "changed": [{ "name": "web", "details": ["backend a: weight 1 -> 3", "backend b added"] }],
+            },
+            "server": { "changed": [{ "name": "nsid", "details": ["none -> \"a\""] }] },
+            "zones": { "changed": [{ "name": "example.com", "details": [] }] },
+            "restart_needed": [{ "name": "server.workers", "details": ["0 -> 3"] }],
+            "warnings": [{ "file": "a.toml", "line": 3, "column": 5, "message": "odd", "hint": "fix it" }],
+        });
+        assert_eq!(
+            report_as_text(&report),
+            "reloaded (generation 8):
+  pool new: added
+  pool old: removed
+  pool web:
+    backend a: weight 1 -> 3
+    backend b added
+  zone example.com: changed
+  [server] nsid: none -> \"a\"
+not until a restart:
+  server.workers: 0 -> 3
+warning: odd
+ --> a.toml:3:5
+  = help: fix it"
+        );
+        assert_eq!(
+            report_as_text(&json!({ "generation": 7 })),
+            "reloaded: nothing has changed (generation 7)"
+        );
+    }
+
+    #[test]
+    fn faults_for_a_person() {
+        let problem = json!({
+            "errors": [
+                { "file": "a.toml", "line": null, "column": null, "message": "one", "hint": null },
+                { "file": "a.toml", "line": 2, "column": 1, "message": "two", "hint": "do it" },
+            ],
+        });
+        assert_eq!(
+            faults_as_text(&problem),
+            "error: one\n --> a.toml\n\nerror: two\n --> a.toml:2:1\n  = help: do it\n\n"
+        );
+    }
+}
