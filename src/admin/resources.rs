@@ -31,13 +31,14 @@ pub(super) async fn pools(State(source): State<Source>) -> Result<Response, Prob
     Ok(json(&Pools { generation: status.generation, pools }))
 }
 
+/// One pool, with what has been.
 pub(super) async fn pool(State(source): State<Source>, name: Named) -> Result<Response, Problem> {
     let name = named(name)?;
-    let status = source.ask(Command::Status).await?;
-    match status.pools.iter().find(|pool| *pool.name == *name) {
-        Some(pool) => Ok(json(&status::Pool::from(pool))),
-        None => Err(no_such(&format!("pool `{name}`"), &name, status.pools.iter().map(|pool| &*pool.name))),
+    if let Some(pool) = source.ask(|reply| Command::Pool(name.clone(), reply)).await? {
+        return Ok(json(&status::Pool::from(&pool)));
     }
+    let status = source.ask(Command::Status).await?;
+    Err(no_such(&format!("pool `{name}`"), &name, status.pools.iter().map(|pool| &*pool.name)))
 }
 
 pub(super) async fn services(State(source): State<Source>) -> Result<Response, Problem> {

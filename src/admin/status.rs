@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::checker;
 use crate::health::Outcome;
+use crate::pool;
 use crate::probe::Cause;
 use crate::table::Standing;
 
@@ -18,6 +19,7 @@ use crate::table::Standing;
 pub(super) struct Status<'a> {
     version: &'static str,
     generation: u64,
+    suspected: Option<Suspected<'a>>,
     services: Vec<Service<'a>>,
     pools: Vec<Pool<'a>>,
 }
@@ -45,6 +47,7 @@ pub(super) struct Pool<'a> {
     usable: bool,
     healthy_weight: u64,
     total_weight: u64,
+    suspected: Option<Suspected<'a>>,
     backends: Vec<Backend<'a>>,
 }
 
@@ -62,7 +65,6 @@ enum PoolState {
     Unknown,
 }
 
-/// Members that are null stand for what the API describes and this version cannot say yet.
 #[derive(Serialize)]
 pub(super) struct Backend<'a> {
     name: &'a str,
@@ -70,9 +72,25 @@ pub(super) struct Backend<'a> {
     enabled: bool,
     weight: u32,
     effective_weight: u32,
-    r#override: Option<()>,
+    r#override: Option<Override<'a>>,
     safe_at: Option<Timestamp>,
     addresses: Vec<Address<'a>>,
+}
+
+/// What an operator says instead of the checks.
+#[derive(Serialize)]
+struct Override<'a> {
+    state: &'static str,
+    reason: Option<&'a str>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+/// This machine is suspected rather than the backends.
+#[derive(Serialize)]
+struct Suspected<'a> {
+    since: Option<Timestamp>,
+    reason: &'a str,
 }
 
 #[derive(Serialize)]
@@ -85,8 +103,22 @@ struct Address<'a> {
     remembered: bool,
     /// Passes its checks, but has changed so often that it must go on so for a while.
     held: bool,
+    held_until: Option<Timestamp>,
+    percent: u8,
     eligible: bool,
     checks: Vec<Check<'a>>,
+    /// Of a pool that is asked for by name; not there while there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    transitions: Vec<PastTransition<'a>>,
+}
+
+#[derive(Serialize)]
+struct PastTransition<'a> {
+    at: Option<Timestamp>,
+    from: &'static str,
+    to: &'static str,
+    cause: Option<&'static str>,
+    detail: &'a str,
 }
 
 #[derive(Serialize)]
@@ -99,6 +131,9 @@ struct Check<'a> {
     critical: bool,
     observe_only: bool,
     last: Option<Last<'a>>,
+    /// As [`Address::transitions`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outcomes: Vec<Last<'a>>,
 }
 
 #[derive(Serialize)]
@@ -115,6 +150,7 @@ impl<'a> From<&'a checker::Status> for Status<'a> {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             generation: status.generation,
+            suspected: status.suspected.as_ref().map(Suspected::from),
             services: status.services.iter().map(Service::from).collect(),
             pools: status.pools.iter().map(Pool::from).collect(),
         }
@@ -142,6 +178,7 @@ impl<'a> From<&'a checker::PoolStatus> for Pool<'a> {
             usable: pool.usable,
             healthy_weight: pool.healthy_weight,
             total_weight: pool.total_weight,
+            suspected: pool.suspected.as_ref().map(Suspected::from),
             backends: pool.backends.iter().map(Backend::from).collect(),
         }
     }
@@ -180,11 +217,40 @@ impl<'a> From<&'a checker::BackendStatus> for Backend<'a> {
             site: backend.site.as_deref(),
             enabled: backend.enabled,
             weight: backend.weight,
-            effective_weight: if backend.enabled { backend.weight } else { 0 },
-            r#override: None,
-            safe_at: None,
+            effective_weight: effective_weight(backend),
+            r#override: backend.overridden.as_ref().map(Override::from),
+            safe_at: backend.overridden.as_ref().and_then(|status| timestamp(status.safe_at?)),
             addresses: backend.addresses.iter().map(Address::from).collect(),
         }
+    }
+}
+
+/// The weight that its addresses have where they are eligible; of those that differ, the largest.
+fn effective_weight(backend: &checker::BackendStatus) -> u32 {
+    let percent = match backend.overridden.as_ref().map(|status| status.state) {
+        _ if !backend.enabled => 0,
+        Some(pool::Override::Drain | pool::Override::Disabled | pool::Override::Down) => 0,
+        Some(pool::Override::Up) => 100,
+        None => backend.addresses.iter().map(|address| address.percent).max().unwrap_or(100),
+    };
+    // At most a million times a hundred.
+    backend.weight * u32::from(percent) / 100
+}
+
+impl<'a> From<&'a checker::OverrideStatus> for Override<'a> {
+    fn from(status: &'a checker::OverrideStatus) -> Self {
+        Self {
+            state: status.state.as_str(),
+            reason: status.reason.as_deref(),
+            since: timestamp(status.since),
+            until: status.until.and_then(timestamp),
+        }
+    }
+}
+
+impl<'a> From<&'a checker::Suspected> for Suspected<'a> {
+    fn from(suspected: &'a checker::Suspected) -> Self {
+        Self { since: timestamp(suspected.since), reason: &suspected.reason }
     }
 }
 
@@ -196,8 +262,23 @@ impl<'a> From<&'a checker::AddressStatus> for Address<'a> {
             since: timestamp(address.since),
             remembered: address.remembered,
             held: address.held,
+            held_until: address.held_until.and_then(timestamp),
+            percent: address.percent,
             eligible: address.eligible,
             checks: address.checks.iter().map(Check::from).collect(),
+            transitions: address.transitions.iter().map(PastTransition::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a checker::PastTransition> for PastTransition<'a> {
+    fn from(past: &'a checker::PastTransition) -> Self {
+        Self {
+            at: timestamp(past.at),
+            from: past.from.as_str(),
+            to: past.to.as_str(),
+            cause: past.cause.map(Cause::as_str),
+            detail: &past.detail,
         }
     }
 }
@@ -213,6 +294,7 @@ impl<'a> From<&'a checker::CheckStatus> for Check<'a> {
             critical: check.critical,
             observe_only: check.observe_only,
             last: check.last.as_ref().map(Last::from),
+            outcomes: check.outcomes.iter().map(Last::from).collect(),
         }
     }
 }
@@ -264,12 +346,14 @@ mod tests {
             site: None,
             weight: 3,
             enabled,
+            overridden: None,
             addresses: vec![checker::AddressStatus {
                 address: "192.0.2.1".parse().unwrap(),
                 standing,
                 since: SystemTime::UNIX_EPOCH,
                 remembered: false,
                 held: false,
+                held_until: None,
                 percent: 100,
                 eligible: false,
                 checks: Vec::new(),
@@ -281,6 +365,7 @@ mod tests {
             usable,
             healthy_weight: 0,
             total_weight: 0,
+            suspected: None,
             backends: standings.iter().map(backend).collect(),
         }
     }

@@ -15,7 +15,8 @@ use super::gate::names_this_machine;
 use super::{Running, Source, bind};
 use crate::checker::{
     AddressStatus, BackendStatus, Change, CheckStatus, Command, Difference, Handle, NoSuchBackend,
-    OverrideRequest, PastOutcome, PoolStatus, ServiceStatus, Status,
+    OverrideRequest, OverrideStatus, PastOutcome, PastTransition, PoolStatus, ServiceStatus, Status,
+    Suspected,
 };
 use crate::config::{self, Access, Token};
 use crate::health::Outcome;
@@ -67,6 +68,7 @@ fn status(detail: &str) -> Status {
         since: at,
         remembered: false,
         held: true,
+        held_until: Some(at),
         percent: 100,
         eligible: false,
         checks: vec![check],
@@ -79,11 +81,19 @@ fn status(detail: &str) -> Status {
             usable: false,
             healthy_weight: 0,
             total_weight: 3,
+            suspected: Some(Suspected { since: at, reason: "all of it fails".into() }),
             backends: vec![BackendStatus {
                 name: "one".into(),
                 site: Some("a".into()),
                 weight: 3,
                 enabled: true,
+                overridden: Some(OverrideStatus {
+                    state: Override::Drain,
+                    since: at,
+                    until: None,
+                    reason: Some("kernel".into()),
+                    safe_at: Some(at),
+                }),
                 addresses: vec![address],
             }],
         }],
@@ -94,6 +104,7 @@ fn status(detail: &str) -> Status {
             fail_open: true,
             ttl: 20,
         }],
+        suspected: None,
     }
 }
 
@@ -144,6 +155,21 @@ async fn start_at(listen: &str, access: Access, status: Option<Status>) -> Fixtu
     Fixture { address, running, serving, overrides, directory }
 }
 
+/// A pool as it is when it is asked for by name.
+fn with_history(mut pool: PoolStatus) -> PoolStatus {
+    let address = &mut pool.backends[0].addresses[0];
+    let check = &mut address.checks[0];
+    check.outcomes.extend(check.last.clone());
+    address.transitions.push(PastTransition {
+        at: address.since,
+        from: Standing::Healthy,
+        to: Standing::Unhealthy,
+        cause: Some(Cause::Status),
+        detail: "status 503".into(),
+    });
+    pool
+}
+
 async fn answer_commands(
     mut received: mpsc::Receiver<Command>,
     status: Status,
@@ -152,6 +178,10 @@ async fn answer_commands(
     while let Some(command) = received.recv().await {
         match command {
             Command::Status(reply) => drop(reply.send(status.clone())),
+            Command::Pool(name, reply) => {
+                let pool = status.pools.iter().find(|pool| *pool.name == *name);
+                drop(reply.send(pool.cloned().map(with_history)));
+            }
             Command::Override(request, reply) => {
                 let (pool, backend) = (request.pool.clone(), request.backend.clone());
                 let known = pool == "web" && backend == "one";
@@ -244,21 +274,27 @@ async fn the_status_has_the_objects_of_the_api() {
             "detail": "status 503, expected 200-299",
         },
     });
+    let overridden = serde_json::json!({
+        "state": "drain", "reason": "kernel", "since": "2023-11-14T22:13:20Z", "until": null,
+    });
+    let suspected = serde_json::json!({"since": "2023-11-14T22:13:20Z", "reason": "all of it fails"});
     let expected = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "generation": 7,
+        "generation": 7, "suspected": null,
         "services": [{
             "name": "www.lb.example.com", "tier": {"ipv4": "web", "ipv6": null},
             "down": true, "fail_open": true, "ttl": 20,
         }],
         "pools": [{
             "name": "web", "state": "critical", "usable": false, "healthy_weight": 0, "total_weight": 3,
+            "suspected": suspected,
             "backends": [{
-                "name": "one", "site": "a", "enabled": true, "weight": 3, "effective_weight": 3,
-                "override": null, "safe_at": null,
+                "name": "one", "site": "a", "enabled": true, "weight": 3, "effective_weight": 0,
+                "override": overridden, "safe_at": "2023-11-14T22:13:20Z",
                 "addresses": [{
                     "address": "192.0.2.1", "state": "unhealthy", "since": "2023-11-14T22:13:20Z",
-                    "remembered": false, "held": true, "eligible": false,
+                    "remembered": false, "held": true, "held_until": "2023-11-14T22:13:20Z",
+                    "percent": 100, "eligible": false,
                     "checks": [check],
                 }],
             }],
@@ -385,7 +421,16 @@ async fn pools_and_services_all_or_one() {
     let all = fixture.json("GET", "/api/v1/status", None).await;
     let pools = fixture.json("GET", "/api/v1/pools", None).await;
     assert_eq!(pools, serde_json::json!({ "generation": 7, "pools": all["pools"] }));
-    assert_eq!(fixture.json("GET", "/api/v1/pools/web", None).await, all["pools"][0]);
+    let mut one = fixture.json("GET", "/api/v1/pools/web", None).await;
+    let address = &mut one["backends"][0]["addresses"][0];
+    let transition = serde_json::json!({
+        "at": "2023-11-14T22:13:20Z", "from": "healthy", "to": "unhealthy", "cause": "status", "detail": "status 503",
+    });
+    assert_eq!(address["transitions"].take(), serde_json::json!([transition]));
+    assert_eq!(address["checks"][0]["outcomes"].take(), serde_json::json!([address["checks"][0]["last"]]));
+    address.as_object_mut().unwrap().remove("transitions");
+    address["checks"][0].as_object_mut().unwrap().remove("outcomes");
+    assert_eq!(one, all["pools"][0], "but for the history");
     let services = fixture.json("GET", "/api/v1/services", None).await;
     assert_eq!(services, serde_json::json!({ "generation": 7, "services": all["services"] }));
     for name in ["www.lb.example.com", "WWW.lb.example.com."] {

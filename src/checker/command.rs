@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
-use crate::checker::{Memory, Setup, Status};
+use crate::checker::{Memory, PoolStatus, Setup, Status};
 use crate::pool::Override;
 
 /// What others ask of the checker.
@@ -12,6 +12,8 @@ use crate::pool::Override;
 pub enum Command {
     /// The state of everything, as of now.
     Status(oneshot::Sender<Status>),
+    /// The state of one pool by its name, with what has been; none when there is no such pool.
+    Pool(String, oneshot::Sender<Option<PoolStatus>>),
     /// To go on with another configuration. Unchanged probes keep their counters, timers and
     /// history; `memory` and `startup_wait` of the setup are not looked at.
     Reload(Box<Setup>, oneshot::Sender<Difference>),

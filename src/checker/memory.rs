@@ -1,5 +1,6 @@
 //! What is worth keeping over a restart. The file it is kept in is `state`'s.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -48,4 +49,16 @@ pub struct RememberedOverride {
     pub until: Option<SystemTime>,
     /// Why.
     pub reason: Option<String>,
+}
+
+/// What is remembered of the checks of a pool, by backend, address and check.
+pub(super) type Hints<'a> = HashMap<(&'a str, IpAddr, &'a str), (Verdict, SystemTime)>;
+
+/// Sorts what is remembered by pool.
+pub(super) fn hints(states: &[RememberedState]) -> HashMap<&str, Hints<'_>> {
+    let mut pools: HashMap<&str, Hints<'_>> = HashMap::new();
+    for RememberedState { pool, backend, address, check, verdict, since } in states {
+        pools.entry(pool).or_default().insert((backend, *address, check), (*verdict, *since));
+    }
+    pools
 }

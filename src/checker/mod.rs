@@ -16,13 +16,18 @@
 //! of its checks together ([`combine`]), and that is what is logged, counted and answered by.
 
 mod command;
+mod difference;
 mod history;
 mod memory;
+mod overrides;
 mod pools;
 mod probing;
+mod reload;
 mod services;
 mod slots;
 mod status;
+mod survey;
+mod suspicion;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -31,7 +36,7 @@ mod verdict;
 mod weight;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -50,17 +55,22 @@ use crate::settings::Settings;
 use crate::table::Published;
 use crate::zone::Catalog;
 
+use overrides::Overrides;
 use pools::Pools;
 use probing::Running;
 use services::ServiceLog;
 use slots::Slots;
+use survey::Survey;
+use suspicion::LocalFaults;
 use targets::{Spot, Targets};
 
 pub use command::{Change, Command, Difference, NoSuchBackend, OverrideRequest};
 pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
 pub use memory::{Memory, RememberedOverride, RememberedState};
 pub use slots::descriptor_budget;
-pub use status::{AddressStatus, BackendStatus, CheckStatus, PoolStatus, ServiceStatus, Status};
+pub use status::{
+    AddressStatus, BackendStatus, CheckStatus, OverrideStatus, PoolStatus, ServiceStatus, Status, Suspected,
+};
 pub use verdict::combine;
 
 /// The most probes in flight. Each holds a file descriptor, so a process that is allowed fewer must
@@ -205,6 +215,9 @@ struct Checker<O> {
     touched: BTreeSet<PoolId>,
     /// When the share of an address changes by itself; the earliest first.
     wakes: BinaryHeap<Reverse<(Moment, Spot)>>,
+    overrides: Overrides,
+    /// What is being told to those who asked, in the order they did.
+    surveys: VecDeque<Survey>,
     service_log: ServiceLog,
     counter_rows: usize,
     metrics: Arc<Metrics>,
@@ -217,6 +230,9 @@ struct Checker<O> {
     origin: Instant,
     /// When this process last noticed that it had not run when it should.
     stalled: Option<Moment>,
+    local_faults: LocalFaults,
+    /// Why this machine is suspected rather than all pools together.
+    suspected: Option<Suspected>,
     ready: watch::Sender<bool>,
     startup_wait: Duration,
     rng: SmallRng,

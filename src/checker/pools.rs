@@ -8,13 +8,17 @@ use std::time::{Duration, SystemTime};
 use rand::Rng;
 
 use crate::checker::history::Transitions;
+use crate::checker::memory::Hints;
+use crate::checker::overrides::tell_lost_override;
 use crate::checker::targets::{Beginning, Key, Linker, Spot, Targets, User};
 use crate::checker::weight::{self, SlowStart};
-use crate::checker::{Check, PoolSetup, combine};
+use crate::checker::{Check, OverrideStatus, PoolSetup, Suspected, combine};
 use crate::counters::Counters;
 use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::metrics::{Metrics, PoolSeries};
 use crate::pool::{Backend, PoolId};
+use crate::probe::Probe;
+use crate::service::Service;
 use crate::table::{FULL_WEIGHT, Place, PoolView, Standing};
 
 /// How many of its longest intervals a pool may have no outcome, besides a timeout, before its probing
@@ -34,6 +38,12 @@ pub(super) struct PoolState {
     pub(super) series: Arc<PoolSeries>,
     /// In order.
     pub(super) backends: Vec<BackendState>,
+    /// The longest TTL of the services that have it as a tier.
+    pub(super) ttl: Duration,
+    /// When answers from before the last reload, which may have had a longer TTL, have run out.
+    pub(super) earlier_answers_end: SystemTime,
+    /// Why this machine is suspected rather than the pool.
+    pub(super) suspected: Option<Suspected>,
 }
 
 /// A backend at work.
@@ -41,6 +51,8 @@ pub(super) struct PoolState {
 pub(super) struct BackendState {
     /// In order.
     pub(super) addresses: Box<[AddressState]>,
+    /// What an operator says of it.
+    pub(super) overridden: Option<Box<OverrideStatus>>,
 }
 
 /// An address of a backend at work.
@@ -62,12 +74,37 @@ pub(super) struct AddressState {
     pub(super) transitions: Transitions,
 }
 
-/// What is remembered of the checks of a pool from before the start.
-pub(super) type Hints<'a> = HashMap<(&'a str, IpAddr, &'a str), (Verdict, SystemTime)>;
-
 impl Pools {
     pub(super) fn get(&self, id: PoolId) -> Option<&PoolState> {
         self.0.get(id.index())
+    }
+
+    /// A backend by its names.
+    pub(super) fn find(&self, pool: &str, backend: &str) -> Option<(PoolId, usize)> {
+        let (id, pool) = self.iter().find(|(_, state)| state.setup.pool.name == pool)?;
+        let index = pool.setup.pool.backends.iter().position(|known| known.name == backend)?;
+        Some((id, index))
+    }
+
+    /// What an address is called: its pool, its backend, and itself.
+    pub(super) fn named(&self, spot: Spot) -> Option<(&str, &str, IpAddr)> {
+        let pool = &self.get(spot.pool)?.setup.pool;
+        let backend = pool.backends.get(spot.backend as usize)?;
+        Some((&pool.name, &backend.name, *backend.addresses.get(spot.address as usize)?))
+    }
+
+    /// Notes the longest TTL of each pool.
+    pub(super) fn note_ttls<'a>(&mut self, services: impl Iterator<Item = &'a Service>) {
+        for pool in &mut self.0 {
+            pool.ttl = Duration::ZERO;
+        }
+        for service in services {
+            for tier in &service.tiers {
+                if let Some(pool) = self.0.get_mut(tier.index()) {
+                    pool.ttl = pool.ttl.max(Duration::from_secs(service.ttl.into()));
+                }
+            }
+        }
     }
 
     pub(super) fn address_mut(&mut self, spot: Spot) -> Option<&mut AddressState> {
@@ -80,62 +117,62 @@ impl Pools {
     }
 }
 
+/// What a pool is linked to, and what it goes on from.
+pub(super) struct Linking<'a, 'l, R> {
+    pub(super) metrics: &'a Metrics,
+    pub(super) linker: &'a mut Linker<'l, R>,
+    /// What is remembered of its checks from before the start.
+    pub(super) hints: &'a Hints<'a>,
+    /// The same pool before a reload.
+    pub(super) previous: Option<PoolState>,
+}
+
 impl PoolState {
-    /// Links a pool to its targets.
-    pub(super) fn new(
-        id: PoolId,
-        setup: PoolSetup,
-        metrics: &Metrics,
-        linker: &mut Linker<'_, impl Rng>,
-        hints: &Hints<'_>,
-    ) -> Self {
-        let probed = setup.pool.backends.iter().any(|backend| backend.enabled) && !setup.checks.is_empty();
-        let patience =
-            setup.checks.iter().map(|check| PATIENCE * longest_interval(check) + check.timing.timeout);
-        let patience = patience.max().filter(|_| probed);
-        let series = Arc::new(PoolSeries::new(metrics, &setup.pool, patience, None));
-        let checks = setup.checks.iter().map(|check| check.name.as_str().into()).collect();
-        let mut backends = Vec::with_capacity(setup.pool.backends.len());
-        for (at, backend) in (0..).zip(&setup.pool.backends) {
-            let probes: Vec<_> = setup
-                .checks
-                .iter()
-                .map(|check| {
-                    linker.probe(match backend.port {
-                        Some(port) => check.probe.with_port(port),
-                        None => check.probe.clone(),
-                    })
-                })
-                .collect();
-            let addresses = (0..).zip(&backend.addresses).map(|(place, &address)| {
-                let spot = Spot { pool: id, backend: at, address: place };
-                let mut since = linker.wall;
-                let mut targets = Vec::new();
-                if backend.enabled {
-                    for (index, (check, probe)) in (0..).zip(setup.checks.iter().zip(&probes)) {
-                        let hint = hints.get(&(backend.name.as_str(), address, check.name.as_str()));
-                        let beginning = Beginning {
-                            verdict: None,
-                            hint: hint.map(|(verdict, _)| *verdict),
-                            since: hint.map_or(linker.wall, |(_, since)| *since),
-                        };
-                        let key = Key {
-                            probe: Arc::clone(probe),
-                            timing: check.timing,
-                            host: backend.check_address.unwrap_or(address),
-                        };
-                        targets.push(linker.link(key, User { spot, check: index }, beginning));
-                        since = since.min(beginning.since);
-                    }
-                }
-                let mut state = AddressState::new(targets, since);
-                (state.standing, state.held) = state.judge(&setup, backend, linker.targets, linker.health);
-                series.stands(at as usize, place as usize, state.standing);
-                state
-            });
-            backends.push(BackendState { addresses: addresses.collect() });
+    /// Links a pool to its targets. What of it was there before keeps its standing, which may have
+    /// to be judged anew.
+    pub(super) fn new(id: PoolId, setup: PoolSetup, linking: Linking<'_, '_, impl Rng>) -> Self {
+        let Linking { metrics, linker, hints, mut previous } = linking;
+        let series = previous.as_ref().map(|previous| &*previous.series);
+        let series = Arc::new(PoolSeries::new(metrics, &setup.pool, patience(&setup), series));
+        let mut link = PoolLink {
+            id,
+            setup: &setup,
+            linker,
+            hints,
+            replaced: replaced(
+                previous.as_ref().map_or(&[], |previous| &previous.setup.checks),
+                &setup.checks,
+            ),
+        };
+        let mut before = previous.as_mut().map(PoolState::take_backends).unwrap_or_default();
+        let backends = (0..).zip(&setup.pool.backends).map(|(at, backend)| {
+            link.backend(at, backend, before.remove(backend.name.as_str()).unwrap_or_default())
+        });
+        let backends: Vec<BackendState> = backends.collect();
+        for (name, backend) in before {
+            tell_lost_override(&setup.pool.name, &name, backend.overridden.as_deref());
         }
-        Self { setup, checks, series, backends }
+        for (at, backend) in backends.iter().enumerate() {
+            for (place, address) in backend.addresses.iter().enumerate() {
+                series.stands(at, place, address.standing);
+            }
+        }
+        let (ttl, earlier_answers_end, suspected) = previous
+            .map_or((Duration::ZERO, linker.wall, None), |previous| {
+                (previous.ttl, previous.earlier_answers_end, previous.suspected)
+            });
+        let checks = setup.checks.iter().map(|check| check.name.as_str().into()).collect();
+        Self { setup, checks, series, backends, ttl, earlier_answers_end, suspected }
+    }
+
+    /// Takes out the backends, each by its name with its addresses.
+    fn take_backends(&mut self) -> HashMap<String, EarlierBackend> {
+        let backends = std::mem::take(&mut self.backends);
+        let named = self.setup.pool.backends.iter().zip(backends).map(|(configured, state)| {
+            let addresses = configured.addresses.iter().copied().zip(state.addresses).collect();
+            (configured.name.clone(), EarlierBackend { addresses, overridden: state.overridden })
+        });
+        named.collect()
     }
 
     pub(super) fn address(&self, backend: usize, address: usize) -> Option<&AddressState> {
@@ -146,9 +183,108 @@ impl PoolState {
     pub(super) fn view(&self, previous: Option<&PoolView>, answers: Arc<Counters>) -> PoolView {
         PoolView::build(&self.setup.pool, previous, answers, |backend, address| {
             let Some(state) = self.address(backend, address) else { return Place::from(Standing::Unknown) };
-            Place { standing: state.standing, held: state.held, percent: state.percent, overridden: None }
+            let overridden = self.backends.get(backend).and_then(|state| state.overridden.as_ref());
+            Place {
+                standing: state.standing,
+                held: state.held,
+                percent: state.percent,
+                overridden: overridden.map(|status| status.state),
+            }
         })
     }
+}
+
+/// A backend before a reload.
+#[derive(Default)]
+struct EarlierBackend {
+    addresses: HashMap<IpAddr, AddressState>,
+    overridden: Option<Box<OverrideStatus>>,
+}
+
+/// What the backends of a pool are linked with.
+struct PoolLink<'a, 'l, R> {
+    id: PoolId,
+    setup: &'a PoolSetup,
+    linker: &'a mut Linker<'l, R>,
+    hints: &'a Hints<'a>,
+    /// For each check the one of before that it replaces.
+    replaced: Vec<Option<usize>>,
+}
+
+impl<R: Rng> PoolLink<'_, '_, R> {
+    fn backend(&mut self, at: u32, backend: &Backend, mut before: EarlierBackend) -> BackendState {
+        let probes: Vec<Arc<Probe>> = (self.setup.checks.iter())
+            .map(|check| {
+                self.linker.probe(match backend.port {
+                    Some(port) => check.probe.with_port(port),
+                    None => check.probe.clone(),
+                })
+            })
+            .collect();
+        let addresses = (0..).zip(&backend.addresses).map(|(place, &address)| {
+            let spot = Spot { pool: self.id, backend: at, address: place };
+            self.address(spot, backend, address, &probes, before.addresses.remove(&address))
+        });
+        BackendState { addresses: addresses.collect(), overridden: before.overridden }
+    }
+
+    fn address(
+        &mut self,
+        spot: Spot,
+        backend: &Backend,
+        address: IpAddr,
+        probes: &[Arc<Probe>],
+        before: Option<AddressState>,
+    ) -> AddressState {
+        let mut since = self.linker.wall;
+        let mut targets = Vec::new();
+        let checks = self.setup.checks.iter().zip(probes).zip(&self.replaced).filter(|_| backend.enabled);
+        for (index, ((check, probe), replaced)) in (0..).zip(checks) {
+            let old = before.as_ref().and_then(|before| before.targets.get((*replaced)?));
+            let beginning = match (old, &before) {
+                (Some(old), _) => self.linker.targets.beginning(self.linker.health, *old),
+                // Until a check that is new has spoken, the address is what it was without it.
+                (None, Some(before)) => Beginning::hint(verdict(before.standing), self.linker.wall),
+                (None, None) => {
+                    let hint = self.hints.get(&(backend.name.as_str(), address, check.name.as_str()));
+                    let since = hint.map_or(self.linker.wall, |(_, since)| *since);
+                    Beginning::hint(hint.map(|(verdict, _)| *verdict), since)
+                }
+            };
+            since = since.min(beginning.since);
+            let key = Key {
+                probe: Arc::clone(probe),
+                timing: check.timing,
+                host: backend.check_address.unwrap_or(address),
+            };
+            targets.push(self.linker.link(key, User { spot, check: index }, beginning));
+        }
+        match before {
+            Some(before) => AddressState { targets: targets.into(), wake: None, ..before },
+            None => {
+                let mut state = AddressState::new(targets, since);
+                (state.standing, state.held) =
+                    state.judge(self.setup, backend, self.linker.targets, self.linker.health);
+                state
+            }
+        }
+    }
+}
+
+/// For each check the one of before that it replaces: that of the same name; or the one there was,
+/// where there is one now.
+fn replaced(before: &[Check], now: &[Check]) -> Vec<Option<usize>> {
+    if let ([_], [_]) = (before, now) {
+        return vec![Some(0)];
+    }
+    now.iter().map(|check| before.iter().position(|old| old.name == check.name)).collect()
+}
+
+/// The longest that a probe of a pool may take to end after the one before.
+fn patience(setup: &PoolSetup) -> Option<Duration> {
+    let is_probed = setup.pool.backends.iter().any(|backend| backend.enabled);
+    let longest = setup.checks.iter().map(|check| PATIENCE * longest_interval(check) + check.timing.timeout);
+    longest.max().filter(|_| is_probed)
 }
 
 impl AddressState {
@@ -217,6 +353,15 @@ impl AddressState {
 
 fn longest_interval(check: &Check) -> Duration {
     check.timing.interval.max(check.timing.interval_down)
+}
+
+fn verdict(standing: Standing) -> Option<Verdict> {
+    match standing {
+        Standing::Unknown => None,
+        Standing::Healthy => Some(Verdict::Healthy),
+        Standing::Unhealthy => Some(Verdict::Unhealthy),
+        Standing::Draining => Some(Verdict::Draining),
+    }
 }
 
 /// The table's word for a verdict.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::task::{self, JoinError};
 use tracing::{debug, error, info, warn};
 
-use crate::checker::pools::{AddressState, PoolState, standing};
+use crate::checker::pools::{PoolState, standing};
 use crate::checker::slots::{Class, Start};
 use crate::checker::targets::{Spot, Target, User};
 use crate::checker::{Checker, LATE, Outside, PastOutcome, PastTransition};
@@ -86,9 +86,12 @@ impl<O: Outside> Checker<O> {
         if transition.is_some() {
             target.since = wall;
         }
-        warn_of_first_void(target, &report);
+        if self.local_faults.are_few() {
+            warn_of_first_void(target, &report);
+        }
         let Report { outcome, cause, duration, ref detail, .. } = report;
         let detail = Arc::clone(detail);
+        self.local_faults.note(target, outcome, &detail);
         target.outcomes.push(PastOutcome { at: wall, duration, outcome, cause, detail });
         let loaded = report.load.is_some_and(|load| target.load.reported(load, interval, now));
         self.count(ticket, &report);
@@ -124,42 +127,57 @@ impl<O: Outside> Checker<O> {
     ) {
         let Some(target) = self.targets.get(ticket.target) else { return };
         let now = self.origin.elapsed();
-        let mut spots = Vec::with_capacity(target.users.len());
-        for &User { spot, check } in &target.users {
-            let Some(pool) = self.pools.0.get_mut(spot.pool.index()) else { continue };
-            let (backend, place) = (spot.backend as usize, spot.address as usize);
-            let Some(configured) = pool.setup.pool.backends.get(backend) else { continue };
-            let Some(address) = pool.address(backend, place) else { continue };
-            let (standing, held) = address.judge(&pool.setup, configured, &self.targets, &self.health);
-            let reason = Reason { check: check as usize, transition, report };
-            reason.log_check(pool, backend, place);
-            let before = address.standing;
-            if before != standing {
-                reason.log(pool, backend, place, standing);
-                pool.series.changed(backend, place, standing);
+        for User { spot, check } in target.users.clone() {
+            let check = self.pools.get(spot.pool).and_then(|pool| pool.checks.get(check as usize)).cloned();
+            let reason = Reason {
+                check: check.as_deref(),
+                detail: &report.detail,
+                cause: report.cause,
+                consecutive: transition.map(|transition| transition.consecutive),
+            };
+            if let Some((pool, backend, address)) = self.pools.named(spot)
+                && let Some(transition) = transition
+            {
+                let [from, to] = [transition.from, transition.to].map(|state| standing(state.verdict()));
+                reason.log_check(pool, backend, address, from, to);
             }
-            let slow_start = pool.setup.pool.slow_start;
-            let Some(address) = self.pools.address_mut(spot) else { continue };
-            if before != standing {
-                address.since = wall;
-                address.slow_start.turned(before, standing, slow_start, now);
-                address.transitions.push(PastTransition {
-                    at: wall,
-                    from: before,
-                    to: standing,
-                    cause: report.cause,
-                    detail: Arc::clone(&report.detail),
-                });
-            }
-            if before != standing || address.held != held {
-                (address.standing, address.held) = (standing, held);
-                self.touched.insert(spot.pool);
-            }
-            spots.push(spot);
+            self.judge(spot, &reason, now, wall);
         }
-        for spot in spots {
-            self.weigh(spot, now);
+    }
+
+    /// Judges an address anew, and tells everyone if that changes anything.
+    pub(super) fn judge(&mut self, spot: Spot, reason: &Reason<'_>, now: Moment, wall: SystemTime) {
+        let Some(pool) = self.pools.get(spot.pool) else { return };
+        let (backend, place) = (spot.backend as usize, spot.address as usize);
+        let Some(configured) = pool.setup.pool.backends.get(backend) else { return };
+        let Some(address) = pool.address(backend, place) else { return };
+        let (to, held) = address.judge(&pool.setup, configured, &self.targets, &self.health);
+        let from = address.standing;
+        if from == to && address.held == held {
+            return self.weigh(spot, now);
         }
+        if from != to {
+            // What nobody knows any more, as it is not probed any more, is no change of the backend.
+            if to == Standing::Unknown {
+                pool.series.stands(backend, place, to);
+            } else {
+                pool.series.changed(backend, place, to);
+                if let Some((pool, backend, address)) = self.pools.named(spot) {
+                    reason.log(pool, backend, address, from, to);
+                }
+            }
+        }
+        let slow_start = pool.setup.pool.slow_start;
+        let Some(address) = self.pools.address_mut(spot) else { return };
+        (address.standing, address.held) = (to, held);
+        if from != to {
+            address.since = wall;
+            address.slow_start.turned(from, to, slow_start, now);
+            let detail = Arc::clone(reason.detail);
+            address.transitions.push(PastTransition { at: wall, from, to, cause: reason.cause, detail });
+        }
+        self.touched.insert(spot.pool);
+        self.weigh(spot, now);
     }
 
     /// The load of a target has changed.
@@ -209,56 +227,49 @@ fn class(probe: &Probe) -> Class {
     if matches!(probe, Probe::Exec(_)) { Class::Process } else { Class::Connection }
 }
 
-/// What made an address be judged anew: an outcome of one of its checks.
-struct Reason<'a> {
-    /// Index within the pool.
-    check: usize,
-    transition: Option<&'a Transition>,
-    report: &'a Report,
+/// What made an address be judged anew.
+pub(super) struct Reason<'a> {
+    /// The check that spoke, if it was one.
+    pub(super) check: Option<&'a str>,
+    pub(super) detail: &'a Arc<str>,
+    pub(super) cause: Option<Cause>,
+    /// How many outcomes in a row it took.
+    pub(super) consecutive: Option<u16>,
 }
 
 impl Reason<'_> {
-    /// A change of the address as a whole, once for each of its pools.
-    fn log(&self, pool: &PoolState, backend: usize, address: usize, to: Standing) {
-        let Some((name, ip, state)) = named(pool, backend, address) else { return };
+    /// A change of the address as a whole.
+    fn log(&self, pool: &str, backend: &str, address: IpAddr, from: Standing, to: Standing) {
         info!(
-            pool = &**pool.series.name(),
-            backend = name,
-            address = %ip,
-            from = state.standing.as_str(),
+            pool,
+            backend,
+            %address,
+            from = from.as_str(),
             to = to.as_str(),
-            check = pool.checks.get(self.check).map_or("", |name| name),
-            reason = &*self.report.detail,
-            cause = self.report.cause.map(Cause::as_str),
-            consecutive = self.transition.map_or(1, |transition| transition.consecutive),
+            check = self.check,
+            reason = &**self.detail,
+            cause = self.cause.map(Cause::as_str),
+            consecutive = self.consecutive,
             "backend is {}",
             to.as_str(),
         );
     }
 
     /// A change of what one check says of it.
-    fn log_check(&self, pool: &PoolState, backend: usize, address: usize) {
-        let Some(transition) = self.transition else { return };
-        let Some((name, ip, _)) = named(pool, backend, address) else { return };
+    fn log_check(&self, pool: &str, backend: &str, address: IpAddr, from: Standing, to: Standing) {
         debug!(
-            pool = &**pool.series.name(),
-            backend = name,
-            address = %ip,
-            check = pool.checks.get(self.check).map_or("", |name| name),
-            from = standing(transition.from.verdict()).as_str(),
-            to = standing(transition.to.verdict()).as_str(),
-            reason = &*self.report.detail,
-            cause = self.report.cause.map(Cause::as_str),
-            consecutive = transition.consecutive,
+            pool,
+            backend,
+            %address,
+            check = self.check,
+            from = from.as_str(),
+            to = to.as_str(),
+            reason = &**self.detail,
+            cause = self.cause.map(Cause::as_str),
+            consecutive = self.consecutive,
             "a check has changed its word",
         );
     }
-}
-
-fn named(pool: &PoolState, backend: usize, address: usize) -> Option<(&str, IpAddr, &AddressState)> {
-    let configured = pool.setup.pool.backends.get(backend)?;
-    let ip = configured.addresses.get(address)?;
-    Some((&configured.name, *ip, pool.address(backend, address)?))
 }
 
 /// The report of a probe whose task panicked: a defect of this program, and no verdict.

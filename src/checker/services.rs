@@ -1,5 +1,7 @@
 //! Who answers for each service now, and the log of its changes.
 
+use std::collections::HashMap;
+
 use tracing::{info, warn};
 
 use crate::pool::{Family, PoolId};
@@ -76,6 +78,34 @@ impl ServiceLog {
         Self { last, by_pool }
     }
 
+    /// Goes on with another table, in which services and pools may stand elsewhere, and logs what
+    /// has changed for the services that were there before.
+    pub(super) fn go_on(&mut self, before: &Table, now: &Table) {
+        let earlier = std::mem::replace(self, Self::new(now));
+        let services = before.services.iter().map(|view| view.service.name.wire());
+        let earlier: HashMap<&[u8], Answering> = services.zip(earlier.last).collect();
+        for (view, last) in now.services.iter().zip(&self.last) {
+            if let Some(old) = earlier.get(view.service.name.wire()) {
+                log_change(&view.service, old, last, &old.describe(before), &last.describe(now));
+            }
+        }
+    }
+
+    /// The services that have a pool as a tier.
+    pub(super) fn services_of(&self, pool: PoolId) -> &[ServiceId] {
+        self.by_pool.get(pool.index()).map_or(&[], Vec::as_slice)
+    }
+
+    /// All tiers of the services that have a pool as a tier.
+    pub(super) fn tiers_beside<'a>(
+        &'a self,
+        pool: PoolId,
+        table: &'a Table,
+    ) -> impl Iterator<Item = PoolId> + 'a {
+        let services = self.services_of(pool).iter().filter_map(|service| table.service(*service));
+        services.flat_map(|view| view.service.tiers.iter().copied())
+    }
+
     /// Logs what has changed for the services of these pools. A service with several of them is
     /// looked at several times, and finds nothing new after the first.
     pub(super) fn look(&mut self, table: &Table, pools: impl IntoIterator<Item = PoolId>) {
@@ -86,15 +116,17 @@ impl ServiceLog {
                 };
                 let now = Answering::of(&view.service, table);
                 let before = std::mem::replace(last, now);
-                log_change(&view.service, &before, &now, table);
+                if before != now {
+                    log_change(&view.service, &before, &now, &before.describe(table), &now.describe(table));
+                }
             }
         }
     }
 }
 
-fn log_change(service: &Service, before: &Answering, now: &Answering, table: &Table) {
+/// Tells what differs; `from` and `to` are the names of who answers.
+fn log_change(service: &Service, before: &Answering, now: &Answering, from: &str, to: &str) {
     let name = service.name.to_plain();
-    let (from, to) = (before.describe(table), now.describe(table));
     if now.down && !before.down {
         let instead = match service.when_down {
             WhenDown::FailOpen => "all backends of the first tier, as if they were healthy (fail open)",
@@ -105,7 +137,7 @@ fn log_change(service: &Service, before: &Answering, now: &Answering, table: &Ta
         warn!(service = name, from, "service down: no tier is usable, it answers with {instead}");
     } else if before.down && !now.down {
         info!(service = name, to, "service up: a tier is usable again");
-    } else if before.tier != now.tier {
+    } else if from != to {
         info!(service = name, from, to, "service is answered by another tier");
     }
 }

@@ -1,18 +1,12 @@
 //! The state of everything at one moment, for those who ask.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::checker::pools::{AddressState, PoolState, Pools, standing};
-use crate::checker::services::Answering;
-use crate::checker::targets::Targets;
-use crate::checker::{Check, PastOutcome, PastTransition};
-use crate::health::{HealthTable, TargetId};
-use crate::pool::PoolId;
-use crate::service::Service;
-use crate::table::{PoolView, Standing, Table};
+use crate::checker::{PastOutcome, PastTransition};
+use crate::pool::Override;
+use crate::table::Standing;
 
 /// The state of everything at one moment.
 #[derive(Clone, Debug)]
@@ -23,6 +17,17 @@ pub struct Status {
     pub pools: Vec<PoolStatus>,
     /// By `ServiceId`.
     pub services: Vec<ServiceStatus>,
+    /// Why this machine is suspected rather than the backends of all pools together.
+    pub suspected: Option<Suspected>,
+}
+
+/// This machine is suspected rather than the backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspected {
+    /// Since when.
+    pub since: SystemTime,
+    /// Why, for a person.
+    pub reason: String,
 }
 
 /// The state of a pool.
@@ -36,6 +41,8 @@ pub struct PoolStatus {
     pub healthy_weight: u64,
     /// Configured weight of all enabled addresses.
     pub total_weight: u64,
+    /// Why this machine is suspected rather than the pool.
+    pub suspected: Option<Suspected>,
     /// In the order of the configuration.
     pub backends: Vec<BackendStatus>,
 }
@@ -51,8 +58,26 @@ pub struct BackendStatus {
     pub weight: u32,
     /// Whether it is enabled.
     pub enabled: bool,
+    /// What an operator says of it.
+    pub overridden: Option<OverrideStatus>,
     /// In the order of the configuration.
     pub addresses: Vec<AddressStatus>,
+}
+
+/// What an operator says of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverrideStatus {
+    /// What it is.
+    pub state: Override,
+    /// Since when.
+    pub since: SystemTime,
+    /// When it ends by itself.
+    pub until: Option<SystemTime>,
+    /// Why.
+    pub reason: Option<String>,
+    /// When the last TTL that was handed out with the backend has run out; none as long as it may
+    /// still be answered.
+    pub safe_at: Option<SystemTime>,
 }
 
 /// The state of a backend address.
@@ -69,6 +94,8 @@ pub struct AddressStatus {
     pub remembered: bool,
     /// It would be healthy, but has changed so often that it must stay so for a while.
     pub held: bool,
+    /// When it returns, if it is held and goes on to pass.
+    pub held_until: Option<SystemTime>,
     /// Percent of its weight that it gets while it is eligible.
     pub percent: u8,
     /// Whether it may appear in an answer now.
@@ -116,109 +143,4 @@ pub struct ServiceStatus {
     pub fail_open: bool,
     /// Seconds.
     pub ttl: u32,
-}
-
-/// What a status is made from.
-pub(super) struct Sources<'a> {
-    pub(super) pools: &'a Pools,
-    pub(super) targets: &'a Targets,
-    pub(super) health: &'a HealthTable,
-    pub(super) table: &'a Table,
-    /// Whether what has been is told too.
-    pub(super) history: bool,
-}
-
-impl Sources<'_> {
-    pub(super) fn status(&self) -> Status {
-        let pools = self.pools.iter().zip(&self.table.pools);
-        Status {
-            generation: self.table.generation,
-            pools: pools.map(|((_, pool), view)| self.pool(pool, view)).collect(),
-            services: self.table.services.iter().map(|view| self.service(&view.service)).collect(),
-        }
-    }
-
-    pub(super) fn pool(&self, pool: &PoolState, view: &PoolView) -> PoolStatus {
-        let members = view.families.iter().flat_map(|family| &family.eligible.members);
-        let eligible: HashSet<IpAddr> = members.map(|member| member.address).collect();
-        let mut status = PoolStatus {
-            name: Arc::clone(pool.series.name()),
-            usable: view.usable(),
-            healthy_weight: 0,
-            total_weight: 0,
-            backends: Vec::with_capacity(pool.backends.len()),
-        };
-        for (index, (configured, state)) in pool.setup.pool.backends.iter().zip(&pool.backends).enumerate() {
-            let addresses: Vec<AddressStatus> = configured
-                .addresses
-                .iter()
-                .zip(&state.addresses)
-                .map(|(&address, state)| self.address(pool, address, state, eligible.contains(&address)))
-                .collect();
-            if configured.enabled {
-                let healthy = addresses.iter().filter(|address| address.standing == Standing::Healthy);
-                status.healthy_weight += u64::from(configured.weight) * healthy.count() as u64;
-                status.total_weight += u64::from(configured.weight) * addresses.len() as u64;
-            }
-            status.backends.push(BackendStatus {
-                name: pool.series.backend_name(index).cloned().unwrap_or_default(),
-                site: configured.site.clone(),
-                weight: configured.weight,
-                enabled: configured.enabled,
-                addresses,
-            });
-        }
-        status
-    }
-
-    fn address(
-        &self,
-        pool: &PoolState,
-        address: IpAddr,
-        state: &AddressState,
-        eligible: bool,
-    ) -> AddressStatus {
-        let checks = pool.checks.iter().zip(&pool.setup.checks).zip(&state.targets);
-        let checks: Vec<CheckStatus> =
-            checks.filter_map(|((name, check), id)| self.check(name, check, *id)).collect();
-        AddressStatus {
-            address,
-            standing: state.standing,
-            since: state.since,
-            remembered: checks.iter().any(|check| check.remembered && !check.observe_only),
-            held: state.held,
-            percent: state.percent,
-            eligible,
-            checks,
-            transitions: if self.history { state.transitions.iter().collect() } else { Vec::new() },
-        }
-    }
-
-    fn check(&self, name: &Arc<str>, check: &Check, id: TargetId) -> Option<CheckStatus> {
-        let target = self.targets.get(id)?;
-        let (verdict, remembered) = self.targets.verdict(self.health, id);
-        Some(CheckStatus {
-            name: Arc::clone(name),
-            kind: check.probe.kind(),
-            standing: standing(verdict),
-            since: target.since,
-            remembered,
-            critical: check.critical,
-            observe_only: check.observe_only,
-            last: target.outcomes.iter().next_back(),
-            outcomes: if self.history { target.outcomes.iter().collect() } else { Vec::new() },
-        })
-    }
-
-    fn service(&self, service: &Service) -> ServiceStatus {
-        let answering = Answering::of(service, self.table);
-        let name = |pool: PoolId| self.table.pool(pool).map(|view| view.name.to_string());
-        ServiceStatus {
-            name: service.name.to_plain(),
-            tier: answering.tier.map(|tier| tier.and_then(name)),
-            down: answering.down,
-            fail_open: answering.fail_open,
-            ttl: service.ttl,
-        }
-    }
 }

@@ -70,6 +70,13 @@ pub(super) struct Beginning {
     pub(super) since: SystemTime,
 }
 
+impl Beginning {
+    /// Nothing is known but this.
+    pub(super) fn hint(hint: Option<Verdict>, since: SystemTime) -> Self {
+        Self { verdict: None, hint, since }
+    }
+}
+
 /// All targets.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
@@ -116,6 +123,16 @@ impl Targets {
                 let hint = self.get(id).and_then(|target| target.hint);
                 (hint, hint.is_some())
             }
+        }
+    }
+
+    /// What a target begins with that takes the place of this one.
+    pub(super) fn beginning(&self, health: &HealthTable, id: TargetId) -> Beginning {
+        let target = self.get(id);
+        Beginning {
+            verdict: health.state(id).verdict(),
+            hint: target.and_then(|target| target.hint),
+            since: target.map_or(SystemTime::UNIX_EPOCH, |target| target.since),
         }
     }
 

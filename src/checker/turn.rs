@@ -1,6 +1,6 @@
 //! The turns of the checker: what it waits for, and what it does when it wakes.
 
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -8,11 +8,15 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::checker::pools::{Hints, PoolState, Pools};
+use crate::checker::memory::hints;
+use crate::checker::overrides::Overrides;
+use crate::checker::pools::{Linking, PoolState, Pools};
 use crate::checker::services::ServiceLog;
 use crate::checker::slots::Slots;
+use crate::checker::survey::{Sources, Survey};
+use crate::checker::suspicion::LocalFaults;
 use crate::checker::targets::{Linker, Targets};
-use crate::checker::{Capacity, Checker, Command, LATE, Outside, PULSE, Setup, Status, status};
+use crate::checker::{Capacity, Checker, Command, LATE, Outside, PULSE, PoolSetup, Setup};
 use crate::counters::Counters;
 use crate::health::{HealthTable, Moment};
 use crate::metrics::Metrics;
@@ -32,8 +36,14 @@ impl<O: Outside> Checker<O> {
         let mut health = HealthTable::new();
         let mut targets = Targets::default();
         let mut linker = Linker::new(&mut targets, &mut health, Moment::ZERO, outside.wall(), &mut rng);
-        let link = |(id, setup)| PoolState::new(id, setup, &metrics, &mut linker, &Hints::new());
-        let pools = Pools((0..).map(PoolId).zip(setup.pools).map(link).collect());
+        let mut hints = hints(&setup.memory.states);
+        let link = |(id, setup): (PoolId, PoolSetup)| {
+            let hints = hints.remove(setup.pool.name.as_str()).unwrap_or_default();
+            let linking = Linking { metrics: &metrics, linker: &mut linker, hints: &hints, previous: None };
+            PoolState::new(id, setup, linking)
+        };
+        let mut pools = Pools((0..).map(PoolId).zip(setup.pools).map(link).collect());
+        pools.note_ttls(setup.services.iter());
         metrics.show(pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
         let view =
             |pool: &PoolState| Arc::new(pool.view(None, PoolView::counters(&pool.setup.pool, counter_rows)));
@@ -48,7 +58,9 @@ impl<O: Outside> Checker<O> {
             pools: pools.0.iter().map(view).collect(),
             services: setup.services.into_iter().map(service_view).collect(),
         };
-        Self {
+        let mut checker = Self {
+            overrides: Overrides::default(),
+            surveys: VecDeque::new(),
             service_log: ServiceLog::new(&table),
             published: Published::new(table),
             pools,
@@ -64,10 +76,16 @@ impl<O: Outside> Checker<O> {
             running: HashMap::new(),
             origin: Instant::now(),
             stalled: None,
+            local_faults: LocalFaults::default(),
+            suspected: None,
             ready,
             startup_wait: setup.startup_wait,
             rng,
-        }
+        };
+        checker.set_groups();
+        checker.recall_overrides(setup.memory.overrides);
+        checker.publish();
+        checker
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -101,8 +119,11 @@ impl<O: Outside> Checker<O> {
                 self.take(ended);
                 next = self.probes.try_join_next_with_id();
             }
+            self.heed_alarms();
             self.weigh_due();
+            self.end_overrides();
             self.publish();
+            self.tell();
         }
     }
 
@@ -111,6 +132,9 @@ impl<O: Outside> Checker<O> {
         let due = (!self.slots.are_full()).then(|| self.health.next_deadline()).flatten();
         let ready = (!*self.ready.borrow()).then_some(self.startup_wait);
         let share = self.wakes.peek().map(|wake| wake.0.0);
+        if !self.surveys.is_empty() {
+            return now;
+        }
         due.into_iter().chain(ready).chain(share).chain([now + PULSE]).min().unwrap_or(now)
     }
 
@@ -143,26 +167,41 @@ impl<O: Outside> Checker<O> {
 
     fn obey(&mut self, command: Command) {
         match command {
+            Command::Status(reply) => self.surveys.push_back(Survey::status(reply)),
             // Whoever asked may have left.
-            Command::Status(reply) => drop(reply.send(self.status())),
-            _ => {}
+            Command::Pool(name, reply) => {
+                drop(reply.send(self.sources(&self.published.load(), true).pool(&name)))
+            }
+            Command::Override(request, reply) => self.override_backend(request, reply),
+            Command::Memory(reply) => self.surveys.push_back(Survey::memory(reply)),
+            Command::Reload(setup, reply) => drop(reply.send(self.reload(*setup))),
         }
     }
 
-    fn status(&self) -> Status {
-        let table = &self.published.load();
-        status::Sources {
+    /// Goes on with what is being told.
+    fn tell(&mut self) {
+        if let Some(survey) = self.surveys.pop_front()
+            && let Some(survey) = survey.step(&self.sources(&self.published.load(), false))
+        {
+            self.surveys.push_front(survey);
+        }
+    }
+
+    fn sources<'a>(&'a self, table: &'a Table, history: bool) -> Sources<'a> {
+        Sources {
             pools: &self.pools,
             targets: &self.targets,
             health: &self.health,
             table,
-            history: false,
+            suspected: self.local_faults.suspected().or(self.suspected.as_ref()).cloned(),
+            now: self.now(),
+            wall: self.outside.wall(),
+            history,
         }
-        .status()
     }
 
     /// Builds the touched pools anew and publishes them together.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         if self.touched.is_empty() {
             return;
         }
@@ -182,6 +221,8 @@ impl<O: Outside> Checker<O> {
             pools,
         });
         self.metrics.published(began.elapsed());
-        self.service_log.look(&self.published.load(), touched);
+        let table = self.published.load();
+        self.note_safety(&table, &touched);
+        self.service_log.look(&table, touched);
     }
 }

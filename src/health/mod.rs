@@ -4,6 +4,7 @@
 //! A backend address that is probed in one way is a *target* here; who it is, and which pools ask,
 //! is `checker`'s.
 
+mod damping;
 mod schedule;
 #[cfg(test)]
 #[allow(clippy::unchecked_time_subtraction, reason = "a time that runs backwards fails the test")]
@@ -17,11 +18,14 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use damping::Damping;
 use schedule::{Queue, Rhythm};
+use suspicion::Suspicions;
 
+pub use damping::{DAMPED_FALLS, DAMPING_WINDOW, FIRST_HOLD, LONGEST_HOLD};
 pub use schedule::FIRST_ROUND;
 pub use state::{Against, State};
-pub use suspicion::{Alarm, Group, Suspicion};
+pub use suspicion::{Alarm, Group, LEAST_WATCHED, Suspicion};
 
 /// Time since the checker started. Monotonic; the wall clock is for display only.
 pub type Moment = Duration;
@@ -43,6 +47,15 @@ pub struct Timing {
     pub interval_down: Duration,
     /// Whether an address that keeps changing has to stay healthy for longer before it returns.
     pub damping: bool,
+}
+
+impl Timing {
+    /// From one probe to the next while nothing contradicts the state. An address that is held by
+    /// damping is alive, so it is probed like a healthy one.
+    fn period(&self, state: State) -> Duration {
+        let down = state.verdict() == Some(Verdict::Unhealthy) && !state.is_held(self);
+        if down { self.interval_down } else { self.interval }
+    }
 }
 
 /// What a probe says of a backend address.
@@ -127,6 +140,7 @@ pub struct HealthTable {
     /// How many tickets have been given out. No two tickets have the same number, so one that
     /// belongs to a removed target is never taken for one of its successor.
     serial: u64,
+    suspicions: Suspicions,
 }
 
 #[derive(Debug)]
@@ -135,6 +149,7 @@ struct Target {
     rhythm: Rhythm,
     state: State,
     turn: Turn,
+    damping: Damping,
 }
 
 /// Where a target stands in its round.
@@ -166,14 +181,16 @@ impl HealthTable {
         // Ids are four bytes: 2^32 targets are far more than the memory for them.
         let next = TargetId(u32::try_from(self.targets.len()).unwrap_or(u32::MAX));
         let id = self.free.pop().unwrap_or(next);
-        let rhythm = Rhythm::new(&timing, rng);
-        let first = rhythm.first(now, rng);
-        let target = Target { timing, rhythm, state: State::from(verdict), turn: Turn::Waiting(first) };
+        let state = State::from(verdict);
+        let first = schedule::first(timing.period(state), now, rng);
+        let (rhythm, turn, damping) = (Rhythm::new(rng), Turn::Waiting(first), Damping::default());
+        let target = Target { timing, rhythm, state, turn, damping };
         match self.targets.get_mut(id.index()) {
             Some(slot) => *slot = Some(target),
             None => self.targets.push(Some(target)),
         }
         self.queue.push(first, id);
+        self.suspicions.add(id, verdict);
         self.unknown += usize::from(verdict.is_none());
         id
     }
@@ -186,19 +203,22 @@ impl HealthTable {
         if let Turn::Waiting(due) = target.turn {
             self.queue.remove(due, id);
         }
+        self.suspicions.remove(id);
         self.unknown -= usize::from(target.state == State::Unknown);
         self.free.push(id);
     }
 
-    /// The moment at which [`HealthTable::due`] has something to give; `None` while every target
-    /// is in flight.
+    /// The moment at which [`HealthTable::due`] has something to give or a suspicion ends; `None`
+    /// while every target is in flight and nobody is suspected.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.queue.next()
+        self.queue.next().into_iter().chain(self.suspicions.next_end()).min()
     }
 
-    /// Takes the target that has been due the longest and marks it in flight.
+    /// Takes the target that has been due the longest and marks it in flight. With `None` the next
+    /// deadline lies in the future.
     pub fn due(&mut self, now: Moment) -> Option<Ticket> {
+        self.suspicions.expire(now);
         let (due, id) = self.queue.pop_due(now)?;
         let target = self.targets.get_mut(id.index())?.as_mut()?;
         self.serial += 1;
@@ -230,15 +250,23 @@ impl HealthTable {
             return None;
         }
         let target = self.targets.get_mut(ticket.target.index())?.as_mut()?;
+        target.damping.forget(now);
         let from = target.state;
-        let to = from.after(outcome, &target.timing);
-        target.state = to;
-        // A fault of this machine is no reason to probe more often.
-        let next = if to.in_doubt() && outcome != Outcome::Void {
-            target.rhythm.recheck(now)
-        } else {
-            target.rhythm.regular(now, rng)
+        let stays = match outcome {
+            Outcome::Failed => {
+                target.damping.leave_way_back();
+                self.suspicions.fail(ticket.target, now)
+            }
+            Outcome::Passed | Outcome::Draining => {
+                let unhealthy = from.verdict() == Some(Verdict::Unhealthy);
+                unhealthy && target.timing.damping && target.damping.holds(now)
+            }
+            Outcome::Void => false,
         };
+        let to = from.after(outcome, &target.timing, stays);
+        target.state = to;
+        self.suspicions.settle(ticket.target, outcome, to.verdict());
+        let next = target.next(outcome, now, rng);
         target.turn = Turn::Waiting(next);
         self.queue.push(next, ticket.target);
         if from.is_same_verdict(to) {
@@ -246,7 +274,10 @@ impl HealthTable {
         }
         if from == State::Unknown {
             self.unknown -= 1;
+        } else if to.verdict() == Some(Verdict::Unhealthy) && target.timing.damping {
+            target.damping.fall(now);
         }
+        target.damping.leave_way_back();
         Some(Transition { target: ticket.target, from, to, consecutive: from.contradictions() + 1 })
     }
 
@@ -254,38 +285,6 @@ impl HealthTable {
     #[must_use]
     pub fn state(&self, target: TargetId) -> State {
         self.get(target).map_or(State::Unknown, |target| target.state)
-    }
-
-    /// Until when a target is kept out although it passes its checks: the end of its hold. It
-    /// returns with the first passed outcome from then on. `None` for one that is not held.
-    #[must_use]
-    pub fn held_until(&self, target: TargetId) -> Option<Moment> {
-        let _ = self.get(target)?;
-        None
-    }
-
-    /// Falls within the damping window, as of the last outcome.
-    #[must_use]
-    pub fn flaps(&self, target: TargetId) -> u8 {
-        let _ = self.get(target);
-        0
-    }
-
-    /// Says whose members are suspected together. Replaces all groups there were; a suspicion that
-    /// is going on is carried over to the group of the same pool.
-    pub fn set_groups(&mut self, groups: Vec<Group>, now: Moment) {
-        let _ = (&mut self.queue, groups, now);
-    }
-
-    /// The suspicions that are going on.
-    pub fn suspicions(&self) -> impl Iterator<Item = &Suspicion> {
-        std::iter::empty()
-    }
-
-    /// What began or ended since the last call.
-    pub fn take_alarms(&mut self, now: Moment) -> Vec<Alarm> {
-        let _ = (&mut self.queue, now);
-        Vec::new()
     }
 
     /// Whether every target has had its first outcome.
@@ -298,5 +297,52 @@ impl HealthTable {
     #[must_use]
     pub fn unknown(&self) -> usize {
         self.unknown
+    }
+
+    /// Until when a target is kept out although it passes its checks: the end of its hold. It
+    /// returns with the first passed outcome from then on. `None` for one that is not held.
+    #[must_use]
+    pub fn held_until(&self, target: TargetId) -> Option<Moment> {
+        self.get(target).filter(|target| target.state.is_held(&target.timing))?.damping.until()
+    }
+
+    /// Falls within [`DAMPING_WINDOW`], as of the last outcome; at most 7, for more make no
+    /// difference. 0 without damping.
+    #[must_use]
+    pub fn flaps(&self, target: TargetId) -> u8 {
+        self.get(target).map_or(0, |target| target.damping.falls())
+    }
+
+    /// Says whose members are suspected together. Replaces all groups there were; a suspicion that
+    /// is going on is carried over to the group of the same pool, and ended without one.
+    pub fn set_groups(&mut self, groups: Vec<Group>, now: Moment) {
+        let targets = &self.targets;
+        let timing = |id: TargetId| Some(&targets.get(id.index())?.as_ref()?.timing);
+        self.suspicions.set_groups(groups, timing, now);
+    }
+
+    /// The suspicions that are going on, as of the last call that was told the time.
+    pub fn suspicions(&self) -> impl Iterator<Item = &Suspicion> {
+        self.suspicions.iter()
+    }
+
+    /// What began or ended since the last call, in that order. Whoever sets groups has to take them:
+    /// they are kept until then.
+    pub fn take_alarms(&mut self, now: Moment) -> Vec<Alarm> {
+        self.suspicions.take_alarms(now)
+    }
+}
+
+impl Target {
+    /// When the next probe is due after that outcome.
+    fn next(&self, outcome: Outcome, now: Moment, rng: &mut impl Rng) -> Moment {
+        let period = self.timing.period(self.state);
+        // A fault of this machine is no reason to probe more often. Nor is a hold: the count of
+        // passes is reached, only time has to pass.
+        if self.state.in_doubt() && outcome != Outcome::Void && !self.state.is_held(&self.timing) {
+            now.saturating_add(self.timing.recheck.min(period))
+        } else {
+            self.rhythm.regular(period, self.timing.timeout, now, rng)
+        }
     }
 }

@@ -1,33 +1,25 @@
 //! When each target is due.
 //!
-//! [`Rhythm`] knows the moments of one target, [`Queue`] holds the next one of each.
+//! [`Rhythm`] knows the ticks of one target, [`Queue`] holds the next moment of each.
 //!
 //! ```text
-//! add      a random moment within [0, min(interval, FIRST_ROUND)]     spreads a start
-//! regular  the next tick after now, and jitter                        the usual case
-//! recheck  now + recheck                                              while the state is in doubt
+//! add      a random moment within [0, min(period, FIRST_ROUND)]     spreads a start
+//! regular  the next tick after now, and jitter                      the usual case
+//! recheck  now + recheck                                            while the state is in doubt
 //! ```
 //!
-//! The ticks of a target are the moments congruent to its phase, drawn once within [0, interval):
-//! how long a probe takes does not stretch the period, and a tick that has passed is skipped, never
-//! made up for. Jitter is drawn anew each time within [0, 5 % of the interval], but never so long
-//! that a probe that takes its whole timeout would end after the next tick.
-//!
-//! So an address that dies is found at the latest after
-//!
-//! ```text
-//! interval + jitter + fall x (time to fail) + (fall - 1) x recheck
-//! ```
-//!
-//! where the time to fail is about nothing when it refuses and the timeout when it is silent. With
-//! the defaults that is 2 to 7 s and 8 to 13 s, and up to 0.25 s of jitter.
+//! The period is `interval`, or `interval_down` while the target is unhealthy. The ticks of a target
+//! stand at the same place of each period, drawn once: how long a probe takes does not stretch the
+//! period, and a tick that has passed is skipped, never made up for. Jitter is drawn anew each time
+//! within [0, 5 % of the period], but never so long that a probe that takes its whole timeout would
+//! end after the next tick.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use crate::health::{Moment, TargetId, Timing};
+use crate::health::{Moment, TargetId};
 
 /// The first probes of all targets are spread over this time, so that a start neither takes an
 /// interval nor opens every connection at once.
@@ -36,52 +28,47 @@ pub const FIRST_ROUND: Duration = Duration::from_millis(500);
 /// The jitter of a regular probe is at most the interval divided by this.
 const JITTER_DIVISOR: u32 = 20;
 
-/// The moments of one target.
+/// The place of one target within every period, in parts of 2^32. One place serves periods of every
+/// length, so the targets stay spread when many of them become unhealthy at once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rhythm {
-    interval: Duration,
-    recheck: Duration,
-    /// The most a regular probe comes after its tick.
-    jitter: Duration,
-    /// Ticks are the moments congruent to it, modulo the interval.
-    phase: Moment,
-}
+pub(super) struct Rhythm(u32);
 
 impl Rhythm {
-    pub(super) fn new(timing: &Timing, rng: &mut impl Rng) -> Self {
-        // A period of nothing would be due for ever; the configuration refuses it long before.
-        let interval = timing.interval.max(Duration::from_millis(1));
-        let room = interval.saturating_sub(timing.timeout);
-        Self {
-            interval,
-            recheck: timing.recheck,
-            jitter: (interval / JITTER_DIVISOR).min(room),
-            phase: up_to(interval.saturating_sub(Duration::from_nanos(1)), rng),
-        }
-    }
-
-    /// When the first probe is due.
-    pub(super) fn first(&self, now: Moment, rng: &mut impl Rng) -> Moment {
-        now.saturating_add(up_to(self.interval.min(FIRST_ROUND), rng))
+    pub(super) fn new(rng: &mut impl Rng) -> Self {
+        Self(rng.random())
     }
 
     /// When the next probe is due, as long as nothing contradicts the state.
-    pub(super) fn regular(&self, now: Moment, rng: &mut impl Rng) -> Moment {
-        self.tick_after(now).saturating_add(up_to(self.jitter, rng))
-    }
-
-    /// When the next probe is due while the state is in doubt. There is no jitter: what brought the
-    /// doubt came at a random moment already.
-    pub(super) fn recheck(&self, now: Moment) -> Moment {
-        now.saturating_add(self.recheck)
+    pub(super) fn regular(
+        self,
+        period: Duration,
+        timeout: Duration,
+        now: Moment,
+        rng: &mut impl Rng,
+    ) -> Moment {
+        self.tick_after(period, now).saturating_add(up_to(longest_jitter(period, timeout), rng))
     }
 
     /// The first tick later than `now`.
-    fn tick_after(&self, now: Moment) -> Moment {
-        let Some(since_phase) = now.checked_sub(self.phase) else { return self.phase };
-        let into_period = nanoseconds(since_phase) % nanoseconds(self.interval);
-        now.saturating_add(self.interval.saturating_sub(Duration::from_nanos(into_period)))
+    fn tick_after(self, period: Duration, now: Moment) -> Moment {
+        // A period of nothing would be due for ever; the configuration refuses it long before.
+        let period = nanoseconds(period.max(Duration::from_millis(1)));
+        let place = u64::try_from((u128::from(period) * u128::from(self.0)) >> 32).unwrap_or_default();
+        let Some(since_first) = nanoseconds(now).checked_sub(place) else {
+            return Duration::from_nanos(place);
+        };
+        now.saturating_add(Duration::from_nanos(period - since_first % period))
     }
+}
+
+/// When the first probe of a new target is due.
+pub(super) fn first(period: Duration, now: Moment, rng: &mut impl Rng) -> Moment {
+    now.saturating_add(up_to(period.min(FIRST_ROUND), rng))
+}
+
+/// The most a regular probe comes after its tick.
+pub(super) fn longest_jitter(period: Duration, timeout: Duration) -> Duration {
+    (period / JITTER_DIVISOR).min(period.saturating_sub(timeout))
 }
 
 /// A random duration within [0, `longest`].
@@ -132,33 +119,22 @@ mod tests {
 
     use super::*;
 
-    fn timing(interval: u64, timeout: u64) -> Timing {
-        Timing {
-            interval: Duration::from_millis(interval),
-            timeout: Duration::from_millis(timeout),
-            rise: 2,
-            fall: 3,
-            recheck: Duration::from_millis(interval.min(1000)),
-            interval_down: Duration::from_millis(interval),
-            damping: true,
-        }
-    }
+    const TIMEOUT: Duration = Duration::from_millis(90);
 
     #[test]
-    fn ticks_keep_the_phase_whatever_the_probes_take() {
+    fn ticks_keep_their_place_whatever_the_probes_take() {
         for seed in 0..2000 {
             let mut rng = SmallRng::seed_from_u64(seed);
-            let timing = timing(rng.random_range(100..20_000), 90);
-            let rhythm = Rhythm::new(&timing, &mut rng);
-            assert!(rhythm.phase < timing.interval);
+            let period = Duration::from_millis(rng.random_range(100..20_000));
+            let rhythm = Rhythm::new(&mut rng);
+            let place = nanoseconds(rhythm.tick_after(period, Duration::ZERO)) % nanoseconds(period);
             let mut now = Duration::ZERO;
             for _ in 0..20 {
-                let tick = rhythm.tick_after(now);
-                assert!(tick > now && tick - now <= timing.interval, "seed {seed}");
-                let since_phase = nanoseconds(tick - rhythm.phase);
-                assert_eq!(since_phase % nanoseconds(timing.interval), 0, "seed {seed}");
-                let due = rhythm.regular(now, &mut rng);
-                assert!(due >= tick && due <= tick + timing.interval / 20, "seed {seed}");
+                let tick = rhythm.tick_after(period, now);
+                assert!(tick > now && tick - now <= period, "seed {seed}");
+                assert_eq!(nanoseconds(tick) % nanoseconds(period), place, "seed {seed}");
+                let due = rhythm.regular(period, TIMEOUT, now, &mut rng);
+                assert!(due >= tick && due <= tick + period / 20, "seed {seed}");
                 now = due + Duration::from_millis(rng.random_range(0..90));
             }
         }
@@ -166,22 +142,38 @@ mod tests {
 
     #[test]
     fn a_tick_itself_is_followed_by_the_next_one() {
+        let period = Duration::from_secs(5);
+        let rhythm = Rhythm::new(&mut SmallRng::seed_from_u64(1));
+        let tick = rhythm.tick_after(period, Duration::from_secs(60));
+        assert_eq!(rhythm.tick_after(period, tick), tick + period);
+        assert_eq!(rhythm.tick_after(period, tick - Duration::from_nanos(1)), tick);
+    }
+
+    #[test]
+    fn places_are_spread_over_periods_of_every_length() {
         let mut rng = SmallRng::seed_from_u64(1);
-        let rhythm = Rhythm::new(&timing(5000, 2000), &mut rng);
-        let tick = rhythm.tick_after(Duration::from_secs(60));
-        assert_eq!(rhythm.tick_after(tick), tick + Duration::from_secs(5));
-        assert_eq!(rhythm.tick_after(tick - Duration::from_nanos(1)), tick);
+        let rhythms: Vec<Rhythm> = (0..1000).map(|_| Rhythm::new(&mut rng)).collect();
+        let now = Duration::from_secs(86_400);
+        for period in [100, 5_000, 3_600_000].map(Duration::from_millis) {
+            let mut tenths = [0; 10];
+            for rhythm in &rhythms {
+                let wait = nanoseconds(rhythm.tick_after(period, now) - now) - 1;
+                tenths[usize::try_from(wait * 10 / nanoseconds(period)).unwrap()] += 1;
+            }
+            assert!(tenths.iter().all(|count| (50..200).contains(count)), "{period:?}: {tenths:?}");
+        }
     }
 
     #[test]
     fn a_probe_that_takes_its_whole_timeout_misses_no_tick() {
+        let period = Duration::from_secs(1);
         for seed in 0..2000 {
             let mut rng = SmallRng::seed_from_u64(seed);
-            let timing = timing(1000, rng.random_range(900..1000));
-            let rhythm = Rhythm::new(&timing, &mut rng);
-            let tick = rhythm.tick_after(Duration::from_secs(60));
-            let ended = rhythm.regular(Duration::from_secs(60), &mut rng) + timing.timeout;
-            assert!(ended <= tick + timing.interval, "seed {seed}");
+            let timeout = Duration::from_millis(rng.random_range(900..1000));
+            let rhythm = Rhythm::new(&mut rng);
+            let tick = rhythm.tick_after(period, Duration::from_secs(60));
+            let ended = rhythm.regular(period, timeout, Duration::from_secs(60), &mut rng) + timeout;
+            assert!(ended <= tick + period, "seed {seed}");
         }
     }
 
@@ -189,16 +181,14 @@ mod tests {
     fn the_first_round_is_short_and_spread() {
         let mut rng = SmallRng::seed_from_u64(1);
         let now = Duration::from_secs(9);
-        let mut first = |interval| {
-            let rhythm = Rhythm::new(&timing(interval, 90), &mut rng);
-            nanoseconds(rhythm.first(now, &mut rng) - now) / 1_000_000
-        };
-        let moments: Vec<u64> = (0..1000).map(|_| first(5000)).collect();
+        let mut wait =
+            |period| nanoseconds(first(Duration::from_millis(period), now, &mut rng) - now) / 1_000_000;
+        let moments: Vec<u64> = (0..1000).map(|_| wait(5000)).collect();
         assert!(moments.iter().all(|moment| *moment <= 500));
         for tenth in 0..10 {
             let count = moments.iter().filter(|moment| **moment / 50 == tenth).count();
             assert!((50..200).contains(&count), "{count} of 1000 in one tenth");
         }
-        assert!((0..1000).all(|_| first(100) <= 100), "never later than one interval");
+        assert!((0..1000).all(|_| wait(100) <= 100), "never later than one period");
     }
 }

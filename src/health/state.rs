@@ -19,7 +19,8 @@ use crate::health::{Outcome, Timing, Verdict};
 ///     Unhealthy ------------> Healthy or Draining       by the last of the outcomes that end it
 /// ```
 ///
-/// The very first outcome decides alone. [`Outcome::Void`] changes nothing, neither the state nor
+/// A count goes beyond its threshold while a suspicion or damping keeps the state where it is; then the
+/// first outcome of that kind afterwards flips it. The very first outcome decides alone. [`Outcome::Void`] changes nothing, neither the state nor
 /// the count. Each state holds the one count that can exist in it, so no two can disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -27,7 +28,7 @@ pub enum State {
     Unknown,
     /// May be answered.
     Healthy {
-        /// Failed outcomes in a row, below `fall`.
+        /// Failed outcomes in a row; from `fall` on only while suspected.
         failures: u16,
     },
     /// Alive, but asks for no new clients.
@@ -37,7 +38,7 @@ pub enum State {
     },
     /// May not.
     Unhealthy {
-        /// Passed or draining outcomes in a row, below `rise`.
+        /// Passed or draining outcomes in a row; from `rise` on only while held.
         successes: u16,
     },
 }
@@ -47,7 +48,7 @@ pub enum State {
 pub enum Against {
     /// Passed ones, below `rise`; 0 when nothing contradicts.
     Passes(u16),
-    /// Failed ones, below `fall`, at least 1.
+    /// Failed ones, at least 1; from `fall` on only while suspected.
     Failures(u16),
 }
 
@@ -64,17 +65,20 @@ impl From<Option<Verdict>> for State {
 }
 
 impl State {
-    /// The state after one more outcome.
+    /// The state after one more outcome. If it `stays`, the outcome is counted, however many there
+    /// are, but the thresholds bring no change: while the fault is suspected here, or while an address
+    /// that keeps falling is held. The very first outcome and a backend's own word need no threshold.
     #[must_use]
-    pub fn after(self, outcome: Outcome, timing: &Timing) -> Self {
+    pub fn after(self, outcome: Outcome, timing: &Timing, stays: bool) -> Self {
         let next = match outcome {
             Outcome::Void => return self,
             Outcome::Passed => Verdict::Healthy,
             Outcome::Draining => Verdict::Draining,
             Outcome::Failed => Verdict::Unhealthy,
         };
-        let more =
-            |count: u16, threshold: u16| Some(count.saturating_add(1)).filter(|more| *more < threshold);
+        let more = |count: u16, threshold: u16| {
+            Some(count.saturating_add(1)).filter(|more| stays || *more < threshold)
+        };
         let short_of_it = match (self, outcome) {
             (Self::Unhealthy { successes }, Outcome::Passed | Outcome::Draining) => {
                 more(successes, timing.rise).map(|successes| Self::Unhealthy { successes })
@@ -123,6 +127,12 @@ impl State {
         }
     }
 
+    /// Whether it passes as it has to, and is kept out all the same: damping holds it.
+    #[must_use]
+    pub(super) fn is_held(self, timing: &Timing) -> bool {
+        matches!(self, Self::Unhealthy { successes } if successes >= timing.rise)
+    }
+
     /// Whether both are healthy, both unhealthy or both unknown, whatever their counts.
     #[must_use]
     pub fn is_same_verdict(self, other: Self) -> bool {
@@ -149,60 +159,131 @@ mod tests {
         }
     }
 
-    /// The rule read from the whole history: the last `rise` or `fall` outcomes of an address that
-    /// is in the other state are all alike.
-    fn model(history: &[Outcome], rise: usize, fall: usize) -> Option<bool> {
-        let spoken: Vec<bool> =
-            history.iter().filter(|o| **o != Outcome::Void).map(|o| *o == Outcome::Passed).collect();
-        let mut healthy = *spoken.first()?;
-        let mut since = 0;
-        for end in 1..=spoken.len() {
-            let wanted = if healthy { fall } else { rise };
-            let run = spoken[since..end].iter().rev().take_while(|passed| **passed != healthy).count();
-            if run >= wanted {
-                healthy = !healthy;
-                since = end;
+    /// How many of the last outcomes are alike in that.
+    fn last(history: &[Outcome], like: impl Fn(Outcome) -> bool) -> usize {
+        history.iter().rev().take_while(|outcome| like(**outcome)).count()
+    }
+
+    /// The rule in words: what the verdict is after this history of outcomes, none of them void, if
+    /// it was `before` one outcome ago.
+    fn model(before: Option<Verdict>, history: &[Outcome], rise: usize, fall: usize) -> Option<Verdict> {
+        let alive = |outcome| outcome != Outcome::Failed;
+        let own_word = match history.last()? {
+            Outcome::Draining => Verdict::Draining,
+            Outcome::Failed => Verdict::Unhealthy,
+            _ => Verdict::Healthy,
+        };
+        let changes = match (before, own_word) {
+            // The first outcome decides alone, and so does the wish to drain.
+            (None, _) | (Some(Verdict::Healthy), Verdict::Draining) => true,
+            (Some(Verdict::Unhealthy), _) => last(history, alive) >= rise,
+            (Some(_), Verdict::Unhealthy) => last(history, |outcome| !alive(outcome)) >= fall,
+            (Some(_), _) => last(history, |outcome| outcome == Outcome::Passed) >= rise,
+        };
+        if changes { Some(own_word) } else { before }
+    }
+
+    struct Walk<'a> {
+        timing: Timing,
+        /// The outcomes to go on with.
+        alphabet: &'a [Outcome],
+        /// Whether each may also meet a state that stays.
+        may_stay: bool,
+        /// All outcomes on the way here but void ones.
+        history: Vec<Outcome>,
+    }
+
+    impl Walk<'_> {
+        /// All ways on from here: their common beginning is walked once.
+        fn follow(&mut self, state: State, before: Option<Verdict>, left: usize) {
+            if left == 0 {
+                return;
+            }
+            for &outcome in self.alphabet {
+                if outcome == Outcome::Void {
+                    assert_eq!(state.after(outcome, &self.timing, false), state);
+                    self.follow(state, before, left - 1);
+                    continue;
+                }
+                self.history.push(outcome);
+                for stays in [false, true].into_iter().take(1 + usize::from(self.may_stay)) {
+                    self.step(state, before, outcome, stays, left);
+                }
+                self.history.pop();
             }
         }
-        Some(healthy)
+
+        fn step(
+            &mut self,
+            state: State,
+            before: Option<Verdict>,
+            outcome: Outcome,
+            stays: bool,
+            left: usize,
+        ) {
+            let Timing { rise, fall, .. } = self.timing;
+            let after = state.after(outcome, &self.timing, stays);
+            let by_thresholds =
+                before.is_some() && (before, outcome) != (Some(Verdict::Healthy), Outcome::Draining);
+            let expected = if stays && by_thresholds {
+                before
+            } else {
+                model(before, &self.history, rise.into(), fall.into())
+            };
+            assert_eq!(
+                after.verdict(),
+                expected,
+                "{state:?} after {:?} with rise {rise} and fall {fall}, stays: {stays}",
+                self.history
+            );
+            let agrees = match outcome {
+                Outcome::Passed => Some(Verdict::Healthy) == expected,
+                Outcome::Draining => Some(Verdict::Unhealthy) != expected,
+                _ => Some(Verdict::Unhealthy) == expected,
+            };
+            assert_eq!(after.in_doubt(), !agrees, "{state:?} after {:?}", self.history);
+            self.follow(after, expected, left - 1);
+        }
     }
 
-    fn verdict(state: State) -> Option<bool> {
-        state.verdict().map(|verdict| verdict == Verdict::Healthy)
+    fn walk(rise: u16, alphabet: &[Outcome], may_stay: bool, length: usize) {
+        for fall in 1..=4 {
+            let timing = timing(rise, fall);
+            Walk { timing, alphabet, may_stay, history: Vec::new() }.follow(State::Unknown, None, length);
+        }
     }
 
-    fn follow(history: &mut Vec<Outcome>, state: State, alphabet: &[Outcome], left: usize, timing: &Timing) {
-        assert_eq!(
-            verdict(state),
-            model(history, timing.rise.into(), timing.fall.into()),
-            "after {history:?} with rise {} and fall {}",
-            timing.rise,
-            timing.fall
-        );
-        let last = history.iter().rev().find(|outcome| **outcome != Outcome::Void);
-        let contradicted = last.is_some_and(|last| verdict(state) != Some(*last == Outcome::Passed));
-        assert_eq!(state.in_doubt(), contradicted, "after {history:?}");
-        if left == 0 {
-            return;
-        }
-        for &outcome in alphabet {
-            history.push(outcome);
-            follow(history, state.after(outcome, timing), alphabet, left - 1, timing);
-            history.pop();
-        }
+    const SPOKEN: [Outcome; 3] = [Outcome::Passed, Outcome::Failed, Outcome::Draining];
+
+    #[test]
+    fn every_sequence_agrees_with_the_rule_with_rise_1() {
+        walk(1, &SPOKEN, false, 12);
     }
 
     #[test]
-    fn every_sequence_agrees_with_the_history_read_as_a_whole() {
-        for rise in 1..=4 {
-            for fall in 1..=4 {
-                let timing = timing(rise, fall);
-                let two = [Outcome::Passed, Outcome::Failed];
-                follow(&mut Vec::new(), State::Unknown, &two, 12, &timing);
-                let three = [Outcome::Passed, Outcome::Failed, Outcome::Void];
-                follow(&mut Vec::new(), State::Unknown, &three, 8, &timing);
-            }
-        }
+    fn every_sequence_agrees_with_the_rule_with_rise_2() {
+        walk(2, &SPOKEN, false, 12);
+    }
+
+    #[test]
+    fn every_sequence_agrees_with_the_rule_with_rise_3() {
+        walk(3, &SPOKEN, false, 12);
+    }
+
+    #[test]
+    fn every_sequence_agrees_with_the_rule_with_rise_4() {
+        walk(4, &SPOKEN, false, 12);
+    }
+
+    #[test]
+    fn void_outcomes_anywhere_change_nothing() {
+        let [passed, failed, draining] = SPOKEN;
+        (1..=4).for_each(|rise| walk(rise, &[passed, failed, draining, Outcome::Void], false, 8));
+    }
+
+    #[test]
+    fn what_stays_counts_on_and_flips_with_the_first_outcome_that_may() {
+        (1..=4).for_each(|rise| walk(rise, &SPOKEN, true, 6));
     }
 
     #[test]
@@ -210,9 +291,13 @@ mod tests {
         let timing = timing(u16::MAX, u16::MAX);
         let mut state = State::Healthy { failures: 0 };
         for _ in 1..u16::MAX {
-            state = state.after(Outcome::Failed, &timing);
+            state = state.after(Outcome::Failed, &timing, false);
             assert!(state.is_same_verdict(State::Healthy { failures: 0 }));
         }
-        assert_eq!(state.after(Outcome::Failed, &timing), State::Unhealthy { successes: 0 });
+        assert_eq!(state.after(Outcome::Failed, &timing, false), State::Unhealthy { successes: 0 });
+        for _ in 0..2 {
+            state = state.after(Outcome::Failed, &timing, true);
+            assert_eq!(state, State::Healthy { failures: u16::MAX });
+        }
     }
 }

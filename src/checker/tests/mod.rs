@@ -2,7 +2,10 @@
 
 mod basics;
 mod checks;
+mod memory;
+mod overrides;
 mod probing;
+mod reload;
 mod sockets;
 
 use std::io::Write;
@@ -72,6 +75,11 @@ impl Script {
         self.0.behaviours.lock().unwrap().insert(address.parse().unwrap(), behaviour);
     }
 
+    /// Lets the time of day jump, by seconds.
+    fn jump(&self, by: i64) {
+        self.0.jumped.fetch_add(by, Ordering::Relaxed);
+    }
+
     fn set_on(&self, address: &str, port: u16, behaviour: Behaviour) {
         self.0.on_port.lock().unwrap().insert((address.parse().unwrap(), port), behaviour);
     }
@@ -87,13 +95,40 @@ impl Script {
     }
 }
 
+/// Counts a probe as in flight until it ends, or is ended.
+struct InFlight<'a>(&'a Scripted);
+
+impl<'a> InFlight<'a> {
+    fn new(script: &'a Scripted) -> Self {
+        let in_flight = script.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        script.peak.fetch_max(in_flight, Ordering::Relaxed);
+        Self(script)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The port that a probe goes to; 0 without one.
+fn port_of(probe: &Probe) -> u16 {
+    match probe {
+        Probe::Tcp(probe) => probe.port,
+        Probe::Tls(probe) => probe.port,
+        Probe::Http(probe) => probe.port,
+        Probe::Grpc(probe) => probe.port,
+        Probe::Exec(probe) => probe.port.unwrap_or(0),
+    }
+}
+
 impl Outside for Script {
     async fn probe(self, probe: Arc<Probe>, address: IpAddr, timeout: Duration) -> Report {
-        let Probe::Tcp(TcpProbe { port, .. }) = *probe else { panic!("the script knows tcp only") };
+        let port = port_of(&probe);
         *self.0.started.lock().unwrap().entry(address).or_default() += 1;
         *self.0.started_on_port.lock().unwrap().entry((address, port)).or_default() += 1;
-        let in_flight = self.0.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        self.0.peak.fetch_max(in_flight, Ordering::Relaxed);
+        let _guard = InFlight::new(&self.0);
         let of_port = self.0.on_port.lock().unwrap().get(&(address, port)).copied();
         let behaviour = of_port.or_else(|| self.0.behaviours.lock().unwrap().get(&address).copied());
         let began = Instant::now();
@@ -108,7 +143,6 @@ impl Outside for Script {
             }
             Behaviour::Panic => panic!("a scripted defect"),
         };
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         Report {
             outcome,
             cause: match outcome {
@@ -190,10 +224,14 @@ fn eligible(handle: &Handle, pool: usize) -> Vec<String> {
     Family::ALL.into_iter().flat_map(members).map(|member| member.address.to_string()).collect()
 }
 
+async fn ask<T>(handle: &Handle, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> T {
+    let (reply, answer) = oneshot::channel();
+    handle.commands.send(command(reply)).await.unwrap();
+    answer.await.unwrap()
+}
+
 async fn status(handle: &Handle) -> Status {
-    let (reply, status) = oneshot::channel();
-    handle.commands.send(Command::Status(reply)).await.unwrap();
-    status.await.unwrap()
+    ask(handle, Command::Status).await
 }
 
 /// Waits until something holds; says how long that took.

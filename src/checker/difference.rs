@@ -1,0 +1,388 @@
+//! What one configuration has that another has not, in words.
+//!
+//! Things are the same by their names. Each is described as a list of facts, a key of the
+//! configuration with its value; what differs between the facts of before and of now is the
+//! difference. Values that may be secret are not shown, but that they have changed is. The facts are
+//! taken from patterns without `..`, so that a new field cannot be forgotten here.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use crate::checker::{Change, Check, Difference, PoolSetup};
+use crate::health::Timing;
+use crate::name::Name;
+use crate::pool::{Backend, MinHealthy, Pool, PoolId, Require};
+use crate::probe::Probe;
+use crate::probe::exec::ExecProbe;
+use crate::probe::expected::Expected;
+use crate::probe::grpc::GrpcProbe;
+use crate::probe::http::{HttpProbe, TlsSettings, Version};
+use crate::probe::tcp::{Talk, TcpProbe};
+use crate::probe::tls::TlsProbe;
+use crate::service::{Answers, Policy, Service, WhenDown};
+use crate::settings::Settings;
+use crate::zone::{Catalog, Zone};
+
+/// A key of the configuration and its value.
+type Fact = (&'static str, String);
+
+/// A configuration, as far as it is compared.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Compared<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) catalog: &'a Catalog,
+    pub(super) services: &'a [&'a Service],
+    pub(super) pools: &'a [&'a PoolSetup],
+}
+
+/// What has changed from `before` to `now`; the generation is left to whoever publishes.
+pub(super) fn difference(before: Compared<'_>, now: Compared<'_>) -> Difference {
+    let name = |pool: &&PoolSetup| pool.pool.name.clone();
+    let service_name = |service: &&Service| service.name.to_plain();
+    let zone_name = |zone: &Zone| {
+        Name::from_wire(zone.apex_name()).map_or_else(|| "?".to_owned(), |name| name.to_plain())
+    };
+    Difference {
+        generation: 0,
+        pools: changes(before.pools, now.pools, name, |a, b| pool_changes(a, b)),
+        services: changes(before.services, now.services, service_name, |a, b| {
+            let [from, to] =
+                [(*a, before.pools), (*b, now.pools)].map(|(service, pools)| service_facts(service, pools));
+            fact_changes("", &from, &to)
+        }),
+        zones: changes(before.catalog.zones(), now.catalog.zones(), zone_name, zone_changes),
+        settings: before.settings != now.settings,
+    }
+}
+
+impl Difference {
+    /// Whether nothing differs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.settings && [&self.pools, &self.services, &self.zones].iter().all(|changes| changes.is_empty())
+    }
+}
+
+/// Compares two lists by name: what is new or has changed in the order of now, then what is gone.
+fn changes<T>(
+    before: &[T],
+    now: &[T],
+    name: impl Fn(&T) -> String,
+    details: impl Fn(&T, &T) -> Vec<String>,
+) -> Vec<Change> {
+    let old: HashMap<String, &T> = before.iter().map(|thing| (name(thing), thing)).collect();
+    let kept: HashSet<String> = now.iter().map(&name).collect();
+    let present = now.iter().filter_map(|thing| {
+        let name = name(thing);
+        match old.get(&name) {
+            None => Some(Change::Added(name)),
+            Some(old) => Some(details(old, thing))
+                .filter(|details| !details.is_empty())
+                .map(|details| Change::Changed(name, details)),
+        }
+    });
+    let gone = before.iter().map(&name).filter(|name| !kept.contains(name)).map(Change::Removed);
+    present.chain(gone).collect()
+}
+
+/// `weight 1 -> 3` for each fact that differs, after `of`.
+fn fact_changes(of: &str, before: &[Fact], now: &[Fact]) -> Vec<String> {
+    let value = |facts: &[Fact], key| {
+        facts
+            .iter()
+            .find(|(known, _)| *known == key)
+            .map_or_else(|| "none".to_owned(), |(_, value)| value.clone())
+    };
+    // Of a check of another type nothing else can be compared.
+    let is_other_type = value(before, "type") != value(now, "type");
+    let keys = now.iter().map(|(key, _)| *key).filter(|key| !is_other_type || *key == "type");
+    let only_before = before
+        .iter()
+        .filter(|_| !is_other_type)
+        .map(|(key, _)| *key)
+        .filter(|key| now.iter().all(|(known, _)| known != key));
+    keys.chain(only_before)
+        .filter_map(|key| {
+            let (from, to) = (value(before, key), value(now, key));
+            (from != to).then(|| format!("{of}{key} {from} -> {to}"))
+        })
+        .collect()
+}
+
+fn pool_changes(before: &PoolSetup, now: &PoolSetup) -> Vec<String> {
+    if before == now {
+        return Vec::new();
+    }
+    let mut details = fact_changes("", &pool_facts(before), &pool_facts(now));
+    let backends = [&*before.pool.backends, &*now.pool.backends];
+    details.extend(part_changes("backend", backends, |backend: &Backend| &backend.name, backend_facts));
+    let checks = [&*before.checks, &*now.checks];
+    details.extend(part_changes("check", checks, |check: &Check| &check.name, check_facts));
+    if details.is_empty() {
+        details.push("the order of its backends or checks".into());
+    }
+    details
+}
+
+fn part_changes<T>(
+    kind: &str,
+    [before, now]: [&[T]; 2],
+    name: impl Fn(&T) -> &String,
+    facts: impl Fn(&T) -> Vec<Fact>,
+) -> Vec<String>
+where
+    T: PartialEq,
+{
+    let old: HashMap<&String, &T> = before.iter().map(|part| (name(part), part)).collect();
+    let kept: HashSet<&String> = now.iter().map(&name).collect();
+    let mut details = Vec::new();
+    for part in now {
+        let name = name(part);
+        match old.get(name) {
+            None => details.push(format!("{kind} {name} added")),
+            Some(old) if *old != part => {
+                let changed = fact_changes(&format!("{kind} {name}: "), &facts(old), &facts(part));
+                if changed.is_empty() {
+                    details.push(format!("{kind} {name}: a value that is not shown has changed"));
+                }
+                details.extend(changed);
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = before.iter().map(&name).filter(|name| !kept.contains(name));
+    details.extend(gone.map(|name| format!("{kind} {name} removed")));
+    details
+}
+
+fn pool_facts(setup: &PoolSetup) -> Vec<Fact> {
+    let PoolSetup { pool, checks: _, require } = setup;
+    let Pool { name: _, min_healthy, slow_start, suspect_self, backends: _ } = pool;
+    vec![
+        (
+            "min_healthy",
+            match min_healthy {
+                MinHealthy::Count(count) => count.to_string(),
+                MinHealthy::Percent(percent) => format!("{percent}%"),
+            },
+        ),
+        ("slow_start", format!("{slow_start:?}")),
+        ("suspect_self", suspect_self.map_or_else(|| "off".into(), |percent| format!("{percent}%"))),
+        (
+            "require",
+            match require {
+                Require::All => "all".into(),
+                Require::AtLeast(count) => count.to_string(),
+            },
+        ),
+    ]
+}
+
+fn backend_facts(backend: &Backend) -> Vec<Fact> {
+    let Backend { name: _, addresses, weight, enabled, site, port, check_address } = backend;
+    vec![
+        ("addresses", list(addresses)),
+        ("weight", weight.to_string()),
+        ("enabled", enabled.to_string()),
+        ("site", or_none(site.as_ref())),
+        ("port", or_none(*port)),
+        ("check_address", or_none(*check_address)),
+    ]
+}
+
+fn check_facts(check: &Check) -> Vec<Fact> {
+    let Check { name: _, probe, timing, critical, observe_only } = check;
+    let Timing { interval, timeout, rise, fall, recheck, interval_down, damping } = timing;
+    let mut facts = vec![
+        ("type", probe.kind().to_owned()),
+        ("interval", format!("{interval:?}")),
+        ("timeout", format!("{timeout:?}")),
+        ("rise", rise.to_string()),
+        ("fall", fall.to_string()),
+        ("recheck", format!("{recheck:?}")),
+        ("interval_down", format!("{interval_down:?}")),
+        ("damping", damping.to_string()),
+        ("critical", critical.to_string()),
+        ("observe_only", observe_only.to_string()),
+    ];
+    match probe {
+        Probe::Tcp(TcpProbe { port, talk }) => {
+            facts.push(("port", port.to_string()));
+            facts.extend(talk_facts(talk));
+        }
+        Probe::Tls(TlsProbe { port, tls, talk }) => {
+            facts.push(("port", port.to_string()));
+            facts.extend(tls_facts(Some(tls)));
+            facts.extend(talk_facts(talk));
+        }
+        Probe::Http(probe) => facts.extend(http_facts(probe)),
+        Probe::Grpc(GrpcProbe { port, tls, host, service }) => {
+            facts.push(("port", port.to_string()));
+            facts.push(("host", or_none(host.as_ref())));
+            facts.push(("service", format!("{service:?}")));
+            facts.extend(tls_facts(tls.as_ref()));
+        }
+        Probe::Exec(ExecProbe { program, arguments, port }) => {
+            facts.push(("program", program.display().to_string()));
+            facts.push(("arguments", format!("{arguments:?}")));
+            facts.push(("port", or_none(*port)));
+        }
+    }
+    facts
+}
+
+fn http_facts(probe: &HttpProbe) -> Vec<Fact> {
+    let HttpProbe {
+        port,
+        tls,
+        version,
+        method,
+        host,
+        path,
+        headers,
+        status,
+        drain_status,
+        body,
+        body_limit,
+        weight_header,
+    } = probe;
+    let version = match version {
+        Version::Default => "default",
+        Version::Http1 => "1.1",
+        Version::Http2 => "2",
+    };
+    // Their values may be credentials.
+    let headers: Vec<&String> = headers.iter().map(|(name, _)| name).collect();
+    let mut facts = vec![
+        ("port", port.to_string()),
+        ("http_version", version.to_owned()),
+        ("method", method.clone()),
+        ("host", or_none(host.as_ref())),
+        ("path", path.clone()),
+        ("headers", list(&headers)),
+        ("status", ranges(status)),
+        ("drain_status", ranges(drain_status)),
+        ("body", expected(body.as_ref())),
+        ("body_limit", format!("{body_limit} bytes")),
+        ("weight_header", or_none(weight_header.as_ref())),
+    ];
+    facts.extend(tls_facts(tls.as_ref()));
+    facts
+}
+
+fn tls_facts(tls: Option<&TlsSettings>) -> Vec<Fact> {
+    let Some(TlsSettings { name, insecure, ca_file, min_days_left }) = tls else {
+        return vec![("tls", "off".into())];
+    };
+    vec![
+        ("tls", "on".into()),
+        ("tls.name", or_none(name.as_ref())),
+        ("tls.verify", (!insecure).to_string()),
+        ("tls.ca_file", or_none(ca_file.as_ref().map(|path| path.display()))),
+        ("tls.min_days_left", or_none(*min_days_left)),
+    ]
+}
+
+fn talk_facts(talk: &Talk) -> [Fact; 2] {
+    let Talk { send, expect } = talk;
+    // It may be a password.
+    let sent = send.as_ref().map(|bytes| format!("{} bytes", bytes.len()));
+    [("send", or_none(sent)), ("expect", expected(expect.as_ref()))]
+}
+
+fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
+    let Service { name: _, tiers, answers, ttl, policy, when_down } = service;
+    let pool_name = |id: &PoolId| pools.get(id.index()).map_or("?", |setup| setup.pool.name.as_str());
+    let tiers: Vec<&str> = tiers.iter().map(pool_name).collect();
+    vec![
+        ("pools", list(&tiers)),
+        (
+            "answers",
+            match answers {
+                Answers::AtMost(count) => count.to_string(),
+                Answers::All => "all".into(),
+            },
+        ),
+        ("ttl", format!("{ttl} s")),
+        (
+            "policy",
+            match policy {
+                Policy::Weighted => "weighted".into(),
+                Policy::All => "all".into(),
+            },
+        ),
+        (
+            "when_down",
+            match when_down {
+                WhenDown::FailOpen => "fail-open".into(),
+                WhenDown::NoData => "nodata".into(),
+                WhenDown::ServFail => "servfail".into(),
+                WhenDown::Addresses { ipv4, ipv6 } => {
+                    let all =
+                        ipv4.iter().map(ToString::to_string).chain(ipv6.iter().map(ToString::to_string));
+                    list(&all.collect::<Vec<_>>())
+                }
+            },
+        ),
+    ]
+}
+
+fn zone_changes(before: &Zone, now: &Zone) -> Vec<String> {
+    if is_same_zone(before, now) {
+        return Vec::new();
+    }
+    let [from, to] = [before, now].map(|zone| or_none(serial(zone)));
+    let records = match (before.records(), now.records()) {
+        (from, to) if from == to => format!("{to} records"),
+        (from, to) => format!("records {from} -> {to}"),
+    };
+    if from == to {
+        vec![format!("{records}; its content has changed, though its serial is still {to}")]
+    } else {
+        vec![format!("serial {from} -> {to}"), records]
+    }
+}
+
+/// The same names hold the same records, and the same of them are answered by services.
+fn is_same_zone(before: &Zone, now: &Zone) -> bool {
+    before.records() == now.records()
+        && before.nodes().count() == now.nodes().count()
+        && now.nodes().all(|node| {
+            before.node(node.name()).is_some_and(|old| {
+                old.rrsets().eq(node.rrsets()) && old.service().is_some() == node.service().is_some()
+            })
+        })
+}
+
+/// The serial number of the SOA record: the first of the five numbers at its end (RFC 1035, section
+/// 3.3.13).
+fn serial(zone: &Zone) -> Option<u32> {
+    let (soa, _) = zone.negative_soa()?;
+    let numbers = soa.first().last_chunk::<20>()?;
+    numbers.first_chunk::<4>().copied().map(u32::from_be_bytes)
+}
+
+fn or_none(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "none".into(), |value| value.to_string())
+}
+
+fn list(values: &[impl Display]) -> String {
+    let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+    if values.is_empty() { "none".into() } else { values.join(", ") }
+}
+
+fn ranges(ranges: &[RangeInclusive<u16>]) -> String {
+    let shown = ranges.iter().map(|range| match (range.start(), range.end()) {
+        (start, end) if start == end => start.to_string(),
+        (start, end) => format!("{start}-{end}"),
+    });
+    list(&shown.collect::<Vec<_>>())
+}
+
+fn expected(expected: Option<&Expected>) -> String {
+    or_none(expected.map(|expected| match expected {
+        Expected::Text(text) => format!("contains \"{}\"", text.escape_ascii()),
+        Expected::Pattern(pattern) => format!("matches \"{}\"", pattern.as_str()),
+    }))
+}

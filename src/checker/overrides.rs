@@ -1,0 +1,215 @@
+//! What operators say of backends, beside what the checks say.
+//!
+//! The word of the checks goes on underneath and is what returns when an override ends. An override
+//! ends by the time of day that its operator was told, so when that clock jumps, it ends earlier or
+//! later by as much.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+use tracing::info;
+
+use crate::checker::pools::PoolState;
+use crate::checker::survey::Survey;
+use crate::checker::{
+    Checker, NoSuchBackend, Outside, OverrideRequest, OverrideStatus, RememberedOverride, Status,
+};
+use crate::pool::{Family, Override, PoolId};
+use crate::table::{Source, Table};
+
+/// How long after a table was replaced an answer from it may still be on its way.
+pub(super) const ON_THE_WAY: Duration = Duration::from_secs(1);
+
+/// Which backends have an override, and when the first of them ends.
+#[derive(Debug, Default)]
+pub(super) struct Overrides {
+    /// Pool, and index of the backend within it.
+    places: BTreeSet<(PoolId, usize)>,
+    end: Option<SystemTime>,
+}
+
+impl<O: Outside> Checker<O> {
+    /// Does what an operator asks, and publishes it.
+    pub(super) fn override_backend(
+        &mut self,
+        request: OverrideRequest,
+        reply: oneshot::Sender<Result<Status, NoSuchBackend>>,
+    ) {
+        let Some((id, backend)) = self.pools.find(&request.pool, &request.backend) else {
+            let OverrideRequest { pool, backend, .. } = request;
+            return drop(reply.send(Err(NoSuchBackend { pool, backend })));
+        };
+        let OverrideRequest { state, until, reason, .. } = request;
+        let since = self.outside.wall();
+        let status = |state| OverrideStatus { state, since, until, reason, safe_at: None };
+        self.set_override(id, backend, state.map(status), "by request");
+        self.publish();
+        self.surveys.push_back(Survey::after_override(reply));
+    }
+
+    /// Takes up what operators said before the start.
+    pub(super) fn recall_overrides(&mut self, remembered: Vec<RememberedOverride>) {
+        let wall = self.outside.wall();
+        for RememberedOverride { pool, backend, state, since, until, reason } in remembered {
+            if until.is_some_and(|until| until <= wall) {
+                info!(pool, backend, state = state.as_str(), "a remembered override has ended meanwhile");
+                continue;
+            }
+            let Some((id, index)) = self.pools.find(&pool, &backend) else {
+                info!(
+                    pool,
+                    backend,
+                    state = state.as_str(),
+                    "a remembered override is of no backend any more"
+                );
+                continue;
+            };
+            let status = OverrideStatus { state, since, until, reason, safe_at: None };
+            self.set_override(id, index, Some(status), "remembered");
+        }
+    }
+
+    /// Ends the overrides whose time has come.
+    pub(super) fn end_overrides(&mut self) {
+        let wall = self.outside.wall();
+        if self.overrides.end.is_none_or(|end| end > wall) {
+            return;
+        }
+        for (id, backend) in self.overrides.places.clone() {
+            let until = self.overridden(id, backend).and_then(|status| status.until);
+            if until.is_some_and(|until| until <= wall) {
+                self.set_override(id, backend, None, "its time is over");
+            }
+        }
+    }
+
+    /// Notes which backends have overrides, after the pools have become others.
+    pub(super) fn index_overrides(&mut self) {
+        let places = self.pools.iter().flat_map(|(id, pool)| {
+            let backends = pool.backends.iter().enumerate();
+            backends.filter(|(_, backend)| backend.overridden.is_some()).map(move |(index, _)| (id, index))
+        });
+        self.overrides.places = places.collect();
+        self.note_end();
+    }
+
+    fn note_end(&mut self) {
+        let ends = self.overrides.places.iter().map(|(id, backend)| self.overridden(*id, *backend));
+        self.overrides.end = ends.filter_map(|status| status?.until).min();
+    }
+
+    fn overridden(&self, id: PoolId, backend: usize) -> Option<&OverrideStatus> {
+        self.pools.get(id)?.backends.get(backend)?.overridden.as_deref()
+    }
+
+    fn set_override(&mut self, id: PoolId, backend: usize, status: Option<OverrideStatus>, why: &str) {
+        let Some(PoolState { setup, series, backends, .. }) = self.pools.0.get_mut(id.index()) else {
+            return;
+        };
+        let (Some(configured), Some(state)) = (setup.pool.backends.get(backend), backends.get_mut(backend))
+        else {
+            return;
+        };
+        let wall = self.outside.wall();
+        let before = state.overridden.take();
+        series.overridden(backend, status.as_ref().map(|status| status.state));
+        log_override(&setup.pool.name, &configured.name, before.as_deref(), status.as_ref(), why, wall);
+        state.overridden = status.map(|mut status| {
+            if let Some(before) = before {
+                // It has left the answers already, if this one keeps it out as well.
+                status.safe_at = before.safe_at;
+                if before.state == status.state {
+                    status.since = before.since;
+                }
+            }
+            Box::new(status)
+        });
+        if state.overridden.is_some() {
+            self.overrides.places.insert((id, backend));
+        } else {
+            self.overrides.places.remove(&(id, backend));
+        }
+        self.note_end();
+        self.touched.insert(id);
+    }
+
+    /// Notes which backends with an override a table that has just been published no longer answers,
+    /// and when the last answer with them will have run out.
+    pub(super) fn note_safety(&mut self, table: &Table, touched: &BTreeSet<PoolId>) {
+        if self.overrides.places.is_empty() {
+            return;
+        }
+        let wall = self.outside.wall();
+        // What a service answers depends on all of its tiers.
+        let mut affected = touched.clone();
+        for pool in touched {
+            affected.extend(self.service_log.tiers_beside(*pool, table));
+        }
+        for id in affected {
+            let mut places = self.overrides.places.range((id, 0)..=(id, usize::MAX)).peekable();
+            if places.peek().is_none() {
+                continue;
+            }
+            let answered = self.answered(id, table);
+            let Some(pool) = self.pools.0.get_mut(id.index()) else { continue };
+            let safe = (wall + ON_THE_WAY + pool.ttl).max(pool.earlier_answers_end);
+            for &(_, backend) in places {
+                let status = pool.backends.get_mut(backend).and_then(|state| state.overridden.as_deref_mut());
+                let Some(status) = status else { continue };
+                if status.state == Override::Up || answered.contains(&backend) {
+                    status.safe_at = None;
+                } else {
+                    status.safe_at.get_or_insert(safe);
+                }
+            }
+        }
+    }
+
+    /// The backends of a pool that may be answered now.
+    fn answered(&self, id: PoolId, table: &Table) -> BTreeSet<usize> {
+        let Some(view) = table.pool(id) else { return BTreeSet::new() };
+        let services = self.service_log.services_of(id);
+        Family::ALL
+            .into_iter()
+            .flat_map(|family| {
+                let fails_open = services.iter().filter_map(|service| table.service(*service)).any(|view| {
+                    let source = table.source(&view.service, family);
+                    matches!(source, Source::FailOpen { pool, .. } if pool == id)
+                });
+                let family = view.family(family);
+                let everyone = fails_open.then_some(&*family.everyone.members).unwrap_or_default();
+                family.eligible.members.iter().chain(everyone)
+            })
+            .map(|member| member.backend as usize)
+            .collect()
+    }
+}
+
+fn log_override(
+    pool: &str,
+    backend: &str,
+    before: Option<&OverrideStatus>,
+    now: Option<&OverrideStatus>,
+    why: &str,
+    wall: SystemTime,
+) {
+    let from = before.map(|status| status.state.as_str());
+    match now {
+        Some(OverrideStatus { state, until, reason, .. }) => {
+            let ends_in = until.and_then(|until| until.duration_since(wall).ok());
+            let (state, reason) = (state.as_str(), reason.as_deref());
+            info!(pool, backend, state, from, ?ends_in, reason, "backend is overridden, {why}");
+        }
+        None if before.is_some() => info!(pool, backend, from, "the override of a backend has ended, {why}"),
+        None => {}
+    }
+}
+
+/// A backend that is gone takes what an operator said of it along.
+pub(super) fn tell_lost_override(pool: &str, backend: &str, status: Option<&OverrideStatus>) {
+    if let Some(status) = status {
+        let state = status.state.as_str();
+        info!(pool, backend, state, "the override of a backend has ended, the configuration has it no more");
+    }
+}

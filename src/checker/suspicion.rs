@@ -1,0 +1,186 @@
+//! When nearly everything fails, the fault may be here: who is suspected together, and the alarms.
+//!
+//! There are two signs. Nearly all backends of a pool, or of all pools, *fail* at once: `health` then
+//! judges nobody for a while. Or nearly no probe can be *made*, as there are no descriptors, no ports,
+//! no route: such outcomes are void and judge nobody anyway, but somebody must hear of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tracing::{info, warn};
+
+use crate::checker::pools::PoolState;
+use crate::checker::targets::{Target, Targets};
+use crate::checker::{Checker, Outside, Suspected};
+use crate::health::{Group, Outcome, Suspicion, TargetId};
+use crate::pool::SUSPECT_SELF;
+
+/// When so many percent of the targets could not be probed last time, this machine is at fault.
+const BEGIN_PERCENT: usize = 90;
+
+/// When it is less than that many percent, the fault is over.
+const END_PERCENT: usize = 50;
+
+/// Of fewer targets nothing can be said.
+const FEWEST: usize = 3;
+
+/// As long as no more targets than this cannot be probed, each is told by itself.
+const TOLD_ALONE: usize = 10;
+
+/// Whether probes can be made, by the last outcome of each target.
+#[derive(Debug, Default)]
+pub(super) struct LocalFaults {
+    /// Targets with an outcome.
+    spoken: usize,
+    /// Of those, the ones whose last outcome is void.
+    void: usize,
+    /// What the last void outcome said.
+    detail: Option<Arc<str>>,
+    suspected: Option<Suspected>,
+}
+
+impl LocalFaults {
+    /// An outcome of a target, before it is noted there.
+    pub(super) fn note(&mut self, target: &Target, outcome: Outcome, detail: &Arc<str>) {
+        let before = target.outcomes.iter().next_back().map(|last| last.outcome);
+        self.spoken += usize::from(before.is_none());
+        self.void -= usize::from(before == Some(Outcome::Void));
+        if outcome == Outcome::Void {
+            self.void += 1;
+            self.detail = Some(Arc::clone(detail));
+        }
+    }
+
+    /// Counts anew, after targets have come and gone.
+    pub(super) fn recount(&mut self, targets: &Targets) {
+        let last = targets.iter().filter_map(|(_, target)| target.outcomes.iter().next_back());
+        (self.spoken, self.void) = last.fold((0, 0), |(spoken, void), last| {
+            (spoken + 1, void + usize::from(last.outcome == Outcome::Void))
+        });
+    }
+
+    pub(super) fn are_few(&self) -> bool {
+        self.void < TOLD_ALONE
+    }
+
+    pub(super) fn suspected(&self) -> Option<&Suspected> {
+        self.suspected.as_ref()
+    }
+
+    /// Whether the alarm begins or ends; `None` when nothing changes.
+    fn turn(&mut self, wall: SystemTime) -> Option<bool> {
+        let is = |percent| self.void * 100 >= self.spoken * percent;
+        if self.suspected.is_none() && self.spoken >= FEWEST && is(BEGIN_PERCENT) {
+            let detail = self.detail.as_deref().unwrap_or("no reason was given");
+            self.suspected =
+                Some(Suspected { since: wall, reason: format!("probes cannot be made: {detail}") });
+            return Some(true);
+        }
+        if self.suspected.is_some() && (self.spoken == 0 || !is(END_PERCENT)) {
+            self.suspected = None;
+            return Some(false);
+        }
+        None
+    }
+}
+
+impl<O: Outside> Checker<O> {
+    /// Says to `health` whose targets are suspected together: those of each pool that decide, and
+    /// those of all pools, unless that is one pool only.
+    pub(super) fn set_groups(&mut self) {
+        let deciding = |pool: &PoolState| -> Vec<TargetId> {
+            let addresses = pool.backends.iter().flat_map(|backend| &backend.addresses);
+            let targets = addresses.flat_map(|address| address.targets.iter().zip(&pool.setup.checks));
+            distinct(targets.filter(|(_, check)| !check.observe_only).map(|(id, _)| *id).collect())
+        };
+        let mut groups: Vec<Group> = self
+            .pools
+            .0
+            .iter()
+            .filter_map(|pool| {
+                let share = pool.setup.pool.suspect_self?;
+                Some(Group { pool: Some(Arc::clone(pool.series.name())), share, members: deciding(pool) })
+            })
+            .collect();
+        if groups.iter().filter(|group| !group.members.is_empty()).count() > 1 {
+            let members = distinct(groups.iter().flat_map(|group| group.members.iter().copied()).collect());
+            groups.push(Group { pool: None, share: SUSPECT_SELF, members });
+        }
+        let now = self.now();
+        self.health.set_groups(groups, now);
+        self.local_faults.recount(&self.targets);
+        self.note_suspicions();
+    }
+
+    /// Tells of what began or ended since the last turn.
+    pub(super) fn heed_alarms(&mut self) {
+        let wall = self.outside.wall();
+        if let Some(begins) = self.local_faults.turn(wall) {
+            let LocalFaults { spoken, void, .. } = self.local_faults;
+            if begins {
+                let reason = self.local_faults.suspected().map(|suspected| &*suspected.reason);
+                warn!(
+                    of = spoken,
+                    void, reason, "this machine is suspected: no state of a backend changes by it"
+                );
+            } else {
+                info!("probes can be made again");
+            }
+            self.show_suspicion();
+        }
+        let now = self.now();
+        if !self.health.take_alarms(now).is_empty() {
+            self.note_suspicions();
+        }
+    }
+
+    /// Takes over which suspicions there are now.
+    fn note_suspicions(&mut self) {
+        let (now, wall) = (self.now(), self.outside.wall());
+        let suspected = |suspicion: &Suspicion| Suspected {
+            since: wall.checked_sub(now.saturating_sub(suspicion.since)).unwrap_or(wall),
+            reason: format!(
+                "{} of {} fail at once: their states are kept for {:?}, until they have failed for longer",
+                suspicion.failing,
+                suspicion.members,
+                suspicion.until.saturating_sub(suspicion.since)
+            ),
+        };
+        let mut present: HashMap<Option<Arc<str>>, Suspected> =
+            self.health.suspicions().map(|found| (found.pool.clone(), suspected(found))).collect();
+        for pool in &mut self.pools.0 {
+            let name = Arc::clone(pool.series.name());
+            take_over(&mut pool.suspected, present.remove(&Some(Arc::clone(&name))), &name);
+            pool.series.suspected(pool.suspected.is_some());
+        }
+        take_over(&mut self.suspected, present.remove(&None), "");
+        self.show_suspicion();
+    }
+
+    fn show_suspicion(&self) {
+        self.metrics.all_suspected(self.suspected.is_some() || self.local_faults.suspected().is_some());
+    }
+}
+
+/// Replaces what is suspected of a pool, or of all without a name, and tells of a beginning or an end.
+fn take_over(place: &mut Option<Suspected>, now: Option<Suspected>, pool: &str) {
+    let of = if pool.is_empty() { "all pools together" } else { "the pool" };
+    match (&*place, &now) {
+        (None, Some(suspected)) => {
+            let reason = &*suspected.reason;
+            warn!(pool, reason, "this machine is suspected rather than {of}");
+        }
+        (Some(_), None) => info!(pool, "this machine is no longer suspected rather than {of}"),
+        // It is the same one: what is known of it is as of its beginning.
+        (Some(_), Some(_)) => return,
+        (None, None) => {}
+    }
+    *place = now;
+}
+
+fn distinct(mut ids: Vec<TargetId>) -> Vec<TargetId> {
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

@@ -1,0 +1,134 @@
+//! What is known from before the start, and what is kept for the next one.
+
+use super::*;
+use crate::health::Verdict;
+use crate::pool::Override;
+
+fn remembered(address: &str, verdict: Verdict) -> RememberedState {
+    RememberedState {
+        pool: "web".into(),
+        backend: address.into(),
+        address: address.parse().unwrap(),
+        check: "tcp".into(),
+        verdict,
+        since: SystemTime::UNIX_EPOCH + SECOND * 1_600_000_000,
+    }
+}
+
+fn with_memory(memory: Memory) -> (Handle, Script) {
+    let pools = vec![pool_of("web", check(DEFAULTS), &["192.0.2.1", "192.0.2.2", "192.0.2.3"])];
+    run(Setup { memory, ..setup(pools, vec![service(&[0])]) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remembered_state_answers_until_the_first_outcome() {
+    let (log, _guard) = Log::listen();
+    let states = vec![remembered("192.0.2.1", Verdict::Healthy), remembered("192.0.2.2", Verdict::Unhealthy)];
+    let since = states[0].since;
+    let (handle, script) = with_memory(Memory { states, overrides: Vec::new() });
+    assert_eq!(eligible(&handle, 0), ["192.0.2.1"], "before anything has been probed");
+    script.set("192.0.2.1", Behaviour::Hang);
+    script.set("192.0.2.3", Behaviour::Hang);
+    let now = status(&handle).await;
+    let [one, two, three] = &now.pools[0].backends[..] else { panic!("three backends") };
+    assert_eq!(one.addresses[0].standing, Standing::Healthy);
+    assert!(one.addresses[0].remembered && one.addresses[0].checks[0].remembered);
+    assert_eq!((one.addresses[0].since, one.addresses[0].checks[0].since), (since, since));
+    assert_eq!((two.addresses[0].standing, two.addresses[0].remembered), (Standing::Unhealthy, true));
+    assert_eq!((three.addresses[0].standing, three.addresses[0].remembered), (Standing::Unknown, false));
+
+    tokio::time::sleep(SECOND).await;
+    assert!(!*handle.ready.borrow(), "a memory is no outcome");
+    let lines = log.take("backend is");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("from=\"unhealthy\" to=\"healthy\""), "the first outcome decides: {lines:?}");
+    assert_eq!(eligible(&handle, 0), ["192.0.2.1", "192.0.2.2"]);
+    ready(&handle).await;
+    assert_eq!(eligible(&handle, 0), ["192.0.2.2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_confirmed_memory_keeps_its_time_and_says_nothing() {
+    let (log, _guard) = Log::listen();
+    let states = vec![remembered("192.0.2.1", Verdict::Healthy)];
+    let since = states[0].since;
+    let (handle, _script) = with_memory(Memory { states, overrides: Vec::new() });
+    ready(&handle).await;
+    let now = status(&handle).await;
+    let address = &now.pools[0].backends[0].addresses[0];
+    assert_eq!((address.standing, address.remembered, address.since), (Standing::Healthy, false, since));
+    assert_eq!(log.take("backend is").len(), 2, "of the two that were not remembered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_of_others_is_of_no_use() {
+    let mut wrong = vec![remembered("192.0.2.1", Verdict::Unhealthy); 4];
+    wrong[0].pool = "other".into();
+    wrong[1].backend = "other".into();
+    wrong[2].check = "http".into();
+    wrong[3].address = "192.0.2.9".parse().unwrap();
+    let (handle, _script) = with_memory(Memory { states: wrong, overrides: Vec::new() });
+    assert_eq!(eligible(&handle, 0).len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn overrides_are_taken_up_unless_they_have_ended() {
+    let wall = Script::default().wall();
+    let over = |backend: &str, until| RememberedOverride {
+        pool: "web".into(),
+        backend: backend.into(),
+        state: Override::Drain,
+        since: wall - SECOND * 100,
+        until,
+        reason: Some("kernel".into()),
+    };
+    let overrides = vec![
+        over("192.0.2.1", None),
+        over("192.0.2.2", Some(wall - SECOND)),
+        over("192.0.2.3", Some(wall + SECOND * 30)),
+        over("gone", None),
+    ];
+    let (handle, _script) = with_memory(Memory { states: Vec::new(), overrides: overrides.clone() });
+    assert_eq!(eligible(&handle, 0), ["192.0.2.2"], "from the first table on");
+    let now = status(&handle).await;
+    let first = now.pools[0].backends[0].overridden.as_ref().unwrap();
+    assert_eq!((first.since, first.reason.as_deref()), (wall - SECOND * 100, Some("kernel")));
+    assert!(first.safe_at.is_some());
+    let kept = ask(&handle, Command::Memory).await;
+    assert_eq!(kept.overrides, [overrides[0].clone(), overrides[2].clone()]);
+    until("the second ends", SECOND * 40, || eligible(&handle, 0).len() == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_is_what_the_checks_say_or_what_was_known_before() {
+    let states = vec![remembered("192.0.2.1", Verdict::Healthy)];
+    let (handle, script) = with_memory(Memory { states: states.clone(), overrides: Vec::new() });
+    script.set("192.0.2.1", Behaviour::Break);
+    script.set("192.0.2.2", Behaviour::Refuse);
+    script.set("192.0.2.3", Behaviour::Drain);
+    assert_eq!(ask(&handle, Command::Memory).await.states, states, "nothing else is known yet");
+    ready(&handle).await;
+    let kept = ask(&handle, Command::Memory).await.states;
+    let verdicts: Vec<Verdict> = kept.iter().map(|state| state.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Healthy, Verdict::Unhealthy, Verdict::Draining]);
+    assert_eq!(kept[0], states[0], "a void outcome says nothing");
+    let again = with_memory(Memory { states: kept, overrides: Vec::new() }).0;
+    assert_eq!(eligible(&again, 0), ["192.0.2.1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hints_of_several_checks_are_combined_as_their_words_would_be() {
+    let mut states =
+        vec![remembered("192.0.2.1", Verdict::Healthy), remembered("192.0.2.1", Verdict::Unhealthy)];
+    states[0].check = "a".into();
+    states[1].check = "b".into();
+    let checks =
+        vec![Check { name: "a".into(), ..tcp(1, DEFAULTS) }, Check { name: "b".into(), ..tcp(2, DEFAULTS) }];
+    let web = PoolSetup { checks, ..pool_of("web", None, &["192.0.2.1"]) };
+    let memory = Memory { states, overrides: Vec::new() };
+    let (handle, script) = run(Setup { memory, ..setup(vec![web], vec![service(&[0])]) });
+    script.set_on("192.0.2.1", 1, Behaviour::Hang);
+    assert_eq!(eligible(&handle, 0), [""; 0]);
+    until("one has spoken, the other is remembered", SECOND, || eligible(&handle, 0).len() == 1).await;
+    assert!(status(&handle).await.pools[0].backends[0].addresses[0].remembered);
+}

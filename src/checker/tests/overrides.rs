@@ -1,0 +1,146 @@
+//! What operators say, beside what the checks say.
+
+use super::*;
+use crate::pool::Override;
+
+const ADDRESSES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
+
+fn request(backend: &str, state: Option<Override>) -> OverrideRequest {
+    OverrideRequest { pool: "web".into(), backend: backend.into(), state, until: None, reason: None }
+}
+
+async fn over(handle: &Handle, request: OverrideRequest) -> Result<Status, NoSuchBackend> {
+    ask(handle, |reply| Command::Override(request, reply)).await
+}
+
+fn overridden(status: &Status, backend: usize) -> Option<&OverrideStatus> {
+    status.pools[0].backends[backend].overridden.as_ref()
+}
+
+/// Two pools in two services, with TTLs of 20 and 60 s.
+fn fleet() -> (Handle, Script) {
+    let pools = vec![
+        pool_of("web", check(DEFAULTS), &ADDRESSES),
+        pool_of("standby", check(DEFAULTS), &["192.0.2.9"]),
+    ];
+    let long = Service { ttl: 60, ..service(&[1, 0]) };
+    run(setup(pools, vec![service(&[0, 1]), long]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_leaves_the_answers_at_once_and_is_safe_after_the_longest_ttl() {
+    let (log, _guard) = Log::listen();
+    let (handle, script) = fleet();
+    ready(&handle).await;
+    let generation = handle.published.load().generation;
+    let began = script.wall();
+    let reason = Some("kernel".to_owned());
+    let now = over(&handle, OverrideRequest { reason, ..request("192.0.2.1", Some(Override::Drain)) }).await;
+    let now = now.unwrap();
+    assert_eq!(eligible(&handle, 0), ["192.0.2.2"]);
+    assert_eq!((now.generation, handle.published.load().generation), (generation + 1, generation + 1));
+    let shown = overridden(&now, 0).unwrap();
+    assert_eq!((shown.state, shown.reason.as_deref()), (Override::Drain, Some("kernel")));
+    assert_eq!(shown.safe_at, Some(began + SECOND * 61), "the longest TTL, and a second on the way");
+    assert_eq!(
+        now.pools[0].backends[0].addresses[0].standing,
+        Standing::Healthy,
+        "the truth stands beside it"
+    );
+    let lines = log.take("backend is overridden");
+    assert!(lines[0].contains("pool=\"web\" backend=\"192.0.2.1\" state=\"drain\""), "{lines:?}");
+    assert!(lines[0].contains("reason=\"kernel\""), "{lines:?}");
+
+    // The real state moves on below.
+    script.set("192.0.2.1", Behaviour::Refuse);
+    tokio::time::sleep(SECOND * 20).await;
+    let now = status(&handle).await;
+    assert_eq!(now.pools[0].backends[0].addresses[0].standing, Standing::Unhealthy);
+    let now = over(&handle, request("192.0.2.1", None)).await.unwrap();
+    assert_eq!(overridden(&now, 0), None);
+    assert_eq!(eligible(&handle, 0), ["192.0.2.2"], "back to the word of the checks");
+    assert_eq!(log.take("override of a backend has ended").len(), 1);
+    script.set("192.0.2.1", Behaviour::Serve);
+    until("it returns by itself", SECOND * 20, || eligible(&handle, 0).len() == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_word_of_an_operator_is_heard() {
+    let (handle, script) = fleet();
+    script.set("192.0.2.2", Behaviour::Refuse);
+    ready(&handle).await;
+    assert_eq!(eligible(&handle, 0), ["192.0.2.1"]);
+    let now = over(&handle, request("192.0.2.2", Some(Override::Up))).await.unwrap();
+    assert_eq!(eligible(&handle, 0).len(), 2);
+    assert_eq!(overridden(&now, 1).unwrap().safe_at, None);
+    over(&handle, request("192.0.2.1", Some(Override::Down))).await.unwrap();
+    assert_eq!(eligible(&handle, 0), ["192.0.2.2"]);
+    let now = over(&handle, request("192.0.2.2", Some(Override::Disabled))).await.unwrap();
+    assert_eq!(eligible(&handle, 0), [""; 0]);
+    assert!(!now.pools[0].usable);
+    let unknown = over(&handle, request("no such", Some(Override::Up))).await.unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no backend `no such` in a pool `web`");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_not_safe_as_long_as_failing_open_answers_with_it() {
+    let pools = vec![pool_of("web", check(DEFAULTS), &ADDRESSES)];
+    let (handle, script) = run(setup(pools, vec![service(&[0])]));
+    script.set("192.0.2.2", Behaviour::Refuse);
+    ready(&handle).await;
+    let now = over(&handle, request("192.0.2.1", Some(Override::Down))).await.unwrap();
+    assert!(now.services[0].fail_open);
+    assert_eq!(overridden(&now, 0).unwrap().safe_at, None, "all backends answer");
+    script.set("192.0.2.2", Behaviour::Serve);
+    until("the other is back", SECOND * 20, || eligible(&handle, 0) == ["192.0.2.2"]).await;
+    let left = script.wall();
+    let safe_at = overridden(&status(&handle).await, 0).unwrap().safe_at.unwrap();
+    assert!(safe_at > left + SECOND * 20 && safe_at <= left + SECOND * 22, "since it left the answers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_stays_safe_from_when_it_left_whatever_word_follows() {
+    let (handle, _script) = fleet();
+    ready(&handle).await;
+    let first = over(&handle, request("192.0.2.1", Some(Override::Drain))).await.unwrap();
+    let first = overridden(&first, 0).unwrap().clone();
+    tokio::time::sleep(SECOND * 10).await;
+    let same = over(&handle, request("192.0.2.1", Some(Override::Drain))).await.unwrap();
+    let same = overridden(&same, 0).unwrap();
+    assert_eq!((same.since, same.safe_at), (first.since, first.safe_at));
+    let other = over(&handle, request("192.0.2.1", Some(Override::Disabled))).await.unwrap();
+    let other = overridden(&other, 0).unwrap();
+    assert_eq!(other.safe_at, first.safe_at);
+    assert!(other.since > first.since);
+    let up = over(&handle, request("192.0.2.1", Some(Override::Up))).await.unwrap();
+    assert_eq!(overridden(&up, 0).unwrap().safe_at, None);
+    let again = over(&handle, request("192.0.2.1", Some(Override::Drain))).await.unwrap();
+    assert!(overridden(&again, 0).unwrap().safe_at > first.safe_at);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_override_ends_by_the_time_of_day() {
+    let (log, _guard) = Log::listen();
+    let (handle, script) = fleet();
+    ready(&handle).await;
+    let drain = |seconds: u64| OverrideRequest {
+        until: Some(script.wall() + SECOND * u32::try_from(seconds).unwrap()),
+        ..request("192.0.2.1", Some(Override::Drain))
+    };
+    over(&handle, drain(30)).await.unwrap();
+    let took = until("it ends", SECOND * 60, || eligible(&handle, 0).len() == 2).await;
+    assert!(took >= SECOND * 30 && took <= SECOND * 30 + PULSE + Duration::from_millis(10), "{took:?}");
+    let lines = log.take("has ended");
+    assert!(lines[0].contains("its time is over"), "{lines:?}");
+
+    // A clock that jumps ahead ends it, one that jumps back lets it last until that time comes.
+    over(&handle, drain(3600)).await.unwrap();
+    script.jump(3600);
+    until("it ends", SECOND, || eligible(&handle, 0).len() == 2).await;
+    over(&handle, drain(30)).await.unwrap();
+    script.jump(-100);
+    tokio::time::sleep(SECOND * 120).await;
+    assert_eq!(eligible(&handle, 0).len(), 1);
+    until("it ends", SECOND * 20, || eligible(&handle, 0).len() == 2).await;
+    assert_eq!(log.take("not run for a while"), [""; 0], "the time of day is no time that passes");
+}

@@ -1,0 +1,292 @@
+//! Another configuration: what is the same goes on, and the difference is told.
+
+use super::*;
+use crate::pool::Override;
+
+const TWO: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
+
+async fn reload(handle: &Handle, setup: Setup) -> Difference {
+    ask(handle, |reply| Command::Reload(Box::new(setup), reply)).await
+}
+
+fn web(timing: Timing, addresses: &[&str]) -> Setup {
+    setup(vec![pool_of("web", check(timing), addresses)], vec![service(&[0])])
+}
+
+fn changed(difference: &Difference) -> String {
+    format!("{:?} {:?} {:?}", difference.pools, difference.services, difference.zones)
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_difference_nothing_happens() {
+    let (handle, script) = run(web(DEFAULTS, &TWO));
+    ready(&handle).await;
+    let before = handle.published.load();
+    let difference = reload(&handle, web(DEFAULTS, &TWO)).await;
+    assert!(difference.is_empty());
+    assert_eq!(difference.generation, before.generation);
+    assert!(Arc::ptr_eq(&before, &handle.published.load()));
+    tokio::time::sleep(SECOND * 50).await;
+    assert!((10..=12).contains(&script.started("192.0.2.1")), "no probe more or less");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unchanged_target_keeps_its_counts_its_timer_and_the_probe_in_flight() {
+    let (handle, script) = run(web(DEFAULTS, &TWO));
+    ready(&handle).await;
+    script.set("192.0.2.1", Behaviour::Hang);
+    let count = script.started("192.0.2.1");
+    until("a probe hangs", SECOND * 20, || script.started("192.0.2.1") == count + 1).await;
+    let began = Instant::now();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let difference = reload(&handle, web(DEFAULTS, &["192.0.2.3", "192.0.2.1", "192.0.2.2"])).await;
+    assert!(changed(&difference).contains("backend 192.0.2.3 added"), "{difference:?}");
+    assert_eq!(script.started("192.0.2.1"), count + 1, "it goes on, and no other has started");
+    tokio::time::sleep(Duration::from_millis(1600)).await;
+    assert_eq!(script.started("192.0.2.1"), count + 1, "the recheck comes a second later");
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    reload(&handle, web(DEFAULTS, &TWO)).await;
+    assert_eq!(script.started("192.0.2.1"), count + 2);
+    until("it is dead", SECOND * 20, || eligible(&handle, 0) == ["192.0.2.2"]).await;
+    assert_eq!(script.started("192.0.2.1"), count + 3, "the third failure in a row, across two reloads");
+    assert!(began.elapsed() < SECOND * 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_check_keeps_the_verdict_and_counts_anew() {
+    let (log, _guard) = Log::listen();
+    let (handle, script) = run(web(DEFAULTS, &TWO));
+    script.set("192.0.2.1", Behaviour::Refuse);
+    ready(&handle).await;
+    let since = status(&handle).await.pools[0].backends[0].addresses[0].since;
+    log.take("");
+    script.set("192.0.2.1", Behaviour::Serve);
+    let count = script.started("192.0.2.1");
+    until("it has passed once", SECOND * 20, || script.started("192.0.2.1") > count).await;
+    // Another name, another port, another interval: still the one check of the pool.
+    let other = Timing { interval: SECOND * 4, rise: 3, ..DEFAULTS };
+    let renamed = Check { name: "other".into(), ..tcp(81, other) };
+    let difference = reload(&handle, setup(vec![pool_of("web", renamed, &TWO)], vec![service(&[0])])).await;
+    assert!(changed(&difference).contains("check other added"), "{difference:?}");
+    let address = status(&handle).await.pools[0].backends[0].addresses[0].clone();
+    assert_eq!((address.standing, address.since), (Standing::Unhealthy, since));
+    assert_eq!(address.checks[0].last, None, "of the new check nothing has been");
+    assert_eq!(eligible(&handle, 0), ["192.0.2.2"]);
+    let took = until("it is back", SECOND * 20, || eligible(&handle, 0).len() == 2).await;
+    assert_eq!(script.started_on("192.0.2.1", 81), 3, "three in a row, none of them from before");
+    assert!(took >= SECOND * 2);
+    assert!(*handle.ready.borrow());
+    assert_eq!(log.take("backend is").len(), 1, "that it is back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_is_new_says_what_the_address_was_until_it_has_spoken() {
+    let (log, _guard) = Log::listen();
+    let (handle, script) = run(web(DEFAULTS, &TWO));
+    script.set("192.0.2.2", Behaviour::Refuse);
+    ready(&handle).await;
+    log.take("");
+    let second = Check { name: "second".into(), ..tcp(81, DEFAULTS) };
+    let both = || PoolSetup {
+        checks: vec![check(DEFAULTS), second.clone()],
+        require: Require::AtLeast(1),
+        ..pool_of("web", None, &TWO)
+    };
+    script.set_on("192.0.2.1", 81, Behaviour::Hang);
+    reload(&handle, setup(vec![both()], vec![service(&[0])])).await;
+    let now = status(&handle).await;
+    let standings = [0, 1].map(|backend: usize| now.pools[0].backends[backend].addresses[0].standing);
+    assert_eq!(standings, [Standing::Healthy, Standing::Unhealthy]);
+    assert!(now.pools[0].backends[0].addresses[0].checks[1].remembered);
+    script.set_on("192.0.2.2", 81, Behaviour::Serve);
+    until("the second is enough", SECOND * 5, || eligible(&handle, 0).len() == 2).await;
+    assert_eq!(log.take("backend is").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_is_probed_no_more_and_its_probe_ends() {
+    let metrics = Arc::new(Metrics::new(1));
+    let script = Script::default();
+    let handle = start_with(web(DEFAULTS, &TWO), CAPACITY, Arc::clone(&metrics), script.clone());
+    ready(&handle).await;
+    script.set("192.0.2.1", Behaviour::Hang);
+    let count = script.started("192.0.2.1");
+    until("a probe hangs", SECOND * 20, || script.started("192.0.2.1") == count + 1).await;
+    assert_eq!(script.0.in_flight.load(Ordering::Relaxed), 1);
+    let difference = reload(&handle, web(DEFAULTS, &["192.0.2.2"])).await;
+    assert!(changed(&difference).contains("backend 192.0.2.1 removed"), "{difference:?}");
+    until("it has ended", Duration::from_millis(100), || script.0.in_flight.load(Ordering::Relaxed) == 0)
+        .await;
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(script.started("192.0.2.1"), count + 1);
+    let text = metrics.render(&handle.published.load());
+    assert!(!text.contains("192.0.2.1") && text.contains("192.0.2.2"), "{text}");
+    assert!(text.contains("steerd_probes_in_flight 0"), "its slot is free: {text}");
+
+    // What comes back has no past.
+    reload(&handle, web(DEFAULTS, &TWO)).await;
+    let back = status(&handle).await.pools[0].backends[0].addresses[0].clone();
+    assert_eq!((back.standing, back.checks[0].last.is_none()), (Standing::Unknown, true));
+    let empty = reload(&handle, setup(Vec::new(), Vec::new())).await;
+    assert_eq!(empty.pools, [Change::Removed("web".into())]);
+    assert!(!metrics.render(&handle.published.load()).contains("pool=\"web\""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_another_pool_uses_stays() {
+    let pools = |second: &[&str]| {
+        vec![pool_of("one", check(DEFAULTS), &["192.0.2.1"]), pool_of("two", check(DEFAULTS), second)]
+    };
+    let (handle, script) = run(setup(pools(&TWO), vec![service(&[0])]));
+    ready(&handle).await;
+    reload(&handle, setup(pools(&["192.0.2.2"]), vec![service(&[0])])).await;
+    tokio::time::sleep(SECOND * 50).await;
+    assert!((10..=12).contains(&script.started("192.0.2.1")));
+    script.set("192.0.2.1", Behaviour::Refuse);
+    until("one hears of it", SECOND * 20, || eligible(&handle, 0).is_empty()).await;
+    assert_eq!(eligible(&handle, 1), ["192.0.2.2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_of_answers_go_on_by_name() {
+    let named = |names: &[&str]| {
+        let backends = names
+            .iter()
+            .map(|name| Backend::new(*name, vec![format!("192.0.2.{}", &name[1..]).parse().unwrap()]));
+        pool("web", check(DEFAULTS), backends.collect())
+    };
+    let standby = || pool_of("standby", None, &["192.0.2.9"]);
+    let (handle, _script) = run(setup(vec![named(&["b1", "b2"]), standby()], vec![service(&[0, 1])]));
+    ready(&handle).await;
+    let old = handle.published.load();
+    old.pools[0].answers.add(0, 0, 10);
+    old.pools[0].answers.add(0, 1, 20);
+    old.services[0].answers.add(0, 0, 1);
+    old.services[0].answers.add(0, 1, 2);
+    old.services[0].answers.add(0, 2, 3);
+    // Other places for the pools, another order of tiers and backends.
+    let pools = vec![standby(), named(&["b3", "b2", "b1"])];
+    reload(&handle, setup(pools, vec![service(&[0, 1])])).await;
+    let new = handle.published.load();
+    assert_eq!([0, 1, 2].map(|column| new.pools[1].answers.sum(column)), [0, 20, 10]);
+    assert_eq!([0, 1, 2].map(|column| new.services[0].answers.sum(column)), [2, 1, 3]);
+    old.pools[0].answers.add(0, 0, 1);
+    old.services[0].answers.add(0, 2, 1);
+    assert_eq!(new.pools[1].answers.sum(2), 11, "a thread that has not heard of it yet");
+    assert_eq!(new.services[0].answers.sum(2), 4);
+    let shared = Arc::clone(&new.pools[1].answers);
+    reload(&handle, setup(vec![standby(), named(&["b3", "b2", "b1"])], vec![service(&[1])])).await;
+    assert!(
+        Arc::ptr_eq(&shared, &handle.published.load().pools[1].answers),
+        "the same as long as the names are"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn overrides_stay_with_their_backend_and_go_with_it() {
+    let (log, _guard) = Log::listen();
+    let (handle, script) = run(web(DEFAULTS, &TWO));
+    ready(&handle).await;
+    let request = OverrideRequest {
+        pool: "web".into(),
+        backend: "192.0.2.1".into(),
+        state: Some(Override::Drain),
+        until: Some(script.wall() + SECOND * 30),
+        reason: Some("kernel".into()),
+    };
+    let first = ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
+    let first = first.pools[0].backends[0].overridden.clone();
+    reload(&handle, web(DEFAULTS, &["192.0.2.3", "192.0.2.2", "192.0.2.1"])).await;
+    let now = status(&handle).await;
+    assert_eq!(now.pools[0].backends[2].overridden, first);
+    assert!(!eligible(&handle, 0).contains(&"192.0.2.1".to_owned()));
+    until("it ends in time", SECOND * 40, || eligible(&handle, 0).len() == 3).await;
+    let again = OverrideRequest {
+        pool: "web".into(),
+        backend: "192.0.2.2".into(),
+        state: Some(Override::Down),
+        until: None,
+        reason: None,
+    };
+    ask(&handle, |reply| Command::Override(again, reply)).await.unwrap();
+    log.take("");
+    reload(&handle, web(DEFAULTS, &["192.0.2.1"])).await;
+    let lines = log.take("override of a backend has ended");
+    assert!(lines[0].contains("backend=\"192.0.2.2\" state=\"down\""), "{lines:?}");
+    reload(&handle, web(DEFAULTS, &TWO)).await;
+    assert_eq!(status(&handle).await.pools[0].backends[1].overridden, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_ttl_does_not_make_it_safe_earlier() {
+    let with_ttl = |ttl| {
+        let long = Service { ttl, ..service(&[0]) };
+        setup(vec![pool_of("web", check(DEFAULTS), &TWO)], vec![long])
+    };
+    let (handle, script) = run(with_ttl(300));
+    ready(&handle).await;
+    let began = script.wall();
+    let difference = reload(&handle, with_ttl(10)).await;
+    assert!(changed(&difference).contains("ttl 300 s -> 10 s"), "{difference:?}");
+    let request = OverrideRequest {
+        pool: "web".into(),
+        backend: "192.0.2.1".into(),
+        state: Some(Override::Drain),
+        until: None,
+        reason: None,
+    };
+    let now = ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
+    let safe_at = now.pools[0].backends[0].overridden.as_ref().unwrap().safe_at.unwrap();
+    assert!(safe_at >= began + SECOND * 300, "answers of before have the TTL of before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_are_told_by_name_across_reloads() {
+    let (log, _guard) = Log::listen();
+    let main = || pool_of("main", check(DEFAULTS), &["192.0.2.1"]);
+    let standby = || pool_of("standby", check(DEFAULTS), &["192.0.2.2"]);
+    let (handle, script) = run(setup(vec![main(), standby()], vec![service(&[0, 1])]));
+    ready(&handle).await;
+    log.take("");
+    reload(&handle, setup(vec![standby(), main()], vec![service(&[1, 0])])).await;
+    assert_eq!(log.take("service"), [""; 0], "the same pool answers");
+    reload(&handle, setup(vec![standby(), main()], vec![service(&[0, 1])])).await;
+    let lines = log.take("service is answered");
+    assert!(lines[0].contains("from=\"main\" to=\"standby\""), "{lines:?}");
+    script.set("192.0.2.2", Behaviour::Refuse);
+    script.set("192.0.2.1", Behaviour::Refuse);
+    until("all is down", SECOND * 20, || eligible(&handle, 0).is_empty() && eligible(&handle, 1).is_empty())
+        .await;
+    log.take("");
+    reload(&handle, setup(vec![pool_of("third", None, &["192.0.2.3"])], vec![service(&[0])])).await;
+    assert_eq!(log.take("service up").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn enabled_and_disabled_by_the_configuration() {
+    let with = |enabled| {
+        let other = Backend { enabled, ..backend("192.0.2.2") };
+        setup(vec![pool("web", check(DEFAULTS), vec![backend("192.0.2.1"), other])], vec![service(&[0])])
+    };
+    let (handle, script) = run(with(true));
+    ready(&handle).await;
+    let (log, _guard) = Log::listen();
+    let difference = reload(&handle, with(false)).await;
+    assert!(changed(&difference).contains("backend 192.0.2.2: enabled true -> false"));
+    assert_eq!(eligible(&handle, 0), ["192.0.2.1"]);
+    assert_eq!(log.take("backend is"), [""; 0], "nobody knows it any more, which is no change of it");
+    let count = script.started("192.0.2.2");
+    tokio::time::sleep(SECOND * 30).await;
+    assert_eq!(script.started("192.0.2.2"), count);
+    reload(&handle, with(true)).await;
+    until("it is probed again", SECOND, || eligible(&handle, 0).len() == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_before_the_first_outcomes_does_not_make_it_ready_early() {
+    let (handle, script) = run(web(DEFAULTS, &TWO));
+    script.set("192.0.2.1", Behaviour::Hang);
+    reload(&handle, web(DEFAULTS, &["192.0.2.1"])).await;
+    assert!(!*handle.ready.borrow());
+    assert!(ready(&handle).await >= SECOND * 2, "it hangs for its timeout");
+}
