@@ -448,7 +448,10 @@ impl World {
             let id = self.add(timing, None);
             self.enlist(id);
         }
-        self.set_groups();
+        // What is removed leaves its groups at once; what is new waits for the next ones.
+        if self.rng.random_bool(0.7) {
+            self.set_groups();
+        }
     }
 
     fn add(&mut self, timing: Timing, verdict: Option<Verdict>) -> TargetId {
