@@ -53,7 +53,9 @@ fn wait_until(server: &Server, pool: &str, wanted: &str, words: &str) {
     let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         wait_for(&format!("{pool} is {wanted}: {words}"), || {
             last = state(server, pool);
-            last.as_ref().is_some_and(|(state, detail)| state == wanted && detail.contains(words)).then_some(())
+            last.as_ref()
+                .is_some_and(|(state, detail)| state == wanted && detail.contains(words))
+                .then_some(())
         });
     }));
     assert!(found.is_ok(), "{pool} should be {wanted} with {words:?}, but is {last:?}");
@@ -92,7 +94,9 @@ fn nginx_over_tls_by_http_1_and_http_2() {
     );
     let https = |rest: &str| {
         let ca_file = certificates.path("ca.pem");
-        format!("type = \"https\", port = {tls}, host = \"{NAME}\", tls = {{ ca_file = \"{ca_file}\" }}, {rest}")
+        format!(
+            "type = \"https\", port = {tls}, host = \"{NAME}\", tls = {{ ca_file = \"{ca_file}\" }}, {rest}"
+        )
     };
     let (cert_name, insecure) = (certificates.path("ca.pem"), "tls = { verify = false }");
     let server = Server::start(&pools(&[
@@ -101,10 +105,23 @@ fn nginx_over_tls_by_http_1_and_http_2() {
         ("host", https("path = \"/host\", body = { contains = \"s3.example.test\" }")),
         ("drain", https("path = \"/drain\", drain_status = [429]")),
         ("missing", https("path = \"/missing\"")),
-        ("resumed", https("path = \"/version\", http_version = \"1.1\", body = { contains = \"HTTP/1.1 r\" }")),
+        (
+            "resumed",
+            https("path = \"/version\", http_version = \"1.1\", body = { contains = \"HTTP/1.1 r\" }"),
+        ),
         ("prior", format!("type = \"http\", port = {plain}, http_version = \"2\"")),
-        ("wrong", format!("type = \"https\", port = {tls}, host = \"other.test\", tls = {{ ca_file = \"{cert_name}\" }}")),
-        ("days", format!("type = \"tls\", port = {tls}, tls = {{ ca_file = \"{cert_name}\", name = \"{NAME}\", min_days_left = 30 }}")),
+        (
+            "wrong",
+            format!(
+                "type = \"https\", port = {tls}, host = \"other.test\", tls = {{ ca_file = \"{cert_name}\" }}"
+            ),
+        ),
+        (
+            "days",
+            format!(
+                "type = \"tls\", port = {tls}, tls = {{ ca_file = \"{cert_name}\", name = \"{NAME}\", min_days_left = 30 }}"
+            ),
+        ),
         ("unknown", format!("type = \"tls\", port = {tls}, tls = {{ name = \"{NAME}\" }}")),
         ("any", format!("type = \"tls\", port = {tls}, {insecure}")),
         ("garbage", format!("type = \"tls\", port = {plain}, {insecure}")),

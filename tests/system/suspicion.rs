@@ -71,7 +71,9 @@ fn without_descriptors_nobody_is_judged_and_the_alarm_shows() {
     let _nginx = Nginx::start_with("127.0.31.1", port, &servers);
     let server = Server::start(&pool(port));
     let all = usize::from(BACKENDS);
-    wait_for("all are healthy", || (healthy(&http_get(server.admin, "/api/v1/status").1) == all).then_some(()));
+    wait_for("all are healthy", || {
+        (healthy(&http_get(server.admin, "/api/v1/status").1) == all).then_some(())
+    });
     let alarm = |text: &str| text.contains("steerd_self_suspected{pool=\"\"} 1");
 
     let mut connection = Connection::open(&server);

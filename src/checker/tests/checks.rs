@@ -33,7 +33,8 @@ async fn every_check_runs_and_they_decide_together() {
     let [one, two] = &now.pools[0].backends[0].addresses[0].checks[..] else { panic!("two checks") };
     assert_eq!((one.standing, two.standing), (Standing::Healthy, Standing::Unhealthy));
     assert_eq!((&*one.name, &*two.name), ("port-1", "port-2"));
-    assert!(script.started_on("192.0.2.1", 1) > 1 && script.started_on("192.0.2.1", 2) > 1);
+    tokio::time::sleep(SECOND * 6).await;
+    assert!(script.started_on("192.0.2.1", 1) > 1 && script.started_on("192.0.2.1", 2) > 3);
 }
 
 #[tokio::test(start_paused = true)]
