@@ -33,6 +33,7 @@ mod targets;
 mod tests;
 mod turn;
 mod verdict;
+mod watchdog;
 mod weight;
 
 use std::cmp::Reverse;
@@ -72,6 +73,7 @@ pub use status::{
     AddressStatus, BackendStatus, CheckStatus, OverrideStatus, PoolStatus, ServiceStatus, Status, Suspected,
 };
 pub use verdict::combine;
+pub use watchdog::STUCK;
 
 /// The most probes in flight. Each holds a file descriptor, so a process that is allowed fewer must
 /// have fewer in flight: [`descriptor_budget`]. A probe that has to wait for a slot starts late, which
@@ -164,7 +166,7 @@ pub struct Handle {
     pub commands: mpsc::Sender<Command>,
 }
 
-/// What is outside: the network that probes run in and the calendar, or the script of a test.
+/// What is outside: the network that probes run in, the calendar and chance; or the script of a test.
 trait Outside: Clone + Send + 'static {
     fn probe(
         self,
@@ -175,6 +177,9 @@ trait Outside: Clone + Send + 'static {
 
     /// The time of day. It may jump, so nothing but display and what people set by it depends on it.
     fn wall(&self) -> SystemTime;
+
+    /// The generator that moments of probes are drawn with.
+    fn chance(&self) -> SmallRng;
 }
 
 #[derive(Clone)]
@@ -188,22 +193,37 @@ impl Outside for World {
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }
+
+    fn chance(&self) -> SmallRng {
+        rand::make_rng()
+    }
 }
 
 /// Publishes a first table and starts to probe. Must be called within a tokio runtime that has its
 /// network and time drivers enabled.
 #[must_use = "the checker ends with its last handle"]
 pub fn start(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>) -> Handle {
-    start_with(setup, capacity, metrics, World)
+    let (handle, work) = prepare(setup, capacity, Arc::clone(&metrics), World);
+    let watched = watchdog::start(metrics);
+    tokio::spawn(async move {
+        work.await;
+        drop(watched);
+    });
+    handle
 }
 
-fn start_with(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>, outside: impl Outside) -> Handle {
+/// The first table is published; from here on it is work.
+fn prepare(
+    setup: Setup,
+    capacity: Capacity,
+    metrics: Arc<Metrics>,
+    outside: impl Outside,
+) -> (Handle, impl Future<Output = ()> + Send) {
     let (ready, is_ready) = watch::channel(false);
     let (sender, commands) = mpsc::channel(COMMANDS);
     let checker = Checker::new(setup, capacity, metrics, outside, ready);
     let published = checker.published.clone();
-    tokio::spawn(checker.run(commands));
-    Handle { published, ready: is_ready, commands: sender }
+    (Handle { published, ready: is_ready, commands: sender }, checker.run(commands))
 }
 
 struct Checker<O> {

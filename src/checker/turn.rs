@@ -32,7 +32,7 @@ impl<O: Outside> Checker<O> {
         outside: O,
         ready: watch::Sender<bool>,
     ) -> Self {
-        let mut rng = rand::make_rng();
+        let mut rng = outside.chance();
         let mut health = HealthTable::new();
         let mut targets = Targets::default();
         let mut linker = Linker::new(&mut targets, &mut health, Moment::ZERO, outside.wall(), &mut rng);

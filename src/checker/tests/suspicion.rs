@@ -1,0 +1,115 @@
+//! When nearly everything fails, this machine is suspected first.
+
+use super::*;
+
+const FIVE: [&str; 5] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5"];
+
+fn watched(pools: Vec<PoolSetup>) -> (Handle, Script, Arc<Metrics>) {
+    let (metrics, script) = (Arc::new(Metrics::new(1)), Script::default());
+    let handle =
+        start_with(setup(pools, vec![service(&[0])]), CAPACITY, Arc::clone(&metrics), script.clone());
+    (handle, script, metrics)
+}
+
+fn gauge(handle: &Handle, metrics: &Metrics, pool: &str) -> bool {
+    let text = metrics.render(&handle.published.load());
+    let line = format!("steerd_self_suspected{{pool=\"{pool}\"}} ");
+    text.lines().find_map(|found| found.strip_prefix(&line)).expect("the gauge") == "1"
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_fails_at_once_is_kept_for_an_interval_and_the_alarm_shows() {
+    let (log, _guard) = Log::listen();
+    let (handle, script, metrics) = watched(vec![pool_of("web", check(DEFAULTS), &FIVE)]);
+    ready(&handle).await;
+    for address in FIVE {
+        script.set(address, Behaviour::Refuse);
+    }
+    let began = Instant::now();
+    until("the alarm", SECOND * 10, || gauge(&handle, &metrics, "web")).await;
+    assert!(!gauge(&handle, &metrics, ""), "one pool only, so its own suspicion says all");
+    let now = status(&handle).await;
+    let suspected = now.pools[0].suspected.as_ref().unwrap();
+    assert!(suspected.reason.contains("of 5 fail at once"), "{suspected:?}");
+    assert!(suspected.since <= script.wall() && now.suspected.is_none());
+    let lines = log.take("this machine is suspected");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("pool=\"web\""), "{lines:?}");
+    let kept = eligible(&handle, 0).len();
+    tokio::time::sleep(SECOND * 4).await;
+    assert_eq!(eligible(&handle, 0).len(), kept, "nobody is judged meanwhile");
+    until("they are dead after all", SECOND * 10, || eligible(&handle, 0).is_empty()).await;
+    assert!(began.elapsed() < SECOND * 20);
+    assert!(!gauge(&handle, &metrics, "web"));
+    assert_eq!(log.take("no longer suspected").len(), 1);
+    assert_eq!(status(&handle).await.pools[0].suspected, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_pools_together_are_suspected_where_each_is_too_small() {
+    let pools = || {
+        let pair = |name: &str, addresses: &[&str]| pool_of(name, check(DEFAULTS), addresses);
+        vec![pair("one", &FIVE[..2]), pair("two", &FIVE[2..4])]
+    };
+    let (handle, script, metrics) = watched(pools());
+    ready(&handle).await;
+    for address in FIVE {
+        script.set(address, Behaviour::Refuse);
+    }
+    until("the alarm", SECOND * 10, || gauge(&handle, &metrics, "")).await;
+    assert!(!gauge(&handle, &metrics, "one"));
+    assert!(status(&handle).await.suspected.unwrap().reason.contains("of 4 fail at once"));
+    // A reload that takes the group away takes the alarm away.
+    let off = pools().into_iter().map(|mut pool| {
+        pool.pool.suspect_self = None;
+        pool
+    });
+    let off = setup(off.collect(), vec![service(&[0])]);
+    ask(&handle, |reply| Command::Reload(Box::new(off), reply)).await;
+    assert!(!gauge(&handle, &metrics, ""));
+    assert_eq!(status(&handle).await.suspected, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_is_not_to_suspect_fails_as_it_fails() {
+    let mut web = pool_of("web", check(DEFAULTS), &FIVE);
+    web.pool.suspect_self = None;
+    let (handle, script, metrics) = watched(vec![web, pool_of("other", check(DEFAULTS), &["192.0.2.9"])]);
+    ready(&handle).await;
+    for address in FIVE {
+        script.set(address, Behaviour::Refuse);
+    }
+    until("all are dead", Duration::from_millis(7300), || eligible(&handle, 0).is_empty()).await;
+    assert!(!gauge(&handle, &metrics, "") && !gauge(&handle, &metrics, "web"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_that_cannot_be_made_judge_nobody_and_raise_the_alarm_once() {
+    let (log, _guard) = Log::listen();
+    let many: Vec<String> = (1..=40).map(|last| format!("192.0.2.{last}")).collect();
+    let addresses: Vec<&str> = many.iter().map(String::as_str).collect();
+    let (handle, script, metrics) = watched(vec![pool_of("web", check(DEFAULTS), &addresses)]);
+    ready(&handle).await;
+    log.take("");
+    for address in &addresses {
+        script.set(address, Behaviour::Break);
+    }
+    until("the alarm", SECOND * 10, || gauge(&handle, &metrics, "")).await;
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(eligible(&handle, 0).len(), 40, "nobody is judged");
+    let suspected = status(&handle).await.suspected.unwrap();
+    assert_eq!(suspected.reason, "probes cannot be made: scripted Void");
+    let lines = log.take("");
+    let alarms = lines.iter().filter(|line| line.contains("this machine is suspected")).count();
+    let alone = lines.iter().filter(|line| line.contains("could not be probed")).count();
+    assert_eq!((alarms, alone), (1, 10), "a few are told one by one, then all together: {lines:#?}");
+    let text = metrics.render(&handle.published.load());
+    assert!(text.contains("backend=\"192.0.2.1\",cause=\"local\"}"), "{text}");
+
+    for address in &addresses {
+        script.set(address, Behaviour::Serve);
+    }
+    until("it is over", SECOND * 10, || !gauge(&handle, &metrics, "")).await;
+    assert_eq!(log.take("probes can be made again").len(), 1);
+    assert_eq!(status(&handle).await.suspected, None);
+}
