@@ -20,12 +20,12 @@ pub mod table;
 // Floor 2: DNS answering, pure.
 pub mod wire;
 pub mod answer;
-// Floor 3: probes, and the task that owns health.
+// Floor 3: system calls, probes, and the task that owns health.
+pub mod sys;
 pub mod probe;
 pub mod metrics;
 pub mod checker;
 // Floor 4: the network's edge.
-pub mod sys;
 pub mod listener;
 // Floor 5: files, operators, composition.
 pub mod config;

@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code, reason = "this module exists so that no other needs it")]
 
+pub mod process;
+
 use std::alloc::Layout;
 use std::fmt;
 use std::io;

@@ -136,6 +136,10 @@ fn start(fleet: &Arc<Fleet>) -> Server {
     line("first probe to all probed", &shown(first.elapsed()));
     line("start to the first answer", &shown(server.answers() - server.spawned));
     line("CPU time until then", &shown(cpu_time(server.id())));
+    let (text, _) = server.get("/metrics");
+    let sick =
+        text.lines().filter(|line| line.starts_with("steerd_backend_healthy{") && line.ends_with(" 0"));
+    line("backends judged wrongly", &sick.count().to_string());
     server
 }
 

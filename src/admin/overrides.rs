@@ -85,7 +85,7 @@ async fn set(
         return Err(no_such(&format!("pool `{pool}`"), &pool, status.pools.iter().map(|pool| &*pool.name)));
     };
     match of_pool.backends.iter().find(|known| *known.name == *backend) {
-        Some(backend) => Ok(json(&status::Backend::from(backend))),
+        Some(backend) => Ok(json(&status::Backend::now(backend))),
         None => {
             let what = format!("backend `{backend}` in the pool `{pool}`");
             Err(no_such(&what, &backend, of_pool.backends.iter().map(|backend| &*backend.name)))

@@ -1,4 +1,5 @@
-//! `/api/v1/pools` and `/api/v1/services`: the objects of the status, all or one.
+//! `/api/v1/pools` and `/api/v1/services`: the objects of the status, all, or one; a pool that is asked
+//! for by name comes with its history.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -27,15 +28,14 @@ struct Services<'a> {
 
 pub(super) async fn pools(State(source): State<Source>) -> Result<Response, Problem> {
     let status = source.ask(Command::Status).await?;
-    let pools = status.pools.iter().map(status::Pool::from).collect();
+    let pools = status.pools.iter().map(status::Pool::now).collect();
     Ok(json(&Pools { generation: status.generation, pools }))
 }
 
-/// One pool, with what has been.
 pub(super) async fn pool(State(source): State<Source>, name: Named) -> Result<Response, Problem> {
     let name = named(name)?;
     if let Some(pool) = source.ask(|reply| Command::Pool(name.clone(), reply)).await? {
-        return Ok(json(&status::Pool::from(&pool)));
+        return Ok(json(&status::Pool::with_history(&pool)));
     }
     let status = source.ask(Command::Status).await?;
     Err(no_such(&format!("pool `{name}`"), &name, status.pools.iter().map(|pool| &*pool.name)))

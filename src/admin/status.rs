@@ -9,7 +9,7 @@ use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
 use crate::checker;
-use crate::health::Outcome;
+use crate::health;
 use crate::pool;
 use crate::probe::Cause;
 use crate::table::Standing;
@@ -107,13 +107,13 @@ struct Address<'a> {
     percent: u8,
     eligible: bool,
     checks: Vec<Check<'a>>,
-    /// Of a pool that is asked for by name; not there while there is none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    transitions: Vec<PastTransition<'a>>,
+    /// The last changes, the newest last; of a pool that is asked for by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transitions: Option<Vec<Transition<'a>>>,
 }
 
 #[derive(Serialize)]
-struct PastTransition<'a> {
+struct Transition<'a> {
     at: Option<Timestamp>,
     from: &'static str,
     to: &'static str,
@@ -130,14 +130,15 @@ struct Check<'a> {
     remembered: bool,
     critical: bool,
     observe_only: bool,
-    last: Option<Last<'a>>,
-    /// As [`Address::transitions`].
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    outcomes: Vec<Last<'a>>,
+    last: Option<Outcome<'a>>,
+    /// The last ones, the newest last; of a pool that is asked for by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcomes: Option<Vec<Outcome<'a>>>,
 }
 
+/// What a probe brought.
 #[derive(Serialize)]
-struct Last<'a> {
+struct Outcome<'a> {
     at: Option<Timestamp>,
     duration_ms: f64,
     outcome: &'static str,
@@ -152,7 +153,7 @@ impl<'a> From<&'a checker::Status> for Status<'a> {
             generation: status.generation,
             suspected: status.suspected.as_ref().map(Suspected::from),
             services: status.services.iter().map(Service::from).collect(),
-            pools: status.pools.iter().map(Pool::from).collect(),
+            pools: status.pools.iter().map(Pool::now).collect(),
         }
     }
 }
@@ -170,8 +171,18 @@ impl<'a> From<&'a checker::ServiceStatus> for Service<'a> {
     }
 }
 
-impl<'a> From<&'a checker::PoolStatus> for Pool<'a> {
-    fn from(pool: &'a checker::PoolStatus) -> Self {
+impl<'a> Pool<'a> {
+    /// The pool as it is now.
+    pub(super) fn now(pool: &'a checker::PoolStatus) -> Self {
+        Self::new(pool, false)
+    }
+
+    /// The pool as it is and as it has been.
+    pub(super) fn with_history(pool: &'a checker::PoolStatus) -> Self {
+        Self::new(pool, true)
+    }
+
+    fn new(pool: &'a checker::PoolStatus, history: bool) -> Self {
         Self {
             name: &pool.name,
             state: PoolState::of(pool),
@@ -179,7 +190,7 @@ impl<'a> From<&'a checker::PoolStatus> for Pool<'a> {
             healthy_weight: pool.healthy_weight,
             total_weight: pool.total_weight,
             suspected: pool.suspected.as_ref().map(Suspected::from),
-            backends: pool.backends.iter().map(Backend::from).collect(),
+            backends: pool.backends.iter().map(|backend| Backend::new(backend, history)).collect(),
         }
     }
 }
@@ -210,8 +221,13 @@ impl PoolState {
     }
 }
 
-impl<'a> From<&'a checker::BackendStatus> for Backend<'a> {
-    fn from(backend: &'a checker::BackendStatus) -> Self {
+impl<'a> Backend<'a> {
+    /// The backend as it is now.
+    pub(super) fn now(backend: &'a checker::BackendStatus) -> Self {
+        Self::new(backend, false)
+    }
+
+    fn new(backend: &'a checker::BackendStatus, history: bool) -> Self {
         Self {
             name: &backend.name,
             site: backend.site.as_deref(),
@@ -220,7 +236,7 @@ impl<'a> From<&'a checker::BackendStatus> for Backend<'a> {
             effective_weight: effective_weight(backend),
             r#override: backend.overridden.as_ref().map(Override::from),
             safe_at: backend.overridden.as_ref().and_then(|status| timestamp(status.safe_at?)),
-            addresses: backend.addresses.iter().map(Address::from).collect(),
+            addresses: backend.addresses.iter().map(|address| Address::new(address, history)).collect(),
         }
     }
 }
@@ -254,8 +270,8 @@ impl<'a> From<&'a checker::Suspected> for Suspected<'a> {
     }
 }
 
-impl<'a> From<&'a checker::AddressStatus> for Address<'a> {
-    fn from(address: &'a checker::AddressStatus) -> Self {
+impl<'a> Address<'a> {
+    fn new(address: &'a checker::AddressStatus, history: bool) -> Self {
         Self {
             ip: address.address,
             state: address.standing.as_str(),
@@ -265,26 +281,26 @@ impl<'a> From<&'a checker::AddressStatus> for Address<'a> {
             held_until: address.held_until.and_then(timestamp),
             percent: address.percent,
             eligible: address.eligible,
-            checks: address.checks.iter().map(Check::from).collect(),
-            transitions: address.transitions.iter().map(PastTransition::from).collect(),
+            checks: address.checks.iter().map(|check| Check::new(check, history)).collect(),
+            transitions: history.then(|| address.transitions.iter().map(Transition::from).collect()),
         }
     }
 }
 
-impl<'a> From<&'a checker::PastTransition> for PastTransition<'a> {
-    fn from(past: &'a checker::PastTransition) -> Self {
+impl<'a> From<&'a checker::PastTransition> for Transition<'a> {
+    fn from(transition: &'a checker::PastTransition) -> Self {
         Self {
-            at: timestamp(past.at),
-            from: past.from.as_str(),
-            to: past.to.as_str(),
-            cause: past.cause.map(Cause::as_str),
-            detail: &past.detail,
+            at: timestamp(transition.at),
+            from: transition.from.as_str(),
+            to: transition.to.as_str(),
+            cause: transition.cause.map(Cause::as_str),
+            detail: &transition.detail,
         }
     }
 }
 
-impl<'a> From<&'a checker::CheckStatus> for Check<'a> {
-    fn from(check: &'a checker::CheckStatus) -> Self {
+impl<'a> Check<'a> {
+    fn new(check: &'a checker::CheckStatus, history: bool) -> Self {
         Self {
             name: &check.name,
             r#type: check.kind,
@@ -293,13 +309,13 @@ impl<'a> From<&'a checker::CheckStatus> for Check<'a> {
             remembered: check.remembered,
             critical: check.critical,
             observe_only: check.observe_only,
-            last: check.last.as_ref().map(Last::from),
-            outcomes: check.outcomes.iter().map(Last::from).collect(),
+            last: check.last.as_ref().map(Outcome::from),
+            outcomes: history.then(|| check.outcomes.iter().map(Outcome::from).collect()),
         }
     }
 }
 
-impl<'a> From<&'a checker::PastOutcome> for Last<'a> {
+impl<'a> From<&'a checker::PastOutcome> for Outcome<'a> {
     fn from(last: &'a checker::PastOutcome) -> Self {
         Self {
             at: timestamp(last.at),
@@ -317,12 +333,12 @@ pub(super) fn service_name(service: &checker::ServiceStatus) -> &str {
     service.name.strip_suffix('.').unwrap_or(&service.name)
 }
 
-fn outcome_word(outcome: Outcome) -> &'static str {
+fn outcome_word(outcome: health::Outcome) -> &'static str {
     match outcome {
-        Outcome::Passed => "passed",
-        Outcome::Draining => "draining",
-        Outcome::Failed => "failed",
-        Outcome::Void => "void",
+        health::Outcome::Passed => "passed",
+        health::Outcome::Draining => "draining",
+        health::Outcome::Failed => "failed",
+        health::Outcome::Void => "void",
     }
 }
 

@@ -59,8 +59,15 @@ fn status(detail: &str) -> Status {
         remembered: false,
         critical: true,
         observe_only: false,
-        last: Some(last),
-        outcomes: Vec::new(),
+        last: Some(last.clone()),
+        outcomes: vec![last],
+    };
+    let past = PastTransition {
+        at,
+        from: Standing::Healthy,
+        to: Standing::Unhealthy,
+        cause: Some(Cause::Status),
+        detail: "x".into(),
     };
     let address = AddressStatus {
         address: "192.0.2.1".parse().unwrap(),
@@ -72,7 +79,7 @@ fn status(detail: &str) -> Status {
         percent: 100,
         eligible: false,
         checks: vec![check],
-        transitions: Vec::new(),
+        transitions: vec![past],
     };
     Status {
         generation: 7,
@@ -155,21 +162,6 @@ async fn start_at(listen: &str, access: Access, status: Option<Status>) -> Fixtu
     Fixture { address, running, serving, overrides, directory }
 }
 
-/// A pool as it is when it is asked for by name.
-fn with_history(mut pool: PoolStatus) -> PoolStatus {
-    let address = &mut pool.backends[0].addresses[0];
-    let check = &mut address.checks[0];
-    check.outcomes.extend(check.last.clone());
-    address.transitions.push(PastTransition {
-        at: address.since,
-        from: Standing::Healthy,
-        to: Standing::Unhealthy,
-        cause: Some(Cause::Status),
-        detail: "status 503".into(),
-    });
-    pool
-}
-
 async fn answer_commands(
     mut received: mpsc::Receiver<Command>,
     status: Status,
@@ -179,8 +171,7 @@ async fn answer_commands(
         match command {
             Command::Status(reply) => drop(reply.send(status.clone())),
             Command::Pool(name, reply) => {
-                let pool = status.pools.iter().find(|pool| *pool.name == *name);
-                drop(reply.send(pool.cloned().map(with_history)));
+                drop(reply.send(status.pools.iter().find(|pool| *pool.name == *name).cloned()));
             }
             Command::Override(request, reply) => {
                 let (pool, backend) = (request.pool.clone(), request.backend.clone());
@@ -319,8 +310,13 @@ async fn head_is_get_without_a_body() {
         let (head, nothing) = fixture.request("HEAD", path).await;
         assert!(head.starts_with("http/1.1 200 "), "{path}: {head}");
         assert_eq!(nothing, "", "{path}");
-        let length = format!("content-length: {}", body.len());
-        assert!(get.contains(&length) && head.contains(&length), "{path}: {head}");
+        assert!(get.contains(&format!("content-length: {}", body.len())), "{path}: {get}");
+        // The metrics may have changed in between.
+        assert!(
+            path == "/metrics" || head.contains(&format!("content-length: {}", body.len())),
+            "{path}: {head}"
+        );
+        assert!(head.contains("content-length: "), "{path}: {head}");
     }
 }
 
@@ -421,16 +417,13 @@ async fn pools_and_services_all_or_one() {
     let all = fixture.json("GET", "/api/v1/status", None).await;
     let pools = fixture.json("GET", "/api/v1/pools", None).await;
     assert_eq!(pools, serde_json::json!({ "generation": 7, "pools": all["pools"] }));
-    let mut one = fixture.json("GET", "/api/v1/pools/web", None).await;
-    let address = &mut one["backends"][0]["addresses"][0];
-    let transition = serde_json::json!({
-        "at": "2023-11-14T22:13:20Z", "from": "healthy", "to": "unhealthy", "cause": "status", "detail": "status 503",
-    });
-    assert_eq!(address["transitions"].take(), serde_json::json!([transition]));
-    assert_eq!(address["checks"][0]["outcomes"].take(), serde_json::json!([address["checks"][0]["last"]]));
-    address.as_object_mut().unwrap().remove("transitions");
-    address["checks"][0].as_object_mut().unwrap().remove("outcomes");
-    assert_eq!(one, all["pools"][0], "but for the history");
+    let mut expected = all["pools"][0].clone();
+    let address = &mut expected["backends"][0]["addresses"][0];
+    address["transitions"] = serde_json::json!([{
+        "at": "2023-11-14T22:13:20Z", "from": "healthy", "to": "unhealthy", "cause": "status", "detail": "x",
+    }]);
+    address["checks"][0]["outcomes"] = serde_json::json!([address["checks"][0]["last"]]);
+    assert_eq!(fixture.json("GET", "/api/v1/pools/web", None).await, expected);
     let services = fixture.json("GET", "/api/v1/services", None).await;
     assert_eq!(services, serde_json::json!({ "generation": 7, "services": all["services"] }));
     for name in ["www.lb.example.com", "WWW.lb.example.com."] {

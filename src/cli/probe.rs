@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
-use crate::checker::{Check, PoolSetup};
+use crate::checker::{Check, PoolSetup, combine};
 use crate::cli::columns::{self, Cell, Tone};
 use crate::cli::{block_on, complain, has_color, load, print};
-use crate::health::Outcome;
-use crate::probe::Report;
+use crate::health::{Outcome, Verdict};
+use crate::pool::{Backend, Require};
+use crate::probe::{Cause, Report};
 
 /// Probes at a time: within the 1,024 descriptors a shell usually allows.
 const MAX_IN_FLIGHT: usize = 256;
@@ -43,25 +45,34 @@ impl FromStr for Target {
     }
 }
 
-/// One address of a backend, and what its check saw.
+/// One address of a backend, and what its checks saw.
 struct Probed {
     pool: String,
     backend: String,
     address: IpAddr,
-    check: Option<&'static str>,
-    verdict: Verdict,
+    /// What was probed: the address, or what stands in for it.
+    target: IpAddr,
+    word: Word,
+    /// None when the pool has no checks, or the backend is not enabled.
+    checks: Vec<CheckRun>,
+}
+
+/// A check, and what it saw.
+struct CheckRun {
+    check: Check,
+    /// None when the probe broke off, which is a defect of this program.
     report: Option<Report>,
 }
 
-/// What a single probe says of an address: the first outcome decides alone.
+/// What the checks say together of an address: the first outcome of each decides alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Verdict {
+enum Word {
     Healthy,
     /// Alive, but asks for no new clients.
     Draining,
     Unhealthy,
-    /// The probe could not be made, or not fairly.
+    /// Too many probes could not be made, or not fairly.
     Unknown,
     /// The backend is not enabled.
     Disabled,
@@ -78,7 +89,7 @@ pub(super) fn run(config: &Path, target: Option<&Target>, json: bool) -> ExitCod
     }
     let Some(probed) = block_on(probe_all(&setup.checker.pools, target)) else { return ExitCode::FAILURE };
     print(&if json { to_json(&probed) } else { to_text(&probed, has_color(&io::stdout())) });
-    let all_healthy = probed.iter().all(|row| matches!(row.verdict, Verdict::Healthy | Verdict::Disabled));
+    let all_healthy = probed.iter().all(|row| matches!(row.word, Word::Healthy | Word::Disabled));
     if all_healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -100,98 +111,152 @@ fn missing(target: &Target, pools: &[PoolSetup]) -> Option<String> {
 async fn probe_all(pools: &[PoolSetup], target: Option<&Target>) -> Vec<Probed> {
     let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
     let mut started = Vec::new();
-    for PoolSetup { pool, checks, .. } in pools {
-        if target.is_some_and(|target| target.pool != pool.name) {
-            continue;
-        }
-        for backend in &pool.backends {
-            if target.and_then(|target| target.backend.as_ref()).is_some_and(|name| *name != backend.name) {
-                continue;
-            }
+    for setup in pools.iter().filter(|setup| target.is_none_or(|target| target.pool == setup.pool.name)) {
+        let name = target.and_then(|target| target.backend.as_ref());
+        let chosen = |backend: &&Backend| name.is_none_or(|name| *name == backend.name);
+        for backend in setup.pool.backends.iter().filter(chosen) {
             for &address in &backend.addresses {
-                let check = checks.first().cloned();
-                let task = check
-                    .clone()
-                    .filter(|_| backend.enabled)
-                    .map(|check| tokio::spawn(probe_one(check, address, Arc::clone(&places))));
-                let row = Probed {
-                    pool: pool.name.clone(),
-                    backend: backend.name.clone(),
-                    address,
-                    check: check.as_ref().map(|check| check.probe.kind()),
-                    // A pool without a check is always healthy.
-                    verdict: if backend.enabled { Verdict::Healthy } else { Verdict::Disabled },
-                    report: None,
-                };
-                started.push((row, task));
+                let target = backend.check_address.unwrap_or(address);
+                let checks = if backend.enabled { setup.checks.as_slice() } else { &[] };
+                let runs = checks.iter().map(|check| start(of_backend(check, backend), target, &places));
+                started.push((setup, backend, address, target, runs.collect::<Vec<_>>()));
             }
         }
     }
     let mut probed = Vec::with_capacity(started.len());
-    for (mut row, task) in started {
-        if let Some(task) = task {
-            row.report = task.await.ok();
-            row.verdict = match row.report.as_ref().map(|report| report.outcome) {
-                Some(Outcome::Passed) => Verdict::Healthy,
-                Some(Outcome::Draining) => Verdict::Draining,
-                Some(Outcome::Failed) => Verdict::Unhealthy,
-                Some(Outcome::Void) | None => Verdict::Unknown,
-            };
+    for (setup, backend, address, target, runs) in started {
+        let mut checks = Vec::with_capacity(runs.len());
+        for (check, task) in runs {
+            checks.push(CheckRun { check, report: task.await.ok() });
         }
-        probed.push(row);
+        let word = if backend.enabled { word(setup.require, &checks) } else { Word::Disabled };
+        let (pool, backend) = (setup.pool.name.clone(), backend.name.clone());
+        probed.push(Probed { pool, backend, address, target, word, checks });
     }
     probed
 }
 
-async fn probe_one(check: Check, address: IpAddr, places: Arc<Semaphore>) -> Report {
-    // The semaphore is never closed; if it were, the probe could still be run.
-    let _place = places.acquire().await;
-    check.probe.run(address, check.timing.timeout).await
+/// The check as it is run for this backend, which may have a port of its own.
+fn of_backend(check: &Check, backend: &Backend) -> Check {
+    match backend.port {
+        Some(port) => Check { probe: check.probe.with_port(port), ..check.clone() },
+        None => check.clone(),
+    }
 }
 
-impl Probed {
-    fn detail(&self) -> &str {
-        match (&self.report, self.verdict) {
-            (Some(report), _) => &report.detail,
-            (None, Verdict::Healthy) => "no check: always healthy",
-            (None, Verdict::Disabled) => "not enabled: neither probed nor answered",
-            (None, _) => "the probe broke off; this is a fault in steerd",
+fn start(check: Check, target: IpAddr, places: &Arc<Semaphore>) -> (Check, JoinHandle<Report>) {
+    let (shared, places) = (check.clone(), Arc::clone(places));
+    let task = tokio::spawn(async move {
+        // The semaphore is never closed; if it were, the probe could still be run.
+        let _place = places.acquire().await;
+        shared.probe.run(target, shared.timing.timeout).await
+    });
+    (check, task)
+}
+
+fn word(require: Require, runs: &[CheckRun]) -> Word {
+    let said = |run: &CheckRun| match run.report.as_ref().map(|report| report.outcome) {
+        Some(Outcome::Passed) => Some(Verdict::Healthy),
+        Some(Outcome::Draining) => Some(Verdict::Draining),
+        Some(Outcome::Failed) => Some(Verdict::Unhealthy),
+        Some(Outcome::Void) | None => None,
+    };
+    let checks = runs.iter().map(|run| (said(run), run.check.critical, run.check.observe_only));
+    match combine(require, checks) {
+        Some(Verdict::Healthy) => Word::Healthy,
+        Some(Verdict::Draining) => Word::Draining,
+        Some(Verdict::Unhealthy) => Word::Unhealthy,
+        None => Word::Unknown,
+    }
+}
+
+impl Word {
+    fn shown(self) -> (&'static str, Tone) {
+        match self {
+            Self::Healthy => ("healthy", Tone::Good),
+            Self::Draining => ("draining", Tone::Bad),
+            Self::Unhealthy => ("unhealthy", Tone::Bad),
+            Self::Unknown => ("unknown", Tone::Bad),
+            Self::Disabled => ("disabled", Tone::Plain),
         }
     }
 }
 
+impl CheckRun {
+    fn outcome(&self) -> (&'static str, Tone) {
+        match self.report.as_ref().map(|report| report.outcome) {
+            Some(Outcome::Passed) => ("passed", Tone::Good),
+            Some(Outcome::Draining) => ("draining", Tone::Bad),
+            Some(Outcome::Failed) => ("failed", Tone::Bad),
+            Some(Outcome::Void) | None => ("void", Tone::Bad),
+        }
+    }
+
+    fn detail(&self) -> &str {
+        self.report.as_ref().map_or("the probe broke off; this is a fault in steerd", |report| &report.detail)
+    }
+
+    /// Its name, and what it has to say.
+    fn shown(&self) -> String {
+        let Check { name, critical, observe_only, .. } = &self.check;
+        match (critical, observe_only) {
+            (true, _) => format!("{name} (critical)"),
+            (_, true) => format!("{name} (observed)"),
+            _ => name.clone(),
+        }
+    }
+}
+
+/// A row for each check, with the verdict of the address in each of its rows.
 fn to_text(probed: &[Probed], color: bool) -> String {
-    let headings = ["POOL", "BACKEND", "ADDRESS", "CHECK", "VERDICT", "TIME", "DETAIL", "PHASES"];
+    let headings = ["POOL", "BACKEND", "ADDRESS", "VERDICT", "CHECK", "OUTCOME", "TIME", "DETAIL", "PHASES"];
     let mut rows = vec![headings.map(Cell::plain).to_vec()];
     for row in probed {
-        let (verdict, tone) = match row.verdict {
-            Verdict::Healthy => ("healthy", Tone::Good),
-            Verdict::Draining => ("draining", Tone::Bad),
-            Verdict::Unhealthy => ("unhealthy", Tone::Bad),
-            Verdict::Unknown => ("unknown", Tone::Bad),
-            Verdict::Disabled => ("disabled", Tone::Plain),
+        let address = if row.target == row.address {
+            row.address.to_string()
+        } else {
+            format!("{} (probed at {})", row.address, row.target)
         };
-        let time = row.report.as_ref().map_or_else(String::new, |report| shown(report.duration));
-        let phases = row.report.iter().flat_map(|report| &report.phases);
-        let phases: Vec<String> = phases.map(|(name, took)| format!("{name} {}", shown(*took))).collect();
-        rows.push(vec![
+        let (verdict, tone) = row.word.shown();
+        let of_address = [
             Cell::plain(&row.pool),
             Cell::plain(&row.backend),
-            Cell::plain(&row.address.to_string()),
-            Cell::plain(row.check.unwrap_or("none")),
+            Cell::plain(&address),
             Cell::new(verdict, tone),
-            Cell::plain(&time),
-            Cell::plain(row.detail()),
-            Cell::plain(&phases.join(", ")),
-        ]);
+        ];
+        if row.checks.is_empty() {
+            let detail = match row.word {
+                Word::Disabled => "not enabled: neither probed nor answered",
+                _ => "no check: always healthy",
+            };
+            let of_check = ["none", "", "", detail].map(Cell::plain);
+            rows.push(of_address.into_iter().chain(of_check).collect());
+            continue;
+        }
+        for run in &row.checks {
+            let (outcome, tone) = run.outcome();
+            let time = run.report.as_ref().map_or_else(String::new, |report| shown(report.duration));
+            let phases = run.report.iter().flat_map(|report| &report.phases);
+            let phases: Vec<String> = phases.map(|(name, took)| format!("{name} {}", shown(*took))).collect();
+            let of_check = [
+                Cell::plain(&run.shown()),
+                Cell::new(outcome, tone),
+                Cell::plain(&time),
+                Cell::plain(run.detail()),
+                Cell::plain(&phases.join(", ")),
+            ];
+            rows.push(of_address.iter().cloned().chain(of_check).collect());
+        }
     }
     let mut text = columns::render(&rows, color);
-    let count = |verdict| probed.iter().filter(|row| row.verdict == verdict).count();
+    let count = |word| probed.iter().filter(|row| row.word == word).count();
     // Writing to a string cannot fail.
-    let _ = write!(text, "\n\n{} healthy, {} unhealthy", count(Verdict::Healthy), count(Verdict::Unhealthy));
-    for (verdict, words) in [(Verdict::Unknown, "without a verdict"), (Verdict::Disabled, "disabled")] {
-        if count(verdict) > 0 {
-            let _ = write!(text, ", {} {words}", count(verdict));
+    let _ = write!(text, "\n\n{} healthy, {} unhealthy", count(Word::Healthy), count(Word::Unhealthy));
+    for (word, words) in
+        [(Word::Draining, "draining"), (Word::Unknown, "without a verdict"), (Word::Disabled, "disabled")]
+    {
+        if count(word) > 0 {
+            let _ = write!(text, ", {} {words}", count(word));
         }
     }
     text
@@ -211,16 +276,44 @@ fn to_json(probed: &[Probed]) -> String {
         pool: &'a str,
         backend: &'a str,
         address: IpAddr,
-        check: Option<&'static str>,
-        verdict: Verdict,
+        probed_address: IpAddr,
+        verdict: Word,
+        checks: Vec<CheckRow<'a>>,
+    }
+    #[derive(Serialize)]
+    struct CheckRow<'a> {
+        name: &'a str,
+        r#type: &'static str,
+        critical: bool,
+        observe_only: bool,
+        outcome: &'static str,
+        cause: Option<&'static str>,
+        detail: &'a str,
+        load: Option<u8>,
         duration_ms: Option<f64>,
         phases: Vec<Phase>,
-        detail: &'a str,
     }
     #[derive(Serialize)]
     struct Phase {
         name: &'static str,
         duration_ms: f64,
+    }
+    fn check_row(run: &CheckRun) -> CheckRow<'_> {
+        let CheckRun { check, report } = run;
+        let phase =
+            |&(name, took): &(&'static str, Duration)| Phase { name, duration_ms: milliseconds(took) };
+        CheckRow {
+            name: &check.name,
+            r#type: check.probe.kind(),
+            critical: check.critical,
+            observe_only: check.observe_only,
+            outcome: run.outcome().0,
+            cause: report.as_ref().and_then(|report| report.cause).map(Cause::as_str),
+            detail: run.detail(),
+            load: report.as_ref().and_then(|report| report.load),
+            duration_ms: report.as_ref().map(|report| milliseconds(report.duration)),
+            phases: report.iter().flat_map(|report| &report.phases).map(phase).collect(),
+        }
     }
     let rows: Vec<Row<'_>> = probed
         .iter()
@@ -228,18 +321,14 @@ fn to_json(probed: &[Probed]) -> String {
             pool: &row.pool,
             backend: &row.backend,
             address: row.address,
-            check: row.check,
-            verdict: row.verdict,
-            duration_ms: row.report.as_ref().map(|report| milliseconds(report.duration)),
-            phases: row
-                .report
-                .iter()
-                .flat_map(|report| &report.phases)
-                .map(|&(name, took)| Phase { name, duration_ms: milliseconds(took) })
-                .collect(),
-            detail: row.detail(),
+            probed_address: row.target,
+            verdict: row.word,
+            checks: row.checks.iter().map(check_row).collect(),
         })
         .collect();
     // Strings, numbers and addresses always have a JSON form.
     serde_json::to_string_pretty(&rows).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,7 @@ fn about_checks(read: &ReadPool<'_>) {
             format!("every check of pool `{name}` is `observe_only`: none decides, so it is always healthy");
         read.at.warning(message, None);
     }
-    for ReadCheck { at, critical_at, unverified_at, check } in &read.checks {
+    for ReadCheck { at, critical_at, unverified_at, check, .. } in &read.checks {
         if let Some(critical_at) = critical_at {
             let reason = match (deciding, require) {
                 (1, _) => Some("no other check decides"),

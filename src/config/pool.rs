@@ -39,7 +39,14 @@ pub(super) struct PoolKeys<'s> {
     require: Option<Located<'s, Require>>,
     min_healthy: Option<Located<'s, MinHealthy>>,
     slow_start: Option<Located<'s, Duration>>,
-    suspect_self: Option<Located<'s, Option<u8>>>,
+    suspect_self: Option<Located<'s, SuspectSelf>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SuspectSelf {
+    Off,
+    /// From this share of the addresses on, percent.
+    From(u8),
 }
 
 /// Which names and addresses a pool has so far.
@@ -137,7 +144,10 @@ impl<'s> ReadPool<'s> {
             pool.slow_start = key.value;
         }
         if let Some(key) = &keys.suspect_self {
-            pool.suspect_self = key.value;
+            pool.suspect_self = match key.value {
+                SuspectSelf::Off => None,
+                SuspectSelf::From(share) => Some(share),
+            };
         }
     }
 }
@@ -299,11 +309,11 @@ fn min_healthy(value: Value<'_>) -> Option<MinHealthy> {
 }
 
 /// `"off"`, or a share of the addresses.
-fn suspect_self(value: Value<'_>) -> Option<Option<u8>> {
+fn suspect_self(value: Value<'_>) -> Option<SuspectSelf> {
     if value.as_str() == Some("off") {
-        return Some(None);
+        return Some(SuspectSelf::Off);
     }
-    share(value, "a share of the addresses from \"1%\" to \"100%\", or \"off\"").map(Some)
+    share(value, "a share of the addresses from \"1%\" to \"100%\", or \"off\"").map(SuspectSelf::From)
 }
 
 fn share(value: Value<'_>, what: &str) -> Option<u8> {

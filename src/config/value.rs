@@ -406,9 +406,11 @@ pub(super) fn percent(text: &str) -> Option<u8> {
     percent.filter(|percent| (1..=100).contains(percent))
 }
 
-/// The candidate that `word` is most likely a slip of: at most a third of its letters differ.
+/// The candidate that `word` is most likely a slip of: at most a third of its letters differ, or one,
+/// and never all.
 pub(crate) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let most = (word.chars().count() / 3).max(1);
+    let letters = word.chars().count();
+    let most = (letters / 3).max(1).min(letters.saturating_sub(1));
     candidates
         .into_iter()
         .map(|candidate| (strsim::osa_distance(word, candidate), candidate))

@@ -1,8 +1,57 @@
 //! Health of backend addresses, sans-IO: outcomes and the time go in, transitions come out.
 //!
 //! Nothing here knows DNS, sockets or clocks. Time is an argument ([`Moment`]), and so is chance.
-//! A backend address that is probed in one way is a *target* here; who it is, and which pools ask,
-//! is `checker`'s.
+//! A backend address that is probed in one way is a *target* here; who it is, which pools ask, and
+//! what several checks of it say together is `checker`'s.
+//!
+//! ```text
+//!             +-- schedule   when is it probed next? ------------------------+
+//!             v                                                              |
+//!   due() -> Ticket ... probe ... Outcome -> handle_outcome() -> Transition  |
+//!                                              |      |                      |
+//!                       state      thresholds: does it flip? ----------------+
+//!                       suspicion  not while nearly all of its group fails at once
+//!                       damping    not yet, if it has fallen again and again
+//! ```
+//!
+//! # What an operator may rely on
+//!
+//! An address that dies is found at the latest after
+//!
+//! ```text
+//! interval + jitter + fall x (time to fail) + (fall - 1) x recheck
+//! ```
+//!
+//! where the time to fail is about nothing when it refuses, and the timeout when it is silent; jitter
+//! is at most 5 % of the interval. One that is well again returns at the latest after the same sum
+//! with `interval_down`, `rise` and the time to pass, and after its hold if it keeps falling (see
+//! [`LONGEST_HOLD`]). Where nearly all of a group fails at once, deaths are found later by the longest
+//! interval of the group at most, once for each such event (see [`Suspicion`]).
+//!
+//! With the default timing (interval 5 s, timeout 2 s, rise 2, fall 3, recheck 1 s), as measured on a
+//! virtual clock:
+//!
+//! ```text
+//! an address that      is found after    p50       p99
+//! refuses              2 to 7.25 s       4.5 s     7.0 s      10,000 deaths at random moments
+//! is silent            8 to 13.25 s      10.5 s    13.0 s     the same
+//!
+//! a backend stalls     1 s    2 s    3 s    5 s    7 s    10 s    15 s
+//! and answers late     0 %    0 %    0 %    0 %    0 %    40 %    100 %     of stalls flip it
+//!                                                        3.0 s   6.4 s     out of answers, mean
+//! and refuses          0 %    0 %    20 %   60 %   100 %  100 %   100 %
+//!                                    4.0 s  4.1 s  6.0 s  9.0 s   14.0 s
+//!
+//! this process stalls  1 s    3 s    5 s    10 s   30 s       what failed meanwhile is void:
+//!                      none of them flips anybody; a death is found later by up to the stall and 7 s,
+//!                      an interval and a timeout
+//!
+//! one probe in five fails at random     0.93 falls in ten minutes
+//!                                       4 % of the time out of answers, 1 % without damping
+//! ```
+//!
+//! A void outcome ([`Outcome::Void`]) is never held against an address, and never brings a probe
+//! sooner; each one puts a verdict off by up to an interval.
 
 mod damping;
 mod schedule;
@@ -12,6 +61,7 @@ mod simulation;
 mod state;
 mod suspicion;
 #[cfg(test)]
+#[allow(clippy::unchecked_time_subtraction, reason = "a time that runs backwards fails the test")]
 mod tests;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::health::{HealthTable, Moment, Outcome, State, TargetId, Ticket, Timing, Verdict};
+use crate::health::{Group, HealthTable, Moment, Outcome, State, TargetId, Ticket, Timing, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -102,4 +102,143 @@ fn ids_stay_dense_however_often_targets_come_and_go() {
     let mut indices: Vec<usize> = ids.iter().map(|id| id.index()).collect();
     indices.sort_unstable();
     assert!(indices.into_iter().eq(0..10));
+}
+
+/// Takes a target with that timing through one fall and back. Returns how long it was on its way
+/// back: from the first pass to the return.
+fn fall_and_return(bench: &mut Bench, id: TargetId) -> Duration {
+    while bench.table.state(id).verdict() != Some(Verdict::Unhealthy) {
+        let ticket = bench.ticket();
+        bench.bring(ticket, Outcome::Failed);
+    }
+    assert_eq!(bench.table.held_until(id), None);
+    let mut first = None;
+    while bench.table.state(id).verdict() == Some(Verdict::Unhealthy) {
+        let ticket = bench.ticket();
+        bench.bring(ticket, Outcome::Passed);
+        first = first.or(Some(bench.now));
+    }
+    assert_eq!(bench.table.held_until(id), None);
+    bench.now - first.unwrap()
+}
+
+#[test]
+fn the_holds_of_one_that_falls_whenever_it_has_returned() {
+    let quick = Duration::from_millis(100);
+    let timing = Timing { interval: quick, timeout: quick / 2, recheck: quick, rise: 1, fall: 1, ..TIMING };
+    for interval_down in [quick, SECOND * 60] {
+        let mut bench = Bench::new();
+        let timing = Timing { interval_down, ..timing };
+        let id = bench.table.add(timing, Some(Verdict::Healthy), bench.now, &mut bench.rng);
+        let mut holds = Vec::new();
+        for falls in 1..=7 {
+            holds.push(fall_and_return(&mut bench, id));
+            assert!(bench.table.flaps(id) <= falls);
+        }
+        let seconds: Vec<u64> = holds.iter().map(Duration::as_secs).collect();
+        if interval_down == quick {
+            assert_eq!(bench.table.flaps(id), 2, "the other falls are 10 minutes ago and more");
+            assert_eq!(seconds, [0, 0, 30, 60, 120, 240, 300]);
+        }
+        // A held address is probed like a healthy one, however rarely an unhealthy one is.
+        let late = holds.iter().map(|hold| hold.as_millis() % 30_000).max().unwrap();
+        assert!(late <= 210, "{holds:?}");
+        let undamped = Timing { damping: false, ..timing };
+        let id = bench.table.add(undamped, Some(Verdict::Healthy), bench.now, &mut bench.rng);
+        bench.table.remove(TargetId(0));
+        for _ in 0..10 {
+            assert_eq!(fall_and_return(&mut bench, id), Duration::ZERO);
+            assert_eq!(bench.table.flaps(id), 0);
+        }
+    }
+}
+
+#[test]
+fn damping_saves_clients_from_the_worst_flapper() {
+    let mut falls = [0, 0];
+    for (count, damping) in falls.iter_mut().zip([true, false]) {
+        let mut bench = Bench::new();
+        let timing = Timing { damping, ..TIMING };
+        let id = bench.table.add(timing, Some(Verdict::Healthy), bench.now, &mut bench.rng);
+        while bench.now < SECOND * 36_000 {
+            fall_and_return(&mut bench, id);
+            *count += 1;
+        }
+    }
+    let [damped, undamped] = falls.map(|count| count / 10);
+    println!("falls in an hour of one that fails whenever it has returned: {damped}, undamped {undamped}");
+    assert!(damped * 10 < undamped, "{damped} and {undamped}");
+}
+
+#[test]
+fn a_target_takes_little_memory() {
+    let bytes = size_of::<Option<crate::health::Target>>();
+    println!("{bytes} bytes for a target, besides its place in the queue and in its groups");
+    assert!(bytes <= 200, "{bytes}");
+}
+
+#[test]
+fn a_failure_while_held_begins_the_way_back_anew() {
+    let mut bench = Bench::new();
+    let timing = Timing { fall: 1, rise: 1, ..TIMING };
+    let id = bench.table.add(timing, Some(Verdict::Healthy), bench.now, &mut bench.rng);
+    for _ in 0..2 {
+        fall_and_return(&mut bench, id);
+    }
+    let ticket = bench.ticket();
+    bench.bring(ticket, Outcome::Failed);
+    for outcome in [Outcome::Passed, Outcome::Void, Outcome::Draining, Outcome::Passed] {
+        let ticket = bench.ticket();
+        assert!(!bench.bring(ticket, outcome));
+        assert!(bench.table.held_until(id).is_some());
+    }
+    let first = bench.table.held_until(id).unwrap();
+    let ticket = bench.ticket();
+    bench.bring(ticket, Outcome::Failed);
+    assert_eq!(bench.table.held_until(id), None);
+    let ticket = bench.ticket();
+    bench.bring(ticket, Outcome::Passed);
+    assert_eq!(bench.table.held_until(id), Some(bench.now + SECOND * 30));
+    assert!(bench.now + SECOND * 30 > first);
+}
+
+#[test]
+fn an_unhealthy_target_is_probed_at_its_own_interval() {
+    let mut bench = Bench::new();
+    let timing = Timing { interval_down: SECOND * 60, ..TIMING };
+    let id = bench.table.add(timing, None, bench.now, &mut bench.rng);
+    let mut last = Duration::ZERO;
+    for probe in 0..20 {
+        let ticket = bench.ticket();
+        bench.bring(ticket, Outcome::Failed);
+        let gap = bench.now - last;
+        assert!(probe < 2 || (gap >= SECOND * 57 && gap <= SECOND * 63), "{gap:?}");
+        last = bench.now;
+    }
+    let ticket = bench.ticket();
+    bench.bring(ticket, Outcome::Passed);
+    assert_eq!(bench.table.next_deadline(), Some(bench.now + SECOND), "in doubt");
+    let ticket = bench.ticket();
+    bench.bring(ticket, Outcome::Void);
+    let due = bench.table.next_deadline().unwrap();
+    assert!(due > bench.now && due <= bench.now + SECOND * 63, "a void outcome brings the usual tick");
+    assert_eq!(bench.table.state(id), State::Unhealthy { successes: 1 });
+}
+
+#[test]
+fn a_group_of_a_hundred_thousand_remembers_no_more_runs_than_go_on() {
+    let mut bench = Bench::new();
+    let timing = Timing { fall: 100, recheck: Duration::from_millis(100), ..TIMING };
+    let mut add = || bench.table.add(timing, Some(Verdict::Healthy), bench.now, &mut bench.rng);
+    let members: Vec<TargetId> = (0..100_000).map(|_| add()).collect();
+    bench.table.set_groups(vec![Group { pool: None, share: 90, members }], bench.now);
+    let mut flips = 0;
+    while flips < 300_000 {
+        let ticket = bench.ticket();
+        let failing = matches!(bench.table.state(ticket.target), State::Healthy { failures: 1.. });
+        bench.bring(ticket, if failing { Outcome::Passed } else { Outcome::Failed });
+        flips += 1;
+    }
+    assert!(bench.table.suspicions.longest_queue() <= 200_000 + 100);
+    assert_eq!(bench.table.take_alarms(bench.now), []);
 }

@@ -3,7 +3,8 @@
 //! Connections are closed in the ordinary way. A reset (`SO_LINGER` 0) would spare this machine the
 //! TIME_WAIT state, but servers log it as an error and some count it against the client; TIME_WAIT
 //! is kept by address and port of both ends, so it takes no port from other backends, and the kernel
-//! bounds its number. After HTTP the server closes first, as `Connection: close` asks.
+//! bounds its number. After HTTP the server closes first, as `Connection: close` asks. Only when a
+//! backend sent more than was wanted does the kernel reset by itself.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +12,8 @@ use std::net::SocketAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 
-use crate::probe::Fault;
+use crate::probe::Cause;
+use crate::probe::fault::{Fault, cause_of, describe};
 
 /// Opens a connection. There is no time limit here.
 pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Fault> {
@@ -28,8 +30,8 @@ pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Fault> {
 /// Sends the first packet and does not wait: tokio's own `connect` would not tell an error of the
 /// call from one that came over the network.
 fn begin(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(socket),
@@ -44,25 +46,16 @@ fn at_once(error: &io::Error) -> Fault {
     if error.kind() == io::ErrorKind::ConnectionRefused {
         return later(error);
     }
-    Fault::Local(format!("no verdict: this machine could not open a connection: {error}"))
+    Fault::local(format_args!("this machine could not open a connection: {error}"))
 }
 
 /// Judges an error that came while waiting. The same numbers mean something else now: EHOSTUNREACH is
 /// a neighbour that does not answer or a router that says so, ENETUNREACH and EACCES are a router's
 /// word. Either way the backend cannot be reached.
 fn later(error: &io::Error) -> Fault {
-    Fault::Backend(describe(error))
-}
-
-/// An input or output error for a person.
-pub(super) fn describe(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".into(),
-        io::ErrorKind::ConnectionReset => "connection reset".into(),
-        io::ErrorKind::HostUnreachable => "host unreachable".into(),
-        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => "connection closed".into(),
-        _ => error.to_string(),
+    match cause_of(error) {
+        Cause::Local => at_once(error),
+        cause => Fault::new(cause, describe(error)),
     }
 }
 
@@ -71,7 +64,7 @@ mod tests {
     use super::*;
 
     fn is_local(fault: &Fault) -> bool {
-        matches!(fault, Fault::Local(_))
+        fault.cause == Cause::Local
     }
 
     #[test]
@@ -95,7 +88,7 @@ mod tests {
         {
             assert!(!is_local(&later(&io::Error::from_raw_os_error(number))), "errno {number} later");
         }
-        assert!(!is_local(&at_once(&io::Error::from_raw_os_error(libc::ECONNREFUSED))));
+        assert_eq!(at_once(&io::Error::from_raw_os_error(libc::ECONNREFUSED)).cause, Cause::Refused);
     }
 
     #[tokio::test]

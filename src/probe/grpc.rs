@@ -1,8 +1,29 @@
 //! gRPC probe: one call of `grpc.health.v1.Health/Check` over HTTP/2.
+//!
+//! The call is small enough to be written by hand: a message is five bytes before its content, the
+//! request holds one text and the response one number.
 
-use crate::probe::http::TlsSettings;
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 
-/// Asks a server for the health of a service.
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
+use hyper::{Method, Request};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::probe::fault::Fault;
+use crate::probe::http::{AGENT, TlsSettings, authority, in_words};
+use crate::probe::quote::quote;
+use crate::probe::tls::Handshake;
+use crate::probe::{Cause, Finding, Step, Trace, connect, http2};
+
+/// The most bytes of a response that are read; it has about seven.
+const MESSAGE_LIMIT: usize = 4 * 1024;
+
+/// What stands before a message: whether it is compressed, and its length.
+const PREFIX: usize = 5;
+
+/// Asks a server for the health of a service. SERVING passes, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GrpcProbe {
     /// The port to connect to.
@@ -13,4 +34,273 @@ pub struct GrpcProbe {
     pub host: Option<String>,
     /// The service asked for; empty for the server as a whole.
     pub service: String,
+}
+
+impl GrpcProbe {
+    pub(super) async fn attempt(
+        &self,
+        address: IpAddr,
+        handshake: Option<Handshake>,
+        trace: &mut Trace,
+    ) -> Result<Finding, Fault> {
+        let request = self.request(address)?;
+        let stream = connect::connect(SocketAddr::new(address, self.port)).await?;
+        let Some(handshake) = handshake else { return self.call(stream, request, trace).await };
+        trace.enter(Step::Tls);
+        let stream = handshake.shake(stream).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            let text = "the backend does not speak HTTP/2: ALPN did not agree on h2";
+            return Err(Fault::new(Cause::Protocol, text));
+        }
+        self.call(stream, request, trace).await
+    }
+
+    fn request(&self, address: IpAddr) -> Result<Request<()>, Fault> {
+        let authority =
+            self.host.clone().unwrap_or_else(|| authority(address, self.port, self.tls.is_some()));
+        let uri = http2::uri(self.tls.is_some(), &authority, "/grpc.health.v1.Health/Check")?;
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        Ok(request)
+    }
+
+    async fn call(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        request: Request<()>,
+        trace: &mut Trace,
+    ) -> Result<Finding, Fault> {
+        trace.enter(Step::Response);
+        http2::converse(stream, MESSAGE_LIMIT, async |sender| {
+            let (head, mut body) = http2::ask(sender, request, Some(question(&self.service))).await?;
+            if head.status.as_u16() != 200 {
+                let text = format!("status {}, expected 200", in_words(head.status.as_u16()));
+                return Err(Fault::new(Cause::Status, text));
+            }
+            // A call that fails at once has its status in the head (Trailers-Only).
+            judge_status(&head.headers)?;
+            let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+            if !head.headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
+                let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+                return Err(malformed(format_args!("its Content-Type is {}", quote(kind))));
+            }
+            trace.enter(Step::Body);
+            let message = http2::read(&mut body, MESSAGE_LIMIT, true).await?;
+            if message.len() >= MESSAGE_LIMIT {
+                return Err(malformed(format_args!("it is longer than {} KiB", MESSAGE_LIMIT / 1024)));
+            }
+            let trailers = body.trailers().await.map_err(|error| http2::fault(&error))?;
+            judge_status(&trailers.unwrap_or_default())?;
+            judge(&message)
+        })
+        .await
+    }
+}
+
+fn malformed(what: impl std::fmt::Display) -> Fault {
+    Fault::new(Cause::Protocol, format!("the response is no gRPC message: {what}"))
+}
+
+/// A `HealthCheckRequest` with its prefix: field 1 is the service.
+fn question(service: &str) -> Bytes {
+    let mut content = Vec::with_capacity(service.len() + 6);
+    if !service.is_empty() {
+        content.push(1 << 3 | 2);
+        let mut length = service.len();
+        while length >= 0x80 {
+            content.push(length.to_le_bytes()[0] | 0x80);
+            length >>= 7;
+        }
+        content.push(length.to_le_bytes()[0]);
+        content.extend_from_slice(service.as_bytes());
+    }
+    let length = u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [&[0][..], &length, &content].concat().into()
+}
+
+/// The status of the call, which is not that of the service: there may be no such service, or no such
+/// call.
+fn judge_status(headers: &HeaderMap) -> Result<(), Fault> {
+    let Some(status) = headers.get("grpc-status") else { return Ok(()) };
+    let status = status.as_bytes();
+    if status == b"0" {
+        return Ok(());
+    }
+    let mut detail = match std::str::from_utf8(status).ok().and_then(status_name) {
+        Some(name) => format!("gRPC status {name}"),
+        None => format!("gRPC status {}", quote(status)),
+    };
+    if let Some(message) = headers.get("grpc-message").filter(|message| !message.is_empty()) {
+        detail.push_str(": ");
+        detail.push_str(&quote(&percent_decoded(message.as_bytes())));
+    }
+    Err(Fault::new(Cause::Status, detail))
+}
+
+/// The names of the gRPC specification.
+fn status_name(number: &str) -> Option<&'static str> {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND (the backend does not know the service)",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED (the backend does not offer grpc.health.v1)",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    NAMES.get(number.parse::<usize>().ok()?).copied()
+}
+
+/// What the specification does to texts in headers; a percent sign that begins no byte stays.
+fn percent_decoded(text: &[u8]) -> Cow<'_, [u8]> {
+    if !text.contains(&b'%') {
+        return text.into();
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let byte = match after {
+            [high, low, ..] if *first == b'%' => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        match (byte, after) {
+            (Some((high, low)), [_, _, after @ ..]) => {
+                decoded.push(high << 4 | low);
+                rest = after;
+            }
+            _ => {
+                decoded.push(*first);
+                rest = after;
+            }
+        }
+    }
+    decoded.into()
+}
+
+/// Reads a `HealthCheckResponse` with its prefix: field 1 is the status.
+fn judge(message: &[u8]) -> Result<Finding, Fault> {
+    let [compressed, length @ ..] =
+        message.first_chunk::<PREFIX>().ok_or_else(|| malformed("it ends too early"))?;
+    if *compressed != 0 {
+        return Err(malformed("it is compressed, which was not asked for"));
+    }
+    let content = message.get(PREFIX..).unwrap_or_default();
+    if content.len() != u32::from_be_bytes(*length) as usize {
+        return Err(malformed("its length is not what it says"));
+    }
+    let status = status_of(content).ok_or_else(|| malformed("its content is no HealthCheckResponse"))?;
+    let word = match status {
+        1 => return Ok(Finding::passed("SERVING")),
+        0 => "UNKNOWN",
+        2 => "NOT_SERVING",
+        3 => "SERVICE_UNKNOWN",
+        _ => return Err(malformed("its status has no name")),
+    };
+    Err(Fault::new(Cause::Status, format!("{word}, expected SERVING")))
+}
+
+/// The number in field 1, the last one if there are several, 0 if there is none, as protocol buffers have
+/// it; other fields are skipped. None for what is no protocol buffer.
+fn status_of(mut content: &[u8]) -> Option<u64> {
+    let mut status = 0;
+    while !content.is_empty() {
+        let key = varint(&mut content)?;
+        match (key >> 3, key & 7) {
+            (1, 0) => status = varint(&mut content)?,
+            (0 | 1, _) => return None,
+            (_, 0) => drop(varint(&mut content)?),
+            (_, 1) => content = content.get(8..)?,
+            (_, 2) => {
+                let length = usize::try_from(varint(&mut content)?).ok()?;
+                content = content.get(length..)?;
+            }
+            (_, 5) => content = content.get(4..)?,
+            _ => return None,
+        }
+    }
+    Some(status)
+}
+
+fn varint(content: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = content.split_first()?;
+        *content = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_question_is_a_framed_message() {
+        assert_eq!(&question("")[..], [0, 0, 0, 0, 0]);
+        assert_eq!(&question("ab")[..], [0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
+        let long = question(&"x".repeat(300));
+        assert_eq!(&long[..8], [0, 0, 0, 1, 47, 0x0a, 0xac, 0x02]);
+        assert_eq!(long.len(), 5 + 303);
+    }
+
+    #[test]
+    fn only_serving_passes() {
+        let response =
+            |content: &[u8]| judge(&[&[0, 0, 0, 0, u8::try_from(content.len()).unwrap()], content].concat());
+        assert_eq!(response(&[8, 1]).unwrap().detail, "SERVING");
+        assert_eq!(response(&[16, 9, 8, 1, 0x1a, 2, 0, 0]).unwrap().detail, "SERVING", "more fields");
+        for (content, detail) in [
+            (&[8, 2][..], "NOT_SERVING, expected SERVING"),
+            (&[8, 0], "UNKNOWN, expected SERVING"),
+            (&[], "UNKNOWN, expected SERVING"),
+            (&[8, 1, 8, 3], "SERVICE_UNKNOWN, expected SERVING"),
+        ] {
+            let fault = response(content).unwrap_err();
+            assert_eq!((fault.cause, &*fault.detail), (Cause::Status, detail));
+        }
+        for malformed in [&[8][..], &[8, 0x80], &[8, 9], &[10, 1, 1], &[0x1a, 200, 1], &[0x0b]] {
+            assert_eq!(response(malformed).unwrap_err().cause, Cause::Protocol, "{malformed:?}");
+        }
+        for malformed in [&[][..], &[0, 0, 0, 0], &[1, 0, 0, 0, 2, 8, 1], &[0, 0, 0, 0, 3, 8, 1]] {
+            assert_eq!(judge(malformed).unwrap_err().cause, Cause::Protocol, "{malformed:?}");
+        }
+    }
+
+    #[test]
+    fn messages_are_decoded() {
+        for (text, decoded) in [("a%20b", "a b"), ("100%", "100%"), ("%zz%4", "%zz%4"), ("%41%42", "AB")] {
+            assert_eq!(*percent_decoded(text.as_bytes()), *decoded.as_bytes());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_judged(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = judge(&bytes);
+            let _ = status_of(&bytes);
+            prop_assert!(percent_decoded(&bytes).len() <= bytes.len());
+        }
+    }
 }

@@ -1,34 +1,32 @@
-//! HTTP probe: one request on a fresh connection; the status decides.
+//! HTTP probe: one request on a fresh connection; the status decides, and the body if that is wanted.
 //!
-//! The whole response must arrive within the time limit, or the first [`BODY_LIMIT`] bytes of its
-//! body: a backend that promises an answer and stops in its middle does not pass.
+//! The whole response must arrive within the time limit, or the first `body_limit` bytes of its
+//! body: a backend that promises an answer and stops in its middle does not pass. Redirects are never
+//! followed and bodies never decompressed: what a backend sends is judged as it is.
 
-use std::convert::Infallible;
-use std::error::Error;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::probe::expected::Expected;
-use crate::probe::{Fault, Step, Trace, connect, tls};
+use crate::probe::fault::Fault;
+use crate::probe::http1::Connection;
+use crate::probe::quote::quote;
+use crate::probe::tls::{Handshake, Protocols};
+use crate::probe::{Cause, Finding, Step, Trace, connect, http2};
 
 /// The most bytes of a body that are read by default, 64 KiB.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
-/// The most bytes of a status line with its headers, and of the read buffer: 64 KiB. More headers
-/// than hyper's 100 are refused as well.
+/// The most bytes of a status line with its headers, 64 KiB. More than 100 headers are refused as well.
 pub const HEADER_LIMIT: usize = 64 * 1024;
 
-const AGENT: &str = concat!("steerd/", env!("CARGO_PKG_VERSION"));
+/// The User-Agent of every request that has none of its own.
+pub(super) const AGENT: &str = concat!("steerd/", env!("CARGO_PKG_VERSION"));
 
 /// One request on a fresh connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,21 +37,26 @@ pub struct HttpProbe {
     pub tls: Option<TlsSettings>,
     /// The version of HTTP to speak.
     pub version: Version,
-    /// The request method.
+    /// The request method: a token (RFC 9110, section 9.1), in its own case. Not CONNECT, which makes
+    /// no request for a path.
     pub method: String,
     /// The Host header; the address and port when there is none.
     pub host: Option<String>,
-    /// Path and query, beginning with `/`.
+    /// Path and query, beginning with `/`: visible ASCII.
     pub path: String,
-    /// Sent besides Host, User-Agent and Connection; a User-Agent here replaces the built-in one.
+    /// Sent besides Host, User-Agent and Connection; a User-Agent here replaces the built-in one. Names
+    /// are tokens; values hold no control characters but tabs. Neither Host nor what frames a message
+    /// (Connection, Content-Length, Transfer-Encoding) may stand here.
     pub headers: Vec<(String, String)>,
     /// Accepted status codes. Redirects are never followed, so a 3xx is judged by this list too.
     pub status: Vec<RangeInclusive<u16>>,
-    /// Status codes that mean "alive, send no new clients"; looked at before `status`.
+    /// Status codes that mean "alive, send no new clients"; looked at before `status`, and the body
+    /// does not matter then.
     pub drain_status: Vec<RangeInclusive<u16>>,
     /// Must be found within the first `body_limit` bytes of the body.
     pub body: Option<Expected>,
-    /// The most bytes of a body that are read. What is beyond is not waited for.
+    /// The most bytes of a body that are read, at least 1. What is beyond is not waited for. So much
+    /// memory is used while a probe with `body` runs.
     pub body_limit: usize,
     /// The response header whose number, 0 to 100, scales the weight.
     pub weight_header: Option<String>,
@@ -69,6 +72,29 @@ pub enum Version {
     Http1,
     /// HTTP/2 only; in the clear with prior knowledge (RFC 9113, section 3.3).
     Http2,
+}
+
+impl Version {
+    pub(super) fn protocols(self) -> Protocols {
+        match self {
+            Self::Default => Protocols::Http1OrHttp2,
+            Self::Http1 => Protocols::Http1,
+            Self::Http2 => Protocols::Http2,
+        }
+    }
+}
+
+/// How the backend's certificate is judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TlsSettings {
+    /// SNI and the name to verify; the backend's address when there is none.
+    pub name: Option<String>,
+    /// Accept any certificate.
+    pub insecure: bool,
+    /// PEM file of certificate authorities, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate must be valid for at least so many days more. Judged even if `insecure`.
+    pub min_days_left: Option<u32>,
 }
 
 impl HttpProbe {
@@ -90,118 +116,194 @@ impl HttpProbe {
             weight_header: None,
         }
     }
-}
 
-/// How the backend's certificate is judged.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct TlsSettings {
-    /// SNI and the name to verify; the backend's address when there is none.
-    pub name: Option<String>,
-    /// Accept any certificate.
-    pub insecure: bool,
-    /// PEM file of certificate authorities, instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// The certificate must be valid for at least so many days more.
-    pub min_days_left: Option<u32>,
-}
-
-impl HttpProbe {
     pub(super) async fn attempt(
         &self,
         address: IpAddr,
-        session: Option<tls::Session>,
+        handshake: Option<Handshake>,
         trace: &mut Trace,
-    ) -> Result<String, Fault> {
+    ) -> Result<Finding, Fault> {
+        if let Some(handshake) = handshake {
+            return Box::pin(self.over_tls(address, handshake, trace)).await;
+        }
+        if self.version == Version::Http2 {
+            return Box::pin(self.with_prior_knowledge(address, trace)).await;
+        }
         let request = self.request(address)?;
-        let target = SocketAddr::new(address, self.port);
-        let stream = connect::connect(target).await?;
-        let Some(session) = session else { return self.exchange(stream, request, trace).await };
-        trace.enter(Step::Tls);
-        let stream = session.handshake(stream).await?;
-        self.exchange(stream, request, trace).await
+        let stream = connect::connect(SocketAddr::new(address, self.port)).await?;
+        self.over_http1(stream, &request, trace).await
     }
 
-    fn request(&self, address: IpAddr) -> Result<Request<Empty<Bytes>>, Fault> {
-        let authority;
-        let host = if let Some(host) = &self.host {
-            host
-        } else {
-            authority = self.authority(address);
-            &authority
-        };
-        Request::get(&self.path)
-            .header(HOST, host)
-            .header(USER_AGENT, AGENT)
-            .header(CONNECTION, "close")
-            .body(Empty::new())
-            .map_err(|error| {
-                Fault::Local(format!(
-                    "no verdict: path {:?} and host {host:?} make no request: {error}",
-                    self.path
-                ))
-            })
-    }
-
-    /// Address and port as a Host header has them: IPv6 in brackets, no port that goes without saying
-    /// (RFC 9110, section 7.2).
-    fn authority(&self, address: IpAddr) -> String {
-        let default_port = if self.tls.is_some() { 443 } else { 80 };
-        match address {
-            _ if self.port != default_port => SocketAddr::new(address, self.port).to_string(),
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("[{address}]"),
-        }
-    }
-
-    async fn exchange<S>(
+    async fn over_tls(
         &self,
-        stream: S,
-        request: Request<Empty<Bytes>>,
+        address: IpAddr,
+        handshake: Handshake,
         trace: &mut Trace,
-    ) -> Result<String, Fault>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        trace.enter(Step::Response);
-        let (mut sender, connection) = http1::Builder::new()
-            .max_header_size(HEADER_LIMIT)
-            .max_buf_size(HEADER_LIMIT)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| fault(&error))?;
-        // What ends the connection also ends the request or the body, and is judged there.
-        let drive = async {
-            let _ = connection.await;
-            std::future::pending::<Infallible>().await
-        };
-        let converse = async {
-            let response = sender.send_request(request).await.map_err(|error| fault(&error))?;
-            self.judge(response, trace).await
-        };
-        tokio::select! {
-            finding = converse => finding,
-            never = drive => match never {},
+    ) -> Result<Finding, Fault> {
+        let request = self.request(address)?;
+        let stream = connect::connect(SocketAddr::new(address, self.port)).await?;
+        trace.enter(Step::Tls);
+        let stream = handshake.shake(stream).await?;
+        match (stream.get_ref().1.alpn_protocol(), self.version) {
+            (Some(b"h2"), _) => self.over_http2(stream, address, trace).await,
+            (_, Version::Http2) => Err(Fault::new(
+                Cause::Protocol,
+                "the backend does not speak HTTP/2: ALPN did not agree on h2",
+            )),
+            _ => self.over_http1(stream, &request, trace).await,
         }
     }
 
-    async fn judge(&self, response: Response<Incoming>, trace: &mut Trace) -> Result<String, Fault> {
-        let status = response.status();
-        if !self.status.iter().any(|accepted| accepted.contains(&status.as_u16())) {
-            let expected: Vec<String> = self.status.iter().map(range).collect();
-            let (status, expected) = (in_words(status), expected.join(", "));
-            return Err(Fault::Backend(format!("status {status}, expected {expected}")));
+    async fn with_prior_knowledge(&self, address: IpAddr, trace: &mut Trace) -> Result<Finding, Fault> {
+        let stream = connect::connect(SocketAddr::new(address, self.port)).await?;
+        self.over_http2(stream, address, trace).await
+    }
+
+    async fn over_http1(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        request: &[u8],
+        trace: &mut Trace,
+    ) -> Result<Finding, Fault> {
+        trace.enter(Step::Request);
+        let mut connection = Connection::new(stream);
+        connection.send(request).await?;
+        trace.rename(Step::Response);
+        let head = connection.head(self.method == "HEAD", self.weight_header.as_deref()).await?;
+        let finding = self.judge_head(head.status, head.field.as_deref())?;
+        if !finding.draining {
+            trace.enter(Step::Body);
+            let body = connection.body(head, self.body_limit, self.body.is_some()).await?;
+            self.judge_body(&body)?;
         }
-        trace.enter(Step::Body);
-        let mut body = response.into_body();
-        let mut read = 0;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| fault(&error))?;
-            read += frame.data_ref().map_or(0, Bytes::len);
-            if read >= self.body_limit {
-                break;
+        Ok(finding)
+    }
+
+    async fn over_http2(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        address: IpAddr,
+        trace: &mut Trace,
+    ) -> Result<Finding, Fault> {
+        let request = http2::request(self, &self.authority(address))?;
+        trace.enter(Step::Response);
+        http2::converse(stream, self.body_limit, async |sender| {
+            let (head, mut body) = http2::ask(sender, request, None).await?;
+            let field = self.weight_header.as_ref().and_then(|name| head.headers.get(name));
+            let finding = self.judge_head(head.status.as_u16(), field.map(HeaderValue::as_bytes))?;
+            if !finding.draining {
+                trace.enter(Step::Body);
+                let body = http2::read(&mut body, self.body_limit, self.body.is_some()).await?;
+                self.judge_body(&body)?;
             }
+            Ok(finding)
+        })
+        .await
+    }
+
+    /// The bytes of the request for HTTP/1.1. Void for what would make another request than was meant.
+    fn request(&self, address: IpAddr) -> Result<Vec<u8>, Fault> {
+        let host = self.authority(address);
+        let sound = is_token(&self.method)
+            && is_visible(&self.path)
+            && is_visible(&host)
+            && self.headers.iter().all(|(name, value)| is_token(name) && is_field_value(value));
+        if !sound {
+            return Err(Fault::local(format_args!(
+                "method {:?}, path {:?}, host {host:?} and the headers of the check make no request",
+                self.method, self.path
+            )));
         }
-        Ok(in_words(status))
+        let mut request = String::with_capacity(256);
+        let mut line = |parts: [&str; 4]| parts.iter().for_each(|part| request.push_str(part));
+        line([&self.method, " ", &self.path, " HTTP/1.1\r\n"]);
+        line(["Host: ", &host, "\r\n", ""]);
+        if !self.has_header("user-agent") {
+            line(["User-Agent: ", AGENT, "\r\n", ""]);
+        }
+        for (name, value) in &self.headers {
+            line([name, ": ", value, "\r\n"]);
+        }
+        if self.wants_length() {
+            line(["Content-Length: 0\r\n", "", "", ""]);
+        }
+        line(["Connection: close\r\n\r\n", "", "", ""]);
+        Ok(request.into_bytes())
+    }
+
+    pub(super) fn has_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the method usually comes with content, so that its absence has to be said (RFC 9110,
+    /// section 8.6).
+    pub(super) fn wants_length(&self) -> bool {
+        matches!(self.method.as_str(), "POST" | "PUT" | "PATCH")
+    }
+
+    /// The configured host, else address and port as a Host header has them.
+    fn authority(&self, address: IpAddr) -> String {
+        self.host.clone().unwrap_or_else(|| authority(address, self.port, self.tls.is_some()))
+    }
+
+    /// What is found if the body is right too.
+    fn judge_head(&self, status: u16, load: Option<&[u8]>) -> Result<Finding, Fault> {
+        let is_in = |list: &[RangeInclusive<u16>]| list.iter().any(|codes| codes.contains(&status));
+        let load = load.and_then(percent);
+        if is_in(&self.drain_status) {
+            let detail = format!("draining: status {}", in_words(status)).into();
+            return Ok(Finding { draining: true, detail, load });
+        }
+        if is_in(&self.status) {
+            return Ok(Finding { draining: false, detail: in_words(status).into(), load });
+        }
+        let expected: Vec<String> = self.status.iter().map(range).collect();
+        let detail = format!("status {}, expected {}", in_words(status), expected.join(", "));
+        Err(Fault::new(Cause::Status, detail))
+    }
+
+    fn judge_body(&self, body: &[u8]) -> Result<(), Fault> {
+        let Some(expected) = self.body.as_ref().filter(|expected| !expected.is_in(body)) else {
+            return Ok(());
+        };
+        Err(missing(expected, body, self.body_limit))
+    }
+}
+
+/// The body was read, to its end or to the limit, and does not hold what is expected.
+fn missing(expected: &Expected, body: &[u8], limit: usize) -> Fault {
+    let expected = expected.in_words();
+    let detail = match body {
+        [] => format!("the body is empty, expected {expected}"),
+        _ if body.len() >= limit => format!("the first {limit} bytes of the body do not hold {expected}"),
+        _ => format!("the body begins with {} and does not hold {expected}", quote(body)),
+    };
+    Fault::new(Cause::Body, detail)
+}
+
+/// Address and port as a Host header has them: IPv6 in brackets, no port that goes without saying (RFC
+/// 9110, section 7.2).
+pub(super) fn authority(address: IpAddr, port: u16, tls: bool) -> String {
+    let default_port = if tls { 443 } else { 80 };
+    match address {
+        _ if port != default_port => SocketAddr::new(address, port).to_string(),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// What a backend says of its load: a number from 0 to 100 in digits, rounded. Anything else says nothing.
+fn percent(value: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(value.trim_ascii()).ok()?;
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) {
+        return None;
+    }
+    let percent = whole.parse::<u8>().ok().filter(|percent| *percent <= 100)?;
+    match (percent, decimals.bytes().any(|digit| digit != b'0')) {
+        (100, true) => None,
+        _ => Some(percent + u8::from(decimals.as_bytes().first() >= Some(&b'5'))),
     }
 }
 
@@ -211,34 +313,26 @@ fn range(codes: &RangeInclusive<u16>) -> String {
 }
 
 /// The code with its registered reason; what the backend calls it is not shown.
-fn in_words(status: StatusCode) -> String {
-    match status.canonical_reason() {
-        Some(reason) => format!("{} {reason}", status.as_u16()),
-        None => status.as_u16().to_string(),
+pub(super) fn in_words(status: u16) -> String {
+    match StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
+        Some(reason) => format!("{status} {reason}"),
+        None => status.to_string(),
     }
 }
 
-/// What went wrong after the connection was there: always the backend's.
-fn fault(error: &hyper::Error) -> Fault {
-    Fault::Backend(if error.is_parse_too_large() {
-        format!("the response has more than {} KiB of headers, or more than 100 of them", HEADER_LIMIT / 1024)
-    } else if error.is_parse() {
-        format!("the response is not HTTP/1.1: {error}")
-    } else if error.is_incomplete_message() {
-        "the connection was closed before the response was complete".into()
-    } else if let Some(error) = root_cause(error).downcast_ref::<io::Error>() {
-        format!("{} before the response was complete", connect::describe(error))
-    } else {
-        root_cause(error).to_string()
-    })
+/// RFC 9110, section 5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause
+fn is_visible(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// RFC 9110, section 5.5.
+fn is_field_value(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control())
 }
 
 #[cfg(test)]
@@ -250,6 +344,10 @@ mod tests {
         HttpProbe { tls, ..HttpProbe::get(port, "/health?deep=1") }
     }
 
+    fn request(probe: &HttpProbe, address: &str) -> String {
+        String::from_utf8(probe.request(address.parse().unwrap()).unwrap()).unwrap()
+    }
+
     #[test]
     fn host_is_the_address_unless_configured() {
         for (address, port, tls, expected) in [
@@ -259,19 +357,57 @@ mod tests {
             ("2001:db8::1", 80, false, "[2001:db8::1]"),
             ("2001:db8::1", 8080, false, "[2001:db8::1]:8080"),
         ] {
-            let request = probe(port, tls).request(address.parse().unwrap()).unwrap();
-            assert_eq!(request.headers()[HOST], expected);
+            let request = request(&probe(port, tls), address);
+            assert!(request.contains(&format!("\r\nHost: {expected}\r\n")), "{request}");
         }
         let named = HttpProbe { host: Some("s3.example.com:7070".into()), ..probe(80, false) };
-        assert_eq!(
-            named.request("192.0.2.1".parse().unwrap()).unwrap().headers()[HOST],
-            "s3.example.com:7070"
-        );
+        assert!(request(&named, "192.0.2.1").contains("\r\nHost: s3.example.com:7070\r\n"));
     }
 
     #[test]
     fn what_makes_no_request_is_no_verdict() {
-        let odd = HttpProbe { path: "/a b".into(), ..probe(80, false) };
-        assert!(matches!(odd.request("192.0.2.1".parse().unwrap()), Err(Fault::Local(_))));
+        let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        for odd in [
+            HttpProbe { path: "/a b".into(), ..probe(80, false) },
+            HttpProbe { path: "/a\r\nx: y".into(), ..probe(80, false) },
+            HttpProbe { path: String::new(), ..probe(80, false) },
+            HttpProbe { method: "GET /".into(), ..probe(80, false) },
+            HttpProbe { host: Some("a\r\nb".into()), ..probe(80, false) },
+            HttpProbe { headers: header("x y", "z"), ..probe(80, false) },
+            HttpProbe { headers: header("x", "y\r\nz: w"), ..probe(80, false) },
+        ] {
+            assert_eq!(odd.request("192.0.2.1".parse().unwrap()).unwrap_err().cause, Cause::Local, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_load_is_a_number_from_0_to_100_and_nothing_else() {
+        for (text, load) in [
+            ("0", Some(0)),
+            ("7", Some(7)),
+            ("100", Some(100)),
+            (" 50 ", Some(50)),
+            ("49.5", Some(50)),
+            ("49.49", Some(49)),
+            ("99.9", Some(100)),
+            ("100.0", Some(100)),
+            ("007", Some(7)),
+            ("100.1", None),
+            ("101", None),
+            ("-1", None),
+            ("+1", None),
+            ("1e1", None),
+            ("inf", None),
+            ("NaN", None),
+            (".5", None),
+            ("5.", None),
+            ("75%", None),
+            ("1.2.3", None),
+            ("", None),
+            ("ready", None),
+        ] {
+            assert_eq!(percent(text.as_bytes()), load, "{text:?}");
+        }
+        assert_eq!(percent(b"\xff"), None);
     }
 }

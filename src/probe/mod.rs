@@ -3,24 +3,52 @@
 //! A probe reports; what follows from a report is `health`'s. Each run takes a fresh connection to
 //! the address it is given and resolves no name: an old connection still answers when nobody
 //! listens any more, and a name may lead to another backend.
+//!
+//! Whatever a backend sends, a probe ends within its time limit, reads a bounded number of bytes and
+//! keeps fewer. Nothing outlives it: to drop a run closes its connection and kills its program.
+//!
+//! ```text
+//! Probe::run -+- tcp ------ connect ------------- talk (send, expect) -+-> Finding: passed, draining
+//!             +- tls ------ connect -- tls ------ talk                 |      or
+//!             +- http ----- connect -(- tls -)-+- http1 ---------------+   Fault: its cause, and
+//!             |                                +- http2 ---------------+      a sentence
+//!             +- grpc ----- connect -(- tls -)--- http2 ---------------+
+//!             +- exec ----- a program ---------------------------------+
+//! ```
+//!
+//! What a configuration must guarantee stands at each field of the kinds; what breaks it brings a void
+//! outcome or, at worst, an odd request, and never a panic.
 
 mod connect;
 pub mod exec;
 pub mod expected;
+mod fault;
 pub mod grpc;
 pub mod http;
+mod http1;
+mod http2;
+mod limited;
+mod quote;
+mod sessions;
+mod talk;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod trust;
 
-use std::net::IpAddr;
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::health::Outcome;
+
+use fault::Fault;
+use quote::quote;
+use tls::{Handshake, Protocols};
 
 /// What to do to a backend address. Two equal probes to one address are one probe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -90,14 +118,15 @@ pub struct Report {
     pub cause: Option<Cause>,
     /// What happened, for a person: `connection refused`, `status 503 Service Unavailable,
     /// expected 200-299`, `200 OK`. It holds no times and no counts that differ from one probe to
-    /// the next, so that equal ones can be kept once.
+    /// the next, so that equal ones can be kept once. What a backend said stands in it quoted,
+    /// escaped and cut after 120 characters.
     pub detail: Arc<str>,
     /// What the backend says of its load: percent of its weight, 0 to 100.
     pub load: Option<u8>,
     /// From the first system call to the outcome.
     pub duration: Duration,
-    /// The steps in order with the time each took: connect, tls, response, body. When a probe
-    /// fails, the last one is where.
+    /// The steps in order with the time each took: connect, tls, response or talk, body; or program.
+    /// When a probe fails, the last one is where; it is request if not even that could be sent.
     pub phases: Vec<(&'static str, Duration)>,
 }
 
@@ -128,62 +157,73 @@ impl Probe {
     }
 
     /// Runs the probe once. All that the backend has a part in, TLS handshake and body included,
-    /// must be done within `timeout`.
+    /// must be done within `timeout`. Must be called within a tokio runtime that has its network and
+    /// time drivers enabled.
     pub async fn run(&self, address: IpAddr, timeout: Duration) -> Report {
         // What this machine does before it turns to the backend takes no time of the backend's, and
         // when it takes too long that says nothing about the backend.
-        let mut trace = Trace::start();
-        let session = match tokio::time::timeout(timeout, self.prepare(address)).await {
-            Ok(Ok(session)) => session,
-            Ok(Err(reason)) => return trace.report(Outcome::Void, format!("no verdict: {reason}")),
+        let trace = Trace::start();
+        let handshake = match tokio::time::timeout(timeout, self.prepare(address)).await {
+            Ok(Ok(handshake)) => handshake,
+            Ok(Err(fault)) => return trace.report(Err(fault)),
             Err(_) => {
-                let detail =
-                    format!("no verdict: the certificate authorities were not read within {timeout:?}");
-                return trace.report(Outcome::Void, detail);
+                let late = format!("the certificate authorities were not read within {timeout:?}");
+                return trace.report(Err(Fault::local(late)));
             }
         };
-        trace = Trace::start();
-        let finding = tokio::time::timeout(timeout, self.attempt(address, session, &mut trace)).await;
-        let (outcome, detail) = match finding {
-            Ok(Ok(detail)) => (Outcome::Passed, detail),
-            Ok(Err(Fault::Backend(detail))) => (Outcome::Failed, detail),
-            Ok(Err(Fault::Local(detail))) => (Outcome::Void, detail),
-            Err(_) => (Outcome::Failed, format!("no answer within {timeout:?} ({})", trace.step.doing())),
-        };
-        trace.report(outcome, detail)
+        let mut trace = Trace::start();
+        let attempt = self.attempt(address, timeout, handshake, &mut trace);
+        let finding = tokio::time::timeout(timeout, attempt).await;
+        let finding = finding.unwrap_or_else(|_| Err(trace.out_of_time(timeout)));
+        trace.report(finding)
     }
 
-    /// What a probe needs that does not come from the backend: for https, whom to trust.
-    async fn prepare(&self, address: IpAddr) -> Result<Option<tls::Session>, String> {
-        match self {
-            Self::Http(http::HttpProbe { tls: Some(settings), .. }) => {
-                tls::Session::new(settings, address).await.map(Some)
+    /// What a probe needs that does not come from the backend: with TLS, whom to trust.
+    async fn prepare(&self, address: IpAddr) -> Result<Option<Handshake>, Fault> {
+        let (settings, port, protocols) = match self {
+            Self::Http(http::HttpProbe { tls: Some(settings), port, version, .. }) => {
+                (settings, *port, version.protocols())
             }
-            _ => Ok(None),
-        }
+            Self::Grpc(grpc::GrpcProbe { tls: Some(settings), port, .. }) => {
+                (settings, *port, Protocols::Http2)
+            }
+            Self::Tls(tls::TlsProbe { tls: settings, port, .. }) => (settings, *port, Protocols::Any),
+            _ => return Ok(None),
+        };
+        Handshake::prepare(settings, SocketAddr::new(address, port), protocols).await.map(Some)
     }
 
+    /// What is rare or large is boxed, so that the plain kinds stay small to start.
     async fn attempt(
         &self,
         address: IpAddr,
-        session: Option<tls::Session>,
+        timeout: Duration,
+        handshake: Option<Handshake>,
         trace: &mut Trace,
-    ) -> Result<String, Fault> {
+    ) -> Result<Finding, Fault> {
         match self {
-            Self::Tcp(probe) => probe.attempt(address).await,
-            Self::Http(probe) => probe.attempt(address, session, trace).await,
-            _ => Err(Fault::Local("no verdict: not implemented".into())),
+            Self::Tcp(probe) => probe.attempt(address, trace).await,
+            Self::Http(probe) => probe.attempt(address, handshake, trace).await,
+            Self::Tls(probe) => Box::pin(probe.attempt(address, handshake, trace)).await,
+            Self::Grpc(probe) => Box::pin(probe.attempt(address, handshake, trace)).await,
+            Self::Exec(probe) => Box::pin(probe.attempt(address, timeout, trace)).await,
         }
     }
 }
 
-/// Why a probe did not pass, for a person.
-#[derive(Debug, PartialEq, Eq)]
-enum Fault {
-    /// The backend, or the way to it: a failed outcome.
-    Backend(String),
-    /// This machine or its configuration: no verdict on the backend.
-    Local(String),
+/// What a probe found at its end, when nothing was wrong.
+#[derive(Debug)]
+struct Finding {
+    /// Alive, but asks for no new clients.
+    draining: bool,
+    detail: Cow<'static, str>,
+    load: Option<u8>,
+}
+
+impl Finding {
+    fn passed(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { draining: false, detail: detail.into(), load: None }
+    }
 }
 
 /// Where a probe is.
@@ -191,8 +231,11 @@ enum Fault {
 enum Step {
     Connect,
     Tls,
+    Request,
     Response,
     Body,
+    Talk,
+    Program,
 }
 
 impl Step {
@@ -200,8 +243,11 @@ impl Step {
         match self {
             Self::Connect => "connect",
             Self::Tls => "tls",
+            Self::Request => "request",
             Self::Response => "response",
             Self::Body => "body",
+            Self::Talk => "talk",
+            Self::Program => "program",
         }
     }
 
@@ -209,8 +255,11 @@ impl Step {
         match self {
             Self::Connect => "while connecting",
             Self::Tls => "during the TLS handshake",
+            Self::Request => "sending the request",
             Self::Response => "waiting for the response",
             Self::Body => "reading the body",
+            Self::Talk => "waiting for what is expected",
+            Self::Program => "waiting for the program to end",
         }
     }
 }
@@ -223,12 +272,18 @@ struct Trace {
     entered: Instant,
     step: Step,
     phases: Vec<(&'static str, Duration)>,
+    /// The beginning of what was heard in this step, where that tells a person something.
+    heard: Vec<u8>,
 }
+
+/// As much of it as can be seen of it.
+const HEARD_LIMIT: usize = 4 * (quote::QUOTE_LIMIT + 1);
 
 impl Trace {
     fn start() -> Self {
         let now = Instant::now();
-        Self { started: now, entered: now, step: Step::Connect, phases: Vec::with_capacity(4) }
+        let phases = Vec::with_capacity(4);
+        Self { started: now, entered: now, step: Step::Connect, phases, heard: Vec::new() }
     }
 
     fn enter(&mut self, step: Step) {
@@ -238,15 +293,33 @@ impl Trace {
         self.step = step;
     }
 
-    fn report(mut self, outcome: Outcome, detail: String) -> Report {
+    /// Calls the present step by another name, when what comes next is no step of its own.
+    fn rename(&mut self, step: Step) {
+        self.step = step;
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        let room = HEARD_LIMIT - self.heard.len();
+        self.heard.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
+
+    fn out_of_time(&self, timeout: Duration) -> Fault {
+        let doing = self.step.doing();
+        let heard =
+            if self.heard.is_empty() { String::new() } else { format!("; heard {}", quote(&self.heard)) };
+        Fault::new(Cause::Timeout, format!("no answer within {timeout:?} ({doing}{heard})"))
+    }
+
+    fn report(mut self, finding: Result<Finding, Fault>) -> Report {
         let now = Instant::now();
         self.phases.push((self.step.name(), now - self.entered));
-        let cause = match outcome {
-            Outcome::Passed | Outcome::Draining => None,
-            Outcome::Failed => Some(Cause::Protocol),
-            Outcome::Void => Some(Cause::Local),
+        let (outcome, cause, detail, load) = match finding {
+            Ok(Finding { draining: true, detail, load }) => (Outcome::Draining, None, detail, load),
+            Ok(Finding { draining: false, detail, load }) => (Outcome::Passed, None, detail, load),
+            Err(Fault { cause: Cause::Local, detail }) => (Outcome::Void, Some(Cause::Local), detail, None),
+            Err(Fault { cause, detail }) => (Outcome::Failed, Some(cause), detail, None),
         };
-        let duration = now - self.started;
-        Report { outcome, cause, detail: detail.into(), load: None, duration, phases: self.phases }
+        let detail = Arc::from(detail);
+        Report { outcome, cause, detail, load, duration: now - self.started, phases: self.phases }
     }
 }

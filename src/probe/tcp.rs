@@ -1,12 +1,13 @@
-//! TCP probe: a connection within the time limit is a pass, or what is read from it.
+//! TCP probe: a connection within the time limit is a pass, or what is heard on it.
 //!
-//! Without `expect` the connection is closed without a word. To the server that is a client that changed its mind;
-//! one that speaks first may log it, and is better checked by HTTP.
+//! Without anything to say or to expect the connection is closed without a word. To the server that is a
+//! client that changed its mind; one that speaks first may log it, and is better asked for its greeting.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::probe::expected::Expected;
-use crate::probe::{Fault, connect};
+use crate::probe::fault::Fault;
+use crate::probe::{Finding, Trace, connect, talk};
 
 /// Connects to a port; may speak and listen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,7 +23,8 @@ pub struct TcpProbe {
 pub struct Talk {
     /// Sent first.
     pub send: Option<Vec<u8>>,
-    /// Must be found in what comes back.
+    /// Must be found in the first 64 KiB of what comes back, before the backend closes and within the
+    /// time limit. Nothing more is waited for once it is found.
     pub expect: Option<Expected>,
 }
 
@@ -33,8 +35,12 @@ impl TcpProbe {
         Self { port, talk: Talk::default() }
     }
 
-    pub(super) async fn attempt(&self, address: IpAddr) -> Result<String, Fault> {
-        connect::connect(SocketAddr::new(address, self.port)).await?;
-        Ok("connected".into())
+    pub(super) async fn attempt(&self, address: IpAddr, trace: &mut Trace) -> Result<Finding, Fault> {
+        let mut stream = connect::connect(SocketAddr::new(address, self.port)).await?;
+        if self.talk.is_silent() {
+            return Ok(Finding::passed("connected"));
+        }
+        Box::pin(talk::talk(&self.talk, &mut stream, trace)).await?;
+        Ok(Finding::passed(self.talk.in_words("connected")))
     }
 }

@@ -1,33 +1,35 @@
-//! The TLS part of a probe: whom to trust, the handshake, and what is wrong with a certificate.
+//! The TLS part of a probe: the handshake, and what is wrong with a certificate.
 //!
-//! What to trust is read once and shared by all probes that trust the same: to build it anew for
-//! each probe costs milliseconds. Sessions are never resumed, because only a full handshake shows
-//! the certificate.
+//! Whom to trust is `trust`'s, and what is kept from one probe to the next is `sessions`'.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, PoisonError};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
 
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, HandshakeKind, RootCertStore};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::probe::fault::{Fault, cause_of, describe};
 use crate::probe::http::TlsSettings;
+use crate::probe::quote::quote;
+use crate::probe::sessions::{self, Tickets};
 use crate::probe::tcp::Talk;
-use crate::probe::{Fault, connect};
+use crate::probe::{Cause, Finding, Step, Trace, connect, talk, trust};
 
 /// A handshake, perhaps with a few words after it.
+///
+/// Without any the session is never resumed: the connection is closed before tickets have come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TlsProbe {
     /// The port to connect to.
@@ -38,142 +40,165 @@ pub struct TlsProbe {
     pub talk: Talk,
 }
 
-/// What to trust is read again after this time, so that a renewed `ca_file` is taken up without a
-/// restart, at a cost that does not show.
-const TRUST_LIFETIME: Duration = Duration::from_secs(60);
-
-/// Whom a probe trusts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Trust {
-    Anyone,
-    System,
-    File(PathBuf),
+impl TlsProbe {
+    pub(super) async fn attempt(
+        &self,
+        address: IpAddr,
+        handshake: Option<Handshake>,
+        trace: &mut Trace,
+    ) -> Result<Finding, Fault> {
+        let target = SocketAddr::new(address, self.port);
+        // It was prepared, as it is for every probe with TLS.
+        let handshake = handshake.ok_or_else(|| Fault::local("the handshake was not prepared"))?;
+        let stream = connect::connect(target).await?;
+        trace.enter(Step::Tls);
+        let mut stream = handshake.shake(stream).await?;
+        talk::talk(&self.talk, &mut stream, trace).await?;
+        // Goodbye, as far as it can be said without waiting.
+        std::future::poll_fn(|context| {
+            let _ = Pin::new(&mut stream).poll_shutdown(context);
+            Poll::Ready(())
+        })
+        .await;
+        Ok(Finding::passed(self.talk.in_words("TLS handshake done")))
+    }
 }
 
-struct Loaded {
-    config: Arc<ClientConfig>,
-    at: Instant,
+/// What is offered to be spoken over TLS (ALPN, RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Protocols {
+    Any,
+    Http1,
+    Http2,
+    Http1OrHttp2,
 }
 
-/// What was read of one [`Trust`]. The lock is asynchronous because all who need the same wait for
-/// one reading of it.
-type Place = Mutex<Option<Loaded>>;
-
-/// Each has a place of its own, so that a file that cannot be read for a while holds up no probe
-/// that does not need it.
-static LOADED: LazyLock<std::sync::Mutex<HashMap<Trust, Arc<Place>>>> = LazyLock::new(Default::default);
+impl Protocols {
+    fn names(self) -> Vec<Vec<u8>> {
+        let names: &[&str] = match self {
+            Self::Any => &[],
+            Self::Http1 => &["http/1.1"],
+            Self::Http2 => &["h2"],
+            Self::Http1OrHttp2 => &["http/1.1", "h2"],
+        };
+        names.iter().map(|name| name.as_bytes().to_vec()).collect()
+    }
+}
 
 /// All that a handshake needs, ready before the connection is opened.
-pub(super) struct Session {
+pub(super) struct Handshake {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    tickets: Arc<Tickets>,
+    insecure: bool,
+    min_days_left: Option<u32>,
 }
 
-impl Session {
-    pub(super) async fn new(settings: &TlsSettings, address: IpAddr) -> Result<Self, String> {
+impl Handshake {
+    pub(super) async fn prepare(
+        settings: &TlsSettings,
+        target: SocketAddr,
+        protocols: Protocols,
+    ) -> Result<Self, Fault> {
         let name = match &settings.name {
-            None => ServerName::from(address),
-            Some(name) => ServerName::try_from(name.clone())
-                .map_err(|_| format!("tls name {name:?} is neither a host name nor an address"))?,
+            None => ServerName::from(target.ip()),
+            Some(name) => ServerName::try_from(name.clone()).map_err(|_| {
+                Fault::local(format_args!("tls name {name:?} is neither a host name nor an address"))
+            })?,
         };
-        let trust = match &settings.ca_file {
-            _ if settings.insecure => Trust::Anyone,
-            Some(path) => Trust::File(path.clone()),
-            None => Trust::System,
-        };
-        Ok(Self { config: shared(trust).await?, name })
+        let trusting = trust::config(settings).await.map_err(Fault::local)?;
+        let tickets = sessions::of(target, settings, protocols, Instant::now());
+        let mut config = ClientConfig::clone(&trusting);
+        config.alpn_protocols = protocols.names();
+        config.resumption = Resumption::store(Arc::clone(&tickets) as Arc<_>);
+        let TlsSettings { insecure, min_days_left, .. } = *settings;
+        Ok(Self { config: Arc::new(config), name, tickets, insecure, min_days_left })
     }
 
-    pub(super) async fn handshake(self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
-        TlsConnector::from(self.config)
-            .connect(self.name, stream)
-            .await
-            .map_err(|error| Fault::Backend(in_words(&error)))
-    }
-}
-
-async fn shared(trust: Trust) -> Result<Arc<ClientConfig>, String> {
-    let place =
-        Arc::clone(LOADED.lock().unwrap_or_else(PoisonError::into_inner).entry(trust.clone()).or_default());
-    let mut loaded = place.lock().await;
-    if let Some(found) = loaded.as_ref().filter(|found| found.at.elapsed() < TRUST_LIFETIME) {
-        return Ok(Arc::clone(&found.config));
-    }
-    let config = tokio::task::spawn_blocking(move || load(&trust))
-        .await
-        .map_err(|error| format!("the certificate authorities could not be loaded: {error}"))??;
-    let config = Arc::new(config);
-    *loaded = Some(Loaded { config: Arc::clone(&config), at: Instant::now() });
-    Ok(config)
-}
-
-/// Blocks: reads files.
-fn load(trust: &Trust) -> Result<ClientConfig, String> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
-    let builder = match trust {
-        Trust::Anyone => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+    pub(super) async fn shake(self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
+        let stream = TlsConnector::from(self.config).connect(self.name, stream).await.map_err(|error| {
+            // Nothing of what failed is offered again.
+            self.tickets.forget();
+            fault_within(&error).unwrap_or_else(|| match cause_of(&error) {
+                Cause::Local => Fault::local(describe(&error)),
+                cause => Fault::new(cause, format!("TLS handshake failed: {}", describe(&error))),
+            })
+        })?;
+        let session = stream.get_ref().1;
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        if !resumed {
+            self.tickets.verified(Instant::now());
         }
-        Trust::System => builder.with_root_certificates(system_roots()?),
-        Trust::File(path) => builder.with_root_certificates(roots_of(path)?),
+        // A full handshake has judged the certificate by its time; one that is resumed has not.
+        if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first)
+            && (resumed || self.min_days_left.is_some())
+        {
+            let judged = judge_time(certificate, UnixTime::now(), self.insecure, self.min_days_left);
+            judged.map_err(|words| Fault::new(Cause::Tls, words))?;
+        }
+        Ok(stream)
+    }
+}
+
+/// Days that begin before `to`, counted from `from`.
+fn days(from: UnixTime, to: UnixTime) -> u64 {
+    to.as_secs().saturating_sub(from.as_secs()) / 86_400
+}
+
+fn judge_time(
+    certificate: &CertificateDer<'_>,
+    now: UnixTime,
+    insecure: bool,
+    min_days_left: Option<u32>,
+) -> Result<(), String> {
+    // One without an end lasts for ever.
+    let Some(end) = end_of(certificate) else { return Ok(()) };
+    if now > end && !(insecure && min_days_left.is_none()) {
+        return Err(format!("certificate: expired {} days ago", days(end, now)));
+    }
+    match min_days_left.map(u64::from) {
+        Some(wanted) if days(now, end) < wanted => {
+            Err(format!("certificate expires in {} days, at least {wanted} are wanted", days(now, end)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// When a certificate ends. It is not read here: it is verified for a time when none is valid any
+/// more, and the fault names its end, because that is judged before all that is missing here.
+fn end_of(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    /// The year 9999 ends before.
+    const NEVER: u64 = 253_402_300_800;
+    let parsed = ParsedCertificate::try_from(certificate).ok()?;
+    let algorithms = ring::default_provider().signature_verification_algorithms.all;
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(NEVER));
+    match verify_server_cert_signed_by_trust_anchor(&parsed, &RootCertStore::empty(), &[], at, algorithms) {
+        Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            Some(not_after)
+        }
+        _ => None,
+    }
+}
+
+/// The fault of TLS within an error of the connection, if it is one.
+pub(super) fn fault_within(error: &io::Error) -> Option<Fault> {
+    let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let words = match inner {
+        rustls::Error::InvalidCertificate(fault) => format!("certificate: {}", certificate_fault(fault)),
+        other => format!("TLS failed: {other}"),
     };
-    let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.resumption = Resumption::disabled();
-    Ok(config)
-}
-
-fn system_roots() -> Result<RootCertStore, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-        return Err(format!(
-            "this system has no certificate authorities that can be read{why}; install them, or name a ca_file"
-        ));
-    }
-    Ok(roots)
-}
-
-fn roots_of(path: &Path) -> Result<RootCertStore, String> {
-    let cannot =
-        |reason: &dyn std::fmt::Display| format!("ca_file {} cannot be used: {reason}", path.display());
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| cannot(&error))? {
-        let certificate = certificate.map_err(|error| cannot(&error))?;
-        roots.add(certificate).map_err(|error| cannot(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(cannot(&"it holds no certificate in PEM form"));
-    }
-    Ok(roots)
-}
-
-/// What is wrong with a handshake, for a person.
-fn in_words(error: &io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(fault)) => {
-            format!("certificate: {}", certificate_fault(fault))
-        }
-        Some(other) => format!("TLS handshake failed: {other}"),
-        None => format!("TLS handshake failed: {}", connect::describe(error)),
-    }
+    Some(Fault::new(Cause::Tls, words))
 }
 
 fn certificate_fault(fault: &CertificateError) -> String {
-    let days = |from: &UnixTime, to: &UnixTime| to.as_secs().saturating_sub(from.as_secs()) / 86_400;
     match fault {
         CertificateError::Expired => "expired".into(),
         CertificateError::ExpiredContext { time, not_after } => {
-            format!("expired {} days ago", days(not_after, time))
+            format!("expired {} days ago", days(*not_after, *time))
         }
         CertificateError::NotValidYet => "not valid yet".into(),
         CertificateError::NotValidYetContext { time, not_before } => {
-            format!("not valid for another {} days", days(time, not_before))
+            format!("not valid for another {} days", days(*time, *not_before))
         }
         CertificateError::UnknownIssuer => "signed by an authority that is not trusted here".into(),
         CertificateError::BadSignature => "not signed by the authority it names".into(),
@@ -182,48 +207,53 @@ fn certificate_fault(fault: &CertificateError) -> String {
             format!("not valid for {}, nor for any name", expected.to_str())
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            format!("not valid for {}, only for {}", expected.to_str(), presented.join(", "))
+            format!(
+                "not valid for {}, only for {}",
+                expected.to_str(),
+                quote(presented.join(", ").as_bytes())
+            )
         }
         other => other.to_string(),
     }
 }
 
-/// Takes any certificate, but still asks for proof that the server holds its key: without that
-/// the handshake would be malformed, not merely untrusted.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
+    use super::*;
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
+    #[test]
+    fn the_end_of_a_certificate_is_found_and_judged() {
+        let key = KeyPair::generate().unwrap();
+        let certificate = |year| {
+            let mut params = CertificateParams::new(vec!["backend.example".to_owned()]).unwrap();
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(year, 1, 1);
+            params.self_signed(&key).unwrap().der().clone()
+        };
+        let end = Duration::from_secs(1_893_456_000);
+        let ends = certificate(2030);
+        assert_eq!(end_of(&ends).unwrap().as_secs(), end.as_secs());
 
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        let day = Duration::from_secs(86_400);
+        let judge = |before: Duration, insecure, wanted| {
+            judge_time(&ends, UnixTime::since_unix_epoch(end.saturating_sub(before)), insecure, wanted)
+        };
+        assert_eq!(judge(day * 7, false, Some(7)), Ok(()));
+        assert_eq!(judge(Duration::ZERO, false, None), Ok(()));
+        let soon = judge(day * 6 + day / 2, false, Some(7)).unwrap_err();
+        assert_eq!(soon, "certificate expires in 6 days, at least 7 are wanted");
+
+        let judge = |after: Duration, insecure, wanted| {
+            judge_time(&ends, UnixTime::since_unix_epoch(end + after), insecure, wanted)
+        };
+        let over = Err("certificate: expired 3 days ago".to_owned());
+        assert_eq!(judge(day * 3, false, None), over);
+        assert_eq!(judge(day * 3, true, Some(1)), over);
+        assert_eq!(judge(day * 3, true, None), Ok(()), "any certificate is accepted");
+        assert_eq!(end_of(&CertificateDer::from(vec![1, 2, 3])), None);
     }
 }

@@ -167,7 +167,11 @@ fn programs_judge() {
     wait_until(&server, "bad", "unhealthy", "disk full");
     wait_until(&server, "slow", "unhealthy", "");
     // What a program leaves behind ends with it, all but the one that may be running now.
-    let left = |process: &str| Path::new("/proc").join(process).exists();
+    let left = |process: &str| {
+        let stat = std::fs::read_to_string(Path::new("/proc").join(process).join("stat")).unwrap_or_default();
+        // One that has ended may still wait for its parent to ask.
+        stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    };
     wait_for("the children of programs are ended", || {
         let started = std::fs::read_to_string(&children).ok()?;
         let started: Vec<&str> = started.lines().collect();

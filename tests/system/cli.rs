@@ -107,7 +107,7 @@ fn serve_is_ready_when_it_answers_and_heeds_signals() {
     );
 
     process.signal("HUP");
-    wait_for("a word about SIGHUP", || process.said("SIGHUP is ignored").pop());
+    wait_for("a word about SIGHUP", || process.said("nothing has changed").pop());
     assert_eq!(dig(dns, &ledger.sent, &["www.lb.example.test", "A"]), ["127.0.0.1"]);
     drop(ledger);
     process.signal("TERM");

@@ -30,7 +30,8 @@ fn healthy(status: &str) -> usize {
 
 /// Lets the server open descriptors below this number only, from now on.
 fn limit_descriptors(server: &Server, limit: usize) {
-    let (process, limit) = (server.process.id().to_string(), format!("--nofile={limit}"));
+    // The hard limit stays: to raise it again is not everyone's right.
+    let (process, limit) = (server.process.id().to_string(), format!("--nofile={limit}:"));
     let status = Command::new("prlimit").args(["--pid", &process, &limit]).status().unwrap();
     assert!(status.success(), "prlimit ended with {status}");
 }

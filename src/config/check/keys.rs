@@ -86,6 +86,22 @@ impl<'s, T: Clone> Key<'s, T> {
     }
 }
 
+/// Reports that a key contradicts another one, or what is built in for that. The one that is set
+/// nearer is the one to look at.
+pub(super) fn contradiction<K, O>(
+    (name, key): (&str, &Located<'_, K>),
+    (other_name, other): (&str, Option<&Located<'_, O>>),
+    message: String,
+) {
+    match other {
+        Some(other) if key.inherited && !other.inherited => {
+            other.at.error_beside(message, key.at, &format!("`{name}` is set here"));
+        }
+        Some(other) => key.at.error_beside(message, other.at, &format!("`{other_name}` is set here")),
+        None => key.at.error(message),
+    }
+}
+
 /// A key that is set in the check itself.
 pub(super) struct Own<'s> {
     pub(super) name: &'static str,

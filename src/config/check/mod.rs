@@ -84,6 +84,8 @@ pub(super) type CheckList<'s> = Vec<Located<'s, CheckKeys<'s>>>;
 pub(super) struct ReadCheck<'s> {
     /// Where it is set.
     pub(super) at: At<'s>,
+    /// The name it is given.
+    name: Option<Located<'s, &'s str>>,
     /// Where `critical` is set, if it is true.
     pub(super) critical_at: Option<At<'s>>,
     /// Where `tls.verify` is set, if it is false.
@@ -111,31 +113,27 @@ pub(super) fn read_list(value: Value<'_>) -> Option<CheckList<'_>> {
 /// The checks that a list and the defaults make, each with a name of its own. Those with faults are
 /// left out.
 pub(super) fn resolve_list<'s>(list: &CheckList<'s>, defaults: &CheckKeys<'s>) -> Vec<ReadCheck<'s>> {
-    let resolved = list.iter().filter_map(|keys| keys.value.resolve(defaults, keys.at));
-    let mut checks: Vec<(Option<Located<'s, &'s str>>, ReadCheck<'s>)> = resolved.collect();
+    let mut checks: Vec<ReadCheck<'s>> =
+        list.iter().filter_map(|keys| keys.value.resolve(defaults, keys.at)).collect();
     let mut names: HashMap<String, At<'s>> = HashMap::new();
-    for (name, _) in &checks {
-        if let Some(name) = name
-            && let Some(first) = names.insert(name.value.to_owned(), name.at)
-        {
-            name.at.error_beside(
-                format!("a check `{}` is in this pool already", name.value),
-                first,
-                "first here",
-            );
+    for name in checks.iter().filter_map(|read| read.name) {
+        if let Some(first) = names.insert(name.value.to_owned(), name.at) {
+            let message = format!("a check `{}` is in this pool already", name.value);
+            name.at.error_beside(message, first, "first here");
         }
     }
-    // Names that were chosen are not taken by those that nobody chose, wherever they stand.
-    for (name, read) in &mut checks {
+    // Names that were chosen are not taken by checks without one, wherever they stand.
+    for read in &mut checks {
         let kind = read.check.name.clone();
-        read.check.name = match name {
+        let numbered = |number| if number == 1 { kind.clone() } else { format!("{kind}-{number}") };
+        read.check.name = match read.name {
             Some(name) => name.value.to_owned(),
-            None => (1..)
-                .map(|number| if number == 1 { kind.clone() } else { format!("{kind}-{number}") })
-                .find(|name| !names.contains_key(name))
-                .unwrap_or(kind),
+            None => {
+                let mut free = (1..=names.len() + 1).map(numbered).filter(|name| !names.contains_key(name));
+                free.next().unwrap_or_default()
+            }
         };
         names.insert(read.check.name.clone(), read.at);
     }
-    checks.into_iter().map(|(_, read)| read).collect()
+    checks
 }

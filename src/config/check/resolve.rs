@@ -1,7 +1,7 @@
 //! From keys to a check: what they make together, and what of it makes no sense.
 
 use crate::checker::Check;
-use crate::config::check::keys::{CheckKeys, Key, OF_TLS};
+use crate::config::check::keys::{CheckKeys, Key, OF_TLS, PlainKeys, contradiction};
 use crate::config::check::{Kind, ReadCheck, certificate, request, timing};
 use crate::config::source::At;
 use crate::config::value::Located;
@@ -14,13 +14,9 @@ use crate::probe::tcp::{Talk, TcpProbe};
 use crate::probe::tls::TlsProbe;
 
 impl<'s> CheckKeys<'s> {
-    /// The check that these keys and the defaults make, named by its kind, and the name it is given;
-    /// `at` is where the pool sets it. None when something is wrong.
-    pub(super) fn resolve(
-        &self,
-        defaults: &Self,
-        at: At<'s>,
-    ) -> Option<(Option<Located<'s, &'s str>>, ReadCheck<'s>)> {
+    /// The check that these keys and the defaults make, named by its kind; `at` is where the pool
+    /// sets it. None when something is wrong.
+    pub(super) fn resolve(&self, defaults: &Self, at: At<'s>) -> Option<ReadCheck<'s>> {
         let before = at.findings().errors();
         let keys = self.clone().or_default(defaults);
         let plain = &keys.plain;
@@ -28,7 +24,7 @@ impl<'s> CheckKeys<'s> {
         if let (Some(critical), Some(observe_only)) = (is_true(&plain.critical), is_true(&plain.observe_only))
         {
             let message = "a check that is `observe_only` decides nothing, and one that is `critical` does";
-            observe_only.at.error_beside(message, critical.at, "`critical` is set here");
+            contradiction(("observe_only", observe_only), ("critical", Some(critical)), message.to_owned());
         }
         let kind = plain.kind.value();
         match &plain.kind {
@@ -41,7 +37,7 @@ impl<'s> CheckKeys<'s> {
         if kind.is_none_or(|kind| matches!(kind, Kind::Http | Kind::Https)) {
             keys.report_contradictions_of_http();
         }
-        if kind.is_none_or(|kind| OF_TLS.contains(&kind)) {
+        if kind.is_none_or(|kind| keys.has_tls(kind)) {
             keys.report_contradictions_of_tls();
         }
         // What follows is concluded from keys that are missing, too.
@@ -57,7 +53,7 @@ impl<'s> CheckKeys<'s> {
         check.observe_only = is_true(&plain.observe_only).is_some();
         let critical_at = is_true(&plain.critical).map(|critical| critical.at);
         let unverified_at = keys.unverified().filter(|_| kind.is_some_and(|kind| keys.has_tls(kind)));
-        Some((plain.name.set().cloned(), ReadCheck { at, critical_at, unverified_at, check }))
+        Some(ReadCheck { at, name: plain.name.set().copied(), critical_at, unverified_at, check })
     }
 
     /// Reports keys that say nothing in a check of this kind. A default that does not fit is no
@@ -76,32 +72,34 @@ impl<'s> CheckKeys<'s> {
     }
 
     fn report_contradictions_of_http(&self) {
-        let plain = &self.plain;
-        if let (Some(method), Some(body)) = (plain.method.set(), self.body()) {
-            if method.value == "HEAD" {
-                body.at.error_beside(
-                    "a response to HEAD has no body to look into",
-                    method.at,
-                    "the method is set here",
-                );
-            }
+        let PlainKeys { method, body_limit, status, drain_status, .. } = &self.plain;
+        if let (Some(body), Some(method)) = (self.body(), method.set())
+            && method.value == "HEAD"
+        {
+            let message = "a response to HEAD has no body to look into".to_owned();
+            contradiction(("body", body), ("method", Some(method)), message);
         }
-        if let (Some(Located { value: Expected::Text(text), at, .. }), Some(limit)) =
-            (self.body(), plain.body_limit.or_likely(BODY_LIMIT, self.faulty))
+        if let Some(body) = self.body()
+            && let Expected::Text(text) = &body.value
+            && let Some(limit) = body_limit.or_likely(BODY_LIMIT, self.faulty)
             && text.len() > limit
         {
-            at.error(format!(
-                "the text has {} bytes, and `body_limit` lets {limit} be read: it would never be found",
+            let message = format!(
+                "the text of `body` has {} bytes, and `body_limit` lets {limit} be read: it would never be found",
                 text.len()
-            ));
-        }
-        if let Some(drain) = plain.drain_status.set()
-            && let Some(status) = plain.status.or_likely(HttpProbe::get(0, "/").status, self.faulty)
-            && status.into_iter().flatten().all(|code| drain.value.iter().any(|codes| codes.contains(&code)))
-        {
-            drain.at.error(
-                "every accepted `status` is in `drain_status`, which goes first: nobody would be healthy",
             );
+            contradiction(("body", body), ("body_limit", body_limit.set()), message);
+        }
+        if let Some(drain) = drain_status.set()
+            && let Some(accepted) = status.or_likely(HttpProbe::get(0, "/").status, self.faulty)
+            && accepted
+                .into_iter()
+                .flatten()
+                .all(|code| drain.value.iter().any(|codes| codes.contains(&code)))
+        {
+            let message =
+                "every accepted `status` is in `drain_status`, which goes first: nobody would be healthy";
+            contradiction(("drain_status", drain), ("status", status.set()), message.to_owned());
         }
     }
 
@@ -112,7 +110,7 @@ impl<'s> CheckKeys<'s> {
             && (!ca_file.inherited || verify.inherited)
         {
             let message = "`ca_file` says whom to trust, but `verify = false` trusts everyone";
-            ca_file.at.error_beside(message, verify.at, "set here");
+            contradiction(("ca_file", ca_file), ("verify", Some(verify)), message.to_owned());
         }
     }
 

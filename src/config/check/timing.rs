@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::check::keys::{Key, PlainKeys};
-use crate::config::value::{Located, Shown};
+use crate::config::check::keys::{Key, PlainKeys, contradiction};
+use crate::config::value::Shown;
 use crate::health::Timing;
 
 /// From one probe to the next, and while a state is in doubt.
@@ -21,8 +21,6 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_RECHECK: Duration = Duration::from_secs(1);
 const DEFAULT_RISE: u16 = 2;
 const DEFAULT_FALL: u16 = 3;
-
-type Set<'k, 's> = &'k Located<'s, Duration>;
 
 /// Reports what contradicts itself. The timing is none if something does, or is wrong.
 ///
@@ -71,17 +69,6 @@ fn below<'s>(
     }
     let must = if strictly { "must be below" } else { "must not be above" };
     let message = format!("`{name}` ({}) {must} `{limit_name}` ({})", Shown(key.value), Shown(value));
-    report(key, limit.set(), message, limit_name);
+    contradiction((name, key), (limit_name, limit.set()), message);
     false
-}
-
-/// The one that is set nearer is the one to look at.
-fn report(key: Set<'_, '_>, limit: Option<Set<'_, '_>>, message: String, limit_name: &str) {
-    match limit {
-        Some(limit) if key.inherited && !limit.inherited => {
-            limit.at.error_beside(message, key.at, "the other is set here");
-        }
-        Some(limit) => key.at.error_beside(message, limit.at, &format!("`{limit_name}` is set here")),
-        None => key.at.error(message),
-    }
 }

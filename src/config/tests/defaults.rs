@@ -217,31 +217,53 @@ fn authorities_are_read_and_their_path_is_relative_to_the_file() {
     assert!(probe.tls.unwrap().ca_file.unwrap().ends_with("sub/ca.pem"));
 }
 
-/// Every key of a check: the default is taken where the check has none, and only there.
+/// Every key of a check that can have a default: a type that has it, a default and a value of its own.
+const KEYS: [(&str, &str, &str, &str); 29] = [
+    ("", "type", "\"https\"", "\"http\""),
+    ("https", "port", "1111", "2222"),
+    ("https", "host", "\"default.example\"", "\"own.example\""),
+    ("https", "path", "\"/default\"", "\"/own\""),
+    ("https", "method", "\"POST\"", "\"HEAD\""),
+    ("https", "headers", "{ a = \"default\" }", "{ a = \"own\" }"),
+    ("https", "http_version", "\"1.1\"", "\"2\""),
+    ("https", "status", "[201]", "[\"202-204\", 404]"),
+    ("https", "drain_status", "[503]", "[]"),
+    ("https", "body", "{ contains = \"default\" }", "{ matches = \"own\" }"),
+    ("https", "body_limit", "\"1KiB\"", "\"64KiB\""),
+    ("https", "weight_header", "\"x-default\"", "\"x-own\""),
+    ("https", "interval", "\"20s\"", "\"30s\""),
+    ("https", "interval_down", "\"21s\"", "\"31s\""),
+    ("https", "timeout", "\"3s\"", "\"4s\""),
+    ("https", "rise", "11", "12"),
+    ("https", "fall", "13", "14"),
+    ("https", "recheck", "\"2500ms\"", "\"3500ms\""),
+    ("https", "damping", "false", "true"),
+    ("https", "tls.verify", "false", "true"),
+    ("https", "tls.name", "\"default.example\"", "\"own.example\""),
+    ("https", "tls.min_days_left", "7", "14"),
+    ("tls", "tls.min_days_left", "7", "0"),
+    ("tcp", "send", "\"default\"", "\"own\""),
+    ("tls", "expect", "\"default\"", "\"own\""),
+    ("grpc", "service", "\"default\"", "\"\""),
+    ("grpc", "host", "\"default.example\"", "\"own.example\""),
+    ("exec", "arguments", "[\"default\"]", "[]"),
+    ("exec", "port", "1111", "2222"),
+];
+
+/// The default is taken where the check has none, and only there.
 #[test]
 fn each_key_of_a_check_by_itself() {
-    let keys: [(&str, &str, &str); 12] = [
-        ("type", "\"https\"", "\"http\""),
-        ("port", "1111", "2222"),
-        ("host", "\"default.example\"", "\"own.example\""),
-        ("path", "\"/default\"", "\"/own\""),
-        ("status", "[201]", "[\"202-204\", 404]"),
-        ("interval", "\"20s\"", "\"30s\""),
-        ("timeout", "\"3s\"", "\"4s\""),
-        ("rise", "11", "12"),
-        ("fall", "13", "14"),
-        ("recheck", "\"2500ms\"", "\"3500ms\""),
-        ("tls.verify", "false", "true"),
-        ("tls.name", "\"default.example\"", "\"own.example\""),
-    ];
-    let base = "type = \"https\", host = \"base.example\", interval = \"10s\", tls.verify = true";
-    for (key, default, own) in keys {
-        let rest: Vec<&str> = base
-            .split(", ")
-            .filter(|line| !line.starts_with(&format!("{key} ")))
-            // An http check cannot have a key of TLS.
-            .filter(|line| key != "type" || !line.starts_with("tls."))
-            .collect();
+    for (kind, key, default, own) in KEYS {
+        let base = match kind {
+            "https" => "type = \"https\", host = \"base.example\", interval = \"10s\", tls.verify = true",
+            "tls" => "type = \"tls\", port = 1, tls.name = \"base.example\", tls.verify = true",
+            "exec" => "type = \"exec\", program = \"/bin/sh\"",
+            "grpc" => "type = \"grpc\", port = 1",
+            "tcp" => "type = \"tcp\", port = 1",
+            // A check of no type cannot have keys of some.
+            _ => "host = \"base.example\"",
+        };
+        let rest: Vec<&str> = base.split(", ").filter(|line| !line.starts_with(&format!("{key} "))).collect();
         let without = format!("{{ {} }}", rest.join(", "));
         let with = |value: &str| format!("{{ {}, {key} = {value} }}", rest.join(", "));
         let (from_own, from_default) = (check(&with(own), ""), check(&with(default), ""));
@@ -250,6 +272,76 @@ fn each_key_of_a_check_by_itself() {
         assert_eq!(check(&without, &defaults), from_default, "{key}: the default is taken");
         assert_eq!(check(&with(own), &defaults), from_own, "{key}: the nearer one wins");
     }
+}
+
+/// A table is taken key by key, everything else as a whole.
+#[test]
+fn headers_are_taken_one_by_one() {
+    let headers = |own: &str, default: &str| {
+        http(check(&format!("{{ type = \"http\", headers = {own} }}"), &format!("headers = {default}")))
+            .headers
+    };
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        headers("{ B = \"own\", c = \"own\" }", "{ a = \"default\", b = \"default\" }"),
+        [pair("a", "default"), pair("b", "own"), pair("c", "own")]
+    );
+    assert_eq!(headers("{}", "{ a = \"default\" }"), [pair("a", "default")]);
+    assert_eq!(
+        http(check("{ type = \"http\", status = [404] }", "status = [200]")).status,
+        [404..=404],
+        "a list is one value"
+    );
+}
+
+/// Where a default contradicts what the check itself says, the check can be what its author wants.
+#[test]
+fn a_default_gives_way_or_can_be_overruled() {
+    let body = "body = { contains = \"a\" }";
+    assert_eq!(http(check("{ type = \"http\", method = \"HEAD\" }", body)).body, None);
+    assert!(http(check("{ type = \"http\" }", body)).body.is_some());
+    let faults = |check: &str, defaults: &str| {
+        let text = format!(
+            "[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {check}\n[defaults.check]\n{defaults}\n{REST}"
+        );
+        errors(&load_files(&text, &[]))
+    };
+    assert_eq!(
+        faults("{ type = \"http\", body = { contains = \"a\" } }", "method = \"HEAD\""),
+        ["steerd.toml:3:33 a response to HEAD has no body to look into"]
+    );
+    assert_eq!(
+        faults("{ type = \"http\", interval_down = \"1s\" }", "recheck = \"2s\""),
+        ["steerd.toml:3:42 `recheck` (2s) must not be above `interval_down` (1s)"]
+    );
+    assert_eq!(
+        faults("{ type = \"http\", body_limit = \"1B\" }", "body = { contains = \"ab\" }"),
+        [
+            "steerd.toml:3:39 the text of `body` has 2 bytes, and `body_limit` lets 1 be read: it would never be \
+             found"
+        ]
+    );
+    assert_eq!(
+        faults("{ type = \"http\", status = [503] }", "drain_status = [503]"),
+        ["steerd.toml:3:35 every accepted `status` is in `drain_status`, which goes first: nobody would be \
+             healthy"]
+    );
+    let authority = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap().cert.pem();
+    let tls = |own: &str, default: &str| {
+        let text = format!(
+            "[pools.x]\nbackends = [\"192.0.2.1\"]\n\
+             check = {{ type = \"https\", host = \"a.example\", tls = {{ {own} }} }}\n\
+             [defaults.check]\ntls = {{ {default} }}\n{REST}"
+        );
+        load_files(&text, &[("ca.pem", &authority)])
+    };
+    let setup = tls("verify = false", "ca_file = \"ca.pem\"").unwrap();
+    let settings = http(setup.checker.pools[0].checks[0].clone()).tls.unwrap();
+    assert_eq!((settings.insecure, settings.ca_file), (true, None));
+    assert_eq!(
+        errors(&tls("ca_file = \"ca.pem\"", "verify = false")),
+        ["steerd.toml:3:65 `ca_file` says whom to trust, but `verify = false` trusts everyone"]
+    );
 }
 
 #[test]
@@ -289,6 +381,32 @@ fn contradictions_across_defaults() {
     let faults = result.unwrap_err();
     let (place, _) = faults.errors().next().unwrap().related.clone().unwrap();
     assert_eq!((place.line, place.column), (5, 11));
+}
+
+/// `check` and `checks` are one setting: the nearer one wins whichever it is called.
+#[test]
+fn each_key_of_a_pool_by_itself() {
+    let pool = |own: &str, defaults: &str| {
+        let text =
+            format!("[defaults.pool]\n{defaults}\n[pools.x]\nbackends = [\"192.0.2.1\"]\n{own}\n{REST}");
+        loaded(&text).checker.pools.swap_remove(0)
+    };
+    for (key, default, own) in [
+        ("check", "check = \"tcp://:1\"", "checks = [\"tcp://:2\", \"tcp://:3\"]"),
+        ("checks", "checks = [\"tcp://:1\", \"tcp://:2\"]", "check = \"tcp://:3\""),
+        ("no checks", "checks = [\"tcp://:1\", \"tcp://:2\"]", "checks = []"),
+        ("require", "require = 1", "require = \"all\""),
+        ("min_healthy", "min_healthy = \"50%\"", "min_healthy = 1"),
+        ("slow_start", "slow_start = \"10s\"", "slow_start = \"0s\""),
+        ("suspect_self", "suspect_self = \"off\"", "suspect_self = \"90%\""),
+    ] {
+        let (from_own, from_default) = (pool(own, ""), pool(default, ""));
+        assert_ne!(from_own, from_default, "{key}: the two values must tell each other apart");
+        assert_eq!(pool("", default), from_default, "{key}: the default is taken");
+        assert_eq!(pool(own, default), from_own, "{key}: the nearer one wins");
+    }
+    // A default for several checks has nothing to say to a pool without any.
+    assert!(pool("checks = []", "require = 2").checks.is_empty());
 }
 
 #[test]

@@ -92,6 +92,99 @@ fn detection_is_that_of_the_promise() {
     assert_eq!(detection(&Timing { fall: 1, ..timing }), Duration::from_secs(7));
 }
 
+/// The slowest check that decides is what the TTL is held against.
+#[test]
+fn detection_by_several_checks() {
+    let fast = "{ type = \"http\", interval = \"500ms\", timeout = \"200ms\", recheck = \"200ms\" }";
+    let slow = "type = \"tcp\", port = 1, interval = \"1m\"";
+    let told = |checks: &str| pool(&weights(&[1, 1, 1]), &format!("checks = [{checks}]"), "ttl = \"10s\"");
+    assert!(told(fast)[0].contains("found after 1s500ms at most"));
+    assert_eq!(told(&format!("{fast}, {{ {slow} }}")), [""; 0]);
+    assert_eq!(told(&format!("{{ {slow} }}, {fast}")), [""; 0]);
+    assert!(told(&format!("{{ {slow}, observe_only = true }}, {fast}"))[0].contains("found after 1s500ms"));
+}
+
+#[test]
+fn checks_that_decide_nothing() {
+    let told = |lines: &str| pool(&weights(&[1, 1, 1]), lines, "");
+    let observed = "{ type = \"tcp\", port = 1, observe_only = true }";
+    let nobody = "1:8 every check of pool `x` is `observe_only`: none decides, so it is always healthy";
+    assert_eq!(told(&format!("check = {observed}")), [nobody]);
+    assert_eq!(told(&format!("checks = [{observed}, {observed}]")), [nobody]);
+    assert_eq!(told(&format!("checks = [{observed}, \"tcp://:2\"]")), [""; 0]);
+    assert_eq!(told("checks = []"), [""; 0], "asked for");
+    let critical = "{ type = \"tcp\", port = 1, critical = true }";
+    assert_eq!(
+        told(&format!("check = {critical}")),
+        ["3:46 `critical` changes nothing for check `tcp` of pool `x`: no other check decides"]
+    );
+    assert_eq!(told(&format!("checks = [{critical}, {observed}]")).len(), 1);
+    assert_eq!(
+        told(&format!("checks = [{critical}, \"tcp://:2\"]")),
+        [
+            "3:48 `critical` changes nothing for check `tcp` of pool `x`: with `require = \"all\"` each failure is \
+             enough"
+        ]
+    );
+    assert_eq!(told(&format!("require = \"any\"\nchecks = [{critical}, \"tcp://:2\"]")), [""; 0]);
+}
+
+#[test]
+fn certificates_of_anyone() {
+    let told = |check: &str| pool(&weights(&[1, 1, 1]), &format!("check = {check}"), "");
+    let expected = "with `verify = false` whoever answers at an address of a backend passes for it | to trust an \
+                    authority of your own, name it in `tls.ca_file`";
+    assert_eq!(told("{ type = \"https\", tls = { verify = false } }"), [format!("3:44 {expected}")]);
+    let defaults = "[defaults.check.tls]\nverify = false\n";
+    let told = |pools: &str| warnings(&format!("{defaults}{pools}"));
+    let pools = |kind: &str| {
+        let pool = |name: &str| {
+            format!(
+                "[pools.{name}]\nbackends = [\"192.0.2.1\"]\ncheck = {{ type = \"{kind}\", port = 1 }}\n\
+                 [services.\"{name}.example.com\"]\npools = [\"{name}\"]\n"
+            )
+        };
+        format!("{}{}", pool("x"), pool("y"))
+    };
+    assert_eq!(told(&pools("https")), [format!("2:10 {expected}")], "a default is told once");
+    assert_eq!(told(&pools("http")), [""; 0]);
+    assert_eq!(told(&pools("grpc")), [""; 0], "it speaks no TLS");
+}
+
+#[test]
+fn programs_started_all_the_time() {
+    let told = |keys: &str| {
+        let check = format!("check = {{ type = \"exec\", program = \"/bin/sh\", {keys} }}");
+        pool(&weights(&[1, 1, 1]), &check, "ttl = \"1s\"")
+    };
+    let expected = |interval: &str| {
+        format!(
+            "3:9 check `exec` of pool `x` starts a program every {interval} for each of 3 addresses | set its \
+             intervals to \"1s\" or more"
+        )
+    };
+    assert_eq!(told("interval = \"999ms\""), [expected("999ms")]);
+    assert_eq!(told("interval_down = \"500ms\""), [expected("500ms")]);
+    assert_eq!(told("interval = \"1s\""), [""; 0]);
+}
+
+#[test]
+fn backends_that_are_probed_at_one_place() {
+    let told = |first: &str, second: &str, lines: &str| {
+        let backend = |number: u8, keys: &str| format!("{{ address = \"192.0.2.{number}\", {keys} }}");
+        let three = format!("{}, {}, {}", backend(1, first), backend(2, second), backend(3, second));
+        pool(&three, lines, "")
+    };
+    let (gateway, check) = ("check_address = \"192.0.2.99\"", "check = \"tcp://:1\"");
+    assert_eq!(
+        told(gateway, gateway, check),
+        ["1:8 all 3 backends of pool `x` are probed at 192.0.2.99: they are healthy and unhealthy together"]
+    );
+    assert_eq!(told(gateway, gateway, ""), [""; 0], "nobody is probed");
+    assert_eq!(told(gateway, "weight = 1", check), [""; 0]);
+    assert_eq!(told(&format!("{gateway}, port = 5"), gateway, check), [""; 0], "the ports tell them apart");
+}
+
 #[test]
 fn pools_that_never_answer() {
     assert_eq!(

@@ -1,0 +1,105 @@
+//! Why a probe did not pass: a cause for programs, a sentence for a person.
+
+use std::borrow::Cow;
+use std::io;
+
+use crate::probe::Cause;
+use crate::probe::tls;
+
+/// Why a probe did not pass.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// [`Cause::Local`] is no verdict on the backend; with all others it has failed.
+    pub(super) cause: Cause,
+    pub(super) detail: Cow<'static, str>,
+}
+
+impl Fault {
+    pub(super) fn new(cause: Cause, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { cause, detail: detail.into() }
+    }
+
+    /// Of this machine or its configuration: the backend is not judged by it.
+    pub(super) fn local(reason: impl std::fmt::Display) -> Self {
+        Self::new(Cause::Local, format!("no verdict: {reason}"))
+    }
+
+    /// Of an open connection that broke `when`, as in "before the response was complete".
+    pub(super) fn broken(error: &io::Error, when: &str) -> Self {
+        if let Some(fault) = tls::fault_within(error) {
+            return fault;
+        }
+        match cause_of(error) {
+            Cause::Local => Self::local(describe(error)),
+            cause => Self::new(cause, format!("{} {when}", describe(error))),
+        }
+    }
+}
+
+/// Whose fault an error of the network is. What came at once from the call that opens a connection is
+/// judged by `connect`: the same numbers mean something else there.
+pub(super) fn cause_of(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Cause::Refused,
+        io::ErrorKind::TimedOut => Cause::Timeout,
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected => {
+            Cause::Closed
+        }
+        io::ErrorKind::OutOfMemory => Cause::Local,
+        // Of rustls, where only its words are left.
+        io::ErrorKind::InvalidData => Cause::Tls,
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::PermissionDenied => Cause::Unreachable,
+        _ => match error.raw_os_error() {
+            Some(libc::ENOBUFS | libc::ENOMEM) => Cause::Local,
+            // What a router says with an ICMP message, or a neighbour by its silence.
+            Some(libc::EHOSTDOWN | libc::ENETDOWN | libc::ENONET | libc::EPROTO | libc::ENOPROTOOPT) => {
+                Cause::Unreachable
+            }
+            _ => Cause::Reset,
+        },
+    }
+}
+
+/// An error of the network for a person.
+pub(super) fn describe(error: &io::Error) -> Cow<'static, str> {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset".into(),
+        io::ErrorKind::HostUnreachable => "host unreachable".into(),
+        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
+        io::ErrorKind::TimedOut => "connection timed out".into(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => "connection closed".into(),
+        _ => error.to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_of_a_connection_has_its_cause() {
+        for (number, cause) in [
+            (libc::ECONNREFUSED, Cause::Refused),
+            (libc::ECONNRESET, Cause::Reset),
+            (libc::ECONNABORTED, Cause::Reset),
+            (libc::EPIPE, Cause::Closed),
+            (libc::ETIMEDOUT, Cause::Timeout),
+            (libc::EHOSTUNREACH, Cause::Unreachable),
+            (libc::ENETUNREACH, Cause::Unreachable),
+            (libc::EACCES, Cause::Unreachable),
+            (libc::EHOSTDOWN, Cause::Unreachable),
+            (libc::ENOMEM, Cause::Local),
+            (libc::ENOBUFS, Cause::Local),
+        ] {
+            let error = io::Error::from_raw_os_error(number);
+            assert_eq!(cause_of(&error), cause, "{error}");
+            let fault = Fault::broken(&error, "in the middle");
+            assert_eq!(fault.cause, cause);
+            assert_eq!(fault.detail.starts_with("no verdict: "), cause == Cause::Local, "{fault:?}");
+        }
+        assert_eq!(cause_of(&io::ErrorKind::UnexpectedEof.into()), Cause::Closed);
+    }
+}

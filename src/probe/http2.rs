@@ -1,0 +1,157 @@
+//! HTTP/2 as probes need it: one request on a fresh connection.
+//!
+//! The connection is driven within the probe and not by a task, so that nothing of it is left when
+//! the probe ends, however it ends. All that is read is counted: frames that bring neither headers nor
+//! body could go on for ever.
+
+use std::convert::Infallible;
+use std::future::pending;
+
+use h2::client::{self, SendRequest};
+use h2::{Error, Reason, RecvStream};
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_LENGTH, HeaderValue, USER_AGENT};
+use hyper::http::response::Parts;
+use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::{Request, Uri};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::probe::Cause;
+use crate::probe::fault::Fault;
+use crate::probe::http::{AGENT, HEADER_LIMIT, HttpProbe};
+use crate::probe::limited::{Limited, TOO_MUCH};
+
+/// What a backend may send besides the body: headers, trailers and the frames around all of it.
+const BESIDES: usize = 2 * HEADER_LIMIT;
+
+/// The window that every connection begins with (RFC 9113, section 6.9.2); a smaller one would have to be
+/// agreed on first.
+const WINDOW: usize = 65_535;
+
+/// Speaks HTTP/2 on `stream` until `speak` is done. `body` is how much of bodies is wanted.
+pub(super) async fn converse<T>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    body: usize,
+    speak: impl AsyncFnOnce(SendRequest<Bytes>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let window = u32::try_from(body.max(WINDOW)).unwrap_or(u32::MAX);
+    let (sender, connection) = client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(window)
+        .initial_connection_window_size(window)
+        .max_header_list_size(u32::try_from(HEADER_LIMIT).unwrap_or(u32::MAX))
+        .handshake(Limited::new(stream, body.max(WINDOW) + BESIDES))
+        .await
+        .map_err(|error| fault(&error))?;
+    // What ends the connection also ends the request or the body, and is judged there.
+    let drive = async {
+        let _ = connection.await;
+        pending::<Infallible>().await
+    };
+    tokio::select! {
+        finding = speak(sender) => finding,
+        never = drive => match never {},
+    }
+}
+
+/// Sends a request, with content if there is some, and waits for the head of the response.
+pub(super) async fn ask(
+    sender: SendRequest<Bytes>,
+    request: Request<()>,
+    content: Option<Bytes>,
+) -> Result<(Parts, RecvStream), Fault> {
+    let mut sender = sender.ready().await.map_err(|error| fault(&error))?;
+    let (response, mut stream) =
+        sender.send_request(request, content.is_none()).map_err(|error| fault(&error))?;
+    if let Some(content) = content {
+        stream.send_data(content, true).map_err(|error| fault(&error))?;
+    }
+    Ok(response.await.map_err(|error| fault(&error))?.into_parts())
+}
+
+/// Reads a body to its end or to `limit` bytes of it, and returns it if `keep`.
+pub(super) async fn read(body: &mut RecvStream, limit: usize, keep: bool) -> Result<Vec<u8>, Fault> {
+    let (mut kept, mut length) = (Vec::new(), 0);
+    while length < limit {
+        let Some(data) = body.data().await else { break };
+        let mut data = data.map_err(|error| fault(&error))?;
+        data.truncate(limit - length);
+        length += data.len();
+        if keep {
+            kept.extend_from_slice(&data);
+        }
+    }
+    Ok(kept)
+}
+
+/// The request of an HTTP probe. What HTTP/2 has no place for is left out (RFC 9113, section 8.2.2).
+pub(super) fn request(probe: &HttpProbe, authority: &str) -> Result<Request<()>, Fault> {
+    let no_request = |error: &dyn std::fmt::Display| {
+        Fault::local(format_args!(
+            "method {:?}, path {:?}, host {authority:?} and the headers of the check make no request: {error}",
+            probe.method, probe.path
+        ))
+    };
+    let uri = uri(probe.tls.is_some(), authority, &probe.path)?;
+    let mut request = Request::builder().method(probe.method.as_str()).uri(uri);
+    if !probe.has_header("user-agent") {
+        request = request.header(USER_AGENT, AGENT);
+    }
+    for (name, value) in &probe.headers {
+        let is_of_connection =
+            ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]
+                .iter()
+                .any(|of_connection| name.eq_ignore_ascii_case(of_connection));
+        if !is_of_connection {
+            request = request.header(name, value);
+        }
+    }
+    if probe.wants_length() {
+        request = request.header(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    request.body(()).map_err(|error| no_request(&error))
+}
+
+/// Scheme, authority and path, as HTTP/2 has them one by one.
+pub(super) fn uri(tls: bool, authority: &str, path: &str) -> Result<Uri, Fault> {
+    let no_uri = |error: &dyn std::fmt::Display| {
+        Fault::local(format_args!("host {authority:?} and path {path:?} make no request: {error}"))
+    };
+    let authority: Authority = authority.parse().map_err(|error| no_uri(&error))?;
+    let path: PathAndQuery = path.parse().map_err(|error| no_uri(&error))?;
+    let scheme = if tls { Scheme::HTTPS } else { Scheme::HTTP };
+    Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query(path)
+        .build()
+        .map_err(|error| no_uri(&error))
+}
+
+/// What went wrong on a connection of HTTP/2.
+pub(super) fn fault(error: &Error) -> Fault {
+    if let Some(error) = error.get_io() {
+        return match error.kind() {
+            TOO_MUCH => {
+                Fault::new(Cause::Protocol, format!("the backend sent {error} and no complete response"))
+            }
+            _ => Fault::broken(error, "before the response was complete"),
+        };
+    }
+    let reason = error.reason().map_or_else(|| error.to_string(), in_words);
+    if !error.is_remote() {
+        let text = format!("the response is not HTTP/2: {reason}");
+        return Fault::new(Cause::Protocol, text);
+    }
+    if error.is_go_away() {
+        let text = format!("the backend ended the connection of HTTP/2 (GOAWAY: {reason})");
+        return Fault::new(Cause::Closed, text);
+    }
+    Fault::new(Cause::Reset, format!("the backend broke off the request (RST_STREAM: {reason})"))
+}
+
+/// The name that RFC 9113, section 7, gives it.
+fn in_words(reason: Reason) -> String {
+    // Such as PROTOCOL_ERROR; a number for one that has no name.
+    format!("{reason:?}")
+}

@@ -1,0 +1,211 @@
+//! TLS sessions, kept from one probe to the next of the same target.
+//!
+//! A full handshake costs several times what a resumed one does, most of it to verify signatures. So a
+//! probe resumes the session of the one before it, at a price: a certificate that was replaced by a bad
+//! one is seen with the next full handshake, at most [`LIFETIME`] later, or at once when the backend
+//! does not know its old session any more. What depends on the time is judged by every probe.
+//!
+//! A session belongs to one address and port, one set of TLS settings, and what is offered to be spoken:
+//! no backend is shown another's ticket, and a check never profits from what a laxer one accepted. It
+//! ends with the trust it was verified by: rustls resumes none under another verifier.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::NamedGroup;
+use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::pki_types::ServerName;
+
+use crate::probe::http::TlsSettings;
+use crate::probe::tls::Protocols;
+
+/// How long after a full handshake its session may be resumed.
+pub(super) const LIFETIME: Duration = Duration::from_secs(60);
+
+/// How long after its last probe a target is remembered: as long as two full handshakes of the longest
+/// sensible interval. With every session stands the certificate chain of its backend.
+const REMEMBERED: Duration = Duration::from_secs(120);
+
+/// How often what is no longer remembered is thrown away.
+const SWEEP: Duration = Duration::from_secs(30);
+
+static SESSIONS: LazyLock<Mutex<Sessions>> = LazyLock::new(Mutex::default);
+
+/// The tickets of a target, with those too old left out.
+pub(super) fn of(
+    target: SocketAddr,
+    settings: &TlsSettings,
+    protocols: Protocols,
+    now: Instant,
+) -> Arc<Tickets> {
+    lock(&SESSIONS).of(target, settings, protocols, now)
+}
+
+/// What was locked is whole after every step, so a panic of another thread does not matter.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Default)]
+struct Sessions {
+    /// An address has as many as there are checks that differ in their settings.
+    of: HashMap<SocketAddr, Vec<Session>>,
+    swept: Option<Instant>,
+}
+
+struct Session {
+    settings: TlsSettings,
+    protocols: Protocols,
+    tickets: Arc<Tickets>,
+    used: Instant,
+}
+
+impl Sessions {
+    fn of(
+        &mut self,
+        target: SocketAddr,
+        settings: &TlsSettings,
+        protocols: Protocols,
+        now: Instant,
+    ) -> Arc<Tickets> {
+        self.sweep(now);
+        let sessions = self.of.entry(target).or_default();
+        let found = sessions.iter_mut().find(|one| one.protocols == protocols && one.settings == *settings);
+        if let Some(session) = found {
+            session.used = now;
+            session.tickets.forget_old(now);
+            return Arc::clone(&session.tickets);
+        }
+        let tickets = Arc::new(Tickets::default());
+        let kept = Arc::clone(&tickets);
+        // Mostly there is one: room for four would be wasted on most of many.
+        sessions.reserve_exact(1);
+        sessions.push(Session { settings: settings.clone(), protocols, tickets: kept, used: now });
+        tickets
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let swept = *self.swept.get_or_insert(now);
+        if now.saturating_duration_since(swept) < SWEEP {
+            return;
+        }
+        self.swept = Some(now);
+        self.of.retain(|_, sessions| {
+            sessions.retain(|session| now.saturating_duration_since(session.used) < REMEMBERED);
+            !sessions.is_empty()
+        });
+        if self.of.len() < self.of.capacity() / 4 {
+            self.of.shrink_to_fit();
+        }
+    }
+}
+
+/// The session of one target: what rustls puts here, and takes again for the next handshake.
+#[derive(Debug, Default)]
+pub(super) struct Tickets(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// When a full handshake last verified the certificate.
+    verified: Option<Instant>,
+    /// What the backend agreed to exchange keys by. No secret, and worth keeping for longer.
+    group: Option<NamedGroup>,
+    tls12: Option<Tls12ClientSessionValue>,
+    /// The latest one: there is one probe of a target at a time, and each ticket is used once.
+    tls13: Option<Tls13ClientSessionValue>,
+}
+
+impl Tickets {
+    /// A full handshake is done. Tickets of the one before must not outlive it.
+    pub(super) fn verified(&self, now: Instant) {
+        lock(&self.0).verified = Some(now);
+    }
+
+    /// The next handshake is a full one.
+    pub(super) fn forget(&self) {
+        let mut kept = lock(&self.0);
+        (kept.tls12, kept.tls13) = (None, None);
+    }
+
+    fn forget_old(&self, now: Instant) {
+        let verified = lock(&self.0).verified;
+        if verified.is_none_or(|verified| now.saturating_duration_since(verified) >= LIFETIME) {
+            self.forget();
+        }
+    }
+}
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, _name: ServerName<'static>, group: NamedGroup) {
+        lock(&self.0).group = Some(group);
+    }
+
+    fn kx_hint(&self, _name: &ServerName<'_>) -> Option<NamedGroup> {
+        lock(&self.0).group
+    }
+
+    fn set_tls12_session(&self, _name: ServerName<'static>, value: Tls12ClientSessionValue) {
+        lock(&self.0).tls12 = Some(value);
+    }
+
+    fn tls12_session(&self, _name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        lock(&self.0).tls12.clone()
+    }
+
+    fn remove_tls12_session(&self, _name: &ServerName<'static>) {
+        lock(&self.0).tls12 = None;
+    }
+
+    fn insert_tls13_ticket(&self, _name: ServerName<'static>, value: Tls13ClientSessionValue) {
+        lock(&self.0).tls13 = Some(value);
+    }
+
+    fn take_tls13_ticket(&self, _name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        lock(&self.0).tls13.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_has_one_address_one_set_of_settings_and_one_offer() {
+        let mut sessions = Sessions::default();
+        let now = Instant::now();
+        let (first, second) = ("192.0.2.1:443".parse().unwrap(), "192.0.2.2:443".parse().unwrap());
+        let lax = TlsSettings { insecure: true, ..TlsSettings::default() };
+        let strict = TlsSettings::default();
+        let tickets = sessions.of(first, &strict, Protocols::Http1, now);
+        assert!(Arc::ptr_eq(&tickets, &sessions.of(first, &strict, Protocols::Http1, now)));
+        for other in [
+            sessions.of(second, &strict, Protocols::Http1, now),
+            sessions.of("192.0.2.1:8443".parse().unwrap(), &strict, Protocols::Http1, now),
+            sessions.of(first, &lax, Protocols::Http1, now),
+            sessions.of(first, &strict, Protocols::Http2, now),
+        ] {
+            assert!(!Arc::ptr_eq(&tickets, &other));
+        }
+    }
+
+    #[test]
+    fn what_is_not_probed_any_more_is_forgotten() {
+        let mut sessions = Sessions::default();
+        let begin = Instant::now();
+        let settings = TlsSettings::default();
+        let probed = "192.0.2.1:443".parse().unwrap();
+        let tickets = sessions.of(probed, &settings, Protocols::Any, begin);
+        for port in 1..=1000 {
+            sessions.of(SocketAddr::new([192, 0, 2, 2].into(), port), &settings, Protocols::Any, begin);
+        }
+        let mut now = begin;
+        while now < begin + REMEMBERED + SWEEP {
+            now += Duration::from_secs(5);
+            assert!(Arc::ptr_eq(&tickets, &sessions.of(probed, &settings, Protocols::Any, now)));
+        }
+        assert_eq!(sessions.of.len(), 1);
+        assert!(sessions.of.capacity() < 100);
+    }
+}

@@ -1,0 +1,89 @@
+//! A few words on an open connection, as `tcp` and `tls` probes exchange them.
+
+use std::borrow::Cow;
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::probe::expected::Expected;
+use crate::probe::fault::Fault;
+use crate::probe::quote::{first_line, quote};
+use crate::probe::tcp::Talk;
+use crate::probe::{Cause, Step, Trace};
+
+/// The most bytes that are listened to, 64 KiB.
+pub(super) const HEARING_LIMIT: usize = 64 * 1024;
+
+/// The most bytes that are read at once.
+const READ: usize = 4 * 1024;
+
+impl Talk {
+    /// Whether nothing is said and nothing expected.
+    pub(super) fn is_silent(&self) -> bool {
+        self.send.is_none() && self.expect.is_none()
+    }
+
+    /// What has come about when nothing was wrong.
+    pub(super) fn in_words(&self, so_far: &'static str) -> Cow<'static, str> {
+        match &self.expect {
+            None => so_far.into(),
+            Some(expected) => format!("{so_far}, heard {}", expected.in_words()).into(),
+        }
+    }
+}
+
+/// Says what is to be said and listens until what is expected has come.
+pub(super) async fn talk(
+    words: &Talk,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    trace: &mut Trace,
+) -> Result<(), Fault> {
+    if words.is_silent() {
+        return Ok(());
+    }
+    trace.enter(Step::Request);
+    if let Some(send) = &words.send {
+        let broken = |error| Fault::broken(&error, "before everything was sent");
+        stream.write_all(send).await.map_err(broken)?;
+        stream.flush().await.map_err(broken)?;
+    }
+    trace.rename(Step::Talk);
+    let Some(expected) = &words.expect else { return Ok(()) };
+    let mut heard = Vec::new();
+    loop {
+        if expected.is_in(&heard) {
+            return Ok(());
+        }
+        if heard.len() >= HEARING_LIMIT {
+            let text = format!("{} was not in the first {} KiB", expected.in_words(), HEARING_LIMIT / 1024);
+            return Err(Fault::new(Cause::Body, text));
+        }
+        let before = heard.len();
+        let room = READ.min(HEARING_LIMIT - before);
+        heard.reserve(room);
+        let read = (&mut *stream).take(room as u64).read_buf(&mut heard).await;
+        match read {
+            Ok(0) => return Err(missing(expected, &heard)),
+            Ok(_) => trace.hear(heard.get(before..).unwrap_or_default()),
+            // Not every server says goodbye in TLS before it closes.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(missing(expected, &heard));
+            }
+            Err(error) => {
+                return Err(Fault::broken(&error, &format!("before {} was heard", expected.in_words())));
+            }
+        }
+    }
+}
+
+/// Judges a backend that closed before it said what is expected.
+fn missing(expected: &Expected, heard: &[u8]) -> Fault {
+    let expected = expected.in_words();
+    if heard.is_empty() {
+        return Fault::new(
+            Cause::Closed,
+            format!("the connection was closed without a word, expected {expected}"),
+        );
+    }
+    Fault::new(Cause::Body, format!("heard {}, expected {expected}", quote(first_line(heard))))
+}

@@ -1,0 +1,120 @@
+//! Exec probes with real programs, and what becomes of those.
+
+use std::path::Path;
+
+use super::*;
+use crate::probe::exec::ExecProbe;
+
+/// Runs a script with the shell; scripts on disk could not be run while another test still writes.
+fn script(text: &str, port: Option<u16>) -> Probe {
+    let arguments = ["-c", text].map(Into::into).to_vec();
+    Probe::Exec(ExecProbe { program: "/bin/sh".into(), arguments, port })
+}
+
+async fn sh(text: &str, timeout: Duration) -> Report {
+    script(text, None).run(HERE, timeout).await
+}
+
+#[tokio::test]
+async fn the_exit_code_decides_and_the_first_line_is_shown() {
+    let report = sh("echo; echo 'load is fine '; echo more", PATIENT).await;
+    assert_passed(&report, "exit code 0: \"load is fine\"");
+    assert_eq!(steps(&report), ["program"]);
+    assert_passed(&sh("exit 0", PATIENT).await, "exit code 0");
+    let report = sh("echo disk is full >&2; echo later; exit 3", PATIENT).await;
+    assert_fault(&report, Cause::Status, "exit code 3, expected 0: \"disk is full\"");
+    assert_fault(&sh("kill -TERM $$", PATIENT).await, Cause::Status, "ended by signal 15");
+    assert_fault(&sh("printf '\\033[2J\\377'; exit 1", PATIENT).await, Cause::Status, r#""\u{1b}[2J\xff""#);
+}
+
+#[tokio::test]
+async fn the_environment_holds_the_address_and_little_else() {
+    let text =
+        "echo $STEERD_ADDRESS $STEERD_PORT $STEERD_TIMEOUT_MS ${HOME-none} ${CARGO-none} ${PATH:+path}";
+    let report = script(text, Some(8080)).run("2001:db8::1".parse().unwrap(), PATIENT).await;
+    assert_passed(&report, "exit code 0: \"2001:db8::1 8080 20000 none none path\"");
+    let report = sh("echo ${STEERD_PORT-none}; cat", PATIENT).await;
+    assert_passed(&report, "exit code 0: \"none\"");
+}
+
+#[tokio::test]
+async fn arguments_are_given_as_they_are() {
+    let arguments = ["%s,", "a b", "$HOME", "*"].map(Into::into).to_vec();
+    let probe = ExecProbe { program: "/usr/bin/printf".into(), arguments, port: None };
+    assert_passed(&Probe::Exec(probe).run(HERE, PATIENT).await, "exit code 0: \"a b,$HOME,*,\"");
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_is_void() {
+    for program in ["/nowhere/program", "/etc/hostname", "/"] {
+        let probe = ExecProbe { program: program.into(), arguments: Vec::new(), port: None };
+        let report = Probe::Exec(probe).run(HERE, PATIENT).await;
+        assert_fault(&report, Cause::Local, &format!("no verdict: {program} could not be started: "));
+    }
+}
+
+/// Whether a process has ended. One that init has not reaped yet has.
+fn has_ended(process: &str) -> bool {
+    match std::fs::read_to_string(format!("/proc/{process}/stat")) {
+        Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X'])),
+        Err(_) => true,
+    }
+}
+
+/// The numbers that a script wrote into a file, once all are there.
+async fn numbers(file: &Path, count: usize) -> Vec<String> {
+    let read = || std::fs::read_to_string(file).unwrap_or_default();
+    eventually("the script has written", || read().lines().count() == count && read().ends_with('\n')).await;
+    read().lines().map(Into::into).collect()
+}
+
+/// A script that starts another program, writes both numbers and does not end. Neither heeds SIGTERM.
+fn stubborn(file: &Path) -> String {
+    let file = file.display();
+    format!("trap '' TERM; sleep 600 & printf '%s\\n%s\\n' $$ $! > {file}; wait; sleep 600")
+}
+
+#[tokio::test]
+async fn at_the_timeout_the_whole_group_is_killed_and_the_program_reaped() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("numbers");
+    let report = sh(&stubborn(&file), Duration::from_secs(1)).await;
+    assert_fault(&report, Cause::Timeout, "no answer within 1s (waiting for the program to end)");
+    let started = numbers(&file, 2).await;
+    eventually("both have ended", || started.iter().all(|process| has_ended(process))).await;
+    eventually("the program is reaped", || !Path::new(&format!("/proc/{}", started[0])).exists()).await;
+}
+
+#[tokio::test]
+async fn a_probe_that_is_dropped_takes_its_program_along() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("numbers");
+    let text = stubborn(&file);
+    let probe = tokio::spawn(async move { sh(&text, PATIENT).await });
+    let started = numbers(&file, 2).await;
+    assert!(started.iter().all(|process| !has_ended(process)));
+    probe.abort();
+    eventually("both have ended", || started.iter().all(|process| has_ended(process))).await;
+    eventually("the program is reaped", || !Path::new(&format!("/proc/{}", started[0])).exists()).await;
+}
+
+#[tokio::test]
+async fn a_process_left_behind_holds_up_nothing_and_ends_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("numbers");
+    let text = format!("sleep 600 & echo $! > {}; echo done", file.display());
+    assert_passed(&sh(&text, PATIENT).await, "exit code 0: \"done\"");
+    let started = numbers(&file, 1).await;
+    eventually("it has ended", || has_ended(&started[0])).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_output_is_read_and_thrown_away() {
+    // More than a pipe holds, so it must be read for the program to end.
+    let report = sh("echo first; head -c 3000000 /dev/zero; exit 4", PATIENT).await;
+    assert_fault(&report, Cause::Status, "exit code 4, expected 0: \"first\"");
+    let report = sh("exec cat /dev/zero", BRIEF).await;
+    assert_fault(&report, Cause::Timeout, "no answer within 250ms");
+    let report = sh("exec >&- 2>&-; exit 5", PATIENT).await;
+    assert_fault(&report, Cause::Status, "exit code 5");
+}

@@ -1,0 +1,233 @@
+//! Whom probes with TLS trust: certificate authorities, read from files and kept for a while.
+//!
+//! What to trust is read once and shared by all probes that trust the same: to build it anew for
+//! each probe costs milliseconds. Files are read by a thread, because a file system may not answer for
+//! hours; there is never more than one for the same file, however many probes wait for it.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ring::digest::{Context, Digest, SHA256};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::sync::Notify;
+
+use crate::probe::http::TlsSettings;
+
+/// What to trust is read again after this time, so that a renewed `ca_file` is taken up without a
+/// restart, at a cost that does not show.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// What could not be read is tried again after this time, however many probes ask.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The longest `ca_file`: all public authorities together take a quarter of a megabyte.
+const FILE_LIMIT: u64 = 16 << 20;
+
+/// Whom a probe trusts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Trust {
+    Anyone,
+    System,
+    File(PathBuf),
+}
+
+/// What was read of one [`Trust`], or why it was not.
+///
+/// ```text
+///  nothing, or too old --(the first probe that asks)--> being read --> read: all who wait take it
+/// ```
+#[derive(Default)]
+struct Place {
+    state: Mutex<State>,
+    read: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    loaded: Option<Loaded>,
+    being_read: bool,
+}
+
+/// How to verify, or why that is not known.
+type Verifying = Result<Arc<ClientConfig>, Arc<str>>;
+
+struct Loaded {
+    config: Verifying,
+    /// Of the authorities: while they stay the same the verifier does, and with it the sessions.
+    digest: Option<Vec<u8>>,
+    at: Instant,
+}
+
+/// Each has a place of its own, so that a file that cannot be read for a while holds up no probe
+/// that does not need it. As many as configurations have named since the start.
+static PLACES: LazyLock<Mutex<HashMap<Trust, Arc<Place>>>> = LazyLock::new(Mutex::default);
+
+/// How to verify by these settings; waits as long as it takes to read that.
+pub(super) async fn config(settings: &TlsSettings) -> Verifying {
+    let trust = match &settings.ca_file {
+        _ if settings.insecure => Trust::Anyone,
+        Some(path) => Trust::File(path.clone()),
+        None => Trust::System,
+    };
+    let place = {
+        let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(places.entry(trust.clone()).or_default())
+    };
+    loop {
+        let read = place.read.notified();
+        tokio::pin!(read);
+        // From here on nothing is missed.
+        read.as_mut().enable();
+        if let Some(found) = look(&place, &trust, Instant::now()) {
+            return found;
+        }
+        read.await;
+    }
+}
+
+/// What is there and not too old; else has it read, unless somebody does already.
+fn look(place: &Arc<Place>, trust: &Trust, now: Instant) -> Option<Verifying> {
+    let mut state = place.state.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(loaded) = &state.loaded {
+        let lifetime = if loaded.config.is_ok() { LIFETIME } else { RETRY };
+        if now.saturating_duration_since(loaded.at) < lifetime {
+            return Some(loaded.config.clone());
+        }
+    }
+    if !state.being_read {
+        let (place, trust) = (Arc::clone(place), trust.clone());
+        let reader = thread::Builder::new().name("read authorities".into());
+        if let Err(error) = reader.spawn(move || read(&place, &trust)) {
+            return Some(Err(format!("no thread to read the certificate authorities: {error}").into()));
+        }
+        state.being_read = true;
+    }
+    None
+}
+
+/// Blocks: reads files.
+fn read(place: &Place, trust: &Trust) {
+    // Whatever happens, those who wait must hear of it, and the next may try again.
+    let found = catch_unwind(|| authorities(trust)).unwrap_or_else(|_| {
+        Err("reading the certificate authorities broke off; this is a fault in steerd".into())
+    });
+    let mut state = place.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let digest = found.as_ref().ok().map(|(_, digest)| digest.as_ref().to_vec());
+    let known = state.loaded.take().filter(|loaded| digest.is_some() && loaded.digest == digest);
+    let config = match known {
+        Some(loaded) => loaded.config,
+        None => found.and_then(|(roots, _)| build(roots)).map(Arc::new).map_err(Arc::from),
+    };
+    state.loaded = Some(Loaded { config, digest, at: Instant::now() });
+    state.being_read = false;
+    drop(state);
+    place.read.notify_waiters();
+}
+
+/// The authorities, none for anyone, and what tells them from others.
+fn authorities(trust: &Trust) -> Result<(Option<RootCertStore>, Digest), String> {
+    let mut digest = Context::new(&SHA256);
+    let roots = match trust {
+        Trust::Anyone => None,
+        Trust::System => Some(system_roots(&mut digest)?),
+        Trust::File(path) => Some(roots_of(path, &mut digest)?),
+    };
+    Ok((roots, digest.finish()))
+}
+
+fn system_roots(digest: &mut Context) -> Result<RootCertStore, String> {
+    let found = rustls_native_certs::load_native_certs();
+    found.certs.iter().for_each(|certificate| digest.update(certificate));
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+        return Err(format!(
+            "this system has no certificate authorities that can be read{why}; install them, or name a ca_file"
+        ));
+    }
+    Ok(roots)
+}
+
+fn roots_of(path: &Path, digest: &mut Context) -> Result<RootCertStore, String> {
+    let cannot = |reason: &dyn Display| format!("ca_file {} cannot be used: {reason}", path.display());
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(|error| cannot(&error))?;
+    file.take(FILE_LIMIT + 1).read_to_end(&mut text).map_err(|error| cannot(&error))?;
+    if text.len() as u64 > FILE_LIMIT {
+        return Err(cannot(&format_args!("it is longer than {} MiB", FILE_LIMIT >> 20)));
+    }
+    digest.update(&text);
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|error| cannot(&error))?;
+        roots.add(certificate).map_err(|error| cannot(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(cannot(&"it holds no certificate in PEM form"));
+    }
+    Ok(roots)
+}
+
+fn build(roots: Option<RootCertStore>) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    let builder = match roots {
+        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
+        Some(roots) => builder.with_root_certificates(roots),
+    };
+    Ok(builder.with_no_client_auth())
+}
+
+/// Takes any certificate, but still asks for proof that the server holds its key: without that
+/// the handshake would be malformed, not merely untrusted.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
