@@ -1,17 +1,17 @@
 //! What one probe costs this process, all in: CPU time of all threads, kernel time included.
 //!
 //! ```text
-//! cargo bench --bench probes                          every kind, at 5,000 probes a second
+//! cargo bench --bench probes                          every kind, at 5,000 probes a second (TLS: 500)
 //! cargo bench --bench probes -- http https            some kinds
 //! cargo bench --bench probes -- --threads 1 --rate 0  one thread, as fast as it goes, 64 at a time
-//! cargo bench --bench probes -- --port 8080 http      a server of yours on 127.0.0.1, such as nginx
+//! cargo bench --bench probes -- --port 8080 http      a server of yours on all addresses, such as nginx
 //! ```
 //!
 //! The backend is a process of its own, so that its time is not counted here. On loopback some of the
 //! work for the backend's end of a connection is still done, and counted, in the prober's system calls.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Error, Result};
+use std::io::{BufRead, BufReader, Error, Read, Result, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,13 +27,18 @@ use steerd::probe::Probe;
 use steerd::probe::http::{HttpProbe, TlsSettings};
 use steerd::probe::tcp::TcpProbe;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 const NAME: &str = "backend.example";
 const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n";
+/// The floors are what the system calls of the cheapest program take here, one probe after the other.
+const KINDS: [&str; 6] = ["tcp-floor", "tcp", "http-floor", "http", "https", "https-full"];
+/// How many addresses the backend is probed at.
+const PLACES: u32 = 1000;
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// How many are in flight when there is no rate.
 const AT_A_TIME: usize = 64;
 
@@ -84,7 +89,7 @@ fn options(arguments: &[String]) -> Result<Options> {
         }
     }
     if options.kinds.is_empty() {
-        options.kinds = ["tcp", "http", "https", "https-full"].map(Into::into).to_vec();
+        options.kinds = KINDS.map(Into::into).to_vec();
     }
     Ok(options)
 }
@@ -130,8 +135,7 @@ async fn serve_all(directory: &Path) -> Result<()> {
         .map_err(Error::other)?;
     config.ticketer = ring::Ticketer::new().map_err(Error::other)?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let clear = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
-    let tls = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+    let (clear, tls) = (listen()?, listen()?);
     println!("{} {}", clear.local_addr()?.port(), tls.local_addr()?.port());
     loop {
         tokio::select! {
@@ -149,6 +153,13 @@ async fn serve_all(directory: &Path) -> Result<()> {
             }
         }
     }
+}
+
+/// On a busy machine many connections may wait.
+fn listen() -> Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
+    socket.listen(16 * 1024)
 }
 
 fn authority(directory: &Path) -> PathBuf {
@@ -175,49 +186,89 @@ async fn measure_all(options: &Options, ports: Ports, directory: &Path) -> Resul
         ..HttpProbe::get(ports.tls, "/health")
     };
     println!("kind          probes    CPU per probe, microseconds: best, all rounds");
+    let mut fresh = 0x80_0000;
     for kind in &options.kinds {
         let probe = match kind.as_str() {
             "tcp" => Probe::Tcp(TcpProbe::connect(clear)),
             "http" => Probe::Http(HttpProbe::get(clear, "/health")),
             "https" | "https-full" => Probe::Http(https(NAME)),
-            other => return Err(Error::other(format!("{other} is none of tcp, http, https, https-full"))),
+            "tcp-floor" | "http-floor" => {
+                let costs = (0..options.rounds).map(|_| floor(clear, kind == "http-floor"));
+                show(kind, FLOOR, &costs.collect::<Result<Vec<f64>>>()?);
+                continue;
+            }
+            other => return Err(Error::other(format!("{other} is none of {}", KINDS.join(", ")))),
         };
         let probe = Arc::new(probe);
+        // TLS is probed a tenth as often: the backend could not keep up.
+        let rate = if kind.starts_with("https") { options.rate / 10 } else { options.rate };
         // A fresh address each time, so that there is no session yet.
-        let fresh = kind == "https-full";
+        let mut fresh = (kind == "https-full").then_some(&mut fresh);
         let mut costs = Vec::new();
         let mut made = 0;
         for _ in 0..=options.rounds {
             let before = cpu_time()?;
-            made = round(&probe, options, fresh).await?;
+            made = round(&probe, options, rate, fresh.as_deref_mut()).await?;
             costs.push(micros((cpu_time()?.saturating_sub(before)) / made.max(1)));
         }
         // The first round fills caches.
         costs.remove(0);
-        let best = costs.iter().copied().fold(f64::INFINITY, f64::min);
-        let all: Vec<String> = costs.iter().map(|cost| format!("{cost:.1}")).collect();
-        println!("{kind:12} {made:7}    {best:7.1}   ({})", all.join(", "));
+        show(kind, made, &costs);
     }
     Ok(())
 }
 
+fn show(kind: &str, probes: u32, costs: &[f64]) {
+    let best = costs.iter().copied().fold(f64::INFINITY, f64::min);
+    let all: Vec<String> = costs.iter().map(|cost| format!("{cost:.1}")).collect();
+    println!("{kind:12} {probes:7}    {best:7.1}   ({})", all.join(", "));
+}
+
+/// How many connections a floor is measured by.
+const FLOOR: u32 = 10_000;
+
+/// Connections with blocking calls and nothing around them.
+fn floor(port: u16, ask: bool) -> Result<f64> {
+    let before = cpu_time()?;
+    for number in 0..FLOOR {
+        let mut stream = std::net::TcpStream::connect((place(number % PLACES), port))?;
+        if ask {
+            let request =
+                b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: floor\r\nConnection: close\r\n\r\n";
+            stream.write_all(request)?;
+            stream.read_exact(&mut [0; RESPONSE.len()])?;
+        }
+    }
+    Ok(micros(cpu_time()?.saturating_sub(before) / FLOOR))
+}
+
+/// 127.0.0.0/8 is one machine.
+fn place(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x7f01_0000 + number)
+}
+
 /// Probes for some seconds. Returns how many probes were made.
-async fn round(probe: &Arc<Probe>, options: &Options, fresh: bool) -> Result<u32> {
+async fn round(probe: &Arc<Probe>, options: &Options, rate: u32, mut fresh: Option<&mut u32>) -> Result<u32> {
     const TICK: Duration = Duration::from_millis(2);
     let mut probes = JoinSet::new();
     let mut made: u32 = 0;
     let mut start = |probes: &mut JoinSet<_>| {
         made += 1;
         let probe = Arc::clone(probe);
-        // 127.0.0.0/8 is one machine.
-        let [_, b, c, d] = if fresh { made.to_be_bytes() } else { (made % 1000).to_be_bytes() };
-        let address = IpAddr::V4(Ipv4Addr::new(127, b + 1, c, d));
-        probes.spawn(async move { probe.run(address, Duration::from_secs(2)).await });
+        let number = match &mut fresh {
+            None => made % PLACES,
+            Some(next) => {
+                **next += 1;
+                **next
+            }
+        };
+        let address = IpAddr::V4(place(number));
+        probes.spawn(async move { probe.run(address, TIMEOUT).await });
         made
     };
     let begin = Instant::now();
     let length = Duration::from_secs(options.seconds.into());
-    if options.rate == 0 {
+    if rate == 0 {
         for _ in 0..AT_A_TIME {
             start(&mut probes);
         }
@@ -232,7 +283,7 @@ async fn round(probe: &Arc<Probe>, options: &Options, fresh: bool) -> Result<u32
     let mut ticks = tokio::time::interval(TICK);
     while begin.elapsed() < length {
         ticks.tick().await;
-        let due = (begin.elapsed().as_secs_f64() * f64::from(options.rate)).ceil();
+        let due = (begin.elapsed().as_secs_f64() * f64::from(rate)).ceil();
         while f64::from(start(&mut probes)) < due {}
         while let Some(report) = probes.try_join_next() {
             passed(&report)?;

@@ -15,9 +15,10 @@ use tokio::net::TcpStream;
 use crate::probe::Cause;
 use crate::probe::fault::{Fault, cause_of, describe};
 
-/// Opens a connection. There is no time limit here.
-pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Fault> {
-    let socket = begin(address).map_err(|error| at_once(&error))?;
+/// Opens a connection. There is no time limit here. `speaks_first` promises that something is sent, or
+/// the connection closed, as soon as it is open.
+pub(super) async fn connect(address: SocketAddr, speaks_first: bool) -> Result<TcpStream, Fault> {
+    let socket = begin(address, speaks_first).map_err(|error| at_once(&error))?;
     let stream = TcpStream::from_std(socket.into()).map_err(|error| at_once(&error))?;
     // A connecting socket is writable when the outcome is there, good or bad.
     stream.writable().await.map_err(|error| later(&error))?;
@@ -29,9 +30,13 @@ pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Fault> {
 
 /// Sends the first packet and does not wait: tokio's own `connect` would not tell an error of the
 /// call from one that came over the network.
-fn begin(address: SocketAddr) -> io::Result<Socket> {
+fn begin(address: SocketAddr, speaks_first: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    if speaks_first {
+        // The last packet of the handshake then waits for the first of what is said, and goes with it.
+        socket.set_tcp_quickack(false)?;
+    }
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(socket),
@@ -94,7 +99,7 @@ mod tests {
     #[tokio::test]
     async fn no_route_is_reported_at_once_and_is_local() {
         // TCP has no route to a multicast group, on any machine.
-        let fault = connect("224.0.0.1:80".parse().unwrap()).await.unwrap_err();
+        let fault = connect("224.0.0.1:80".parse().unwrap(), true).await.unwrap_err();
         assert!(is_local(&fault), "{fault:?}");
     }
 }

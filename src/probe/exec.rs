@@ -46,8 +46,9 @@ impl ExecProbe {
         timeout: Duration,
         trace: &mut Trace,
     ) -> Result<Finding, Fault> {
-        trace.rename(Step::Program);
+        trace.rename(Step::Start);
         let (mut running, mut output) = self.start(address, timeout).await?;
+        trace.enter(Step::Program);
         let mut kept = Vec::new();
         let status = running.watch(&mut output, &mut kept).await?;
         let line = first_line(&kept);

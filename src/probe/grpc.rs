@@ -44,7 +44,7 @@ impl GrpcProbe {
         trace: &mut Trace,
     ) -> Result<Finding, Fault> {
         let request = self.request(address)?;
-        let stream = connect::connect(SocketAddr::new(address, self.port)).await?;
+        let stream = connect::connect(SocketAddr::new(address, self.port), true).await?;
         let Some(handshake) = handshake else { return self.call(stream, request, trace).await };
         trace.enter(Step::Tls);
         let stream = handshake.shake(stream).await?;

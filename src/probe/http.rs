@@ -130,7 +130,7 @@ impl HttpProbe {
             return Box::pin(self.with_prior_knowledge(address, trace)).await;
         }
         let request = self.request(address)?;
-        let stream = connect::connect(SocketAddr::new(address, self.port)).await?;
+        let stream = connect::connect(SocketAddr::new(address, self.port), true).await?;
         self.over_http1(stream, &request, trace).await
     }
 
@@ -141,7 +141,7 @@ impl HttpProbe {
         trace: &mut Trace,
     ) -> Result<Finding, Fault> {
         let request = self.request(address)?;
-        let stream = connect::connect(SocketAddr::new(address, self.port)).await?;
+        let stream = connect::connect(SocketAddr::new(address, self.port), true).await?;
         trace.enter(Step::Tls);
         let stream = handshake.shake(stream).await?;
         match (stream.get_ref().1.alpn_protocol(), self.version) {
@@ -155,7 +155,7 @@ impl HttpProbe {
     }
 
     async fn with_prior_knowledge(&self, address: IpAddr, trace: &mut Trace) -> Result<Finding, Fault> {
-        let stream = connect::connect(SocketAddr::new(address, self.port)).await?;
+        let stream = connect::connect(SocketAddr::new(address, self.port), true).await?;
         self.over_http2(stream, address, trace).await
     }
 

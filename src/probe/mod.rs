@@ -125,8 +125,8 @@ pub struct Report {
     pub load: Option<u8>,
     /// From the first system call to the outcome.
     pub duration: Duration,
-    /// The steps in order with the time each took: connect, tls, response or talk, body; or program.
-    /// When a probe fails, the last one is where; it is request if not even that could be sent.
+    /// The steps in order with the time each took: connect, tls, response or talk, body; or start,
+    /// program. When a probe fails, the last one is where; it is request if not even that could be sent.
     pub phases: Vec<(&'static str, Duration)>,
 }
 
@@ -235,6 +235,8 @@ enum Step {
     Response,
     Body,
     Talk,
+    /// A program is being started, in which the backend has no part.
+    Start,
     Program,
 }
 
@@ -247,6 +249,7 @@ impl Step {
             Self::Response => "response",
             Self::Body => "body",
             Self::Talk => "talk",
+            Self::Start => "start",
             Self::Program => "program",
         }
     }
@@ -259,6 +262,7 @@ impl Step {
             Self::Response => "waiting for the response",
             Self::Body => "reading the body",
             Self::Talk => "waiting for what is expected",
+            Self::Start => "starting the program",
             Self::Program => "waiting for the program to end",
         }
     }
@@ -304,6 +308,9 @@ impl Trace {
     }
 
     fn out_of_time(&self, timeout: Duration) -> Fault {
+        if matches!(self.step, Step::Start) {
+            return Fault::local(format_args!("the program was not started within {timeout:?}"));
+        }
         let doing = self.step.doing();
         let heard =
             if self.heard.is_empty() { String::new() } else { format!("; heard {}", quote(&self.heard)) };

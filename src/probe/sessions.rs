@@ -24,8 +24,9 @@ use crate::probe::tls::Protocols;
 /// How long after a full handshake its session may be resumed.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
-/// How long after its last probe a target is remembered: as long as two full handshakes of the longest
-/// sensible interval. With every session stands the certificate chain of its backend.
+/// How long after its last probe a target is remembered. With every session stands the certificate chain of
+/// its backend, so those of targets that are gone must go too; one of a longer interval than [`LIFETIME`]
+/// is never resumed anyway.
 const REMEMBERED: Duration = Duration::from_secs(120);
 
 /// How often what is no longer remembered is thrown away.

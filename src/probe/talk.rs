@@ -23,6 +23,11 @@ impl Talk {
         self.send.is_none() && self.expect.is_none()
     }
 
+    /// Whether the backend hears something at once, if only the end.
+    pub(super) fn begins(&self) -> bool {
+        self.send.is_some() || self.expect.is_none()
+    }
+
     /// What has come about when nothing was wrong.
     pub(super) fn in_words(&self, so_far: &'static str) -> Cow<'static, str> {
         match &self.expect {

@@ -36,7 +36,7 @@ impl TcpProbe {
     }
 
     pub(super) async fn attempt(&self, address: IpAddr, trace: &mut Trace) -> Result<Finding, Fault> {
-        let mut stream = connect::connect(SocketAddr::new(address, self.port)).await?;
+        let mut stream = connect::connect(SocketAddr::new(address, self.port), self.talk.begins()).await?;
         if self.talk.is_silent() {
             return Ok(Finding::passed("connected"));
         }

@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use rustls::client::Resumption;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, HandshakeKind, RootCertStore};
@@ -50,7 +49,7 @@ impl TlsProbe {
         let target = SocketAddr::new(address, self.port);
         // It was prepared, as it is for every probe with TLS.
         let handshake = handshake.ok_or_else(|| Fault::local("the handshake was not prepared"))?;
-        let stream = connect::connect(target).await?;
+        let stream = connect::connect(target, true).await?;
         trace.enter(Step::Tls);
         let mut stream = handshake.shake(stream).await?;
         talk::talk(&self.talk, &mut stream, trace).await?;
@@ -170,9 +169,8 @@ fn end_of(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     /// The year 9999 ends before.
     const NEVER: u64 = 253_402_300_800;
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
-    let algorithms = ring::default_provider().signature_verification_algorithms.all;
     let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(NEVER));
-    match verify_server_cert_signed_by_trust_anchor(&parsed, &RootCertStore::empty(), &[], at, algorithms) {
+    match verify_server_cert_signed_by_trust_anchor(&parsed, &RootCertStore::empty(), &[], at, &[]) {
         Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
             Some(not_after)
         }

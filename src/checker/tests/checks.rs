@@ -33,7 +33,7 @@ async fn every_check_runs_and_they_decide_together() {
     let [one, two] = &now.pools[0].backends[0].addresses[0].checks[..] else { panic!("two checks") };
     assert_eq!((one.standing, two.standing), (Standing::Healthy, Standing::Unhealthy));
     assert_eq!((&*one.name, &*two.name), ("port-1", "port-2"));
-    assert!(script.started_on("192.0.2.1", 1) > 1 && script.started_on("192.0.2.1", 2) > 1);
+    until("both go on", SECOND * 20, || (1..=2).all(|port| script.started_on("192.0.2.1", port) > 1)).await;
 }
 
 #[tokio::test(start_paused = true)]

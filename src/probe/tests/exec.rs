@@ -19,7 +19,7 @@ async fn sh(text: &str, timeout: Duration) -> Report {
 async fn the_exit_code_decides_and_the_first_line_is_shown() {
     let report = sh("echo; echo 'load is fine '; echo more", PATIENT).await;
     assert_passed(&report, "exit code 0: \"load is fine\"");
-    assert_eq!(steps(&report), ["program"]);
+    assert_eq!(steps(&report), ["start", "program"]);
     assert_passed(&sh("exit 0", PATIENT).await, "exit code 0");
     let report = sh("echo disk is full >&2; echo later; exit 3", PATIENT).await;
     assert_fault(&report, Cause::Status, "exit code 3, expected 0: \"disk is full\"");
@@ -61,17 +61,39 @@ fn has_ended(process: &str) -> bool {
     }
 }
 
-/// The numbers that a script wrote into a file, once all are there.
-async fn numbers(file: &Path, count: usize) -> Vec<String> {
-    let read = || std::fs::read_to_string(file).unwrap_or_default();
-    eventually("the script has written", || read().lines().count() == count && read().ends_with('\n')).await;
-    read().lines().map(Into::into).collect()
+/// Processes that a script has started. Should a test fail, they end with it.
+struct Started(Vec<String>);
+
+impl Started {
+    /// Those whose numbers the script wrote into a file, once all are there.
+    async fn read(file: &Path, count: usize) -> Self {
+        let read = || std::fs::read_to_string(file).unwrap_or_default();
+        eventually("the script has written", || read().lines().count() == count && read().ends_with('\n'))
+            .await;
+        Self(read().lines().map(Into::into).collect())
+    }
+
+    fn have_ended(&self) -> bool {
+        self.0.iter().all(|process| has_ended(process))
+    }
+
+    fn first_is_reaped(&self) -> bool {
+        !Path::new("/proc").join(&self.0[0]).exists()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        for process in self.0.iter().filter(|process| !has_ended(process)) {
+            let _ = std::process::Command::new("kill").args(["-9", process]).status();
+        }
+    }
 }
 
 /// A script that starts another program, writes both numbers and does not end. Neither heeds SIGTERM.
 fn stubborn(file: &Path) -> String {
     let file = file.display();
-    format!("trap '' TERM; sleep 600 & printf '%s\\n%s\\n' $$ $! > {file}; wait; sleep 600")
+    format!("trap '' TERM; sleep 100 & printf '%s\\n%s\\n' $$ $! > {file}; wait; sleep 100")
 }
 
 #[tokio::test]
@@ -80,9 +102,9 @@ async fn at_the_timeout_the_whole_group_is_killed_and_the_program_reaped() {
     let file = directory.path().join("numbers");
     let report = sh(&stubborn(&file), Duration::from_secs(1)).await;
     assert_fault(&report, Cause::Timeout, "no answer within 1s (waiting for the program to end)");
-    let started = numbers(&file, 2).await;
-    eventually("both have ended", || started.iter().all(|process| has_ended(process))).await;
-    eventually("the program is reaped", || !Path::new(&format!("/proc/{}", started[0])).exists()).await;
+    let started = Started::read(&file, 2).await;
+    eventually("both have ended", || started.have_ended()).await;
+    eventually("the program is reaped", || started.first_is_reaped()).await;
 }
 
 #[tokio::test]
@@ -91,21 +113,21 @@ async fn a_probe_that_is_dropped_takes_its_program_along() {
     let file = directory.path().join("numbers");
     let text = stubborn(&file);
     let probe = tokio::spawn(async move { sh(&text, PATIENT).await });
-    let started = numbers(&file, 2).await;
-    assert!(started.iter().all(|process| !has_ended(process)));
+    let started = Started::read(&file, 2).await;
+    assert!(!started.have_ended());
     probe.abort();
-    eventually("both have ended", || started.iter().all(|process| has_ended(process))).await;
-    eventually("the program is reaped", || !Path::new(&format!("/proc/{}", started[0])).exists()).await;
+    eventually("both have ended", || started.have_ended()).await;
+    eventually("the program is reaped", || started.first_is_reaped()).await;
 }
 
 #[tokio::test]
 async fn a_process_left_behind_holds_up_nothing_and_ends_too() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("numbers");
-    let text = format!("sleep 600 & echo $! > {}; echo done", file.display());
+    let text = format!("sleep 100 & echo $! > {}; echo done", file.display());
     assert_passed(&sh(&text, PATIENT).await, "exit code 0: \"done\"");
-    let started = numbers(&file, 1).await;
-    eventually("it has ended", || has_ended(&started[0])).await;
+    let started = Started::read(&file, 1).await;
+    eventually("it has ended", || started.have_ended()).await;
 }
 
 #[tokio::test]

@@ -239,3 +239,11 @@ fn https(port: u16, settings: TlsSettings) -> HttpProbe {
 fn steps(report: &Report) -> Vec<&'static str> {
     report.phases.iter().map(|(step, _)| *step).collect()
 }
+
+/// Thousands are in flight at a time.
+#[test]
+fn a_probe_that_waits_takes_little_memory() {
+    let probe = Probe::Http(http(80));
+    let size = size_of_val(&probe.run(HERE, PATIENT));
+    assert!(size <= 2048, "{size} bytes");
+}
