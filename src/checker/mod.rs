@@ -40,6 +40,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use std::{io, thread};
 
 use rand::rngs::SmallRng;
 use tokio::sync::{mpsc, watch};
@@ -86,6 +87,10 @@ pub const LATE: Duration = Duration::from_millis(500);
 /// The longest the checker sleeps. A pause of the whole machine is seen by the lateness of the next
 /// turn, so turns must be close to each other even when nothing is due.
 pub const PULSE: Duration = Duration::from_millis(250);
+
+/// How many probes are started before those in flight, and whoever sends commands, have a turn. So
+/// however many are due at once, no more are begun than this machine gets on with.
+const AT_ONCE: usize = 64;
 
 /// How many commands may wait for the checker before their senders do.
 const COMMANDS: usize = 64;
@@ -190,20 +195,36 @@ impl Outside for World {
     }
 }
 
-/// Publishes a first table and starts to probe. Must be called within a tokio runtime that has its
-/// network and time drivers enabled.
-#[must_use = "the checker ends with its last handle"]
-pub fn start(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>) -> Handle {
-    start_with(setup, capacity, metrics, World)
+/// Publishes a first table and starts to probe.
+///
+/// All of it runs on one thread of its own. Whatever else the process does, such as to write a
+/// hundred thousand lines of metrics, then delays no probe; and the many short tasks of probes
+/// never wake each other across cores, which would cost more than a second core brings: one thread
+/// makes tens of thousands of probes a second.
+///
+/// # Errors
+/// When the system gives no thread, or no descriptor for one.
+pub fn start(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>) -> io::Result<Handle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (checker, commands, handle) = prepare(setup, capacity, metrics, World);
+    // As a task it takes turns with the probes: those in flight go on before more are started.
+    let run = move || drop(runtime.block_on(runtime.spawn(checker.run(commands))));
+    thread::Builder::new().name("checker".into()).spawn(run)?;
+    Ok(handle)
 }
 
-fn start_with(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>, outside: impl Outside) -> Handle {
+/// A checker that has published its first table and not begun to run.
+fn prepare<O: Outside>(
+    setup: Setup,
+    capacity: Capacity,
+    metrics: Arc<Metrics>,
+    outside: O,
+) -> (Checker<O>, mpsc::Receiver<Command>, Handle) {
     let (ready, is_ready) = watch::channel(false);
     let (sender, commands) = mpsc::channel(COMMANDS);
     let checker = Checker::new(setup, capacity, metrics, outside, ready);
-    let published = checker.published.clone();
-    tokio::spawn(checker.run(commands));
-    Handle { published, ready: is_ready, commands: sender }
+    let handle = Handle { published: checker.published.clone(), ready: is_ready, commands: sender };
+    (checker, commands, handle)
 }
 
 struct Checker<O> {

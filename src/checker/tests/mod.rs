@@ -213,6 +213,13 @@ fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Setup {
     }
 }
 
+/// The checker on the runtime of the test, whose clock it can follow.
+fn start_with(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>, outside: impl Outside) -> Handle {
+    let (checker, commands, handle) = prepare(setup, capacity, metrics, outside);
+    tokio::spawn(checker.run(commands));
+    handle
+}
+
 fn run(setup: Setup) -> (Handle, Script) {
     let script = Script::default();
     (start_with(setup, CAPACITY, Arc::new(Metrics::new(1)), script.clone()), script)
@@ -275,11 +282,11 @@ impl Log {
 }
 
 impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
