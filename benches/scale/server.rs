@@ -68,7 +68,7 @@ fn config(size: Size, port: u16, dns: SocketAddr, admin: SocketAddr) -> String {
 }
 
 /// What makes each outcome count at once.
-const EXTRA_DEFAULTS: &str = "";
+const EXTRA_DEFAULTS: &str = "damping = false\n[defaults.pool]\nsuspect_self = \"off\"\n";
 
 impl Server {
     /// Starts a server of its own.

@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::checker::memory::hints;
 use crate::checker::overrides::Overrides;
 use crate::checker::pools::{Linking, PoolState, Pools};
+use crate::checker::probing::Due;
 use crate::checker::services::ServiceLog;
 use crate::checker::slots::Slots;
 use crate::checker::survey::{Sources, Survey};
@@ -96,7 +97,11 @@ impl<O: Outside> Checker<O> {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
             self.metrics.turned();
-            self.start_due();
+            let due = self.start_due();
+            // With more to do at once, those that have been started go on first.
+            if due == Due::More || !self.surveys.is_empty() {
+                task::yield_now().await;
+            }
             self.tell_ready();
             let asleep = self.now();
             let deadline = self.deadline(asleep).max(asleep);
@@ -112,9 +117,9 @@ impl<O: Outside> Checker<O> {
                 () = tokio::time::sleep_until(self.origin + deadline) => None,
             };
             self.notice_stall(deadline);
-            // All that has ended by now makes one publish. It is no endless supply: nothing is
-            // started meanwhile.
-            let mut next = ended;
+            // All that has ended by now makes one publish, whatever woke this up. It is no endless
+            // supply: nothing is started meanwhile.
+            let mut next = ended.or_else(|| self.probes.try_join_next_with_id());
             while let Some(ended) = next {
                 self.take(ended);
                 next = self.probes.try_join_next_with_id();

@@ -240,6 +240,7 @@ fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Setup {
     }
 }
 
+/// The checker on the runtime of the test, whose clock it can follow.
 fn start_with(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>, outside: Script) -> Handle {
     let (handle, work) = prepare(setup, capacity, metrics, outside);
     tokio::spawn(work);
@@ -308,11 +309,11 @@ impl Log {
 }
 
 impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
