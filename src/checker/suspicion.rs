@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
@@ -24,6 +24,14 @@ const END_PERCENT: usize = 50;
 
 /// Of fewer targets nothing can be said.
 const FEWEST: usize = 3;
+
+/// Of a pool of fewer backends nothing can be said, however many addresses and checks they have.
+const FEWEST_BACKENDS: usize = 3;
+
+/// A target that is probed less often has no part in the suspicion of all pools together: that lasts as
+/// long as the longest interval of those that have, and a dead backend must not be kept for an hour
+/// because some other is looked at once an hour.
+const LONGEST_IN_COMMON: Duration = Duration::from_secs(60);
 
 /// As long as no more targets than this cannot be probed, each is told by itself.
 const TOLD_ALONE: usize = 10;
@@ -94,18 +102,32 @@ impl<O: Outside> Checker<O> {
             let targets = addresses.flat_map(|address| address.targets.iter().zip(&pool.setup.checks));
             distinct(targets.filter(|(_, check)| !check.observe_only).map(|(id, _)| *id).collect())
         };
-        let mut groups: Vec<Group> = self
+        let pools: Vec<(&PoolState, u8, Vec<TargetId>)> = self
             .pools
             .0
             .iter()
-            .filter_map(|pool| {
-                let share = pool.setup.pool.suspect_self?;
-                Some(Group { pool: Some(Arc::clone(pool.series.name())), share, members: deciding(pool) })
+            .filter_map(|pool| Some((pool, pool.setup.pool.suspect_self?, deciding(pool))))
+            .collect();
+        let often = |id: &TargetId| {
+            self.targets.get(*id).is_some_and(|target| target.key.timing.interval <= LONGEST_IN_COMMON)
+        };
+        let common =
+            distinct(pools.iter().flat_map(|(.., members)| members).copied().filter(often).collect());
+        let several = pools.iter().filter(|(.., members)| !members.is_empty()).count() > 1;
+        let large = |pool: &PoolState| {
+            pool.setup.pool.backends.iter().filter(|backend| backend.enabled).count() >= FEWEST_BACKENDS
+        };
+        let mut groups: Vec<Group> = pools
+            .into_iter()
+            .filter(|(pool, ..)| large(pool))
+            .map(|(pool, share, members)| Group {
+                pool: Some(Arc::clone(pool.series.name())),
+                share,
+                members,
             })
             .collect();
-        if groups.iter().filter(|group| !group.members.is_empty()).count() > 1 {
-            let members = distinct(groups.iter().flat_map(|group| group.members.iter().copied()).collect());
-            groups.push(Group { pool: None, share: SUSPECT_SELF, members });
+        if several {
+            groups.push(Group { pool: None, share: SUSPECT_SELF, members: common });
         }
         let now = self.now();
         self.health.set_groups(groups, now);

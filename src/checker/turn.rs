@@ -175,7 +175,7 @@ impl<O: Outside> Checker<O> {
             Command::Status(reply) => self.surveys.push_back(Survey::status(reply)),
             // Whoever asked may have left.
             Command::Pool(name, reply) => {
-                drop(reply.send(self.sources(&self.published.load(), true).pool(&name)))
+                drop(reply.send(self.sources(&self.published.load(), true).pool(&name)));
             }
             Command::Override(request, reply) => self.override_backend(request, reply),
             Command::Memory(reply) => self.surveys.push_back(Survey::memory(reply)),

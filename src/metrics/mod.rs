@@ -242,11 +242,9 @@ impl Metrics {
 
     /// Replaces the pools that are shown. Of those that are gone nothing is shown any more.
     pub fn show(&self, pools: Arc<[Arc<PoolSeries>]>) {
-        let before = std::mem::replace(
-            &mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner),
-            Arc::clone(&pools),
-        );
-        let kept: HashSet<&str> = pools.iter().map(|pool| &**pool.name()).collect();
+        let mut shown = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *shown, pools);
+        let kept: HashSet<&str> = shown.iter().map(|pool| &**pool.name()).collect();
         for gone in before.iter().filter(|pool| !kept.contains(&**pool.name())) {
             // It fails only for labels that are not there, which is what is wanted.
             let _ = self.probe_duration.remove_label_values(&[gone.name()]);
@@ -345,6 +343,7 @@ fn made<T>(metric: prometheus::Result<T>) -> T {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "counts and whole seconds, which floats hold exactly")]
 mod tests {
     use std::collections::{HashMap, HashSet};
     use std::net::Ipv4Addr;

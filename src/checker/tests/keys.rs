@@ -118,6 +118,7 @@ fn pool_keys() -> Vec<(&'static str, Anew, Edit)> {
     ]
 }
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn check_keys() -> Vec<(&'static str, Anew, Edit)> {
     let timing = |at: fn(&mut Timing)| of_check("tcp", move |check| at(&mut check.timing));
     let anew = Anew::Check("tcp");

@@ -113,3 +113,39 @@ async fn probes_that_cannot_be_made_judge_nobody_and_raise_the_alarm_once() {
     assert_eq!(log.take("probes can be made again").len(), 1);
     assert_eq!(status(&handle).await.suspected, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_backends_are_too_few_however_many_checks_they_have() {
+    let one = tcp(81, DEFAULTS);
+    let pool = PoolSetup {
+        checks: vec![one, Check { name: "two".into(), ..tcp(82, DEFAULTS) }],
+        ..pool_of("web", None, &FIVE[..2])
+    };
+    let (handle, script, metrics) = watched(vec![pool]);
+    ready(&handle).await;
+    for address in &FIVE[..2] {
+        script.set(address, Behaviour::Refuse);
+    }
+    until("they are dead", SECOND * 8, || eligible(&handle, 0).is_empty()).await;
+    assert!(!gauge(&handle, &metrics, "web"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_probed_once_an_hour_keeps_no_dead_backend_of_another_pool() {
+    let hourly = Timing { interval: SECOND * 3600, interval_down: SECOND * 3600, ..DEFAULTS };
+    let rare = pool_of("rare", tcp(81, hourly), &["192.0.2.9"]);
+    let (handle, script, metrics) = watched(vec![
+        pool_of("one", check(DEFAULTS), &FIVE[..2]),
+        pool_of("two", tcp(82, DEFAULTS), &FIVE[2..]),
+        rare,
+    ]);
+    ready(&handle).await;
+    for address in FIVE {
+        script.set(address, Behaviour::Refuse);
+    }
+    until("the alarm", SECOND * 10, || gauge(&handle, &metrics, "")).await;
+    until("they are dead after all", SECOND * 20, || {
+        eligible(&handle, 0).is_empty() && eligible(&handle, 1).is_empty()
+    })
+    .await;
+}
