@@ -120,7 +120,8 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     checker_setup.memory = recall(server.state_dir.clone()).await;
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let capacity = checker::Capacity { counter_rows: bound.counter_rows(), probes };
-    let checker = checker::start(checker_setup, capacity, Arc::clone(&metrics)).map_err(StartError::Thread)?;
+    let checker =
+        checker::start(checker_setup, capacity, Arc::clone(&metrics)).map_err(StartError::Thread)?;
     let keeper = Keeper::start(server.state_dir, checker.clone(), Arc::clone(&metrics));
     let limits = InForce::new(server.limits);
     let (access, access_seen) = watch::channel(admin.access);
