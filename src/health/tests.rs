@@ -231,7 +231,7 @@ fn a_group_of_a_hundred_thousand_remembers_no_more_runs_than_go_on() {
     let timing = Timing { fall: 100, recheck: Duration::from_millis(100), ..TIMING };
     let mut add = || bench.table.add(timing, Some(Verdict::Healthy), bench.now, &mut bench.rng);
     let members: Vec<TargetId> = (0..100_000).map(|_| add()).collect();
-    bench.table.set_groups(vec![Group { pool: None, share: 90, members }], bench.now);
+    bench.table.set_groups(vec![Group { pool: None, pace: 0, share: 90, members }], bench.now);
     let mut flips = 0;
     while flips < 300_000 {
         let ticket = bench.ticket();

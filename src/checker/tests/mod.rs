@@ -7,6 +7,7 @@ mod overrides;
 mod probing;
 mod reload;
 mod sockets;
+mod suspicion;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
