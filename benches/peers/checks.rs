@@ -15,6 +15,11 @@
 //!
 //! Nothing needs root, and nothing is installed: what is missing is said.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
+#![allow(
+    clippy::unchecked_time_subtraction,
+    clippy::naive_bytecount,
+    reason = "clocks go forwards, logs are short"
+)]
 
 #[path = "../measure/mod.rs"]
 mod measure;

@@ -10,6 +10,7 @@
 //! backends are one listener of this process (`fleet`), which shares the machine, as does the DNS
 //! client (`questions`). Nothing needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
+#![allow(clippy::unchecked_time_subtraction, reason = "clocks go forwards")]
 
 #[path = "../measure/mod.rs"]
 mod measure;

@@ -238,7 +238,7 @@ fn a_group_remembers_hardly_more_runs_than_go_on_however_long_its_window() {
         members.push(bench.table.add(quick, Some(Verdict::Healthy), bench.now, &mut bench.rng));
     }
     let steady = members[0];
-    bench.table.set_groups(vec![Group { pool: None, share: 100, members }], bench.now);
+    bench.table.set_groups(vec![Group { pool: None, pace: 0, share: 100, members }], bench.now);
     let mut longest = 0;
     for _ in 0..50_000 {
         let ticket = bench.ticket();

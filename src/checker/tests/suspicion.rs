@@ -4,6 +4,12 @@ use super::*;
 
 const FIVE: [&str; 5] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5"];
 
+const HOUR: Timing =
+    Timing { interval: Duration::from_secs(3600), interval_down: Duration::from_secs(3600), ..DEFAULTS };
+
+/// A death is found within an interval, jitter and the rechecks, when nobody is suspected.
+const FOUND: Duration = Duration::from_millis(13_260);
+
 fn watched(pools: Vec<PoolSetup>) -> (Handle, Script, Arc<Metrics>) {
     let (metrics, script) = (Arc::new(Metrics::new(1)), Script::default());
     let handle =
@@ -130,22 +136,53 @@ async fn two_backends_are_too_few_however_many_checks_they_have() {
     assert!(!gauge(&handle, &metrics, "web"));
 }
 
+fn any_suspected(status: &Status) -> bool {
+    status.suspected.is_some() || status.pools.iter().any(|pool| pool.suspected.is_some())
+}
+
 #[tokio::test(start_paused = true)]
-async fn what_is_probed_once_an_hour_keeps_no_dead_backend_of_another_pool() {
-    let hourly = Timing { interval: SECOND * 3600, interval_down: SECOND * 3600, ..DEFAULTS };
-    let rare = pool_of("rare", tcp(81, hourly), &["192.0.2.9"]);
-    let (handle, script, metrics) = watched(vec![
-        pool_of("one", check(DEFAULTS), &FIVE[..2]),
-        pool_of("two", tcp(82, DEFAULTS), &FIVE[2..]),
-        rare,
-    ]);
+async fn one_backend_is_no_group_however_many_checks_it_has() {
+    let on = |port: u16| Check { name: format!("port-{port}"), ..tcp(port, DEFAULTS) };
+    let checks = (1..=4).map(on).collect();
+    let (log, _guard) = Log::listen();
+    let one = PoolSetup { checks, ..pool_of("web", None, &["192.0.2.1"]) };
+    let (handle, script) = run(setup(vec![one], vec![service(&[0])]));
     ready(&handle).await;
-    for address in FIVE {
-        script.set(address, Behaviour::Refuse);
+    script.set("192.0.2.1", Behaviour::Hang);
+    until("it is found dead", FOUND, || eligible(&handle, 0).is_empty()).await;
+    tokio::time::sleep(SECOND * 30).await;
+    assert_eq!(log.take("is suspected"), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_check_keeps_no_dead_backend_of_a_quick_one_in_the_answers() {
+    let quick: Vec<String> = (1..=30).map(|host| format!("192.0.2.{host}")).collect();
+    let addresses: Vec<&str> = quick.iter().map(String::as_str).collect();
+    let slow = pool_of("slow", check(HOUR), &["198.51.100.1", "198.51.100.2", "198.51.100.3"]);
+    let pools = vec![pool_of("quick", check(DEFAULTS), &addresses), slow];
+    let (handle, script) = run(setup(pools, vec![service(&[0])]));
+    ready(&handle).await;
+    addresses.iter().for_each(|address| script.set(address, Behaviour::Hang));
+    // One interval longer than a death that is believed at once.
+    until("all are found dead", FOUND + SECOND * 8, || eligible(&handle, 0).is_empty()).await;
+    assert_eq!(eligible(&handle, 1).len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_that_fail_at_once_are_suspected_and_shown() {
+    let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+    let (handle, script) = run(setup(vec![pool_of("web", check(DEFAULTS), &addresses)], vec![service(&[0])]));
+    ready(&handle).await;
+    assert!(!any_suspected(&status(&handle).await));
+    addresses.iter().for_each(|address| script.set(address, Behaviour::Hang));
+    let began = Instant::now();
+    while !any_suspected(&status(&handle).await) {
+        assert!(began.elapsed() < FOUND, "it is not shown");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    until("the alarm", SECOND * 10, || gauge(&handle, &metrics, "")).await;
-    until("they are dead after all", SECOND * 20, || {
-        eligible(&handle, 0).is_empty() && eligible(&handle, 1).is_empty()
-    })
-    .await;
+    assert_eq!(eligible(&handle, 0).len(), 3, "nobody has fallen");
+    addresses.iter().for_each(|address| script.set(address, Behaviour::Serve));
+    tokio::time::sleep(SECOND * 20).await;
+    assert!(!any_suspected(&status(&handle).await));
+    assert_eq!(eligible(&handle, 0).len(), 3);
 }

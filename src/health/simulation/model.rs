@@ -135,7 +135,9 @@ impl Model {
         self.expire(now);
         let mut before = std::mem::take(&mut self.groups);
         for group in groups {
-            let same = before.iter().position(|circle| circle.group.pool == group.pool);
+            let same = before
+                .iter()
+                .position(|circle| (&circle.group.pool, circle.group.pace) == (&group.pool, group.pace));
             let old = same.map(|index| before.remove(index));
             let (suspicion, ended) = old.map_or((None, Moment::ZERO), |old| (old.suspicion, old.ended));
             let timings = || group.members.iter().map(|id| &self.targets[id].timing);

@@ -492,7 +492,12 @@ impl World {
 
     fn set_groups(&mut self) {
         let mut groups: Vec<Group> = (self.pools.iter())
-            .map(|pool| Group { pool: pool.name.clone(), share: pool.share, members: pool.members.clone() })
+            .map(|pool| Group {
+                pool: pool.name.clone(),
+                pace: 0,
+                share: pool.share,
+                members: pool.members.clone(),
+            })
             .collect();
         if self.rng.random_bool(0.1) {
             groups.pop();
