@@ -40,7 +40,7 @@ impl<O: Outside> Checker<O> {
             self.start_waiting(now);
         }
         self.start_waiting(now);
-        self.metrics.probes_in_flight(self.slots.in_flight());
+        self.metrics.probes_now(self.slots.in_flight(), self.slots.waiting());
     }
 
     fn start_waiting(&mut self, now: Moment) {

@@ -44,7 +44,7 @@ impl<O: Outside> Checker<O> {
         };
         let mut pools = Pools((0..).map(PoolId).zip(setup.pools).map(link).collect());
         pools.note_ttls(setup.services.iter());
-        metrics.show(pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
+        metrics.show(&pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
         let view =
             |pool: &PoolState| Arc::new(pool.view(None, PoolView::counters(&pool.setup.pool, counter_rows)));
         let service_view = |service: Service| {
@@ -170,7 +170,7 @@ impl<O: Outside> Checker<O> {
             Command::Status(reply) => self.surveys.push_back(Survey::status(reply)),
             // Whoever asked may have left.
             Command::Pool(name, reply) => {
-                drop(reply.send(self.sources(&self.published.load(), true).pool(&name)))
+                drop(reply.send(self.sources(&self.published.load(), true).pool(&name)));
             }
             Command::Override(request, reply) => self.override_backend(request, reply),
             Command::Memory(reply) => self.surveys.push_back(Survey::memory(reply)),
