@@ -53,7 +53,7 @@ impl<O: Outside> Checker<O> {
             self.start_waiting(now);
         }
         self.start_waiting(now);
-        self.metrics.probes_in_flight(self.slots.in_flight());
+        self.metrics.probes_now(self.slots.in_flight(), self.slots.waiting());
         if taken < AT_ONCE { Due::Nothing } else { Due::More }
     }
 

@@ -88,6 +88,7 @@ pub(super) struct Slots<T> {
     most: usize,
     in_flight: usize,
     processes: usize,
+    waiting: usize,
     hosts: HashMap<IpAddr, Host<T>>,
     rings: Rings,
     /// Whose turn it is when both classes have something to start.
@@ -163,6 +164,7 @@ impl<T> Slots<T> {
             most: most.max(1),
             in_flight: 0,
             processes: 0,
+            waiting: 0,
             hosts: HashMap::new(),
             rings: Rings::default(),
             turn: Class::Connection,
@@ -179,9 +181,15 @@ impl<T> Slots<T> {
         self.in_flight >= self.most
     }
 
+    /// How many wait for one, with those that have become stale meanwhile.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Asks for a slot for a probe of `host`, the address that is probed. It is given by
     /// [`Slots::next`], which is to be called after this.
     pub(super) fn ask(&mut self, probe: T, host: IpAddr, class: Class) {
+        self.waiting += 1;
         let known = self.hosts.entry(host).or_default();
         known.queues.of(class).waiting.push_back(probe);
         known.line_up(host, class, &mut self.rings);
@@ -201,6 +209,7 @@ impl<T> Slots<T> {
                 continue;
             }
             let Some(probe) = known.queues.of(class).waiting.pop_front() else { continue };
+            self.waiting -= 1;
             let current = is_current(&probe);
             if current {
                 known.in_flight += 1;
@@ -261,11 +270,6 @@ mod tests {
 
     fn all_that_start<T>(slots: &mut Slots<T>) -> Vec<T> {
         std::iter::from_fn(|| slots.next(|_| true)).map(|start| start.probe).collect()
-    }
-
-    fn waiting(slots: &Slots<u32>) -> usize {
-        let queues = slots.hosts.values().map(|host| &host.queues);
-        queues.map(|of| of.connection.waiting.len() + of.process.waiting.len()).sum()
     }
 
     /// The same rules told slowly.
@@ -345,7 +349,7 @@ mod tests {
                 assert_eq!(slots.in_flight(), model.in_flight.len(), "{context}");
                 assert_eq!(slots.are_full(), model.in_flight.len() == most, "{context}");
                 let left = model.waiting.iter().filter(|(.., current)| *current).count();
-                assert!(waiting(&slots) >= left && waiting(&slots) <= model.waiting.len(), "{context}");
+                assert!(slots.waiting() >= left && slots.waiting() <= model.waiting.len(), "{context}");
             }
             while let Some((_, host, class)) = model.in_flight.pop() {
                 slots.release(host, class);
@@ -359,7 +363,7 @@ mod tests {
                 model.waiting.iter().all(|(.., current)| !current),
                 "seed {seed}: somebody was forgotten"
             );
-            assert_eq!((slots.in_flight(), waiting(&slots), slots.hosts.len()), (0, 0, 0), "seed {seed}");
+            assert_eq!((slots.in_flight(), slots.waiting(), slots.hosts.len()), (0, 0, 0), "seed {seed}");
             assert!(slots.rings.connection.is_empty() && slots.rings.process.is_empty(), "seed {seed}");
         }
     }

@@ -157,6 +157,10 @@ impl Targets {
     }
 }
 
+#[allow(
+    clippy::mutable_key_type,
+    reason = "an expression is compared and hashed as it is written; only its caches change"
+)]
 impl<'a, R: Rng> Linker<'a, R> {
     pub(super) fn new(
         targets: &'a mut Targets,

@@ -45,7 +45,7 @@ impl<O: Outside> Checker<O> {
         };
         let mut pools = Pools((0..).map(PoolId).zip(setup.pools).map(link).collect());
         pools.note_ttls(setup.services.iter());
-        metrics.show(pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
+        metrics.show(&pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
         let view =
             |pool: &PoolState| Arc::new(pool.view(None, PoolView::counters(&pool.setup.pool, counter_rows)));
         let service_view = |service: Service| {

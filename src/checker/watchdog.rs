@@ -115,7 +115,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new(1));
         let pool = Pool::new("web", vec![Backend::new("b", vec!["192.0.2.1".parse().unwrap()])]);
         let patience = Some(Duration::from_secs(17));
-        metrics.show([Arc::new(PoolSeries::new(&metrics, &pool, patience, None))].into());
+        metrics.show(&[Arc::new(PoolSeries::new(&metrics, &pool, patience, None))].into());
         (Arc::clone(&metrics), Watch::new(metrics))
     }
 

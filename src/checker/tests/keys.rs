@@ -201,6 +201,11 @@ fn check_keys() -> Vec<(&'static str, Anew, Edit)> {
         ),
         ("check http: type http -> https", anew, of_http(|probe| probe.tls = Some(TlsSettings::default()))),
     ]);
+    keys.extend(grpc_and_exec_keys());
+    keys
+}
+
+fn grpc_and_exec_keys() -> Vec<(&'static str, Anew, Edit)> {
     let grpc = |at: fn(&mut GrpcProbe)| {
         of_check("grpc", move |check| {
             let Probe::Grpc(probe) = &mut check.probe else { panic!("not grpc") };
@@ -214,15 +219,14 @@ fn check_keys() -> Vec<(&'static str, Anew, Edit)> {
         })
     };
     let (of_grpc, of_exec) = (Anew::Check("grpc"), Anew::Check("exec"));
-    keys.extend([
+    vec![
         ("check grpc: service \"\" -> \"s\"", of_grpc, grpc(|probe| probe.service = "s".into())),
         ("check grpc: host none -> h", of_grpc, grpc(|probe| probe.host = Some("h".into()))),
         ("check grpc: tls off -> on", of_grpc, grpc(|probe| probe.tls = Some(TlsSettings::default()))),
         ("check exec: program /bin/a -> /bin/b", of_exec, exec(|probe| probe.program = "/bin/b".into())),
         ("check exec: arguments [] -> [\"-x\"]", of_exec, exec(|probe| probe.arguments = vec!["-x".into()])),
         ("check exec: port none -> 7", of_exec, exec(|probe| probe.port = Some(7))),
-    ]);
-    keys
+    ]
 }
 
 fn other_keys() -> Vec<(&'static str, Anew, Edit)> {

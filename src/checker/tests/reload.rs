@@ -283,6 +283,16 @@ async fn enabled_and_disabled_by_the_configuration() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_first_outcome_of_what_is_gone() {
+    let (handle, script) = run(web(DEFAULTS, &TWO));
+    script.set("192.0.2.1", Behaviour::Hang);
+    tokio::time::sleep(SECOND).await;
+    assert!(!*handle.ready.borrow());
+    reload(&handle, web(DEFAULTS, &["192.0.2.2"])).await;
+    assert!(ready(&handle).await < PULSE * 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_before_the_first_outcomes_does_not_make_it_ready_early() {
     let (handle, script) = run(web(DEFAULTS, &TWO));
     script.set("192.0.2.1", Behaviour::Hang);

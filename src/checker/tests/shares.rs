@@ -44,7 +44,12 @@ async fn a_growth_goes_on_over_a_reload() {
     until("it is dead", SECOND * 20, || eligible(&handle, 0).len() == 1).await;
     script.set("192.0.2.1", Behaviour::Serve);
     until("it is back", SECOND * 20, || eligible(&handle, 0).len() == 2).await;
-    tokio::time::sleep(SECOND * 10).await;
+    tokio::time::sleep(SECOND * 5).await;
+    let mut more = slow(SECOND * 20);
+    more.pools.push(pool_of("another", None, &["192.0.2.8"]));
+    ask(&handle, |reply| Command::Reload(Box::new(more), reply)).await;
+    tokio::time::sleep(SECOND * 5).await;
+    assert!((45..=60).contains(&percent(&handle).await), "of a pool that is as it was");
     let mut more = slow(SECOND * 20);
     more.pools.insert(0, pool_of("another", None, &["192.0.2.9"]));
     more.services = vec![service(&[1])];
