@@ -162,7 +162,9 @@ async fn a_slow_check_keeps_no_dead_backend_of_a_quick_one_in_the_answers() {
     let pools = vec![pool_of("quick", check(DEFAULTS), &addresses), slow];
     let (handle, script) = run(setup(pools, vec![service(&[0])]));
     ready(&handle).await;
-    addresses.iter().for_each(|address| script.set(address, Behaviour::Hang));
+    for address in addresses {
+        script.set(address, Behaviour::Hang);
+    }
     // One interval longer than a death that is believed at once.
     until("all are found dead", FOUND + SECOND * 8, || eligible(&handle, 0).is_empty()).await;
     assert_eq!(eligible(&handle, 1).len(), 3);
@@ -174,14 +176,18 @@ async fn three_that_fail_at_once_are_suspected_and_shown() {
     let (handle, script) = run(setup(vec![pool_of("web", check(DEFAULTS), &addresses)], vec![service(&[0])]));
     ready(&handle).await;
     assert!(!any_suspected(&status(&handle).await));
-    addresses.iter().for_each(|address| script.set(address, Behaviour::Hang));
+    for address in addresses {
+        script.set(address, Behaviour::Hang);
+    }
     let began = Instant::now();
     while !any_suspected(&status(&handle).await) {
         assert!(began.elapsed() < FOUND, "it is not shown");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(eligible(&handle, 0).len(), 3, "nobody has fallen");
-    addresses.iter().for_each(|address| script.set(address, Behaviour::Serve));
+    for address in addresses {
+        script.set(address, Behaviour::Serve);
+    }
     tokio::time::sleep(SECOND * 20).await;
     assert!(!any_suspected(&status(&handle).await));
     assert_eq!(eligible(&handle, 0).len(), 3);
