@@ -197,9 +197,10 @@ fn log_override(
     let from = before.map(|status| status.state.as_str());
     match now {
         Some(OverrideStatus { state, until, reason, .. }) => {
-            let ends_in = until.and_then(|until| until.duration_since(wall).ok());
+            let left = until.and_then(|until| until.duration_since(wall).ok());
+            let ends_in = left.map(|left| format!("{}s", left.as_secs()));
             let (state, reason) = (state.as_str(), reason.as_deref());
-            info!(pool, backend, state, from, ?ends_in, reason, "backend is overridden, {why}");
+            info!(pool, backend, state, from, ends_in, reason, "backend is overridden, {why}");
         }
         None if before.is_some() => info!(pool, backend, from, "the override of a backend has ended, {why}"),
         None => {}

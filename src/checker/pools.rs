@@ -236,7 +236,7 @@ impl<R: Rng> PoolLink<'_, '_, R> {
         probes: &[Arc<Probe>],
         before: Option<AddressState>,
     ) -> AddressState {
-        let mut since = self.linker.wall;
+        let mut since = None;
         let mut targets = Vec::new();
         let checks = self.setup.checks.iter().zip(probes).zip(&self.replaced).filter(|_| backend.enabled);
         for (index, ((check, probe), replaced)) in (0..).zip(checks) {
@@ -251,7 +251,10 @@ impl<R: Rng> PoolLink<'_, '_, R> {
                     Beginning::hint(hint.map(|(verdict, _)| *verdict), since)
                 }
             };
-            since = since.min(beginning.since);
+            if !check.observe_only {
+                // While none of the checks that decide changed, what they say together did not either.
+                since = since.max(Some(beginning.since));
+            }
             let key = Key {
                 probe: Arc::clone(probe),
                 timing: check.timing,
@@ -262,7 +265,7 @@ impl<R: Rng> PoolLink<'_, '_, R> {
         match before {
             Some(before) => AddressState { targets: targets.into(), wake: None, ..before },
             None => {
-                let mut state = AddressState::new(targets, since);
+                let mut state = AddressState::new(targets, since.unwrap_or(self.linker.wall));
                 (state.standing, state.held) =
                     state.judge(self.setup, backend, self.linker.targets, self.linker.health);
                 state

@@ -50,7 +50,7 @@ impl ExecProbe {
         let (mut running, mut output) = self.start(address, timeout).await?;
         trace.enter(Step::Program);
         let mut kept = Vec::new();
-        let status = running.watch(&mut output, &mut kept).await?;
+        let status = running.watch(&mut output, &mut kept, trace).await?;
         let line = first_line(&kept);
         let said = if line.is_empty() { String::new() } else { format!(": {}", quote(line)) };
         match (status.code(), status.signal()) {
@@ -97,7 +97,12 @@ struct Running(Child);
 impl Running {
     /// Waits for its end, and keeps the beginning of what it says. A process that it started may hold the
     /// pipe for longer, so its end is not waited for.
-    async fn watch(&mut self, output: &mut Receiver, kept: &mut Vec<u8>) -> Result<ExitStatus, Fault> {
+    async fn watch(
+        &mut self,
+        output: &mut Receiver,
+        kept: &mut Vec<u8>,
+        trace: &mut Trace,
+    ) -> Result<ExitStatus, Fault> {
         let group = self.0.id();
         let mut part = [0; OUTPUT_LIMIT];
         let status = loop {
@@ -106,7 +111,11 @@ impl Running {
                     break ended.map_err(|error| Fault::local(format_args!("the program was lost: {error}")))?;
                 }
                 read = output.read(&mut part) => match read {
-                    Ok(length) if length > 0 => keep(kept, part.get(..length).unwrap_or_default()),
+                    Ok(length) if length > 0 => {
+                        let part = part.get(..length).unwrap_or_default();
+                        trace.hear(part);
+                        keep(kept, part);
+                    }
                     // It has closed its output and goes on.
                     _ => {
                         let ended = self.0.wait().await;

@@ -169,7 +169,7 @@ impl HttpProbe {
         let mut connection = Connection::new(stream);
         connection.send(request).await?;
         trace.rename(Step::Response);
-        let head = connection.head(self.method == "HEAD", self.weight_header.as_deref()).await?;
+        let head = connection.head(self.method == "HEAD", self.weight_header.as_deref(), trace).await?;
         let finding = self.judge_head(head.status, head.field.as_deref())?;
         if !finding.draining {
             trace.enter(Step::Body);

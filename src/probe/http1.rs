@@ -9,10 +9,10 @@ use std::io;
 use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::probe::Cause;
 use crate::probe::fault::Fault;
 use crate::probe::http::HEADER_LIMIT;
 use crate::probe::quote::{first_line, quote};
+use crate::probe::{Cause, Trace};
 
 /// The most header fields of a response.
 const FIELDS: usize = 100;
@@ -51,11 +51,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Reads up to the end of the final head. `bodiless` is the response to HEAD; `field` is a header
-    /// field whose value is wanted.
-    pub(super) async fn head(&mut self, bodiless: bool, field: Option<&str>) -> Result<Head, Fault> {
+    /// field whose value is wanted. Of a head that comes in parts, `trace` hears those that do not end it.
+    pub(super) async fn head(
+        &mut self,
+        bodiless: bool,
+        field: Option<&str>,
+        trace: &mut Trace,
+    ) -> Result<Head, Fault> {
         self.buffer.reserve(FIRST_READ);
         // Where to go on looking for the empty line, and what the heads before this one took.
         let (mut looked, mut before) = (0, 0);
+        let mut heard = 0;
         loop {
             check_beginning(&self.buffer)?;
             let Some(end) = end_of_head(&self.buffer, looked) else {
@@ -63,6 +69,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     return Err(too_long());
                 }
                 looked = self.buffer.len().saturating_sub(2);
+                trace.hear(self.buffer.get(heard..).unwrap_or_default());
+                heard = self.buffer.len();
                 if self.read().await? == 0 {
                     return Err(closed(before + self.buffer.len()));
                 }
@@ -74,7 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Ok(head);
             }
             before += end;
-            looked = 0;
+            (looked, heard) = (0, 0);
             if before >= HEADER_LIMIT {
                 return Err(too_long());
             }
@@ -161,7 +169,10 @@ fn parse(bytes: &[u8], bodiless: bool, field: Option<&str>) -> Result<Option<Hea
             let text = format!("the response has more than {FIELDS} headers");
             return Err(Fault::new(Cause::Protocol, text));
         }
-        Err(error) => return Err(malformed(error)),
+        Err(error) => {
+            let text = format_args!("{error}; it begins with {}", quote(first_line(bytes)));
+            return Err(malformed(text));
+        }
     }
     let status = response.code.unwrap_or_default();
     if (100..=199).contains(&status) && status != StatusCode::SWITCHING_PROTOCOLS.as_u16() {

@@ -47,7 +47,7 @@ use tokio::time::Instant;
 use crate::health::Outcome;
 
 use fault::Fault;
-use quote::quote;
+use quote::{first_line, quote};
 use tls::{Handshake, Protocols};
 
 /// What to do to a backend address. Two equal probes to one address are one probe.
@@ -295,6 +295,7 @@ impl Trace {
         self.phases.push((self.step.name(), now - self.entered));
         self.entered = now;
         self.step = step;
+        self.heard.clear();
     }
 
     /// Calls the present step by another name, when what comes next is no step of its own.
@@ -312,8 +313,12 @@ impl Trace {
             return Fault::local(format_args!("the program was not started within {timeout:?}"));
         }
         let doing = self.step.doing();
-        let heard =
-            if self.heard.is_empty() { String::new() } else { format!("; heard {}", quote(&self.heard)) };
+        let heard = match self.step {
+            // As it is shown when the program ends in time.
+            Step::Program => first_line(&self.heard),
+            _ => &self.heard,
+        };
+        let heard = if heard.is_empty() { String::new() } else { format!("; heard {}", quote(heard)) };
         Fault::new(Cause::Timeout, format!("no answer within {timeout:?} ({doing}{heard})"))
     }
 

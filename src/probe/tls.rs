@@ -13,7 +13,7 @@ use rustls::client::Resumption;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, HandshakeKind, RootCertStore};
+use rustls::{CertificateError, ClientConfig, HandshakeKind, InvalidMessage, RootCertStore};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -183,6 +183,9 @@ pub(super) fn fault_within(error: &io::Error) -> Option<Fault> {
     let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     let words = match inner {
         rustls::Error::InvalidCertificate(fault) => format!("certificate: {}", certificate_fault(fault)),
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "TLS failed: what the backend says is not TLS".into()
+        }
         other => format!("TLS failed: {other}"),
     };
     Some(Fault::new(Cause::Tls, words))
@@ -205,14 +208,32 @@ fn certificate_fault(fault: &CertificateError) -> String {
             format!("not valid for {}, nor for any name", expected.to_str())
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            format!(
-                "not valid for {}, only for {}",
-                expected.to_str(),
-                quote(presented.join(", ").as_bytes())
-            )
+            let names: Vec<&str> = presented.iter().map(|name| plain_name(name)).collect();
+            format!("not valid for {}, only for {}", expected.to_str(), quote(names.join(", ").as_bytes()))
         }
+        CertificateError::BadEncoding => "cannot be read".into(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "not made for servers (its extended key usage)".into()
+        }
+        CertificateError::Other(other) => match other.to_string() {
+            name if name.contains(AUTHORITY_AS_SERVER) => {
+                "that of an authority (CA:TRUE), which must not stand for a server; a self-signed one is \
+                 to be made with CA:FALSE"
+                    .into()
+            }
+            other => other,
+        },
         other => other.to_string(),
     }
+}
+
+/// What rustls hands on from its verifier under no name of its own: an authority's certificate is shown as
+/// the server's. Tools that make self-signed ones make these unless told otherwise.
+const AUTHORITY_AS_SERVER: &str = "CaUsedAsEndEntity";
+
+/// A name of a certificate as people write it; the verifier says what kind of name it is, too.
+fn plain_name(name: &str) -> &str {
+    name.strip_prefix("DnsName(\"").and_then(|rest| rest.strip_suffix("\")")).unwrap_or(name)
 }
 
 #[cfg(test)]

@@ -61,6 +61,30 @@ async fn a_confirmed_memory_keeps_its_time_and_says_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_remembered_state_is_as_old_as_the_last_change_of_what_decides_it() {
+    let at = |check: &str, verdict, seconds| {
+        let mut state = remembered("192.0.2.1", verdict);
+        (state.check, state.since) = (check.into(), state.since + SECOND * seconds);
+        state
+    };
+    let states = vec![
+        at("a", Verdict::Healthy, 100),
+        at("b", Verdict::Draining, 5000),
+        at("observed", Verdict::Healthy, 9000),
+    ];
+    let since = states[1].since;
+    let named = |name: &str, port| Check { name: name.into(), ..tcp(port, DEFAULTS) };
+    let observed = Check { observe_only: true, ..named("observed", 3) };
+    let checks = vec![named("a", 1), named("b", 2), observed];
+    let web = PoolSetup { checks, ..pool_of("web", None, &["192.0.2.1"]) };
+    let memory = Memory { states, overrides: Vec::new() };
+    let (handle, _script) = run(Setup { memory, ..setup(vec![web], vec![service(&[0])]) });
+    let now = status(&handle).await;
+    let address = &now.pools[0].backends[0].addresses[0];
+    assert_eq!((address.standing, address.since), (Standing::Draining, since));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_remembered_of_others_is_of_no_use() {
     let mut wrong = vec![remembered("192.0.2.1", Verdict::Unhealthy); 4];
     wrong[0].pool = "other".into();

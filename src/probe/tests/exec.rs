@@ -137,6 +137,9 @@ async fn a_flood_of_output_is_read_and_thrown_away() {
     assert_fault(&report, Cause::Status, "exit code 4, expected 0: \"first\"");
     let report = sh("exec cat /dev/zero", BRIEF).await;
     assert_fault(&report, Cause::Timeout, "no answer within 250ms");
+    let report = sh("echo asking the primary; exec sleep 100", Duration::from_secs(1)).await;
+    let said = "no answer within 1s (waiting for the program to end; heard \"asking the primary\")";
+    assert_fault(&report, Cause::Timeout, said);
     let report = sh("exec >&- 2>&-; exit 5", PATIENT).await;
     assert_fault(&report, Cause::Status, "exit code 5");
 }

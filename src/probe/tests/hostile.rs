@@ -141,7 +141,7 @@ async fn one_byte_at_a_time() {
     })
     .await;
     let report = run(http(port), BRIEF).await;
-    assert_fault(&report, Cause::Timeout, "no answer within 250ms (waiting for the response)");
+    assert_fault(&report, Cause::Timeout, "no answer within 250ms (waiting for the response; heard \"H");
     assert!(report.duration < PATIENT);
 }
 

@@ -22,7 +22,11 @@ async fn certificates_are_judged_by_name_time_and_authority() {
     assert_eq!(steps(&report), ["connect", "tls", "response", "body"]);
 
     let report = run(https(right, authority.trusted("www.example.com")), PATIENT).await;
-    assert_fault(&report, Cause::Tls, "certificate: not valid for www.example.com, only for");
+    assert_fault(
+        &report,
+        Cause::Tls,
+        "certificate: not valid for www.example.com, only for \"s3.example.com\"",
+    );
     let unnamed = || TlsSettings { name: None, ..trusted() };
     let report = run(https(right, unnamed()), PATIENT).await;
     assert_fault(&report, Cause::Tls, "certificate: not valid for 127.0.0.1, only for");
@@ -43,6 +47,14 @@ async fn certificates_are_judged_by_name_time_and_authority() {
     let certificate = named("s3.example.com").self_signed(&key).unwrap().der().clone();
     let self_signed = https_server((certificate, key)).await;
     assert_fault(&run(https(self_signed, trusted()), PATIENT).await, Cause::Tls, untrusted);
+
+    let key = KeyPair::generate().unwrap();
+    let mut itself = named("s3.example.com");
+    itself.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = itself.self_signed(&key).unwrap().der().clone();
+    let itself = https_server((certificate, key)).await;
+    let report = run(https(itself, trusted()), PATIENT).await;
+    assert_fault(&report, Cause::Tls, "certificate: that of an authority (CA:TRUE)");
     let any = TlsSettings { insecure: true, ..TlsSettings::default() };
     for port in [self_signed, expired, stranger] {
         // The second one is resumed.
