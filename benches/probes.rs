@@ -9,6 +9,7 @@
 //!
 //! The backend is a process of its own, so that its time is not counted here. On loopback some of the
 //! work for the backend's end of a connection is still done, and counted, in the prober's system calls.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Error, Read, Result, Write};

@@ -43,6 +43,9 @@ pub enum StartError {
     /// The socket of the admin server.
     #[error(transparent)]
     Admin(#[from] admin::BindError),
+    /// The thread that checks.
+    #[error("the system gives no thread or no descriptor to check health with: {0}")]
+    Thread(#[source] io::Error),
     /// The checker ended by itself.
     #[error(transparent)]
     Checker(#[from] CheckerEnded),
@@ -117,7 +120,8 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     checker_setup.memory = recall(server.state_dir.clone()).await;
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let capacity = checker::Capacity { counter_rows: bound.counter_rows(), probes };
-    let checker = checker::start(checker_setup, capacity, Arc::clone(&metrics));
+    let checker =
+        checker::start(checker_setup, capacity, Arc::clone(&metrics)).map_err(StartError::Thread)?;
     let keeper = Keeper::start(server.state_dir, checker.clone(), Arc::clone(&metrics));
     let limits = InForce::new(server.limits);
     let (access, access_seen) = watch::channel(admin.access);

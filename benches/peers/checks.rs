@@ -14,6 +14,12 @@
 //! thread; the others run as they are by default.
 //!
 //! Nothing needs root, and nothing is installed: what is missing is said.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
+#![allow(
+    clippy::unchecked_time_subtraction,
+    clippy::naive_bytecount,
+    reason = "clocks go forwards, logs are short"
+)]
 
 #[path = "../measure/mod.rs"]
 mod measure;

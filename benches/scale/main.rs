@@ -9,6 +9,8 @@
 //! The real program runs with 100,000 backends in 1,000 pools, each probed by HTTP every 10 s. All
 //! backends are one listener of this process (`fleet`), which shares the machine, as does the DNS
 //! client (`questions`). Nothing needs root.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
+#![allow(clippy::unchecked_time_subtraction, reason = "clocks go forwards")]
 
 #[path = "../measure/mod.rs"]
 mod measure;

@@ -49,9 +49,8 @@ fn config(size: Size, port: u16, dns: SocketAddr, admin: SocketAddr) -> String {
     let mut config = format!(
         "[server]\nlisten = [\"{dns}\"]\nstartup_wait = \"1m\"\n[admin]\nlisten = \"{admin}\"\n\
          [zones.\"scale.test\"]\nfile = \"zone\"\n\
-         [defaults.check]\ninterval = \"{interval}ms\"\ntimeout = \"{timeout}ms\"\nrise = 1\nfall = 1\n{}\
-         [pools.standby]\nbackends = [\"{STANDBY}\"]\n",
-        EXTRA_DEFAULTS
+         [defaults.check]\ninterval = \"{interval}ms\"\ntimeout = \"{timeout}ms\"\nrise = 1\nfall = 1\n{EXTRA_DEFAULTS}\
+         [pools.standby]\nbackends = [\"{STANDBY}\"]\n"
     );
     for pool in 0..size.pools {
         let addresses: Vec<String> = size.addresses(pool).map(|address| format!("\"{address}\"")).collect();
@@ -68,7 +67,7 @@ fn config(size: Size, port: u16, dns: SocketAddr, admin: SocketAddr) -> String {
 }
 
 /// What makes each outcome count at once.
-const EXTRA_DEFAULTS: &str = "";
+const EXTRA_DEFAULTS: &str = "damping = false\n[defaults.pool]\nsuspect_self = \"off\"\n";
 
 impl Server {
     /// Starts a server of its own.

@@ -10,8 +10,7 @@
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING,
-    WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, ORIGIN, TRANSFER_ENCODING,
 };
 use axum::http::uri::Authority;
 use axum::http::{Method, StatusCode};
@@ -23,7 +22,7 @@ use crate::admin::problem::Problem;
 use crate::config::{Access, Token};
 
 /// What browsers say of where a request comes from (W3C Fetch Metadata).
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// What tells nothing and must be had by whoever watches over processes.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
@@ -127,7 +126,7 @@ fn check_token(token: &Token, headers: &HeaderMap) -> Result<(), Problem> {
             "Bearer realm=\"steerd\"",
         ),
     };
-    Err(Problem::new(StatusCode::UNAUTHORIZED, detail).header(WWW_AUTHENTICATE, challenge))
+    Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(challenge))
 }
 
 /// A body is JSON and says so: what a web page may post unasked says something else.
@@ -149,6 +148,8 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
     const TOKEN: &str = "0123456789abcdef";

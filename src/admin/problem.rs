@@ -1,8 +1,8 @@
 //! Errors of the HTTP interface as `application/problem+json` (RFC 9457).
 
-use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
-    headers: HeaderMap,
+    /// Of a request that shows no token, or a wrong one (RFC 9110, section 11.6.1).
+    challenge: Option<&'static str>,
     /// Extension members (section 3.2).
     more: Map<String, Value>,
 }
@@ -31,12 +32,12 @@ struct Members<'a> {
 impl Problem {
     /// `detail` is a sentence for the person who made the request.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), headers: HeaderMap::new(), more: Map::new() }
+        Self { status, detail: detail.into(), challenge: None, more: Map::new() }
     }
 
-    /// The same, with a header.
-    pub(super) fn header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.insert(name, HeaderValue::from_static(value));
+    /// The same, with what is to be shown for a request to be fulfilled.
+    pub(super) fn challenge(mut self, challenge: &'static str) -> Self {
+        self.challenge = Some(challenge);
         self
     }
 
@@ -58,6 +59,7 @@ impl IntoResponse for Problem {
         };
         let mut text = serde_json::to_string_pretty(&members).unwrap_or_default();
         text.push('\n');
-        (self.status, self.headers, [(CONTENT_TYPE, "application/problem+json")], text).into_response()
+        let challenge = AppendHeaders(self.challenge.map(|challenge| (WWW_AUTHENTICATE, challenge)));
+        (self.status, challenge, [(CONTENT_TYPE, "application/problem+json")], text).into_response()
     }
 }

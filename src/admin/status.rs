@@ -141,7 +141,8 @@ struct Check<'a> {
 struct Outcome<'a> {
     at: Option<Timestamp>,
     duration_ms: f64,
-    outcome: &'static str,
+    #[serde(rename = "outcome")]
+    word: &'static str,
     cause: Option<&'static str>,
     detail: &'a str,
 }
@@ -320,7 +321,7 @@ impl<'a> From<&'a checker::PastOutcome> for Outcome<'a> {
         Self {
             at: timestamp(last.at),
             duration_ms: milliseconds(last.duration),
-            outcome: outcome_word(last.outcome),
+            word: outcome_word(last.outcome),
             cause: last.cause.map(Cause::as_str),
             detail: &last.detail,
         }

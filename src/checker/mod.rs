@@ -33,6 +33,7 @@ mod targets;
 mod tests;
 mod turn;
 mod verdict;
+mod watchdog;
 mod weight;
 
 use std::cmp::Reverse;
@@ -40,6 +41,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use std::{io, thread};
 
 use rand::rngs::SmallRng;
 use tokio::sync::{mpsc, watch};
@@ -72,6 +74,7 @@ pub use status::{
     AddressStatus, BackendStatus, CheckStatus, OverrideStatus, PoolStatus, ServiceStatus, Status, Suspected,
 };
 pub use verdict::combine;
+pub use watchdog::STUCK;
 
 /// The most probes in flight. Each holds a file descriptor, so a process that is allowed fewer must
 /// have fewer in flight: [`descriptor_budget`]. A probe that has to wait for a slot starts late, which
@@ -86,6 +89,10 @@ pub const LATE: Duration = Duration::from_millis(500);
 /// The longest the checker sleeps. A pause of the whole machine is seen by the lateness of the next
 /// turn, so turns must be close to each other even when nothing is due.
 pub const PULSE: Duration = Duration::from_millis(250);
+
+/// How many probes are started before those in flight, and whoever sends commands, have a turn. So
+/// however many are due at once, no more are begun than this machine gets on with.
+const AT_ONCE: usize = 64;
 
 /// How many commands may wait for the checker before their senders do.
 const COMMANDS: usize = 64;
@@ -164,7 +171,7 @@ pub struct Handle {
     pub commands: mpsc::Sender<Command>,
 }
 
-/// What is outside: the network that probes run in and the calendar, or the script of a test.
+/// What is outside: the network that probes run in, the calendar and chance; or the script of a test.
 trait Outside: Clone + Send + 'static {
     fn probe(
         self,
@@ -175,6 +182,9 @@ trait Outside: Clone + Send + 'static {
 
     /// The time of day. It may jump, so nothing but display and what people set by it depends on it.
     fn wall(&self) -> SystemTime;
+
+    /// The generator that moments of probes are drawn with.
+    fn chance(&self) -> SmallRng;
 }
 
 #[derive(Clone)]
@@ -188,22 +198,46 @@ impl Outside for World {
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }
+
+    fn chance(&self) -> SmallRng {
+        rand::make_rng()
+    }
 }
 
-/// Publishes a first table and starts to probe. Must be called within a tokio runtime that has its
-/// network and time drivers enabled.
-#[must_use = "the checker ends with its last handle"]
-pub fn start(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>) -> Handle {
-    start_with(setup, capacity, metrics, World)
+/// Publishes a first table and starts to probe.
+///
+/// All of it runs on one thread of its own. Whatever else the process does, such as to write a
+/// hundred thousand lines of metrics, then delays no probe; and the many short tasks of probes
+/// never wake each other across cores, which would cost more than a second core brings: one thread
+/// makes tens of thousands of probes a second.
+///
+/// # Errors
+/// When the system gives no thread, or no descriptor for one.
+pub fn start(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>) -> io::Result<Handle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (handle, work) = prepare(setup, capacity, Arc::clone(&metrics), World);
+    let watched = watchdog::start(metrics);
+    // As a task it takes turns with the probes: those in flight go on before more are started.
+    let run = move || {
+        let _ = runtime.block_on(runtime.spawn(work));
+        drop(watched);
+    };
+    thread::Builder::new().name("checker".into()).spawn(run)?;
+    Ok(handle)
 }
 
-fn start_with(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>, outside: impl Outside) -> Handle {
+/// The first table is published; from here on it is work.
+fn prepare(
+    setup: Setup,
+    capacity: Capacity,
+    metrics: Arc<Metrics>,
+    outside: impl Outside,
+) -> (Handle, impl Future<Output = ()> + Send) {
     let (ready, is_ready) = watch::channel(false);
     let (sender, commands) = mpsc::channel(COMMANDS);
     let checker = Checker::new(setup, capacity, metrics, outside, ready);
     let published = checker.published.clone();
-    tokio::spawn(checker.run(commands));
-    Handle { published, ready: is_ready, commands: sender }
+    (Handle { published, ready: is_ready, commands: sender }, checker.run(commands))
 }
 
 struct Checker<O> {

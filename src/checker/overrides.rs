@@ -178,7 +178,7 @@ impl<O: Outside> Checker<O> {
                     matches!(source, Source::FailOpen { pool, .. } if pool == id)
                 });
                 let family = view.family(family);
-                let everyone = fails_open.then_some(&*family.everyone.members).unwrap_or_default();
+                let everyone = if fails_open { &*family.everyone.members } else { &[] };
                 family.eligible.members.iter().chain(everyone)
             })
             .map(|member| member.backend as usize)

@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 use crate::checker::pools::{PoolState, standing};
 use crate::checker::slots::{Class, Start};
 use crate::checker::targets::{Spot, Target, User};
-use crate::checker::{Checker, LATE, Outside, PastOutcome, PastTransition};
+use crate::checker::{AT_ONCE, Checker, LATE, Outside, PastOutcome, PastTransition};
 use crate::health::{Moment, Outcome, Ticket, Timing, Transition};
 use crate::probe::{Cause, Probe, Report};
 use crate::table::Standing;
@@ -24,23 +24,37 @@ pub(super) struct Running {
     class: Class,
 }
 
+/// Whether more is due than was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Perhaps.
+    More,
+    /// Nothing that has a slot.
+    Nothing,
+}
+
 /// How a probe ended.
 pub(super) type Ended = Result<(task::Id, Report), JoinError>;
 
 impl<O: Outside> Checker<O> {
-    /// Starts what is due, as far as there are slots; the rest waits without losing of its time.
-    pub(super) fn start_due(&mut self) {
+    /// Starts what is due, as far as there are slots and up to [`AT_ONCE`]; the rest waits without
+    /// losing of its time.
+    pub(super) fn start_due(&mut self) -> Due {
         let now = self.now();
+        let mut taken = 0;
         while !self.slots.are_full()
+            && taken < AT_ONCE
             && let Some(ticket) = self.health.due(now)
         {
+            taken += 1;
             if let Some(target) = self.targets.get(ticket.target) {
                 self.slots.ask(ticket, target.key.host, class(&target.key.probe));
             }
             self.start_waiting(now);
         }
         self.start_waiting(now);
-        self.metrics.probes_in_flight(self.slots.in_flight());
+        self.metrics.probes_now(self.slots.in_flight(), self.slots.waiting());
+        if taken < AT_ONCE { Due::Nothing } else { Due::More }
     }
 
     fn start_waiting(&mut self, now: Moment) {

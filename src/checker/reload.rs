@@ -55,7 +55,7 @@ impl<O: Outside> Checker<O> {
         self.pools.note_ttls(services.iter());
         self.index_overrides();
         self.set_groups();
-        self.metrics.show(self.pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
+        self.metrics.show(&self.pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
         for survey in &mut self.surveys {
             survey.restart();
         }

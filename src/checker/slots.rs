@@ -182,6 +182,7 @@ impl<T> Slots<T> {
     }
 
     /// How many wait for one, with those that have become stale meanwhile.
+    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }

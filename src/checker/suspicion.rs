@@ -4,16 +4,17 @@
 //! judges nobody for a while. Or nearly no probe can be *made*, as there are no descriptors, no ports,
 //! no route: such outcomes are void and judge nobody anyway, but somebody must hear of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
 use crate::checker::pools::PoolState;
 use crate::checker::targets::{Target, Targets};
 use crate::checker::{Checker, Outside, Suspected};
-use crate::health::{Group, Outcome, Suspicion, TargetId};
+use crate::health::{Group, LEAST_WATCHED, Outcome, Suspicion, TargetId};
 use crate::pool::SUSPECT_SELF;
 
 /// When so many percent of the targets could not be probed last time, this machine is at fault.
@@ -94,23 +95,36 @@ impl<O: Outside> Checker<O> {
             let targets = addresses.flat_map(|address| address.targets.iter().zip(&pool.setup.checks));
             distinct(targets.filter(|(_, check)| !check.observe_only).map(|(id, _)| *id).collect())
         };
-        let mut groups: Vec<Group> = self
-            .pools
-            .0
-            .iter()
-            .filter_map(|pool| {
-                let share = pool.setup.pool.suspect_self?;
-                Some(Group { pool: Some(Arc::clone(pool.series.name())), share, members: deciding(pool) })
-            })
-            .collect();
-        if groups.iter().filter(|group| !group.members.is_empty()).count() > 1 {
-            let members = distinct(groups.iter().flat_map(|group| group.members.iter().copied()).collect());
-            groups.push(Group { pool: None, share: SUSPECT_SELF, members });
+        let (mut groups, mut all, mut pools) = (Vec::new(), Vec::new(), 0);
+        for pool in &self.pools.0 {
+            let Some(share) = pool.setup.pool.suspect_self else { continue };
+            let members = deciding(pool);
+            pools += usize::from(!members.is_empty());
+            all.extend_from_slice(&members);
+            groups.extend(self.groups(Some(pool.series.name()), share, members));
+        }
+        if pools > 1 {
+            groups.extend(self.groups(None, SUSPECT_SELF, distinct(all)));
         }
         let now = self.now();
         self.health.set_groups(groups, now);
         self.local_faults.recount(&self.targets);
         self.note_suspicions();
+    }
+
+    /// The groups of a pool, or of all: one for each [`pace`], as a group is as slow as its slowest
+    /// member. One backend is no group however many checks it has: what is probed must be at
+    /// [`LEAST_WATCHED`] hosts.
+    fn groups(&self, pool: Option<&Arc<str>>, share: u8, members: Vec<TargetId>) -> Vec<Group> {
+        let mut paces: BTreeMap<u32, (HashSet<IpAddr>, Vec<TargetId>)> = BTreeMap::new();
+        for id in members {
+            let Some(target) = self.targets.get(id) else { continue };
+            let (hosts, same) = paces.entry(pace(target.key.timing.interval)).or_default();
+            hosts.insert(target.key.host);
+            same.push(id);
+        }
+        let enough = paces.into_iter().filter(|(_, (hosts, _))| hosts.len() >= LEAST_WATCHED);
+        enough.map(|(pace, (_, members))| Group { pool: pool.cloned(), pace, share, members }).collect()
     }
 
     /// Tells of what began or ended since the last turn.
@@ -177,6 +191,11 @@ fn take_over(place: &mut Option<Suspected>, now: Option<Suspected>, pool: &str) 
         (None, None) => {}
     }
     *place = now;
+}
+
+/// Checks of one pace have intervals within a factor of four.
+fn pace(interval: Duration) -> u32 {
+    interval.as_millis().max(1).ilog2() / 2
 }
 
 fn distinct(mut ids: Vec<TargetId>) -> Vec<TargetId> {

@@ -157,6 +157,10 @@ impl Targets {
     }
 }
 
+#[allow(
+    clippy::mutable_key_type,
+    reason = "an expression is compared and hashed as it is written; only its caches change"
+)]
 impl<'a, R: Rng> Linker<'a, R> {
     pub(super) fn new(
         targets: &'a mut Targets,
@@ -187,6 +191,11 @@ impl<'a, R: Rng> Linker<'a, R> {
         let id = known.unwrap_or_else(|| self.add(key, beginning));
         if let Some(target) = self.targets.get_mut(id) {
             target.users.push(user);
+            // It may be that only this user knows anything of it yet.
+            target.hint = target.hint.or_else(|| {
+                let is_unknown = self.health.state(id).verdict().is_none();
+                beginning.verdict.or(beginning.hint).filter(|_| is_unknown)
+            });
         }
         id
     }

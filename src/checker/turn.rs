@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::checker::memory::hints;
 use crate::checker::overrides::Overrides;
 use crate::checker::pools::{Linking, PoolState, Pools};
+use crate::checker::probing::Due;
 use crate::checker::services::ServiceLog;
 use crate::checker::slots::Slots;
 use crate::checker::survey::{Sources, Survey};
@@ -32,7 +33,7 @@ impl<O: Outside> Checker<O> {
         outside: O,
         ready: watch::Sender<bool>,
     ) -> Self {
-        let mut rng = rand::make_rng();
+        let mut rng = outside.chance();
         let mut health = HealthTable::new();
         let mut targets = Targets::default();
         let mut linker = Linker::new(&mut targets, &mut health, Moment::ZERO, outside.wall(), &mut rng);
@@ -44,7 +45,7 @@ impl<O: Outside> Checker<O> {
         };
         let mut pools = Pools((0..).map(PoolId).zip(setup.pools).map(link).collect());
         pools.note_ttls(setup.services.iter());
-        metrics.show(pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
+        metrics.show(&pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
         let view =
             |pool: &PoolState| Arc::new(pool.view(None, PoolView::counters(&pool.setup.pool, counter_rows)));
         let service_view = |service: Service| {
@@ -96,7 +97,11 @@ impl<O: Outside> Checker<O> {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
             self.metrics.turned();
-            self.start_due();
+            let due = self.start_due();
+            // With more to do at once, those that have been started go on first.
+            if due == Due::More || !self.surveys.is_empty() {
+                task::yield_now().await;
+            }
             self.tell_ready();
             let asleep = self.now();
             let deadline = self.deadline(asleep).max(asleep);
@@ -112,9 +117,9 @@ impl<O: Outside> Checker<O> {
                 () = tokio::time::sleep_until(self.origin + deadline) => None,
             };
             self.notice_stall(deadline);
-            // All that has ended by now makes one publish. It is no endless supply: nothing is
-            // started meanwhile.
-            let mut next = ended;
+            // All that has ended by now makes one publish, whatever woke this up. It is no endless
+            // supply: nothing is started meanwhile.
+            let mut next = ended.or_else(|| self.probes.try_join_next_with_id());
             while let Some(ended) = next {
                 self.take(ended);
                 next = self.probes.try_join_next_with_id();
@@ -170,7 +175,7 @@ impl<O: Outside> Checker<O> {
             Command::Status(reply) => self.surveys.push_back(Survey::status(reply)),
             // Whoever asked may have left.
             Command::Pool(name, reply) => {
-                drop(reply.send(self.sources(&self.published.load(), true).pool(&name)))
+                drop(reply.send(self.sources(&self.published.load(), true).pool(&name)));
             }
             Command::Override(request, reply) => self.override_backend(request, reply),
             Command::Memory(reply) => self.surveys.push_back(Survey::memory(reply)),

@@ -2,7 +2,7 @@
 //!
 //! Which server, with which token, and what went wrong on the way. What is asked is the commands'.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -230,7 +230,7 @@ pub(super) fn segment(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             segment.push(char::from(byte));
         } else {
-            segment.push_str(&format!("%{byte:02X}"));
+            let _ = write!(segment, "%{byte:02X}");
         }
     }
     segment

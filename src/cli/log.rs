@@ -233,14 +233,18 @@ mod tests {
                 .map(|writer| {
                     let lines = lines.clone();
                     thread::spawn(move || {
-                        (0..10).for_each(|line| lines.push(format!("{writer}{line}\n").as_bytes()))
+                        for line in 0..10 {
+                            lines.push(format!("{writer}{line}\n").as_bytes());
+                        }
                     })
                 })
                 .collect();
             for _ in 0..40 {
                 allow.send(()).unwrap();
             }
-            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            for writer in writers {
+                writer.join().unwrap();
+            }
             drop(flush);
             let mut written: Vec<String> = out
                 .try_iter()

@@ -364,7 +364,7 @@ impl HealthTable {
     }
 
     /// Says whose members are suspected together. Replaces all groups there were; a suspicion that
-    /// is going on is carried over to the group of the same pool, and ended without one.
+    /// is going on is carried over to the group of the same pool and pace, and ended without one.
     pub fn set_groups(&mut self, groups: Vec<Group>, now: Moment) {
         let targets = &self.targets;
         let timing = |id: TargetId| Some(&targets.get(id.index())?.as_ref()?.timing);

@@ -26,7 +26,8 @@
 //! that refuse at once, about half have fallen before (48 % with the default timing).
 //!
 //! A group is as slow as its slowest member: with one that is probed every hour, all of them would be
-//! kept for an hour. Whoever makes groups puts together what is probed at about the same interval.
+//! kept for an hour. Whoever makes groups puts together what is probed at about the same interval, and
+//! gives each such group of a pool its own [`Group::pace`].
 //!
 //! An event is suspected once: runs that began before the end of a suspicion are not fresh any more
 //! in that group. A target of several groups is kept if any of them is suspected.
@@ -51,6 +52,8 @@ const SPARE_RUNS: usize = 64;
 pub struct Group {
     /// The pool whose targets these are; none for all pools together.
     pub pool: Option<Arc<str>>,
+    /// Tells the groups of one pool apart; whoever makes groups says what it stands for.
+    pub pace: u32,
     /// Percent of the watched members that have to fail freshly, 1 to 100.
     pub share: u8,
     /// Who belongs to it, each counted once. Ids of no target are left out.
@@ -123,6 +126,7 @@ struct Run {
 #[derive(Debug)]
 struct Circle {
     pool: Option<Arc<str>>,
+    pace: u32,
     share: usize,
     /// The longest interval of its members.
     interval: Duration,
@@ -198,7 +202,7 @@ impl Suspicions {
         self.change(id, next);
     }
 
-    /// Replaces all groups. A group of the same pool keeps its suspicion.
+    /// Replaces all groups. A group of the same pool and pace keeps its suspicion.
     pub(super) fn set_groups<'a>(
         &mut self,
         groups: Vec<Group>,
@@ -209,9 +213,9 @@ impl Suspicions {
         self.ends.clear();
         self.members.iter_mut().for_each(|member| member.groups.clear());
         let mut before: HashMap<_, _> =
-            self.groups.drain(..).map(|group| (group.pool.clone(), group)).collect();
+            self.groups.drain(..).map(|group| ((group.pool.clone(), group.pace), group)).collect();
         for (index, group) in groups.into_iter().enumerate() {
-            let mut circle = Circle::new(&group, before.remove(&group.pool));
+            let mut circle = Circle::new(&group, before.remove(&(group.pool.clone(), group.pace)));
             let mut runs = Vec::new();
             for id in group.members {
                 let Some(timing) = timing(id) else { continue };
@@ -293,6 +297,7 @@ impl Circle {
         let (ended, suspicion) = before.map(|before| (before.ended, before.suspicion)).unwrap_or_default();
         Self {
             pool: group.pool.clone(),
+            pace: group.pace,
             share: group.share.clamp(1, 100).into(),
             interval: Duration::ZERO,
             window: Duration::ZERO,

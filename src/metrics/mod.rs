@@ -112,6 +112,7 @@ pub struct Metrics {
     probe_duration: HistogramVec,
     probe_lag: Histogram,
     probes_in_flight: IntGauge,
+    probes_waiting: IntGauge,
     publish: Histogram,
     /// In the order of the configuration. Changed by a reload only, and never looked at by a
     /// query, so a lock is no burden.
@@ -150,6 +151,10 @@ impl Metrics {
                 &fine,
             ))),
             probes_in_flight: made(IntGauge::with_opts(opts("probes_in_flight", "Probes that run now."))),
+            probes_waiting: made(IntGauge::with_opts(opts(
+                "probes_waiting",
+                "Probes that are due and wait for others to end.",
+            ))),
             publish: made(Histogram::with_opts(histogram(
                 "table_publish_seconds",
                 "How long it took to build and publish an answer table.",
@@ -208,9 +213,10 @@ impl Metrics {
         self.probe_lag.observe(lag.as_secs_f64());
     }
 
-    /// How many probes are in flight now.
-    pub fn probes_in_flight(&self, count: usize) {
-        self.probes_in_flight.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// How many probes are in flight now, and how many wait for them to end.
+    pub fn probes_now(&self, in_flight: usize, waiting: usize) {
+        self.probes_in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+        self.probes_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     /// A table was published, which took this long.
@@ -241,10 +247,10 @@ impl Metrics {
     }
 
     /// Replaces the pools that are shown. Of those that are gone nothing is shown any more.
-    pub fn show(&self, pools: Arc<[Arc<PoolSeries>]>) {
+    pub fn show(&self, pools: &Arc<[Arc<PoolSeries>]>) {
         let before = std::mem::replace(
             &mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner),
-            Arc::clone(&pools),
+            Arc::clone(pools),
         );
         let kept: HashSet<&str> = pools.iter().map(|pool| &**pool.name()).collect();
         for gone in before.iter().filter(|pool| !kept.contains(&**pool.name())) {
@@ -270,6 +276,7 @@ impl Metrics {
         let mut families = self.probe_duration.collect();
         families.extend(self.probe_lag.collect());
         families.extend(self.probes_in_flight.collect());
+        families.extend(self.probes_waiting.collect());
         families.extend(self.publish.collect());
         families.extend(self.operation.families());
         families.retain(|family| !family.get_metric().is_empty());
@@ -345,6 +352,7 @@ fn made<T>(metric: prometheus::Result<T>) -> T {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "counts and whole seconds, which floats hold exactly")]
 mod tests {
     use std::collections::{HashMap, HashSet};
     use std::net::Ipv4Addr;
@@ -389,7 +397,7 @@ mod tests {
         let backend = Backend { weight: 5, ..Backend::new("b\"1\\", vec![client]) };
         let pool = Pool::new("web", vec![backend]);
         let series = Arc::new(PoolSeries::new(&metrics, &pool, Some(Duration::from_secs(17)), None));
-        metrics.show([Arc::clone(&series)].into());
+        metrics.show(&[Arc::clone(&series)].into());
         let service = Service {
             name: Name::parse("www.example").unwrap(),
             tiers: vec![PoolId(0)],
@@ -485,7 +493,7 @@ mod tests {
             let old = |pool: &Pool| previous.iter().find(|old| **old.name() == *pool.name).map(|old| &**old);
             pools.iter().map(|pool| Arc::new(PoolSeries::new(&metrics, pool, probed, old(pool)))).collect()
         };
-        metrics.show(series(&[], &[&pools[0], &pools[1]]));
+        metrics.show(&series(&[], &[&pools[0], &pools[1]]));
         for pool in metrics.pools().iter() {
             pool.probe_ended(0, Outcome::Passed, None, Duration::from_millis(1));
         }
@@ -505,7 +513,7 @@ mod tests {
         assert_eq!(shown["steerd_last_probe_age_seconds{pool=\"b\"}"], 12.0);
         assert_eq!(shown["steerd_checker_turn_age_seconds"], 12.0);
 
-        metrics.show(series(&metrics.pools(), &[&pools[1]]));
+        metrics.show(&series(&metrics.pools(), &[&pools[1]]));
         let shown = parsed(&metrics.render(&table));
         assert!(!shown.keys().any(|series| series.contains("pool=\"a\"")), "{shown:#?}");
         assert_eq!(shown["steerd_probes_total{pool=\"b\",backend=\"x\",outcome=\"passed\"}"], 1.0);

@@ -1,7 +1,7 @@
 //! TCP probe: a connection within the time limit is a pass, or what is heard on it.
 //!
-//! Without anything to say or to expect the connection is closed without a word. To the server that is a
-//! client that changed its mind; one that speaks first may log it, and is better asked for its greeting.
+//! Without anything to say or to expect, the handshake is all: the kernel of the backend agrees to it, and
+//! the program that listens hears nothing of it. To see whether that is alive, ask it for its greeting.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -36,10 +36,12 @@ impl TcpProbe {
     }
 
     pub(super) async fn attempt(&self, address: IpAddr, trace: &mut Trace) -> Result<Finding, Fault> {
-        let mut stream = connect::connect(SocketAddr::new(address, self.port), self.talk.begins()).await?;
+        let address = SocketAddr::new(address, self.port);
         if self.talk.is_silent() {
+            connect::knock(address).await?;
             return Ok(Finding::passed("connected"));
         }
+        let mut stream = connect::connect(address, self.talk.begins()).await?;
         Box::pin(talk::talk(&self.talk, &mut stream, trace)).await?;
         Ok(Finding::passed(self.talk.in_words("connected")))
     }

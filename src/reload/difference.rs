@@ -63,11 +63,10 @@ pub(super) fn admin(running: &Configured, wanted: &Configured) -> Vec<Change> {
     let mut keys = Keys::default();
     let (old, new) = (&running.admin.access, &wanted.admin.access);
     match (&old.token, &new.token) {
-        (None, None) => {}
-        (None, Some(_)) => keys.changed("token_file", "a token is needed now".into()),
-        (Some(_), None) => keys.changed("token_file", "no token is needed any more".into()),
-        (Some(old), Some(new)) if old != new => keys.changed("token_file", "another token".into()),
-        (Some(_), Some(_)) => {}
+        (old, new) if old == new => {}
+        (None, _) => keys.changed("token_file", "a token is needed now".into()),
+        (_, None) => keys.changed("token_file", "no token is needed any more".into()),
+        _ => keys.changed("token_file", "another token".into()),
     }
     keys.compare("public_reads", &old.public_reads, &new.public_reads, ToString::to_string);
     keys.0

@@ -117,6 +117,9 @@ pub(crate) struct Steerd {
     pub(crate) directory: TempDir,
 }
 
+/// The token that [`Steerd::request`] shows, for configurations that ask for one.
+pub(crate) const TOKEN: &str = "0123456789abcdef";
+
 impl Steerd {
     /// Starts a server on a free port of loopback and waits until it answers. The configuration
     /// begins after `[server] listen` and ends before `[admin]`; the files it names are written to the directory first.
@@ -125,10 +128,13 @@ impl Steerd {
         for (name, text) in files {
             std::fs::write(directory.path().join(name), text).unwrap();
         }
+        Self::start_in(directory, config)
+    }
+
+    /// As [`Steerd::start`], in a directory that is there.
+    pub(crate) fn start_in(directory: TempDir, config: &str) -> Self {
         let path = directory.path().join("steerd.toml");
-        let config =
-            format!("[server]\nlisten = [\"127.0.0.1:0\"]\n{config}\n[admin]\nlisten = \"127.0.0.1:0\"\n");
-        std::fs::write(&path, config).unwrap();
+        write_config(&path, config, "");
         let mut process = Process::start(
             Command::new(STEERD).arg("serve").arg("-c").arg(&path).args(["--log-format", "json"]),
         );
@@ -139,6 +145,40 @@ impl Steerd {
         let admin = address_in(&process, "admin server listens").unwrap();
         Self { ledger: Ledger::of(admin), process, dns, admin, directory }
     }
+
+    /// Writes another configuration, with further keys of `[admin]`; nobody is told.
+    pub(crate) fn configure(&self, config: &str, admin: &str) {
+        write_config(&self.directory.path().join("steerd.toml"), config, admin);
+    }
+
+    /// Ends the process with a signal, and keeps the directory.
+    pub(crate) fn end(self, signal: &str) -> TempDir {
+        let Self { ledger, mut process, directory, .. } = self;
+        drop(ledger);
+        process.signal(signal);
+        process.ended();
+        directory
+    }
+
+    /// The status code and the JSON that a request of the API brings.
+    pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+        let (status, text) = http_with(self.admin, method, path, TOKEN, body);
+        let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        (status, value)
+    }
+
+    /// The value of a series, its name and labels as printed.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let (_, body) = http_get(self.admin, "/metrics");
+        body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+}
+
+fn write_config(path: &Path, config: &str, admin: &str) {
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n{config}\n[admin]\nlisten = \"127.0.0.1:0\"\n{admin}\n"
+    );
+    std::fs::write(path, text).unwrap();
 }
 
 /// The address in the log line that holds `text`.
@@ -190,13 +230,29 @@ pub(crate) fn http_get(server: SocketAddr, path: &str) -> (u16, String) {
 
 /// The status code and the body that a request without a body brings.
 pub(crate) fn http(server: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    exchange(server, &format!("{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: 0\r\n"), "")
+}
+
+/// As [`http`], with a bearer token and a body of JSON.
+pub(crate) fn http_with(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    token: &str,
+    body: &str,
+) -> (u16, String) {
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: {length}\r\n\
+         Content-Type: application/json\r\nAuthorization: Bearer {token}\r\n"
+    );
+    exchange(server, &head, body)
+}
+
+fn exchange(server: SocketAddr, head: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "{head}Connection: close\r\n\r\n{body}").unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
     let (head, body) = reply.split_once("\r\n\r\n").unwrap();

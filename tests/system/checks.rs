@@ -159,7 +159,7 @@ fn programs_judge() {
             "slow",
             format!(
                 "type = \"exec\", program = \"{}\"",
-                script("slow", &format!("sleep 1000 & echo $! >> {}; wait", children.display()))
+                script("slow", &format!("sleep 20 & echo $! >> {}; wait", children.display()))
             ),
         ),
     ]));

@@ -2,16 +2,22 @@
 
 mod basics;
 mod checks;
+mod keys;
 mod memory;
 mod overrides;
 mod probing;
 mod reload;
+mod shares;
 mod sockets;
+mod status;
+mod suspicion;
+mod sweep;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
+use rand::SeedableRng;
 use tokio::sync::oneshot;
 use tracing::Dispatch;
 use tracing::subscriber::NoSubscriber;
@@ -63,16 +69,28 @@ struct Scripted {
     on_port: Mutex<HashMap<(IpAddr, u16), Behaviour>>,
     started: Mutex<HashMap<IpAddr, usize>>,
     started_on_port: Mutex<HashMap<(IpAddr, u16), usize>>,
+    /// What backends say of their load.
+    loads: Mutex<HashMap<IpAddr, u8>>,
     in_flight: AtomicUsize,
     peak: AtomicUsize,
     /// By how much the time of day has jumped, seconds.
     jumped: AtomicI64,
     began: OnceLock<Instant>,
+    seed: OnceLock<u64>,
 }
 
 impl Script {
     fn set(&self, address: &str, behaviour: Behaviour) {
         self.0.behaviours.lock().unwrap().insert(address.parse().unwrap(), behaviour);
+    }
+
+    fn load(&self, address: &str, percent: Option<u8>) {
+        let address = address.parse().unwrap();
+        let mut loads = self.0.loads.lock().unwrap();
+        match percent {
+            Some(percent) => drop(loads.insert(address, percent)),
+            None => drop(loads.remove(&address)),
+        }
     }
 
     /// Lets the time of day jump, by seconds.
@@ -151,7 +169,7 @@ impl Outside for Script {
                 _ => None,
             },
             detail: format!("scripted {outcome:?}").into(),
-            load: None,
+            load: self.0.loads.lock().unwrap().get(&address).copied(),
             duration: began.elapsed(),
             phases: Vec::new(),
         }
@@ -164,6 +182,15 @@ impl Outside for Script {
         let base = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + began.elapsed();
         let jump = Duration::from_secs(jumped.unsigned_abs());
         if jumped < 0 { base - jump } else { base + jump }
+    }
+
+    fn chance(&self) -> SmallRng {
+        let seed = *self.0.seed.get_or_init(|| {
+            let wanted = std::env::var("STEERD_SEED").ok().and_then(|seed| seed.parse().ok());
+            wanted.unwrap_or_else(rand::random)
+        });
+        println!("STEERD_SEED={seed}");
+        SmallRng::seed_from_u64(seed)
     }
 }
 
@@ -213,6 +240,13 @@ fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Setup {
     }
 }
 
+/// The checker on the runtime of the test, whose clock it can follow.
+fn start_with(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>, outside: Script) -> Handle {
+    let (handle, work) = prepare(setup, capacity, metrics, outside);
+    tokio::spawn(work);
+    handle
+}
+
 fn run(setup: Setup) -> (Handle, Script) {
     let script = Script::default();
     (start_with(setup, CAPACITY, Arc::new(Metrics::new(1)), script.clone()), script)
@@ -252,10 +286,10 @@ async fn ready(handle: &Handle) -> Duration {
 
 /// The log lines of this thread, as long as the guard lives.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+    pub(super) fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
         // As long as tracing knows of one subscriber only, it asks that of whatever thread comes first
         // whether a line is wanted, and keeps the answer of a test that does not listen.
         static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
@@ -267,7 +301,7 @@ impl Log {
     }
 
     /// Takes the lines that have this text.
-    fn take(&self, text: &str) -> Vec<String> {
+    pub(super) fn take(&self, text: &str) -> Vec<String> {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap());
         let all = String::from_utf8(bytes).unwrap();
         all.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
@@ -275,11 +309,11 @@ impl Log {
 }
 
 impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -44,7 +44,7 @@ async fn an_unchanged_target_keeps_its_counts_its_timer_and_the_probe_in_flight(
     assert_eq!(script.started("192.0.2.1"), count + 1, "it goes on, and no other has started");
     tokio::time::sleep(Duration::from_millis(1600)).await;
     assert_eq!(script.started("192.0.2.1"), count + 1, "the recheck comes a second later");
-    tokio::time::sleep(Duration::from_millis(1000)).await;
+    tokio::time::sleep(SECOND).await;
     reload(&handle, web(DEFAULTS, &TWO)).await;
     assert_eq!(script.started("192.0.2.1"), count + 2);
     until("it is dead", SECOND * 20, || eligible(&handle, 0) == ["192.0.2.2"]).await;
@@ -280,6 +280,16 @@ async fn enabled_and_disabled_by_the_configuration() {
     assert_eq!(script.started("192.0.2.2"), count);
     reload(&handle, with(true)).await;
     until("it is probed again", SECOND, || eligible(&handle, 0).len() == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_first_outcome_of_what_is_gone() {
+    let (handle, script) = run(web(DEFAULTS, &TWO));
+    script.set("192.0.2.1", Behaviour::Hang);
+    tokio::time::sleep(SECOND).await;
+    assert!(!*handle.ready.borrow());
+    reload(&handle, web(DEFAULTS, &["192.0.2.2"])).await;
+    assert!(ready(&handle).await < PULSE * 2);
 }
 
 #[tokio::test(start_paused = true)]

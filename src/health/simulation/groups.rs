@@ -20,7 +20,9 @@ fn pool(seed: u64, size: usize, watched: bool) -> (Bench, Vec<TargetId>) {
     let members: Vec<TargetId> = (0..size).map(|_| bench.add(DEFAULTS)).collect();
     if watched {
         let pool = Some(Arc::from("pool"));
-        bench.table.set_groups(vec![Group { pool, share: SHARE, members: members.clone() }], bench.now);
+        bench
+            .table
+            .set_groups(vec![Group { pool, pace: 0, share: SHARE, members: members.clone() }], bench.now);
     }
     (bench, members)
 }

@@ -29,6 +29,9 @@ struct Known {
 
 struct Circle {
     group: Group,
+    /// The longest interval, and the longest interval and timeout, of those who were made members.
+    interval: Duration,
+    window: Duration,
     suspicion: Option<Suspicion>,
     /// When the last suspicion ended.
     ended: Moment,
@@ -132,10 +135,15 @@ impl Model {
         self.expire(now);
         let mut before = std::mem::take(&mut self.groups);
         for group in groups {
-            let same = before.iter().position(|circle| circle.group.pool == group.pool);
+            let same = before
+                .iter()
+                .position(|circle| (&circle.group.pool, circle.group.pace) == (&group.pool, group.pace));
             let old = same.map(|index| before.remove(index));
             let (suspicion, ended) = old.map_or((None, Moment::ZERO), |old| (old.suspicion, old.ended));
-            self.groups.push(Circle { group, suspicion, ended });
+            let timings = || group.members.iter().map(|id| &self.targets[id].timing);
+            let interval = timings().map(|timing| timing.interval).max().unwrap_or_default();
+            let window = timings().map(|timing| timing.interval + timing.timeout).max().unwrap_or_default();
+            self.groups.push(Circle { group, interval, window, suspicion, ended });
         }
         self.alarms.extend(before.into_iter().filter_map(|circle| circle.suspicion).map(Alarm::Ended));
     }
@@ -186,8 +194,7 @@ impl Model {
                 continue;
             }
             let all = || members.iter().map(|member| &self.targets[member]);
-            let window = all().map(|known| known.timing.interval + known.timing.timeout).max().unwrap();
-            let fresh = |known: &Known| known.fails_freshly(now, window, circle.ended);
+            let fresh = |known: &Known| known.fails_freshly(now, circle.window, circle.ended);
             let watched: Vec<&Known> = all()
                 .filter(|known| {
                     known.verdict == Some(Verdict::Healthy) || (known.fell_from_health() && fresh(known))
@@ -196,7 +203,7 @@ impl Model {
             let failing = watched.iter().filter(|known| fresh(known)).count();
             let share = usize::from(circle.group.share);
             if watched.len() >= 3 && failing * 100 >= share * watched.len() {
-                let until = now + all().map(|known| known.timing.interval).max().unwrap();
+                let until = now + circle.interval;
                 let pool = circle.group.pool.clone();
                 let members = watched.len();
                 let suspicion = Suspicion { pool, since: now, until, failing, members };

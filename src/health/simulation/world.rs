@@ -448,7 +448,10 @@ impl World {
             let id = self.add(timing, None);
             self.enlist(id);
         }
-        self.set_groups();
+        // What is removed leaves its groups at once; what is new waits for the next ones.
+        if self.rng.random_bool(0.7) {
+            self.set_groups();
+        }
     }
 
     fn add(&mut self, timing: Timing, verdict: Option<Verdict>) -> TargetId {
@@ -489,7 +492,12 @@ impl World {
 
     fn set_groups(&mut self) {
         let mut groups: Vec<Group> = (self.pools.iter())
-            .map(|pool| Group { pool: pool.name.clone(), share: pool.share, members: pool.members.clone() })
+            .map(|pool| Group {
+                pool: pool.name.clone(),
+                pace: 0,
+                share: pool.share,
+                members: pool.members.clone(),
+            })
             .collect();
         if self.rng.random_bool(0.1) {
             groups.pop();

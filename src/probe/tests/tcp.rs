@@ -24,17 +24,28 @@ async fn tcp(port: u16, talk: Talk, timeout: Duration) -> Report {
 }
 
 #[tokio::test]
-async fn tcp_connects_and_closes_without_a_reset() {
-    let (sender, mut ends) = tokio::sync::mpsc::channel(1);
-    let port = server(move |mut stream| {
-        let sender = sender.clone();
-        async move { sender.send(stream.read(&mut [0; 1]).await).await.unwrap() }
-    })
-    .await;
+async fn tcp_finds_a_listener_without_a_word_to_its_program() {
+    let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
     let report = Probe::Tcp(TcpProbe::connect(port)).run(HERE, PATIENT).await;
     assert_passed(&report, "connected");
     assert_eq!(steps(&report), ["connect"]);
-    assert_eq!(ends.recv().await.unwrap().unwrap(), 0, "an orderly end");
+    let client = TcpStream::connect((HERE, port)).await.unwrap();
+    let (_, first) = listener.accept().await.unwrap();
+    assert_eq!(first, client.local_addr().unwrap(), "nobody was there before");
+}
+
+#[tokio::test]
+async fn words_end_without_a_reset() {
+    let (sender, mut ends) = tokio::sync::mpsc::channel(1);
+    let port = server(move |mut stream| {
+        let sender = sender.clone();
+        async move { sender.send(stream.read_to_end(&mut Vec::new()).await).await.unwrap() }
+    })
+    .await;
+    let talk = Talk { send: Some(b"hello".to_vec()), expect: None };
+    assert_passed(&tcp(port, talk, PATIENT).await, "connected");
+    assert_eq!(ends.recv().await.unwrap().unwrap(), 5, "all of it, and an orderly end");
 }
 
 #[tokio::test]

@@ -1,0 +1,365 @@
+//! A reload of every key of pools, checks and services: what is told, and what goes on.
+
+use super::*;
+use crate::pool::MinHealthy;
+use crate::probe::exec::ExecProbe;
+use crate::probe::expected::Expected;
+use crate::probe::grpc::GrpcProbe;
+use crate::probe::http::{HttpProbe, TlsSettings, Version};
+use crate::probe::tcp::Talk;
+use crate::probe::tls::TlsProbe;
+use crate::settings::Chaos;
+use crate::zone::{Zone, ZoneBuilder, rtype};
+
+fn zone(name: &str, serial: u32, address: [u8; 4]) -> Zone {
+    let apex = Name::parse(name).unwrap();
+    let wire = apex.wire();
+    let mut builder = ZoneBuilder::new(wire);
+    let mut soa = [wire, wire].concat();
+    for number in [serial, 1, 1, 1, 1] {
+        soa.extend(number.to_be_bytes());
+    }
+    builder.add(wire, rtype::SOA, 60, &soa, 0).unwrap();
+    builder.add(wire, rtype::NS, 60, wire, 0).unwrap();
+    builder.add(wire, rtype::A, 60, &address, 0).unwrap();
+    builder.finish().unwrap()
+}
+
+/// A check of every kind.
+fn checks() -> Vec<Check> {
+    let tls = TlsSettings { name: Some("a.example".into()), ..TlsSettings::default() };
+    let probes = [
+        ("http", Probe::Http(HttpProbe::get(1, "/a"))),
+        ("https", Probe::Http(HttpProbe { tls: Some(tls.clone()), ..HttpProbe::get(2, "/a") })),
+        ("tcp", Probe::Tcp(TcpProbe::connect(3))),
+        ("tls", Probe::Tls(TlsProbe { port: 4, tls: tls.clone(), talk: Talk::default() })),
+        ("grpc", Probe::Grpc(GrpcProbe { port: 5, tls: None, host: None, service: String::new() })),
+        ("exec", Probe::Exec(ExecProbe { program: "/bin/a".into(), arguments: Vec::new(), port: None })),
+    ];
+    probes.map(|(name, probe)| Check { name: name.into(), ..Check::new(probe, DEFAULTS) }).into()
+}
+
+/// `one` serves and `two` refuses.
+fn base() -> Setup {
+    let backends = vec![
+        Backend { name: "one".into(), ..backend("192.0.2.1") },
+        Backend { name: "two".into(), ..backend("192.0.2.2") },
+    ];
+    let web = PoolSetup { checks: checks(), ..pool("web", None, backends) };
+    let catalog = Catalog::new(vec![zone("example.com", 1, [192, 0, 2, 80])]);
+    Setup { catalog, ..setup(vec![web, pool_of("spare", None, &["192.0.2.9"])], vec![service(&[0, 1])]) }
+}
+
+type Edit = Box<dyn Fn(&mut Setup)>;
+
+/// What of the targets goes on as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Anew {
+    Nothing,
+    /// The targets of this check, of both backends.
+    Check(&'static str),
+    /// All targets of the first backend.
+    FirstBackend,
+}
+
+fn change(at: impl Fn(&mut Setup) + 'static) -> Edit {
+    Box::new(at)
+}
+
+fn of_check(name: &'static str, at: impl Fn(&mut Check) + 'static) -> Edit {
+    change(move |setup| at(setup.pools[0].checks.iter_mut().find(|check| check.name == name).unwrap()))
+}
+
+fn of_http(at: impl Fn(&mut HttpProbe) + 'static) -> Edit {
+    of_check("http", move |check| {
+        let Probe::Http(probe) = &mut check.probe else { panic!("not http") };
+        at(probe);
+    })
+}
+
+fn of_tls(at: impl Fn(&mut TlsProbe) + 'static) -> Edit {
+    of_check("tls", move |check| {
+        let Probe::Tls(probe) = &mut check.probe else { panic!("not tls") };
+        at(probe);
+    })
+}
+
+fn of_backend(at: impl Fn(&mut Backend) + 'static) -> Edit {
+    change(move |setup| at(&mut setup.pools[0].pool.backends[0]))
+}
+
+fn of_service(at: impl Fn(&mut Service) + 'static) -> Edit {
+    change(move |setup| at(&mut setup.services[0]))
+}
+
+fn pool_keys() -> Vec<(&'static str, Anew, Edit)> {
+    let pool = |at: fn(&mut PoolSetup)| change(move |setup| at(&mut setup.pools[0]));
+    let nothing = Anew::Nothing;
+    vec![
+        ("min_healthy 1 -> 50%", nothing, pool(|pool| pool.pool.min_healthy = MinHealthy::Percent(50))),
+        ("slow_start 0ns -> 30s", nothing, pool(|pool| pool.pool.slow_start = SECOND * 30)),
+        ("suspect_self 90% -> off", nothing, pool(|pool| pool.pool.suspect_self = None)),
+        ("require all -> 6", nothing, pool(|pool| pool.require = Require::AtLeast(6))),
+        ("the order of its backends or checks", nothing, pool(|pool| pool.pool.backends.reverse())),
+        ("check tcp removed", nothing, pool(|pool| drop(pool.checks.remove(2)))),
+        ("backend one: weight 1 -> 3", nothing, of_backend(|backend| backend.weight = 3)),
+        ("backend one: site none -> a", nothing, of_backend(|backend| backend.site = Some("a".into()))),
+        ("backend one: port none -> 99", Anew::FirstBackend, of_backend(|backend| backend.port = Some(99))),
+        (
+            "backend one: check_address none -> 192.0.2.77",
+            Anew::FirstBackend,
+            of_backend(|backend| backend.check_address = Some("192.0.2.77".parse().unwrap())),
+        ),
+        (
+            "backend one: addresses 192.0.2.1 -> 192.0.2.1, 2001:db8::1",
+            nothing,
+            of_backend(|backend| backend.addresses.push("2001:db8::1".parse().unwrap())),
+        ),
+    ]
+}
+
+#[allow(clippy::too_many_lines, reason = "a table")]
+fn check_keys() -> Vec<(&'static str, Anew, Edit)> {
+    let timing = |at: fn(&mut Timing)| of_check("tcp", move |check| at(&mut check.timing));
+    let anew = Anew::Check("tcp");
+    let mut keys = vec![
+        ("check tcp: interval 5s -> 4s", anew, timing(|timing| timing.interval = SECOND * 4)),
+        ("check tcp: timeout 2s -> 1s", anew, timing(|timing| timing.timeout = SECOND)),
+        ("check tcp: rise 2 -> 5", anew, timing(|timing| timing.rise = 5)),
+        ("check tcp: fall 3 -> 5", anew, timing(|timing| timing.fall = 5)),
+        ("check tcp: recheck 1s -> 2s", anew, timing(|timing| timing.recheck = SECOND * 2)),
+        ("check tcp: interval_down 5s -> 9s", anew, timing(|timing| timing.interval_down = SECOND * 9)),
+        ("check tcp: damping true -> false", anew, timing(|timing| timing.damping = false)),
+        ("check tcp: critical false -> true", Anew::Nothing, of_check("tcp", |check| check.critical = true)),
+        (
+            "check tcp: observe_only false -> true",
+            Anew::Nothing,
+            of_check("tcp", |check| check.observe_only = true),
+        ),
+        (
+            "check tcp: type tcp -> http",
+            anew,
+            of_check("tcp", |check| check.probe = Probe::Http(HttpProbe::get(3, "/x"))),
+        ),
+        (
+            "check tcp: port 3 -> 33",
+            anew,
+            of_check("tcp", |check| check.probe = Probe::Tcp(TcpProbe::connect(33))),
+        ),
+    ];
+    let expect = || Some(Expected::Text(b"\"ok\"".to_vec()));
+    let of_talk = |at: fn(&mut Talk)| of_tls(move |probe| at(&mut probe.talk));
+    let settings = |at: fn(&mut TlsSettings)| of_tls(move |probe| at(&mut probe.tls));
+    let anew = Anew::Check("tls");
+    keys.extend([
+        ("check tls: send none -> 4 bytes", anew, of_talk(|talk| talk.send = Some(b"PING".to_vec()))),
+        (
+            "check tls: expect none -> contains \"\\\"ok\\\"\"",
+            anew,
+            of_tls(move |probe| probe.talk.expect = expect()),
+        ),
+        (
+            "check tls: tls.name a.example -> b.example",
+            anew,
+            settings(|tls| tls.name = Some("b.example".into())),
+        ),
+        ("check tls: tls.verify true -> false", anew, settings(|tls| tls.insecure = true)),
+        (
+            "check tls: tls.ca_file none -> /ca.pem",
+            anew,
+            settings(|tls| tls.ca_file = Some("/ca.pem".into())),
+        ),
+        ("check tls: tls.min_days_left none -> 7", anew, settings(|tls| tls.min_days_left = Some(7))),
+    ]);
+    let anew = Anew::Check("http");
+    keys.extend([
+        ("check http: http_version default -> 2", anew, of_http(|probe| probe.version = Version::Http2)),
+        ("check http: method GET -> HEAD", anew, of_http(|probe| probe.method = "HEAD".into())),
+        ("check http: host none -> h.example", anew, of_http(|probe| probe.host = Some("h.example".into()))),
+        ("check http: path /a -> /b", anew, of_http(|probe| probe.path = "/b".into())),
+        (
+            "check http: headers none -> A",
+            anew,
+            of_http(|probe| probe.headers = vec![("A".into(), "b".into())]),
+        ),
+        (
+            "check http: status 200-299 -> 200, 300-301",
+            anew,
+            of_http(|probe| probe.status = vec![200..=200, 300..=301]),
+        ),
+        ("check http: drain_status none -> 503", anew, of_http(|probe| probe.drain_status = vec![503..=503])),
+        (
+            "check http: body none -> matches \"o.\"",
+            anew,
+            of_http(|probe| probe.body = Some(Expected::Pattern(regex::bytes::Regex::new("o.").unwrap()))),
+        ),
+        ("check http: body_limit 65536 bytes -> 1 bytes", anew, of_http(|probe| probe.body_limit = 1)),
+        (
+            "check http: weight_header none -> X-Load",
+            anew,
+            of_http(|probe| probe.weight_header = Some("X-Load".into())),
+        ),
+        ("check http: type http -> https", anew, of_http(|probe| probe.tls = Some(TlsSettings::default()))),
+    ]);
+    keys.extend(grpc_and_exec_keys());
+    keys
+}
+
+fn grpc_and_exec_keys() -> Vec<(&'static str, Anew, Edit)> {
+    let grpc = |at: fn(&mut GrpcProbe)| {
+        of_check("grpc", move |check| {
+            let Probe::Grpc(probe) = &mut check.probe else { panic!("not grpc") };
+            at(probe);
+        })
+    };
+    let exec = |at: fn(&mut ExecProbe)| {
+        of_check("exec", move |check| {
+            let Probe::Exec(probe) = &mut check.probe else { panic!("not exec") };
+            at(probe);
+        })
+    };
+    let (of_grpc, of_exec) = (Anew::Check("grpc"), Anew::Check("exec"));
+    vec![
+        ("check grpc: service \"\" -> \"s\"", of_grpc, grpc(|probe| probe.service = "s".into())),
+        ("check grpc: host none -> h", of_grpc, grpc(|probe| probe.host = Some("h".into()))),
+        ("check grpc: tls off -> on", of_grpc, grpc(|probe| probe.tls = Some(TlsSettings::default()))),
+        ("check exec: program /bin/a -> /bin/b", of_exec, exec(|probe| probe.program = "/bin/b".into())),
+        ("check exec: arguments [] -> [\"-x\"]", of_exec, exec(|probe| probe.arguments = vec!["-x".into()])),
+        ("check exec: port none -> 7", of_exec, exec(|probe| probe.port = Some(7))),
+    ]
+}
+
+fn other_keys() -> Vec<(&'static str, Anew, Edit)> {
+    let nothing = Anew::Nothing;
+    vec![
+        ("pools web, spare -> spare, web", nothing, of_service(|service| service.tiers.reverse())),
+        ("answers 2 -> all", nothing, of_service(|service| service.answers = Answers::All)),
+        ("ttl 20 s -> 30 s", nothing, of_service(|service| service.ttl = 30)),
+        ("policy weighted -> all", nothing, of_service(|service| service.policy = Policy::All)),
+        (
+            "when_down fail-open -> nodata",
+            nothing,
+            of_service(|service| service.when_down = WhenDown::NoData),
+        ),
+        (
+            "when_down fail-open -> 192.0.2.1",
+            nothing,
+            of_service(|service| {
+                let ipv4 = vec!["192.0.2.1".parse().unwrap()];
+                service.when_down = WhenDown::Addresses { ipv4, ipv6: Vec::new() };
+            }),
+        ),
+        (
+            "mail.example.com added",
+            nothing,
+            change(|setup| {
+                let name = Name::parse("mail.example.com").unwrap();
+                setup.services.insert(0, Service { name, ..service(&[1]) });
+            }),
+        ),
+        ("new added", nothing, change(|setup| setup.pools.push(pool_of("new", None, &["192.0.2.8"])))),
+        (
+            "serial 1 -> 2",
+            nothing,
+            change(|setup| {
+                setup.catalog = Catalog::new(vec![zone("example.com", 2, [192, 0, 2, 80])]);
+            }),
+        ),
+        (
+            "3 records; its content has changed, though its serial is still 1",
+            nothing,
+            change(|setup| {
+                setup.catalog = Catalog::new(vec![zone("example.com", 1, [192, 0, 2, 81])]);
+            }),
+        ),
+        ("example.com removed", nothing, change(|setup| setup.catalog = Catalog::new(Vec::new()))),
+        ("settings", nothing, change(|setup| setup.settings.chaos = Chaos::Version)),
+    ]
+}
+
+/// Whether a target has had an outcome, by backend and by the name of the check.
+fn had_outcomes(pool: &PoolStatus) -> Vec<(String, String, bool)> {
+    let backends = pool.backends.iter();
+    let addresses = backends.map(|backend| (backend, &backend.addresses[0]));
+    let checks =
+        addresses.flat_map(|(backend, address)| address.checks.iter().map(move |check| (backend, check)));
+    let mut all: Vec<_> = checks
+        .map(|(backend, check)| {
+            (backend.name.to_string(), check.name.to_string(), !check.outcomes.is_empty())
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// The difference as a person would read it.
+fn told(difference: &Difference) -> String {
+    let changes = difference.pools.iter().chain(&difference.services).chain(&difference.zones);
+    let changes = changes.map(|change| match change {
+        Change::Added(name) => format!("{name} added"),
+        Change::Removed(name) => format!("{name} removed"),
+        Change::Changed(name, details) => format!("{name}: {}", details.join("; ")),
+    });
+    let settings = difference.settings.then(|| "settings".to_owned());
+    changes.chain(settings).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_key_is_told_and_only_what_it_is_about_begins_anew() {
+    let keys: Vec<_> = pool_keys().into_iter().chain(check_keys()).chain(other_keys()).collect();
+    for (expected, anew, change) in keys {
+        let (handle, script) = run(base());
+        script.set("192.0.2.2", Behaviour::Refuse);
+        ready(&handle).await;
+        let generation = handle.published.load().generation;
+        let mut changed = base();
+        change(&mut changed);
+        let difference = ask(&handle, |reply| Command::Reload(Box::new(changed), reply)).await;
+        let told = told(&difference);
+        assert!(told.contains(expected), "{expected} is not in {told}");
+        let count =
+            [&difference.pools, &difference.services, &difference.zones].map(Vec::len).iter().sum::<usize>()
+                + usize::from(difference.settings);
+        assert_eq!(count, 1, "nothing else is told: {told}");
+        assert_eq!(difference.generation, generation + 1);
+        assert_eq!(handle.published.load().generation, generation + 1);
+
+        let web = ask(&handle, |reply| Command::Pool("web".into(), reply)).await.unwrap();
+        for backend in &web.backends {
+            let expected_standing =
+                if &*backend.name == "one" { Standing::Healthy } else { Standing::Unhealthy };
+            assert_eq!(backend.addresses[0].standing, expected_standing, "{expected}: {}", backend.name);
+        }
+        for (backend, check, had) in had_outcomes(&web) {
+            let is_anew = match anew {
+                Anew::Nothing => false,
+                Anew::Check(name) => check == name,
+                Anew::FirstBackend => backend == "one",
+            };
+            assert_eq!(had, !is_anew, "{expected}: {backend} {check}");
+        }
+        // And back: all of the change is undone.
+        let difference = ask(&handle, |reply| Command::Reload(Box::new(base()), reply)).await;
+        assert_eq!(difference.generation, generation + 2, "{expected}");
+        let again = ask(&handle, |reply| Command::Reload(Box::new(base()), reply)).await;
+        assert!(again.is_empty(), "{expected}: {again:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_are_not_told() {
+    let with = |secret: &str| {
+        let mut setup = base();
+        let value = secret.to_owned();
+        of_http(move |probe| probe.headers = vec![("Authorization".into(), value.clone())])(&mut setup);
+        let value = secret.to_owned();
+        of_tls(move |probe| probe.talk.send = Some(value.clone().into()))(&mut setup);
+        setup
+    };
+    let (handle, _script) = run(with("secret1"));
+    let difference = ask(&handle, |reply| Command::Reload(Box::new(with("secret2")), reply)).await;
+    let told = format!("{difference:?}");
+    assert!(told.contains("check http: a value that is not shown has changed"), "{told}");
+    assert!(told.contains("check tls: a value that is not shown has changed"), "{told}");
+    assert!(!told.contains("secret"), "{told}");
+}

@@ -1,0 +1,110 @@
+//! Slow start, load feedback, damping: what share of the answers an address has.
+
+use super::*;
+
+const TWO: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
+
+async fn percent(handle: &Handle) -> u8 {
+    status(handle).await.pools[0].backends[0].addresses[0].percent
+}
+
+fn slow(length: Duration) -> Setup {
+    let mut web = pool_of("web", check(DEFAULTS), &TWO);
+    web.pool.slow_start = length;
+    setup(vec![web], vec![service(&[0])])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovered_address_gets_its_weight_back_little_by_little() {
+    let (handle, script) = run(slow(SECOND * 20));
+    ready(&handle).await;
+    assert_eq!(percent(&handle).await, 100, "a first outcome is no recovery");
+    script.set("192.0.2.1", Behaviour::Refuse);
+    until("it is dead", SECOND * 20, || eligible(&handle, 0).len() == 1).await;
+    script.set("192.0.2.1", Behaviour::Serve);
+    until("it is back", SECOND * 20, || eligible(&handle, 0).len() == 2).await;
+    assert_eq!(percent(&handle).await, 1);
+    let generation = handle.published.load().generation;
+    tokio::time::sleep(SECOND * 10).await;
+    assert!((45..=55).contains(&percent(&handle).await), "half of the time, half of the weight");
+    tokio::time::sleep(SECOND * 11).await;
+    assert_eq!(percent(&handle).await, 100);
+    let published = handle.published.load().generation - generation;
+    assert!((15..=20).contains(&published), "{published} tables for twenty steps");
+    let generation = handle.published.load().generation;
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(handle.published.load().generation, generation, "and then all is quiet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_growth_goes_on_over_a_reload() {
+    let (handle, script) = run(slow(SECOND * 20));
+    ready(&handle).await;
+    script.set("192.0.2.1", Behaviour::Refuse);
+    until("it is dead", SECOND * 20, || eligible(&handle, 0).len() == 1).await;
+    script.set("192.0.2.1", Behaviour::Serve);
+    until("it is back", SECOND * 20, || eligible(&handle, 0).len() == 2).await;
+    tokio::time::sleep(SECOND * 5).await;
+    let mut more = slow(SECOND * 20);
+    more.pools.push(pool_of("another", None, &["192.0.2.8"]));
+    ask(&handle, |reply| Command::Reload(Box::new(more), reply)).await;
+    tokio::time::sleep(SECOND * 5).await;
+    assert!((45..=60).contains(&percent(&handle).await), "of a pool that is as it was");
+    let mut more = slow(SECOND * 20);
+    more.pools.insert(0, pool_of("another", None, &["192.0.2.9"]));
+    more.services = vec![service(&[1])];
+    ask(&handle, |reply| Command::Reload(Box::new(more), reply)).await;
+    let weight = || status(&handle);
+    assert!((45..=60).contains(&weight().await.pools[1].backends[0].addresses[0].percent));
+    tokio::time::sleep(SECOND * 11).await;
+    assert_eq!(weight().await.pools[1].backends[0].addresses[0].percent, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_backend_says_of_its_load_scales_its_weight_until_it_is_too_old() {
+    let (handle, script) = run(setup(vec![pool_of("web", check(DEFAULTS), &TWO)], vec![service(&[0])]));
+    script.load("192.0.2.1", Some(40));
+    ready(&handle).await;
+    assert_eq!(percent(&handle).await, 40);
+    let weights = |handle: &Handle| {
+        handle.published.load().pools[0].family(Family::Ipv4).eligible.candidates.total_weight()
+    };
+    assert_eq!(weights(&handle), 140, "of 200");
+    script.load("192.0.2.1", None);
+    tokio::time::sleep(SECOND * 10).await;
+    assert_eq!(percent(&handle).await, 40, "it is believed for three intervals");
+    tokio::time::sleep(SECOND * 10).await;
+    assert_eq!(percent(&handle).await, 100);
+    assert_eq!(weights(&handle), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_falls_again_and_again_is_held_and_shown_so() {
+    let quick =
+        Timing { interval: SECOND, timeout: SECOND / 2, rise: 1, fall: 1, interval_down: SECOND, ..DEFAULTS };
+    let (handle, script) = run(setup(vec![pool_of("web", check(quick), &TWO)], vec![service(&[0])]));
+    ready(&handle).await;
+    for fall in 0..3 {
+        script.set("192.0.2.1", Behaviour::Refuse);
+        until("it is dead", SECOND * 5, || eligible(&handle, 0).len() == 1).await;
+        script.set("192.0.2.1", Behaviour::Serve);
+        if fall < 2 {
+            until("it is back", SECOND * 5, || eligible(&handle, 0).len() == 2).await;
+        }
+    }
+    tokio::time::sleep(SECOND * 3).await;
+    let address = status(&handle).await.pools[0].backends[0].addresses[0].clone();
+    assert!(address.held && address.standing == Standing::Unhealthy, "{address:?}");
+    assert!(
+        address.held_until.unwrap() > script.wall()
+            && address.held_until.unwrap() < script.wall() + SECOND * 60
+    );
+    assert_eq!(eligible(&handle, 0).len(), 1);
+    // It passes its checks, so it is better than nothing.
+    script.set("192.0.2.2", Behaviour::Refuse);
+    until("the held one answers", SECOND * 5, || eligible(&handle, 0) == ["192.0.2.1"]).await;
+    script.set("192.0.2.2", Behaviour::Serve);
+    until("the other is back", SECOND * 5, || eligible(&handle, 0) == ["192.0.2.2"]).await;
+    until("the hold ends", SECOND * 60, || eligible(&handle, 0).len() == 2).await;
+    assert!(!status(&handle).await.pools[0].backends[0].addresses[0].held);
+}

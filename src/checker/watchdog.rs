@@ -1,0 +1,179 @@
+//! Watches the checker from outside of it.
+//!
+//! What is stuck cannot tell so itself. This is a thread of its own that reads what the checker
+//! leaves in the metrics, and needs nothing of the runtime that the checker runs in.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use crate::metrics::Metrics;
+
+/// A checker that has not turned for so long is stuck: it turns several times a second.
+pub const STUCK: Duration = Duration::from_secs(10);
+
+/// From one look to the next.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What has been told already.
+#[derive(Debug)]
+struct Watch {
+    metrics: Arc<Metrics>,
+    stuck: bool,
+    /// Pools whose probing has stalled.
+    stalled: HashSet<Arc<str>>,
+    /// Since when nothing but the checker can be the reason: when this thread itself was not run, the
+    /// whole machine was not.
+    awake: Duration,
+}
+
+/// Watches until what is given back is dropped.
+pub(super) fn start(metrics: Arc<Metrics>) -> Sender<()> {
+    let (held, ended) = mpsc::channel();
+    let mut watch = Watch::new(metrics);
+    let work = move || {
+        loop {
+            let asleep = Instant::now();
+            match ended.recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Timeout) => watch.look(asleep.elapsed()),
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("watch".into()).spawn(work) {
+        warn!(%error, "the system gives no thread to watch the health checker with");
+    }
+    held
+}
+
+impl Watch {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, stuck: false, stalled: HashSet::new(), awake: Duration::ZERO }
+    }
+
+    /// Looks after a sleep that was to take [`LOOK`].
+    fn look(&mut self, slept: Duration) {
+        if slept > LOOK * 2 {
+            self.awake = Duration::ZERO;
+            return;
+        }
+        self.awake = self.awake.saturating_add(slept);
+        self.look_at_the_checker();
+        self.look_at_the_pools();
+    }
+
+    fn look_at_the_checker(&mut self) {
+        let age = self.metrics.turn_age();
+        let stuck = age > STUCK && self.awake > STUCK;
+        if stuck && !self.stuck {
+            error!(
+                ?age,
+                "the health checker is stuck: answers no longer follow the backends; \
+                 restart steerd, and report this with the log"
+            );
+        } else if !stuck && self.stuck {
+            info!("the health checker turns again");
+        }
+        self.stuck = stuck;
+    }
+
+    fn look_at_the_pools(&mut self) {
+        let pools = self.metrics.pools();
+        let mut stalled = HashSet::new();
+        for pool in pools.iter() {
+            let (Some(patience), Some(age)) = (pool.patience(), pool.last_probe_age(&self.metrics)) else {
+                continue;
+            };
+            let name = pool.name();
+            let told = self.stalled.contains(name);
+            if age > patience && (told || self.awake > patience) {
+                if !told {
+                    let pool = &**name;
+                    error!(pool, ?age, "probing has stalled: no probe of the pool has ended for too long");
+                }
+                stalled.insert(Arc::clone(name));
+            } else if told {
+                info!(pool = &**name, "probes of the pool end again");
+            }
+        }
+        self.stalled = stalled;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::tests::Log;
+    use crate::metrics::PoolSeries;
+    use crate::pool::{Backend, Pool};
+
+    fn watch() -> (Arc<Metrics>, Watch) {
+        let metrics = Arc::new(Metrics::new(1));
+        let pool = Pool::new("web", vec![Backend::new("b", vec!["192.0.2.1".parse().unwrap()])]);
+        let patience = Some(Duration::from_secs(17));
+        metrics.show(&[Arc::new(PoolSeries::new(&metrics, &pool, patience, None))].into());
+        (Arc::clone(&metrics), Watch::new(metrics))
+    }
+
+    async fn pass(watch: &mut Watch, seconds: u32, mut meanwhile: impl FnMut()) {
+        for _ in 0..seconds {
+            tokio::time::advance(LOOK).await;
+            meanwhile();
+            watch.look(LOOK);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stuck_checker_is_told_once_and_again_after_it_turned() {
+        let (log, _guard) = Log::listen();
+        let (metrics, mut watch) = watch();
+        pass(&mut watch, 100, || metrics.turned()).await;
+        assert_eq!(log.take("health checker"), [""; 0]);
+        pass(&mut watch, 10, || ()).await;
+        assert_eq!(log.take("health checker"), [""; 0], "not yet");
+        pass(&mut watch, 60, || ()).await;
+        let lines = log.take("checker is stuck");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("ERROR"), "{lines:?}");
+        pass(&mut watch, 1, || metrics.turned()).await;
+        assert_eq!(log.take("turns again").len(), 1);
+        pass(&mut watch, 60, || ()).await;
+        assert_eq!(log.take("checker is stuck").len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_without_outcomes_is_told_once() {
+        let (log, _guard) = Log::listen();
+        let (metrics, mut watch) = watch();
+        pass(&mut watch, 17, || metrics.turned()).await;
+        assert_eq!(log.take("stalled"), [""; 0]);
+        pass(&mut watch, 60, || metrics.turned()).await;
+        let lines = log.take("stalled");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("pool=\"web\""), "{lines:?}");
+        metrics.pools()[0].probed(&metrics);
+        pass(&mut watch, 1, || metrics.turned()).await;
+        assert_eq!(log.take("end again").len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_the_whole_machine_is_nobodys_fault() {
+        let (log, _guard) = Log::listen();
+        let (metrics, mut watch) = watch();
+        pass(&mut watch, 30, || {
+            metrics.turned();
+            metrics.pools()[0].probed(&metrics);
+        })
+        .await;
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        watch.look(Duration::from_secs(3600));
+        pass(&mut watch, 10, || ()).await;
+        assert_eq!(log.take(""), [""; 0]);
+        pass(&mut watch, 30, || ()).await;
+        assert_eq!(log.take("is stuck").len(), 1, "when it does not come back, it is the checker");
+    }
+}

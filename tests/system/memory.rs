@@ -1,0 +1,267 @@
+//! What survives the end of a process, however it ends; and what of it does not stop the next one.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{Process, STEERD, ZONE, dig, wait_for};
+use crate::support::Steerd;
+
+const WWW: &str = "www.lb.example.test";
+/// What a backend does with a request.
+const HEALTHY: u8 = 0;
+const BROKEN: u8 = 1;
+const SILENT: u8 = 2;
+
+/// HTTP backends on 127.0.0.`first` and the one after it, and what they do.
+struct Backends {
+    port: u16,
+    modes: [Arc<AtomicU8>; 2],
+}
+
+impl Backends {
+    fn start(first: u8) -> Self {
+        let port = crate::harness::free_port(&format!("127.0.0.{first}"));
+        let modes = [0, 1].map(|index| {
+            let listener = TcpListener::bind((format!("127.0.0.{}", first + index), port)).unwrap();
+            let mode = Arc::new(AtomicU8::new(HEALTHY));
+            let does = Arc::clone(&mode);
+            std::thread::spawn(move || {
+                let mut kept = Vec::new();
+                for stream in listener.incoming().map_while(Result::ok) {
+                    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                    let mut stream = stream;
+                    match does.load(Ordering::Relaxed) {
+                        HEALTHY => drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")),
+                        BROKEN => drop(stream.write_all(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")),
+                        _ => kept.push(stream),
+                    }
+                }
+            });
+            mode
+        });
+        Self { port, modes }
+    }
+
+    /// A configuration with a state directory that probes them.
+    fn config(&self, first: u8) -> String {
+        format!(
+            "state_dir = \"state\"\nstartup_wait = \"0s\"\n[zones.\"lb.example.test\"]\nfile = \"zone\"\n\
+             [pools.web]\ncheck = {{ type = \"http\", port = {}, interval = \"5s\", timeout = \"4s\", fall = 1 }}\n\
+             backends = [\n{{ name = \"one\", address = \"127.0.0.{first}\" }},\n{{ name = \"two\", address = \"127.0.0.{}\" }},\n]\n\
+             [services.\"{WWW}\"]\npools = [\"web\"]\n",
+            self.port,
+            first + 1
+        )
+    }
+}
+
+fn directory() -> TempDir {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("zone"), ZONE).unwrap();
+    std::fs::create_dir(directory.path().join("state")).unwrap();
+    directory
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(directory.join("state"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The file of the memory, once `is_wanted` is true of it.
+fn wait_for_file(server: &Steerd, what: &str, is_wanted: impl Fn(&Value) -> bool) {
+    wait_for(what, || {
+        let text = std::fs::read_to_string(server.directory.path().join("state/health.json")).ok()?;
+        let file: Value = serde_json::from_str(&text).expect("never half a file");
+        is_wanted(&file["memory"]).then_some(())
+    });
+}
+
+fn verdicts(memory: &Value) -> Vec<&str> {
+    let states = memory["states"].as_array().unwrap();
+    states.iter().map(|state| state["verdict"].as_str().unwrap()).collect()
+}
+
+/// The one address of each backend.
+fn addresses(server: &Steerd) -> [Value; 2] {
+    let (_, pool) = server.request("GET", "/api/v1/pools/web", "");
+    [0, 1].map(|index| pool["backends"][index]["addresses"][0].clone())
+}
+
+#[test]
+fn health_survives_a_kill_and_counts_until_the_first_outcome() {
+    let backends = Backends::start(151);
+    backends.modes[1].store(BROKEN, Ordering::Relaxed);
+    let server = Steerd::start_in(directory(), &backends.config(151));
+    wait_for_file(&server, "both verdicts are written", |memory| {
+        verdicts(memory) == ["healthy", "unhealthy"]
+    });
+    let directory = server.end("KILL");
+    // Nobody says anything for four seconds after the start: all that is known is remembered.
+    backends.modes.iter().for_each(|mode| mode.store(SILENT, Ordering::Relaxed));
+    let began = Instant::now();
+    let server = Steerd::start_in(directory, &backends.config(151));
+    let [one, two] = addresses(&server);
+    let answer = dig(server.dns, &server.ledger.sent, &[WWW, "A"]);
+    assert!(began.elapsed() < Duration::from_secs(4), "this machine is too slow for the test");
+    assert_eq!((&one["state"], &one["remembered"]), (&json!("healthy"), &json!(true)));
+    assert_eq!((&two["state"], &two["remembered"]), (&json!("unhealthy"), &json!(true)));
+    assert_eq!(answer, ["127.0.0.151"], "the one that was down is not answered");
+    assert_eq!(server.process.said("health and overrides are remembered").len(), 1);
+    // The first outcome decides, whatever was remembered.
+    backends.modes.iter().for_each(|mode| mode.store(HEALTHY, Ordering::Relaxed));
+    wait_for("the first outcomes are in", || {
+        addresses(&server).iter().all(|address| address["remembered"] == false).then_some(())
+    });
+}
+
+#[test]
+fn overrides_survive_a_kill_and_a_stop_and_end_when_their_time_is_over() {
+    let backends = Backends::start(153);
+    let server = Steerd::start_in(directory(), &backends.config(153));
+    let path = |name: &str| format!("/api/v1/pools/web/backends/{name}/override");
+    assert_eq!(server.request("PUT", &path("one"), r#"{"state":"drain","reason":"kernel"}"#).0, 200);
+    assert_eq!(server.request("PUT", &path("two"), r#"{"state":"up","for":"3s"}"#).0, 200);
+    let given = Instant::now();
+    wait_for_file(&server, "both are written", |memory| memory["overrides"].as_array().unwrap().len() == 2);
+    let server = Steerd::start_in(server.end("KILL"), &backends.config(153));
+    let overrides = |server: &Steerd| {
+        let (_, pool) = server.request("GET", "/api/v1/pools/web", "");
+        [0, 1].map(|index| pool["backends"][index]["override"].clone())
+    };
+    let [one, two] = overrides(&server);
+    assert_eq!((&one["state"], &one["reason"]), (&json!("drain"), &json!("kernel")));
+    assert!(two["state"] == "up" || given.elapsed() >= Duration::from_secs(3), "{two}");
+    // An orderly stop writes what is new without delay.
+    assert_eq!(server.request("DELETE", &path("one"), "").0, 200);
+    assert_eq!(server.request("PUT", &path("one"), r#"{"state":"down"}"#).0, 200);
+    let directory = server.end("TERM");
+    while given.elapsed() < Duration::from_secs(3) {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let server = Steerd::start_in(directory, &backends.config(153));
+    let [one, two] = overrides(&server);
+    assert_eq!((&one["state"], two), (&json!("down"), Value::Null));
+}
+
+#[test]
+fn a_damaged_file_is_set_aside_and_does_not_stop_the_start() {
+    let backends = Backends::start(155);
+    let mut directory = directory();
+    for (round, text) in ["", "not JSON", "{\"format\":\"steerd-health\",\"version\":9}"].iter().enumerate() {
+        std::fs::write(directory.path().join("state/health.json"), text).unwrap();
+        let server = Steerd::start_in(directory, &backends.config(155));
+        assert_eq!(server.process.said("is no good file").len(), 1);
+        wait_for_file(&server, "a good file is written", |memory| verdicts(memory).len() == 2);
+        directory = server.end("TERM");
+        let damaged = names(directory.path()).iter().filter(|name| name.contains("damaged")).count();
+        assert_eq!(damaged, round + 1);
+    }
+}
+
+/// A directory that is gone costs one warning and the memory; not the answers, not the stop.
+#[test]
+fn a_directory_that_cannot_be_written_is_told_once_and_counted() {
+    let backends = Backends::start(157);
+    let server = Steerd::start_in(directory(), &backends.config(157));
+    wait_for_file(&server, "the file is written", |_| true);
+    let state = server.directory.path().join("state");
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::write(&state, "in the way").unwrap();
+    for name in ["one", "two"] {
+        let path = format!("/api/v1/pools/web/backends/{name}/override");
+        assert_eq!(server.request("PUT", &path, r#"{"state":"up"}"#).0, 200);
+    }
+    wait_for("a failure is counted", || {
+        (server.metric("steerd_state_write_failures_total")? >= 1.0).then_some(())
+    });
+    assert_eq!(dig(server.dns, &server.ledger.sent, &[WWW, "A"]).len(), 2);
+    wait_for("another attempt is made", || {
+        (server.metric("steerd_state_write_failures_total")? >= 2.0).then_some(())
+    });
+    assert_eq!(server.process.said("cannot be written").len(), 1);
+    std::fs::remove_file(&state).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    wait_for_file(&server, "it is written again", |memory| {
+        memory["overrides"].as_array().unwrap().len() == 2
+    });
+    wait_for("the log says so", || server.process.said("are written again").pop());
+    server.end("TERM");
+}
+
+/// Killed at any moment while there is much to write, the file is always a whole one.
+#[test]
+fn a_kill_at_any_moment_leaves_a_good_file() {
+    let backends = Backends::start(159);
+    let mut directory = directory();
+    for round in 0..8_u32 {
+        let server = Steerd::start_in(directory, &backends.config(159));
+        assert_eq!(server.process.said("is no good file"), Vec::<String>::new(), "round {round}");
+        let began = Instant::now();
+        // From before the first write until after the second.
+        while began.elapsed() < Duration::from_millis(150) * round + Duration::from_millis(20) {
+            let body = format!("{{\"state\":\"up\",\"reason\":\"{:?}\"}}", began.elapsed());
+            assert_eq!(server.request("PUT", "/api/v1/pools/web/backends/one/override", &body).0, 200);
+        }
+        directory = server.end("KILL");
+    }
+    assert!(names(directory.path()).iter().all(|name| !name.contains("damaged")));
+}
+
+#[test]
+fn without_a_directory_the_start_says_so_and_a_missing_one_is_refused() {
+    let server = crate::harness::Server::start(
+        "[pools.web]\nbackends = [\"192.0.2.11\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\n",
+    );
+    assert_eq!(server.process.said("will not survive a restart: no state_dir").len(), 1);
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("zone"), ZONE).unwrap();
+    let path = directory.path().join("steerd.toml");
+    std::fs::write(&path, Backends::start(161).config(161).replacen("state_dir", "[server]\nstate_dir", 1))
+        .unwrap();
+    for command in ["check", "serve"] {
+        let output = Command::new(STEERD).args([command, "-c"]).arg(&path).output().unwrap();
+        let shown = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{shown}");
+        assert!(shown.contains("`state_dir`") && shown.contains("create the directory"), "{shown}");
+    }
+}
+
+/// As a user without the right to write: root would have it anywhere.
+#[test]
+fn a_directory_without_the_right_to_write_is_a_warning() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let directory = directory();
+    let path = directory.path().join("steerd.toml");
+    let config = Backends::start(163).config(163).replacen("state_dir", "[server]\nstate_dir", 1);
+    std::fs::write(&path, config).unwrap();
+    // A program that another user may run, wherever this one stands.
+    let program = directory.path().join("steerd");
+    std::fs::copy(STEERD, &program).unwrap();
+    for (path, mode) in [(directory.path().to_owned(), 0o755), (directory.path().join("state"), 0o555)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mut check = Command::new(&program);
+    check.args(["check", "-c"]).arg(&path);
+    if std::fs::metadata(&path).unwrap().uid() == 0 {
+        check.uid(NOBODY).gid(NOBODY);
+    }
+    let mut process = Process::start(&mut check);
+    let code = process.ended();
+    wait_for("the warning is read", || process.said("cannot be written to: Permission denied").pop());
+    assert_eq!(code, Some(0));
+}
