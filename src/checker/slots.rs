@@ -182,7 +182,6 @@ impl<T> Slots<T> {
     }
 
     /// How many wait for one, with those that have become stale meanwhile.
-    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
