@@ -97,9 +97,15 @@ async fn assert_probed(script: &Script, pools: &[PoolSetup], seed: u64) {
 }
 
 /// Each in the words of the rule, read from the outside.
-fn assert_sound(status: &Status, pools: &[PoolSetup], table: &crate::table::Table, seed: u64) {
-    assert_eq!(status.pools.len(), pools.len(), "seed {seed}");
-    for ((told, setup), view) in status.pools.iter().zip(pools).zip(&table.pools) {
+async fn assert_sound(handle: &Handle, pools: &[PoolSetup], seed: u64) {
+    let mut told = status(handle).await;
+    let mut table = handle.published.load();
+    // Another table may have been published since it was told.
+    while told.generation != table.generation {
+        (told, table) = (status(handle).await, handle.published.load());
+    }
+    assert_eq!(told.pools.len(), pools.len(), "seed {seed}");
+    for ((told, setup), view) in told.pools.iter().zip(pools).zip(&table.pools) {
         assert_eq!((&*told.name, &*view.name), (&*setup.pool.name, &*setup.pool.name), "seed {seed}");
         for (index, (told, backend)) in told.backends.iter().zip(&setup.pool.backends).enumerate() {
             assert_eq!(*told.name, *backend.name, "seed {seed}");
@@ -179,7 +185,7 @@ async fn live(seed: u64) {
                 tokio::time::sleep(Duration::from_millis(rng.random_range(0..12_000))).await;
             }
         }
-        assert_sound(&status(&handle).await, &pools, &handle.published.load(), seed);
+        assert_sound(&handle, &pools, seed).await;
     }
     // All heals: what is configured is probed, and nothing else, and all of it is answered.
     for host in 1..=6 {
@@ -188,7 +194,7 @@ async fn live(seed: u64) {
     tokio::time::sleep(SECOND * 400).await;
     assert_probed(&script, &pools, seed).await;
     let now = status(&handle).await;
-    assert_sound(&now, &pools, &handle.published.load(), seed);
+    assert_sound(&handle, &pools, seed).await;
     let enabled = now.pools.iter().flat_map(|pool| &pool.backends).filter(|backend| backend.enabled);
     for backend in enabled {
         assert_eq!(backend.addresses[0].standing, Standing::Healthy, "seed {seed}: {backend:?}");
