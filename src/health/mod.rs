@@ -39,7 +39,7 @@
 //! a backend stalls     1 s    2 s    3 s    5 s    7 s    10 s    15 s
 //! and answers late     0 %    0 %    0 %    0 %    0 %    40 %    100 %     of stalls flip it
 //!                                                        3.0 s   6.4 s     out of answers, mean
-//! and refuses          0 %    0 %    20 %   60 %   100 %  100 %   100 %
+//! and refuses          0 %    0 %    20 %   60 %   99 %   100 %   100 %
 //!                                    4.0 s  4.1 s  6.0 s  9.0 s   14.0 s
 //!
 //! this process stalls  1 s    3 s    5 s    10 s   30 s       what failed meanwhile is void:
