@@ -1,0 +1,15 @@
+//! The server under attack: peers that do not read, floods of connections, hostile backends, files
+//! that are no files, programs that do not end. Each attack is a plain program with bounded loops
+//! against a server of its own on loopback.
+//!
+//! Short forms run with the other tests. `STEERD_ATTACK=full` runs them at full size.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+/// Whether attacks run at full size.
+#[allow(dead_code, reason = "not every attack has two sizes")]
+pub(crate) fn is_full() -> bool {
+    std::env::var("STEERD_ATTACK").is_ok_and(|size| size == "full")
+}
