@@ -8,6 +8,7 @@
 pub mod cookie;
 pub mod counters;
 pub mod name;
+pub mod keys;
 pub mod pool;
 pub mod network;
 pub mod selection;

@@ -1,9 +1,14 @@
 //! What every answer depends on besides zones, services and health: sizes, identity, cookies,
-//! whom to believe.
+//! whom to believe, who may have a whole zone.
 //!
 //! Plain data, part of the published table, so that a change of it is seen with all else.
 
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
 use crate::cookie::CookieSecrets;
+use crate::keys::Keys;
+use crate::name::Name;
 use crate::network::Networks;
 
 /// The largest UDP reply unless configured otherwise, bytes (DNS Flag Day 2020).
@@ -11,7 +16,7 @@ pub const DEFAULT_UDP_PAYLOAD: u16 = 1232;
 /// The longest NSID text, bytes.
 pub const MAX_NSID: usize = 128;
 
-/// The settings of `[server]` that answers depend on.
+/// The settings that answers depend on: those of `[server]`, the keys, and the rights to zones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The largest UDP reply, 512 to 4096 bytes.
@@ -26,6 +31,8 @@ pub struct Settings {
     pub chaos: Chaos,
     /// How long a TCP connection may be idle, in units of 100 ms: the unit of RFC 7828.
     pub tcp_idle: u16,
+    /// Signatures, and whole zones.
+    pub transfers: Transfers,
 }
 
 /// Server cookies.
@@ -36,6 +43,36 @@ pub struct Cookies {
     /// Whether a UDP client must prove its address: an unproven one gets BADCOOKIE, one without
     /// cookies is sent to TCP.
     pub required: bool,
+}
+
+/// Who may transfer which zone; nobody without.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transfers {
+    /// All keys of the configuration.
+    pub keys: Keys,
+    /// By the zone's name.
+    pub zones: HashMap<Name, Allowed>,
+}
+
+/// Who may transfer a zone: whoever is in one of the networks, or has one of the keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// By address, without a key.
+    pub networks: Networks,
+    /// By the names of keys, from anywhere.
+    pub keys: HashSet<Name>,
+}
+
+impl Transfers {
+    /// Whether a client may have the zone of this name (wire form), by its address or by the key
+    /// that it has proved to hold.
+    #[must_use]
+    pub fn allows(&self, zone: &[u8], client: IpAddr, key: Option<&Name>) -> bool {
+        let allowed = Name::from_wire(zone).and_then(|zone| self.zones.get(&zone));
+        allowed.is_some_and(|allowed| {
+            allowed.networks.contains(client) || key.is_some_and(|key| allowed.keys.contains(key))
+        })
+    }
 }
 
 /// What `version.bind` and its like get.
@@ -56,6 +93,7 @@ impl Default for Settings {
             client_subnet: Networks::default(),
             chaos: Chaos::Refuse,
             tcp_idle: 100,
+            transfers: Transfers::default(),
         }
     }
 }

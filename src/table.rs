@@ -439,9 +439,12 @@ impl Published {
         self.0.load_full()
     }
 
-    /// Publishes a table. Only the owner of health calls this.
-    pub fn store(&self, table: Table) {
-        self.0.store(Arc::new(table));
+    /// Publishes a table, and hands back the one that it replaces. Only the owner of health calls
+    /// this, and keeps the old one until no reader has it any more: a table may hold a zone of a
+    /// million records, and a reader that dropped the last of it would free them all at once.
+    #[must_use = "whoever drops a table may free a million records"]
+    pub fn replace(&self, table: Table) -> Arc<Table> {
+        self.0.swap(Arc::new(table))
     }
 
     /// A reader for one query loop.

@@ -10,9 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that take no input but their arguments.
-const PURE: [&str; 13] = [
+const PURE: [&str; 14] = [
     "cookie",
     "counters",
+    "keys",
     "name",
     "network",
     "pool",

@@ -6,10 +6,11 @@ use hickory_proto::op::Message;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use steerd::answer::{self, Client, DropReason, Responder, Transport, Verdict};
+use steerd::keys::Keys;
 use steerd::settings::Settings;
 use steerd::table::Table;
 use steerd::wire::edns::option;
-use steerd::wire::tsig::{self, Keys, TsigError};
+use steerd::wire::tsig::{self, TsigError};
 use steerd::wire::{MAX_MESSAGE, PLAIN_UDP, flag, rcode};
 use steerd::zone::rtype;
 

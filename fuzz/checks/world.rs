@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use steerd::cookie::CookieSecrets;
 use steerd::counters::Counters;
+use steerd::keys::{Algorithm, Key, Keys};
 use steerd::name::Name;
 use steerd::pool::{Backend, Pool, PoolId};
 use steerd::service::{Answers, Policy, Service, ServiceId, WhenDown};
 use steerd::settings::{Chaos, Cookies, MAX_NSID, Settings};
 use steerd::table::{PoolView, ServiceView, Standing, Table};
-use steerd::wire::tsig::{Algorithm, Key, Keys};
 use steerd::zone::{Catalog, Zone, reader};
 
 /// Apex and master file of each zone.

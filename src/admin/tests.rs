@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::gate::names_this_machine;
 use super::{Running, Source, bind};
 use crate::checker::{
-    AddressStatus, BackendStatus, Change, CheckStatus, Command, Difference, Handle, NoSuchBackend,
+    AddressStatus, BackendStatus, CheckStatus, Command, Configuration, Handle, NoSuchBackend,
     OverrideRequest, OverrideStatus, PastOutcome, PastTransition, PoolStatus, ServiceStatus, Status,
     Suspected,
 };
@@ -38,7 +38,8 @@ struct Fixture {
     directory: TempDir,
 }
 
-const CONFIG: &str = "[zones.\"example.com\"]\nfile = \"zone\"\n";
+const CONFIG: &str = "[zones.\"example.com\"]\nfile = \"zone\"\n\
+    [pools.web]\nbackends = [{ name = \"one\", address = \"192.0.2.1\" }]\n";
 const ZONE: &str =
     "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n";
 
@@ -124,10 +125,6 @@ async fn start(status: Option<Status>) -> Fixture {
 async fn start_at(listen: &str, access: Access, status: Option<Status>) -> Fixture {
     let (commands, received) = mpsc::channel(1);
     let (asked, overrides) = mpsc::unbounded_channel();
-    match status {
-        Some(status) => drop(tokio::spawn(answer_commands(received, status, asked))),
-        None => drop(received),
-    }
     let published = Published::new(Table {
         settings: Arc::default(),
         generation: 7,
@@ -151,7 +148,15 @@ async fn start_at(listen: &str, access: Access, status: Option<Status>) -> Fixtu
         state_dir: watch::channel(None).0,
         metrics: Arc::clone(&metrics),
     };
-    let running = Configured::of(&config::load(&file).unwrap());
+    let setup = config::load(&file).unwrap();
+    let running = Configured::of(&setup);
+    match status {
+        Some(status) => {
+            let configuration = Configuration::of(setup.checker, 7);
+            drop(tokio::spawn(answer_commands(received, status, configuration, asked)));
+        }
+        None => drop(received),
+    }
     let reload = reload::start(Some(file), running, reach);
 
     let (serving, serving_seen) = watch::channel(true);
@@ -165,6 +170,7 @@ async fn start_at(listen: &str, access: Access, status: Option<Status>) -> Fixtu
 async fn answer_commands(
     mut received: mpsc::Receiver<Command>,
     status: Status,
+    running: Configuration,
     asked: mpsc::UnboundedSender<OverrideRequest>,
 ) {
     while let Some(command) = received.recv().await {
@@ -180,13 +186,8 @@ async fn answer_commands(
                 asked.send(request).unwrap();
                 drop(reply.send(outcome));
             }
-            Command::Reload(_, reply) => {
-                let pools = vec![
-                    Change::Added("new".into()),
-                    Change::Changed("web".into(), vec!["backend one: weight 1 -> 3".into()]),
-                ];
-                drop(reply.send(Difference { generation: 8, pools, ..Difference::default() }));
-            }
+            Command::Configuration(reply) => drop(reply.send(running.clone())),
+            Command::Reload(_, reply) => drop(reply.send(8)),
             Command::Memory(_) => {}
         }
     }
@@ -506,9 +507,14 @@ async fn what_is_no_override_says_why() {
 #[tokio::test]
 async fn a_reload_answers_with_what_has_changed() {
     let fixture = start(Some(status(""))).await;
-    let config = format!("[server]\nnsid = \"a\"\nworkers = 3\n{CONFIG}");
+    let pools = "[pools.web]\nbackends = [{ name = \"one\", address = \"192.0.2.1\", weight = 3 }]\n\
+                 [pools.new]\nbackends = [\"192.0.2.2\"]\n";
+    let zones = CONFIG.split("[pools").next().unwrap();
+    let config = format!("[server]\nnsid = \"a\"\nworkers = 3\n{zones}{pools}");
     std::fs::write(fixture.directory.path().join("steerd.toml"), config).unwrap();
-    let report = fixture.json("POST", "/api/v1/reload", None).await;
+    let mut report = fixture.json("POST", "/api/v1/reload", None).await;
+    let warnings = report.as_object_mut().unwrap().remove("warnings").unwrap();
+    assert_eq!(warnings.as_array().unwrap().len(), 2, "no service uses the pools: {warnings}");
     let nothing = serde_json::json!({ "added": [], "removed": [], "changed": [] });
     let expected = serde_json::json!({
         "generation": 8,
@@ -523,7 +529,6 @@ async fn a_reload_answers_with_what_has_changed() {
             "changed": [{ "name": "nsid", "details": ["none -> \"a\""] }],
         },
         "restart_needed": [{ "name": "server.workers", "details": ["0 -> 3"] }],
-        "warnings": [],
     });
     assert_eq!(report, expected);
 }

@@ -1,11 +1,16 @@
 //! What others ask of the checker, and what it answers.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
-use crate::checker::{Memory, PoolStatus, Setup, Status};
+use crate::checker::{Memory, PoolSetup, PoolStatus, Status};
 use crate::pool::Override;
+use crate::service::Service;
+use crate::settings::Settings;
+use crate::table::Table;
+use crate::zone::Catalog;
 
 /// What others ask of the checker.
 #[derive(Debug)]
@@ -14,13 +19,57 @@ pub enum Command {
     Status(oneshot::Sender<Status>),
     /// The state of one pool by its name, with what has been; none when there is no such pool.
     Pool(String, oneshot::Sender<Option<PoolStatus>>),
-    /// To go on with another configuration. Unchanged probes keep their counters, timers and
-    /// history; `memory` and `startup_wait` of the setup are not looked at.
-    Reload(Box<Setup>, oneshot::Sender<Difference>),
+    /// The configuration that runs.
+    Configuration(oneshot::Sender<Configuration>),
+    /// To go on with another configuration; the generation of the table that has it. Unchanged
+    /// probes keep their counters, timers and history. [`Handle::reload`](super::Handle::reload)
+    /// says what differs.
+    Reload(Box<Wanted>, oneshot::Sender<u64>),
     /// To set what an operator says of a backend, or to go back to the checks' word.
     Override(OverrideRequest, oneshot::Sender<Result<Status, NoSuchBackend>>),
     /// What is worth keeping over a restart.
     Memory(oneshot::Sender<Memory>),
+}
+
+/// The configuration that runs.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// With the settings, zones and services.
+    pub table: Arc<Table>,
+    /// By `PoolId`.
+    pub pools: Vec<Arc<PoolSetup>>,
+}
+
+#[cfg(test)]
+impl Configuration {
+    /// For a stand-in for the checker.
+    pub(crate) fn of(setup: crate::checker::Setup, generation: u64) -> Self {
+        let view = |service: Service| {
+            let answers = crate::counters::Counters::new(1, service.tiers.len() + 1);
+            crate::table::ServiceView { service, answers }
+        };
+        let table = Table {
+            generation,
+            settings: Arc::new(setup.settings),
+            catalog: Arc::new(setup.catalog),
+            services: setup.services.into_iter().map(view).collect(),
+            pools: Box::new([]),
+        };
+        Self { table: Arc::new(table), pools: setup.pools.into_iter().map(Arc::new).collect() }
+    }
+}
+
+/// The configuration to go on with. What is shared with the one that runs is taken to be the same.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What answers depend on besides zones, services and health.
+    pub settings: Settings,
+    /// The zones, with the services' names bound.
+    pub catalog: Arc<Catalog>,
+    /// By `ServiceId`.
+    pub services: Vec<Service>,
+    /// By `PoolId`.
+    pub pools: Vec<Arc<PoolSetup>>,
 }
 
 /// What an operator says of a backend.

@@ -23,6 +23,7 @@ mod overrides;
 mod pools;
 mod probing;
 mod reload;
+mod retired;
 mod services;
 mod slots;
 mod status;
@@ -60,15 +61,17 @@ use crate::zone::Catalog;
 use overrides::Overrides;
 use pools::Pools;
 use probing::Running;
+use retired::Retired;
 use services::ServiceLog;
 use slots::Slots;
 use survey::Survey;
 use suspicion::LocalFaults;
 use targets::{Spot, Targets};
 
-pub use command::{Change, Command, Difference, NoSuchBackend, OverrideRequest};
+pub use command::{Change, Command, Configuration, Difference, NoSuchBackend, OverrideRequest, Wanted};
 pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
 pub use memory::{Memory, RememberedOverride, RememberedState};
+pub use reload::NotReloaded;
 pub use slots::descriptor_budget;
 pub use status::{
     AddressStatus, BackendStatus, CheckStatus, OverrideStatus, PoolStatus, ServiceStatus, Status, Suspected,
@@ -215,7 +218,8 @@ impl Outside for World {
 /// When the system gives no thread, or no descriptor for one.
 pub fn start(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>) -> io::Result<Handle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (handle, work) = prepare(setup, capacity, Arc::clone(&metrics), World);
+    let retired = Retired::start()?;
+    let (handle, work) = prepare(setup, capacity, Arc::clone(&metrics), World, retired);
     let watched = watchdog::start(metrics);
     // As a task it takes turns with the probes: those in flight go on before more are started.
     let run = move || {
@@ -232,10 +236,11 @@ fn prepare(
     capacity: Capacity,
     metrics: Arc<Metrics>,
     outside: impl Outside,
+    retired: Retired,
 ) -> (Handle, impl Future<Output = ()> + Send) {
     let (ready, is_ready) = watch::channel(false);
     let (sender, commands) = mpsc::channel(COMMANDS);
-    let checker = Checker::new(setup, capacity, metrics, outside, ready);
+    let checker = Checker::new(setup, capacity, metrics, outside, ready, retired);
     let published = checker.published.clone();
     (Handle { published, ready: is_ready, commands: sender }, checker.run(commands))
 }
@@ -245,6 +250,7 @@ struct Checker<O> {
     targets: Targets,
     health: HealthTable,
     published: Published,
+    retired: Retired,
     /// Pools whose view has to be built anew.
     touched: BTreeSet<PoolId>,
     /// When the share of an address changes by itself; the earliest first.

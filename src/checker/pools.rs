@@ -32,7 +32,7 @@ pub(super) struct Pools(pub(super) Vec<PoolState>);
 /// A pool at work.
 #[derive(Debug)]
 pub(super) struct PoolState {
-    pub(super) setup: PoolSetup,
+    pub(super) setup: Arc<PoolSetup>,
     /// The names of its checks, in order, to be shared.
     pub(super) checks: Box<[Arc<str>]>,
     pub(super) series: Arc<PoolSeries>,
@@ -130,7 +130,7 @@ pub(super) struct Linking<'a, 'l, R> {
 impl PoolState {
     /// Links a pool to its targets. What of it was there before keeps its standing, which may have
     /// to be judged anew.
-    pub(super) fn new(id: PoolId, setup: PoolSetup, linking: Linking<'_, '_, impl Rng>) -> Self {
+    pub(super) fn new(id: PoolId, setup: Arc<PoolSetup>, linking: Linking<'_, '_, impl Rng>) -> Self {
         let Linking { metrics, linker, hints, mut previous } = linking;
         let series = previous.as_ref().map(|previous| &*previous.series);
         let series = Arc::new(PoolSeries::new(metrics, &setup.pool, patience(&setup), series));
@@ -163,6 +163,14 @@ impl PoolState {
             });
         let checks = setup.checks.iter().map(|check| check.name.as_str().into()).collect();
         Self { setup, checks, series, backends, ttl, earlier_answers_end, suspected }
+    }
+
+    /// Goes on with a setup that is probed alike.
+    pub(super) fn take_unprobed(&mut self, setup: Arc<PoolSetup>) {
+        if !Arc::ptr_eq(&self.setup, &setup) {
+            self.series.weigh(&setup.pool);
+            self.setup = setup;
+        }
     }
 
     /// Takes out the backends, each by its name with its addresses.

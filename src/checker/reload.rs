@@ -1,11 +1,24 @@
 //! Another configuration, of which only the difference is carried out.
 //!
+//! ```text
+//! on the caller's side   ask for the configuration that runs -> compare -> share what is the same
+//! between two turns      take up the pools that are not shared -> judge them -> publish one table
+//! on the caller's side   drop what is not used any more
+//! ```
+//!
+//! To compare a million records, or to free a hundred thousand backends, takes longer than a probe
+//! may wait, so the checker is handed the result. It looks at the pools that differ and at no others.
+//!
 //! What is the same by its names goes on: a target that is probed alike keeps its machine, its timer,
 //! the probe in flight and its history; a check that has changed keeps its verdict; counters go on,
 //! overrides stay. All of it becomes one publish.
 
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
 use crate::checker::difference::{Compared, difference};
 use crate::checker::memory::Hints;
@@ -13,97 +26,225 @@ use crate::checker::overrides::{ON_THE_WAY, tell_lost_override};
 use crate::checker::pools::{Linking, PoolState, Pools};
 use crate::checker::probing::Reason;
 use crate::checker::targets::{Linker, Spot};
-use crate::checker::{Checker, Difference, Outside, PoolSetup, Setup};
+use crate::checker::{
+    Checker, Command, Configuration, Difference, Handle, Outside, PoolSetup, Setup, Wanted,
+};
 use crate::counters::Counters;
-use crate::pool::PoolId;
+use crate::pool::{Backend, Pool, PoolId};
 use crate::service::Service;
 use crate::table::{PoolView, ServiceView, Table};
 
-impl<O: Outside> Checker<O> {
+/// Why a configuration has not been taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReloaded {
+    /// The checker has ended.
+    #[error("the health checker has ended")]
+    Ended,
+    /// To compare it broke off.
+    #[error("comparing the configurations broke off")]
+    BrokeOff,
+}
+
+impl Handle {
     /// Goes on with another configuration; says what differs. Without a difference nothing happens.
-    pub(super) fn reload(&mut self, setup: Setup) -> Difference {
-        let before = self.published.load();
-        let old_services: Vec<&Service> = before.services.iter().map(|view| &view.service).collect();
-        let old_pools: Vec<&PoolSetup> = self.pools.0.iter().map(|pool| &pool.setup).collect();
-        let mut difference = difference(
-            Compared {
-                settings: &before.settings,
-                catalog: &before.catalog,
-                services: &old_services,
-                pools: &old_pools,
-            },
-            Compared {
-                settings: &setup.settings,
-                catalog: &setup.catalog,
-                services: &setup.services.iter().collect::<Vec<_>>(),
-                pools: &setup.pools.iter().collect::<Vec<_>>(),
-            },
-        );
-        difference.generation = before.generation;
-        if difference.is_empty() {
-            return difference;
+    /// `memory` and `startup_wait` of the setup are not looked at. Must be called within a tokio
+    /// runtime, by one caller at a time.
+    ///
+    /// # Errors
+    /// When nothing has changed: why.
+    pub async fn reload(&self, setup: Setup) -> Result<Difference, NotReloaded> {
+        let running = self.ask(Command::Configuration).await?;
+        let compare = move || {
+            let (wanted, difference) = compare(&running, setup);
+            (running, wanted, difference)
+        };
+        let compared = spawn_blocking(compare).await.map_err(|_| NotReloaded::BrokeOff)?;
+        let (running, wanted, mut difference) = compared;
+        difference.generation = if difference.is_empty() {
+            running.table.generation
+        } else {
+            self.ask(|reply| Command::Reload(Box::new(wanted), reply)).await?
+        };
+        spawn_blocking(move || drop(running));
+        Ok(difference)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NotReloaded> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| NotReloaded::Ended)?;
+        answer.await.map_err(|_| NotReloaded::Ended)
+    }
+}
+
+/// What a setup changes, and the setup with all that it does not change shared with what runs.
+fn compare(running: &Configuration, setup: Setup) -> (Wanted, Difference) {
+    let Setup { settings, catalog, services, pools, startup_wait: _, memory: _ } = setup;
+    let table = &running.table;
+    let old_services: Vec<&Service> = table.services.iter().map(|view| &view.service).collect();
+    let old_pools: Vec<&PoolSetup> = running.pools.iter().map(|pool| &**pool).collect();
+    let difference = difference(
+        Compared {
+            settings: &table.settings,
+            catalog: &table.catalog,
+            services: &old_services,
+            pools: &old_pools,
+        },
+        Compared {
+            settings: &settings,
+            catalog: &catalog,
+            services: &services.iter().collect::<Vec<_>>(),
+            pools: &pools.iter().collect::<Vec<_>>(),
+        },
+    );
+    // The zones name the services by their place in the list.
+    let same_services =
+        old_services.iter().map(|service| &service.name).eq(services.iter().map(|new| &new.name));
+    let same_zones = same_services && difference.zones.is_empty();
+    let catalog = if same_zones { Arc::clone(&table.catalog) } else { Arc::new(catalog) };
+    let by_name: HashMap<&str, &Arc<PoolSetup>> =
+        running.pools.iter().map(|setup| (setup.pool.name.as_str(), setup)).collect();
+    let share = |setup: PoolSetup| {
+        let old = by_name.get(setup.pool.name.as_str()).filter(|old| *old.as_ref() == setup);
+        old.map_or_else(|| Arc::new(setup), |old| Arc::clone(old))
+    };
+    let pools = pools.into_iter().map(share).collect();
+    (Wanted { settings, catalog, services, pools }, difference)
+}
+
+/// How a pool stands to what stood in its place before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// It is the same pool.
+    None,
+    /// It is the same pool for all that is probed: its checks' word is what it was.
+    Unprobed,
+    /// It is another pool, or other checks, or other backends.
+    Linked,
+}
+
+impl Change {
+    fn of(old: Option<&PoolState>, wanted: &Arc<PoolSetup>) -> Self {
+        match old.map(|old| &old.setup) {
+            Some(old) if Arc::ptr_eq(old, wanted) => Self::None,
+            Some(old) if is_probed_alike(old, wanted) => Self::Unprobed,
+            _ => Self::Linked,
         }
+    }
+}
+
+/// Whether two pools differ only in what counts when their addresses are answered. The facts are
+/// taken from patterns without `..`, so that a new field cannot be forgotten here.
+fn is_probed_alike(old: &PoolSetup, new: &PoolSetup) -> bool {
+    fn probed(backend: &Backend) -> impl PartialEq {
+        let Backend { name, addresses, weight: _, enabled, site: _, port, check_address } = backend;
+        (name, addresses, enabled, port, check_address)
+    }
+    let PoolSetup { pool, checks, require } = new;
+    let Pool { name, min_healthy: _, slow_start: _, suspect_self: _, backends } = pool;
+    (name, checks, require) == (&old.pool.name, &old.checks, &old.require)
+        && backends.iter().map(probed).eq(old.pool.backends.iter().map(probed))
+}
+
+impl<O: Outside> Checker<O> {
+    pub(super) fn configuration(&self) -> Configuration {
+        let pools = self.pools.0.iter().map(|pool| Arc::clone(&pool.setup)).collect();
+        Configuration { table: self.published.load(), pools }
+    }
+
+    /// Goes on with another configuration; the generation of the table that has it.
+    pub(super) fn reload(&mut self, wanted: Wanted) -> u64 {
+        let before = self.published.load();
         // Answers of before may live on in resolvers with the TTLs of before.
         let wall = self.outside.wall();
         for pool in self.pools.0.iter_mut().filter(|pool| !pool.ttl.is_zero()) {
             pool.earlier_answers_end = pool.earlier_answers_end.max(wall + ON_THE_WAY + pool.ttl);
         }
-        let old_names: HashMap<String, usize> =
-            by_name(before.pools.iter().map(|view| view.name.to_string()));
-        let Setup { settings, catalog, services, pools, .. } = setup;
-        let relinked = self.relink(pools);
+        let Wanted { settings, catalog, services, pools } = wanted;
+        let changes: Vec<Change> =
+            (0..).zip(&pools).map(|(index, pool)| Change::of(self.pools.0.get(index), pool)).collect();
+        let gone = self.pools.0.len() > pools.len();
+        let old_names: HashMap<&str, usize> =
+            (0..).zip(&before.pools).map(|(index, view)| (&*view.name, index)).collect();
+        let relinked: HashSet<PoolId> = (0..)
+            .map(PoolId)
+            .zip(&changes)
+            .filter(|(_, change)| **change == Change::Linked)
+            .map(|(id, _)| id)
+            .collect();
+        if gone || !relinked.is_empty() {
+            self.relink(pools, &relinked);
+            self.index_overrides();
+            self.metrics.show(&self.pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
+            self.judge_all(&relinked);
+        } else {
+            for (pool, setup) in self.pools.0.iter_mut().zip(pools) {
+                pool.take_unprobed(setup);
+            }
+        }
+        if gone || changes.iter().any(|change| *change != Change::None) {
+            self.set_groups();
+        }
         self.pools.note_ttls(services.iter());
-        self.index_overrides();
-        self.set_groups();
-        self.metrics.show(&self.pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
         for survey in &mut self.surveys {
             survey.restart();
         }
-        self.judge_all(&relinked);
-        let views = self.pools.iter().map(|(id, pool)| {
-            let old = old_names.get(&pool.setup.pool.name).and_then(|index| before.pools.get(*index));
-            self.reloaded_view(pool, old, relinked.contains(&id) || self.touched.contains(&id))
+        let views = self.pools.iter().zip(&changes).map(|((id, pool), change)| {
+            let old = old_names.get(pool.setup.pool.name.as_str()).and_then(|index| before.pools.get(*index));
+            self.reloaded_view(pool, old, *change != Change::None || self.touched.contains(&id))
         });
-        let table = Table {
+        let pools = views.collect();
+        let same_services = !gone
+            && relinked.is_empty()
+            && before.services.iter().map(|view| &view.service).eq(services.iter());
+        let table = self.replace(Table {
             generation: before.generation + 1,
             settings: Arc::new(settings),
-            catalog: Arc::new(catalog),
-            pools: views.collect(),
-            services: self.reloaded_services(services, &before),
-        };
-        difference.generation = table.generation;
-        self.published.store(table);
+            catalog,
+            pools,
+            services: if same_services {
+                Arc::clone(&before.services)
+            } else {
+                self.reloaded_services(services, &before)
+            },
+        });
         self.touched.clear();
-        let table = self.published.load();
-        self.service_log.go_on(&before, &table);
         let all: BTreeSet<PoolId> = self.pools.iter().map(|(id, _)| id).collect();
+        if same_services {
+            self.service_log.look(&table, all.iter().copied());
+        } else {
+            self.service_log.go_on(&before, &table);
+        }
         self.note_safety(&table, &all);
-        difference
+        table.generation
     }
 
-    /// Takes up the pools, and says which of them are not simply what they were where they were.
-    fn relink(&mut self, setups: Vec<PoolSetup>) -> HashSet<PoolId> {
+    /// Takes up the pools; these are not simply what they were where they were.
+    fn relink(&mut self, setups: Vec<Arc<PoolSetup>>, relinked: &HashSet<PoolId>) {
         let mut old: Vec<Option<PoolState>> =
             std::mem::take(&mut self.pools.0).into_iter().map(Some).collect();
-        let is_same = |(index, setup): (usize, &PoolSetup)| {
-            old.get(index).and_then(Option::as_ref).is_some_and(|pool| pool.setup == *setup)
-        };
-        let same: Vec<bool> = setups.iter().enumerate().map(is_same).collect();
-        let changed = |index: &usize| !same.get(*index).copied().unwrap_or(false);
-        let id = |index: usize| PoolId(u32::try_from(index).unwrap_or(u32::MAX));
-        self.targets.unlink(&(0..old.len()).filter(changed).map(id).collect());
-        let names = by_name(
-            old.iter().map(|pool| pool.as_ref().map(|pool| pool.setup.pool.name.clone()).unwrap_or_default()),
-        );
+        let is_kept = |id: &PoolId| id.index() < setups.len() && !relinked.contains(id);
+        self.targets.unlink(&(0..).map(PoolId).take(old.len()).filter(|id| !is_kept(id)).collect());
+        let names: HashMap<String, usize> =
+            old.iter().flatten().map(|pool| pool.setup.pool.name.clone()).zip(0..).collect();
+        let hosts = (0..)
+            .map(PoolId)
+            .zip(&setups)
+            .filter(|(id, _)| relinked.contains(id))
+            .flat_map(|(_, setup)| hosts(setup))
+            .collect();
         let (now, wall) = (self.now(), self.outside.wall());
-        let mut linker = Linker::new(&mut self.targets, &mut self.health, now, wall, &mut self.rng);
+        let mut linker = Linker::new(&mut self.targets, &mut self.health, now, wall, &mut self.rng, &hosts);
         // Those that stay are taken out first, so that none of another name can take them.
-        let mut pools: Vec<Option<PoolState>> = Vec::with_capacity(setups.len());
-        for (index, is_same) in same.iter().enumerate() {
-            pools.push(old.get_mut(index).filter(|_| *is_same).and_then(Option::take));
-        }
-        let take = |(index, (setup, pool)): (usize, (PoolSetup, Option<PoolState>))| {
-            pool.unwrap_or_else(|| {
+        let kept: Vec<Option<PoolState>> = (0..setups.len())
+            .zip((0..).map(PoolId))
+            .map(|(index, id)| old.get_mut(index).filter(|_| is_kept(&id)).and_then(Option::take))
+            .collect();
+        let take = |(id, (setup, kept)): (PoolId, (Arc<PoolSetup>, Option<PoolState>))| match kept {
+            Some(mut pool) => {
+                pool.take_unprobed(setup);
+                pool
+            }
+            None => {
                 let place = names.get(&setup.pool.name).and_then(|index| old.get_mut(*index));
                 let linking = Linking {
                     metrics: &self.metrics,
@@ -111,41 +252,38 @@ impl<O: Outside> Checker<O> {
                     hints: &Hints::new(),
                     previous: place.and_then(Option::take),
                 };
-                PoolState::new(id(index), setup, linking)
-            })
+                PoolState::new(id, setup, linking)
+            }
         };
-        self.pools = Pools(setups.into_iter().zip(pools).enumerate().map(take).collect());
+        self.pools = Pools((0..).map(PoolId).zip(setups.into_iter().zip(kept)).map(take).collect());
         self.targets.remove_unused(&mut self.health);
         for pool in old.into_iter().flatten() {
             for (configured, state) in pool.setup.pool.backends.iter().zip(&pool.backends) {
                 tell_lost_override(&pool.setup.pool.name, &configured.name, state.overridden.as_deref());
             }
         }
-        (0..self.pools.0.len()).filter(changed).map(id).collect()
     }
 
-    /// Judges all addresses of these pools anew, and sets all clocks of shares anew.
+    /// Judges all addresses of these pools anew, and sets their clocks of shares anew.
     fn judge_all(&mut self, relinked: &HashSet<PoolId>) {
         let (now, wall) = (self.now(), self.outside.wall());
         let detail = Arc::from("the configuration has changed");
         let reason = Reason { check: None, detail: &detail, cause: None, consecutive: None };
-        self.wakes = BinaryHeap::new();
-        let spots = self.pools.iter().flat_map(|(pool, state)| {
-            (0..).zip(&state.backends).flat_map(move |(backend, state)| {
-                let count = u32::try_from(state.addresses.len()).unwrap_or(u32::MAX);
-                (0..count).map(move |address| Spot { pool, backend, address })
-            })
-        });
+        let pools = self.pools.0.len();
+        self.wakes.retain(|wake| wake.0.1.pool.index() < pools && !relinked.contains(&wake.0.1.pool));
+        let spots =
+            self.pools.iter().filter(|(pool, _)| relinked.contains(pool)).flat_map(|(pool, state)| {
+                (0..).zip(&state.backends).flat_map(move |(backend, state)| {
+                    let count = u32::try_from(state.addresses.len()).unwrap_or(u32::MAX);
+                    (0..count).map(move |address| Spot { pool, backend, address })
+                })
+            });
         let spots: Vec<Spot> = spots.collect();
         for spot in spots {
             if let Some(address) = self.pools.address_mut(spot) {
                 address.wake = None;
             }
-            if relinked.contains(&spot.pool) {
-                self.judge(spot, &reason, now, wall);
-            } else {
-                self.weigh(spot, now);
-            }
+            self.judge(spot, &reason, now, wall);
         }
     }
 
@@ -192,6 +330,10 @@ impl<O: Outside> Checker<O> {
     }
 }
 
-fn by_name(names: impl Iterator<Item = String>) -> HashMap<String, usize> {
-    names.enumerate().map(|(index, name)| (name, index)).collect()
+/// Where the probes of a pool go.
+fn hosts(setup: &PoolSetup) -> impl Iterator<Item = IpAddr> {
+    let of = |backend: &Backend| {
+        backend.addresses.iter().copied().chain(backend.check_address).collect::<Vec<_>>()
+    };
+    setup.pool.backends.iter().flat_map(of)
 }

@@ -162,15 +162,17 @@ impl Targets {
     reason = "an expression is compared and hashed as it is written; only its caches change"
 )]
 impl<'a, R: Rng> Linker<'a, R> {
+    /// Knows the targets at these hosts: the others need not be looked through.
     pub(super) fn new(
         targets: &'a mut Targets,
         health: &'a mut HealthTable,
         now: Moment,
         wall: SystemTime,
         rng: &'a mut R,
+        hosts: &HashSet<IpAddr>,
     ) -> Self {
-        let known: HashMap<Key, TargetId> =
-            targets.iter().map(|(id, target)| (target.key.clone(), id)).collect();
+        let wanted = targets.iter().filter(|(_, target)| hosts.contains(&target.key.host));
+        let known: HashMap<Key, TargetId> = wanted.map(|(id, target)| (target.key.clone(), id)).collect();
         let probes = known.keys().map(|key| Arc::clone(&key.probe)).collect();
         Self { targets, health, now, wall, rng, known, probes }
     }

@@ -1,6 +1,6 @@
 //! The turns of the checker: what it waits for, and what it does when it wakes.
 
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -12,6 +12,7 @@ use crate::checker::memory::hints;
 use crate::checker::overrides::Overrides;
 use crate::checker::pools::{Linking, PoolState, Pools};
 use crate::checker::probing::Due;
+use crate::checker::retired::Retired;
 use crate::checker::services::ServiceLog;
 use crate::checker::slots::Slots;
 use crate::checker::survey::{Sources, Survey};
@@ -32,16 +33,18 @@ impl<O: Outside> Checker<O> {
         metrics: Arc<Metrics>,
         outside: O,
         ready: watch::Sender<bool>,
+        retired: Retired,
     ) -> Self {
         let mut rng = outside.chance();
         let mut health = HealthTable::new();
         let mut targets = Targets::default();
-        let mut linker = Linker::new(&mut targets, &mut health, Moment::ZERO, outside.wall(), &mut rng);
+        let mut linker =
+            Linker::new(&mut targets, &mut health, Moment::ZERO, outside.wall(), &mut rng, &HashSet::new());
         let mut hints = hints(&setup.memory.states);
         let link = |(id, setup): (PoolId, PoolSetup)| {
             let hints = hints.remove(setup.pool.name.as_str()).unwrap_or_default();
             let linking = Linking { metrics: &metrics, linker: &mut linker, hints: &hints, previous: None };
-            PoolState::new(id, setup, linking)
+            PoolState::new(id, Arc::new(setup), linking)
         };
         let mut pools = Pools((0..).map(PoolId).zip(setup.pools).map(link).collect());
         pools.note_ttls(setup.services.iter());
@@ -64,6 +67,7 @@ impl<O: Outside> Checker<O> {
             surveys: VecDeque::new(),
             service_log: ServiceLog::new(&table),
             published: Published::new(table),
+            retired,
             pools,
             targets,
             health,
@@ -179,7 +183,8 @@ impl<O: Outside> Checker<O> {
             }
             Command::Override(request, reply) => self.override_backend(request, reply),
             Command::Memory(reply) => self.surveys.push_back(Survey::memory(reply)),
-            Command::Reload(setup, reply) => drop(reply.send(self.reload(*setup))),
+            Command::Configuration(reply) => drop(reply.send(self.configuration())),
+            Command::Reload(wanted, reply) => drop(reply.send(self.reload(*wanted))),
         }
     }
 
@@ -205,6 +210,14 @@ impl<O: Outside> Checker<O> {
         }
     }
 
+    /// Publishes a table, which it hands back to read.
+    pub(super) fn replace(&self, table: Table) -> Arc<Table> {
+        let old = self.published.replace(table);
+        let table = self.published.load();
+        self.retired.take(old, &table);
+        table
+    }
+
     /// Builds the touched pools anew and publishes them together.
     pub(super) fn publish(&mut self) {
         if self.touched.is_empty() {
@@ -218,7 +231,7 @@ impl<O: Outside> Checker<O> {
             let (Some(view), Some(pool)) = (pools.get_mut(id.index()), self.pools.get(id)) else { continue };
             *view = Arc::new(pool.view(Some(view), Arc::clone(&view.answers)));
         }
-        self.published.store(Table {
+        let table = self.replace(Table {
             generation: previous.generation + 1,
             settings: Arc::clone(&previous.settings),
             catalog: Arc::clone(&previous.catalog),
@@ -226,7 +239,6 @@ impl<O: Outside> Checker<O> {
             pools,
         });
         self.metrics.published(began.elapsed());
-        let table = self.published.load();
         self.note_safety(&table, &touched);
         self.service_log.look(&table, touched);
     }

@@ -37,8 +37,8 @@ use crate::config::server::ReadServer;
 use crate::config::service::{ReadService, ServiceKeys};
 use crate::config::source::{Findings, Source};
 use crate::listener::Limits;
-use crate::listener::transfer::Transfers;
 use crate::pool::PoolId;
+use crate::settings::Transfers;
 
 pub use admin::{Access, AdminPlace, AdminSettings, Token};
 pub(crate) use value::closest;
@@ -111,7 +111,7 @@ fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
 /// The setup that all sections make, as far as they are sound. Its warnings are still to come.
 fn build<'s>(sections: &Sections<'s>, findings: &'s Findings) -> Setup {
     let before = findings.errors();
-    let ReadServer { mut server, settings, startup_wait, listen } = server::read_server(sections.server);
+    let ReadServer { server, mut settings, startup_wait, listen } = server::read_server(sections.server);
     let sound_server = findings.errors() == before;
     let admin = admin::read(sections.admin, &listen);
 
@@ -135,7 +135,7 @@ fn build<'s>(sections: &Sections<'s>, findings: &'s Findings) -> Setup {
 
     let keys = transfer::read_keys(&sections.keys);
     let (catalog, zones) = zones::read(&sections.zones, &services, &keys, findings);
-    server.limits.transfers = Transfers { keys: keys.keys, zones };
+    settings.transfers = Transfers { keys: keys.keys, zones };
     if sound_server {
         fit::check(&pools, &services, &settings);
     }

@@ -7,9 +7,9 @@ use data_encoding::BASE64;
 use crate::config::document::unique;
 use crate::config::service::dns_name;
 use crate::config::value::{Entry, Value, closest};
-use crate::listener::transfer::Allowed;
+use crate::keys::{Algorithm, Key, Keys};
 use crate::name::Name;
-use crate::wire::tsig::{Algorithm, Key, Keys};
+use crate::settings::Allowed;
 
 /// RFC 8945, section 6: what everybody has, and nobody has broken.
 const DEFAULT_ALGORITHM: Algorithm = Algorithm::HmacSha256;

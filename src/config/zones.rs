@@ -9,9 +9,9 @@ use crate::config::service::{ReadService, dns_name};
 use crate::config::source::{At, Findings};
 use crate::config::transfer::{self, ReadKeys};
 use crate::config::value::{Entry, Value, closest};
-use crate::listener::transfer::Allowed;
 use crate::name::Name;
 use crate::service::ServiceId;
+use crate::settings::Allowed;
 use crate::zone::reader::{self, ReadZone};
 use crate::zone::{Catalog, Zone, ZoneError, rtype};
 

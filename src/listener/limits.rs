@@ -10,7 +10,6 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 
 use crate::listener::rate_limit::{Limiter, RateLimit};
-use crate::listener::transfer::Transfers;
 
 /// Limits of TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +33,6 @@ pub struct Limits {
     pub tcp: TcpLimits,
     /// Over UDP, from sources that anyone may have forged; unlimited without.
     pub rate: Option<RateLimit>,
-    /// Of whole zones.
-    pub transfers: Transfers,
 }
 
 /// The one cell of the limits in force. Clones share it.
@@ -47,7 +44,6 @@ pub struct InForce(Arc<ArcSwap<Active>>);
 pub(super) struct Active {
     pub(super) tcp: TcpLimits,
     pub(super) limiter: Option<Arc<Limiter>>,
-    pub(super) transfers: Transfers,
     rate: Option<RateLimit>,
 }
 
@@ -62,7 +58,7 @@ impl InForce {
     }
 
     /// Puts other limits in force. What is under way ends under the old ones: a connection that
-    /// waits, a transfer that has begun. An unchanged rate limit keeps its accounts, so that a
+    /// waits. An unchanged rate limit keeps its accounts, so that a
     /// reload gives a flood nothing. Only one caller at a time may change them.
     pub fn change(&self, limits: Limits) {
         let active = Active::new(limits, Some(&self.0.load()));
@@ -73,7 +69,7 @@ impl InForce {
     #[must_use]
     pub fn limits(&self) -> Limits {
         let active = self.load();
-        Limits { tcp: active.tcp, rate: active.rate.clone(), transfers: active.transfers.clone() }
+        Limits { tcp: active.tcp, rate: active.rate.clone() }
     }
 
     pub(super) fn load(&self) -> Arc<Active> {
@@ -87,10 +83,10 @@ impl InForce {
 
 impl Active {
     fn new(limits: Limits, previous: Option<&Self>) -> Self {
-        let Limits { tcp, rate, transfers } = limits;
+        let Limits { tcp, rate } = limits;
         let kept = previous.filter(|previous| previous.rate == rate).map(|previous| previous.limiter.clone());
         let limiter = kept.unwrap_or_else(|| rate.clone().map(|rate| Arc::new(Limiter::new(rate))));
-        Self { tcp, limiter, transfers, rate }
+        Self { tcp, limiter, rate }
     }
 }
 

@@ -8,13 +8,14 @@ mod limits;
 pub mod rate_limit;
 mod signature;
 mod tcp;
-pub mod transfer;
+mod transfer;
 #[cfg(test)]
 mod tests;
 mod udp;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -28,7 +29,6 @@ use crate::answer::{self, Client, Responder, Verdict};
 use crate::metrics::{Dropped, Event, Metrics};
 use crate::sys;
 use crate::table::{Published, Table};
-use crate::wire::tsig::Keys;
 
 pub use limits::{InForce, Limits, TcpLimits};
 
@@ -268,8 +268,15 @@ struct Account<'a> {
     row: usize,
     /// With the time; not for TCP, whose clients have shown where they are.
     limiter: Option<(&'a Limiter, Duration)>,
-    /// The keys that signed queries may have.
-    keys: &'a Keys,
+}
+
+/// Does what one message asks for. A panic is a fault of ours; it must not let a message that is
+/// sent again and again stop the server, so it costs this message alone, and is counted. Nothing
+/// that outlives the message can be half-changed: counters are single additions, and scratch space
+/// is written anew for each message.
+fn contain<T>(account: Account<'_>, work: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.inspect_err(|_| account.metrics.happened(account.row, Event::Panicked, 1)).ok()
 }
 
 /// Answers one message and counts it: the one way from a listener to `answer`. The length of the
@@ -282,8 +289,10 @@ fn respond<R: Rng>(
     reply: &mut [u8],
     account: Account<'_>,
 ) -> Option<usize> {
-    let Account { metrics, row, limiter, keys } = account;
+    let Account { metrics, row, limiter } = account;
     metrics.received(row, client.transport, client.address);
+    #[cfg(test)]
+    tests::panic_if_planted(query);
     let mut verdict = responder.respond(query, client, table, reply);
     if let (Verdict::Reply(facts), Some((limiter, now))) = (verdict, limiter)
         && !facts.proven
@@ -300,7 +309,7 @@ fn respond<R: Rng>(
             }
         }
     }
-    verdict = signature::complete(verdict, query, client, table, keys, reply);
+    verdict = signature::complete(verdict, query, client, table, reply);
     metrics.answered(row, &verdict);
     let Verdict::Reply(facts) = verdict else { return None };
     if let Some(served) = facts.service {

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::answer::{Client, Reply, ResponseKind, Verdict, refuse};
 use crate::table::Table;
 use crate::wire::rcode;
-use crate::wire::tsig::{self, Keys, TsigError};
+use crate::wire::tsig::{self, TsigError};
 
 /// Signs the reply to a signed query, or says in its place why the signature is not accepted
 /// (RFC 8945, section 5.2). Any other verdict stays as it is.
@@ -15,7 +15,6 @@ pub(super) fn complete<'t>(
     query: &[u8],
     client: &Client,
     table: &Table,
-    keys: &Keys,
     reply: &mut [u8],
 ) -> Verdict<'t> {
     let Verdict::Reply(facts) = verdict else { return verdict };
@@ -23,7 +22,7 @@ pub(super) fn complete<'t>(
         return verdict;
     }
     let now = now();
-    let (code, length) = match tsig::verify(query, keys, now) {
+    let (code, length) = match tsig::verify(query, &table.settings.transfers.keys, now) {
         Ok(None) => return verdict,
         Ok(Some(mut signer)) => {
             // The room was kept back. Should it be short, the client sees that nothing is signed.

@@ -26,7 +26,7 @@ use tracing::warn;
 
 use crate::answer::{Client, Responder, Transport};
 use crate::listener::connections::{Connections, Place};
-use crate::listener::transfer::{Begun, Outgoing, Transfers};
+use crate::listener::transfer::{self, Begun, Outgoing};
 use crate::listener::{self, Account, InForce, LogLimit};
 use crate::metrics::{Event, Metrics};
 use crate::sys::MAX_QUERY;
@@ -67,6 +67,10 @@ impl Shared {
 
     fn happened(&self, event: Event) {
         self.metrics.happened(self.row, event, 1);
+    }
+
+    fn account(&self) -> Account<'_> {
+        Account { metrics: &self.metrics, row: self.row, limiter: None }
     }
 
     fn idle(&self) -> Duration {
@@ -186,16 +190,14 @@ impl Connection<'_> {
     /// Takes whole queries off the front of `rest` and answers them from one table, until there
     /// are replies enough to write.
     fn answer_some(&self, rest: &mut &[u8]) -> (Vec<u8>, Next) {
-        let Shared { published, metrics, row, limits, .. } = self.shared;
-        let transfers = &limits.load().transfers;
-        let account = Account { metrics, row: *row, limiter: None, keys: &transfers.keys };
+        let account = self.shared.account();
         let client = Client {
             address: self.peer.ip(),
             port: self.peer.port(),
             transport: Transport::Tcp,
             time: listener::unix_time(),
         };
-        let table = published.load();
+        let table = self.shared.published.load();
         let mut replies = Vec::new();
         while replies.len() < REPLIES_AT_ONCE {
             let Some((length, after)) = rest.split_first_chunk::<2>() else { return (replies, Next::Wait) };
@@ -206,22 +208,14 @@ impl Connection<'_> {
             }
             let Some((query, after)) = after.split_at_checked(length) else { return (replies, Next::Wait) };
             self.place.active();
-            match append_transfer(&mut replies, query, &client, &table, transfers, account) {
-                Asked::Other => {}
-                Asked::Replied => {
-                    *rest = after;
-                    continue;
-                }
-                Asked::Transfer(outgoing) => {
-                    *rest = after;
-                    return (replies, Next::Transfer(outgoing));
-                }
-            }
-            if !append_reply(&mut replies, query, &client, &table, account) {
-                // A client that sends what deserves no reply would wait for one for ever.
-                return (replies, Next::Close);
-            }
             *rest = after;
+            match listener::contain(account, || append_any(&mut replies, query, &client, &table, account)) {
+                Some(Asked::Replied) => {}
+                Some(Asked::Transfer(outgoing)) => return (replies, Next::Transfer(outgoing)),
+                // A client that sends what deserves no reply, or gets none by a fault of ours, would
+                // wait for one for ever.
+                Some(Asked::Nothing) | None => return (replies, Next::Close),
+            }
         }
         (replies, Next::Answer)
     }
@@ -229,10 +223,12 @@ impl Connection<'_> {
     /// Sends all messages of a zone transfer, each within the time limit.
     async fn transfer(&mut self, mut outgoing: Box<Outgoing>) -> io::Result<()> {
         self.shared.happened(Event::Transfer);
+        let account = self.shared.account();
         let mut message = Vec::new();
         loop {
             message.clear();
-            if !append_message(&mut message, &mut outgoing)? {
+            let appended = listener::contain(account, || append_message(&mut message, &mut outgoing));
+            if !appended.unwrap_or(Err(io::ErrorKind::InvalidData.into()))? {
                 return Ok(());
             }
             self.place.active();
@@ -265,28 +261,41 @@ enum Next {
     Close,
 }
 
-/// What a query has to do with zone transfers.
+/// What became of a query.
 enum Asked {
-    /// Nothing.
-    Other,
-    /// It asked for one and was refused.
+    /// Its reply is appended.
     Replied,
-    /// It asked for this one.
+    /// It asked for this zone transfer.
     Transfer(Box<Outgoing>),
+    /// No reply is due.
+    Nothing,
 }
 
-/// Looks whether a query asks for a transfer, and appends the refusal if it may not have it.
+/// Answers a query: with a reply that is appended, or with a transfer that is begun.
+fn append_any(
+    replies: &mut Vec<u8>,
+    query: &[u8],
+    client: &Client,
+    table: &Table,
+    account: Account<'_>,
+) -> Asked {
+    append_transfer(replies, query, client, table, account).unwrap_or_else(|| {
+        if append_reply(replies, query, client, table, account) { Asked::Replied } else { Asked::Nothing }
+    })
+}
+
+/// Begins the transfer that a query asks for, or appends the refusal if it may not have it; none
+/// when it asks for something else.
 fn append_transfer(
     replies: &mut Vec<u8>,
     query: &[u8],
     client: &Client,
     table: &Table,
-    transfers: &Transfers,
     Account { metrics, row, .. }: Account<'_>,
-) -> Asked {
+) -> Option<Asked> {
     SCRATCH.with_borrow_mut(|Scratch { reply, .. }| {
-        let (asked, code) = match transfers.begin(query, client, table, reply) {
-            Begun::Other => return Asked::Other,
+        let (asked, code) = match transfer::begin(query, client, table, reply) {
+            Begun::Other => return None,
             Begun::Refused(length, code) => {
                 append_framed(replies, reply.get(..length).unwrap_or(&[]));
                 (Asked::Replied, code)
@@ -295,7 +304,7 @@ fn append_transfer(
         };
         metrics.received(row, client.transport, client.address);
         metrics.replied(row, code);
-        asked
+        Some(asked)
     })
 }
 

@@ -19,6 +19,13 @@ use crate::zone::{Catalog, ZoneBuilder, rtype};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The first label of a question that makes the answering panic, once a test has planted it.
+const PLANTED: &[u8] = b"\x05panic";
+
+pub(super) fn panic_if_planted(query: &[u8]) {
+    assert!(!query.windows(PLANTED.len()).any(|part| part == PLANTED), "planted by a test");
+}
+
 struct Fixture {
     address: SocketAddr,
     metrics: Arc<Metrics>,
@@ -479,4 +486,50 @@ async fn equal_replies_are_limited_and_slip_to_tcp() {
         stream.write_all(&framed(&query(id))).await.unwrap();
         assert_eq!(read_reply(&mut stream).await, (id, 5), "TCP is not limited");
     }
+}
+
+/// A query that makes the answering panic.
+fn planted(id: u8) -> Vec<u8> {
+    let mut query = vec![0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    query.extend([PLANTED, b"\x00\x00\x01\x00\x01"].concat());
+    query
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_costs_its_datagram_alone() {
+    let bound = bind(&["127.0.0.1:0".parse().unwrap()], 1).unwrap();
+    let address = bound.local_addresses()[0];
+    let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(address).await.unwrap();
+    // All of one batch are there before the worker looks.
+    for id in 0..64 {
+        client.send(&if id == 20 { planted(id) } else { query(id) }).await.unwrap();
+    }
+    let metrics = Arc::new(Metrics::new(bound.counter_rows()));
+    let listeners =
+        bound.serve(&Published::new(table()), &metrics, &InForce::new(Limits::default())).unwrap();
+    let fixture = Fixture { address, metrics, listeners };
+    let mut buffer = [0; 512];
+    for id in (0..64).filter(|id| *id != 20) {
+        timeout(PATIENCE, client.recv(&mut buffer)).await.expect("a reply for each of the others").unwrap();
+        assert_eq!((buffer[1], buffer[3] & 0xf), (id, 5));
+    }
+    assert_eq!(fixture.count("steerd_queries_total{transport=\"udp\",family=\"ipv4\"}"), 64);
+    assert_eq!(fixture.count("steerd_responses_total{rcode=\"REFUSED\"}"), 63);
+    assert_eq!(fixture.count("steerd_panics_total"), 1);
+    fixture.listeners.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_costs_its_connection_alone() {
+    let fixture = start(TcpLimits::default());
+    let mut other = fixture.connect().await;
+    let mut stream = fixture.connect().await;
+    stream.write_all(&[framed(&query(1)), framed(&planted(2)), framed(&query(3))].concat()).await.unwrap();
+    assert_eq!(read_reply(&mut stream).await, (1, 5), "what was answered before is sent");
+    until_closed(&mut stream).await;
+    fixture.wait_for_count("steerd_tcp_closed_total", 1).await;
+    assert_eq!(fixture.count("steerd_panics_total"), 1);
+    other.write_all(&framed(&query(4))).await.unwrap();
+    assert_eq!(read_reply(&mut other).await, (4, 5));
 }

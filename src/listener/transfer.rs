@@ -1,39 +1,17 @@
-//! Zone transfers over TCP: who may have a zone, and the messages of one under way.
+//! Zone transfers over TCP: who asks for one, and the messages of one under way.
 //!
-//! What a transfer says is `answer::transfer`'s, how it is signed `wire::tsig`'s.
+//! Who may have a zone stands in the table, with the zones. What a transfer says is `answer::transfer`'s, how it is signed `wire::tsig`'s.
 
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::answer::transfer::Transfer;
 use crate::answer::{Client, Transport, refuse};
 use crate::listener::signature::now;
-use crate::name::Name;
-use crate::network::Networks;
 use crate::table::Table;
 use crate::wire::query::Header;
-use crate::wire::tsig::{self, Keys, Signer, TsigError};
+use crate::wire::tsig::{self, Signer, TsigError};
 use crate::wire::{Full, MAX_MESSAGE, Query, opcode, rcode};
 use crate::zone::rtype;
-
-/// Who may transfer which zone; nobody without.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Transfers {
-    /// All keys of the configuration.
-    pub keys: Keys,
-    /// By the zone's name.
-    pub zones: HashMap<Name, Allowed>,
-}
-
-/// Who may transfer a zone: whoever is in one of the networks, or has one of the keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allowed {
-    /// By address, without a key.
-    pub networks: Networks,
-    /// By the names of keys, from anywhere.
-    pub keys: HashSet<Name>,
-}
 
 /// What a message comes to, as far as it has to do with transfers.
 pub(super) enum Begun {
@@ -51,47 +29,39 @@ pub(super) struct Outgoing {
     signer: Option<Signer>,
 }
 
-impl Transfers {
-    fn allows(&self, zone: &[u8], client: IpAddr, key: Option<&Name>) -> bool {
-        let allowed = Name::from_wire(zone).and_then(|zone| self.zones.get(&zone));
-        allowed.is_some_and(|allowed| {
-            allowed.networks.contains(client) || key.is_some_and(|key| allowed.keys.contains(key))
-        })
+/// Looks whether a message asks for a transfer, and who asks.
+pub(super) fn begin(message: &[u8], client: &Client, table: &Table, reply: &mut [u8]) -> Begun {
+    let Some(header) = Header::read(message).filter(|header| header.opcode() == opcode::QUERY) else {
+        return Begun::Other;
+    };
+    let Ok(query) = Query::read(&header, message) else { return Begun::Other };
+    if header.is_response() || !matches!(query.question.qtype, rtype::AXFR | rtype::IXFR) {
+        return Begun::Other;
     }
-
-    /// Looks whether a message asks for a transfer, and who asks.
-    pub(super) fn begin(&self, message: &[u8], client: &Client, table: &Table, reply: &mut [u8]) -> Begun {
-        let Some(header) = Header::read(message).filter(|header| header.opcode() == opcode::QUERY) else {
-            return Begun::Other;
-        };
-        let Ok(query) = Query::read(&header, message) else { return Begun::Other };
-        if header.is_response() || !matches!(query.question.qtype, rtype::AXFR | rtype::IXFR) {
-            return Begun::Other;
+    let mut refuse = |code| refuse(message, client, table, code, reply);
+    let signer = match tsig::verify(message, &table.settings.transfers.keys, now()) {
+        Ok(signer) => signer,
+        Err(TsigError::Malformed) => return refused(refuse(rcode::FORMERR), rcode::FORMERR),
+        Err(TsigError::Refused(refusal)) => {
+            let length = refuse(rcode::NOTAUTH);
+            let length = refusal.append(reply, length, now()).unwrap_or(length);
+            return refused(length, rcode::NOTAUTH);
         }
-        let mut refuse = |code| refuse(message, client, table, code, reply);
-        let signer = match tsig::verify(message, &self.keys, now()) {
-            Ok(signer) => signer,
-            Err(TsigError::Malformed) => return refused(refuse(rcode::FORMERR), rcode::FORMERR),
-            Err(TsigError::Refused(refusal)) => {
-                let length = refuse(rcode::NOTAUTH);
-                let length = refusal.append(reply, length, now()).unwrap_or(length);
-                return refused(length, rcode::NOTAUTH);
-            }
-        };
-        let name = query.question.name();
-        let begun = if self.allows(name, client.address, signer.as_ref().map(Signer::key_name)) {
+    };
+    let name = query.question.name();
+    let begun =
+        if table.settings.transfers.allows(name, client.address, signer.as_ref().map(Signer::key_name)) {
             let catalog = Arc::clone(&table.catalog);
             Transfer::new(catalog, &header, &query, Transport::Tcp, table.settings.udp_payload)
         } else {
             Err(rcode::REFUSED)
         };
-        match (begun, signer) {
-            (Ok(transfer), signer) => Begun::Transfer(Box::new(Outgoing { transfer, signer })),
-            (Err(code), None) => refused(refuse(code), code),
-            (Err(code), Some(mut signer)) => {
-                let length = refuse(code);
-                refused(signer.sign(reply, length, now()).unwrap_or(length), code)
-            }
+    match (begun, signer) {
+        (Ok(transfer), signer) => Begun::Transfer(Box::new(Outgoing { transfer, signer })),
+        (Err(code), None) => refused(refuse(code), code),
+        (Err(code), Some(mut signer)) => {
+            let length = refuse(code);
+            refused(signer.sign(reply, length, now()).unwrap_or(length), code)
         }
     }
 }

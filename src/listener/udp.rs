@@ -4,12 +4,12 @@
 //! receive up to 64 -> load table and limits once -> answer each -> send all -> ...
 //! ```
 //!
-//! From receive to send nothing is allocated and no lock is taken. A worker ends only when it is
-//! told to.
+//! From receive to send nothing is allocated and no lock is taken. An idle worker looks every 100 ms
+//! whether it shall stop, and lets go of a table that has been replaced. A worker ends only when it
+//! is told to.
 
 use std::io;
 use std::net::UdpSocket;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -65,35 +65,26 @@ impl Worker {
         let mut batch = UdpBatch::new();
         let began = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
-            match batch.receive(&self.socket) {
-                Ok(_) => {}
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-                {
-                    continue;
-                }
-                Err(error) => {
+            if let Err(error) = batch.receive(&self.socket) {
+                // Without queries it would hold an old table, and with it old zones, for ever.
+                self.table.load();
+                self.limits.load();
+                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
                     self.metrics.happened(self.row, Event::ReceiveError, 1);
                     self.log("receiving datagrams failed", &error);
                     std::thread::sleep(REST);
-                    continue;
                 }
+                continue;
             }
             let time = listener::unix_time();
-            let Active { limiter, transfers, .. } = &**self.limits.load();
+            let Active { limiter, .. } = &**self.limits.load();
             let limiter = limiter.as_deref().map(|limiter| (limiter, began.elapsed()));
-            let account = Account { metrics: &self.metrics, row: self.row, limiter, keys: &transfers.keys };
+            let account = Account { metrics: &self.metrics, row: self.row, limiter };
             let responder = &mut self.responder;
             let table: &Table = self.table.load();
-            // A fault of ours must not let one packet, sent again and again, stop the server: the
-            // batch is lost, and all goes on. Nothing that outlives the batch can be half-changed:
-            // counters are single additions, and scratch space is written anew for each query.
-            let answered = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                batch.answer(|datagram| answer(responder, datagram, time, table, account));
-            }));
-            if answered.is_err() {
-                self.metrics.happened(self.row, Event::Panicked, 1);
-            }
+            batch.answer(|datagram| {
+                listener::contain(account, || answer(responder, datagram, time, table, account)).flatten()
+            });
             let sent = batch.send(&self.socket);
             if let Some(error) = sent.error {
                 self.metrics.happened(self.row, Event::SendError, sent.failed);

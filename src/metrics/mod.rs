@@ -48,7 +48,7 @@ const DROPS: [&str; 5] = ["short", "response", "port_zero", "long", "limited"];
 const EVENTS: [(&str, &str); 11] = [
     ("truncated_total", "Replies with TC set."),
     ("slipped_total", "Replies over the rate limit that were sent as empty truncated ones."),
-    ("panics_total", "Batches of datagrams lost to a fault of steerd; please report the log line."),
+    ("panics_total", "Queries lost to a fault of steerd; please report the log line."),
     ("receive_errors_total", "Failed attempts to receive datagrams."),
     ("send_errors_total", "Replies over UDP that the system refused to send."),
     ("tcp_accepted_total", "TCP connections accepted."),
@@ -70,7 +70,7 @@ pub enum Event {
     Truncated,
     /// A reply over the rate limit was sent as an empty truncated one.
     Slipped,
-    /// Answering a batch of datagrams panicked: a fault of steerd.
+    /// Answering a query panicked: a fault of steerd.
     Panicked,
     /// Receiving failed.
     ReceiveError,

@@ -58,7 +58,8 @@ pub struct PoolSeries {
 #[derive(Debug)]
 struct BackendSeries {
     name: Arc<str>,
-    weight: u32,
+    /// As configured.
+    weight: AtomicU32,
     enabled: bool,
     /// By place in [`OUTCOMES`].
     outcomes: [AtomicU64; OUTCOMES.len()],
@@ -101,7 +102,7 @@ impl PoolSeries {
                     let old = by_name.get(backend.name.as_str()).copied();
                     BackendSeries {
                         name: old.map_or_else(|| backend.name.as_str().into(), |old| Arc::clone(&old.name)),
-                        weight: backend.weight,
+                        weight: AtomicU32::new(backend.weight),
                         enabled: backend.enabled,
                         outcomes: old.map(|old| copied64(&old.outcomes)).unwrap_or_default(),
                         causes: old.map(|old| copied32(&old.causes)).unwrap_or_default(),
@@ -114,6 +115,13 @@ impl PoolSeries {
             last_probe: AtomicU64::new(last),
             patience,
             suspected: AtomicBool::new(previous.is_some_and(|old| old.suspected.load(Ordering::Relaxed))),
+        }
+    }
+
+    /// The weights have changed, and no backend and no address.
+    pub fn weigh(&self, pool: &Pool) {
+        for (series, backend) in self.backends.iter().zip(&pool.backends) {
+            series.weight.store(backend.weight, Ordering::Relaxed);
         }
     }
 
@@ -205,7 +213,7 @@ impl PoolSeries {
         let enabled = self.backends.iter().filter(|backend| backend.enabled);
         let healthy = |backend: &BackendSeries| {
             let count = backend.addresses.iter().filter(|address| address.is(Standing::Healthy)).count();
-            u64::from(backend.weight) * count as u64
+            u64::from(backend.weight.load(Ordering::Relaxed)) * count as u64
         };
         enabled.map(healthy).sum()
     }

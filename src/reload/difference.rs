@@ -11,10 +11,9 @@ use jiff::fmt::friendly::{Spacing, SpanPrinter};
 use crate::checker::Change;
 use crate::config::{AdminSettings, ServerSettings};
 use crate::listener::rate_limit::RateLimit;
-use crate::listener::transfer::Allowed;
 use crate::name::Name;
 use crate::reload::Configured;
-use crate::settings::{Chaos, Settings};
+use crate::settings::{Allowed, Chaos, Settings};
 
 /// Keys whose change takes a restart.
 pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<Change> {
@@ -74,7 +73,7 @@ pub(super) fn admin(running: &Configured, wanted: &Configured) -> Vec<Change> {
 
 /// Keys of `[keys]`, by name.
 pub(super) fn keys(running: &Configured, wanted: &Configured) -> Vec<Change> {
-    let (old, new) = (&running.server.limits.transfers.keys, &wanted.server.limits.transfers.keys);
+    let (old, new) = (&running.settings.transfers.keys, &wanted.settings.transfers.keys);
     let mut names: Vec<&Name> = old.names().chain(new.names()).collect();
     names.sort_by_key(|name| name.to_plain());
     names.dedup();
@@ -99,7 +98,7 @@ pub(super) fn with_transfers(
     running: &Configured,
     wanted: &Configured,
 ) -> Vec<Change> {
-    let (old, new) = (&running.server.limits.transfers.zones, &wanted.server.limits.transfers.zones);
+    let (old, new) = (&running.settings.transfers.zones, &wanted.settings.transfers.zones);
     let mut names: Vec<&Name> = old.keys().chain(new.keys()).collect();
     names.sort_by_key(|name| name.to_plain());
     names.dedup();

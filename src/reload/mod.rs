@@ -3,7 +3,8 @@
 //! ```text
 //! asked (SIGHUP, API) -> wait for one's turn -> load, off the runtime's threads
 //!     faults -> nothing has changed; every fault is told
-//!     sound  -> checker: pools, services, zones, settings, in one table
+//!     sound  -> compare with what runs, off the runtime's threads
+//!               -> checker: pools, services, zones, settings, keys, rights to zones, in one table
 //!               -> limits of the listeners -> access to the admin server -> state_dir
 //!               -> told: what has changed, and what needs a restart
 //! ```
@@ -21,7 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use crate::checker::{self, Change, Command};
+use crate::checker::{self, Change, NotReloaded};
 use crate::config::fault::{Fault, Faults};
 use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
 use crate::listener::InForce;
@@ -209,10 +210,10 @@ impl Reloader {
         let setup = loaded.map_err(Refusal::Faults)?;
         let wanted = Configured::of(&setup);
         let warnings = setup.warnings;
-        let (reply, difference) = oneshot::channel();
-        let command = Command::Reload(Box::new(setup.checker), reply);
-        self.reach.checker.commands.send(command).await.map_err(|_| Refusal::Ending)?;
-        let difference = difference.await.map_err(|_| Refusal::Ending)?;
+        let difference = self.reach.checker.reload(setup.checker).await.map_err(|refusal| match refusal {
+            NotReloaded::Ended => Refusal::Ending,
+            NotReloaded::BrokeOff => Refusal::BrokeOff,
+        })?;
 
         self.reach.limits.change(wanted.server.limits.clone());
         self.reach.access.send_replace(wanted.admin.access.clone());

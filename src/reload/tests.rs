@@ -1,4 +1,4 @@
-//! Reloads of real files, in front of a stand-in for the checker that takes every setup.
+//! Reloads of real files, in front of a stand-in for the checker that takes every configuration.
 #![allow(clippy::float_cmp, reason = "metrics are counts here, whole numbers that floats hold exactly")]
 
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::checker::Difference;
+use crate::checker::{Command, Configuration, Wanted};
 use crate::listener::Limits;
 use crate::table::{Published, Table};
 use crate::zone::Catalog;
@@ -28,8 +28,8 @@ struct Fixture {
     metrics: Arc<Metrics>,
     /// The settings and `startup_wait` that the checker was given.
     given: Arc<Mutex<Vec<Settings>>>,
-    /// How many reloads the checker has at work, and the most it ever had.
-    at_work: Arc<[AtomicUsize; 2]>,
+    /// How many reloads the checker has at work, the most it ever had, and all it has had.
+    at_work: Arc<[AtomicUsize; 3]>,
 }
 
 fn table() -> Table {
@@ -40,6 +40,16 @@ fn table() -> Table {
         services: Arc::new([]),
         pools: Box::new([]),
     }
+}
+
+/// The next generation of a table, with what is wanted.
+fn renewed(table: &Table, wanted: Option<Wanted>) -> Arc<Table> {
+    let (settings, catalog) = match wanted {
+        Some(wanted) => (Arc::new(wanted.settings), wanted.catalog),
+        None => (Arc::clone(&table.settings), Arc::clone(&table.catalog)),
+    };
+    let (generation, services) = (table.generation + 1, Arc::clone(&table.services));
+    Arc::new(Table { generation, settings, catalog, services, pools: Box::new([]) })
 }
 
 impl Fixture {
@@ -62,24 +72,35 @@ impl Fixture {
         let setup = config::load(&file).unwrap_or_else(|faults| panic!("{config}\n{faults}"));
 
         let (commands, mut received) = mpsc::channel(8);
-        let given = Arc::new(Mutex::new(Vec::new()));
-        let at_work = Arc::new([const { AtomicUsize::new(0) }; 2]);
+        let given = Arc::new(Mutex::new(vec![setup.checker.settings.clone()]));
+        let running = Configuration::of(config::load(&file).unwrap().checker, 1);
+        let at_work = Arc::new([const { AtomicUsize::new(0) }; 3]);
         let (taken, counts) = (Arc::clone(&given), Arc::clone(&at_work));
         tokio::spawn(async move {
-            let mut generation = 1;
+            let mut running = running;
             while let Some(command) = received.recv().await {
-                let Command::Reload(setup, reply) = command else { continue };
-                generation += 1;
-                taken.lock().unwrap().push(setup.settings);
-                let counts = Arc::clone(&counts);
-                tokio::spawn(async move {
-                    let now = counts[0].fetch_add(1, Ordering::SeqCst) + 1;
-                    counts[1].fetch_max(now, Ordering::SeqCst);
-                    // Long enough for another reload to come in between, if it could.
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    counts[0].fetch_sub(1, Ordering::SeqCst);
-                    let _ = reply.send(Difference { generation, ..Difference::default() });
-                });
+                match command {
+                    Command::Configuration(reply) => {
+                        running.table = renewed(&running.table, None);
+                        let (counts, running) = (Arc::clone(&counts), running.clone());
+                        tokio::spawn(async move {
+                            let now = counts[0].fetch_add(1, Ordering::SeqCst) + 1;
+                            counts[1].fetch_max(now, Ordering::SeqCst);
+                            // Long enough for another reload to come in between, if it could.
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                            counts[0].fetch_sub(1, Ordering::SeqCst);
+                            counts[2].fetch_add(1, Ordering::SeqCst);
+                            let _ = reply.send(running);
+                        });
+                    }
+                    Command::Reload(wanted, reply) => {
+                        taken.lock().unwrap().push(wanted.settings.clone());
+                        running.pools = wanted.pools.clone();
+                        running.table = renewed(&running.table, Some(*wanted));
+                        let _ = reply.send(running.table.generation);
+                    }
+                    _ => {}
+                }
             }
         });
         let limits = InForce::new(setup.server.limits.clone());
@@ -245,7 +266,7 @@ async fn a_restart_and_the_rest_at_once() {
             "restart needed for server.workers: 0 -> 2",
         ]
     );
-    assert_eq!(fixture.given.lock().unwrap()[0].udp_payload, 1400);
+    assert_eq!(fixture.given.lock().unwrap().last().unwrap().udp_payload, 1400);
     assert_eq!(fixture.metric("steerd_reloads_total{result=\"success\"}"), 1.0);
 }
 
@@ -319,7 +340,8 @@ async fn signals_are_heeded_and_many_before_their_turn_are_one() {
     // A request has its turn after whatever the signals have asked for.
     fixture.handle.reload().await.unwrap();
     fixture.handle.reload().await.unwrap();
-    assert!(fixture.given.lock().unwrap().len() <= 4, "{}", fixture.given.lock().unwrap().len());
+    let reloads = fixture.at_work[2].load(Ordering::SeqCst);
+    assert!(reloads <= 4, "{reloads}");
 }
 
 #[tokio::test]

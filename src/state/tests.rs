@@ -417,7 +417,7 @@ impl Script {
 
     fn learn(&self, tag: &str, generation: u64) {
         *self.known.lock().unwrap() = memory(tag);
-        self.handle.published.store(table(generation));
+        drop(self.handle.published.replace(table(generation)));
     }
 }
 
@@ -460,7 +460,7 @@ async fn what_changes_is_written_and_what_does_not_is_left_alone() {
     let asked = *script.asked.lock().unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(*script.asked.lock().unwrap(), asked, "nobody is asked while no table is published");
-    script.handle.published.store(table(2));
+    drop(script.handle.published.replace(table(2)));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(*script.asked.lock().unwrap() > asked);
     let second = fs::metadata(directory.path().join(FILE)).unwrap().modified().unwrap();

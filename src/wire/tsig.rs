@@ -2,7 +2,7 @@
 //! the reply proves the same of us.
 //!
 //! Bytes in, bytes out, time as an argument. What a key is allowed to do is the caller's to say.
-//! The hash functions are ring's; the record and what is hashed are put together here, because a
+//! Keys and their hash functions are `keys`'; the record and what is hashed are put together here, because a
 //! zone transfer signs a stream of messages, each over the signature of the one before.
 //!
 //! ```text
@@ -12,15 +12,11 @@
 //!                     '-- Refused: NOTAUTH, with a TSIG record that says why
 //! ```
 
-use std::collections::HashMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
-
-use ring::hmac;
 
 use super::query::{Header, Record, skip_name};
 use super::{Full, HEADER, class};
+use crate::keys::{Key, Keys, Mac};
 use crate::name::{self, MAX_NAME, Name};
 use crate::zone::rtype;
 
@@ -28,183 +24,8 @@ use crate::zone::rtype;
 /// section 10).
 pub const FUDGE: u16 = 300;
 
-/// The longest MAC of all algorithms.
-const MAX_MAC: usize = 64;
 /// No MAC may be cut shorter than this, whatever the algorithm (RFC 8945, section 5.2.2.1).
 const MIN_MAC: usize = 10;
-
-/// How a MAC is computed (RFC 8945, section 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// For old peers alone: every implementation must know it, and its use is not recommended.
-    HmacSha1,
-    /// The one to choose.
-    HmacSha256,
-    /// As strong, and longer.
-    HmacSha384,
-    /// As strong, and longer.
-    HmacSha512,
-}
-
-/// A text is not the name of an algorithm.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a TSIG algorithm: write hmac-sha256, hmac-sha384, hmac-sha512 or, for an old peer, hmac-sha1"
-)]
-pub struct UnknownAlgorithm(String);
-
-impl Algorithm {
-    const ALL: [Self; 4] = [Self::HmacSha1, Self::HmacSha256, Self::HmacSha384, Self::HmacSha512];
-
-    /// The name on the wire.
-    fn wire(self) -> &'static [u8] {
-        match self {
-            Self::HmacSha1 => b"\x09hmac-sha1\x00",
-            Self::HmacSha256 => b"\x0bhmac-sha256\x00",
-            Self::HmacSha384 => b"\x0bhmac-sha384\x00",
-            Self::HmacSha512 => b"\x0bhmac-sha512\x00",
-        }
-    }
-
-    fn hmac(self) -> hmac::Algorithm {
-        match self {
-            Self::HmacSha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-            Self::HmacSha256 => hmac::HMAC_SHA256,
-            Self::HmacSha384 => hmac::HMAC_SHA384,
-            Self::HmacSha512 => hmac::HMAC_SHA512,
-        }
-    }
-
-    /// Bytes of a whole MAC.
-    fn mac_length(self) -> usize {
-        self.hmac().digest_algorithm().output_len()
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::HmacSha1 => "hmac-sha1",
-            Self::HmacSha256 => "hmac-sha256",
-            Self::HmacSha384 => "hmac-sha384",
-            Self::HmacSha512 => "hmac-sha512",
-        })
-    }
-}
-
-impl FromStr for Algorithm {
-    type Err = UnknownAlgorithm;
-
-    fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
-        let known = Self::ALL.into_iter().find(|algorithm| algorithm.to_string().eq_ignore_ascii_case(text));
-        known.ok_or_else(|| UnknownAlgorithm(text.into()))
-    }
-}
-
-/// A secret shared with a peer. Its debug form does not show the secret.
-#[derive(Clone, Debug)]
-pub struct Key {
-    name: Name,
-    algorithm: Algorithm,
-    hmac: hmac::Key,
-}
-
-impl Key {
-    /// Takes the secret as bytes, not as the base64 that key files hold.
-    #[must_use]
-    pub fn new(name: Name, algorithm: Algorithm, secret: &[u8]) -> Self {
-        Self { name, algorithm, hmac: hmac::Key::new(algorithm.hmac(), secret) }
-    }
-
-    /// The name that both sides call it by.
-    #[must_use]
-    pub fn name(&self) -> &Name {
-        &self.name
-    }
-
-    /// How it signs.
-    #[must_use]
-    pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    /// The MAC over `parts`, one after the other.
-    fn mac<'p>(&self, parts: impl IntoIterator<Item = &'p [u8]>) -> Mac {
-        let mut context = hmac::Context::with_key(&self.hmac);
-        for part in parts {
-            context.update(part);
-        }
-        Mac::new(context.sign().as_ref())
-    }
-}
-
-/// The secret does not come out of a key again, but two that make the same MAC are the same.
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        let is_same_mac = || self.mac([]).begins_with(other.mac([]).bytes());
-        self.name == other.name && self.algorithm == other.algorithm && is_same_mac()
-    }
-}
-
-impl Eq for Key {}
-
-/// All keys of the server, by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Keys(HashMap<Name, Arc<Key>>);
-
-impl Keys {
-    /// The key of this name.
-    #[must_use]
-    pub fn get(&self, name: &Name) -> Option<&Key> {
-        self.0.get(name).map(Arc::as_ref)
-    }
-
-    /// All names, in no order.
-    pub fn names(&self) -> impl Iterator<Item = &Name> {
-        self.0.keys()
-    }
-}
-
-impl FromIterator<Key> for Keys {
-    /// Of two keys with one name the later is taken; the configuration refuses that.
-    fn from_iter<I: IntoIterator<Item = Key>>(keys: I) -> Self {
-        Self(keys.into_iter().map(|key| (key.name.clone(), Arc::new(key))).collect())
-    }
-}
-
-/// A message authentication code.
-#[derive(Clone, Copy, Debug)]
-struct Mac {
-    bytes: [u8; MAX_MAC],
-    length: usize,
-}
-
-impl Mac {
-    /// Takes the bytes, of which there are at most [`MAX_MAC`].
-    fn new(mac: &[u8]) -> Self {
-        let mut bytes = [0; MAX_MAC];
-        for (byte, &taken) in bytes.iter_mut().zip(mac) {
-            *byte = taken;
-        }
-        Self { bytes, length: mac.len().min(MAX_MAC) }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or(&[])
-    }
-
-    /// The length in the two bytes that stand before a MAC, in the record as in what is hashed.
-    fn length(&self) -> [u8; 2] {
-        number(self.length)
-    }
-
-    /// Whether this begins with `claimed`, in a time that does not depend on where they differ:
-    /// or a sender could find a valid MAC byte by byte.
-    fn begins_with(&self, claimed: &[u8]) -> bool {
-        let difference = self.bytes().iter().zip(claimed).fold(0, |all, (a, b)| all | (a ^ b));
-        claimed.len() <= self.length && std::hint::black_box(difference) == 0
-    }
-}
 
 /// A length that a message can have, in two bytes.
 fn number(length: usize) -> [u8; 2] {
@@ -303,8 +124,8 @@ impl Signer {
     /// How many bytes [`Signer::sign`] appends.
     #[must_use]
     pub fn record_length(&self) -> usize {
-        let algorithm = self.key.algorithm;
-        self.key.name.wire().len() + 10 + algorithm.wire().len() + 16 + algorithm.mac_length()
+        let algorithm = self.key.algorithm();
+        self.key.name().wire().len() + 10 + algorithm.wire().len() + 16 + algorithm.mac_length()
     }
 
     /// Appends a TSIG record to the message that is the first `length` bytes of `buffer`, and
@@ -316,8 +137,8 @@ impl Signer {
     /// When `buffer` has no room for the record; then nothing is signed.
     pub fn sign(&mut self, buffer: &mut [u8], length: usize, now: u64) -> Result<usize, Full> {
         let variables = Variables {
-            key_name: self.key.name.wire(),
-            algorithm: self.key.algorithm.wire(),
+            key_name: self.key.name().wire(),
+            algorithm: self.key.algorithm().wire(),
             time: now,
             fudge: FUDGE,
             error: 0,
@@ -438,11 +259,11 @@ pub fn verify(message: &[u8], keys: &Keys, now: u64) -> Result<Option<Signer>, T
             proved,
         })))
     };
-    let known = keys.0.get(&signature.key_name);
-    let Some(key) = known.filter(|key| key.algorithm.wire() == signature.algorithm.wire()) else {
+    let known = keys.get(&signature.key_name);
+    let Some(key) = known.filter(|key| key.algorithm().wire() == signature.algorithm.wire()) else {
         return refuse(Reason::Key, None);
     };
-    let whole = key.algorithm.mac_length();
+    let whole = key.algorithm().mac_length();
     if signature.mac.len() > whole || signature.mac.len() < MIN_MAC.max(whole / 2) {
         return Err(TsigError::Malformed);
     }

@@ -11,7 +11,7 @@ use crate::probe::tls::TlsProbe;
 use crate::settings::Chaos;
 use crate::zone::{Zone, ZoneBuilder, rtype};
 
-fn zone(name: &str, serial: u32, address: [u8; 4]) -> Zone {
+pub(super) fn zone(name: &str, serial: u32, address: [u8; 4]) -> Zone {
     let apex = Name::parse(name).unwrap();
     let wire = apex.wire();
     let mut builder = ZoneBuilder::new(wire);
@@ -314,7 +314,7 @@ async fn every_key_is_told_and_only_what_it_is_about_begins_anew() {
         let generation = handle.published.load().generation;
         let mut changed = base();
         change(&mut changed);
-        let difference = ask(&handle, |reply| Command::Reload(Box::new(changed), reply)).await;
+        let difference = handle.reload(changed).await.unwrap();
         let told = told(&difference);
         assert!(told.contains(expected), "{expected} is not in {told}");
         let count =
@@ -339,9 +339,9 @@ async fn every_key_is_told_and_only_what_it_is_about_begins_anew() {
             assert_eq!(had, !is_anew, "{expected}: {backend} {check}");
         }
         // And back: all of the change is undone.
-        let difference = ask(&handle, |reply| Command::Reload(Box::new(base()), reply)).await;
+        let difference = handle.reload(base()).await.unwrap();
         assert_eq!(difference.generation, generation + 2, "{expected}");
-        let again = ask(&handle, |reply| Command::Reload(Box::new(base()), reply)).await;
+        let again = handle.reload(base()).await.unwrap();
         assert!(again.is_empty(), "{expected}: {again:?}");
     }
 }
@@ -357,7 +357,7 @@ async fn secrets_are_not_told() {
         setup
     };
     let (handle, _script) = run(with("secret1"));
-    let difference = ask(&handle, |reply| Command::Reload(Box::new(with("secret2")), reply)).await;
+    let difference = handle.reload(with("secret2")).await.unwrap();
     let told = format!("{difference:?}");
     assert!(told.contains("check http: a value that is not shown has changed"), "{told}");
     assert!(told.contains("check tls: a value that is not shown has changed"), "{told}");

@@ -242,7 +242,7 @@ fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Setup {
 
 /// The checker on the runtime of the test, whose clock it can follow.
 fn start_with(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>, outside: Script) -> Handle {
-    let (handle, work) = prepare(setup, capacity, metrics, outside);
+    let (handle, work) = prepare(setup, capacity, metrics, outside, Retired::start().unwrap());
     tokio::spawn(work);
     handle
 }

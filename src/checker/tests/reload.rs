@@ -1,12 +1,14 @@
 //! Another configuration: what is the same goes on, and the difference is told.
 
 use super::*;
+use crate::keys::{Algorithm, Key};
 use crate::pool::Override;
+use crate::settings::Allowed;
 
 const TWO: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 
 async fn reload(handle: &Handle, setup: Setup) -> Difference {
-    ask(handle, |reply| Command::Reload(Box::new(setup), reply)).await
+    handle.reload(setup).await.unwrap()
 }
 
 fn web(timing: Timing, addresses: &[&str]) -> Setup {
@@ -299,4 +301,44 @@ async fn a_reload_before_the_first_outcomes_does_not_make_it_ready_early() {
     reload(&handle, web(DEFAULTS, &["192.0.2.1"])).await;
     assert!(!*handle.ready.borrow());
     assert!(ready(&handle).await >= SECOND * 2, "it hangs for its timeout");
+}
+
+/// A zone is never open under the rights of before: both stand in one table.
+#[tokio::test(start_paused = true)]
+async fn zones_keys_and_rights_change_in_one_step() {
+    let (handle, _script) = run(web(DEFAULTS, &TWO));
+    let before = handle.published.load();
+    let mut wanted = web(DEFAULTS, &TWO);
+    let name = Name::parse("example.com").unwrap();
+    wanted.catalog = Catalog::new(vec![keys::zone("example.com", 1, [192, 0, 2, 80])]);
+    let key = Key::new(name.clone(), Algorithm::HmacSha256, b"0123456789abcdef");
+    wanted.settings.transfers.keys = [key].into_iter().collect();
+    let allowed = Allowed { keys: [name.clone()].into(), ..Allowed::default() };
+    wanted.settings.transfers.zones.insert(name.clone(), allowed);
+    let difference = handle.reload(wanted).await.unwrap();
+    let after = handle.published.load();
+    assert_eq!((difference.generation, after.generation), (before.generation + 1, before.generation + 1));
+    assert!(after.catalog.find(name.wire(), false).is_some());
+    let client = "192.0.2.1".parse().unwrap();
+    assert!(after.settings.transfers.allows(name.wire(), client, Some(&name)));
+    assert!(!after.settings.transfers.allows(name.wire(), client, None));
+    assert!(before.catalog.zones().is_empty() && before.settings.transfers.zones.is_empty());
+}
+
+/// Weights are no affair of the probes: those in flight go on, and none is made anew.
+#[tokio::test(start_paused = true)]
+async fn what_is_probed_alike_is_not_looked_at() {
+    let (handle, script) = run(web(DEFAULTS, &TWO));
+    ready(&handle).await;
+    script.set("192.0.2.1", Behaviour::Hang);
+    let count = script.started("192.0.2.1");
+    until("a probe hangs", SECOND * 20, || script.started("192.0.2.1") == count + 1).await;
+    let mut heavier = web(DEFAULTS, &TWO);
+    heavier.pools[0].pool.backends[1].weight = 7;
+    let difference = handle.reload(heavier).await.unwrap();
+    assert!(format!("{:?}", difference.pools).contains("weight 1 -> 7"), "{difference:?}");
+    let view = handle.published.load();
+    let candidates = &view.pools[0].family(Family::Ipv4).eligible.candidates;
+    assert_eq!(candidates.weights().collect::<Vec<_>>(), [1, 7]);
+    assert_eq!(script.started("192.0.2.1"), count + 1, "the probe in flight goes on");
 }

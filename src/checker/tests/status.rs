@@ -92,7 +92,7 @@ async fn a_reload_while_it_is_told_makes_it_begin_anew() {
     }
     let mut fewer = large();
     fewer.drain(..4);
-    ask(&handle, |reply| Command::Reload(Box::new(setup(fewer, Vec::new())), reply)).await;
+    handle.reload(setup(fewer, Vec::new())).await.unwrap();
     let status = answer.await.unwrap();
     let names: Vec<&str> = status.pools.iter().map(|pool| &*pool.name).collect();
     assert!(names == ["p4", "p5", "p6", "p7"] || names.len() == 8, "all of one configuration: {names:?}");

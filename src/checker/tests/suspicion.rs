@@ -71,7 +71,7 @@ async fn all_pools_together_are_suspected_where_each_is_too_small() {
         pool
     });
     let off = setup(off.collect(), vec![service(&[0])]);
-    ask(&handle, |reply| Command::Reload(Box::new(off), reply)).await;
+    handle.reload(off).await.unwrap();
     assert!(!gauge(&handle, &metrics, ""));
     assert_eq!(status(&handle).await.suspected, None);
 }

@@ -150,8 +150,7 @@ async fn live(seed: u64) {
             0..4 => {
                 let old = status(&handle).await;
                 pools = if rng.random_bool(0.5) { fleet(&mut rng) } else { tweaked(&pools, &mut rng) };
-                let difference =
-                    ask(&handle, |reply| Command::Reload(Box::new(with_service(pools.clone())), reply)).await;
+                let difference = handle.reload(with_service(pools.clone())).await.unwrap();
                 let new = status(&handle).await;
                 assert_eq!(new.generation, difference.generation, "seed {seed}");
                 assert_kept(&old, &new, &pools, seed);

@@ -53,7 +53,6 @@ fn built_in() {
     let listen = vec!["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()];
     assert_eq!((server.listen, server.workers), (listen, 0));
     assert_eq!((server.limits.tcp, server.limits.rate), (TcpLimits::default(), None));
-    assert!(server.limits.transfers.zones.is_empty());
     let cookies = checker.settings.cookies.clone();
     assert!(cookies.as_ref().is_some_and(|cookies| !cookies.required));
     assert_eq!(checker.settings, Settings { cookies, ..Settings::default() });

@@ -1,8 +1,10 @@
 //! Signatures of requests made by kdig 3.2.6 and dig 9.18, and replies checked as a client does.
 
 use proptest::prelude::*;
+use ring::hmac;
 
 use super::*;
+use crate::keys::Algorithm;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 /// When the captured requests below were signed, but for those that say otherwise.
@@ -227,8 +229,8 @@ fn a_compressed_key_name_is_read() {
     let mut message = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     message.extend(b"\x04K256\x07exAmple\x00\x00\x06\x00\x01");
     let variables = Variables {
-        key_name: key.name.wire(),
-        algorithm: key.algorithm.wire(),
+        key_name: key.name().wire(),
+        algorithm: key.algorithm().wire(),
         time: NOW,
         fudge: 5,
         error: 0,

@@ -1,0 +1,181 @@
+//! A zone that has been replaced is let go of by idle readers, and freed where nobody waits: neither
+//! where queries are answered, nor where backends are probed, nor by a connection that ends.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what a test cannot do fails it")]
+#![allow(
+    unsafe_code,
+    reason = "a global allocator is not written without; every call is handed on unchanged"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use steerd::server::{self, Running};
+
+#[global_allocator]
+static ALLOCATOR: Watching = Watching;
+
+/// The system's allocator; it notes which thread gives back a large block.
+struct Watching;
+
+/// From this size on a block is a large one: of what a server without clients has, zones alone.
+const LARGE: usize = 1 << 20;
+/// The kernel's limit of a thread's name, with its end.
+const NAME: usize = 16;
+
+static IS_WATCHING: AtomicBool = AtomicBool::new(false);
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+static NAMES: Mutex<[[u8; NAME]; 256]> = Mutex::new([[0; NAME]; 256]);
+
+// SAFETY: every call goes to the system's allocator with the arguments it came with.
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the promises of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the promises of `alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller keeps the promises of `realloc`.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if layout.size() >= LARGE && IS_WATCHING.load(Ordering::Relaxed) {
+            let mut name = [0; NAME];
+            // SAFETY: the call writes at most 16 bytes, and `name` has as many.
+            unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+            let index = COUNT.fetch_add(1, Ordering::SeqCst);
+            if let Some(place) = NAMES.lock().unwrap().get_mut(index) {
+                *place = name;
+            }
+        }
+        // SAFETY: the caller keeps the promises of `dealloc`.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+/// The names of the threads that have given back large blocks since the last call.
+fn freed_by() -> Vec<String> {
+    let count = COUNT.swap(0, Ordering::SeqCst);
+    let names = *NAMES.lock().unwrap();
+    let shown =
+        |name: &[u8; NAME]| String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap()).into();
+    names.iter().take(count).map(shown).collect()
+}
+
+/// How long readers may hold what has been replaced: a look every 100 ms, on a machine that is busy.
+const LET_GO: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Enough for each of the large parts of a zone to be a large block.
+const RECORDS: usize = 100_000;
+
+fn write_zone(directory: &Path, serial: u32, records: usize) {
+    let mut zone = format!(
+        "$TTL 60\n@ SOA ns1 host {serial} 3600 600 604800 30\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n"
+    );
+    for index in 0..records {
+        writeln!(zone, "a-host-with-a-name-{index} A 192.0.2.80").unwrap();
+    }
+    std::fs::write(directory.join("zone"), zone).unwrap();
+}
+
+async fn is_gone<T: ?Sized>(weak: &Weak<T>, within: Duration) -> Duration {
+    let began = Instant::now();
+    while weak.strong_count() > 0 {
+        assert!(began.elapsed() < within, "{} still hold it after {within:?}", weak.strong_count());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    began.elapsed()
+}
+
+/// A query for `example.test`.
+fn query(qtype: u8) -> Vec<u8> {
+    let mut query = vec![0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    query.extend(b"\x07example\x04test\x00\x00");
+    query.extend([qtype, 0, 1]);
+    query
+}
+
+fn framed(query: &[u8]) -> Vec<u8> {
+    [&u16::try_from(query.len()).unwrap().to_be_bytes()[..], query].concat()
+}
+
+/// Has every kind of reader read the table, and leaves them idle.
+fn read_and_rest(dns: SocketAddr) -> TcpStream {
+    // Sockets of different ports reach both workers.
+    for _ in 0..32 {
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.send_to(&query(6), dns).unwrap();
+        client.recv(&mut [0; 512]).unwrap();
+    }
+    let mut stream = TcpStream::connect(dns).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&framed(&query(6))).unwrap();
+    stream.read_exact(&mut [0; 32]).unwrap();
+    stream
+}
+
+async fn reload(running: &Running) {
+    running.reload.reload().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_readers_let_go_and_a_thread_of_its_own_frees() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("steerd.toml");
+    let config = "[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+                  [zones.\"example.test\"]\nfile = \"zone\"\ntransfer = { networks = [\"127.0.0.0/8\"] }\n";
+    std::fs::write(&file, config).unwrap();
+    write_zone(directory.path(), 1, RECORDS);
+    let setup = steerd::config::load(&file).unwrap();
+    let running = server::start(setup, Some(file)).await.unwrap();
+    let dns = running.dns[0];
+    let published = &running.checker.published;
+
+    let idle = read_and_rest(dns);
+    let old = Arc::downgrade(&published.load());
+    write_zone(directory.path(), 2, 1);
+    IS_WATCHING.store(true, Ordering::SeqCst);
+    reload(&running).await;
+    let took = is_gone(&old, LET_GO).await;
+    println!("{took:?} until all idle readers had let go");
+    let by = freed_by();
+    assert!(by.iter().any(|name| name == "retired-tables"), "{by:?}");
+    assert!(by.iter().all(|name| !name.starts_with("udp-") && name != "checker"), "{by:?}");
+    IS_WATCHING.store(false, Ordering::SeqCst);
+    drop(idle);
+
+    // A transfer holds the zone, and not the table; neither frees it.
+    write_zone(directory.path(), 3, RECORDS);
+    reload(&running).await;
+    let mut transfer = read_and_rest(dns);
+    transfer.write_all(&framed(&query(252))).unwrap();
+    transfer.read_exact(&mut [0; 100]).unwrap();
+    let old = Arc::downgrade(&published.load());
+    let zones = Arc::downgrade(&published.load().catalog);
+    write_zone(directory.path(), 4, 1);
+    reload(&running).await;
+    is_gone(&old, LET_GO).await;
+    assert!(zones.strong_count() > 0, "the transfer is not over");
+    // What the reload itself has taken is given back.
+    tokio::task::spawn_blocking(|| ()).await.unwrap();
+    IS_WATCHING.store(true, Ordering::SeqCst);
+    drop(transfer);
+    is_gone(&zones, PATIENCE).await;
+    let by = freed_by();
+    IS_WATCHING.store(false, Ordering::SeqCst);
+    assert!(!by.is_empty() && by.iter().all(|name| name == "retired-tables"), "{by:?}");
+    running.stop().await;
+}
