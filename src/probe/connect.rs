@@ -18,6 +18,20 @@ use tokio::net::TcpStream;
 
 use crate::probe::Cause;
 use crate::probe::fault::{Fault, cause_of, describe};
+use crate::probe::limited::Limited;
+
+/// A connection to a backend.
+pub(super) type Connection = Limited<TcpStream>;
+
+/// How much may be read on a connection besides what the check is about: heads, handshakes, and what
+/// protocols put around every few bytes.
+const READ_BESIDES: usize = 256 * 1024;
+
+/// How much may be read on a connection of which `wanted` bytes are looked at: each may come in a chunk
+/// or a frame of its own.
+fn read_limit(wanted: usize) -> usize {
+    READ_BESIDES + 8 * wanted
+}
 
 /// Finds out whether a connection could be opened. There is no time limit here.
 ///
@@ -26,15 +40,23 @@ use crate::probe::fault::{Fault, cause_of, describe};
 /// nothing to accept, no end of a connection that said nothing for its log, and half the cost for both
 /// sides. HAProxy has done it so for years.
 pub(super) async fn knock(address: SocketAddr) -> Result<(), Fault> {
-    let stream = connect(address, true).await?;
+    let stream = open(address, true).await?;
     // Without it the connection would be opened and closed in the ordinary way, which is as good.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     Ok(())
 }
 
-/// Opens a connection. There is no time limit here. `speaks_first` promises that something is sent, or
-/// the connection closed, as soon as it is open.
-pub(super) async fn connect(address: SocketAddr, speaks_first: bool) -> Result<TcpStream, Fault> {
+/// Opens a connection, of whose bytes so many are `wanted`. There is no time limit here. `speaks_first`
+/// promises that something is sent, or the connection closed, as soon as it is open.
+pub(super) async fn connect(
+    address: SocketAddr,
+    speaks_first: bool,
+    wanted: usize,
+) -> Result<Connection, Fault> {
+    Ok(Limited::new(open(address, speaks_first).await?, read_limit(wanted)))
+}
+
+async fn open(address: SocketAddr, speaks_first: bool) -> Result<TcpStream, Fault> {
     let socket = begin(address, speaks_first).map_err(|error| at_once(&error))?;
     let stream = TcpStream::from_std(socket.into()).map_err(|error| at_once(&error))?;
     // A connecting socket is writable when the outcome is there, good or bad.
@@ -121,7 +143,7 @@ mod tests {
             knock(address).await.unwrap();
         }
         // Whoever comes after them is the first to be accepted.
-        let client = connect(address, false).await.unwrap();
+        let client = open(address, false).await.unwrap();
         let (_, peer) = listener.accept().await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
         drop(listener);
@@ -131,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn no_route_is_reported_at_once_and_is_local() {
         // TCP has no route to a multicast group, on any machine.
-        let fault = connect("224.0.0.1:80".parse().unwrap(), true).await.unwrap_err();
+        let fault = open("224.0.0.1:80".parse().unwrap(), true).await.unwrap_err();
         assert!(is_local(&fault), "{fault:?}");
     }
 }

@@ -1,28 +1,54 @@
 //! What must be found in a response: a text, or a pattern.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use memchr::memmem;
-use regex::bytes::Regex;
+use regex_automata::Input;
+use regex_automata::meta::{BuildError, Cache, Regex};
+use regex_automata::util::syntax;
+use regex_syntax::hir::{Look, LookSet};
 
 use crate::probe::quote::quote;
 
+/// The largest compiled expression, bytes: `\w{1000}` would take megabytes. A search visits all of it for
+/// each byte in the worst case.
+pub const MAX_COMPILED: usize = 1024 * 1024;
+
+/// The most bytes of states that a search remembers; beyond it, a search gets slower and not larger. A
+/// thread that searches keeps them, so this is also what a hostile backend can make an expression take.
+const MAX_CACHE: usize = 512 * 1024;
+
 /// What must be found in bytes that a backend sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Expected {
     /// This text, as it is.
     Text(Vec<u8>),
     /// A match of this expression.
-    Pattern(Regex),
+    Pattern(Pattern),
+}
+
+/// A regular expression over bytes. Two are equal when they are written alike.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    text: Arc<str>,
+    regex: Regex,
+    /// Whether what follows a match can undo it, as with `$`.
+    looks_ahead: bool,
 }
 
 impl Expected {
-    /// Whether it is found. Takes time in proportion to the bytes, whatever they are.
-    #[must_use]
-    pub fn is_in(&self, bytes: &[u8]) -> bool {
+    /// Whether a text ends in what is behind `start`.
+    pub(super) fn text_is_in(text: &[u8], bytes: &[u8], start: usize) -> bool {
+        let rest = bytes.get(start.saturating_sub(text.len().saturating_sub(1))..).unwrap_or_default();
+        memmem::find(rest, text).is_some()
+    }
+
+    /// Whether a match in a part of what a backend sends is one whatever follows.
+    pub(super) fn is_certain_early(&self) -> bool {
         match self {
-            Self::Text(text) => memmem::find(bytes, text).is_some(),
-            Self::Pattern(pattern) => pattern.is_match(bytes),
+            Self::Text(_) => true,
+            Self::Pattern(pattern) => !pattern.looks_ahead,
         }
     }
 
@@ -30,30 +56,69 @@ impl Expected {
     pub(super) fn in_words(&self) -> String {
         match self {
             Self::Text(text) => quote(text),
-            Self::Pattern(pattern) => format!("a match of {}", quote(pattern.as_str().as_bytes())),
-        }
-    }
-
-    /// Two are equal when they are written alike.
-    fn key(&self) -> (bool, &[u8]) {
-        match self {
-            Self::Text(text) => (false, text),
-            Self::Pattern(pattern) => (true, pattern.as_str().as_bytes()),
+            Self::Pattern(pattern) => format!("a match of {}", quote(pattern.text.as_bytes())),
         }
     }
 }
 
-impl PartialEq for Expected {
+impl Pattern {
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    /// When it is none, or takes more than [`MAX_COMPILED`] bytes.
+    pub fn new(text: &str) -> Result<Self, Box<BuildError>> {
+        let config = Regex::config()
+            .utf8_empty(false)
+            .nfa_size_limit(Some(MAX_COMPILED))
+            .hybrid_cache_capacity(MAX_CACHE);
+        let syntax = syntax::Config::new().utf8(false);
+        let regex = Regex::builder().configure(config).syntax(syntax).build(text).map_err(Box::new)?;
+        // It has just been parsed.
+        let looks =
+            syntax::parse_with(text, &syntax).map_or(LookSet::full(), |tree| tree.properties().look_set());
+        let ends = [Look::End, Look::EndLF, Look::EndCRLF];
+        let looks_ahead = looks.contains_word() || ends.into_iter().any(|end| looks.contains(end));
+        Ok(Self { text: text.into(), regex, looks_ahead })
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// How much work a search of so many bytes is at worst, in bytes of the expression visited.
+    pub(super) fn work(&self, bytes: usize) -> usize {
+        self.regex.memory_usage().saturating_mul(bytes)
+    }
+
+    /// Whether there is a match within the first `length` bytes, judged in the light of all.
+    pub(super) fn is_in(&self, bytes: &[u8], length: usize) -> bool {
+        self.regex.is_match(Input::new(bytes).range(..length.min(bytes.len())))
+    }
+
+    /// The same with memory of the caller's, made by [`Pattern::cache`].
+    pub(super) fn is_in_with(&self, cache: &mut Cache, bytes: &[u8], length: usize) -> bool {
+        let input = Input::new(bytes).range(..length.min(bytes.len())).earliest(true);
+        self.regex.search_half_with(cache, &input).is_some()
+    }
+
+    pub(super) fn cache(&self) -> Cache {
+        self.regex.create_cache()
+    }
+}
+
+impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
+        self.text == other.text
     }
 }
 
-impl Eq for Expected {}
+impl Eq for Pattern {}
 
-impl Hash for Expected {
+impl Hash for Pattern {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key().hash(state);
+        self.text.hash(state);
     }
 }
 
@@ -61,28 +126,57 @@ impl Hash for Expected {
 mod tests {
     use super::*;
 
+    fn pattern(text: &str) -> Pattern {
+        Pattern::new(text).unwrap()
+    }
+
     #[test]
-    fn texts_and_patterns_are_found_anywhere() {
-        let text = |text: &str| Expected::Text(text.into());
-        let pattern = |text| Expected::Pattern(Regex::new(text).unwrap());
-        for (expected, bytes, found) in [
-            (text("ready"), "all ready now", true),
-            (text("ready"), "all reads", false),
-            (text(""), "", true),
-            (text("a.c"), "abc", false),
-            (pattern("a.c"), "xabcx", true),
-            (pattern("^220 "), "220 mail", true),
-            (pattern("^220 "), "x220 mail", false),
+    fn patterns_are_found_anywhere() {
+        for (text, bytes, found) in [
+            ("a.c", "xabcx", true),
+            ("^220 ", "220 mail", true),
+            ("^220 ", "x220 mail", false),
+            ("x*", "", true),
         ] {
-            assert_eq!(expected.is_in(bytes.as_bytes()), found, "{expected:?} in {bytes:?}");
+            let pattern = pattern(text);
+            assert_eq!(pattern.is_in(bytes.as_bytes(), bytes.len()), found, "{text:?} in {bytes:?}");
+            let found_with = pattern.is_in_with(&mut pattern.cache(), bytes.as_bytes(), bytes.len());
+            assert_eq!(found_with, found, "{text:?} in {bytes:?}");
         }
-        assert!(pattern("(?-u:\\xff)").is_in(&[0, 0xff]), "bytes need not be text");
+        assert!(pattern("(?-u:\\xff)").is_in(&[0, 0xff], 2), "bytes need not be text");
+    }
+
+    #[test]
+    fn a_part_is_judged_in_the_light_of_the_whole() {
+        assert!(pattern("dy").is_in(b"ready now", 5));
+        for (text, bytes) in [("ready$", "ready now"), ("(?m)ready$", "ready now"), ("ready\\b", "readyish")]
+        {
+            assert!(!pattern(text).is_in(bytes.as_bytes(), 5), "{text}");
+        }
+    }
+
+    #[test]
+    fn some_matches_can_be_undone_by_what_follows() {
+        for text in ["ready$", "(?m)ready$", "(?R)(?m)x$", "ready\\b", "\\Bx", "ready\\z", "ready(?-u:\\b)"] {
+            assert!(pattern(text).looks_ahead, "{text}");
+        }
+        for text in ["ready", "^ready", "(?m)^ready", "\\Aready", "rea.*dy"] {
+            assert!(!pattern(text).looks_ahead, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_found_across_what_was_looked_at() {
+        for start in 0..=9 {
+            let found = Expected::text_is_in(b"ready", b"I'm ready", start);
+            assert_eq!(found, start <= 8, "{start}");
+        }
+        assert!(Expected::text_is_in(b"", b"", 0));
     }
 
     #[test]
     fn equal_is_what_is_written_alike() {
-        let pattern = || Expected::Pattern(Regex::new("a").unwrap());
-        assert_eq!(pattern(), pattern());
-        assert_ne!(pattern(), Expected::Text(b"a".to_vec()));
+        assert_eq!(pattern("a"), pattern("a"));
+        assert_ne!(Expected::Pattern(pattern("a")), Expected::Text(b"a".to_vec()));
     }
 }

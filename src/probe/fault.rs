@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::io;
 
-use crate::probe::Cause;
-use crate::probe::tls;
+use crate::probe::limited::TOO_MUCH;
+use crate::probe::{Cause, tls};
 
 /// Why a probe did not pass.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +31,7 @@ impl Fault {
         }
         match cause_of(error) {
             Cause::Local => Self::local(describe(error)),
+            Cause::Protocol => Self::new(Cause::Protocol, format!("the backend sent {error} {when}")),
             cause => Self::new(cause, format!("{} {when}", describe(error))),
         }
     }
@@ -46,6 +47,7 @@ pub(super) fn cause_of(error: &io::Error) -> Cause {
             Cause::Closed
         }
         io::ErrorKind::OutOfMemory => Cause::Local,
+        TOO_MUCH => Cause::Protocol,
         // Of rustls, where only its words are left.
         io::ErrorKind::InvalidData => Cause::Tls,
         io::ErrorKind::HostUnreachable

@@ -12,6 +12,7 @@ use hyper::{Method, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::probe::fault::Fault;
+use crate::probe::hearing::Hearing;
 use crate::probe::http::{AGENT, TlsSettings, authority, in_words};
 use crate::probe::quote::quote;
 use crate::probe::tls::Handshake;
@@ -44,7 +45,7 @@ impl GrpcProbe {
         trace: &mut Trace,
     ) -> Result<Finding, Fault> {
         let request = self.request(address)?;
-        let stream = connect::connect(SocketAddr::new(address, self.port), true).await?;
+        let stream = connect::connect(SocketAddr::new(address, self.port), true, MESSAGE_LIMIT).await?;
         let Some(handshake) = handshake else { return self.call(stream, request, trace).await };
         trace.enter(Step::Tls);
         let stream = handshake.shake(stream).await?;
@@ -90,13 +91,14 @@ impl GrpcProbe {
                 return Err(malformed(format_args!("its Content-Type is {}", quote(kind))));
             }
             trace.enter(Step::Body);
-            let message = http2::read(&mut body, MESSAGE_LIMIT, true).await?;
-            if message.len() >= MESSAGE_LIMIT {
+            let mut message = Hearing::of_message(MESSAGE_LIMIT);
+            http2::read(&mut body, &mut message).await?;
+            if message.room() == 0 {
                 return Err(malformed(format_args!("it is longer than {} KiB", MESSAGE_LIMIT / 1024)));
             }
             let trailers = body.trailers().await.map_err(|error| http2::fault(&error))?;
             judge_status(&trailers.unwrap_or_default())?;
-            judge(&message)
+            judge(message.kept())
         })
         .await
     }

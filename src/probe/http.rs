@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::probe::expected::Expected;
 use crate::probe::fault::Fault;
+use crate::probe::hearing::Hearing;
 use crate::probe::http1::Connection;
 use crate::probe::quote::quote;
 use crate::probe::tls::{Handshake, Protocols};
@@ -130,7 +131,7 @@ impl HttpProbe {
             return Box::pin(self.with_prior_knowledge(address, trace)).await;
         }
         let request = self.request(address)?;
-        let stream = connect::connect(SocketAddr::new(address, self.port), true).await?;
+        let stream = self.connect(address).await?;
         self.over_http1(stream, &request, trace).await
     }
 
@@ -141,7 +142,7 @@ impl HttpProbe {
         trace: &mut Trace,
     ) -> Result<Finding, Fault> {
         let request = self.request(address)?;
-        let stream = connect::connect(SocketAddr::new(address, self.port), true).await?;
+        let stream = self.connect(address).await?;
         trace.enter(Step::Tls);
         let stream = handshake.shake(stream).await?;
         match (stream.get_ref().1.alpn_protocol(), self.version) {
@@ -155,8 +156,12 @@ impl HttpProbe {
     }
 
     async fn with_prior_knowledge(&self, address: IpAddr, trace: &mut Trace) -> Result<Finding, Fault> {
-        let stream = connect::connect(SocketAddr::new(address, self.port), true).await?;
+        let stream = self.connect(address).await?;
         self.over_http2(stream, address, trace).await
+    }
+
+    async fn connect(&self, address: IpAddr) -> Result<connect::Connection, Fault> {
+        connect::connect(SocketAddr::new(address, self.port), true, self.body_limit).await
     }
 
     async fn over_http1(
@@ -173,8 +178,9 @@ impl HttpProbe {
         let finding = self.judge_head(head.status, head.field.as_deref())?;
         if !finding.draining {
             trace.enter(Step::Body);
-            let body = connection.body(head, self.body_limit, self.body.is_some()).await?;
-            self.judge_body(&body)?;
+            let mut hearing = Hearing::of_body(self.body.as_ref(), self.body_limit);
+            connection.body(head, &mut hearing).await?;
+            self.judge_body(&mut hearing).await?;
         }
         Ok(finding)
     }
@@ -193,8 +199,9 @@ impl HttpProbe {
             let finding = self.judge_head(head.status.as_u16(), field.map(HeaderValue::as_bytes))?;
             if !finding.draining {
                 trace.enter(Step::Body);
-                let body = http2::read(&mut body, self.body_limit, self.body.is_some()).await?;
-                self.judge_body(&body)?;
+                let mut hearing = Hearing::of_body(self.body.as_ref(), self.body_limit);
+                http2::read(&mut body, &mut hearing).await?;
+                self.judge_body(&mut hearing).await?;
             }
             Ok(finding)
         })
@@ -262,11 +269,12 @@ impl HttpProbe {
         Err(Fault::new(Cause::Status, detail))
     }
 
-    fn judge_body(&self, body: &[u8]) -> Result<(), Fault> {
-        let Some(expected) = self.body.as_ref().filter(|expected| !expected.is_in(body)) else {
-            return Ok(());
-        };
-        Err(missing(expected, body, self.body_limit))
+    async fn judge_body(&self, hearing: &mut Hearing<'_>) -> Result<(), Fault> {
+        let found = hearing.ends().await?;
+        match &self.body {
+            Some(expected) if !found => Err(missing(expected, hearing.kept(), self.body_limit)),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::probe::fault::Fault;
+use crate::probe::hearing::Hearing;
 use crate::probe::http::HEADER_LIMIT;
 use crate::probe::quote::{first_line, quote};
 use crate::probe::{Cause, Trace};
@@ -89,20 +90,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Reads the body to its end or to `limit` bytes of it, and returns it if `keep`.
-    pub(super) async fn body(mut self, head: Head, limit: usize, keep: bool) -> Result<Vec<u8>, Fault> {
-        let mut body = Body::new(head.framing, limit, keep);
+    /// Reads the body to its end, or until enough of it is heard.
+    pub(super) async fn body(mut self, head: Head, hearing: &mut Hearing<'_>) -> Result<(), Fault> {
+        let mut body = Body { framing: head.framing, besides: 0, hearing };
         loop {
-            let read = std::mem::take(&mut self.buffer);
-            body.take(&read)?;
-            if body.is_done() {
-                return Ok(body.kept);
-            }
-            self.buffer = read;
+            body.take(&self.buffer)?;
             self.buffer.clear();
+            if body.is_at_end() || body.hearing.is_enough().await? {
+                return Ok(());
+            }
             self.buffer.reserve(READ);
-            if self.read().await? == 0 {
-                return if body.may_end() { Ok(body.kept) } else { Err(closed(1)) };
+            match body.hearing.patiently(self.read()).await.transpose()? {
+                Some(0) if body.framing == Framing::Close => return Ok(()),
+                Some(0) => return Err(closed(1)),
+                Some(_) | None => {}
             }
         }
     }
@@ -251,37 +252,21 @@ impl Framing {
 }
 
 /// A body on its way.
-struct Body {
+struct Body<'a, 'e> {
     framing: Framing,
-    /// The most bytes of it that are wanted.
-    limit: usize,
-    /// How many of them have come.
-    read: usize,
-    /// What chunks brought besides: extensions and trailers.
+    /// What chunks brought besides: zeros before sizes, extensions and trailers.
     besides: usize,
-    keep: bool,
-    kept: Vec<u8>,
+    hearing: &'a mut Hearing<'e>,
 }
 
-impl Body {
-    fn new(framing: Framing, limit: usize, keep: bool) -> Self {
-        Self { framing, limit, read: 0, besides: 0, keep, kept: Vec::new() }
-    }
-
-    fn is_done(&self) -> bool {
-        let at_end =
-            matches!(self.framing, Framing::None | Framing::Length(0) | Framing::Chunks(Chunk::Done));
-        at_end || self.read >= self.limit
-    }
-
-    /// Whether the connection may be closed here.
-    fn may_end(&self) -> bool {
-        self.is_done() || self.framing == Framing::Close
+impl Body<'_, '_> {
+    fn is_at_end(&self) -> bool {
+        matches!(self.framing, Framing::None | Framing::Length(0) | Framing::Chunks(Chunk::Done))
     }
 
     /// Takes bytes of the connection as they come; what is behind the end is left alone.
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
-        while !bytes.is_empty() && !self.is_done() {
+        while !bytes.is_empty() && !self.is_at_end() && self.hearing.room() > 0 {
             bytes = match self.framing {
                 Framing::None => return Ok(()),
                 Framing::Close => self.data(bytes, u64::MAX).1,
@@ -309,12 +294,9 @@ impl Body {
 
     /// Takes up to `left` bytes of the body itself: how many, and what follows them.
     fn data<'a>(&mut self, bytes: &'a [u8], left: u64) -> (u64, &'a [u8]) {
-        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(self.limit - self.read);
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(self.hearing.room());
         let (data, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
-        self.read += data.len();
-        if self.keep {
-            self.kept.extend_from_slice(data);
-        }
+        self.hearing.take(data);
         (data.len() as u64, rest)
     }
 
@@ -326,6 +308,10 @@ impl Body {
             (Chunk::Size(Some(size)), b'\r') => Chunk::SizeEnd(size),
             (Chunk::Size(Some(size)), b';' | b' ' | b'\t') => Chunk::Extension(size),
             (Chunk::Size(size), digit) => {
+                if size == Some(0) {
+                    // Zeros before a size make it no larger, however many they are.
+                    self.count_besides()?;
+                }
                 let size = char::from(digit)
                     .to_digit(16)
                     .and_then(|digit| size.unwrap_or(0).checked_mul(16)?.checked_add(digit.into()))
@@ -424,8 +410,12 @@ mod tests {
     #[test]
     fn chunks_may_be_odd_but_not_wrong() {
         let decode = |text: &[u8]| {
-            let mut body = Body::new(Framing::Chunks(Chunk::Size(None)), 1000, true);
-            body.take(text).map(|()| (body.is_done(), String::from_utf8(body.kept).unwrap()))
+            let mut hearing = Hearing::of_message(1000);
+            let mut body =
+                Body { framing: Framing::Chunks(Chunk::Size(None)), besides: 0, hearing: &mut hearing };
+            body.take(text)
+                .map(|()| body.is_at_end())
+                .map(|done| (done, String::from_utf8(hearing.kept().to_vec()).unwrap()))
         };
         for (text, done, expected) in [
             ("4\r\nabcd\r\n0\r\n\r\n", true, "abcd"),
@@ -443,8 +433,8 @@ mod tests {
         {
             assert_eq!(decode(wrong.as_bytes()).unwrap_err().cause, Cause::Protocol, "{wrong:?}");
         }
-        for endless in ["4;", "0\r\nx: "] {
-            let text = [endless.as_bytes(), &vec![b'y'; HEADER_LIMIT + 1]].concat();
+        for (endless, again) in [("4;", b'y'), ("0\r\nx: ", b'y'), ("0", b'0')] {
+            let text = [endless.as_bytes(), &vec![again; HEADER_LIMIT + 1]].concat();
             assert!(decode(&text).unwrap_err().detail.contains("KiB besides"), "{endless:?}");
         }
     }
@@ -456,7 +446,6 @@ mod tests {
             chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..50), 0..8),
             cut in 1_usize..40,
             limit in 0_usize..200,
-            keep: bool,
         ) {
             let whole = chunks.concat();
             let mut chunked = Vec::new();
@@ -469,21 +458,23 @@ mod tests {
             let expected = &whole[..whole.len().min(limit)];
             let length = Framing::Length(whole.len() as u64);
             for (framing, bytes) in [(Framing::Chunks(Chunk::Size(None)), &chunked), (length, &whole), (Framing::Close, &whole)] {
-                let mut body = Body::new(framing, limit, keep);
+                let mut hearing = Hearing::of_message(limit);
+                let mut body = Body { framing, besides: 0, hearing: &mut hearing };
                 for part in bytes.chunks(cut) {
                     body.take(part).unwrap();
                 }
-                prop_assert!(body.may_end());
-                prop_assert_eq!(body.read, expected.len());
-                prop_assert_eq!(&body.kept, if keep { expected } else { &[] });
+                let at_end = body.is_at_end() || framing == Framing::Close;
+                prop_assert!(at_end || hearing.room() == 0);
+                prop_assert_eq!(hearing.kept(), expected);
             }
         }
 
         #[test]
         fn any_bytes_are_taken_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut body = Body::new(Framing::Chunks(Chunk::Size(None)), 100, true);
-            let _ = body.take(&bytes);
-            prop_assert!(body.kept.len() <= 100);
+            let mut hearing = Hearing::of_message(100);
+            let framing = Framing::Chunks(Chunk::Size(None));
+            let _ = Body { framing, besides: 0, hearing: &mut hearing }.take(&bytes);
+            prop_assert!(hearing.kept().len() <= 100);
             let _ = parse(&bytes, false, None);
             let _ = parse(&[b"HTTP/1.1 200 OK\r\n", bytes.as_slice(), b"\r\n\r\n"].concat(), false, None);
         }

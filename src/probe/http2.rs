@@ -18,8 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::probe::Cause;
 use crate::probe::fault::Fault;
+use crate::probe::hearing::Hearing;
 use crate::probe::http::{AGENT, HEADER_LIMIT, HttpProbe};
-use crate::probe::limited::{Limited, TOO_MUCH};
+use crate::probe::limited::Limited;
 
 /// What a backend may send besides the body: headers, trailers and the frames around all of it.
 const BESIDES: usize = 2 * HEADER_LIMIT;
@@ -69,19 +70,14 @@ pub(super) async fn ask(
     Ok(response.await.map_err(|error| fault(&error))?.into_parts())
 }
 
-/// Reads a body to its end or to `limit` bytes of it, and returns it if `keep`.
-pub(super) async fn read(body: &mut RecvStream, limit: usize, keep: bool) -> Result<Vec<u8>, Fault> {
-    let (mut kept, mut length) = (Vec::new(), 0);
-    while length < limit {
-        let Some(data) = body.data().await else { break };
-        let mut data = data.map_err(|error| fault(&error))?;
-        data.truncate(limit - length);
-        length += data.len();
-        if keep {
-            kept.extend_from_slice(&data);
-        }
+/// Reads a body to its end, or until enough of it is heard.
+pub(super) async fn read(body: &mut RecvStream, hearing: &mut Hearing<'_>) -> Result<(), Fault> {
+    while !hearing.is_enough().await? {
+        let Some(data) = hearing.patiently(body.data()).await else { continue };
+        let Some(data) = data else { break };
+        hearing.take(&data.map_err(|error| fault(&error))?);
     }
-    Ok(kept)
+    Ok(())
 }
 
 /// The request of an HTTP probe. What HTTP/2 has no place for is left out (RFC 9113, section 8.2.2).
@@ -131,12 +127,7 @@ pub(super) fn uri(tls: bool, authority: &str, path: &str) -> Result<Uri, Fault> 
 /// What went wrong on a connection of HTTP/2.
 pub(super) fn fault(error: &Error) -> Fault {
     if let Some(error) = error.get_io() {
-        return match error.kind() {
-            TOO_MUCH => {
-                Fault::new(Cause::Protocol, format!("the backend sent {error} and no complete response"))
-            }
-            _ => Fault::broken(error, "before the response was complete"),
-        };
+        return Fault::broken(error, "before the response was complete");
     }
     let reason = error.reason().map_or_else(|| error.to_string(), in_words);
     if !error.is_remote() {

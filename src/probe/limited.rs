@@ -1,13 +1,28 @@
-//! A connection that brings so many bytes and no more.
+//! A connection that brings so many bytes and no more, and is not read too often.
 //!
-//! For protocols whose library reads by itself: HTTP/2 frames can go on for ever without a header or
-//! a byte of the body in them.
+//! The bytes are counted here for protocols whose library reads by itself: HTTP/2 frames and TLS records
+//! can go on for ever with nothing in them.
+//!
+//! All probes share one thread, and each byte that comes alone wakes it. So a connection has
+//! [`FREE_READS`] small reads, and from there on a pause after each. What comes meanwhile is read together,
+//! so a good backend is read at most one pause later.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// How many small reads are followed by no pause.
+const FREE_READS: u8 = 32;
+
+/// A read of fewer bytes is a small one.
+const SMALL_READ: usize = 1024;
+
+/// The pause after a small read.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The kind of error that says so. Libraries that hand an error to several who wait keep its kind and its
 /// words, and not what is within.
@@ -19,11 +34,13 @@ pub(super) struct Limited<S> {
     stream: S,
     limit: usize,
     left: usize,
+    free_reads: u8,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Limited<S> {
     pub(super) fn new(stream: S, limit: usize) -> Self {
-        Self { stream, limit, left: limit }
+        Self { stream, limit, left: limit, free_reads: FREE_READS, pause: None }
     }
 }
 
@@ -37,9 +54,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
             let words = format!("more than {} KiB", self.limit / 1024);
             return Poll::Ready(Err(io::Error::new(TOO_MUCH, words)));
         }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        self.left = self.left.saturating_sub(buffer.filled().len() - before);
+        let read = buffer.filled().len() - before;
+        self.left = self.left.saturating_sub(read);
+        if (1..SMALL_READ).contains(&read) {
+            match self.free_reads.checked_sub(1) {
+                Some(left) => self.free_reads = left,
+                None => self.pause = Some(Box::pin(tokio::time::sleep(PAUSE))),
+            }
+        }
         Poll::Ready(Ok(()))
     }
 }

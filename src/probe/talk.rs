@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::probe::expected::Expected;
 use crate::probe::fault::Fault;
+use crate::probe::hearing::Hearing;
 use crate::probe::quote::{first_line, quote};
 use crate::probe::tcp::Talk;
 use crate::probe::{Cause, Step, Trace};
@@ -54,36 +55,34 @@ pub(super) async fn talk(
     }
     trace.rename(Step::Talk);
     let Some(expected) = &words.expect else { return Ok(()) };
-    let mut heard = Vec::new();
-    loop {
-        if expected.is_in(&heard) {
-            return Ok(());
-        }
-        if heard.len() >= HEARING_LIMIT {
-            let text = format!("{} was not in the first {} KiB", expected.in_words(), HEARING_LIMIT / 1024);
-            return Err(Fault::new(Cause::Body, text));
-        }
-        let before = heard.len();
-        let room = READ.min(HEARING_LIMIT - before);
-        heard.reserve(room);
-        let read = (&mut *stream).take(room as u64).read_buf(&mut heard).await;
-        match read {
-            Ok(0) => return Err(missing(expected, &heard)),
-            Ok(_) => trace.hear(heard.get(before..).unwrap_or_default()),
-            // Not every server says goodbye in TLS before it closes.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(missing(expected, &heard));
+    let mut hearing = Hearing::of_words(expected, HEARING_LIMIT);
+    let mut part = Vec::with_capacity(READ);
+    while !hearing.is_enough().await? {
+        part.clear();
+        match hearing.patiently(stream.read_buf(&mut part)).await {
+            None => {}
+            Some(Ok(1..)) => {
+                trace.hear(&part);
+                hearing.take(&part);
             }
-            Err(error) => {
+            Some(Ok(0)) => break,
+            // Not every server says goodbye in TLS before it closes.
+            Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            Some(Err(error)) => {
                 return Err(Fault::broken(&error, &format!("before {} was heard", expected.in_words())));
             }
         }
     }
+    if hearing.ends().await? { Ok(()) } else { Err(missing(expected, &hearing)) }
 }
 
-/// Judges a backend that closed before it said what is expected.
-fn missing(expected: &Expected, heard: &[u8]) -> Fault {
-    let expected = expected.in_words();
+/// Judges a backend that closed, or said more than is listened to, before it said what is expected.
+fn missing(expected: &Expected, hearing: &Hearing<'_>) -> Fault {
+    let (expected, heard) = (expected.in_words(), hearing.kept());
+    if hearing.room() == 0 {
+        let text = format!("{expected} was not in the first {} KiB", HEARING_LIMIT / 1024);
+        return Fault::new(Cause::Body, text);
+    }
     if heard.is_empty() {
         return Fault::new(
             Cause::Closed,

@@ -41,7 +41,7 @@ impl TcpProbe {
             connect::knock(address).await?;
             return Ok(Finding::passed("connected"));
         }
-        let mut stream = connect::connect(address, self.talk.begins()).await?;
+        let mut stream = connect::connect(address, self.talk.begins(), talk::HEARING_LIMIT).await?;
         Box::pin(talk::talk(&self.talk, &mut stream, trace)).await?;
         Ok(Finding::passed(self.talk.in_words("connected")))
     }

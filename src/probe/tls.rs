@@ -15,10 +15,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, HandshakeKind, InvalidMessage, RootCertStore};
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::probe::connect::Connection;
 use crate::probe::fault::{Fault, cause_of, describe};
 use crate::probe::http::TlsSettings;
 use crate::probe::quote::quote;
@@ -49,7 +49,7 @@ impl TlsProbe {
         let target = SocketAddr::new(address, self.port);
         // It was prepared, as it is for every probe with TLS.
         let handshake = handshake.ok_or_else(|| Fault::local("the handshake was not prepared"))?;
-        let stream = connect::connect(target, true).await?;
+        let stream = connect::connect(target, true, talk::HEARING_LIMIT).await?;
         trace.enter(Step::Tls);
         let mut stream = handshake.shake(stream).await?;
         talk::talk(&self.talk, &mut stream, trace).await?;
@@ -114,7 +114,7 @@ impl Handshake {
         Ok(Self { config: Arc::new(config), name, tickets, insecure, min_days_left })
     }
 
-    pub(super) async fn shake(self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
+    pub(super) async fn shake(self, stream: Connection) -> Result<TlsStream<Connection>, Fault> {
         let stream = TlsConnector::from(self.config).connect(self.name, stream).await.map_err(|error| {
             // Nothing of what failed is offered again.
             self.tickets.forget();

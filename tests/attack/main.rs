@@ -5,6 +5,7 @@
 //! Short forms run with the other tests. `STEERD_ATTACK=full` runs them at full size.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 
+mod backends;
 #[path = "../support/mod.rs"]
 mod support;
 

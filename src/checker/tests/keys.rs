@@ -191,7 +191,9 @@ fn check_keys() -> Vec<(&'static str, Anew, Edit)> {
         (
             "check http: body none -> matches \"o.\"",
             anew,
-            of_http(|probe| probe.body = Some(Expected::Pattern(regex::bytes::Regex::new("o.").unwrap()))),
+            of_http(|probe| {
+                probe.body = Some(Expected::Pattern(crate::probe::expected::Pattern::new("o.").unwrap()));
+            }),
         ),
         ("check http: body_limit 65536 bytes -> 1 bytes", anew, of_http(|probe| probe.body_limit = 1)),
         (

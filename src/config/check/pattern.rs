@@ -1,17 +1,11 @@
 //! What is said to a backend, and what must be found in what it says.
 
-use regex::bytes::{Regex, RegexBuilder};
-
 use crate::config::source::At;
 use crate::config::value::Value;
-use crate::probe::expected::Expected;
+use crate::probe::expected::{Expected, MAX_COMPILED, Pattern};
 
 /// The most bytes that are sent, or looked for.
 const MAX_TEXT: usize = 4096;
-/// The largest compiled expression, bytes: `\w{1000}` would take megabytes.
-const MAX_COMPILED: usize = 1024 * 1024;
-/// What a search may take beside that, bytes; it gets slower rather than larger.
-const MAX_CACHE: usize = 256 * 1024;
 
 /// `{ contains = ".." }` or `{ matches = ".." }`.
 pub(super) fn body(value: Value<'_>) -> Option<Expected> {
@@ -69,17 +63,13 @@ pub(super) fn pattern(value: Value<'_>) -> Option<Expected> {
         refuse(value.at.inside(span.start.offset..span.end.offset), &reason);
         return None;
     }
-    let built = RegexBuilder::new(text).size_limit(MAX_COMPILED).dfa_size_limit(MAX_CACHE).build();
-    built.map(|regex: Regex| Expected::Pattern(regex)).map_err(|error| refuse(value.at, &told(&error))).ok()
+    let built = Pattern::new(text).map_err(|error| match error.size_limit() {
+        Some(_) => refuse(value.at, &format!("compiled it takes more than {MAX_COMPILED} bytes")),
+        None => refuse(value.at, &error.to_string()),
+    });
+    built.map(Expected::Pattern).ok()
 }
 
 fn refuse(at: At<'_>, reason: &str) {
     at.error(format!("this is not a regular expression that can be used: {reason}"));
-}
-
-fn told(error: &regex::Error) -> String {
-    match error {
-        regex::Error::CompiledTooBig(_) => format!("compiled it takes more than {MAX_COMPILED} bytes"),
-        other => other.to_string(),
-    }
 }

@@ -44,7 +44,7 @@ fn http(value: &str) -> HttpProbe {
 }
 
 fn pattern(text: &str) -> Expected {
-    Expected::Pattern(regex::bytes::Regex::new(text).unwrap())
+    Expected::Pattern(crate::probe::expected::Pattern::new(text).unwrap())
 }
 
 fn named(name: &str) -> TlsSettings {

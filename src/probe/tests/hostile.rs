@@ -120,12 +120,6 @@ async fn chunks_that_are_none() {
         let report = flooded_http(Flood { beginning, again, ..ENDLESS }, 2 * HEADER_LIMIT).await;
         assert_fault(&report, Cause::Protocol, "the chunks of the body bring more than 64 KiB besides it");
     }
-    let report = flooded_http(
-        Flood { beginning: b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", again: b"0", ..ENDLESS },
-        1024,
-    );
-    let waiting = tokio::time::timeout(BRIEF, report).await;
-    assert!(waiting.is_err() || waiting.is_ok_and(|report| report.outcome == Outcome::Failed));
 }
 
 #[tokio::test]
@@ -369,11 +363,15 @@ async fn frames_of_http2_without_end() {
     let opened = [frame(SETTINGS, 0, 0, &[]), frame(1, 0, 1, &[0x88])].concat().leak();
     let limit = 1 << 20;
     for (beginning, again, part) in [
-        (&*settings, &*frame(6, 0, 0, &[0; 8]).leak(), "more than 192 KiB and no complete response"),
-        (settings, frame(SETTINGS, 0, 0, &[]).leak(), "KiB and no complete response"),
-        (settings, frame(0xbe, 0, 0, &[0; 100]).leak(), "KiB and no complete response"),
+        (&*settings, &*frame(6, 0, 0, &[0; 8]).leak(), "more than 192 KiB before the response was complete"),
+        (settings, frame(SETTINGS, 0, 0, &[]).leak(), "KiB before the response was complete"),
+        (settings, frame(0xbe, 0, 0, &[0; 100]).leak(), "KiB before the response was complete"),
         // HEADERS of 103 again and again.
-        (settings, frame(1, 4, 1, &[0x08, 3, b'1', b'0', b'3']).leak(), "KiB and no complete response"),
+        (
+            settings,
+            frame(1, 4, 1, &[0x08, 3, b'1', b'0', b'3']).leak(),
+            "KiB before the response was complete",
+        ),
         (opened, frame(9, 0, 1, &[]).leak(), "not HTTP/2: "),
         (opened, frame(9, 0, 1, b"\0\x01x\x01y").leak(), "not HTTP/2: "),
     ] {
@@ -407,4 +405,78 @@ async fn http2_that_never_begins() {
         Cause::Timeout,
         "no answer within 250ms (waiting for the response)",
     );
+}
+
+/// Certificates of one name that have all signed each other: every order of them is a chain that leads
+/// nowhere.
+#[tokio::test]
+async fn a_maze_of_certificates_takes_no_time_to_leave() {
+    let authority = Authority::new("ours");
+    let maze = |names: Vec<String>| {
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "maze");
+        params
+    };
+    let mut issuer = maze(Vec::new());
+    issuer.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(issuer, KeyPair::generate().unwrap()).unwrap();
+    let (certificate, key) = {
+        let key = KeyPair::generate().unwrap();
+        (maze(vec!["s3.example.com".into()]).signed_by(&key, &issuer).unwrap().der().clone(), key)
+    };
+    let mut chain = vec![certificate];
+    for _ in 0..120 {
+        let mut params = maze(Vec::new());
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        chain.push(params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone());
+    }
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(rustls::ALL_VERSIONS)
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let (port, _) = tls_server(config, &[], answer_ok).await;
+    let began = std::time::Instant::now();
+    let report = run(https(port, authority.trusted("s3.example.com")), PATIENT).await;
+    assert_fault(&report, Cause::Tls, "certificate: ");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+/// A backend cannot keep a probe busy with what is no part of a body: zeros before the size of a chunk.
+#[tokio::test]
+async fn zeros_without_end() {
+    let flood =
+        Flood { beginning: b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", again: b"0", ..ENDLESS };
+    let report = flooded_http(flood, 2 * HEADER_LIMIT).await;
+    assert_fault(&report, Cause::Protocol, "the chunks of the body bring more than 64 KiB besides it");
+}
+
+/// How often a backend makes the probe read: one byte comes at a time, as fast as it is taken.
+#[tokio::test]
+async fn a_dribble_is_read_a_few_times_only() {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&reads);
+    let port = server(move |mut stream| {
+        let counter = Arc::clone(&counter);
+        async move {
+            stream.set_nodelay(true).unwrap();
+            while stream.write_all(b"x").await.is_ok() {
+                counter.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        }
+    })
+    .await;
+    let stream = TcpStream::connect((HERE, port)).await.unwrap();
+    let mut limited = crate::probe::limited::Limited::new(stream, 1 << 20);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+    let mut count = 0_usize;
+    let mut piece = [0; 512];
+    while let Ok(Ok(1..)) = tokio::time::timeout_at(deadline, limited.read(&mut piece)).await {
+        count += 1;
+    }
+    let sent = reads.load(Ordering::Relaxed);
+    assert!(count <= 32 + 55, "{count} reads in a second, of {sent} bytes");
 }

@@ -1,10 +1,9 @@
 //! TCP probes: connections, and words on them.
 
-use regex::bytes::Regex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::probe::expected::Expected;
+use crate::probe::expected::{Expected, Pattern};
 use crate::probe::tcp::{Talk, TcpProbe};
 
 pub(super) fn text(text: &str) -> Expected {
@@ -12,7 +11,7 @@ pub(super) fn text(text: &str) -> Expected {
 }
 
 pub(super) fn pattern(text: &str) -> Expected {
-    Expected::Pattern(Regex::new(text).unwrap())
+    Expected::Pattern(Pattern::new(text).unwrap())
 }
 
 pub(super) fn talk(send: Option<&str>, expect: Option<Expected>) -> Talk {

@@ -1,0 +1,87 @@
+//! What is heard of a backend, up to a limit, and what is looked for in it.
+
+use crate::probe::expected::Expected;
+use crate::probe::fault::Fault;
+use crate::probe::search::Search;
+
+/// What is read of a body, or of what a connection says.
+pub(super) struct Hearing<'e> {
+    limit: usize,
+    /// How many bytes have come, of those within the limit.
+    length: usize,
+    /// These bytes; none when nobody looks at them.
+    kept: Vec<u8>,
+    keep: bool,
+    search: Option<Search<'e>>,
+    /// Nothing has come for a while.
+    paused: bool,
+}
+
+impl<'e> Hearing<'e> {
+    /// Of words, until what is expected is among them.
+    pub(super) fn of_words(expected: &'e Expected, limit: usize) -> Self {
+        Self::new(limit, true, Some(Search::in_words(expected)))
+    }
+
+    /// Of a body, until it is certain whether what is expected is in it.
+    pub(super) fn of_body(expected: Option<&'e Expected>, limit: usize) -> Self {
+        Self::new(limit, expected.is_some(), expected.map(Search::in_body))
+    }
+
+    /// Of a whole message.
+    pub(super) fn of_message(limit: usize) -> Self {
+        Self::new(limit, true, None)
+    }
+
+    fn new(limit: usize, keep: bool, search: Option<Search<'e>>) -> Self {
+        Self { limit, length: 0, kept: Vec::new(), keep, search, paused: false }
+    }
+
+    /// How many bytes more are wanted.
+    pub(super) fn room(&self) -> usize {
+        self.limit - self.length
+    }
+
+    /// What has been heard, if it is kept.
+    pub(super) fn kept(&self) -> &[u8] {
+        &self.kept
+    }
+
+    /// Takes what has come; what is beyond the limit is left alone.
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        let bytes = bytes.get(..self.room()).unwrap_or(bytes);
+        self.length += bytes.len();
+        if self.keep {
+            self.kept.extend_from_slice(bytes);
+        }
+    }
+
+    /// Whether nothing more is wanted.
+    pub(super) async fn is_enough(&mut self) -> Result<bool, Fault> {
+        let found = match &mut self.search {
+            Some(search) => search.goes_on(&mut self.kept, self.paused).await?,
+            None => false,
+        };
+        self.paused = false;
+        Ok(found || self.room() == 0)
+    }
+
+    /// Waits for what is read next; none when it does not come and [`Hearing::is_enough`] is to be asked
+    /// meanwhile.
+    pub(super) async fn patiently<T>(&mut self, read: impl Future<Output = T>) -> Option<T> {
+        let read = match &self.search {
+            Some(search) => search.patiently(self.kept.len(), read).await,
+            None => Some(read.await),
+        };
+        self.paused = read.is_none();
+        read
+    }
+
+    /// Whether what is expected was heard, now that nothing more comes; true if nothing is.
+    pub(super) async fn ends(&mut self) -> Result<bool, Fault> {
+        match &mut self.search {
+            Some(search) => search.ends(&mut self.kept).await,
+            None => Ok(true),
+        }
+    }
+}

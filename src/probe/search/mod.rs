@@ -1,0 +1,127 @@
+//! Looking for what is expected while it comes, in time that is linear in what was read.
+//!
+//! A text is looked for in what is new. An expression must be searched for from the beginning, so it is
+//! looked for when twice as much is there as the last time, when the backend pauses, and at the end. A
+//! search that could take long is handed to [`threads`], so that a backend that makes it slow delays
+//! nobody; and when it takes more than [`BUDGET`], the probe fails.
+
+mod threads;
+
+use std::time::Duration;
+
+use crate::probe::Cause;
+use crate::probe::expected::{Expected, Pattern};
+use crate::probe::fault::Fault;
+use crate::probe::search::threads::{Answer, Job};
+
+/// How much processor time all searches of one probe may take. A megabyte takes about a millisecond with a
+/// plain expression, and up to a second with one whose states never repeat.
+pub(super) const BUDGET: Duration = Duration::from_millis(100);
+
+/// How much work ([`Pattern::work`]) a search may be that is done at once: at worst it takes about 100
+/// microseconds.
+const WORK_AT_ONCE: usize = 1 << 20;
+
+/// Up to so many bytes, an expression is looked for after every read: a backend that says little should
+/// not be waited for.
+const LITTLE: usize = 4 * 1024;
+
+/// When nothing comes for so long, what has come is looked at.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A search through what a backend sends, for as long as it sends.
+pub(super) struct Search<'e> {
+    expected: &'e Expected,
+    /// Whether what is there counts although more may come.
+    early: bool,
+    /// How many bytes have been looked at.
+    looked: usize,
+    /// Processor time taken so far.
+    spent: Duration,
+    found: bool,
+}
+
+impl<'e> Search<'e> {
+    /// In words, of which each may be the last: what has been heard is judged as it is.
+    pub(super) fn in_words(expected: &'e Expected) -> Self {
+        Self { expected, early: true, looked: 0, spent: Duration::ZERO, found: false }
+    }
+
+    /// In a body, which has an end: before it only what no more bytes can undo is a match.
+    pub(super) fn in_body(expected: &'e Expected) -> Self {
+        Self { early: expected.is_certain_early(), ..Self::in_words(expected) }
+    }
+
+    /// Whether to look now that so many bytes are there.
+    fn is_due(&self, heard: usize) -> bool {
+        let doubled = match self.expected {
+            Expected::Text(_) => true,
+            Expected::Pattern(_) => heard <= LITTLE || heard / 2 >= self.looked,
+        };
+        self.is_behind(heard) && doubled
+    }
+
+    /// Whether there is something to look at.
+    fn is_behind(&self, heard: usize) -> bool {
+        self.early && heard > self.looked
+    }
+
+    /// Whether it is found already; looks if it is time to. `heard` is the same for as long as the search
+    /// lasts, and grows; `paused` says that nothing has come for a while.
+    pub(super) async fn goes_on(&mut self, heard: &mut Vec<u8>, paused: bool) -> Result<bool, Fault> {
+        if self.is_due(heard.len()) || (paused && self.is_behind(heard.len())) {
+            self.look(heard).await?;
+        }
+        Ok(self.found)
+    }
+
+    /// Whether it is found, now that nothing more comes.
+    pub(super) async fn ends(&mut self, heard: &mut Vec<u8>) -> Result<bool, Fault> {
+        // What nothing is in may match an expression.
+        if !self.found && (self.looked < heard.len() || self.looked == 0 || !self.early) {
+            self.look(heard).await?;
+        }
+        Ok(self.found)
+    }
+
+    /// Reads until there is something, or none came for a while and it is time to look at what is there.
+    pub(super) async fn patiently<T>(&self, heard: usize, read: impl Future<Output = T>) -> Option<T> {
+        if self.is_behind(heard) { tokio::time::timeout(PAUSE, read).await.ok() } else { Some(read.await) }
+    }
+
+    async fn look(&mut self, heard: &mut Vec<u8>) -> Result<(), Fault> {
+        match self.expected {
+            Expected::Text(text) => self.found = Expected::text_is_in(text, heard, self.looked),
+            Expected::Pattern(pattern) if pattern.work(heard.len()) <= WORK_AT_ONCE => {
+                self.found = pattern.is_in(heard, heard.len());
+            }
+            Expected::Pattern(pattern) => self.look_elsewhere(pattern, heard).await?,
+        }
+        self.looked = heard.len();
+        Ok(())
+    }
+
+    async fn look_elsewhere(&mut self, pattern: &Pattern, heard: &mut Vec<u8>) -> Result<(), Fault> {
+        let job = Job::new(pattern.clone(), std::mem::take(heard), self.spent);
+        let done = threads::search(job).await.map_err(Fault::local)?;
+        (*heard, self.spent) = (done.bytes, done.spent);
+        self.found = match done.answer {
+            Answer::Found => true,
+            Answer::Missing => false,
+            Answer::TooLong => return Err(self.too_long()),
+        };
+        Ok(())
+    }
+
+    fn too_long(&self) -> Fault {
+        let expected = self.expected.in_words();
+        let text = format!(
+            "to look for {expected} in what the backend sent took more than {BUDGET:?} of processor time: \
+             a simpler expression takes less"
+        );
+        Fault::new(Cause::Body, text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Searches that take long, that take little, and that are fed in pieces.
+
+use std::time::Instant;
+
+use proptest::prelude::*;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+
+/// Its states never repeat in random letters.
+const SLOW: &str = "[a-m].{40}[0-9]";
+
+fn pattern(text: &str) -> Expected {
+    Expected::Pattern(Pattern::new(text).unwrap())
+}
+
+fn letters(count: usize) -> Vec<u8> {
+    let mut rng = SmallRng::seed_from_u64(7);
+    (0..count).map(|_| rng.random_range(b'a'..=b'z')).collect()
+}
+
+/// Hears the bytes in pieces of this length, and says whether the expected is found and what was left.
+async fn hear(search: &mut Search<'_>, bytes: &[u8], piece: usize) -> Result<bool, Fault> {
+    let mut heard = Vec::new();
+    for piece in bytes.chunks(piece) {
+        heard.extend_from_slice(piece);
+        if search.goes_on(&mut heard, false).await? {
+            return Ok(true);
+        }
+    }
+    search.ends(&mut heard).await
+}
+
+#[tokio::test]
+async fn what_takes_too_long_fails_and_says_so() {
+    let expected = pattern(SLOW);
+    let fault = hear(&mut Search::in_body(&expected), &letters(1 << 20), 16 * 1024).await.unwrap_err();
+    assert_eq!(fault.cause, Cause::Body);
+    assert!(fault.detail.contains("more than 100ms of processor time"), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_plain_expression_is_found_at_the_end_of_a_megabyte() {
+    let mut bytes = letters(1 << 20);
+    bytes.extend_from_slice(b" ready");
+    for text in [" ready", "(?i) READY$", "a|e|i|o|u| r.*y"] {
+        let expected = pattern(text);
+        assert!(hear(&mut Search::in_body(&expected), &bytes, 16 * 1024).await.unwrap(), "{text}");
+    }
+}
+
+/// With many that take long, one that takes little is served.
+#[tokio::test]
+async fn a_short_search_passes_by_the_long_ones() {
+    let (slow, quick) = (pattern(SLOW), pattern("[0-9] ready"));
+    let bytes = letters(256 * 1024);
+    let long: Vec<_> = (0..64)
+        .map(|_| {
+            let (slow, bytes) = (slow.clone(), bytes.clone());
+            tokio::spawn(async move { hear(&mut Search::in_body(&slow), &bytes, 64 * 1024).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    assert!(!hear(&mut Search::in_body(&quick), &bytes[..32 * 1024], 8 * 1024).await.unwrap());
+    let took = began.elapsed();
+    let ended = long.iter().filter(|search| search.is_finished()).count();
+    assert!(ended < 32, "{ended} of 64 long searches went before, which took {took:?}");
+    for search in long {
+        assert!(search.await.unwrap().is_err());
+    }
+}
+
+#[tokio::test]
+async fn words_are_judged_as_they_are_and_bodies_when_they_are_certain() {
+    let expected = pattern("ready$");
+    let mut heard = b"ready".to_vec();
+    assert!(Search::in_words(&expected).goes_on(&mut heard, false).await.unwrap());
+    let mut in_body = Search::in_body(&expected);
+    assert!(!in_body.goes_on(&mut heard, true).await.unwrap(), "more may come");
+    heard.extend_from_slice(b"ish");
+    assert!(!in_body.ends(&mut heard).await.unwrap());
+    let empty = pattern("^$");
+    assert!(Search::in_body(&empty).ends(&mut Vec::new()).await.unwrap());
+}
+
+/// All that a search looks through is at most a few times what there is.
+#[tokio::test]
+async fn what_is_looked_at_is_linear_in_what_was_heard() {
+    let expected = pattern("[0-9]z[0-9]");
+    let bytes = letters(64 * 1024);
+    let mut search = Search::in_body(&expected);
+    let (mut heard, mut looks, mut looked) = (Vec::new(), 0, 0);
+    for piece in bytes.chunks(100) {
+        heard.extend_from_slice(piece);
+        let before = search.looked;
+        assert!(!search.goes_on(&mut heard, false).await.unwrap());
+        if search.looked != before {
+            looks += 1;
+            looked += search.looked;
+        }
+    }
+    assert!(!search.ends(&mut heard).await.unwrap());
+    assert!(looks <= LITTLE / 100 + 6, "{looks} looks");
+    assert!(looked <= 4 * bytes.len(), "{looked} bytes looked at");
+}
+
+proptest! {
+    /// However it comes, a text or an expression is found where it is.
+    #[test]
+    fn it_is_found_however_it_comes(
+        before in "[a-c]{0,300}",
+        middle in "[a-c]{1,6}",
+        after in "[a-c]{0,300}",
+        piece in 1_usize..60,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let bytes = format!("{before}{middle}{after}").into_bytes();
+        let texts = [middle.clone(), format!("{middle}d"), middle.repeat(3)];
+        for text in texts {
+            let is_there = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            for expected in [Expected::Text(text.clone().into()), pattern(&text), pattern(&format!("{text}|{text}$"))] {
+                for mut search in [Search::in_words(&expected), Search::in_body(&expected)] {
+                    let found = runtime.block_on(hear(&mut search, &bytes, piece)).unwrap();
+                    prop_assert_eq!(found, is_there, "{:?}", expected);
+                }
+            }
+        }
+    }
+}

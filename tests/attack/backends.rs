@@ -1,0 +1,258 @@
+//! Backends that mean harm to the checker: they take its time, and other backends lose nothing by it.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::is_full;
+use crate::support::{Steerd, http_get, wait_for};
+
+/// Probes start no later than this, nearly all of them: the bound of a bucket of the histogram. A machine
+/// that runs other tests beside this one is late by itself.
+const LAG: &str = "0.1";
+
+/// Treats each connection in a thread of its own, for as long as the test lasts.
+fn listen(treat: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let treat = Arc::new(treat);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let treat = Arc::clone(&treat);
+            // Without a thread the connection is closed, which is a failure as well.
+            let _ = std::thread::Builder::new().stack_size(64 * 1024).spawn(move || treat(stream));
+        }
+    });
+    port
+}
+
+/// Reads a request up to its empty line.
+fn request(stream: &mut TcpStream) {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+        text.push(byte[0]);
+    }
+}
+
+/// Answers a request with a head and a body.
+fn answering(body: Vec<u8>) -> u16 {
+    listen(move |mut stream| {
+        request(&mut stream);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+        let _ = stream.read(&mut [0]);
+    })
+}
+
+fn random_letters(count: usize, seed: u64) -> Vec<u8> {
+    eprintln!("seed {seed}");
+    let mut rng = SmallRng::seed_from_u64(seed);
+    (0..count).map(|_| rng.random_range(b'a'..=b'z')).collect()
+}
+
+/// A pool whose backends are at loopback addresses `127.0.NET.1` and so on.
+fn pool(name: &str, net: u8, count: u8, check: &str) -> String {
+    let backends: Vec<String> = (1..=count).map(|host| format!("\"127.0.{net}.{host}\"")).collect();
+    format!(
+        "[pools.{name}]\nbackends = [{}]\ncheck = {{ interval = \"500ms\", interval_down = \"500ms\", \
+         timeout = \"400ms\", recheck = \"100ms\", {check} }}\nsuspect_self = \"off\"\n",
+        backends.join(", ")
+    )
+}
+
+/// A server with a good pool of 20 backends and these hostile ones.
+struct Attacked {
+    server: Steerd,
+    began: Instant,
+    lagged: (f64, f64),
+    probed: f64,
+}
+
+const GOOD: u8 = 20;
+
+impl Attacked {
+    /// Starts it, and waits until the hostile pools have failed.
+    fn start(hostile: &[String]) -> Self {
+        let good = answering(b"all is well, ready".to_vec());
+        let check = format!("type = \"http\", port = {good}, body = {{ matches = \"ready|fine\" }}");
+        let mut config = hostile.concat();
+        config.push_str(&pool("good", 41, GOOD, &check));
+        let zone = "@ 300 SOA ns1 hostmaster 1 3600 900 604800 2\n@ 300 NS ns1\nns1 300 A 127.0.0.1\n";
+        config.push_str(
+            "[zones.\"lb.example.test\"]\nfile = \"zone\"\n[services.\"www.lb.example.test\"]\npools = [\"good\"]\n",
+        );
+        let server = Steerd::start(&config, &[("zone", zone)]);
+        let mut attacked = Self { server, began: Instant::now(), lagged: (0.0, 0.0), probed: 0.0 };
+        wait_for("the good pool is well", || attacked.is_good_pool_well().then_some(()));
+        attacked.begin();
+        attacked
+    }
+
+    /// Measures from here on: the start of a process is no measure.
+    fn begin(&mut self) {
+        self.began = Instant::now();
+        self.lagged = self.lag();
+        self.probed = self.good_probes();
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        self.server.metric(name).unwrap_or_default()
+    }
+
+    /// Probes that started in time, and all.
+    fn lag(&self) -> (f64, f64) {
+        let in_time = self.metric(&format!("steerd_probe_lag_seconds_bucket{{le=\"{LAG}\"}}"));
+        (in_time, self.metric("steerd_probe_lag_seconds_count"))
+    }
+
+    fn good_probes(&self) -> f64 {
+        let (_, text) = http_get(self.server.admin, "/metrics");
+        let passed = |line: &&str| {
+            line.starts_with("steerd_probes_total{")
+                && line.contains("pool=\"good\"")
+                && line.contains("passed")
+        };
+        text.lines().filter(passed).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    fn is_good_pool_well(&self) -> bool {
+        self.metric("steerd_pool_healthy_weight{pool=\"good\"}") >= f64::from(GOOD)
+    }
+
+    /// Waits until the good pool should have been probed `rounds` times, and sees to it that it was.
+    fn assert_good_pool_unharmed(&mut self, rounds: u32) {
+        let due = Duration::from_millis(500) * rounds;
+        wait_for("the attack has lasted", || (self.began.elapsed() >= due).then_some(()));
+        let probes = self.good_probes() - self.probed;
+        let wanted = self.began.elapsed().as_secs_f64() / 0.5 * f64::from(GOOD);
+        let (in_time, all) = self.lag();
+        let (in_time, all) = (in_time - self.lagged.0, all - self.lagged.1);
+        eprintln!("good pool: {probes} of {wanted:.0} probes; {in_time} of {all} within {LAG} s");
+        assert!(probes >= wanted * 0.75, "the good pool got {probes} of {wanted} probes");
+        assert!(in_time >= all * 0.95, "{in_time} of {all} probes started within {LAG} s");
+        assert!(self.is_good_pool_well());
+    }
+
+    /// That all outcomes of a hostile pool are failures of its own, with these words in the last one of each.
+    fn assert_fails(&self, pool: &str, words: &str) {
+        let (_, text) = http_get(self.server.admin, "/metrics");
+        let of_pool = format!("pool=\"{pool}\"");
+        let void =
+            text.lines().filter(|line| line.starts_with("steerd_probes_total{") && line.contains(&of_pool));
+        for line in void.filter(|line| line.contains("outcome=\"void\"")) {
+            assert!(line.ends_with(" 0"), "{line}");
+        }
+        let details = wait_for("each backend of the hostile pool has failed", || self.details(pool));
+        for detail in details {
+            assert!(detail.contains(words), "{pool}: {detail:?} does not hold {words:?}");
+        }
+    }
+
+    /// The last detail of each backend of a pool, once none is healthy.
+    fn details(&self, pool: &str) -> Option<Vec<String>> {
+        let (_, body) = self.server.request("GET", &format!("/api/v1/pools/{pool}"), "");
+        let backends = body.pointer("/backends")?.as_array()?;
+        let detail = |backend: &serde_json::Value| {
+            let address = backend.pointer("/addresses/0")?;
+            let is_down = address.get("state")? == "unhealthy";
+            is_down.then_some(address.pointer("/checks/0/last/detail")?.as_str()?.to_owned())
+        };
+        backends.iter().map(detail).collect()
+    }
+}
+
+/// How many intervals an attack lasts.
+fn rounds() -> u32 {
+    if is_full() { 60 } else { 12 }
+}
+
+#[test]
+fn expressions_that_take_long() {
+    let slow = "[a-m].{40}[0-9]";
+    let body = answering(random_letters(64 * 1024, 1));
+    let letters = random_letters(64 * 1024, 2);
+    // In pieces, so that it is looked for again and again.
+    let words = listen(move |mut stream| {
+        for piece in letters.chunks(1400) {
+            if stream.write_all(piece).is_err() {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        let _ = stream.read(&mut [0]);
+    });
+    let mut attacked = Attacked::start(&[
+        pool("body", 42, 8, &format!("type = \"http\", port = {body}, body = {{ matches = '{slow}' }}")),
+        pool("words", 43, 8, &format!("type = \"tcp\", port = {words}, expect = '{slow}'")),
+    ]);
+    attacked.assert_good_pool_unharmed(rounds());
+    for pool in ["body", "words"] {
+        attacked.assert_fails(pool, "");
+    }
+    let said = |pool| attacked.details(pool).unwrap();
+    // On a machine that has no time left, the time limit of the probe may come first.
+    let own_words =
+        |detail: &String| detail.contains("of processor time") || detail.contains("no answer within");
+    assert!(said("body").iter().chain(&said("words")).all(own_words), "{:?}", said("body"));
+}
+
+#[test]
+fn one_byte_at_a_time_from_many() {
+    let hosts = if is_full() { 250 } else { 100 };
+    let dribble = |byte: u8| {
+        move |mut stream: TcpStream| {
+            let _ = stream.set_nodelay(true);
+            while stream.write_all(&[byte]).is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    };
+    let (words, other) = (listen(dribble(b'x')), listen(dribble(b'H')));
+    let mut attacked = Attacked::start(&[
+        pool("words", 44, hosts, &format!("type = \"tcp\", port = {words}, expect = 'ready'")),
+        pool("garbage", 45, 4, &format!("type = \"http\", port = {other}")),
+    ]);
+    attacked.assert_good_pool_unharmed(rounds());
+    attacked.assert_fails("words", "no answer within 400ms (waiting for what is expected; heard \"xxx");
+    attacked.assert_fails("garbage", "not HTTP/1.1");
+}
+
+/// As many bytes as a connection takes, none of which is of use.
+#[test]
+fn floods_that_mean_nothing() {
+    let flood = |beginning: &'static [u8], again: Vec<u8>| {
+        listen(move |mut stream| {
+            if !beginning.is_empty() {
+                request(&mut stream);
+            }
+            let _ = stream.write_all(beginning);
+            while stream.write_all(&again).is_ok() {}
+        })
+    };
+    let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let zeros = flood(chunked, vec![b'0'; 16 * 1024]);
+    let chunks = flood(chunked, b"1\r\nx\r\n".repeat(2000));
+    let heads = flood(b"HTTP/1.1 103 Early\r\n\r\n", b"HTTP/1.1 103 Early\r\n\r\n".repeat(700));
+    let words = flood(b"", b"blah ".repeat(3000));
+    let mut attacked = Attacked::start(&[
+        pool("zeros", 46, 4, &format!("type = \"http\", port = {zeros}")),
+        pool(
+            "chunks",
+            47,
+            4,
+            &format!("type = \"http\", port = {chunks}, body = {{ contains = \"ready\" }}"),
+        ),
+        pool("heads", 48, 4, &format!("type = \"http\", port = {heads}")),
+        pool("words", 49, 4, &format!("type = \"tcp\", port = {words}, expect = '(b|l|a|h| )*ready'")),
+    ]);
+    attacked.assert_good_pool_unharmed(rounds());
+    attacked.assert_fails("zeros", "besides it");
+    attacked.assert_fails("chunks", "do not hold \"ready\"");
+    attacked.assert_fails("heads", "of headers");
+    attacked.assert_fails("words", "was not in the first 64 KiB");
+}
