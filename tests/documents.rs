@@ -5,7 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-const DOCUMENTS: [&str; 3] = ["README.md", "docs/ARCHITECTURE.md", "docs/OPERATIONS.md"];
+const DOCUMENTS: [&str; 4] =
+    ["README.md", "docs/ARCHITECTURE.md", "docs/OPERATIONS.md", "examples/clients/README.md"];
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
@@ -18,18 +19,32 @@ fn blocks<'a>(document: &'a str, language: &str) -> Vec<&'a str> {
     document.split(&fence).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
 
+/// The zone files shown, each under the name that the text before it gives it in backticks.
+fn zones(document: &str) -> Vec<(&str, &str)> {
+    let mut zones = Vec::new();
+    let mut rest = document;
+    while let Some((before, after)) = rest.split_once("```zone\n") {
+        let name = before.rsplit('`').find(|text| text.ends_with(".zone")).expect("a zone file has a name");
+        let (zone, further) = after.split_once("```").unwrap();
+        zones.push((name, zone));
+        rest = further;
+    }
+    zones
+}
+
 #[test]
 fn every_configuration_shown_loads() {
     let documents = DOCUMENTS.map(read);
-    let zone =
-        documents.iter().flat_map(|text| blocks(text, "zone")).next().expect("a zone file in a document");
+    let zones: Vec<_> = documents.iter().flat_map(|text| zones(text)).collect();
     let mut shown = 0;
     for (path, text) in DOCUMENTS.iter().zip(&documents) {
         for block in blocks(text, "toml") {
             let directory = tempfile::tempdir().unwrap();
             let config = directory.path().join("steerd.toml");
             fs::write(&config, block).unwrap();
-            fs::write(directory.path().join("lb.example.com.zone"), zone).unwrap();
+            for (name, zone) in &zones {
+                fs::write(directory.path().join(name), zone).unwrap();
+            }
             if let Err(faults) = steerd::config::load(&config) {
                 panic!("a configuration in {path}:\n{}", faults.render(false));
             }
@@ -37,6 +52,23 @@ fn every_configuration_shown_loads() {
         }
     }
     assert!(shown > 0, "no document shows a configuration");
+}
+
+/// The first configuration that a newcomer sees is a file of the repository, so both run as they stand.
+#[test]
+fn the_first_configuration_shown_is_the_quickstart() {
+    let readme = read("README.md");
+    let without_comments = |path: &str, sign: &str| {
+        let text = read(path);
+        text.lines()
+            .skip_while(|line| line.starts_with(sign) || line.is_empty())
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+    };
+    assert_eq!(blocks(&readme, "toml")[0], without_comments("config/quickstart.toml", "#"));
+    let (name, zone) = zones(&readme)[0];
+    assert_eq!(name, "quickstart.test.zone");
+    assert_eq!(zone, without_comments("config/quickstart.test.zone", ";"));
 }
 
 #[test]

@@ -175,39 +175,96 @@ fn probe_says_who_is_healthy() {
     serde_json::from_slice::<serde_json::Value>(&json.stdout).unwrap();
 }
 
-/// The demo as a newcomer runs it: what it prints works, and breaking a backend takes it out.
+/// A demo on free ports. Its log and its words go to one file, as to a terminal.
+struct Demo {
+    process: Process,
+    dns: SocketAddr,
+    admin: SocketAddr,
+    backend_port: u16,
+    shown: std::path::PathBuf,
+    _directory: TempDir,
+}
+
+impl Demo {
+    /// Starts it, and waits until the last line of its welcome is there.
+    fn start() -> Self {
+        let (dns, admin) = (free_port("127.0.0.1"), free_port("127.0.0.1"));
+        let backend_port = free_port("127.0.0.11");
+        let directory = TempDir::new().unwrap();
+        let shown = directory.path().join("shown");
+        // A relative name with a short way, as a newcomer calls it.
+        std::os::unix::fs::symlink(STEERD, directory.path().join("steerd")).unwrap();
+        let command = format!(
+            "exec ./steerd demo --port {dns} --admin-port {admin} --backend-port {backend_port} >>shown 2>&1"
+        );
+        let process = Process::start(Command::new("sh").arg("-c").arg(command).current_dir(directory.path()));
+        let here = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let demo =
+            Self { process, dns: here(dns), admin: here(admin), backend_port, shown, _directory: directory };
+        wait_for("the welcome", || demo.shown().contains("Ctrl-C ends the demo").then_some(()));
+        demo
+    }
+
+    fn shown(&self) -> String {
+        std::fs::read_to_string(&self.shown).unwrap_or_default()
+    }
+
+    /// The commands of the welcome that begin with `word`.
+    fn commands(&self, word: &str) -> Vec<String> {
+        let commands = self.shown();
+        let commands = commands.lines().filter_map(|line| line.strip_prefix("  "));
+        commands.filter(|command| command.starts_with(word)).map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn the_welcome_of_the_demo_comes_after_the_lines_of_the_start() {
+    let demo = Demo::start();
+    let shown = demo.shown();
+    let (start, welcome) = shown.split_once("The demo is running").unwrap();
+    assert!(start.contains("ready: every backend address"), "{shown}");
+    assert!(!welcome.contains("INFO"), "a line of the log comes after the welcome:\n{shown}");
+}
+
+/// The demo as a newcomer runs it: what it shows works, and breaking a backend takes it out.
 #[test]
 fn the_demo_runs_the_main_job_and_stops_cleanly() {
-    let (port, admin, http_port) = (free_port("127.0.0.1"), free_port("127.0.0.1"), free_port("127.0.0.11"));
-    let printed = TempDir::new().unwrap();
-    let printed = printed.path().join("printed");
-    let mut demo = Process::start(
-        Command::new(STEERD)
-            .args(["demo", "--port", &port.to_string(), "--admin-port", &admin.to_string()])
-            .args(["--backend-port", &http_port.to_string()])
-            .stdout(std::fs::File::create(&printed).unwrap()),
-    );
-    let shown = || std::fs::read_to_string(&printed).unwrap();
-    wait_for("the demo prints a dig line", || shown().contains("dig @127.0.0.1").then_some(()));
-    let line = shown().lines().find_map(|line| line.trim().strip_prefix("dig ").map(str::to_owned)).unwrap();
+    let mut demo = Demo::start();
+    let line = demo.commands("dig ").pop().unwrap();
     let name =
         line.split(' ').find(|word| word.contains('.') && !word.contains("127.0.0.1")).unwrap().to_owned();
-    let server = format!("127.0.0.1:{port}").parse().unwrap();
-    let ledger = Ledger::of(SocketAddr::from(([127, 0, 0, 1], admin)));
+    let (server, http_port) = (demo.dns, demo.backend_port);
+    let ledger = Ledger::of(demo.admin);
     let dig = || dig(server, &ledger.sent, &[&name, "A"]);
+    let is_answered = |address: &str| dig().iter().any(|answer| answer == address);
+    let is_out = |address: &str| {
+        let answers: Vec<String> = (0..20).flat_map(|_| dig()).collect();
+        !answers.is_empty() && !answers.iter().any(|answer| answer == address)
+    };
     wait_for("the demo answers", || (!dig().is_empty()).then_some(()));
     let backend = format!("127.0.0.12:{http_port}").parse().unwrap();
     assert_eq!(http(backend, "GET", "/break").0, 405, "a link must not break anything");
-    assert_eq!(http(backend, "POST", "/break").0, 303, "a browser is sent back to the page: {}", shown());
-    wait_for("the broken backend is out", || {
-        let answers: Vec<String> = (0..20).flat_map(|_| dig()).collect();
-        (!answers.is_empty() && !answers.iter().any(|address| address == "127.0.0.12")).then_some(())
-    });
+    assert_eq!(
+        http(backend, "POST", "/break").0,
+        303,
+        "a browser is sent back to the page: {}",
+        demo.shown()
+    );
+    wait_for("the broken backend is out", || is_out("127.0.0.12").then_some(()));
     http(backend, "POST", "/fix");
-    wait_for("the fixed backend is back", || {
-        dig().iter().any(|address| address == "127.0.0.12").then_some(())
-    });
+    wait_for("the fixed backend is back", || is_answered("127.0.0.12").then_some(()));
+
+    let as_shown = |word: &str| {
+        let command = demo.commands(&format!("./steerd {word} ")).pop().expect(word);
+        let directory = demo.shown.parent().unwrap();
+        let output = Command::new("sh").args(["-c", &command]).current_dir(directory).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", text(&output.stderr));
+    };
+    as_shown("drain");
+    wait_for("the drained backend is out", || is_out("127.0.0.13").then_some(()));
+    as_shown("auto");
+    wait_for("the backend is back", || is_answered("127.0.0.13").then_some(()));
     drop(ledger);
-    demo.signal("INT");
-    assert_eq!(demo.ended(), Some(0));
+    demo.process.signal("INT");
+    assert_eq!(demo.process.ended(), Some(0));
 }

@@ -2,6 +2,7 @@
 
 mod backends;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -37,6 +38,10 @@ ns  IN A   127.0.0.1
 ";
 const ZONE_NAME: &str = "demo.test.";
 const SERVICE_NAME: &str = "www.demo.test.";
+const POOL: &str = "web";
+
+/// Characters of the name of this program that leave room for a command of the welcome in a line.
+const LONGEST_PROGRAM: usize = 29;
 
 /// Faster than any real service needs, so that a person need not wait.
 const TIMING: Timing = Timing {
@@ -46,7 +51,7 @@ const TIMING: Timing = Timing {
     fall: 2,
     recheck: Duration::from_millis(500),
     interval_down: Duration::from_secs(1),
-    // Whoever tries it breaks the same backend again and again.
+    // A newcomer breaks the same backend again and again.
     damping: false,
 };
 /// Seconds.
@@ -93,11 +98,18 @@ fn port_hint(failure: &Failure) -> &'static str {
 
 pub(super) fn run(ports: Ports) -> ExitCode {
     // Of the log only the transitions, and what is wrong.
-    let _lines = Log { format: LogFormat::Text, level: "warn,steerd::checker=info".into() }.start();
+    let lines = Log { format: LogFormat::Text, level: "warn,steerd::checker=info".into() }.start();
     let outcome = block_on(async {
         let backend_port = backends::start(ports.backend_port).await?;
         let setup = setup(ports, backend_port).map_err(DemoError::Data)?;
-        until_stopped(setup, None, |running| print(&introduction(running, backend_port))).await?;
+        let welcome = |running: &Running| {
+            // The lines of the start go first, so that the welcome is what a terminal shows last.
+            if let Ok(lines) = &lines {
+                lines.wait();
+            }
+            print(&Welcome::new(running, backend_port).to_string());
+        };
+        until_stopped(setup, None, welcome).await?;
         Ok::<_, DemoError>(())
     });
     match outcome {
@@ -137,7 +149,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
                 when_down: WhenDown::FailOpen,
             }],
             pools: vec![PoolSetup {
-                pool: Pool::new("web", backends),
+                pool: Pool::new(POOL, backends),
                 checks: vec![Check::new(probe, TIMING)],
                 require: Require::All,
             }],
@@ -159,32 +171,64 @@ fn zone(service: &Name) -> Result<Zone, String> {
     zone.finish().map_err(texts)
 }
 
-/// What a newcomer can try.
-fn introduction(running: &Running, backend_port: u16) -> String {
-    let dns = running.dns.first().map_or(0, SocketAddr::port);
-    let admin = running.admin.map_or(0, |address| address.port());
-    let [(_, first), (second_name, second), (_, third)] = BACKENDS;
-    let service = SERVICE_NAME.trim_end_matches('.');
-    format!(
-        "\
-steerd is running a demo: three HTTP backends ({first}, {second} and {third}, port {backend_port}),
-and a service {service} that answers with {ANSWERS} of those that are healthy.
+/// The welcome: what a newcomer can try. It fits a terminal of 80 by 24; a test holds that.
+struct Welcome {
+    /// How this program was called, so that the commands shown can be pasted.
+    program: String,
+    dns: u16,
+    admin: u16,
+    backend: u16,
+}
+
+impl Welcome {
+    fn new(running: &Running, backend: u16) -> Self {
+        Self {
+            program: program(std::env::args().next()),
+            dns: running.dns.first().map_or(0, SocketAddr::port),
+            admin: running.admin.map_or(0, |address| address.port()),
+            backend,
+        }
+    }
+}
+
+/// The name that this program was called by, or plainly `steerd` where that leaves no room for the
+/// rest of a line.
+fn program(called: Option<String>) -> String {
+    called
+        .filter(|called| called.len() <= LONGEST_PROGRAM && !called.contains(char::is_whitespace))
+        .unwrap_or_else(|| "steerd".into())
+}
+
+impl fmt::Display for Welcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { program, dns, admin, backend } = self;
+        let [(_, first), (_, second), (last_name, last)] = BACKENDS;
+        let service = SERVICE_NAME.trim_end_matches('.');
+        write!(
+            f,
+            "\n\
+The demo is running: three HTTP backends, {first} to {last}, port {backend},
+and a service, {service}, that answers with {ANSWERS} of the healthy ones.
 
 Ask a few times, and see the addresses change:
   dig @127.0.0.1 -p {dns} {service} A +short
 
-Break backend `{second_name}`. Two seconds later no answer holds {second}:
-  curl -X POST http://{second}:{backend_port}/break
-  curl -X POST http://{second}:{backend_port}/fix
-Or open http://{second}:{backend_port}/ in a browser. Break all three, and all are answered again:
-that is the default when nothing is healthy, and the log says so.
+Break a backend. Two seconds later no answer holds {second}:
+  curl -X POST http://{second}:{backend}/break
+  curl -X POST http://{second}:{backend}/fix
 
-See what steerd thinks of each backend, and its metrics:
+Drain a backend before you stop it. Then leave it to its checks again:
+  {program} drain {POOL}/{last_name} --admin http://127.0.0.1:{admin}
+  {program} auto {POOL}/{last_name} --admin http://127.0.0.1:{admin}
+
+See the state of each backend, and the metrics:
   curl http://127.0.0.1:{admin}/api/v1/status
   curl http://127.0.0.1:{admin}/metrics
 
-Ctrl-C ends the demo. Each change is one line from here on:"
-    )
+Break all three, and all are answered: the default when none is healthy.
+Ctrl-C ends the demo. From here on, each change is one line of the log."
+        )
+    }
 }
 
 #[cfg(test)]
@@ -199,5 +243,27 @@ mod tests {
         let node = zone.node(service.wire()).expect("the name");
         assert_eq!(node.service(), Some(ServiceId(0)));
         assert!(TIMING.timeout < TIMING.interval && TIMING.recheck <= TIMING.interval);
+    }
+
+    #[test]
+    fn the_welcome_fits_a_terminal_of_80_by_24() {
+        let called = "x".repeat(LONGEST_PROGRAM);
+        let welcome =
+            Welcome { program: program(Some(called)), dns: u16::MAX, admin: u16::MAX, backend: u16::MAX };
+        let shown = welcome.to_string();
+        // The last line is where the cursor waits.
+        assert!(shown.lines().count() < 24, "{} lines:\n{shown}", shown.lines().count());
+        // A terminal of 80 columns may wrap a line of exactly 80.
+        for line in shown.lines() {
+            assert!(line.chars().count() < 80, "{} columns: {line}", line.chars().count());
+        }
+    }
+
+    #[test]
+    fn the_commands_of_the_welcome_name_this_program_as_it_was_called() {
+        assert_eq!(program(Some("target/release/steerd".into())), "target/release/steerd");
+        for unusable in [None, Some("x".repeat(LONGEST_PROGRAM + 1)), Some("./a b/steerd".into())] {
+            assert_eq!(program(unusable), "steerd");
+        }
     }
 }

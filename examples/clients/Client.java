@@ -1,0 +1,138 @@
+// Sends GET requests to a service of steerd with Apache HttpClient 5.
+//
+//   java -cp httpclient5.jar:httpcore5.jar:httpcore5-h2.jar:slf4j-api.jar Client.java URL [TTL [REQUESTS]]
+//
+// TTL is that of the service, in seconds. Prints the status and the body of each reply. Lift `client`,
+// `Retries`, `Budget` and the two lines about DNS at the top of `main`.
+//
+// Why not the JDK's own clients: java.net.http.HttpClient and HttpURLConnection try the first address of
+// an answer only. No setting changes that.
+
+import java.io.IOException;
+import java.net.UnknownHostException;
+import java.security.Security;
+import java.util.List;
+import java.util.concurrent.ThreadLocalRandom;
+import javax.net.ssl.SSLException;
+import org.apache.hc.client5.http.classic.methods.HttpGet;
+import org.apache.hc.client5.http.config.ConnectionConfig;
+import org.apache.hc.client5.http.config.RequestConfig;
+import org.apache.hc.client5.http.impl.DefaultHttpRequestRetryStrategy;
+import org.apache.hc.client5.http.impl.classic.CloseableHttpClient;
+import org.apache.hc.client5.http.impl.classic.HttpClients;
+import org.apache.hc.client5.http.impl.io.PoolingHttpClientConnectionManagerBuilder;
+import org.apache.hc.core5.http.HttpRequest;
+import org.apache.hc.core5.http.HttpResponse;
+import org.apache.hc.core5.http.io.entity.EntityUtils;
+import org.apache.hc.core5.http.protocol.HttpContext;
+import org.apache.hc.core5.http.protocol.HttpCoreContext;
+import org.apache.hc.core5.util.TimeValue;
+import org.apache.hc.core5.util.Timeout;
+
+public class Client {
+    /** A client whose connections are given up after the TTL: one that is kept alive never asks the resolver again. */
+    static CloseableHttpClient client(TimeValue ttl) {
+        var connections = ConnectionConfig.custom()
+            // To connect to one address; the client walks all of an answer. The default is three minutes.
+            .setConnectTimeout(Timeout.ofSeconds(1))
+            .setSocketTimeout(Timeout.ofSeconds(5))
+            .setTimeToLive(ttl)
+            .build();
+        var requests = RequestConfig.custom()
+            // A backend that takes a connection and never answers. The default is three minutes.
+            .setResponseTimeout(Timeout.ofSeconds(5))
+            .build();
+        return HttpClients.custom()
+            .setConnectionManager(PoolingHttpClientConnectionManagerBuilder.create()
+                .setDefaultConnectionConfig(connections)
+                .setMaxConnPerRoute(16)
+                .build())
+            .setDefaultRequestConfig(requests)
+            .setRetryStrategy(new Retries())
+            .build();
+    }
+
+    /** Three retries with full jitter, only of idempotent requests, and within a budget. */
+    static class Retries extends DefaultHttpRequestRetryStrategy {
+        private final Budget budget = new Budget();
+
+        Retries() {
+            // Unlike the default, this also sends again after a timeout and a refused connection.
+            super(3, TimeValue.ofMilliseconds(200), List.of(UnknownHostException.class, SSLException.class), List.of(429, 502, 503, 504));
+        }
+
+        @Override
+        public boolean retryRequest(HttpRequest request, IOException error, int attempt, HttpContext context) {
+            return super.retryRequest(request, error, attempt, context) && budget.spend();
+        }
+
+        @Override
+        public boolean retryRequest(HttpResponse reply, int attempt, HttpContext context) {
+            boolean again = super.retryRequest(reply, attempt, context)
+                // The default asks this of errors only, not of replies.
+                && handleAsIdempotent(HttpCoreContext.adapt(context).getRequest())
+                && budget.spend();
+            if (attempt == 1 && !again) {
+                budget.earn();
+            }
+            return again;
+        }
+
+        @Override
+        public TimeValue getRetryInterval(HttpRequest request, IOException error, int attempt, HttpContext context) {
+            return pause(attempt);
+        }
+
+        @Override
+        public TimeValue getRetryInterval(HttpResponse reply, int attempt, HttpContext context) {
+            return pause(attempt);
+        }
+
+        /** Any time up to a limit that doubles, so that clients that failed together do not come back together. */
+        private static TimeValue pause(int attempt) {
+            return TimeValue.ofMilliseconds(ThreadLocalRandom.current().nextLong(200L << (attempt - 1)));
+        }
+    }
+
+    /**
+     * Bounds the retries of a whole process: in an outage they must not double the load. A retry costs ten,
+     * and a request that succeeds at once earns one: in the long run one retry for ten requests.
+     */
+    static class Budget {
+        private int spent;
+
+        synchronized void earn() {
+            spent = Math.max(0, spent - 1);
+        }
+
+        synchronized boolean spend() {
+            if (spent > 90) {
+                return false;
+            }
+            spent += 10;
+            return true;
+        }
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        int ttl = arguments.length > 1 ? Integer.parseInt(arguments[1]) : 20;
+        int count = arguments.length > 2 ? Integer.parseInt(arguments[2]) : 1;
+        // Java caches an answer for 30 seconds whatever its TTL, and with a security manager for ever. The
+        // resolver of the machine keeps the TTL, so Java need not: set this before the first lookup, or in
+        // conf/security/java.security.
+        Security.setProperty("networkaddress.cache.ttl", "1");
+        Security.setProperty("networkaddress.cache.negative.ttl", "0");
+        try (var client = client(TimeValue.ofSeconds(ttl))) {
+            for (int request = 0; request < count; request++) {
+                try {
+                    String line = client.execute(new HttpGet(arguments[0]),
+                        reply -> reply.getCode() + " " + EntityUtils.toString(reply.getEntity()));
+                    System.out.println(line);
+                } catch (IOException error) {
+                    System.out.println("failed: " + error);
+                }
+                Thread.sleep(100);
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+// Sends GET requests to a service of steerd with Go's net/http.
+//
+//	go run client.go URL [TTL [REQUESTS]]
+//
+// TTL is that of the service, such as 20s. Prints the status and the body of each reply. Lift all but
+// main.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+const (
+	// To connect to one address.
+	connectTimeout = time.Second
+	// For one request with all its attempts.
+	requestTimeout = 20 * time.Second
+	// The first one and three retries.
+	attempts = 4
+	// The most that the first pause may take. It doubles from retry to retry.
+	pause = 200 * time.Millisecond
+)
+
+// walk connects to the first address of the answer that takes a connection. Go's own dialer walks them
+// too, but divides one timeout among them, with two seconds as the least: the first silent address may
+// take all of it. Go's resolver caches nothing, so each call asks anew. Set resolver.PreferGo and
+// resolver.Dial to ask a certain server.
+func walk(ctx context.Context, network, address string) (net.Conn, error) {
+	var resolver net.Resolver
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := resolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	dialer := net.Dialer{Timeout: connectTimeout}
+	for _, address := range addresses {
+		var connection net.Conn
+		connection, err = dialer.DialContext(ctx, network, net.JoinHostPort(address.String(), port))
+		if err == nil || ctx.Err() != nil {
+			return connection, err
+		}
+	}
+	return nil, fmt.Errorf("none of the %d addresses of %s takes a connection; the last one: %w", len(addresses), host, err)
+}
+
+// Budget bounds the retries of a whole process: in an outage they must not double the load. A retry
+// costs ten, and a request earns one: in the long run one retry for ten requests.
+type Budget struct {
+	mutex sync.Mutex
+	spent int
+}
+
+func (b *Budget) earn() {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	if b.spent > 0 {
+		b.spent--
+	}
+}
+
+func (b *Budget) spend() bool {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	if b.spent > 90 {
+		return false
+	}
+	b.spent += 10
+	return true
+}
+
+// Steered sends requests over connections that it gives up after the TTL: a connection that is kept
+// alive never asks the resolver again. It is a http.RoundTripper.
+type Steered struct {
+	TTL        time.Duration
+	mutex      sync.Mutex
+	transport  *http.Transport
+	freshUntil time.Time
+	budget     Budget
+}
+
+// fresh is the transport of now. The one before it ends its requests, and then its connections.
+func (s *Steered) fresh() *http.Transport {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if now := time.Now(); s.transport == nil || now.After(s.freshUntil) {
+		if s.transport != nil {
+			s.transport.CloseIdleConnections()
+		}
+		s.transport = &http.Transport{
+			DialContext:         walk,
+			TLSHandshakeTimeout: 2 * time.Second,
+			// A backend that takes a connection and never answers.
+			ResponseHeaderTimeout: 5 * time.Second,
+			MaxIdleConnsPerHost:   16,
+			IdleConnTimeout:       s.TTL,
+			ForceAttemptHTTP2:     true,
+		}
+		s.freshUntil = now.Add(s.TTL)
+	}
+	return s.transport
+}
+
+// RoundTrip sends a request, and again where that is safe and the budget allows it.
+func (s *Steered) RoundTrip(request *http.Request) (*http.Response, error) {
+	s.budget.earn()
+	most := pause
+	for attempt := 1; ; attempt++ {
+		reply, err := s.fresh().RoundTrip(request)
+		again := err != nil || reply.StatusCode == 429 || reply.StatusCode >= 502 && reply.StatusCode <= 504
+		if !again || attempt == attempts || !isRepeatable(request) || !s.budget.spend() {
+			return reply, err
+		}
+		if reply != nil {
+			reply.Body.Close()
+		}
+		// Full jitter: any time up to the limit, so that clients that failed together do not come back together.
+		select {
+		case <-time.After(time.Duration(rand.Int63n(int64(most)))):
+		case <-request.Context().Done():
+			return nil, request.Context().Err()
+		}
+		most *= 2
+		if request.GetBody != nil {
+			request = request.Clone(request.Context())
+			if request.Body, err = request.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// isRepeatable tells whether a request may be sent twice: its method is idempotent, and its body is at hand.
+func isRepeatable(request *http.Request) bool {
+	switch request.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
+		return request.Body == nil || request.Body == http.NoBody || request.GetBody != nil
+	}
+	return false
+}
+
+func main() {
+	// Go seeds it by itself from version 1.20 on.
+	rand.Seed(time.Now().UnixNano())
+	ttl, count := 20*time.Second, 1
+	var err error
+	if len(os.Args) < 2 {
+		err = errors.New("usage: client URL [TTL [REQUESTS]]")
+	}
+	if err == nil && len(os.Args) > 2 {
+		ttl, err = time.ParseDuration(os.Args[2])
+	}
+	if err == nil && len(os.Args) > 3 {
+		count, err = strconv.Atoi(os.Args[3])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	client := http.Client{Transport: &Steered{TTL: ttl}, Timeout: requestTimeout}
+	for ; count > 0; count-- {
+		if reply, err := client.Get(os.Args[1]); err != nil {
+			fmt.Println("failed:", err)
+		} else {
+			body, _ := io.ReadAll(reply.Body)
+			reply.Body.Close()
+			fmt.Println(reply.StatusCode, string(body))
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}

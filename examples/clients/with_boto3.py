@@ -1,0 +1,74 @@
+"""Writes and reads an object of an S3 gateway behind a service of steerd with boto3.
+
+    with_boto3.py URL [TTL [REQUESTS]]
+
+TTL is that of the service, in seconds. Credentials and region come from the environment, as for any
+program with boto3. Prints the status of each round, and the gateway that answered, if it names itself
+in a header `X-Gateway`. Lift `SteeredS3`.
+"""
+
+import sys
+import time
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+CONFIG = Config(
+    # Seconds to connect to one address. botocore uses urllib3, which tries the addresses of an answer
+    # in their order, and each has this time. The default is 60 seconds.
+    connect_timeout=1,
+    # Seconds without a byte of the reply. The default is 60.
+    read_timeout=5,
+    # The first attempt and three retries. The mode `standard` has jitter in its pauses (up to 1, 2 and 4
+    # seconds) and a budget for all retries of a client; the default of boto3, `legacy`, has no budget.
+    # All S3 operations that boto3 sends again are idempotent.
+    retries={"mode": "standard", "total_max_attempts": 4},
+    # The bucket stands in the path: the service is one name, not one for each bucket.
+    s3={"addressing_style": "path"},
+)
+
+
+class SteeredS3:
+    """A client of S3 whose connections are given up after `ttl` seconds.
+
+    Neither Python nor botocore caches DNS, but a connection that is kept alive never asks again.
+    """
+
+    def __init__(self, url, ttl):
+        self.s3 = boto3.client("s3", endpoint_url=url, config=CONFIG)
+        self.ttl = ttl
+        self.fresh_until = time.monotonic() + ttl
+
+    def client(self):
+        """The client, for one operation."""
+        if time.monotonic() >= self.fresh_until:
+            self.fresh_until = time.monotonic() + self.ttl
+            # Drops idle connections. Those in use end with their operations, and the client goes on.
+            self.s3.close()
+        return self.s3
+
+
+def main(url, ttl="20", count="1"):
+    steered = SteeredS3(url, float(ttl))
+    # The bucket may be there from an earlier run.
+    try:
+        steered.client().create_bucket(Bucket="examples")
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+            raise
+    for number in range(int(count)):
+        written = f"round {number}".encode()
+        try:
+            steered.client().put_object(Bucket="examples", Key="object", Body=written)
+            reply = steered.client().get_object(Bucket="examples", Key="object")
+            assert reply["Body"].read() == written
+            head = reply["ResponseMetadata"]
+            print(head["HTTPStatusCode"], head["HTTPHeaders"].get("x-gateway", "-"), flush=True)
+        except (BotoCoreError, ClientError) as error:
+            print("failed:", error, flush=True)
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

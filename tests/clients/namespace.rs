@@ -1,0 +1,67 @@
+//! Runs a test in namespaces of its own: a network that has only loopback, the mounts, the processes.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::program;
+
+/// Set in the process that is inside.
+const INSIDE: &str = "STEERD_INSIDE_A_NAMESPACE";
+
+/// Runs `body` inside. The test starts this program again for itself alone; `name` is its full name.
+pub(crate) fn run(name: &str, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        set_up();
+        return body();
+    }
+    let mut command = Command::new(program("unshare"));
+    if !is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    // With a process namespace, nothing that the test has started outlives it.
+    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child=KILL"]);
+    let can = Command::new(command.get_program()).args(command.get_args()).arg("true").output().unwrap();
+    assert!(
+        can.status.success(),
+        "this test needs a network namespace of its own, and the system gives none: {}\
+         Run it as root, in a container with the capability SYS_ADMIN, or allow user namespaces \
+         (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0).",
+        String::from_utf8_lossy(&can.stderr)
+    );
+    let output = command
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "no test is called {name}:\n{said}");
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// Loopback is up, and the resolver of the machine is port 53 of it.
+fn set_up() {
+    do_it(Command::new(program("ip")).args(["link", "set", "lo", "up"]));
+    let directory = tempfile::tempdir().unwrap();
+    for (file, text) in [
+        ("/etc/resolv.conf", "nameserver 127.0.0.1\n"),
+        // Other modules, such as that of systemd, would ask outside.
+        ("/etc/nsswitch.conf", "hosts: files dns\n"),
+    ] {
+        let own = directory.path().join(Path::new(file).file_name().unwrap());
+        std::fs::write(&own, text).unwrap();
+        if Path::new(file).exists() {
+            do_it(Command::new(program("mount")).arg("--bind").arg(&own).arg(file));
+        }
+    }
+}
+
+fn do_it(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}

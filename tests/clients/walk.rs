@@ -1,0 +1,154 @@
+//! Clients of one service with four backends: one refuses, one is silent, two fail every fourth request.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::namespace;
+use crate::scene::{Client, DEAD, SILENT, Silent, Steerd, answering, example, python};
+use crate::support::{Process, directory_of, program, wait_for};
+
+const URL: &str = "http://www.lb.example.com:8080/";
+/// Requests that must all be answered: enough for each case.
+const REQUESTS: usize = 10;
+/// Seconds after which a client gives up its connections. The answers themselves hold for one.
+const TTL: &str = "3";
+
+/// Runs a client in the namespace `test`: every request is answered, and the client follows.
+fn holds(test: &str, command: impl FnOnce() -> Command) {
+    namespace::run(&format!("walk::{test}"), || {
+        let [one, two] = [13, 14].map(|last| Ipv4Addr::new(127, 0, 0, last));
+        let _steerd = Steerd::start(
+            "www.lb.example.com",
+            &[("dead", DEAD, 1000), ("silent", SILENT, 1000), ("one", one, 1), ("two", two, 1)],
+        );
+        let _silent = Silent::start();
+        answering(&[("one", one), ("two", two)]);
+        let mut client = Client::start(&mut command());
+        client.replies(REQUESTS);
+        client.follows();
+    });
+}
+
+/// A client with the arguments of all of them: the URL, the TTL, and no end of requests.
+fn with_arguments(mut command: Command, ttl: &str) -> Command {
+    command.args([URL, ttl, "1000000"]);
+    command
+}
+
+/// A proxy in front of which curl asks again and again.
+fn through_a_proxy(proxy: &mut Command) -> (Process, Command) {
+    let process = Process::start(proxy);
+    let here = SocketAddr::from(([127, 0, 0, 1], 8000));
+    wait_for("the proxy listens", || TcpStream::connect(here).ok());
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "while :; do curl -s -m 20 -w ' %{http_code}\\n' http://127.0.0.1:8000/ | \
+         sed -E 's/(.*) ([0-9]+)$/\\2 \\1/'; sleep 0.1; done",
+    ]);
+    (process, command)
+}
+
+#[test]
+fn curl() {
+    holds("curl", || {
+        let mut command = Command::new(example("curl.sh"));
+        command.args([URL, "1000000"]);
+        command
+    });
+}
+
+#[test]
+fn requests() {
+    holds("requests", || {
+        let mut command = Command::new(python());
+        command.arg(example("with_requests.py"));
+        with_arguments(command, TTL)
+    });
+}
+
+#[test]
+fn go() {
+    holds("go", || {
+        let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
+        let client = built.join("client");
+        let output = Command::new(program("go"))
+            .args(["build", "-o"])
+            .arg(&client)
+            .arg(example("client.go"))
+            .env("GOCACHE", built.join("cache"))
+            .env("GOFLAGS", "")
+            .env("CGO_ENABLED", "0")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        with_arguments(Command::new(client), &format!("{TTL}s"))
+    });
+}
+
+#[test]
+fn node() {
+    holds("node", || {
+        let mut command = Command::new(program("node"));
+        command.arg(example("client.mjs"));
+        with_arguments(command, TTL)
+    });
+}
+
+#[test]
+fn java() {
+    holds("java", || {
+        let jars = ["httpclient5", "httpcore5", "httpcore5-h2", "slf4j-api"]
+            .map(|jar| format!("/usr/share/java/{jar}.jar"));
+        let mut command = Command::new(program("java"));
+        command.arg("-cp").arg(jars.join(":")).arg(example("Client.java"));
+        with_arguments(command, TTL)
+    });
+}
+
+#[test]
+fn nginx() {
+    let mut process = None;
+    holds("nginx", || {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("nginx.conf");
+        let here = directory_of(&directory);
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {here}/{kind}; "))
+            .concat();
+        let config = format!(
+            "daemon off; master_process off; pid {here}/pid; error_log stderr warn;\n\
+             events {{ worker_connections 64; }}\nhttp {{ access_log off; {temporary}\n include {}; }}\n",
+            example("nginx.conf").display()
+        );
+        std::fs::write(&path, config).unwrap();
+        let mut nginx = Command::new(program("nginx"));
+        nginx.arg("-p").arg(directory.path()).arg("-c").arg(&path).args(["-e", "stderr"]);
+        let (nginx, command) = through_a_proxy(&mut nginx);
+        process = Some((nginx, directory));
+        command
+    });
+}
+
+#[test]
+fn haproxy() {
+    let mut process = None;
+    holds("haproxy", || {
+        let mut haproxy = Command::new(program("haproxy"));
+        haproxy.arg("-db").arg("-f").arg(example("haproxy.cfg"));
+        let (haproxy, command) = through_a_proxy(&mut haproxy);
+        process = Some(haproxy);
+        wait_for("HAProxy has an answer", || {
+            let status = Command::new("curl")
+                .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:8000/"])
+                .output()
+                .unwrap();
+            (status.stdout == b"200").then_some(())
+        });
+        command
+    });
+    drop(process);
+}
