@@ -19,12 +19,16 @@ fn blocks<'a>(document: &'a str, language: &str) -> Vec<&'a str> {
     document.split(&fence).skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
 
+fn is_zone_file(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "zone")
+}
+
 /// The zone files shown, each under the name that the text before it gives it in backticks.
 fn zones(document: &str) -> Vec<(&str, &str)> {
     let mut zones = Vec::new();
     let mut rest = document;
     while let Some((before, after)) = rest.split_once("```zone\n") {
-        let name = before.rsplit('`').find(|text| text.ends_with(".zone")).expect("a zone file has a name");
+        let name = before.rsplit('`').find(|text| is_zone_file(text)).expect("a zone file has a name");
         let (zone, further) = after.split_once("```").unwrap();
         zones.push((name, zone));
         rest = further;
@@ -60,9 +64,8 @@ fn the_first_configuration_shown_is_the_quickstart() {
     let readme = read("README.md");
     let without_comments = |path: &str, sign: &str| {
         let text = read(path);
-        text.lines()
-            .skip_while(|line| line.starts_with(sign) || line.is_empty())
-            .map(|line| format!("{line}\n"))
+        text.split_inclusive('\n')
+            .skip_while(|line| line.starts_with(sign) || *line == "\n")
             .collect::<String>()
     };
     assert_eq!(blocks(&readme, "toml")[0], without_comments("config/quickstart.toml", "#"));
