@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod checker;
 // Floor 4: the network's edge.
 pub mod listener;
+pub mod notify;
 // Floor 5: files, operators, composition.
 pub mod config;
 pub mod state;

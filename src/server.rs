@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start   bind every socket -> recall the memory -> checker -> reload, admin
-//!         -> first outcomes are in -> answer DNS -> ready
+//!         -> first outcomes are in -> answer DNS -> ready -> tell the secondaries
 //! stop    not ready -> DNS finishes what is in flight -> admin likewise -> memory -> checker
 //! ```
 //!
@@ -24,6 +24,7 @@ use crate::checker;
 use crate::config::Setup;
 use crate::listener::{self, InForce, Listeners};
 use crate::metrics::Metrics;
+use crate::notify;
 use crate::reload::{self, Configured, Reach};
 use crate::state::{self, Keeper};
 use crate::sys;
@@ -125,8 +126,10 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     let keeper = Keeper::start(server.state_dir, checker.clone(), Arc::clone(&metrics));
     let limits = InForce::new(server.limits);
     let (access, access_seen) = watch::channel(admin.access);
+    let notify = notify::start(checker.published.clone(), dns.clone(), Arc::clone(&metrics));
     let reach = Reach {
         checker: checker.clone(),
+        notify: notify.clone(),
         limits: limits.clone(),
         access,
         state_dir: keeper.directory(),
@@ -150,6 +153,8 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| CheckerEnded)?;
     let listeners = bound.serve(&checker.published, &metrics, &limits).map_err(StartError::Listeners)?;
     serving.send_replace(true);
+    // Not before they can fetch the zones.
+    notify.look();
     for address in &dns {
         info!(%address, "DNS is answered over UDP and TCP");
     }

@@ -4,7 +4,7 @@
 //! Plain data, part of the published table, so that a change of it is seen with all else.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::cookie::CookieSecrets;
 use crate::keys::Keys;
@@ -45,13 +45,24 @@ pub struct Cookies {
     pub required: bool,
 }
 
-/// Who may transfer which zone; nobody without.
+/// Who may transfer which zone, and who is told of its changes; nobody without.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transfers {
     /// All keys of the configuration.
     pub keys: Keys,
-    /// By the zone's name.
+    /// Who may have a zone, by the zone's name.
     pub zones: HashMap<Name, Allowed>,
+    /// Who is told that a zone has changed, by the zone's name.
+    pub secondaries: HashMap<Name, Vec<Secondary>>,
+}
+
+/// A server that has a copy of a zone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Secondary {
+    /// Where it is told.
+    pub address: SocketAddr,
+    /// The name of the key that it is told with.
+    pub key: Option<Name>,
 }
 
 /// Who may transfer a zone: whoever is in one of the networks, or has one of the keys.

@@ -104,12 +104,17 @@ pub(crate) fn all() -> Vec<Kind> {
     let mail = wire("mail.example");
     let mut cut = query(&mail, rtype::A, Some(opt(1232)));
     cut.pop();
-    let mut notify = query(&mail, rtype::A, None);
+    let mut update = query(&mail, rtype::A, None);
+    update[2] |= 5 << 3;
+    let mut notify = query(&wire("example"), rtype::SOA, None);
     notify[2] |= 4 << 3;
     let version = query(&mail, rtype::A, Some(Opt { version: 1, ..opt(1232) }));
-    for (name, query, rcode) in
-        [("FORMERR, cut short", cut, FORMERR), ("NOTIMP", notify, NOTIMP), ("BADVERS", version, BADVERS)]
-    {
+    for (name, query, rcode) in [
+        ("FORMERR, cut short", cut, FORMERR),
+        ("NOTIMP", update, NOTIMP),
+        ("notification", notify, NOERROR),
+        ("BADVERS", version, BADVERS),
+    ] {
         kinds.push(Kind { query, ..plain(name, rcode, 0) });
     }
     for (name, qname) in [

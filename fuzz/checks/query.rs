@@ -1,6 +1,7 @@
 //! Queries: written for tests, and read as the RFCs say, independently of the server's own reader.
 
 use steerd::name::Name;
+use steerd::wire::flag;
 use steerd::zone::rtype;
 
 /// The OPT record of a query.
@@ -76,6 +77,8 @@ pub(crate) struct Asked<'q> {
     pub(crate) question: Option<&'q [u8]>,
     /// The payload size of an OPT record that stands before anything that cannot be read.
     pub(crate) payload: Option<u16>,
+    /// The version of that OPT record.
+    pub(crate) version: u8,
     /// The DO bit of the OPT record.
     pub(crate) dnssec_ok: bool,
     /// There is one question, at most one OPT record, nothing cut short, out of place or trailing.
@@ -88,8 +91,16 @@ impl<'q> Asked<'q> {
         let number = |at: usize| Some(u16::from_be_bytes([*query.get(at)?, *query.get(at + 1)?]));
         let (id, flags, questions) = (number(0)?, number(2)?, number(4)?);
         let (answers, authorities, additionals) = (number(6)?, number(8)?, number(10)?);
-        let mut asked =
-            Self { id, flags, questions, question: None, payload: None, dnssec_ok: false, whole: false };
+        let mut asked = Self {
+            id,
+            flags,
+            questions,
+            question: None,
+            payload: None,
+            version: 0,
+            dnssec_ok: false,
+            whole: false,
+        };
         if questions == 0 && additionals == 1 {
             // Not a query, but its OPT record is one.
             let mut at = 12;
@@ -104,18 +115,24 @@ impl<'q> Asked<'q> {
             return Some(asked);
         }
         asked.question = query.get(12..end);
-        let is_ixfr = number(end - 4) == Some(rtype::IXFR);
-        if answers > 0 || authorities > u16::from(is_ixfr) {
+        let is_ixfr = number(end - 4) == Some(rtype::IXFR) && !asked.is_notification();
+        if answers > u16::from(asked.is_notification()) || authorities > u16::from(is_ixfr) {
             return Some(asked);
         }
         let mut at = end;
-        for index in 0..u32::from(authorities) + u32::from(additionals) {
-            if asked.record(query, &mut at, index >= u32::from(authorities)).is_none() {
+        let others = u32::from(answers) + u32::from(authorities);
+        for index in 0..others + u32::from(additionals) {
+            if asked.record(query, &mut at, index >= others).is_none() {
                 return Some(asked);
             }
         }
         asked.whole = at == query.len();
         Some(asked)
+    }
+
+    /// Whether it says that a zone has changed (RFC 1996).
+    pub(crate) fn is_notification(&self) -> bool {
+        self.flags & flag::OPCODE == 4 << 11
     }
 
     /// Reads a record, and takes note of it if it is the OPT record.
@@ -125,9 +142,13 @@ impl<'q> Asked<'q> {
         let length = usize::from(number(head + 8)?);
         let data = query.get(head + 10..head + 10 + length)?;
         if additional && number(head)? == rtype::OPT {
-            if query.get(*at) != Some(&0) || !are_options(data) || self.payload.is_some() {
+            let version = *query.get(head + 5)?;
+            // Of another version the form of the options is unknown.
+            let is_opt = query.get(*at) == Some(&0) && (version != 0 || are_options(data));
+            if !is_opt || self.payload.is_some() {
                 return None;
             }
+            self.version = version;
             self.payload = number(head + 2);
             self.dnssec_ok = number(head + 6)? & 0x8000 != 0;
         }

@@ -146,17 +146,23 @@ pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOn
 }
 
 fn check_header(asked: &Asked<'_>, reply: &Reply<'_>) {
-    let copied = flag::OPCODE | flag::RD;
+    // Recursion is defined for standard queries alone.
+    let defined = if asked.flags & flag::OPCODE == 0 { flag::RD } else { 0 };
     assert_eq!(reply.id, asked.id);
     assert!(reply.flags & flag::QR != 0, "a reply is a response");
-    assert_eq!(reply.flags & copied, asked.flags & copied, "the client's bits come back");
+    assert_eq!(
+        reply.flags & (flag::OPCODE | flag::RD),
+        asked.flags & (flag::OPCODE | defined),
+        "the client's bits come back"
+    );
     // Recursion is not available; Z, AD and CD are zero.
     assert_eq!(reply.flags & 0x00f0, 0);
-    if asked.flags & flag::OPCODE == 0 {
+    if asked.flags & flag::OPCODE == 0 || asked.is_notification() {
         assert_eq!(reply.question, asked.question, "the question comes back byte by byte");
         // A client may ask for a cookie alone (RFC 7873, section 5.4).
         let is_cookie_alone = asked.questions == 0 && reply.rcode() == rcode::NOERROR && reply.opt.is_some();
-        if !asked.whole && !is_cookie_alone {
+        let is_other_version = asked.questions == 0 && asked.version != 0 && reply.rcode() == rcode::BADVERS;
+        if !asked.whole && !is_cookie_alone && !is_other_version {
             assert_eq!(reply.rcode(), rcode::FORMERR, "{asked:?}");
         }
     } else {
@@ -165,7 +171,7 @@ fn check_header(asked: &Asked<'_>, reply: &Reply<'_>) {
 }
 
 fn check_size(asked: &Asked<'_>, client: &Client, settings: &Settings, reply: &Reply<'_>, length: usize) {
-    let is_query = asked.flags & flag::OPCODE == 0;
+    let is_query = asked.flags & flag::OPCODE == 0 || asked.is_notification();
     assert_eq!(reply.opt.is_some(), is_query && asked.payload.is_some(), "OPT is answered by OPT: {asked:?}");
     let limit = match (client.transport, asked.payload) {
         (Transport::Tcp, _) => MAX_MESSAGE,
@@ -199,8 +205,13 @@ fn check_sections(reply: &Reply<'_>) {
         rcode::SERVFAIL => assert!(reply.authorities.is_empty()),
         _ => assert!(reply.answers.is_empty() && reply.authorities.is_empty() && reply.flags & flag::AA == 0),
     }
+    // The reply to a notification says nothing about a name.
+    let is_answer = reply.flags & flag::OPCODE == 0;
     let is_negative = reply.rcode() == rcode::NXDOMAIN
-        || reply.rcode() == rcode::NOERROR && reply.flags & flag::AA != 0 && reply.answers.is_empty();
+        || is_answer
+            && reply.rcode() == rcode::NOERROR
+            && reply.flags & flag::AA != 0
+            && reply.answers.is_empty();
     let is_whole = reply.flags & flag::TC == 0;
     if is_negative && is_whole {
         let types: Vec<u16> = reply.authorities.iter().map(|record| record.rtype).collect();

@@ -143,6 +143,7 @@ async fn start_at(listen: &str, access: Access, status: Option<Status>) -> Fixtu
     let (access, access_seen) = watch::channel(access);
     let reach = Reach {
         checker: checker.clone(),
+        notify: crate::notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
         limits: InForce::new(Limits::default()),
         access,
         state_dir: watch::channel(None).0,
@@ -507,10 +508,9 @@ async fn what_is_no_override_says_why() {
 #[tokio::test]
 async fn a_reload_answers_with_what_has_changed() {
     let fixture = start(Some(status(""))).await;
-    let pools = "[pools.web]\nbackends = [{ name = \"one\", address = \"192.0.2.1\", weight = 3 }]\n\
-                 [pools.new]\nbackends = [\"192.0.2.2\"]\n";
-    let zones = CONFIG.split("[pools").next().unwrap();
-    let config = format!("[server]\nnsid = \"a\"\nworkers = 3\n{zones}{pools}");
+    let heavier = CONFIG.replace("\"192.0.2.1\"", "\"192.0.2.1\", weight = 3");
+    let new = "[pools.new]\nbackends = [\"192.0.2.2\"]\n";
+    let config = format!("[server]\nnsid = \"a\"\nworkers = 3\n{heavier}{new}");
     std::fs::write(fixture.directory.path().join("steerd.toml"), config).unwrap();
     let mut report = fixture.json("POST", "/api/v1/reload", None).await;
     let warnings = report.as_object_mut().unwrap().remove("warnings").unwrap();

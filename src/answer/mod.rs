@@ -148,7 +148,7 @@ impl<R: Rng> Responder<R> {
             return Verdict::Drop(DropReason::PortZero);
         }
         let mut draft = Draft::new(header, client.transport, reply);
-        if header.opcode() != opcode::QUERY {
+        if !matches!(header.opcode(), opcode::QUERY | opcode::NOTIFY) {
             // Other operations have sections of their own, so nothing but the header is looked at.
             return draft.error(rcode::NOTIMP);
         }
@@ -158,6 +158,9 @@ impl<R: Rng> Responder<R> {
                 let proof = draft.heed(malformed.edns.as_ref(), client, &table.settings);
                 match malformed.question.map(|question| draft.writer.question(question.bytes)) {
                     // A client may ask for a cookie alone (RFC 7873, section 5.4).
+                    None if malformed.edns.is_some_and(|edns| edns.version != 0) => {
+                        draft.error(rcode::BADVERS)
+                    }
                     None if header.qdcount == 0 && matches!(proof, Some(Proof::Unproven | Proof::Proven)) => {
                         draft.error(rcode::NOERROR)
                     }
@@ -184,6 +187,9 @@ impl<R: Rng> Responder<R> {
         draft.proven = proof == Proof::Proven;
         if query.edns.is_some_and(|edns| edns.version != 0) {
             return draft.error(rcode::BADVERS);
+        }
+        if draft.header.opcode() == opcode::NOTIFY {
+            return draft.notified(&query.question, table);
         }
         if client.transport == Transport::Udp
             && settings.cookies.as_ref().is_some_and(|cookies| cookies.required)
@@ -334,6 +340,21 @@ impl<'b> Draft<'b> {
         }
     }
 
+    /// Answers a notification (RFC 1996). It says that a zone has changed at its primary, which for
+    /// our zones is this server: so it is acknowledged, and nothing follows from it.
+    fn notified<'t>(self, question: &Question<'_>, table: &Table) -> Verdict<'t> {
+        if question.qtype != rtype::SOA {
+            return self.error(rcode::NOTIMP);
+        }
+        let zone = table.catalog.find(question.name(), false);
+        let is_ours =
+            question.qclass == class::IN && zone.is_some_and(|zone| zone.apex_name() == question.name());
+        if !is_ours {
+            return self.error(rcode::NOTAUTH);
+        }
+        self.finish(rcode::NOERROR, flag::AA, ResponseKind::Error(rcode::NOERROR), None)
+    }
+
     fn error<'t>(self, rcode: u16) -> Verdict<'t> {
         self.finish(rcode, 0, ResponseKind::Error(rcode), None)
     }
@@ -367,8 +388,10 @@ impl<'b> Draft<'b> {
             // The room was kept back, or was just found to be there, so this cannot fail.
             let _ = self.writer.reserved(opt.bytes(rcode));
         }
-        // Z, AD and CD are cleared (RFC 4035, section 3.1.6).
-        let copied = self.header.flags & (flag::OPCODE | flag::RD);
+        // Z, AD and CD are cleared (RFC 4035, section 3.1.6), and so is RD unless the operation is
+        // one that defines it.
+        let defined = if self.header.opcode() == opcode::QUERY { flag::RD } else { 0 };
+        let copied = self.header.flags & (flag::OPCODE | defined);
         let length = self.writer.finish(self.header.id, flag::QR | copied | flags | (rcode & 0xf));
         let truncated = flags & flag::TC != 0;
         let Self { proven, signed, .. } = self;

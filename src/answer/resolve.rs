@@ -18,7 +18,7 @@ use crate::wire::writer::Section;
 use crate::wire::{Full, Question, Writer, rcode};
 use crate::zone::{Lookup, NodeRef, Rrset, Zone, rtype};
 
-/// How many aliases (CNAME, DNAME) one answer follows. BIND stops at as many.
+/// How many aliases (CNAME, DNAME) one answer holds; a resolver asks for what they lead to.
 const CHAIN_LIMIT: usize = 16;
 
 /// TTL of the record that stands for "any type": it says nothing about the name (RFC 8482,
@@ -54,6 +54,36 @@ pub(super) struct Resolver<'t, 'w, 'b, R> {
     writer: &'w mut Writer<'b>,
     /// What the first name came to.
     kind: Option<ResponseKind<'t>>,
+    /// By which DNAME records, since the last CNAME.
+    rewritten: Option<Rewritten<'t>>,
+}
+
+/// The DNAME records by which a name has been rewritten one directly after the other, each leading
+/// to a name at or below the next. Whatever stands before it, a name that comes to one of them again
+/// comes to all of them again.
+struct Rewritten<'t> {
+    by: [&'t [u8]; CHAIN_LIMIT],
+    count: usize,
+    /// Where the last of them leads.
+    target: NameBuffer,
+}
+
+impl<'t> Rewritten<'t> {
+    fn leads_to(&self, node: &[u8]) -> bool {
+        name::is_within(self.target.wire(), node)
+    }
+
+    fn is_by(&self, node: &'t [u8]) -> bool {
+        self.by.iter().take(self.count).any(|by| std::ptr::eq(*by, node))
+    }
+
+    fn push(&mut self, node: &'t [u8], target: NameBuffer) {
+        if let Some(place) = self.by.get_mut(self.count) {
+            *place = node;
+            self.count += 1;
+        }
+        self.target = target;
+    }
 }
 
 /// What a name came to.
@@ -71,6 +101,10 @@ struct NameBuffer {
 }
 
 impl NameBuffer {
+    fn root() -> Self {
+        Self { bytes: [0; name::MAX_NAME], length: 1 }
+    }
+
     /// Copies a name; `None` when it is too long.
     fn of(wire: &[u8]) -> Option<Self> {
         Self::joined(wire, &[])
@@ -100,7 +134,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         picked: &'w mut Picked,
         writer: &'w mut Writer<'b>,
     ) -> Self {
-        Self { table, rng, picked, writer, kind: None }
+        Self { table, rng, picked, writer, kind: None, rewritten: None }
     }
 
     /// What the first name came to; none when it is not in our zones.
@@ -119,8 +153,13 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
                 let refused = Resolution::error(rcode::REFUSED, Some(ExtendedError::NOT_AUTHORITATIVE));
                 return Ok(if followed > 0 { Resolution::answer() } else { refused });
             };
+            let before = self.writer.mark();
             match self.step(zone, current.wire(), question.qtype, followed > 0)? {
                 Step::Done(resolution) => return Ok(resolution),
+                Step::Alias(_) if followed == CHAIN_LIMIT => {
+                    self.writer.rewind(before);
+                    break;
+                }
                 // A loop: its records stand in the answer already.
                 Step::Alias(next) if self.writer.has_answer(next.wire(), rtype::CNAME) => break,
                 Step::Alias(next) => current = next,
@@ -178,6 +217,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         }
         // What stands beside an alias (RFC 4034, section 3) is answered itself, as the alias is.
         if let Some(cname) = node.cname().filter(|_| node.rrset(qtype).is_none()) {
+            self.rewritten = None;
             self.writer.rrset(Section::Answer, owner, cname, cname.ttl)?;
             return Ok(match NameBuffer::of(cname.first()) {
                 Some(target) if qtype != rtype::ANY => Step::Alias(target),
@@ -250,6 +290,18 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
     /// from it, and on with the new name.
     fn dname(&mut self, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<Step, Full> {
         let Some(dname) = node.rrset(rtype::DNAME) else { return Ok(Step::Done(Resolution::answer())) };
+        let answer = Ok(Step::Done(Resolution::answer()));
+        let (by, Some(target)) = (node.name(), NameBuffer::of(dname.first())) else { return answer };
+        match self.rewritten.as_mut().filter(|rewritten| rewritten.leads_to(by)) {
+            Some(rewritten) if rewritten.is_by(by) => return answer,
+            Some(rewritten) => rewritten.push(by, target),
+            None => {
+                let mut rewritten =
+                    Rewritten { by: [&[]; CHAIN_LIMIT], count: 0, target: NameBuffer::root() };
+                rewritten.push(by, target);
+                self.rewritten = Some(rewritten);
+            }
+        }
         if !self.writer.has_answer(node.name(), rtype::DNAME) {
             self.writer.rrset(Section::Answer, node.name(), dname, dname.ttl)?;
         }

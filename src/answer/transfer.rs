@@ -93,7 +93,7 @@ impl Transfer {
         }
         let apex = query.question.name();
         let zone = catalog.find(apex, false).filter(|zone| zone.apex_name() == apex);
-        let serial = zone.and_then(serial).ok_or(rcode::NOTAUTH)?;
+        let serial = zone.and_then(Zone::serial).ok_or(rcode::NOTAUTH)?;
         let current = incremental && query.known_serial.is_some_and(|known| is_current(known, serial));
         Ok(Self {
             apex: apex.into(),
@@ -160,12 +160,6 @@ impl Transfer {
 /// (RFC 1982, section 3.2). Where that is undefined the zone is sent.
 fn is_current(known: u32, serial: u32) -> bool {
     known.wrapping_sub(serial) < 1 << 31
-}
-
-fn serial(zone: &Zone) -> Option<u32> {
-    let (soa, _) = zone.negative_soa()?;
-    let (_, numbers) = soa.first().split_last_chunk::<20>()?;
-    numbers.first_chunk().map(|serial| u32::from_be_bytes(*serial))
 }
 
 /// Writes the SOA record, or nothing of it.

@@ -332,7 +332,7 @@ fn zone_changes(before: &Zone, now: &Zone) -> Vec<String> {
     if is_same_zone(before, now) {
         return Vec::new();
     }
-    let [from, to] = [before, now].map(|zone| or_none(serial(zone)));
+    let [from, to] = [before, now].map(|zone| or_none(zone.serial()));
     let records = match (before.records(), now.records()) {
         (from, to) if from == to => format!("{to} records"),
         (from, to) => format!("records {from} -> {to}"),
@@ -353,14 +353,6 @@ fn is_same_zone(before: &Zone, now: &Zone) -> bool {
                 old.rrsets().eq(node.rrsets()) && old.service().is_some() == node.service().is_some()
             })
         })
-}
-
-/// The serial number of the SOA record: the first of the five numbers at its end (RFC 1035, section
-/// 3.3.13).
-fn serial(zone: &Zone) -> Option<u32> {
-    let (soa, _) = zone.negative_soa()?;
-    let numbers = soa.first().last_chunk::<20>()?;
-    numbers.first_chunk::<4>().copied().map(u32::from_be_bytes)
 }
 
 fn or_none(value: Option<impl Display>) -> String {

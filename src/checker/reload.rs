@@ -171,7 +171,11 @@ impl<O: Outside> Checker<O> {
             .filter(|(_, change)| **change == Change::Linked)
             .map(|(id, _)| id)
             .collect();
-        if gone || !relinked.is_empty() {
+        let is_linked_anew = gone || !relinked.is_empty();
+        let suspected = |setup: &PoolSetup| setup.pool.suspect_self;
+        let before_suspected = self.pools.0.iter().map(|pool| suspected(&pool.setup));
+        let regroup = is_linked_anew || !before_suspected.eq(pools.iter().map(|setup| suspected(setup)));
+        if is_linked_anew {
             self.relink(pools, &relinked);
             self.index_overrides();
             self.metrics.show(&self.pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
@@ -181,7 +185,7 @@ impl<O: Outside> Checker<O> {
                 pool.take_unprobed(setup);
             }
         }
-        if gone || changes.iter().any(|change| *change != Change::None) {
+        if regroup {
             self.set_groups();
         }
         self.pools.note_ttls(services.iter());
@@ -193,9 +197,8 @@ impl<O: Outside> Checker<O> {
             self.reloaded_view(pool, old, *change != Change::None || self.touched.contains(&id))
         });
         let pools = views.collect();
-        let same_services = !gone
-            && relinked.is_empty()
-            && before.services.iter().map(|view| &view.service).eq(services.iter());
+        let same_services =
+            !is_linked_anew && before.services.iter().map(|view| &view.service).eq(services.iter());
         let table = self.replace(Table {
             generation: before.generation + 1,
             settings: Arc::new(settings),

@@ -38,7 +38,6 @@ use crate::config::service::{ReadService, ServiceKeys};
 use crate::config::source::{Findings, Source};
 use crate::listener::Limits;
 use crate::pool::PoolId;
-use crate::settings::Transfers;
 
 pub use admin::{Access, AdminPlace, AdminSettings, Token};
 pub(crate) use value::closest;
@@ -134,8 +133,8 @@ fn build<'s>(sections: &Sections<'s>, findings: &'s Findings) -> Setup {
     }
 
     let keys = transfer::read_keys(&sections.keys);
-    let (catalog, zones) = zones::read(&sections.zones, &services, &keys, findings);
-    settings.transfers = Transfers { keys: keys.keys, zones };
+    let (catalog, transfers) = zones::read(&sections.zones, &services, &keys, findings);
+    settings.transfers = transfers;
     if sound_server {
         fit::check(&pools, &services, &settings);
     }

@@ -1,20 +1,24 @@
-//! `[keys]`, and who may transfer a zone.
+//! `[keys]`, who may transfer a zone, and who is told that it has changed.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use data_encoding::BASE64;
 
 use crate::config::document::unique;
+use crate::config::server::socket_address;
 use crate::config::service::dns_name;
 use crate::config::value::{Entry, Value, closest};
 use crate::keys::{Algorithm, Key, Keys};
 use crate::name::Name;
-use crate::settings::Allowed;
+use crate::settings::{Allowed, Secondary};
 
 /// RFC 8945, section 6: what everybody has, and nobody has broken.
 const DEFAULT_ALGORITHM: Algorithm = Algorithm::HmacSha256;
 /// A shorter secret is easier to guess than its hash (RFC 8945, section 8, asks for 16 bytes).
 const SHORTEST_SECRET: usize = 16;
+/// Where a secondary is told unless its port is named.
+const DNS_PORT: u16 = 53;
 
 /// The keys by name, for zones to name them.
 pub(super) struct ReadKeys {
@@ -79,6 +83,54 @@ pub(super) fn read_allowed(entry: Entry<'_>, keys: &ReadKeys) -> Option<Allowed>
         networks: networks.map(|read| read.value).unwrap_or_default(),
         keys: named.map(|read| read.value).unwrap_or_default(),
     })
+}
+
+/// Reads `secondaries` of a zone: `["192.0.2.53", { address = "192.0.2.54:5353", key = ".." }]`.
+pub(super) fn read_secondaries(value: Value<'_>, keys: &ReadKeys) -> Option<Vec<Secondary>> {
+    let elements = value.list_or_none("a list of secondaries, such as [\"192.0.2.53\"]")?;
+    let mut first = HashMap::new();
+    let mut secondaries = Vec::new();
+    for value in elements {
+        let Some(secondary) = read_secondary(value, keys) else { continue };
+        let address = secondary.address;
+        if unique(&mut first, address, value.at, || format!("secondary `{address}`")) {
+            secondaries.push(secondary);
+        }
+    }
+    Some(secondaries)
+}
+
+fn read_secondary(value: Value<'_>, keys: &ReadKeys) -> Option<Secondary> {
+    if value.is_table() {
+        let mut table = value.table(value.at)?;
+        let address = table.require("address", "a secondary", secondary_address);
+        let key = table.get("key");
+        let known = key.and_then(|key| known_key(key.value, keys));
+        table.close();
+        let is_sound = key.is_none() || known.is_some();
+        return address.filter(|_| is_sound).map(|address| Secondary { address: address.value, key: known });
+    }
+    if value.as_str().is_none() {
+        let what =
+            "an address, or a table such as { address = \"192.0.2.53\", key = \"secondary.example.com\" }";
+        value.expected(what, None);
+        return None;
+    }
+    secondary_address(value).map(|address| Secondary { address, key: None })
+}
+
+/// An address, with a port where it is not that of DNS.
+fn secondary_address(value: Value<'_>) -> Option<SocketAddr> {
+    let text = value.string("an IP address")?;
+    if text.parse::<SocketAddr>().is_ok() {
+        return socket_address(value).filter(|address| {
+            if address.port() == 0 {
+                value.at.error("a secondary has a port of its own, and 0 is none");
+            }
+            address.port() != 0
+        });
+    }
+    value.address_for("notification").map(|address| SocketAddr::new(address, DNS_PORT))
 }
 
 fn known_key(value: Value<'_>, keys: &ReadKeys) -> Option<Name> {

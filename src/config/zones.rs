@@ -11,7 +11,7 @@ use crate::config::transfer::{self, ReadKeys};
 use crate::config::value::{Entry, Value, closest};
 use crate::name::Name;
 use crate::service::ServiceId;
-use crate::settings::Allowed;
+use crate::settings::Transfers;
 use crate::zone::reader::{self, ReadZone};
 use crate::zone::{Catalog, Zone, ZoneError, rtype};
 
@@ -29,15 +29,14 @@ pub(super) fn read<'s>(
     services: &[ReadService<'s>],
     keys: &ReadKeys,
     findings: &'s Findings,
-) -> (Catalog, HashMap<Name, Allowed>) {
+) -> (Catalog, Transfers) {
     let mut zones: Vec<Reading<'s>> = Vec::new();
     let mut first = HashMap::new();
-    let mut transfers = HashMap::new();
+    let mut transfers = Transfers { keys: keys.keys.clone(), ..Transfers::default() };
     for entry in entries {
         let Some(name) = dns_name(*entry) else { continue };
         if unique(&mut first, name.clone(), entry.at, || format!("zone `{name}`")) {
-            let (zone, allowed) = read_zone(*entry, &name, keys, findings);
-            transfers.extend(allowed.map(|allowed| (name.clone(), allowed)));
+            let zone = read_zone(*entry, &name, keys, &mut transfers, findings);
             zones.push(Reading { at: entry.at, name, zone });
         }
     }
@@ -56,22 +55,25 @@ pub(super) fn read<'s>(
     (catalog, transfers)
 }
 
-/// The zone as its file has it, and who may transfer it.
+/// The zone as its file has it; who may transfer it, and who is told of its changes, is noted.
 fn read_zone(
     entry: Entry<'_>,
     name: &Name,
     keys: &ReadKeys,
+    transfers: &mut Transfers,
     findings: &Findings,
-) -> (Option<ReadZone>, Option<Allowed>) {
-    let Some(mut table) = entry.value.table(entry.at) else { return (None, None) };
+) -> Option<ReadZone> {
+    let mut table = entry.value.table(entry.at)?;
     let file = table.require("file", &format!("zone `{}`", entry.name), readable);
     let allowed = table.get("transfer").and_then(|entry| transfer::read_allowed(entry, keys));
+    transfers.zones.extend(allowed.map(|allowed| (name.clone(), allowed)));
+    let secondaries = table.read("secondaries", |value| transfer::read_secondaries(value, keys));
+    transfers.secondaries.extend(secondaries.map(|read| (name.clone(), read.value)));
     table.close();
-    let zone = file.and_then(|file| {
+    file.and_then(|file| {
         let read = reader::read(&file.value, name, &mut |path| std::fs::read(path));
         read.map_err(|faults| report(faults, findings)).ok()
-    });
-    (zone, allowed)
+    })
 }
 
 /// A file that can be opened: one that cannot is a fault of the configuration, not of the zone.

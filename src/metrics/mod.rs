@@ -27,6 +27,7 @@ use crate::wire::rcode;
 
 use text::{Kind, Text, flag};
 
+pub use operation::Notified;
 pub use pools::PoolSeries;
 
 /// What a query row counts; the order is that of the columns.

@@ -15,6 +15,21 @@ pub struct Operation {
     reload_success: IntGauge,
     loaded_at: Gauge,
     state_write_failures: IntCounter,
+    notify_sent: IntCounter,
+    notify_results: IntCounterVec,
+}
+
+/// What has become of a notification of a secondary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notified {
+    /// It was sent, for the first time or again.
+    Sent,
+    /// The secondary knows of the new serial.
+    Acknowledged,
+    /// The secondary does not want to know.
+    Refused,
+    /// No attempt was answered.
+    Unanswered,
 }
 
 impl Operation {
@@ -38,7 +53,21 @@ impl Operation {
                 "state_write_failures_total",
                 "Failed attempts to write health and overrides to state_dir.",
             ))),
+            notify_sent: made(IntCounter::with_opts(opts(
+                "notify_sent_total",
+                "Notifications sent to secondaries, those sent again included.",
+            ))),
+            notify_results: made(IntCounterVec::new(
+                opts(
+                    "notify_results_total",
+                    "What became of telling a secondary of a serial: acknowledged, refused, unanswered.",
+                ),
+                &["result"],
+            )),
         };
+        for result in ["acknowledged", "refused", "unanswered"] {
+            operation.notify_results.with_label_values(&[result]);
+        }
         // Both are there from the start, so that a first failure is an increase.
         for result in ["success", "failure"] {
             operation.reloads.with_label_values(&[result]);
@@ -64,6 +93,17 @@ impl Operation {
         self.state_write_failures.inc();
     }
 
+    /// A secondary was told of a serial.
+    pub fn notified(&self, what: Notified) {
+        let result = match what {
+            Notified::Sent => return self.notify_sent.inc(),
+            Notified::Acknowledged => "acknowledged",
+            Notified::Refused => "refused",
+            Notified::Unanswered => "unanswered",
+        };
+        self.notify_results.with_label_values(&[result]).inc();
+    }
+
     fn loaded_now(&self) {
         self.reload_success.set(1);
         self.loaded_at
@@ -71,8 +111,14 @@ impl Operation {
     }
 
     pub(super) fn families(&self) -> Vec<MetricFamily> {
-        let collectors: [&dyn Collector; 4] =
-            [&self.reloads, &self.reload_success, &self.loaded_at, &self.state_write_failures];
+        let collectors: [&dyn Collector; 6] = [
+            &self.reloads,
+            &self.reload_success,
+            &self.loaded_at,
+            &self.state_write_failures,
+            &self.notify_sent,
+            &self.notify_results,
+        ];
         collectors.iter().flat_map(|collector| collector.collect()).collect()
     }
 }

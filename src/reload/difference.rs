@@ -13,7 +13,7 @@ use crate::config::{AdminSettings, ServerSettings};
 use crate::listener::rate_limit::RateLimit;
 use crate::name::Name;
 use crate::reload::Configured;
-use crate::settings::{Allowed, Chaos, Settings};
+use crate::settings::{Allowed, Chaos, Secondary, Settings};
 
 /// Keys whose change takes a restart.
 pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<Change> {
@@ -92,26 +92,41 @@ pub(super) fn keys(running: &Configured, wanted: &Configured) -> Vec<Change> {
     names.into_iter().filter_map(change).collect()
 }
 
-/// The changes of zones, with those of who may transfer them.
+/// The changes of zones, with those of who may transfer them and who is told of changes.
 pub(super) fn with_transfers(
     mut zones: Vec<Change>,
     running: &Configured,
     wanted: &Configured,
 ) -> Vec<Change> {
-    let (old, new) = (&running.settings.transfers.zones, &wanted.settings.transfers.zones);
-    let mut names: Vec<&Name> = old.keys().chain(new.keys()).collect();
+    let (old, new) = (&running.settings.transfers, &wanted.settings.transfers);
+    let mut names: Vec<&Name> = [old, new]
+        .into_iter()
+        .flat_map(|transfers| transfers.zones.keys().chain(transfers.secondaries.keys()))
+        .collect();
     names.sort_by_key(|name| name.to_plain());
     names.dedup();
-    for name in names.into_iter().filter(|name| old.get(name) != new.get(name)) {
+    for name in names {
+        let allowed = [old, new]
+            .map(|transfers| transfers.zones.get(name).map_or_else(|| "nobody".into(), allowed_in_words));
+        let secondaries = [old, new].map(|transfers| {
+            let told = transfers.secondaries.get(name).filter(|told| !told.is_empty());
+            told.map_or_else(none, |told| secondaries_in_words(told))
+        });
+        let details: Vec<String> = [("transfer", allowed), ("secondaries", secondaries)]
+            .into_iter()
+            .filter(|(_, [from, to])| from != to)
+            .map(|(key, [from, to])| format!("{key}: {from} -> {to}"))
+            .collect();
+        if details.is_empty() {
+            continue;
+        }
         let plain = name.to_plain();
-        let shown = |allowed: Option<&Allowed>| allowed.map_or_else(|| "nobody".into(), allowed_in_words);
-        let detail = format!("transfer: {} -> {}", shown(old.get(name)), shown(new.get(name)));
         let same = |change: &&mut Change| change.name().trim_end_matches('.') == plain.trim_end_matches('.');
         match zones.iter_mut().find(same) {
-            Some(Change::Changed(_, details)) => details.push(detail),
+            Some(Change::Changed(_, known)) => known.extend(details),
             // Who may transfer a zone that is new, or gone, goes without saying.
             Some(_) => {}
-            None => zones.push(Change::Changed(plain, vec![detail])),
+            None => zones.push(Change::Changed(plain, details)),
         }
     }
     zones
@@ -170,6 +185,14 @@ fn allowed_in_words(allowed: &Allowed) -> String {
     keys.sort();
     let networks = (!allowed.networks.is_empty()).then(|| allowed.networks.to_string());
     networks.into_iter().chain(keys).collect::<Vec<_>>().join(", ")
+}
+
+fn secondaries_in_words(secondaries: &[Secondary]) -> String {
+    let shown = |Secondary { address, key }: &Secondary| match key {
+        Some(key) => format!("{address} with key {}", key.to_plain()),
+        None => address.to_string(),
+    };
+    secondaries.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 fn none() -> String {

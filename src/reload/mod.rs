@@ -5,7 +5,7 @@
 //!     faults -> nothing has changed; every fault is told
 //!     sound  -> compare with what runs, off the runtime's threads
 //!               -> checker: pools, services, zones, settings, keys, rights to zones, in one table
-//!               -> limits of the listeners -> access to the admin server -> state_dir
+//!               -> secondaries are told -> limits of the listeners -> access to the admin server -> state_dir
 //!               -> told: what has changed, and what needs a restart
 //! ```
 //!
@@ -27,6 +27,7 @@ use crate::config::fault::{Fault, Faults};
 use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
 use crate::listener::InForce;
 use crate::metrics::Metrics;
+use crate::notify;
 use crate::settings::Settings;
 
 /// How many may wait for their turn before others wait to wait.
@@ -113,6 +114,8 @@ impl Configured {
 pub struct Reach {
     /// The owner of the table.
     pub checker: checker::Handle,
+    /// What tells the secondaries.
+    pub notify: notify::Handle,
     /// What the listeners allow.
     pub limits: InForce,
     /// Who may use the admin server.
@@ -215,6 +218,7 @@ impl Reloader {
             NotReloaded::BrokeOff => Refusal::BrokeOff,
         })?;
 
+        self.reach.notify.look();
         self.reach.limits.change(wanted.server.limits.clone());
         self.reach.access.send_replace(wanted.admin.access.clone());
         if self.running.server.state_dir != wanted.server.state_dir {

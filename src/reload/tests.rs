@@ -108,8 +108,10 @@ impl Fixture {
         let (state_dir, state_dir_seen) = watch::channel(setup.server.state_dir.clone());
         let metrics = Arc::new(Metrics::new(1));
         let ready = watch::channel(true).1;
+        let published = Published::new(table());
         let reach = Reach {
-            checker: checker::Handle { published: Published::new(table()), ready, commands },
+            notify: notify::start(published.clone(), Vec::new(), Arc::clone(&metrics)),
+            checker: checker::Handle { published, ready, commands },
             limits: limits.clone(),
             access,
             state_dir,
@@ -155,16 +157,14 @@ fn told(report: &Report) -> Vec<String> {
     report.sections().iter().flat_map(|(of, changes)| lines(of, changes)).collect()
 }
 
-/// Every key of `[server]`, `[admin]`, `[keys]` and of a zone's `transfer`: before, after, and what
-/// is told. All but those that need a restart are in force at once, in the place that owns them.
-#[tokio::test]
-async fn every_key_is_told_and_in_force() {
+/// Before, after, and what is told.
+fn cases() -> Vec<(String, String, Vec<&'static str>)> {
     let server = "[server]\nlisten = [\"127.0.0.1:0\"]\n";
     let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n";
     let key = |algorithm: &str, file: &str| {
         format!("[keys.\"k.test\"]\nalgorithm = \"{algorithm}\"\nsecret_file = \"{file}\"\n")
     };
-    let cases: Vec<(String, String, Vec<&str>)> = vec![
+    vec![
         (
             server.into(),
             "[server]\nlisten = [\"127.0.0.2:0\", \"[::1]:0\"]".into(),
@@ -232,8 +232,27 @@ async fn every_key_is_told_and_in_force() {
             "[zones.\"a.test\"]\nfile = \"zone\"\ntransfer = { networks = [\"192.0.2.1\"] }\n".into(),
             vec!["zone a.test: transfer: nobody -> 192.0.2.1"],
         ),
-    ];
-    for (before, after, expected) in cases {
+        (
+            format!(
+                "{}[zones.\"a.test\"]\nfile = \"zone\"\nsecondaries = [\"192.0.2.1\"]\n",
+                key("hmac-sha256", "key")
+            ),
+            format!(
+                "{}[zones.\"a.test\"]\nfile = \"zone\"\nsecondaries = [\"192.0.2.1\", {{ address = \"[2001:db8::1]:5353\", key = \"k.test\" }}]\n",
+                key("hmac-sha256", "key")
+            ),
+            vec![
+                "zone a.test: secondaries: 192.0.2.1:53 -> 192.0.2.1:53, [2001:db8::1]:5353 with key k.test",
+            ],
+        ),
+    ]
+}
+
+/// Every key of `[server]`, `[admin]`, `[keys]` and of a zone's `transfer`: before, after, and what
+/// is told. All but those that need a restart are in force at once, in the place that owns them.
+#[tokio::test]
+async fn every_key_is_told_and_in_force() {
+    for (before, after, expected) in cases() {
         let fixture = Fixture::start(&before);
         fixture.reload(&before).await.unwrap();
         let was = fixture.in_force();
@@ -354,6 +373,7 @@ async fn without_a_file_or_without_a_checker() {
             ready: watch::channel(true).1,
             commands: mpsc::channel(1).0,
         },
+        notify: notify::start(Published::new(table()), Vec::new(), Arc::new(Metrics::new(1))),
         limits: InForce::new(Limits::default()),
         access: watch::channel(Access::default()).0,
         state_dir: watch::channel(None).0,

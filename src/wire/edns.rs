@@ -16,12 +16,13 @@ pub struct Edns<'q> {
     pub version: u8,
     /// The client wants DNSSEC records; the bit is echoed (RFC 3225, section 3).
     pub dnssec_ok: bool,
-    /// All options, each whole.
+    /// All options, each whole; none of another version.
     options: &'q [u8],
 }
 
 impl<'q> Edns<'q> {
-    /// Reads an OPT record. `None` when its owner is not the root, or an option is cut short.
+    /// Reads an OPT record. `None` when its owner is not the root, or an option is cut short. The
+    /// options of another version are not looked at: nobody here knows their form.
     #[must_use]
     pub fn read(record: &Record<'q>) -> Option<Self> {
         let [_, version, _, _] = record.ttl.to_be_bytes();
@@ -29,10 +30,10 @@ impl<'q> Edns<'q> {
             payload: record.class,
             version,
             dnssec_ok: record.ttl & DNSSEC_OK != 0,
-            options: record.data,
+            options: if version == 0 { record.data } else { &[] },
         };
         let consumed: usize = edns.options().map(|(_, value)| 4 + value.len()).sum();
-        (record.at_root && consumed == record.data.len()).then_some(edns)
+        (record.at_root && consumed == edns.options.len()).then_some(edns)
     }
 
     /// The options in order: code and value.

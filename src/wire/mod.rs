@@ -48,6 +48,8 @@ pub mod rcode {
 pub mod opcode {
     /// A standard query.
     pub const QUERY: u8 = 0;
+    /// A zone has changed (RFC 1996).
+    pub const NOTIFY: u8 = 4;
 }
 
 /// Classes (RFC 6895, section 3.2).

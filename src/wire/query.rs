@@ -1,7 +1,7 @@
 //! Reading a query: header, question, additional records.
 
 use super::edns::Edns;
-use super::{HEADER, flag};
+use super::{HEADER, flag, opcode};
 use crate::name;
 use crate::zone::rtype;
 
@@ -114,7 +114,7 @@ pub struct Malformed<'q> {
 }
 
 impl<'q> Query<'q> {
-    /// Reads what follows the header of a standard query.
+    /// Reads what follows the header of a standard query, or of a notification.
     ///
     /// # Errors
     /// When there is not exactly one question, when a record is cut short or follows where none
@@ -133,14 +133,22 @@ impl<'q> Query<'q> {
         }
         let Some((question, mut rest)) = Question::read(body) else { return Err(nothing) };
         // An incremental transfer carries the client's SOA in the authority section (RFC 1995,
-        // section 3); no other query has records before the additional section.
-        let is_ixfr = question.qtype == rtype::IXFR;
-        if header.ancount != 0 || header.nscount > u16::from(is_ixfr) {
+        // section 3), a notification may carry the new SOA as an answer (RFC 1996, section 3.7); no
+        // other query has records before the additional section.
+        let is_notify = header.opcode() == opcode::NOTIFY;
+        let is_ixfr = question.qtype == rtype::IXFR && !is_notify;
+        if header.ancount > u16::from(is_notify) || header.nscount > u16::from(is_ixfr) {
             return Err(Malformed { question: Some(question), edns: None });
         }
         let mut edns = None;
         let mut known_serial = None;
         let mut signature = None;
+        for _ in 0..header.ancount {
+            match Record::read(message, rest) {
+                Some((_, after)) => rest = after,
+                None => return Err(Malformed { question: Some(question), edns }),
+            }
+        }
         for _ in 0..header.nscount {
             match Record::read(message, rest) {
                 Some((record, after)) => {

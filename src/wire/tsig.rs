@@ -10,6 +10,7 @@
 //!                     +-- Signer: the sender knows the key; signs all messages of the reply
 //!                     +-- Malformed: FORMERR, unsigned
 //!                     '-- Refused: NOTAUTH, with a TSIG record that says why
+//!   request of ours --sign_request--> Asked: tells which reply is the peer's
 //! ```
 
 use std::sync::Arc;
@@ -157,6 +158,52 @@ impl Signer {
     }
 }
 
+/// Signs a request of ours, which is the first `length` bytes of `buffer`: the new length, and what
+/// its reply is held against. `now` is in seconds since 1970.
+///
+/// # Errors
+/// When `buffer` has no room for the record; then nothing is signed.
+pub fn sign_request(
+    key: &Arc<Key>,
+    buffer: &mut [u8],
+    length: usize,
+    now: u64,
+) -> Result<(usize, Asked), Full> {
+    let variables = Variables {
+        key_name: key.name().wire(),
+        algorithm: key.algorithm().wire(),
+        time: now,
+        fudge: FUDGE,
+        error: 0,
+        other: &[],
+    };
+    let mac = variables.mac(key, None, buffer.get(..length).ok_or(Full)?, &[]);
+    let length = variables.append(Some(&mac), buffer, length)?;
+    Ok((length, Asked { key: Arc::clone(key), mac }))
+}
+
+/// A signed request of ours that waits for its reply.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    key: Arc<Key>,
+    mac: Mac,
+}
+
+impl Asked {
+    /// Whether a message is signed by the peer that knows the key, as the reply to this request.
+    #[must_use]
+    pub fn is_answered_by(&self, reply: &[u8], now: u64) -> bool {
+        let Ok(Some(start)) = find(reply) else { return false };
+        let Some(signature) = Signature::read(reply, start) else { return false };
+        let expected = signature.expected(&self.key, Some(&self.mac), reply, start);
+        signature.key_name == *self.key.name()
+            && signature.algorithm.wire() == self.key.algorithm().wire()
+            && signature.mac.len() == self.key.algorithm().mac_length()
+            && signature.time.abs_diff(now) <= u64::from(signature.fudge)
+            && expected.is_some_and(|expected| expected.begins_with(signature.mac))
+    }
+}
+
 /// Why a signed request is not served.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TsigError {
@@ -267,7 +314,7 @@ pub fn verify(message: &[u8], keys: &Keys, now: u64) -> Result<Option<Signer>, T
     if signature.mac.len() > whole || signature.mac.len() < MIN_MAC.max(whole / 2) {
         return Err(TsigError::Malformed);
     }
-    let expected = signature.expected(key, message, start).ok_or(TsigError::Malformed)?;
+    let expected = signature.expected(key, None, message, start).ok_or(TsigError::Malformed)?;
     if !expected.begins_with(signature.mac) {
         return refuse(Reason::Signature, None);
     }
@@ -339,9 +386,9 @@ impl<'m> Signature<'m> {
         })
     }
 
-    /// The MAC that the request should have: over the message as it was before the record was
-    /// appended, with the number it had then (RFC 8945, section 4.3.2).
-    fn expected(&self, key: &Key, message: &[u8], start: usize) -> Option<Mac> {
+    /// The MAC that the message should have: over it as it was before the record was appended, with
+    /// the number it had then (RFC 8945, section 4.3.2). `prior` is the MAC of the request, for a reply.
+    fn expected(&self, key: &Key, prior: Option<&Mac>, message: &[u8], start: usize) -> Option<Mac> {
         let (&header, _) = message.split_first_chunk::<HEADER>()?;
         let [_, _, f0, f1, q0, q1, a0, a1, n0, n1, r0, r1] = header;
         let [i0, i1] = self.original_id;
@@ -355,7 +402,7 @@ impl<'m> Signature<'m> {
             error: self.error,
             other: self.other,
         };
-        Some(variables.mac(key, None, &header, message.get(HEADER..start)?))
+        Some(variables.mac(key, prior, &header, message.get(HEADER..start)?))
     }
 }
 

@@ -9,6 +9,10 @@ const REMEMBERED: usize = 48;
 /// Compression pointers have 14 bits (RFC 1035, section 4.1.4).
 const POINTER_REACH: usize = 0x3fff;
 
+/// How many pointers a reader may have to follow one after the other for one name. Some give up
+/// after 10: Go's standard library, for one.
+const MOST_POINTERS: usize = 10;
+
 /// The message has no room for what was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
@@ -133,7 +137,7 @@ impl<'b> Writer<'b> {
             else {
                 return false;
             };
-            if u16::from_be_bytes([t0, t1]) == rtype && self.stands_at(at, owner) {
+            if u16::from_be_bytes([t0, t1]) == rtype && self.stands_at(at, owner).is_some() {
                 return true;
             }
             at = after_name + 10 + usize::from(u16::from_be_bytes([d0, d1]));
@@ -293,32 +297,36 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    /// Where the whole of `wire` already stands.
+    /// Where the whole of `wire` already stands, and may be pointed at.
     fn place_of(&self, wire: &[u8]) -> Option<u16> {
         let places = self.places.get(..self.remembered)?;
-        places.iter().copied().find(|&place| self.stands_at(usize::from(place), wire))
+        let may_be_pointed_at =
+            |place: u16| self.stands_at(place.into(), wire).is_some_and(|pointers| pointers < MOST_POINTERS);
+        places.iter().copied().find(|&place| may_be_pointed_at(place))
     }
 
-    /// Whether the name written at `at` is `wire`.
-    fn stands_at(&self, mut at: usize, mut wire: &[u8]) -> bool {
+    /// If the name written at `at` is `wire`: by how many pointers.
+    fn stands_at(&self, mut at: usize, mut wire: &[u8]) -> Option<usize> {
+        let mut pointers = 0;
         loop {
-            let Some(&length) = self.buffer.get(at) else { return false };
+            let &length = self.buffer.get(at)?;
             if length >= 0xc0 {
-                let Some(&low) = self.buffer.get(at + 1) else { return false };
+                let &low = self.buffer.get(at + 1)?;
                 // We wrote the pointer, and only ever backwards.
                 at = usize::from(length & 0x3f) << 8 | usize::from(low);
+                pointers += 1;
                 continue;
             }
             if wire.first() != Some(&length) {
-                return false;
+                return None;
             }
             if length == 0 {
-                return true;
+                return Some(pointers);
             }
             let size = 1 + usize::from(length);
             match (self.buffer.get(at..at + size), wire.get(..size)) {
                 (Some(written), Some(wanted)) if written.eq_ignore_ascii_case(wanted) => {}
-                _ => return false,
+                _ => return None,
             }
             at += size;
             wire = wire.get(size..).unwrap_or(&[]);
@@ -383,6 +391,26 @@ mod tests {
         expected.extend(b"\xc0\x2d\x00\x02\x00\x01\x00\x00\x00\x3c\x00\x02\xc0\x2d");
         expected.extend(b"\x00\x00\x02\x00\x01\x00\x00\x00\x3c\x00\x01\x00");
         assert_eq!(&buffer[..length], expected);
+    }
+
+    /// Each name is the one before with a label more, so that it could point at the place where that
+    /// one points on.
+    #[test]
+    fn no_name_takes_more_pointers_than_readers_follow() {
+        let name = |labels: usize| [b"\x01x".repeat(labels), b"\x07example\x00".to_vec()].concat();
+        let mut buffer = [0; 4096];
+        let mut writer = Writer::new(&mut buffer, 4096);
+        writer.question(&[name(1), b"\x00\x01\x00\x01".to_vec()].concat()).unwrap();
+        let mut most = 0;
+        for labels in 1..40 {
+            let at = writer.length;
+            writer.record(Section::Answer, &name(labels), 5, 60, &name(labels + 1)).unwrap();
+            let pointers = writer.stands_at(at, &name(labels)).expect("the owner");
+            let target = writer.after_name(at).unwrap() + 10;
+            most = most.max(pointers).max(writer.stands_at(target, &name(labels + 1)).expect("the target"));
+        }
+        assert_eq!(most, 10);
+        assert!(writer.length < 3000, "names are still compressed: {} bytes", writer.length);
     }
 
     #[test]

@@ -170,6 +170,15 @@ impl Zone {
         Some((self.apex()?.rrset(rtype::SOA)?, self.negative_ttl))
     }
 
+    /// The serial number of the SOA record: the first of the five numbers at its end (RFC 1035,
+    /// section 3.3.13).
+    #[must_use]
+    pub fn serial(&self) -> Option<u32> {
+        let (soa, _) = self.negative_soa()?;
+        let numbers = soa.first().last_chunk::<20>()?;
+        numbers.first_chunk::<4>().copied().map(u32::from_be_bytes)
+    }
+
     /// How many records the zone holds.
     #[must_use]
     pub fn records(&self) -> usize {

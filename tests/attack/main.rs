@@ -6,11 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 
 mod backends;
+mod large_zone;
 #[path = "../support/mod.rs"]
 mod support;
 
 /// Whether attacks run at full size.
-#[allow(dead_code, reason = "not every attack has two sizes")]
 pub(crate) fn is_full() -> bool {
     std::env::var("STEERD_ATTACK").is_ok_and(|size| size == "full")
 }

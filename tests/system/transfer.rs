@@ -24,9 +24,14 @@ fn large_zone() -> String {
 }
 
 fn start(transfer: &str) -> Steerd {
+    start_with(transfer, "")
+}
+
+/// With more keys of the zone.
+fn start_with(transfer: &str, more: &str) -> Steerd {
     let config = format!(
         "[keys.\"transfer.test\"]\nsecret_file = \"secret\"\n\
-         [zones.\"lb.example.test\"]\nfile = \"zone\"\ntransfer = {transfer}\n\
+         [zones.\"lb.example.test\"]\nfile = \"zone\"\ntransfer = {transfer}\n{more}\n\
          [pools.web]\nbackends = [\"192.0.2.11\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\n"
     );
     Steerd::start(&config, &[("zone", &large_zone()), ("secret", SECRET)])
@@ -123,31 +128,97 @@ fn any_signed_query_gets_a_signed_reply() {
     }
 }
 
+/// A secondary that runs, and where it answers.
+struct Secondary {
+    _process: Process,
+    _directory: TempDir,
+    address: SocketAddr,
+}
+
+impl Secondary {
+    /// Starts BIND on a port of loopback; its primary is at another. Notifications must be signed.
+    fn bind(port: u16, primary: SocketAddr) -> Self {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("named.conf");
+        let config = format!(
+            "options {{ directory \"{0}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no; \
+             pid-file \"{0}/pid\"; session-keyfile \"{0}/session\"; dnssec-validation no; }};\ncontrols {{ }};\n\
+             key \"transfer.test\" {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n\
+             zone \"lb.example.test\" {{ type secondary; file \"zone\"; allow-notify {{ key transfer.test; }}; \
+             primaries {{ 127.0.0.1 port {1} key transfer.test; }}; }};\n",
+            directory_of(&directory),
+            primary.port()
+        );
+        std::fs::write(&path, config).unwrap();
+        let process =
+            Process::start(Command::new(program("named")).args(["-4", "-g", "-n", "1", "-c"]).arg(&path));
+        Self { _process: process, _directory: directory, address: SocketAddr::new(primary.ip(), port) }
+    }
+
+    /// Starts NSD likewise.
+    fn nsd(port: u16, primary: SocketAddr) -> Self {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("nsd.conf");
+        let config = format!(
+            "server:\n ip-address: 127.0.0.1@{port}\n server-count: 1\n username: \"\"\n chroot: \"\"\n database: \"\"\n \
+             zonesdir: \"{0}\"\n zonelistfile: \"{0}/zonelist\"\n xfrdfile: \"{0}/xfrd\"\n pidfile: \"{0}/pid\"\n \
+             xfrdir: \"{0}\"\n logfile: \"{0}/log\"\n rrl-ratelimit: 0\nremote-control:\n control-enable: no\n\
+             key:\n name: transfer.test\n algorithm: hmac-sha256\n secret: \"{SECRET}\"\n\
+             zone:\n name: lb.example.test\n zonefile: zone\n request-xfr: AXFR 127.0.0.1@{1} transfer.test\n \
+             allow-notify: 127.0.0.1 transfer.test\n",
+            directory_of(&directory),
+            primary.port()
+        );
+        std::fs::write(&path, config).unwrap();
+        let process = Process::start(Command::new(program("nsd")).arg("-d").arg("-c").arg(&path));
+        Self { _process: process, _directory: directory, address: SocketAddr::new(primary.ip(), port) }
+    }
+
+    fn wait_for(&self, what: &str, host: &str, address: &str) {
+        let name = format!("{host}.lb.example.test");
+        wait_for(what, || (dig(self.address, &Sent::default(), &[&name, "A"]) == [address]).then_some(()));
+    }
+}
+
 /// Another secondary, which asks for the SOA record first.
 #[test]
 fn bind_takes_the_zone_over() {
     let server = start("{ keys = [\"transfer.test\"] }");
     let primary = relay::start(server.dns, &server.ledger.sent);
-    let directory = TempDir::new().unwrap();
+    let secondary = Secondary::bind(free_port("127.0.0.1"), primary);
+    secondary.wait_for("the secondary has the zone", "host4999", "192.0.2.249");
+}
+
+/// Its refresh time is an hour, so it is by NOTIFY alone that a secondary fetches a new version.
+fn takes_a_new_version(start_secondary: fn(u16, SocketAddr) -> Secondary) {
     let port = free_port("127.0.0.1");
-    let path = directory.path().join("named.conf");
-    let config = format!(
-        "options {{ directory \"{0}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no; \
-         pid-file \"{0}/pid\"; session-keyfile \"{0}/session\"; dnssec-validation no; }};\ncontrols {{ }};\n\
-         key \"transfer.test\" {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n\
-         zone \"lb.example.test\" {{ type secondary; file \"zone\"; \
-         primaries {{ 127.0.0.1 port {1} key transfer.test; }}; }};\n",
-        directory_of(&directory),
-        primary.port()
+    let server = start_with(
+        "{ keys = [\"transfer.test\"] }",
+        &format!("secondaries = [{{ address = \"127.0.0.1:{port}\", key = \"transfer.test\" }}]"),
     );
-    std::fs::write(&path, config).unwrap();
-    let _named =
-        Process::start(Command::new(program("named")).args(["-4", "-g", "-n", "1", "-c"]).arg(&path));
-    let secondary = SocketAddr::new(server.dns.ip(), port);
-    wait_for("the secondary has the zone", || {
-        (dig(secondary, &Sent::default(), &["host4999.lb.example.test", "A"]) == ["192.0.2.249"])
-            .then_some(())
-    });
+    let primary = relay::start(server.dns, &server.ledger.sent);
+    let secondary = start_secondary(port, primary);
+    secondary.wait_for("the secondary has the zone", "static", "192.0.2.80");
+    let results =
+        |result: &str| server.metric(&format!("steerd_notify_results_total{{result=\"{result}\"}}")).unwrap();
+    let before = results("acknowledged");
+    let zone = large_zone().replace("hostmaster 1 ", "hostmaster 2 ").replace("192.0.2.80", "192.0.2.81");
+    std::fs::write(server.directory.path().join("zone"), zone).unwrap();
+    let (status, report) = server.request("POST", "/api/v1/reload", "");
+    assert_eq!(status, 200, "{report:#}");
+    secondary.wait_for("the secondary has the new version", "static", "192.0.2.81");
+    wait_for("it has acknowledged", || (results("acknowledged") > before).then_some(()));
+    assert_eq!(results("refused"), 0.0);
+}
+
+#[test]
+fn bind_takes_a_new_version_when_it_is_told() {
+    takes_a_new_version(Secondary::bind);
+}
+
+#[test]
+fn nsd_takes_a_new_version_when_it_is_told() {
+    takes_a_new_version(Secondary::nsd);
 }
 
 #[test]
@@ -162,25 +233,7 @@ fn nobody_may_transfer_unless_the_configuration_says_so() {
 fn nsd_takes_the_zone_over() {
     let server = start("{ keys = [\"transfer.test\"] }");
     let primary = relay::start(server.dns, &server.ledger.sent);
-    let directory = TempDir::new().unwrap();
-    let port = free_port("127.0.0.1");
-    let path = directory.path().join("nsd.conf");
-    let config = format!(
-        "server:\n ip-address: 127.0.0.1@{port}\n server-count: 1\n username: \"\"\n chroot: \"\"\n database: \"\"\n \
-         zonesdir: \"{0}\"\n zonelistfile: \"{0}/zonelist\"\n xfrdfile: \"{0}/xfrd\"\n pidfile: \"{0}/pid\"\n \
-         xfrdir: \"{0}\"\n logfile: \"{0}/log\"\n rrl-ratelimit: 0\nremote-control:\n control-enable: no\n\
-         key:\n name: transfer.test\n algorithm: hmac-sha256\n secret: \"{SECRET}\"\n\
-         zone:\n name: lb.example.test\n zonefile: zone\n request-xfr: AXFR 127.0.0.1@{1} transfer.test\n \
-         allow-notify: 127.0.0.1 NOKEY\n",
-        directory_of(&directory),
-        primary.port()
-    );
-    std::fs::write(&path, config).unwrap();
-    let _nsd = Process::start(Command::new(program("nsd")).arg("-d").arg("-c").arg(&path));
-    let secondary = SocketAddr::new(server.dns.ip(), port);
-    wait_for("the secondary has the zone", || {
-        (dig(secondary, &Sent::default(), &["host4999.lb.example.test", "A"]) == ["192.0.2.249"])
-            .then_some(())
-    });
-    assert_eq!(dig(secondary, &Sent::default(), &["static.lb.example.test", "A"]), ["192.0.2.80"]);
+    let secondary = Secondary::nsd(free_port("127.0.0.1"), primary);
+    secondary.wait_for("the secondary has the zone", "host4999", "192.0.2.249");
+    secondary.wait_for("and all of it", "static", "192.0.2.80");
 }

@@ -14,7 +14,7 @@ fn secrets() -> CookieSecrets {
     CookieSecrets::new(vec![[7; 16]]).unwrap()
 }
 
-fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
+pub(super) fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
     let mut settings = Settings {
         nsid: Some(Box::from(&b"here"[..])),
         cookies: Some(Cookies { secrets: secrets(), required: false }),

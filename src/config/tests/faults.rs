@@ -41,6 +41,10 @@ fn keys_and_transfers() {
         ),
         ("transfer = { keys = [\"a\"] }", "3:22 there is no key `a`"),
         ("transfer = { network = [] }", "3:14 unknown key `network` | did you mean `networks`?"),
+        ("secondaries = [{ address = \"192.0.2.1\", key = \"a\" }]", "there is no key `a`"),
+        ("secondaries = [{ key = \"a\" }]", "a secondary has no `address`"),
+        ("secondaries = [\"192.0.2.1:0\"]", "a secondary has a port of its own, and 0 is none"),
+        ("secondaries = [\"0.0.0.0\"]", "no notification can be sent there"),
     ] {
         let found = errors(&load_files(&zone(lines), &[]));
         assert!(found.iter().any(|fault| fault.ends_with(expected)), "{lines}: {found:?}");

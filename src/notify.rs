@@ -1,0 +1,275 @@
+//! NOTIFY (RFC 1996): tells the secondaries of a zone that its serial has risen.
+//!
+//! ```text
+//! at the start, after a reload: look -> a serial has risen, or a secondary is new
+//!                                    -> one task for each secondary:
+//!   send -> wait for the reply --- it comes ---> acknowledged | refused
+//!     ^          | none                            (of an earlier serial the task ends)
+//!     '--- rest, twice as long each time --- after 6 attempts ---> unanswered
+//! ```
+//!
+//! Who the secondaries are stands in the table, with the zones. What they fetch then is the listeners'
+//! and `answer::transfer`'s. A secondary that cannot be told finds out by itself, when the refresh
+//! time of the SOA record is over.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::net::UdpSocket;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::{info, warn};
+
+use crate::keys::Key;
+use crate::metrics::{Metrics, Notified};
+use crate::name::Name;
+use crate::settings::Secondary;
+use crate::table::Published;
+use crate::wire::query::Header;
+use crate::wire::tsig::{self, Asked};
+use crate::wire::{class, flag, opcode, rcode};
+use crate::zone::{Zone, rtype};
+
+/// How long an attempt waits for the reply.
+pub const REPLY_TIME: Duration = Duration::from_secs(2);
+/// The rest after the first attempt; each further one is twice as long.
+pub const FIRST_REST: Duration = Duration::from_secs(2);
+/// How often a secondary is told before it is given up.
+pub const ATTEMPTS: u32 = 6;
+/// How many secondaries are waited for at once.
+pub const AT_ONCE: usize = 64;
+/// The longest message, bytes: a question and a signature, each with a name of 255.
+const MESSAGE: usize = 1024;
+
+/// Has the zones looked at. What is under way ends with its last clone.
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::Sender<()>);
+
+impl Handle {
+    /// Looks whether serials have risen. Does not wait.
+    pub fn look(&self) {
+        // When one look is due already, it will see what this one would.
+        let _ = self.0.try_send(());
+    }
+}
+
+/// Starts what tells the secondaries, from the first of `listen` that fits. Must be called within a
+/// tokio runtime.
+#[must_use = "nobody is told anything without the handle"]
+pub fn start(published: Published, listen: Vec<SocketAddr>, metrics: Arc<Metrics>) -> Handle {
+    let (looks, mut due) = mpsc::channel(1);
+    let outside = Arc::new(Outside { listen, metrics, at_once: Semaphore::new(AT_ONCE) });
+    tokio::spawn(async move {
+        let mut told = Told { outside, known: HashMap::new(), tasks: JoinSet::new() };
+        loop {
+            tokio::select! {
+                look = due.recv() => match look {
+                    Some(()) => told.look(&published),
+                    None => return,
+                },
+                Some(_) = told.tasks.join_next() => {}
+            }
+        }
+    });
+    Handle(looks)
+}
+
+/// What all tasks share.
+struct Outside {
+    listen: Vec<SocketAddr>,
+    metrics: Arc<Metrics>,
+    at_once: Semaphore,
+}
+
+/// Who has been told of what.
+struct Told {
+    outside: Arc<Outside>,
+    /// The last serial by zone and secondary, and the task that tells it.
+    known: HashMap<(Name, Secondary), (u32, Option<AbortHandle>)>,
+    tasks: JoinSet<()>,
+}
+
+impl Told {
+    fn look(&mut self, published: &Published) {
+        let table = published.load();
+        let transfers = &table.settings.transfers;
+        let mut earlier = std::mem::take(&mut self.known);
+        for (zone, secondaries) in &transfers.secondaries {
+            let Some(serial) = table.catalog.find(zone.wire(), false).and_then(Zone::serial) else {
+                continue;
+            };
+            for secondary in secondaries {
+                let known = earlier.remove(&(zone.clone(), secondary.clone()));
+                let task = match known {
+                    Some((known, task)) if !is_newer(serial, known) => task,
+                    earlier => {
+                        if let Some((_, Some(task))) = earlier {
+                            task.abort();
+                        }
+                        let key = secondary.key.as_ref().and_then(|key| transfers.keys.get(key)).cloned();
+                        let telling = Telling { zone: zone.clone(), serial, address: secondary.address, key };
+                        Some(self.tasks.spawn(telling.run(Arc::clone(&self.outside))))
+                    }
+                };
+                self.known.insert((zone.clone(), secondary.clone()), (serial, task));
+            }
+        }
+        for (_, (_, task)) in earlier {
+            if let Some(task) = task {
+                task.abort();
+            }
+        }
+    }
+}
+
+/// Whether a secondary that knows one serial needs the other (RFC 1982, section 3.2).
+fn is_newer(serial: u32, known: u32) -> bool {
+    serial != known && serial.wrapping_sub(known) < 1 << 31
+}
+
+/// One secondary that is to know of one serial.
+struct Telling {
+    zone: Name,
+    serial: u32,
+    address: SocketAddr,
+    key: Option<Arc<Key>>,
+}
+
+/// What became of an attempt.
+enum Reply {
+    /// The code of the reply.
+    Code(u16),
+    /// None came, and why, as far as it is known.
+    None(String),
+}
+
+impl Telling {
+    async fn run(self, outside: Arc<Outside>) {
+        let Self { zone, serial, address, .. } = &self;
+        let zone = zone.to_plain();
+        let mut rest = FIRST_REST;
+        let mut reason = String::new();
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(rest).await;
+                rest *= 2;
+            }
+            // Nobody closes it.
+            let Ok(_permit) = outside.at_once.acquire().await else { return };
+            outside.metrics.operation.notified(Notified::Sent);
+            match self.ask(&outside.listen).await {
+                Ok(Reply::Code(rcode::NOERROR)) => {
+                    outside.metrics.operation.notified(Notified::Acknowledged);
+                    info!(zone, serial, secondary = %address, "a secondary knows of the new serial");
+                    return;
+                }
+                Ok(Reply::Code(code)) => {
+                    outside.metrics.operation.notified(Notified::Refused);
+                    warn!(
+                        zone, serial, secondary = %address,
+                        "a secondary refuses NOTIFY with {}; check that it has this zone and takes \
+                         notifications from this server",
+                        word(code)
+                    );
+                    return;
+                }
+                Ok(Reply::None(why)) => reason = why,
+                Err(error) => reason = error.to_string(),
+            }
+        }
+        outside.metrics.operation.notified(Notified::Unanswered);
+        warn!(
+            zone, serial, secondary = %address, reason,
+            "a secondary has not answered NOTIFY in {ATTEMPTS} attempts; it will see the new serial when its \
+             refresh time is over"
+        );
+    }
+
+    /// One attempt.
+    async fn ask(&self, listen: &[SocketAddr]) -> io::Result<Reply> {
+        let socket = UdpSocket::bind(SocketAddr::new(source(listen, self.address), 0)).await?;
+        socket.connect(self.address).await?;
+        let (query, asked) = self.query(rand::random())?;
+        let mut heard = "no reply".to_owned();
+        let replied = async {
+            socket.send(&query).await?;
+            let mut buffer = [0; MESSAGE];
+            loop {
+                let length = socket.recv(&mut buffer).await?;
+                let reply = buffer.get(..length).unwrap_or(&[]);
+                match code_of(reply, &query) {
+                    Some(code) if asked.as_ref().is_none_or(|asked| asked.is_answered_by(reply, now())) => {
+                        return io::Result::Ok(code);
+                    }
+                    // Anyone could have sent it.
+                    Some(code) => heard = format!("a reply ({}) without a good signature", word(code)),
+                    None => {}
+                }
+            }
+        };
+        match tokio::time::timeout(REPLY_TIME, replied).await {
+            Ok(code) => code.map(Reply::Code),
+            Err(_) => Ok(Reply::None(heard)),
+        }
+    }
+
+    /// The message, signed if there is a key.
+    fn query(&self, id: u16) -> io::Result<(Vec<u8>, Option<Asked>)> {
+        let flags = u16::from(opcode::NOTIFY) << 11 | flag::AA;
+        let mut message = vec![0; MESSAGE];
+        let numbers = [id, flags, 1, 0, 0, 0].map(u16::to_be_bytes).concat();
+        let question = [rtype::SOA, class::IN].map(u16::to_be_bytes).concat();
+        let parts = [&numbers[..], self.zone.wire(), &question].concat();
+        message.iter_mut().zip(&parts).for_each(|(slot, byte)| *slot = *byte);
+        let mut length = parts.len();
+        let mut asked = None;
+        if let Some(key) = &self.key {
+            let signed = tsig::sign_request(key, &mut message, length, now());
+            let (signed, waiting) = signed.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            length = signed;
+            asked = Some(waiting);
+        }
+        message.truncate(length);
+        Ok((message, asked))
+    }
+}
+
+/// The response code, if this is the reply to that notification.
+fn code_of(reply: &[u8], query: &[u8]) -> Option<u16> {
+    let (header, asked) = (Header::read(reply)?, Header::read(query)?);
+    let is_reply = header.is_response() && header.id == asked.id && header.opcode() == opcode::NOTIFY;
+    is_reply.then_some(header.flags & 0xf)
+}
+
+/// A response code as other servers call it.
+fn word(code: u16) -> String {
+    match code {
+        rcode::NOERROR => "NOERROR".into(),
+        rcode::FORMERR => "FORMERR".into(),
+        rcode::SERVFAIL => "SERVFAIL".into(),
+        rcode::NOTIMP => "NOTIMP".into(),
+        rcode::REFUSED => "REFUSED".into(),
+        rcode::NOTAUTH => "NOTAUTH".into(),
+        code => format!("code {code}"),
+    }
+}
+
+/// The address that a secondary knows us by: the first we listen on, unless it stands for all.
+fn source(listen: &[SocketAddr], to: SocketAddr) -> IpAddr {
+    let of_family = listen.iter().map(SocketAddr::ip).find(|ip| ip.is_ipv4() == to.is_ipv4());
+    of_family.unwrap_or(match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    })
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

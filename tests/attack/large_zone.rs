@@ -1,0 +1,134 @@
+//! A reload of a large zone, or of one weight among many backends, while backends are probed.
+
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use crate::is_full;
+use crate::support::{Steerd, http_get, wait_for};
+
+/// Backends, each probed twice a second.
+const PROBED: u32 = 40;
+/// Backends of each of the other pools.
+const BACKENDS: u32 = 10;
+/// How late a probe may start, seconds: a bucket of the histogram.
+const BAR: &str = "0.1";
+/// The time in which late probes show.
+const AFTERWARDS: Duration = Duration::from_secs(1);
+
+/// Versions of it differ in the last record alone, so that to compare them takes as long as it can.
+fn zone(version: u32, records: u32) -> String {
+    let mut zone = String::from(
+        "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n",
+    );
+    for index in 0..records {
+        writeln!(zone, "host-{index} A 192.0.{}.{}", index / 256 % 256, index % 256).unwrap();
+    }
+    writeln!(zone, "last A 198.51.100.{version}").unwrap();
+    zone
+}
+
+/// The pool that is watched, and `others` that are not probed, in pools of ten; the first has this weight.
+fn config(port: u16, others: u32, weight: u32) -> String {
+    let mut config = format!(
+        "[zones.\"lb.example.test\"]\nfile = \"zone\"\n[pools.watched]\nsuspect_self = \"off\"\n\
+         check = {{ type = \"tcp\", port = {port}, interval = \"500ms\", timeout = \"400ms\" }}\nbackends = ["
+    );
+    for index in 1..=PROBED {
+        write!(config, "\"127.0.0.{index}\", ").unwrap();
+    }
+    config.push_str("]\n");
+    for pool in 0..others.div_ceil(BACKENDS) {
+        write!(config, "[pools.p{pool}]\ncheck = {{ type = \"tcp\", port = {port}, interval = \"1h\", interval_down = \"1h\" }}\nbackends = [").unwrap();
+        for index in 0..BACKENDS {
+            let (number, weight) =
+                (pool * BACKENDS + index, if index == 0 && pool == 0 { weight } else { 1 });
+            write!(
+                config,
+                "{{ name = \"b{index}\", address = \"127.{}.{}.{}\", weight = {weight} }}, ",
+                1 + (number >> 16),
+                number >> 8 & 255,
+                number & 255
+            )
+            .unwrap();
+        }
+        config.push_str("]\n");
+    }
+    config.push_str("[services.\"www.lb.example.test\"]\npools = [\"watched\"]\n");
+    config
+}
+
+/// A server whose watched pool is probed, with a listener for all probes.
+fn start(others: u32, records: u32) -> (Steerd, TcpListener) {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let accepting = listener.try_clone().unwrap();
+    std::thread::spawn(move || accepting.incoming().for_each(drop));
+    let server = Steerd::start(&config(port, others, 1), &[("zone", &zone(1, records))]);
+    wait_for("all backends have been probed", || {
+        let started = server.metric("steerd_probe_lag_seconds_count")?;
+        (started >= f64::from(others + 2 * PROBED)).then_some(())
+    });
+    (server, listener)
+}
+
+/// How many probes have started, and how many of them later than the bar.
+fn probes(server: &Steerd) -> (f64, f64) {
+    // Both of one moment.
+    let (_, text) = http_get(server.admin, "/metrics");
+    let value = |series: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).expect("a histogram")
+    };
+    let all = value("steerd_probe_lag_seconds_count");
+    (all, all - value(&format!("steerd_probe_lag_seconds_bucket{{le=\"{BAR}\"}}")))
+}
+
+/// Reloads; how long it took, how many probes started meanwhile, and how many of them late.
+fn reload(server: &Steerd) -> (Duration, f64, f64) {
+    let (started, late) = probes(server);
+    let began = Instant::now();
+    let (status, report) = server.request("POST", "/api/v1/reload", "");
+    let took = began.elapsed();
+    assert_eq!(status, 200, "{report:#}");
+    assert_eq!(report["changed"], true, "{report:#}");
+    std::thread::sleep(AFTERWARDS);
+    let (all, all_late) = probes(server);
+    (took, all - started, all_late - late)
+}
+
+/// The least of several attempts: whatever else this machine does comes on top.
+fn least_late(server: &Steerd, what: &str, mut change: impl FnMut(u32)) {
+    let mut least = f64::INFINITY;
+    for attempt in 0..4 {
+        change(attempt);
+        let (took, started, late) = reload(server);
+        println!("{what}: {took:?}, {started} probes started, {late} of them later than {BAR} s");
+        assert!(started > 0.0);
+        least = least.min(late);
+        if late == 0.0 {
+            return;
+        }
+    }
+    panic!("{what}: each time at least {least} probes started later than {BAR} s");
+}
+
+#[test]
+fn a_large_zone_delays_no_probe() {
+    let records = if is_full() { 1_000_000 } else { 100_000 };
+    let (server, _listener) = start(0, records);
+    least_late(&server, &format!("{records} records"), |attempt| {
+        let path = server.directory.path().join("zone");
+        std::fs::write(path, zone(attempt + 2, records)).unwrap();
+    });
+}
+
+#[test]
+fn one_weight_among_many_backends_delays_no_probe() {
+    let others = if is_full() { 100_000 } else { 20_000 };
+    let (server, listener) = start(others, 1);
+    let port = listener.local_addr().unwrap().port();
+    least_late(&server, &format!("{others} backends"), |attempt| {
+        server.configure(&config(port, others, attempt + 2), "");
+    });
+}
