@@ -9,6 +9,9 @@ mod backends;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod files;
+mod secrets;
+
 /// Whether attacks run at full size.
 #[allow(dead_code, reason = "not every attack has two sizes")]
 pub(crate) fn is_full() -> bool {
