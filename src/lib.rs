@@ -11,6 +11,7 @@ pub mod name;
 pub mod keys;
 pub mod pool;
 pub mod network;
+pub mod printable;
 pub mod selection;
 pub mod service;
 pub mod settings;
@@ -23,6 +24,7 @@ pub mod wire;
 pub mod answer;
 // Floor 3: system calls, probes, and the task that owns health.
 pub mod sys;
+pub mod file;
 pub mod probe;
 pub mod metrics;
 pub mod checker;

@@ -10,12 +10,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that take no input but their arguments.
-const PURE: [&str; 14] = [
+const PURE: [&str; 15] = [
     "cookie",
     "counters",
     "keys",
     "name",
     "network",
+    "printable",
     "pool",
     "selection",
     "service",

@@ -7,13 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
+
+use crate::admin::proof::Local;
 
 /// Connections at a time. Further ones wait in the kernel's backlog.
 const MAX_CONNECTIONS: u32 = 64;
@@ -71,11 +76,17 @@ async fn accept(
 }
 
 async fn converse(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+    let Ok(local) = stream.local_addr() else { return };
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Local(local));
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     // How a connection fails is the client's affair: nothing here is worth a log line.
     tokio::select! {

@@ -3,6 +3,7 @@
 //! ```text
 //!                        on loopback                         on any other address
 //! liveness, readiness    everyone                            everyone
+//! the server's proof     everyone, under a local name        everyone
 //! reading                everyone, under a local name        with the token, or all by public_reads
 //! changing               with the token; without one         with the token; without one nobody
 //!                        whoever is no web page
@@ -19,13 +20,14 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
 use crate::admin::problem::Problem;
+use crate::admin::proof;
 use crate::config::{Access, Token};
 
 /// What browsers say of where a request comes from (W3C Fetch Metadata).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// What tells nothing and must be had by whoever watches over processes.
-const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+/// What tells nothing and must be had by whoever watches over processes, or has a token to send.
+const OPEN: [&str; 3] = ["/healthz", "/readyz", proof::PATH];
 
 /// Whom to let through.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ mod connections;
 mod gate;
 mod overrides;
 mod problem;
+mod proof;
 mod reload;
 mod resources;
 mod status;
@@ -142,6 +143,7 @@ fn router(source: Source) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
+        .route(proof::PATH, get(proof::proof))
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(api_status))
         .route("/api/v1/pools", get(resources::pools))

@@ -2,8 +2,8 @@
 //!
 //! Things are the same by their names. Each is described as a list of facts, a key of the
 //! configuration with its value; what differs between the facts of before and of now is the
-//! difference. Values that may be secret are not shown, but that they have changed is. The facts are
-//! taken from patterns without `..`, so that a new field cannot be forgotten here.
+//! difference. Of a value that may hold a secret only that it has changed is said. The facts are taken
+//! from patterns without `..`, so that a new field cannot be forgotten here.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
@@ -25,7 +25,21 @@ use crate::settings::Settings;
 use crate::zone::{Catalog, Zone};
 
 /// A key of the configuration and its value.
-type Fact = (&'static str, String);
+#[derive(Debug)]
+struct Fact {
+    key: &'static str,
+    value: String,
+    /// Whether the value may hold a password or a token: it is compared and never shown.
+    secret: bool,
+}
+
+fn fact(key: &'static str, value: impl Into<String>) -> Fact {
+    Fact { key, value: value.into(), secret: false }
+}
+
+fn secret(key: &'static str, value: impl Into<String>) -> Fact {
+    Fact { key, value: value.into(), secret: true }
+}
 
 /// A configuration, as far as it is compared.
 #[derive(Clone, Copy, Debug)]
@@ -86,26 +100,22 @@ fn changes<T>(
     present.chain(gone).collect()
 }
 
-/// `weight 1 -> 3` for each fact that differs, after `of`.
+/// `weight 1 -> 3` for each fact that differs, after `of`; `send changed` for a secret.
 fn fact_changes(of: &str, before: &[Fact], now: &[Fact]) -> Vec<String> {
     let value = |facts: &[Fact], key| {
-        facts
-            .iter()
-            .find(|(known, _)| *known == key)
-            .map_or_else(|| "none".to_owned(), |(_, value)| value.clone())
+        let known = facts.iter().find(|fact| fact.key == key);
+        known.map_or_else(|| "none".to_owned(), |fact| fact.value.clone())
     };
     // Of a check of another type nothing else can be compared.
     let is_other_type = value(before, "type") != value(now, "type");
-    let keys = now.iter().map(|(key, _)| *key).filter(|key| !is_other_type || *key == "type");
-    let only_before = before
-        .iter()
-        .filter(|_| !is_other_type)
-        .map(|(key, _)| *key)
-        .filter(|key| now.iter().all(|(known, _)| known != key));
-    keys.chain(only_before)
-        .filter_map(|key| {
+    let only_before = before.iter().filter(|fact| now.iter().all(|known| known.key != fact.key));
+    now.iter()
+        .chain(only_before)
+        .filter(|fact| !is_other_type || fact.key == "type")
+        .filter_map(|&Fact { key, secret, .. }| {
             let (from, to) = (value(before, key), value(now, key));
-            (from != to).then(|| format!("{of}{key} {from} -> {to}"))
+            let shown = || if secret { "changed".to_owned() } else { format!("{from} -> {to}") };
+            (from != to).then(|| format!("{of}{key} {}", shown()))
         })
         .collect()
 }
@@ -142,11 +152,7 @@ where
         match old.get(name) {
             None => details.push(format!("{kind} {name} added")),
             Some(old) if *old != part => {
-                let changed = fact_changes(&format!("{kind} {name}: "), &facts(old), &facts(part));
-                if changed.is_empty() {
-                    details.push(format!("{kind} {name}: a value that is not shown has changed"));
-                }
-                details.extend(changed);
+                details.extend(fact_changes(&format!("{kind} {name}: "), &facts(old), &facts(part)));
             }
             Some(_) => {}
         }
@@ -160,16 +166,16 @@ fn pool_facts(setup: &PoolSetup) -> Vec<Fact> {
     let PoolSetup { pool, checks: _, require } = setup;
     let Pool { name: _, min_healthy, slow_start, suspect_self, backends: _ } = pool;
     vec![
-        (
+        fact(
             "min_healthy",
             match min_healthy {
                 MinHealthy::Count(count) => count.to_string(),
                 MinHealthy::Percent(percent) => format!("{percent}%"),
             },
         ),
-        ("slow_start", format!("{slow_start:?}")),
-        ("suspect_self", suspect_self.map_or_else(|| "off".into(), |percent| format!("{percent}%"))),
-        (
+        fact("slow_start", format!("{slow_start:?}")),
+        fact("suspect_self", suspect_self.map_or_else(|| "off".into(), |percent| format!("{percent}%"))),
+        fact(
             "require",
             match require {
                 Require::All => "all".into(),
@@ -182,12 +188,12 @@ fn pool_facts(setup: &PoolSetup) -> Vec<Fact> {
 fn backend_facts(backend: &Backend) -> Vec<Fact> {
     let Backend { name: _, addresses, weight, enabled, site, port, check_address } = backend;
     vec![
-        ("addresses", list(addresses)),
-        ("weight", weight.to_string()),
-        ("enabled", enabled.to_string()),
-        ("site", or_none(site.as_ref())),
-        ("port", or_none(*port)),
-        ("check_address", or_none(*check_address)),
+        fact("addresses", list(addresses)),
+        fact("weight", weight.to_string()),
+        fact("enabled", enabled.to_string()),
+        fact("site", or_none(site.as_ref())),
+        fact("port", or_none(*port)),
+        fact("check_address", or_none(*check_address)),
     ]
 }
 
@@ -195,38 +201,38 @@ fn check_facts(check: &Check) -> Vec<Fact> {
     let Check { name: _, probe, timing, critical, observe_only } = check;
     let Timing { interval, timeout, rise, fall, recheck, interval_down, damping } = timing;
     let mut facts = vec![
-        ("type", probe.kind().to_owned()),
-        ("interval", format!("{interval:?}")),
-        ("timeout", format!("{timeout:?}")),
-        ("rise", rise.to_string()),
-        ("fall", fall.to_string()),
-        ("recheck", format!("{recheck:?}")),
-        ("interval_down", format!("{interval_down:?}")),
-        ("damping", damping.to_string()),
-        ("critical", critical.to_string()),
-        ("observe_only", observe_only.to_string()),
+        fact("type", probe.kind().to_owned()),
+        fact("interval", format!("{interval:?}")),
+        fact("timeout", format!("{timeout:?}")),
+        fact("rise", rise.to_string()),
+        fact("fall", fall.to_string()),
+        fact("recheck", format!("{recheck:?}")),
+        fact("interval_down", format!("{interval_down:?}")),
+        fact("damping", damping.to_string()),
+        fact("critical", critical.to_string()),
+        fact("observe_only", observe_only.to_string()),
     ];
     match probe {
         Probe::Tcp(TcpProbe { port, talk }) => {
-            facts.push(("port", port.to_string()));
+            facts.push(fact("port", port.to_string()));
             facts.extend(talk_facts(talk));
         }
         Probe::Tls(TlsProbe { port, tls, talk }) => {
-            facts.push(("port", port.to_string()));
+            facts.push(fact("port", port.to_string()));
             facts.extend(tls_facts(Some(tls)));
             facts.extend(talk_facts(talk));
         }
         Probe::Http(probe) => facts.extend(http_facts(probe)),
         Probe::Grpc(GrpcProbe { port, tls, host, service }) => {
-            facts.push(("port", port.to_string()));
-            facts.push(("host", or_none(host.as_ref())));
-            facts.push(("service", format!("{service:?}")));
+            facts.push(fact("port", port.to_string()));
+            facts.push(fact("host", or_none(host.as_ref())));
+            facts.push(fact("service", format!("{service:?}")));
             facts.extend(tls_facts(tls.as_ref()));
         }
         Probe::Exec(ExecProbe { program, arguments, port }) => {
-            facts.push(("program", program.display().to_string()));
-            facts.push(("arguments", format!("{arguments:?}")));
-            facts.push(("port", or_none(*port)));
+            facts.push(fact("program", program.display().to_string()));
+            facts.push(secret("arguments", format!("{arguments:?}")));
+            facts.push(fact("port", or_none(*port)));
         }
     }
     facts
@@ -252,20 +258,20 @@ fn http_facts(probe: &HttpProbe) -> Vec<Fact> {
         Version::Http1 => "1.1",
         Version::Http2 => "2",
     };
-    // Their values may be credentials.
-    let headers: Vec<&String> = headers.iter().map(|(name, _)| name).collect();
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let mut facts = vec![
-        ("port", port.to_string()),
-        ("http_version", version.to_owned()),
-        ("method", method.clone()),
-        ("host", or_none(host.as_ref())),
-        ("path", path.clone()),
-        ("headers", list(&headers)),
-        ("status", ranges(status)),
-        ("drain_status", ranges(drain_status)),
-        ("body", expected(body.as_ref())),
-        ("body_limit", format!("{body_limit} bytes")),
-        ("weight_header", or_none(weight_header.as_ref())),
+        fact("port", port.to_string()),
+        fact("http_version", version.to_owned()),
+        fact("method", method.clone()),
+        fact("host", or_none(host.as_ref())),
+        fact("path", path),
+        secret("query", query),
+        secret("headers", format!("{headers:?}")),
+        fact("status", ranges(status)),
+        fact("drain_status", ranges(drain_status)),
+        secret("body", expected(body.as_ref())),
+        fact("body_limit", format!("{body_limit} bytes")),
+        fact("weight_header", or_none(weight_header.as_ref())),
     ];
     facts.extend(tls_facts(tls.as_ref()));
     facts
@@ -273,22 +279,21 @@ fn http_facts(probe: &HttpProbe) -> Vec<Fact> {
 
 fn tls_facts(tls: Option<&TlsSettings>) -> Vec<Fact> {
     let Some(TlsSettings { name, insecure, ca_file, min_days_left }) = tls else {
-        return vec![("tls", "off".into())];
+        return vec![fact("tls", "off")];
     };
     vec![
-        ("tls", "on".into()),
-        ("tls.name", or_none(name.as_ref())),
-        ("tls.verify", (!insecure).to_string()),
-        ("tls.ca_file", or_none(ca_file.as_ref().map(|path| path.display()))),
-        ("tls.min_days_left", or_none(*min_days_left)),
+        fact("tls", "on"),
+        fact("tls.name", or_none(name.as_ref())),
+        fact("tls.verify", (!insecure).to_string()),
+        fact("tls.ca_file", or_none(ca_file.as_ref().map(|path| path.display()))),
+        fact("tls.min_days_left", or_none(*min_days_left)),
     ]
 }
 
 fn talk_facts(talk: &Talk) -> [Fact; 2] {
     let Talk { send, expect } = talk;
-    // It may be a password.
-    let sent = send.as_ref().map(|bytes| format!("{} bytes", bytes.len()));
-    [("send", or_none(sent)), ("expect", expected(expect.as_ref()))]
+    let sent = send.as_ref().map(|bytes| bytes.escape_ascii());
+    [secret("send", or_none(sent)), secret("expect", expected(expect.as_ref()))]
 }
 
 fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
@@ -296,23 +301,23 @@ fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
     let pool_name = |id: &PoolId| pools.get(id.index()).map_or("?", |setup| setup.pool.name.as_str());
     let tiers: Vec<&str> = tiers.iter().map(pool_name).collect();
     vec![
-        ("pools", list(&tiers)),
-        (
+        fact("pools", list(&tiers)),
+        fact(
             "answers",
             match answers {
                 Answers::AtMost(count) => count.to_string(),
                 Answers::All => "all".into(),
             },
         ),
-        ("ttl", format!("{ttl} s")),
-        (
+        fact("ttl", format!("{ttl} s")),
+        fact(
             "policy",
             match policy {
-                Policy::Weighted => "weighted".into(),
-                Policy::All => "all".into(),
+                Policy::Weighted => "weighted",
+                Policy::All => "all",
             },
         ),
-        (
+        fact(
             "when_down",
             match when_down {
                 WhenDown::FailOpen => "fail-open".into(),

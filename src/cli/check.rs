@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::cli::has_color;
+use crate::cli::{has_color, lines, print_json};
 use crate::config::fault::Faults;
 use crate::config::{self, Setup};
 
@@ -15,8 +15,12 @@ use crate::config::{self, Setup};
 #[must_use]
 pub(super) fn run(path: &Path, json: bool) -> ExitCode {
     let loaded = config::load(path);
-    // Who closes our output early, as `head` does, wants no message about it.
-    let _ = if json { writeln!(std::io::stdout(), "{:#}", as_json(&loaded)) } else { tell(path, &loaded) };
+    if json {
+        print_json(&format!("{:#}", as_json(&loaded)));
+    } else {
+        // Who closes our output early, as `head` does, wants no message about it.
+        let _ = tell(path, &loaded);
+    }
     if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -34,7 +38,8 @@ fn tell(path: &Path, loaded: &Result<Setup, Faults>) -> std::io::Result<()> {
         Ok(setup) => writeln!(std::io::stdout(), "configuration is valid: {}{warnings}", summary(setup)),
         Err(faults) => {
             let errors = counted(faults.errors().count(), "error", "errors");
-            writeln!(stderr, "{} is not valid: {errors}{warnings}", path.display())
+            let path = lines(&path.to_string_lossy());
+            writeln!(stderr, "{path} is not valid: {errors}{warnings}")
         }
     }
 }

@@ -1,9 +1,14 @@
 //! A client of a running server's HTTP interface, for the commands that talk to one.
 //!
 //! Which server, with which token, and what went wrong on the way. What is asked is the commands'.
+//!
+//! ```text
+//! connected --token to send--> proof asked for --proved, at the address connected to--> request with token
+//!     |                              |`--the server has no token--> request without it
+//!     `--no token--> request         `--not proved--> ended: the token is not sent
+//! ```
 
 use std::fmt::{self, Write};
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,14 +20,16 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
+use hyper::http::request;
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::cli::ConfigFile;
-use crate::config::{AdminPlace, Token};
+use crate::cli::{ConfigFile, complain};
+use crate::config::{AdminPlace, Nonce, Token};
+use crate::file;
 
 /// Where a server listens unless a configuration says otherwise.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8053);
@@ -43,6 +50,9 @@ pub(super) struct Server {
     /// A file that holds the token of the server; without it, the one that the configuration names
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Where the admin server itself listens, when a tunnel leads there and a token is to be sent
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    forwarded_to: Option<SocketAddr>,
     #[command(flatten)]
     config: ConfigFile,
 }
@@ -104,6 +114,16 @@ pub(super) enum ClientError {
     Unreachable { url: AdminUrl, origin: String, error: io::Error },
     #[error("{url} did not answer as steerd does: {reason}")]
     Odd { url: AdminUrl, reason: String },
+    #[error(
+        "the token was not sent, because what listens at {url} does not prove that it knows it: {reason}; it may be \
+         another program, or a server that has another token: one whose token_file has changed takes it up with SIGHUP"
+    )]
+    Unproved { url: AdminUrl, reason: String },
+    #[error(
+        "the token was not sent: {url} leads to a server that knows it but is at {address}; if that is a tunnel of \
+         yours, say --forwarded-to {address}"
+    )]
+    Elsewhere { url: AdminUrl, address: SocketAddr },
     /// With the problem of RFC 9457.
     #[error("{}", .problem["detail"].as_str().unwrap_or("the server refused and gave no reason"))]
     Refused { status: StatusCode, problem: Value },
@@ -116,6 +136,7 @@ pub(super) struct Client {
     /// Where the address comes from, for errors.
     origin: String,
     token: Option<Token>,
+    forwarded_to: Option<SocketAddr>,
 }
 
 impl Server {
@@ -148,14 +169,22 @@ impl Server {
             (None, Some(file)) if self.admin.is_none() => Some(read_token(file)?),
             (None, _) => None,
         };
-        Ok(Client { url, origin, token })
+        Ok(Client { url, origin, token, forwarded_to: self.forwarded_to })
     }
 }
 
 fn read_token(path: &Path) -> Result<Token, ClientError> {
     let fault = |reason: String| ClientError::Token { path: path.into(), reason };
-    let text = fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
-    Token::parse(&text).map_err(fault)
+    let content = file::read(path, file::SECRET).map_err(|error| fault(error.to_string()))?;
+    let token = content.text().map_err(|error| fault(error.to_string()))?;
+    if let Some(mode) = content.exposed() {
+        let path = path.display();
+        complain(&format!(
+            "warning: the token file {path} can be read or changed by other users of this machine \
+             (mode {mode:04o}): chmod 600 {path}"
+        ));
+    }
+    Token::parse(token).map_err(fault)
 }
 
 impl Client {
@@ -189,33 +218,78 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
-        let odd = |error: &dyn fmt::Display| self.odd(error.to_string());
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, format!("{}:{}", self.url.host, self.url.port))
-            .header(ACCEPT, "application/json")
-            .header(CONNECTION, "close");
-        if let Some(token) = &self.token {
+        let server = stream.peer_addr().map_err(|error| self.odd(error.to_string()))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.odd(error.to_string()))?;
+        // What ends the connection also ends the request or the body, and is told there.
+        let connection = tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header(CONNECTION, "close");
+        // On the same connection, so that nobody else can take the place of who has proved it.
+        if let Some(token) = &self.token
+            && self.is_proved(&mut sender, token, server).await?
+        {
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
         }
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| odd(&error))?;
+        let (status, value) = self.send(&mut sender, request, body.map(Value::to_string)).await?;
+        connection.abort();
+        if status.is_success() { Ok(value) } else { Err(ClientError::Refused { status, problem: value }) }
+    }
 
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| odd(&error))?;
-        // What ends the connection also ends the request or the body, and is told there.
-        let connection = tokio::spawn(connection);
+    /// Whether the server wants the token, and proves to know it: another program may listen there.
+    async fn is_proved(
+        &self,
+        sender: &mut http1::SendRequest<Full<Bytes>>,
+        token: &Token,
+        server: SocketAddr,
+    ) -> Result<bool, ClientError> {
+        let nonce = Nonce::random();
+        let request = Request::get(format!("/api/v1/proof?nonce={nonce}"));
+        let unproved = |reason: String| ClientError::Unproved { url: self.url.clone(), reason };
+        let (status, value) = self.send(sender, request, None).await.map_err(|error| match error {
+            ClientError::Odd { reason, .. } => unproved(reason),
+            other => other,
+        })?;
+        match status {
+            StatusCode::OK => {}
+            StatusCode::CONFLICT => return Ok(false),
+            other => return Err(unproved(format!("it answers {other}"))),
+        }
+        let (address, proof) = (value["address"].as_str(), value["proof"].as_str());
+        let address = address.and_then(|address| address.parse::<SocketAddr>().ok());
+        let proved = address.filter(|&address| token.is_proved_by(proof.unwrap_or(""), &nonce, address));
+        let Some(address) = proved else { return Err(unproved("its proof is wrong".to_owned())) };
+        let same = |other: SocketAddr| {
+            (other.ip().to_canonical(), other.port()) == (address.ip().to_canonical(), address.port())
+        };
+        if same(server) || self.forwarded_to.is_some_and(same) {
+            return Ok(true);
+        }
+        Err(ClientError::Elsewhere { url: self.url.clone(), address })
+    }
+
+    /// Sends one request, and takes the status and the JSON of the reply.
+    async fn send(
+        &self,
+        sender: &mut http1::SendRequest<Full<Bytes>>,
+        request: request::Builder,
+        body: Option<String>,
+    ) -> Result<(StatusCode, Value), ClientError> {
+        let odd = |error: &dyn fmt::Display| self.odd(error.to_string());
+        let request = request
+            .header(HOST, format!("{}:{}", self.url.host, self.url.port))
+            .header(ACCEPT, "application/json")
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(|error| odd(&error))?;
+        sender.ready().await.map_err(|error| odd(&error))?;
         let reply = sender.send_request(request).await.map_err(|error| odd(&error))?;
         let status = reply.status();
         let read = Limited::new(reply.into_body(), MAX_REPLY).collect().await.map_err(|error| odd(&error))?;
-        connection.abort();
         let value = serde_json::from_slice(&read.to_bytes())
             .map_err(|_| self.odd(format!("{status}, and no JSON")))?;
-        if status.is_success() { Ok(value) } else { Err(ClientError::Refused { status, problem: value }) }
+        Ok((status, value))
     }
 
     fn odd(&self, reason: String) -> ClientError {
@@ -238,6 +312,8 @@ pub(super) fn segment(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -281,6 +357,7 @@ mod tests {
         Server {
             admin: admin.map(|text| text.parse().unwrap()),
             token_file: token_file.map(|name| directory.join(name)),
+            forwarded_to: None,
             config: ConfigFile { path: directory.join("steerd.toml") },
         }
     }

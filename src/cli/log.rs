@@ -9,6 +9,7 @@
 //!                  `--> lost, if there is no room or lines were lost before that are not told of yet
 //! ```
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,8 @@ use std::thread;
 use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::printable::printable_json;
 
 /// Bytes of lines that may wait, about 20,000 of them: as many as when every backend of a large
 /// configuration changes at once.
@@ -158,7 +161,7 @@ impl<'a> MakeWriter<'a> for Lines {
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.push(line);
+        self.push(&fit(line));
         Ok(line.len())
     }
 
@@ -167,11 +170,35 @@ impl Write for Lines {
     }
 }
 
+/// A line in which nothing steers a terminal or begins another line, whoever chose its values. Escapes
+/// that begin a colour stay; in values they are escaped before. The form is that of JSON.
+fn fit(line: &[u8]) -> Cow<'_, [u8]> {
+    let (body, end) = line.strip_suffix(b"\n").map_or((line, ""), |body| (body, "\n"));
+    if body.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\x1b')) {
+        return Cow::Borrowed(line);
+    }
+    let body = String::from_utf8_lossy(body).replace('\n', "\\n");
+    let parts: Vec<_> = body.split('\x1b').map(printable_json).collect();
+    Cow::Owned((parts.join("\x1b") + end).into_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{self, Receiver, Sender};
 
     use super::*;
+
+    #[test]
+    fn no_value_steers_a_terminal_or_begins_a_line() {
+        for (line, shown) in [
+            ("plain\n", "plain\n"),
+            ("\x1b[32mINFO\x1b[0m name=\u{9b}2J\u{202e}\n", "\x1b[32mINFO\x1b[0m name=\\u009b2J\\u202e\n"),
+            ("a\nERROR forged\tä\n", "a\\nERROR forged\\u0009ä\n"),
+            ("{\"a\":\"\u{85}\"}\n", "{\"a\":\"\\u0085\"}\n"),
+        ] {
+            assert_eq!(String::from_utf8(fit(line.as_bytes()).into_owned()).unwrap(), shown);
+        }
+    }
 
     /// An output that takes a piece each time it is told to.
     struct Held {

@@ -25,6 +25,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{self, Setup};
 use crate::pool::Override;
+use crate::printable::{printable, printable_json};
 
 /// The longest the end of the process waits for what still runs after an orderly stop.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
@@ -164,7 +165,7 @@ pub fn run() -> ExitCode {
 /// Loads the configuration; what is wrong with it goes to standard error.
 fn load(path: &std::path::Path) -> Result<Setup, ExitCode> {
     config::load(path).map_err(|faults| {
-        complain(&faults.render(has_color(&io::stderr())));
+        let _ = writeln!(io::stderr(), "{}", faults.render(has_color(&io::stderr())));
         ExitCode::FAILURE
     })
 }
@@ -185,15 +186,31 @@ fn block_on<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// Writes a result to standard output. A reader that has gone away, as `head` does, is no fault.
+/// Writes a result to standard output. Whoever chose its words, nothing in them steers a terminal.
 fn print(text: &str) {
+    print_as_it_is(&lines(text));
+}
+
+/// As [`print`], a result that is JSON.
+fn print_json(json: &str) {
+    print_as_it_is(&printable_json(json));
+}
+
+/// As [`print`], a result that has colours, and in which all that others chose has been escaped. A
+/// reader that has gone away, as `head` does, is no fault.
+fn print_as_it_is(text: &str) {
     let mut output = io::stdout().lock();
     let _ = writeln!(output, "{text}").and_then(|()| output.flush());
 }
 
-/// Writes an error to standard error.
+/// Writes an error to standard error, as [`print`] does a result.
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", lines(text));
+}
+
+/// The text in its lines, each fit for a terminal.
+fn lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether a stream takes colours: a terminal, unless `NO_COLOR` is set and not empty

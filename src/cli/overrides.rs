@@ -8,7 +8,7 @@ use hyper::Method;
 use serde_json::{Map, Value};
 
 use crate::cli::client::{ClientError, Server, segment};
-use crate::cli::{block_on, complain, print};
+use crate::cli::{block_on, complain, print, print_json};
 use crate::pool::Override;
 
 /// A backend, as `POOL/BACKEND`.
@@ -85,12 +85,16 @@ fn ask(server: &Server, method: Method, path: &BackendPath, body: Option<&Value>
         server.client().map(|client| block_on(async move { client.request(method, &resource, body).await }));
     match asked {
         Ok(Some(Ok(reply))) => {
-            print(&if json { format!("{reply:#}") } else { in_words(path, &reply) });
+            if json {
+                print_json(&format!("{reply:#}"));
+            } else {
+                print(&in_words(path, &reply));
+            }
             ExitCode::SUCCESS
         }
         Ok(Some(Err(error))) | Err(error) => {
             match &error {
-                ClientError::Refused { problem, .. } if json => print(&format!("{problem:#}")),
+                ClientError::Refused { problem, .. } if json => print_json(&format!("{problem:#}")),
                 _ => complain(&format!("error: {error}")),
             }
             ExitCode::FAILURE

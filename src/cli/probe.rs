@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::checker::{Check, PoolSetup, combine};
 use crate::cli::columns::{self, Cell, Tone};
-use crate::cli::{block_on, complain, has_color, load, print};
+use crate::cli::{block_on, complain, has_color, load, print_as_it_is, print_json};
 use crate::health::{Outcome, Verdict};
 use crate::pool::{Backend, Require};
 use crate::probe::{Cause, Report};
@@ -88,7 +88,11 @@ pub(super) fn run(config: &Path, target: Option<&Target>, json: bool) -> ExitCod
         return ExitCode::FAILURE;
     }
     let Some(probed) = block_on(probe_all(&setup.checker.pools, target)) else { return ExitCode::FAILURE };
-    print(&if json { to_json(&probed) } else { to_text(&probed, has_color(&io::stdout())) });
+    if json {
+        print_json(&to_json(&probed));
+    } else {
+        print_as_it_is(&to_text(&probed, has_color(&io::stdout())));
+    }
     let all_healthy = probed.iter().all(|row| matches!(row.word, Word::Healthy | Word::Disabled));
     if all_healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

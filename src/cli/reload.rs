@@ -1,5 +1,6 @@
 //! `steerd reload`: a running server takes its configuration anew, and says what has changed.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -7,7 +8,8 @@ use hyper::Method;
 use serde_json::Value;
 
 use crate::cli::client::{ClientError, Server};
-use crate::cli::{block_on, complain, print};
+use crate::cli::{block_on, complain, print, print_json};
+use crate::printable::printable;
 
 /// What a report is about: its member, and the word for one of them.
 const SECTIONS: [(&str, &str); 6] = [
@@ -25,12 +27,16 @@ pub(super) fn run(server: &Server, json: bool) -> ExitCode {
         .map(|client| block_on(async move { client.request(Method::POST, "/api/v1/reload", None).await }));
     match asked {
         Ok(Some(Ok(report))) => {
-            print(&if json { format!("{report:#}") } else { report_as_text(&report) });
+            if json {
+                print_json(&format!("{report:#}"));
+            } else {
+                print(&report_as_text(&report));
+            }
             ExitCode::SUCCESS
         }
         Ok(Some(Err(error))) | Err(error) => {
             match &error {
-                ClientError::Refused { problem, .. } if json => print(&format!("{problem:#}")),
+                ClientError::Refused { problem, .. } if json => print_json(&format!("{problem:#}")),
                 ClientError::Refused { problem, .. } => {
                     complain(&(faults_as_text(problem) + &format!("not reloaded: {error}")));
                 }
@@ -47,8 +53,9 @@ fn list<'a>(value: &'a Value, member: &str) -> &'a [Value] {
     value[member].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
+/// What the server says stays on its line.
+fn text(value: &Value) -> Cow<'_, str> {
+    printable(value.as_str().unwrap_or_default())
 }
 
 /// What has changed, by kind; then what takes a restart; then warnings.
@@ -101,7 +108,7 @@ fn faults_as_text(problem: &Value) -> String {
 fn fault_as_text(word: &str, fault: &Value) -> String {
     let place = match (fault["line"].as_u64(), fault["column"].as_u64()) {
         (Some(line), Some(column)) => format!("{}:{line}:{column}", text(&fault["file"])),
-        _ => text(&fault["file"]).to_owned(),
+        _ => text(&fault["file"]).into_owned(),
     };
     let mut told = format!("{word}: {}\n --> {place}", text(&fault["message"]));
     if let Some(hint) = fault["hint"].as_str() {

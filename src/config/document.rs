@@ -9,10 +9,14 @@ use toml::de::DeTable;
 
 use crate::config::source::{At, Findings, Source};
 use crate::config::value::{Entry, Table, Value};
+use crate::file;
 
 /// A star matches neither a slash nor a leading dot: editors keep their own files beside ours.
 const MATCHING: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// The most files that one pattern matches.
+const MAX_MATCHES: usize = 10_000;
 
 /// A file and what TOML makes of it.
 #[derive(Debug)]
@@ -50,19 +54,28 @@ impl<'s> Document<'s> {
     pub(super) fn included(&self, findings: &Findings) -> Vec<Source> {
         let mut seen: HashSet<PathBuf> = HashSet::from([identity(self.source.path())]);
         let mut sources = Vec::new();
+        let mut left = file::CONFIGURATION;
         let patterns = self
             .table(findings)
             .get("include")
             .and_then(|entry| entry.value.list("a list of paths, such as [\"pools.d/*.toml\"]"));
         for pattern in patterns.unwrap_or_default() {
-            for path in matching(pattern) {
+            for path in matching(pattern, findings) {
                 if !seen.insert(identity(&path)) {
                     continue;
                 }
-                match std::fs::read(&path).map(|bytes| Source::from_bytes(&path, bytes)) {
-                    Ok(Ok(source)) => sources.push(source),
-                    Ok(Err(fault)) => findings.push(*fault),
-                    Err(error) => pattern.at.error(format!("cannot read {}: {error}", path.display())),
+                let content = match findings.read(&path, left) {
+                    Ok(content) => content,
+                    Err(error) => {
+                        pattern.at.error(format!("cannot read {}: {error}", path.display()));
+                        continue;
+                    }
+                };
+                left = left.saturating_sub(content.bytes.len() as u64);
+                let quotable = file::is_beside(content.place.as_deref(), self.source.path());
+                match Source::from_bytes(&path, content.bytes, quotable) {
+                    Ok(source) => sources.push(source),
+                    Err(fault) => findings.push(*fault),
                 }
             }
         }
@@ -77,7 +90,7 @@ fn identity(path: &Path) -> PathBuf {
 
 /// The files that a pattern of `include` matches. A path without wildcards is its own match, so
 /// that reading it says why it cannot be read.
-fn matching(pattern: Value<'_>) -> Vec<PathBuf> {
+fn matching(pattern: Value<'_>, findings: &Findings) -> Vec<PathBuf> {
     let Some(path) = pattern.path() else { return Vec::new() };
     let text = path.to_string_lossy();
     if !text.contains(['*', '?', '[']) {
@@ -92,6 +105,14 @@ fn matching(pattern: Value<'_>) -> Vec<PathBuf> {
     };
     let mut found = Vec::new();
     for path in paths {
+        let looked_at = path.as_ref().map_or(Path::new(""), PathBuf::as_path);
+        if findings.look_at(looked_at).is_err() {
+            return Vec::new();
+        }
+        if found.len() == MAX_MATCHES {
+            pattern.at.error(format!("this matches more than {MAX_MATCHES} files"));
+            break;
+        }
         match path {
             Ok(path) if path.is_dir() => {}
             Ok(path) => found.push(path),

@@ -2,15 +2,16 @@
 //!
 //! Plain data. Which faults there are is decided where each part is read.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use annotate_snippets::{
-    Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str,
-};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use crate::printable::printable;
 
 /// The most faults that are shown at once; the rest is counted.
 const MAX_SHOWN: usize = 100;
@@ -76,18 +77,31 @@ impl Place {
         let end = boundary(span.end).unwrap_or(0).max(start);
         let shown = text.len() <= MAX_LINE;
         let before = if shown { text.get(..start).map_or(0, |before| before.chars().count()) } else { start };
-        Self {
+        let place = Self {
             file,
             line: u32::try_from(line).unwrap_or(u32::MAX),
             column: u32::try_from(before + 1).unwrap_or(u32::MAX),
-            text: if shown { text.into() } else { String::new() },
-            span: if shown { start..end } else { 0..0 },
+            text: String::new(),
+            span: 0..0,
+        };
+        if !shown {
+            return place;
         }
+        // An escape is longer than its character: the mark moves along.
+        let parts = [text.get(..start), text.get(start..end), text.get(end..)];
+        let [before, marked, after] = parts.map(|part| shown_in_line(part.unwrap_or("")));
+        let span = before.len()..before.len() + marked.len();
+        Self { text: before + &marked + &after, span, ..place }
+    }
+
+    /// The same, of a line that must not be repeated.
+    pub(super) fn without_text(self) -> Self {
+        Self { text: String::new(), span: 0..0, ..self }
     }
 
     /// Adds the place to `group`: its line with what is noted in it, if the line is known.
     fn show<'a>(&'a self, group: Group<'a>, notes: impl IntoIterator<Item = Annotation<'a>>) -> Group<'a> {
-        let path = self.file.to_string_lossy();
+        let path = printable(&self.file.to_string_lossy()).into_owned();
         if !self.text.is_empty() {
             let snippet = Snippet::source(self.text.as_str()).line_start(self.line as usize).path(path);
             return group.element(snippet.annotations(notes));
@@ -100,9 +114,15 @@ impl Place {
     }
 }
 
+/// A part of a line, for a terminal. Tabs stay: they are shown as space.
+fn shown_in_line(text: &str) -> String {
+    let parts: Vec<_> = text.split('\t').map(printable).collect();
+    parts.join("\t")
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        f.write_str(&printable(&self.file.to_string_lossy()))?;
         if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.column)?;
         }
@@ -111,6 +131,16 @@ impl fmt::Display for Place {
 }
 
 impl Fault {
+    /// A message repeats names and values, which may hold anything.
+    fn make_printable(&mut self) {
+        let label = self.related.as_mut().map(|(_, label)| label);
+        for text in std::iter::once(&mut self.message).chain(&mut self.hint).chain(label) {
+            if let Cow::Owned(shown) = printable(text) {
+                *text = shown;
+            }
+        }
+    }
+
     fn render(&self, renderer: &Renderer) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
@@ -129,7 +159,7 @@ impl Fault {
             None => self.place.show(group, [here]),
         };
         if let Some(hint) = &self.hint {
-            group = group.element(Level::HELP.message(normalize_untrusted_str(hint)));
+            group = group.element(Level::HELP.message(hint.as_str()));
         }
         renderer.render(&[group])
     }
@@ -153,6 +183,7 @@ impl Faults {
     /// Puts faults in order. One that was found on several ways, such as a bad default that many
     /// pools use, stays once.
     pub(super) fn new(mut faults: Vec<Fault>) -> Self {
+        faults.iter_mut().for_each(Fault::make_printable);
         faults.sort_by(|a, b| {
             let key = |fault: &Fault| (fault.severity, fault.place.line, fault.place.column);
             a.place.file.cmp(&b.place.file).then_with(|| key(a).cmp(&key(b)))

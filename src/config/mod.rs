@@ -16,10 +16,12 @@ mod check;
 mod document;
 pub mod fault;
 mod fit;
+mod load;
 mod pool;
 mod server;
 mod service;
 mod source;
+mod token;
 mod transfer;
 mod value;
 mod zones;
@@ -27,6 +29,7 @@ mod zones;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::checker;
 use crate::config::check::CheckKeys;
@@ -36,10 +39,12 @@ use crate::config::pool::{PoolKeys, ReadPool};
 use crate::config::server::ReadServer;
 use crate::config::service::{ReadService, ServiceKeys};
 use crate::config::source::{Findings, Source};
+use crate::file::{self, Reading};
 use crate::listener::Limits;
 use crate::pool::PoolId;
 
-pub use admin::{Access, AdminPlace, AdminSettings, Token};
+pub use admin::{Access, AdminPlace, AdminSettings};
+pub use token::{Nonce, Token};
 pub(crate) use value::closest;
 
 /// A validated configuration.
@@ -68,12 +73,18 @@ pub struct ServerSettings {
     pub state_dir: Option<PathBuf>,
 }
 
-/// Reads a configuration, with the files it includes and the zone files it names.
+/// Reads a configuration, with the files it includes and the zone files it names. Blocks, but for a
+/// limited time.
 ///
 /// # Errors
 /// All faults, with the warnings, if at least one is an error.
 pub fn load(path: &Path) -> Result<Setup, Faults> {
-    let findings = Findings::default();
+    let main = path.to_owned();
+    load::within(load::LOAD_TIME, path, move |reading| load_by(reading, &main))
+}
+
+fn load_by(reading: &Arc<Reading>, path: &Path) -> Result<Setup, Faults> {
+    let findings = Findings::of(Arc::clone(reading));
     let setup = read_files(path, &findings);
     let errors = findings.errors();
     let faults = findings.into_faults();
@@ -90,8 +101,9 @@ fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
         let message = format!("cannot read the configuration: {error}");
         findings.push(Fault { severity: Severity::Error, message, place, hint: None, related: None });
     };
-    let bytes = std::fs::read(path).map_err(report).ok()?;
-    let source = Source::from_bytes(path, bytes).map_err(|fault| findings.push(*fault)).ok()?;
+    let content = findings.read(path, file::CONFIGURATION).map_err(report).ok()?;
+    // Whoever names the main file may see it.
+    let source = Source::from_bytes(path, content.bytes, true).map_err(|fault| findings.push(*fault)).ok()?;
     let main = Document::parse(&source, findings);
     let included = main.included(findings);
     let included: Vec<_> = included.iter().map(|source| Document::parse(source, findings)).collect();

@@ -142,10 +142,8 @@ fn cookies(required: Option<bool>, secrets: Option<CookieSecrets>) -> Option<Coo
 
 /// Secrets of 32 hexadecimal digits, one in a line; the first makes cookies, all are believed.
 fn cookie_secrets(value: Value<'_>) -> Option<CookieSecrets> {
-    let path = value.path()?;
-    let refuse =
-        |reason: String| value.at.error(format!("`cookie_secret_file` {}: {reason}", path.display()));
-    let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string())).ok()?;
+    let (path, text) = value.secret_file()?;
+    let refuse = |reason: String| value.refuse_file(&path, reason);
     let mut secrets = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let digits = line.trim();

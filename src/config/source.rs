@@ -1,6 +1,7 @@
 //! A configuration file as text, and places in it.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,19 +10,24 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::config::fault::{Fault, Faults, Place, Severity};
+use crate::file::{Content, Reading};
 
 /// A configuration file.
 #[derive(Debug)]
 pub(super) struct Source {
     path: Arc<Path>,
     text: String,
+    /// Whether its lines may be repeated in messages.
+    quotable: bool,
     /// Where each line begins.
     lines: Vec<usize>,
 }
 
-/// The faults found so far. Shared, so that whoever holds a value can say what is wrong with it.
+/// The faults found so far, and the reading of files. Shared, so that whoever holds a value can say
+/// what is wrong with it, and read the file that it names.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
+    reading: Arc<Reading>,
     faults: RefCell<Vec<Fault>>,
     errors: Cell<usize>,
 }
@@ -36,24 +42,25 @@ pub(super) struct At<'s> {
 }
 
 impl Source {
-    /// Takes what was read from a file.
+    /// Takes what was read from a file. Its lines are `quotable` when whoever reads messages may
+    /// see them: a pattern or a link may have led anywhere.
     ///
     /// # Errors
     /// When it is not UTF-8: where.
-    pub(super) fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, Box<Fault>> {
-        String::from_utf8(bytes).map(|text| Self::new(path, text)).map_err(|error| {
+    pub(super) fn from_bytes(path: &Path, bytes: Vec<u8>, quotable: bool) -> Result<Self, Box<Fault>> {
+        String::from_utf8(bytes).map(|text| Self::new(path, text, quotable)).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
-            let lossy = Self::new(path, String::from_utf8_lossy(error.as_bytes()).into_owned());
+            let lossy = Self::new(path, String::from_utf8_lossy(error.as_bytes()).into_owned(), quotable);
             let message = "the file is not UTF-8 from here on".into();
             let place = lossy.place(valid..valid + 1);
             Box::new(Fault { severity: Severity::Error, message, place, hint: None, related: None })
         })
     }
 
-    fn new(path: &Path, text: String) -> Self {
+    fn new(path: &Path, text: String, quotable: bool) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(breaks).collect();
-        Self { path: path.into(), text, lines }
+        Self { path: path.into(), text, quotable, lines }
     }
 
     /// The path the file was read from.
@@ -105,11 +112,32 @@ impl Source {
         let begin = self.lines.get(line - 1).copied().unwrap_or(0);
         let end = self.lines.get(line).copied().unwrap_or(self.text.len());
         let text = self.text.get(begin..end).unwrap_or("").trim_end_matches(['\r', '\n']);
-        Place::in_line(Arc::clone(&self.path), line, text, span.start - begin..span.end.saturating_sub(begin))
+        let place = Place::in_line(
+            Arc::clone(&self.path),
+            line,
+            text,
+            span.start - begin..span.end.saturating_sub(begin),
+        );
+        if self.quotable { place } else { place.without_text() }
     }
 }
 
 impl Findings {
+    /// None yet; files are read by `reading`.
+    pub(super) fn of(reading: Arc<Reading>) -> Self {
+        Self { reading, ..Self::default() }
+    }
+
+    /// Says which path is about to be looked at, unless nobody waits for it any more.
+    pub(super) fn look_at(&self, path: &Path) -> io::Result<()> {
+        self.reading.look_at(path)
+    }
+
+    /// Reads a file that a configuration names.
+    pub(super) fn read(&self, path: &Path, limit: u64) -> io::Result<Content> {
+        self.reading.read(path, limit)
+    }
+
     pub(super) fn push(&self, fault: Fault) {
         if fault.severity == Severity::Error {
             self.errors.set(self.errors.get() + 1);

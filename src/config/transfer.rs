@@ -54,9 +54,8 @@ fn read_key(entry: Entry<'_>, name: Name) -> Option<Key> {
 
 /// A file that holds base64, as tsig-keygen and keymgr print it.
 fn secret(value: Value<'_>) -> Option<Vec<u8>> {
-    let path = value.path()?;
-    let refuse = |reason: String| value.at.error(format!("`secret_file` {}: {reason}", path.display()));
-    let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string())).ok()?;
+    let (path, text) = value.secret_file()?;
+    let refuse = |reason: String| value.refuse_file(&path, reason);
     match BASE64.decode(text.trim().as_bytes()) {
         Ok(secret) if secret.len() >= SHORTEST_SECRET => return Some(secret),
         Ok(secret) => {

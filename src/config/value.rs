@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::fmt::friendly::{Spacing, SpanParser, SpanPrinter};
@@ -15,6 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::source::At;
+use crate::file::{self, Content};
 use crate::network::{Network, Networks};
 
 /// A value of the file.
@@ -259,6 +260,45 @@ impl<'s> Value<'s> {
             return None;
         }
         Some(self.at.source().resolve(text))
+    }
+
+    /// Reports what is wrong with the file that it names.
+    pub(super) fn refuse_file(self, path: &Path, reason: impl fmt::Display) {
+        self.at.error(format!("{} {}: {reason}", self.subject(), path.display()));
+    }
+
+    /// The path of a file, and what is in it.
+    pub(super) fn file(self, limit: u64) -> Option<(PathBuf, Content)> {
+        let path = self.path()?;
+        match self.at.findings().read(&path, limit) {
+            Ok(content) => Some((path, content)),
+            Err(error) => {
+                self.refuse_file(&path, error);
+                None
+            }
+        }
+    }
+
+    /// The path of a file that holds a secret, and its text. Others should not be able to read it.
+    pub(super) fn secret_file(self) -> Option<(PathBuf, String)> {
+        let (path, content) = self.file(file::SECRET)?;
+        if let Some(mode) = content.exposed() {
+            self.at.warning(
+                format!(
+                    "{} {} can be read or changed by other users of this machine (mode {mode:04o})",
+                    self.subject(),
+                    path.display()
+                ),
+                format!("chmod 600 {}", path.display()),
+            );
+        }
+        match content.text() {
+            Ok(text) => Some((path, text.to_owned())),
+            Err(error) => {
+                self.refuse_file(&path, error);
+                None
+            }
+        }
     }
 
     /// A table, which is told by `name` where it is meant as a whole.

@@ -1,7 +1,7 @@
 //! `[zones."NAME"]`: reads the zone files, and binds the services' names in them.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::document::unique;
 use crate::config::fault::{Fault, Place, Severity};
@@ -9,6 +9,7 @@ use crate::config::service::{ReadService, dns_name};
 use crate::config::source::{At, Findings};
 use crate::config::transfer::{self, ReadKeys};
 use crate::config::value::{Entry, Value, closest};
+use crate::file::{self, Content};
 use crate::name::Name;
 use crate::service::ServiceId;
 use crate::settings::Transfers;
@@ -21,6 +22,15 @@ struct Reading<'s> {
     name: Name,
     /// None when its file has faults: then nothing is concluded from it.
     zone: Option<ReadZone>,
+    files: Files<'s>,
+}
+
+/// The files of a zone.
+struct Files<'s> {
+    /// Where the first one is named.
+    named_at: At<'s>,
+    /// Where each is, past all links.
+    places: HashMap<PathBuf, Option<PathBuf>>,
 }
 
 /// Reads all zones and binds the services. Zones with faults are left out.
@@ -36,8 +46,9 @@ pub(super) fn read<'s>(
     for entry in entries {
         let Some(name) = dns_name(*entry) else { continue };
         if unique(&mut first, name.clone(), entry.at, || format!("zone `{name}`")) {
-            let zone = read_zone(*entry, &name, keys, &mut transfers, findings);
-            zones.push(Reading { at: entry.at, name, zone });
+            let mut files = Files { named_at: entry.at, places: HashMap::new() };
+            let zone = read_zone(*entry, &name, keys, &mut transfers, &mut files, findings);
+            zones.push(Reading { at: entry.at, name, zone, files });
         }
     }
     let by_name: HashMap<Name, usize> =
@@ -61,6 +72,7 @@ fn read_zone(
     name: &Name,
     keys: &ReadKeys,
     transfers: &mut Transfers,
+    files: &mut Files<'_>,
     findings: &Findings,
 ) -> Option<ReadZone> {
     let mut table = entry.value.table(entry.at)?;
@@ -70,16 +82,13 @@ fn read_zone(
     let secondaries = table.read("secondaries", |value| transfer::read_secondaries(value, keys));
     transfers.secondaries.extend(secondaries.map(|read| (name.clone(), read.value)));
     table.close();
-    file.and_then(|file| {
-        let read = reader::read(&file.value, name, &mut |path| std::fs::read(path));
-        read.map_err(|faults| report(faults, findings)).ok()
-    })
+    file.and_then(|file| files.read(&file.value, name, findings))
 }
 
 /// A file that can be opened: one that cannot is a fault of the configuration, not of the zone.
 fn readable(value: Value<'_>) -> Option<PathBuf> {
     let path = value.path()?;
-    match std::fs::File::open(&path) {
+    match value.at.findings().look_at(&path).and_then(|()| file::open(&path)) {
         Ok(_) => Some(path),
         Err(error) => {
             value.at.error(format!("cannot open the zone file {}: {error}", path.display()));
@@ -123,7 +132,7 @@ fn report_no_zone(service: &ReadService<'_>, zones: &[Reading<'_>]) {
 }
 
 fn finish(reading: Reading<'_>, findings: &Findings) -> Option<Zone> {
-    let zone = reading.zone?.finish().map_err(|faults| report(faults, findings)).ok()?;
+    let zone = reading.zone?.finish().map_err(|faults| reading.files.report(faults, findings)).ok()?;
     if zone.apex().and_then(|apex| apex.rrset(rtype::NS)).is_some_and(|servers| servers.count == 1) {
         reading.at.warning(
             format!(
@@ -136,17 +145,46 @@ fn finish(reading: Reading<'_>, findings: &Findings) -> Option<Zone> {
     Some(zone)
 }
 
-fn report(faults: Vec<reader::Fault>, findings: &Findings) {
-    for fault in faults {
-        let file = fault.file.as_path().into();
-        let place = match usize::try_from(fault.line) {
-            Ok(line @ 1..) => {
-                let start = fault.column.saturating_sub(1) as usize;
-                Place::in_line(file, line, &fault.text, start..start + fault.length as usize)
-            }
-            _ => Place::whole(file),
-        };
-        let severity = Severity::Error;
-        findings.push(Fault { severity, message: fault.message, place, hint: None, related: None });
+impl Files<'_> {
+    /// The zone that a file and those it includes make.
+    fn read(&mut self, file: &Path, zone: &Name, findings: &Findings) -> Option<ReadZone> {
+        let mut left = file::ZONE;
+        let read = reader::read(file, zone, &mut |path| {
+            let Content { bytes, place, .. } = findings.read(path, left)?;
+            left = left.saturating_sub(bytes.len() as u64);
+            self.places.insert(path.to_owned(), place);
+            Ok(bytes)
+        });
+        read.map_err(|faults| self.report(faults, findings)).ok()
     }
+
+    fn report(&self, faults: Vec<reader::Fault>, findings: &Findings) {
+        for fault in faults {
+            let named_by = fault.named_by.as_deref().unwrap_or(self.named_at.source().path());
+            let place = self.places.get(&fault.file).and_then(Option::as_deref);
+            let quotable = file::is_beside(place, named_by);
+            let file = fault.file.as_path().into();
+            let place = match usize::try_from(fault.line) {
+                Ok(line @ 1..) => {
+                    let start = fault.column.saturating_sub(1) as usize;
+                    Place::in_line(file, line, &fault.text, start..start + fault.length as usize)
+                }
+                _ => Place::whole(file),
+            };
+            let severity = Severity::Error;
+            let (place, message) = if quotable {
+                (place, fault.message)
+            } else {
+                (place.without_text(), without_quotes(&fault.message))
+            };
+            findings.push(Fault { severity, message, place, hint: None, related: None });
+        }
+    }
+}
+
+/// The message without what it repeats of a file, which stands between backquotes.
+fn without_quotes(message: &str) -> String {
+    let parts = message.split('`').enumerate();
+    let kept: Vec<&str> = parts.map(|(index, part)| if index % 2 == 0 { part } else { "..." }).collect();
+    kept.join("`")
 }

@@ -84,8 +84,8 @@ pub(super) async fn read(body: &mut RecvStream, hearing: &mut Hearing<'_>) -> Re
 pub(super) fn request(probe: &HttpProbe, authority: &str) -> Result<Request<()>, Fault> {
     let no_request = |error: &dyn std::fmt::Display| {
         Fault::local(format_args!(
-            "method {:?}, path {:?}, host {authority:?} and the headers of the check make no request: {error}",
-            probe.method, probe.path
+            "method {:?}, host {authority:?}, the path and the headers of the check make no request: {error}",
+            probe.method
         ))
     };
     let uri = uri(probe.tls.is_some(), authority, &probe.path)?;
@@ -111,7 +111,7 @@ pub(super) fn request(probe: &HttpProbe, authority: &str) -> Result<Request<()>,
 /// Scheme, authority and path, as HTTP/2 has them one by one.
 pub(super) fn uri(tls: bool, authority: &str, path: &str) -> Result<Uri, Fault> {
     let no_uri = |error: &dyn std::fmt::Display| {
-        Fault::local(format_args!("host {authority:?} and path {path:?} make no request: {error}"))
+        Fault::local(format_args!("host {authority:?} and the path of the check make no request: {error}"))
     };
     let authority: Authority = authority.parse().map_err(|error| no_uri(&error))?;
     let path: PathAndQuery = path.parse().map_err(|error| no_uri(&error))?;

@@ -6,8 +6,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::fs::File;
-use std::io::Read;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -21,6 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use tokio::sync::Notify;
 
+use crate::file;
 use crate::probe::http::TlsSettings;
 use crate::probe::verifier::{AnyCertificate, FromAuthority};
 
@@ -30,9 +29,6 @@ const LIFETIME: Duration = Duration::from_secs(60);
 
 /// What could not be read is tried again after this time, however many probes ask.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// The longest `ca_file`: all public authorities together take a quarter of a megabyte.
-const FILE_LIMIT: u64 = 16 << 20;
 
 /// Whom a probe trusts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -162,12 +158,7 @@ fn system_roots(digest: &mut Context) -> Result<RootCertStore, String> {
 
 fn roots_of(path: &Path, digest: &mut Context) -> Result<RootCertStore, String> {
     let cannot = |reason: &dyn Display| format!("ca_file {} cannot be used: {reason}", path.display());
-    let mut text = Vec::new();
-    let file = File::open(path).map_err(|error| cannot(&error))?;
-    file.take(FILE_LIMIT + 1).read_to_end(&mut text).map_err(|error| cannot(&error))?;
-    if text.len() as u64 > FILE_LIMIT {
-        return Err(cannot(&format_args!("it is longer than {} MiB", FILE_LIMIT >> 20)));
-    }
+    let text = file::read(path, file::CERTIFICATES).map_err(|error| cannot(&error))?.bytes;
     digest.update(&text);
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {

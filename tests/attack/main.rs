@@ -10,6 +10,9 @@ mod large_zone;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod files;
+mod secrets;
+
 /// Whether attacks run at full size.
 pub(crate) fn is_full() -> bool {
     std::env::var("STEERD_ATTACK").is_ok_and(|size| size == "full")

@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 
 use crate::config::check::keys::Key;
 use crate::config::value::{Table, Value};
+use crate::file;
 
 /// 0 asks for nothing, where a default does; ten years are the longest anybody asks for.
 const DAYS_LEFT: RangeInclusive<u32> = 0..=3650;
@@ -43,10 +44,9 @@ impl<'s> TlsKeys<'s> {
 
 /// A PEM file of certificates.
 fn authorities(value: Value<'_>) -> Option<PathBuf> {
-    let path = value.path()?;
-    let refuse = |reason: String| value.at.error(format!("`ca_file` {}: {reason}", path.display()));
-    let pem = std::fs::read(&path).map_err(|error| refuse(error.to_string())).ok()?;
-    match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
+    let (path, content) = value.file(file::CERTIFICATES)?;
+    let refuse = |reason: String| value.refuse_file(&path, reason);
+    match CertificateDer::pem_slice_iter(&content.bytes).collect::<Result<Vec<_>, _>>() {
         Ok(found) if !found.is_empty() => return Some(path),
         Ok(_) => refuse("it holds no certificate in PEM form".to_owned()),
         Err(error) => refuse(error.to_string()),

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use crate::config::value::Value;
+use crate::file;
 
 const MAX_ARGUMENTS: usize = 64;
 /// The longest argument, bytes.
@@ -20,7 +21,9 @@ pub(super) fn checked(value: Value<'_>, text: &str) -> Option<PathBuf> {
         let hint =
             "arguments stand in `arguments`: { type = \"exec\", program = \"..\", arguments = [\"..\"] }";
         let hint = text.contains(' ').then(|| hint.to_owned());
-        value.at.error_with_hint(format!("the program `{text}` of the check {reason}"), hint);
+        // What stands behind a space may have been meant as arguments, and those as secrets.
+        let named = text.split_once(' ').map_or(text.into(), |(named, _)| format!("{named} ..."));
+        value.at.error_with_hint(format!("the program `{named}` of the check {reason}"), hint);
         None
     };
     if text.is_empty() {
@@ -32,9 +35,13 @@ pub(super) fn checked(value: Value<'_>, text: &str) -> Option<PathBuf> {
         Ok(path) => path,
         Err(error) => return refuse(&format!("has no absolute path: {error}")),
     };
-    match std::fs::metadata(&path) {
+    match value.at.findings().look_at(&path).and_then(|()| std::fs::metadata(&path)) {
         Err(error) => refuse(&format!("cannot be run: {error}")),
-        Ok(found) if !found.is_file() => refuse("cannot be run: it is not a file"),
+        Ok(found) if found.is_dir() => refuse("cannot be run: it is a directory"),
+        Ok(found) if !found.is_file() => {
+            let kind = file::irregular(found.file_type()).unwrap_or("thing of another kind");
+            refuse(&format!("cannot be run: it is a {kind}"))
+        }
         Ok(found) if found.permissions().mode() & 0o111 == 0 => {
             refuse("cannot be run: it is not executable (see chmod)")
         }

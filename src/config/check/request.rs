@@ -64,6 +64,11 @@ pub(super) fn host(value: Value<'_>) -> Option<&str> {
 
 /// What may stand in a Host header: a name or an address, and a port (RFC 9110, section 7.2).
 pub(super) fn checked_host<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
+    // Neither is repeated: it may be a password.
+    if text.contains('@') {
+        value.at.error("a host has no user and no password before it");
+        return None;
+    }
     let (name, port) = split_port(text);
     if let Some(port) = port
         && (!name.contains(':') || name.ends_with(']'))
@@ -91,7 +96,9 @@ pub(super) fn path(value: Value<'_>) -> Option<&str> {
 /// What may stand in a request line: a path, with or without a query.
 pub(super) fn checked_path<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
     if !text.starts_with('/') {
-        value.at.error(format!("the path of a check begins with a slash; this is `{text}`"));
+        // The query may hold a token.
+        let path = text.split_once('?').map_or(text.into(), |(path, _)| format!("{path}?..."));
+        value.at.error(format!("the path of a check begins with a slash; this is `{path}`"));
         return None;
     }
     if let Some(bad) = text.chars().find(|character| !character.is_ascii_graphic() || *character == '#') {

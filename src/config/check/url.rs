@@ -19,6 +19,16 @@ pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>>
         return None;
     };
     let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // Neither is repeated: it may be a password.
+    if authority.contains('@') {
+        value.at.error_with_hint(
+            "a check's URL takes no user and no password before the host",
+            "write the check as a table, with headers = { Authorization = \"Basic ..\" }, which is the base64 of \
+             USER:PASSWORD"
+                .to_owned(),
+        );
+        return None;
+    }
     let (name, port) = request::split_port(authority);
     let Some(kind) = KINDS.iter().find(|(word, _)| *word == scheme).map(|(_, kind)| *kind) else {
         let hint = closest(scheme, KINDS.iter().map(|(word, _)| *word)).map_or_else(

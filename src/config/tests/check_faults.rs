@@ -15,12 +15,15 @@ fn check_urls() {
     in_check("\"http://:0/\"", "2:9 a port is a number from 1 to 65535, not `0`");
     in_check("\"http://:65536/\"", "2:9 a port is a number from 1 to 65535, not `65536`");
     in_check("\"http://web:/\"", "2:9 a port is a number from 1 to 65535, not ``");
-    in_check("\"http://user@web/\"", "2:9 `user@web` is not a host name");
+    let no_user = "a check's URL takes no user and no password before the host | write the check as a table, with \
+                   headers = { Authorization = \"Basic ..\" }, which is the base64 of USER:PASSWORD";
+    in_check("\"http://user@web/\"", &format!("2:9 {no_user}"));
+    in_check("\"https://user:5Ecr37@:8443/\"", &format!("2:9 {no_user}"));
     in_check(
         "\"http://2001:db8::1:80/\"",
         "2:9 `2001:db8::1:80` is not a host name | an IPv6 address stands in brackets: \"[2001:db8::1]\"",
     );
-    in_check("\"http://web?x\"", "2:9 the path of a check begins with a slash; this is `?x`");
+    in_check("\"http://web?x\"", "2:9 the path of a check begins with a slash; this is `?...`");
     in_check(
         "\"http://web/a b\"",
         "2:9 ' ' cannot stand in the path of a check | write it as %XX, its bytes in hexadecimal",
@@ -69,7 +72,11 @@ fn check_tables() {
         "{ type = \"http\", path = \"healthz\" }",
         "2:33 the path of a check begins with a slash; this is `healthz`",
     );
-    in_check("{ type = \"http\", host = \"a\\r\\nb\" }", "2:33 `a\r\nb` is not a host name");
+    in_check("{ type = \"http\", host = \"a\\r\\nb\" }", r"2:33 `a\r\nb` is not a host name");
+    in_check(
+        "{ type = \"http\", host = \"user:5Ecr37@web\" }",
+        "2:33 a host has no user and no password before it",
+    );
     in_check("{ type = \"http\", host = \"[::1]:x\" }", "2:33 a port is a number from 1 to 65535, not `x`");
     for (bad, column) in [("\"200\", \"20x\"", 43), ("\"299-200\"", 36), ("\"99\"", 36), ("\"600\"", 36)] {
         let word = bad.rsplit('"').nth(1).unwrap();
@@ -123,7 +130,7 @@ fn urls_of_every_type() {
         "\"exec:none\"",
         &format!("2:9 the program `none` {cannot} No such file or directory (os error 2)"),
     );
-    in_check("\"exec:.\"", &format!("2:9 the program `.` {cannot} it is not a file"));
+    in_check("\"exec:.\"", &format!("2:9 the program `.` {cannot} it is a directory"));
     in_check(
         "\"exec:example.com.zone\"",
         &format!("2:9 the program `example.com.zone` {cannot} it is not executable (see chmod)"),
@@ -131,7 +138,7 @@ fn urls_of_every_type() {
     in_check(
         "\"exec:/bin/sh -c true\"",
         &format!(
-            "2:9 the program `/bin/sh -c true` {cannot} No such file or directory (os error 2) | arguments stand in \
+            "2:9 the program `/bin/sh ...` {cannot} No such file or directory (os error 2) | arguments stand in \
              `arguments`: {{ type = \"exec\", program = \"..\", arguments = [\"..\"] }}"
         ),
     );

@@ -1,6 +1,7 @@
 //! Faults and the places they stand at: offsets while a file is read, line and column when told.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ const MAX_COUNTED: usize = 1000;
 pub struct Fault {
     /// The master file.
     pub file: PathBuf,
+    /// The file that includes it; none of the first.
+    pub named_by: Option<PathBuf>,
     /// The line, from 1; 0 when the fault is the file's or the zone's as a whole.
     pub line: u32,
     /// The first byte of the marked part in `text`, from 1; 0 when `line` is 0.
@@ -30,7 +33,15 @@ pub struct Fault {
 
 impl Fault {
     fn of_file(file: &Path, message: String) -> Self {
-        Self { file: file.into(), line: 0, column: 0, length: 0, message, text: String::new() }
+        Self {
+            file: file.into(),
+            named_by: None,
+            line: 0,
+            column: 0,
+            length: 0,
+            message,
+            text: String::new(),
+        }
     }
 }
 
@@ -89,6 +100,7 @@ pub(super) struct Places {
 #[derive(Debug)]
 struct File {
     path: PathBuf,
+    named_by: Option<PathBuf>,
     source: Arc<Vec<u8>>,
 }
 
@@ -100,8 +112,8 @@ struct Run {
 }
 
 impl Places {
-    pub(super) fn add_file(&mut self, path: PathBuf, source: Vec<u8>) -> usize {
-        self.files.push(File { path, source: Arc::new(source) });
+    pub(super) fn add_file(&mut self, path: PathBuf, named_by: Option<PathBuf>, source: Vec<u8>) -> usize {
+        self.files.push(File { path, named_by, source: Arc::new(source) });
         self.files.len() - 1
     }
 
@@ -142,7 +154,7 @@ impl Places {
         let source = self.source(run.file);
         let line: &[u8] = source.split(|&byte| byte == b'\n').nth(before as usize).unwrap_or(&[]);
         let blank = line.len() - line.trim_ascii_start().len();
-        show(self.path(run.file), before, line, blank, line.trim_ascii().len(), message)
+        self.show(run.file, before, line, blank..blank + line.trim_ascii().len(), message)
     }
 
     /// The fault of a part of a file.
@@ -155,30 +167,32 @@ impl Places {
         let line_end = start + after.iter().position(|&byte| byte == b'\n').unwrap_or(after.len());
         let line = source.get(line_start..line_end).unwrap_or(&[]);
         let lines = u32::try_from(lines).unwrap_or(u32::MAX);
-        show(self.path(file), lines, line, start - line_start, problem.at.length, problem.message)
+        let marked = start - line_start..start - line_start + problem.at.length;
+        self.show(file, lines, line, marked, problem.message)
+    }
+
+    /// A fault in one line. Columns are those of the line as it is shown, so that the mark stands
+    /// right where bytes had to be replaced, too.
+    fn show(&self, file: usize, before: u32, line: &[u8], marked: Range<usize>, message: String) -> Fault {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let (before_mark, rest) = line.split_at(marked.start.min(line.len()));
+        let marked = rest.get(..marked.len()).unwrap_or(rest);
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).len();
+        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        Fault {
+            file: self.path(file).into(),
+            named_by: self.files.get(file).and_then(|file| file.named_by.clone()),
+            line: before.saturating_add(1),
+            column: number(shown(before_mark) + 1),
+            length: number(shown(marked).max(1)),
+            message,
+            text: String::from_utf8_lossy(line).into_owned(),
+        }
     }
 
     /// The fault of the zone as a whole, told of its first file.
     pub(super) fn fault_of_zone(&self, message: String) -> Fault {
         Fault::of_file(self.path(0), message)
-    }
-}
-
-/// A fault in one line. Columns are those of the line as it is shown, so that the mark stands
-/// right where bytes had to be replaced, too.
-fn show(file: &Path, before: u32, line: &[u8], start: usize, length: usize, message: String) -> Fault {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let (before_mark, rest) = line.split_at(start.min(line.len()));
-    let marked = rest.get(..length).unwrap_or(rest);
-    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).len();
-    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-    Fault {
-        file: file.into(),
-        line: before.saturating_add(1),
-        column: number(shown(before_mark) + 1),
-        length: number(shown(marked).max(1)),
-        message,
-        text: String::from_utf8_lossy(line).into_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Master files (RFC 1035, section 5) to zones, with line and column for every fault.
 //!
-//! The reader opens no file: how a path becomes bytes is an argument. What a zone must and must
+//! The reader opens no file: how a path becomes bytes is an argument. A message repeats what stands in
+//! a file between backquotes alone, so that it can be left out of it. What a zone must and must
 //! not hold is the builder's business.
 //!
 //! Beyond RFC 1035: `$TTL` and times with units (RFC 2308), `$GENERATE`, types, classes and data
@@ -165,7 +166,8 @@ impl Reader<'_> {
         if source.starts_with(BYTE_ORDER_MARK) {
             source.drain(..BYTE_ORDER_MARK.len());
         }
-        Ok(self.places.add_file(path, source))
+        let named_by = self.open.last().map(|&open| self.places.path(open).into());
+        Ok(self.places.add_file(path, named_by, source))
     }
 
     /// Reads all entries of a file. A fault ends its entry only.

@@ -4,6 +4,7 @@
 use super::fault::Problem;
 use super::lexer::{Form, Token};
 use crate::name;
+use crate::printable::printable;
 
 /// The largest TTL, seconds (RFC 2181, section 8).
 pub(super) const MAX_TTL: u32 = 0x7fff_ffff;
@@ -24,7 +25,8 @@ pub(super) fn shown_text(text: &[u8]) -> String {
         || String::from_utf8_lossy(text).into_owned(),
         |start| format!("{}...", String::from_utf8_lossy(start)),
     );
-    short.escape_debug().to_string()
+    // No backquote is left: one in the file cannot end what is quoted of it.
+    printable(&short).replace('`', "\\u{60}")
 }
 
 /// The one of `known` that is most like `text`, in any case: what was meant, perhaps. At most two

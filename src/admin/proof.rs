@@ -1,0 +1,55 @@
+//! `GET /api/v1/proof`: shows that this server knows its token, before a client sends it.
+//!
+//! Another program may listen where a client expects steerd. It could pass the client's nonce on to
+//! the real server, so the proof is also of the address that the server itself has in the connection:
+//! a client that has connected to another one does not take it.
+
+use std::net::SocketAddr;
+
+use axum::Extension;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use crate::admin::problem::Problem;
+use crate::admin::{Source, json};
+use crate::config::Nonce;
+
+/// Where it is asked for.
+pub(super) const PATH: &str = "/api/v1/proof";
+
+/// The server's own address in a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Local(pub(super) SocketAddr);
+
+/// The query.
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    nonce: String,
+}
+
+#[derive(Serialize)]
+struct Proof {
+    address: SocketAddr,
+    proof: String,
+}
+
+pub(super) async fn proof(
+    State(source): State<Source>,
+    Extension(Local(address)): Extension<Local>,
+    Query(Asked { nonce }): Query<Asked>,
+) -> Result<Response, Problem> {
+    let nonce: Nonce = nonce.parse().map_err(|()| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "?nonce= needs 64 hexadecimal digits, which the client has chosen by chance",
+        )
+    })?;
+    let Some(token) = source.access.borrow().token.clone() else {
+        let detail = "this server has no token: no token_file is set under [admin]";
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    };
+    Ok(json(&Proof { address, proof: token.proof(&nonce, address) }))
+}

@@ -1,0 +1,265 @@
+//! Files that are no files, that have no end, that are somebody else's: named by a configuration, by
+//! a pattern, by a zone file.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::is_full;
+use crate::support::{PATIENCE, Process, STEERD, Steerd, http_get, wait_for};
+
+const ZONE: &str =
+    "$TTL 300\n@ SOA ns1 host 1 3600 900 604800 2\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n";
+
+/// The sections that every configuration here has.
+const REST: &str = "\
+[zones.\"lb.example.test\"]
+file = \"zone\"
+[pools.web]
+backends = [\"192.0.2.11\"]
+[services.\"www.lb.example.test\"]
+pools = [\"web\"]
+";
+
+/// What `steerd check` says, and whether the configuration is valid; it must end by itself.
+fn check(path: &Path) -> (bool, String) {
+    let mut process =
+        Process::start(Command::new(STEERD).arg("check").arg("-c").arg(path).stdout(Stdio::null()));
+    let code = process.ended();
+    (
+        code == Some(0),
+        wait_for("all it said", || {
+            let said = process.said("").join("\n");
+            (code == Some(0) || said.contains("is not valid")).then_some(said)
+        }),
+    )
+}
+
+/// A configuration in a directory of its own that names `name` in one place.
+fn naming(directory: &Path, place: &str, name: &str) -> std::path::PathBuf {
+    let (before, rest, zone) = match place {
+        "include" => (format!("include = [\"{name}\"]\n"), REST.to_owned(), ZONE.to_owned()),
+        "pattern" => (format!("include = [\"{name}*\"]\n"), REST.to_owned(), ZONE.to_owned()),
+        "zone" => (String::new(), REST.replace("\"zone\"", &format!("\"{name}\"")), ZONE.to_owned()),
+        "$INCLUDE" => (String::new(), REST.to_owned(), format!("{ZONE}$INCLUDE {name}\n")),
+        "ca_file" => {
+            let check =
+                format!("check = {{ type = \"https\", tls = {{ ca_file = \"{name}\" }} }}\n[services");
+            (String::new(), REST.replace("[services", &check), ZONE.to_owned())
+        }
+        "program" => {
+            let check = format!("check = \"exec:{name}\"\n[services");
+            (String::new(), REST.replace("[services", &check), ZONE.to_owned())
+        }
+        "secret_file" => {
+            (format!("[keys.\"k.test\"]\nsecret_file = \"{name}\"\n"), REST.to_owned(), ZONE.to_owned())
+        }
+        "cookie_secret_file" => {
+            (format!("[server]\ncookie_secret_file = \"{name}\"\n"), REST.to_owned(), ZONE.to_owned())
+        }
+        "token_file" => (
+            format!("[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"{name}\"\n"),
+            REST.to_owned(),
+            ZONE.to_owned(),
+        ),
+        other => panic!("{other}"),
+    };
+    fs::write(directory.join("zone"), zone).unwrap();
+    let path = directory.join("steerd.toml");
+    fs::write(&path, format!("{before}{rest}")).unwrap();
+    path
+}
+
+const PLACES: [&str; 9] = [
+    "include",
+    "pattern",
+    "zone",
+    "$INCLUDE",
+    "ca_file",
+    "program",
+    "secret_file",
+    "cookie_secret_file",
+    "token_file",
+];
+
+fn fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// Nobody writes to the pipe, and nothing waits for somebody who does.
+#[test]
+fn what_is_no_regular_file_is_refused_by_its_kind_wherever_it_is_named() {
+    let directory = TempDir::new().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fifo(&at("pipe"));
+    let _socket = UnixListener::bind(at("socket")).unwrap();
+    symlink("/dev/zero", at("endless")).unwrap();
+    symlink("loop", at("loop")).unwrap();
+    File::create(at("sparse")).unwrap().set_len(100 << 30).unwrap();
+    fs::create_dir(at("folder")).unwrap();
+    let began = Instant::now();
+    for place in PLACES {
+        for (name, expected) in [
+            ("pipe", "it is a FIFO"),
+            ("socket", "it is a socket"),
+            ("endless", "it is a device"),
+            ("folder", "it is a directory"),
+            ("loop", "symbolic links"),
+            ("sparse", "at most"),
+        ] {
+            // A pattern passes over directories, and a program is not read.
+            if matches!((place, name), ("pattern", "folder" | "loop") | ("program", "sparse")) {
+                continue;
+            }
+            let (valid, said) = check(&naming(directory.path(), place, name));
+            assert!(!valid && said.contains(expected) && said.contains(name), "{place} {name}: {said}");
+        }
+    }
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_pipe_hangs_no_reload_and_none_after_it() {
+    let server = Steerd::start(REST, &[("zone", ZONE)]);
+    let zone = server.directory.path().join("zone");
+    for round in 2..4 {
+        fs::remove_file(&zone).unwrap();
+        fifo(&zone);
+        let (status, refusal) = server.request("POST", "/api/v1/reload", "");
+        assert_eq!(status, 422, "{refusal}");
+        assert!(refusal["errors"][0]["message"].as_str().unwrap().contains("it is a FIFO"), "{refusal}");
+        assert_eq!(http_get(server.admin, "/readyz").0, 200);
+        fs::remove_file(&zone).unwrap();
+        fs::write(&zone, ZONE.replace("host 1 ", &format!("host {round} "))).unwrap();
+        let (status, report) = server.request("POST", "/api/v1/reload", "");
+        assert_eq!(status, 200, "{report}");
+    }
+    assert_eq!(server.metric("steerd_reloads_total{result=\"failure\"}"), Some(2.0));
+}
+
+/// What no message repeats: the line of a file that the configuration should not have reached.
+const SECRET: &str = "5Ecr37w0rd";
+
+#[test]
+fn lines_of_foreign_files_are_not_repeated() {
+    let outside = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
+    let contents = [
+        format!("root:$6${SECRET}:19000:0:99999:7:::\n"),
+        format!("password {SECRET}\n"),
+        format!("password = {SECRET}\n"),
+        format!("{SECRET}\n"),
+        format!("{SECRET} {SECRET} {SECRET}\n"),
+        format!("[client]\npassword = \"{SECRET}\n"),
+        format!("-----BEGIN PRIVATE KEY-----\n{SECRET}==\n-----END PRIVATE KEY-----\n"),
+        format!("a `{SECRET}` b\n(\"{SECRET}\n"),
+        format!("\u{feff}{SECRET} IN TXT\n"),
+        format!("{SECRET}\n\u{0}"),
+    ];
+    symlink(outside.path(), directory.path().join("link")).unwrap();
+    fs::create_dir(directory.path().join("sub")).unwrap();
+    let foreign = outside.path().join("foreign").display().to_string();
+    let mut told = 0;
+    for content in
+        contents.iter().map(String::as_bytes).chain([&[SECRET.as_bytes(), b" \xff\n"].concat()[..]])
+    {
+        fs::write(outside.path().join("foreign"), content).unwrap();
+        for place in ["include", "pattern", "zone", "$INCLUDE"] {
+            for name in [foreign.as_str(), "link/foreign", "sub/../link/foreign"] {
+                let (valid, said) = check(&naming(directory.path(), place, name));
+                let content = String::from_utf8_lossy(content);
+                assert!(!valid && said.contains("foreign"), "{place} {content}: {said}");
+                assert!(!said.contains(SECRET), "{place} {name} {content}: {said}");
+                told += usize::from(said.contains("foreign:1:"));
+            }
+        }
+        // The line of a file of one's own is shown, where a message has a line.
+        fs::write(directory.path().join("own"), content).unwrap();
+        let (_, said) = check(&naming(directory.path(), "$INCLUDE", "own"));
+        assert!(said.contains(SECRET), "{said}");
+        fs::remove_file(directory.path().join("own")).unwrap();
+    }
+    assert!(told > 100, "only {told} messages name their line");
+}
+
+#[test]
+fn nothing_in_a_file_steers_the_terminal() {
+    let directory = TempDir::new().unwrap();
+    for active in ["\u{1b}]0;x\u{7}", "\u{85}", "\u{9b}2J", "\u{202e}", "\u{2066}", "\u{200b}"] {
+        for (place, content) in [
+            ("include", format!("[pools.\"{active}\"]\nbackends = \"{active}\"\n\"{active}\" = 1\n")),
+            ("include", format!("{active}")),
+            ("$INCLUDE", format!("x{active} A {active}\n")),
+        ] {
+            fs::write(directory.path().join("own"), content).unwrap();
+            let (valid, said) = check(&naming(directory.path(), place, "own"));
+            assert!(!valid, "{place} {active:?}: {said}");
+            let harmful = said.chars().find(|char| active.contains(*char) && !char.is_ascii_graphic());
+            assert_eq!(harmful, None, "{place} {active:?}: {said:?}");
+            assert!(said.contains("\\u{"), "{said}");
+        }
+    }
+}
+
+/// A file system that never answers: one in user space, whose server does nothing.
+struct Hung {
+    /// Its end would answer those who wait.
+    device: Option<File>,
+    directory: TempDir,
+}
+
+impl Hung {
+    /// None where this may not be done.
+    fn mount() -> Option<Self> {
+        let device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
+        let directory = TempDir::new().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-i", "-t", "fuse", "-o", "fd=0,rootmode=40000,user_id=0,group_id=0", "hung"])
+            .arg(directory.path())
+            .stdin(device.try_clone().unwrap())
+            .stderr(Stdio::null())
+            .status();
+        mounted.ok()?.success().then_some(Self { device: Some(device), directory })
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        drop(self.device.take());
+        let _ = Command::new("umount").arg("-l").arg(self.directory.path()).status();
+    }
+}
+
+/// It takes the time limit of a load twice, so at full size only.
+#[test]
+fn a_file_system_that_does_not_answer_holds_up_one_reload_only() {
+    if !is_full() {
+        return;
+    }
+    let Some(hung) = Hung::mount() else {
+        eprintln!("not run: to mount a file system takes root and /dev/fuse");
+        return;
+    };
+    let server = Steerd::start(REST, &[("zone", ZONE)]);
+    let slow = hung.directory.path().join("zone").display().to_string();
+    server.configure(&REST.replace("\"zone\"", &format!("\"{slow}\"")), "");
+    for _ in 0..2 {
+        let began = Instant::now();
+        let (status, refusal) = server.request("POST", "/api/v1/reload", "");
+        assert_eq!(status, 422, "{refusal}");
+        let error = &refusal["errors"][0];
+        assert!(error["message"].as_str().unwrap().contains("could not be read within 30s"), "{refusal}");
+        assert_eq!(error["file"], slow, "{refusal}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+        assert_eq!(http_get(server.admin, "/readyz").0, 200);
+    }
+    server.configure(REST, "");
+    let began = Instant::now();
+    assert_eq!(server.request("POST", "/api/v1/reload", "").0, 200);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
