@@ -6,6 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 
 mod backends;
+mod flood;
+mod readers;
+mod silence;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 
