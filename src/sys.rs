@@ -6,12 +6,13 @@
 #![allow(unsafe_code, reason = "this module exists so that no other needs it")]
 
 pub mod process;
+pub mod stream;
 
 use std::alloc::Layout;
 use std::fmt;
 use std::io;
 use std::mem::offset_of;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
 use std::time::Duration;
@@ -36,9 +37,6 @@ const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Wanted room for datagrams that wait, bytes. The kernel gives less if `net.core.rmem_max` says so.
 const RECEIVE_BUFFER: usize = 4 << 20;
-
-/// TCP connections that wait to be accepted. The kernel gives less if `net.core.somaxconn` says so.
-const BACKLOG: i32 = 1024;
 
 /// The longer one of the packet information structures of IPv4 and IPv6.
 const PACKET_INFO: libc::c_uint = 20;
@@ -80,25 +78,6 @@ pub fn bind_udp(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
 /// Those of the system; none is known.
 pub fn share_port(socket: &UdpSocket) -> io::Result<()> {
     socket2::SockRef::from(socket).set_reuse_port(true)
-}
-
-/// Listens for TCP connections. The listener does not block.
-///
-/// # Errors
-///
-/// Those of the system: in use, not permitted, no such address.
-pub fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // Connections of an earlier run that linger in TIME-WAIT must not stop a restart. Unlike with
-    // UDP, this lets no second listener in.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// Raises the limit of open files of this process as far as it is allowed to, and returns it.

@@ -39,6 +39,17 @@ pub(super) struct Gate {
     pub(super) is_loopback: bool,
 }
 
+/// What a client has shown by the head of a request, whether or not it gets what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It asks for what is open to everyone, and is answered at once.
+    Open,
+    /// It has shown the token.
+    Known,
+    /// Nothing.
+    Other,
+}
+
 pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let judged = gate.judge(request.method(), request.uri().path(), request.headers());
     match judged {
@@ -48,6 +59,16 @@ pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
 }
 
 impl Gate {
+    /// What the head of a request shows.
+    pub(super) fn standing(&self, path: &str, headers: &HeaderMap) -> Standing {
+        if OPEN.contains(&path) {
+            return Standing::Open;
+        }
+        let token = self.access.borrow().token.clone();
+        let is_shown = token.is_some_and(|token| check_token(&token, headers).is_ok());
+        if is_shown { Standing::Known } else { Standing::Other }
+    }
+
     fn judge(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
         let Access { token, public_reads } = self.access.borrow().clone();
         if self.is_loopback {

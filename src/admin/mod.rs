@@ -35,6 +35,7 @@ use crate::admin::problem::Problem;
 use crate::checker::{Command, Handle};
 use crate::config::{Access, closest};
 use crate::metrics::Metrics;
+use crate::sys;
 
 /// The longest the checker may take for an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -109,6 +110,7 @@ pub struct Running {
 pub async fn bind(address: SocketAddr) -> Result<Bound, BindError> {
     let fault = |source| BindError { address, source };
     let listener = TcpListener::bind(address).await.map_err(fault)?;
+    sys::stream::bound(&listener).map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
     Ok(Bound { listener, address })
 }
@@ -124,9 +126,10 @@ impl Bound {
     #[must_use]
     pub fn serve(self, source: Source) -> Running {
         let gate = Gate { access: source.access.clone(), is_loopback: self.address.ip().is_loopback() };
-        let router = router(source).layer(middleware::from_fn_with_state(gate, gate::pass));
+        let metrics = Arc::clone(&source.metrics);
+        let router = router(source).layer(middleware::from_fn_with_state(gate.clone(), gate::pass));
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(connections::serve(self.listener, router, stopped));
+        let task = tokio::spawn(connections::serve(self.listener, router, gate, metrics, stopped));
         Running { stop, task }
     }
 }

@@ -376,7 +376,8 @@ async fn a_web_page_under_a_name_of_its_own_is_refused() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+/// Well before any of their times is over.
+#[tokio::test]
 async fn clients_that_never_finish_their_request_do_not_keep_others_out() {
     let fixture = start(Some(status(""))).await;
     let begun = Instant::now();
@@ -386,11 +387,10 @@ async fn clients_that_never_finish_their_request_do_not_keep_others_out() {
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: local").await.unwrap();
         silent.push(stream);
     }
-    let (_, body) = fixture.request("GET", "/healthz").await;
-    assert_eq!(body, "alive\n");
-    // With 64 places the request waits for three rounds of silent clients to be closed after 10 s.
-    let waited = begun.elapsed();
-    assert!((29..45).contains(&waited.as_secs()), "{waited:?}");
+    for path in ["/healthz", "/readyz", "/api/v1/status"] {
+        assert!(fixture.request("GET", path).await.0.starts_with("http/1.1 200 "));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,183 +1,236 @@
-//! Who is connected over TCP, and who has to go when there is no room.
+//! Who holds a place, and who has to go when there is no room. The places are those of TCP
+//! connections, or of anything else that a client may take up: replies that wait, admin requests.
+//!
+//! ```text
+//! crowds of clients, the largest last; of equal ones the one with the idlest place last
+//!   192.0.2.0/24      [idlest ........ latest]
+//!   198.51.100.0/24   [idlest .................... latest]
+//!                      ^ goes first when all places are taken
+//! ```
+//!
+//! A place is filed under the time it was last active, as far as the order knows: activity stores
+//! a number and takes no lock. A place that turns out to have been active since it was filed is filed
+//! anew when it is about to go. So every step costs the same with ten places and with 100,000.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::listener;
-
-/// A client prefix may hold this part of all connections.
-const PREFIX_SHARE: usize = 10;
-/// The most connections that one new one closes. Each is looked for among all, under the lock; so a
-/// limit that has become much lower is reached by and by.
+/// A new place counts as active for this long, the longest round trip there is: what its client has
+/// sent by then is on the way. So it goes only when every older one of the crowd has gone.
+const ROUND_TRIP: Duration = Duration::from_secs(1);
+/// The most places that one new one takes away: a limit that has become much lower is reached by and
+/// by.
 const MOST_EVICTED: usize = 16;
+/// The most places that are filed anew to find the idlest. When all of them have been active, the
+/// idlest of these goes.
+const MOST_FILED_ANEW: usize = 4;
 
-/// The open connections. The lock is taken when one opens and when one closes, never by a query.
+/// How many places there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// For all, at least 1.
+    pub(crate) all: usize,
+    /// For one crowd, at least 1.
+    pub(crate) crowd: usize,
+}
+
+/// The places that are taken. The lock is held for a moment when one is taken or left, never by a
+/// query.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
     since: Instant,
-    open: Mutex<Open>,
+    taken: Mutex<Taken>,
 }
 
-#[derive(Debug, Default)]
-struct Open {
-    next: u64,
-    entries: HashMap<u64, Arc<Entry>>,
-}
+/// Told when a place is wanted for another. A connection has one, whatever places it takes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Eviction(Arc<Notify>);
 
-/// What others may know of a connection, and do to it.
+/// A place; it is free again when this is dropped.
 #[derive(Debug)]
-struct Entry {
-    prefix: IpAddr,
-    /// When it last brought a whole query, in microseconds since the listeners began.
-    active: AtomicU64,
-    evicted: Notify,
-}
-
-/// A place among the connections; it is free again when this is dropped.
-#[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     connections: Arc<Connections>,
-    id: u64,
     entry: Arc<Entry>,
 }
 
-impl Connections {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { since: Instant::now(), open: Mutex::default() })
-    }
+/// When a place is filed, in microseconds since the listeners began, and its number.
+type Key = (u64, u64);
 
-    /// Gives a new connection a place, of `limit` at least 1. While all are taken, or those of the
-    /// client's prefix, the idlest connection (of that prefix) is told to close; how many were is the
-    /// second value: one, or up to [`MOST_EVICTED`] when the limit has become lower.
-    pub(super) fn enter(self: &Arc<Self>, client: IpAddr, limit: usize) -> (Place, usize) {
-        let prefix = listener::prefix_of(client);
-        let entry = Arc::new(Entry { prefix, active: AtomicU64::new(self.now()), evicted: Notify::new() });
-        let mut open = self.lock();
-        let mut evicted = 0;
-        while evicted < MOST_EVICTED
-            && let Some(idlest) = open.in_the_way_of(prefix, limit.max(1))
-        {
-            // It leaves the count at once, so that one eviction makes one place.
-            if let Some(entry) = open.entries.remove(&idlest) {
-                entry.evicted.notify_one();
-                evicted += 1;
-            }
-        }
-        let id = open.next;
-        open.next += 1;
-        open.entries.insert(id, Arc::clone(&entry));
-        drop(open);
-        (Place { connections: Arc::clone(self), id, entry }, evicted)
-    }
+#[derive(Debug)]
+struct Entry {
+    crowd: IpAddr,
+    id: u64,
+    /// When its holder last was active, or will count as idle first, in microseconds.
+    active: AtomicU64,
+    /// What it is filed under. Changed under the lock alone.
+    filed: AtomicU64,
+    eviction: Eviction,
+}
 
-    #[cfg(test)]
-    fn count(&self) -> usize {
-        self.lock().entries.len()
-    }
+#[derive(Debug, Default)]
+struct Taken {
+    next: u64,
+    count: usize,
+    crowds: HashMap<IpAddr, BTreeMap<Key, Arc<Entry>>>,
+    /// The crowd that a place is wanted from stands last.
+    largest: BTreeSet<(usize, Reverse<Key>, IpAddr)>,
+}
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX)
+impl Room {
+    /// Room of which one crowd may take a tenth.
+    pub(crate) fn of_many(all: usize) -> Self {
+        Self { all: all.max(1), crowd: (all / 10).max(1) }
     }
 }
 
-impl Open {
-    /// The connection that must close before there is a place for another of `prefix`.
-    fn in_the_way_of(&self, prefix: IpAddr, limit: usize) -> Option<u64> {
-        let of_prefix = self.entries.values().filter(|entry| entry.prefix == prefix).count();
-        let prefix_is_full = of_prefix >= (limit / PREFIX_SHARE).max(1);
-        if !prefix_is_full && self.entries.len() < limit {
+impl Eviction {
+    /// Returns when a place is wanted for another.
+    pub(crate) async fn told(&self) {
+        self.0.notified().await;
+    }
+}
+
+impl Connections {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { since: Instant::now(), taken: Mutex::default() })
+    }
+
+    /// Takes a place for a client of this crowd. While there is no room for it, the idlest place of the
+    /// crowd, or of the largest crowd, is taken away; how many were is the second value: one, or up
+    /// to [`MOST_EVICTED`] when the room has become smaller.
+    pub(crate) fn enter(self: &Arc<Self>, crowd: IpAddr, room: Room, eviction: &Eviction) -> (Place, usize) {
+        let (entry, evicted) = self.lock().enter(self.now(), crowd, room, eviction);
+        (Place { connections: Arc::clone(self), entry }, evicted)
+    }
+
+    /// How many places are taken.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().count
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        microseconds(self.since.elapsed())
+    }
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Taken {
+    fn enter(&mut self, now: u64, crowd: IpAddr, room: Room, eviction: &Eviction) -> (Arc<Entry>, usize) {
+        let mut evicted = 0;
+        while evicted < MOST_EVICTED
+            && let Some(entry) = self.in_the_way_of(crowd, room)
+        {
+            // It leaves the count at once, so that one eviction makes one place.
+            self.remove(&entry);
+            entry.eviction.0.notify_one();
+            evicted += 1;
+        }
+        let active = now.saturating_add(microseconds(ROUND_TRIP));
+        let entry = Arc::new(Entry {
+            crowd,
+            id: self.next,
+            active: AtomicU64::new(active),
+            filed: AtomicU64::new(active),
+            eviction: eviction.clone(),
+        });
+        self.next += 1;
+        self.insert(Arc::clone(&entry));
+        (entry, evicted)
+    }
+
+    /// The place that must be free before there is room for another of `crowd`.
+    fn in_the_way_of(&mut self, crowd: IpAddr, room: Room) -> Option<Arc<Entry>> {
+        let of_crowd = self.crowds.get(&crowd).map_or(0, BTreeMap::len);
+        let crowd_is_full = of_crowd >= room.crowd;
+        if !crowd_is_full && self.count < room.all {
             return None;
         }
-        self.entries
-            .iter()
-            .filter(|(_, entry)| !prefix_is_full || entry.prefix == prefix)
-            .min_by_key(|(id, entry)| (entry.active.load(Ordering::Relaxed), **id))
-            .map(|(id, _)| *id)
+        let mut idlest: Option<(Key, Arc<Entry>)> = None;
+        for _ in 0..MOST_FILED_ANEW {
+            let crowd = if crowd_is_full { crowd } else { self.largest.last()?.2 };
+            let entry = Arc::clone(self.crowds.get(&crowd)?.first_key_value()?.1);
+            let active = entry.active.load(Ordering::Relaxed);
+            let was_active = active > entry.filed.load(Ordering::Relaxed);
+            if was_active {
+                self.remove(&entry);
+                entry.filed.store(active, Ordering::Relaxed);
+                self.insert(Arc::clone(&entry));
+            }
+            let key = entry.key();
+            if idlest.as_ref().is_none_or(|(idlest, _)| key < *idlest) {
+                idlest = Some((key, entry));
+            }
+            if !was_active {
+                break;
+            }
+        }
+        idlest.map(|(_, entry)| entry)
+    }
+
+    fn insert(&mut self, entry: Arc<Entry>) {
+        let crowd = entry.crowd;
+        self.change(crowd, |places| places.insert(entry.key(), entry).is_none());
+    }
+
+    /// Takes a place out of the order, if it is still there.
+    fn remove(&mut self, entry: &Entry) {
+        self.change(entry.crowd, |places| places.remove(&entry.key()).is_some());
+    }
+
+    /// Changes the places of a crowd by one, and keeps the order of the crowds; `change` says whether it
+    /// did.
+    fn change(&mut self, crowd: IpAddr, change: impl FnOnce(&mut BTreeMap<Key, Arc<Entry>>) -> bool) {
+        let places = self.crowds.entry(crowd).or_default();
+        let (before, rank) = (places.len(), rank(places, crowd));
+        if change(places) {
+            if let Some(rank) = rank {
+                self.largest.remove(&rank);
+            }
+            self.count = (self.count + places.len()).saturating_sub(before);
+            self.largest.extend(self::rank(places, crowd));
+        }
+        if places.is_empty() {
+            self.crowds.remove(&crowd);
+        }
+    }
+}
+
+/// How a crowd stands among the others.
+fn rank(places: &BTreeMap<Key, Arc<Entry>>, crowd: IpAddr) -> Option<(usize, Reverse<Key>, IpAddr)> {
+    places.first_key_value().map(|(idlest, _)| (places.len(), Reverse(*idlest), crowd))
+}
+
+impl Entry {
+    fn key(&self) -> Key {
+        (self.filed.load(Ordering::Relaxed), self.id)
     }
 }
 
 impl Place {
-    /// A whole query has come.
-    pub(super) fn active(&self) {
-        self.entry.active.store(self.connections.now(), Ordering::Relaxed);
-    }
-
-    /// Returns when the place is wanted for another connection.
-    pub(super) async fn evicted(&self) {
-        self.entry.evicted.notified().await;
+    /// Its holder has done what it is there for.
+    pub(crate) fn active(&self) {
+        self.entry.active.fetch_max(self.connections.now(), Ordering::Relaxed);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.connections.lock().entries.remove(&self.id);
+        self.connections.lock().remove(&self.entry);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Waker};
-
-    use super::*;
-
-    fn is_evicted(place: &Place) -> bool {
-        pin!(place.evicted()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
-    }
-
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn the_idlest_makes_room() {
-        let connections = Connections::new();
-        let client = |index: u8| address(&format!("10.0.{index}.1"));
-        let places: Vec<Place> = (0..3).map(|index| connections.enter(client(index), 3).0).collect();
-        places[0].active();
-        while places[0].entry.active.load(Ordering::Relaxed) <= places[1].entry.active.load(Ordering::Relaxed)
-        {
-            places[0].active();
-        }
-        let (_fourth, evicted) = connections.enter(client(3), 3);
-        assert_eq!(evicted, 1);
-        let evicted: Vec<bool> = places.iter().map(is_evicted).collect();
-        assert_eq!(evicted, [false, true, false]);
-        assert_eq!(connections.count(), 3);
-        drop(places);
-        assert_eq!(connections.count(), 1);
-    }
-
-    #[test]
-    fn a_prefix_takes_room_from_itself_only() {
-        let connections = Connections::new();
-        let (other, _) = connections.enter(address("192.0.2.1"), 40);
-        let mut crowd: Vec<(Place, usize)> =
-            (0..4).map(|host| connections.enter(address(&format!("2001:db8::{host}")), 40)).collect();
-        assert!(crowd.iter().all(|(_, evicted)| *evicted == 0));
-        crowd.push(connections.enter(address("2001:db8:0:ff::1"), 40));
-        assert!(crowd[4].1 == 1 && is_evicted(&crowd[0].0) && !is_evicted(&other));
-        let (_, evicted) = connections.enter(address("2001:db8:0:100::1"), 40);
-        assert_eq!(evicted, 0, "another /56");
-    }
-
-    #[test]
-    fn a_lower_limit_closes_the_idlest_beyond_it() {
-        let connections = Connections::new();
-        let client = |index: u8| address(&format!("10.0.{index}.1"));
-        let places: Vec<Place> = (0..6).map(|index| connections.enter(client(index), 100).0).collect();
-        let (_last, evicted) = connections.enter(client(6), 3);
-        assert_eq!((evicted, connections.count()), (4, 3));
-        assert_eq!(places.iter().map(is_evicted).collect::<Vec<_>>(), [true, true, true, true, false, false]);
-    }
-}
+mod tests;

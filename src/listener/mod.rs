@@ -3,7 +3,8 @@
 //! Listeners move bytes between sockets and `answer`, and count what became of them. What a reply
 //! says is none of their business. Every socket is bound before the first query is read.
 
-mod connections;
+pub(crate) mod closing;
+pub(crate) mod connections;
 mod limits;
 pub mod rate_limit;
 mod signature;
@@ -118,7 +119,8 @@ impl Endpoint {
         // in, and each would silently get a part of the queries.
         let first = sys::bind_udp(wanted, false).map_err(udp_error)?;
         let address = first.local_addr().map_err(udp_error)?;
-        let tcp = sys::listen_tcp(address).map_err(|error| BindError { address, protocol: "TCP", error })?;
+        let tcp =
+            sys::stream::listen(address).map_err(|error| BindError { address, protocol: "TCP", error })?;
         sys::share_port(&first).map_err(udp_error)?;
         let mut udp = vec![first];
         for _ in 1..workers {

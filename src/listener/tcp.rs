@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! accept -> wait for bytes -> answer every whole query -> write -> wait ...
-//!             |  end of stream, time limit, eviction, stop, or a length no query has
-//!             +-> close
+//!             |                                             |
+//!             | end of stream, stop,                        | time limit, eviction,
+//!             | or a length no query has                    | or the connection broke
+//!             v                                             v
+//!           close in order                                reset
 //! ```
 //!
-//! An idle connection holds no buffer. What a client may cost is bounded: one chunk of queries,
-//! and [`REPLIES_AT_ONCE`] bytes of replies and one reply more, which it must take within the time
-//! limit.
+//! An idle connection holds no buffer. A client costs at most one chunk of queries, and
+//! [`REPLIES_AT_ONCE`] bytes of replies and one reply more, which it must take within the time limit;
+//! until then no further query is read. Only [`MOST_WAITING`] connections may have replies that wait.
 
 use std::cell::RefCell;
 use std::io;
@@ -25,11 +28,11 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::answer::{Client, Responder, Transport};
-use crate::listener::connections::{Connections, Place};
+use crate::listener::connections::{Connections, Eviction, Place, Room};
 use crate::listener::transfer::{self, Begun, Outgoing};
-use crate::listener::{self, Account, InForce, LogLimit};
+use crate::listener::{self, Account, InForce, LogLimit, closing};
 use crate::metrics::{Event, Metrics};
-use crate::sys::MAX_QUERY;
+use crate::sys::{self, MAX_QUERY};
 use crate::table::{Published, Table};
 use crate::wire::{Full, MAX_MESSAGE, rcode};
 
@@ -37,6 +40,12 @@ use crate::wire::{Full, MAX_MESSAGE, rcode};
 const CHUNK: usize = MAX_QUERY + 2;
 /// Replies are written when they have come to this many bytes, before more queries are answered.
 const REPLIES_AT_ONCE: usize = 16 << 10;
+/// Connections whose client has not taken its replies yet; a client prefix may hold a tenth. However
+/// many connections there may be, no more of them hold memory for what is not read.
+const MOST_WAITING: usize = 1000;
+/// The kernel ends a connection to a client that is gone after the time limit, but not before: one
+/// lost packet takes this long to be sent again.
+const LEAST_PATIENCE: Duration = Duration::from_secs(3);
 /// After a failed accept the listener rests, at first this long, then twice as long each time.
 const FIRST_REST: Duration = Duration::from_millis(50);
 /// But never longer than this.
@@ -50,6 +59,8 @@ pub(super) struct Shared {
     row: usize,
     limits: InForce,
     connections: Arc<Connections>,
+    /// Those of the connections whose replies wait.
+    waiting: Arc<Connections>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -61,8 +72,8 @@ impl Shared {
         limits: InForce,
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        let connections = Connections::new();
-        Arc::new(Self { published, metrics, row, limits, connections, stopping })
+        let (connections, waiting) = (Connections::new(), Connections::new());
+        Arc::new(Self { published, metrics, row, limits, connections, waiting, stopping })
     }
 
     fn happened(&self, event: Event) {
@@ -75,6 +86,13 @@ impl Shared {
 
     fn idle(&self) -> Duration {
         self.limits.load().tcp.idle
+    }
+
+    /// Gives a client a place among the connections, or among those whose replies wait.
+    fn enter(&self, places: &Arc<Connections>, peer: SocketAddr, all: usize, eviction: &Eviction) -> Place {
+        let (place, evicted) = places.enter(listener::prefix_of(peer.ip()), Room::of_many(all), eviction);
+        self.metrics.happened(self.row, Event::Evicted, evicted);
+        place
     }
 }
 
@@ -92,10 +110,10 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             Ok((stream, peer)) => {
                 rest = FIRST_REST;
                 shared.happened(Event::Accepted);
-                let (place, evicted) =
-                    shared.connections.enter(peer.ip(), shared.limits.load().tcp.connections);
-                shared.metrics.happened(shared.row, Event::Evicted, evicted);
-                tokio::spawn(serve(stream, peer, place, Arc::clone(&shared)));
+                let eviction = Eviction::default();
+                let most = shared.limits.load().tcp.connections;
+                let place = shared.enter(&shared.connections, peer, most, &eviction);
+                tokio::spawn(serve(stream, peer, place, eviction, Arc::clone(&shared)));
             }
             // The client was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
@@ -114,12 +132,18 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 /// Serves one connection to its end.
-async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, shared: Arc<Shared>) {
-    let mut connection = Connection { stream, peer, shared: &shared, place: &place, unread: Vec::new() };
+async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, eviction: Eviction, shared: Arc<Shared>) {
+    let mut connection =
+        Connection { stream, peer, shared: &shared, place: &place, eviction: &eviction, unread: Vec::new() };
+    let talk = async {
+        // What breaks a connection is the client's affair, and was counted where it is ours.
+        if connection.converse().await.is_ok() {
+            closing::close(connection.stream, shared.idle()).await;
+        }
+    };
     tokio::select! {
-        // What ends a connection is the client's affair, and was counted where it is ours.
-        _ = connection.converse() => {}
-        () = place.evicted() => {}
+        () = talk => {}
+        () = eviction.told() => {}
     }
     shared.happened(Event::Closed);
 }
@@ -129,14 +153,15 @@ struct Connection<'a> {
     peer: SocketAddr,
     shared: &'a Shared,
     place: &'a Place,
+    eviction: &'a Eviction,
     /// The beginning of a query whose rest has not come; without memory while there is none.
     unread: Vec<u8>,
 }
 
 impl Connection<'_> {
+    /// Answers until the stream is to be closed in order. After an error it is to be reset.
     async fn converse(&mut self) -> io::Result<()> {
-        // Replies are whole messages and go out at once.
-        self.stream.set_nodelay(true)?;
+        sys::stream::set_patience(&self.stream, self.shared.idle().max(LEAST_PATIENCE))?;
         let mut stopping = self.shared.stopping.clone();
         let mut deadline = Instant::now() + self.shared.idle();
         loop {
@@ -149,7 +174,7 @@ impl Connection<'_> {
                 _ = stopping.wait_for(|stop| *stop) => return Ok(()),
                 () = tokio::time::sleep_until(deadline) => {
                     self.shared.happened(Event::TimedOut);
-                    return Ok(());
+                    return Err(io::ErrorKind::TimedOut.into());
                 }
             }
             let was_idle = self.unread.is_empty();
@@ -160,7 +185,7 @@ impl Connection<'_> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error),
             }
-            let answered = self.answer_all().await?;
+            let Some(answered) = self.answer_all().await? else { return Ok(()) };
             // Each query has its own time, from its first byte on: bytes alone win no more of it.
             if answered || was_idle {
                 deadline = Instant::now() + self.shared.idle();
@@ -168,23 +193,26 @@ impl Connection<'_> {
         }
     }
 
-    /// Answers every whole query that has come, in order; whether there was one.
-    async fn answer_all(&mut self) -> io::Result<bool> {
+    /// Answers every whole query that has come, in order; whether there was one, or none when the
+    /// connection must end.
+    async fn answer_all(&mut self) -> io::Result<Option<bool>> {
         let unread = std::mem::take(&mut self.unread);
         let mut rest = &unread[..];
         loop {
-            let (replies, next) = self.answer_some(&mut rest);
-            self.write(&replies).await?;
+            let (mut replies, next) = self.answer_some(&mut rest);
+            self.write(&mut replies).await?;
             match next {
                 Next::Answer => {}
                 Next::Transfer(outgoing) => self.transfer(outgoing).await?,
                 Next::Wait => break,
-                Next::Close => return Err(io::ErrorKind::InvalidData.into()),
+                Next::Close => return Ok(None),
             }
+            // A client that reads as fast as it asks must not keep the thread from others.
+            tokio::task::coop::consume_budget().await;
         }
         let answered = rest.len() < unread.len();
         self.unread = rest.to_vec();
-        Ok(answered)
+        Ok(Some(answered))
     }
 
     /// Takes whole queries off the front of `rest` and answers them from one table, until there
@@ -224,24 +252,43 @@ impl Connection<'_> {
     async fn transfer(&mut self, mut outgoing: Box<Outgoing>) -> io::Result<()> {
         self.shared.happened(Event::Transfer);
         let account = self.shared.account();
+        sys::stream::set_wide(&self.stream, true)?;
         let mut message = Vec::new();
         loop {
-            message.clear();
             let appended = listener::contain(account, || append_message(&mut message, &mut outgoing));
             if !appended.unwrap_or(Err(io::ErrorKind::InvalidData.into()))? {
-                return Ok(());
+                break;
             }
             self.place.active();
-            self.write(&message).await?;
+            self.write(&mut message).await?;
         }
+        sys::stream::set_wide(&self.stream, false)
     }
 
-    /// Writes the replies, within the time limit.
-    async fn write(&mut self, replies: &[u8]) -> io::Result<()> {
-        if replies.is_empty() {
-            return Ok(());
+    /// Writes the replies, within the time limit, and takes them out of the buffer.
+    async fn write(&mut self, replies: &mut Vec<u8>) -> io::Result<()> {
+        let mut written = 0;
+        while let Some(rest @ [_, ..]) = replies.get(written..) {
+            match self.stream.try_write(rest) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // No more memory than for what waits.
+                    let rest = rest.to_vec();
+                    *replies = Vec::new();
+                    return self.write_waiting(&rest).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let written = tokio::time::timeout(self.shared.idle(), self.stream.write_all(replies)).await;
+        replies.clear();
+        Ok(())
+    }
+
+    /// Writes what the client has not made room for yet.
+    async fn write_waiting(&mut self, rest: &[u8]) -> io::Result<()> {
+        let Shared { waiting, .. } = self.shared;
+        let _place = self.shared.enter(waiting, self.peer, MOST_WAITING, self.eviction);
+        let written = tokio::time::timeout(self.shared.idle(), self.stream.write_all(rest)).await;
         written.unwrap_or_else(|_| {
             self.shared.happened(Event::TimedOut);
             Err(io::ErrorKind::TimedOut.into())
@@ -385,8 +432,16 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
-        let (place, _) = shared.connections.enter(peer.ip(), 1);
-        let mut connection = Connection { stream, peer, shared: &shared, place: &place, unread: Vec::new() };
+        let eviction = Eviction::default();
+        let place = shared.enter(&shared.connections, peer, 1, &eviction);
+        let mut connection = Connection {
+            stream,
+            peer,
+            shared: &shared,
+            place: &place,
+            eviction: &eviction,
+            unread: Vec::new(),
+        };
         let exchange = async {
             client.write_all(b"\0\x11\0\x01\0\0\0\x01\0\0\0\0\0\0\0\0\x01\0\x01").await.unwrap();
             client.read_exact(&mut [0; 14]).await.unwrap();
@@ -402,7 +457,7 @@ mod tests {
         assert_eq!(connection.unread.capacity(), 0);
 
         let Connection { stream, .. } = connection;
-        let task = serve(stream, peer, place, Arc::clone(&shared));
+        let task = serve(stream, peer, place, eviction.clone(), Arc::clone(&shared));
         assert!(size_of_val(&task) < IDLE_COST, "{} bytes", size_of_val(&task));
     }
 }

@@ -46,7 +46,7 @@ const RCODES: [(&str, u16); 10] = [
     ("BADCOOKIE", rcode::BADCOOKIE),
 ];
 const DROPS: [&str; 5] = ["short", "response", "port_zero", "long", "limited"];
-const EVENTS: [(&str, &str); 11] = [
+const EVENTS: [(&str, &str); 12] = [
     ("truncated_total", "Replies with TC set."),
     ("slipped_total", "Replies over the rate limit that were sent as empty truncated ones."),
     ("panics_total", "Queries lost to a fault of steerd; please report the log line."),
@@ -58,6 +58,7 @@ const EVENTS: [(&str, &str); 11] = [
     ("tcp_evicted_total", "TCP connections closed, being the idlest, to make room for new ones."),
     ("zone_transfers_total", "Zone transfers begun."),
     ("tcp_timeouts_total", "TCP connections closed because the client was too slow or idle for too long."),
+    ("admin_evicted_total", "Admin connections closed, being the idlest of their kind, to make room."),
 ];
 const FIRST_RCODE: usize = QUERIES.len();
 const FIRST_DROP: usize = FIRST_RCODE + RCODES.len() + 1;
@@ -89,6 +90,8 @@ pub enum Event {
     Transfer,
     /// A connection was closed by a time limit.
     TimedOut,
+    /// A connection of the admin server was closed for another.
+    AdminEvicted,
 }
 
 /// Why a message was dropped, beyond what the answering says.

@@ -6,12 +6,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 
 mod backends;
+mod files;
+mod flood;
 mod large_zone;
+mod readers;
+mod secrets;
+mod silence;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
-
-mod files;
-mod secrets;
 
 /// Whether attacks run at full size.
 pub(crate) fn is_full() -> bool {

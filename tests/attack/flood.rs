@@ -1,0 +1,78 @@
+//! Connections that are opened faster than there is room for them.
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::is_full;
+use crate::streams::{Target, connect};
+use crate::support::client::{framed, read_message};
+use crate::support::message::{A, Query, wire};
+
+const ZONE: &str = "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\n";
+/// The networks that flood.
+const NETWORKS: u64 = 40;
+/// The most connections that a flood opens.
+const MOST: u64 = 300_000;
+/// How far away honest clients are.
+const ROUND_TRIP: Duration = Duration::from_millis(300);
+
+/// Opens connections from 40 networks, says nothing on them, and keeps as many as the server would.
+fn flood(target: &Target, keep: usize, opened: &AtomicU64, over: &AtomicBool) {
+    let mut kept = VecDeque::new();
+    while !over.load(Ordering::Relaxed) {
+        let index = opened.fetch_add(1, Ordering::Relaxed);
+        if index >= MOST {
+            return;
+        }
+        let network = u8::try_from(index % NETWORKS).unwrap();
+        let host = u8::try_from(index / NETWORKS % 250 + 1).unwrap();
+        kept.extend(connect(Ipv4Addr::new(127, 10, network, host), target.dns, false).ok());
+        if kept.len() > keep {
+            kept.pop_front();
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_connections_leaves_distant_clients_their_answers() {
+    let connections = if is_full() { 1000 } else { 200 };
+    let config = format!("tcp_connections = {connections}\n[zones.\"example.test\"]\nfile = \"zone\"\n");
+    let target = Target::start(&config, &[("zone", ZONE)]);
+    let (opened, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let begun = Instant::now();
+    let mut answered = 0;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| flood(&target, connections, &opened, &over));
+        }
+        // The flood is at its full height before the first honest client comes.
+        crate::support::wait_for("the server is full", || {
+            (opened.load(Ordering::Relaxed) > 2 * connections as u64).then_some(())
+        });
+        for index in 0..10 {
+            let clients: Vec<_> = (0..5)
+                .map(|client| {
+                    let from = Ipv4Addr::new(127, 20, index * 5 + client, 1);
+                    connect(from, target.dns, false).unwrap()
+                })
+                .collect();
+            // Their queries are on the way.
+            std::thread::park_timeout(ROUND_TRIP);
+            for mut stream in clients {
+                stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                let query = framed(&Query::plain(wire("ns1.example.test"), A).encode(1));
+                let reply = stream.write_all(&query).and_then(|()| read_message(&mut stream));
+                answered += u32::from(reply.is_ok_and(|reply| reply[7] == 1));
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let opened = opened.load(Ordering::Relaxed);
+    let evicted = target.metric("steerd_tcp_evicted_total");
+    println!("{opened} connections in {:?}, {evicted} evicted, {answered} of 50 answered", begun.elapsed());
+    assert!(evicted > 0.0, "there was room for all");
+    assert_eq!(answered, 50, "each honest client is answered");
+}

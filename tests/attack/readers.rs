@@ -1,0 +1,133 @@
+//! TCP clients that ask for much and do not read it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::is_full;
+use crate::streams::{Target, connect, held, kernel_memory};
+use crate::support::client::{framed, read_message};
+use crate::support::message::{A, AXFR, Query, TXT, wire};
+use crate::support::wait_for;
+
+/// The network of the attackers.
+const NETWORK: [u8; 3] = [127, 7, 7];
+/// The most that the kernel may hold of all of them, bytes.
+const MOST: u64 = 64 << 20;
+
+/// A zone with an answer of 39 kB, and far more for a transfer.
+fn zone() -> String {
+    let mut zone = String::from("$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\n");
+    for index in 0..150 {
+        writeln!(zone, "large TXT \"{index:0>250}\"").unwrap();
+    }
+    for index in 0..120 {
+        writeln!(zone, "middle TXT \"{index:0>60}\"").unwrap();
+    }
+    for index in 0..5000 {
+        writeln!(zone, "host{index} A 192.0.2.{}", index % 250).unwrap();
+    }
+    zone
+}
+
+fn start(connections: usize) -> Target {
+    let config = format!(
+        "tcp_connections = {connections}\ntcp_idle = \"3s\"\n[zones.\"example.test\"]\nfile = \"zone\"\n\
+         transfer = {{ networks = [\"127.0.0.0/8\"] }}\n"
+    );
+    Target::start(&config, &[("zone", &zone())])
+}
+
+fn queries(name: &str, rtype: u16, count: u16) -> Vec<u8> {
+    (0..count).flat_map(|id| framed(&Query::plain(wire(name), rtype).encode(id))).collect()
+}
+
+/// How a client asks and does not read.
+fn ask(index: usize, stream: &mut TcpStream) {
+    stream.set_nonblocking(true).unwrap();
+    // What the server does not take, it is not to take.
+    let _ = match index % 5 {
+        // Asks again and again.
+        0 | 1 => stream.write(&queries("large.example.test", TXT, 500)),
+        // Will ask no more, and does not read: more than a buffer, or less.
+        2 => stream.write(&queries("large.example.test", TXT, 1)),
+        3 => stream.write(&queries("middle.example.test", TXT, 1)),
+        _ => stream.write(&queries("example.test", AXFR, 3)),
+    };
+    if matches!(index % 5, 2 | 3) {
+        stream.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+/// How long another client waits for an answer.
+fn others_wait(target: &Target) -> Duration {
+    let begun = Instant::now();
+    let mut stream = connect(Ipv4Addr::new(127, 9, 9, 9), target.dns, false).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(&queries("ns1.example.test", A, 1)).unwrap();
+    let reply = read_message(&mut stream).unwrap();
+    assert_eq!(reply[7], 1, "one address");
+    begun.elapsed()
+}
+
+#[test]
+fn clients_that_do_not_read_hold_little_and_leave_nothing() {
+    let count = if is_full() { 1000 } else { 300 };
+    // In one case the network has room for all of them, in the other for a third.
+    for connections in [count * 10, count * 10 / 3] {
+        let target = start(connections);
+        let before = kernel_memory();
+        let mut clients = Vec::new();
+        for index in 0..count {
+            let host = u8::try_from(index % 250 + 1).unwrap();
+            let from = Ipv4Addr::new(NETWORK[0], NETWORK[1], NETWORK[2], host);
+            let mut stream = connect(from, target.dns, true).unwrap();
+            ask(index, &mut stream);
+            clients.push(stream);
+        }
+        let (mut most, mut memory, mut waits) = (0, 0, Vec::new());
+        wait_for("the server lets go of all of them", || {
+            let now = held(target.dns, NETWORK);
+            most = most.max(now.bytes);
+            memory = memory.max(kernel_memory().saturating_sub(before));
+            waits.push(others_wait(&target));
+            (target.metric("steerd_tcp_connections") == 0.0).then_some(())
+        });
+        let ended = Instant::now();
+        wait_for("nothing is left in the kernel", || (held(target.dns, NETWORK).sockets == 0).then_some(()));
+        let left = ended.elapsed();
+        waits.sort();
+        let wait = waits[waits.len() / 2];
+        println!(
+            "{count} clients, {connections} connections: {most} bytes waited, {memory} bytes of kernel memory \
+             on both sides, others waited {wait:?}, at most {:?}; nothing was left after {left:?}",
+            waits.last().unwrap()
+        );
+        assert!(most < MOST / 4, "{most} bytes wait for clients that do not read");
+        assert!(memory < MOST, "{memory} bytes of kernel memory");
+        assert!(left < Duration::from_secs(2), "sockets were left for {left:?}");
+        assert!(wait < Duration::from_millis(20), "others wait {wait:?}");
+        drop(clients);
+    }
+}
+
+/// The bounds are not in the way of a client that reads, however slowly.
+#[test]
+fn clients_that_read_slowly_get_every_byte() {
+    let target = start(100);
+    let mut stream = connect(Ipv4Addr::new(127, 7, 8, 1), target.dns, true).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(&queries("large.example.test", TXT, 20)).unwrap();
+    stream.write_all(&queries("example.test", AXFR, 1)).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    for _ in 0..20 {
+        let reply = read_message(&mut stream).unwrap();
+        assert!(reply.len() > 39_000, "{}", reply.len());
+    }
+    let mut records = 0;
+    while let Ok(message) = read_message(&mut stream) {
+        records += u16::from_be_bytes([message[6], message[7]]);
+    }
+    assert_eq!(records, 150 + 120 + 5000 + 4);
+}

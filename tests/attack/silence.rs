@@ -1,0 +1,112 @@
+//! Clients of the admin server that begin and do not go on.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::is_full;
+use crate::streams::{Target, connect};
+use crate::support::{TOKEN, http_get, http_with};
+
+const ZONE: &str = "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\n";
+/// The longest that a liveness probe may have to wait. It is far below the time of a head.
+const BAR: Duration = Duration::from_secs(1);
+/// The address of the attackers and of the probe: on loopback they share it.
+const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+fn start() -> Target {
+    Target::start("[zones.\"example.test\"]\nfile = \"zone\"\n", &[("zone", ZONE)])
+}
+
+/// The ways to begin and not to go on.
+const BEGINNINGS: [&str; 5] = [
+    "",
+    "G",
+    "GET /healthz HTTP/1.1\r\nHost: 127",
+    // A body that does not come.
+    "PUT /api/v1/pools/a/backends/b/override HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\
+     Content-Type: application/json\r\n\r\n",
+    // An answer that is not read, and the next head not finished.
+    "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\nGET /",
+];
+
+fn begin(target: &Target, beginning: &str) -> Option<TcpStream> {
+    let mut stream = connect(HERE, target.admin, true).ok()?;
+    stream.write_all(beginning.as_bytes()).ok()?;
+    Some(stream)
+}
+
+/// Every way to begin, in turn.
+fn beginnings() -> impl Iterator<Item = &'static str> {
+    BEGINNINGS.into_iter().cycle()
+}
+
+fn assert_alive(target: &Target, what: &str) {
+    for path in ["/healthz", "/readyz"] {
+        let begun = Instant::now();
+        assert_eq!(http_get(target.admin, path).0, 200, "{what}");
+        let waited = begun.elapsed();
+        assert!(waited < BAR, "{what}: {path} takes {waited:?}");
+    }
+}
+
+#[test]
+fn silent_clients_do_not_shut_the_admin_server() {
+    let target = start();
+    let mut silent = Vec::new();
+    for count in if is_full() { vec![64, 500, 2000, 8000] } else { vec![64, 500, 2000] } {
+        for kinds in [&BEGINNINGS[2..3], &BEGINNINGS[..]] {
+            silent.clear();
+            silent.extend(kinds.iter().cycle().take(count).filter_map(|kind| begin(&target, kind)));
+            assert_alive(&target, &format!("{count} silent clients of {} kinds", kinds.len()));
+            let begun = Instant::now();
+            let (status, _) = http_with(target.admin, "GET", "/api/v1/status", TOKEN, "");
+            assert!(status == 200 && begun.elapsed() < 5 * BAR, "{status} after {:?}", begun.elapsed());
+        }
+    }
+}
+
+/// They come again as soon as they are sent away.
+#[test]
+fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
+    let target = start();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut silent: Vec<Option<TcpStream>> = Vec::new();
+            for (index, beginning) in (0..200_000).zip(beginnings()) {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                if silent.len() < 200 {
+                    silent.push(begin(&target, beginning));
+                } else {
+                    silent[index % 200] = begin(&target, beginning);
+                }
+            }
+        });
+        for round in 0..if is_full() { 200 } else { 20 } {
+            assert_alive(&target, &format!("round {round}"));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// A client whose head comes in time keeps its connection for the next one.
+#[test]
+fn an_operator_beside_silent_clients_keeps_the_connection() {
+    let target = start();
+    let mut operator = connect(HERE, target.admin, false).unwrap();
+    operator.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let silent: Vec<_> = beginnings().take(40).map(|beginning| begin(&target, beginning)).collect();
+    for _ in 0..3 {
+        operator.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = [0; 12];
+        operator.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        let mut rest = [0; 4096];
+        assert!(operator.read(&mut rest).unwrap() > 0);
+    }
+    drop(silent);
+}

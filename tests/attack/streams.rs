@@ -1,0 +1,92 @@
+//! TCP connections from chosen networks of loopback, and what the kernel holds of those of a server.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{Process, Steerd, http_get, wait_for};
+
+/// One attack at a time: what the kernel holds and how long others wait is measured.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A server that is sent more than anyone counts.
+pub(crate) struct Target {
+    _process: Process,
+    pub(crate) dns: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    _directory: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Target {
+    pub(crate) fn start(config: &str, files: &[(&str, &str)]) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Both ends of each connection are on this machine.
+        steerd::sys::raise_descriptor_limit().unwrap();
+        let Steerd { ledger, process, dns, admin, directory } = Steerd::start(config, files);
+        // What an attack has sent when it is broken off, nobody knows.
+        std::mem::forget(ledger);
+        Self { _process: process, dns, admin, _directory: directory, _alone: alone }
+    }
+
+    /// The value of a series, its name and labels as printed.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        wait_for(series, || {
+            let (_, body) = http_get(self.admin, "/metrics");
+            body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+        })
+    }
+}
+
+/// A connection from this address of loopback. With `small` buffers its client takes next to nothing
+/// unless it reads.
+pub(crate) fn connect(from: Ipv4Addr, to: SocketAddr, small: bool) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    if small {
+        socket.set_recv_buffer_size(2048)?;
+        socket.set_send_buffer_size(4096)?;
+    }
+    socket.bind(&SocketAddr::new(IpAddr::V4(from), 0).into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
+}
+
+/// The sockets of the server towards one /24.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// In whatever state, but for what only remembers a number (TIME-WAIT).
+    pub(crate) sockets: usize,
+    /// Bytes that wait to be sent or read.
+    pub(crate) bytes: u64,
+}
+
+/// What the kernel has of the sockets at the server's port towards clients of `network`.
+pub(crate) fn held(server: SocketAddr, network: [u8; 3]) -> Held {
+    const TIME_WAIT: &str = "06";
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut held = Held::default();
+    for line in table.lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, remote, state, queues, ..] = fields.as_slice() else { continue };
+        let address = u32::from_str_radix(&remote[..8], 16).unwrap().to_le_bytes();
+        let port = u16::from_str_radix(&local[9..], 16).unwrap();
+        if port != server.port() || address[..3] != network || *state == TIME_WAIT {
+            continue;
+        }
+        held.sockets += 1;
+        let (send, receive) = queues.split_once(':').unwrap();
+        held.bytes +=
+            [send, receive].map(|queue| u64::from_str_radix(queue, 16).unwrap()).iter().sum::<u64>();
+    }
+    held
+}
+
+/// Bytes of memory that all TCP sockets of this machine take.
+pub(crate) fn kernel_memory() -> u64 {
+    const PAGE: u64 = 4096;
+    let text = std::fs::read_to_string("/proc/net/sockstat").unwrap();
+    let line = text.lines().find(|line| line.starts_with("TCP:")).unwrap();
+    line.rsplit(' ').next().unwrap().parse::<u64>().unwrap() * PAGE
+}
