@@ -15,6 +15,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use crate::admin::pace::Paced;
+use crate::admin::text::Held;
+
 /// Connections at a time. Further ones wait in the kernel's backlog.
 const MAX_CONNECTIONS: u32 = 64;
 /// The longest a client may take for the head of a request, and may be silent between two.
@@ -31,7 +34,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Accepts and serves connections until `stop` is true or its sender is gone, then finishes what
 /// is in flight.
-pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    held: Held,
+    mut stop: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
     loop {
         let accepted = tokio::select! {
@@ -42,6 +50,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: watch
         let Some((stream, place)) = accepted else { break };
         let router = router.clone();
         let stop = stop.clone();
+        let stream = Paced::new(stream, held.clone());
         tokio::spawn(async move {
             converse(stream, router, stop).await;
             drop(place);
@@ -70,7 +79,7 @@ async fn accept(
     }
 }
 
-async fn converse(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+async fn converse(stream: Paced, router: Router, mut stop: watch::Receiver<bool>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)

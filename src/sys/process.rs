@@ -1,4 +1,4 @@
-//! Ending other programs.
+//! Ending other programs, and giving way to others.
 
 use std::io;
 
@@ -18,6 +18,20 @@ pub fn kill_group(leader: u32) -> io::Result<()> {
     let group = group.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     // SAFETY: takes and gives numbers, touches no memory of this process.
     super::succeeded(unsafe { libc::killpg(group, libc::SIGKILL) })
+}
+
+/// Makes this thread nicer than the others of the process: when there is no core for all, it waits
+/// first. There is no way back without privileges, so the thread should be one that ends.
+///
+/// # Errors
+///
+/// Those of the system.
+pub fn step_back(by: i32) -> io::Result<()> {
+    // SAFETY: takes and gives a number, touches no memory of this process. On Linux it is about the
+    // thread that calls.
+    let before = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    // SAFETY: as above.
+    super::succeeded(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, (before + by).min(19)) })
 }
 
 #[cfg(test)]

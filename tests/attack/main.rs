@@ -8,6 +8,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod status;
+
 /// Whether attacks run at full size.
 #[allow(dead_code, reason = "not every attack has two sizes")]
 pub(crate) fn is_full() -> bool {
