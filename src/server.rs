@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -44,6 +45,9 @@ pub enum StartError {
     /// The socket of the admin server.
     #[error(transparent)]
     Admin(#[from] admin::BindError),
+    /// The thread of the admin server.
+    #[error("the system gives no thread or no descriptor for the admin server: {0}")]
+    AdminThread(#[source] io::Error),
     /// The thread that checks.
     #[error("the system gives no thread or no descriptor to check health with: {0}")]
     Thread(#[source] io::Error),
@@ -81,7 +85,7 @@ pub struct Running {
     pub reload: reload::Handle,
     listeners: Listeners,
     keeper: Keeper,
-    admin_server: Option<admin::Running>,
+    admin_server: Option<(Apart, admin::Running)>,
     serving: watch::Sender<bool>,
 }
 
@@ -111,10 +115,14 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     let bound = listener::bind(&setup.server.listen, setup.server.workers)?;
     let dns = bound.local_addresses();
     let admin_bound = match setup.admin.listen {
-        Some(address) => Some(admin::bind(address).await?),
+        Some(address) => {
+            let apart = Apart::new().map_err(StartError::AdminThread)?;
+            let bound = apart.run(admin::bind(address)).await.map_err(StartError::AdminThread)??;
+            Some((apart, bound))
+        }
         None => None,
     };
-    let admin_address = admin_bound.as_ref().map(admin::Bound::address);
+    let admin_address = admin_bound.as_ref().map(|(_, bound)| bound.address());
 
     let configured = Configured::of(&setup);
     let Setup { server, admin, checker: mut checker_setup, .. } = setup;
@@ -137,15 +145,21 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     };
     let reload = reload::start(file, configured, reach);
     let (serving, serving_seen) = watch::channel(false);
-    let admin_server = admin_bound.map(|bound| {
-        bound.serve(admin::Source {
-            checker: checker.clone(),
-            metrics: Arc::clone(&metrics),
-            serving: serving_seen,
-            reload: reload.clone(),
-            access: access_seen,
-        })
-    });
+    let admin_server = match admin_bound {
+        Some((apart, bound)) => {
+            let source = admin::Source {
+                checker: checker.clone(),
+                metrics: Arc::clone(&metrics),
+                serving: serving_seen,
+                reload: reload.clone(),
+                access: access_seen,
+            };
+            let serve = async move { bound.serve(source) };
+            let running = apart.run(serve).await.map_err(StartError::AdminThread)?;
+            Some((apart, running))
+        }
+        None => None,
+    };
     if let Some(address) = admin_address {
         info!(%address, "the admin server listens");
     }
@@ -159,6 +173,34 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
         info!(%address, "DNS is answered over UDP and TCP");
     }
     Ok(Running { dns, admin: admin_address, checker, reload, listeners, keeper, admin_server, serving })
+}
+
+/// A runtime with a thread of its own. What the clients of the admin server make it do then delays no
+/// DNS over TCP by more than one busy thread does.
+#[derive(Debug)]
+struct Apart(Option<Runtime>);
+
+impl Apart {
+    fn new() -> io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        Ok(Self(Some(builder.worker_threads(1).thread_name("admin").enable_all().build()?)))
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
+        match &self.0 {
+            Some(runtime) => runtime.spawn(work).await.map_err(io::Error::other),
+            None => Err(io::Error::other("it has ended")),
+        }
+    }
+}
+
+impl Drop for Apart {
+    /// A runtime that waits for its tasks must not be dropped by a task of another.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// What was known before the last stop, if there is a place for it.
@@ -192,8 +234,9 @@ impl Running {
     pub async fn stop(self) {
         self.serving.send_replace(false);
         self.listeners.stop().await;
-        if let Some(server) = self.admin_server {
+        if let Some((apart, server)) = self.admin_server {
             server.stop().await;
+            drop(apart);
         }
         self.keeper.stop().await;
         info!("stopped");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench scale                            everything, about ten minutes
-//! cargo bench --bench scale -- start steady            some parts: start steady scrape follow stuck
+//! cargo bench --bench scale -- start steady            some parts: start steady scrape deaf follow stuck
 //! cargo bench --bench scale -- --backends 10000 --pools 100 --seconds 10
 //! ```
 //!
@@ -21,6 +21,7 @@ mod fleet;
 mod questions;
 mod server;
 
+use std::io::Read as _;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::thread::sleep;
@@ -30,12 +31,17 @@ use crate::fleet::{Change, Fleet, Size};
 use crate::measure::{cpu_time, float, quantile, resident, run_alone, shown};
 use crate::questions::{ask_during, look_for_changes};
 use crate::server::{Log, Server, service};
+use crate::support::client::Client;
+use crate::support::message::{A, Query, wire};
 use crate::support::wait_for;
 
 /// DNS queries in a second.
 const RATE: usize = 10_000;
 /// Backends that change their state in a second, while that is measured.
 const STORM: f64 = 5_000.0;
+
+/// Clients that do not read: as many as the admin server has places for.
+const DEAF: usize = 64;
 
 /// What the command line asks for.
 struct Options {
@@ -54,14 +60,16 @@ fn main() -> ExitCode {
     };
     let (fleet, changes) = Fleet::start(options.size).expect("backends");
     let empty = options.wants("start").then(|| empty(&options));
-    if options.wants("start") || options.wants("steady") || options.wants("scrape") || options.wants("follow")
-    {
+    if ["start", "steady", "scrape", "deaf", "follow"].iter().any(|part| options.wants(part)) {
         let server = start(&fleet);
         if options.wants("steady") {
             steady(&server, &fleet, &options, empty.as_ref());
         }
         if options.wants("scrape") {
             scrape(&server, &fleet, &options);
+        }
+        if options.wants("deaf") {
+            deaf(&server, &fleet, &options);
         }
         if options.wants("follow") {
             follow_few(&options);
@@ -203,6 +211,51 @@ fn scrape(server: &Server, fleet: &Fleet, options: &Options) {
         line(&format!("DNS at {RATE} q/s"), &replies.shown());
     }
     line("memory after it", &format!("{:.1} MB", float(resident(server.id())) / 1e6));
+}
+
+/// Clients that ask for the status, and again as soon as they are let go of, and never read.
+fn deaf(server: &Server, fleet: &Fleet, options: &Options) {
+    title(&format!("{DEAF} clients that ask for /api/v1/status and do not read"));
+    // What others have asked for has been let go of.
+    sleep(fleet.size.interval);
+    let before = resident(server.id());
+    let lag = server.histogram("probe_lag_seconds");
+    fleet.gaps();
+    let client = Client::of(server.dns);
+    let query = Query::plain(wire(&service(0)), A);
+    let (mut tcp, mut overrides, mut most) = (Vec::new(), Vec::new(), 0);
+    let clients = (0..DEAF).map(|_| server.send("GET", "/api/v1/status", "")).collect::<Vec<_>>();
+    let end = Instant::now() + options.time;
+    while Instant::now() < end {
+        for number in 0..20 {
+            let asked = Instant::now();
+            client.ask_tcp(&query, number);
+            tcp.push(asked.elapsed());
+            most = most.max(resident(server.id()));
+            sleep(Duration::from_millis(20));
+        }
+        let backend = fleet.size.addresses(1).next().expect("a backend");
+        let path = format!("/api/v1/pools/p1/backends/{backend}/override");
+        let asked = Instant::now();
+        let mut reply = Vec::new();
+        server.send("PUT", &path, "{\"state\": \"drain\"}").read_to_end(&mut reply).expect("a reply");
+        assert!(reply.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&reply));
+        overrides.push(asked.elapsed());
+    }
+    drop(clients);
+    let times = |times: &mut [Duration]| {
+        let [p50, p99, most] = [0.5, 0.99, 1.0].map(|share| shown(quantile(times, share)));
+        format!("p50 {p50}, p99 {p99}, most {most}, of {}", times.len())
+    };
+    line("DNS over TCP", &times(&mut tcp));
+    line("an override", &times(&mut overrides));
+    line("lag of probes", &server.histogram("probe_lag_seconds").since(&lag).shown());
+    on_time(fleet);
+    let share = float(most) / float(before);
+    line(
+        "memory before, most",
+        &format!("{:.1} MB, {:.1} MB: {share:.2} x", float(before) / 1e6, float(most) / 1e6),
+    );
 }
 
 /// How soon answers follow with few backends.

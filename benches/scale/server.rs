@@ -116,12 +116,23 @@ impl Server {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
+    /// A connection over which a request went out; nothing of the reply is read.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> TcpStream {
+        let stream = TcpStream::connect(self.admin).expect("it listens");
+        let length = body.len();
+        write!(
+            &stream,
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        )
+        .expect("a request");
+        stream
+    }
+
     /// The body that a GET brings, and how long it took to the last byte.
     pub(crate) fn get(&self, path: &str) -> (String, Duration) {
         let began = Instant::now();
-        let mut stream = TcpStream::connect(self.admin).expect("it listens");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .expect("a request");
+        let mut stream = self.send("GET", path, "");
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply).expect("a reply");
         let reply = String::from_utf8_lossy(&reply);

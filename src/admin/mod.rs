@@ -4,13 +4,18 @@
 //! Nothing here decides about health or answers, and nothing here reads the configuration file.
 
 mod connections;
+mod documents;
 mod gate;
 mod overrides;
+mod pace;
+mod pieces;
 mod problem;
 mod proof;
 mod reload;
+mod rendering;
 mod resources;
 mod status;
+mod text;
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
@@ -30,6 +35,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::admin::documents::Documents;
 use crate::admin::gate::Gate;
 use crate::admin::problem::Problem;
 use crate::checker::{Command, Handle};
@@ -41,8 +47,6 @@ use crate::sys;
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// How many names are listed where another is not known.
 const MOST_LISTED: usize = 20;
-/// The content type of the Prometheus text format.
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the admin server shows.
 #[derive(Clone, Debug)]
@@ -57,6 +61,19 @@ pub struct Source {
     pub reload: crate::reload::Handle,
     /// Who may ask.
     pub access: watch::Receiver<Access>,
+}
+
+/// What requests are answered from.
+#[derive(Clone, Debug)]
+struct Shown {
+    source: Source,
+    documents: Documents,
+}
+
+impl FromRef<Shown> for Source {
+    fn from_ref(shown: &Shown) -> Self {
+        shown.source.clone()
+    }
 }
 
 /// The address of `[admin] listen` cannot be used.
@@ -103,7 +120,7 @@ pub struct Running {
     task: JoinHandle<()>,
 }
 
-/// Takes the socket; nothing is answered yet.
+/// Takes the socket; nothing is answered yet. The tokio runtime it is taken in is the one to serve it in.
 ///
 /// # Errors
 /// When the system does not give the address.
@@ -127,9 +144,13 @@ impl Bound {
     pub fn serve(self, source: Source) -> Running {
         let gate = Gate { access: source.access.clone(), is_loopback: self.address.ip().is_loopback() };
         let metrics = Arc::clone(&source.metrics);
-        let router = router(source).layer(middleware::from_fn_with_state(gate.clone(), gate::pass));
+        let documents = Documents::new(source.checker.clone(), Arc::clone(&metrics));
+        let held = documents.held.clone();
+        let router = routes(Shown { source, documents })
+            .layer(middleware::from_fn_with_state(gate.clone(), gate::pass));
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(connections::serve(self.listener, router, gate, metrics, stopped));
+        let shared = connections::Shared { router, gate, held, metrics };
+        let task = tokio::spawn(connections::serve(self.listener, shared, stopped));
         Running { stop, task }
     }
 }
@@ -142,13 +163,19 @@ impl Running {
     }
 }
 
-fn router(source: Source) -> Router {
+/// Replies to all requests; [`Bound::serve`] decides who may ask.
+pub fn router(source: Source) -> Router {
+    let documents = Documents::new(source.checker.clone(), Arc::clone(&source.metrics));
+    routes(Shown { source, documents })
+}
+
+fn routes(shown: Shown) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route(proof::PATH, get(proof::proof))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(api_status))
+        .route("/metrics", get(resources::metrics))
+        .route("/api/v1/status", get(resources::status))
         .route("/api/v1/pools", get(resources::pools))
         .route("/api/v1/pools/{pool}", get(resources::pool))
         .route(
@@ -161,7 +188,7 @@ fn router(source: Source) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::map_response(set_common_headers))
-        .with_state(source)
+        .with_state(shown)
 }
 
 async fn readyz(State(source): State<Source>) -> Result<&'static str, Problem> {
@@ -174,22 +201,6 @@ async fn readyz(State(source): State<Source>) -> Result<&'static str, Problem> {
     let detail =
         "DNS is not answered now: the first outcome of some backends is still awaited, or steerd is stopping";
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
-}
-
-/// Nobody is asked for them, so that they can be read when the checker does not answer.
-async fn metrics(State(source): State<Source>) -> Result<Response, Problem> {
-    let render = move || source.metrics.render(&source.checker.published.load());
-    // At 100,000 backends it takes longer than a thread of the runtime may be away from its probes.
-    let text = tokio::task::spawn_blocking(render).await.map_err(|_| {
-        let detail = "the metrics could not be written; this is a fault in steerd, please report it";
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
-    })?;
-    Ok(([(CONTENT_TYPE, METRICS_TYPE)], text).into_response())
-}
-
-async fn api_status(State(source): State<Source>) -> Result<Response, Problem> {
-    let status = source.ask(Command::Status).await?;
-    Ok(json(&status::Status::from(&status)))
 }
 
 async fn not_found(uri: Uri) -> Problem {

@@ -11,8 +11,8 @@ use jiff::fmt::friendly::SpanParser;
 use serde::Deserialize;
 
 use crate::admin::problem::Problem;
-use crate::admin::{Source, json, no_such, status};
-use crate::checker::{Command, OverrideRequest};
+use crate::admin::{Shown, json, status};
+use crate::checker::{Command, NoSuchBackend, OverrideRequest};
 use crate::pool::Override;
 
 /// The largest body, bytes.
@@ -44,7 +44,7 @@ enum Word {
     Down,
 }
 
-pub(super) async fn put(State(source): State<Source>, place: Place, body: Body) -> Result<Response, Problem> {
+pub(super) async fn put(State(shown): State<Shown>, place: Place, body: Body) -> Result<Response, Problem> {
     let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
         Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -60,36 +60,25 @@ pub(super) async fn put(State(source): State<Source>, place: Place, body: Body) 
     // A time no clock can show is as good as no end.
     let until = length.and_then(|length| SystemTime::now().checked_add(length));
     let reason = wanted.reason.as_deref().map(reason).transpose()?.flatten();
-    set(&source, place, Some(wanted.state.into()), until, reason).await
+    set(&shown, place, Some(wanted.state.into()), until, reason).await
 }
 
-pub(super) async fn delete(State(source): State<Source>, place: Place) -> Result<Response, Problem> {
-    set(&source, place, None, None, None).await
+pub(super) async fn delete(State(shown): State<Shown>, place: Place) -> Result<Response, Problem> {
+    set(&shown, place, None, None, None).await
 }
 
 async fn set(
-    source: &Source,
+    shown: &Shown,
     place: Place,
     state: Option<Override>,
     until: Option<SystemTime>,
     reason: Option<String>,
 ) -> Result<Response, Problem> {
     let Path((pool, backend)) = place.map_err(|rejection| bad(rejection.body_text()))?;
-    let request = OverrideRequest { pool: pool.clone(), backend: backend.clone(), state, until, reason };
-    let done = source.ask(|reply| Command::Override(request, reply)).await?;
-    let status = match done {
-        Ok(status) => status,
-        Err(_) => source.ask(Command::Status).await?,
-    };
-    let Some(of_pool) = status.pools.iter().find(|known| *known.name == *pool) else {
-        return Err(no_such(&format!("pool `{pool}`"), &pool, status.pools.iter().map(|pool| &*pool.name)));
-    };
-    match of_pool.backends.iter().find(|known| *known.name == *backend) {
-        Some(backend) => Ok(json(&status::Backend::now(backend))),
-        None => {
-            let what = format!("backend `{backend}` in the pool `{pool}`");
-            Err(no_such(&what, &backend, of_pool.backends.iter().map(|backend| &*backend.name)))
-        }
+    let request = OverrideRequest { pool, backend, state, until, reason };
+    match shown.source.ask(|reply| Command::Override(request, reply)).await? {
+        Ok(backend) => Ok(json(&status::Backend::new(&backend, false))),
+        Err(NoSuchBackend { pool, backend }) => Err(shown.documents.no_backend(pool, backend).await),
     }
 }
 

@@ -1,68 +1,56 @@
-//! `/api/v1/pools` and `/api/v1/services`: the objects of the status, all, or one; a pool that is asked
-//! for by name comes with its history.
+//! What is read: the metrics, the status, and the pools and services of it, all or one. A pool that is
+//! asked for by name comes with its history.
+
+use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::Response;
-use serde::Serialize;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 
+use crate::admin::Shown;
 use crate::admin::problem::Problem;
-use crate::admin::{Source, json, no_such, status};
-use crate::checker::Command;
+use crate::admin::text::{Body, Text};
+
+/// The content type of the Prometheus text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const JSON: &str = "application/json";
 
 /// The one that is asked for.
 type Named = Result<Path<String>, PathRejection>;
 
-#[derive(Serialize)]
-struct Pools<'a> {
-    generation: u64,
-    pools: Vec<status::Pool<'a>>,
+pub(super) async fn metrics(State(shown): State<Shown>) -> Result<Response, Problem> {
+    Ok(reply(METRICS_TYPE, vec![shown.documents.numbers().await?]))
 }
 
-#[derive(Serialize)]
-struct Services<'a> {
-    generation: u64,
-    services: Vec<status::Service<'a>>,
+pub(super) async fn status(State(shown): State<Shown>) -> Result<Response, Problem> {
+    let everything = shown.documents.everything().await?;
+    Ok(reply(JSON, vec![everything.status_head, everything.pools]))
 }
 
-pub(super) async fn pools(State(source): State<Source>) -> Result<Response, Problem> {
-    let status = source.ask(Command::Status).await?;
-    let pools = status.pools.iter().map(status::Pool::now).collect();
-    Ok(json(&Pools { generation: status.generation, pools }))
+pub(super) async fn pools(State(shown): State<Shown>) -> Result<Response, Problem> {
+    let everything = shown.documents.everything().await?;
+    Ok(reply(JSON, vec![everything.pools_head, everything.pools]))
 }
 
-pub(super) async fn pool(State(source): State<Source>, name: Named) -> Result<Response, Problem> {
-    let name = named(name)?;
-    if let Some(pool) = source.ask(|reply| Command::Pool(name.clone(), reply)).await? {
-        return Ok(json(&status::Pool::with_history(&pool)));
-    }
-    let status = source.ask(Command::Status).await?;
-    Err(no_such(&format!("pool `{name}`"), &name, status.pools.iter().map(|pool| &*pool.name)))
+pub(super) async fn pool(State(shown): State<Shown>, name: Named) -> Result<Response, Problem> {
+    Ok(reply(JSON, vec![shown.documents.pool(named(name)?).await?]))
 }
 
-pub(super) async fn services(State(source): State<Source>) -> Result<Response, Problem> {
-    let status = source.ask(Command::Status).await?;
-    let services = status.services.iter().map(status::Service::from).collect();
-    Ok(json(&Services { generation: status.generation, services }))
+pub(super) async fn services(State(shown): State<Shown>) -> Result<Response, Problem> {
+    Ok(reply(JSON, vec![shown.documents.services().await?]))
 }
 
-/// By name in any case, with or without the final dot.
-pub(super) async fn service(State(source): State<Source>, name: Named) -> Result<Response, Problem> {
-    let name = named(name)?;
-    let wanted = name.strip_suffix('.').unwrap_or(&name);
-    let status = source.ask(Command::Status).await?;
-    match status.services.iter().find(|service| status::service_name(service).eq_ignore_ascii_case(wanted)) {
-        Some(service) => Ok(json(&status::Service::from(service))),
-        None => Err(no_such(
-            &format!("service `{wanted}`"),
-            wanted,
-            status.services.iter().map(status::service_name),
-        )),
-    }
+pub(super) async fn service(State(shown): State<Shown>, name: Named) -> Result<Response, Problem> {
+    Ok(reply(JSON, vec![shown.documents.service(named(name)?).await?]))
 }
 
 fn named(name: Named) -> Result<String, Problem> {
     name.map(|Path(name)| name)
         .map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))
+}
+
+fn reply(content_type: &'static str, texts: Vec<Arc<Text>>) -> Response {
+    ([(CONTENT_TYPE, content_type)], axum::body::Body::new(Body::new(texts))).into_response()
 }

@@ -8,21 +8,11 @@ use std::time::{Duration, SystemTime};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
+use crate::admin::pieces::Backends;
 use crate::checker;
 use crate::health;
 use crate::pool;
 use crate::probe::Cause;
-use crate::table::Standing;
-
-/// The state of everything at one moment.
-#[derive(Serialize)]
-pub(super) struct Status<'a> {
-    version: &'static str,
-    generation: u64,
-    suspected: Option<Suspected<'a>>,
-    services: Vec<Service<'a>>,
-    pools: Vec<Pool<'a>>,
-}
 
 #[derive(Serialize)]
 pub(super) struct Service<'a> {
@@ -48,7 +38,7 @@ pub(super) struct Pool<'a> {
     healthy_weight: u64,
     total_weight: u64,
     suspected: Option<Suspected<'a>>,
-    backends: Vec<Backend<'a>>,
+    backends: Backends<'a>,
 }
 
 /// The state of a pool in one word.
@@ -88,7 +78,7 @@ struct Override<'a> {
 
 /// This machine is suspected rather than the backends.
 #[derive(Serialize)]
-struct Suspected<'a> {
+pub(super) struct Suspected<'a> {
     since: Option<Timestamp>,
     reason: &'a str,
 }
@@ -147,23 +137,11 @@ struct Outcome<'a> {
     detail: &'a str,
 }
 
-impl<'a> From<&'a checker::Status> for Status<'a> {
-    fn from(status: &'a checker::Status) -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION"),
-            generation: status.generation,
-            suspected: status.suspected.as_ref().map(Suspected::from),
-            services: status.services.iter().map(Service::from).collect(),
-            pools: status.pools.iter().map(Pool::now).collect(),
-        }
-    }
-}
-
 impl<'a> From<&'a checker::ServiceStatus> for Service<'a> {
     fn from(service: &'a checker::ServiceStatus) -> Self {
         let [ipv4, ipv6] = &service.tier;
         Self {
-            name: service_name(service),
+            name: service_name(&service.name),
             tier: Tier { ipv4: ipv4.as_deref(), ipv6: ipv6.as_deref() },
             down: service.down,
             fail_open: service.fail_open,
@@ -173,17 +151,7 @@ impl<'a> From<&'a checker::ServiceStatus> for Service<'a> {
 }
 
 impl<'a> Pool<'a> {
-    /// The pool as it is now.
-    pub(super) fn now(pool: &'a checker::PoolStatus) -> Self {
-        Self::new(pool, false)
-    }
-
-    /// The pool as it is and as it has been.
-    pub(super) fn with_history(pool: &'a checker::PoolStatus) -> Self {
-        Self::new(pool, true)
-    }
-
-    fn new(pool: &'a checker::PoolStatus, history: bool) -> Self {
+    pub(super) fn new(pool: &'a checker::PoolStatus, backends: Backends<'a>) -> Self {
         Self {
             name: &pool.name,
             state: PoolState::of(pool),
@@ -191,30 +159,21 @@ impl<'a> Pool<'a> {
             healthy_weight: pool.healthy_weight,
             total_weight: pool.total_weight,
             suspected: pool.suspected.as_ref().map(Suspected::from),
-            backends: pool.backends.iter().map(|backend| Backend::new(backend, history)).collect(),
+            backends,
         }
     }
 }
 
 impl PoolState {
     fn of(pool: &checker::PoolStatus) -> Self {
-        let mut standings = pool
-            .backends
-            .iter()
-            .filter(|backend| backend.enabled)
-            .flat_map(|backend| &backend.addresses)
-            .map(|address| address.standing)
-            .peekable();
-        // "All of none" would be true, so a pool without an enabled address must not reach `all`.
-        if standings.peek().is_none() {
-            return Self::Critical;
-        }
-        let standings: Vec<Standing> = standings.collect();
-        if standings.iter().all(|standing| *standing == Standing::Unknown) {
+        // "All of none" would be true, so a pool without an enabled address comes first.
+        if pool.enabled == 0 {
+            Self::Critical
+        } else if pool.unknown == pool.enabled {
             Self::Unknown
         } else if !pool.usable {
             Self::Critical
-        } else if standings.iter().all(|standing| *standing == Standing::Healthy) {
+        } else if pool.healthy == pool.enabled {
             Self::Healthy
         } else {
             Self::Degraded
@@ -223,12 +182,8 @@ impl PoolState {
 }
 
 impl<'a> Backend<'a> {
-    /// The backend as it is now.
-    pub(super) fn now(backend: &'a checker::BackendStatus) -> Self {
-        Self::new(backend, false)
-    }
-
-    fn new(backend: &'a checker::BackendStatus, history: bool) -> Self {
+    /// The backend as it is, and with `history` as it has been.
+    pub(super) fn new(backend: &'a checker::BackendStatus, history: bool) -> Self {
         Self {
             name: &backend.name,
             site: backend.site.as_deref(),
@@ -330,8 +285,8 @@ impl<'a> From<&'a checker::PastOutcome> for Outcome<'a> {
 
 /// The name of a service in metrics and in the API: as in most configurations, without the final
 /// dot.
-pub(super) fn service_name(service: &checker::ServiceStatus) -> &str {
-    service.name.strip_suffix('.').unwrap_or(&service.name)
+pub(super) fn service_name(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 fn outcome_word(outcome: health::Outcome) -> &'static str {
@@ -357,51 +312,30 @@ fn timestamp(time: SystemTime) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    fn pool(usable: bool, standings: &[(bool, Standing)]) -> checker::PoolStatus {
-        let backend = |&(enabled, standing): &(bool, Standing)| checker::BackendStatus {
-            name: "b".into(),
-            site: None,
-            weight: 3,
-            enabled,
-            overridden: None,
-            addresses: vec![checker::AddressStatus {
-                address: "192.0.2.1".parse().unwrap(),
-                standing,
-                since: SystemTime::UNIX_EPOCH,
-                remembered: false,
-                held: false,
-                held_until: None,
-                percent: 100,
-                eligible: false,
-                checks: Vec::new(),
-                transitions: Vec::new(),
-            }],
-        };
-        checker::PoolStatus {
-            name: "p".into(),
-            usable,
-            healthy_weight: 0,
-            total_weight: 0,
-            suspected: None,
-            backends: standings.iter().map(backend).collect(),
-        }
-    }
-
     #[test]
     fn one_word_for_every_pool() {
-        use Standing::{Healthy, Unhealthy, Unknown};
-        for (usable, standings, expected) in [
-            (true, &[(true, Healthy), (true, Healthy)][..], PoolState::Healthy),
-            (true, &[(true, Healthy), (true, Unhealthy)], PoolState::Degraded),
-            (true, &[(true, Healthy), (true, Unknown)], PoolState::Degraded),
-            (false, &[(true, Healthy), (true, Unhealthy)], PoolState::Critical),
-            (false, &[(true, Unhealthy), (true, Unknown)], PoolState::Critical),
-            (true, &[(true, Unknown), (true, Unknown)], PoolState::Unknown),
-            (true, &[(true, Healthy), (false, Unhealthy)], PoolState::Healthy),
-            (false, &[(false, Healthy)], PoolState::Critical),
-            (false, &[], PoolState::Critical),
+        for (usable, enabled, healthy, unknown, expected) in [
+            (true, 2, 2, 0, PoolState::Healthy),
+            (true, 2, 1, 0, PoolState::Degraded),
+            (true, 2, 1, 1, PoolState::Degraded),
+            (false, 2, 1, 0, PoolState::Critical),
+            (false, 2, 0, 1, PoolState::Critical),
+            (true, 2, 0, 2, PoolState::Unknown),
+            (false, 2, 0, 2, PoolState::Unknown),
+            (true, 0, 0, 0, PoolState::Critical),
+            (false, 0, 0, 0, PoolState::Critical),
         ] {
-            assert_eq!(PoolState::of(&pool(usable, standings)), expected, "{usable} {standings:?}");
+            let pool = checker::PoolStatus {
+                name: "p".into(),
+                usable,
+                enabled,
+                healthy,
+                unknown,
+                healthy_weight: 0,
+                total_weight: 0,
+                suspected: None,
+            };
+            assert_eq!(PoolState::of(&pool), expected, "{pool:?}");
         }
     }
 

@@ -15,17 +15,19 @@ use super::gate::names_this_machine;
 use super::{Running, Source, bind};
 use crate::checker::{
     AddressStatus, BackendStatus, CheckStatus, Command, Configuration, Handle, NoSuchBackend,
-    OverrideRequest, OverrideStatus, PastOutcome, PastTransition, PoolStatus, ServiceStatus, Status,
-    Suspected,
+    OverrideRequest, OverrideStatus, PastOutcome, PastTransition, Piece, PoolPiece, PoolStatus, Suspected,
 };
 use crate::config::{self, Access, Token};
+use crate::counters::Counters;
 use crate::health::Outcome;
 use crate::listener::{InForce, Limits};
 use crate::metrics::Metrics;
-use crate::pool::Override;
+use crate::name::Name;
+use crate::pool::{Backend, Override, Pool, PoolId};
 use crate::probe::Cause;
 use crate::reload::{self, Configured, Reach};
-use crate::table::{Published, Standing, Table};
+use crate::service::{Answers, Policy, Service, WhenDown};
+use crate::table::{PoolView, Published, ServiceView, Standing, Table};
 use crate::zone::Catalog;
 
 struct Fixture {
@@ -43,7 +45,8 @@ const CONFIG: &str = "[zones.\"example.com\"]\nfile = \"zone\"\n\
 const ZONE: &str =
     "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n";
 
-fn status(detail: &str) -> Status {
+/// What the checker tells of the pool.
+fn status(detail: &str) -> PoolPiece {
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let last = PastOutcome {
         at,
@@ -82,56 +85,65 @@ fn status(detail: &str) -> Status {
         checks: vec![check],
         transitions: vec![past],
     };
-    Status {
-        generation: 7,
-        pools: vec![PoolStatus {
+    PoolPiece {
+        pool: Some(PoolStatus {
             name: "web".into(),
             usable: false,
+            enabled: 1,
+            healthy: 0,
+            unknown: 0,
             healthy_weight: 0,
             total_weight: 3,
             suspected: Some(Suspected { since: at, reason: "all of it fails".into() }),
-            backends: vec![BackendStatus {
-                name: "one".into(),
-                site: Some("a".into()),
-                weight: 3,
-                enabled: true,
-                overridden: Some(OverrideStatus {
-                    state: Override::Drain,
-                    since: at,
-                    until: None,
-                    reason: Some("kernel".into()),
-                    safe_at: Some(at),
-                }),
-                addresses: vec![address],
-            }],
+        }),
+        backends: vec![BackendStatus {
+            name: "one".into(),
+            site: Some("a".into()),
+            weight: 3,
+            enabled: true,
+            overridden: Some(OverrideStatus {
+                state: Override::Drain,
+                since: at,
+                until: None,
+                reason: Some("kernel".into()),
+                safe_at: Some(at),
+            }),
+            addresses: vec![address],
         }],
-        services: vec![ServiceStatus {
-            name: "www.lb.example.com".into(),
-            tier: [Some("web".into()), None],
-            down: true,
-            fail_open: true,
-            ttl: 20,
-        }],
-        suspected: None,
+    }
+}
+
+/// A pool `web` with a backend `one`, and a service that it answers.
+fn table() -> Table {
+    let pool = Pool::new("web", vec![Backend::new("one", vec!["192.0.2.1".parse().unwrap()])]);
+    let view = PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::Healthy.into());
+    let service = Service {
+        name: Name::parse("www.lb.example.com").unwrap(),
+        tiers: vec![PoolId(0)],
+        answers: Answers::All,
+        ttl: 20,
+        policy: Policy::All,
+        when_down: WhenDown::FailOpen,
+    };
+    Table {
+        settings: Arc::default(),
+        generation: 7,
+        catalog: Arc::new(Catalog::new(Vec::new())),
+        services: Arc::new([ServiceView { service, answers: Counters::new(1, 2) }]),
+        pools: Box::new([Arc::new(view)]),
     }
 }
 
 /// The admin server on loopback, open to all of this machine.
-async fn start(status: Option<Status>) -> Fixture {
+async fn start(status: Option<PoolPiece>) -> Fixture {
     start_at("127.0.0.1:0", Access::default(), status).await
 }
 
 /// The admin server; the checker behind it answers with `status`, or has ended when there is none.
-async fn start_at(listen: &str, access: Access, status: Option<Status>) -> Fixture {
+async fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture {
     let (commands, received) = mpsc::channel(1);
     let (asked, overrides) = mpsc::unbounded_channel();
-    let published = Published::new(Table {
-        settings: Arc::default(),
-        generation: 7,
-        catalog: Arc::new(Catalog::new(Vec::new())),
-        services: Arc::new([]),
-        pools: Box::new([]),
-    });
+    let published = Published::new(table());
     let (_, ready) = watch::channel(true);
     let checker = Handle { published, ready, commands };
     let metrics = Arc::new(Metrics::new(1));
@@ -170,22 +182,22 @@ async fn start_at(listen: &str, access: Access, status: Option<Status>) -> Fixtu
 
 async fn answer_commands(
     mut received: mpsc::Receiver<Command>,
-    status: Status,
+    status: PoolPiece,
     running: Configuration,
     asked: mpsc::UnboundedSender<OverrideRequest>,
 ) {
     while let Some(command) = received.recv().await {
         match command {
-            Command::Status(reply) => drop(reply.send(status.clone())),
-            Command::Pool(name, reply) => {
-                drop(reply.send(status.pools.iter().find(|pool| *pool.name == *name).cloned()));
+            Command::Tell(_, reply) => {
+                let piece = Piece { pools: vec![status.clone()], suspected: None, next: None };
+                drop(reply.send(Some(piece)));
             }
             Command::Override(request, reply) => {
                 let (pool, backend) = (request.pool.clone(), request.backend.clone());
                 let known = pool == "web" && backend == "one";
-                let outcome = if known { Ok(status.clone()) } else { Err(NoSuchBackend { pool, backend }) };
+                let told = known.then(|| status.backends[0].clone());
                 asked.send(request).unwrap();
-                drop(reply.send(outcome));
+                drop(reply.send(told.ok_or(NoSuchBackend { pool, backend })));
             }
             Command::Configuration(reply) => drop(reply.send(running.clone())),
             Command::Reload(_, reply) => drop(reply.send(8)),
@@ -276,7 +288,7 @@ async fn the_status_has_the_objects_of_the_api() {
         "generation": 7, "suspected": null,
         "services": [{
             "name": "www.lb.example.com", "tier": {"ipv4": "web", "ipv6": null},
-            "down": true, "fail_open": true, "ttl": 20,
+            "down": false, "fail_open": false, "ttl": 20,
         }],
         "pools": [{
             "name": "web", "state": "critical", "usable": false, "healthy_weight": 0, "total_weight": 3,
@@ -393,7 +405,7 @@ async fn clients_that_never_finish_their_request_do_not_keep_others_out() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_client_that_never_reads_does_not_hold_up_the_end() {
     // More than the socket buffers of both sides take.
     let fixture = start(Some(status(&"x".repeat(32 << 20)))).await;

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
-use crate::checker::{Memory, PoolSetup, PoolStatus, Status};
+use crate::checker::{BackendStatus, Memory, Piece, Place, PoolSetup};
 use crate::pool::Override;
 use crate::service::Service;
 use crate::settings::Settings;
@@ -15,18 +15,18 @@ use crate::zone::Catalog;
 /// What others ask of the checker.
 #[derive(Debug)]
 pub enum Command {
-    /// The state of everything, as of now.
-    Status(oneshot::Sender<Status>),
-    /// The state of one pool by its name, with what has been; none when there is no such pool.
-    Pool(String, oneshot::Sender<Option<PoolStatus>>),
+    /// The state of some backends; none when another configuration has come into force since the
+    /// table of that place.
+    Tell(Place, oneshot::Sender<Option<Piece>>),
     /// The configuration that runs.
     Configuration(oneshot::Sender<Configuration>),
     /// To go on with another configuration; the generation of the table that has it. Unchanged
     /// probes keep their counters, timers and history. [`Handle::reload`](super::Handle::reload)
     /// says what differs.
     Reload(Box<Wanted>, oneshot::Sender<u64>),
-    /// To set what an operator says of a backend, or to go back to the checks' word.
-    Override(OverrideRequest, oneshot::Sender<Result<Status, NoSuchBackend>>),
+    /// To set what an operator says of a backend, or to go back to the checks' word. The answer is
+    /// the backend as it is then.
+    Override(OverrideRequest, oneshot::Sender<Result<BackendStatus, NoSuchBackend>>),
     /// What is worth keeping over a restart.
     Memory(oneshot::Sender<Memory>),
 }

@@ -30,6 +30,7 @@ mod status;
 mod survey;
 mod suspicion;
 mod targets;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -74,8 +75,9 @@ pub use memory::{Memory, RememberedOverride, RememberedState};
 pub use reload::NotReloaded;
 pub use slots::descriptor_budget;
 pub use status::{
-    AddressStatus, BackendStatus, CheckStatus, OverrideStatus, PoolStatus, ServiceStatus, Status, Suspected,
+    AddressStatus, BackendStatus, CheckStatus, OverrideStatus, PoolStatus, ServiceStatus, Suspected,
 };
+pub use telling::{BACKENDS_IN_A_PIECE, BACKENDS_WITH_HISTORY_IN_A_PIECE, Piece, Place, PoolPiece};
 pub use verdict::combine;
 pub use watchdog::STUCK;
 
@@ -256,7 +258,7 @@ struct Checker<O> {
     /// When the share of an address changes by itself; the earliest first.
     wakes: BinaryHeap<Reverse<(Moment, Spot)>>,
     overrides: Overrides,
-    /// What is being told to those who asked, in the order they did.
+    /// The memories that are being made, in the order they were asked for.
     surveys: VecDeque<Survey>,
     service_log: ServiceLog,
     counter_rows: usize,

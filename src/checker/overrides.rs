@@ -11,9 +11,8 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::checker::pools::PoolState;
-use crate::checker::survey::Survey;
 use crate::checker::{
-    Checker, NoSuchBackend, Outside, OverrideRequest, OverrideStatus, RememberedOverride, Status,
+    BackendStatus, Checker, NoSuchBackend, Outside, OverrideRequest, OverrideStatus, RememberedOverride,
 };
 use crate::pool::{Family, Override, PoolId};
 use crate::table::{Source, Table};
@@ -34,18 +33,20 @@ impl<O: Outside> Checker<O> {
     pub(super) fn override_backend(
         &mut self,
         request: OverrideRequest,
-        reply: oneshot::Sender<Result<Status, NoSuchBackend>>,
+        reply: oneshot::Sender<Result<BackendStatus, NoSuchBackend>>,
     ) {
-        let Some((id, backend)) = self.pools.find(&request.pool, &request.backend) else {
-            let OverrideRequest { pool, backend, .. } = request;
-            return drop(reply.send(Err(NoSuchBackend { pool, backend })));
+        let place = self.pools.find(&request.pool, &request.backend);
+        let OverrideRequest { pool, backend: name, state, until, reason } = request;
+        let Some((id, backend)) = place else {
+            return drop(reply.send(Err(NoSuchBackend { pool, backend: name })));
         };
-        let OverrideRequest { state, until, reason, .. } = request;
         let since = self.outside.wall();
         let status = |state| OverrideStatus { state, since, until, reason, safe_at: None };
         self.set_override(id, backend, state.map(status), "by request");
         self.publish();
-        self.surveys.push_back(Survey::after_override(reply));
+        let told = self.sources(&self.published.load()).one_backend(id, backend);
+        // Whoever asked may have left.
+        drop(reply.send(told.ok_or(NoSuchBackend { pool, backend: name })));
     }
 
     /// Takes up what operators said before the start.

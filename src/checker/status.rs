@@ -1,4 +1,4 @@
-//! The state of everything at one moment, for those who ask.
+//! The state of pools, backends, checks and services, for those who ask.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,19 +7,6 @@ use std::time::SystemTime;
 use crate::checker::{PastOutcome, PastTransition};
 use crate::pool::Override;
 use crate::table::Standing;
-
-/// The state of everything at one moment.
-#[derive(Clone, Debug)]
-pub struct Status {
-    /// Generation of the published table.
-    pub generation: u64,
-    /// By `PoolId`.
-    pub pools: Vec<PoolStatus>,
-    /// By `ServiceId`.
-    pub services: Vec<ServiceStatus>,
-    /// Why this machine is suspected rather than the backends of all pools together.
-    pub suspected: Option<Suspected>,
-}
 
 /// This machine is suspected rather than the backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,21 +17,25 @@ pub struct Suspected {
     pub reason: String,
 }
 
-/// The state of a pool.
+/// The state of a pool, without its backends.
 #[derive(Clone, Debug)]
 pub struct PoolStatus {
     /// Its name.
     pub name: Arc<str>,
     /// Usable in every family it has addresses of.
     pub usable: bool,
+    /// How many addresses its enabled backends have.
+    pub enabled: usize,
+    /// How many of those are healthy.
+    pub healthy: usize,
+    /// How many of those have had no outcome yet.
+    pub unknown: usize,
     /// Configured weight of the healthy addresses.
     pub healthy_weight: u64,
     /// Configured weight of all enabled addresses.
     pub total_weight: u64,
     /// Why this machine is suspected rather than the pool.
     pub suspected: Option<Suspected>,
-    /// In the order of the configuration.
-    pub backends: Vec<BackendStatus>,
 }
 
 /// The state of a backend.

@@ -15,9 +15,10 @@ use crate::checker::probing::Due;
 use crate::checker::retired::Retired;
 use crate::checker::services::ServiceLog;
 use crate::checker::slots::Slots;
-use crate::checker::survey::{Sources, Survey};
+use crate::checker::survey::Survey;
 use crate::checker::suspicion::LocalFaults;
 use crate::checker::targets::{Linker, Targets};
+use crate::checker::telling::Sources;
 use crate::checker::{Capacity, Checker, Command, LATE, Outside, PULSE, PoolSetup, Setup};
 use crate::counters::Counters;
 use crate::health::{HealthTable, Moment};
@@ -176,13 +177,13 @@ impl<O: Outside> Checker<O> {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Status(reply) => self.surveys.push_back(Survey::status(reply)),
-            // Whoever asked may have left.
-            Command::Pool(name, reply) => {
-                drop(reply.send(self.sources(&self.published.load(), true).pool(&name)));
+            // Nothing is told to those who have left.
+            Command::Tell(_, reply) if reply.is_closed() => {}
+            Command::Tell(place, reply) => {
+                drop(reply.send(self.sources(&self.published.load()).piece(place)));
             }
             Command::Override(request, reply) => self.override_backend(request, reply),
-            Command::Memory(reply) => self.surveys.push_back(Survey::memory(reply)),
+            Command::Memory(reply) => self.surveys.push_back(Survey::new(reply)),
             Command::Configuration(reply) => drop(reply.send(self.configuration())),
             Command::Reload(wanted, reply) => drop(reply.send(self.reload(*wanted))),
         }
@@ -191,13 +192,13 @@ impl<O: Outside> Checker<O> {
     /// Goes on with what is being told.
     fn tell(&mut self) {
         if let Some(survey) = self.surveys.pop_front()
-            && let Some(survey) = survey.step(&self.sources(&self.published.load(), false))
+            && let Some(survey) = survey.step(&self.sources(&self.published.load()))
         {
             self.surveys.push_front(survey);
         }
     }
 
-    fn sources<'a>(&'a self, table: &'a Table, history: bool) -> Sources<'a> {
+    pub(super) fn sources<'a>(&'a self, table: &'a Table) -> Sources<'a> {
         Sources {
             pools: &self.pools,
             targets: &self.targets,
@@ -206,7 +207,6 @@ impl<O: Outside> Checker<O> {
             suspected: self.local_faults.suspected().or(self.suspected.as_ref()).cloned(),
             now: self.now(),
             wall: self.outside.wall(),
-            history,
         }
     }
 

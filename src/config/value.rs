@@ -451,8 +451,12 @@ pub(super) fn percent(text: &str) -> Option<u8> {
 pub(crate) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let letters = word.chars().count();
     let most = (letters / 3).max(1).min(letters.saturating_sub(1));
+    // The distance is at least that of the lengths. To compute it takes both lengths multiplied, and
+    // whoever sends a request chooses one of them.
+    let near = |candidate: &&str| candidate.chars().count().abs_diff(letters) <= most;
     candidates
         .into_iter()
+        .filter(near)
         .map(|candidate| (strsim::osa_distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= most)
         .min_by_key(|(distance, _)| *distance)

@@ -10,6 +10,7 @@ mod pools;
 mod text;
 
 use std::collections::HashSet;
+use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -268,15 +269,18 @@ impl Metrics {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Everything in the Prometheus text format.
-    #[must_use]
-    pub fn render(&self, table: &Table) -> String {
-        let mut text = Text::default();
+    /// Writes everything in the Prometheus text format.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub fn write(&self, table: &Table, sink: &mut dyn io::Write) -> io::Result<()> {
+        let mut text = Text::new(sink);
         self.write_traffic(&mut text);
         write_table(&mut text, table);
         pools::write(&mut text, self, table);
         let help = "Time since the health checker last turned; beyond a few seconds it is stuck.";
         text.single("checker_turn_age_seconds", help, Kind::Gauge, self.turn_age().as_secs_f64());
+        text.finish()?;
         let mut families = self.probe_duration.collect();
         families.extend(self.probe_lag.collect());
         families.extend(self.probes_in_flight.collect());
@@ -284,12 +288,20 @@ impl Metrics {
         families.extend(self.publish.collect());
         families.extend(self.operation.families());
         families.retain(|family| !family.get_metric().is_empty());
-        // The only error is a metric of the wrong type for its family, which the tests rule out.
+        // A metric of the wrong type for its family is no error here: the tests rule it out.
         let collected = TextEncoder::new().encode_to_string(&families).unwrap_or_default();
-        text.into_string() + &collected
+        sink.write_all(collected.as_bytes())
     }
 
-    fn write_traffic(&self, text: &mut Text) {
+    /// The same as one text.
+    #[cfg(test)]
+    pub(crate) fn render(&self, table: &Table) -> String {
+        let mut text = Vec::new();
+        self.write(table, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    fn write_traffic(&self, text: &mut Text<'_>) {
         let sum = |column| self.traffic.sum(column);
         text.family("queries_total", "DNS messages received, answered or not.", Kind::Counter);
         for (column, (transport, family)) in QUERIES.iter().enumerate() {
@@ -314,7 +326,7 @@ impl Metrics {
     }
 }
 
-fn write_table(text: &mut Text, table: &Table) {
+fn write_table(text: &mut Text<'_>, table: &Table) {
     text.family("build_info", "Always 1; the version is a label.", Kind::Gauge);
     text.series(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     text.single("table_generation", "Number of the published answer table.", Kind::Gauge, table.generation);
@@ -338,7 +350,7 @@ fn write_table(text: &mut Text, table: &Table) {
     }
 }
 
-fn write_answers(text: &mut Text, view: &ServiceView, table: &Table) {
+fn write_answers(text: &mut Text<'_>, view: &ServiceView, table: &Table) {
     let service = view.service.name.to_plain();
     let tiers = view.service.tiers.iter().map(|tier| table.pool(*tier).map_or("", |pool| &*pool.name));
     for (column, pool) in tiers.chain([""]).enumerate() {

@@ -259,7 +259,7 @@ fn word(outcome: Outcome) -> &'static str {
 }
 
 /// Writes the series of all pools.
-pub(super) fn write(text: &mut Text, metrics: &Metrics, table: &Table) {
+pub(super) fn write(text: &mut Text<'_>, metrics: &Metrics, table: &Table) {
     let pools = metrics.pools();
     let views = table.pools.iter().map(|view| (&*view.name, &**view)).collect();
     write_probes(text, &pools);
@@ -269,7 +269,7 @@ pub(super) fn write(text: &mut Text, metrics: &Metrics, table: &Table) {
 
 type Views<'a> = HashMap<&'a str, &'a PoolView>;
 
-fn write_probes(text: &mut Text, pools: &[Arc<PoolSeries>]) {
+fn write_probes(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) {
     let backends = || pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
     let help = "Probes by what they brought: passed, draining, failed, void (a fault of this machine).";
     text.family("probes_total", help, Kind::Counter);
@@ -302,7 +302,7 @@ fn write_probes(text: &mut Text, pools: &[Arc<PoolSeries>]) {
     }
 }
 
-fn write_addresses(text: &mut Text, pools: &[Arc<PoolSeries>], views: &Views<'_>) {
+fn write_addresses(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views<'_>) {
     text.family(
         "backend_transitions_total",
         "Changes of state of backend addresses, by the new state.",
@@ -343,7 +343,7 @@ fn labels<'a>(pool: &'a PoolSeries, backend: &'a BackendSeries, address: &'a str
     [("pool", &pool.name), ("backend", &backend.name), ("address", address)]
 }
 
-fn write_pools(text: &mut Text, pools: &[Arc<PoolSeries>], views: &Views<'_>, metrics: &Metrics) {
+fn write_pools(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views<'_>, metrics: &Metrics) {
     text.family("pool_usable", "1 if the pool may answer in every family it has.", Kind::Gauge);
     for pool in pools {
         let usable = views.get(&*pool.name).is_some_and(|view| view.usable());

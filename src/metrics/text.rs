@@ -1,7 +1,11 @@
-//! The Prometheus text format, written straight into one string: at 100,000 backends there are
-//! hundreds of thousands of series, and an object for each of them would cost more than the text.
+//! The Prometheus text format, written series by series: at 100,000 backends there are hundreds of
+//! thousands of them, and an object for each would cost more than the text.
 
-use std::fmt::{Display, Write};
+use std::fmt::{Display, Write as _};
+use std::io;
+
+/// How much is gathered before it is written, bytes.
+const GATHERED: usize = 8 * 1024;
 
 /// Whether a family only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,14 +14,20 @@ pub(super) enum Kind {
     Gauge,
 }
 
-/// The text so far, and the family that series belong to.
-#[derive(Debug, Default)]
-pub(super) struct Text {
-    text: String,
+/// Where the text goes, and the family that series belong to.
+pub(super) struct Text<'s> {
+    sink: &'s mut dyn io::Write,
+    /// What is still to be passed on.
+    gathered: String,
     name: &'static str,
+    written: io::Result<()>,
 }
 
-impl Text {
+impl<'s> Text<'s> {
+    pub(super) fn new(sink: &'s mut dyn io::Write) -> Self {
+        Self { sink, gathered: String::new(), name: "", written: Ok(()) }
+    }
+
     /// Begins a family; the series that follow belong to it. It is named even if none follows.
     pub(super) fn family(&mut self, name: &'static str, help: &str, kind: Kind) {
         let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
@@ -31,24 +41,27 @@ impl Text {
         self.write(format_args!("steerd_{name}"));
         let mut before = '{';
         for (label, value) in labels {
-            self.text.push(before);
-            self.text.push_str(label);
-            self.text.push_str("=\"");
+            self.gathered.push(before);
+            self.gathered.push_str(label);
+            self.gathered.push_str("=\"");
             for char in value.chars() {
                 match char {
-                    '\\' => self.text.push_str("\\\\"),
-                    '"' => self.text.push_str("\\\""),
-                    '\n' => self.text.push_str("\\n"),
-                    char => self.text.push(char),
+                    '\\' => self.gathered.push_str("\\\\"),
+                    '"' => self.gathered.push_str("\\\""),
+                    '\n' => self.gathered.push_str("\\n"),
+                    char => self.gathered.push(char),
                 }
             }
-            self.text.push('"');
+            self.gathered.push('"');
             before = ',';
         }
         if !labels.is_empty() {
-            self.text.push('}');
+            self.gathered.push('}');
         }
         self.write(format_args!(" {value}\n"));
+        if self.gathered.len() >= GATHERED {
+            self.pass_on();
+        }
     }
 
     /// A family of one series without labels.
@@ -57,13 +70,22 @@ impl Text {
         self.series(&[], value);
     }
 
-    pub(super) fn into_string(self) -> String {
-        self.text
+    /// Whether the text could be written to its end; after the first error nothing more is.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.pass_on();
+        self.written
+    }
+
+    fn pass_on(&mut self) {
+        if self.written.is_ok() {
+            self.written = self.sink.write_all(self.gathered.as_bytes());
+        }
+        self.gathered.clear();
     }
 
     fn write(&mut self, arguments: std::fmt::Arguments<'_>) {
         // A string takes all that is written to it.
-        let _ = self.text.write_fmt(arguments);
+        let _ = self.gathered.write_fmt(arguments);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Ending other programs, and the processor time of this one.
+//! Ending other programs, giving way to other threads, and the processor time of this one.
 
 use std::io;
 use std::time::Duration;

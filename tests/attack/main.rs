@@ -16,6 +16,8 @@ mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod status;
+
 /// Whether attacks run at full size.
 pub(crate) fn is_full() -> bool {
     std::env::var("STEERD_ATTACK").is_ok_and(|size| size == "full")

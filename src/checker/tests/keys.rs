@@ -276,7 +276,7 @@ fn other_keys() -> Vec<(&'static str, Anew, Edit)> {
 }
 
 /// Whether a target has had an outcome, by backend and by the name of the check.
-fn had_outcomes(pool: &PoolStatus) -> Vec<(String, String, bool)> {
+fn had_outcomes(pool: &Told) -> Vec<(String, String, bool)> {
     let backends = pool.backends.iter();
     let addresses = backends.map(|backend| (backend, &backend.addresses[0]));
     let checks =
@@ -322,7 +322,7 @@ async fn every_key_is_told_and_only_what_it_is_about_begins_anew() {
         assert_eq!(difference.generation, generation + 1);
         assert_eq!(handle.published.load().generation, generation + 1);
 
-        let web = ask(&handle, |reply| Command::Pool("web".into(), reply)).await.unwrap();
+        let web = pool_told(&handle, 0).await;
         for backend in &web.backends {
             let expected_standing =
                 if &*backend.name == "one" { Standing::Healthy } else { Standing::Unhealthy };

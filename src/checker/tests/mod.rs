@@ -264,8 +264,59 @@ async fn ask<T>(handle: &Handle, command: impl FnOnce(oneshot::Sender<T>) -> Com
     answer.await.unwrap()
 }
 
+/// The state of everything, put together from its pieces.
+#[derive(Debug)]
+struct Status {
+    generation: u64,
+    pools: Vec<Told>,
+    services: Vec<ServiceStatus>,
+    suspected: Option<Suspected>,
+}
+
+/// A pool with its backends.
+#[derive(Debug)]
+struct Told {
+    pool: PoolStatus,
+    backends: Vec<BackendStatus>,
+}
+
+impl std::ops::Deref for Told {
+    type Target = PoolStatus;
+
+    fn deref(&self) -> &PoolStatus {
+        &self.pool
+    }
+}
+
 async fn status(handle: &Handle) -> Status {
-    ask(handle, Command::Status).await
+    let table = handle.published.load();
+    let (pools, suspected) = told(handle, Place::all(Arc::clone(&table))).await.unwrap();
+    let services = table.services.iter().map(|view| ServiceStatus::of(&view.service, &table)).collect();
+    Status { generation: table.generation, pools, services, suspected }
+}
+
+/// What is told from a place on; none when another configuration comes into force meanwhile.
+async fn told(handle: &Handle, place: Place) -> Option<(Vec<Told>, Option<Suspected>)> {
+    let (mut pools, mut suspected, mut next) = (Vec::<Told>::new(), None, Some(place));
+    while let Some(place) = next {
+        let piece = ask(handle, |reply| Command::Tell(place, reply)).await?;
+        for PoolPiece { pool, backends } in piece.pools {
+            match pool {
+                Some(pool) => pools.push(Told { pool, backends }),
+                None => pools.last_mut().unwrap().backends.extend(backends),
+            }
+        }
+        (suspected, next) = (piece.suspected, piece.next);
+    }
+    Some((pools, suspected))
+}
+
+/// One pool with its history.
+async fn pool_told(handle: &Handle, pool: u32) -> Told {
+    let (mut pools, _) =
+        told(handle, Place::with_history(handle.published.load(), PoolId(pool))).await.unwrap();
+    assert_eq!(pools.len(), 1);
+    pools.remove(0)
 }
 
 /// Waits until something holds; says how long that took.

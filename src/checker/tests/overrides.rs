@@ -9,8 +9,14 @@ fn request(backend: &str, state: Option<Override>) -> OverrideRequest {
     OverrideRequest { pool: "web".into(), backend: backend.into(), state, until: None, reason: None }
 }
 
+/// Overrides a backend; the reply is that backend as the status that follows has it.
 async fn over(handle: &Handle, request: OverrideRequest) -> Result<Status, NoSuchBackend> {
-    ask(handle, |reply| Command::Override(request, reply)).await
+    let backend = ask(handle, |reply| Command::Override(request, reply)).await?;
+    let now = status(handle).await;
+    let all: Vec<_> =
+        now.pools.iter().flat_map(|pool| &pool.backends).map(|told| format!("{told:?}")).collect();
+    assert!(all.contains(&format!("{backend:?}")), "{backend:?}");
+    Ok(now)
 }
 
 fn overridden(status: &Status, backend: usize) -> Option<&OverrideStatus> {

@@ -197,7 +197,7 @@ async fn overrides_stay_with_their_backend_and_go_with_it() {
         reason: Some("kernel".into()),
     };
     let first = ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
-    let first = first.pools[0].backends[0].overridden.clone();
+    let first = first.overridden.clone();
     reload(&handle, web(DEFAULTS, &["192.0.2.3", "192.0.2.2", "192.0.2.1"])).await;
     let now = status(&handle).await;
     assert_eq!(now.pools[0].backends[2].overridden, first);
@@ -238,7 +238,7 @@ async fn a_shorter_ttl_does_not_make_it_safe_earlier() {
         reason: None,
     };
     let now = ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
-    let safe_at = now.pools[0].backends[0].overridden.as_ref().unwrap().safe_at.unwrap();
+    let safe_at = now.overridden.as_ref().unwrap().safe_at.unwrap();
     assert!(safe_at >= began + SECOND * 300, "answers of before have the TTL of before");
 }
 

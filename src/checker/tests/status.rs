@@ -11,8 +11,7 @@ async fn a_pool_that_is_asked_for_tells_what_has_been() {
     script.set("192.0.2.1", Behaviour::Refuse);
     until("it is dead", SECOND * 20, || eligible(&handle, 0).is_empty()).await;
     tokio::time::sleep(SECOND * 200).await;
-    assert!(ask(&handle, |reply| Command::Pool("other".into(), reply)).await.is_none());
-    let pool = ask(&handle, |reply| Command::Pool("web".into(), reply)).await.unwrap();
+    let pool = pool_told(&handle, 0).await;
     let address = &pool.backends[0].addresses[0];
     let told: Vec<_> = address.transitions.iter().map(|past| (past.from, past.to, past.cause)).collect();
     let expected = [
@@ -80,11 +79,24 @@ async fn a_long_status_is_told_in_steps_and_is_complete() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_while_it_is_told_makes_it_begin_anew() {
+async fn a_piece_is_bounded_and_of_one_configuration() {
     let (handle, _script) = run(setup(large(), Vec::new()));
     ready(&handle).await;
-    let (reply, answer) = oneshot::channel();
-    handle.commands.send(Command::Status(reply)).await.unwrap();
+    let whole: usize = large().iter().map(|setup| setup.pool.backends.len()).sum();
+    let before = handle.published.load();
+    let (mut next, mut count, mut places) = (Some(Place::all(Arc::clone(&before))), 0, Vec::new());
+    while let Some(place) = next {
+        places.push(place.clone());
+        let piece = ask(&handle, |reply| Command::Tell(place, reply)).await.unwrap();
+        let told: usize = piece.pools.iter().map(|pool| pool.backends.len()).sum();
+        assert!(told <= BACKENDS_IN_A_PIECE, "{told}");
+        count += told;
+        next = piece.next;
+    }
+    assert_eq!(count, whole);
+    let piece = ask(&handle, |reply| Command::Tell(Place::with_history(before, PoolId(6)), reply)).await;
+    assert_eq!(piece.unwrap().pools[0].backends.len(), BACKENDS_WITH_HISTORY_IN_A_PIECE);
+
     let (reply, memory) = oneshot::channel();
     handle.commands.send(Command::Memory(reply)).await.unwrap();
     for _ in 0..3 {
@@ -93,10 +105,32 @@ async fn a_reload_while_it_is_told_makes_it_begin_anew() {
     let mut fewer = large();
     fewer.drain(..4);
     handle.reload(setup(fewer, Vec::new())).await.unwrap();
-    let status = answer.await.unwrap();
-    let names: Vec<&str> = status.pools.iter().map(|pool| &*pool.name).collect();
-    assert!(names == ["p4", "p5", "p6", "p7"] || names.len() == 8, "all of one configuration: {names:?}");
+    for place in places {
+        assert!(ask(&handle, |reply| Command::Tell(place, reply)).await.is_none(), "of the table before");
+    }
+    let names: Vec<String> = status(&handle).await.pools.iter().map(|pool| pool.name.to_string()).collect();
+    assert_eq!(names, ["p4", "p5", "p6", "p7"]);
     let mut pools: Vec<String> = memory.await.unwrap().states.into_iter().map(|state| state.pool).collect();
     pools.dedup();
     assert!(pools == ["p4", "p6", "p7"] || pools.len() == 6, "all of one configuration: {pools:?}");
+}
+
+/// What was asked for by those who have left is not told to anyone.
+#[tokio::test(start_paused = true)]
+async fn those_who_have_left_cost_nothing() {
+    let (handle, _script) = run(setup(large(), Vec::new()));
+    ready(&handle).await;
+    let table = handle.published.load();
+    for _ in 0..COMMANDS {
+        let (reply, answer) = oneshot::channel();
+        handle.commands.try_send(Command::Tell(Place::all(Arc::clone(&table)), reply)).unwrap();
+        drop(answer);
+    }
+    // One turn for each command, and none for what they asked for.
+    let began = std::time::Instant::now();
+    let told = ask(&handle, |reply| Command::Tell(Place::all(Arc::clone(&table)), reply)).await;
+    assert!(told.is_some() && began.elapsed() < SECOND, "{:?}", began.elapsed());
+    drop(told);
+    // Nothing in the queue holds the table any more.
+    assert_eq!(Arc::strong_count(&table), 2, "the published one, and this");
 }

@@ -1,0 +1,273 @@
+//! The replies that grow with the configuration, as texts: rendered one at a time, shared by all who
+//! wait for the same, and kept as long as somebody reads them.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::{Formatter, PrettyFormatter};
+use tokio::sync::Semaphore;
+
+use crate::admin::pieces::{Broken, Pieces};
+use crate::admin::problem::Problem;
+use crate::admin::rendering::Renderings;
+use crate::admin::status::{self, service_name};
+use crate::admin::text::{Held, Text, Writer};
+use crate::admin::{checker_ended, no_such};
+use crate::checker::{Handle, Place, ServiceStatus};
+use crate::metrics::Metrics;
+use crate::pool::PoolId;
+use crate::table::Table;
+
+/// How often a text is begun anew because another configuration came into force meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// The state of everything, in the parts that replies are put together from.
+#[derive(Clone, Debug)]
+pub(super) struct Everything {
+    /// The status up to the pools.
+    pub(super) status_head: Arc<Text>,
+    /// The list of pools up to the pools.
+    pub(super) pools_head: Arc<Text>,
+    /// The pools, and the end of the object.
+    pub(super) pools: Arc<Text>,
+}
+
+/// All that is rendered.
+#[derive(Clone, Debug)]
+pub(super) struct Documents {
+    pub(super) held: Held,
+    checker: Handle,
+    metrics: Arc<Metrics>,
+    everything: Renderings<(), Everything>,
+    services: Renderings<(), Arc<Text>>,
+    /// One of them, by its kind and its name.
+    one: Renderings<(Kind, String), Arc<Text>>,
+    /// They have turns of their own: they must be had when the checker does not answer.
+    numbers: Renderings<(), Arc<Text>>,
+}
+
+/// What is asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Pool,
+    Service,
+    /// The problem that a backend is not there, by `pool/backend`.
+    NoBackend,
+}
+
+impl Documents {
+    pub(super) fn new(checker: Handle, metrics: Arc<Metrics>) -> Self {
+        let held = Held::default();
+        let turn = Arc::new(Semaphore::new(1));
+        Self {
+            checker,
+            metrics,
+            everything: Renderings::new(&turn, &held),
+            services: Renderings::new(&turn, &held),
+            one: Renderings::new(&turn, &held),
+            numbers: Renderings::new(&Arc::new(Semaphore::new(1)), &held),
+            held,
+        }
+    }
+
+    /// The state of everything.
+    pub(super) async fn everything(&self) -> Result<Everything, Problem> {
+        let work = self.clone();
+        let render = move |is_wanted: &dyn Fn() -> bool| {
+            work.attempt(|table| {
+                let place = Place::all(Arc::clone(table));
+                let pieces = Pieces::new(&work.checker.commands, place, false)?;
+                write_everything(table, &pieces, || Writer::new(&work.held, is_wanted))
+                    .map_err(|_| pieces.broken().into())
+            })
+        };
+        self.everything.get((), render).await
+    }
+
+    /// The list of services. It is in the table, so nobody is asked.
+    pub(super) async fn services(&self) -> Result<Arc<Text>, Problem> {
+        let work = self.clone();
+        let render = move |is_wanted: &dyn Fn() -> bool| {
+            work.attempt(|table| {
+                let mut writer = Writer::new(&work.held, is_wanted);
+                write_services(table, &mut writer).map_err(|_| None)?;
+                Ok(writer.finish())
+            })
+        };
+        self.services.get((), render).await
+    }
+
+    /// One pool with its history.
+    pub(super) async fn pool(&self, name: String) -> Result<Arc<Text>, Problem> {
+        let (work, key) = (self.clone(), (Kind::Pool, name.clone()));
+        let render = move |is_wanted: &dyn Fn() -> bool| {
+            work.attempt(|table| {
+                let pool = pool(table, &name)?;
+                let place = Place::with_history(Arc::clone(table), pool);
+                let pieces = Pieces::new(&work.checker.commands, place, true)?;
+                let mut writer = Writer::new(&work.held, is_wanted);
+                let told = pieces.next_pool()?;
+                let object = told.map(|(pool, backends)| {
+                    status::Pool::new(&pool, backends).serialize(&mut Serializer::pretty(&mut writer))
+                });
+                object.transpose().map_err(|_| pieces.broken())?;
+                writer.write_all(b"\n").map_err(|_| None)?;
+                Ok(writer.finish())
+            })
+        };
+        self.one.get(key, render).await
+    }
+
+    /// One service, by its name in any case, with or without the final dot.
+    pub(super) async fn service(&self, name: String) -> Result<Arc<Text>, Problem> {
+        let (work, key) = (self.clone(), (Kind::Service, name.to_ascii_lowercase()));
+        let render = move |is_wanted: &dyn Fn() -> bool| {
+            work.attempt(|table| {
+                let wanted = name.strip_suffix('.').unwrap_or(&name);
+                let names: Vec<String> =
+                    table.services.iter().map(|view| view.service.name.to_plain()).collect();
+                let shown = || names.iter().map(|name| service_name(name));
+                let view = shown().zip(table.services.iter());
+                let Some((_, view)) = view.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+                else {
+                    return Err(Failed::Problem(no_such(&format!("service `{wanted}`"), wanted, shown())));
+                };
+                let service = ServiceStatus::of(&view.service, table);
+                let mut writer = Writer::new(&work.held, is_wanted);
+                let object = status::Service::from(&service);
+                object.serialize(&mut Serializer::pretty(&mut writer)).map_err(|_| None)?;
+                writer.write_all(b"\n").map_err(|_| None)?;
+                Ok(writer.finish())
+            })
+        };
+        self.one.get(key, render).await
+    }
+
+    /// That a pool has no such backend, or that there is no such pool.
+    pub(super) async fn no_backend(&self, pool_name: String, backend: String) -> Problem {
+        let (work, key) = (self.clone(), (Kind::NoBackend, format!("{pool_name}/{backend}")));
+        let render = move |_: &dyn Fn() -> bool| {
+            work.attempt(|table| {
+                let id = pool(table, &pool_name)?;
+                let names = table.pool(id).map(|view| Arc::clone(&view.backends)).unwrap_or_default();
+                let what = format!("backend `{backend}` in the pool `{pool_name}`");
+                Err(Failed::Problem(no_such(&what, &backend, names.iter().map(|name| &**name))))
+            })
+        };
+        match self.one.get(key, render).await {
+            Err(problem) => problem,
+            Ok(_) => Problem::new(StatusCode::NOT_FOUND, "there is no such backend"),
+        }
+    }
+
+    /// The metrics. Nobody is asked, so that they can be read when the checker does not answer.
+    pub(super) async fn numbers(&self) -> Result<Arc<Text>, Problem> {
+        let work = self.clone();
+        let render = move |is_wanted: &dyn Fn() -> bool| {
+            let mut writer = Writer::new(&work.held, is_wanted);
+            let written = work.metrics.write(&work.checker.published.load(), &mut writer);
+            written.map(|()| writer.finish()).map_err(|_| not_written())
+        };
+        self.numbers.get((), render).await
+    }
+
+    /// Renders from the table now, and anew when another configuration comes into force meanwhile.
+    fn attempt<T>(&self, mut render: impl FnMut(&Arc<Table>) -> Result<T, Failed>) -> Result<T, Problem> {
+        for _ in 0..ATTEMPTS {
+            if self.checker.commands.is_closed() {
+                return Err(checker_ended());
+            }
+            match render(&self.checker.published.load()) {
+                Ok(rendered) => return Ok(rendered),
+                Err(Failed::Problem(problem)) => return Err(problem),
+                Err(Failed::Broken(Broken::Ended)) => return Err(checker_ended()),
+                Err(Failed::Broken(Broken::Outdated)) => {}
+            }
+        }
+        let detail = format!("the configuration was reloaded {ATTEMPTS} times meanwhile; try again");
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+    }
+}
+
+/// Why there is no text.
+enum Failed {
+    Broken(Broken),
+    Problem(Problem),
+}
+
+impl From<Broken> for Failed {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+impl From<Option<Broken>> for Failed {
+    fn from(broken: Option<Broken>) -> Self {
+        broken.map_or_else(|| Self::Problem(not_written()), Self::Broken)
+    }
+}
+
+/// The text was not written to its end: nobody waits for it any more, so nobody sees this.
+fn not_written() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nobody waits for this reply any more")
+}
+
+fn pool(table: &Table, name: &str) -> Result<PoolId, Failed> {
+    let found = (0..).map(PoolId).zip(&table.pools).find(|(_, view)| *view.name == *name);
+    found.map(|(id, _)| id).ok_or_else(|| {
+        let names = table.pools.iter().map(|view| &*view.name);
+        Failed::Problem(no_such(&format!("pool `{name}`"), name, names))
+    })
+}
+
+fn write_everything<'w>(
+    table: &Table,
+    pieces: &Pieces<'_>,
+    writer: impl Fn() -> Writer<'w>,
+) -> io::Result<Everything> {
+    let suspected = pieces.suspected();
+    let services = services(table);
+    let mut status_head = writer();
+    status_head.write_all(b"{\n")?;
+    member(&mut status_head, "version", &env!("CARGO_PKG_VERSION"), ",\n")?;
+    member(&mut status_head, "generation", &table.generation, ",\n")?;
+    member(&mut status_head, "suspected", &suspected.as_ref().map(status::Suspected::from), ",\n")?;
+    member(&mut status_head, "services", &shown(&services), ",\n")?;
+    let mut pools_head = writer();
+    pools_head.write_all(b"{\n")?;
+    member(&mut pools_head, "generation", &table.generation, ",\n")?;
+    let mut pools = writer();
+    member(&mut pools, "pools", pieces, "\n}\n")?;
+    Ok(Everything {
+        status_head: status_head.finish(),
+        pools_head: pools_head.finish(),
+        pools: pools.finish(),
+    })
+}
+
+fn write_services(table: &Table, writer: &mut Writer<'_>) -> io::Result<()> {
+    writer.write_all(b"{\n")?;
+    member(writer, "generation", &table.generation, ",\n")?;
+    member(writer, "services", &shown(&services(table)), "\n}\n")
+}
+
+fn services(table: &Table) -> Vec<ServiceStatus> {
+    table.services.iter().map(|view| ServiceStatus::of(&view.service, table)).collect()
+}
+
+fn shown(services: &[ServiceStatus]) -> Vec<status::Service<'_>> {
+    services.iter().map(status::Service::from).collect()
+}
+
+/// Writes a member of the outermost object, which is put together from several texts.
+fn member(writer: &mut Writer<'_>, name: &str, value: &impl Serialize, end: &str) -> io::Result<()> {
+    write!(writer, "  \"{name}\": ")?;
+    let mut formatter = PrettyFormatter::new();
+    // Nothing is written by it: from here on the lines are indented as within an object.
+    formatter.begin_object(&mut io::sink())?;
+    value.serialize(&mut Serializer::with_formatter(&mut *writer, formatter))?;
+    writer.write_all(end.as_bytes())
+}

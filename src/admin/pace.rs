@@ -1,0 +1,190 @@
+//! How fast a client must take its replies.
+//!
+//! Only the time counts in which the client keeps this server waiting to write. It may add up to a
+//! start plus the time that all it has taken would need at a least rate. While texts hold too much
+//! memory, both are stricter.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::admin::text::Held;
+
+/// For how long a client may take nothing, and how many bytes a second it must take then.
+const USUAL: Pace = Pace { start: Duration::from_secs(10), rate: 1 << 20 };
+/// The same while texts hold too much.
+const STRICT: Pace = Pace { start: Duration::from_secs(1), rate: 10 << 20 };
+/// How often a client that does not read is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    start: Duration,
+    rate: u64,
+}
+
+impl Pace {
+    /// The longest that a client may have kept this server waiting once it has taken so much.
+    fn longest(self, taken: u64) -> Duration {
+        self.start + Duration::from_millis(taken.saturating_mul(1000) / self.rate)
+    }
+}
+
+/// A connection whose client is let go of when it takes its replies too slowly.
+#[derive(Debug)]
+pub(super) struct Paced {
+    stream: TcpStream,
+    held: Held,
+    taken: u64,
+    /// How long the client has kept this server waiting, without the wait now.
+    waited: Duration,
+    /// Since when it waits now, and when it looks again.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Paced {
+    pub(super) fn new(stream: TcpStream, held: Held) -> Self {
+        Self { stream, held, taken: 0, waited: Duration::ZERO, waiting: None }
+    }
+
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    fn written(&mut self, written: io::Result<usize>) -> io::Result<usize> {
+        if let Some((since, _)) = self.waiting.take() {
+            self.waited += since.elapsed();
+        }
+        self.taken += written.as_ref().map_or(0, |count| *count as u64);
+        written
+    }
+
+    /// Pending, or the error of a client that is too slow.
+    fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let (since, look) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(LOOK))));
+        loop {
+            let pace = if self.held.is_too_much() { STRICT } else { USUAL };
+            if self.waited + since.elapsed() > pace.longest(self.taken) {
+                // What lies in the kernel for it goes too.
+                let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")));
+            }
+            ready!(look.as_mut().poll(context));
+            look.as_mut().reset(Instant::now() + LOOK);
+        }
+    }
+}
+
+impl AsyncRead for Paced {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Paced {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write(context, bytes) {
+            Poll::Ready(written) => Poll::Ready(self.written(written)),
+            Poll::Pending => self.wait(context),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write_vectored(context, bytes) {
+            Poll::Ready(written) => Poll::Ready(self.written(written)),
+            Poll::Pending => self.wait(context),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (Paced, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Paced::new(listener.accept().await.unwrap().0, Held::default()), client)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_takes_nothing_is_let_go_of() {
+        let (mut server, _client) = pair().await;
+        let began = Instant::now();
+        let error = server.write_all(&vec![0; 64 << 20]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let waited = began.elapsed();
+        assert!((10..25).contains(&waited.as_secs()), "{waited:?}, a rate for what the kernel took included");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_takes_a_little_now_and_then_is_let_go_of() {
+        let (mut server, mut client) = pair().await;
+        let drip = tokio::spawn(async move {
+            let mut byte = [0; 1];
+            while client.read_exact(&mut byte).await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let began = Instant::now();
+        let error = server.write_all(&vec![0; 64 << 20]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        drop(server);
+        drip.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_reads_gets_all_of_it() {
+        let (mut server, mut client) = pair().await;
+        let read = tokio::spawn(async move {
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).await.unwrap();
+            all.len()
+        });
+        server.write_all(&vec![0; 64 << 20]).await.unwrap();
+        drop(server);
+        assert_eq!(read.await.unwrap(), 64 << 20);
+    }
+
+    #[test]
+    fn what_is_taken_earns_time() {
+        assert_eq!(USUAL.longest(0), Duration::from_secs(10));
+        assert_eq!(USUAL.longest(5 << 20), Duration::from_secs(15));
+        assert_eq!(STRICT.longest(5 << 20), Duration::from_millis(1500));
+        assert!(STRICT.longest(u64::MAX) > Duration::from_secs(1));
+    }
+}

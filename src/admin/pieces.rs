@@ -1,0 +1,143 @@
+//! What the checker tells piece by piece, while it is written as JSON.
+//!
+//! The next piece is asked for when the one before is written, so no more than one of them is held.
+//! All of it blocks, and belongs on the thread of a rendering.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use serde::ser::{Error, Serialize, SerializeSeq, Serializer};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::admin::status::{Backend, Pool};
+use crate::checker::{BackendStatus, Command, Place, PoolPiece, PoolStatus, Suspected};
+
+/// Why nothing more is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Another configuration is in force than at the beginning.
+    Outdated,
+    /// The checker has ended.
+    Ended,
+}
+
+/// The pieces that are still to come.
+pub(super) struct Pieces<'a> {
+    commands: &'a mpsc::Sender<Command>,
+    rest: RefCell<Rest>,
+    /// Whether the backends have their history.
+    history: bool,
+}
+
+struct Rest {
+    told: VecDeque<PoolPiece>,
+    suspected: Option<Suspected>,
+    next: Option<Place>,
+    broken: Option<Broken>,
+}
+
+impl<'a> Pieces<'a> {
+    /// Asks for the first piece.
+    pub(super) fn new(
+        commands: &'a mpsc::Sender<Command>,
+        place: Place,
+        history: bool,
+    ) -> Result<Self, Broken> {
+        let rest = Rest { told: VecDeque::new(), suspected: None, next: Some(place), broken: None };
+        let pieces = Self { commands, rest: RefCell::new(rest), history };
+        pieces.ask()?;
+        Ok(pieces)
+    }
+
+    /// Why this machine is suspected, as the last piece has it.
+    pub(super) fn suspected(&self) -> Option<Suspected> {
+        self.rest.borrow().suspected.clone()
+    }
+
+    /// Why writing failed, if it was for want of a piece.
+    pub(super) fn broken(&self) -> Option<Broken> {
+        self.rest.borrow().broken
+    }
+
+    /// The next pool, with the first of its backends.
+    pub(super) fn next_pool(&self) -> Result<Option<(PoolStatus, Backends<'_>)>, Broken> {
+        let Some(PoolPiece { pool: Some(pool), backends }) = self.next()? else { return Ok(None) };
+        Ok(Some((pool, Backends { first: backends, pieces: self })))
+    }
+
+    /// Further backends of the pool that was taken last.
+    fn more_backends(&self) -> Result<Option<Vec<BackendStatus>>, Broken> {
+        let go_on = {
+            let rest = self.rest.borrow();
+            match rest.told.front() {
+                Some(piece) => piece.pool.is_none(),
+                None => rest.next.as_ref().is_some_and(Place::is_within_a_pool),
+            }
+        };
+        Ok(if go_on { self.next()?.map(|piece| piece.backends) } else { None })
+    }
+
+    fn next(&self) -> Result<Option<PoolPiece>, Broken> {
+        let is_empty = self.rest.borrow().told.is_empty();
+        if is_empty {
+            self.ask()?;
+        }
+        Ok(self.rest.borrow_mut().told.pop_front())
+    }
+
+    fn ask(&self) -> Result<(), Broken> {
+        let mut rest = self.rest.borrow_mut();
+        let Some(place) = rest.next.take() else { return Ok(()) };
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.blocking_send(Command::Tell(place, reply)).is_ok();
+        let told = if sent { answer.blocking_recv().map_err(|_| Broken::Ended) } else { Err(Broken::Ended) };
+        match told.and_then(|piece| piece.ok_or(Broken::Outdated)) {
+            Ok(piece) => {
+                rest.told = piece.pools.into();
+                (rest.suspected, rest.next) = (piece.suspected, piece.next);
+                Ok(())
+            }
+            Err(broken) => {
+                rest.broken = Some(broken);
+                Err(broken)
+            }
+        }
+    }
+}
+
+/// The array of all pools that are still to come.
+impl Serialize for Pieces<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut array = serializer.serialize_seq(None)?;
+        while let Some((pool, backends)) = self.next_pool().map_err(told_by_broken)? {
+            array.serialize_element(&Pool::new(&pool, backends))?;
+        }
+        array.end()
+    }
+}
+
+/// The backends of a pool.
+pub(super) struct Backends<'a> {
+    first: Vec<BackendStatus>,
+    pieces: &'a Pieces<'a>,
+}
+
+impl Serialize for Backends<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut array = serializer.serialize_seq(None)?;
+        for backend in &self.first {
+            array.serialize_element(&Backend::new(backend, self.pieces.history))?;
+        }
+        while let Some(more) = self.pieces.more_backends().map_err(told_by_broken)? {
+            for backend in &more {
+                array.serialize_element(&Backend::new(backend, self.pieces.history))?;
+            }
+        }
+        array.end()
+    }
+}
+
+/// The reason itself is kept in [`Pieces::broken`].
+fn told_by_broken<E: Error>(_broken: Broken) -> E {
+    E::custom("the next piece is missing")
+}

@@ -1,0 +1,247 @@
+//! Tells the state of backends: one of them, or all pools piece by piece.
+//!
+//! A piece is told within one turn and has a bounded number of backends, because probes wait
+//! meanwhile. Those who want more ask again, from the [`Place`] where the piece ended. So nothing is
+//! kept here for anyone, and a client that has left costs nothing.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::checker::pools::{AddressState, PoolState, Pools, standing};
+use crate::checker::services::Answering;
+use crate::checker::targets::Targets;
+use crate::checker::{
+    AddressStatus, BackendStatus, Check, CheckStatus, PoolStatus, ServiceStatus, Suspected,
+};
+use crate::health::{HealthTable, Moment, TargetId};
+use crate::pool::{Backend, Family, PoolId};
+use crate::service::Service;
+use crate::table::{PoolView, Standing, Table};
+
+/// How many backends a piece has at most: well below a millisecond of work.
+pub const BACKENDS_IN_A_PIECE: usize = 500;
+/// The same for backends with their history, which is 20 times as long.
+pub const BACKENDS_WITH_HISTORY_IN_A_PIECE: usize = 50;
+
+/// Where the telling of pools goes on, and which table it tells.
+#[derive(Clone, Debug)]
+pub struct Place {
+    table: Arc<Table>,
+    pool: usize,
+    /// The next backend of that pool.
+    backend: usize,
+    /// The pool to stop before.
+    end: usize,
+    history: bool,
+}
+
+/// Some backends of one or more pools.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// The first may go on from the piece before.
+    pub pools: Vec<PoolPiece>,
+    /// Why this machine is suspected rather than the backends of all pools together.
+    pub suspected: Option<Suspected>,
+    /// Where the next piece begins; none when all is told.
+    pub next: Option<Place>,
+}
+
+/// Some backends of a pool.
+#[derive(Clone, Debug)]
+pub struct PoolPiece {
+    /// The pool; none when an earlier piece had it.
+    pub pool: Option<PoolStatus>,
+    /// In the order of the configuration.
+    pub backends: Vec<BackendStatus>,
+}
+
+impl Place {
+    /// The beginning of all pools of a table.
+    #[must_use]
+    pub fn all(table: Arc<Table>) -> Self {
+        let end = table.pools.len();
+        Self { table, pool: 0, backend: 0, end, history: false }
+    }
+
+    /// The beginning of one pool, which is told with its history.
+    #[must_use]
+    pub fn with_history(table: Arc<Table>, pool: PoolId) -> Self {
+        Self { table, pool: pool.index(), backend: 0, end: pool.index() + 1, history: true }
+    }
+
+    /// Whether the last pool of the piece before goes on here.
+    #[must_use]
+    pub fn is_within_a_pool(&self) -> bool {
+        self.backend > 0
+    }
+
+    fn backends_in_a_piece(&self) -> usize {
+        if self.history { BACKENDS_WITH_HISTORY_IN_A_PIECE } else { BACKENDS_IN_A_PIECE }
+    }
+}
+
+/// What is told from.
+pub(super) struct Sources<'a> {
+    pub(super) pools: &'a Pools,
+    pub(super) targets: &'a Targets,
+    pub(super) health: &'a HealthTable,
+    pub(super) table: &'a Table,
+    pub(super) suspected: Option<Suspected>,
+    pub(super) now: Moment,
+    pub(super) wall: SystemTime,
+}
+
+impl Sources<'_> {
+    /// The piece at a place; none when the table there is of an earlier configuration, whose pools
+    /// have other numbers.
+    pub(super) fn piece(&self, mut place: Place) -> Option<Piece> {
+        // Every reload makes settings anew, and nothing else does.
+        if !Arc::ptr_eq(&place.table.settings, &self.table.settings) {
+            return None;
+        }
+        let mut left = place.backends_in_a_piece();
+        let mut pools = Vec::new();
+        while left > 0 && place.pool < place.end {
+            let (Some(pool), Some(view)) = (self.pools.0.get(place.pool), place.table.pools.get(place.pool))
+            else {
+                place.pool = place.end;
+                break;
+            };
+            let end = pool.backends.len().min(place.backend + left);
+            let backends = place.backend..end;
+            // A pool without backends is some work too.
+            left = left.saturating_sub(backends.len() + 1);
+            pools.push(PoolPiece {
+                pool: (!place.is_within_a_pool()).then(|| pool_status(pool, view)),
+                backends: backends
+                    .filter_map(|index| self.backend(pool, view, index, place.history))
+                    .collect(),
+            });
+            if end < pool.backends.len() {
+                place.backend = end;
+            } else {
+                (place.pool, place.backend) = (place.pool + 1, 0);
+            }
+        }
+        let next = (place.pool < place.end).then_some(place);
+        Some(Piece { pools, suspected: self.suspected.clone(), next })
+    }
+
+    /// One backend as it is now.
+    pub(super) fn one_backend(&self, pool: PoolId, index: usize) -> Option<BackendStatus> {
+        self.backend(self.pools.get(pool)?, self.table.pool(pool)?, index, false)
+    }
+
+    fn backend(
+        &self,
+        pool: &PoolState,
+        view: &PoolView,
+        index: usize,
+        history: bool,
+    ) -> Option<BackendStatus> {
+        let configured = pool.setup.pool.backends.get(index)?;
+        let state = pool.backends.get(index)?;
+        let address = |(&address, state): (&_, &AddressState)| {
+            let members = &view.family(Family::of(address)).eligible.members;
+            // They stand in the order of the backends.
+            let first = members.partition_point(|member| (member.backend as usize) < index);
+            let mut own = members.iter().skip(first).take_while(|member| member.backend as usize == index);
+            let checks = self.checks(pool, state, history);
+            AddressStatus {
+                address,
+                standing: state.standing,
+                since: state.since,
+                remembered: checks.iter().any(|check| check.remembered && !check.observe_only),
+                held: state.held,
+                held_until: self.held_until(state),
+                percent: state.percent,
+                eligible: own.any(|member| member.address == address),
+                checks,
+                transitions: if history { state.transitions.iter().collect() } else { Vec::new() },
+            }
+        };
+        Some(BackendStatus {
+            name: pool.series.backend_name(index).cloned().unwrap_or_default(),
+            site: configured.site.clone(),
+            weight: configured.weight,
+            enabled: configured.enabled,
+            overridden: state.overridden.as_deref().cloned(),
+            addresses: configured.addresses.iter().zip(&state.addresses).map(address).collect(),
+        })
+    }
+
+    fn checks(&self, pool: &PoolState, state: &AddressState, history: bool) -> Vec<CheckStatus> {
+        let checks = pool.checks.iter().zip(&pool.setup.checks).zip(&state.targets);
+        checks.filter_map(|((name, check), id)| self.check(name, check, *id, history)).collect()
+    }
+
+    fn check(&self, name: &Arc<str>, check: &Check, id: TargetId, history: bool) -> Option<CheckStatus> {
+        let target = self.targets.get(id)?;
+        let (verdict, remembered) = self.targets.verdict(self.health, id);
+        Some(CheckStatus {
+            name: Arc::clone(name),
+            kind: check.probe.kind(),
+            standing: standing(verdict),
+            since: target.since,
+            remembered,
+            critical: check.critical,
+            observe_only: check.observe_only,
+            last: target.outcomes.iter().next_back(),
+            outcomes: if history { target.outcomes.iter().collect() } else { Vec::new() },
+        })
+    }
+
+    /// When the last hold of its checks ends.
+    fn held_until(&self, state: &AddressState) -> Option<SystemTime> {
+        let ends = state.targets.iter().filter_map(|id| self.health.held_until(*id));
+        let end = ends.max().filter(|_| state.held)?;
+        Some(self.wall + end.saturating_sub(self.now))
+    }
+}
+
+/// A pool without its backends.
+fn pool_status(pool: &PoolState, view: &PoolView) -> PoolStatus {
+    let mut status = PoolStatus {
+        name: Arc::clone(pool.series.name()),
+        usable: view.usable(),
+        enabled: 0,
+        healthy: 0,
+        unknown: 0,
+        healthy_weight: 0,
+        total_weight: 0,
+        suspected: pool.suspected.clone(),
+    };
+    let backends = pool.setup.pool.backends.iter().zip(&pool.backends);
+    for (Backend { weight, .. }, state) in backends.filter(|(configured, _)| configured.enabled) {
+        for address in &state.addresses {
+            let weight = u64::from(*weight);
+            status.enabled += 1;
+            status.total_weight += weight;
+            match address.standing {
+                Standing::Healthy => {
+                    status.healthy += 1;
+                    status.healthy_weight += weight;
+                }
+                Standing::Unknown => status.unknown += 1,
+                Standing::Draining | Standing::Unhealthy => {}
+            }
+        }
+    }
+    status
+}
+
+impl ServiceStatus {
+    /// A service as a table has it. Nobody needs to be asked.
+    #[must_use]
+    pub fn of(service: &Service, table: &Table) -> Self {
+        let answering = Answering::of(service, table);
+        let name = |pool: PoolId| table.pool(pool).map(|view| view.name.to_string());
+        Self {
+            name: service.name.to_plain(),
+            tier: answering.tier.map(|tier| tier.and_then(name)),
+            down: answering.down,
+            fail_open: answering.fail_open,
+            ttl: service.ttl,
+        }
+    }
+}

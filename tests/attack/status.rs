@@ -1,0 +1,224 @@
+//! Clients that ask the admin server for large replies and do not read them, or leave, or ask again and
+//! again: they cost neither probes, nor answers, nor memory, nor other operators much.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::is_full;
+use crate::support::client::Client;
+use crate::support::message::{A, Query, wire};
+use crate::support::{PATIENCE, Steerd, http, http_get, wait_for};
+
+/// Clients at a time: all places but a few, which are for those who measure.
+const CLIENTS: usize = 60;
+const ZONE: &str = "$TTL 60\n@ SOA ns1 hostmaster 1 3600 600 604800 30\n@ NS ns1\nns1 A 127.0.0.1\n";
+/// The bars for a machine that does nothing else; others build and test beside this.
+const SLACK: u32 = 3;
+
+/// Backends in pools of 100, and half of them in one large pool, all played by one listener.
+struct Fleet {
+    server: Steerd,
+    stop: Arc<AtomicBool>,
+}
+
+impl Fleet {
+    fn start(backends: u32) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stop = Arc::new(AtomicBool::new(false));
+        listener.set_nonblocking(false).unwrap();
+        let ended = Arc::clone(&stop);
+        thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                drop(listener.accept());
+            }
+        });
+        let interval = if is_full() { 10 } else { 5 };
+        let mut config = format!(
+            "startup_wait = \"1m\"\n[zones.\"status.test\"]\nfile = \"zone\"\n\
+             [defaults.check]\ninterval = \"{interval}s\"\ntimeout = \"2s\"\n"
+        );
+        let mut first = u32::from(Ipv4Addr::new(127, 1, 0, 0));
+        let small = backends / 200;
+        for (pool, size) in (0..small).map(|_| 100).chain([backends - small * 100]).enumerate() {
+            let addresses: Vec<String> =
+                (first..first + size).map(|address| format!("\"{}\"", Ipv4Addr::from(address))).collect();
+            first += size;
+            let addresses = addresses.join(", ");
+            write!(
+                config,
+                "[pools.p{pool}]\ncheck = \"tcp://:{port}\"\nbackends = [{addresses}]\n\
+                 [services.\"s{pool}.status.test\"]\npools = [\"p{pool}\"]\nanswers = 1\n"
+            )
+            .unwrap();
+        }
+        let server = Steerd::start(&config, &[("zone", ZONE)]);
+        Self { server, stop }
+    }
+
+    /// Bytes of memory the process holds.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Probes that started later than this after they were due, and all probes.
+    fn late_probes(&self) -> (f64, f64) {
+        let within = self.server.metric("steerd_probe_lag_seconds_bucket{le=\"0.5\"}").unwrap();
+        let all = self.server.metric("steerd_probe_lag_seconds_count").unwrap();
+        (all - within, all)
+    }
+
+    fn connect(&self, request: &str) -> TcpStream {
+        let stream = TcpStream::connect(self.server.admin).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        (&stream).write_all(request.as_bytes()).unwrap();
+        stream
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+/// What honest clients see while an attack runs for a while.
+fn assert_served(fleet: &Fleet, memory: u64, what: &str, time: Duration) {
+    let client = Client::counting(fleet.server.dns, &fleet.server.ledger.sent);
+    let (mut slowest_override, mut dns, mut most) = (Duration::ZERO, Vec::new(), 0);
+    let (late, all) = fleet.late_probes();
+    let began = Instant::now();
+    let mut number = 0;
+    while began.elapsed() < time {
+        number += 1;
+        let asked = Instant::now();
+        client.ask_tcp(&Query::plain(wire("s0.status.test"), A), number);
+        dns.push(asked.elapsed());
+        if number % 16 == 0 {
+            let asked = Instant::now();
+            let path = "/api/v1/pools/p0/backends/127.1.0.1/override";
+            let body = format!("{{\"state\": \"drain\", \"reason\": \"{number}\"}}");
+            let (status, reply) = fleet.server.request("PUT", path, &body);
+            assert_eq!((status, reply["override"]["reason"].as_str()), (200, Some(&*number.to_string())));
+            slowest_override = slowest_override.max(asked.elapsed());
+        }
+        most = most.max(fleet.memory());
+        thread::park_timeout(Duration::from_millis(10));
+    }
+    dns.sort();
+    let p99 = dns[dns.len() * 99 / 100];
+    let (late, all) = {
+        let now = fleet.late_probes();
+        (now.0 - late, now.1 - all)
+    };
+    println!(
+        "{what}: DNS over TCP p99 {p99:?}, override {slowest_override:?}, memory {} -> {} kB, {late} of {all} probes late",
+        memory / 1024,
+        most / 1024
+    );
+    assert!(p99 < Duration::from_millis(20) * SLACK, "{what}: DNS over TCP, p99 {p99:?}");
+    assert!(slowest_override < Duration::from_secs(1) * SLACK, "{what}: an override, {slowest_override:?}");
+    assert!(most < memory + memory / 2 + (4 << 20), "{what}: {memory} bytes before, {most} during it");
+    assert!(late <= all / 100.0 * f64::from(SLACK), "{what}: {late} of {all} probes started late");
+}
+
+/// One server, and one attack of each shape after the other.
+#[test]
+fn clients_of_large_replies_cost_others_little() {
+    let fleet = Fleet::start(if is_full() { 20_000 } else { 2_000 });
+    let time = Duration::from_secs(if is_full() { 15 } else { 3 });
+    for path in ["/api/v1/status", "/api/v1/pools", "/metrics"] {
+        assert_eq!(http_get(fleet.server.admin, path).0, 200);
+    }
+    let memory = fleet.memory();
+
+    let paths = ["/api/v1/status", "/api/v1/pools", "/metrics", "/api/v1/pools/p10", "/api/v1/services"];
+    let deaf: Vec<TcpStream> = (0..CLIENTS).map(|_| fleet.connect(&get("/api/v1/status"))).collect();
+    assert_served(&fleet, memory, "status, not read", time);
+    drop(deaf);
+    let deaf: Vec<TcpStream> =
+        (0..CLIENTS).map(|index| fleet.connect(&get(paths[index % paths.len()]).repeat(50))).collect();
+    assert_served(&fleet, memory, "all replies, pipelined, not read", time);
+    drop(deaf);
+
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for shape in 0..4 {
+            let (stop, fleet) = (&stop, &fleet);
+            scope.spawn(move || {
+                let mut number = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    number += 1;
+                    let request = match shape {
+                        0 => get(paths[number % paths.len()]),
+                        1 => get(&format!("/api/v1/pools/p{}", number % 12)),
+                        2 => get(&format!("/api/v1/pools/{}{number}", "x".repeat(4000))),
+                        _ => get("/api/v1/status").replace("GET", "HEAD"),
+                    };
+                    // Asks and leaves; the last kind reads the head.
+                    let mut stream = fleet.connect(&request);
+                    if shape == 3 {
+                        let _ = stream.read(&mut [0; 512]);
+                    }
+                }
+            });
+        }
+        assert_served(&fleet, memory, "asked for and left, again and again", time);
+        stop.store(true, Ordering::Relaxed);
+    });
+
+    assert_overrides_at_once(&fleet);
+    // After all of it the state is told as before.
+    let (status, body) = http_get(fleet.server.admin, "/api/v1/status");
+    let shown: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, shown["pools"].as_array().unwrap().len()), (200, if is_full() { 101 } else { 11 }));
+}
+
+/// 60 overrides at once are all done within a second.
+fn assert_overrides_at_once(fleet: &Fleet) {
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for index in 0..CLIENTS {
+            scope.spawn(move || {
+                let path = format!("/api/v1/pools/p1/backends/127.1.0.{}/override", 100 + index);
+                assert_eq!(http(fleet.server.admin, "DELETE", &path).0, 200, "{path}");
+            });
+        }
+    });
+    assert!(began.elapsed() < Duration::from_secs(1) * SLACK, "{:?}", began.elapsed());
+}
+
+/// Those who take nothing, or a byte now and then, are let go of.
+#[test]
+fn slow_readers_are_let_go_of() {
+    let fleet = Fleet::start(2_000);
+    // More than the buffers of both sides take.
+    let deaf = fleet.connect(&get("/api/v1/status").repeat(16));
+    let mut drip = fleet.connect(&get("/api/v1/status").repeat(16));
+    wait_for("both have an answer", || (drip.peek(&mut [0; 1]).ok()? > 0).then_some(()));
+    let connections = |server: SocketAddr| {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let local = format!("0100007F:{:04X} ", server.port());
+        table.lines().filter(|line| line.contains(&format!(": {local}")) && line.contains(" 01 ")).count()
+    };
+    assert!(connections(fleet.server.admin) >= 2);
+    // What the kernel took for them has earned them some seconds.
+    let deadline = Instant::now() + 2 * PATIENCE;
+    while connections(fleet.server.admin) > 0 {
+        assert!(Instant::now() < deadline, "clients that do not read are still connected");
+        let _ = drip.read(&mut [0; 1]);
+        thread::park_timeout(Duration::from_millis(50));
+    }
+    drop(deaf);
+}
