@@ -1,6 +1,6 @@
 //! `/api/v1/pools/{pool}/backends/{backend}/override`: what an operator says of a backend.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::PathRejection;
@@ -57,10 +57,8 @@ pub(super) async fn put(State(source): State<Source>, place: Place, body: Body) 
         ))
     })?;
     let length = wanted.r#for.as_deref().map(length).transpose()?;
-    // A time no clock can show is as good as no end.
-    let until = length.and_then(|length| SystemTime::now().checked_add(length));
     let reason = wanted.reason.as_deref().map(reason).transpose()?.flatten();
-    set(&source, place, Some(wanted.state.into()), until, reason).await
+    set(&source, place, Some(wanted.state.into()), length, reason).await
 }
 
 pub(super) async fn delete(State(source): State<Source>, place: Place) -> Result<Response, Problem> {
@@ -71,11 +69,11 @@ async fn set(
     source: &Source,
     place: Place,
     state: Option<Override>,
-    until: Option<SystemTime>,
+    length: Option<Duration>,
     reason: Option<String>,
 ) -> Result<Response, Problem> {
     let Path((pool, backend)) = place.map_err(|rejection| bad(rejection.body_text()))?;
-    let request = OverrideRequest { pool: pool.clone(), backend: backend.clone(), state, until, reason };
+    let request = OverrideRequest { pool: pool.clone(), backend: backend.clone(), state, length, reason };
     let done = source.ask(|reply| Command::Override(request, reply)).await?;
     let status = match done {
         Ok(status) => status,

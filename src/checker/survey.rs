@@ -8,12 +8,14 @@ use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
+use crate::checker::calendar::{Calendar, Stamp};
 use crate::checker::pools::{AddressState, BackendState, PoolState, Pools, standing};
 use crate::checker::services::Answering;
+use crate::checker::suspicion::Suspecting;
 use crate::checker::targets::Targets;
 use crate::checker::{
-    AddressStatus, BackendStatus, Check, CheckStatus, Memory, NoSuchBackend, OverrideStatus, PoolStatus,
-    RememberedOverride, RememberedState, ServiceStatus, Status, Suspected,
+    AddressStatus, BackendStatus, Check, CheckStatus, Memory, NoSuchBackend, PoolStatus, ServiceStatus,
+    Status,
 };
 use crate::health::{HealthTable, Moment, TargetId};
 use crate::pool::{Backend, Family, PoolId};
@@ -29,9 +31,10 @@ pub(super) struct Sources<'a> {
     pub(super) targets: &'a Targets,
     pub(super) health: &'a HealthTable,
     pub(super) table: &'a Table,
-    pub(super) suspected: Option<Suspected>,
+    pub(super) suspected: Option<&'a Suspecting>,
     pub(super) now: Moment,
-    pub(super) wall: SystemTime,
+    pub(super) at: Stamp,
+    pub(super) calendar: Calendar,
     /// Whether what has been is told too.
     pub(super) history: bool,
 }
@@ -111,7 +114,7 @@ impl Survey {
                     }
                 }
                 Wanted::Memory(memory, _) => {
-                    range.for_each(|backend| remember(memory, pool, backend, sources));
+                    range.for_each(|backend| sources.remember(memory, pool, backend));
                 }
             }
             if end < pool.backends.len() {
@@ -141,7 +144,7 @@ impl HalfPool {
             usable: view.usable(),
             healthy_weight: 0,
             total_weight: 0,
-            suspected: pool.suspected.clone(),
+            suspected: pool.suspected.as_ref().map(|suspected| suspected.shown(sources.calendar)),
             backends: Vec::with_capacity(pool.backends.len()),
         };
         Some(Self { status, view, told: [0; 2] })
@@ -165,14 +168,18 @@ impl HalfPool {
             addresses.push(AddressStatus {
                 address,
                 standing: state.standing,
-                since: state.since,
+                since: sources.calendar.shown(state.since),
                 remembered: checks.iter().any(|check| check.remembered && !check.observe_only),
                 held: state.held,
                 held_until: sources.held_until(state),
                 percent: state.percent,
                 eligible,
                 checks,
-                transitions: if sources.history { state.transitions.iter().collect() } else { Vec::new() },
+                transitions: if sources.history {
+                    state.transitions.shown(sources.calendar).collect()
+                } else {
+                    Vec::new()
+                },
             });
         }
         if configured.enabled {
@@ -180,7 +187,14 @@ impl HalfPool {
             self.status.healthy_weight += u64::from(configured.weight) * healthy.count() as u64;
             self.status.total_weight += u64::from(configured.weight) * addresses.len() as u64;
         }
-        self.status.backends.push(backend_status(pool, index, configured, state, addresses));
+        self.status.backends.push(backend_status(
+            pool,
+            index,
+            configured,
+            state,
+            addresses,
+            sources.calendar,
+        ));
     }
 }
 
@@ -190,46 +204,15 @@ fn backend_status(
     configured: &Backend,
     state: &BackendState,
     addresses: Vec<AddressStatus>,
+    calendar: Calendar,
 ) -> BackendStatus {
     BackendStatus {
         name: pool.series.backend_name(index).cloned().unwrap_or_default(),
         site: configured.site.clone(),
         weight: configured.weight,
         enabled: configured.enabled,
-        overridden: state.overridden.as_deref().cloned(),
+        overridden: state.overridden.as_ref().map(|kept| kept.shown(calendar)),
         addresses,
-    }
-}
-
-/// Adds what is worth keeping of a backend.
-fn remember(memory: &mut Memory, pool: &PoolState, index: usize, sources: &Sources<'_>) {
-    let (Some(configured), Some(state)) = (pool.setup.pool.backends.get(index), pool.backends.get(index))
-    else {
-        return;
-    };
-    for (&address, state) in configured.addresses.iter().zip(&state.addresses) {
-        for (check, &id) in pool.setup.checks.iter().zip(&state.targets) {
-            let (Some(verdict), _) = sources.targets.verdict(sources.health, id) else { continue };
-            let Some(target) = sources.targets.get(id) else { continue };
-            memory.states.push(RememberedState {
-                pool: pool.setup.pool.name.clone(),
-                backend: configured.name.clone(),
-                address,
-                check: check.name.clone(),
-                verdict,
-                since: target.since,
-            });
-        }
-    }
-    if let Some(OverrideStatus { state, since, until, reason, .. }) = state.overridden.as_deref().cloned() {
-        memory.overrides.push(RememberedOverride {
-            pool: pool.setup.pool.name.clone(),
-            backend: configured.name.clone(),
-            state,
-            since,
-            until,
-            reason,
-        });
     }
 }
 
@@ -247,7 +230,7 @@ impl Sources<'_> {
             generation: self.table.generation,
             pools,
             services: self.table.services.iter().map(|view| self.service(&view.service)).collect(),
-            suspected: self.suspected.clone(),
+            suspected: self.suspected.map(|suspected| suspected.shown(self.calendar)),
         }
     }
 
@@ -263,12 +246,12 @@ impl Sources<'_> {
             name: Arc::clone(name),
             kind: check.probe.kind(),
             standing: standing(verdict),
-            since: target.since,
+            since: self.calendar.shown(target.since),
             remembered,
             critical: check.critical,
             observe_only: check.observe_only,
-            last: target.outcomes.iter().next_back(),
-            outcomes: if self.history { target.outcomes.iter().collect() } else { Vec::new() },
+            last: target.outcomes.last_shown(self.calendar),
+            outcomes: if self.history { target.outcomes.shown(self.calendar).collect() } else { Vec::new() },
         })
     }
 
@@ -276,7 +259,7 @@ impl Sources<'_> {
     fn held_until(&self, state: &AddressState) -> Option<SystemTime> {
         let ends = state.targets.iter().filter_map(|id| self.health.held_until(*id));
         let end = ends.max().filter(|_| state.held)?;
-        Some(self.wall + end.saturating_sub(self.now))
+        Some(self.calendar.shown(self.at.after(end.saturating_sub(self.now))))
     }
 
     fn service(&self, service: &Service) -> ServiceStatus {

@@ -96,7 +96,8 @@ async fn a_reload_while_it_is_told_makes_it_begin_anew() {
     let status = answer.await.unwrap();
     let names: Vec<&str> = status.pools.iter().map(|pool| &*pool.name).collect();
     assert!(names == ["p4", "p5", "p6", "p7"] || names.len() == 8, "all of one configuration: {names:?}");
-    let mut pools: Vec<String> = memory.await.unwrap().states.into_iter().map(|state| state.pool).collect();
+    let mut pools: Vec<Arc<str>> = memory.await.unwrap().states.into_iter().map(|state| state.pool).collect();
     pools.dedup();
+    let pools: Vec<&str> = pools.iter().map(|pool| &**pool).collect();
     assert!(pools == ["p4", "p6", "p7"] || pools.len() == 6, "all of one configuration: {pools:?}");
 }
