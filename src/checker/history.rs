@@ -55,8 +55,9 @@ pub(super) struct Transitions(Ring<KeptTransition, TRANSITIONS>);
 impl Transitions {
     /// Adds the newest.
     pub(super) fn push(&mut self, newest: KeptTransition) {
-        let detail = self.0.share(Arc::clone(&newest.detail), |kept| &kept.detail);
-        self.0.push(KeptTransition { detail, ..newest });
+        let KeptTransition { at, from, to, cause, detail } = newest;
+        let detail = self.0.share(detail, |kept| &kept.detail);
+        self.0.push(KeptTransition { at, from, to, cause, detail });
     }
 
     /// All of them, the newest last.
@@ -78,8 +79,9 @@ pub(super) struct Outcomes(Ring<KeptOutcome, OUTCOMES>);
 impl Outcomes {
     /// Adds the newest.
     pub(super) fn push(&mut self, newest: KeptOutcome) {
-        let detail = self.0.share(Arc::clone(&newest.detail), |kept| &kept.detail);
-        self.0.push(KeptOutcome { detail, ..newest });
+        let KeptOutcome { at, microseconds, outcome, cause, detail } = newest;
+        let detail = self.0.share(detail, |kept| &kept.detail);
+        self.0.push(KeptOutcome { at, microseconds, outcome, cause, detail });
     }
 
     /// What the last probe brought.

@@ -80,18 +80,13 @@ pub struct MemoryChanges {
 }
 
 /// What has changed since it was last told.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Untold {
     /// Everything is to be told, so nothing is noted.
+    #[default]
     Everything,
     /// Targets with another verdict, and backends with another override.
     Noted { targets: BTreeSet<TargetId>, overrides: BTreeSet<(PoolId, usize)> },
-}
-
-impl Default for Untold {
-    fn default() -> Self {
-        Self::Everything
-    }
 }
 
 impl Untold {

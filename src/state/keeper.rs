@@ -119,7 +119,7 @@ impl Work {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut period = interval(PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.place = self.places.borrow_and_update().clone();
+        self.place.clone_from(&self.places.borrow_and_update());
         loop {
             tokio::select! {
                 biased;
@@ -137,7 +137,7 @@ impl Work {
 
     /// Goes on in another directory. A snapshot that is being made is finished where it was begun.
     fn move_on(&mut self) {
-        self.place = self.places.borrow_and_update().clone();
+        self.place.clone_from(&self.places.borrow_and_update());
         (self.journal, self.snapshot) = (None, Snapshot::Wanted);
         (self.not_before, self.retry) = (Instant::now(), Instant::now());
     }

@@ -110,7 +110,7 @@ fn recall(directory: &Path, now: SystemTime) -> Memory {
         // A copy: until there is a new snapshot, what can be read of it is needed.
         tell_copied(&journal::path(directory, number), &fault, now);
     }
-    let Recalled { memory, age, too_old } = recollection.as_of(now);
+    let Recalled { memory, age, too_old } = recollection.until_now(now);
     let (states, overrides) = (memory.states.len(), memory.overrides.len());
     info!(file = %path.display(), ?age, states, overrides, changes, "health and overrides are remembered");
     if too_old {

@@ -11,10 +11,13 @@ use crate::state::file::Snapshot;
 /// States that were written longer ago than this are no hints any more.
 pub const HINT_AGE: Duration = Duration::from_secs(24 * 3600);
 
+/// Pool, backend, address and check.
+type Check = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
+
 /// What is known while the files are read.
 #[derive(Debug)]
 pub(super) struct Recollection {
-    states: BTreeMap<(Arc<str>, Arc<str>, IpAddr, Arc<str>), RememberedState>,
+    states: BTreeMap<Check, RememberedState>,
     overrides: BTreeMap<(Arc<str>, Arc<str>), RememberedOverride>,
     /// When the last of it was written.
     pub(super) written: SystemTime,
@@ -55,7 +58,7 @@ impl Recollection {
 
     /// What is of use `now`: no states that are too old, no overrides that have ended, and nothing
     /// that began in the future.
-    pub(super) fn as_of(self, now: SystemTime) -> Recalled {
+    pub(super) fn until_now(self, now: SystemTime) -> Recalled {
         let age = now.duration_since(self.written).unwrap_or(Duration::ZERO);
         let too_old = age > HINT_AGE && !self.states.is_empty();
         let states = self.states.into_values().filter(|_| !too_old);

@@ -239,7 +239,7 @@ fn brought_back(directory: &BTreeMap<PathBuf, Vec<u8>>) -> (Option<u64>, Vec<(u6
         directory.keys().filter_map(|path| super::super::journal::number(path.file_name()?.to_str()?));
     let bytes = |number| Ok(directory[&super::super::journal::path(Path::new("/state"), number)].clone());
     let (recollection, _, faults) = recollect(snapshot, numbers, bytes);
-    let states = recollection.as_of(at(100)).memory.states;
+    let states = recollection.until_now(at(100)).memory.states;
     let since = states[0].since.duration_since(at(0)).unwrap().as_secs();
     (Some(since), faults)
 }

@@ -82,7 +82,7 @@ fn empty() -> Recollection {
 fn read(bytes: &[u8]) -> (Vec<RememberedState>, Recalled, Replayed) {
     let mut recollection = empty();
     let replayed = replay(bytes, 7, &mut recollection);
-    let recalled = recollection.as_of(at(90));
+    let recalled = recollection.until_now(at(90));
     (recalled.memory.states.clone(), recalled, replayed)
 }
 

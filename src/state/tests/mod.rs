@@ -50,7 +50,7 @@ fn encoded(tag: &str) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8], now: SystemTime) -> Result<Recalled, file::Refused> {
-    file::decode(bytes).map(|snapshot| Recollection::new(snapshot).as_of(now))
+    file::decode(bytes).map(|snapshot| Recollection::new(snapshot).until_now(now))
 }
 
 fn names(directory: &Path) -> Vec<String> {
