@@ -1,7 +1,7 @@
 //! The composition root: what is built, in which order it starts, and how it stops.
 //!
 //! ```text
-//! start   bind every socket -> recall the memory -> checker -> reload, admin
+//! start   bind every socket -> lock state_dir, recall the memory -> checker -> reload, admin
 //!         -> first outcomes are in -> answer DNS -> ready -> tell the secondaries
 //! stop    not ready -> DNS finishes what is in flight -> admin likewise -> memory -> checker
 //! ```
@@ -27,7 +27,7 @@ use crate::listener::{self, InForce, Listeners};
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::reload::{self, Configured, Reach};
-use crate::state::{self, Keeper};
+use crate::state::{self, Keeper, Place};
 use crate::sys;
 
 /// The longest a start waits for what is remembered: a file system of the network may hang.
@@ -51,6 +51,9 @@ pub enum StartError {
     /// The thread that checks.
     #[error("the system gives no thread or no descriptor to check health with: {0}")]
     Thread(#[source] io::Error),
+    /// The directory of what survives a restart.
+    #[error(transparent)]
+    State(#[from] state::LockError),
     /// The checker ended by itself.
     #[error(transparent)]
     Checker(#[from] CheckerEnded),
@@ -126,12 +129,13 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
 
     let configured = Configured::of(&setup);
     let Setup { server, admin, checker: mut checker_setup, .. } = setup;
-    checker_setup.memory = recall(server.state_dir.clone()).await;
+    let place;
+    (place, checker_setup.memory) = recall(server.state_dir).await?;
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let capacity = checker::Capacity { counter_rows: bound.counter_rows(), probes };
     let checker =
         checker::start(checker_setup, capacity, Arc::clone(&metrics)).map_err(StartError::Thread)?;
-    let keeper = Keeper::start(server.state_dir, checker.clone(), Arc::clone(&metrics));
+    let keeper = Keeper::start(place, checker.clone(), Arc::clone(&metrics));
     let limits = InForce::new(server.limits);
     let (access, access_seen) = watch::channel(admin.access);
     let notify = notify::start(checker.published.clone(), dns.clone(), Arc::clone(&metrics));
@@ -140,7 +144,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
         notify: notify.clone(),
         limits: limits.clone(),
         access,
-        state_dir: keeper.directory(),
+        state_dir: keeper.place(),
         metrics: Arc::clone(&metrics),
     };
     let reload = reload::start(file, configured, reach);
@@ -203,20 +207,22 @@ impl Drop for Apart {
     }
 }
 
-/// What was known before the last stop, if there is a place for it.
-async fn recall(directory: Option<PathBuf>) -> checker::Memory {
+/// The place for what survives a restart, if there is one, and what was known before the last stop.
+async fn recall(directory: Option<PathBuf>) -> Result<(Option<Place>, checker::Memory), state::LockError> {
     let Some(directory) = directory else {
         info!("health and overrides will not survive a restart: no state_dir is set under [server]");
-        return checker::Memory::default();
+        return Ok((None, checker::Memory::default()));
     };
-    let shown = directory.display().to_string();
-    let recalled = tokio::task::spawn_blocking(move || state::recall(&directory, SystemTime::now()));
-    match tokio::time::timeout(RECALL_TIME, recalled).await {
+    let place = Place::unlocked(directory.clone());
+    let opened = tokio::task::spawn_blocking(move || state::open(directory, SystemTime::now()));
+    match tokio::time::timeout(RECALL_TIME, opened).await {
+        Ok(Ok(opened)) => opened.map(|(place, memory)| (Some(place), memory)),
         // A panic of the other thread has been told by itself, and must not stop the start.
-        Ok(recalled) => recalled.unwrap_or_default(),
+        Ok(Err(_)) => Ok((Some(place), checker::Memory::default())),
         Err(_) => {
-            warn!(directory = shown, "the memory cannot be read within {RECALL_TIME:?}; it starts empty");
-            checker::Memory::default()
+            let directory = place.directory().display();
+            warn!(%directory, "the memory cannot be read within {RECALL_TIME:?}; it starts empty");
+            Ok((Some(place), checker::Memory::default()))
         }
     }
 }

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code, reason = "this module exists so that no other needs it")]
 
+pub mod clock;
 pub mod process;
 pub mod stream;
 

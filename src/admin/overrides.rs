@@ -1,6 +1,6 @@
 //! `/api/v1/pools/{pool}/backends/{backend}/override`: what an operator says of a backend.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::PathRejection;
@@ -57,10 +57,8 @@ pub(super) async fn put(State(shown): State<Shown>, place: Place, body: Body) ->
         ))
     })?;
     let length = wanted.r#for.as_deref().map(length).transpose()?;
-    // A time no clock can show is as good as no end.
-    let until = length.and_then(|length| SystemTime::now().checked_add(length));
     let reason = wanted.reason.as_deref().map(reason).transpose()?.flatten();
-    set(&shown, place, Some(wanted.state.into()), until, reason).await
+    set(&shown, place, Some(wanted.state.into()), length, reason).await
 }
 
 pub(super) async fn delete(State(shown): State<Shown>, place: Place) -> Result<Response, Problem> {
@@ -71,11 +69,11 @@ async fn set(
     shown: &Shown,
     place: Place,
     state: Option<Override>,
-    until: Option<SystemTime>,
+    length: Option<Duration>,
     reason: Option<String>,
 ) -> Result<Response, Problem> {
     let Path((pool, backend)) = place.map_err(|rejection| bad(rejection.body_text()))?;
-    let request = OverrideRequest { pool, backend, state, until, reason };
+    let request = OverrideRequest { pool, backend, state, length, reason };
     match shown.source.ask(|reply| Command::Override(request, reply)).await? {
         Ok(backend) => Ok(json(&status::Backend::new(&backend, false))),
         Err(NoSuchBackend { pool, backend }) => Err(shown.documents.no_backend(pool, backend).await),

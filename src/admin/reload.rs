@@ -52,7 +52,7 @@ pub(super) async fn reload(State(source): State<Source>) -> Result<Response, Pro
 fn problem(refusal: &Refusal) -> Problem {
     let status = match refusal {
         Refusal::Faults(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        Refusal::NoFile => StatusCode::CONFLICT,
+        Refusal::NoFile | Refusal::StateDir(_) => StatusCode::CONFLICT,
         Refusal::BrokeOff => StatusCode::INTERNAL_SERVER_ERROR,
         Refusal::Ending => StatusCode::SERVICE_UNAVAILABLE,
     };

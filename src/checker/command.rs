@@ -1,11 +1,11 @@
 //! What others ask of the checker, and what it answers.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::checker::{BackendStatus, Memory, Piece, Place, PoolSetup};
+use crate::checker::{BackendStatus, Memory, MemoryChanges, Piece, Place, PoolSetup};
 use crate::pool::Override;
 use crate::service::Service;
 use crate::settings::Settings;
@@ -27,8 +27,10 @@ pub enum Command {
     /// To set what an operator says of a backend, or to go back to the checks' word. The answer is
     /// the backend as it is then.
     Override(OverrideRequest, oneshot::Sender<Result<BackendStatus, NoSuchBackend>>),
-    /// What is worth keeping over a restart.
+    /// What is worth keeping over a restart. From now on its changes are noted.
     Memory(oneshot::Sender<Memory>),
+    /// What of it has changed since the last time that this was asked.
+    MemoryChanges(oneshot::Sender<MemoryChanges>),
 }
 
 /// The configuration that runs.
@@ -81,8 +83,8 @@ pub struct OverrideRequest {
     pub backend: String,
     /// What it is to be; none to go back to the checks' word.
     pub state: Option<Override>,
-    /// When it ends by itself.
-    pub until: Option<SystemTime>,
+    /// After how long it ends by itself.
+    pub length: Option<Duration>,
     /// Why, for those who see it.
     pub reason: Option<String>,
 }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::checker::calendar::{Calendar, Stamp};
 use crate::health::Outcome;
 use crate::probe::Cause;
 use crate::table::Standing;
@@ -53,16 +54,16 @@ pub(super) struct Transitions(Ring<KeptTransition, TRANSITIONS>);
 
 impl Transitions {
     /// Adds the newest.
-    pub(super) fn push(&mut self, past: PastTransition) {
-        let PastTransition { at, from, to, cause, detail } = past;
+    pub(super) fn push(&mut self, newest: KeptTransition) {
+        let KeptTransition { at, from, to, cause, detail } = newest;
         let detail = self.0.share(detail, |kept| &kept.detail);
-        self.0.push(KeptTransition { at: WallTime::new(at), from, to, cause, detail });
+        self.0.push(KeptTransition { at, from, to, cause, detail });
     }
 
     /// All of them, the newest last.
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = PastTransition> + ExactSizeIterator {
-        self.0.0.iter().map(|kept| PastTransition {
-            at: kept.at.get(),
+    pub(super) fn shown(&self, calendar: Calendar) -> impl ExactSizeIterator<Item = PastTransition> {
+        self.0.0.iter().map(move |kept| PastTransition {
+            at: calendar.shown(kept.at),
             from: kept.from,
             to: kept.to,
             cause: kept.cause,
@@ -77,57 +78,69 @@ pub(super) struct Outcomes(Ring<KeptOutcome, OUTCOMES>);
 
 impl Outcomes {
     /// Adds the newest.
-    pub(super) fn push(&mut self, past: PastOutcome) {
-        let PastOutcome { at, duration, outcome, cause, detail } = past;
+    pub(super) fn push(&mut self, newest: KeptOutcome) {
+        let KeptOutcome { at, microseconds, outcome, cause, detail } = newest;
         let detail = self.0.share(detail, |kept| &kept.detail);
-        let microseconds = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
-        self.0.push(KeptOutcome { at: WallTime::new(at), microseconds, outcome, cause, detail });
+        self.0.push(KeptOutcome { at, microseconds, outcome, cause, detail });
+    }
+
+    /// What the last probe brought.
+    pub(super) fn last(&self) -> Option<Outcome> {
+        self.0.0.back().map(|kept| kept.outcome)
+    }
+
+    /// The last one.
+    pub(super) fn last_shown(&self, calendar: Calendar) -> Option<PastOutcome> {
+        self.0.0.back().map(|kept| kept.shown(calendar))
     }
 
     /// All of them, the newest last.
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = PastOutcome> + ExactSizeIterator {
-        self.0.0.iter().map(|kept| PastOutcome {
-            at: kept.at.get(),
-            duration: Duration::from_micros(kept.microseconds.into()),
-            outcome: kept.outcome,
-            cause: kept.cause,
-            detail: Arc::clone(&kept.detail),
-        })
+    pub(super) fn shown(&self, calendar: Calendar) -> impl ExactSizeIterator<Item = PastOutcome> {
+        self.0.0.iter().map(move |kept| kept.shown(calendar))
     }
 }
 
+/// A transition as it is kept.
 #[derive(Debug)]
-struct KeptTransition {
-    at: WallTime,
-    from: Standing,
-    to: Standing,
-    cause: Option<Cause>,
-    detail: Arc<str>,
+pub(super) struct KeptTransition {
+    pub(super) at: Stamp,
+    pub(super) from: Standing,
+    pub(super) to: Standing,
+    pub(super) cause: Option<Cause>,
+    pub(super) detail: Arc<str>,
 }
 
+/// An outcome as it is kept.
 #[derive(Debug)]
-struct KeptOutcome {
-    at: WallTime,
+pub(super) struct KeptOutcome {
+    at: Stamp,
     microseconds: u32,
     outcome: Outcome,
     cause: Option<Cause>,
     detail: Arc<str>,
 }
 
-/// Microseconds since 1970: half of a [`SystemTime`], and enough for 580,000 years. A clock before
-/// 1970 is one that nobody has set.
-#[derive(Clone, Copy, Debug)]
-struct WallTime(u64);
-
-impl WallTime {
-    fn new(time: SystemTime) -> Self {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+impl KeptOutcome {
+    /// What a probe brought that ended then and took so long.
+    pub(super) fn new(
+        at: Stamp,
+        duration: Duration,
+        outcome: Outcome,
+        cause: Option<Cause>,
+        detail: Arc<str>,
+    ) -> Self {
+        let microseconds = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+        Self { at, microseconds, outcome, cause, detail }
     }
 
-    fn get(self) -> SystemTime {
-        let since = Duration::from_micros(self.0);
-        SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
+    fn shown(&self, calendar: Calendar) -> PastOutcome {
+        PastOutcome {
+            at: calendar.shown(self.at),
+            duration: Duration::from_micros(self.microseconds.into()),
+            outcome: self.outcome,
+            cause: self.cause,
+            detail: Arc::clone(&self.detail),
+        }
     }
 }
 
@@ -166,25 +179,33 @@ mod tests {
 
     use super::*;
 
-    fn time(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+    fn calendar() -> Calendar {
+        Calendar::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000), Duration::ZERO)
     }
 
-    fn outcome(number: u64, detail: &str) -> PastOutcome {
-        PastOutcome {
-            at: time(number),
-            duration: Duration::from_micros(number),
-            outcome: [Outcome::Failed, Outcome::Passed][usize::from(number.is_multiple_of(3))],
-            cause: (!number.is_multiple_of(3)).then_some(Cause::Refused),
-            detail: detail.into(),
-        }
+    fn at(seconds: u64) -> Stamp {
+        calendar().stamp(Duration::from_secs(seconds))
     }
 
-    fn transition(number: u64, detail: &str) -> PastTransition {
+    fn outcome(number: u64, detail: &str) -> KeptOutcome {
+        let outcome = [Outcome::Failed, Outcome::Passed][usize::from(number.is_multiple_of(3))];
+        let cause = (!number.is_multiple_of(3)).then_some(Cause::Refused);
+        KeptOutcome::new(at(number), Duration::from_micros(number), outcome, cause, detail.into())
+    }
+
+    fn transition(number: u64, detail: &str) -> KeptTransition {
         let (from, to) =
             [(Standing::Healthy, Standing::Unhealthy), (Standing::Unhealthy, Standing::Draining)]
                 [usize::from(number.is_multiple_of(2))];
-        PastTransition { at: time(number), from, to, cause: Some(Cause::Timeout), detail: detail.into() }
+        KeptTransition { at: at(number), from, to, cause: Some(Cause::Timeout), detail: detail.into() }
+    }
+
+    fn shown(outcomes: &Outcomes) -> Vec<PastOutcome> {
+        outcomes.shown(calendar()).collect()
+    }
+
+    fn shown_transitions(transitions: &Transitions) -> Vec<PastTransition> {
+        transitions.shown(calendar()).collect()
     }
 
     #[test]
@@ -196,14 +217,14 @@ mod tests {
             for number in 0..rng.random_range(0..150) {
                 let detail = ["200 OK", "connection refused", "no answer"][rng.random_range(0..3)];
                 outcomes.push(outcome(number, detail));
-                all_outcomes.push(outcome(number, detail));
+                all_outcomes.extend(outcomes.last_shown(calendar()));
                 transitions.push(transition(number, detail));
-                all_transitions.push(transition(number, detail));
+                all_transitions.extend(shown_transitions(&transitions).pop());
+                assert_eq!(all_outcomes[all_outcomes.len() - 1], outcome(number, detail).shown(calendar()));
                 let kept = &all_outcomes[all_outcomes.len().saturating_sub(20)..];
-                assert!(outcomes.iter().eq(kept.iter().cloned()), "seed {seed}");
+                assert_eq!(shown(&outcomes), kept, "seed {seed}");
                 let kept = &all_transitions[all_transitions.len().saturating_sub(50)..];
-                assert!(transitions.iter().eq(kept.iter().cloned()), "seed {seed}");
-                assert_eq!(transitions.iter().len(), kept.len());
+                assert_eq!(shown_transitions(&transitions), kept, "seed {seed}");
                 assert!(outcomes.0.0.capacity() <= OUTCOMES && transitions.0.0.capacity() <= TRANSITIONS);
             }
         }
@@ -217,11 +238,12 @@ mod tests {
             outcomes.push(outcome(number, detail));
             transitions.push(transition(number, detail));
         }
-        let mut details: Vec<*const u8> = outcomes.iter().map(|past| past.detail.as_ptr()).collect();
+        let mut details: Vec<*const u8> = shown(&outcomes).iter().map(|past| past.detail.as_ptr()).collect();
         details.sort();
         details.dedup();
         assert_eq!(details.len(), 2);
-        let mut details: Vec<*const u8> = transitions.iter().map(|past| past.detail.as_ptr()).collect();
+        let mut details: Vec<*const u8> =
+            shown_transitions(&transitions).iter().map(|past| past.detail.as_ptr()).collect();
         details.sort();
         details.dedup();
         assert_eq!(details.len(), 2);
@@ -245,10 +267,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_cut() {
         let mut outcomes = Outcomes::default();
-        let before_1970 = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
-        outcomes.push(PastOutcome { at: before_1970, duration: Duration::MAX, ..outcome(0, "late") });
-        let kept = outcomes.iter().next().unwrap();
-        assert_eq!(kept.at, SystemTime::UNIX_EPOCH);
-        assert_eq!(kept.duration, Duration::from_micros(u32::MAX.into()));
+        outcomes.push(KeptOutcome::new(at(0), Duration::MAX, Outcome::Failed, None, "late".into()));
+        assert_eq!(shown(&outcomes)[0].duration, Duration::from_micros(u32::MAX.into()));
     }
 }

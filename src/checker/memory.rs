@@ -1,11 +1,23 @@
 //! What is worth keeping over a restart. The file it is kept in is `state`'s.
+//!
+//! The whole is told once, step by step between the turns; from then on it is noted what changes,
+//! and only that is told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::health::Verdict;
-use crate::pool::Override;
+use crate::checker::calendar::{Calendar, Stamp};
+use crate::checker::pools::PoolState;
+use crate::checker::targets::User;
+use crate::checker::telling::Sources;
+use crate::checker::{Checker, Outside};
+use crate::health::{TargetId, Verdict};
+use crate::pool::{Override, PoolId};
+
+/// How many changes are told at once: well below a millisecond of work.
+const CHANGES_AT_ONCE: usize = 2_000;
 
 /// What was known of the backends, by the names of the configuration, so that it fits one that has
 /// changed meanwhile.
@@ -21,13 +33,13 @@ pub struct Memory {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RememberedState {
     /// The pool's name.
-    pub pool: String,
+    pub pool: Arc<str>,
     /// The backend's name.
-    pub backend: String,
+    pub backend: Arc<str>,
     /// The address.
     pub address: IpAddr,
     /// The check's name.
-    pub check: String,
+    pub check: Arc<str>,
     /// What it said.
     pub verdict: Verdict,
     /// Since when.
@@ -38,9 +50,9 @@ pub struct RememberedState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RememberedOverride {
     /// The pool's name.
-    pub pool: String,
+    pub pool: Arc<str>,
     /// The backend's name.
-    pub backend: String,
+    pub backend: Arc<str>,
     /// What it is.
     pub state: Override,
     /// Since when.
@@ -51,14 +63,160 @@ pub struct RememberedOverride {
     pub reason: Option<String>,
 }
 
+/// What has changed of a [`Memory`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryChanges {
+    /// All of it may have changed, so that it has to be asked for as a whole.
+    pub everything: bool,
+    /// What checks say now.
+    pub states: Vec<RememberedState>,
+    /// Overrides that are new, or other than before.
+    pub overrides: Vec<RememberedOverride>,
+    /// The backends, each after its pool, that have no override any more.
+    pub ended: Vec<(Arc<str>, Arc<str>)>,
+    /// There is more, to be asked for at once.
+    pub more: bool,
+}
+
+/// What has changed since it was last told.
+#[derive(Debug, Default)]
+pub(super) enum Untold {
+    /// Everything is to be told, so nothing is noted.
+    #[default]
+    Everything,
+    /// Targets with another verdict, and backends with another override.
+    Noted { targets: BTreeSet<TargetId>, overrides: BTreeSet<(PoolId, usize)> },
+}
+
+impl Untold {
+    /// Everything is being told: from now on changes are noted.
+    pub(super) fn begin(&mut self) {
+        *self = Self::Noted { targets: BTreeSet::new(), overrides: BTreeSet::new() };
+    }
+
+    /// Places and times are others now.
+    pub(super) fn everything(&mut self) {
+        *self = Self::Everything;
+    }
+
+    pub(super) fn state(&mut self, target: TargetId) {
+        if let Self::Noted { targets, .. } = self {
+            targets.insert(target);
+        }
+    }
+
+    pub(super) fn overridden(&mut self, pool: PoolId, backend: usize) {
+        if let Self::Noted { overrides, .. } = self {
+            overrides.insert((pool, backend));
+        }
+    }
+}
+
+impl<O: Outside> Checker<O> {
+    /// Tells what has changed, [`CHANGES_AT_ONCE`] at most.
+    pub(super) fn memory_changes(&mut self) -> MemoryChanges {
+        let mut untold = std::mem::take(&mut self.untold);
+        let mut changes = MemoryChanges::default();
+        match &mut untold {
+            Untold::Everything => changes.everything = true,
+            Untold::Noted { targets, overrides } => {
+                let table = self.published.load();
+                let sources = self.sources(&table);
+                for _ in 0..CHANGES_AT_ONCE {
+                    if let Some((pool, backend)) = overrides.pop_first() {
+                        sources.tell_override(&mut changes, pool, backend);
+                    } else if let Some(target) = targets.pop_first() {
+                        sources.tell_target(&mut changes, target);
+                    } else {
+                        break;
+                    }
+                }
+                changes.more = !targets.is_empty() || !overrides.is_empty();
+            }
+        }
+        self.untold = untold;
+        changes
+    }
+}
+
+impl Sources<'_> {
+    /// Adds what is worth keeping of a backend.
+    pub(super) fn remember(&self, memory: &mut Memory, pool: &PoolState, backend: usize) {
+        let Some(state) = pool.backends.get(backend) else { return };
+        for (address, state) in state.addresses.iter().enumerate() {
+            let checks = state.targets.iter().enumerate();
+            memory.states.extend(
+                checks.filter_map(|(check, id)| self.remembered_state(pool, backend, address, check, *id)),
+            );
+        }
+        memory.overrides.extend(self.remembered_override(pool, backend));
+    }
+
+    fn tell_target(&self, changes: &mut MemoryChanges, id: TargetId) {
+        let users = self.targets.get(id).map_or(&[][..], |target| &target.users);
+        let state = |User { spot, check }: &User| {
+            let pool = self.pools.get(spot.pool)?;
+            self.remembered_state(pool, spot.backend as usize, spot.address as usize, *check as usize, id)
+        };
+        changes.states.extend(users.iter().filter_map(state));
+    }
+
+    fn tell_override(&self, changes: &mut MemoryChanges, pool: PoolId, backend: usize) {
+        let Some(pool) = self.pools.get(pool) else { return };
+        match self.remembered_override(pool, backend) {
+            Some(kept) => changes.overrides.push(kept),
+            None => changes.ended.extend(names(pool, backend)),
+        }
+    }
+
+    fn remembered_state(
+        &self,
+        pool: &PoolState,
+        backend: usize,
+        address: usize,
+        check: usize,
+        id: TargetId,
+    ) -> Option<RememberedState> {
+        let (verdict, _) = self.targets.verdict(self.health, id);
+        let (pool_name, backend_name) = names(pool, backend)?;
+        Some(RememberedState {
+            pool: pool_name,
+            backend: backend_name,
+            address: *pool.setup.pool.backends.get(backend)?.addresses.get(address)?,
+            check: Arc::clone(pool.checks.get(check)?),
+            verdict: verdict?,
+            since: self.calendar.shown(self.targets.get(id)?.since),
+        })
+    }
+
+    fn remembered_override(&self, pool: &PoolState, backend: usize) -> Option<RememberedOverride> {
+        let kept = pool.backends.get(backend)?.overridden.as_ref()?.shown(self.calendar);
+        let (pool, backend) = names(pool, backend)?;
+        Some(RememberedOverride {
+            pool,
+            backend,
+            state: kept.state,
+            since: kept.since,
+            until: kept.until,
+            reason: kept.reason,
+        })
+    }
+}
+
+/// The names of a pool and of a backend in it.
+fn names(pool: &PoolState, backend: usize) -> Option<(Arc<str>, Arc<str>)> {
+    Some((Arc::clone(pool.series.name()), Arc::clone(pool.series.backend_name(backend)?)))
+}
+
 /// What is remembered of the checks of a pool, by backend, address and check.
-pub(super) type Hints<'a> = HashMap<(&'a str, IpAddr, &'a str), (Verdict, SystemTime)>;
+pub(super) type Hints<'a> = HashMap<(&'a str, IpAddr, &'a str), (Verdict, Stamp)>;
 
 /// Sorts what is remembered by pool.
-pub(super) fn hints(states: &[RememberedState]) -> HashMap<&str, Hints<'_>> {
+pub(super) fn hints(states: &[RememberedState], calendar: Calendar) -> HashMap<&str, Hints<'_>> {
     let mut pools: HashMap<&str, Hints<'_>> = HashMap::new();
     for RememberedState { pool, backend, address, check, verdict, since } in states {
-        pools.entry(pool).or_default().insert((backend, *address, check), (*verdict, *since));
+        let hint = (*verdict, calendar.stamp_of(*since));
+        pools.entry(pool).or_default().insert((backend, *address, check), hint);
     }
     pools
 }

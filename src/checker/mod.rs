@@ -15,6 +15,7 @@
 //! in several checks and pools is probed once. What a pool thinks of a backend address is the word
 //! of its checks together ([`combine`]), and that is what is logged, counted and answered by.
 
+mod calendar;
 mod command;
 mod difference;
 mod history;
@@ -56,9 +57,12 @@ use crate::pool::{Pool, PoolId, Require};
 use crate::probe::{Probe, Report};
 use crate::service::Service;
 use crate::settings::Settings;
+use crate::sys;
 use crate::table::Published;
 use crate::zone::Catalog;
 
+use calendar::Calendar;
+use memory::Untold;
 use overrides::Overrides;
 use pools::Pools;
 use probing::Running;
@@ -66,12 +70,12 @@ use retired::Retired;
 use services::ServiceLog;
 use slots::Slots;
 use survey::Survey;
-use suspicion::LocalFaults;
+use suspicion::{LocalFaults, Suspecting};
 use targets::{Spot, Targets};
 
 pub use command::{Change, Command, Configuration, Difference, NoSuchBackend, OverrideRequest, Wanted};
 pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
-pub use memory::{Memory, RememberedOverride, RememberedState};
+pub use memory::{Memory, MemoryChanges, RememberedOverride, RememberedState};
 pub use reload::NotReloaded;
 pub use slots::descriptor_budget;
 pub use status::{
@@ -185,8 +189,11 @@ trait Outside: Clone + Send + 'static {
         timeout: Duration,
     ) -> impl Future<Output = Report> + Send + 'static;
 
-    /// The time of day. It may jump, so nothing but display and what people set by it depends on it.
+    /// The time of day. It may jump, so nothing but display depends on it.
     fn wall(&self) -> SystemTime;
+
+    /// The time that has really passed since some moment, suspension of the machine included.
+    fn passed(&self) -> Duration;
 
     /// The generator that moments of probes are drawn with.
     fn chance(&self) -> SmallRng;
@@ -202,6 +209,10 @@ impl Outside for World {
 
     fn wall(&self) -> SystemTime {
         SystemTime::now()
+    }
+
+    fn passed(&self) -> Duration {
+        sys::clock::since_boot()
     }
 
     fn chance(&self) -> SmallRng {
@@ -258,6 +269,10 @@ struct Checker<O> {
     /// When the share of an address changes by itself; the earliest first.
     wakes: BinaryHeap<Reverse<(Moment, Spot)>>,
     overrides: Overrides,
+    /// What has changed of what is worth keeping.
+    untold: Untold,
+    /// What kept times are shown by.
+    calendar: Calendar,
     /// The memories that are being made, in the order they were asked for.
     surveys: VecDeque<Survey>,
     service_log: ServiceLog,
@@ -274,7 +289,7 @@ struct Checker<O> {
     stalled: Option<Moment>,
     local_faults: LocalFaults,
     /// Why this machine is suspected rather than all pools together.
-    suspected: Option<Suspected>,
+    suspected: Option<Suspecting>,
     ready: watch::Sender<bool>,
     startup_wait: Duration,
     rng: SmallRng,

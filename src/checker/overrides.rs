@@ -1,15 +1,16 @@
 //! What operators say of backends, beside what the checks say.
 //!
 //! The word of the checks goes on underneath and is what returns when an override ends. An override
-//! ends by the time of day that its operator was told, so when that clock jumps, it ends earlier or
-//! later by as much.
+//! that was given for an hour ends when an hour has really passed, whatever happens to the time of
+//! day meanwhile ([`crate::checker::calendar`]). Only over a restart does the time of day decide.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tracing::info;
 
+use crate::checker::calendar::{Calendar, Stamp};
 use crate::checker::pools::PoolState;
 use crate::checker::{
     BackendStatus, Checker, NoSuchBackend, Outside, OverrideRequest, OverrideStatus, RememberedOverride,
@@ -25,7 +26,30 @@ pub(super) const ON_THE_WAY: Duration = Duration::from_secs(1);
 pub(super) struct Overrides {
     /// Pool, and index of the backend within it.
     places: BTreeSet<(PoolId, usize)>,
-    end: Option<SystemTime>,
+    end: Option<Stamp>,
+}
+
+/// What an operator says of a backend, as it is kept.
+#[derive(Debug)]
+pub(super) struct KeptOverride {
+    pub(super) state: Override,
+    since: Stamp,
+    until: Option<Stamp>,
+    reason: Option<String>,
+    /// See [`OverrideStatus::safe_at`].
+    safe_at: Option<Stamp>,
+}
+
+impl KeptOverride {
+    pub(super) fn shown(&self, calendar: Calendar) -> OverrideStatus {
+        OverrideStatus {
+            state: self.state,
+            since: calendar.shown(self.since),
+            until: self.until.map(|until| calendar.shown(until)),
+            reason: self.reason.clone(),
+            safe_at: self.safe_at.map(|safe_at| calendar.shown(safe_at)),
+        }
+    }
 }
 
 impl<O: Outside> Checker<O> {
@@ -36,13 +60,14 @@ impl<O: Outside> Checker<O> {
         reply: oneshot::Sender<Result<BackendStatus, NoSuchBackend>>,
     ) {
         let place = self.pools.find(&request.pool, &request.backend);
-        let OverrideRequest { pool, backend: name, state, until, reason } = request;
+        let OverrideRequest { pool, backend: name, state, length, reason } = request;
         let Some((id, backend)) = place else {
             return drop(reply.send(Err(NoSuchBackend { pool, backend: name })));
         };
-        let since = self.outside.wall();
-        let status = |state| OverrideStatus { state, since, until, reason, safe_at: None };
-        self.set_override(id, backend, state.map(status), "by request");
+        let since = self.stamp();
+        let until = length.map(|length| since.after(length));
+        let kept = |state| KeptOverride { state, since, until, reason, safe_at: None };
+        self.set_override(id, backend, state.map(kept), since, "by request");
         self.publish();
         let told = self.sources(&self.published.load()).one_backend(id, backend);
         // Whoever asked may have left.
@@ -51,13 +76,16 @@ impl<O: Outside> Checker<O> {
 
     /// Takes up what operators said before the start.
     pub(super) fn recall_overrides(&mut self, remembered: Vec<RememberedOverride>) {
-        let wall = self.outside.wall();
+        let now = self.stamp();
         for RememberedOverride { pool, backend, state, since, until, reason } in remembered {
-            if until.is_some_and(|until| until <= wall) {
+            let (pool, backend) = (&*pool, &*backend);
+            let [since, until] =
+                [Some(since), until].map(|time| time.map(|time| self.calendar.stamp_of(time)));
+            if until.is_some_and(|until| until <= now) {
                 info!(pool, backend, state = state.as_str(), "a remembered override has ended meanwhile");
                 continue;
             }
-            let Some((id, index)) = self.pools.find(&pool, &backend) else {
+            let Some((id, index)) = self.pools.find(pool, backend) else {
                 info!(
                     pool,
                     backend,
@@ -66,21 +94,21 @@ impl<O: Outside> Checker<O> {
                 );
                 continue;
             };
-            let status = OverrideStatus { state, since, until, reason, safe_at: None };
-            self.set_override(id, index, Some(status), "remembered");
+            let kept = KeptOverride { state, since: since.unwrap_or(now), until, reason, safe_at: None };
+            self.set_override(id, index, Some(kept), now, "remembered");
         }
     }
 
     /// Ends the overrides whose time has come.
     pub(super) fn end_overrides(&mut self) {
-        let wall = self.outside.wall();
-        if self.overrides.end.is_none_or(|end| end > wall) {
+        let now = self.stamp();
+        if self.overrides.end.is_none_or(|end| end > now) {
             return;
         }
         for (id, backend) in self.overrides.places.clone() {
-            let until = self.overridden(id, backend).and_then(|status| status.until);
-            if until.is_some_and(|until| until <= wall) {
-                self.set_override(id, backend, None, "its time is over");
+            let until = self.overridden(id, backend).and_then(|kept| kept.until);
+            if until.is_some_and(|until| until <= now) {
+                self.set_override(id, backend, None, now, "its time is over");
             }
         }
     }
@@ -97,14 +125,21 @@ impl<O: Outside> Checker<O> {
 
     fn note_end(&mut self) {
         let ends = self.overrides.places.iter().map(|(id, backend)| self.overridden(*id, *backend));
-        self.overrides.end = ends.filter_map(|status| status?.until).min();
+        self.overrides.end = ends.filter_map(|kept| kept?.until).min();
     }
 
-    fn overridden(&self, id: PoolId, backend: usize) -> Option<&OverrideStatus> {
+    fn overridden(&self, id: PoolId, backend: usize) -> Option<&KeptOverride> {
         self.pools.get(id)?.backends.get(backend)?.overridden.as_deref()
     }
 
-    fn set_override(&mut self, id: PoolId, backend: usize, status: Option<OverrideStatus>, why: &str) {
+    fn set_override(
+        &mut self,
+        id: PoolId,
+        backend: usize,
+        kept: Option<KeptOverride>,
+        now: Stamp,
+        why: &str,
+    ) {
         let Some(PoolState { setup, series, backends, .. }) = self.pools.0.get_mut(id.index()) else {
             return;
         };
@@ -112,19 +147,18 @@ impl<O: Outside> Checker<O> {
         else {
             return;
         };
-        let wall = self.outside.wall();
         let before = state.overridden.take();
-        series.overridden(backend, status.as_ref().map(|status| status.state));
-        log_override(&setup.pool.name, &configured.name, before.as_deref(), status.as_ref(), why, wall);
-        state.overridden = status.map(|mut status| {
+        series.overridden(backend, kept.as_ref().map(|kept| kept.state));
+        log_override(&setup.pool.name, &configured.name, before.as_deref(), kept.as_ref(), why, now);
+        state.overridden = kept.map(|mut kept| {
             if let Some(before) = before {
                 // It has left the answers already, if this one keeps it out as well.
-                status.safe_at = before.safe_at;
-                if before.state == status.state {
-                    status.since = before.since;
+                kept.safe_at = before.safe_at;
+                if before.state == kept.state {
+                    kept.since = before.since;
                 }
             }
-            Box::new(status)
+            Box::new(kept)
         });
         if state.overridden.is_some() {
             self.overrides.places.insert((id, backend));
@@ -132,6 +166,7 @@ impl<O: Outside> Checker<O> {
             self.overrides.places.remove(&(id, backend));
         }
         self.note_end();
+        self.untold.overridden(id, backend);
         self.touched.insert(id);
     }
 
@@ -141,7 +176,7 @@ impl<O: Outside> Checker<O> {
         if self.overrides.places.is_empty() {
             return;
         }
-        let wall = self.outside.wall();
+        let now = self.stamp();
         // What a service answers depends on all of its tiers.
         let mut affected = touched.clone();
         for pool in touched {
@@ -154,7 +189,7 @@ impl<O: Outside> Checker<O> {
             }
             let answered = self.answered(id, table);
             let Some(pool) = self.pools.0.get_mut(id.index()) else { continue };
-            let safe = (wall + ON_THE_WAY + pool.ttl).max(pool.earlier_answers_end);
+            let safe = now.after(ON_THE_WAY + pool.ttl).max(pool.earlier_answers_end);
             for &(_, backend) in places {
                 let status = pool.backends.get_mut(backend).and_then(|state| state.overridden.as_deref_mut());
                 let Some(status) = status else { continue };
@@ -190,16 +225,15 @@ impl<O: Outside> Checker<O> {
 fn log_override(
     pool: &str,
     backend: &str,
-    before: Option<&OverrideStatus>,
-    now: Option<&OverrideStatus>,
+    before: Option<&KeptOverride>,
+    kept: Option<&KeptOverride>,
     why: &str,
-    wall: SystemTime,
+    now: Stamp,
 ) {
-    let from = before.map(|status| status.state.as_str());
-    match now {
-        Some(OverrideStatus { state, until, reason, .. }) => {
-            let left = until.and_then(|until| until.duration_since(wall).ok());
-            let ends_in = left.map(|left| format!("{}s", left.as_secs()));
+    let from = before.map(|kept| kept.state.as_str());
+    match kept {
+        Some(KeptOverride { state, until, reason, .. }) => {
+            let ends_in = until.map(|until| format!("{}s", until.since(now).as_secs()));
             let (state, reason) = (state.as_str(), reason.as_deref());
             info!(pool, backend, state, from, ends_in, reason, "backend is overridden, {why}");
         }
@@ -209,9 +243,9 @@ fn log_override(
 }
 
 /// A backend that is gone takes what an operator said of it along.
-pub(super) fn tell_lost_override(pool: &str, backend: &str, status: Option<&OverrideStatus>) {
-    if let Some(status) = status {
-        let state = status.state.as_str();
+pub(super) fn tell_lost_override(pool: &str, backend: &str, kept: Option<&KeptOverride>) {
+    if let Some(kept) = kept {
+        let state = kept.state.as_str();
         info!(pool, backend, state, "the override of a backend has ended, the configuration has it no more");
     }
 }

@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rand::Rng;
 
+use crate::checker::calendar::Stamp;
 use crate::checker::history::Transitions;
 use crate::checker::memory::Hints;
-use crate::checker::overrides::tell_lost_override;
+use crate::checker::overrides::{KeptOverride, tell_lost_override};
+use crate::checker::suspicion::Suspecting;
 use crate::checker::targets::{Beginning, Key, Linker, Spot, Targets, User};
 use crate::checker::weight::{self, SlowStart};
-use crate::checker::{Check, OverrideStatus, PoolSetup, Suspected, combine};
+use crate::checker::{Check, PoolSetup, combine};
 use crate::counters::Counters;
 use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::metrics::{Metrics, PoolSeries};
@@ -41,9 +43,9 @@ pub(super) struct PoolState {
     /// The longest TTL of the services that have it as a tier.
     pub(super) ttl: Duration,
     /// When answers from before the last reload, which may have had a longer TTL, have run out.
-    pub(super) earlier_answers_end: SystemTime,
+    pub(super) earlier_answers_end: Stamp,
     /// Why this machine is suspected rather than the pool.
-    pub(super) suspected: Option<Suspected>,
+    pub(super) suspected: Option<Suspecting>,
 }
 
 /// A backend at work.
@@ -52,7 +54,7 @@ pub(super) struct BackendState {
     /// In order.
     pub(super) addresses: Box<[AddressState]>,
     /// What an operator says of it.
-    pub(super) overridden: Option<Box<OverrideStatus>>,
+    pub(super) overridden: Option<Box<KeptOverride>>,
 }
 
 /// An address of a backend at work.
@@ -65,7 +67,7 @@ pub(super) struct AddressState {
     /// It would be healthy but for damping.
     pub(super) held: bool,
     /// Since when it has been what it is. For display.
-    pub(super) since: SystemTime,
+    pub(super) since: Stamp,
     pub(super) slow_start: SlowStart,
     /// Percent of its weight that it gets.
     pub(super) percent: u8,
@@ -158,7 +160,7 @@ impl PoolState {
             }
         }
         let (ttl, earlier_answers_end, suspected) = previous
-            .map_or((Duration::ZERO, linker.wall, None), |previous| {
+            .map_or((Duration::ZERO, linker.at, None), |previous| {
                 (previous.ttl, previous.earlier_answers_end, previous.suspected)
             });
         let checks = setup.checks.iter().map(|check| check.name.as_str().into()).collect();
@@ -206,7 +208,7 @@ impl PoolState {
 #[derive(Default)]
 struct EarlierBackend {
     addresses: HashMap<IpAddr, AddressState>,
-    overridden: Option<Box<OverrideStatus>>,
+    overridden: Option<Box<KeptOverride>>,
 }
 
 /// What the backends of a pool are linked with.
@@ -252,10 +254,10 @@ impl<R: Rng> PoolLink<'_, '_, R> {
             let beginning = match (old, &before) {
                 (Some(old), _) => self.linker.targets.beginning(self.linker.health, *old),
                 // Until a check that is new has spoken, the address is what it was without it.
-                (None, Some(before)) => Beginning::hint(verdict(before.standing), self.linker.wall),
+                (None, Some(before)) => Beginning::hint(verdict(before.standing), self.linker.at),
                 (None, None) => {
                     let hint = self.hints.get(&(backend.name.as_str(), address, check.name.as_str()));
-                    let since = hint.map_or(self.linker.wall, |(_, since)| *since);
+                    let since = hint.map_or(self.linker.at, |(_, since)| *since);
                     Beginning::hint(hint.map(|(verdict, _)| *verdict), since)
                 }
             };
@@ -273,7 +275,7 @@ impl<R: Rng> PoolLink<'_, '_, R> {
         match before {
             Some(before) => AddressState { targets: targets.into(), wake: None, ..before },
             None => {
-                let mut state = AddressState::new(targets, since.unwrap_or(self.linker.wall));
+                let mut state = AddressState::new(targets, since.unwrap_or(self.linker.at));
                 (state.standing, state.held) =
                     state.judge(self.setup, backend, self.linker.targets, self.linker.health);
                 state
@@ -299,7 +301,7 @@ fn patience(setup: &PoolSetup) -> Option<Duration> {
 }
 
 impl AddressState {
-    fn new(targets: Vec<TargetId>, since: SystemTime) -> Self {
+    fn new(targets: Vec<TargetId>, since: Stamp) -> Self {
         Self {
             targets: targets.into(),
             standing: Standing::Unknown,

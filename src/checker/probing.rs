@@ -3,15 +3,17 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::task::{self, JoinError};
 use tracing::{debug, error, info, warn};
 
+use crate::checker::calendar::Stamp;
+use crate::checker::history::{KeptOutcome, KeptTransition};
 use crate::checker::pools::{PoolState, standing};
 use crate::checker::slots::{Class, Start};
 use crate::checker::targets::{Spot, Target, User};
-use crate::checker::{AT_ONCE, Checker, LATE, Outside, PastOutcome, PastTransition};
+use crate::checker::{AT_ONCE, Checker, LATE, Outside};
 use crate::health::{Moment, Outcome, Ticket, Timing, Transition};
 use crate::probe::{Cause, Probe, Report};
 use crate::table::Standing;
@@ -87,18 +89,19 @@ impl<O: Outside> Checker<O> {
             return;
         }
         let report = ended.map_or_else(|broken| broken_off(&broken), |(_, report)| report);
+        let (now, at) = (self.origin.elapsed(), self.stamp());
         let Some(target) = self.targets.get_mut(ticket.target) else { return };
         let Timing { timeout, interval, .. } = target.key.timing;
         let stalled = self.stalled.is_some_and(|stalled| started < stalled);
         let report = fair(report, timeout, stalled);
-        let (now, wall) = (self.origin.elapsed(), self.outside.wall());
         let was_held = self.health.held_until(ticket.target).is_some();
         let transition = self.health.handle_outcome(ticket, report.outcome, now, &mut self.rng);
         let is_held = self.health.held_until(ticket.target).is_some();
         target.task = None;
         let first = report.outcome != Outcome::Void && target.hint.take().is_some();
         if transition.is_some() {
-            target.since = wall;
+            target.since = at;
+            self.untold.state(ticket.target);
         }
         if self.local_faults.are_few() {
             warn_of_first_void(target, &report);
@@ -106,11 +109,11 @@ impl<O: Outside> Checker<O> {
         let Report { outcome, cause, duration, ref detail, .. } = report;
         let detail = Arc::clone(detail);
         self.local_faults.note(target, outcome, &detail);
-        target.outcomes.push(PastOutcome { at: wall, duration, outcome, cause, detail });
+        target.outcomes.push(KeptOutcome::new(at, duration, outcome, cause, detail));
         let loaded = report.load.is_some_and(|load| target.load.reported(load, interval, now));
         self.count(ticket, &report);
         if transition.is_some() || first || was_held != is_held {
-            self.judge_users(ticket, transition.as_ref(), &report, wall);
+            self.judge_users(ticket, transition.as_ref(), &report, at);
         } else if loaded {
             self.weigh_users(ticket, now);
         }
@@ -132,13 +135,7 @@ impl<O: Outside> Checker<O> {
     }
 
     /// Judges the addresses that a target is used by anew.
-    fn judge_users(
-        &mut self,
-        ticket: Ticket,
-        transition: Option<&Transition>,
-        report: &Report,
-        wall: SystemTime,
-    ) {
+    fn judge_users(&mut self, ticket: Ticket, transition: Option<&Transition>, report: &Report, at: Stamp) {
         let Some(target) = self.targets.get(ticket.target) else { return };
         let now = self.origin.elapsed();
         for User { spot, check } in target.users.clone() {
@@ -155,12 +152,12 @@ impl<O: Outside> Checker<O> {
                 let [from, to] = [transition.from, transition.to].map(|state| standing(state.verdict()));
                 reason.log_check(pool, backend, address, from, to);
             }
-            self.judge(spot, &reason, now, wall);
+            self.judge(spot, &reason, now, at);
         }
     }
 
     /// Judges an address anew, and tells everyone if that changes anything.
-    pub(super) fn judge(&mut self, spot: Spot, reason: &Reason<'_>, now: Moment, wall: SystemTime) {
+    pub(super) fn judge(&mut self, spot: Spot, reason: &Reason<'_>, now: Moment, at: Stamp) {
         let Some(pool) = self.pools.get(spot.pool) else { return };
         let (backend, place) = (spot.backend as usize, spot.address as usize);
         let Some(configured) = pool.setup.pool.backends.get(backend) else { return };
@@ -185,10 +182,10 @@ impl<O: Outside> Checker<O> {
         let Some(address) = self.pools.address_mut(spot) else { return };
         (address.standing, address.held) = (to, held);
         if from != to {
-            address.since = wall;
+            address.since = at;
             address.slow_start.turned(from, to, slow_start, now);
             let detail = Arc::clone(reason.detail);
-            address.transitions.push(PastTransition { at: wall, from, to, cause: reason.cause, detail });
+            address.transitions.push(KeptTransition { at, from, to, cause: reason.cause, detail });
         }
         self.touched.insert(spot.pool);
         self.weigh(spot, now);
@@ -311,8 +308,7 @@ pub(super) fn fair(report: Report, timeout: Duration, stalled: bool) -> Report {
 
 /// Each spell of void outcomes of a target is told once: while it lasts, its state stands still.
 fn warn_of_first_void(target: &Target, report: &Report) {
-    let last = target.outcomes.iter().next_back();
-    let was_void = last.is_some_and(|last| last.outcome == Outcome::Void);
+    let was_void = target.outcomes.last() == Some(Outcome::Void);
     if report.outcome == Outcome::Void && !was_void {
         let reason = &*report.detail;
         warn!(address = %target.key.host, reason, "an address could not be probed; its state stands still");

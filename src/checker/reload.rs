@@ -155,9 +155,9 @@ impl<O: Outside> Checker<O> {
     pub(super) fn reload(&mut self, wanted: Wanted) -> u64 {
         let before = self.published.load();
         // Answers of before may live on in resolvers with the TTLs of before.
-        let wall = self.outside.wall();
+        let at = self.stamp();
         for pool in self.pools.0.iter_mut().filter(|pool| !pool.ttl.is_zero()) {
-            pool.earlier_answers_end = pool.earlier_answers_end.max(wall + ON_THE_WAY + pool.ttl);
+            pool.earlier_answers_end = pool.earlier_answers_end.max(at.after(ON_THE_WAY + pool.ttl));
         }
         let Wanted { settings, catalog, services, pools } = wanted;
         let changes: Vec<Change> =
@@ -178,6 +178,7 @@ impl<O: Outside> Checker<O> {
         if is_linked_anew {
             self.relink(pools, &relinked);
             self.index_overrides();
+            self.untold.everything();
             self.metrics.show(&self.pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
             self.judge_all(&relinked);
         } else {
@@ -235,8 +236,8 @@ impl<O: Outside> Checker<O> {
             .filter(|(id, _)| relinked.contains(id))
             .flat_map(|(_, setup)| hosts(setup))
             .collect();
-        let (now, wall) = (self.now(), self.outside.wall());
-        let mut linker = Linker::new(&mut self.targets, &mut self.health, now, wall, &mut self.rng, &hosts);
+        let (now, at) = (self.now(), self.stamp());
+        let mut linker = Linker::new(&mut self.targets, &mut self.health, now, at, &mut self.rng, &hosts);
         // Those that stay are taken out first, so that none of another name can take them.
         let kept: Vec<Option<PoolState>> = (0..setups.len())
             .zip((0..).map(PoolId))
@@ -269,7 +270,7 @@ impl<O: Outside> Checker<O> {
 
     /// Judges all addresses of these pools anew, and sets their clocks of shares anew.
     fn judge_all(&mut self, relinked: &HashSet<PoolId>) {
-        let (now, wall) = (self.now(), self.outside.wall());
+        let (now, at) = (self.now(), self.stamp());
         let detail = Arc::from("the configuration has changed");
         let reason = Reason { check: None, detail: &detail, cause: None, consecutive: None };
         let pools = self.pools.0.len();
@@ -286,7 +287,7 @@ impl<O: Outside> Checker<O> {
             if let Some(address) = self.pools.address_mut(spot) {
                 address.wake = None;
             }
-            self.judge(spot, &reason, now, wall);
+            self.judge(spot, &reason, now, at);
         }
     }
 

@@ -5,9 +5,8 @@
 
 use tokio::sync::oneshot;
 
-use crate::checker::pools::PoolState;
+use crate::checker::Memory;
 use crate::checker::telling::Sources;
-use crate::checker::{Memory, OverrideStatus, RememberedOverride, RememberedState};
 
 /// How many backends are looked at in one step: well below a millisecond of work.
 const BACKENDS_IN_A_STEP: usize = 500;
@@ -43,7 +42,7 @@ impl Survey {
             let end = pool.backends.len().min(self.backend + left);
             let range = self.backend..end;
             left -= range.len();
-            range.for_each(|backend| remember(&mut self.memory, pool, backend, sources));
+            range.for_each(|backend| sources.remember(&mut self.memory, pool, backend));
             if end < pool.backends.len() {
                 self.backend = end;
                 return Some(self);
@@ -55,37 +54,5 @@ impl Survey {
         }
         drop(self.reply.send(self.memory));
         None
-    }
-}
-
-/// Adds what is worth keeping of a backend.
-fn remember(memory: &mut Memory, pool: &PoolState, index: usize, sources: &Sources<'_>) {
-    let (Some(configured), Some(state)) = (pool.setup.pool.backends.get(index), pool.backends.get(index))
-    else {
-        return;
-    };
-    for (&address, state) in configured.addresses.iter().zip(&state.addresses) {
-        for (check, &id) in pool.setup.checks.iter().zip(&state.targets) {
-            let (Some(verdict), _) = sources.targets.verdict(sources.health, id) else { continue };
-            let Some(target) = sources.targets.get(id) else { continue };
-            memory.states.push(RememberedState {
-                pool: pool.setup.pool.name.clone(),
-                backend: configured.name.clone(),
-                address,
-                check: check.name.clone(),
-                verdict,
-                since: target.since,
-            });
-        }
-    }
-    if let Some(OverrideStatus { state, since, until, reason, .. }) = state.overridden.as_deref().cloned() {
-        memory.overrides.push(RememberedOverride {
-            pool: pool.setup.pool.name.clone(),
-            backend: configured.name.clone(),
-            state,
-            since,
-            until,
-            reason,
-        });
     }
 }

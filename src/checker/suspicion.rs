@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
+use crate::checker::calendar::{Calendar, Stamp};
 use crate::checker::pools::PoolState;
 use crate::checker::targets::{Target, Targets};
 use crate::checker::{Checker, Outside, Suspected};
@@ -38,13 +39,26 @@ pub(super) struct LocalFaults {
     void: usize,
     /// What the last void outcome said.
     detail: Option<Arc<str>>,
-    suspected: Option<Suspected>,
+    suspected: Option<Suspecting>,
+}
+
+/// This machine is suspected.
+#[derive(Clone, Debug)]
+pub(super) struct Suspecting {
+    since: Stamp,
+    reason: String,
+}
+
+impl Suspecting {
+    pub(super) fn shown(&self, calendar: Calendar) -> Suspected {
+        Suspected { since: calendar.shown(self.since), reason: self.reason.clone() }
+    }
 }
 
 impl LocalFaults {
     /// An outcome of a target, before it is noted there.
     pub(super) fn note(&mut self, target: &Target, outcome: Outcome, detail: &Arc<str>) {
-        let before = target.outcomes.iter().next_back().map(|last| last.outcome);
+        let before = target.outcomes.last();
         self.spoken += usize::from(before.is_none());
         self.void -= usize::from(before == Some(Outcome::Void));
         if outcome == Outcome::Void {
@@ -55,27 +69,26 @@ impl LocalFaults {
 
     /// Counts anew, after targets have come and gone.
     pub(super) fn recount(&mut self, targets: &Targets) {
-        let last = targets.iter().filter_map(|(_, target)| target.outcomes.iter().next_back());
-        (self.spoken, self.void) = last.fold((0, 0), |(spoken, void), last| {
-            (spoken + 1, void + usize::from(last.outcome == Outcome::Void))
-        });
+        let last = targets.iter().filter_map(|(_, target)| target.outcomes.last());
+        (self.spoken, self.void) =
+            last.fold((0, 0), |(spoken, void), last| (spoken + 1, void + usize::from(last == Outcome::Void)));
     }
 
     pub(super) fn are_few(&self) -> bool {
         self.void < TOLD_ALONE
     }
 
-    pub(super) fn suspected(&self) -> Option<&Suspected> {
+    pub(super) fn suspected(&self) -> Option<&Suspecting> {
         self.suspected.as_ref()
     }
 
     /// Whether the alarm begins or ends; `None` when nothing changes.
-    fn turn(&mut self, wall: SystemTime) -> Option<bool> {
+    fn turn(&mut self, at: Stamp) -> Option<bool> {
         let is = |percent| self.void * 100 >= self.spoken * percent;
         if self.suspected.is_none() && self.spoken >= FEWEST && is(BEGIN_PERCENT) {
             let detail = self.detail.as_deref().unwrap_or("no reason was given");
             self.suspected =
-                Some(Suspected { since: wall, reason: format!("probes cannot be made: {detail}") });
+                Some(Suspecting { since: at, reason: format!("probes cannot be made: {detail}") });
             return Some(true);
         }
         if self.suspected.is_some() && (self.spoken == 0 || !is(END_PERCENT)) {
@@ -129,8 +142,8 @@ impl<O: Outside> Checker<O> {
 
     /// Tells of what began or ended since the last turn.
     pub(super) fn heed_alarms(&mut self) {
-        let wall = self.outside.wall();
-        if let Some(begins) = self.local_faults.turn(wall) {
+        let at = self.stamp();
+        if let Some(begins) = self.local_faults.turn(at) {
             let LocalFaults { spoken, void, .. } = self.local_faults;
             if begins {
                 let reason = self.local_faults.suspected().map(|suspected| &*suspected.reason);
@@ -151,9 +164,9 @@ impl<O: Outside> Checker<O> {
 
     /// Takes over which suspicions there are now.
     fn note_suspicions(&mut self) {
-        let (now, wall) = (self.now(), self.outside.wall());
-        let suspected = |suspicion: &Suspicion| Suspected {
-            since: wall.checked_sub(now.saturating_sub(suspicion.since)).unwrap_or(wall),
+        let (now, at) = (self.now(), self.stamp());
+        let suspected = |suspicion: &Suspicion| Suspecting {
+            since: at.before(now.saturating_sub(suspicion.since)),
             reason: format!(
                 "{} of {} fail at once: their states are kept for {:?}, until they have failed for longer",
                 suspicion.failing,
@@ -161,7 +174,7 @@ impl<O: Outside> Checker<O> {
                 suspicion.until.saturating_sub(suspicion.since)
             ),
         };
-        let mut present: HashMap<Option<Arc<str>>, Suspected> =
+        let mut present: HashMap<Option<Arc<str>>, Suspecting> =
             self.health.suspicions().map(|found| (found.pool.clone(), suspected(found))).collect();
         for pool in &mut self.pools.0 {
             let name = Arc::clone(pool.series.name());
@@ -178,7 +191,7 @@ impl<O: Outside> Checker<O> {
 }
 
 /// Replaces what is suspected of a pool, or of all without a name, and tells of a beginning or an end.
-fn take_over(place: &mut Option<Suspected>, now: Option<Suspected>, pool: &str) {
+fn take_over(place: &mut Option<Suspecting>, now: Option<Suspecting>, pool: &str) {
     let of = if pool.is_empty() { "all pools together" } else { "the pool" };
     match (&*place, &now) {
         (None, Some(suspected)) => {

@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rand::Rng;
 use tokio::task::AbortHandle;
 
+use crate::checker::calendar::Stamp;
 use crate::checker::history::Outcomes;
 use crate::checker::weight::Load;
 use crate::health::{HealthTable, Moment, TargetId, Timing, Verdict};
@@ -51,7 +51,7 @@ pub(super) struct Target {
     /// What was known of it before the start, until its first outcome.
     pub(super) hint: Option<Verdict>,
     /// When its verdict began. For display.
-    pub(super) since: SystemTime,
+    pub(super) since: Stamp,
     /// What the last probes brought.
     pub(super) outcomes: Outcomes,
     /// What the backend says of its load.
@@ -67,12 +67,12 @@ pub(super) struct Beginning {
     pub(super) verdict: Option<Verdict>,
     /// Remembered from before the start.
     pub(super) hint: Option<Verdict>,
-    pub(super) since: SystemTime,
+    pub(super) since: Stamp,
 }
 
 impl Beginning {
     /// Nothing is known but this.
-    pub(super) fn hint(hint: Option<Verdict>, since: SystemTime) -> Self {
+    pub(super) fn hint(hint: Option<Verdict>, since: Stamp) -> Self {
         Self { verdict: None, hint, since }
     }
 }
@@ -91,7 +91,7 @@ pub(super) struct Linker<'a, R> {
     pub(super) targets: &'a mut Targets,
     pub(super) health: &'a mut HealthTable,
     pub(super) now: Moment,
-    pub(super) wall: SystemTime,
+    pub(super) at: Stamp,
     rng: &'a mut R,
     known: HashMap<Key, TargetId>,
     /// Each probe is kept once, however many addresses it goes to.
@@ -132,7 +132,7 @@ impl Targets {
         Beginning {
             verdict: health.state(id).verdict(),
             hint: target.and_then(|target| target.hint),
-            since: target.map_or(SystemTime::UNIX_EPOCH, |target| target.since),
+            since: target.map_or(Stamp::EPOCH, |target| target.since),
         }
     }
 
@@ -167,14 +167,14 @@ impl<'a, R: Rng> Linker<'a, R> {
         targets: &'a mut Targets,
         health: &'a mut HealthTable,
         now: Moment,
-        wall: SystemTime,
+        at: Stamp,
         rng: &'a mut R,
         hosts: &HashSet<IpAddr>,
     ) -> Self {
         let wanted = targets.iter().filter(|(_, target)| hosts.contains(&target.key.host));
         let known: HashMap<Key, TargetId> = wanted.map(|(id, target)| (target.key.clone(), id)).collect();
         let probes = known.keys().map(|key| Arc::clone(&key.probe)).collect();
-        Self { targets, health, now, wall, rng, known, probes }
+        Self { targets, health, now, at, rng, known, probes }
     }
 
     /// The one probe that is equal to this one.

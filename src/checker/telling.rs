@@ -7,8 +7,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::checker::calendar::{Calendar, Stamp};
 use crate::checker::pools::{AddressState, PoolState, Pools, standing};
 use crate::checker::services::Answering;
+use crate::checker::suspicion::Suspecting;
 use crate::checker::targets::Targets;
 use crate::checker::{
     AddressStatus, BackendStatus, Check, CheckStatus, PoolStatus, ServiceStatus, Suspected,
@@ -86,9 +88,10 @@ pub(super) struct Sources<'a> {
     pub(super) targets: &'a Targets,
     pub(super) health: &'a HealthTable,
     pub(super) table: &'a Table,
-    pub(super) suspected: Option<Suspected>,
+    pub(super) suspected: Option<&'a Suspecting>,
     pub(super) now: Moment,
-    pub(super) wall: SystemTime,
+    pub(super) at: Stamp,
+    pub(super) calendar: Calendar,
 }
 
 impl Sources<'_> {
@@ -112,7 +115,7 @@ impl Sources<'_> {
             // A pool without backends is some work too.
             left = left.saturating_sub(backends.len() + 1);
             pools.push(PoolPiece {
-                pool: (!place.is_within_a_pool()).then(|| pool_status(pool, view)),
+                pool: (!place.is_within_a_pool()).then(|| pool_status(pool, view, self.calendar)),
                 backends: backends
                     .filter_map(|index| self.backend(pool, view, index, place.history))
                     .collect(),
@@ -124,7 +127,8 @@ impl Sources<'_> {
             }
         }
         let next = (place.pool < place.end).then_some(place);
-        Some(Piece { pools, suspected: self.suspected.clone(), next })
+        let suspected = self.suspected.map(|suspected| suspected.shown(self.calendar));
+        Some(Piece { pools, suspected, next })
     }
 
     /// One backend as it is now.
@@ -150,14 +154,18 @@ impl Sources<'_> {
             AddressStatus {
                 address,
                 standing: state.standing,
-                since: state.since,
+                since: self.calendar.shown(state.since),
                 remembered: checks.iter().any(|check| check.remembered && !check.observe_only),
                 held: state.held,
                 held_until: self.held_until(state),
                 percent: state.percent,
                 eligible: own.any(|member| member.address == address),
                 checks,
-                transitions: if history { state.transitions.iter().collect() } else { Vec::new() },
+                transitions: if history {
+                    state.transitions.shown(self.calendar).collect()
+                } else {
+                    Vec::new()
+                },
             }
         };
         Some(BackendStatus {
@@ -165,7 +173,7 @@ impl Sources<'_> {
             site: configured.site.clone(),
             weight: configured.weight,
             enabled: configured.enabled,
-            overridden: state.overridden.as_deref().cloned(),
+            overridden: state.overridden.as_ref().map(|kept| kept.shown(self.calendar)),
             addresses: configured.addresses.iter().zip(&state.addresses).map(address).collect(),
         })
     }
@@ -182,12 +190,12 @@ impl Sources<'_> {
             name: Arc::clone(name),
             kind: check.probe.kind(),
             standing: standing(verdict),
-            since: target.since,
+            since: self.calendar.shown(target.since),
             remembered,
             critical: check.critical,
             observe_only: check.observe_only,
-            last: target.outcomes.iter().next_back(),
-            outcomes: if history { target.outcomes.iter().collect() } else { Vec::new() },
+            last: target.outcomes.last_shown(self.calendar),
+            outcomes: if history { target.outcomes.shown(self.calendar).collect() } else { Vec::new() },
         })
     }
 
@@ -195,12 +203,12 @@ impl Sources<'_> {
     fn held_until(&self, state: &AddressState) -> Option<SystemTime> {
         let ends = state.targets.iter().filter_map(|id| self.health.held_until(*id));
         let end = ends.max().filter(|_| state.held)?;
-        Some(self.wall + end.saturating_sub(self.now))
+        Some(self.calendar.shown(self.at.after(end.saturating_sub(self.now))))
     }
 }
 
 /// A pool without its backends.
-fn pool_status(pool: &PoolState, view: &PoolView) -> PoolStatus {
+fn pool_status(pool: &PoolState, view: &PoolView, calendar: Calendar) -> PoolStatus {
     let mut status = PoolStatus {
         name: Arc::clone(pool.series.name()),
         usable: view.usable(),
@@ -209,7 +217,7 @@ fn pool_status(pool: &PoolState, view: &PoolView) -> PoolStatus {
         unknown: 0,
         healthy_weight: 0,
         total_weight: 0,
-        suspected: pool.suspected.clone(),
+        suspected: pool.suspected.as_ref().map(|suspected| suspected.shown(calendar)),
     };
     let backends = pool.setup.pool.backends.iter().zip(&pool.backends);
     for (Backend { weight, .. }, state) in backends.filter(|(configured, _)| configured.enabled) {

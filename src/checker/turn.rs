@@ -8,7 +8,8 @@ use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::checker::memory::hints;
+use crate::checker::calendar::{Calendar, Stamp};
+use crate::checker::memory::{Untold, hints};
 use crate::checker::overrides::Overrides;
 use crate::checker::pools::{Linking, PoolState, Pools};
 use crate::checker::probing::Due;
@@ -39,9 +40,10 @@ impl<O: Outside> Checker<O> {
         let mut rng = outside.chance();
         let mut health = HealthTable::new();
         let mut targets = Targets::default();
-        let mut linker =
-            Linker::new(&mut targets, &mut health, Moment::ZERO, outside.wall(), &mut rng, &HashSet::new());
-        let mut hints = hints(&setup.memory.states);
+        let calendar = Calendar::new(outside.wall(), outside.passed());
+        let at = calendar.stamp(outside.passed());
+        let mut linker = Linker::new(&mut targets, &mut health, Moment::ZERO, at, &mut rng, &HashSet::new());
+        let mut hints = hints(&setup.memory.states, calendar);
         let link = |(id, setup): (PoolId, PoolSetup)| {
             let hints = hints.remove(setup.pool.name.as_str()).unwrap_or_default();
             let linking = Linking { metrics: &metrics, linker: &mut linker, hints: &hints, previous: None };
@@ -65,6 +67,8 @@ impl<O: Outside> Checker<O> {
         };
         let mut checker = Self {
             overrides: Overrides::default(),
+            untold: Untold::default(),
+            calendar,
             surveys: VecDeque::new(),
             service_log: ServiceLog::new(&table),
             published: Published::new(table),
@@ -98,6 +102,11 @@ impl<O: Outside> Checker<O> {
         self.origin.elapsed()
     }
 
+    /// Now, on the calendar that does not jump.
+    pub(super) fn stamp(&self) -> Stamp {
+        self.calendar.stamp(self.outside.passed())
+    }
+
     /// Ends when nobody holds a [`crate::checker::Handle`] any more; probes in flight end with it.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
@@ -114,6 +123,7 @@ impl<O: Outside> Checker<O> {
                 Some(ended) = self.probes.join_next_with_id() => Some(ended),
                 command = commands.recv() => match command {
                     Some(command) => {
+                        self.notice_jump();
                         self.obey(command);
                         None
                     }
@@ -122,6 +132,7 @@ impl<O: Outside> Checker<O> {
                 () = tokio::time::sleep_until(self.origin + deadline) => None,
             };
             self.notice_stall(deadline);
+            self.notice_jump();
             // All that has ended by now makes one publish, whatever woke this up. It is no endless
             // supply: nothing is started meanwhile.
             let mut next = ended.or_else(|| self.probes.try_join_next_with_id());
@@ -175,6 +186,15 @@ impl<O: Outside> Checker<O> {
         }
     }
 
+    /// Overrides and all else go by the time that passes; only what is shown follows the time of day.
+    fn notice_jump(&mut self) {
+        if let Some(seconds) = self.calendar.correct(self.outside.wall(), self.outside.passed()) {
+            // The times that are kept for the next start are times of day.
+            self.untold.everything();
+            warn!(seconds, "the time of day has jumped; overrides still last as long as they were given for");
+        }
+    }
+
     fn obey(&mut self, command: Command) {
         match command {
             // Nothing is told to those who have left.
@@ -183,7 +203,11 @@ impl<O: Outside> Checker<O> {
                 drop(reply.send(self.sources(&self.published.load()).piece(place)));
             }
             Command::Override(request, reply) => self.override_backend(request, reply),
-            Command::Memory(reply) => self.surveys.push_back(Survey::new(reply)),
+            Command::Memory(reply) => {
+                self.untold.begin();
+                self.surveys.push_back(Survey::new(reply));
+            }
+            Command::MemoryChanges(reply) => drop(reply.send(self.memory_changes())),
             Command::Configuration(reply) => drop(reply.send(self.configuration())),
             Command::Reload(wanted, reply) => drop(reply.send(self.reload(*wanted))),
         }
@@ -204,9 +228,10 @@ impl<O: Outside> Checker<O> {
             targets: &self.targets,
             health: &self.health,
             table,
-            suspected: self.local_faults.suspected().or(self.suspected.as_ref()).cloned(),
+            suspected: self.local_faults.suspected().or(self.suspected.as_ref()),
             now: self.now(),
-            wall: self.outside.wall(),
+            at: self.stamp(),
+            calendar: self.calendar,
         }
     }
 

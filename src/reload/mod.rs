@@ -3,13 +3,15 @@
 //! ```text
 //! asked (SIGHUP, API) -> wait for one's turn -> load, off the runtime's threads
 //!     faults -> nothing has changed; every fault is told
-//!     sound  -> compare with what runs, off the runtime's threads
+//!     sound  -> lock of another state_dir
+//!               -> compare with what runs, off the runtime's threads
 //!               -> checker: pools, services, zones, settings, keys, rights to zones, in one table
 //!               -> secondaries are told -> limits of the listeners -> access to the admin server -> state_dir
 //!               -> told: what has changed, and what needs a restart
 //! ```
 //!
-//! Only the checker's step can fail, when it has ended, so it comes first. What the differences of
+//! Only the first two steps can fail, so they come first: another server may use the directory, and
+//! the checker may have ended. What the differences of
 //! pools, services and zones are is the checker's to say; those of everything else are found here.
 
 mod difference;
@@ -29,6 +31,7 @@ use crate::listener::InForce;
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::settings::Settings;
+use crate::state::{LockError, Place};
 
 /// How many may wait for their turn before others wait to wait.
 const REQUESTS: usize = 16;
@@ -75,6 +78,9 @@ pub enum Refusal {
         "reading the configuration broke off, so nothing has changed; this is a fault in steerd, please report it with the log"
     )]
     BrokeOff,
+    /// The new `state_dir` cannot be had.
+    #[error("nothing has changed: {0}")]
+    StateDir(#[source] Arc<LockError>),
     /// The server is ending.
     #[error("the server is ending, so nothing has changed")]
     Ending,
@@ -121,7 +127,7 @@ pub struct Reach {
     /// Who may use the admin server.
     pub access: watch::Sender<Access>,
     /// Where the memory is kept.
-    pub state_dir: watch::Sender<Option<PathBuf>>,
+    pub state_dir: watch::Sender<Option<Place>>,
     /// Where reloads are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -213,6 +219,11 @@ impl Reloader {
         let setup = loaded.map_err(Refusal::Faults)?;
         let wanted = Configured::of(&setup);
         let warnings = setup.warnings;
+        let place = if self.running.server.state_dir == wanted.server.state_dir {
+            None
+        } else {
+            Some(self.take(wanted.server.state_dir.clone()).await?)
+        };
         let difference = self.reach.checker.reload(setup.checker).await.map_err(|refusal| match refusal {
             NotReloaded::Ended => Refusal::Ending,
             NotReloaded::BrokeOff => Refusal::BrokeOff,
@@ -221,8 +232,9 @@ impl Reloader {
         self.reach.notify.look();
         self.reach.limits.change(wanted.server.limits.clone());
         self.reach.access.send_replace(wanted.admin.access.clone());
-        if self.running.server.state_dir != wanted.server.state_dir {
-            self.reach.state_dir.send_replace(wanted.server.state_dir.clone());
+        if let Some(place) = place {
+            // The lock of the one before goes with it.
+            self.reach.state_dir.send_replace(place);
         }
         let restart_needed = difference::restart_needed(&self.running, &wanted);
         let report = Report {
@@ -239,6 +251,20 @@ impl Reloader {
         };
         self.running = difference::without_restart(&self.running, wanted);
         Ok(report)
+    }
+}
+
+impl Reloader {
+    /// Takes another state directory, while the one before is still held.
+    async fn take(&self, directory: Option<PathBuf>) -> Result<Option<Place>, Refusal> {
+        let Some(directory) = directory else { return Ok(None) };
+        let current = self.reach.state_dir.borrow().clone();
+        let take = move || match current.and_then(|current| current.by_path(&directory)) {
+            Some(same) => Ok(same),
+            None => Place::take(directory),
+        };
+        let taken = spawn_blocking(take).await.map_err(|_| Refusal::BrokeOff)?;
+        taken.map(Some).map_err(|error| Refusal::StateDir(Arc::new(error)))
     }
 }
 

@@ -24,7 +24,7 @@ struct Fixture {
     handle: Handle,
     limits: InForce,
     access: watch::Receiver<Access>,
-    state_dir: watch::Receiver<Option<PathBuf>>,
+    state_dir: watch::Receiver<Option<Place>>,
     metrics: Arc<Metrics>,
     /// The settings and `startup_wait` that the checker was given.
     given: Arc<Mutex<Vec<Settings>>>,
@@ -105,7 +105,7 @@ impl Fixture {
         });
         let limits = InForce::new(setup.server.limits.clone());
         let (access, access_seen) = watch::channel(setup.admin.access.clone());
-        let (state_dir, state_dir_seen) = watch::channel(setup.server.state_dir.clone());
+        let (state_dir, state_dir_seen) = watch::channel(setup.server.state_dir.clone().map(Place::unlocked));
         let metrics = Arc::new(Metrics::new(1));
         let ready = watch::channel(true).1;
         let published = Published::new(table());
@@ -142,7 +142,8 @@ impl Fixture {
     /// What the checker, the listeners, the admin server and the memory have.
     fn in_force(&self) -> (Option<Settings>, Limits, Access, Option<PathBuf>) {
         let given = self.given.lock().unwrap().last().cloned();
-        (given, self.limits.limits(), self.access.borrow().clone(), self.state_dir.borrow().clone())
+        let directory = self.state_dir.borrow().as_ref().map(|place| place.directory().to_owned());
+        (given, self.limits.limits(), self.access.borrow().clone(), directory)
     }
 
     fn metric(&self, name: &str) -> f64 {
@@ -361,6 +362,40 @@ async fn signals_are_heeded_and_many_before_their_turn_are_one() {
     fixture.handle.reload().await.unwrap();
     let reloads = fixture.at_work[2].load(Ordering::SeqCst);
     assert!(reloads <= 4, "{reloads}");
+}
+
+/// Another server has the directory: nothing changes, and the one before stays locked. A reload that
+/// moves on leaves it only when the next one is taken.
+#[tokio::test]
+async fn another_state_directory_is_taken_before_the_one_before_is_left() {
+    let fixture = Fixture::start("");
+    let server =
+        |directory: &str| format!("[server]\nstate_dir = \"{directory}\"\nlisten = [\"127.0.0.1:0\"]\n");
+    let path = |name: &str| fixture.directory.path().join(name);
+    std::fs::create_dir(path("other")).unwrap();
+    fixture.reload(&server("state")).await.unwrap();
+    assert!(Place::take(path("state")).is_err(), "it is locked");
+    let held = Place::take(path("other")).unwrap();
+    let before = fixture.in_force();
+    let given = fixture.given.lock().unwrap().len();
+    let refusal = fixture.reload(&server("other")).await.unwrap_err();
+    let text = refusal.to_string();
+    let expected =
+        format!("nothing has changed: `state_dir` {} is in use by process", path("other").display());
+    assert!(text.starts_with(&expected), "{text}");
+    assert_eq!(fixture.in_force(), before);
+    assert_eq!(fixture.given.lock().unwrap().len(), given, "the checker was not asked");
+    assert!(Place::take(path("state")).is_err(), "the one before is still locked");
+    drop(held);
+    fixture.reload(&server("other")).await.unwrap();
+    Place::take(path("state")).expect("it is free again");
+    assert!(Place::take(path("other")).is_err());
+    // The same directory by another path is no other server.
+    std::os::unix::fs::symlink(path("other"), path("link")).unwrap();
+    fixture.reload(&server("link")).await.unwrap();
+    assert!(Place::take(path("other")).is_err());
+    fixture.reload("").await.unwrap();
+    Place::take(path("other")).expect("without a directory nothing is locked");
 }
 
 #[tokio::test]

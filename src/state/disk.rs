@@ -75,7 +75,8 @@ impl Disk for System {
     }
 
     fn sync(&mut self, file: &mut File) -> io::Result<()> {
-        file.sync_all()
+        // With all that is needed to read the content; without the times of the file.
+        file.sync_data()
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {

@@ -80,13 +80,48 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// The file of the memory, once `is_wanted` is true of it.
+/// What the files remember, read without the server's own code: the snapshot, and then the journals
+/// from its number on.
+fn remembered(directory: &Path) -> Option<Value> {
+    let text = std::fs::read_to_string(directory.join("health.json")).ok()?;
+    let file: Value = serde_json::from_str(&text).expect("never half a snapshot");
+    let of =
+        |value: &Value, names: &[&str]| names.iter().map(|name| value[name].to_string()).collect::<String>();
+    let replace = |list: &mut Value, names: &[&str], value: &Value, keep: bool| {
+        let list = list.as_array_mut().unwrap();
+        match list.iter().position(|known| of(known, names) == of(value, names)) {
+            Some(place) if keep => list[place] = value.clone(),
+            Some(place) => drop(list.remove(place)),
+            None if keep => list.push(value.clone()),
+            None => {}
+        }
+    };
+    let mut memory = file["memory"].clone();
+    let first = file["journal"].as_u64().expect("the number of a journal");
+    for number in first.. {
+        let Ok(text) = std::fs::read_to_string(directory.join(format!("health.{number}.journal"))) else {
+            break;
+        };
+        // A line without its end is still being written.
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let record: Value = serde_json::from_str(&line[17..]).expect("a record");
+            let (states, overrides) = (["pool", "backend", "address", "check"], ["pool", "backend"]);
+            if record["state"].is_object() {
+                replace(&mut memory["states"], &states, &record["state"], true);
+            } else if record["override"].is_object() {
+                replace(&mut memory["overrides"], &overrides, &record["override"], true);
+            } else if record["ended"].is_object() {
+                replace(&mut memory["overrides"], &overrides, &record["ended"], false);
+            }
+        }
+    }
+    Some(memory)
+}
+
+/// Waits until what the files remember `is_wanted`.
 fn wait_for_file(server: &Steerd, what: &str, is_wanted: impl Fn(&Value) -> bool) {
-    wait_for(what, || {
-        let text = std::fs::read_to_string(server.directory.path().join("state/health.json")).ok()?;
-        let file: Value = serde_json::from_str(&text).expect("never half a file");
-        is_wanted(&file["memory"]).then_some(())
-    });
+    let directory = server.directory.path().join("state");
+    wait_for(what, || is_wanted(&remembered(&directory)?).then_some(()));
 }
 
 fn verdicts(memory: &Value) -> Vec<&str> {
@@ -201,7 +236,57 @@ fn a_directory_that_cannot_be_written_is_told_once_and_counted() {
     server.end("TERM");
 }
 
-/// Killed at any moment while there is much to write, the file is always a whole one.
+/// One of two overrides was once lost without a word: two servers wrote the same files.
+#[test]
+fn a_second_server_on_the_same_directory_does_not_start_and_says_who_has_it() {
+    let backends = Backends::start(165);
+    let server = Steerd::start_in(directory(), &backends.config(165));
+    let path = server.directory.path().join("steerd.toml");
+    let second = || Command::new(STEERD).args(["serve", "-c"]).arg(&path).output().unwrap();
+    let refused = second();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    let expected = format!("is in use by process {}; stop that process", server.process.id());
+    assert!(said.contains("`state_dir`") && said.contains(&expected), "{said}");
+    let path_of = |name: &str| format!("/api/v1/pools/web/backends/{name}/override");
+    assert_eq!(server.request("PUT", &path_of("one"), r#"{"state":"up"}"#).0, 200, "the first goes on");
+    wait_for_file(&server, "it writes", |memory| memory["overrides"].as_array().unwrap().len() == 1);
+    // A crash leaves no lock behind.
+    let directory = server.end("KILL");
+    assert!(directory.path().join("state/lock").exists());
+    let server = Steerd::start_in(directory, &backends.config(165));
+    assert_eq!(server.request("GET", "/api/v1/pools/web", "").1["backends"][0]["override"]["state"], "up");
+}
+
+#[test]
+fn a_reload_does_not_move_to_a_directory_that_another_server_has() {
+    let backends = Backends::start(167);
+    let other = Steerd::start_in(directory(), &backends.config(167));
+    let theirs = other.directory.path().join("state").display().to_string();
+    let server = Steerd::start_in(directory(), &backends.config(167));
+    wait_for_file(&server, "it writes", |memory| verdicts(memory).len() == 2);
+    let config = backends.config(167).replacen("\"state\"", &format!("\"{theirs}\""), 1);
+    server.configure(&config, "");
+    let (status, problem) = server.request("POST", "/api/v1/reload", "");
+    let detail = problem["detail"].as_str().unwrap();
+    assert_eq!(status, 409, "{detail}");
+    assert!(
+        detail.contains("nothing has changed") && detail.contains(&format!("process {}", other.process.id())),
+        "{detail}"
+    );
+    assert_eq!(server.request("PUT", "/api/v1/pools/web/backends/two/override", r#"{"state":"up"}"#).0, 200);
+    wait_for_file(&server, "it goes on where it was", |memory| {
+        memory["overrides"].as_array().unwrap().len() == 1
+    });
+    assert_eq!(remembered(Path::new(&theirs)).unwrap()["overrides"].as_array().unwrap().len(), 0);
+    drop(other);
+    assert_eq!(server.request("POST", "/api/v1/reload", "").0, 200, "it is free now");
+    wait_for("everything is written there", || {
+        (remembered(Path::new(&theirs))?["overrides"].as_array().unwrap().len() == 1).then_some(())
+    });
+}
+
+/// Killed at any moment while there is much to write, what is remembered is always whole.
 #[test]
 fn a_kill_at_any_moment_leaves_a_good_file() {
     let backends = Backends::start(159);

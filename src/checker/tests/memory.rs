@@ -156,3 +156,100 @@ async fn hints_of_several_checks_are_combined_as_their_words_would_be() {
     until("one has spoken, the other is remembered", SECOND, || eligible(&handle, 0).len() == 1).await;
     assert!(status(&handle).await.pools[0].backends[0].addresses[0].remembered);
 }
+
+async fn changes(handle: &Handle) -> MemoryChanges {
+    ask(handle, Command::MemoryChanges).await
+}
+
+/// What someone knows who was told everything once, and what has changed since.
+fn carry_out(memory: &mut Memory, changes: MemoryChanges) {
+    for state in changes.states {
+        let same = |known: &RememberedState| {
+            (&known.pool, &known.backend, known.address, &known.check)
+                == (&state.pool, &state.backend, state.address, &state.check)
+        };
+        match memory.states.iter_mut().find(|known| same(known)) {
+            Some(known) => *known = state,
+            None => memory.states.push(state),
+        }
+    }
+    for kept in changes.overrides {
+        memory.overrides.retain(|known| (&known.pool, &known.backend) != (&kept.pool, &kept.backend));
+        memory.overrides.push(kept);
+    }
+    for (pool, backend) in changes.ended {
+        memory.overrides.retain(|known| (&known.pool, &known.backend) != (&pool, &backend));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_has_changed_is_told_and_it_is_all_that_has() {
+    let (handle, script) = with_memory(Memory::default());
+    assert!(changes(&handle).await.everything, "nothing has been told yet");
+    let mut known = ask(&handle, Command::Memory).await;
+    ready(&handle).await;
+    carry_out(&mut known, changes(&handle).await);
+    assert_eq!(known.states.len(), 3);
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(changes(&handle).await, MemoryChanges::default(), "probes that change nothing");
+    script.set("192.0.2.2", Behaviour::Refuse);
+    until("it is found", SECOND * 20, || eligible(&handle, 0).len() == 2).await;
+    let told = changes(&handle).await;
+    assert_eq!((told.states.len(), told.overrides.len(), told.ended.len()), (1, 0, 0), "{told:?}");
+    assert_eq!((&*told.states[0].backend, told.states[0].verdict), ("192.0.2.2", Verdict::Unhealthy));
+    carry_out(&mut known, told);
+    assert_eq!(known, ask(&handle, Command::Memory).await);
+
+    let over = |state, length| {
+        let (pool, backend) = ("web".into(), "192.0.2.1".into());
+        let request = OverrideRequest { pool, backend, state, length, reason: None };
+        ask(&handle, |reply| Command::Override(request, reply))
+    };
+    over(Some(Override::Drain), Some(SECOND * 20)).await.unwrap();
+    let told = changes(&handle).await;
+    assert_eq!((told.states.len(), told.overrides.len(), told.ended.len()), (0, 1, 0), "{told:?}");
+    tokio::time::sleep(SECOND * 21).await;
+    let told = changes(&handle).await;
+    assert_eq!(told.ended, [("web".into(), "192.0.2.1".into())], "it has ended by itself");
+    over(Some(Override::Up), None).await.unwrap();
+    over(None, None).await.unwrap();
+    let told = changes(&handle).await;
+    assert_eq!((told.overrides.len(), told.ended.len()), (0, 1), "only how it is in the end");
+
+    // What is kept for the next start is on the clock of the day.
+    over(Some(Override::Drain), Some(SECOND * 3600)).await.unwrap();
+    changes(&handle).await;
+    script.jump(86_400);
+    assert!(changes(&handle).await.everything);
+    let kept = ask(&handle, Command::Memory).await;
+    let left = kept.overrides[0].until.unwrap().duration_since(script.wall()).unwrap();
+    assert!(left > SECOND * 3590 && left <= SECOND * 3600, "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_reload_everything_is_told_and_much_is_told_in_parts() {
+    let addresses: Vec<String> =
+        (0..5_000).map(|number| format!("10.0.{}.{}", number / 250, number % 250)).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let configured = || setup(vec![pool_of("web", check(DEFAULTS), &addresses)], vec![service(&[0])]);
+    let (handle, _script) = run(configured());
+    let before = ask(&handle, Command::Memory).await;
+    assert_eq!(before.states.len(), 0);
+    ready(&handle).await;
+    let mut told = 0;
+    loop {
+        let part = changes(&handle).await;
+        assert!(part.states.len() <= 2_000, "{}", part.states.len());
+        told += part.states.len();
+        if !part.more {
+            break;
+        }
+    }
+    assert_eq!(told, addresses.len());
+    let mut other = configured();
+    other.pools[0].pool.min_healthy = crate::pool::MinHealthy::Count(2);
+    handle.reload(other).await.unwrap();
+    assert!(changes(&handle).await.everything);
+    assert_eq!(ask(&handle, Command::Memory).await.states.len(), addresses.len());
+    assert_eq!(changes(&handle).await, MemoryChanges::default());
+}

@@ -184,6 +184,10 @@ impl Outside for Script {
         if jumped < 0 { base - jump } else { base + jump }
     }
 
+    fn passed(&self) -> Duration {
+        self.0.began.get_or_init(Instant::now).elapsed()
+    }
+
     fn chance(&self) -> SmallRng {
         let seed = *self.0.seed.get_or_init(|| {
             let wanted = std::env::var("STEERD_SEED").ok().and_then(|seed| seed.parse().ok());

@@ -6,7 +6,7 @@ use crate::pool::Override;
 const ADDRESSES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 
 fn request(backend: &str, state: Option<Override>) -> OverrideRequest {
-    OverrideRequest { pool: "web".into(), backend: backend.into(), state, until: None, reason: None }
+    OverrideRequest { pool: "web".into(), backend: backend.into(), state, length: None, reason: None }
 }
 
 /// Overrides a backend; the reply is that backend as the status that follows has it.
@@ -125,28 +125,57 @@ async fn it_stays_safe_from_when_it_left_whatever_word_follows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_override_ends_by_the_time_of_day() {
+async fn an_override_ends_when_its_time_has_passed() {
     let (log, _guard) = Log::listen();
     let (handle, script) = fleet();
     ready(&handle).await;
-    let drain = |seconds: u64| OverrideRequest {
-        until: Some(script.wall() + SECOND * u32::try_from(seconds).unwrap()),
-        ..request("192.0.2.1", Some(Override::Drain))
-    };
-    over(&handle, drain(30)).await.unwrap();
+    let drain =
+        |length| OverrideRequest { length: Some(length), ..request("192.0.2.1", Some(Override::Drain)) };
+    let now = over(&handle, drain(SECOND * 30)).await.unwrap();
+    assert_eq!(overridden(&now, 0).unwrap().until, Some(script.wall() + SECOND * 30));
+    let lines = log.take("backend is overridden");
+    assert!(lines[0].contains("ends_in=\"30s\""), "{lines:?}");
     let took = until("it ends", SECOND * 60, || eligible(&handle, 0).len() == 2).await;
     assert!(took >= SECOND * 30 && took <= SECOND * 30 + PULSE + Duration::from_millis(10), "{took:?}");
     let lines = log.take("has ended");
     assert!(lines[0].contains("its time is over"), "{lines:?}");
+}
 
-    // A clock that jumps ahead ends it, one that jumps back lets it last until that time comes.
-    over(&handle, drain(3600)).await.unwrap();
-    script.jump(3600);
-    until("it ends", SECOND, || eligible(&handle, 0).len() == 2).await;
-    over(&handle, drain(30)).await.unwrap();
-    script.jump(-100);
-    tokio::time::sleep(SECOND * 120).await;
-    assert_eq!(eligible(&handle, 0).len(), 1);
-    until("it ends", SECOND * 20, || eligible(&handle, 0).len() == 2).await;
-    assert_eq!(log.take("not run for a while"), [""; 0], "the time of day is no time that passes");
+/// Days forward and back, several times and while the override lasts: it ends when an hour has
+/// passed, and whatever is shown follows the corrected clock.
+#[tokio::test(start_paused = true)]
+async fn a_jump_of_the_clock_ends_no_override_and_keeps_none() {
+    const DAY: i64 = 24 * 3600;
+    for jumps in [&[2 * DAY][..], &[-2 * DAY], &[30 * DAY, -60 * DAY, 5], &[-53 * 365 * DAY], &[7200, -7200]]
+    {
+        let (log, _guard) = Log::listen();
+        let (handle, script) = fleet();
+        ready(&handle).await;
+        let length = Some(SECOND * 3600);
+        over(&handle, OverrideRequest { length, ..request("192.0.2.1", Some(Override::Drain)) })
+            .await
+            .unwrap();
+        let began = Instant::now();
+        for jump in jumps {
+            tokio::time::sleep(SECOND * 10).await;
+            script.jump(*jump);
+            let now = status(&handle).await;
+            let shown = overridden(&now, 0).unwrap_or_else(|| panic!("{jumps:?}: it has ended"));
+            let (wall, passed) = (script.wall(), began.elapsed());
+            assert_eq!(shown.since, wall - passed, "{jumps:?}");
+            assert_eq!(shown.until, Some(wall + (SECOND * 3600 - passed)), "{jumps:?}");
+            assert_eq!(shown.safe_at, Some(wall + SECOND * 61 - passed), "{jumps:?}");
+            let address = &now.pools[0].backends[0].addresses[0];
+            let last = address.checks[0].last.as_ref().unwrap();
+            for at in [address.since, address.checks[0].since, last.at] {
+                let ago = wall.duration_since(at).expect("nothing began in the future");
+                assert!(ago < SECOND * 60, "{jumps:?}: {ago:?}");
+            }
+        }
+        assert_eq!(log.take("the time of day has jumped").len(), jumps.len(), "{jumps:?}");
+        until("it ends", SECOND * 3700, || eligible(&handle, 0).len() == 2).await;
+        let took = began.elapsed();
+        assert!(took >= SECOND * 3600 && took < SECOND * 3601, "{jumps:?}: {took:?}");
+        assert_eq!(log.take("not run for a while"), [""; 0], "the time of day is no time that passes");
+    }
 }

@@ -187,13 +187,13 @@ async fn counts_of_answers_go_on_by_name() {
 #[tokio::test(start_paused = true)]
 async fn overrides_stay_with_their_backend_and_go_with_it() {
     let (log, _guard) = Log::listen();
-    let (handle, script) = run(web(DEFAULTS, &TWO));
+    let (handle, _script) = run(web(DEFAULTS, &TWO));
     ready(&handle).await;
     let request = OverrideRequest {
         pool: "web".into(),
         backend: "192.0.2.1".into(),
         state: Some(Override::Drain),
-        until: Some(script.wall() + SECOND * 30),
+        length: Some(SECOND * 30),
         reason: Some("kernel".into()),
     };
     let first = ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
@@ -207,7 +207,7 @@ async fn overrides_stay_with_their_backend_and_go_with_it() {
         pool: "web".into(),
         backend: "192.0.2.2".into(),
         state: Some(Override::Down),
-        until: None,
+        length: None,
         reason: None,
     };
     ask(&handle, |reply| Command::Override(again, reply)).await.unwrap();
@@ -234,7 +234,7 @@ async fn a_shorter_ttl_does_not_make_it_safe_earlier() {
         pool: "web".into(),
         backend: "192.0.2.1".into(),
         state: Some(Override::Drain),
-        until: None,
+        length: None,
         reason: None,
     };
     let now = ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();

@@ -110,8 +110,9 @@ async fn a_piece_is_bounded_and_of_one_configuration() {
     }
     let names: Vec<String> = status(&handle).await.pools.iter().map(|pool| pool.name.to_string()).collect();
     assert_eq!(names, ["p4", "p5", "p6", "p7"]);
-    let mut pools: Vec<String> = memory.await.unwrap().states.into_iter().map(|state| state.pool).collect();
+    let mut pools: Vec<Arc<str>> = memory.await.unwrap().states.into_iter().map(|state| state.pool).collect();
     pools.dedup();
+    let pools: Vec<&str> = pools.iter().map(|pool| &**pool).collect();
     assert!(pools == ["p4", "p6", "p7"] || pools.len() == 6, "all of one configuration: {pools:?}");
 }
 

@@ -164,7 +164,7 @@ async fn live(seed: u64) {
                         pool: pool.name.clone(),
                         backend: backend.name.clone(),
                         state: Override::ALL.get(rng.random_range(0..5)).copied(),
-                        until: rng.random_bool(0.5).then(|| script.wall() + SECOND * rng.random_range(1..60)),
+                        length: rng.random_bool(0.5).then(|| SECOND * rng.random_range(1..60)),
                         reason: None,
                     };
                     ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();

@@ -1,0 +1,106 @@
+//! How what is remembered stands in JSON, in the snapshot and in the journal alike.
+//!
+//! Every version of the files is read for ever: a member may be added here, with a default, but
+//! none may be renamed or removed.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::checker::{RememberedOverride, RememberedState};
+use crate::health::Verdict;
+use crate::pool::Override;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredState(#[serde(with = "StateForm")] pub(super) RememberedState);
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredOverride(#[serde(with = "OverrideForm")] pub(super) RememberedOverride);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RememberedState")]
+struct StateForm {
+    pool: Arc<str>,
+    backend: Arc<str>,
+    address: IpAddr,
+    check: Arc<str>,
+    #[serde(with = "VerdictForm")]
+    verdict: Verdict,
+    #[serde(with = "time")]
+    since: SystemTime,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RememberedOverride")]
+struct OverrideForm {
+    pool: Arc<str>,
+    backend: Arc<str>,
+    #[serde(with = "StateWord")]
+    state: Override,
+    #[serde(with = "time")]
+    since: SystemTime,
+    #[serde(with = "optional_time")]
+    until: Option<SystemTime>,
+    reason: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Verdict", rename_all = "lowercase")]
+enum VerdictForm {
+    Healthy,
+    Draining,
+    Unhealthy,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Override", rename_all = "lowercase")]
+enum StateWord {
+    Drain,
+    Disabled,
+    Up,
+    Down,
+}
+
+/// Times as RFC 3339. One that no calendar has, as from a clock that is far off, becomes the nearest.
+pub(super) mod time {
+    use super::{Deserialize, SystemTime, Timestamp};
+
+    pub(in crate::state) fn timestamp(time: SystemTime) -> Timestamp {
+        let nearest = if time < SystemTime::UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX };
+        Timestamp::try_from(time).unwrap_or(nearest)
+    }
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        time: &SystemTime,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&timestamp(*time))
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<SystemTime, D::Error> {
+        Timestamp::deserialize(deserializer).map(SystemTime::from)
+    }
+}
+
+mod optional_time {
+    use super::{Deserialize, Serialize, SystemTime, Timestamp, time};
+
+    #[allow(clippy::ref_option, reason = "the signature is serde's")]
+    pub(super) fn serialize<S: serde::Serializer>(
+        time: &Option<SystemTime>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        time.map(time::timestamp).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SystemTime>, D::Error> {
+        Ok(Option::<Timestamp>::deserialize(deserializer)?.map(SystemTime::from))
+    }
+}

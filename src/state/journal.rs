@@ -1,0 +1,215 @@
+//! The journal: what has changed since the snapshot, one record in a line.
+//!
+//! ```text
+//! 5d0c2f1e9a7b3346 {"format":"steerd-health-journal","version":1,"number":7}
+//! 0b8e...          {"written":"2026-03-01T12:00:00Z"}                      when those below were
+//! 91ff...          {"state":{"pool":"web","backend":"gw1", ...}}
+//! c43a...          {"override":{"pool":"web", ...}}
+//! 77d2...          {"ended":{"pool":"web","backend":"gw1"}}                no override any more
+//! ```
+//!
+//! A record begins with a checksum of its text, of its place in the file and of the number of the
+//! journal. So what was moved, doubled or damaged is noticed, and the records after it are read all
+//! the same. A crash leaves at most the last record unfinished; it is left out.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+use crate::checker::MemoryChanges;
+use crate::state::disk::Disk;
+use crate::state::form::{StoredOverride, StoredState, time};
+use crate::state::recollection::Recollection;
+
+/// What the file says it is.
+const FORMAT: &str = "steerd-health-journal";
+/// Of the format that is written. Journals of later versions are not understood.
+pub(super) const VERSION: u32 = 1;
+/// The names of the files, around the number.
+const BEFORE: &str = "health.";
+const AFTER: &str = ".journal";
+/// Bytes of a checksum; it is no signature, and half of that would do.
+const CHECKSUM: usize = 8;
+
+/// Where the journal of a number is.
+pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{BEFORE}{number}{AFTER}"))
+}
+
+/// The number of a journal by the name of its file.
+pub(super) fn number(name: &str) -> Option<u64> {
+    name.strip_prefix(BEFORE)?.strip_suffix(AFTER)?.parse().ok()
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    format: String,
+    version: u32,
+    number: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Record {
+    Written(Timestamp),
+    State(StoredState),
+    Override(StoredOverride),
+    Ended { pool: Arc<str>, backend: Arc<str> },
+}
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub(super) struct Journal<F> {
+    file: F,
+    pub(super) number: u64,
+    /// Bytes.
+    pub(super) length: u64,
+}
+
+impl<F> Journal<F> {
+    /// Begins a journal on the disk.
+    ///
+    /// # Errors
+    /// When a step fails, or there is a file of that number.
+    pub(super) fn begin<D: Disk<File = F>>(disk: &mut D, directory: &Path, number: u64) -> io::Result<Self>
+    where
+        F: Write,
+    {
+        let file = disk.create(&path(directory, number))?;
+        let mut journal = Self { file, number, length: 0 };
+        let mut lines = Vec::new();
+        journal.line(&mut lines, &Head { format: FORMAT.into(), version: VERSION, number })?;
+        journal.file.write_all(&lines)?;
+        disk.sync(&mut journal.file)?;
+        disk.sync_directory(directory)?;
+        Ok(journal)
+    }
+
+    /// Adds what has changed, and returns when it would survive a loss of power. After a failure the
+    /// end of the file is unknown, and nothing may be added any more.
+    ///
+    /// # Errors
+    /// When a step fails.
+    pub(super) fn append<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        changes: Vec<MemoryChanges>,
+        now: SystemTime,
+    ) -> io::Result<()>
+    where
+        F: Write,
+    {
+        let mut lines = Vec::new();
+        self.line(&mut lines, &Record::Written(time::timestamp(now)))?;
+        for MemoryChanges { states, overrides, ended, .. } in changes {
+            for state in states {
+                self.line(&mut lines, &Record::State(StoredState(state)))?;
+            }
+            for kept in overrides {
+                self.line(&mut lines, &Record::Override(StoredOverride(kept)))?;
+            }
+            for (pool, backend) in ended {
+                self.line(&mut lines, &Record::Ended { pool, backend })?;
+            }
+        }
+        self.file.write_all(&lines)?;
+        disk.sync(&mut self.file)
+    }
+
+    /// Adds a record to the lines that go to the end of the file.
+    fn line(&mut self, lines: &mut Vec<u8>, record: &impl Serialize) -> serde_json::Result<()> {
+        let text = serde_json::to_string(record)?;
+        let before = lines.len();
+        lines.extend_from_slice(checksum(self.number, self.length, text.as_bytes()).as_bytes());
+        lines.push(b' ');
+        lines.extend_from_slice(text.as_bytes());
+        lines.push(b'\n');
+        self.length += (lines.len() - before) as u64;
+        Ok(())
+    }
+}
+
+/// How a journal was read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Replayed {
+    /// Records that were read.
+    pub(super) records: usize,
+    /// Why a part of it could not be read, when that is no unfinished record at the end.
+    pub(super) fault: Option<String>,
+}
+
+/// Carries out the records of a journal.
+pub(super) fn replay(bytes: &[u8], number: u64, recollection: &mut Recollection) -> Replayed {
+    let mut replayed = Replayed::default();
+    let mut offset = 0;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let place = offset;
+        offset += line.len() as u64;
+        let Some(text) = sealed(line, number, place) else {
+            if !line.ends_with(b"\n") {
+                return replayed;
+            }
+            if place == 0 {
+                replayed.fault = Some("its first line is damaged, or it is foreign".into());
+                return replayed;
+            }
+            replayed.fault.get_or_insert(format!("it is damaged at byte {place}; the rest of it is read"));
+            continue;
+        };
+        if place == 0 {
+            match serde_json::from_slice::<Head>(text) {
+                Ok(head) if head.format == FORMAT && (1..=VERSION).contains(&head.version) => continue,
+                Ok(head) if head.format == FORMAT => {
+                    let version = head.version;
+                    replayed.fault = Some(format!(
+                        "it is of version {version} of its format, and this steerd knows the versions up to {VERSION} only"
+                    ));
+                }
+                _ => replayed.fault = Some("it is foreign".into()),
+            }
+            return replayed;
+        }
+        match serde_json::from_slice(text) {
+            Ok(record) => carry_out(record, recollection),
+            Err(error) => {
+                let fault =
+                    format!("the record at byte {place} is not understood: {error}; the rest is read");
+                replayed.fault.get_or_insert(fault);
+                continue;
+            }
+        }
+        replayed.records += 1;
+    }
+    replayed
+}
+
+fn carry_out(record: Record, recollection: &mut Recollection) {
+    match record {
+        Record::Written(time) => recollection.written = time.into(),
+        Record::State(StoredState(state)) => recollection.state(state),
+        Record::Override(StoredOverride(kept)) => recollection.overridden(kept),
+        Record::Ended { pool, backend } => recollection.ended(pool, backend),
+    }
+}
+
+/// The text of a whole line whose checksum is right.
+fn sealed(line: &[u8], number: u64, offset: u64) -> Option<&[u8]> {
+    let line = line.strip_suffix(b"\n")?;
+    let (seal, text) = line.split_at_checked(2 * CHECKSUM)?;
+    let text = text.strip_prefix(b" ")?;
+    (checksum(number, offset, text).as_bytes() == seal).then_some(text)
+}
+
+fn checksum(number: u64, offset: u64, text: &[u8]) -> String {
+    let mut context = Context::new(&SHA256);
+    context.update(format!("{FORMAT} {number} {offset} ").as_bytes());
+    context.update(text);
+    let digest = context.finish();
+    HEXLOWER.encode(digest.as_ref().first_chunk::<CHECKSUM>().map_or(&[], |start| &start[..]))
+}

@@ -1,0 +1,207 @@
+//! One server for each state directory: who holds its lock.
+//!
+//! The lock is that of the open file (`flock`), so it ends with its process, however that ends. The
+//! file says which process holds it, for a person; nothing else depends on its content.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+/// The file in `state_dir`.
+pub const LOCK: &str = "lock";
+/// Digits of the largest process id and more; always as many, so that a new holder leaves nothing
+/// of the one before, and a full disk has the room already.
+const DIGITS: usize = 10;
+
+/// Why a directory cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another server uses it.
+    #[error(
+        "`state_dir` {} is in use by {}; stop that process, or give each server a directory of its own",
+        directory.display(),
+        holder.map_or_else(|| "another process".into(), |holder| format!("process {holder}"))
+    )]
+    Held {
+        /// The directory.
+        directory: PathBuf,
+        /// The process, where it has said so.
+        holder: Option<u32>,
+    },
+    /// The system does not give it.
+    #[error("`state_dir` {} cannot be locked: {error}", directory.display())]
+    Refused {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// The lock of a directory, as long as this lives.
+#[derive(Debug)]
+struct Lock(File);
+
+/// A `state_dir`, with its lock where that could be had.
+#[derive(Clone, Debug)]
+pub struct Place {
+    directory: PathBuf,
+    lock: Option<Arc<Lock>>,
+}
+
+impl Place {
+    /// Takes a directory for this process alone. Blocks.
+    ///
+    /// # Errors
+    /// When another process has it, or the lock cannot be had at all.
+    pub fn take(directory: PathBuf) -> Result<Self, LockError> {
+        let lock = Some(Arc::new(Lock::take(&directory)?));
+        Ok(Self { directory, lock })
+    }
+
+    /// A directory that is still to be locked: [`Place::hold`].
+    #[must_use]
+    pub fn unlocked(directory: PathBuf) -> Self {
+        Self { directory, lock: None }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The same directory by another of its paths; none when that is another directory. Blocks.
+    #[must_use]
+    pub fn by_path(&self, path: &Path) -> Option<Self> {
+        let is_same = self.directory.canonicalize().ok()? == path.canonicalize().ok()?;
+        is_same.then(|| Self { directory: path.into(), lock: self.lock.clone() })
+    }
+
+    /// Sees to it that this process has the lock. Someone may have replaced the directory.
+    ///
+    /// # Errors
+    /// As [`Place::take`].
+    pub(super) fn hold(&mut self) -> Result<(), LockError> {
+        if !self.lock.as_ref().is_some_and(|lock| lock.is_in(&self.directory)) {
+            self.lock = None;
+            self.lock = Some(Arc::new(Lock::take(&self.directory)?));
+        }
+        Ok(())
+    }
+}
+
+impl Lock {
+    fn take(directory: &Path) -> Result<Self, LockError> {
+        let refused = |error: io::Error| LockError::Refused { directory: directory.into(), error };
+        let mut file = open(&directory.join(LOCK)).map_err(refused)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                // Without it the lock holds all the same: the disk may be full.
+                let _ = write!(file, "{:<DIGITS$}", std::process::id());
+                Ok(Self(file))
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(LockError::Held { directory: directory.into(), holder: holder(&mut file) })
+            }
+            Err(error) => Err(refused(error.into())),
+        }
+    }
+
+    /// Whether it is the file of this directory that is locked.
+    fn is_in(&self, directory: &Path) -> bool {
+        let (held, there) = (self.0.metadata(), directory.join(LOCK).symlink_metadata());
+        held.is_ok_and(|held| there.is_ok_and(|there| (held.dev(), held.ino()) == (there.dev(), there.ino())))
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // To open a pipe would wait for its other end, and a link would lock the file of someone else.
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("`lock` is not a file")) }
+}
+
+/// The process that holds the lock. It may have taken it just now, and not have said so yet.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(DIGITS as u64).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_holder_and_says_which() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().to_owned();
+        std::fs::write(path.join(LOCK), "4194304   left behind").unwrap();
+        let first = Place::take(path.clone()).unwrap();
+        let refused = Place::take(path.clone()).unwrap_err().to_string();
+        let expected = format!("`state_dir` {} is in use by process {};", path.display(), std::process::id());
+        assert!(refused.starts_with(&expected), "{refused}");
+        let same = first.by_path(&path.join(".")).expect("the same directory");
+        assert!(first.by_path(Path::new("/")).is_none());
+        drop(first);
+        assert!(Place::take(path.clone()).is_err(), "as long as anyone in this process has it");
+        drop(same);
+        Place::take(path).expect("it is free");
+    }
+
+    #[test]
+    fn a_holder_that_has_not_said_so_is_another_process() {
+        let directory = TempDir::new().unwrap();
+        let _first = Place::take(directory.path().into()).unwrap();
+        for text in ["", "        12", "not a number"] {
+            std::fs::write(directory.path().join(LOCK), text).unwrap();
+            let refused = Place::take(directory.path().into()).unwrap_err().to_string();
+            assert_eq!(refused.contains("process 12;"), text.contains("12"), "{refused}");
+            assert!(text.contains("12") || refused.contains("in use by another process;"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_and_a_replaced_directory_is_locked_anew() {
+        let directory = TempDir::new().unwrap();
+        let state = directory.path().join("state");
+        assert!(matches!(Place::take(state.clone()), Err(LockError::Refused { .. })), "there is none");
+        std::fs::create_dir(&state).unwrap();
+        let mut place = Place::take(state.clone()).unwrap();
+        place.hold().unwrap();
+        std::fs::remove_dir_all(&state).unwrap();
+        place.hold().unwrap_err();
+        std::fs::create_dir(&state).unwrap();
+        let other = Place::take(state.clone()).unwrap();
+        assert!(matches!(place.hold(), Err(LockError::Held { .. })));
+        drop(other);
+        place.hold().unwrap();
+        assert!(Place::take(state.clone()).is_err());
+        drop(place);
+        std::fs::remove_file(state.join(LOCK)).unwrap();
+        std::os::unix::fs::symlink("/dev/null", state.join(LOCK)).unwrap();
+        assert!(matches!(Place::take(state.clone()), Err(LockError::Refused { .. })), "a link");
+        std::fs::remove_file(state.join(LOCK)).unwrap();
+        rustix::fs::mkfifoat(
+            rustix::fs::CWD,
+            state.join(LOCK),
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        )
+        .unwrap();
+        assert!(matches!(Place::take(state), Err(LockError::Refused { .. })), "a pipe");
+    }
+}

@@ -1,0 +1,82 @@
+//! What the snapshot and the journals say together, and what of it is of use now.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::checker::{Memory, RememberedOverride, RememberedState};
+use crate::state::file::Snapshot;
+
+/// States that were written longer ago than this are no hints any more.
+pub const HINT_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Pool, backend, address and check.
+type Check = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
+
+/// What is known while the files are read.
+#[derive(Debug)]
+pub(super) struct Recollection {
+    states: BTreeMap<Check, RememberedState>,
+    overrides: BTreeMap<(Arc<str>, Arc<str>), RememberedOverride>,
+    /// When the last of it was written.
+    pub(super) written: SystemTime,
+}
+
+/// What the files bring back.
+#[derive(Debug)]
+pub(super) struct Recalled {
+    pub(super) memory: Memory,
+    /// Since it was written; zero where the clock says it is yet to be.
+    pub(super) age: Duration,
+    /// Whether states were left out because of that.
+    pub(super) too_old: bool,
+}
+
+impl Recollection {
+    pub(super) fn new(snapshot: Snapshot) -> Self {
+        let (states, overrides) = (BTreeMap::new(), BTreeMap::new());
+        let mut all = Self { states, overrides, written: snapshot.written };
+        snapshot.memory.states.into_iter().for_each(|state| all.state(state));
+        snapshot.memory.overrides.into_iter().for_each(|kept| all.overridden(kept));
+        all
+    }
+
+    pub(super) fn state(&mut self, state: RememberedState) {
+        let key =
+            (Arc::clone(&state.pool), Arc::clone(&state.backend), state.address, Arc::clone(&state.check));
+        self.states.insert(key, state);
+    }
+
+    pub(super) fn overridden(&mut self, kept: RememberedOverride) {
+        self.overrides.insert((Arc::clone(&kept.pool), Arc::clone(&kept.backend)), kept);
+    }
+
+    pub(super) fn ended(&mut self, pool: Arc<str>, backend: Arc<str>) {
+        self.overrides.remove(&(pool, backend));
+    }
+
+    /// What is of use `now`: no states that are too old, no overrides that have ended, and nothing
+    /// that began in the future.
+    pub(super) fn until_now(self, now: SystemTime) -> Recalled {
+        let age = now.duration_since(self.written).unwrap_or(Duration::ZERO);
+        let too_old = age > HINT_AGE && !self.states.is_empty();
+        let states = self.states.into_values().filter(|_| !too_old);
+        let states = states.map(|state| RememberedState { since: state.since.min(now), ..state });
+        let overrides = self.overrides.into_values().filter_map(|kept| as_of(kept, now));
+        let memory = Memory { states: states.collect(), overrides: overrides.collect() };
+        Recalled { memory, age, too_old }
+    }
+}
+
+/// The override as it stands `now`; none when it has ended. With a clock that was put back it
+/// would last longer than it was meant to, so then it begins anew.
+fn as_of(kept: RememberedOverride, now: SystemTime) -> Option<RememberedOverride> {
+    let length = kept.until.map(|until| until.duration_since(kept.since).unwrap_or_default());
+    let since = kept.since.min(now);
+    let until = length.and_then(|length| since.checked_add(length));
+    if until.is_some_and(|until| until <= now) {
+        return None;
+    }
+    Some(RememberedOverride { since, until, ..kept })
+}

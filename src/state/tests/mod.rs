@@ -1,0 +1,63 @@
+//! A snapshot or a journal that is cut, flipped, foreign or half-written; a disk that fails or loses
+//! its power at any step; files of earlier versions; and the task that keeps the files.
+
+mod crash;
+mod files;
+mod journal;
+mod keeping;
+mod snapshot;
+
+use std::time::Duration;
+
+use super::*;
+use crate::checker::{MemoryChanges, RememberedOverride, RememberedState};
+use crate::health::Verdict;
+use crate::pool::Override;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000 + seconds, 123_456_789)
+}
+
+/// A memory of every verdict and every override; `tag` tells one from another.
+fn memory(tag: &str) -> Memory {
+    let state = |(index, verdict)| RememberedState {
+        pool: "web".into(),
+        backend: format!("gw{index}-{tag}").into(),
+        address: if index == 0 { "192.0.2.1".parse().unwrap() } else { "2001:db8::1".parse().unwrap() },
+        check: "http-2".into(),
+        verdict,
+        since: at(0),
+    };
+    let kept = |(index, state)| RememberedOverride {
+        pool: "\"odd\\\u{1f600}".into(),
+        backend: format!("gw{index}").into(),
+        state,
+        since: at(1),
+        until: (index % 2 == 0).then(|| at(3600)),
+        reason: (index > 1).then(|| "kernel\nupdate".into()),
+    };
+    let verdicts = [Verdict::Healthy, Verdict::Draining, Verdict::Unhealthy];
+    Memory {
+        states: verdicts.into_iter().enumerate().map(state).collect(),
+        overrides: Override::ALL.into_iter().enumerate().map(kept).collect(),
+    }
+}
+
+fn encoded(tag: &str) -> Vec<u8> {
+    file::encode(memory(tag), 7, at(10)).unwrap().into_bytes()
+}
+
+fn decode(bytes: &[u8], now: SystemTime) -> Result<Recalled, file::Refused> {
+    file::decode(bytes).map(|snapshot| Recollection::new(snapshot).until_now(now))
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,28 @@
+//! The clock that counts the time that really passes.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The time since this machine was started, including the time while it was suspended
+/// (`CLOCK_BOOTTIME`). Nobody can set this clock.
+#[must_use]
+pub fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    // The kernel gives no negative time and fewer than 10^9 nanoseconds.
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanoseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_goes_forward_and_is_no_younger_than_the_monotonic_clock() {
+        let monotonic = clock_gettime(ClockId::Monotonic);
+        let first = since_boot();
+        assert!(first.as_secs() >= u64::try_from(monotonic.tv_sec).unwrap());
+        assert!(since_boot() >= first);
+    }
+}
