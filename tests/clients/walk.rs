@@ -1,4 +1,4 @@
-//! Clients of one service with four backends: one refuses, one is silent, two fail every fourth request.
+//! Clients of one service with five backends: one refuses, one is silent, three fail every fourth request.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -19,13 +19,20 @@ const TTL: &str = "3";
 /// Runs a client in the namespace `test`: every request is answered, and the client follows.
 fn holds(test: &str, command: impl FnOnce() -> Command) {
     namespace::run(&format!("walk::{test}"), || {
-        let [one, two] = [13, 14].map(|last| Ipv4Addr::new(127, 0, 0, last));
+        let [one, two, three] = [13, 14, 15].map(|last| Ipv4Addr::new(127, 0, 0, last));
         let _steerd = Steerd::start(
             "www.lb.example.com",
-            &[("dead", DEAD, 1000), ("silent", SILENT, 1000), ("one", one, 1), ("two", two, 1)],
+            &[
+                ("dead", DEAD, 1000),
+                ("silent", SILENT, 1000),
+                ("one", one, 1),
+                ("two", two, 1),
+                ("three", three, 1),
+            ],
         );
         let _silent = Silent::start();
-        answering(&[("one", one), ("two", two)]);
+        // One of them leaves the answers, and nginx tries an address once: two must be left.
+        answering(&[("one", one), ("two", two), ("three", three)]);
         let mut client = Client::start(&mut command());
         client.replies(REQUESTS);
         client.follows();
