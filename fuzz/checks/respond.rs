@@ -217,9 +217,8 @@ const NAPTR: u16 = 35;
 fn readable_by_hickory(reply: &Reply<'_>) -> bool {
     let mut records = reply.answers.iter().chain(&reply.authorities).chain(&reply.additionals);
     records.all(|record| match (record.rtype, record.data) {
-        (_, []) => false,
         // ALPN identifiers in UTF-8; they are any bytes (RFC 9460, section 7.1.1).
-        (rtype::SVCB | rtype::HTTPS, _) => false,
+        (_, []) | (rtype::SVCB | rtype::HTTPS, _) => false,
         // Flags of letters and digits (RFC 3403, section 4.1).
         (NAPTR, [_, _, _, _, length, rest @ ..]) => {
             rest.iter().take(usize::from(*length)).all(u8::is_ascii_alphanumeric)

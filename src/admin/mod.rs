@@ -138,7 +138,8 @@ impl Running {
     }
 }
 
-fn router(source: Source) -> Router {
+/// What is answered to requests of those who may ask; [`Bound::serve`] sees who may.
+pub fn router(source: Source) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))

@@ -279,7 +279,9 @@ fn an_opt_record_is_answered_by_one_also_with_an_error() {
     let good = query("www.example", rtype::A, Some(1232));
     let header = |change: &[(usize, u8)]| {
         let mut query = good.clone();
-        change.iter().for_each(|&(at, value)| query[at] = value);
+        for &(at, value) in change {
+            query[at] = value;
+        }
         query
     };
     // A second question, a record in the answer section, one in the authority section.
