@@ -146,7 +146,7 @@ fn with_options() -> Vec<Kind> {
         kind("option unknown", b"\xff\x00\x00\x01x", &[], false, rcode::NOERROR, 1),
         kind("cookie, new client", &unproven, &[10], false, rcode::NOERROR, 1),
         kind("cookie, known client", &proven, &[10], true, rcode::NOERROR, 1),
-        kind("cookie, NSID, subnet", &all, &[10, 3, 8], true, rcode::NOERROR, 1),
+        kind("cookie, NSID, subnet", &all, &[10, 8, 3], true, rcode::NOERROR, 1),
         kind("BADCOOKIE", &unproven, &[10], true, rcode::BADCOOKIE, 0),
         kind("cookie missing: truncated", b"", &[], true, rcode::NOERROR, 0),
         kind("extended error", b"", &[15], false, rcode::REFUSED, 0),

@@ -7,11 +7,16 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what does not hold ends the run")]
 #![allow(dead_code, reason = "each program that includes this uses a part of it")]
 
+pub(crate) mod admin;
 pub(crate) mod allocation;
+pub(crate) mod configuration;
 pub(crate) mod inputs;
 pub(crate) mod kinds;
+pub(crate) mod options;
 pub(crate) mod query;
 pub(crate) mod reply;
 pub(crate) mod respond;
+pub(crate) mod responses;
+pub(crate) mod tsig;
 pub(crate) mod world;
 pub(crate) mod zone;

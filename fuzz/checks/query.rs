@@ -39,20 +39,26 @@ pub(crate) fn add_opt(query: &mut Vec<u8>, opt: Opt<'_>) {
     count_additional(query);
 }
 
+/// Appends a record of class ANY with TTL 0, and counts it.
+pub(crate) fn add_record(query: &mut Vec<u8>, owner: &[u8], rtype: u16, data: &[u8]) {
+    query.extend(owner);
+    query.extend(rtype.to_be_bytes());
+    query.extend([0, 255, 0, 0, 0, 0]);
+    query.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+    query.extend(data);
+    count_additional(query);
+}
+
 /// Appends the TSIG record of a key, with a MAC that is not the message's, and counts it.
 pub(crate) fn add_tsig(query: &mut Vec<u8>, key: &str, time: u32) {
-    let algorithm = wire("hmac-sha256");
-    query.extend(wire(key));
-    query.extend([0, 250, 0, 255, 0, 0, 0, 0]);
-    query.extend(u16::try_from(algorithm.len() + 16 + 32).unwrap().to_be_bytes());
-    query.extend(algorithm);
-    query.extend([0, 0]);
-    query.extend(time.to_be_bytes());
+    let mut data = wire("hmac-sha256");
+    data.extend([0, 0]);
+    data.extend(time.to_be_bytes());
     // Fudge, a MAC of 32 bytes, the ID, no error, nothing else.
-    query.extend([1, 44, 0, 32]);
-    query.extend([7; 32]);
-    query.extend([0xab, 0xcd, 0, 0, 0, 0]);
-    count_additional(query);
+    data.extend([1, 44, 0, 32]);
+    data.extend([7; 32]);
+    data.extend([0xab, 0xcd, 0, 0, 0, 0]);
+    add_record(query, &wire(key), rtype::TSIG, &data);
 }
 
 fn count_additional(query: &mut [u8]) {
@@ -75,7 +81,7 @@ pub(crate) struct Asked<'q> {
     pub(crate) questions: u16,
     /// The one question, as it was sent.
     pub(crate) question: Option<&'q [u8]>,
-    /// The payload size of an OPT record that stands before anything that cannot be read.
+    /// The payload size of the first OPT record, if it can be read and all before it.
     pub(crate) payload: Option<u16>,
     /// The version of that OPT record.
     pub(crate) version: u8,
@@ -101,33 +107,31 @@ impl<'q> Asked<'q> {
             dnssec_ok: false,
             whole: false,
         };
-        if questions == 0 && additionals == 1 {
-            // Not a query, but its OPT record is one.
-            let mut at = 12;
-            if asked.record(query, &mut at, true).is_some() && at == query.len() {
-                return Some(asked);
-            }
-            asked.payload = None;
-            return Some(asked);
-        }
+        let before = u32::from(answers) + u32::from(authorities);
+        let ends = asked.sections(query, questions, before, additionals);
         let Some(end) = name_end(query, 12, false).map(|end| end + 4) else { return Some(asked) };
         if questions != 1 || query.len() < end {
             return Some(asked);
         }
         asked.question = query.get(12..end);
-        let is_ixfr = number(end - 4) == Some(rtype::IXFR) && !asked.is_notification();
-        if answers > u16::from(asked.is_notification()) || authorities > u16::from(is_ixfr) {
-            return Some(asked);
-        }
-        let mut at = end;
-        let others = u32::from(answers) + u32::from(authorities);
-        for index in 0..others + u32::from(additionals) {
-            if asked.record(query, &mut at, index >= others).is_none() {
-                return Some(asked);
-            }
-        }
-        asked.whole = at == query.len();
+        let is_notification = asked.is_notification();
+        let is_ixfr = number(end - 4) == Some(rtype::IXFR) && !is_notification;
+        let in_place = answers <= u16::from(is_notification) && authorities <= u16::from(is_ixfr);
+        asked.whole = in_place && ends == Some(query.len());
         Some(asked)
+    }
+
+    /// Takes note of the first OPT record. Where the message ends; `None` as soon as something
+    /// cannot be read, or at a second OPT record.
+    fn sections(&mut self, query: &[u8], questions: u16, before: u32, additionals: u16) -> Option<usize> {
+        let mut at = 12;
+        for _ in 0..questions {
+            at = name_end(query, at, true).map(|end| end + 4).filter(|&end| end <= query.len())?;
+        }
+        for index in 0..before + u32::from(additionals) {
+            self.record(query, &mut at, index >= before)?;
+        }
+        Some(at)
     }
 
     /// Whether it says that a zone has changed (RFC 1996).
@@ -155,6 +159,23 @@ impl<'q> Asked<'q> {
         *at = head + 10 + length;
         Some(())
     }
+}
+
+/// Where all records begin, with their types, if every section can be read to its end and nothing
+/// follows the last.
+pub(crate) fn records(message: &[u8]) -> Option<Vec<(usize, u16)>> {
+    let number = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
+    let mut at = 12;
+    for _ in 0..number(4)? {
+        at = name_end(message, at, true).map(|end| end + 4).filter(|&end| end <= message.len())?;
+    }
+    let mut records = Vec::new();
+    for _ in 0..u32::from(number(6)?) + u32::from(number(8)?) + u32::from(number(10)?) {
+        let head = name_end(message, at, true)?;
+        records.push((at, number(head)?));
+        at = head + 10 + usize::from(number(head + 8)?);
+    }
+    (at == message.len()).then_some(records)
 }
 
 /// Where the name at `at` ends. With `pointers` it may end with one, backwards.

@@ -90,6 +90,11 @@ impl World {
         Self { tables, keys: [key].into_iter().collect(), names }
     }
 
+    /// One table alone.
+    pub(crate) fn into_table(mut self) -> Table {
+        self.tables.swap_remove(0)
+    }
+
     /// The table with default settings.
     pub(crate) fn table(&self) -> &Table {
         self.table_under(1, false, 0)

@@ -15,15 +15,15 @@ use std::net::IpAddr;
 
 use rand::Rng;
 
-use self::options::{ExtendedError, Heeded, Proof};
+use self::options::{ExtendedError, Proof};
 use self::resolve::{Resolution, Resolver};
 use crate::pool::PoolId;
 use crate::selection::Picked;
 use crate::service::ServiceId;
 use crate::settings::{Chaos, Settings};
 use crate::table::Table;
-use crate::wire::edns::{Edns, OptRecord};
-use crate::wire::query::Header;
+use crate::wire::edns::{Edns, OPT_LENGTH, OptRecord};
+use crate::wire::query::{Header, Malformed, find_edns};
 use crate::wire::{Full, MAX_MESSAGE, PLAIN_UDP, Query, Question, Writer, class, flag, opcode, rcode};
 use crate::zone::rtype;
 
@@ -100,8 +100,11 @@ pub struct Reply<'t> {
     pub kind: ResponseKind<'t>,
     /// Whether a cookie has proved the client's address.
     pub proven: bool,
-    /// Whether the query has a TSIG record. Then room for one is kept free after the reply.
+    /// Whether the query has a TSIG record. Then room for one is kept free after the reply, as far
+    /// as there is any beside the question and an OPT record.
     pub signed: bool,
+    /// Bytes that the reply may have at most, a TSIG record included.
+    pub limit: usize,
     /// The service that answered.
     pub service: Option<Served>,
 }
@@ -148,24 +151,23 @@ impl<R: Rng> Responder<R> {
             return Verdict::Drop(DropReason::PortZero);
         }
         let mut draft = Draft::new(header, client.transport, reply);
+        let settings = &table.settings;
         if !matches!(header.opcode(), opcode::QUERY | opcode::NOTIFY) {
-            // Other operations have sections of their own, so nothing but the header is looked at.
+            // Other operations have sections of their own, of which none but the OPT record is read.
+            draft.begin_opt(find_edns(&header, query).as_ref(), settings);
             return draft.error(rcode::NOTIMP);
         }
         match Query::read(&header, query) {
             Ok(query) => self.answer(&query, client, table, draft),
-            Err(malformed) => {
-                let proof = draft.heed(malformed.edns.as_ref(), client, &table.settings);
-                match malformed.question.map(|question| draft.writer.question(question.bytes)) {
-                    // A client may ask for a cookie alone (RFC 7873, section 5.4).
-                    None if malformed.edns.is_some_and(|edns| edns.version != 0) => {
-                        draft.error(rcode::BADVERS)
-                    }
-                    None if header.qdcount == 0 && matches!(proof, Some(Proof::Unproven | Proof::Proven)) => {
-                        draft.error(rcode::NOERROR)
-                    }
-                    _ => draft.error(rcode::FORMERR),
-                }
+            Err(Malformed { question, edns, is_edns_alone }) => {
+                draft.begin(question.as_ref(), edns.as_ref(), None, settings);
+                let proof = draft.heed(edns.as_ref(), client, settings);
+                // A client may ask for a cookie alone (RFC 7873, section 5.4).
+                draft.error(match proof {
+                    _ if is_edns_alone && edns.is_some_and(|edns| edns.version != 0) => rcode::BADVERS,
+                    Some(Proof::Unproven | Proof::Proven) if is_edns_alone => rcode::NOERROR,
+                    _ => rcode::FORMERR,
+                })
             }
         }
     }
@@ -178,11 +180,8 @@ impl<R: Rng> Responder<R> {
         mut draft: Draft<'_>,
     ) -> Verdict<'t> {
         let settings = &table.settings;
+        draft.begin(Some(&query.question), query.edns.as_ref(), query.signature, settings);
         let proof = draft.heed(query.edns.as_ref(), client, settings);
-        if draft.writer.question(query.question.bytes).is_err() {
-            return draft.truncate(ResponseKind::Error(rcode::NOERROR));
-        }
-        draft.keep_room(query);
         let Some(proof) = proof else { return draft.error(rcode::FORMERR) };
         draft.proven = proof == Proof::Proven;
         if query.edns.is_some_and(|edns| edns.version != 0) {
@@ -258,10 +257,17 @@ fn refusal(question: &Question<'_>) -> Option<(u16, Option<ExtendedError>)> {
 }
 
 /// A reply in the making: what the header and the OPT record will say.
+///
+/// ```text
+/// header | question | records            | OPT record: head, options | TSIG record
+///                     what is free then    kept back second, third     kept back third, second
+/// ```
 struct Draft<'b> {
     header: Header,
     writer: Writer<'b>,
     transport: Transport,
+    /// Bytes that the reply may have at most.
+    limit: usize,
     /// A client that sends an OPT record gets one, also with an error (RFC 6891, section 7).
     opt: Option<OptRecord>,
     /// Why there is no answer, for clients that read extended errors.
@@ -280,6 +286,7 @@ impl<'b> Draft<'b> {
         };
         Self {
             header,
+            limit: limit.min(reply.len()),
             writer: Writer::new(reply, limit),
             transport,
             opt: None,
@@ -295,34 +302,49 @@ impl<'b> Draft<'b> {
         let header = Header::read(query)?;
         let query = Query::read(&header, query).ok()?;
         let mut draft = Self::new(header, client.transport, reply);
-        draft.opt = query.edns.map(|edns| OptRecord::new(table.settings.udp_payload, edns.dnssec_ok));
-        draft.signed = query.signature.is_some();
-        // Both always fit: the smallest limit is 512 bytes.
-        let _ = draft.writer.question(query.question.bytes);
+        draft.begin(Some(&query.question), query.edns.as_ref(), query.signature, &table.settings);
         Some(draft)
     }
 
-    /// Takes note of the client's OPT record: how much may be sent, and what is said back. `None`
-    /// when an option is malformed.
-    fn heed(&mut self, edns: Option<&Edns<'_>>, client: &Client, settings: &Settings) -> Option<Proof> {
-        let Some(edns) = edns else { return Some(Proof::None) };
-        if self.transport == Transport::Udp {
-            // A payload size below 512 is taken as 512 (RFC 6891, section 6.2.3).
-            self.writer.limit_to(edns.payload.clamp(512, settings.udp_payload.max(512)).into());
+    /// Writes the question, and keeps room for the OPT record and for a TSIG record. `signature` is
+    /// the length of the query's: with the same key the reply's is as long.
+    fn begin(
+        &mut self,
+        question: Option<&Question<'_>>,
+        edns: Option<&Edns<'_>>,
+        signature: Option<usize>,
+        settings: &Settings,
+    ) {
+        if let Some(question) = question {
+            // It fits: the smallest limit is 512 bytes, which hold the longest question and an OPT
+            // record. A TSIG record with two long names is what may not fit beside them.
+            let _ = self.writer.question(question.bytes);
         }
-        let (opt, proof) = match options::heed(edns, client, settings) {
-            Heeded::Opt(opt, proof) => (opt, Some(proof)),
-            Heeded::Malformed(opt) => (opt, None),
-        };
-        self.writer.reserve(opt.length());
-        self.opt = Some(opt);
-        proof
+        self.begin_opt(edns, settings);
+        self.signed = signature.is_some();
+        self.writer.reserve(signature.unwrap_or(0));
     }
 
-    /// Keeps room for the TSIG record of the reply: with the same key it is as long as the query's.
-    fn keep_room(&mut self, query: &Query<'_>) {
-        self.signed = query.signature.is_some();
-        self.writer.reserve(query.signature.unwrap_or(0));
+    /// Begins the OPT record of the reply, if the client sent one: how much may be sent, and what
+    /// is said back.
+    fn begin_opt(&mut self, edns: Option<&Edns<'_>>, settings: &Settings) {
+        let Some(edns) = edns else { return };
+        if self.transport == Transport::Udp {
+            // A payload size below 512 is taken as 512 (RFC 6891, section 6.2.3).
+            self.limit = self.writer.limit_to(edns.payload.clamp(512, settings.udp_payload.max(512)).into());
+        }
+        self.writer.reserve(OPT_LENGTH);
+        self.opt = Some(OptRecord::new(settings.udp_payload, edns.dnssec_ok));
+    }
+
+    /// Answers the client's options, in the room that a TSIG record leaves. `None` when one is
+    /// malformed.
+    fn heed(&mut self, edns: Option<&Edns<'_>>, client: &Client, settings: &Settings) -> Option<Proof> {
+        let (Some(edns), Some(opt)) = (edns, &mut self.opt) else { return Some(Proof::None) };
+        opt.make_room(self.writer.room());
+        let proof = options::heed(edns, client, settings, opt);
+        self.writer.reserve(opt.length() - OPT_LENGTH);
+        proof
     }
 
     /// Says who and what the server is, as far as it is configured to.
@@ -380,9 +402,8 @@ impl<'b> Draft<'b> {
         service: Option<Served>,
     ) -> Verdict<'_> {
         if let Some(opt) = &mut self.opt {
-            if let Some(explanation) = self.explanation
-                && self.writer.has_room(explanation.length())
-            {
+            if let Some(explanation) = self.explanation {
+                opt.make_room(self.writer.room());
                 explanation.write(opt);
             }
             // The room was kept back, or was just found to be there, so this cannot fail.
@@ -394,8 +415,8 @@ impl<'b> Draft<'b> {
         let copied = self.header.flags & (flag::OPCODE | defined);
         let length = self.writer.finish(self.header.id, flag::QR | copied | flags | (rcode & 0xf));
         let truncated = flags & flag::TC != 0;
-        let Self { proven, signed, .. } = self;
-        Verdict::Reply(Reply { length, rcode, truncated, kind, proven, signed, service })
+        let Self { proven, signed, limit, .. } = self;
+        Verdict::Reply(Reply { length, rcode, truncated, kind, proven, signed, limit, service })
     }
 }
 

@@ -25,19 +25,6 @@ impl ExtendedError {
     pub(super) fn write(self, opt: &mut OptRecord) {
         opt.push(option::EXTENDED_ERROR, &[&self.code.to_be_bytes(), self.text.as_bytes()]);
     }
-
-    /// Bytes that the option takes.
-    pub(super) fn length(self) -> usize {
-        6 + self.text.len()
-    }
-}
-
-/// What the client's options come to.
-pub(super) enum Heeded {
-    /// Go on; the reply's OPT record is begun.
-    Opt(OptRecord, Proof),
-    /// An option breaks its rules: FORMERR.
-    Malformed(OptRecord),
 }
 
 /// What a client has shown of its address.
@@ -51,29 +38,33 @@ pub(super) enum Proof {
     Proven,
 }
 
-/// Reads the options and begins the OPT record of the reply: cookie, NSID, client subnet,
-/// keepalive, as far as the client asks for them and the settings have them. Unknown options are
-/// passed over (RFC 6891, section 6.1.2); of several of one kind the first counts.
-pub(super) fn heed(edns: &Edns<'_>, client: &Client, settings: &Settings) -> Heeded {
-    let mut opt = OptRecord::new(settings.udp_payload, edns.dnssec_ok);
+/// Reads the options and adds what is said to them to the OPT record of the reply: cookie, client
+/// subnet, keepalive, NSID, as far as the client asks for them, the settings have them, and there
+/// is room. The order is what they are worth: the last is the first to be left out. Unknown options
+/// are passed over (RFC 6891, section 6.1.2); of several of one kind the first counts.
+///
+/// `None` when an option breaks its rules: FORMERR.
+pub(super) fn heed(
+    edns: &Edns<'_>,
+    client: &Client,
+    settings: &Settings,
+    opt: &mut OptRecord,
+) -> Option<Proof> {
     let mut proof = Proof::None;
     let first = |wanted| edns.options().find(|(code, _)| *code == wanted).map(|(_, value)| value);
     if let (Some(cookies), Some(value)) = (&settings.cookies, first(option::COOKIE)) {
         let (client_cookie, shown) = match cookies.secrets.check(value, client.address, client.time) {
-            Cookie::Malformed => return Heeded::Malformed(opt),
+            Cookie::Malformed => return None,
             Cookie::Unproven(client_cookie) => (client_cookie, Proof::Unproven),
             Cookie::Proven(client_cookie) => (client_cookie, Proof::Proven),
         };
         proof = shown;
         opt.push(option::COOKIE, &[&cookies.secrets.reply(client_cookie, client.address, client.time)]);
     }
-    if let (Some(nsid), Some(_)) = (&settings.nsid, first(option::NSID)) {
-        opt.push(option::NSID, &[nsid]);
-    }
     if let Some(value) = first(option::CLIENT_SUBNET)
         && settings.client_subnet.contains(client.address)
     {
-        let Some(subnet) = ClientSubnet::read(value) else { return Heeded::Malformed(opt) };
+        let subnet = ClientSubnet::read(value)?;
         // No answer depends on the client yet, so each is good for everyone (RFC 7871, section
         // 7.2.1).
         let (value, length) = subnet.write(0);
@@ -82,11 +73,14 @@ pub(super) fn heed(edns: &Edns<'_>, client: &Client, settings: &Settings) -> Hee
     if let (Transport::Tcp, Some(value)) = (client.transport, first(option::KEEPALIVE)) {
         // A client must not send a time (RFC 7828, section 3.2.1).
         if !value.is_empty() {
-            return Heeded::Malformed(opt);
+            return None;
         }
         opt.push(option::KEEPALIVE, &[&settings.tcp_idle.to_be_bytes()]);
     }
-    Heeded::Opt(opt, proof)
+    if let (Some(nsid), Some(_)) = (&settings.nsid, first(option::NSID)) {
+        opt.push(option::NSID, &[nsid]);
+    }
+    Some(proof)
 }
 
 /// The longest OPT record of a reply over UDP, bytes. Extended errors do not count: they are left

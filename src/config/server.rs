@@ -207,11 +207,22 @@ fn read_rate_limit(entry: Entry<'_>) -> Option<RateLimit> {
     let mut table = entry.value.table(entry.at)?;
     let rate =
         table.require("responses_per_second", "rate_limit", |value| value.integer(RESPONSES_PER_SECOND));
+    let all = table.read("all_responses_per_second", |value| value.integer(RESPONSES_PER_SECOND));
+    if let (Some(rate), Some(all)) = (&rate, &all)
+        && all.value < rate.value
+    {
+        all.at.error(format!(
+            "all responses together cannot have a lower limit than equal ones: at least {}, the \
+             `responses_per_second`, is expected",
+            rate.value
+        ));
+    }
     let slip = table.read("slip", |value| value.integer(SLIP));
     let exempt = table.read("networks_exempt", Value::networks);
     table.close();
     Some(RateLimit {
         responses_per_second: rate?.value,
+        all_responses_per_second: all.map(|all| all.value),
         slip: slip.map_or(DEFAULT_SLIP, |slip| slip.value),
         networks_exempt: exempt.map(|exempt| exempt.value).unwrap_or_default(),
     })

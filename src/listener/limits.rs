@@ -96,7 +96,12 @@ mod tests {
     use crate::network::Networks;
 
     fn limits(responses_per_second: u32) -> Limits {
-        let rate = RateLimit { responses_per_second, slip: 2, networks_exempt: Networks::default() };
+        let rate = RateLimit {
+            responses_per_second,
+            all_responses_per_second: None,
+            slip: 2,
+            networks_exempt: Networks::default(),
+        };
         Limits { rate: Some(rate), ..Limits::default() }
     }
 

@@ -10,8 +10,11 @@
 //! * **What counts as equal** is as in BIND and NSD: the name of an answer (the wildcard's, not the
 //!   one asked for), the zone of an NXDOMAIN or a referral, the code of an error. So names that a
 //!   flood makes up share one account. The type asked for does not count, or a flood would have
-//!   one account for each. Knot since 3.4 counts a network's responses of any kind together; for
-//!   that a resolver of many users would need a far higher limit than a flood of one name deserves.
+//!   one account for each.
+//! * **All responses** to a network together have an account of their own, if the operator wants
+//!   one, as with BIND's `all-per-second`: else a flood that asks for each of many names gets the
+//!   limit once for each. It must be the higher limit: a resolver of many users asks for much.
+//!   BIND drops all that is above it; here a part is slipped, so that a real client finds its way.
 //! * **Client networks** are /24 and /56, as in BIND: the victim's neighbours are victims too.
 //! * **The account** is a token bucket that holds the responses of one second. A limited response
 //!   costs nothing, so a client is served again within `1 / responses_per_second` of the flood's
@@ -54,6 +57,8 @@ pub struct RateLimit {
     /// Equal responses to one client network in a second, 1 to 1,000,000; also how many may come
     /// at once after a pause.
     pub responses_per_second: u32,
+    /// The same of all responses together, not below the former; unlimited without.
+    pub all_responses_per_second: Option<u32>,
     /// Each how many-th limited response is sent as an empty truncated one, so that a real client
     /// comes again over TCP: 1 = each, 0 = none, at most 255.
     pub slip: u32,
@@ -78,8 +83,10 @@ pub struct Limiter {
     sets: Box<[Set]>,
     /// Seeded anew for each limiter, so that nobody can look for clients that collide.
     seed: foldhash::quality::RandomState,
-    /// What one response costs, in microseconds.
+    /// What one of equal responses costs, in microseconds.
     cost: u64,
+    /// What one of all responses costs, if they are limited together.
+    cost_of_all: Option<u64>,
     slip: u64,
     exempt: Networks,
 }
@@ -141,20 +148,30 @@ impl Limiter {
         Self {
             sets: (0..SETS).map(|_| Set::default()).collect(),
             seed: foldhash::quality::RandomState::default(),
-            cost: (CAPACITY / u64::from(limit.responses_per_second.max(1))).max(1),
+            cost: cost(limit.responses_per_second),
+            cost_of_all: limit.all_responses_per_second.map(cost),
             slip: u64::from(limit.slip).min(LIMITED_MASK),
             exempt: limit.networks_exempt,
         }
     }
 
-    /// Decides on one response over UDP and charges the client's account. `now` is the time since
-    /// any fixed moment; it may differ between threads by up to a second.
+    /// Decides on one response over UDP and charges the client's accounts: that of equal responses,
+    /// and if it is sent by that, that of all. `now` is the time since any fixed moment; it may
+    /// differ between threads by up to a second.
     #[must_use]
     pub fn judge(&self, client: IpAddr, kind: ResponseKind<'_>, now: Duration) -> Decision {
         if self.exempt.contains(client) {
             return Decision::Send;
         }
-        let hash = self.seed.hash_one((Network::around(client, IPV4_PREFIX, IPV6_PREFIX), kind));
+        let network = Network::around(client, IPV4_PREFIX, IPV6_PREFIX);
+        match (self.decide(self.seed.hash_one((network, kind)), self.cost, now), self.cost_of_all) {
+            (Decision::Send, Some(cost)) => self.decide(self.seed.hash_one(network), cost, now),
+            (decision, _) => decision,
+        }
+    }
+
+    /// Charges the account with this hash for one response.
+    fn decide(&self, hash: u64, cost: u64, now: Duration) -> Decision {
         let Some(set) = self.set_of(hash) else { return Decision::Send };
         let tag = hash >> (64 - TAG_BITS);
         // Only the low bits are kept, so the cut loses nothing.
@@ -162,7 +179,7 @@ impl Limiter {
         let now = now.as_micros() as u64;
         loop {
             let (slot, word) = set.find(tag, now);
-            let (account, decision) = self.charge(Account::unpack(word), tag, now);
+            let (account, decision) = self.charge(Account::unpack(word), tag, cost, now);
             // Another thread may have changed the slot; then all is looked at again. One of the
             // threads always gets on. Each word stands for itself, so no order is needed.
             if account.pack() == word
@@ -177,11 +194,11 @@ impl Limiter {
 
     /// The account after one more response, and what becomes of the response. `found` is the
     /// client's own account, or that of the one it displaces.
-    fn charge(&self, found: Account, tag: u64, now: u64) -> (Account, Decision) {
+    fn charge(&self, found: Account, tag: u64, cost: u64, now: u64) -> (Account, Decision) {
         let own = found.tag == tag;
         let (debt, limited) = if own { (found.debt(now), found.limited) } else { (0, 0) };
-        if debt + self.cost <= CAPACITY {
-            let free_at = now.wrapping_add(debt + self.cost) & TIME_MASK;
+        if debt + cost <= CAPACITY {
+            let free_at = now.wrapping_add(debt + cost) & TIME_MASK;
             return (Account { tag, limited, free_at }, Decision::Send);
         }
         match self.slip {
@@ -196,6 +213,11 @@ impl Limiter {
         #[allow(clippy::cast_possible_truncation)]
         self.sets.get(hash as usize & (SETS - 1))
     }
+}
+
+/// What one response costs where so many are sent in a second, in microseconds.
+fn cost(per_second: u32) -> u64 {
+    (CAPACITY / u64::from(per_second.max(1))).max(1)
 }
 
 impl Set {
@@ -241,6 +263,7 @@ mod tests {
         let networks_exempt = ["198.51.100.0/24", "2001:db8:e::/48"].map(|text| text.parse().unwrap());
         Limiter::new(RateLimit {
             responses_per_second,
+            all_responses_per_second: None,
             slip,
             networks_exempt: networks_exempt.into_iter().collect(),
         })
@@ -319,6 +342,35 @@ mod tests {
             [5, 0, 5]
         );
         assert_eq!([sent("198.51.100.9"), sent("2001:db8:e::1")], [10, 10]);
+    }
+
+    #[test]
+    fn responses_of_all_kinds_share_an_account_if_there_is_one() {
+        let networks_exempt = ["198.51.100.0/24".parse().unwrap()].into_iter().collect();
+        let limit = RateLimit {
+            responses_per_second: 5,
+            all_responses_per_second: Some(12),
+            slip: 2,
+            networks_exempt,
+        };
+        let limiter = Limiter::new(limit);
+        let names: Vec<[u8; 3]> = (0..100).map(|name| [1, name, 0]).collect();
+        // Each name has five to itself; together there are twelve, and of the rest each second slips.
+        let sent: Vec<_> =
+            names.iter().map(|name| burst(&limiter, VICTIM, ResponseKind::Answer(name), START, 10)).collect();
+        assert_eq!(sent.iter().map(|counts| counts[0]).sum::<usize>(), 12);
+        assert_eq!([sent[0][0], sent[1][0], sent[2][0], sent[3][0]], [5, 5, 2, 0]);
+        let [_, slipped, dropped] = sent[99];
+        assert_eq!((slipped, dropped), (5, 5), "a real client is shown to TCP");
+        // A twelfth of a second later one more is sent, and a second later as many again.
+        let later = |time| burst(&limiter, VICTIM, ResponseKind::Error(5), START + time, 100)[0];
+        assert_eq!(later(Duration::from_millis(84)), 1);
+        assert_eq!(later(Duration::from_millis(1100)), 5);
+        // The neighbours share it, others do not, and who is exempt has none.
+        let of = |client: &str, kind| burst(&limiter, client.parse().unwrap(), kind, START, 10)[0];
+        assert_eq!(of("192.0.2.254", NAME), 0);
+        assert_eq!(of("192.0.3.1", NAME), 5);
+        assert_eq!(of("198.51.100.9", NAME), 10);
     }
 
     proptest! {

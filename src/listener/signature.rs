@@ -21,11 +21,14 @@ pub(super) fn complete<'t>(
     if !facts.signed {
         return verdict;
     }
+    // No longer than the client takes it, also with the signature.
+    let Some(reply) = reply.get_mut(..facts.limit) else { return verdict };
     let now = now();
     let (code, length) = match tsig::verify(query, &table.settings.transfers.keys, now) {
         Ok(None) => return verdict,
         Ok(Some(mut signer)) => {
-            // The room was kept back. Should it be short, the client sees that nothing is signed.
+            // The room was kept back. Where there is none, because of long names in the question and
+            // of the key, the client sees that nothing is signed.
             let length = signer.sign(reply, facts.length, now).unwrap_or(facts.length);
             return Verdict::Reply(Reply { length, ..facts });
         }
@@ -42,8 +45,8 @@ pub(super) fn complete<'t>(
         kind,
         truncated: false,
         proven: false,
-        signed: true,
         service: None,
+        ..facts
     })
 }
 

@@ -453,8 +453,12 @@ async fn equal_replies_are_limited_and_slip_to_tcp() {
     let bound = bind(&["127.0.0.1:0".parse().unwrap()], 1).unwrap();
     let address = bound.local_addresses()[0];
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
-    let rate =
-        RateLimit { responses_per_second: 5, slip: 2, networks_exempt: crate::network::Networks::default() };
+    let rate = RateLimit {
+        responses_per_second: 5,
+        all_responses_per_second: None,
+        slip: 2,
+        networks_exempt: crate::network::Networks::default(),
+    };
     let limits = InForce::new(Limits { rate: Some(rate), ..Limits::default() });
     let listeners = bound.serve(&Published::new(table()), &metrics, &limits).unwrap();
     let fixture = Fixture { address, metrics, listeners };

@@ -440,6 +440,7 @@ mod tests {
                 kind: ResponseKind::Error(code),
                 proven: false,
                 signed: false,
+                limit: 512,
                 service: None,
             };
             metrics.answered(row, &Verdict::Reply(reply));

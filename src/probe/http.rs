@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
@@ -18,7 +19,7 @@ use crate::probe::hearing::Hearing;
 use crate::probe::http1::Connection;
 use crate::probe::quote::quote;
 use crate::probe::tls::{Handshake, Protocols};
-use crate::probe::{Cause, Finding, Step, Trace, connect, http2};
+use crate::probe::{Cause, Finding, Report, Step, Trace, connect, http2};
 
 /// The most bytes of a body that are read by default, 64 KiB.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -162,6 +163,25 @@ impl HttpProbe {
 
     async fn connect(&self, address: IpAddr) -> Result<connect::Connection, Fault> {
         connect::connect(SocketAddr::new(address, self.port), true, self.body_limit).await
+    }
+
+    /// Runs the probe in the clear on a connection that stands already.
+    pub async fn run_on(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        address: IpAddr,
+        timeout: Duration,
+    ) -> Report {
+        let mut trace = Trace::start();
+        let attempt = async {
+            if self.version == Version::Http2 {
+                return self.over_http2(stream, address, &mut trace).await;
+            }
+            self.over_http1(stream, &self.request(address)?, &mut trace).await
+        };
+        let finding = tokio::time::timeout(timeout, attempt).await;
+        let finding = finding.unwrap_or_else(|_| Err(trace.out_of_time(timeout)));
+        trace.report(finding)
     }
 
     async fn over_http1(

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::io;
 
 use h2::client::{self, SendRequest};
 use h2::{Error, Reason, RecvStream};
@@ -127,7 +128,13 @@ pub(super) fn uri(tls: bool, authority: &str, path: &str) -> Result<Uri, Fault> 
 /// What went wrong on a connection of HTTP/2.
 pub(super) fn fault(error: &Error) -> Fault {
     if let Some(error) = error.get_io() {
-        return Fault::broken(error, "before the response was complete");
+        return match error.kind() {
+            // That is what h2 says of an end within a frame: "bytes remaining on stream".
+            io::ErrorKind::Other => {
+                Fault::new(Cause::Closed, "the connection was closed before the response was complete")
+            }
+            _ => Fault::broken(error, "before the response was complete"),
+        };
     }
     let reason = error.reason().map_or_else(|| error.to_string(), in_words);
     if !error.is_remote() {
@@ -143,6 +150,7 @@ pub(super) fn fault(error: &Error) -> Fault {
 
 /// The name that RFC 9113, section 7, gives it.
 fn in_words(reason: Reason) -> String {
-    // Such as PROTOCOL_ERROR; a number for one that has no name.
-    format!("{reason:?}")
+    // Such as PROTOCOL_ERROR; one without a name is shown by h2 as `Reason(2a)`.
+    let name = format!("{reason:?}");
+    if name.starts_with("Reason(") { format!("error {}", u32::from(reason)) } else { name }
 }

@@ -174,10 +174,11 @@ impl Keys {
 }
 
 fn rate_limit(limit: &RateLimit) -> String {
-    let RateLimit { responses_per_second, slip, networks_exempt } = limit;
+    let RateLimit { responses_per_second, all_responses_per_second, slip, networks_exempt } = limit;
+    let all = all_responses_per_second.map_or_else(String::new, |all| format!(", {all} of all kinds"));
     let exempt =
         if networks_exempt.is_empty() { String::new() } else { format!(", except {networks_exempt}") };
-    format!("{responses_per_second} a second, slip {slip}{exempt}")
+    format!("{responses_per_second} a second{all}, slip {slip}{exempt}")
 }
 
 fn allowed_in_words(allowed: &Allowed) -> String {

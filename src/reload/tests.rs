@@ -199,8 +199,12 @@ fn cases() -> Vec<(String, String, Vec<&'static str>)> {
         (server.into(), format!("{server}tcp_idle = \"2s\""), vec!["[server] tcp_idle: 10s -> 2s"]),
         (
             format!("{server}rate_limit = {{ responses_per_second = 5, networks_exempt = [\"192.0.2.1\"] }}"),
-            format!("{server}rate_limit = {{ responses_per_second = 6, slip = 3 }}"),
-            vec!["[server] rate_limit: 5 a second, slip 2, except 192.0.2.1 -> 6 a second, slip 3"],
+            format!(
+                "{server}rate_limit = {{ responses_per_second = 6, all_responses_per_second = 60, slip = 3 }}"
+            ),
+            vec![
+                "[server] rate_limit: 5 a second, slip 2, except 192.0.2.1 -> 6 a second, 60 of all kinds, slip 3",
+            ],
         ),
         (server.into(), format!("{server}state_dir = \"state\""), vec!["[server] state_dir: none -> state"]),
         (

@@ -36,6 +36,12 @@ impl<'q> Edns<'q> {
         (record.at_root && consumed == edns.options.len()).then_some(edns)
     }
 
+    /// Bytes of the whole record.
+    #[must_use]
+    pub fn record_length(&self) -> usize {
+        OPT_LENGTH + self.options.len()
+    }
+
     /// The options in order: code and value.
     pub fn options(&self) -> impl Iterator<Item = (u16, &'q [u8])> {
         let mut rest = self.options;
@@ -66,15 +72,17 @@ pub mod option {
 const OPT_ROOM: usize = 320;
 
 /// The OPT record of a reply in the making: our payload size, version 0, the client's DO bit, and
-/// options.
+/// options. The record itself is never left out, options are.
 #[derive(Clone, Debug)]
 pub struct OptRecord {
     bytes: [u8; OPT_ROOM],
     length: usize,
+    /// The length that options may bring it to.
+    limit: usize,
 }
 
 impl OptRecord {
-    /// Starts a record without options.
+    /// Starts a record without options, and without room for any.
     #[must_use]
     pub fn new(payload: u16, dnssec_ok: bool) -> Self {
         let [p0, p1] = payload.to_be_bytes();
@@ -83,16 +91,20 @@ impl OptRecord {
         if let Some(head) = bytes.first_chunk_mut() {
             *head = [0, 0, 41, p0, p1, 0, 0, flags, 0, 0, 0];
         }
-        Self { bytes, length: OPT_LENGTH }
+        Self { bytes, length: OPT_LENGTH, limit: OPT_LENGTH }
+    }
+
+    /// Gives the options to come `room` bytes together.
+    pub fn make_room(&mut self, room: usize) {
+        self.limit = OPT_ROOM.min(self.length + room);
     }
 
     /// Adds an option whose value is given in parts. One for which there is no room is left out.
     pub fn push(&mut self, code: u16, parts: &[&[u8]]) {
         let value: usize = parts.iter().map(|part| part.len()).sum();
         let end = self.length + 4 + value;
-        let (Ok(value), Some(room)) = (u16::try_from(value), self.bytes.get_mut(self.length..end)) else {
-            return;
-        };
+        let room = self.bytes.get_mut(..self.limit).and_then(|room| room.get_mut(self.length..end));
+        let (Ok(value), Some(room)) = (u16::try_from(value), room) else { return };
         let [c0, c1] = code.to_be_bytes();
         let [l0, l1] = value.to_be_bytes();
         let bytes = [c0, c1, l0, l1].into_iter().chain(parts.iter().copied().flatten().copied());
@@ -130,6 +142,8 @@ mod tests {
         assert_eq!(OptRecord::new(1232, true).bytes(16), [0, 0, 41, 4, 208, 1, 0, 0x80, 0, 0, 0]);
         assert_eq!(OptRecord::new(1232, false).bytes(5), [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
         let mut with_option = OptRecord::new(1232, false);
+        with_option.push(option::NSID, &[b"there is no room yet"]);
+        with_option.make_room(OPT_ROOM);
         with_option.push(option::NSID, &[b"a", b"b"]);
         with_option.push(option::NSID, &[&[0; OPT_ROOM]]);
         assert_eq!(with_option.bytes(0), [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 6, 0, 3, 0, 2, b'a', b'b']);

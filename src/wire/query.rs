@@ -107,10 +107,48 @@ pub struct Query<'q> {
 /// Why a query cannot be understood, with what of it can be used in the reply.
 #[derive(Clone, Debug)]
 pub struct Malformed<'q> {
-    /// The question, if it could be read.
+    /// The question, if there is one alone and it could be read.
     pub question: Option<Question<'q>>,
     /// The EDNS record, if it could be read.
     pub edns: Option<Edns<'q>>,
+    /// Whether the message is an EDNS record and nothing else: so a client asks for a cookie alone
+    /// (RFC 7873, section 5.4).
+    pub is_edns_alone: bool,
+}
+
+impl<'q> Malformed<'q> {
+    fn new(header: &Header, message: &'q [u8], question: Option<Question<'q>>) -> Self {
+        let edns = find_edns(header, message);
+        let records = [header.qdcount, header.ancount, header.nscount, header.arcount];
+        let is_whole = || {
+            let record = message.get(HEADER..).and_then(|body| Record::read(message, body));
+            record.is_some_and(|(_, rest)| rest.is_empty())
+        };
+        let is_edns_alone = records == [0, 0, 0, 1] && edns.is_some() && is_whole();
+        Self { question, edns, is_edns_alone }
+    }
+}
+
+/// The first EDNS record in the additional section of a message of any operation, be the rest as
+/// it may: it is answered by one, also with an error (RFC 6891, section 7). `None` when it, or
+/// anything before it, cannot be read.
+#[must_use]
+pub fn find_edns<'q>(header: &Header, message: &'q [u8]) -> Option<Edns<'q>> {
+    let mut rest = message.get(HEADER..)?;
+    for _ in 0..header.qdcount {
+        rest = skip_name(message, rest)?.get(4..)?;
+    }
+    for _ in 0..u32::from(header.ancount) + u32::from(header.nscount) {
+        (_, rest) = Record::read(message, rest)?;
+    }
+    for _ in 0..header.arcount {
+        let (record, after) = Record::read(message, rest)?;
+        if record.rtype == rtype::OPT {
+            return Edns::read(&record);
+        }
+        rest = after;
+    }
+    None
 }
 
 impl<'q> Query<'q> {
@@ -123,22 +161,18 @@ impl<'q> Query<'q> {
     #[allow(clippy::result_large_err, reason = "a box would be an allocation on the query path")]
     pub fn read(header: &Header, message: &'q [u8]) -> Result<Self, Malformed<'q>> {
         let body = message.get(HEADER..).unwrap_or(&[]);
-        let nothing = Malformed { question: None, edns: None };
+        let malformed = |question| Malformed::new(header, message, question);
         if header.qdcount != 1 {
-            // A client may ask for a cookie alone (RFC 7873, section 5.4).
-            let edns =
-                (header.qdcount == 0 && header.arcount == 1).then(|| Record::read(message, body)).flatten();
-            let edns = edns.filter(|(record, rest)| record.rtype == rtype::OPT && rest.is_empty());
-            return Err(Malformed { edns: edns.and_then(|(record, _)| Edns::read(&record)), ..nothing });
+            return Err(malformed(None));
         }
-        let Some((question, mut rest)) = Question::read(body) else { return Err(nothing) };
+        let Some((question, mut rest)) = Question::read(body) else { return Err(malformed(None)) };
         // An incremental transfer carries the client's SOA in the authority section (RFC 1995,
         // section 3), a notification may carry the new SOA as an answer (RFC 1996, section 3.7); no
         // other query has records before the additional section.
         let is_notify = header.opcode() == opcode::NOTIFY;
         let is_ixfr = question.qtype == rtype::IXFR && !is_notify;
         if header.ancount > u16::from(is_notify) || header.nscount > u16::from(is_ixfr) {
-            return Err(Malformed { question: Some(question), edns: None });
+            return Err(malformed(Some(question)));
         }
         let mut edns = None;
         let mut known_serial = None;
@@ -146,7 +180,7 @@ impl<'q> Query<'q> {
         for _ in 0..header.ancount {
             match Record::read(message, rest) {
                 Some((_, after)) => rest = after,
-                None => return Err(Malformed { question: Some(question), edns }),
+                None => return Err(malformed(Some(question))),
             }
         }
         for _ in 0..header.nscount {
@@ -155,12 +189,12 @@ impl<'q> Query<'q> {
                     known_serial = record.soa_serial();
                     rest = after;
                 }
-                None => return Err(Malformed { question: Some(question), edns }),
+                None => return Err(malformed(Some(question))),
             }
         }
         for _ in 0..header.arcount {
             let Some((record, after)) = Record::read(message, rest) else {
-                return Err(Malformed { question: Some(question), edns });
+                return Err(malformed(Some(question)));
             };
             if record.rtype == rtype::TSIG {
                 signature = Some(rest.len() - after.len());
@@ -169,12 +203,12 @@ impl<'q> Query<'q> {
             if record.rtype == rtype::OPT {
                 match Edns::read(&record) {
                     Some(read) if edns.is_none() => edns = Some(read),
-                    _ => return Err(Malformed { question: Some(question), edns }),
+                    _ => return Err(malformed(Some(question))),
                 }
             }
         }
         if !rest.is_empty() {
-            return Err(Malformed { question: Some(question), edns });
+            return Err(malformed(Some(question)));
         }
         Ok(Self { question, edns, known_serial, signature })
     }

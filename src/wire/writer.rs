@@ -68,14 +68,15 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Sets the length of the whole message, before anything is kept back.
-    pub fn limit_to(&mut self, limit: usize) {
+    /// Sets the length that the whole message may have, before anything is kept back; answers it.
+    pub fn limit_to(&mut self, limit: usize) -> usize {
         self.limit = limit.min(self.buffer.len());
+        self.limit
     }
 
-    /// Keeps `bytes` back from all that follows, for [`Writer::reserved`].
+    /// Keeps up to `bytes` of what is free back from all that follows, for [`Writer::reserved`].
     pub fn reserve(&mut self, bytes: usize) {
-        self.limit = self.limit.saturating_sub(bytes);
+        self.limit -= bytes.min(self.room());
     }
 
     /// Writes a record into the room kept back for it.
@@ -211,10 +212,10 @@ impl<'b> Writer<'b> {
         self.close_record(at)
     }
 
-    /// Whether `bytes` more fit beside what is kept back.
+    /// The bytes that are free beside what is kept back.
     #[must_use]
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.length + bytes <= self.limit
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.length)
     }
 
     /// Completes the message: the header with the counts of what was written. Its length.

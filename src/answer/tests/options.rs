@@ -6,6 +6,7 @@ use super::*;
 use crate::cookie::{Cookie, CookieSecrets};
 use crate::network::{Network, Networks};
 use crate::settings::{Chaos, Cookies, Settings};
+use crate::wire::HEADER;
 use crate::wire::edns::option;
 
 const CLIENT_COOKIE: [u8; 8] = *b"12345678";
@@ -178,6 +179,146 @@ fn options_and_the_limit() {
         let (verdict, reply) = respond(&table, &query, Transport::Udp);
         assert!(matches!(verdict, Verdict::Reply(_)) && reply.len() <= 512, "{name}");
         assert!(Message::from_vec(&reply).unwrap().edns.is_some());
+    }
+}
+
+/// A query of class IN for a name of `name` bytes, with these options and a TSIG record of `signature`
+/// bytes, if that is as long as a record can be.
+fn signed_query(name: usize, payload: u16, options: &[u8], signature: usize) -> Vec<u8> {
+    let mut query = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+    let mut left = name - 1;
+    while left > 0 {
+        // No label may be left with a length alone.
+        let label = if left == 65 { 62 } else { (left - 1).min(63) };
+        query.push(u8::try_from(label).unwrap());
+        query.extend(vec![b'q'; label]);
+        left -= label + 1;
+    }
+    query.extend([0, 0, 1, 0, 1, 0, 0, 41]);
+    query.extend(payload.to_be_bytes());
+    query.extend([0, 0, 0x80, 0]);
+    query.extend(u16::try_from(options.len()).unwrap().to_be_bytes());
+    query.extend(options);
+    if let Some(data) = signature.checked_sub(11) {
+        query[11] += 1;
+        query.extend([0, 0, 250, 0, 255, 0, 0, 0, 0]);
+        query.extend(u16::try_from(data).unwrap().to_be_bytes());
+        query.extend(vec![7; data]);
+    }
+    query
+}
+
+/// RFC 6891, section 7: options are what may be left out, and the last of them first.
+#[test]
+fn an_opt_record_is_answered_by_one_whatever_the_sizes() {
+    let client_subnet: &[u8] = &[0, 2, 128, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
+    // In the order of what they are worth, with the length of what is said to each.
+    let options: [(u16, &[u8], usize); 4] = [
+        (option::COOKIE, &CLIENT_COOKIE, 24),
+        (option::CLIENT_SUBNET, client_subnet, 20),
+        (option::KEEPALIVE, b"", 2),
+        (option::NSID, b"", crate::settings::MAX_NSID),
+    ];
+    let table = table_with(|settings| {
+        settings.nsid = Some(vec![b'n'; crate::settings::MAX_NSID].into());
+        settings.udp_payload = 4096;
+    });
+    let believed = Client { address: Ipv4Addr::LOCALHOST.into(), ..client(Transport::Udp) };
+    let mut reply = vec![0; MAX_MESSAGE];
+    let mut responder = Responder::new(SmallRng::seed_from_u64(1));
+    for (name, asked) in (3..=255).step_by(3).flat_map(|name| (0..16_u8).map(move |asked| (name, asked))) {
+        let is_asked = |index: usize| asked >> index & 1 == 1;
+        let data: Vec<u8> = (0..4)
+            .filter(|&index| is_asked(index))
+            .flat_map(|index| {
+                let (code, value, _) = options[index];
+                [&code.to_be_bytes()[..], &u16::try_from(value.len()).unwrap().to_be_bytes(), value].concat()
+            })
+            .collect();
+        for (transport, payload) in [
+            (Transport::Udp, 0),
+            (Transport::Udp, 513),
+            (Transport::Udp, 700),
+            (Transport::Udp, 4096),
+            (Transport::Tcp, 512),
+        ] {
+            for signature in [0, 27, 61, 115, 200, 230, 241, 358, 600] {
+                let query = signed_query(name, payload, &data, signature);
+                let client = Client { transport, ..believed };
+                let Verdict::Reply(facts) = responder.respond(&query, &client, &table, &mut reply) else {
+                    panic!("a reply is due");
+                };
+                let case = format!("name {name}, payload {payload}, signature {signature}, asked {asked:b}");
+                let limit = if transport == Transport::Tcp { MAX_MESSAGE } else { payload.max(512).into() };
+                assert!(facts.length <= limit && facts.limit == limit, "{case}: {facts:?}");
+                let message = &reply[..facts.length];
+                let edns = find_edns(&Header::read(message).unwrap(), message);
+                let edns = edns.unwrap_or_else(|| panic!("no OPT record: {case}"));
+                assert_eq!(message.len(), HEADER + name + 4 + edns.record_length(), "{case}");
+                let told: Vec<u16> = edns.options().map(|(code, _)| code).collect();
+                // Where there is room for the signature, it is there, and so is what fits beside it.
+                let kept = signature.min(limit - HEADER - name - 4 - OPT_LENGTH);
+                assert!(facts.length + kept <= limit, "{case}");
+                let mut left = limit - HEADER - name - 4 - OPT_LENGTH - kept;
+                for (index, (code, _, length)) in options.into_iter().enumerate() {
+                    let applies =
+                        is_asked(index) && (code != option::KEEPALIVE || transport == Transport::Tcp);
+                    let fits = applies && 4 + length <= left;
+                    assert_eq!(told.contains(&code), fits, "option {code}: {case}");
+                    left -= if fits { 4 + length } else { 0 };
+                }
+                assert_eq!(told.contains(&option::EXTENDED_ERROR), left >= 6, "{case}");
+            }
+        }
+    }
+}
+
+/// Also where the query is not one that is answered.
+#[test]
+fn an_opt_record_is_answered_by_one_also_with_an_error() {
+    let good = query("www.example", rtype::A, Some(1232));
+    let header = |change: &[(usize, u8)]| {
+        let mut query = good.clone();
+        for &(at, value) in change {
+            query[at] = value;
+        }
+        query
+    };
+    // A second question, a record in the answer section, one in the authority section.
+    let question = b"\x03www\x07example\x00\x00\x01\x00\x01";
+    let record = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x00\x00\x04\xc0\x00\x02\x01";
+    let inserted = |count: usize, bytes: &[u8]| {
+        let mut query = header(&[(count, good[count] + 1)]);
+        let end_of_question = HEADER + question.len();
+        query.splice(end_of_question..end_of_question, bytes.iter().copied());
+        query
+    };
+    let trailing = [&good[..], b"x"].concat();
+    let second = {
+        let mut query = header(&[(11, 2)]);
+        query.extend(&good[good.len() - 11..]);
+        query
+    };
+    let mut none = header(&[(5, 0)]);
+    none.drain(HEADER..HEADER + question.len());
+    let mut queries = vec![
+        (rcode::FORMERR, inserted(5, question)),
+        (rcode::FORMERR, inserted(7, record)),
+        (rcode::FORMERR, inserted(9, record)),
+        (rcode::FORMERR, trailing),
+        (rcode::FORMERR, second),
+        (rcode::FORMERR, none),
+    ];
+    // Inverse queries, status, notify, update and what has no meaning.
+    queries.extend([1, 2, 3, 4, 5, 6, 15].map(|opcode| (rcode::NOTIMP, header(&[(2, opcode << 3)]))));
+    let table = table(HEALTHY);
+    for (code, query) in queries {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let (verdict, reply) = respond(&table, &query, transport);
+            let Verdict::Reply(facts) = verdict else { panic!("{verdict:?}") };
+            assert_eq!(facts.rcode, code, "{query:?}");
+            assert!(find_edns(&Header::read(&reply).unwrap(), &reply).is_some(), "{query:?}");
+        }
     }
 }
 

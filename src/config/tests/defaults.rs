@@ -88,7 +88,7 @@ cookie_secret_file = \"secrets\"
 client_subnet = [\"192.0.2.0/24\"]
 tcp_connections = 20
 tcp_idle = \"2s\"
-rate_limit = { responses_per_second = 50, slip = 3, networks_exempt = [\"192.0.2.0/24\"] }
+rate_limit = { responses_per_second = 50, all_responses_per_second = 400, slip = 3, networks_exempt = [\"192.0.2.0/24\"] }
 state_dir = \".\"
 [admin]
 listen = \"[::1]:8053\"
@@ -127,7 +127,8 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
     assert!(settings.client_subnet.contains("192.0.2.9".parse().unwrap()));
     assert_eq!(setup.server.limits.tcp, TcpLimits { connections: 20, idle: Duration::from_secs(2) });
     let networks_exempt = ["192.0.2.0/24".parse::<Network>().unwrap()].into_iter().collect();
-    let rate = RateLimit { responses_per_second: 50, slip: 3, networks_exempt };
+    let rate =
+        RateLimit { responses_per_second: 50, all_responses_per_second: Some(400), slip: 3, networks_exempt };
     assert_eq!(setup.server.limits.rate, Some(rate));
     assert_eq!(setup.admin.listen, Some("[::1]:8053".parse().unwrap()));
     let Access { token, public_reads } = setup.admin.access;

@@ -159,3 +159,14 @@ async fn what_makes_no_request_is_void() {
         assert_fault(&run(HttpProbe { port, ..odd }, PATIENT).await, Cause::Local, "make no request");
     }
 }
+
+#[tokio::test]
+async fn an_end_within_a_frame_is_a_connection_closed_too_early() {
+    // Settings, then the head of a frame without what it promises.
+    let heard: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x09\x01\x04\x00\x00\x00\x01\x88";
+    let stream = tokio::io::join(heard, tokio::io::sink());
+    let probe = HttpProbe { version: Version::Http2, ..HttpProbe::get(80, "/") };
+    let report = probe.run_on(stream, "192.0.2.1".parse().unwrap(), Duration::from_secs(10)).await;
+    assert_eq!(report.cause, Some(Cause::Closed));
+    assert_eq!(&*report.detail, "the connection was closed before the response was complete");
+}

@@ -1,0 +1,164 @@
+//! What must hold of any body that is sent to the admin server: an answer with a status of its own, a
+//! body that is JSON, and nothing handed to the checker but what may stand in a log line.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, Request, StatusCode};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use steerd::admin::{self, Source};
+use steerd::checker::{self, Command, OverrideRequest};
+use steerd::config;
+use steerd::listener::{InForce, Limits};
+use steerd::metrics::Metrics;
+use steerd::reload::{self, Configured, Reach};
+use steerd::table::Published;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+
+use super::world::World;
+
+/// The longest reply, bytes.
+const LONGEST_REPLY: usize = 1 << 20;
+
+/// The longest reason of an override, characters.
+const LONGEST_REASON: usize = 200;
+
+/// Where bodies are sent: a method and a path.
+const PLACES: [(Method, &str); 6] = [
+    (Method::PUT, "/api/v1/pools/web/backends/one/override"),
+    (Method::POST, "/api/v1/reload"),
+    (Method::PUT, "/api/v1/pools/web/backends/%20%ff/override"),
+    (Method::DELETE, "/api/v1/pools/web/backends/one/override"),
+    (Method::POST, "/api/v1/pools"),
+    (Method::GET, "/api/v1/services/x"),
+];
+
+/// The admin server in front of a stand-in for the checker, which answers nothing.
+pub(crate) struct Server {
+    runtime: Runtime,
+    router: TowerToHyperService<Router>,
+    /// What was asked of the checker.
+    asked: Arc<Mutex<Vec<OverrideRequest>>>,
+    _directory: TempDir,
+}
+
+impl Server {
+    pub(crate) fn new(world: World) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("steerd.toml");
+        std::fs::write(&file, "[zones.\"example\"]\nfile = \"zone\"\n").unwrap();
+        std::fs::write(
+            directory.path().join("zone"),
+            "$TTL 60\n@ SOA ns1 host 1 2 3 4 5\n@ NS ns1\nns1 A 192.0.2.1\n",
+        )
+        .unwrap();
+        let source = runtime.block_on(async { source(world, file, Arc::clone(&asked)) });
+        Self {
+            runtime,
+            router: TowerToHyperService::new(admin::router(source)),
+            asked,
+            _directory: directory,
+        }
+    }
+}
+
+fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<OverrideRequest>>>) -> Source {
+    let (commands, mut received) = mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Some(command) = received.recv().await {
+            if let Command::Override(request, _) = command {
+                asked.lock().unwrap().push(request);
+            }
+        }
+    });
+    let (_, ready) = watch::channel(true);
+    let published = Published::new(world.into_table());
+    let checker = checker::Handle { published, ready, commands };
+    let metrics = Arc::new(Metrics::new(1));
+    let (access, access_seen) = watch::channel(config::Access::default());
+    let reach = Reach {
+        checker: checker.clone(),
+        limits: InForce::new(Limits::default()),
+        access,
+        state_dir: watch::channel(None).0,
+        metrics: Arc::clone(&metrics),
+    };
+    let running = Configured::of(&config::load(&file).unwrap());
+    let reload = reload::start(Some(file), running, reach);
+    Source { checker, metrics, serving: watch::channel(true).1, reload, access: access_seen }
+}
+
+/// Sends what follows the first byte, which says where.
+pub(crate) fn check(server: &Server, input: &[u8]) {
+    let [place, body @ ..] = input else { return };
+    let (method, path) = &PLACES[usize::from(*place) % PLACES.len()];
+    let request = Request::builder().method(method).uri(*path).header(CONTENT_TYPE, "application/json");
+    let request = request.body(Body::from(body.to_vec())).unwrap();
+    let (status, kind, said) = server.runtime.block_on(async {
+        let reply = server.router.call(request).await.unwrap();
+        let kind = reply.headers().get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap().to_owned());
+        (reply.status(), kind, to_bytes(reply.into_body(), LONGEST_REPLY).await.unwrap())
+    });
+    let expected = [
+        StatusCode::OK,
+        StatusCode::BAD_REQUEST,
+        StatusCode::NOT_FOUND,
+        StatusCode::METHOD_NOT_ALLOWED,
+        StatusCode::CONFLICT,
+        StatusCode::PAYLOAD_TOO_LARGE,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ];
+    assert!(expected.contains(&status), "{status}: {said:?}");
+    assert!(kind.is_some_and(|kind| kind.contains("json")), "{said:?}");
+    let object: serde_json::Value = serde_json::from_slice(&said).expect("a reply in JSON");
+    assert!(object.is_object() || status == StatusCode::OK, "{object}");
+    for request in server.asked.lock().unwrap().drain(..) {
+        let reason = request.reason.unwrap_or_default();
+        let one_line = !reason.chars().any(char::is_control) && reason.chars().count() <= LONGEST_REASON;
+        assert!(one_line && reason.trim() == reason, "{reason:?}");
+    }
+}
+
+/// Bodies to begin with, sound and not.
+pub(crate) fn first_inputs() -> Vec<Vec<u8>> {
+    let bodies = [
+        r#"{"state": "drain"}"#,
+        r#"{"state": "disabled", "for": "30m", "reason": "kernel"}"#,
+        r#"{"state": "up", "for": "1h30m"}"#,
+        r#"{"state": "down", "reason": "  a\u00e4\ud83d\ude00  "}"#,
+        r#"{"state": "drain", "for": "366d"}"#,
+        r#"{"state": "drain", "for": "-1s"}"#,
+        r#"{"state": "drain", "for": "0s", "for": "1s"}"#,
+        r#"{"state": "drain", "force": true}"#,
+        r#"{"state": "drain", "reason": "two\nlines"}"#,
+        r#"{"state": "drain", "reason": "\u001b[2J\u009b"}"#,
+        r#"{"state": "sideways"}"#,
+        r#"{"state": null}"#,
+        r#"{"for": "30m"}"#,
+        "{}",
+        "[]",
+        "",
+        "null",
+        "{\"state\": \"drain\"",
+        "\u{feff}{}",
+        r#"{"state": "drain", "for": "99999999999999999999h"}"#,
+        r#"{"state": "drain", "for": "PT1H"}"#,
+        r#"{"state": 1e999}"#,
+        "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+    ];
+    let mut inputs: Vec<Vec<u8>> = bodies.iter().map(|body| [&[0], body.as_bytes()].concat()).collect();
+    for place in 1..u8::try_from(PLACES.len()).unwrap() {
+        inputs.push([&[place], bodies[1].as_bytes()].concat());
+    }
+    inputs.push([&[0][..], &b"{\"reason\": \""[..], &"x".repeat(17_000).into_bytes(), b"\"}"].concat());
+    inputs
+}

@@ -1,0 +1,16 @@
+//! Any bytes as the body of a request to the admin server: an answer in JSON.
+#![no_main]
+
+#[path = "../checks/mod.rs"]
+mod checks;
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+
+use crate::checks::admin::{self, Server};
+use crate::checks::world::World;
+
+static SERVER: LazyLock<Server> = LazyLock::new(|| Server::new(World::new()));
+
+fuzz_target!(|input: &[u8]| admin::check(&SERVER, input));
