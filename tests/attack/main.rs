@@ -7,6 +7,7 @@
 
 mod backends;
 mod large_zone;
+mod programs;
 #[path = "../support/mod.rs"]
 mod support;
 
