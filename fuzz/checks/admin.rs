@@ -15,6 +15,7 @@ use steerd::checker::{self, Command, OverrideRequest};
 use steerd::config;
 use steerd::listener::{InForce, Limits};
 use steerd::metrics::Metrics;
+use steerd::notify;
 use steerd::reload::{self, Configured, Reach};
 use steerd::table::Published;
 use tempfile::TempDir;
@@ -86,6 +87,7 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<OverrideRequest>>>) 
     let (access, access_seen) = watch::channel(config::Access::default());
     let reach = Reach {
         checker: checker.clone(),
+        notify: notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
         limits: InForce::new(Limits::default()),
         access,
         state_dir: watch::channel(None).0,

@@ -28,8 +28,8 @@ pub(super) const MOST_PER_HOST: u16 = 32;
 /// The most processes in flight: a program takes memory and processor time that a connection does not.
 pub(super) const MOST_PROCESSES: usize = 64;
 
-/// Descriptors that a process takes besides the one that every probe has: its output, its errors,
-/// and what tells of its end.
+/// Descriptors that a process takes besides the one that every probe has: those of its output and of its
+/// supervisor while it is started, and what tells of its end.
 const DESCRIPTORS_OF_PROCESS: u64 = 3;
 
 /// Descriptors kept for all that is no probe: DNS connections (1,000 by default), DNS sockets, admin

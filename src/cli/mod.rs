@@ -26,6 +26,7 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::config::{self, Setup};
 use crate::pool::Override;
 use crate::printable::{printable, printable_json};
+use crate::probe::program;
 
 /// The longest the end of the process waits for what still runs after an orderly stop.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
@@ -148,6 +149,9 @@ enum LogFormat {
 /// Runs the program.
 #[must_use]
 pub fn run() -> ExitCode {
+    if let Some(code) = program::supervise() {
+        return code;
+    }
     match CommandLine::parse().command {
         Command::Serve { config, log } => serve::run(&config.path, &log),
         Command::Check { config, json } => check::run(&config.path, json),

@@ -1,29 +1,42 @@
 //! Exec probe: a program judges; exit code 0 is a pass.
 //!
-//! The program gets the backend's address in its environment, and hardly anything else. It leads a
-//! process group of its own, and nothing of that outlives the probe: the whole group is killed when the
-//! program ends, when its time is over, and when the probe is dropped.
+//! The program gets the backend's address in its environment, and hardly anything else. Nothing of it
+//! outlives the probe: a supervisor (`program`) ends all that is below it when the program ends, when its
+//! time is over, when the probe is dropped, and when this process ends.
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as Socket;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use std::os::unix::process::ExitStatusExt;
-
 use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
 use crate::probe::fault::Fault;
+use crate::probe::program::{ARGUMENT, MESSAGE, Message};
 use crate::probe::quote::{first_line, quote};
 use crate::probe::{Cause, Finding, Step, Trace};
-use crate::sys::process::kill_group;
 
 /// How much of the output is kept, 4 KiB; its first line is shown. The rest is read and thrown away, so
 /// that a program that says much can end.
 pub const OUTPUT_LIMIT: usize = 4 * 1024;
+
+/// What is read of the output at once.
+const READ: usize = 16 * 1024;
+
+/// After so much output there is a pause, so that a program that says much takes no time of other probes.
+const BURST: usize = 256 * 1024;
+
+/// This pause.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Where programs are looked for by those that start others, when this process has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -63,85 +76,118 @@ impl ExecProbe {
         }
     }
 
-    /// Starts the program on a thread for what blocks: its file may be anywhere. When the probe is
-    /// dropped meanwhile, what was started is dropped with the result that nobody takes.
+    /// Starts the supervisor on a thread for what blocks. When the probe is dropped meanwhile, what was
+    /// started is dropped with the result that nobody takes.
     async fn start(&self, address: IpAddr, timeout: Duration) -> Result<(Running, Receiver), Fault> {
-        let mut command = Command::new(&self.program);
+        let cannot = |error: io::Error| {
+            Fault::local(format_args!("{} could not be started: {error}", self.program.display()))
+        };
+        let mut command = Command::new(SUPERVISOR.get_or_init(|| "/proc/self/exe".into()));
         command
+            .arg(ARGUMENT)
+            .arg(&self.program)
             .args(&self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()))
             .env("STEERD_ADDRESS", address.to_string())
             .env("STEERD_TIMEOUT_MS", timeout.as_millis().to_string())
             .envs(self.port.map(|port| ("STEERD_PORT", port.to_string())))
-            .stdin(Stdio::null())
             .process_group(0);
         let started = tokio::task::spawn_blocking(move || spawn(command)).await;
-        started.unwrap_or_else(|broken| Err(broken.into())).map_err(|error| {
-            Fault::local(format_args!("{} could not be started: {error}", self.program.display()))
-        })
+        let (mut running, output) = started.unwrap_or_else(|broken| Err(broken.into())).map_err(cannot)?;
+        match running.hear().await? {
+            Message::Started => Ok((running, output)),
+            Message::NotStarted(number) => Err(cannot(io::Error::from_raw_os_error(number))),
+            Message::Ended(_) => Err(lost()),
+        }
     }
+}
+
+/// The program that supervises others: this one, unless a test says where it is.
+static SUPERVISOR: OnceLock<PathBuf> = OnceLock::new();
+
+/// Names the program that supervises others, for a process that is not steerd itself; before the first
+/// probe only.
+pub fn supervise_by(steerd: PathBuf) {
+    // Whoever came first has named it.
+    let _ = SUPERVISOR.set(steerd);
+}
+
+fn lost() -> Fault {
+    Fault::local("the process that watches over the program was lost")
 }
 
 /// Both outputs go into one pipe, so that lines stand in the order they were written.
 fn spawn(mut command: Command) -> io::Result<(Running, Receiver)> {
+    let (ours, theirs) = Socket::pair()?;
     let (reader, writer) = io::pipe()?;
-    command.stdout(writer.try_clone()?).stderr(writer);
+    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(writer.try_clone()?).stderr(writer);
     let output = Receiver::from_owned_fd(reader.into())?;
-    Ok((Running(command.spawn()?), output))
+    ours.set_nonblocking(true)?;
+    let supervisor = UnixStream::from_std(ours)?;
+    Ok((Running { _process: command.spawn()?, supervisor }, output))
 }
 
-/// A program that has been started. To drop it kills it; whoever is killed is reaped by tokio.
-struct Running(Child);
+/// A program that has been started. To drop it tells its supervisor, which ends the program and all that
+/// it started; tokio reaps the supervisor.
+struct Running {
+    _process: Child,
+    supervisor: UnixStream,
+}
 
 impl Running {
-    /// Waits for its end, and keeps the beginning of what it says. A process that it started may hold the
-    /// pipe for longer, so its end is not waited for.
+    /// What the supervisor says next.
+    async fn hear(&mut self) -> Result<Message, Fault> {
+        let mut message = [0; MESSAGE];
+        let read = self.supervisor.read_exact(&mut message).await;
+        read.ok().and_then(|_| Message::decode(message)).ok_or_else(lost)
+    }
+
+    /// Waits for the end of the program, and keeps the beginning of what it says. A process that it started
+    /// may hold the pipe for longer, so the end of that is not waited for.
     async fn watch(
         &mut self,
         output: &mut Receiver,
         kept: &mut Vec<u8>,
         trace: &mut Trace,
     ) -> Result<ExitStatus, Fault> {
-        let group = self.0.id();
-        let mut part = [0; OUTPUT_LIMIT];
-        let status = loop {
+        let mut part = vec![0; READ];
+        let (mut burst, mut paused_until) = (0, None::<Instant>);
+        let (mut open, mut message, mut heard) = (true, [0; MESSAGE], 0);
+        while heard < MESSAGE {
             tokio::select! {
-                ended = self.0.wait() => {
-                    break ended.map_err(|error| Fault::local(format_args!("the program was lost: {error}")))?;
+                read = self.supervisor.read(message.get_mut(heard..).unwrap_or_default()) => match read {
+                    Ok(length @ 1..) => heard += length,
+                    _ => return Err(lost()),
+                },
+                () = tokio::time::sleep_until(paused_until.unwrap_or_else(Instant::now)), if paused_until.is_some() => {
+                    paused_until = None;
                 }
-                read = output.read(&mut part) => match read {
-                    Ok(length) if length > 0 => {
+                read = output.read(&mut part), if open && paused_until.is_none() => match read {
+                    Ok(length @ 1..) => {
                         let part = part.get(..length).unwrap_or_default();
                         trace.hear(part);
                         keep(kept, part);
+                        burst += length;
+                        if burst >= BURST {
+                            (burst, paused_until) = (0, Some(Instant::now() + PAUSE));
+                        }
                     }
                     // It has closed its output and goes on.
-                    _ => {
-                        let ended = self.0.wait().await;
-                        break ended.map_err(|error| Fault::local(format_args!("the program was lost: {error}")))?;
-                    }
+                    _ => open = false,
                 },
             }
-        };
-        // It has just been reaped, and its number is not given away again so soon. What it leaves behind
-        // ends here, and what it said last may still be in the pipe.
-        group.map(kill_group);
-        while let Ok(length @ 1..) = output.try_read(&mut part)
+        }
+        // What it said last may still be in the pipe.
+        while open
+            && let Ok(length @ 1..) = output.try_read(&mut part)
             && kept.len() < OUTPUT_LIMIT
         {
             keep(kept, part.get(..length).unwrap_or_default());
         }
-        Ok(status)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Once it is reaped there is no number any more.
-        if let Some(group) = self.0.id() {
-            // It can only fail when all of it has ended.
-            let _ = kill_group(group);
+        match Message::decode(message) {
+            Some(Message::Ended(status)) => Ok(ExitStatus::from_raw(status)),
+            _ => Err(lost()),
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod http;
 mod http1;
 mod http2;
 mod limited;
+pub mod program;
 mod quote;
 mod search;
 mod sessions;

@@ -9,6 +9,7 @@ mod backends;
 mod files;
 mod flood;
 mod large_zone;
+mod programs;
 mod readers;
 mod secrets;
 mod silence;

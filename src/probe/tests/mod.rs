@@ -1,6 +1,5 @@
 //! Probes against real sockets that behave well and badly. Here: the servers, and how reports are judged.
 
-mod exec;
 mod grpc;
 mod hostile;
 mod http;

@@ -1,9 +1,50 @@
-//! Exec probes with real programs, and what becomes of those.
+//! Programs of checks: what decides, and that nothing of them outlives the probe, however they hide and
+//! however steerd ends.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
-use super::*;
-use crate::probe::exec::ExecProbe;
+use steerd::health::Outcome;
+use steerd::probe::exec::{ExecProbe, supervise_by};
+use steerd::probe::{Cause, Probe, Report};
+
+use crate::support::{STEERD, Steerd, wait_for};
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// For programs that end: long, so that a slow machine fails no test.
+const PATIENT: Duration = Duration::from_secs(20);
+
+#[track_caller]
+fn assert_passed(report: &Report, detail: &str) {
+    assert_eq!(
+        (report.outcome, report.cause, &*report.detail),
+        (Outcome::Passed, None, detail),
+        "{report:?}"
+    );
+}
+
+#[track_caller]
+fn assert_fault(report: &Report, cause: Cause, part: &str) {
+    let outcome = if cause == Cause::Local { Outcome::Void } else { Outcome::Failed };
+    assert_eq!((report.outcome, report.cause), (outcome, Some(cause)), "{report:?}");
+    assert!(report.detail.contains(part), "{part:?} is not in {report:?}");
+}
+
+/// Waits for a condition, as long as it may take on a slow machine.
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENT;
+    while !condition() {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn run(probe: Probe, address: IpAddr, timeout: Duration) -> Report {
+    supervise_by(STEERD.into());
+    probe.run(address, timeout).await
+}
 
 /// Runs a script with the shell; scripts on disk could not be run while another test still writes.
 fn script(text: &str, port: Option<u16>) -> Probe {
@@ -12,14 +53,15 @@ fn script(text: &str, port: Option<u16>) -> Probe {
 }
 
 async fn sh(text: &str, timeout: Duration) -> Report {
-    script(text, None).run(HERE, timeout).await
+    run(script(text, None), HERE, timeout).await
 }
 
 #[tokio::test]
 async fn the_exit_code_decides_and_the_first_line_is_shown() {
     let report = sh("echo; echo 'load is fine '; echo more", PATIENT).await;
     assert_passed(&report, "exit code 0: \"load is fine\"");
-    assert_eq!(steps(&report), ["start", "program"]);
+    let steps: Vec<_> = report.phases.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, ["start", "program"]);
     assert_passed(&sh("exit 0", PATIENT).await, "exit code 0");
     let report = sh("echo disk is full >&2; echo later; exit 3", PATIENT).await;
     assert_fault(&report, Cause::Status, "exit code 3, expected 0: \"disk is full\"");
@@ -31,7 +73,7 @@ async fn the_exit_code_decides_and_the_first_line_is_shown() {
 async fn the_environment_holds_the_address_and_little_else() {
     let text =
         "echo $STEERD_ADDRESS $STEERD_PORT $STEERD_TIMEOUT_MS ${HOME-none} ${CARGO-none} ${PATH:+path}";
-    let report = script(text, Some(8080)).run("2001:db8::1".parse().unwrap(), PATIENT).await;
+    let report = run(script(text, Some(8080)), "2001:db8::1".parse().unwrap(), PATIENT).await;
     assert_passed(&report, "exit code 0: \"2001:db8::1 8080 20000 none none path\"");
     let report = sh("echo ${STEERD_PORT-none}; cat", PATIENT).await;
     assert_passed(&report, "exit code 0: \"none\"");
@@ -41,14 +83,14 @@ async fn the_environment_holds_the_address_and_little_else() {
 async fn arguments_are_given_as_they_are() {
     let arguments = ["%s,", "a b", "$HOME", "*"].map(Into::into).to_vec();
     let probe = ExecProbe { program: "/usr/bin/printf".into(), arguments, port: None };
-    assert_passed(&Probe::Exec(probe).run(HERE, PATIENT).await, "exit code 0: \"a b,$HOME,*,\"");
+    assert_passed(&run(Probe::Exec(probe), HERE, PATIENT).await, "exit code 0: \"a b,$HOME,*,\"");
 }
 
 #[tokio::test]
 async fn what_cannot_be_started_is_void() {
     for program in ["/nowhere/program", "/etc/hostname", "/"] {
         let probe = ExecProbe { program: program.into(), arguments: Vec::new(), port: None };
-        let report = Probe::Exec(probe).run(HERE, PATIENT).await;
+        let report = run(Probe::Exec(probe), HERE, PATIENT).await;
         assert_fault(&report, Cause::Local, &format!("no verdict: {program} could not be started: "));
     }
 }
@@ -101,7 +143,7 @@ async fn at_the_timeout_the_whole_group_is_killed_and_the_program_reaped() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("numbers");
     let report = sh(&stubborn(&file), Duration::from_secs(1)).await;
-    assert_fault(&report, Cause::Timeout, "no answer within 1s (waiting for the program to end)");
+    assert_fault(&report, Cause::Timeout, "(waiting for the program to end)");
     let started = Started::read(&file, 2).await;
     eventually("both have ended", || started.have_ended()).await;
     eventually("the program is reaped", || started.first_is_reaped()).await;
@@ -135,11 +177,68 @@ async fn a_flood_of_output_is_read_and_thrown_away() {
     // More than a pipe holds, so it must be read for the program to end.
     let report = sh("echo first; head -c 3000000 /dev/zero; exit 4", PATIENT).await;
     assert_fault(&report, Cause::Status, "exit code 4, expected 0: \"first\"");
-    let report = sh("exec cat /dev/zero", BRIEF).await;
-    assert_fault(&report, Cause::Timeout, "no answer within 250ms");
+    let report = sh("exec cat /dev/zero", Duration::from_secs(1)).await;
+    assert_fault(&report, Cause::Timeout, "no answer within 1s");
     let report = sh("echo asking the primary; exec sleep 100", Duration::from_secs(1)).await;
     let said = "no answer within 1s (waiting for the program to end; heard \"asking the primary\")";
     assert_fault(&report, Cause::Timeout, said);
     let report = sh("exec >&- 2>&-; exit 5", PATIENT).await;
     assert_fault(&report, Cause::Status, "exit code 5");
+}
+
+/// A shell that hides from its program in each way there is, and writes the numbers of what it left.
+fn hiding(file: &Path) -> String {
+    let file = file.display();
+    // By a session of its own, by a second fork whose parent ends, and by both.
+    format!(
+        "setsid sleep 100 & echo $! >> {file}; (sleep 101 & echo $! >> {file}); \
+         (setsid sh -c 'sleep 102 & echo $! >> {file}; exec sleep 103' & echo $! >> {file}); \
+         while [ $(wc -l < {file}) -lt 4 ]; do :; done"
+    )
+}
+
+#[tokio::test]
+async fn what_hides_from_its_program_ends_with_the_probe() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, end, expected) in [("ends", "", Outcome::Passed), ("hangs", "; sleep 104", Outcome::Failed)] {
+        let file = directory.path().join(name);
+        let report = sh(&(hiding(&file) + end), Duration::from_secs(3)).await;
+        assert_eq!(report.outcome, expected, "{report:?}");
+        let started = Started::read(&file, 4).await;
+        eventually("all have ended", || started.have_ended()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_gets_no_descriptors_but_its_own() {
+    let report = sh("echo $(ls /proc/self/fd | wc -l)", PATIENT).await;
+    // Input, output, errors, and the directory that is listed.
+    assert_passed(&report, "exit code 0: \"4\"");
+}
+
+/// Programs of a server that is killed without a word.
+#[test]
+fn a_server_that_is_killed_leaves_no_programs() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, program) = (directory.path().join("numbers"), directory.path().join("check"));
+    let text = format!("#!/bin/sh\necho $$ >> {}\n{}\nsleep 105\n", file.display(), hiding(&file));
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let config = format!(
+        "startup_wait = \"0s\"\n[pools.web]\nbackends = [\"127.0.0.1\"]\n\
+         check = {{ type = \"exec\", program = \"{}\", interval = \"1m\", timeout = \"50s\" }}\n",
+        program.display()
+    );
+    let zone = "@ 300 SOA ns1 hostmaster 1 3600 900 604800 2\n@ 300 NS ns1\nns1 300 A 127.0.0.1\n";
+    let config = format!(
+        "{config}[zones.\"lb.example.test\"]\nfile = \"zone\"\n\
+         [services.\"www.lb.example.test\"]\npools = [\"web\"]\n"
+    );
+    let server = Steerd::start(&config, &[("zone", zone)]);
+    let numbers = || std::fs::read_to_string(&file).unwrap_or_default();
+    wait_for("the program runs", || (numbers().lines().count() >= 5).then_some(()));
+    let started = Started(numbers().lines().map(Into::into).collect());
+    assert!(!started.have_ended());
+    server.end("KILL");
+    wait_for("all have ended", || started.have_ended().then_some(()));
 }
