@@ -193,7 +193,7 @@ fn nothing_in_a_file_steers_the_terminal() {
     for active in ["\u{1b}]0;x\u{7}", "\u{85}", "\u{9b}2J", "\u{202e}", "\u{2066}", "\u{200b}"] {
         for (place, content) in [
             ("include", format!("[pools.\"{active}\"]\nbackends = \"{active}\"\n\"{active}\" = 1\n")),
-            ("include", format!("{active}")),
+            ("include", active.to_string()),
             ("$INCLUDE", format!("x{active} A {active}\n")),
         ] {
             fs::write(directory.path().join("own"), content).unwrap();

@@ -13,11 +13,10 @@ mod programs;
 mod readers;
 mod secrets;
 mod silence;
+mod status;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
-
-mod status;
 
 /// Whether attacks run at full size.
 pub(crate) fn is_full() -> bool {
