@@ -46,9 +46,9 @@ use crate::sys;
 /// Connections without a complete head of a request; one address may hold half.
 const HEADS: Room = Room { all: 128, crowd: 64 };
 /// Connections that have asked for something, without the token; one address may hold half.
-const REQUESTS: Room = Room { all: 64, crowd: 32 };
+const REQUESTS: Room = Room { all: 192, crowd: 96 };
 /// Connections that have shown the token.
-const KNOWN: Room = Room { all: 32, crowd: 32 };
+const KNOWN: Room = Room { all: 128, crowd: 128 };
 /// With so many connections without a complete head, new ones get [`HEADER_TIME_WHEN_FULL`].
 const FULL: usize = 32;
 /// The longest a client may take for the head of a request, and may be silent between two.

@@ -158,6 +158,8 @@ fn system_roots(digest: &mut Context) -> Result<RootCertStore, String> {
 
 fn roots_of(path: &Path, digest: &mut Context) -> Result<RootCertStore, String> {
     let cannot = |reason: &dyn Display| format!("ca_file {} cannot be used: {reason}", path.display());
+    #[cfg(test)]
+    stalled::wait_for(path);
     let text = file::read(path, file::CERTIFICATES).map_err(|error| cannot(&error))?.bytes;
     digest.update(&text);
     let mut roots = RootCertStore::empty();
@@ -169,6 +171,40 @@ fn roots_of(path: &Path, digest: &mut Context) -> Result<RootCertStore, String> 
         return Err(cannot(&"it holds no certificate in PEM form"));
     }
     Ok(roots)
+}
+
+/// Files that do not answer, for tests: no regular file can be made to.
+#[cfg(test)]
+pub(super) mod stalled {
+    use std::collections::HashSet;
+    use std::path::{Path, PathBuf};
+    use std::sync::{Condvar, Mutex};
+
+    static PATHS: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+    static ANSWERS: Condvar = Condvar::new();
+
+    /// The file answers again when this is dropped.
+    pub(in crate::probe) struct Stalled(PathBuf);
+
+    impl Stalled {
+        pub(in crate::probe) fn new(path: &Path) -> Self {
+            PATHS.lock().unwrap().get_or_insert_default().insert(path.into());
+            Self(path.into())
+        }
+    }
+
+    impl Drop for Stalled {
+        fn drop(&mut self) {
+            PATHS.lock().unwrap().get_or_insert_default().remove(&self.0);
+            ANSWERS.notify_all();
+        }
+    }
+
+    /// Waits until the file answers.
+    pub(super) fn wait_for(path: &Path) {
+        let paths = PATHS.lock().unwrap();
+        drop(ANSWERS.wait_while(paths, |paths| paths.as_ref().is_some_and(|paths| paths.contains(path))));
+    }
 }
 
 fn build(roots: Option<RootCertStore>) -> Result<ClientConfig, String> {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::super::journal::Journal;
 use super::*;
 use crate::state::disk::{self, Disk};
+use crate::state::journal::Journal;
 
 /// A disk that keeps what was synchronized, and of the rest what it likes. It stops at a step.
 #[derive(Clone, Default)]
@@ -221,7 +221,7 @@ fn live(disk: &mut Arc<Mutex<ModelDisk>>) -> (u64, io::Result<()>) {
         append(&mut second, disk, 3)?;
         // As the checker told it: the change may be in it already, or not yet.
         snapshot(disk, 2, 2)?;
-        disk.remove(&super::super::journal::path(directory, 1))?;
+        disk.remove(&crate::state::journal::path(directory, 1))?;
         append(&mut second, disk, 4)
     };
     let lived = lived();
@@ -236,8 +236,8 @@ fn brought_back(directory: &BTreeMap<PathBuf, Vec<u8>>) -> (Option<u64>, Vec<(u6
         Err(refused) => return (None, vec![(0, refused.to_string())]),
     };
     let numbers =
-        directory.keys().filter_map(|path| super::super::journal::number(path.file_name()?.to_str()?));
-    let bytes = |number| Ok(directory[&super::super::journal::path(Path::new("/state"), number)].clone());
+        directory.keys().filter_map(|path| crate::state::journal::number(path.file_name()?.to_str()?));
+    let bytes = |number| Ok(directory[&crate::state::journal::path(Path::new("/state"), number)].clone());
     let (recollection, _, faults) = recollect(snapshot, numbers, bytes);
     let states = recollection.until_now(at(100)).memory.states;
     let since = states[0].since.duration_since(at(0)).unwrap().as_secs();

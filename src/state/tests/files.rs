@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use tempfile::TempDir;
 
-use super::super::journal::VERSION as JOURNAL_VERSION;
 use super::*;
 use crate::state::disk::{self, System};
+use crate::state::journal::VERSION as JOURNAL_VERSION;
 
 /// Copies the sample of a version into a directory.
 fn sample(version: u32) -> TempDir {
@@ -47,7 +47,7 @@ fn sample_of_this_version() {
     let Some(directory) = std::env::var_os("STEERD_SAMPLE") else { return };
     let directory = Path::new(&directory);
     fs::write(directory.join(FILE), encoded("a")).unwrap();
-    let mut journal = super::super::journal::Journal::begin(&mut System, directory, 7).unwrap();
+    let mut journal = crate::state::journal::Journal::begin(&mut System, directory, 7).unwrap();
     let Memory { mut states, mut overrides } = memory("a");
     let (mut state, mut kept) = (states.remove(1), overrides.remove(1));
     (state.verdict, state.since, kept.reason) = (Verdict::Unhealthy, at(40), Some("moved".into()));

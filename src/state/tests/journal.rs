@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use super::super::journal::{Journal, Replayed, replay};
 use super::*;
 use crate::state::disk::Disk;
+use crate::state::journal::{Journal, Replayed, replay};
 
 /// A file in memory.
 #[derive(Clone, Default)]

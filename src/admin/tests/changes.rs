@@ -1,0 +1,158 @@
+//! Overrides, reloads, and who may ask for them.
+
+use super::*;
+
+const OVERRIDE: &str = "/api/v1/pools/web/backends/one/override";
+
+#[tokio::test]
+async fn overrides_reach_the_checker_and_show_the_backend() {
+    let mut fixture = start(Some(status(""))).await;
+    let body = r#"{"state":"drain","for":"30m","reason":" kernel "}"#;
+    let backend = fixture.json("PUT", OVERRIDE, Some(body)).await;
+    assert_eq!((&backend["name"], &backend["weight"]), (&"one".into(), &3.into()));
+    let asked = fixture.overrides.recv().await.unwrap();
+    assert_eq!(asked.length, Some(Duration::from_secs(1800)));
+    assert_eq!((asked.state, asked.reason.as_deref()), (Some(Override::Drain), Some("kernel")));
+
+    for state in Override::ALL {
+        fixture.json("PUT", OVERRIDE, Some(&format!("{{\"state\":\"{}\"}}", state.as_str()))).await;
+        let asked = fixture.overrides.recv().await.unwrap();
+        assert_eq!((asked.state, asked.length, asked.reason), (Some(state), None, None));
+    }
+    fixture.json("DELETE", OVERRIDE, None).await;
+    assert_eq!(fixture.overrides.recv().await.unwrap().state, None);
+}
+
+#[tokio::test]
+async fn what_is_no_override_says_why() {
+    let mut fixture = start(Some(status(""))).await;
+    for (body, expected) in [
+        ("", "the body must be an object"),
+        ("{}", "missing field `state`"),
+        (
+            r#"{"state":"drian"}"#,
+            "unknown variant `drian`, expected one of `drain`, `disabled`, `up`, `down`",
+        ),
+        (r#"{"state":"drain","fro":"1m"}"#, "unknown field `fro`"),
+        (r#"{"state":"drain","for":"30"}"#, "`for` must be a duration with a unit"),
+        (r#"{"state":"drain","for":30}"#, "invalid type"),
+        (r#"{"state":"drain","reason":"a\nb"}"#, "`reason` must be one line"),
+    ] {
+        let (head, problem) = fixture.send("PUT", OVERRIDE, "", Some(body)).await;
+        assert_problem(&head, &problem, 400);
+        let detail: serde_json::Value = serde_json::from_str(&problem).unwrap();
+        assert!(detail["detail"].as_str().unwrap().contains(expected), "{body}: {problem}");
+    }
+    let long = format!("{{\"state\":\"drain\",\"reason\":\"{}\"}}", "a".repeat(17_000));
+    let (head, problem) = fixture.send("PUT", OVERRIDE, "", Some(&long)).await;
+    assert_problem(&head, &problem, 413);
+    assert!(fixture.overrides.try_recv().is_err(), "the checker was asked for none of these");
+    for (path, expected) in [
+        (
+            "/api/v1/pools/web/backends/on/override",
+            "there is no backend `on` in the pool `web`; did you mean `one`?",
+        ),
+        ("/api/v1/pools/web/backends/gw9/override", "there are one"),
+        ("/api/v1/pools/we/backends/one/override", "there is no pool `we`; did you mean `web`?"),
+    ] {
+        for (method, body) in [("DELETE", None), ("PUT", Some(r#"{"state":"up"}"#))] {
+            let (head, problem) = fixture.send(method, path, "", body).await;
+            assert_problem(&head, &problem, 404);
+            assert!(problem.contains(expected), "{problem}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reload_answers_with_what_has_changed() {
+    let fixture = start(Some(status(""))).await;
+    let heavier = CONFIG.replace("\"192.0.2.1\"", "\"192.0.2.1\", weight = 3");
+    let new = "[pools.new]\nbackends = [\"192.0.2.2\"]\n";
+    let config = format!("[server]\nnsid = \"a\"\nworkers = 3\n{heavier}{new}");
+    std::fs::write(fixture.directory.path().join("steerd.toml"), config).unwrap();
+    let mut report = fixture.json("POST", "/api/v1/reload", None).await;
+    let warnings = report.as_object_mut().unwrap().remove("warnings").unwrap();
+    assert_eq!(warnings.as_array().unwrap().len(), 2, "no service uses the pools: {warnings}");
+    let nothing = serde_json::json!({ "added": [], "removed": [], "changed": [] });
+    let expected = serde_json::json!({
+        "generation": 8,
+        "changed": true,
+        "pools": {
+            "added": ["new"], "removed": [],
+            "changed": [{ "name": "web", "details": ["backend one: weight 1 -> 3"] }],
+        },
+        "services": nothing, "zones": nothing, "keys": nothing, "admin": nothing,
+        "server": {
+            "added": [], "removed": [],
+            "changed": [{ "name": "nsid", "details": ["none -> \"a\""] }],
+        },
+        "restart_needed": [{ "name": "server.workers", "details": ["0 -> 3"] }],
+    });
+    assert_eq!(report, expected);
+}
+
+#[tokio::test]
+async fn a_refused_reload_answers_with_every_fault_and_its_place() {
+    let fixture = start(Some(status(""))).await;
+    let file = fixture.directory.path().join("steerd.toml");
+    std::fs::write(&file, format!("[server]\nworkrs = 1\nudp_payload = 1\n{CONFIG}")).unwrap();
+    let (head, body) = fixture.request("POST", "/api/v1/reload").await;
+    assert_problem(&head, &body, 422);
+    let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(
+        problem["errors"],
+        serde_json::json!([
+            { "file": file, "line": 2, "column": 1, "message": "unknown key `workrs`", "hint": "did you mean `workers`?" },
+            {
+                "file": file, "line": 3, "column": 15, "hint": null,
+                "message": "`udp_payload` must be an integer from 512 to 4096",
+            },
+        ])
+    );
+    assert!(problem["detail"].as_str().unwrap().contains("nothing has changed: 2 errors"), "{body}");
+}
+
+#[tokio::test]
+async fn from_other_machines_only_with_the_token() {
+    let token = Some(Token::parse("0123456789abcdef").unwrap());
+    let fixture = start_at("0.0.0.0:0", Access { token, public_reads: false }, Some(status(""))).await;
+    let shown = "Authorization: Bearer 0123456789abcdef\r\n";
+    for (method, path) in
+        [("GET", "/api/v1/status"), ("GET", "/metrics"), ("GET", "/x"), ("POST", "/api/v1/reload")]
+    {
+        let (head, body) = fixture.request(method, path).await;
+        assert_problem(&head, &body, 401);
+        assert!(head.contains("www-authenticate: bearer realm=\"steerd\"\r\n"), "{head}");
+        let (head, body) = fixture.send(method, path, "Authorization: Bearer wrong\r\n", None).await;
+        assert_problem(&head, &body, 401);
+        assert!(head.contains("error=\"invalid_token\""), "{head}");
+        let (head, _) = fixture.send(method, path, shown, None).await;
+        let expected = if path == "/x" { "http/1.1 404 " } else { "http/1.1 200 " };
+        assert!(head.starts_with(expected), "{head}");
+    }
+    // The file that was loaded last names no token, so from now on nobody may do anything.
+    for (method, path) in [("GET", "/api/v1/status"), ("POST", "/api/v1/reload")] {
+        let (head, body) = fixture.send(method, path, shown, None).await;
+        assert_problem(&head, &body, 403);
+    }
+    let (head, _) = fixture.request("GET", "/readyz").await;
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+}
+
+/// The token of the file goes into force with a reload, and the old one out of it.
+#[tokio::test]
+async fn a_reload_changes_the_token() {
+    let token = Some(Token::parse("0123456789abcdef").unwrap());
+    let fixture = start_at("127.0.0.1:0", Access { token, public_reads: false }, Some(status(""))).await;
+    let config = format!("[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"token\"\n{CONFIG}");
+    std::fs::write(fixture.directory.path().join("steerd.toml"), config).unwrap();
+    std::fs::write(fixture.directory.path().join("token"), "fedcba9876543210").unwrap();
+    let reload = async |token: &str| {
+        let header = format!("Authorization: Bearer {token}\r\n");
+        fixture.send("POST", "/api/v1/reload", &header, None).await.0
+    };
+    assert!(reload("0123456789abcdef").await.starts_with("http/1.1 200 "));
+    assert!(reload("0123456789abcdef").await.starts_with("http/1.1 401 "));
+    assert!(reload("fedcba9876543210").await.starts_with("http/1.1 200 "));
+}
