@@ -51,7 +51,8 @@ pub(crate) fn check(world: &World, input: &[u8]) {
     setting.client.address = IPV4.into();
     let table = world.table_under(bits >> 1 & 3, bit(4), bits >> 5 & 3);
     respond::ask(table, setting, &message, |reply| {
-        assert_eq!(reply.opt.is_some(), are_options(&options), "OPT is answered by OPT");
+        // The form of another version's options is unknown.
+        assert_eq!(reply.opt.is_some(), version != 0 || are_options(&options), "OPT is answered by OPT");
         let told = reply.options();
         let mut once = told.clone();
         once.sort_unstable();
