@@ -31,6 +31,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -44,7 +45,7 @@ use crate::metrics::{Event, Metrics};
 use crate::sys;
 
 /// Connections without a complete head of a request; one address may hold half.
-const HEADS: Room = Room { all: 128, crowd: 64 };
+const HEADS: Room = Room { all: 256, crowd: 128 };
 /// Connections that have asked for something, without the token; one address may hold half.
 const REQUESTS: Room = Room { all: 192, crowd: 96 };
 /// Connections that have shown the token.
@@ -134,6 +135,8 @@ pub(super) async fn serve(listener: TcpListener, shared: Shared, mut stop: watch
             }
             drop(alive);
         });
+        // A head that has come with its connection is read before further connections can evict it.
+        yield_now().await;
     }
     drop((listener, alive));
     // Nothing is ever sent: this ends with the last connection, and each bounds its own end.

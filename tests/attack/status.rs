@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::is_full;
 use crate::support::client::Client;
 use crate::support::message::{A, Query, wire};
-use crate::support::{PATIENCE, Steerd, http, http_get, wait_for};
+use crate::support::{PATIENCE, Steerd, TOKEN, http_with, wait_for};
 
 /// Clients at a time: all places but a few, which are for those who measure.
 const CLIENTS: usize = 60;
@@ -57,7 +57,10 @@ impl Fleet {
             )
             .unwrap();
         }
-        let server = Steerd::start(&config, &[("zone", ZONE)]);
+        // Those who measure show the token: clients without it, on one address, make room for each other.
+        let server = Steerd::start(&config, &[("zone", ZONE), ("token", TOKEN)]);
+        server.configure(&config, "token_file = \"token\"");
+        assert_eq!(server.request("POST", "/api/v1/reload", "").0, 200);
         Self { server, stop }
     }
 
@@ -70,13 +73,18 @@ impl Fleet {
 
     /// Probes that started more than half a second late, and all probes.
     fn late_probes(&self) -> (f64, f64) {
-        let (_, text) = http_get(self.server.admin, "/metrics");
+        let (_, text) = self.get("/metrics");
         let value = |series: &str| -> f64 {
             let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
             line.unwrap().parse().unwrap()
         };
         let all = value("steerd_probe_lag_seconds_count");
         (all - value("steerd_probe_lag_seconds_bucket{le=\"0.5\"}"), all)
+    }
+
+    /// The status code and the body that a GET with the token brings.
+    fn get(&self, path: &str) -> (u16, String) {
+        http_with(self.server.admin, "GET", path, TOKEN, "")
     }
 
     fn connect(&self, request: &str) -> TcpStream {
@@ -143,7 +151,7 @@ fn clients_of_large_replies_cost_others_little() {
     let fleet = Fleet::start(if is_full() { 20_000 } else { 2_000 });
     let time = Duration::from_secs(if is_full() { 15 } else { 3 });
     for path in ["/api/v1/status", "/api/v1/pools", "/metrics"] {
-        assert_eq!(http_get(fleet.server.admin, path).0, 200);
+        assert_eq!(fleet.get(path).0, 200);
     }
     let memory = fleet.memory();
 
@@ -183,7 +191,7 @@ fn clients_of_large_replies_cost_others_little() {
 
     assert_overrides_at_once(&fleet);
     // After all of it the state is told as before.
-    let (status, body) = http_get(fleet.server.admin, "/api/v1/status");
+    let (status, body) = fleet.get("/api/v1/status");
     let shown: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, shown["pools"].as_array().unwrap().len()), (200, if is_full() { 101 } else { 11 }));
 }
@@ -195,7 +203,7 @@ fn assert_overrides_at_once(fleet: &Fleet) {
         for index in 0..CLIENTS {
             scope.spawn(move || {
                 let path = format!("/api/v1/pools/p1/backends/127.1.0.{}/override", 100 + index);
-                assert_eq!(http(fleet.server.admin, "DELETE", &path).0, 200, "{path}");
+                assert_eq!(http_with(fleet.server.admin, "DELETE", &path, TOKEN, "").0, 200, "{path}");
             });
         }
     });
