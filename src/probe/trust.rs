@@ -173,6 +173,23 @@ fn roots_of(path: &Path, digest: &mut Context) -> Result<RootCertStore, String> 
     Ok(roots)
 }
 
+fn build(roots: Option<RootCertStore>) -> Result<ClientConfig, String> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    // As strong as a probe needs, and its hash is a tenth of the cost of a resumed handshake cheaper.
+    let first = CipherSuite::TLS13_AES_128_GCM_SHA256;
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != first);
+    let provider = Arc::new(provider);
+    let verifier: Arc<dyn ServerCertVerifier> = match roots {
+        None => Arc::new(AnyCertificate::new(Arc::clone(&provider))),
+        Some(roots) => Arc::new(FromAuthority::new(roots, Arc::clone(&provider))?),
+    };
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    Ok(builder.with_no_client_auth())
+}
+
 /// Files that do not answer, for tests: no regular file can be made to.
 #[cfg(test)]
 pub(super) mod stalled {
@@ -205,21 +222,4 @@ pub(super) mod stalled {
         let paths = PATHS.lock().unwrap();
         drop(ANSWERS.wait_while(paths, |paths| paths.as_ref().is_some_and(|paths| paths.contains(path))));
     }
-}
-
-fn build(roots: Option<RootCertStore>) -> Result<ClientConfig, String> {
-    let mut provider = rustls::crypto::ring::default_provider();
-    // As strong as a probe needs, and its hash is a tenth of the cost of a resumed handshake cheaper.
-    let first = CipherSuite::TLS13_AES_128_GCM_SHA256;
-    provider.cipher_suites.sort_by_key(|suite| suite.suite() != first);
-    let provider = Arc::new(provider);
-    let verifier: Arc<dyn ServerCertVerifier> = match roots {
-        None => Arc::new(AnyCertificate::new(Arc::clone(&provider))),
-        Some(roots) => Arc::new(FromAuthority::new(roots, Arc::clone(&provider))?),
-    };
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    Ok(builder.with_no_client_auth())
 }

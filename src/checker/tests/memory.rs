@@ -247,7 +247,7 @@ async fn after_a_reload_everything_is_told_and_much_is_told_in_parts() {
     }
     assert_eq!(told, addresses.len());
     let mut other = configured();
-    other.pools[0].require = crate::pool::Require::AtLeast(1);
+    other.pools[0].require = Require::AtLeast(1);
     handle.reload(other).await.unwrap();
     assert!(changes(&handle).await.everything);
     assert_eq!(ask(&handle, Command::Memory).await.states.len(), addresses.len());
