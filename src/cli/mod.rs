@@ -195,19 +195,19 @@ fn print(text: &str) {
     print_as_it_is(&lines(text));
 }
 
-/// As [`print`], a result that is JSON.
+/// As [`print()`], a result that is JSON.
 fn print_json(json: &str) {
     print_as_it_is(&printable_json(json));
 }
 
-/// As [`print`], a result that has colours, and in which all that others chose has been escaped. A
+/// As [`print()`], a result that has colours, and in which all that others chose has been escaped. A
 /// reader that has gone away, as `head` does, is no fault.
 fn print_as_it_is(text: &str) {
     let mut output = io::stdout().lock();
     let _ = writeln!(output, "{text}").and_then(|()| output.flush());
 }
 
-/// Writes an error to standard error, as [`print`] does a result.
+/// Writes an error to standard error, as [`print()`] does a result.
 fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{}", lines(text));
 }

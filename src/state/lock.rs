@@ -63,7 +63,7 @@ impl Place {
         Ok(Self { directory, lock })
     }
 
-    /// A directory that is still to be locked: [`Place::hold`].
+    /// A directory that is still to be locked, with `hold`.
     #[must_use]
     pub fn unlocked(directory: PathBuf) -> Self {
         Self { directory, lock: None }
