@@ -310,9 +310,9 @@ mod tests {
         let probe = arrive();
         assert!(probe.ask(Standing::Open).is_none());
         let ask = |guest: Arc<Guest>| (guest.ask(Standing::Other), guest);
-        let (requests, guests): (Vec<_>, Vec<_>) = (0..100).map(|_| ask(arrive())).unzip();
+        let (requests, guests): (Vec<_>, Vec<_>) = (0..2 * REQUESTS.crowd).map(|_| ask(arrive())).unzip();
         assert_eq!(counts(), [1, REQUESTS.crowd, 1], "the probe waits in peace");
-        let silent: Vec<_> = (0..100).map(|_| arrive()).collect();
+        let silent: Vec<_> = (0..2 * HEADS.crowd).map(|_| arrive()).collect();
         assert_eq!(counts(), [HEADS.crowd, REQUESTS.crowd, 1]);
         drop(silent);
         drop(requests);
