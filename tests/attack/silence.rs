@@ -67,6 +67,25 @@ fn silent_clients_do_not_shut_the_admin_server() {
     }
 }
 
+/// Tells a flood to end.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Asks once; none unless the answer is 200.
+fn get(target: &Target, path: &str) -> Option<()> {
+    let mut stream = connect(HERE, target.admin, false).ok()?;
+    stream.set_read_timeout(Some(BAR)).ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).ok()?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).ok()?;
+    (&answer == b"HTTP/1.1 200").then_some(())
+}
+
 /// They come again as soon as they are sent away.
 #[test]
 fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
@@ -86,10 +105,19 @@ fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
                 }
             }
         });
+        // It ends with a failure too: otherwise the test would wait for the flood.
+        let over = Over(&over);
         for round in 0..if is_full() { 200 } else { 20 } {
-            assert_alive(&target, &format!("round {round}"));
+            for path in ["/healthz", "/readyz"] {
+                let begun = Instant::now();
+                // A head that its own program brings too late may be sent away, as others are.
+                while get(&target, path).is_none() {
+                    assert!(begun.elapsed() < BAR, "round {round}: {path} is not answered within {BAR:?}");
+                }
+                assert!(begun.elapsed() < BAR, "round {round}: {path} takes {:?}", begun.elapsed());
+            }
         }
-        over.store(true, Ordering::Relaxed);
+        drop(over);
     });
 }
 
