@@ -55,7 +55,9 @@ fn main() -> ExitCode {
         return code;
     }
     let Some(options) = Options::parse() else {
-        eprintln!("usage: cargo bench --bench scale -- [--backends N] [--pools N] [--seconds N] [PART]...");
+        eprintln!(
+            "usage: cargo bench --bench scale -- [--backends N] [--pools N] [--interval N] [--seconds N] [PART]..."
+        );
         return ExitCode::from(2);
     };
     let (fleet, changes) = Fleet::start(options.size).expect("backends");
@@ -91,6 +93,9 @@ impl Options {
             match argument.as_str() {
                 "--backends" => options.size.backends = arguments.next()?.parse().ok()?,
                 "--pools" => options.size.pools = arguments.next()?.parse().ok()?,
+                "--interval" => {
+                    options.size.interval = Duration::from_secs(arguments.next()?.parse().ok()?);
+                }
                 "--seconds" => options.time = Duration::from_secs(arguments.next()?.parse().ok()?),
                 word if word.starts_with('-') => return None,
                 word => options.parts.push(word.into()),
