@@ -169,6 +169,9 @@ async fn what_is_not_tls_fails_and_what_cannot_be_checked_is_void() {
     assert_fault(&run(https(plain, with_file(empty)), PATIENT).await, Cause::Local, "holds no certificate");
     let endless = PathBuf::from("/dev/zero");
     assert_fault(&run(https(plain, with_file(endless)), PATIENT).await, Cause::Local, "it is a device");
+    let long = authority.directory.path().join("long.pem");
+    std::fs::File::create(&long).unwrap().set_len((16 << 20) + 1).unwrap();
+    assert_fault(&run(https(plain, with_file(long)), PATIENT).await, Cause::Local, "16 MiB");
     let unnamed = authority.trusted("not a name");
     assert_fault(
         &run(https(plain, unnamed), PATIENT).await,
