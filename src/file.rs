@@ -31,8 +31,15 @@ const UNSIZED: u64 = 1 << 20;
 pub struct Content {
     /// All of it.
     pub bytes: Vec<u8>,
-    /// Where it is, past all links; none when the system does not say.
-    pub place: Option<PathBuf>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// The file that something was read from.
+#[derive(Debug)]
+pub struct Origin {
+    /// Past all links; none when the system does not say.
+    path: Option<PathBuf>,
     metadata: Metadata,
 }
 
@@ -94,11 +101,11 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Content> {
     if bytes.len() as u64 > most {
         return Err(if size == 0 { Refused::Endless(most) } else { Refused::Grew }.into());
     }
-    let place = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
-    Ok(Content { bytes, place, metadata })
+    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
+    Ok(Content { bytes, origin: Origin { path, metadata } })
 }
 
-/// What else than a regular file or a directory it is.
+/// The kind of a file that is neither regular nor a directory.
 #[must_use]
 pub fn irregular(file_type: FileType) -> Option<&'static str> {
     match file_type {
@@ -107,15 +114,6 @@ pub fn irregular(file_type: FileType) -> Option<&'static str> {
         kind if kind.is_char_device() || kind.is_block_device() => Some("device"),
         _ => None,
     }
-}
-
-/// Whether the place of a file is in the directory of the file that named it, or below: then no link
-/// led out of it.
-#[must_use]
-pub fn is_beside(place: Option<&Path>, named_by: &Path) -> bool {
-    let directory = named_by.parent().filter(|directory| *directory != Path::new(""));
-    let directory = directory.unwrap_or(Path::new(".")).canonicalize().ok();
-    place.zip(directory).is_some_and(|(place, directory)| place.starts_with(directory))
 }
 
 fn regular(file_type: FileType) -> Result<(), Refused> {
@@ -130,14 +128,30 @@ fn waits(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { Refused::Waits.into() } else { error }
 }
 
+impl Origin {
+    /// Whether messages may show its lines: it is in the directory of the file that names it, and no link
+    /// leads out. In a directory below, which may hold the keys of another program, every user must be able
+    /// to read it besides.
+    #[must_use]
+    pub fn is_quotable_by(&self, named_by: &Path) -> bool {
+        let directory = named_by.parent().filter(|directory| *directory != Path::new(""));
+        let directory = directory.unwrap_or(Path::new(".")).canonicalize().ok();
+        self.path.as_ref().zip(directory).is_some_and(|(path, directory)| {
+            let is_public = self.metadata.mode() & 0o004 != 0;
+            path.parent() == Some(&directory) || (is_public && path.starts_with(&directory))
+        })
+    }
+}
+
 impl Content {
     /// The mode, when others than its user may read or write the file. To be read by a group is how
     /// root hands a file to a service, so that is no exposure of root's.
     #[must_use]
     pub fn exposed(&self) -> Option<u32> {
-        let handed_on = self.metadata.uid() == 0 && self.metadata.gid() != 0;
+        let metadata = &self.origin.metadata;
+        let handed_on = metadata.uid() == 0 && metadata.gid() != 0;
         let allowed = if handed_on { 0o740 } else { 0o700 };
-        let mode = self.metadata.mode() & 0o777;
+        let mode = metadata.mode() & 0o777;
         (mode & !allowed != 0).then_some(mode)
     }
 
@@ -286,9 +300,14 @@ mod tests {
         symlink("sub/file", directory.path().join("within")).unwrap();
         let within = |name: &str| {
             let content = read(&directory.path().join(name), SECRET).unwrap();
-            is_beside(content.place.as_deref(), &directory.path().join("main"))
+            content.origin.is_quotable_by(&directory.path().join("main"))
         };
         assert!(within("sub/file") && within("within") && within("sub/../within"));
+        fs::set_permissions(directory.path().join("sub/file"), fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(!within("sub/file") && !within("within"), "below, and not for everyone");
+        fs::write(directory.path().join("own"), "x").unwrap();
+        fs::set_permissions(directory.path().join("own"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(within("own") && within("sub/../own"));
         assert!(!within("out/secret"));
         assert!(!within(outside.path().join("secret").to_str().unwrap()));
     }

@@ -37,6 +37,22 @@ pub fn push(shown: &mut String, character: char) {
     }
 }
 
+/// Text of others as it stands in a message: between backquotes, none of which is its own.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    format!("`{}`", printable(text).replace('`', "\\u{60}"))
+}
+
+/// The message without the text of others: all from its first backquote to its last, so that a
+/// backquote in that text ends nothing.
+#[must_use]
+pub fn without_quoted(message: &str) -> Cow<'_, str> {
+    match message.split_once('`').zip(message.rsplit_once('`')) {
+        Some(((before, _), (_, after))) => Cow::Owned(format!("{before}`...`{after}")),
+        None => Cow::Borrowed(message),
+    }
+}
+
 /// JSON that says the same: such a character stands in a string only, where it has an escape. Line
 /// breaks between the values stay.
 #[must_use]

@@ -40,14 +40,14 @@ pub(super) fn read(entry: Option<Entry<'_>>, dns: &Listen<'_>) -> AdminSettings 
     let Some(Located { value: address, at, .. }) = listen else { return settings };
     if !address.ip().is_loopback() && !has_token_file {
         at.error_with_hint(
-            format!("{address} can be reached from other machines, so `token_file` is needed beside it"),
+            format!("`{address}` can be reached from other machines, so `token_file` is needed beside it"),
             "write a token to a file, as with `openssl rand -hex 32`, and name the file; or use a loopback \
              address such as \"127.0.0.1:8053\""
                 .to_owned(),
         );
     }
     if let Some(same) = dns.iter().find(|other| other.value == address && address.port() != 0) {
-        at.error_beside(format!("{address} is the DNS server's already"), same.at, "here");
+        at.error_beside(format!("`{address}` is the DNS server's already"), same.at, "here");
     }
     settings.listen = Some(address);
     settings

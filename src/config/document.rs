@@ -72,7 +72,7 @@ impl<'s> Document<'s> {
                     }
                 };
                 left = left.saturating_sub(content.bytes.len() as u64);
-                let quotable = file::is_beside(content.place.as_deref(), self.source.path());
+                let quotable = content.origin.is_quotable_by(self.source.path());
                 match Source::from_bytes(&path, content.bytes, quotable) {
                     Ok(source) => sources.push(source),
                     Err(fault) => findings.push(*fault),

@@ -255,7 +255,7 @@ impl<'s> Taken<'s> {
     fn address(&mut self, value: Value<'s>) -> Option<IpAddr> {
         let address = value.address()?;
         if let Some(first) = self.addresses.insert(address, value.at) {
-            value.at.error_beside(format!("{address} is in this pool already"), first, "first here");
+            value.at.error_beside(format!("`{address}` is in this pool already"), first, "first here");
             return None;
         }
         Some(address)

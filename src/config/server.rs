@@ -17,6 +17,7 @@ use crate::listener::Limits;
 use crate::listener::rate_limit::RateLimit;
 use crate::network::{Network, Networks};
 use crate::pool::Family;
+use crate::printable::quoted;
 use crate::settings::{Chaos, Cookies, MAX_NSID, Settings};
 
 /// Of each address; more than one for each core is of no use.
@@ -168,7 +169,7 @@ fn directory(value: Value<'_>) -> Option<PathBuf> {
     let path = value.path()?;
     let refuse = |reason: &dyn std::fmt::Display| {
         value.at.error_with_hint(
-            format!("`state_dir` {}: {reason}", path.display()),
+            format!("`state_dir` {}: {reason}", quoted(&path.to_string_lossy())),
             "create the directory, and let the user that runs steerd write to it".to_owned(),
         );
     };
@@ -185,7 +186,7 @@ fn directory(value: Value<'_>) -> Option<PathBuf> {
     }
     if let Err(error) = try_writing(&path) {
         value.at.warning(
-            format!("`state_dir` {} cannot be written to: {error}", path.display()),
+            format!("`state_dir` {} cannot be written to: {error}", quoted(&path.to_string_lossy())),
             "health and overrides will not survive a restart; let the user that runs steerd write to it"
                 .to_owned(),
         );
@@ -251,7 +252,7 @@ fn listeners(value: Value<'_>) -> Option<Listen<'_>> {
         // Port 0 takes another free port each time.
         match first.insert(address, value.at) {
             Some(first) if address.port() != 0 => {
-                value.at.error_beside(format!("{address} is in this list already"), first, "first here");
+                value.at.error_beside(format!("`{address}` is in this list already"), first, "first here");
             }
             _ => listen.push(Located { value: address, at: value.at, inherited: false }),
         }
@@ -274,7 +275,7 @@ pub(super) fn socket_address(value: Value<'_>) -> Option<SocketAddr> {
         && let Some(v4) = v6.to_ipv4_mapped()
     {
         let hint = format!("did you mean \"{v4}:{}\"?", address.port());
-        value.at.error_with_hint(format!("{text} is an IPv4 address written as an IPv6 one"), hint);
+        value.at.error_with_hint(format!("`{text}` is an IPv4 address written as an IPv6 one"), hint);
         return None;
     }
     Some(address)

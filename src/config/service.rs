@@ -176,7 +176,7 @@ fn when_down(value: Value<'_>) -> Option<WhenDown> {
     for value in values {
         match value.address() {
             Some(address) if !seen.insert(address) => {
-                value.at.error(format!("{address} is in this list already"));
+                value.at.error(format!("`{address}` is in this list already"));
             }
             Some(IpAddr::V4(address)) => ipv4.push(address),
             Some(IpAddr::V6(address)) => ipv6.push(address),

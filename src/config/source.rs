@@ -11,6 +11,7 @@ use toml::de::DeTable;
 
 use crate::config::fault::{Fault, Faults, Place, Severity};
 use crate::file::{Content, Reading};
+use crate::printable::without_quoted;
 
 /// A configuration file.
 #[derive(Debug)]
@@ -208,6 +209,12 @@ impl<'s> At<'s> {
         hint: Option<String>,
         related: Option<(At<'s>, &str)>,
     ) {
+        // A hint is about what the file says. Without that it is of no use, and it might repeat it.
+        let (message, hint) = if self.source.quotable {
+            (message, hint)
+        } else {
+            (without_quoted(&message).into_owned(), None)
+        };
         self.findings.push(Fault {
             severity,
             message,

@@ -17,6 +17,7 @@ use toml::de::{DeTable, DeValue};
 use crate::config::source::At;
 use crate::file::{self, Content};
 use crate::network::{Network, Networks};
+use crate::printable::quoted;
 
 /// A value of the file.
 #[derive(Clone, Copy, Debug)]
@@ -242,13 +243,13 @@ impl<'s> Value<'s> {
             IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
             IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
                 let hint = v6.to_ipv4_mapped().map(|v4| format!("did you mean \"{v4}\"?"));
-                self.at.error_with_hint(format!("{text} is an IPv4 address written as an IPv6 one"), hint);
+                self.at.error_with_hint(format!("`{text}` is an IPv4 address written as an IPv6 one"), hint);
                 return None;
             }
             IpAddr::V6(v6) if v6.is_unicast_link_local() => "valid on one link only",
             _ => return Some(address),
         };
-        self.at.error(format!("{text} is {reason}: no {who} can be sent there"));
+        self.at.error(format!("`{text}` is {reason}: no {who} can be sent there"));
         None
     }
 
@@ -264,7 +265,7 @@ impl<'s> Value<'s> {
 
     /// Reports what is wrong with the file that it names.
     pub(super) fn refuse_file(self, path: &Path, reason: impl fmt::Display) {
-        self.at.error(format!("{} {}: {reason}", self.subject(), path.display()));
+        self.at.error(format!("{} {}: {reason}", self.subject(), quoted(&path.to_string_lossy())));
     }
 
     /// The path of a file, and what is in it.
@@ -287,7 +288,7 @@ impl<'s> Value<'s> {
                 format!(
                     "{} {} can be read or changed by other users of this machine (mode {mode:04o})",
                     self.subject(),
-                    path.display()
+                    quoted(&path.to_string_lossy())
                 ),
                 format!("chmod 600 {}", path.display()),
             );

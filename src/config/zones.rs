@@ -9,8 +9,9 @@ use crate::config::service::{ReadService, dns_name};
 use crate::config::source::{At, Findings};
 use crate::config::transfer::{self, ReadKeys};
 use crate::config::value::{Entry, Value, closest};
-use crate::file::{self, Content};
+use crate::file::{self, Content, Origin};
 use crate::name::Name;
+use crate::printable::{quoted, without_quoted};
 use crate::service::ServiceId;
 use crate::settings::Transfers;
 use crate::zone::reader::{self, ReadZone};
@@ -29,8 +30,8 @@ struct Reading<'s> {
 struct Files<'s> {
     /// Where the first one is named.
     named_at: At<'s>,
-    /// Where each is, past all links.
-    places: HashMap<PathBuf, Option<PathBuf>>,
+    /// Where each is, past all links, and who may read it.
+    origins: HashMap<PathBuf, Origin>,
 }
 
 /// Reads all zones and binds the services. Zones with faults are left out.
@@ -46,7 +47,7 @@ pub(super) fn read<'s>(
     for entry in entries {
         let Some(name) = dns_name(*entry) else { continue };
         if unique(&mut first, name.clone(), entry.at, || format!("zone `{name}`")) {
-            let mut files = Files { named_at: entry.at, places: HashMap::new() };
+            let mut files = Files { named_at: entry.at, origins: HashMap::new() };
             let zone = read_zone(*entry, &name, keys, &mut transfers, &mut files, findings);
             zones.push(Reading { at: entry.at, name, zone, files });
         }
@@ -91,7 +92,7 @@ fn readable(value: Value<'_>) -> Option<PathBuf> {
     match value.at.findings().look_at(&path).and_then(|()| file::open(&path)) {
         Ok(_) => Some(path),
         Err(error) => {
-            value.at.error(format!("cannot open the zone file {}: {error}", path.display()));
+            value.at.error(format!("cannot open the zone file {}: {error}", quoted(&path.to_string_lossy())));
             None
         }
     }
@@ -150,9 +151,9 @@ impl Files<'_> {
     fn read(&mut self, file: &Path, zone: &Name, findings: &Findings) -> Option<ReadZone> {
         let mut left = file::ZONE;
         let read = reader::read(file, zone, &mut |path| {
-            let Content { bytes, place, .. } = findings.read(path, left)?;
+            let Content { bytes, origin } = findings.read(path, left)?;
             left = left.saturating_sub(bytes.len() as u64);
-            self.places.insert(path.to_owned(), place);
+            self.origins.insert(path.to_owned(), origin);
             Ok(bytes)
         });
         read.map_err(|faults| self.report(faults, findings)).ok()
@@ -161,8 +162,8 @@ impl Files<'_> {
     fn report(&self, faults: Vec<reader::Fault>, findings: &Findings) {
         for fault in faults {
             let named_by = fault.named_by.as_deref().unwrap_or(self.named_at.source().path());
-            let place = self.places.get(&fault.file).and_then(Option::as_deref);
-            let quotable = file::is_beside(place, named_by);
+            let quotable =
+                self.origins.get(&fault.file).is_some_and(|origin| origin.is_quotable_by(named_by));
             let file = fault.file.as_path().into();
             let place = match usize::try_from(fault.line) {
                 Ok(line @ 1..) => {
@@ -175,16 +176,9 @@ impl Files<'_> {
             let (place, message) = if quotable {
                 (place, fault.message)
             } else {
-                (place.without_text(), without_quotes(&fault.message))
+                (place.without_text(), without_quoted(&fault.message).into_owned())
             };
             findings.push(Fault { severity, message, place, hint: None, related: None });
         }
     }
-}
-
-/// The message without what it repeats of a file, which stands between backquotes.
-fn without_quotes(message: &str) -> String {
-    let parts = message.split('`').enumerate();
-    let kept: Vec<&str> = parts.map(|(index, part)| if index % 2 == 0 { part } else { "..." }).collect();
-    kept.join("`")
 }

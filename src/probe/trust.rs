@@ -164,7 +164,8 @@ fn roots_of(path: &Path, digest: &mut Context) -> Result<RootCertStore, String> 
     digest.update(&text);
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|error| cannot(&error))?;
+        // The error would repeat a line of the file.
+        let certificate = certificate.map_err(|_| cannot(&"it is not valid PEM"))?;
         roots.add(certificate).map_err(|error| cannot(&error))?;
     }
     if roots.is_empty() {

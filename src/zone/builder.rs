@@ -12,6 +12,7 @@ use super::{
     CNAME, DELEGATION, DNAME, NO_SERVICE, NameHasher, Node, RrsetEntry, WILDCARD_CHILD, Zone, name_in, rtype,
 };
 use crate::name;
+use crate::printable::quoted;
 use crate::service::ServiceId;
 
 /// The name holds an address record.
@@ -79,7 +80,7 @@ pub enum ZoneError {
     #[error("the zone has no NS record at its own name")]
     NoNs,
     /// Records of one RRset with different TTLs (RFC 2181, section 5.2).
-    #[error("the records of one name and type must have one TTL: {0} seconds here, {1} before")]
+    #[error("the records of one name and type must have one TTL: `{0}` seconds here, `{1}` before")]
     DifferentTtl(u32, u32),
     /// The zone holds A, AAAA or CNAME at the name of a service.
     #[error("the name is a service's, so the zone must not hold A, AAAA or CNAME records at it")]
@@ -97,7 +98,7 @@ pub enum ZoneError {
     #[error("the zone is larger than 4 GiB")]
     ZoneTooLarge,
     /// A name server in the zone without an address.
-    #[error("the name server {0} is in the zone, but has no address there")]
+    #[error("the name server {} is in the zone, but has no address there", quoted(.0))]
     NoAddressForNs(String),
 }
 

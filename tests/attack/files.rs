@@ -2,7 +2,7 @@
 //! a pattern, by a zone file.
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -160,6 +160,30 @@ fn lines_of_foreign_files_are_not_repeated() {
         format!("a `{SECRET}` b\n(\"{SECRET}\n"),
         format!("\u{feff}{SECRET} IN TXT\n"),
         format!("{SECRET}\n\u{0}"),
+        format!("-----BEGIN {SECRET}\n"),
+        format!("-----BEGIN {SECRET}-----\n"),
+        format!("{SECRET}. 60 A 192.0.2.1\n"),
+        format!("a`{SECRET}`b. 60 A 192.0.2.1\n"),
+        format!("$INCLUDE {SECRET}\n"),
+        format!("$INCLUDE {SECRET} {SECRET}. {SECRET}\n"),
+        format!("$GENERATE 1-2 {SECRET}$. 60 A 192.0.2.1\n"),
+        format!("@ 300 NS {SECRET}\n"),
+        format!("@ 300 NS a`{SECRET}`b\n"),
+        format!("$TTL {SECRET}\n$ORIGIN {SECRET}..\n"),
+        format!("x 300 HTTPS 1 . {SECRET}=1\n"),
+        format!("{SECRET} = 1\n"),
+        format!("[pools.{SECRET}]\n"),
+        format!("[pools.\"a`{SECRET}\"]\nbackends = []\n"),
+        format!("[pools.other]\nbackends = [\"{SECRET}\"]\n"),
+        format!("[pools.other]\nbackends = [\"192.0.2.1\"]\ncheck = \"exec:{SECRET}\"\n"),
+        format!("[pools.other]\nbackends = [\"192.0.2.1\"]\ncheck = \"{SECRET}://x\"\n"),
+        format!("[server]\nlisten = [\"{SECRET}\"]\nstate_dir = \"{SECRET}\"\ncookies = \"{SECRET}\"\n"),
+        format!("[admin]\nlisten = \"{SECRET}\"\ntoken_file = \"{SECRET}\"\n"),
+        format!("[keys.{SECRET}]\nsecret_file = \"{SECRET}\"\n"),
+        format!("[zones.\"{SECRET}\"]\nfile = \"{SECRET}\"\n"),
+        format!("[services.\"{SECRET}.lb.example.test\"]\npools = [\"{SECRET}\"]\n"),
+        format!("[services.\"{SECRET}.example.org\"]\npools = [\"web\"]\n"),
+        format!("[zones.\"lb.example.test\"]\nfile = \"zone\"\nsecondaries = [\"{SECRET}\"]\n"),
     ];
     symlink(outside.path(), directory.path().join("link")).unwrap();
     fs::create_dir(directory.path().join("sub")).unwrap();
@@ -170,13 +194,21 @@ fn lines_of_foreign_files_are_not_repeated() {
     {
         fs::write(outside.path().join("foreign"), content).unwrap();
         for place in ["include", "pattern", "zone", "$INCLUDE"] {
-            for name in [foreign.as_str(), "link/foreign", "sub/../link/foreign"] {
+            fs::write(directory.path().join("sub/foreign"), content).unwrap();
+            fs::set_permissions(directory.path().join("sub/foreign"), fs::Permissions::from_mode(0o640))
+                .unwrap();
+            for name in [foreign.as_str(), "link/foreign", "sub/../link/foreign", "sub/foreign"] {
                 let (valid, said) = check(&naming(directory.path(), place, name));
                 let content = String::from_utf8_lossy(content);
                 assert!(!valid && said.contains("foreign"), "{place} {content}: {said}");
                 assert!(!said.contains(SECRET), "{place} {name} {content}: {said}");
                 told += usize::from(said.contains("foreign:1:"));
             }
+        }
+        for place in ["ca_file", "secret_file", "cookie_secret_file", "token_file"] {
+            let (valid, said) = check(&naming(directory.path(), place, &foreign));
+            assert!(!valid || place == "secret_file" || place == "token_file", "{place}: {said}");
+            assert!(!said.contains(SECRET) && !said.contains("69, 99, 114"), "{place}: {said}");
         }
         // The line of a file of one's own is shown, where a message has a line.
         fs::write(directory.path().join("own"), content).unwrap();

@@ -96,10 +96,10 @@ fn check_tls() {
         in_check(&format!("{{ type = \"https\", host = \"a.example\", tls = {{ {tls} }} }}"), expected);
     };
     tls("name = \"not a name\"", "2:62 `name` must be a host name or an address; this is `not a name`");
-    tls("ca_file = \"none.pem\"", "2:65 `ca_file` none.pem: No such file or directory (os error 2)");
+    tls("ca_file = \"none.pem\"", "2:65 `ca_file` `none.pem`: No such file or directory (os error 2)");
     tls(
         "ca_file = \"example.com.zone\"",
-        "2:65 `ca_file` example.com.zone: it holds no certificate in PEM form",
+        "2:65 `ca_file` `example.com.zone`: it holds no certificate in PEM form",
     );
     tls("verfy = true", "2:55 unknown key `verfy` | did you mean `verify`?");
 }
@@ -550,7 +550,7 @@ fn pools_and_backends() {
         "site = \"a b\"",
         "45 ' ' cannot stand in the name of a site | letters, digits, dots, dashes and underscores can",
     );
-    backend("check_address = \"ff02::1\"", "54 ff02::1 is a multicast address: no probe can be sent there");
+    backend("check_address = \"ff02::1\"", "54 `ff02::1` is a multicast address: no probe can be sent there");
     backend(
         "check_address = \"probe.example\"",
         "54 `check_address` must be an IP address, such as \"192.0.2.11\" or \"2001:db8::11\" | names are not looked \

@@ -80,11 +80,11 @@ fn server_and_admin() {
         ("listen = [\"local:53\"]", format!("2:11 each element of `listen` must be {port}; this is `local:53`")),
         (
             "listen = [\"192.0.2.1:53\", \"192.0.2.1:53\"]",
-            "2:27 192.0.2.1:53 is in this list already".to_owned(),
+            "2:27 `192.0.2.1:53` is in this list already".to_owned(),
         ),
         (
             "listen = [\"[::ffff:192.0.2.1]:53\"]",
-            "2:11 [::ffff:192.0.2.1]:53 is an IPv4 address written as an IPv6 one | did you mean \"192.0.2.1:53\"?"
+            "2:11 `[::ffff:192.0.2.1]:53` is an IPv4 address written as an IPv6 one | did you mean \"192.0.2.1:53\"?"
                 .to_owned(),
         ),
         (
@@ -122,26 +122,26 @@ fn server_and_admin() {
     one_error(
         "[admin]\nlisten = \"0.0.0.0:8053\"\npublic_reads = true\n",
         &format!(
-            "2:10 0.0.0.0:8053 can be reached from other machines, so `token_file` is needed beside it | {token}"
+            "2:10 `0.0.0.0:8053` can be reached from other machines, so `token_file` is needed beside it | {token}"
         ),
     );
     one_error(
         "[admin]\nlisten = \"0.0.0.0:8053\"\ntoken_file = \"none\"\n",
-        "3:14 `token_file` none: No such file or directory (os error 2)",
+        "3:14 `token_file` `none`: No such file or directory (os error 2)",
     );
     one_error(
         "[server]\nstate_dir = \"none\"\n",
-        "2:13 `state_dir` none: No such file or directory (os error 2) | create the directory, and let the user \
+        "2:13 `state_dir` `none`: No such file or directory (os error 2) | create the directory, and let the user \
          that runs steerd write to it",
     );
     one_error(
         "[server]\nstate_dir = \"steerd.toml\"\n",
-        "2:13 `state_dir` steerd.toml: this is not a directory | create the directory, and let the user that \
+        "2:13 `state_dir` `steerd.toml`: this is not a directory | create the directory, and let the user that \
          runs steerd write to it",
     );
     one_error(
         "[server]\nlisten = [\"127.0.0.1:53\"]\n[admin]\nlisten = \"127.0.0.1:53\"\n",
-        "4:10 127.0.0.1:53 is the DNS server's already",
+        "4:10 `127.0.0.1:53` is the DNS server's already",
     );
 }
 
@@ -193,20 +193,20 @@ fn backends() {
         ("fe80::1", "valid on one link only: no client can be sent there"),
         ("::ffff:192.0.2.9", "an IPv4 address written as an IPv6 one | did you mean \"192.0.2.9\"?"),
     ] {
-        in_pool(&format!("backends = [\"{bad}\"]"), &format!("2:13 {bad} is {reason}"));
+        in_pool(&format!("backends = [\"{bad}\"]"), &format!("2:13 `{bad}` is {reason}"));
         in_service(
             &format!("pools = [\"web\"]\nwhen_down = [\"{bad}\"]"),
-            &format!("3:14 {bad} is {reason}"),
+            &format!("3:14 `{bad}` is {reason}"),
         );
     }
-    in_pool("backends = [\"192.0.2.1\", \"192.0.2.1\"]", "2:26 192.0.2.1 is in this pool already");
+    in_pool("backends = [\"192.0.2.1\", \"192.0.2.1\"]", "2:26 `192.0.2.1` is in this pool already");
     in_pool(
         "backends = [\"2001:db8::1\", { address = \"2001:DB8:0::1\" }]",
-        "2:40 2001:db8::1 is in this pool already",
+        "2:40 `2001:db8::1` is in this pool already",
     );
     in_pool(
         "backends = [{ addresses = [\"192.0.2.1\", \"192.0.2.1\"] }]",
-        "2:41 192.0.2.1 is in this pool already",
+        "2:41 `192.0.2.1` is in this pool already",
     );
     in_pool(
         "backends = [{ name = \"a\", address = \"192.0.2.1\" }, { name = \"a\", address = \"192.0.2.2\" }]",
@@ -295,7 +295,7 @@ fn services() {
              \"fail-open\"?",
         ),
         ("when_down = []", "3:13 `when_down` must be a list of addresses with at least one element"),
-        ("when_down = [\"192.0.2.1\", \"192.0.2.1\"]", "3:27 192.0.2.1 is in this list already"),
+        ("when_down = [\"192.0.2.1\", \"192.0.2.1\"]", "3:27 `192.0.2.1` is in this list already"),
     ];
     for (line, expected) in cases {
         in_service(&format!("pools = [\"web\"]\n{line}"), expected);
@@ -346,7 +346,7 @@ fn names() {
     one_error("[zones.\"other.example\"]\n", "1:8 zone `other.example` has no `file`");
     one_error(
         "[zones.\"other.example\"]\nfile = \"none.zone\"\n",
-        "2:8 cannot open the zone file none.zone: No such file or directory (os error 2)",
+        "2:8 cannot open the zone file `none.zone`: No such file or directory (os error 2)",
     );
 }
 

@@ -171,7 +171,7 @@ fn read_range(token: &Token<'_>) -> Result<(u32, u32, u32), Problem> {
         ));
     };
     if first > last {
-        return fault(format!("the range begins above its end: {first} is greater than {last}"));
+        return fault(format!("the range begins above its end: `{first}` is greater than `{last}`"));
     }
     if (last - first) / step >= MAX_GENERATED {
         return fault(format!("the range makes more than {MAX_GENERATED} records: use several directives"));

@@ -1,8 +1,8 @@
 //! Master files (RFC 1035, section 5) to zones, with line and column for every fault.
 //!
-//! The reader opens no file: how a path becomes bytes is an argument. A message repeats what stands in
-//! a file between backquotes alone, so that it can be left out of it. What a zone must and must
-//! not hold is the builder's business.
+//! The reader opens no file: how a path becomes bytes is an argument. Messages repeat the text and the
+//! numbers of a file between backquotes only, so that `printable::without_quoted` removes them. The
+//! builder decides what a zone must and must not hold.
 //!
 //! Beyond RFC 1035: `$TTL` and times with units (RFC 2308), `$GENERATE`, types, classes and data
 //! without a mnemonic (RFC 3597). A record without a TTL has that of the latest `$TTL`; without
@@ -28,6 +28,7 @@ pub use fault::{Fault, MAX_FAULTS};
 
 use super::{Zone, ZoneBuilder, ZoneError, rtype};
 use crate::name::Name;
+use crate::printable::quoted;
 use fault::{Faults, Places, Problem};
 use generate::Template;
 use lexer::{Entry, Lexer, Token};
@@ -266,7 +267,7 @@ impl Reader<'_> {
         let path = self.places.path(file).parent().unwrap_or(Path::new("")).join(OsStr::from_bytes(&path));
         let fault = |message: String| Problem::at(named.span(), message);
         if self.open.iter().any(|&open| self.places.path(open) == path) {
-            return Err(fault(format!("{} includes itself", path.display())));
+            return Err(fault(format!("{} includes itself", shown_path(&path))));
         }
         if self.open.len() > MAX_INCLUDE_DEPTH {
             return Err(fault(format!("includes are nested deeper than {MAX_INCLUDE_DEPTH} files")));
@@ -275,7 +276,7 @@ impl Reader<'_> {
             return Err(fault(format!("the zone includes more than {MAX_FILES} files")));
         }
         let source = (self.load)(&path)
-            .map_err(|error| fault(format!("{} cannot be read: {error}", path.display())))?;
+            .map_err(|error| fault(format!("{} cannot be read: {error}", shown_path(&path))))?;
         let included = self.open_file(path, source).map_err(fault)?;
 
         let outer_origin = std::mem::replace(&mut self.origin, origin);
@@ -300,14 +301,14 @@ impl Reader<'_> {
         let mut line = Vec::new();
         for number in template.numbers() {
             if template.expand(number, &mut line).is_none() {
-                let message = format!("with {number} and its offset the number becomes negative");
+                let message = format!("with `{number}` and its offset the number becomes negative");
                 return Err(Problem::at(at, message));
             }
             let mut entry = Entry::default();
             let result = Lexer::new(&line).next_entry(&mut entry).and_then(|_| self.record(&entry, tag));
             result.map_err(|problem| {
                 let made = text::shown_text(&line);
-                Problem::at(at, format!("with {number} this makes `{made}`: {}", problem.message))
+                Problem::at(at, format!("with `{number}` this makes `{made}`: {}", problem.message))
             })?;
         }
         Ok(())
@@ -369,7 +370,8 @@ impl Reader<'_> {
     }
 
     fn out_of_zone(&self) -> String {
-        let shown = |wire: &[u8]| Name::from_wire(wire).map_or_else(String::new, |name| name.to_string());
+        let shown =
+            |wire: &[u8]| Name::from_wire(wire).map_or_else(String::new, |name| quoted(&name.to_string()));
         format!("the name {} is not in the zone {}", shown(&self.owner.name), shown(self.builder.apex()))
     }
 }
@@ -428,6 +430,10 @@ fn is_class(token: &Token<'_>) -> Result<bool, Problem> {
         return Err(Problem::at(token.span(), message));
     }
     Ok(false)
+}
+
+fn shown_path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
 }
 
 /// The arguments of a directive that has exactly so many.

@@ -52,7 +52,7 @@ const NO_DEFAULT_ALPN: u16 = 2;
 const INVALID_KEY: u16 = 65_535;
 
 fn key_name(key: u16) -> String {
-    KEYS.get(usize::from(key)).map_or_else(|| format!("key{key}"), |(name, _)| (*name).into())
+    KEYS.get(usize::from(key)).map_or_else(|| format!("`key{key}`"), |(name, _)| (*name).into())
 }
 
 fn key_number(text: &[u8]) -> Option<u16> {

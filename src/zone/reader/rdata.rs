@@ -30,7 +30,7 @@ impl RecordType {
     fn name(self) -> String {
         match self {
             Self::Known(known) => known.name.into(),
-            Self::Unknown(number) => format!("TYPE{number}"),
+            Self::Unknown(number) => format!("`TYPE{number}`"),
         }
     }
 
@@ -341,7 +341,7 @@ fn write_opaque(
     let expected = text::number(length, "the length of the data", 65_535)?;
     text::hex(digits, "the data", out)?;
     if out.len() as u64 != u64::from(expected) {
-        let message = format!("the length is given as {expected} bytes, but {} bytes follow", out.len());
+        let message = format!("the length is given as `{expected}` bytes, but `{}` bytes follow", out.len());
         return Err(Problem::at(length.span(), message));
     }
     check(rtype, out).map_err(|wrong| {

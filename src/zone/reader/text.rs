@@ -25,7 +25,6 @@ pub(super) fn shown_text(text: &[u8]) -> String {
         || String::from_utf8_lossy(text).into_owned(),
         |start| format!("{}...", String::from_utf8_lossy(start)),
     );
-    // No backquote is left: one in the file cannot end what is quoted of it.
     printable(&short).replace('`', "\\u{60}")
 }
 
@@ -188,7 +187,7 @@ pub(super) fn string(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem
     let length = out.len() - start - 1;
     let Ok(length) = u8::try_from(length) else {
         let message = format!(
-            "this text has {length} bytes, and one string holds at most {MAX_STRING}: \
+            "this text has `{length}` bytes, and one string holds at most {MAX_STRING}: \
              write it as several quoted strings"
         );
         return Err(Problem::at(token.span(), message));

@@ -1,6 +1,7 @@
 //! Every fault: its message, and the part of the line that is marked.
 
 use super::*;
+use crate::printable::without_quoted;
 
 /// Faults as `line:column+length message`, the message up to what is expected of it.
 fn faults(files: &[(&str, &str)]) -> Vec<Fault> {
@@ -42,7 +43,7 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     (".a A 192.0.2.1", 1, ".a", "empty label"),
     (r"a\2 A 192.0.2.1", 1, r"a\2", "three digits up to 255"),
     (r"a\256 A 192.0.2.1", 1, r"a\256", "three digits up to 255"),
-    ("x.other. A 192.0.2.1", 1, "x.other.", "x.other. is not in the zone example."),
+    ("x.other. A 192.0.2.1", 1, "x.other.", "`x.other.` is not in the zone `example.`"),
     // Data.
     ("x A 192.0.2.256", 1, "192.0.2.256", "is not an IPv4 address"),
     ("x A 192.0.2.01", 1, "192.0.2.01", "is not an IPv4 address"),
@@ -87,7 +88,7 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     ("x A \\# 3 0a0000", 1, "\\# 3 0a0000", "this is not data of A: the IPv4 address is cut short"),
     ("x A \\# 5 0a00000000", 1, "\\# 5 0a00000000", "1 bytes are left over"),
     ("x NS \\# 2 c00c", 1, "\\# 2 c00c", "this is not data of NS"),
-    ("x A \\# 4 0a00", 1, "4", "given as 4 bytes, but 2 bytes follow"),
+    ("x A \\# 4 0a00", 1, "4", "given as `4` bytes, but `2` bytes"),
     ("x A \\#", 1, "\\#", "the length of the data"),
     // Directives.
     ("$TTL", 1, "$TTL", "$TTL has a time, and nothing else"),
@@ -101,7 +102,7 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     (" $TTL 60", 1, "$TTL", "a directive begins in the first column"),
     ("$INCLUDE", 1, "$INCLUDE", "has a file"),
     ("$INCLUDE a b c", 1, "c", "has a file"),
-    ("$INCLUDE missing", 1, "missing", "missing cannot be read: entity not found"),
+    ("$INCLUDE missing", 1, "missing", "missing` cannot be read: entity not found"),
     ("$INCLUDE example.zone", 1, "example.zone", "includes itself"),
     ("$GENERATE", 1, "$GENERATE", "has a range"),
     ("$GENERATE 1-2", 1, "1-2", "the record is missing"),
@@ -111,13 +112,13 @@ const LINES: &[(&str, u32, &str, &str)] = &[
         "$GENERATE 255-300 x$ A 192.0.2.$",
         1,
         "$GENERATE 255-300 x$ A 192.0.2.$",
-        "with 256 this makes `x256 A 192.0.2.256`: `192.0.2.256` is not",
+        "with `256` this makes `x256 A 192.0.2.256`: `192.0.2.256` is not",
     ),
     (
         "$GENERATE 0-3 x A 192.0.2.${-1}",
         1,
         "$GENERATE 0-3 x A 192.0.2.${-1}",
-        "with 0 and its offset the number becomes negative",
+        "with `0` and its offset the number becomes negative",
     ),
     // Lines.
     ("x A ( 192.0.2.1\ny A 192.0.2.2", 1, "(", "is never closed"),
@@ -130,10 +131,10 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     ("x DNAME y\nx DNAME z", 2, "DNAME", "one DNAME only"),
     ("@ SOA a b 1 2 3 4 5", 1, "SOA", "a second SOA record"),
     ("x SOA a b 1 2 3 4 5", 1, "SOA", "SOA"),
-    ("x 60 A 192.0.2.1\nx 61 A 192.0.2.2", 2, "61", "61 seconds here, 60 before"),
-    ("x 60 A 192.0.2.1\nx A 192.0.2.2", 2, "A", "300 seconds here, 60 before"),
+    ("x 60 A 192.0.2.1\nx 61 A 192.0.2.2", 2, "61", "`61` seconds here, `60` before"),
+    ("x 60 A 192.0.2.1\nx A 192.0.2.2", 2, "A", "`300` seconds here, `60` before"),
     // And of the whole zone: all of the line is marked.
-    ("sub NS a.sub\n", 1, "sub NS a.sub", "a.sub.example. is in the zone, but has no address"),
+    ("sub NS a.sub\n", 1, "sub NS a.sub", "`a.sub.example.` is in the zone, but has no address"),
     ("sub NS a.sub\n\tNS b.sub ; two\r\nb.sub A 192.0.2.1", 1, "sub NS a.sub", "a.sub.example."),
     ("sub NS b.sub\r\n\tNS a.sub\r\nb.sub A 192.0.2.1", 2, "NS a.sub", "a.sub.example."),
 ];
@@ -153,6 +154,34 @@ fn messages_and_places() {
 }
 
 #[test]
+fn a_message_repeats_the_file_between_backquotes_only() {
+    let others = [
+        "x 48151623 A 192.0.2.1\nx 42108 A 192.0.2.2",
+        "x TYPE48151 what",
+        "x TYPE48151 \\# 48151 00",
+        "x HTTPS 1 . mandatory=key48151",
+        "$GENERATE 48151-42108 x A 192.0.2.1",
+        "$GENERATE 48151-48152 secret$. A 192.0.2.1",
+        "$GENERATE 42108-42109 x A 192.0.2.${-48151}",
+        "secret. A 192.0.2.1",
+        "a`secret`b. A 192.0.2.1",
+        "@ NS a`secret`b",
+        "$INCLUDE a`secret`b",
+        "$INCLUDE a secret.. 48151",
+    ];
+    for text in LINES.iter().map(|(text, ..)| *text).chain(others) {
+        let found = faults(&[("example.zone", &format!("{HEAD}{text}\n"))]);
+        assert!(!found.is_empty(), "{text}");
+        for fault in found {
+            let left = without_quoted(&fault.message);
+            for own in ["48151", "42108", "secret", "192.0.2.2", "other", ".sub", "2001:db8"] {
+                assert!(!left.contains(own) || !text.contains(own), "{text}: {}", fault.message);
+            }
+        }
+    }
+}
+
+#[test]
 fn limits_of_names_and_text() {
     let label = "a".repeat(64);
     let long = [&label[1..]; 4].join(".");
@@ -163,7 +192,7 @@ fn limits_of_names_and_text() {
         (format!("{long} A 192.0.2.1"), "longer than 255 bytes"),
         (format!("{} A 192.0.2.1", &long[..250]), "with the origin that is added"),
         (format!("x CNAME {}.", &long[..254]), "longer than 255 bytes"),
-        (format!("x TXT {text}"), "this text has 256 bytes"),
+        (format!("x TXT {text}"), "this text has `256` bytes"),
         (format!("x TXT {}", "abcdefg ".repeat(8192)), "at most 65535 bytes"),
         (format!("x TXT {}", "abcdefg ".repeat(8190)), "what one DNS message can hold"),
     ] {

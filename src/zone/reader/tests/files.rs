@@ -105,7 +105,7 @@ fn faults_in_includes_name_their_file() {
 #[test]
 fn includes_end() {
     let faults = read_files(&[("a", &format!("{HEAD}$INCLUDE b")), ("b", "$INCLUDE a")]).unwrap_err();
-    assert!(faults[0].message.contains("a includes itself"), "{}", faults[0].message);
+    assert!(faults[0].message.contains("`a` includes itself"), "{}", faults[0].message);
     // A file that is another one each time it is read.
     let mut depth = 0;
     let mut load = |_: &Path| {
