@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::sync::{Semaphore, mpsc};
@@ -27,6 +27,7 @@ use crate::keys::Key;
 use crate::metrics::{Metrics, Notified};
 use crate::name::Name;
 use crate::settings::Secondary;
+use crate::sys::clock::unix_time;
 use crate::table::Published;
 use crate::wire::query::Header;
 use crate::wire::tsig::{self, Asked};
@@ -201,7 +202,9 @@ impl Telling {
                 let length = socket.recv(&mut buffer).await?;
                 let reply = buffer.get(..length).unwrap_or(&[]);
                 match code_of(reply, &query) {
-                    Some(code) if asked.as_ref().is_none_or(|asked| asked.is_answered_by(reply, now())) => {
+                    Some(code)
+                        if asked.as_ref().is_none_or(|asked| asked.is_answered_by(reply, unix_time())) =>
+                    {
                         return io::Result::Ok(code);
                     }
                     // Anyone could have sent it.
@@ -227,7 +230,7 @@ impl Telling {
         let mut length = parts.len();
         let mut asked = None;
         if let Some(key) = &self.key {
-            let signed = tsig::sign_request(key, &mut message, length, now());
+            let signed = tsig::sign_request(key, &mut message, length, unix_time());
             let (signed, waiting) = signed.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
             length = signed;
             asked = Some(waiting);
@@ -264,11 +267,6 @@ fn source(listen: &[SocketAddr], to: SocketAddr) -> IpAddr {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     })
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

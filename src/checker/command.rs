@@ -27,9 +27,10 @@ pub enum Command {
     /// To set what an operator says of a backend, or to go back to the checks' word. The answer is
     /// the backend as it is then.
     Override(OverrideRequest, oneshot::Sender<Result<BackendStatus, NoSuchBackend>>),
-    /// What is worth keeping over a restart. From now on its changes are noted.
+    /// What is worth keeping over a restart, in some seconds. Changes go on being noted meanwhile.
     Memory(oneshot::Sender<Memory>),
-    /// What of it has changed since the last time that this was asked.
+    /// What of it has changed since the last time that this was asked, whether or not the whole was
+    /// asked for in between.
     MemoryChanges(oneshot::Sender<MemoryChanges>),
 }
 

@@ -1,9 +1,16 @@
 //! What is worth keeping over a restart. The file it is kept in is `state`'s.
 //!
-//! The whole is told once, step by step between the turns; from then on it is noted what changes,
-//! and only that is told.
+//! The whole is told step by step between the turns. Beside that, each change is noted until it has
+//! been told, whatever else happens meanwhile:
+//!
+//! ```text
+//! a verdict or an override changes   -> it is noted
+//! the changes are asked for          -> those noted are told, and no longer noted
+//! other pools, a jump of the clock   -> the whole is needed, and the changes say so
+//! the whole is asked for             -> it is begun; what is noted stays noted
+//! ```
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -66,7 +73,8 @@ pub struct RememberedOverride {
 /// What has changed of a [`Memory`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryChanges {
-    /// All of it may have changed, so that it has to be asked for as a whole.
+    /// The memory is needed as a whole, which the changes below are only a part of. Said until it is
+    /// asked for.
     pub everything: bool,
     /// What checks say now.
     pub states: Vec<RememberedState>,
@@ -78,62 +86,77 @@ pub struct MemoryChanges {
     pub more: bool,
 }
 
-/// What has changed since it was last told.
-#[derive(Debug, Default)]
-pub(super) enum Untold {
-    /// Everything is to be told, so nothing is noted.
-    #[default]
-    Everything,
-    /// Targets with another verdict, and backends with another override.
-    Noted { targets: BTreeSet<TargetId>, overrides: BTreeSet<(PoolId, usize)> },
+/// What has not been told yet.
+#[derive(Debug)]
+pub(super) struct Untold {
+    /// The whole is needed: at the start, and since names, places or times became others.
+    everything: bool,
+    /// Targets whose verdict has changed.
+    targets: BTreeSet<TargetId>,
+    /// The overrides that were set, and those that ended. By name, because a reload gives backends
+    /// other places, and with the value, so that nothing has to be looked up.
+    overrides: BTreeMap<Names, Option<RememberedOverride>>,
+}
+
+/// The names of a pool and of a backend in it.
+type Names = (Arc<str>, Arc<str>);
+
+impl Default for Untold {
+    fn default() -> Self {
+        Self { everything: true, targets: BTreeSet::new(), overrides: BTreeMap::new() }
+    }
 }
 
 impl Untold {
-    /// Everything is being told: from now on changes are noted.
+    /// The whole is being told. Changes stay noted: the answer may take seconds, and until it is on
+    /// the disk nothing else there has them.
     pub(super) fn begin(&mut self) {
-        *self = Self::Noted { targets: BTreeSet::new(), overrides: BTreeSet::new() };
+        self.everything = false;
     }
 
-    /// Places and times are others now.
+    /// Names, places or times are others now.
     pub(super) fn everything(&mut self) {
-        *self = Self::Everything;
+        self.everything = true;
     }
 
     pub(super) fn state(&mut self, target: TargetId) {
-        if let Self::Noted { targets, .. } = self {
-            targets.insert(target);
-        }
-    }
-
-    pub(super) fn overridden(&mut self, pool: PoolId, backend: usize) {
-        if let Self::Noted { overrides, .. } = self {
-            overrides.insert((pool, backend));
-        }
+        self.targets.insert(target);
     }
 }
 
 impl<O: Outside> Checker<O> {
+    /// Notes the override that a backend has now, or that it has none.
+    pub(super) fn note_override(&mut self, id: PoolId, backend: usize) {
+        let Some(pool) = self.pools.get(id) else { return };
+        let Some(names) = names(pool, backend) else { return };
+        self.untold.overrides.insert(names, remembered_override(pool, backend, self.calendar));
+    }
+
+    /// Notes that a backend has no override, because it may be gone in a moment.
+    pub(super) fn note_no_override(&mut self, id: PoolId, backend: usize) {
+        let names = self.pools.get(id).and_then(|pool| names(pool, backend));
+        self.untold.overrides.extend(names.map(|names| (names, None)));
+    }
+
     /// Tells what has changed, [`CHANGES_AT_ONCE`] at most.
     pub(super) fn memory_changes(&mut self) -> MemoryChanges {
         let mut untold = std::mem::take(&mut self.untold);
-        let mut changes = MemoryChanges::default();
-        match &mut untold {
-            Untold::Everything => changes.everything = true,
-            Untold::Noted { targets, overrides } => {
-                let table = self.published.load();
-                let sources = self.sources(&table);
-                for _ in 0..CHANGES_AT_ONCE {
-                    if let Some((pool, backend)) = overrides.pop_first() {
-                        sources.tell_override(&mut changes, pool, backend);
-                    } else if let Some(target) = targets.pop_first() {
-                        sources.tell_target(&mut changes, target);
-                    } else {
-                        break;
-                    }
+        let mut changes = MemoryChanges { everything: untold.everything, ..MemoryChanges::default() };
+        let table = self.published.load();
+        let sources = self.sources(&table);
+        for _ in 0..CHANGES_AT_ONCE {
+            if let Some((names, kept)) = untold.overrides.pop_first() {
+                match kept {
+                    Some(kept) => changes.overrides.push(kept),
+                    None => changes.ended.push(names),
                 }
-                changes.more = !targets.is_empty() || !overrides.is_empty();
+            } else if let Some(target) = untold.targets.pop_first() {
+                sources.tell_target(&mut changes, target);
+            } else {
+                break;
             }
         }
+        changes.more = !untold.targets.is_empty() || !untold.overrides.is_empty();
         self.untold = untold;
         changes
     }
@@ -149,7 +172,7 @@ impl Sources<'_> {
                 checks.filter_map(|(check, id)| self.remembered_state(pool, backend, address, check, *id)),
             );
         }
-        memory.overrides.extend(self.remembered_override(pool, backend));
+        memory.overrides.extend(remembered_override(pool, backend, self.calendar));
     }
 
     fn tell_target(&self, changes: &mut MemoryChanges, id: TargetId) {
@@ -159,14 +182,6 @@ impl Sources<'_> {
             self.remembered_state(pool, spot.backend as usize, spot.address as usize, *check as usize, id)
         };
         changes.states.extend(users.iter().filter_map(state));
-    }
-
-    fn tell_override(&self, changes: &mut MemoryChanges, pool: PoolId, backend: usize) {
-        let Some(pool) = self.pools.get(pool) else { return };
-        match self.remembered_override(pool, backend) {
-            Some(kept) => changes.overrides.push(kept),
-            None => changes.ended.extend(names(pool, backend)),
-        }
     }
 
     fn remembered_state(
@@ -188,23 +203,22 @@ impl Sources<'_> {
             since: self.calendar.shown(self.targets.get(id)?.since),
         })
     }
-
-    fn remembered_override(&self, pool: &PoolState, backend: usize) -> Option<RememberedOverride> {
-        let kept = pool.backends.get(backend)?.overridden.as_ref()?.shown(self.calendar);
-        let (pool, backend) = names(pool, backend)?;
-        Some(RememberedOverride {
-            pool,
-            backend,
-            state: kept.state,
-            since: kept.since,
-            until: kept.until,
-            reason: kept.reason,
-        })
-    }
 }
 
-/// The names of a pool and of a backend in it.
-fn names(pool: &PoolState, backend: usize) -> Option<(Arc<str>, Arc<str>)> {
+fn remembered_override(pool: &PoolState, backend: usize, calendar: Calendar) -> Option<RememberedOverride> {
+    let kept = pool.backends.get(backend)?.overridden.as_ref()?.shown(calendar);
+    let (pool, backend) = names(pool, backend)?;
+    Some(RememberedOverride {
+        pool,
+        backend,
+        state: kept.state,
+        since: kept.since,
+        until: kept.until,
+        reason: kept.reason,
+    })
+}
+
+fn names(pool: &PoolState, backend: usize) -> Option<Names> {
     Some((Arc::clone(pool.series.name()), Arc::clone(pool.series.backend_name(backend)?)))
 }
 

@@ -123,6 +123,20 @@ impl<O: Outside> Checker<O> {
         self.note_end();
     }
 
+    /// The pools are about to become others: overrides count as ended until they are noted again.
+    pub(super) fn let_go_of_overrides(&mut self) {
+        for (id, backend) in self.overrides.places.clone() {
+            self.note_no_override(id, backend);
+        }
+    }
+
+    /// Notes all overrides, for those who keep them: their names, places or times are others now.
+    pub(super) fn note_overrides(&mut self) {
+        for (id, backend) in self.overrides.places.clone() {
+            self.note_override(id, backend);
+        }
+    }
+
     fn note_end(&mut self) {
         let ends = self.overrides.places.iter().map(|(id, backend)| self.overridden(*id, *backend));
         self.overrides.end = ends.filter_map(|kept| kept?.until).min();
@@ -166,7 +180,7 @@ impl<O: Outside> Checker<O> {
             self.overrides.places.remove(&(id, backend));
         }
         self.note_end();
-        self.untold.overridden(id, backend);
+        self.note_override(id, backend);
         self.touched.insert(id);
     }
 

@@ -176,8 +176,10 @@ impl<O: Outside> Checker<O> {
         let before_suspected = self.pools.0.iter().map(|pool| suspected(&pool.setup));
         let regroup = is_linked_anew || !before_suspected.eq(pools.iter().map(|setup| suspected(setup)));
         if is_linked_anew {
+            self.let_go_of_overrides();
             self.relink(pools, &relinked);
             self.index_overrides();
+            self.note_overrides();
             self.untold.everything();
             self.metrics.show(&self.pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
             self.judge_all(&relinked);

@@ -191,6 +191,7 @@ impl<O: Outside> Checker<O> {
         if let Some(seconds) = self.calendar.correct(self.outside.wall(), self.outside.passed()) {
             // The times that are kept for the next start are times of day.
             self.untold.everything();
+            self.note_overrides();
             warn!(seconds, "the time of day has jumped; overrides still last as long as they were given for");
         }
     }
@@ -207,6 +208,7 @@ impl<O: Outside> Checker<O> {
                 self.untold.begin();
                 self.surveys.push_back(Survey::new(reply));
             }
+            Command::MemoryChanges(reply) if reply.is_closed() => {}
             Command::MemoryChanges(reply) => drop(reply.send(self.memory_changes())),
             Command::Configuration(reply) => drop(reply.send(self.configuration())),
             Command::Reload(wanted, reply) => drop(reply.send(self.reload(*wanted))),

@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use tokio::sync::{Notify, watch};
@@ -29,6 +29,7 @@ use self::rate_limit::{Decision, Limiter};
 use crate::answer::{self, Client, Responder, Verdict};
 use crate::metrics::{Dropped, Event, Metrics};
 use crate::sys;
+use crate::sys::clock::unix_time;
 use crate::table::{Published, Table};
 
 pub use limits::{InForce, Limits, TcpLimits};
@@ -256,11 +257,10 @@ impl LogLimit {
     }
 }
 
-/// Seconds since 1970; what a wrong clock says is only compared with itself.
-fn unix_time() -> u32 {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    // The field of server cookies has 32 bits and wraps by design (RFC 9018, section 4.3).
-    u32::try_from(seconds & u64::from(u32::MAX)).unwrap_or(0)
+/// The time of server cookies, whose field has 32 bits and wraps by design (RFC 9018, section 4.3).
+/// A wrong clock is only compared with itself.
+fn cookie_time() -> u32 {
+    u32::try_from(unix_time() & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 /// What a listener has beside the bytes: where it counts, and whom it limits.

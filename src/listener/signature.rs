@@ -1,9 +1,8 @@
 //! Queries with a transaction signature (RFC 8945) that are no transfers: a secondary asks so for
 //! the SOA record before it transfers a zone, and takes no unsigned answer.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use crate::answer::{Client, Reply, ResponseKind, Verdict, refuse};
+use crate::sys::clock::unix_time;
 use crate::table::Table;
 use crate::wire::rcode;
 use crate::wire::tsig::{self, TsigError};
@@ -23,7 +22,7 @@ pub(super) fn complete<'t>(
     }
     // No longer than the client takes it, also with the signature.
     let Some(reply) = reply.get_mut(..facts.limit) else { return verdict };
-    let now = now();
+    let now = unix_time();
     let (code, length) = match tsig::verify(query, &table.settings.transfers.keys, now) {
         Ok(None) => return verdict,
         Ok(Some(mut signer)) => {
@@ -48,9 +47,4 @@ pub(super) fn complete<'t>(
         service: None,
         ..facts
     })
-}
-
-/// Seconds since 1970.
-pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

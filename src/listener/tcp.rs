@@ -223,7 +223,7 @@ impl Connection<'_> {
             address: self.peer.ip(),
             port: self.peer.port(),
             transport: Transport::Tcp,
-            time: listener::unix_time(),
+            time: listener::cookie_time(),
         };
         let table = self.shared.published.load();
         let mut replies = Vec::new();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::answer::transfer::Transfer;
 use crate::answer::{Client, Transport, refuse};
-use crate::listener::signature::now;
+use crate::sys::clock::unix_time;
 use crate::table::Table;
 use crate::wire::query::Header;
 use crate::wire::tsig::{self, Signer, TsigError};
@@ -39,12 +39,12 @@ pub(super) fn begin(message: &[u8], client: &Client, table: &Table, reply: &mut 
         return Begun::Other;
     }
     let mut refuse = |code| refuse(message, client, table, code, reply);
-    let signer = match tsig::verify(message, &table.settings.transfers.keys, now()) {
+    let signer = match tsig::verify(message, &table.settings.transfers.keys, unix_time()) {
         Ok(signer) => signer,
         Err(TsigError::Malformed) => return refused(refuse(rcode::FORMERR), rcode::FORMERR),
         Err(TsigError::Refused(refusal)) => {
             let length = refuse(rcode::NOTAUTH);
-            let length = refusal.append(reply, length, now()).unwrap_or(length);
+            let length = refusal.append(reply, length, unix_time()).unwrap_or(length);
             return refused(length, rcode::NOTAUTH);
         }
     };
@@ -61,7 +61,7 @@ pub(super) fn begin(message: &[u8], client: &Client, table: &Table, reply: &mut 
         (Err(code), None) => refused(refuse(code), code),
         (Err(code), Some(mut signer)) => {
             let length = refuse(code);
-            refused(signer.sign(reply, length, now()).unwrap_or(length), code)
+            refused(signer.sign(reply, length, unix_time()).unwrap_or(length), code)
         }
     }
 }
@@ -82,7 +82,7 @@ impl Outgoing {
             return Ok(None);
         };
         match &mut self.signer {
-            Some(signer) => signer.sign(buffer, length, now()).map(Some),
+            Some(signer) => signer.sign(buffer, length, unix_time()).map(Some),
             None => Ok(Some(length)),
         }
     }

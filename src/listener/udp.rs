@@ -76,7 +76,7 @@ impl Worker {
                 }
                 continue;
             }
-            let time = listener::unix_time();
+            let time = listener::cookie_time();
             let Active { limiter, .. } = &**self.limits.load();
             let limiter = limiter.as_deref().map(|limiter| (limiter, began.elapsed()));
             let account = Account { metrics: &self.metrics, row: self.row, limiter };

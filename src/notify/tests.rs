@@ -140,12 +140,12 @@ async fn with_a_key_only_a_signed_reply_counts() {
     let fixture = Fixture::start(Some(key)).await;
     fixture.handle.look();
     let (query, from) = fixture.receive().await;
-    let mut signer = tsig::verify(&query, &fixture.keys, now()).unwrap().expect("it is signed");
+    let mut signer = tsig::verify(&query, &fixture.keys, unix_time()).unwrap().expect("it is signed");
     let unsigned = [&query[..2], &[0xa4, 0, 0, 1, 0, 0, 0, 0, 0, 0], &query[12..12 + 18]].concat();
     fixture.secondary.send_to(&unsigned, from).await.unwrap();
     let mut reply = vec![0; MESSAGE];
     reply[..unsigned.len()].copy_from_slice(&unsigned);
-    let length = signer.sign(&mut reply, unsigned.len(), now()).unwrap();
+    let length = signer.sign(&mut reply, unsigned.len(), unix_time()).unwrap();
     let mut changed = reply[..length].to_vec();
     changed[3] = 5;
     fixture.secondary.send_to(&changed, from).await.unwrap();

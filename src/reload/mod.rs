@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::checker::{self, Change, NotReloaded};
@@ -35,6 +36,9 @@ use crate::state::{LockError, Place};
 
 /// How many may wait for their turn before others wait to wait.
 const REQUESTS: usize = 16;
+/// How long the file system of another `state_dir` may take to give its lock. The reloads after this one
+/// wait meanwhile.
+const TAKE_TIME: Duration = Duration::from_secs(5);
 /// The most changes, and the most faults, that the log tells one by one.
 const MOST_TOLD: usize = 100;
 
@@ -259,12 +263,15 @@ impl Reloader {
     async fn take(&self, directory: Option<PathBuf>) -> Result<Option<Place>, Refusal> {
         let Some(directory) = directory else { return Ok(None) };
         let current = self.reach.state_dir.borrow().clone();
+        let refused = |error| Refusal::StateDir(Arc::new(error));
+        let silent = LockError::Silent { directory: directory.clone(), limit: TAKE_TIME };
         let take = move || match current.and_then(|current| current.by_path(&directory)) {
             Some(same) => Ok(same),
             None => Place::take(directory),
         };
-        let taken = spawn_blocking(take).await.map_err(|_| Refusal::BrokeOff)?;
-        taken.map(Some).map_err(|error| Refusal::StateDir(Arc::new(error)))
+        // A lock that is had too late goes with the thread.
+        let taken = timeout(TAKE_TIME, spawn_blocking(take)).await.map_err(|_| refused(silent))?;
+        taken.map_err(|_| Refusal::BrokeOff)?.map(Some).map_err(refused)
     }
 }
 

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 const NEW: &str = ".new";
 
 /// The steps.
-pub(super) trait Disk {
-    type File: Write;
+pub(super) trait Disk: Clone + Send + 'static {
+    type File: Write + Send + 'static;
 
     /// Deletes a file that is in the way, if there is one.
     fn remove(&mut self, path: &Path) -> io::Result<()>;
@@ -58,6 +58,7 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 /// The disk of this machine.
+#[derive(Clone)]
 pub(super) struct System;
 
 impl Disk for System {

@@ -70,6 +70,8 @@ pub(super) struct Journal<F> {
     pub(super) number: u64,
     /// Bytes.
     pub(super) length: u64,
+    /// Whether it has no record yet.
+    pub(super) is_empty: bool,
 }
 
 impl<F> Journal<F> {
@@ -82,7 +84,7 @@ impl<F> Journal<F> {
         F: Write,
     {
         let file = disk.create(&path(directory, number))?;
-        let mut journal = Self { file, number, length: 0 };
+        let mut journal = Self { file, number, length: 0, is_empty: true };
         let mut lines = Vec::new();
         journal.line(&mut lines, &Head { format: FORMAT.into(), version: VERSION, number })?;
         journal.file.write_all(&lines)?;
@@ -105,6 +107,7 @@ impl<F> Journal<F> {
     where
         F: Write,
     {
+        self.is_empty = false;
         let mut lines = Vec::new();
         self.line(&mut lines, &Record::Written(time::timestamp(now)))?;
         for MemoryChanges { states, overrides, ended, .. } in changes {

@@ -1,30 +1,39 @@
 //! What keeps the memory of a running server: the journal goes on, and snapshots are made of it.
 //!
 //! ```text
-//!           +-- changes --> append to the journal --+
-//! twice a second                                    +--> the journal is large: another one, and a
-//!           +-- everything is new -> a new journal -+    snapshot from which it goes on
+//! twice a second     ask for changes -> append them to the journal
+//! from time to time  begin another journal -> ask for the whole -> write the snapshot that names it
 //! ```
 //!
-//! A snapshot is made beside this, so changes are appended while the checker tells everything and
-//! while it is written.
+//! ```text
+//!              +----- it failed -----+     the journal begun for it goes on, it is tried again
+//!              v                     |
+//! Snapshot:  Wanted --- begun --> Begun --- written --> Made
+//!              ^                                         |
+//!              +-- the journal is large, or the whole ---+
+//!                  may be other: another journal
+//! ```
+//!
+//! A snapshot is made beside this, so changes are appended meanwhile. No change is dropped between the
+//! checker and the disk: it is noted there until it is told, and pending here until it is appended.
+//! One piece of work for the disk at a time is waited for; a file system that does not answer holds up
+//! neither the end nor another directory.
 
-use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use crate::checker::{Command, Handle, Memory, MemoryChanges};
 use crate::metrics::Metrics;
-use crate::state::disk::System;
+use crate::state::disk::{Disk, System};
 use crate::state::journal::Journal;
-use crate::state::{FILE, MAX_FILE, Place, disk, file, journals};
+use crate::state::{FILE, MAX_FILE, MAX_JOURNALS, Place, disk, file, journals};
 
 /// How often the checker is asked for what has changed: so often that what was said a second ago is
 /// on the disk.
@@ -32,12 +41,19 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// A journal below this is not worth a snapshot, bytes. Above it, one is made when the journal is
 /// larger than the snapshot, so that snapshots write no more than the journal does.
 const SMALL: u64 = 1 << 20;
+/// At this length another journal is begun, with a snapshot or without, bytes: one that is larger than
+/// [`MAX_FILE`] would not be read.
+const LONG: u64 = MAX_FILE / 2;
+/// How many answers of the checker are appended at once: a tenth of [`MAX_FILE`], with names as long as
+/// they usually are.
+const ANSWERS_AT_ONCE: usize = 32;
 /// To make snapshots of large journals takes at most one part in so many of the time.
 const SHARE: u32 = 20;
 /// A record is written this often though nothing is new: by the age of the last one it is told what
 /// the hints are worth.
 const REFRESH: Duration = Duration::from_secs(600);
-/// From a failed write to the next attempt.
+/// From a failed write to the next attempt; and how long the file system may take for one before it
+/// counts as failed.
 const RETRY: Duration = Duration::from_secs(10);
 /// The longest the checker may take to say what it knows.
 const ASK_TIME: Duration = Duration::from_secs(5);
@@ -56,21 +72,37 @@ impl Keeper {
     /// Begins to keep what the checker knows. Must be called within a tokio runtime.
     #[must_use]
     pub fn start(place: Option<Place>, checker: Handle, metrics: Arc<Metrics>) -> Self {
+        Self::start_on(System, place, checker, metrics)
+    }
+
+    /// The same on another disk.
+    pub(super) fn start_on<D: Disk>(
+        disk: D,
+        place: Option<Place>,
+        checker: Handle,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (place, places) = watch::channel(place);
         let (stop, stopped) = watch::channel(false);
         let work = Work {
-            places,
+            disk,
             place: None,
             checker,
             metrics,
+            asked: None,
+            pending: Vec::new(),
+            is_whole_needed: false,
             journal: None,
+            writing: None,
+            earlier: 0,
             appended: Instant::now(),
             snapshot: Snapshot::Wanted,
             not_before: Instant::now(),
             retry: Instant::now(),
             is_failing: false,
+            is_full: false,
         };
-        Self { place, stop, task: tokio::spawn(work.run(stopped)) }
+        Self { place, stop, task: tokio::spawn(work.run(places, stopped)) }
     }
 
     /// Where to send another directory, or none, while this works. What is known is written there at
@@ -87,14 +119,24 @@ impl Keeper {
     }
 }
 
-struct Work {
-    places: watch::Receiver<Option<Place>>,
+struct Work<D: Disk> {
+    disk: D,
     /// Where this writes.
     place: Option<Place>,
     checker: Handle,
     metrics: Arc<Metrics>,
-    /// None until there is one, and when what follows cannot be appended to it.
-    journal: Option<Journal<File>>,
+    /// The answer that the checker owes. It is waited for until it comes, so that none is lost.
+    asked: Option<oneshot::Receiver<MemoryChanges>>,
+    /// Changes that were told and are not known to be in a journal.
+    pending: Vec<MemoryChanges>,
+    /// Another snapshot is needed, whatever the length of the journal.
+    is_whole_needed: bool,
+    /// None until there is one, while it is being written to, and when nothing can be appended to it.
+    journal: Option<Journal<D::File>>,
+    /// What is being done to a journal.
+    writing: Option<JoinHandle<Written<D::File>>>,
+    /// Bytes of the journals before this one that the snapshot still needs.
+    earlier: u64,
     /// When the last record was appended.
     appended: Instant,
     snapshot: Snapshot,
@@ -103,80 +145,139 @@ struct Work {
     /// When to try again after a failure.
     retry: Instant,
     is_failing: bool,
+    /// Nothing is appended, because the journals are as large as they may be.
+    is_full: bool,
+}
+
+/// How a piece of work on a journal ended.
+struct Written<F> {
+    /// With its lock, if that could be had.
+    place: Place,
+    /// How many of the pending changes are in the journal now.
+    appended: usize,
+    /// The journal to go on with, and the bytes of those before it.
+    journal: io::Result<(Journal<F>, u64)>,
 }
 
 /// The snapshot from which the journal goes on.
 enum Snapshot {
     /// There is none, and it is not being made.
     Wanted,
-    /// It is being made, of so many bytes in the end.
-    Begun(Instant, JoinHandle<io::Result<u64>>),
+    /// It is being made since then, from this journal on, of so many bytes in the end.
+    Begun(Instant, u64, JoinHandle<io::Result<u64>>),
     /// It has so many bytes.
     Made(u64),
 }
 
-impl Work {
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+impl<D: Disk> Work<D> {
+    async fn run(mut self, mut places: watch::Receiver<Option<Place>>, mut stopped: watch::Receiver<bool>) {
         let mut period = interval(PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.place.clone_from(&self.places.borrow_and_update());
+        self.place.clone_from(&places.borrow_and_update());
         loop {
+            // The work may be left at any point where it waits, and goes on from there.
             tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stop| *stop) => break,
-                Ok(()) = self.places.changed() => self.move_on(),
-                Some(made) = self.snapshot.made() => self.heed(made),
-                _ = period.tick() => {}
+                Ok(()) = places.changed() => self.move_on(places.borrow_and_update().clone()),
+                () = self.work(&mut period) => {}
             }
-            self.turn(false).await;
+        }
+        if places.has_changed().unwrap_or(false) {
+            self.move_on(places.borrow_and_update().clone());
         }
         if timeout(STOP_TIME, self.finish()).await.is_err() {
             warn!("health and overrides could not be written in time; what changed last is not remembered");
         }
     }
 
-    /// Goes on in another directory. A snapshot that is being made is finished where it was begun.
-    fn move_on(&mut self) {
-        self.place.clone_from(&self.places.borrow_and_update());
-        (self.journal, self.snapshot) = (None, Snapshot::Wanted);
+    async fn work(&mut self, period: &mut Interval) {
+        tokio::select! {
+            biased;
+            Some(made) = self.snapshot.made() => self.heed(made),
+            _ = period.tick() => {}
+        }
+        self.turn(false).await;
+    }
+
+    /// Goes on in another directory. What is being written is finished where it was begun.
+    fn move_on(&mut self, place: Option<Place>) {
+        self.place = place;
+        (self.journal, self.writing, self.snapshot) = (None, None, Snapshot::Wanted);
         (self.not_before, self.retry) = (Instant::now(), Instant::now());
+        (self.is_whole_needed, self.is_full) = (true, false);
     }
 
     /// Writes what has changed, and begins a snapshot when it is time for one.
     async fn turn(&mut self, is_last: bool) {
+        self.written().await;
         if self.place.is_none() {
             return;
         }
-        let Some(changes) = self.changes().await else {
-            // What was told and not received is in no journal.
-            self.journal = None;
-            return;
-        };
-        if changes.iter().any(|changes| changes.everything) {
-            self.journal = None;
+        // First of all, so that there is a place for what is told now.
+        if self.journal.is_none() && Instant::now() >= self.retry {
+            self.begin_journal().await;
         }
-        let is_empty = changes.iter().all(|changes| *changes == MemoryChanges::default());
-        if !is_empty || is_last || self.appended.elapsed() >= REFRESH {
-            self.append(changes).await;
-        }
-        let now = Instant::now();
-        let is_due = match (&self.journal, &self.snapshot) {
-            (_, Snapshot::Begun(..)) => false,
-            (None, _) | (_, Snapshot::Wanted) => now >= self.retry,
-            (Some(journal), Snapshot::Made(bytes)) => {
-                journal.length >= (*bytes).clamp(SMALL, MAX_FILE / 2) && now >= self.not_before
+        loop {
+            if self.fills_up() {
+                break;
             }
-        };
-        if is_due {
+            if self.journal.as_ref().is_some_and(|journal| journal.length >= LONG) {
+                info!(
+                    "the journal of health and overrides is large and waits for a snapshot; another goes on"
+                );
+                self.begin_journal().await;
+            }
+            if self.journal.is_none() {
+                break;
+            }
+            let more = self.ask().await;
+            if !self.pending.is_empty() || is_last || self.appended.elapsed() >= REFRESH {
+                self.append().await;
+            }
+            if !more {
+                break;
+            }
+        }
+        if self.is_snapshot_due(Instant::now()) {
             self.begin_snapshot().await;
         }
     }
 
+    /// Whether the journals are as large as they may be together. What changes then stays noted with
+    /// the checker, until a snapshot has taken their place.
+    fn fills_up(&mut self) -> bool {
+        let is_full = self.length() >= MAX_JOURNALS;
+        if is_full && !self.is_full {
+            let limit = MAX_JOURNALS >> 20;
+            warn!(
+                "the journals in state_dir have grown to {limit} MiB, because no snapshot can be written; changes of health and overrides are not written any more until one can"
+            );
+        }
+        self.is_full = is_full;
+        is_full
+    }
+
+    /// Bytes of the journals that a start would read now.
+    fn length(&self) -> u64 {
+        self.earlier + self.journal.as_ref().map_or(0, |journal| journal.length)
+    }
+
+    fn is_snapshot_due(&self, now: Instant) -> bool {
+        let length = self.length();
+        let is_due = match self.snapshot {
+            Snapshot::Begun(..) => false,
+            Snapshot::Wanted => true,
+            Snapshot::Made(bytes) => {
+                let is_large = length >= bytes.clamp(SMALL, LONG) && now >= self.not_before;
+                self.is_whole_needed || is_large || length >= LONG
+            }
+        };
+        is_due && self.journal.is_some() && now >= self.retry
+    }
+
     /// The last words: what has changed, and a snapshot if it would be worth nothing without.
     async fn finish(&mut self) {
-        if self.places.has_changed().unwrap_or(false) {
-            self.move_on();
-        }
         self.turn(true).await;
         // The journal of a snapshot that was made before goes on without a new one.
         let is_needed = |work: &Self| work.journal.is_none() || !matches!(work.snapshot, Snapshot::Made(_));
@@ -192,89 +293,153 @@ impl Work {
         }
     }
 
-    /// What has changed since this was last asked.
-    async fn changes(&self) -> Option<Vec<MemoryChanges>> {
-        let ask = async {
-            let mut all = Vec::new();
-            loop {
-                let (reply, changes) = oneshot::channel();
-                self.checker.commands.send(Command::MemoryChanges(reply)).await.ok()?;
-                let changes = changes.await.ok()?;
-                let more = changes.more;
-                all.push(MemoryChanges { more: false, ..changes });
-                if !more {
-                    return Some(all);
+    /// Asks what has changed; whether there is more to ask for at once.
+    async fn ask(&mut self) -> bool {
+        while self.pending.len() < ANSWERS_AT_ONCE {
+            if self.asked.is_none() {
+                let (reply, asked) = oneshot::channel();
+                let sent = self.checker.commands.send(Command::MemoryChanges(reply));
+                if !matches!(timeout(ASK_TIME, sent).await, Ok(Ok(()))) {
+                    return false;
+                }
+                self.asked = Some(asked);
+            }
+            let Some(asked) = &mut self.asked else { return false };
+            // An answer that is late is taken by the next turn.
+            let Ok(told) = timeout(ASK_TIME, asked).await else { return false };
+            self.asked = None;
+            let Ok(changes) = told else { return false };
+            self.is_whole_needed |= changes.everything;
+            let more = changes.more;
+            let changes = MemoryChanges { more: false, everything: false, ..changes };
+            if changes != MemoryChanges::default() {
+                self.pending.push(changes);
+            }
+            if !more {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn append(&mut self) {
+        let Some(mut journal) = self.journal.take() else { return };
+        let (changes, earlier) = (self.pending.clone(), self.earlier);
+        self.write(changes.len(), move |disk, _| {
+            journal.append(disk, changes, SystemTime::now())?;
+            Ok((journal, earlier))
+        });
+        self.written().await;
+    }
+
+    /// Begins the journal after the last one.
+    async fn begin_journal(&mut self) {
+        self.journal = None;
+        self.write(0, begin);
+        self.written().await;
+    }
+
+    /// Begins a piece of work on a journal, after which so many of the pending changes are in it.
+    fn write(
+        &mut self,
+        pending: usize,
+        work: impl FnOnce(&mut D, &Path) -> io::Result<(Journal<D::File>, u64)> + Send + 'static,
+    ) {
+        let Some(mut place) = self.place.clone() else { return };
+        let mut disk = self.disk.clone();
+        self.writing = Some(spawn_blocking(move || {
+            let held = place.hold().map_err(io::Error::other);
+            let journal = held.and_then(|()| work(&mut disk, place.directory()));
+            let appended = if journal.is_ok() { pending } else { 0 };
+            Written { place, appended, journal }
+        }));
+    }
+
+    /// Waits until the disk has done what it was given.
+    async fn written(&mut self) {
+        let written = loop {
+            let Some(writing) = &mut self.writing else { return };
+            match timeout(RETRY, writing).await {
+                Ok(written) => break written,
+                Err(_) => {
+                    self.fail(&io::Error::other(format!("the file system takes longer than {RETRY:?}")));
                 }
             }
         };
-        timeout(ASK_TIME, ask).await.ok().flatten()
-    }
-
-    async fn append(&mut self, changes: Vec<MemoryChanges>) {
-        let (Some(mut place), Some(mut journal)) = (self.place.clone(), self.journal.take()) else { return };
-        let appended = spawn_blocking(move || {
-            let appended = place
-                .hold()
-                .map_err(io::Error::other)
-                .and_then(|()| journal.append(&mut System, changes, SystemTime::now()));
-            (place, appended.map(|()| journal))
-        });
+        self.writing = None;
         // A panic of the other thread has been told by itself.
-        let Ok((place, appended)) = appended.await else { return self.move_on() };
+        let Ok(Written { place, appended, journal }) = written else {
+            return self.move_on(self.place.clone());
+        };
         self.place = Some(place);
-        match appended {
-            Ok(journal) => (self.journal, self.appended) = (Some(journal), Instant::now()),
-            Err(error) => self.fail(&error),
+        self.pending.drain(..appended);
+        match journal {
+            Ok((journal, earlier)) => {
+                (self.journal, self.earlier, self.appended) = (Some(journal), earlier, Instant::now());
+                self.tell_recovered();
+            }
+            Err(error) => {
+                self.is_whole_needed = true;
+                self.fail(&error);
+            }
         }
     }
 
     /// Begins another journal, unless this one waits for its snapshot, and a snapshot from which it
     /// goes on.
     async fn begin_snapshot(&mut self) {
-        let Some(mut place) = self.place.clone() else { return };
-        if self.journal.is_none() || matches!(self.snapshot, Snapshot::Made(_)) {
-            self.journal = None;
-            let begun = spawn_blocking(move || {
-                let begun = place.hold().map_err(io::Error::other).and_then(|()| begin(place.directory()));
-                (place, begun)
-            });
-            let Ok((held, begun)) = begun.await else { return self.move_on() };
-            place = held;
-            self.place = Some(place.clone());
-            match begun {
-                Ok(journal) => (self.journal, self.appended) = (Some(journal), Instant::now()),
-                Err(error) => return self.fail(&error),
-            }
+        let is_used = |journal: &Journal<D::File>| {
+            !journal.is_empty
+                && (self.is_whole_needed
+                    || journal.length >= LONG
+                    || matches!(self.snapshot, Snapshot::Made(_)))
+        };
+        if self.journal.as_ref().is_some_and(is_used) {
+            self.begin_journal().await;
         }
         let Some(number) = self.journal.as_ref().map(|journal| journal.number) else { return };
+        let Some(place) = self.place.clone() else { return };
         let (reply, memory) = oneshot::channel();
-        // Sent before the next question for changes: those are counted from here.
-        if self.checker.commands.send(Command::Memory(reply)).await.is_err() {
+        if !matches!(timeout(ASK_TIME, self.checker.commands.send(Command::Memory(reply))).await, Ok(Ok(())))
+        {
             return;
         }
+        self.is_whole_needed = false;
+        let mut disk = self.disk.clone();
         let making = tokio::spawn(async move {
             let told = timeout(ASK_TIME, memory).await.ok().and_then(Result::ok);
             let memory =
                 told.ok_or_else(|| io::Error::other("the health checker does not say what it knows"))?;
-            spawn_blocking(move || write(&place, memory, number)).await.map_err(io::Error::other)?
+            let write = move || write(&mut disk, place.directory(), memory, number);
+            spawn_blocking(write).await.map_err(io::Error::other)?
         });
-        self.snapshot = Snapshot::Begun(Instant::now(), making);
+        self.snapshot = Snapshot::Begun(Instant::now(), number, making);
     }
 
     /// Takes note of how a snapshot ended.
     fn heed(&mut self, made: io::Result<u64>) {
-        let Snapshot::Begun(began, _) = std::mem::replace(&mut self.snapshot, Snapshot::Wanted) else {
+        let Snapshot::Begun(began, number, _) = std::mem::replace(&mut self.snapshot, Snapshot::Wanted)
+        else {
             return;
         };
         match made {
             Ok(bytes) => {
                 self.snapshot = Snapshot::Made(bytes);
                 self.not_before = Instant::now() + began.elapsed() * SHARE;
-                if std::mem::take(&mut self.is_failing) {
-                    info!("health and overrides are written again");
+                if self.journal.as_ref().is_some_and(|journal| journal.number == number) {
+                    self.earlier = 0;
                 }
+                self.tell_recovered();
             }
             Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Says that a failure is over, once the journal and the snapshot are in order.
+    fn tell_recovered(&mut self) {
+        let is_in_order = self.journal.is_some() && matches!(self.snapshot, Snapshot::Made(_));
+        if is_in_order && std::mem::take(&mut self.is_failing) {
+            info!("health and overrides are written again");
         }
     }
 
@@ -290,28 +455,31 @@ impl Work {
 impl Snapshot {
     /// Waits for one that is being made; none when that is not so.
     async fn made(&mut self) -> Option<io::Result<u64>> {
-        let Self::Begun(_, making) = self else { return None };
+        let Self::Begun(_, _, making) = self else { return None };
         Some(making.await.unwrap_or_else(|broken| Err(io::Error::other(broken))))
     }
 }
 
-/// Begins the journal after the last one. Blocks.
-fn begin(directory: &Path) -> io::Result<Journal<File>> {
-    let number = journals(directory).last().map_or(1, |(number, _)| number.saturating_add(1));
-    Journal::begin(&mut System, directory, number)
+/// Begins the journal after the last one; with the bytes of those before it. Blocks.
+fn begin<D: Disk>(disk: &mut D, directory: &Path) -> io::Result<(Journal<D::File>, u64)> {
+    let journals = journals(directory);
+    let length = |(_, path): &(u64, PathBuf)| path.symlink_metadata().map_or(0, |metadata| metadata.len());
+    let earlier = journals.iter().map(length).sum();
+    let number = journals.last().map_or(1, |(number, _)| number.saturating_add(1));
+    Ok((Journal::begin(disk, directory, number)?, earlier))
 }
 
 /// Writes a snapshot from which the journal of this number goes on, deletes those before, and says
 /// how many bytes it has. Blocks.
-fn write(place: &Place, memory: Memory, number: u64) -> io::Result<u64> {
+fn write<D: Disk>(disk: &mut D, directory: &Path, memory: Memory, number: u64) -> io::Result<u64> {
     let text = file::encode(memory, number, SystemTime::now())?;
     let length = text.len() as u64;
     if length > MAX_FILE {
         return Err(io::Error::other(format!("there is more to remember than {} MiB", MAX_FILE >> 20)));
     }
-    disk::replace(&mut System, &place.directory().join(FILE), text.as_bytes())?;
-    for (_, path) in journals(place.directory()).into_iter().filter(|(other, _)| *other < number) {
-        fs::remove_file(&path)?;
+    disk::replace(disk, &directory.join(FILE), text.as_bytes())?;
+    for (_, path) in journals(directory).into_iter().filter(|(other, _)| *other < number) {
+        disk.remove(&path)?;
     }
     Ok(length)
 }

@@ -3,11 +3,12 @@
 //! The lock is that of the open file (`flock`), so it ends with its process, however that ends. The
 //! file says which process holds it, for a person; nothing else depends on its content.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
@@ -40,11 +41,27 @@ pub enum LockError {
         /// Why.
         error: io::Error,
     },
+    /// Its file system does not answer.
+    #[error(
+        "the file system of `state_dir` {} has not answered for {limit:?}; name a directory on another, or reload again when it answers",
+        directory.display()
+    )]
+    Silent {
+        /// The directory.
+        directory: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
+    },
 }
 
 /// The lock of a directory, as long as this lives.
 #[derive(Debug)]
-struct Lock(File);
+struct Lock {
+    /// Never read: it holds the lock.
+    _file: File,
+    /// The device and the number of the file. Kept, because its file system may not answer any more.
+    identity: (u64, u64),
+}
 
 /// A `state_dir`, with its lock where that could be had.
 #[derive(Clone, Debug)]
@@ -75,11 +92,12 @@ impl Place {
         &self.directory
     }
 
-    /// The same directory by another of its paths; none when that is another directory. Blocks.
+    /// The same directory by another of its paths; none when this has no lock there. Looks at that path
+    /// alone, as the present one may be on a file system that does not answer any more. Blocks.
     #[must_use]
     pub fn by_path(&self, path: &Path) -> Option<Self> {
-        let is_same = self.directory.canonicalize().ok()? == path.canonicalize().ok()?;
-        is_same.then(|| Self { directory: path.into(), lock: self.lock.clone() })
+        let lock = self.lock.as_ref().filter(|lock| lock.is_in(path))?;
+        Some(Self { directory: path.into(), lock: Some(Arc::clone(lock)) })
     }
 
     /// Sees to it that this process has the lock. Someone may have replaced the directory.
@@ -103,7 +121,8 @@ impl Lock {
             Ok(()) => {
                 // Without it the lock holds all the same: the disk may be full.
                 let _ = write!(file, "{:<DIGITS$}", std::process::id());
-                Ok(Self(file))
+                let identity = identity(&file.metadata().map_err(refused)?);
+                Ok(Self { _file: file, identity })
             }
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 Err(LockError::Held { directory: directory.into(), holder: holder(&mut file) })
@@ -114,9 +133,13 @@ impl Lock {
 
     /// Whether it is the file of this directory that is locked.
     fn is_in(&self, directory: &Path) -> bool {
-        let (held, there) = (self.0.metadata(), directory.join(LOCK).symlink_metadata());
-        held.is_ok_and(|held| there.is_ok_and(|there| (held.dev(), held.ino()) == (there.dev(), there.ino())))
+        let there = directory.join(LOCK).symlink_metadata();
+        there.is_ok_and(|there| identity(&there) == self.identity)
     }
+}
+
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -157,6 +180,12 @@ mod tests {
         assert!(refused.starts_with(&expected), "{refused}");
         let same = first.by_path(&path.join(".")).expect("the same directory");
         assert!(first.by_path(Path::new("/")).is_none());
+        let moved = directory.path().join("moved");
+        std::os::unix::fs::symlink(&path, &moved).unwrap();
+        let mut elsewhere = first.clone();
+        elsewhere.directory = "/present/is/not/looked/at".into();
+        assert!(elsewhere.by_path(&moved).is_some(), "by the lock alone");
+        drop(elsewhere);
         drop(first);
         assert!(Place::take(path.clone()).is_err(), "as long as anyone in this process has it");
         drop(same);

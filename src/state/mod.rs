@@ -5,7 +5,7 @@
 //! start   lock the directory -> read the snapshot and its journals -> a memory, as hints for the
 //!         checker; what cannot be read is set aside
 //! work    ask the checker for what has changed -> append it to the journal, twice a second
-//!         the journal is large, or everything is new -> begin another -> write a snapshot
+//!         the journal is large, or the whole may be other -> begin another -> write a snapshot
 //! stop    append once more
 //! ```
 //!
@@ -17,9 +17,10 @@
 //! health.8.journal       what has changed since a newer snapshot was begun, which will say 8
 //! ```
 //!
-//! The snapshot is read first, then the journals from its number on, in order. A journal begins
-//! before its snapshot is made, so no change is in neither; to carry out a change twice is the same
-//! as once.
+//! The snapshot is read first, then the journals from its number on, in order; without a snapshot, all
+//! of them. Every change goes to the journal, whatever snapshot is being made, and a journal begins before
+//! its snapshot is made. So no change is in neither, and a start loses at most what was not appended yet;
+//! to carry out a change twice is the same as once.
 //!
 //! Nothing here stops an answer: a file that cannot be read is an empty memory, and one that cannot
 //! be written is a warning. Only a directory that another server uses stops a start. What a
@@ -34,7 +35,7 @@ mod lock;
 mod recollection;
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -42,6 +43,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use crate::checker::Memory;
+use crate::state::disk::{Disk, System};
 use crate::state::recollection::{Recalled, Recollection};
 
 pub use keeper::Keeper;
@@ -53,6 +55,9 @@ pub const FILE: &str = "health.json";
 /// The largest file that is read or written, bytes: a million addresses with names as long as they
 /// usually are. One that is larger is not ours.
 pub const MAX_FILE: u64 = 256 << 20;
+/// The most bytes of all journals together: as many as a start reads in its time. With a good disk there are
+/// fewer, because a snapshot takes their place; beyond, changes are not written until one does.
+const MAX_JOURNALS: u64 = MAX_FILE;
 /// How many files that could not be read are kept for someone to look at, of each kind.
 const MAX_DAMAGED: usize = 5;
 /// Between the name of the file and the time at which it was set aside.
@@ -80,14 +85,15 @@ pub fn open(directory: PathBuf, now: SystemTime) -> Result<(Place, Memory), Lock
 fn recall(directory: &Path, now: SystemTime) -> Memory {
     let path = directory.join(FILE);
     let snapshot = match read(&path) {
-        Ok(None) => {
-            info!(file = %path.display(), "nothing is remembered yet: there is no such file");
-            return Memory::default();
-        }
-        Ok(Some(bytes)) => file::decode(&bytes).map_err(|refused| refused.to_string()),
+        Ok(None) => Ok(None),
+        Ok(Some(bytes)) => file::decode(&bytes).map(Some).map_err(|refused| refused.to_string()),
         Err(error) => Err(error.to_string()),
     };
     let snapshot = match snapshot {
+        Ok(None) if journals(directory).is_empty() => {
+            info!(file = %path.display(), "nothing is remembered yet: there is no such file");
+            return Memory::default();
+        }
         Ok(snapshot) => snapshot,
         Err(reason) => {
             tell_set_aside(&path, &reason, now, "it starts empty");
@@ -119,17 +125,17 @@ fn recall(directory: &Path, now: SystemTime) -> Memory {
     memory
 }
 
-/// What a snapshot and the journals after it say together, how many records those have, and which of
-/// them could not be read as a whole.
+/// What a snapshot, if there is one, and the journals after it say together, how many records those have,
+/// and which of them could not be read as a whole.
 fn recollect(
-    snapshot: file::Snapshot,
+    snapshot: Option<file::Snapshot>,
     journals: impl Iterator<Item = u64>,
     bytes: impl Fn(u64) -> io::Result<Vec<u8>>,
 ) -> (Recollection, usize, Vec<(u64, String)>) {
     // A snapshot that names none is newer than all journals that may lie about: an earlier steerd
     // wrote it.
-    let first = snapshot.journal.unwrap_or(u64::MAX);
-    let mut recollection = Recollection::new(snapshot);
+    let first = snapshot.as_ref().map_or(0, |snapshot| snapshot.journal.unwrap_or(u64::MAX));
+    let mut recollection = snapshot.map(Recollection::new).unwrap_or_default();
     let (mut records, mut faults) = (0, Vec::new());
     for number in journals.filter(|number| *number >= first) {
         let fault = match bytes(number) {
@@ -157,23 +163,11 @@ fn journals(directory: &Path) -> Vec<(u64, PathBuf)> {
 
 /// The bytes of the file; none when there is no file.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    // Looked at first: to open a pipe would wait for whoever writes to it.
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a file"));
+    match crate::file::read(path, MAX_FILE) {
+        Ok(content) => Ok(Some(content.bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    let too_large = || io::Error::other(format!("it is larger than {} MiB", MAX_FILE >> 20));
-    if metadata.len() > MAX_FILE {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    // It may have grown meanwhile.
-    if bytes.len() as u64 > MAX_FILE { Err(too_large()) } else { Ok(Some(bytes)) }
 }
 
 /// Where a file is kept for someone to look at.
@@ -201,8 +195,8 @@ fn tell_set_aside(path: &Path, reason: &str, now: SystemTime, follows: &str) {
 
 fn tell_copied(path: &Path, reason: &str, now: SystemTime) {
     let (file, aside) = (path.display(), aside(path, now));
-    let copied =
-        fs::copy(path, &aside).map_or_else(|error| error.to_string(), |_| aside.display().to_string());
+    let copy = || System.create(&aside)?.write_all(&crate::file::read(path, MAX_FILE)?.bytes);
+    let copied = copy().map_or_else(|error| format!("no: {error}"), |()| aside.display().to_string());
     warn!(%file, reason, copied, "the journal of health and overrides cannot be read as a whole; some changes may be lost");
     delete_oldest(path);
 }

@@ -33,10 +33,16 @@ pub(super) struct Recalled {
     pub(super) too_old: bool,
 }
 
+/// Nothing, before all that was ever written.
+impl Default for Recollection {
+    fn default() -> Self {
+        Self { states: BTreeMap::new(), overrides: BTreeMap::new(), written: SystemTime::UNIX_EPOCH }
+    }
+}
+
 impl Recollection {
     pub(super) fn new(snapshot: Snapshot) -> Self {
-        let (states, overrides) = (BTreeMap::new(), BTreeMap::new());
-        let mut all = Self { states, overrides, written: snapshot.written };
+        let mut all = Self { written: snapshot.written, ..Self::default() };
         snapshot.memory.states.into_iter().for_each(|state| all.state(state));
         snapshot.memory.overrides.into_iter().for_each(|kept| all.overridden(kept));
         all

@@ -1,6 +1,7 @@
-//! The clock that counts the time that really passes.
+//! The clocks that are read from the system as they are: the time that really passes, and the time of
+//! day in seconds.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -12,6 +13,12 @@ pub fn since_boot() -> Duration {
     // The kernel gives no negative time and fewer than 10^9 nanoseconds.
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanoseconds)
+}
+
+/// Seconds since 1970 by the time of day, which may jump; 0 before.
+#[must_use]
+pub fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -253,3 +253,73 @@ async fn after_a_reload_everything_is_told_and_much_is_told_in_parts() {
     assert_eq!(ask(&handle, Command::Memory).await.states.len(), addresses.len());
     assert_eq!(changes(&handle).await, MemoryChanges::default());
 }
+
+async fn over(handle: &Handle, backend: &str, state: Option<Override>) {
+    let (pool, backend) = ("web".into(), backend.into());
+    let request = OverrideRequest { pool, backend, state, length: None, reason: None };
+    ask(handle, |reply| Command::Override(request, reply)).await.unwrap();
+}
+
+/// The changes that are told as overrides: set, and ended.
+async fn told_overrides(handle: &Handle) -> (bool, Vec<String>, Vec<String>) {
+    let MemoryChanges { everything, overrides, ended, .. } = changes(handle).await;
+    let set = overrides.iter().map(|kept| kept.backend.to_string()).collect();
+    (everything, set, ended.iter().map(|(_, backend)| backend.to_string()).collect())
+}
+
+/// Between the last question for changes and the whole, and while the whole is being told.
+#[tokio::test(start_paused = true)]
+async fn what_is_noted_is_told_though_the_whole_is_asked_for_meanwhile() {
+    let (handle, script) = with_memory(Memory::default());
+    ask(&handle, Command::Memory).await;
+    ready(&handle).await;
+    changes(&handle).await;
+    over(&handle, "192.0.2.1", Some(Override::Drain)).await;
+    script.set("192.0.2.2", Behaviour::Refuse);
+    until("it is found", SECOND * 20, || eligible(&handle, 0).len() == 1).await;
+    let (reply, whole) = oneshot::channel();
+    handle.commands.send(Command::Memory(reply)).await.unwrap();
+    over(&handle, "192.0.2.3", Some(Override::Up)).await;
+    let told = changes(&handle).await;
+    let of = |names: Vec<&str>| names.into_iter().map(Arc::from).collect::<Vec<Arc<str>>>();
+    let set: Vec<Arc<str>> = told.overrides.into_iter().map(|kept| kept.backend).collect();
+    assert_eq!(set, of(vec!["192.0.2.1", "192.0.2.3"]));
+    let states: Vec<Arc<str>> = told.states.into_iter().map(|state| state.backend).collect();
+    assert_eq!((states, told.everything), (of(vec!["192.0.2.2"]), false));
+    assert_eq!(whole.await.unwrap().states.len(), 3);
+    assert_eq!(changes(&handle).await, MemoryChanges::default(), "once");
+}
+
+/// The journal goes on until there is a snapshot of the whole, so it gets what is new by name.
+#[tokio::test(start_paused = true)]
+async fn overrides_are_told_beside_everything_by_the_names_that_a_reload_leaves() {
+    let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+    let configured = |of: &[&str]| setup(vec![pool_of("web", check(DEFAULTS), of)], vec![service(&[0])]);
+    let (handle, script) = run(configured(&addresses));
+    ask(&handle, Command::Memory).await;
+    ready(&handle).await;
+    changes(&handle).await;
+    over(&handle, "192.0.2.3", Some(Override::Drain)).await;
+    over(&handle, "192.0.2.1", Some(Override::Drain)).await;
+    over(&handle, "192.0.2.2", Some(Override::Up)).await;
+    over(&handle, "192.0.2.2", None).await;
+    // The first is gone, and the third has another place.
+    handle.reload(configured(&addresses[1..])).await.unwrap();
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let told = told_overrides(&handle).await;
+    assert_eq!(told, (true, names(&["192.0.2.3"]), names(&["192.0.2.1", "192.0.2.2"])));
+    over(&handle, "192.0.2.2", Some(Override::Drain)).await;
+    assert_eq!(told_overrides(&handle).await, (true, names(&["192.0.2.2"]), vec![]), "still beside it");
+    script.set("192.0.2.2", Behaviour::Refuse);
+    tokio::time::sleep(SECOND * 20).await;
+    let told = changes(&handle).await;
+    assert!(told.everything && told.states.len() == 1, "and what the checks say: {told:?}");
+    ask(&handle, Command::Memory).await;
+    assert_eq!(changes(&handle).await, MemoryChanges::default());
+    // After a jump of the clock the times that are kept are others.
+    script.jump(86_400);
+    let told = changes(&handle).await;
+    assert!(told.everything && told.overrides.len() == 2, "{told:?}");
+    let now = script.wall();
+    assert!(told.overrides.iter().all(|kept| now.duration_since(kept.since).unwrap() < SECOND * 60));
+}

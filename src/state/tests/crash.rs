@@ -88,7 +88,7 @@ impl ModelFile {
 /// A file of the model: each write is a step.
 struct Writing(Arc<Mutex<ModelDisk>>, usize);
 
-impl io::Write for Writing {
+impl Write for Writing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut disk = self.0.lock().unwrap();
         disk.step()?;
@@ -194,8 +194,8 @@ fn a_stop_or_a_loss_of_power_at_any_step_leaves_the_old_file_or_the_new_one() {
     assert_ne!(neither_old_nor_new(true), Vec::<String>::new(), "the model finds a forgotten fsync");
 }
 
-/// The life of a directory: two snapshots with their journals, and four changes. The changes are of
-/// one backend, so that each can be seen alone: its verdict began at 1, 2, 3, 4. Says how many of
+/// The life of a directory: two snapshots with their journals, and five changes. The changes are of
+/// one backend, so that each can be seen alone: its verdict began at 1, 2, 3, 4, 5. Says how many of
 /// them were appended before the disk stopped.
 fn live(disk: &mut Arc<Mutex<ModelDisk>>) -> (u64, io::Result<()>) {
     let directory = Path::new("/state");
@@ -214,34 +214,37 @@ fn live(disk: &mut Arc<Mutex<ModelDisk>>) -> (u64, io::Result<()>) {
             Ok::<(), io::Error>(())
         };
         let mut first = Journal::begin(disk, directory, 1)?;
-        snapshot(disk, 0, 1)?;
         append(&mut first, disk, 1)?;
+        // As the checker told it: the change may be in it already, or not yet.
+        snapshot(disk, 0, 1)?;
         append(&mut first, disk, 2)?;
         let mut second = Journal::begin(disk, directory, 2)?;
         append(&mut second, disk, 3)?;
-        // As the checker told it: the change may be in it already, or not yet.
+        // Large while its snapshot is being made.
+        let mut third = Journal::begin(disk, directory, 3)?;
+        append(&mut third, disk, 4)?;
         snapshot(disk, 2, 2)?;
         disk.remove(&crate::state::journal::path(directory, 1))?;
-        append(&mut second, disk, 4)
+        append(&mut third, disk, 5)
     };
     let lived = lived();
     (appended, lived)
 }
 
-/// The number of the change that a directory brings back, and what is wrong with its files.
-fn brought_back(directory: &BTreeMap<PathBuf, Vec<u8>>) -> (Option<u64>, Vec<(u64, String)>) {
-    let Some(snapshot) = directory.get(Path::new("/state/health.json")) else { return (None, Vec::new()) };
-    let snapshot = match file::decode(snapshot) {
+/// The number of the change that a directory brings back, 0 for none, and what is wrong with its files.
+fn brought_back(directory: &BTreeMap<PathBuf, Vec<u8>>) -> (u64, Vec<(u64, String)>) {
+    let snapshot = directory.get(Path::new("/state/health.json")).map(|bytes| file::decode(bytes));
+    let snapshot = match snapshot.transpose() {
         Ok(snapshot) => snapshot,
-        Err(refused) => return (None, vec![(0, refused.to_string())]),
+        Err(refused) => return (0, vec![(0, refused.to_string())]),
     };
     let numbers =
         directory.keys().filter_map(|path| crate::state::journal::number(path.file_name()?.to_str()?));
     let bytes = |number| Ok(directory[&crate::state::journal::path(Path::new("/state"), number)].clone());
     let (recollection, _, faults) = recollect(snapshot, numbers, bytes);
     let states = recollection.until_now(at(100)).memory.states;
-    let since = states[0].since.duration_since(at(0)).unwrap().as_secs();
-    (Some(since), faults)
+    let since = |state: &RememberedState| state.since.duration_since(at(0)).unwrap().as_secs();
+    (states.first().map_or(0, since), faults)
 }
 
 /// What is wrong after a stop or a loss of power at some step.
@@ -254,11 +257,8 @@ fn wrong_after_any_step(forgets_sync: bool) -> Vec<String> {
         let disk = disk.lock().unwrap();
         for directory in disk.after_crash().into_iter().chain([disk.seen()]) {
             let (found, faults) = brought_back(&directory);
-            if found.unwrap_or(0) < appended
-                || found.is_some_and(|found| found > appended + 1)
-                || !faults.is_empty()
-            {
-                wrong.push(format!("after {steps_left} steps: {found:?} of {appended}, {faults:?}"));
+            if found < appended || found > appended + 1 || !faults.is_empty() {
+                wrong.push(format!("after {steps_left} steps: {found} of {appended}, {faults:?}"));
             }
         }
         if lived.is_ok() {

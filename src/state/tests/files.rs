@@ -57,6 +57,34 @@ fn sample_of_this_version() {
     journal.append(&mut System, vec![changes], at(41)).unwrap();
 }
 
+/// The first snapshot takes seconds, and the journal beside it is on the disk before.
+#[test]
+fn journals_without_a_snapshot_are_read() {
+    let directory = sample(2);
+    fs::remove_file(directory.path().join(FILE)).unwrap();
+    let recalled = recall(directory.path(), at(70));
+    let (state, kept) = (&recalled.states[..], &recalled.overrides[..]);
+    assert_eq!((state.len(), state[0].verdict, state[0].since), (1, Verdict::Unhealthy, at(40)));
+    assert_eq!((kept.len(), kept[0].reason.as_deref()), (1, Some("moved")));
+    assert_eq!(names(directory.path()), ["health.7.journal"], "nothing is set aside");
+}
+
+/// Anything may stand in the place of a journal; to look at it waits for nobody and is not copied
+/// without an end.
+#[test]
+fn a_journal_that_is_no_file_or_too_large_is_named_and_left_out() {
+    let directory = sample(2);
+    let pipe = directory.path().join("health.8.journal");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    fs::File::create(directory.path().join("health.9.journal")).unwrap().set_len(MAX_FILE + 1).unwrap();
+    assert_eq!(recall(directory.path(), at(70)).overrides.len(), 3, "the others are read");
+    let sizes = names(directory.path())
+        .into_iter()
+        .filter(|name| name.contains(DAMAGED))
+        .map(|name| fs::metadata(directory.path().join(name)).unwrap().len());
+    assert_eq!(sizes.sum::<u64>(), 0);
+}
+
 /// A downgrade: the server starts without a memory, and the files are there for the newer one.
 #[test]
 fn files_of_a_later_version_are_set_aside() {
@@ -127,7 +155,7 @@ fn what_is_no_file_or_too_large_does_not_stop_the_start() {
     fs::create_dir(&path).unwrap();
     assert_eq!(recall(directory.path(), at(0)), Memory::default());
     fs::File::create(&path).unwrap().set_len(MAX_FILE + 1).unwrap();
-    assert!(read(&path).unwrap_err().to_string().contains("larger than 256 MiB"));
+    assert!(read(&path).unwrap_err().to_string().contains("at most 256 MiB"));
     assert_eq!(recall(directory.path(), at(1)), Memory::default());
     assert_eq!(names(directory.path()).len(), 2);
     assert_eq!(recall(&directory.path().join("gone"), at(0)), Memory::default());

@@ -1,7 +1,7 @@
 //! The task that keeps the files, with a checker that says what the test wants.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -10,18 +10,22 @@ use super::*;
 use crate::checker::{Command, Handle};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
+use crate::state::disk::{Disk, System};
 use crate::table::{Published, Table};
 use crate::zone::Catalog;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A checker that knows what it is told to, and counts how often it is asked for everything.
+/// A checker that knows what it is told to, and counts how often it is asked for everything. Changes
+/// are told once, and beside everything, as by the real one.
 #[derive(Clone)]
 struct Script {
     handle: Handle,
     known: Arc<Mutex<Memory>>,
     untold: Arc<Mutex<MemoryChanges>>,
     asked: Arc<AtomicU32>,
+    /// The whole is not told while this is set.
+    is_busy: Arc<AtomicBool>,
 }
 
 impl Script {
@@ -33,16 +37,23 @@ impl Script {
             known: Arc::new(Mutex::new(memory("a"))),
             untold: Arc::default(),
             asked: Arc::default(),
+            is_busy: Arc::default(),
         };
         script.untold.lock().unwrap().everything = true;
-        let Self { known, untold, asked, .. } = script.clone();
+        let Self { known, untold, asked, is_busy, .. } = script.clone();
         tokio::spawn(async move {
             while let Some(command) = received.recv().await {
                 match command {
                     Command::Memory(reply) => {
                         asked.fetch_add(1, Ordering::Relaxed);
                         untold.lock().unwrap().everything = false;
-                        let _ = reply.send(known.lock().unwrap().clone());
+                        let (known, is_busy) = (Arc::clone(&known), Arc::clone(&is_busy));
+                        tokio::spawn(async move {
+                            while is_busy.load(Ordering::Relaxed) {
+                                tokio::time::sleep(Duration::from_millis(10)).await;
+                            }
+                            let _ = reply.send(known.lock().unwrap().clone());
+                        });
                     }
                     Command::MemoryChanges(reply) => {
                         let mut untold = untold.lock().unwrap();
@@ -77,6 +88,13 @@ impl Script {
         let metrics = Arc::new(Metrics::new(1));
         let place = directory.map(|directory| Place::unlocked(directory.into()));
         (Keeper::start(place, self.handle.clone(), Arc::clone(&metrics)), metrics)
+    }
+
+    /// An operator says something of a backend.
+    fn drain(&self, backend: &str) {
+        let kept = RememberedOverride { backend: backend.into(), ..memory("a").overrides.remove(1) };
+        self.known.lock().unwrap().overrides.push(kept.clone());
+        self.untold.lock().unwrap().overrides.push(kept);
     }
 
     fn asked(&self) -> u32 {
@@ -118,6 +136,10 @@ fn journals_of(directory: &Path) -> (Vec<u64>, u64) {
     let bytes =
         found.last().and_then(|(_, path)| fs::metadata(path).ok()).map_or(0, |metadata| metadata.len());
     (found.into_iter().map(|(number, _)| number).collect(), bytes)
+}
+
+fn is_drained(directory: &Path, backend: &str) -> bool {
+    recall(directory, at(10)).overrides.iter().any(|kept| &*kept.backend == backend)
 }
 
 fn failures(metrics: &Metrics) -> String {
@@ -213,7 +235,7 @@ async fn when_everything_is_new_it_is_written_as_a_whole() {
         script.untold.lock().unwrap().everything = true;
         until("it is asked for everything", || script.asked() == number).await;
         until_written(directory.path(), tag).await;
-        until("the journal before is gone", || journals_of(directory.path()).0 == [u64::from(number)]).await;
+        until("the journal before is gone", || journals_of(directory.path()).0.len() == 1).await;
         assert!(!holds(directory.path(), "a"), "what is no more is not remembered");
     }
 }
@@ -294,4 +316,142 @@ async fn a_snapshot_that_fails_is_made_later_and_the_journal_goes_on() {
     until("the snapshot is made", || journals_of(directory.path()).0 == [2]).await;
     keeper.stop().await;
     assert!(holds(directory.path(), "b"));
+}
+
+/// While a snapshot is being made, and while one is needed and another is being made: a kill at any
+/// moment loses no change that is a second old.
+#[tokio::test(start_paused = true)]
+async fn what_changes_while_snapshots_are_made_is_in_a_journal() {
+    let directory = TempDir::new().unwrap();
+    let script = Script::start();
+    script.is_busy.store(true, Ordering::Relaxed);
+    let (_keeper, _) = script.keeper(Some(directory.path()));
+    until("the first is begun", || script.asked() == 1).await;
+    script.drain("before any snapshot");
+    tokio::time::sleep(SECOND).await;
+    until("it is in the journal", || is_drained(directory.path(), "before any snapshot")).await;
+    assert!(!directory.path().join(FILE).exists());
+    // Names, places or times become others before that snapshot is there.
+    script.untold.lock().unwrap().everything = true;
+    script.drain("beside everything");
+    until("it is in the journal", || is_drained(directory.path(), "beside everything")).await;
+    assert_eq!((script.asked(), directory.path().join(FILE).exists()), (1, false));
+    script.is_busy.store(false, Ordering::Relaxed);
+    until("the second is asked for", || script.asked() == 2).await;
+}
+
+/// A file of the kernel's that does not answer, until it is told to.
+#[derive(Clone, Default)]
+struct Slow(Arc<(Mutex<bool>, Condvar)>);
+
+impl Slow {
+    fn set(&self, is_stuck: bool) {
+        *self.0.0.lock().unwrap() = is_stuck;
+        self.0.1.notify_all();
+    }
+}
+
+impl Disk for Slow {
+    type File = fs::File;
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        System.remove(path)
+    }
+
+    fn create(&mut self, path: &Path) -> io::Result<fs::File> {
+        System.create(path)
+    }
+
+    fn sync(&mut self, file: &mut fs::File) -> io::Result<()> {
+        let guard = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(guard, |is_stuck| *is_stuck).unwrap());
+        System.sync(file)
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        System.rename(from, to)
+    }
+
+    fn sync_directory(&mut self, directory: &Path) -> io::Result<()> {
+        System.sync_directory(directory)
+    }
+}
+
+/// On the real clock, as a thread that waits holds the paused one.
+#[tokio::test]
+async fn a_file_system_that_does_not_answer_holds_up_neither_another_directory_nor_the_end() {
+    let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let script = Script::start();
+    let disk = Slow::default();
+    let place = Place::take(one.path().into()).unwrap();
+    let keeper =
+        Keeper::start_on(disk.clone(), Some(place), script.handle.clone(), Arc::new(Metrics::new(1)));
+    until_written(one.path(), "a").await;
+    disk.set(true);
+    script.drain("stuck");
+    until("it is written", || is_drained(one.path(), "stuck")).await;
+    keeper.place().send_replace(Some(Place::take(two.path().into()).unwrap()));
+    until("another journal is begun", || !journals_of(two.path()).0.is_empty()).await;
+    let began = std::time::Instant::now();
+    keeper.stop().await;
+    assert!(began.elapsed() < SECOND * 4, "{:?}", began.elapsed());
+    disk.set(false);
+}
+
+/// On the real clock, too.
+#[tokio::test]
+async fn what_a_file_system_has_not_confirmed_is_written_to_the_next_directory() {
+    let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (script, disk) = (Script::start(), Slow::default());
+    let place = Place::take(one.path().into()).unwrap();
+    let keeper =
+        Keeper::start_on(disk.clone(), Some(place), script.handle.clone(), Arc::new(Metrics::new(1)));
+    until_written(one.path(), "a").await;
+    disk.set(true);
+    script.drain("unconfirmed");
+    until("it is written", || is_drained(one.path(), "unconfirmed")).await;
+    keeper.place().send_replace(Some(Place::take(two.path().into()).unwrap()));
+    until("another journal is begun", || !journals_of(two.path()).0.is_empty()).await;
+    disk.set(false);
+    until("it is there as well", || is_drained(two.path(), "unconfirmed")).await;
+    keeper.stop().await;
+}
+
+/// Snapshots fail, and the journals reach their limits: another page, and then no more.
+#[tokio::test(start_paused = true)]
+async fn journals_have_a_bound_while_no_snapshot_can_be_written() {
+    let directory = TempDir::new().unwrap();
+    let script = Script::start();
+    let (keeper, _) = script.keeper(Some(directory.path()));
+    until_written(directory.path(), "a").await;
+    let obstacle = directory.path().join("health.json.new");
+    fs::create_dir(&obstacle).unwrap();
+    let lengths = || -> Vec<u64> {
+        let length = |(_, path): (u64, PathBuf)| fs::metadata(path).unwrap().len();
+        journals(directory.path()).into_iter().map(length).collect()
+    };
+    // Long reasons, so that few changes make large journals.
+    let reason = "x".repeat(8 << 20);
+    let kept = || RememberedOverride { reason: Some(reason.clone()), ..memory("a").overrides.remove(1) };
+    for _ in 0..40 {
+        let before = lengths();
+        script.untold.lock().unwrap().overrides.push(kept());
+        until("it is written, or no more is", || {
+            lengths() != before || lengths().iter().sum::<u64>() >= MAX_JOURNALS
+        })
+        .await;
+        if lengths().iter().sum::<u64>() >= MAX_JOURNALS {
+            break;
+        }
+    }
+    let full = lengths();
+    assert!(full.len() > 2, "{full:?}");
+    assert!(full.iter().all(|length| *length < MAX_FILE), "each of them is read: {full:?}");
+    script.drain("noted");
+    tokio::time::sleep(SECOND * 25).await;
+    assert_eq!(lengths(), full, "no more is written");
+    fs::remove_dir(&obstacle).unwrap();
+    until("a snapshot takes their place", || lengths().iter().sum::<u64>() < 1 << 20).await;
+    until("what was noted is written", || is_drained(directory.path(), "noted")).await;
+    keeper.stop().await;
 }
