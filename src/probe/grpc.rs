@@ -92,7 +92,7 @@ impl GrpcProbe {
             }
             trace.enter(Step::Body);
             let mut message = Hearing::of_message(MESSAGE_LIMIT);
-            http2::read(&mut body, &mut message).await?;
+            http2::read(&mut body, &mut message, trace).await?;
             if message.room() == 0 {
                 return Err(malformed(format_args!("it is longer than {} KiB", MESSAGE_LIMIT / 1024)));
             }

@@ -1,5 +1,6 @@
 //! What is heard of a backend, up to a limit, and what is looked for in it.
 
+use crate::probe::Trace;
 use crate::probe::expected::Expected;
 use crate::probe::fault::Fault;
 use crate::probe::search::Search;
@@ -57,9 +58,9 @@ impl<'e> Hearing<'e> {
     }
 
     /// Whether nothing more is wanted.
-    pub(super) async fn is_enough(&mut self) -> Result<bool, Fault> {
+    pub(super) async fn is_enough(&mut self, trace: &mut Trace) -> Result<bool, Fault> {
         let found = match &mut self.search {
-            Some(search) => search.goes_on(&mut self.kept, self.paused).await?,
+            Some(search) => search.goes_on(&mut self.kept, self.paused, trace).await?,
             None => false,
         };
         self.paused = false;
@@ -78,9 +79,9 @@ impl<'e> Hearing<'e> {
     }
 
     /// Whether what is expected was heard, now that nothing more comes; true if nothing is.
-    pub(super) async fn ends(&mut self) -> Result<bool, Fault> {
+    pub(super) async fn ends(&mut self, trace: &mut Trace) -> Result<bool, Fault> {
         match &mut self.search {
-            Some(search) => search.ends(&mut self.kept).await,
+            Some(search) => search.ends(&mut self.kept, trace).await,
             None => Ok(true),
         }
     }

@@ -199,8 +199,8 @@ impl HttpProbe {
         if !finding.draining {
             trace.enter(Step::Body);
             let mut hearing = Hearing::of_body(self.body.as_ref(), self.body_limit);
-            connection.body(head, &mut hearing).await?;
-            self.judge_body(&mut hearing).await?;
+            connection.body(head, &mut hearing, trace).await?;
+            self.judge_body(&mut hearing, trace).await?;
         }
         Ok(finding)
     }
@@ -220,8 +220,8 @@ impl HttpProbe {
             if !finding.draining {
                 trace.enter(Step::Body);
                 let mut hearing = Hearing::of_body(self.body.as_ref(), self.body_limit);
-                http2::read(&mut body, &mut hearing).await?;
-                self.judge_body(&mut hearing).await?;
+                http2::read(&mut body, &mut hearing, trace).await?;
+                self.judge_body(&mut hearing, trace).await?;
             }
             Ok(finding)
         })
@@ -290,8 +290,8 @@ impl HttpProbe {
         Err(Fault::new(Cause::Status, detail))
     }
 
-    async fn judge_body(&self, hearing: &mut Hearing<'_>) -> Result<(), Fault> {
-        let found = hearing.ends().await?;
+    async fn judge_body(&self, hearing: &mut Hearing<'_>, trace: &mut Trace) -> Result<(), Fault> {
+        let found = hearing.ends(trace).await?;
         match &self.body {
             Some(expected) if !found => Err(missing(expected, hearing.kept(), self.body_limit)),
             _ => Ok(()),

@@ -91,12 +91,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Reads the body to its end, or until enough of it is heard.
-    pub(super) async fn body(mut self, head: Head, hearing: &mut Hearing<'_>) -> Result<(), Fault> {
+    pub(super) async fn body(
+        mut self,
+        head: Head,
+        hearing: &mut Hearing<'_>,
+        trace: &mut Trace,
+    ) -> Result<(), Fault> {
         let mut body = Body { framing: head.framing, besides: 0, hearing };
         loop {
             body.take(&self.buffer)?;
             self.buffer.clear();
-            if body.is_at_end() || body.hearing.is_enough().await? {
+            if body.is_at_end() || body.hearing.is_enough(trace).await? {
                 return Ok(());
             }
             self.buffer.reserve(READ);

@@ -17,11 +17,11 @@ use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::probe::Cause;
 use crate::probe::fault::Fault;
 use crate::probe::hearing::Hearing;
 use crate::probe::http::{AGENT, HEADER_LIMIT, HttpProbe};
 use crate::probe::limited::Limited;
+use crate::probe::{Cause, Trace};
 
 /// What a backend may send besides the body: headers, trailers and the frames around all of it.
 const BESIDES: usize = 2 * HEADER_LIMIT;
@@ -72,8 +72,12 @@ pub(super) async fn ask(
 }
 
 /// Reads a body to its end, or until enough of it is heard.
-pub(super) async fn read(body: &mut RecvStream, hearing: &mut Hearing<'_>) -> Result<(), Fault> {
-    while !hearing.is_enough().await? {
+pub(super) async fn read(
+    body: &mut RecvStream,
+    hearing: &mut Hearing<'_>,
+    trace: &mut Trace,
+) -> Result<(), Fault> {
+    while !hearing.is_enough(trace).await? {
         let Some(data) = hearing.patiently(body.data()).await else { continue };
         let Some(data) = data else { break };
         hearing.take(&data.map_err(|error| fault(&error))?);

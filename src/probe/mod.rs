@@ -44,6 +44,7 @@ mod verifier;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -282,6 +283,8 @@ struct Trace {
     phases: Vec<(&'static str, Duration)>,
     /// The beginning of what was heard in this step, where that tells a person something.
     heard: Vec<u8>,
+    /// While a search for what is expected is under way in other threads: whether it is a long one.
+    search: Option<Arc<AtomicBool>>,
 }
 
 /// As much of it as can be seen of it.
@@ -291,7 +294,7 @@ impl Trace {
     fn start() -> Self {
         let now = Instant::now();
         let phases = Vec::with_capacity(4);
-        Self { started: now, entered: now, step: Step::Connect, phases, heard: Vec::new() }
+        Self { started: now, entered: now, step: Step::Connect, phases, heard: Vec::new(), search: None }
     }
 
     fn enter(&mut self, step: Step) {
@@ -316,7 +319,16 @@ impl Trace {
         if matches!(self.step, Step::Start) {
             return Fault::local(format_args!("the program was not started within {timeout:?}"));
         }
-        let doing = self.step.doing();
+        let doing = match &self.search {
+            None => self.step.doing(),
+            Some(long) if long.load(Ordering::Relaxed) => "looking for what is expected",
+            // The bytes have come, and this machine had no time for them.
+            Some(_) => {
+                return Fault::local(format_args!(
+                    "what the backend sent could not be searched within {timeout:?}"
+                ));
+            }
+        };
         let heard = match self.step {
             // As it is shown when the program ends in time.
             Step::Program => first_line(&self.heard),

@@ -57,7 +57,7 @@ pub(super) async fn talk(
     let Some(expected) = &words.expect else { return Ok(()) };
     let mut hearing = Hearing::of_words(expected, HEARING_LIMIT);
     let mut part = Vec::with_capacity(READ);
-    while !hearing.is_enough().await? {
+    while !hearing.is_enough(trace).await? {
         part.clear();
         match hearing.patiently(stream.read_buf(&mut part)).await {
             None => {}
@@ -73,7 +73,7 @@ pub(super) async fn talk(
             }
         }
     }
-    if hearing.ends().await? { Ok(()) } else { Err(missing(expected, &hearing)) }
+    if hearing.ends(trace).await? { Ok(()) } else { Err(missing(expected, &hearing)) }
 }
 
 /// Judges a backend that closed, or said more than is listened to, before it said what is expected.

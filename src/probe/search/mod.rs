@@ -1,22 +1,29 @@
 //! Looking for what is expected while it comes, in time that is linear in what was read.
 //!
 //! A text is looked for in what is new. An expression must be searched for from the beginning, so it is
-//! looked for when twice as much is there as the last time, when the backend pauses, and at the end. A
-//! search that could take long is handed to [`threads`], so that a backend that makes it slow delays
-//! nobody; and when it takes more than [`BUDGET`], the probe fails.
+//! looked for when twice as much is there as the last time, when the backend pauses, and at the end. Each
+//! pause that brought nothing makes the next one twice as long, so there are few of them. A search that
+//! could take long is handed to [`threads`], so that a backend that makes it slow delays no other; and when
+//! it takes more than [`BUDGET`], the probe fails. When a probe runs out of time while a short search is
+//! still waiting there, it is void: steerd had no time for it.
 
 mod threads;
 
 use std::time::Duration;
 
-use crate::probe::Cause;
 use crate::probe::expected::{Expected, Pattern};
 use crate::probe::fault::Fault;
 use crate::probe::search::threads::{Answer, Job};
+use crate::probe::{Cause, Trace};
 
 /// How much processor time all searches of one probe may take. A megabyte takes about a millisecond with a
 /// plain expression, and up to a second with one whose states never repeat.
 pub(super) const BUDGET: Duration = Duration::from_millis(100);
+
+/// Up to so much processor time a search is a short one. Measured with a dozen expressions, 64 KiB take 2 to
+/// 120 microseconds, and 20 milliseconds or more with those whose states do not repeat. A long search gives
+/// way to short ones, and it is the backend's own fault when there is no time for it.
+const SHORT: Duration = Duration::from_millis(2);
 
 /// How much work ([`Pattern::work`]) a search may be that is done at once: at worst it takes about 100
 /// microseconds.
@@ -26,8 +33,19 @@ const WORK_AT_ONCE: usize = 1 << 20;
 /// not be waited for.
 const LITTLE: usize = 4 * 1024;
 
-/// When nothing comes for so long, what has come is looked at.
-const PAUSE: Duration = Duration::from_millis(10);
+/// When nothing comes for so long, what has come is looked at; the next time after twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// What the searches of one probe have taken so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Effort {
+    /// How many bytes the last step went through.
+    through: usize,
+    /// The processor time of that step.
+    took: Duration,
+    /// The processor time of all steps.
+    spent: Duration,
+}
 
 /// A search through what a backend sends, for as long as it sends.
 pub(super) struct Search<'e> {
@@ -36,15 +54,16 @@ pub(super) struct Search<'e> {
     early: bool,
     /// How many bytes have been looked at.
     looked: usize,
-    /// Processor time taken so far.
-    spent: Duration,
+    effort: Effort,
+    /// How long nothing must come for a look in a pause.
+    pause: Duration,
     found: bool,
 }
 
 impl<'e> Search<'e> {
     /// In words, of which each may be the last: what has been heard is judged as it is.
     pub(super) fn in_words(expected: &'e Expected) -> Self {
-        Self { expected, early: true, looked: 0, spent: Duration::ZERO, found: false }
+        Self { expected, early: true, looked: 0, effort: Effort::default(), pause: FIRST_PAUSE, found: false }
     }
 
     /// In a body, which has an end: before it only what no more bytes can undo is a match.
@@ -68,43 +87,63 @@ impl<'e> Search<'e> {
 
     /// Whether it is found already; looks if it is time to. `heard` is the same for as long as the search
     /// lasts, and grows; `paused` says that nothing has come for a while.
-    pub(super) async fn goes_on(&mut self, heard: &mut Vec<u8>, paused: bool) -> Result<bool, Fault> {
-        if self.is_due(heard.len()) || (paused && self.is_behind(heard.len())) {
-            self.look(heard).await?;
+    pub(super) async fn goes_on(
+        &mut self,
+        heard: &mut Vec<u8>,
+        paused: bool,
+        trace: &mut Trace,
+    ) -> Result<bool, Fault> {
+        if self.is_due(heard.len()) {
+            self.look(heard, trace).await?;
+        } else if paused && self.is_behind(heard.len()) {
+            self.pause *= 2;
+            self.look(heard, trace).await?;
         }
         Ok(self.found)
     }
 
     /// Whether it is found, now that nothing more comes.
-    pub(super) async fn ends(&mut self, heard: &mut Vec<u8>) -> Result<bool, Fault> {
-        // What nothing is in may match an expression.
+    pub(super) async fn ends(&mut self, heard: &mut Vec<u8>, trace: &mut Trace) -> Result<bool, Fault> {
+        // An expression may match where there is nothing.
         if !self.found && (self.looked < heard.len() || self.looked == 0 || !self.early) {
-            self.look(heard).await?;
+            self.look(heard, trace).await?;
         }
         Ok(self.found)
     }
 
     /// Reads until there is something, or none came for a while and it is time to look at what is there.
     pub(super) async fn patiently<T>(&self, heard: usize, read: impl Future<Output = T>) -> Option<T> {
-        if self.is_behind(heard) { tokio::time::timeout(PAUSE, read).await.ok() } else { Some(read.await) }
+        if self.is_behind(heard) {
+            tokio::time::timeout(self.pause, read).await.ok()
+        } else {
+            Some(read.await)
+        }
     }
 
-    async fn look(&mut self, heard: &mut Vec<u8>) -> Result<(), Fault> {
+    async fn look(&mut self, heard: &mut Vec<u8>, trace: &mut Trace) -> Result<(), Fault> {
         match self.expected {
             Expected::Text(text) => self.found = Expected::text_is_in(text, heard, self.looked),
             Expected::Pattern(pattern) if pattern.work(heard.len()) <= WORK_AT_ONCE => {
                 self.found = pattern.is_in(heard, heard.len());
             }
-            Expected::Pattern(pattern) => self.look_elsewhere(pattern, heard).await?,
+            // Boxed, as most probes never come here.
+            Expected::Pattern(pattern) => Box::pin(self.look_elsewhere(pattern, heard, trace)).await?,
         }
         self.looked = heard.len();
         Ok(())
     }
 
-    async fn look_elsewhere(&mut self, pattern: &Pattern, heard: &mut Vec<u8>) -> Result<(), Fault> {
-        let job = Job::new(pattern.clone(), std::mem::take(heard), self.spent);
+    async fn look_elsewhere(
+        &mut self,
+        pattern: &Pattern,
+        heard: &mut Vec<u8>,
+        trace: &mut Trace,
+    ) -> Result<(), Fault> {
+        let job = Job::new(pattern.clone(), std::mem::take(heard), self.effort);
+        trace.search = Some(job.long());
         let done = threads::search(job).await.map_err(Fault::local)?;
-        (*heard, self.spent) = (done.bytes, done.spent);
+        trace.search = None;
+        (*heard, self.effort) = (done.bytes, done.effort);
         self.found = match done.answer {
             Answer::Found => true,
             Answer::Missing => false,

@@ -1,5 +1,10 @@
 //! Searches that take long, that take little, and that are fed in pieces.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Instant;
 
 use proptest::prelude::*;
@@ -22,14 +27,14 @@ fn letters(count: usize) -> Vec<u8> {
 
 /// Hears the bytes in pieces of this length, and says whether the expected is found and what was left.
 async fn hear(search: &mut Search<'_>, bytes: &[u8], piece: usize) -> Result<bool, Fault> {
-    let mut heard = Vec::new();
+    let (mut heard, mut trace) = (Vec::new(), Trace::start());
     for piece in bytes.chunks(piece) {
         heard.extend_from_slice(piece);
-        if search.goes_on(&mut heard, false).await? {
+        if search.goes_on(&mut heard, false, &mut trace).await? {
             return Ok(true);
         }
     }
-    search.ends(&mut heard).await
+    search.ends(&mut heard, &mut trace).await
 }
 
 #[tokio::test]
@@ -75,35 +80,105 @@ async fn a_short_search_passes_by_the_long_ones() {
 #[tokio::test]
 async fn words_are_judged_as_they_are_and_bodies_when_they_are_certain() {
     let expected = pattern("ready$");
-    let mut heard = b"ready".to_vec();
-    assert!(Search::in_words(&expected).goes_on(&mut heard, false).await.unwrap());
+    let (mut heard, mut trace) = (b"ready".to_vec(), Trace::start());
+    assert!(Search::in_words(&expected).goes_on(&mut heard, false, &mut trace).await.unwrap());
     let mut in_body = Search::in_body(&expected);
-    assert!(!in_body.goes_on(&mut heard, true).await.unwrap(), "more may come");
+    assert!(!in_body.goes_on(&mut heard, true, &mut trace).await.unwrap(), "more may come");
     heard.extend_from_slice(b"ish");
-    assert!(!in_body.ends(&mut heard).await.unwrap());
+    assert!(!in_body.ends(&mut heard, &mut trace).await.unwrap());
     let empty = pattern("^$");
-    assert!(Search::in_body(&empty).ends(&mut Vec::new()).await.unwrap());
+    assert!(Search::in_body(&empty).ends(&mut Vec::new(), &mut trace).await.unwrap());
+}
+
+/// How much is looked through when the bytes come in pieces of this length with a pause after each, and how
+/// many looks that takes.
+async fn looks(bytes: &[u8], piece: usize, pause: Duration) -> (usize, usize) {
+    let expected = pattern(" [0-9]");
+    let mut search = Search::in_body(&expected);
+    let (mut heard, mut trace, mut looks, mut looked) = (Vec::new(), Trace::start(), 0, 0);
+    for piece in bytes.chunks(piece) {
+        heard.extend_from_slice(piece);
+        let mut next = Box::pin(tokio::time::sleep(pause));
+        let mut paused = false;
+        loop {
+            let before = search.looked;
+            assert!(!search.goes_on(&mut heard, paused, &mut trace).await.unwrap());
+            if search.looked != before {
+                looks += 1;
+                looked += search.looked;
+            }
+            paused = search.patiently(heard.len(), next.as_mut()).await.is_none();
+            if !paused {
+                break;
+            }
+        }
+    }
+    assert!(!search.ends(&mut heard, &mut trace).await.unwrap());
+    (looks, looked)
 }
 
 /// All that a search looks through is at most a few times what there is.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_looked_at_is_linear_in_what_was_heard() {
-    let expected = pattern("[0-9]z[0-9]");
     let bytes = letters(64 * 1024);
-    let mut search = Search::in_body(&expected);
-    let (mut heard, mut looks, mut looked) = (Vec::new(), 0, 0);
-    for piece in bytes.chunks(100) {
-        heard.extend_from_slice(piece);
-        let before = search.looked;
-        assert!(!search.goes_on(&mut heard, false).await.unwrap());
-        if search.looked != before {
-            looks += 1;
-            looked += search.looked;
-        }
-    }
-    assert!(!search.ends(&mut heard).await.unwrap());
+    let (looks, looked) = looks(&bytes, 100, Duration::ZERO).await;
     assert!(looks <= LITTLE / 100 + 6, "{looks} looks");
     assert!(looked <= 4 * bytes.len(), "{looked} bytes looked at");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_pauses_often_is_looked_at_a_few_times() {
+    let bytes = letters(1 << 20);
+    for pause in [11, 20, 100, 650].map(Duration::from_millis) {
+        let (looks, looked) = looks(&bytes, bytes.len() / 100, pause).await;
+        eprintln!("{pause:?}: {looks} looks at {looked} bytes");
+        assert!(looked <= 12 * bytes.len(), "{pause:?}: {looks} looks at {looked} bytes");
+    }
+}
+
+/// Processor time that this machine did not have for a short search is no fault of the backend's.
+#[tokio::test]
+async fn a_short_search_that_is_not_made_in_time_is_void_and_a_long_one_has_failed() {
+    let expected = pattern(SLOW);
+    let (mut heard, mut trace) = (letters(1 << 20), Trace::start());
+    let mut search = Search::in_body(&expected);
+    {
+        let mut look = pin!(search.goes_on(&mut heard, false, &mut trace));
+        assert!(poll_fn(|context| Poll::Ready(look.as_mut().poll(context))).await.is_pending());
+    }
+    let long = trace.search.as_mut().unwrap();
+    // In place of the one that a thread is about to set.
+    *long = Arc::default();
+    let fault = trace.out_of_time(Duration::from_secs(1));
+    assert_eq!(
+        (fault.cause, &*fault.detail),
+        (Cause::Local, "no verdict: what the backend sent could not be searched within 1s")
+    );
+    trace.search.as_ref().unwrap().store(true, Ordering::Relaxed);
+    let fault = trace.out_of_time(Duration::from_secs(1));
+    assert_eq!(
+        (fault.cause, &*fault.detail),
+        (Cause::Timeout, "no answer within 1s (looking for what is expected)")
+    );
+}
+
+/// The niceness of the threads with a name.
+fn niceness(name: &str) -> Vec<i32> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
+    let named = threads.filter(|thread| {
+        std::fs::read_to_string(thread.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    });
+    let niceness = |stat: String| stat.rsplit_once(") ")?.1.split(' ').nth(16)?.parse().ok();
+    named.filter_map(|thread| niceness(std::fs::read_to_string(thread.join("stat")).ok()?)).collect()
+}
+
+#[tokio::test]
+async fn short_searches_give_way_to_nobody_and_long_ones_do() {
+    let expected = pattern(SLOW);
+    assert!(hear(&mut Search::in_body(&expected), &letters(1 << 20), 64 * 1024).await.is_err());
+    let (short, long) = (niceness("search"), niceness("search-long"));
+    assert!(!short.is_empty() && !long.is_empty());
+    assert!(short.iter().all(|short| long.iter().all(|long| short < long)), "{short:?} {long:?}");
 }
 
 proptest! {

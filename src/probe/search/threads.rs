@@ -1,43 +1,50 @@
 //! Threads for searches that may take long, apart from the one that all probes run on.
 //!
-//! A search goes through the first kilobyte, then two, four and so on, a *step* each: so it takes twice
-//! the time of one search of all, and can be given up between steps. Whoever has taken the least
-//! processor time so far has the next step, so a search that takes little passes by all that take much,
-//! however many those are. The threads give way to all others of this machine.
+//! A search goes through the first kilobyte, then two, four and so on, a *step* each, and can be given up
+//! between steps. The next search of the same probe begins with twice as much as the last one went through.
+//! So all steps together take a few times the time of one search of all. The search that has taken the
+//! least processor time so far has the next step, so a short one passes by all long ones, however many
+//! those are. A search that has taken more than [`SHORT`] goes on in threads that give way to all others
+//! of this machine.
 //!
 //! ```text
 //!  search --> waiting (the least spent first) --> a step --+--> found, or all looked through --> answer
 //!                 ^                                        +--> too long ----------------------> answer
-//!                 |                                        +--> nobody waits any more
+//!                 |                                        +--> the probe has ended
 //!                 +----------------------------------------+
 //! ```
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use regex_automata::meta::Cache;
 use tokio::sync::oneshot;
 
 use crate::probe::expected::Pattern;
-use crate::probe::search::BUDGET;
+use crate::probe::search::{BUDGET, Effort, SHORT};
 use crate::sys::process;
 
 /// How many bytes the first step goes through.
 const FIRST_STEP: usize = 1024;
 
-/// The most threads, however many processors there are.
+/// The most threads for short searches, and for long ones, however many processors there are.
 const MAX_THREADS: usize = 4;
+
+/// So many searches may wait before those of ended probes are looked for.
+const FIRST_SWEEP: usize = 16;
 
 /// A search on its way.
 pub(super) struct Job {
     pattern: Pattern,
     bytes: Vec<u8>,
-    /// How many of them the next step goes through.
-    step: usize,
-    spent: Duration,
+    effort: Effort,
+    /// Whether it has taken more than [`SHORT`].
+    long: Arc<AtomicBool>,
     /// In the order they came.
     number: u64,
     reply: Option<oneshot::Sender<Done>>,
@@ -46,7 +53,7 @@ pub(super) struct Job {
 /// What came of a search, with the bytes that it was made in.
 pub(super) struct Done {
     pub(super) bytes: Vec<u8>,
-    pub(super) spent: Duration,
+    pub(super) effort: Effort,
     pub(super) answer: Answer,
 }
 
@@ -58,55 +65,79 @@ pub(super) enum Answer {
     TooLong,
 }
 
-#[derive(Default)]
 struct Queue {
     waiting: BinaryHeap<Job>,
     number: u64,
     threads: usize,
+    /// When so many wait, those of ended probes are taken out.
+    sweep_at: usize,
 }
 
-#[derive(Default)]
 struct Threads {
     queue: Mutex<Queue>,
     came: Condvar,
+    name: &'static str,
+    give_way: bool,
 }
 
-static THREADS: LazyLock<Threads> = LazyLock::new(Threads::default);
+static FOR_SHORT: Threads = Threads::new("search", false);
+static FOR_LONG: Threads = Threads::new("search-long", true);
 
 /// Has a search made. The error says why there is none.
 pub(super) async fn search(mut job: Job) -> Result<Done, String> {
     let (reply, answer) = oneshot::channel();
     job.reply = Some(reply);
-    THREADS.take(job).map_err(|error| format!("the system gives no thread to search with: {error}"))?;
+    Threads::of(&job)
+        .take(job)
+        .map_err(|error| format!("the system gives no thread to search with: {error}"))?;
     answer.await.map_err(|_| "the search broke off; this is a fault in steerd".to_owned())
 }
 
 impl Threads {
-    fn take(&'static self, mut job: Job) -> std::io::Result<()> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    const fn new(name: &'static str, give_way: bool) -> Self {
+        Self { queue: Mutex::new(Queue::new()), came: Condvar::new(), name, give_way }
+    }
+
+    /// Those that make this search.
+    fn of(job: &Job) -> &'static Self {
+        if job.effort.spent > SHORT {
+            job.long.store(true, Relaxed);
+            &FOR_LONG
+        } else {
+            &FOR_SHORT
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&'static self, job: Job) -> std::io::Result<()> {
+        let mut queue = self.lock();
         // One for every two processors, and one in any case: they all start with the first search.
         let wanted =
             thread::available_parallelism().map_or(1, |count| (count.get() / 2).clamp(1, MAX_THREADS));
         while queue.threads < wanted {
-            let started = thread::Builder::new().name("search".into()).spawn(|| self.work());
+            let started = thread::Builder::new().name(self.name.into()).spawn(|| self.work());
             match started {
                 Ok(_) => queue.threads += 1,
                 Err(error) if queue.threads == 0 => return Err(error),
                 Err(_) => break,
             }
         }
-        job.number = queue.number;
-        queue.number += 1;
-        queue.waiting.push(job);
+        queue.push(job);
         drop(queue);
         self.came.notify_one();
         Ok(())
     }
 
     fn work(&self) -> ! {
-        process::give_way();
+        if self.give_way {
+            process::give_way();
+        }
+        let mut kept = None;
         loop {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.lock();
             let job = loop {
                 match queue.waiting.pop() {
                     Some(job) => break job,
@@ -114,48 +145,88 @@ impl Threads {
                 }
             };
             drop(queue);
-            // To drop what broke off tells its probe.
-            if let Ok(Some(job)) = catch_unwind(AssertUnwindSafe(|| job.step())) {
-                self.queue.lock().unwrap_or_else(PoisonError::into_inner).waiting.push(job);
+            if let Ok(Some(job)) = catch_unwind(AssertUnwindSafe(|| job.step(&mut kept))) {
+                // A search that is dropped, here or by a panic, tells its probe that it broke off.
+                let _ = Self::of(&job).take(job);
             }
         }
     }
 }
 
+impl Queue {
+    const fn new() -> Self {
+        Self { waiting: BinaryHeap::new(), number: 0, threads: 0, sweep_at: FIRST_SWEEP }
+    }
+
+    /// Adds a search. Those of ended probes may wait behind others for ever: so they are taken out each
+    /// time that the queue has doubled.
+    fn push(&mut self, mut job: Job) {
+        job.number = self.number;
+        self.number += 1;
+        if self.waiting.len() >= self.sweep_at {
+            self.waiting.retain(Job::is_awaited);
+            self.sweep_at = FIRST_SWEEP.max(2 * self.waiting.len());
+        }
+        self.waiting.push(job);
+    }
+}
+
+/// The expression that a thread has searched for last, and what it remembers of it. To begin anew takes 3
+/// to 30 microseconds, up to half a millisecond for an expression of many states.
+type Kept = Option<(Pattern, Cache)>;
+
 impl Job {
-    pub(super) fn new(pattern: Pattern, bytes: Vec<u8>, spent: Duration) -> Self {
-        Self { pattern, bytes, step: FIRST_STEP, spent, number: 0, reply: None }
+    pub(super) fn new(pattern: Pattern, bytes: Vec<u8>, effort: Effort) -> Self {
+        Self { pattern, bytes, effort, long: Arc::default(), number: 0, reply: None }
+    }
+
+    /// Becomes true once the search has taken more than [`SHORT`].
+    pub(super) fn long(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.long)
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.reply.as_ref().is_some_and(|reply| !reply.is_closed())
     }
 
     /// Goes one step on; none when the search is over.
-    fn step(mut self) -> Option<Self> {
-        let reply = self.reply.take().filter(|reply| !reply.is_closed())?;
-        let length = self.step.min(self.bytes.len());
-        let began = process::thread_time();
-        // The memory of a step goes with it: there may be thousands of searches.
-        let found = self.pattern.is_in_with(&mut self.pattern.cache(), &self.bytes, length);
-        let took = process::thread_time().saturating_sub(began);
-        self.spent += took;
-        let answer = if found {
-            Answer::Found
-        } else if length == self.bytes.len() {
-            Answer::Missing
-        } else if self.spent + took * 2 > BUDGET {
-            Answer::TooLong
-        } else {
-            self.step *= 2;
-            self.reply = Some(reply);
+    fn step(mut self, kept: &mut Kept) -> Option<Self> {
+        if !self.is_awaited() {
+            return None;
+        }
+        let answer = self.answer(kept);
+        let (Some(answer), Some(reply)) = (answer, self.reply.take_if(|_| answer.is_some())) else {
             return Some(self);
         };
-        let Self { bytes, spent, .. } = self;
-        // Whoever waited may have left.
-        let _ = reply.send(Done { bytes, spent, answer });
+        let Self { bytes, effort, .. } = self;
+        // The probe may have ended.
+        let _ = reply.send(Done { bytes, effort, answer });
         None
     }
 
-    /// Who is before another: the least spent, then the first that came.
+    /// Makes one step; none when more are needed.
+    fn answer(&mut self, kept: &mut Kept) -> Option<Answer> {
+        let Effort { through, took, spent } = self.effort;
+        // The step goes through twice as much as the last.
+        if spent + took * 2 > BUDGET {
+            return Some(Answer::TooLong);
+        }
+        let length = FIRST_STEP.max(through * 2).min(self.bytes.len());
+        let began = process::thread_time();
+        let cache = match kept.take() {
+            Some((pattern, cache)) if pattern.is_same(&self.pattern) => cache,
+            _ => self.pattern.cache(),
+        };
+        let (_, cache) = kept.insert((self.pattern.clone(), cache));
+        let found = self.pattern.is_in_with(cache, &self.bytes, length);
+        let took = process::thread_time().saturating_sub(began);
+        self.effort = Effort { through: length, took, spent: spent + took };
+        if found { Some(Answer::Found) } else { (length == self.bytes.len()).then_some(Answer::Missing) }
+    }
+
+    /// The search with the least rank goes on first: the least spent, then the first that came.
     fn rank(&self) -> (Duration, u64) {
-        (self.spent, self.number)
+        (self.effort.spent, self.number)
     }
 }
 
@@ -179,3 +250,37 @@ impl PartialEq for Job {
 }
 
 impl Eq for Job {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Searches that have begun, as many as wait for the first step.
+    fn job(pattern: &Pattern, number: u32) -> Job {
+        let effort = Effort { spent: Duration::from_micros(number.into()), ..Effort::default() };
+        Job::new(pattern.clone(), vec![0; 1024], effort)
+    }
+
+    #[test]
+    fn searches_of_ended_probes_do_not_pile_up() {
+        let pattern = Pattern::new("ready|fine").unwrap();
+        let mut queue = Queue::new();
+        let (mut awaited, mut most) = (Vec::new(), 0);
+        for number in 0..10_000 {
+            let mut job = job(&pattern, number);
+            let (reply, answer) = oneshot::channel();
+            job.reply = Some(reply);
+            if number % 100 == 0 {
+                awaited.push(answer);
+            }
+            queue.push(job);
+            most = most.max(queue.waiting.len());
+        }
+        assert_eq!(queue.waiting.iter().filter(|job| job.is_awaited()).count(), awaited.len());
+        assert!(
+            most <= 2 * awaited.len() + FIRST_SWEEP,
+            "{most} waited, of which {} in earnest",
+            awaited.len()
+        );
+    }
+}
