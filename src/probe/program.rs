@@ -21,8 +21,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use crate::sys::process;
 
@@ -31,6 +33,11 @@ pub const ARGUMENT: &str = "supervise-program";
 
 /// How many bytes a message has.
 pub(super) const MESSAGE: usize = 5;
+
+/// From one look for what is left to the next: at first this long, then twice as long each time.
+const FIRST_REST: Duration = Duration::from_millis(1);
+/// But never longer than this.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// What a supervisor says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,49 +89,62 @@ pub fn supervise() -> Option<ExitCode> {
 
 fn run(program: OsString, arguments: Vec<OsString>) -> io::Result<()> {
     let mut steerd = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    process::adopt_orphans()?;
-    process::close_on_exec_from(3)?;
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).process_group(0);
-    let mut child = match command.spawn() {
+    let mut lifeline = steerd.try_clone()?;
+    let mut child = match start(program, arguments) {
         Ok(child) => child,
         Err(error) => {
             let number = error.raw_os_error().unwrap_or_default();
             return steerd.write_all(&Message::NotStarted(number).encode());
         }
     };
-    let mut lifeline = steerd.try_clone()?;
-    let watch = thread::Builder::new().spawn(move || {
-        // Nothing is ever sent here: it ends when the probe does, or steerd.
-        let _ = lifeline.read(&mut [0]);
-        end_all();
-        std::process::exit(0);
+    let program = child.id();
+    // Taken by the thread that ends what there is, and kept to the end of this process. Nothing is reaped
+    // without it, so until then the number of the program is its own.
+    let ending = Arc::new(Mutex::new(()));
+    let watch = thread::Builder::new().spawn({
+        let ending = Arc::clone(&ending);
+        move || {
+            // Nothing is ever sent here: it ends when the probe does, or steerd.
+            let _ = lifeline.read(&mut [0]);
+            let _ending = ending.lock();
+            let _ = process::kill_group(program);
+            end_all();
+            std::process::exit(0);
+        }
     });
-    // Whoever should hear this may have left, which the other thread sees; and that may have reaped the
-    // program already.
-    if watch.is_ok()
-        && steerd.write_all(&Message::Started.encode()).is_ok()
-        && let Ok(ended) = child.wait()
-    {
+    let told = steerd.write_all(&Message::Started.encode());
+    if watch.is_ok() && told.is_ok() {
+        let _ = process::wait_for_end(program);
+    }
+    std::mem::forget(ending.lock());
+    let _ = process::kill_group(program);
+    // The probe may have ended, which the other thread sees.
+    if let Ok(ended) = child.wait() {
         let _ = steerd.write_all(&Message::Ended(ended.into_raw()).encode());
     }
     end_all();
     watch.map(drop)
 }
 
+fn start(program: OsString, arguments: Vec<OsString>) -> io::Result<Child> {
+    process::adopt_orphans()?;
+    process::close_on_exec_from(3)?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).process_group(0);
+    command.spawn()
+}
+
 /// Kills what is below this process until nothing is left. What is killed leaves its children to this
 /// process, so they come next.
 fn end_all() {
-    while let Ok(children) = process::children()
-        && !children.is_empty()
-    {
-        for child in children {
-            // One that has ended, or belongs to another user.
+    let mut rest = FIRST_REST;
+    while process::reap() {
+        for child in process::children().unwrap_or_default() {
+            // One that has ended, or belongs to another user: that is waited for.
             let _ = process::kill(child);
         }
-        if process::reap_one().is_err() {
-            return;
-        }
+        thread::sleep(rest);
+        rest = (rest * 2).min(LONGEST_REST);
     }
 }
 
