@@ -9,6 +9,8 @@
 //! All sockets are taken before anything is answered, so a server that starts at all serves
 //! everything it was told to. Nothing is decided here about health, answers or configuration.
 
+mod descriptors;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use crate::listener::{self, InForce, Listeners};
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::reload::{self, Configured, Reach};
+use crate::server::descriptors::Shares;
 use crate::state::{self, Keeper, Place};
 use crate::sys;
 
@@ -101,22 +104,23 @@ pub struct Running {
 /// # Errors
 /// When a socket cannot be had; nothing has been answered then.
 pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, StartError> {
-    let probes = match sys::raise_descriptor_limit() {
-        Ok(limit) => {
-            let probes = checker::descriptor_budget(limit);
-            info!(limit, probes, "open descriptors, and how many probes they are for at once");
-            probes
-        }
-        Err(error) => {
-            warn!(%error, "cannot raise the limit of open descriptors; probes may run out of them");
-            checker::MAX_IN_FLIGHT
-        }
-    };
     for warning in setup.warnings.iter() {
         warn!("{}: {}", warning.place, warning.message);
     }
     let bound = listener::bind(&setup.server.listen, setup.server.workers)?;
     let dns = bound.local_addresses();
+    let shares = match sys::raise_descriptor_limit() {
+        Ok(limit) => {
+            let shares = Shares::of(limit, bound.sockets());
+            let Shares { probes, connections } = shares;
+            info!(limit, probes, connections, "open descriptors, and what they are for at most at once");
+            shares
+        }
+        Err(error) => {
+            warn!(%error, "the limit of open descriptors is not known; steerd may run out of them");
+            Shares::UNLIMITED
+        }
+    };
     let admin_bound = match setup.admin.listen {
         Some(address) => {
             let apart = Apart::new().map_err(StartError::AdminThread)?;
@@ -132,11 +136,11 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     let place;
     (place, checker_setup.memory) = recall(server.state_dir).await?;
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
-    let capacity = checker::Capacity { counter_rows: bound.counter_rows(), probes };
+    let capacity = checker::Capacity { counter_rows: bound.counter_rows(), probes: shares.probes };
     let checker =
         checker::start(checker_setup, capacity, Arc::clone(&metrics)).map_err(StartError::Thread)?;
     let keeper = Keeper::start(place, checker.clone(), Arc::clone(&metrics));
-    let limits = InForce::new(server.limits);
+    let limits = InForce::new(server.limits, shares.connections);
     let (access, access_seen) = watch::channel(admin.access);
     let notify = notify::start(checker.published.clone(), dns.clone(), Arc::clone(&metrics));
     let reach = Reach {

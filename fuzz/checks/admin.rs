@@ -88,7 +88,7 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<OverrideRequest>>>) 
     let reach = Reach {
         checker: checker.clone(),
         notify: notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
-        limits: InForce::new(Limits::default()),
+        limits: InForce::new(Limits::default(), usize::MAX),
         access,
         state_dir: watch::channel(None).0,
         metrics: Arc::clone(&metrics),

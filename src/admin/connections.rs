@@ -50,6 +50,8 @@ const HEADS: Room = Room { all: 256, crowd: 128 };
 const REQUESTS: Room = Room { all: 192, crowd: 96 };
 /// Connections that have shown the token.
 const KNOWN: Room = Room { all: 128, crowd: 128 };
+/// The most connections of all kinds.
+pub(crate) const MOST: usize = HEADS.all + REQUESTS.all + KNOWN.all;
 /// With so many connections without a complete head, new ones get [`HEADER_TIME_WHEN_FULL`].
 const FULL: usize = 32;
 /// The longest a client may take for the head of a request, and may be silent between two.

@@ -43,6 +43,8 @@ use crate::config::{Access, closest};
 use crate::metrics::Metrics;
 use crate::sys;
 
+pub(crate) use connections::MOST as MOST_CONNECTIONS;
+
 /// The longest the checker may take for an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// How many names are listed where another is not known.

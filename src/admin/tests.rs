@@ -158,7 +158,7 @@ async fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fi
     let reach = Reach {
         checker: checker.clone(),
         notify: crate::notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
-        limits: InForce::new(Limits::default()),
+        limits: InForce::new(Limits::default(), usize::MAX),
         access,
         state_dir: watch::channel(None).0,
         metrics: Arc::clone(&metrics),

@@ -77,7 +77,7 @@ pub use command::{Change, Command, Configuration, Difference, NoSuchBackend, Ove
 pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
 pub use memory::{Memory, MemoryChanges, RememberedOverride, RememberedState};
 pub use reload::NotReloaded;
-pub use slots::descriptor_budget;
+pub use slots::{MOST_DESCRIPTORS, probes_within};
 pub use status::{
     AddressStatus, BackendStatus, CheckStatus, OverrideStatus, PoolStatus, ServiceStatus, Suspected,
 };
@@ -86,7 +86,7 @@ pub use verdict::combine;
 pub use watchdog::STUCK;
 
 /// The most probes in flight. Each holds a file descriptor, so a process that is allowed fewer must
-/// have fewer in flight: [`descriptor_budget`]. A probe that has to wait for a slot starts late, which
+/// have fewer in flight: [`probes_within`]. A probe that has to wait for a slot starts late, which
 /// is exported as lag, but has its whole timeout from there.
 pub const MAX_IN_FLIGHT: usize = 10_000;
 

@@ -30,19 +30,16 @@ pub(super) const MOST_PROCESSES: usize = 64;
 
 /// Descriptors that a process takes besides the one that every probe has: those of its output and of its
 /// supervisor while it is started, and what tells of its end.
-const DESCRIPTORS_OF_PROCESS: u64 = 3;
+const DESCRIPTORS_OF_PROCESS: usize = 3;
 
-/// Descriptors kept for all that is no probe: DNS connections (1,000 by default), DNS sockets, admin
-/// connections (64), files that are read, the event queue.
-const OTHER_DESCRIPTORS: u64 = 1_500;
+/// The most descriptors that probes use.
+pub const MOST_DESCRIPTORS: usize = MAX_IN_FLIGHT + MOST_PROCESSES * DESCRIPTORS_OF_PROCESS;
 
-/// How many probes may be in flight in a process that may open `limit` descriptors, at most
-/// [`MAX_IN_FLIGHT`]. Where descriptors are few, half of them is kept for what answers queries.
+/// How many probes may be in flight with so many descriptors, at most [`MAX_IN_FLIGHT`].
 #[must_use]
-pub fn descriptor_budget(limit: u64) -> usize {
-    let processes = MOST_PROCESSES as u64 * DESCRIPTORS_OF_PROCESS;
-    let kept = (OTHER_DESCRIPTORS + processes).min(limit.div_ceil(2));
-    usize::try_from(limit.saturating_sub(kept)).unwrap_or(usize::MAX).clamp(1, MAX_IN_FLIGHT)
+pub fn probes_within(descriptors: usize) -> usize {
+    let for_processes = (MOST_PROCESSES * DESCRIPTORS_OF_PROCESS).min(descriptors / 2);
+    (descriptors - for_processes).clamp(1, MAX_IN_FLIGHT)
 }
 
 /// What a probe takes of this machine.
@@ -442,15 +439,12 @@ mod tests {
     }
 
     #[test]
-    fn the_descriptors_of_a_process_suffice_for_its_probes() {
-        let mut last = 0;
-        for limit in (0..20_000).chain([65_536, 1 << 20, u64::MAX]) {
-            let budget = descriptor_budget(limit);
-            assert!((1..=MAX_IN_FLIGHT).contains(&budget) && budget >= last, "{limit}");
-            assert!(limit < 2 || budget as u64 <= limit / 2 || budget as u64 + OTHER_DESCRIPTORS <= limit);
-            last = budget;
+    fn probes_take_no_more_descriptors_than_they_are_given() {
+        for descriptors in 2..20_000 {
+            let probes = probes_within(descriptors);
+            let processes = MOST_PROCESSES.min(descriptors / 2 / DESCRIPTORS_OF_PROCESS);
+            assert!(probes + processes * DESCRIPTORS_OF_PROCESS <= descriptors, "{descriptors}");
         }
-        assert_eq!(descriptor_budget(1024), 512);
-        assert_eq!(descriptor_budget(1 << 20), MAX_IN_FLIGHT);
+        assert_eq!((probes_within(0), probes_within(MOST_DESCRIPTORS)), (1, MAX_IN_FLIGHT));
     }
 }

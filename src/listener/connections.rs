@@ -109,6 +109,13 @@ impl Connections {
         (Place { connections: Arc::clone(self), entry }, evicted)
     }
 
+    /// Takes away the idlest place of the largest crowd; false when there is none.
+    pub(crate) fn evict_one(&self) -> bool {
+        let mut taken = self.lock();
+        let idlest = taken.idlest(None);
+        idlest.inspect(|entry| taken.evict(entry)).is_some()
+    }
+
     /// How many places are taken.
     pub(crate) fn count(&self) -> usize {
         self.lock().count
@@ -133,9 +140,7 @@ impl Taken {
         while evicted < MOST_EVICTED
             && let Some(entry) = self.in_the_way_of(crowd, room)
         {
-            // It leaves the count at once, so that one eviction makes one place.
-            self.remove(&entry);
-            entry.eviction.0.notify_one();
+            self.evict(&entry);
             evicted += 1;
         }
         let active = now.saturating_add(microseconds(ROUND_TRIP));
@@ -158,9 +163,14 @@ impl Taken {
         if !crowd_is_full && self.count < room.all {
             return None;
         }
+        self.idlest(crowd_is_full.then_some(crowd))
+    }
+
+    /// The idlest place of this crowd, or of the largest.
+    fn idlest(&mut self, crowd: Option<IpAddr>) -> Option<Arc<Entry>> {
         let mut idlest: Option<(Key, Arc<Entry>)> = None;
         for _ in 0..MOST_FILED_ANEW {
-            let crowd = if crowd_is_full { crowd } else { self.largest.last()?.2 };
+            let crowd = crowd.or_else(|| Some(self.largest.last()?.2))?;
             let entry = Arc::clone(self.crowds.get(&crowd)?.first_key_value()?.1);
             let active = entry.active.load(Ordering::Relaxed);
             let was_active = active > entry.filed.load(Ordering::Relaxed);
@@ -178,6 +188,12 @@ impl Taken {
             }
         }
         idlest.map(|(_, entry)| entry)
+    }
+
+    /// It leaves the count at once, so that one eviction makes one place.
+    fn evict(&mut self, entry: &Entry) {
+        self.remove(entry);
+        entry.eviction.0.notify_one();
     }
 
     fn insert(&mut self, entry: Arc<Entry>) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
+use tracing::warn;
 
 use crate::listener::rate_limit::{Limiter, RateLimit};
 
@@ -37,7 +38,11 @@ pub struct Limits {
 
 /// The one cell of the limits in force. Clones share it.
 #[derive(Clone, Debug)]
-pub struct InForce(Arc<ArcSwap<Active>>);
+pub struct InForce {
+    active: Arc<ArcSwap<Active>>,
+    /// For how many TCP connections this process has descriptors.
+    most_connections: usize,
+}
 
 /// The limits as the listeners use them.
 #[derive(Debug)]
@@ -51,18 +56,19 @@ pub(super) struct Active {
 pub(super) type Reader = Cache<Arc<ArcSwap<Active>>, Arc<Active>>;
 
 impl InForce {
-    /// Puts the first limits in force.
+    /// Puts the first limits in force. However many TCP connections they allow, there are at most
+    /// `most_connections`, and a warning says so.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Active::new(limits, None))))
+    pub fn new(limits: Limits, most_connections: usize) -> Self {
+        let active = Active::new(limits, most_connections, None);
+        Self { active: Arc::new(ArcSwap::from_pointee(active)), most_connections }
     }
 
-    /// Puts other limits in force. What is under way ends under the old ones: a connection that
-    /// waits. An unchanged rate limit keeps its accounts, so that a
-    /// reload gives a flood nothing. Only one caller at a time may change them.
+    /// Puts other limits in force. A connection that waits ends under the old ones. An unchanged
+    /// rate limit keeps its accounts, so that a reload gives a flood nothing. Only one caller at a time may change them.
     pub fn change(&self, limits: Limits) {
-        let active = Active::new(limits, Some(&self.0.load()));
-        self.0.store(Arc::new(active));
+        let active = Active::new(limits, self.most_connections, Some(&self.active.load()));
+        self.active.store(Arc::new(active));
     }
 
     /// What is in force now.
@@ -73,17 +79,26 @@ impl InForce {
     }
 
     pub(super) fn load(&self) -> Arc<Active> {
-        self.0.load_full()
+        self.active.load_full()
     }
 
     pub(super) fn reader(&self) -> Reader {
-        Cache::new(Arc::clone(&self.0))
+        Cache::new(Arc::clone(&self.active))
     }
 }
 
 impl Active {
-    fn new(limits: Limits, previous: Option<&Self>) -> Self {
-        let Limits { tcp, rate } = limits;
+    fn new(limits: Limits, most_connections: usize, previous: Option<&Self>) -> Self {
+        let Limits { mut tcp, rate } = limits;
+        if tcp.connections > most_connections {
+            warn!(
+                "`tcp_connections` is {}, but the limit of open descriptors leaves room for {most_connections} \
+                 TCP connections: steerd keeps no more. Raise the limit (LimitNOFILE= of systemd, ulimit -n of \
+                 a shell) and start steerd anew, or lower `tcp_connections`",
+                tcp.connections
+            );
+            tcp.connections = most_connections;
+        }
         let kept = previous.filter(|previous| previous.rate == rate).map(|previous| previous.limiter.clone());
         let limiter = kept.unwrap_or_else(|| rate.clone().map(|rate| Arc::new(Limiter::new(rate))));
         Self { tcp, limiter, rate }
@@ -107,7 +122,7 @@ mod tests {
 
     #[test]
     fn only_a_changed_rate_limit_starts_its_accounts_anew() {
-        let in_force = InForce::new(limits(5));
+        let in_force = InForce::new(limits(5), usize::MAX);
         let first = in_force.load().limiter.clone().unwrap();
         let tcp = TcpLimits { connections: 7, ..TcpLimits::default() };
         in_force.change(Limits { tcp, ..limits(5) });
@@ -121,8 +136,19 @@ mod tests {
     }
 
     #[test]
+    fn there_are_no_more_connections_than_descriptors_for_them() {
+        let tcp = |connections| TcpLimits { connections, ..TcpLimits::default() };
+        let in_force = InForce::new(Limits { tcp: tcp(100_000), rate: None }, 500);
+        assert_eq!(in_force.load().tcp, tcp(500));
+        for (wanted, kept) in [(499, 499), (500, 500), (501, 500)] {
+            in_force.change(Limits { tcp: tcp(wanted), rate: None });
+            assert_eq!(in_force.load().tcp, tcp(kept), "{wanted}");
+        }
+    }
+
+    #[test]
     fn a_reader_sees_what_is_changed() {
-        let in_force = InForce::new(Limits::default());
+        let in_force = InForce::new(Limits::default(), usize::MAX);
         let mut reader = in_force.reader();
         assert_eq!(reader.load().tcp, TcpLimits::default());
         let tcp = TcpLimits { connections: 7, idle: Duration::from_millis(100) };

@@ -144,6 +144,12 @@ impl Bound {
         self.endpoints.iter().map(|endpoint| endpoint.udp.len()).sum::<usize>() + 1
     }
 
+    /// How many sockets these are.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.endpoints.iter().map(|endpoint| endpoint.udp.len() + 1).sum()
+    }
+
     /// Begins to answer, under the limits that are in force at each time. Must be called within a
     /// tokio runtime, which serves TCP.
     ///

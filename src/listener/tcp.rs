@@ -124,6 +124,11 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 if log_limit.allows() {
                     warn!(%error, "TCP connections cannot be accepted; steerd tries again");
                 }
+                // Connections that do nothing must not keep the descriptors that others wait for.
+                if sys::is_out_of_descriptors(&error) && shared.connections.evict_one() {
+                    shared.happened(Event::Evicted);
+                    rest = FIRST_REST;
+                }
                 tokio::time::sleep(rest).await;
                 rest = (rest * 2).min(LONGEST_REST);
             }
@@ -427,8 +432,13 @@ mod tests {
         };
         let (_stop, stopping) = watch::channel(false);
         let metrics = Arc::new(Metrics::new(1));
-        let shared =
-            Shared::new(Published::new(table), metrics, 0, InForce::new(Limits::default()), stopping);
+        let shared = Shared::new(
+            Published::new(table),
+            metrics,
+            0,
+            InForce::new(Limits::default(), usize::MAX),
+            stopping,
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();

@@ -37,7 +37,11 @@ fn start(limits: TcpLimits) -> Fixture {
     let address = bound.local_addresses()[0];
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let listeners = bound
-        .serve(&Published::new(table()), &metrics, &InForce::new(Limits { tcp: limits, ..Limits::default() }))
+        .serve(
+            &Published::new(table()),
+            &metrics,
+            &InForce::new(Limits { tcp: limits, ..Limits::default() }, usize::MAX),
+        )
         .unwrap();
     Fixture { address, metrics, listeners }
 }
@@ -329,7 +333,7 @@ async fn answers_of_services_are_counted_over_both_transports_and_families() {
     let addresses = bound.local_addresses();
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let published = Published::new(table_with_service(bound.counter_rows()));
-    let listeners = bound.serve(&published, &metrics, &InForce::new(Limits::default())).unwrap();
+    let listeners = bound.serve(&published, &metrics, &InForce::new(Limits::default(), usize::MAX)).unwrap();
     for address in addresses {
         let client = tokio::net::UdpSocket::bind((address.ip(), 0)).await.unwrap();
         client.send_to(&query(1), address).await.unwrap();
@@ -459,7 +463,7 @@ async fn equal_replies_are_limited_and_slip_to_tcp() {
         slip: 2,
         networks_exempt: crate::network::Networks::default(),
     };
-    let limits = InForce::new(Limits { rate: Some(rate), ..Limits::default() });
+    let limits = InForce::new(Limits { rate: Some(rate), ..Limits::default() }, usize::MAX);
     let listeners = bound.serve(&Published::new(table()), &metrics, &limits).unwrap();
     let fixture = Fixture { address, metrics, listeners };
     let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -510,8 +514,9 @@ async fn a_panic_costs_its_datagram_alone() {
         client.send(&if id == 20 { planted(id) } else { query(id) }).await.unwrap();
     }
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
-    let listeners =
-        bound.serve(&Published::new(table()), &metrics, &InForce::new(Limits::default())).unwrap();
+    let listeners = bound
+        .serve(&Published::new(table()), &metrics, &InForce::new(Limits::default(), usize::MAX))
+        .unwrap();
     let fixture = Fixture { address, metrics, listeners };
     let mut buffer = [0; 512];
     for id in (0..64).filter(|id| *id != 20) {

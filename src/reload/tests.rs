@@ -103,7 +103,7 @@ impl Fixture {
                 }
             }
         });
-        let limits = InForce::new(setup.server.limits.clone());
+        let limits = InForce::new(setup.server.limits.clone(), usize::MAX);
         let (access, access_seen) = watch::channel(setup.admin.access.clone());
         let (state_dir, state_dir_seen) = watch::channel(setup.server.state_dir.clone().map(Place::unlocked));
         let metrics = Arc::new(Metrics::new(1));
@@ -413,7 +413,7 @@ async fn without_a_file_or_without_a_checker() {
             commands: mpsc::channel(1).0,
         },
         notify: notify::start(Published::new(table()), Vec::new(), Arc::new(Metrics::new(1))),
-        limits: InForce::new(Limits::default()),
+        limits: InForce::new(Limits::default(), usize::MAX),
         access: watch::channel(Access::default()).0,
         state_dir: watch::channel(None).0,
         metrics: Arc::new(Metrics::new(1)),

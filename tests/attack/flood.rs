@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use crate::is_full;
 use crate::streams::{Target, connect};
 use crate::support::client::{framed, read_message};
 use crate::support::message::{A, Query, wire};
+use crate::support::{Steerd, wait_for};
 
 const ZONE: &str = "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\n";
 /// The networks that flood.
@@ -49,7 +51,7 @@ fn a_flood_of_connections_leaves_distant_clients_their_answers() {
             scope.spawn(|| flood(&target, connections, &opened, &over));
         }
         // The flood is at its full height before the first honest client comes.
-        crate::support::wait_for("the server is full", || {
+        wait_for("the server is full", || {
             (opened.load(Ordering::Relaxed) > 2 * connections as u64).then_some(())
         });
         for index in 0..10 {
@@ -75,4 +77,46 @@ fn a_flood_of_connections_leaves_distant_clients_their_answers() {
     println!("{opened} connections in {:?}, {evicted} evicted, {answered} of 50 answered", begun.elapsed());
     assert!(evicted > 0.0, "there was room for all");
     assert_eq!(answered, 50, "each honest client is answered");
+}
+
+/// Lets a process open descriptors below this number only, from now on.
+fn limit_descriptors(process: u32, limit: usize) {
+    // The hard limit stays: to raise it again is not everyone's right.
+    let (process, limit) = (process.to_string(), format!("--nofile={limit}:"));
+    let status = Command::new("prlimit").args(["--pid", &process, &limit]).status().unwrap();
+    assert!(status.success(), "prlimit ended with {status}");
+}
+
+/// However few descriptors there are, those who ask are answered and those who are silent make room.
+#[test]
+fn silent_connections_keep_no_descriptors_from_those_who_ask() {
+    const SILENT: u8 = 50;
+    let config = "tcp_idle = \"2m\"\n[zones.\"example.test\"]\nfile = \"zone\"\n";
+    let server = Steerd::start(config, &[("zone", ZONE)]);
+    let silent: Vec<_> = (1..=SILENT)
+        .map(|host| connect(Ipv4Addr::new(127, 30, 0, host), server.dns, false).unwrap())
+        .collect();
+    wait_for("all are accepted", || {
+        (server.metric("steerd_tcp_connections")? >= f64::from(SILENT)).then_some(())
+    });
+    let process = server.process.id();
+    let open = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let open: Vec<usize> =
+        open.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    limit_descriptors(process, (0..=open.len()).find(|number| !open.contains(number)).unwrap());
+    let mut answered = Vec::new();
+    for host in 1..=20 {
+        let mut stream = connect(Ipv4Addr::new(127, 31, 0, host), server.dns, false).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let query = framed(&Query::plain(wire("ns1.example.test"), A).encode(1));
+        server.ledger.sent.message();
+        stream.write_all(&query).unwrap();
+        let reply = read_message(&mut stream).unwrap_or_else(|error| panic!("client {host}: {error}"));
+        assert_eq!(reply[7], 1, "client {host}");
+        answered.push(stream);
+    }
+    limit_descriptors(process, 1024);
+    let evicted = server.metric("steerd_tcp_evicted_total").unwrap();
+    assert!(evicted >= 1.0, "{evicted} were evicted: there were descriptors for all");
+    drop(silent);
 }

@@ -49,6 +49,21 @@ fn is_evicted(entry: &Entry) -> bool {
 }
 
 #[test]
+fn one_of_the_largest_crowd_makes_room_when_it_is_told_to() {
+    let connections = Connections::new();
+    let evictions = [(); 3].map(|()| Eviction::default());
+    let enter =
+        |crowd, eviction: usize| connections.enter(address(crowd), room(9, 9), &evictions[eviction]).0;
+    let places = [enter(0, 0), enter(1, 1), enter(1, 2)];
+    assert!(connections.evict_one());
+    let told =
+        |eviction: &Eviction| pin!(eviction.told()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    assert_eq!((connections.count(), evictions.each_ref().map(told)), (2, [false, true, false]));
+    drop(places);
+    assert!(!connections.evict_one(), "there is none");
+}
+
+#[test]
 fn the_idlest_makes_room_and_a_place_that_is_left_is_free() {
     let connections = Connections::new();
     let evictions = [(); 4].map(|()| Eviction::default());

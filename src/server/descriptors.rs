@@ -1,0 +1,66 @@
+//! How the open descriptors that this process may have are shared out: DNS connections, probes, and a reserve
+//! for all else. Pure.
+
+use crate::admin;
+use crate::checker;
+
+/// Kept for files that are read and written, event queues, secondaries that are told of a serial, and
+/// connections that are being closed.
+const OTHERS: usize = 256;
+
+/// The shares of probes and of DNS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// The most probes in flight.
+    pub(super) probes: usize,
+    /// The most TCP connections of DNS.
+    pub(super) connections: usize,
+}
+
+impl Shares {
+    /// Without a limit.
+    pub(super) const UNLIMITED: Self = Self { probes: checker::MAX_IN_FLIGHT, connections: usize::MAX };
+
+    /// Of `limit` descriptors, beside the DNS sockets that are bound. Probes have half of what the reserve
+    /// leaves, up to what they can use; connections have the rest. A reload may change the number of
+    /// connections, so it has no part in the shares.
+    pub(super) fn of(limit: u64, sockets: usize) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let reserve = sockets + admin::MOST_CONNECTIONS + OTHERS;
+        // Where descriptors are few, the reserve is too small rather than the shares.
+        let free = limit - reserve.min(limit / 2);
+        let for_probes = (free / 2).min(checker::MOST_DESCRIPTORS);
+        Self { probes: checker::probes_within(for_probes), connections: (free - for_probes).max(1) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_shared_out_than_there_is() {
+        let mut last = Shares { probes: 0, connections: 0 };
+        for limit in (0..20_000).chain([65_536, 1 << 20, u64::MAX]) {
+            let shares = Shares::of(limit, 10);
+            let Shares { probes, connections } = shares;
+            assert!(
+                probes >= last.probes.max(1) && connections >= last.connections.max(1),
+                "{limit}: {shares:?}"
+            );
+            let all = probes.saturating_add(connections) as u64;
+            assert!(all <= limit.max(2), "{limit}: {shares:?}");
+            if limit > 2_000 {
+                assert!(all + (10 + admin::MOST_CONNECTIONS + OTHERS) as u64 <= limit, "{limit}: {shares:?}");
+            }
+            last = shares;
+        }
+    }
+
+    #[test]
+    fn the_defaults_fit_into_the_limit_of_the_unit() {
+        let Shares { probes, connections } = Shares::of(65_536, 4);
+        assert_eq!(probes, checker::MAX_IN_FLIGHT);
+        assert!((50_000..65_536).contains(&connections), "{connections}");
+    }
+}
