@@ -11,13 +11,14 @@ use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The most bytes of a configuration, with all files that it includes: half a million backends.
 pub const CONFIGURATION: u64 = 64 << 20;
-/// The most bytes of a zone, with all files that it includes: ten million records and more.
-pub const ZONE: u64 = 1 << 30;
+/// The most bytes of all zones of a configuration, with all files that they include: ten million records
+/// and more.
+pub const ZONES: u64 = 1 << 30;
 /// The most bytes of a file that holds a token, a key or a few secrets.
 pub const SECRET: u64 = 64 << 10;
 /// The most bytes of a file of certificates: all public authorities together take a quarter of a
@@ -60,6 +61,8 @@ enum Refused {
     Waits,
     #[error("reading the configuration was given up on before")]
     GivenUp,
+    #[error("an earlier attempt to read the configuration still waits for this file")]
+    Hangs,
 }
 
 impl From<Refused> for io::Error {
@@ -87,7 +90,11 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// When the system refuses, it is no regular file, or it has more bytes.
 pub fn read(path: &Path, limit: u64) -> io::Result<Content> {
-    let file = open(path)?;
+    read_open(&open(path)?, limit, || ())
+}
+
+/// Reads a file that is open; between asking for its size and reading it, `meanwhile` is done.
+fn read_open(mut file: &File, limit: u64, meanwhile: impl FnOnce()) -> io::Result<Content> {
     let metadata = file.metadata()?;
     let size = metadata.len();
     if size > limit {
@@ -97,7 +104,8 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Content> {
     let most = if size == 0 { limit.min(UNSIZED) } else { size };
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX))?;
-    (&file).take(most + 1).read_to_end(&mut bytes).map_err(waits)?;
+    meanwhile();
+    file.by_ref().take(most + 1).read_to_end(&mut bytes).map_err(waits)?;
     if bytes.len() as u64 > most {
         return Err(if size == 0 { Refused::Endless(most) } else { Refused::Grew }.into());
     }
@@ -165,39 +173,130 @@ impl Content {
     }
 }
 
-/// A run of reads that another thread watches: where it is, and whether it is still waited for.
+/// A run of reads that another thread watches: where it is, and whether it is still wanted.
+///
+/// ```text
+/// going on --end--> ended
+///    `--give_up--> given up: it begins no further file --the file system answers--> left
+/// ```
 #[derive(Debug, Default)]
 pub struct Reading {
-    current: Mutex<PathBuf>,
-    given_up: AtomicBool,
+    state: Mutex<ReadingState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct ReadingState {
+    phase: Phase,
+    current: PathBuf,
+    /// Where another one hangs, so that this one did not go on.
+    hangs_at: Option<PathBuf>,
+}
+
+/// Where a [`Reading`] stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// It is wanted, and reads.
+    #[default]
+    GoingOn,
+    /// It is no longer wanted, and may still wait for a file system.
+    GivenUp,
+    /// It was given up on, and reads no more.
+    Left,
+    /// It is complete.
+    Ended,
+}
+
+/// Those that were given up on. A path that one of them waits at is not looked at again, so that
+/// however often a load is tried again, one thread alone waits there.
+static GIVEN_UP: Mutex<Vec<Arc<Reading>>> = Mutex::new(Vec::new());
+
+/// The readings that were given up on and have not ended.
+fn hanging() -> MutexGuard<'static, Vec<Arc<Reading>>> {
+    let mut given_up = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner);
+    given_up.retain(|reading| reading.state().phase == Phase::GivenUp);
+    given_up
 }
 
 impl Reading {
-    /// Says which file is about to be looked at.
+    /// How many were given up on and have not ended.
+    #[must_use]
+    pub fn count_hanging() -> usize {
+        hanging().len()
+    }
+
+    fn state(&self) -> MutexGuard<'_, ReadingState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says which path is about to be looked at.
     ///
     /// # Errors
-    /// When nobody waits for it any more.
+    /// When it is no longer wanted, or another one still waits at this path: this one ends then, too.
     pub fn look_at(&self, path: &Path) -> io::Result<()> {
-        if self.given_up.load(Ordering::Relaxed) {
+        let hangs = hanging().iter().any(|other| other.state().current == path);
+        let mut state = self.state();
+        if state.phase != Phase::GoingOn || state.hangs_at.is_some() {
             return Err(Refused::GivenUp.into());
         }
-        path.clone_into(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner));
+        if hangs {
+            state.hangs_at = Some(path.to_owned());
+            return Err(Refused::Hangs.into());
+        }
+        path.clone_into(&mut state.current);
         Ok(())
     }
 
     /// As [`read`], where it is watched.
     ///
     /// # Errors
-    /// Those of [`read`], and when nobody waits for it any more.
+    /// Those of [`read`], and those of [`Reading::look_at`].
     pub fn read(&self, path: &Path, limit: u64) -> io::Result<Content> {
         self.look_at(path)?;
         read(path, limit)
     }
 
+    /// Whether what is read is still wanted.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.state().phase == Phase::GoingOn
+    }
+
+    /// The path that another one waits at, if that ended this one.
+    #[must_use]
+    pub fn hangs_at(&self) -> Option<PathBuf> {
+        self.state().hangs_at.clone()
+    }
+
     /// Ends it before the next file, and says which file it was looking at.
-    pub fn give_up(&self) -> PathBuf {
-        self.given_up.store(true, Ordering::Relaxed);
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn give_up(self: &Arc<Self>) -> PathBuf {
+        let mut state = self.state();
+        let current = state.current.clone();
+        if state.phase == Phase::GoingOn {
+            state.phase = Phase::GivenUp;
+            drop(state);
+            self.changed.notify_all();
+            hanging().push(Arc::clone(self));
+        }
+        current
+    }
+
+    /// Says that nothing more is read.
+    pub fn end(&self) {
+        let mut state = self.state();
+        state.phase = match state.phase {
+            Phase::GoingOn | Phase::Ended => Phase::Ended,
+            Phase::GivenUp | Phase::Left => Phase::Left,
+        };
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Waits until it is no longer in this phase, for a time only; answers with its phase then.
+    #[must_use]
+    pub fn wait_while(&self, phase: Phase, time: Duration) -> Phase {
+        let waited = self.changed.wait_timeout_while(self.state(), time, |state| state.phase == phase);
+        waited.unwrap_or_else(PoisonError::into_inner).0.phase
     }
 }
 
@@ -270,23 +369,13 @@ mod tests {
     fn a_file_that_grows_is_not_followed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("growing");
-        let stop = AtomicBool::new(false);
-        let grew = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut file = File::create(&path).unwrap();
-                while !stop.load(Ordering::Relaxed) {
-                    file.write_all(&[b'x'; 4096]).unwrap();
-                    if file.metadata().unwrap().len() > 16 << 20 {
-                        file.set_len(1).unwrap();
-                    }
-                }
-            });
-            let met = |_| read(&path, ZONE).is_err_and(|error| error.to_string().contains("it grew"));
-            let grew = (0..1_000_000).any(met);
-            stop.store(true, Ordering::Relaxed);
-            grew
-        });
-        assert!(grew, "it was never met while it grew");
+        fs::write(&path, "complete").unwrap();
+        let grow =
+            || File::options().append(true).open(&path).unwrap().write_all(&vec![b'x'; 1 << 20]).unwrap();
+        let refused = read_open(&open(&path).unwrap(), SECRET, grow).unwrap_err().to_string();
+        assert!(refused.contains("it grew while it was read"), "{refused}");
+        fs::write(&path, "complete").unwrap();
+        assert_eq!(read_open(&open(&path).unwrap(), SECRET, || ()).unwrap().bytes, b"complete");
     }
 
     #[test]
@@ -326,9 +415,27 @@ mod tests {
 
     #[test]
     fn a_run_that_was_given_up_on_reads_no_further_file() {
-        let reading = Reading::default();
+        let reading = Arc::new(Reading::default());
         reading.read(Path::new("/proc/self/status"), SECRET).unwrap();
         assert_eq!(reading.give_up(), Path::new("/proc/self/status"));
-        assert!(reading.read(Path::new("/proc/self/status"), SECRET).is_err());
+        assert!(!reading.goes_on());
+        assert!(reading.read(Path::new("/proc/self/stat"), SECRET).is_err());
+        reading.end();
+    }
+
+    #[test]
+    fn where_one_hangs_no_other_looks_until_it_has_ended() {
+        let hung = Arc::new(Reading::default());
+        hung.look_at(Path::new("where one hangs")).unwrap();
+        let other = Reading::default();
+        other.look_at(Path::new("where one hangs")).expect("it is still waited for");
+        hung.give_up();
+        let next = Reading::default();
+        next.look_at(Path::new("elsewhere")).unwrap();
+        assert!(next.look_at(Path::new("where one hangs")).is_err());
+        assert_eq!(next.hangs_at().as_deref(), Some(Path::new("where one hangs")));
+        assert!(next.look_at(Path::new("a third")).is_err(), "it has ended, too");
+        hung.end();
+        Reading::default().look_at(Path::new("where one hangs")).unwrap();
     }
 }

@@ -54,7 +54,7 @@ fn problem(refusal: &Refusal) -> Problem {
         Refusal::Faults(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::NoFile | Refusal::StateDir(_) => StatusCode::CONFLICT,
         Refusal::BrokeOff => StatusCode::INTERNAL_SERVER_ERROR,
-        Refusal::Ending => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Unwanted | Refusal::Ending => StatusCode::SERVICE_UNAVAILABLE,
     };
     let problem = Problem::new(status, refusal.to_string());
     match refusal {

@@ -1,9 +1,12 @@
 //! `[admin]`: where the admin server listens, and who may use it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::document::{Document, Sections};
+use crate::config::load;
 use crate::config::server::{Listen, socket_address};
 use crate::config::source::{Findings, Source};
 use crate::config::token::Token;
@@ -73,15 +76,23 @@ impl AdminPlace {
     /// server may be about to be asked for.
     ///
     /// # Errors
-    /// When the file cannot be read.
-    pub fn of(path: &Path) -> std::io::Result<Self> {
-        let findings = Findings::default();
+    /// When the file cannot be read, or not in time.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let main = path.to_owned();
+        let read = move |reading: &_| Ok(Self::read(&Findings::of(Arc::clone(reading)), &main));
+        load::within(load::LOAD_TIME, path, &Arc::default(), read).unwrap_or_else(|faults| {
+            let told = faults.errors().map(|fault| format!("{}: {}", fault.place, fault.message)).next();
+            Err(io::Error::new(io::ErrorKind::TimedOut, told.unwrap_or_default()))
+        })
+    }
+
+    fn read(findings: &Findings, path: &Path) -> io::Result<Self> {
         let content = findings.read(path, file::CONFIGURATION)?;
         let Ok(source) = Source::from_bytes(path, content.bytes, true) else { return Ok(Self::default()) };
-        let main = Document::parse(&source, &findings);
-        let included = main.included(&findings);
-        let included: Vec<_> = included.iter().map(|source| Document::parse(source, &findings)).collect();
-        let admin = Sections::collect(&main, &included, &findings).admin;
+        let main = Document::parse(&source, findings);
+        let included = main.included(findings);
+        let included: Vec<_> = included.iter().map(|source| Document::parse(source, findings)).collect();
+        let admin = Sections::collect(&main, &included, findings).admin;
         let Some(mut table) = admin.and_then(|entry| entry.value.table(entry.at)) else {
             return Ok(Self::default());
         };

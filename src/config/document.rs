@@ -54,14 +54,15 @@ impl<'s> Document<'s> {
     pub(super) fn included(&self, findings: &Findings) -> Vec<Source> {
         let mut seen: HashSet<PathBuf> = HashSet::from([identity(self.source.path())]);
         let mut sources = Vec::new();
-        let mut left = file::CONFIGURATION;
+        let mut left = file::CONFIGURATION.saturating_sub(self.source.size());
         let patterns = self
             .table(findings)
             .get("include")
             .and_then(|entry| entry.value.list("a list of paths, such as [\"pools.d/*.toml\"]"));
         for pattern in patterns.unwrap_or_default() {
             for path in matching(pattern, findings) {
-                if !seen.insert(identity(&path)) {
+                // If it is not to be looked at, reading it says why.
+                if findings.look_at(&path).is_ok() && !seen.insert(identity(&path)) {
                     continue;
                 }
                 let content = match findings.read(&path, left) {
@@ -96,7 +97,7 @@ fn matching(pattern: Value<'_>, findings: &Findings) -> Vec<PathBuf> {
     if !text.contains(['*', '?', '[']) {
         return vec![path];
     }
-    let paths = match glob::glob_with(&text, MATCHING) {
+    let mut paths = match glob::glob_with(&text, MATCHING) {
         Ok(paths) => paths,
         Err(error) => {
             pattern.at.error(format!("this is not a pattern of paths: {}", error.msg));
@@ -104,17 +105,19 @@ fn matching(pattern: Value<'_>, findings: &Findings) -> Vec<PathBuf> {
         }
     };
     let mut found = Vec::new();
-    for path in paths {
-        let looked_at = path.as_ref().map_or(Path::new(""), PathBuf::as_path);
-        if findings.look_at(looked_at).is_err() {
+    loop {
+        // To go on looks into directories, which may hang as files may.
+        if let Err(error) = findings.look_at(&path) {
+            pattern.at.error(format!("cannot look for {}: {error}", path.display()));
             return Vec::new();
         }
+        let Some(found_path) = paths.next() else { break };
         if found.len() == MAX_MATCHES {
             pattern.at.error(format!("this matches more than {MAX_MATCHES} files"));
             break;
         }
-        match path {
-            Ok(path) if path.is_dir() => {}
+        match found_path {
+            Ok(path) if findings.look_at(&path).is_ok() && path.is_dir() => {}
             Ok(path) => found.push(path),
             Err(error) => pattern.at.error(format!("cannot look for files: {error}")),
         }

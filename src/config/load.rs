@@ -1,76 +1,82 @@
-//! Loading as others wait for it: in a thread of its own, and for a time only.
+//! Loading as others wait for it: in a thread of its own, for a time only, and while it is wanted.
 //!
-//! A file system of the network may not answer for hours, and no call says so. The thread that
-//! waits for it is left behind then, and ends when it is answered; a later load does not wait for it.
+//! A network file system may not answer for hours, and no call says so. The thread that waits for it is
+//! left behind then, and ends when it is answered. Later loads do not touch the path that it waits at.
 //!
 //! ```text
 //! loading --done--> its result
-//!    `--LOAD_TIME is over--> given up: a fault that names the file --the file system answers--> ended
+//!    `--LOAD_TIME is over, or its reading is given up--> a fault --the file system answers--> ended
 //! ```
 
 use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crate::config::fault::{Fault, Faults, Place, Severity};
 use crate::config::value::Shown;
-use crate::file::Reading;
+use crate::file::{Phase, Reading};
 
 /// The longest a configuration may take, with all files that it names.
 pub(super) const LOAD_TIME: Duration = Duration::from_secs(30);
-/// So many loads that were given up on may still wait for a file system; with more, none begins.
+/// How many loads that were given up on may still wait, each at a path of its own; with more, none begins.
 const MAX_GIVEN_UP: usize = 8;
+/// A load that is busy ends within this time once it was given up on; one that takes longer hangs.
+const END_TIME: Duration = Duration::from_secs(1);
 
-/// The loads that were given up on and have not ended.
-static GIVEN_UP: Mutex<Vec<Weak<Reading>>> = Mutex::new(Vec::new());
+/// Says that a load has ended, however it ends.
+struct Ending(Arc<Reading>);
 
-/// Runs `work`, which reads `path` and what it names by the reading that it is given.
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Runs `work`, which reads `path` and what it names by `reading`.
 pub(super) fn within<T: Send + 'static>(
     time: Duration,
     path: &Path,
+    reading: &Arc<Reading>,
     work: impl FnOnce(&Arc<Reading>) -> Result<T, Faults> + Send + 'static,
 ) -> Result<T, Faults> {
-    let hung = {
-        let mut given_up = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner);
-        given_up.retain(|reading| reading.strong_count() > 0);
-        given_up.len()
-    };
-    if hung >= MAX_GIVEN_UP {
-        let message = format!("{hung} attempts to load a configuration still wait for a file system");
+    let hanging = Reading::count_hanging();
+    if hanging >= MAX_GIVEN_UP {
+        let message = format!("{hanging} attempts to load a configuration still wait for a file system");
         return Err(fault(path, message, "see that it answers again, or restart steerd"));
     }
-    let reading = Arc::new(Reading::default());
-    let (reply, outcome) = sync_channel(1);
-    let own = Arc::clone(&reading);
-    let started = thread::Builder::new().name("load".into()).spawn(move || {
-        let result = work(&own);
-        // The others count this load as ended from here on.
-        drop(own);
-        // Nobody may be waiting any more.
-        let _ = reply.send(result);
-    });
+    let ending = Ending(Arc::clone(reading));
+    let started = thread::Builder::new().name("load".into()).spawn(move || work(&ending.0));
     let thread = started.map_err(|error| {
         fault(path, format!("the system gives no thread to read it: {error}"), "see its limits")
     })?;
-    match outcome.recv_timeout(time) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => {
-            let at = reading.give_up();
-            let mut given_up = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner);
-            given_up.push(Arc::downgrade(&reading));
-            let message =
-                format!("the configuration could not be read within {}; it waited here", Shown(time));
-            Err(fault(&at, message, "see that the file system answers, then load it again"))
+    match reading.wait_while(Phase::GoingOn, time) {
+        Phase::Ended => {
+            let result = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+            match reading.hangs_at() {
+                Some(at) => {
+                    let message = "an earlier attempt to load the configuration still waits for this file";
+                    Err(fault(&at, message.into(), ANSWERS))
+                }
+                None => result,
+            }
         }
-        Err(RecvTimeoutError::Disconnected) => match thread.join() {
-            Err(panic) => resume_unwind(panic),
-            Ok(()) => Err(fault(path, "reading it broke off".into(), "please report this")),
-        },
+        phase => {
+            let at = reading.give_up();
+            // One that is busy ends now, and is in nobody's way.
+            let _ = reading.wait_while(Phase::GivenUp, END_TIME);
+            let message = if phase == Phase::GoingOn {
+                format!("the configuration could not be read within {}; it waited here", Shown(time))
+            } else {
+                "loading the configuration was given up on; it waited here".to_owned()
+            };
+            Err(fault(&at, message, ANSWERS))
+        }
     }
 }
+
+const ANSWERS: &str = "see that the file system answers, then load it again";
 
 fn fault(path: &Path, message: String, hint: &str) -> Faults {
     let place = Place::whole(path.into());
@@ -85,33 +91,68 @@ fn fault(path: &Path, message: String, hint: &str) -> Faults {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Instant;
 
     use super::*;
 
-    #[test]
-    fn a_load_that_hangs_is_given_up_on_and_the_next_one_runs() {
-        let (release, released) = channel::<()>();
-        let (ended, end) = channel();
-        let hung = within(Duration::from_millis(50), Path::new("main"), move |reading| {
-            reading.look_at(Path::new("slow")).unwrap();
-            // Until the file system answers, which is when the sender goes.
+    /// Loads what is read at once, and then waits at this path until the sender goes.
+    fn hang(at: &'static str, released: Receiver<()>) -> Result<(), Faults> {
+        within(Duration::from_millis(50), Path::new("main"), &Arc::default(), move |reading| {
+            reading.look_at(Path::new(at)).unwrap();
             let _ = released.recv();
-            ended.send(reading.look_at(Path::new("next")).is_err()).unwrap();
+            assert!(reading.look_at(Path::new("next")).is_err(), "it reads no further file");
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_load_that_hangs_is_given_up_on_and_retries_leave_no_thread() {
+        let (release, released) = channel::<()>();
+        let told = hang("slow", released).unwrap_err().render(false);
+        assert!(told.contains("could not be read within 50ms") && told.contains("--> slow"), "{told}");
+        for _ in 0..3 * MAX_GIVEN_UP {
+            let began = Instant::now();
+            let refused = within(LOAD_TIME, Path::new("main"), &Arc::default(), |reading| {
+                let _ = reading.look_at(Path::new("slow"));
+                Ok(())
+            });
+            let told = refused.unwrap_err().render(false);
+            assert!(told.contains("still waits for this file") && told.contains("--> slow"), "{told}");
+            assert!(began.elapsed() < LOAD_TIME);
+        }
+        let mended = within(LOAD_TIME, Path::new("main"), &Arc::default(), |reading| {
+            reading.look_at(Path::new("quick")).map_err(|_| Faults::default())
+        });
+        assert_eq!(mended, Ok(()));
+        drop(release);
+        let deadline = Instant::now() + LOAD_TIME;
+        while Reading::default().look_at(Path::new("slow")).is_err() {
+            assert!(Instant::now() < deadline, "it has not ended");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_load_that_nobody_wants_is_given_up_on() {
+        let reading = Arc::new(Reading::default());
+        let unwanted = Arc::clone(&reading);
+        let result = within(LOAD_TIME, Path::new("main"), &reading, move |reading| {
+            reading.look_at(Path::new("long")).unwrap();
+            unwanted.give_up();
+            while reading.goes_on() {}
             Ok(())
         });
-        let faults = hung.unwrap_err();
-        let told = faults.render(false);
-        assert!(told.contains("could not be read within 50ms") && told.contains("--> slow"), "{told}");
-        assert_eq!(within(LOAD_TIME, Path::new("main"), |_| Ok(1)), Ok(1));
-        drop(release);
-        assert!(end.recv().unwrap(), "it reads no further file");
+        let told = result.unwrap_err().render(false);
+        assert!(told.contains("was given up on") && told.contains("--> long"), "{told}");
     }
 
     #[test]
     fn a_load_that_breaks_off_is_no_hang() {
         let broken = std::panic::catch_unwind(|| {
-            within(LOAD_TIME, Path::new("main"), |_| -> Result<(), Faults> { panic!("broken") })
+            within(LOAD_TIME, Path::new("main"), &Arc::default(), |_| -> Result<(), Faults> {
+                panic!("broken")
+            })
         });
         assert!(broken.is_err());
     }

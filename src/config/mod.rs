@@ -79,11 +79,19 @@ pub struct ServerSettings {
 /// # Errors
 /// All faults, with the warnings, if at least one is an error.
 pub fn load(path: &Path) -> Result<Setup, Faults> {
-    let main = path.to_owned();
-    load::within(load::LOAD_TIME, path, move |reading| load_by(reading, &main))
+    load_by(&Arc::default(), path)
 }
 
-fn load_by(reading: &Arc<Reading>, path: &Path) -> Result<Setup, Faults> {
+/// As [`load`], by a reading that another thread may give up. Then it ends at once.
+///
+/// # Errors
+/// Those of [`load`], and when it was given up on.
+pub fn load_by(reading: &Arc<Reading>, path: &Path) -> Result<Setup, Faults> {
+    let main = path.to_owned();
+    load::within(load::LOAD_TIME, path, reading, move |reading| read(reading, &main))
+}
+
+fn read(reading: &Arc<Reading>, path: &Path) -> Result<Setup, Faults> {
     let findings = Findings::of(Arc::clone(reading));
     let setup = read_files(path, &findings);
     let errors = findings.errors();

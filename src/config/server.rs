@@ -173,7 +173,7 @@ fn directory(value: Value<'_>) -> Option<PathBuf> {
             "create the directory, and let the user that runs steerd write to it".to_owned(),
         );
     };
-    match std::fs::metadata(&path) {
+    match value.at.findings().look_at(&path).and_then(|()| std::fs::metadata(&path)) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => {
             refuse(&"this is not a directory");

@@ -69,6 +69,11 @@ impl Source {
         &self.path
     }
 
+    /// Bytes of the file.
+    pub(super) fn size(&self) -> u64 {
+        self.text.len() as u64
+    }
+
     /// A path that this file names: relative ones start at its directory.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)
@@ -129,7 +134,7 @@ impl Findings {
         Self { reading, ..Self::default() }
     }
 
-    /// Says which path is about to be looked at, unless nobody waits for it any more.
+    /// Says which path is about to be looked at, unless that is no longer wanted, or known to hang.
     pub(super) fn look_at(&self, path: &Path) -> io::Result<()> {
         self.reading.look_at(path)
     }
@@ -137,6 +142,11 @@ impl Findings {
     /// Reads a file that a configuration names.
     pub(super) fn read(&self, path: &Path, limit: u64) -> io::Result<Content> {
         self.reading.read(path, limit)
+    }
+
+    /// Whether the configuration is still wanted.
+    pub(super) fn goes_on(&self) -> bool {
+        self.reading.goes_on()
     }
 
     pub(super) fn push(&self, fault: Fault) {

@@ -12,7 +12,7 @@ const SHORTEST_TOKEN: usize = 16;
 /// A longer one would not fit beside the other headers that a client may send.
 const LONGEST_TOKEN: usize = 1024;
 
-/// What a proof is of, so that it is none of anything else.
+/// Begins the text that a proof is computed over, so that no other signature can pass for a proof.
 const PROOF: &str = "steerd: an admin server knows its token";
 
 /// A bearer token (RFC 6750). Its debug form does not show it.
@@ -82,7 +82,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What a proof is the keyed hash of. An address is the same in both of its IPv6 forms.
+/// The text whose keyed hash is the proof. An IPv4 address and its IPv4-mapped form give the same text.
 fn proved(nonce: &Nonce, address: SocketAddr) -> Vec<u8> {
     format!("{PROOF}\n{nonce}\n{}\n{}", address.ip().to_canonical(), address.port()).into_bytes()
 }

@@ -43,12 +43,14 @@ pub(super) fn read<'s>(
 ) -> (Catalog, Transfers) {
     let mut zones: Vec<Reading<'s>> = Vec::new();
     let mut first = HashMap::new();
+    let mut left = file::ZONES;
     let mut transfers = Transfers { keys: keys.keys.clone(), ..Transfers::default() };
     for entry in entries {
         let Some(name) = dns_name(*entry) else { continue };
         if unique(&mut first, name.clone(), entry.at, || format!("zone `{name}`")) {
             let mut files = Files { named_at: entry.at, origins: HashMap::new() };
-            let zone = read_zone(*entry, &name, keys, &mut transfers, &mut files, findings);
+            let zone = read_settings(*entry, keys, &name, &mut transfers)
+                .and_then(|file| files.read(&file, &name, &mut left, findings));
             zones.push(Reading { at: entry.at, name, zone, files });
         }
     }
@@ -67,15 +69,13 @@ pub(super) fn read<'s>(
     (catalog, transfers)
 }
 
-/// The zone as its file has it; who may transfer it, and who is told of its changes, is noted.
-fn read_zone(
+/// The file of a zone; who may transfer it, and who is told of its changes, is noted.
+fn read_settings(
     entry: Entry<'_>,
-    name: &Name,
     keys: &ReadKeys,
+    name: &Name,
     transfers: &mut Transfers,
-    files: &mut Files<'_>,
-    findings: &Findings,
-) -> Option<ReadZone> {
+) -> Option<PathBuf> {
     let mut table = entry.value.table(entry.at)?;
     let file = table.require("file", &format!("zone `{}`", entry.name), readable);
     let allowed = table.get("transfer").and_then(|entry| transfer::read_allowed(entry, keys));
@@ -83,7 +83,7 @@ fn read_zone(
     let secondaries = table.read("secondaries", |value| transfer::read_secondaries(value, keys));
     transfers.secondaries.extend(secondaries.map(|read| (name.clone(), read.value)));
     table.close();
-    file.and_then(|file| files.read(&file.value, name, findings))
+    file.map(|file| file.value)
 }
 
 /// A file that can be opened: one that cannot is a fault of the configuration, not of the zone.
@@ -133,6 +133,9 @@ fn report_no_zone(service: &ReadService<'_>, zones: &[Reading<'_>]) {
 }
 
 fn finish(reading: Reading<'_>, findings: &Findings) -> Option<Zone> {
+    if !findings.goes_on() {
+        return None;
+    }
     let zone = reading.zone?.finish().map_err(|faults| reading.files.report(faults, findings)).ok()?;
     if zone.apex().and_then(|apex| apex.rrset(rtype::NS)).is_some_and(|servers| servers.count == 1) {
         reading.at.warning(
@@ -148,14 +151,15 @@ fn finish(reading: Reading<'_>, findings: &Findings) -> Option<Zone> {
 
 impl Files<'_> {
     /// The zone that a file and those it includes make.
-    fn read(&mut self, file: &Path, zone: &Name, findings: &Findings) -> Option<ReadZone> {
-        let mut left = file::ZONE;
-        let read = reader::read(file, zone, &mut |path| {
-            let Content { bytes, origin } = findings.read(path, left)?;
-            left = left.saturating_sub(bytes.len() as u64);
+    /// At most `left` bytes are read, and what is read is taken from it.
+    fn read(&mut self, file: &Path, zone: &Name, left: &mut u64, findings: &Findings) -> Option<ReadZone> {
+        let mut load = |path: &Path| {
+            let Content { bytes, origin } = findings.read(path, *left)?;
+            *left = left.saturating_sub(bytes.len() as u64);
             self.origins.insert(path.to_owned(), origin);
             Ok(bytes)
-        });
+        };
+        let read = reader::read_while(file, zone, &mut load, &|| findings.goes_on());
         read.map_err(|faults| self.report(faults, findings)).ok()
     }
 

@@ -1,6 +1,7 @@
 //! Zone transfers over TCP: who asks for one, and the messages of one under way.
 //!
-//! Who may have a zone stands in the table, with the zones. What a transfer says is `answer::transfer`'s, how it is signed `wire::tsig`'s.
+//! The table says who may have a zone. `answer::transfer` writes the records, and `wire::tsig` signs the
+//! messages.
 
 use std::sync::Arc;
 

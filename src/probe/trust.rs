@@ -143,6 +143,10 @@ fn authorities(trust: &Trust) -> Result<(Option<RootCertStore>, Digest), String>
 }
 
 fn system_roots(digest: &mut Context) -> Result<RootCertStore, String> {
+    // The library opens what this variable names, even a FIFO, and would wait there for ever.
+    if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
+        check_regular(Path::new(&path))?;
+    }
     let found = rustls_native_certs::load_native_certs();
     found.certs.iter().for_each(|certificate| digest.update(certificate));
     let mut roots = RootCertStore::empty();
@@ -154,6 +158,11 @@ fn system_roots(digest: &mut Context) -> Result<RootCertStore, String> {
         ));
     }
     Ok(roots)
+}
+
+fn check_regular(path: &Path) -> Result<(), String> {
+    let read = file::read(path, file::CERTIFICATES);
+    read.map(drop).map_err(|error| format!("SSL_CERT_FILE {} cannot be used: {error}", path.display()))
 }
 
 fn roots_of(path: &Path, digest: &mut Context) -> Result<RootCertStore, String> {

@@ -3,6 +3,7 @@
 //! ```text
 //! asked (SIGHUP, API) -> wait for one's turn -> load, off the runtime's threads
 //!     faults -> nothing has changed; every fault is told
+//!     the client has left -> loading is given up; nothing has changed
 //!     sound  -> lock of another state_dir
 //!               -> compare with what runs, off the runtime's threads
 //!               -> checker: pools, services, zones, settings, keys, rights to zones, in one table
@@ -10,9 +11,10 @@
 //!               -> told: what has changed, and what needs a restart
 //! ```
 //!
-//! Only the first two steps can fail, so they come first: another server may use the directory, and
-//! the checker may have ended. What the differences of
-//! pools, services and zones are is the checker's to say; those of everything else are found here.
+//! Loading, the lock and the checker can fail: a file has a fault, another server uses the directory, the
+//! checker has ended. Nothing has changed until the checker has taken the configuration, and after that
+//! nothing can fail. The checker finds the differences of pools, services and zones; those of everything
+//! else are found here.
 
 mod difference;
 
@@ -28,6 +30,7 @@ use tracing::{error, info, warn};
 use crate::checker::{self, Change, NotReloaded};
 use crate::config::fault::{Fault, Faults};
 use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
+use crate::file::Reading;
 use crate::listener::InForce;
 use crate::metrics::Metrics;
 use crate::notify;
@@ -85,6 +88,9 @@ pub enum Refusal {
     /// The new `state_dir` cannot be had.
     #[error("nothing has changed: {0}")]
     StateDir(#[source] Arc<LockError>),
+    /// The client that asked for it has left.
+    #[error("the client that asked for it left before the configuration was loaded, so nothing has changed")]
+    Unwanted,
     /// The server is ending.
     #[error("the server is ending, so nothing has changed")]
     Ending,
@@ -154,7 +160,8 @@ pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> Handle
 }
 
 impl Handle {
-    /// Reloads, when those who asked before have had their turn.
+    /// Reloads, when those who asked before have had their turn. If the future is dropped before the
+    /// configuration is loaded, loading is given up and nothing changes.
     ///
     /// # Errors
     /// When nothing has changed: why.
@@ -187,21 +194,28 @@ impl Reloader {
         loop {
             tokio::select! {
                 request = requests.recv() => {
-                    let Some(reply) = request else { return };
-                    let outcome = self.reload("the API").await;
-                    // Whoever asked may have left; what is done is done.
-                    let _ = reply.send(outcome);
+                    let Some(mut reply) = request else { return };
+                    if !reply.is_closed() {
+                        let outcome = self.reload("the API", reply.closed()).await;
+                        // The client may have left meanwhile; the configuration is in force all the same.
+                        let _ = reply.send(outcome);
+                    }
                 }
                 () = signalled.notified() => {
-                    let _ = self.reload("SIGHUP").await;
+                    let _ = self.reload("SIGHUP", std::future::pending()).await;
                 }
             }
         }
     }
 
-    async fn reload(&mut self, asked_by: &str) -> Result<Report, Refusal> {
+    /// Reloads, unless it is `unwanted` before the configuration is loaded.
+    async fn reload(
+        &mut self,
+        asked_by: &str,
+        unwanted: impl Future<Output = ()>,
+    ) -> Result<Report, Refusal> {
         info!(asked_by, "reloading the configuration");
-        let outcome = self.try_reload().await;
+        let outcome = self.try_reload(unwanted).await;
         let counts = &self.reach.metrics.operation;
         match &outcome {
             Ok(report) => {
@@ -216,11 +230,10 @@ impl Reloader {
         outcome
     }
 
-    async fn try_reload(&mut self) -> Result<Report, Refusal> {
+    async fn try_reload(&mut self, unwanted: impl Future<Output = ()>) -> Result<Report, Refusal> {
         let began = Instant::now();
         let file = self.file.clone().ok_or(Refusal::NoFile)?;
-        let loaded = spawn_blocking(move || config::load(&file)).await.map_err(|_| Refusal::BrokeOff)?;
-        let setup = loaded.map_err(Refusal::Faults)?;
+        let setup = load(file, unwanted).await?;
         let wanted = Configured::of(&setup);
         let warnings = setup.warnings;
         let place = if self.running.server.state_dir == wanted.server.state_dir {
@@ -272,6 +285,20 @@ impl Reloader {
         // A lock that is had too late goes with the thread.
         let taken = timeout(TAKE_TIME, spawn_blocking(take)).await.map_err(|_| refused(silent))?;
         taken.map_err(|_| Refusal::BrokeOff)?.map(Some).map_err(refused)
+    }
+}
+
+async fn load(file: PathBuf, unwanted: impl Future<Output = ()>) -> Result<Setup, Refusal> {
+    let reading = Arc::new(Reading::default());
+    let by = Arc::clone(&reading);
+    let mut loading = spawn_blocking(move || config::load_by(&by, &file));
+    tokio::select! {
+        loaded = &mut loading => loaded.map_err(|_| Refusal::BrokeOff)?.map_err(Refusal::Faults),
+        () = unwanted => {
+            reading.give_up();
+            let _ = loading.await;
+            Err(Refusal::Unwanted)
+        }
     }
 }
 

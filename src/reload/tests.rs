@@ -350,6 +350,51 @@ async fn one_at_a_time_and_everyone_is_answered() {
     assert_eq!(fixture.at_work[1].load(Ordering::SeqCst), 1, "two reloads were at work at once");
 }
 
+/// A zone that takes minutes to read, in a file that is read at once.
+fn long_zone() -> String {
+    format!("{ZONE}{}", "$GENERATE 0-1048575 a$ A 192.0.2.1\n".repeat(500))
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_load_whose_client_leaves_is_given_up_on_and_holds_up_no_other() {
+    let fixture = Fixture::start("");
+    let zone = fixture.directory.path().join("zone");
+    std::fs::write(&zone, long_zone()).unwrap();
+    let (reply, outcome) = oneshot::channel();
+    fixture.handle.requests.send(reply).await.unwrap();
+    eventually("its turn has come", || fixture.handle.requests.capacity() == REQUESTS).await;
+    drop(outcome);
+    std::fs::write(&zone, ZONE).unwrap();
+    let began = Instant::now();
+    assert!(fixture.handle.reload().await.unwrap().is_empty());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(fixture.metric("steerd_reloads_total{result=\"failure\"}"), 1.0);
+}
+
+#[tokio::test]
+async fn what_clients_that_have_left_asked_for_is_not_done() {
+    let fixture = Fixture::start("");
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let handle = fixture.handle.clone();
+        waiting.spawn(async move { handle.reload().await });
+    }
+    // One is with the checker, and the others wait for their turn.
+    eventually("a reload is at work", || fixture.at_work[0].load(Ordering::SeqCst) == 1).await;
+    waiting.shutdown().await;
+    fixture.handle.reload().await.unwrap();
+    let done = fixture.at_work[2].load(Ordering::SeqCst);
+    assert!(done <= 2, "{done} reloads were done for two");
+}
+
 #[tokio::test]
 async fn signals_are_heeded_and_many_before_their_turn_are_one() {
     let fixture = Fixture::start("");

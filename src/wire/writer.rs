@@ -41,7 +41,7 @@ pub struct Mark {
 pub struct Writer<'b> {
     buffer: &'b mut [u8],
     length: usize,
-    /// Where records must end; what is kept back is for OPT.
+    /// Where records must end. The room that is kept back after it is for OPT and TSIG.
     limit: usize,
     counts: [u16; 3],
     question: bool,

@@ -2,6 +2,8 @@
 //! a pattern, by a zone file.
 
 use std::fs::{self, File};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -140,6 +142,52 @@ fn a_pipe_hangs_no_reload_and_none_after_it() {
         assert_eq!(status, 200, "{report}");
     }
     assert_eq!(server.metric("steerd_reloads_total{result=\"failure\"}"), Some(2.0));
+}
+
+/// The library that reads the authorities of the system opens whatever this variable names.
+#[test]
+fn a_pipe_in_the_place_of_the_system_s_authorities_holds_up_no_probe() {
+    let directory = TempDir::new().unwrap();
+    fifo(&directory.path().join("pipe"));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let check = format!(
+        "check = {{ type = \"https\", host = \"a.test\", port = {port}, timeout = \"20s\", interval = \"30s\" }}\n"
+    );
+    let rest = REST.replace("192.0.2.11", "127.0.0.1").replace("[services", &format!("{check}[services"));
+    let path = directory.path().join("steerd.toml");
+    fs::write(directory.path().join("zone"), ZONE).unwrap();
+    fs::write(&path, rest).unwrap();
+    let mut probe = Command::new(STEERD);
+    probe.arg("probe").arg("-c").arg(&path).env("SSL_CERT_FILE", directory.path().join("pipe"));
+    let output = probe.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("it is a FIFO"), "{said} {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A zone that takes minutes to read, in a file that is read at once.
+#[test]
+fn a_load_whose_client_leaves_is_given_up_on() {
+    let server = Steerd::start(REST, &[("zone", ZONE)]);
+    let zone = server.directory.path().join("zone");
+    fs::write(&zone, format!("{ZONE}{}", "$GENERATE 0-1048575 a$ A 192.0.2.1\n".repeat(500))).unwrap();
+    let mut client = TcpStream::connect(server.admin).unwrap();
+    client
+        .write_all(b"POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        .unwrap();
+    wait_for("its turn has come", || {
+        let said = server.process.said("");
+        said.iter().any(|line| line.contains("reloading the configuration")).then_some(())
+    });
+    let began = Instant::now();
+    drop(client);
+    wait_for("the load is given up on", || {
+        (server.metric("steerd_reloads_total{result=\"failure\"}") == Some(1.0)).then_some(())
+    });
+    fs::write(&zone, ZONE.replace("host 1 ", "host 2 ")).unwrap();
+    let (status, report) = server.request("POST", "/api/v1/reload", "");
+    assert_eq!(status, 200, "{report}");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 /// What no message repeats: the line of a file that the configuration should not have reached.

@@ -97,27 +97,32 @@ fn reload(server: &Steerd) -> (Duration, f64, f64) {
     (took, all - started, all_late - late)
 }
 
-/// The least of several attempts: whatever else this machine does comes on top.
-fn least_late(server: &Steerd, what: &str, mut change: impl FnMut(u32)) {
-    let mut least = f64::INFINITY;
-    for attempt in 0..4 {
+/// Attempts, and how many of them no probe may be late in. The histogram of steerd counts the lag that
+/// other programs on this machine cause as well, so a few attempts may fail.
+const ATTEMPTS: u32 = 5;
+const ON_TIME: u32 = 3;
+
+/// Most of several reloads delay no probe.
+fn mostly_on_time(server: &Steerd, what: &str, mut change: impl FnMut(u32)) {
+    let mut on_time = 0;
+    for attempt in 0..ATTEMPTS {
         change(attempt);
         let (took, started, late) = reload(server);
         println!("{what}: {took:?}, {started} probes started, {late} of them later than {BAR} s");
         assert!(started > 0.0);
-        least = least.min(late);
-        if late == 0.0 {
+        on_time += u32::from(late == 0.0);
+        if on_time == ON_TIME {
             return;
         }
     }
-    panic!("{what}: each time at least {least} probes started later than {BAR} s");
+    panic!("{what}: {on_time} of {ATTEMPTS} reloads delayed no probe beyond {BAR} s, and {ON_TIME} should");
 }
 
 #[test]
 fn a_large_zone_delays_no_probe() {
     let records = if is_full() { 1_000_000 } else { 100_000 };
     let (server, _listener) = start(0, records);
-    least_late(&server, &format!("{records} records"), |attempt| {
+    mostly_on_time(&server, &format!("{records} records"), |attempt| {
         let path = server.directory.path().join("zone");
         std::fs::write(path, zone(attempt + 2, records)).unwrap();
     });
@@ -128,7 +133,7 @@ fn one_weight_among_many_backends_delays_no_probe() {
     let others = if is_full() { 100_000 } else { 20_000 };
     let (server, listener) = start(others, 1);
     let port = listener.local_addr().unwrap().port();
-    least_late(&server, &format!("{others} backends"), |attempt| {
+    mostly_on_time(&server, &format!("{others} backends"), |attempt| {
         server.configure(&config(port, others, attempt + 2), "");
     });
 }

@@ -1,9 +1,12 @@
 //! Several files, and the files that come with steerd.
 
+use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::{REST, errors, load_files};
+use super::{REST, ZONE, errors, load_files};
 use crate::config::load;
+use crate::file::{self, Reading};
 
 const POOL: &str = "[pools.x]\nbackends = [\"192.0.2.1\"]\n[services.\"x.example.com\"]\npools = [\"x\"]\n";
 
@@ -21,6 +24,57 @@ fn every_file_that_comes_with_steerd_loads() {
         }
     }
     assert!(count >= 3, "{count} files");
+}
+
+/// Where an earlier load hangs, no later one looks: it says so of that very path, whatever names it.
+#[test]
+fn no_path_is_looked_at_where_another_load_hangs() {
+    let https = |rest: &str| format!("[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {rest}\n");
+    for (hangs, text) in [
+        ("steerd.toml", String::new()),
+        ("hung", "include = [\"hung\"]\n".into()),
+        ("hung.d/*.toml", "include = [\"hung.d/*.toml\"]\n".into()),
+        ("hung", "[server]\nstate_dir = \"hung\"\n".into()),
+        ("hung", "[server]\ncookie_secret_file = \"hung\"\n".into()),
+        ("hung", "[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"hung\"\n".into()),
+        ("hung", "[keys.\"k.example\"]\nsecret_file = \"hung\"\n".into()),
+        ("hung", https("\"exec:hung\"")),
+        ("hung", https("{ type = \"https\", tls = { ca_file = \"hung\" } }")),
+        ("hung", "[zones.\"a.example\"]\nfile = \"hung\"\n".into()),
+        ("hung", "[zones.\"a.example\"]\nfile = \"zone\"\n".into()),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("steerd.toml");
+        std::fs::write(&path, format!("{text}{REST}")).unwrap();
+        std::fs::write(directory.path().join("zone"), "$INCLUDE hung\n").unwrap();
+        let hung = Arc::new(Reading::default());
+        hung.look_at(&directory.path().join(hangs)).unwrap();
+        hung.give_up();
+        let faults = load(&path).unwrap_err();
+        let found: Vec<_> = faults.iter().map(|fault| (&*fault.place.file, fault.message.as_str())).collect();
+        let message = "an earlier attempt to load the configuration still waits for this file";
+        assert_eq!(found, [(&*directory.path().join(hangs), message)], "{text}");
+        hung.end();
+    }
+}
+
+#[test]
+fn all_files_of_a_kind_share_one_limit() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("steerd.toml");
+    let comment = format!("#{}\n", "x".repeat(1 << 20));
+    let included = File::create(directory.path().join("a.toml")).unwrap();
+    included.set_len(file::CONFIGURATION - (1 << 20)).unwrap();
+    std::fs::write(&path, format!("include = [\"a.toml\"]\n{comment}{REST}")).unwrap();
+    let told = load(&path).unwrap_err().to_string();
+    assert!(told.contains("at most 62 MiB are read"), "{told}");
+
+    let zones = format!("{REST}[zones.\"a.example\"]\nfile = \"a.zone\"\n");
+    std::fs::write(&path, zones).unwrap();
+    std::fs::write(directory.path().join("example.com.zone"), ZONE).unwrap();
+    File::create(directory.path().join("a.zone")).unwrap().set_len(file::ZONES).unwrap();
+    let told = load(&path).unwrap_err().to_string();
+    assert!(told.contains("it has 1 GiB, and at most 1023 MiB are read"), "{told}");
 }
 
 /// Every table of a configuration, each with a key that none has.

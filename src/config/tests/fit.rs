@@ -153,7 +153,7 @@ prop_compose! {
         answers in prop::option::of(1_usize..120),
         ipv4 in 0_usize..100,
         ipv6 in 1_usize..60,
-        when_down in prop::option::of((0_usize..100, 0_usize..60)),
+        when_down in prop::option::of((0_usize..100, 0_usize..60).prop_filter("none", |(ipv4, ipv6)| ipv4 + ipv6 > 0)),
     ) -> Config {
         Config { payload, nsid, cookies, client_subnet, wildcard, label, answers, ipv4, ipv6, when_down }
     }

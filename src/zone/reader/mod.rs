@@ -41,6 +41,10 @@ pub const MAX_FILES: usize = 10_000;
 /// The largest file, bytes.
 const MAX_FILE_SIZE: usize = u32::MAX as usize;
 
+/// After so many entries and generated records the reader asks whether to go on.
+const STEPS: usize = 4096;
+const ENDED_EARLY: &str = "reading the zone was given up on before its end";
+
 /// Some editors begin a UTF-8 file with this mark; it is passed over.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -61,8 +65,24 @@ pub fn read(
     apex: &Name,
     load: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<ReadZone, Vec<Fault>> {
+    read_while(file, apex, load, &|| true)
+}
+
+/// As [`read`], as long as `goes_on` says so, which is asked every few thousand records.
+///
+/// # Errors
+/// Those of [`read`], and when it was to end before it was complete.
+pub fn read_while(
+    file: &Path,
+    apex: &Name,
+    load: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<ReadZone, Vec<Fault>> {
     let mut reader = Reader {
         load,
+        goes_on,
+        steps: 0,
+        ended_early: false,
         builder: ZoneBuilder::new(apex.wire()),
         places: Places::default(),
         faults: Faults::default(),
@@ -78,6 +98,9 @@ pub fn read(
             Err(message) => reader.faults.add_file(file, message),
         },
         Err(error) => reader.faults.add_file(file, format!("the zone file cannot be read: {error}")),
+    }
+    if reader.ended_early {
+        reader.faults.add_file(file, ENDED_EARLY.to_owned());
     }
     if reader.faults.is_empty() {
         Ok(ReadZone { builder: reader.builder, places: reader.places })
@@ -114,6 +137,10 @@ impl ReadZone {
 
 struct Reader<'l> {
     load: &'l mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
+    goes_on: &'l dyn Fn() -> bool,
+    /// Entries and generated records so far.
+    steps: usize,
+    ended_early: bool,
     builder: ZoneBuilder,
     places: Places,
     faults: Faults,
@@ -171,6 +198,12 @@ impl Reader<'_> {
         Ok(self.places.add_file(path, named_by, source))
     }
 
+    fn goes_on(&mut self) -> bool {
+        self.steps += 1;
+        self.ended_early |= self.steps.is_multiple_of(STEPS) && !(self.goes_on)();
+        !self.ended_early
+    }
+
     /// Reads all entries of a file. A fault ends its entry only.
     fn read_file(&mut self, file: usize) {
         self.open.push(file);
@@ -178,7 +211,7 @@ impl Reader<'_> {
         self.places.go_on(file, 1);
         let mut lexer = Lexer::new(&source);
         let mut entry = Entry::default();
-        while !self.faults.are_too_many() {
+        while !self.faults.are_too_many() && self.goes_on() {
             let result = match lexer.next_entry(&mut entry) {
                 Ok(false) => break,
                 Ok(true) => self.entry(file, &entry),
@@ -300,6 +333,9 @@ impl Reader<'_> {
         let at = directive.span().to(last.span());
         let mut line = Vec::new();
         for number in template.numbers() {
+            if !self.goes_on() {
+                return Err(Problem::at(at, ENDED_EARLY));
+            }
             if template.expand(number, &mut line).is_none() {
                 let message = format!("with `{number}` and its offset the number becomes negative");
                 return Err(Problem::at(at, message));
