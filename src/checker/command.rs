@@ -1,4 +1,4 @@
-//! What others ask of the checker, and what it answers.
+//! Commands to the checker, and its replies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::settings::Settings;
 use crate::table::Table;
 use crate::zone::Catalog;
 
-/// What others ask of the checker.
+/// Commands to the checker.
 #[derive(Debug)]
 pub enum Command {
     /// The state of some backends; none when another configuration has come into force since the
@@ -27,10 +27,9 @@ pub enum Command {
     /// To set what an operator says of a backend, or to go back to the checks' word. The answer is
     /// the backend as it is then.
     Override(OverrideRequest, oneshot::Sender<Result<BackendStatus, NoSuchBackend>>),
-    /// What is worth keeping over a restart, in some seconds. Changes go on being noted meanwhile.
+    /// The state worth keeping over a restart, in some seconds. Changes go on being noted meanwhile.
     Memory(oneshot::Sender<Memory>),
-    /// What of it has changed since the last time that this was asked, whether or not the whole was
-    /// asked for in between.
+    /// The changes since the last such command, whether or not the whole was asked for in between.
     MemoryChanges(oneshot::Sender<MemoryChanges>),
 }
 
@@ -62,10 +61,10 @@ impl Configuration {
     }
 }
 
-/// The configuration to go on with. What is shared with the one that runs is taken to be the same.
+/// The configuration to go on with. Parts shared with the running configuration are taken to be the same.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// What answers depend on besides zones, services and health.
+    /// Settings that answers depend on besides zones, services and health.
     pub settings: Settings,
     /// The zones, with the services' names bound.
     pub catalog: Arc<Catalog>,
@@ -75,14 +74,14 @@ pub struct Wanted {
     pub pools: Vec<Arc<PoolSetup>>,
 }
 
-/// What an operator says of a backend.
+/// An operator's override of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverrideRequest {
     /// The pool's name.
     pub pool: String,
     /// The backend's name.
     pub backend: String,
-    /// What it is to be; none to go back to the checks' word.
+    /// The override to set; none to return to the result of the checks.
     pub state: Option<Override>,
     /// After how long it ends by itself.
     pub length: Option<Duration>,
@@ -100,7 +99,7 @@ pub struct NoSuchBackend {
     pub backend: String,
 }
 
-/// What a reload changed, in the order of the configuration.
+/// The changes made by a reload, in the order of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// The generation of the table that has it.
@@ -127,7 +126,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// What has changed.
+    /// The name of the changed item.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {

@@ -1,4 +1,4 @@
-//! What one configuration has that another has not, in words.
+//! The difference between two configurations, in words.
 //!
 //! Things are the same by their names. Each is described as a list of facts, a key of the
 //! configuration with its value; what differs between the facts of before and of now is the
@@ -50,7 +50,7 @@ pub(super) struct Compared<'a> {
     pub(super) pools: &'a [&'a PoolSetup],
 }
 
-/// What has changed from `before` to `now`; the generation is left to whoever publishes.
+/// The changes from `before` to `now`; the publisher sets the generation.
 pub(super) fn difference(before: Compared<'_>, now: Compared<'_>) -> Difference {
     let name = |pool: &&PoolSetup| pool.pool.name.clone();
     let service_name = |service: &&Service| service.name.to_plain();

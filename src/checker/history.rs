@@ -1,7 +1,7 @@
-//! What has happened to an address: its last transitions, and the last outcomes of each check.
+//! The history of an address: its last transitions, and the last outcomes of each check.
 //!
 //! Kept small, as there may be hundreds of thousands: times in one word, equal details once, and
-//! no memory before there is something to keep. What it means is decided elsewhere.
+//! no memory before there is something to keep. Other modules decide what it means.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub struct PastTransition {
     pub to: Standing,
     /// The cause of the outcome that brought it about; none when that did not fail.
     pub cause: Option<Cause>,
-    /// What happened, for a person.
+    /// The event, as text for a person.
     pub detail: Arc<str>,
 }
 
@@ -40,11 +40,11 @@ pub struct PastOutcome {
     pub at: SystemTime,
     /// How long it took, to the microsecond; at most 71 minutes.
     pub duration: Duration,
-    /// What it brought.
+    /// The outcome of the probe.
     pub outcome: Outcome,
     /// Why it is failed or void; none otherwise.
     pub cause: Option<Cause>,
-    /// What happened, for a person.
+    /// The event, as text for a person.
     pub detail: Arc<str>,
 }
 
@@ -84,7 +84,7 @@ impl Outcomes {
         self.0.push(KeptOutcome { at, microseconds, outcome, cause, detail });
     }
 
-    /// What the last probe brought.
+    /// The outcome of the last probe.
     pub(super) fn last(&self) -> Option<Outcome> {
         self.0.0.back().map(|kept| kept.outcome)
     }
@@ -121,7 +121,7 @@ pub(super) struct KeptOutcome {
 }
 
 impl KeptOutcome {
-    /// What a probe brought that ended then and took so long.
+    /// The outcome of a probe that ended at `at` and took so long.
     pub(super) fn new(
         at: Stamp,
         duration: Duration,

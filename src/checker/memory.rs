@@ -1,4 +1,4 @@
-//! What is worth keeping over a restart. The file it is kept in is `state`'s.
+//! The state worth keeping over a restart. The file it is kept in is `state`'s.
 //!
 //! The whole is told step by step between the turns. Beside that, each change is noted until it has
 //! been told, whatever else happens meanwhile:
@@ -26,17 +26,17 @@ use crate::pool::{Override, PoolId};
 /// How many changes are told at once: well below a millisecond of work.
 const CHANGES_AT_ONCE: usize = 2_000;
 
-/// What was known of the backends, by the names of the configuration, so that it fits one that has
-/// changed meanwhile.
+/// The known state of the backends, by the names of the configuration, so that it fits one that has changed
+/// meanwhile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// What each check said of each address.
+    /// The verdict of each check for each address.
     pub states: Vec<RememberedState>,
-    /// What operators said.
+    /// The operators' overrides.
     pub overrides: Vec<RememberedOverride>,
 }
 
-/// What a check said of an address. A hint: shown as such, and used only until the first outcome.
+/// The verdict of a check for an address. A hint: shown as such, and used only until the first outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RememberedState {
     /// The pool's name.
@@ -47,20 +47,20 @@ pub struct RememberedState {
     pub address: IpAddr,
     /// The check's name.
     pub check: Arc<str>,
-    /// What it said.
+    /// The verdict.
     pub verdict: Verdict,
     /// Since when.
     pub since: SystemTime,
 }
 
-/// What an operator said of a backend.
+/// An operator's override of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RememberedOverride {
     /// The pool's name.
     pub pool: Arc<str>,
     /// The backend's name.
     pub backend: Arc<str>,
-    /// What it is.
+    /// The override.
     pub state: Override,
     /// Since when.
     pub since: SystemTime,
@@ -70,13 +70,13 @@ pub struct RememberedOverride {
     pub reason: Option<String>,
 }
 
-/// What has changed of a [`Memory`].
+/// Changes of a [`Memory`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryChanges {
     /// The memory is needed as a whole, which the changes below are only a part of. Said until it is
     /// asked for.
     pub everything: bool,
-    /// What checks say now.
+    /// Present verdicts of checks.
     pub states: Vec<RememberedState>,
     /// Overrides that are new, or other than before.
     pub overrides: Vec<RememberedOverride>,
@@ -86,7 +86,7 @@ pub struct MemoryChanges {
     pub more: bool,
 }
 
-/// What has not been told yet.
+/// Changes that have not been reported yet.
 #[derive(Debug)]
 pub(super) struct Untold {
     /// The whole is needed: at the start, and since names, places or times became others.
@@ -222,7 +222,7 @@ fn names(pool: &PoolState, backend: usize) -> Option<Names> {
     Some((Arc::clone(pool.series.name()), Arc::clone(pool.series.backend_name(backend)?)))
 }
 
-/// What is remembered of the checks of a pool, by backend, address and check.
+/// Remembered verdicts of the checks of a pool, by backend, address and check.
 pub(super) type Hints<'a> = HashMap<(&'a str, IpAddr, &'a str), (Verdict, Stamp)>;
 
 /// Sorts what is remembered by pool.

@@ -1,8 +1,8 @@
 //! The task that owns health: due -> probe -> outcome -> transition -> publish.
 //!
-//! It is the only writer of the answer table. Others send it commands. What a probe does is
-//! `probe`'s, when it is due and what its outcome means is `health`'s, what follows for the answers
-//! is `table`'s; here they meet, and here is the only clock.
+//! It is the only writer of the answer table. Others send it commands. `probe` runs a probe, `health` decides
+//! when it is due and what its outcome means, `table` what follows for the answers; here they meet, and here
+//! is the only clock.
 //!
 //! ```text
 //!        +--> start what is due --> wait --+--> probes have ended --> transitions --+
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! A *target* is what is probed: a probe, its timing, and the address it goes to. The same target
-//! in several checks and pools is probed once. What a pool thinks of a backend address is the word
-//! of its checks together ([`combine`]), and that is what is logged, counted and answered by.
+//! in several checks and pools is probed once. The standing of a backend address in a pool is the combined
+//! result of its checks ([`combine`]); logs, counters and answers use it.
 
 mod calendar;
 mod command;
@@ -106,10 +106,10 @@ const AT_ONCE: usize = 64;
 /// How many commands may wait for the checker before their senders do.
 const COMMANDS: usize = 64;
 
-/// What the checker is started with.
+/// The initial configuration and memory of the checker.
 #[derive(Debug)]
 pub struct Setup {
-    /// What answers depend on besides zones, services and health.
+    /// Settings that answers depend on besides zones, services and health.
     pub settings: Settings,
     /// The zones, with the services' names bound.
     pub catalog: Catalog,
@@ -119,11 +119,11 @@ pub struct Setup {
     pub pools: Vec<PoolSetup>,
     /// DNS is not answered before each backend has its first outcome or this long has passed.
     pub startup_wait: Duration,
-    /// What was known before the last stop.
+    /// The memory from before the last stop.
     pub memory: Memory,
 }
 
-/// What the checker has room for, as long as the process lives.
+/// The capacity of the checker, fixed as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// How many threads may count answers.
@@ -148,7 +148,7 @@ pub struct PoolSetup {
 pub struct Check {
     /// The configured name, else its kind; unique within the pool.
     pub name: String,
-    /// What to do.
+    /// The probe to run.
     pub probe: Probe,
     /// When, and how outcomes are counted.
     pub timing: Timing,
@@ -180,7 +180,7 @@ pub struct Handle {
     pub commands: mpsc::Sender<Command>,
 }
 
-/// What is outside: the network that probes run in, the calendar and chance; or the script of a test.
+/// The outside world: the network that probes run in, the calendar and chance; or the script of a test.
 trait Outside: Clone + Send + 'static {
     fn probe(
         self,
@@ -222,10 +222,10 @@ impl Outside for World {
 
 /// Publishes a first table and starts to probe.
 ///
-/// All of it runs on one thread of its own. Whatever else the process does, such as to write a
-/// hundred thousand lines of metrics, then delays no probe; and the many short tasks of probes
-/// never wake each other across cores, which would cost more than a second core brings: one thread
-/// makes tens of thousands of probes a second.
+/// All of it runs on one thread of its own. Other work of the process, such as writing a hundred thousand
+/// lines of metrics, then delays no probe; and the many short tasks of probes never wake each other across
+/// cores, which would cost more than a second core brings: one thread makes tens of thousands of probes a
+/// second.
 ///
 /// # Errors
 /// When the system gives no thread, or no descriptor for one.
@@ -269,9 +269,9 @@ struct Checker<O> {
     /// When the share of an address changes by itself; the earliest first.
     wakes: BinaryHeap<Reverse<(Moment, Spot)>>,
     overrides: Overrides,
-    /// What has changed of what is worth keeping.
+    /// Changes of the memory that have not been reported yet.
     untold: Untold,
-    /// What kept times are shown by.
+    /// Calendar by which kept times are shown.
     calendar: Calendar,
     /// The memories that are being made, in the order they were asked for.
     surveys: VecDeque<Survey>,
@@ -283,7 +283,7 @@ struct Checker<O> {
     probes: JoinSet<Report>,
     /// The probes in flight, by their task.
     running: HashMap<task::Id, Running>,
-    /// What every [`Moment`] counts from.
+    /// The instant from which every [`Moment`] counts.
     origin: Instant,
     /// When this process last noticed that it had not run when it should.
     stalled: Option<Moment>,

@@ -1,4 +1,4 @@
-//! What operators say of backends, beside what the checks say.
+//! Operators' overrides of backends, beside the results of the checks.
 //!
 //! The word of the checks goes on underneath and is what returns when an override ends. An override
 //! that was given for an hour ends when an hour has really passed, whatever happens to the time of
@@ -21,7 +21,7 @@ use crate::table::{Source, Table};
 /// How long after a table was replaced an answer from it may still be on its way.
 pub(super) const ON_THE_WAY: Duration = Duration::from_secs(1);
 
-/// Which backends have an override, and when the first of them ends.
+/// The backends that have an override, and when the first of them ends.
 #[derive(Debug, Default)]
 pub(super) struct Overrides {
     /// Pool, and index of the backend within it.
@@ -29,7 +29,7 @@ pub(super) struct Overrides {
     end: Option<Stamp>,
 }
 
-/// What an operator says of a backend, as it is kept.
+/// An operator's override of a backend, as it is kept.
 #[derive(Debug)]
 pub(super) struct KeptOverride {
     pub(super) state: Override,
@@ -70,7 +70,7 @@ impl<O: Outside> Checker<O> {
         self.set_override(id, backend, state.map(kept), since, "by request");
         self.publish();
         let told = self.sources(&self.published.load()).one_backend(id, backend);
-        // Whoever asked may have left.
+        // The asking task may have ended.
         drop(reply.send(told.ok_or(NoSuchBackend { pool, backend: name })));
     }
 
@@ -191,7 +191,7 @@ impl<O: Outside> Checker<O> {
             return;
         }
         let now = self.stamp();
-        // What a service answers depends on all of its tiers.
+        // The answer of a service depends on all of its tiers.
         let mut affected = touched.clone();
         for pool in touched {
             affected.extend(self.service_log.tiers_beside(*pool, table));

@@ -53,7 +53,7 @@ pub(super) struct PoolState {
 pub(super) struct BackendState {
     /// In order.
     pub(super) addresses: Box<[AddressState]>,
-    /// What an operator says of it.
+    /// The operator's override of it.
     pub(super) overridden: Option<Box<KeptOverride>>,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct BackendState {
 pub(super) struct AddressState {
     /// By check, in order; none when the backend is not enabled.
     pub(super) targets: Box<[TargetId]>,
-    /// What the checks say together.
+    /// The combined result of the checks.
     pub(super) standing: Standing,
     /// It would be healthy but for damping.
     pub(super) held: bool,
@@ -88,7 +88,7 @@ impl Pools {
         Some((id, index))
     }
 
-    /// What an address is called: its pool, its backend, and itself.
+    /// The names of an address: its pool, its backend, and itself.
     pub(super) fn named(&self, spot: Spot) -> Option<(&str, &str, IpAddr)> {
         let pool = &self.get(spot.pool)?.setup.pool;
         let backend = pool.backends.get(spot.backend as usize)?;
@@ -119,19 +119,19 @@ impl Pools {
     }
 }
 
-/// What a pool is linked to, and what it goes on from.
+/// Inputs for linking a pool: the parts it is linked to, and its state so far.
 pub(super) struct Linking<'a, 'l, R> {
     pub(super) metrics: &'a Metrics,
     pub(super) linker: &'a mut Linker<'l, R>,
-    /// What is remembered of its checks from before the start.
+    /// Remembered verdicts of its checks from before the start.
     pub(super) hints: &'a Hints<'a>,
     /// The same pool before a reload.
     pub(super) previous: Option<PoolState>,
 }
 
 impl PoolState {
-    /// Links a pool to its targets. What of it was there before keeps its standing, which may have
-    /// to be judged anew.
+    /// Links a pool to its targets. Parts that were there before keep their standing, which may have to be
+    /// judged anew.
     pub(super) fn new(id: PoolId, setup: Arc<PoolSetup>, linking: Linking<'_, '_, impl Rng>) -> Self {
         let Linking { metrics, linker, hints, mut previous } = linking;
         let series = previous.as_ref().map(|previous| &*previous.series);
@@ -189,7 +189,7 @@ impl PoolState {
         self.backends.get(backend)?.addresses.get(address)
     }
 
-    /// What may be answered of it now.
+    /// The view of the pool for answers now.
     pub(super) fn view(&self, previous: Option<&PoolView>, answers: Arc<Counters>) -> PoolView {
         PoolView::build(&self.setup.pool, previous, answers, |backend, address| {
             let Some(state) = self.address(backend, address) else { return Place::from(Standing::Unknown) };
@@ -211,7 +211,7 @@ struct EarlierBackend {
     overridden: Option<Box<KeptOverride>>,
 }
 
-/// What the backends of a pool are linked with.
+/// Inputs for linking the backends of a pool.
 struct PoolLink<'a, 'l, R> {
     id: PoolId,
     setup: &'a PoolSetup,
@@ -335,7 +335,7 @@ impl AddressState {
         (changed, next)
     }
 
-    /// What the checks say together, and whether it is damping alone that keeps it out.
+    /// The combined result of the checks, and whether it is damping alone that keeps the address out.
     pub(super) fn judge(
         &self,
         setup: &PoolSetup,

@@ -168,7 +168,7 @@ impl<O: Outside> Checker<O> {
             return self.weigh(spot, now);
         }
         if from != to {
-            // What nobody knows any more, as it is not probed any more, is no change of the backend.
+            // An address that is no longer probed becomes unknown; that is no change of the backend.
             if to == Standing::Unknown {
                 pool.series.stands(backend, place, to);
             } else {
@@ -238,7 +238,7 @@ fn class(probe: &Probe) -> Class {
     if matches!(probe, Probe::Exec(_)) { Class::Process } else { Class::Connection }
 }
 
-/// What made an address be judged anew.
+/// The reason why an address is judged anew.
 pub(super) struct Reason<'a> {
     /// The check that spoke, if it was one.
     pub(super) check: Option<&'a str>,

@@ -9,9 +9,9 @@
 //! To compare a million records, or to free a hundred thousand backends, takes longer than a probe
 //! may wait, so the checker is handed the result. It looks at the pools that differ and at no others.
 //!
-//! What is the same by its names goes on: a target that is probed alike keeps its machine, its timer,
-//! the probe in flight and its history; a check that has changed keeps its verdict; counters go on,
-//! overrides stay. All of it becomes one publish.
+//! Parts that are the same by their names go on: a target that is probed alike keeps its machine, its timer,
+//! the probe in flight and its history; a check that has changed keeps its verdict; counters go on, overrides
+//! stay. All of it becomes one publish.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -76,7 +76,7 @@ impl Handle {
     }
 }
 
-/// What a setup changes, and the setup with all that it does not change shared with what runs.
+/// The changes a setup makes, and the setup with all that it does not change shared with the running one.
 fn compare(running: &Configuration, setup: Setup) -> (Wanted, Difference) {
     let Setup { settings, catalog, services, pools, startup_wait: _, memory: _ } = setup;
     let table = &running.table;

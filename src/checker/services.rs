@@ -1,4 +1,4 @@
-//! Who answers for each service now, and the log of its changes.
+//! The pools that answer for each service now, and the log of their changes.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::pool::{Family, PoolId};
 use crate::service::{Service, ServiceId, WhenDown};
 use crate::table::{Source, Table};
 
-/// Who answers for a service.
+/// The pools that answer for a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answering {
     /// The pool in charge, by [`Family::index`]; none when no tier is usable or has an address.
@@ -54,7 +54,7 @@ impl Answering {
     }
 }
 
-/// Who answered for each service when it was last looked at.
+/// The pools that answered for each service at the last look.
 #[derive(Debug)]
 pub(super) struct ServiceLog {
     /// By [`ServiceId`].

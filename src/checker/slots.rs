@@ -1,8 +1,8 @@
-//! Which of the probes that are due may start now: the caps on probes in flight.
+//! The choice of the due probes that may start now: the caps on probes in flight.
 //!
 //! Sans-IO. A probe waits here for its slot, and waiting is no part of its time. Three caps hold at
-//! once: on all probes, on those to one host, and on those that are processes. Who waits for one of
-//! them is in nobody else's way: a host that swallows every packet fills its own slots and no more.
+//! once: on all probes, on those to one host, and on those that are processes. A probe that waits for one of
+//! them delays no other: a host that swallows every packet fills its own slots and no more.
 //!
 //! ```text
 //!  ask --> queue of its host and class --> next --> in flight --> release
@@ -42,7 +42,7 @@ pub fn probes_within(descriptors: usize) -> usize {
     (descriptors - for_processes).clamp(1, MAX_IN_FLIGHT)
 }
 
-/// What a probe takes of this machine.
+/// The resource of this machine that a probe takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Class {
     /// A connection.
@@ -88,7 +88,7 @@ pub(super) struct Slots<T> {
     waiting: usize,
     hosts: HashMap<IpAddr, Host<T>>,
     rings: Rings,
-    /// Whose turn it is when both classes have something to start.
+    /// The class whose turn it is when both have something to start.
     turn: Class,
 }
 
@@ -146,7 +146,7 @@ impl<T> Host<T> {
 /// A probe that may start, and holds a slot until [`Slots::release`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start<T> {
-    /// What asked.
+    /// The probe that asked.
     pub(super) probe: T,
     /// To be given back with the slot.
     pub(super) host: IpAddr,
@@ -173,7 +173,7 @@ impl<T> Slots<T> {
         self.in_flight
     }
 
-    /// Whether every slot is taken. What is due may then as well wait where it is.
+    /// Whether every slot is taken. Then a due probe may as well wait where it is.
     pub(super) fn are_full(&self) -> bool {
         self.in_flight >= self.most
     }

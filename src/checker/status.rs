@@ -49,16 +49,16 @@ pub struct BackendStatus {
     pub weight: u32,
     /// Whether it is enabled.
     pub enabled: bool,
-    /// What an operator says of it.
+    /// The operator's override of it.
     pub overridden: Option<OverrideStatus>,
     /// In the order of the configuration.
     pub addresses: Vec<AddressStatus>,
 }
 
-/// What an operator says of a backend.
+/// An operator's override of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverrideStatus {
-    /// What it is.
+    /// The override.
     pub state: Override,
     /// Since when.
     pub since: SystemTime,
@@ -76,8 +76,7 @@ pub struct OverrideStatus {
 pub struct AddressStatus {
     /// The address.
     pub address: IpAddr,
-    /// What the checks say of it together; unknown when the backend is not enabled, as it is not
-    /// probed.
+    /// The combined result of its checks; unknown when the backend is not enabled, as it is not probed.
     pub standing: Standing,
     /// Since when it has been in that state.
     pub since: SystemTime,
@@ -104,7 +103,7 @@ pub struct CheckStatus {
     pub name: Arc<str>,
     /// `http`, `https`, `tcp`, `tls`, `grpc` or `exec`.
     pub kind: &'static str,
-    /// What it says.
+    /// The result of the check.
     pub standing: Standing,
     /// Since when.
     pub since: SystemTime,
@@ -114,9 +113,9 @@ pub struct CheckStatus {
     pub critical: bool,
     /// It never decides.
     pub observe_only: bool,
-    /// What the last probe brought.
+    /// The outcome of the last probe.
     pub last: Option<PastOutcome>,
-    /// What the last probes brought, the newest last; only of a pool that was asked for by name.
+    /// The outcomes of the last probes, the newest last; only of a pool that was asked for by name.
     pub outcomes: Vec<PastOutcome>,
 }
 

@@ -37,7 +37,7 @@ pub(super) struct LocalFaults {
     spoken: usize,
     /// Of those, the ones whose last outcome is void.
     void: usize,
-    /// What the last void outcome said.
+    /// Detail of the last void outcome.
     detail: Option<Arc<str>>,
     suspected: Option<Suspecting>,
 }

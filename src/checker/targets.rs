@@ -1,4 +1,4 @@
-//! What is probed, and who wants to know.
+//! The probed targets, and the checks that use them.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::health::{HealthTable, Moment, TargetId, Timing, Verdict};
 use crate::pool::PoolId;
 use crate::probe::Probe;
 
-/// What makes two checks of two addresses one target.
+/// Two checks of two addresses with equal keys are one target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     /// With the backend's own port.
@@ -48,19 +48,19 @@ pub(super) struct Target {
     pub(super) key: Key,
     /// At least one. Those of one backend stand together.
     pub(super) users: Vec<User>,
-    /// What was known of it before the start, until its first outcome.
+    /// The verdict from before the start, until its first outcome.
     pub(super) hint: Option<Verdict>,
     /// When its verdict began. For display.
     pub(super) since: Stamp,
-    /// What the last probes brought.
+    /// The outcomes of the last probes.
     pub(super) outcomes: Outcomes,
-    /// What the backend says of its load.
+    /// The load that the backend reports.
     pub(super) load: Load,
     /// The probe in flight.
     pub(super) task: Option<AbortHandle>,
 }
 
-/// What a target begins with.
+/// The initial state of a target.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Beginning {
     /// Of the check that it replaces.
@@ -115,7 +115,7 @@ impl Targets {
         (0..).map(TargetId).zip(&self.targets).filter_map(|(id, target)| Some((id, target.as_ref()?)))
     }
 
-    /// What is known of a target, and whether that is remembered only.
+    /// The known verdict of a target, and whether it is only remembered.
     pub(super) fn verdict(&self, health: &HealthTable, id: TargetId) -> (Option<Verdict>, bool) {
         match health.state(id).verdict() {
             Some(verdict) => (Some(verdict), false),
@@ -126,7 +126,7 @@ impl Targets {
         }
     }
 
-    /// What a target begins with that takes the place of this one.
+    /// The initial state for a target that replaces this one.
     pub(super) fn beginning(&self, health: &HealthTable, id: TargetId) -> Beginning {
         let target = self.get(id);
         Beginning {

@@ -82,7 +82,7 @@ impl Place {
     }
 }
 
-/// What is told from.
+/// Sources of a status report.
 pub(super) struct Sources<'a> {
     pub(super) pools: &'a Pools,
     pub(super) targets: &'a Targets,

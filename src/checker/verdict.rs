@@ -1,4 +1,4 @@
-//! What several checks of one address say together.
+//! The combined result of several checks of one address.
 
 use crate::health::Verdict;
 use crate::pool::Require;

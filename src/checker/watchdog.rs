@@ -1,7 +1,7 @@
 //! Watches the checker from outside of it.
 //!
-//! What is stuck cannot tell so itself. This is a thread of its own that reads what the checker
-//! leaves in the metrics, and needs nothing of the runtime that the checker runs in.
+//! A stuck checker cannot report it itself. This is a thread of its own that reads what the checker leaves in
+//! the metrics, and needs nothing of the runtime that the checker runs in.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub const STUCK: Duration = Duration::from_secs(10);
 /// From one look to the next.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What has been told already.
+/// State of the watchdog, with the reports already made.
 #[derive(Debug)]
 struct Watch {
     metrics: Arc<Metrics>,

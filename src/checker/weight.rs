@@ -2,8 +2,8 @@
 //!
 //! Sans-IO. Both tell a percent of now and when it will change by itself, in steps, because each
 //! step is a publication of the pools it touches: so many addresses may be on their way at once
-//! that a percent must not change more often than a client could notice. What an address without
-//! any of this costs is two empty pointers.
+//! that a percent must not change more often than a client could notice. An address without any of this costs
+//! two empty pointers.
 
 use std::time::Duration;
 
@@ -16,10 +16,9 @@ pub(super) const MOST_STEPS: u8 = 20;
 /// The shortest step of a slow start.
 pub(super) const SHORTEST_STEP: Duration = Duration::from_millis(500);
 
-/// With how many percent of itself a report of load goes into the mean of all before it. What an
-/// answer changes comes back as load only after its TTL, so a mean that follows faster than a few
-/// probes would swing: with 30 %, half of a change is seen after two reports and nine tenths after
-/// seven.
+/// With how many percent of itself a report of load goes into the mean of all before it. The change made by
+/// an answer comes back as load only after its TTL, so a mean that follows faster than a few probes would
+/// swing: with 30 %, half of a change is seen after two reports and nine tenths after seven.
 pub(super) const NEWEST_REPORT: u32 = 30;
 
 /// A smaller change of load than this many points is not worth a publication.
@@ -98,7 +97,7 @@ impl Growth {
     }
 }
 
-/// What a backend says of its load, smoothed. One belongs to each target.
+/// The load that a backend reports, smoothed. One belongs to each target.
 ///
 /// Old reports are no reports: when a backend stops to tell, it gets all of its weight again.
 #[derive(Debug, Default)]
@@ -155,7 +154,7 @@ impl Load {
     }
 }
 
-/// What comes of both, for [`crate::table::Place::percent`]. Of several checks that report a load the
+/// The combined percent, for [`crate::table::Place::percent`]. Of several checks that report a load the
 /// lowest counts, and an address that is to have anything has at least 1 percent.
 pub(super) fn percent(slow_start: u8, loads: impl IntoIterator<Item = u8>) -> u8 {
     let load = loads.into_iter().min().unwrap_or(FULL_WEIGHT);

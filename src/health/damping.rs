@@ -1,7 +1,7 @@
 //! Keeps an address out for longer that falls again and again.
 //!
-//! A *fall* is the change to unhealthy of an address that was healthy or draining. What returns
-//! after each fall within a few seconds, only to fall again, costs clients more than what stays away.
+//! A *fall* is the change to unhealthy of an address that was healthy or draining. An address that returns
+//! after each fall within a few seconds, only to fall again, costs clients more than one that stays away.
 //!
 //! ```text
 //! falls in the last 10 minutes     1, 2    3     4     5      6      7 and more

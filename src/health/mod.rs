@@ -14,7 +14,7 @@
 //!                       damping    not yet, if it has fallen again and again
 //! ```
 //!
-//! # What an operator may rely on
+//! # Guarantees to operators
 //!
 //! An address that dies is found at the latest after
 //!
@@ -108,7 +108,7 @@ impl Timing {
     }
 }
 
-/// What a probe says of a backend address.
+/// The result of a probe of a backend address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The backend did what the check asks for.
@@ -121,7 +121,7 @@ pub enum Outcome {
     Void,
 }
 
-/// What a state says, without its count.
+/// The verdict of a state, without its count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// May be answered.
@@ -148,7 +148,7 @@ impl TargetId {
 /// The right to run one probe, and to bring its outcome back once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// What is to be probed.
+    /// The target to probe.
     pub target: TargetId,
     /// When that was due: how much later the probe starts is lag of this process.
     pub due: Moment,
@@ -158,7 +158,7 @@ pub struct Ticket {
 /// An address has become healthy or unhealthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// What was probed.
+    /// The probed target.
     pub target: TargetId,
     /// The state before the outcome.
     pub from: State,
@@ -376,8 +376,8 @@ impl HealthTable {
         self.suspicions.iter()
     }
 
-    /// What began or ended since the last call, in that order. Whoever sets groups has to take them:
-    /// they are kept until then.
+    /// Alarms that began or ended since the last call, in that order. A caller that sets groups has to take
+    /// them: they are kept until then.
     pub fn take_alarms(&mut self, now: Moment) -> Vec<Alarm> {
         self.suspicions.take_alarms(now)
     }

@@ -2,7 +2,7 @@
 
 use crate::health::{Outcome, Timing, Verdict};
 
-/// What the outcomes so far say of one address.
+/// The state of one address, by its outcomes so far.
 ///
 /// ```text
 ///                     Unknown
@@ -20,8 +20,9 @@ use crate::health::{Outcome, Timing, Verdict};
 /// ```
 ///
 /// A count goes beyond its threshold while a suspicion or damping keeps the state where it is; then the
-/// first outcome of that kind afterwards flips it. The very first outcome decides alone. [`Outcome::Void`] changes nothing, neither the state nor
-/// the count. Each state holds the one count that can exist in it, so no two can disagree.
+/// first outcome of that kind afterwards flips it. The very first outcome decides alone. [`Outcome::Void`]
+/// changes nothing, neither the state nor the count. Each state holds the one count that can exist in it, so
+/// no two can disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// No outcome yet.
@@ -33,7 +34,7 @@ pub enum State {
     },
     /// Alive, but asks for no new clients.
     Draining {
-        /// What speaks against it.
+        /// The outcomes against it.
         against: Against,
     },
     /// May not.
@@ -99,7 +100,7 @@ impl State {
         short_of_it.unwrap_or_else(|| Some(next).into())
     }
 
-    /// What the state says; none before the first outcome.
+    /// The verdict of the state; none before the first outcome.
     #[must_use]
     pub fn verdict(self) -> Option<Verdict> {
         match self {

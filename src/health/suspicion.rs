@@ -19,21 +19,21 @@
 //! While a group is suspected, failures of its members are counted and flip nobody, and probing goes
 //! on. Afterwards the next failed outcome of a member flips it if `fall` is reached. So an address that
 //! is truly dead is found one interval late at most; and one that answers again meanwhile has never left.
-//! What else an outcome does is not held up: a pass still brings an unhealthy member back, the first
+//! Other effects of an outcome are not held up: a pass still brings an unhealthy member back, the first
 //! outcome of an unknown one decides, and a draining one takes itself out.
 //!
 //! It takes nearly an interval to see that all fail. Those that are silent fall later than that; of those
 //! that refuse at once, about half have fallen before (48 % with the default timing).
 //!
 //! A group is as slow as its slowest member: with one that is probed every hour, all of them would be
-//! kept for an hour. Whoever makes groups puts together what is probed at about the same interval, and
-//! gives each such group of a pool its own [`Group::pace`].
+//! kept for an hour. A caller that makes groups puts together targets that are probed at about the same
+//! interval, and gives each such group of a pool its own [`Group::pace`].
 //!
 //! An event is suspected once: runs that began before the end of a suspicion are not fresh any more
 //! in that group. A target of several groups is kept if any of them is suspected.
 //!
-//! Each group counts its members as outcomes come in. What grows old is at the head of a queue of the
-//! runs in the order they began, so an outcome costs the same in a group of three and of 100,000.
+//! Each group counts its members as outcomes come in. A queue holds the runs in the order they began, so
+//! those that grow old are at its head, and an outcome costs the same in a group of three and of 100,000.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub struct Group {
     pub pace: u32,
     /// Percent of the watched members that have to fail freshly, 1 to 100.
     pub share: u8,
-    /// Who belongs to it, each counted once. Ids of no target are left out.
+    /// Its members, each counted once. Ids of no target are left out.
     pub members: Vec<TargetId>,
 }
 
@@ -75,7 +75,7 @@ pub struct Suspicion {
     pub members: usize,
 }
 
-/// What to tell of a suspicion.
+/// A reportable change of a suspicion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Alarm {
     /// From now on failures of its members flip nobody.
@@ -260,7 +260,7 @@ impl Suspicions {
         self.ends.iter().filter_map(|(_, index)| self.groups.get(*index)?.suspicion.as_ref())
     }
 
-    /// What began or ended since the last call.
+    /// Alarms that began or ended since the last call.
     pub(super) fn take_alarms(&mut self, now: Moment) -> Vec<Alarm> {
         self.expire(now);
         std::mem::take(&mut self.alarms)
@@ -316,7 +316,7 @@ impl Circle {
         self.window = self.window.max(timing.interval.saturating_add(timing.timeout));
     }
 
-    /// What a member in this stance adds to `watched` and `failing`.
+    /// The amounts that a member in this stance adds to `watched` and `failing`.
     fn shares(&self, stance: Stance) -> (usize, usize) {
         match stance {
             Stance::Apart => (0, 0),

@@ -142,7 +142,7 @@ mod tests {
         for _ in 0..100 {
             knock(address).await.unwrap();
         }
-        // Whoever comes after them is the first to be accepted.
+        // The next client is the first to be accepted.
         let client = open(address, false).await.unwrap();
         let (_, peer) = listener.accept().await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap());

@@ -29,7 +29,7 @@ use crate::probe::{Cause, Finding, Step, Trace};
 /// that a program that says much can end.
 pub const OUTPUT_LIMIT: usize = 4 * 1024;
 
-/// What is read of the output at once.
+/// Size of one read of the output.
 const READ: usize = 16 * 1024;
 
 /// After so much output there is a pause, so that a program that says much takes no time of other probes.
@@ -109,7 +109,7 @@ static SUPERVISOR: OnceLock<PathBuf> = OnceLock::new();
 /// Names the program that supervises others, for a process that is not steerd itself; before the first
 /// probe only.
 pub fn supervise_by(steerd: PathBuf) {
-    // Whoever came first has named it.
+    // The first caller has named it.
     let _ = SUPERVISOR.set(steerd);
 }
 
@@ -136,7 +136,7 @@ struct Running {
 }
 
 impl Running {
-    /// What the supervisor says next.
+    /// The next message of the supervisor.
     async fn hear(&mut self) -> Result<Message, Fault> {
         let mut message = [0; MESSAGE];
         let read = self.supervisor.read_exact(&mut message).await;
@@ -178,7 +178,7 @@ impl Running {
                 },
             }
         }
-        // What it said last may still be in the pipe.
+        // Its last output may still be in the pipe.
         while open
             && let Ok(length @ 1..) = output.try_read(&mut part)
             && kept.len() < OUTPUT_LIMIT

@@ -1,4 +1,4 @@
-//! What must be found in a response: a text, or a pattern.
+//! The expected content of a response: a text, or a pattern.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub const MAX_COMPILED: usize = 1024 * 1024;
 /// default of 2 MiB, hardly helps: an expression with more states mostly has far more.
 const MAX_CACHE: usize = 512 * 1024;
 
-/// What must be found in bytes that a backend sent.
+/// The content that must be found in bytes from a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Expected {
     /// This text, as it is.

@@ -37,7 +37,7 @@ impl Fault {
     }
 }
 
-/// Whose fault an error of the network is. What came at once from the call that opens a connection is
+/// The cause of an error of the network. Errors that came at once from the call that opens a connection are
 /// judged by `connect`: the same numbers mean something else there.
 pub(super) fn cause_of(error: &io::Error) -> Cause {
     match error.kind() {
@@ -55,7 +55,7 @@ pub(super) fn cause_of(error: &io::Error) -> Cause {
         | io::ErrorKind::PermissionDenied => Cause::Unreachable,
         _ => match error.raw_os_error() {
             Some(libc::ENOBUFS | libc::ENOMEM) => Cause::Local,
-            // What a router says with an ICMP message, or a neighbour by its silence.
+            // A router reports these with an ICMP message, or a neighbour by its silence.
             Some(libc::EHOSTDOWN | libc::ENETDOWN | libc::ENONET | libc::EPROTO | libc::ENOPROTOOPT) => {
                 Cause::Unreachable
             }

@@ -21,7 +21,7 @@ use crate::probe::{Cause, Finding, Step, Trace, connect, http2};
 /// The most bytes of a response that are read; it has about seven.
 const MESSAGE_LIMIT: usize = 4 * 1024;
 
-/// What stands before a message: whether it is compressed, and its length.
+/// Length of the prefix of a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
 /// Asks a server for the health of a service. SERVING passes, and nothing else.
@@ -168,7 +168,8 @@ fn status_name(number: &str) -> Option<&'static str> {
     NAMES.get(number.parse::<usize>().ok()?).copied()
 }
 
-/// What the specification does to texts in headers; a percent sign that begins no byte stays.
+/// Decodes the percent-encoding of texts in headers, as the specification says; a percent sign that begins no
+/// byte stays.
 fn percent_decoded(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.contains(&b'%') {
         return text.into();

@@ -1,11 +1,11 @@
-//! What is heard of a backend, up to a limit, and what is looked for in it.
+//! The bytes received from a backend, up to a limit, and the search in them.
 
 use crate::probe::Trace;
 use crate::probe::expected::Expected;
 use crate::probe::fault::Fault;
 use crate::probe::search::Search;
 
-/// What is read of a body, or of what a connection says.
+/// The bytes read of a body, or of the words on a connection.
 pub(super) struct Hearing<'e> {
     limit: usize,
     /// How many bytes have come, of those within the limit.
@@ -43,7 +43,7 @@ impl<'e> Hearing<'e> {
         self.limit - self.length
     }
 
-    /// What has been heard, if it is kept.
+    /// The bytes received so far, if they are kept.
     pub(super) fn kept(&self) -> &[u8] {
         &self.kept
     }

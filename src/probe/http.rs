@@ -57,7 +57,7 @@ pub struct HttpProbe {
     pub drain_status: Vec<RangeInclusive<u16>>,
     /// Must be found within the first `body_limit` bytes of the body.
     pub body: Option<Expected>,
-    /// The most bytes of a body that are read, at least 1. What is beyond is not waited for. So much
+    /// The most bytes of a body that are read, at least 1. The probe does not wait for bytes beyond. So much
     /// memory is used while a probe with `body` runs.
     pub body_limit: usize,
     /// The response header whose number, 0 to 100, scales the weight.
@@ -274,7 +274,7 @@ impl HttpProbe {
         self.host.clone().unwrap_or_else(|| authority(address, self.port, self.tls.is_some()))
     }
 
-    /// What is found if the body is right too.
+    /// The finding of the probe if the body is right too.
     fn judge_head(&self, status: u16, load: Option<&[u8]>) -> Result<Finding, Fault> {
         let is_in = |list: &[RangeInclusive<u16>]| list.iter().any(|codes| codes.contains(&status));
         let load = load.and_then(percent);
@@ -321,7 +321,7 @@ pub(super) fn authority(address: IpAddr, port: u16, tls: bool) -> String {
     }
 }
 
-/// What a backend says of its load: a number from 0 to 100 in digits, rounded. Anything else says nothing.
+/// The load that a backend reports: a number from 0 to 100 in digits, rounded. Anything else says nothing.
 fn percent(value: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(value.trim_ascii()).ok()?;
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));

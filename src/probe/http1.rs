@@ -18,16 +18,16 @@ use crate::probe::{Cause, Trace};
 /// The most header fields of a response.
 const FIELDS: usize = 100;
 
-/// What is read at first: most heads are shorter.
+/// Size of the first read: most heads are shorter.
 const FIRST_READ: usize = 2 * 1024;
 
-/// What is read at once of a long response.
+/// Size of one read of a long response.
 const READ: usize = 16 * 1024;
 
 /// A connection that speaks HTTP/1.1.
 pub(super) struct Connection<S> {
     stream: S,
-    /// What has been read and not been taken.
+    /// The bytes that were read and not yet taken.
     buffer: Vec<u8>,
 }
 
@@ -259,7 +259,7 @@ impl Framing {
 /// A body on its way.
 struct Body<'a, 'e> {
     framing: Framing,
-    /// What chunks brought besides: zeros before sizes, extensions and trailers.
+    /// Bytes of chunks besides the body: zeros before sizes, extensions and trailers.
     besides: usize,
     hearing: &'a mut Hearing<'e>,
 }

@@ -23,7 +23,7 @@ use crate::probe::http::{AGENT, HEADER_LIMIT, HttpProbe};
 use crate::probe::limited::Limited;
 use crate::probe::{Cause, Trace};
 
-/// What a backend may send besides the body: headers, trailers and the frames around all of it.
+/// Most bytes that a backend may send besides the body: headers, trailers and the frames around all of it.
 const BESIDES: usize = 2 * HEADER_LIMIT;
 
 /// The window that every connection begins with (RFC 9113, section 6.9.2); a smaller one would have to be
@@ -45,7 +45,7 @@ pub(super) async fn converse<T>(
         .handshake(Limited::new(stream, body.max(WINDOW) + BESIDES))
         .await
         .map_err(|error| fault(&error))?;
-    // What ends the connection also ends the request or the body, and is judged there.
+    // An error that ends the connection also ends the request or the body, and is judged there.
     let drive = async {
         let _ = connection.await;
         pending::<Infallible>().await
@@ -85,7 +85,7 @@ pub(super) async fn read(
     Ok(())
 }
 
-/// The request of an HTTP probe. What HTTP/2 has no place for is left out (RFC 9113, section 8.2.2).
+/// The request of an HTTP probe. Parts that HTTP/2 has no place for are left out (RFC 9113, section 8.2.2).
 pub(super) fn request(probe: &HttpProbe, authority: &str) -> Result<Request<()>, Fault> {
     let no_request = |error: &dyn std::fmt::Display| {
         Fault::local(format_args!(
@@ -129,7 +129,7 @@ pub(super) fn uri(tls: bool, authority: &str, path: &str) -> Result<Uri, Fault> 
         .map_err(|error| no_uri(&error))
 }
 
-/// What went wrong on a connection of HTTP/2.
+/// The fault for an error on a connection of HTTP/2.
 pub(super) fn fault(error: &Error) -> Fault {
     if let Some(error) = error.get_io() {
         return match error.kind() {

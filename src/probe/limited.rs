@@ -4,8 +4,8 @@
 //! can go on for ever with nothing in them.
 //!
 //! All probes share one thread, and each byte that comes alone wakes it. So a connection has
-//! [`FREE_READS`] small reads, and from there on a pause after each. What comes meanwhile is read together,
-//! so a good backend is read at most one pause later.
+//! [`FREE_READS`] small reads, and from there on a pause after each. Bytes that come meanwhile are read
+//! together, so a good backend is read at most one pause later.
 
 use std::io;
 use std::pin::Pin;

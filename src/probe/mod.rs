@@ -4,8 +4,8 @@
 //! the address it is given and resolves no name: an old connection still answers when nobody
 //! listens any more, and a name may lead to another backend.
 //!
-//! Whatever a backend sends, a probe ends within its time limit, reads a bounded number of bytes and
-//! keeps fewer. Nothing outlives it: to drop a run closes its connection and kills its program.
+//! A probe ends within its time limit, reads a bounded number of bytes and keeps fewer, whatever a backend
+//! sends. Nothing outlives it: to drop a run closes its connection and kills its program.
 //!
 //! ```text
 //! Probe::run -+- tcp ------ connect ------------- talk (send, expect) -+-> Finding: passed, draining
@@ -16,8 +16,8 @@
 //!             +- exec ----- a program ---------------------------------+
 //! ```
 //!
-//! What a configuration must guarantee stands at each field of the kinds; what breaks it brings a void
-//! outcome or, at worst, an odd request, and never a panic.
+//! Each field of the kinds states what a configuration must guarantee; a breach brings a void outcome or, at
+//! worst, an odd request, and never a panic.
 
 mod connect;
 pub mod exec;
@@ -55,7 +55,7 @@ use fault::Fault;
 use quote::{first_line, quote};
 use tls::{Handshake, Protocols};
 
-/// What to do to a backend address. Two equal probes to one address are one probe.
+/// The kind and the settings of a probe of a backend address. Two equal probes to one address are one probe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Probe {
     /// A connection, perhaps with a few words.
@@ -85,11 +85,11 @@ pub enum Cause {
     Unreachable,
     /// The handshake, or the certificate.
     Tls,
-    /// What came was not the protocol that the check speaks.
+    /// The response was not of the protocol that the check speaks.
     Protocol,
     /// A status that is not accepted: of HTTP, of gRPC, or the exit code of a program.
     Status,
-    /// What was expected was not found in the body, or in what a connection said.
+    /// The expected text was not found in the body, or in the words on a connection.
     Body,
     /// This machine: no descriptor, no route, no time. Never the backend's fault.
     Local,
@@ -114,19 +114,19 @@ impl Cause {
     }
 }
 
-/// What a run of a probe brought.
+/// The result of a run of a probe.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The word for `health`.
     pub outcome: Outcome,
     /// Why it is failed or void; none otherwise.
     pub cause: Option<Cause>,
-    /// What happened, for a person: `connection refused`, `status 503 Service Unavailable,
-    /// expected 200-299`, `200 OK`. It holds no times and no counts that differ from one probe to
-    /// the next, so that equal ones can be kept once. What a backend said stands in it quoted,
-    /// escaped and cut after 120 characters.
+    /// The event, as text for a person: `connection refused`,
+    /// `status 503 Service Unavailable, expected 200-299`, `200 OK`. It holds no times and no counts that
+    /// differ from one probe to the next, so that equal ones can be kept once. Text from a backend stands in it
+    /// quoted, escaped and cut after 120 characters.
     pub detail: Arc<str>,
-    /// What the backend says of its load: percent of its weight, 0 to 100.
+    /// The load that the backend reports: percent of its weight, 0 to 100.
     pub load: Option<u8>,
     /// From the first system call to the outcome.
     pub duration: Duration,
@@ -165,8 +165,8 @@ impl Probe {
     /// must be done within `timeout`. Must be called within a tokio runtime that has its network and
     /// time drivers enabled.
     pub async fn run(&self, address: IpAddr, timeout: Duration) -> Report {
-        // What this machine does before it turns to the backend takes no time of the backend's, and
-        // when it takes too long that says nothing about the backend.
+        // The preparation by this machine takes no time of the backend's, and when it takes too long that
+        // says nothing about the backend.
         let trace = Trace::start();
         let handshake = match tokio::time::timeout(timeout, self.prepare(address)).await {
             Ok(Ok(handshake)) => handshake,
@@ -183,7 +183,7 @@ impl Probe {
         trace.report(finding)
     }
 
-    /// What a probe needs that does not come from the backend: with TLS, whom to trust.
+    /// Prepares the parts of a probe that do not come from the backend: with TLS, whom to trust.
     async fn prepare(&self, address: IpAddr) -> Result<Option<Handshake>, Fault> {
         let (settings, port, protocols) = match self {
             Self::Http(http::HttpProbe { tls: Some(settings), port, version, .. }) => {
@@ -198,7 +198,7 @@ impl Probe {
         Handshake::prepare(settings, SocketAddr::new(address, port), protocols).await.map(Some)
     }
 
-    /// What is rare or large is boxed, so that the plain kinds stay small to start.
+    /// Rare and large kinds are boxed, so that the plain kinds stay small to start.
     async fn attempt(
         &self,
         address: IpAddr,
@@ -216,7 +216,7 @@ impl Probe {
     }
 }
 
-/// What a probe found at its end, when nothing was wrong.
+/// The finding of a probe at its end, when nothing was wrong.
 #[derive(Debug)]
 struct Finding {
     /// Alive, but asks for no new clients.

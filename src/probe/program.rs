@@ -39,7 +39,7 @@ const FIRST_REST: Duration = Duration::from_millis(1);
 /// But never longer than this.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// What a supervisor says.
+/// A message of a supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Message {
     /// The program runs.
@@ -134,7 +134,7 @@ fn start(program: OsString, arguments: Vec<OsString>) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Kills what is below this process until nothing is left. What is killed leaves its children to this
+/// Kills what is below this process until nothing is left. Killed processes leave their children to this
 /// process, so they come next.
 fn end_all() {
     let mut rest = FIRST_REST;

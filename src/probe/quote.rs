@@ -1,12 +1,12 @@
-//! What a backend said, made fit for a person's screen: quoted, escaped and short.
+//! Text from a backend, made fit for a person's screen: quoted, escaped and short.
 
 use std::fmt::Write;
 
 /// The most characters of a backend's text that stand in a detail.
 pub(super) const QUOTE_LIMIT: usize = 120;
 
-/// The text in quotes. What is no text, or would do something to a terminal or a log, is escaped;
-/// what is longer than [`QUOTE_LIMIT`] ends in `...` behind the quotes.
+/// The text in quotes. Bytes that are no text, or would do something to a terminal or a log, are escaped; a
+/// text longer than [`QUOTE_LIMIT`] ends in `...` behind the quotes.
 pub(super) fn quote(said: &[u8]) -> String {
     // A character has up to four bytes, and one more shows that there is more.
     let bytes = said.get(..4 * (QUOTE_LIMIT + 1)).unwrap_or(said);

@@ -3,7 +3,7 @@
 //! A full handshake costs several times what a resumed one does, most of it to verify signatures. So a
 //! probe resumes the session of the one before it, at a price: a certificate that was replaced by a bad
 //! one is seen with the next full handshake, at most [`LIFETIME`] later, or at once when the backend
-//! does not know its old session any more. What depends on the time is judged by every probe.
+//! does not know its old session any more. Each probe judges anew whatever depends on the time.
 //!
 //! A session belongs to one address and port, one set of TLS settings, and what is offered to be spoken:
 //! no backend is shown another's ticket, and a check never profits from what a laxer one accepted. It
@@ -44,7 +44,7 @@ pub(super) fn of(
     lock(&SESSIONS).of(target, settings, protocols, now)
 }
 
-/// What was locked is whole after every step, so a panic of another thread does not matter.
+/// Locked data is whole after every step, so a panic of another thread does not matter.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -111,7 +111,7 @@ pub(super) struct Tickets(Mutex<Kept>);
 struct Kept {
     /// When a full handshake last verified the certificate.
     verified: Option<Instant>,
-    /// What the backend agreed to exchange keys by. No secret, and worth keeping for longer.
+    /// The group that the backend agreed to exchange keys by. No secret, and worth keeping for longer.
     group: Option<NamedGroup>,
     tls12: Option<Tls12ClientSessionValue>,
     /// The latest one: there is one probe of a target at a time, and each ticket is used once.

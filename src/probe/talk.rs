@@ -29,7 +29,7 @@ impl Talk {
         self.send.is_some() || self.expect.is_none()
     }
 
-    /// What has come about when nothing was wrong.
+    /// The detail in words when nothing was wrong.
     pub(super) fn in_words(&self, so_far: &'static str) -> Cow<'static, str> {
         match &self.expect {
             None => so_far.into(),

@@ -14,11 +14,11 @@ use crate::probe::{Finding, Trace, connect, talk};
 pub struct TcpProbe {
     /// The port to connect to.
     pub port: u16,
-    /// What is said and expected.
+    /// The words to say and to expect.
     pub talk: Talk,
 }
 
-/// What a probe says on a connection, and what it must hear.
+/// The words that a probe says on a connection, and those it must hear.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Talk {
     /// Sent first.

@@ -1,6 +1,6 @@
 //! The TLS part of a probe: the handshake, and what is wrong with a certificate.
 //!
-//! Whom to trust is `trust`'s, and what is kept from one probe to the next is `sessions`'.
+//! `trust` decides whom to trust, and `sessions` keeps sessions from one probe to the next.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -35,7 +35,7 @@ pub struct TlsProbe {
     pub port: u16,
     /// How the certificate is judged.
     pub tls: TlsSettings,
-    /// What is said and expected.
+    /// The words to say and to expect.
     pub talk: Talk,
 }
 
@@ -63,7 +63,7 @@ impl TlsProbe {
     }
 }
 
-/// What is offered to be spoken over TLS (ALPN, RFC 7301).
+/// Protocols to offer over TLS (ALPN, RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Protocols {
     Any,
@@ -227,8 +227,8 @@ fn certificate_fault(fault: &CertificateError) -> String {
     }
 }
 
-/// What rustls hands on from its verifier under no name of its own: an authority's certificate is shown as
-/// the server's. Tools that make self-signed ones make these unless told otherwise.
+/// An error that rustls hands on from its verifier under no name of its own: an authority's certificate is
+/// shown as the server's. Tools that make self-signed ones make these unless told otherwise.
 const AUTHORITY_AS_SERVER: &str = "CaUsedAsEndEntity";
 
 /// A name of a certificate as people write it; the verifier says what kind of name it is, too.

@@ -1,8 +1,8 @@
-//! Whom probes with TLS trust: certificate authorities, read from files and kept for a while.
+//! The trust of probes with TLS: certificate authorities, read from files and kept for a while.
 //!
-//! What to trust is read once and shared by all probes that trust the same: to build it anew for
-//! each probe costs milliseconds. Files are read by a thread, because a file system may not answer for
-//! hours; there is never more than one for the same file, however many probes wait for it.
+//! Authorities are read once and shared by all probes that trust the same: to build them anew for each probe
+//! costs milliseconds. Files are read by a thread, because a file system may not answer for hours; there is
+//! never more than one for the same file, however many probes wait for it.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -23,14 +23,14 @@ use crate::file;
 use crate::probe::http::TlsSettings;
 use crate::probe::verifier::{AnyCertificate, FromAuthority};
 
-/// What to trust is read again after this time, so that a renewed `ca_file` is taken up without a
-/// restart, at a cost that does not show.
+/// Authorities are read again after this time, so that a renewed `ca_file` is taken up without a restart, at
+/// a cost that does not show.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// What could not be read is tried again after this time, however many probes ask.
+/// Authorities that could not be read are tried again after this time, however many probes ask.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Whom a probe trusts.
+/// The authorities that a probe trusts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Trust {
     Anyone,
@@ -38,7 +38,7 @@ enum Trust {
     File(PathBuf),
 }
 
-/// What was read of one [`Trust`], or why it was not.
+/// The authorities read for one [`Trust`], or the error of reading them.
 ///
 /// ```text
 ///  nothing, or too old --(the first probe that asks)--> being read --> read: all who wait take it
@@ -92,7 +92,7 @@ pub(super) async fn config(settings: &TlsSettings) -> Verifying {
     }
 }
 
-/// What is there and not too old; else has it read, unless somebody does already.
+/// Returns the authorities that are there and not too old; else has them read, unless somebody does already.
 fn look(place: &Arc<Place>, trust: &Trust, now: Instant) -> Option<Verifying> {
     let mut state = place.state.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(loaded) = &state.loaded {
@@ -114,7 +114,7 @@ fn look(place: &Arc<Place>, trust: &Trust, now: Instant) -> Option<Verifying> {
 
 /// Blocks: reads files.
 fn read(place: &Place, trust: &Trust) {
-    // Whatever happens, those who wait must hear of it, and the next may try again.
+    // Those who wait must hear of it even after a panic, and the next may try again.
     let found = catch_unwind(|| authorities(trust)).unwrap_or_else(|_| {
         Err("reading the certificate authorities broke off; this is a fault in steerd".into())
     });

@@ -52,7 +52,7 @@ fn base() -> Setup {
 
 type Edit = Box<dyn Fn(&mut Setup)>;
 
-/// What of the targets goes on as it was.
+/// The targets that begin anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Anew {
     Nothing,

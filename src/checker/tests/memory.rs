@@ -1,4 +1,4 @@
-//! What is known from before the start, and what is kept for the next one.
+//! The memory from before the start, and the memory kept for the next one.
 
 use super::*;
 use crate::health::Verdict;
@@ -161,7 +161,7 @@ async fn changes(handle: &Handle) -> MemoryChanges {
     ask(handle, Command::MemoryChanges).await
 }
 
-/// What someone knows who was told everything once, and what has changed since.
+/// Applies changes to a memory that was taken as a whole once.
 fn carry_out(memory: &mut Memory, changes: MemoryChanges) {
     for state in changes.states {
         let same = |known: &RememberedState| {
@@ -216,7 +216,7 @@ async fn only_what_has_changed_is_told_and_it_is_all_that_has() {
     let told = changes(&handle).await;
     assert_eq!((told.overrides.len(), told.ended.len()), (0, 1), "only how it is in the end");
 
-    // What is kept for the next start is on the clock of the day.
+    // The memory for the next start uses the clock of the day.
     over(Some(Override::Drain), Some(SECOND * 3600)).await.unwrap();
     changes(&handle).await;
     script.jump(86_400);

@@ -69,7 +69,7 @@ struct Scripted {
     on_port: Mutex<HashMap<(IpAddr, u16), Behaviour>>,
     started: Mutex<HashMap<IpAddr, usize>>,
     started_on_port: Mutex<HashMap<(IpAddr, u16), usize>>,
-    /// What backends say of their load.
+    /// Loads that backends report.
     loads: Mutex<HashMap<IpAddr, u8>>,
     in_flight: AtomicUsize,
     peak: AtomicUsize,
@@ -299,7 +299,7 @@ async fn status(handle: &Handle) -> Status {
     Status { generation: table.generation, pools, services, suspected }
 }
 
-/// What is told from a place on; none when another configuration comes into force meanwhile.
+/// The status told from a place on; none when another configuration comes into force meanwhile.
 async fn told(handle: &Handle, place: Place) -> Option<(Vec<Told>, Option<Suspected>)> {
     let (mut pools, mut suspected, mut next) = (Vec::<Told>::new(), None, Some(place));
     while let Some(place) = next {

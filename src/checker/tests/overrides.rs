@@ -1,4 +1,4 @@
-//! What operators say, beside what the checks say.
+//! Operators' overrides, beside the results of the checks.
 
 use super::*;
 use crate::pool::Override;

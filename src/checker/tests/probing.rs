@@ -23,7 +23,7 @@ async fn failures_while_this_process_did_not_run_do_not_count() {
     let once = Timing { fall: 1, ..DEFAULTS };
     let pools = vec![
         pool_of("web", check(once), &["192.0.2.1"]),
-        // What should have run while this process did not: the other probe's end comes later.
+        // This one should have run while this process did not: the other probe's end comes later.
         pool_of("often", check(milliseconds(100, 90, 90)), &["192.0.2.2"]),
     ];
     let (handle, script) = run(setup(pools, vec![service(&[0])]));

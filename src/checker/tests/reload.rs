@@ -125,7 +125,7 @@ async fn what_is_gone_is_probed_no_more_and_its_probe_ends() {
     assert!(!text.contains("192.0.2.1") && text.contains("192.0.2.2"), "{text}");
     assert!(text.contains("steerd_probes_in_flight 0"), "its slot is free: {text}");
 
-    // What comes back has no past.
+    // A backend that comes back has no past.
     reload(&handle, web(DEFAULTS, &TWO)).await;
     let back = status(&handle).await.pools[0].backends[0].addresses[0].clone();
     assert_eq!((back.standing, back.checks[0].last.is_none()), (Standing::Unknown, true));

@@ -1,4 +1,4 @@
-//! What is told to those who ask.
+//! The status as told to clients.
 
 use super::*;
 use crate::health::Outcome;
@@ -116,7 +116,7 @@ async fn a_piece_is_bounded_and_of_one_configuration() {
     assert!(pools == ["p4", "p6", "p7"] || pools.len() == 6, "all of one configuration: {pools:?}");
 }
 
-/// What was asked for by those who have left is not told to anyone.
+/// Requests of clients that have left are not answered.
 #[tokio::test(start_paused = true)]
 async fn those_who_have_left_cost_nothing() {
     let (handle, _script) = run(setup(large(), Vec::new()));

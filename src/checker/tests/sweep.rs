@@ -12,7 +12,7 @@ const SEEDS: u64 = 60;
 /// How many things happen to each.
 const STEPS: usize = 25;
 
-/// What is probed: port and address.
+/// A probed target: port and address.
 type Probed = (u16, IpAddr);
 
 /// A fleet of up to three pools that share addresses and checks often.
@@ -61,7 +61,7 @@ fn with_service(pools: Vec<PoolSetup>) -> Setup {
     setup(pools, services)
 }
 
-/// What is to be probed by this configuration, with how many distinct timings.
+/// The targets to be probed by this configuration, with how many distinct timings.
 fn wanted(pools: &[PoolSetup]) -> BTreeMap<Probed, usize> {
     let mut timings: BTreeMap<Probed, BTreeSet<u16>> = BTreeMap::new();
     for setup in pools {

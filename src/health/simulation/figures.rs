@@ -125,7 +125,7 @@ fn one_failed_probe_in_five_costs_less_than_one_fall_in_ten_minutes() {
     assert!(asked_for().is_some() || (falls < 1.0 && undamped < 1.0), "{falls}, {undamped}");
 }
 
-/// What happens to a backend that serves but for one stall.
+/// Effects on a backend that serves but for one stall.
 #[derive(Default)]
 struct Stalls {
     count: u32,
@@ -199,7 +199,7 @@ fn stalls_of_a_backend() {
         return;
     }
     for (refuse, seconds, share) in share {
-        // What fits between three failures: (seconds - the time they take) of every interval.
+        // The stalls that fit between three failures: (seconds - the time they take) of every interval.
         let rest = if refuse { seconds.saturating_sub(2) } else { seconds.saturating_sub(8) };
         let expected = (f64::from(u32::try_from(rest).unwrap()) / 5.0).min(1.0);
         assert!((share - expected).abs() < 0.08, "stalls of {seconds} s flip {share}, expected {expected}");

@@ -1,5 +1,5 @@
-//! What the table must say, written from the words of the rules, slowly and without cunning: every
-//! question is answered from the whole history, by looking at everyone.
+//! A model of the table, written from the words of the rules, slowly and without cunning: every question is
+//! answered from the whole history, by looking at everyone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use crate::health::simulation::planted::{Fault, Subject};
 use crate::health::simulation::{DEFAULTS, LATENCY, milliseconds, nanoseconds};
 use crate::health::{Group, Moment, Outcome, TargetId, Ticket, Timing, Verdict};
 
-/// What is wrong, in a sentence.
+/// The error is the fault, in a sentence.
 pub(super) type Checked = Result<(), String>;
 
 macro_rules! ensure {
@@ -25,7 +25,7 @@ macro_rules! ensure {
     };
 }
 
-/// What a backend does.
+/// The behaviour of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behaviour {
     Serve,
@@ -43,7 +43,7 @@ impl Behaviour {
     const ALL: [Self; 6] =
         [Self::Serve, Self::ServeSlowly, Self::Refuse, Self::Hang, Self::Flap, Self::Drain];
 
-    /// What probes bring, sooner or later; none if they bring this and that.
+    /// The verdict that probes reach, sooner or later; none if their outcomes differ.
     fn truth(self) -> Option<Verdict> {
         match self {
             Self::Serve | Self::ServeSlowly => Some(Verdict::Healthy),
@@ -117,7 +117,7 @@ pub(super) struct World {
     late: Duration,
     /// Chance of a void outcome.
     void: f64,
-    /// What the behaviours are drawn from.
+    /// The behaviours to draw from.
     moods: Vec<Behaviour>,
     pools: Vec<Pool>,
     pub(super) met: Met,
@@ -128,7 +128,7 @@ fn are_alike<T: PartialEq>(some: &[T], others: &[T]) -> bool {
     some.len() == others.len() && some.iter().all(|one| others.contains(one))
 }
 
-/// What a world has gone through: a sweep in which something never happens proves nothing of it.
+/// Events that a world has gone through: a sweep in which something never happens proves nothing of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Met {
     pub(super) transitions: usize,
@@ -379,7 +379,7 @@ impl World {
         Ok(())
     }
 
-    /// The whole machine stood still. What failed meanwhile is void, as the checker would have it.
+    /// The whole machine stood still. Failures meanwhile are void, as the checker would have it.
     fn jump(&mut self) {
         let length = milliseconds(self.rng.random_range(1..60_000));
         self.now += length;
@@ -420,7 +420,7 @@ impl World {
         }
         backend.behaviour = behaviour;
         let changed = self.now + behaviour.bound(&backend.timing, self.late);
-        // Whatever held up the verdict before may do so still.
+        // The causes that held up the verdict before may do so still.
         backend.judged_from = backend.judged_from.max(changed);
     }
 
@@ -448,7 +448,7 @@ impl World {
             let id = self.add(timing, None);
             self.enlist(id);
         }
-        // What is removed leaves its groups at once; what is new waits for the next ones.
+        // A removed target leaves its groups at once; a new one waits for the next ones.
         if self.rng.random_bool(0.7) {
             self.set_groups();
         }

@@ -36,7 +36,7 @@ const LITTLE: usize = 4 * 1024;
 /// When nothing comes for so long, what has come is looked at; the next time after twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// What the searches of one probe have taken so far.
+/// The effort of the searches of one probe so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Effort {
     /// How many bytes the last step went through.

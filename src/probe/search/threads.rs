@@ -50,7 +50,7 @@ pub(super) struct Job {
     reply: Option<oneshot::Sender<Done>>,
 }
 
-/// What came of a search, with the bytes that it was made in.
+/// The result of a search, with the bytes that it was made in.
 pub(super) struct Done {
     pub(super) bytes: Vec<u8>,
     pub(super) effort: Effort,

@@ -11,10 +11,10 @@ use crate::probe::grpc::GrpcProbe;
 use crate::probe::http::{BODY_LIMIT, HEADER_LIMIT, Version};
 use crate::probe::tcp::{Talk, TcpProbe};
 
-/// What a backend may get rid of beyond what is read: the kernel takes some into its buffers.
+/// Most bytes that a backend may get rid of beyond those read: the kernel takes some into its buffers.
 const BUFFERS: u64 = 6 << 20;
 
-/// What a backend sends: a beginning, and then the same again and again, as long as somebody listens.
+/// The output of a backend: a beginning, and then the same again and again, as long as somebody listens.
 #[derive(Clone, Copy)]
 struct Flood {
     after: After,
@@ -22,7 +22,7 @@ struct Flood {
     again: &'static [u8],
 }
 
-/// What a backend waits for before it begins.
+/// The event that a backend waits for before it begins.
 #[derive(Clone, Copy, PartialEq)]
 enum After {
     Nothing,

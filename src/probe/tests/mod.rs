@@ -193,7 +193,7 @@ fn server_config(
         .unwrap()
 }
 
-/// What handshakes a server has seen, in order.
+/// Handshakes that a server has seen, in order.
 type Handshakes = Arc<Mutex<Vec<HandshakeKind>>>;
 
 /// A server with TLS that speaks `alpn` and treats each connection alike after the handshake.
