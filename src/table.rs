@@ -1,10 +1,10 @@
 //! The immutable answer table that queries read, and the one cell that publishes it.
 //!
 //! Zones, services, and what of each pool may be answered now travel together, with a generation
-//! number. Who is healthy is decided in `health`; here its word, and the operator's beside it, are
-//! turned into candidates. A query loads the table once and sees one state of the world.
+//! number. `health` decides who is healthy; here its word, and the operator's beside it, are turned into
+//! candidates. A query loads the table once and sees one state of the world.
 //!
-//! What becomes of an address, by its [`Place`]; what an operator says goes before what the checks say:
+//! The role of an address, by its [`Place`]; an operator's override goes before the result of the checks:
 //!
 //! ```text
 //!                      eligible                        in fail open             counts for min_healthy as
@@ -43,7 +43,7 @@ use crate::zone::Catalog;
 pub struct Table {
     /// Grows by one with each published change.
     pub generation: u64,
-    /// What answers depend on besides.
+    /// Other settings that answers depend on.
     pub settings: Arc<Settings>,
     /// The DNS zones; their names point at services.
     pub catalog: Arc<Catalog>,
@@ -62,7 +62,7 @@ pub struct ServiceView {
     pub answers: Counters,
 }
 
-/// What of a pool may be answered now.
+/// The part of a pool that may be answered now.
 #[derive(Debug)]
 pub struct PoolView {
     /// The pool's name.
@@ -75,7 +75,7 @@ pub struct PoolView {
     pub answers: Arc<Counters>,
 }
 
-/// What of a pool may be answered now in one address family.
+/// The part of a pool that may be answered now in one address family.
 #[derive(Clone, Debug)]
 pub struct FamilyView {
     /// Whether what is healthy satisfies `min_healthy`.
@@ -101,13 +101,13 @@ pub struct Choice {
 /// One address that may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// What is answered.
+    /// The address to answer.
     pub address: IpAddr,
     /// Index of its backend within the pool.
     pub backend: u32,
 }
 
-/// What the checks say of a backend address.
+/// The combined result of the checks of a backend address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Passes its checks, or has none.
@@ -136,17 +136,17 @@ impl Standing {
 /// Percent of its weight that an address gets by default: all of it.
 pub const FULL_WEIGHT: u8 = 100;
 
-/// What is known of one backend address: the word of its checks, and that of an operator beside it.
+/// The known state of one backend address: the result of its checks, and an operator's override beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// What the checks say.
+    /// The result of the checks.
     pub standing: Standing,
     /// It would be healthy, but damping keeps it out for a while.
     pub held: bool,
     /// Percent of its weight that it gets while it is eligible, 0 to [`FULL_WEIGHT`]. With 0 it is
     /// left out as long as another has weight.
     pub percent: u8,
-    /// What an operator says instead.
+    /// The operator's override instead.
     pub overridden: Option<Override>,
 }
 
@@ -158,7 +158,7 @@ impl From<Standing> for Place {
 }
 
 impl Place {
-    /// What becomes of it; none for a place that is not there at all.
+    /// The role of the address; none for a place that is not there at all.
     fn role(self) -> Option<Role> {
         let role = match self.overridden {
             Some(Override::Disabled) => return None,
@@ -178,7 +178,7 @@ impl Place {
     }
 }
 
-/// What becomes of an address that counts in the totals of its pool.
+/// The role of an address that counts in the totals of its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     /// May be answered, with this percent of its weight.
@@ -220,7 +220,7 @@ pub enum Source<'a> {
         tier: usize,
         /// Its pool.
         pool: PoolId,
-        /// What it may answer.
+        /// The choice of addresses to answer.
         choice: &'a Choice,
     },
     /// The pool in charge has no address of this family: NODATA.

@@ -1,8 +1,8 @@
 //! From the bytes of a query to the bytes of its reply: the one function that every transport,
 //! test and benchmark calls.
 //!
-//! It reads the published table and nothing else. What it has to say beyond the reply it returns
-//! as facts; counting and logging them is the caller's.
+//! It reads the published table and nothing else. It returns facts beyond the reply; the caller counts and
+//! logs them.
 
 #![warn(clippy::indexing_slicing)]
 
@@ -27,7 +27,7 @@ use crate::wire::query::{Header, Malformed, find_edns};
 use crate::wire::{Full, MAX_MESSAGE, PLAIN_UDP, Query, Question, Writer, class, flag, opcode, rcode};
 use crate::zone::rtype;
 
-/// What `version.bind` gets.
+/// The answer to `version.bind`.
 const VERSION: &str = concat!("steerd ", env!("CARGO_PKG_VERSION"));
 
 /// How a query came.
@@ -39,7 +39,7 @@ pub enum Transport {
     Tcp,
 }
 
-/// Who asks.
+/// The client that asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// Source address.
@@ -52,8 +52,7 @@ pub struct Client {
     pub time: u32,
 }
 
-/// What a response says, as far as equal responses are counted together. Names are lower-case
-/// wire form.
+/// Content of a response, as far as equal responses are counted together. Names are lower-case wire form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ResponseKind<'n> {
     /// About a name that exists, with or without data: its owner in the zone, so that of the
@@ -67,7 +66,7 @@ pub enum ResponseKind<'n> {
     Error(u16),
 }
 
-/// What becomes of a query.
+/// The outcome of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<'t> {
     /// No reply is due.
@@ -96,7 +95,7 @@ pub struct Reply<'t> {
     pub rcode: u16,
     /// Whether TC is set.
     pub truncated: bool,
-    /// What it says, for counting equal ones together.
+    /// Kind of the response, for counting equal ones together.
     pub kind: ResponseKind<'t>,
     /// Whether a cookie has proved the client's address.
     pub proven: bool,

@@ -27,7 +27,7 @@ impl ExtendedError {
     }
 }
 
-/// What a client has shown of its address.
+/// The proof that a client has given of its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
     /// No cookie, or cookies are off.

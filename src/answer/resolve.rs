@@ -27,7 +27,7 @@ const ANY_TTL: u32 = 3600;
 /// HINFO data with the CPU "RFC8482" and no operating system (RFC 8482, section 4.2).
 const ANY_DATA: &[u8] = b"\x07RFC8482\x00";
 
-/// What the header says of the answer.
+/// The parts of the answer that go into the header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolution {
     pub(super) rcode: u16,
@@ -52,15 +52,15 @@ pub(super) struct Resolver<'t, 'w, 'b, R> {
     rng: &'w mut R,
     picked: &'w mut Picked,
     writer: &'w mut Writer<'b>,
-    /// What the first name came to.
+    /// The kind of response for the first name.
     kind: Option<ResponseKind<'t>>,
     /// By which DNAME records, since the last CNAME.
     rewritten: Option<Rewritten<'t>>,
 }
 
 /// The DNAME records by which a name has been rewritten one directly after the other, each leading
-/// to a name at or below the next. Whatever stands before it, a name that comes to one of them again
-/// comes to all of them again.
+/// to a name at or below the next. The names before it do not matter: a name that comes to one of these
+/// records again comes to all of them again.
 struct Rewritten<'t> {
     by: [&'t [u8]; CHAIN_LIMIT],
     count: usize,
@@ -86,7 +86,7 @@ impl<'t> Rewritten<'t> {
     }
 }
 
-/// What a name came to.
+/// The result of looking up one name.
 #[allow(clippy::large_enum_variant, reason = "a box would be an allocation on the query path")]
 enum Step {
     Done(Resolution),
@@ -137,7 +137,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         Self { table, rng, picked, writer, kind: None, rewritten: None }
     }
 
-    /// What the first name came to; none when it is not in our zones.
+    /// The kind of response for the first name; none when it is not in our zones.
     pub(super) fn kind(&self) -> Option<ResponseKind<'t>> {
         self.kind
     }
@@ -215,7 +215,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         {
             return self.service(zone, id, view, family, owner).map(Step::Done);
         }
-        // What stands beside an alias (RFC 4034, section 3) is answered itself, as the alias is.
+        // Records beside an alias (RFC 4034, section 3) are answered themselves, as the alias is.
         if let Some(cname) = node.cname().filter(|_| node.rrset(qtype).is_none()) {
             self.rewritten = None;
             self.writer.rrset(Section::Answer, owner, cname, cname.ttl)?;

@@ -8,8 +8,8 @@ use crate::wire::HEADER;
 
 /// Type and class, which follow the name of a question.
 const QUESTION_TAIL: usize = 4;
-/// What stands before the data of a record whose owner is the name of the question: a pointer to
-/// it, type, class, TTL, length.
+/// Length of a record before its data, for a record whose owner is the name of the question: a pointer to it,
+/// type, class, TTL, length.
 const RECORD_HEAD: usize = 12;
 
 /// The most bytes that a UDP reply takes beside the addresses of the service with this name: the

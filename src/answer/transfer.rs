@@ -4,14 +4,14 @@
 //! of the zone, however long it takes and whatever is published meanwhile. Its memory is the
 //! caller's buffer and a place in the zone.
 //!
-//! What is sent is what the zone file says. The addresses of services are not zone data: they
-//! change without the serial number, and a copy of them would go on sending clients to backends
-//! that are down. So a secondary knows a service's name only if the file has other records at it,
-//! and answers no addresses for it: it is a copy of the static data, and must not stand beside
-//! steerd in the NS records of a zone with services.
+//! The records sent are those of the zone file. The addresses of services are not zone data: they change
+//! without the serial number, and a copy of them would go on sending clients to backends that are down. So a
+//! secondary knows a service's name only if the file has other records at it, and answers no addresses for
+//! it: it is a copy of the static data, and must not stand beside steerd in the NS records of a zone with
+//! services.
 //!
 //! An incremental transfer is answered with the whole zone (RFC 1995, section 4): no history of
-//! changes is kept. Who may ask is the caller's to say.
+//! changes is kept. The caller decides who may ask.
 //!
 //! ```text
 //!   Opening --the SOA--> Records(place) --all others, and the SOA again--> Done
@@ -47,7 +47,7 @@ pub struct Transfer {
     step: Step,
 }
 
-/// What is to be written next.
+/// The next part to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Opening,
@@ -171,7 +171,7 @@ fn write_soa(zone: &Zone, writer: &mut Writer<'_>) -> Result<(), Full> {
 }
 
 /// Writes the records from `place` on, all but the SOA, and moves `place` past those written.
-/// What a zone cut hides is sent too (RFC 5936, section 3.5).
+/// Records hidden by a zone cut are sent too (RFC 5936, section 3.5).
 fn write_records(zone: &Zone, place: &mut Place, writer: &mut Writer<'_>) -> Result<(), Full> {
     for node in zone.nodes().skip(place.node) {
         write_node(node, place, writer)?;

@@ -1,4 +1,4 @@
-//! What is made of every place, held against the rules told plainly, one address after the other.
+//! Compares the views made of every place with the rules told plainly, one address after the other.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -77,7 +77,7 @@ fn assert_alike(found: &Shares, expected: &Shares, context: &str) {
 
 /// The rules of one family: usable, the shares of the eligible, and those in fail open.
 fn rules(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) -> (bool, Shares, Shares) {
-    // What an operator says goes first. A disabled address is not there.
+    // An operator's override goes first. A disabled address is not there.
     let mut there = Vec::new();
     for (index, backend) in pool.backends.iter().enumerate() {
         for (at, address) in backend.addresses.iter().enumerate() {

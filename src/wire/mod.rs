@@ -1,6 +1,6 @@
 //! DNS messages: reading a query and writing a reply, without allocation.
 //!
-//! Bytes and their meaning only. Which reply a query deserves is `answer`'s.
+//! Bytes and their meaning only. `answer` decides which reply a query deserves.
 #![warn(clippy::indexing_slicing)]
 
 pub mod edns;

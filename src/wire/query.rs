@@ -254,8 +254,8 @@ impl<'q> Record<'q> {
     }
 }
 
-/// What follows the name that `rest` begins with. A compression pointer ends it and must point
-/// backwards, so nothing here loops; where it leads is of no interest.
+/// The bytes after the name that `rest` begins with. A compression pointer ends it and must point backwards,
+/// so nothing here loops; where it leads is of no interest.
 pub(super) fn skip_name<'q>(message: &'q [u8], rest: &'q [u8]) -> Option<&'q [u8]> {
     let here = message.len() - rest.len();
     let mut at = 0;

@@ -1,9 +1,9 @@
 //! Transaction signatures (RFC 8945): who sent a request is proved by a secret shared with us, and
 //! the reply proves the same of us.
 //!
-//! Bytes in, bytes out, time as an argument. What a key is allowed to do is the caller's to say.
-//! Keys and their hash functions are `keys`'; the record and what is hashed are put together here, because a
-//! zone transfer signs a stream of messages, each over the signature of the one before.
+//! Bytes in, bytes out, time as an argument. The caller decides what a key is allowed to do. Keys and their
+//! hash functions are `keys`'; the record and what is hashed are put together here, because a zone transfer
+//! signs a stream of messages, each over the signature of the one before.
 //!
 //! ```text
 //!   request --verify--+-- no TSIG record: nothing is known of the sender, nothing is signed
@@ -215,11 +215,11 @@ pub enum TsigError {
     Refused(Box<Refusal>),
 }
 
-/// What is wrong with a signature, and what the reply needs in order to say so.
+/// The fault of a signature, and the data that the reply needs in order to say so.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("a request signed with the key {key_name} is refused: {reason}")]
 pub struct Refusal {
-    /// What is wrong.
+    /// The fault.
     pub reason: Reason,
     key_name: Name,
     algorithm: Name,
@@ -229,7 +229,7 @@ pub struct Refusal {
     proved: Option<(Arc<Key>, Mac)>,
 }
 
-/// What is wrong with a signature (RFC 8945, section 5.2).
+/// The fault of a signature (RFC 8945, section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// BADKEY.

@@ -52,7 +52,7 @@ const NO_RECORD: u32 = u32::MAX;
 /// Up to so many records an RRset finds its doubles by comparing, above by hashing.
 const FEW_RECORDS: usize = 16;
 
-/// What a zone must not hold, or lacks.
+/// The faults of a zone: records that it must not hold, or that it lacks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ZoneError {
     /// The owner is not at or below the apex.
@@ -107,7 +107,7 @@ pub enum ZoneError {
 pub struct BuildFault {
     /// The tag given with the record.
     pub tag: Option<u32>,
-    /// What is wrong.
+    /// The fault.
     pub error: ZoneError,
 }
 
@@ -246,7 +246,7 @@ impl ZoneBuilder {
             let count = self.append_rrset(group, &mut data);
             let length = data.len() - start;
             // Each record costs its owner (a pointer), type, class, TTL and length besides: 10
-            // more bytes than stored. What is left of a message is for the header and a question.
+            // more bytes than stored. The rest of a message is for the header and a question.
             let on_the_wire = length + 10 * count;
             let room = 65_535 - 12 - name::MAX_NAME - 4 - 11;
             let entry =

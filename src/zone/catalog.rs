@@ -1,4 +1,4 @@
-//! Which zone a name belongs to.
+//! The zone that a name belongs to.
 
 use hashbrown::HashTable;
 

@@ -87,7 +87,7 @@ pub struct Rrset<'z> {
     data: &'z [u8],
 }
 
-/// What a zone says of a name in it.
+/// The result of looking up a name in a zone.
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup<'z> {
     /// The name exists; it may be an empty non-terminal.
@@ -185,7 +185,7 @@ impl Zone {
         self.records
     }
 
-    /// What the zone says of `name` (lower-case wire form), which is at or below its apex.
+    /// Looks up `name` (lower-case wire form), which is at or below the apex of the zone.
     #[must_use]
     pub fn find(&self, wire: &[u8]) -> Lookup<'_> {
         let offsets = LabelOffsets::of(wire);

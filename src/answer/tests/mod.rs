@@ -347,7 +347,7 @@ fn what_is_not_ours_is_refused() {
 #[test]
 fn services_answer_by_health() {
     use Standing::{Healthy as H, Unhealthy as U, Unknown as N};
-    // Who may appear in an answer of www, and of all.
+    // The addresses that may appear in an answer of www, and of all.
     for (standing, expected, fail_open) in [
         ([H, H, H, H], "11 12 13", false),
         ([U, H, U, H], "12", false),

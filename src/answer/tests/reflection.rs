@@ -1,4 +1,4 @@
-//! What a query with a forged source address can make the server send to its victim. The table of
+//! The most that a query with a forged source address can make the server send to its victim. The table of
 //! the figures stands in docs/OPERATIONS.md, and is held to what is measured here.
 
 use std::fmt::Write as _;

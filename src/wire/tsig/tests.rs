@@ -261,8 +261,8 @@ fn a_compressed_key_name_is_read() {
     }
 }
 
-/// What a client does (RFC 8945, section 5.3): the prior MAC with its length, the message without
-/// the record, then all variables, or for later messages the timers alone.
+/// Checks a message as a client does (RFC 8945, section 5.3): the prior MAC with its length, the message
+/// without the record, then all variables, or for later messages the timers alone.
 fn check_as_a_client(key: &hmac::Key, prior: &[u8], message: &[u8], before: usize, first: bool) -> Vec<u8> {
     let record = Signature::read(message, before).unwrap();
     let mut hashed = number(prior.len()).to_vec();

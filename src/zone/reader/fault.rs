@@ -12,7 +12,7 @@ pub const MAX_FAULTS: usize = 100;
 /// lines would take its time.
 const MAX_COUNTED: usize = 1000;
 
-/// What is wrong with a zone, and where.
+/// A fault of a zone, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The master file.
@@ -25,7 +25,7 @@ pub struct Fault {
     pub column: u32,
     /// Bytes of the marked part, at least 1 when `line` is not 0.
     pub length: u32,
-    /// What is wrong, what was expected, what to do.
+    /// The fault, the expected text and the remedy.
     pub message: String,
     /// The line itself, without its end; bytes that are not UTF-8 are replaced.
     pub text: String,

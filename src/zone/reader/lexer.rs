@@ -1,5 +1,5 @@
 //! Bytes of a master file to entries of tokens (RFC 1035, section 5.1): comments, quotes, escapes
-//! and lines joined by parentheses end here. What a token means does not belong here.
+//! and lines joined by parentheses end here. The meaning of a token does not belong here.
 //!
 //! Nothing is copied: a token is a piece of the file as it was written, escapes included.
 //!
@@ -54,7 +54,7 @@ impl Token<'_> {
     }
 }
 
-/// What stands on one line, or on several that parentheses join: a record or a directive.
+/// The tokens of one line, or of several that parentheses join: a record or a directive.
 #[derive(Debug, Default)]
 pub(super) struct Entry<'s> {
     /// The line it begins on, from 1.

@@ -59,7 +59,8 @@ pub struct ReadZone {
 ///
 /// # Errors
 /// All that is wrong with the files, at most [`MAX_FAULTS`] and a last one that says how many
-/// more there are; where nothing is right, reading ends early. What only a whole zone shows is told by [`ReadZone::finish`].
+/// more there are; where nothing is right, reading ends early. Faults that only a whole zone shows are told
+/// by [`ReadZone::finish`].
 pub fn read(
     file: &Path,
     apex: &Name,
@@ -179,7 +180,7 @@ struct Ttls {
     soa_minimum: Option<u32>,
 }
 
-/// What stands before the data of a record.
+/// The fields before the data of a record.
 struct Head<'t, 's> {
     ttl: Option<(u32, &'t Token<'s>)>,
     rtype: RecordType,

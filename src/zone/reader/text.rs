@@ -1,5 +1,5 @@
 //! One token, or a run of them, to a value in wire form: names, numbers, times, text, hexadecimal
-//! and base64. Which of them a record type has does not belong here.
+//! and base64. The choice of them for a record type does not belong here.
 
 use super::fault::Problem;
 use super::lexer::{Form, Token};

@@ -24,7 +24,7 @@ pub(super) enum Data {
 /// A field of record data.
 #[derive(Debug)]
 pub(super) struct Field {
-    /// What it is called in messages.
+    /// The name in messages.
     pub(super) what: &'static str,
     pub(super) kind: Kind,
 }

@@ -212,7 +212,7 @@ fn hickory_reads_the_same() {
     assert!(compared >= 20, "only {compared} records were compared");
 }
 
-/// What hickory's reader refuses, its decoder reads: our bytes must survive it unchanged.
+/// Records that hickory's reader refuses are read by its decoder: our bytes must survive it unchanged.
 #[test]
 fn hickory_decodes_what_is_written() {
     use hickory_proto::serialize::binary::{BinDecoder, Restrict};

@@ -11,8 +11,8 @@ fn faults(files: &[(&str, &str)]) -> Vec<Fault> {
     }
 }
 
-/// What stands after [`HEAD`] in one file, the line (from 1, after the head), the marked text
-/// and a part of the message.
+/// The text after [`HEAD`] in one file, the line (from 1, after the head), the marked text and a part of the
+/// message.
 const LINES: &[(&str, u32, &str, &str)] = &[
     // Before the data.
     ("x AAA ::1", 1, "AAA", "`AAA` is not a record type: did you mean AAAA?"),
@@ -125,7 +125,7 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     ("x A 192.0.2.1 )\ny A 192.0.2.2", 1, ")", "closes nothing"),
     ("x MX ( 10\n\n mail\n oops )", 4, "oops", "nothing is expected after the host name"),
     ("x TXT \u{e9}\u{e9} ; \u{e9}\n\u{e9} A 1", 2, "1", "is not an IPv4 address"),
-    // What the builder says of a record.
+    // Faults of a record that the builder finds.
     ("x A 192.0.2.1\nx CNAME y", 2, "CNAME", "cannot stand beside other records"),
     ("x CNAME y\nx CNAME z", 2, "CNAME", "one CNAME only"),
     ("x DNAME y\nx DNAME z", 2, "DNAME", "one DNAME only"),

@@ -1,4 +1,4 @@
-//! What whole files mean: owners, origins, TTLs, includes and generated records.
+//! The meaning of whole files: owners, origins, TTLs, includes and generated records.
 
 use super::*;
 use crate::service::ServiceId;
