@@ -18,7 +18,7 @@ pub(super) fn run(path: &Path, json: bool) -> ExitCode {
     if json {
         print_json(&format!("{:#}", as_json(&loaded)));
     } else {
-        // Who closes our output early, as `head` does, wants no message about it.
+        // A reader that closes our output early, as `head` does, wants no message about it.
         let _ = tell(path, &loaded);
     }
     if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

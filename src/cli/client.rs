@@ -1,6 +1,6 @@
 //! A client of a running server's HTTP interface, for the commands that talk to one.
 //!
-//! Which server, with which token, and what went wrong on the way. What is asked is the commands'.
+//! Finds the server and its token, and reports failures on the way. The commands decide what to ask.
 //!
 //! ```text
 //! connected --token to send--> proof asked for --proved, at the address connected to--> request with token
@@ -40,7 +40,7 @@ const REPLY_TIME: Duration = Duration::from_secs(65);
 /// The largest reply, bytes; that of a server with a million backends is smaller.
 const MAX_REPLY: usize = 1 << 30;
 
-/// Which server.
+/// The server to ask.
 #[derive(Debug, Args)]
 pub(super) struct Server {
     /// The admin server, as http://HOST:PORT; without it, the address in the configuration file, else
@@ -221,7 +221,7 @@ impl Client {
         let server = stream.peer_addr().map_err(|error| self.odd(error.to_string()))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.odd(error.to_string()))?;
-        // What ends the connection also ends the request or the body, and is told there.
+        // An error that ends the connection also ends the request or the body, and is reported there.
         let connection = tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(CONNECTION, "close");
         // On the same connection, so that nobody else can take the place of who has proved it.

@@ -14,7 +14,7 @@ pub(super) struct Cell {
     tone: Tone,
 }
 
-/// What a text means; with colours it is green or red.
+/// The meaning of a text; with colours it is green or red.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
     Plain,

@@ -1,8 +1,8 @@
 //! The way of log lines to standard error: a bounded buffer and a thread that empties it.
 //!
-//! Standard error can be a pipe that nobody reads, a terminal on hold, a disk that is full. Whoever
-//! logs a line must not wait for that, least of all the checker: a line that finds no room is
-//! dropped, and the log says how many were. What is in the buffer at the end is still written.
+//! Standard error can be a pipe that nobody reads, a terminal on hold, a disk that is full. A thread that
+//! logs a line must not wait for that, least of all the checker: a line that finds no room is dropped, and
+//! the log says how many were. Lines in the buffer at the end are still written.
 //!
 //! ```text
 //! whoever logs --push--> waiting --take--> the thread --write--> standard error

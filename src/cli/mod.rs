@@ -81,7 +81,7 @@ Exit codes: 0 all are healthy; 1 one is not, or it failed; 2 usage.")]
     Probe {
         #[command(flatten)]
         config: ConfigFile,
-        /// What to probe; everything without
+        /// Pool or backend to probe; everything without
         #[arg(value_name = "POOL[/BACKEND]")]
         target: Option<probe::Target>,
         /// Print the result as JSON
@@ -190,7 +190,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// Writes a result to standard output. Whoever chose its words, nothing in them steers a terminal.
+/// Writes a result to standard output. Nothing in its words steers a terminal, whoever chose them.
 fn print(text: &str) {
     print_as_it_is(&lines(text));
 }
@@ -224,7 +224,7 @@ fn has_color(stream: &impl IsTerminal) -> bool {
 }
 
 impl Log {
-    /// Starts the log of this process. What is returned must be kept until its end.
+    /// Starts the log of this process. The returned value must be kept until the end of the process.
     ///
     /// # Errors
     /// When the system gives no thread to write it.

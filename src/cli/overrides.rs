@@ -31,7 +31,7 @@ impl FromStr for BackendPath {
     }
 }
 
-/// What is said of a backend.
+/// An override of a backend, as given on the command line.
 #[derive(Debug, Args)]
 pub(super) struct Said {
     /// The backend

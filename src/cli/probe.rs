@@ -23,7 +23,7 @@ use crate::probe::{Cause, Report};
 /// Probes at a time: within the 1,024 descriptors a shell usually allows.
 const MAX_IN_FLIGHT: usize = 256;
 
-/// What to probe: a pool, or one backend of it.
+/// The target to probe: a pool, or one backend of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pool: String,
@@ -50,7 +50,7 @@ struct Probed {
     pool: String,
     backend: String,
     address: IpAddr,
-    /// What was probed: the address, or what stands in for it.
+    /// The probed address, or what stands in for it.
     target: IpAddr,
     word: Word,
     /// None when the pool has no checks, or the backend is not enabled.
@@ -64,7 +64,7 @@ struct CheckRun {
     report: Option<Report>,
 }
 
-/// What the checks say together of an address: the first outcome of each decides alone.
+/// The combined result of the checks of an address: the first outcome of each decides alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Word {
@@ -97,7 +97,7 @@ pub(super) fn run(config: &Path, target: Option<&Target>, json: bool) -> ExitCod
     if all_healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What is wrong with a target that the configuration does not have.
+/// The error text for a target that the configuration does not have.
 fn missing(target: &Target, pools: &[PoolSetup]) -> Option<String> {
     let names = |names: Vec<&str>| if names.is_empty() { "none".into() } else { names.join(", ") };
     let Some(found) = pools.iter().find(|setup| setup.pool.name == target.pool) else {

@@ -11,7 +11,7 @@ use crate::cli::client::{ClientError, Server};
 use crate::cli::{block_on, complain, print, print_json};
 use crate::printable::printable;
 
-/// What a report is about: its member, and the word for one of them.
+/// The sections of a report: the member, and the word for one entry of it.
 const SECTIONS: [(&str, &str); 6] = [
     ("pools", "pool "),
     ("services", "service "),
@@ -53,12 +53,12 @@ fn list<'a>(value: &'a Value, member: &str) -> &'a [Value] {
     value[member].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// What the server says stays on its line.
+/// Text from the server stays on its line.
 fn text(value: &Value) -> Cow<'_, str> {
     printable(value.as_str().unwrap_or_default())
 }
 
-/// What has changed, by kind; then what takes a restart; then warnings.
+/// The changes, by kind; then those that take a restart; then warnings.
 fn report_as_text(report: &Value) -> String {
     let mut lines = Vec::new();
     for (member, word) in SECTIONS {

@@ -35,7 +35,7 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
         }
     };
     let outcome = block_on(until_stopped(setup, Some(config.into()), |_| ()));
-    // What ended the server is said after all that led to it.
+    // The error that ended the server is printed after all that led to it.
     lines.wait();
     match outcome {
         Some(Ok(())) => ExitCode::SUCCESS,

@@ -18,11 +18,11 @@ use crate::file;
 pub struct AdminSettings {
     /// The address and port; without, there is no admin server.
     pub listen: Option<SocketAddr>,
-    /// Who may use it.
+    /// Clients that may use it.
     pub access: Access,
 }
 
-/// Who may use the admin server.
+/// Access rights of the admin server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// Shown with every request that changes something.
@@ -62,7 +62,7 @@ fn token(value: Value<'_>) -> Option<Token> {
     Token::parse(&text).map_err(|reason| value.refuse_file(&path, reason)).ok()
 }
 
-/// What a client of the admin server takes from a configuration.
+/// The settings that a client of the admin server takes from a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdminPlace {
     /// `listen`.

@@ -1,4 +1,4 @@
-//! What can be run, but may not do what its author wants: warnings, with the figures.
+//! Warnings, with the figures, about settings that can be run but may not do what their author wants.
 //!
 //! Few and worth reading: each names a promise that this configuration cannot keep.
 

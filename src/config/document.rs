@@ -129,8 +129,8 @@ fn matching(pattern: Value<'_>, findings: &Findings) -> Vec<PathBuf> {
 }
 
 impl<'s> Sections<'s> {
-    /// Collects the sections of the main file and of those it includes. What may stand once only
-    /// is reported where it stands a second time.
+    /// Collects the sections of the main file and of those it includes. A section that may stand only once is
+    /// reported where it stands a second time.
     pub(super) fn collect(
         main: &'s Document<'s>,
         included: &'s [Document<'s>],

@@ -1,6 +1,6 @@
 //! Faults of a configuration: what is wrong, where, what to do; and how they are shown.
 //!
-//! Plain data. Which faults there are is decided where each part is read.
+//! Plain data. Each reader decides which faults there are.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -34,11 +34,11 @@ pub enum Severity {
 pub struct Fault {
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong and what was expected: a sentence without its full stop.
+    /// The fault and what was expected: a sentence without its full stop.
     pub message: String,
     /// Where.
     pub place: Place,
-    /// What to do about it.
+    /// The remedy.
     pub hint: Option<String>,
     /// Another place that has to do with it, and what it is.
     pub related: Option<(Place, String)>,
@@ -55,7 +55,7 @@ pub struct Place {
     pub column: u32,
     /// The line itself; empty for the file as a whole and for very long lines.
     pub text: String,
-    /// What is meant, in bytes of `text`, on character boundaries.
+    /// The marked part, in bytes of `text`, on character boundaries.
     pub span: Range<usize>,
 }
 

@@ -89,7 +89,7 @@ impl Excess {
         )
     }
 
-    /// What can be done: `change` the answer, or let replies be larger.
+    /// The remedy: `change` the answer, or let replies be larger.
     fn hint(&self, change: String) -> String {
         if self.size > usize::from(*UDP_PAYLOADS.end()) {
             return change;

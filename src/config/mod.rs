@@ -8,7 +8,7 @@
 //!
 //! Every value knows its place (`value`), and whoever reads it reports what is wrong with it there
 //! and goes on; nothing stops at the first fault. A part with a fault is left out of what is
-//! concluded from it, so that one mistake is one message. What a setting does is not here.
+//! concluded from it, so that one mistake is one message. The effect of a setting is not here.
 
 mod admin;
 mod advice;
@@ -56,7 +56,7 @@ pub struct Setup {
     pub admin: AdminSettings,
     /// Zones, services and pools.
     pub checker: checker::Setup,
-    /// What can be run, but may not do what its author wants.
+    /// Settings that can be run, but may not do what their author wants.
     pub warnings: Faults,
 }
 
@@ -67,7 +67,7 @@ pub struct ServerSettings {
     pub listen: Vec<SocketAddr>,
     /// UDP worker threads for each address; 0 is one for each core.
     pub workers: usize,
-    /// What clients may take.
+    /// Limits on clients.
     pub limits: Limits,
     /// Where health and overrides are kept over a restart; they are not without.
     pub state_dir: Option<PathBuf>,
@@ -110,12 +110,12 @@ fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
         findings.push(Fault { severity: Severity::Error, message, place, hint: None, related: None });
     };
     let content = findings.read(path, file::CONFIGURATION).map_err(report).ok()?;
-    // Whoever names the main file may see it.
+    // The user who names the main file may see it.
     let source = Source::from_bytes(path, content.bytes, true).map_err(|fault| findings.push(*fault)).ok()?;
     let main = Document::parse(&source, findings);
     let included = main.included(findings);
     let included: Vec<_> = included.iter().map(|source| Document::parse(source, findings)).collect();
-    // What a broken file seems to say is not worth a word.
+    // The content of a broken file is not worth a message.
     if findings.errors() > 0 {
         return None;
     }

@@ -23,7 +23,7 @@ const SLOW_STARTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_se
 pub(super) struct ReadPool<'s> {
     /// Where its name stands.
     pub(super) at: At<'s>,
-    /// What was read of it.
+    /// The pool as read.
     pub(super) setup: PoolSetup,
     /// Where each of its checks is set, and what is worth a word there.
     pub(super) checks: Vec<ReadCheck<'s>>,
@@ -49,7 +49,7 @@ enum SuspectSelf {
     From(u8),
 }
 
-/// Which names and addresses a pool has so far.
+/// The names and addresses that a pool has so far.
 #[derive(Default)]
 struct Taken<'s> {
     names: HashMap<String, At<'s>>,

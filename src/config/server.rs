@@ -39,8 +39,8 @@ const DEFAULT_LISTEN: [SocketAddr; 2] = [
 ];
 const DEFAULT_STARTUP_WAIT: Duration = Duration::from_secs(3);
 
-/// What cookies are made with when no file says it: random, and the same whenever the configuration
-/// is read, so that a reload takes no client's cookie away.
+/// The secret of cookies when no file gives one: random, and the same whenever the configuration is read, so
+/// that a reload takes no client's cookie away.
 static OWN_SECRET: LazyLock<[u8; 16]> = LazyLock::new(rand::random);
 
 /// Addresses to listen on, and where they stand.
@@ -102,7 +102,7 @@ pub(super) fn read_server(entry: Option<Entry<'_>>) -> ReadServer<'_> {
     ReadServer { server, settings, startup_wait, listen }
 }
 
-/// What the server says of itself when it is asked.
+/// The data that the server gives about itself when asked.
 fn read_identity(table: &mut Table<'_>, settings: &mut Settings) {
     let nsid = |value: Value<'_>| {
         let text = value.string("a text")?;

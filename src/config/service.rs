@@ -31,7 +31,7 @@ pub(super) struct ReadService<'s> {
     pub(super) ttl_at: At<'s>,
     /// Where `when_down` is set for it alone, else its name.
     pub(super) when_down_at: At<'s>,
-    /// What was read of it.
+    /// The service as read.
     pub(super) service: Service,
     /// Whether something was wrong with it: then nothing is concluded from what is left.
     pub(super) faulty: bool,

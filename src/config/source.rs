@@ -79,7 +79,7 @@ impl Source {
         self.path.parent().unwrap_or(Path::new("")).join(path)
     }
 
-    /// Reads the text as TOML. What is not TOML is reported.
+    /// Reads the text as TOML. Faults in the TOML are reported.
     pub(super) fn parse<'s>(&'s self, findings: &'s Findings) -> Spanned<DeTable<'s>> {
         let (tree, mut errors) = DeTable::parse_recoverable(&self.text);
         let end = self.text.len();

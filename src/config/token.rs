@@ -87,7 +87,7 @@ fn proved(nonce: &Nonce, address: SocketAddr) -> Vec<u8> {
     format!("{PROOF}\n{nonce}\n{}\n{}", address.ip().to_canonical(), address.port()).into_bytes()
 }
 
-/// What a client chooses by chance, so that an earlier proof is none now.
+/// A random value from the client, so that an earlier proof is none now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nonce([u8; 32]);
 

@@ -1,4 +1,4 @@
-//! What a configuration changes besides pools, services and zones: key by key, for a person.
+//! The changes of a configuration besides pools, services and zones: key by key, for a person.
 //!
 //! Secrets are compared and never shown.
 
@@ -28,7 +28,7 @@ pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<C
     keys.0
 }
 
-/// What is running once `wanted` has been taken over, but for what takes a restart.
+/// The configuration that runs once `wanted` has been taken over, but for changes that take a restart.
 pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Configured {
     let Configured { server, admin, settings, startup_wait } = wanted;
     let listen = running.server.listen.clone();
@@ -124,7 +124,7 @@ pub(super) fn with_transfers(
         let same = |change: &&mut Change| change.name().trim_end_matches('.') == plain.trim_end_matches('.');
         match zones.iter_mut().find(same) {
             Some(Change::Changed(_, known)) => known.extend(details),
-            // Who may transfer a zone that is new, or gone, goes without saying.
+            // The report leaves out who may transfer a zone that is new, or gone.
             Some(_) => {}
             None => zones.push(Change::Changed(plain, details)),
         }

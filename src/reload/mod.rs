@@ -45,7 +45,7 @@ const TAKE_TIME: Duration = Duration::from_secs(5);
 /// The most changes, and the most faults, that the log tells one by one.
 const MOST_TOLD: usize = 100;
 
-/// What a reload did.
+/// The report of a reload.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Generation of the table that has it.
@@ -67,7 +67,7 @@ pub struct Report {
     /// Keys, as `server.listen`, that have changed in the file and not in this process: they take
     /// a restart.
     pub restart_needed: Vec<Change>,
-    /// What can be run, but may not do what its author wants.
+    /// Settings that can be run, but may not do what their author wants.
     pub warnings: Faults,
 }
 
@@ -103,7 +103,7 @@ fn errors(faults: &Faults) -> String {
     }
 }
 
-/// What the settings of a configuration are compared by, besides zones, services and pools.
+/// The settings by which configurations are compared, besides zones, services and pools.
 #[derive(Clone, Debug)]
 pub struct Configured {
     server: ServerSettings,
@@ -125,16 +125,16 @@ impl Configured {
     }
 }
 
-/// What a reload reaches.
+/// The parts of the server that a reload reaches.
 #[derive(Debug)]
 pub struct Reach {
     /// The owner of the table.
     pub checker: checker::Handle,
-    /// What tells the secondaries.
+    /// The notifier of the secondaries.
     pub notify: notify::Handle,
-    /// What the listeners allow.
+    /// The limits of the listeners.
     pub limits: InForce,
-    /// Who may use the admin server.
+    /// Access rights of the admin server.
     pub access: watch::Sender<Access>,
     /// Where the memory is kept.
     pub state_dir: watch::Sender<Option<Place>>,

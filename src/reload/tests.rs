@@ -18,7 +18,7 @@ const REST: &str = "[zones.\"example.com\"]\nfile = \"zone\"\n";
 const SECRET: &str = "c3RlZXJkLXRyYW5zZmVyLXRlc3Qta2V5LTMyLWJ5dGU=";
 const OTHER_SECRET: &str = "YW5vdGhlci1zZWNyZXQtb2YtdGhpcnR5LXR3by1ieXQ=";
 
-/// What reloads a file, and all that it reaches.
+/// A handle that reloads a file, and all parts that it reaches.
 struct Fixture {
     directory: TempDir,
     handle: Handle,
@@ -139,7 +139,7 @@ impl Fixture {
         self.handle.reload().await
     }
 
-    /// What the checker, the listeners, the admin server and the memory have.
+    /// The settings in force in the checker, the listeners, the admin server and the memory.
     fn in_force(&self) -> (Option<Settings>, Limits, Access, Option<PathBuf>) {
         let given = self.given.lock().unwrap().last().cloned();
         let directory = self.state_dir.borrow().as_ref().map(|place| place.directory().to_owned());

@@ -1,8 +1,8 @@
 //! The snapshot: all that is remembered, in one file. Bytes to a memory and back.
 //!
 //! One JSON object: what it is, its version, when it was written, the number of the first journal
-//! that goes on from it, the SHA-256 of all that matters, and the memory. Whatever was done to a
-//! file, it is read as it was written, or refused. Versions:
+//! that goes on from it, the SHA-256 of all that matters, and the memory. A file that was changed in any way
+//! is read as it was written, or refused. Versions:
 //!
 //! ```text
 //! 1   no journal beside it
@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use crate::checker::Memory;
 use crate::state::form::{StoredOverride, StoredState, time};
 
-/// What the file says it is.
+/// The format that the file claims to have.
 const FORMAT: &str = "steerd-health";
 /// Of the format that is written. Files of later versions are not understood.
 pub(super) const VERSION: u32 = 2;
@@ -44,7 +44,7 @@ pub(super) enum Refused {
     Content(serde_json::Error),
 }
 
-/// What a file says, as it was written.
+/// The content of a file, as it was written.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) memory: Memory,
@@ -53,7 +53,7 @@ pub(super) struct Snapshot {
     pub(super) journal: Option<u64>,
 }
 
-/// What every version of the format says.
+/// The head that every version of the format has.
 #[derive(Deserialize)]
 struct Head {
     #[serde(default)]

@@ -27,7 +27,7 @@ use crate::state::disk::Disk;
 use crate::state::form::{StoredOverride, StoredState, time};
 use crate::state::recollection::Recollection;
 
-/// What the file says it is.
+/// The format that the file claims to have.
 const FORMAT: &str = "steerd-health-journal";
 /// Of the format that is written. Journals of later versions are not understood.
 pub(super) const VERSION: u32 = 1;

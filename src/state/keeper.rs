@@ -1,4 +1,4 @@
-//! What keeps the memory of a running server: the journal goes on, and snapshots are made of it.
+//! Keeps the memory of a running server: appends to the journal, and makes snapshots of it.
 //!
 //! ```text
 //! twice a second     ask for changes -> append them to the journal
@@ -105,8 +105,8 @@ impl Keeper {
         Self { place, stop, task: tokio::spawn(work.run(places, stopped)) }
     }
 
-    /// Where to send another directory, or none, while this works. What is known is written there at
-    /// once; what stands there already is not read.
+    /// Where to send another directory, or none, while this works. The memory is written there at once; files
+    /// that stand there already are not read.
     #[must_use]
     pub fn place(&self) -> watch::Sender<Option<Place>> {
         self.place.clone()
@@ -133,7 +133,7 @@ struct Work<D: Disk> {
     is_whole_needed: bool,
     /// None until there is one, while it is being written to, and when nothing can be appended to it.
     journal: Option<Journal<D::File>>,
-    /// What is being done to a journal.
+    /// The operation under way on a journal.
     writing: Option<JoinHandle<Written<D::File>>>,
     /// Bytes of the journals before this one that the snapshot still needs.
     earlier: u64,
@@ -200,7 +200,7 @@ impl<D: Disk> Work<D> {
         self.turn(false).await;
     }
 
-    /// Goes on in another directory. What is being written is finished where it was begun.
+    /// Goes on in another directory. A write under way is finished where it was begun.
     fn move_on(&mut self, place: Option<Place>) {
         self.place = place;
         (self.journal, self.writing, self.snapshot) = (None, None, Snapshot::Wanted);
@@ -244,8 +244,8 @@ impl<D: Disk> Work<D> {
         }
     }
 
-    /// Whether the journals are as large as they may be together. What changes then stays noted with
-    /// the checker, until a snapshot has taken their place.
+    /// Whether the journals are as large as they may be together. Later changes stay noted with the checker,
+    /// until a snapshot has taken their place.
     fn fills_up(&mut self) -> bool {
         let is_full = self.length() >= MAX_JOURNALS;
         if is_full && !self.is_full {

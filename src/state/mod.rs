@@ -1,4 +1,4 @@
-//! What survives a restart: health and operators' overrides, in a snapshot and a journal in
+//! State that survives a restart: health and operators' overrides, in a snapshot and a journal in
 //! `state_dir`.
 //!
 //! ```text
@@ -23,8 +23,8 @@
 //! to carry out a change twice is the same as once.
 //!
 //! Nothing here stops an answer: a file that cannot be read is an empty memory, and one that cannot
-//! be written is a warning. Only a directory that another server uses stops a start. What a
-//! remembered state is worth is `checker`'s to say.
+//! be written is a warning. Only a directory that another server uses stops a start. The checker decides what
+//! a remembered state is worth.
 
 mod disk;
 mod file;
@@ -125,8 +125,8 @@ fn recall(directory: &Path, now: SystemTime) -> Memory {
     memory
 }
 
-/// What a snapshot, if there is one, and the journals after it say together, how many records those have,
-/// and which of them could not be read as a whole.
+/// The combined content of the snapshot, if there is one, and the journals after it, how many records those
+/// have, and which of them could not be read as a whole.
 fn recollect(
     snapshot: Option<file::Snapshot>,
     journals: impl Iterator<Item = u64>,

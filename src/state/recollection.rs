@@ -1,4 +1,4 @@
-//! What the snapshot and the journals say together, and what of it is of use now.
+//! The combined content of the snapshot and the journals, and the part of it that is of use now.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ pub const HINT_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Pool, backend, address and check.
 type Check = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
 
-/// What is known while the files are read.
+/// The state known so far while the files are read.
 #[derive(Debug)]
 pub(super) struct Recollection {
     states: BTreeMap<Check, RememberedState>,
@@ -23,7 +23,7 @@ pub(super) struct Recollection {
     pub(super) written: SystemTime,
 }
 
-/// What the files bring back.
+/// The memory that the files bring back.
 #[derive(Debug)]
 pub(super) struct Recalled {
     pub(super) memory: Memory,
@@ -62,7 +62,7 @@ impl Recollection {
         self.overrides.remove(&(pool, backend));
     }
 
-    /// What is of use `now`: no states that are too old, no overrides that have ended, and nothing
+    /// The part that is of use `now`: no states that are too old, no overrides that have ended, and nothing
     /// that began in the future.
     pub(super) fn until_now(self, now: SystemTime) -> Recalled {
         let age = now.duration_since(self.written).unwrap_or(Duration::ZERO);

@@ -122,7 +122,7 @@ pub(super) fn run(ports: Ports) -> ExitCode {
     }
 }
 
-/// What a configuration file would say.
+/// The setup that a configuration file would give.
 fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
     let service = Name::parse(SERVICE_NAME).map_err(|error| error.to_string())?;
     let backends =

@@ -1,4 +1,4 @@
-//! What is probed, what follows from it, and how it is shown.
+//! Tests of the choice of targets, of the result, and of its display.
 
 use std::net::TcpListener;
 

@@ -19,10 +19,10 @@ const OF_REQUESTS: &[Kind] = &[Kind::Http, Kind::Https, Kind::Grpc];
 const OF_STREAMS: &[Kind] = &[Kind::Tcp, Kind::Tls];
 const OF_GRPC: &[Kind] = &[Kind::Grpc];
 const OF_EXEC: &[Kind] = &[Kind::Exec];
-/// Whom the table `tls` fits.
+/// Kinds that the table `tls` fits.
 pub(super) const OF_TLS: &[Kind] = &[Kind::Https, Kind::Tls, Kind::Grpc];
 
-/// What is one check's alone, so that a default for it would be nonsense.
+/// Keys that belong to one check alone, so that a default for them would be nonsense.
 const WITHOUT_DEFAULT: [&str; 4] = ["name", "critical", "observe_only", "program"];
 
 /// A key, as one place or all places together set it.

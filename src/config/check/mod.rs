@@ -29,7 +29,7 @@ pub(super) use keys::CheckKeys;
 /// The most checks that a pool may have: each of its addresses is probed by every one.
 pub(super) const MAX_CHECKS: u16 = 32;
 
-/// What a check does.
+/// The kind of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Http,
@@ -90,7 +90,7 @@ pub(super) struct ReadCheck<'s> {
     pub(super) critical_at: Option<At<'s>>,
     /// Where `tls.verify` is set, if it is false.
     pub(super) unverified_at: Option<At<'s>>,
-    /// What was read of it.
+    /// The check as read.
     pub(super) check: Check,
 }
 

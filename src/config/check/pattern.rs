@@ -1,4 +1,4 @@
-//! What is said to a backend, and what must be found in what it says.
+//! Texts to send to a backend, and patterns to expect from it.
 
 use crate::config::source::At;
 use crate::config::value::Value;
@@ -32,7 +32,7 @@ pub(super) fn body(value: Value<'_>) -> Option<Expected> {
     found.filter(|_| value.at.findings().errors() == before)
 }
 
-/// What is sent on a connection: the bytes of the text.
+/// The bytes to send on a connection: those of the text.
 pub(super) fn send(value: Value<'_>) -> Option<&str> {
     text(value, "the text to send")
 }

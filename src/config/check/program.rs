@@ -21,7 +21,7 @@ pub(super) fn checked(value: Value<'_>, text: &str) -> Option<PathBuf> {
         let hint =
             "arguments stand in `arguments`: { type = \"exec\", program = \"..\", arguments = [\"..\"] }";
         let hint = text.contains(' ').then(|| hint.to_owned());
-        // What stands behind a space may have been meant as arguments, and those as secrets.
+        // The text behind a space may have been meant as arguments, and those as secrets.
         let named = text.split_once(' ').map_or(text.into(), |(named, _)| format!("{named} ..."));
         value.at.error_with_hint(format!("the program `{named}` of the check {reason}"), hint);
         None

@@ -12,7 +12,7 @@ use crate::probe::http::Version;
 /// Status codes of HTTP (RFC 9110, section 15).
 const STATUS: RangeInclusive<u16> = 100..=599;
 
-/// What of a body is read: bytes.
+/// Range of the part of a body that is read: bytes.
 pub(super) const BODY_LIMITS: RangeInclusive<usize> = 1..=1024 * 1024;
 
 /// Servers refuse a head of more than some kilobytes; far fewer headers are of use in a check.
@@ -22,8 +22,8 @@ const MAX_TEXT: usize = 1024;
 
 pub(super) const VERSIONS: [(&str, Version); 2] = [("1.1", Version::Http1), ("2", Version::Http2)];
 
-/// What belongs to the connection or frames the message (RFC 9110, section 7.6.1; RFC 9112, section
-/// 6): the probe decides it, and another word for it would be a malformed request.
+/// Headers that belong to the connection or frame the message (RFC 9110, section 7.6.1; RFC 9112, section 6):
+/// the probe decides them, and another value for one would be a malformed request.
 const OF_CONNECTION: [&str; 10] = [
     "connection",
     "content-length",
@@ -62,7 +62,7 @@ pub(super) fn host(value: Value<'_>) -> Option<&str> {
     checked_host(value, value.string("a host name")?)
 }
 
-/// What may stand in a Host header: a name or an address, and a port (RFC 9110, section 7.2).
+/// The permitted content of a Host header: a name or an address, and a port (RFC 9110, section 7.2).
 pub(super) fn checked_host<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
     // Neither is repeated: it may be a password.
     if text.contains('@') {
@@ -93,7 +93,7 @@ pub(super) fn path(value: Value<'_>) -> Option<&str> {
     checked_path(value, value.string("a path such as \"/healthz\"")?)
 }
 
-/// What may stand in a request line: a path, with or without a query.
+/// The permitted content of a request line: a path, with or without a query.
 pub(super) fn checked_path<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
     if !text.starts_with('/') {
         // The query may hold a token.

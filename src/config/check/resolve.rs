@@ -40,7 +40,7 @@ impl<'s> CheckKeys<'s> {
         if kind.is_none_or(|kind| keys.has_tls(kind)) {
             keys.report_contradictions_of_tls();
         }
-        // What follows is concluded from keys that are missing, too.
+        // The checks below also draw conclusions from missing keys.
         if keys.faulty {
             return None;
         }
@@ -114,7 +114,7 @@ impl<'s> CheckKeys<'s> {
         }
     }
 
-    /// What the body must hold. A default says nothing to a check that asks for no body.
+    /// The text or pattern that the body must hold. A default says nothing to a check that asks for no body.
     fn body(&self) -> Option<&Located<'s, Expected>> {
         let own_head = self.plain.method.set().is_some_and(|key| key.value == "HEAD" && !key.inherited);
         self.plain.body.set().filter(|body| !(body.inherited && own_head))
@@ -135,7 +135,7 @@ impl<'s> CheckKeys<'s> {
         }
     }
 
-    /// What a check of this kind does; `None` when something is missing, which is reported.
+    /// The probe of a check of this kind; `None` when something is missing, which is reported.
     fn probe(&self, kind: Kind, at: At<'s>) -> Option<Probe> {
         let plain = &self.plain;
         if kind == Kind::Exec {

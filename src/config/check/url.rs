@@ -5,7 +5,7 @@ use crate::config::check::keys::{CheckKeys, Key, PlainKeys};
 use crate::config::check::{KINDS, Kind, certificate, program, request};
 use crate::config::value::{Value, closest};
 
-/// Reads `SCHEME://[HOST][:PORT][/PATH]` or `exec:PROGRAM`. What the URL leaves out is left to the
+/// Reads `SCHEME://[HOST][:PORT][/PATH]` or `exec:PROGRAM`. Parts that the URL leaves out are left to the
 /// defaults.
 pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>> {
     if let Some(path) = text.strip_prefix("exec:") {

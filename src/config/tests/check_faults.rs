@@ -1,4 +1,4 @@
-//! What is wrong with a check is said once, at its place; and what two sound keys make of each other.
+//! A fault of a check is reported once, at its place; and so is a conflict of two sound keys.
 
 use super::{errors, in_check, in_pool, load_with_rest, one_error};
 
@@ -438,8 +438,8 @@ fn contradictions() {
     tls("name = \"\"", "2:62 `name` must be a host name or an address; this is ``");
 }
 
-/// What contradicts itself is told whatever else is wrong with the check, and nothing is concluded
-/// from what is wrong.
+/// Contradictions are reported whatever else is wrong with the check, and nothing is concluded from faulty
+/// keys.
 #[test]
 fn contradictions_between_sound_keys_are_always_told() {
     let timeout = "`timeout` (2s) must be below `interval` (1s)";

@@ -1,4 +1,4 @@
-//! What checks and pools are made of: the right value of every key.
+//! The right value of every key of checks and pools.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What is built in, what `[defaults]` says instead, and that the nearer one wins: key by key.
+//! Built-in defaults, `[defaults]` that replace them, and precedence of the nearer one: key by key.
 
 use std::time::Duration;
 
@@ -354,7 +354,7 @@ fn a_url_is_completed_by_the_defaults() {
     assert_eq!(probe.status, [204..=204]);
     let probe = http(check("\"http://own:80/own\"", defaults));
     assert_eq!((probe.port, probe.host.as_deref(), probe.path.as_str()), (80, Some("own:80"), "/own"));
-    // What a tcp check cannot have is passed over.
+    // Defaults that a tcp check cannot have are ignored.
     assert_eq!(check("\"tcp://\"", defaults).probe, Probe::Tcp(TcpProbe::connect(9000)));
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration is said once, at its place.
+//! A fault of a configuration is reported once, at its place.
 
 use super::{REST, errors, in_pool, in_service, load_files, load_with_rest, one_error};
 

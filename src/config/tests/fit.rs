@@ -219,7 +219,7 @@ impl Config {
         query
     }
 
-    /// What is sent while all backends are healthy and while all are not: bytes, truncated or not.
+    /// The replies sent while all backends are healthy and while all are not: bytes, truncated or not.
     fn replies(&self, setup: checker::Setup) -> Vec<(usize, bool)> {
         let settings = Arc::new(setup.settings);
         let catalog = Arc::new(setup.catalog);
@@ -254,8 +254,8 @@ impl Config {
 }
 
 proptest! {
-    /// What is accepted is never truncated for a client that takes `udp_payload`, and what is
-    /// refused would have been.
+    /// The replies of an accepted configuration are never truncated for a client that takes `udp_payload`,
+    /// and those of a refused one would have been.
     #[test]
     fn an_accepted_configuration_is_never_truncated(config in config()) {
         match config.load(config.payload) {

@@ -17,7 +17,7 @@ struct ModelDisk {
     /// Changes of names that a loss of power may undo, in their order.
     pending: Vec<(PathBuf, Option<usize>)>,
     steps_left: usize,
-    /// What an implementation that forgets it would do.
+    /// Ignores synchronization, like an implementation that forgets it.
     forgets_sync: bool,
     /// The most bytes that are written in one step.
     bytes_in_a_step: usize,
@@ -43,7 +43,7 @@ impl ModelDisk {
         self.pending.push((path.into(), file));
     }
 
-    /// What the directory may hold after a loss of power now.
+    /// The possible contents of the directory after a loss of power now.
     fn after_crash(&self) -> Vec<BTreeMap<PathBuf, Vec<u8>>> {
         let mut outcomes = Vec::new();
         for kept in 0..=self.pending.len() {
@@ -68,7 +68,7 @@ impl ModelDisk {
         outcomes
     }
 
-    /// What the directory holds as programs see it.
+    /// The content of the directory as programs see it.
     fn seen(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         self.names.iter().map(|(path, file)| (path.clone(), self.files[*file].content.clone())).collect()
     }
@@ -150,8 +150,8 @@ impl Disk for Arc<Mutex<ModelDisk>> {
     }
 }
 
-/// Replaces `old` by `new` on a disk that stops after each number of steps. What may be found then
-/// that is neither.
+/// Replaces `old` by `new` on a disk that stops after each number of steps. Returns the contents found then
+/// that are neither.
 fn neither_old_nor_new(forgets_sync: bool) -> Vec<String> {
     let path = Path::new("/state/health.json");
     let (old, new) = (b"old".to_vec(), b"new text".to_vec());
@@ -247,7 +247,7 @@ fn brought_back(directory: &BTreeMap<PathBuf, Vec<u8>>) -> (u64, Vec<(u64, Strin
     (states.first().map_or(0, since), faults)
 }
 
-/// What is wrong after a stop or a loss of power at some step.
+/// The faults found after a stop or a loss of power at some step.
 fn wrong_after_any_step(forgets_sync: bool) -> Vec<String> {
     let mut wrong = Vec::new();
     for steps_left in 0.. {

@@ -19,8 +19,8 @@ fn sample(version: u32) -> TempDir {
     directory
 }
 
-/// Whoever raises a version adds a sample of the one before, written by the code of that version,
-/// and never takes one away.
+/// A commit that raises a version adds a sample of the one before, written by the code of that version, and
+/// never takes one away.
 #[test]
 fn every_earlier_version_of_the_files_is_read() {
     assert_eq!((file::VERSION, JOURNAL_VERSION), (2, 1), "a new version needs a sample of its own here");
@@ -29,7 +29,7 @@ fn every_earlier_version_of_the_files_is_read() {
         let before = names(directory.path());
         let mut expected = memory("a");
         if version > 1 {
-            // What the journal of the sample says beyond its snapshot.
+            // The journal of the sample changes these beyond its snapshot.
             expected.states[1].verdict = Verdict::Unhealthy;
             expected.states[1].since = at(40);
             expected.overrides.remove(0);
@@ -166,7 +166,7 @@ fn the_file_is_for_its_owner_alone_and_leaves_nothing_beside_it() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE);
     for text in ["first", "second"] {
-        // What a crash has left behind is no obstacle.
+        // A file left behind by a crash is no obstacle.
         fs::write(directory.path().join("health.json.new"), "left behind").unwrap();
         disk::replace(&mut System, &path, text.as_bytes()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);

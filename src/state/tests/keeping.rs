@@ -301,7 +301,7 @@ async fn a_snapshot_that_fails_is_made_later_and_the_journal_goes_on() {
     let script = Script::start();
     let (keeper, metrics) = script.keeper(Some(directory.path()));
     until_written(directory.path(), "a").await;
-    // What is in the way of a new snapshot, and cannot be deleted as a file.
+    // A directory in the way of a new snapshot, which cannot be deleted as a file.
     let obstacle = directory.path().join("health.json.new");
     fs::create_dir(&obstacle).unwrap();
     while journals_of(directory.path()).0.len() < 2 {
