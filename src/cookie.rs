@@ -26,7 +26,7 @@ const FUTURE: u32 = 300;
 #[derive(Clone, PartialEq, Eq)]
 pub struct CookieSecrets(Box<[[u8; 16]]>);
 
-/// What a client's COOKIE option is worth.
+/// The validity of a client's COOKIE option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cookie {
     /// Neither a client cookie nor a pair of cookies: FORMERR (RFC 7873, section 5.2.2).

@@ -1,7 +1,7 @@
 //! Counters that many threads add to without sharing a cache line.
 //!
-//! A table of counts has one row for each thread that adds and is summed when it is read. What is
-//! counted, and under which name it is shown, is the owner's business.
+//! A table of counts has one row for each thread that adds and is summed when it is read. The owner decides
+//! what is counted, and under which name it is shown.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -16,7 +16,7 @@ struct Line([AtomicU64; 16]);
 pub struct Counters {
     cells: Cells,
     columns: usize,
-    /// What [`Counters::continued`] took over, while someone may still add to it there.
+    /// Cells that [`Counters::continued`] took over, while someone may still add to them there.
     earlier: Arc<[Earlier]>,
     /// By column: what nobody adds to any more.
     settled: Arc<[u64]>,
@@ -32,7 +32,7 @@ struct Cells {
 #[derive(Clone, Debug)]
 struct Earlier {
     cells: Cells,
-    /// Which of its columns each column of now goes on with.
+    /// The former column that each present column goes on with.
     columns: Box<[Option<usize>]>,
 }
 
@@ -46,8 +46,8 @@ impl Counters {
 
     /// Other columns that go on with counts of these: for each, which one, or none to begin at 0.
     ///
-    /// What is added to `self` from now on, by threads that have not heard of it yet, counts for
-    /// its successor as well: a count that is shown never goes back.
+    /// Counts added to `self` from now on, by threads that have not heard of it yet, count for its successor
+    /// as well: a count that is shown never goes back.
     #[must_use]
     pub fn continued(&self, columns: impl IntoIterator<Item = Option<usize>>) -> Self {
         let columns: Box<[Option<usize>]> =

@@ -3,7 +3,7 @@
 //!
 //! A name may lead anywhere: to a pipe that nobody writes to, to a device without an end, to a file
 //! system that does not answer. Regular files alone are opened, to open one waits for nobody, and
-//! none is read beyond a limit. What a file says does not belong here.
+//! none is read beyond a limit. The content of a file does not belong here.
 
 use std::fmt;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};

@@ -1,7 +1,7 @@
 //! Networks: address prefixes, and sets of them that say which one an address lies in.
 //!
-//! Plain data from text and back. What a network stands for (a rule, an exemption, a resolver
-//! that is believed) is its owner's business.
+//! Plain data from text and back. The owner decides what a network stands for (a rule, an exemption, a
+//! resolver that is believed).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,12 +26,12 @@ pub struct Network {
 /// Why a text is not a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
-    /// What stands before the slash is not an address.
+    /// The text before the slash is not an address.
     #[error(
         "`{0}` is not a network: write an address (192.0.2.1, 2001:db8::1) or a prefix (192.0.2.0/24, 2001:db8::/32)"
     )]
     NotAnAddress(String),
-    /// What stands after the slash is not a length that the address can have.
+    /// The text after the slash is not a length that the address can have.
     #[error("the prefix length of `{text}` must be a number from 0 to {longest}")]
     BadLength {
         /// The whole text.

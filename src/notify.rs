@@ -8,9 +8,9 @@
 //!     '--- rest, twice as long each time --- after 6 attempts ---> unanswered
 //! ```
 //!
-//! Who the secondaries are stands in the table, with the zones. What they fetch then is the listeners'
-//! and `answer::transfer`'s. A secondary that cannot be told finds out by itself, when the refresh
-//! time of the SOA record is over.
+//! The table holds the secondaries, with the zones. The listeners and `answer::transfer` serve the transfers
+//! that follow. A secondary that cannot be told finds out by itself, when the refresh time of the SOA record
+//! is over.
 
 use std::collections::HashMap;
 use std::io;
@@ -45,7 +45,7 @@ pub const AT_ONCE: usize = 64;
 /// The longest message, bytes: a question and a signature, each with a name of 255.
 const MESSAGE: usize = 1024;
 
-/// Has the zones looked at. What is under way ends with its last clone.
+/// Has the zones looked at. Work under way ends with the last clone of the handle.
 #[derive(Clone, Debug)]
 pub struct Handle(mpsc::Sender<()>);
 
@@ -78,14 +78,14 @@ pub fn start(published: Published, listen: Vec<SocketAddr>, metrics: Arc<Metrics
     Handle(looks)
 }
 
-/// What all tasks share.
+/// The state that all tasks share.
 struct Outside {
     listen: Vec<SocketAddr>,
     metrics: Arc<Metrics>,
     at_once: Semaphore,
 }
 
-/// Who has been told of what.
+/// The notifications made so far.
 struct Told {
     outside: Arc<Outside>,
     /// The last serial by zone and secondary, and the task that tells it.
@@ -139,7 +139,7 @@ struct Telling {
     key: Option<Arc<Key>>,
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 enum Reply {
     /// The code of the reply.
     Code(u16),

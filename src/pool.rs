@@ -90,7 +90,7 @@ impl Backend {
     }
 }
 
-/// What an operator says of a backend, whatever the checks say.
+/// An operator's override of a backend, whatever the result of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Override {
     /// Alive, but not answered, not even in fail open unless no other is left. It stays in
@@ -130,7 +130,7 @@ pub enum Require {
     AtLeast(u16),
 }
 
-/// What must be healthy of a pool, in one address family, for the pool to be usable.
+/// The part of a pool that must be healthy, in one address family, for the pool to be usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MinHealthy {
     /// This many addresses of positive weight, at least 1.

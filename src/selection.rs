@@ -1,4 +1,4 @@
-//! Which `k` of `n` candidates an answer holds: by weight, or each alike.
+//! The choice of the `k` of `n` candidates that an answer holds: by weight, or each alike.
 //!
 //! Indices in, indices out; who the candidates are is `table`'s. The generator is an argument.
 

@@ -87,7 +87,7 @@ pub struct Running {
     pub admin: Option<SocketAddr>,
     /// The checker, for commands and for the answer table.
     pub checker: checker::Handle,
-    /// What reloads the configuration.
+    /// The handle that reloads the configuration.
     pub reload: reload::Handle,
     listeners: Listeners,
     keeper: Keeper,
@@ -183,8 +183,8 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     Ok(Running { dns, admin: admin_address, checker, reload, listeners, keeper, admin_server, serving })
 }
 
-/// A runtime with a thread of its own. What the clients of the admin server make it do then delays no
-/// DNS over TCP by more than one busy thread does.
+/// A runtime with a thread of its own. Work for clients of the admin server then delays no DNS over TCP by
+/// more than one busy thread does.
 #[derive(Debug)]
 struct Apart(Option<Runtime>);
 

@@ -33,7 +33,7 @@ pub struct Service {
     pub ttl: u32,
     /// How addresses are chosen.
     pub policy: Policy,
-    /// What is answered when no tier is usable.
+    /// The answer when no tier is usable.
     pub when_down: WhenDown,
 }
 
@@ -66,7 +66,7 @@ pub enum Policy {
     All,
 }
 
-/// What is answered when no tier is usable.
+/// The answer when no tier is usable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WhenDown {
     /// All backends of the first tier that has the family, as if they were healthy.

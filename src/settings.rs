@@ -1,5 +1,5 @@
-//! What every answer depends on besides zones, services and health: sizes, identity, cookies,
-//! whom to believe, who may have a whole zone.
+//! Settings that every answer depends on besides zones, services and health: sizes, identity, cookies, whom
+//! to believe, who may have a whole zone.
 //!
 //! Plain data, part of the published table, so that a change of it is seen with all else.
 
@@ -21,13 +21,13 @@ pub const MAX_NSID: usize = 128;
 pub struct Settings {
     /// The largest UDP reply, 512 to 4096 bytes.
     pub udp_payload: u16,
-    /// What NSID gets (RFC 5001), at most [`MAX_NSID`] bytes.
+    /// The answer to NSID (RFC 5001), at most [`MAX_NSID`] bytes.
     pub nsid: Option<Box<[u8]>>,
     /// Server cookies (RFC 7873); without, the option is ignored.
     pub cookies: Option<Cookies>,
     /// Resolvers whose client-subnet option is believed and answered (RFC 7871).
     pub client_subnet: Networks,
-    /// What questions of class CH get.
+    /// The answer to questions of class CH.
     pub chaos: Chaos,
     /// How long a TCP connection may be idle, in units of 100 ms: the unit of RFC 7828.
     pub tcp_idle: u16,
@@ -38,21 +38,21 @@ pub struct Settings {
 /// Server cookies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cookies {
-    /// What they are made with.
+    /// The secrets they are made with.
     pub secrets: CookieSecrets,
     /// Whether a UDP client must prove its address: an unproven one gets BADCOOKIE, one without
     /// cookies is sent to TCP.
     pub required: bool,
 }
 
-/// Who may transfer which zone, and who is told of its changes; nobody without.
+/// The clients that may transfer each zone, and the secondaries notified of its changes; none by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transfers {
     /// All keys of the configuration.
     pub keys: Keys,
-    /// Who may have a zone, by the zone's name.
+    /// The clients that may have a zone, by the zone's name.
     pub zones: HashMap<Name, Allowed>,
-    /// Who is told that a zone has changed, by the zone's name.
+    /// The secondaries notified that a zone has changed, by the zone's name.
     pub secondaries: HashMap<Name, Vec<Secondary>>,
 }
 
@@ -65,7 +65,7 @@ pub struct Secondary {
     pub key: Option<Name>,
 }
 
-/// Who may transfer a zone: whoever is in one of the networks, or has one of the keys.
+/// The clients that may transfer a zone: those in one of the networks, or with one of the keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
     /// By address, without a key.
@@ -86,7 +86,7 @@ impl Transfers {
     }
 }
 
-/// What `version.bind` and its like get.
+/// The answer to `version.bind` and its like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chaos {
     /// REFUSED.

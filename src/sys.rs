@@ -1,7 +1,7 @@
 //! System calls that the standard library does not offer: many datagrams in one call, socket
 //! options, process limits. The only unsafe code of the program stands here, behind a safe face.
 //!
-//! What the bytes mean is none of its business. Linux only.
+//! The meaning of the bytes is none of its business. Linux only.
 
 #![allow(unsafe_code, reason = "this module exists so that no other needs it")]
 
@@ -130,7 +130,7 @@ pub struct UdpBatch {
     queued: usize,
 }
 
-/// What the kernel reads and writes. `incoming` and each part of `slots` belong together by index;
+/// Buffers that the kernel reads and writes. `incoming` and each part of `slots` belong together by index;
 /// `outgoing` holds the headers of the replies without gaps.
 #[repr(C)]
 struct Arena {
@@ -177,7 +177,7 @@ const _: () = {
 /// A datagram, with room for its reply.
 #[derive(Debug)]
 pub struct Datagram<'a> {
-    /// Who sent it.
+    /// The sender.
     pub peer: SocketAddr,
     /// Its bytes, the first [`MAX_QUERY`] of them if it is longer.
     pub query: &'a [u8],
@@ -187,7 +187,7 @@ pub struct Datagram<'a> {
     pub reply: &'a mut [u8],
 }
 
-/// What became of the replies of a batch.
+/// The result of sending the replies of a batch.
 #[derive(Debug, Default)]
 pub struct Sent {
     /// Replies that the system took.
@@ -241,8 +241,8 @@ impl UdpBatch {
         unsafe { self.arena.as_mut() }
     }
 
-    /// Waits for datagrams, takes those that are there and returns how many. What an earlier batch
-    /// held is gone.
+    /// Waits for datagrams, takes those that are there and returns how many. The contents of an earlier batch
+    /// are gone.
     ///
     /// # Errors
     ///

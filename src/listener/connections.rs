@@ -1,4 +1,4 @@
-//! Who holds a place, and who has to go when there is no room. The places are those of TCP
+//! Holders of places, and the choice of the one to evict when there is no room. The places are those of TCP
 //! connections, or of anything else that a client may take up: replies that wait, admin requests.
 //!
 //! ```text
@@ -68,7 +68,7 @@ struct Entry {
     id: u64,
     /// When its holder last was active, or will count as idle first, in microseconds.
     active: AtomicU64,
-    /// What it is filed under. Changed under the lock alone.
+    /// The key it is filed under. Changed under the lock alone.
     filed: AtomicU64,
     eviction: Eviction,
 }

@@ -1,5 +1,4 @@
-//! What clients may take, and the limits in force: a reload changes them while the listeners are
-//! at work.
+//! Limits on clients, and the limits in force: a reload changes them while the listeners are at work.
 //!
 //! They are no part of the answer table because no answer depends on them. Like the table they are
 //! loaded once for each batch and never waited for.
@@ -27,7 +26,7 @@ impl Default for TcpLimits {
     }
 }
 
-/// What clients may take.
+/// Limits on clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Over TCP.
@@ -65,13 +64,14 @@ impl InForce {
     }
 
     /// Puts other limits in force. A connection that waits ends under the old ones. An unchanged
-    /// rate limit keeps its accounts, so that a reload gives a flood nothing. Only one caller at a time may change them.
+    /// rate limit keeps its accounts, so that a reload gives a flood nothing. Only one caller at a time may
+    /// change them.
     pub fn change(&self, limits: Limits) {
         let active = Active::new(limits, self.most_connections, Some(&self.active.load()));
         self.active.store(Arc::new(active));
     }
 
-    /// What is in force now.
+    /// The limits in force now.
     #[must_use]
     pub fn limits(&self) -> Limits {
         let active = self.load();

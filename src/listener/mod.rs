@@ -1,7 +1,7 @@
 //! The network's edge for DNS: sockets, workers, connections.
 //!
-//! Listeners move bytes between sockets and `answer`, and count what became of them. What a reply
-//! says is none of their business. Every socket is bound before the first query is read.
+//! Listeners move bytes between sockets and `answer`, and count what became of them. The content of a reply
+//! is none of their business. Every socket is bound before the first query is read.
 
 pub(crate) mod closing;
 pub(crate) mod connections;
@@ -269,7 +269,7 @@ fn cookie_time() -> u32 {
     u32::try_from(unix_time() & u64::from(u32::MAX)).unwrap_or(0)
 }
 
-/// What a listener has beside the bytes: where it counts, and whom it limits.
+/// The accounting of a listener beside the bytes: the metrics it counts in, and the limits of clients.
 #[derive(Clone, Copy)]
 struct Account<'a> {
     metrics: &'a Metrics,

@@ -5,12 +5,11 @@
 //! but what is sent: equal responses to one client network. The caller asks for UDP alone, and not
 //! where a valid DNS cookie has proved the address (RFC 7873, section 5.2.3).
 //!
-//! BIND, NSD and Knot DNS do the same with different accounts. What is chosen here, and why:
+//! BIND, NSD and Knot DNS do the same with different accounts. The choices made here, and the reasons:
 //!
-//! * **What counts as equal** is as in BIND and NSD: the name of an answer (the wildcard's, not the
-//!   one asked for), the zone of an NXDOMAIN or a referral, the code of an error. So names that a
-//!   flood makes up share one account. The type asked for does not count, or a flood would have
-//!   one account for each.
+//! * **Equality of responses** is as in BIND and NSD: the name of an answer (the wildcard's, not the one
+//!   asked for), the zone of an NXDOMAIN or a referral, the code of an error. So names that a flood makes up
+//!   share one account. The type asked for does not count, or a flood would have one account for each.
 //! * **All responses** to a network together have an account of their own, if the operator wants
 //!   one, as with BIND's `all-per-second`: else a flood that asks for each of many names gets the
 //!   limit once for each. It must be the higher limit: a resolver of many users asks for much.
@@ -46,12 +45,12 @@ pub const IPV6_PREFIX: u8 = 56;
 const SETS: usize = 1 << 14;
 /// Slots of a set: one cache line.
 const WAYS: usize = 8;
-/// What a bucket holds: the responses of one second, counted in microseconds.
+/// Capacity of a bucket: the responses of one second, counted in microseconds.
 const CAPACITY: u64 = 1_000_000;
 /// How far the clocks of two threads may be apart, in microseconds, before a slot counts as old.
 const SKEW: u64 = 1_000_000;
 
-/// What the operator allows.
+/// The limits set by the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// Equal responses to one client network in a second, 1 to 1,000,000; also how many may come
@@ -66,7 +65,7 @@ pub struct RateLimit {
     pub networks_exempt: Networks,
 }
 
-/// What becomes of a response.
+/// The decision on a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// It is sent.
@@ -83,9 +82,9 @@ pub struct Limiter {
     sets: Box<[Set]>,
     /// Seeded anew for each limiter, so that nobody can look for clients that collide.
     seed: foldhash::quality::RandomState,
-    /// What one of equal responses costs, in microseconds.
+    /// Cost of one of equal responses, in microseconds.
     cost: u64,
-    /// What one of all responses costs, if they are limited together.
+    /// Cost of one of all responses, if they are limited together.
     cost_of_all: Option<u64>,
     slip: u64,
     exempt: Networks,
@@ -215,7 +214,7 @@ impl Limiter {
     }
 }
 
-/// What one response costs where so many are sent in a second, in microseconds.
+/// The cost of one response where so many are sent in a second, in microseconds.
 fn cost(per_second: u32) -> u64 {
     (CAPACITY / u64::from(per_second.max(1))).max(1)
 }

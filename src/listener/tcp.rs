@@ -36,7 +36,7 @@ use crate::sys::{self, MAX_QUERY};
 use crate::table::{Published, Table};
 use crate::wire::{Full, MAX_MESSAGE, rcode};
 
-/// What is read at once, bytes: a full query, or many small pipelined ones.
+/// Size of one read, bytes: a full query, or many small pipelined ones.
 const CHUNK: usize = MAX_QUERY + 2;
 /// Replies are written when they have come to this many bytes, before more queries are answered.
 const REPLIES_AT_ONCE: usize = 16 << 10;
@@ -51,7 +51,7 @@ const FIRST_REST: Duration = Duration::from_millis(50);
 /// But never longer than this.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
     published: Published,
@@ -141,7 +141,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, eviction: Evic
     let mut connection =
         Connection { stream, peer, shared: &shared, place: &place, eviction: &eviction, unread: Vec::new() };
     let talk = async {
-        // What breaks a connection is the client's affair, and was counted where it is ours.
+        // A broken connection is the client's fault and is not logged; faults of ours were counted where they
+        // occurred.
         if connection.converse().await.is_ok() {
             closing::close(connection.stream, shared.idle()).await;
         }
@@ -301,7 +302,7 @@ impl Connection<'_> {
     }
 }
 
-/// What is to be done after the replies so far are written.
+/// The next step after the replies so far are written.
 enum Next {
     /// Answer what else has come.
     Answer,
@@ -313,7 +314,7 @@ enum Next {
     Close,
 }
 
-/// What became of a query.
+/// The outcome of a query.
 enum Asked {
     /// Its reply is appended.
     Replied,
@@ -395,7 +396,7 @@ fn append_reply(
     })
 }
 
-/// What answering needs and connections do not keep: one for each thread of the runtime.
+/// Buffers for answering that connections do not keep: one set for each thread of the runtime.
 struct Scratch {
     responder: Responder<SmallRng>,
     reply: Box<[u8]>,
@@ -418,7 +419,7 @@ mod tests {
     use crate::listener::Limits;
     use crate::zone::Catalog;
 
-    /// What a waiting connection may cost in user space, bytes.
+    /// Most memory that a waiting connection may cost in user space, bytes.
     const IDLE_COST: usize = 4096;
 
     #[tokio::test]

@@ -184,7 +184,7 @@ async fn what_no_query_can_be_ends_the_connection_at_once() {
     }
     assert_eq!(fixture.count("steerd_dropped_total{reason=\"long\"}"), 2);
     assert_eq!(fixture.count("steerd_queries_total{transport=\"tcp\",family=\"ipv4\"}"), 5);
-    // What was asked before is answered before.
+    // Queries before the bad bytes are answered first.
     let mut client = fixture.connect().await;
     client.write_all(&[framed(&query(3)), vec![0xff, 0xff]].concat()).await.unwrap();
     assert_eq!(read_reply(&mut client).await, (3, 5));

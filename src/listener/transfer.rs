@@ -14,7 +14,7 @@ use crate::wire::tsig::{self, Signer, TsigError};
 use crate::wire::{Full, MAX_MESSAGE, Query, opcode, rcode};
 use crate::zone::rtype;
 
-/// What a message comes to, as far as it has to do with transfers.
+/// The kind of a message, as far as it has to do with transfers.
 pub(super) enum Begun {
     /// Any other query.
     Other,

@@ -1,9 +1,9 @@
 //! Counters, gauges and histograms, and their Prometheus text.
 //!
-//! What queries count is one addition to a row of the counting thread, and what probes count one to
-//! the [`PoolSeries`] of their pool. Counts of services and of answers live with them in the table.
-//! All of it is read without asking anyone, so it can be shown when nobody answers any more. Labels
-//! come from the configuration only, never from a query.
+//! Each count of a query is one addition to a row of the counting thread, and each count of a probe one to
+//! the [`PoolSeries`] of its pool. Counts of services and of answers live with them in the table. All of it
+//! is read without asking anyone, so it can be shown when nobody answers any more. Labels come from the
+//! configuration only, never from a query.
 
 pub mod operation;
 mod pools;
@@ -31,7 +31,7 @@ use text::{Kind, Text, flag};
 pub use operation::Notified;
 pub use pools::PoolSeries;
 
-/// What a query row counts; the order is that of the columns.
+/// The columns of a row of queries, in order.
 const QUERIES: [(&str, &str); 4] = [("udp", "ipv4"), ("udp", "ipv6"), ("tcp", "ipv4"), ("tcp", "ipv6")];
 /// One more column, `other`, follows these.
 const RCODES: [(&str, u16); 10] = [
@@ -109,7 +109,7 @@ pub enum Dropped {
 /// All counts that are not in the table.
 #[derive(Debug)]
 pub struct Metrics {
-    /// What the moments in it count from.
+    /// The instant from which the moments in it count.
     began: Instant,
     /// Of the server's own files.
     pub operation: operation::Operation,

@@ -1,4 +1,4 @@
-//! What becomes of the server's own files: configurations taken and refused, memory not written.
+//! Counts of the server's own files: configurations taken and refused, memory not written.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ pub struct Operation {
     notify_results: IntCounterVec,
 }
 
-/// What has become of a notification of a secondary.
+/// The outcome of a notification of a secondary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notified {
     /// It was sent, for the first time or again.

@@ -1,8 +1,8 @@
-//! What probes and health count, pool by pool.
+//! Counts of probes and health, pool by pool.
 //!
 //! The owner of health writes, and holds the place where it writes, so that an outcome costs an
-//! addition and no look-up. Whoever shows them reads without asking it: they can be read even when
-//! it does not answer.
+//! addition and no look-up. Readers do not ask the owner: the counts can be read even when it does not
+//! answer.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -157,14 +157,14 @@ impl PoolSeries {
         self.last_probe.store(metrics.elapsed(), Ordering::Relaxed);
     }
 
-    /// What the checks say of an address now, which is no change.
+    /// Sets the present standing of an address, which is no change.
     pub fn stands(&self, backend: usize, address: usize, standing: Standing) {
         if let Some(series) = self.address(backend, address) {
             series.standing.store(number(standing), Ordering::Relaxed);
         }
     }
 
-    /// What the checks say of an address has changed.
+    /// Counts a change of the standing of an address.
     pub fn changed(&self, backend: usize, address: usize, to: Standing) {
         self.stands(backend, address, to);
         let count =
@@ -174,7 +174,7 @@ impl PoolSeries {
         }
     }
 
-    /// What an operator says of a backend.
+    /// Sets an operator's override of a backend.
     pub fn overridden(&self, backend: usize, over: Option<Override>) {
         let place = over.and_then(|over| (1..).zip(Override::ALL).find(|(_, known)| *known == over));
         if let Some(series) = self.backends.get(backend) {

@@ -17,7 +17,7 @@ pub(super) enum Kind {
 /// Where the text goes, and the family that series belong to.
 pub(super) struct Text<'s> {
     sink: &'s mut dyn io::Write,
-    /// What is still to be passed on.
+    /// The text still to be passed on.
     gathered: String,
     name: &'static str,
     written: io::Result<()>,

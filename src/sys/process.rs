@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// Lets the other threads of this machine go first: while they are busy, the calling thread has a small part of
-/// the time, about a tenth of what one of them has.
+/// Lets the other threads of this machine go first: while they are busy, the calling thread has a small part
+/// of the time, about a tenth of what one of them has.
 pub fn give_way() {
     /// Half of the way to the least favoured.
     const NICENESS: libc::c_int = 10;

@@ -54,8 +54,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Bounds the kernel memory of every connection that a socket will accept, and makes reset the way
-/// in which each ends unless [`close_in_order`] is called: so a connection that is dropped leaves nothing in the
-/// kernel, however it came to be dropped.
+/// in which each ends unless [`close_in_order`] is called: so a connection that is dropped leaves nothing in
+/// the kernel, however it came to be dropped.
 ///
 /// # Errors
 ///
