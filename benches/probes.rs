@@ -1,4 +1,4 @@
-//! What one probe costs this process, all in: CPU time of all threads, kernel time included.
+//! The full cost of one probe in this process: CPU time of all threads, kernel time included.
 //!
 //! ```text
 //! cargo bench --bench probes                          every kind, at 5,000 probes a second (TLS: 500)
@@ -170,7 +170,7 @@ fn authority(directory: &Path) -> PathBuf {
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let mut request = [0; 1024];
     if stream.read(&mut request).await.is_ok_and(|length| length > 0) {
-        // What the prober does not want to hear is its business.
+        // The prober may close early; an error is ignored.
         let _ = stream.write_all(RESPONSE).await;
         let _ = stream.shutdown().await;
     }

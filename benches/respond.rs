@@ -1,5 +1,5 @@
-//! What answering costs, for each kind of answer: from the bytes of the query to the bytes of the
-//! reply, without the network.
+//! The cost of answering, for each kind of answer: from the bytes of the query to the bytes of the reply,
+//! without the network.
 //!
 //! ```text
 //! cargo bench --bench respond                       nanoseconds per query

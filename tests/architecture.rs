@@ -28,7 +28,7 @@ const PURE: [&str; 15] = [
     "answer",
 ];
 
-/// What pure modules must not name, and what to do instead.
+/// Names that pure modules must not use, and the remedy.
 const IMPURE: [(&str, &str); 11] = [
     ("tokio", "the pure floors are synchronous: give the value as an argument"),
     ("Instant::now", "time is an argument: `health::Moment`"),
@@ -43,7 +43,7 @@ const IMPURE: [(&str, &str); 11] = [
     ("arc_swap", "there is one published cell: `table::Published`"),
 ];
 
-/// What the order alone would allow: a module, what it must not name, and why.
+/// Dependencies that the order alone would allow: a module, the names it must not use, and the reason.
 const SIDEWAYS: [(&str, &[&str], &str); 3] = [
     (
         "answer",
@@ -363,7 +363,7 @@ fn every_path_and_module_that_the_architecture_names_exists() {
     }
 }
 
-/// What is wrong with a file of the given text, were it at `path`.
+/// The faults of a file of the given text, were it at `path`.
 fn faults_of(path: &str, text: &str) -> Vec<String> {
     let source = Source { path: path.into(), text: format!("//! Doc.\n{text}"), test: false };
     faults(&source, &["name", "pool", "zone", "health", "table", "wire", "answer", "probe", "sys", "admin"])

@@ -185,7 +185,7 @@ async fn let_go_and_free() {
     reload(&running).await;
     is_gone(&old, LET_GO).await;
     assert!(zones.strong_count() > 0, "the transfer is not over");
-    // What the reload itself has taken is given back.
+    // Gives back the memory that the reload itself has taken.
     tokio::task::spawn_blocking(|| ()).await.unwrap();
     IS_WATCHING.store(true, Ordering::SeqCst);
     drop(transfer);

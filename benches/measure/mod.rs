@@ -1,4 +1,4 @@
-//! Figures of processes, and figures of many figures. What is measured does not belong here.
+//! Figures of processes, and figures of many figures. Measurements do not belong here.
 #![allow(dead_code, reason = "each bench needs a part of this only")]
 
 use std::fs;

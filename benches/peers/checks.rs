@@ -1,4 +1,4 @@
-//! What a health check costs: steerd, HAProxy and gdnsd side by side, against one nginx on loopback.
+//! The cost of a health check: steerd, HAProxy and gdnsd side by side, against one nginx on loopback.
 //!
 //! ```text
 //! cargo bench --bench checks                          three rounds of everything, a quarter of an hour
@@ -7,11 +7,11 @@
 //! ```
 //!
 //! Each program checks 1,000 servers (`127.x.y.z`) five times a second; gdnsd, whose shortest
-//! interval is 2 s, checks 10,000. HTTPS is checked once a second, because nginx shares the machine. The programs
-//! take turns, so that whatever else the machine does falls on all. What is compared is the CPU
-//! time of the checking process for each connection that it has begun, as the kernel counts them:
-//! nginx would miss those that HAProxy's TCP check breaks off within the handshake. HAProxy has one
-//! thread; the others run as they are by default.
+//! interval is 2 s, checks 10,000. HTTPS is checked once a second, because nginx shares the machine. The
+//! programs take turns, so that whatever else the machine does falls on all. The figure compared is the CPU
+//! time of the checking process for each connection that it has begun, as the kernel counts them: nginx would
+//! miss those that HAProxy's TCP check breaks off within the handshake. HAProxy has one thread; the others
+//! run as they are by default.
 //!
 //! Nothing needs root, and nothing is installed: what is missing is said.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
@@ -48,7 +48,7 @@ const WARM_UP: Duration = Duration::from_secs(4);
 /// The name in nginx's certificate.
 const NAME: &str = "backend.test";
 
-/// What is checked, and how often.
+/// A kind of check, and its interval.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Kind {
     name: &'static str,
@@ -74,7 +74,7 @@ const KINDS: [Kind; 4] = [
     Kind { name: "https-full", check: Check::Https { resumed: false }, interval: 1_000 },
 ];
 
-/// Who checks.
+/// A checking program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Checker {
     Steerd,
@@ -85,7 +85,7 @@ enum Checker {
 const CHECKERS: [(Checker, &str); 3] =
     [(Checker::Steerd, "steerd"), (Checker::Haproxy, "haproxy"), (Checker::Gdnsd, "gdnsd")];
 
-/// What one measurement found.
+/// The result of one measurement.
 #[derive(Clone, Copy)]
 struct Measured {
     /// Microseconds of CPU time for each check.
@@ -98,7 +98,7 @@ struct Measured {
     resumed: f64,
 }
 
-/// What the command line asks for.
+/// Command line options.
 struct Options {
     words: Vec<String>,
     rounds: usize,

@@ -74,7 +74,7 @@ pub(crate) struct Fleet {
     script: Script,
 }
 
-/// What backends do besides answering well.
+/// Behaviour of backends besides answering well.
 struct Script {
     /// Pools below this number are watched: of each, one backend at a time fails one probe.
     watched: AtomicU32,
@@ -91,7 +91,7 @@ struct Script {
 }
 
 impl Fleet {
-    /// Starts to listen. What changes is told to the receiver.
+    /// Starts to listen. Changes are sent to the receiver.
     pub(crate) fn start(size: Size) -> io::Result<(Arc<Self>, mpsc::Receiver<Change>)> {
         let (changes, receiver) = mpsc::sync_channel(1);
         let sockets: Vec<Socket> = (0..THREADS).map(|_| listen(0)).take(1).collect::<io::Result<_>>()?;
@@ -238,7 +238,7 @@ fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A listening socket. What waits on it, or on a connection of it, waits for [`PATIENCE`].
+/// A listening socket. Operations on it and on its connections time out after [`PATIENCE`].
 fn listen(port: u16) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_port(true)?;
@@ -263,7 +263,7 @@ fn serve(fleet: &Fleet, listener: &TcpListener, seed: u64) {
 fn step_back() {
     let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
     let text = std::fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
-    // What follows the name in parentheses are plain fields; the 17th of them is the niceness.
+    // The fields after the name in parentheses are plain; the 17th of them is the niceness.
     let now = text.rsplit(')').next().and_then(|fields| fields.split(' ').nth(17)?.parse::<i32>().ok());
     let (Some(id), Some(now)) = (thread.file_name(), now) else { return };
     let _ = Command::new("renice")

@@ -43,7 +43,7 @@ const STORM: f64 = 5_000.0;
 /// Clients that do not read: as many as the admin server has places for.
 const DEAF: usize = 64;
 
-/// What the command line asks for.
+/// Command line options.
 struct Options {
     parts: Vec<String>,
     size: Size,
@@ -56,7 +56,8 @@ fn main() -> ExitCode {
     }
     let Some(options) = Options::parse() else {
         eprintln!(
-            "usage: cargo bench --bench scale -- [--backends N] [--pools N] [--interval N] [--seconds N] [PART]..."
+            "usage: cargo bench --bench scale -- [--backends N] [--pools N] \
+             [--interval N] [--seconds N] [PART]..."
         );
         return ExitCode::from(2);
     };
@@ -221,7 +222,7 @@ fn scrape(server: &Server, fleet: &Fleet, options: &Options) {
 /// Clients that ask for the status, and again as soon as they are let go of, and never read.
 fn deaf(server: &Server, fleet: &Fleet, options: &Options) {
     title(&format!("{DEAF} clients that ask for /api/v1/status and do not read"));
-    // What others have asked for has been let go of.
+    // Gives the server time to free the memory of earlier requests.
     sleep(fleet.size.interval);
     let before = resident(server.id());
     let lag = server.histogram("probe_lag_seconds");

@@ -26,7 +26,7 @@ pub(crate) fn question(name: &str, id: u16) -> Vec<u8> {
     Query::plain(wire(name), A).encode(id)
 }
 
-/// What a load of queries has seen.
+/// Counts of a load of queries.
 pub(crate) struct Replies {
     pub(crate) sent: usize,
     /// How long each reply took, microseconds.
@@ -141,7 +141,7 @@ pub(crate) fn look_for_changes(
     socket.connect(server).expect("a socket");
     socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
     let (mut found, mut lost, mut number) = (Vec::new(), 0, 0);
-    // What changed while nobody looked is no measurement.
+    // Changes from before the measurement do not count.
     while changes.try_recv().is_ok() {}
     fleet.looked();
     let end = Instant::now() + time;

@@ -13,7 +13,7 @@ use crate::fleet::Size;
 use crate::questions::question;
 use crate::support::{STEERD, free_port, wait_for};
 
-/// What a service answers when its watched pool is sick.
+/// The answer of a service when its watched pool is sick.
 pub(crate) const STANDBY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 const ZONE: &str = "$TTL 60\n@ SOA ns1 hostmaster 1 3600 600 604800 30\n@ NS ns1\nns1 A 127.0.0.1\n";
@@ -66,7 +66,7 @@ fn config(size: Size, port: u16, dns: SocketAddr, admin: SocketAddr) -> String {
     config
 }
 
-/// What makes each outcome count at once.
+/// Settings that make each outcome count at once.
 const EXTRA_DEFAULTS: &str = "damping = false\n[defaults.pool]\nsuspect_self = \"off\"\n";
 
 impl Server {
@@ -111,7 +111,7 @@ impl Server {
         })
     }
 
-    /// What was logged so far.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
@@ -166,7 +166,7 @@ impl Histogram {
         Self(text.lines().filter_map(bucket).collect())
     }
 
-    /// What came after an earlier reading.
+    /// The counts added since an earlier reading.
     pub(crate) fn since(&self, before: &Self) -> Self {
         let buckets = self.0.iter().zip(&before.0);
         Self(buckets.map(|((bound, count), (_, earlier))| (*bound, count - earlier)).collect())

@@ -1,5 +1,5 @@
-//! What must hold of any body that is sent to the admin server: an answer with a status of its own, a
-//! body that is JSON, and nothing handed to the checker but what may stand in a log line.
+//! Checks of the admin server with any body: the answer has a status of its own, its body is JSON, and the
+//! checker is handed nothing but what may stand in a log line.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -44,7 +44,7 @@ const PLACES: [(Method, &str); 6] = [
 pub(crate) struct Server {
     runtime: Runtime,
     router: TowerToHyperService<Router>,
-    /// What was asked of the checker.
+    /// Requests made of the checker.
     asked: Arc<Mutex<Vec<OverrideRequest>>>,
     _directory: TempDir,
 }

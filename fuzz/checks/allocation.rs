@@ -14,7 +14,7 @@ static ALLOCATOR: Counting = Counting;
 
 struct Counting;
 
-/// What one thread has taken so far.
+/// Memory that one thread has taken so far.
 struct Taken {
     /// Calls that take memory, growing a block included.
     calls: Cell<u64>,

@@ -1,5 +1,5 @@
-//! What must hold of any bytes as a configuration: every fault is shown with its place, and the same
-//! bytes say the same twice.
+//! Checks of any bytes as a configuration: every fault is shown with its place, and the same bytes say the
+//! same twice.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::allocation;
 /// The longest input, bytes.
 const LONGEST: usize = 1 << 16;
 
-/// What a configuration of that length may take at most, bytes.
+/// Most memory that a configuration of that length may take, bytes.
 const MEMORY: usize = 256 << 20;
 
 /// Separates the main file from `other.toml`, which it may include: the ASCII file separator.

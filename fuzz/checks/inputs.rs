@@ -171,7 +171,7 @@ pub(crate) fn whole_zones() -> Vec<Vec<u8>> {
     files.iter().map(|file| file.as_bytes().to_vec()).chain(including).collect()
 }
 
-/// What a zone must have.
+/// Records that a zone must have.
 const ZONE_HEAD: &str = "$TTL 300\n@ IN SOA ns1 h 1 2 3 4 5\n@ NS ns1\nns1 A 192.0.2.1\n";
 
 /// Inputs for the fuzz target `zone` to begin with: whole zones, and each of their lines alone.

@@ -1,5 +1,5 @@
-//! What must hold of any EDNS options, beside a question and a TSIG record of any length: a reply
-//! that has an OPT record, and in it what there is room for.
+//! Checks of any EDNS options, beside a question and a TSIG record of any length: the reply has an OPT
+//! record, with the options that fit.
 
 use steerd::answer::Transport;
 use steerd::name::MAX_NAME;

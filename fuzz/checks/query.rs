@@ -72,7 +72,7 @@ pub(crate) fn wire(name: &str) -> Vec<u8> {
     Name::parse(name).unwrap().wire().to_vec()
 }
 
-/// What a query says, as far as it can be read.
+/// The content of a query, as far as it can be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Asked<'q> {
     pub(crate) id: u16,

@@ -1,4 +1,4 @@
-//! What must hold of the reply to any bytes.
+//! Checks of the reply to any bytes.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,5 +1,5 @@
-//! What must hold of any bytes that a backend sends to an HTTP probe, over HTTP/1.1 and HTTP/2: the
-//! probe ends, keeps little, says one clean line, and does not depend on how the bytes are cut.
+//! Checks of any bytes that a backend sends to an HTTP probe, over HTTP/1.1 and HTTP/2: the probe ends, keeps
+//! little, says one clean line, and does not depend on how the bytes are cut.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,7 +20,7 @@ use super::allocation;
 /// difference.
 const LONGEST: usize = 32 * 1024;
 
-/// What a probe may hold at most, bytes: buffers and HTTP/2's tables.
+/// Most memory that a probe may hold, bytes: buffers and HTTP/2's tables.
 const MEMORY: usize = 1 << 20;
 
 /// The longest detail, characters.

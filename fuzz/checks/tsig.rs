@@ -1,5 +1,5 @@
-//! What must hold of signed messages: a request is accepted when it is signed with the key and the
-//! clocks agree, any change to it is seen, and what is said to it is signed as RFC 8945 says.
+//! Checks of signed messages: a request is accepted when it is signed with the key and the clocks agree, any
+//! change to it is seen, and the reply to it is signed as RFC 8945 says.
 
 use ring::hmac;
 use steerd::answer::{Responder, Transport, Verdict, refuse};

@@ -1,5 +1,4 @@
-//! What must hold of any bytes as a zone: a fault says where it is, and what is accepted is
-//! answered.
+//! Checks of any bytes as a zone: a fault says where it is, and accepted records are answered.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,8 +29,8 @@ const MOST_FILES: usize = 8;
 /// The longest input, bytes.
 const LONGEST: usize = 1 << 16;
 
-/// What reading such inputs may take at most, bytes: most of it is for the records that
-/// `$GENERATE` makes; see [`is_modest`].
+/// Most memory that reading such inputs may take, bytes: most of it is for the records that `$GENERATE`
+/// makes; see [`is_modest`].
 const MEMORY: usize = 64 << 20;
 
 /// Reads the input as a zone `example.` and asks for every name in it.
@@ -148,7 +147,7 @@ fn ask_udp(table: &Table, name: &[u8], rtype: u16) {
     respond::ask(table, Setting::new(Transport::Udp), &query(name, rtype, Some(opt(1232))), |_| ());
 }
 
-/// What stands in the file is answered, whole.
+/// Records of the file are answered, whole.
 fn check_node(table: &Table, node: NodeRef<'_>) {
     for rrset in node.rrsets() {
         let query = query(node.name(), rrset.rtype, None);

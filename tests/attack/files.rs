@@ -28,7 +28,7 @@ backends = [\"192.0.2.11\"]
 pools = [\"web\"]
 ";
 
-/// What `steerd check` says, and whether the configuration is valid; it must end by itself.
+/// The output of `steerd check`, and whether the configuration is valid; it must end by itself.
 fn check(path: &Path) -> (bool, String) {
     let mut process =
         Process::start(Command::new(STEERD).arg("check").arg("-c").arg(path).stdout(Stdio::null()));
@@ -190,7 +190,7 @@ fn a_load_whose_client_leaves_is_given_up_on() {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
-/// What no message repeats: the line of a file that the configuration should not have reached.
+/// A text that no message repeats: the line of a file that the configuration should not have reached.
 const SECRET: &str = "5Ecr37w0rd";
 
 #[test]

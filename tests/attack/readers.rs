@@ -46,7 +46,7 @@ fn queries(name: &str, rtype: u16, count: u16) -> Vec<u8> {
 /// How a client asks and does not read.
 fn ask(index: usize, stream: &mut TcpStream) {
     stream.set_nonblocking(true).unwrap();
-    // What the server does not take, it is not to take.
+    // The server need not take all of it; errors are ignored.
     let _ = match index % 5 {
         // Asks again and again.
         0 | 1 => stream.write(&queries("large.example.test", TXT, 500)),

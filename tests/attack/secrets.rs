@@ -1,4 +1,4 @@
-//! Whoever sees a reload, a reply or the admin port sees no secret.
+//! A reload, a reply and the admin port show no secret.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -105,7 +105,7 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-/// What honest clients see while an attack runs for a while.
+/// Checks the service to honest clients while an attack runs for a while.
 fn assert_served(fleet: &Fleet, memory: u64, what: &str, time: Duration) {
     let client = Client::counting(fleet.server.dns, &fleet.server.ledger.sent);
     let (mut slowest_override, mut dns, mut most) = (Duration::ZERO, Vec::new(), 0);
@@ -224,7 +224,7 @@ fn slow_readers_are_let_go_of() {
         table.lines().filter(|line| line.contains(&format!(": {local}")) && line.contains(" 01 ")).count()
     };
     assert!(connections(fleet.server.admin) >= 2);
-    // What the kernel took for them has earned them some seconds.
+    // The bytes that the kernel took for them have earned them some seconds.
     let deadline = Instant::now() + 2 * PATIENCE;
     while connections(fleet.server.admin) > 0 {
         assert!(Instant::now() < deadline, "clients that do not read are still connected");

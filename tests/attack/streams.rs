@@ -26,7 +26,7 @@ impl Target {
         // Both ends of each connection are on this machine.
         steerd::sys::raise_descriptor_limit().unwrap();
         let Steerd { ledger, process, dns, admin, directory } = Steerd::start(config, files);
-        // What an attack has sent when it is broken off, nobody knows.
+        // The number of queries sent is unknown when an attack is broken off.
         std::mem::forget(ledger);
         Self { _process: process, dns, admin, _directory: directory, _alone: alone }
     }
@@ -62,7 +62,7 @@ pub(crate) struct Held {
     pub(crate) bytes: u64,
 }
 
-/// What the kernel has of the sockets at the server's port towards clients of `network`.
+/// The state of the sockets that the kernel has at the server's port towards clients of `network`.
 pub(crate) fn held(server: SocketAddr, network: [u8; 3]) -> Held {
     const TIME_WAIT: &str = "06";
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();

@@ -1,5 +1,5 @@
-//! What a client of the examples meets: steerd as its resolver, and backends that refuse, are silent,
-//! fail now and then, or answer.
+//! The scene for a client of the examples: steerd as its resolver, and backends that refuse, are silent, fail
+//! now and then, or answer.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -158,7 +158,7 @@ impl Client {
         Self { process, printed, _directory: directory }
     }
 
-    /// What it has printed so far, line by line.
+    /// The output so far, line by line.
     fn lines(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.printed).unwrap();
         let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);

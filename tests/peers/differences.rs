@@ -10,7 +10,7 @@ use crate::support::message::{
     Reply, SERVFAIL, SIG, SOA, SRV, YXDOMAIN, is_within, labels, name_of, wire,
 };
 
-/// Who is right.
+/// The side that is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The standards leave it open.
@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 pub(crate) struct Difference {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// What steerd does and why.
+    /// The behaviour of steerd, and its reason.
     pub(crate) reason: &'static str,
     /// The peers that it explains differences from.
     pub(crate) peers: &'static [Peer],
@@ -35,7 +35,7 @@ pub(crate) struct Difference {
     pub(crate) level: fn(&Case<'_>, ours: &mut Reply, theirs: &mut Reply),
 }
 
-/// What a rule looks at besides the replies.
+/// The inputs of a rule besides the replies.
 pub(crate) struct Case<'q> {
     pub(crate) query: &'q Query,
     /// All records of all zones.

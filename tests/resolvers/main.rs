@@ -17,7 +17,7 @@ use crate::support::{Steerd, relay};
 
 const ZONE: &str = "lb.example.test";
 
-/// What is not a service's. The short negative TTL is on purpose: it must be what clients see.
+/// The records that are not a service's. The short negative TTL is on purpose: it must be what clients see.
 const ZONE_FILE: &str = "\
 $TTL 300
 @ SOA ns1 hostmaster 1 3600 900 604800 7

@@ -41,7 +41,7 @@ impl Resolver {
         Self { client, _process: process, _directory: directory }
     }
 
-    /// What a client gets that asks again over TCP where the reply is truncated.
+    /// The reply to a client that asks again over TCP where the reply is truncated.
     pub(crate) fn resolve(&self, query: &Query) -> Reply {
         let reply = Reply::decode(&self.client.ask(query, 1)).unwrap();
         if reply.truncated { Reply::decode(&self.client.ask_tcp(query, 1)).unwrap() } else { reply }

@@ -81,7 +81,7 @@ pub(crate) fn shown(name: &[u8]) -> String {
     if text.is_empty() { ".".into() } else { text }
 }
 
-/// What is asked.
+/// The question of a query.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     pub(crate) name: Wire,

@@ -1,6 +1,6 @@
 //! Starts real programs, waits for conditions with a deadline, and ends what it started.
 //!
-//! What more than one test program needs. What is asked and what is expected does not belong here.
+//! Support that more than one test program needs. Queries and expected replies do not belong here.
 #![allow(dead_code, reason = "each test program needs a part of this only")]
 
 pub(crate) mod client;
@@ -122,7 +122,8 @@ pub(crate) const TOKEN: &str = "0123456789abcdef";
 
 impl Steerd {
     /// Starts a server on a free port of loopback and waits until it answers. The configuration
-    /// begins after `[server] listen` and ends before `[admin]`; the files it names are written to the directory first.
+    /// begins after `[server] listen` and ends before `[admin]`; the files it names are written to the
+    /// directory first.
     pub(crate) fn start(config: &str, files: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
         for (name, text) in files {
@@ -200,8 +201,8 @@ pub(crate) fn program(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is not installed; tests/run installs what the system tests need"))
 }
 
-/// What `dig` prints. It is one datagram, or with `+tcp` one message of a connection: without a
-/// reply it gives up.
+/// The output of `dig`. It is one datagram, or with `+tcp` one message of a connection: without a reply it
+/// gives up.
 pub(crate) fn full_dig(server: SocketAddr, sent: &Sent, arguments: &[&str]) -> String {
     if arguments.contains(&"+tcp") {
         sent.message();
@@ -217,7 +218,7 @@ pub(crate) fn full_dig(server: SocketAddr, sent: &Sent, arguments: &[&str]) -> S
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What `dig +short` prints, line by line.
+/// The output of `dig +short`, line by line.
 pub(crate) fn dig(server: SocketAddr, sent: &Sent, arguments: &[&str]) -> Vec<String> {
     let text = full_dig(server, sent, &[&["+short"], arguments].concat());
     text.lines().filter(|line| !line.starts_with(';')).map(str::to_owned).collect()

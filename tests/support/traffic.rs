@@ -1,4 +1,4 @@
-//! What is sent to a server, counted by those who send it, and held against the server's own counters.
+//! Traffic to a server, counted by its senders, and compared with the server's own counters.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ impl Sent {
     }
 }
 
-/// What the metrics of a server say.
+/// The values in the metrics of a server.
 #[derive(Debug, PartialEq, Eq)]
 struct Counted {
     udp: u64,

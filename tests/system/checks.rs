@@ -166,7 +166,7 @@ fn programs_judge() {
     wait_until(&server, "good", "healthy", "127.0.0.1 7070 a b");
     wait_until(&server, "bad", "unhealthy", "disk full");
     wait_until(&server, "slow", "unhealthy", "");
-    // What a program leaves behind ends with it, all but the one that may be running now.
+    // Processes that a program leaves behind end with it, all but the one that may be running now.
     let left = |process: &str| {
         let stat = std::fs::read_to_string(Path::new("/proc").join(process).join("stat")).unwrap_or_default();
         // One that has ended may still wait for its parent to ask.

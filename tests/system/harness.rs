@@ -40,7 +40,7 @@ impl Server {
         Self { ledger, process, dns, admin, _directory: directory }
     }
 
-    /// What `dig +short` gets, line by line.
+    /// The output of `dig +short`, line by line.
     pub(crate) fn dig(&self, arguments: &[&str]) -> Vec<String> {
         dig(self.dns, &self.ledger.sent, arguments)
     }
@@ -156,7 +156,7 @@ impl Unbound {
         unbound
     }
 
-    /// What `dig +short` gets, line by line.
+    /// The output of `dig +short`, line by line.
     pub(crate) fn dig(&self, arguments: &[&str]) -> Vec<String> {
         dig(self.address, &Sent::default(), arguments)
     }

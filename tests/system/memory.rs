@@ -1,4 +1,4 @@
-//! What survives the end of a process, however it ends; and what of it does not stop the next one.
+//! State that survives the end of a process, however it ends; and bad state that does not stop the next one.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ use crate::harness::{Process, STEERD, ZONE, dig, wait_for};
 use crate::support::Steerd;
 
 const WWW: &str = "www.lb.example.test";
-/// What a backend does with a request.
+/// The behaviours of a backend towards a request.
 const HEALTHY: u8 = 0;
 const BROKEN: u8 = 1;
 const SILENT: u8 = 2;
@@ -80,8 +80,8 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// What the files remember, read without the server's own code: the snapshot, and then the journals
-/// from its number on.
+/// The memory in the files, read without the server's own code: the snapshot, and then the journals from its
+/// number on.
 fn remembered(directory: &Path) -> Option<Value> {
     let text = std::fs::read_to_string(directory.join("health.json")).ok()?;
     let file: Value = serde_json::from_str(&text).expect("never half a snapshot");

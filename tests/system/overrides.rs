@@ -1,4 +1,4 @@
-//! What operators say of backends, by the command line and by the API.
+//! Operators' overrides of backends, by the command line and by the API.
 
 use std::process::{Command, Output};
 

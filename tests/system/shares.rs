@@ -1,4 +1,4 @@
-//! Who appears how often.
+//! The frequency of each address in answers.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
