@@ -124,7 +124,8 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     let admin_bound = match setup.admin.listen {
         Some(address) => {
             let apart = Apart::new().map_err(StartError::AdminThread)?;
-            let bound = apart.run(admin::bind(address)).await.map_err(StartError::AdminThread)??;
+            let bound =
+                apart.run(async move { admin::bind(address) }).await.map_err(StartError::AdminThread)??;
             Some((apart, bound))
         }
         None => None,
@@ -183,6 +184,9 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     Ok(Running { dns, admin: admin_address, checker, reload, listeners, keeper, admin_server, serving })
 }
 
+/// After so many steps of its tasks the runtime of the admin server looks for new connections and data.
+const EVENT_INTERVAL: u32 = 8;
+
 /// A runtime with a thread of its own. Work for clients of the admin server then delays no DNS over TCP by
 /// more than one busy thread does.
 #[derive(Debug)]
@@ -191,7 +195,9 @@ struct Apart(Option<Runtime>);
 impl Apart {
     fn new() -> io::Result<Self> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        Ok(Self(Some(builder.worker_threads(1).thread_name("admin").enable_all().build()?)))
+        // New connections are looked for often: accepting must go on while many requests are answered.
+        builder.worker_threads(1).thread_name("admin").enable_all().event_interval(EVENT_INTERVAL);
+        Ok(Self(Some(builder.build()?)))
     }
 
     async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {

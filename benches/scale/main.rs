@@ -27,6 +27,8 @@ use std::sync::{Arc, mpsc};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use crate::fleet::{Change, Fleet, Size};
 use crate::measure::{cpu_time, float, quantile, resident, run_alone, shown};
 use crate::questions::{ask_during, look_for_changes};
@@ -40,7 +42,7 @@ const RATE: usize = 10_000;
 /// Backends that change their state in a second, while that is measured.
 const STORM: f64 = 5_000.0;
 
-/// Clients that do not read: as many as the admin server has places for.
+/// Clients of the admin server that do not read.
 const DEAF: usize = 64;
 
 /// Command line options.
@@ -230,7 +232,9 @@ fn deaf(server: &Server, fleet: &Fleet, options: &Options) {
     let client = Client::of(server.dns);
     let query = Query::plain(wire(&service(0)), A);
     let (mut tcp, mut overrides, mut most) = (Vec::new(), Vec::new(), 0);
-    let clients = (0..DEAF).map(|_| server.send("GET", "/api/v1/status", "")).collect::<Vec<_>>();
+    let ask = || server.send("GET", "/api/v1/status", "");
+    let mut clients: Vec<_> = (0..DEAF).map(|_| ask()).collect();
+    let mut let_go = 0;
     let end = Instant::now() + options.time;
     while Instant::now() < end {
         for number in 0..20 {
@@ -239,6 +243,12 @@ fn deaf(server: &Server, fleet: &Fleet, options: &Options) {
             tcp.push(asked.elapsed());
             most = most.max(resident(server.id()));
             sleep(Duration::from_millis(20));
+        }
+        for client in &mut clients {
+            if !matches!(SockRef::from(&*client).take_error(), Ok(None)) {
+                *client = ask();
+                let_go += 1;
+            }
         }
         let backend = fleet.size.addresses(1).next().expect("a backend");
         let path = format!("/api/v1/pools/p1/backends/{backend}/override");
@@ -249,6 +259,7 @@ fn deaf(server: &Server, fleet: &Fleet, options: &Options) {
         overrides.push(asked.elapsed());
     }
     drop(clients);
+    line("clients that were let go of and asked again", &let_go.to_string());
     let times = |times: &mut [Duration]| {
         let [p50, p99, most] = [0.5, 0.99, 1.0].map(|share| shown(quantile(times, share)));
         format!("p50 {p50}, p99 {p99}, most {most}, of {}", times.len())

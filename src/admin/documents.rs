@@ -14,7 +14,7 @@ use crate::admin::pieces::{Broken, Pieces};
 use crate::admin::problem::Problem;
 use crate::admin::rendering::Renderings;
 use crate::admin::status::{self, service_name};
-use crate::admin::text::{Held, Text, Writer};
+use crate::admin::text::{Held, MOST_HELD, Text, Writer};
 use crate::admin::{checker_ended, no_such};
 use crate::checker::{Handle, Place, ServiceStatus};
 use crate::metrics::Metrics;
@@ -45,7 +45,8 @@ pub(super) struct Documents {
     services: Renderings<(), Arc<Text>>,
     /// One of them, by its kind and its name.
     one: Renderings<(Kind, String), Arc<Text>>,
-    /// They have turns of their own: they must be had when the checker does not answer.
+    /// Metrics must be had when the checker does not answer, and when clients do not read its state. So
+    /// they have turns of their own, and begin while more is held.
     numbers: Renderings<(), Arc<Text>>,
 }
 
@@ -65,10 +66,10 @@ impl Documents {
         Self {
             checker,
             metrics,
-            everything: Renderings::new(&turn, &held),
-            services: Renderings::new(&turn, &held),
-            one: Renderings::new(&turn, &held),
-            numbers: Renderings::new(&Arc::new(Semaphore::new(1)), &held),
+            everything: Renderings::new(&turn, &held, MOST_HELD),
+            services: Renderings::new(&turn, &held, MOST_HELD),
+            one: Renderings::new(&turn, &held, MOST_HELD),
+            numbers: Renderings::new(&Arc::new(Semaphore::new(1)), &held, 2 * MOST_HELD),
             held,
         }
     }

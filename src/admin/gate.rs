@@ -6,15 +6,15 @@
 //! the server's proof     everyone, under a local name        everyone
 //! reading                everyone, under a local name        with the token, or all by public_reads
 //! changing               with the token; without one         with the token; without one nobody
-//!                        whoever is no web page
+//!                        everyone but web pages
 //! ```
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, ORIGIN, TRANSFER_ENCODING,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, TRANSFER_ENCODING,
 };
 use axum::http::uri::Authority;
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
@@ -23,10 +23,13 @@ use crate::admin::problem::Problem;
 use crate::admin::proof;
 use crate::config::{Access, Token};
 
+/// The most headers of a head that is looked at before it is read: as many as hyper takes.
+const MOST_HEADERS: usize = 100;
+
 /// What browsers say of where a request comes from (W3C Fetch Metadata).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// What tells nothing and must be had by whoever watches over processes, or has a token to send.
+/// Public paths: liveness, readiness, and the proof that a client asks for before it sends a token.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", proof::PATH];
 
 /// Whom to let through.
@@ -39,7 +42,7 @@ pub(super) struct Gate {
     pub(super) is_loopback: bool,
 }
 
-/// What a client has shown by the head of a request, whether or not it gets what it asks for.
+/// The standing of a client by the head of its request, whether or not it gets what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It asks for what is open to everyone, and is answered at once.
@@ -59,7 +62,7 @@ pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
 }
 
 impl Gate {
-    /// What the head of a request shows.
+    /// The standing that the head of a request shows.
     pub(super) fn standing(&self, path: &str, headers: &HeaderMap) -> Standing {
         if OPEN.contains(&path) {
             return Standing::Open;
@@ -67,6 +70,18 @@ impl Gate {
         let token = self.access.borrow().token.clone();
         let is_shown = token.is_some_and(|token| check_token(&token, headers).is_ok());
         if is_shown { Standing::Known } else { Standing::Other }
+    }
+
+    /// The standing that a client's first bytes show; none unless they begin with a complete head.
+    pub(super) fn standing_of_head(&self, bytes: &[u8]) -> Option<Standing> {
+        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        request.parse(bytes).ok()?.is_complete().then_some(())?;
+        let target: Uri = request.path?.parse().ok()?;
+        let token = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("authorization"));
+        let token = token.and_then(|header| HeaderValue::from_bytes(header.value).ok());
+        let shown = token.into_iter().map(|token| (AUTHORIZATION, token)).collect();
+        Some(self.standing(target.path(), &shown))
     }
 
     fn judge(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Problem> {

@@ -9,6 +9,7 @@ mod gate;
 mod overrides;
 mod pace;
 mod pieces;
+mod places;
 mod problem;
 mod proof;
 mod reload;
@@ -122,14 +123,15 @@ pub struct Running {
     task: JoinHandle<()>,
 }
 
-/// Takes the socket; nothing is answered yet. The tokio runtime it is taken in is the one to serve it in.
+/// Takes the socket; nothing is answered yet. Must be called within the tokio runtime that is to serve it.
 ///
 /// # Errors
 /// When the system does not give the address.
-pub async fn bind(address: SocketAddr) -> Result<Bound, BindError> {
+pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
     let fault = |source| BindError { address, source };
-    let listener = TcpListener::bind(address).await.map_err(fault)?;
-    sys::stream::bound(&listener).map_err(fault)?;
+    let listener = sys::stream::listen(address).map_err(fault)?;
+    sys::stream::set_patience(&listener, connections::DEAF_TIME).map_err(fault)?;
+    let listener = TcpListener::from_std(listener).map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
     Ok(Bound { listener, address })
 }

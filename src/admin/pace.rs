@@ -1,39 +1,32 @@
 //! How fast a client must take its replies.
 //!
-//! Only the time counts in which the client keeps this server waiting to write. It may add up to a
-//! start plus the time that all it has taken would need at a least rate. While texts hold too much
-//! memory, both are stricter.
+//! Only the time counts in which the client keeps this server waiting to write, up to a patience. The
+//! bytes that it takes pay that time back at a least rate, but nothing in advance. While texts hold too
+//! much memory, both are stricter.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::admin::text::Held;
 
-/// For how long a client may take nothing, and how many bytes a second it must take then.
-const USUAL: Pace = Pace { start: Duration::from_secs(10), rate: 1 << 20 };
-/// The same while texts hold too much.
-const STRICT: Pace = Pace { start: Duration::from_secs(1), rate: 10 << 20 };
+const USUAL: Pace = Pace { patience: Duration::from_secs(10), rate: 1 << 20 };
+/// While texts hold too much.
+const STRICT: Pace = Pace { patience: Duration::from_secs(1), rate: 10 << 20 };
 /// How often a client that does not read is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug)]
 struct Pace {
-    start: Duration,
-    rate: u64,
-}
-
-impl Pace {
-    /// The longest that a client may have kept this server waiting once it has taken so much.
-    fn longest(self, taken: u64) -> Duration {
-        self.start + Duration::from_millis(taken.saturating_mul(1000) / self.rate)
-    }
+    /// The longest that a client may keep this server waiting.
+    patience: Duration,
+    /// Bytes that pay for a second of waiting.
+    rate: u32,
 }
 
 /// A connection whose client is let go of when it takes its replies too slowly.
@@ -41,8 +34,7 @@ impl Pace {
 pub(super) struct Paced {
     stream: TcpStream,
     held: Held,
-    taken: u64,
-    /// How long the client has kept this server waiting, without the wait now.
+    /// How long the client has kept this server waiting and has not paid for, without the wait now.
     waited: Duration,
     /// Since when it waits now, and when it looks again.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -50,7 +42,7 @@ pub(super) struct Paced {
 
 impl Paced {
     pub(super) fn new(stream: TcpStream, held: Held) -> Self {
-        Self { stream, held, taken: 0, waited: Duration::ZERO, waiting: None }
+        Self { stream, held, waited: Duration::ZERO, waiting: None }
     }
 
     pub(super) fn into_stream(self) -> TcpStream {
@@ -61,18 +53,22 @@ impl Paced {
         if let Some((since, _)) = self.waiting.take() {
             self.waited += since.elapsed();
         }
-        self.taken += written.as_ref().map_or(0, |count| *count as u64);
+        let count = written.as_ref().map_or(0, |count| u32::try_from(*count).unwrap_or(u32::MAX));
+        let paid = Duration::from_secs(1) * count / self.pace().rate;
+        self.waited = self.waited.saturating_sub(paid);
         written
+    }
+
+    fn pace(&self) -> Pace {
+        if self.held.is_too_much() { STRICT } else { USUAL }
     }
 
     /// Pending, or the error of a client that is too slow.
     fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let (since, look) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(LOOK))));
         loop {
-            let pace = if self.held.is_too_much() { STRICT } else { USUAL };
-            if self.waited + since.elapsed() > pace.longest(self.taken) {
-                // What lies in the kernel for it goes too.
-                let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            let patience = self.pace().patience;
+            let (since, look) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(LOOK))));
+            if self.waited + since.elapsed() > patience {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")));
             }
             ready!(look.as_mut().poll(context));
@@ -163,8 +159,7 @@ mod tests {
         let error = server.write_all(&vec![0; 64 << 20]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
-        drop(server);
-        drip.await.unwrap();
+        drip.abort();
     }
 
     #[tokio::test]
@@ -180,11 +175,23 @@ mod tests {
         assert_eq!(read.await.unwrap(), 64 << 20);
     }
 
-    #[test]
-    fn what_is_taken_earns_time() {
-        assert_eq!(USUAL.longest(0), Duration::from_secs(10));
-        assert_eq!(USUAL.longest(5 << 20), Duration::from_secs(15));
-        assert_eq!(STRICT.longest(5 << 20), Duration::from_millis(1500));
-        assert!(STRICT.longest(u64::MAX) > Duration::from_secs(1));
+    /// Else a few clients that have read much could hold all memory for texts for minutes.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_read_much_is_let_go_of_as_soon() {
+        let (mut server, mut client) = pair().await;
+        let read = async {
+            let mut bytes = vec![0; 64 << 20];
+            client.read_exact(&mut bytes).await.unwrap();
+        };
+        let (written, ()) = tokio::join!(
+            async {
+                server.write_all(&vec![0; 64 << 20]).await.unwrap();
+                Instant::now()
+            },
+            read
+        );
+        let error = server.write_all(&vec![0; 64 << 20]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(written.elapsed() < Duration::from_secs(15), "{:?}", written.elapsed());
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Renderings<K, V>(Arc<Shared<K, V>>);
 struct Shared<K, V> {
     turn: Arc<Semaphore>,
     held: Held,
+    /// None begins while texts hold more, bytes.
+    most_held: usize,
     /// Those that have not begun, with what tells all who wait.
     next: Mutex<HashMap<K, Sender<V>>>,
 }
@@ -56,12 +58,12 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// Those with the same `turn` are made one at a time.
-    pub(super) fn new(turn: &Arc<Semaphore>, held: &Held) -> Self {
+    pub(super) fn new(turn: &Arc<Semaphore>, held: &Held, most_held: usize) -> Self {
         let (turn, held) = (Arc::clone(turn), held.clone());
-        Self(Arc::new(Shared { turn, held, next: Mutex::default() }))
+        Self(Arc::new(Shared { turn, held, most_held, next: Mutex::default() }))
     }
 
-    /// What `render` makes after now, or what another one that was asked for the same makes. `render`
+    /// The rendering that `render` makes after now, or another of the same that is waited for. `render`
     /// is told whether it is still wanted, and may block.
     pub(super) async fn get<R>(&self, key: K, render: R) -> Result<V, Problem>
     where
@@ -131,7 +133,7 @@ where
     async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
         let turn = Arc::clone(&self.0.turn).acquire_owned().await.ok()?;
-        while self.0.held.is_too_much() {
+        while self.0.held.is_above(self.0.most_held) {
             sleep(HELD_PAUSE).await;
         }
         Some(turn)
@@ -158,9 +160,10 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::admin::text::MOST_HELD;
 
     fn renderings() -> Renderings<u32, usize> {
-        Renderings::new(&Arc::new(Semaphore::new(1)), &Held::default())
+        Renderings::new(&Arc::new(Semaphore::new(1)), &Held::default(), MOST_HELD)
     }
 
     /// Waits for a condition that another thread or task makes true.

@@ -137,12 +137,12 @@ fn table() -> Table {
 }
 
 /// The admin server on loopback, open to all of this machine.
-async fn start(status: Option<PoolPiece>) -> Fixture {
-    start_at("127.0.0.1:0", Access::default(), status).await
+fn start(status: Option<PoolPiece>) -> Fixture {
+    start_at("127.0.0.1:0", Access::default(), status)
 }
 
 /// The admin server; the checker behind it answers with `status`, or has ended when there is none.
-async fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture {
+fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture {
     let (commands, received) = mpsc::channel(1);
     let (asked, overrides) = mpsc::unbounded_channel();
     let published = Published::new(table());
@@ -175,7 +175,7 @@ async fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fi
     let reload = reload::start(Some(file), running, reach);
 
     let (serving, serving_seen) = watch::channel(true);
-    let bound = bind(listen.parse().unwrap()).await.unwrap();
+    let bound = bind(listen.parse().unwrap()).unwrap();
     let address = bound.address();
     let running =
         bound.serve(Source { checker, metrics, serving: serving_seen, reload, access: access_seen });
@@ -252,7 +252,7 @@ fn assert_problem(head: &str, body: &str, status: u16) {
 
 #[tokio::test]
 async fn liveness_and_readiness() {
-    let fixture = start(Some(status(""))).await;
+    let fixture = start(Some(status("")));
     let (head, body) = fixture.request("GET", "/healthz").await;
     assert!(head.starts_with("http/1.1 200 ") && head.contains("cache-control: no-store"), "{head}");
     assert_eq!(body, "alive\n");
@@ -268,7 +268,7 @@ async fn liveness_and_readiness() {
 
 #[tokio::test]
 async fn the_status_has_the_objects_of_the_api() {
-    let fixture = start(Some(status("status 503, expected 200-299"))).await;
+    let fixture = start(Some(status("status 503, expected 200-299")));
     let (head, body) = fixture.request("GET", "/api/v1/status").await;
     assert!(head.contains("content-type: application/json"), "{head}");
     assert!(body.starts_with("{\n") && body.ends_with("}\n"), "people read it with curl: {body}");
@@ -312,7 +312,7 @@ async fn the_status_has_the_objects_of_the_api() {
 
 #[tokio::test]
 async fn metrics_are_prometheus_text() {
-    let fixture = start(Some(status(""))).await;
+    let fixture = start(Some(status("")));
     let (head, body) = fixture.request("GET", "/metrics").await;
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert!(body.lines().any(|line| line.starts_with("steerd_table_generation ")), "{body}");
@@ -320,7 +320,7 @@ async fn metrics_are_prometheus_text() {
 
 #[tokio::test]
 async fn head_is_get_without_a_body() {
-    let fixture = start(Some(status(""))).await;
+    let fixture = start(Some(status("")));
     for path in ["/healthz", "/readyz", "/metrics", "/api/v1/status"] {
         let (get, body) = fixture.request("GET", path).await;
         let (head, nothing) = fixture.request("HEAD", path).await;
@@ -338,7 +338,7 @@ async fn head_is_get_without_a_body() {
 
 #[tokio::test]
 async fn every_error_is_a_problem() {
-    let fixture = start(Some(status(""))).await;
+    let fixture = start(Some(status("")));
     let (head, body) = fixture.request("GET", "/nothing").await;
     assert_problem(&head, &body, 404);
     for method in ["POST", "DELETE", "OPTIONS"] {
@@ -354,7 +354,7 @@ async fn every_error_is_a_problem() {
         let (head, body) = fixture.request(method, path).await;
         assert_problem(&head, &body, 400);
     }
-    let without_checker = start(None).await;
+    let without_checker = start(None);
     for path in ["/api/v1/status", "/readyz"] {
         let (head, body) = without_checker.request("GET", path).await;
         assert_problem(&head, &body, 503);
@@ -367,7 +367,7 @@ async fn every_error_is_a_problem() {
 
 #[tokio::test]
 async fn a_web_page_under_a_name_of_its_own_is_refused() {
-    let fixture = start(Some(status(""))).await;
+    let fixture = start(Some(status("")));
     let (head, body) = fixture
         .exchange("GET /api/v1/status HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
         .await;
@@ -393,7 +393,7 @@ async fn a_web_page_under_a_name_of_its_own_is_refused() {
 /// Well before any of their times is over.
 #[tokio::test]
 async fn clients_that_never_finish_their_request_do_not_keep_others_out() {
-    let fixture = start(Some(status(""))).await;
+    let fixture = start(Some(status("")));
     let begun = Instant::now();
     let mut silent = Vec::new();
     for _ in 0..200 {
@@ -410,7 +410,7 @@ async fn clients_that_never_finish_their_request_do_not_keep_others_out() {
 #[tokio::test]
 async fn a_client_that_never_reads_does_not_hold_up_the_end() {
     // More than the socket buffers of both sides take.
-    let fixture = start(Some(status(&"x".repeat(32 << 20)))).await;
+    let fixture = start(Some(status(&"x".repeat(32 << 20))));
     let mut deaf = TcpStream::connect(fixture.address).await.unwrap();
     deaf.write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     deaf.readable().await.unwrap();
@@ -421,15 +421,15 @@ async fn a_client_that_never_reads_does_not_hold_up_the_end() {
 
 #[tokio::test]
 async fn a_taken_port_is_said_in_a_sentence() {
-    let fixture = start(None).await;
-    let error = bind(fixture.address).await.unwrap_err();
+    let fixture = start(None);
+    let error = bind(fixture.address).unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&fixture.address.to_string()) && text.contains("another program"), "{text}");
 }
 
 #[tokio::test]
 async fn pools_and_services_all_or_one() {
-    let fixture = start(Some(status(""))).await;
+    let fixture = start(Some(status("")));
     let all = fixture.json("GET", "/api/v1/status", None).await;
     let pools = fixture.json("GET", "/api/v1/pools", None).await;
     assert_eq!(pools, serde_json::json!({ "generation": 7, "pools": all["pools"] }));

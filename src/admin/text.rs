@@ -16,8 +16,8 @@ use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
 /// How much of a text is packed together, bytes. A connection holds one block in plain.
 const BLOCK: usize = 32 * 1024;
 /// How much all packed texts together may hold, bytes. While they hold more, slow readers are let go
-/// of sooner, and no text is begun.
-const MOST_HELD: usize = 32 << 20;
+/// of sooner, and no text of the checker's state is begun.
+pub(super) const MOST_HELD: usize = 32 << 20;
 
 /// How much all packed texts hold together.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +26,11 @@ pub(super) struct Held(Arc<AtomicUsize>);
 impl Held {
     /// Whether it is more than it should be.
     pub(super) fn is_too_much(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > MOST_HELD
+        self.is_above(MOST_HELD)
+    }
+
+    pub(super) fn is_above(&self, bytes: usize) -> bool {
+        self.0.load(Ordering::Relaxed) > bytes
     }
 }
 

@@ -90,6 +90,20 @@ pub fn set_wide(stream: &impl AsFd, wide: bool) -> io::Result<()> {
     SockRef::from(stream).set_send_buffer_size(if wide { WIDE_SEND_BUFFER } else { SEND_BUFFER })
 }
 
+/// Copies the first bytes that have come and leaves them to be read; how many there are.
+///
+/// # Errors
+///
+/// `WouldBlock` where nothing has come; else those of the system.
+pub fn peek(stream: &impl AsFd, bytes: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of one slice, which is writable.
+    let count = unsafe {
+        let (start, length) = (bytes.as_mut_ptr().cast(), bytes.len());
+        libc::recv(stream.as_fd().as_raw_fd(), start, length, libc::MSG_PEEK | libc::MSG_DONTWAIT)
+    };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
 /// Makes the end of a connection an orderly one (FIN), not a reset.
 ///
 /// # Errors

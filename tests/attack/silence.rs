@@ -10,6 +10,7 @@ use crate::streams::{Target, connect};
 use crate::support::{TOKEN, http_get, http_with};
 
 const ZONE: &str = "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\n";
+const BACKEND: &str = "[pools.a]\ncheck = \"tcp://:9\"\nbackends = [\"127.0.0.1\"]\n";
 /// The longest that a liveness probe may have to wait. It is far below the time of a head.
 const BAR: Duration = Duration::from_secs(1);
 /// The address of the attackers and of the probe: on loopback they share it.
@@ -76,16 +77,6 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Asks once; none unless the answer is 200.
-fn get(target: &Target, path: &str) -> Option<()> {
-    let mut stream = connect(HERE, target.admin, false).ok()?;
-    stream.set_read_timeout(Some(BAR)).ok()?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).ok()?;
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer).ok()?;
-    (&answer == b"HTTP/1.1 200").then_some(())
-}
-
 /// They come again as soon as they are sent away.
 #[test]
 fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
@@ -107,18 +98,40 @@ fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
         });
         // It ends with a failure too: otherwise the test would wait for the flood.
         let over = Over(&over);
-        for round in 0..if is_full() { 200 } else { 20 } {
+        let rounds = if is_full() { 200 } else { 20 };
+        let mut late = Vec::new();
+        for round in 0..rounds {
             for path in ["/healthz", "/readyz"] {
                 let begun = Instant::now();
-                // A head that its own program brings too late may be sent away, as others are.
-                while get(&target, path).is_none() {
-                    assert!(begun.elapsed() < BAR, "round {round}: {path} is not answered within {BAR:?}");
-                }
-                assert!(begun.elapsed() < BAR, "round {round}: {path} takes {:?}", begun.elapsed());
+                assert_eq!(http_get(target.admin, path).0, 200, "round {round}: {path}");
+                late.extend(Some(begun.elapsed()).filter(|waited| *waited >= BAR));
             }
         }
         drop(over);
+        // A flood that outruns the kernel's queue of new connections makes it drop a few, and those come
+        // again after a second, and then after two more.
+        let longest = late.iter().max().copied().unwrap_or_default();
+        assert!(late.len() <= rounds / 10 && longest < 4 * BAR, "{late:?} of {} requests", 2 * rounds);
     });
+}
+
+/// Clients that ask and do not read have all places that clients without the token may have.
+#[test]
+fn the_token_has_places_of_its_own() {
+    let config = format!("[zones.\"example.test\"]\nfile = \"zone\"\n{BACKEND}");
+    let target = Target::start(&config, &[("zone", ZONE), ("token", TOKEN)]);
+    target.want_token(&config);
+    let request = "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(40);
+    for round in 0..3 {
+        let deaf: Vec<_> = (0..300).map(|_| begin(&target, &request)).collect();
+        let begun = Instant::now();
+        let path = "/api/v1/pools/a/backends/127.0.0.1/override";
+        let (status, reply) = http_with(target.admin, "PUT", path, TOKEN, "{\"state\": \"drain\"}");
+        assert_eq!(status, 200, "round {round}: {reply}");
+        assert!(begun.elapsed() < BAR, "round {round}: {:?}", begun.elapsed());
+        assert_alive(&target, &format!("round {round}"));
+        drop(deaf);
+    }
 }
 
 /// A client whose head comes in time keeps its connection for the next one.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Process, Steerd, http_get, wait_for};
+use crate::support::{Process, Steerd, TOKEN, http_get, http_with, wait_for, write_config};
 
 /// One attack at a time: what the kernel holds and how long others wait is measured.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -16,7 +16,7 @@ pub(crate) struct Target {
     _process: Process,
     pub(crate) dns: SocketAddr,
     pub(crate) admin: SocketAddr,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -28,7 +28,13 @@ impl Target {
         let Steerd { ledger, process, dns, admin, directory } = Steerd::start(config, files);
         // The number of queries sent is unknown when an attack is broken off.
         std::mem::forget(ledger);
-        Self { _process: process, dns, admin, _directory: directory, _alone: alone }
+        Self { _process: process, dns, admin, directory, _alone: alone }
+    }
+
+    /// From now on the server has a token, [`TOKEN`], which its directory holds as `token`.
+    pub(crate) fn want_token(&self, config: &str) {
+        write_config(&self.directory.path().join("steerd.toml"), config, "token_file = \"token\"");
+        assert_eq!(http_with(self.admin, "POST", "/api/v1/reload", TOKEN, "").0, 200);
     }
 
     /// The value of a series, its name and labels as printed.

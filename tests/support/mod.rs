@@ -175,7 +175,7 @@ impl Steerd {
     }
 }
 
-fn write_config(path: &Path, config: &str, admin: &str) {
+pub(crate) fn write_config(path: &Path, config: &str, admin: &str) {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n{config}\n[admin]\nlisten = \"127.0.0.1:0\"\n{admin}\n"
     );

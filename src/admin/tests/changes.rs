@@ -6,7 +6,7 @@ const OVERRIDE: &str = "/api/v1/pools/web/backends/one/override";
 
 #[tokio::test]
 async fn overrides_reach_the_checker_and_show_the_backend() {
-    let mut fixture = start(Some(status(""))).await;
+    let mut fixture = start(Some(status("")));
     let body = r#"{"state":"drain","for":"30m","reason":" kernel "}"#;
     let backend = fixture.json("PUT", OVERRIDE, Some(body)).await;
     assert_eq!((&backend["name"], &backend["weight"]), (&"one".into(), &3.into()));
@@ -25,7 +25,7 @@ async fn overrides_reach_the_checker_and_show_the_backend() {
 
 #[tokio::test]
 async fn what_is_no_override_says_why() {
-    let mut fixture = start(Some(status(""))).await;
+    let mut fixture = start(Some(status("")));
     for (body, expected) in [
         ("", "the body must be an object"),
         ("{}", "missing field `state`"),
@@ -65,7 +65,7 @@ async fn what_is_no_override_says_why() {
 
 #[tokio::test]
 async fn a_reload_answers_with_what_has_changed() {
-    let fixture = start(Some(status(""))).await;
+    let fixture = start(Some(status("")));
     let heavier = CONFIG.replace("\"192.0.2.1\"", "\"192.0.2.1\", weight = 3");
     let new = "[pools.new]\nbackends = [\"192.0.2.2\"]\n";
     let config = format!("[server]\nnsid = \"a\"\nworkers = 3\n{heavier}{new}");
@@ -93,7 +93,7 @@ async fn a_reload_answers_with_what_has_changed() {
 
 #[tokio::test]
 async fn a_refused_reload_answers_with_every_fault_and_its_place() {
-    let fixture = start(Some(status(""))).await;
+    let fixture = start(Some(status("")));
     let file = fixture.directory.path().join("steerd.toml");
     std::fs::write(&file, format!("[server]\nworkrs = 1\nudp_payload = 1\n{CONFIG}")).unwrap();
     let (head, body) = fixture.request("POST", "/api/v1/reload").await;
@@ -116,7 +116,7 @@ async fn a_refused_reload_answers_with_every_fault_and_its_place() {
 #[tokio::test]
 async fn from_other_machines_only_with_the_token() {
     let token = Some(Token::parse("0123456789abcdef").unwrap());
-    let fixture = start_at("0.0.0.0:0", Access { token, public_reads: false }, Some(status(""))).await;
+    let fixture = start_at("0.0.0.0:0", Access { token, public_reads: false }, Some(status("")));
     let shown = "Authorization: Bearer 0123456789abcdef\r\n";
     for (method, path) in
         [("GET", "/api/v1/status"), ("GET", "/metrics"), ("GET", "/x"), ("POST", "/api/v1/reload")]
@@ -144,7 +144,7 @@ async fn from_other_machines_only_with_the_token() {
 #[tokio::test]
 async fn a_reload_changes_the_token() {
     let token = Some(Token::parse("0123456789abcdef").unwrap());
-    let fixture = start_at("127.0.0.1:0", Access { token, public_reads: false }, Some(status(""))).await;
+    let fixture = start_at("127.0.0.1:0", Access { token, public_reads: false }, Some(status("")));
     let config = format!("[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"token\"\n{CONFIG}");
     std::fs::write(fixture.directory.path().join("steerd.toml"), config).unwrap();
     std::fs::write(fixture.directory.path().join("token"), "fedcba9876543210").unwrap();

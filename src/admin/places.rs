@@ -1,0 +1,191 @@
+//! The places of the admin server's connections, and who gives one up for a new one.
+//!
+//! ```text
+//!               +-- a head that asks for liveness --> OPEN -----+
+//! accepted --> HEADS -- any other head -----------> REQUESTS ---+-- answered --> HEADS
+//!               +-- a head with the token --------> KNOWN, to the end of the connection
+//! ```
+//!
+//! Each kind has places of its own, and a new connection takes the place of the idlest of its kind. So
+//! clients without a complete head keep nobody out, nor do clients that do not read their answers.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::admin::gate::Standing;
+use crate::listener::connections::{Connections, Eviction, Place, Room};
+use crate::metrics::{Event, Metrics};
+
+/// Connections without a complete head of a request; one address may hold half.
+const HEADS: Room = Room { all: 256, crowd: 128 };
+/// Connections that have asked for what is open to everyone; one address may hold half.
+const OPEN: Room = Room { all: 64, crowd: 32 };
+/// Connections that have asked for anything else, without the token; one address may hold half.
+const REQUESTS: Room = Room { all: 192, crowd: 96 };
+/// Connections that have shown the token.
+const KNOWN: Room = Room { all: 128, crowd: 128 };
+/// The most connections that have a place.
+pub(super) const ALL: usize = HEADS.all + OPEN.all + REQUESTS.all + KNOWN.all;
+/// With so many connections without a complete head, new ones get less time for it.
+const MANY_HEADS: usize = 32;
+/// Where evictions are counted: the row of the first listener, which the admin server shares.
+const ROW: usize = 0;
+
+/// The places of all connections.
+#[derive(Debug)]
+pub(super) struct Places {
+    heads: Arc<Connections>,
+    open: Arc<Connections>,
+    requests: Arc<Connections>,
+    known: Arc<Connections>,
+    metrics: Arc<Metrics>,
+}
+
+/// A connection, which has a place of one kind after another.
+#[derive(Debug)]
+pub(super) struct Guest {
+    places: Arc<Places>,
+    address: IpAddr,
+    pub(super) eviction: Eviction,
+    stay: Mutex<Stay>,
+}
+
+#[derive(Debug, Default)]
+struct Stay {
+    place: Option<Place>,
+    /// The connection ends, and takes no further place.
+    is_over: bool,
+}
+
+/// A request under way; its connection goes back to [`HEADS`] when this is dropped.
+#[derive(Debug)]
+pub(super) struct Asking(Arc<Guest>);
+
+impl Places {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        let new = Connections::new;
+        Arc::new(Self { heads: new(), open: new(), requests: new(), known: new(), metrics })
+    }
+
+    pub(super) fn has_many_heads(&self) -> bool {
+        self.heads.count() >= MANY_HEADS
+    }
+
+    /// The places for connections that have shown this much; none: no complete head.
+    fn of(&self, standing: Option<Standing>) -> (&Arc<Connections>, Room) {
+        match standing {
+            None => (&self.heads, HEADS),
+            Some(Standing::Open) => (&self.open, OPEN),
+            Some(Standing::Other) => (&self.requests, REQUESTS),
+            Some(Standing::Known) => (&self.known, KNOWN),
+        }
+    }
+}
+
+impl Guest {
+    /// A connection that has shown this much already when it is accepted.
+    pub(super) fn arrive(places: &Arc<Places>, address: IpAddr, standing: Option<Standing>) -> Arc<Self> {
+        let guest = Self {
+            places: Arc::clone(places),
+            address: crowd_of(address),
+            eviction: Eviction::default(),
+            stay: Mutex::default(),
+        };
+        guest.go_to(standing);
+        Arc::new(guest)
+    }
+
+    /// Gives up the place it has, and takes one of another kind.
+    fn go_to(&self, standing: Option<Standing>) {
+        let mut stay = self.stay();
+        if stay.is_over {
+            return;
+        }
+        // First, or another connection would be evicted to make room for this one twice.
+        stay.place = None;
+        let (kind, room) = self.places.of(standing);
+        let (place, evicted) = kind.enter(self.address, room, &self.eviction);
+        self.places.metrics.happened(ROW, Event::AdminEvicted, evicted);
+        stay.place = Some(place);
+    }
+
+    /// A complete head has come.
+    pub(super) fn ask(self: &Arc<Self>, standing: Standing) -> Option<Asking> {
+        self.go_to(Some(standing));
+        (standing != Standing::Known).then(|| Asking(Arc::clone(self)))
+    }
+
+    /// The connection ends, and its requests that are dropped later take no place.
+    pub(super) fn leave(&self) {
+        *self.stay() = Stay { place: None, is_over: true };
+    }
+
+    fn stay(&self) -> MutexGuard<'_, Stay> {
+        self.stay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.go_to(None);
+    }
+}
+
+/// The address of IPv4, or the /64 of IPv6: a machine has all addresses of that.
+fn crowd_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << 64)).into()),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_is_a_machine() {
+        let crowd = |text: &str| crowd_of(text.parse().unwrap());
+        assert_ne!(crowd("192.0.2.1"), crowd("192.0.2.2"));
+        assert_eq!(crowd("::ffff:192.0.2.1"), crowd("192.0.2.1"));
+        assert_eq!(crowd("2001:db8::1"), crowd("2001:db8::ffff:1"));
+        assert_ne!(crowd("2001:db8::1"), crowd("2001:db8:0:1::1"));
+    }
+
+    #[test]
+    fn each_kind_makes_room_from_itself() {
+        let places = Places::new(Arc::new(Metrics::new(1)));
+        let counts =
+            || [&places.heads, &places.open, &places.requests, &places.known].map(|kind| kind.count());
+        let arrive = || Guest::arrive(&places, "192.0.2.1".parse().unwrap(), None);
+        let ask = |guest: Arc<Guest>| (guest.ask(Standing::Other), guest);
+        let known = arrive();
+        assert!(known.ask(Standing::Known).is_none());
+        let probe = arrive();
+        let liveness = probe.ask(Standing::Open);
+        let (requests, guests): (Vec<_>, Vec<_>) = (0..2 * REQUESTS.crowd).map(|_| ask(arrive())).unzip();
+        let silent: Vec<_> = (0..2 * HEADS.crowd).map(|_| arrive()).collect();
+        assert_eq!(counts(), [HEADS.crowd, 1, REQUESTS.crowd, 1], "liveness is answered in peace");
+        drop(silent);
+        drop(requests);
+        assert_eq!(counts(), [HEADS.crowd, 1, 0, 1], "clients that are answered may ask again");
+        drop(guests);
+        assert_eq!(counts(), [0, 1, 0, 1]);
+        drop(liveness);
+        assert_eq!(counts(), [1, 0, 0, 1], "so does the liveness probe");
+        drop((probe, known));
+        assert_eq!(counts(), [0; 4]);
+    }
+
+    #[test]
+    fn a_request_that_breaks_off_evicts_nobody() {
+        let places = Places::new(Arc::new(Metrics::new(1)));
+        let address = "192.0.2.1".parse().unwrap();
+        let broken = Guest::arrive(&places, address, Some(Standing::Other));
+        let request = broken.ask(Standing::Other);
+        broken.leave();
+        assert_eq!(places.requests.count(), 0);
+        drop(request);
+        assert_eq!(places.heads.count(), 0);
+    }
+}
