@@ -1,40 +1,84 @@
 //! What it costs to keep health over a restart: 100,000 backends, 1,000 flips a second.
 //!
-//! The part of the checker is played by a task that has the memory ready, so the figures are those
-//! of the keeper: asking, writing the journal, and the snapshots. `STEERD_BENCH_SECONDS` says how long;
-//! the default is long enough for two snapshots.
+//! The checker is the real one. Its probes go to one listener on all loopback addresses, which is closed
+//! and opened again each interval, so each probe is a flip. First they are measured without a `state_dir`,
+//! then with one: the difference is the cost of all that keeps them, in the checker and beside it, surveys and
+//! snapshots included. Meanwhile an override is set from time to time, and it is looked how long it takes
+//! to the disk. `STEERD_BENCH_SECONDS` says how long each half takes. Ends with 1 when a bar is missed.
 
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a bench")]
 
 mod measure;
 
+use std::collections::HashMap;
 use std::fs;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use measure::{cpu_time, float};
-use steerd::checker::{Command, Handle, Memory, MemoryChanges, RememberedState};
-use steerd::health::Verdict;
+use measure::{cpu_time, float, quantile};
+use steerd::checker::{
+    self, Capacity, Check, Command, Handle, MAX_IN_FLIGHT, Memory, OverrideRequest, PoolSetup, Setup,
+};
+use steerd::health::Timing;
 use steerd::metrics::Metrics;
+use steerd::pool::{Backend, Override, Pool, Require};
+use steerd::probe::Probe;
+use steerd::probe::tcp::TcpProbe;
+use steerd::settings::Settings;
 use steerd::state::{FILE, Keeper, Place};
-use steerd::table::{Published, Table};
 use steerd::zone::Catalog;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::oneshot;
 
 const BACKENDS: u32 = 100_000;
 const IN_A_POOL: u32 = 100;
-const FLIPS_A_SECOND: u32 = 1_000;
-const SECONDS: u32 = 240;
+/// Each probe is a flip, so this makes 1,000 a second.
+const INTERVAL: Duration = Duration::from_secs(100);
+const SECONDS: u64 = 200;
+/// From one override to the next.
+const MARK_EVERY: Duration = Duration::from_secs(2);
 
-fn state(number: u32, verdict: Verdict) -> RememberedState {
-    let [_, a, b, c] = number.to_be_bytes();
-    RememberedState {
-        pool: format!("pool-{}", number / IN_A_POOL).into(),
-        backend: format!("gateway-{number}").into(),
-        address: std::net::Ipv4Addr::new(10, a, b, c).into(),
-        check: "http".into(),
-        verdict,
-        since: SystemTime::now(),
+/// The bars: a share of a core, bytes a second, and the time from an override to the disk.
+const MOST_CPU: f64 = 0.05;
+const MOST_BYTES: f64 = 1e6;
+const MOST_DELAY: Duration = Duration::from_secs(1);
+
+fn setup(port: u16) -> Setup {
+    let timing = Timing {
+        interval: INTERVAL,
+        timeout: Duration::from_secs(2),
+        rise: 1,
+        fall: 1,
+        recheck: INTERVAL,
+        interval_down: INTERVAL,
+        damping: false,
+    };
+    let backend = |number: u32| {
+        let [_, a, b, c] = number.to_be_bytes();
+        Backend::new(format!("gateway-{number}"), vec![Ipv4Addr::new(127, a + 1, b, c).into()])
+    };
+    let pool = |number: u32| PoolSetup {
+        pool: Pool {
+            // All of them fail at once here.
+            suspect_self: None,
+            ..Pool::new(
+                format!("pool-{number}"),
+                (number * IN_A_POOL..(number + 1) * IN_A_POOL).map(backend).collect(),
+            )
+        },
+        checks: vec![Check::new(Probe::Tcp(TcpProbe::connect(port)), timing)],
+        require: Require::All,
+    };
+    Setup {
+        settings: Settings::default(),
+        catalog: Catalog::new(Vec::new()),
+        services: Vec::new(),
+        pools: (0..BACKENDS / IN_A_POOL).map(pool).collect(),
+        startup_wait: Duration::from_secs(60),
+        memory: Memory::default(),
     }
 }
 
@@ -45,87 +89,136 @@ fn written() -> u64 {
     line.parse().expect("a number")
 }
 
-async fn answer(
-    mut commands: mpsc::Receiver<Command>,
-    memory: Arc<Mutex<Vec<RememberedState>>>,
-    untold: Arc<Mutex<MemoryChanges>>,
-) {
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Memory(reply) => {
-                let states = memory.lock().expect("no panic").clone();
-                untold.lock().expect("no panic").everything = false;
-                let _ = reply.send(Memory { states, overrides: Vec::new() });
+/// Listens on all loopback addresses in every other interval.
+fn alternate(port: u16) {
+    std::thread::spawn(move || {
+        loop {
+            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("the port is ours");
+            listener.set_nonblocking(true).expect("a socket");
+            let began = Instant::now();
+            while began.elapsed() < INTERVAL {
+                while listener.accept().is_ok() {}
+                std::thread::sleep(Duration::from_millis(20));
             }
-            Command::MemoryChanges(reply) => {
-                let _ = reply.send(std::mem::take(&mut *untold.lock().expect("no panic")));
-            }
-            _ => {}
+            drop(listener);
+            std::thread::sleep(INTERVAL);
         }
+    });
+}
+
+/// The lengths of the journals.
+fn lengths(directory: &Path) -> HashMap<PathBuf, u64> {
+    let entries = fs::read_dir(directory).expect("the directory").filter_map(Result::ok);
+    let journals = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".journal"));
+    journals.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.len()))).collect()
+}
+
+/// The bytes of a file from a place on; none when it is gone.
+fn since(path: &Path, place: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = fs::File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(place))?;
+        file.read_to_end(&mut bytes)
+    });
+    bytes
+}
+
+/// How long it takes until an override that is set now is in a journal, or in the snapshot that replaced it.
+async fn mark(handle: &Handle, directory: &Path, number: u32) -> Duration {
+    let before = lengths(directory);
+    let reason = format!("mark {number} of the bench");
+    let (reply, answer) = oneshot::channel();
+    let request = OverrideRequest {
+        pool: "pool-7".into(),
+        backend: format!("gateway-{}", 700 + number % IN_A_POOL),
+        state: Some(Override::Drain),
+        length: None,
+        reason: Some(reason.clone()),
+    };
+    handle.commands.send(Command::Override(request, reply)).await.expect("the checker runs");
+    answer.await.expect("the checker runs").expect("a backend");
+    let began = Instant::now();
+    loop {
+        for (path, length) in lengths(directory) {
+            let from = before.get(&path).copied().unwrap_or(0);
+            let new = since(&path, from.min(length));
+            if memchr::memmem::find(&new, reason.as_bytes()).is_some() {
+                return began.elapsed();
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-fn main() {
+/// The CPU time and the bytes of some seconds, each second's share of them.
+async fn measure<F: Future<Output = ()>>(seconds: u64, meanwhile: impl FnOnce() -> F) -> (f64, f64) {
+    let (bytes, cpu, began) = (written(), cpu_time(std::process::id()), Instant::now());
+    tokio::time::timeout(Duration::from_secs(seconds), async {
+        meanwhile().await;
+        std::future::pending::<()>().await;
+    })
+    .await
+    .ok();
+    let took = began.elapsed().as_secs_f64();
+    let cpu = cpu_time(std::process::id()).saturating_sub(cpu).as_secs_f64();
+    (cpu / took, float(written() - bytes) / took)
+}
+
+fn main() -> ExitCode {
     let seconds =
         std::env::var("STEERD_BENCH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(run(seconds));
+    runtime.block_on(run(seconds))
 }
 
-async fn run(seconds: u32) {
+async fn run(seconds: u64) -> ExitCode {
     let directory = tempfile::TempDir::new().expect("a directory");
-    let memory =
-        Arc::new(Mutex::new((0..BACKENDS).map(|number| state(number, Verdict::Healthy)).collect::<Vec<_>>()));
-    let untold = Arc::new(Mutex::new(MemoryChanges { everything: true, ..MemoryChanges::default() }));
-    let (commands, received) = mpsc::channel(64);
-    tokio::spawn(answer(received, Arc::clone(&memory), Arc::clone(&untold)));
-    let table = Table {
-        generation: 1,
-        settings: Arc::default(),
-        catalog: Arc::new(Catalog::new(Vec::new())),
-        services: Arc::new([]),
-        pools: Box::new([]),
+    let port = {
+        let free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
+        free.local_addr().expect("an address").port()
     };
-    let handle = Handle { published: Published::new(table), ready: watch::channel(true).1, commands };
-    let place = Place::take(directory.path().into()).expect("a lock");
-    let keeper = Keeper::start(Some(place), handle, Arc::new(Metrics::new(1)));
-    while !directory.path().join(FILE).exists() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let snapshot = fs::metadata(directory.path().join(FILE)).expect("the snapshot").len();
+    alternate(port);
+    let metrics = Arc::new(Metrics::new(1));
+    let capacity = Capacity { counter_rows: 1, probes: MAX_IN_FLIGHT };
+    let handle = checker::start(setup(port), capacity, Arc::clone(&metrics)).expect("a checker");
+    let mut ready = handle.ready.clone();
+    ready.wait_for(|ready| *ready).await.expect("the checker runs");
+    let generation = handle.published.load().generation;
+    let (without, _) = measure(seconds, || async {}).await;
     println!(
-        "{BACKENDS} backends, snapshot {:.1} MB; {FLIPS_A_SECOND} flips a second for {seconds} s",
-        float(snapshot) / 1e6
+        "without state_dir: CPU {:.2} % of a core, probes and their backends; {} tables published",
+        100.0 * without,
+        handle.published.load().generation - generation
     );
 
-    let (bytes, cpu) = (written(), cpu_time(std::process::id()));
-    let began = tokio::time::Instant::now();
-    let mut flip = 0_u32;
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    while began.elapsed() < Duration::from_secs(seconds.into()) {
-        tick.tick().await;
-        for _ in 0..FLIPS_A_SECOND / 10 {
-            let number = flip.wrapping_mul(7_919) % BACKENDS;
-            let verdict = [Verdict::Unhealthy, Verdict::Healthy][(flip / BACKENDS) as usize % 2];
-            let mut memory = memory.lock().expect("no panic");
-            if let Some(kept) = memory.get_mut(number as usize) {
-                (kept.verdict, kept.since) = (verdict, SystemTime::now());
-                untold.lock().expect("no panic").states.push(kept.clone());
-            }
-            flip += 1;
+    let place = Place::take(directory.path().into()).expect("a lock");
+    let keeper = Keeper::start(Some(place), handle.clone(), metrics);
+    let mut delays = Vec::new();
+    let (with, bytes) = measure(seconds, || async {
+        for number in 0.. {
+            delays.push(mark(&handle, directory.path(), number).await);
+            tokio::time::sleep(MARK_EVERY).await;
         }
-    }
-    let took = began.elapsed().as_secs_f64();
-    let cpu = cpu_time(std::process::id()).saturating_sub(cpu).as_secs_f64();
-    let bytes = float(written() - bytes);
-    let journal = fs::read_dir(directory.path()).expect("the directory").filter_map(Result::ok);
-    let names: Vec<String> = journal.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    println!(
-        "CPU {:.2} % of a core, {:.0} kB/s written, {:.0} bytes for each flip",
-        100.0 * cpu / took,
-        bytes / took / 1e3,
-        bytes / f64::from(flip)
-    );
-    println!("in the end: {}", names.join(", "));
+    })
+    .await;
+    let snapshot = fs::metadata(directory.path().join(FILE)).map_or(0, |metadata| metadata.len());
+    let journals: u64 = lengths(directory.path()).values().sum();
     keeper.stop().await;
+    let (cpu, worst) = (with - without, quantile(&mut delays, 1.0));
+    println!(
+        "with: snapshot {:.1} MB, journals {:.1} MB in the end, {} overrides set",
+        float(snapshot) / 1e6,
+        float(journals) / 1e6,
+        delays.len()
+    );
+    let bars = [
+        ("CPU, % of a core", 100.0 * cpu, 100.0 * MOST_CPU),
+        ("written, kB/s", bytes / 1e3, MOST_BYTES / 1e3),
+        ("override to the disk at most, ms", 1e3 * worst.as_secs_f64(), 1e3 * MOST_DELAY.as_secs_f64()),
+    ];
+    for (what, found, bar) in bars {
+        println!("{what}: {found:.1}, bar {bar:.0}: {}", if found <= bar { "kept" } else { "missed" });
+    }
+    let is_kept = !delays.is_empty() && snapshot > 0 && bars.iter().all(|(_, found, bar)| found <= bar);
+    if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
