@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::{has_color, lines, print_json};
 use crate::config::fault::Faults;
 use crate::config::{self, Setup};
+use crate::name::Name;
 
 /// Checks a configuration. Faults go to standard error and the summary to standard output; with
 /// `json` all goes to standard output. Success unless there is an error; warnings are none.
@@ -35,7 +36,13 @@ fn tell(path: &Path, loaded: &Result<Setup, Faults>) -> std::io::Result<()> {
         count => format!(", {}", counted(count, "warning", "warnings")),
     };
     match loaded {
-        Ok(setup) => writeln!(std::io::stdout(), "configuration is valid: {}{warnings}", summary(setup)),
+        Ok(setup) => {
+            writeln!(std::io::stdout(), "configuration is valid: {}{warnings}", summary(setup))?;
+            for (letters, ascii) in international(setup) {
+                writeln!(std::io::stdout(), "{letters} is {ascii} in DNS, in metrics and in the API")?;
+            }
+            Ok(())
+        }
         Err(faults) => {
             let errors = counted(faults.errors().count(), "error", "errors");
             let path = lines(&path.to_string_lossy());
@@ -64,6 +71,17 @@ fn summary(setup: &Setup) -> String {
     .join(", ")
 }
 
+/// Names of zones and services with letters that are not ASCII: as people write them, and in DNS.
+fn international(setup: &Setup) -> Vec<(String, String)> {
+    let zones = setup.checker.catalog.zones().iter().filter_map(|zone| Name::from_wire(zone.apex_name()));
+    let names = zones.chain(setup.checker.services.iter().map(|service| service.name.clone()));
+    let both = |name: Name| {
+        let ascii = name.to_plain();
+        Some((config::in_letters(&ascii)?, ascii))
+    };
+    names.filter_map(both).collect()
+}
+
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
@@ -89,6 +107,33 @@ mod tests {
         assert_eq!(summary(loaded.as_ref().unwrap()), "1 zone, 1 pool, 3 backends, 1 service");
         assert_eq!(as_json(&loaded), json!({ "valid": true, "errors": [], "warnings": [] }));
         assert_eq!(run(Path::new(VALID), false), ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn names_are_told_in_letters_and_as_dns_has_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("steerd.toml");
+        let zone = "$TTL 60\n@ SOA ns1 h 1 2 3 4 5\n@ NS ns1\n@ NS ns2.elsewhere.\nns1 A 192.0.2.1\n";
+        std::fs::write(directory.path().join("zone"), zone).unwrap();
+        std::fs::write(
+            &path,
+            "[zones.\"münchen.example\"]\nfile = \"zone\"\n[pools.a]\nbackends = [\"192.0.2.1\", \"192.0.2.2\"]\n\
+             check = { type = \"https\", host = \"würzburg.example:8443\" }\n\
+             [services.\"größe.MÜNCHEN.example\"]\npools = [\"a\"]\nanswers = 1\n",
+        )
+        .unwrap();
+        let setup = config::load(&path).unwrap();
+        let both = |letters: &str, ascii: &str| (letters.to_owned(), ascii.to_owned());
+        assert_eq!(
+            international(&setup),
+            [
+                both("münchen.example", "xn--mnchen-3ya.example"),
+                both("größe.münchen.example", "xn--gre-6ka8i.xn--mnchen-3ya.example"),
+            ]
+        );
+        let probe = format!("{:?}", setup.checker.pools[0].checks[0].probe);
+        assert!(probe.contains("\"xn--wrzburg-n2a.example:8443\""), "{probe}");
+        assert!(probe.contains("Some(\"xn--wrzburg-n2a.example\")"), "{probe}");
     }
 
     #[test]

@@ -193,6 +193,20 @@ impl Faults {
         Self(faults)
     }
 
+    /// The same with warnings about a file as a whole.
+    #[must_use]
+    pub fn with_warnings(self, file: &Path, messages: Vec<String>) -> Self {
+        let place = Place::whole(file.into());
+        let warning = |message| Fault {
+            severity: Severity::Warning,
+            message,
+            place: place.clone(),
+            hint: None,
+            related: None,
+        };
+        Self::new(self.0.into_iter().chain(messages.into_iter().map(warning)).collect())
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.0.iter()

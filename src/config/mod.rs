@@ -16,6 +16,7 @@ mod check;
 mod document;
 pub mod fault;
 mod fit;
+mod labels;
 mod load;
 mod pool;
 mod server;
@@ -44,6 +45,7 @@ use crate::listener::Limits;
 use crate::pool::PoolId;
 
 pub use admin::{Access, AdminPlace, AdminSettings};
+pub(crate) use labels::in_letters;
 pub use token::{Nonce, Token};
 pub(crate) use value::closest;
 

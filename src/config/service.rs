@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::config::labels;
 use crate::config::source::At;
 use crate::config::value::{Entry, Located, Table, Value, closest};
 use crate::name::Name;
@@ -108,11 +109,14 @@ impl<'s> ReadService<'s> {
     }
 }
 
-/// A name of `[zones]` or `[services]`.
+/// A name of `[zones]` or `[services]`, its A-labels in the place of other letters.
 pub(super) fn dns_name(entry: Entry<'_>) -> Option<Name> {
-    Name::parse(entry.name)
-        .map_err(|error| entry.at.error(format!("`{}` is not a domain name: {error}", entry.name)))
-        .ok()
+    let refuse = |reason: &str| entry.at.error(format!("`{}` is not a domain name: {reason}", entry.name));
+    let Some(ascii) = labels::to_ascii(entry.name) else {
+        refuse("it has characters that no name can have");
+        return None;
+    };
+    Name::parse(&ascii).map_err(|error| refuse(&error.to_string())).ok()
 }
 
 fn resolve_tier<'s>(tier: Located<'s, &'s str>, pools: &HashMap<&'s str, PoolId>) -> Option<PoolId> {

@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 
 use crate::config::check::keys::Key;
+use crate::config::labels;
 use crate::config::value::{Table, Value};
 use crate::file;
 
@@ -75,7 +76,7 @@ pub(super) fn checked_name<'s>(value: Value<'s>, text: &'s str) -> Option<&'s st
 
 /// Whether a certificate can be for this name.
 pub(super) fn can_be_certified(name: &str) -> bool {
-    ServerName::try_from(name).is_ok()
+    labels::to_ascii(name).is_some_and(|name| ServerName::try_from(&*name).is_ok())
 }
 
 pub(super) fn no_name(text: &str) -> String {

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 
+use crate::config::labels;
 use crate::config::value::{Entry, Value};
 use crate::probe::http::Version;
 
@@ -45,6 +46,11 @@ pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// A host as it is sent: its A-labels in the place of other letters.
+pub(super) fn sent(host: &str) -> String {
+    labels::to_ascii(host).map_or_else(|| host.to_owned(), std::borrow::Cow::into_owned)
+}
+
 /// A host without the brackets of an IPv6 address.
 pub(super) fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
@@ -80,7 +86,8 @@ pub(super) fn checked_host<'s>(value: Value<'s>, text: &'s str) -> Option<&'s st
         .and_then(|name| name.strip_suffix(']'))
         .is_some_and(|name| name.parse::<std::net::Ipv6Addr>().is_ok());
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    let is_name = (1..=253).contains(&name.len()) && name.bytes().all(allowed);
+    let is_name = labels::to_ascii(name)
+        .is_some_and(|name| (1..=253).contains(&name.len()) && name.bytes().all(allowed));
     if is_address || is_name {
         return Some(text);
     }

@@ -164,7 +164,7 @@ impl<'s> CheckKeys<'s> {
             (Kind::Grpc, tls) => Probe::Grpc(GrpcProbe {
                 port,
                 tls,
-                host: plain.host.value().map(str::to_owned),
+                host: plain.host.value().map(request::sent),
                 service: plain.service.value().unwrap_or_default().to_owned(),
             }),
             (_, tls) => Probe::Http(self.http(port, tls)),
@@ -178,7 +178,7 @@ impl<'s> CheckKeys<'s> {
             tls,
             version: plain.version.value().unwrap_or_default(),
             method: plain.method.value().map_or(built_in.method, str::to_owned),
-            host: plain.host.value().map(str::to_owned),
+            host: plain.host.value().map(request::sent),
             headers: plain.headers.value().into_iter().flatten().collect(),
             status: plain.status.value().unwrap_or(built_in.status),
             drain_status: plain.drain_status.value().unwrap_or_default(),
@@ -211,7 +211,7 @@ impl<'s> CheckKeys<'s> {
             _ => {}
         }
         Some(TlsSettings {
-            name: name.map(str::to_owned),
+            name: name.map(request::sent),
             insecure,
             ca_file: self.tls.ca_file.value().filter(|_| !insecure),
             min_days_left: self.tls.min_days_left.value().filter(|&days| days > 0),
