@@ -136,7 +136,10 @@ fn finish(reading: Reading<'_>, findings: &Findings) -> Option<Zone> {
     if !findings.goes_on() {
         return None;
     }
-    let zone = reading.zone?.finish().map_err(|faults| reading.files.report(faults, findings)).ok()?;
+    let finished = reading.zone?.finish_with_warnings();
+    let fail = |faults| reading.files.report(faults, Severity::Error, findings);
+    let (zone, warnings) = finished.map_err(fail).ok()?;
+    reading.files.report(warnings, Severity::Warning, findings);
     if zone.apex().and_then(|apex| apex.rrset(rtype::NS)).is_some_and(|servers| servers.count == 1) {
         reading.at.warning(
             format!(
@@ -160,10 +163,10 @@ impl Files<'_> {
             Ok(bytes)
         };
         let read = reader::read_while(file, zone, &mut load, &|| findings.goes_on());
-        read.map_err(|faults| self.report(faults, findings)).ok()
+        read.map_err(|faults| self.report(faults, Severity::Error, findings)).ok()
     }
 
-    fn report(&self, faults: Vec<reader::Fault>, findings: &Findings) {
+    fn report(&self, faults: Vec<reader::Fault>, severity: Severity, findings: &Findings) {
         for fault in faults {
             let named_by = fault.named_by.as_deref().unwrap_or(self.named_at.source().path());
             let quotable =
@@ -176,7 +179,6 @@ impl Files<'_> {
                 }
                 _ => Place::whole(file),
             };
-            let severity = Severity::Error;
             let (place, message) = if quotable {
                 (place, fault.message)
             } else {

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::advice::{self, Added, Advice, Told};
 use super::{
     CNAME, DELEGATION, DNAME, NO_SERVICE, NameHasher, Node, RrsetEntry, WILDCARD_CHILD, Zone, name_in, rtype,
 };
@@ -32,6 +33,7 @@ pub struct ZoneBuilder {
     data: Vec<u8>,
     /// The node of the record added last: records of one owner mostly stand together.
     last: usize,
+    told: Told,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,9 +81,6 @@ pub enum ZoneError {
     /// No NS records at the apex.
     #[error("the zone has no NS record at its own name")]
     NoNs,
-    /// Records of one RRset with different TTLs (RFC 2181, section 5.2).
-    #[error("the records of one name and type must have one TTL: `{0}` seconds here, `{1}` before")]
-    DifferentTtl(u32, u32),
     /// The zone holds A, AAAA or CNAME at the name of a service.
     #[error("the name is a service's, so the zone must not hold A, AAAA or CNAME records at it")]
     ServiceAddress,
@@ -124,6 +123,7 @@ impl ZoneBuilder {
             records: Vec::new(),
             data: Vec::new(),
             last: 0,
+            told: Told::default(),
         };
         builder.node(apex);
         builder
@@ -141,7 +141,9 @@ impl ZoneBuilder {
         self.records.len()
     }
 
-    /// Adds a record: owner in lower-case wire form, data in wire form with uncompressed names.
+    /// Adds a record: owner in lower-case wire form, data in wire form with uncompressed names. Of
+    /// the TTLs of one name and type the first counts (RFC 2181, section 5.2), and an SOA record that
+    /// is there already, as at the end of a transfer, is passed over.
     ///
     /// # Errors
     /// When the record cannot be in this zone, or not beside those added before.
@@ -172,12 +174,21 @@ impl ZoneBuilder {
             rtype::A | rtype::AAAA => ADDRESS | OTHER,
             _ => OTHER,
         };
+        let mut ttl = ttl;
         if let Some(earlier) = self.earlier(index, rtype) {
             if rtype == rtype::SOA {
-                return Err(ZoneError::SecondSoa);
+                let is_same = is_same_soa(earlier.data_in(&self.data), rdata);
+                return if is_same { Ok(()) } else { Err(ZoneError::SecondSoa) };
             }
-            if earlier.ttl != ttl {
-                return Err(ZoneError::DifferentTtl(ttl, earlier.ttl));
+            let (written, kept) = (std::mem::replace(&mut ttl, earlier.ttl), earlier.ttl);
+            // Each signature has the TTL of what it signs.
+            if written != kept && rtype != rtype::RRSIG {
+                self.told.add(advice::Kind::Ttl, Some(tag), || {
+                    format!(
+                        "the TTL of {written} seconds is not used: records of one name and type have one TTL, and \
+                         the first says {kept} seconds"
+                    )
+                });
             }
         }
         let length = u16::try_from(rdata.len()).map_err(|_| ZoneError::TooLarge)?;
@@ -226,11 +237,24 @@ impl ZoneBuilder {
         Ok(())
     }
 
+    /// Adds a warning of the record with this tag.
+    pub(super) fn tell(&mut self, kind: advice::Kind, tag: u32, message: impl FnOnce() -> String) {
+        self.told.add(kind, Some(tag), message);
+    }
+
     /// Completes the zone.
     ///
     /// # Errors
     /// All faults that only the whole zone shows.
-    pub fn finish(mut self) -> Result<Zone, Vec<BuildFault>> {
+    pub fn finish(self) -> Result<Zone, Vec<BuildFault>> {
+        self.finish_with_advice().map(|(zone, _)| zone)
+    }
+
+    /// Completes the zone, and says what in it surprises.
+    ///
+    /// # Errors
+    /// As [`ZoneBuilder::finish`].
+    pub fn finish_with_advice(mut self) -> Result<(Zone, Vec<Advice>), Vec<BuildFault>> {
         let mut faults = Vec::new();
         self.records.sort_by_key(|record| (record.node, record.rtype));
         for node in &mut self.nodes {
@@ -276,7 +300,14 @@ impl ZoneBuilder {
             negative_ttl: 0,
             records,
         };
-        check(zone, &self.records, &self.data, faults)
+        let zone = check(zone, &self.records, &self.data, faults)?;
+        let added = self.records.iter().filter_map(|record| {
+            let owner = name_in(&zone.names, zone.nodes.get(record.node as usize)?);
+            let data = record.data_in(&self.data);
+            Some(Added { tag: record.tag, owner, rtype: record.rtype, data })
+        });
+        advice::look(&zone, &added, &mut self.told);
+        Ok((zone, self.told.finish()))
     }
 
     /// The distinct records of one RRset, in the order of the file; answers how many.
@@ -400,6 +431,16 @@ impl Record {
     fn data_in<'d>(&self, data: &'d [u8]) -> &'d [u8] {
         let start = self.data as usize;
         data.get(start..start + usize::from(self.length)).unwrap_or(&[])
+    }
+}
+
+/// Whether two SOA records say the same; names are compared without case.
+fn is_same_soa(a: &[u8], b: &[u8]) -> bool {
+    match (a.split_last_chunk::<20>(), b.split_last_chunk::<20>()) {
+        (Some((a_names, a_numbers)), Some((b_names, b_numbers))) => {
+            a_numbers == b_numbers && a_names.eq_ignore_ascii_case(b_names)
+        }
+        _ => false,
     }
 }
 

@@ -5,6 +5,7 @@
 //! arenas, so that a million records are a few large allocations. How a master file is read is
 //! `reader`'s; what is answered from a lookup is `answer`'s.
 
+mod advice;
 mod builder;
 mod catalog;
 pub mod reader;
@@ -12,6 +13,7 @@ pub mod rtype;
 
 use hashbrown::HashTable;
 
+pub use advice::{Advice, MAX_TOLD};
 pub use builder::{BuildFault, ZoneBuilder, ZoneError};
 pub use catalog::Catalog;
 

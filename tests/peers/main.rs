@@ -6,6 +6,7 @@ mod queries;
 mod servers;
 #[path = "../support/mod.rs"]
 mod support;
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

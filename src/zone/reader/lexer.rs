@@ -173,19 +173,25 @@ impl<'s> Lexer<'s> {
     }
 
     fn quoted(&mut self) -> Result<Token<'s>, Problem> {
-        let open = self.at;
+        let (open, line) = (self.at, self.line);
         self.at += 1;
         loop {
             match self.source.get(self.at) {
                 Some(b'"') => break,
                 Some(b'\\') => self.skip_escape(),
-                Some(b'\n') | None => {
-                    let at = Span { start: open, length: self.at - open };
-                    return Err(
-                        self.recover(at, "this quoted text is not closed on its line: `\"` is missing")
-                    );
+                None => {
+                    // What follows its line is read on its own.
+                    let rest = self.source.get(open..).unwrap_or(&[]);
+                    let length = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+                    self.at = open;
+                    self.line = line;
+                    let at = Span { start: open, length };
+                    return Err(self.recover(at, "this quoted text is never closed: `\"` is missing"));
                 }
-                Some(_) => self.at += 1,
+                Some(byte) => {
+                    self.line = self.line.saturating_add(u32::from(*byte == b'\n'));
+                    self.at += 1;
+                }
             }
         }
         self.at += 1;
@@ -197,7 +203,7 @@ impl<'s> Lexer<'s> {
         Token { text, start: u32::try_from(start).unwrap_or(u32::MAX), form }
     }
 
-    /// A backslash takes the next byte with it, but never the end of the line.
+    /// A backslash takes the next byte with it, but never the end of the line, which may be counted.
     fn skip_escape(&mut self) {
         self.at += match self.source.get(self.at + 1) {
             None | Some(b'\n' | b'\r') => 1,
@@ -265,6 +271,9 @@ mod tests {
             ("a\\\nb", &["1:a\\", "2:b"]),
             ("a ) b\nc", &["!2+1", "2:c"]),
             ("a \"b\nc", &["!2+2", "2:c"]),
+            ("a \"b\n\nc\" d\ne", &["1:a <b\n\nc> d", "4:e"]),
+            ("a k=\"b\nc\"d\ne", &["1:a k=\"b\nc\"d", "3:e"]),
+            ("a \"b\\\nc\"\nd", &["1:a <b\\\nc>", "3:d"]),
             ("a\nb ( c\nd", &["1:a", "!4+1"]),
             ("a;b", &["1:a"]),
         ] {

@@ -4,6 +4,8 @@
 //! numbers of a file between backquotes only, so that `printable::without_quoted` removes them. The
 //! builder decides what a zone must and must not hold.
 //!
+//! What is loaded and surprises is told as warnings with the finished zone.
+//!
 //! Beyond RFC 1035: `$TTL` and times with units (RFC 2308), `$GENERATE`, types, classes and data
 //! without a mnemonic (RFC 3597). A record without a TTL has that of the latest `$TTL`; without
 //! one, the TTL written last; without one, the minimum TTL of the SOA record. An `$INCLUDE`d file
@@ -16,6 +18,8 @@ mod lexer;
 mod location;
 mod parameters;
 mod rdata;
+mod services;
+mod special;
 mod text;
 mod types;
 
@@ -26,12 +30,13 @@ use std::path::{Path, PathBuf};
 
 pub use fault::{Fault, MAX_FAULTS};
 
+use super::advice::Kind as Surprise;
 use super::{Zone, ZoneBuilder, ZoneError, rtype};
 use crate::name::Name;
 use crate::printable::quoted;
 use fault::{Faults, Places, Problem};
 use generate::Template;
-use lexer::{Entry, Lexer, Token};
+use lexer::{Entry, Form, Lexer, Token};
 use rdata::RecordType;
 
 /// How deep `$INCLUDE`s may be nested.
@@ -122,8 +127,24 @@ impl ReadZone {
     /// All faults that only the whole zone shows, at most [`MAX_FAULTS`] and a last one that says
     /// how many more there are.
     pub fn finish(self) -> Result<Zone, Vec<Fault>> {
+        self.finish_with_warnings().map(|(zone, _)| zone)
+    }
+
+    /// Completes the zone, and says with the place of each what in it surprises.
+    ///
+    /// # Errors
+    /// As [`ReadZone::finish`].
+    pub fn finish_with_warnings(self) -> Result<(Zone, Vec<Fault>), Vec<Fault>> {
         let Self { builder, places } = self;
-        builder.finish().map_err(|found| {
+        let finished = builder.finish_with_advice();
+        let with_places = |(zone, advice): (Zone, Vec<super::Advice>)| {
+            let warnings = advice.into_iter().map(|advice| match advice.tag {
+                Some(tag) => places.fault_of_tag(tag, advice.message),
+                None => places.fault_of_zone(advice.message),
+            });
+            (zone, warnings.collect())
+        };
+        finished.map(with_places).map_err(|found| {
             let mut faults = Faults::default();
             for fault in found {
                 faults.add(|| match fault.tag {
@@ -178,6 +199,8 @@ struct Ttls {
     directive: Option<u32>,
     latest: Option<u32>,
     soa_minimum: Option<u32>,
+    /// Whether it was said that a record has no TTL.
+    missing_told: bool,
 }
 
 /// The fields before the data of a record.
@@ -381,20 +404,42 @@ impl Reader<'_> {
             let message = "the record has no TTL: write one before its type, or $TTL before the first record";
             Problem::at(head.type_token.span(), message)
         })?;
-        self.builder.add(&self.owner.name, number, ttl, &self.rdata, tag).map_err(|error| {
-            let at = match (&error, head.ttl) {
-                (ZoneError::OutOfZone, _) => first,
-                (ZoneError::DifferentTtl(..), Some((_, token))) => token,
-                _ => head.type_token,
-            };
-            let message = if error == ZoneError::OutOfZone {
+        if head.ttl.is_none() && self.ttls.directive.is_none() && !self.ttls.missing_told {
+            self.ttls.missing_told = true;
+            let source =
+                if self.ttls.latest.is_some() { "that of a record above" } else { "the SOA's minimum" };
+            self.builder.tell(Surprise::NoTtl, tag, || {
+                format!(
+                    "there is no $TTL, and this record has no TTL of its own: it gets {ttl} seconds, {source}, and \
+                     others that follow theirs in the same way; write $TTL at the top of the file"
+                )
+            });
+        }
+        if let Some(lines) = data
+            .iter()
+            .filter(|token| token.form != Form::Word)
+            .map(|token| text::line_ends(token.text))
+            .max()
+            .filter(|&lines| lines > 0)
+        {
+            self.builder.tell(Surprise::Lines, tag, || {
+                format!(
+                    "a quoted text goes over {} lines, and the line ends are part of it: is a `\"` missing?",
+                    lines + 1
+                )
+            });
+        }
+        match self.builder.add(&self.owner.name, number, ttl, &self.rdata, tag) {
+            Ok(()) => Ok(()),
+            Err(ZoneError::OutOfZone) => {
+                // The same owner is not told again.
                 self.owner.state = OwnerState::Faulty;
-                self.out_of_zone()
-            } else {
-                error.to_string()
-            };
-            Problem::at(at.span(), message)
-        })
+                let message = self.out_of_zone();
+                self.builder.tell(Surprise::OutOfZone, tag, || message);
+                Ok(())
+            }
+            Err(error) => Err(Problem::at(head.type_token.span(), error.to_string())),
+        }
     }
 
     fn set_owner(&mut self, token: &Token<'_>) -> Result<(), Problem> {
@@ -409,7 +454,11 @@ impl Reader<'_> {
     fn out_of_zone(&self) -> String {
         let shown =
             |wire: &[u8]| Name::from_wire(wire).map_or_else(String::new, |name| quoted(&name.to_string()));
-        format!("the name {} is not in the zone {}", shown(&self.owner.name), shown(self.builder.apex()))
+        format!(
+            "the name {} is not in the zone {}: its records are ignored",
+            shown(&self.owner.name),
+            shown(self.builder.apex())
+        )
     }
 }
 

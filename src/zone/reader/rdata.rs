@@ -1,16 +1,16 @@
 //! Record data: from tokens to wire form along the fields of the type, and whether bytes in the
 //! form of RFC 3597 are data of a type. Names keep their case and are never compressed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use super::fault::Problem;
 use super::lexer::Token;
 use super::types::{self, Data, Field, Kind, Type};
-use super::{location, parameters, text};
+use super::{location, parameters, special, text};
 use crate::name;
 
 /// The most bytes of record data: its length stands in two bytes.
 const MAX_RDATA: usize = 65_535;
+/// Types that the bit map of NXT has room for.
+const OLD_TYPES: u16 = 128;
 
 /// The type of a record: one of the table, or a number without a mnemonic (RFC 3597, section 5).
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ pub(super) fn record_type(token: &Token<'_>) -> Result<RecordType, Problem> {
         None if token.text.starts_with(b"$") => {
             fault(format!("`{}`: a directive begins in the first column", text::shown(token)))
         }
-        None if address(token.text).is_some() => fault(format!(
+        None if text::address(token.text).is_some() => fault(format!(
             "`{}`: the record type, A or AAAA, is missing before the address",
             text::shown(token)
         )),
@@ -77,10 +77,6 @@ fn unknown_type(token: &Token<'_>) -> String {
         |near| format!("did you mean {near}?"),
     );
     format!("`{}` is not a record type: {hint}", text::shown(token))
-}
-
-fn address(text: &[u8]) -> Option<IpAddr> {
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Appends the data of a record in wire form. `before` is the last token before the data.
@@ -104,24 +100,25 @@ pub(super) fn write(
         return Err(Problem::at(tokens.first().unwrap_or(before).span(), message));
     };
     let mut rest = tokens;
+    let mut last = before;
     for field in fields {
         let Some((first, after)) = rest.split_first() else {
             if may_be_empty(field.kind) {
                 break;
             }
-            let last = tokens.last().unwrap_or(before);
             return Err(Problem::at(last.span(), missing(rtype, field, fields)));
         };
         if takes_the_rest(field.kind) {
-            write_rest(field, rest, out)?;
+            write_rest(field, last, rest, origin, out)?;
             rest = &[];
         } else {
             write_one(field, first, origin, out)?;
+            last = first;
             rest = after;
         }
     }
-    if let (Some(extra), Some(last)) = (rest.first(), fields.last()) {
-        let message = format!("nothing is expected after {} of {}", last.what, rtype.name());
+    if let (Some(extra), Some(field)) = (rest.first(), fields.last()) {
+        let message = format!("nothing is expected after {} of {}", field.what, rtype.name());
         return Err(Problem::at(extra.span(), message));
     }
     let all = || tokens.first().zip(tokens.last()).map_or(before.span(), |(a, b)| a.span().to(b.span()));
@@ -144,12 +141,16 @@ fn missing(rtype: RecordType, field: &Field, fields: &[Field]) -> String {
 }
 
 fn takes_the_rest(kind: Kind) -> bool {
-    use Kind::{Base64, Hex, Location, Parameters, Texts, Types};
-    matches!(kind, Texts | Hex(_) | Base64 | Types | Location | Parameters)
+    use Kind::{Base64, Hex, Location, OldTypes, OptionalBase64, Parameters, Special, Texts, Types};
+    matches!(
+        kind,
+        Texts | Hex(_) | Base64 | OptionalBase64 | Types | OldTypes | Location | Parameters | Special(_)
+    )
 }
 
 fn may_be_empty(kind: Kind) -> bool {
-    matches!(kind, Kind::Types | Kind::Parameters)
+    use Kind::{OptionalBase64, OptionalText, Parameters, Special, Types};
+    matches!(kind, Types | Parameters | OptionalText | OptionalBase64 | Special(special::Special::Prefixes))
 }
 
 /// Appends a field that is one token.
@@ -163,13 +164,18 @@ fn write_one(field: &Field, token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>)
         Kind::Ttl => push_u32(text::seconds(token, what, text::MAX_TTL)?, out),
         Kind::Moment => push_u32(text::moment(token, what)?, out),
         Kind::Algorithm => push_u8(mnemonic(token, what, types::ALGORITHMS, 0xff)?, out),
+        Kind::DigestType => push_u8(mnemonic(token, what, types::DIGEST_TYPES, 0xff)?, out),
+        Kind::KeyProtocol => push_u8(mnemonic(token, what, types::KEY_PROTOCOLS, 0xff)?, out),
+        Kind::Scheme => push_u8(mnemonic(token, what, types::SCHEMES, 0xff)?, out),
+        Kind::KeyFlags => push_u16(key_flags(token, what)?, out),
+        Kind::Locator => locator(token, out)?,
         Kind::CertificateType => push_u16(mnemonic(token, what, types::CERTIFICATE_TYPES, 0xffff)?, out),
         Kind::Type => push_u16(u32::from(type_number(token)?), out),
-        Kind::Ipv4 => out.extend_from_slice(&ipv4(token)?.octets()),
-        Kind::Ipv6 => out.extend_from_slice(&ipv6(token)?.octets()),
+        Kind::Ipv4 => out.extend_from_slice(&text::ipv4(token)?.octets()),
+        Kind::Ipv6 => out.extend_from_slice(&text::ipv6(token)?.octets()),
         Kind::Eui(bytes) => eui(token, usize::from(bytes), out)?,
         Kind::Name => text::name(token, origin, out)?,
-        Kind::Text => text::string(token, out)?,
+        Kind::Text | Kind::OptionalText => text::string(token, out)?,
         Kind::Tag => {
             let tag = text::word(token, what)?;
             if !is_tag(tag) {
@@ -189,13 +195,28 @@ fn write_one(field: &Field, token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>)
         Kind::Salt if token.is(b"-") => out.push(0),
         Kind::Salt => with_length(token, what, out, |out| text::hex(&[*token], what, out))?,
         Kind::Hash => with_length(token, what, out, |out| text::base32(token, what, out))?,
-        Kind::Texts | Kind::Hex(_) | Kind::Base64 | Kind::Types | Kind::Location | Kind::Parameters => {}
+        Kind::Texts
+        | Kind::Hex(_)
+        | Kind::Base64
+        | Kind::OptionalBase64
+        | Kind::Types
+        | Kind::OldTypes
+        | Kind::Location
+        | Kind::Parameters
+        | Kind::Special(_) => {}
     }
     Ok(())
 }
 
-/// Appends the last field, which is all tokens that are left, at least one.
-fn write_rest(field: &Field, tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
+/// Appends the last field, which is all tokens that are left, at least one; `before` is the last one
+/// before them.
+fn write_rest(
+    field: &Field,
+    before: &Token<'_>,
+    tokens: &[Token<'_>],
+    origin: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Problem> {
     let what = field.what;
     match field.kind {
         Kind::Texts => tokens.iter().try_for_each(|token| text::string(token, out)),
@@ -209,8 +230,11 @@ fn write_rest(field: &Field, tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<
                 _ => Ok(()),
             }
         }
-        Kind::Base64 => text::base64(tokens, what, out),
+        Kind::OptionalBase64 if matches!(tokens, [none] if none.is(b"-")) => Ok(()),
+        Kind::Base64 | Kind::OptionalBase64 => text::base64(tokens, what, out),
+        Kind::Special(special) => special::write(special, before, tokens, origin, out),
         Kind::Types => bitmap(tokens, out),
+        Kind::OldTypes => old_bitmap(tokens, out),
         Kind::Location => location::write(tokens, out),
         Kind::Parameters => parameters::write(tokens, out),
         _ => Ok(()),
@@ -238,29 +262,51 @@ fn mnemonic(token: &Token<'_>, what: &str, known: &[(&str, u16)], max: u32) -> R
     }
 }
 
+/// A number, or mnemonics of flags with `|` between them.
+fn key_flags(token: &Token<'_>, what: &str) -> Result<u32, Problem> {
+    let word = text::word(token, what)?;
+    if word.first().is_none_or(u8::is_ascii_digit) {
+        return text::number(token, what, 0xffff);
+    }
+    let flag = |part: &[u8]| {
+        types::KEY_FLAGS
+            .iter()
+            .find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(part))
+            .map(|(_, flag)| *flag)
+    };
+    let flags = word.split(|&byte| byte == b'|').try_fold(0, |all, part| Some(all | flag(part)?));
+    flags.map(u32::from).ok_or_else(|| {
+        let message = format!(
+            "`{}` is not {what}: a number, or mnemonics such as ZONE|KSK, are expected",
+            text::shown(token)
+        );
+        Problem::at(token.span(), message)
+    })
+}
+
+/// Four groups of up to four hexadecimal digits, with colons between them.
+fn locator(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+    let word = text::word(token, "the locator")?;
+    let group = |part: &[u8]| {
+        let digits = std::str::from_utf8(part).ok().filter(|part| (1..=4).contains(&part.len()))?;
+        u16::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))
+    };
+    let groups: Option<Vec<u16>> = word.split(|&byte| byte == b':').map(group).collect();
+    let Some(groups) = groups.filter(|groups| groups.len() == 4) else {
+        let message = format!(
+            "`{}` is not a locator: four groups of hexadecimal digits, such as 14:4fff:ff20:ee64, are expected",
+            text::shown(token)
+        );
+        return Err(Problem::at(token.span(), message));
+    };
+    out.extend(groups.into_iter().flat_map(u16::to_be_bytes));
+    Ok(())
+}
+
 /// The number of a type that is only named, so any will do.
 fn type_number(token: &Token<'_>) -> Result<u16, Problem> {
     let found = RecordType::parse(text::word(token, "a record type")?);
     found.map(RecordType::number).ok_or_else(|| Problem::at(token.span(), unknown_type(token)))
-}
-
-fn ipv4(token: &Token<'_>) -> Result<Ipv4Addr, Problem> {
-    match address(text::word(token, "the address")?) {
-        Some(IpAddr::V4(address)) => Ok(address),
-        other => Err(bad_address(token, "IPv4", other.map(|_| "IPv6 addresses are AAAA records"))),
-    }
-}
-
-fn ipv6(token: &Token<'_>) -> Result<Ipv6Addr, Problem> {
-    match address(text::word(token, "the address")?) {
-        Some(IpAddr::V6(address)) => Ok(address),
-        other => Err(bad_address(token, "IPv6", other.map(|_| "IPv4 addresses are A records"))),
-    }
-}
-
-fn bad_address(token: &Token<'_>, family: &str, hint: Option<&str>) -> Problem {
-    let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
-    Problem::at(token.span(), format!("`{}` is not an {family} address{hint}", text::shown(token)))
 }
 
 fn eui(token: &Token<'_>, bytes: usize, out: &mut Vec<u8>) -> Result<(), Problem> {
@@ -328,6 +374,27 @@ fn bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Appends the one bit map of NXT, which has room for the types below 128.
+fn old_bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
+    let mut map = Vec::new();
+    for token in tokens {
+        let number = type_number(token)?;
+        if !(1..OLD_TYPES).contains(&number) {
+            let message = format!("`{}`: NXT has room for types below 128", text::shown(token));
+            return Err(Problem::at(token.span(), message));
+        }
+        let byte = usize::from(number / 8);
+        if map.len() <= byte {
+            map.resize(byte + 1, 0);
+        }
+        if let Some(byte) = map.get_mut(byte) {
+            *byte |= 0x80 >> (number % 8);
+        }
+    }
+    out.extend(map);
+    Ok(())
+}
+
 /// Appends data in the form of RFC 3597, section 5: `\# LENGTH HEXADECIMAL`.
 fn write_opaque(
     rtype: RecordType,
@@ -373,8 +440,11 @@ fn field_length(kind: Kind, bytes: &[u8]) -> Option<usize> {
     let fixed = |length: usize| (bytes.len() >= length).then_some(length);
     let all_if = |condition: bool| condition.then_some(bytes.len());
     match kind {
-        Kind::U8 | Kind::Algorithm => fixed(1),
-        Kind::U16 | Kind::CertificateType | Kind::Type => fixed(2),
+        Kind::U8 | Kind::Algorithm | Kind::DigestType | Kind::KeyProtocol | Kind::Scheme => fixed(1),
+        Kind::U16 | Kind::CertificateType | Kind::Type | Kind::KeyFlags => fixed(2),
+        Kind::Locator => fixed(8),
+        Kind::OptionalText if bytes.is_empty() => Some(0),
+        Kind::Special(special) => all_if(special::is_valid(special, bytes)),
         Kind::U32 | Kind::Seconds | Kind::Moment | Kind::Ipv4 => fixed(4),
         Kind::Ttl => {
             let value = u32::from_be_bytes(*bytes.first_chunk::<4>()?);
@@ -383,7 +453,7 @@ fn field_length(kind: Kind, bytes: &[u8]) -> Option<usize> {
         Kind::Ipv6 => fixed(16),
         Kind::Eui(length) => fixed(usize::from(length)),
         Kind::Name => name::wire_length(bytes),
-        Kind::Text | Kind::Salt | Kind::Hash => fixed(1 + usize::from(*bytes.first()?)),
+        Kind::Text | Kind::OptionalText | Kind::Salt | Kind::Hash => fixed(1 + usize::from(*bytes.first()?)),
         Kind::Tag => {
             let (&length, rest) = bytes.split_first()?;
             is_tag(rest.get(..usize::from(length))?).then_some(1 + usize::from(length))
@@ -398,8 +468,9 @@ fn field_length(kind: Kind, bytes: &[u8]) -> Option<usize> {
         Kind::Rest(least) | Kind::Hex(least) => all_if(bytes.len() >= usize::from(least)),
         Kind::Base64 => all_if(!bytes.is_empty()),
         Kind::Types => all_if(is_bitmap(bytes)),
+        Kind::OldTypes => all_if((1..=usize::from(OLD_TYPES / 8)).contains(&bytes.len())),
         Kind::Location => all_if(location::is_valid(bytes)),
-        Kind::Parameters => Some(bytes.len()),
+        Kind::Parameters | Kind::OptionalBase64 => Some(bytes.len()),
     }
 }
 

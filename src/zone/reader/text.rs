@@ -1,6 +1,8 @@
 //! One token, or a run of them, to a value in wire form: names, numbers, times, text, hexadecimal
 //! and base64. The choice of them for a record type does not belong here.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use super::fault::Problem;
 use super::lexer::{Form, Token};
 use crate::name;
@@ -154,6 +156,35 @@ fn is_relative(text: &[u8]) -> bool {
     before.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
+/// An address of either family.
+pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+pub(super) fn ipv4(token: &Token<'_>) -> Result<Ipv4Addr, Problem> {
+    match address(word(token, "the address")?) {
+        Some(IpAddr::V4(address)) => Ok(address),
+        other => Err(bad_address(token, "IPv4", other.map(|_| "IPv6 addresses are AAAA records"))),
+    }
+}
+
+pub(super) fn ipv6(token: &Token<'_>) -> Result<Ipv6Addr, Problem> {
+    match address(word(token, "the address")?) {
+        Some(IpAddr::V6(address)) => Ok(address),
+        other => Err(bad_address(token, "IPv6", other.map(|_| "IPv4 addresses are A records"))),
+    }
+}
+
+fn bad_address(token: &Token<'_>, family: &str, hint: Option<&str>) -> Problem {
+    let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+    Problem::at(token.span(), format!("`{}` is not an {family} address{hint}", shown(token)))
+}
+
+/// The line ends in a token, which only quoted text can have.
+pub(super) fn line_ends(text: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', text).count()
+}
+
 /// Appends text with its escapes resolved.
 pub(super) fn unescaped(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
     if token.form == Form::Mixed {
@@ -186,10 +217,12 @@ pub(super) fn string(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem
     unescaped(token, out)?;
     let length = out.len() - start - 1;
     let Ok(length) = u8::try_from(length) else {
-        let message = format!(
-            "this text has `{length}` bytes, and one string holds at most {MAX_STRING}: \
-             write it as several quoted strings"
-        );
+        let advice = match line_ends(token.text) {
+            0 => "write it as several quoted strings",
+            _ => "it goes over several lines; is a `\"` missing?",
+        };
+        let message =
+            format!("this text has `{length}` bytes, and one string holds at most {MAX_STRING}: {advice}");
         return Err(Problem::at(token.span(), message));
     };
     if let Some(byte) = out.get_mut(start) {

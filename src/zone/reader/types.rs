@@ -2,6 +2,8 @@
 //! data in the order they are written. A new type is a line here, as long as its fields are of
 //! the kinds that `rdata` knows.
 
+use super::special::Special;
+
 /// A record type.
 #[derive(Debug)]
 pub(super) struct Type {
@@ -47,6 +49,14 @@ pub(super) enum Kind {
     Moment,
     /// One byte, a DNSSEC algorithm by number or mnemonic.
     Algorithm,
+    /// One byte, the type of a digest by number or mnemonic.
+    DigestType,
+    /// Two bytes, the flags of a key: a number, or mnemonics with `|` between them.
+    KeyFlags,
+    /// One byte, the protocol of a key by number or mnemonic.
+    KeyProtocol,
+    /// One byte, a scheme of notification by number or mnemonic (RFC 9859).
+    Scheme,
     /// Two bytes, a certificate type by number or mnemonic (RFC 4398, section 2.1).
     CertificateType,
     /// Two bytes, a record type.
@@ -55,12 +65,16 @@ pub(super) enum Kind {
     Ipv4,
     /// Sixteen bytes.
     Ipv6,
+    /// Eight bytes, a half of an IPv6 address: `14:4fff:ff20:ee64` (RFC 6742).
+    Locator,
     /// Six or eight bytes: `00-00-5e-00-53-2a` (RFC 7043).
     Eui(u8),
     /// An uncompressed name.
     Name,
     /// A `<character-string>`.
     Text,
+    /// One of them, or the end.
+    OptionalText,
     /// One or more of them, to the end.
     Texts,
     /// Letters and digits, in wire form as a `<character-string>` (RFC 8659, section 4.1).
@@ -71,16 +85,22 @@ pub(super) enum Kind {
     Hex(u8),
     /// Bytes to the end in base64, at least one.
     Base64,
+    /// Bytes to the end in base64, or none: then nothing, or `-`, is written.
+    OptionalBase64,
     /// A length, then bytes in hexadecimal; `-` is none (RFC 5155, section 3.3).
     Salt,
     /// A length, then bytes in base32.
     Hash,
     /// Record types to the end, as a bit map (RFC 4034, section 4.1.2).
     Types,
+    /// Record types below 128 to the end, as one bit map (RFC 2535, section 5.2).
+    OldTypes,
     /// The whole of a LOC record (RFC 1876).
     Location,
     /// Service parameters to the end (RFC 9460).
     Parameters,
+    /// What else stands at the end of a record.
+    Special(Special),
 }
 
 const fn f(what: &'static str, kind: Kind) -> Field {
@@ -100,8 +120,9 @@ const fn never(name: &'static str, number: u16) -> Type {
 }
 
 use Kind::{
-    Algorithm, Base64, CertificateType, Eui, Hash, Hex, Ipv4, Ipv6, Location, Moment, Name, Parameters, Rest,
-    Salt, Seconds, Tag, Text, Texts, Ttl, Types, U8, U16, U32,
+    Algorithm, Base64, CertificateType, DigestType, Eui, Hash, Hex, Ipv4, Ipv6, KeyFlags, KeyProtocol,
+    Location, Locator, Moment, Name, OptionalBase64, OptionalText, Parameters, Rest, Salt, Scheme, Seconds,
+    Tag, Text, Texts, Ttl, Types, U8, U16, U32,
 };
 
 const TARGET: &[Field] = &[f("the name it points to", Name)];
@@ -110,11 +131,16 @@ const TEXTS: &[Field] = &[f("the text", Texts)];
 const DIGEST: &[Field] = &[
     f("the key tag", U16),
     f("the algorithm", Algorithm),
-    f("the digest type", U8),
+    f("the digest type", DigestType),
     f("the digest", Hex(1)),
 ];
-const KEY: &[Field] =
-    &[f("the flags", U16), f("the protocol", U8), f("the algorithm", Algorithm), f("the public key", Base64)];
+const KEY: &[Field] = &[
+    f("the flags", KeyFlags),
+    f("the protocol", KeyProtocol),
+    f("the algorithm", Algorithm),
+    f("the public key", Base64),
+];
+const LOCATOR: &[Field] = &[f("the preference", U16), f("the locator", Locator)];
 const CERTIFICATE_ASSOCIATION: &[Field] = &[
     f("the certificate usage", U8),
     f("the selector", U8),
@@ -232,7 +258,17 @@ pub(super) static TYPES: &[Type] = &[
     fields("CDNSKEY", 60, KEY),
     fields("DLV", 32769, DIGEST),
     fields("TA", 32768, DIGEST),
-    fields("KEY", 25, KEY),
+    fields(
+        "KEY",
+        25,
+        &[
+            f("the flags", KeyFlags),
+            f("the protocol", KeyProtocol),
+            f("the algorithm", Algorithm),
+            // The flags may say that there is none (RFC 2535, section 3.1.2).
+            f("the public key", OptionalBase64),
+        ],
+    ),
     fields("SIG", 24, SIGNATURE),
     fields(
         "NSEC3PARAM",
@@ -257,24 +293,55 @@ pub(super) static TYPES: &[Type] = &[
     fields("AVC", 258, TEXTS),
     fields("RESINFO", 261, TEXTS),
     fields("WALLET", 262, TEXTS),
-    opaque("MD", 3),
-    opaque("MF", 4),
+    fields("MD", 3, TARGET),
+    fields("MF", 4, TARGET),
     opaque("NULL", 10),
-    opaque("WKS", 11),
-    opaque("ISDN", 20),
-    opaque("NSAP", 22),
-    opaque("NSAP-PTR", 23),
-    opaque("GPOS", 27),
-    opaque("NXT", 30),
-    opaque("A6", 38),
-    opaque("APL", 42),
-    opaque("IPSECKEY", 45),
-    opaque("HIP", 55),
-    opaque("NID", 104),
-    opaque("L64", 106),
-    opaque("DSYNC", 66),
-    opaque("DOA", 259),
-    opaque("AMTRELAY", 260),
+    fields("WKS", 11, &[f("the address, the protocol and the ports", Kind::Special(Special::Services))]),
+    fields("ISDN", 20, &[f("the address", Text), f("the subaddress", OptionalText)]),
+    fields("NSAP", 22, &[f("the address", Kind::Special(Special::Nsap))]),
+    fields("NSAP-PTR", 23, TARGET),
+    fields("GPOS", 27, &[f("the longitude", Text), f("the latitude", Text), f("the altitude", Text)]),
+    fields("NXT", 30, &[f("the next name", Name), f("the types", Kind::OldTypes)]),
+    fields("EID", 31, &[f("the identifier", Hex(1))]),
+    fields("NIMLOC", 32, &[f("the locator", Hex(1))]),
+    fields("ATMA", 34, &[f("the address", Kind::Special(Special::Atma))]),
+    fields("A6", 38, &[f("the prefix, the address and the name", Kind::Special(Special::Suffix))]),
+    fields(
+        "SINK",
+        40,
+        &[f("the meaning", U8), f("the coding", U8), f("the subcoding", U8), f("the data", OptionalBase64)],
+    ),
+    fields("APL", 42, &[f("the address prefixes", Kind::Special(Special::Prefixes))]),
+    fields("IPSECKEY", 45, &[f("the precedence", U8), f("the gateway", Kind::Special(Special::Gateway))]),
+    fields("HIP", 55, &[f("the host identity", Kind::Special(Special::Identity))]),
+    fields("NINFO", 56, TEXTS),
+    fields("RKEY", 57, KEY),
+    fields("TALINK", 58, &[f("the previous name", Name), f("the next name", Name)]),
+    fields(
+        "DSYNC",
+        66,
+        &[f("the type", Kind::Type), f("the scheme", Scheme), f("the port", U16), f("the target name", Name)],
+    ),
+    fields("HHIT", 67, &[f("the identity", Base64)]),
+    fields("BRID", 68, &[f("the identity", Base64)]),
+    opaque("UINFO", 100),
+    opaque("UID", 101),
+    opaque("GID", 102),
+    opaque("UNSPEC", 103),
+    fields("NID", 104, LOCATOR),
+    fields("L64", 106, LOCATOR),
+    fields(
+        "DOA",
+        259,
+        &[
+            f("the enterprise", U32),
+            f("the type", U32),
+            f("the location", U8),
+            f("the media type", Text),
+            f("the data", OptionalBase64),
+        ],
+    ),
+    fields("AMTRELAY", 260, &[f("the precedence", U8), f("the relay", Kind::Special(Special::Relay))]),
     never("OPT", 41),
     never("NXNAME", 128),
     never("TKEY", 249),
@@ -305,6 +372,31 @@ pub(super) static ALGORITHMS: &[(&str, u16)] = &[
     ("PRIVATEDNS", 253),
     ("PRIVATEOID", 254),
 ];
+
+/// Types of digests by mnemonic, as BIND has them (IANA DS digest algorithms).
+pub(super) static DIGEST_TYPES: &[(&str, u16)] =
+    &[("SHA-1", 1), ("SHA1", 1), ("SHA-256", 2), ("SHA256", 2), ("GOST", 3), ("SHA-384", 4), ("SHA384", 4)];
+
+/// Protocols of keys by mnemonic (RFC 2535, section 3.1.3).
+pub(super) static KEY_PROTOCOLS: &[(&str, u16)] =
+    &[("NONE", 0), ("TLS", 1), ("EMAIL", 2), ("DNSSEC", 3), ("IPSEC", 4), ("ALL", 255)];
+
+/// Flags of keys by mnemonic (RFC 2535, section 3.1.2; RFC 4034, section 2.1.1).
+pub(super) static KEY_FLAGS: &[(&str, u16)] = &[
+    ("NOCONF", 0x4000),
+    ("NOAUTH", 0x8000),
+    ("NOKEY", 0xc000),
+    ("EXTEND", 0x1000),
+    ("USER", 0),
+    ("ZONE", 0x0100),
+    ("HOST", 0x0200),
+    ("NTYP3", 0x0300),
+    ("REVOKE", 0x0080),
+    ("KSK", 0x0001),
+];
+
+/// Schemes of notification by mnemonic (RFC 9859).
+pub(super) static SCHEMES: &[(&str, u16)] = &[("NOTIFY", 1)];
 
 /// Certificate types by mnemonic (RFC 4398, section 2.1).
 pub(super) static CERTIFICATE_TYPES: &[(&str, u16)] = &[
@@ -354,8 +446,22 @@ mod tests {
                 known.name
             );
             if let Data::Fields(fields) = known.data {
-                let takes_the_rest =
-                    |kind| matches!(kind, Texts | Rest(_) | Hex(_) | Base64 | Types | Location | Parameters);
+                let takes_the_rest = |kind| {
+                    matches!(
+                        kind,
+                        Texts
+                            | OptionalText
+                            | Rest(_)
+                            | Hex(_)
+                            | Base64
+                            | OptionalBase64
+                            | Types
+                            | Kind::OldTypes
+                            | Location
+                            | Parameters
+                            | Kind::Special(_)
+                    )
+                };
                 let before_last = &fields[..fields.len() - 1];
                 assert!(!before_last.iter().any(|field| takes_the_rest(field.kind)), "{}", known.name);
             }

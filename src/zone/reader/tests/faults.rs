@@ -43,7 +43,6 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     (".a A 192.0.2.1", 1, ".a", "empty label"),
     (r"a\2 A 192.0.2.1", 1, r"a\2", "three digits up to 255"),
     (r"a\256 A 192.0.2.1", 1, r"a\256", "three digits up to 255"),
-    ("x.other. A 192.0.2.1", 1, "x.other.", "`x.other.` is not in the zone `example.`"),
     // Data.
     ("x A 192.0.2.256", 1, "192.0.2.256", "is not an IPv4 address"),
     ("x A 192.0.2.01", 1, "192.0.2.01", "is not an IPv4 address"),
@@ -57,9 +56,9 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     ("x MX -1 mail", 1, "-1", "a number from 0 to 65535"),
     ("x MX 10 \"mail\"", 1, "\"mail\"", "without quotes"),
     ("x TXT", 1, "TXT", "the text is missing after TXT"),
-    ("x TXT a\"b", 1, "\"b", "not closed on its line"),
+    ("x TXT a\"b", 1, "\"b", "never closed"),
     ("x TXT a\"b\"", 1, "a\"b\"", "a quote stands inside a word"),
-    ("x TXT \"a", 1, "\"a", "not closed on its line"),
+    ("x TXT \"a", 1, "\"a", "never closed"),
     (r#"x TXT "a\3""#, 1, r#""a\3""#, "three digits up to 255"),
     ("x CAA 0 issue ;x", 1, "issue", "the value is missing"),
     ("x CAA 0 is-sue a", 1, "is-sue", "letters and digits"),
@@ -83,7 +82,7 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     ("x LOC 1 N 0 E", 1, "E", "the altitude is missing"),
     ("x LOC 1 N 0 E 1.234m", 1, "1.234m", "is not the altitude"),
     ("x LOC 1 N 0 E 1m 1m 1m 1m 1m", 1, "1m", "nothing is expected"),
-    ("x APL 1:10.0.0.0/8", 1, "1:10.0.0.0/8", "`\\# LENGTH HEXADECIMAL`"),
+    ("x UID 7", 1, "7", "`\\# LENGTH HEXADECIMAL`"),
     ("x TYPE65280 abc", 1, "abc", "`\\# LENGTH HEXADECIMAL`"),
     ("x A \\# 3 0a0000", 1, "\\# 3 0a0000", "this is not data of A: the IPv4 address is cut short"),
     ("x A \\# 5 0a00000000", 1, "\\# 5 0a00000000", "1 bytes are left over"),
@@ -131,8 +130,6 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     ("x DNAME y\nx DNAME z", 2, "DNAME", "one DNAME only"),
     ("@ SOA a b 1 2 3 4 5", 1, "SOA", "a second SOA record"),
     ("x SOA a b 1 2 3 4 5", 1, "SOA", "SOA"),
-    ("x 60 A 192.0.2.1\nx 61 A 192.0.2.2", 2, "61", "`61` seconds here, `60` before"),
-    ("x 60 A 192.0.2.1\nx A 192.0.2.2", 2, "A", "`300` seconds here, `60` before"),
     // And of the whole zone: all of the line is marked.
     ("sub NS a.sub\n", 1, "sub NS a.sub", "`a.sub.example.` is in the zone, but has no address"),
     ("sub NS a.sub\n\tNS b.sub ; two\r\nb.sub A 192.0.2.1", 1, "sub NS a.sub", "a.sub.example."),
@@ -239,7 +236,7 @@ fn a_fault_hides_no_other_and_makes_no_other() {
         "{HEAD}a..b A 192.0.2.1\n TXT x\n CNAME y\nx A 1\n A 192.0.2.1\ny.other. A 192.0.2.1\n TXT x\nz A \"\n TXT x\n"
     );
     let lines: Vec<u32> = faults(&[("example.zone", &text)]).iter().map(|fault| fault.line).collect();
-    assert_eq!(lines, [7, 10, 12, 14]);
+    assert_eq!(lines, [7, 10, 14]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod any_input;
 mod data;
 mod faults;
 mod files;
+mod warnings;
 
 use std::collections::HashMap;
 use std::io;

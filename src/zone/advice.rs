@@ -1,0 +1,373 @@
+//! What a zone may hold and seldom should: warnings, each with the names involved.
+//!
+//! Nothing here keeps a zone from being served. What does is the builder's to say.
+
+use super::{CNAME, DELEGATION, DNAME, Lookup, NodeRef, WILDCARD_CHILD, Zone, rtype};
+use crate::name::{self, Name};
+
+/// So many warnings of one kind are told of one zone; of the rest only the number.
+pub const MAX_TOLD: usize = 10;
+
+/// A warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// The tag of the record it belongs to; none when it is the zone's as a whole.
+    pub tag: Option<u32>,
+    /// What surprises, and what to do about it.
+    pub message: String,
+}
+
+/// What warnings are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    OutOfZone,
+    Ttl,
+    NoTtl,
+    Lines,
+    Signed,
+    Shadowed,
+    ServiceAsServer,
+    Target,
+    Doubled,
+    Hidden,
+    ServersBesideDname,
+    NotAscii,
+}
+
+impl Kind {
+    const COUNT: usize = Self::NotAscii as usize + 1;
+
+    /// What more there is of it.
+    const MORE: [&'static str; Self::COUNT] = [
+        "more records are not in the zone, and are ignored",
+        "more records have another TTL than the first of their name and type",
+        "more records have no TTL",
+        "more quoted texts go over several lines",
+        "more zones are signed",
+        "more names are not answered by a wildcard service",
+        "more NS records name a service",
+        "more records lead to a name that has no address of its own",
+        "more names end with the name of the zone twice",
+        "more records are hidden below a delegation or a DNAME",
+        "more delegations stand beside a DNAME",
+        "more names are not ASCII",
+    ];
+}
+
+/// The warnings so far.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    advice: Vec<Advice>,
+    counts: [usize; Kind::COUNT],
+}
+
+impl Told {
+    /// Adds a warning, which is not even made when there are enough of its kind.
+    pub(super) fn add(&mut self, kind: Kind, tag: Option<u32>, message: impl FnOnce() -> String) {
+        let Some(count) = self.counts.get_mut(kind as usize) else { return };
+        *count += 1;
+        if *count <= MAX_TOLD {
+            self.advice.push(Advice { tag, message: message() });
+        }
+    }
+
+    /// Whether one more would only be counted.
+    fn has_enough(&self, kind: Kind) -> bool {
+        self.counts.get(kind as usize).is_some_and(|&count| count >= MAX_TOLD)
+    }
+
+    pub(super) fn finish(mut self) -> Vec<Advice> {
+        for (count, more) in self.counts.into_iter().zip(Kind::MORE) {
+            if let Some(left) = count.checked_sub(MAX_TOLD).filter(|&left| left > 0) {
+                self.advice.push(Advice { tag: None, message: format!("{left} {more}") });
+            }
+        }
+        self.advice
+    }
+}
+
+/// A record as it was added.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Added<'a> {
+    pub(super) tag: u32,
+    pub(super) owner: &'a [u8],
+    pub(super) rtype: u16,
+    pub(super) data: &'a [u8],
+}
+
+/// Looks at the whole zone. `records` are its records in any order.
+pub(super) fn look<'a>(zone: &Zone, records: &(impl Iterator<Item = Added<'a>> + Clone), told: &mut Told) {
+    about_signatures(records.clone(), told);
+    for record in records.clone() {
+        about_names(zone, record, told);
+        about_target(zone, record, told);
+    }
+    if zone.nodes.iter().any(|node| node.flags & (DELEGATION | DNAME) != 0) {
+        let servers = servers(records.clone());
+        for record in records.clone() {
+            about_hidden(zone, record, &servers, told);
+        }
+    }
+    about_wildcard_services(zone, records, told);
+}
+
+/// A name in a message; between backquotes, as all that is repeated of a file.
+fn shown(wire: &[u8]) -> String {
+    Name::from_wire(wire).map_or_else(String::new, |name| format!("`{name}`"))
+}
+
+/// One warning for all: what is wrong is wrong with the zone.
+fn about_signatures<'a>(records: impl Iterator<Item = Added<'a>> + Clone, told: &mut Told) {
+    /// Of DNSSEC in the zone that it signs: not DS, which is the child's.
+    const NSEC3: u16 = 50;
+    const DNSKEY: u16 = 48;
+    let of_dnssec =
+        records.filter(|record| matches!(record.rtype, rtype::RRSIG | rtype::NSEC | NSEC3 | DNSKEY));
+    let more = of_dnssec.clone().skip(1).count();
+    let Some(first) = of_dnssec.min_by_key(|record| record.tag) else { return };
+    told.add(Kind::Signed, Some(first.tag), || {
+        format!(
+            "the zone is signed (here at {}, and {more} records more), and steerd serves no signatures with its \
+             answers: where the parent has a DS record for it, resolvers that validate refuse every answer; \
+             remove the DS record there, or serve the zone elsewhere",
+            shown(first.owner),
+        )
+    });
+}
+
+/// The name that the data of a record leads to.
+fn target<'a>(record: &Added<'a>) -> Option<&'a [u8]> {
+    let at = match record.rtype {
+        rtype::NS | rtype::CNAME | rtype::PTR | rtype::DNAME => 0,
+        rtype::MX => 2,
+        rtype::SRV => 6,
+        _ => return None,
+    };
+    record.data.get(at..)
+}
+
+/// The labels before the apex of a name in this zone, in lower case.
+fn prefix<'n>(zone: &Zone, name: &'n [u8]) -> Option<&'n [u8]> {
+    let length = name.len().checked_sub(zone.apex.len())?;
+    name.get(..length).filter(|_| zone.apex.len() > 1 && name::is_within(name, &zone.apex))
+}
+
+/// Whether labels end with those of the apex.
+fn ends_with_apex(zone: &Zone, prefix: &[u8]) -> bool {
+    let Some((_, apex)) = zone.apex.split_last() else { return false };
+    let mut rest = prefix;
+    while rest.len() > apex.len()
+        && let Some((&length, after)) = rest.split_first()
+    {
+        rest = after.get(usize::from(length)..).unwrap_or(&[]);
+    }
+    prefix.ends_with(apex) && rest == apex
+}
+
+fn about_names(zone: &Zone, record: Added<'_>, told: &mut Told) {
+    let target = target(&record).map(<[u8]>::to_ascii_lowercase);
+    for name in std::iter::once(record.owner).chain(target.as_deref()) {
+        if prefix(zone, name).is_some_and(|prefix| ends_with_apex(zone, prefix)) {
+            told.add(Kind::Doubled, Some(record.tag), || {
+                format!(
+                    "{} ends with the name of the zone twice: a name without its final dot stands below the \
+                     origin; is the dot missing?",
+                    shown(name)
+                )
+            });
+        }
+        if !name.is_ascii()
+            && let Some(ascii) = a_label(name)
+        {
+            told.add(Kind::NotAscii, Some(record.tag), || {
+                format!(
+                    "`{}` is served as the bytes that stand here, as DNS-SD wants it; clients look for a host under \
+                     its A-label, which is `{ascii}`",
+                    String::from_utf8_lossy(&plain(name)),
+                )
+            });
+        }
+    }
+}
+
+/// The labels of a name with dots between them, bytes as they are.
+fn plain(name: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((&length @ 1.., after)) = rest.split_first() {
+        let (label, after) = after.split_at_checked(usize::from(length)).unwrap_or((after, &[]));
+        plain.extend_from_slice(label);
+        plain.push(b'.');
+        rest = after;
+    }
+    plain
+}
+
+/// The name in ASCII (RFC 5891), if it has one.
+fn a_label(name: &[u8]) -> Option<String> {
+    let text = String::from_utf8(plain(name)).ok()?;
+    idna::domain_to_ascii(&text).ok().filter(|ascii| !ascii.is_empty())
+}
+
+/// Whether a name of the zone answers an address query with addresses.
+fn has_address(node: NodeRef<'_>) -> bool {
+    node.service().is_some() || node.rrset(rtype::A).is_some() || node.rrset(rtype::AAAA).is_some()
+}
+
+fn about_target(zone: &Zone, record: Added<'_>, told: &mut Told) {
+    let (Some(target), Some(word)) = (target(&record), word(record.rtype)) else { return };
+    let target = target.to_ascii_lowercase();
+    let Some(prefix) = prefix(zone, &target) else { return };
+    let found = match zone.find(&target) {
+        Lookup::Found(node) | Lookup::Wildcard(node) => {
+            if record.rtype == rtype::NS && node.service().is_some() {
+                told.add(Kind::ServiceAsServer, Some(record.tag), || {
+                    format!(
+                        "the name server {} is a service: its addresses change with the health of backends, and \
+                         resolvers look for the zone at them",
+                        shown(&target)
+                    )
+                });
+            }
+            match record.rtype {
+                // It may lead anywhere that exists.
+                rtype::CNAME => return,
+                _ if node.node.flags & CNAME != 0 => "is an alias, which no such record may lead to",
+                _ if has_address(node) => return,
+                _ => "has no address",
+            }
+        }
+        Lookup::Dname(_) if record.rtype != rtype::CNAME => "is an alias by a DNAME",
+        Lookup::NoName => "does not exist",
+        Lookup::Referral { .. } | Lookup::Dname(_) => return,
+    };
+    told.add(Kind::Target, Some(record.tag), || {
+        let labels: Vec<&[u8]> = labels(prefix).collect();
+        let is_number = |label: &&[u8]| label.iter().all(u8::is_ascii_digit);
+        let relative = shown(&[prefix, &[0]].concat());
+        let hint = if labels.len() == 4 && labels.iter().all(is_number) {
+            format!("; {relative} is an address, and a name is expected: give a name to it with an A record")
+        } else if labels.len() > 1 && found == "does not exist" {
+            format!("; if {relative} is meant, its final dot is missing")
+        } else {
+            String::new()
+        };
+        format!(
+            "the {word} record of {} leads to {}, which {found}{hint}",
+            shown(record.owner),
+            shown(&target)
+        )
+    });
+}
+
+/// The word for records whose target must be found.
+fn word(rtype: u16) -> Option<&'static str> {
+    match rtype {
+        rtype::NS => Some("NS"),
+        rtype::MX => Some("MX"),
+        rtype::SRV => Some("SRV"),
+        rtype::CNAME => Some("CNAME"),
+        _ => None,
+    }
+}
+
+fn labels(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (&length, after) = rest.split_first().filter(|(length, _)| **length > 0)?;
+        let (label, after) = after.split_at_checked(usize::from(length))?;
+        rest = after;
+        Some(label)
+    })
+}
+
+/// The names of all servers, in lower case: their addresses below a cut are glue.
+fn servers<'a>(records: impl Iterator<Item = Added<'a>>) -> std::collections::HashSet<Vec<u8>> {
+    records
+        .filter(|record| record.rtype == rtype::NS)
+        .map(|record| record.data.to_ascii_lowercase())
+        .collect()
+}
+
+/// What stands below a delegation or a DNAME is never answered, unless it is glue.
+fn about_hidden(
+    zone: &Zone,
+    record: Added<'_>,
+    servers: &std::collections::HashSet<Vec<u8>>,
+    told: &mut Told,
+) {
+    if zone.node(record.owner).is_some_and(|node| node.node.flags & DELEGATION != 0) {
+        let beside_dname = zone.node(record.owner).is_some_and(|node| node.node.flags & DNAME != 0);
+        if beside_dname && record.rtype == rtype::DNAME {
+            told.add(Kind::ServersBesideDname, Some(record.tag), || {
+                format!(
+                    "{} has NS records beside its DNAME: the delegation is answered, and the DNAME never",
+                    shown(record.owner)
+                )
+            });
+        }
+    }
+    let is_glue = matches!(record.rtype, rtype::A | rtype::AAAA) && servers.contains(record.owner);
+    let by = match zone.find(record.owner) {
+        Lookup::Referral { cut, exact } => {
+            let belongs_to_cut = exact
+                && matches!(record.rtype, rtype::NS | rtype::DS | rtype::RRSIG | rtype::NSEC | rtype::DNAME);
+            if is_glue || belongs_to_cut {
+                return;
+            }
+            format!("the delegation of {}", shown(cut.name()))
+        }
+        Lookup::Dname(dname) => format!("the DNAME of {}", shown(dname.name())),
+        _ => return,
+    };
+    told.add(Kind::Hidden, Some(record.tag), || {
+        format!("this record of {} is never answered: it is hidden by {by}", shown(record.owner))
+    });
+}
+
+/// A name that exists is not answered by the wildcard beside it (RFC 4592, section 2.2.2), nor are
+/// those below it; and it exists because of a name below it, too.
+fn about_wildcard_services<'a>(
+    zone: &Zone,
+    records: &(impl Iterator<Item = Added<'a>> + Clone),
+    told: &mut Told,
+) {
+    let wildcard_of = |parent: &[u8]| {
+        let node = zone.node(parent).filter(|node| node.node.flags & WILDCARD_CHILD != 0)?;
+        let wildcard = [b"\x01*", node.name()].concat();
+        zone.node(&wildcard).filter(|node| node.service().is_some()).map(|_| wildcard)
+    };
+    let services: Vec<&[u8]> =
+        zone.nodes().filter(|node| node.service().is_some()).map(NodeRef::name).collect();
+    if !services.iter().any(|name| name.starts_with(b"\x01*")) {
+        return;
+    }
+    for node in zone.nodes() {
+        let name = node.name();
+        let is_special = name.starts_with(b"\x01*") || name.get(1) == Some(&b'_');
+        if is_special || has_address(node) || node.node.flags & (CNAME | DELEGATION | DNAME) != 0 {
+            continue;
+        }
+        let Some(wildcard) = name::parent(name).and_then(wildcard_of) else { continue };
+        if told.has_enough(Kind::Shadowed) {
+            told.add(Kind::Shadowed, None, String::new);
+            continue;
+        }
+        let below = |other: &[u8]| other != name && name::is_within(other, name);
+        let record = records.clone().find(|record| record.owner == name);
+        let record = record.or_else(|| records.clone().find(|record| below(record.owner)));
+        let service = services.iter().copied().find(|other| below(other));
+        told.add(Kind::Shadowed, record.map(|record| record.tag), || {
+            let cause = match (record, service) {
+                (Some(record), _) if record.owner == name => String::new(),
+                (Some(Added { owner, .. }), _) | (None, Some(owner)) => format!(" because of {}", shown(owner)),
+                (None, None) => String::new(),
+            };
+            format!(
+                "{} exists{cause}, so neither it nor a name below it is answered by the wildcard service {}: make \
+                 it a service of its own if it is to have addresses",
+                shown(name),
+                shown(&wildcard)
+            )
+        });
+    }
+}
