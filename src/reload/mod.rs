@@ -17,6 +17,7 @@
 //! else are found here.
 
 mod difference;
+mod serial;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -233,9 +234,14 @@ impl Reloader {
     async fn try_reload(&mut self, unwanted: impl Future<Output = ()>) -> Result<Report, Refusal> {
         let began = Instant::now();
         let file = self.file.clone().ok_or(Refusal::NoFile)?;
-        let setup = load(file, unwanted).await?;
+        let setup = load(file.clone(), unwanted).await?;
         let wanted = Configured::of(&setup);
-        let warnings = setup.warnings;
+        let serials = serial::warnings(
+            &self.reach.checker.published.load().catalog,
+            &setup.checker.catalog,
+            &setup.checker.settings.transfers.zones,
+        );
+        let warnings = setup.warnings.with_warnings(&file, serials);
         let place = if self.running.server.state_dir == wanted.server.state_dir {
             None
         } else {

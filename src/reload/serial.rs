@@ -1,0 +1,77 @@
+//! Serial numbers of zones over a reload: secondaries fetch a zone when its serial is newer than
+//! theirs, and never else.
+
+use std::collections::HashMap;
+
+use crate::name::Name;
+use crate::settings::Allowed;
+use crate::zone::{Catalog, Zone};
+
+/// Warnings of zones that others may transfer, and whose serial number goes backwards.
+pub(super) fn warnings(before: &Catalog, after: &Catalog, transfers: &HashMap<Name, Allowed>) -> Vec<String> {
+    let warning = |zone: &Zone| {
+        let name = Name::from_wire(zone.apex_name()).filter(|name| transfers.contains_key(name))?;
+        let old = before.zones().iter().find(|old| old.apex_name() == zone.apex_name())?;
+        let (old, new) = (old.serial()?, zone.serial()?);
+        goes_backwards(old, new).then(|| {
+            format!(
+                "the serial number of zone `{name}` goes backwards, from {old} to {new}: secondaries that have \
+                 {old} keep that version; give it a number above {old}"
+            )
+        })
+    };
+    after.zones().iter().filter_map(warning).collect()
+}
+
+/// By serial number arithmetic (RFC 1982, section 3.2). Where that is undefined a secondary may do
+/// either.
+fn goes_backwards(old: u32, new: u32) -> bool {
+    old != new && old.wrapping_sub(new) <= 1 << 31
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::zone::reader::{self, ReadZone};
+
+    fn catalog(serials: &[(&str, u32)]) -> Catalog {
+        let zone = |(apex, serial): &(&str, u32)| {
+            let text = format!("$TTL 60\n@ SOA ns.elsewhere. h {serial} 2 3 4 5\n@ NS ns.elsewhere.\n");
+            let mut load = |_: &Path| Ok(text.clone().into_bytes());
+            let read = reader::read(Path::new("zone"), &Name::parse(apex).unwrap(), &mut load);
+            read.and_then(ReadZone::finish).unwrap()
+        };
+        Catalog::new(serials.iter().map(zone).collect())
+    }
+
+    #[test]
+    fn a_serial_that_goes_backwards_where_transfers_are_allowed() {
+        let transfers: HashMap<Name, Allowed> =
+            ["a.example", "new.example"].map(|name| (Name::parse(name).unwrap(), Allowed::default())).into();
+        let told = |old, new| {
+            let before = catalog(&[("a.example", old), ("alone.example", old)]);
+            let after = catalog(&[("a.example", new), ("alone.example", new), ("new.example", 1)]);
+            warnings(&before, &after, &transfers)
+        };
+        assert_eq!(
+            told(2_026_112_801, 2_026_112_800),
+            [
+                "the serial number of zone `a.example.` goes backwards, from 2026112801 to 2026112800: secondaries that \
+              have 2026112801 keep that version; give it a number above 2026112801"
+            ]
+        );
+        for (old, new, backwards) in [
+            (1, 1, false),
+            (1, 2, false),
+            (u32::MAX, 0, false),
+            (0, u32::MAX, true),
+            (5, 0x8000_0004, false),
+            (5, 0x8000_0005, true),
+            (0x8000_0006, 5, false),
+        ] {
+            assert_eq!(!told(old, new).is_empty(), backwards, "{old} to {new}");
+        }
+    }
+}
