@@ -12,6 +12,7 @@ use crate::support::program;
 
 /// Records without owner: one or more of each type, in the forms that it has.
 const RECORDS: &[&str] = &[
+    "HTTPS 1 . alpn=h2",
     "MD a.b.",
     "MF a.b.",
     "WKS 192.0.2.1 tcp smtp http 8080",
@@ -203,18 +204,21 @@ fn a_zone_of_every_type_is_the_same_after_bind() {
     let directory = tempfile::tempdir().unwrap();
     let (ours, theirs) = (directory.path().join("ours"), directory.path().join("theirs"));
     let mut text = HEAD.to_owned();
-    for (number, record) in RECORDS.iter().enumerate() {
+    // BIND knows the text form of these two, and loads no zone that has them.
+    let is_loaded = |record: &&&str| !record.starts_with("MD ") && !record.starts_with("MF ");
+    for (number, record) in RECORDS.iter().filter(is_loaded).enumerate() {
         writeln!(text, "n{number}.x {record}").unwrap();
     }
     std::fs::write(&ours, &text).unwrap();
     let output = Command::new(program("named-compilezone"))
-        .args(["-q", "-i", "none", "-k", "ignore", "-s", "full", "-o"])
+        .args(["-i", "none", "-k", "ignore", "-s", "full", "-o"])
         .arg(&theirs)
         .arg("example")
         .arg(&ours)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
     let theirs = std::fs::read_to_string(&theirs).unwrap();
     assert_eq!(data(&read(&text)), data(&read(&theirs)));
 }
