@@ -378,7 +378,9 @@ fn bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
 fn old_bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
     let mut map = Vec::new();
     for token in tokens {
-        let number = type_number(token)?;
+        // Here a type without a mnemonic may be written as its number alone.
+        let plain = text::decimal(token.text, u64::from(u16::MAX)).and_then(|number| number.try_into().ok());
+        let number = plain.map_or_else(|| type_number(token), Ok)?;
         if !(1..OLD_TYPES).contains(&number) {
             let message = format!("`{}`: NXT has room for types below 128", text::shown(token));
             return Err(Problem::at(token.span(), message));

@@ -211,6 +211,8 @@ const RARE: &[(&str, &str)] = &[
     ("AMTRELAY 0 2 0 .", "!is not the discovery bit"),
     ("HIP 2 2001", "!the public key is missing after this"),
     ("NXT a. TYPE128", "!types below 128"),
+    ("NXT a. 128", "!types below 128"),
+    ("NXT a. A 127", "016100 40000000000000000000000000000001"),
     ("NID 10 1:2:3", "!four groups of hexadecimal digits"),
     ("L64 10 1:2:3:4:5", "!four groups of hexadecimal digits"),
     ("KEY ZONE|SEP 3 5 AQID", "!mnemonics such as ZONE|KSK"),
