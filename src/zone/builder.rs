@@ -185,8 +185,8 @@ impl ZoneBuilder {
             if written != kept && rtype != rtype::RRSIG {
                 self.told.add(advice::Kind::Ttl, Some(tag), || {
                     format!(
-                        "the TTL of {written} seconds is not used: records of one name and type have one TTL, and \
-                         the first says {kept} seconds"
+                        "the TTL of `{written}` seconds is not used: records of one name and type have one TTL, \
+                         and the first says `{kept}` seconds"
                     )
                 });
             }

@@ -410,7 +410,7 @@ impl Reader<'_> {
                 if self.ttls.latest.is_some() { "that of a record above" } else { "the SOA's minimum" };
             self.builder.tell(Surprise::NoTtl, tag, || {
                 format!(
-                    "there is no $TTL, and this record has no TTL of its own: it gets {ttl} seconds, {source}, and \
+                    "there is no $TTL, and this record has no TTL of its own: it gets `{ttl}` seconds, {source}, and \
                      others that follow theirs in the same way; write $TTL at the top of the file"
                 )
             });

@@ -167,7 +167,13 @@ fn a_message_repeats_the_file_between_backquotes_only() {
         "$INCLUDE a secret.. 48151",
     ];
     for text in LINES.iter().map(|(text, ..)| *text).chain(others) {
-        let found = faults(&[("example.zone", &format!("{HEAD}{text}\n"))]);
+        let text = &format!("{HEAD}{text}\n");
+        let mut load = |_: &Path| Ok(text.as_bytes().to_vec());
+        let zone = read(Path::new("example.zone"), &name("example"), &mut load);
+        let found = match zone.and_then(ReadZone::finish_with_warnings) {
+            Ok((_, warnings)) => warnings,
+            Err(faults) => faults,
+        };
         assert!(!found.is_empty(), "{text}");
         for fault in found {
             let left = without_quoted(&fault.message);
