@@ -62,8 +62,9 @@ pub(crate) fn add_tsig(query: &mut Vec<u8>, key: &str, time: u32) {
 }
 
 fn count_additional(query: &mut [u8]) {
-    if let Some(count) = query.get_mut(11) {
-        *count = count.wrapping_add(1);
+    if let Some(count) = query.get_mut(10..12) {
+        let counted = u16::from_be_bytes([count[0], count[1]]).wrapping_add(1);
+        count.copy_from_slice(&counted.to_be_bytes());
     }
 }
 
