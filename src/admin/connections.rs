@@ -7,7 +7,7 @@
 //!
 //! Accepting does nothing else and waits for no request, because the queue of the kernel is short: a
 //! connection that finds it full is tried again after a second. Which connection has a place is
-//! decided in [`places`](super::places), and what is answered in the router.
+//! decided in [`places`], and what is answered in the router.
 
 use std::convert::Infallible;
 use std::error::Error as _;

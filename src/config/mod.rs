@@ -84,10 +84,10 @@ pub fn load(path: &Path) -> Result<Setup, Faults> {
     load_by(&Arc::default(), path)
 }
 
-/// As [`load`], by a reading that another thread may give up. Then it ends at once.
+/// As [`load()`], by a reading that another thread may give up. Then it ends at once.
 ///
 /// # Errors
-/// Those of [`load`], and when it was given up on.
+/// Those of [`load()`], and when it was given up on.
 pub fn load_by(reading: &Arc<Reading>, path: &Path) -> Result<Setup, Faults> {
     let main = path.to_owned();
     load::within(load::LOAD_TIME, path, reading, move |reading| read(reading, &main))
