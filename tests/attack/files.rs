@@ -248,7 +248,9 @@ fn lines_of_foreign_files_are_not_repeated() {
             for name in [foreign.as_str(), "link/foreign", "sub/../link/foreign", "sub/foreign"] {
                 let (valid, said) = check(&naming(directory.path(), place, name));
                 let content = String::from_utf8_lossy(content);
-                assert!(!valid && said.contains("foreign"), "{place} {content}: {said}");
+                // Some of it is a zone's, and loaded with a warning.
+                assert!(!valid || said.contains("warning: "), "{place} {content}: {said}");
+                assert!(said.contains("foreign"), "{place} {content}: {said}");
                 assert!(!said.contains(SECRET), "{place} {name} {content}: {said}");
                 told += usize::from(said.contains("foreign:1:"));
             }
