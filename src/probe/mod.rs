@@ -19,6 +19,7 @@
 //! Each field of the kinds states what a configuration must guarantee; a breach brings a void outcome or, at
 //! worst, an odd request, and never a panic.
 
+pub mod certificate;
 mod connect;
 pub mod exec;
 pub mod expected;

@@ -1,6 +1,6 @@
-//! The TLS part of a probe: the handshake, and what is wrong with a certificate.
+//! The TLS part of a probe: the handshake, and the time of the certificate.
 //!
-//! `trust` decides whom to trust, and `sessions` keeps sessions from one probe to the next.
+//! `trust` decides whom to trust, `certificate` says why one is refused, and `sessions` keeps sessions from one probe to the next.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,21 +10,19 @@ use std::task::Poll;
 use std::time::Instant;
 
 use rustls::client::Resumption;
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, HandshakeKind, InvalidMessage, RootCertStore};
+use rustls::{ClientConfig, HandshakeKind, InvalidMessage};
 use tokio::io::AsyncWrite;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::probe::certificate::{days, end_of};
 use crate::probe::connect::Connection;
 use crate::probe::fault::{Fault, cause_of, describe};
 use crate::probe::http::TlsSettings;
-use crate::probe::quote::quote;
 use crate::probe::sessions::{self, Tickets};
 use crate::probe::tcp::Talk;
-use crate::probe::{Cause, Finding, Step, Trace, connect, talk, trust};
+use crate::probe::{Cause, Finding, Step, Trace, certificate, connect, talk, trust};
 
 /// A handshake, perhaps with a few words after it.
 ///
@@ -139,19 +137,21 @@ impl Handshake {
     }
 }
 
-/// Days that begin before `to`, counted from `from`.
-fn days(from: UnixTime, to: UnixTime) -> u64 {
-    to.as_secs().saturating_sub(from.as_secs()) / 86_400
-}
-
 fn judge_time(
     certificate: &CertificateDer<'_>,
     now: UnixTime,
     insecure: bool,
     min_days_left: Option<u32>,
 ) -> Result<(), String> {
-    // One without an end lasts for ever.
-    let Some(end) = end_of(certificate) else { return Ok(()) };
+    let Some(end) = end_of(certificate) else {
+        return match min_days_left {
+            Some(wanted) => Err(format!(
+                "certificate: the day it ends on cannot be read, and it must be valid for at least {wanted} days; \
+                 without min_days_left nobody asks for it"
+            )),
+            None => Ok(()),
+        };
+    };
     if now > end && !(insecure && min_days_left.is_none()) {
         return Err(format!("certificate: expired {} days ago", days(end, now)));
     }
@@ -163,77 +163,17 @@ fn judge_time(
     }
 }
 
-/// When a certificate ends. It is not read here: it is verified for a time when none is valid any
-/// more, and the fault names its end, because that is judged before all that is missing here.
-fn end_of(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
-    /// The year 9999 ends before.
-    const NEVER: u64 = 253_402_300_800;
-    let parsed = ParsedCertificate::try_from(certificate).ok()?;
-    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(NEVER));
-    match verify_server_cert_signed_by_trust_anchor(&parsed, &RootCertStore::empty(), &[], at, &[]) {
-        Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
-            Some(not_after)
-        }
-        _ => None,
-    }
-}
-
 /// The fault of TLS within an error of the connection, if it is one.
 pub(super) fn fault_within(error: &io::Error) -> Option<Fault> {
     let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     let words = match inner {
-        rustls::Error::InvalidCertificate(fault) => format!("certificate: {}", certificate_fault(fault)),
+        rustls::Error::InvalidCertificate(fault) => format!("certificate: {}", certificate::fault(fault)),
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "TLS failed: what the backend says is not TLS".into()
         }
         other => format!("TLS failed: {other}"),
     };
     Some(Fault::new(Cause::Tls, words))
-}
-
-fn certificate_fault(fault: &CertificateError) -> String {
-    match fault {
-        CertificateError::Expired => "expired".into(),
-        CertificateError::ExpiredContext { time, not_after } => {
-            format!("expired {} days ago", days(*not_after, *time))
-        }
-        CertificateError::NotValidYet => "not valid yet".into(),
-        CertificateError::NotValidYetContext { time, not_before } => {
-            format!("not valid for another {} days", days(*time, *not_before))
-        }
-        CertificateError::UnknownIssuer => "signed by an authority that is not trusted here".into(),
-        CertificateError::BadSignature => "not signed by the authority it names".into(),
-        CertificateError::NotValidForName => "not valid for the expected name".into(),
-        CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => {
-            format!("not valid for {}, nor for any name", expected.to_str())
-        }
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            let names: Vec<&str> = presented.iter().map(|name| plain_name(name)).collect();
-            format!("not valid for {}, only for {}", expected.to_str(), quote(names.join(", ").as_bytes()))
-        }
-        CertificateError::BadEncoding => "cannot be read".into(),
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "not made for servers (its extended key usage)".into()
-        }
-        CertificateError::Other(other) => match other.to_string() {
-            name if name.contains(AUTHORITY_AS_SERVER) => {
-                "that of an authority (CA:TRUE), which must not stand for a server; a self-signed one is \
-                 to be made with CA:FALSE"
-                    .into()
-            }
-            other => other,
-        },
-        other => other.to_string(),
-    }
-}
-
-/// An error that rustls hands on from its verifier under no name of its own: an authority's certificate is
-/// shown as the server's. Tools that make self-signed ones make these unless told otherwise.
-const AUTHORITY_AS_SERVER: &str = "CaUsedAsEndEntity";
-
-/// A name of a certificate as people write it; the verifier says what kind of name it is, too.
-fn plain_name(name: &str) -> &str {
-    name.strip_prefix("DnsName(\"").and_then(|rest| rest.strip_suffix("\")")).unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -273,6 +213,9 @@ mod tests {
         assert_eq!(judge(day * 3, false, None), over);
         assert_eq!(judge(day * 3, true, Some(1)), over);
         assert_eq!(judge(day * 3, true, None), Ok(()), "any certificate is accepted");
-        assert_eq!(end_of(&CertificateDer::from(vec![1, 2, 3])), None);
+        let unreadable = CertificateDer::from(vec![1, 2, 3]);
+        let judge = |wanted| judge_time(&unreadable, UnixTime::since_unix_epoch(end), true, wanted);
+        assert!(judge(Some(1)).unwrap_err().contains("cannot be read"));
+        assert_eq!(judge(None), Ok(()));
     }
 }

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use ring::digest::{Context, Digest, SHA256};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use tokio::sync::Notify;
 
 use crate::file;
+use crate::probe::certificate;
 use crate::probe::http::TlsSettings;
 use crate::probe::verifier::{AnyCertificate, FromAuthority};
 
@@ -123,7 +123,7 @@ fn read(place: &Place, trust: &Trust) {
     let known = state.loaded.take().filter(|loaded| digest.is_some() && loaded.digest == digest);
     let config = match known {
         Some(loaded) => loaded.config,
-        None => found.and_then(|(roots, _)| build(roots)).map(Arc::new).map_err(Arc::from),
+        None => found.and_then(|(authorities, _)| build(authorities)).map(Arc::new).map_err(Arc::from),
     };
     state.loaded = Some(Loaded { config, digest, at: Instant::now() });
     state.being_read = false;
@@ -131,15 +131,22 @@ fn read(place: &Place, trust: &Trust) {
     place.read.notify_waiters();
 }
 
+/// Certificates that are trusted.
+struct Authorities {
+    roots: RootCertStore,
+    /// As they stand in a `ca_file`, which may hold the certificate of a server itself.
+    certificates: Vec<CertificateDer<'static>>,
+}
+
 /// The authorities, none for anyone, and what tells them from others.
-fn authorities(trust: &Trust) -> Result<(Option<RootCertStore>, Digest), String> {
+fn authorities(trust: &Trust) -> Result<(Option<Authorities>, Digest), String> {
     let mut digest = Context::new(&SHA256);
-    let roots = match trust {
+    let authorities = match trust {
         Trust::Anyone => None,
-        Trust::System => Some(system_roots(&mut digest)?),
-        Trust::File(path) => Some(roots_of(path, &mut digest)?),
+        Trust::System => Some(Authorities { roots: system_roots(&mut digest)?, certificates: Vec::new() }),
+        Trust::File(path) => Some(authorities_of(path, &mut digest)?),
     };
-    Ok((roots, digest.finish()))
+    Ok((authorities, digest.finish()))
 }
 
 fn system_roots(digest: &mut Context) -> Result<RootCertStore, String> {
@@ -165,33 +172,32 @@ fn check_regular(path: &Path) -> Result<(), String> {
     read.map(drop).map_err(|error| format!("SSL_CERT_FILE {} cannot be used: {error}", path.display()))
 }
 
-fn roots_of(path: &Path, digest: &mut Context) -> Result<RootCertStore, String> {
+fn authorities_of(path: &Path, digest: &mut Context) -> Result<Authorities, String> {
     let cannot = |reason: &dyn Display| format!("ca_file {} cannot be used: {reason}", path.display());
     #[cfg(test)]
     stalled::wait_for(path);
     let text = file::read(path, file::CERTIFICATES).map_err(|error| cannot(&error))?.bytes;
     digest.update(&text);
+    let certificates = certificate::all_in(&text).map_err(|reason| cannot(&reason))?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        // The error would repeat a line of the file.
-        let certificate = certificate.map_err(|_| cannot(&"it is not valid PEM"))?;
-        roots.add(certificate).map_err(|error| cannot(&error))?;
-    }
+    roots.add_parsable_certificates(certificates.iter().cloned());
     if roots.is_empty() {
-        return Err(cannot(&"it holds no certificate in PEM form"));
+        return Err(cannot(&"none of its certificates can be read"));
     }
-    Ok(roots)
+    Ok(Authorities { roots, certificates })
 }
 
-fn build(roots: Option<RootCertStore>) -> Result<ClientConfig, String> {
+fn build(authorities: Option<Authorities>) -> Result<ClientConfig, String> {
     let mut provider = rustls::crypto::ring::default_provider();
     // As strong as a probe needs, and its hash is a tenth of the cost of a resumed handshake cheaper.
     let first = CipherSuite::TLS13_AES_128_GCM_SHA256;
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != first);
     let provider = Arc::new(provider);
-    let verifier: Arc<dyn ServerCertVerifier> = match roots {
-        None => Arc::new(AnyCertificate::new(Arc::clone(&provider))),
-        Some(roots) => Arc::new(FromAuthority::new(roots, Arc::clone(&provider))?),
+    let verifier: Arc<dyn ServerCertVerifier> = match authorities {
+        None => Arc::new(AnyCertificate),
+        Some(Authorities { roots, certificates }) => {
+            Arc::new(FromAuthority::new(roots, certificates, Arc::clone(&provider))?)
+        }
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -2,25 +2,64 @@
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::probe::certificate;
 
 /// How many certificates are looked at besides the backend's own. Chains have two or three; with many
 /// that bear one name, all orders of them would be tried, for seconds of processor time.
 pub(super) const MAX_INTERMEDIATES: usize = 6;
 
-/// Wants a certificate that an authority has signed, for the right name and time.
+/// Wants a certificate that an authority has signed, or that stands among the authorities itself, for the
+/// right name and time.
 #[derive(Debug)]
-pub(super) struct FromAuthority(Arc<WebPkiServerVerifier>);
+pub(super) struct FromAuthority {
+    verifier: Arc<WebPkiServerVerifier>,
+    /// The certificates of `ca_file`.
+    trusted: Vec<CertificateDer<'static>>,
+}
 
 impl FromAuthority {
-    pub(super) fn new(roots: RootCertStore, provider: Arc<CryptoProvider>) -> Result<Self, String> {
+    pub(super) fn new(
+        roots: RootCertStore,
+        trusted: Vec<CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, String> {
         let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-        built.map(Self).map_err(|error| format!("TLS cannot be set up: {error}"))
+        let verifier = built.map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        Ok(Self { verifier, trusted })
     }
+}
+
+/// Verifies a certificate that is trusted as it is: its time, its purpose and its name.
+fn verify_trusted(
+    certificate: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+    now: UnixTime,
+) -> Result<ServerCertVerified, rustls::Error> {
+    let parsed = ParsedCertificate::try_from(certificate)?;
+    // Without any authority this ends where one would be looked for, and all before it is what matters. A
+    // certificate that is trusted itself may be an authority's: most tools make self-signed ones like that.
+    let judged = verify_server_cert_signed_by_trust_anchor(&parsed, &RootCertStore::empty(), &[], now, &[]);
+    if let Err(error) = judged {
+        let of_no_matter = match &error {
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
+            rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+                other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+            }
+            _ => false,
+        };
+        if !of_no_matter {
+            return Err(error);
+        }
+    }
+    verify_server_name(&parsed, name)?;
+    Ok(ServerCertVerified::assertion())
 }
 
 impl ServerCertVerifier for FromAuthority {
@@ -33,42 +72,69 @@ impl ServerCertVerifier for FromAuthority {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let intermediates = intermediates.get(..MAX_INTERMEDIATES).unwrap_or(intermediates);
-        self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let verified = if self.trusted.iter().any(|trusted| trusted == end_entity) {
+            verify_trusted(end_entity, server_name, now)
+        } else {
+            self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        verified.map_err(|error| certificate::of_chain(error, end_entity, intermediates, &self.trusted))
     }
 
     fn verify_tls12_signature(
         &self,
         message: &[u8],
-        certificate: &CertificateDer<'_>,
+        own: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        let verified = self.verifier.verify_tls12_signature(message, own, signature);
+        verified.map_err(|error| certificate::of_handshake(error, own))
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
-        certificate: &CertificateDer<'_>,
+        own: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        let verified = self.verifier.verify_tls13_signature(message, own, signature);
+        verified.map_err(|error| certificate::of_handshake(error, own))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.verifier.supported_verify_schemes()
     }
 }
 
-/// Takes any certificate, but still asks for proof that the server holds its key: without that
-/// the handshake would be malformed, not merely untrusted.
+/// Takes any certificate, unread, and any signature of the handshake. Where nobody vouches for a key, proof that
+/// the server holds it proves nothing: anyone could have made one. So a certificate that cannot be verified at all
+/// is none the worse: one of X.509 version 1, with a short key, or with a key of a kind that is unknown here.
 #[derive(Debug)]
-pub(super) struct AnyCertificate(Arc<CryptoProvider>);
+pub(super) struct AnyCertificate;
 
-impl AnyCertificate {
-    pub(super) fn new(provider: Arc<CryptoProvider>) -> Self {
-        Self(provider)
-    }
-}
+/// All ways to sign that a server may have; the strong ones first, for servers that go by this order.
+const ANY_SCHEME: [SignatureScheme; 19] = [
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::ECDSA_NISTP521_SHA512,
+    SignatureScheme::ED25519,
+    SignatureScheme::ED448,
+    SignatureScheme::RSA_PSS_SHA256,
+    SignatureScheme::RSA_PSS_SHA384,
+    SignatureScheme::RSA_PSS_SHA512,
+    // rsa_pss_pss: the same with a key that is for RSA-PSS alone (RFC 8446, 4.2.3).
+    SignatureScheme::Unknown(0x0809),
+    SignatureScheme::Unknown(0x080a),
+    SignatureScheme::Unknown(0x080b),
+    // ECDSA on the curves of Brainpool (RFC 8734).
+    SignatureScheme::Unknown(0x081a),
+    SignatureScheme::Unknown(0x081b),
+    SignatureScheme::Unknown(0x081c),
+    SignatureScheme::RSA_PKCS1_SHA256,
+    SignatureScheme::RSA_PKCS1_SHA384,
+    SignatureScheme::RSA_PKCS1_SHA512,
+    SignatureScheme::ECDSA_SHA1_Legacy,
+    SignatureScheme::RSA_PKCS1_SHA1,
+];
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
@@ -84,23 +150,23 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn verify_tls13_signature(
         &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        ANY_SCHEME.to_vec()
     }
 }

@@ -3,13 +3,13 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 
 use crate::config::check::keys::Key;
 use crate::config::labels;
 use crate::config::value::{Table, Value};
 use crate::file;
+use crate::probe::certificate;
 
 /// 0 asks for nothing, where a default does; ten years are the longest anybody asks for.
 const DAYS_LEFT: RangeInclusive<u32> = 0..=3650;
@@ -46,14 +46,13 @@ impl<'s> TlsKeys<'s> {
 /// A PEM file of certificates.
 fn authorities(value: Value<'_>) -> Option<PathBuf> {
     let (path, content) = value.file(file::CERTIFICATES)?;
-    let refuse = |reason: String| value.refuse_file(&path, reason);
-    match CertificateDer::pem_slice_iter(&content.bytes).collect::<Result<Vec<_>, _>>() {
-        Ok(found) if !found.is_empty() => return Some(path),
-        Ok(_) => refuse("it holds no certificate in PEM form".to_owned()),
-        // The error would repeat a line of the file.
-        Err(_) => refuse("it is not valid PEM".to_owned()),
+    match certificate::all_in(&content.bytes) {
+        Ok(_) => Some(path),
+        Err(reason) => {
+            value.refuse_file(&path, reason.to_owned());
+            None
+        }
     }
-    None
 }
 
 fn server_name(value: Value<'_>) -> Option<&str> {

@@ -1,5 +1,6 @@
 //! Probes against real sockets that behave well and badly. Here: the servers, and how reports are judged.
 
+mod certificates;
 mod grpc;
 mod hostile;
 mod http;

@@ -1,0 +1,395 @@
+//! Certificates: reading them, and why one is refused, in words.
+//!
+//! The library that verifies says less than a person needs: it has one error for a wrong signature and for a
+//! key that it does not take, and many that are names of its own. The certificates themselves tell the rest.
+//! Nothing here decides whom to trust; `verifier` does.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{CertificateError, ExtendedKeyPurpose, OtherError};
+use x509_parser::asn1_rs::{FromDer, Oid};
+use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::nom::Parser;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::X509Version;
+
+use crate::probe::quote::quote;
+
+/// Editors and tools of some systems put it before a text, and `cat` leaves it between two.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The shortest RSA key that signatures are verified with.
+const MIN_RSA_BITS: usize = 2048;
+/// The longest.
+const MAX_RSA_BITS: usize = 8192;
+
+const KEYS: &str = "RSA of 2048 to 8192 bits, ECDSA on P-256 or P-384, or Ed25519";
+
+/// The certificates of a text in PEM form.
+///
+/// # Errors
+/// When it is not valid PEM, or holds none.
+pub fn all_in(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut from = 0;
+    for mark in memchr::memmem::find_iter(text, BYTE_ORDER_MARK) {
+        plain.extend_from_slice(text.get(from..mark).unwrap_or_default());
+        from = mark + BYTE_ORDER_MARK.len();
+    }
+    plain.extend_from_slice(text.get(from..).unwrap_or_default());
+    // The error would repeat a line of the file.
+    let found = CertificateDer::pem_slice_iter(&plain).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|_| "it is not valid PEM")?;
+    if found.is_empty() { Err("it holds no certificate in PEM form") } else { Ok(found) }
+}
+
+fn read<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
+    parser.parse(certificate).ok().map(|(_, read)| read)
+}
+
+/// When a certificate ends, of any version of X.509.
+pub(super) fn end_of(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    let seconds = read(certificate)?.validity().not_after.timestamp();
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().ok()?)))
+}
+
+/// Days that begin before `to`, counted from `from`.
+pub(super) fn days(from: UnixTime, to: UnixTime) -> u64 {
+    to.as_secs().saturating_sub(from.as_secs()) / 86_400
+}
+
+/// Why a certificate is refused, where the library has no error that tells it.
+#[derive(Debug)]
+struct Refusal(String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+fn refusal(words: String) -> rustls::Error {
+    CertificateError::Other(OtherError(Arc::new(Refusal(words)))).into()
+}
+
+/// The error of verifying a chain, with what its certificates and those of the authorities add to it.
+pub(super) fn of_chain(
+    error: rustls::Error,
+    own: &CertificateDer<'_>,
+    sent: &[CertificateDer<'_>],
+    authorities: &[CertificateDer<'_>],
+) -> rustls::Error {
+    let rustls::Error::InvalidCertificate(fault) = &error else { return error };
+    let words = match fault {
+        CertificateError::BadSignature => weak_signer(own, sent, authorities),
+        CertificateError::ExpiredContext { time, not_after } if end_of(own) != Some(*not_after) => Some(
+            format!("signed by an authority whose certificate expired {} days ago", days(*not_after, *time)),
+        ),
+        CertificateError::Other(other) => match other.0.downcast_ref::<webpki::Error>() {
+            Some(webpki::Error::UnsupportedCertVersion) => Some(version(own)),
+            Some(webpki::Error::UnsupportedCriticalExtension) => Some(critical_extension(own, sent)),
+            _ => None,
+        },
+        _ => None,
+    };
+    words.map_or(error, refusal)
+}
+
+/// The error of verifying the signature of a handshake, made with the key of this certificate.
+pub(super) fn of_handshake(error: rustls::Error, own: &CertificateDer<'_>) -> rustls::Error {
+    let rustls::Error::InvalidCertificate(fault) = &error else { return error };
+    let words = match fault {
+        CertificateError::BadSignature => read(own).and_then(|own| odd_rsa_key(&own)).map_or_else(
+            || "of a key that the backend does not hold: its signature of the handshake is wrong".to_owned(),
+            |bits| format!("with an RSA key of {bits} bits, and signatures are verified with {KEYS}"),
+        ),
+        CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            format!("with a key that does not fit the signature of the handshake; it must be {KEYS}")
+        }
+        _ => return error,
+    };
+    refusal(words)
+}
+
+/// The length of an RSA key that is too short or too long.
+fn odd_rsa_key(certificate: &X509Certificate<'_>) -> Option<usize> {
+    let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed() else { return None };
+    let first = key.modulus.iter().position(|byte| *byte != 0)?;
+    let digits = key.modulus.get(first..)?;
+    // Whole bytes count, as they do where signatures are verified.
+    let whole = digits.len() * 8;
+    let bits = whole - digits.first()?.leading_zeros() as usize;
+    (whole < MIN_RSA_BITS || bits > MAX_RSA_BITS).then_some(bits)
+}
+
+fn weak_signer(
+    own: &CertificateDer<'_>,
+    sent: &[CertificateDer<'_>],
+    authorities: &[CertificateDer<'_>],
+) -> Option<String> {
+    let signed: Vec<_> = std::iter::once(own).chain(sent).filter_map(read).collect();
+    sent.iter().chain(authorities).filter_map(read).find_map(|signer| {
+        let signs = signed.iter().any(|one| one.issuer().as_raw() == signer.subject().as_raw());
+        let bits = odd_rsa_key(&signer).filter(|_| signs)?;
+        Some(format!(
+            "signed by an authority with an RSA key of {bits} bits, and signatures are verified with {KEYS}"
+        ))
+    })
+}
+
+fn version(own: &CertificateDer<'_>) -> String {
+    match read(own).map(|own| own.version()) {
+        Some(X509Version::V3) => {
+            "signed by an authority whose certificate is not of version 3 of X.509; the backend must send it in \
+             version 3, made with -addext basicConstraints=CA:TRUE"
+                .to_owned()
+        }
+        version => format!(
+            "of version {} of X.509, without the names that verification needs; make one with \
+             -addext subjectAltName=DNS:NAME, or set verify = false",
+            version.map_or(1, |version| u64::from(version.0) + 1)
+        ),
+    }
+}
+
+/// Those that are understood, below 2.5.29: key usage, names, basic and name constraints, CRLs, extended key
+/// usage.
+const UNDERSTOOD: [&str; 6] = ["2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30", "2.5.29.31", "2.5.29.37"];
+
+fn critical_extension(own: &CertificateDer<'_>, sent: &[CertificateDer<'_>]) -> String {
+    let odd = std::iter::once(own).chain(sent).enumerate().find_map(|(at, certificate)| {
+        let read = read(certificate)?;
+        let critical = read.iter_extensions().filter(|extension| extension.critical);
+        let odd = critical.map(|one| one.oid.to_id_string()).find(|id| !UNDERSTOOD.contains(&&**id))?;
+        Some((at, named(&odd)))
+    });
+    match odd {
+        Some((0, id)) => format!("with a critical extension that is not understood here: {id}"),
+        Some((_, id)) => {
+            format!(
+                "signed by an authority whose certificate has a critical extension that is not understood here: {id}"
+            )
+        }
+        None => "with a critical extension that is not understood here".to_owned(),
+    }
+}
+
+/// An object identifier, with its name if it is a common one.
+fn named(id: &str) -> String {
+    let name = match id {
+        "1.2.840.113549.1.1.4" => "MD5 with RSA",
+        "1.2.840.113549.1.1.5" => "SHA-1 with RSA",
+        "1.2.840.113549.1.1.10" => "RSA-PSS",
+        "1.2.840.10045.4.1" => "ECDSA with SHA-1",
+        "1.2.840.10045.4.3.4" => "ECDSA with SHA-512",
+        "1.2.840.10045.2.1" => "ECDSA",
+        "1.2.840.113549.1.1.1" => "RSA",
+        "1.2.840.10040.4.1" => "DSA",
+        "1.3.101.113" => "Ed448",
+        "1.3.6.1.4.1.11129.2.4.3" => "the mark of a precertificate",
+        "1.3.6.1.5.5.7.1.24" => "TLS feature",
+        "2.5.29.32" => "certificate policies",
+        "2.5.29.33" => "policy mappings",
+        "2.5.29.36" => "policy constraints",
+        "2.5.29.54" => "inhibit any policy",
+        _ => return id.to_owned(),
+    };
+    format!("{id} ({name})")
+}
+
+/// The algorithm of an identifier, which is an OID with parameters behind it.
+fn algorithm(identifier: &[u8]) -> String {
+    Oid::from_der(identifier)
+        .map_or_else(|_| "an unreadable one".to_owned(), |(_, id)| named(&id.to_id_string()))
+}
+
+/// Why a certificate is refused, as the end of a sentence that begins with "certificate:".
+pub(super) fn fault(fault: &CertificateError) -> String {
+    match fault {
+        // That is how the library hands on that a certificate ends before it begins.
+        CertificateError::Expired => "never valid: it ends before it begins".into(),
+        CertificateError::ExpiredContext { time, not_after } => {
+            format!("expired {} days ago", days(*not_after, *time))
+        }
+        CertificateError::NotValidYet => "not valid yet".into(),
+        CertificateError::NotValidYetContext { time, not_before } => {
+            format!("not valid for another {} days", days(*time, *not_before))
+        }
+        CertificateError::UnknownIssuer => "signed by an authority that is not trusted here".into(),
+        CertificateError::BadSignature => "not signed by the authority it names".into(),
+        CertificateError::NotValidForName => "not valid for the expected name".into(),
+        CertificateError::NotValidForNameContext { expected, presented } if presented.is_empty() => {
+            format!(
+                "not valid for {}, nor for any name; make one with -addext subjectAltName",
+                expected.to_str()
+            )
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names: Vec<&str> = presented.iter().map(|name| plain_name(name)).collect();
+            format!("not valid for {}, only for {}", expected.to_str(), quote(names.join(", ").as_bytes()))
+        }
+        CertificateError::BadEncoding => "cannot be read".into(),
+        CertificateError::InvalidPurpose => "not made for servers (its extended key usage)".into(),
+        CertificateError::InvalidPurposeContext { presented, .. } => {
+            let purposes: Vec<String> = presented.iter().take(3).map(purpose).collect();
+            format!("not made for servers (its extended key usage: {})", purposes.join(", "))
+        }
+        CertificateError::Revoked => "revoked by its authority".into(),
+        CertificateError::UnknownRevocationStatus
+        | CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. }
+        | CertificateError::InvalidOcspResponse => "it cannot be told whether it was revoked".into(),
+        CertificateError::UnhandledCriticalExtension => {
+            "with a critical extension that is not understood here".into()
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => format!(
+            "signed with an algorithm that is not taken here: {}; SHA-256 with RSA or ECDSA is",
+            algorithm(signature_algorithm_id)
+        ),
+        CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            public_key_algorithm_id,
+            ..
+        } => format!(
+            "signed by an authority with a key that is not taken here: {}; the key must be {KEYS}",
+            algorithm(public_key_algorithm_id)
+        ),
+        CertificateError::Other(other) => {
+            if let Some(Refusal(words)) = other.0.downcast_ref() {
+                return words.clone();
+            }
+            other.0.downcast_ref().map_or(REFUSED, library_fault).into()
+        }
+        _ => REFUSED.into(),
+    }
+}
+
+const REFUSED: &str = "refused, for a reason that has no words here; `openssl verify` may tell more";
+
+/// An error that rustls hands on from its verifier under no name of its own.
+fn library_fault(fault: &webpki::Error) -> &'static str {
+    use webpki::Error;
+    match fault {
+        // Tools that make self-signed certificates make these unless told otherwise.
+        Error::CaUsedAsEndEntity => {
+            "that of an authority (CA:TRUE), which must not stand for a server; make a self-signed one with \
+             CA:FALSE, or name it in ca_file itself"
+        }
+        Error::EndEntityUsedAsCa => "signed by a certificate that is not an authority's (CA:FALSE)",
+        Error::UnsupportedCertVersion => "not of version 3 of X.509",
+        Error::UnsupportedCriticalExtension => "with a critical extension that is not understood here",
+        Error::CertDistrusted => "with a key that is distrusted everywhere",
+        Error::PathLenConstraintViolated => {
+            "signed through more authorities than one of them allows (pathlen of its basic constraints)"
+        }
+        Error::NameConstraintViolation => "for a name that its authority may not sign (name constraints)",
+        Error::MalformedNameConstraint | Error::InvalidNetworkMaskConstraint => {
+            "signed by an authority whose name constraints cannot be read"
+        }
+        Error::EmptyEkuExtension => "not made for servers (its extended key usage is empty)",
+        Error::SignatureAlgorithmMismatch => "malformed: it names two different signature algorithms",
+        Error::InvalidSerialNumber => "malformed: its serial number",
+        Error::MalformedDnsIdentifier => "malformed: one of its names",
+        Error::MalformedExtensions | Error::ExtensionValueInvalid => "malformed: one of its extensions",
+        Error::MaximumPathDepthExceeded
+        | Error::MaximumPathBuildCallsExceeded
+        | Error::MaximumSignatureChecksExceeded
+        | Error::MaximumNameConstraintComparisonsExceeded => {
+            "signed through too many authorities; the backend must send one chain alone"
+        }
+        _ => REFUSED,
+    }
+}
+
+fn purpose(purpose: &ExtendedKeyPurpose) -> String {
+    match purpose {
+        ExtendedKeyPurpose::ClientAuth => "clients".to_owned(),
+        ExtendedKeyPurpose::ServerAuth => "servers".to_owned(),
+        ExtendedKeyPurpose::Other(numbers) => {
+            numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
+        }
+    }
+}
+
+/// A name of a certificate as people write it; the verifier says what kind of name it is, too.
+fn plain_name(name: &str) -> &str {
+    let Some((kind, rest)) = name.split_once('(') else {
+        return if name == "DirectoryName" { "a directory name" } else { name };
+    };
+    let inner = rest.strip_suffix(')').unwrap_or(rest);
+    match kind {
+        "Unsupported" if inner == "0x81" => "a mail address",
+        "Unsupported" => "a name of another kind",
+        _ => inner.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')).unwrap_or(inner),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_plain_whatever_their_kind() {
+        for (name, plain) in [
+            ("DnsName(\"a.example\")", "a.example"),
+            ("IpAddress(127.0.0.1)", "127.0.0.1"),
+            ("IpAddress(2001:db8::1)", "2001:db8::1"),
+            ("UniformResourceIdentifier(\"spiffe://a/(b)\")", "spiffe://a/(b)"),
+            ("DirectoryName", "a directory name"),
+            ("Unsupported(0x81)", "a mail address"),
+            ("Unsupported(0xa0)", "a name of another kind"),
+        ] {
+            assert_eq!(plain_name(name), plain);
+        }
+    }
+
+    #[test]
+    fn each_error_of_the_library_has_words_of_its_own() {
+        use webpki::Error;
+        let errors = [
+            Error::CaUsedAsEndEntity,
+            Error::CertDistrusted,
+            Error::EmptyEkuExtension,
+            Error::EndEntityUsedAsCa,
+            Error::ExtensionValueInvalid,
+            Error::InvalidNetworkMaskConstraint,
+            Error::InvalidSerialNumber,
+            Error::MalformedDnsIdentifier,
+            Error::MalformedNameConstraint,
+            Error::MaximumPathDepthExceeded,
+            Error::NameConstraintViolation,
+            Error::PathLenConstraintViolated,
+            Error::SignatureAlgorithmMismatch,
+            Error::UnsupportedCertVersion,
+            Error::UnsupportedCriticalExtension,
+        ];
+        for error in errors {
+            let debug = format!("{error:?}");
+            let words = fault(&CertificateError::Other(OtherError(Arc::new(error))));
+            assert!(words != REFUSED && !words.contains(&debug), "{debug}: {words}");
+        }
+        // SHA-1 with RSA, whose parameters are null.
+        let identifier = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05\x05\x00".to_vec();
+        let words = fault(&CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: identifier,
+            supported_algorithms: Vec::new(),
+        });
+        assert!(words.contains("1.2.840.113549.1.1.5 (SHA-1 with RSA)"), "{words}");
+    }
+
+    #[test]
+    fn byte_order_marks_are_no_part_of_certificates() {
+        let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        let pem = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+        for text in [format!("\u{feff}{pem}"), format!("\u{feff}# ours\n{pem}\u{feff}{pem}")] {
+            assert_eq!(all_in(text.as_bytes()).unwrap().len(), text.matches("BEGIN").count());
+        }
+        assert!(all_in("\u{feff}".as_bytes()).is_err());
+    }
+}
