@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Accepting does nothing else and waits for no request, because the queue of the kernel is short: a
-//! connection that finds it full is tried again after a second. Which connection has a place is
-//! decided in [`places`], and what is answered in the router.
+//! connection that finds it full is tried again after a second. [`places`] decides which connection has a
+//! place, and the router what is answered.
 
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -115,7 +115,7 @@ async fn accept(
     }
 }
 
-/// What the client has shown by what came with its connection; none: no complete head.
+/// The standing of a client by the bytes that came with its connection; none: no complete head.
 fn first_look(stream: &TcpStream, gate: &Gate) -> Option<Standing> {
     let mut bytes = [0; FIRST_LOOK];
     let count = sys::stream::peek(stream, &mut bytes).ok()?;

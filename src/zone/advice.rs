@@ -1,6 +1,6 @@
-//! What a zone may hold and seldom should: warnings, each with the names involved.
+//! Warnings about records that a zone may hold and seldom should, each with the names involved.
 //!
-//! Nothing here keeps a zone from being served. What does is the builder's to say.
+//! Nothing here keeps a zone from being served; the builder refuses zones.
 
 use super::{CNAME, DELEGATION, DNAME, Lookup, NodeRef, WILDCARD_CHILD, Zone, rtype};
 use crate::name::{self, Name};
@@ -13,11 +13,11 @@ pub const MAX_TOLD: usize = 10;
 pub struct Advice {
     /// The tag of the record it belongs to; none when it is the zone's as a whole.
     pub tag: Option<u32>,
-    /// What surprises, and what to do about it.
+    /// The surprise, and how to end it.
     pub message: String,
 }
 
-/// What warnings are counted by.
+/// The kinds by which warnings are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     OutOfZone,
@@ -37,7 +37,7 @@ pub(super) enum Kind {
 impl Kind {
     const COUNT: usize = Self::NotAscii as usize + 1;
 
-    /// What more there is of it.
+    /// The words after the number of those that are only counted.
     const MORE: [&'static str; Self::COUNT] = [
         "more records are not in the zone, and are ignored",
         "more records have another TTL than the first of their name and type",
@@ -288,7 +288,7 @@ fn servers<'a>(records: impl Iterator<Item = Added<'a>>) -> std::collections::Ha
         .collect()
 }
 
-/// What stands below a delegation or a DNAME is never answered, unless it is glue.
+/// Records below a delegation or a DNAME are never answered, except glue.
 fn about_hidden(
     zone: &Zone,
     record: Added<'_>,

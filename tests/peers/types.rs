@@ -137,7 +137,7 @@ const WITHOUT_TEXT: [&str; 5] = ["NULL", "UINFO", "UID", "GID", "UNSPEC"];
 
 const HEAD: &str = "$TTL 300\n@ SOA ns.elsewhere. host 1 2 3 4 60\n@ NS ns.elsewhere.\n";
 
-/// What BIND's checker says to the standard input; none when it refuses it.
+/// The output of BIND's checker for this input; none when it refuses it.
 fn checked(arguments: &[&str], input: &str) -> Option<String> {
     let mut checker = Command::new(program("named-rrchecker"))
         .args(arguments)

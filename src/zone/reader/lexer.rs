@@ -180,7 +180,7 @@ impl<'s> Lexer<'s> {
                 Some(b'"') => break,
                 Some(b'\\') => self.skip_escape(),
                 None => {
-                    // What follows its line is read on its own.
+                    // The lines after it are read on their own.
                     let rest = self.source.get(open..).unwrap_or(&[]);
                     let length = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
                     self.at = open;

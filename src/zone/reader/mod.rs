@@ -4,7 +4,7 @@
 //! numbers of a file between backquotes only, so that `printable::without_quoted` removes them. The
 //! builder decides what a zone must and must not hold.
 //!
-//! What is loaded and surprises is told as warnings with the finished zone.
+//! Warnings about surprising records come with the finished zone.
 //!
 //! Beyond RFC 1035: `$TTL` and times with units (RFC 2308), `$GENERATE`, types, classes and data
 //! without a mnemonic (RFC 3597). A record without a TTL has that of the latest `$TTL`; without

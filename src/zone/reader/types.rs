@@ -99,7 +99,7 @@ pub(super) enum Kind {
     Location,
     /// Service parameters to the end (RFC 9460).
     Parameters,
-    /// What else stands at the end of a record.
+    /// Anything else at the end of a record.
     Special(Special),
 }
 

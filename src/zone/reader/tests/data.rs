@@ -190,7 +190,7 @@ const RARE: &[(&str, &str)] = &[
         "RRSIG TYPE65280 RSASHA256 3 86400 20030322173103 20030220173103 2642 example.com. AQID",
         "ff000803000151803e7c9dd73e5510d70a52076578616d706c6503636f6d00010203",
     ),
-    // What BIND does not read: a key that there is none of, a type of relay that is not known.
+    // BIND does not read these: a key that there is none of, a type of relay that is not known.
     ("IPSECKEY 10 1 0 192.0.2.38", "0a0100c0000226"),
     ("AMTRELAY 0 1 0", "0080"),
     ("WKS 192.0.2.1 6", "c000020106"),

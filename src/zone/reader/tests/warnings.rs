@@ -1,4 +1,4 @@
-//! What is loaded, and surprises: each kind with the names involved and its place.
+//! Warnings about zones that are loaded: each kind with the names involved and its place.
 
 use super::*;
 use crate::service::ServiceId;
@@ -12,7 +12,7 @@ fn warned(text: &str, services: &[&str]) -> (Zone, Vec<String>) {
         zone.builder().bind_service(name(service).wire(), ServiceId(id)).unwrap();
     }
     let (zone, warnings) = zone.finish_with_warnings().unwrap_or_else(|faults| panic!("{text}: {faults:?}"));
-    // What is repeated of a file stands between backquotes.
+    // Text that is repeated of a file stands between backquotes.
     let plain = |message: &str| message.replace('`', "");
     let told =
         warnings.iter().map(|warning| format!("{}: {}", warning.line, plain(&warning.message))).collect();
