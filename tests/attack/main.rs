@@ -18,6 +18,12 @@ mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 
+/// Gives this thread and those that it starts the time that the server leaves: attackers are on other
+/// machines, and their own work takes nothing from it.
+pub(crate) fn leave_the_processor_to_the_server() {
+    rustix::process::setpriority_process(None, 19).unwrap();
+}
+
 /// Whether attacks run at full size.
 pub(crate) fn is_full() -> bool {
     std::env::var("STEERD_ATTACK").is_ok_and(|size| size == "full")

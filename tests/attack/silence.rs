@@ -84,6 +84,7 @@ fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            crate::leave_the_processor_to_the_server();
             let mut silent: Vec<Option<TcpStream>> = Vec::new();
             for (index, beginning) in (0..200_000).zip(beginnings()) {
                 if over.load(Ordering::Relaxed) {
@@ -97,21 +98,10 @@ fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
             }
         });
         // It ends with a failure too: otherwise the test would wait for the flood.
-        let over = Over(&over);
-        let rounds = if is_full() { 200 } else { 20 };
-        let mut late = Vec::new();
-        for round in 0..rounds {
-            for path in ["/healthz", "/readyz"] {
-                let begun = Instant::now();
-                assert_eq!(http_get(target.admin, path).0, 200, "round {round}: {path}");
-                late.extend(Some(begun.elapsed()).filter(|waited| *waited >= BAR));
-            }
+        let _over = Over(&over);
+        for round in 0..if is_full() { 200 } else { 20 } {
+            assert_alive(&target, &format!("round {round}"));
         }
-        drop(over);
-        // A flood that outruns the kernel's queue of new connections makes it drop a few, and those come
-        // again after a second, and then after two more.
-        let longest = late.iter().max().copied().unwrap_or_default();
-        assert!(late.len() <= rounds / 10 && longest < 4 * BAR, "{late:?} of {} requests", 2 * rounds);
     });
 }
 
