@@ -131,6 +131,8 @@ pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
     let fault = |source| BindError { address, source };
     let listener = sys::stream::listen(address).map_err(fault)?;
     sys::stream::set_patience(&listener, connections::DEAF_TIME).map_err(fault)?;
+    // So a request has come with its connection, and has its place from the first moment.
+    sys::stream::await_first_bytes(&listener).map_err(fault)?;
     let listener = TcpListener::from_std(listener).map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
     Ok(Bound { listener, address })

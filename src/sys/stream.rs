@@ -29,6 +29,9 @@ const RECEIVE_BUFFER: usize = 8 << 10;
 /// The send buffer of a connection that carries much, bytes: a zone to a distant secondary.
 const WIDE_SEND_BUFFER: usize = 256 << 10;
 
+/// How long a connection that sends nothing waits to be accepted, seconds.
+const FIRST_BYTES_WAIT: libc::c_int = 1;
+
 /// How long the kernel keeps a connection that this side has closed and the client has not, seconds.
 const FIN_WAIT: libc::c_int = 1;
 
@@ -79,6 +82,16 @@ pub fn bound(listener: &impl AsFd) -> io::Result<()> {
 /// Those of the system; none is known.
 pub fn set_patience(stream: &impl AsFd, patience: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(patience))
+}
+
+/// Lets a connection be accepted once its first bytes have come, or after [`FIRST_BYTES_WAIT`].
+///
+/// # Errors
+///
+/// Those of the system; none is known.
+pub fn await_first_bytes(listener: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    super::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, FIRST_BYTES_WAIT)
 }
 
 /// Gives a connection the send buffer of one that carries much, or takes it away again.
