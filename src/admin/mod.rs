@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRef, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{Method, StatusCode, Uri};
@@ -48,6 +49,8 @@ pub(crate) use connections::MOST as MOST_CONNECTIONS;
 
 /// The longest the checker may take for an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// The largest body of a request, bytes.
+const MAX_BODY: usize = 16 * 1024;
 /// How many names are listed where another is not known.
 const MOST_LISTED: usize = 20;
 
@@ -240,6 +243,14 @@ impl Source {
             }
         }
     }
+}
+
+/// The body of a request, as a whole.
+async fn read_body(body: Body) -> Result<Bytes, Problem> {
+    to_bytes(body, MAX_BODY).await.map_err(|_| {
+        let detail = format!("the body has more than {MAX_BODY} bytes, or broke off");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    })
 }
 
 /// A reply for programs, which people read with curl too.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -11,12 +11,10 @@ use jiff::fmt::friendly::SpanParser;
 use serde::Deserialize;
 
 use crate::admin::problem::Problem;
-use crate::admin::{Shown, json, status};
+use crate::admin::{Shown, json, read_body, status};
 use crate::checker::{Command, NoSuchBackend, OverrideRequest};
 use crate::pool::Override;
 
-/// The largest body, bytes.
-const MAX_BODY: usize = 16 * 1024;
 /// The shortest and the longest time that an override may be given for.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -45,12 +43,7 @@ enum Word {
 }
 
 pub(super) async fn put(State(shown): State<Shown>, place: Place, body: Body) -> Result<Response, Problem> {
-    let body = to_bytes(body, MAX_BODY).await.map_err(|_| {
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body has more than {MAX_BODY} bytes, or broke off"),
-        )
-    })?;
+    let body = read_body(body).await?;
     let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| {
         bad(format!(
             "the body must be an object such as {{\"state\": \"drain\", \"for\": \"30m\", \"reason\": \"kernel\"}}: {error}"

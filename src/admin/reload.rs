@@ -1,12 +1,15 @@
 //! `POST /api/v1/reload`: what a reload did, or every fault of the configuration.
 
+use std::path::PathBuf;
+
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::admin::problem::Problem;
-use crate::admin::{Source, json};
+use crate::admin::{Source, json, read_body};
 use crate::checker::Change;
 use crate::config::fault::Fault;
 use crate::reload::{Refusal, Report};
@@ -42,8 +45,26 @@ struct Reloaded<'a> {
     warnings: Vec<&'a Fault>,
 }
 
-pub(super) async fn reload(State(source): State<Source>) -> Result<Response, Problem> {
-    match source.reload.reload().await {
+/// The body; without one, the file that is running is meant.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// The absolute path of the configuration that the client means.
+    file: Option<PathBuf>,
+}
+
+pub(super) async fn reload(State(source): State<Source>, body: Body) -> Result<Response, Problem> {
+    let body = read_body(body).await?;
+    let wanted = if body.is_empty() { Ok(Wanted::default()) } else { serde_json::from_slice(&body) };
+    let wanted = wanted.map_err(|error| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "the body must be empty, or an object such as {{\"file\": \"/etc/steerd/steerd.toml\"}}: {error}"
+            ),
+        )
+    })?;
+    match source.reload.reload(wanted.file).await {
         Ok(report) => Ok(json(&Reloaded::from(&report))),
         Err(refusal) => Err(problem(&refusal)),
     }
@@ -52,7 +73,7 @@ pub(super) async fn reload(State(source): State<Source>) -> Result<Response, Pro
 fn problem(refusal: &Refusal) -> Problem {
     let status = match refusal {
         Refusal::Faults(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        Refusal::NoFile | Refusal::StateDir(_) => StatusCode::CONFLICT,
+        Refusal::NoFile | Refusal::OtherFile { .. } | Refusal::StateDir(_) => StatusCode::CONFLICT,
         Refusal::BrokeOff => StatusCode::INTERNAL_SERVER_ERROR,
         Refusal::Unwanted | Refusal::Ending => StatusCode::SERVICE_UNAVAILABLE,
     };

@@ -137,6 +137,8 @@ pub(super) struct Client {
     origin: String,
     token: Option<Token>,
     forwarded_to: Option<SocketAddr>,
+    /// The configuration that the operator means; none if any will do.
+    file: Option<PathBuf>,
 }
 
 impl Server {
@@ -145,7 +147,7 @@ impl Server {
     /// # Errors
     /// When a token cannot be read, or the configuration leaves the port open.
     pub(super) fn client(&self) -> Result<Client, ClientError> {
-        let path = &self.config.path;
+        let path = &self.config.path();
         // A configuration that cannot be read is no obstacle: the server may be another machine's.
         let (place, unread) = match AdminPlace::of(path) {
             Ok(place) => (place, None),
@@ -169,8 +171,18 @@ impl Server {
             (None, Some(file)) if self.admin.is_none() => Some(read_token(file)?),
             (None, _) => None,
         };
-        Ok(Client { url, origin, token, forwarded_to: self.forwarded_to })
+        // With --admin only an argument says which file is meant: the environment speaks of this machine.
+        let file = match &self.admin {
+            Some(_) => self.config.argument.clone(),
+            None => self.config.named().or_else(|| place.listen.map(|_| path.clone())),
+        };
+        Ok(Client { url, origin, token, forwarded_to: self.forwarded_to, file: file.map(real) })
     }
+}
+
+/// The path past all links; that of a file that is not there as it is.
+fn real(path: PathBuf) -> PathBuf {
+    path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path)
 }
 
 fn read_token(path: &Path) -> Result<Token, ClientError> {
@@ -188,6 +200,11 @@ fn read_token(path: &Path) -> Result<Token, ClientError> {
 }
 
 impl Client {
+    /// The absolute path of the configuration that the operator means; none if any will do.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Sends a request, and takes the JSON of a success.
     ///
     /// # Errors
@@ -358,7 +375,7 @@ mod tests {
             admin: admin.map(|text| text.parse().unwrap()),
             token_file: token_file.map(|name| directory.join(name)),
             forwarded_to: None,
-            config: ConfigFile { path: directory.join("steerd.toml") },
+            config: ConfigFile { argument: Some(directory.join("steerd.toml")) },
         }
     }
 

@@ -31,6 +31,10 @@ use crate::probe::program;
 /// The longest the end of the process waits for what still runs after an orderly stop.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
 
+/// The variable that names the configuration file where no argument does.
+const CONFIG_VARIABLE: &str = "STEERD_CONFIG";
+const DEFAULT_CONFIG: &str = "/etc/steerd/steerd.toml";
+
 #[derive(Debug, Parser)]
 #[command(
     name = "steerd",
@@ -90,7 +94,8 @@ Exit codes: 0 all are healthy; 1 one is not, or it failed; 2 usage.")]
     },
     /// Let a running server load its configuration anew, and show what has changed
     #[command(after_help = "\
-SIGHUP does the same; what came of it is then in the log.
+If the server runs another file than the one named here, the reload is refused and both paths are shown.
+SIGHUP reloads too, and its result is in the log.
 
 Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 2 usage.")]
     Reload {
@@ -116,16 +121,21 @@ Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 
 
 #[derive(Debug, Args)]
 struct ConfigFile {
-    /// The configuration file
-    #[arg(
-        short = 'c',
-        long = "config",
-        value_name = "FILE",
-        env = "STEERD_CONFIG",
-        hide_env_values = true,
-        default_value = "/etc/steerd/steerd.toml"
-    )]
-    path: PathBuf,
+    /// The configuration file; without it, the one that `STEERD_CONFIG` names, else /etc/steerd/steerd.toml
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    argument: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// The path that the argument or the environment names, if one does.
+    fn named(&self) -> Option<PathBuf> {
+        let set = || std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+        self.argument.clone().or_else(|| set().map(PathBuf::from))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.named().unwrap_or_else(|| DEFAULT_CONFIG.into())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -153,9 +163,9 @@ pub fn run() -> ExitCode {
         return code;
     }
     match CommandLine::parse().command {
-        Command::Serve { config, log } => serve::run(&config.path, &log),
-        Command::Check { config, json } => check::run(&config.path, json),
-        Command::Probe { config, target, json } => probe::run(&config.path, target.as_ref(), json),
+        Command::Serve { config, log } => serve::run(&config.path(), &log),
+        Command::Check { config, json } => check::run(&config.path(), json),
+        Command::Probe { config, target, json } => probe::run(&config.path(), target.as_ref(), json),
         Command::Reload { server, json } => reload::run(&server, json),
         Command::Drain(said) => overrides::set(Override::Drain, &said),
         Command::Disable(said) => overrides::set(Override::Disabled, &said),
@@ -271,7 +281,7 @@ mod tests {
         let parsed =
             CommandLine::try_parse_from(["steerd", "probe", "-c", "a.toml", "web/one", "--json"]).unwrap();
         let Command::Probe { config, target, json } = parsed.command else { panic!("{parsed:?}") };
-        assert_eq!(config.path, PathBuf::from("a.toml"));
+        assert_eq!(config.path(), PathBuf::from("a.toml"));
         assert!(target.is_some() && json);
         for usage in [
             &["steerd"][..],

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use hyper::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::client::{ClientError, Server};
 use crate::cli::{block_on, complain, print, print_json};
@@ -22,9 +22,10 @@ const SECTIONS: [(&str, &str); 6] = [
 ];
 
 pub(super) fn run(server: &Server, json: bool) -> ExitCode {
-    let asked = server
-        .client()
-        .map(|client| block_on(async move { client.request(Method::POST, "/api/v1/reload", None).await }));
+    let asked = server.client().map(|client| {
+        let meant = client.file().map(|file| json!({ "file": file.to_string_lossy() }));
+        block_on(async move { client.request(Method::POST, "/api/v1/reload", meant.as_ref()).await })
+    });
     match asked {
         Ok(Some(Ok(report))) => {
             if json {
@@ -119,8 +120,6 @@ fn fault_as_text(word: &str, fault: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

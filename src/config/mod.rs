@@ -93,6 +93,29 @@ pub fn load_by(reading: &Arc<Reading>, path: &Path) -> Result<Setup, Faults> {
     load::within(load::LOAD_TIME, path, reading, move |reading| read(reading, &main))
 }
 
+/// As [`load_by()`], if the client means the file at `path`; none if `meant` is the path of another file.
+///
+/// # Errors
+/// Those of [`load_by()`].
+pub fn load_meant(reading: &Arc<Reading>, path: &Path, meant: &Path) -> Result<Option<Setup>, Faults> {
+    let (main, named) = (path.to_owned(), meant.to_owned());
+    load::within(load::LOAD_TIME, path, reading, move |reading| {
+        if leads_to(reading, &main, &named) { read(reading, &main).map(Some) } else { Ok(None) }
+    })
+}
+
+/// Whether `meant`, an absolute path, is that of the file, as it is named or past all links. The path is
+/// the client's, so nothing is looked up there. A path that cannot be looked up is compared as it is;
+/// reading the file then says why.
+fn leads_to(reading: &Reading, file: &Path, meant: &Path) -> bool {
+    let real = reading.look_at(file).and_then(|()| file.canonicalize());
+    // A client writes its path in UTF-8, whatever the path is.
+    [std::path::absolute(file), real]
+        .into_iter()
+        .flatten()
+        .any(|path| path.to_string_lossy() == meant.to_string_lossy())
+}
+
 fn read(reading: &Arc<Reading>, path: &Path) -> Result<Setup, Faults> {
     let findings = Findings::of(Arc::clone(reading));
     let setup = read_files(path, &findings);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! asked (SIGHUP, API) -> wait for one's turn -> load, off the runtime's threads
+//!     another file was meant -> nothing has changed; both paths are told
 //!     faults -> nothing has changed; every fault is told
 //!     the client has left -> loading is given up; nothing has changed
 //!     sound  -> lock of another state_dir
@@ -35,6 +36,7 @@ use crate::file::Reading;
 use crate::listener::InForce;
 use crate::metrics::Metrics;
 use crate::notify;
+use crate::printable::quoted;
 use crate::settings::Settings;
 use crate::state::{LockError, Place};
 
@@ -78,6 +80,20 @@ pub enum Refusal {
     /// The configuration is not sound.
     #[error("the configuration is not sound, so nothing has changed: {} to correct", errors(.0))]
     Faults(Faults),
+    /// The client means another file than the one that this server runs.
+    #[error(
+        "this server runs {}, and was asked to reload {}, so nothing has changed; to reload the file that it runs, \
+         name that with -c, or leave -c out and name the server with --admin; to run the other file, restart steerd \
+         with it",
+        quoted(&.running.to_string_lossy()),
+        quoted(&.meant.to_string_lossy())
+    )]
+    OtherFile {
+        /// The file that a reload reads.
+        running: PathBuf,
+        /// The file that the client has named.
+        meant: PathBuf,
+    },
     /// There is no file to load.
     #[error("this server runs without a configuration file, so there is nothing to reload")]
     NoFile,
@@ -143,10 +159,18 @@ pub struct Reach {
     pub metrics: Arc<Metrics>,
 }
 
+/// One reload of a client.
+#[derive(Debug)]
+struct Request {
+    /// The file that the client means; without it, the one that is running.
+    meant: Option<PathBuf>,
+    reply: oneshot::Sender<Result<Report, Refusal>>,
+}
+
 /// Asks for reloads. They end with its last clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    requests: mpsc::Sender<oneshot::Sender<Result<Report, Refusal>>>,
+    requests: mpsc::Sender<Request>,
     signalled: Arc<Notify>,
 }
 
@@ -161,14 +185,15 @@ pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> Handle
 }
 
 impl Handle {
-    /// Reloads, when those who asked before have had their turn. If the future is dropped before the
-    /// configuration is loaded, loading is given up and nothing changes.
+    /// Reloads, when those who asked before have had their turn. With `meant`, an absolute path, only if
+    /// that is the file that is running. If the future is dropped before the configuration is loaded,
+    /// loading is given up and nothing changes.
     ///
     /// # Errors
     /// When nothing has changed: why.
-    pub async fn reload(&self) -> Result<Report, Refusal> {
+    pub async fn reload(&self, meant: Option<PathBuf>) -> Result<Report, Refusal> {
         let (reply, outcome) = oneshot::channel();
-        self.requests.send(reply).await.map_err(|_| Refusal::Ending)?;
+        self.requests.send(Request { meant, reply }).await.map_err(|_| Refusal::Ending)?;
         outcome.await.unwrap_or(Err(Refusal::Ending))
     }
 
@@ -187,23 +212,19 @@ struct Reloader {
 }
 
 impl Reloader {
-    async fn run(
-        mut self,
-        mut requests: mpsc::Receiver<oneshot::Sender<Result<Report, Refusal>>>,
-        signalled: Arc<Notify>,
-    ) {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>, signalled: Arc<Notify>) {
         loop {
             tokio::select! {
                 request = requests.recv() => {
-                    let Some(mut reply) = request else { return };
+                    let Some(Request { meant, mut reply }) = request else { return };
                     if !reply.is_closed() {
-                        let outcome = self.reload("the API", reply.closed()).await;
+                        let outcome = self.reload("the API", meant, reply.closed()).await;
                         // The client may have left meanwhile; the configuration is in force all the same.
                         let _ = reply.send(outcome);
                     }
                 }
                 () = signalled.notified() => {
-                    let _ = self.reload("SIGHUP", std::future::pending()).await;
+                    let _ = self.reload("SIGHUP", None, std::future::pending()).await;
                 }
             }
         }
@@ -213,10 +234,11 @@ impl Reloader {
     async fn reload(
         &mut self,
         asked_by: &str,
+        meant: Option<PathBuf>,
         unwanted: impl Future<Output = ()>,
     ) -> Result<Report, Refusal> {
         info!(asked_by, "reloading the configuration");
-        let outcome = self.try_reload(unwanted).await;
+        let outcome = self.try_reload(meant, unwanted).await;
         let counts = &self.reach.metrics.operation;
         match &outcome {
             Ok(report) => {
@@ -224,17 +246,24 @@ impl Reloader {
                 report.tell(asked_by);
             }
             Err(refusal) => {
-                counts.reload_refused();
+                // That another file was meant says nothing about the one that is running.
+                if !matches!(refusal, Refusal::OtherFile { .. }) {
+                    counts.reload_refused();
+                }
                 refusal.tell(asked_by);
             }
         }
         outcome
     }
 
-    async fn try_reload(&mut self, unwanted: impl Future<Output = ()>) -> Result<Report, Refusal> {
+    async fn try_reload(
+        &mut self,
+        meant: Option<PathBuf>,
+        unwanted: impl Future<Output = ()>,
+    ) -> Result<Report, Refusal> {
         let began = Instant::now();
         let file = self.file.clone().ok_or(Refusal::NoFile)?;
-        let setup = load(file.clone(), unwanted).await?;
+        let setup = load(file.clone(), meant, unwanted).await?;
         let wanted = Configured::of(&setup);
         let serials = serial::warnings(
             &self.reach.checker.published.load().catalog,
@@ -294,12 +323,22 @@ impl Reloader {
     }
 }
 
-async fn load(file: PathBuf, unwanted: impl Future<Output = ()>) -> Result<Setup, Refusal> {
+async fn load(
+    file: PathBuf,
+    meant: Option<PathBuf>,
+    unwanted: impl Future<Output = ()>,
+) -> Result<Setup, Refusal> {
     let reading = Arc::new(Reading::default());
     let by = Arc::clone(&reading);
-    let mut loading = spawn_blocking(move || config::load_by(&by, &file));
+    let mut loading = spawn_blocking(move || match meant {
+        None => config::load_by(&by, &file).map_err(Refusal::Faults),
+        Some(meant) => match config::load_meant(&by, &file, &meant).map_err(Refusal::Faults)? {
+            Some(setup) => Ok(setup),
+            None => Err(Refusal::OtherFile { running: std::path::absolute(&file).unwrap_or(file), meant }),
+        },
+    });
     tokio::select! {
-        loaded = &mut loading => loaded.map_err(|_| Refusal::BrokeOff)?.map_err(Refusal::Faults),
+        loaded = &mut loading => loaded.map_err(|_| Refusal::BrokeOff)?,
         () = unwanted => {
             reading.give_up();
             let _ = loading.await;

@@ -563,6 +563,45 @@ fn the_command_shows_the_difference_or_the_faults() {
 }
 
 #[test]
+fn another_file_than_the_running_one_is_refused_with_both_paths() {
+    let server = start(REST);
+    let directory = server.directory.path();
+    let running = directory.join("steerd.toml");
+    let admin = format!("http://{}", server.admin);
+    let found = format!("[admin]\nlisten = \"{}\"\n{REST}", server.admin);
+    let [other, link] = ["other.toml", "link.toml"].map(|name| directory.join(name));
+    std::fs::write(&other, found).unwrap();
+    std::os::unix::fs::symlink("steerd.toml", &link).unwrap();
+    let reload = |more: &[&str], variable: &str| {
+        let mut command = Command::new(STEERD);
+        let output = command.arg("reload").args(more).env("STEERD_CONFIG", variable).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let [running, other, link] = [&running, &other, &link].map(|path| path.to_str().unwrap());
+    for (more, variable) in [
+        (&["-c", other][..], ""),
+        (&["-c", other, "--admin", &admin], ""),
+        (&["-c", other, "--admin", &admin], running),
+        (&[], other),
+    ] {
+        let (code, told) = reload(more, variable);
+        let has = |path: &str| told.contains(&format!("`{path}`"));
+        assert_eq!(code, Some(1), "{more:?}: {told}");
+        assert!(has(running) && has(other) && told.contains("nothing has changed"), "{more:?}: {told}");
+    }
+    for (more, variable) in [
+        (&["-c", running, "--admin", &admin][..], ""),
+        (&["-c", link, "--admin", &admin], other),
+        // The variable speaks of this machine, and the address may be one of another.
+        (&["--admin", &admin], other),
+        (&["--admin", &admin], ""),
+    ] {
+        let (code, told) = reload(more, variable);
+        assert_eq!(code, Some(0), "{more:?}: {told}");
+    }
+}
+
+#[test]
 fn the_command_finds_the_server_by_the_configuration() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("steerd.toml");

@@ -92,6 +92,30 @@ async fn a_reload_answers_with_what_has_changed() {
 }
 
 #[tokio::test]
+async fn a_reload_of_another_file_is_refused() {
+    let fixture = start(Some(status("")));
+    let file = fixture.directory.path().join("steerd.toml");
+    let reload = async |body: &str| fixture.send("POST", "/api/v1/reload", "", Some(body)).await;
+    let (head, problem) = reload(r#"{"file": "/etc/other.toml"}"#).await;
+    assert_problem(&head, &problem, 409);
+    for path in [file.to_str().unwrap(), "/etc/other.toml"] {
+        assert!(problem.contains(&format!("`{path}`")), "{problem}");
+    }
+    for (body, status) in [
+        (r#"{"fiel": "/etc/other.toml"}"#, 400),
+        (r#"{"file": 5}"#, 400),
+        ("/etc/other.toml", 400),
+        (&format!("{{\"file\": \"/{}\"}}", "a".repeat(17_000)), 413),
+    ] {
+        let (head, problem) = reload(body).await;
+        assert_problem(&head, &problem, status);
+    }
+    for body in [String::new(), "{}".into(), serde_json::json!({ "file": file }).to_string()] {
+        assert!(reload(&body).await.0.starts_with("http/1.1 200 "), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_refused_reload_answers_with_every_fault_and_its_place() {
     let fixture = start(Some(status("")));
     let file = fixture.directory.path().join("steerd.toml");
