@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::fleet::Size;
-use crate::questions::question;
+use crate::support::message::{A, Query, wire};
 use crate::support::{STEERD, free_port, wait_for};
 
 /// The answer of a service when its watched pool is sick.
@@ -98,7 +98,7 @@ impl Server {
 
     /// Waits until DNS is answered, and answers when that was.
     pub(crate) fn answers(&mut self) -> Instant {
-        let query = question("ns1.scale.test", 1);
+        let query = Query::plain(wire("ns1.scale.test"), A).encode(1);
         wait_for("DNS is answered", || {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 panic!("steerd ended with {status}: {}", self.log());

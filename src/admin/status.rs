@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
-use crate::admin::pieces::Backends;
 use crate::checker;
 use crate::health;
 use crate::pool;
@@ -30,15 +29,16 @@ struct Tier<'a> {
     ipv6: Option<&'a str>,
 }
 
+/// A pool; `B` is the array of its backends, which may be made while it is written.
 #[derive(Serialize)]
-pub(super) struct Pool<'a> {
+pub(super) struct Pool<'a, B> {
     name: &'a str,
     state: PoolState,
     usable: bool,
     healthy_weight: u64,
     total_weight: u64,
     suspected: Option<Suspected<'a>>,
-    backends: Backends<'a>,
+    backends: B,
 }
 
 /// The state of a pool in one word.
@@ -150,8 +150,8 @@ impl<'a> From<&'a checker::ServiceStatus> for Service<'a> {
     }
 }
 
-impl<'a> Pool<'a> {
-    pub(super) fn new(pool: &'a checker::PoolStatus, backends: Backends<'a>) -> Self {
+impl<'a, B> Pool<'a, B> {
+    pub(super) fn new(pool: &'a checker::PoolStatus, backends: B) -> Self {
         Self {
             name: &pool.name,
             state: PoolState::of(pool),

@@ -1,6 +1,6 @@
 //! EDNS(0), RFC 6891: the client's OPT record, and ours.
 
-use super::query::Record;
+use super::record::Record;
 
 /// The bytes of an OPT record without options.
 pub const OPT_LENGTH: usize = 11;

@@ -5,6 +5,7 @@
 
 pub mod edns;
 pub mod query;
+pub mod record;
 pub mod subnet;
 pub mod tsig;
 pub mod writer;

@@ -15,7 +15,8 @@
 
 use std::sync::Arc;
 
-use super::query::{Header, Record, skip_name};
+use super::query::Header;
+use super::record::{Record, skip_name};
 use super::{Full, HEADER, class};
 use crate::keys::{Key, Keys, Mac};
 use crate::name::{self, MAX_NAME, Name};
