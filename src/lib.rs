@@ -12,6 +12,7 @@ pub mod keys;
 pub mod pool;
 pub mod network;
 pub mod printable;
+pub mod spelling;
 pub mod selection;
 pub mod service;
 pub mod settings;

@@ -4,8 +4,10 @@
 //! resolver that is believed).
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::pool::Family;
 
@@ -17,11 +19,8 @@ const MAPPED_LENGTH: u8 = 96;
 /// IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`) count as IPv4, in networks as in the addresses
 /// that are looked up: a dual-stack socket must not make a client another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Network {
-    /// All bits past `length` are zero; never an IPv4-mapped IPv6 address.
-    first: IpAddr,
-    length: u8,
-}
+// All bits past the prefix are zero, and an IPv4-mapped network is an IPv4 network.
+pub struct Network(IpNet);
 
 /// Why a text is not a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,11 +56,10 @@ impl Network {
     /// The network of all addresses of a family.
     #[must_use]
     pub fn all(family: Family) -> Self {
-        let first = match family {
-            Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        Self { first, length: 0 }
+        Self(match family {
+            Family::Ipv4 => Ipv4Net::default().into(),
+            Family::Ipv6 => Ipv6Net::default().into(),
+        })
     }
 
     /// The network around `address` whose prefix has `ipv4_length` or `ipv6_length` bits, by the
@@ -69,31 +67,26 @@ impl Network {
     #[must_use]
     pub fn around(address: IpAddr, ipv4_length: u8, ipv6_length: u8) -> Self {
         let address = address.to_canonical();
-        let length = match address {
-            IpAddr::V4(_) => ipv4_length,
-            IpAddr::V6(_) => ipv6_length,
-        }
-        .min(width(address));
-        Self { first: truncate(address, length), length }
+        let length = if address.is_ipv4() { ipv4_length } else { ipv6_length };
+        Self(IpNet::new(address, length).map_or(address.into(), |network| network.trunc()))
     }
 
     /// The lowest address of the network.
     #[must_use]
     pub fn first(self) -> IpAddr {
-        self.first
+        self.0.network()
     }
 
     /// The bits of the prefix: 0 to 32 for IPv4, 0 to 128 for IPv6.
     #[must_use]
     pub fn length(self) -> u8 {
-        self.length
+        self.0.prefix_len()
     }
 
     /// Whether the network holds `address`.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.first.is_ipv4() && truncate(address, self.length) == self.first
+        self.0.contains(&address.to_canonical())
     }
 }
 
@@ -101,27 +94,23 @@ impl FromStr for Network {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let (written, length) = match text.split_once('/') {
-            None => (text, None),
-            Some((address, length)) => (address, Some(length)),
-        };
+        let (written, digits) =
+            text.split_once('/').map_or((text, None), |(written, digits)| (written, Some(digits)));
         let written: IpAddr = written.parse().map_err(|_| NetworkError::NotAnAddress(text.into()))?;
-        let longest = width(written);
-        let length = match length {
-            None => longest,
-            Some(digits) => prefix_length(digits)
-                .filter(|&length| length <= longest)
-                .ok_or_else(|| NetworkError::BadLength { text: text.into(), longest })?,
+        let alone = IpNet::from(written);
+        let exact = match digits {
+            None => alone,
+            // The one way to write a length: no sign, no leading zero.
+            Some(digits) => (0..=alone.max_prefix_len())
+                .find(|length| length.to_string() == digits)
+                .and_then(|length| IpNet::new(written, length).ok())
+                .ok_or_else(|| NetworkError::BadLength {
+                    text: text.into(),
+                    longest: alone.max_prefix_len(),
+                })?,
         };
-        let first = truncate(written, length);
-        // A mapped network is the IPv4 network it holds.
-        let network = match first.to_canonical() {
-            first @ IpAddr::V4(_) if written.is_ipv6() && length >= MAPPED_LENGTH => {
-                Self { first, length: length - MAPPED_LENGTH }
-            }
-            _ => Self { first, length },
-        };
-        if first == written {
+        let network = Self(unmapped(exact.trunc()));
+        if exact == exact.trunc() {
             Ok(network)
         } else {
             Err(NetworkError::HostBits { text: text.into(), network, address: written.to_canonical() })
@@ -132,40 +121,22 @@ impl FromStr for Network {
 impl fmt::Display for Network {
     /// The form that is read back; a single address stands without its length.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.length == width(self.first) {
-            write!(f, "{}", self.first)
+        if self.0.prefix_len() == self.0.max_prefix_len() {
+            write!(f, "{}", self.first())
         } else {
-            write!(f, "{}/{}", self.first, self.length)
+            write!(f, "{}", self.0)
         }
     }
 }
 
-/// Digits only, no sign, no leading zero.
-fn prefix_length(digits: &str) -> Option<u8> {
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let canonical = digits == "0" || !digits.starts_with('0');
-    if plain && canonical { digits.parse().ok() } else { None }
-}
-
-/// The bits of an address.
-fn width(address: IpAddr) -> u8 {
-    match address {
-        IpAddr::V4(_) => 32,
-        IpAddr::V6(_) => 128,
-    }
-}
-
-/// The address with all bits past the first `length` zero.
-fn truncate(address: IpAddr, length: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
-            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
+/// The IPv4 network that an IPv4-mapped one stands for; any other as it is.
+fn unmapped(network: IpNet) -> IpNet {
+    let length = network.prefix_len().checked_sub(MAPPED_LENGTH);
+    match (network.network().to_canonical(), length) {
+        (IpAddr::V4(first), Some(length)) if network.network().is_ipv6() => {
+            Ipv4Net::new(first, length).map_or(network, IpNet::from)
         }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
-        }
+        _ => network,
     }
 }
 
@@ -220,7 +191,7 @@ impl FromIterator<Network> for Networks {
             networks
                 .iter()
                 .enumerate()
-                .filter(move |(_, network)| network.first.is_ipv4() == ipv4)
+                .filter(move |(_, network)| network.first().is_ipv4() == ipv4)
                 .map(|(index, network)| Bounds::of(index, *network))
         };
         let (ipv4, ipv6) = (Ranges::new(bounds(true)), Ranges::new(bounds(false)));
@@ -248,13 +219,11 @@ struct Bounds {
 
 impl Bounds {
     fn of(index: usize, network: Network) -> Self {
-        let host_bits = u32::from(width(network.first) - network.length);
-        let first = match network.first {
+        let number = |address| match address {
             IpAddr::V4(address) => u128::from(address.to_bits()),
             IpAddr::V6(address) => address.to_bits(),
         };
-        let hosts = 1_u128.checked_shl(host_bits).map_or(u128::MAX, |count| count - 1);
-        Self { first, last: first | hosts, index }
+        Self { first: number(network.0.network()), last: number(network.0.broadcast()), index }
     }
 }
 
@@ -303,6 +272,8 @@ impl Ranges {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use proptest::prelude::*;
 
     use super::*;

@@ -10,13 +10,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that take no input but their arguments.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "cookie",
     "counters",
     "keys",
     "name",
     "network",
     "printable",
+    "spelling",
     "pool",
     "selection",
     "service",

@@ -41,8 +41,9 @@ use crate::admin::documents::Documents;
 use crate::admin::gate::Gate;
 use crate::admin::problem::Problem;
 use crate::checker::{Command, Handle};
-use crate::config::{Access, closest};
+use crate::config::Access;
 use crate::metrics::Metrics;
+use crate::spelling::closest;
 use crate::sys;
 
 pub(crate) use connections::MOST as MOST_CONNECTIONS;

@@ -47,7 +47,6 @@ use crate::pool::PoolId;
 pub use admin::{Access, AdminPlace, AdminSettings};
 pub(crate) use labels::in_letters;
 pub use token::{Nonce, Token};
-pub(crate) use value::closest;
 
 /// A validated configuration.
 #[derive(Debug)]

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use crate::config::labels;
 use crate::config::source::At;
-use crate::config::value::{Entry, Located, Table, Value, closest};
+use crate::config::value::{Entry, Located, Table, Value};
 use crate::name::Name;
 use crate::pool::PoolId;
 use crate::selection::MAX_ANSWERS;
 use crate::service::{Answers, Policy, Service, WhenDown};
+use crate::spelling::closest;
 
 /// The largest TTL, seconds (RFC 2181, section 8).
 const MAX_TTL: u64 = (1 << 31) - 1;

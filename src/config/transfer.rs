@@ -8,10 +8,11 @@ use data_encoding::BASE64;
 use crate::config::document::unique;
 use crate::config::server::socket_address;
 use crate::config::service::dns_name;
-use crate::config::value::{Entry, Value, closest};
+use crate::config::value::{Entry, Value};
 use crate::keys::{Algorithm, Key, Keys};
 use crate::name::Name;
 use crate::settings::{Allowed, Secondary};
+use crate::spelling::closest;
 
 /// RFC 8945, section 6: what everybody has, and nobody has broken.
 const DEFAULT_ALGORITHM: Algorithm = Algorithm::HmacSha256;

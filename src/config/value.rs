@@ -18,6 +18,7 @@ use crate::config::source::At;
 use crate::file::{self, Content};
 use crate::network::{Network, Networks};
 use crate::printable::quoted;
+use crate::spelling::closest;
 
 /// A value of the file.
 #[derive(Clone, Copy, Debug)]
@@ -445,21 +446,4 @@ fn mebibytes(bytes: usize) -> String {
 pub(super) fn percent(text: &str) -> Option<u8> {
     let percent = text.strip_suffix('%')?.trim_end().parse().ok();
     percent.filter(|percent| (1..=100).contains(percent))
-}
-
-/// The candidate that `word` is most likely a slip of: at most a third of its letters differ, or one,
-/// and never all.
-pub(crate) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let letters = word.chars().count();
-    let most = (letters / 3).max(1).min(letters.saturating_sub(1));
-    // The distance is at least that of the lengths. To compute it takes both lengths multiplied, and
-    // whoever sends a request chooses one of them.
-    let near = |candidate: &&str| candidate.chars().count().abs_diff(letters) <= most;
-    candidates
-        .into_iter()
-        .filter(near)
-        .map(|candidate| (strsim::osa_distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= most)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
 }

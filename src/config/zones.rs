@@ -8,12 +8,13 @@ use crate::config::fault::{Fault, Place, Severity};
 use crate::config::service::{ReadService, dns_name};
 use crate::config::source::{At, Findings};
 use crate::config::transfer::{self, ReadKeys};
-use crate::config::value::{Entry, Value, closest};
+use crate::config::value::{Entry, Value};
 use crate::file::{self, Content, Origin};
 use crate::name::Name;
 use crate::printable::{quoted, without_quoted};
 use crate::service::ServiceId;
 use crate::settings::Transfers;
+use crate::spelling::closest;
 use crate::zone::reader::{self, ReadZone};
 use crate::zone::{Catalog, Zone, ZoneError, rtype};
 

@@ -3,7 +3,8 @@
 use crate::config::check::certificate::TlsKeys;
 use crate::config::check::keys::{CheckKeys, Key, PlainKeys};
 use crate::config::check::{KINDS, Kind, certificate, program, request};
-use crate::config::value::{Value, closest};
+use crate::config::value::Value;
+use crate::spelling::closest;
 
 /// Reads `SCHEME://[HOST][:PORT][/PATH]` or `exec:PROGRAM`. Parts that the URL leaves out are left to the
 /// defaults.

@@ -7,6 +7,7 @@ use super::fault::Problem;
 use super::lexer::{Form, Token};
 use crate::name;
 use crate::printable::printable;
+use crate::spelling::closest;
 
 /// The largest TTL, seconds (RFC 2181, section 8).
 pub(super) const MAX_TTL: u32 = 0x7fff_ffff;
@@ -30,17 +31,9 @@ pub(super) fn shown_text(text: &[u8]) -> String {
     printable(&short).replace('`', "\\u{60}")
 }
 
-/// The one of `known` that is most like `text`, in any case: what was meant, perhaps. At most two
-/// letters differ, and not all.
+/// The known word that `text` is probably a misspelling of.
 pub(super) fn nearest(text: &[u8], known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    // A token may be as long as the file, and comparing costs the product of both lengths.
-    let known = known.filter(|known| known.len().abs_diff(text.len()) <= 2);
-    let text = String::from_utf8_lossy(text.get(..SHOWN).unwrap_or(text)).to_ascii_lowercase();
-    known
-        .map(|known| (strsim::osa_distance(&known.to_ascii_lowercase(), &text), known))
-        .filter(|(distance, known)| *distance <= 2 && *distance < known.len())
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
+    closest(std::str::from_utf8(text).ok()?, known)
 }
 
 /// The text of a token that must not be quoted.
