@@ -1,5 +1,5 @@
-//! DNS cookies (RFC 7873) with the interoperable server cookie of RFC 9018, so that servers of
-//! any make behind one address can share a secret.
+//! DNS cookies (RFC 7873). The server cookie has the interoperable layout of RFC 9018, so servers
+//! of different vendors behind one address can share a secret.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -10,30 +10,30 @@ use siphasher::sip::SipHasher24;
 pub const CLIENT_COOKIE: usize = 8;
 /// A server cookie in the layout of RFC 9018, section 4: version, reserved, time, hash.
 pub const SERVER_COOKIE: usize = 16;
-/// Both together: what a reply carries.
+/// A client and a server cookie: the COOKIE option of a reply.
 pub const COOKIE: usize = CLIENT_COOKIE + SERVER_COOKIE;
-/// The most a COOKIE option may hold (RFC 7873, section 4).
+/// The longest COOKIE option (RFC 7873, section 4).
 const LONGEST: usize = 40;
 /// Version 1, and three reserved bytes.
 const VERSION: [u8; 4] = [1, 0, 0, 0];
-/// A server cookie is good for an hour (RFC 9018, section 4.3).
+/// A server cookie is valid for an hour (RFC 9018, section 4.3).
 const LIFETIME: u32 = 3600;
-/// And may be this far in the future, for clocks that differ.
+/// A server cookie may be this far in the future, because clocks differ.
 const FUTURE: u32 = 300;
 
-/// The secrets of the server cookies, 128 bits each. The first makes new cookies; the others are
-/// still believed, or believed already, while a new secret is rolled out (RFC 9018, section 5).
+/// The secrets of the server cookies, 128 bits each. The first makes new cookies. Cookies made with
+/// any of the others are accepted too, so a secret can be rolled over (RFC 9018, section 5).
 #[derive(Clone, PartialEq, Eq)]
 pub struct CookieSecrets(Box<[[u8; 16]]>);
 
-/// The validity of a client's COOKIE option.
+/// The result of checking a COOKIE option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cookie {
     /// Neither a client cookie nor a pair of cookies: FORMERR (RFC 7873, section 5.2.2).
     Malformed,
-    /// A client cookie alone, or with a server cookie that we did not make or that is too old.
+    /// A client cookie alone, or with a server cookie that is too old or not ours.
     Unproven([u8; CLIENT_COOKIE]),
-    /// The client has proved that it gets what is sent to its address.
+    /// The client has proved that it receives packets sent to its address.
     Proven([u8; CLIENT_COOKIE]),
 }
 
@@ -44,13 +44,13 @@ impl std::fmt::Debug for CookieSecrets {
 }
 
 impl CookieSecrets {
-    /// Takes the secrets, the one for new cookies first; `None` when there is none.
+    /// Takes the secrets, the one for new cookies first. Returns `None` if there are none.
     #[must_use]
     pub fn new(secrets: Vec<[u8; 16]>) -> Option<Self> {
         (!secrets.is_empty()).then(|| Self(secrets.into()))
     }
 
-    /// Judges the value of a COOKIE option. `now` is in seconds since 1970.
+    /// Checks the value of a COOKIE option. `now` is in seconds since 1970.
     #[must_use]
     pub fn check(&self, option: &[u8], client: IpAddr, now: u32) -> Cookie {
         let Some((&client_cookie, server_cookie)) = option.split_first_chunk::<CLIENT_COOKIE>() else {
@@ -111,7 +111,7 @@ fn server_cookie_of(
     [v, r0, r1, r2, t0, t1, t2, t3, h0, h1, h2, h3, h4, h5, h6, h7]
 }
 
-/// Compares without telling by its time where a difference is.
+/// Compares in constant time.
 fn same(a: &[u8; SERVER_COOKIE], b: &[u8; SERVER_COOKIE]) -> bool {
     a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }

@@ -1,7 +1,7 @@
 //! Counters that many threads add to without sharing a cache line.
 //!
-//! A table of counts has one row for each thread that adds and is summed when it is read. The owner decides
-//! what is counted, and under which name it is shown.
+//! A table of counts has one row per thread; reading a count sums its column over the rows. The
+//! owner gives the columns their meaning and names.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 #[derive(Debug, Default)]
 struct Line([AtomicU64; 16]);
 
-/// Counts in columns, a row for each thread that adds. Clones share them.
+/// A table of counts: one column per count, one row per thread. Clones share the counts.
 #[derive(Clone, Debug)]
 pub struct Counters {
     cells: Cells,
     columns: usize,
-    /// Cells that [`Counters::continued`] took over, while someone may still add to them there.
+    /// Cells that [`Counters::continued`] took over and that a thread may still add to.
     earlier: Arc<[Earlier]>,
-    /// By column: what nobody adds to any more.
+    /// By column: the sum of the cells that no thread adds to any more.
     settled: Arc<[u64]>,
 }
 
@@ -28,26 +28,27 @@ struct Cells {
     lines_per_row: usize,
 }
 
-/// Cells of a former arrangement of columns.
+/// Cells of an earlier arrangement of columns.
 #[derive(Clone, Debug)]
 struct Earlier {
     cells: Cells,
-    /// The former column that each present column goes on with.
+    /// By present column: the earlier column that it continues.
     columns: Box<[Option<usize>]>,
 }
 
 impl Counters {
-    /// `rows` threads may add to each of `columns` counts.
+    /// Makes `columns` counts that `rows` threads may add to.
     #[must_use]
     pub fn new(rows: usize, columns: usize) -> Self {
         let earlier = Vec::new().into();
         Self { cells: Cells::new(rows, columns), columns, earlier, settled: vec![0; columns].into() }
     }
 
-    /// Other columns that go on with counts of these: for each, which one, or none to begin at 0.
+    /// Makes a table with other columns. Each entry of `columns` is the column of `self` that the
+    /// new column continues, or `None` to start at 0.
     ///
-    /// Counts added to `self` from now on, by threads that have not heard of it yet, count for its successor
-    /// as well: a count that is shown never goes back.
+    /// A thread that still holds `self` may keep adding to it: its counts appear in the new table
+    /// too, so a displayed count never decreases.
     #[must_use]
     pub fn continued(&self, columns: impl IntoIterator<Item = Option<usize>>) -> Self {
         let columns: Box<[Option<usize>]> =
@@ -63,8 +64,8 @@ impl Counters {
         let mut earlier = Vec::new();
         for old in &*self.earlier {
             let old = Earlier { cells: old.cells.clone(), columns: through(&old.columns) };
-            // One of `self`, one of this clone: whoever else could add has let go of it. The fence
-            // makes what they added visible.
+            // One reference is held by `self`, one by this clone, so no thread can add any more.
+            // The fence makes earlier additions visible.
             if Arc::strong_count(&old.cells.lines) == 2 {
                 fence(Ordering::Acquire);
                 for (column, sum) in settled.iter_mut().enumerate() {
@@ -85,13 +86,13 @@ impl Counters {
         }
     }
 
-    /// How many counts there are.
+    /// Returns the number of counts.
     #[must_use]
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// Adds to one count. A row or column that does not exist is ignored.
+    /// Adds to one count. Ignores a row or column that does not exist.
     pub fn add(&self, row: usize, column: usize, amount: u64) {
         if column < self.columns
             && let Some(cell) = self.cells.get(row, column)
@@ -100,7 +101,7 @@ impl Counters {
         }
     }
 
-    /// The sum of a count over all rows.
+    /// Returns the sum of a count over all rows.
     #[must_use]
     pub fn sum(&self, column: usize) -> u64 {
         if column >= self.columns {
@@ -135,7 +136,7 @@ impl Cells {
 }
 
 impl Earlier {
-    /// The sum of what a column of now goes on with.
+    /// The sum of the earlier column that a present column continues.
     fn sum(&self, column: usize) -> u64 {
         self.columns.get(column).copied().flatten().map_or(0, |column| self.cells.sum(column))
     }

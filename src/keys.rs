@@ -1,7 +1,7 @@
-//! Secrets shared with peers, by which messages are signed (RFC 8945): keys, by name.
+//! TSIG keys: secrets shared with peers to sign messages (RFC 8945), by name.
 //!
-//! The hash functions are ring's. The record that carries a signature, and what of a message is
-//! signed, are `wire::tsig`'s; what a key is allowed to do is said in `settings`.
+//! The hash functions come from ring. The TSIG record and the bytes that are signed belong to
+//! `wire::tsig`; the rights of a key belong to `settings`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,22 +12,22 @@ use ring::hmac;
 
 use crate::name::Name;
 
-/// The longest MAC of all algorithms.
+/// The longest MAC of all algorithms, bytes.
 const MAX_MAC: usize = 64;
-/// How a MAC is computed (RFC 8945, section 6).
+/// A TSIG algorithm (RFC 8945, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// For old peers alone: every implementation must know it, and its use is not recommended.
+    /// For old peers only: mandatory to implement, but not recommended.
     HmacSha1,
-    /// The one to choose.
+    /// The recommended one.
     HmacSha256,
-    /// As strong, and longer.
+    /// No weaker than SHA-256, with a longer MAC.
     HmacSha384,
-    /// As strong, and longer.
+    /// No weaker than SHA-256, with the longest MAC.
     HmacSha512,
 }
 
-/// A text is not the name of an algorithm.
+/// The text is not the name of an algorithm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a TSIG algorithm: write hmac-sha256, hmac-sha384, hmac-sha512 or, for an old peer, hmac-sha1"
@@ -37,7 +37,7 @@ pub struct UnknownAlgorithm(String);
 impl Algorithm {
     const ALL: [Self; 4] = [Self::HmacSha1, Self::HmacSha256, Self::HmacSha384, Self::HmacSha512];
 
-    /// The name on the wire.
+    /// The algorithm name in wire form.
     pub(crate) fn wire(self) -> &'static [u8] {
         match self {
             Self::HmacSha1 => b"\x09hmac-sha1\x00",
@@ -56,7 +56,7 @@ impl Algorithm {
         }
     }
 
-    /// Bytes of a whole MAC.
+    /// The length of a full MAC, bytes.
     pub(crate) fn mac_length(self) -> usize {
         self.hmac().digest_algorithm().output_len()
     }
@@ -91,25 +91,25 @@ pub struct Key {
 }
 
 impl Key {
-    /// Takes the secret as bytes, not as the base64 that key files hold.
+    /// Takes the secret as bytes, not in the base64 form of key files.
     #[must_use]
     pub fn new(name: Name, algorithm: Algorithm, secret: &[u8]) -> Self {
         Self { name, algorithm, hmac: hmac::Key::new(algorithm.hmac(), secret) }
     }
 
-    /// The name that both sides call it by.
+    /// The key name that both sides use.
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.name
     }
 
-    /// How it signs.
+    /// The algorithm of its signatures.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The MAC over `parts`, one after the other.
+    /// Computes the MAC over the concatenation of `parts`.
     pub(crate) fn mac<'p>(&self, parts: impl IntoIterator<Item = &'p [u8]>) -> Mac {
         let mut context = hmac::Context::with_key(&self.hmac);
         for part in parts {
@@ -119,7 +119,7 @@ impl Key {
     }
 }
 
-/// The secret does not come out of a key again, but two that make the same MAC are the same.
+/// A key does not give its secret back, so keys are compared by a MAC that they compute.
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
         let is_same_mac = || self.mac([]).begins_with(other.mac([]).bytes());
@@ -140,14 +140,14 @@ impl Keys {
         self.0.get(name)
     }
 
-    /// All names, in no order.
+    /// All key names, unordered.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
         self.0.keys()
     }
 }
 
 impl FromIterator<Key> for Keys {
-    /// Of two keys with one name the later is taken; the configuration refuses that.
+    /// Of two keys with one name the later wins; the configuration refuses duplicates.
     fn from_iter<I: IntoIterator<Item = Key>>(keys: I) -> Self {
         Self(keys.into_iter().map(|key| (key.name.clone(), Arc::new(key))).collect())
     }
@@ -161,7 +161,7 @@ pub(crate) struct Mac {
 }
 
 impl Mac {
-    /// Takes the bytes, of which there are at most [`MAX_MAC`].
+    /// Takes the bytes, at most [`MAX_MAC`].
     pub(crate) fn new(mac: &[u8]) -> Self {
         let mut bytes = [0; MAX_MAC];
         for (byte, &taken) in bytes.iter_mut().zip(mac) {
@@ -174,13 +174,13 @@ impl Mac {
         self.bytes.get(..self.length).unwrap_or(&[])
     }
 
-    /// The length in the two bytes that stand before a MAC, in the record as in what is hashed.
+    /// The length as two bytes: the prefix of a MAC in the record and in the signed data.
     pub(crate) fn length(&self) -> [u8; 2] {
         u16::try_from(self.length).unwrap_or(u16::MAX).to_be_bytes()
     }
 
-    /// Whether this begins with `claimed`, in a time that does not depend on where they differ:
-    /// or a sender could find a valid MAC byte by byte.
+    /// Whether this MAC begins with `claimed`. Constant time, so that a sender cannot find a valid
+    /// MAC byte by byte.
     pub(crate) fn begins_with(&self, claimed: &[u8]) -> bool {
         let difference = self.bytes().iter().zip(claimed).fold(0, |all, (a, b)| all | (a ^ b));
         claimed.len() <= self.length && std::hint::black_box(difference) == 0

@@ -1,10 +1,10 @@
 //! steerd: an authoritative DNS server that answers with a weighted, short-TTL subset of the
-//! backends that are healthy now, as judged by its own health checker.
+//! backends that its own health checker finds healthy now.
 //!
-//! The modules stand in floor order: a module names only modules that stand above it in this
-//! list. `docs/ARCHITECTURE.md` has the map, and a test reads the list.
+//! The modules are listed in floor order: a module names only modules above it in this list.
+//! `docs/ARCHITECTURE.md` has the map, and a test reads the list.
 
-// Floor 0: plain data and choice. No input or output, no clock, no log, no chance of its own.
+// Floor 0: plain data and choice. No I/O, no clock, no log, no random numbers of its own.
 pub mod cookie;
 pub mod counters;
 pub mod name;
@@ -17,7 +17,7 @@ pub mod selection;
 pub mod service;
 pub mod settings;
 pub mod zone;
-// Floor 1: health, sans-IO; and what queries read.
+// Floor 1: health, sans-IO, and the table that queries read.
 pub mod health;
 pub mod table;
 // Floor 2: DNS answering, pure.
@@ -29,7 +29,7 @@ pub mod file;
 pub mod probe;
 pub mod metrics;
 pub mod checker;
-// Floor 4: the network's edge.
+// Floor 4: the edge of the network.
 pub mod listener;
 pub mod notify;
 // Floor 5: files, operators, composition.

@@ -1,7 +1,7 @@
 //! Domain names: wire form in lower case, presentation form, parents.
 //!
-//! Everything that compares names compares this form, so a name's case is folded once, here.
-//! Compression and messages do not belong here: see `wire`.
+//! Names are compared in this form only, so case is folded in one place. Compression and messages
+//! belong to `wire`.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use std::fmt;
 pub const MAX_NAME: usize = 255;
 /// The longest label (RFC 1035, section 2.3.4).
 pub const MAX_LABEL: usize = 63;
-/// The most labels a name can have, root label not counted: 127 of one byte each, and the root.
+/// The most labels a name can have without the root label: 127 labels of one byte each.
 pub const MAX_LABELS: usize = 127;
 
 /// An absolute domain name in lower-case, uncompressed wire form, root label included.
@@ -19,7 +19,7 @@ pub struct Name(Box<[u8]>);
 /// Why a text is not a domain name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Nothing at all.
+    /// The text is empty.
     #[error("a name is expected, but there is nothing")]
     Empty,
     /// Two dots in a row, or a dot at the start.
@@ -28,7 +28,7 @@ pub enum NameError {
     /// A label over 63 bytes.
     #[error("the name has a label of more than 63 bytes")]
     LongLabel,
-    /// Over 255 bytes in wire form.
+    /// The wire form exceeds 255 bytes.
     #[error("the name is longer than 255 bytes")]
     LongName,
     /// A backslash that is not followed by a character or by three digits up to 255.
@@ -43,11 +43,11 @@ impl Name {
         Self(Box::new([0]))
     }
 
-    /// Reads a name in presentation form. It is taken as fully qualified, with or without the
-    /// final dot. Escapes are those of RFC 1035, section 5.1: `\.` and `\046`.
+    /// Reads a name in presentation form as fully qualified, with or without the final dot. Escapes
+    /// are those of RFC 1035, section 5.1: `\.` and `\046`.
     ///
     /// # Errors
-    /// When the text is not a domain name.
+    /// If the text is not a domain name.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let mut wire = Vec::with_capacity(text.len() + 2);
         append_presentation(text.as_bytes(), &mut wire)?;
@@ -60,8 +60,8 @@ impl Name {
         Ok(Self::from_lowered(wire))
     }
 
-    /// Takes an uncompressed wire-form name, root label included, and folds its case.
-    /// `None` when the bytes are not exactly one such name.
+    /// Reads an uncompressed wire-form name, root label included, and folds its case. Returns
+    /// `None` unless the bytes are exactly one such name.
     #[must_use]
     pub fn from_wire(wire: &[u8]) -> Option<Self> {
         (wire_length(wire)? == wire.len()).then(|| Self::from_lowered(wire.to_vec()))
@@ -79,8 +79,8 @@ impl Name {
         &self.0
     }
 
-    /// The presentation form as people write it: without the final dot, but for the root. Logs,
-    /// metrics and the API show names so.
+    /// The presentation form without the final dot (the root stays `.`). Logs, metrics and the API
+    /// use it.
     #[must_use]
     pub fn to_plain(&self) -> String {
         let mut text = self.to_string();
@@ -101,7 +101,7 @@ impl Name {
         parent(&self.0).map(|rest| Self(rest.into()))
     }
 
-    /// Whether this name is `ancestor` or below it.
+    /// Whether this name equals `ancestor` or lies below it.
     #[must_use]
     pub fn is_within(&self, ancestor: &Name) -> bool {
         is_within(&self.0, &ancestor.0)
@@ -141,12 +141,12 @@ impl fmt::Debug for Name {
     }
 }
 
-/// Appends the wire form of a presentation-form name to `wire`, in the case it has.
-/// An absolute name (final dot) ends with the root label, a relative one without; the caller
-/// appends its origin and checks the total against [`MAX_NAME`].
+/// Appends the wire form of a presentation-form name to `wire` without folding its case. Only an
+/// absolute name (final dot) gets the root label: the caller appends its origin to a relative one
+/// and checks the total against [`MAX_NAME`].
 ///
 /// # Errors
-/// When the text is not a domain name.
+/// If the text is not a domain name.
 pub fn append_presentation(text: &[u8], wire: &mut Vec<u8>) -> Result<(), NameError> {
     match text {
         [] => return Err(NameError::Empty),
@@ -202,7 +202,8 @@ pub fn append_presentation(text: &[u8], wire: &mut Vec<u8>) -> Result<(), NameEr
     Ok(())
 }
 
-/// Reads what follows a backslash: three digits, or any one character (RFC 1035, section 5.1).
+/// Reads the rest of an escape after its backslash: three digits, or any one character (RFC 1035,
+/// section 5.1).
 #[must_use]
 pub fn unescape(after_backslash: &[u8]) -> Option<(u8, &[u8])> {
     match after_backslash {
@@ -238,8 +239,8 @@ pub fn parent(wire: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The length of the uncompressed name that `bytes` begin with, root label included; `None`
-/// when it is cut short, longer than 255 bytes, or holds anything but plain labels.
+/// The length of the uncompressed name at the start of `bytes`, root label included. Returns `None`
+/// if it is truncated, exceeds 255 bytes, or holds anything but plain labels.
 #[must_use]
 pub fn wire_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
@@ -255,7 +256,7 @@ pub fn wire_length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Whether one wire-form name is the other or below it; both in the same case.
+/// Whether a wire-form name equals `ancestor` or lies below it; both in the same case.
 #[must_use]
 pub fn is_within(wire: &[u8], ancestor: &[u8]) -> bool {
     let mut rest = wire;

@@ -1,7 +1,7 @@
-//! Networks: address prefixes, and sets of them that say which one an address lies in.
+//! Networks: address prefixes, and sets of them with longest-prefix match.
 //!
-//! Plain data from text and back. The owner decides what a network stands for (a rule, an exemption, a
-//! resolver that is believed).
+//! Plain data, parsed from text and displayed as text. The owner gives a network its meaning (a
+//! rule, an exemption, a trusted resolver).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,13 +11,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::pool::Family;
 
-/// The prefix that all IPv4-mapped IPv6 addresses share (RFC 4291, section 2.5.5.2).
+/// The length of the prefix of IPv4-mapped IPv6 addresses (RFC 4291, section 2.5.5.2).
 const MAPPED_LENGTH: u8 = 96;
 
-/// The addresses that share their first bits, written `192.0.2.0/24` or `2001:db8::/32`.
+/// An address prefix, written `192.0.2.0/24` or `2001:db8::/32`.
 ///
-/// IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`) count as IPv4, in networks as in the addresses
-/// that are looked up: a dual-stack socket must not make a client another one.
+/// IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`) count as IPv4, in networks and in look-ups: a
+/// client is the same one when it arrives through a dual-stack socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 // All bits past the prefix are zero, and an IPv4-mapped network is an IPv4 network.
 pub struct Network(IpNet);
@@ -30,7 +30,7 @@ pub enum NetworkError {
         "`{0}` is not a network: write an address (192.0.2.1, 2001:db8::1) or a prefix (192.0.2.0/24, 2001:db8::/32)"
     )]
     NotAnAddress(String),
-    /// The text after the slash is not a length that the address can have.
+    /// The text after the slash is not a valid prefix length.
     #[error("the prefix length of `{text}` must be a number from 0 to {longest}")]
     BadLength {
         /// The whole text.
@@ -38,7 +38,7 @@ pub enum NetworkError {
         /// 32 or 128.
         longest: u8,
     },
-    /// The address goes on past its prefix.
+    /// The address has bits set after its prefix.
     #[error(
         "`{text}` has address bits beyond its prefix: write `{network}` for the network, or `{address}` for the one address"
     )]
@@ -53,7 +53,7 @@ pub enum NetworkError {
 }
 
 impl Network {
-    /// The network of all addresses of a family.
+    /// The network that holds all addresses of a family.
     #[must_use]
     pub fn all(family: Family) -> Self {
         Self(match family {
@@ -62,8 +62,8 @@ impl Network {
         })
     }
 
-    /// The network around `address` whose prefix has `ipv4_length` or `ipv6_length` bits, by the
-    /// address's family. A length that exceeds the address stands for the address alone.
+    /// The network around `address` with a prefix of `ipv4_length` or `ipv6_length` bits, depending
+    /// on the family. A length beyond the width of the address means the address alone.
     #[must_use]
     pub fn around(address: IpAddr, ipv4_length: u8, ipv6_length: u8) -> Self {
         let address = address.to_canonical();
@@ -77,7 +77,7 @@ impl Network {
         self.0.network()
     }
 
-    /// The bits of the prefix: 0 to 32 for IPv4, 0 to 128 for IPv6.
+    /// The prefix length in bits: 0 to 32 for IPv4, 0 to 128 for IPv6.
     #[must_use]
     pub fn length(self) -> u8 {
         self.0.prefix_len()
@@ -119,7 +119,7 @@ impl FromStr for Network {
 }
 
 impl fmt::Display for Network {
-    /// The form that is read back; a single address stands without its length.
+    /// The form that parses back; a single address has no length.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.prefix_len() == self.0.max_prefix_len() {
             write!(f, "{}", self.first())
@@ -129,7 +129,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// The IPv4 network that an IPv4-mapped one stands for; any other as it is.
+/// Converts an IPv4-mapped network to its IPv4 network; returns any other unchanged.
 fn unmapped(network: IpNet) -> IpNet {
     let length = network.prefix_len().checked_sub(MAPPED_LENGTH);
     match (network.network().to_canonical(), length) {
@@ -140,14 +140,14 @@ fn unmapped(network: IpNet) -> IpNet {
     }
 }
 
-/// A set of networks, asked for the one that an address lies in.
+/// A set of networks with longest-prefix match.
 ///
-/// Networks nest or are apart, so they cut the addresses into ranges of which each has one most
-/// specific network. A look-up is a bisection of those ranges: it allocates nothing, and a
-/// thousand networks cost it about ten steps.
+/// Two networks are nested or disjoint, so they cut the address space into ranges, each with one
+/// most specific network. A look-up bisects these ranges: it allocates nothing, and takes about ten
+/// steps for a thousand networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
-    /// Sorted, each once.
+    /// Sorted, without duplicates.
     members: Box<[Network]>,
     ipv4: Ranges,
     ipv6: Ranges,
@@ -170,13 +170,13 @@ impl Networks {
         self.longest_match(address).is_some()
     }
 
-    /// Whether there is no network at all.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// The networks, IPv4 first, by address and then from wide to narrow, each once.
+    /// The networks: IPv4 first, by address, then from wide to narrow, without duplicates.
     pub fn iter(&self) -> impl Iterator<Item = Network> {
         self.members.iter().copied()
     }
@@ -200,7 +200,7 @@ impl FromIterator<Network> for Networks {
 }
 
 impl fmt::Display for Networks {
-    /// The networks with commas between them.
+    /// The networks, separated by commas.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, network) in self.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
@@ -227,16 +227,16 @@ impl Bounds {
     }
 }
 
-/// The addresses of one family, cut where the most specific network changes: where each range
-/// begins, and the index of its network. A range ends where the next one begins.
+/// The address space of one family, cut where the most specific network changes: the start of each
+/// range and the index of its network. A range ends where the next one starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Ranges(Vec<(u128, Option<usize>)>);
 
 impl Ranges {
-    /// Takes the bounds by ascending first address, of equal ones the wider first.
+    /// Takes the bounds in ascending order of the first address; of equal ones the wider first.
     fn new(networks: impl Iterator<Item = Bounds>) -> Self {
         let mut ranges = Self::default();
-        // The networks that the place we have come to lies in, widest first.
+        // The networks that contain the current position, widest first.
         let mut open: Vec<Bounds> = Vec::new();
         for network in networks {
             ranges.close(&mut open, |last| last < network.first);
@@ -247,8 +247,8 @@ impl Ranges {
         ranges
     }
 
-    /// Ends the innermost open networks whose last address is `over`: what follows each belongs
-    /// to the one around it.
+    /// Closes the innermost open networks whose last address satisfies `over`. The range after each
+    /// belongs to the network around it.
     fn close(&mut self, open: &mut Vec<Bounds>, over: impl Fn(u128) -> bool) {
         while let Some(ended) = open.pop_if(|network| over(network.last)) {
             if let Some(next) = ended.last.checked_add(1) {
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(set.to_string(), "0.0.0.0/0, 0.0.0.0, 255.255.255.255, ::/0, ff00::/8");
     }
 
-    /// Networks of few distinct bits, so that they nest, touch and repeat.
+    /// Networks with few distinct bits, so that they nest, touch and repeat.
     fn any_network() -> impl Strategy<Value = Network> {
         (any_address(), 0..=128_u8)
             .prop_map(|(address, length)| Network::around(address, length % 33, length))
@@ -384,7 +384,7 @@ mod tests {
         })
     }
 
-    /// By text form of the bits: nothing shared with the code under test.
+    /// The bits as text: shares nothing with the code under test.
     fn bits(address: IpAddr) -> String {
         match address.to_canonical() {
             IpAddr::V4(address) => format!("{:032b}", u32::from(address)),
@@ -411,7 +411,7 @@ mod tests {
             addresses in prop::collection::vec(any_address(), 20),
         ) {
             let set: Networks = networks.iter().copied().collect();
-            // The edges of the networks are where a bisection goes wrong.
+            // Bisection fails at the edges of networks first.
             let edges = networks.iter().flat_map(|network| edges(*network));
             for address in addresses.iter().copied().chain(edges) {
                 let model = networks

@@ -1,7 +1,7 @@
 //! Pools: interchangeable backends, and when a pool is usable.
 //!
-//! Plain data as the operator described it. Health is not here (`health`), nor what is answered
-//! from it (`table`).
+//! Plain data as configured. Health belongs to `health`; the addresses that are answered now belong
+//! to `table`.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -26,42 +26,42 @@ impl PoolId {
 pub struct Pool {
     /// The key under `[pools]`.
     pub name: String,
-    /// Below it the pool is not usable and the next tier is taken.
+    /// The pool is usable only with at least this; otherwise the next tier is taken.
     pub min_healthy: MinHealthy,
-    /// The weight of a recovered address grows linearly over this time; 0 gives it back at once.
+    /// A recovered address regains its weight linearly over this time; 0 restores it at once.
     pub slow_start: Duration,
-    /// Percent of the addresses, 1 to 100: when so many fail within one interval, this machine is
-    /// suspected before they are. Never, without.
+    /// Percent of the addresses, 1 to 100. If that many fail within one interval, the fault is
+    /// assumed to be on this machine first. `None` turns this off.
     pub suspect_self: Option<u8>,
-    /// In the order of the file. Within a pool a name or an address occurs once.
+    /// In configuration order. A name or an address occurs once within a pool.
     pub backends: Vec<Backend>,
 }
 
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// The configured name, else the first address.
+    /// The configured name, or else the first address.
     pub name: String,
-    /// One or more; each has a health of its own.
+    /// At least one; each has its own health.
     pub addresses: Vec<IpAddr>,
-    /// Share of traffic, 0 to [`MAX_WEIGHT`]; 0 is never answered unless all weights are 0 in an
-    /// all-down answer.
+    /// Share of traffic, 0 to [`MAX_WEIGHT`]. A backend of weight 0 is answered only if the pool
+    /// fails open and all weights are 0.
     pub weight: u32,
-    /// A backend that is not enabled is neither probed nor answered, and counts in no total.
+    /// A backend that is not enabled is not probed, not answered, and not counted.
     pub enabled: bool,
     /// Its failure domain: a rack, a data centre.
     pub site: Option<String>,
-    /// The port of its checks, instead of that of the check.
+    /// The port that its checks use instead of the configured one.
     pub port: Option<u16>,
-    /// Probed instead of each of its addresses.
+    /// Probed instead of its addresses.
     pub check_address: Option<IpAddr>,
 }
 
-/// The share of a pool that must fail at once for this machine to be suspected, percent.
+/// Default for [`Pool::suspect_self`], percent.
 pub const SUSPECT_SELF: u8 = 90;
 
 impl Pool {
-    /// A pool with everything else as it is by default.
+    /// A pool with defaults for everything else.
     #[must_use]
     pub fn new(name: impl Into<String>, backends: Vec<Backend>) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Pool {
 }
 
 impl Backend {
-    /// An enabled backend of weight 1, with everything else as it is by default.
+    /// An enabled backend of weight 1, with defaults for everything else.
     #[must_use]
     pub fn new(name: impl Into<String>, addresses: Vec<IpAddr>) -> Self {
         Self {
@@ -90,22 +90,22 @@ impl Backend {
     }
 }
 
-/// An operator's override of a backend, whatever the result of the checks.
+/// An operator's override of a backend. It takes precedence over the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Override {
-    /// Alive, but not answered, not even in fail open unless no other is left. It stays in
-    /// the total of `min_healthy` and does not count as healthy there.
+    /// Alive, but gets no new clients: answered in fail open only if no other backend is left.
+    /// Counts in the total of `min_healthy`, but not as healthy.
     Drain,
-    /// As if it were not enabled: not answered, and in no total.
+    /// As if not enabled: not answered, and not counted.
     Disabled,
-    /// As if it were healthy, at full weight.
+    /// As if healthy, at full weight.
     Up,
-    /// As if it were unhealthy.
+    /// As if unhealthy.
     Down,
 }
 
 impl Override {
-    /// All of them.
+    /// All overrides.
     pub const ALL: [Self; 4] = [Self::Drain, Self::Disabled, Self::Up, Self::Down];
 
     /// The word for it on the command line, in the API and in files.
@@ -120,17 +120,17 @@ impl Override {
     }
 }
 
-/// How many of several checks of an address must say that it is healthy.
+/// The number of an address's checks that must pass for the address to be healthy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Require {
-    /// Every one.
+    /// All of them.
     #[default]
     All,
-    /// This many, at least 1; `any` is 1.
+    /// At least this many, 1 or more; `any` is 1.
     AtLeast(u16),
 }
 
-/// The part of a pool that must be healthy, in one address family, for the pool to be usable.
+/// The part of a pool that must be healthy for the pool to be usable, judged per address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MinHealthy {
     /// This many addresses of positive weight, at least 1.
@@ -140,20 +140,21 @@ pub enum MinHealthy {
 }
 
 impl MinHealthy {
-    /// Whether a pool with `count` healthy addresses that weigh `weight` of `total_weight` has
-    /// enough. Nothing is never enough.
+    /// Whether `count` healthy addresses with a weight of `weight` out of `total_weight` suffice.
+    /// An empty set never does.
     #[must_use]
     pub fn is_met(self, count: usize, weight: u64, total_weight: u64) -> bool {
         count > 0
             && match self {
                 Self::Count(minimum) => count >= minimum as usize,
-                // Both sides fit: 2^32 backends of 10^6 are below 2^52, times 100 below 2^59.
+                // Neither side overflows: 2^32 backends of 10^6 are below 2^52, times 100 below
+                // 2^59.
                 Self::Percent(percent) => weight * 100 >= total_weight * u64::from(percent),
             }
     }
 }
 
-/// An address family, as the two record types A and AAAA see it.
+/// An address family, as A and AAAA records distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// Answered by A records.
@@ -163,7 +164,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both, in the order of [`Family::index`].
+    /// Both families, in the order of [`Family::index`].
     pub const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
 
     /// The family of an address.
@@ -172,7 +173,7 @@ impl Family {
         if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
     }
 
-    /// 0 or 1, for tables with a row for each family.
+    /// 0 for IPv4 or 1 for IPv6: the row in tables by family.
     #[must_use]
     pub fn index(self) -> usize {
         match self {

@@ -1,14 +1,14 @@
-//! Text that others chose, made fit for a terminal and a log.
+//! Makes foreign text safe for a terminal and a log.
 //!
-//! A file, a backend or a server may send characters that steer a terminal, begin a line of their
-//! own in a log, or turn the order of what is read around. Here alone is decided which those are.
-//! Where a text stands and how long it may be is not decided here.
+//! Text from a file, a backend or a server may hold characters that control a terminal, start a new
+//! log line, or reverse the reading order. This module alone decides which characters those are.
+//! The place and the maximum length of a text are up to the caller.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character is shown as itself: it is no control character of ASCII or C1, changes no
-/// direction, joins or hides nothing, and is none that Unicode has not assigned.
+/// Whether a character is shown as itself: not a control character (ASCII or C1), not a direction
+/// mark, a joiner or an invisible character, and not unassigned in Unicode.
 #[must_use]
 pub fn is_printable(character: char) -> bool {
     match character {
@@ -17,7 +17,7 @@ pub fn is_printable(character: char) -> bool {
     }
 }
 
-/// The text with every other character written as an escape, such as `\u{9b}` or `\n`.
+/// Escapes every unprintable character, for example as `\u{9b}` or `\n`.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_printable) {
@@ -28,7 +28,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Adds one character as it is shown.
+/// Appends one character in its displayed form.
 pub fn push(shown: &mut String, character: char) {
     if is_printable(character) {
         shown.push(character);
@@ -37,14 +37,14 @@ pub fn push(shown: &mut String, character: char) {
     }
 }
 
-/// Text of others as it stands in a message: between backquotes, none of which is its own.
+/// Foreign text quoted for a message: between backquotes, with its own backquotes escaped.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     format!("`{}`", printable(text).replace('`', "\\u{60}"))
 }
 
-/// The message without the text of others: all from its first backquote to its last, so that a
-/// backquote in that text ends nothing.
+/// The message without the foreign text: everything from the first backquote to the last is cut, so
+/// a backquote within that text does no harm.
 #[must_use]
 pub fn without_quoted(message: &str) -> Cow<'_, str> {
     match message.split_once('`').zip(message.rsplit_once('`')) {
@@ -53,8 +53,8 @@ pub fn without_quoted(message: &str) -> Cow<'_, str> {
     }
 }
 
-/// JSON that says the same: such a character stands in a string only, where it has an escape. Line
-/// breaks between the values stay.
+/// Escapes unprintable characters in JSON without a change of meaning: they can occur only in
+/// strings, which have an escape for them. Line breaks between values stay.
 #[must_use]
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     let stays = |character: char| character == '\n' || is_printable(character);
@@ -79,8 +79,7 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    /// Characters that do something: of ASCII, of C1, those that change direction, that are not
-    /// seen, that end a line.
+    /// Active characters: ASCII and C1 controls, direction marks, invisible characters, line ends.
     const ACTIVE: [char; 18] = [
         '\0',
         '\n',

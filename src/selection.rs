@@ -1,17 +1,18 @@
-//! The choice of the `k` of `n` candidates that an answer holds: by weight, or each alike.
+//! Picks `k` of `n` candidates for an answer: by weight, or uniformly.
 //!
-//! Indices in, indices out; who the candidates are is `table`'s. The generator is an argument.
+//! Takes and returns indices; `table` knows the candidates. The random number generator is an
+//! argument.
 
 use rand::{Rng, RngExt};
 
-/// The most addresses one answer holds. 256 A records are 4 KiB of a TCP message; the cost of a
-/// draw grows with the square of the answers, and at this cap is still tens of microseconds.
+/// The most addresses in one answer. 256 A records take 4 KiB of a TCP message. The cost of a draw
+/// grows with the square of the number of answers; at this limit it is still tens of microseconds.
 pub const MAX_ANSWERS: usize = 256;
 
-/// Candidates to draw from, with their weights summed up.
+/// Candidates to draw from, with the running sums of their weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Candidates {
-    /// `ends[i]` is the sum of the weights up to and with candidate `i`.
+    /// `ends[i]` is the sum of the weights of candidates 0 to `i`.
     ends: Box<[u64]>,
 }
 
@@ -30,13 +31,13 @@ impl Candidates {
         Self { ends }
     }
 
-    /// How many candidates there are.
+    /// Returns the number of candidates.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no candidates.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
@@ -54,7 +55,7 @@ impl Candidates {
         self.ends.iter().map(move |end| end - std::mem::replace(&mut sum, *end))
     }
 
-    /// Where candidate `index` begins and ends on the line of all weights.
+    /// The start and end of candidate `index` on the line of all weights.
     fn interval(&self, index: usize) -> (u64, u64) {
         let end = self.ends.get(index).copied().unwrap_or(0);
         let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
@@ -62,11 +63,11 @@ impl Candidates {
     }
 }
 
-/// The indices that a draw picked, in the order of the draw; room for [`MAX_ANSWERS`].
+/// The picked indices in drawing order; room for [`MAX_ANSWERS`].
 #[derive(Clone, Debug)]
 pub struct Picked {
     indices: [u32; MAX_ANSWERS],
-    /// The parts of the line that earlier picks have taken, in ascending order.
+    /// The intervals of the line that earlier picks have taken, in ascending order.
     taken: [(u64, u64); MAX_ANSWERS],
     length: usize,
 }
@@ -78,25 +79,25 @@ impl Default for Picked {
 }
 
 impl Picked {
-    /// The picked indices, in the order of the draw.
+    /// The picked indices, in drawing order.
     #[must_use]
     pub fn indices(&self) -> &[u32] {
         self.indices.get(..self.length).unwrap_or(&[])
     }
 
-    /// Replaces each index, for a caller that numbers its candidates otherwise.
+    /// Replaces each index, for a caller that numbers its candidates differently.
     pub fn map(&mut self, number: impl Fn(u32) -> u32) {
         for index in self.indices.iter_mut().take(self.length) {
             *index = number(*index);
         }
     }
 
-    /// Forgets the last draw.
+    /// Discards the last draw.
     pub fn clear(&mut self) {
         self.length = 0;
     }
 
-    /// Moves a point of the shortened line (without what is taken) to the whole line.
+    /// Maps a point of the shortened line (without the taken intervals) to the full line.
     fn lift(&self, mut point: u64) -> u64 {
         for &(start, end) in self.taken.iter().take(self.length) {
             if point < start {
@@ -122,12 +123,12 @@ impl Picked {
     }
 }
 
-/// Draws `limit` candidates by weight, without replacement: each draw is exactly proportional
-/// over the candidates that are left, so the first place is exactly `weight / total`, and the
-/// order of the draw is the order of the answer. Fewer candidates than `limit` are all picked.
+/// Draws `limit` candidates by weight, without replacement, or all of them if there are fewer. Each
+/// draw is exactly proportional to the weights that are left, so a candidate comes first with
+/// probability `weight / total`. The answer keeps the drawing order.
 ///
-/// Each draw is a point on the line of the weights that are left, found by bisection: no
-/// rejection, so the time has a bound whatever the weights are.
+/// Each draw picks a point on the line of the remaining weights and finds its candidate by
+/// bisection. There is no rejection, so the time is bounded for any weights.
 pub fn weighted<R: Rng>(candidates: &Candidates, limit: usize, rng: &mut R, picked: &mut Picked) {
     picked.clear();
     let mut left = candidates.total_weight();
@@ -140,7 +141,7 @@ pub fn weighted<R: Rng>(candidates: &Candidates, limit: usize, rng: &mut R, pick
     }
 }
 
-/// Picks `limit` of `count` candidates, every subset and order alike.
+/// Picks `limit` of `count` candidates; every subset and order is equally likely.
 pub fn uniform<R: Rng>(count: usize, limit: usize, rng: &mut R, picked: &mut Picked) {
     picked.clear();
     for done in 0..limit.min(count).min(MAX_ANSWERS) {
@@ -159,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    /// The probability of each ordered draw of `k`, by enumeration.
+    /// The probability of each ordered draw of `k` candidates, by enumeration.
     fn enumerate(weights: &[u32], k: usize, drawn: &mut Vec<u32>, p: f64, into: &mut HashMap<Vec<u32>, f64>) {
         if drawn.len() == k.min(weights.len()) {
             *into.entry(drawn.clone()).or_default() += p;
@@ -175,8 +176,8 @@ mod tests {
         }
     }
 
-    /// Draws many times and holds each ordered answer against its enumerated probability, within
-    /// five standard deviations.
+    /// Draws many times and compares the frequency of each ordered answer with its enumerated
+    /// probability, within five standard deviations.
     fn assert_matches(expected: &HashMap<Vec<u32>, f64>, mut draw: impl FnMut(&mut SmallRng, &mut Picked)) {
         let seed = 20_260_101;
         let mut rng = SmallRng::seed_from_u64(seed);

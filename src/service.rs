@@ -1,6 +1,6 @@
-//! Services: the names that are answered from pools.
+//! Services: names that are answered from pools.
 //!
-//! Plain data as the operator described it; which pool answers now is `table`'s.
+//! Plain data as configured; `table` decides which pool answers now.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -25,7 +25,7 @@ impl ServiceId {
 pub struct Service {
     /// The key under `[services]`; may be a wildcard.
     pub name: Name,
-    /// Tiers in order, at least one; the first usable one answers.
+    /// Pools by priority, at least one; the first usable one answers.
     pub tiers: Vec<PoolId>,
     /// At most this many addresses in an answer.
     pub answers: Answers,
@@ -37,7 +37,7 @@ pub struct Service {
     pub when_down: WhenDown,
 }
 
-/// How many addresses an answer holds.
+/// The maximum number of addresses in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
     /// At most this many, 1 to [`MAX_ANSWERS`].
@@ -47,7 +47,7 @@ pub enum Answers {
 }
 
 impl Answers {
-    /// The cap as a number.
+    /// The limit as a number.
     #[must_use]
     pub fn limit(self) -> usize {
         match self {
@@ -60,9 +60,9 @@ impl Answers {
 /// How addresses are chosen from the eligible ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// By weight, without replacement: the first is exactly proportional to the weights.
+    /// By weight, without replacement: the first address is exactly proportional to the weights.
     Weighted,
-    /// Every eligible address alike, shuffled.
+    /// All eligible addresses, shuffled.
     All,
 }
 
@@ -75,7 +75,7 @@ pub enum WhenDown {
     NoData,
     /// SERVFAIL.
     ServFail,
-    /// These addresses.
+    /// These fixed addresses.
     Addresses {
         /// For A.
         ipv4: Vec<Ipv4Addr>,
