@@ -9,7 +9,7 @@ use crate::is_full;
 use crate::streams::{Target, connect, held, kernel_memory};
 use crate::support::client::{framed, read_message};
 use crate::support::message::{A, AXFR, Query, TXT, wire};
-use crate::support::wait_for;
+use crate::support::{http_get, wait_for};
 
 /// The network of the attackers.
 const NETWORK: [u8; 3] = [127, 7, 7];
@@ -130,4 +130,47 @@ fn clients_that_read_slowly_get_every_byte() {
         records += u16::from_be_bytes([message[6], message[7]]);
     }
     assert_eq!(records, 150 + 120 + 5000 + 4);
+}
+
+/// The admin server bounds the kernel memory of its clients as DNS does.
+#[test]
+fn admin_clients_that_do_not_read_hold_little_and_leave_nothing() {
+    let mut config = String::from("[zones.\"example.test\"]\nfile = \"zone\"\n");
+    for pool in 0..40 {
+        write!(
+            config,
+            "[pools.p{pool}]\ncheck = {{ type = \"tcp\", port = 9, interval = \"1h\" }}\nbackends = ["
+        )
+        .unwrap();
+        for backend in 0..25 {
+            write!(config, "\"127.20.{pool}.{}\", ", backend + 1).unwrap();
+        }
+        config.push_str("]\n");
+    }
+    let target = Target::start(&config, &[("zone", &zone())]);
+    let before = kernel_memory();
+    let requests = b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(40);
+    let mut clients = Vec::new();
+    for index in 0..if is_full() { 1000 } else { 300 } {
+        let host = u8::try_from(index % 250 + 1).unwrap();
+        let mut stream = connect(Ipv4Addr::new(127, 7, 9, host), target.admin, true).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        // It may have been evicted already.
+        let _ = stream.write(&requests);
+        clients.push(stream);
+    }
+    let (mut memory, mut slowest) = (0, Duration::ZERO);
+    wait_for("the server lets go of all of them", || {
+        memory = memory.max(kernel_memory().saturating_sub(before));
+        let begun = Instant::now();
+        assert_eq!(http_get(target.admin, "/healthz").0, 200);
+        slowest = slowest.max(begun.elapsed());
+        (held(target.admin, [127, 7, 9]).sockets == 0).then_some(())
+    });
+    println!(
+        "{} clients: {memory} bytes of kernel memory on both sides, liveness within {slowest:?}",
+        clients.len()
+    );
+    assert!(memory < MOST, "{memory} bytes of kernel memory");
+    assert!(slowest < Duration::from_secs(1), "liveness takes {slowest:?}");
 }
