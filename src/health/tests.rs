@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::health::{Group, HealthTable, Moment, Outcome, State, TargetId, Ticket, Timing, Verdict};
+use crate::health::{Alarm, Group, HealthTable, Moment, Outcome, State, TargetId, Ticket, Timing, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -223,6 +223,27 @@ fn an_unhealthy_target_is_probed_at_its_own_interval() {
     let due = bench.table.next_deadline().unwrap();
     assert!(due > bench.now && due <= bench.now + SECOND * 63, "a void outcome brings the usual tick");
     assert_eq!(bench.table.state(id), State::Unhealthy { successes: 1 });
+}
+
+/// All probes are in flight, so nothing but the suspicion has a deadline.
+#[test]
+fn a_suspicion_ends_on_time_while_nothing_is_due() {
+    let mut bench = Bench::new();
+    let members: Vec<TargetId> = (0..3).map(|_| bench.add(Some(Verdict::Healthy))).collect();
+    let group = Group { pool: Some("pool".into()), pace: 0, share: 90, members };
+    bench.table.set_groups(vec![group], bench.now);
+    while bench.table.suspicions().next().is_none() {
+        let ticket = bench.ticket();
+        bench.bring(ticket, Outcome::Failed);
+    }
+    let until = bench.table.suspicions().next().unwrap().until;
+    for _ in 0..3 {
+        bench.ticket();
+    }
+    assert!(bench.now < until);
+    assert_eq!(bench.table.next_deadline(), Some(until));
+    assert!(matches!(bench.table.take_alarms(until).as_slice(), [Alarm::Began(_), Alarm::Ended(_)]));
+    assert_eq!(bench.table.next_deadline(), None);
 }
 
 #[test]
