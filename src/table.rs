@@ -1,27 +1,27 @@
-//! The immutable answer table that queries read, and the one cell that publishes it.
+//! The immutable answer table that queries read, and the cell that publishes it.
 //!
-//! Zones, services, and what of each pool may be answered now travel together, with a generation
-//! number. `health` decides who is healthy; here its word, and the operator's beside it, are turned into
-//! candidates. A query loads the table once and sees one state of the world.
+//! The table holds the zones, the services and the addresses of each pool that may be answered now,
+//! with a generation number. `health` decides which addresses are healthy; this module combines
+//! that with the operator's overrides into candidates. A query loads the table once and sees one
+//! consistent state.
 //!
-//! The role of an address, by its [`Place`]; an operator's override goes before the result of the checks:
+//! The role of an address, by its [`Place`]; an override takes precedence over the checks:
 //!
 //! ```text
 //!                      eligible                        in fail open             counts for min_healthy as
 //! healthy              yes, by percent of its weight   yes                      healthy
-//! unknown, or held     when the healthy do not         yes                      healthy, where it is eligible
-//!                      suffice for min_healthy
+//! unknown, or held     if the healthy ones are too     yes                      healthy, if it is eligible
+//!                      few for min_healthy
 //! draining, unhealthy  no                              yes                      not healthy
 //! override up          yes, at full weight             yes                      healthy
 //! override down        no                              yes                      not healthy
-//! override drain       no                              when no other is left    not healthy
-//! override disabled    no                              no                       nothing: in no total
+//! override drain       no                              if no other is left      not healthy
+//! override disabled    no                              no                       not in the total either
 //! ```
 //!
-//! Fail open distrusts the checks, not the operator: a server that is being drained is about to be
-//! stopped, so it is answered only when no tier has another one. It stays in the
-//! total of `min_healthy`, as the capacity that is missing; to take it out of that too is what
-//! `disabled` is for.
+//! Fail open distrusts the checks, not the operator: a drained server is about to be stopped, so it
+//! is answered only if no tier has another address. It still counts in the total of `min_healthy`,
+//! as missing capacity; `disabled` removes it from the total too.
 
 #[cfg(test)]
 mod tests;
@@ -45,7 +45,7 @@ pub struct Table {
     pub generation: u64,
     /// Other settings that answers depend on.
     pub settings: Arc<Settings>,
-    /// The DNS zones; their names point at services.
+    /// The DNS zones; their names refer to services.
     pub catalog: Arc<Catalog>,
     /// By [`ServiceId`].
     pub services: Arc<[ServiceView]>,
@@ -58,7 +58,7 @@ pub struct Table {
 pub struct ServiceView {
     /// As configured.
     pub service: Service,
-    /// Answers: a column for each tier, in order, then one for the all-down answer.
+    /// Counts of answers: a column for each tier, in order, then one for the all-down answer.
     pub answers: Counters,
 }
 
@@ -67,34 +67,34 @@ pub struct ServiceView {
 pub struct PoolView {
     /// The pool's name.
     pub name: Arc<str>,
-    /// The names of its backends, in order.
+    /// The names of its backends, in configuration order.
     pub backends: Arc<[Box<str>]>,
     /// By [`Family::index`].
     pub families: [FamilyView; 2],
-    /// Appearances in answers, a column for each backend; lives as long as the pool does.
+    /// How often each backend was answered, one column per backend. Lives as long as the pool.
     pub answers: Arc<Counters>,
 }
 
 /// The part of a pool that may be answered now in one address family.
 #[derive(Clone, Debug)]
 pub struct FamilyView {
-    /// Whether what is healthy satisfies `min_healthy`.
+    /// Whether the pool satisfies `min_healthy`.
     pub usable: bool,
-    /// Those that may appear in an answer now.
+    /// The addresses that may appear in an answer now.
     pub eligible: Choice,
-    /// Those that answer when the pool fails open. It does not depend on health, so that views of a
-    /// pool share it until its configuration or an override changes.
+    /// The addresses to answer if the pool fails open. They do not depend on health, so successive
+    /// views share them until the configuration or an override changes.
     pub everyone: Arc<Choice>,
-    /// Whether an operator drains all of them, so that other tiers fail open before this one.
+    /// Whether an operator drains all of them. Then other tiers fail open before this one.
     pub drained: bool,
 }
 
 /// Addresses with the weights to draw them by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
-    /// In the order of the configuration.
+    /// In configuration order.
     pub members: Box<[Member]>,
-    /// The same, by weight.
+    /// The same members, by weight.
     pub candidates: Candidates,
 }
 
@@ -112,9 +112,9 @@ pub struct Member {
 pub enum Standing {
     /// Passes its checks, or has none.
     Healthy,
-    /// Alive, but asks for no new clients.
+    /// Alive, but wants no new clients.
     Draining,
-    /// Fails them.
+    /// Fails its checks.
     Unhealthy,
     /// Has had no outcome yet.
     Unknown,
@@ -133,32 +133,32 @@ impl Standing {
     }
 }
 
-/// Percent of its weight that an address gets by default: all of it.
+/// The default percentage of its weight that an address gets.
 pub const FULL_WEIGHT: u8 = 100;
 
-/// The known state of one backend address: the result of its checks, and an operator's override beside it.
+/// The known state of one backend address: the result of its checks, and an operator's override.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The result of the checks.
     pub standing: Standing,
-    /// It would be healthy, but damping keeps it out for a while.
+    /// It would be healthy, but damping holds it for a while.
     pub held: bool,
-    /// Percent of its weight that it gets while it is eligible, 0 to [`FULL_WEIGHT`]. With 0 it is
-    /// left out as long as another has weight.
+    /// Percent of its weight while it is eligible, 0 to [`FULL_WEIGHT`]. With 0 it is left out as
+    /// long as another address has weight.
     pub percent: u8,
-    /// The operator's override instead.
+    /// The operator's override, which takes precedence.
     pub overridden: Option<Override>,
 }
 
 impl From<Standing> for Place {
-    /// A place at full weight of which only the checks say anything.
+    /// A place at full weight without an override.
     fn from(standing: Standing) -> Self {
         Self { standing, held: false, percent: FULL_WEIGHT, overridden: None }
     }
 }
 
 impl Place {
-    /// The role of the address; none for a place that is not there at all.
+    /// The role of the address; `None` if it is disabled.
     fn role(self) -> Option<Role> {
         let role = match self.overridden {
             Some(Override::Disabled) => return None,
@@ -181,17 +181,18 @@ impl Place {
 /// The role of an address that counts in the totals of its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// May be answered, with this percent of its weight.
+    /// May be answered, with this percentage of its weight.
     Eligible(u8),
-    /// May be answered like that when the eligible ones do not suffice for `min_healthy`.
+    /// Becomes eligible, with this percentage of its weight, if it takes the spares to satisfy
+    /// `min_healthy`.
     Spare(u8),
-    /// May be answered when the pool fails open.
+    /// Answered only if the pool fails open.
     Out,
-    /// May be answered when the pool fails open and nothing else is left.
+    /// Answered only if the pool fails open and no other address is left.
     Drained,
 }
 
-/// An address of a pool that is not disabled.
+/// An address that is not disabled.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     member: Member,
@@ -201,7 +202,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// The percent of its weight with which it is answered; none when it is not.
+    /// The percentage of its weight with which it is answered; `None` if it is not.
     fn percent(&self, with_spares: bool) -> Option<u8> {
         match self.role {
             Role::Eligible(percent) => Some(percent),
@@ -216,23 +217,23 @@ impl Entry {
 pub enum Source<'a> {
     /// The first usable tier.
     Tier {
-        /// Its place in the service's list.
+        /// Its index in the service's list.
         tier: usize,
         /// Its pool.
         pool: PoolId,
         /// The choice of addresses to answer.
         choice: &'a Choice,
     },
-    /// The pool in charge has no address of this family: NODATA.
+    /// The tier that is in use has no address of this family: NODATA.
     NoAddress,
-    /// Nothing is usable: all backends of this pool, as if they were healthy.
+    /// No tier is usable: all backends of this pool, as if they were healthy.
     FailOpen {
         /// Its pool.
         pool: PoolId,
         /// All its backends.
         choice: &'a Choice,
     },
-    /// Nothing is usable, and the service says what then.
+    /// No tier is usable: the configured fallback of the service.
     Down(&'a WhenDown),
 }
 
@@ -242,7 +243,7 @@ impl Choice {
         Self { members: members.into_boxed_slice(), candidates: Candidates::new(weights) }
     }
 
-    /// Whether it is what [`Choice::new`] would make of these.
+    /// Whether [`Choice::new`] would make the same choice from these members.
     fn consists_of(&self, members: impl Iterator<Item = (Member, u32)>) -> bool {
         let own = self.members.iter().copied().zip(self.candidates.weights());
         own.eq(members.map(|(member, weight)| (member, u64::from(weight))))
@@ -250,12 +251,12 @@ impl Choice {
 }
 
 impl PoolView {
-    /// Builds the view of a pool from what is known of each address, asked for once by the index of
-    /// the backend and of the address within it.
+    /// Builds the view of a pool. `place` returns the state of an address, by the index of its
+    /// backend and its index within the backend, and is called once per address.
     ///
-    /// `previous` is an earlier view of the pool, perhaps with other backends; what is still the same
-    /// is shared with it. `answers` are the counters to go on with, a column for each backend in
-    /// order: those of the previous view while its backends are the same, else perhaps
+    /// `previous` is an earlier view of the pool; unchanged parts are shared with it. It may have
+    /// other backends. `answers` are the counters to continue, one column per backend in order:
+    /// those of the previous view if the backends are the same, else for example
     /// [`PoolView::counters`].
     pub fn build(
         pool: &Pool,
@@ -281,7 +282,7 @@ impl PoolView {
         }
     }
 
-    /// Counters for a pool that has not been answered from; `rows` threads may count.
+    /// Counters for a pool that was never answered; `rows` threads may add to them.
     #[must_use]
     pub fn counters(pool: &Pool, rows: usize) -> Arc<Counters> {
         Arc::new(Counters::new(rows, pool.backends.len()))
@@ -297,7 +298,7 @@ impl PoolView {
         }
     }
 
-    /// Whether the pool is usable in every family it has addresses of.
+    /// Whether the pool is usable in each family of which it has addresses.
     #[must_use]
     pub fn usable(&self) -> bool {
         let mut families = self.families.iter().filter(|family| family.is_configured()).peekable();
@@ -308,7 +309,7 @@ impl PoolView {
 impl FamilyView {
     fn build(pool: &Pool, previous: Option<&Arc<Choice>>, entries: &[Entry]) -> Self {
         let total_weight = entries.iter().map(|entry| u64::from(entry.weight)).sum();
-        // By configured weights: a healthy address that starts slowly is as healthy as the others.
+        // Counts configured weights, so an address in slow start counts in full.
         let enough = |with_spares| {
             let healthy =
                 entries.iter().filter(|entry| entry.weight > 0 && entry.percent(with_spares).is_some());
@@ -337,7 +338,7 @@ impl FamilyView {
     }
 }
 
-/// The addresses of a family that are not disabled, in order.
+/// The addresses of one family that are not disabled, in configuration order.
 fn entries(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) -> Vec<Entry> {
     let enabled = pool.backends.iter().enumerate().filter(|(_, backend)| backend.enabled);
     let addresses = enabled.flat_map(|(index, backend)| {
@@ -352,13 +353,13 @@ fn entries(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) 
     addresses.filter_map(entry).collect()
 }
 
-/// Those that may be answered, with the weights to draw them by: as configured while all get all of
-/// theirs, or none gets any, else in hundredths.
+/// The eligible addresses with their weights: the configured ones if all addresses get their full
+/// weight or none gets any, else in hundredths.
 fn eligible_of(entries: &[Entry], with_spares: bool) -> impl Iterator<Item = (Member, u32)> {
     let weighted = entries.iter().filter(|entry| entry.weight > 0);
     let picked = weighted.filter_map(move |entry| Some((entry, entry.percent(with_spares)?)));
     let all = |wanted| picked.clone().all(|(_, percent)| percent == wanted);
-    // To leave out everyone would make an empty answer of a usable pool.
+    // With 0 percent for all, leaving all out would make the answer of a usable pool empty.
     let unscaled = all(FULL_WEIGHT) || all(0);
     picked.filter_map(move |(entry, percent)| {
         // At most 100 x `MAX_WEIGHT`, which fits.
@@ -367,8 +368,8 @@ fn eligible_of(entries: &[Entry], with_spares: bool) -> impl Iterator<Item = (Me
     })
 }
 
-/// All as if healthy, the drained ones only when there are no others: by weight, or each alike when
-/// all weights are 0.
+/// All addresses as if healthy, drained ones only if there are no others. By weight, or uniformly
+/// if all weights are 0.
 fn everyone_of(entries: &[Entry], all_drained: bool) -> impl Iterator<Item = (Member, u32)> {
     let left = entries.iter().filter(move |entry| all_drained || entry.role != Role::Drained);
     let all_zero = left.clone().all(|entry| entry.weight == 0);
@@ -389,11 +390,11 @@ impl Table {
         self.pools.get(id.index())
     }
 
-    /// Where the addresses of a service come from now.
+    /// Returns where the addresses of a service come from now.
     ///
-    /// Each family is judged by itself. A pool that is in charge by its other family and has no
-    /// address of this one answers NODATA: it must not hand the clients of one family to a standby
-    /// while it serves the other.
+    /// Each family is judged separately. If a pool is in use for its other family and has no
+    /// address of this one, the answer is NODATA: clients of one family must not be sent to a
+    /// standby while the pool serves the other.
     #[must_use]
     pub fn source<'a>(&'a self, service: &'a Service, family: Family) -> Source<'a> {
         let mut fail_open: Option<(PoolId, &FamilyView)> = None;
@@ -419,35 +420,35 @@ impl Table {
     }
 }
 
-/// The one cell that holds the published table. Clones share it.
+/// The cell that holds the published table. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Published(Arc<ArcSwap<Table>>);
 
-/// A reader's view of the cell: one atomic load when nothing has changed.
+/// A reader's cached view of the cell: one atomic load if nothing has changed.
 pub type Reader = arc_swap::Cache<Arc<ArcSwap<Table>>, Arc<Table>>;
 
 impl Published {
-    /// Publishes a first table.
+    /// Creates the cell with a first table.
     #[must_use]
     pub fn new(table: Table) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(table)))
     }
 
-    /// The table now. Query loops use [`Published::reader`] instead.
+    /// Returns the current table. Query loops use [`Published::reader`] instead.
     #[must_use]
     pub fn load(&self) -> Arc<Table> {
         self.0.load_full()
     }
 
-    /// Publishes a table, and hands back the one that it replaces. Only the owner of health calls
-    /// this, and keeps the old one until no reader has it any more: a table may hold a zone of a
-    /// million records, and a reader that dropped the last of it would free them all at once.
-    #[must_use = "whoever drops a table may free a million records"]
+    /// Publishes a table and returns the one that it replaces. Only the checker calls this. It
+    /// keeps the old table until no reader has it: a table may hold a zone of a million records,
+    /// and a reader that dropped the last reference would free them all at once.
+    #[must_use = "dropping a table may free a million records"]
     pub fn replace(&self, table: Table) -> Arc<Table> {
         self.0.swap(Arc::new(table))
     }
 
-    /// A reader for one query loop.
+    /// Returns a reader for one query loop.
     #[must_use]
     pub fn reader(&self) -> Reader {
         arc_swap::Cache::new(Arc::clone(&self.0))

@@ -1,4 +1,4 @@
-//! Compares the views made of every place with the rules told plainly, one address after the other.
+//! Compares views of every combination of places with a naive implementation of the rules.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -15,7 +15,7 @@ use super::*;
 const STANDINGS: [Standing; 4] =
     [Standing::Healthy, Standing::Draining, Standing::Unhealthy, Standing::Unknown];
 
-/// Every place, with the percents that matter: nothing, some, all, and more than there is.
+/// Every place, with the percentages that matter: none, some, all, and more than 100.
 fn all_places() -> Vec<Place> {
     let overrides = || std::iter::once(None).chain(Override::ALL.map(Some));
     let mut places = Vec::new();
@@ -38,7 +38,7 @@ fn ipv6(index: usize) -> IpAddr {
     Ipv6Addr::from_bits((0x2001_0db8 << 96) + index as u128).into()
 }
 
-/// A pool of one IPv4 address for each weight.
+/// A pool with one IPv4 address for each weight.
 fn pool(weights: &[u32], min_healthy: MinHealthy) -> Pool {
     let backend = |(index, weight): (usize, &u32)| Backend {
         weight: *weight,
@@ -51,7 +51,7 @@ fn build(pool: &Pool, place: impl Fn(usize, usize) -> Place) -> PoolView {
     PoolView::build(pool, None, PoolView::counters(pool, 1), place)
 }
 
-/// Addresses with the share of each, as fractions of a whole.
+/// Addresses with their shares; the shares add up to 1.
 type Shares = Vec<(IpAddr, f64)>;
 
 fn shares(choice: &Choice) -> Shares {
@@ -75,9 +75,10 @@ fn assert_alike(found: &Shares, expected: &Shares, context: &str) {
     );
 }
 
-/// The rules of one family: usable, the shares of the eligible, and those in fail open.
+/// The rules of one family: whether it is usable, the shares of the eligible addresses, and those
+/// in fail open.
 fn rules(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) -> (bool, Shares, Shares) {
-    // An operator's override goes first. A disabled address is not there.
+    // An override takes precedence. A disabled address does not exist.
     let mut there = Vec::new();
     for (index, backend) in pool.backends.iter().enumerate() {
         for (at, address) in backend.addresses.iter().enumerate() {
@@ -198,7 +199,7 @@ fn random_pool(rng: &mut SmallRng) -> Pool {
     Pool { min_healthy, ..Pool::new("web", backends) }
 }
 
-/// Mostly ordinary places, so that the rare ones meet in every mixture.
+/// Mostly common places, so that rare ones occur in every mixture.
 fn random_place(rng: &mut SmallRng) -> Place {
     Place {
         standing: STANDINGS[rng.random_range(0..4)],
@@ -208,7 +209,8 @@ fn random_place(rng: &mut SmallRng) -> Place {
     }
 }
 
-/// One pool through health, overrides and reloads: what an earlier view lends changes nothing.
+/// Takes one pool through changes of health, overrides and reloads: sharing with an earlier view
+/// must not change the result.
 #[test]
 fn views_follow_the_rules_whatever_they_followed() {
     for seed in 0..300 {
@@ -264,7 +266,7 @@ fn what_is_the_same_is_shared() {
 
 #[test]
 fn a_percent_scales_the_share_and_never_the_verdict() {
-    // 1 of 100 of the weight is enough for no pool, but these are healthy.
+    // Slow start leaves little of the weight, but these addresses are healthy.
     let pool = pool(&[1, 1, 2], MinHealthy::Percent(100));
     let percents = [1, 100, 50];
     let view = build(&pool, |index, _| Place { percent: percents[index], ..Standing::Healthy.into() });
@@ -287,8 +289,8 @@ fn the_largest_weights_fit() {
     assert_eq!(family.eligible.candidates.total_weight(), expected);
 }
 
-/// `down` in all tiers is a rehearsal of everything failing; `drain` of every backend is not an
-/// empty answer either, though nothing but drained ones is left.
+/// `down` in all tiers simulates a total failure. `drain` of every backend does not make the answer
+/// empty, although only drained ones are left.
 #[test]
 fn fail_open_asks_the_operator_last() {
     let pool = pool(&[1, 1], MinHealthy::Count(1));
