@@ -20,7 +20,7 @@ pub struct Name(Box<[u8]>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The text is empty.
-    #[error("a name is expected, but there is nothing")]
+    #[error("the name is empty")]
     Empty,
     /// Two dots in a row, or a dot at the start.
     #[error("the name has an empty label (two dots in a row, or a dot at its start)")]

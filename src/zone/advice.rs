@@ -1,23 +1,23 @@
-//! Warnings about records that a zone may hold and seldom should, each with the names involved.
+//! Warnings about legal but unusual records, each with the names involved.
 //!
-//! Nothing here keeps a zone from being served; the builder refuses zones.
+//! A warning never rejects a zone; the builder does that.
 
 use super::{CNAME, DELEGATION, DNAME, Lookup, NodeRef, WILDCARD_CHILD, Zone, rtype};
 use crate::name::{self, Name};
 
-/// So many warnings of one kind are told of one zone; of the rest only the number.
+/// At most this many warnings of one kind are reported per zone; the rest are counted.
 pub const MAX_TOLD: usize = 10;
 
 /// A warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
-    /// The tag of the record it belongs to; none when it is the zone's as a whole.
+    /// The tag of its record; `None` if it concerns the whole zone.
     pub tag: Option<u32>,
-    /// The surprise, and how to end it.
+    /// The surprise, and how to resolve it.
     pub message: String,
 }
 
-/// The kinds by which warnings are counted.
+/// Kinds of warnings, each counted separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     OutOfZone,
@@ -37,12 +37,12 @@ pub(super) enum Kind {
 impl Kind {
     const COUNT: usize = Self::NotAscii as usize + 1;
 
-    /// The words after the number of those that are only counted.
+    /// The text after the number of warnings that are only counted.
     const MORE: [&'static str; Self::COUNT] = [
         "more records are not in the zone, and are ignored",
-        "more records have another TTL than the first of their name and type",
+        "more records differ in TTL from the first of their name and type",
         "more records have no TTL",
-        "more quoted texts go over several lines",
+        "more quoted texts span several lines",
         "more zones are signed",
         "more names are not answered by a wildcard service",
         "more NS records name a service",
@@ -62,7 +62,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Adds a warning, which is not even made when there are enough of its kind.
+    /// Adds a warning. `message` is not called if there are enough of its kind.
     pub(super) fn add(&mut self, kind: Kind, tag: Option<u32>, message: impl FnOnce() -> String) {
         let Some(count) = self.counts.get_mut(kind as usize) else { return };
         *count += 1;
@@ -71,7 +71,7 @@ impl Told {
         }
     }
 
-    /// Whether one more would only be counted.
+    /// Whether another warning of this kind would only be counted.
     fn has_enough(&self, kind: Kind) -> bool {
         self.counts.get(kind as usize).is_some_and(|&count| count >= MAX_TOLD)
     }
@@ -86,7 +86,7 @@ impl Told {
     }
 }
 
-/// A record as it was added.
+/// A record as the builder received it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Added<'a> {
     pub(super) tag: u32,
@@ -95,7 +95,7 @@ pub(super) struct Added<'a> {
     pub(super) data: &'a [u8],
 }
 
-/// Looks at the whole zone. `records` are its records in any order.
+/// Checks the whole zone. `records` are its records in any order.
 pub(super) fn look<'a>(zone: &Zone, records: &(impl Iterator<Item = Added<'a>> + Clone), told: &mut Told) {
     about_signatures(records.clone(), told);
     for record in records.clone() {
@@ -111,14 +111,14 @@ pub(super) fn look<'a>(zone: &Zone, records: &(impl Iterator<Item = Added<'a>> +
     about_wildcard_services(zone, records, told);
 }
 
-/// A name in a message; between backquotes, as all that is repeated of a file.
+/// A name in a message: between backquotes, like all text from a file.
 fn shown(wire: &[u8]) -> String {
     Name::from_wire(wire).map_or_else(String::new, |name| format!("`{name}`"))
 }
 
-/// One warning for all: what is wrong is wrong with the zone.
+/// One warning for the whole zone.
 fn about_signatures<'a>(records: impl Iterator<Item = Added<'a>> + Clone, told: &mut Told) {
-    /// Of DNSSEC in the zone that it signs: not DS, which is the child's.
+    /// DNSSEC records that the zone itself signs with; DS belongs to the child zone.
     const NSEC3: u16 = 50;
     const DNSKEY: u16 = 48;
     let of_dnssec =
@@ -127,15 +127,15 @@ fn about_signatures<'a>(records: impl Iterator<Item = Added<'a>> + Clone, told: 
     let Some(first) = of_dnssec.min_by_key(|record| record.tag) else { return };
     told.add(Kind::Signed, Some(first.tag), || {
         format!(
-            "the zone is signed (here at {}, and {more} records more), and steerd serves no signatures with its \
-             answers: where the parent has a DS record for it, resolvers that validate refuse every answer; \
-             remove the DS record there, or serve the zone elsewhere",
+            "the zone is signed (at {} and {more} more records), but steerd serves no signatures with its \
+             answers: if the parent has a DS record for the zone, validating resolvers refuse every answer; \
+             remove that DS record, or serve the zone elsewhere",
             shown(first.owner),
         )
     });
 }
 
-/// The name that the data of a record leads to.
+/// The name that a record points to.
 fn target<'a>(record: &Added<'a>) -> Option<&'a [u8]> {
     let at = match record.rtype {
         rtype::NS | rtype::CNAME | rtype::PTR | rtype::DNAME => 0,
@@ -146,13 +146,13 @@ fn target<'a>(record: &Added<'a>) -> Option<&'a [u8]> {
     record.data.get(at..)
 }
 
-/// The labels before the apex of a name in this zone, in lower case.
+/// The labels of a name in this zone before the apex, in lower case.
 fn prefix<'n>(zone: &Zone, name: &'n [u8]) -> Option<&'n [u8]> {
     let length = name.len().checked_sub(zone.apex.len())?;
     name.get(..length).filter(|_| zone.apex.len() > 1 && name::is_within(name, &zone.apex))
 }
 
-/// Whether labels end with those of the apex.
+/// Whether the labels end with those of the apex.
 fn ends_with_apex(zone: &Zone, prefix: &[u8]) -> bool {
     let Some((_, apex)) = zone.apex.split_last() else { return false };
     let mut rest = prefix;
@@ -181,8 +181,8 @@ fn about_names(zone: &Zone, record: Added<'_>, told: &mut Told) {
         {
             told.add(Kind::NotAscii, Some(record.tag), || {
                 format!(
-                    "`{}` is served as the bytes that stand here, as DNS-SD wants it; clients look for a host under \
-                     its A-label, which is `{ascii}`",
+                    "`{}` is served as these bytes, which suits DNS-SD; clients look up a host by \
+                     its A-label, `{ascii}`",
                     String::from_utf8_lossy(&plain(name)),
                 )
             });
@@ -190,7 +190,7 @@ fn about_names(zone: &Zone, record: Added<'_>, told: &mut Told) {
     }
 }
 
-/// The labels of a name with dots between them, bytes as they are.
+/// The labels of a name with dots between them, without escapes.
 fn plain(name: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(name.len());
     let mut rest = name;
@@ -203,13 +203,13 @@ fn plain(name: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// The name in ASCII (RFC 5891), if it has one.
+/// The name as A-labels (RFC 5891), if it has such a form.
 fn a_label(name: &[u8]) -> Option<String> {
     let text = String::from_utf8(plain(name)).ok()?;
     idna::domain_to_ascii(&text).ok().filter(|ascii| !ascii.is_empty())
 }
 
-/// Whether a name of the zone answers an address query with addresses.
+/// Whether this node answers address queries with addresses.
 fn has_address(node: NodeRef<'_>) -> bool {
     node.service().is_some() || node.rrset(rtype::A).is_some() || node.rrset(rtype::AAAA).is_some()
 }
@@ -230,9 +230,9 @@ fn about_target(zone: &Zone, record: Added<'_>, told: &mut Told) {
                 });
             }
             match record.rtype {
-                // It may lead anywhere that exists.
+                // A CNAME may point to any name that exists.
                 rtype::CNAME => return,
-                _ if node.node.flags & CNAME != 0 => "is an alias, which no such record may lead to",
+                _ if node.node.flags & CNAME != 0 => "is an alias, not a name with addresses",
                 _ if has_address(node) => return,
                 _ => "has no address",
             }
@@ -246,7 +246,7 @@ fn about_target(zone: &Zone, record: Added<'_>, told: &mut Told) {
         let is_number = |label: &&[u8]| label.iter().all(u8::is_ascii_digit);
         let relative = shown(&[prefix, &[0]].concat());
         let hint = if labels.len() == 4 && labels.iter().all(is_number) {
-            format!("; {relative} is an address, and a name is expected: give a name to it with an A record")
+            format!("; {relative} is an address where a name is expected: give it a name with an A record")
         } else if labels.len() > 1 && found == "does not exist" {
             format!("; if {relative} is meant, its final dot is missing")
         } else {
@@ -260,7 +260,7 @@ fn about_target(zone: &Zone, record: Added<'_>, told: &mut Told) {
     });
 }
 
-/// The word for records whose target must be found.
+/// The type in messages, for records whose target must exist.
 fn word(rtype: u16) -> Option<&'static str> {
     match rtype {
         rtype::NS => Some("NS"),
@@ -280,7 +280,7 @@ fn labels(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The names of all servers, in lower case: their addresses below a cut are glue.
+/// The names of all name servers, in lower case: their addresses below a cut are glue.
 fn servers<'a>(records: impl Iterator<Item = Added<'a>>) -> std::collections::HashSet<Vec<u8>> {
     records
         .filter(|record| record.rtype == rtype::NS)
@@ -300,7 +300,7 @@ fn about_hidden(
         if beside_dname && record.rtype == rtype::DNAME {
             told.add(Kind::ServersBesideDname, Some(record.tag), || {
                 format!(
-                    "{} has NS records beside its DNAME: the delegation is answered, and the DNAME never",
+                    "{} has NS records beside its DNAME: the delegation is answered, and the DNAME is never used",
                     shown(record.owner)
                 )
             });
@@ -324,8 +324,8 @@ fn about_hidden(
     });
 }
 
-/// A name that exists is not answered by the wildcard beside it (RFC 4592, section 2.2.2), nor are
-/// those below it; and it exists because of a name below it, too.
+/// A wildcard does not answer a name that exists, nor names below it (RFC 4592, section 2.2.2). A
+/// name also exists if there is a name below it.
 fn about_wildcard_services<'a>(
     zone: &Zone,
     records: &(impl Iterator<Item = Added<'a>> + Clone),
@@ -359,12 +359,14 @@ fn about_wildcard_services<'a>(
         told.add(Kind::Shadowed, record.map(|record| record.tag), || {
             let cause = match (record, service) {
                 (Some(record), _) if record.owner == name => String::new(),
-                (Some(Added { owner, .. }), _) | (None, Some(owner)) => format!(" because of {}", shown(owner)),
+                (Some(Added { owner, .. }), _) | (None, Some(owner)) => {
+                    format!(" because of {}", shown(owner))
+                }
                 (None, None) => String::new(),
             };
             format!(
-                "{} exists{cause}, so neither it nor a name below it is answered by the wildcard service {}: make \
-                 it a service of its own if it is to have addresses",
+                "{} exists{cause}, so the wildcard service {} answers neither it nor names below it: make \
+                 it a service of its own if it needs addresses",
                 shown(name),
                 shown(&wildcard)
             )

@@ -1,7 +1,7 @@
-//! Builds a zone record by record, and checks what a zone must and must not hold.
+//! Builds a zone record by record and checks the rules for its contents.
 //!
-//! The builder knows records, not text: the caller gives each record a tag that says where it
-//! came from, and gets it back with a fault.
+//! The builder handles records, not text. The caller tags each record with its origin, and faults
+//! carry the tag.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ const ADDRESS: u8 = 16;
 /// The name holds a record that cannot stand beside a CNAME.
 const OTHER: u8 = 32;
 
-/// A zone in the making.
+/// A zone under construction.
 #[derive(Debug)]
 pub struct ZoneBuilder {
     apex: Box<[u8]>,
@@ -31,7 +31,7 @@ pub struct ZoneBuilder {
     seed: NameHasher,
     records: Vec<Record>,
     data: Vec<u8>,
-    /// The node of the record added last: records of one owner mostly stand together.
+    /// The node of the last added record: records of one owner are mostly adjacent.
     last: usize,
     told: Told,
 }
@@ -42,7 +42,7 @@ struct Record {
     ttl: u32,
     data: u32,
     tag: u32,
-    /// The record of the same node before this one, or [`NO_RECORD`].
+    /// The previous record of the same node, or [`NO_RECORD`].
     previous: u32,
     rtype: u16,
     length: u16,
@@ -51,16 +51,16 @@ struct Record {
 /// The end of a node's chain of records.
 const NO_RECORD: u32 = u32::MAX;
 
-/// Up to so many records an RRset finds its doubles by comparing, above by hashing.
+/// RRsets of up to this many records find duplicates by comparing, larger ones by hashing.
 const FEW_RECORDS: usize = 16;
 
-/// The faults of a zone: records that it must not hold, or that it lacks.
+/// Rule violations: records that a zone must not hold, or lacks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ZoneError {
     /// The owner is not at or below the apex.
     #[error("the name is not in the zone")]
     OutOfZone,
-    /// A CNAME stands alone (RFC 1034, section 3.6.2).
+    /// A CNAME beside other records (RFC 1034, section 3.6.2).
     #[error("a CNAME cannot stand beside other records of the same name")]
     CnameBesideOther,
     /// Two CNAMEs at one name.
@@ -82,26 +82,26 @@ pub enum ZoneError {
     #[error("the zone has no NS record at its own name")]
     NoNs,
     /// The zone holds A, AAAA or CNAME at the name of a service.
-    #[error("the name is a service's, so the zone must not hold A, AAAA or CNAME records at it")]
+    #[error("the name belongs to a service, so the zone must not hold A, AAAA or CNAME records for it")]
     ServiceAddress,
     /// The zone holds fixed addresses in the SVCB or HTTPS record of a service.
     #[error("its SVCB and HTTPS records must not hold ipv4hint or ipv6hint: they would outlive the backends")]
     ServiceAddressHint,
-    /// A service below a zone cut or a DNAME would never be answered.
-    #[error("the name of the service is delegated away, or lies below a DNAME, in its zone")]
+    /// A service below a zone cut or a DNAME, where it would never be answered.
+    #[error("its zone delegates this name or has a DNAME above it, so the service would never be answered")]
     ServiceOccluded,
-    /// An RRset that no message can carry.
+    /// An RRset that does not fit into a message.
     #[error("the records of one name and type exceed what one DNS message can hold (65,535 bytes)")]
     TooLarge,
-    /// More names or data than the zone's 32-bit offsets reach.
+    /// The names or data exceed 32-bit offsets.
     #[error("the zone is larger than 4 GiB")]
     ZoneTooLarge,
-    /// A name server in the zone without an address.
+    /// A name server within the zone that has no address.
     #[error("the name server {} is in the zone, but has no address there", quoted(.0))]
     NoAddressForNs(String),
 }
 
-/// A fault with the tag of the record it belongs to; none when it is the zone's as a whole.
+/// A fault and the tag of its record; no tag if it concerns the whole zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildFault {
     /// The tag given with the record.
@@ -135,18 +135,18 @@ impl ZoneBuilder {
         &self.apex
     }
 
-    /// How many records were added.
+    /// The number of added records.
     #[must_use]
     pub fn records(&self) -> usize {
         self.records.len()
     }
 
-    /// Adds a record: owner in lower-case wire form, data in wire form with uncompressed names. Of
-    /// the TTLs of one name and type the first counts (RFC 2181, section 5.2), and an SOA record that
-    /// is there already, as at the end of a transfer, is passed over.
+    /// Adds a record: owner in lower-case wire form, data in wire form with uncompressed names. If
+    /// TTLs differ within one name and type, the first counts (RFC 2181, section 5.2). A repeated
+    /// SOA record, as at the end of a transfer, is ignored.
     ///
     /// # Errors
-    /// When the record cannot be in this zone, or not beside those added before.
+    /// If the record cannot be in this zone, or not beside those added before.
     pub fn add(
         &mut self,
         owner: &[u8],
@@ -181,19 +181,19 @@ impl ZoneBuilder {
                 return if is_same { Ok(()) } else { Err(ZoneError::SecondSoa) };
             }
             let (written, kept) = (std::mem::replace(&mut ttl, earlier.ttl), earlier.ttl);
-            // Each signature has the TTL of what it signs.
+            // Each signature has the TTL of the RRset that it covers.
             if written != kept && rtype != rtype::RRSIG {
                 self.told.add(advice::Kind::Ttl, Some(tag), || {
                     format!(
                         "the TTL of `{written}` seconds is not used: records of one name and type have one TTL, \
-                         and the first says `{kept}` seconds"
+                         and the first has `{kept}` seconds"
                     )
                 });
             }
         }
         let length = u16::try_from(rdata.len()).map_err(|_| ZoneError::TooLarge)?;
         let too_large = |_| ZoneError::ZoneTooLarge;
-        // In the finished zone each record has its length before it, which counts here already.
+        // The finished zone stores a length before each record; it is included here.
         let stored = self.data.len() + rdata.len() + 2 * (self.records.len() + 1);
         u32::try_from(stored.max(self.names.len())).map_err(too_large)?;
         let data = u32::try_from(self.data.len()).map_err(too_large)?;
@@ -208,10 +208,10 @@ impl ZoneBuilder {
         Ok(())
     }
 
-    /// Makes a name a service's: it answers A and AAAA from pools.
+    /// Binds a service to a name, which then answers A and AAAA from pools.
     ///
     /// # Errors
-    /// When the zone cannot hold a service at that name.
+    /// If the zone cannot hold a service at that name.
     pub fn bind_service(&mut self, owner: &[u8], service: ServiceId) -> Result<(), ZoneError> {
         if !name::is_within(owner, &self.apex) {
             return Err(ZoneError::OutOfZone);
@@ -237,7 +237,7 @@ impl ZoneBuilder {
         Ok(())
     }
 
-    /// Adds a warning of the record with this tag.
+    /// Adds a warning about the record with this tag.
     pub(super) fn tell(&mut self, kind: advice::Kind, tag: u32, message: impl FnOnce() -> String) {
         self.told.add(kind, Some(tag), message);
     }
@@ -245,12 +245,12 @@ impl ZoneBuilder {
     /// Completes the zone.
     ///
     /// # Errors
-    /// All faults that only the whole zone shows.
+    /// All faults of the zone as a whole.
     pub fn finish(self) -> Result<Zone, Vec<BuildFault>> {
         self.finish_with_advice().map(|(zone, _)| zone)
     }
 
-    /// Completes the zone, and says what in it surprises.
+    /// Completes the zone, and returns warnings about surprising contents.
     ///
     /// # Errors
     /// As [`ZoneBuilder::finish`].
@@ -269,8 +269,9 @@ impl ZoneBuilder {
             let start = data.len();
             let count = self.append_rrset(group, &mut data);
             let length = data.len() - start;
-            // Each record costs its owner (a pointer), type, class, TTL and length besides: 10
-            // more bytes than stored. The rest of a message is for the header and a question.
+            // In a message each record takes 10 bytes more than stored: its owner (a pointer),
+            // type, class, TTL and length. The rest of the message is for the header and a
+            // question.
             let on_the_wire = length + 10 * count;
             let room = 65_535 - 12 - name::MAX_NAME - 4 - 11;
             let entry =
@@ -310,13 +311,13 @@ impl ZoneBuilder {
         Ok((zone, self.told.finish()))
     }
 
-    /// The distinct records of one RRset, in the order of the file; answers how many.
+    /// Appends the distinct records of one RRset in file order, and returns their number.
     fn append_rrset(&self, group: &[Record], data: &mut Vec<u8>) -> usize {
         let mut seen: HashSet<&[u8]> = HashSet::new();
         let mut count = 0;
         for (at, record) in group.iter().enumerate() {
             let rdata = record.data_in(&self.data);
-            // A record that stands twice is answered once (RFC 2181, section 5).
+            // Duplicate records are answered once (RFC 2181, section 5).
             let double = if group.len() <= FEW_RECORDS {
                 group.iter().take(at).any(|before| before.data_in(&self.data) == rdata)
             } else {
@@ -346,14 +347,14 @@ impl ZoneBuilder {
         }
     }
 
-    /// The latest record of the same name and type.
+    /// The last added record of this name and type.
     fn earlier(&self, node: usize, rtype: u16) -> Option<&Record> {
         self.records_of(node).find(|record| record.rtype == rtype)
     }
 
-    /// The records of a name, the latest first. Until the zone is finished, a node's `first_rrset`
-    /// is its latest record, and the records of a node are a chain from there: the walk costs the
-    /// records of one name, wherever they stand in the file.
+    /// The records of a name, the latest first. Until the zone is finished, `first_rrset` is the
+    /// number of the node's latest record, and each record links to the previous one. So the walk
+    /// visits the records of one name only, wherever they are in the file.
     fn records_of(&self, node: usize) -> impl Iterator<Item = &Record> {
         let record = |number: u32| self.records.get(number as usize);
         let latest = self.nodes.get(node).and_then(|node| record(node.first_rrset));
@@ -371,8 +372,8 @@ impl ZoneBuilder {
         Some(*found as usize)
     }
 
-    /// The index of the node with this name, which is made if need be, with all names between it
-    /// and the apex: those are empty non-terminals (RFC 8020).
+    /// Returns the index of the node with this name. Creates it if necessary, and all names between
+    /// it and the apex: those are empty non-terminals (RFC 8020).
     fn node(&mut self, wire: &[u8]) -> usize {
         if self.nodes.get(self.last).is_some_and(|node| name_in(&self.names, node) == wire) {
             return self.last;
@@ -434,7 +435,7 @@ impl Record {
     }
 }
 
-/// Whether two SOA records say the same; names are compared without case.
+/// Whether two SOA records are equal, ignoring the case of names.
 fn is_same_soa(a: &[u8], b: &[u8]) -> bool {
     match (a.split_last_chunk::<20>(), b.split_last_chunk::<20>()) {
         (Some((a_names, a_numbers)), Some((b_names, b_numbers))) => {
@@ -444,7 +445,7 @@ fn is_same_soa(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// Whether a record is a service binding (RFC 9460) with an address among its parameters.
+/// Whether a record is a service binding (RFC 9460) with an address hint.
 fn has_address_hint(record: &Record, data: &[u8]) -> bool {
     const PRIORITY: usize = 2;
     const IPV4_HINT: u16 = 4;
@@ -494,8 +495,8 @@ fn check(
     if faults.is_empty() { Ok(zone) } else { Err(faults) }
 }
 
-/// Whether a name server is this zone's to give addresses for and has none. A service counts as
-/// an address; a name below another zone cut is that zone's business.
+/// Whether the zone must give an address for a name server and does not. A service counts as an
+/// address; names below another zone cut belong to the child zone.
 fn lacks_address(zone: &Zone, server: &[u8]) -> bool {
     let has = |node: super::NodeRef<'_>| {
         node.service().is_some() || node.rrset(rtype::A).is_some() || node.rrset(rtype::AAAA).is_some()
@@ -506,7 +507,7 @@ fn lacks_address(zone: &Zone, server: &[u8]) -> bool {
     match zone.find(server) {
         super::Lookup::Found(node) | super::Lookup::Wildcard(node) => !has(node),
         super::Lookup::Referral { cut, .. } => {
-            // Glue is needed where the server lies below the cut it serves.
+            // Glue is needed if the server lies below the cut that it serves.
             cut.rrset(rtype::NS)
                 .is_some_and(|servers| servers.records().any(|other| other.eq_ignore_ascii_case(server)))
         }

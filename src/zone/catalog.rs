@@ -1,4 +1,4 @@
-//! The zone that a name belongs to.
+//! Finds the zone that a name belongs to.
 
 use hashbrown::HashTable;
 
@@ -10,12 +10,12 @@ pub struct Catalog {
     zones: Vec<Zone>,
     by_apex: HashTable<usize>,
     seed: NameHasher,
-    /// The most labels any apex has: longer parts of a name need no look.
+    /// The most labels of any apex: longer suffixes need no look-up.
     most_labels: usize,
 }
 
 impl Catalog {
-    /// Takes the zones. Of two with the same apex the later one is never found; the configuration
+    /// Takes the zones. Of two with the same apex the second is never found; the configuration
     /// refuses that.
     #[must_use]
     pub fn new(zones: Vec<Zone>) -> Self {
@@ -32,9 +32,8 @@ impl Catalog {
         Self { zones, by_apex, seed, most_labels }
     }
 
-    /// The zone with the longest apex that `wire` (lower-case) is at or below. With `above` the
-    /// zone whose own name is `wire` is passed over: DS records belong to the parent (RFC 4035,
-    /// section 3.1.4.1).
+    /// The zone with the longest apex that `wire` (lower-case) is at or below. `above` skips the
+    /// zone whose own name is `wire`: DS records belong to the parent (RFC 4035, section 3.1.4.1).
     #[must_use]
     pub fn find(&self, wire: &[u8], above: bool) -> Option<&Zone> {
         let offsets = LabelOffsets::of(wire);
@@ -48,7 +47,7 @@ impl Catalog {
         })
     }
 
-    /// All zones, in the order of the configuration.
+    /// All zones, in configuration order.
     #[must_use]
     pub fn zones(&self) -> &[Zone] {
         &self.zones

@@ -1,9 +1,9 @@
-//! DNS zones in memory: RRsets by owner name, found in time that grows with the labels of the
-//! question and never with the size of the zone.
+//! DNS zones in memory: RRsets by owner name. The time of a look-up grows with the labels of the
+//! question, not with the size of the zone.
 //!
-//! A zone is built once ([`ZoneBuilder`]) and then immutable. Names and record data stand in two
-//! arenas, so that a million records are a few large allocations. How a master file is read is
-//! `reader`'s; what is answered from a lookup is `answer`'s.
+//! A zone is built once ([`ZoneBuilder`]) and then immutable. Names and record data are stored in
+//! two arenas, so a million records take a few large allocations. `reader` reads master files;
+//! `answer` turns a look-up into a reply.
 
 mod advice;
 mod builder;
@@ -36,16 +36,16 @@ const CNAME: u8 = 8;
 #[derive(Debug)]
 pub struct Zone {
     apex: Box<[u8]>,
-    /// Owner names in lower-case wire form, one after the other.
+    /// Owner names in lower-case wire form, concatenated.
     names: Box<[u8]>,
-    /// Every owner name and every empty non-terminal; the apex is the first.
+    /// Every owner name and every empty non-terminal; the apex comes first.
     nodes: Box<[Node]>,
     /// Node indices by the hash of their name.
     index: HashTable<u32>,
     seed: NameHasher,
-    /// The RRsets of a node stand together, by type.
+    /// The RRsets of a node are adjacent, sorted by type.
     rrsets: Box<[RrsetEntry]>,
-    /// For each record of an RRset its length in two bytes, then its data, names uncompressed.
+    /// For each record of an RRset: its length in two bytes, then its data with uncompressed names.
     data: Box<[u8]>,
     negative_ttl: u32,
     records: usize,
@@ -70,7 +70,7 @@ struct RrsetEntry {
     count: u16,
 }
 
-/// A name of a zone and what it holds.
+/// A name of a zone and its records.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeRef<'z> {
     zone: &'z Zone,
@@ -84,7 +84,7 @@ pub struct Rrset<'z> {
     pub rtype: u16,
     /// The TTL of all its records, seconds.
     pub ttl: u32,
-    /// How many records there are, at least 1.
+    /// The number of records, at least 1.
     pub count: u16,
     data: &'z [u8],
 }
@@ -98,9 +98,9 @@ pub enum Lookup<'z> {
     Wildcard(NodeRef<'z>),
     /// The name is at or below this zone cut.
     Referral {
-        /// Where the NS records are.
+        /// The node with the NS records.
         cut: NodeRef<'z>,
-        /// Whether the name is that of the cut: then DS is still this zone's to answer.
+        /// Whether the name is that of the cut: this zone then answers DS queries.
         exact: bool,
     },
     /// The name is below this DNAME (RFC 6672).
@@ -109,7 +109,7 @@ pub enum Lookup<'z> {
     NoName,
 }
 
-/// A hash of names that differs from process to process, so that nobody can prepare collisions.
+/// A randomly seeded hash of names, so that an attacker cannot prepare collisions.
 #[derive(Clone, Debug)]
 struct NameHasher(foldhash::fast::RandomState);
 
@@ -120,10 +120,10 @@ impl NameHasher {
     }
 }
 
-/// Where each label of a wire-form name begins, root label included.
+/// The start of each label of a wire-form name, root label included.
 struct LabelOffsets {
     offsets: [u8; name::MAX_LABELS + 1],
-    /// Labels without the root.
+    /// The number of labels without the root.
     count: usize,
 }
 
@@ -145,7 +145,7 @@ impl LabelOffsets {
         Self { offsets, count }
     }
 
-    /// The part of the name with `labels` labels, counted from the root.
+    /// The last `labels` labels of the name.
     fn suffix<'w>(&self, wire: &'w [u8], labels: usize) -> &'w [u8] {
         let first = self.count.saturating_sub(labels);
         self.offsets.get(first).and_then(|&at| wire.get(usize::from(at)..)).unwrap_or(&[])
@@ -165,8 +165,8 @@ impl Zone {
         self.nodes.first().map(|node| NodeRef { zone: self, node })
     }
 
-    /// The SOA record and the TTL it has in a negative answer: the smaller of its own TTL and its
-    /// MINIMUM field (RFC 2308, section 3).
+    /// The SOA record and its TTL in a negative answer: the smaller of its own TTL and its MINIMUM
+    /// field (RFC 2308, section 3).
     #[must_use]
     pub fn negative_soa(&self) -> Option<(Rrset<'_>, u32)> {
         Some((self.apex()?.rrset(rtype::SOA)?, self.negative_ttl))
@@ -181,13 +181,13 @@ impl Zone {
         numbers.first_chunk::<4>().copied().map(u32::from_be_bytes)
     }
 
-    /// How many records the zone holds.
+    /// The number of records in the zone.
     #[must_use]
     pub fn records(&self) -> usize {
         self.records
     }
 
-    /// Looks up `name` (lower-case wire form), which is at or below the apex of the zone.
+    /// Looks up `wire`, a lower-case wire-form name at or below the apex.
     #[must_use]
     pub fn find(&self, wire: &[u8]) -> Lookup<'_> {
         let offsets = LabelOffsets::of(wire);
@@ -208,7 +208,7 @@ impl Zone {
         Lookup::Found(closest)
     }
 
-    /// The node of exactly this name, wherever it stands: for glue and additional addresses.
+    /// The node of exactly this name, even below a zone cut: for glue and additional addresses.
     #[must_use]
     pub fn node(&self, wire: &[u8]) -> Option<NodeRef<'_>> {
         let hash = self.seed.hash(wire);
@@ -268,7 +268,7 @@ impl<'z> NodeRef<'z> {
         self.rrsets().find(|rrset| rrset.rtype == rtype)
     }
 
-    /// All RRsets, by type.
+    /// All RRsets, sorted by type.
     pub fn rrsets(self) -> impl Iterator<Item = Rrset<'z>> {
         let first = self.node.first_rrset as usize;
         let entries = self.zone.rrsets.get(first..first + usize::from(self.node.rrsets)).unwrap_or(&[]);

@@ -1,4 +1,4 @@
-//! Numbers of the record types that the server itself looks at (IANA DNS parameters).
+//! The record types that the server itself handles (IANA DNS parameters).
 
 /// An IPv4 address (RFC 1035).
 pub const A: u16 = 1;
@@ -18,7 +18,7 @@ pub const MX: u16 = 15;
 pub const TXT: u16 = 16;
 /// An IPv6 address (RFC 3596).
 pub const AAAA: u16 = 28;
-/// A server of a protocol (RFC 2782).
+/// A server of a service (RFC 2782).
 pub const SRV: u16 = 33;
 /// An alias for a whole subtree (RFC 6672).
 pub const DNAME: u16 = 39;
@@ -28,7 +28,7 @@ pub const OPT: u16 = 41;
 pub const DS: u16 = 43;
 /// A signature (RFC 4034).
 pub const RRSIG: u16 = 46;
-/// Authenticated denial (RFC 4034).
+/// Authenticated denial of existence (RFC 4034).
 pub const NSEC: u16 = 47;
 /// Service binding (RFC 9460).
 pub const SVCB: u16 = 64;

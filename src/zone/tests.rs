@@ -1,4 +1,4 @@
-//! Lookups against the rules of RFC 1034, 4592, 6672 and 8020.
+//! Tests look-ups against RFC 1034, 4592, 6672 and 8020.
 
 use super::*;
 use crate::name::Name;
@@ -36,7 +36,7 @@ fn told(zone: &Zone, name: &str) -> String {
     }
 }
 
-/// The example zone of RFC 4592, section 2.2.1, and what that section says of it.
+/// The example zone of RFC 4592, section 2.2.1, and the answers given there.
 #[test]
 fn wildcards_as_rfc_4592_says() {
     let zone = zone(

@@ -326,8 +326,8 @@ fn names() {
     );
     service(
         "fixed.example.com",
-        "1:11 service `fixed.example.com.`: the name is a service's, so the zone must not hold A, AAAA or CNAME \
-         records at it | delete those records from the zone file, or the service from here",
+        "1:11 service `fixed.example.com.`: the name belongs to a service, so the zone must not hold A, AAAA or CNAME \
+         records for it | delete those records from the zone file, or the service from here",
     );
     service(
         "bound.example.com",
@@ -336,8 +336,8 @@ fn names() {
     );
     service(
         "a.sub.example.com",
-        "1:11 service `a.sub.example.com.`: the name of the service is delegated away, or lies below a DNAME, in its \
-         zone | delete the NS or DNAME records above it from the zone file",
+        "1:11 service `a.sub.example.com.`: its zone delegates this name or has a DNAME above it, so the service \
+         would never be answered | delete the NS or DNAME records above it from the zone file",
     );
     one_error(
         "[zones.\"Example.COM.\"]\nfile = \"example.com.zone\"\n",

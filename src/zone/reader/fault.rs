@@ -1,33 +1,33 @@
-//! Faults and the places they stand at: offsets while a file is read, line and column when told.
+//! Faults and their places: byte offsets while a file is read, line and column in reports.
 
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// So many faults are told of one zone; of the rest only the number.
+/// At most this many faults are reported per zone; the rest are counted.
 pub const MAX_FAULTS: usize = 100;
 
-/// So many faults end the reading: the file is none of a zone, and a hint to each of a million
-/// lines would take its time.
+/// This many faults end the reading: the file is not a zone file, and composing a million hints
+/// would take too long.
 const MAX_COUNTED: usize = 1000;
 
-/// A fault of a zone, and its place.
+/// A fault of a zone, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The master file.
     pub file: PathBuf,
-    /// The file that includes it; none of the first.
+    /// The file that includes it; `None` for the first file.
     pub named_by: Option<PathBuf>,
-    /// The line, from 1; 0 when the fault is the file's or the zone's as a whole.
+    /// The line, from 1; 0 if the fault concerns the whole file or zone.
     pub line: u32,
-    /// The first byte of the marked part in `text`, from 1; 0 when `line` is 0.
+    /// The first byte of the marked part of `text`, from 1; 0 if `line` is 0.
     pub column: u32,
-    /// Bytes of the marked part, at least 1 when `line` is not 0.
+    /// The length of the marked part in bytes, at least 1 unless `line` is 0.
     pub length: u32,
-    /// The fault, the expected text and the remedy.
+    /// The fault, what was expected, and the remedy.
     pub message: String,
-    /// The line itself, without its end; bytes that are not UTF-8 are replaced.
+    /// The line without its end; invalid UTF-8 is replaced.
     pub text: String,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// A part of one file, in bytes from its beginning.
+/// A part of a file, in bytes from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) start: usize,
@@ -65,14 +65,14 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// From the beginning of this to the end of the other.
+    /// From the start of this span to the end of the other.
     pub(super) fn to(self, last: Span) -> Self {
         let end = last.start + last.length;
         Self { start: self.start, length: end.saturating_sub(self.start) }
     }
 }
 
-/// A fault in the file that is being read.
+/// A fault in the file being read.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) at: Span,
@@ -85,11 +85,10 @@ impl Problem {
     }
 }
 
-/// The files of a zone and where each record came from.
+/// The files of a zone, and the origin of each record.
 ///
-/// A tag is the number of the line, counted over all files in the order they are read. A run is a
-/// piece of one file without an `$INCLUDE`, so the table grows with the includes and not with the
-/// records.
+/// A tag is a line number, counted over all files in reading order. A run is a part of a file
+/// without an `$INCLUDE`, so the table grows with the includes, not with the records.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     files: Vec<File>,
@@ -117,7 +116,7 @@ impl Places {
         self.files.len() - 1
     }
 
-    /// The bytes of a file.
+    /// The contents of a file.
     pub(super) fn source(&self, file: usize) -> Arc<Vec<u8>> {
         self.files.get(file).map(|file| Arc::clone(&file.source)).unwrap_or_default()
     }
@@ -130,13 +129,13 @@ impl Places {
         self.files.len()
     }
 
-    /// From here on, records come from this line of this file.
+    /// Following tags count from this line of this file.
     pub(super) fn go_on(&mut self, file: usize, first_line: u32) {
         let first_tag = self.last_tag.saturating_add(1);
         self.runs.push(Run { first_tag, file, first_line });
     }
 
-    /// The tag of what stands on this line of the current file.
+    /// The tag of a line of the current file.
     pub(super) fn tag(&mut self, line: u32) -> u32 {
         if let Some(run) = self.runs.last() {
             self.last_tag = run.first_tag.saturating_add(line.saturating_sub(run.first_line));
@@ -144,7 +143,7 @@ impl Places {
         self.last_tag
     }
 
-    /// The fault of a tagged line: all that is written on it is marked.
+    /// A fault that marks the whole text of the tagged line.
     pub(super) fn fault_of_tag(&self, tag: u32, message: String) -> Fault {
         let after = self.runs.partition_point(|run| run.first_tag <= tag);
         let Some(run) = after.checked_sub(1).and_then(|at| self.runs.get(at)) else {
@@ -157,7 +156,7 @@ impl Places {
         self.show(run.file, before, line, blank..blank + line.trim_ascii().len(), message)
     }
 
-    /// The fault of a part of a file.
+    /// A fault at a part of a file.
     pub(super) fn fault(&self, file: usize, problem: Problem) -> Fault {
         let source = self.source(file);
         let start = problem.at.start.min(source.len());
@@ -171,8 +170,8 @@ impl Places {
         self.show(file, lines, line, marked, problem.message)
     }
 
-    /// A fault in one line. Columns are those of the line as it is shown, so that the mark stands
-    /// right where bytes had to be replaced, too.
+    /// A fault in one line. Columns count in the line as displayed, so the mark is right even if
+    /// bytes were replaced.
     fn show(&self, file: usize, before: u32, line: &[u8], marked: Range<usize>, message: String) -> Fault {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let (before_mark, rest) = line.split_at(marked.start.min(line.len()));
@@ -190,13 +189,13 @@ impl Places {
         }
     }
 
-    /// The fault of the zone as a whole, told of its first file.
+    /// A fault of the whole zone, reported for its first file.
     pub(super) fn fault_of_zone(&self, message: String) -> Fault {
         Fault::of_file(self.path(0), message)
     }
 }
 
-/// The faults of one zone: the first [`MAX_FAULTS`], and how many more there are.
+/// The faults of one zone: the first [`MAX_FAULTS`], and the number of the others.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     told: Vec<Fault>,
@@ -208,7 +207,7 @@ impl Faults {
         self.told.is_empty()
     }
 
-    /// Adds a fault, which is not even made when there are too many.
+    /// Adds a fault. `fault` is not called if there are too many.
     pub(super) fn add(&mut self, fault: impl FnOnce() -> Fault) {
         if self.told.len() < MAX_FAULTS {
             self.told.push(fault());
@@ -217,7 +216,7 @@ impl Faults {
         }
     }
 
-    /// Whether what follows need not be read.
+    /// Whether there are too many faults to continue.
     pub(super) fn are_too_many(&self) -> bool {
         self.told.len() + self.more >= MAX_COUNTED
     }

@@ -1,14 +1,14 @@
-//! `$GENERATE`: one line that stands for many records, with a number in each.
+//! `$GENERATE`: one line that makes many records, each with a number.
 //!
 //! ```text
 //! $GENERATE 1-20/2 host-$ A 192.0.2.$
 //! $GENERATE 0-255 ${0,3,d} CNAME host-${100}.example.com.
 //! ```
 //!
-//! `$` is the number; `${OFFSET,WIDTH,BASE}` adds to it, fills it with zeros and writes it in
-//! decimal (`d`), octal (`o`), hexadecimal (`x`, `X`), or in hexadecimal digits in reverse with
-//! dots between them, as in ip6.arpa (`n`, `N`), where the width counts the dots too. `\$` and
-//! `$$` are a dollar sign.
+//! `$` is replaced by the number. `${OFFSET,WIDTH,BASE}` adds an offset, pads with zeros, and
+//! writes decimal (`d`), octal (`o`), hexadecimal (`x`, `X`), or reversed hexadecimal digits
+//! separated by dots, as in ip6.arpa (`n`, `N`; the width includes the dots). `\$` and `$$` are a
+//! dollar sign.
 
 use super::fault::Problem;
 use super::lexer::{Form, Token};
@@ -16,14 +16,14 @@ use super::rdata::RecordType;
 use super::text;
 use crate::zone::rtype;
 
-/// The most records of one directive: those of a /12, one each.
+/// The most records of one directive: one for each address of a /12.
 pub(super) const MAX_GENERATED: u32 = 1 << 20;
 /// The largest number.
 const MAX_NUMBER: u64 = 0x7fff_ffff;
-/// The largest width: no name is longer.
+/// The largest width; no name is longer.
 const MAX_WIDTH: usize = 255;
 
-/// The numbers of a directive, and what each is put into.
+/// A parsed directive: the numbers, and the record text around them.
 #[derive(Debug)]
 pub(super) struct Template {
     first: u32,
@@ -47,7 +47,7 @@ enum Base {
 }
 
 impl Template {
-    /// Reads the directive from the tokens after its name: a range, then a record.
+    /// Parses the directive from the tokens after its name: a range, then a record.
     pub(super) fn read(range: &Token<'_>, record: &[Token<'_>]) -> Result<Self, Problem> {
         let (first, last, step) = read_range(range)?;
         let mut template = Self { first, last, step, pieces: Vec::new() };
@@ -68,12 +68,12 @@ impl Template {
         Ok(template)
     }
 
-    /// The numbers in ascending order.
+    /// The numbers, in ascending order.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + use<> {
         (self.first..=self.last).step_by(self.step as usize)
     }
 
-    /// Writes the record for one number; `None` when the number would become negative.
+    /// Writes the record for one number; `None` if the number becomes negative.
     pub(super) fn expand(&self, number: u32, out: &mut Vec<u8>) -> Option<()> {
         out.clear();
         for piece in &self.pieces {
@@ -101,7 +101,7 @@ impl Template {
             let (plain, special) = rest.split_at(at);
             self.push_text(plain);
             rest = match special {
-                // An escape stays as it is; the lexer resolves it in the record.
+                // Escapes are kept; the lexer resolves them in the generated record.
                 [b'\\', _, after @ ..] => {
                     self.push_text(special.get(..2).unwrap_or(&[]));
                     after
@@ -130,8 +130,8 @@ impl Template {
     }
 }
 
-/// Whether the last token is the whole data of the record in quotes, as it is customary to write
-/// `MX "10 host-$"`. Text alone has quotes of its own.
+/// Whether the quotes of the last token enclose all data of the record, as in the common form `MX
+/// "10 host-$"`. In text records the quotes are part of the data.
 fn quotes_hold_data(record: &[Token<'_>]) -> bool {
     let [.., before, last] = record else { return false };
     last.form == Form::Quoted
@@ -144,8 +144,8 @@ fn bad_modifier(token: &Token<'_>) -> Problem {
     Problem::at(
         token.span(),
         format!(
-            "`{}`: after `${{` an offset, a width up to {MAX_WIDTH} and a base (d, o, x, X, n or N) with commas \
-             between them are expected, then `}}`, such as ${{0,3,d}}",
+            "`{}`: after `${{` write an offset, a width up to {MAX_WIDTH} and a base (d, o, x, X, n or N), separated by \
+             commas, then `}}`, such as ${{0,3,d}}",
             text::shown(token)
         ),
     )
@@ -166,7 +166,7 @@ fn read_range(token: &Token<'_>) -> Result<(u32, u32, u32), Problem> {
         (number(range.get(..hyphen)), number(range.get(hyphen + 1..)), step)
     else {
         return fault(format!(
-            "`{}` is not a range: FIRST-LAST or FIRST-LAST/STEP is expected, such as 1-20/2",
+            "`{}` is not a range: write FIRST-LAST or FIRST-LAST/STEP, such as 1-20/2",
             text::shown(token)
         ));
     };
@@ -179,7 +179,7 @@ fn read_range(token: &Token<'_>) -> Result<(u32, u32, u32), Problem> {
     Ok((first, last, step))
 }
 
-/// Reads `OFFSET,WIDTH,BASE}` of which the latter two may be missing.
+/// Parses `OFFSET,WIDTH,BASE}`; width and base are optional.
 fn read_modifier(text: &[u8]) -> Option<(Piece, &[u8])> {
     let close = text.iter().position(|&byte| byte == b'}')?;
     let (inner, after) = text.split_at(close);
@@ -215,7 +215,7 @@ fn write_number(value: u64, width: usize, base: Base, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// The hexadecimal digits from the last to the first, with dots between them.
+/// The hexadecimal digits in reverse order, separated by dots.
 fn nibbles(value: u64, width: usize, upper: bool) -> String {
     let mut text = String::new();
     let mut rest = value;

@@ -1,16 +1,16 @@
-//! Bytes of a master file to entries of tokens (RFC 1035, section 5.1): comments, quotes, escapes
-//! and lines joined by parentheses end here. The meaning of a token does not belong here.
+//! Splits a master file into entries of tokens (RFC 1035, section 5.1). Comments, quotes and
+//! parentheses are resolved here; the meaning of a token is not.
 //!
-//! Nothing is copied: a token is a piece of the file as it was written, escapes included.
+//! Nothing is copied: a token is a slice of the file, escapes included.
 //!
 //! ```text
-//!  line start --blank--> indented      the owner is that of the entry before
-//!      |
-//!      +--token or "("--> in an entry --line end, no "(" open--> entry complete
-//!                            |  ^
-//!                           "(" | ")"   line ends are blanks
-//!                            v  |
-//!                        in parentheses --end of file--> fault, at the outermost "("
+//! line start --blank--> indented      inherits the owner of the entry before
+//!     |
+//!     +--token or "("--> in an entry --line end, no "(" open--> entry complete
+//!                           |  ^
+//!                          "(" | ")"   line ends count as blanks
+//!                           v  |
+//!                       in parentheses --end of file--> fault, at the outermost "("
 //! ```
 
 use super::fault::{Problem, Span};
@@ -20,52 +20,52 @@ use super::fault::{Problem, Span};
 pub(super) enum Form {
     /// Without quotes.
     Word,
-    /// In quotes; the text is what stands between them.
+    /// In quotes; the text excludes them.
     Quoted,
-    /// A word with a quoted part inside: `alpn="h2,h3"`.
+    /// A word that contains a quoted part: `alpn="h2,h3"`.
     Mixed,
 }
 
-/// A word or a quoted string, as it stands in the file.
+/// A word or a quoted string of the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Token<'s> {
-    /// The text, escapes not yet resolved.
+    /// The text, escapes unresolved.
     pub(super) text: &'s [u8],
-    /// Where the token begins, its quote included.
+    /// The start of the token, its quote included.
     start: u32,
     pub(super) form: Form,
 }
 
 impl Token<'_> {
-    /// Its place in the file, quotes included.
+    /// The span in the file, quotes included.
     pub(super) fn span(&self) -> Span {
         let quotes = if self.form == Form::Quoted { 2 } else { 0 };
         Span { start: self.start as usize, length: self.text.len() + quotes }
     }
 
-    /// A word at the same place, with what this one holds inside.
+    /// A word with this text and the same place.
     pub(super) fn holding<'t>(&self, text: &'t [u8]) -> Token<'t> {
         Token { text, start: self.start, form: Form::Word }
     }
 
-    /// Whether it is this word, in any case and without quotes.
+    /// Whether this is the given word, in any case, without quotes.
     pub(super) fn is(&self, word: &[u8]) -> bool {
         self.form == Form::Word && self.text.eq_ignore_ascii_case(word)
     }
 }
 
-/// The tokens of one line, or of several that parentheses join: a record or a directive.
+/// The tokens of one line, or of several lines joined by parentheses: a record or a directive.
 #[derive(Debug, Default)]
 pub(super) struct Entry<'s> {
-    /// The line it begins on, from 1.
+    /// The first line, from 1.
     pub(super) line: u32,
-    /// Whether it begins with a blank, and so has the owner of the record before.
+    /// Whether it begins with a blank, and so inherits the owner of the record before.
     pub(super) indented: bool,
     /// At least one.
     pub(super) tokens: Vec<Token<'s>>,
 }
 
-/// Reads entries one after the other. The source is below 4 GiB.
+/// Reads entries one by one. The source is smaller than 4 GiB.
 #[derive(Debug)]
 pub(super) struct Lexer<'s> {
     source: &'s [u8],
@@ -90,14 +90,14 @@ impl<'s> Lexer<'s> {
         Self { source, at: 0, line: 1 }
     }
 
-    /// Reads the next entry; false at the end of the file. After a fault the rest of the line is
-    /// passed over, and the lexer can go on.
+    /// Reads the next entry; returns false at the end of the file. A fault skips the rest of its
+    /// line, and reading can continue.
     pub(super) fn next_entry(&mut self, entry: &mut Entry<'s>) -> Result<bool, Problem> {
         entry.tokens.clear();
         let mut depth = 0u32;
         let mut outermost = Span::default();
         let mut begun = false;
-        // At the first call and after each entry, a line begins here.
+        // A line begins here at the first call and after each entry.
         let mut line_start = self.at;
         while let Some(&byte) = self.source.get(self.at) {
             match byte {
@@ -180,7 +180,7 @@ impl<'s> Lexer<'s> {
                 Some(b'"') => break,
                 Some(b'\\') => self.skip_escape(),
                 None => {
-                    // The lines after it are read on their own.
+                    // The following lines are read as usual.
                     let rest = self.source.get(open..).unwrap_or(&[]);
                     let length = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
                     self.at = open;
@@ -203,7 +203,7 @@ impl<'s> Lexer<'s> {
         Token { text, start: u32::try_from(start).unwrap_or(u32::MAX), form }
     }
 
-    /// A backslash takes the next byte with it, but never the end of the line, which may be counted.
+    /// A backslash escapes the next byte, except a line end, so that every line is counted.
     fn skip_escape(&mut self) {
         self.at += match self.source.get(self.at + 1) {
             None | Some(b'\n' | b'\r') => 1,

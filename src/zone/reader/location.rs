@@ -4,20 +4,20 @@ use super::fault::{Problem, Span};
 use super::lexer::Token;
 use super::text;
 
-/// Bytes of the data.
+/// The length of the data, bytes.
 const LENGTH: usize = 16;
-/// The equator, or the prime meridian: in thousandths of an arc second.
+/// The equator or the prime meridian, in thousandths of an arc second.
 const ZERO_ANGLE: i64 = 1 << 31;
-/// The reference altitude in the wire form: 100,000 m below the ellipsoid is zero, centimetres.
+/// The wire form counts altitudes from 100,000 m below the reference ellipsoid, in centimetres.
 const ZERO_ALTITUDE: i64 = 10_000_000;
 /// The largest size and precision, in centimetres.
 const MAX_SIZE: i64 = 9_000_000_000;
-/// Size, horizontal and vertical precision if they are not given: 1 m, 10 km, 10 m, in centimetres
+/// Defaults of the size and the horizontal and vertical precision: 1 m, 10 km, 10 m, in centimetres
 /// (section 3).
 const DEFAULTS: [(i64, &str); 3] =
     [(100, "the size"), (1_000_000, "the horizontal precision"), (1_000, "the vertical precision")];
 
-/// Appends the location that the tokens, at least one, describe.
+/// Appends the location that the tokens describe. There is at least one token.
 pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
     let mut reading = Reading { rest: tokens, last: tokens.first().map_or(Span::default(), Token::span) };
     let latitude = reading.angle("the latitude", 90, [b"N", b"S"])?;
@@ -38,7 +38,7 @@ pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Probl
     Ok(())
 }
 
-/// Whether bytes are the data of a LOC record of version 0, or of a version not known.
+/// Whether the bytes are valid LOC data of version 0, or of an unknown version.
 pub(super) fn is_valid(bytes: &[u8]) -> bool {
     match bytes {
         [0, sizes @ ..] if bytes.len() == LENGTH => {
@@ -62,11 +62,11 @@ impl<'t, 's> Reading<'t, 's> {
         Some(first)
     }
 
-    /// Degrees, minutes and seconds, of which the latter two may be missing, and a hemisphere.
+    /// Degrees, optional minutes and seconds, and a hemisphere.
     fn angle(&mut self, what: &str, most: i64, hemispheres: [&[u8]; 2]) -> Result<i64, Problem> {
         let [positive, negative] = hemispheres;
         let mut total = 0;
-        // Thousandths of an arc second for each unit, and the limit of the unit in thousandths.
+        // For each unit: thousandths of an arc second, and the limit in thousandths of the unit.
         let units = [(3_600_000, most * 1000), (60_000, 59_000), (1000, 59_999)];
         for (at, (unit, limit)) in units.into_iter().enumerate() {
             let Some(token) = self.next() else { break };
@@ -92,13 +92,13 @@ impl<'t, 's> Reading<'t, 's> {
     fn bad_angle(&self, what: &str, hemispheres: [&[u8]; 2]) -> Problem {
         let [positive, negative] = hemispheres.map(String::from_utf8_lossy);
         let message = format!(
-            "{what} is not valid: degrees, then minutes and seconds if need be, then {positive} or {negative} \
-             are expected, such as 42 21 54.5 {positive}"
+            "{what} is not valid: write degrees, optional minutes and seconds, and {positive} or {negative}, \
+             such as 42 21 54.5 {positive}"
         );
         Problem::at(self.last, message)
     }
 
-    /// Metres with or without an `m`, in centimetres.
+    /// Metres with or without an `m`; returns centimetres.
     fn metres(&mut self, what: &str, default: Option<i64>, low: i64, high: i64) -> Result<i64, Problem> {
         let Some(token) = self.next() else {
             return default.ok_or_else(|| {
@@ -114,7 +114,7 @@ impl<'t, 's> Reading<'t, 's> {
     }
 }
 
-/// A decimal number with at most so many places, in units of the last one.
+/// Parses a decimal number with at most `places` decimals, in units of the last one.
 fn fixed_point(text: &[u8], places: usize) -> Option<i64> {
     let (sign, digits) = match text {
         [b'-', digits @ ..] => (-1, digits),
@@ -134,7 +134,7 @@ fn fixed_point(text: &[u8], places: usize) -> Option<i64> {
     Some(sign * i64::try_from(value).ok()?)
 }
 
-/// A size in centimetres as one digit and a power of ten, a half byte each (section 2).
+/// A size in centimetres as one digit and a power of ten, four bits each (section 2).
 fn mantissa_and_exponent(centimetres: i64) -> u8 {
     let mut mantissa = centimetres;
     let mut exponent = 0;

@@ -1,16 +1,16 @@
-//! Master files (RFC 1035, section 5) to zones, with line and column for every fault.
+//! Reads zones from master files (RFC 1035, section 5), with line and column for every fault.
 //!
-//! The reader opens no file: how a path becomes bytes is an argument. Messages repeat the text and the
-//! numbers of a file between backquotes only, so that `printable::without_quoted` removes them. The
-//! builder decides what a zone must and must not hold.
+//! The reader opens no files; an argument loads them. Messages repeat text and numbers of a file
+//! only between backquotes, so that `printable::without_quoted` can remove them. The builder checks
+//! the rules for the contents of a zone.
 //!
 //! Warnings about surprising records come with the finished zone.
 //!
-//! Beyond RFC 1035: `$TTL` and times with units (RFC 2308), `$GENERATE`, types, classes and data
-//! without a mnemonic (RFC 3597). A record without a TTL has that of the latest `$TTL`; without
-//! one, the TTL written last; without one, the minimum TTL of the SOA record. An `$INCLUDE`d file
-//! begins with the owner and the origin of the line that includes it, and after it both are again
-//! what they were; a `$TTL` in it goes on.
+//! Beyond RFC 1035 it reads `$TTL` and times with units (RFC 2308), `$GENERATE`, and types, classes
+//! and data without a mnemonic (RFC 3597). A record without a TTL gets that of the latest `$TTL`;
+//! else the last TTL written; else the minimum of the SOA record. An `$INCLUDE`d file starts with
+//! the owner and the origin of the including line. Both are restored after it, but a `$TTL` in it
+//! stays in effect.
 
 mod fault;
 mod generate;
@@ -39,33 +39,33 @@ use generate::Template;
 use lexer::{Entry, Form, Lexer, Token};
 use rdata::RecordType;
 
-/// How deep `$INCLUDE`s may be nested.
+/// The maximum nesting of `$INCLUDE`s.
 pub const MAX_INCLUDE_DEPTH: usize = 16;
-/// How many files a zone may consist of; a file that is included twice counts twice.
+/// The most files of one zone; a file that is included twice counts twice.
 pub const MAX_FILES: usize = 10_000;
 /// The largest file, bytes.
 const MAX_FILE_SIZE: usize = u32::MAX as usize;
 
-/// After so many entries and generated records the reader asks whether to go on.
+/// The reader asks whether to continue once per this many entries and generated records.
 const STEPS: usize = 4096;
-const ENDED_EARLY: &str = "reading the zone was given up on before its end";
+const ENDED_EARLY: &str = "reading the zone was stopped before its end";
 
-/// Some editors begin a UTF-8 file with this mark; it is passed over.
+/// Some editors put this mark at the start of a UTF-8 file; it is skipped.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A zone that was read, and may still be given services before it is finished.
+/// A zone that was read. Services can be bound to it before it is finished.
 #[derive(Debug)]
 pub struct ReadZone {
     builder: ZoneBuilder,
     places: Places,
 }
 
-/// Reads a zone from a master file and those it includes, each brought by `load`.
+/// Reads a zone from a master file and its includes. `load` returns the contents of a file.
 ///
 /// # Errors
-/// All that is wrong with the files, at most [`MAX_FAULTS`] and a last one that says how many
-/// more there are; where nothing is right, reading ends early. Faults that only a whole zone shows are told
-/// by [`ReadZone::finish`].
+/// All faults of the files: at most [`MAX_FAULTS`], and one more with the number of the others. Far
+/// too many faults end the reading early. [`ReadZone::finish`] returns the faults of the zone as a
+/// whole.
 pub fn read(
     file: &Path,
     apex: &Name,
@@ -74,10 +74,10 @@ pub fn read(
     read_while(file, apex, load, &|| true)
 }
 
-/// As [`read`], as long as `goes_on` says so, which is asked every few thousand records.
+/// Like [`read`], but asks `goes_on` every few thousand records, and stops if it returns false.
 ///
 /// # Errors
-/// Those of [`read`], and when it was to end before it was complete.
+/// Those of [`read`], and if reading was stopped.
 pub fn read_while(
     file: &Path,
     apex: &Name,
@@ -116,7 +116,7 @@ pub fn read_while(
 }
 
 impl ReadZone {
-    /// The records, to bind services among them.
+    /// The records so far, for binding services.
     pub fn builder(&mut self) -> &mut ZoneBuilder {
         &mut self.builder
     }
@@ -124,16 +124,16 @@ impl ReadZone {
     /// Completes the zone.
     ///
     /// # Errors
-    /// All faults that only the whole zone shows, at most [`MAX_FAULTS`] and a last one that says
-    /// how many more there are.
+    /// The faults of the zone as a whole: at most [`MAX_FAULTS`], and one more with the number of
+    /// the others.
     pub fn finish(self) -> Result<Zone, Vec<Fault>> {
         self.finish_with_warnings().map(|(zone, _)| zone)
     }
 
-    /// Completes the zone, and says with the place of each what in it surprises.
+    /// Completes the zone, and returns warnings about surprising records with their places.
     ///
     /// # Errors
-    /// As [`ReadZone::finish`].
+    /// Those of [`ReadZone::finish`].
     pub fn finish_with_warnings(self) -> Result<(Zone, Vec<Fault>), Vec<Fault>> {
         let Self { builder, places } = self;
         let finished = builder.finish_with_advice();
@@ -166,17 +166,17 @@ struct Reader<'l> {
     builder: ZoneBuilder,
     places: Places,
     faults: Faults,
-    /// The files that are being read, the outermost first.
+    /// The files being read, the outermost first.
     open: Vec<usize>,
-    /// Wire form, in the case it was written.
+    /// Wire form, case as written.
     origin: Vec<u8>,
     owner: Owner,
     ttls: Ttls,
-    /// The data of the current record; kept for its allocation.
+    /// The data of the current record; reused to save allocations.
     rdata: Vec<u8>,
 }
 
-/// The owner of the latest record.
+/// The owner of the last record.
 #[derive(Debug)]
 struct Owner {
     state: OwnerState,
@@ -186,20 +186,20 @@ struct Owner {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OwnerState {
-    /// There was no record yet.
+    /// No record was read yet.
     None,
-    /// The name had a fault, which is told: records that have it without naming it are not.
+    /// The name had a fault, which was reported. Following records that inherit it are skipped.
     Faulty,
     Known,
 }
 
-/// Where the TTL of a record without one comes from; the first that is known.
+/// Sources of the TTL of a record that has none; the first known one counts.
 #[derive(Debug, Default)]
 struct Ttls {
     directive: Option<u32>,
     latest: Option<u32>,
     soa_minimum: Option<u32>,
-    /// Whether it was said that a record has no TTL.
+    /// Whether a missing TTL was reported.
     missing_told: bool,
 }
 
@@ -228,7 +228,7 @@ impl Reader<'_> {
         !self.ended_early
     }
 
-    /// Reads all entries of a file. A fault ends its entry only.
+    /// Reads all entries of a file. A fault affects its entry only.
     fn read_file(&mut self, file: usize) {
         self.open.push(file);
         let source = self.places.source(file);
@@ -240,7 +240,7 @@ impl Reader<'_> {
                 Ok(false) => break,
                 Ok(true) => self.entry(file, &entry),
                 Err(problem) => {
-                    // Its owner is not known, so what follows is not judged under the one before.
+                    // Its owner is unknown, so the records that inherit it are skipped.
                     self.owner.state = OwnerState::Faulty;
                     Err(problem)
                 }
@@ -315,12 +315,12 @@ impl Reader<'_> {
             [named, origin] => (named, self.absolute(origin)?),
             _ => {
                 let at = arguments.get(2).unwrap_or(directive).span();
-                return Err(Problem::at(at, "$INCLUDE has a file, and an origin if need be"));
+                return Err(Problem::at(at, "$INCLUDE takes a file and an optional origin"));
             }
         };
         let mut path = Vec::new();
         text::unescaped(named, &mut path)?;
-        // A relative path is that of the file it stands in; join() takes an absolute one as it is.
+        // A relative path is relative to the including file; join() keeps an absolute one.
         let path = self.places.path(file).parent().unwrap_or(Path::new("")).join(OsStr::from_bytes(&path));
         let fault = |message: String| Problem::at(named.span(), message);
         if self.open.iter().any(|&open| self.places.path(open) == path) {
@@ -345,10 +345,11 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads the records of a `$GENERATE`; the first fault ends it, as the others would repeat it.
+    /// Reads the records of a `$GENERATE`. The first fault ends it, because the others would repeat
+    /// it.
     fn generate(&mut self, tag: u32, directive: &Token<'_>, arguments: &[Token<'_>]) -> Result<(), Problem> {
         let [range, record @ ..] = arguments else {
-            return Err(Problem::at(directive.span(), "$GENERATE has a range, then a record"));
+            return Err(Problem::at(directive.span(), "$GENERATE takes a range and then a record"));
         };
         let Some(last) = record.last() else {
             return Err(Problem::at(range.span(), "the record is missing after the range of $GENERATE"));
@@ -361,7 +362,7 @@ impl Reader<'_> {
                 return Err(Problem::at(at, ENDED_EARLY));
             }
             if template.expand(number, &mut line).is_none() {
-                let message = format!("with `{number}` and its offset the number becomes negative");
+                let message = format!("`{number}` plus its offset is negative");
                 return Err(Problem::at(at, message));
             }
             let mut entry = Entry::default();
@@ -385,8 +386,8 @@ impl Reader<'_> {
             OwnerState::Known => {}
             OwnerState::Faulty => return Ok(()),
             OwnerState::None => {
-                let message = "the first record of a zone cannot begin with a blank: that is for records with \
-                               the owner of the record before";
+                let message = "the first record of a zone cannot begin with a blank: a blank repeats \
+                               the owner of the record before it";
                 return Err(Problem::at(first.span(), message));
             }
         }
@@ -410,8 +411,8 @@ impl Reader<'_> {
                 if self.ttls.latest.is_some() { "that of a record above" } else { "the SOA's minimum" };
             self.builder.tell(Surprise::NoTtl, tag, || {
                 format!(
-                    "there is no $TTL, and this record has no TTL of its own: it gets `{ttl}` seconds, {source}, and \
-                     others that follow theirs in the same way; write $TTL at the top of the file"
+                    "there is no $TTL, and this record has no TTL of its own: it gets `{ttl}` seconds, {source}; \
+                     later ones get theirs in the same way; write $TTL at the top of the file"
                 )
             });
         }
@@ -424,7 +425,7 @@ impl Reader<'_> {
         {
             self.builder.tell(Surprise::Lines, tag, || {
                 format!(
-                    "a quoted text goes over {} lines, and the line ends are part of it: is a `\"` missing?",
+                    "a quoted text spans {} lines, and the line ends are part of it: is a `\"` missing?",
                     lines + 1
                 )
             });
@@ -432,7 +433,7 @@ impl Reader<'_> {
         match self.builder.add(&self.owner.name, number, ttl, &self.rdata, tag) {
             Ok(()) => Ok(()),
             Err(ZoneError::OutOfZone) => {
-                // The same owner is not told again.
+                // Reports an owner once.
                 self.owner.state = OwnerState::Faulty;
                 let message = self.out_of_zone();
                 self.builder.tell(Surprise::OutOfZone, tag, || message);
@@ -469,8 +470,8 @@ impl Ttls {
 }
 
 impl<'t, 's> Head<'t, 's> {
-    /// Reads TTL and class, in either order and each if need be, and the type; answers with the
-    /// tokens after it.
+    /// Reads the optional TTL and class, in either order, and the type. Returns the tokens after
+    /// it.
     fn read(first: &'t Token<'s>, tokens: &'t [Token<'s>]) -> Result<(Self, &'t [Token<'s>]), Problem> {
         let mut ttl = None;
         let mut class = false;
@@ -495,14 +496,14 @@ impl<'t, 's> Head<'t, 's> {
     }
 }
 
-/// No type begins with a digit, and every TTL does. An address in the place of the type is told
-/// apart, as its fault is a missing type.
+/// Every TTL begins with a digit, and no type does. An address in the place of the type is not a
+/// TTL: there the type is missing.
 fn looks_like_ttl(token: &Token<'_>) -> bool {
     token.text.first().is_some_and(u8::is_ascii_digit)
         && !token.text.iter().any(|byte| matches!(byte, b'.' | b':'))
 }
 
-/// Whether the token is the class IN; another class is a fault.
+/// Whether the token is the class IN; any other class is a fault.
 fn is_class(token: &Token<'_>) -> Result<bool, Problem> {
     if token.is(b"IN") || token.is(b"CLASS1") {
         return Ok(true);
@@ -522,7 +523,7 @@ fn shown_path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
-/// The arguments of a directive that has exactly so many.
+/// Returns the arguments of a directive if their number is right.
 fn expect<'t, 's, const COUNT: usize>(
     directive: &Token<'_>,
     arguments: &'t [Token<'s>],
@@ -532,7 +533,7 @@ fn expect<'t, 's, const COUNT: usize>(
         let at = arguments.get(COUNT).unwrap_or(directive).span();
         Problem::at(
             at,
-            format!("{} has {what}, and nothing else", text::shown(directive).to_ascii_uppercase()),
+            format!("{} takes exactly one argument, {what}", text::shown(directive).to_ascii_uppercase()),
         )
     })
 }

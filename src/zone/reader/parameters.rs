@@ -1,5 +1,5 @@
-//! The parameters of SVCB and HTTPS records (RFC 9460): from `key=value` to wire form, and the
-//! rules that both forms obey.
+//! The parameters of SVCB and HTTPS records (RFC 9460): converts `key=value` to wire form, and
+//! checks the rules for both forms.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -8,14 +8,14 @@ use super::lexer::{Form, Token};
 use super::text;
 use crate::name;
 
-/// How the value of a parameter is written.
+/// The presentation form of a value.
 #[derive(Clone, Copy)]
 enum Value {
-    /// Keys that a client must understand (section 8).
+    /// A list of keys that the client must understand (section 8).
     Keys,
     /// Protocol identifiers, each with a length byte (section 7.1).
     Protocols,
-    /// No value at all.
+    /// No value.
     Nothing,
     /// A port (section 7.2).
     Port,
@@ -25,13 +25,13 @@ enum Value {
     Base64,
     /// A URI template (RFC 9461).
     Template,
-    /// Numbers of two bytes each.
+    /// Numbers of two bytes.
     Numbers,
-    /// Text as it is: a key without a mnemonic (section 2.1).
+    /// Plain text: a key without a mnemonic (section 2.1).
     Opaque,
 }
 
-/// Known keys; a key's number is its place (IANA DNS service parameters).
+/// Known keys; the index is the key number (IANA DNS service parameters).
 static KEYS: [(&str, Value); 10] = [
     ("mandatory", Value::Keys),
     ("alpn", Value::Protocols),
@@ -63,7 +63,7 @@ fn key_number(text: &[u8]) -> Option<u16> {
     u16::try_from(text::decimal(digits, 65_535)?).ok()
 }
 
-/// Appends the parameters in ascending order of their keys, in whatever order they are written.
+/// Appends the parameters in ascending order of their keys, as written in any order.
 pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
     let mut parameters = Vec::with_capacity(tokens.len());
     for token in tokens {
@@ -78,7 +78,7 @@ pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Probl
         let number = key_number(key).ok_or_else(|| fault(unknown_key(key)))?;
         let mut wire = Vec::new();
         let value = unquoted(value.get(1..)).ok_or_else(|| {
-            fault(format!("the value of {} is quoted in part: quote all of it or nothing", key_name(number)))
+            fault(format!("the value of {} is partly quoted: quote all of it or nothing", key_name(number)))
         })?;
         let kind =
             KEYS.iter().find(|(name, _)| name.as_bytes() == key).map_or(Value::Opaque, |(_, kind)| *kind);
@@ -109,7 +109,7 @@ fn unknown_key(key: &[u8]) -> String {
     format!("`{}` is not a parameter of a service binding: {hint}", text::shown_text(key))
 }
 
-/// The text between the quotes, or all of it if there are none; `None` when it is mixed.
+/// The text inside the quotes, or the whole value if it has none; `None` if only a part is quoted.
 fn unquoted(value: Option<&[u8]>) -> Option<&[u8]> {
     let value = value.unwrap_or(&[]);
     let inner = match value {
@@ -127,17 +127,17 @@ fn unquoted(value: Option<&[u8]>) -> Option<&[u8]> {
 
 fn expected(kind: Value) -> &'static str {
     match kind {
-        Value::Keys => "keys with commas between them are expected",
+        Value::Keys => "keys separated by commas are expected",
         Value::Protocols => {
-            "protocol names of 1 to 255 bytes with commas between them are expected, such as h2,h3"
+            "protocol names of 1 to 255 bytes separated by commas are expected, such as h2,h3"
         }
-        Value::Nothing => "this key has none",
+        Value::Nothing => "this key takes no value",
         Value::Port => "a port from 0 to 65535 is expected",
-        Value::Ipv4 => "IPv4 addresses with commas between them are expected",
-        Value::Ipv6 => "IPv6 addresses with commas between them are expected",
+        Value::Ipv4 => "IPv4 addresses separated by commas are expected",
+        Value::Ipv6 => "IPv6 addresses separated by commas are expected",
         Value::Base64 => "base64 is expected",
         Value::Template => "a URI template with the variable `dns` is expected, such as /dns-query{?dns}",
-        Value::Numbers => "different numbers from 0 to 65535 with commas between them are expected",
+        Value::Numbers => "different numbers from 0 to 65535 separated by commas are expected",
         Value::Opaque => "a backslash is followed by one character, or by three digits up to 255",
     }
 }
@@ -189,7 +189,7 @@ fn write_value(kind: Value, token: &Token<'_>, value: &[u8], out: &mut Vec<u8>) 
     Some(())
 }
 
-/// Splits at commas; `\,` and `\\` stand for the characters themselves (RFC 9460, appendix A.1).
+/// Splits at commas; `\,` and `\\` are the escaped characters (RFC 9460, appendix A.1).
 fn value_list(text: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut items = vec![Vec::new()];
     let mut bytes = text.iter();
@@ -203,8 +203,8 @@ fn value_list(text: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(items)
 }
 
-/// Whether the data of a whole SVCB or HTTPS record obeys RFC 9460: keys ascending and without
-/// doubles, values of the right size, mandatory keys there, no parameters in alias mode.
+/// Checks the data of an SVCB or HTTPS record against RFC 9460: keys in ascending order without
+/// duplicates, values of the right size, mandatory keys present, no parameters in alias mode.
 pub(super) fn check(data: &[u8]) -> Result<(), String> {
     let cut_short = || "its parameters are cut short".to_string();
     let (priority, after) = data.split_first_chunk::<2>().ok_or_else(cut_short)?;
@@ -223,7 +223,7 @@ pub(super) fn check(data: &[u8]) -> Result<(), String> {
         let (value, after) = after.split_at_checked(length).ok_or_else(cut_short)?;
         let key = u16::from_be_bytes(*key);
         if keys.last().is_some_and(|&before| before >= key) {
-            return Err("its keys are not in ascending order, each once".into());
+            return Err("its keys must be in ascending order without duplicates".into());
         }
         if key == INVALID_KEY {
             return Err("key65535 is reserved and not valid".into());

@@ -1,5 +1,5 @@
-//! Record data: from tokens to wire form along the fields of the type, and whether bytes in the
-//! form of RFC 3597 are data of a type. Names keep their case and are never compressed.
+//! Record data: converts tokens to wire form field by field, and checks bytes in the form of RFC
+//! 3597. Names keep their case and are never compressed.
 
 use super::fault::Problem;
 use super::lexer::Token;
@@ -7,9 +7,9 @@ use super::types::{self, Data, Field, Kind, Type};
 use super::{location, parameters, special, text};
 use crate::name;
 
-/// The most bytes of record data: its length stands in two bytes.
+/// The longest record data, bytes: its length is two bytes on the wire.
 const MAX_RDATA: usize = 65_535;
-/// Types that the bit map of NXT has room for.
+/// The number of types in the bitmap of NXT.
 const OLD_TYPES: u16 = 128;
 
 /// The type of a record: one of the table, or a number without a mnemonic (RFC 3597, section 5).
@@ -34,7 +34,7 @@ impl RecordType {
         }
     }
 
-    /// A mnemonic, or `TYPE` and a number.
+    /// Parses a mnemonic, or `TYPE` and a number.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         if let Some(known) = types::by_name(text) {
             return Some(Self::Known(known));
@@ -52,7 +52,7 @@ impl RecordType {
     }
 }
 
-/// Reads the type, and says what is wrong with a word that is none.
+/// Parses the type of a record in a zone; the fault explains a wrong word.
 pub(super) fn record_type(token: &Token<'_>) -> Result<RecordType, Problem> {
     let found = RecordType::parse(text::word(token, "the record type")?);
     let fault = |message: String| Err(Problem::at(token.span(), message));
@@ -153,7 +153,7 @@ fn may_be_empty(kind: Kind) -> bool {
     matches!(kind, Types | Parameters | OptionalText | OptionalBase64 | Special(special::Special::Prefixes))
 }
 
-/// Appends a field that is one token.
+/// Appends a field of one token.
 fn write_one(field: &Field, token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
     let what = field.what;
     match field.kind {
@@ -208,7 +208,7 @@ fn write_one(field: &Field, token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>)
     Ok(())
 }
 
-/// Appends the last field, which is all tokens that are left, at least one; `before` is the last one
+/// Appends the last field, which takes all remaining tokens, at least one. `before` is the token
 /// before them.
 fn write_rest(
     field: &Field,
@@ -241,7 +241,7 @@ fn write_rest(
     }
 }
 
-// The callers have checked the range, so the casts keep the value.
+// The callers have checked the range, so nothing is cut off.
 fn push_u8(value: u32, out: &mut Vec<u8>) {
     out.push(value.to_be_bytes()[3]);
 }
@@ -262,7 +262,7 @@ fn mnemonic(token: &Token<'_>, what: &str, known: &[(&str, u16)], max: u32) -> R
     }
 }
 
-/// A number, or mnemonics of flags with `|` between them.
+/// A number, or mnemonics of flags separated by `|`.
 fn key_flags(token: &Token<'_>, what: &str) -> Result<u32, Problem> {
     let word = text::word(token, what)?;
     if word.first().is_none_or(u8::is_ascii_digit) {
@@ -276,15 +276,13 @@ fn key_flags(token: &Token<'_>, what: &str) -> Result<u32, Problem> {
     };
     let flags = word.split(|&byte| byte == b'|').try_fold(0, |all, part| Some(all | flag(part)?));
     flags.map(u32::from).ok_or_else(|| {
-        let message = format!(
-            "`{}` is not {what}: a number, or mnemonics such as ZONE|KSK, are expected",
-            text::shown(token)
-        );
+        let message =
+            format!("`{}` is not {what}: write a number or mnemonics such as ZONE|KSK", text::shown(token));
         Problem::at(token.span(), message)
     })
 }
 
-/// Four groups of up to four hexadecimal digits, with colons between them.
+/// Four groups of up to four hexadecimal digits, separated by colons.
 fn locator(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
     let word = text::word(token, "the locator")?;
     let group = |part: &[u8]| {
@@ -294,7 +292,7 @@ fn locator(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
     let groups: Option<Vec<u16>> = word.split(|&byte| byte == b':').map(group).collect();
     let Some(groups) = groups.filter(|groups| groups.len() == 4) else {
         let message = format!(
-            "`{}` is not a locator: four groups of hexadecimal digits, such as 14:4fff:ff20:ee64, are expected",
+            "`{}` is not a locator: four groups of hexadecimal digits are expected, such as 14:4fff:ff20:ee64",
             text::shown(token)
         );
         return Err(Problem::at(token.span(), message));
@@ -303,7 +301,7 @@ fn locator(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The number of a type that is only named, so any will do.
+/// The number of a type that data refers to: any type is allowed.
 fn type_number(token: &Token<'_>) -> Result<u16, Problem> {
     let found = RecordType::parse(text::word(token, "a record type")?);
     found.map(RecordType::number).ok_or_else(|| Problem::at(token.span(), unknown_type(token)))
@@ -326,7 +324,7 @@ fn eui(token: &Token<'_>, bytes: usize, out: &mut Vec<u8>) -> Result<(), Problem
         return Ok(());
     }
     let message =
-        format!("`{}` is not {bytes} bytes in hexadecimal with hyphens between them", text::shown(token));
+        format!("`{}` is not {bytes} bytes in hexadecimal separated by hyphens", text::shown(token));
     Err(Problem::at(token.span(), message))
 }
 
@@ -334,7 +332,7 @@ fn is_tag(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_alphanumeric)
 }
 
-/// Appends what `fill` appends, with its length in one byte before it.
+/// Appends a length byte and then the output of `fill`.
 fn with_length(
     token: &Token<'_>,
     what: &str,
@@ -352,8 +350,8 @@ fn with_length(
     Ok(())
 }
 
-/// Appends a bit map of types: windows of 256 types in ascending order, each with its number, the
-/// length of its map and the map without trailing zeros (RFC 4034, section 4.1.2).
+/// Appends a bitmap of types (RFC 4034, section 4.1.2): windows of 256 types in ascending order,
+/// each with its number, the length of its map, and the map without trailing zeros.
 fn bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
     let mut numbers = tokens.iter().map(type_number).collect::<Result<Vec<_>, _>>()?;
     numbers.sort_unstable();
@@ -374,11 +372,11 @@ fn bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Appends the one bit map of NXT, which has room for the types below 128.
+/// Appends the single bitmap of NXT, which covers the types below 128.
 fn old_bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
     let mut map = Vec::new();
     for token in tokens {
-        // Here a type without a mnemonic may be written as its number alone.
+        // NXT allows a bare number for a type without a mnemonic.
         let plain = text::decimal(token.text, u64::from(u16::MAX)).and_then(|number| number.try_into().ok());
         let number = plain.map_or_else(|| type_number(token), Ok)?;
         if !(1..OLD_TYPES).contains(&number) {
@@ -420,7 +418,7 @@ fn write_opaque(
     })
 }
 
-/// Whether bytes are data of a type, as far as its fields are known.
+/// Checks that bytes are valid data of a type, as far as its fields are known.
 fn check(rtype: RecordType, data: &[u8]) -> Result<(), String> {
     let mut rest = data;
     for field in rtype.fields().unwrap_or(&[]) {
@@ -437,7 +435,7 @@ fn check(rtype: RecordType, data: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// The length of the field that the bytes begin with; `None` when it is not valid.
+/// The length of the field at the start of the bytes; `None` if it is not valid.
 fn field_length(kind: Kind, bytes: &[u8]) -> Option<usize> {
     let fixed = |length: usize| (bytes.len() >= length).then_some(length);
     let all_if = |condition: bool| condition.then_some(bytes.len());
@@ -481,7 +479,7 @@ fn is_bitmap(bytes: &[u8]) -> bool {
     let mut before = None;
     while let [window, length, after @ ..] = rest {
         let Some((map, after)) = after.split_at_checked(usize::from(*length)) else { return false };
-        // An empty map, and one that ends with a zero byte, are not written (RFC 4034).
+        // RFC 4034 forbids empty maps and trailing zero bytes.
         if map.len() > 32 || map.last().is_none_or(|&last| last == 0) || before >= Some(*window) {
             return false;
         }

@@ -1,5 +1,5 @@
-//! The names that WKS records may use for protocols and ports: those of RFC 1010, which the type
-//! was made with, and of the services that came to be as well known.
+//! Protocol and port names for WKS records: those of RFC 1010, which WKS was defined with, and
+//! later well-known services.
 
 /// Protocols by name.
 pub(super) static PROTOCOLS: [(&str, u8); 12] = [

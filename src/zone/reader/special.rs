@@ -1,5 +1,5 @@
-//! Record data whose form depends on what it holds: address prefixes, gateways, lists of services.
-//! Types whose fields always are the same are rows of `types`; most of these here are of old.
+//! Record data whose layout depends on its contents: address prefixes, gateways, lists of services.
+//! Types with a fixed list of fields are rows of `types`. Most types here are historic.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -9,45 +9,46 @@ use super::services;
 use super::text;
 use crate::name;
 
-/// The data that a record, or its end, holds.
+/// The data of a record, or its last part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Special {
-    /// An address, a protocol, and a bit map of its ports: WKS (RFC 1035, section 3.4.2).
+    /// WKS: an address, a protocol, and a bitmap of its ports (RFC 1035, section 3.4.2).
     Services,
-    /// Bytes in hexadecimal with dots among them, after `0x`: NSAP (RFC 1706).
+    /// NSAP: `0x`, then hexadecimal digits with optional dots (RFC 1706).
     Nsap,
-    /// A telephone number after `+`, or an NSAP address: ATMA (ATM Forum, af-dans-0152.000).
+    /// ATMA: a telephone number after `+`, or an NSAP address (ATM Forum, af-dans-0152.000).
     Atma,
-    /// The length of a prefix, the address behind it, the name of the prefix: A6 (RFC 2874).
+    /// A6: the length of a prefix, the rest of the address, the name of the prefix (RFC 2874).
     Suffix,
-    /// Address prefixes: APL (RFC 3123).
+    /// APL: address prefixes (RFC 3123).
     Prefixes,
-    /// From the gateway's type on: IPSECKEY (RFC 4025).
+    /// IPSECKEY from the gateway type on (RFC 4025).
     Gateway,
-    /// From the discovery bit on: AMTRELAY (RFC 8777).
+    /// AMTRELAY from the discovery bit on (RFC 8777).
     Relay,
-    /// The whole of HIP (RFC 8005).
+    /// HIP as a whole (RFC 8005).
     Identity,
 }
 
-/// The kinds of a gateway or relay: none, an address of either family, a name.
+/// The type of a gateway or relay: none, an address of either family, a name.
 const NO_GATEWAY: u8 = 0;
 const IPV4_GATEWAY: u8 = 1;
 const IPV6_GATEWAY: u8 = 2;
 const NAMED_GATEWAY: u8 = 3;
-/// The bit of AMTRELAY that stands before the relay's kind.
+/// The discovery bit of AMTRELAY, in one byte with the relay type.
 const DISCOVERY: u8 = 0x80;
 
-/// The address families of APL (IANA address family numbers), with the bits of their addresses.
+/// The address families of APL (IANA address family numbers), with the widths of their addresses in
+/// bits.
 const FAMILIES: [(u16, u8); 2] = [(1, 32), (2, 128)];
-/// The bit of APL that stands before the length of an address.
+/// The negation bit of APL, in one byte with the length of the address.
 const NEGATION: u8 = 0x80;
 
 /// The formats of ATMA.
 const ATM_ADDRESS: u8 = 0;
 const TELEPHONE_NUMBER: u8 = 1;
 
-/// Tokens that are taken one after the other.
+/// Reads tokens one by one.
 struct Tokens<'t, 's> {
     before: &'t Token<'s>,
     rest: &'t [Token<'s>],
@@ -68,7 +69,7 @@ impl<'t, 's> Tokens<'t, 's> {
         Ok(u8::try_from(number).unwrap_or(max))
     }
 
-    /// All that are left, at least one.
+    /// Takes all remaining tokens, at least one.
     fn all(&mut self, what: &str) -> Result<&'t [Token<'s>], Problem> {
         let all = self.rest;
         self.take(what)?;
@@ -84,7 +85,7 @@ impl<'t, 's> Tokens<'t, 's> {
     }
 }
 
-/// Appends data that the tokens describe. `before` is the token that they follow.
+/// Appends the data that the tokens describe. `before` is the token before them.
 pub(super) fn write(
     special: Special,
     before: &Token<'_>,
@@ -114,7 +115,7 @@ pub(super) fn write(
             let algorithm = tokens.number("the algorithm", u8::MAX)?;
             out.extend([kind, algorithm]);
             write_gateway(kind, &mut tokens, "the gateway", origin, out)?;
-            // Algorithm 0 says that there is no key (RFC 4025, section 2.4).
+            // Algorithm 0 means that there is no key (RFC 4025, section 2.4).
             if algorithm != 0 || !tokens.rest.is_empty() {
                 text::base64(tokens.all("the public key")?, "the public key", out)?;
             }
@@ -123,7 +124,7 @@ pub(super) fn write(
             let discovery = tokens.number("the discovery bit", 1)?;
             let kind = tokens.number("the relay type", NAMED_GATEWAY)?;
             out.push((discovery * DISCOVERY) | kind);
-            // Here no relay is no field, and a dot where one is written all the same.
+            // Relay type 0 has no field in wire form; in text an optional dot stands for it.
             if kind != NO_GATEWAY || !tokens.rest.is_empty() {
                 let start = out.len();
                 write_gateway(kind, &mut tokens, "the relay", origin, out)?;
@@ -137,7 +138,7 @@ pub(super) fn write(
     tokens.end()
 }
 
-/// Whether bytes are such data.
+/// Whether the bytes are valid data of this layout.
 pub(super) fn is_valid(special: Special, bytes: &[u8]) -> bool {
     match special {
         Special::Services => bytes.len() >= 5 && bytes.len() <= 5 + 8192,
@@ -188,12 +189,14 @@ fn write_services(tokens: &mut Tokens<'_, '_>, out: &mut Vec<u8>) -> Result<(), 
     Ok(())
 }
 
-/// Appends hexadecimal digits that may have dots among them.
+/// Appends hexadecimal digits, which dots may separate.
 fn dotted(token: &Token<'_>, digits: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
     let plain: Vec<u8> = digits.iter().copied().filter(|&byte| byte != b'.').collect();
     if plain.is_empty() || digits.starts_with(b".") || digits.ends_with(b".") {
-        let message =
-            format!("`{}`: hexadecimal digits are expected, with dots among them", text::shown(token));
+        let message = format!(
+            "`{}`: hexadecimal digits, optionally separated by dots, are expected",
+            text::shown(token)
+        );
         return Err(Problem::at(token.span(), message));
     }
     text::hex(&[token.holding(&plain)], "the address", out)
@@ -236,7 +239,7 @@ fn is_suffix(bytes: &[u8]) -> bool {
     length == Some(name.len())
 }
 
-/// Appends one address prefix: `[!]FAMILY:ADDRESS/LENGTH`, its trailing zero bytes left out.
+/// Appends one address prefix, `[!]FAMILY:ADDRESS/LENGTH`, without trailing zero bytes.
 fn write_prefix(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
     let fault = || {
         let message = format!(
@@ -263,7 +266,7 @@ fn write_prefix(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
     };
     let kept = address.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     out.extend(family.to_be_bytes());
-    // Both are at most 128, the length of the address at most 16.
+    // Both lengths fit: at most 128 bits, and at most 16 bytes.
     out.push(u8::try_from(length).unwrap_or(bits));
     out.push(negation | u8::try_from(kept).unwrap_or(0));
     out.extend(address.iter().take(kept));
@@ -275,7 +278,7 @@ fn are_prefixes(mut bytes: &[u8]) -> bool {
         let family = u16::from_be_bytes([*f0, *f1]);
         let kept = usize::from(kept & !NEGATION);
         let Some((address, after)) = rest.split_at_checked(kept) else { return false };
-        // Of families that are not known, nothing more is.
+        // For unknown families nothing else is known.
         let known = FAMILIES.into_iter().find(|(number, _)| *number == family);
         let fits = |(_, bits): (u16, u8)| *length <= bits && kept <= usize::from(bits / 8);
         if !known.is_none_or(fits) || address.last() == Some(&0) {
@@ -307,7 +310,7 @@ fn write_gateway(
     Ok(())
 }
 
-/// The bytes of a gateway of this kind.
+/// The length of a gateway of this type, bytes.
 fn gateway_length(kind: u8, bytes: &[u8]) -> Option<usize> {
     match kind {
         NO_GATEWAY => Some(0),

@@ -1,5 +1,5 @@
-//! One token, or a run of them, to a value in wire form: names, numbers, times, text, hexadecimal
-//! and base64. The choice of them for a record type does not belong here.
+//! Converts one or more tokens to a value in wire form: names, numbers, times, text, hexadecimal
+//! and base64. `rdata` chooses the conversion for each field.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,13 +12,13 @@ use crate::spelling::closest;
 /// The largest TTL, seconds (RFC 2181, section 8).
 pub(super) const MAX_TTL: u32 = 0x7fff_ffff;
 
-/// The most bytes of a `<character-string>` (RFC 1035, section 3.3).
+/// The longest `<character-string>`, bytes (RFC 1035, section 3.3).
 const MAX_STRING: usize = 255;
 
-/// How much of a token is repeated in a message.
+/// At most this many bytes of a token are repeated in a message.
 const SHOWN: usize = 60;
 
-/// A token as it is repeated in a message.
+/// A token as shown in a message.
 pub(super) fn shown(token: &Token<'_>) -> String {
     shown_text(token.text)
 }
@@ -36,7 +36,7 @@ pub(super) fn nearest(text: &[u8], known: impl Iterator<Item = &'static str>) ->
     closest(std::str::from_utf8(text).ok()?, known)
 }
 
-/// The text of a token that must not be quoted.
+/// The text of a token, which must not be quoted.
 pub(super) fn word<'s>(token: &Token<'s>, what: &str) -> Result<&'s [u8], Problem> {
     match token.form {
         Form::Word => Ok(token.text),
@@ -53,7 +53,7 @@ fn is_digits(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
-/// Decimal digits; `None` if there is anything else, or above `max`.
+/// Parses decimal digits; `None` if there is anything else, or the value exceeds `max`.
 pub(super) fn decimal(text: &[u8], max: u64) -> Option<u64> {
     if !is_digits(text) {
         return None;
@@ -73,7 +73,7 @@ pub(super) fn number(token: &Token<'_>, what: &str, max: u32) -> Result<u32, Pro
     })
 }
 
-/// A time in seconds, plain or with units: `3600`, `1h30m`, `2W`.
+/// Parses a time in seconds, plain or with units: `3600`, `1h30m`, `2W`.
 pub(super) fn seconds(token: &Token<'_>, what: &str, max: u32) -> Result<u32, Problem> {
     let text = word(token, what)?;
     match time_with_units(text) {
@@ -92,7 +92,7 @@ pub(super) fn seconds(token: &Token<'_>, what: &str, max: u32) -> Result<u32, Pr
     }
 }
 
-/// `None` when it is no time at all; a time too long for the type is the longest there is.
+/// Returns `None` if the text is not a time. A time that overflows becomes the largest value.
 fn time_with_units(text: &[u8]) -> Option<u64> {
     if is_digits(text) {
         return Some(decimal(text, u64::MAX).unwrap_or(u64::MAX));
@@ -121,7 +121,7 @@ fn time_with_units(text: &[u8]) -> Option<u64> {
     (!text.is_empty()).then_some(total)
 }
 
-/// Appends a name: as it is if it ends with a dot, else below `origin`. `@` is the origin.
+/// Appends a name. A name without a final dot is relative to `origin`; `@` is the origin.
 pub(super) fn name(token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
     let text = word(token, "a name")?;
     if text == b"@" {
@@ -137,19 +137,20 @@ pub(super) fn name(token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>) -> Resul
     if out.len() - start <= name::MAX_NAME {
         return Ok(());
     }
-    let hint = if is_relative(text) { ", with the origin that is added as it has no final dot" } else { "" };
+    let hint =
+        if is_relative(text) { " with the origin, which is added because it has no final dot" } else { "" };
     let message = format!("`{}`: the name is longer than 255 bytes{hint}", shown(token));
     Err(Problem::at(token.span(), message))
 }
 
-/// Whether the final dot is missing, or is escaped.
+/// Whether there is no final dot, or it is escaped.
 fn is_relative(text: &[u8]) -> bool {
     let Some(before) = text.strip_suffix(b".") else { return true };
     // Backslashes come in pairs, unless the last one escapes the dot.
     before.iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
-/// An address of either family.
+/// Parses an address of either family.
 pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
@@ -173,12 +174,12 @@ fn bad_address(token: &Token<'_>, family: &str, hint: Option<&str>) -> Problem {
     Problem::at(token.span(), format!("`{}` is not an {family} address{hint}", shown(token)))
 }
 
-/// The line ends in a token, which only quoted text can have.
+/// The number of line ends in a token; only quoted text can have any.
 pub(super) fn line_ends(text: &[u8]) -> usize {
     memchr::memchr_iter(b'\n', text).count()
 }
 
-/// Appends text with its escapes resolved.
+/// Appends the text with its escapes resolved.
 pub(super) fn unescaped(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
     if token.form == Form::Mixed {
         return Err(inner_quote(token));
@@ -203,7 +204,7 @@ pub(super) fn unescape_into(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Appends a `<character-string>`: its length in one byte, then the text.
+/// Appends a `<character-string>`: a length byte, then the text.
 pub(super) fn string(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
     let start = out.len();
     out.push(0);
@@ -212,7 +213,7 @@ pub(super) fn string(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem
     let Ok(length) = u8::try_from(length) else {
         let advice = match line_ends(token.text) {
             0 => "write it as several quoted strings",
-            _ => "it goes over several lines; is a `\"` missing?",
+            _ => "it spans several lines; is a `\"` missing?",
         };
         let message =
             format!("this text has `{length}` bytes, and one string holds at most {MAX_STRING}: {advice}");
@@ -224,7 +225,7 @@ pub(super) fn string(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem
     Ok(())
 }
 
-/// Appends the bytes of hexadecimal digits, which may stand in several tokens.
+/// Appends the bytes of hexadecimal digits, which may span several tokens.
 pub(super) fn hex(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Result<(), Problem> {
     let mut high = None;
     for token in tokens {
@@ -242,13 +243,13 @@ pub(super) fn hex(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Result
     match (high, tokens.last()) {
         (Some(_), Some(last)) => Err(Problem::at(
             last.span(),
-            format!("the hexadecimal digits of {what} are odd in number: two make a byte"),
+            format!("{what} has an odd number of hexadecimal digits: two make a byte"),
         )),
         _ => Ok(()),
     }
 }
 
-/// Appends the bytes of base64 (RFC 4648, section 4), which may stand in several tokens.
+/// Appends the bytes of base64 (RFC 4648, section 4), which may span several tokens.
 pub(super) fn base64(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Result<(), Problem> {
     let mut group = BitGroup::new(6);
     let mut padding = 0;
@@ -287,7 +288,7 @@ pub(super) fn base64(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Res
     }
 }
 
-/// Appends the bytes of base32 with the extended hex alphabet, without padding (RFC 5155,
+/// Appends the bytes of base32 with the extended hex alphabet and without padding (RFC 5155,
 /// section 3.3).
 pub(super) fn base32(token: &Token<'_>, what: &str, out: &mut Vec<u8>) -> Result<(), Problem> {
     let mut group = BitGroup::new(5);
@@ -308,7 +309,7 @@ pub(super) fn base32(token: &Token<'_>, what: &str, out: &mut Vec<u8>) -> Result
     if group.left() < 5 && group.is_clean() { Ok(()) } else { Err(fault()) }
 }
 
-/// Gathers bits until they make a byte.
+/// Collects bits into bytes.
 struct BitGroup {
     bits: u32,
     have: u32,
@@ -329,18 +330,19 @@ impl BitGroup {
         }
     }
 
-    /// Bits that make no byte yet.
+    /// The bits that do not make a byte yet.
     fn left(&self) -> u32 {
         self.have
     }
 
-    /// Whether those are zero, as they must be at the end.
+    /// Whether these bits are zero, as they must be at the end.
     fn is_clean(&self) -> bool {
         self.bits & ((1 << self.have) - 1) == 0
     }
 }
 
-/// Reads a moment: seconds since 1970, or `YYYYMMDDHHmmSS` (RFC 4034, section 3.2), modulo 2^32.
+/// Parses a point in time: seconds since 1970, or `YYYYMMDDHHmmSS` (RFC 4034, section 3.2), modulo
+/// 2^32.
 pub(super) fn moment(token: &Token<'_>, what: &str) -> Result<u32, Problem> {
     let text = word(token, what)?;
     let parsed = if text.len() == 14 { calendar(text) } else { decimal(text, u64::from(u32::MAX)) };
@@ -356,7 +358,7 @@ fn calendar(text: &[u8]) -> Option<u64> {
     };
     let (year, month, day) = (part(0, 4, 1970, 9999)?, part(4, 6, 1, 12)?, part(6, 8, 1, 31)?);
     let (hour, minute, second) = (part(8, 10, 0, 23)?, part(10, 12, 0, 59)?, part(12, 14, 0, 59)?);
-    // Years from March on, so that the leap day is the last of its year.
+    // Years start in March, so that the leap day is the last of its year.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let day_of_year = (153 * month + 2) / 5 + day - 1;
     let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year;

@@ -1,6 +1,5 @@
-//! The record types a master file can hold, as a table: number, mnemonic, and the fields of the
-//! data in the order they are written. A new type is a line here, as long as its fields are of
-//! the kinds that `rdata` knows.
+//! The table of record types in master files: number, mnemonic, and the fields of the data in
+//! written order. A new type takes one line if `rdata` knows the kinds of its fields.
 
 use super::special::Special;
 
@@ -12,27 +11,27 @@ pub(super) struct Type {
     pub(super) data: Data,
 }
 
-/// How the data of a type is written.
+/// The presentation form of a type's data.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Data {
     /// Field by field.
     Fields(&'static [Field]),
-    /// In the form of RFC 3597 only: `\# 2 0a00`.
+    /// Only in the form of RFC 3597: `\# 2 0a00`.
     Opaque,
-    /// It asks for something, or goes with one message: never in a zone.
+    /// Types of queries and of single messages: never in a zone.
     Never,
 }
 
 /// A field of record data.
 #[derive(Debug)]
 pub(super) struct Field {
-    /// The name in messages.
+    /// The name of the field in messages.
     pub(super) what: &'static str,
     pub(super) kind: Kind,
 }
 
-/// How a field is written, and how many bytes it has in wire form. Kinds that take the rest of
-/// the record stand last in their type.
+/// The presentation form and the wire length of a field. A kind that takes the rest of the record
+/// can only be the last field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// One byte, decimal.
@@ -43,19 +42,19 @@ pub(super) enum Kind {
     U32,
     /// Four bytes, a time with or without units.
     Seconds,
-    /// The same, but at most 2^31-1 seconds.
+    /// Like `Seconds`, but at most 2^31-1 seconds.
     Ttl,
-    /// Four bytes, a moment.
+    /// Four bytes, a point in time.
     Moment,
     /// One byte, a DNSSEC algorithm by number or mnemonic.
     Algorithm,
-    /// One byte, the type of a digest by number or mnemonic.
+    /// One byte, a digest type by number or mnemonic.
     DigestType,
-    /// Two bytes, the flags of a key: a number, or mnemonics with `|` between them.
+    /// Two bytes, key flags: a number, or mnemonics separated by `|`.
     KeyFlags,
-    /// One byte, the protocol of a key by number or mnemonic.
+    /// One byte, a key protocol by number or mnemonic.
     KeyProtocol,
-    /// One byte, a scheme of notification by number or mnemonic (RFC 9859).
+    /// One byte, a notification scheme by number or mnemonic (RFC 9859).
     Scheme,
     /// Two bytes, a certificate type by number or mnemonic (RFC 4398, section 2.1).
     CertificateType,
@@ -65,7 +64,7 @@ pub(super) enum Kind {
     Ipv4,
     /// Sixteen bytes.
     Ipv6,
-    /// Eight bytes, a half of an IPv6 address: `14:4fff:ff20:ee64` (RFC 6742).
+    /// Eight bytes, half of an IPv6 address: `14:4fff:ff20:ee64` (RFC 6742).
     Locator,
     /// Six or eight bytes: `00-00-5e-00-53-2a` (RFC 7043).
     Eui(u8),
@@ -73,33 +72,33 @@ pub(super) enum Kind {
     Name,
     /// A `<character-string>`.
     Text,
-    /// One of them, or the end.
+    /// One `<character-string>`, or nothing.
     OptionalText,
-    /// One or more of them, to the end.
+    /// One or more `<character-string>`s to the end.
     Texts,
-    /// Letters and digits, in wire form as a `<character-string>` (RFC 8659, section 4.1).
+    /// Letters and digits, a `<character-string>` in wire form (RFC 8659, section 4.1).
     Tag,
-    /// Text to the end, without a length: one token, at least so many bytes.
+    /// Text to the end in one token, without a length in wire form; at least this many bytes.
     Rest(u8),
-    /// Bytes to the end in hexadecimal, at least so many.
+    /// Bytes to the end in hexadecimal; at least this many.
     Hex(u8),
-    /// Bytes to the end in base64, at least one.
+    /// Bytes to the end in base64; at least one.
     Base64,
-    /// Bytes to the end in base64, or none: then nothing, or `-`, is written.
+    /// Bytes to the end in base64, or none, written as nothing or `-`.
     OptionalBase64,
-    /// A length, then bytes in hexadecimal; `-` is none (RFC 5155, section 3.3).
+    /// A length byte, then bytes in hexadecimal; `-` means none (RFC 5155, section 3.3).
     Salt,
-    /// A length, then bytes in base32.
+    /// A length byte, then bytes in base32.
     Hash,
-    /// Record types to the end, as a bit map (RFC 4034, section 4.1.2).
+    /// Record types to the end, as a bitmap (RFC 4034, section 4.1.2).
     Types,
-    /// Record types below 128 to the end, as one bit map (RFC 2535, section 5.2).
+    /// Record types below 128 to the end, as one bitmap (RFC 2535, section 5.2).
     OldTypes,
-    /// The whole of a LOC record (RFC 1876).
+    /// The data of a LOC record (RFC 1876).
     Location,
     /// Service parameters to the end (RFC 9460).
     Parameters,
-    /// Anything else at the end of a record.
+    /// A layout of its own, to the end of the record.
     Special(Special),
 }
 
@@ -161,8 +160,8 @@ const SIGNATURE: &[Field] = &[
     f("the signature", Base64),
 ];
 
-/// All types with a mnemonic (IANA DNS parameters); the common ones first, as the search goes
-/// through them in this order.
+/// All types with a mnemonic (IANA DNS parameters). The search is linear, so common types come
+/// first.
 pub(super) static TYPES: &[Type] = &[
     fields("A", 1, &[f("the IPv4 address", Ipv4)]),
     fields("NS", 2, TARGET),
@@ -265,7 +264,7 @@ pub(super) static TYPES: &[Type] = &[
             f("the flags", KeyFlags),
             f("the protocol", KeyProtocol),
             f("the algorithm", Algorithm),
-            // The flags may say that there is none (RFC 2535, section 3.1.2).
+            // The flags may say that there is no key (RFC 2535, section 3.1.2).
             f("the public key", OptionalBase64),
         ],
     ),
@@ -373,15 +372,15 @@ pub(super) static ALGORITHMS: &[(&str, u16)] = &[
     ("PRIVATEOID", 254),
 ];
 
-/// Types of digests by mnemonic, as BIND has them (IANA DS digest algorithms).
+/// Digest types by mnemonic, as in BIND (IANA DS digest algorithms).
 pub(super) static DIGEST_TYPES: &[(&str, u16)] =
     &[("SHA-1", 1), ("SHA1", 1), ("SHA-256", 2), ("SHA256", 2), ("GOST", 3), ("SHA-384", 4), ("SHA384", 4)];
 
-/// Protocols of keys by mnemonic (RFC 2535, section 3.1.3).
+/// Key protocols by mnemonic (RFC 2535, section 3.1.3).
 pub(super) static KEY_PROTOCOLS: &[(&str, u16)] =
     &[("NONE", 0), ("TLS", 1), ("EMAIL", 2), ("DNSSEC", 3), ("IPSEC", 4), ("ALL", 255)];
 
-/// Flags of keys by mnemonic (RFC 2535, section 3.1.2; RFC 4034, section 2.1.1).
+/// Key flags by mnemonic (RFC 2535, section 3.1.2; RFC 4034, section 2.1.1).
 pub(super) static KEY_FLAGS: &[(&str, u16)] = &[
     ("NOCONF", 0x4000),
     ("NOAUTH", 0x8000),
@@ -395,7 +394,7 @@ pub(super) static KEY_FLAGS: &[(&str, u16)] = &[
     ("KSK", 0x0001),
 ];
 
-/// Schemes of notification by mnemonic (RFC 9859).
+/// Notification schemes by mnemonic (RFC 9859).
 pub(super) static SCHEMES: &[(&str, u16)] = &[("NOTIFY", 1)];
 
 /// Certificate types by mnemonic (RFC 4398, section 2.1).
@@ -412,18 +411,18 @@ pub(super) static CERTIFICATE_TYPES: &[(&str, u16)] = &[
     ("OID", 254),
 ];
 
-/// The type with this mnemonic, in any case.
+/// Finds the type with this mnemonic, in any case.
 pub(super) fn by_name(text: &[u8]) -> Option<&'static Type> {
     TYPES.iter().find(|known| known.name.as_bytes().eq_ignore_ascii_case(text))
 }
 
-/// The type with this number.
+/// Finds the type with this number.
 pub(super) fn by_number(number: u16) -> Option<&'static Type> {
     TYPES.iter().find(|known| known.number == number)
 }
 
-/// Whether records of this type can be in a zone: not 0, not OPT, and not one of the types that
-/// are questions or go with a message (RFC 6895, section 3.1).
+/// Whether a zone can hold records of this type: not 0, not OPT, and no type of queries or of
+/// single messages (RFC 6895, section 3.1).
 pub(super) fn may_stand_in_a_zone(number: u16) -> bool {
     !matches!(number, 0 | 41 | 128..=255)
 }

@@ -1,10 +1,10 @@
-//! No input makes the reader panic, or mark a place that is not there.
+//! No input makes the reader panic, or mark a place that does not exist.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A zone with all that the reader knows, to be damaged.
+/// A zone with every feature of the reader, to be damaged.
 const EVERYTHING: &str = "$TTL 1h\n$ORIGIN example.\n@ IN SOA ns host ( 1 2h 3m 4w ; comment\n 60 )\n\tNS ns\n\
     ns 60 A 192.0.2.1\n AAAA 2001:db8::1\n*.w CNAME ns\nd DNAME x.\nm MX 10 \"\" \nt TXT \"a b\" c\\\"d \\065\n\
     s SRV 1 2 3 ns\nc CAA 0 issue \"ca\"\nn NAPTR 1 2 \"u\" \"E2U\" \"!a!b!\" .\nh HTTPS 1 . alpn=\"h2,h3\" port=443\n\
@@ -13,7 +13,7 @@ const EVERYTHING: &str = "$TTL 1h\n$ORIGIN example.\n@ IN SOA ns host ( 1 2h 3m 
     u EUI48 00-00-5e-00-53-2A\n$GENERATE 1-9/2 g${0,2,x} A 192.0.2.$\n$INCLUDE other sub\n";
 
 fn read_bytes(bytes: &[u8]) {
-    // The file includes itself by other names: the nesting limit ends it.
+    // The file includes itself under other names, until the nesting limit stops it.
     let mut reads = 0;
     let mut load = |path: &Path| {
         reads += 1;
@@ -25,7 +25,7 @@ fn read_bytes(bytes: &[u8]) {
         let (column, length) = (fault.column as usize, fault.length as usize);
         if fault.line > 0 {
             assert!(column >= 1 && length >= 1, "{fault:?}");
-            // The end of a line can be marked, one byte past its text.
+            // The mark may be the line end, one byte after the text.
             assert!(column - 1 + length <= fault.text.len() + 1, "{fault:?}");
         }
         assert!(!fault.message.is_empty());
@@ -64,7 +64,7 @@ proptest! {
     }
 }
 
-/// Pieces that make entries of which some are nearly right.
+/// Pieces of entries, some of them nearly valid.
 const WORDS: &[&str] = &[
     " ",
     " ",

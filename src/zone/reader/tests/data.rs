@@ -7,7 +7,7 @@ use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 
 use super::*;
 
-/// The wire form of a record's data, or what is wrong with it.
+/// The wire form of a record's data, or the fault.
 fn data(record: &str) -> Result<String, String> {
     let zone = read_text(&format!("{HEAD}$ORIGIN Example.\nx {record}\n"))
         .map_err(|faults| faults.iter().map(|fault| fault.message.clone()).collect::<Vec<_>>().join("|"))?;
@@ -16,13 +16,13 @@ fn data(record: &str) -> Result<String, String> {
     Ok(hex(rrset.first()))
 }
 
-/// Hexadecimal digits with text in `'` among them, as hexadecimal digits.
+/// Hexadecimal digits with text between `'`, all converted to hexadecimal digits.
 fn bytes(text: &str) -> String {
     let parts = text.split('\'').enumerate();
     parts.map(|(at, part)| if at % 2 == 1 { hex(part.as_bytes()) } else { part.replace(' ', "") }).collect()
 }
 
-/// Types of RFC 1035 and others of names, numbers and text.
+/// Types of RFC 1035, and others made of names, numbers and text.
 const PLAIN: &[(&str, &str)] = &[
     ("A 192.0.2.1", "c0000201"),
     ("AAAA 2001:db8::1", "20010db8000000000000000000000001"),
@@ -57,7 +57,7 @@ const PLAIN: &[(&str, &str)] = &[
     ("EUI64 00-00-5e-ef-10-00-00-2a", "00005eef1000002a"),
 ];
 
-/// Types of keys, digests and certificates.
+/// Types with keys, digests and certificates.
 const SECURITY: &[(&str, &str)] = &[
     ("TLSA 3 1 1 ab CD\t01", "03 01 01 abcd01"),
     ("SMIMEA 3 0 0 00", "03 00 00 00"),
@@ -92,7 +92,7 @@ const SECURITY: &[(&str, &str)] = &[
     ),
 ];
 
-/// Types that are rare, and mnemonics in the place of numbers; the bytes are those of BIND 9.18.49.
+/// Rare types, and mnemonics in place of numbers; the bytes are those of BIND 9.18.49.
 const RARE: &[(&str, &str)] = &[
     ("MD a.b.", "0161016200"),
     ("MF a.b.", "0161016200"),
@@ -190,14 +190,14 @@ const RARE: &[(&str, &str)] = &[
         "RRSIG TYPE65280 RSASHA256 3 86400 20030322173103 20030220173103 2642 example.com. AQID",
         "ff000803000151803e7c9dd73e5510d70a52076578616d706c6503636f6d00010203",
     ),
-    // BIND does not read these: a key that there is none of, a type of relay that is not known.
+    // BIND rejects these: an IPSECKEY without a key, an AMTRELAY without a relay.
     ("IPSECKEY 10 1 0 192.0.2.38", "0a0100c0000226"),
     ("AMTRELAY 0 1 0", "0080"),
     ("WKS 192.0.2.1 6", "c000020106"),
     ("WKS 192.0.2.1 tcp telnetd", "!is not a port, or the name of a well-known service"),
     ("WKS 192.0.2.1", "!the protocol is missing after this"),
-    ("NSAP 4700", "!hexadecimal digits are expected, with dots among them"),
-    ("NSAP 0x470", "!odd in number"),
+    ("NSAP 4700", "!hexadecimal digits, optionally separated by dots, are expected"),
+    ("NSAP 0x470", "!odd number"),
     ("ATMA +12a", "!is not a telephone number"),
     ("A6 129 ::1", "!is not the length of the prefix: a number from 0 to 128"),
     ("A6 0 ::1 x.", "!nothing is expected here"),
@@ -237,7 +237,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("CSYNC \\# 9 00000042 0003 0001 40", "00000042 0003 0001 40"),
 ];
 
-/// The test vectors of RFC 9460, appendix D, and what is near them.
+/// The test vectors of RFC 9460, appendix D, and variations.
 const BINDINGS: &[(&str, &str)] = &[
     ("HTTPS 0 foo.example.com.", "0000 03'foo'07'example'03'com'00"),
     ("SVCB 1 .", "0001 00"),
@@ -263,7 +263,7 @@ const BINDINGS: &[(&str, &str)] = &[
     (r"SVCB 1 . key3=\000\053", "0001 00 0003 0002 0035"),
     ("HTTPS \\# 7 0001 00 0003 0000", "!is not data of HTTPS: the value of port"),
     ("HTTPS \\# 11 0001 00 0008 0000 0002 0000", "!not in ascending order"),
-    ("HTTPS \\# 11 0001 00 0008 0000 0008 0000", "!not in ascending order, each once"),
+    ("HTTPS \\# 11 0001 00 0008 0000 0008 0000", "!must be in ascending order without duplicates"),
     ("HTTPS \\# 7 0000 00 0008 0000", "!is an alias, and has no parameters"),
     ("HTTPS 0 . port=53", "!is an alias, and has no parameters"),
     ("SVCB 1 . key123=abc key123=def", "!`key123` is given twice"),
@@ -290,7 +290,7 @@ const BINDINGS: &[(&str, &str)] = &[
 #[test]
 fn known_bytes() {
     for (record, expected) in [PLAIN, SECURITY, RARE, OTHERS, BINDINGS].concat() {
-        // A second SOA is a fault of the zone, so the type has a test of its own.
+        // A second SOA is a fault of the zone, so the type has its own test.
         if record.starts_with("SOA") {
             continue;
         }
@@ -312,15 +312,15 @@ fn soa() {
     assert_eq!(zone.negative_soa().unwrap().0.ttl, 86_400, "its minimum is its TTL");
 }
 
-/// Every type that both can read, read by both.
+/// Compares our wire form with hickory's, for every type that hickory parses.
 #[test]
 fn hickory_reads_the_same() {
     let mut compared = 0;
     for (record, _) in [PLAIN, SECURITY, BINDINGS].concat() {
         let Ok(ours) = data(record) else { continue };
         let (rtype, text) = record.split_once(' ').unwrap();
-        // Types it does not read, relative names, and what it is known to read in another way:
-        // escaped names, several strings without a blank, commas and hints in quotes.
+        // Skips types that hickory does not parse, relative names, and known differences: escaped
+        // names, adjacent strings without a blank, commas and hints in quotes.
         let Ok(other) = OtherType::from_str(rtype) else { continue };
         if text.contains('\\') || text.contains("\"\"") || text == "@" || text.ends_with(['Y', 'y']) {
             continue;
@@ -329,7 +329,7 @@ fn hickory_reads_the_same() {
         let mut theirs = Vec::new();
         let mut encoder = BinEncoder::new(&mut theirs);
         encoder.set_name_encoding(NameEncoding::Uncompressed);
-        // It writes no parameters that are not in order already.
+        // Hickory does not write unsorted parameters.
         if parsed.emit(&mut encoder).is_err() {
             continue;
         }
@@ -339,7 +339,7 @@ fn hickory_reads_the_same() {
     assert!(compared >= 20, "only {compared} records were compared");
 }
 
-/// Records that hickory's reader refuses are read by its decoder: our bytes must survive it unchanged.
+/// Records that hickory cannot parse go through its decoder, which must return our bytes unchanged.
 #[test]
 fn hickory_decodes_what_is_written() {
     use hickory_proto::serialize::binary::{BinDecoder, Restrict};
@@ -372,7 +372,7 @@ fn every_type_has_its_fields_tested() {
         .collect();
     for known in types::TYPES {
         let types::Data::Fields(fields) = known.data else { continue };
-        // A type with the fields of another is that other one.
+        // Types with the same fields need one test.
         let same = |number: &u16| {
             types::by_number(*number).is_some_and(
                 |other| matches!(other.data, types::Data::Fields(others) if kinds(others) == kinds(fields)),

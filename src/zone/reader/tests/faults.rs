@@ -1,9 +1,9 @@
-//! Every fault: its message, and the part of the line that is marked.
+//! Every fault: its message, and the marked part of the line.
 
 use super::*;
 use crate::printable::without_quoted;
 
-/// Faults as `line:column+length message`, the message up to what is expected of it.
+/// The faults of these files; none if they make a zone.
 fn faults(files: &[(&str, &str)]) -> Vec<Fault> {
     match read_files(files) {
         Ok(_) => Vec::new(),
@@ -11,8 +11,8 @@ fn faults(files: &[(&str, &str)]) -> Vec<Fault> {
     }
 }
 
-/// The text after [`HEAD`] in one file, the line (from 1, after the head), the marked text and a part of the
-/// message.
+/// The text after [`HEAD`], the line (from 1, counted after the head), the marked text, and a part
+/// of the message.
 const LINES: &[(&str, u32, &str, &str)] = &[
     // Before the data.
     ("x AAA ::1", 1, "AAA", "`AAA` is not a record type: did you mean AAAA?"),
@@ -64,7 +64,7 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     ("x CAA 0 is-sue a", 1, "is-sue", "letters and digits"),
     ("x CAA 256 issue a", 1, "256", "a number from 0 to 255"),
     ("x URI 1 1 \"\"", 1, "\"\"", "must not be empty"),
-    ("x DS 1 5 1 abc", 1, "abc", "odd in number"),
+    ("x DS 1 5 1 abc", 1, "abc", "odd number"),
     ("x DS 1 5 1 ag", 1, "ag", "hexadecimal digits are expected"),
     ("x DS 1 RSA 1 ab", 1, "RSA", "is not the algorithm"),
     ("x ZONEMD 1 1 1 abcd", 1, "abcd", "at least 12 bytes"),
@@ -90,20 +90,20 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     ("x A \\# 4 0a00", 1, "4", "given as `4` bytes, but `2` bytes"),
     ("x A \\#", 1, "\\#", "the length of the data"),
     // Directives.
-    ("$TTL", 1, "$TTL", "$TTL has a time, and nothing else"),
-    ("$TTL 1 2", 1, "2", "$TTL has a time, and nothing else"),
+    ("$TTL", 1, "$TTL", "$TTL takes exactly one argument, a time"),
+    ("$TTL 1 2", 1, "2", "$TTL takes exactly one argument, a time"),
     ("$TTL 1x", 1, "1x", "is not the TTL"),
     ("$TTL 2147483648", 1, "2147483648", "at most"),
-    ("$ORIGIN", 1, "$ORIGIN", "has a name"),
+    ("$ORIGIN", 1, "$ORIGIN", "argument, a name"),
     ("$ORIGIN a..b", 1, "a..b", "empty label"),
     ("$ORGIN x.", 1, "$ORGIN", "did you mean $ORIGIN?"),
     ("$UNKNOWN", 1, "$UNKNOWN", "$ORIGIN, $TTL, $INCLUDE, $GENERATE are known"),
     (" $TTL 60", 1, "$TTL", "a directive begins in the first column"),
-    ("$INCLUDE", 1, "$INCLUDE", "has a file"),
-    ("$INCLUDE a b c", 1, "c", "has a file"),
+    ("$INCLUDE", 1, "$INCLUDE", "takes a file"),
+    ("$INCLUDE a b c", 1, "c", "takes a file"),
     ("$INCLUDE missing", 1, "missing", "missing` cannot be read: entity not found"),
     ("$INCLUDE example.zone", 1, "example.zone", "includes itself"),
-    ("$GENERATE", 1, "$GENERATE", "has a range"),
+    ("$GENERATE", 1, "$GENERATE", "takes a range"),
     ("$GENERATE 1-2", 1, "1-2", "the record is missing"),
     ("$GENERATE 2-1 x$ A 192.0.2.$", 1, "2-1", "begins above its end"),
     ("$GENERATE 1-2 x$ A 192.0.2.${x}", 1, "192.0.2.${x}", "a width"),
@@ -117,20 +117,20 @@ const LINES: &[(&str, u32, &str, &str)] = &[
         "$GENERATE 0-3 x A 192.0.2.${-1}",
         1,
         "$GENERATE 0-3 x A 192.0.2.${-1}",
-        "with `0` and its offset the number becomes negative",
+        "`0` plus its offset is negative",
     ),
     // Lines.
     ("x A ( 192.0.2.1\ny A 192.0.2.2", 1, "(", "is never closed"),
     ("x A 192.0.2.1 )\ny A 192.0.2.2", 1, ")", "closes nothing"),
     ("x MX ( 10\n\n mail\n oops )", 4, "oops", "nothing is expected after the host name"),
     ("x TXT \u{e9}\u{e9} ; \u{e9}\n\u{e9} A 1", 2, "1", "is not an IPv4 address"),
-    // Faults of a record that the builder finds.
+    // Faults that the builder finds in a record.
     ("x A 192.0.2.1\nx CNAME y", 2, "CNAME", "cannot stand beside other records"),
     ("x CNAME y\nx CNAME z", 2, "CNAME", "one CNAME only"),
     ("x DNAME y\nx DNAME z", 2, "DNAME", "one DNAME only"),
     ("@ SOA a b 1 2 3 4 5", 1, "SOA", "a second SOA record"),
     ("x SOA a b 1 2 3 4 5", 1, "SOA", "SOA"),
-    // And of the whole zone: all of the line is marked.
+    // Faults of the whole zone mark the whole line.
     ("sub NS a.sub\n", 1, "sub NS a.sub", "`a.sub.example.` is in the zone, but has no address"),
     ("sub NS a.sub\n\tNS b.sub ; two\r\nb.sub A 192.0.2.1", 1, "sub NS a.sub", "a.sub.example."),
     ("sub NS b.sub\r\n\tNS a.sub\r\nb.sub A 192.0.2.1", 2, "NS a.sub", "a.sub.example."),
@@ -193,7 +193,7 @@ fn limits_of_names_and_text() {
         (format!("{label} A 192.0.2.1"), "more than 63 bytes"),
         (format!("x CNAME {label}"), "more than 63 bytes"),
         (format!("{long} A 192.0.2.1"), "longer than 255 bytes"),
-        (format!("{} A 192.0.2.1", &long[..250]), "with the origin that is added"),
+        (format!("{} A 192.0.2.1", &long[..250]), "with the origin"),
         (format!("x CNAME {}.", &long[..254]), "longer than 255 bytes"),
         (format!("x TXT {text}"), "this text has `256` bytes"),
         (format!("x TXT {}", "abcdefg ".repeat(8192)), "at most 65535 bytes"),

@@ -12,14 +12,14 @@ use std::io;
 use super::*;
 use crate::zone::Rrset;
 
-/// Six lines that make a zone; what a test adds begins on line 7.
+/// A zone of six lines; text of a test begins on line 7.
 const HEAD: &str = "$TTL 300\n@ SOA ns host (\n 1 2 3\n 4 60 )\n@ NS ns\nns A 192.0.2.53\n";
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-/// Reads files of which the first is the zone's; the apex is `example`.
+/// Reads files, the first of which is the zone file; the apex is `example`.
 fn read_files(files: &[(&str, &str)]) -> Result<Zone, Vec<Fault>> {
     let sources: HashMap<_, _> = files.iter().map(|(path, text)| (PathBuf::from(path), *text)).collect();
     let mut load = |path: &Path| {
@@ -37,7 +37,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// A zone as lines `name ttl TYPEnn hex`, without what [`HEAD`] holds.
+/// The records of a zone as lines `name ttl TYPEnn hex`, without those of [`HEAD`].
 fn told(zone: &Zone) -> Vec<String> {
     let mut lines = Vec::new();
     for node in zone.nodes() {

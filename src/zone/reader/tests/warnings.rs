@@ -1,9 +1,9 @@
-//! Warnings about zones that are loaded: each kind with the names involved and its place.
+//! Warnings about valid zones: each kind, with its names and its place.
 
 use super::*;
 use crate::service::ServiceId;
 
-/// The zone with these services, and the warnings as `line: message`.
+/// The zone with these services, and its warnings as `line: message`.
 fn warned(text: &str, services: &[&str]) -> (Zone, Vec<String>) {
     let mut load = |_: &Path| Ok(text.as_bytes().to_vec());
     let mut zone = read(Path::new("example.zone"), &name("example"), &mut load)
@@ -12,14 +12,14 @@ fn warned(text: &str, services: &[&str]) -> (Zone, Vec<String>) {
         zone.builder().bind_service(name(service).wire(), ServiceId(id)).unwrap();
     }
     let (zone, warnings) = zone.finish_with_warnings().unwrap_or_else(|faults| panic!("{text}: {faults:?}"));
-    // Text that is repeated of a file stands between backquotes.
+    // Text from a file is between backquotes.
     let plain = |message: &str| message.replace('`', "");
     let told =
         warnings.iter().map(|warning| format!("{}: {}", warning.line, plain(&warning.message))).collect();
     (zone, told)
 }
 
-/// Warnings of what follows [`HEAD`], which has none: line 7 is the first.
+/// The warnings about the text after [`HEAD`], which starts on line 7. [`HEAD`] has none.
 fn warnings(text: &str, services: &[&str]) -> Vec<String> {
     warned(&format!("{HEAD}{text}"), services).1
 }
@@ -85,8 +85,8 @@ fn quoted_text_may_go_over_lines() {
     assert_eq!(texts.first(), b"\x08one\n two\x01b");
     assert!(zone.node(name("y.example").wire()).is_some());
     assert_eq!(told.len(), 1);
-    assert!(told[0].starts_with("7: a quoted text goes over 2 lines"), "{told:?}");
-    // One that is never closed takes no more than its line with it.
+    assert!(told[0].starts_with("7: a quoted text spans 2 lines"), "{told:?}");
+    // An unclosed quote spoils only its own line.
     let faults = read_text(&format!("{HEAD}x TXT \"one\ny A\nz TXT b\n")).unwrap_err();
     let lines: Vec<_> = faults.iter().map(|fault| (fault.line, fault.column, fault.length)).collect();
     assert_eq!(lines, [(7, 7, 4), (8, 3, 1)], "{faults:?}");
@@ -96,7 +96,7 @@ fn quoted_text_may_go_over_lines() {
 fn a_signed_zone_is_told_once() {
     let rrsig = "RRSIG A 5 3 86400 20030322173103 20030220173103 2642 example. AQID";
     let zone = format!("@ DNSKEY 257 3 8 AQID\n@ {rrsig}\nns {rrsig}\nns NSEC example. A\n");
-    assert_warned(&zone, &[], &["7: the zone is signed .. example. .. 3 records more .. DS record"]);
+    assert_warned(&zone, &[], &["7: the zone is signed .. example. .. 3 more records .. DS record"]);
     assert_warned("sub NS ns\nsub DS 1 8 2 00\n", &[], &[]);
 }
 
@@ -113,7 +113,7 @@ fn wildcard_services_that_names_shadow() {
             "0: team.apps.example. exists because of api.team.apps.example. .. *.apps.example.",
         ],
     );
-    // A wildcard of the zone file alone is its author's.
+    // A wildcard that is not a service gives no warning.
     assert_warned("*.apps A 192.0.2.1\nnote.apps TXT text\n", &[], &[]);
 }
 
@@ -146,7 +146,7 @@ fn targets_that_do_not_exist_or_have_no_address() {
         "@ MX 10 192.0.2.1\n",
         &[],
         &[
-            "7: leads to 192.0.2.1.example., which does not exist; 192.0.2.1. is an address, and a name is expected",
+            "7: leads to 192.0.2.1.example., which does not exist; 192.0.2.1. is an address where a name is expected",
         ],
     );
     assert_warned(
@@ -171,7 +171,7 @@ fn names_without_their_final_dot() {
     );
     let told = warnings("www CNAME ns.example\n", &[]);
     assert!(told.iter().any(|told| told.contains(&format!("ns.example.example. {doubled}"))), "{told:?}");
-    // Labels that only end with the same letters are others.
+    // Labels that only end with the same letters do not count.
     assert_warned("anexample A 192.0.2.1\nwww.anexample A 192.0.2.1\n", &[], &[]);
 }
 
@@ -219,10 +219,10 @@ fn names_that_are_not_ascii() {
         "the bytes are served as they stand"
     );
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].starts_with("7: münchen.example. is served as the bytes"), "{told:?}");
+    assert!(told[0].starts_with("7: münchen.example. is served as these bytes"), "{told:?}");
     assert!(told[0].contains("xn--mnchen-3ya.example"), "{told:?}");
     assert!(told[1].starts_with("8: "), "{told:?}");
-    // Bytes that are no text have no other name.
+    // Invalid UTF-8 has no A-label.
     let (_, told) = warned(&format!("{HEAD}\\195 A 192.0.2.1\n"), &[]);
     assert_eq!(told, [""; 0]);
 }
