@@ -184,7 +184,7 @@ mod tests {
         drop(counters);
         let last = later.continued([Some(1)]);
         assert_eq!(last.sum(0), 1113);
-        assert_eq!(last.earlier.len(), 1, "what nobody adds to is settled");
+        assert_eq!(last.earlier.len(), 1, "cells that no thread adds to are settled");
     }
 
     #[test]

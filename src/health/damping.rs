@@ -1,30 +1,32 @@
-//! Keeps an address out for longer that falls again and again.
+//! Damping: an address that keeps falling is held back longer each time.
 //!
-//! A *fall* is the change to unhealthy of an address that was healthy or draining. An address that returns
-//! after each fall within a few seconds, only to fall again, costs clients more than one that stays away.
+//! A *fall* is the change of an address from healthy or draining to unhealthy. An address that
+//! keeps returning after a few seconds and falling again costs clients more than one that stays
+//! away.
 //!
 //! ```text
 //! falls in the last 10 minutes     1, 2    3     4     5      6      7 and more
 //! hold                             none    30 s  60 s  120 s  240 s  300 s
 //! ```
 //!
-//! The falls are counted when the way back begins: with the first passed outcome after a failed one.
-//! From then on the address has to pass for the whole hold, in addition to `rise` passes; a failure
-//! ends the attempt, and the next one begins anew. It returns with the first passed outcome at the
-//! end of the hold, so at the latest one interval, its jitter and the time of one probe after it.
+//! The hold starts with the first passed outcome after a failed one, and its length depends on the
+//! falls at that time. During the hold the address must keep passing, in addition to the `rise`
+//! passes. A failure ends the attempt, and the next pass starts a new hold. The address returns
+//! with the first passed outcome after the hold: at most an interval, its jitter and the time of a
+//! probe later.
 //!
-//! The holds themselves keep the falls few: by the time a hold of 300 s is over, the first falls are
-//! forgotten. With the default timing an address that fails whenever it has returned does so 27 times
-//! in an hour; without damping it would be 360 times.
+//! The holds also limit the falls: after a hold of 300 s the first falls are forgotten. With the
+//! default timing, an address that fails after every return falls 27 times an hour; without damping
+//! it would fall 360 times.
 
 use std::time::Duration;
 
 use crate::health::Moment;
 
-/// Falls count for this long.
+/// How long a fall counts.
 pub const DAMPING_WINDOW: Duration = Duration::from_secs(600);
 
-/// From this many falls within [`DAMPING_WINDOW`] on the way back has a hold.
+/// The number of falls within [`DAMPING_WINDOW`] from which there is a hold.
 pub const DAMPED_FALLS: u8 = 3;
 
 /// The hold after [`DAMPED_FALLS`] falls; each further fall doubles it.
@@ -33,21 +35,21 @@ pub const FIRST_HOLD: Duration = Duration::from_secs(30);
 /// The longest hold.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(300);
 
-/// More falls than this are not remembered: they would not make the hold longer.
+/// More falls than this would not lengthen the hold, so they are not stored.
 const MOST_FALLS: usize = 7;
 
-/// The falls of one target, and its way back.
+/// The falls of one target, and its current hold.
 #[derive(Debug, Default)]
 pub(super) struct Damping {
-    /// The last falls within the window, at most [`MOST_FALLS`], the oldest first. Most targets
-    /// never fall, and this takes no memory of its own then.
+    /// The last falls within the window, oldest first, at most [`MOST_FALLS`]. Most targets never
+    /// fall; their vector allocates nothing.
     falls: Vec<Moment>,
-    /// The end of the hold, while the target is on its way back.
+    /// The end of the hold, while the target is recovering.
     until: Option<Moment>,
 }
 
 impl Damping {
-    /// The target falls.
+    /// Records a fall.
     pub(super) fn fall(&mut self, now: Moment) {
         if self.falls.len() == MOST_FALLS {
             self.falls.remove(0);
@@ -55,36 +57,37 @@ impl Damping {
         self.falls.push(now);
     }
 
-    /// Forgets falls that have left the window.
+    /// Drops falls that are older than the window.
     pub(super) fn forget(&mut self, now: Moment) {
         if self.falls.first().is_some_and(|fall| now.saturating_sub(*fall) > DAMPING_WINDOW) {
             self.falls.retain(|fall| now.saturating_sub(*fall) <= DAMPING_WINDOW);
         }
     }
 
-    /// The target passes while it is unhealthy. Whether it has to stay so even if `rise` is reached.
+    /// Handles a pass of an unhealthy target. Returns whether it must stay unhealthy even if `rise`
+    /// is reached.
     pub(super) fn holds(&mut self, now: Moment) -> bool {
         let falls = self.falls();
         now < *self.until.get_or_insert_with(|| now.saturating_add(hold(falls)))
     }
 
-    /// The way back is over: it has led to the end, or the target has failed.
+    /// Ends the hold: the target has returned, or has failed.
     pub(super) fn leave_way_back(&mut self) {
         self.until = None;
     }
 
-    /// The end of the hold, which lies in the past if there is none.
+    /// The end of the hold; may be in the past.
     pub(super) fn until(&self) -> Option<Moment> {
         self.until
     }
 
-    /// How many falls are remembered.
+    /// The number of stored falls.
     pub(super) fn falls(&self) -> u8 {
         u8::try_from(self.falls.len()).unwrap_or(u8::MAX)
     }
 }
 
-/// How long the way back takes at least after so many falls.
+/// The length of the hold after this many falls.
 fn hold(falls: u8) -> Duration {
     let Some(doublings) = falls.checked_sub(DAMPED_FALLS) else { return Duration::ZERO };
     FIRST_HOLD.saturating_mul(1_u32.checked_shl(doublings.into()).unwrap_or(u32::MAX)).min(LONGEST_HOLD)

@@ -1,40 +1,40 @@
-//! Health of backend addresses, sans-IO: outcomes and the time go in, transitions come out.
+//! Health of backend addresses, sans-IO: takes outcomes and the time, returns transitions.
 //!
-//! Nothing here knows DNS, sockets or clocks. Time is an argument ([`Moment`]), and so is chance.
-//! A backend address that is probed in one way is a *target* here; who it is, which pools ask, and
-//! what several checks of it say together is `checker`'s.
+//! No DNS, sockets or clocks here; time ([`Moment`]) and random numbers are arguments. A *target*
+//! is a backend address probed with one check. `checker` knows its identity and its pools, and
+//! combines the checks of an address.
 //!
 //! ```text
-//!             +-- schedule   when is it probed next? ------------------------+
-//!             v                                                              |
-//!   due() -> Ticket ... probe ... Outcome -> handle_outcome() -> Transition  |
-//!                                              |      |                      |
-//!                       state      thresholds: does it flip? ----------------+
+//!             +-- schedule   when is the next probe due? -------------------+
+//!             v                                                             |
+//!   due() -> Ticket ... probe ... Outcome -> handle_outcome() -> Transition |
+//!                                              |      |                     |
+//!                       state      thresholds: does it flip? ---------------+
 //!                       suspicion  not while nearly all of its group fails at once
-//!                       damping    not yet, if it has fallen again and again
+//!                       damping    not yet, if it has fallen too often
 //! ```
 //!
 //! # Guarantees to operators
 //!
-//! An address that dies is found at the latest after
+//! A dead address is detected at the latest after
 //!
 //! ```text
 //! interval + jitter + fall x (time to fail) + (fall - 1) x recheck
 //! ```
 //!
-//! where the time to fail is about nothing when it refuses, and the timeout when it is silent; jitter
-//! is at most 5 % of the interval. One that is well again returns at the latest after the same sum
-//! with `interval_down`, `rise` and the time to pass, and after its hold if it keeps falling (see
-//! [`LONGEST_HOLD`]). Where nearly all of a group fails at once, deaths are found later by the longest
-//! interval of the group at most, once for each such event (see [`Suspicion`]).
+//! where the time to fail is almost 0 if it refuses and the timeout if it is silent. Jitter is at
+//! most 5 % of the interval. A recovered address returns at the latest after the same sum with
+//! `interval_down`, `rise` and the time to pass, and after its hold if it keeps falling (see
+//! [`LONGEST_HOLD`]). If nearly all of a group fails at once, deaths are detected later by up to
+//! the longest interval of the group, once per event (see [`Suspicion`]).
 //!
-//! With the default timing (interval 5 s, timeout 2 s, rise 2, fall 3, recheck 1 s), as measured on a
+//! With the default timing (interval 5 s, timeout 2 s, rise 2, fall 3, recheck 1 s), measured on a
 //! virtual clock:
 //!
 //! ```text
-//! an address that      is found after    p50       p99
-//! refuses              2 to 7.25 s       4.5 s     7.0 s      10,000 deaths at random moments
-//! is silent            8 to 13.25 s      10.5 s    13.0 s     the same
+//! an address that      is detected after  p50       p99
+//! refuses              2 to 7.25 s        4.5 s     7.0 s     10,000 deaths at random moments
+//! is silent            8 to 13.25 s       10.5 s    13.0 s    the same
 //!
 //! a backend stalls     1 s    2 s    3 s    5 s    7 s    10 s    15 s
 //! and answers late     0 %    0 %    0 %    0 %    0 %    40 %    100 %     of stalls flip it
@@ -42,16 +42,16 @@
 //! and refuses          0 %    0 %    20 %   60 %   99 %   100 %   100 %
 //!                                    4.0 s  4.1 s  6.0 s  9.0 s   14.0 s
 //!
-//! this process stalls  1 s    3 s    5 s    10 s   30 s       what failed meanwhile is void:
-//!                      none of them flips anybody; a death is found later by up to the stall and 7 s,
+//! this process stalls  1 s    3 s    5 s    10 s   30 s       failures in the meantime are void:
+//!                      none flips any state; a death is detected later by up to the stall and 7 s,
 //!                      an interval and a timeout
 //!
 //! one probe in five fails at random     0.93 falls in ten minutes
 //!                                       4 % of the time out of answers, 1 % without damping
 //! ```
 //!
-//! A void outcome ([`Outcome::Void`]) is never held against an address, and never brings a probe
-//! sooner; each one puts a verdict off by up to an interval.
+//! A void outcome ([`Outcome::Void`]) never counts against an address and never causes an earlier
+//! probe. Each one delays a verdict by up to an interval.
 
 mod damping;
 mod schedule;
@@ -80,28 +80,28 @@ pub use suspicion::{Alarm, Group, LEAST_WATCHED, Suspicion};
 /// Time since the checker started. Monotonic; the wall clock is for display only.
 pub type Moment = Duration;
 
-/// When a probe runs and how many outcomes flip a state. The limits are those of the configuration.
+/// When probes run, and how many outcomes flip a state. The limits are those of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
-    /// From one probe to the next.
+    /// The time between two probes.
     pub interval: Duration,
-    /// The longest a probe may take; below `interval`.
+    /// The maximum duration of a probe; below `interval`.
     pub timeout: Duration,
     /// Consecutive passed probes that make an unhealthy address healthy, at least 1.
     pub rise: u16,
     /// Consecutive failed probes that make a healthy address unhealthy, at least 1.
     pub fall: u16,
-    /// From an outcome that contradicts the state to the next probe; not above `interval`.
+    /// The time from an outcome that contradicts the state to the next probe; at most `interval`.
     pub recheck: Duration,
-    /// From one probe to the next while the address is unhealthy; above `timeout`.
+    /// The time between two probes of an unhealthy address; above `timeout`.
     pub interval_down: Duration,
-    /// Whether an address that keeps changing has to stay healthy for longer before it returns.
+    /// Whether an address that keeps falling must pass for longer before it returns.
     pub damping: bool,
 }
 
 impl Timing {
-    /// From one probe to the next while nothing contradicts the state. An address that is held by
-    /// damping is alive, so it is probed like a healthy one.
+    /// The time between two probes while nothing contradicts the state. A held address is alive, so
+    /// it is probed like a healthy one.
     fn period(&self, state: State) -> Duration {
         let down = state.verdict() == Some(Verdict::Unhealthy) && !state.is_held(self);
         if down { self.interval_down } else { self.interval }
@@ -111,17 +111,17 @@ impl Timing {
 /// The result of a probe of a backend address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The backend did what the check asks for.
+    /// The backend passed the check.
     Passed,
-    /// It is alive and asks for no new clients.
+    /// The backend is alive, but wants no new clients.
     Draining,
-    /// It did not.
+    /// The backend failed the check.
     Failed,
-    /// The probe could not be made, or not fairly: a fault of this machine, no verdict on the backend.
+    /// The probe could not run properly because of this machine: no verdict on the backend.
     Void,
 }
 
-/// The verdict of a state, without its count.
+/// A state without its count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// May be answered.
@@ -132,8 +132,8 @@ pub enum Verdict {
     Unhealthy,
 }
 
-/// Index of a target, valid within one [`HealthTable`] until it is removed. The ids of removed
-/// targets are used again, so they stay dense from 0.
+/// Index of a target, valid within one [`HealthTable`] until the target is removed. Ids are reused,
+/// so they stay dense from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetId(pub u32);
 
@@ -145,17 +145,17 @@ impl TargetId {
     }
 }
 
-/// The right to run one probe, and to bring its outcome back once.
+/// Permission to run one probe and report its outcome once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     /// The target to probe.
     pub target: TargetId,
-    /// When that was due: how much later the probe starts is lag of this process.
+    /// When the probe was due. The rest of the time until it starts is lag of this process.
     pub due: Moment,
     serial: u64,
 }
 
-/// An address has become healthy or unhealthy.
+/// The verdict on an address has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// The probed target.
@@ -164,31 +164,31 @@ pub struct Transition {
     pub from: State,
     /// The state after it.
     pub to: State,
-    /// Outcomes in a row that brought it about: 1 for the first one, else `rise` or `fall`.
+    /// The number of outcomes in a row that caused it: 1 for the first outcome ever, else `rise` or
+    /// `fall`.
     pub consecutive: u16,
 }
 
-/// All targets: their states, and what is due when.
+/// All targets: their states and their next probes.
 ///
-/// A target is either in the queue or in flight, never both, so at most one probe of it is in
-/// flight at any time:
+/// A target is either in the queue or in flight, so at most one probe of it is in flight:
 ///
 /// ```text
 ///  add -> waiting --due()--> in flight --handle_outcome()--> waiting ...
 ///            |                   |
-///            +----- remove() ----+--> gone: a ticket that is still out changes nothing
+///            +----- remove() ----+--> gone: an outstanding ticket is ignored
 /// ```
 #[derive(Debug, Default)]
 pub struct HealthTable {
-    /// By [`TargetId`]; none where a target was removed and its id waits to be used again.
+    /// By [`TargetId`]; `None` for a removed target whose id is free.
     targets: Vec<Option<Target>>,
-    /// Ids without a target.
+    /// Free ids.
     free: Vec<TargetId>,
     queue: Queue,
-    /// How many targets have had no outcome.
+    /// The number of targets without an outcome.
     unknown: usize,
-    /// How many tickets have been given out. No two tickets have the same number, so one that
-    /// belongs to a removed target is never taken for one of its successor.
+    /// The number of tickets issued so far. Ticket numbers are unique, so a ticket of a removed
+    /// target is never mistaken for one of its successor.
     serial: u64,
     suspicions: Suspicions,
 }
@@ -202,12 +202,12 @@ struct Target {
     damping: Damping,
 }
 
-/// Where a target stands in its round.
+/// The position of a target in its probe cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
-    /// In the queue, due at that moment.
+    /// In the queue, due at this moment.
     Waiting(Moment),
-    /// The ticket of that number is out.
+    /// The ticket with this number is outstanding.
     InFlight(u64),
 }
 
@@ -218,9 +218,9 @@ impl HealthTable {
         Self::default()
     }
 
-    /// Adds a target, first due within [`FIRST_ROUND`].
+    /// Adds a target; its first probe is due within [`FIRST_ROUND`].
     ///
-    /// With a `verdict`, as of the check that this one replaces, it starts from there.
+    /// `verdict` is the initial verdict, for example that of a check that this one replaces.
     pub fn add(
         &mut self,
         timing: Timing,
@@ -228,7 +228,7 @@ impl HealthTable {
         now: Moment,
         rng: &mut impl Rng,
     ) -> TargetId {
-        // Ids are four bytes: 2^32 targets are far more than the memory for them.
+        // Ids have 32 bits: 2^32 targets would not fit into memory.
         let next = TargetId(u32::try_from(self.targets.len()).unwrap_or(u32::MAX));
         let id = self.free.pop().unwrap_or(next);
         let state = State::from(verdict);
@@ -245,9 +245,8 @@ impl HealthTable {
         id
     }
 
-    /// Removes a target. It is no longer due, a ticket of it that is out changes nothing, and it
-    /// leaves its groups. Its id goes to a target that is added later. A target that does not exist
-    /// is no error.
+    /// Removes a target from the queue and from its groups; its outstanding ticket is ignored. Its
+    /// id is reused for a later target. Ignores a target that does not exist.
     pub fn remove(&mut self, id: TargetId) {
         let Some(target) = self.targets.get_mut(id.index()).and_then(Option::take) else { return };
         if let Turn::Waiting(due) = target.turn {
@@ -258,15 +257,15 @@ impl HealthTable {
         self.free.push(id);
     }
 
-    /// The moment at which [`HealthTable::due`] has something to give or a suspicion ends; `None`
-    /// while every target is in flight and nobody is suspected.
+    /// The next moment at which [`HealthTable::due`] returns a ticket or a suspicion ends. `None`
+    /// if every target is in flight and nothing is suspected.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
         self.queue.next().into_iter().chain(self.suspicions.next_end()).min()
     }
 
-    /// Takes the target that has been due the longest and marks it in flight. With `None` the next
-    /// deadline lies in the future.
+    /// Takes the target that has been due the longest and marks it in flight. `None` if no target
+    /// is due yet.
     pub fn due(&mut self, now: Moment) -> Option<Ticket> {
         self.suspicions.expire(now);
         let (due, id) = self.queue.pop_due(now)?;
@@ -276,8 +275,8 @@ impl HealthTable {
         Some(Ticket { target: id, due, serial: self.serial })
     }
 
-    /// Whether an outcome for this ticket would still be taken: neither has one been, nor has the
-    /// target been removed.
+    /// Whether an outcome for this ticket would be accepted: none was reported yet, and the target
+    /// still exists.
     #[must_use]
     pub fn is_current(&self, ticket: Ticket) -> bool {
         self.get(ticket.target).is_some_and(|target| target.turn == Turn::InFlight(ticket.serial))
@@ -287,8 +286,8 @@ impl HealthTable {
         self.targets.get(id.index())?.as_ref()
     }
 
-    /// Takes what a probe brought and schedules the next one. A ticket that is not current (see
-    /// [`HealthTable::is_current`]) changes nothing.
+    /// Takes the outcome of a probe and schedules the next one. Ignores a ticket that is not
+    /// current (see [`HealthTable::is_current`]).
     pub fn handle_outcome(
         &mut self,
         ticket: Ticket,
@@ -331,64 +330,64 @@ impl HealthTable {
         Some(Transition { target: ticket.target, from, to, consecutive: from.contradictions() + 1 })
     }
 
-    /// The state of a target; unknown for one that does not exist.
+    /// The state of a target; `Unknown` if it does not exist.
     #[must_use]
     pub fn state(&self, target: TargetId) -> State {
         self.get(target).map_or(State::Unknown, |target| target.state)
     }
 
-    /// Whether every target has had its first outcome.
+    /// Whether every target has had an outcome.
     #[must_use]
     pub fn all_known(&self) -> bool {
         self.unknown == 0
     }
 
-    /// How many targets have had no outcome.
+    /// The number of targets without an outcome.
     #[must_use]
     pub fn unknown(&self) -> usize {
         self.unknown
     }
 
-    /// Until when a target is kept out although it passes its checks: the end of its hold. It
-    /// returns with the first passed outcome from then on. `None` for one that is not held.
+    /// The end of a target's hold. The target returns with its first passed outcome from then on.
+    /// `None` if it is not held.
     #[must_use]
     pub fn held_until(&self, target: TargetId) -> Option<Moment> {
         self.get(target).filter(|target| target.state.is_held(&target.timing))?.damping.until()
     }
 
-    /// Falls within [`DAMPING_WINDOW`], as of the last outcome; at most 7, for more make no
-    /// difference. 0 without damping.
+    /// The number of falls within [`DAMPING_WINDOW`], as of the last outcome. At most 7, since more
+    /// make no difference; 0 without damping.
     #[must_use]
     pub fn flaps(&self, target: TargetId) -> u8 {
         self.get(target).map_or(0, |target| target.damping.falls())
     }
 
-    /// Says whose members are suspected together. Replaces all groups there were; a suspicion that
-    /// is going on is carried over to the group of the same pool and pace, and ended without one.
+    /// Replaces all groups. An active suspicion moves to the new group of the same pool and pace,
+    /// and ends if there is none.
     pub fn set_groups(&mut self, groups: Vec<Group>, now: Moment) {
         let targets = &self.targets;
         let timing = |id: TargetId| Some(&targets.get(id.index())?.as_ref()?.timing);
         self.suspicions.set_groups(groups, timing, now);
     }
 
-    /// The suspicions that are going on, as of the last call that was told the time.
+    /// The active suspicions, as of the last call with a time.
     pub fn suspicions(&self) -> impl Iterator<Item = &Suspicion> {
         self.suspicions.iter()
     }
 
-    /// Alarms that began or ended since the last call, in that order. A caller that sets groups has to take
-    /// them: they are kept until then.
+    /// The alarms that began or ended since the last call, in order. They are kept until this is
+    /// called, so a caller of [`HealthTable::set_groups`] must call it.
     pub fn take_alarms(&mut self, now: Moment) -> Vec<Alarm> {
         self.suspicions.take_alarms(now)
     }
 }
 
 impl Target {
-    /// When the next probe is due after that outcome.
+    /// The due time of the next probe after an outcome.
     fn next(&self, outcome: Outcome, now: Moment, rng: &mut impl Rng) -> Moment {
         let period = self.timing.period(self.state);
-        // A fault of this machine is no reason to probe more often. Nor is a hold: the count of
-        // passes is reached, only time has to pass.
+        // A fault of this machine is no reason to probe sooner. Neither is a hold: enough probes
+        // have passed, only time is missing.
         if self.state.in_doubt() && outcome != Outcome::Void && !self.state.is_held(&self.timing) {
             now.saturating_add(self.timing.recheck.min(period))
         } else {

@@ -1,18 +1,17 @@
-//! When each target is due.
+//! The schedule of probes.
 //!
-//! [`Rhythm`] knows the ticks of one target, [`Queue`] holds the next moment of each.
+//! [`Rhythm`] has the ticks of one target, [`Queue`] the next due time of each target.
 //!
 //! ```text
-//! add      a random moment within [0, min(period, FIRST_ROUND)]     spreads a start
-//! regular  the next tick after now, and jitter                      the usual case
+//! add      a random moment within [0, min(period, FIRST_ROUND)]     spreads the first probes
+//! regular  the next tick after now, plus jitter                     the usual case
 //! recheck  now + recheck                                            while the state is in doubt
 //! ```
 //!
-//! The period is `interval`, or `interval_down` while the target is unhealthy. The ticks of a target
-//! stand at the same place of each period, drawn once: how long a probe takes does not stretch the
-//! period, and a tick that has passed is skipped, never made up for. Jitter is drawn anew each time
-//! within [0, 5 % of the period], but never so long that a probe that takes its whole timeout would
-//! end after the next tick.
+//! The period is `interval`, or `interval_down` while the target is unhealthy. The ticks of a
+//! target have a fixed random offset within each period, so slow probes do not stretch the period.
+//! A missed tick is skipped. Jitter is drawn each time from [0, 5 % of the period], but limited so
+//! that a probe that takes its whole timeout ends before the next tick.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,15 +20,15 @@ use rand::{Rng, RngExt};
 
 use crate::health::{Moment, TargetId};
 
-/// The first probes of all targets are spread over this time, so that a start neither takes an
-/// interval nor opens every connection at once.
+/// The first probes of all targets are spread over this time: a start does not take a whole
+/// interval, and does not open all connections at once.
 pub const FIRST_ROUND: Duration = Duration::from_millis(500);
 
-/// The jitter of a regular probe is at most the interval divided by this.
+/// The jitter of a regular probe is at most the period divided by this.
 const JITTER_DIVISOR: u32 = 20;
 
-/// The place of one target within every period, in parts of 2^32. One place serves periods of every
-/// length, so the targets stay spread when many of them become unhealthy at once.
+/// The offset of one target within every period, in units of 2^-32. It scales with the period, so
+/// targets stay spread when many become unhealthy at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rhythm(u32);
 
@@ -38,7 +37,7 @@ impl Rhythm {
         Self(rng.random())
     }
 
-    /// When the next probe is due, as long as nothing contradicts the state.
+    /// The due time of the next probe while nothing contradicts the state.
     pub(super) fn regular(
         self,
         period: Duration,
@@ -49,9 +48,9 @@ impl Rhythm {
         self.tick_after(period, now).saturating_add(up_to(longest_jitter(period, timeout), rng))
     }
 
-    /// The first tick later than `now`.
+    /// The first tick after `now`.
     fn tick_after(self, period: Duration, now: Moment) -> Moment {
-        // A period of nothing would be due for ever; the configuration refuses it long before.
+        // A period of 0 would make the target always due. The configuration refuses it.
         let period = nanoseconds(period.max(Duration::from_millis(1)));
         let place = u64::try_from((u128::from(period) * u128::from(self.0)) >> 32).unwrap_or_default();
         let Some(since_first) = nanoseconds(now).checked_sub(place) else {
@@ -61,12 +60,12 @@ impl Rhythm {
     }
 }
 
-/// When the first probe of a new target is due.
+/// The due time of the first probe of a new target.
 pub(super) fn first(period: Duration, now: Moment, rng: &mut impl Rng) -> Moment {
     now.saturating_add(up_to(period.min(FIRST_ROUND), rng))
 }
 
-/// The most a regular probe comes after its tick.
+/// The longest delay of a regular probe after its tick.
 pub(super) fn longest_jitter(period: Duration, timeout: Duration) -> Duration {
     (period / JITTER_DIVISOR).min(period.saturating_sub(timeout))
 }
@@ -76,14 +75,13 @@ fn up_to(longest: Duration, rng: &mut impl Rng) -> Duration {
     Duration::from_nanos(rng.random_range(0..=nanoseconds(longest)))
 }
 
-/// 584 years fit, which is more than a process lives.
+/// 584 years fit, more than any uptime.
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The next moment of each target that waits for one, earliest first. A target is in it at most
-/// once. It is a tree and no heap, so that a removed target is taken out of its middle at once, and
-/// no entry can outlive its target.
+/// The next due time of each waiting target, earliest first. A target is in it at most once. A tree
+/// instead of a heap, so a removed target is taken out at once and no entry outlives its target.
 #[derive(Debug, Default)]
 pub(super) struct Queue(BTreeSet<(Moment, TargetId)>);
 
@@ -92,17 +90,17 @@ impl Queue {
         self.0.insert((due, target));
     }
 
-    /// Takes out a target that waits for `due`.
+    /// Removes a target that waits for `due`.
     pub(super) fn remove(&mut self, due: Moment, target: TargetId) {
         self.0.remove(&(due, target));
     }
 
-    /// The earliest moment.
+    /// The earliest due time.
     pub(super) fn next(&self) -> Option<Moment> {
         self.0.first().map(|(due, _)| *due)
     }
 
-    /// Takes out the target that has been due the longest.
+    /// Takes the target that has been due the longest.
     pub(super) fn pop_due(&mut self, now: Moment) -> Option<(Moment, TargetId)> {
         if self.next()? > now {
             return None;

@@ -1,8 +1,8 @@
-//! The health machine of one address.
+//! The health state machine of one address.
 
 use crate::health::{Outcome, Timing, Verdict};
 
-/// The state of one address, by its outcomes so far.
+/// The state of one address, derived from its outcomes.
 ///
 /// ```text
 ///                     Unknown
@@ -13,33 +13,33 @@ use crate::health::{Outcome, Timing, Verdict};
 ///         |           +----------|-----------+   Passed or Draining, rise times in a row
 ///         +----------------------+               Failed, fall times in a row
 ///
-///     Healthy   ------------> Draining                  Draining, once: it is the backend's own word
+///     Healthy   ------------> Draining                  Draining, once: the backend's own wish
 ///     Draining  ------------> Healthy                   Passed, rise times in a row
 ///     Draining  ------------> Unhealthy                 Failed, fall times in a row
-///     Unhealthy ------------> Healthy or Draining       by the last of the outcomes that end it
+///     Unhealthy ------------> Healthy or Draining       after rise, by the last outcome
 /// ```
 ///
-/// A count goes beyond its threshold while a suspicion or damping keeps the state where it is; then the
-/// first outcome of that kind afterwards flips it. The very first outcome decides alone. [`Outcome::Void`]
-/// changes nothing, neither the state nor the count. Each state holds the one count that can exist in it, so
-/// no two can disagree.
+/// While suspicion or damping keeps the state, a count grows past its threshold, and the next such
+/// outcome afterwards flips the state. The very first outcome decides alone. [`Outcome::Void`]
+/// changes neither the state nor the count. Each state has only the one count that can apply in it,
+/// so counts cannot contradict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// No outcome yet.
     Unknown,
     /// May be answered.
     Healthy {
-        /// Failed outcomes in a row; from `fall` on only while suspected.
+        /// Failed outcomes in a row; `fall` or more only while suspected.
         failures: u16,
     },
     /// Alive, but asks for no new clients.
     Draining {
-        /// The outcomes against it.
+        /// The outcomes that contradict it.
         against: Against,
     },
-    /// May not.
+    /// May not be answered.
     Unhealthy {
-        /// Passed or draining outcomes in a row; from `rise` on only while held.
+        /// Passed or draining outcomes in a row; `rise` or more only while held.
         successes: u16,
     },
 }
@@ -47,13 +47,13 @@ pub enum State {
 /// Outcomes in a row that contradict a draining state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Against {
-    /// Passed ones, below `rise`; 0 when nothing contradicts.
+    /// Passed ones, below `rise`; 0 if nothing contradicts.
     Passes(u16),
-    /// Failed ones, at least 1; from `fall` on only while suspected.
+    /// Failed ones, at least 1; `fall` or more only while suspected.
     Failures(u16),
 }
 
-/// The state that a verdict begins with.
+/// The state at the start, given an initial verdict.
 impl From<Option<Verdict>> for State {
     fn from(verdict: Option<Verdict>) -> Self {
         match verdict {
@@ -66,9 +66,9 @@ impl From<Option<Verdict>> for State {
 }
 
 impl State {
-    /// The state after one more outcome. If it `stays`, the outcome is counted, however many there
-    /// are, but the thresholds bring no change: while the fault is suspected here, or while an address
-    /// that keeps falling is held. The very first outcome and a backend's own word need no threshold.
+    /// The state after another outcome. `stays` is set during a suspicion or a hold: the outcome is
+    /// counted, but thresholds change nothing. The first outcome and a wish to drain need no
+    /// threshold.
     #[must_use]
     pub fn after(self, outcome: Outcome, timing: &Timing, stays: bool) -> Self {
         let next = match outcome {
@@ -100,7 +100,7 @@ impl State {
         short_of_it.unwrap_or_else(|| Some(next).into())
     }
 
-    /// The verdict of the state; none before the first outcome.
+    /// The verdict of the state; `None` before the first outcome.
     #[must_use]
     pub fn verdict(self) -> Option<Verdict> {
         match self {
@@ -111,13 +111,14 @@ impl State {
         }
     }
 
-    /// Whether the last outcome that was not void contradicts the state: the next one comes sooner.
+    /// Whether the last outcome that was not void contradicts the state. Then the next probe comes
+    /// sooner.
     #[must_use]
     pub fn in_doubt(self) -> bool {
         self.contradictions() > 0
     }
 
-    /// How many outcomes in a row contradict the state.
+    /// The number of outcomes in a row that contradict the state.
     #[must_use]
     pub fn contradictions(self) -> u16 {
         match self {
@@ -128,13 +129,13 @@ impl State {
         }
     }
 
-    /// Whether it passes as it has to, and is kept out all the same: damping holds it.
+    /// Whether the address passes as required, but damping holds it.
     #[must_use]
     pub(super) fn is_held(self, timing: &Timing) -> bool {
         matches!(self, Self::Unhealthy { successes } if successes >= timing.rise)
     }
 
-    /// Whether both are healthy, both unhealthy or both unknown, whatever their counts.
+    /// Whether both have the same verdict, whatever their counts.
     #[must_use]
     pub fn is_same_verdict(self, other: Self) -> bool {
         self.verdict() == other.verdict()
@@ -160,13 +161,13 @@ mod tests {
         }
     }
 
-    /// How many of the last outcomes are alike in that.
+    /// The number of outcomes at the end of the history that satisfy `like`.
     fn last(history: &[Outcome], like: impl Fn(Outcome) -> bool) -> usize {
         history.iter().rev().take_while(|outcome| like(**outcome)).count()
     }
 
-    /// The rule in words: what the verdict is after this history of outcomes, none of them void, if
-    /// it was `before` one outcome ago.
+    /// The rule: the verdict after this history of outcomes, none of them void. `before` is the
+    /// verdict before the last outcome.
     fn model(before: Option<Verdict>, history: &[Outcome], rise: usize, fall: usize) -> Option<Verdict> {
         let alive = |outcome| outcome != Outcome::Failed;
         let own_word = match history.last()? {
@@ -175,7 +176,7 @@ mod tests {
             _ => Verdict::Healthy,
         };
         let changes = match (before, own_word) {
-            // The first outcome decides alone, and so does the wish to drain.
+            // The first outcome decides alone, and so does a wish to drain.
             (None, _) | (Some(Verdict::Healthy), Verdict::Draining) => true,
             (Some(Verdict::Unhealthy), _) => last(history, alive) >= rise,
             (Some(_), Verdict::Unhealthy) => last(history, |outcome| !alive(outcome)) >= fall,
@@ -186,16 +187,16 @@ mod tests {
 
     struct Walk<'a> {
         timing: Timing,
-        /// The outcomes to go on with.
+        /// The outcomes to choose from.
         alphabet: &'a [Outcome],
-        /// Whether each may also meet a state that stays.
+        /// Whether to try each outcome also with `stays`.
         may_stay: bool,
-        /// All outcomes on the way here but void ones.
+        /// All outcomes so far except void ones.
         history: Vec<Outcome>,
     }
 
     impl Walk<'_> {
-        /// All ways on from here: their common beginning is walked once.
+        /// Tries all continuations from here, so common prefixes are walked once.
         fn follow(&mut self, state: State, before: Option<Verdict>, left: usize) {
             if left == 0 {
                 return;

@@ -1,39 +1,39 @@
-//! When nearly all of a group fails at once, the fault is more likely here than there: a cable, a
-//! route, a firewall of this machine. Then nobody is judged for a while.
+//! Suspicion: if nearly all of a group fails at once, the fault is probably on this machine (a
+//! cable, a route, a firewall), so failures change no verdict for a while.
 //!
-//! A *group* is the targets of one pool, or of all pools. A member *fails freshly* while its present
-//! run of failed outcomes is no older than the group's window (the longest time of its members from
-//! the beginning of one probe to the end of the next: interval and timeout). Members are *watched*
-//! that are healthy, or that were when their fresh run began: those that have fallen already in this
-//! very event.
+//! A *group* is the targets of one pool, or of all pools. A member *fails freshly* if its current
+//! run of failed outcomes started within the group's window (the longest interval plus timeout of
+//! its members: the time from the start of one probe to the end of the next). *Watched* members are
+//! the healthy ones, and those that were healthy when their fresh run began: they have fallen in
+//! this very event.
 //!
 //! ```text
-//!                    with a failed outcome of a member: at least 3 watched, and
+//!                    on a failed outcome of a member: at least 3 watched, and
 //!                    failing freshly x 100 >= share x watched
 //!      trusted -----------------------------------------------------------------> suspected
 //!         ^                                                                           |
 //!         +---------------------------------------------------------------------------+
-//!                    the longest interval of the members later
+//!                    after the longest interval of the members
 //! ```
 //!
-//! While a group is suspected, failures of its members are counted and flip nobody, and probing goes
-//! on. Afterwards the next failed outcome of a member flips it if `fall` is reached. So an address that
-//! is truly dead is found one interval late at most; and one that answers again meanwhile has never left.
-//! Other effects of an outcome are not held up: a pass still brings an unhealthy member back, the first
-//! outcome of an unknown one decides, and a draining one takes itself out.
+//! While a group is suspected, probing continues, and failures of its members are counted but flip
+//! no state. Afterwards the next failed outcome of a member flips it if `fall` is reached. So a
+//! dead address is detected at most one interval later, and one that recovers in the meantime was
+//! never out. Other outcomes act as usual: a pass still brings an unhealthy member back, the first
+//! outcome of an unknown member decides, and a member may still drain itself.
 //!
-//! It takes nearly an interval to see that all fail. Those that are silent fall later than that; of those
-//! that refuse at once, about half have fallen before (48 % with the default timing).
+//! It takes almost an interval until all have failed. Silent members fall only after that time. Of
+//! members that refuse at once, about half have fallen before it (48 % with the default timing).
 //!
-//! A group is as slow as its slowest member: with one that is probed every hour, all of them would be
-//! kept for an hour. A caller that makes groups puts together targets that are probed at about the same
-//! interval, and gives each such group of a pool its own [`Group::pace`].
+//! A group is as slow as its slowest member: one member that is probed every hour would keep the
+//! verdicts of all for an hour. So callers group targets with similar intervals, and distinguish
+//! the groups of a pool by [`Group::pace`].
 //!
-//! An event is suspected once: runs that began before the end of a suspicion are not fresh any more
-//! in that group. A target of several groups is kept if any of them is suspected.
+//! An event is suspected once: runs that began before the end of a suspicion are no longer fresh in
+//! that group. A target in several groups keeps its verdict if any of them is suspected.
 //!
-//! Each group counts its members as outcomes come in. A queue holds the runs in the order they began, so
-//! those that grow old are at its head, and an outcome costs the same in a group of three and of 100,000.
+//! Each group counts its members incrementally. A queue holds the runs in order of their start,
+//! with the oldest at the head, so an outcome costs the same in a group of three and of 100,000.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -41,63 +41,64 @@ use std::time::Duration;
 
 use crate::health::{Moment, Outcome, TargetId, Timing, Verdict};
 
-/// With fewer watched members a group is never suspected: two of two fail together too easily.
+/// A group with fewer watched members is never suspected: two of two may fail together by
+/// coincidence.
 pub const LEAST_WATCHED: usize = 3;
 
-/// A queue of runs may hold this many that have ended, besides as many as go on.
+/// The number of ended runs that a queue may hold besides the active ones.
 const SPARE_RUNS: usize = 64;
 
 /// Targets that are suspected together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// The pool whose targets these are; none for all pools together.
+    /// The pool of these targets; `None` for all pools together.
     pub pool: Option<Arc<str>>,
-    /// Tells the groups of one pool apart; whoever makes groups says what it stands for.
+    /// Distinguishes groups of one pool; its meaning is up to the caller.
     pub pace: u32,
-    /// Percent of the watched members that have to fail freshly, 1 to 100.
+    /// The percentage of watched members that must fail freshly, 1 to 100.
     pub share: u8,
-    /// Its members, each counted once. Ids of no target are left out.
+    /// Each member counts once. Unknown ids are ignored.
     pub members: Vec<TargetId>,
 }
 
-/// So much of a group fails at once that nobody is judged for the time being.
+/// So many of a group fail at once that failures flip no state for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspicion {
-    /// The pool of the group; none for all pools together.
+    /// The pool of the group; `None` for all pools together.
     pub pool: Option<Arc<str>>,
-    /// When it began.
+    /// The start of the suspicion.
     pub since: Moment,
-    /// When it ends: failures flip again from then on.
+    /// The end of the suspicion; failures flip states again from then on.
     pub until: Moment,
-    /// How many members failed freshly when it began.
+    /// The number of members that failed freshly at the start.
     pub failing: usize,
-    /// Of how many that were watched then.
+    /// The number of members watched at the start.
     pub members: usize,
 }
 
-/// A reportable change of a suspicion.
+/// A change to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Alarm {
-    /// From now on failures of its members flip nobody.
+    /// From now on failures of its members flip no state.
     Began(Suspicion),
-    /// They do again, or the group is gone.
+    /// Failures count again, or the group is gone.
     Ended(Suspicion),
 }
 
-/// All groups, and how their members stand.
+/// All groups and the stance of their members.
 #[derive(Debug, Default)]
 pub(super) struct Suspicions {
     groups: Vec<Circle>,
     /// By [`TargetId`].
     members: Vec<Member>,
-    /// How many runs have begun.
+    /// The number of runs so far.
     runs: u64,
-    /// The ends of suspicions that go on, with the index of the group.
+    /// The ends of active suspicions, with the index of the group.
     ends: BTreeSet<(Moment, usize)>,
     alarms: Vec<Alarm>,
 }
 
-/// A target as its groups see it.
+/// A target as seen by its groups.
 #[derive(Debug, Default)]
 struct Member {
     /// Indices of its groups.
@@ -107,12 +108,12 @@ struct Member {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stance {
-    /// Never watched: not healthy, and not by a fall that could be part of an event.
+    /// Not watched: not healthy, and not fallen in an event.
     #[default]
     Apart,
     /// Healthy, and not failing.
     Passing,
-    /// It was healthy when its present run of failed outcomes began.
+    /// It was healthy when its current run of failed outcomes began.
     Failing { run: Run, fell: bool },
 }
 
@@ -122,7 +123,7 @@ struct Run {
     since: Moment,
 }
 
-/// A group at work.
+/// A group with its counts.
 #[derive(Debug)]
 struct Circle {
     pool: Option<Arc<str>>,
@@ -130,22 +131,22 @@ struct Circle {
     share: usize,
     /// The longest interval of its members.
     interval: Duration,
-    /// The longest interval and timeout of its members.
+    /// The longest sum of interval and timeout of its members.
     window: Duration,
-    /// How many members are watched, and how many of these fail freshly: by `horizon`.
+    /// The number of watched members, and how many of them fail freshly; both as of `horizon`.
     watched: usize,
     failing: usize,
-    /// Runs that began before are not fresh.
+    /// Runs that began earlier are not fresh.
     horizon: Moment,
-    /// The end of the last suspicion; the horizon is never before.
+    /// The end of the last suspicion; `horizon` is never earlier.
     ended: Moment,
-    /// The fresh runs in the order they began, and some that have ended.
+    /// The fresh runs in order of their start, and some ended ones.
     runs: VecDeque<(TargetId, u64)>,
     suspicion: Option<Suspicion>,
 }
 
 impl Suspicions {
-    /// A target comes, in no group yet.
+    /// Adds a target without groups.
     pub(super) fn add(&mut self, id: TargetId, verdict: Option<Verdict>) {
         if self.members.len() <= id.index() {
             self.members.resize_with(id.index() + 1, Member::default);
@@ -156,7 +157,7 @@ impl Suspicions {
         }
     }
 
-    /// A target goes.
+    /// Removes a target.
     pub(super) fn remove(&mut self, id: TargetId) {
         self.change(id, Stance::Apart);
         if let Some(member) = self.members.get_mut(id.index()) {
@@ -164,7 +165,7 @@ impl Suspicions {
         }
     }
 
-    /// A probe of the target has failed. Whether it must not fall for now.
+    /// Handles a failed probe. Returns whether the target must not fall for now.
     pub(super) fn fail(&mut self, id: TargetId, now: Moment) -> bool {
         self.expire(now);
         if self.members.get(id.index()).is_some_and(|member| member.stance == Stance::Passing) {
@@ -188,7 +189,7 @@ impl Suspicions {
         suspected
     }
 
-    /// How the target stands after an outcome.
+    /// Updates the stance of a target after an outcome.
     pub(super) fn settle(&mut self, id: TargetId, outcome: Outcome, verdict: Option<Verdict>) {
         let Some(Member { stance, .. }) = self.members.get(id.index()) else { return };
         let next = match (outcome, *stance) {
@@ -250,17 +251,17 @@ impl Suspicions {
         }
     }
 
-    /// When the next suspicion ends.
+    /// The end of the next suspicion to end.
     pub(super) fn next_end(&self) -> Option<Moment> {
         self.ends.first().map(|(until, _)| *until)
     }
 
-    /// The suspicions that go on, that which ends first at the head.
+    /// The active suspicions, the first to end first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Suspicion> {
         self.ends.iter().filter_map(|(_, index)| self.groups.get(*index)?.suspicion.as_ref())
     }
 
-    /// Alarms that began or ended since the last call.
+    /// The alarms that began or ended since the last call.
     pub(super) fn take_alarms(&mut self, now: Moment) -> Vec<Alarm> {
         self.expire(now);
         std::mem::take(&mut self.alarms)
@@ -271,7 +272,7 @@ impl Suspicions {
         self.groups.iter().map(|group| group.runs.len()).max().unwrap_or_default()
     }
 
-    /// Counts a target out of one column of its groups and into another.
+    /// Moves a target from one stance to another in the counts of its groups.
     fn change(&mut self, id: TargetId, next: Stance) {
         let Self { groups, members, .. } = self;
         let Some(member) = members.get_mut(id.index()) else { return };
@@ -292,7 +293,7 @@ impl Suspicions {
 }
 
 impl Circle {
-    /// A group without members, with what is left of its predecessor's suspicion.
+    /// A group without members, with the suspicion of its predecessor.
     fn new(group: &Group, before: Option<Self>) -> Self {
         let (ended, suspicion) = before.map(|before| (before.ended, before.suspicion)).unwrap_or_default();
         Self {
@@ -310,13 +311,13 @@ impl Circle {
         }
     }
 
-    /// Takes the timing of a member into account.
+    /// Extends interval and window by the timing of a member.
     fn stretch(&mut self, timing: &Timing) {
         self.interval = self.interval.max(timing.interval);
         self.window = self.window.max(timing.interval.saturating_add(timing.timeout));
     }
 
-    /// The amounts that a member in this stance adds to `watched` and `failing`.
+    /// How much a member in this stance adds to `watched` and `failing`.
     fn shares(&self, stance: Stance) -> (usize, usize) {
         match stance {
             Stance::Apart => (0, 0),
@@ -338,9 +339,8 @@ impl Circle {
         self.failing -= failing;
     }
 
-    /// Takes note of a run that begins. The queue holds as many runs that go on as members fail
-    /// freshly; when the others are more than half of it they are swept out, which costs each run a
-    /// constant time on average.
+    /// Adds a run to the queue. The queue holds `failing` active runs; once more than half are
+    /// ended ones, they are removed. The cost per run is constant on average.
     fn push_run(&mut self, id: TargetId, run: Run, members: &[Member]) {
         if self.runs.len() > 2 * self.failing + SPARE_RUNS {
             self.runs.retain(|(id, number)| present(members, *id, *number).is_some());
@@ -348,7 +348,7 @@ impl Circle {
         self.runs.push_back((id, run.number));
     }
 
-    /// Moves the horizon, and counts anew those whose runs it has passed.
+    /// Moves the horizon, and stops counting runs that began before it.
     fn grow_old(&mut self, now: Moment, members: &[Member]) {
         let horizon = now.saturating_sub(self.window).max(self.ended).max(self.horizon);
         while let Some((id, number)) = self.runs.front().copied() {
@@ -364,7 +364,7 @@ impl Circle {
         self.horizon = horizon;
     }
 
-    /// Whether so many fail freshly that the fault is more likely here.
+    /// Whether so many fail freshly that the fault is probably here.
     fn is_conspicuous(&self) -> bool {
         self.watched >= LEAST_WATCHED && self.failing * 100 >= self.share * self.watched
     }
@@ -378,7 +378,8 @@ impl Circle {
     }
 }
 
-/// The run of that number, if the member is still in it, and whether the member has fallen in it.
+/// Returns the run with this number if the member is still in it, and whether the member has fallen
+/// in it.
 fn present(members: &[Member], id: TargetId, number: u64) -> Option<(Run, bool)> {
     match members.get(id.index())?.stance {
         Stance::Failing { run, fell } if run.number == number => Some((run, fell)),

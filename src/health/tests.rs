@@ -1,4 +1,4 @@
-//! The table of targets: what is due, whose outcome is taken, and what is left of a removed target.
+//! The table of targets: due times, accepted outcomes, and removed targets.
 
 use std::time::Duration;
 
@@ -73,16 +73,16 @@ fn a_ticket_of_a_removed_target_changes_nothing_of_the_one_that_has_its_id_now()
     assert!(bench.table.is_current(stale));
     bench.table.remove(old);
     assert!(!bench.table.is_current(stale));
-    assert!(!bench.bring(stale, Outcome::Passed), "nobody has this id");
+    assert!(!bench.bring(stale, Outcome::Passed), "no target has this id");
     assert_eq!(bench.table.state(old), State::Unknown);
 
     let new = bench.add(Some(Verdict::Unhealthy));
-    assert_eq!(new, old, "ids are used again");
+    assert_eq!(new, old, "ids are reused");
     assert!(!bench.bring(stale, Outcome::Passed), "it waits");
     let ticket = bench.ticket();
     assert!(!bench.bring(stale, Outcome::Passed), "it is in flight");
     assert_eq!(bench.table.state(new), State::Unhealthy { successes: 0 });
-    assert!(bench.table.is_current(ticket), "the stale ticket has not taken its turn away");
+    assert!(bench.table.is_current(ticket), "the stale ticket did not use up its turn");
     bench.bring(ticket, Outcome::Passed);
     assert_eq!(bench.table.state(new), State::Unhealthy { successes: 1 });
     assert!(!bench.table.is_current(ticket), "an outcome is taken once");
@@ -104,8 +104,7 @@ fn ids_stay_dense_however_often_targets_come_and_go() {
     assert!(indices.into_iter().eq(0..10));
 }
 
-/// Takes a target with that timing through one fall and back. Returns how long it was on its way
-/// back: from the first pass to the return.
+/// Takes a target through one fall and back. Returns the time from the first pass to the return.
 fn fall_and_return(bench: &mut Bench, id: TargetId) -> Duration {
     while bench.table.state(id).verdict() != Some(Verdict::Unhealthy) {
         let ticket = bench.ticket();
@@ -137,10 +136,10 @@ fn the_holds_of_one_that_falls_whenever_it_has_returned() {
         }
         let seconds: Vec<u64> = holds.iter().map(Duration::as_secs).collect();
         if interval_down == quick {
-            assert_eq!(bench.table.flaps(id), 2, "the other falls are 10 minutes ago and more");
+            assert_eq!(bench.table.flaps(id), 2, "the other falls are older than 10 minutes");
             assert_eq!(seconds, [0, 0, 30, 60, 120, 240, 300]);
         }
-        // A held address is probed like a healthy one, however rarely an unhealthy one is.
+        // A held address is probed like a healthy one, however rarely unhealthy ones are probed.
         let late = holds.iter().map(|hold| hold.as_millis() % 30_000).max().unwrap();
         assert!(late <= 210, "{holds:?}");
         let undamped = Timing { damping: false, ..timing };
@@ -166,14 +165,14 @@ fn damping_saves_clients_from_the_worst_flapper() {
         }
     }
     let [damped, undamped] = falls.map(|count| count / 10);
-    println!("falls in an hour of one that fails whenever it has returned: {damped}, undamped {undamped}");
+    println!("falls per hour of a target that fails after every return: {damped}, undamped {undamped}");
     assert!(damped * 10 < undamped, "{damped} and {undamped}");
 }
 
 #[test]
 fn a_target_takes_little_memory() {
     let bytes = size_of::<Option<crate::health::Target>>();
-    println!("{bytes} bytes for a target, besides its place in the queue and in its groups");
+    println!("{bytes} bytes for a target, without its entries in the queue and in its groups");
     assert!(bytes <= 200, "{bytes}");
 }
 
@@ -221,7 +220,7 @@ fn an_unhealthy_target_is_probed_at_its_own_interval() {
     let ticket = bench.ticket();
     bench.bring(ticket, Outcome::Void);
     let due = bench.table.next_deadline().unwrap();
-    assert!(due > bench.now && due <= bench.now + SECOND * 63, "a void outcome brings the usual tick");
+    assert!(due > bench.now && due <= bench.now + SECOND * 63, "after a void outcome the usual tick is due");
     assert_eq!(bench.table.state(id), State::Unhealthy { successes: 1 });
 }
 
@@ -268,7 +267,7 @@ fn a_group_remembers_hardly_more_runs_than_go_on_however_long_its_window() {
         bench.bring(ticket, outcome);
         longest = longest.max(bench.table.suspicions.longest_queue());
     }
-    println!("25,000 runs in one window, {longest} of them remembered at most");
+    println!("25,000 runs in one window, at most {longest} remembered");
     assert!(longest <= 2 * 99 + 64 + 1, "{longest}");
     assert_eq!(bench.table.take_alarms(bench.now), []);
 }

@@ -1,5 +1,5 @@
-//! The figures of the documents: how long it takes to find a death, how often a bad backend falls,
-//! what stalls do. All with the default timing; each test prints what it has measured.
+//! The figures of the documentation: the time to detect a death, the falls of a bad backend, the
+//! effects of stalls. All with the default timing; each test prints its measurements.
 
 use std::time::Duration;
 
@@ -10,8 +10,7 @@ use crate::health::{HealthTable, Moment, Outcome, State, Timing, Verdict};
 
 const DEATHS: u64 = 10_000;
 
-/// The 5 % of an interval by which the first probe after a death may be late, and the latency of
-/// the outcomes.
+/// The first probe after a death may be late by 5 % of an interval, and outcomes have a latency.
 const JITTER: f64 = 0.25 + 0.01;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +26,8 @@ impl Death {
     }
 }
 
-/// Seconds from a death at a random moment to the verdict, sorted. `neighbours` are silent all along.
+/// Seconds from a death at a random moment to the verdict, sorted. The `neighbours` are silent all
+/// the time.
 fn detection(deaths: u64, death: Death, neighbours: usize) -> Vec<f64> {
     let one = |seed| {
         let mut bench = Bench::new(seed);
@@ -58,7 +58,7 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
 }
 
-/// Within the bounds, and the bounds are no wider than they have to be.
+/// Asserts that the times are within the bounds, and that the bounds are tight.
 fn assert_between(name: &str, times: &[f64], least: f64, most: f64) {
     let (low, p50, p99) = (times[0], percentile(times, 50), percentile(times, 99));
     let high = percentile(times, 100);
@@ -78,7 +78,7 @@ fn a_refusing_backend_is_found_in_2_to_7_seconds() {
 
 #[test]
 fn a_silent_backend_is_found_in_8_to_13_seconds() {
-    // A probe in flight at the moment of death has a head start of its latency.
+    // A probe in flight at the moment of death started up to its latency earlier.
     let least = 8.0 - LATENCY.as_secs_f64();
     assert_between("silent", &detection(DEATHS, Death::Silent, 0), least, 13.0);
 }
@@ -88,8 +88,8 @@ fn silent_neighbours_delay_nobody() {
     assert_between("refused beside 49 silent ones", &detection(200, Death::Refuse, 49), 2.0, 7.0);
 }
 
-/// Falls in ten minutes, and the share of time out of the answers, of a backend that fails one
-/// probe in five at random.
+/// Falls in ten minutes and share of time out of the answers, for a backend that fails one probe in
+/// five at random.
 fn one_in_five(timing: Timing) -> (f64, f64) {
     let each = Duration::from_secs(36_000);
     let (mut falls, mut out, mut time) = (0, Duration::ZERO, Duration::ZERO);
@@ -125,7 +125,7 @@ fn one_failed_probe_in_five_costs_less_than_one_fall_in_ten_minutes() {
     assert!(asked_for().is_some() || (falls < 1.0 && undamped < 1.0), "{falls}, {undamped}");
 }
 
-/// Effects on a backend that serves but for one stall.
+/// The effects of one stall of a backend that otherwise serves.
 #[derive(Default)]
 struct Stalls {
     count: u32,
@@ -150,8 +150,8 @@ impl Stalls {
     }
 }
 
-/// Backends that stall once, `length` long: they refuse, or answer when it is over, which is too late
-/// for those who have asked more than a timeout before.
+/// Simulates backends that stall once for `length`. They refuse, or answer after the stall, which
+/// is too late for probes that started more than a timeout earlier.
 fn stalls(length: Duration, refuse: bool) -> Stalls {
     let mut stalls = Stalls::default();
     for seed in seeds(3000) {
@@ -199,18 +199,19 @@ fn stalls_of_a_backend() {
         return;
     }
     for (refuse, seconds, share) in share {
-        // The stalls that fit between three failures: (seconds - the time they take) of every interval.
+        // A stall flips a state if three failures fit into it: (seconds - the time they take) of
+        // every interval.
         let rest = if refuse { seconds.saturating_sub(2) } else { seconds.saturating_sub(8) };
         let expected = (f64::from(u32::try_from(rest).unwrap()) / 5.0).min(1.0);
         assert!((share - expected).abs() < 0.08, "stalls of {seconds} s flip {share}, expected {expected}");
     }
 }
 
-/// This process stands still: no probe starts and no outcome is seen; what failed meanwhile is void.
+/// This process stalls: no probe starts and no outcome is seen. Failures in the meantime are void.
 #[test]
 fn stalls_of_this_process_flip_nobody_and_delay_a_death_by_little_more_than_themselves() {
     println!(
-        "| this process | for | flips | a death just before or meanwhile is found after, p50 | at most |"
+        "| this process | for | flips | detection of a death before or during the stall, p50 | longest |"
     );
     for seconds in [1, 3, 5, 10, 30] {
         let length = Duration::from_secs(seconds);
@@ -220,7 +221,7 @@ fn stalls_of_this_process_flip_nobody_and_delay_a_death_by_little_more_than_them
             let (served, mortal) = (bench.add(DEFAULTS), bench.add(DEFAULTS));
             let from = bench.some_moment();
             let to = from + length;
-            // Up to 10 s before the stall, so that some failures are in flight when it begins.
+            // Up to 10 s before the stall, so that some failures are in flight when it starts.
             let before = Duration::from_secs(10);
             let dies = from - before + (before + length).mul_f64(bench.rng.random::<f64>());
             let answer = |id, start: Moment| {
@@ -246,7 +247,7 @@ fn stalls_of_this_process_flip_nobody_and_delay_a_death_by_little_more_than_them
         times.sort_by(f64::total_cmp);
         let (p50, most) = (percentile(&times, 50), percentile(&times, 100));
         println!("| stalls | {seconds} s | 0 | {p50:.1} s | {most:.1} s |");
-        // One interval and one timeout for a probe that was in flight and is void.
+        // Plus an interval and a timeout, for a probe in flight whose outcome is void.
         assert!(most <= length.as_secs_f64() + 13.0 + JITTER + 7.0, "{most} s");
     }
 }
@@ -277,7 +278,7 @@ fn a_hundred_thousand_targets_start_within_one_round_and_then_spread_evenly() {
         starts.push(count);
         assert!(table.all_known() || now < crate::health::FIRST_ROUND);
     }
-    // 20,000 a second are 200 in each slot of 10 ms.
+    // 20,000 a second make 200 in each slot of 10 ms.
     let steady = &starts[600..];
     assert!(steady.iter().all(|count| (100..300).contains(count)), "{:?}", steady.iter().max());
 }

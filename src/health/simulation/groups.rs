@@ -1,4 +1,4 @@
-//! Suspicion of self, scene by scene: pools with the default timing.
+//! Scenes of suspicion: pools with the default timing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use crate::health::{Alarm, Group, Moment, Outcome, Suspicion, TargetId, Verdict}
 
 const SHARE: u8 = 90;
 
-/// A silent backend is found at the latest so long after its death.
+/// A silent backend is detected at the latest this long after its death.
 const SILENT: Duration = Duration::from_millis(13_250 + 1);
 
-/// From a suspicion's end to the last of the failures that were held up: one recheck, one timeout.
+/// The time from the end of a suspicion to the last postponed failure: a recheck and a timeout.
 const AFTERWARDS: Duration = Duration::from_secs(3);
 
-/// A pool of so many backends, watched as one group unless `watched` is false.
+/// A pool of `size` backends, in one group if `watched`.
 fn pool(seed: u64, size: usize, watched: bool) -> (Bench, Vec<TargetId>) {
     let mut bench = Bench::new(seed);
     let members: Vec<TargetId> = (0..size).map(|_| bench.add(DEFAULTS)).collect();
@@ -27,7 +27,7 @@ fn pool(seed: u64, size: usize, watched: bool) -> (Bench, Vec<TargetId>) {
     (bench, members)
 }
 
-/// Those below `first` are silent from `from` to `to`; the others serve.
+/// The targets with an index below `first` are silent between `from` and `to`; the others serve.
 fn silence(bench: &mut Bench, first: usize, from: Moment, to: Moment, until: Moment) {
     bench.run(until, |id, start, _| {
         let hit = id.index() < first && start + LATENCY > from && start < to;
@@ -40,7 +40,7 @@ fn falls(bench: &Bench) -> Vec<(Moment, TargetId)> {
     fallen.map(|(at, transition)| (*at, transition.target)).collect()
 }
 
-/// The one suspicion there was, which is over.
+/// The only suspicion of this run, which has ended.
 fn the_suspicion(bench: &mut Bench) -> Suspicion {
     let alarms = bench.table.take_alarms(bench.now);
     let [Alarm::Began(began), Alarm::Ended(ended)] = alarms.as_slice() else { panic!("{alarms:?}") };
@@ -79,7 +79,7 @@ fn when_all_come_back_before_the_suspicion_ends_nobody_has_ever_fallen() {
             let soon = bench.now + Duration::from_millis(100);
             silence(&mut bench, 10, cut, Duration::MAX, soon);
         }
-        // The last probe that is hit fails just before the end.
+        // The last affected probe fails just before the end.
         let until = bench.table.suspicions().next().unwrap().until;
         let back = until - DEFAULTS.timeout;
         silence(&mut bench, 10, cut, back, cut + Duration::from_secs(60));
@@ -122,7 +122,7 @@ fn deaths_one_after_the_other_are_no_event() {
     for seed in seeds(100) {
         let (mut bench, _) = pool(seed, 10, true);
         let death = bench.some_moment();
-        // One every 10 s: by the time the third last dies, no more than two runs are fresh of three.
+        // One death every 10 s: when the third last dies, at most two runs of three are fresh.
         let dies = |id: TargetId| death + Duration::from_secs(10) * u32::try_from(id.index()).unwrap();
         bench.run(dies(TargetId(6)) + Duration::from_secs(20), |id, start, _| {
             let dead = id.index() < 7 && start + LATENCY > dies(id);
@@ -156,6 +156,6 @@ fn when_all_refuse_at_once_the_first_half_has_fallen_before_it_can_be_seen() {
         all += falls.len();
     }
     let percent = before * 100 / all;
-    println!("{percent} % of a pool whose members all refuse at once fall before the suspicion begins");
+    println!("of a pool whose members all refuse at once, {percent} % fall before the suspicion begins");
     assert!(percent < 60, "{percent} %");
 }

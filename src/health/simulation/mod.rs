@@ -1,14 +1,14 @@
-//! Whole fleets on a virtual clock.
+//! Simulates whole fleets on a virtual clock.
 //!
 //! ```text
-//! world     random fleets, faults, reloads, stalls; what must be true at each step
-//! model     the rules in words, against which each step is compared
-//! planted   defects put in from outside: a simulation that does not find them is worth nothing
-//! groups    suspicion, scene by scene
-//! figures   how long it takes to find a death, and what stalls do
+//! world     random fleets, faults, reloads, stalls; asserts the invariants at each step
+//! model     a naive implementation of the rules, compared at each step
+//! planted   deliberate defects, each of which the simulation must find
+//! groups    scenes of suspicion
+//! figures   the time to detect a death, and the effects of stalls
 //! ```
 //!
-//! Each failure names its seed; `STEERD_SEED=n` replays that one alone.
+//! Each failure names its seed; `STEERD_SEED=n` replays that run alone.
 
 mod figures;
 mod groups;
@@ -37,10 +37,10 @@ const DEFAULTS: Timing = Timing {
     damping: true,
 };
 
-/// How long a backend takes to say yes or no.
+/// The latency of a backend's answer.
 const LATENCY: Duration = Duration::from_millis(2);
 
-/// How many worlds a run of the tests looks at.
+/// The number of worlds per test run.
 const WORLDS: u64 = 3000;
 
 fn milliseconds(count: u64) -> Duration {
@@ -51,7 +51,8 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap()
 }
 
-/// The seeds of so many runs, or the one asked for. The first is printed, the others follow it.
+/// The seeds of `count` runs, or the requested seed. Prints the first one; the others count up from
+/// it.
 fn seeds(count: u64) -> impl Iterator<Item = u64> {
     let asked = asked_for();
     let (first, count) = (asked.unwrap_or_else(any_seed), if asked.is_some() { 1 } else { count });
@@ -63,12 +64,12 @@ fn asked_for() -> Option<u64> {
     std::env::var("STEERD_SEED").ok().map(|seed| seed.parse().expect("STEERD_SEED is a number"))
 }
 
-/// Not so large that the following ones would not fit.
+/// Small enough that counting up does not overflow.
 fn any_seed() -> u64 {
     u64::from(rand::random::<u32>())
 }
 
-/// One world of the sweep. Every tenth is long enough for the longest holds.
+/// Runs one world. Every tenth is long enough for the longest holds.
 fn sweep(seed: u64, fault: Option<Fault>) -> Result<Met, String> {
     let steps = if seed.is_multiple_of(10) { 3000 } else { 300 };
     let mut world = World::new(seed, fault);
@@ -113,14 +114,14 @@ fn every_planted_fault_is_found_by_the_sweep() {
     }
 }
 
-/// A table with nothing between it and the backends: what these answer is told by a function of
-/// the target and the moment at which a probe starts.
+/// A table with simulated backends: a function of the target and the start of a probe returns the
+/// answer.
 struct Bench {
     table: HealthTable,
     rng: SmallRng,
     now: Moment,
     flights: BTreeMap<(Moment, u64), (Ticket, Outcome)>,
-    /// All transitions, and when they came.
+    /// All transitions with their times.
     seen: Vec<(Moment, Transition)>,
 }
 
@@ -134,7 +135,7 @@ impl Bench {
         self.table.add(timing, None, self.now, &mut self.rng)
     }
 
-    /// A random moment in the second minute, when everything has settled.
+    /// A random moment in the second minute, after the start has settled.
     fn some_moment(&mut self) -> Moment {
         Duration::from_secs(60) + Duration::from_nanos(self.rng.random_range(0..60_000_000_000))
     }

@@ -1,5 +1,5 @@
-//! A model of the table, written from the words of the rules, slowly and without cunning: every question is
-//! answered from the whole history, by looking at everyone.
+//! A naive model of the table, written from the rules: it evaluates the whole history of all
+//! targets for every question.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,51 +19,51 @@ pub(super) struct Model {
 struct Known {
     timing: Timing,
     verdict: Option<Verdict>,
-    /// All outcomes but void ones.
+    /// All outcomes except void ones.
     history: Vec<(Moment, Outcome)>,
-    /// When it changed, from what to what.
+    /// The changes of the verdict: when, from, to.
     changes: Vec<(Moment, Option<Verdict>, Verdict)>,
-    /// The last outcome, a void one too.
+    /// The time of the last outcome, void ones included.
     heard: Moment,
 }
 
 struct Circle {
     group: Group,
-    /// The longest interval, and the longest interval and timeout, of those who were made members.
+    /// The longest interval, and the longest interval plus timeout, of its initial members.
     interval: Duration,
     window: Duration,
     suspicion: Option<Suspicion>,
-    /// When the last suspicion ended.
+    /// The end of the last suspicion.
     ended: Moment,
 }
 
-/// When the next probe has to be due.
+/// The expected due time of the next probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Exactly then.
+    /// Exactly at this moment.
     At(Moment),
-    /// With the next tick of this period.
+    /// At the next tick of this period.
     Tick(Duration),
 }
 
 impl Known {
-    /// The outcomes at the end of the history that are alike in that.
+    /// The outcomes at the end of the history that satisfy `like`.
     fn last(&self, like: impl Fn(Outcome) -> bool) -> &[(Moment, Outcome)] {
         let count = self.history.iter().rev().take_while(|(_, outcome)| like(*outcome)).count();
         &self.history[self.history.len() - count..]
     }
 
-    /// When the present run of failures began.
+    /// The start of the current run of failures.
     fn failing_since(&self) -> Option<Moment> {
         self.last(|outcome| outcome == Outcome::Failed).first().map(|(at, _)| *at)
     }
 
-    /// Whether the present run of failures is that young.
+    /// Whether the current run of failures began within the window, and after the last suspicion.
     fn fails_freshly(&self, now: Moment, window: Duration, ended: Moment) -> bool {
         self.failing_since().is_some_and(|since| since + window >= now && since >= ended)
     }
 
-    /// Whether it has fallen from healthy in the present run of failures.
+    /// Whether it has fallen from healthy in the current run of failures.
     fn fell_from_health(&self) -> bool {
         let (Some(since), Some((at, from, to))) = (self.failing_since(), self.changes.last()) else {
             return false;
@@ -79,7 +79,7 @@ impl Known {
         if self.timing.damping { falls.count() } else { 0 }
     }
 
-    /// While it passes and is unhealthy: when the hold ends.
+    /// The end of the hold, while it passes and is unhealthy.
     fn hold_ends(&self) -> Option<Moment> {
         if self.verdict != Some(Verdict::Unhealthy) {
             return None;
@@ -148,7 +148,7 @@ impl Model {
         self.alarms.extend(before.into_iter().filter_map(|circle| circle.suspicion).map(Alarm::Ended));
     }
 
-    /// Ends suspicions whose time is over.
+    /// Ends the suspicions whose time is over.
     pub(super) fn expire(&mut self, now: Moment) {
         for circle in &mut self.groups {
             if let Some(suspicion) = circle.suspicion.take_if(|suspicion| suspicion.until <= now) {
@@ -158,7 +158,7 @@ impl Model {
         }
     }
 
-    /// One more outcome. Returns until when a change was held up by a suspicion, if it was.
+    /// Takes an outcome. Returns the end of the suspicion that applies to it, if any.
     pub(super) fn hear(&mut self, id: TargetId, outcome: Outcome, now: Moment) -> Option<Moment> {
         self.expire(now);
         let known = self.targets.get_mut(&id).unwrap();
@@ -186,7 +186,7 @@ impl Model {
         suspected
     }
 
-    /// Begins the suspicions that this failure gives reason for.
+    /// Starts the suspicions that this failure causes.
     fn suspect(&mut self, id: TargetId, now: Moment) {
         for circle in &mut self.groups {
             let members = &circle.group.members;
@@ -228,7 +228,7 @@ impl Model {
         known.falls(known.heard).min(7)
     }
 
-    /// When the next probe is due, after that outcome just now.
+    /// When the next probe must be due, after an outcome just now.
     pub(super) fn next(&self, id: TargetId, outcome: Outcome, now: Moment) -> Next {
         let known = &self.targets[&id];
         let timing = &known.timing;

@@ -1,4 +1,4 @@
-//! Defects put into the table from outside, to see that the simulation finds them.
+//! Plants defects around the table, to prove that the simulation finds them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub(super) const FAULTS: [Fault; 17] = [
     Fault::TwoInFlight,
 ];
 
-/// How much too late [`Fault::JitterBeyondBound`] is.
+/// The delay caused by [`Fault::JitterBeyondBound`].
 const TOO_LATE: Duration = Duration::from_millis(400);
 
 /// The table, with one defect or none.

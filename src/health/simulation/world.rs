@@ -1,5 +1,5 @@
-//! One world: backends on a virtual clock, the table that watches them, and all that is held to
-//! be true of it at every step.
+//! One world: backends on a virtual clock, the table that watches them, and the invariants to check
+//! at every step.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::health::simulation::planted::{Fault, Subject};
 use crate::health::simulation::{DEFAULTS, LATENCY, milliseconds, nanoseconds};
 use crate::health::{Group, Moment, Outcome, TargetId, Ticket, Timing, Verdict};
 
-/// The error is the fault, in a sentence.
+/// The error describes the violation in a sentence.
 pub(super) type Checked = Result<(), String>;
 
 macro_rules! ensure {
@@ -31,10 +31,10 @@ pub(super) enum Behaviour {
     Serve,
     /// Just before the timeout.
     ServeSlowly,
-    /// Also a reset or a bad status: fails as fast as another passes.
+    /// Fails as fast as others pass; stands for resets and bad statuses too.
     Refuse,
     Hang,
-    /// Bad at random.
+    /// Good or bad at random.
     Flap,
     Drain,
 }
@@ -43,7 +43,7 @@ impl Behaviour {
     const ALL: [Self; 6] =
         [Self::Serve, Self::ServeSlowly, Self::Refuse, Self::Hang, Self::Flap, Self::Drain];
 
-    /// The verdict that probes reach, sooner or later; none if their outcomes differ.
+    /// The verdict that probes reach sooner or later; `None` if their outcomes vary.
     fn truth(self) -> Option<Verdict> {
         match self {
             Self::Serve | Self::ServeSlowly => Some(Verdict::Healthy),
@@ -53,7 +53,7 @@ impl Behaviour {
         }
     }
 
-    /// How long a probe takes, and what it brings.
+    /// The duration and the outcome of a probe.
     fn answer(self, timeout: Duration, rng: &mut SmallRng) -> (Duration, Outcome) {
         let quick = LATENCY.min(timeout);
         match self {
@@ -68,9 +68,9 @@ impl Behaviour {
         }
     }
 
-    /// The longest time from the moment that an address begins to behave so to the verdict on it,
-    /// as long as nothing else happens: what was in flight runs out, a whole period passes, and then
-    /// so many outcomes come.
+    /// The longest time from a change to this behaviour to the verdict on it, if nothing else
+    /// happens: the probe in flight ends, a whole period passes, and then `rise` or `fall` outcomes
+    /// arrive.
     fn bound(self, timing: &Timing, late: Duration) -> Duration {
         let (period, count) = match self.truth() {
             Some(Verdict::Unhealthy) => (timing.interval, timing.fall),
@@ -80,7 +80,7 @@ impl Behaviour {
         timing.timeout + late + period + jitter + self.outcomes(count, timing, late)
     }
 
-    /// The longest time that so many outcomes take.
+    /// The longest time that `count` outcomes take.
     fn outcomes(self, count: u16, timing: &Timing, late: Duration) -> Duration {
         let quick = LATENCY.min(timing.timeout);
         let each = if matches!(self, Self::Hang | Self::ServeSlowly) { timing.timeout } else { quick };
@@ -88,18 +88,18 @@ impl Behaviour {
     }
 }
 
-/// A backend address as it is configured.
+/// A backend address as configured.
 struct Backend {
     timing: Timing,
     behaviour: Behaviour,
-    /// When it has been found out, whatever it was before.
+    /// From then on the verdict must match the behaviour.
     judged_from: Moment,
     in_flight: Option<Ticket>,
-    /// From when to when the next probe may be due.
+    /// The earliest and the latest due time of the next probe.
     next: (Moment, Moment),
-    /// The period whose tick that is, if it is one.
+    /// The period of that due time, if it is a tick.
     period: Option<Duration>,
-    /// Where its ticks stand in each period, in nanoseconds: those of the first one seen.
+    /// By period: the offset of the first tick seen, in nanoseconds.
     places: BTreeMap<Duration, u64>,
 }
 
@@ -109,13 +109,13 @@ pub(super) struct World {
     model: Model,
     backends: BTreeMap<TargetId, Backend>,
     now: Moment,
-    /// Probes on their way, by the moment their outcome is seen.
+    /// Probes in flight, by the moment their outcome is seen.
     flights: BTreeMap<(Moment, u64), (Ticket, Outcome)>,
-    /// Tickets whose outcomes have been taken, or whose target is gone.
+    /// Tickets whose outcomes were taken, or whose target is gone.
     stale: Vec<Ticket>,
-    /// The most that a start or an outcome is noticed late.
+    /// The longest delay in noticing a start or an outcome.
     late: Duration,
-    /// Chance of a void outcome.
+    /// The probability of a void outcome.
     void: f64,
     /// The behaviours to draw from.
     moods: Vec<Behaviour>,
@@ -123,28 +123,28 @@ pub(super) struct World {
     pub(super) met: Met,
 }
 
-/// Whether both hold the same, in whatever order.
+/// Whether both hold the same elements in any order.
 fn are_alike<T: PartialEq>(some: &[T], others: &[T]) -> bool {
     some.len() == others.len() && some.iter().all(|one| others.contains(one))
 }
 
-/// Events that a world has gone through: a sweep in which something never happens proves nothing of it.
+/// Counts events of a world: a sweep in which an event never occurs proves nothing about it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Met {
     pub(super) transitions: usize,
-    /// Failures that would have flipped an address but for a suspicion.
+    /// Failures that would have flipped an address without a suspicion.
     pub(super) kept: usize,
-    /// Suspicions carried over a reload.
+    /// Suspicions that survived a reload.
     pub(super) carried: usize,
-    /// Steps with a suspicion.
+    /// Steps with an active suspicion.
     pub(super) suspicions: usize,
-    /// Outcomes of an address that was held.
+    /// Outcomes of held addresses.
     pub(super) held: usize,
     /// The most falls remembered of one address.
     pub(super) falls: usize,
     pub(super) voids: usize,
     pub(super) removed_in_flight: usize,
-    /// Targets with the id of a former one.
+    /// Targets with a reused id.
     pub(super) used_again: usize,
     pub(super) draining: usize,
 }
@@ -174,7 +174,7 @@ struct Pool {
 }
 
 impl World {
-    /// A fleet drawn by the seed.
+    /// Draws a fleet from the seed.
     pub(super) fn new(seed: u64, fault: Option<Fault>) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let late = Duration::from_millis([0, 5, 300][rng.random_range(0..3)]);
@@ -214,7 +214,7 @@ impl World {
         world
     }
 
-    /// Goes on for so many steps.
+    /// Runs a number of steps.
     pub(super) fn run(&mut self, steps: usize) -> Checked {
         for _ in 0..steps {
             let late = self.late.mul_f64(self.rng.random::<f64>());
@@ -281,7 +281,8 @@ impl World {
         let id = ticket.target;
         self.stale.push(ticket);
         if self.backends.get(&id).is_none_or(|backend| backend.in_flight != Some(ticket)) {
-            // The target was removed meanwhile; `present_a_stale_ticket` brings it back.
+            // The target was removed in the meantime; `present_a_stale_ticket` uses this ticket
+            // later.
             return Ok(());
         }
         let before = self.subject.state(id);
@@ -343,7 +344,7 @@ impl World {
         Ok(())
     }
 
-    /// All that must be true at any time.
+    /// Checks the invariants.
     fn check(&mut self) -> Checked {
         for (id, backend) in &self.backends {
             let (id, state) = (*id, self.subject.state(*id));
@@ -379,7 +380,7 @@ impl World {
         Ok(())
     }
 
-    /// The whole machine stood still. Failures meanwhile are void, as the checker would have it.
+    /// The whole machine stalls. Failures in the meantime become void, as in the checker.
     fn jump(&mut self) {
         let length = milliseconds(self.rng.random_range(1..60_000));
         self.now += length;
@@ -420,7 +421,7 @@ impl World {
         }
         backend.behaviour = behaviour;
         let changed = self.now + behaviour.bound(&backend.timing, self.late);
-        // The causes that held up the verdict before may do so still.
+        // Earlier delays of the verdict may still apply.
         backend.judged_from = backend.judged_from.max(changed);
     }
 
@@ -429,7 +430,7 @@ impl World {
         self.backends.keys().nth(index).copied()
     }
 
-    /// A new configuration: one target goes, or one comes, or one is probed in another way.
+    /// A reload: a target is removed, added, or probed in a different way.
     fn reload(&mut self) {
         let goes = self.rng.random_range(0..3) > 0;
         let comes = !goes || self.rng.random_bool(0.5);
@@ -448,7 +449,7 @@ impl World {
             let id = self.add(timing, None);
             self.enlist(id);
         }
-        // A removed target leaves its groups at once; a new one waits for the next ones.
+        // A removed target leaves its groups at once; a new one joins with the next groups.
         if self.rng.random_bool(0.7) {
             self.set_groups();
         }
@@ -457,7 +458,7 @@ impl World {
     fn add(&mut self, timing: Timing, verdict: Option<Verdict>) -> TargetId {
         let id = self.subject.add(timing, verdict, self.now, &mut self.rng);
         if self.model.knows(id) {
-            // A defect gave out an id twice; the target is never found as it should be.
+            // A planted defect issued an id twice; later checks find the wrong target.
             return id;
         }
         self.met.used_again += usize::from(self.stale.iter().any(|ticket| ticket.target == id));
@@ -481,7 +482,7 @@ impl World {
         self.pools.iter_mut().for_each(|pool| pool.members.retain(|member| *member != id));
     }
 
-    /// Puts a target into the group of all, and into some others.
+    /// Adds a target to the group of all, and to some others.
     fn enlist(&mut self, id: TargetId) {
         for (index, pool) in self.pools.iter_mut().enumerate() {
             if index == 0 || self.rng.random_bool(0.6) {
