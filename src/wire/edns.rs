@@ -1,8 +1,8 @@
-//! EDNS(0), RFC 6891: the client's OPT record, and ours.
+//! EDNS(0), RFC 6891: the OPT records of queries and replies.
 
 use super::record::Record;
 
-/// The bytes of an OPT record without options.
+/// The length of an OPT record without options, bytes.
 pub const OPT_LENGTH: usize = 11;
 /// The DO bit of the OPT record's TTL field.
 const DNSSEC_OK: u32 = 0x8000;
@@ -10,19 +10,19 @@ const DNSSEC_OK: u32 = 0x8000;
 /// A client's OPT record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edns<'q> {
-    /// The largest UDP reply the client takes.
+    /// The largest UDP reply that the client accepts.
     pub payload: u16,
     /// Only version 0 is defined.
     pub version: u8,
     /// The client wants DNSSEC records; the bit is echoed (RFC 3225, section 3).
     pub dnssec_ok: bool,
-    /// All options, each whole; none of another version.
+    /// All options, none cut off; empty if the version is not 0.
     options: &'q [u8],
 }
 
 impl<'q> Edns<'q> {
-    /// Reads an OPT record. `None` when its owner is not the root, or an option is cut short. The
-    /// options of another version are not looked at: nobody here knows their form.
+    /// Parses an OPT record. Returns `None` if its owner is not the root, or an option is cut off.
+    /// Options of another version are ignored, because their format is unknown.
     #[must_use]
     pub fn read(record: &Record<'q>) -> Option<Self> {
         let [_, version, _, _] = record.ttl.to_be_bytes();
@@ -36,13 +36,13 @@ impl<'q> Edns<'q> {
         (record.at_root && consumed == edns.options.len()).then_some(edns)
     }
 
-    /// Bytes of the whole record.
+    /// The length of the whole record, bytes.
     #[must_use]
     pub fn record_length(&self) -> usize {
         OPT_LENGTH + self.options.len()
     }
 
-    /// The options in order: code and value.
+    /// The options in order, as code and value.
     pub fn options(&self) -> impl Iterator<Item = (u16, &'q [u8])> {
         let mut rest = self.options;
         std::iter::from_fn(move || {
@@ -68,16 +68,16 @@ pub mod option {
     pub const EXTENDED_ERROR: u16 = 15;
 }
 
-/// Room for an OPT record with every option that the server sends, the longest NSID included.
+/// Room for an OPT record with all options of a reply, including the longest NSID.
 const OPT_ROOM: usize = 320;
 
-/// The OPT record of a reply in the making: our payload size, version 0, the client's DO bit, and
-/// options. The record itself is never left out, options are.
+/// The OPT record of a reply: our payload size, version 0, the client's DO bit, and options.
+/// Options may be left out, the record itself never.
 #[derive(Clone, Debug)]
 pub struct OptRecord {
     bytes: [u8; OPT_ROOM],
     length: usize,
-    /// The length that options may bring it to.
+    /// The record with its options must not exceed this length.
     limit: usize,
 }
 
@@ -94,12 +94,12 @@ impl OptRecord {
         Self { bytes, length: OPT_LENGTH, limit: OPT_LENGTH }
     }
 
-    /// Gives the options to come `room` bytes together.
+    /// Allows the following options `room` bytes in total.
     pub fn make_room(&mut self, room: usize) {
         self.limit = OPT_ROOM.min(self.length + room);
     }
 
-    /// Adds an option whose value is given in parts. One for which there is no room is left out.
+    /// Adds an option, whose value is given in parts. Leaves it out if there is no room.
     pub fn push(&mut self, code: u16, parts: &[&[u8]]) {
         let value: usize = parts.iter().map(|part| part.len()).sum();
         let end = self.length + 4 + value;
@@ -114,13 +114,13 @@ impl OptRecord {
         self.length = end;
     }
 
-    /// Its length so far, bytes.
+    /// The current length, bytes.
     #[must_use]
     pub fn length(&self) -> usize {
         self.length
     }
 
-    /// The record with the upper bits of the response code.
+    /// The complete record, with the upper bits of the response code.
     #[must_use]
     pub fn bytes(&mut self, rcode: u16) -> &[u8] {
         let [extended, _] = (rcode << 4).to_be_bytes();

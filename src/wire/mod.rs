@@ -1,6 +1,6 @@
-//! DNS messages: reading a query and writing a reply, without allocation.
+//! DNS messages: parses queries and writes replies, without allocation.
 //!
-//! Bytes and their meaning only. `answer` decides which reply a query deserves.
+//! Handles bytes and their meaning only. `answer` decides what to reply.
 #![warn(clippy::indexing_slicing)]
 
 pub mod edns;
@@ -17,31 +17,31 @@ pub use writer::{Full, Writer};
 pub const HEADER: usize = 12;
 /// The largest UDP message without EDNS (RFC 1035, section 4.2.1).
 pub const PLAIN_UDP: usize = 512;
-/// The largest message of all: the length prefix of TCP has 16 bits.
+/// The largest message: the length prefix of TCP has 16 bits.
 pub const MAX_MESSAGE: usize = 65_535;
 
 /// Response codes (IANA DNS parameters), with the extended ones of EDNS.
 pub mod rcode {
     /// No error.
     pub const NOERROR: u16 = 0;
-    /// The query could not be understood.
+    /// The query is malformed.
     pub const FORMERR: u16 = 1;
     /// The server cannot answer now.
     pub const SERVFAIL: u16 = 2;
     /// The name does not exist.
     pub const NXDOMAIN: u16 = 3;
-    /// The server does not do this kind of query.
+    /// The server does not support this kind of query.
     pub const NOTIMP: u16 = 4;
-    /// The server will not answer this.
+    /// The server refuses to answer.
     pub const REFUSED: u16 = 5;
-    /// A DNAME leads to a name that is too long (RFC 6672, section 2.2).
+    /// The name that a DNAME makes is too long (RFC 6672, section 2.2).
     pub const YXDOMAIN: u16 = 6;
     /// The server is not authoritative for the zone (RFC 5936, section 2.2.1), or does not accept
     /// the signature (RFC 8945, section 5.2).
     pub const NOTAUTH: u16 = 9;
-    /// An EDNS version that the server does not know (RFC 6891, section 6.1.3).
+    /// The EDNS version is unknown (RFC 6891, section 6.1.3).
     pub const BADVERS: u16 = 16;
-    /// The cookie proves nothing (RFC 7873, section 5.2.3).
+    /// The cookie is not valid (RFC 7873, section 5.2.3).
     pub const BADCOOKIE: u16 = 23;
 }
 
@@ -49,7 +49,7 @@ pub mod rcode {
 pub mod opcode {
     /// A standard query.
     pub const QUERY: u8 = 0;
-    /// A zone has changed (RFC 1996).
+    /// A notification that a zone has changed (RFC 1996).
     pub const NOTIFY: u8 = 4;
 }
 
@@ -57,13 +57,13 @@ pub mod opcode {
 pub mod class {
     /// The Internet.
     pub const IN: u16 = 1;
-    /// Chaosnet, of which only the questions for a server's version and name are left.
+    /// Chaosnet; only queries for a server's version and name still use it.
     pub const CH: u16 = 3;
-    /// Any class: that of a TSIG record (RFC 8945, section 4.2).
+    /// Any class; the class of a TSIG record (RFC 8945, section 4.2).
     pub const ANY: u16 = 255;
 }
 
-/// Bits of the header's second pair of bytes (RFC 1035, section 4.1.1).
+/// Bits of the header's flags field (RFC 1035, section 4.1.1).
 pub mod flag {
     /// A response.
     pub const QR: u16 = 0x8000;
@@ -71,7 +71,7 @@ pub mod flag {
     pub const OPCODE: u16 = 0x7800;
     /// An authoritative answer.
     pub const AA: u16 = 0x0400;
-    /// Truncated: ask again over TCP.
+    /// Truncated: the client should retry over TCP.
     pub const TC: u16 = 0x0200;
     /// Recursion desired; copied into the reply.
     pub const RD: u16 = 0x0100;

@@ -1,4 +1,4 @@
-//! Reading a query: header, question, and what the records after it mean.
+//! Parses queries: the header, the question, and the records after it.
 
 use super::edns::Edns;
 use super::record::{Record, skip_name};
@@ -9,22 +9,22 @@ use crate::zone::rtype;
 /// The header of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The client's number for the query.
+    /// The client's query id.
     pub id: u16,
-    /// All flag bits, operation code and response code.
+    /// The flag bits, the operation code and the response code.
     pub flags: u16,
-    /// Questions.
+    /// The number of questions.
     pub qdcount: u16,
-    /// Answer records.
+    /// The number of answer records.
     pub ancount: u16,
-    /// Authority records.
+    /// The number of authority records.
     pub nscount: u16,
-    /// Additional records.
+    /// The number of additional records.
     pub arcount: u16,
 }
 
 impl Header {
-    /// Reads the first 12 bytes; `None` when there are fewer.
+    /// Parses the first 12 bytes; `None` if there are fewer.
     #[must_use]
     pub fn read(message: &[u8]) -> Option<Self> {
         let (bytes, _) = message.split_first_chunk::<HEADER>()?;
@@ -53,23 +53,23 @@ impl Header {
     }
 }
 
-/// The one question of a query.
+/// The question of a query.
 #[derive(Clone, Debug)]
 pub struct Question<'q> {
-    /// The question as it was sent, name in the client's case, type and class.
+    /// The question as sent: the name in its original case, type and class.
     pub bytes: &'q [u8],
     name: [u8; name::MAX_NAME],
     name_length: usize,
-    /// The type asked for.
+    /// The queried type.
     pub qtype: u16,
-    /// The class asked for.
+    /// The queried class.
     pub qclass: u16,
 }
 
 impl<'q> Question<'q> {
-    /// Reads the question that `rest` begins with, and answers it with what follows. `None` when
-    /// it is cut short, or when its name is compressed (nothing stands before it to point at) or
-    /// otherwise not a plain name.
+    /// Reads the question at the start of `rest`. Returns it and the bytes after it. `None` if it
+    /// is cut off, or if its name is not plain. The name cannot be compressed, since no name
+    /// precedes it.
     #[must_use]
     pub fn read(rest: &'q [u8]) -> Option<(Self, &'q [u8])> {
         let length = name::wire_length(rest)?;
@@ -92,28 +92,28 @@ impl<'q> Question<'q> {
     }
 }
 
-/// A query that could be read to its end.
+/// A completely parsed query.
 #[derive(Clone, Debug)]
 pub struct Query<'q> {
     /// The question.
     pub question: Question<'q>,
     /// The client's EDNS record.
     pub edns: Option<Edns<'q>>,
-    /// The serial of the zone that the client has, of an incremental transfer (RFC 1995, section 3).
+    /// The client's zone serial in an incremental transfer (RFC 1995, section 3).
     pub known_serial: Option<u32>,
-    /// The bytes of the TSIG record, if there is one; whether it is good is `tsig`'s to say.
+    /// The length of the TSIG record, if there is one; `tsig` verifies it.
     pub signature: Option<usize>,
 }
 
-/// Why a query cannot be understood, with what of it can be used in the reply.
+/// A query that is malformed, with the parts that the reply can use.
 #[derive(Clone, Debug)]
 pub struct Malformed<'q> {
-    /// The question, if there is one alone and it could be read.
+    /// The question, if it is the only one and could be parsed.
     pub question: Option<Question<'q>>,
-    /// The EDNS record, if it could be read.
+    /// The EDNS record, if it could be parsed.
     pub edns: Option<Edns<'q>>,
-    /// Whether the message is an EDNS record and nothing else: so a client asks for a cookie alone
-    /// (RFC 7873, section 5.4).
+    /// Whether the message holds only an EDNS record: a client may ask for a cookie this way (RFC
+    /// 7873, section 5.4).
     pub is_edns_alone: bool,
 }
 
@@ -130,9 +130,9 @@ impl<'q> Malformed<'q> {
     }
 }
 
-/// The first EDNS record in the additional section of a message of any operation, be the rest as
-/// it may: it is answered by one, also with an error (RFC 6891, section 7). `None` when it, or
-/// anything before it, cannot be read.
+/// Finds the first EDNS record in the additional section of a message of any operation. Replies
+/// must answer it with one, even in an error (RFC 6891, section 7). `None` if the record, or
+/// anything before it, cannot be parsed.
 #[must_use]
 pub fn find_edns<'q>(header: &Header, message: &'q [u8]) -> Option<Edns<'q>> {
     let mut rest = message.get(HEADER..)?;
@@ -153,12 +153,11 @@ pub fn find_edns<'q>(header: &Header, message: &'q [u8]) -> Option<Edns<'q>> {
 }
 
 impl<'q> Query<'q> {
-    /// Reads what follows the header of a standard query, or of a notification.
+    /// Parses the rest of a standard query or a notification after its header.
     ///
     /// # Errors
-    /// When there is not exactly one question, when a record is cut short or follows where none
-    /// may be, when there are two EDNS records or one that is malformed, or when bytes trail the
-    /// last record.
+    /// If there is not exactly one question, a record is cut off or in the wrong section, there are
+    /// two EDNS records or a malformed one, or bytes follow the last record.
     #[allow(clippy::result_large_err, reason = "a box would be an allocation on the query path")]
     pub fn read(header: &Header, message: &'q [u8]) -> Result<Self, Malformed<'q>> {
         let body = message.get(HEADER..).unwrap_or(&[]);
@@ -167,9 +166,9 @@ impl<'q> Query<'q> {
             return Err(malformed(None));
         }
         let Some((question, mut rest)) = Question::read(body) else { return Err(malformed(None)) };
-        // An incremental transfer carries the client's SOA in the authority section (RFC 1995,
-        // section 3), a notification may carry the new SOA as an answer (RFC 1996, section 3.7); no
-        // other query has records before the additional section.
+        // An incremental transfer has the client's SOA in the authority section (RFC 1995, section
+        // 3), a notification may have the new SOA as an answer (RFC 1996, section 3.7). No other
+        // query has records before the additional section.
         let is_notify = header.opcode() == opcode::NOTIFY;
         let is_ixfr = question.qtype == rtype::IXFR && !is_notify;
         if header.ancount > u16::from(is_notify) || header.nscount > u16::from(is_ixfr) {

@@ -1,4 +1,4 @@
-//! Reading one resource record of a message. Its data is left as it is: the owner of a type reads it.
+//! Parses one resource record of a message. Its data is parsed by the module of its type.
 
 use super::HEADER;
 use crate::name;
@@ -11,16 +11,17 @@ pub struct Record<'q> {
     pub at_root: bool,
     /// The type.
     pub rtype: u16,
-    /// The class, or EDNS's payload size.
+    /// The class, or the payload size of EDNS.
     pub class: u16,
-    /// The TTL, or EDNS's extended code, version and flags.
+    /// The TTL, or the extended code, version and flags of EDNS.
     pub ttl: u32,
-    /// The record's data.
+    /// The data of the record.
     pub data: &'q [u8],
 }
 
 impl<'q> Record<'q> {
-    /// Reads the record that `rest`, a tail of `message`, begins with.
+    /// Reads the record at the start of `rest`, which is a tail of `message`. Returns it and the
+    /// bytes after it.
     pub(super) fn read(message: &'q [u8], rest: &'q [u8]) -> Option<(Self, &'q [u8])> {
         let after_name = skip_name(message, rest)?;
         let (&[t0, t1, c0, c1, l0, l1, l2, l3, d0, d1], after) = after_name.split_first_chunk::<10>()?;
@@ -35,8 +36,8 @@ impl<'q> Record<'q> {
         Some((record, after))
     }
 
-    /// The serial, if this is an SOA record. It is found from the end: five numbers follow the two
-    /// names, which may be compressed.
+    /// The serial, if this is an SOA record. It is read from the end, where five numbers follow the
+    /// two names, since these may be compressed.
     pub(super) fn soa_serial(&self) -> Option<u32> {
         let (names, numbers) = self.data.split_last_chunk::<20>()?;
         let (serial, _) = numbers.split_first_chunk::<4>()?;
@@ -44,8 +45,8 @@ impl<'q> Record<'q> {
     }
 }
 
-/// The bytes after the name that `rest` begins with. A compression pointer ends it and must point backwards,
-/// so nothing here loops; where it leads is of no interest.
+/// Skips the name at the start of `rest` and returns the bytes after it. A compression pointer ends
+/// the name and must point backwards. The pointer is not followed.
 pub(super) fn skip_name<'q>(message: &'q [u8], rest: &'q [u8]) -> Option<&'q [u8]> {
     let here = message.len() - rest.len();
     let mut at = 0;

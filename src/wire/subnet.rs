@@ -1,24 +1,24 @@
-//! EDNS Client Subnet (RFC 7871): reading the option strictly, and answering with a scope.
+//! EDNS Client Subnet (RFC 7871): strict parsing, and the reply option with its scope.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The longest option: family, two prefix lengths, an IPv6 address.
+/// The longest option, bytes: family, two prefix lengths, an IPv6 address.
 pub const LONGEST: usize = 20;
 
-/// A client subnet as a resolver sent it.
+/// A client subnet as sent by a resolver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientSubnet {
     /// 1 for IPv4, 2 for IPv6.
     family: u16,
-    /// Leading bits of the address that were sent.
+    /// The number of leading address bits that were sent.
     source: u8,
     address: [u8; 16],
 }
 
 impl ClientSubnet {
-    /// Reads the option of a query. `None` when it breaks the rules of RFC 7871, section 6: an
-    /// unknown family, a prefix longer than its address, a scope that is not 0, more or fewer
-    /// bytes than the prefix needs, or bits set past it.
+    /// Parses the option of a query. Returns `None` if it violates RFC 7871, section 6: an unknown
+    /// family, a prefix longer than the address, a nonzero scope, more or fewer bytes than the
+    /// prefix needs, or bits set after the prefix.
     #[must_use]
     pub fn read(option: &[u8]) -> Option<Self> {
         let (&[f0, f1, source, scope], sent) = option.split_first_chunk::<4>()?;
@@ -38,7 +38,7 @@ impl ClientSubnet {
         (excess == 0).then_some(Self { family, source, address })
     }
 
-    /// The address of the subnet, with zeros past the prefix.
+    /// The address of the subnet, with zeros after the prefix.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         let [a, b, c, d, ..] = self.address;
@@ -49,13 +49,14 @@ impl ClientSubnet {
         }
     }
 
-    /// How many bytes [`ClientSubnet::write`] writes.
+    /// The number of bytes that [`ClientSubnet::write`] returns.
     #[must_use]
     pub fn length(&self) -> usize {
         4 + usize::from(self.source).div_ceil(8)
     }
 
-    /// The option of a reply: what was sent, with the prefix length that the answer is good for.
+    /// The option of a reply: the subnet as sent, and the prefix length for which the answer is
+    /// valid.
     #[must_use]
     pub fn write(&self, scope: u8) -> ([u8; LONGEST], usize) {
         let mut option = [0; LONGEST];

@@ -1,16 +1,16 @@
-//! Transaction signatures (RFC 8945): who sent a request is proved by a secret shared with us, and
-//! the reply proves the same of us.
+//! Transaction signatures (RFC 8945): a shared secret proves the sender of a request to us, and the
+//! sender of the reply to the client.
 //!
-//! Bytes in, bytes out, time as an argument. The caller decides what a key is allowed to do. Keys and their
-//! hash functions are `keys`'; the record and what is hashed are put together here, because a zone transfer
-//! signs a stream of messages, each over the signature of the one before.
+//! Takes and returns bytes; the time is an argument. The caller decides what a key may do. `keys`
+//! holds the keys and hash functions. The record and the hashed data are assembled here, because a
+//! zone transfer is signed as a stream: each message covers the MAC of the one before.
 //!
 //! ```text
-//!   request --verify--+-- no TSIG record: nothing is known of the sender, nothing is signed
-//!                     +-- Signer: the sender knows the key; signs all messages of the reply
+//!   request --verify--+-- no TSIG record: the sender is unknown, and the reply is not signed
+//!                     +-- Signer: the sender has the key; signs all messages of the reply
 //!                     +-- Malformed: FORMERR, unsigned
-//!                     '-- Refused: NOTAUTH, with a TSIG record that says why
-//!   request of ours --sign_request--> Asked: tells which reply is the peer's
+//!                     '-- Refused: NOTAUTH, with a TSIG record that states the error
+//!   our own request --sign_request--> Asked: verifies the reply
 //! ```
 
 use std::sync::Arc;
@@ -22,19 +22,18 @@ use crate::keys::{Key, Keys, Mac};
 use crate::name::{self, MAX_NAME, Name};
 use crate::zone::rtype;
 
-/// How far the clocks of the two sides may be apart in what we sign, seconds (RFC 8945,
-/// section 10).
+/// The clock difference that our signatures allow, seconds (RFC 8945, section 10).
 pub const FUDGE: u16 = 300;
 
-/// No MAC may be cut shorter than this, whatever the algorithm (RFC 8945, section 5.2.2.1).
+/// The shortest truncated MAC for any algorithm, bytes (RFC 8945, section 5.2.2.1).
 const MIN_MAC: usize = 10;
 
-/// A length that a message can have, in two bytes.
+/// A length as two bytes.
 fn number(length: usize) -> [u8; 2] {
     u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes()
 }
 
-/// The fields of a TSIG record that are hashed (RFC 8945, section 4.3.3). Names in lower case.
+/// The hashed fields of a TSIG record (RFC 8945, section 4.3.3), names in lower case.
 #[derive(Clone, Debug)]
 struct Variables<'v> {
     key_name: &'v [u8],
@@ -47,14 +46,15 @@ struct Variables<'v> {
 }
 
 impl Variables<'_> {
-    /// The time and the fudge: all that is hashed of any but the first message.
+    /// Time and fudge: the only fields hashed for all messages after the first.
     fn timers(&self) -> [u8; 8] {
         let [_, _, t0, t1, t2, t3, t4, t5] = self.time.to_be_bytes();
         let [f0, f1] = self.fudge.to_be_bytes();
         [t0, t1, t2, t3, t4, t5, f0, f1]
     }
 
-    /// The MAC over a message with all fields; `prior` is the MAC of the request, for a reply.
+    /// The MAC over a message and all fields. `prior` is the MAC of the request if the message is a
+    /// reply.
     fn mac(&self, key: &Key, prior: Option<&Mac>, header: &[u8], body: &[u8]) -> Mac {
         let prior_length = prior.map(Mac::length);
         let [c0, c1] = class::ANY.to_be_bytes();
@@ -73,8 +73,8 @@ impl Variables<'_> {
         ])
     }
 
-    /// Appends the record to the message of `length` bytes in `buffer`, and counts it there.
-    /// The length with it.
+    /// Appends the record to the message, the first `length` bytes of `buffer`, and increments its
+    /// record count. Returns the new length.
     fn append(&self, mac: Option<&Mac>, buffer: &mut [u8], length: usize) -> Result<usize, Full> {
         let header = Header::read(buffer).ok_or(Full)?;
         let mac_length = mac.map_or([0, 0], Mac::length);
@@ -90,7 +90,7 @@ impl Variables<'_> {
             &self.timers(),
             &mac_length,
             mac,
-            // The message's own number: nobody between us and the peer has changed it yet.
+            // The original id: nothing has changed it yet.
             &header.id.to_be_bytes(),
             &self.error.to_be_bytes(),
             &number(self.other.len()),
@@ -107,36 +107,35 @@ impl Variables<'_> {
     }
 }
 
-/// Signs the reply to a request that was signed, message by message.
+/// Signs the messages of the reply to a signed request.
 #[derive(Clone, Debug)]
 pub struct Signer {
     key: Arc<Key>,
-    /// The MAC of the request, then of the message signed last.
+    /// The MAC of the request, then that of the last signed message.
     prior: Mac,
     first: bool,
 }
 
 impl Signer {
-    /// The name of the key that the request was signed with.
+    /// The name of the key that signed the request.
     #[must_use]
     pub fn key_name(&self) -> &Name {
         self.key.name()
     }
 
-    /// How many bytes [`Signer::sign`] appends.
+    /// The number of bytes that [`Signer::sign`] appends.
     #[must_use]
     pub fn record_length(&self) -> usize {
         let algorithm = self.key.algorithm();
         self.key.name().wire().len() + 10 + algorithm.wire().len() + 16 + algorithm.mac_length()
     }
 
-    /// Appends a TSIG record to the message that is the first `length` bytes of `buffer`, and
-    /// answers the new length. `now` is in seconds since 1970. The messages of a reply are signed
-    /// in the order they are sent, each of them (RFC 8945, section 5.3.1 allows gaps, and gains
-    /// little by them).
+    /// Appends a TSIG record to the message, the first `length` bytes of `buffer`, and returns the
+    /// new length. `now` is in seconds since 1970. Every message of a reply is signed, in sending
+    /// order. RFC 8945, section 5.3.1 allows gaps, but they save little.
     ///
     /// # Errors
-    /// When `buffer` has no room for the record; then nothing is signed.
+    /// If `buffer` has no room for the record; then nothing is signed.
     pub fn sign(&mut self, buffer: &mut [u8], length: usize, now: u64) -> Result<usize, Full> {
         let variables = Variables {
             key_name: self.key.name().wire(),
@@ -159,11 +158,11 @@ impl Signer {
     }
 }
 
-/// Signs a request of ours, which is the first `length` bytes of `buffer`: the new length, and what
-/// its reply is held against. `now` is in seconds since 1970.
+/// Signs a request of ours, the first `length` bytes of `buffer`. Returns the new length, and the
+/// state that verifies the reply. `now` is in seconds since 1970.
 ///
 /// # Errors
-/// When `buffer` has no room for the record; then nothing is signed.
+/// If `buffer` has no room for the record; then nothing is signed.
 pub fn sign_request(
     key: &Arc<Key>,
     buffer: &mut [u8],
@@ -183,7 +182,7 @@ pub fn sign_request(
     Ok((length, Asked { key: Arc::clone(key), mac }))
 }
 
-/// A signed request of ours that waits for its reply.
+/// A signed request of ours that awaits its reply.
 #[derive(Clone, Debug)]
 pub struct Asked {
     key: Arc<Key>,
@@ -191,7 +190,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Whether a message is signed by the peer that knows the key, as the reply to this request.
+    /// Whether `reply` is signed with the same key as the reply to this request.
     #[must_use]
     pub fn is_answered_by(&self, reply: &[u8], now: u64) -> bool {
         let Ok(Some(start)) = find(reply) else { return false };
@@ -205,50 +204,50 @@ impl Asked {
     }
 }
 
-/// Why a signed request is not served.
+/// The reason why a signed request is not answered.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TsigError {
-    /// The TSIG record is not one, or not where it belongs. The reply is FORMERR.
+    /// The TSIG record is malformed or not the last record. The reply is FORMERR.
     #[error("the request has a TSIG record that is malformed, or is not the last record")]
     Malformed,
-    /// The signature is not accepted. The reply is NOTAUTH, and the refusal completes it.
+    /// The signature is not accepted. The reply is NOTAUTH, completed by [`Refusal::append`].
     #[error("{0}")]
     Refused(Box<Refusal>),
 }
 
-/// The fault of a signature, and the data that the reply needs in order to say so.
+/// A refused signature, and the data for the TSIG record of the reply.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("a request signed with the key {key_name} is refused: {reason}")]
 pub struct Refusal {
-    /// The fault.
+    /// The error.
     pub reason: Reason,
     key_name: Name,
     algorithm: Name,
     time: u64,
     fudge: u16,
-    /// The key and the MAC of a request that did prove its sender: then the refusal is signed.
+    /// The key and the MAC of a request that proved its sender; then the refusal is signed.
     proved: Option<(Arc<Key>, Mac)>,
 }
 
-/// The fault of a signature (RFC 8945, section 5.2).
+/// The error of a signature (RFC 8945, section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// BADKEY.
     #[error("no key of this name and algorithm is configured")]
     Key,
     /// BADSIG.
-    #[error("the signature is not what the configured secret gives; compare the secrets of both sides")]
+    #[error("the signature does not match the configured secret; compare the secrets on both sides")]
     Signature,
     /// BADTIME.
-    #[error("it was signed at a time too far from ours; compare the clocks of both sides")]
+    #[error("its time of signing differs too much from our time; compare the clocks on both sides")]
     Time,
-    /// BADTRUNC. We take no signature that is cut short: all that it saves is a few bytes.
-    #[error("the signature is cut short, which is not accepted")]
+    /// BADTRUNC. Truncated signatures are refused, since they save only a few bytes.
+    #[error("the signature is truncated, which is not accepted")]
     Truncated,
 }
 
 impl Reason {
-    /// The number in the record's error field.
+    /// The value of the record's error field.
     #[must_use]
     pub fn code(self) -> u16 {
         match self {
@@ -261,14 +260,15 @@ impl Reason {
 }
 
 impl Refusal {
-    /// Appends the TSIG record that says what is wrong to the reply that is the first `length`
-    /// bytes of `buffer`, and answers the new length. `now` is in seconds since 1970.
+    /// Appends a TSIG record with the error to the reply, the first `length` bytes of `buffer`, and
+    /// returns the new length. `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// When `buffer` has no room for the record.
+    /// If `buffer` has no room for the record.
     pub fn append(&self, buffer: &mut [u8], length: usize, now: u64) -> Result<usize, Full> {
         let [_, _, clock @ ..] = now.to_be_bytes();
-        // A peer with a wrong clock can check the reply by its own time, and learns ours.
+        // With its own time in the record, a peer with a wrong clock can verify the reply; it also
+        // learns our time.
         let (time, fudge, other) = match self.reason {
             Reason::Time => (self.time, self.fudge, &clock[..]),
             _ => (now, FUDGE, &[][..]),
@@ -287,13 +287,13 @@ impl Refusal {
     }
 }
 
-/// Checks the signature of a request, if it has one. `now` is in seconds since 1970.
+/// Verifies the signature of a request. `now` is in seconds since 1970.
 ///
-/// `None` when there is no TSIG record, and when the message cannot be read to its end: what is
-/// wrong then, reading the query says.
+/// Returns `None` if there is no TSIG record. Also `None` if the message cannot be parsed to its
+/// end: [`Query::read`](super::Query::read) reports that.
 ///
 /// # Errors
-/// When there is a signature that is not accepted.
+/// If there is a signature that is not accepted.
 pub fn verify(message: &[u8], keys: &Keys, now: u64) -> Result<Option<Signer>, TsigError> {
     let Some(start) = find(message)? else { return Ok(None) };
     let signature = Signature::read(message, start).ok_or(TsigError::Malformed)?;
@@ -329,7 +329,7 @@ pub fn verify(message: &[u8], keys: &Keys, now: u64) -> Result<Option<Signer>, T
     Ok(Some(Signer { key: Arc::clone(key), prior: mac, first: true }))
 }
 
-/// Where the TSIG record begins. It is the last record, or it is malformed.
+/// The start of the TSIG record. It is malformed unless it is the last record.
 fn find(message: &[u8]) -> Result<Option<usize>, TsigError> {
     let Some(header) = Header::read(message) else { return Ok(None) };
     if header.arcount == 0 {
@@ -366,7 +366,7 @@ struct Signature<'m> {
 }
 
 impl<'m> Signature<'m> {
-    /// Reads the record that begins at `start`, whose head was found to be good.
+    /// Parses the record at `start`, whose head is already checked.
     fn read(message: &'m [u8], start: usize) -> Option<Self> {
         let (record, _) = Record::read(message, message.get(start..)?)?;
         let key_name = expand_name(message, start)?;
@@ -387,8 +387,8 @@ impl<'m> Signature<'m> {
         })
     }
 
-    /// The MAC that the message should have: over it as it was before the record was appended, with
-    /// the number it had then (RFC 8945, section 4.3.2). `prior` is the MAC of the request, for a reply.
+    /// The expected MAC, over the message before the record was appended and with the id of that
+    /// time (RFC 8945, section 4.3.2). `prior` is the MAC of the request if the message is a reply.
     fn expected(&self, key: &Key, prior: Option<&Mac>, message: &[u8], start: usize) -> Option<Mac> {
         let (&header, _) = message.split_first_chunk::<HEADER>()?;
         let [_, _, f0, f1, q0, q1, a0, a1, n0, n1, r0, r1] = header;
@@ -407,8 +407,8 @@ impl<'m> Signature<'m> {
     }
 }
 
-/// The name at `at`, which some peers compress. Pointers lead backwards, and each turn adds a
-/// label to a name of limited length: so this ends.
+/// Reads the name at `at`, which some peers compress. It terminates: pointers lead backwards, and
+/// each label lengthens a name of limited length.
 fn expand_name(message: &[u8], mut at: usize) -> Option<Name> {
     let mut wire = Vec::with_capacity(MAX_NAME);
     while wire.len() < MAX_NAME {

@@ -1,23 +1,23 @@
-//! Writing a reply: records into a bounded buffer, names compressed.
+//! Writes replies: records into a bounded buffer, with compressed names.
 
 use super::{HEADER, class};
 use crate::name;
 use crate::zone::{Rrset, rtype};
 
-/// How many places in the message compression remembers. Past it names are written in full.
+/// The number of label offsets that compression remembers. Further names are written in full.
 const REMEMBERED: usize = 48;
 /// Compression pointers have 14 bits (RFC 1035, section 4.1.4).
 const POINTER_REACH: usize = 0x3fff;
 
-/// How many pointers a reader may have to follow one after the other for one name. Some give up
-/// after 10: Go's standard library, for one.
+/// The longest chain of pointers that a reader must follow for one name. Some readers give up after
+/// 10, such as Go's standard library.
 const MOST_POINTERS: usize = 10;
 
-/// The message has no room for what was to be written.
+/// The message has no room for the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// The sections that records go to.
+/// The section of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     /// Answer.
@@ -28,7 +28,7 @@ pub enum Section {
     Additional,
 }
 
-/// A point to which a message can be taken back.
+/// A state to which the message can be rewound.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
     length: usize,
@@ -36,24 +36,24 @@ pub struct Mark {
     remembered: usize,
 }
 
-/// A reply in the making. The header is written last.
+/// A reply under construction. The header is written last.
 #[derive(Debug)]
 pub struct Writer<'b> {
     buffer: &'b mut [u8],
     length: usize,
-    /// Where records must end. The room that is kept back after it is for OPT and TSIG.
+    /// The end of the room for records. After it comes the room reserved for OPT and TSIG.
     limit: usize,
     counts: [u16; 3],
     question: bool,
-    /// Where the answer section begins.
+    /// The offset of the answer section.
     answers: usize,
-    /// Offsets of labels that names may point at.
+    /// Offsets of labels that names may point to.
     places: [u16; REMEMBERED],
     remembered: usize,
 }
 
 impl<'b> Writer<'b> {
-    /// Starts a message in `buffer`, at most `limit` bytes long.
+    /// Starts a message of at most `limit` bytes in `buffer`.
     pub fn new(buffer: &'b mut [u8], limit: usize) -> Self {
         let limit = limit.min(buffer.len());
         Self {
@@ -68,21 +68,22 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Sets the length that the whole message may have, before anything is kept back; answers it.
+    /// Limits the length of the whole message, before anything is reserved. Returns the limit, at
+    /// most the length of the buffer.
     pub fn limit_to(&mut self, limit: usize) -> usize {
         self.limit = limit.min(self.buffer.len());
         self.limit
     }
 
-    /// Keeps up to `bytes` of what is free back from all that follows, for [`Writer::reserved`].
+    /// Reserves up to `bytes` of the free room for [`Writer::reserved`].
     pub fn reserve(&mut self, bytes: usize) {
         self.limit -= bytes.min(self.room());
     }
 
-    /// Writes a record into the room kept back for it.
+    /// Writes a record into its reserved room.
     ///
     /// # Errors
-    /// When less was reserved.
+    /// If less was reserved.
     pub fn reserved(&mut self, record: &[u8]) -> Result<(), Full> {
         self.limit = (self.limit + record.len()).min(self.buffer.len());
         self.bytes(record)?;
@@ -90,10 +91,10 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    /// Copies the question as it was asked; its name is what most others point at.
+    /// Copies the question. Most other names point to its name.
     ///
     /// # Errors
-    /// When there is no room.
+    /// If there is no room.
     pub fn question(&mut self, question: &[u8]) -> Result<(), Full> {
         let start = self.length;
         self.question_apart(question)?;
@@ -101,11 +102,11 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    /// Copies the question and lets no name point at it, so that no record takes over the case it
-    /// was asked in: a secondary would keep that (RFC 5936, section 3.4).
+    /// Copies the question without letting names point to it. So no record takes over the case of
+    /// the question, which a secondary would keep (RFC 5936, section 3.4).
     ///
     /// # Errors
-    /// When there is no room.
+    /// If there is no room.
     pub fn question_apart(&mut self, question: &[u8]) -> Result<(), Full> {
         self.bytes(question)?;
         self.question = true;
@@ -113,21 +114,21 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    /// The state to come back to by [`Writer::rewind`].
+    /// The current state, for [`Writer::rewind`].
     #[must_use]
     pub fn mark(&self) -> Mark {
         Mark { length: self.length, counts: self.counts, remembered: self.remembered }
     }
 
-    /// Drops all that was written since the mark.
+    /// Drops everything written since the mark.
     pub fn rewind(&mut self, mark: Mark) {
         self.length = mark.length;
         self.counts = mark.counts;
         self.remembered = mark.remembered;
     }
 
-    /// Whether a record of this owner and type stands in the answer. Asked before anything
-    /// follows the answer section.
+    /// Whether the answer has a record of this owner and type. Only valid before other sections are
+    /// written.
     #[must_use]
     pub fn has_answer(&self, owner: &[u8], rtype: u16) -> bool {
         let mut at = self.answers;
@@ -146,7 +147,7 @@ impl<'b> Writer<'b> {
         false
     }
 
-    /// Where the name that we wrote at `at` ends.
+    /// The end of the name at `at`, which this writer wrote.
     fn after_name(&self, mut at: usize) -> Option<usize> {
         loop {
             match *self.buffer.get(at)? {
@@ -157,10 +158,10 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Writes all records of an RRset, or fails.
+    /// Writes all records of an RRset.
     ///
     /// # Errors
-    /// When there is no room; a part may have been written, so take the message back to a mark.
+    /// If there is no room. A part may have been written: rewind to a mark.
     pub fn rrset(&mut self, section: Section, owner: &[u8], rrset: Rrset<'_>, ttl: u32) -> Result<(), Full> {
         for data in rrset.records() {
             self.record(section, owner, rrset.rtype, ttl, data)?;
@@ -168,8 +169,8 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    /// Writes one record, whose data has its names uncompressed: those that every reader expects to
-    /// be compressed are.
+    /// Writes one record. `data` has uncompressed names; those that every reader can decompress are
+    /// compressed.
     ///
     /// # Errors
     /// As [`Writer::rrset`].
@@ -212,13 +213,13 @@ impl<'b> Writer<'b> {
         self.close_record(at)
     }
 
-    /// The bytes that are free beside what is kept back.
+    /// The free room, without the reserved part, bytes.
     #[must_use]
     pub fn room(&self) -> usize {
         self.limit.saturating_sub(self.length)
     }
 
-    /// Completes the message: the header with the counts of what was written. Its length.
+    /// Completes the message by writing the header. Returns the length.
     #[must_use]
     pub fn finish(self, id: u16, flags: u16) -> usize {
         let [answers, authorities, additionals] = self.counts;
@@ -246,7 +247,7 @@ impl<'b> Writer<'b> {
         Ok(self.length)
     }
 
-    /// Fills in the data length of the record whose data began at `start`.
+    /// Fills in the length of the record data that started at `start`.
     fn close_record(&mut self, start: usize) -> Result<(), Full> {
         let length = u16::try_from(self.length - start).map_err(|_| Full)?;
         let slot = self.buffer.get_mut(start - 2..start).ok_or(Full)?;
@@ -275,8 +276,8 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    /// Writes a name, as far as possible by pointing at an earlier one (RFC 1035, section 4.1.4).
-    /// Names are compared without case; what is pointed at keeps the case it was written in.
+    /// Writes a name, compressed as far as possible (RFC 1035, section 4.1.4). Names are compared
+    /// without case. A compressed name takes the case of the earlier one.
     fn name(&mut self, wire: &[u8]) -> Result<(), Full> {
         let start = self.length;
         let mut rest = wire;
@@ -298,7 +299,7 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    /// Where the whole of `wire` already stands, and may be pointed at.
+    /// The offset of an earlier name equal to `wire` that may be pointed to.
     fn place_of(&self, wire: &[u8]) -> Option<u16> {
         let places = self.places.get(..self.remembered)?;
         let may_be_pointed_at =
@@ -306,14 +307,14 @@ impl<'b> Writer<'b> {
         places.iter().copied().find(|&place| may_be_pointed_at(place))
     }
 
-    /// If the name written at `at` is `wire`: by how many pointers.
+    /// The number of pointers in the name at `at`, if it equals `wire`.
     fn stands_at(&self, mut at: usize, mut wire: &[u8]) -> Option<usize> {
         let mut pointers = 0;
         loop {
             let &length = self.buffer.get(at)?;
             if length >= 0xc0 {
                 let &low = self.buffer.get(at + 1)?;
-                // We wrote the pointer, and only ever backwards.
+                // This writer wrote the pointer, and always backwards.
                 at = usize::from(length & 0x3f) << 8 | usize::from(low);
                 pointers += 1;
                 continue;
@@ -358,8 +359,8 @@ enum Part {
     Bytes(usize),
 }
 
-/// The leading parts of record data up to the last name that may be compressed: only types of
-/// RFC 1035 have such names (RFC 3597, section 4).
+/// The leading parts of record data up to the last compressible name. Only types of RFC 1035 have
+/// compressible names (RFC 3597, section 4).
 fn compressible(rtype: u16) -> &'static [Part] {
     match rtype {
         rtype::NS | rtype::CNAME | rtype::PTR => &[Part::Name],
@@ -394,8 +395,7 @@ mod tests {
         assert_eq!(&buffer[..length], expected);
     }
 
-    /// Each name is the one before with a label more, so that it could point at the place where that
-    /// one points on.
+    /// Each name extends the one before by a label, so it could point to where that one points on.
     #[test]
     fn no_name_takes_more_pointers_than_readers_follow() {
         let name = |labels: usize| [b"\x01x".repeat(labels), b"\x07example\x00".to_vec()].concat();

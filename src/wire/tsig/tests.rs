@@ -1,4 +1,4 @@
-//! Signatures of requests made by kdig 3.2.6 and dig 9.18, and replies checked as a client does.
+//! Requests signed by kdig 3.2.6 and dig 9.18, and replies verified as a client does.
 
 use proptest::prelude::*;
 use ring::hmac;
@@ -7,9 +7,9 @@ use super::*;
 use crate::keys::Algorithm;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
-/// When the captured requests below were signed, but for those that say otherwise.
+/// The signing time of the captured requests, unless they say otherwise.
 const NOW: u64 = 1_795_237_880;
-/// Bytes of the TSIG record's data after the MAC: number, error, other length.
+/// The length of the TSIG data after the MAC, bytes: id, error, length of other data.
 const TAIL: usize = 6;
 
 /// AXFR queries for `example`, by kdig: algorithm, key name, time, message.
@@ -64,12 +64,12 @@ fn keys() -> Keys {
         .collect()
 }
 
-/// The request by kdig that is signed with hmac-sha256.
+/// The kdig request that is signed with hmac-sha256.
 fn request() -> Vec<u8> {
     bytes(REQUESTS[1].3)
 }
 
-/// The question of the requests: they have nothing else before the record.
+/// The offset of the TSIG record: only the question precedes it.
 fn record_start() -> usize {
     HEADER + b"\x07example\x00\x00\xfc\x00\x01".len()
 }
@@ -123,8 +123,8 @@ fn no_byte_of_a_request_can_be_changed() {
             let mut changed = request.clone();
             changed[at] ^= change;
             let accepted = matches!(verify(&changed, &keys(), NOW), Ok(Some(_)));
-            // The header's number is the original one's copy, which a forwarder may change. Case
-            // makes no other key and no other algorithm.
+            // The id in the header may differ from the original id, since forwarders change it. The
+            // case of key and algorithm names does not matter.
             let letters = change == 0x20 && (request[at].is_ascii_alphabetic() && at > start);
             let data = at >= start + 6 + 10 + 13;
             assert_eq!(accepted, at < 2 || letters && !data, "byte {at} ^ {change:#x}");
@@ -224,7 +224,7 @@ fn the_record_is_the_last_one_and_well_formed() {
 
 #[test]
 fn a_compressed_key_name_is_read() {
-    // The number, the question `k256.example`, then a record whose owner is its second label.
+    // The header, the question `k256.example`, then a record whose owner points into the question.
     let key = Key::new(Name::parse("k256.example").unwrap(), Algorithm::HmacSha256, SECRET);
     let mut message = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     message.extend(b"\x04K256\x07exAmple\x00\x00\x06\x00\x01");
@@ -247,8 +247,8 @@ fn a_compressed_key_name_is_read() {
         compressed.splice(message.len()..message.len() + 14, owner.iter().copied());
         assert!(matches!(verify(&compressed, &keys, NOW), Ok(Some(_))), "{owner:?}");
     }
-    // Pointers that lead on to themselves, forwards, and through a label back to themselves, from
-    // where a reader who only skips names does not look: in the data of an earlier record.
+    // Pointers to themselves, forwards, and through a label back to themselves. They are in the
+    // data of an earlier record, which skipping names does not check.
     for data in [[0xc0, 41, 0, 0], [0xc0, 43, 0xc0, 41], [1, b'a', 0xc0, 41]] {
         let mut looping = whole[..message.len()].to_vec();
         looping.extend([0, 0, 16, 0, 1, 0, 0, 0, 0, 0, 4]);
@@ -261,8 +261,8 @@ fn a_compressed_key_name_is_read() {
     }
 }
 
-/// Checks a message as a client does (RFC 8945, section 5.3): the prior MAC with its length, the message
-/// without the record, then all variables, or for later messages the timers alone.
+/// Verifies a message as a client does (RFC 8945, section 5.3): over the prior MAC with its length,
+/// the message without the record, and all variables, or only the timers for later messages.
 fn check_as_a_client(key: &hmac::Key, prior: &[u8], message: &[u8], before: usize, first: bool) -> Vec<u8> {
     let record = Signature::read(message, before).unwrap();
     let mut hashed = number(prior.len()).to_vec();
@@ -331,7 +331,7 @@ proptest! {
             message[at] = count;
         }
         if record {
-            // A root owner, type TSIG, class ANY, TTL 0 and all the rest as data.
+            // A root owner, type TSIG, class ANY, TTL 0, and the rest as data.
             message.extend([0, 0, 250, 0, 255, 0, 0, 0, 0, 0, bytes.len().to_le_bytes()[0]]);
         }
         message.extend(bytes);
