@@ -1,8 +1,7 @@
-//! From the bytes of a query to the bytes of its reply: the one function that every transport,
-//! test and benchmark calls.
+//! Turns a query into a reply: the single function that all transports, tests and benchmarks call.
 //!
-//! It reads the published table and nothing else. It returns facts beyond the reply; the caller counts and
-//! logs them.
+//! It reads the published table and nothing else. It returns facts about the reply, which the
+//! caller counts and logs.
 
 #![warn(clippy::indexing_slicing)]
 
@@ -30,7 +29,7 @@ use crate::zone::rtype;
 /// The answer to `version.bind`.
 const VERSION: &str = concat!("steerd ", env!("CARGO_PKG_VERSION"));
 
-/// How a query came.
+/// The transport of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// One datagram each way.
@@ -39,87 +38,88 @@ pub enum Transport {
     Tcp,
 }
 
-/// The client that asks.
+/// The client of a query.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// Source address.
     pub address: IpAddr,
     /// Source port.
     pub port: u16,
-    /// How the query came.
+    /// The transport of the query.
     pub transport: Transport,
-    /// When it came, seconds since 1970, for cookies; read once for many queries.
+    /// The time of arrival in seconds since 1970, for cookies; read once per batch.
     pub time: u32,
 }
 
-/// Content of a response, as far as equal responses are counted together. Names are lower-case wire form.
+/// The kind of a response, for counting similar responses together. Names are in lower-case wire
+/// form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ResponseKind<'n> {
-    /// About a name that exists, with or without data: its owner in the zone, so that of the
-    /// wildcard or DNAME where that made the answer.
+    /// The name exists, with or without data. The value is its owner in the zone: that of the
+    /// wildcard or DNAME if one was used.
     Answer(&'n [u8]),
-    /// NXDOMAIN, by the apex of the zone.
+    /// NXDOMAIN, with the apex of the zone.
     NoName(&'n [u8]),
-    /// A referral, by the apex of the zone that refers.
+    /// A referral, with the apex of the referring zone.
     Referral(&'n [u8]),
     /// Any other response code.
     Error(u16),
 }
 
-/// The outcome of a query.
+/// The result of handling a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<'t> {
     /// No reply is due.
     Drop(DropReason),
-    /// The reply stands in the buffer.
+    /// The reply is in the buffer.
     Reply(Reply<'t>),
 }
 
-/// Why a message gets no reply.
+/// The reason why a message gets no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropReason {
     /// Shorter than a header.
     Short,
     /// A response, not a query.
     Response,
-    /// Sent from port 0, to which no reply can go.
+    /// Sent from port 0, which no reply can reach.
     PortZero,
 }
 
-/// The facts of a reply.
+/// Facts about a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<'t> {
-    /// Bytes of the reply in the buffer.
+    /// The length of the reply in the buffer.
     pub length: usize,
     /// The response code, with the extended bits of EDNS.
     pub rcode: u16,
     /// Whether TC is set.
     pub truncated: bool,
-    /// Kind of the response, for counting equal ones together.
+    /// The kind of the response, for counting.
     pub kind: ResponseKind<'t>,
     /// Whether a cookie has proved the client's address.
     pub proven: bool,
-    /// Whether the query has a TSIG record. Then room for one is kept free after the reply, as far
-    /// as there is any beside the question and an OPT record.
+    /// Whether the query has a TSIG record. Then room for one is left after the reply, as far as
+    /// the question and the OPT record allow.
     pub signed: bool,
-    /// Bytes that the reply may have at most, a TSIG record included.
+    /// The maximum length of the reply, including a TSIG record.
     pub limit: usize,
     /// The service that answered.
     pub service: Option<Served>,
 }
 
-/// How a service answered. The backends are in [`Responder::picked`].
+/// How a service answered. [`Responder::picked`] has the backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Served {
     /// The service.
     pub service: ServiceId,
-    /// Column of its counters: the tier, or the number of tiers when no tier was usable.
+    /// The column of its counters: the tier, or the number of tiers if none was usable.
     pub column: usize,
     /// The pool whose backends were picked.
     pub pool: Option<PoolId>,
 }
 
-/// One thread's means to answer: its generator and its scratch space.
+/// The per-thread state for answering: a random number generator and scratch space.
 #[derive(Debug)]
 pub struct Responder<R> {
     rng: R,
@@ -127,12 +127,12 @@ pub struct Responder<R> {
 }
 
 impl<R: Rng> Responder<R> {
-    /// Takes the generator that draws the answers.
+    /// Takes the generator for drawing answers.
     pub fn new(rng: R) -> Self {
         Self { rng, picked: Picked::default() }
     }
 
-    /// Answers one query into `reply`, which has room for 65,535 bytes over TCP and for the
+    /// Answers one query into `reply`, which must have room for 65,535 bytes over TCP and for the
     /// configured payload over UDP.
     pub fn respond<'t>(
         &mut self,
@@ -152,7 +152,7 @@ impl<R: Rng> Responder<R> {
         let mut draft = Draft::new(header, client.transport, reply);
         let settings = &table.settings;
         if !matches!(header.opcode(), opcode::QUERY | opcode::NOTIFY) {
-            // Other operations have sections of their own, of which none but the OPT record is read.
+            // Other operations define their own sections, of which only the OPT record is read.
             draft.begin_opt(find_edns(&header, query).as_ref(), settings);
             return draft.error(rcode::NOTIMP);
         }
@@ -161,7 +161,7 @@ impl<R: Rng> Responder<R> {
             Err(Malformed { question, edns, is_edns_alone }) => {
                 draft.begin(question.as_ref(), edns.as_ref(), None, settings);
                 let proof = draft.heed(edns.as_ref(), client, settings);
-                // A client may ask for a cookie alone (RFC 7873, section 5.4).
+                // A client may ask for a cookie only (RFC 7873, section 5.4).
                 draft.error(match proof {
                     _ if is_edns_alone && edns.is_some_and(|edns| edns.version != 0) => rcode::BADVERS,
                     Some(Proof::Unproven | Proof::Proven) if is_edns_alone => rcode::NOERROR,
@@ -212,7 +212,7 @@ impl<R: Rng> Responder<R> {
         match resolved {
             Ok(resolution) => draft.reply(resolution, kind),
             Err(Full) => {
-                // Never a part of an RRset: the client asks again over TCP (RFC 2181, section 9).
+                // Never send part of an RRset: the client retries over TCP (RFC 2181, section 9).
                 draft.writer.rewind(start);
                 self.picked.clear();
                 draft.truncate(kind.unwrap_or(ResponseKind::Error(rcode::NOERROR)))
@@ -220,14 +220,14 @@ impl<R: Rng> Responder<R> {
         }
     }
 
-    /// The backends, as indices within their pool, that the last reply holds addresses of.
+    /// The backends in the last reply, as indices within their pool.
     pub fn picked(&self) -> impl Iterator<Item = u32> {
         self.picked.indices().iter().copied()
     }
 }
 
-/// An empty truncated reply in the place of a full one: no longer than the query, and a client
-/// that is where it says comes again over TCP.
+/// Writes an empty truncated reply instead of a full one. It is no longer than the query, and a
+/// client with a genuine address retries over TCP.
 pub fn slip<'t>(query: &[u8], client: &Client, table: &'t Table, reply: &mut [u8]) -> Verdict<'t> {
     match Draft::bare(query, client, table, reply) {
         Some(draft) => draft.truncate(ResponseKind::Error(rcode::NOERROR)),
@@ -235,7 +235,8 @@ pub fn slip<'t>(query: &[u8], client: &Client, table: &'t Table, reply: &mut [u8
     }
 }
 
-/// A reply that says no more than a code; its length. For queries that are answered elsewhere.
+/// Writes a reply with only a response code, for queries that are handled elsewhere. Returns its
+/// length.
 pub fn refuse(query: &[u8], client: &Client, table: &Table, rcode: u16, reply: &mut [u8]) -> usize {
     match Draft::bare(query, client, table, reply).map(|draft| draft.error(rcode)) {
         Some(Verdict::Reply(reply)) => reply.length,
@@ -243,33 +244,34 @@ pub fn refuse(query: &[u8], client: &Client, table: &Table, rcode: u16, reply: &
     }
 }
 
-/// The code for a question that is understood and not answered, whatever the name.
+/// The response code for questions that are never answered, whatever the name.
 fn refusal(question: &Question<'_>) -> Option<(u16, Option<ExtendedError>)> {
     match (question.qclass, question.qtype) {
         (class::IN, rtype::OPT | rtype::TKEY | rtype::TSIG) => Some((rcode::FORMERR, None)),
         (class::IN, rtype::MAILA | rtype::MAILB) => Some((rcode::NOTIMP, None)),
         (class::IN, rtype::AXFR | rtype::IXFR) => Some((rcode::REFUSED, Some(ExtendedError::PROHIBITED))),
         (class::IN, _) => None,
-        // Data of one class is never an answer for another.
+        // Data of one class never answers another class.
         _ => Some((rcode::REFUSED, Some(ExtendedError::NOT_AUTHORITATIVE))),
     }
 }
 
-/// A reply in the making: what the header and the OPT record will say.
+/// A reply under construction.
 ///
 /// ```text
-/// header | question | records            | OPT record: head, options | TSIG record
-///                     what is free then    kept back second, third     kept back third, second
+/// header | question | records        | OPT record: head | options         | TSIG record
+///                     what is left     reserved first     reserved third    reserved second
+/// ```
 /// ```
 struct Draft<'b> {
     header: Header,
     writer: Writer<'b>,
     transport: Transport,
-    /// Bytes that the reply may have at most.
+    /// The maximum length of the reply, bytes.
     limit: usize,
-    /// A client that sends an OPT record gets one, also with an error (RFC 6891, section 7).
+    /// An OPT record is answered with one, even in an error (RFC 6891, section 7).
     opt: Option<OptRecord>,
-    /// Why there is no answer, for clients that read extended errors.
+    /// The extended error that explains a missing answer.
     explanation: Option<ExtendedError>,
     /// Whether a cookie has proved the client's address.
     proven: bool,
@@ -295,8 +297,8 @@ impl<'b> Draft<'b> {
         }
     }
 
-    /// The question, and an OPT record without options if the query had one. `None` when it is no
-    /// query.
+    /// A draft with the question, and an OPT record without options if the query has one. `None` if
+    /// the message is not a valid query.
     fn bare(query: &[u8], client: &Client, table: &Table, reply: &'b mut [u8]) -> Option<Self> {
         let header = Header::read(query)?;
         let query = Query::read(&header, query).ok()?;
@@ -305,8 +307,8 @@ impl<'b> Draft<'b> {
         Some(draft)
     }
 
-    /// Writes the question, and keeps room for the OPT record and for a TSIG record. `signature` is
-    /// the length of the query's: with the same key the reply's is as long.
+    /// Writes the question, and reserves room for the OPT and TSIG records. `signature` is the
+    /// length of the query's TSIG record; with the same key that of the reply has the same length.
     fn begin(
         &mut self,
         question: Option<&Question<'_>>,
@@ -315,8 +317,8 @@ impl<'b> Draft<'b> {
         settings: &Settings,
     ) {
         if let Some(question) = question {
-            // It fits: the smallest limit is 512 bytes, which hold the longest question and an OPT
-            // record. A TSIG record with two long names is what may not fit beside them.
+            // It fits: the smallest limit is 512 bytes, enough for the longest question and an OPT
+            // record. Only a TSIG record with two long names may not fit beside them.
             let _ = self.writer.question(question.bytes);
         }
         self.begin_opt(edns, settings);
@@ -324,19 +326,19 @@ impl<'b> Draft<'b> {
         self.writer.reserve(signature.unwrap_or(0));
     }
 
-    /// Begins the OPT record of the reply, if the client sent one: how much may be sent, and what
-    /// is said back.
+    /// Starts the OPT record of the reply if the client sent one, and applies the client's payload
+    /// size.
     fn begin_opt(&mut self, edns: Option<&Edns<'_>>, settings: &Settings) {
         let Some(edns) = edns else { return };
         if self.transport == Transport::Udp {
-            // A payload size below 512 is taken as 512 (RFC 6891, section 6.2.3).
+            // A payload size below 512 counts as 512 (RFC 6891, section 6.2.3).
             self.limit = self.writer.limit_to(edns.payload.clamp(512, settings.udp_payload.max(512)).into());
         }
         self.writer.reserve(OPT_LENGTH);
         self.opt = Some(OptRecord::new(settings.udp_payload, edns.dnssec_ok));
     }
 
-    /// Answers the client's options, in the room that a TSIG record leaves. `None` when one is
+    /// Answers the client's options, in the room that a TSIG record leaves. `None` if one is
     /// malformed.
     fn heed(&mut self, edns: Option<&Edns<'_>>, client: &Client, settings: &Settings) -> Option<Proof> {
         let (Some(edns), Some(opt)) = (edns, &mut self.opt) else { return Some(Proof::None) };
@@ -346,7 +348,7 @@ impl<'b> Draft<'b> {
         proof
     }
 
-    /// Says who and what the server is, as far as it is configured to.
+    /// Answers a query for the version or identity, if configured.
     fn chaos<'t>(mut self, question: &Question<'_>, settings: &Settings) -> Verdict<'t> {
         let asked = matches!(question.qtype, rtype::TXT | rtype::ANY) && settings.chaos == Chaos::Version;
         let text: Option<&[u8]> = match question.name() {
@@ -361,8 +363,8 @@ impl<'b> Draft<'b> {
         }
     }
 
-    /// Answers a notification (RFC 1996). It says that a zone has changed at its primary, which for
-    /// our zones is this server: so it is acknowledged, and nothing follows from it.
+    /// Answers a notification (RFC 1996). It announces a change at the primary of a zone. For our
+    /// zones that is this server, so it is only acknowledged.
     fn notified<'t>(self, question: &Question<'_>, table: &Table) -> Verdict<'t> {
         if question.qtype != rtype::SOA {
             return self.error(rcode::NOTIMP);
@@ -380,7 +382,7 @@ impl<'b> Draft<'b> {
         self.finish(rcode, 0, ResponseKind::Error(rcode), None)
     }
 
-    /// Says that the answer did not fit; AA only if it would have been ours.
+    /// Replies that the answer did not fit. AA is set only if the answer is authoritative.
     fn truncate(self, kind: ResponseKind<'_>) -> Verdict<'_> {
         let ours = matches!(kind, ResponseKind::Answer(_) | ResponseKind::NoName(_));
         self.finish(rcode::NOERROR, flag::TC | if ours { flag::AA } else { 0 }, kind, None)
@@ -405,11 +407,11 @@ impl<'b> Draft<'b> {
                 opt.make_room(self.writer.room());
                 explanation.write(opt);
             }
-            // The room was kept back, or was just found to be there, so this cannot fail.
+            // The room was reserved or found to be free, so this cannot fail.
             let _ = self.writer.reserved(opt.bytes(rcode));
         }
-        // Z, AD and CD are cleared (RFC 4035, section 3.1.6), and so is RD unless the operation is
-        // one that defines it.
+        // Z, AD and CD are cleared (RFC 4035, section 3.1.6), and RD too unless the operation
+        // defines it.
         let defined = if self.header.opcode() == opcode::QUERY { flag::RD } else { 0 };
         let copied = self.header.flags & (flag::OPCODE | defined);
         let length = self.writer.finish(self.header.id, flag::QR | copied | flags | (rcode & 0xf));

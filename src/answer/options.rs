@@ -1,4 +1,4 @@
-//! EDNS options: what a client's ask for, and what the reply says to them.
+//! EDNS options: interprets those of a query and adds those of the reply.
 
 use super::{Client, Transport};
 use crate::cookie::{COOKIE, Cookie};
@@ -6,7 +6,7 @@ use crate::settings::Settings;
 use crate::wire::edns::{Edns, OPT_LENGTH, OptRecord, option};
 use crate::wire::subnet::{self, ClientSubnet};
 
-/// Information codes of extended errors (RFC 8914, section 4) with a text for a person.
+/// An extended error (RFC 8914, section 4): its code and a text for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ExtendedError {
     code: u16,
@@ -14,36 +14,36 @@ pub(super) struct ExtendedError {
 }
 
 impl ExtendedError {
-    /// No zone of ours holds the name.
+    /// No zone of ours has the name.
     pub(super) const NOT_AUTHORITATIVE: Self = Self { code: 20, text: "" };
-    /// The client may not have what it asks for.
+    /// The client is not allowed to do this.
     pub(super) const PROHIBITED: Self = Self { code: 18, text: "" };
-    /// A service without a usable pool, whose operator wants an error then.
+    /// No pool of the service is usable, and the service is configured to answer with an error.
     pub(super) const ALL_DOWN: Self = Self { code: 0, text: "no healthy backend" };
 
-    /// Adds the option.
+    /// Adds the option to an OPT record.
     pub(super) fn write(self, opt: &mut OptRecord) {
         opt.push(option::EXTENDED_ERROR, &[&self.code.to_be_bytes(), self.text.as_bytes()]);
     }
 }
 
-/// The proof that a client has given of its address.
+/// Whether a cookie proves the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
     /// No cookie, or cookies are off.
     None,
-    /// A cookie that proves nothing.
+    /// A cookie that is not valid.
     Unproven,
     /// A cookie that we gave to this address.
     Proven,
 }
 
-/// Reads the options and adds what is said to them to the OPT record of the reply: cookie, client
-/// subnet, keepalive, NSID, as far as the client asks for them, the settings have them, and there
-/// is room. The order is what they are worth: the last is the first to be left out. Unknown options
-/// are passed over (RFC 6891, section 6.1.2); of several of one kind the first counts.
+/// Interprets the options and adds the replies to them to the OPT record: cookie, client subnet,
+/// keepalive, NSID. Each is added if the client asks for it, the settings enable it, and there is
+/// room. They are in order of importance, so the least important is left out first. Unknown options
+/// are ignored (RFC 6891, section 6.1.2). Of repeated options the first counts.
 ///
-/// `None` when an option breaks its rules: FORMERR.
+/// Returns `None` if an option is malformed: FORMERR.
 pub(super) fn heed(
     edns: &Edns<'_>,
     client: &Client,
@@ -65,13 +65,13 @@ pub(super) fn heed(
         && settings.client_subnet.contains(client.address)
     {
         let subnet = ClientSubnet::read(value)?;
-        // No answer depends on the client yet, so each is good for everyone (RFC 7871, section
-        // 7.2.1).
+        // No answer depends on the client yet, so every answer is valid for all clients (RFC 7871,
+        // section 7.2.1).
         let (value, length) = subnet.write(0);
         opt.push(option::CLIENT_SUBNET, &[value.get(..length).unwrap_or(&[])]);
     }
     if let (Transport::Tcp, Some(value)) = (client.transport, first(option::KEEPALIVE)) {
-        // A client must not send a time (RFC 7828, section 3.2.1).
+        // A client must not send a timeout (RFC 7828, section 3.2.1).
         if !value.is_empty() {
             return None;
         }
@@ -83,8 +83,8 @@ pub(super) fn heed(
     Some(proof)
 }
 
-/// The longest OPT record of a reply over UDP, bytes. Extended errors do not count: they are left
-/// out where there is no room.
+/// The longest OPT record of a UDP reply, bytes. Extended errors do not count: they are left out if
+/// there is no room.
 pub(super) fn longest(settings: &Settings) -> usize {
     let cookie = settings.cookies.as_ref().map(|_| COOKIE);
     let nsid = settings.nsid.as_ref().map(|text| text.len());

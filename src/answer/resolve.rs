@@ -1,7 +1,7 @@
-//! From a question to records: static RRsets, aliases, referrals, negatives, services.
+//! Resolves a question to records: static RRsets, aliases, referrals, negatives, services.
 //!
-//! The algorithm is RFC 1034, section 4.3.2, as amended by RFC 2308 (negatives), 4592
-//! (wildcards), 6672 (DNAME) and 8482 (ANY), with one addition: a name may be a service's.
+//! The algorithm is that of RFC 1034, section 4.3.2, amended by RFC 2308 (negatives), 4592
+//! (wildcards), 6672 (DNAME) and 8482 (ANY), with one addition: a name may be bound to a service.
 
 use std::net::IpAddr;
 
@@ -18,16 +18,16 @@ use crate::wire::writer::Section;
 use crate::wire::{Full, Question, Writer, rcode};
 use crate::zone::{Lookup, NodeRef, Rrset, Zone, rtype};
 
-/// How many aliases (CNAME, DNAME) one answer holds; a resolver asks for what they lead to.
+/// The most aliases (CNAME, DNAME) in one answer; the resolver queries the rest itself.
 const CHAIN_LIMIT: usize = 16;
 
-/// TTL of the record that stands for "any type": it says nothing about the name (RFC 8482,
-/// section 4.2), so it may be kept long.
+/// TTL of the answer to ANY. It says nothing about the name (RFC 8482, section 4.2), so it may be
+/// cached for long.
 const ANY_TTL: u32 = 3600;
 /// HINFO data with the CPU "RFC8482" and no operating system (RFC 8482, section 4.2).
 const ANY_DATA: &[u8] = b"\x07RFC8482\x00";
 
-/// The parts of the answer that go into the header.
+/// The parts of an answer outside its sections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolution {
     pub(super) rcode: u16,
@@ -46,7 +46,7 @@ impl Resolution {
     }
 }
 
-/// One answer in the making.
+/// The state of resolving one question.
 pub(super) struct Resolver<'t, 'w, 'b, R> {
     table: &'t Table,
     rng: &'w mut R,
@@ -54,17 +54,16 @@ pub(super) struct Resolver<'t, 'w, 'b, R> {
     writer: &'w mut Writer<'b>,
     /// The kind of response for the first name.
     kind: Option<ResponseKind<'t>>,
-    /// By which DNAME records, since the last CNAME.
+    /// The DNAME records applied since the last CNAME.
     rewritten: Option<Rewritten<'t>>,
 }
 
-/// The DNAME records by which a name has been rewritten one directly after the other, each leading
-/// to a name at or below the next. The names before it do not matter: a name that comes to one of these
-/// records again comes to all of them again.
+/// DNAME records that were applied in direct succession: each leads to a name at or below the next.
+/// They are enough to find loops: a name that reaches one of them again reaches all of them again.
 struct Rewritten<'t> {
     by: [&'t [u8]; CHAIN_LIMIT],
     count: usize,
-    /// Where the last of them leads.
+    /// The target of the last one.
     target: NameBuffer,
 }
 
@@ -90,7 +89,7 @@ impl<'t> Rewritten<'t> {
 #[allow(clippy::large_enum_variant, reason = "a box would be an allocation on the query path")]
 enum Step {
     Done(Resolution),
-    /// Go on with this name.
+    /// Continue with this name.
     Alias(NameBuffer),
 }
 
@@ -105,12 +104,12 @@ impl NameBuffer {
         Self { bytes: [0; name::MAX_NAME], length: 1 }
     }
 
-    /// Copies a name; `None` when it is too long.
+    /// Copies a name; `None` if it is too long.
     fn of(wire: &[u8]) -> Option<Self> {
         Self::joined(wire, &[])
     }
 
-    /// Copies a prefix and the name that it stands before; `None` when that is too long.
+    /// Concatenates a prefix and a name; `None` if the result is too long.
     fn joined(prefix: &[u8], suffix: &[u8]) -> Option<Self> {
         let mut bytes = [0; name::MAX_NAME];
         let length = prefix.len() + suffix.len();
@@ -137,19 +136,20 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         Self { table, rng, picked, writer, kind: None, rewritten: None }
     }
 
-    /// The kind of response for the first name; none when it is not in our zones.
+    /// The kind of response for the first name; `None` if it is not in our zones.
     pub(super) fn kind(&self) -> Option<ResponseKind<'t>> {
         self.kind
     }
 
-    /// Answers the question, following aliases as long as they lead to our zones.
+    /// Answers the question, and follows aliases within our zones.
     pub(super) fn resolve(&mut self, question: &Question<'_>) -> Result<Resolution, Full> {
         let Some(mut current) = NameBuffer::of(question.name()) else {
             return Ok(Resolution::error(rcode::FORMERR, None));
         };
         for followed in 0..=CHAIN_LIMIT {
             let Some(zone) = self.zone_of(current.wire(), question.qtype) else {
-                // Where an alias leaves our zones the answer ends; without one nothing is ours.
+                // An alias to outside our zones ends the answer. Without an alias the name is not
+                // ours.
                 let refused = Resolution::error(rcode::REFUSED, Some(ExtendedError::NOT_AUTHORITATIVE));
                 return Ok(if followed > 0 { Resolution::answer() } else { refused });
             };
@@ -160,7 +160,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
                     self.writer.rewind(before);
                     break;
                 }
-                // A loop: its records stand in the answer already.
+                // A loop: its records are already in the answer.
                 Step::Alias(next) if self.writer.has_answer(next.wire(), rtype::CNAME) => break,
                 Step::Alias(next) => current = next,
             }
@@ -168,8 +168,8 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         Ok(Resolution::answer())
     }
 
-    /// The zone that answers. DS records stand in the parent's zone, at the cut, if we have it
-    /// (RFC 4035, section 3.1.4.1).
+    /// The zone that answers. DS records belong to the parent zone at the cut, if we have it (RFC
+    /// 4035, section 3.1.4.1).
     fn zone_of(&self, name: &[u8], qtype: u16) -> Option<&'t Zone> {
         let catalog = &self.table.catalog;
         if qtype == rtype::DS
@@ -215,7 +215,8 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         {
             return self.service(zone, id, view, family, owner).map(Step::Done);
         }
-        // Records beside an alias (RFC 4034, section 3) are answered themselves, as the alias is.
+        // Records beside an alias (RFC 4034, section 3) are answered directly, like the alias
+        // itself.
         if let Some(cname) = node.cname().filter(|_| node.rrset(qtype).is_none()) {
             self.rewritten = None;
             self.writer.rrset(Section::Answer, owner, cname, cname.ttl)?;
@@ -231,7 +232,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         self.static_answer(zone, node, owner, qtype).map(Step::Done)
     }
 
-    /// The RRset of the type, or NODATA.
+    /// Answers with the RRset of the type, or NODATA.
     fn static_answer(
         &mut self,
         zone: &'t Zone,
@@ -249,7 +250,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         Ok(Resolution::answer())
     }
 
-    /// The SOA that a negative answer carries (RFC 2308, section 3), kept no longer than `longest`.
+    /// Writes the SOA of a negative answer (RFC 2308, section 3), with a TTL of at most `longest`.
     fn negative(&mut self, zone: &Zone, longest: Option<u32>) -> Result<(), Full> {
         match zone.negative_soa() {
             Some((soa, ttl)) => {
@@ -260,8 +261,8 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         }
     }
 
-    /// Names the servers of a delegated zone. Glue for servers below the cut is part of the
-    /// referral and must fit (RFC 9471); other addresses are added while there is room.
+    /// Writes the name servers of a delegated zone. Glue for servers below the cut is part of the
+    /// referral and must fit (RFC 9471); other addresses are added if there is room.
     fn referral(&mut self, zone: &'t Zone, cut: NodeRef<'t>, aliased: bool) -> Result<Resolution, Full> {
         if let Some(servers) = cut.rrset(rtype::NS) {
             self.writer.rrset(Section::Authority, cut.name(), servers, servers.ttl)?;
@@ -286,8 +287,8 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         Ok(Resolution { authoritative: aliased, ..Resolution::answer() })
     }
 
-    /// Rewrites the name by a DNAME (RFC 6672, section 3.1): the DNAME, the CNAME that follows
-    /// from it, and on with the new name.
+    /// Applies a DNAME (RFC 6672, section 3.1): writes the DNAME and the synthesized CNAME, and
+    /// continues with the new name.
     fn dname(&mut self, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<Step, Full> {
         let Some(dname) = node.rrset(rtype::DNAME) else { return Ok(Step::Done(Resolution::answer())) };
         let answer = Ok(Step::Done(Resolution::answer()));
@@ -314,7 +315,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         Ok(if wanted { Step::Done(Resolution::answer()) } else { Step::Alias(target) })
     }
 
-    /// Addresses that save the client a question, as far as there is room.
+    /// Adds addresses that save the client a query, if there is room.
     fn additional(&mut self, zone: &'t Zone, rrset: Rrset<'t>) {
         let skip = match rrset.rtype {
             rtype::NS => 0,
@@ -416,7 +417,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         if *when_down == WhenDown::ServFail {
             return Ok(Resolution::error(rcode::SERVFAIL, Some(ExtendedError::ALL_DOWN)));
         }
-        // The pool may be back at any time: "nothing" must not be kept longer than an answer.
+        // The pool may recover at any time, so NODATA must not be cached longer than an answer.
         self.negative(zone, Some(ttl))?;
         Ok(Resolution::answer())
     }

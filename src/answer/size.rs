@@ -1,4 +1,4 @@
-//! How many bytes the answer of a service takes, for whoever must know before the first query.
+//! The size of a service's answer, for checks of the configuration.
 
 use super::options;
 use crate::name::{MAX_NAME, Name};
@@ -6,21 +6,21 @@ use crate::pool::Family;
 use crate::settings::Settings;
 use crate::wire::HEADER;
 
-/// Type and class, which follow the name of a question.
+/// Type and class of a question, bytes.
 const QUESTION_TAIL: usize = 4;
-/// Length of a record before its data, for a record whose owner is the name of the question: a pointer to it,
-/// type, class, TTL, length.
+/// The length of a record before its data if its owner is the name of the question: pointer, type,
+/// class, TTL, length.
 const RECORD_HEAD: usize = 12;
 
-/// The most bytes that a UDP reply takes beside the addresses of the service with this name: the
-/// client asks with every option, and under a wildcard for the longest name there is.
+/// The maximum length of a UDP reply without the addresses of this service: the client sends every
+/// option and, under a wildcard, the longest possible name.
 #[must_use]
 pub fn around_addresses(service: &Name, settings: &Settings) -> usize {
     let name = if service.is_wildcard() { MAX_NAME } else { service.wire().len() };
     HEADER + name + QUESTION_TAIL + options::longest(settings)
 }
 
-/// Bytes of the record of one address.
+/// The length of the record of one address, bytes.
 #[must_use]
 pub fn of_address(family: Family) -> usize {
     RECORD_HEAD

@@ -1,21 +1,21 @@
 //! Zone transfers (RFC 5936): a whole zone, message by message.
 //!
-//! A transfer holds the zones as they were when it began, so what a secondary gets is one version
-//! of the zone, however long it takes and whatever is published meanwhile. Its memory is the
-//! caller's buffer and a place in the zone.
+//! A transfer keeps the zones as they were at its start, so a secondary gets one consistent
+//! version, however long the transfer takes and whatever is published in the meantime. Its memory
+//! is the caller's buffer and a position in the zone.
 //!
-//! The records sent are those of the zone file. The addresses of services are not zone data: they change
-//! without the serial number, and a copy of them would go on sending clients to backends that are down. So a
-//! secondary knows a service's name only if the file has other records at it, and answers no addresses for
-//! it: it is a copy of the static data, and must not stand beside steerd in the NS records of a zone with
-//! services.
+//! It sends the records of the zone file. The addresses of services are not zone data: they change
+//! without a new serial, and a copy would keep sending clients to dead backends. A secondary
+//! therefore knows the name of a service only if the file has other records for it, and answers no
+//! addresses for it. It is a copy of the static data, and must not be in the NS records of a zone
+//! with services.
 //!
-//! An incremental transfer is answered with the whole zone (RFC 1995, section 4): no history of
-//! changes is kept. The caller decides who may ask.
+//! An incremental transfer is answered with the whole zone (RFC 1995, section 4), because no
+//! history of changes is kept. The caller checks the rights of the client.
 //!
 //! ```text
 //!   Opening --the SOA--> Records(place) --all others, and the SOA again--> Done
-//!      '---- the SOA alone: the client has this version, or asks by datagram ---^
+//!      '---- only the SOA: the client has this version, or asks over UDP ----^
 //! ```
 
 use std::sync::Arc;
@@ -27,22 +27,22 @@ use crate::wire::writer::Section;
 use crate::wire::{Full, Query, Writer, class, flag, rcode};
 use crate::zone::{Catalog, NodeRef, Zone, rtype};
 
-/// The length that a message of a transfer does not exceed, unless a single record does. Names can
-/// be compressed up to here (pointers have 14 bits), so longer messages would gain nothing.
+/// The maximum length of a message of a transfer, unless a single record is longer. Compression
+/// pointers have 14 bits, so names in longer messages would be compressed less.
 pub const MESSAGE_SIZE: usize = 16 * 1024;
 
-/// One transfer under way.
+/// A transfer in progress.
 #[derive(Debug)]
 pub struct Transfer {
     catalog: Arc<Catalog>,
-    /// The zone's name, by which it is found in the catalog: at most 255 bytes.
+    /// The name of the zone, to find it in the catalog; at most 255 bytes.
     apex: Box<[u8]>,
     question: Box<[u8]>,
     id: u16,
     flags: u16,
     /// The OPT record of the first message, if the client sent one.
     opt: Option<Box<[u8]>>,
-    /// Whether the SOA is the whole answer.
+    /// Whether the answer is only the SOA.
     soa_alone: bool,
     step: Step,
 }
@@ -55,7 +55,7 @@ enum Step {
     Done,
 }
 
-/// A record of a zone: which node, which of the types there, which record of that type.
+/// The position of a record: the node, the RRset within the node, the record within the RRset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Place {
     node: usize,
@@ -64,13 +64,12 @@ struct Place {
 }
 
 impl Transfer {
-    /// Begins the transfer that an AXFR or IXFR query asks for. `udp_payload` is what our OPT
-    /// record says.
+    /// Starts the transfer for an AXFR or IXFR query. `udp_payload` is the value for our OPT
+    /// record.
     ///
     /// # Errors
-    /// With the response code, when the query cannot be answered by a transfer: BADVERS, REFUSED
-    /// for another class, FORMERR for AXFR by datagram, NOTAUTH when the name is not that of a
-    /// zone of ours.
+    /// A response code if there can be no transfer: BADVERS, REFUSED for another class, FORMERR for
+    /// AXFR over UDP, NOTAUTH if the name is not that of a zone of ours.
     pub fn new(
         catalog: Arc<Catalog>,
         header: &Header,
@@ -85,8 +84,9 @@ impl Transfer {
             return Err(rcode::REFUSED);
         }
         let incremental = query.question.qtype == rtype::IXFR;
-        // No datagram carries a zone: an incremental transfer is sent the SOA, by which the client
-        // sees whether to come by TCP (RFC 1995, section 2); AXFR is TCP's (RFC 5936, section 4.2).
+        // A zone does not fit into a datagram. IXFR over UDP gets the SOA, which tells the client
+        // whether to retry over TCP (RFC 1995, section 2). AXFR requires TCP (RFC 5936, section
+        // 4.2).
         let datagram = transport == Transport::Udp;
         if datagram && !incremental {
             return Err(rcode::FORMERR);
@@ -109,12 +109,12 @@ impl Transfer {
         })
     }
 
-    /// Writes the next message into `buffer` and answers its length, or `None` when all has been
-    /// sent. A record of more than [`MESSAGE_SIZE`] has as much room as `buffer` has, so over TCP
-    /// that is 65,535 bytes, less what a signature takes.
+    /// Writes the next message into `buffer` and returns its length, or `None` at the end. A record
+    /// longer than [`MESSAGE_SIZE`] may use all of `buffer`: over TCP 65,535 bytes without the room
+    /// for a signature.
     ///
     /// # Errors
-    /// When a single record does not fit; then the transfer can only be broken off.
+    /// If a single record does not fit; then the transfer must be aborted.
     pub fn next_message(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Full> {
         let Some(zone) = self.catalog.find(&self.apex, false).filter(|_| self.step != Step::Done) else {
             return Ok(None);
@@ -131,7 +131,7 @@ impl Transfer {
             if let Some(opt) = opt {
                 writer.reserved(opt)?;
             }
-            // A full message is no fault, if there is anything in it.
+            // A full message is not an error, unless it is empty.
             if written.is_ok() || step != self.step {
                 self.step = step;
                 return Ok(Some(writer.finish(self.id, self.flags)));
@@ -140,8 +140,8 @@ impl Transfer {
         Err(Full)
     }
 
-    /// Writes from `step` on, and moves it past what is written, until the zone is complete or the
-    /// message is full.
+    /// Writes from `step` on until the zone is complete or the message is full. Moves `step` past
+    /// the written records.
     fn write(&self, zone: &Zone, step: &mut Step, writer: &mut Writer<'_>) -> Result<(), Full> {
         if *step == Step::Opening {
             write_soa(zone, writer)?;
@@ -156,13 +156,13 @@ impl Transfer {
     }
 }
 
-/// Whether a client that knows version `known` needs no other, by serial number arithmetic
-/// (RFC 1982, section 3.2). Where that is undefined the zone is sent.
+/// Whether a client with the serial `known` is up to date, in serial number arithmetic (RFC 1982,
+/// section 3.2). If that is undefined, it is not.
 fn is_current(known: u32, serial: u32) -> bool {
     known.wrapping_sub(serial) < 1 << 31
 }
 
-/// Writes the SOA record, or nothing of it.
+/// Writes the SOA record, or nothing if there is no room.
 fn write_soa(zone: &Zone, writer: &mut Writer<'_>) -> Result<(), Full> {
     let (soa, _) = zone.negative_soa().ok_or(Full)?;
     let mark = writer.mark();
@@ -170,8 +170,8 @@ fn write_soa(zone: &Zone, writer: &mut Writer<'_>) -> Result<(), Full> {
     written.inspect_err(|_| writer.rewind(mark))
 }
 
-/// Writes the records from `place` on, all but the SOA, and moves `place` past those written.
-/// Records hidden by a zone cut are sent too (RFC 5936, section 3.5).
+/// Writes the records from `place` on, without the SOA, and moves `place` past them. Records below
+/// a zone cut are included (RFC 5936, section 3.5).
 fn write_records(zone: &Zone, place: &mut Place, writer: &mut Writer<'_>) -> Result<(), Full> {
     for node in zone.nodes().skip(place.node) {
         write_node(node, place, writer)?;
@@ -182,7 +182,7 @@ fn write_records(zone: &Zone, place: &mut Place, writer: &mut Writer<'_>) -> Res
 
 fn write_node(node: NodeRef<'_>, place: &mut Place, writer: &mut Writer<'_>) -> Result<(), Full> {
     for rrset in node.rrsets().skip(place.rrset) {
-        // It is at the apex alone, where it opens and closes the transfer.
+        // The SOA, only at the apex, is written at the start and the end of the transfer.
         let records = rrset.records().skip(place.record).filter(|_| rrset.rtype != rtype::SOA);
         for data in records {
             let mark = writer.mark();
@@ -259,7 +259,7 @@ mod tests {
         .collect()
     }
 
-    /// The records of a transfer in order, as text, by an independent reader.
+    /// The records of a transfer in order, as text, read by an independent parser.
     fn read_back(messages: &[Vec<u8>]) -> Vec<String> {
         let mut records = Vec::new();
         for (index, message) in messages.iter().enumerate() {
@@ -283,7 +283,7 @@ mod tests {
             address("a.b", 1),
             address("a.b", 2),
             ("mail".into(), rtype::MX, [&[0, 10][..], &wire("a.b.example")].concat()),
-            // A delegation, with what it hides.
+            // A delegation, and the names below it.
             ("sub".into(), rtype::NS, wire("ns.sub.example")),
             address("ns.sub", 3),
             address("hidden.sub", 4),
@@ -386,10 +386,10 @@ mod tests {
         assert_eq!(refused(&version, Transport::Tcp), rcode::BADVERS);
     }
 
-    /// Records of few names and any length, so that messages end at every kind of place.
+    /// Records with few names and any length, so that messages end at every kind of position.
     fn any_records() -> impl Strategy<Value = Vec<(String, u16, Vec<u8>)>> {
         let owner = prop::sample::select(vec!["a", "b", "a.b", "x.y.z", "a-rather-long-label.b"]);
-        // The reader takes no record without data.
+        // The parser accepts no record without data.
         let text = prop::collection::vec(any::<u8>(), 1..=255);
         let record = (owner, 0_u8..4, text).prop_map(|(owner, kind, mut text)| match kind {
             0 => (owner.into(), rtype::MX, [&[0, 1][..], &wire("a.b.example")].concat()),
@@ -397,7 +397,7 @@ mod tests {
                 text.insert(0, text.len().to_le_bytes()[0]);
                 (owner.into(), rtype::TXT, text)
             }
-            // A type that no reader knows.
+            // An unknown type.
             _ => (owner.into(), 65_280, text),
         });
         prop::collection::vec(record, 0..300)

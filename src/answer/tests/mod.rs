@@ -1,4 +1,4 @@
-//! Replies, read back by an independent parser (hickory-proto).
+//! Replies, parsed by an independent parser (hickory-proto).
 
 mod operations;
 mod options;
@@ -63,7 +63,7 @@ $GENERATE 1-30 wide NS ns$.wide
 $GENERATE 1-30 ns$.wide A 192.0.2.$
 ";
 
-/// Four backends, 192.0.2.11 to .14, weights 3, 2, 1 and 0; `www`, `all` and friends lead to them.
+/// Four backends, 192.0.2.11 to .14, with the weights 3, 2, 1 and 0, for all services.
 fn pool() -> Pool {
     let address = |index| IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10 + index));
     let backend = |(index, weight): (u8, u32)| Backend {
@@ -149,7 +149,7 @@ fn ask(table: &Table, name: &str, rtype: u16) -> Message {
     ask_over(table, name, rtype, Some(1232), Transport::Udp)
 }
 
-/// Each record of a section as `owner ttl type data`.
+/// The records of a section as `owner ttl type data`.
 fn shown(records: &[hickory_proto::rr::Record]) -> Vec<String> {
     records.iter().map(|r| format!("{} {} {} {}", r.name, r.ttl, r.record_type(), r.data)).collect()
 }
@@ -251,7 +251,7 @@ fn dname_is_followed_by_its_cname() {
     assert_eq!(ask(&table, &longer, rtype::TXT).metadata.response_code, ResponseCode::NXDomain);
 }
 
-/// A resolver would follow the same records as long as its own limit allows, and gain nothing.
+/// A resolver would follow the same records up to its own limit, and gain nothing.
 #[test]
 fn a_rewriting_that_cannot_help_ends_after_its_first_round() {
     let table = table(HEALTHY);
@@ -262,7 +262,7 @@ fn a_rewriting_that_cannot_help_ends_after_its_first_round() {
     };
     assert_eq!(cnames("a.below.example"), (2, vec!["a.x.below.example.".into()]));
     assert_eq!(cnames("a.ping.example"), (4, vec!["a.pong.example.".into(), "a.x.ping.example.".into()]));
-    // The second round by the same record comes to another name here.
+    // Here the second use of the same record leads to a different name.
     let told = vec!["k.k.over.example.".into(), "k.m.helps.example.".into(), "k.m.over.example.".into()];
     assert_eq!(cnames("k.k.helps.example"), (6, told));
 }
@@ -347,7 +347,7 @@ fn what_is_not_ours_is_refused() {
 #[test]
 fn services_answer_by_health() {
     use Standing::{Healthy as H, Unhealthy as U, Unknown as N};
-    // The addresses that may appear in an answer of www, and of all.
+    // The addresses that may appear in an answer of `www`.
     for (standing, expected, fail_open) in [
         ([H, H, H, H], "11 12 13", false),
         ([U, H, U, H], "12", false),
@@ -500,8 +500,8 @@ fn the_gate() {
     assert_eq!(responder.respond(&good, &client, &table, &mut [0; 512]), Verdict::Drop(DropReason::PortZero));
 }
 
-/// Prefixes, flipped bytes and noise: never a panic, never a reply that cannot be read, never one
-/// longer than the client takes, and always the client's number.
+/// Prefixes, flipped bytes and noise: no panic, every reply can be parsed, is no longer than the
+/// client accepts, and has the id of the query.
 #[test]
 fn hostile_bytes() {
     let table = table(HEALTHY);

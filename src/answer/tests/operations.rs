@@ -1,13 +1,13 @@
-//! Operations besides standard queries, and versions of EDNS besides 0.
+//! Operations other than standard queries, and EDNS versions other than 0.
 
 use super::*;
 
-/// Nobody knows the form of another version's options (RFC 6891, section 6.1.3).
+/// The format of another version's options is unknown (RFC 6891, section 6.1.3).
 #[test]
 fn the_options_of_another_version_are_not_looked_at() {
     let table = options::table_with(|_| ());
     let query = query("www.example", rtype::A, Some(1232));
-    // Options cut short, a cookie that is none, a client subnet of no family.
+    // Truncated options, a malformed cookie, a client subnet of an unknown family.
     let options: [&[u8]; 5] =
         [&[0], &[0, 10, 0, 9, 1], &[0, 10, 0, 1, 1], &[0, 10, 0, 99], &[0, 8, 0, 4, 0, 9, 77, 0]];
     for options in options {
@@ -71,7 +71,7 @@ fn a_notification_of_our_own_zone_is_acknowledged() {
         let reply = Message::from_vec(&reply).unwrap();
         assert_eq!((reply.queries.len(), reply.answers.len(), reply.edns.is_some()), (1, 0, true), "{name}");
     }
-    // It may carry the new SOA record.
+    // A notification may include the new SOA record.
     let mut with_soa = notify("example", rtype::SOA);
     with_soa.truncate(with_soa.len() - 11);
     with_soa[7] = 1;

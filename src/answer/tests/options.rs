@@ -1,4 +1,4 @@
-//! EDNS options and what they bring back.
+//! EDNS options and the replies to them.
 
 use std::net::IpAddr;
 
@@ -43,7 +43,7 @@ fn query_with(name: &str, rtype: u16, options: &[(u16, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// The response code and the options of the reply, which ends with its OPT record.
+/// The response code and the options of the reply; its last record must be OPT.
 fn told(table: &Table, query: &[u8], transport: Transport) -> (u16, Vec<(u16, Vec<u8>)>) {
     let (verdict, reply) = respond(table, query, transport);
     let Verdict::Reply(facts) = verdict else { panic!("{verdict:?}") };
@@ -163,7 +163,7 @@ fn errors_are_explained() {
     assert_eq!((rcode, &options[0].1[2..]), (rcode::SERVFAIL, &b"no healthy backend"[..]));
 }
 
-/// Every option at once takes room from nothing: the reply still fits, or is truncated whole.
+/// Even with all options, the reply fits or is truncated.
 #[test]
 fn options_and_the_limit() {
     let table = table_with(|settings| settings.nsid = Some(vec![b'n'; crate::settings::MAX_NSID].into()));
@@ -182,13 +182,13 @@ fn options_and_the_limit() {
     }
 }
 
-/// A query of class IN for a name of `name` bytes, with these options and a TSIG record of `signature`
-/// bytes, if that is as long as a record can be.
+/// A query of class IN for a name of `name` bytes, with these options and a TSIG record of
+/// `signature` bytes (none if that is too short for a record).
 fn signed_query(name: usize, payload: u16, options: &[u8], signature: usize) -> Vec<u8> {
     let mut query = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     let mut left = name - 1;
     while left > 0 {
-        // No label may be left with a length alone.
+        // Otherwise the last label would be empty.
         let label = if left == 65 { 62 } else { (left - 1).min(63) };
         query.push(u8::try_from(label).unwrap());
         query.extend(vec![b'q'; label]);
@@ -208,11 +208,11 @@ fn signed_query(name: usize, payload: u16, options: &[u8], signature: usize) -> 
     query
 }
 
-/// RFC 6891, section 7: options are what may be left out, and the last of them first.
+/// RFC 6891, section 7: options may be left out, the last of them first.
 #[test]
 fn an_opt_record_is_answered_by_one_whatever_the_sizes() {
     let client_subnet: &[u8] = &[0, 2, 128, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
-    // In the order of what they are worth, with the length of what is said to each.
+    // In order of importance, with the length of the reply to each.
     let options: [(u16, &[u8], usize); 4] = [
         (option::COOKIE, &CLIENT_COOKIE, 24),
         (option::CLIENT_SUBNET, client_subnet, 20),
@@ -256,7 +256,7 @@ fn an_opt_record_is_answered_by_one_whatever_the_sizes() {
                 let edns = edns.unwrap_or_else(|| panic!("no OPT record: {case}"));
                 assert_eq!(message.len(), HEADER + name + 4 + edns.record_length(), "{case}");
                 let told: Vec<u16> = edns.options().map(|(code, _)| code).collect();
-                // Where there is room for the signature, it is there, and so is what fits beside it.
+                // The room for the signature is left if possible, and options fill the rest.
                 let kept = signature.min(limit - HEADER - name - 4 - OPT_LENGTH);
                 assert!(facts.length + kept <= limit, "{case}");
                 let mut left = limit - HEADER - name - 4 - OPT_LENGTH - kept;
@@ -273,7 +273,7 @@ fn an_opt_record_is_answered_by_one_whatever_the_sizes() {
     }
 }
 
-/// Also where the query is not one that is answered.
+/// Also if the query is not answered.
 #[test]
 fn an_opt_record_is_answered_by_one_also_with_an_error() {
     let good = query("www.example", rtype::A, Some(1232));
@@ -309,7 +309,7 @@ fn an_opt_record_is_answered_by_one_also_with_an_error() {
         (rcode::FORMERR, second),
         (rcode::FORMERR, none),
     ];
-    // Inverse queries, status, notify, update and what has no meaning.
+    // Inverse query, status, notify, update, and unsupported or unassigned operations.
     queries.extend([1, 2, 3, 4, 5, 6, 15].map(|opcode| (rcode::NOTIMP, header(&[(2, opcode << 3)]))));
     let table = table(HEALTHY);
     for (code, query) in queries {

@@ -1,5 +1,5 @@
-//! The most that a query with a forged source address can make the server send to its victim. The table of
-//! the figures stands in docs/OPERATIONS.md, and is held to what is measured here.
+//! The largest reply that a query with a forged source address can direct at a victim.
+//! docs/OPERATIONS.md has a table of the figures, which is compared with the measurements here.
 
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
@@ -33,7 +33,7 @@ txt TXT LONG
 $GENERATE 1-7 big TXT $LONG
 ";
 
-/// `id.server` and NSID.
+/// The name for `id.server` and NSID.
 const IDENTITY: &str = "ns1.lb.example.com";
 
 /// The most addresses that a service of this name may have: `config` refuses more.
@@ -44,7 +44,7 @@ const MOST_PLAIN: u16 = 29;
 
 fn zone(services: &[Service]) -> Zone {
     let apex = Name::parse("lb.example.com").unwrap();
-    // With its length byte, 200 bytes of record data.
+    // 200 bytes of record data with the length byte.
     let text = ZONE.replace("LONG", &"x".repeat(199));
     let mut zone = reader::read(Path::new("zone"), &apex, &mut |_| Ok(text.clone().into())).unwrap();
     for (id, service) in (0..).zip(services) {
@@ -53,7 +53,7 @@ fn zone(services: &[Service]) -> Zone {
     zone.finish().unwrap()
 }
 
-/// The default settings; `www` and its like answer with so many addresses, and `off` is all down.
+/// The default settings. The services answer with one or more addresses; that of `off` is down.
 fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
     let secrets = CookieSecrets::new(vec![[7; 16]]).unwrap();
     let mut settings =
@@ -91,10 +91,11 @@ fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
     }
 }
 
-/// A query, and the bytes of what it brings.
+/// The length of a query and of its reply, bytes.
 type Measured = (usize, usize);
 
-/// Sends the query and reads the reply; panics when there is none or it is not of this code.
+/// Sends the query and returns the lengths. Panics if there is no reply or it has another response
+/// code.
 fn measure(table: &Table, query: &[u8], rcode: u16) -> Measured {
     let (verdict, bytes) = respond(table, query, Transport::Udp);
     let Verdict::Reply(reply) = verdict else { panic!("{verdict:?}") };
@@ -107,7 +108,7 @@ fn both(table: &Table, name: &str, rtype: u16, rcode: u16) -> [Option<Measured>;
     [None, Some(4096)].map(|edns| Some(measure(table, &query(name, rtype, edns), rcode)))
 }
 
-/// As [`both`], with the queries changed.
+/// Like [`both`], with modified queries.
 fn changed(table: &Table, name: &str, rcode: u16, change: impl Fn(&mut [u8])) -> [Option<Measured>; 2] {
     [None, Some(4096)].map(|edns| {
         let mut query = query(name, rtype::TXT, edns);
@@ -137,7 +138,7 @@ fn slipped(table: &Table, edns: Option<u16>) -> Measured {
     (query.len(), reply.length)
 }
 
-/// Every kind of reply: what is sent without EDNS and with it.
+/// Every kind of reply, without EDNS and with it.
 fn measured() -> Vec<(&'static str, [Option<Measured>; 2])> {
     let table = table_with(|_| {});
     let open = table_with(|settings| {
@@ -183,7 +184,7 @@ fn measured() -> Vec<(&'static str, [Option<Measured>; 2])> {
     ]
 }
 
-/// Makes a TXT query one of class CH.
+/// Changes the class of a TXT query to CH.
 fn chaos(query: &mut [u8]) {
     let end = 12 + query[12..].windows(4).position(|bytes| bytes == [0, 16, 0, 1]).unwrap();
     query[end + 3] = 3;
@@ -205,7 +206,7 @@ fn the_documented_figures_are_those_of_the_replies() {
     assert!(DOCUMENT.contains(&table), "docs/OPERATIONS.md must have this table:\n{table}");
 }
 
-/// Beside data that somebody put there, nothing that is sent is worth a forgery.
+/// Apart from configured data, no reply is worth a forgery.
 #[test]
 fn what_is_no_answer_hardly_exceeds_the_query() {
     let mut seen = 0;
