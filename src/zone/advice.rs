@@ -2,6 +2,8 @@
 //!
 //! A warning never rejects a zone; the builder does that.
 
+use std::net::IpAddr;
+
 use super::{CNAME, DELEGATION, DNAME, Lookup, NodeRef, WILDCARD_CHILD, Zone, rtype};
 use crate::name::{self, Name};
 
@@ -217,7 +219,14 @@ fn has_address(node: NodeRef<'_>) -> bool {
 fn about_target(zone: &Zone, record: Added<'_>, told: &mut Told) {
     let (Some(target), Some(word)) = (target(&record), word(record.rtype)) else { return };
     let target = target.to_ascii_lowercase();
-    let Some(prefix) = prefix(zone, &target) else { return };
+    let Some(prefix) = prefix(zone, &target) else {
+        if let Some(hint) = address_hint(&target) {
+            told.add(Kind::Target, Some(record.tag), || {
+                format!("the {word} record of {} leads to {}: {hint}", shown(record.owner), shown(&target))
+            });
+        }
+        return;
+    };
     let found = match zone.find(&target) {
         Lookup::Found(node) | Lookup::Wildcard(node) => {
             if record.rtype == rtype::NS && node.service().is_some() {
@@ -242,12 +251,10 @@ fn about_target(zone: &Zone, record: Added<'_>, told: &mut Told) {
         Lookup::Referral { .. } | Lookup::Dname(_) => return,
     };
     told.add(Kind::Target, Some(record.tag), || {
-        let labels: Vec<&[u8]> = labels(prefix).collect();
-        let is_number = |label: &&[u8]| label.iter().all(u8::is_ascii_digit);
-        let relative = shown(&[prefix, &[0]].concat());
-        let hint = if labels.len() == 4 && labels.iter().all(is_number) {
-            format!("; {relative} is an address where a name is expected: give it a name with an A record")
-        } else if labels.len() > 1 && found == "does not exist" {
+        let hint = if let Some(hint) = address_hint(prefix) {
+            format!("; {hint}")
+        } else if labels(prefix).count() > 1 && found == "does not exist" {
+            let relative = shown(&[prefix, &[0]].concat());
             format!("; if {relative} is meant, its final dot is missing")
         } else {
             String::new()
@@ -258,6 +265,14 @@ fn about_target(zone: &Zone, record: Added<'_>, told: &mut Told) {
             shown(&target)
         )
     });
+}
+
+/// Says what to do where an address was written as a name.
+fn address_hint(name: &[u8]) -> Option<String> {
+    let text = String::from_utf8(plain(name)).ok()?;
+    let address: IpAddr = text.strip_suffix('.')?.parse().ok()?;
+    let record = if address.is_ipv4() { "A" } else { "AAAA" };
+    Some(format!("{address} is an address where a name is expected: give it a name with an {record} record"))
 }
 
 /// The type in messages, for records whose target must exist.

@@ -262,7 +262,7 @@ const BINDINGS: &[(&str, &str)] = &[
     ("SVCB 1 . key65534", "0001 00 fffe 0000"),
     (r"SVCB 1 . key3=\000\053", "0001 00 0003 0002 0035"),
     ("HTTPS \\# 7 0001 00 0003 0000", "!is not data of HTTPS: the value of port"),
-    ("HTTPS \\# 11 0001 00 0008 0000 0002 0000", "!not in ascending order"),
+    ("HTTPS \\# 11 0001 00 0008 0000 0002 0000", "!must be in ascending order without duplicates"),
     ("HTTPS \\# 11 0001 00 0008 0000 0008 0000", "!must be in ascending order without duplicates"),
     ("HTTPS \\# 7 0000 00 0008 0000", "!is an alias, and has no parameters"),
     ("HTTPS 0 . port=53", "!is an alias, and has no parameters"),

@@ -146,9 +146,24 @@ fn targets_that_do_not_exist_or_have_no_address() {
         "@ MX 10 192.0.2.1\n",
         &[],
         &[
-            "7: leads to 192.0.2.1.example., which does not exist; 192.0.2.1. is an address where a name is expected",
+            "7: leads to 192.0.2.1.example., which does not exist; 192.0.2.1 is an address where a name is expected",
         ],
     );
+    for (record, told) in [
+        ("@ MX 10 192.0.2.1.", "7: leads to 192.0.2.1.: 192.0.2.1 is an address where a name is expected"),
+        (
+            "@ MX 10 2001:db8::1",
+            "7: not exist; 2001:db8::1 is an address .. give it a name with an AAAA record",
+        ),
+        ("@ NS 2001:DB8::1.", "7: leads to 2001:db8::1.: 2001:db8::1 is an address"),
+        (
+            "_s._tcp SRV 1 2 3 192.0.2.1.",
+            "7: SRV record of _s._tcp.example. leads to 192.0.2.1.: 192.0.2.1 is",
+        ),
+        ("www CNAME 192.0.2.1.", "7: CNAME record .. 192.0.2.1 is an address"),
+    ] {
+        assert_warned(&format!("{record}\n"), &[], &[told]);
+    }
     assert_warned(
         "@ MX 10 aspmx.l.google.com\n",
         &[],
