@@ -282,7 +282,7 @@ const BINDINGS: &[(&str, &str)] = &[
     ("SVCB 1 . key0123=a", "!is not a parameter"),
     ("SVCB 1 . key65535=a", "!key65535 is reserved"),
     ("SVCB 1 . \"port=53\"", "!with the quotes after the `=`"),
-    ("SVCB 1 . alpn=\"h2\"x", "!quoted in part"),
+    ("SVCB 1 . alpn=\"h2\"x", "!partly quoted"),
     ("SVCB 1 . dohpath=/q", "!such as /dns-query{?dns}"),
     ("SVCB 1 . tls-supported-groups=29,29", "!different numbers"),
 ];
