@@ -1,9 +1,9 @@
-//! The one way to open a file that somebody else has named: in the configuration, in a zone file,
-//! on the command line.
+//! Opens and reads files that are named in the configuration, in a zone file or on the command
+//! line.
 //!
-//! A name may lead anywhere: to a pipe that nobody writes to, to a device without an end, to a file
-//! system that does not answer. Regular files alone are opened, to open one waits for nobody, and
-//! none is read beyond a limit. The content of a file does not belong here.
+//! Such a name may lead to a FIFO without a writer, to an endless device or to a file system that
+//! does not answer. So only regular files are opened, opening never waits for another program, and
+//! every read has a limit. Parsing of content does not belong here.
 
 use std::fmt;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
@@ -14,32 +14,32 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The most bytes of a configuration, with all files that it includes: half a million backends.
+/// Maximum size of a configuration with all included files, bytes: half a million backends.
 pub const CONFIGURATION: u64 = 64 << 20;
-/// The most bytes of all zones of a configuration, with all files that they include: ten million records
-/// and more.
+/// Maximum size of all zones of a configuration with all included files, bytes: more than ten
+/// million records.
 pub const ZONES: u64 = 1 << 30;
-/// The most bytes of a file that holds a token, a key or a few secrets.
+/// Maximum size of a file that holds a token, a key or a few secrets, bytes.
 pub const SECRET: u64 = 64 << 10;
-/// The most bytes of a file of certificates: all public authorities together take a quarter of a
+/// Maximum size of a certificate file, bytes. All public authorities together need a quarter of a
 /// megabyte.
 pub const CERTIFICATES: u64 = 16 << 20;
-/// The most bytes of a file that does not say how many it has, as those below /proc.
+/// Maximum size of a file that reports no size, such as those below /proc, bytes.
 const UNSIZED: u64 = 1 << 20;
 
-/// A file as it was when it was read.
+/// The content of a file and where it was read from.
 #[derive(Debug)]
 pub struct Content {
     /// All of it.
     pub bytes: Vec<u8>,
-    /// Where it comes from.
+    /// The file it was read from.
     pub origin: Origin,
 }
 
-/// The file that something was read from.
+/// The path and the metadata of a file that was read.
 #[derive(Debug)]
 pub struct Origin {
-    /// Past all links; none when the system does not say.
+    /// The path with all links resolved; `None` if the system does not report it.
     path: Option<PathBuf>,
     metadata: Metadata,
 }
@@ -53,13 +53,13 @@ enum Refused {
     Irregular(&'static str),
     #[error("it has {}, and at most {} are read", Size(*.size), Size(*.limit))]
     Large { size: u64, limit: u64 },
-    #[error("it has more than {}, which is the most that is read", Size(*.0))]
+    #[error("it has more than {}, the most that is read", Size(*.0))]
     Endless(u64),
     #[error("it grew while it was read; try again when it is complete")]
     Grew,
     #[error("reading it would wait for another program; name a regular file that no program holds")]
     Waits,
-    #[error("reading the configuration was given up on before")]
+    #[error("reading the configuration was given up already")]
     GivenUp,
     #[error("an earlier attempt to read the configuration still waits for this file")]
     Hangs,
@@ -71,13 +71,13 @@ impl From<Refused> for io::Error {
     }
 }
 
-/// Opens a regular file to read it.
+/// Opens a regular file for reading.
 ///
 /// # Errors
-/// When the system refuses, or it is no regular file: what it is.
+/// Returns the system's error, or the kind of the file if it is not a regular one.
 pub fn open(path: &Path) -> io::Result<File> {
-    // To open a device can already do something, so it is looked at first. It may be another file a
-    // moment later, so opening waits for nobody, and what was opened is looked at again.
+    // Opening a device can have side effects, so the type is checked first. The file may be
+    // replaced before `open`, so opening does not block and the type is checked again.
     regular(fs::metadata(path)?.file_type())?;
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(waits)?;
@@ -88,19 +88,19 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Reads a regular file of at most `limit` bytes.
 ///
 /// # Errors
-/// When the system refuses, it is no regular file, or it has more bytes.
+/// Returns an error if the system refuses, if the file is not regular, or if it is longer.
 pub fn read(path: &Path, limit: u64) -> io::Result<Content> {
     read_open(&open(path)?, limit, || ())
 }
 
-/// Reads a file that is open; between asking for its size and reading it, `meanwhile` is done.
+/// Reads an open file. Calls `meanwhile` between reading its size and its content.
 fn read_open(mut file: &File, limit: u64, meanwhile: impl FnOnce()) -> io::Result<Content> {
     let metadata = file.metadata()?;
     let size = metadata.len();
     if size > limit {
         return Err(Refused::Large { size, limit }.into());
     }
-    // A file that grows as fast as it is read would else be read up to the limit.
+    // Without this bound, a file that grows as fast as it is read would be read up to `limit`.
     let most = if size == 0 { limit.min(UNSIZED) } else { size };
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX))?;
@@ -131,15 +131,15 @@ fn regular(file_type: FileType) -> Result<(), Refused> {
     Err(irregular(file_type).map_or(Refused::Directory, Refused::Irregular))
 }
 
-/// A lease of another program, or a file of the kernel's that has nothing to say now.
+/// Another program holds a lease, or a kernel file has nothing to read now.
 fn waits(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { Refused::Waits.into() } else { error }
 }
 
 impl Origin {
-    /// Whether messages may show its lines: it is in the directory of the file that names it, and no link
-    /// leads out. In a directory below, which may hold the keys of another program, every user must be able
-    /// to read it besides.
+    /// Whether messages may quote its lines. It must be in the directory of the file that names it,
+    /// with no link leading out. Below that directory, which may hold keys of other programs, it
+    /// must also be world-readable.
     #[must_use]
     pub fn is_quotable_by(&self, named_by: &Path) -> bool {
         let directory = named_by.parent().filter(|directory| *directory != Path::new(""));
@@ -152,8 +152,8 @@ impl Origin {
 }
 
 impl Content {
-    /// The mode, when others than its user may read or write the file. To be read by a group is how
-    /// root hands a file to a service, so that is no exposure of root's.
+    /// The file mode, if others than its owner may access the file. A file of root that its group
+    /// may read counts as private: that is how root passes a file to a service.
     #[must_use]
     pub fn exposed(&self) -> Option<u32> {
         let metadata = &self.origin.metadata;
@@ -163,21 +163,21 @@ impl Content {
         (mode & !allowed != 0).then_some(mode)
     }
 
-    /// The text, when it is UTF-8.
+    /// The content as UTF-8 text.
     ///
     /// # Errors
-    /// When it is not.
+    /// Returns an error if it is not valid UTF-8.
     pub fn text(&self) -> io::Result<&str> {
         let text = std::str::from_utf8(&self.bytes);
         text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
     }
 }
 
-/// A run of reads that another thread watches: where it is, and whether it is still wanted.
+/// A series of reads that another thread watches.
 ///
 /// ```text
-/// going on --end--> ended
-///    `--give_up--> given up: it begins no further file --the file system answers--> left
+/// GoingOn --end--> Ended
+///     `--give_up--> GivenUp: starts no further file --the file system answers--> Left
 /// ```
 #[derive(Debug, Default)]
 pub struct Reading {
@@ -189,29 +189,29 @@ pub struct Reading {
 struct ReadingState {
     phase: Phase,
     current: PathBuf,
-    /// Where another one hangs, so that this one did not go on.
+    /// A path at which another reading hangs, which stopped this one.
     hangs_at: Option<PathBuf>,
 }
 
-/// Where a [`Reading`] stands.
+/// The phase of a [`Reading`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// It is wanted, and reads.
+    /// Reading, and still wanted.
     #[default]
     GoingOn,
-    /// It is no longer wanted, and may still wait for a file system.
+    /// No longer wanted, but may still wait for a file system.
     GivenUp,
-    /// It was given up on, and reads no more.
+    /// Given up, and has stopped.
     Left,
-    /// It is complete.
+    /// Complete.
     Ended,
 }
 
-/// Those that were given up on. A path that one of them waits at is not looked at again, so that
-/// however often a load is tried again, one thread alone waits there.
+/// Readings that were given up. No other reading looks at a path where one of them hangs, so
+/// repeated loads leave only one thread waiting there.
 static GIVEN_UP: Mutex<Vec<Arc<Reading>>> = Mutex::new(Vec::new());
 
-/// The readings that were given up on and have not ended.
+/// The readings that were given up and still hang.
 fn hanging() -> MutexGuard<'static, Vec<Arc<Reading>>> {
     let mut given_up = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner);
     given_up.retain(|reading| reading.state().phase == Phase::GivenUp);
@@ -219,7 +219,7 @@ fn hanging() -> MutexGuard<'static, Vec<Arc<Reading>>> {
 }
 
 impl Reading {
-    /// How many were given up on and have not ended.
+    /// Returns the number of readings that were given up and still hang.
     #[must_use]
     pub fn count_hanging() -> usize {
         hanging().len()
@@ -229,10 +229,11 @@ impl Reading {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says which path is about to be looked at.
+    /// Records the path that will be read next.
     ///
     /// # Errors
-    /// When it is no longer wanted, or another one still waits at this path: this one ends then, too.
+    /// Returns an error if this reading is no longer wanted, or if another one hangs at this path,
+    /// which also stops this one.
     pub fn look_at(&self, path: &Path) -> io::Result<()> {
         let hangs = hanging().iter().any(|other| other.state().current == path);
         let mut state = self.state();
@@ -247,28 +248,28 @@ impl Reading {
         Ok(())
     }
 
-    /// As [`read`], where it is watched.
+    /// Like [`read`], but watched.
     ///
     /// # Errors
-    /// Those of [`read`], and those of [`Reading::look_at`].
+    /// Returns the errors of [`read`] and [`Reading::look_at`].
     pub fn read(&self, path: &Path, limit: u64) -> io::Result<Content> {
         self.look_at(path)?;
         read(path, limit)
     }
 
-    /// Whether what is read is still wanted.
+    /// Whether the result is still wanted.
     #[must_use]
     pub fn goes_on(&self) -> bool {
         self.state().phase == Phase::GoingOn
     }
 
-    /// The path that another one waits at, if that ended this one.
+    /// The path at which another reading hangs, if that stopped this one.
     #[must_use]
     pub fn hangs_at(&self) -> Option<PathBuf> {
         self.state().hangs_at.clone()
     }
 
-    /// Ends it before the next file, and says which file it was looking at.
+    /// Gives up, so that no further file is started. Returns the path that was being read.
     pub fn give_up(self: &Arc<Self>) -> PathBuf {
         let mut state = self.state();
         let current = state.current.clone();
@@ -281,7 +282,7 @@ impl Reading {
         current
     }
 
-    /// Says that nothing more is read.
+    /// Marks the reading as finished.
     pub fn end(&self) {
         let mut state = self.state();
         state.phase = match state.phase {
@@ -292,7 +293,7 @@ impl Reading {
         self.changed.notify_all();
     }
 
-    /// Waits until it is no longer in this phase, for a time only; answers with its phase then.
+    /// Waits up to `time` until the phase is no longer `phase`, and returns the phase.
     #[must_use]
     pub fn wait_while(&self, phase: Phase, time: Duration) -> Phase {
         let waited = self.changed.wait_timeout_while(self.state(), time, |state| state.phase == phase);
@@ -300,7 +301,7 @@ impl Reading {
     }
 }
 
-/// Bytes as one says them: `64 KiB`.
+/// A size for messages, such as `64 KiB`.
 struct Size(u64);
 
 impl fmt::Display for Size {
@@ -360,7 +361,7 @@ mod tests {
         }
         file.set_len(SECRET).unwrap();
         assert_eq!(read(&path, SECRET).unwrap().bytes.len() as u64, SECRET);
-        // A file of the kernel's that says it is empty, and is not.
+        // A kernel file that reports size 0 but has content.
         assert!(!read(Path::new("/proc/self/status"), SECRET).unwrap().bytes.is_empty());
         assert!(refusal(Path::new("/proc/self/status"), 10).contains("more than 10 bytes"));
     }

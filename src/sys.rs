@@ -1,7 +1,7 @@
-//! System calls that the standard library does not offer: many datagrams in one call, socket
-//! options, process limits. The only unsafe code of the program stands here, behind a safe face.
+//! System calls that the standard library does not offer: batches of datagrams, socket options,
+//! process limits. All unsafe code of the program is here, behind a safe interface.
 //!
-//! The meaning of the bytes is none of its business. Linux only.
+//! This module does not interpret the bytes it moves. Linux only.
 
 #![allow(unsafe_code, reason = "this module exists so that no other needs it")]
 
@@ -20,43 +20,43 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// The most datagrams received, and replies sent, in one system call.
+/// Maximum number of datagrams per `recvmmsg` or `sendmmsg` call.
 pub const BATCH: usize = BATCH_COUNT as usize;
 
-/// The same, in the type that the calls take.
+/// [`BATCH`] in the type that the calls take.
 const BATCH_COUNT: libc::c_uint = 64;
 
-/// The longest query that is received whole, bytes. Queries are a name and a few options; EDNS
-/// lets nobody expect more than 4096 of UDP (RFC 6891, section 6.2.5).
+/// Longest query that is received whole, bytes. A query is a name and a few options; EDNS suggests
+/// a payload size of 4096 bytes (RFC 6891, section 6.2.5).
 pub const MAX_QUERY: usize = 4096;
 
-/// The longest reply to a datagram, bytes.
+/// Longest UDP reply, bytes.
 pub const MAX_UDP_REPLY: usize = 4096;
 
-/// How long a receive call waits: within this time an idle worker sees that it shall stop.
+/// Timeout of a receive call. An idle worker checks this often whether to stop.
 const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Wanted room for datagrams that wait, bytes. The kernel gives less if `net.core.rmem_max` says so.
+/// Requested socket receive buffer, bytes. The kernel caps it at `net.core.rmem_max`.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// The longer one of the packet information structures of IPv4 and IPv6.
+/// Size of `in6_pktinfo`, the larger of the two packet information structures, bytes.
 const PACKET_INFO: libc::c_uint = 20;
 
-/// The longer one of the socket addresses of IPv4 and IPv6, as the kernel's type has it.
+/// Size of `sockaddr_in6`, the larger of the two socket addresses, bytes.
 const PEER_LENGTH: libc::socklen_t = 28;
 
-/// Binds a UDP socket with what [`UdpBatch`] needs.
+/// Binds a UDP socket with the options that [`UdpBatch`] needs.
 ///
-/// With `shared`, other sockets of this user that are shared too may be bound to the same port
-/// (`SO_REUSEPORT`), and the kernel deals the clients out to them. Without, the port must be free.
+/// If `shared`, other shared sockets of the same user may bind the same port (`SO_REUSEPORT`), and
+/// the kernel distributes the clients among them. Otherwise the port must be free.
 ///
 /// # Errors
 ///
-/// Those of the system: in use, not permitted, no such address.
+/// Returns the system's error: address in use, not permitted, no such address.
 pub fn bind_udp(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    // The address a query was sent to is the one its reply must come from. And replies are never
-    // lowered to a path MTU that anyone may have claimed by ICMP: fragments can be poisoned.
+    // A reply must come from the address that the query was sent to. Path MTU discovery is off
+    // because its ICMP messages can be forged, and the fragments they cause can be poisoned.
     if address.is_ipv4() {
         set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
         set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
@@ -72,31 +72,31 @@ pub fn bind_udp(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Lets shared sockets join the port that this socket was bound to alone.
+/// Lets shared sockets bind the port of this socket, which was bound alone.
 ///
 /// # Errors
 ///
-/// Those of the system; none is known.
+/// Returns the error of `setsockopt`.
 pub fn share_port(socket: &UdpSocket) -> io::Result<()> {
     socket2::SockRef::from(socket).set_reuse_port(true)
 }
 
-/// Raises the limit of open files of this process as far as it is allowed to, and returns it.
+/// Raises the limit of open files to the hard limit and returns it.
 ///
 /// # Errors
 ///
-/// Those of the system; the limit is unchanged then.
+/// Returns the system's error; the limit is unchanged then.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid place for the one structure that is written.
+    // SAFETY: `limit` is a valid location for the one structure that is written.
     succeeded(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
     limit.rlim_cur = limit.rlim_max;
-    // SAFETY: `limit` is a valid structure that is only read.
+    // SAFETY: `limit` is a valid structure and is only read.
     succeeded(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
     Ok(limit.rlim_cur)
 }
 
-/// Whether this process, or the machine, has no descriptor left.
+/// Whether the process or the machine has run out of descriptors.
 #[must_use]
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
@@ -105,7 +105,7 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
 fn set_option(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     const LENGTH: libc::socklen_t = 4;
     const { assert!(size_of::<libc::c_int>() == LENGTH as usize) };
-    // SAFETY: `value` lives through the call and is as long as the call is told.
+    // SAFETY: `value` lives through the call, and `LENGTH` is its size.
     succeeded(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), LENGTH) })
 }
 
@@ -113,8 +113,8 @@ fn succeeded(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Receives up to [`BATCH`] datagrams in one call, and sends the replies in one call, each from
-/// the address its query was sent to. Nothing is allocated after [`UdpBatch::new`].
+/// Receives up to [`BATCH`] datagrams in one call and sends their replies in one call, each from
+/// the address its query was sent to. Allocates only in [`UdpBatch::new`].
 ///
 /// ```text
 /// receive ---> answer (each datagram) ---> send ---+
@@ -122,16 +122,15 @@ fn succeeded(result: libc::c_int) -> io::Result<()> {
 ///    +---------------------------------------------+
 /// ```
 pub struct UdpBatch {
-    /// Allocated by `new`, owned by this value alone. All lasting pointers into the arena are made
-    /// from this one, without a reference between, so that none is invalidated by a reference
-    /// that is made later.
+    /// Allocated by `new` and owned by this value. Every lasting pointer into the arena is derived
+    /// from this one, not from a reference, so that no later reference invalidates it.
     arena: NonNull<Arena>,
     received: usize,
     queued: usize,
 }
 
-/// Buffers that the kernel reads and writes. `incoming` and each part of `slots` belong together by index;
-/// `outgoing` holds the headers of the replies without gaps.
+/// Buffers that the kernel reads and writes. `slots` and `incoming` correspond by index; `outgoing`
+/// holds the headers of the replies without gaps.
 #[repr(C)]
 struct Arena {
     slots: [Slot; BATCH],
@@ -139,22 +138,22 @@ struct Arena {
     outgoing: [libc::mmsghdr; BATCH],
 }
 
-/// Room for one datagram and its reply. Peer and control data serve both directions.
+/// Room for one datagram and its reply. Both directions use the same peer and control data.
 #[repr(C)]
 struct Slot {
     peer: Peer,
     control: Control,
-    /// Where the query is, and where the reply is.
+    /// The query buffer and the reply buffer.
     buffers: [libc::iovec; 2],
     query: [u8; MAX_QUERY],
     reply: [u8; MAX_UDP_REPLY],
 }
 
-/// `sockaddr_in` or `sockaddr_in6`, as bytes.
+/// A `sockaddr_in` or `sockaddr_in6`, as bytes.
 #[repr(C, align(8))]
 struct Peer([u8; PEER_LENGTH as usize]);
 
-/// The one control message of each datagram: `in_pktinfo` or `in6_pktinfo`, as bytes.
+/// The one control message of a datagram, `in_pktinfo` or `in6_pktinfo`, as bytes.
 #[repr(C)]
 struct Control {
     header: libc::cmsghdr,
@@ -166,7 +165,7 @@ const _: () = {
     assert!(size_of::<libc::sockaddr_in>() <= PEER_LENGTH as usize);
     assert!(size_of::<libc::in6_pktinfo>() == PACKET_INFO as usize);
     assert!(size_of::<libc::in_pktinfo>() <= PACKET_INFO as usize);
-    // SAFETY: arithmetic on its argument, no more.
+    // SAFETY: only computes a number from its argument.
     let space = unsafe { libc::CMSG_SPACE(PACKET_INFO) };
     assert!(size_of::<Control>() == space as usize);
     // SAFETY: as above.
@@ -174,14 +173,14 @@ const _: () = {
     assert!(offset_of!(Control, info) == data as usize);
 };
 
-/// A datagram, with room for its reply.
+/// A received datagram, with room for its reply.
 #[derive(Debug)]
 pub struct Datagram<'a> {
     /// The sender.
     pub peer: SocketAddr,
-    /// Its bytes, the first [`MAX_QUERY`] of them if it is longer.
+    /// The bytes received, at most [`MAX_QUERY`].
     pub query: &'a [u8],
-    /// Whether it is longer than [`MAX_QUERY`].
+    /// Whether the datagram was longer than [`MAX_QUERY`].
     pub cut: bool,
     /// Room for [`MAX_UDP_REPLY`] bytes.
     pub reply: &'a mut [u8],
@@ -190,22 +189,21 @@ pub struct Datagram<'a> {
 /// The result of sending the replies of a batch.
 #[derive(Debug, Default)]
 pub struct Sent {
-    /// Replies that the system took.
+    /// Replies that the system accepted.
     pub sent: usize,
-    /// Replies that it refused; each is lost alone.
+    /// Replies that the system refused. The others of the batch are not affected.
     pub failed: usize,
-    /// Why, of the last one.
+    /// The last error.
     pub error: Option<io::Error>,
 }
 
 impl UdpBatch {
-    /// Allocates the buffers, about half a mebibyte. Memory is only taken up by as many of them as
-    /// a batch has ever used.
+    /// Allocates the buffers, about half a mebibyte. Only slots that were used take up memory.
     #[must_use]
     pub fn new() -> Self {
         let layout = Layout::new::<Arena>();
-        // SAFETY: the layout is not empty. Zeros are valid for all that is in an arena: integers,
-        // bytes and pointers that may be null.
+        // SAFETY: the layout is not empty. Zeros are valid for every field of an arena: integers,
+        // bytes, and pointers that may be null.
         #[allow(clippy::cast_ptr_alignment, reason = "the layout asks for the alignment")]
         let memory = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<Arena>();
         let Some(arena) = NonNull::new(memory) else { std::alloc::handle_alloc_error(layout) };
@@ -217,7 +215,7 @@ impl UdpBatch {
         batch
     }
 
-    /// Points the headers of a slot to its parts. `slot` stems from `self.arena`.
+    /// Points the headers of a slot to its buffers. `slot` is derived from `self.arena`.
     fn connect(&mut self, index: usize, slot: *mut Slot) {
         let arena = self.arena_mut();
         let (Some(parts), Some(incoming)) = (arena.slots.get_mut(index), arena.incoming.get_mut(index))
@@ -237,34 +235,35 @@ impl UdpBatch {
     }
 
     fn arena_mut(&mut self) -> &mut Arena {
-        // SAFETY: `new` allocated it, `drop` alone frees it, and `&mut self` is the only way to it.
+        // SAFETY: `new` allocated the arena, only `drop` frees it, and `&mut self` is the only
+        // access to it.
         unsafe { self.arena.as_mut() }
     }
 
-    /// Waits for datagrams, takes those that are there and returns how many. The contents of an earlier batch
-    /// are gone.
+    /// Waits for datagrams, receives those that have arrived and returns their number. Overwrites
+    /// the previous batch.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` when none came within 100 ms, `Interrupted` on a signal, and what else the
-    /// system reports; receiving may go on after any of them.
+    /// Returns `WouldBlock` if none arrived within 100 ms, `Interrupted` on a signal, and other
+    /// errors of the system. The caller may receive again after each of them.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         let used = self.received;
         self.received = 0;
         self.queued = 0;
-        // The kernel has changed the headers it used, and no others.
+        // The kernel has changed only the headers it used.
         for incoming in self.arena_mut().incoming.iter_mut().take(used) {
             make_ready(&mut incoming.msg_hdr);
         }
         let headers = self.headers(offset_of!(Arena, incoming));
-        // SAFETY: there are `BATCH` headers, each pointing to parts of its slot with their true
-        // lengths (`connect`, `make_ready`), and no reference into the arena lives.
+        // SAFETY: there are `BATCH` headers, each pointing to buffers of its slot with their true
+        // lengths (`connect`, `make_ready`), and there is no live reference into the arena.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers,
                 BATCH_COUNT,
-                // Signed with one C library and unsigned with another.
+                // The type of the flag differs between C libraries.
                 libc::MSG_WAITFORONE as _,
                 ptr::null_mut(),
             )
@@ -273,7 +272,8 @@ impl UdpBatch {
         Ok(self.received)
     }
 
-    /// Hands out each received datagram; a length that is returned is that of the reply to send.
+    /// Calls `respond` with each received datagram. It returns the length of the reply to send, if
+    /// any.
     pub fn answer(&mut self, mut respond: impl FnMut(Datagram<'_>) -> Option<usize>) {
         let received = self.received;
         let mut queued = 0;
@@ -292,22 +292,22 @@ impl UdpBatch {
             let [_, reply] = &mut slot.buffers;
             reply.iov_len = length.min(MAX_UDP_REPLY);
             *outgoing = *incoming;
-            // The second of the slot's two buffers.
+            // Points to the second buffer of the slot.
             outgoing.msg_hdr.msg_iov = incoming.msg_hdr.msg_iov.wrapping_add(1);
             queued += 1;
         }
         self.queued = queued;
     }
 
-    /// Sends the replies. It does not wait: a reply that the system does not take at once (no room,
-    /// no route, forbidden by a filter) is lost alone, as datagrams may be.
+    /// Sends the replies without waiting. If the system refuses one (no room, no route, a packet
+    /// filter), only that one is lost.
     pub fn send(&mut self, socket: &UdpSocket) -> Sent {
         let headers = self.headers(offset_of!(Arena, outgoing));
         let mut outcome = Sent::default();
         let mut next = 0;
         while let Some(left @ 1..) = self.queued.checked_sub(next) {
-            // SAFETY: `answer` has filled the headers up to `queued`, each pointing to parts of a
-            // slot with their true lengths, and no reference into the arena lives.
+            // SAFETY: `answer` has filled the headers up to `queued`, each pointing to buffers of a
+            // slot with their true lengths, and there is no live reference into the arena.
             let count = unsafe {
                 libc::sendmmsg(
                     socket.as_raw_fd(),
@@ -332,13 +332,13 @@ impl UdpBatch {
         outcome
     }
 
-    /// The headers that stand at an offset of the arena.
+    /// The headers at an offset of the arena.
     fn headers(&self, offset: usize) -> *mut libc::mmsghdr {
         self.arena.as_ptr().wrapping_byte_add(offset).cast()
     }
 }
 
-/// Tells the kernel how much room there is, which it overwrites with what it used.
+/// Resets the lengths that the kernel overwrites with what it used.
 fn make_ready(header: &mut libc::msghdr) {
     header.msg_namelen = PEER_LENGTH;
     // Its type differs between C libraries.
@@ -354,7 +354,7 @@ impl Default for UdpBatch {
 
 impl Drop for UdpBatch {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new` with the layout of an arena, and freed here only.
+        // SAFETY: allocated by `new` with this layout, and freed only here.
         unsafe { std::alloc::dealloc(self.arena.as_ptr().cast(), Layout::new::<Arena>()) }
     }
 }
@@ -369,7 +369,7 @@ impl fmt::Debug for UdpBatch {
 }
 
 impl Peer {
-    /// None for a family that is neither IPv4 nor IPv6.
+    /// Returns `None` for a family other than IPv4 and IPv6.
     fn address(&self) -> Option<SocketAddr> {
         use libc::{sockaddr_in as V4, sockaddr_in6 as V6};
         let port = u16::from_be_bytes(field(&self.0, offset_of!(V4, sin_port))?);
@@ -389,15 +389,15 @@ impl Peer {
     }
 }
 
-/// The bytes of a field.
+/// Reads a field at an offset.
 fn field<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..offset + N)?.try_into().ok()
 }
 
 impl Control {
-    /// Sent back as it came, the packet information would force the reply out of the interface
-    /// that the query came in by, whatever the routes say. Only the source address shall stay;
-    /// link-local addresses mean nothing without their interface.
+    /// Clears the interface of the packet information and keeps the source address. Otherwise the
+    /// reply would leave by the interface that the query arrived on, against the routing table.
+    /// Link-local addresses need their interface.
     fn leave_interface_to_routing(&mut self) {
         use libc::{in_pktinfo as V4, in6_pktinfo as V6};
         let (local, interface) = match (self.header.cmsg_level, self.header.cmsg_type) {
@@ -430,7 +430,7 @@ mod tests {
         (server, client)
     }
 
-    /// Replies with the query's bytes in reverse order.
+    /// Replies with the bytes of the query in reverse order.
     fn reverse(datagram: Datagram<'_>) -> usize {
         let Datagram { query, reply, .. } = datagram;
         for (to, from) in reply.iter_mut().zip(query.iter().rev()) {
@@ -450,7 +450,7 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let (server, client) = pair(address);
             let mut batch = UdpBatch::new();
-            // Descending and ascending, so that headers are used, left and used again.
+            // Sizes fall and rise, so that headers are used, skipped and used again.
             for size in [BATCH, 1, 7, BATCH - 1, 2, BATCH] {
                 for number in 0..size {
                     client.send(&vec![u8::try_from(number).unwrap(); number + 1]).unwrap();
@@ -499,11 +499,11 @@ mod tests {
             client.send(&[number]).unwrap();
         }
         assert_eq!(batch.receive(&server).unwrap(), 6);
-        // No datagram can go to port 0.
+        // The system refuses to send to port 0.
         for number in [0, 3, 5] {
             batch.arena_mut().slots[number].peer.0[2..4].fill(0);
         }
-        // One has no reply at all.
+        // One query gets no reply.
         batch.answer(|datagram| (datagram.query != [2]).then(|| reverse(datagram)));
         let sent = batch.send(&server);
         assert_eq!((sent.sent, sent.failed), (2, 3));
@@ -517,7 +517,7 @@ mod tests {
         let (server, client) = pair("127.0.0.1:0");
         let mut batch = UdpBatch::new();
         assert_eq!(batch.receive(&server).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        // A connected socket is told that nobody listens at the other end.
+        // A connected socket is told if nobody listens at the other end.
         let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         server.connect(closed).unwrap();
         server.send(&[1]).unwrap();
@@ -536,7 +536,8 @@ mod tests {
             client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             client.send_to(&[1, 2, 3], asked).unwrap();
             let mut batch = UdpBatch::new();
-            // The batch held a datagram without packet information before: no trace of it is left.
+            // The batch first receives a datagram without packet information, which must leave no
+            // trace.
             let plain = UdpSocket::bind((asked.ip(), 0)).unwrap();
             client.send_to(&[0], plain.local_addr().unwrap()).unwrap();
             assert_eq!(batch.receive(&plain).unwrap(), 1);
@@ -556,7 +557,8 @@ mod tests {
         share_port(&alone).unwrap();
         let second = bind_udp(address, true).unwrap();
         assert_eq!(bind_udp(address, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        // Clients are dealt out to both by their ports; that all fall to one is a chance of 2^-63.
+        // The kernel chooses the socket by the client's port; the chance that all take the same one
+        // is 2^-63.
         for _ in 0..64 {
             UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[1], address).unwrap();
         }

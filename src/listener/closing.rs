@@ -1,8 +1,8 @@
-//! The orderly end of a TCP connection.
+//! Orderly close of a TCP connection.
 //!
 //! ```text
-//! end of the stream sent -> all of it acknowledged -> closed in order
-//!                              |  patience is over
+//! end of stream sent -> everything acknowledged -> closed in order
+//!                              |  time limit
 //!                              +-> reset: nothing stays in the kernel
 //! ```
 //!
@@ -16,12 +16,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::sys;
 
-/// How long it is until the acknowledgement is looked for again: at first, and at most.
+/// Time between two checks for the acknowledgement: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Ends the stream, waits until the client's system has taken all of it, and closes it in order. A
-/// kernel that were left to do it would keep what is not taken, out of every limit, for minutes.
+/// Ends the stream, waits until the client's system has acknowledged everything, and closes the
+/// connection in order. Left to the kernel, unacknowledged data would stay for minutes, outside of
+/// every limit.
 pub(crate) async fn close(mut stream: TcpStream, patience: Duration) {
     let deadline = Instant::now() + patience;
     let mut pause = FIRST_PAUSE;
@@ -35,7 +36,7 @@ pub(crate) async fn close(mut stream: TcpStream, patience: Duration) {
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    // It fails only where the connection is gone already.
+    // It fails only if the connection is already gone.
     let _ = sys::stream::close_in_order(&stream);
 }
 

@@ -1,16 +1,16 @@
-//! Holders of places, and the choice of the one to evict when there is no room. The places are those of TCP
-//! connections, or of anything else that a client may take up: replies that wait, admin requests.
+//! Limits how many places clients hold, and chooses which to evict when there is no room. A place
+//! may be a TCP connection, unsent replies or an admin request.
 //!
 //! ```text
-//! crowds of clients, the largest last; of equal ones the one with the idlest place last
+//! crowds of clients, the largest last; of crowds of equal size, the one with the idlest place last
 //!   192.0.2.0/24      [idlest ........ latest]
 //!   198.51.100.0/24   [idlest .................... latest]
-//!                      ^ goes first when all places are taken
+//!                      ^ evicted first when all places are taken
 //! ```
 //!
-//! A place is filed under the time it was last active, as far as the order knows: activity stores
-//! a number and takes no lock. A place that turns out to have been active since it was filed is filed
-//! anew when it is about to go. So every step costs the same with ten places and with 100,000.
+//! A place is filed under the time of its last activity that the order knows: activity stores a
+//! number and takes no lock. When a place is about to be evicted but has been active since it was
+//! filed, it is filed again. So every step costs the same with ten places and with 100,000.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,26 +21,26 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// A new place counts as active for this long, the longest round trip there is: what its client has
-/// sent by then is on the way. So it goes only when every older one of the crowd has gone.
+/// A new place counts as active for this long, the longest round trip expected: the first bytes of
+/// its client may still be on the way. So it is evicted only after all older places of its crowd.
 const ROUND_TRIP: Duration = Duration::from_secs(1);
-/// The most places that one new one takes away: a limit that has become much lower is reached by and
-/// by.
+/// Maximum number of places that one new place evicts. After a limit was lowered, it is reached
+/// gradually.
 const MOST_EVICTED: usize = 16;
-/// The most places that are filed anew to find the idlest. When all of them have been active, the
-/// idlest of these goes.
+/// Maximum number of places that are filed again in the search for the idlest. If all of them have
+/// been active, the idlest of these is evicted.
 const MOST_FILED_ANEW: usize = 4;
 
-/// How many places there are.
+/// How many places may be taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// For all, at least 1.
+    /// Of all clients together, at least 1.
     pub(crate) all: usize,
-    /// For one crowd, at least 1.
+    /// Of one crowd, at least 1.
     pub(crate) crowd: usize,
 }
 
-/// The places that are taken. The lock is held for a moment when one is taken or left, never by a
+/// The places that are taken. The lock is held briefly when a place is taken or freed, never by a
 /// query.
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -48,27 +48,27 @@ pub(crate) struct Connections {
     taken: Mutex<Taken>,
 }
 
-/// Told when a place is wanted for another. A connection has one, whatever places it takes.
+/// Tells a connection that its place is evicted. A connection has one, whatever places it takes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Eviction(Arc<Notify>);
 
-/// A place; it is free again when this is dropped.
+/// A place; dropping it frees it.
 #[derive(Debug)]
 pub(crate) struct Place {
     connections: Arc<Connections>,
     entry: Arc<Entry>,
 }
 
-/// When a place is filed, in microseconds since the listeners began, and its number.
+/// When a place is filed, in microseconds since `Connections::since`, and its number.
 type Key = (u64, u64);
 
 #[derive(Debug)]
 struct Entry {
     crowd: IpAddr,
     id: u64,
-    /// When its holder last was active, or will count as idle first, in microseconds.
+    /// When its holder was last active, or when the grace of a new place ends; microseconds.
     active: AtomicU64,
-    /// The key it is filed under. Changed under the lock alone.
+    /// The time of the key it is filed under. Changed only under the lock.
     filed: AtomicU64,
     eviction: Eviction,
 }
@@ -78,19 +78,19 @@ struct Taken {
     next: u64,
     count: usize,
     crowds: HashMap<IpAddr, BTreeMap<Key, Arc<Entry>>>,
-    /// The crowd that a place is wanted from stands last.
+    /// The crowd to evict from is last.
     largest: BTreeSet<(usize, Reverse<Key>, IpAddr)>,
 }
 
 impl Room {
-    /// Room of which one crowd may take a tenth.
+    /// Room in which one crowd may take a tenth.
     pub(crate) fn of_many(all: usize) -> Self {
         Self { all: all.max(1), crowd: (all / 10).max(1) }
     }
 }
 
 impl Eviction {
-    /// Returns when a place is wanted for another.
+    /// Returns when the place is evicted.
     pub(crate) async fn told(&self) {
         self.0.notified().await;
     }
@@ -101,22 +101,22 @@ impl Connections {
         Arc::new(Self { since: Instant::now(), taken: Mutex::default() })
     }
 
-    /// Takes a place for a client of this crowd. While there is no room for it, the idlest place of the
-    /// crowd, or of the largest crowd, is taken away; how many were is the second value: one, or up
-    /// to [`MOST_EVICTED`] when the room has become smaller.
+    /// Takes a place for a client of this crowd. If there is no room, evicts the idlest place of
+    /// the crowd if the crowd is full, else of the largest crowd. Returns also the number of
+    /// evicted places: at most one, or up to [`MOST_EVICTED`] if the room has shrunk.
     pub(crate) fn enter(self: &Arc<Self>, crowd: IpAddr, room: Room, eviction: &Eviction) -> (Place, usize) {
         let (entry, evicted) = self.lock().enter(self.now(), crowd, room, eviction);
         (Place { connections: Arc::clone(self), entry }, evicted)
     }
 
-    /// Takes away the idlest place of the largest crowd; false when there is none.
+    /// Evicts the idlest place of the largest crowd. Returns false if there is none.
     pub(crate) fn evict_one(&self) -> bool {
         let mut taken = self.lock();
         let idlest = taken.idlest(None);
         idlest.inspect(|entry| taken.evict(entry)).is_some()
     }
 
-    /// How many places are taken.
+    /// Returns the number of places taken.
     pub(crate) fn count(&self) -> usize {
         self.lock().count
     }
@@ -156,7 +156,7 @@ impl Taken {
         (entry, evicted)
     }
 
-    /// The place that must be free before there is room for another of `crowd`.
+    /// The place to evict before there is room for another of `crowd`.
     fn in_the_way_of(&mut self, crowd: IpAddr, room: Room) -> Option<Arc<Entry>> {
         let of_crowd = self.crowds.get(&crowd).map_or(0, BTreeMap::len);
         let crowd_is_full = of_crowd >= room.crowd;
@@ -166,7 +166,7 @@ impl Taken {
         self.idlest(crowd_is_full.then_some(crowd))
     }
 
-    /// The idlest place of this crowd, or of the largest.
+    /// The idlest place of this crowd, or of the largest crowd.
     fn idlest(&mut self, crowd: Option<IpAddr>) -> Option<Arc<Entry>> {
         let mut idlest: Option<(Key, Arc<Entry>)> = None;
         for _ in 0..MOST_FILED_ANEW {
@@ -190,7 +190,7 @@ impl Taken {
         idlest.map(|(_, entry)| entry)
     }
 
-    /// It leaves the count at once, so that one eviction makes one place.
+    /// Evicts a place. It leaves the count at once, so that one eviction makes room for one.
     fn evict(&mut self, entry: &Entry) {
         self.remove(entry);
         entry.eviction.0.notify_one();
@@ -201,13 +201,13 @@ impl Taken {
         self.change(crowd, |places| places.insert(entry.key(), entry).is_none());
     }
 
-    /// Takes a place out of the order, if it is still there.
+    /// Removes a place from the order, if it is still there.
     fn remove(&mut self, entry: &Entry) {
         self.change(entry.crowd, |places| places.remove(&entry.key()).is_some());
     }
 
-    /// Changes the places of a crowd by one, and keeps the order of the crowds; `change` says whether it
-    /// did.
+    /// Applies a change to the places of a crowd and updates the order of crowds. `change` returns
+    /// whether it changed anything.
     fn change(&mut self, crowd: IpAddr, change: impl FnOnce(&mut BTreeMap<Key, Arc<Entry>>) -> bool) {
         let places = self.crowds.entry(crowd).or_default();
         let (before, rank) = (places.len(), rank(places, crowd));
@@ -224,7 +224,7 @@ impl Taken {
     }
 }
 
-/// How a crowd stands among the others.
+/// The position of a crowd in the order.
 fn rank(places: &BTreeMap<Key, Arc<Entry>>, crowd: IpAddr) -> Option<(usize, Reverse<Key>, IpAddr)> {
     places.first_key_value().map(|(idlest, _)| (places.len(), Reverse(*idlest), crowd))
 }
@@ -236,7 +236,7 @@ impl Entry {
 }
 
 impl Place {
-    /// Its holder has done what it is there for.
+    /// Records activity of the holder.
     pub(crate) fn active(&self) {
         self.entry.active.fetch_max(self.connections.now(), Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
-//! Limits on clients, and the limits in force: a reload changes them while the listeners are at work.
+//! Limits on clients, and the limits in force, which a reload changes while the listeners run.
 //!
-//! They are no part of the answer table because no answer depends on them. Like the table they are
-//! loaded once for each batch and never waited for.
+//! They are not part of the answer table because no answer depends on them. Like the table, they
+//! are loaded once per batch without waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,13 @@ use tracing::warn;
 
 use crate::listener::rate_limit::{Limiter, RateLimit};
 
-/// Limits of TCP.
+/// Limits on TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpLimits {
-    /// The most connections at a time, at least 1; a client prefix (/24, /56) may hold a tenth.
+    /// Maximum number of connections at a time, at least 1. A client prefix (/24, /56) may hold a
+    /// tenth.
     pub connections: usize,
-    /// The longest time between queries, and from the first byte of a query to its last.
+    /// Maximum time between queries, and from the first byte of a query to its last.
     pub idle: Duration,
 }
 
@@ -31,19 +32,19 @@ impl Default for TcpLimits {
 pub struct Limits {
     /// Over TCP.
     pub tcp: TcpLimits,
-    /// Over UDP, from sources that anyone may have forged; unlimited without.
+    /// On UDP, where source addresses may be forged; `None` means no limit.
     pub rate: Option<RateLimit>,
 }
 
-/// The one cell of the limits in force. Clones share it.
+/// The one cell with the limits in force. Clones share it.
 #[derive(Clone, Debug)]
 pub struct InForce {
     active: Arc<ArcSwap<Active>>,
-    /// For how many TCP connections this process has descriptors.
+    /// Maximum number of TCP connections that the descriptor limit leaves room for.
     most_connections: usize,
 }
 
-/// The limits as the listeners use them.
+/// The limits in the form that the listeners use.
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) tcp: TcpLimits,
@@ -51,21 +52,21 @@ pub(super) struct Active {
     rate: Option<RateLimit>,
 }
 
-/// A worker's view of the cell: one atomic load when nothing has changed.
+/// A worker's view of the cell. It costs one atomic load if nothing has changed.
 pub(super) type Reader = Cache<Arc<ArcSwap<Active>>, Arc<Active>>;
 
 impl InForce {
-    /// Puts the first limits in force. However many TCP connections they allow, there are at most
-    /// `most_connections`, and a warning says so.
+    /// Creates the cell. Caps TCP connections at `most_connections` and logs a warning if the
+    /// configured number is higher.
     #[must_use]
     pub fn new(limits: Limits, most_connections: usize) -> Self {
         let active = Active::new(limits, most_connections, None);
         Self { active: Arc::new(ArcSwap::from_pointee(active)), most_connections }
     }
 
-    /// Puts other limits in force. A connection that waits ends under the old ones. An unchanged
-    /// rate limit keeps its accounts, so that a reload gives a flood nothing. Only one caller at a time may
-    /// change them.
+    /// Replaces the limits. A connection that is waiting finishes under the old ones. An unchanged
+    /// rate limit keeps its accounts, so that a reload gives a flood no new allowance. Only one
+    /// caller at a time may change the limits.
     pub fn change(&self, limits: Limits) {
         let active = Active::new(limits, self.most_connections, Some(&self.active.load()));
         self.active.store(Arc::new(active));
@@ -93,8 +94,8 @@ impl Active {
         if tcp.connections > most_connections {
             warn!(
                 "`tcp_connections` is {}, but the limit of open descriptors leaves room for {most_connections} \
-                 TCP connections: steerd keeps no more. Raise the limit (LimitNOFILE= of systemd, ulimit -n of \
-                 a shell) and start steerd anew, or lower `tcp_connections`",
+                 TCP connections: steerd accepts no more. Raise the limit (LimitNOFILE= of systemd, ulimit -n of \
+                 a shell) and restart steerd, or lower `tcp_connections`",
                 tcp.connections
             );
             tcp.connections = most_connections;

@@ -1,7 +1,7 @@
-//! The network's edge for DNS: sockets, workers, connections.
+//! Sockets, workers and connections of DNS.
 //!
-//! Listeners move bytes between sockets and `answer`, and count what became of them. The content of a reply
-//! is none of their business. Every socket is bound before the first query is read.
+//! Listeners move bytes between sockets and `answer`, and count the results. The content of replies
+//! does not belong here. Every socket is bound before the first query is read.
 
 pub(crate) mod closing;
 pub(crate) mod connections;
@@ -34,22 +34,22 @@ use crate::table::{Published, Table};
 
 pub use limits::{InForce, Limits, TcpLimits};
 
-/// How often a free port is looked for that both UDP and TCP can have.
+/// Number of attempts to find a port that is free for both UDP and TCP.
 const PORT_ATTEMPTS: usize = 32;
-/// How long connections may go on with what is in flight when the server stops.
+/// How long connections may finish what is in flight when the server stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
-/// Errors of one kind are logged at most this often: one that lasts must not fill the disk.
+/// Minimum time between two log lines of one kind, so that a lasting error does not fill the disk.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} over {protocol}: {}", explain(error))]
 pub struct BindError {
-    /// The address that was asked for.
+    /// The requested address.
     pub address: SocketAddr,
     /// `UDP` or `TCP`.
     pub protocol: &'static str,
-    /// The system's word.
+    /// The system's error.
     #[source]
     pub error: io::Error,
 }
@@ -57,7 +57,7 @@ pub struct BindError {
 fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "another process has this port, or another address under [server] listen \
-             takes it in (0.0.0.0 is all of IPv4). Stop the process or choose another address; on port 53 of a \
+             includes it (0.0.0.0 is all of IPv4). Stop the process or choose another address; on port 53 of a \
              desktop it is often systemd-resolved, which leaves other addresses than 127.0.0.53 and 127.0.0.54 \
              free"
             .into(),
@@ -72,7 +72,7 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
-/// Sockets that are bound and not yet read.
+/// Sockets that are bound but not read yet.
 #[derive(Debug)]
 pub struct Bound {
     endpoints: Vec<Endpoint>,
@@ -82,16 +82,16 @@ pub struct Bound {
 #[derive(Debug)]
 struct Endpoint {
     address: SocketAddr,
-    /// One for each worker.
+    /// One per worker.
     udp: Vec<UdpSocket>,
     tcp: TcpListener,
 }
 
-/// Binds UDP sockets, one for each worker, and a TCP listener for each address. `workers` 0 is one
-/// for each core. Port 0 takes a port that is free for both.
+/// Binds one UDP socket per worker and one TCP listener on each address. `workers` 0 means one per
+/// core. Port 0 chooses a port that is free for both.
 ///
 /// # Errors
-/// When any socket cannot be had; none is kept then.
+/// Returns an error if a socket cannot be bound; none is kept then.
 pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Bound, BindError> {
     let workers = match workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -116,8 +116,8 @@ impl Endpoint {
 
     fn try_bind(wanted: SocketAddr, workers: usize) -> Result<Self, BindError> {
         let udp_error = |error| BindError { address: wanted, protocol: "UDP", error };
-        // The first socket is bound alone: SO_REUSEPORT would let a second server of the same user
-        // in, and each would silently get a part of the queries.
+        // The first socket is bound alone. With SO_REUSEPORT, a second server of the same user
+        // could bind the port too, and each would silently get a part of the queries.
         let first = sys::bind_udp(wanted, false).map_err(udp_error)?;
         let address = first.local_addr().map_err(udp_error)?;
         let tcp =
@@ -138,23 +138,24 @@ impl Bound {
         self.endpoints.iter().map(|endpoint| endpoint.address).collect()
     }
 
-    /// How many rows of counters the listeners need: one for each UDP worker, and one for TCP.
+    /// Number of counter rows that the listeners need: one per UDP worker, and one for TCP.
     #[must_use]
     pub fn counter_rows(&self) -> usize {
         self.endpoints.iter().map(|endpoint| endpoint.udp.len()).sum::<usize>() + 1
     }
 
-    /// How many sockets these are.
+    /// Number of sockets.
     #[must_use]
     pub fn sockets(&self) -> usize {
         self.endpoints.iter().map(|endpoint| endpoint.udp.len() + 1).sum()
     }
 
-    /// Begins to answer, under the limits that are in force at each time. Must be called within a
-    /// tokio runtime, which serves TCP.
+    /// Starts answering, always under the limits currently in force. Must be called within a tokio
+    /// runtime, which serves TCP.
     ///
     /// # Errors
-    /// When the system gives no thread, or the runtime no place for a socket.
+    /// Returns an error if a thread cannot be started or a socket cannot be registered with the
+    /// runtime.
     pub fn serve(
         self,
         published: &Published,
@@ -191,17 +192,17 @@ impl Bound {
     }
 }
 
-/// The listeners at work.
+/// The running listeners.
 #[derive(Debug)]
 pub struct Listeners {
     stop: Arc<AtomicBool>,
-    /// Told when TCP shall stop; it is closed by the last connection.
+    /// Tells TCP to stop. It is closed when the last connection has ended.
     stop_tcp: watch::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
     ended: Arc<Notify>,
 }
 
-/// Tells of the end of whoever holds it, be it by a panic.
+/// Notifies on drop, also on panic.
 #[derive(Debug)]
 struct EndNotice(Arc<Notify>);
 
@@ -212,20 +213,20 @@ impl Drop for EndNotice {
 }
 
 impl Listeners {
-    /// Returns when a UDP worker, or what accepts TCP connections, has ended: from then on a part
-    /// of the queries is not answered.
+    /// Returns when a UDP worker or a task that accepts TCP connections has ended. From then on,
+    /// some queries are not answered.
     pub async fn ended(&self) {
         self.ended.notified().await;
     }
 
-    /// Lets every worker finish its batch and every connection the query it is at, and returns when
-    /// they have, or when two seconds are over.
+    /// Lets every worker finish its batch and every connection its current query. Returns when they
+    /// have, or after two seconds.
     pub async fn stop(mut self) {
         self.tell();
         let workers = std::mem::take(&mut self.workers);
         let workers = tokio::task::spawn_blocking(move || {
             for worker in workers {
-                // A worker that panicked has said so already.
+                // A panic has been logged already.
                 let _ = worker.join();
             }
         });
@@ -242,14 +243,14 @@ impl Listeners {
     }
 }
 
-/// Without [`Listeners::stop`] nothing waits for the end, but nothing goes on unseen either.
+/// Without [`Listeners::stop`] nobody waits for the end, but workers and connections still stop.
 impl Drop for Listeners {
     fn drop(&mut self) {
         self.tell();
     }
 }
 
-/// Lets a log line through each [`LOG_EVERY`].
+/// Allows one log line per [`LOG_EVERY`].
 #[derive(Debug, Default)]
 struct LogLimit(Option<Instant>);
 
@@ -263,32 +264,32 @@ impl LogLimit {
     }
 }
 
-/// The time of server cookies, whose field has 32 bits and wraps by design (RFC 9018, section 4.3).
-/// A wrong clock is only compared with itself.
+/// The time in server cookies: a 32-bit field that wraps by design (RFC 9018, section 4.3). A wrong
+/// clock does no harm, because it is only compared with itself.
 fn cookie_time() -> u32 {
     u32::try_from(unix_time() & u64::from(u32::MAX)).unwrap_or(0)
 }
 
-/// The accounting of a listener beside the bytes: the metrics it counts in, and the limits of clients.
+/// The counters of a listener and the rate limits of its clients.
 #[derive(Clone, Copy)]
 struct Account<'a> {
     metrics: &'a Metrics,
     row: usize,
-    /// With the time; not for TCP, whose clients have shown where they are.
+    /// With the current time; `None` for TCP, because a handshake proves the client's address.
     limiter: Option<(&'a Limiter, Duration)>,
 }
 
-/// Does what one message asks for. A panic is a fault of ours; it must not let a message that is
-/// sent again and again stop the server, so it costs this message alone, and is counted. Nothing
-/// that outlives the message can be half-changed: counters are single additions, and scratch space
-/// is written anew for each message.
+/// Processes one message. A panic is a bug in steerd: it costs only this message and is counted, so
+/// that a repeated query cannot stop the server. No state that outlives the message can be left
+/// half-changed: counters are single additions, and scratch buffers are overwritten for each
+/// message.
 fn contain<T>(account: Account<'_>, work: impl FnOnce() -> T) -> Option<T> {
     let done = catch_unwind(AssertUnwindSafe(work));
     done.inspect_err(|_| account.metrics.happened(account.row, Event::Panicked, 1)).ok()
 }
 
-/// Answers one message and counts it: the one way from a listener to `answer`. The length of the
-/// reply, if one is due.
+/// Answers one message and counts it. Every listener calls `answer` through this function. Returns
+/// the length of the reply, if there is one.
 fn respond<R: Rng>(
     responder: &mut Responder<R>,
     query: &[u8],
@@ -333,13 +334,13 @@ fn respond<R: Rng>(
     Some(facts.length)
 }
 
-/// Counts a message that is longer than a query may be. It is not answered.
+/// Counts a message that is longer than a query may be, and does not answer it.
 fn refuse_long(client: &Client, account: Account<'_>) {
     account.metrics.received(account.row, client.transport, client.address);
     account.metrics.dropped(account.row, Dropped::Long);
 }
 
-/// The network that limits by client count by: /24 of IPv4, /56 of IPv6.
+/// The client network that per-client limits apply to: /24 of IPv4, /56 of IPv6.
 fn prefix_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) => IpAddr::V4((u32::from(address) & 0xffff_ff00).into()),

@@ -1,29 +1,29 @@
-//! Response rate limiting: a server that answers spoofed queries must not become the amplifier of
-//! somebody's flood.
+//! Response rate limiting, so that spoofed queries cannot use this server to amplify a flood.
 //!
-//! A query over UDP proves nothing about its source address. So what is limited is not who asks
-//! but what is sent: equal responses to one client network. The caller asks for UDP alone, and not
-//! where a valid DNS cookie has proved the address (RFC 7873, section 5.2.3).
+//! The source address of a UDP query may be forged. So the limit counts equal responses to one
+//! client network, not queries of a client. The caller consults it only for UDP, and not if a valid
+//! DNS cookie has proved the address (RFC 7873, section 5.2.3).
 //!
-//! BIND, NSD and Knot DNS do the same with different accounts. The choices made here, and the reasons:
+//! BIND, NSD and Knot DNS do the same with different accounts. The choices made here and their
+//! reasons:
 //!
-//! * **Equality of responses** is as in BIND and NSD: the name of an answer (the wildcard's, not the one
-//!   asked for), the zone of an NXDOMAIN or a referral, the code of an error. So names that a flood makes up
-//!   share one account. The type asked for does not count, or a flood would have one account for each.
-//! * **All responses** to a network together have an account of their own, if the operator wants
-//!   one, as with BIND's `all-per-second`: else a flood that asks for each of many names gets the
-//!   limit once for each. It must be the higher limit: a resolver of many users asks for much.
-//!   BIND drops all that is above it; here a part is slipped, so that a real client finds its way.
-//! * **Client networks** are /24 and /56, as in BIND: the victim's neighbours are victims too.
-//! * **The account** is a token bucket that holds the responses of one second. A limited response
-//!   costs nothing, so a client is served again within `1 / responses_per_second` of the flood's
-//!   end. BIND charges limited responses too, and keeps a victim waiting for up to `window`
-//!   (15 seconds).
-//! * **Memory** is fixed, as in NSD and Knot. In NSD, two clients whose hash collides take the one
-//!   bucket from each other; here eight accounts share a cache line and a newcomer takes the place
-//!   of the one with the least debt, which has the least to lose. No account is ever charged with
-//!   another's debt: a flood over more accounts than there are slots weakens the limit, but it
-//!   starves nobody.
+//! * **Equality of responses** is as in BIND and NSD: the name of an answer (that of the wildcard,
+//!   not of the question), the zone of an NXDOMAIN or a referral, the code of an error. So a flood
+//!   of made-up names shares one account. The type does not count, else a flood would have one
+//!   account per type.
+//! * **All responses** to a network can have one more account together, like BIND's
+//!   `all-per-second`: without it, a flood over many names gets the limit once for each. This must
+//!   be the higher limit, because a resolver with many users asks a lot. BIND drops everything
+//!   above it; here a part is slipped, so that a real client gets an answer over TCP.
+//! * **Client networks** are /24 and /56, as in BIND: a flood hits the victim's neighbours too.
+//! * **An account** is a token bucket that holds the responses of one second. A limited response is
+//!   not charged, so a client is served again within `1 / responses_per_second` after the flood
+//!   ends. BIND charges limited responses too, and keeps a victim waiting for up to `window` (15
+//!   seconds).
+//! * **Memory** is fixed, as in NSD and Knot. In NSD, two clients with colliding hashes take the
+//!   bucket from each other. Here eight accounts share a cache line, and a new account replaces the
+//!   one with the least debt, which loses the least. No account is charged for another's debt: a
+//!   flood over more accounts than there are slots weakens the limit, but starves nobody.
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -33,76 +33,77 @@ use std::time::Duration;
 use crate::answer::ResponseKind;
 use crate::network::{Network, Networks};
 
-/// How many accounts are kept at once: 1 MiB. An account is live for at most a second after its
-/// last response, so this is enough for 131,072 clients that ask all the time.
+/// Number of accounts: 1 MiB. An account lives for at most a second after its last response, so
+/// this is enough for 131,072 clients that ask all the time.
 pub const SLOTS: usize = SETS * WAYS;
-/// Client addresses that share an account: IPv4.
+/// Prefix length of IPv4 clients that share an account.
 pub const IPV4_PREFIX: u8 = 24;
-/// Client addresses that share an account: IPv6.
+/// Prefix length of IPv6 clients that share an account.
 pub const IPV6_PREFIX: u8 = 56;
 
-/// Sets of slots; a power of two.
+/// Number of sets; a power of two.
 const SETS: usize = 1 << 14;
-/// Slots of a set: one cache line.
+/// Slots per set: one cache line.
 const WAYS: usize = 8;
-/// Capacity of a bucket: the responses of one second, counted in microseconds.
+/// Capacity of a bucket, one second of responses in microseconds.
 const CAPACITY: u64 = 1_000_000;
-/// How far the clocks of two threads may be apart, in microseconds, before a slot counts as old.
+/// Maximum difference between the clocks of two threads, microseconds.
 const SKEW: u64 = 1_000_000;
 
 /// The limits set by the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Equal responses to one client network in a second, 1 to 1,000,000; also how many may come
-    /// at once after a pause.
+    /// Equal responses per second to one client network, 1 to 1,000,000. As many may be sent at
+    /// once after a pause.
     pub responses_per_second: u32,
-    /// The same of all responses together, not below the former; unlimited without.
+    /// All responses per second to one client network, not less than `responses_per_second`; `None`
+    /// means no limit.
     pub all_responses_per_second: Option<u32>,
-    /// Each how many-th limited response is sent as an empty truncated one, so that a real client
-    /// comes again over TCP: 1 = each, 0 = none, at most 255.
+    /// One in so many limited responses is sent empty and truncated, so that a real client retries
+    /// over TCP: 1 = each, 0 = none, at most 255.
     pub slip: u32,
-    /// Clients that are never limited.
+    /// Clients that are not limited.
     pub networks_exempt: Networks,
 }
 
-/// The decision on a response.
+/// The decision about a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It is sent.
+    /// Send it.
     Send,
-    /// An empty truncated response is sent in its place: no longer than the query.
+    /// Send an empty truncated response instead, which is no longer than the query.
     Slip,
-    /// Nothing is sent.
+    /// Send nothing.
     Drop,
 }
 
-/// The accounts of all clients. Threads share it without a lock.
+/// The accounts of all clients. Threads share them without a lock.
 #[derive(Debug)]
 pub struct Limiter {
     sets: Box<[Set]>,
-    /// Seeded anew for each limiter, so that nobody can look for clients that collide.
+    /// Random for each limiter, so that nobody can search for colliding clients.
     seed: foldhash::quality::RandomState,
-    /// Cost of one of equal responses, in microseconds.
+    /// Cost of a response in the account of equal responses, microseconds.
     cost: u64,
-    /// Cost of one of all responses, if they are limited together.
+    /// Cost of a response in the account of all responses, microseconds.
     cost_of_all: Option<u64>,
     slip: u64,
     exempt: Networks,
 }
 
-/// The accounts that compete for a place.
+/// Accounts that compete for the slots of one cache line.
 #[repr(align(64))]
 #[derive(Debug, Default)]
 struct Set([AtomicU64; WAYS]);
 
-/// One account, as it stands in one atomic word: nothing of it can be seen half-written.
+/// One account. It is packed into one atomic word, so that it is never seen half-written.
 ///
 /// ```text
 ///                response                      response, and the bucket is empty
 ///   free --------------------> in debt ---------------------------------------.
 ///     ^  <--------------------  |   ^                                          |
 ///     |    the debt has run out |   '------------ sent, slipped or dropped <---'
-///     '--- displaced: of eight accounts in debt, the one with the least
+///     '--- evicted: of eight accounts in debt, the one with the least
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Account {
@@ -110,7 +111,7 @@ struct Account {
     tag: u64,
     /// Limited responses since the last slip: 8 bits.
     limited: u64,
-    /// When the debt will have run out, microseconds: 34 bits, which come round in 4.7 hours.
+    /// When the debt ends, microseconds: 34 bits, which wrap after 4.7 hours.
     free_at: u64,
 }
 
@@ -133,7 +134,7 @@ impl Account {
         self.tag << (64 - TAG_BITS) | self.limited << TIME_BITS | self.free_at
     }
 
-    /// Microseconds of debt. A time further ahead than any debt can be is one long past.
+    /// Debt in microseconds. A time further ahead than the largest debt has wrapped and is past.
     fn debt(self, now: u64) -> u64 {
         let ahead = self.free_at.wrapping_sub(now) & TIME_MASK;
         if ahead <= CAPACITY + SKEW { ahead } else { 0 }
@@ -141,7 +142,7 @@ impl Account {
 }
 
 impl Limiter {
-    /// Makes a limiter with all accounts free.
+    /// Creates a limiter without debts.
     #[must_use]
     pub fn new(limit: RateLimit) -> Self {
         Self {
@@ -154,9 +155,9 @@ impl Limiter {
         }
     }
 
-    /// Decides on one response over UDP and charges the client's accounts: that of equal responses,
-    /// and if it is sent by that, that of all. `now` is the time since any fixed moment; it may
-    /// differ between threads by up to a second.
+    /// Decides about one UDP response and charges the client's accounts: that of equal responses,
+    /// and if that one allows it, that of all responses. `now` is the time since any fixed moment;
+    /// it may differ between threads by up to a second.
     #[must_use]
     pub fn judge(&self, client: IpAddr, kind: ResponseKind<'_>, now: Duration) -> Decision {
         if self.exempt.contains(client) {
@@ -169,18 +170,18 @@ impl Limiter {
         }
     }
 
-    /// Charges the account with this hash for one response.
+    /// Charges one response to the account with this hash.
     fn decide(&self, hash: u64, cost: u64, now: Duration) -> Decision {
         let Some(set) = self.set_of(hash) else { return Decision::Send };
         let tag = hash >> (64 - TAG_BITS);
-        // Only the low bits are kept, so the cut loses nothing.
+        // Only the low bits are kept, so truncation loses nothing.
         #[allow(clippy::cast_possible_truncation)]
         let now = now.as_micros() as u64;
         loop {
             let (slot, word) = set.find(tag, now);
             let (account, decision) = self.charge(Account::unpack(word), tag, cost, now);
-            // Another thread may have changed the slot; then all is looked at again. One of the
-            // threads always gets on. Each word stands for itself, so no order is needed.
+            // If another thread has changed the slot, start over. One of the threads always
+            // succeeds. Each word is independent, so relaxed ordering is enough.
             if account.pack() == word
                 || slot
                     .compare_exchange_weak(word, account.pack(), Ordering::Relaxed, Ordering::Relaxed)
@@ -191,8 +192,8 @@ impl Limiter {
         }
     }
 
-    /// The account after one more response, and what becomes of the response. `found` is the
-    /// client's own account, or that of the one it displaces.
+    /// Returns the account after one more response, and the decision. `found` is the client's own
+    /// account, or the one it replaces.
     fn charge(&self, found: Account, tag: u64, cost: u64, now: u64) -> (Account, Decision) {
         let own = found.tag == tag;
         let (debt, limited) = if own { (found.debt(now), found.limited) } else { (0, 0) };
@@ -208,19 +209,19 @@ impl Limiter {
     }
 
     fn set_of(&self, hash: u64) -> Option<&Set> {
-        // The tag takes the upper bits; the lower ones choose the set.
+        // The tag uses the upper bits, the set the lower ones.
         #[allow(clippy::cast_possible_truncation)]
         self.sets.get(hash as usize & (SETS - 1))
     }
 }
 
-/// The cost of one response where so many are sent in a second, in microseconds.
+/// The cost of a response at this rate, microseconds.
 fn cost(per_second: u32) -> u64 {
     (CAPACITY / u64::from(per_second.max(1))).max(1)
 }
 
 impl Set {
-    /// The slot of the account with this tag, else that of the least debt, with its content.
+    /// The slot of the account with this tag, else the slot with the least debt, with its word.
     fn find(&self, tag: u64, now: u64) -> (&AtomicU64, u64) {
         let [first, rest @ ..] = &self.0;
         let mut least = (first, first.load(Ordering::Relaxed));
@@ -255,7 +256,7 @@ mod tests {
 
     const NAME: ResponseKind<'_> = ResponseKind::Answer(b"\x03www\x07example\x00");
     const VICTIM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    /// Late enough for the 34 bits of a slot to have come round many times.
+    /// Late enough for the 34-bit time to have wrapped many times.
     const START: Duration = Duration::from_secs(1_000_000);
 
     fn limiter(responses_per_second: u32, slip: u32) -> Limiter {
@@ -268,7 +269,7 @@ mod tests {
         })
     }
 
-    /// How many of `count` responses at one moment are sent, slipped and dropped.
+    /// Counts how many of `count` responses at one moment are sent, slipped and dropped.
     fn burst(
         limiter: &Limiter,
         client: IpAddr,
@@ -354,18 +355,20 @@ mod tests {
         };
         let limiter = Limiter::new(limit);
         let names: Vec<[u8; 3]> = (0..100).map(|name| [1, name, 0]).collect();
-        // Each name has five to itself; together there are twelve, and of the rest each second slips.
+        // Each name has an allowance of five, all together twelve; every second one of the rest
+        // slips.
         let sent: Vec<_> =
             names.iter().map(|name| burst(&limiter, VICTIM, ResponseKind::Answer(name), START, 10)).collect();
         assert_eq!(sent.iter().map(|counts| counts[0]).sum::<usize>(), 12);
         assert_eq!([sent[0][0], sent[1][0], sent[2][0], sent[3][0]], [5, 5, 2, 0]);
         let [_, slipped, dropped] = sent[99];
         assert_eq!((slipped, dropped), (5, 5), "a real client is shown to TCP");
-        // A twelfth of a second later one more is sent, and a second later as many again.
+        // A twelfth of a second later one more is sent; a second later, as many as the bucket
+        // regained.
         let later = |time| burst(&limiter, VICTIM, ResponseKind::Error(5), START + time, 100)[0];
         assert_eq!(later(Duration::from_millis(84)), 1);
         assert_eq!(later(Duration::from_millis(1100)), 5);
-        // The neighbours share it, others do not, and who is exempt has none.
+        // Neighbours share the account, other networks do not, and exempt clients have none.
         let of = |client: &str, kind| burst(&limiter, client.parse().unwrap(), kind, START, 10)[0];
         assert_eq!(of("192.0.2.254", NAME), 0);
         assert_eq!(of("192.0.3.1", NAME), 5);
@@ -373,7 +376,7 @@ mod tests {
     }
 
     proptest! {
-        /// A few clients at random times, against a bucket computed in the plainest way.
+        /// A few clients at random times, compared with a plain model of the bucket.
         #[test]
         fn accounts_against_the_model(
             rate in 1_u32..2000,
@@ -384,7 +387,7 @@ mod tests {
             let mut free_at: HashMap<u8, u128> = HashMap::new();
             let mut now = START;
             for (client, pause) in steps {
-                // Mostly short pauses, so that buckets are seen full, partly full and empty.
+                // Pauses are mostly short, so that buckets are full, partly full and empty.
                 now += Duration::from_micros(pause / (1 << (pause % 16)));
                 let free_at = free_at.entry(client).or_default();
                 let debt = free_at.saturating_sub(now.as_micros());
@@ -424,8 +427,8 @@ mod tests {
                 assert_eq!(decision, Decision::Send, "after {millisecond} ms");
             }
         }
-        // Each flood has its allowance; each of the innocent's 40 responses costs one of them its
-        // account, and with it the memory of one second.
+        // Each flood has its allowance. Each of the innocent's 40 responses replaces one account
+        // and forgives its debt of up to one second.
         let allowance = 8 * 10 * 11;
         assert!(sent <= allowance + 40 * 10, "{sent} of 400,000 were sent");
     }
@@ -446,7 +449,7 @@ mod tests {
     fn threads_share_one_allowance() {
         const THREADS: usize = 8;
         const EACH: usize = 50_000;
-        // Long enough for the threads to run side by side before the bucket is empty.
+        // Large enough for the threads to run in parallel before the bucket is empty.
         const ALLOWED: usize = 100_000;
         let limiter = limiter(ALLOWED.try_into().unwrap(), 4);
         let start = Barrier::new(THREADS);
@@ -465,8 +468,8 @@ mod tests {
         assert_eq!(totals.map(AtomicUsize::into_inner), [ALLOWED, over / 4, over - over / 4]);
     }
 
-    /// A flood of spoofed queries for ten seconds: what comes out is bounded by the allowance and,
-    /// past it, by what went in.
+    /// Ten seconds of spoofed queries. The output is bounded by the allowance plus a part of the
+    /// input.
     #[test]
     fn a_spoofed_flood_is_not_amplified() {
         const QUERY: usize = 44;
@@ -481,7 +484,7 @@ mod tests {
                 let now = START
                     + Duration::from_secs(1) * u32::try_from(query).unwrap()
                         / u32::try_from(PER_SECOND).unwrap();
-                // Spread over the victim's network, as carpet bombing is.
+                // Spread over the victim's network, as in carpet bombing.
                 let client = IpAddr::from([192, 0, 2, query.to_le_bytes()[0]]);
                 bytes_in += QUERY;
                 bytes_out += match limiter.judge(client, NAME, now) {

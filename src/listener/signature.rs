@@ -1,5 +1,5 @@
-//! Queries with a transaction signature (RFC 8945) that are no transfers: a secondary asks so for
-//! the SOA record before it transfers a zone, and takes no unsigned answer.
+//! Queries other than transfers that have a transaction signature (RFC 8945). A secondary sends one
+//! to get the SOA record before it transfers a zone, and accepts no unsigned answer.
 
 use crate::answer::{Client, Reply, ResponseKind, Verdict, refuse};
 use crate::sys::clock::unix_time;
@@ -7,8 +7,8 @@ use crate::table::Table;
 use crate::wire::rcode;
 use crate::wire::tsig::{self, TsigError};
 
-/// Signs the reply to a signed query, or says in its place why the signature is not accepted
-/// (RFC 8945, section 5.2). Any other verdict stays as it is.
+/// Signs the reply to a signed query. If the signature is not accepted, replaces the reply with the
+/// error (RFC 8945, section 5.2). Returns other verdicts unchanged.
 pub(super) fn complete<'t>(
     verdict: Verdict<'t>,
     query: &[u8],
@@ -20,14 +20,14 @@ pub(super) fn complete<'t>(
     if !facts.signed {
         return verdict;
     }
-    // No longer than the client takes it, also with the signature.
+    // The signature must fit into the size that the client accepts, too.
     let Some(reply) = reply.get_mut(..facts.limit) else { return verdict };
     let now = unix_time();
     let (code, length) = match tsig::verify(query, &table.settings.transfers.keys, now) {
         Ok(None) => return verdict,
         Ok(Some(mut signer)) => {
-            // The room was kept back. Where there is none, because of long names in the question and
-            // of the key, the client sees that nothing is signed.
+            // The answer reserved room for the signature. Long names of the question and the key
+            // may still exceed it; then the reply is unsigned, which the client sees.
             let length = signer.sign(reply, facts.length, now).unwrap_or(facts.length);
             return Verdict::Reply(Reply { length, ..facts });
         }

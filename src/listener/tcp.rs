@@ -1,17 +1,18 @@
-//! TCP (RFC 7766): pipelined queries, answered in order.
+//! DNS over TCP (RFC 7766): pipelined queries, answered in order.
 //!
 //! ```text
-//! accept -> wait for bytes -> answer every whole query -> write -> wait ...
+//! accept -> wait for bytes -> answer every complete query -> write -> wait ...
 //!             |                                             |
 //!             | end of stream, stop,                        | time limit, eviction,
-//!             | or a length no query has                    | or the connection broke
+//!             | or a length above MAX_QUERY                 | or a broken connection
 //!             v                                             v
 //!           close in order                                reset
 //! ```
 //!
-//! An idle connection holds no buffer. A client costs at most one chunk of queries, and
-//! [`REPLIES_AT_ONCE`] bytes of replies and one reply more, which it must take within the time limit;
-//! until then no further query is read. Only [`MOST_WAITING`] connections may have replies that wait.
+//! An idle connection holds no buffer. A client costs at most one [`CHUNK`] of queries,
+//! [`REPLIES_AT_ONCE`] bytes of replies plus one reply, which it must take within the time limit;
+//! until then no further query is read. At most [`MOST_WAITING`] connections may have unsent
+//! replies.
 
 use std::cell::RefCell;
 use std::io;
@@ -36,22 +37,22 @@ use crate::sys::{self, MAX_QUERY};
 use crate::table::{Published, Table};
 use crate::wire::{Full, MAX_MESSAGE, rcode};
 
-/// Size of one read, bytes: a full query, or many small pipelined ones.
+/// Size of one read, bytes: one query of maximum length, or many short pipelined ones.
 const CHUNK: usize = MAX_QUERY + 2;
-/// Replies are written when they have come to this many bytes, before more queries are answered.
+/// Replies are written once they have this many bytes, before more queries are answered.
 const REPLIES_AT_ONCE: usize = 16 << 10;
-/// Connections whose client has not taken its replies yet; a client prefix may hold a tenth. However
-/// many connections there may be, no more of them hold memory for what is not read.
+/// Maximum number of connections with unsent replies; a client prefix may hold a tenth. It bounds
+/// the memory for what clients do not read, however many connections there are.
 const MOST_WAITING: usize = 1000;
-/// The kernel ends a connection to a client that is gone after the time limit, but not before: one
-/// lost packet takes this long to be sent again.
+/// Minimum for `TCP_USER_TIMEOUT`. Retransmitting a single lost packet can take this long, and must
+/// not end the connection.
 const LEAST_PATIENCE: Duration = Duration::from_secs(3);
-/// After a failed accept the listener rests, at first this long, then twice as long each time.
+/// Pause after the first failed accept; it doubles with each further failure.
 const FIRST_REST: Duration = Duration::from_millis(50);
-/// But never longer than this.
+/// Maximum pause after a failed accept.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// The state that all connections share.
+/// State that all connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
     published: Published,
@@ -59,7 +60,7 @@ pub(super) struct Shared {
     row: usize,
     limits: InForce,
     connections: Arc<Connections>,
-    /// Those of the connections whose replies wait.
+    /// The connections with unsent replies.
     waiting: Arc<Connections>,
     stopping: watch::Receiver<bool>,
 }
@@ -88,7 +89,7 @@ impl Shared {
         self.limits.load().tcp.idle
     }
 
-    /// Gives a client a place among the connections, or among those whose replies wait.
+    /// Takes a place for a client among the connections, or among those with unsent replies.
     fn enter(&self, places: &Arc<Connections>, peer: SocketAddr, all: usize, eviction: &Eviction) -> Place {
         let (place, evicted) = places.enter(listener::prefix_of(peer.ip()), Room::of_many(all), eviction);
         self.metrics.happened(self.row, Event::Evicted, evicted);
@@ -115,7 +116,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 let place = shared.enter(&shared.connections, peer, most, &eviction);
                 tokio::spawn(serve(stream, peer, place, eviction, Arc::clone(&shared)));
             }
-            // The client was gone before it was accepted.
+            // The client closed before the connection was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
                 shared.happened(Event::AcceptError);
             }
@@ -124,7 +125,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 if log_limit.allows() {
                     warn!(%error, "TCP connections cannot be accepted; steerd tries again");
                 }
-                // Connections that do nothing must not keep the descriptors that others wait for.
+                // An idle connection must not hold a descriptor that others wait for.
                 if sys::is_out_of_descriptors(&error) && shared.connections.evict_one() {
                     shared.happened(Event::Evicted);
                     rest = FIRST_REST;
@@ -136,13 +137,13 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection until it ends.
 async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, eviction: Eviction, shared: Arc<Shared>) {
     let mut connection =
         Connection { stream, peer, shared: &shared, place: &place, eviction: &eviction, unread: Vec::new() };
     let talk = async {
-        // A broken connection is the client's fault and is not logged; faults of ours were counted where they
-        // occurred.
+        // A broken connection is the client's fault and is not logged. Bugs of steerd were counted
+        // where they occurred.
         if connection.converse().await.is_ok() {
             closing::close(connection.stream, shared.idle()).await;
         }
@@ -160,18 +161,19 @@ struct Connection<'a> {
     shared: &'a Shared,
     place: &'a Place,
     eviction: &'a Eviction,
-    /// The beginning of a query whose rest has not come; without memory while there is none.
+    /// The start of an incomplete query; without allocated memory while empty.
     unread: Vec<u8>,
 }
 
 impl Connection<'_> {
-    /// Answers until the stream is to be closed in order. After an error it is to be reset.
+    /// Answers queries until the stream should be closed in order. After an error it should be
+    /// reset.
     async fn converse(&mut self) -> io::Result<()> {
         sys::stream::set_patience(&self.stream, self.shared.idle().max(LEAST_PATIENCE))?;
         let mut stopping = self.shared.stopping.clone();
         let mut deadline = Instant::now() + self.shared.idle();
         loop {
-            // Most connections wait without a beginning of a query most of the time.
+            // Most connections are idle most of the time, without a partial query.
             if self.unread.is_empty() {
                 self.unread = Vec::new();
             }
@@ -192,15 +194,16 @@ impl Connection<'_> {
                 Err(error) => return Err(error),
             }
             let Some(answered) = self.answer_all().await? else { return Ok(()) };
-            // Each query has its own time, from its first byte on: bytes alone win no more of it.
+            // Each query has its own time limit, which starts with its first byte. Further bytes do
+            // not extend it.
             if answered || was_idle {
                 deadline = Instant::now() + self.shared.idle();
             }
         }
     }
 
-    /// Answers every whole query that has come, in order; whether there was one, or none when the
-    /// connection must end.
+    /// Answers every complete query that has arrived, in order. Returns whether there was one, or
+    /// `None` if the connection must close.
     async fn answer_all(&mut self) -> io::Result<Option<bool>> {
         let unread = std::mem::take(&mut self.unread);
         let mut rest = &unread[..];
@@ -213,7 +216,7 @@ impl Connection<'_> {
                 Next::Wait => break,
                 Next::Close => return Ok(None),
             }
-            // A client that reads as fast as it asks must not keep the thread from others.
+            // A client that sends as fast as it reads must not block other tasks of this thread.
             tokio::task::coop::consume_budget().await;
         }
         let answered = rest.len() < unread.len();
@@ -221,8 +224,8 @@ impl Connection<'_> {
         Ok(Some(answered))
     }
 
-    /// Takes whole queries off the front of `rest` and answers them from one table, until there
-    /// are replies enough to write.
+    /// Takes complete queries off the front of `rest` and answers them from one table, until there
+    /// are enough replies to write.
     fn answer_some(&self, rest: &mut &[u8]) -> (Vec<u8>, Next) {
         let account = self.shared.account();
         let client = Client {
@@ -246,8 +249,8 @@ impl Connection<'_> {
             match listener::contain(account, || append_any(&mut replies, query, &client, &table, account)) {
                 Some(Asked::Replied) => {}
                 Some(Asked::Transfer(outgoing)) => return (replies, Next::Transfer(outgoing)),
-                // A client that sends what deserves no reply, or gets none by a fault of ours, would
-                // wait for one for ever.
+                // Without a reply, because none is due or because of a panic, the client would wait
+                // forever.
                 Some(Asked::Nothing) | None => return (replies, Next::Close),
             }
         }
@@ -271,14 +274,14 @@ impl Connection<'_> {
         sys::stream::set_wide(&self.stream, false)
     }
 
-    /// Writes the replies, within the time limit, and takes them out of the buffer.
+    /// Writes the replies within the time limit and empties the buffer.
     async fn write(&mut self, replies: &mut Vec<u8>) -> io::Result<()> {
         let mut written = 0;
         while let Some(rest @ [_, ..]) = replies.get(written..) {
             match self.stream.try_write(rest) {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // No more memory than for what waits.
+                    // Keep no more memory than the unsent bytes need.
                     let rest = rest.to_vec();
                     *replies = Vec::new();
                     return self.write_waiting(&rest).await;
@@ -290,7 +293,7 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Writes what the client has not made room for yet.
+    /// Writes bytes for which the client has no room yet.
     async fn write_waiting(&mut self, rest: &[u8]) -> io::Result<()> {
         let Shared { waiting, .. } = self.shared;
         let _place = self.shared.enter(waiting, self.peer, MOST_WAITING, self.eviction);
@@ -302,29 +305,29 @@ impl Connection<'_> {
     }
 }
 
-/// The next step after the replies so far are written.
+/// The next step after the replies are written.
 enum Next {
-    /// Answer what else has come.
+    /// Answer the remaining queries.
     Answer,
-    /// Send a zone, then answer what else has come.
+    /// Send a zone, then answer the remaining queries.
     Transfer(Box<Outgoing>),
     /// Wait for the rest of a query.
     Wait,
-    /// End the connection.
+    /// Close the connection.
     Close,
 }
 
-/// The outcome of a query.
+/// The result of processing a query.
 enum Asked {
-    /// Its reply is appended.
+    /// A reply was appended.
     Replied,
-    /// It asked for this zone transfer.
+    /// The query asks for this zone transfer.
     Transfer(Box<Outgoing>),
     /// No reply is due.
     Nothing,
 }
 
-/// Answers a query: with a reply that is appended, or with a transfer that is begun.
+/// Processes a query: appends a reply, or begins a transfer.
 fn append_any(
     replies: &mut Vec<u8>,
     query: &[u8],
@@ -337,8 +340,8 @@ fn append_any(
     })
 }
 
-/// Begins the transfer that a query asks for, or appends the refusal if it may not have it; none
-/// when it asks for something else.
+/// Begins the requested transfer, or appends a refusal. Returns `None` if the query asks for
+/// something else.
 fn append_transfer(
     replies: &mut Vec<u8>,
     query: &[u8],
@@ -361,7 +364,7 @@ fn append_transfer(
     })
 }
 
-/// Appends the next message of a transfer with its length; whether there was one.
+/// Appends the next message of a transfer, framed. Returns false if there are no more.
 fn append_message(message: &mut Vec<u8>, outgoing: &mut Outgoing) -> io::Result<bool> {
     SCRATCH.with_borrow_mut(|Scratch { reply, .. }| {
         let length =
@@ -372,15 +375,15 @@ fn append_message(message: &mut Vec<u8>, outgoing: &mut Outgoing) -> io::Result<
     })
 }
 
-/// Appends a message with its length in two bytes before it.
+/// Appends a message after its length in two bytes.
 fn append_framed(replies: &mut Vec<u8>, message: &[u8]) {
-    // A message is never longer than 65,535 bytes: buffers are not.
+    // Buffers are never longer than 65,535 bytes.
     let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
     replies.extend_from_slice(&length.to_be_bytes());
     replies.extend_from_slice(message);
 }
 
-/// Answers a query and appends the reply with its length; whether one is due.
+/// Answers a query and appends the framed reply. Returns false if no reply is due.
 fn append_reply(
     replies: &mut Vec<u8>,
     query: &[u8],
@@ -396,7 +399,7 @@ fn append_reply(
     })
 }
 
-/// Buffers for answering that connections do not keep: one set for each thread of the runtime.
+/// Per-thread scratch buffers for answering, which connections do not keep.
 struct Scratch {
     responder: Responder<SmallRng>,
     reply: Box<[u8]>,
@@ -419,7 +422,7 @@ mod tests {
     use crate::listener::Limits;
     use crate::zone::Catalog;
 
-    /// Most memory that a waiting connection may cost in user space, bytes.
+    /// Maximum memory of an idle connection in user space, bytes.
     const IDLE_COST: usize = 4096;
 
     #[tokio::test]
@@ -456,7 +459,7 @@ mod tests {
         let exchange = async {
             client.write_all(b"\0\x11\0\x01\0\0\0\x01\0\0\0\0\0\0\0\0\x01\0\x01").await.unwrap();
             client.read_exact(&mut [0; 14]).await.unwrap();
-            // Each turn lets the connection find that nothing more has come.
+            // Each turn lets the connection see that nothing more has arrived.
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }

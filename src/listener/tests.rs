@@ -1,5 +1,5 @@
 //! Real sockets on loopback. The table is empty unless a test needs a service, so every query is
-//! refused: what is said is `answer`'s, that it comes is the listeners'.
+//! refused: these tests check that replies arrive, not their content.
 
 use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream as StdStream};
@@ -19,7 +19,7 @@ use crate::zone::{Catalog, ZoneBuilder, rtype};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The first label of a question that makes the answering panic, once a test has planted it.
+/// First label of a question that makes answering panic.
 const PLANTED: &[u8] = b"\x05panic";
 
 pub(super) fn panic_if_planted(query: &[u8]) {
@@ -86,7 +86,7 @@ fn framed(query: &[u8]) -> Vec<u8> {
     [&u16::try_from(query.len()).unwrap().to_be_bytes()[..], query].concat()
 }
 
-/// Reads one reply; its number and response code.
+/// Reads one reply and returns its id and response code.
 async fn read_reply(stream: &mut TcpStream) -> (u8, u8) {
     let read = async {
         let length = stream.read_u16().await.unwrap();
@@ -97,7 +97,7 @@ async fn read_reply(stream: &mut TcpStream) -> (u8, u8) {
     timeout(PATIENCE, read).await.unwrap()
 }
 
-/// Waits until the server closes, and answers for how long that took.
+/// Waits until the server closes, and returns how long that took.
 async fn until_closed(stream: &mut TcpStream) -> Duration {
     let start = Instant::now();
     match timeout(PATIENCE, stream.read(&mut [0; 16])).await.unwrap() {
@@ -139,7 +139,8 @@ async fn pipelined_queries_are_answered_in_order_wherever_segments_end() {
         let mut client = fixture.connect().await;
         client.set_nodelay(true).unwrap();
         client.write_all(&stream[..cut]).await.unwrap();
-        // The first part is on its way alone once the whole queries in it are answered.
+        // The first part is sent alone: the complete queries in it are answered before the rest
+        // follows.
         let whole = cut / framed(&query(1)).len();
         for id in 1..=whole {
             assert_eq!(read_reply(&mut client).await, (u8::try_from(id).unwrap(), 5));
@@ -184,12 +185,12 @@ async fn what_no_query_can_be_ends_the_connection_at_once() {
     }
     assert_eq!(fixture.count("steerd_dropped_total{reason=\"long\"}"), 2);
     assert_eq!(fixture.count("steerd_queries_total{transport=\"tcp\",family=\"ipv4\"}"), 5);
-    // Queries before the bad bytes are answered first.
+    // Queries before the invalid length are answered first.
     let mut client = fixture.connect().await;
     client.write_all(&[framed(&query(3)), vec![0xff, 0xff]].concat()).await.unwrap();
     assert_eq!(read_reply(&mut client).await, (3, 5));
     until_closed(&mut client).await;
-    // The longest query is taken: it is answered, if only as malformed.
+    // A query of maximum length is accepted, and answered as malformed.
     let mut client = fixture.connect().await;
     let mut longest = query(7);
     longest.resize(sys::MAX_QUERY, 0);
@@ -204,7 +205,7 @@ async fn idle_and_slow_clients_are_closed_and_steady_ones_are_not() {
     let mut silent = fixture.connect().await;
     let slow = async {
         let mut client = fixture.connect().await;
-        // A byte at a time, each well within the limit, all of them not.
+        // One byte at a time: each arrives in time, all of them together do not.
         for byte in framed(&query(1)) {
             if client.write_all(&[byte]).await.is_err() {
                 return;
@@ -266,7 +267,7 @@ async fn a_client_that_does_not_read_costs_bounded_memory_and_is_closed() {
     let mut greedy = fixture.connect().await;
     let chunk: Vec<u8> = (0..100).flat_map(|id| framed(&query(id))).collect();
     let flood = async {
-        // Ends when the server closes, as it must, once no more replies can be written.
+        // Ends when the server closes because it cannot write more replies.
         while greedy.write_all(&chunk).await.is_ok() {}
     };
     timeout(PATIENCE, flood).await.unwrap();
@@ -364,7 +365,7 @@ async fn answers_of_services_are_counted_over_both_transports_and_families() {
 async fn floods_do_not_keep_others_from_being_served() {
     let fixture = start(TcpLimits::default());
     let address = fixture.address;
-    // One client opens a connection for every byte, another never stops asking.
+    // One client opens a connection for every byte, another asks without pause.
     let dribble = tokio::spawn(async move {
         loop {
             let mut client = TcpStream::connect(address).await.unwrap();
@@ -395,7 +396,7 @@ async fn stopping_waits_for_no_client_that_does_not_read() {
     let fixture = start(TcpLimits { idle: PATIENCE, ..TcpLimits::default() });
     let mut greedy = fixture.connect().await;
     let chunk: Vec<u8> = (0..100).flat_map(|id| framed(&query(id))).collect();
-    // Until the server can write no more, and so reads no more.
+    // Until the server cannot write more, and so reads no more.
     while timeout(Duration::from_millis(300), greedy.write_all(&chunk)).await.is_ok() {}
     let start = Instant::now();
     fixture.listeners.stop().await;
@@ -474,7 +475,7 @@ async fn equal_replies_are_limited_and_slip_to_tcp() {
     fixture.wait_for_count("steerd_queries_total{transport=\"udp\",family=\"ipv4\"}", 45).await;
     let limited = fixture.count("steerd_dropped_total{reason=\"limited\"}");
     let slipped = fixture.count("steerd_slipped_total");
-    // Five at once, and one more for each fifth of a second that the machine took.
+    // Five at once, and one more for each fifth of a second that the test took.
     let sent = fixture.count("steerd_responses_total{rcode=\"REFUSED\"}");
     assert_eq!(sent + slipped + limited, 45);
     assert!((5..15).contains(&sent) && slipped.abs_diff(limited) <= 1, "{sent} {slipped} {limited}");
@@ -496,7 +497,7 @@ async fn equal_replies_are_limited_and_slip_to_tcp() {
     }
 }
 
-/// A query that makes the answering panic.
+/// A query that makes answering panic.
 fn planted(id: u8) -> Vec<u8> {
     let mut query = vec![0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     query.extend([PLANTED, b"\x00\x00\x01\x00\x01"].concat());
@@ -509,7 +510,7 @@ async fn a_panic_costs_its_datagram_alone() {
     let address = bound.local_addresses()[0];
     let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(address).await.unwrap();
-    // All of one batch are there before the worker looks.
+    // The whole batch arrives before the worker reads.
     for id in 0..64 {
         client.send(&if id == 20 { planted(id) } else { query(id) }).await.unwrap();
     }

@@ -1,7 +1,7 @@
-//! Zone transfers over TCP: who asks for one, and the messages of one under way.
+//! Zone transfers over TCP: who may start one, and the messages of a running one.
 //!
-//! The table says who may have a zone. `answer::transfer` writes the records, and `wire::tsig` signs the
-//! messages.
+//! The table says who may transfer a zone. `answer::transfer` writes the records, and `wire::tsig`
+//! signs the messages.
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ use crate::wire::tsig::{self, Signer, TsigError};
 use crate::wire::{Full, MAX_MESSAGE, Query, opcode, rcode};
 use crate::zone::rtype;
 
-/// The kind of a message, as far as it has to do with transfers.
+/// Classification of a message in respect of transfers.
 pub(super) enum Begun {
-    /// Any other query.
+    /// Not a request for a transfer.
     Other,
-    /// A transfer that is not made: a reply of this length says why, with this code.
+    /// A refused transfer: the length of the reply and its code.
     Refused(usize, u16),
-    /// A transfer.
+    /// A transfer that is allowed.
     Transfer(Box<Outgoing>),
 }
 
-/// A transfer under way.
+/// A running transfer.
 pub(super) struct Outgoing {
     transfer: Transfer,
     signer: Option<Signer>,
 }
 
-/// Looks whether a message asks for a transfer, and who asks.
+/// Checks whether a message asks for a transfer, and whether the client may have it.
 pub(super) fn begin(message: &[u8], client: &Client, table: &Table, reply: &mut [u8]) -> Begun {
     let Some(header) = Header::read(message).filter(|header| header.opcode() == opcode::QUERY) else {
         return Begun::Other;
@@ -72,10 +72,11 @@ fn refused(length: usize, code: u16) -> Begun {
 }
 
 impl Outgoing {
-    /// Writes the next message; its length, or `None` when all is sent.
+    /// Writes the next message. Returns its length, or `None` when all are sent.
     ///
     /// # Errors
-    /// When a single record does not fit with its signature: the transfer is broken off.
+    /// Returns an error if a single record does not fit with its signature; the transfer is aborted
+    /// then.
     pub(super) fn next_message(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Full> {
         let signature = self.signer.as_ref().map_or(0, Signer::record_length);
         let room = MAX_MESSAGE.min(buffer.len()).saturating_sub(signature);

@@ -4,8 +4,8 @@
 //! receive up to 64 -> load table and limits once -> answer each -> send all -> ...
 //! ```
 //!
-//! From receive to send nothing is allocated and no lock is taken. An idle worker looks every 100 ms
-//! whether it shall stop, and lets go of a table that has been replaced. A worker ends only when it
+//! Between receive and send, nothing is allocated and no lock is taken. Every 100 ms an idle worker
+//! checks whether to stop, and releases a table that has been replaced. A worker ends only when it
 //! is told to.
 
 use std::io;
@@ -25,7 +25,7 @@ use crate::metrics::{Event, Metrics};
 use crate::sys::{Datagram, UdpBatch};
 use crate::table::{Published, Reader, Table};
 
-/// After an error the worker rests this long, so that a lasting one does not make it spin.
+/// Pause after an error, so that a lasting error does not make the worker spin.
 const REST: Duration = Duration::from_millis(10);
 
 /// One thread with one socket.
@@ -66,7 +66,8 @@ impl Worker {
         let began = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
             if let Err(error) = batch.receive(&self.socket) {
-                // Without queries it would hold an old table, and with it old zones, for ever.
+                // Without this, a worker without queries would keep an old table and its zones
+                // alive.
                 self.table.load();
                 self.limits.load();
                 if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
@@ -102,7 +103,7 @@ impl Worker {
     }
 }
 
-/// The length of the reply, if one is due.
+/// Returns the length of the reply, if there is one.
 fn answer(
     responder: &mut Responder<SmallRng>,
     datagram: Datagram<'_>,

@@ -1,9 +1,9 @@
 //! Counters, gauges and histograms, and their Prometheus text.
 //!
-//! Each count of a query is one addition to a row of the counting thread, and each count of a probe one to
-//! the [`PoolSeries`] of its pool. Counts of services and of answers live with them in the table. All of it
-//! is read without asking anyone, so it can be shown when nobody answers any more. Labels come from the
-//! configuration only, never from a query.
+//! Counting a query adds one to the row of the thread, and counting a probe adds one to the
+//! [`PoolSeries`] of its pool. The counters of services and answers are in the table. Reading any
+//! of them needs no other thread, so metrics can be shown even when the rest of the server is
+//! stuck. Labels come only from the configuration, never from a query.
 
 pub mod operation;
 mod pools;
@@ -33,7 +33,7 @@ pub use pools::PoolSeries;
 
 /// The columns of a row of queries, in order.
 const QUERIES: [(&str, &str); 4] = [("udp", "ipv4"), ("udp", "ipv6"), ("tcp", "ipv4"), ("tcp", "ipv6")];
-/// One more column, `other`, follows these.
+/// One more column, `other`, follows.
 const RCODES: [(&str, u16); 10] = [
     ("NOERROR", rcode::NOERROR),
     ("FORMERR", rcode::FORMERR),
@@ -49,24 +49,24 @@ const RCODES: [(&str, u16); 10] = [
 const DROPS: [&str; 5] = ["short", "response", "port_zero", "long", "limited"];
 const EVENTS: [(&str, &str); 12] = [
     ("truncated_total", "Replies with TC set."),
-    ("slipped_total", "Replies over the rate limit that were sent as empty truncated ones."),
-    ("panics_total", "Queries lost to a fault of steerd; please report the log line."),
+    ("slipped_total", "Rate-limited replies that were sent empty and truncated."),
+    ("panics_total", "Queries lost to a bug in steerd; please report the log line."),
     ("receive_errors_total", "Failed attempts to receive datagrams."),
     ("send_errors_total", "Replies over UDP that the system refused to send."),
     ("tcp_accepted_total", "TCP connections accepted."),
-    ("tcp_closed_total", "TCP connections closed again, by either side."),
-    ("tcp_accept_errors_total", "TCP connections that the system could not hand over."),
-    ("tcp_evicted_total", "TCP connections closed, being the idlest, to make room for new ones."),
-    ("zone_transfers_total", "Zone transfers begun."),
+    ("tcp_closed_total", "TCP connections closed, by either side."),
+    ("tcp_accept_errors_total", "Failed attempts to accept a TCP connection."),
+    ("tcp_evicted_total", "Idle TCP connections closed to make room for new ones."),
+    ("zone_transfers_total", "Zone transfers started."),
     ("tcp_timeouts_total", "TCP connections closed because the client was too slow or idle for too long."),
-    ("admin_evicted_total", "Admin connections closed, being the idlest of their kind, to make room."),
+    ("admin_evicted_total", "Idle admin connections closed to make room for others."),
 ];
 const FIRST_RCODE: usize = QUERIES.len();
 const FIRST_DROP: usize = FIRST_RCODE + RCODES.len() + 1;
 const FIRST_EVENT: usize = FIRST_DROP + DROPS.len();
 const COLUMNS: usize = FIRST_EVENT + EVENTS.len();
 
-/// Something that happens at a listener.
+/// An event at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A reply had TC set.
@@ -81,7 +81,7 @@ pub enum Event {
     SendError,
     /// A connection was accepted.
     Accepted,
-    /// An accepted connection was closed, by whomever.
+    /// An accepted connection was closed, by either side.
     Closed,
     /// A connection could not be accepted.
     AcceptError,
@@ -95,23 +95,23 @@ pub enum Event {
     AdminEvicted,
 }
 
-/// Why a message was dropped, beyond what the answering says.
+/// Why a message was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {
-    /// By the answering.
+    /// The answering code gave no reply.
     Unanswerable(DropReason),
-    /// Longer than a query may be.
+    /// Longer than the longest query.
     Long,
     /// By response rate limiting.
     Limited,
 }
 
-/// All counts that are not in the table.
+/// All counters that are not in the table.
 #[derive(Debug)]
 pub struct Metrics {
-    /// The instant from which the moments in it count.
+    /// The origin of the times stored here.
     began: Instant,
-    /// Of the server's own files.
+    /// Counters of reloads, state files and notifications.
     pub operation: operation::Operation,
     traffic: Counters,
     probe_duration: HistogramVec,
@@ -119,20 +119,20 @@ pub struct Metrics {
     probes_in_flight: IntGauge,
     probes_waiting: IntGauge,
     publish: Histogram,
-    /// In the order of the configuration. Changed by a reload only, and never looked at by a
-    /// query, so a lock is no burden.
+    /// In the order of the configuration. Only a reload changes it, and no query reads it, so a
+    /// lock is cheap enough.
     pools: Mutex<Arc<[Arc<PoolSeries>]>>,
-    /// Whether this machine is suspected rather than all pools together.
+    /// Whether this machine is suspected, instead of all pools at once.
     all_suspected: AtomicBool,
-    /// When the owner of health last turned, nanoseconds since `began`.
+    /// When the checker's last turn ended, nanoseconds since `began`.
     turned: AtomicU64,
 }
 
 impl Metrics {
-    /// `rows` threads may count queries.
+    /// `rows` is the number of threads that may count queries.
     ///
     /// # Panics
-    /// Never: the names of the metrics are constants, and a test makes them all.
+    /// Never: metric names are constants, and the tests create every metric.
     #[must_use]
     pub fn new(rows: usize) -> Self {
         let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -147,22 +147,22 @@ impl Metrics {
             operation: operation::Operation::new(),
             traffic: Counters::new(rows, COLUMNS),
             probe_duration: made(HistogramVec::new(
-                histogram("probe_duration_seconds", "How long probes took that brought a verdict.", &buckets),
+                histogram("probe_duration_seconds", "Duration of probes that gave a verdict.", &buckets),
                 &["pool"],
             )),
             probe_lag: made(Histogram::with_opts(histogram(
                 "probe_lag_seconds",
-                "How much later than due probes started.",
+                "Delay of the start of a probe after it was due.",
                 &fine,
             ))),
-            probes_in_flight: made(IntGauge::with_opts(opts("probes_in_flight", "Probes that run now."))),
+            probes_in_flight: made(IntGauge::with_opts(opts("probes_in_flight", "Probes in flight now."))),
             probes_waiting: made(IntGauge::with_opts(opts(
                 "probes_waiting",
-                "Probes that are due and wait for others to end.",
+                "Probes that are due and wait for a slot.",
             ))),
             publish: made(Histogram::with_opts(histogram(
                 "table_publish_seconds",
-                "How long it took to build and publish an answer table.",
+                "Time to build and publish an answer table.",
                 &fine,
             ))),
             pools: Mutex::new(Arc::new([])),
@@ -171,13 +171,13 @@ impl Metrics {
         }
     }
 
-    /// A message has come; it is a query until shown otherwise.
+    /// Counts a received message as a query.
     pub fn received(&self, row: usize, transport: Transport, client: IpAddr) {
         let transport = if transport == Transport::Udp { 0 } else { 2 };
         self.traffic.add(row, transport + Family::of(client).index(), 1);
     }
 
-    /// A message got a reply, or none by the word of the answering.
+    /// Counts the reply to a message, or the drop.
     pub fn answered(&self, row: usize, verdict: &Verdict<'_>) {
         match verdict {
             Verdict::Drop(reason) => self.dropped(row, Dropped::Unanswerable(*reason)),
@@ -190,13 +190,13 @@ impl Metrics {
         }
     }
 
-    /// A message got a reply with this code.
+    /// Counts a reply with this code.
     pub fn replied(&self, row: usize, rcode: u16) {
         let known = RCODES.iter().position(|(_, code)| *code == rcode);
         self.traffic.add(row, FIRST_RCODE + known.unwrap_or(RCODES.len()), 1);
     }
 
-    /// A message got no reply.
+    /// Counts a message without a reply.
     pub fn dropped(&self, row: usize, why: Dropped) {
         let reason = match why {
             Dropped::Unanswerable(DropReason::Short) => 0,
@@ -208,39 +208,39 @@ impl Metrics {
         self.traffic.add(row, FIRST_DROP + reason, 1);
     }
 
-    /// Something happened at a listener, so many times.
+    /// Counts an event at a listener, `times` times.
     pub fn happened(&self, row: usize, event: Event, times: usize) {
         self.traffic.add(row, FIRST_EVENT + event as usize, times as u64);
     }
 
-    /// A probe has started, this much later than it was due.
+    /// Counts a probe that started this much later than it was due.
     pub fn probe_started(&self, lag: Duration) {
         self.probe_lag.observe(lag.as_secs_f64());
     }
 
-    /// How many probes are in flight now, and how many wait for them to end.
+    /// Sets the number of probes in flight and the number waiting for a slot.
     pub fn probes_now(&self, in_flight: usize, waiting: usize) {
         self.probes_in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         self.probes_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
-    /// A table was published, which took this long.
+    /// Counts a published table, which took this long to build.
     pub fn published(&self, took: Duration) {
         self.publish.observe(took.as_secs_f64());
     }
 
-    /// The owner of health has turned once more.
+    /// Records that the checker has finished a turn.
     pub fn turned(&self) {
         self.turned.store(self.elapsed(), Ordering::Relaxed);
     }
 
-    /// How long ago the owner of health last turned.
+    /// Time since the checker's last turn.
     #[must_use]
     pub fn turn_age(&self) -> Duration {
         Duration::from_nanos(self.elapsed().saturating_sub(self.turned.load(Ordering::Relaxed)))
     }
 
-    /// Whether this machine is suspected rather than all pools together.
+    /// Sets whether this machine is suspected, instead of all pools at once.
     pub fn all_suspected(&self, suspected: bool) {
         self.all_suspected.store(suspected, Ordering::Relaxed);
     }
@@ -251,7 +251,7 @@ impl Metrics {
         Arc::clone(&self.pools.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the pools that are shown. Of those that are gone nothing is shown any more.
+    /// Replaces the pools that are shown. Pools that are gone disappear from the output.
     pub fn show(&self, pools: &Arc<[Arc<PoolSeries>]>) {
         let before = std::mem::replace(
             &mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner),
@@ -259,12 +259,12 @@ impl Metrics {
         );
         let kept: HashSet<&str> = pools.iter().map(|pool| &**pool.name()).collect();
         for gone in before.iter().filter(|pool| !kept.contains(&**pool.name())) {
-            // It fails only for labels that are not there, which is what is wanted.
+            // It fails only if there is no such label, which is fine.
             let _ = self.probe_duration.remove_label_values(&[gone.name()]);
         }
     }
 
-    /// Nanoseconds since these metrics began; 584 years fit.
+    /// Nanoseconds since `began`; 584 years fit.
     fn elapsed(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -272,13 +272,13 @@ impl Metrics {
     /// Writes everything in the Prometheus text format.
     ///
     /// # Errors
-    /// Those of the sink.
+    /// Returns the errors of the sink.
     pub fn write(&self, table: &Table, sink: &mut dyn io::Write) -> io::Result<()> {
         let mut text = Text::new(sink);
         self.write_traffic(&mut text);
         write_table(&mut text, table);
         pools::write(&mut text, self, table);
-        let help = "Time since the health checker last turned; beyond a few seconds it is stuck.";
+        let help = "Time since the last turn of the health checker; beyond a few seconds it is stuck.";
         text.single("checker_turn_age_seconds", help, Kind::Gauge, self.turn_age().as_secs_f64());
         text.finish()?;
         let mut families = self.probe_duration.collect();
@@ -288,12 +288,12 @@ impl Metrics {
         families.extend(self.publish.collect());
         families.extend(self.operation.families());
         families.retain(|family| !family.get_metric().is_empty());
-        // A metric of the wrong type for its family is no error here: the tests rule it out.
+        // Encoding fails only for a metric of the wrong type, which the tests rule out.
         let collected = TextEncoder::new().encode_to_string(&families).unwrap_or_default();
         sink.write_all(collected.as_bytes())
     }
 
-    /// The same as one text.
+    /// All metrics as one string.
     #[cfg(test)]
     pub(crate) fn render(&self, table: &Table) -> String {
         let mut text = Vec::new();
@@ -318,8 +318,9 @@ impl Metrics {
         for (column, (name, help)) in (FIRST_EVENT..).zip(EVENTS) {
             text.single(name, help, Kind::Counter, sum(column));
         }
-        // Counted, not set: of two threads that set a gauge, the one with the older number may be
-        // the last. Read in this order, a connection in between is never missing from `accepted`.
+        // Computed from two counters: if threads set a gauge, an older value could overwrite a
+        // newer one. `closed` is read first, so a connection opened and closed in between cannot
+        // make the result negative.
         let closed = sum(FIRST_EVENT + Event::Closed as usize);
         let open = sum(FIRST_EVENT + Event::Accepted as usize).saturating_sub(closed);
         text.single("tcp_connections", "TCP connections open now.", Kind::Gauge, open);
@@ -330,12 +331,16 @@ fn write_table(text: &mut Text<'_>, table: &Table) {
     text.family("build_info", "Always 1; the version is a label.", Kind::Gauge);
     text.series(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     text.single("table_generation", "Number of the published answer table.", Kind::Gauge, table.generation);
-    let help = "Answers for a service by the pool that gave them; an empty pool is the all-down answer.";
+    let help = "Answers for a service, by pool; an empty pool label is the all-down answer.";
     text.family("service_answers_total", help, Kind::Counter);
     for view in table.services.iter() {
         write_answers(text, view, table);
     }
-    text.family("service_fail_open", "1 while nothing is usable and all answer.", Kind::Gauge);
+    text.family(
+        "service_fail_open",
+        "1 while no pool is usable and all backends of the first tier answer.",
+        Kind::Gauge,
+    );
     for ServiceView { service, .. } in table.services.iter() {
         let fails_open = Family::ALL
             .iter()
@@ -358,7 +363,7 @@ fn write_answers(text: &mut Text<'_>, view: &ServiceView, table: &Table) {
     }
 }
 
-/// Unwraps what fails only for a bad name or bad labels, which are constants here.
+/// Unwraps a result that is an error only for an invalid name or label, and these are constants.
 #[allow(
     clippy::expect_used,
     reason = "the arguments are constants, and every test that makes a Metrics shows them good"

@@ -1,4 +1,4 @@
-//! Counts of the server's own files: configurations taken and refused, memory not written.
+//! Counters of reloads, of failed writes to `state_dir`, and of notifications to secondaries.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts};
 
 use super::made;
 
-/// The counts of what is done seldom and by one task.
+/// Counters that one task at a time updates, rarely.
 #[derive(Debug)]
 pub struct Operation {
     reloads: IntCounterVec,
@@ -19,21 +19,21 @@ pub struct Operation {
     notify_results: IntCounterVec,
 }
 
-/// The outcome of a notification of a secondary.
+/// The outcome of notifying a secondary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notified {
-    /// It was sent, for the first time or again.
+    /// A notification was sent, first or repeated.
     Sent,
-    /// The secondary knows of the new serial.
+    /// The secondary acknowledged the new serial.
     Acknowledged,
-    /// The secondary does not want to know.
+    /// The secondary refused the notification.
     Refused,
-    /// No attempt was answered.
+    /// No attempt got a reply.
     Unanswered,
 }
 
 impl Operation {
-    /// Nothing has happened, and the running configuration was loaded just now.
+    /// Starts with zero counts; the running configuration counts as loaded now.
     pub(super) fn new() -> Self {
         let opts = |name: &str, help: &str| Opts::new(format!("steerd_{name}"), help);
         let operation = Self {
@@ -43,7 +43,7 @@ impl Operation {
             )),
             reload_success: made(IntGauge::with_opts(opts(
                 "config_last_reload_success",
-                "1 unless the last reload was refused: then the file is not what is running.",
+                "0 if the last reload was refused, so that an older configuration is running; else 1.",
             ))),
             loaded_at: made(Gauge::with_opts(opts(
                 "config_last_load_timestamp_seconds",
@@ -55,12 +55,12 @@ impl Operation {
             ))),
             notify_sent: made(IntCounter::with_opts(opts(
                 "notify_sent_total",
-                "Notifications sent to secondaries, those sent again included.",
+                "Notifications sent to secondaries, including repeats.",
             ))),
             notify_results: made(IntCounterVec::new(
                 opts(
                     "notify_results_total",
-                    "What became of telling a secondary of a serial: acknowledged, refused, unanswered.",
+                    "Notifications of secondaries by result: acknowledged, refused, unanswered.",
                 ),
                 &["result"],
             )),
@@ -68,7 +68,7 @@ impl Operation {
         for result in ["acknowledged", "refused", "unanswered"] {
             operation.notify_results.with_label_values(&[result]);
         }
-        // Both are there from the start, so that a first failure is an increase.
+        // Both labels exist from the start, so that the first failure is an increase.
         for result in ["success", "failure"] {
             operation.reloads.with_label_values(&[result]);
         }
@@ -76,24 +76,24 @@ impl Operation {
         operation
     }
 
-    /// Another configuration is running.
+    /// Counts a reload that took effect.
     pub fn reloaded(&self) {
         self.reloads.with_label_values(&["success"]).inc();
         self.loaded_now();
     }
 
-    /// A configuration was refused.
+    /// Counts a refused configuration.
     pub fn reload_refused(&self) {
         self.reloads.with_label_values(&["failure"]).inc();
         self.reload_success.set(0);
     }
 
-    /// Health and overrides could not be written.
+    /// Counts a failed write of health and overrides.
     pub fn state_write_failed(&self) {
         self.state_write_failures.inc();
     }
 
-    /// A secondary was told of a serial.
+    /// Counts a notification or its outcome.
     pub fn notified(&self, what: Notified) {
         let result = match what {
             Notified::Sent => return self.notify_sent.inc(),

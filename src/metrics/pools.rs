@@ -1,8 +1,8 @@
-//! Counts of probes and health, pool by pool.
+//! Counters of probes and health, one set per pool.
 //!
-//! The owner of health writes, and holds the place where it writes, so that an outcome costs an
-//! addition and no look-up. Readers do not ask the owner: the counts can be read even when it does not
-//! answer.
+//! The checker keeps a reference to the counters it writes, so counting an outcome is an addition
+//! without a look-up. Readers do not need the checker, so the counters can be read even when it is
+//! stuck.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -19,10 +19,10 @@ use crate::pool::{Override, Pool};
 use crate::probe::Cause;
 use crate::table::{PoolView, Standing, Table};
 
-/// In the order of their counts; the first two are shown even while they are 0.
+/// In the order of their counters. The first two are shown even at 0.
 const OUTCOMES: [Outcome; 4] = [Outcome::Passed, Outcome::Failed, Outcome::Draining, Outcome::Void];
 
-/// In the order of their counts, which is that of the type.
+/// In the order of their counters, which is the order of the enum.
 const CAUSES: [Cause; 10] = [
     Cause::Refused,
     Cause::Reset,
@@ -40,50 +40,50 @@ const CAUSES: [Cause; 10] = [
 const STANDINGS: [Standing; 4] =
     [Standing::Unknown, Standing::Healthy, Standing::Draining, Standing::Unhealthy];
 
-/// The counts and gauges of a pool.
+/// Counters and gauges of a pool.
 #[derive(Debug)]
 pub struct PoolSeries {
     name: Arc<str>,
     backends: Box<[BackendSeries]>,
     duration: Histogram,
-    /// When a probe of it ended last, else when it came; nanoseconds since the metrics began.
+    /// When a probe of the pool last ended, or when the pool was added; nanoseconds since
+    /// `Metrics::began`.
     last_probe: AtomicU64,
-    /// The longest that a probe of it may take to end after the one before; none when it has no
-    /// probes.
+    /// The longest time between the ends of two probes; `None` if the pool has no probes.
     patience: Option<Duration>,
     suspected: AtomicBool,
 }
 
-/// The counts and gauges of a backend.
+/// Counters and gauges of a backend.
 #[derive(Debug)]
 struct BackendSeries {
     name: Arc<str>,
-    /// As configured.
+    /// The configured weight.
     weight: AtomicU32,
     enabled: bool,
-    /// By place in [`OUTCOMES`].
+    /// By index in [`OUTCOMES`].
     outcomes: [AtomicU64; OUTCOMES.len()],
-    /// By place in [`CAUSES`].
+    /// By index in [`CAUSES`].
     causes: [AtomicU32; CAUSES.len()],
-    /// 0, or one more than the place in [`Override::ALL`].
+    /// 0 for none, else the index in [`Override::ALL`] plus one.
     over: AtomicU8,
     addresses: Box<[AddressSeries]>,
 }
 
-/// The counts and gauges of a backend address.
+/// Counters and gauges of a backend address.
 #[derive(Debug)]
 struct AddressSeries {
     address: IpAddr,
-    /// Place in [`STANDINGS`].
+    /// Index in [`STANDINGS`].
     standing: AtomicU8,
-    /// Changes to each of [`STANDINGS`].
+    /// Number of changes to each of [`STANDINGS`].
     transitions: [AtomicU32; STANDINGS.len()],
 }
 
 impl PoolSeries {
-    /// The series of a pool; those of its backends and addresses go on where `previous`, which has
-    /// the same name, has them. `patience` is the longest that a probe of it may take to end after
-    /// the one before, none when it has no probes.
+    /// Creates the series of a pool. Backends and addresses that `previous`, the pool of the same
+    /// name, already has keep their values. `patience` is the longest time between the ends of two
+    /// probes, `None` if the pool has no probes.
     #[must_use]
     pub fn new(metrics: &Metrics, pool: &Pool, patience: Option<Duration>, previous: Option<&Self>) -> Self {
         let by_name: HashMap<&str, &BackendSeries> = previous
@@ -118,7 +118,7 @@ impl PoolSeries {
         }
     }
 
-    /// The weights have changed, and no backend and no address.
+    /// Sets new weights. Backends and addresses must be the same as before.
     pub fn weigh(&self, pool: &Pool) {
         for (series, backend) in self.backends.iter().zip(&pool.backends) {
             series.weight.store(backend.weight, Ordering::Relaxed);
@@ -137,7 +137,7 @@ impl PoolSeries {
         self.backends.get(backend).map(|backend| &backend.name)
     }
 
-    /// A probe of a backend has ended. Void ones have no duration worth keeping.
+    /// Counts the end of a probe of a backend. The duration of a void probe is not recorded.
     pub fn probe_ended(&self, backend: usize, outcome: Outcome, cause: Option<Cause>, took: Duration) {
         let Some(series) = self.backends.get(backend) else { return };
         let place = OUTCOMES.iter().position(|known| *known == outcome);
@@ -152,19 +152,19 @@ impl PoolSeries {
         }
     }
 
-    /// A probe of the pool has ended just now.
+    /// Records that a probe of the pool has ended now.
     pub fn probed(&self, metrics: &Metrics) {
         self.last_probe.store(metrics.elapsed(), Ordering::Relaxed);
     }
 
-    /// Sets the present standing of an address, which is no change.
+    /// Sets the standing of an address without counting a change.
     pub fn stands(&self, backend: usize, address: usize, standing: Standing) {
         if let Some(series) = self.address(backend, address) {
             series.standing.store(number(standing), Ordering::Relaxed);
         }
     }
 
-    /// Counts a change of the standing of an address.
+    /// Sets the standing of an address and counts the change.
     pub fn changed(&self, backend: usize, address: usize, to: Standing) {
         self.stands(backend, address, to);
         let count =
@@ -174,7 +174,7 @@ impl PoolSeries {
         }
     }
 
-    /// Sets an operator's override of a backend.
+    /// Sets the operator's override of a backend.
     pub fn overridden(&self, backend: usize, over: Option<Override>) {
         let place = over.and_then(|over| (1..).zip(Override::ALL).find(|(_, known)| *known == over));
         if let Some(series) = self.backends.get(backend) {
@@ -182,12 +182,12 @@ impl PoolSeries {
         }
     }
 
-    /// Whether this machine is suspected rather than the pool.
+    /// Sets whether this machine is suspected instead of the pool.
     pub fn suspected(&self, suspected: bool) {
         self.suspected.store(suspected, Ordering::Relaxed);
     }
 
-    /// How long ago a probe of it ended; none when it has no probes.
+    /// Time since a probe of the pool ended; `None` if it has no probes.
     #[must_use]
     pub fn last_probe_age(&self, metrics: &Metrics) -> Option<Duration> {
         self.patience?;
@@ -195,7 +195,7 @@ impl PoolSeries {
         Some(Duration::from_nanos(metrics.elapsed().saturating_sub(last)))
     }
 
-    /// The longest that a probe of it may take to end after the one before.
+    /// The longest time between the ends of two probes.
     #[must_use]
     pub fn patience(&self) -> Option<Duration> {
         self.patience
@@ -248,7 +248,7 @@ fn copied32<const N: usize>(counts: &[AtomicU32; N]) -> [AtomicU32; N] {
     counts.each_ref().map(|count| AtomicU32::new(count.load(Ordering::Relaxed)))
 }
 
-/// The word for an outcome in metrics and the API.
+/// The name of an outcome in metrics and the API.
 fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Passed => "passed",
@@ -271,7 +271,7 @@ type Views<'a> = HashMap<&'a str, &'a PoolView>;
 
 fn write_probes(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) {
     let backends = || pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
-    let help = "Probes by what they brought: passed, draining, failed, void (a fault of this machine).";
+    let help = "Probes by outcome: passed, draining, failed, void (a fault of this machine).";
     text.family("probes_total", help, Kind::Counter);
     for (pool, backend) in backends() {
         for (place, (outcome, count)) in OUTCOMES.into_iter().zip(&backend.outcomes).enumerate() {
@@ -292,7 +292,7 @@ fn write_probes(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) {
             }
         }
     }
-    text.family("backend_overridden", "1 while an operator says what the backend is.", Kind::Gauge);
+    text.family("backend_overridden", "1 while an operator overrides the state of the backend.", Kind::Gauge);
     for (pool, backend) in backends() {
         let over = backend.over.load(Ordering::Relaxed).checked_sub(1);
         if let Some(over) = over.and_then(|place| Override::ALL.get(usize::from(place))) {
@@ -320,7 +320,7 @@ fn write_addresses(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views
             }
         }
     }
-    text.family("backend_healthy", "1 if the checks say so.", Kind::Gauge);
+    text.family("backend_healthy", "1 if the checks find the address healthy.", Kind::Gauge);
     for pool in pools {
         for (backend, address) in pool.addresses() {
             let healthy = flag(address.is(Standing::Healthy));
@@ -353,7 +353,7 @@ fn write_pools(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views<'_>
     for pool in pools {
         text.series(&[("pool", &pool.name)], pool.healthy_weight());
     }
-    let help = "1 while this machine is suspected rather than the pool; an empty pool is all together.";
+    let help = "1 while this machine is suspected, not the pool; an empty pool label is all pools together.";
     text.family("self_suspected", help, Kind::Gauge);
     text.series(&[("pool", "")], flag(metrics.all_suspected.load(Ordering::Relaxed)));
     for pool in pools {

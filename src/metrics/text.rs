@@ -1,23 +1,23 @@
-//! The Prometheus text format, written series by series: at 100,000 backends there are hundreds of
-//! thousands of them, and an object for each would cost more than the text.
+//! The Prometheus text format, written one series at a time: 100,000 backends have hundreds of
+//! thousands of series, and an object for each would cost more than its text.
 
 use std::fmt::{Display, Write as _};
 use std::io;
 
-/// How much is gathered before it is written, bytes.
+/// Size of the buffer that is written at once, bytes.
 const GATHERED: usize = 8 * 1024;
 
-/// Whether a family only grows.
+/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Counter,
     Gauge,
 }
 
-/// Where the text goes, and the family that series belong to.
+/// Writes series to a sink, family by family.
 pub(super) struct Text<'s> {
     sink: &'s mut dyn io::Write,
-    /// The text still to be passed on.
+    /// Text that is not written yet.
     gathered: String,
     name: &'static str,
     written: io::Result<()>,
@@ -28,14 +28,15 @@ impl<'s> Text<'s> {
         Self { sink, gathered: String::new(), name: "", written: Ok(()) }
     }
 
-    /// Begins a family; the series that follow belong to it. It is named even if none follows.
+    /// Starts a family. The series that follow belong to it. Its header is written even if none
+    /// follows.
     pub(super) fn family(&mut self, name: &'static str, help: &str, kind: Kind) {
         let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
         self.name = name;
         self.write(format_args!("# HELP steerd_{name} {help}\n# TYPE steerd_{name} {kind}\n"));
     }
 
-    /// One series of the family.
+    /// Writes one series of the family.
     pub(super) fn series(&mut self, labels: &[(&str, &str)], value: impl Display) {
         let name = self.name;
         self.write(format_args!("steerd_{name}"));
@@ -64,13 +65,13 @@ impl<'s> Text<'s> {
         }
     }
 
-    /// A family of one series without labels.
+    /// Writes a family with one series and no labels.
     pub(super) fn single(&mut self, name: &'static str, help: &str, kind: Kind, value: impl Display) {
         self.family(name, help, kind);
         self.series(&[], value);
     }
 
-    /// Whether the text could be written to its end; after the first error nothing more is.
+    /// Writes the rest. Returns the first error; nothing was written after it.
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.pass_on();
         self.written
@@ -84,7 +85,7 @@ impl<'s> Text<'s> {
     }
 
     fn write(&mut self, arguments: std::fmt::Arguments<'_>) {
-        // A string takes all that is written to it.
+        // Writing to a string does not fail.
         let _ = self.gathered.write_fmt(arguments);
     }
 }

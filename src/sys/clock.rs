@@ -1,21 +1,20 @@
-//! The clocks that are read from the system as they are: the time that really passes, and the time of
-//! day in seconds.
+//! System clocks: the time since boot, and the time of day in seconds.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The time since this machine was started, including the time while it was suspended
-/// (`CLOCK_BOOTTIME`). Nobody can set this clock.
+/// The time since the machine started, including suspended time (`CLOCK_BOOTTIME`). It cannot be
+/// set.
 #[must_use]
 pub fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
-    // The kernel gives no negative time and fewer than 10^9 nanoseconds.
+    // The kernel returns no negative time, and fewer than 10^9 nanoseconds.
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanoseconds)
 }
 
-/// Seconds since 1970 by the time of day, which may jump; 0 before.
+/// Seconds since 1970 by the time of day, which may jump; 0 before 1970.
 #[must_use]
 pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

@@ -1,49 +1,49 @@
-//! Ending other programs, giving way to other threads, and the processor time of this one.
+//! Killing other programs, lowering the priority of a thread, and its processor time.
 
 use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// Lets the other threads of this machine go first: while they are busy, the calling thread has a small part
-/// of the time, about a tenth of what one of them has.
+/// Lowers the priority of the calling thread. While others are busy, it gets about a tenth of the
+/// time that each of them gets.
 pub fn give_way() {
-    /// Half of the way to the least favoured.
+    /// Half the way to the lowest priority.
     const NICENESS: libc::c_int = 10;
-    // Linux knows this of each thread, and 0 is the one that calls. It can always be raised.
-    // SAFETY: takes and gives numbers, touches no memory of this process.
+    // On Linux the niceness is per thread, and 0 names the calling one. Anyone may raise their own.
+    // SAFETY: takes and returns numbers, touches no memory of this process.
     let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
 }
 
-/// The processor time that the calling thread has taken since its start.
+/// Returns the processor time that the calling thread has used since its start.
 #[must_use]
 pub fn thread_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the one structure that is written.
+    // SAFETY: `time` is a valid location for the one structure that is written.
     let _ = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
-/// Makes this process the parent of all orphans below it.
+/// Makes this process the parent of all orphaned descendants.
 ///
 /// # Errors
 ///
-/// Those of the system; none is known.
+/// Returns the error of `prctl`.
 pub fn adopt_orphans() -> io::Result<()> {
     const YES: libc::c_ulong = 1;
     // SAFETY: takes numbers, touches no memory of this process.
     super::succeeded(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, YES) })
 }
 
-/// Keeps descriptors from this number on to this process: programs that it starts do not get them. No other
-/// thread may open or close one meanwhile.
+/// Sets close-on-exec on all descriptors from `first` upwards, so that started programs do not
+/// inherit them. No other thread may open or close descriptors meanwhile.
 ///
 /// # Errors
 ///
-/// When /proc cannot be read.
+/// Returns an error if /proc cannot be read.
 pub fn close_on_exec_from(first: libc::c_int) -> io::Result<()> {
-    // `close_range` does it at one stroke, but Linux before 5.11 cannot, and a filter of system calls may
-    // refuse it.
+    // `close_range` needs one call, but Linux before 5.11 lacks it, and a seccomp filter may refuse
+    // it.
     for entry in fs::read_dir("/proc/self/fd")? {
         let descriptor = entry?.file_name().to_str().and_then(|name| name.parse::<libc::c_int>().ok());
         if let Some(descriptor) = descriptor.filter(|descriptor| *descriptor >= first) {
@@ -54,19 +54,19 @@ pub fn close_on_exec_from(first: libc::c_int) -> io::Result<()> {
     Ok(())
 }
 
-/// The processes that this one is the parent of, those that have ended and wait to be reaped included. One
-/// that is started meanwhile may be missing.
+/// Lists the children of this process, including those that have ended and are not reaped. It may
+/// miss one that is started meanwhile.
 ///
 /// # Errors
 ///
-/// When /proc cannot be read.
+/// Returns an error if /proc cannot be read.
 pub fn children() -> io::Result<Vec<u32>> {
     let this = std::process::id();
     let mut children = Vec::new();
-    // `/proc/self/task/*/children` is quicker, but not every kernel has it, and it may leave some out.
+    // `/proc/self/task/*/children` is quicker, but not every kernel has it, and it may miss some.
     for entry in fs::read_dir("/proc")? {
         let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // It may have ended meanwhile. Its name, in brackets, may hold anything.
+        // The process may have ended meanwhile. Its name, in brackets, may contain any character.
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
         if parent == Some(this) {
@@ -76,26 +76,26 @@ pub fn children() -> io::Result<Vec<u32>> {
     Ok(children)
 }
 
-/// Kills one process. It should be a child of this one that was not reaped: then its number is its own.
+/// Kills a process. It should be an unreaped child of this one, so that its number was not reused.
 ///
 /// # Errors
 ///
-/// `InvalidInput` for 0 and 1; else those of the system.
+/// Returns `InvalidInput` for 0 and 1, else the error of `kill`.
 pub fn kill(process: u32) -> io::Result<()> {
     let process = number_of(process)?;
-    // SAFETY: takes and gives numbers, touches no memory of this process.
+    // SAFETY: takes and returns numbers, touches no memory of this process.
     super::succeeded(unsafe { libc::kill(process, libc::SIGKILL) })
 }
 
-/// Kills all processes of the group that this one leads, at one stroke. It should be a child of this one
-/// that was not reaped, as for [`kill`].
+/// Kills the process group of a leader with one call. The leader should be an unreaped child, as
+/// for [`kill`].
 ///
 /// # Errors
 ///
-/// As those of [`kill`].
+/// Returns the errors of [`kill`].
 pub fn kill_group(leader: u32) -> io::Result<()> {
     let leader = number_of(leader)?;
-    // SAFETY: takes and gives numbers, touches no memory of this process.
+    // SAFETY: takes and returns numbers, touches no memory of this process.
     super::succeeded(unsafe { libc::kill(-leader, libc::SIGKILL) })
 }
 
@@ -104,11 +104,11 @@ fn number_of(process: u32) -> io::Result<libc::pid_t> {
     process.ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
-/// Waits until a child has ended, and leaves it to be reaped.
+/// Waits until a child has ended, without reaping it.
 ///
 /// # Errors
 ///
-/// When it is no child of this process.
+/// Returns an error if it is not a child of this process.
 pub fn wait_for_end(child: u32) -> io::Result<()> {
     // SAFETY: a null pointer says that the status is not wanted.
     let waited =
@@ -121,7 +121,7 @@ pub fn wait_for_end(child: u32) -> io::Result<()> {
     }
 }
 
-/// Reaps all children that have ended; whether there are others.
+/// Reaps all children that have ended. Returns whether others remain.
 #[must_use]
 pub fn reap() -> bool {
     loop {
@@ -129,7 +129,7 @@ pub fn reap() -> bool {
         match unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } {
             0 => return true,
             1.. => {}
-            // There is no child.
+            // There are no children.
             _ => return false,
         }
     }
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_is_kept_from_programs() {
-        // Unlike those of the standard library, it is left to programs.
+        // A raw socket is inherited by programs, unlike those of the standard library.
         let socket = Socket::new_raw(Domain::UNIX, Type::STREAM, None).unwrap();
         let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
         let is_left = || Command::new("test").args(["-S", &path]).status().unwrap().success();

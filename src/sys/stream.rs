@@ -1,7 +1,8 @@
-//! TCP sockets: how they listen, the kernel memory that a connection may hold, and how it ends.
+//! TCP sockets: listening, the kernel memory of a connection, and how it closes.
 //!
-//! Every option here is set on the listening socket, because Linux hands it on to each connection.
-//! So a connection is bounded before the first byte of it is read, and accepting costs no further
+//! Options are set on the listening socket where possible, because Linux passes them on to each
+//! accepted connection. So a connection is bounded before its first byte is read, and accepting
+//! needs no further call.
 //! call.
 
 use std::io;
@@ -11,43 +12,44 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Connections that wait to be accepted. The kernel gives less if `net.core.somaxconn` says so.
+/// Length of the accept queue. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
 
-/// Bytes that wait to be sent, of one connection. The kernel counts its own overhead too and doubles
-/// the figure for it: 64 KiB of memory at the most. A message of 64 KiB goes in pieces.
+/// Send buffer of a connection, bytes. The kernel doubles the figure for its own overhead, so this
+/// is at most 64 KiB of memory. A message of 64 KiB is sent in parts.
 const SEND_BUFFER: usize = 32 << 10;
 
-/// Of these, the bytes that the client's window has no room for yet. A client that does not read
-/// holds these alone; the rest of [`SEND_BUFFER`] is for what is on its way.
+/// The part of [`SEND_BUFFER`] that may wait for room in the client's window, bytes. A client that
+/// does not read holds only this much; the rest is for bytes in flight.
 const UNSENT: u32 = 8 << 10;
 
-/// Bytes that have come and are not read yet, of one connection; the kernel doubles this one too. It
-/// is room for two queries of the longest kind.
+/// Receive buffer of a connection, bytes. The kernel doubles this figure too. It holds two queries
+/// of the maximum length.
 const RECEIVE_BUFFER: usize = 8 << 10;
 
-/// The send buffer of a connection that carries much, bytes: a zone to a distant secondary.
+/// Send buffer of a connection that carries a zone transfer, bytes: a distant secondary has a long
+/// round trip.
 const WIDE_SEND_BUFFER: usize = 256 << 10;
 
 /// How long a connection that sends nothing waits to be accepted, seconds.
 const FIRST_BYTES_WAIT: libc::c_int = 1;
 
-/// How long the kernel keeps a connection that this side has closed and the client has not, seconds.
+/// How long the kernel keeps a connection that only this side has closed, seconds.
 const FIN_WAIT: libc::c_int = 1;
 
-/// Listens for TCP connections of bounded memory. The listener does not block. An IPv6 address takes
-/// connections of IPv6 alone.
+/// Opens a non-blocking TCP listener whose connections are bounded by [`bound`]. An IPv6 address
+/// accepts only IPv6 connections.
 ///
 /// # Errors
 ///
-/// Those of the system: in use, not permitted, no such address.
+/// Returns the system's error: address in use, not permitted, no such address.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Connections of an earlier run that linger in TIME-WAIT must not stop a restart. Unlike with
-    // UDP, this lets no second listener in.
+    // Connections of an earlier run in TIME-WAIT must not prevent a restart. For TCP this option
+    // does not allow a second listener, unlike for UDP.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     bound(&socket)?;
@@ -56,60 +58,60 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Bounds the kernel memory of every connection that a socket will accept, and makes reset the way
-/// in which each ends unless [`close_in_order`] is called: so a connection that is dropped leaves nothing in
-/// the kernel, however it came to be dropped.
+/// Bounds the kernel memory of every connection that a listener accepts, and makes a dropped
+/// connection end with a reset, so that it leaves nothing in the kernel. [`close_in_order`] changes
+/// that for one connection.
 ///
 /// # Errors
 ///
-/// Those of the system; none is known.
+/// Returns the error of `setsockopt`.
 pub fn bound(listener: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(listener);
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.set_tcp_notsent_lowat(UNSENT)?;
-    // Replies are whole messages and go out at once.
+    // Replies are whole messages, so Nagle's algorithm would only delay them.
     socket.set_tcp_nodelay(true)?;
     socket.set_linger(Some(Duration::ZERO))?;
     super::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_LINGER2, FIN_WAIT)
 }
 
-/// Lets the kernel end a connection whose client has taken nothing of what was sent for so long,
-/// be it gone or its window closed (`TCP_USER_TIMEOUT`).
+/// Makes the kernel end a connection whose client has acknowledged nothing for `patience`, because
+/// it is gone or its window is closed (`TCP_USER_TIMEOUT`).
 ///
 /// # Errors
 ///
-/// Those of the system; none is known.
+/// Returns the error of `setsockopt`.
 pub fn set_patience(stream: &impl AsFd, patience: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(patience))
 }
 
-/// Lets a connection be accepted once its first bytes have come, or after [`FIRST_BYTES_WAIT`].
+/// Accepts a connection only when its first bytes have arrived, or after a second.
 ///
 /// # Errors
 ///
-/// Those of the system; none is known.
+/// Returns the error of `setsockopt`.
 pub fn await_first_bytes(listener: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(listener);
     super::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, FIRST_BYTES_WAIT)
 }
 
-/// Gives a connection the send buffer of one that carries much, or takes it away again.
+/// Switches between the send buffer of a transfer and the normal one.
 ///
 /// # Errors
 ///
-/// Those of the system; none is known.
+/// Returns the error of `setsockopt`.
 pub fn set_wide(stream: &impl AsFd, wide: bool) -> io::Result<()> {
     SockRef::from(stream).set_send_buffer_size(if wide { WIDE_SEND_BUFFER } else { SEND_BUFFER })
 }
 
-/// Copies the first bytes that have come and leaves them to be read; how many there are.
+/// Copies the first received bytes without consuming them, and returns their number.
 ///
 /// # Errors
 ///
-/// `WouldBlock` where nothing has come; else those of the system.
+/// Returns `WouldBlock` if nothing has arrived, else the error of `recv`.
 pub fn peek(stream: &impl AsFd, bytes: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: the pointer and the length are those of one slice, which is writable.
+    // SAFETY: the pointer and the length are those of one writable slice.
     let count = unsafe {
         let (start, length) = (bytes.as_mut_ptr().cast(), bytes.len());
         libc::recv(stream.as_fd().as_raw_fd(), start, length, libc::MSG_PEEK | libc::MSG_DONTWAIT)
@@ -117,23 +119,23 @@ pub fn peek(stream: &impl AsFd, bytes: &mut [u8]) -> io::Result<usize> {
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-/// Makes the end of a connection an orderly one (FIN), not a reset.
+/// Makes a connection close in order (FIN) instead of with a reset.
 ///
 /// # Errors
 ///
-/// Those of the system; none is known.
+/// Returns the error of `setsockopt`.
 pub fn close_in_order(stream: &impl AsFd) -> io::Result<()> {
     SockRef::from(stream).set_linger(None)
 }
 
-/// How many bytes were sent, the end of the stream counted as one, and are not acknowledged.
+/// Returns the number of sent bytes that are not acknowledged; the end of the stream counts as one.
 ///
 /// # Errors
 ///
-/// Those of the system; none is known.
+/// Returns the error of `ioctl`.
 pub fn unacknowledged(stream: &impl AsFd) -> io::Result<usize> {
     let mut count: libc::c_int = 0;
-    // SAFETY: `count` is a valid place for the one number that is written.
+    // SAFETY: `count` is a valid location for the one number that is written.
     super::succeeded(unsafe { libc::ioctl(stream.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) })?;
     Ok(usize::try_from(count).unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! The order of places, with times as arguments; and what it costs.
+//! The order of places, with time as an argument, and the cost of evicting.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,7 +8,7 @@ use super::*;
 
 const SECOND: u64 = 1_000_000;
 
-/// Places that are taken at times the test says.
+/// Places taken at times that the test chooses.
 #[derive(Default)]
 struct Fixture {
     taken: Taken,
@@ -16,7 +16,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// A new place; how many had to go.
+    /// Takes a place; returns also the number of evicted places.
     fn enter(&mut self, crowd: u32, room: Room) -> (Arc<Entry>, usize) {
         self.now += 1;
         self.taken.enter(self.now, address(crowd), room, &Eviction::default())
@@ -75,7 +75,7 @@ fn the_idlest_makes_room_and_a_place_that_is_left_is_free() {
     assert_eq!((connections.count(), evicted), (3, 0));
     let (_fourth, evicted) = connections.enter(address(4), room(3, 3), &evictions[2]);
     assert_eq!((connections.count(), evicted), (3, 1));
-    // The place that was taken away is not given back a second time.
+    // An evicted place is not freed a second time.
     drop(places);
     assert_eq!(connections.count(), 2);
 }
@@ -109,7 +109,7 @@ fn a_crowd_takes_room_from_itself_only() {
 #[test]
 fn the_largest_crowd_makes_room_for_all_others() {
     let mut fixture = Fixture::default();
-    // The oldest and idlest of all is alone in its crowd.
+    // The oldest and idlest place is the only one of its crowd.
     let lonely = fixture.enter(1, room(10, 9)).0;
     for _ in 0..9 {
         fixture.enter(2, room(10, 9));
@@ -119,7 +119,7 @@ fn the_largest_crowd_makes_room_for_all_others() {
         assert!(!is_evicted(&lonely));
     }
     assert_eq!(fixture.sizes(), [1, 1, 1, 1, 1, 5]);
-    // Of crowds of one size, the idlest place of all goes.
+    // If crowds have equal size, the idlest place of all is evicted.
     for crowd in 7..12 {
         assert_eq!(fixture.enter(crowd, room(10, 9)).1, 1);
     }
@@ -133,7 +133,7 @@ fn a_place_younger_than_a_round_trip_stays_while_an_older_one_is_there() {
     fixture.now += 2 * SECOND;
     let young: Vec<_> = (5..10).map(|crowd| fixture.enter(crowd, room(10, 9)).0).collect();
     fixture.now += SECOND / 2;
-    // The old ones never rest; the first words of the young ones are still on the way.
+    // The old places stay active; the first bytes of the young ones are still on the way.
     for round in 0..5 {
         for place in &old {
             fixture.is_active(place);
@@ -141,12 +141,12 @@ fn a_place_younger_than_a_round_trip_stays_while_an_older_one_is_there() {
         assert_eq!(fixture.enter(10 + round, room(10, 9)).1, 1);
     }
     assert!(old.iter().all(|place| is_evicted(place)) && !young.iter().any(|place| is_evicted(place)));
-    // A young one that was active in time counts as no less active than before.
+    // Activity within the grace of a new place does not shorten it.
     fixture.is_active(&young[0]);
     assert_eq!(young[0].active.load(Ordering::Relaxed), young[0].key().0);
 }
 
-/// 40 networks open 10,000 connections in a second, and honest clients, one in a network, send their
+/// 40 networks open 10,000 connections in a second. Honest clients, one per network, send their
 /// query 300 ms after they have connected.
 #[test]
 fn a_flood_from_some_networks_leaves_distant_clients_of_others_alone() {
@@ -187,10 +187,10 @@ fn room_of_many_is_never_none() {
     }
 }
 
-/// The mean cost of taking a place while `count` are taken in crowds of `crowd`, and all that go
-/// first have been active since they were filed.
+/// The mean cost of taking a place while `count` are taken in crowds of size `crowd`, if every
+/// place to evict has been active since it was filed.
 fn cost(count: u32, crowd: u32) -> Duration {
-    // So few that each of them has as many to file anew as there may be.
+    // Few enough rounds that each of them has the maximum number of places to file again.
     const ROUNDS: u32 = 200;
     let mut fixture = Fixture::default();
     let room = Room { all: count as usize, crowd: count as usize };
@@ -206,7 +206,7 @@ fn cost(count: u32, crowd: u32) -> Duration {
     begun.elapsed() / ROUNDS
 }
 
-/// With a walk over all places, the hundredfold number costs a hundred times as much.
+/// A search through all places would cost a hundred times as much.
 #[test]
 fn evicting_costs_the_same_with_a_hundred_times_as_many() {
     for crowd in [1, 10, 1000] {
