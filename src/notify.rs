@@ -1,16 +1,16 @@
-//! NOTIFY (RFC 1996): tells the secondaries of a zone that its serial has risen.
+//! NOTIFY (RFC 1996): tells the secondaries of a zone that its serial has increased.
 //!
 //! ```text
-//! at the start, after a reload: look -> a serial has risen, or a secondary is new
-//!                                    -> one task for each secondary:
-//!   send -> wait for the reply --- it comes ---> acknowledged | refused
-//!     ^          | none                            (of an earlier serial the task ends)
-//!     '--- rest, twice as long each time --- after 6 attempts ---> unanswered
+//! at start and after a reload: compare serials -> a serial has increased, or a secondary is new
+//!                                              -> one task per secondary:
+//!   send -> wait for the reply --- received ---> acknowledged | refused
+//!     ^          | timeout                      (the task of an earlier serial is aborted)
+//!     '--- pause, doubled each time --- after 6 attempts ---> unanswered
 //! ```
 //!
-//! The table holds the secondaries, with the zones. The listeners and `answer::transfer` serve the transfers
-//! that follow. A secondary that cannot be told finds out by itself, when the refresh time of the SOA record
-//! is over.
+//! The table holds the zones and their secondaries. The listeners and `answer::transfer` serve the
+//! transfers that follow. A secondary that cannot be notified sees the new serial when the refresh
+//! interval of the SOA record ends.
 
 use std::collections::HashMap;
 use std::io;
@@ -34,31 +34,31 @@ use crate::wire::tsig::{self, Asked};
 use crate::wire::{class, flag, opcode, rcode};
 use crate::zone::{Zone, rtype};
 
-/// How long an attempt waits for the reply.
+/// Timeout for the reply to one attempt.
 pub const REPLY_TIME: Duration = Duration::from_secs(2);
-/// The rest after the first attempt; each further one is twice as long.
+/// Pause after the first attempt; it doubles with each further attempt.
 pub const FIRST_REST: Duration = Duration::from_secs(2);
-/// How often a secondary is told before it is given up.
+/// Number of attempts before a secondary is given up.
 pub const ATTEMPTS: u32 = 6;
-/// How many secondaries are waited for at once.
+/// Maximum number of attempts in flight.
 pub const AT_ONCE: usize = 64;
-/// The longest message, bytes: a question and a signature, each with a name of 255.
+/// Maximum length of a message, bytes: a question and a signature, each with a name of 255.
 const MESSAGE: usize = 1024;
 
-/// Has the zones looked at. Work under way ends with the last clone of the handle.
+/// Requests comparisons of serials. When the last clone is dropped, all notifications stop.
 #[derive(Clone, Debug)]
 pub struct Handle(mpsc::Sender<()>);
 
 impl Handle {
-    /// Looks whether serials have risen. Does not wait.
+    /// Requests a comparison of serials. Does not wait.
     pub fn look(&self) {
-        // When one look is due already, it will see what this one would.
+        // A comparison that is already requested will see the same table.
         let _ = self.0.try_send(());
     }
 }
 
-/// Starts what tells the secondaries, from the first of `listen` that fits. Must be called within a
-/// tokio runtime.
+/// Starts the task that notifies secondaries, from the first address of `listen` of their family.
+/// Must be called within a tokio runtime.
 #[must_use = "nobody is told anything without the handle"]
 pub fn start(published: Published, listen: Vec<SocketAddr>, metrics: Arc<Metrics>) -> Handle {
     let (looks, mut due) = mpsc::channel(1);
@@ -78,17 +78,17 @@ pub fn start(published: Published, listen: Vec<SocketAddr>, metrics: Arc<Metrics
     Handle(looks)
 }
 
-/// The state that all tasks share.
+/// State that all tasks share.
 struct Outside {
     listen: Vec<SocketAddr>,
     metrics: Arc<Metrics>,
     at_once: Semaphore,
 }
 
-/// The notifications made so far.
+/// The notifications started so far.
 struct Told {
     outside: Arc<Outside>,
-    /// The last serial by zone and secondary, and the task that tells it.
+    /// By zone and secondary: the last serial, and the task that sends it.
     known: HashMap<(Name, Secondary), (u32, Option<AbortHandle>)>,
     tasks: JoinSet<()>,
 }
@@ -126,12 +126,12 @@ impl Told {
     }
 }
 
-/// Whether a secondary that knows one serial needs the other (RFC 1982, section 3.2).
+/// Whether `serial` is newer than `known` (RFC 1982, section 3.2).
 fn is_newer(serial: u32, known: u32) -> bool {
     serial != known && serial.wrapping_sub(known) < 1 << 31
 }
 
-/// One secondary that is to know of one serial.
+/// One notification: a secondary and a serial.
 struct Telling {
     zone: Name,
     serial: u32,
@@ -139,11 +139,11 @@ struct Telling {
     key: Option<Arc<Key>>,
 }
 
-/// The outcome of an attempt.
+/// The result of an attempt.
 enum Reply {
     /// The code of the reply.
     Code(u16),
-    /// None came, and why, as far as it is known.
+    /// No reply, with the reason as far as it is known.
     None(String),
 }
 
@@ -158,20 +158,20 @@ impl Telling {
                 tokio::time::sleep(rest).await;
                 rest *= 2;
             }
-            // Nobody closes it.
+            // The semaphore is never closed.
             let Ok(_permit) = outside.at_once.acquire().await else { return };
             outside.metrics.operation.notified(Notified::Sent);
             match self.ask(&outside.listen).await {
                 Ok(Reply::Code(rcode::NOERROR)) => {
                     outside.metrics.operation.notified(Notified::Acknowledged);
-                    info!(zone, serial, secondary = %address, "a secondary knows of the new serial");
+                    info!(zone, serial, secondary = %address, "a secondary has acknowledged the new serial");
                     return;
                 }
                 Ok(Reply::Code(code)) => {
                     outside.metrics.operation.notified(Notified::Refused);
                     warn!(
                         zone, serial, secondary = %address,
-                        "a secondary refuses NOTIFY with {}; check that it has this zone and takes \
+                        "a secondary refuses NOTIFY with {}; check that it has this zone and accepts \
                          notifications from this server",
                         word(code)
                     );
@@ -184,12 +184,12 @@ impl Telling {
         outside.metrics.operation.notified(Notified::Unanswered);
         warn!(
             zone, serial, secondary = %address, reason,
-            "a secondary has not answered NOTIFY in {ATTEMPTS} attempts; it will see the new serial when its \
-             refresh time is over"
+            "a secondary has not answered NOTIFY in {ATTEMPTS} attempts; it will see the new serial after its \
+             refresh interval"
         );
     }
 
-    /// One attempt.
+    /// Makes one attempt.
     async fn ask(&self, listen: &[SocketAddr]) -> io::Result<Reply> {
         let socket = UdpSocket::bind(SocketAddr::new(source(listen, self.address), 0)).await?;
         socket.connect(self.address).await?;
@@ -207,7 +207,7 @@ impl Telling {
                     {
                         return io::Result::Ok(code);
                     }
-                    // Anyone could have sent it.
+                    // Without the signature, anyone could have sent it.
                     Some(code) => heard = format!("a reply ({}) without a good signature", word(code)),
                     None => {}
                 }
@@ -219,7 +219,7 @@ impl Telling {
         }
     }
 
-    /// The message, signed if there is a key.
+    /// Builds the message, signed if there is a key.
     fn query(&self, id: u16) -> io::Result<(Vec<u8>, Option<Asked>)> {
         let flags = u16::from(opcode::NOTIFY) << 11 | flag::AA;
         let mut message = vec![0; MESSAGE];
@@ -240,14 +240,14 @@ impl Telling {
     }
 }
 
-/// The response code, if this is the reply to that notification.
+/// The response code, if `reply` is the reply to this notification.
 fn code_of(reply: &[u8], query: &[u8]) -> Option<u16> {
     let (header, asked) = (Header::read(reply)?, Header::read(query)?);
     let is_reply = header.is_response() && header.id == asked.id && header.opcode() == opcode::NOTIFY;
     is_reply.then_some(header.flags & 0xf)
 }
 
-/// A response code as other servers call it.
+/// The standard name of a response code.
 fn word(code: u16) -> String {
     match code {
         rcode::NOERROR => "NOERROR".into(),
@@ -260,7 +260,8 @@ fn word(code: u16) -> String {
     }
 }
 
-/// The address that a secondary knows us by: the first we listen on, unless it stands for all.
+/// The source address, from which the secondary recognizes this server: the first listen address of
+/// its family.
 fn source(listen: &[SocketAddr], to: SocketAddr) -> IpAddr {
     let of_family = listen.iter().map(SocketAddr::ip).find(|ip| ip.is_ipv4() == to.is_ipv4());
     of_family.unwrap_or(match to {

@@ -1,13 +1,13 @@
 //! The composition root: what is built, in which order it starts, and how it stops.
 //!
 //! ```text
-//! start   bind every socket -> lock state_dir, recall the memory -> checker -> reload, admin
-//!         -> first outcomes are in -> answer DNS -> ready -> tell the secondaries
+//! start   bind every socket -> lock state_dir, read the memory -> checker -> reload, admin
+//!         -> first outcomes are in -> answer DNS -> ready -> notify the secondaries
 //! stop    not ready -> DNS finishes what is in flight -> admin likewise -> memory -> checker
 //! ```
 //!
-//! All sockets are taken before anything is answered, so a server that starts at all serves
-//! everything it was told to. Nothing is decided here about health, answers or configuration.
+//! All sockets are bound before anything is answered, so a server that starts serves every
+//! configured address. Decisions about health, answers and configuration do not belong here.
 
 mod descriptors;
 
@@ -33,61 +33,64 @@ use crate::server::descriptors::Shares;
 use crate::state::{self, Keeper, Place};
 use crate::sys;
 
-/// The longest a start waits for what is remembered: a file system of the network may hang.
+/// Time limit for reading the memory at start: a network file system may hang.
 const RECALL_TIME: Duration = Duration::from_secs(5);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A socket for DNS.
+    /// A DNS socket.
     #[error(transparent)]
     Dns(#[from] listener::BindError),
-    /// The threads and sockets at work.
-    #[error("the system gives no thread or socket to answer DNS with: {0}")]
+    /// The threads and sockets of the DNS listeners.
+    #[error("cannot start answering DNS: {0}")]
     Listeners(#[source] io::Error),
     /// The socket of the admin server.
     #[error(transparent)]
     Admin(#[from] admin::BindError),
     /// The thread of the admin server.
-    #[error("the system gives no thread or no descriptor for the admin server: {0}")]
+    #[error("cannot start the admin server: {0}")]
     AdminThread(#[source] io::Error),
-    /// The thread that checks.
-    #[error("the system gives no thread or no descriptor to check health with: {0}")]
+    /// The thread of the checker.
+    #[error("cannot start the health checker: {0}")]
     Thread(#[source] io::Error),
-    /// The directory of what survives a restart.
+    /// The state directory.
     #[error(transparent)]
     State(#[from] state::LockError),
-    /// The checker ended by itself.
+    /// The checker ended unexpectedly.
     #[error(transparent)]
     Checker(#[from] CheckerEnded),
 }
 
-/// The checker has ended though nobody stopped it: the answers would no longer follow the backends.
+/// The checker has ended although nobody stopped it, so answers would no longer follow the
+/// backends.
 #[derive(Debug, thiserror::Error)]
-#[error("the health checker has ended; this is a fault in steerd, please report it with the log")]
+#[error("the health checker has ended; this is a bug in steerd, please report it with the log")]
 pub struct CheckerEnded;
 
-/// Why a server that was started cannot go on.
+/// Why a running server cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
-    /// The checker ended by itself.
+    /// The checker ended unexpectedly.
     #[error(transparent)]
     Checker(#[from] CheckerEnded),
-    /// So did a thread or task that answers DNS.
-    #[error("a part of what answers DNS has ended; this is a fault in steerd, please report it with the log")]
+    /// A thread or task that answers DNS ended unexpectedly.
+    #[error(
+        "a thread or task that answers DNS has ended; this is a bug in steerd, please report it with the log"
+    )]
     Listener,
 }
 
-/// The server at work.
+/// A running server.
 #[derive(Debug)]
 pub struct Running {
-    /// Where DNS is answered over UDP and TCP, with the ports that the system chose.
+    /// The addresses that answer DNS over UDP and TCP, with the ports that the system chose.
     pub dns: Vec<SocketAddr>,
-    /// Where the admin server listens.
+    /// The address of the admin server.
     pub admin: Option<SocketAddr>,
-    /// The checker, for commands and for the answer table.
+    /// The checker, for commands and the answer table.
     pub checker: checker::Handle,
-    /// The handle that reloads the configuration.
+    /// Reloads the configuration.
     pub reload: reload::Handle,
     listeners: Listeners,
     keeper: Keeper,
@@ -95,14 +98,15 @@ pub struct Running {
     serving: watch::Sender<bool>,
 }
 
-/// Starts everything and returns once DNS is answered, which waits for the first outcomes. `file` is
-/// what the setup was loaded from, and what a reload loads.
+/// Starts everything. Returns when DNS is answered, after the first outcomes. `file` is the
+/// configuration file that was loaded and that a reload loads again.
 ///
-/// Must be called within a tokio runtime. When the future is dropped early, what has started ends
+/// Must be called within a tokio runtime. If the future is dropped early, everything started ends
 /// with that runtime.
 ///
 /// # Errors
-/// When a socket cannot be had; nothing has been answered then.
+/// Returns an error if a socket cannot be bound or a thread cannot be started; no query has been
+/// answered then.
 pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, StartError> {
     for warning in setup.warnings.iter() {
         warn!("{}: {}", warning.place, warning.message);
@@ -113,11 +117,16 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
         Ok(limit) => {
             let shares = Shares::of(limit, bound.sockets());
             let Shares { probes, connections } = shares;
-            info!(limit, probes, connections, "open descriptors, and what they are for at most at once");
+            info!(
+                limit,
+                probes,
+                connections,
+                "the limit of open descriptors, and the most probes and connections at once"
+            );
             shares
         }
         Err(error) => {
-            warn!(%error, "the limit of open descriptors is not known; steerd may run out of them");
+            warn!(%error, "the limit of open descriptors cannot be raised; steerd may run out of them");
             Shares::UNLIMITED
         }
     };
@@ -176,7 +185,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| CheckerEnded)?;
     let listeners = bound.serve(&checker.published, &metrics, &limits).map_err(StartError::Listeners)?;
     serving.send_replace(true);
-    // Not before they can fetch the zones.
+    // Secondaries can transfer only once DNS is answered.
     notify.look();
     for address in &dns {
         info!(%address, "DNS is answered over UDP and TCP");
@@ -184,10 +193,10 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     Ok(Running { dns, admin: admin_address, checker, reload, listeners, keeper, admin_server, serving })
 }
 
-/// After so many steps of its tasks the runtime of the admin server looks for new connections and data.
+/// The admin runtime polls for new connections and data after this many task polls.
 const EVENT_INTERVAL: u32 = 8;
 
-/// A runtime with a thread of its own. Work for clients of the admin server then delays no DNS over TCP by
+/// A runtime with a thread of its own, so that work for admin clients delays DNS over TCP by no
 /// more than one busy thread does.
 #[derive(Debug)]
 struct Apart(Option<Runtime>);
@@ -195,7 +204,7 @@ struct Apart(Option<Runtime>);
 impl Apart {
     fn new() -> io::Result<Self> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        // New connections are looked for often: accepting must go on while many requests are answered.
+        // Frequent polls keep accepting while many requests are answered.
         builder.worker_threads(1).thread_name("admin").enable_all().event_interval(EVENT_INTERVAL);
         Ok(Self(Some(builder.build()?)))
     }
@@ -209,7 +218,7 @@ impl Apart {
 }
 
 impl Drop for Apart {
-    /// A runtime that waits for its tasks must not be dropped by a task of another.
+    /// A blocking shutdown would panic in a task of another runtime.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -217,7 +226,7 @@ impl Drop for Apart {
     }
 }
 
-/// The place for what survives a restart, if there is one, and what was known before the last stop.
+/// Opens the state directory, if one is configured, and reads the memory of the last run.
 async fn recall(directory: Option<PathBuf>) -> Result<(Option<Place>, checker::Memory), state::LockError> {
     let Some(directory) = directory else {
         info!("health and overrides will not survive a restart: no state_dir is set under [server]");
@@ -227,18 +236,18 @@ async fn recall(directory: Option<PathBuf>) -> Result<(Option<Place>, checker::M
     let opened = tokio::task::spawn_blocking(move || state::open(directory, SystemTime::now()));
     match tokio::time::timeout(RECALL_TIME, opened).await {
         Ok(Ok(opened)) => opened.map(|(place, memory)| (Some(place), memory)),
-        // A panic of the other thread has been told by itself, and must not stop the start.
+        // The panic has been logged, and must not prevent the start.
         Ok(Err(_)) => Ok((Some(place), checker::Memory::default())),
         Err(_) => {
             let directory = place.directory().display();
-            warn!(%directory, "the memory cannot be read within {RECALL_TIME:?}; it starts empty");
+            warn!(%directory, "health and overrides could not be read within {RECALL_TIME:?}; steerd starts without them");
             Ok((Some(place), checker::Memory::default()))
         }
     }
 }
 
 impl Running {
-    /// Returns when the server cannot do its work any more.
+    /// Returns when the server cannot continue.
     pub async fn failed(&self) -> Ended {
         tokio::select! {
             () = self.checker.commands.closed() => CheckerEnded.into(),
@@ -246,7 +255,7 @@ impl Running {
         }
     }
 
-    /// Stops after what is in flight, within seconds.
+    /// Finishes what is in flight and stops, within seconds.
     pub async fn stop(self) {
         self.serving.send_replace(false);
         self.listeners.stop().await;
@@ -259,7 +268,7 @@ impl Running {
     }
 }
 
-/// The signals that a server heeds.
+/// The signals that the server handles.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -268,10 +277,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over from their default actions, which would end the process at once.
+    /// Replaces the default actions of the signals, which would end the process at once.
     ///
     /// # Errors
-    /// When the system refuses a handler.
+    /// Returns an error if a handler cannot be installed.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -280,7 +289,7 @@ impl Signals {
         })
     }
 
-    /// Returns when SIGTERM or SIGINT comes. A SIGHUP that comes meanwhile is kept for
+    /// Returns on SIGTERM or SIGINT. A SIGHUP that arrives meanwhile is kept for
     /// [`Signals::stop_or_reload`].
     pub async fn stop(&mut self) {
         tokio::select! {
@@ -289,7 +298,7 @@ impl Signals {
         }
     }
 
-    /// As [`Signals::stop`], and asks for a reload with each SIGHUP.
+    /// Like [`Signals::stop`], but requests a reload on each SIGHUP.
     pub async fn stop_or_reload(&mut self, reload: &reload::Handle) {
         loop {
             tokio::select! {

@@ -1,4 +1,4 @@
-//! Notifications to a secondary that a test plays, on the real network of this machine.
+//! Notifications to a secondary played by the test, over loopback.
 
 use super::*;
 use crate::keys::{Algorithm, Keys};
@@ -30,7 +30,7 @@ fn table(serial: u32, secondaries: Vec<Secondary>, keys: Keys) -> Table {
     }
 }
 
-/// A secondary, and a server that has it.
+/// A secondary, and a server that notifies it.
 struct Fixture {
     secondary: UdpSocket,
     secondaries: Vec<Secondary>,
@@ -64,7 +64,7 @@ impl Fixture {
         (buffer[..length].to_vec(), from)
     }
 
-    /// Answers with a code.
+    /// Sends a reply with this code.
     async fn reply(&self, query: &[u8], code: u8, to: SocketAddr) {
         let mut reply = query.to_vec();
         reply[2] |= 0x80;
@@ -95,11 +95,11 @@ async fn a_secondary_is_told_at_the_start_and_when_the_serial_rises() {
     let fixture = Fixture::start(None).await;
     fixture.handle.look();
     let (query, from) = fixture.receive().await;
-    // NOTIFY with AA, one question: the SOA record of the zone.
+    // NOTIFY with AA and one question: the SOA record of the zone.
     assert_eq!(query[2..12], [0x24, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(&query[12..], b"\x07example\x04test\x00\x00\x06\x00\x01");
     assert_eq!(from.ip().to_string(), "127.0.0.1");
-    // Neither another number nor a query is the reply.
+    // Neither a message with another id nor a query counts as the reply.
     let mut other = query.clone();
     other[1] ^= 1;
     fixture.reply(&other, 0, from).await;
@@ -107,7 +107,7 @@ async fn a_secondary_is_told_at_the_start_and_when_the_serial_rises() {
     fixture.reply(&query, 0, from).await;
     fixture.wait_for("steerd_notify_results_total{result=\"acknowledged\"}", 1).await;
 
-    // The same serial, and a lower one, are nothing new.
+    // The same serial and a lower one do not count as new.
     fixture.publish(1);
     fixture.publish(0);
     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -1,33 +1,31 @@
-//! How the open descriptors that this process may have are shared out: DNS connections, probes, and a reserve
-//! for all else. Pure.
+//! Divides the file descriptor limit between DNS connections, probes and a reserve. Pure.
 
 use crate::admin;
 use crate::checker;
 
-/// Kept for files that are read and written, event queues, secondaries that are told of a serial, and
-/// connections that are being closed.
+/// Reserve for files, event queues, notifications to secondaries and connections that are closing.
 const OTHERS: usize = 256;
 
-/// The shares of probes and of DNS.
+/// The shares of probes and DNS connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shares {
-    /// The most probes in flight.
+    /// Maximum number of probes in flight.
     pub(super) probes: usize,
-    /// The most TCP connections of DNS.
+    /// Maximum number of DNS connections over TCP.
     pub(super) connections: usize,
 }
 
 impl Shares {
-    /// Without a limit.
+    /// Shares without a descriptor limit.
     pub(super) const UNLIMITED: Self = Self { probes: checker::MAX_IN_FLIGHT, connections: usize::MAX };
 
-    /// Of `limit` descriptors, beside the DNS sockets that are bound. Probes have half of what the reserve
-    /// leaves, up to what they can use; connections have the rest. A reload may change the number of
-    /// connections, so it has no part in the shares.
+    /// Divides `limit` descriptors, of which `sockets` are bound for DNS. Probes get half of what
+    /// the reserve leaves, up to what they can use; connections get the rest. The configured number
+    /// of connections does not count, because a reload may change it.
     pub(super) fn of(limit: u64, sockets: usize) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let reserve = sockets + admin::MOST_CONNECTIONS + OTHERS;
-        // Where descriptors are few, the reserve is too small rather than the shares.
+        // If the limit is low, cut the reserve rather than the shares.
         let free = limit - reserve.min(limit / 2);
         let for_probes = (free / 2).min(checker::MOST_DESCRIPTORS);
         Self { probes: checker::probes_within(for_probes), connections: (free - for_probes).max(1) }

@@ -1,40 +1,40 @@
-//! Replacing a file as a whole, so that whoever reads it finds the old one or the new one,
-//! whenever this process or this machine stops.
+//! Replaces a file atomically: after a crash of the process or the machine, a reader finds the old
+//! file or the new one.
 //!
 //! ```text
 //! create beside it -> write -> fsync -> rename over it -> fsync the directory
 //! ```
 //!
-//! The steps go through a trait, so that a test can stop after each and look at what is left.
+//! The steps are methods of a trait, so that a test can stop after each one and inspect the result.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Beyond the name of the file: the new one until it takes its place.
+/// Suffix of the new file until it is renamed.
 const NEW: &str = ".new";
 
-/// The steps.
+/// The steps of replacing a file.
 pub(super) trait Disk: Clone + Send + 'static {
     type File: Write + Send + 'static;
 
-    /// Deletes a file that is in the way, if there is one.
+    /// Deletes a file, if it exists.
     fn remove(&mut self, path: &Path) -> io::Result<()>;
-    /// Makes an empty file where there is none, for its owner alone.
+    /// Creates a new empty file that only its owner may access.
     fn create(&mut self, path: &Path) -> io::Result<Self::File>;
     /// Returns when the content would survive a loss of power.
     fn sync(&mut self, file: &mut Self::File) -> io::Result<()>;
-    /// Puts a file in the place of another, at once.
+    /// Replaces one file by another, atomically.
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Returns when the names of a directory would survive a loss of power.
+    /// Returns when the names in a directory would survive a loss of power.
     fn sync_directory(&mut self, directory: &Path) -> io::Result<()>;
 }
 
-/// Puts `bytes` in the place of what the file holds.
+/// Replaces the content of a file by `bytes`.
 ///
 /// # Errors
-/// When a step fails. Before the rename the old file is untouched.
+/// Returns an error if a step fails. Before the rename the old file is untouched.
 pub(super) fn replace<D: Disk>(disk: &mut D, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = beside(path);
     disk.remove(&new)?;
@@ -43,21 +43,21 @@ pub(super) fn replace<D: Disk>(disk: &mut D, path: &Path, bytes: &[u8]) -> io::R
         disk.sync(&mut file)
     });
     if let Err(error) = written.and_then(|()| disk.rename(&new, path)) {
-        // A part of a file must not stay on a disk that is full.
+        // An incomplete file must not use space on a full disk.
         let _ = disk.remove(&new);
         return Err(error);
     }
     disk.sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Where the new file stands until it takes its place.
+/// The path of the new file until it is renamed.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(NEW);
     path.with_file_name(name)
 }
 
-/// The disk of this machine.
+/// The real disk.
 #[derive(Clone)]
 pub(super) struct System;
 
@@ -76,7 +76,7 @@ impl Disk for System {
     }
 
     fn sync(&mut self, file: &mut File) -> io::Result<()> {
-        // With all that is needed to read the content; without the times of the file.
+        // Syncs all metadata needed to read the content, but not the file times.
         file.sync_data()
     }
 

@@ -1,15 +1,15 @@
-//! The snapshot: all that is remembered, in one file. Bytes to a memory and back.
+//! The snapshot: encodes and decodes the whole memory.
 //!
-//! One JSON object: what it is, its version, when it was written, the number of the first journal
-//! that goes on from it, the SHA-256 of all that matters, and the memory. A file that was changed in any way
-//! is read as it was written, or refused. Versions:
+//! One JSON object: format, version, time of writing, the number of the first journal that
+//! continues it, the SHA-256 of all significant fields, and the memory. A damaged file is either
+//! read as it was written or refused. Versions:
 //!
 //! ```text
 //! 1   no journal beside it
 //! 2   `journal`
 //! ```
 //!
-//! Each of them is read, for ever; `tests/fixtures/state` has a file of each.
+//! Every version stays readable; `tests/fixtures/state` has a sample of each.
 
 use std::time::SystemTime;
 
@@ -22,9 +22,9 @@ use serde_json::value::RawValue;
 use crate::checker::Memory;
 use crate::state::form::{StoredOverride, StoredState, time};
 
-/// The format that the file claims to have.
+/// The format name in the file.
 const FORMAT: &str = "steerd-health";
-/// Of the format that is written. Files of later versions are not understood.
+/// The version that is written. Files of later versions are not read.
 pub(super) const VERSION: u32 = 2;
 
 /// Why a file is not read.
@@ -32,9 +32,9 @@ pub(super) const VERSION: u32 = 2;
 pub(super) enum Refused {
     #[error("it is damaged or cut off: {0}")]
     NotJson(#[from] serde_json::Error),
-    #[error("it is not UTF-8, so it is damaged or foreign")]
+    #[error("it is not UTF-8, so it is damaged, or steerd did not write it")]
     NotText(#[from] std::str::Utf8Error),
-    #[error("it is foreign: it does not say that it is `{FORMAT}`")]
+    #[error("steerd did not write it: its format is not `{FORMAT}`")]
     Foreign,
     #[error("it is of version {0} of its format, and this steerd knows the versions up to {VERSION} only")]
     Version(u32),
@@ -44,16 +44,16 @@ pub(super) enum Refused {
     Content(serde_json::Error),
 }
 
-/// The content of a file, as it was written.
+/// The content of a file.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) memory: Memory,
     pub(super) written: SystemTime,
-    /// The first journal that goes on from here.
+    /// The first journal that continues this snapshot.
     pub(super) journal: Option<u64>,
 }
 
-/// The head that every version of the format has.
+/// The fields that every version of the format has.
 #[derive(Deserialize)]
 struct Head {
     #[serde(default)]
@@ -80,10 +80,10 @@ struct Stored {
     overrides: Vec<StoredOverride>,
 }
 
-/// The text of a file that is written now, from which this journal goes on.
+/// Encodes a memory. `journal` is the number of the journal that continues it.
 ///
 /// # Errors
-/// None that the memory can bring about; the serializer has them.
+/// Returns errors of the serializer. No memory causes one.
 pub(super) fn encode(memory: Memory, journal: u64, now: SystemTime) -> serde_json::Result<String> {
     let stored = Stored {
         states: memory.states.into_iter().map(StoredState).collect(),
@@ -98,10 +98,10 @@ pub(super) fn encode(memory: Memory, journal: u64, now: SystemTime) -> serde_jso
     serde_json::to_string(&envelope).map(|text| text + "\n")
 }
 
-/// Reads a file of any version up to this one.
+/// Reads a file of any version up to the present one.
 ///
 /// # Errors
-/// When it is no such file, or not a whole one.
+/// Returns an error if it is not a snapshot, or not a complete one.
 pub(super) fn decode(bytes: &[u8]) -> Result<Snapshot, Refused> {
     let text = std::str::from_utf8(bytes)?;
     let head: Head = serde_json::from_str(text)?;

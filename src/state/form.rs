@@ -1,7 +1,7 @@
-//! How what is remembered stands in JSON, in the snapshot and in the journal alike.
+//! The JSON form of states and overrides, in the snapshot and in the journal.
 //!
-//! Every version of the files is read for ever: a member may be added here, with a default, but
-//! none may be renamed or removed.
+//! Files of every version stay readable: a field may be added here with a default, but none may be
+//! renamed or removed.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -64,7 +64,8 @@ enum StateWord {
     Down,
 }
 
-/// Times as RFC 3339. One that no calendar has, as from a clock that is far off, becomes the nearest.
+/// Times in RFC 3339. A time outside of the calendar, as from a wrong clock, becomes the nearest
+/// one in it.
 pub(super) mod time {
     use super::{Deserialize, SystemTime, Timestamp};
 

@@ -1,16 +1,16 @@
-//! The journal: what has changed since the snapshot, one record in a line.
+//! The journal: changes since the snapshot, one record per line.
 //!
 //! ```text
 //! 5d0c2f1e9a7b3346 {"format":"steerd-health-journal","version":1,"number":7}
-//! 0b8e...          {"written":"2026-03-01T12:00:00Z"}                      when those below were
+//! 0b8e...          {"written":"2026-03-01T12:00:00Z"}           time of the records that follow
 //! 91ff...          {"state":{"pool":"web","backend":"gw1", ...}}
 //! c43a...          {"override":{"pool":"web", ...}}
-//! 77d2...          {"ended":{"pool":"web","backend":"gw1"}}                no override any more
+//! 77d2...          {"ended":{"pool":"web","backend":"gw1"}}     the override has ended
 //! ```
 //!
-//! A record begins with a checksum of its text, of its place in the file and of the number of the
-//! journal. So what was moved, doubled or damaged is noticed, and the records after it are read all
-//! the same. A crash leaves at most the last record unfinished; it is left out.
+//! A record starts with a checksum of its text, its offset in the file and the number of the
+//! journal. So a moved, duplicated or damaged record is detected, and the records after it are
+//! still read. A crash leaves at most the last record incomplete; it is ignored.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -27,22 +27,22 @@ use crate::state::disk::Disk;
 use crate::state::form::{StoredOverride, StoredState, time};
 use crate::state::recollection::Recollection;
 
-/// The format that the file claims to have.
+/// The format name in the file.
 const FORMAT: &str = "steerd-health-journal";
-/// Of the format that is written. Journals of later versions are not understood.
+/// The version that is written. Journals of later versions are not read.
 pub(super) const VERSION: u32 = 1;
-/// The names of the files, around the number.
+/// The file name, before and after the number.
 const BEFORE: &str = "health.";
 const AFTER: &str = ".journal";
-/// Bytes of a checksum; it is no signature, and half of that would do.
+/// Bytes of a checksum. It protects against damage, not against an attacker.
 const CHECKSUM: usize = 8;
 
-/// Where the journal of a number is.
+/// The path of the journal with this number.
 pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{BEFORE}{number}{AFTER}"))
 }
 
-/// The number of a journal by the name of its file.
+/// The number of a journal, from its file name.
 pub(super) fn number(name: &str) -> Option<u64> {
     name.strip_prefix(BEFORE)?.strip_suffix(AFTER)?.parse().ok()
 }
@@ -63,22 +63,22 @@ enum Record {
     Ended { pool: Arc<str>, backend: Arc<str> },
 }
 
-/// A journal that is being written.
+/// A journal that is open for writing.
 #[derive(Debug)]
 pub(super) struct Journal<F> {
     file: F,
     pub(super) number: u64,
     /// Bytes.
     pub(super) length: u64,
-    /// Whether it has no record yet.
+    /// Whether it has no records yet.
     pub(super) is_empty: bool,
 }
 
 impl<F> Journal<F> {
-    /// Begins a journal on the disk.
+    /// Creates a journal on the disk.
     ///
     /// # Errors
-    /// When a step fails, or there is a file of that number.
+    /// Returns an error if a step fails, or if a journal with this number exists.
     pub(super) fn begin<D: Disk<File = F>>(disk: &mut D, directory: &Path, number: u64) -> io::Result<Self>
     where
         F: Write,
@@ -93,11 +93,11 @@ impl<F> Journal<F> {
         Ok(journal)
     }
 
-    /// Adds what has changed, and returns when it would survive a loss of power. After a failure the
-    /// end of the file is unknown, and nothing may be added any more.
+    /// Appends changes. Returns when they would survive a loss of power. After an error the end of
+    /// the file is undefined, and nothing more may be appended.
     ///
     /// # Errors
-    /// When a step fails.
+    /// Returns an error if a step fails.
     pub(super) fn append<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
@@ -125,7 +125,7 @@ impl<F> Journal<F> {
         disk.sync(&mut self.file)
     }
 
-    /// Adds a record to the lines that go to the end of the file.
+    /// Appends a record to `lines`, which will be written at the end of the file.
     fn line(&mut self, lines: &mut Vec<u8>, record: &impl Serialize) -> serde_json::Result<()> {
         let text = serde_json::to_string(record)?;
         let before = lines.len();
@@ -138,16 +138,16 @@ impl<F> Journal<F> {
     }
 }
 
-/// How a journal was read.
+/// The result of reading a journal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Replayed {
-    /// Records that were read.
+    /// Number of records read.
     pub(super) records: usize,
-    /// Why a part of it could not be read, when that is no unfinished record at the end.
+    /// Why a part could not be read. An incomplete record at the end is not a fault.
     pub(super) fault: Option<String>,
 }
 
-/// Carries out the records of a journal.
+/// Applies the records of a journal.
 pub(super) fn replay(bytes: &[u8], number: u64, recollection: &mut Recollection) -> Replayed {
     let mut replayed = Replayed::default();
     let mut offset = 0;
@@ -159,7 +159,7 @@ pub(super) fn replay(bytes: &[u8], number: u64, recollection: &mut Recollection)
                 return replayed;
             }
             if place == 0 {
-                replayed.fault = Some("its first line is damaged, or it is foreign".into());
+                replayed.fault = Some("its first line is damaged, or steerd did not write it".into());
                 return replayed;
             }
             replayed.fault.get_or_insert(format!("it is damaged at byte {place}; the rest of it is read"));
@@ -174,7 +174,7 @@ pub(super) fn replay(bytes: &[u8], number: u64, recollection: &mut Recollection)
                         "it is of version {version} of its format, and this steerd knows the versions up to {VERSION} only"
                     ));
                 }
-                _ => replayed.fault = Some("it is foreign".into()),
+                _ => replayed.fault = Some("steerd did not write it".into()),
             }
             return replayed;
         }
@@ -201,7 +201,7 @@ fn carry_out(record: Record, recollection: &mut Recollection) {
     }
 }
 
-/// The text of a whole line whose checksum is right.
+/// The text of a complete line with a valid checksum.
 fn sealed(line: &[u8], number: u64, offset: u64) -> Option<&[u8]> {
     let line = line.strip_suffix(b"\n")?;
     let (seal, text) = line.split_at_checked(2 * CHECKSUM)?;

@@ -1,23 +1,23 @@
-//! Keeps the memory of a running server: appends to the journal, and makes snapshots of it.
+//! Saves the memory of a running server: appends changes to the journal and makes snapshots.
 //!
 //! ```text
 //! twice a second     ask for changes -> append them to the journal
-//! from time to time  begin another journal -> ask for the whole -> write the snapshot that names it
+//! from time to time  begin a journal -> ask for the whole memory -> write a snapshot that names it
 //! ```
 //!
 //! ```text
-//!              +----- it failed -----+     the journal begun for it goes on, it is tried again
-//!              v                     |
+//!              +------ failed ------+     the journal begun for it stays in use; try again
+//!              v                    |
 //! Snapshot:  Wanted --- begun --> Begun --- written --> Made
 //!              ^                                         |
-//!              +-- the journal is large, or the whole ---+
-//!                  may be other: another journal
+//!              +-- the journal is large, or everything --+
+//!                  may have changed: new journal
 //! ```
 //!
-//! A snapshot is made beside this, so changes are appended meanwhile. No change is dropped between the
-//! checker and the disk: it is noted there until it is told, and pending here until it is appended.
-//! One piece of work for the disk at a time is waited for; a file system that does not answer holds up
-//! neither the end nor another directory.
+//! A snapshot is made in the background, so changes are appended meanwhile. No change is lost
+//! between the checker and the disk: the checker keeps it until it is asked, and it is pending here
+//! until it is appended. Only one journal operation runs at a time. A file system that does not
+//! answer delays neither the stop of the server nor a move to another directory.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,32 +35,30 @@ use crate::state::disk::{Disk, System};
 use crate::state::journal::Journal;
 use crate::state::{FILE, MAX_FILE, MAX_JOURNALS, Place, disk, file, journals};
 
-/// How often the checker is asked for what has changed: so often that what was said a second ago is
-/// on the disk.
+/// How often the checker is asked for changes. A change is on the disk within a second.
 const PERIOD: Duration = Duration::from_millis(500);
-/// A journal below this is not worth a snapshot, bytes. Above it, one is made when the journal is
-/// larger than the snapshot, so that snapshots write no more than the journal does.
+/// A smaller journal causes no snapshot, bytes. A larger one does when it exceeds the snapshot, so
+/// that snapshots write no more bytes than the journal.
 const SMALL: u64 = 1 << 20;
-/// At this length another journal is begun, with a snapshot or without, bytes: one that is larger than
-/// [`MAX_FILE`] would not be read.
+/// Maximum length of one journal, bytes. Then another is begun, with or without a snapshot, because
+/// a journal longer than [`MAX_FILE`] would not be read.
 const LONG: u64 = MAX_FILE / 2;
-/// How many answers of the checker are appended at once: a tenth of [`MAX_FILE`], with names as long as
-/// they usually are.
+/// Maximum number of answers of the checker that are appended at once: a tenth of [`MAX_FILE`],
+/// with names of usual length.
 const ANSWERS_AT_ONCE: usize = 32;
-/// To make snapshots of large journals takes at most one part in so many of the time.
+/// Snapshots that replace large journals take at most one part in so many of the time.
 const SHARE: u32 = 20;
-/// A record is written this often though nothing is new: by the age of the last one it is told what
-/// the hints are worth.
+/// A record is written this often even without changes, so that the time of the last write, which
+/// decides the age of the hints, stays fresh.
 const REFRESH: Duration = Duration::from_secs(600);
-/// From a failed write to the next attempt; and how long the file system may take for one before it
-/// counts as failed.
+/// Time from a failed write to the next attempt, and after which a slow write counts as failed.
 const RETRY: Duration = Duration::from_secs(10);
-/// The longest the checker may take to say what it knows.
+/// Timeout for an answer of the checker.
 const ASK_TIME: Duration = Duration::from_secs(5);
-/// The longest the last write may hold up the end.
+/// How long the last write may delay the stop.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
-/// Keeps the memory of a running server.
+/// Saves the memory of a running server.
 #[derive(Debug)]
 pub struct Keeper {
     place: watch::Sender<Option<Place>>,
@@ -69,13 +67,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Begins to keep what the checker knows. Must be called within a tokio runtime.
+    /// Starts to save what the checker knows. Must be called within a tokio runtime.
     #[must_use]
     pub fn start(place: Option<Place>, checker: Handle, metrics: Arc<Metrics>) -> Self {
         Self::start_on(System, place, checker, metrics)
     }
 
-    /// The same on another disk.
+    /// Like [`Keeper::start`], on another disk.
     pub(super) fn start_on<D: Disk>(
         disk: D,
         place: Option<Place>,
@@ -105,14 +103,14 @@ impl Keeper {
         Self { place, stop, task: tokio::spawn(work.run(places, stopped)) }
     }
 
-    /// Where to send another directory, or none, while this works. The memory is written there at once; files
-    /// that stand there already are not read.
+    /// A sender for the directory, which may change or be removed while this runs. The memory is
+    /// written to a new directory at once; existing files there are not read.
     #[must_use]
     pub fn place(&self) -> watch::Sender<Option<Place>> {
         self.place.clone()
     }
 
-    /// Writes what is new and ends, within seconds.
+    /// Writes the last changes and ends, within seconds.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         let _ = self.task.await;
@@ -121,51 +119,52 @@ impl Keeper {
 
 struct Work<D: Disk> {
     disk: D,
-    /// Where this writes.
+    /// The directory it writes to.
     place: Option<Place>,
     checker: Handle,
     metrics: Arc<Metrics>,
-    /// The answer that the checker owes. It is waited for until it comes, so that none is lost.
+    /// The outstanding answer of the checker. It is awaited until it arrives, so that no changes
+    /// are lost.
     asked: Option<oneshot::Receiver<MemoryChanges>>,
-    /// Changes that were told and are not known to be in a journal.
+    /// Changes that are not known to be in a journal.
     pending: Vec<MemoryChanges>,
-    /// Another snapshot is needed, whatever the length of the journal.
+    /// A snapshot is needed, whatever the length of the journal.
     is_whole_needed: bool,
-    /// None until there is one, while it is being written to, and when nothing can be appended to it.
+    /// `None` before the first journal, during a write, and after a failed write.
     journal: Option<Journal<D::File>>,
-    /// The operation under way on a journal.
+    /// The running operation on a journal.
     writing: Option<JoinHandle<Written<D::File>>>,
-    /// Bytes of the journals before this one that the snapshot still needs.
+    /// Bytes of earlier journals that are needed until the next snapshot.
     earlier: u64,
     /// When the last record was appended.
     appended: Instant,
     snapshot: Snapshot,
-    /// When the next snapshot may be made because the journal is large.
+    /// Earliest time of the next snapshot for the sake of a large journal.
     not_before: Instant,
-    /// When to try again after a failure.
+    /// Earliest time of the next attempt after a failure.
     retry: Instant,
     is_failing: bool,
-    /// Nothing is appended, because the journals are as large as they may be.
+    /// Nothing is appended, because the journals have reached their maximum size.
     is_full: bool,
 }
 
-/// How a piece of work on a journal ended.
+/// The result of an operation on a journal.
 struct Written<F> {
-    /// With its lock, if that could be had.
+    /// With its lock, if it could be taken.
     place: Place,
-    /// How many of the pending changes are in the journal now.
+    /// Number of pending changes that are now in the journal.
     appended: usize,
-    /// The journal to go on with, and the bytes of those before it.
+    /// The journal to use from now on, and the bytes of earlier ones.
     journal: io::Result<(Journal<F>, u64)>,
 }
 
-/// The snapshot from which the journal goes on.
+/// The snapshot that the journal continues.
 enum Snapshot {
-    /// There is none, and it is not being made.
+    /// There is none, and none is being made.
     Wanted,
-    /// It is being made since then, from this journal on, of so many bytes in the end.
+    /// Being made: since when, the first journal that continues it, and its size when it is done.
     Begun(Instant, u64, JoinHandle<io::Result<u64>>),
-    /// It has so many bytes.
+    /// Written, with this size in bytes.
     Made(u64),
 }
 
@@ -175,7 +174,7 @@ impl<D: Disk> Work<D> {
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.place.clone_from(&places.borrow_and_update());
         loop {
-            // The work may be left at any point where it waits, and goes on from there.
+            // `work` may be cancelled at any await point and continues from there.
             tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stop| *stop) => break,
@@ -187,7 +186,7 @@ impl<D: Disk> Work<D> {
             self.move_on(places.borrow_and_update().clone());
         }
         if timeout(STOP_TIME, self.finish()).await.is_err() {
-            warn!("health and overrides could not be written in time; what changed last is not remembered");
+            warn!("health and overrides could not be written in time; the last changes are lost");
         }
     }
 
@@ -200,7 +199,7 @@ impl<D: Disk> Work<D> {
         self.turn(false).await;
     }
 
-    /// Goes on in another directory. A write under way is finished where it was begun.
+    /// Switches to another directory. A running write is finished in the old one.
     fn move_on(&mut self, place: Option<Place>) {
         self.place = place;
         (self.journal, self.writing, self.snapshot) = (None, None, Snapshot::Wanted);
@@ -208,13 +207,13 @@ impl<D: Disk> Work<D> {
         (self.is_whole_needed, self.is_full) = (true, false);
     }
 
-    /// Writes what has changed, and begins a snapshot when it is time for one.
+    /// Writes changes, and begins a snapshot if one is due.
     async fn turn(&mut self, is_last: bool) {
         self.written().await;
         if self.place.is_none() {
             return;
         }
-        // First of all, so that there is a place for what is told now.
+        // First, so that the changes told in this turn can be appended.
         if self.journal.is_none() && Instant::now() >= self.retry {
             self.begin_journal().await;
         }
@@ -224,7 +223,7 @@ impl<D: Disk> Work<D> {
             }
             if self.journal.as_ref().is_some_and(|journal| journal.length >= LONG) {
                 info!(
-                    "the journal of health and overrides is large and waits for a snapshot; another goes on"
+                    "the journal of health and overrides is large and waits for a snapshot; another is begun"
                 );
                 self.begin_journal().await;
             }
@@ -244,21 +243,21 @@ impl<D: Disk> Work<D> {
         }
     }
 
-    /// Whether the journals are as large as they may be together. Later changes stay noted with the checker,
-    /// until a snapshot has taken their place.
+    /// Whether the journals have reached their maximum total size. The checker keeps later changes
+    /// until a snapshot has replaced the journals.
     fn fills_up(&mut self) -> bool {
         let is_full = self.length() >= MAX_JOURNALS;
         if is_full && !self.is_full {
             let limit = MAX_JOURNALS >> 20;
             warn!(
-                "the journals in state_dir have grown to {limit} MiB, because no snapshot can be written; changes of health and overrides are not written any more until one can"
+                "the journals in state_dir have grown to {limit} MiB, because no snapshot can be written; changes of health and overrides are not written until one can"
             );
         }
         self.is_full = is_full;
         is_full
     }
 
-    /// Bytes of the journals that a start would read now.
+    /// Total bytes of the journals that a start would read now.
     fn length(&self) -> u64 {
         self.earlier + self.journal.as_ref().map_or(0, |journal| journal.length)
     }
@@ -276,10 +275,10 @@ impl<D: Disk> Work<D> {
         is_due && self.journal.is_some() && now >= self.retry
     }
 
-    /// The last words: what has changed, and a snapshot if it would be worth nothing without.
+    /// Writes the last changes, and a snapshot if the journal needs one.
     async fn finish(&mut self) {
         self.turn(true).await;
-        // The journal of a snapshot that was made before goes on without a new one.
+        // A snapshot that is complete needs only its journal.
         let is_needed = |work: &Self| work.journal.is_none() || !matches!(work.snapshot, Snapshot::Made(_));
         while self.place.is_some() && is_needed(self) {
             match self.snapshot.made().await {
@@ -293,7 +292,7 @@ impl<D: Disk> Work<D> {
         }
     }
 
-    /// Asks what has changed; whether there is more to ask for at once.
+    /// Asks for changes. Returns whether there are more to ask for.
     async fn ask(&mut self) -> bool {
         while self.pending.len() < ANSWERS_AT_ONCE {
             if self.asked.is_none() {
@@ -305,7 +304,7 @@ impl<D: Disk> Work<D> {
                 self.asked = Some(asked);
             }
             let Some(asked) = &mut self.asked else { return false };
-            // An answer that is late is taken by the next turn.
+            // The next turn takes a late answer.
             let Ok(told) = timeout(ASK_TIME, asked).await else { return false };
             self.asked = None;
             let Ok(changes) = told else { return false };
@@ -332,14 +331,15 @@ impl<D: Disk> Work<D> {
         self.written().await;
     }
 
-    /// Begins the journal after the last one.
+    /// Begins the next journal.
     async fn begin_journal(&mut self) {
         self.journal = None;
         self.write(0, begin);
         self.written().await;
     }
 
-    /// Begins a piece of work on a journal, after which so many of the pending changes are in it.
+    /// Starts an operation on a journal. If it succeeds, the first `pending` changes are in the
+    /// journal.
     fn write(
         &mut self,
         pending: usize,
@@ -355,7 +355,7 @@ impl<D: Disk> Work<D> {
         }));
     }
 
-    /// Waits until the disk has done what it was given.
+    /// Waits until the running operation is done.
     async fn written(&mut self) {
         let written = loop {
             let Some(writing) = &mut self.writing else { return };
@@ -367,7 +367,7 @@ impl<D: Disk> Work<D> {
             }
         };
         self.writing = None;
-        // A panic of the other thread has been told by itself.
+        // The panic has been logged.
         let Ok(Written { place, appended, journal }) = written else {
             return self.move_on(self.place.clone());
         };
@@ -385,8 +385,8 @@ impl<D: Disk> Work<D> {
         }
     }
 
-    /// Begins another journal, unless this one waits for its snapshot, and a snapshot from which it
-    /// goes on.
+    /// Begins a new journal, unless the current one still waits for its snapshot, and then the
+    /// snapshot.
     async fn begin_snapshot(&mut self) {
         let is_used = |journal: &Journal<D::File>| {
             !journal.is_empty
@@ -408,15 +408,14 @@ impl<D: Disk> Work<D> {
         let mut disk = self.disk.clone();
         let making = tokio::spawn(async move {
             let told = timeout(ASK_TIME, memory).await.ok().and_then(Result::ok);
-            let memory =
-                told.ok_or_else(|| io::Error::other("the health checker does not say what it knows"))?;
+            let memory = told.ok_or_else(|| io::Error::other("the health checker does not answer"))?;
             let write = move || write(&mut disk, place.directory(), memory, number);
             spawn_blocking(write).await.map_err(io::Error::other)?
         });
         self.snapshot = Snapshot::Begun(Instant::now(), number, making);
     }
 
-    /// Takes note of how a snapshot ended.
+    /// Handles the end of a snapshot.
     fn heed(&mut self, made: io::Result<u64>) {
         let Snapshot::Begun(began, number, _) = std::mem::replace(&mut self.snapshot, Snapshot::Wanted)
         else {
@@ -435,7 +434,7 @@ impl<D: Disk> Work<D> {
         }
     }
 
-    /// Says that a failure is over, once the journal and the snapshot are in order.
+    /// Logs the end of a failure, once the journal and the snapshot are both in order.
     fn tell_recovered(&mut self) {
         let is_in_order = self.journal.is_some() && matches!(self.snapshot, Snapshot::Made(_));
         if is_in_order && std::mem::take(&mut self.is_failing) {
@@ -453,14 +452,14 @@ impl<D: Disk> Work<D> {
 }
 
 impl Snapshot {
-    /// Waits for one that is being made; none when that is not so.
+    /// Waits for a snapshot that is being made; returns `None` if there is none.
     async fn made(&mut self) -> Option<io::Result<u64>> {
         let Self::Begun(_, _, making) = self else { return None };
         Some(making.await.unwrap_or_else(|broken| Err(io::Error::other(broken))))
     }
 }
 
-/// Begins the journal after the last one; with the bytes of those before it. Blocks.
+/// Begins the next journal. Returns it and the bytes of earlier ones. Blocks.
 fn begin<D: Disk>(disk: &mut D, directory: &Path) -> io::Result<(Journal<D::File>, u64)> {
     let journals = journals(directory);
     let length = |(_, path): &(u64, PathBuf)| path.symlink_metadata().map_or(0, |metadata| metadata.len());
@@ -469,13 +468,13 @@ fn begin<D: Disk>(disk: &mut D, directory: &Path) -> io::Result<(Journal<D::File
     Ok((Journal::begin(disk, directory, number)?, earlier))
 }
 
-/// Writes a snapshot from which the journal of this number goes on, deletes those before, and says
-/// how many bytes it has. Blocks.
+/// Writes a snapshot that journal `number` continues, and deletes earlier journals. Returns the
+/// size of the snapshot in bytes. Blocks.
 fn write<D: Disk>(disk: &mut D, directory: &Path, memory: Memory, number: u64) -> io::Result<u64> {
     let text = file::encode(memory, number, SystemTime::now())?;
     let length = text.len() as u64;
     if length > MAX_FILE {
-        return Err(io::Error::other(format!("there is more to remember than {} MiB", MAX_FILE >> 20)));
+        return Err(io::Error::other(format!("health and overrides take more than {} MiB", MAX_FILE >> 20)));
     }
     disk::replace(disk, &directory.join(FILE), text.as_bytes())?;
     for (_, path) in journals(directory).into_iter().filter(|(other, _)| *other < number) {

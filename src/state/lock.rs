@@ -1,7 +1,7 @@
-//! One server for each state directory: who holds its lock.
+//! The lock that gives each state directory to one server.
 //!
-//! The lock is that of the open file (`flock`), so it ends with its process, however that ends. The
-//! file says which process holds it, for a person; nothing else depends on its content.
+//! The lock belongs to the open file (`flock`), so it ends with the process, also after a crash.
+//! The file names the process for a human reader; nothing else depends on its content.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-/// The file in `state_dir`.
+/// The lock file in `state_dir`.
 pub const LOCK: &str = "lock";
-/// Digits of the largest process id and more; always as many, so that a new holder leaves nothing
-/// of the one before, and a full disk has the room already.
+/// Width of the process id in the file. It is constant, so that a new holder overwrites the old id
+/// completely, and a full disk has room for it.
 const DIGITS: usize = 10;
 
-/// Why a directory cannot be had.
+/// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another server uses it.
@@ -30,18 +30,18 @@ pub enum LockError {
     Held {
         /// The directory.
         directory: PathBuf,
-        /// The process, where it has said so.
+        /// The process, if the file names it.
         holder: Option<u32>,
     },
-    /// The system does not give it.
+    /// The system refuses the lock.
     #[error("`state_dir` {} cannot be locked: {error}", directory.display())]
     Refused {
         /// The directory.
         directory: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// Its file system does not answer.
+    /// The file system does not answer.
     #[error(
         "the file system of `state_dir` {} has not answered for {limit:?}; name a directory on another, or reload again when it answers",
         directory.display()
@@ -54,16 +54,16 @@ pub enum LockError {
     },
 }
 
-/// The lock of a directory, as long as this lives.
+/// The lock of a directory, held as long as this value lives.
 #[derive(Debug)]
 struct Lock {
-    /// Never read: it holds the lock.
+    /// Never read; it holds the lock.
     _file: File,
-    /// The device and the number of the file. Kept, because its file system may not answer any more.
+    /// Device and inode of the file. Stored, because its file system may stop answering.
     identity: (u64, u64),
 }
 
-/// A `state_dir`, with its lock where that could be had.
+/// A `state_dir`, with its lock if it could be taken.
 #[derive(Clone, Debug)]
 pub struct Place {
     directory: PathBuf,
@@ -71,16 +71,16 @@ pub struct Place {
 }
 
 impl Place {
-    /// Takes a directory for this process alone. Blocks.
+    /// Locks a directory for this process. Blocks.
     ///
     /// # Errors
-    /// When another process has it, or the lock cannot be had at all.
+    /// Returns an error if another process holds the lock, or if it cannot be taken.
     pub fn take(directory: PathBuf) -> Result<Self, LockError> {
         let lock = Some(Arc::new(Lock::take(&directory)?));
         Ok(Self { directory, lock })
     }
 
-    /// A directory that is still to be locked, with `hold`.
+    /// A directory that `hold` has yet to lock.
     #[must_use]
     pub fn unlocked(directory: PathBuf) -> Self {
         Self { directory, lock: None }
@@ -92,18 +92,18 @@ impl Place {
         &self.directory
     }
 
-    /// The same directory by another of its paths; none when this has no lock there. Looks at that path
-    /// alone, as the present one may be on a file system that does not answer any more. Blocks.
+    /// The same directory under another path; `None` if the lock is not there. Looks only at that
+    /// path, because the file system of the present one may not answer. Blocks.
     #[must_use]
     pub fn by_path(&self, path: &Path) -> Option<Self> {
         let lock = self.lock.as_ref().filter(|lock| lock.is_in(path))?;
         Some(Self { directory: path.into(), lock: Some(Arc::clone(lock)) })
     }
 
-    /// Sees to it that this process has the lock. Someone may have replaced the directory.
+    /// Makes sure that this process has the lock, because the directory may have been replaced.
     ///
     /// # Errors
-    /// As [`Place::take`].
+    /// Returns the errors of [`Place::take`].
     pub(super) fn hold(&mut self) -> Result<(), LockError> {
         if !self.lock.as_ref().is_some_and(|lock| lock.is_in(&self.directory)) {
             self.lock = None;
@@ -119,7 +119,7 @@ impl Lock {
         let mut file = open(&directory.join(LOCK)).map_err(refused)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
-                // Without it the lock holds all the same: the disk may be full.
+                // The lock holds without the text: the disk may be full.
                 let _ = write!(file, "{:<DIGITS$}", std::process::id());
                 let identity = identity(&file.metadata().map_err(refused)?);
                 Ok(Self { _file: file, identity })
@@ -131,7 +131,7 @@ impl Lock {
         }
     }
 
-    /// Whether it is the file of this directory that is locked.
+    /// Whether the lock is on the file in this directory.
     fn is_in(&self, directory: &Path) -> bool {
         let there = directory.join(LOCK).symlink_metadata();
         there.is_ok_and(|there| identity(&there) == self.identity)
@@ -143,7 +143,8 @@ fn identity(file: &Metadata) -> (u64, u64) {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    // To open a pipe would wait for its other end, and a link would lock the file of someone else.
+    // Opening a FIFO would wait for its other end, and a link could lead to a file of another
+    // program.
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let file = OpenOptions::new()
         .read(true)
@@ -156,7 +157,7 @@ fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("`lock` is not a file")) }
 }
 
-/// The process that holds the lock. It may have taken it just now, and not have said so yet.
+/// The process that holds the lock; `None` if it has not written its id yet.
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(DIGITS as u64).read_to_string(&mut text).ok()?;

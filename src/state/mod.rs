@@ -1,30 +1,30 @@
-//! State that survives a restart: health and operators' overrides, in a snapshot and a journal in
-//! `state_dir`.
+//! State that survives a restart: health and overrides, as a snapshot and journals in `state_dir`.
 //!
 //! ```text
 //! start   lock the directory -> read the snapshot and its journals -> a memory, as hints for the
-//!         checker; what cannot be read is set aside
-//! work    ask the checker for what has changed -> append it to the journal, twice a second
-//!         the journal is large, or the whole may be other -> begin another -> write a snapshot
+//!         checker; unreadable files are set aside
+//! work    ask the checker for changes -> append them to the journal, twice a second
+//!         the journal is large, or everything may have changed -> new journal -> new snapshot
 //! stop    append once more
 //! ```
 //!
-//! The files are numbered, so that what belongs together is known after a crash at any moment:
+//! The files are numbered, so that a crash at any moment leaves no doubt about which belong
+//! together:
 //!
 //! ```text
-//! health.json            the snapshot; says that journal 7 goes on from it
-//! health.7.journal       what has changed since
-//! health.8.journal       what has changed since a newer snapshot was begun, which will say 8
+//! health.json            the snapshot; says that journal 7 continues it
+//! health.7.journal       changes since then
+//! health.8.journal       changes since a newer snapshot was begun, which will say 8
 //! ```
 //!
-//! The snapshot is read first, then the journals from its number on, in order; without a snapshot, all
-//! of them. Every change goes to the journal, whatever snapshot is being made, and a journal begins before
-//! its snapshot is made. So no change is in neither, and a start loses at most what was not appended yet;
-//! to carry out a change twice is the same as once.
+//! The snapshot is read first, then the journals from its number on, in order; without a snapshot,
+//! all journals. Every change goes to the journal, also while a snapshot is made, and a journal is
+//! begun before its snapshot. So every change is in at least one of them, and a crash loses only
+//! changes that were not appended yet. Applying a change twice is harmless.
 //!
-//! Nothing here stops an answer: a file that cannot be read is an empty memory, and one that cannot
-//! be written is a warning. Only a directory that another server uses stops a start. The checker decides what
-//! a remembered state is worth.
+//! Nothing here stops answers: a file that cannot be read means an empty memory, and a failed write
+//! is a warning. Only a directory in use by another server prevents a start. The checker decides
+//! how far it trusts a remembered state.
 
 mod disk;
 mod file;
@@ -50,26 +50,27 @@ pub use keeper::Keeper;
 pub use lock::{LOCK, LockError, Place};
 pub use recollection::HINT_AGE;
 
-/// The snapshot in `state_dir`.
+/// File name of the snapshot in `state_dir`.
 pub const FILE: &str = "health.json";
-/// The largest file that is read or written, bytes: a million addresses with names as long as they
-/// usually are. One that is larger is not ours.
+/// Maximum size of a file that is read or written, bytes: a million addresses with names of usual
+/// length. A larger file was not written by steerd.
 pub const MAX_FILE: u64 = 256 << 20;
-/// The most bytes of all journals together: as many as a start reads in its time. With a good disk there are
-/// fewer, because a snapshot takes their place; beyond, changes are not written until one does.
+/// Maximum size of all journals together, bytes: as many as a start can read in time. On a good
+/// disk a snapshot replaces them earlier. At this size, changes are not written until a snapshot
+/// is.
 const MAX_JOURNALS: u64 = MAX_FILE;
-/// How many files that could not be read are kept for someone to look at, of each kind.
+/// Maximum number of damaged files of each kind that are kept for inspection.
 const MAX_DAMAGED: usize = 5;
-/// Between the name of the file and the time at which it was set aside.
+/// Separates the file name from the time at which the file was set aside.
 const DAMAGED: &str = ".damaged-";
 
-/// Takes a directory for this process alone, and reads what is remembered there. Blocks.
+/// Locks a directory for this process and reads its memory. Blocks.
 ///
-/// A directory that cannot be locked for another reason than another server is no obstacle: nothing
-/// is written then until it can be.
+/// If the directory cannot be locked for another reason than another server, the start continues;
+/// nothing is written until it can be locked.
 ///
 /// # Errors
-/// When another server uses the directory.
+/// Returns an error if another server uses the directory.
 pub fn open(directory: PathBuf, now: SystemTime) -> Result<(Place, Memory), LockError> {
     let place = match Place::take(directory.clone()) {
         Err(LockError::Refused { .. }) => Place::unlocked(directory),
@@ -79,9 +80,9 @@ pub fn open(directory: PathBuf, now: SystemTime) -> Result<(Place, Memory), Lock
     Ok((place, memory))
 }
 
-/// Reads what is remembered in a directory. Blocks.
+/// Reads the memory in a directory. Blocks.
 ///
-/// A file that is damaged, foreign or of a later version is set aside, so that someone can look at it.
+/// A file that is damaged, foreign or of a later version is set aside for inspection.
 fn recall(directory: &Path, now: SystemTime) -> Memory {
     let path = directory.join(FILE);
     let snapshot = match read(&path) {
@@ -91,20 +92,15 @@ fn recall(directory: &Path, now: SystemTime) -> Memory {
     };
     let snapshot = match snapshot {
         Ok(None) if journals(directory).is_empty() => {
-            info!(file = %path.display(), "nothing is remembered yet: there is no such file");
+            info!(file = %path.display(), "no health and overrides to restore: there is no such file");
             return Memory::default();
         }
         Ok(snapshot) => snapshot,
         Err(reason) => {
-            tell_set_aside(&path, &reason, now, "it starts empty");
+            tell_set_aside(&path, &reason, now, "steerd starts without it");
             for (_, path) in journals(directory) {
-                // They say only what has changed since.
-                tell_set_aside(
-                    &path,
-                    "it goes on from a snapshot that cannot be read",
-                    now,
-                    "it is left out",
-                );
+                // Without the snapshot, the changes in a journal mean nothing.
+                tell_set_aside(&path, "it continues a snapshot that cannot be read", now, "it is ignored");
             }
             return Memory::default();
         }
@@ -113,27 +109,28 @@ fn recall(directory: &Path, now: SystemTime) -> Memory {
     let bytes = |number| Ok(read(&journal::path(directory, number))?.unwrap_or_default());
     let (recollection, changes, faults) = recollect(snapshot, numbers, bytes);
     for (number, fault) in faults {
-        // A copy: until there is a new snapshot, what can be read of it is needed.
+        // A copy, because the readable part of the original is needed until there is a new
+        // snapshot.
         tell_copied(&journal::path(directory, number), &fault, now);
     }
     let Recalled { memory, age, too_old } = recollection.until_now(now);
     let (states, overrides) = (memory.states.len(), memory.overrides.len());
-    info!(file = %path.display(), ?age, states, overrides, changes, "health and overrides are remembered");
+    info!(file = %path.display(), ?age, states, overrides, changes, "health and overrides are restored");
     if too_old {
-        warn!(?age, limit = ?HINT_AGE, "the remembered states are too old to be of use; overrides are not");
+        warn!(?age, limit = ?HINT_AGE, "the stored states are too old and are ignored; overrides apply");
     }
     memory
 }
 
-/// The combined content of the snapshot, if there is one, and the journals after it, how many records those
-/// have, and which of them could not be read as a whole.
+/// The combined content of the snapshot, if there is one, and the journals after it; the number of
+/// records in them; and the journals that could not be read completely.
 fn recollect(
     snapshot: Option<file::Snapshot>,
     journals: impl Iterator<Item = u64>,
     bytes: impl Fn(u64) -> io::Result<Vec<u8>>,
 ) -> (Recollection, usize, Vec<(u64, String)>) {
-    // A snapshot that names none is newer than all journals that may lie about: an earlier steerd
-    // wrote it.
+    // A snapshot without a journal number was written by an earlier steerd, after all journals in
+    // the directory.
     let first = snapshot.as_ref().map_or(0, |snapshot| snapshot.journal.unwrap_or(u64::MAX));
     let mut recollection = snapshot.map(Recollection::new).unwrap_or_default();
     let (mut records, mut faults) = (0, Vec::new());
@@ -151,7 +148,7 @@ fn recollect(
     (recollection, records, faults)
 }
 
-/// The journals in a directory, in the order of their numbers.
+/// The journals in a directory, ordered by number.
 fn journals(directory: &Path) -> Vec<(u64, PathBuf)> {
     let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
     let numbered =
@@ -161,7 +158,7 @@ fn journals(directory: &Path) -> Vec<(u64, PathBuf)> {
     journals
 }
 
-/// The bytes of the file; none when there is no file.
+/// The content of a file; `None` if it does not exist.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match crate::file::read(path, MAX_FILE) {
         Ok(content) => Ok(Some(content.bytes)),
@@ -170,11 +167,11 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Where a file is kept for someone to look at.
+/// The path at which a damaged file is kept for inspection.
 fn aside(path: &Path, now: SystemTime) -> PathBuf {
     let time = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH);
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    // Of one length, so that the order of the names is that of the times.
+    // Times have constant length, so that the order of names is the order of times.
     name.push(format!("{DAMAGED}{time:.9}"));
     path.with_file_name(name)
 }
@@ -184,10 +181,10 @@ fn tell_set_aside(path: &Path, reason: &str, now: SystemTime, follows: &str) {
     match fs::rename(path, &aside) {
         Ok(()) => {
             let aside = aside.display();
-            warn!(%file, reason, renamed = %aside, "the memory of health and overrides is no good file; {follows}");
+            warn!(%file, reason, renamed = %aside, "the file of health and overrides cannot be used; {follows}");
         }
         Err(error) => {
-            warn!(%file, reason, %error, "the memory of health and overrides is no good file and cannot be renamed; {follows}");
+            warn!(%file, reason, %error, "the file of health and overrides cannot be used, nor renamed; {follows}");
         }
     }
     delete_oldest(path);
@@ -197,7 +194,7 @@ fn tell_copied(path: &Path, reason: &str, now: SystemTime) {
     let (file, aside) = (path.display(), aside(path, now));
     let copy = || System.create(&aside)?.write_all(&crate::file::read(path, MAX_FILE)?.bytes);
     let copied = copy().map_or_else(|error| format!("no: {error}"), |()| aside.display().to_string());
-    warn!(%file, reason, copied, "the journal of health and overrides cannot be read as a whole; some changes may be lost");
+    warn!(%file, reason, copied, "the journal of health and overrides cannot be read completely; some changes may be lost");
     delete_oldest(path);
 }
 

@@ -1,4 +1,4 @@
-//! The combined content of the snapshot and the journals, and the part of it that is of use now.
+//! The combined content of the snapshot and the journals, and the part of it that is still valid.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,32 +8,32 @@ use std::time::{Duration, SystemTime};
 use crate::checker::{Memory, RememberedOverride, RememberedState};
 use crate::state::file::Snapshot;
 
-/// States that were written longer ago than this are no hints any more.
+/// States written longer ago than this are not used as hints.
 pub const HINT_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Pool, backend, address and check.
 type Check = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
 
-/// The state known so far while the files are read.
+/// The state that has been read so far.
 #[derive(Debug)]
 pub(super) struct Recollection {
     states: BTreeMap<Check, RememberedState>,
     overrides: BTreeMap<(Arc<str>, Arc<str>), RememberedOverride>,
-    /// When the last of it was written.
+    /// When the last change was written.
     pub(super) written: SystemTime,
 }
 
-/// The memory that the files bring back.
+/// The memory read from the files.
 #[derive(Debug)]
 pub(super) struct Recalled {
     pub(super) memory: Memory,
-    /// Since it was written; zero where the clock says it is yet to be.
+    /// Time since it was written; zero if that is in the future.
     pub(super) age: Duration,
-    /// Whether states were left out because of that.
+    /// Whether states were left out because they are too old.
     pub(super) too_old: bool,
 }
 
-/// Nothing, before all that was ever written.
+/// Empty, and older than anything written.
 impl Default for Recollection {
     fn default() -> Self {
         Self { states: BTreeMap::new(), overrides: BTreeMap::new(), written: SystemTime::UNIX_EPOCH }
@@ -62,8 +62,8 @@ impl Recollection {
         self.overrides.remove(&(pool, backend));
     }
 
-    /// The part that is of use `now`: no states that are too old, no overrides that have ended, and nothing
-    /// that began in the future.
+    /// The part that is valid `now`: no states that are too old, no overrides that have ended, no
+    /// times in the future.
     pub(super) fn until_now(self, now: SystemTime) -> Recalled {
         let age = now.duration_since(self.written).unwrap_or(Duration::ZERO);
         let too_old = age > HINT_AGE && !self.states.is_empty();
@@ -75,8 +75,8 @@ impl Recollection {
     }
 }
 
-/// The override as it stands `now`; none when it has ended. With a clock that was put back it
-/// would last longer than it was meant to, so then it begins anew.
+/// The override as of `now`; `None` if it has ended. If the clock was set back, the override starts
+/// anew, because it would last too long otherwise.
 fn as_of(kept: RememberedOverride, now: SystemTime) -> Option<RememberedOverride> {
     let length = kept.until.map(|until| until.duration_since(kept.since).unwrap_or_default());
     let since = kept.since.min(now);

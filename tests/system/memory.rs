@@ -154,7 +154,7 @@ fn health_survives_a_kill_and_counts_until_the_first_outcome() {
     assert_eq!((&one["state"], &one["remembered"]), (&json!("healthy"), &json!(true)));
     assert_eq!((&two["state"], &two["remembered"]), (&json!("unhealthy"), &json!(true)));
     assert_eq!(answer, ["127.0.0.151"], "the one that was down is not answered");
-    assert_eq!(server.process.said("health and overrides are remembered").len(), 1);
+    assert_eq!(server.process.said("health and overrides are restored").len(), 1);
     // The first outcome decides, whatever was remembered.
     backends.modes.iter().for_each(|mode| mode.store(HEALTHY, Ordering::Relaxed));
     wait_for("the first outcomes are in", || {
@@ -199,8 +199,11 @@ fn a_damaged_file_is_set_aside_and_does_not_stop_the_start() {
         std::fs::write(directory.path().join("state/health.json"), text).unwrap();
         let server = Steerd::start_in(directory, &backends.config(155));
         // The journal of the round before goes on from the damaged snapshot, so it is set aside with it.
-        assert_eq!(server.process.said("is no good file").len(), if round == 0 { 1 } else { 2 });
-        assert_eq!(server.process.said("it starts empty").len(), 1);
+        assert_eq!(
+            server.process.said("the file of health and overrides cannot be used").len(),
+            if round == 0 { 1 } else { 2 }
+        );
+        assert_eq!(server.process.said("steerd starts without it").len(), 1);
         wait_for_file(&server, "a good file is written", |memory| verdicts(memory).len() == 2);
         directory = server.end("TERM");
         let damaged = |file: &str| {
@@ -298,7 +301,11 @@ fn a_kill_at_any_moment_leaves_a_good_file() {
     let mut directory = directory();
     for round in 0..8_u32 {
         let server = Steerd::start_in(directory, &backends.config(159));
-        assert_eq!(server.process.said("is no good file"), Vec::<String>::new(), "round {round}");
+        assert_eq!(
+            server.process.said("the file of health and overrides cannot be used"),
+            Vec::<String>::new(),
+            "round {round}"
+        );
         let began = Instant::now();
         // From before the first write until after the second.
         while began.elapsed() < Duration::from_millis(150) * round + Duration::from_millis(20) {

@@ -1,4 +1,4 @@
-//! A disk that stops, or loses its power, after any step.
+//! A disk that stops or loses power after any step.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,19 +7,19 @@ use super::*;
 use crate::state::disk::{self, Disk};
 use crate::state::journal::Journal;
 
-/// A disk that keeps what was synchronized, and of the rest what it likes. It stops at a step.
+/// A disk that keeps synced content, and an arbitrary part of the rest. It stops at a given step.
 #[derive(Clone, Default)]
 struct ModelDisk {
     files: Vec<ModelFile>,
-    /// As programs see them.
+    /// As seen by programs.
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
-    /// Changes of names that a loss of power may undo, in their order.
+    /// Changes of names that a loss of power may undo, in order.
     pending: Vec<(PathBuf, Option<usize>)>,
     steps_left: usize,
-    /// Ignores synchronization, like an implementation that forgets it.
+    /// Ignores syncs, like an implementation that forgets them.
     forgets_sync: bool,
-    /// The most bytes that are written in one step.
+    /// Maximum number of bytes written in one step.
     bytes_in_a_step: usize,
 }
 
@@ -43,7 +43,7 @@ impl ModelDisk {
         self.pending.push((path.into(), file));
     }
 
-    /// The possible contents of the directory after a loss of power now.
+    /// All possible contents of the directory after a loss of power now.
     fn after_crash(&self) -> Vec<BTreeMap<PathBuf, Vec<u8>>> {
         let mut outcomes = Vec::new();
         for kept in 0..=self.pending.len() {
@@ -68,7 +68,7 @@ impl ModelDisk {
         outcomes
     }
 
-    /// The content of the directory as programs see it.
+    /// The content of the directory as seen by programs.
     fn seen(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         self.names.iter().map(|(path, file)| (path.clone(), self.files[*file].content.clone())).collect()
     }
@@ -79,13 +79,13 @@ impl ModelFile {
         self.content != self.durable
     }
 
-    /// How much of the content may be there: files only grow.
+    /// The possible lengths of the content: files only grow.
     fn cuts(&self) -> std::ops::RangeInclusive<usize> {
         self.durable.len()..=self.content.len()
     }
 }
 
-/// A file of the model: each write is a step.
+/// An open file of the model: each write is a step.
 struct Writing(Arc<Mutex<ModelDisk>>, usize);
 
 impl Write for Writing {
@@ -135,7 +135,7 @@ impl Disk for Arc<Mutex<ModelDisk>> {
         let mut disk = self.lock().unwrap();
         disk.step()?;
         let file = disk.names.get(from).copied();
-        // Both names change at once: a loss of power undoes both or none.
+        // Both names change at once: a loss of power undoes both or neither.
         disk.names.remove(from);
         disk.set(to, file);
         Ok(())
@@ -150,8 +150,8 @@ impl Disk for Arc<Mutex<ModelDisk>> {
     }
 }
 
-/// Replaces `old` by `new` on a disk that stops after each number of steps. Returns the contents found then
-/// that are neither.
+/// Replaces `old` by `new` on a disk that stops after each number of steps. Returns the contents
+/// found that are neither of them.
 fn neither_old_nor_new(forgets_sync: bool) -> Vec<String> {
     let path = Path::new("/state/health.json");
     let (old, new) = (b"old".to_vec(), b"new text".to_vec());
@@ -194,9 +194,9 @@ fn a_stop_or_a_loss_of_power_at_any_step_leaves_the_old_file_or_the_new_one() {
     assert_ne!(neither_old_nor_new(true), Vec::<String>::new(), "the model finds a forgotten fsync");
 }
 
-/// The life of a directory: two snapshots with their journals, and five changes. The changes are of
-/// one backend, so that each can be seen alone: its verdict began at 1, 2, 3, 4, 5. Says how many of
-/// them were appended before the disk stopped.
+/// The life of a directory: two snapshots with their journals, and five changes. All changes are of
+/// one backend, and the time of its verdict (1, 2, 3, 4, 5) identifies each. Returns how many were
+/// appended before the disk stopped.
 fn live(disk: &mut Arc<Mutex<ModelDisk>>) -> (u64, io::Result<()>) {
     let directory = Path::new("/state");
     let mut appended = 0;
@@ -215,12 +215,12 @@ fn live(disk: &mut Arc<Mutex<ModelDisk>>) -> (u64, io::Result<()>) {
         };
         let mut first = Journal::begin(disk, directory, 1)?;
         append(&mut first, disk, 1)?;
-        // As the checker told it: the change may be in it already, or not yet.
+        // As told by the checker: the change may already be in it, or not.
         snapshot(disk, 0, 1)?;
         append(&mut first, disk, 2)?;
         let mut second = Journal::begin(disk, directory, 2)?;
         append(&mut second, disk, 3)?;
-        // Large while its snapshot is being made.
+        // The journal gets large while its snapshot is being made.
         let mut third = Journal::begin(disk, directory, 3)?;
         append(&mut third, disk, 4)?;
         snapshot(disk, 2, 2)?;
@@ -231,7 +231,8 @@ fn live(disk: &mut Arc<Mutex<ModelDisk>>) -> (u64, io::Result<()>) {
     (appended, lived)
 }
 
-/// The number of the change that a directory brings back, 0 for none, and what is wrong with its files.
+/// The number of the last change that a directory restores, 0 for none, and the faults of its
+/// files.
 fn brought_back(directory: &BTreeMap<PathBuf, Vec<u8>>) -> (u64, Vec<(u64, String)>) {
     let snapshot = directory.get(Path::new("/state/health.json")).map(|bytes| file::decode(bytes));
     let snapshot = match snapshot.transpose() {
@@ -247,7 +248,7 @@ fn brought_back(directory: &BTreeMap<PathBuf, Vec<u8>>) -> (u64, Vec<(u64, Strin
     (states.first().map_or(0, since), faults)
 }
 
-/// The faults found after a stop or a loss of power at some step.
+/// The faults found after a stop or a loss of power at any step.
 fn wrong_after_any_step(forgets_sync: bool) -> Vec<String> {
     let mut wrong = Vec::new();
     for steps_left in 0.. {

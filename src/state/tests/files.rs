@@ -1,4 +1,4 @@
-//! The files of a directory: those of earlier versions, and those that are no good.
+//! The files of a directory: those of earlier versions, and damaged ones.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -19,8 +19,8 @@ fn sample(version: u32) -> TempDir {
     directory
 }
 
-/// A commit that raises a version adds a sample of the one before, written by the code of that version, and
-/// never takes one away.
+/// A commit that raises a version adds a sample of the previous one, written by the code of that
+/// version, and never removes one.
 #[test]
 fn every_earlier_version_of_the_files_is_read() {
     assert_eq!((file::VERSION, JOURNAL_VERSION), (2, 1), "a new version needs a sample of its own here");
@@ -29,7 +29,7 @@ fn every_earlier_version_of_the_files_is_read() {
         let before = names(directory.path());
         let mut expected = memory("a");
         if version > 1 {
-            // The journal of the sample changes these beyond its snapshot.
+            // The journal of the sample changes these after its snapshot.
             expected.states[1].verdict = Verdict::Unhealthy;
             expected.states[1].since = at(40);
             expected.overrides.remove(0);
@@ -57,7 +57,7 @@ fn sample_of_this_version() {
     journal.append(&mut System, vec![changes], at(41)).unwrap();
 }
 
-/// The first snapshot takes seconds, and the journal beside it is on the disk before.
+/// The first snapshot takes seconds, and its journal is on the disk before it.
 #[test]
 fn journals_without_a_snapshot_are_read() {
     let directory = sample(2);
@@ -69,8 +69,8 @@ fn journals_without_a_snapshot_are_read() {
     assert_eq!(names(directory.path()), ["health.7.journal"], "nothing is set aside");
 }
 
-/// Anything may stand in the place of a journal; to look at it waits for nobody and is not copied
-/// without an end.
+/// Any kind of file may have the name of a journal. Reading it must not wait for another program,
+/// and copying it must end.
 #[test]
 fn a_journal_that_is_no_file_or_too_large_is_named_and_left_out() {
     let directory = sample(2);
@@ -85,7 +85,7 @@ fn a_journal_that_is_no_file_or_too_large_is_named_and_left_out() {
     assert_eq!(sizes.sum::<u64>(), 0);
 }
 
-/// A downgrade: the server starts without a memory, and the files are there for the newer one.
+/// A downgrade: the server starts without a memory and keeps the files for the newer version.
 #[test]
 fn files_of_a_later_version_are_set_aside() {
     let directory = sample(2);
@@ -100,7 +100,7 @@ fn files_of_a_later_version_are_set_aside() {
     );
 }
 
-/// An earlier steerd knew nothing of journals, and left those of a later one alone.
+/// An earlier steerd knew no journals, and left those of a later one in place.
 #[test]
 fn a_snapshot_of_the_first_version_is_newer_than_any_journal() {
     let directory = sample(2);
@@ -166,7 +166,7 @@ fn the_file_is_for_its_owner_alone_and_leaves_nothing_beside_it() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE);
     for text in ["first", "second"] {
-        // A file left behind by a crash is no obstacle.
+        // A file left by a crash does not prevent a replacement.
         fs::write(directory.path().join("health.json.new"), "left behind").unwrap();
         disk::replace(&mut System, &path, text.as_bytes()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);

@@ -1,4 +1,4 @@
-//! The journal alone: what is read of it, whatever was done to it.
+//! The journal alone: reading it after any kind of damage.
 
 use std::io::Write;
 
@@ -44,7 +44,7 @@ impl Disk for Paper {
     }
 }
 
-/// The states that the journal below brings, one with each record.
+/// Number of states in the journal below, one per record.
 const STATES: u64 = 5;
 
 fn state(number: u64) -> RememberedState {
@@ -55,7 +55,7 @@ fn state(number: u64) -> RememberedState {
     }
 }
 
-/// A journal of two batches: states 0, 1, an override, and its end; states 2, 3, 4.
+/// A journal of two batches: states 0 and 1, an override and its end; states 2, 3 and 4.
 fn written() -> Vec<u8> {
     let mut paper = Paper::default();
     let mut journal = Journal::begin(&mut paper, Path::new("/"), 7).unwrap();
@@ -101,7 +101,8 @@ fn what_was_appended_is_read() {
     }
 }
 
-/// A crash leaves an unfinished record: it is left out without a word, and all before it is read.
+/// A crash leaves an incomplete record. It is ignored without a fault, and everything before it is
+/// read.
 #[test]
 fn a_journal_that_is_cut_anywhere_is_read_up_to_there() {
     let whole = written();
@@ -117,14 +118,14 @@ fn a_journal_that_is_cut_anywhere_is_read_up_to_there() {
         assert_eq!(states, expected, "{length} of {} bytes", whole.len());
         assert_eq!(replayed.fault, None, "{length} of {} bytes", whole.len());
     }
-    // A file system may have made room that was never written.
+    // A file system may have allocated space that was never written.
     let mut zeros = whole.clone();
     zeros.resize(whole.len() + 4096, 0);
     assert_eq!(read(&zeros).2, Replayed { records: 9, fault: None });
 }
 
-/// Every single bit: a record is read as it was written or not at all, the others are read, and the
-/// damage is told unless it is at the end.
+/// Flips every bit: a record is read as it was written or not at all, the others are read, and the
+/// damage is reported unless it is at the end.
 #[test]
 fn a_flipped_bit_costs_a_record_and_no_more() {
     let whole = written();
@@ -137,7 +138,7 @@ fn a_flipped_bit_costs_a_record_and_no_more() {
         if bit / 8 < head {
             assert_eq!(replayed.records, 0, "bit {bit}: nothing is known of what follows the head");
         } else {
-            // A line break that is lost costs the record after it too.
+            // A lost line break costs the record after it too.
             let lost = if whole[bit / 8] == b'\n' { 2 } else { 1 };
             assert!(replayed.records + lost >= 9, "bit {bit}: {} records", replayed.records);
         }

@@ -1,4 +1,4 @@
-//! The task that keeps the files, with a checker that says what the test wants.
+//! The task that writes the files, with a scripted checker.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -16,15 +16,15 @@ use crate::zone::Catalog;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A checker that knows what it is told to, and counts how often it is asked for everything. Changes
-/// are told once, and beside everything, as by the real one.
+/// A checker that knows what the test tells it, and counts requests for the whole memory. Like the
+/// real one, it tells each change once, in addition to the whole.
 #[derive(Clone)]
 struct Script {
     handle: Handle,
     known: Arc<Mutex<Memory>>,
     untold: Arc<Mutex<MemoryChanges>>,
     asked: Arc<AtomicU32>,
-    /// The whole is not told while this is set.
+    /// While set, it does not answer requests for the whole memory.
     is_busy: Arc<AtomicBool>,
 }
 
@@ -68,13 +68,13 @@ impl Script {
         script
     }
 
-    /// From now on the memory is another.
+    /// Replaces the memory.
     fn learn(&self, tag: &str) {
         *self.known.lock().unwrap() = memory(tag);
         self.untold.lock().unwrap().states.extend(memory(tag).states);
     }
 
-    /// One backend has flipped.
+    /// Flips one backend.
     fn flip(&self, backend: u32) {
         let name = format!("gateway-{backend:06}.site-3.example.com").into();
         self.untold
@@ -90,7 +90,7 @@ impl Script {
         (Keeper::start(place, self.handle.clone(), Arc::clone(&metrics)), metrics)
     }
 
-    /// An operator says something of a backend.
+    /// Sets an operator's override of a backend.
     fn drain(&self, backend: &str) {
         let kept = RememberedOverride { backend: backend.into(), ..memory("a").overrides.remove(1) };
         self.known.lock().unwrap().overrides.push(kept.clone());
@@ -112,7 +112,7 @@ fn table() -> Table {
     }
 }
 
-/// Waits on the paused clock, which goes on while threads work.
+/// Waits on the paused clock, which advances while threads work.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + SECOND * 20;
     while !holds() {
@@ -130,7 +130,7 @@ async fn until_written(directory: &Path, tag: &str) {
     until(&format!("{tag} is written"), || holds(directory, tag)).await;
 }
 
-/// The numbers of the journals, and the bytes of the last one.
+/// The numbers of the journals, and the size of the last one in bytes.
 fn journals_of(directory: &Path) -> (Vec<u64>, u64) {
     let found = journals(directory);
     let bytes =
@@ -164,14 +164,15 @@ async fn what_changes_is_appended_and_what_does_not_is_left_alone() {
     until_written(directory.path(), "b").await;
     assert_eq!(files().0, before.0, "the snapshot stays");
     assert_eq!((script.asked(), journals_of(directory.path()).0), (1, vec![1]));
-    // At the end without delay.
+    // The stop writes without delay.
     script.learn("c");
     keeper.stop().await;
     assert!(holds(directory.path(), "c") && holds(directory.path(), "b"));
     assert_eq!(script.asked(), 1);
 }
 
-/// The whole is written once; from then on as many bytes as there are flips, whatever the fleet has.
+/// The whole memory is written once. After that, the bytes written depend on the number of flips,
+/// not on the size of the fleet.
 #[tokio::test(start_paused = true)]
 async fn bytes_are_proportional_to_flips() {
     const FLIPS: u32 = 50;
@@ -283,7 +284,7 @@ async fn a_directory_that_cannot_be_written_is_tried_again_and_costs_nothing_els
     until("two failures", || failures(&metrics) == "steerd_state_write_failures_total 2").await;
     fs::create_dir(&gone).unwrap();
     until_written(&gone, "a").await;
-    // It is taken away while it is in use.
+    // The directory is removed while in use.
     fs::remove_dir_all(&gone).unwrap();
     script.learn("b");
     until("a third failure", || failures(&metrics) == "steerd_state_write_failures_total 3").await;
@@ -294,14 +295,14 @@ async fn a_directory_that_cannot_be_written_is_tried_again_and_costs_nothing_els
     assert!(holds(&gone, "c"));
 }
 
-/// A full disk: the snapshot fails, and the journal that was begun for it goes on meanwhile.
+/// A full disk: the snapshot fails, and the journal begun for it stays in use.
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_that_fails_is_made_later_and_the_journal_goes_on() {
     let directory = TempDir::new().unwrap();
     let script = Script::start();
     let (keeper, metrics) = script.keeper(Some(directory.path()));
     until_written(directory.path(), "a").await;
-    // A directory in the way of a new snapshot, which cannot be deleted as a file.
+    // A directory that blocks the new snapshot, because it cannot be deleted as a file.
     let obstacle = directory.path().join("health.json.new");
     fs::create_dir(&obstacle).unwrap();
     while journals_of(directory.path()).0.len() < 2 {
@@ -318,8 +319,8 @@ async fn a_snapshot_that_fails_is_made_later_and_the_journal_goes_on() {
     assert!(holds(directory.path(), "b"));
 }
 
-/// While a snapshot is being made, and while one is needed and another is being made: a kill at any
-/// moment loses no change that is a second old.
+/// During a snapshot, and when another becomes needed during it: a kill at any moment loses no
+/// change older than a second.
 #[tokio::test(start_paused = true)]
 async fn what_changes_while_snapshots_are_made_is_in_a_journal() {
     let directory = TempDir::new().unwrap();
@@ -331,7 +332,7 @@ async fn what_changes_while_snapshots_are_made_is_in_a_journal() {
     tokio::time::sleep(SECOND).await;
     until("it is in the journal", || is_drained(directory.path(), "before any snapshot")).await;
     assert!(!directory.path().join(FILE).exists());
-    // Names, places or times become others before that snapshot is there.
+    // Names, order or times change before that snapshot is written.
     script.untold.lock().unwrap().everything = true;
     script.drain("beside everything");
     until("it is in the journal", || is_drained(directory.path(), "beside everything")).await;
@@ -340,7 +341,7 @@ async fn what_changes_while_snapshots_are_made_is_in_a_journal() {
     until("the second is asked for", || script.asked() == 2).await;
 }
 
-/// A file of the kernel's that does not answer, until it is told to.
+/// A disk whose syncs block while it is stuck.
 #[derive(Clone, Default)]
 struct Slow(Arc<(Mutex<bool>, Condvar)>);
 
@@ -377,7 +378,7 @@ impl Disk for Slow {
     }
 }
 
-/// On the real clock, as a thread that waits holds the paused one.
+/// On the real clock, because a blocked thread stops the paused one.
 #[tokio::test]
 async fn a_file_system_that_does_not_answer_holds_up_neither_another_directory_nor_the_end() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -417,7 +418,7 @@ async fn what_a_file_system_has_not_confirmed_is_written_to_the_next_directory()
     keeper.stop().await;
 }
 
-/// Snapshots fail, and the journals reach their limits: another page, and then no more.
+/// Snapshots fail, and the journals reach their limits: first another journal, then no more.
 #[tokio::test(start_paused = true)]
 async fn journals_have_a_bound_while_no_snapshot_can_be_written() {
     let directory = TempDir::new().unwrap();

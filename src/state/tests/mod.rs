@@ -1,5 +1,6 @@
-//! A snapshot or a journal that is cut, flipped, foreign or half-written; a disk that fails or loses
-//! its power at any step; files of earlier versions; and the task that keeps the files.
+//! Tests with snapshots and journals that are cut, flipped, foreign or incomplete; with a disk that
+//! fails or loses power at any step; with files of earlier versions; and of the task that writes
+//! the files.
 
 mod crash;
 mod files;
@@ -20,7 +21,7 @@ fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000 + seconds, 123_456_789)
 }
 
-/// A memory of every verdict and every override; `tag` tells one from another.
+/// A memory with every verdict and every override; `tag` distinguishes memories.
 fn memory(tag: &str) -> Memory {
     let state = |(index, verdict)| RememberedState {
         pool: "web".into(),

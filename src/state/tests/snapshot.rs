@@ -1,4 +1,4 @@
-//! The snapshot alone: what is read of it, whatever was done to it.
+//! The snapshot alone: reading it after any kind of damage.
 
 use proptest::prelude::*;
 
@@ -31,8 +31,8 @@ fn overrides_end_though_nobody_was_there() {
     assert_eq!([remembered(at(3599)), remembered(at(3600)), remembered(at(9999))], [4, 2, 2]);
 }
 
-/// A clock that was put back by a day: nothing began in the future, and an override of an hour
-/// lasts no more than an hour.
+/// The clock was set back by a day: no time is in the future, and an override of an hour lasts at
+/// most an hour.
 #[test]
 fn a_clock_that_went_backwards_is_survived() {
     let now = at(0) - DAY;
@@ -62,8 +62,8 @@ fn every_file_that_is_no_good_says_why() {
     for (text, expected) in [
         (String::new(), "damaged or cut off"),
         ("hello".into(), "damaged or cut off"),
-        ("{}".into(), "foreign"),
-        ("{\"format\":\"something else\",\"version\":1}".into(), "foreign"),
+        ("{}".into(), "steerd did not write it"),
+        ("{\"format\":\"something else\",\"version\":1}".into(), "steerd did not write it"),
         (good.replace("\"version\":2", "\"version\":3"), "version 3 of its format"),
         (good.replace("\"version\":2", "\"version\":0"), "version 0 of its format"),
         (good.replace("\"version\":2", "\"version\":1"), "checksum"),
@@ -87,7 +87,7 @@ fn a_file_that_is_cut_anywhere_is_refused() {
     }
 }
 
-/// Every single bit of the file: flipped, it is refused, or read as it was written.
+/// Flips every bit of the file: it is refused or read as it was written.
 #[test]
 fn a_file_with_a_flipped_bit_is_refused_or_read_right() {
     let good = encoded("a");
@@ -104,7 +104,7 @@ fn a_file_with_a_flipped_bit_is_refused_or_read_right() {
 }
 
 proptest! {
-    /// Any damage: bytes replaced, doubled, cut out; files of anything at all.
+    /// Any damage: bytes replaced, duplicated or cut out; arbitrary files.
     #[test]
     fn no_damage_is_taken_for_a_memory(
         edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..40, prop::collection::vec(any::<u8>(), 0..40)), 1..5),
