@@ -1,13 +1,13 @@
-//! The connections of the admin server: how they are accepted and served, and how each ends.
+//! The connections of the admin server: accepting, serving and closing them.
 //!
 //! ```text
-//! thread of its own                        runtime of the admin server
-//! accept, look at what has come, place --> head -> router -> answer -> head ...
+//! thread of its own                          runtime of the admin server
+//! accept, look at first bytes, take place --> head -> router -> reply -> head ...
 //! ```
 //!
-//! Accepting does nothing else and waits for no request, because the queue of the kernel is short: a
-//! connection that finds it full is tried again after a second. [`places`] decides which connection has a
-//! place, and the router what is answered.
+//! The accepting thread does nothing else and waits for no request, because the kernel's accept
+//! queue is short: a client that finds it full retries after a second. [`places`] decides which
+//! connections have a place.
 
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -42,28 +42,28 @@ use crate::listener::closing;
 use crate::metrics::Metrics;
 use crate::sys;
 
-/// The most connections that are open: those with a place, and those that lost it and whose end the
-/// runtime has not come to yet.
+/// Maximum number of open connections: those with a place, and evicted ones that the runtime has
+/// not closed yet.
 pub(crate) const MOST: usize = places::ALL + 128;
-/// The longest a client may take for the head of a request, and may be silent between two.
+/// Time limit for the head of a request, and for the silence between two requests.
 const HEADER_TIME: Duration = Duration::from_secs(10);
-/// The same while many connections wait without a complete head.
+/// The same limit while many connections wait without a complete head.
 const SHORT_HEADER_TIME: Duration = Duration::from_secs(2);
-/// The longest a client may take nothing at all of its answer.
+/// Time limit for a client that takes none of its reply.
 pub(super) const DEAF_TIME: Duration = Duration::from_secs(10);
-/// The longest a connection lives; then the request in flight is the last.
+/// Maximum age of a connection; the request then in flight is the last.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
-/// The longest a request in flight may take to finish when the server stops or the connection has
-/// reached its age, and the longest a client may take for the end of its answer.
+/// Time limit for a request in flight when the server stops or the connection reaches its maximum
+/// age, and for the client to take the end of its reply.
 const FINISH_TIME: Duration = Duration::from_secs(5);
-/// The largest head of a request, bytes.
+/// Maximum size of a request head, bytes.
 const MAX_HEAD: usize = 16 * 1024;
-/// How much of what has come with a connection is looked at, bytes: a usual head.
+/// How many of the first bytes are inspected: enough for a usual head.
 const FIRST_LOOK: usize = 1024;
-/// From a failed accept, as when descriptors have run out, to the next.
+/// Pause after a failed accept, for example without free descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What connections are served with.
+/// State that all connections share.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) router: Router,
@@ -72,13 +72,13 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// Accepts and serves connections until `stop` is true or its sender is gone, then finishes what
-/// is in flight.
+/// Accepts and serves connections until `stop` is true or its sender is dropped, then finishes the
+/// requests in flight.
 pub(super) async fn serve(listener: TcpListener, shared: Shared, stop: watch::Receiver<bool>) {
     let open = Arc::new(Semaphore::new(MOST));
     let accepting = accept(listener, shared, Arc::clone(&open), stop);
     let _ = spawn_blocking(|| Handle::current().block_on(accepting)).await;
-    // Each connection bounds its own end.
+    // Waits for all connections; each has a time limit of its own.
     let _ = open.acquire_many(u32::try_from(MOST).unwrap_or(u32::MAX)).await;
 }
 
@@ -108,21 +108,21 @@ async fn accept(
             }
         };
         let header_time = if places.has_many_heads() { SHORT_HEADER_TIME } else { HEADER_TIME };
-        // A head that has come already gets the place of its kind at once: among those without one
-        // it could be evicted before it is read.
+        // If a complete head has already arrived, the connection gets the place of its kind at
+        // once. Among those without a head it could be evicted before it is read.
         let guest = Guest::arrive(&places, peer.ip(), first_look(&stream, &shared.gate));
         tokio::spawn(attend(stream, guest, shared.clone(), header_time, stop.clone(), permit.ok()));
     }
 }
 
-/// The standing of a client by the bytes that came with its connection; none: no complete head.
+/// The standing from the bytes that arrived with the connection; `None` without a complete head.
 fn first_look(stream: &TcpStream, gate: &Gate) -> Option<Standing> {
     let mut bytes = [0; FIRST_LOOK];
     let count = sys::stream::peek(stream, &mut bytes).ok()?;
     gate.standing_of_head(bytes.get(..count)?)
 }
 
-/// Serves one connection until it ends or its place is wanted for another.
+/// Serves one connection until it ends or is evicted.
 async fn attend(
     stream: TcpStream,
     guest: Arc<Guest>,
@@ -131,18 +131,18 @@ async fn attend(
     stop: watch::Receiver<bool>,
     _open: Option<OwnedSemaphorePermit>,
 ) {
-    // In a box, because accepting moves this task, and the conversation is large.
+    // Boxed, because accepting moves this task, and the future is large.
     let mut conversation = Box::pin(converse(stream, Arc::clone(&guest), shared, header_time, stop));
     tokio::select! {
-        // An evicted connection costs no further work, or a flood of them would outrun the runtime.
+        // An evicted connection does no further work, else a flood would outrun the runtime.
         biased;
         () = guest.eviction.told() => guest.leave(),
         () = &mut conversation => {}
     }
 }
 
-/// Serves one connection. It is reset when this is dropped, and when its client was silent or deaf
-/// for too long; else it is closed in order.
+/// Serves one connection. It is reset if this future is dropped, or if its client was silent or
+/// took nothing for too long. Otherwise it is closed in order.
 async fn converse(
     stream: TcpStream,
     guest: Arc<Guest>,
@@ -168,8 +168,8 @@ async fn converse(
         let finish = poll_fn(|context| connection.poll_without_shutdown(context));
         ended = timeout(FINISH_TIME, finish).await.ok();
     }
-    // How a connection fails is the client's affair: nothing here is worth a log line. But the last
-    // word to a client that sent no HTTP shall reach it.
+    // Failures of a connection are the client's fault and are not logged. But the error reply to a
+    // client that sent no HTTP should reach it, so the connection is closed in order.
     if ended.is_some_and(|ended| !ended.is_err_and(|error| is_out_of_time(&error))) {
         closing::close(connection.into_parts().io.into_inner().into_stream(), FINISH_TIME).await;
     } else {
@@ -177,13 +177,13 @@ async fn converse(
     }
 }
 
-/// Whether the client was silent for too long, or took too little of its answer.
+/// Whether the client was silent for too long, or took too little of its reply.
 fn is_out_of_time(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     error.is_timeout() || cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
-/// The router, for one connection.
+/// The router for one connection.
 struct Answers {
     router: Router,
     gate: Gate,
@@ -204,7 +204,7 @@ impl Service<Request<Incoming>> for Answers {
     }
 }
 
-/// The body of an answer. Its request keeps its place until all of the body is handed over.
+/// The body of a reply. Its request keeps its place until the body is handed over.
 struct Answer {
     body: Body,
     _asking: Option<Asking>,

@@ -1,5 +1,5 @@
-//! The replies that grow with the configuration, as texts: rendered one at a time, shared by all who
-//! wait for the same, and kept as long as somebody reads them.
+//! Replies that grow with the configuration, as texts: rendered one at a time, shared by all who
+//! wait for the same one, and kept as long as they are read.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -21,21 +21,21 @@ use crate::metrics::Metrics;
 use crate::pool::PoolId;
 use crate::table::Table;
 
-/// How often a text is begun anew because another configuration came into force meanwhile.
+/// How often a text is begun again because another configuration came into force meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// The state of everything, in the parts that replies are put together from.
+/// The state of everything, in the parts that make up the replies.
 #[derive(Clone, Debug)]
 pub(super) struct Everything {
-    /// The status up to the pools.
+    /// The status document before the pools.
     pub(super) status_head: Arc<Text>,
-    /// The list of pools up to the pools.
+    /// The pools document before the pools.
     pub(super) pools_head: Arc<Text>,
     /// The pools, and the end of the object.
     pub(super) pools: Arc<Text>,
 }
 
-/// All that is rendered.
+/// All rendered replies.
 #[derive(Clone, Debug)]
 pub(super) struct Documents {
     pub(super) held: Held,
@@ -43,19 +43,19 @@ pub(super) struct Documents {
     metrics: Arc<Metrics>,
     everything: Renderings<(), Everything>,
     services: Renderings<(), Arc<Text>>,
-    /// One of them, by its kind and its name.
+    /// Single objects, by kind and name.
     one: Renderings<(Kind, String), Arc<Text>>,
-    /// Metrics must be had when the checker does not answer, and when clients do not read its state. So
-    /// they have turns of their own, and begin while more is held.
+    /// Metrics must be available when the checker does not answer and when clients do not read its
+    /// state. So they have a turn of their own and may begin while more memory is held.
     numbers: Renderings<(), Arc<Text>>,
 }
 
-/// What is asked for by name.
+/// A kind of reply about one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Pool,
     Service,
-    /// The problem that a backend is not there, by `pool/backend`.
+    /// The problem that a backend does not exist, by `pool/backend`.
     NoBackend,
 }
 
@@ -88,7 +88,7 @@ impl Documents {
         self.everything.get((), render).await
     }
 
-    /// The list of services. It is in the table, so nobody is asked.
+    /// The list of services. It comes from the table, without the checker.
     pub(super) async fn services(&self) -> Result<Arc<Text>, Problem> {
         let work = self.clone();
         let render = move |is_wanted: &dyn Fn() -> bool| {
@@ -122,7 +122,7 @@ impl Documents {
         self.one.get(key, render).await
     }
 
-    /// One service, by its name in any case, with or without the final dot.
+    /// One service. The case of the name and a final dot do not matter.
     pub(super) async fn service(&self, name: String) -> Result<Arc<Text>, Problem> {
         let (work, key) = (self.clone(), (Kind::Service, name.to_ascii_lowercase()));
         let render = move |is_wanted: &dyn Fn() -> bool| {
@@ -147,7 +147,7 @@ impl Documents {
         self.one.get(key, render).await
     }
 
-    /// That a pool has no such backend, or that there is no such pool.
+    /// The problem that a pool has no such backend, or that there is no such pool.
     pub(super) async fn no_backend(&self, pool_name: String, backend: String) -> Problem {
         let (work, key) = (self.clone(), (Kind::NoBackend, format!("{pool_name}/{backend}")));
         let render = move |_: &dyn Fn() -> bool| {
@@ -164,7 +164,8 @@ impl Documents {
         }
     }
 
-    /// The metrics. Nobody is asked, so that they can be read when the checker does not answer.
+    /// The metrics. They are read without the checker, so they are available when it does not
+    /// answer.
     pub(super) async fn numbers(&self) -> Result<Arc<Text>, Problem> {
         let work = self.clone();
         let render = move |is_wanted: &dyn Fn() -> bool| {
@@ -175,7 +176,8 @@ impl Documents {
         self.numbers.get((), render).await
     }
 
-    /// Renders from the table now, and anew when another configuration comes into force meanwhile.
+    /// Renders from the current table. Starts again if another configuration comes into force
+    /// meanwhile.
     fn attempt<T>(&self, mut render: impl FnMut(&Arc<Table>) -> Result<T, Failed>) -> Result<T, Problem> {
         for _ in 0..ATTEMPTS {
             if self.checker.commands.is_closed() {
@@ -193,7 +195,7 @@ impl Documents {
     }
 }
 
-/// Why there is no text.
+/// Why a text could not be made.
 enum Failed {
     Broken(Broken),
     Problem(Problem),
@@ -211,7 +213,7 @@ impl From<Option<Broken>> for Failed {
     }
 }
 
-/// The text was not written to its end: nobody waits for it any more, so nobody sees this.
+/// The text is incomplete because nobody waits for it any more, so nobody sees this problem.
 fn not_written() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nobody waits for this reply any more")
 }
@@ -263,11 +265,11 @@ fn shown(services: &[ServiceStatus]) -> Vec<status::Service<'_>> {
     services.iter().map(status::Service::from).collect()
 }
 
-/// Writes a member of the outermost object, which is put together from several texts.
+/// Writes a member of the outermost object, which consists of several texts.
 fn member(writer: &mut Writer<'_>, name: &str, value: &impl Serialize, end: &str) -> io::Result<()> {
     write!(writer, "  \"{name}\": ")?;
     let mut formatter = PrettyFormatter::new();
-    // Nothing is written by it: from here on the lines are indented as within an object.
+    // Writes nothing, but sets the indentation for lines within an object.
     formatter.begin_object(&mut io::sink())?;
     value.serialize(&mut Serializer::with_formatter(&mut *writer, formatter))?;
     writer.write_all(end.as_bytes())

@@ -1,12 +1,12 @@
-//! Who may ask for what: the one place that every request passes.
+//! Access control: the one place that every request passes.
 //!
 //! ```text
 //!                        on loopback                         on any other address
 //! liveness, readiness    everyone                            everyone
 //! the server's proof     everyone, under a local name        everyone
-//! reading                everyone, under a local name        with the token, or all by public_reads
-//! changing               with the token; without one         with the token; without one nobody
-//!                        everyone but web pages
+//! reading                everyone, under a local name        with the token; all with public_reads
+//! changing               with the token; if none is set,     with the token; if none is set,
+//!                        everyone but web pages              nobody
 //! ```
 
 use axum::extract::{Request, State};
@@ -23,33 +23,35 @@ use crate::admin::problem::Problem;
 use crate::admin::proof;
 use crate::config::{Access, Token};
 
-/// The most headers of a head that is looked at before it is read: as many as hyper takes.
+/// Maximum number of headers in a head that is inspected before it is read, as many as hyper
+/// accepts.
 const MOST_HEADERS: usize = 100;
 
-/// What browsers say of where a request comes from (W3C Fetch Metadata).
+/// The origin of a request as stated by browsers (W3C Fetch Metadata).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// Public paths: liveness, readiness, and the proof that a client asks for before it sends a token.
+/// Public paths: liveness, readiness, and the proof that a client requests before it sends a token.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", proof::PATH];
 
-/// Whom to let through.
+/// The access rules of the admin server.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     /// Follows the configuration.
     pub(super) access: watch::Receiver<Access>,
-    /// Whether the socket can be reached from this machine alone. The socket's own address decides,
-    /// not a configuration that has changed since.
+    /// Whether only this machine can reach the socket. The socket's own address decides, not the
+    /// configuration, which may have changed since.
     pub(super) is_loopback: bool,
 }
 
-/// The standing of a client by the head of its request, whether or not it gets what it asks for.
+/// The standing of a client, from the head of its request. It does not depend on whether the
+/// request is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It asks for what is open to everyone, and is answered at once.
+    /// The request is open to everyone and answered at once.
     Open,
-    /// It has shown the token.
+    /// The request has the token.
     Known,
-    /// Nothing.
+    /// Any other request.
     Other,
 }
 
@@ -62,7 +64,7 @@ pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
 }
 
 impl Gate {
-    /// The standing that the head of a request shows.
+    /// The standing that a request head shows.
     pub(super) fn standing(&self, path: &str, headers: &HeaderMap) -> Standing {
         if OPEN.contains(&path) {
             return Standing::Open;
@@ -72,7 +74,7 @@ impl Gate {
         if is_shown { Standing::Known } else { Standing::Other }
     }
 
-    /// The standing that a client's first bytes show; none unless they begin with a complete head.
+    /// The standing that the first bytes of a client show; `None` if they contain no complete head.
     pub(super) fn standing_of_head(&self, bytes: &[u8]) -> Option<Standing> {
         let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
@@ -106,12 +108,12 @@ impl Gate {
     }
 }
 
-/// Refuses requests that name a host other than this machine.
+/// Refuses requests whose Host is not this machine.
 ///
-/// A web page may let its own name resolve to 127.0.0.1 and then read what listens there as if it
+/// A web page can make its own name resolve to 127.0.0.1 and then read local services as if they
 /// were its own ("DNS rebinding"). The browser still sends the page's name as the Host, and an
-/// address or `localhost` cannot be rebound. Only browsers are meant: a request without a Host is
-/// let through.
+/// address or `localhost` cannot be rebound. Only browsers are a risk, so a request without a Host
+/// is accepted.
 fn refuse_foreign_names(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.get_all(HOST).iter().all(|host| host.to_str().is_ok_and(names_this_machine)) {
         return Ok(());
@@ -121,7 +123,7 @@ fn refuse_foreign_names(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
-/// Whether a Host header holds an address or `localhost`, with or without a port.
+/// Whether a Host header contains an address or `localhost`, with or without a port.
 pub(super) fn names_this_machine(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let host = authority.host();
@@ -129,9 +131,9 @@ pub(super) fn names_this_machine(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok()
 }
 
-/// Refuses what a web page of another place makes a browser send: with some content types a page may
-/// post anywhere, and a browser on this machine reaches what listens here. A page has no way to leave
-/// these two headers out or to choose what they say. Another port of this machine is another place.
+/// Refuses requests that a web page of another origin makes a browser send. With some content types
+/// a page may post to any server, and a browser on this machine can reach loopback. A page can
+/// neither omit nor choose these two headers. Another port of this machine is another origin.
 fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Problem> {
     let own = headers.get(HOST).and_then(|host| host.to_str().ok()).map(|host| format!("http://{host}"));
     let is_own = |origin: &str| own.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(origin));
@@ -145,7 +147,7 @@ fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
-/// The token as RFC 6750, section 2.1, has it.
+/// Checks the token in the form of RFC 6750, section 2.1.
 fn check_token(token: &Token, headers: &HeaderMap) -> Result<(), Problem> {
     let shown = headers.get(AUTHORIZATION).map(|value| {
         let (scheme, shown) = value.as_bytes().split_at_checked("Bearer ".len())?;
@@ -167,7 +169,8 @@ fn check_token(token: &Token, headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(challenge))
 }
 
-/// A body is JSON and says so: what a web page may post unasked says something else.
+/// Requires JSON with its content type. A web page cannot post that content type without asking
+/// first.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let is_json = |value: &str| {
         value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
@@ -201,7 +204,7 @@ mod tests {
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
     }
 
-    /// The status of the refusal; 200 where there is none.
+    /// The status of the refusal, or 200.
     fn judged(gate: &Gate, method: &Method, path: &str, pairs: &[(&'static str, &'static str)]) -> u16 {
         match gate.judge(method, path, &headers(pairs)) {
             Ok(()) => 200,
@@ -209,8 +212,8 @@ mod tests {
         }
     }
 
-    /// Every combination of address, token, `public_reads`, kind of request and what is shown,
-    /// against the table at the head of this file.
+    /// Every combination of address, token, `public_reads`, kind of request and credentials,
+    /// checked against the table at the head of this file.
     #[test]
     fn every_case_of_the_table() {
         let shown: [&[_]; 5] = [

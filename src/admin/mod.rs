@@ -1,7 +1,7 @@
-//! The HTTP interface for operators: liveness, readiness, metrics, and the state of everything.
+//! The HTTP interface for operators: liveness, readiness, metrics, status, overrides and reload.
 //!
-//! It shows what it is told, and hands on what it is asked to do: to the checker, to the reload.
-//! Nothing here decides about health or answers, and nothing here reads the configuration file.
+//! It passes requests for changes on to the checker and to the reload. Decisions about health or
+//! answers do not belong here, and nothing here reads the configuration file.
 
 mod connections;
 mod documents;
@@ -48,14 +48,14 @@ use crate::sys;
 
 pub(crate) use connections::MOST as MOST_CONNECTIONS;
 
-/// The longest the checker may take for an answer.
+/// Timeout for an answer of the checker.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
-/// The largest body of a request, bytes.
+/// Maximum size of a request body, bytes.
 const MAX_BODY: usize = 16 * 1024;
-/// How many names are listed where another is not known.
+/// Maximum number of names listed in a message about an unknown name.
 const MOST_LISTED: usize = 20;
 
-/// What the admin server shows.
+/// The sources of the admin server's replies.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// The checker.
@@ -64,13 +64,13 @@ pub struct Source {
     pub metrics: Arc<Metrics>,
     /// Whether DNS is answered now.
     pub serving: watch::Receiver<bool>,
-    /// What reloads the configuration.
+    /// Reloads the configuration.
     pub reload: crate::reload::Handle,
-    /// Who may ask.
+    /// The access rules in force.
     pub access: watch::Receiver<Access>,
 }
 
-/// What requests are answered from.
+/// The state shared by all requests.
 #[derive(Clone, Debug)]
 struct Shown {
     source: Source,
@@ -93,7 +93,7 @@ pub struct BindError {
 }
 
 impl BindError {
-    /// What the system said.
+    /// The kind of the system's error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
@@ -113,29 +113,30 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// The socket of the admin server, bound but not served.
+/// The bound socket of the admin server, not served yet.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-/// The admin server at work.
+/// The running admin server.
 #[derive(Debug)]
 pub struct Running {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
-/// Takes the socket; nothing is answered yet. Must be called within the tokio runtime that is to serve it.
+/// Binds the socket without answering yet. Must be called within the tokio runtime that will serve
+/// it.
 ///
 /// # Errors
-/// When the system does not give the address.
+/// Returns an error if the address cannot be bound.
 pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
     let fault = |source| BindError { address, source };
     let listener = sys::stream::listen(address).map_err(fault)?;
     sys::stream::set_patience(&listener, connections::DEAF_TIME).map_err(fault)?;
-    // So a request has come with its connection, and has its place from the first moment.
+    // So a connection arrives with its request, and gets the right place at once.
     sys::stream::await_first_bytes(&listener).map_err(fault)?;
     let listener = TcpListener::from_std(listener).map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
@@ -143,13 +144,13 @@ pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
 }
 
 impl Bound {
-    /// The address in use, with the port that the system chose if it was to choose.
+    /// The bound address, with the port that the system chose for port 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers requests from now on. Must be called within a tokio runtime.
+    /// Starts answering requests. Must be called within a tokio runtime.
     #[must_use]
     pub fn serve(self, source: Source) -> Running {
         let gate = Gate { access: source.access.clone(), is_loopback: self.address.ip().is_loopback() };
@@ -166,14 +167,14 @@ impl Bound {
 }
 
 impl Running {
-    /// Finishes the requests in flight, within seconds.
+    /// Finishes the requests in flight and stops, within seconds.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         let _ = self.task.await;
     }
 }
 
-/// Replies to all requests; [`Bound::serve`] decides who may ask.
+/// A router for all requests without access control, which [`Bound::serve`] adds.
 pub fn router(source: Source) -> Router {
     let documents = Documents::new(source.checker.clone(), Arc::clone(&source.metrics));
     routes(Shown { source, documents })
@@ -226,7 +227,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
 }
 
 impl Source {
-    /// Sends the checker a command, and waits for its answer.
+    /// Sends a command to the checker and waits for its answer.
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Problem> {
         let ask = async {
             let (reply, answer) = oneshot::channel();
@@ -246,7 +247,7 @@ impl Source {
     }
 }
 
-/// The body of a request, as a whole.
+/// Reads the whole body of a request.
 async fn read_body(body: Body) -> Result<Bytes, Problem> {
     to_bytes(body, MAX_BODY).await.map_err(|_| {
         let detail = format!("the body has more than {MAX_BODY} bytes, or broke off");
@@ -254,15 +255,14 @@ async fn read_body(body: Body) -> Result<Bytes, Problem> {
     })
 }
 
-/// A reply for programs, which people read with curl too.
+/// A JSON reply. It is indented, because people read it with curl.
 fn json(object: &impl Serialize) -> Response {
     let mut text = serde_json::to_string_pretty(object).unwrap_or_default();
     text.push('\n');
     ([(CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-/// There is no such thing, which has this name; the one it may be a slip of, or the first few, are
-/// named.
+/// The problem that `name` does not exist. Suggests the closest known name, or lists the first few.
 fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Problem {
     let mut detail = format!("there is no {what}");
     if let Some(near) = closest(name, known.clone()) {
@@ -279,13 +279,13 @@ fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Cl
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
-/// The table no longer follows the backends.
+/// The problem that the checker has ended, so that the table no longer follows the backends.
 fn checker_ended() -> Problem {
     let detail = "the health checker has ended; restart steerd, and look in its log for the reason";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
-/// What is shown is true now only, and is never more than its content type says.
+/// A reply is valid only now, so it must not be cached. Browsers must not guess its content type.
 async fn set_common_headers(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -1,4 +1,4 @@
-//! `/api/v1/pools/{pool}/backends/{backend}/override`: what an operator says of a backend.
+//! `/api/v1/pools/{pool}/backends/{backend}/override`: operators' overrides of a backend.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use crate::admin::{Shown, json, read_body, status};
 use crate::checker::{Command, NoSuchBackend, OverrideRequest};
 use crate::pool::Override;
 
-/// The shortest and the longest time that an override may be given for.
+/// The shortest and the longest duration of an override.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
-/// The longest reason, characters: it is a line of the log.
+/// Maximum length of a reason, characters: it becomes a line of the log.
 const MAX_REASON: usize = 200;
 
-/// Where an override is: pool and backend.
+/// The pool and the backend of an override.
 type Place = Result<Path<(String, String)>, PathRejection>;
 
-/// The body.
+/// The request body.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
@@ -91,7 +91,7 @@ fn length(text: &str) -> Result<Duration, Problem> {
     })
 }
 
-/// The reason; none when it says nothing.
+/// The reason; `None` if it is empty.
 fn reason(text: &str) -> Result<Option<String>, Problem> {
     let text = text.trim();
     if text.chars().count() > MAX_REASON || text.chars().any(char::is_control) {

@@ -1,8 +1,8 @@
 //! How fast a client must take its replies.
 //!
-//! Only the time counts in which the client keeps this server waiting to write, up to a patience. The
-//! bytes that it takes pay that time back at a least rate, but nothing in advance. While texts hold too
-//! much memory, both are stricter.
+//! Only the time counts during which the server waits to write, up to a limit. The bytes that the
+//! client takes reduce that time at a minimum rate, but never below zero. While texts hold too much
+//! memory, both limits are stricter.
 
 use std::io;
 use std::pin::Pin;
@@ -16,27 +16,27 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::admin::text::Held;
 
 const USUAL: Pace = Pace { patience: Duration::from_secs(10), rate: 1 << 20 };
-/// While texts hold too much.
+/// While texts hold too much memory.
 const STRICT: Pace = Pace { patience: Duration::from_secs(1), rate: 10 << 20 };
-/// How often a client that does not read is looked at.
+/// How often a client that does not read is checked.
 const LOOK: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug)]
 struct Pace {
-    /// The longest that a client may keep this server waiting.
+    /// Maximum time that the server waits for the client.
     patience: Duration,
-    /// Bytes that pay for a second of waiting.
+    /// Bytes that reduce the waiting time by one second.
     rate: u32,
 }
 
-/// A connection whose client is let go of when it takes its replies too slowly.
+/// A connection that fails when its client takes replies too slowly.
 #[derive(Debug)]
 pub(super) struct Paced {
     stream: TcpStream,
     held: Held,
-    /// How long the client has kept this server waiting and has not paid for, without the wait now.
+    /// Accumulated waiting time that is not paid back, without the current wait.
     waited: Duration,
-    /// Since when it waits now, and when it looks again.
+    /// The start of the current wait, and the timer for the next check.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -63,7 +63,7 @@ impl Paced {
         if self.held.is_too_much() { STRICT } else { USUAL }
     }
 
-    /// Pending, or the error of a client that is too slow.
+    /// Returns pending, or an error if the client is too slow.
     fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         loop {
             let patience = self.pace().patience;
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(read.await.unwrap(), 64 << 20);
     }
 
-    /// Else a few clients that have read much could hold all memory for texts for minutes.
+    /// Otherwise a few clients that have read much could hold all memory for texts for minutes.
     #[tokio::test(start_paused = true)]
     async fn one_that_has_read_much_is_let_go_of_as_soon() {
         let (mut server, mut client) = pair().await;

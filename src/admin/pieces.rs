@@ -1,7 +1,7 @@
-//! What the checker tells piece by piece, while it is written as JSON.
+//! The checker's status, fetched piece by piece while it is written as JSON.
 //!
-//! The next piece is asked for when the one before is written, so no more than one of them is held.
-//! All of it blocks, and belongs on the thread of a rendering.
+//! A piece is requested when the previous one is written, so only one of them is in memory. All
+//! functions block and must run on a rendering's thread.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,20 +12,20 @@ use tokio::sync::{mpsc, oneshot};
 use crate::admin::status::{Backend, Pool};
 use crate::checker::{BackendStatus, Command, Place, PoolPiece, PoolStatus, Suspected};
 
-/// Why nothing more is told.
+/// Why no further piece comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// Another configuration is in force than at the beginning.
+    /// Another configuration is in force than at the start.
     Outdated,
     /// The checker has ended.
     Ended,
 }
 
-/// The pieces that are still to come.
+/// The remaining pieces.
 pub(super) struct Pieces<'a> {
     commands: &'a mpsc::Sender<Command>,
     rest: RefCell<Rest>,
-    /// Whether the backends have their history.
+    /// Whether backends include their history.
     history: bool,
 }
 
@@ -37,7 +37,7 @@ struct Rest {
 }
 
 impl<'a> Pieces<'a> {
-    /// Asks for the first piece.
+    /// Requests the first piece.
     pub(super) fn new(
         commands: &'a mpsc::Sender<Command>,
         place: Place,
@@ -49,12 +49,12 @@ impl<'a> Pieces<'a> {
         Ok(pieces)
     }
 
-    /// Why this machine is suspected, as the last piece has it.
+    /// Why this machine is suspected, according to the last piece.
     pub(super) fn suspected(&self) -> Option<Suspected> {
         self.rest.borrow().suspected.clone()
     }
 
-    /// Why writing failed, if it was for want of a piece.
+    /// Why writing failed, if a piece was missing.
     pub(super) fn broken(&self) -> Option<Broken> {
         self.rest.borrow().broken
     }
@@ -65,7 +65,7 @@ impl<'a> Pieces<'a> {
         Ok(Some((pool, Backends { first: backends, pieces: self })))
     }
 
-    /// Further backends of the pool that was taken last.
+    /// Further backends of the current pool.
     fn more_backends(&self) -> Result<Option<Vec<BackendStatus>>, Broken> {
         let go_on = {
             let rest = self.rest.borrow();
@@ -105,7 +105,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// The array of all pools that are still to come.
+/// Writes the array of all remaining pools.
 impl Serialize for Pieces<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut array = serializer.serialize_seq(None)?;
@@ -137,7 +137,7 @@ impl Serialize for Backends<'_> {
     }
 }
 
-/// The reason itself is kept in [`Pieces::broken`].
+/// Stands for the reason, which is in [`Pieces::broken`].
 fn told_by_broken<E: Error>(_broken: Broken) -> E {
     E::custom("the next piece is missing")
 }

@@ -1,13 +1,13 @@
-//! The places of the admin server's connections, and who gives one up for a new one.
+//! The places of the admin server's connections, and the choice of the one to evict.
 //!
 //! ```text
 //!               +-- a head that asks for liveness --> OPEN -----+
 //! accepted --> HEADS -- any other head -----------> REQUESTS ---+-- answered --> HEADS
-//!               +-- a head with the token --------> KNOWN, to the end of the connection
+//!               +-- a head with the token --------> KNOWN, until the connection ends
 //! ```
 //!
-//! Each kind has places of its own, and a new connection takes the place of the idlest of its kind. So
-//! clients without a complete head keep nobody out, nor do clients that do not read their answers.
+//! Each kind has its own places, and a new connection evicts the idlest one of its kind. So clients
+//! that never complete a head, or do not read their replies, keep nobody else out.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,19 +16,19 @@ use crate::admin::gate::Standing;
 use crate::listener::connections::{Connections, Eviction, Place, Room};
 use crate::metrics::{Event, Metrics};
 
-/// Connections without a complete head of a request; one address may hold half.
+/// Connections without a complete request head; one address may hold half.
 const HEADS: Room = Room { all: 256, crowd: 128 };
-/// Connections that have asked for what is open to everyone; one address may hold half.
+/// Connections with a request that is open to everyone; one address may hold half.
 const OPEN: Room = Room { all: 64, crowd: 32 };
-/// Connections that have asked for anything else, without the token; one address may hold half.
+/// Connections with any other request and without the token; one address may hold half.
 const REQUESTS: Room = Room { all: 192, crowd: 96 };
-/// Connections that have shown the token.
+/// Connections that have sent the token.
 const KNOWN: Room = Room { all: 128, crowd: 128 };
-/// The most connections that have a place.
+/// Maximum number of connections with a place.
 pub(super) const ALL: usize = HEADS.all + OPEN.all + REQUESTS.all + KNOWN.all;
-/// With so many connections without a complete head, new ones get less time for it.
+/// With this many connections without a complete head, new ones get less time for it.
 const MANY_HEADS: usize = 32;
-/// Where evictions are counted: the row of the first listener, which the admin server shares.
+/// The counter row for evictions: that of the first listener, which the admin server shares.
 const ROW: usize = 0;
 
 /// The places of all connections.
@@ -41,7 +41,7 @@ pub(super) struct Places {
     metrics: Arc<Metrics>,
 }
 
-/// A connection, which has a place of one kind after another.
+/// A connection, which moves from one kind of place to another.
 #[derive(Debug)]
 pub(super) struct Guest {
     places: Arc<Places>,
@@ -53,11 +53,11 @@ pub(super) struct Guest {
 #[derive(Debug, Default)]
 struct Stay {
     place: Option<Place>,
-    /// The connection ends, and takes no further place.
+    /// The connection is ending and takes no further place.
     is_over: bool,
 }
 
-/// A request under way; its connection goes back to [`HEADS`] when this is dropped.
+/// A request in progress; when it is dropped, its connection returns to [`HEADS`].
 #[derive(Debug)]
 pub(super) struct Asking(Arc<Guest>);
 
@@ -71,7 +71,7 @@ impl Places {
         self.heads.count() >= MANY_HEADS
     }
 
-    /// The places for connections that have shown this much; none: no complete head.
+    /// The places for a standing; `None` means no complete head.
     fn of(&self, standing: Option<Standing>) -> (&Arc<Connections>, Room) {
         match standing {
             None => (&self.heads, HEADS),
@@ -83,7 +83,7 @@ impl Places {
 }
 
 impl Guest {
-    /// A connection that has shown this much already when it is accepted.
+    /// Takes a place for an accepted connection, by the standing it has shown so far.
     pub(super) fn arrive(places: &Arc<Places>, address: IpAddr, standing: Option<Standing>) -> Arc<Self> {
         let guest = Self {
             places: Arc::clone(places),
@@ -95,13 +95,14 @@ impl Guest {
         Arc::new(guest)
     }
 
-    /// Gives up the place it has, and takes one of another kind.
+    /// Gives up the current place and takes one for this standing.
     fn go_to(&self, standing: Option<Standing>) {
         let mut stay = self.stay();
         if stay.is_over {
             return;
         }
-        // First, or another connection would be evicted to make room for this one twice.
+        // Otherwise the connection would hold two places for a moment, and could evict another
+        // needlessly.
         stay.place = None;
         let (kind, room) = self.places.of(standing);
         let (place, evicted) = kind.enter(self.address, room, &self.eviction);
@@ -109,13 +110,13 @@ impl Guest {
         stay.place = Some(place);
     }
 
-    /// A complete head has come.
+    /// Moves to the place for a complete head.
     pub(super) fn ask(self: &Arc<Self>, standing: Standing) -> Option<Asking> {
         self.go_to(Some(standing));
         (standing != Standing::Known).then(|| Asking(Arc::clone(self)))
     }
 
-    /// The connection ends, and its requests that are dropped later take no place.
+    /// The connection ends. Requests of it that are dropped later take no place.
     pub(super) fn leave(&self) {
         *self.stay() = Stay { place: None, is_over: true };
     }
@@ -131,7 +132,7 @@ impl Drop for Asking {
     }
 }
 
-/// The address of IPv4, or the /64 of IPv6: a machine has all addresses of that.
+/// The IPv4 address, or the /64 of an IPv6 address, all of which may belong to one machine.
 fn crowd_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << 64)).into()),

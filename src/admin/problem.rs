@@ -6,18 +6,18 @@ use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Why a request was not fulfilled.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
-    /// Of a request that shows no token, or a wrong one (RFC 9110, section 11.6.1).
+    /// For a request with no token or a wrong one (RFC 9110, section 11.6.1).
     challenge: Option<&'static str>,
     /// Extension members (section 3.2).
     more: Map<String, Value>,
 }
 
-/// The members of RFC 9457, section 3.1. With the type `about:blank` the title is the phrase of
+/// The members of RFC 9457, section 3.1. With the type `about:blank`, the title is the phrase of
 /// the status (section 4.2.1).
 #[derive(Serialize)]
 struct Members<'a> {
@@ -30,18 +30,18 @@ struct Members<'a> {
 }
 
 impl Problem {
-    /// `detail` is a sentence for the person who made the request.
+    /// Creates a problem. `detail` is a sentence for the person who made the request.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), challenge: None, more: Map::new() }
     }
 
-    /// The same, with what is to be shown for a request to be fulfilled.
+    /// Adds the challenge that tells the client which credentials are needed.
     pub(super) fn challenge(mut self, challenge: &'static str) -> Self {
         self.challenge = Some(challenge);
         self
     }
 
-    /// The same, with an extension member.
+    /// Adds an extension member.
     pub(super) fn member(mut self, name: &str, value: impl Serialize) -> Self {
         self.more.insert(name.into(), serde_json::to_value(value).unwrap_or_default());
         self

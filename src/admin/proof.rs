@@ -1,8 +1,8 @@
-//! `GET /api/v1/proof`: shows that this server knows its token, before a client sends it.
+//! `GET /api/v1/proof`: proves that this server knows the token, before a client sends it.
 //!
-//! Another program may listen where a client expects steerd. It could pass the client's nonce on to
-//! the real server, so the proof is also of the address that the server itself has in the connection:
-//! a client that has connected to another one does not take it.
+//! Another program may listen where a client expects steerd, and could relay the client's nonce to
+//! the real server. So the proof covers the server's own address in the connection: a client that
+//! has connected to another address rejects it.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ use crate::admin::problem::Problem;
 use crate::admin::{Source, json};
 use crate::config::Nonce;
 
-/// Where it is asked for.
+/// The path of the proof.
 pub(super) const PATH: &str = "/api/v1/proof";
 
 /// The server's own address in a connection.

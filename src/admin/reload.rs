@@ -1,4 +1,4 @@
-//! `POST /api/v1/reload`: what a reload did, or every fault of the configuration.
+//! `POST /api/v1/reload`: the result of a reload, or every fault of the configuration.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::checker::Change;
 use crate::config::fault::Fault;
 use crate::reload::{Refusal, Report};
 
-/// The changes of one kind of thing.
+/// The changes of one kind of item.
 #[derive(Serialize)]
 struct Changes<'a> {
     added: Vec<&'a str>,
@@ -22,18 +22,18 @@ struct Changes<'a> {
     changed: Vec<Changed<'a>>,
 }
 
-/// One thing that has changed; the details are for a person.
+/// A changed item; the details are for a human reader.
 #[derive(Serialize)]
 struct Changed<'a> {
     name: &'a str,
     details: &'a [String],
 }
 
-/// What a reload did.
+/// The result of a reload.
 #[derive(Serialize)]
 struct Reloaded<'a> {
     generation: u64,
-    /// Whether anything is other than before, or would be after a restart.
+    /// Whether anything has changed, or would change after a restart.
     changed: bool,
     pools: Changes<'a>,
     services: Changes<'a>,
@@ -45,7 +45,7 @@ struct Reloaded<'a> {
     warnings: Vec<&'a Fault>,
 }
 
-/// The body; without one, the file that is running is meant.
+/// The request body; without one, the running file is reloaded.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {

@@ -1,14 +1,14 @@
-//! Renderings: made one at a time, on a thread of their own, and shared by all who wait.
+//! Renders replies one at a time on a separate thread, and shares each with all who wait for it.
 //!
 //! ```text
-//! asked for --> waits for its turn --> is made --> is given to all who asked before it was begun
+//! requested --> waits for its turn --> is made --> is given to all who asked before it was begun
 //!                    |                    |
 //!                    +--------------------+--> ends when all who asked have left
 //! ```
 //!
-//! A rendering that has begun is not given to those who ask later. So a reply is never older than the
-//! request, and however many ask, at most one is made while another waits to be. What is rendered is
-//! not known here.
+//! A rendering that has begun is not given to later requests. So a reply is never older than its
+//! request, and for any number of requests at most one rendering runs while another waits. The
+//! content of a rendering does not matter here.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -25,12 +25,12 @@ use crate::admin::problem::Problem;
 use crate::admin::text::Held;
 use crate::sys::process::give_way;
 
-/// The longest that a rendering is waited for.
+/// Time limit for a rendering, including the wait for its turn.
 const RENDERING_TIME: Duration = Duration::from_secs(30);
-/// How often it is looked whether texts are held by less.
+/// Time between two checks of the memory that texts hold.
 const HELD_PAUSE: Duration = Duration::from_millis(50);
 
-/// Renderings of one kind, by what is rendered.
+/// Renderings of one kind, by key.
 #[derive(Debug)]
 pub(super) struct Renderings<K, V>(Arc<Shared<K, V>>);
 
@@ -38,9 +38,9 @@ pub(super) struct Renderings<K, V>(Arc<Shared<K, V>>);
 struct Shared<K, V> {
     turn: Arc<Semaphore>,
     held: Held,
-    /// None begins while texts hold more, bytes.
+    /// No rendering begins while texts hold more than this, bytes.
     most_held: usize,
-    /// Those that have not begun, with what tells all who wait.
+    /// Renderings that have not begun, with the channel to those who wait.
     next: Mutex<HashMap<K, Sender<V>>>,
 }
 
@@ -57,14 +57,15 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Those with the same `turn` are made one at a time.
+    /// Renderings that share a `turn` are made one at a time.
     pub(super) fn new(turn: &Arc<Semaphore>, held: &Held, most_held: usize) -> Self {
         let (turn, held) = (Arc::clone(turn), held.clone());
         Self(Arc::new(Shared { turn, held, most_held, next: Mutex::default() }))
     }
 
-    /// The rendering that `render` makes after now, or another of the same that is waited for. `render`
-    /// is told whether it is still wanted, and may block.
+    /// Returns the result of a rendering that begins after this call: an identical one that is
+    /// still waiting, or else `render`. `render` may block, and gets a function that tells whether
+    /// the result is still wanted.
     pub(super) async fn get<R>(&self, key: K, render: R) -> Result<V, Problem>
     where
         R: FnOnce(&dyn Fn() -> bool) -> Result<V, Problem> + Send + 'static,
@@ -109,12 +110,12 @@ where
                 turn = turn.as_mut() => break turn,
                 () = sender.closed() => {}
             }
-            // Others may have come since.
+            // Others may have joined since.
             if self.is_abandoned(&key, &sender) {
                 return;
             }
         };
-        // Those who come from now on wait for the next one.
+        // Later requests wait for the next rendering.
         self.next().remove(&key);
         if turn.is_none() || sender.is_closed() {
             return;
@@ -125,11 +126,11 @@ where
             sender.send_replace(Some(made));
             drop(turn);
         };
-        // Without a thread, those who wait are told by the end of the sender.
+        // If no thread can be started, dropping the sender tells those who wait.
         let _ = thread::Builder::new().name("rendering".into()).spawn(work);
     }
 
-    /// Waits until no other rendering is made, and texts hold no more than they should.
+    /// Waits until no other rendering runs and the texts hold no more than allowed.
     async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
         let turn = Arc::clone(&self.0.turn).acquire_owned().await.ok()?;
@@ -139,7 +140,7 @@ where
         Some(turn)
     }
 
-    /// Whether all have left; then nobody can join any more.
+    /// Whether all who asked have left. After that nobody can join.
     fn is_abandoned(&self, key: &K, sender: &Sender<V>) -> bool {
         let mut next = self.next();
         let is_abandoned = sender.is_closed();

@@ -1,5 +1,5 @@
-//! What is read: the metrics, the status, and the pools and services of it, all or one. A pool that is
-//! asked for by name comes with its history.
+//! Replies to reads: metrics, status, pools and services, all or by name. A pool requested by name
+//! includes its history.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::admin::text::{Body, Text};
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// The one that is asked for.
+/// The requested name.
 type Named = Result<Path<String>, PathRejection>;
 
 pub(super) async fn metrics(State(shown): State<Shown>) -> Result<Response, Problem> {

@@ -1,6 +1,6 @@
 //! The JSON objects of the API: service, pool, backend, address, check.
 //!
-//! They are views of `checker`'s status: nothing is decided here but the one word for a pool.
+//! They are views of `checker`'s status. Only the pool's state is derived here.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use crate::probe::Cause;
 #[derive(Serialize)]
 pub(super) struct Service<'a> {
     name: &'a str,
-    /// The pool that answers now, for each family by itself.
+    /// The pool that answers now, per family.
     tier: Tier<'a>,
     down: bool,
     fail_open: bool,
@@ -29,7 +29,7 @@ struct Tier<'a> {
     ipv6: Option<&'a str>,
 }
 
-/// A pool; `B` is the array of its backends, which may be made while it is written.
+/// A pool. `B` is the array of its backends, which may be fetched while it is written.
 #[derive(Serialize)]
 pub(super) struct Pool<'a, B> {
     name: &'a str,
@@ -49,9 +49,9 @@ enum PoolState {
     Healthy,
     /// Usable, but not every enabled address is healthy.
     Degraded,
-    /// Not usable in a family that it has addresses of.
+    /// Not usable in a family for which it has addresses.
     Critical,
-    /// No address has had an outcome yet.
+    /// No address has an outcome yet.
     Unknown,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Backend<'a> {
     addresses: Vec<Address<'a>>,
 }
 
-/// What an operator says instead of the checks.
+/// An operator's override of the checks.
 #[derive(Serialize)]
 struct Override<'a> {
     state: &'static str,
@@ -76,7 +76,7 @@ struct Override<'a> {
     until: Option<Timestamp>,
 }
 
-/// This machine is suspected rather than the backends.
+/// The suspicion of this machine instead of the backends.
 #[derive(Serialize)]
 pub(super) struct Suspected<'a> {
     since: Option<Timestamp>,
@@ -89,15 +89,15 @@ struct Address<'a> {
     ip: IpAddr,
     state: &'static str,
     since: Option<Timestamp>,
-    /// Known from before the last start only.
+    /// Known only from before the last start.
     remembered: bool,
-    /// Passes its checks, but has changed so often that it must go on so for a while.
+    /// Passes its checks, but has changed so often that it is held back for a while.
     held: bool,
     held_until: Option<Timestamp>,
     percent: u8,
     eligible: bool,
     checks: Vec<Check<'a>>,
-    /// The last changes, the newest last; of a pool that is asked for by name.
+    /// The last changes, newest last; only for a pool requested by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     transitions: Option<Vec<Transition<'a>>>,
 }
@@ -121,12 +121,12 @@ struct Check<'a> {
     critical: bool,
     observe_only: bool,
     last: Option<Outcome<'a>>,
-    /// The last ones, the newest last; of a pool that is asked for by name.
+    /// The last outcomes, newest last; only for a pool requested by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcomes: Option<Vec<Outcome<'a>>>,
 }
 
-/// What a probe brought.
+/// The outcome of a probe.
 #[derive(Serialize)]
 struct Outcome<'a> {
     at: Option<Timestamp>,
@@ -166,7 +166,7 @@ impl<'a, B> Pool<'a, B> {
 
 impl PoolState {
     fn of(pool: &checker::PoolStatus) -> Self {
-        // "All of none" would be true, so a pool without an enabled address comes first.
+        // Without enabled addresses the comparisons below would be true, so this case comes first.
         if pool.enabled == 0 {
             Self::Critical
         } else if pool.unknown == pool.enabled {
@@ -182,7 +182,7 @@ impl PoolState {
 }
 
 impl<'a> Backend<'a> {
-    /// The backend as it is, and with `history` as it has been.
+    /// A backend; `history` adds past outcomes and transitions.
     pub(super) fn new(backend: &'a checker::BackendStatus, history: bool) -> Self {
         Self {
             name: &backend.name,
@@ -197,7 +197,7 @@ impl<'a> Backend<'a> {
     }
 }
 
-/// The weight that its addresses have where they are eligible; of those that differ, the largest.
+/// The weight of its eligible addresses; the largest if they differ.
 fn effective_weight(backend: &checker::BackendStatus) -> u32 {
     let percent = match backend.overridden.as_ref().map(|status| status.state) {
         _ if !backend.enabled => 0,
@@ -205,7 +205,7 @@ fn effective_weight(backend: &checker::BackendStatus) -> u32 {
         Some(pool::Override::Up) => 100,
         None => backend.addresses.iter().map(|address| address.percent).max().unwrap_or(100),
     };
-    // At most a million times a hundred.
+    // At most 1,000,000 times 100.
     backend.weight * u32::from(percent) / 100
 }
 
@@ -283,8 +283,7 @@ impl<'a> From<&'a checker::PastOutcome> for Outcome<'a> {
     }
 }
 
-/// The name of a service in metrics and in the API: as in most configurations, without the final
-/// dot.
+/// The name of a service in metrics and the API: without the final dot, as in most configurations.
 pub(super) fn service_name(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
@@ -298,12 +297,12 @@ fn outcome_word(outcome: health::Outcome) -> &'static str {
     }
 }
 
-/// Milliseconds to three places: a probe on a local network takes less than one.
+/// Milliseconds with three decimals: a probe on a local network takes less than one.
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// RFC 3339, to the millisecond. None for a time no calendar has, as from a clock that is far off.
+/// RFC 3339 in milliseconds. `None` for a time outside of the calendar, as from a wrong clock.
 fn timestamp(time: SystemTime) -> Option<Timestamp> {
     Timestamp::try_from(time).ok()?.round(Unit::Millisecond).ok()
 }

@@ -1,4 +1,4 @@
-//! The admin server over real sockets, in front of a stand-in for the checker.
+//! The admin server over real sockets, with a stand-in for the checker.
 
 mod changes;
 
@@ -36,9 +36,9 @@ struct Fixture {
     address: SocketAddr,
     running: Running,
     serving: watch::Sender<bool>,
-    /// What was asked of the checker.
+    /// Override requests that reached the checker.
     overrides: mpsc::UnboundedReceiver<OverrideRequest>,
-    /// The configuration that is reloaded.
+    /// The configuration to reload.
     directory: TempDir,
 }
 
@@ -47,7 +47,7 @@ const CONFIG: &str = "[zones.\"example.com\"]\nfile = \"zone\"\n\
 const ZONE: &str =
     "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n";
 
-/// What the checker tells of the pool.
+/// The checker's status of the pool.
 fn status(detail: &str) -> PoolPiece {
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let last = PastOutcome {
@@ -115,7 +115,7 @@ fn status(detail: &str) -> PoolPiece {
     }
 }
 
-/// A pool `web` with a backend `one`, and a service that it answers.
+/// A pool `web` with a backend `one`, and a service that uses it.
 fn table() -> Table {
     let pool = Pool::new("web", vec![Backend::new("one", vec!["192.0.2.1".parse().unwrap()])]);
     let view = PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::Healthy.into());
@@ -141,7 +141,7 @@ fn start(status: Option<PoolPiece>) -> Fixture {
     start_at("127.0.0.1:0", Access::default(), status)
 }
 
-/// The admin server; the checker behind it answers with `status`, or has ended when there is none.
+/// The admin server; the checker behind it answers with `status`, or has ended if there is none.
 fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture {
     let (commands, received) = mpsc::channel(1);
     let (asked, overrides) = mpsc::unbounded_channel();
@@ -209,7 +209,8 @@ async fn answer_commands(
 }
 
 impl Fixture {
-    /// Sends one request and reads until the server closes: head in lower case, and body.
+    /// Sends one request and reads until the server closes. Returns the head in lower case, and the
+    /// body.
     async fn exchange(&self, request: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -223,7 +224,7 @@ impl Fixture {
         self.send(method, path, "", None).await
     }
 
-    /// A request with further headers, each with its line end, and with a body of JSON.
+    /// Sends a request with additional header lines and a JSON body.
     async fn send(&self, method: &str, path: &str, headers: &str, body: Option<&str>) -> (String, String) {
         let body = body.map_or_else(String::new, |body| {
             format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
@@ -327,7 +328,7 @@ async fn head_is_get_without_a_body() {
         assert!(head.starts_with("http/1.1 200 "), "{path}: {head}");
         assert_eq!(nothing, "", "{path}");
         assert!(get.contains(&format!("content-length: {}", body.len())), "{path}: {get}");
-        // The metrics may have changed in between.
+        // The metrics may have changed between the two requests.
         assert!(
             path == "/metrics" || head.contains(&format!("content-length: {}", body.len())),
             "{path}: {head}"
@@ -390,7 +391,7 @@ async fn a_web_page_under_a_name_of_its_own_is_refused() {
     }
 }
 
-/// Well before any of their times is over.
+/// The others are answered well before any time limit of these ends.
 #[tokio::test]
 async fn clients_that_never_finish_their_request_do_not_keep_others_out() {
     let fixture = start(Some(status("")));
@@ -409,7 +410,7 @@ async fn clients_that_never_finish_their_request_do_not_keep_others_out() {
 
 #[tokio::test]
 async fn a_client_that_never_reads_does_not_hold_up_the_end() {
-    // More than the socket buffers of both sides take.
+    // More than the socket buffers of both sides hold.
     let fixture = start(Some(status(&"x".repeat(32 << 20))));
     let mut deaf = TcpStream::connect(fixture.address).await.unwrap();
     deaf.write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();

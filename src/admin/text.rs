@@ -1,8 +1,8 @@
-//! Replies that wait for those who read them.
+//! Large replies that wait for their readers.
 //!
-//! The status of 100,000 backends is a text of 120 MB. It is kept once, however many read it, and
-//! packed, block by block: a reader that does not read costs one block. Nothing here knows what is
-//! in a text.
+//! The status of 100,000 backends has 120 MB. It is kept once for all its readers, compressed in
+//! blocks, so a reader that does not read costs one block. The content of a text does not matter
+//! here.
 
 use std::io::{self, Write};
 use std::pin::Pin;
@@ -13,18 +13,18 @@ use std::task::{Context, Poll};
 use hyper::body::{Bytes, Frame, SizeHint};
 use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
 
-/// How much of a text is packed together, bytes. A connection holds one block in plain.
+/// Size of a block before compression, bytes. A connection holds one uncompressed block.
 const BLOCK: usize = 32 * 1024;
-/// How much all packed texts together may hold, bytes. While they hold more, slow readers are let go
-/// of sooner, and no text of the checker's state is begun.
+/// Target for the memory of all compressed texts together, bytes. Above it, slow readers are
+/// disconnected earlier, and no text of the checker's state is begun.
 pub(super) const MOST_HELD: usize = 32 << 20;
 
-/// How much all packed texts hold together.
+/// Total memory of all compressed texts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held(Arc<AtomicUsize>);
 
 impl Held {
-    /// Whether it is more than it should be.
+    /// Whether it is above the target.
     pub(super) fn is_too_much(&self) -> bool {
         self.is_above(MOST_HELD)
     }
@@ -38,9 +38,9 @@ impl Held {
 #[derive(Debug)]
 pub(super) struct Text {
     blocks: Vec<Box<[u8]>>,
-    /// Of the plain text, bytes.
+    /// Uncompressed length, bytes.
     length: u64,
-    /// Of the blocks, bytes.
+    /// Compressed length, bytes.
     packed: usize,
     held: Held,
 }
@@ -51,7 +51,7 @@ impl Drop for Text {
     }
 }
 
-/// Makes a text out of what is written to it.
+/// Collects what is written to it into a text.
 pub(super) struct Writer<'a> {
     text: Text,
     plain: Vec<u8>,
@@ -59,7 +59,7 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Writing fails once the text is not wanted any more.
+    /// Creates a writer. Writing fails once the text is no longer wanted.
     pub(super) fn new(held: &Held, is_wanted: &'a dyn Fn() -> bool) -> Self {
         let text = Text { blocks: Vec::new(), length: 0, packed: 0, held: held.clone() };
         Self { text, plain: Vec::with_capacity(BLOCK), is_wanted }
@@ -103,11 +103,11 @@ impl Write for Writer<'_> {
     }
 }
 
-/// Texts one after the other, as the body of a reply.
+/// A sequence of texts as the body of a reply.
 #[derive(Debug)]
 pub(super) struct Body {
     texts: std::vec::IntoIter<Arc<Text>>,
-    /// The text that is being read, and its next block.
+    /// The current text and the index of its next block.
     now: Option<(Arc<Text>, usize)>,
     left: u64,
 }
@@ -124,7 +124,7 @@ impl Body {
                 && let Some(block) = text.blocks.get(*next)
             {
                 *next += 1;
-                // Nothing but a fault of this machine's memory makes it fail.
+                // It fails only if memory is corrupted.
                 return Some(decompress_size_prepended(block).map_err(io::Error::other));
             }
             self.now = Some((self.texts.next()?, 0));

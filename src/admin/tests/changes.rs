@@ -1,4 +1,4 @@
-//! Overrides, reloads, and who may ask for them.
+//! Overrides, reloads, and access to them.
 
 use super::*;
 
@@ -155,7 +155,7 @@ async fn from_other_machines_only_with_the_token() {
         let expected = if path == "/x" { "http/1.1 404 " } else { "http/1.1 200 " };
         assert!(head.starts_with(expected), "{head}");
     }
-    // The file that was loaded last names no token, so from now on nobody may do anything.
+    // The last loaded file names no token, so from now on all access is refused.
     for (method, path) in [("GET", "/api/v1/status"), ("POST", "/api/v1/reload")] {
         let (head, body) = fixture.send(method, path, shown, None).await;
         assert_problem(&head, &body, 403);
@@ -164,7 +164,7 @@ async fn from_other_machines_only_with_the_token() {
     assert!(head.starts_with("http/1.1 200 "), "{head}");
 }
 
-/// The token of the file goes into force with a reload, and the old one out of it.
+/// A reload puts the token of the file in force and revokes the old one.
 #[tokio::test]
 async fn a_reload_changes_the_token() {
     let token = Some(Token::parse("0123456789abcdef").unwrap());
