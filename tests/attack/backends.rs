@@ -1,4 +1,4 @@
-//! Backends that mean harm to the checker: they take its time, and other backends lose nothing by it.
+//! Hostile backends that use up the checker's time. Other backends must not be affected.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,11 +11,11 @@ use rand::{RngExt, SeedableRng};
 use crate::support::{Steerd, http_get, wait_for};
 use crate::{is_full, leave_the_processor_to_the_server};
 
-/// Probes start no later than this, nearly all of them: the bound of a bucket of the histogram. A machine
-/// that runs other tests beside this one is late by itself.
+/// Nearly all probes must start within this time, a bucket bound of the histogram. Other tests on
+/// the same machine cause some lag of their own.
 const LAG: &str = "0.1";
 
-/// Treats each connection in a thread of its own, for as long as the test lasts.
+/// Handles each connection in its own thread, until the test ends.
 fn listen(treat: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -23,14 +23,14 @@ fn listen(treat: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let treat = Arc::clone(&treat);
-            // Without a thread the connection is closed, which is a failure as well.
+            // Without a thread the connection is closed, which also counts as a failure.
             let _ = std::thread::Builder::new().stack_size(64 * 1024).spawn(move || treat(stream));
         }
     });
     port
 }
 
-/// As [`listen`], for backends that are always busy.
+/// Like [`listen`], for backends that are always busy.
 fn listen_busily(treat: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     listen(move |stream| {
         leave_the_processor_to_the_server();
@@ -47,7 +47,7 @@ fn request(stream: &mut TcpStream) {
     }
 }
 
-/// Answers a request with a head and a body.
+/// Answers each request with a head and a body.
 fn answering(body: Vec<u8>) -> u16 {
     listen(move |mut stream| {
         request(&mut stream);
@@ -63,7 +63,7 @@ fn random_letters(count: usize, seed: u64) -> Vec<u8> {
     (0..count).map(|_| rng.random_range(b'a'..=b'z')).collect()
 }
 
-/// A pool whose backends are at loopback addresses `127.0.NET.1` and so on.
+/// A pool with backends at the loopback addresses `127.0.NET.1` onwards.
 fn pool(name: &str, net: u8, count: u8, check: &str) -> String {
     let backends: Vec<String> = (1..=count).map(|host| format!("\"127.0.{net}.{host}\"")).collect();
     format!(
@@ -73,7 +73,7 @@ fn pool(name: &str, net: u8, count: u8, check: &str) -> String {
     )
 }
 
-/// A server with a good pool of 20 backends and these hostile ones.
+/// A server with a good pool of 20 backends and some hostile pools.
 struct Attacked {
     server: Steerd,
     began: Instant,
@@ -84,9 +84,10 @@ struct Attacked {
 const GOOD: u8 = 20;
 
 impl Attacked {
-    /// Starts it, and waits until the hostile pools have failed.
+    /// Starts the server and waits until the good pool is healthy.
     fn start(hostile: &[String]) -> Self {
-        // Too long to be searched at once: its searches compete with those of the hostile.
+        // Too long to be searched in one step, so its searches compete with those of the hostile
+        // pools.
         let good = answering([b"all is well, ".repeat(32 * 1024 / 13), b"ready".to_vec()].concat());
         let check = format!("type = \"http\", port = {good}, body = {{ matches = \"ready|fine\" }}");
         let mut config = hostile.concat();
@@ -102,7 +103,7 @@ impl Attacked {
         attacked
     }
 
-    /// Measures from here on: the start of a process is no measure.
+    /// Starts measuring here, because the start of the process is not representative.
     fn begin(&mut self) {
         self.began = Instant::now();
         self.lagged = self.lag();
@@ -113,14 +114,14 @@ impl Attacked {
         self.server.metric(name).unwrap_or_default()
     }
 
-    /// The bytes of memory that the server has.
+    /// Resident memory of the server, bytes.
     fn memory(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         1024 * line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
     }
 
-    /// Probes that started in time, and all.
+    /// The number of probes that started in time, and of all probes.
     fn lag(&self) -> (f64, f64) {
         let in_time = self.metric(&format!("steerd_probe_lag_seconds_bucket{{le=\"{LAG}\"}}"));
         (in_time, self.metric("steerd_probe_lag_seconds_count"))
@@ -140,7 +141,7 @@ impl Attacked {
         self.metric("steerd_pool_healthy_weight{pool=\"good\"}") >= f64::from(GOOD)
     }
 
-    /// Waits until the good pool should have been probed `rounds` times, and sees to it that it was.
+    /// Waits until the good pool was due `rounds` times, and asserts that it was probed in time.
     fn assert_good_pool_unharmed(&mut self, rounds: u32) {
         let due = Duration::from_millis(500) * rounds;
         wait_for("the attack has lasted", || (self.began.elapsed() >= due).then_some(()));
@@ -154,7 +155,8 @@ impl Attacked {
         assert!(self.is_good_pool_well());
     }
 
-    /// That the outcomes of a hostile pool are failures of its own, with these words in the last one of each.
+    /// Asserts that a hostile pool has no void probes, and that the last detail of each backend
+    /// contains `words`.
     fn assert_fails(&self, pool: &str, words: &str) {
         let (_, text) = http_get(self.server.admin, "/metrics");
         let of_pool = format!("pool=\"{pool}\"");
@@ -171,7 +173,7 @@ impl Attacked {
         }
     }
 
-    /// The last detail of each backend of a pool, once none is healthy.
+    /// The last detail of each backend of a pool; `None` unless all are unhealthy.
     fn details(&self, pool: &str) -> Option<Vec<String>> {
         let (_, body) = self.server.request("GET", &format!("/api/v1/pools/{pool}"), "");
         let backends = body.pointer("/backends")?.as_array()?;
@@ -184,7 +186,7 @@ impl Attacked {
     }
 }
 
-/// How many intervals an attack lasts.
+/// Number of intervals that an attack lasts.
 fn rounds() -> u32 {
     if is_full() { 60 } else { 12 }
 }
@@ -194,7 +196,7 @@ fn expressions_that_take_long() {
     let slow = "[a-m].{40}[0-9]";
     let body = answering(random_letters(64 * 1024, 1));
     let letters = random_letters(64 * 1024, 2);
-    // In pieces, so that it is looked for again and again.
+    // Sent in pieces, so that the search starts again and again.
     let words = listen(move |mut stream| {
         for piece in letters.chunks(1400) {
             if stream.write_all(piece).is_err() {
@@ -213,15 +215,15 @@ fn expressions_that_take_long() {
         attacked.assert_fails(pool, "");
     }
     let said = [attacked.details("body").unwrap(), attacked.details("words").unwrap()].concat();
-    // With so many of them, the time limit of the probe may come before the search has had its share.
+    // With so many probes, the time limit may end one before its search gets its share of time.
     let own_words = |detail: &String| {
         detail.contains("of processor time") || detail.contains("(looking for what is expected")
     };
     assert!(said.iter().all(own_words), "{said:?}");
 }
 
-/// Probes end at their time limit, and so does the memory of their searches, which never have their turn
-/// again while others come that have taken less.
+/// Probes end at their time limit and must free the memory of their searches, which would never be
+/// scheduled again while newer ones have used less time.
 #[test]
 fn searches_of_ended_probes_leave_no_memory_behind() {
     const MIB: usize = 1 << 20;
@@ -229,7 +231,7 @@ fn searches_of_ended_probes_leave_no_memory_behind() {
     let check = format!(
         "type = \"http\", port = {body}, body_limit = \"1MiB\", body = {{ matches = '[a-m].{{40}}[0-9]\\b' }}"
     );
-    // Whether `\b` is there is seen once all has come, so each search holds all of it.
+    // `\b` is only decided at the end of the body, so each search holds all of it.
     let attacked = Attacked::start(&[pool("body", 47, 24, &check)]);
     let before = attacked.memory();
     wait_for("the attack has lasted", || (attacked.began.elapsed() >= Duration::from_secs(8)).then_some(()));
@@ -259,7 +261,7 @@ fn one_byte_at_a_time_from_many() {
     attacked.assert_fails("garbage", "not HTTP/1.1");
 }
 
-/// As many bytes as a connection takes, none of which is of use.
+/// As many bytes as a connection accepts, all of them useless.
 #[test]
 fn floods_that_mean_nothing() {
     let flood = |beginning: &'static [u8], again: Vec<u8>| {

@@ -1,5 +1,4 @@
-//! Files that are no files, that have no end, that are somebody else's: named by a configuration, by
-//! a pattern, by a zone file.
+//! Special, endless and foreign files, named by a configuration, a pattern or a zone file.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,7 +17,7 @@ use crate::support::{PATIENCE, Process, STEERD, Steerd, http_get, wait_for};
 const ZONE: &str =
     "$TTL 300\n@ SOA ns1 host 1 3600 900 604800 2\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n";
 
-/// The sections that every configuration here has.
+/// Sections that every configuration here has.
 const REST: &str = "\
 [zones.\"lb.example.test\"]
 file = \"zone\"
@@ -28,7 +27,7 @@ backends = [\"192.0.2.11\"]
 pools = [\"web\"]
 ";
 
-/// The output of `steerd check`, and whether the configuration is valid; it must end by itself.
+/// Runs `steerd check`, which must end. Returns whether the configuration is valid, and the output.
 fn check(path: &Path) -> (bool, String) {
     let mut process =
         Process::start(Command::new(STEERD).arg("check").arg("-c").arg(path).stdout(Stdio::null()));
@@ -42,7 +41,7 @@ fn check(path: &Path) -> (bool, String) {
     )
 }
 
-/// A configuration in a directory of its own that names `name` in one place.
+/// Writes a configuration that uses `name` in one place. Returns its path.
 fn naming(directory: &Path, place: &str, name: &str) -> std::path::PathBuf {
     let (before, rest, zone) = match place {
         "include" => (format!("include = [\"{name}\"]\n"), REST.to_owned(), ZONE.to_owned()),
@@ -93,7 +92,7 @@ fn fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Nobody writes to the pipe, and nothing waits for somebody who does.
+/// Nobody writes to the FIFO, and nothing waits for a writer.
 #[test]
 fn what_is_no_regular_file_is_refused_by_its_kind_wherever_it_is_named() {
     let directory = TempDir::new().unwrap();
@@ -114,7 +113,7 @@ fn what_is_no_regular_file_is_refused_by_its_kind_wherever_it_is_named() {
             ("loop", "symbolic links"),
             ("sparse", "at most"),
         ] {
-            // A pattern passes over directories, and a program is not read.
+            // A pattern skips directories, and a program is not read.
             if matches!((place, name), ("pattern", "folder" | "loop") | ("program", "sparse")) {
                 continue;
             }
@@ -144,7 +143,7 @@ fn a_pipe_hangs_no_reload_and_none_after_it() {
     assert_eq!(server.metric("steerd_reloads_total{result=\"failure\"}"), Some(2.0));
 }
 
-/// The library that reads the authorities of the system opens whatever this variable names.
+/// The library that reads the system's authorities opens any file that this variable names.
 #[test]
 fn a_pipe_in_the_place_of_the_system_s_authorities_holds_up_no_probe() {
     let directory = TempDir::new().unwrap();
@@ -165,7 +164,7 @@ fn a_pipe_in_the_place_of_the_system_s_authorities_holds_up_no_probe() {
     assert!(said.contains("it is a FIFO"), "{said} {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A zone that takes minutes to read, in a file that is read at once.
+/// A zone that takes minutes to load, from a file that is read at once.
 #[test]
 fn a_load_whose_client_leaves_is_given_up_on() {
     let server = Steerd::start(REST, &[("zone", ZONE)]);
@@ -190,7 +189,8 @@ fn a_load_whose_client_leaves_is_given_up_on() {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
-/// A text that no message repeats: the line of a file that the configuration should not have reached.
+/// A text that no message may repeat: the line of a file that the configuration should not have
+/// reached.
 const SECRET: &str = "5Ecr37w0rd";
 
 #[test]
@@ -248,7 +248,7 @@ fn lines_of_foreign_files_are_not_repeated() {
             for name in [foreign.as_str(), "link/foreign", "sub/../link/foreign", "sub/foreign"] {
                 let (valid, said) = check(&naming(directory.path(), place, name));
                 let content = String::from_utf8_lossy(content);
-                // Some of it is a zone's, and loaded with a warning.
+                // Some contents are valid zones and load with a warning.
                 assert!(!valid || said.contains("warning: "), "{place} {content}: {said}");
                 assert!(said.contains("foreign"), "{place} {content}: {said}");
                 assert!(!said.contains(SECRET), "{place} {name} {content}: {said}");
@@ -260,7 +260,7 @@ fn lines_of_foreign_files_are_not_repeated() {
             assert!(!valid || place == "secret_file" || place == "token_file", "{place}: {said}");
             assert!(!said.contains(SECRET) && !said.contains("69, 99, 114"), "{place}: {said}");
         }
-        // The line of a file of one's own is shown, where a message has a line.
+        // Lines of the operator's own files are quoted, in messages that quote a line.
         fs::write(directory.path().join("own"), content).unwrap();
         let (_, said) = check(&naming(directory.path(), "$INCLUDE", "own"));
         assert!(said.contains(SECRET), "{said}");
@@ -288,15 +288,15 @@ fn nothing_in_a_file_steers_the_terminal() {
     }
 }
 
-/// A file system that never answers: one in user space, whose server does nothing.
+/// A file system that never answers: FUSE with a server that does nothing.
 struct Hung {
-    /// Its end would answer those who wait.
+    /// Closing it would answer those who wait.
     device: Option<File>,
     directory: TempDir,
 }
 
 impl Hung {
-    /// None where this may not be done.
+    /// Returns `None` if mounting is not permitted.
     fn mount() -> Option<Self> {
         let device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
         let directory = TempDir::new().unwrap();
@@ -317,7 +317,7 @@ impl Drop for Hung {
     }
 }
 
-/// It takes the time limit of a load twice, so at full size only.
+/// Only at full size, because it takes the time limit of a load twice.
 #[test]
 fn a_file_system_that_does_not_answer_holds_up_one_reload_only() {
     if !is_full() {

@@ -1,4 +1,4 @@
-//! Connections that are opened faster than there is room for them.
+//! Connections opened faster than the server has room for.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -14,14 +14,14 @@ use crate::support::message::{A, Query, wire};
 use crate::support::{Steerd, wait_for};
 
 const ZONE: &str = "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\n";
-/// The networks that flood.
+/// Number of flooding networks.
 const NETWORKS: u64 = 40;
-/// The most connections that a flood opens.
+/// Maximum number of connections that a flood opens.
 const MOST: u64 = 300_000;
-/// How far away honest clients are.
+/// Round trip of the honest clients.
 const ROUND_TRIP: Duration = Duration::from_millis(300);
 
-/// Opens connections from 40 networks, says nothing on them, and keeps as many as the server would.
+/// Opens silent connections from 40 networks, and keeps as many open as the server would.
 fn flood(target: &Target, keep: usize, opened: &AtomicU64, over: &AtomicBool) {
     let mut kept = VecDeque::new();
     while !over.load(Ordering::Relaxed) {
@@ -50,7 +50,7 @@ fn a_flood_of_connections_leaves_distant_clients_their_answers() {
         for _ in 0..2 {
             scope.spawn(|| flood(&target, connections, &opened, &over));
         }
-        // The flood is at its full height before the first honest client comes.
+        // The flood reaches its full size before the first honest client connects.
         wait_for("the server is full", || {
             (opened.load(Ordering::Relaxed) > 2 * connections as u64).then_some(())
         });
@@ -61,7 +61,7 @@ fn a_flood_of_connections_leaves_distant_clients_their_answers() {
                     connect(from, target.dns, false).unwrap()
                 })
                 .collect();
-            // Their queries are on the way.
+            // Their queries are on the way meanwhile.
             std::thread::park_timeout(ROUND_TRIP);
             for mut stream in clients {
                 stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -79,15 +79,15 @@ fn a_flood_of_connections_leaves_distant_clients_their_answers() {
     assert_eq!(answered, 50, "each honest client is answered");
 }
 
-/// Lets a process open descriptors below this number only, from now on.
+/// Limits the descriptor numbers that a process may open to those below `limit`.
 fn limit_descriptors(process: u32, limit: usize) {
-    // The hard limit stays: to raise it again is not everyone's right.
+    // The hard limit stays, because raising it again needs a privilege.
     let (process, limit) = (process.to_string(), format!("--nofile={limit}:"));
     let status = Command::new("prlimit").args(["--pid", &process, &limit]).status().unwrap();
     assert!(status.success(), "prlimit ended with {status}");
 }
 
-/// However few descriptors there are, those who ask are answered and those who are silent make room.
+/// However few descriptors there are, clients that ask are answered, and silent ones are evicted.
 #[test]
 fn silent_connections_keep_no_descriptors_from_those_who_ask() {
     const SILENT: u8 = 50;

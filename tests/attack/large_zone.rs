@@ -1,4 +1,4 @@
-//! A reload of a large zone, or of one weight among many backends, while backends are probed.
+//! Reloads of a large zone, or of one weight among many backends, during probing.
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use crate::is_full;
 use crate::support::{Steerd, http_get, wait_for};
 
-/// Backends, each probed twice a second.
+/// Number of backends that are probed twice a second.
 const PROBED: u32 = 40;
-/// Backends of each of the other pools.
+/// Number of backends in each of the other pools.
 const BACKENDS: u32 = 10;
-/// How late a probe may start, seconds: a bucket of the histogram.
+/// Maximum delay of a probe, seconds: a bucket bound of the histogram.
 const BAR: &str = "0.1";
-/// The time in which late probes show.
+/// Time after a reload in which delayed probes become visible.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// Versions of it differ in the last record alone, so that to compare them takes as long as it can.
+/// Versions differ only in the last record, so that comparing them takes as long as possible.
 fn zone(version: u32, records: u32) -> String {
     let mut zone = String::from(
         "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n",
@@ -28,7 +28,8 @@ fn zone(version: u32, records: u32) -> String {
     zone
 }
 
-/// The pool that is watched, and `others` that are not probed, in pools of ten; the first has this weight.
+/// The watched pool, and `others` unprobed backends in pools of ten; the first of them has this
+/// weight.
 fn config(port: u16, others: u32, weight: u32) -> String {
     let mut config = format!(
         "[zones.\"lb.example.test\"]\nfile = \"zone\"\n[pools.watched]\nsuspect_self = \"off\"\n\
@@ -58,7 +59,7 @@ fn config(port: u16, others: u32, weight: u32) -> String {
     config
 }
 
-/// A server whose watched pool is probed, with a listener for all probes.
+/// A server with a watched pool that is probed, and the listener for all probes.
 fn start(others: u32, records: u32) -> (Steerd, TcpListener) {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -72,9 +73,9 @@ fn start(others: u32, records: u32) -> (Steerd, TcpListener) {
     (server, listener)
 }
 
-/// How many probes have started, and how many of them later than the bar.
+/// The number of probes started, and of those that started later than the bar.
 fn probes(server: &Steerd) -> (f64, f64) {
-    // Both of one moment.
+    // Both values must be from one moment.
     let (_, text) = http_get(server.admin, "/metrics");
     let value = |series: &str| -> f64 {
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -84,7 +85,8 @@ fn probes(server: &Steerd) -> (f64, f64) {
     (all, all - value(&format!("steerd_probe_lag_seconds_bucket{{le=\"{BAR}\"}}")))
 }
 
-/// Reloads; how long it took, how many probes started meanwhile, and how many of them late.
+/// Reloads. Returns how long it took, how many probes started meanwhile, and how many of them were
+/// late.
 fn reload(server: &Steerd) -> (Duration, f64, f64) {
     let (started, late) = probes(server);
     let began = Instant::now();
@@ -97,12 +99,12 @@ fn reload(server: &Steerd) -> (Duration, f64, f64) {
     (took, all - started, all_late - late)
 }
 
-/// Attempts, and how many of them no probe may be late in. The histogram of steerd counts the lag that
-/// other programs on this machine cause as well, so a few attempts may fail.
+/// Number of reloads, and how many of them must delay no probe. Other programs on this machine
+/// cause lag too, so a few may fail.
 const ATTEMPTS: u32 = 5;
 const ON_TIME: u32 = 3;
 
-/// Most of several reloads delay no probe.
+/// Asserts that most of several reloads delay no probe.
 fn mostly_on_time(server: &Steerd, what: &str, mut change: impl FnMut(u32)) {
     let mut on_time = 0;
     for attempt in 0..ATTEMPTS {

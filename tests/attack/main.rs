@@ -1,6 +1,6 @@
-//! The server under attack: peers that do not read, floods of connections, hostile backends, files
-//! that are no files, programs that do not end. Each attack is a plain program with bounded loops
-//! against a server of its own on loopback.
+//! Attacks on the server: peers that do not read, floods of connections, hostile backends, special
+//! files, programs that do not end. Each attack is a plain program with bounded loops against its
+//! own server on loopback.
 //!
 //! Short forms run with the other tests. `STEERD_ATTACK=full` runs them at full size.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
@@ -18,8 +18,8 @@ mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 
-/// Gives this thread and those that it starts the time that the server leaves: attackers are on other
-/// machines, and their own work takes nothing from it.
+/// Lowers the priority of this thread and of threads that it starts. Real attackers run on other
+/// machines and take no processor time from the server.
 pub(crate) fn leave_the_processor_to_the_server() {
     rustix::process::setpriority_process(None, 19).unwrap();
 }

@@ -1,5 +1,5 @@
-//! Programs of checks: what decides, and that nothing of them outlives the probe, however they hide and
-//! however steerd ends.
+//! Programs of checks: their verdicts, and that no process of theirs outlives the probe, however it
+//! hides and however steerd ends.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use steerd::probe::{Cause, Probe, Report};
 use crate::support::{STEERD, Steerd, wait_for};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// For programs that end: long, so that a slow machine fails no test.
+/// Timeout for programs that end; long, so that no test fails on a slow machine.
 const PATIENT: Duration = Duration::from_secs(20);
 
 #[track_caller]
@@ -32,7 +32,7 @@ fn assert_fault(report: &Report, cause: Cause, part: &str) {
     assert!(report.detail.contains(part), "{part:?} is not in {report:?}");
 }
 
-/// Waits for a condition, as long as it may take on a slow machine.
+/// Waits for a condition, long enough for a slow machine.
 async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENT;
     while !condition() {
@@ -46,7 +46,8 @@ async fn run(probe: Probe, address: IpAddr, timeout: Duration) -> Report {
     probe.run(address, timeout).await
 }
 
-/// Runs a script with the shell; scripts on disk could not be run while another test still writes.
+/// Runs a script with the shell. A script on disk could not be executed while another test's fork
+/// holds it open for writing.
 fn script(text: &str, port: Option<u16>) -> Probe {
     let arguments = ["-c", text].map(Into::into).to_vec();
     Probe::Exec(ExecProbe { program: "/bin/sh".into(), arguments, port })
@@ -95,7 +96,7 @@ async fn what_cannot_be_started_is_void() {
     }
 }
 
-/// Whether a process has ended. One that init has not reaped yet has.
+/// Whether a process has ended, also if init has not reaped it yet.
 fn has_ended(process: &str) -> bool {
     match std::fs::read_to_string(format!("/proc/{process}/stat")) {
         Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X'])),
@@ -103,11 +104,11 @@ fn has_ended(process: &str) -> bool {
     }
 }
 
-/// Processes that a script has started. Should a test fail, they end with it.
+/// Processes that a script has started. They are killed on drop, also if the test fails.
 struct Started(Vec<String>);
 
 impl Started {
-    /// Those whose numbers the script wrote into a file, once all are there.
+    /// Reads the process ids that the script writes to a file, once all are there.
     async fn read(file: &Path, count: usize) -> Self {
         let read = || std::fs::read_to_string(file).unwrap_or_default();
         eventually("the script has written", || read().lines().count() == count && read().ends_with('\n'))
@@ -132,7 +133,7 @@ impl Drop for Started {
     }
 }
 
-/// A script that starts another program, writes both numbers and does not end. Neither heeds SIGTERM.
+/// A script that starts another program, writes both ids and does not end. Both ignore SIGTERM.
 fn stubborn(file: &Path) -> String {
     let file = file.display();
     format!("trap '' TERM; sleep 100 & printf '%s\\n%s\\n' $$ $! > {file}; wait; sleep 100")
@@ -174,7 +175,7 @@ async fn a_process_left_behind_holds_up_nothing_and_ends_too() {
 
 #[tokio::test]
 async fn a_flood_of_output_is_read_and_thrown_away() {
-    // More than a pipe holds, so it must be read for the program to end.
+    // More than a pipe holds, so the program ends only if its output is read.
     let report = sh("echo first; head -c 3000000 /dev/zero; exit 4", PATIENT).await;
     assert_fault(&report, Cause::Status, "exit code 4, expected 0: \"first\"");
     let report = sh("exec cat /dev/zero", Duration::from_secs(1)).await;
@@ -186,10 +187,10 @@ async fn a_flood_of_output_is_read_and_thrown_away() {
     assert_fault(&report, Cause::Status, "exit code 5");
 }
 
-/// A shell that hides from its program in each way there is, and writes the numbers of what it left.
+/// A script that leaves processes in each way to hide from its parent, and writes their ids.
 fn hiding(file: &Path) -> String {
     let file = file.display();
-    // By a session of its own, by a second fork whose parent ends, and by both.
+    // A new session, a double fork, and both.
     format!(
         "setsid sleep 100 & echo $! >> {file}; (sleep 101 & echo $! >> {file}); \
          (setsid sh -c 'sleep 102 & echo $! >> {file}; exec sleep 103' & echo $! >> {file}); \
@@ -212,11 +213,11 @@ async fn what_hides_from_its_program_ends_with_the_probe() {
 #[tokio::test]
 async fn a_program_gets_no_descriptors_but_its_own() {
     let report = sh("echo $(ls /proc/self/fd | wc -l)", PATIENT).await;
-    // Input, output, errors, and the directory that is listed.
+    // Input, output, errors, and the directory being listed.
     assert_passed(&report, "exit code 0: \"4\"");
 }
 
-/// Programs of a server that is killed without a word.
+/// Programs of a server that is killed with SIGKILL.
 #[test]
 fn a_server_that_is_killed_leaves_no_programs() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! TCP clients that ask for much and do not read it.
+//! TCP clients that request large replies and do not read them.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,12 +11,12 @@ use crate::support::client::{framed, read_message};
 use crate::support::message::{A, AXFR, Query, TXT, wire};
 use crate::support::{http_get, wait_for};
 
-/// The network of the attackers.
+/// The attackers' network.
 const NETWORK: [u8; 3] = [127, 7, 7];
-/// The most that the kernel may hold of all of them, bytes.
+/// Maximum kernel memory for all of them, bytes.
 const MOST: u64 = 64 << 20;
 
-/// A zone with an answer of 39 kB, and far more for a transfer.
+/// A zone with an answer of 39 kB, and far more data for a transfer.
 fn zone() -> String {
     let mut zone = String::from("$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\n");
     for index in 0..150 {
@@ -43,14 +43,14 @@ fn queries(name: &str, rtype: u16, count: u16) -> Vec<u8> {
     (0..count).flat_map(|id| framed(&Query::plain(wire(name), rtype).encode(id))).collect()
 }
 
-/// How a client asks and does not read.
+/// Requests that the client at this index sends and does not read.
 fn ask(index: usize, stream: &mut TcpStream) {
     stream.set_nonblocking(true).unwrap();
-    // The server need not take all of it; errors are ignored.
+    // The server may not accept all of it; errors are ignored.
     let _ = match index % 5 {
-        // Asks again and again.
+        // Asks repeatedly.
         0 | 1 => stream.write(&queries("large.example.test", TXT, 500)),
-        // Will ask no more, and does not read: more than a buffer, or less.
+        // Closes its side and does not read: a reply larger than a buffer, or a smaller one.
         2 => stream.write(&queries("large.example.test", TXT, 1)),
         3 => stream.write(&queries("middle.example.test", TXT, 1)),
         _ => stream.write(&queries("example.test", AXFR, 3)),
@@ -112,7 +112,7 @@ fn clients_that_do_not_read_hold_little_and_leave_nothing() {
     }
 }
 
-/// The bounds are not in the way of a client that reads, however slowly.
+/// The limits do not affect a client that reads slowly.
 #[test]
 fn clients_that_read_slowly_get_every_byte() {
     let target = start(100);

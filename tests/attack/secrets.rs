@@ -1,4 +1,4 @@
-//! A reload, a reply and the admin port show no secret.
+//! No reload, reply or log line shows a secret, and no client sends one to the wrong server.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -19,7 +19,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
 
-/// A configuration with a secret in every place that takes one.
+/// A configuration with a secret in every place that accepts one.
 fn configuration(secret: &str) -> String {
     format!(
         "[zones.\"lb.example.test\"]\nfile = \"zone\"\n[pools.web]\nbackends = [\"127.0.0.1\"]\nrequire = 1\nchecks = [\n\
@@ -59,7 +59,7 @@ fn a_reload_shows_no_secret_in_the_log_the_reply_or_the_command() {
         (lines.len() == 2).then_some(lines)
     });
     seen(&line.join("\n"));
-    // A mistake beside a secret repeats neither.
+    // An error near a secret does not repeat it.
     server.configure(
         &configuration("5Ecr37-two\\u0000").replace("/bin/true", "/bin/none --password 5Ecr37"),
         "",
@@ -106,8 +106,8 @@ fn a_token_or_key_that_others_can_read_is_told() {
     assert!(!check(0o600).contains("warning"));
 }
 
-/// A listener that is not steerd. It gives each request this reply, or, when it has a server to ask,
-/// that server's; all that it hears is kept.
+/// A listener that is not steerd. It answers every request with `reply`, or relays to the server
+/// `ask`. It records everything it receives.
 fn impostor(reply: &'static str, ask: Option<SocketAddr>) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -160,7 +160,7 @@ fn only_a_server_that_knows_the_token_is_sent_it() {
     let honest = run(server.admin, &[]);
     assert!(honest.status.success(), "{}", text(&honest));
 
-    // Any reply that is none of steerd's, or a proof that was heard before.
+    // Replies that steerd would not send, and an old proof.
     let old = r#"{"address":"127.0.0.1:1","proof":"0000000000000000000000000000000000000000000000000000000000000000"}"#;
     for reply in ["{}", old, "no JSON", ""] {
         let (address, heard) = impostor(reply, None);
@@ -174,13 +174,13 @@ fn only_a_server_that_knows_the_token_is_sent_it() {
         );
     }
 
-    // One that passes everything on to the real server, and back.
+    // An impostor that relays everything to the real server and back.
     let (address, heard) = impostor("", Some(server.admin));
     let output = run(address, &[]);
     assert!(!output.status.success(), "{}", text(&output));
     assert!(text(&output).contains(&format!("--forwarded-to {}", server.admin)), "{}", text(&output));
     assert!(!String::from_utf8_lossy(&heard.lock().unwrap()).contains(TOKEN));
-    // A tunnel of one's own is told to be one.
+    // The operator's own tunnel has to be named.
     let output = run(address, &["--forwarded-to", &server.admin.to_string()]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(String::from_utf8_lossy(&heard.lock().unwrap()).contains(TOKEN));

@@ -1,4 +1,4 @@
-//! Clients of the admin server that begin and do not go on.
+//! Clients of the admin server that start a request and never finish it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -11,24 +11,24 @@ use crate::support::{TOKEN, http_get, http_with};
 
 const ZONE: &str = "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\n";
 const BACKEND: &str = "[pools.a]\ncheck = \"tcp://:9\"\nbackends = [\"127.0.0.1\"]\n";
-/// The longest that a liveness probe may have to wait. It is far below the time of a head.
+/// Maximum time that a liveness probe may wait. It is far below the time limit of a head.
 const BAR: Duration = Duration::from_secs(1);
-/// The address of the attackers and of the probe: on loopback they share it.
+/// The address of both the attackers and the probe, as on loopback.
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 fn start() -> Target {
     Target::start("[zones.\"example.test\"]\nfile = \"zone\"\n", &[("zone", ZONE)])
 }
 
-/// The ways to begin and not to go on.
+/// Beginnings of requests that are never continued.
 const BEGINNINGS: [&str; 5] = [
     "",
     "G",
     "GET /healthz HTTP/1.1\r\nHost: 127",
-    // A body that does not come.
+    // A body that never arrives.
     "PUT /api/v1/pools/a/backends/b/override HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\
      Content-Type: application/json\r\n\r\n",
-    // An answer that is not read, and the next head not finished.
+    // A reply that is not read, and an incomplete second head.
     "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\nGET /",
 ];
 
@@ -38,7 +38,7 @@ fn begin(target: &Target, beginning: &str) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// Every way to begin, in turn.
+/// All beginnings in turn.
 fn beginnings() -> impl Iterator<Item = &'static str> {
     BEGINNINGS.into_iter().cycle()
 }
@@ -68,7 +68,7 @@ fn silent_clients_do_not_shut_the_admin_server() {
     }
 }
 
-/// Tells a flood to end.
+/// Ends the flood on drop.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -77,7 +77,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// They come again as soon as they are sent away.
+/// The clients reconnect as soon as they are disconnected.
 #[test]
 fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
     let target = start();
@@ -97,7 +97,7 @@ fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
                 }
             }
         });
-        // It ends with a failure too: otherwise the test would wait for the flood.
+        // The drop also ends the flood after a failure; otherwise the test would wait for it.
         let _over = Over(&over);
         for round in 0..if is_full() { 200 } else { 20 } {
             assert_alive(&target, &format!("round {round}"));
@@ -105,7 +105,7 @@ fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
     });
 }
 
-/// Clients that ask and do not read have all places that clients without the token may have.
+/// Clients that ask and do not read take all places for clients without the token.
 #[test]
 fn the_token_has_places_of_its_own() {
     let config = format!("[zones.\"example.test\"]\nfile = \"zone\"\n{BACKEND}");
@@ -124,7 +124,7 @@ fn the_token_has_places_of_its_own() {
     }
 }
 
-/// A client whose head comes in time keeps its connection for the next one.
+/// A client that completes its heads in time keeps its connection.
 #[test]
 fn an_operator_beside_silent_clients_keeps_the_connection() {
     let target = start();

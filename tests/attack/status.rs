@@ -1,5 +1,5 @@
-//! Clients that ask the admin server for large replies and do not read them, or leave, or ask again and
-//! again: they cost neither probes, nor answers, nor memory, nor other operators much.
+//! Clients that request large replies from the admin server and do not read them, leave, or ask
+//! again and again. They must cost probes, answers, memory and other operators little.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -14,13 +14,13 @@ use crate::support::client::Client;
 use crate::support::message::{A, Query, wire};
 use crate::support::{PATIENCE, Steerd, TOKEN, http_with, wait_for};
 
-/// Clients at a time.
+/// Number of clients at a time.
 const CLIENTS: usize = 64;
 const ZONE: &str = "$TTL 60\n@ SOA ns1 hostmaster 1 3600 600 604800 30\n@ NS ns1\nns1 A 127.0.0.1\n";
-/// The bars for a machine that does nothing else; others build and test beside this.
+/// Factor on all limits, because other builds and tests may run on this machine.
 const SLACK: u32 = 3;
 
-/// Backends in pools of 100, and half of them in one large pool, all played by one listener.
+/// Backends in pools of 100, and half of them in one large pool. One listener plays them all.
 struct Fleet {
     server: Steerd,
     stop: Arc<AtomicBool>,
@@ -57,21 +57,22 @@ impl Fleet {
             )
             .unwrap();
         }
-        // Those who measure show the token: clients without it, on one address, make room for each other.
+        // The measuring clients send the token, because clients without it on one address evict
+        // each other.
         let server = Steerd::start(&config, &[("zone", ZONE), ("token", TOKEN)]);
         server.configure(&config, "token_file = \"token\"");
         assert_eq!(server.request("POST", "/api/v1/reload", "").0, 200);
         Self { server, stop }
     }
 
-    /// Bytes of memory the process holds.
+    /// Resident memory of the process, bytes.
     fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// Probes that started more than half a second late, and all probes.
+    /// Number of probes that started more than half a second late, and of all probes.
     fn late_probes(&self) -> (f64, f64) {
         let (_, text) = self.get("/metrics");
         let value = |series: &str| -> f64 {
@@ -82,7 +83,7 @@ impl Fleet {
         (all - value("steerd_probe_lag_seconds_bucket{le=\"0.5\"}"), all)
     }
 
-    /// The status code and the body that a GET with the token brings.
+    /// The status code and the body of a GET with the token.
     fn get(&self, path: &str) -> (u16, String) {
         http_with(self.server.admin, "GET", path, TOKEN, "")
     }
@@ -105,7 +106,7 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-/// Checks the service to honest clients while an attack runs for a while.
+/// Asserts that honest clients are served while an attack runs for `time`.
 fn assert_served(fleet: &Fleet, memory: u64, what: &str, time: Duration) {
     let client = Client::counting(fleet.server.dns, &fleet.server.ledger.sent);
     let (mut slowest_override, mut dns, mut most) = (Duration::ZERO, Vec::new(), 0);
@@ -145,7 +146,7 @@ fn assert_served(fleet: &Fleet, memory: u64, what: &str, time: Duration) {
     assert!(late <= all / 100.0 * f64::from(SLACK), "{what}: {late} of {all} probes started late");
 }
 
-/// One server, and one attack of each shape after the other.
+/// One server, and one attack of each kind after another.
 #[test]
 fn clients_of_large_replies_cost_others_little() {
     let fleet = Fleet::start(if is_full() { 20_000 } else { 2_000 });
@@ -178,7 +179,7 @@ fn clients_of_large_replies_cost_others_little() {
                         2 => get(&format!("/api/v1/pools/{}{number}", "x".repeat(4000))),
                         _ => get("/api/v1/status").replace("GET", "HEAD"),
                     };
-                    // Asks and leaves; the last kind reads the head.
+                    // Asks and leaves; the last kind reads the head first.
                     let mut stream = fleet.connect(&request);
                     if shape == 3 {
                         let _ = stream.read(&mut [0; 512]);
@@ -190,13 +191,13 @@ fn clients_of_large_replies_cost_others_little() {
     });
 
     assert_overrides_at_once(&fleet);
-    // After all of it the state is told as before.
+    // After all attacks the status is complete.
     let (status, body) = fleet.get("/api/v1/status");
     let shown: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, shown["pools"].as_array().unwrap().len()), (200, if is_full() { 101 } else { 11 }));
 }
 
-/// 60 overrides at once are all done within a second.
+/// [`CLIENTS`] simultaneous overrides are all done within a second.
 fn assert_overrides_at_once(fleet: &Fleet) {
     let began = Instant::now();
     thread::scope(|scope| {
@@ -210,18 +211,18 @@ fn assert_overrides_at_once(fleet: &Fleet) {
     assert!(began.elapsed() < Duration::from_secs(1) * SLACK, "{:?}", began.elapsed());
 }
 
-/// Those who take nothing, or a byte now and then, are let go of.
+/// Clients that read nothing, or one byte now and then, are disconnected.
 #[test]
 fn slow_readers_are_let_go_of() {
     let fleet = Fleet::start(2_000);
-    // More than the buffers of both sides take.
+    // More than the buffers of both sides hold.
     let deaf = fleet.connect(&get("/api/v1/status").repeat(16));
     let mut drip = fleet.connect(&get("/api/v1/status").repeat(16));
     wait_for("both have an answer", || (drip.peek(&mut [0; 1]).ok()? > 0).then_some(()));
     let connections = |server: SocketAddr| {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let local = format!("0100007F:{:04X} ", server.port());
-        // In any state but LISTEN and TIME-WAIT: a connection must not linger after its end either.
+        // In any state but LISTEN and TIME-WAIT: an ended connection must not linger either.
         let is_one = |line: &&str| {
             line.contains(&format!(": {local}")) && ![" 0A ", " 06 "].iter().any(|state| line.contains(state))
         };

@@ -1,4 +1,5 @@
-//! TCP connections from chosen networks of loopback, and what the kernel holds of those of a server.
+//! TCP connections from chosen loopback networks, and the kernel's memory for a server's
+//! connections.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -8,10 +9,10 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::{Process, Steerd, TOKEN, http_get, http_with, wait_for, write_config};
 
-/// One attack at a time: what the kernel holds and how long others wait is measured.
+/// Runs one attack at a time, because kernel memory and waiting times are measured.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A server that is sent more than anyone counts.
+/// A server whose received messages are not counted.
 pub(crate) struct Target {
     _process: Process,
     pub(crate) dns: SocketAddr,
@@ -26,18 +27,18 @@ impl Target {
         // Both ends of each connection are on this machine.
         steerd::sys::raise_descriptor_limit().unwrap();
         let Steerd { ledger, process, dns, admin, directory } = Steerd::start(config, files);
-        // The number of queries sent is unknown when an attack is broken off.
+        // The number of sent queries is unknown when an attack is interrupted.
         std::mem::forget(ledger);
         Self { _process: process, dns, admin, directory, _alone: alone }
     }
 
-    /// From now on the server has a token, [`TOKEN`], which its directory holds as `token`.
+    /// Makes the server require [`TOKEN`], which its directory contains in the file `token`.
     pub(crate) fn want_token(&self, config: &str) {
         write_config(&self.directory.path().join("steerd.toml"), config, "token_file = \"token\"");
         assert_eq!(http_with(self.admin, "POST", "/api/v1/reload", TOKEN, "").0, 200);
     }
 
-    /// The value of a series, its name and labels as printed.
+    /// The value of a series, given its name and labels as printed.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         wait_for(series, || {
             let (_, body) = http_get(self.admin, "/metrics");
@@ -46,8 +47,8 @@ impl Target {
     }
 }
 
-/// A connection from this address of loopback. With `small` buffers its client takes next to nothing
-/// unless it reads.
+/// Connects from this loopback address. With `small` buffers the client takes almost nothing unless
+/// it reads.
 pub(crate) fn connect(from: Ipv4Addr, to: SocketAddr, small: bool) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     if small {
@@ -59,16 +60,16 @@ pub(crate) fn connect(from: Ipv4Addr, to: SocketAddr, small: bool) -> io::Result
     Ok(socket.into())
 }
 
-/// The sockets of the server towards one /24.
+/// The server's sockets towards one /24.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
-    /// In whatever state, but for what only remembers a number (TIME-WAIT).
+    /// Sockets in any state except TIME-WAIT.
     pub(crate) sockets: usize,
     /// Bytes that wait to be sent or read.
     pub(crate) bytes: u64,
 }
 
-/// The state of the sockets that the kernel has at the server's port towards clients of `network`.
+/// The server's sockets towards clients of `network`.
 pub(crate) fn held(server: SocketAddr, network: [u8; 3]) -> Held {
     const TIME_WAIT: &str = "06";
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
@@ -89,7 +90,7 @@ pub(crate) fn held(server: SocketAddr, network: [u8; 3]) -> Held {
     held
 }
 
-/// Bytes of memory that all TCP sockets of this machine take.
+/// Memory of all TCP sockets of this machine, bytes.
 pub(crate) fn kernel_memory() -> u64 {
     const PAGE: u64 = 4096;
     let text = std::fs::read_to_string("/proc/net/sockstat").unwrap();

@@ -1,4 +1,4 @@
-//! Asks a DNS server, over UDP and over TCP.
+//! Queries a DNS server over UDP and TCP.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -8,12 +8,12 @@ use super::PATIENCE;
 use super::message::Query;
 use super::traffic::Sent;
 
-/// How long one reply is waited for before the query is sent again.
+/// Timeout for a reply before the query is sent again.
 const REPLY: Duration = Duration::from_secs(3);
-/// How often a query is sent.
+/// Maximum number of times a query is sent.
 const TRIES: usize = 5;
 
-/// A socket that talks to one server.
+/// A socket for one server.
 pub(crate) struct Client {
     server: SocketAddr,
     socket: UdpSocket,
@@ -21,7 +21,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client of a server that nobody holds to its counters.
+    /// A client of a server whose counters are not checked.
     pub(crate) fn of(server: SocketAddr) -> Self {
         Self::counting(server, &Sent::default())
     }
@@ -34,7 +34,8 @@ impl Client {
         Self { server, socket, sent: sent.clone() }
     }
 
-    /// Asks once over UDP. None when no reply comes, as from a server that is still starting.
+    /// Sends a query once over UDP. Returns `None` without a reply, for example from a server that
+    /// is starting.
     pub(crate) fn try_ask(&self, query: &Query, id: u16) -> Option<Vec<u8>> {
         let mut buffer = [0; 4096];
         self.sent.datagram();
@@ -47,18 +48,18 @@ impl Client {
         }
     }
 
-    /// Asks over UDP, and again when no reply comes.
+    /// Sends a query over UDP, repeatedly if there is no reply.
     pub(crate) fn ask(&self, query: &Query, id: u16) -> Vec<u8> {
         let reply = (0..TRIES).find_map(|_| self.try_ask(query, id));
         reply.unwrap_or_else(|| panic!("no reply from {} to: dig {query}", self.server))
     }
 
-    /// Asks over TCP.
+    /// Sends a query over TCP.
     pub(crate) fn ask_tcp(&self, query: &Query, id: u16) -> Vec<u8> {
         read_message(&mut self.stream(query, id)).unwrap()
     }
 
-    /// A connection over which the query went out.
+    /// Opens a connection and sends the query on it.
     pub(crate) fn stream(&self, query: &Query, id: u16) -> TcpStream {
         let message = query.encode(id);
         let mut stream = TcpStream::connect(self.server).unwrap();
@@ -69,13 +70,13 @@ impl Client {
     }
 }
 
-/// A message as a connection carries it.
+/// A message with its TCP length prefix.
 pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
     let length = u16::try_from(message.len()).unwrap().to_be_bytes();
     [&length[..], message].concat()
 }
 
-/// The next message of a connection.
+/// Reads the next message of a connection.
 pub(crate) fn read_message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;

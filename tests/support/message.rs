@@ -1,5 +1,5 @@
-//! Queries and replies as bytes, by a codec of its own: what the server under test is built on
-//! must not judge it.
+//! Encodes queries and decodes replies, independently of the server's own codec, which is under
+//! test.
 
 use std::fmt::{self, Write as _};
 
@@ -33,7 +33,7 @@ pub(crate) const YXDOMAIN: u16 = 6;
 /// A domain name in uncompressed wire form.
 pub(crate) type Wire = Vec<u8>;
 
-/// The labels of a name, without the root's.
+/// The labels of a name, without the root label.
 pub(crate) fn labels(name: &[u8]) -> Vec<&[u8]> {
     let mut found = Vec::new();
     let mut rest = name;
@@ -45,7 +45,7 @@ pub(crate) fn labels(name: &[u8]) -> Vec<&[u8]> {
     found
 }
 
-/// The name that these labels make.
+/// The name made of these labels.
 pub(crate) fn name_of<L: AsRef<[u8]>>(labels: &[L]) -> Wire {
     let mut name = Vec::new();
     for label in labels {
@@ -56,17 +56,17 @@ pub(crate) fn name_of<L: AsRef<[u8]>>(labels: &[L]) -> Wire {
     name
 }
 
-/// The wire form of a plain name.
+/// The wire form of a name in plain text.
 pub(crate) fn wire(text: &str) -> Wire {
     name_of(&text.split('.').filter(|label| !label.is_empty()).collect::<Vec<_>>())
 }
 
-/// Whether a name is the other or below it, both in lower case.
+/// Whether a name equals `ancestor` or is below it; both in lower case.
 pub(crate) fn is_within(name: &[u8], ancestor: &[u8]) -> bool {
     labels(name).ends_with(&labels(ancestor))
 }
 
-/// A name as it is written in master files, and understood by dig.
+/// A name in the form of master files and dig.
 pub(crate) fn shown(name: &[u8]) -> String {
     let mut text = String::new();
     for label in labels(name) {
@@ -81,7 +81,7 @@ pub(crate) fn shown(name: &[u8]) -> String {
     if text.is_empty() { ".".into() } else { text }
 }
 
-/// The question of a query.
+/// The question and header bits of a query.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     pub(crate) name: Wire,
@@ -91,7 +91,7 @@ pub(crate) struct Query {
     pub(crate) checking_disabled: bool,
 }
 
-/// EDNS of a query or a reply.
+/// EDNS of a query or reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Edns {
     pub(crate) version: u8,
@@ -100,12 +100,12 @@ pub(crate) struct Edns {
 }
 
 impl Query {
-    /// A question without anything that is optional.
+    /// A question without any options.
     pub(crate) fn plain(name: Wire, qtype: u16) -> Self {
         Self { name, qtype, edns: None, recursion_desired: false, checking_disabled: false }
     }
 
-    /// The message.
+    /// Encodes the query as a message.
     pub(crate) fn encode(&self, id: u16) -> Vec<u8> {
         let flags = u16::from(self.recursion_desired) << 8 | u16::from(self.checking_disabled) << 4;
         let mut message = Vec::new();
@@ -145,7 +145,7 @@ impl fmt::Display for Query {
     }
 }
 
-/// A record, its owner and the names in its data uncompressed and in lower case.
+/// A record. The owner and names in the data are uncompressed and in lower case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Record {
     pub(crate) owner: Wire,
@@ -155,7 +155,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The name that data of this type ends with.
+    /// The name at the end of the data, for types that have one.
     pub(crate) fn target(&self) -> Option<&[u8]> {
         let skip = match self.rtype {
             NS | CNAME | PTR | DNAME => 0,
@@ -177,16 +177,16 @@ impl fmt::Debug for Record {
     }
 }
 
-/// A reply. Sections are sorted, as the order within them means nothing; what stands twice in one
-/// stands twice here.
+/// A reply. Sections are sorted, because the order of records is not significant. Duplicates are
+/// kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) rcode: u16,
     pub(crate) authoritative: bool,
     pub(crate) truncated: bool,
-    /// RD, RA, Z, AD and CD, as they stand in the header.
+    /// RD, RA, Z, AD and CD at their positions in the header.
     pub(crate) other_flags: u16,
-    /// The question as it came back.
+    /// The question as it was returned.
     pub(crate) question: Vec<u8>,
     pub(crate) edns: Option<Edns>,
     pub(crate) answer: Vec<Record>,
@@ -195,7 +195,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// The parts in which two replies differ.
+    /// The names of the parts in which two replies differ.
     pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {
         let parts = [
             ("rcode", self.rcode == other.rcode),
@@ -211,7 +211,7 @@ impl Reply {
         parts.into_iter().filter_map(|(part, same)| (!same).then_some(part)).collect()
     }
 
-    /// Writes the header, and the records that the other reply does not have.
+    /// The header, and the records that `other` does not have.
     pub(crate) fn beside(&self, other: &Self) -> String {
         let flag = |set, text| if set { text } else { "" };
         let mut text = format!(
@@ -239,7 +239,7 @@ impl Reply {
         text
     }
 
-    /// Reads a whole message; says what is wrong with one that is malformed.
+    /// Decodes a whole message. Returns a description of the fault if it is malformed.
     pub(crate) fn decode(message: &[u8]) -> Result<Self, String> {
         let mut reader = Reader { message, at: 12 };
         let head = message.get(..12).ok_or("shorter than a header")?;
@@ -283,8 +283,8 @@ impl Reply {
     }
 }
 
-/// The fixed bytes before each name in the data of the types that hold names, and whether those
-/// names may be compressed: only where RFC 1035 defined the type (RFC 3597, section 4).
+/// For types with names in their data: the number of fixed bytes before each name, and whether
+/// names may be compressed. They may only in types of RFC 1035 (RFC 3597, section 4).
 fn names_in(rtype: u16) -> (&'static [usize], bool) {
     match rtype {
         NS | CNAME | PTR | 3 | 4 | 7 | 8 | 9 => (&[0], true),
@@ -316,7 +316,7 @@ impl<'m> Reader<'m> {
         Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
-    /// The question as it stands, or nothing where there is none.
+    /// The raw question, or nothing if there is none.
     fn question(&mut self, count: u16) -> Result<Vec<u8>, String> {
         let start = self.at;
         match count {
@@ -332,7 +332,7 @@ impl<'m> Reader<'m> {
         (0..count).map(|_| self.record().map(|(record, _)| record)).collect()
     }
 
-    /// A record, and its class.
+    /// A record and its class.
     fn record(&mut self) -> Result<(Record, u16), String> {
         let owner = self.name(true)?.to_ascii_lowercase();
         let rtype = self.number()?;

@@ -1,6 +1,6 @@
 //! Starts real programs, waits for conditions with a deadline, and ends what it started.
 //!
-//! Support that more than one test program needs. Queries and expected replies do not belong here.
+//! Shared by several test programs. Queries and expected replies do not belong here.
 #![allow(dead_code, reason = "each test program needs a part of this only")]
 
 pub(crate) mod client;
@@ -22,10 +22,10 @@ use self::traffic::{Ledger, Sent};
 /// The program under test.
 pub(crate) const STEERD: &str = env!("CARGO_BIN_EXE_steerd");
 
-/// Far beyond what any awaited condition takes on a loaded machine.
+/// Far longer than any awaited condition takes on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks again and again until there is an answer; panics with `what` after [`PATIENCE`].
+/// Calls `ask` until it returns a value; panics with `what` after [`PATIENCE`].
 pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -37,7 +37,7 @@ pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A port of `address` that is free for TCP and UDP now.
+/// A port of `address` that is currently free for TCP and UDP.
 pub(crate) fn free_port(address: &str) -> u16 {
     wait_for("a free port", || {
         let port = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
@@ -45,7 +45,7 @@ pub(crate) fn free_port(address: &str) -> u16 {
     })
 }
 
-/// A process that ends with its handle, and what it has said on standard error so far.
+/// A process that is killed on drop, and its standard error so far.
 pub(crate) struct Process {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
@@ -72,7 +72,7 @@ impl Process {
         self.child.id()
     }
 
-    /// All lines on standard error that hold `text`.
+    /// All lines of standard error that contain `text`.
     pub(crate) fn said(&self, text: &str) -> Vec<String> {
         self.said.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
     }
@@ -82,12 +82,12 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        // Not every machine has a program for it, but every shell does it.
+        // Not every machine has a `kill` program, but every shell has it built in.
         let kill = format!("kill -{name} {}", self.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Waits for the process to end by itself, and answers its exit code.
+    /// Waits for the process to end, and returns its exit code.
     pub(crate) fn ended(&mut self) -> Option<i32> {
         wait_for("the process ends", || self.child.try_wait().unwrap()).code()
     }
@@ -107,9 +107,9 @@ impl Drop for Process {
     }
 }
 
-/// A running steerd with a configuration file in a directory of its own.
+/// A running steerd with a configuration file in its own directory.
 pub(crate) struct Steerd {
-    /// Stands first, so that the counters are read before the process ends.
+    /// The first field, so that it reads the counters before the process ends.
     pub(crate) ledger: Ledger,
     pub(crate) process: Process,
     pub(crate) dns: SocketAddr,
@@ -117,13 +117,12 @@ pub(crate) struct Steerd {
     pub(crate) directory: TempDir,
 }
 
-/// The token that [`Steerd::request`] shows, for configurations that ask for one.
+/// The token that [`Steerd::request`] sends, for configurations that require one.
 pub(crate) const TOKEN: &str = "0123456789abcdef";
 
 impl Steerd {
-    /// Starts a server on a free port of loopback and waits until it answers. The configuration
-    /// begins after `[server] listen` and ends before `[admin]`; the files it names are written to the
-    /// directory first.
+    /// Starts a server on a free loopback port and waits until it answers. `config` follows
+    /// `[server] listen` and precedes `[admin]`. `files` are written to the directory first.
     pub(crate) fn start(config: &str, files: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
         for (name, text) in files {
@@ -132,7 +131,7 @@ impl Steerd {
         Self::start_in(directory, config)
     }
 
-    /// As [`Steerd::start`], in a directory that is there.
+    /// Like [`Steerd::start`], in an existing directory.
     pub(crate) fn start_in(directory: TempDir, config: &str) -> Self {
         let path = directory.path().join("steerd.toml");
         write_config(&path, config, "");
@@ -147,7 +146,7 @@ impl Steerd {
         Self { ledger: Ledger::of(admin), process, dns, admin, directory }
     }
 
-    /// Writes another configuration, with further keys of `[admin]`; nobody is told.
+    /// Writes another configuration, with additional keys of `[admin]`, without reloading it.
     pub(crate) fn configure(&self, config: &str, admin: &str) {
         write_config(&self.directory.path().join("steerd.toml"), config, admin);
     }
@@ -161,14 +160,14 @@ impl Steerd {
         directory
     }
 
-    /// The status code and the JSON that a request of the API brings.
+    /// The status code and the JSON body of an API request.
     pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
         let (status, text) = http_with(self.admin, method, path, TOKEN, body);
         let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
         (status, value)
     }
 
-    /// The value of a series, its name and labels as printed.
+    /// The value of a series, given its name and labels as printed.
     pub(crate) fn metric(&self, series: &str) -> Option<f64> {
         let (_, body) = http_get(self.admin, "/metrics");
         body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
@@ -182,27 +181,26 @@ pub(crate) fn write_config(path: &Path, config: &str, admin: &str) {
     std::fs::write(path, text).unwrap();
 }
 
-/// The address in the log line that holds `text`.
+/// The address in the log line that contains `text`.
 pub(crate) fn address_in(process: &Process, text: &str) -> Option<SocketAddr> {
     let line = process.said(text).pop()?;
     let (_, after) = line.split_once("\"address\":\"")?;
     after.split_once('"')?.0.parse().ok()
 }
 
-/// The path of a directory, as configurations name it.
+/// The path of a directory, in the form for configurations.
 pub(crate) fn directory_of(directory: &TempDir) -> String {
     directory.path().display().to_string()
 }
 
-/// Where a program is: also in the folders of system programs, which a user's PATH may lack.
+/// The path of a program. Also searches the system directories, which a user's PATH may lack.
 pub(crate) fn program(name: &str) -> PathBuf {
     let places = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let found = places.split(':').map(|place| Path::new(place).join(name)).find(|path| path.exists());
     found.unwrap_or_else(|| panic!("{name} is not installed; tests/run installs what the system tests need"))
 }
 
-/// The output of `dig`. It is one datagram, or with `+tcp` one message of a connection: without a reply it
-/// gives up.
+/// The output of `dig`, which sends one datagram, or with `+tcp` one message, and does not retry.
 pub(crate) fn full_dig(server: SocketAddr, sent: &Sent, arguments: &[&str]) -> String {
     if arguments.contains(&"+tcp") {
         sent.message();
@@ -218,23 +216,23 @@ pub(crate) fn full_dig(server: SocketAddr, sent: &Sent, arguments: &[&str]) -> S
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The output of `dig +short`, line by line.
+/// The lines of `dig +short`.
 pub(crate) fn dig(server: SocketAddr, sent: &Sent, arguments: &[&str]) -> Vec<String> {
     let text = full_dig(server, sent, &[&["+short"], arguments].concat());
     text.lines().filter(|line| !line.starts_with(';')).map(str::to_owned).collect()
 }
 
-/// The status code and the body that a plain GET brings.
+/// The status code and the body of a plain GET.
 pub(crate) fn http_get(server: SocketAddr, path: &str) -> (u16, String) {
     http(server, "GET", path)
 }
 
-/// The status code and the body that a request without a body brings.
+/// The status code and the body of a request without a body.
 pub(crate) fn http(server: SocketAddr, method: &str, path: &str) -> (u16, String) {
     exchange(server, &format!("{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: 0\r\n"), "")
 }
 
-/// As [`http`], with a bearer token and a body of JSON.
+/// Like [`http`], with a bearer token and a JSON body.
 pub(crate) fn http_with(
     server: SocketAddr,
     method: &str,

@@ -1,4 +1,4 @@
-//! A relay in front of a server that counts what passes, for clients that do not count themselves.
+//! A relay in front of a server, which counts messages for clients that cannot.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -8,11 +8,10 @@ use super::client::{framed, read_message};
 use super::traffic::Sent;
 use super::wait_for;
 
-/// Larger than any datagram of the tests.
+/// Larger than any datagram in the tests.
 const DATAGRAM: usize = 4096;
 
-/// Begins to pass on what comes to the address that is returned, over UDP and TCP, until the test
-/// program ends.
+/// Starts a relay for UDP and TCP that runs until the test program ends. Returns its address.
 pub(crate) fn start(server: SocketAddr, sent: &Sent) -> SocketAddr {
     let (listener, udp) = wait_for("a port for the relay", || {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -31,8 +30,8 @@ pub(crate) fn start(server: SocketAddr, sent: &Sent) -> SocketAddr {
     address
 }
 
-/// One socket serves all clients: each query gets an ID that leads back to who sent it, and the
-/// reply gets its own again.
+/// One socket serves all clients: each query gets an id that identifies its sender, and the reply
+/// gets the original id back.
 fn relay_udp(socket: &UdpSocket, server: SocketAddr, sent: &Sent) {
     let mut clients: Vec<Option<(SocketAddr, [u8; 2])>> = vec![None; 1 << 16];
     let mut next = 0_u16;
@@ -43,7 +42,7 @@ fn relay_udp(socket: &UdpSocket, server: SocketAddr, sent: &Sent) {
         if from == server {
             if let Some((client, own)) = clients[usize::from(u16::from_be_bytes(id))].take() {
                 message[..2].copy_from_slice(&own);
-                // The client may be gone.
+                // The client may have closed.
                 let _ = socket.send_to(message, client);
             }
             continue;
@@ -52,12 +51,13 @@ fn relay_udp(socket: &UdpSocket, server: SocketAddr, sent: &Sent) {
         message[..2].copy_from_slice(&next.to_be_bytes());
         next = next.wrapping_add(1);
         sent.datagram();
-        // The server may be gone: then the test is over.
+        // The server may have ended; then the test is over.
         let _ = socket.send_to(message, server);
     }
 }
 
-/// The queries message by message, and what comes back as it comes: it may be a zone transfer.
+/// Forwards queries one message at a time, and replies as raw bytes, because they may be a zone
+/// transfer.
 fn relay_tcp(mut client: TcpStream, server: SocketAddr, sent: &Sent) -> io::Result<()> {
     let mut upstream = TcpStream::connect(server)?;
     let (mut replies, mut back) = (upstream.try_clone()?, client.try_clone()?);

@@ -1,4 +1,4 @@
-//! Traffic to a server, counted by its senders, and compared with the server's own counters.
+//! Counts the messages sent to a server, and compares them with the server's own counters.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::{PATIENCE, http_get};
 
-/// The longest query that the server takes, bytes.
+/// Longest query that the server accepts, bytes.
 const LONGEST_QUERY: usize = 4096;
 const HEADER: usize = 12;
 
-/// How many DNS messages were sent to one server. Clones share the counts.
+/// Number of DNS messages sent to one server. Clones share the counters.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sent(Arc<Counts>);
 
@@ -22,18 +22,18 @@ struct Counts {
 }
 
 impl Sent {
-    /// Counts a datagram. Counted first and sent then, nothing can be seen that was not counted.
+    /// Counts a datagram. Call this before sending, so that the server never sees an uncounted one.
     pub(crate) fn datagram(&self) {
         self.0.udp.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a whole message of a connection.
+    /// Counts a complete message on a connection.
     pub(crate) fn message(&self) {
         self.0.tcp.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts what the server must make of all the bytes of one connection: its whole messages up
-    /// to one that ends the connection, because it is too long or no reply is due.
+    /// Counts what the server must count for all bytes of one connection: every complete message up
+    /// to one that ends the connection, because it is too long or gets no reply.
     pub(crate) fn stream(&self, mut bytes: &[u8]) {
         while let Some((length, rest)) = bytes.split_first_chunk::<2>() {
             let length = usize::from(u16::from_be_bytes(*length));
@@ -56,7 +56,7 @@ impl Sent {
     }
 }
 
-/// The values in the metrics of a server.
+/// The values in a server's metrics.
 #[derive(Debug, PartialEq, Eq)]
 struct Counted {
     udp: u64,
@@ -79,8 +79,8 @@ impl Counted {
     }
 }
 
-/// Holds a server to what it was sent: at the end of a test its counters must account for each
-/// message, or the test fails. It must be dropped before the server ends.
+/// Compares a server's counters with the sent messages on drop, and fails the test unless every
+/// message is accounted for. Drop it before the server ends.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     admin: SocketAddr,
@@ -88,7 +88,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Begins to count, for a server that was sent nothing yet.
+    /// Starts counting for a server that has not received a message yet.
     pub(crate) fn of(admin: SocketAddr) -> Self {
         Self { admin, sent: Sent::default() }
     }
@@ -101,7 +101,7 @@ impl Drop for Ledger {
         }
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // A resolver may send for as long as it runs, so both are read anew.
+            // A resolver may send as long as it runs, so both sides are read again.
             let (sent, counted) = (self.sent.expected(), Counted::read(self.admin));
             if sent == counted {
                 return;
