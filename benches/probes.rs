@@ -1,14 +1,14 @@
-//! The full cost of one probe in this process: CPU time of all threads, kernel time included.
+//! The full CPU cost of one probe in this process: all threads, including kernel time.
 //!
 //! ```text
 //! cargo bench --bench probes                          every kind, at 5,000 probes a second (TLS: 500)
 //! cargo bench --bench probes -- http https            some kinds
-//! cargo bench --bench probes -- --threads 1 --rate 0  one thread, as fast as it goes, 64 at a time
-//! cargo bench --bench probes -- --port 8080 http      a server of yours on all addresses, such as nginx
+//! cargo bench --bench probes -- --threads 1 --rate 0  one thread at full speed, 64 probes at a time
+//! cargo bench --bench probes -- --port 8080 http      your own server on all addresses, such as nginx
 //! ```
 //!
-//! The backend is a process of its own, so that its time is not counted here. On loopback some of the
-//! work for the backend's end of a connection is still done, and counted, in the prober's system calls.
+//! The backend is a separate process, so its own time is not counted. On loopback, a part of the
+//! work for its end of a connection is done in the prober's system calls and is counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
 
 use std::fs;
@@ -35,17 +35,17 @@ use tokio_rustls::TlsAcceptor;
 const NAME: &str = "backend.example";
 const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n";
-/// The floors are what the system calls of the cheapest program take here, one probe after the other.
+/// The floors are the cost of the system calls alone, with blocking probes one after another.
 const KINDS: [&str; 6] = ["tcp-floor", "tcp", "http-floor", "http", "https", "https-full"];
-/// How many addresses the backend is probed at.
+/// Number of addresses at which the backend is probed.
 const PLACES: u32 = 1000;
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How many are in flight when there is no rate.
+/// Number of probes in flight without a rate.
 const AT_A_TIME: usize = 64;
 
 struct Options {
     threads: usize,
-    /// Probes a second; 0 for as many as can be.
+    /// Probes per second; 0 for as many as possible.
     rate: u32,
     seconds: u32,
     rounds: u32,
@@ -102,7 +102,7 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
 }
 
-/// Ports of the backend in the clear and with TLS.
+/// The backend's ports without and with TLS.
 struct Ports {
     clear: u16,
     tls: u16,
@@ -124,7 +124,7 @@ fn start_backend(directory: &Path) -> Result<(Child, Ports)> {
     }
 }
 
-/// The backend: says its ports, then answers until it is killed.
+/// The backend: prints its ports, then answers until it is killed.
 async fn serve_all(directory: &Path) -> Result<()> {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(vec![NAME.to_owned()]).map_err(Error::other)?;
@@ -156,7 +156,7 @@ async fn serve_all(directory: &Path) -> Result<()> {
     }
 }
 
-/// On a busy machine many connections may wait.
+/// A long accept queue, because many connections may wait on a busy machine.
 fn listen() -> Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
@@ -170,7 +170,7 @@ fn authority(directory: &Path) -> PathBuf {
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let mut request = [0; 1024];
     if stream.read(&mut request).await.is_ok_and(|length| length > 0) {
-        // The prober may close early; an error is ignored.
+        // The prober may close early; errors are ignored.
         let _ = stream.write_all(RESPONSE).await;
         let _ = stream.shutdown().await;
     }
@@ -201,9 +201,9 @@ async fn measure_all(options: &Options, ports: Ports, directory: &Path) -> Resul
             other => return Err(Error::other(format!("{other} is none of {}", KINDS.join(", ")))),
         };
         let probe = Arc::new(probe);
-        // TLS is probed a tenth as often: the backend could not keep up.
+        // TLS is probed at a tenth of the rate, because the backend could not keep up.
         let rate = if kind.starts_with("https") { options.rate / 10 } else { options.rate };
-        // A fresh address each time, so that there is no session yet.
+        // A new address each time, so that there is no session to resume.
         let mut fresh = (kind == "https-full").then_some(&mut fresh);
         let mut costs = Vec::new();
         let mut made = 0;
@@ -212,7 +212,7 @@ async fn measure_all(options: &Options, ports: Ports, directory: &Path) -> Resul
             made = round(&probe, options, rate, fresh.as_deref_mut()).await?;
             costs.push(micros((cpu_time()?.saturating_sub(before)) / made.max(1)));
         }
-        // The first round fills caches.
+        // The first round only fills caches.
         costs.remove(0);
         show(kind, made, &costs);
     }
@@ -225,10 +225,10 @@ fn show(kind: &str, probes: u32, costs: &[f64]) {
     println!("{kind:12} {probes:7}    {best:7.1}   ({})", all.join(", "));
 }
 
-/// How many connections a floor is measured by.
+/// Number of connections by which a floor is measured.
 const FLOOR: u32 = 10_000;
 
-/// Connections with blocking calls and nothing around them.
+/// Makes connections with blocking calls and nothing else.
 fn floor(port: u16, ask: bool) -> Result<f64> {
     let before = cpu_time()?;
     for number in 0..FLOOR {
@@ -243,12 +243,12 @@ fn floor(port: u16, ask: bool) -> Result<f64> {
     Ok(micros(cpu_time()?.saturating_sub(before) / FLOOR))
 }
 
-/// 127.0.0.0/8 is one machine.
+/// A loopback address; all of 127.0.0.0/8 is this machine.
 fn place(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(0x7f01_0000 + number)
 }
 
-/// Probes for some seconds. Returns how many probes were made.
+/// Probes for some seconds. Returns the number of probes.
 async fn round(probe: &Arc<Probe>, options: &Options, rate: u32, mut fresh: Option<&mut u32>) -> Result<u32> {
     const TICK: Duration = Duration::from_millis(2);
     let mut probes = JoinSet::new();
@@ -303,7 +303,7 @@ fn passed(report: &std::result::Result<steerd::probe::Report, tokio::task::JoinE
     }
 }
 
-/// CPU time of all threads that this process has now.
+/// CPU time of all current threads of this process.
 fn cpu_time() -> Result<Duration> {
     let mut sum = 0;
     for task in fs::read_dir("/proc/self/task")? {

@@ -1,10 +1,9 @@
-//! The cost of answering, for each kind of answer: from the bytes of the query to the bytes of the reply,
-//! without the network.
+//! The cost of answering each kind of query, from query bytes to reply bytes, without the network.
 //!
 //! ```text
 //! cargo bench --bench respond                       nanoseconds per query
 //! cargo bench --bench respond -- --instructions     instructions per query, counted by valgrind
-//! cargo bench --bench respond -- service            only kinds whose name has this word in it
+//! cargo bench --bench respond -- service            only kinds whose name contains this word
 //! ```
 
 #[path = "../fuzz/checks/mod.rs"]
@@ -27,9 +26,9 @@ use crate::checks::world::World;
 
 /// Rounds of each kind; the median is shown.
 const ROUNDS: usize = 15;
-/// How long one round takes, about.
+/// Approximate length of a round.
 const ROUND: Duration = Duration::from_millis(20);
-/// Queries of which instructions are counted.
+/// Number of queries whose instructions are counted.
 const COUNTED: u32 = 1000;
 
 fn main() -> Result<()> {
@@ -43,7 +42,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The kinds whose name has one of the words in it; all, if there are none.
+/// The kinds whose name contains one of the words; all kinds if there are no words.
 fn chosen(words: &[&str]) -> impl Iterator<Item = Kind> {
     let is_chosen = |kind: &Kind| words.is_empty() || words.iter().any(|word| kind.name.contains(word));
     kinds::all().into_iter().filter(is_chosen)
@@ -61,13 +60,13 @@ fn nanoseconds(words: &[&str]) {
             queries *= 2;
         }
         let mut rounds: Vec<Duration> = (0..ROUNDS).map(|_| asked.time(queries) / queries).collect();
-        // A part of a nanosecond does not matter: the fastest kind takes some dozens.
+        // Fractions of a nanosecond do not matter: the fastest kind takes dozens.
         rounds.sort();
         println!("{:32} {:>9} {:>9}", kind.name, rounds[ROUNDS / 2].as_nanos(), rounds[0].as_nanos());
     }
 }
 
-/// One kind of query, asked again and again.
+/// One kind of query, asked repeatedly.
 struct Asked<'k> {
     query: &'k [u8],
     client: Client,
@@ -93,7 +92,7 @@ impl<'k> Asked<'k> {
         begun.elapsed()
     }
 
-    // Valgrind counts what happens in the function of this name.
+    // Valgrind selects this function by its name.
     #[inline(never)]
     fn answer(&mut self, queries: u32) {
         for _ in 0..queries {

@@ -1,10 +1,11 @@
-//! What it costs to keep health over a restart: 100,000 backends, 1,000 flips a second.
+//! The cost of saving health for a restart: 100,000 backends, 1,000 flips a second.
 //!
-//! The checker is the real one. Its probes go to one listener on all loopback addresses, which is closed
-//! and opened again each interval, so each probe is a flip. First they are measured without a `state_dir`,
-//! then with one: the difference is the cost of all that keeps them, in the checker and beside it, surveys and
-//! snapshots included. Meanwhile an override is set from time to time, and it is looked how long it takes
-//! to the disk. `STEERD_BENCH_SECONDS` says how long each half takes. Ends with 1 when a bar is missed.
+//! The checker is the real one. Its probes go to one listener on all loopback addresses, which
+//! closes and opens again each interval, so that each probe is a flip. The first half runs without
+//! a `state_dir`, the second with one: the difference is the cost of saving, in the checker and in
+//! the keeper, including surveys and snapshots. Meanwhile overrides are set, and their delay to the
+//! disk is measured. `STEERD_BENCH_SECONDS` sets the length of each half. The exit code is 1 if a
+//! bar is missed.
 
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a bench")]
 
@@ -35,13 +36,13 @@ use tokio::sync::oneshot;
 
 const BACKENDS: u32 = 100_000;
 const IN_A_POOL: u32 = 100;
-/// Each probe is a flip, so this makes 1,000 a second.
+/// Each probe is a flip, so this gives 1,000 flips a second.
 const INTERVAL: Duration = Duration::from_secs(100);
 const SECONDS: u64 = 200;
-/// From one override to the next.
+/// Time between two overrides.
 const MARK_EVERY: Duration = Duration::from_secs(2);
 
-/// The bars: a share of a core, bytes a second, and the time from an override to the disk.
+/// The bars: share of a core, bytes per second, and delay of an override to the disk.
 const MOST_CPU: f64 = 0.05;
 const MOST_BYTES: f64 = 1e6;
 const MOST_DELAY: Duration = Duration::from_secs(1);
@@ -62,7 +63,7 @@ fn setup(port: u16) -> Setup {
     };
     let pool = |number: u32| PoolSetup {
         pool: Pool {
-            // All of them fail at once here.
+            // Here all backends of a pool fail at once.
             suspect_self: None,
             ..Pool::new(
                 format!("pool-{number}"),
@@ -82,14 +83,14 @@ fn setup(port: u16) -> Setup {
     }
 }
 
-/// What the process has written so far, bytes.
+/// Bytes written by this process so far.
 fn written() -> u64 {
     let text = fs::read_to_string("/proc/self/io").expect("Linux has it");
     let line = text.lines().find_map(|line| line.strip_prefix("wchar: ")).expect("a line");
     line.parse().expect("a number")
 }
 
-/// Listens on all loopback addresses in every other interval.
+/// Listens on all loopback addresses during every other interval.
 fn alternate(port: u16) {
     std::thread::spawn(move || {
         loop {
@@ -106,14 +107,14 @@ fn alternate(port: u16) {
     });
 }
 
-/// The lengths of the journals.
+/// The lengths of the journals, bytes.
 fn lengths(directory: &Path) -> HashMap<PathBuf, u64> {
     let entries = fs::read_dir(directory).expect("the directory").filter_map(Result::ok);
     let journals = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".journal"));
     journals.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.len()))).collect()
 }
 
-/// The bytes of a file from a place on; none when it is gone.
+/// The bytes of a file from an offset on; empty if the file is gone.
 fn since(path: &Path, place: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let _ = fs::File::open(path).and_then(|mut file| {
@@ -123,7 +124,7 @@ fn since(path: &Path, place: u64) -> Vec<u8> {
     bytes
 }
 
-/// How long it takes until an override that is set now is in a journal, or in the snapshot that replaced it.
+/// Sets an override. Returns the time until it is in a journal or in a newer snapshot.
 async fn mark(handle: &Handle, directory: &Path, number: u32) -> Duration {
     let before = lengths(directory);
     let reason = format!("mark {number} of the bench");
@@ -150,7 +151,7 @@ async fn mark(handle: &Handle, directory: &Path, number: u32) -> Duration {
     }
 }
 
-/// The CPU time and the bytes of some seconds, each second's share of them.
+/// Measures for some seconds. Returns CPU time and written bytes, per second.
 async fn measure<F: Future<Output = ()>>(seconds: u64, meanwhile: impl FnOnce() -> F) -> (f64, f64) {
     let (bytes, cpu, began) = (written(), cpu_time(std::process::id()), Instant::now());
     tokio::time::timeout(Duration::from_secs(seconds), async {

@@ -1,11 +1,11 @@
-//! How fast a large master file becomes a zone, and with how much memory.
+//! The time and memory to load a large master file.
 //!
 //! ```text
-//! cargo bench --bench zone_load               three made-up zones, each in a process of its own
-//! cargo bench --bench zone_load -- FILE APEX  one zone of yours
+//! cargo bench --bench zone_load               three made-up zones, each in its own process
+//! cargo bench --bench zone_load -- FILE APEX  your own zone
 //! ```
 //!
-//! Peak memory (`VmHWM`) is that of the whole process, the file's own bytes included.
+//! Peak memory (`VmHWM`) is that of the whole process, including the bytes of the file.
 
 use std::fs::File;
 use std::io::{BufWriter, Error, Result, Write};
@@ -53,7 +53,7 @@ fn hosts(file: &mut BufWriter<File>) -> Result<()> {
     })
 }
 
-/// 300,000 delegations with two name servers each, below them and so with glue.
+/// 300,000 delegations, each with two name servers below the delegation, so that they need glue.
 fn delegations(file: &mut BufWriter<File>) -> Result<()> {
     (0..300_000u32).try_for_each(|number| {
         let [_, b, c, d] = number.to_be_bytes();
@@ -64,7 +64,7 @@ fn delegations(file: &mut BufWriter<File>) -> Result<()> {
     })
 }
 
-/// A million records of 100,000 names, ten each, no two of one name together.
+/// A million records of 100,000 names, ten each; records of one name are never adjacent.
 fn scattered(file: &mut BufWriter<File>) -> Result<()> {
     (0..1_000_000u32).try_for_each(|number| {
         let [_, b, c, d] = number.to_be_bytes();

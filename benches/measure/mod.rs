@@ -1,16 +1,16 @@
-//! Figures of processes, and figures of many figures. Measurements do not belong here.
+//! Figures of processes, and statistics. Measurements do not belong here.
 #![allow(dead_code, reason = "each bench needs a part of this only")]
 
 use std::fs;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-/// Set in the environment of a bench that has the loopback network for itself.
+/// Set in the environment of a bench that runs in its own network namespace.
 const ALONE: &str = "STEERD_BENCH_ALONE";
 
-/// Runs this bench again in a network of its own, where no other program opens connections or takes
-/// ports, and answers its exit code. None when it is there already, or when the machine has no such
-/// networks for users: counts of connections then include those of others.
+/// Runs this bench again in its own network namespace, where no other program opens connections or
+/// takes ports, and returns its exit code. Returns `None` if it is already in one, or if
+/// unprivileged namespaces are not available; then counts include connections of other programs.
 pub(crate) fn run_alone() -> Option<ExitCode> {
     if std::env::var_os(ALONE).is_some() {
         return None;
@@ -36,7 +36,7 @@ pub(crate) fn run_alone() -> Option<ExitCode> {
     Some(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// How many TCP connections have been begun in this network.
+/// Number of TCP connections opened in this network namespace.
 pub(crate) fn connections_begun() -> u64 {
     let text = fs::read_to_string("/proc/net/snmp").expect("Linux has it");
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
@@ -45,9 +45,9 @@ pub(crate) fn connections_begun() -> u64 {
     named.find_map(|(name, count)| (name == "ActiveOpens").then(|| count.parse().ok())?).expect("a count")
 }
 
-/// The CPU time that the threads of a process have had, as the scheduler counts it: to the
-/// nanosecond, with all that the kernel did on their behalf. On loopback that is both ends of the
-/// network too, up to the socket of the peer. Threads that have ended are not counted.
+/// CPU time of the threads of a process, as the scheduler counts it in nanoseconds, including the
+/// kernel's work for them. On loopback this covers both ends of the network up to the peer's
+/// socket. Threads that have ended are not counted.
 pub(crate) fn cpu_time(process: u32) -> Duration {
     let threads = fs::read_dir(format!("/proc/{process}/task")).expect("the process runs");
     let of_thread = |path: std::path::PathBuf| {
@@ -57,20 +57,20 @@ pub(crate) fn cpu_time(process: u32) -> Duration {
     Duration::from_nanos(threads.flatten().filter_map(|entry| of_thread(entry.path())).sum())
 }
 
-/// The bytes of memory that a process holds.
+/// Resident memory of a process, bytes.
 pub(crate) fn resident(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says so");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
 
-/// A number of things for a division.
+/// Converts a count for a division.
 #[allow(clippy::cast_precision_loss, reason = "counts of things in a bench are far below 2^53")]
 pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// The value below which this share of the values lies; 0 without any.
+/// The value below which this share of the values lies; 0 without values.
 pub(crate) fn quantile<T: Copy + Default + PartialOrd>(values: &mut [T], share: f64) -> T {
     values.sort_by(|one, other| one.partial_cmp(other).expect("comparable"));
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is from 0 to 1")]
@@ -78,7 +78,7 @@ pub(crate) fn quantile<T: Copy + Default + PartialOrd>(values: &mut [T], share: 
     values.get(index.min(values.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
-/// Microseconds, milliseconds or seconds, whichever reads well.
+/// Formats a duration in microseconds, milliseconds or seconds.
 pub(crate) fn shown(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 0.001 {

@@ -1,4 +1,5 @@
-//! The cost of a health check: steerd, HAProxy and gdnsd side by side, against one nginx on loopback.
+//! The cost of a health check: steerd, HAProxy and gdnsd side by side, against one nginx on
+//! loopback.
 //!
 //! ```text
 //! cargo bench --bench checks                          three rounds of everything, a quarter of an hour
@@ -7,13 +8,13 @@
 //! ```
 //!
 //! Each program checks 1,000 servers (`127.x.y.z`) five times a second; gdnsd, whose shortest
-//! interval is 2 s, checks 10,000. HTTPS is checked once a second, because nginx shares the machine. The
-//! programs take turns, so that whatever else the machine does falls on all. The figure compared is the CPU
-//! time of the checking process for each connection that it has begun, as the kernel counts them: nginx would
-//! miss those that HAProxy's TCP check breaks off within the handshake. HAProxy has one thread; the others
-//! run as they are by default.
+//! interval is 2 s, checks 10,000. HTTPS is checked once a second, because nginx shares the
+//! machine. The programs take turns, so that other load on the machine affects all of them. The
+//! compared figure is the CPU time of the checking process per connection that it opened, as the
+//! kernel counts them: nginx would miss connections that HAProxy's TCP check resets during the
+//! handshake. HAProxy has one thread; the others use their defaults.
 //!
-//! Nothing needs root, and nothing is installed: what is missing is said.
+//! Nothing needs root, and nothing is installed; the bench reports missing programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
 #![allow(
     clippy::unchecked_time_subtraction,
@@ -39,21 +40,21 @@ use tempfile::TempDir;
 use crate::measure::{connections_begun, cpu_time, float, quantile, resident, run_alone};
 use crate::support::{Process, STEERD, free_port, program, wait_for};
 
-/// Servers to check.
+/// Number of servers to check.
 const SERVERS: u32 = 1_000;
 /// The shortest interval of gdnsd, seconds.
 const GDNSD_INTERVAL: u32 = 2;
-/// How long a program runs before it is measured: its first round is over then.
+/// How long a program runs before the measurement, so that its first round is over.
 const WARM_UP: Duration = Duration::from_secs(4);
 /// The name in nginx's certificate.
 const NAME: &str = "backend.test";
 
-/// A kind of check, and its interval.
+/// A kind of check and its interval.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Kind {
     name: &'static str,
     check: Check,
-    /// Milliseconds.
+    /// In milliseconds.
     interval: u32,
 }
 
@@ -61,7 +62,7 @@ struct Kind {
 enum Check {
     Tcp,
     Http,
-    /// Over TLS sessions that the server lets be resumed, or not.
+    /// With or without resumption of TLS sessions.
     Https {
         resumed: bool,
     },
@@ -85,16 +86,16 @@ enum Checker {
 const CHECKERS: [(Checker, &str); 3] =
     [(Checker::Steerd, "steerd"), (Checker::Haproxy, "haproxy"), (Checker::Gdnsd, "gdnsd")];
 
-/// The result of one measurement.
+/// The result of a measurement.
 #[derive(Clone, Copy)]
 struct Measured {
-    /// Microseconds of CPU time for each check.
+    /// CPU time per check, microseconds.
     cost: f64,
-    /// Checks in a second.
+    /// Checks per second.
     rate: f64,
-    /// Bytes of memory.
+    /// Resident memory, bytes.
     memory: u64,
-    /// The share of handshakes that resumed a session.
+    /// Share of handshakes that resumed a session.
     resumed: f64,
 }
 
@@ -223,7 +224,7 @@ fn measure(checker: Checker, kind: Kind, nginx: &Nginx, time: Duration) -> Measu
     }
 }
 
-/// The addresses of so many servers.
+/// The addresses of this many servers.
 fn servers(count: u32) -> impl Iterator<Item = Ipv4Addr> {
     let first = u32::from(Ipv4Addr::new(127, 1, 0, 1));
     (0..count).map(move |index| Ipv4Addr::from(first + index))
@@ -324,19 +325,19 @@ fn gdnsd(directory: &Path, kind: Kind, nginx: &Nginx) -> Process {
     Process::start(Command::new(program("gdnsd")).arg("-c").arg(directory).arg("start"))
 }
 
-/// The backend of all.
+/// The backend of all programs.
 struct Nginx {
     plain: u16,
     resumable: u16,
     full: u16,
     authority: PathBuf,
-    /// A byte for each handshake says whether it resumed a session.
+    /// One byte per handshake, which says whether it resumed a session.
     log: PathBuf,
     _process: Process,
     _directory: TempDir,
 }
 
-/// Handshakes so far.
+/// Number of handshakes so far.
 struct Handshakes {
     all: usize,
     resumed: usize,

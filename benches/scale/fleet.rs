@@ -1,5 +1,5 @@
-//! Many backends on loopback, all played by one listener: who is asked is the address that was
-//! connected to, and what it answers follows a script.
+//! Many backends on loopback, all played by one listener. The destination address identifies the
+//! backend, and a script decides its answer.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,20 +13,20 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use socket2::{Domain, Socket, Type};
 
-/// Threads that answer probes, each with a listening socket of its own.
+/// Number of threads that answer probes, each with its own listening socket.
 const THREADS: u64 = 2;
-/// Connections that may wait to be accepted, for each thread.
+/// Length of the accept queue of each thread.
 const BACKLOG: i32 = 4096;
-/// How long a thread waits for a connection, and on one for its request.
+/// How long a thread waits for a connection, and for the request on it.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How much nicer its threads are than the others.
+/// How much the niceness of its threads is raised.
 const BACK: i32 = 5;
 const HEALTHY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const SICK: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-/// No backend of the pool is sick.
+/// Marks a pool without a sick backend.
 const WHOLE: u32 = u32::MAX;
 
-/// How many backends, in how many pools, and how often each is probed.
+/// The number of backends and pools, and the interval of probes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     pub(crate) backends: u32,
@@ -48,12 +48,12 @@ impl Size {
 
 const FIRST: u32 = u32::from_be_bytes([127, 1, 0, 0]);
 
-/// A watched pool has become sick, or whole again.
+/// A watched pool has become sick or healthy again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
     pub(crate) pool: u32,
     pub(crate) sick: bool,
-    /// Just before the backend answers the probe that shows it.
+    /// Taken just before the backend answers the probe that reveals the change.
     pub(crate) at: Instant,
 }
 
@@ -62,36 +62,37 @@ pub(crate) struct Fleet {
     pub(crate) size: Size,
     pub(crate) port: u16,
     origin: Instant,
-    /// Microseconds from the origin to the last probe of each; 0 before the first.
+    /// Microseconds from the origin to the last probe of each backend; 0 before the first.
     seen: Vec<AtomicU64>,
     sick: Vec<AtomicBool>,
     probes: AtomicU64,
-    /// How many have been probed at least once.
+    /// Number of backends that have been probed at least once.
     known: AtomicU32,
-    /// The longest time between two probes of one backend, microseconds, and how many were too long.
+    /// The longest time between two probes of one backend, microseconds, and how many gaps were too
+    /// long.
     longest: AtomicU64,
     late: AtomicU64,
     script: Script,
 }
 
-/// Behaviour of backends besides answering well.
+/// How backends deviate from healthy answers.
 struct Script {
-    /// Pools below this number are watched: of each, one backend at a time fails one probe.
+    /// Pools below this number are watched: in each, one backend at a time fails one probe.
     watched: AtomicU32,
-    /// By pool: the backend that is sick.
+    /// By pool, the sick backend.
     sick_of: Vec<AtomicU32>,
-    /// From one watched change to the next at the least, microseconds; and when that is over.
+    /// Minimum time between two watched changes, microseconds, and when it ends.
     pause: AtomicU64,
     next: AtomicU64,
-    /// Whether a change is being looked for in the answers: only one is at a time.
+    /// Whether a change is currently awaited in the answers; only one is at a time.
     busy: AtomicBool,
     changes: mpsc::SyncSender<Change>,
-    /// Of all other backends, so many of 1,000 probes find the backend to have changed.
+    /// Of 1,000 probes of other backends, so many reveal a change.
     storm: AtomicU32,
 }
 
 impl Fleet {
-    /// Starts to listen. Changes are sent to the receiver.
+    /// Starts listening. Changes are sent to the receiver.
     pub(crate) fn start(size: Size) -> io::Result<(Arc<Self>, mpsc::Receiver<Change>)> {
         let (changes, receiver) = mpsc::sync_channel(1);
         let sockets: Vec<Socket> = (0..THREADS).map(|_| listen(0)).take(1).collect::<io::Result<_>>()?;
@@ -133,25 +134,25 @@ impl Fleet {
         self.known.load(Ordering::Relaxed)
     }
 
-    /// The longest time between two probes of one backend since the last call, and the number of
-    /// those that were longer than `limit` of then.
+    /// The longest time between two probes of one backend since the last call, and how many gaps
+    /// exceeded the limit.
     pub(crate) fn gaps(&self) -> (Duration, u64) {
         let longest = Duration::from_micros(self.longest.swap(0, Ordering::Relaxed));
         (longest, self.late.swap(0, Ordering::Relaxed))
     }
 
-    /// Watches the first pools: one at a time becomes sick, and well again at its next probe.
+    /// Watches the first pools: one at a time becomes sick, and healthy again at its next probe.
     pub(crate) fn watch(&self, pools: u32, pause: Duration) {
         self.script.pause.store(microseconds(pause), Ordering::Relaxed);
         self.script.watched.store(pools, Ordering::Relaxed);
     }
 
-    /// Lets so many of 1,000 probes of backends that are not watched find another state.
+    /// Makes so many of 1,000 probes of unwatched backends reveal another state.
     pub(crate) fn storm(&self, share: u32) {
         self.script.storm.store(share, Ordering::Relaxed);
     }
 
-    /// Ends all sickness at the next probe of each.
+    /// Makes every backend healthy from its next probe on.
     pub(crate) fn calm(&self) {
         self.storm(0);
         self.watch(0, Duration::ZERO);
@@ -160,7 +161,7 @@ impl Fleet {
         self.looked();
     }
 
-    /// The last change has been found, or given up.
+    /// The last change was found or given up.
     pub(crate) fn looked(&self) {
         self.script.busy.store(false, Ordering::Relaxed);
     }
@@ -169,7 +170,7 @@ impl Fleet {
         microseconds(self.origin.elapsed())
     }
 
-    /// Counts a probe, and answers whether the backend is well, and the change that this shows.
+    /// Counts a probe. Returns whether the backend is healthy, and the change that this reveals.
     fn probed(&self, backend: u32, rng: &mut SmallRng) -> (bool, Option<Change>) {
         let now = self.now();
         self.probes.fetch_add(1, Ordering::Relaxed);
@@ -181,7 +182,7 @@ impl Fleet {
             last => {
                 let gap = now.saturating_sub(last);
                 self.longest.fetch_max(gap, Ordering::Relaxed);
-                // A tick comes with up to 5 % of jitter, and a tenth of a second is allowed beyond.
+                // Probes are due with up to 5 % jitter; a tenth of a second is allowed beyond that.
                 let limit = self.size.interval.mul_f64(1.05) + Duration::from_millis(100);
                 self.late.fetch_add(u64::from(gap > microseconds(limit)), Ordering::Relaxed);
             }
@@ -200,7 +201,7 @@ impl Fleet {
 
     fn answer(&self, mut stream: TcpStream, rng: &mut SmallRng) -> io::Result<()> {
         let IpAddr::V4(asked) = stream.local_addr()?.ip() else { return Ok(()) };
-        // A probe's request is one segment.
+        // The request of a probe is one segment.
         if stream.read(&mut [0; 1024])? == 0 {
             return Ok(());
         }
@@ -238,7 +239,7 @@ fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A listening socket. Operations on it and on its connections time out after [`PATIENCE`].
+/// Opens a listening socket. Operations on it and its connections time out after [`PATIENCE`].
 fn listen(port: u16) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_port(true)?;
@@ -248,7 +249,7 @@ fn listen(port: u16) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Answers one probe after the other: by the time a connection is accepted its request is there.
+/// Answers one probe after another: a connection's request has usually arrived when it is accepted.
 fn serve(fleet: &Fleet, listener: &TcpListener, seed: u64) {
     step_back();
     let mut rng = SmallRng::seed_from_u64(seed);
@@ -259,11 +260,12 @@ fn serve(fleet: &Fleet, listener: &TcpListener, seed: u64) {
     }
 }
 
-/// Lets the server and whoever measures it go first: this thread stands for machines that are not there.
+/// Lowers the priority of this thread, because it stands for other machines and must not slow the
+/// server.
 fn step_back() {
     let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
     let text = std::fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
-    // The fields after the name in parentheses are plain; the 17th of them is the niceness.
+    // The fields after the name in parentheses are plain; number 17 of them is the niceness.
     let now = text.rsplit(')').next().and_then(|fields| fields.split(' ').nth(17)?.parse::<i32>().ok());
     let (Some(id), Some(now)) = (thread.file_name(), now) else { return };
     let _ = Command::new("renice")

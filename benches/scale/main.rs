@@ -1,4 +1,4 @@
-//! Very many backends: whether they are probed on time, what they cost, and how soon answers follow.
+//! Very many backends: whether probes are on time, their cost, and how soon answers follow.
 //!
 //! ```text
 //! cargo bench --bench scale                            everything, about ten minutes
@@ -6,9 +6,9 @@
 //! cargo bench --bench scale -- --backends 10000 --pools 100 --seconds 10
 //! ```
 //!
-//! The real program runs with 100,000 backends in 1,000 pools, each probed by HTTP every 10 s. All
-//! backends are one listener of this process (`fleet`), which shares the machine, as does the DNS
-//! client (`questions`). Nothing needs root.
+//! The real program runs with 100,000 backends in 1,000 pools, each probed by HTTP every 10 s. One
+//! listener of this process plays all backends (`fleet`); it shares the machine with the server, as
+//! does the DNS client (`questions`). Nothing needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
 #![allow(clippy::unchecked_time_subtraction, reason = "clocks go forwards")]
 
@@ -37,12 +37,12 @@ use crate::support::client::Client;
 use crate::support::message::{A, Query, wire};
 use crate::support::wait_for;
 
-/// DNS queries in a second.
+/// DNS queries per second.
 const RATE: usize = 10_000;
-/// Backends that change their state in a second, while that is measured.
+/// Backends that change state per second in the storm.
 const STORM: f64 = 5_000.0;
 
-/// Clients of the admin server that do not read.
+/// Number of admin clients that do not read.
 const DEAF: usize = 64;
 
 /// Command line options.
@@ -124,7 +124,7 @@ fn line(what: &str, found: &str) {
     println!("  {what:48} {found}");
 }
 
-/// A server with next to nothing to do: what is compared with.
+/// An almost idle server, for comparison.
 struct Empty {
     memory: u64,
 }
@@ -142,7 +142,7 @@ fn empty(options: &Options) -> Empty {
     Empty { memory }
 }
 
-/// Starts the server of all backends, and waits until each has been probed.
+/// Starts the server of all backends and waits until each has been probed.
 fn start(fleet: &Arc<Fleet>) -> Server {
     let Size { backends, pools, interval } = fleet.size;
     title(&format!("Start with {backends} backends in {pools} pools, interval {interval:?}"));
@@ -163,7 +163,7 @@ fn start(fleet: &Arc<Fleet>) -> Server {
 
 fn steady(server: &Server, fleet: &Fleet, options: &Options, empty: Option<&Empty>) {
     title("Every backend well");
-    // The first round was quicker than those that follow: let it pass.
+    // Skips the first round, which is faster than the others.
     sleep(fleet.size.interval * 2);
     fleet.gaps();
     let (cpu, probes, began) = (cpu_time(server.id()), fleet.probes(), Instant::now());
@@ -221,7 +221,7 @@ fn scrape(server: &Server, fleet: &Fleet, options: &Options) {
     line("memory after it", &format!("{:.1} MB", float(resident(server.id())) / 1e6));
 }
 
-/// Clients that ask for the status, and again as soon as they are let go of, and never read.
+/// Clients that request the status and never read it, and reconnect when they are disconnected.
 fn deaf(server: &Server, fleet: &Fleet, options: &Options) {
     title(&format!("{DEAF} clients that ask for /api/v1/status and do not read"));
     // Gives the server time to free the memory of earlier requests.
@@ -326,7 +326,7 @@ fn followed(what: &str, (found, lost): &mut (Vec<Duration>, usize)) {
     line(what, &format!("p50 {p50}, p99 {p99}, most {most}, of {}, {lost} not seen", found.len()));
 }
 
-/// How often backends have changed their state so far.
+/// Number of state changes of backends so far.
 fn transitions(server: &Server) -> f64 {
     let (text, _) = server.get("/metrics");
     let of_line = |line: &str| {
@@ -336,7 +336,7 @@ fn transitions(server: &Server) -> f64 {
     text.lines().filter_map(of_line).sum()
 }
 
-/// Nobody reads the log while very much is logged.
+/// The log is not read while very much is logged.
 fn stuck(fleet: &Arc<Fleet>, options: &Options) {
     title("Standard error is a pipe that nobody reads");
     fleet.calm();

@@ -1,4 +1,4 @@
-//! Queries at a steady rate, and how long each waits for its reply; and the look for one change.
+//! Queries at a steady rate and their response times; and the wait for one change in the answers.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -12,24 +12,24 @@ use crate::measure::quantile;
 use crate::server::STANDBY;
 use crate::support::message::{A, Query, wire};
 
-/// Sockets that ask; the kernel spreads them over the server's threads.
+/// Number of sockets; the kernel distributes them over the server's threads.
 const SOCKETS: usize = 2;
-/// Queries are sent each millisecond.
+/// Time between two sends.
 const TICK: Duration = Duration::from_millis(1);
-/// How long the last replies are waited for.
+/// How long the last replies are awaited.
 const LAST: Duration = Duration::from_millis(500);
-/// How long a change is looked for in the answers.
+/// How long a change is awaited in the answers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The bytes of a query for a name's addresses.
+/// A query for the A records of a name.
 pub(crate) fn question(name: &str, id: u16) -> Vec<u8> {
     Query::plain(wire(name), A).encode(id)
 }
 
-/// Counts of a load of queries.
+/// Results of a load of queries.
 pub(crate) struct Replies {
     pub(crate) sent: usize,
-    /// How long each reply took, microseconds.
+    /// Response times, microseconds.
     pub(crate) times: Vec<u64>,
 }
 
@@ -38,7 +38,7 @@ impl Replies {
         Duration::from_micros(quantile(&mut self.times, share))
     }
 
-    /// For a person.
+    /// The figures for a human reader.
     pub(crate) fn shown(&mut self) -> String {
         let lost = self.sent - self.times.len();
         let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| self.p(share).as_micros());
@@ -46,7 +46,7 @@ impl Replies {
     }
 }
 
-/// Asks for these names in turn, `rate` times a second, while `during` runs.
+/// Asks for these names in turn, `rate` times per second, while `during` runs.
 pub(crate) fn ask_during<T>(
     server: SocketAddr,
     names: &[String],
@@ -87,7 +87,7 @@ impl Asker {
         socket.set_read_timeout(Some(LAST))?;
         let origin = Instant::now();
         let now = move || u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX);
-        // By the query's number: when it was sent.
+        // The time of sending, by query id.
         let sent: Arc<Vec<AtomicU64>> = Arc::new((0..=u16::MAX).map(|_| AtomicU64::new(0)).collect());
         let receiver = {
             let (socket, sent, stop) = (Arc::clone(&socket), Arc::clone(&sent), Arc::clone(&stop));
@@ -128,8 +128,8 @@ impl Asker {
     }
 }
 
-/// How long it took from the probe to the answer for the changes of watched pools, within `time`;
-/// and how many were not found at all.
+/// The times from probe to answer for changes of watched pools within `time`, and the number of
+/// changes that were not found.
 pub(crate) fn look_for_changes(
     server: SocketAddr,
     names: &[String],
@@ -141,13 +141,13 @@ pub(crate) fn look_for_changes(
     socket.connect(server).expect("a socket");
     socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
     let (mut found, mut lost, mut number) = (Vec::new(), 0, 0);
-    // Changes from before the measurement do not count.
+    // Ignores changes from before the measurement.
     while changes.try_recv().is_ok() {}
     fleet.looked();
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         let Ok(change) = changes.recv_timeout(left) else { break };
-        // A number of its own: a reply to the last question is none to this one.
+        // A new id, so that a late reply to the last query does not match.
         number += 1;
         let query = question(&names[change.pool as usize], number);
         let mut buffer = [0; 4096];

@@ -1,4 +1,4 @@
-//! The real program with a configuration for a fleet.
+//! The real program, configured for a fleet.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -13,17 +13,17 @@ use crate::fleet::Size;
 use crate::support::message::{A, Query, wire};
 use crate::support::{STEERD, free_port, wait_for};
 
-/// The answer of a service when its watched pool is sick.
+/// The answer of a service while its watched pool is sick.
 pub(crate) const STANDBY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 const ZONE: &str = "$TTL 60\n@ SOA ns1 hostmaster 1 3600 600 604800 30\n@ NS ns1\nns1 A 127.0.0.1\n";
 
-/// Where the log goes.
+/// The destination of the log.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Log {
-    /// To a file.
+    /// A file.
     File,
-    /// To a pipe that nobody reads.
+    /// A pipe that nobody reads.
     Stuck,
 }
 
@@ -36,13 +36,13 @@ pub(crate) struct Server {
     directory: TempDir,
 }
 
-/// The name of a pool's service.
+/// The name of the service of a pool.
 pub(crate) fn service(pool: u32) -> String {
     format!("s{pool}.scale.test")
 }
 
-/// The configuration of a fleet whose backends listen on `port`: a service for each pool, with a
-/// pool of one as its second tier.
+/// The configuration of a fleet with backends on `port`: one service per pool, with a standby pool
+/// as its second tier.
 fn config(size: Size, port: u16, dns: SocketAddr, admin: SocketAddr) -> String {
     let interval = size.interval.as_millis();
     let timeout = (size.interval * 3 / 4).min(Duration::from_secs(2)).as_millis();
@@ -70,7 +70,7 @@ fn config(size: Size, port: u16, dns: SocketAddr, admin: SocketAddr) -> String {
 const EXTRA_DEFAULTS: &str = "damping = false\n[defaults.pool]\nsuspect_self = \"off\"\n";
 
 impl Server {
-    /// Starts a server of its own.
+    /// Starts a server with its own directory.
     pub(crate) fn start(size: Size, port: u16, log: Log) -> Self {
         let directory = TempDir::new().expect("a directory");
         let [dns, admin] = [(); 2].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port("127.0.0.1"))));
@@ -96,7 +96,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Waits until DNS is answered, and answers when that was.
+    /// Waits until DNS is answered, and returns the time of the first answer.
     pub(crate) fn answers(&mut self) -> Instant {
         let query = Query::plain(wire("ns1.scale.test"), A).encode(1);
         wait_for("DNS is answered", || {
@@ -116,7 +116,7 @@ impl Server {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    /// A connection over which a request went out; nothing of the reply is read.
+    /// Opens a connection and sends a request, without reading the reply.
     pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> TcpStream {
         let stream = TcpStream::connect(self.admin).expect("it listens");
         let length = body.len();
@@ -129,7 +129,7 @@ impl Server {
         stream
     }
 
-    /// The body that a GET brings, and how long it took to the last byte.
+    /// The body of a GET, and the time to its last byte.
     pub(crate) fn get(&self, path: &str) -> (String, Duration) {
         let began = Instant::now();
         let mut stream = self.send("GET", path, "");
@@ -153,7 +153,7 @@ impl Drop for Server {
     }
 }
 
-/// A histogram of Prometheus without labels: upper bounds in seconds and counts up to them.
+/// A Prometheus histogram without labels: upper bounds in seconds with their cumulative counts.
 pub(crate) struct Histogram(Vec<(f64, f64)>);
 
 impl Histogram {

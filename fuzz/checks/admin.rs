@@ -1,5 +1,5 @@
-//! Checks of the admin server with any body: the answer has a status of its own, its body is JSON, and the
-//! checker is handed nothing but what may stand in a log line.
+//! Checks of the admin server with arbitrary bodies: the reply has a sensible status and a JSON
+//! body, and the checker receives only text that may appear in a log line.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -24,13 +24,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::world::World;
 
-/// The longest reply, bytes.
+/// Maximum length of a reply, bytes.
 const LONGEST_REPLY: usize = 1 << 20;
 
-/// The longest reason of an override, characters.
+/// Maximum length of an override's reason, characters.
 const LONGEST_REASON: usize = 200;
 
-/// Where bodies are sent: a method and a path.
+/// The methods and paths to which bodies are sent.
 const PLACES: [(Method, &str); 6] = [
     (Method::PUT, "/api/v1/pools/web/backends/one/override"),
     (Method::POST, "/api/v1/reload"),
@@ -40,11 +40,11 @@ const PLACES: [(Method, &str); 6] = [
     (Method::GET, "/api/v1/services/x"),
 ];
 
-/// The admin server in front of a stand-in for the checker, which answers nothing.
+/// The admin server with a stand-in for the checker that answers nothing.
 pub(crate) struct Server {
     runtime: Runtime,
     router: TowerToHyperService<Router>,
-    /// Requests made of the checker.
+    /// Requests that reached the checker.
     asked: Arc<Mutex<Vec<OverrideRequest>>>,
     _directory: TempDir,
 }
@@ -98,7 +98,7 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<OverrideRequest>>>) 
     Source { checker, metrics, serving: watch::channel(true).1, reload, access: access_seen }
 }
 
-/// Sends what follows the first byte, which says where.
+/// Sends a body. The first byte selects the method and path.
 pub(crate) fn check(server: &Server, input: &[u8]) {
     let [place, body @ ..] = input else { return };
     let (method, path) = &PLACES[usize::from(*place) % PLACES.len()];
@@ -130,7 +130,7 @@ pub(crate) fn check(server: &Server, input: &[u8]) {
     }
 }
 
-/// Bodies to begin with, sound and not.
+/// Seeds: valid and invalid bodies.
 pub(crate) fn first_inputs() -> Vec<Vec<u8>> {
     let bodies = [
         r#"{"state": "drain"}"#,

@@ -1,5 +1,5 @@
-//! The global allocator of every program that includes this: the system's, which counts what the
-//! current thread takes. Each thread counts for itself, so tests may run side by side.
+//! The global allocator of every program that includes this: the system's, with counters per
+//! thread, so that tests may run in parallel.
 
 #![allow(
     unsafe_code,
@@ -14,18 +14,18 @@ static ALLOCATOR: Counting = Counting;
 
 struct Counting;
 
-/// Memory that one thread has taken so far.
+/// Allocations of one thread so far.
 struct Taken {
-    /// Calls that take memory, growing a block included.
+    /// Calls that allocate, including those that grow a block.
     calls: Cell<u64>,
-    /// Bytes taken and not given back; below 0 where a thread gives back what another has taken.
+    /// Bytes allocated and not freed; negative if the thread frees what another one allocated.
     bytes: Cell<isize>,
-    /// The most that `bytes` has been since it was last set.
+    /// The maximum of `bytes` since it was last reset.
     peak: Cell<isize>,
 }
 
 thread_local! {
-    // Neither lazy nor dropped, so the allocator may use it at any time.
+    // Needs neither lazy initialization nor a destructor, so the allocator may use it at any time.
     static TAKEN: Taken = const { Taken { calls: Cell::new(0), bytes: Cell::new(0), peak: Cell::new(0) } };
 }
 
@@ -37,41 +37,41 @@ fn take(call: u64, bytes: isize) {
     });
 }
 
-// SAFETY: every call goes to the system's allocator with the arguments it came with.
+// SAFETY: every call is passed on to the system's allocator with unchanged arguments.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         take(1, layout.size().cast_signed());
-        // SAFETY: the caller keeps the promises of `alloc`.
+        // SAFETY: the caller upholds the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         take(1, layout.size().cast_signed());
-        // SAFETY: the caller keeps the promises of `alloc_zeroed`.
+        // SAFETY: the caller upholds the contract of `alloc_zeroed`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         take(1, size.cast_signed() - layout.size().cast_signed());
-        // SAFETY: the caller keeps the promises of `realloc`.
+        // SAFETY: the caller upholds the contract of `realloc`.
         unsafe { System.realloc(block, layout, size) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         take(0, -layout.size().cast_signed());
-        // SAFETY: the caller keeps the promises of `dealloc`.
+        // SAFETY: the caller upholds the contract of `dealloc`.
         unsafe { System.dealloc(block, layout) }
     }
 }
 
-/// How often this thread takes memory while `run` runs.
+/// Runs `run`, and returns also how often this thread allocates meanwhile.
 pub(crate) fn calls_during<T>(run: impl FnOnce() -> T) -> (T, u64) {
     let before = TAKEN.with(|taken| taken.calls.get());
     let result = run();
     (result, TAKEN.with(|taken| taken.calls.get()) - before)
 }
 
-/// How many bytes more than at its start this thread holds at most while `run` runs.
+/// Runs `run`, and returns also how far the memory of this thread grows meanwhile, bytes.
 pub(crate) fn peak_during<T>(run: impl FnOnce() -> T) -> (T, usize) {
     let before = TAKEN.with(|taken| {
         taken.peak.set(taken.bytes.get());

@@ -1,5 +1,5 @@
-//! Checks of any bytes as a configuration: every fault is shown with its place, and the same bytes say the
-//! same twice.
+//! Checks with arbitrary bytes as a configuration: every fault has a place, and loading twice gives
+//! the same result.
 
 use std::fs;
 use std::path::Path;
@@ -12,19 +12,19 @@ use toml::de::{DeTable, DeValue};
 
 use super::allocation;
 
-/// The longest input, bytes.
+/// Maximum length of an input, bytes.
 const LONGEST: usize = 1 << 16;
 
-/// Most memory that a configuration of that length may take, bytes.
+/// Maximum memory for a configuration of that length, bytes.
 const MEMORY: usize = 256 << 20;
 
 /// Separates the main file from `other.toml`, which it may include: the ASCII file separator.
 const SEPARATOR: u8 = 0x1c;
 
-/// The zone that configurations may name as `zone`.
+/// The zone that configurations may use as `zone`.
 const ZONE: &str = "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\n";
 
-/// A directory with what a configuration may name beside itself.
+/// A directory with the files that a configuration may name.
 pub(crate) struct Files(TempDir);
 
 impl Files {
@@ -93,9 +93,9 @@ fn check_fault(directory: &Path, fault: &Fault) {
     }
 }
 
-/// Whether a configuration may name files other than those beside it: an absolute path, or one that
-/// leads up. Reading all of a machine's files would tell nothing about the configuration. Paths of
-/// HTTP, and programs, which are looked at and not run, may be absolute.
+/// Whether a configuration may name files outside of its directory, by an absolute path or by one
+/// that leads up. Reading arbitrary files of the machine would reveal nothing about the
+/// configuration. HTTP paths may be absolute, and so may programs, which are inspected but not run.
 fn leaves_its_directory(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     let (tree, _) = DeTable::parse_recoverable(text);
@@ -118,7 +118,7 @@ fn in_value(value: &DeValue<'_>) -> bool {
     }
 }
 
-/// Inputs to begin with: the examples, each section of the one that has every key, and slips.
+/// Seeds: the examples, each section of the example with every key, and typical mistakes.
 pub(crate) fn first_inputs() -> Vec<Vec<u8>> {
     let minimal = include_str!("../../config/minimal.toml");
     let every = include_str!("../../config/example.toml");
@@ -136,7 +136,7 @@ pub(crate) fn first_inputs() -> Vec<Vec<u8>> {
     inputs.into_iter().map(String::into_bytes).collect()
 }
 
-/// The same with files that are there.
+/// The example with names of existing files.
 fn here(text: &str) -> String {
     let mut text = text.replace("../zones/lb.example.com.zone", "zone").replace("# ", "");
     text = text.replace("admin.token", "token").replace("secondary.key", "key");

@@ -1,4 +1,4 @@
-//! Inputs: the seeds, and mutations that know where the parts of a query are.
+//! Inputs: seeds, and mutations that know the structure of a query.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -7,14 +7,14 @@ use super::query::{self, Opt};
 use super::respond::IPV4;
 use super::world::{self, World};
 
-/// Types that a name may be asked for: those that the server knows, and one that nobody does.
+/// Query types: those that the server knows, and one that nobody does.
 const TYPES: [u16; 21] =
     [1, 2, 5, 6, 12, 15, 16, 28, 33, 39, 41, 43, 65, 250, 251, 252, 253, 254, 255, 65_280, 65_535];
 
 /// Payload sizes at and around the limits.
 const PAYLOADS: [u16; 8] = [0, 511, 512, 513, 1232, 1233, 4096, 65_535];
 
-/// Options: none, NSID, client subnet, keepalive, padding, one cut short, several.
+/// Options: none, NSID, client subnet, keepalive, padding, a truncated one, several.
 const OPTIONS: [&[u8]; 7] = [
     b"",
     b"\x00\x03\x00\x00",
@@ -25,8 +25,8 @@ const OPTIONS: [&[u8]; 7] = [
     b"\x00\x03\x00\x00\x00\x08\x00\x08\x00\x02\x20\x00\x20\x01\x0d\xb8\x00\x0a\x00\x08clientco",
 ];
 
-/// A COOKIE option with a client cookie alone, or with the server's, as the client of
-/// [`respond::Setting::new`](super::respond::Setting::new) was given it.
+/// A COOKIE option with the client cookie alone, or also with the server cookie for the client of
+/// [`respond::Setting::new`](super::respond::Setting::new).
 pub(crate) fn cookie(proven: bool) -> Vec<u8> {
     let client_cookie = *b"clientco";
     let both = world::secrets().reply(client_cookie, IPV4.into(), world::NOW);
@@ -34,8 +34,8 @@ pub(crate) fn cookie(proven: bool) -> Vec<u8> {
     [&[0, 10, 0, u8::try_from(value.len()).unwrap()], value].concat()
 }
 
-/// Inputs for the fuzz target `respond` to begin with: every name of the world with a few types,
-/// every type with a few names, with and without EDNS, over both transports.
+/// Seeds for the fuzz target `respond`: every name of the world with a few types, every type with a
+/// few names, with and without EDNS, over both transports.
 pub(crate) fn respond_seeds(world: &World) -> Vec<Vec<u8>> {
     let mut rng = SmallRng::seed_from_u64(0);
     let mut seeds = Vec::new();
@@ -59,12 +59,12 @@ pub(crate) fn respond_seeds(world: &World) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// The setting's bytes and a query.
+/// The bytes of the setting, then a query.
 pub(crate) fn input(bits: u8, query: &[u8]) -> Vec<u8> {
     [&[bits, 1], query].concat()
 }
 
-/// Any setting but source port 0, where nothing is answered.
+/// Any setting except source port 0, which gets no reply.
 fn any_bits(rng: &mut impl Rng) -> u8 {
     rng.random::<u8>() & !(1 << 3)
 }
@@ -85,11 +85,11 @@ fn any_opt<'o>(rng: &mut impl Rng, options: &'o [u8]) -> Opt<'o> {
     }
 }
 
-/// Changes an input of the target `respond` in a way that a mutation of bytes would hardly find:
-/// another name of the world, another type, an OPT record.
+/// Changes an input of the target `respond` in a way that byte mutations rarely do: another name of
+/// the world, another type, an OPT record.
 pub(crate) fn mutate_query(input: &mut Vec<u8>, world: &World, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
-    // Two bytes of setting, twelve of header.
+    // Two bytes of setting and twelve of header come first.
     let question = 14;
     let name_length = input.get(question..).and_then(steerd::name::wire_length);
     let Some(name_length) = name_length else {
@@ -102,7 +102,7 @@ pub(crate) fn mutate_query(input: &mut Vec<u8>, world: &World, seed: u64) {
             input.splice(question..numbers, any_name(world, &mut rng).iter().copied());
         }
         1 => {
-            // A name below the one that is there.
+            // A name below the present one.
             let label: Vec<u8> = (0..rng.random_range(1..=63)).map(|_| rng.random()).collect();
             let length = u8::try_from(label.len()).unwrap_or(1);
             input.splice(question..question, std::iter::once(length).chain(label));
@@ -138,7 +138,7 @@ fn any_name<'w>(world: &'w World, rng: &mut impl Rng) -> &'w [u8] {
     &world.names[rng.random_range(0..world.names.len())]
 }
 
-/// Changes, inserts, removes or repeats a few bytes anywhere.
+/// Changes, inserts, removes or repeats a few bytes at random positions.
 pub(crate) fn mutate_bytes(input: &mut Vec<u8>, rng: &mut impl Rng) {
     for _ in 0..rng.random_range(1..=4) {
         if input.is_empty() {
@@ -160,7 +160,7 @@ pub(crate) fn mutate_bytes(input: &mut Vec<u8>, rng: &mut impl Rng) {
     }
 }
 
-/// Zones that are accepted, with every feature of a master file among them.
+/// Valid zones, which together use every feature of master files.
 pub(crate) fn whole_zones() -> Vec<Vec<u8>> {
     let including = [
         "$INCLUDE a\n\u{1c}$INCLUDE b\nx A 192.0.2.1\n\u{1c}y A 192.0.2.2\n",
@@ -171,10 +171,10 @@ pub(crate) fn whole_zones() -> Vec<Vec<u8>> {
     files.iter().map(|file| file.as_bytes().to_vec()).chain(including).collect()
 }
 
-/// Records that a zone must have.
+/// Records that every zone needs.
 const ZONE_HEAD: &str = "$TTL 300\n@ IN SOA ns1 h 1 2 3 4 5\n@ NS ns1\nns1 A 192.0.2.1\n";
 
-/// Inputs for the fuzz target `zone` to begin with: whole zones, and each of their lines alone.
+/// Seeds for the fuzz target `zone`: valid zones, and each of their lines alone.
 pub(crate) fn zone_seeds() -> Vec<Vec<u8>> {
     let mut seeds = whole_zones();
     for zone in whole_zones() {

@@ -1,5 +1,5 @@
-//! One query for each kind of answer, and what its reply looks like: for the allocation test and
-//! the benchmark, which so measure what they say they measure.
+//! One query for each kind of answer, with the expected shape of its reply. The allocation test and
+//! the benchmark check it, so that they measure what they claim to.
 
 use steerd::answer::Transport;
 use steerd::table::Table;
@@ -11,22 +11,22 @@ use super::query::{Opt, opt, query, wire};
 use super::respond::{self, Setting};
 use super::world::World;
 
-/// A query and what its reply holds.
+/// A query and the shape of its reply.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     pub(crate) query: Vec<u8>,
     pub(crate) transport: Transport,
     rcode: u16,
-    /// Records of the answer section; `None` where the reply is truncated.
+    /// Number of answer records; `None` if the reply is truncated.
     answers: Option<usize>,
-    /// Codes of the options in the reply.
+    /// Option codes in the reply.
     options: &'static [u16],
-    /// Whether the server answers options, and requires cookies.
+    /// Whether the server requires cookies; `None` if it answers no options.
     cookies: Option<bool>,
 }
 
 impl Kind {
-    /// The table that this kind is answered from.
+    /// The table that answers this kind.
     pub(crate) fn table<'w>(&self, world: &'w World) -> &'w Table {
         match self.cookies {
             None => world.table(),
@@ -34,7 +34,7 @@ impl Kind {
         }
     }
 
-    /// Checks that the reply is of this kind.
+    /// Checks the shape of the reply.
     pub(crate) fn check(&self, table: &Table) {
         respond::ask(table, Setting::new(self.transport), &self.query, |reply| {
             let answers = (reply.flags & flag::TC == 0).then_some(reply.answers.len());
@@ -46,19 +46,19 @@ impl Kind {
     }
 }
 
-/// A kind that is asked over UDP with EDNS.
+/// A kind asked over UDP with EDNS.
 fn kind(name: &'static str, qname: &str, qtype: u16, rcode: u16, answers: usize) -> Kind {
     let query = query(&wire(qname), qtype, Some(opt(1232)));
     Kind { query, ..plain(name, rcode, answers) }
 }
 
-/// A kind whose query is still to be given.
+/// A kind whose query is not set yet.
 fn plain(name: &'static str, rcode: u16, answers: usize) -> Kind {
     let answers = Some(answers);
     Kind { name, query: Vec::new(), transport: Transport::Udp, rcode, answers, options: &[], cookies: None }
 }
 
-/// All kinds, in the order they are shown in.
+/// All kinds, in display order.
 pub(crate) fn all() -> Vec<Kind> {
     use rcode::{BADVERS, FORMERR, NOERROR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, YXDOMAIN};
     let grown = format!("{0}.{0}.x.grow.example", "a".repeat(63));
@@ -128,7 +128,7 @@ pub(crate) fn all() -> Vec<Kind> {
     kinds
 }
 
-/// A static answer with each option, from a server that answers them all.
+/// A static answer with each option, from a server that answers all of them.
 fn with_options() -> Vec<Kind> {
     const SUBNET: &[u8] = b"\x00\x08\x00\x07\x00\x01\x18\x00\xc0\x00\x02";
     let (unproven, proven) = (inputs::cookie(false), inputs::cookie(true));

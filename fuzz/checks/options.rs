@@ -1,5 +1,5 @@
-//! Checks of any EDNS options, beside a question and a TSIG record of any length: the reply has an OPT
-//! record, with the options that fit.
+//! Checks with arbitrary EDNS options, beside a question and a TSIG record of any length: the reply
+//! has an OPT record with the options that fit.
 
 use steerd::answer::Transport;
 use steerd::name::MAX_NAME;
@@ -10,17 +10,17 @@ use super::query::{Opt, add_opt, add_record, are_options, query, wire};
 use super::respond::{self, IPV4, Setting};
 use super::world::World;
 
-/// Types that a name is asked for.
+/// Query types.
 const TYPES: [u16; 8] =
     [rtype::A, rtype::AAAA, rtype::TXT, rtype::ANY, rtype::SOA, rtype::AXFR, rtype::IXFR, 65_280];
 
-/// Asks with the options that follow these bytes:
+/// Sends a query with the options that follow these bytes:
 ///
 /// ```text
 /// 0    bit 0: TCP                      bits 1-2: size of UDP replies
-///      bit 3: the options are as they stand in an OPT record; else codes and lengths of one byte
+///      bit 3: options are in the form of an OPT record; else with codes and lengths of one byte
 ///      bit 4: NSID, version and client subnet are answered
-///      bits 5-6: cookies               bit 7: a cookie that is the client's
+///      bits 5-6: cookies               bit 7: a cookie that belongs to the client
 /// 1    bits 0-2: type                  bit 3: class CH      bits 4-5: version of EDNS
 ///      bit 6: below a name of the world
 /// 2-3  payload
@@ -51,7 +51,7 @@ pub(crate) fn check(world: &World, input: &[u8]) {
     setting.client.address = IPV4.into();
     let table = world.table_under(bits >> 1 & 3, bit(4), bits >> 5 & 3);
     respond::ask(table, setting, &message, |reply| {
-        // The form of another version's options is unknown.
+        // The form of options in another EDNS version is unknown.
         assert_eq!(reply.opt.is_some(), version != 0 || are_options(&options), "OPT is answered by OPT");
         let told = reply.options();
         let mut once = told.clone();
@@ -66,8 +66,8 @@ pub(crate) fn check(world: &World, input: &[u8]) {
     respond::slip(table, &setting.client, &message);
 }
 
-/// Codes and lengths of one byte each, as they are in an OPT record: so most mutations leave the
-/// options whole.
+/// Expands codes and lengths of one byte each to the form of an OPT record, so that most mutations
+/// keep the options intact.
 fn expand(mut short: &[u8]) -> Vec<u8> {
     let mut options = Vec::new();
     while let [code, length, rest @ ..] = short {
@@ -105,7 +105,7 @@ pub(crate) fn name_of(length: u8, parent: &str) -> Vec<u8> {
     name
 }
 
-/// Inputs to begin with: each option alone and with all others, and the sizes around the limits.
+/// Seeds: each option alone and with all others, and sizes around the limits.
 pub(crate) fn first_inputs() -> Vec<Vec<u8>> {
     let short: [&[u8]; 7] = [
         b"",

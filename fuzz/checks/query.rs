@@ -1,4 +1,5 @@
-//! Queries: written for tests, and read as the RFCs say, independently of the server's own reader.
+//! Queries: written for tests, and read according to the RFCs, independently of the server's
+//! reader.
 
 use steerd::name::Name;
 use steerd::wire::flag;
@@ -17,7 +18,7 @@ pub(crate) fn opt(payload: u16) -> Opt<'static> {
     Opt { payload, version: 0, options: &[] }
 }
 
-/// A standard query with recursion desired, as a resolver sends it; DO is set if there is EDNS.
+/// A standard query with RD, as sent by a resolver; with DO if there is EDNS.
 pub(crate) fn query(name: &[u8], rtype: u16, edns: Option<Opt<'_>>) -> Vec<u8> {
     let mut query = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     query.extend(name);
@@ -49,12 +50,12 @@ pub(crate) fn add_record(query: &mut Vec<u8>, owner: &[u8], rtype: u16, data: &[
     count_additional(query);
 }
 
-/// Appends the TSIG record of a key, with a MAC that is not the message's, and counts it.
+/// Appends the TSIG record of a key with an invalid MAC, and counts it.
 pub(crate) fn add_tsig(query: &mut Vec<u8>, key: &str, time: u32) {
     let mut data = wire("hmac-sha256");
     data.extend([0, 0]);
     data.extend(time.to_be_bytes());
-    // Fudge, a MAC of 32 bytes, the ID, no error, nothing else.
+    // Fudge, a MAC of 32 bytes, the id, no error, no other data.
     data.extend([1, 44, 0, 32]);
     data.extend([7; 32]);
     data.extend([0xab, 0xcd, 0, 0, 0, 0]);
@@ -73,27 +74,28 @@ pub(crate) fn wire(name: &str) -> Vec<u8> {
     Name::parse(name).unwrap().wire().to_vec()
 }
 
-/// The content of a query, as far as it can be read.
+/// The content of a query, as far as it is readable.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Asked<'q> {
     pub(crate) id: u16,
     pub(crate) flags: u16,
-    /// How many questions it says it has.
+    /// The number of questions according to the header.
     pub(crate) questions: u16,
-    /// The one question, as it was sent.
+    /// The question, if there is exactly one, as it was sent.
     pub(crate) question: Option<&'q [u8]>,
-    /// The payload size of the first OPT record, if it can be read and all before it.
+    /// The payload size of the first OPT record, if it and everything before it are readable.
     pub(crate) payload: Option<u16>,
     /// The version of that OPT record.
     pub(crate) version: u8,
     /// The DO bit of the OPT record.
     pub(crate) dnssec_ok: bool,
-    /// There is one question, at most one OPT record, nothing cut short, out of place or trailing.
+    /// Whether there is one question and at most one OPT record, and nothing is truncated,
+    /// misplaced or trailing.
     pub(crate) whole: bool,
 }
 
 impl<'q> Asked<'q> {
-    /// `None` for less than a header.
+    /// Reads a query. Returns `None` if it is shorter than a header.
     pub(crate) fn read(query: &'q [u8]) -> Option<Self> {
         let number = |at: usize| Some(u16::from_be_bytes([*query.get(at)?, *query.get(at + 1)?]));
         let (id, flags, questions) = (number(0)?, number(2)?, number(4)?);
@@ -122,8 +124,8 @@ impl<'q> Asked<'q> {
         Some(asked)
     }
 
-    /// Takes note of the first OPT record. Where the message ends; `None` as soon as something
-    /// cannot be read, or at a second OPT record.
+    /// Reads all sections and records the first OPT record. Returns the end of the message, or
+    /// `None` if something is unreadable or there is a second OPT record.
     fn sections(&mut self, query: &[u8], questions: u16, before: u32, additionals: u16) -> Option<usize> {
         let mut at = 12;
         for _ in 0..questions {
@@ -135,12 +137,12 @@ impl<'q> Asked<'q> {
         Some(at)
     }
 
-    /// Whether it says that a zone has changed (RFC 1996).
+    /// Whether this is a NOTIFY message (RFC 1996).
     pub(crate) fn is_notification(&self) -> bool {
         self.flags & flag::OPCODE == 4 << 11
     }
 
-    /// Reads a record, and takes note of it if it is the OPT record.
+    /// Reads a record, and stores it if it is the OPT record.
     fn record(&mut self, query: &[u8], at: &mut usize, additional: bool) -> Option<()> {
         let number = |at: usize| Some(u16::from_be_bytes([*query.get(at)?, *query.get(at + 1)?]));
         let head = name_end(query, *at, true)?;
@@ -148,7 +150,7 @@ impl<'q> Asked<'q> {
         let data = query.get(head + 10..head + 10 + length)?;
         if additional && number(head)? == rtype::OPT {
             let version = *query.get(head + 5)?;
-            // Of another version the form of the options is unknown.
+            // The form of options in another EDNS version is unknown.
             let is_opt = query.get(*at) == Some(&0) && (version != 0 || are_options(data));
             if !is_opt || self.payload.is_some() {
                 return None;
@@ -162,8 +164,8 @@ impl<'q> Asked<'q> {
     }
 }
 
-/// Where all records begin, with their types, if every section can be read to its end and nothing
-/// follows the last.
+/// The offsets and types of all records, if every section is readable and nothing follows the last
+/// record.
 pub(crate) fn records(message: &[u8]) -> Option<Vec<(usize, u16)>> {
     let number = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
     let mut at = 12;
@@ -179,7 +181,7 @@ pub(crate) fn records(message: &[u8]) -> Option<Vec<(usize, u16)>> {
     (at == message.len()).then_some(records)
 }
 
-/// Where the name at `at` ends. With `pointers` it may end with one, backwards.
+/// The end of the name at `at`. With `pointers` it may end with a pointer backwards.
 fn name_end(message: &[u8], start: usize, pointers: bool) -> Option<usize> {
     let mut at = start;
     loop {

@@ -1,7 +1,7 @@
-//! A reply, read strictly: every byte belongs to a record, pointers lead backwards to a label that
-//! begins there, no name is too long.
+//! A strict reader of replies: every byte belongs to a record, compression pointers lead backwards
+//! to the start of a label, and no name is too long.
 
-/// A reply with its records; owners in lower case.
+/// A reply with its records; owners are in lower case.
 pub(crate) struct Reply<'r> {
     pub(crate) id: u16,
     pub(crate) flags: u16,
@@ -9,7 +9,7 @@ pub(crate) struct Reply<'r> {
     pub(crate) answers: Vec<Record<'r>>,
     pub(crate) authorities: Vec<Record<'r>>,
     pub(crate) additionals: Vec<Record<'r>>,
-    /// The OPT record, which is not among the additional ones.
+    /// The OPT record, which is not in `additionals`.
     pub(crate) opt: Option<Record<'r>>,
 }
 
@@ -19,12 +19,12 @@ pub(crate) struct Record<'r> {
     pub(crate) rtype: u16,
     pub(crate) class: u16,
     pub(crate) ttl: u32,
-    /// As it stands in the message, names compressed.
+    /// The raw data, with compressed names.
     pub(crate) data: &'r [u8],
 }
 
 impl<'r> Reply<'r> {
-    /// Panics where the message is not well formed.
+    /// Reads a message. Panics if it is malformed.
     pub(crate) fn read(message: &'r [u8]) -> Self {
         let mut at = 0;
         let mut header = [0; 6];
@@ -52,7 +52,7 @@ impl<'r> Reply<'r> {
         Self { id, flags, question, answers, authorities, additionals, opt: opts.pop() }
     }
 
-    /// The response code, with the bits that the OPT record holds.
+    /// The response code, including the bits in the OPT record.
     pub(crate) fn rcode(&self) -> u16 {
         let extended = self.opt.as_ref().map_or(0, |opt| u16::from(opt.ttl.to_be_bytes()[0]));
         extended << 4 | self.flags & 0xf
@@ -81,7 +81,7 @@ fn record<'r>(message: &'r [u8], at: &mut usize) -> Record<'r> {
     let ttl = u32::from(number(message, at)) << 16 | u32::from(number(message, at));
     let length = usize::from(number(message, at));
     let data = &message[*at..*at + length];
-    // A name in the data of these types may be compressed, and must be readable.
+    // Names in the data of these types may be compressed and must be readable.
     let mut inside = *at;
     match rtype {
         2 | 5 | 12 | 39 => drop(name(message, &mut inside)),
@@ -105,7 +105,7 @@ fn record<'r>(message: &'r [u8], at: &mut usize) -> Record<'r> {
     Record { owner, rtype, class, ttl, data }
 }
 
-/// The name that begins at `at`, uncompressed and in lower case.
+/// The name at `at`, uncompressed and in lower case.
 pub(crate) fn name(message: &[u8], at: &mut usize) -> Vec<u8> {
     let mut name = Vec::new();
     let mut here = *at;

@@ -1,4 +1,4 @@
-//! Checks of the reply to any bytes.
+//! Checks of the reply to arbitrary bytes.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -19,7 +19,7 @@ use super::query::{Asked, are_options};
 use super::reply::Reply;
 use super::world::{self, World};
 
-/// How a query comes.
+/// The circumstances of a query.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
     pub(crate) client: Client,
@@ -32,12 +32,11 @@ impl Setting {
     }
 }
 
-/// The clients' addresses; the first is one whose client-subnet option may be believed.
+/// Client addresses; client-subnet options of the first one may be believed.
 pub(crate) const IPV4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
 const IPV6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 200);
 
-/// Answers an input of the fuzz target `respond`, and checks the reply. Before the query stand two
-/// bytes:
+/// Answers an input of the fuzz target `respond` and checks the reply. Two bytes precede the query:
 ///
 /// ```text
 /// 0  bit 0: TCP                     bits 1-2: size of UDP replies
@@ -62,7 +61,7 @@ pub(crate) fn check(world: &World, input: &[u8]) {
     verify(&world.keys, &setting.client, table, query);
 }
 
-/// The reply to a client that asks too often says nothing, and is no longer than the query.
+/// The reply to a rate-limited client is empty and no longer than the query.
 pub(crate) fn slip(table: &Table, client: &Client, query: &[u8]) {
     let mut buffer = [0xff; PLAIN_UDP];
     let (verdict, allocations) = allocation::calls_during(|| answer::slip(query, client, table, &mut buffer));
@@ -75,7 +74,7 @@ pub(crate) fn slip(table: &Table, client: &Client, query: &[u8]) {
     check_sections(&reply);
 }
 
-/// Nobody knows the key, so no signature is accepted; and what is said to a bad one is well formed.
+/// Nobody knows the key, so no signature is accepted, and the reply to a bad one is well formed.
 fn verify(keys: &Keys, client: &Client, table: &Table, query: &[u8]) {
     match tsig::verify(query, keys, world::NOW.into()) {
         Ok(signer) => assert!(signer.is_none(), "a signature is accepted without the key"),
@@ -94,14 +93,14 @@ fn verify(keys: &Keys, client: &Client, table: &Table, query: &[u8]) {
     }
 }
 
-/// Answers a query, checks the reply, and shows it.
+/// Answers a query, checks the reply and passes it to `look`.
 pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOnce(&Reply<'_>)) {
     let Setting { client, seed } = setting;
     let room = match client.transport {
         Transport::Udp => usize::from(table.settings.udp_payload),
         Transport::Tcp => MAX_MESSAGE,
     };
-    // Bytes that no message begins with, so that a length which is too large shows.
+    // Filled with bytes that cannot start a message, so that an excessive length is noticed.
     let mut buffer = vec![0xff; room];
     let mut responder = Responder::new(SmallRng::seed_from_u64(seed));
     let (verdict, allocations) =
@@ -139,7 +138,7 @@ pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOn
         assert_eq!(message.answers.len(), reply.answers.len());
         assert_eq!(message.edns.is_some(), reply.opt.is_some());
     }
-    // The longest names leave a signature no room for it.
+    // With the longest names, a signature leaves no room for the cookie.
     if facts.proven && !facts.signed {
         assert!(reply.options().contains(&option::COOKIE), "a client with a cookie is given the next");
     }
@@ -147,7 +146,7 @@ pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOn
 }
 
 fn check_header(asked: &Asked<'_>, reply: &Reply<'_>) {
-    // Recursion is defined for standard queries alone.
+    // RD is defined only for standard queries.
     let defined = if asked.flags & flag::OPCODE == 0 { flag::RD } else { 0 };
     assert_eq!(reply.id, asked.id);
     assert!(reply.flags & flag::QR != 0, "a reply is a response");
@@ -160,7 +159,7 @@ fn check_header(asked: &Asked<'_>, reply: &Reply<'_>) {
     assert_eq!(reply.flags & 0x00f0, 0);
     if asked.flags & flag::OPCODE == 0 || asked.is_notification() {
         assert_eq!(reply.question, asked.question, "the question comes back byte by byte");
-        // A client may ask for a cookie alone (RFC 7873, section 5.4).
+        // A client may ask only for a cookie (RFC 7873, section 5.4).
         let is_cookie_alone = asked.questions == 0 && reply.rcode() == rcode::NOERROR && reply.opt.is_some();
         let is_other_version = asked.questions == 0 && asked.version != 0 && reply.rcode() == rcode::BADVERS;
         if !asked.whole && !is_cookie_alone && !is_other_version {
@@ -219,16 +218,16 @@ fn check_sections(reply: &Reply<'_>) {
     }
 }
 
-/// Instructions for rewriting a name (RFC 3403).
+/// Rules for rewriting a name (RFC 3403).
 const NAPTR: u16 = 35;
 
-/// Whether hickory-proto takes all records. It wants the data of some types to be more than BIND and
-/// NSD do, which load them and serve them as they stand; and a record without data it takes for a
-/// part of an update.
+/// Whether hickory-proto accepts all records. For some types it requires more of the data than BIND
+/// and NSD, which load and serve it unchanged. It takes a record without data for a part of an
+/// update.
 fn readable_by_hickory(reply: &Reply<'_>) -> bool {
     let mut records = reply.answers.iter().chain(&reply.authorities).chain(&reply.additionals);
     records.all(|record| match (record.rtype, record.data) {
-        // ALPN identifiers in UTF-8; they are any bytes (RFC 9460, section 7.1.1).
+        // ALPN identifiers in UTF-8; the standard allows any bytes (RFC 9460, section 7.1.1).
         (_, []) | (rtype::SVCB | rtype::HTTPS, _) => false,
         // Flags of letters and digits (RFC 3403, section 4.1).
         (NAPTR, [_, _, _, _, length, rest @ ..]) => {

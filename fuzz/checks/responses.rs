@@ -1,5 +1,6 @@
-//! Checks of any bytes that a backend sends to an HTTP probe, over HTTP/1.1 and HTTP/2: the probe ends, keeps
-//! little, says one clean line, and does not depend on how the bytes are cut.
+//! Checks with arbitrary bytes from a backend to an HTTP probe, over HTTP/1.1 and HTTP/2: the probe
+//! ends, keeps little memory, gives one clean line of detail, and does not depend on how the bytes
+//! are split.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,28 +17,28 @@ use tokio::runtime::Runtime;
 
 use super::allocation;
 
-/// The longest input, bytes: below every limit of a probe, so that how the bytes come makes no
-/// difference.
+/// Maximum length of an input, bytes. It is below every limit of a probe, so that splitting makes
+/// no difference.
 const LONGEST: usize = 32 * 1024;
 
-/// Most memory that a probe may hold, bytes: buffers and HTTP/2's tables.
+/// Maximum memory of a probe, bytes: buffers and HTTP/2's tables.
 const MEMORY: usize = 1 << 20;
 
-/// The longest detail, characters.
+/// Maximum length of the detail, characters.
 const DETAIL: usize = 1000;
 
-/// Runs a probe of HTTP/1.1 against what follows these bytes:
+/// Runs an HTTP/1.1 probe against the bytes that follow these:
 ///
 /// ```text
-/// 0  bit 0: HEAD     bit 1: a body is expected     bit 2: 8 bytes of it are read at the most
+/// 0  bit 0: HEAD     bit 1: a body is expected     bit 2: at most 8 bytes of it are read
 ///    bit 3: 503 means draining                     bit 4: X-Load is the weight
-/// 1  the bytes come in pieces of so many; 0: all at once
+/// 1  size of the pieces in which the bytes arrive; 0: all at once
 /// ```
 pub(crate) fn check_http1(input: &[u8]) {
     check(input, Version::Http1);
 }
 
-/// The same with HTTP/2 by prior knowledge.
+/// Like [`check_http1`], with HTTP/2 by prior knowledge.
 pub(crate) fn check_http2(input: &[u8]) {
     check(input, Version::Http2);
 }
@@ -52,8 +53,8 @@ fn check(input: &[u8], version: Version) {
     assert!(peak <= MEMORY, "{peak} bytes are held for {} bytes", sent.len());
     check_report(&whole);
     let pieces = run(&probe, sent, usize::from(*piece).max(1));
-    // How much is quoted of what was wrong does depend on it, and over HTTP/2 which of two faults of
-    // a connection that ends is met first.
+    // Splitting does change how much of a fault is quoted, and over HTTP/2 which of two faults of
+    // an ending connection is met first.
     let cause = |report: &Report| report.cause.filter(|_| version == Version::Http1);
     let said = |report: &Report| (report.outcome, cause(report), report.load);
     assert_eq!(said(&pieces), said(&whole), "pieces of {piece} bytes: {whole:?}, {pieces:?}");
@@ -100,7 +101,7 @@ fn check_report(report: &Report) {
     assert!(report.load.is_none_or(|load| load <= 100), "{report:?}");
 }
 
-/// A backend that takes whatever it is sent, says what it has to say in pieces, and closes.
+/// A backend that accepts any input, sends its bytes in pieces, and closes.
 struct Script {
     left: Vec<u8>,
     piece: usize,
@@ -133,7 +134,7 @@ impl AsyncWrite for Script {
     }
 }
 
-/// Responses of HTTP/1.1 to begin with, and what its framing has of special cases.
+/// Seeds: HTTP/1.1 responses, including special cases of framing.
 pub(crate) fn first_http1() -> Vec<Vec<u8>> {
     let responses: [&[u8]; 23] = [
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready",
@@ -163,7 +164,7 @@ pub(crate) fn first_http1() -> Vec<Vec<u8>> {
     with_settings(responses.map(<[u8]>::to_vec))
 }
 
-/// Conversations of HTTP/2 to begin with: settings, headers and data, and the frames that end it.
+/// Seeds: HTTP/2 conversations with settings, headers, data, and frames that end them.
 pub(crate) fn first_http2() -> Vec<Vec<u8>> {
     let settings = frame(4, 0, 0, b"");
     let ok = |flags| frame(1, flags, 1, b"\x88");
@@ -201,7 +202,7 @@ fn with_settings(sent: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
     sent.into_iter().enumerate().map(number).collect()
 }
 
-/// A frame of HTTP/2 (RFC 9113, section 4.1).
+/// An HTTP/2 frame (RFC 9113, section 4.1).
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, l0, l1, l2] = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&[l0, l1, l2, kind, flags], &stream.to_be_bytes()[..], payload].concat()

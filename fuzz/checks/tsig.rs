@@ -1,5 +1,5 @@
-//! Checks of signed messages: a request is accepted when it is signed with the key and the clocks agree, any
-//! change to it is seen, and the reply to it is signed as RFC 8945 says.
+//! Checks of signed messages: a request is accepted if it is signed with the key and the clocks
+//! agree, every change to it is detected, and its reply is signed according to RFC 8945.
 
 use ring::hmac;
 use steerd::answer::{Responder, Transport, Verdict, refuse};
@@ -20,7 +20,7 @@ use super::world::{self, World};
 
 const SECRET: &[u8] = b"a secret of some length for test";
 
-/// How each key signs: its name on the wire, what ring calls it, and what steerd does.
+/// The algorithms: name on the wire, ring's value, and steerd's value.
 const ALGORITHMS: [(&str, hmac::Algorithm, Algorithm); 4] = [
     ("hmac-sha1", hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, Algorithm::HmacSha1),
     ("hmac-sha256", hmac::HMAC_SHA256, Algorithm::HmacSha256),
@@ -28,14 +28,14 @@ const ALGORITHMS: [(&str, hmac::Algorithm, Algorithm); 4] = [
     ("hmac-sha512", hmac::HMAC_SHA512, Algorithm::HmacSha512),
 ];
 
-/// Signs what follows these bytes as a request, and changes it:
+/// Signs the bytes that follow these as a request, and changes it:
 ///
 /// ```text
 /// 0    bits 0-1: algorithm      bits 2-3: length of the key's name
-///      bit 4: TCP               bits 5-6: nothing; a bit is changed; the MAC is cut short; garbage
-///                               follows as a TSIG record
+///      bit 4: TCP               bits 5-6: no change; a bit is flipped; the MAC is truncated;
+///                               garbage is appended as a TSIG record
 /// 1-2  seconds that the clock of the client is ahead, signed
-/// 3-4  which bit is changed, or how long the MAC is
+/// 3-4  which bit is flipped, or the length of the MAC
 /// ```
 pub(crate) fn check(world: &World, input: &[u8]) {
     let [bits, s0, s1, w0, w1, message @ ..] = input else { return };
@@ -67,7 +67,7 @@ pub(crate) fn check(world: &World, input: &[u8]) {
     }
 }
 
-/// How a request is signed.
+/// The signing of a request.
 struct Request {
     number: usize,
     key_name: Vec<u8>,
@@ -95,7 +95,7 @@ impl Request {
         variables
     }
 
-    /// The signed message, and its MAC of `length` bytes.
+    /// The signed message and its MAC, truncated to `length` bytes.
     fn sign(&self, message: &[u8], length: usize) -> (Vec<u8>, Vec<u8>) {
         let mut mac = self.mac(&[message, &self.variables(self.time, 0, b"")]);
         mac.truncate(length);
@@ -118,7 +118,7 @@ fn timers(time: u32) -> Vec<u8> {
 fn whole(world: &World, keys: &Keys, request: &Request, message: &[u8]) {
     let (signed, mac) = request.sign(message, usize::MAX);
     let agree = request.time.abs_diff(world::NOW) <= FUDGE.into();
-    // Where the message before it is not whole, the record is taken for something else.
+    // If the message before it is malformed, the record is not recognized as a signature.
     let is_seen = is_last_alone(&signed, message.len());
     match verify(&signed, keys, world::NOW.into()) {
         Ok(Some(signer)) => {
@@ -133,7 +133,8 @@ fn whole(world: &World, keys: &Keys, request: &Request, message: &[u8]) {
             let mut buffer = vec![0xff; MAX_MESSAGE];
             let length = write_reply(world, request, &signed, &mut buffer);
             let end = refusal.append(&mut buffer, length, world::NOW.into()).unwrap();
-            // A peer with a wrong clock can check the reply by its own time, and learns ours.
+            // A peer with a wrong clock can verify the reply by its own time, and learns the
+            // server's.
             let other = [&[0, 0], &world::NOW.to_be_bytes()[..]].concat();
             let variables = request.variables(request.time, Reason::Time.code(), &other);
             check_mac(request, &buffer[..end], length, &[&prefixed(&mac)], &variables);
@@ -141,7 +142,7 @@ fn whole(world: &World, keys: &Keys, request: &Request, message: &[u8]) {
     }
 }
 
-/// Whether the one TSIG record of a message is the last record, and begins at `at`.
+/// Whether the only TSIG record of a message is the last record and starts at `at`.
 fn is_last_alone(message: &[u8], at: usize) -> bool {
     let Some(records) = query::records(message) else { return false };
     let mut signatures = records.iter().filter(|(_, rtype)| *rtype == rtype::TSIG);
@@ -149,7 +150,7 @@ fn is_last_alone(message: &[u8], at: usize) -> bool {
         && records.last() == Some(&(at, rtype::TSIG))
 }
 
-/// Writes what is said to a request that is answered elsewhere, without a signature.
+/// Writes the refusal to a request, without a signature.
 fn write_reply(world: &World, request: &Request, signed: &[u8], buffer: &mut [u8]) -> usize {
     let client = Setting::new(request.transport).client;
     let length = refuse(signed, &client, world.table(), rcode::REFUSED, buffer);
@@ -160,7 +161,7 @@ fn write_reply(world: &World, request: &Request, signed: &[u8], buffer: &mut [u8
     HEADER
 }
 
-/// The reply to the request and two messages that follow it: each MAC is over the one before.
+/// The reply to the request and two messages that follow it: each MAC covers the previous one.
 fn check_replies(world: &World, request: &Request, mut signer: Signer, signed: &[u8], mac: &[u8]) {
     assert_eq!(signer.key_name().wire(), request.key_name);
     let mut buffer = vec![0xff; MAX_MESSAGE];
@@ -169,7 +170,7 @@ fn check_replies(world: &World, request: &Request, mut signer: Signer, signed: &
     let answered = responder.respond(signed, &client, world.table(), &mut buffer);
     let Verdict::Reply(facts) = answered else { return };
     if facts.signed {
-        // There is room for the signature, unless the names are too long for a datagram.
+        // The signature fits, unless the names are too long for a datagram.
         let needed = HEADER + 259 + 11 + signer.record_length();
         let fits = facts.length + signer.record_length() <= facts.limit;
         assert!(fits || needed > facts.limit, "{facts:?}: no room for {} bytes", signer.record_length());
@@ -186,12 +187,12 @@ fn check_replies(world: &World, request: &Request, mut signer: Signer, signed: &
     assert_eq!(signer.sign(&mut buffer[..20], HEADER, 0).ok(), None, "there is no room");
 }
 
-/// A MAC as it is hashed: after its length.
+/// A MAC in hashed form, after its length.
 fn prefixed(mac: &[u8]) -> Vec<u8> {
     [&u16::try_from(mac.len()).unwrap().to_be_bytes()[..], mac].concat()
 }
 
-/// Checks the signature that follows the first `length` bytes of a reply; its MAC.
+/// Checks the signature after the first `length` bytes of a reply. Returns its MAC.
 fn check_mac(request: &Request, reply: &[u8], length: usize, before: &[&[u8]], after: &[u8]) -> Vec<u8> {
     let read = Reply::read(reply);
     let record = read.additionals.last().expect("a TSIG record");
@@ -210,18 +211,18 @@ fn check_mac(request: &Request, reply: &[u8], length: usize, before: &[&[u8]], a
     mac.to_vec()
 }
 
-/// A request of which one bit has been changed is not believed.
+/// A request with a flipped bit is not accepted.
 fn changed(keys: &Keys, request: &Request, message: &[u8], which: usize) {
     let (mut signed, _) = request.sign(message, usize::MAX);
     let at = which / 8 % signed.len();
     signed[at] ^= 1 << (which % 8);
-    // The header's number is a copy that a forwarder may change; case makes no other key.
+    // A forwarder may change the message id, and the case of a key name does not matter.
     let is_case = 1 << (which % 8) == 0x20 && at >= message.len();
     let believed = matches!(verify(&signed, keys, world::NOW.into()), Ok(Some(_)));
     assert!(!believed || at < 2 || is_case, "bit {which} is changed, and the signature believed");
 }
 
-/// A request whose MAC is not whole is not believed.
+/// A request with a truncated MAC is not accepted.
 fn cut(keys: &Keys, request: &Request, message: &[u8], which: usize) {
     let whole = request.mac(&[]).len();
     let (signed, _) = request.sign(message, which % whole);
@@ -234,7 +235,7 @@ fn cut(keys: &Keys, request: &Request, message: &[u8], which: usize) {
     }
 }
 
-/// Inputs to begin with: queries of many kinds, each signed, changed, and cut.
+/// Seeds: queries of many kinds, each signed, changed and truncated.
 pub(crate) fn first_inputs(world: &World) -> Vec<Vec<u8>> {
     let mut inputs = Vec::new();
     for (number, seed) in super::inputs::respond_seeds(world).into_iter().enumerate().step_by(29) {

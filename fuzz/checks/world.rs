@@ -1,4 +1,4 @@
-//! A table with zones of every feature and services in every state.
+//! A table with zones that use every feature, and services in every state.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -21,10 +21,10 @@ const ZONES: [(&str, &str); 3] = [
     ("2.0.192.in-addr.arpa", include_str!("zones/reverse.zone")),
 ];
 
-/// The zone that all services are in.
+/// The zone of all services.
 const HOME: &str = "svc.example";
 
-/// Each pool: its name, the families of its addresses, how many backends, and how they stand.
+/// Each pool: its name, the families of its addresses, the number of backends, and their state.
 const POOLS: [(&str, Families, u8, State); 9] = [
     ("healthy", Families::Both, 4, State::All(Standing::Healthy)),
     ("some", Families::Both, 4, State::Mixed),
@@ -37,7 +37,7 @@ const POOLS: [(&str, Families, u8, State); 9] = [
     ("disabled", Families::Both, 2, State::Disabled),
 ];
 
-/// Services lead to one pool each, and to these in a row.
+/// Services have one pool each, or one of these lists of tiers.
 const TIERS: [&[&str]; 4] =
     [&["down", "healthy"], &["ipv6", "ipv4"], &["disabled", "down", "unknown"], &["down", "ipv6down"]];
 
@@ -51,31 +51,30 @@ enum Families {
 #[derive(Clone, Copy)]
 enum State {
     All(Standing),
-    /// By turns healthy, unhealthy and unknown; every fourth has weight 0.
+    /// Healthy, unhealthy and unknown in turn; every fourth backend has weight 0.
     Mixed,
-    /// Configured and switched off.
+    /// Configured but disabled.
     Disabled,
 }
 
-/// The sizes of UDP replies that a server may be configured with.
+/// The configurable sizes of UDP replies.
 const PAYLOADS: [u16; 4] = [512, 1232, 1400, 4096];
 
-/// The secret of the server cookies.
+/// The secret of server cookies.
 const SECRET: [u8; 16] = *b"a secret of test";
 
-/// The name of the key that requests may be signed with.
+/// The name of the key for signed requests.
 pub(crate) const KEY_NAME: &str = "key.example";
 
-/// When all queries come, seconds since 1970.
+/// The time of all queries, seconds since 1970.
 pub(crate) const NOW: u32 = 1_800_000_000;
 
-/// One set of zones, services and pools under different settings, and the names in it that are
-/// worth asking for.
+/// One set of zones, services and pools under different settings, and names to ask for.
 pub(crate) struct World {
     tables: Vec<Table>,
-    /// One key for signed requests.
+    /// A key for signed requests.
     pub(crate) keys: Keys,
-    /// In wire form: every name of every zone and service, and names beside, above and below them.
+    /// In wire form: the names of all zones and services, and names beside, above and below them.
     pub(crate) names: Vec<Vec<u8>>,
 }
 
@@ -90,7 +89,7 @@ impl World {
         Self { tables, keys: [key].into_iter().collect(), names }
     }
 
-    /// One table alone.
+    /// A single table.
     pub(crate) fn into_table(mut self) -> Table {
         self.tables.swap_remove(0)
     }
@@ -100,8 +99,8 @@ impl World {
         self.table_under(1, false, 0)
     }
 
-    /// The table under the settings of these numbers, each modulo what there is: size of UDP
-    /// replies; whether the server says who it is and believes client subnets; cookies off, on or
+    /// The table for these setting numbers, each modulo the number of choices: size of UDP replies;
+    /// whether NSID and version are answered and client subnets believed; cookies off, on or
     /// required.
     pub(crate) fn table_under(&self, payload: u8, open: bool, cookies: u8) -> &Table {
         let payload = usize::from(payload) % PAYLOADS.len();
@@ -110,7 +109,7 @@ impl World {
     }
 }
 
-/// In the order of [`World::table_under`].
+/// All settings, in the order of [`World::table_under`].
 fn settings() -> impl Iterator<Item = Settings> {
     PAYLOADS.into_iter().flat_map(|udp_payload| {
         [false, true].into_iter().flat_map(move |open| {
@@ -126,12 +125,12 @@ fn settings() -> impl Iterator<Item = Settings> {
     })
 }
 
-/// The secrets of the server cookies.
+/// The secrets of server cookies.
 pub(crate) fn secrets() -> CookieSecrets {
     CookieSecrets::new(vec![SECRET]).unwrap()
 }
 
-/// The table of one zone alone, without services.
+/// A table of one zone without services.
 pub(crate) fn table_of(zone: Zone) -> Table {
     table(vec![zone], Vec::new())
 }
@@ -200,7 +199,7 @@ fn pool(name: &str, families: Families, count: u8, state: State) -> Arc<PoolView
     }))
 }
 
-/// `<policy>.<pools>.<when down>.svc.example`, in all combinations, and a wildcard.
+/// `<policy>.<pools>.<when down>.svc.example` in all combinations, and a wildcard.
 fn services() -> Vec<Service> {
     let mut services = Vec::new();
     let singles = POOLS.iter().map(|(name, ..)| vec![*name]);
@@ -237,7 +236,7 @@ fn pool_id(name: &str) -> PoolId {
     PoolId(u32::try_from(index).unwrap())
 }
 
-/// Every name of the zones, a name below each, and some that are nobody's.
+/// Every name of the zones, a name below each, and some outside of all zones.
 fn names(zones: &[Zone]) -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> =
         ["", "com", "elsewhere", "xexample", "a.b.c.elsewhere", "nothing.example", "arpa"]

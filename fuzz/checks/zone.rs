@@ -1,4 +1,4 @@
-//! Checks of any bytes as a zone: a fault says where it is, and accepted records are answered.
+//! Checks with arbitrary bytes as a zone: a fault has a place, and accepted records are answered.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use super::reply::Reply;
 use super::respond::{self, Setting};
 use super::{allocation, world};
 
-/// Splits the input into the files that `$INCLUDE` finds: the ASCII file separator.
+/// Separates the files for `$INCLUDE` in the input: the ASCII file separator.
 const SEPARATOR: u8 = 0x1c;
 
-/// The most names of a zone that are asked for.
+/// Maximum number of names of a zone that are queried.
 const MOST_NAMES: usize = 64;
 
-/// The most files that `$INCLUDE` finds: the reader's own limit is far above it.
+/// Maximum number of files for `$INCLUDE`; the reader's own limit is far above it.
 const MOST_FILES: usize = 8;
 
-/// The longest input, bytes.
+/// Maximum length of an input, bytes.
 const LONGEST: usize = 1 << 16;
 
-/// Most memory that reading such inputs may take, bytes: most of it is for the records that `$GENERATE`
-/// makes; see [`is_modest`].
+/// Maximum memory for reading an input, bytes. Most of it is for records of `$GENERATE`; see
+/// [`is_modest`].
 const MEMORY: usize = 64 << 20;
 
-/// Reads the input as a zone `example.` and asks for every name in it.
+/// Reads the input as a zone `example.` and queries every name in it.
 ///
-/// The part before the first separator is the zone's file; `$INCLUDE` finds the part whose number,
-/// modulo the number of parts, is the last byte of the path. Answers with the zone's faults.
+/// The part before the first separator is the zone's file. `$INCLUDE` finds the part whose number,
+/// modulo the number of parts, is the last byte of the path. Returns the zone's faults.
 pub(crate) fn check(input: &[u8]) -> Vec<Fault> {
     if !is_modest(input) {
         return Vec::new();
@@ -66,12 +66,12 @@ pub(crate) fn check(input: &[u8]) -> Vec<Fault> {
     }
 }
 
-/// Whether the input is short and asks for few records: a `$GENERATE` of a million records is
-/// legal, and a fuzzer would do nothing else.
+/// Whether the input is short and creates few records. A `$GENERATE` of a million records is valid,
+/// but a fuzzer would spend all its time on them.
 fn is_modest(input: &[u8]) -> bool {
     let is_word = |word: &[u8]| word.eq_ignore_ascii_case(b"$GENERATE");
     let ends = (9..=input.len()).filter(|&end| is_word(&input[end - 9..end]));
-    // The range is the next token, and should be on the same line, without a large number.
+    // The range is the next token. It should be on the same line, without a large number.
     let mut directives = 0;
     for end in ends {
         directives += 1;
@@ -95,7 +95,7 @@ fn check_faults(faults: &[Fault]) {
             continue;
         }
         assert!(fault.column >= 1 && fault.length >= 1, "{fault:?}");
-        // The mark stands in the line, or right behind its end.
+        // The mark is in the line or right after its end.
         assert!(fault.column as usize <= fault.text.len() + 1, "{fault:?}");
         assert!(fault.text.is_char_boundary(fault.column as usize - 1), "{fault:?}");
         assert!(fault.to_string().contains(&fault.message));
@@ -147,7 +147,7 @@ fn ask_udp(table: &Table, name: &[u8], rtype: u16) {
     respond::ask(table, Setting::new(Transport::Udp), &query(name, rtype, Some(opt(1232))), |_| ());
 }
 
-/// Records of the file are answered, whole.
+/// Records of the file are answered completely.
 fn check_node(table: &Table, node: NodeRef<'_>) {
     for rrset in node.rrsets() {
         let query = query(node.name(), rrset.rtype, None);
@@ -170,7 +170,7 @@ fn check_node(table: &Table, node: NodeRef<'_>) {
     }
 }
 
-/// Types that ask for something else than records of that type.
+/// Types that ask for something other than records of that type.
 fn is_a_question(rtype: u16) -> bool {
     matches!(rtype, rtype::OPT | 249..=255)
 }

@@ -1,4 +1,4 @@
-//! Any bytes as the body of a request to the admin server: an answer in JSON.
+//! Arbitrary bytes as a request body for the admin server: the reply is JSON.
 #![no_main]
 
 #[path = "../checks/mod.rs"]

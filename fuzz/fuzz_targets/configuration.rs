@@ -1,4 +1,4 @@
-//! Any bytes as a configuration: every fault is shown with its place.
+//! Arbitrary bytes as a configuration: every fault has a place.
 #![no_main]
 
 #[path = "../checks/mod.rs"]

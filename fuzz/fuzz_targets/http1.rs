@@ -1,4 +1,4 @@
-//! Any bytes as a response of HTTP/1.1 to a probe: a verdict, whatever pieces they come in.
+//! Arbitrary bytes as an HTTP/1.1 response to a probe: a verdict, however the bytes are split.
 #![no_main]
 
 #[path = "../checks/mod.rs"]

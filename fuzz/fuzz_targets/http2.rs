@@ -1,4 +1,4 @@
-//! Any bytes as a conversation of HTTP/2 with a probe: a verdict, whatever pieces they come in.
+//! Arbitrary bytes as an HTTP/2 conversation with a probe: a verdict, however the bytes are split.
 #![no_main]
 
 #[path = "../checks/mod.rs"]

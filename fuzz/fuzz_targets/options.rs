@@ -1,4 +1,4 @@
-//! Any EDNS options: the reply has an OPT record, whatever else it must hold.
+//! Arbitrary EDNS options: the reply has an OPT record, whatever else it holds.
 #![no_main]
 
 #[path = "../checks/mod.rs"]

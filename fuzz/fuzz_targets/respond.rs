@@ -1,4 +1,4 @@
-//! Any bytes as a query: the reply is well formed, fits, and takes no memory to make.
+//! Arbitrary bytes as a query: the reply is well formed, fits, and is made without allocation.
 #![no_main]
 
 #[path = "../checks/mod.rs"]

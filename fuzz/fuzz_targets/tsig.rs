@@ -1,4 +1,5 @@
-//! Any message, signed: what is whole is accepted, what is changed is not, replies are signed.
+//! Arbitrary messages, signed: intact ones are accepted, changed ones are not, and replies are
+//! signed.
 #![no_main]
 
 #[path = "../checks/mod.rs"]

@@ -1,4 +1,4 @@
-//! Any bytes as a zone: faults say where they are, and what is accepted is answered.
+//! Arbitrary bytes as a zone: faults have a place, and accepted records are answered.
 #![no_main]
 
 #[path = "../checks/mod.rs"]
