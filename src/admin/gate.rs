@@ -142,8 +142,8 @@ fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Problem> {
     if origins && sites {
         return Ok(());
     }
-    let detail = "a web page of another place must not change anything here; with a token_file under [admin] \
-                  whoever shows the token may";
+    let detail = "a web page of another site may change nothing here; with a token_file under [admin] it may if it \
+                  sends the token";
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 

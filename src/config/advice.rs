@@ -111,7 +111,7 @@ fn about_checks(read: &ReadPool<'_>) {
         }
         if let Some(unverified_at) = unverified_at {
             unverified_at.warning(
-                "with `verify = false` whoever answers at an address of a backend passes for it",
+                "with `verify = false` any server that answers at a backend's address passes for the backend",
                 "to trust an authority of your own, name it in `tls.ca_file`".to_owned(),
             );
         }

@@ -132,8 +132,8 @@ fn checks_that_decide_nothing() {
 #[test]
 fn certificates_of_anyone() {
     let told = |check: &str| pool(&weights(&[1, 1, 1]), &format!("check = {check}"), "");
-    let expected = "with `verify = false` whoever answers at an address of a backend passes for it | to trust an \
-                    authority of your own, name it in `tls.ca_file`";
+    let expected = "with `verify = false` any server that answers at a backend's address passes for the backend | \
+                    to trust an authority of your own, name it in `tls.ca_file`";
     assert_eq!(told("{ type = \"https\", tls = { verify = false } }"), [format!("3:44 {expected}")]);
     let defaults = "[defaults.check.tls]\nverify = false\n";
     let told = |pools: &str| warnings(&format!("{defaults}{pools}"));
