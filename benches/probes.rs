@@ -9,7 +9,12 @@
 //!
 //! The backend is a separate process, so its own time is not counted. On loopback, a part of the
 //! work for its end of a connection is done in the prober's system calls and is counted.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench that cannot continue ends"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Error, Read, Result, Write};

@@ -187,7 +187,7 @@ async fn run(seconds: u64) -> ExitCode {
     let generation = handle.published.load().generation;
     let (without, _) = measure(seconds, || async {}).await;
     println!(
-        "without state_dir: CPU {:.2} % of a core, probes and their backends; {} tables published",
+        "without state_dir: CPU {:.2} % of a core, for probes and their backends; {} tables published",
         100.0 * without,
         handle.published.load().generation - generation
     );
@@ -207,7 +207,7 @@ async fn run(seconds: u64) -> ExitCode {
     keeper.stop().await;
     let (cpu, worst) = (with - without, quantile(&mut delays, 1.0));
     println!(
-        "with: snapshot {:.1} MB, journals {:.1} MB in the end, {} overrides set",
+        "with state_dir: snapshot {:.1} MB, journals {:.1} MB at the end, {} overrides set",
         float(snapshot) / 1e6,
         float(journals) / 1e6,
         delays.len()

@@ -83,7 +83,7 @@ fn measure(file: &Path, apex: &str) -> Result<()> {
     let zone = reader::read(file, &apex, &mut load).and_then(reader::ReadZone::finish);
     let took = begin.elapsed().as_secs_f64();
     let zone = zone.map_err(|faults| Error::other(format!("{}: {}", faults.len(), faults[0])))?;
-    #[expect(clippy::cast_precision_loss, reason = "a figure to read")]
+    #[expect(clippy::cast_precision_loss, reason = "a figure for display")]
     let per_second = zone.records() as f64 / took;
     println!(
         "{:12} {} records in {took:.3} s: {per_second:.0} records/s, peak {}",

@@ -2,10 +2,7 @@
 //! where queries are answered, nor where backends are probed, nor by a connection that ends.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what a test cannot do fails it")]
-#![allow(
-    unsafe_code,
-    reason = "a global allocator is not written without; every call is handed on unchanged"
-)]
+#![allow(unsafe_code, reason = "a global allocator needs it; every call is passed on unchanged")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt::Write as _;

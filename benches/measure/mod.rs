@@ -1,5 +1,5 @@
 //! Figures of processes, and statistics. Measurements do not belong here.
-#![allow(dead_code, reason = "each bench needs a part of this only")]
+#![allow(dead_code, reason = "each bench uses only a part of this")]
 
 use std::fs;
 use std::process::{Command, ExitCode, Stdio};
@@ -23,7 +23,7 @@ pub(crate) fn run_alone() -> Option<ExitCode> {
     let possible = unshare("PATH=$PATH:/usr/sbin:/sbin ip link set lo up").stderr(Stdio::null()).status();
     if !possible.is_ok_and(|status| status.success()) {
         eprintln!(
-            "this machine gives no network apart (unshare, ip): connections of other programs count as well"
+            "no network namespace is available (unshare, ip): connections of other programs are counted too"
         );
         return None;
     }

@@ -15,7 +15,12 @@
 //! handshake. HAProxy has one thread; the others use their defaults.
 //!
 //! Nothing needs root, and nothing is installed; the bench reports missing programs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench that cannot continue ends"
+)]
 #![allow(
     clippy::unchecked_time_subtraction,
     clippy::naive_bytecount,

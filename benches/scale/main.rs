@@ -9,7 +9,12 @@
 //! The real program runs with 100,000 backends in 1,000 pools, each probed by HTTP every 10 s. One
 //! listener of this process plays all backends (`fleet`); it shares the machine with the server, as
 //! does the DNS client (`questions`). Nothing needs root.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench that cannot go on ends")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench that cannot continue ends"
+)]
 #![allow(clippy::unchecked_time_subtraction, reason = "clocks go forwards")]
 
 #[path = "../measure/mod.rs"]
@@ -162,7 +167,7 @@ fn start(fleet: &Arc<Fleet>) -> Server {
 }
 
 fn steady(server: &Server, fleet: &Fleet, options: &Options, empty: Option<&Empty>) {
-    title("Every backend well");
+    title("All backends healthy");
     // Skips the first round, which is faster than the others.
     sleep(fleet.size.interval * 2);
     fleet.gaps();
@@ -193,7 +198,7 @@ fn on_time(fleet: &Fleet) {
 }
 
 fn scrape(server: &Server, fleet: &Fleet, options: &Options) {
-    title("Read by operators meanwhile");
+    title("Reads by operators meanwhile");
     for path in ["/metrics", "/api/v1/status"] {
         let before = server.histogram("probe_lag_seconds");
         fleet.gaps();
@@ -259,7 +264,7 @@ fn deaf(server: &Server, fleet: &Fleet, options: &Options) {
         overrides.push(asked.elapsed());
     }
     drop(clients);
-    line("clients that were let go of and asked again", &let_go.to_string());
+    line("clients that were disconnected and asked again", &let_go.to_string());
     let times = |times: &mut [Duration]| {
         let [p50, p99, most] = [0.5, 0.99, 1.0].map(|share| shown(quantile(times, share)));
         format!("p50 {p50}, p99 {p99}, most {most}, of {}", times.len())
@@ -309,7 +314,7 @@ fn follow(server: &Server, fleet: &Fleet, changes: &mpsc::Receiver<Change>, opti
     });
     let cpu = cpu_time(server.id()) - cpu;
     let flips = (transitions(server) - flips) / began.elapsed().as_secs_f64();
-    followed(&format!("while {flips:.0} backends change in a second"), &mut found);
+    followed(&format!("while {flips:.0} backends a second change"), &mut found);
     line(
         "building and publishing a table",
         &server.histogram("table_publish_seconds").since(&publish).shown(),

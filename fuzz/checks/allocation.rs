@@ -1,10 +1,7 @@
 //! The global allocator of every program that includes this: the system's, with counters per
 //! thread, so that tests may run in parallel.
 
-#![allow(
-    unsafe_code,
-    reason = "a global allocator is not written without; every call is handed on unchanged"
-)]
+#![allow(unsafe_code, reason = "a global allocator needs it; every call is passed on unchanged")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -64,14 +61,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Runs `run`, and returns also how often this thread allocates meanwhile.
+/// Runs `run`, and also returns how often this thread allocates meanwhile.
 pub(crate) fn calls_during<T>(run: impl FnOnce() -> T) -> (T, u64) {
     let before = TAKEN.with(|taken| taken.calls.get());
     let result = run();
     (result, TAKEN.with(|taken| taken.calls.get()) - before)
 }
 
-/// Runs `run`, and returns also how far the memory of this thread grows meanwhile, bytes.
+/// Runs `run`, and also returns how far the memory of this thread grows meanwhile, bytes.
 pub(crate) fn peak_during<T>(run: impl FnOnce() -> T) -> (T, usize) {
     let before = TAKEN.with(|taken| {
         taken.peak.set(taken.bytes.get());

@@ -3,8 +3,8 @@
 //!
 //! A failed check panics. Generators of inputs for a single program do not belong here.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what does not hold ends the run")]
-#![allow(dead_code, reason = "each program that includes this uses a part of it")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed check ends the run")]
+#![allow(dead_code, reason = "each program that includes this uses only a part of it")]
 
 pub(crate) mod admin;
 pub(crate) mod allocation;

@@ -98,8 +98,8 @@ impl Gate {
         match token {
             Some(token) => check_token(&token, headers)?,
             None if !self.is_loopback => {
-                let detail = "the configuration names no token_file under [admin], and without one nobody may \
-                              do this from an address that other machines can reach";
+                let detail = "this needs a token: other machines can reach the admin server, and the \
+                              configuration names no token_file under [admin]";
                 return Err(Problem::new(StatusCode::FORBIDDEN, detail));
             }
             None => refuse_web_pages(headers)?,
@@ -118,7 +118,7 @@ fn refuse_foreign_names(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.get_all(HOST).iter().all(|host| host.to_str().is_ok_and(names_this_machine)) {
         return Ok(());
     }
-    let detail = "the Host header must hold an IP address or localhost, because steerd's admin server \
+    let detail = "the Host header must contain an IP address or localhost, because steerd's admin server \
                   listens on loopback only";
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
@@ -156,7 +156,7 @@ fn check_token(token: &Token, headers: &HeaderMap) -> Result<(), Problem> {
     let (detail, challenge) = match shown {
         Some(Some(shown)) if token.is_shown_by(shown) => return Ok(()),
         Some(_) => (
-            "the Authorization header does not hold the token of this server: `Bearer` and the content of its \
+            "the Authorization header does not contain the token of this server: `Bearer` and the content of its \
              token_file are expected",
             "Bearer realm=\"steerd\", error=\"invalid_token\"",
         ),

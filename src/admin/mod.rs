@@ -209,8 +209,7 @@ async fn readyz(State(source): State<Source>) -> Result<&'static str, Problem> {
     if *source.serving.borrow() {
         return Ok("ready\n");
     }
-    let detail =
-        "DNS is not answered now: the first outcome of some backends is still awaited, or steerd is stopping";
+    let detail = "DNS is not answered now: some backends have no outcome yet, or steerd is stopping";
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
 }
 
@@ -222,7 +221,10 @@ async fn not_found(uri: Uri) -> Problem {
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
-    let detail = format!("{} does not take {method}; the Allow header says what it takes", uri.path());
+    let detail = format!(
+        "{} does not accept {method}; the Allow header lists the methods that it accepts",
+        uri.path()
+    );
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
@@ -239,7 +241,7 @@ impl Source {
             Ok(None) => Err(checker_ended()),
             Err(_) => {
                 let detail = format!(
-                    "the checker did not answer within {ANSWER_TIME:?}; what it was asked to do it may still do"
+                    "the checker did not answer within {ANSWER_TIME:?}; it may still carry out the request"
                 );
                 Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
             }
@@ -250,7 +252,7 @@ impl Source {
 /// Reads the whole body of a request.
 async fn read_body(body: Body) -> Result<Bytes, Problem> {
     to_bytes(body, MAX_BODY).await.map_err(|_| {
-        let detail = format!("the body has more than {MAX_BODY} bytes, or broke off");
+        let detail = format!("the body has more than {MAX_BODY} bytes, or is incomplete");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     })
 }
@@ -272,7 +274,7 @@ fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Cl
         let more = if listed.len() > MOST_LISTED { ", and more" } else { "" };
         listed.truncate(MOST_LISTED);
         detail = match listed.as_slice() {
-            [] => format!("{detail}, nor any other"),
+            [] => format!("{detail}; there are none"),
             _ => format!("{detail}; there are {}{more}", listed.join(", ")),
         };
     }

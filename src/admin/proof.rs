@@ -44,7 +44,7 @@ pub(super) async fn proof(
     let nonce: Nonce = nonce.parse().map_err(|()| {
         Problem::new(
             StatusCode::BAD_REQUEST,
-            "?nonce= needs 64 hexadecimal digits, which the client has chosen by chance",
+            "?nonce= must be 64 hexadecimal digits that the client has chosen at random",
         )
     })?;
     let Some(token) = source.access.borrow().token.clone() else {

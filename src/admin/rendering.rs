@@ -86,7 +86,7 @@ where
         match made.map(|made| made.ok().and_then(|made| made.clone())) {
             Ok(Some(made)) => made,
             Ok(None) => {
-                let detail = "the reply could not be written; this is a fault in steerd, please report it";
+                let detail = "the reply could not be written; this is a bug in steerd, please report it";
                 Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
             }
             Err(_) => {

@@ -102,7 +102,7 @@ impl Connections {
     }
 
     /// Takes a place for a client of this crowd. If there is no room, evicts the idlest place of
-    /// the crowd if the crowd is full, else of the largest crowd. Returns also the number of
+    /// the crowd if the crowd is full, else of the largest crowd. Also returns the number of
     /// evicted places: at most one, or up to [`MOST_EVICTED`] if the room has shrunk.
     pub(crate) fn enter(self: &Arc<Self>, crowd: IpAddr, room: Room, eviction: &Eviction) -> (Place, usize) {
         let (entry, evicted) = self.lock().enter(self.now(), crowd, room, eviction);

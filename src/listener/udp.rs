@@ -98,7 +98,7 @@ impl Worker {
         if self.log_limit.allows() {
             let address =
                 self.socket.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
-            warn!(%address, %error, "{what}; steerd goes on");
+            warn!(%address, %error, "{what}; steerd continues");
         }
     }
 }

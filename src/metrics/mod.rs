@@ -71,9 +71,9 @@ const COLUMNS: usize = FIRST_EVENT + EVENTS.len();
 pub enum Event {
     /// A reply had TC set.
     Truncated,
-    /// A reply over the rate limit was sent as an empty truncated one.
+    /// A rate-limited reply was sent empty and truncated.
     Slipped,
-    /// Answering a query panicked: a fault of steerd.
+    /// Answering a query panicked, which is a bug in steerd.
     Panicked,
     /// Receiving failed.
     ReceiveError,
@@ -85,13 +85,13 @@ pub enum Event {
     Closed,
     /// A connection could not be accepted.
     AcceptError,
-    /// A connection was closed for a new one.
+    /// A connection was closed to make room for a new one.
     Evicted,
     /// A zone transfer was begun.
     Transfer,
     /// A connection was closed by a time limit.
     TimedOut,
-    /// A connection of the admin server was closed for another.
+    /// An admin connection was closed to make room for another.
     AdminEvicted,
 }
 
@@ -366,7 +366,7 @@ fn write_answers(text: &mut Text<'_>, view: &ServiceView, table: &Table) {
 /// Unwraps a result that is an error only for an invalid name or label, and these are constants.
 #[allow(
     clippy::expect_used,
-    reason = "the arguments are constants, and every test that makes a Metrics shows them good"
+    reason = "the arguments are constants, and every test that makes a Metrics checks them"
 )]
 fn made<T>(metric: prometheus::Result<T>) -> T {
     metric.expect("metric names and labels are constants")

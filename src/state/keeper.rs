@@ -446,7 +446,7 @@ impl<D: Disk> Work<D> {
         self.metrics.operation.state_write_failed();
         self.retry = Instant::now() + RETRY;
         if !std::mem::replace(&mut self.is_failing, true) {
-            warn!(%error, "health and overrides cannot be written; they would not survive a restart. steerd goes on, and tries again every {RETRY:?}");
+            warn!(%error, "health and overrides cannot be written; they would not survive a restart. steerd continues, and tries again every {RETRY:?}");
         }
     }
 }

@@ -76,7 +76,7 @@ impl Recollection {
 }
 
 /// The override as of `now`; `None` if it has ended. If the clock was set back, the override starts
-/// anew, because it would last too long otherwise.
+/// again, because it would last too long otherwise.
 fn as_of(kept: RememberedOverride, now: SystemTime) -> Option<RememberedOverride> {
     let length = kept.until.map(|until| until.duration_since(kept.since).unwrap_or_default());
     let since = kept.since.min(now);

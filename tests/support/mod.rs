@@ -1,7 +1,7 @@
 //! Starts real programs, waits for conditions with a deadline, and ends what it started.
 //!
 //! Shared by several test programs. Queries and expected replies do not belong here.
-#![allow(dead_code, reason = "each test program needs a part of this only")]
+#![allow(dead_code, reason = "each test program uses only a part of this")]
 
 pub(crate) mod client;
 pub(crate) mod message;

@@ -16,7 +16,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// Takes a place; returns also the number of evicted places.
+    /// Takes a place; also returns the number of evicted places.
     fn enter(&mut self, crowd: u32, room: Room) -> (Arc<Entry>, usize) {
         self.now += 1;
         self.taken.enter(self.now, address(crowd), room, &Eviction::default())
