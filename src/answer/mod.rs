@@ -262,7 +262,6 @@ fn refusal(question: &Question<'_>) -> Option<(u16, Option<ExtendedError>)> {
 /// header | question | records        | OPT record: head | options         | TSIG record
 ///                     what is left     reserved first     reserved third    reserved second
 /// ```
-/// ```
 struct Draft<'b> {
     header: Header,
     writer: Writer<'b>,
