@@ -272,7 +272,9 @@ fn address_hint(name: &[u8]) -> Option<String> {
     let text = String::from_utf8(plain(name)).ok()?;
     let address: IpAddr = text.strip_suffix('.')?.parse().ok()?;
     let record = if address.is_ipv4() { "A" } else { "AAAA" };
-    Some(format!("{address} is an address where a name is expected: give it a name with an {record} record"))
+    Some(format!(
+        "`{address}` is an address where a name is expected: give it a name with an {record} record"
+    ))
 }
 
 /// The type in messages, for records whose target must exist.
