@@ -32,7 +32,7 @@ pub enum NameError {
     #[error("the name is longer than 255 bytes")]
     LongName,
     /// A backslash that is not followed by a character or by three digits up to 255.
-    #[error("a backslash in a name is followed by one character, or by three digits up to 255")]
+    #[error("a backslash in a name must be followed by one character, or by three digits up to 255")]
     BadEscape,
 }
 

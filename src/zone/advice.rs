@@ -172,7 +172,7 @@ fn about_names(zone: &Zone, record: Added<'_>, told: &mut Told) {
         if prefix(zone, name).is_some_and(|prefix| ends_with_apex(zone, prefix)) {
             told.add(Kind::Doubled, Some(record.tag), || {
                 format!(
-                    "{} ends with the name of the zone twice: a name without its final dot stands below the \
+                    "{} ends with the name of the zone twice: a name without its final dot is relative to the \
                      origin; is the dot missing?",
                     shown(name)
                 )

@@ -138,7 +138,7 @@ fn expected(kind: Value) -> &'static str {
         Value::Base64 => "base64 is expected",
         Value::Template => "a URI template with the variable `dns` is expected, such as /dns-query{?dns}",
         Value::Numbers => "different numbers from 0 to 65535 separated by commas are expected",
-        Value::Opaque => "a backslash is followed by one character, or by three digits up to 255",
+        Value::Opaque => "a backslash must be followed by one character, or by three digits up to 255",
     }
 }
 

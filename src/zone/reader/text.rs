@@ -188,7 +188,7 @@ pub(super) fn unescaped(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Prob
 }
 
 pub(super) fn bad_escape(token: &Token<'_>) -> Problem {
-    Problem::at(token.span(), "a backslash is followed by one character, or by three digits up to 255")
+    Problem::at(token.span(), "a backslash must be followed by one character, or by three digits up to 255")
 }
 
 pub(super) fn unescape_into(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
