@@ -59,7 +59,7 @@ impl Handle {
 
 /// Starts the task that notifies secondaries, from the first address of `listen` of their family.
 /// Must be called within a tokio runtime.
-#[must_use = "nobody is told anything without the handle"]
+#[must_use = "notifications stop when the handle is dropped"]
 pub fn start(published: Published, listen: Vec<SocketAddr>, metrics: Arc<Metrics>) -> Handle {
     let (looks, mut due) = mpsc::channel(1);
     let outside = Arc::new(Outside { listen, metrics, at_once: Semaphore::new(AT_ONCE) });
@@ -208,7 +208,7 @@ impl Telling {
                         return io::Result::Ok(code);
                     }
                     // Without the signature, anyone could have sent it.
-                    Some(code) => heard = format!("a reply ({}) without a good signature", word(code)),
+                    Some(code) => heard = format!("a reply ({}) without a valid signature", word(code)),
                     None => {}
                 }
             }

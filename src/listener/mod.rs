@@ -65,8 +65,8 @@ fn explain(error: &io::Error) -> String {
              CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE), or choose another port"
             .into(),
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
-        _ if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => "this machine has no such address family, as \
-             when IPv6 is switched off. Remove the address from [server] listen"
+        _ if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => "this machine does not support this address \
+             family; IPv6 may be switched off. Remove the address from [server] listen"
             .into(),
         _ => error.to_string(),
     }

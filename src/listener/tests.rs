@@ -442,7 +442,7 @@ fn each_reason_not_to_bind_is_explained() {
         (libc::EACCES, "CAP_NET_BIND_SERVICE"),
         (libc::EADDRINUSE, "systemd-resolved"),
         (libc::EADDRNOTAVAIL, "no such address"),
-        (libc::EAFNOSUPPORT, "IPv6 is switched off"),
+        (libc::EAFNOSUPPORT, "IPv6 may be switched off"),
         (libc::ENOBUFS, "No buffer space"),
     ] {
         let error = io::Error::from_raw_os_error(code);

@@ -347,7 +347,7 @@ fn write_table(text: &mut Text<'_>, table: &Table) {
             .any(|family| matches!(table.source(service, *family), Source::FailOpen { .. }));
         text.series(&[("service", &service.name.to_plain())], flag(fails_open));
     }
-    text.family("backend_answers_total", "Appearances in answers.", Kind::Counter);
+    text.family("backend_answers_total", "Answers that contained the backend.", Kind::Counter);
     for pool in &table.pools {
         for (column, backend) in pool.backends.iter().enumerate() {
             text.series(&[("pool", &pool.name), ("backend", backend)], pool.answers.sum(column));

@@ -36,9 +36,9 @@ pub(super) enum Refused {
     NotText(#[from] std::str::Utf8Error),
     #[error("steerd did not write it: its format is not `{FORMAT}`")]
     Foreign,
-    #[error("it is of version {0} of its format, and this steerd knows the versions up to {VERSION} only")]
+    #[error("it has version {0} of its format, and this steerd reads only versions up to {VERSION}")]
     Version(u32),
-    #[error("its checksum is not that of its content, so it is damaged")]
+    #[error("its checksum does not match its content, so it is damaged")]
     Checksum,
     #[error("its content is not understood: {0}")]
     Content(serde_json::Error),

@@ -171,7 +171,7 @@ pub(super) fn replay(bytes: &[u8], number: u64, recollection: &mut Recollection)
                 Ok(head) if head.format == FORMAT => {
                     let version = head.version;
                     replayed.fault = Some(format!(
-                        "it is of version {version} of its format, and this steerd knows the versions up to {VERSION} only"
+                        "it has version {version} of its format, and this steerd reads only versions up to {VERSION}"
                     ));
                 }
                 _ => replayed.fault = Some("steerd did not write it".into()),

@@ -43,7 +43,7 @@ pub enum LockError {
     },
     /// The file system does not answer.
     #[error(
-        "the file system of `state_dir` {} has not answered for {limit:?}; name a directory on another file system, or reload again when it answers",
+        "the file system of `state_dir` {} has not answered for {limit:?}; choose a directory on another file system, or reload again when it answers",
         directory.display()
     )]
     Silent {
