@@ -27,11 +27,11 @@ const ATTEMPTS: usize = 5;
 /// The state of everything, in the parts that make up the replies.
 #[derive(Clone, Debug)]
 pub(super) struct Everything {
-    /// The status document before the pools.
+    /// The beginning of the status reply, up to the pools.
     pub(super) status_head: Arc<Text>,
-    /// The pools document before the pools.
+    /// The beginning of the pools reply, up to the pools.
     pub(super) pools_head: Arc<Text>,
-    /// The pools, and the end of the object.
+    /// The pools and the end of either reply.
     pub(super) pools: Arc<Text>,
 }
 

@@ -1,6 +1,6 @@
 //! Large replies that wait for their readers.
 //!
-//! The status of 100,000 backends has 120 MB. It is kept once for all its readers, compressed in
+//! The status of 100,000 backends is 120 MB of text. It is kept once for all its readers, compressed in
 //! blocks, so a reader that does not read costs one block. The content of a text does not matter
 //! here.
 

@@ -3,7 +3,6 @@
 //! Options are set on the listening socket where possible, because Linux passes them on to each
 //! accepted connection. So a connection is bounded before its first byte is read, and accepting
 //! needs no further call.
-//! call.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
