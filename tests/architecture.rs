@@ -364,7 +364,7 @@ fn circles(arrows: &BTreeMap<&str, BTreeSet<&str>>) -> BTreeSet<Vec<String>> {
 }
 
 /// The first file of each circle that is still to be untied. None may be added.
-const STILL_TIED: [&str; 3] = ["checker/memory.rs", "config/check/certificate.rs", "probe/connect.rs"];
+const STILL_TIED: [&str; 3] = ["checker/memory.rs", "config/check/certificate.rs", "probe/http.rs"];
 
 #[test]
 fn files_stand_in_no_circle() {

@@ -120,6 +120,9 @@ struct Check<'a> {
     remembered: bool,
     critical: bool,
     observe_only: bool,
+    /// When the certificate of the backend expires; of checks that have seen one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_expires: Option<Timestamp>,
     last: Option<Outcome<'a>>,
     /// The last outcomes, newest last; only for a pool requested by name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -265,6 +268,7 @@ impl<'a> Check<'a> {
             remembered: check.remembered,
             critical: check.critical,
             observe_only: check.observe_only,
+            certificate_expires: check.certificate_expires.and_then(timestamp),
             last: check.last.as_ref().map(Outcome::from),
             outcomes: history.then(|| check.outcomes.iter().map(Outcome::from).collect()),
         }

@@ -65,6 +65,7 @@ fn status(detail: &str) -> PoolPiece {
         remembered: false,
         critical: true,
         observe_only: false,
+        certificate_expires: Some(at + Duration::from_secs(86_400)),
         last: Some(last.clone()),
         outcomes: vec![last],
     };
@@ -277,6 +278,7 @@ async fn the_status_has_the_objects_of_the_api() {
     let check = serde_json::json!({
         "name": "web-1", "type": "http", "state": "unhealthy", "since": "2023-11-14T22:13:20Z",
         "remembered": false, "critical": true, "observe_only": false,
+        "certificate_expires": "2023-11-15T22:13:20Z",
         "last": {
             "at": "2023-11-14T22:13:20Z", "duration_ms": 1.5, "outcome": "failed", "cause": "status",
             "detail": "status 503, expected 200-299",

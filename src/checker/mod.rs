@@ -18,6 +18,7 @@
 mod calendar;
 mod command;
 mod difference;
+mod expiry;
 mod history;
 mod memory;
 mod overrides;

@@ -135,7 +135,12 @@ impl PoolState {
     pub(super) fn new(id: PoolId, setup: Arc<PoolSetup>, linking: Linking<'_, '_, impl Rng>) -> Self {
         let Linking { metrics, linker, hints, mut previous } = linking;
         let series = previous.as_ref().map(|previous| &*previous.series);
-        let series = Arc::new(PoolSeries::new(metrics, &setup.pool, patience(&setup), series));
+        let checks = setup.checks.iter();
+        let with_tls: Vec<_> =
+            checks.map(|check| Some(check.name.as_str()).filter(|_| check.probe.tls().is_some())).collect();
+        let series =
+            PoolSeries::new(metrics, &setup.pool, patience(&setup), series).with_certificates(&with_tls);
+        let series = Arc::new(series);
         let mut link = PoolLink {
             id,
             setup: &setup,
@@ -157,6 +162,12 @@ impl PoolState {
         for (at, backend) in backends.iter().enumerate() {
             for (place, address) in backend.addresses.iter().enumerate() {
                 series.stands(at, place, address.standing);
+                for (check, id) in address.targets.iter().enumerate() {
+                    let target = linker.targets.get(*id);
+                    if let Some(expires) = target.and_then(|target| target.expiry.at()) {
+                        series.certificate_expires(at, place, check, expires);
+                    }
+                }
             }
         }
         let (ttl, earlier_answers_end, suspected) = previous

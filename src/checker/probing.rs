@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use tokio::task::{self, JoinError};
 use tracing::{debug, error, info, warn};
 
@@ -111,7 +112,12 @@ impl<O: Outside> Checker<O> {
         self.local_faults.note(target, outcome, &detail);
         target.outcomes.push(KeptOutcome::new(at, duration, outcome, cause, detail));
         let loaded = report.load.is_some_and(|load| target.load.reported(load, interval, now));
+        let expires = report.certificate_expires;
+        let tell = expires.is_some_and(|expires| target.expiry.seen(expires, self.outside.wall()));
         self.count(ticket, &report);
+        if let Some(expires) = expires {
+            self.note_expiry(ticket, expires, tell);
+        }
         if transition.is_some() || first || was_held != is_held {
             self.judge_users(ticket, transition.as_ref(), &report, at);
         } else if loaded {
@@ -131,6 +137,23 @@ impl<O: Outside> Checker<O> {
             let Some(pool) = self.pools.get(spot.pool) else { continue };
             pool.series.probe_ended(spot.backend as usize, report.outcome, report.cause, report.duration);
             pool.series.probed(&self.metrics);
+        }
+    }
+
+    /// Shows when a certificate expires to those who use the target, and tells of it if it is time.
+    fn note_expiry(&self, ticket: Ticket, expires: SystemTime, tell: bool) {
+        let Some(target) = self.targets.get(ticket.target) else { return };
+        for User { spot, check } in &target.users {
+            let Some(pool) = self.pools.get(spot.pool) else { continue };
+            let check = *check as usize;
+            pool.series.certificate_expires(spot.backend as usize, spot.address as usize, check, expires);
+            if tell && let Some((name, backend, address)) = self.pools.named(*spot) {
+                let check = pool.checks.get(check).map(|name| &**name);
+                let date = Timestamp::try_from(expires).map(|date| date.strftime("%Y-%m-%d").to_string());
+                let date = date.unwrap_or_default();
+                let has = if expires <= self.outside.wall() { "expired" } else { "expires" };
+                warn!(pool = name, backend, %address, check, "a certificate {has} on {date}; renew it on the backend");
+            }
         }
     }
 
@@ -291,6 +314,7 @@ fn broken_off(broken: &JoinError) -> Report {
         cause: Some(Cause::Local),
         detail: format!("no verdict: the probe broke off: {broken}").into(),
         load: None,
+        certificate_expires: None,
         duration: Duration::ZERO,
         phases: Vec::new(),
     }

@@ -113,6 +113,8 @@ pub struct CheckStatus {
     pub critical: bool,
     /// It never decides.
     pub observe_only: bool,
+    /// When the certificate of the backend expires, as it was seen last.
+    pub certificate_expires: Option<SystemTime>,
     /// The outcome of the last probe.
     pub last: Option<PastOutcome>,
     /// The outcomes of the last probes, the newest last; only of a pool that was asked for by name.

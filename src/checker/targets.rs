@@ -8,6 +8,7 @@ use rand::Rng;
 use tokio::task::AbortHandle;
 
 use crate::checker::calendar::Stamp;
+use crate::checker::expiry::Expiry;
 use crate::checker::history::Outcomes;
 use crate::checker::weight::Load;
 use crate::health::{HealthTable, Moment, TargetId, Timing, Verdict};
@@ -56,6 +57,8 @@ pub(super) struct Target {
     pub(super) outcomes: Outcomes,
     /// The load that the backend reports.
     pub(super) load: Load,
+    /// The end of its certificate.
+    pub(super) expiry: Expiry,
     /// The probe in flight.
     pub(super) task: Option<AbortHandle>,
 }
@@ -212,6 +215,7 @@ impl<'a, R: Rng> Linker<'a, R> {
             since: beginning.since,
             outcomes: Outcomes::default(),
             load: Load::default(),
+            expiry: Expiry::default(),
             task: None,
         };
         let targets = &mut self.targets.targets;

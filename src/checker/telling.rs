@@ -194,6 +194,7 @@ impl Sources<'_> {
             remembered,
             critical: check.critical,
             observe_only: check.observe_only,
+            certificate_expires: target.expiry.at(),
             last: target.outcomes.last_shown(self.calendar),
             outcomes: if history { target.outcomes.shown(self.calendar).collect() } else { Vec::new() },
         })

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -294,6 +295,7 @@ fn to_json(probed: &[Probed]) -> String {
         cause: Option<&'static str>,
         detail: &'a str,
         load: Option<u8>,
+        certificate_expires: Option<Timestamp>,
         duration_ms: Option<f64>,
         phases: Vec<Phase>,
     }
@@ -315,6 +317,9 @@ fn to_json(probed: &[Probed]) -> String {
             cause: report.as_ref().and_then(|report| report.cause).map(Cause::as_str),
             detail: run.detail(),
             load: report.as_ref().and_then(|report| report.load),
+            certificate_expires: report
+                .as_ref()
+                .and_then(|report| Timestamp::try_from(report.certificate_expires?).ok()),
             duration_ms: report.as_ref().map(|report| milliseconds(report.duration)),
             phases: report.iter().flat_map(|report| &report.phases).map(phase).collect(),
         }

@@ -7,8 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use prometheus::Histogram;
 
@@ -45,6 +45,8 @@ const STANDINGS: [Standing; 4] =
 pub struct PoolSeries {
     name: Arc<str>,
     backends: Box<[BackendSeries]>,
+    /// The names of its checks; none for those without TLS.
+    with_tls: Box<[Option<Arc<str>>]>,
     duration: Histogram,
     /// When a probe of the pool last ended, or when the pool was added; nanoseconds since
     /// `Metrics::began`.
@@ -78,6 +80,8 @@ struct AddressSeries {
     standing: AtomicU8,
     /// Number of changes to each of [`STANDINGS`].
     transitions: [AtomicU32; STANDINGS.len()],
+    /// When the certificate expires that a check saw, in seconds since 1970, or 0; empty if no check has TLS.
+    certificates: Box<[AtomicI64]>,
 }
 
 impl PoolSeries {
@@ -111,10 +115,32 @@ impl PoolSeries {
                     }
                 })
                 .collect(),
+            with_tls: Box::default(),
             duration: metrics.probe_duration.with_label_values(&[&pool.name]),
             last_probe: AtomicU64::new(last),
             patience,
             suspected: AtomicBool::new(previous.is_some_and(|old| old.suspected.load(Ordering::Relaxed))),
+        }
+    }
+
+    /// Has room for the certificates that these checks see: the names of its checks, none for those without TLS.
+    #[must_use]
+    pub fn with_certificates(mut self, checks: &[Option<&str>]) -> Self {
+        if checks.iter().any(Option::is_some) {
+            self.with_tls = checks.iter().map(|name| name.map(Arc::from)).collect();
+            for address in self.backends.iter_mut().flat_map(|backend| &mut backend.addresses) {
+                address.certificates = checks.iter().map(|_| AtomicI64::new(0)).collect();
+            }
+        }
+        self
+    }
+
+    /// A check of an address has seen a certificate.
+    pub fn certificate_expires(&self, backend: usize, address: usize, check: usize, at: SystemTime) {
+        let Some(series) = self.address(backend, address) else { return };
+        let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if let Some(place) = series.certificates.get(check) {
+            place.store(i64::try_from(seconds).unwrap_or(i64::MAX), Ordering::Relaxed);
         }
     }
 
@@ -227,6 +253,7 @@ impl AddressSeries {
             address,
             standing: AtomicU8::new(old.map_or(0, |old| old.standing.load(Ordering::Relaxed))),
             transitions: old.map(|old| copied32(&old.transitions)).unwrap_or_default(),
+            certificates: Box::default(),
         }
     }
 
@@ -264,6 +291,7 @@ pub(super) fn write(text: &mut Text<'_>, metrics: &Metrics, table: &Table) {
     let views = table.pools.iter().map(|view| (&*view.name, &**view)).collect();
     write_probes(text, &pools);
     write_addresses(text, &pools, &views);
+    write_certificates(text, &pools);
     write_pools(text, &pools, &views, metrics);
 }
 
@@ -335,6 +363,23 @@ fn write_addresses(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views
         for (backend, address) in pool.addresses() {
             let eligible = flag(eligible.contains(&address.address));
             text.series(&labels(pool, backend, &address.address.to_string()), eligible);
+        }
+    }
+}
+
+fn write_certificates(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) {
+    let help = "When the certificate expires that a check saw last, in seconds since 1970.";
+    text.family("certificate_expiry_timestamp_seconds", help, Kind::Gauge);
+    for pool in pools {
+        for (backend, address) in pool.addresses() {
+            for (check, expires) in pool.with_tls.iter().zip(&address.certificates) {
+                let expires = expires.load(Ordering::Relaxed);
+                if let Some(check) = check.as_deref().filter(|_| expires != 0) {
+                    let shown = address.address.to_string();
+                    let [pool, backend, address] = labels(pool, backend, &shown);
+                    text.series(&[pool, backend, address, ("check", check)], expires);
+                }
+            }
         }
     }
 }

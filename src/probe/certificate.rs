@@ -5,9 +5,11 @@
 //! Nothing here decides whom to trust; `verifier` does.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{CertificateError, ExtendedKeyPurpose, OtherError};
@@ -58,9 +60,13 @@ pub(super) fn end_of(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().ok()?)))
 }
 
-/// Days that begin before `to`, counted from `from`.
-pub(super) fn days(from: UnixTime, to: UnixTime) -> u64 {
-    to.as_secs().saturating_sub(from.as_secs()) / 86_400
+/// A time to the minute, as a person reads it.
+pub(super) fn date(time: UnixTime) -> String {
+    let time = i64::try_from(time.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map_or_else(
+        || "a day that cannot be shown".to_owned(),
+        |time| time.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+    )
 }
 
 /// Why a certificate is refused, where the library has no error that tells it.
@@ -85,13 +91,15 @@ pub(super) fn of_chain(
     own: &CertificateDer<'_>,
     sent: &[CertificateDer<'_>],
     authorities: &[CertificateDer<'_>],
+    ca_file: Option<&Path>,
 ) -> rustls::Error {
     let rustls::Error::InvalidCertificate(fault) = &error else { return error };
     let words = match fault {
+        CertificateError::UnknownIssuer => Some(unknown_issuer(own, sent, ca_file)),
         CertificateError::BadSignature => weak_signer(own, sent, authorities),
-        CertificateError::ExpiredContext { time, not_after } if end_of(own) != Some(*not_after) => Some(
-            format!("signed by an authority whose certificate expired {} days ago", days(*not_after, *time)),
-        ),
+        CertificateError::ExpiredContext { not_after, .. } if end_of(own) != Some(*not_after) => {
+            Some(format!("signed by an authority whose certificate expired on {}", date(*not_after)))
+        }
         CertificateError::Other(other) => match other.0.downcast_ref::<webpki::Error>() {
             Some(webpki::Error::UnsupportedCertVersion) => Some(version(own)),
             Some(webpki::Error::UnsupportedCriticalExtension) => Some(critical_extension(own, sent)),
@@ -129,6 +137,41 @@ fn odd_rsa_key(certificate: &X509Certificate<'_>) -> Option<usize> {
     (whole < MIN_RSA_BITS || bits > MAX_RSA_BITS).then_some(bits)
 }
 
+/// The certificate that nobody here vouches for is the last one on the way that the backend sent.
+fn unknown_issuer(own: &CertificateDer<'_>, sent: &[CertificateDer<'_>], ca_file: Option<&Path>) -> String {
+    let sent: Vec<_> = sent.iter().filter_map(read).collect();
+    let own = read(own);
+    let mut last = own.as_ref();
+    // As often as there are certificates: they may name each other in a circle.
+    for _ in 0..sent.len() {
+        let Some(next) = last.and_then(|last| sent.iter().find(|one| signs(one, last) && *one != last))
+        else {
+            break;
+        };
+        last = Some(next);
+    }
+    let place = match ca_file {
+        Some(path) => format!("ca_file {}", path.display()),
+        None => "the authorities of this system".to_owned(),
+    };
+    let add = if ca_file.is_some() { "add it there" } else { "name a file that holds it in tls.ca_file" };
+    match last {
+        // Its names alone do not tell: tools give all that they make the same.
+        Some(last) if sent.is_empty() && signs(last, last) && last.verify_signature(None).is_ok() => {
+            format!("self-signed, and not in {place}; {add}")
+        }
+        Some(last) => format!(
+            "signed by an authority that is not trusted here: {} is not in {place}; {add}",
+            quote(last.issuer().to_string().as_bytes())
+        ),
+        None => format!("signed by an authority that is not in {place}; {add}"),
+    }
+}
+
+fn signs(signer: &X509Certificate<'_>, signed: &X509Certificate<'_>) -> bool {
+    signed.issuer().as_raw() == signer.subject().as_raw()
+}
+
 fn weak_signer(
     own: &CertificateDer<'_>,
     sent: &[CertificateDer<'_>],
@@ -136,8 +179,7 @@ fn weak_signer(
 ) -> Option<String> {
     let signed: Vec<_> = std::iter::once(own).chain(sent).filter_map(read).collect();
     sent.iter().chain(authorities).filter_map(read).find_map(|signer| {
-        let signs = signed.iter().any(|one| one.issuer().as_raw() == signer.subject().as_raw());
-        let bits = odd_rsa_key(&signer).filter(|_| signs)?;
+        let bits = odd_rsa_key(&signer).filter(|_| signed.iter().any(|one| signs(&signer, one)))?;
         Some(format!(
             "signed by an authority with an RSA key of {bits} bits, and signatures are verified with {KEYS}"
         ))
@@ -215,12 +257,10 @@ pub(super) fn fault(fault: &CertificateError) -> String {
     match fault {
         // That is how the library hands on that a certificate ends before it begins.
         CertificateError::Expired => "never valid: it ends before it begins".into(),
-        CertificateError::ExpiredContext { time, not_after } => {
-            format!("expired {} days ago", days(*not_after, *time))
-        }
+        CertificateError::ExpiredContext { not_after, .. } => format!("expired on {}", date(*not_after)),
         CertificateError::NotValidYet => "not valid yet".into(),
         CertificateError::NotValidYetContext { time, not_before } => {
-            format!("not valid for another {} days", days(*time, *not_before))
+            format!("not valid before {}; here it is {}", date(*not_before), date(*time))
         }
         CertificateError::UnknownIssuer => "signed by an authority that is not trusted here".into(),
         CertificateError::BadSignature => "not signed by the authority it names".into(),

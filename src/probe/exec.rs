@@ -21,6 +21,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::probe::fault::Fault;
+use crate::probe::interpreter::{self, DEFAULT_PATH};
 use crate::probe::program::{ARGUMENT, MESSAGE, Message};
 use crate::probe::quote::{first_line, quote};
 use crate::probe::{Cause, Finding, Step, Trace};
@@ -37,9 +38,6 @@ const BURST: usize = 256 * 1024;
 
 /// This pause.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// Where programs are looked for by those that start others, when this process has no PATH.
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Runs a program, without a shell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,9 +77,7 @@ impl ExecProbe {
     /// Starts the supervisor on a thread for what blocks. When the probe is dropped meanwhile, what was
     /// started is dropped with the result that nobody takes.
     async fn start(&self, address: IpAddr, timeout: Duration) -> Result<(Running, Receiver), Fault> {
-        let cannot = |error: io::Error| {
-            Fault::local(format_args!("{} could not be started: {error}", self.program.display()))
-        };
+        let cannot = |error: io::Error| self.cannot_start(&error);
         let mut command = Command::new(SUPERVISOR.get_or_init(|| "/proc/self/exe".into()));
         command
             .arg(ARGUMENT)
@@ -97,9 +93,33 @@ impl ExecProbe {
         let (mut running, output) = started.unwrap_or_else(|broken| Err(broken.into())).map_err(cannot)?;
         match running.hear().await? {
             Message::Started => Ok((running, output)),
-            Message::NotStarted(number) => Err(cannot(io::Error::from_raw_os_error(number))),
+            Message::NotStarted(number) => Err(self.not_started(io::Error::from_raw_os_error(number)).await),
             Message::Ended(_) => Err(lost()),
         }
+    }
+
+    /// The system has one number for many reasons; the file may tell which.
+    async fn not_started(&self, error: io::Error) -> Fault {
+        let program = self.program.clone();
+        let looked = tokio::task::spawn_blocking(move || interpreter::fault(&program, |_| Ok(()))).await;
+        match looked {
+            Ok(Some(fault)) => {
+                let program = self.program.display();
+                Fault::local(format_args!("{program} could not be started: {}", fault.reason))
+            }
+            _ if error.raw_os_error() == Some(libc::ENOEXEC) => {
+                let program = self.program.display();
+                Fault::local(format_args!(
+                    "{program} could not be started: it is neither a program for this machine nor a script, which \
+                     begins with #! and its interpreter, as in #!/bin/sh"
+                ))
+            }
+            _ => self.cannot_start(&error),
+        }
+    }
+
+    fn cannot_start(&self, error: &io::Error) -> Fault {
+        Fault::local(format_args!("{} could not be started: {error}", self.program.display()))
     }
 }
 

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::io;
 
+use crate::probe::Cause;
 use crate::probe::limited::TOO_MUCH;
-use crate::probe::{Cause, tls};
 
 /// Why a probe did not pass.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,10 +26,9 @@ impl Fault {
 
     /// Of an open connection that broke `when`, as in "before the response was complete".
     pub(super) fn broken(error: &io::Error, when: &str) -> Self {
-        if let Some(fault) = tls::fault_within(error) {
-            return fault;
-        }
         match cause_of(error) {
+            // It says all that there is to say, whenever it comes.
+            Cause::Tls => Self::new(Cause::Tls, error.to_string()),
             Cause::Local => Self::local(describe(error)),
             Cause::Protocol => Self::new(Cause::Protocol, format!("the backend sent {error} {when}")),
             cause => Self::new(cause, format!("{} {when}", describe(error))),
@@ -48,7 +47,7 @@ pub(super) fn cause_of(error: &io::Error) -> Cause {
         }
         io::ErrorKind::OutOfMemory => Cause::Local,
         TOO_MUCH => Cause::Protocol,
-        // Of rustls, where only its words are left.
+        // Of TLS, in words already.
         io::ErrorKind::InvalidData => Cause::Tls,
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable

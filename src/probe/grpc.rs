@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::probe::fault::Fault;
 use crate::probe::hearing::Hearing;
-use crate::probe::http::{AGENT, TlsSettings, authority, in_words};
+use crate::probe::http::{AGENT, TlsSettings, authority};
 use crate::probe::quote::quote;
+use crate::probe::refused::Refused;
 use crate::probe::tls::Handshake;
 use crate::probe::{Cause, Finding, Step, Trace, connect, http2};
 
@@ -48,9 +49,8 @@ impl GrpcProbe {
         let request = self.request(address)?;
         let stream = connect::connect(SocketAddr::new(address, self.port), true, MESSAGE_LIMIT).await?;
         let Some(handshake) = handshake else { return self.call(stream, request, trace).await };
-        trace.enter(Step::Tls);
-        let stream = handshake.shake(stream).await?;
-        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        let stream = handshake.shake(stream, trace).await?;
+        if stream.protocol() != Some(b"h2") {
             let text = "the backend does not speak HTTP/2: ALPN did not agree on h2";
             return Err(Fault::new(Cause::Protocol, text));
         }
@@ -81,8 +81,10 @@ impl GrpcProbe {
         http2::converse(stream, MESSAGE_LIMIT, async |sender| {
             let (head, mut body) = http2::ask(sender, request, Some(question(&self.service))).await?;
             if head.status.as_u16() != 200 {
-                let text = format!("status {}, expected 200", in_words(head.status.as_u16()));
-                return Err(Fault::new(Cause::Status, text));
+                let refused = Refused::new(head.status.as_u16(), http2::location(&head), "200");
+                return refused
+                    .explained(trace, async |words, trace| http2::read(&mut body, words, trace).await)
+                    .await;
             }
             // A call that fails at once has its status in the head (Trailers-Only).
             judge_status(&head.headers)?;

@@ -9,7 +9,6 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -18,6 +17,7 @@ use crate::probe::fault::Fault;
 use crate::probe::hearing::Hearing;
 use crate::probe::http1::Connection;
 use crate::probe::quote::quote;
+use crate::probe::refused::{Refused, in_words};
 use crate::probe::tls::{Handshake, Protocols};
 use crate::probe::{Cause, Finding, Report, Step, Trace, connect, http2};
 
@@ -144,9 +144,8 @@ impl HttpProbe {
     ) -> Result<Finding, Fault> {
         let request = self.request(address)?;
         let stream = self.connect(address).await?;
-        trace.enter(Step::Tls);
-        let stream = handshake.shake(stream).await?;
-        match (stream.get_ref().1.alpn_protocol(), self.version) {
+        let stream = handshake.shake(stream, trace).await?;
+        match (stream.protocol(), self.version) {
             (Some(b"h2"), _) => self.over_http2(stream, address, trace).await,
             (_, Version::Http2) => Err(Fault::new(
                 Cause::Protocol,
@@ -195,7 +194,16 @@ impl HttpProbe {
         connection.send(request).await?;
         trace.rename(Step::Response);
         let head = connection.head(self.method == "HEAD", self.weight_header.as_deref(), trace).await?;
-        let finding = self.judge_head(head.status, head.field.as_deref())?;
+        let finding = match self.judge_head(head.status, head.field.as_deref()) {
+            Ok(finding) => finding,
+            Err(expected) => {
+                let refused = Refused::new(head.status, head.location.as_deref(), &expected);
+                let read = async |words: &mut Hearing<'_>, trace: &mut Trace| {
+                    connection.body(head, words, trace).await
+                };
+                return Box::pin(refused.explained(trace, read)).await;
+            }
+        };
         if !finding.draining {
             trace.enter(Step::Body);
             let mut hearing = Hearing::of_body(self.body.as_ref(), self.body_limit);
@@ -216,7 +224,16 @@ impl HttpProbe {
         http2::converse(stream, self.body_limit, async |sender| {
             let (head, mut body) = http2::ask(sender, request, None).await?;
             let field = self.weight_header.as_ref().and_then(|name| head.headers.get(name));
-            let finding = self.judge_head(head.status.as_u16(), field.map(HeaderValue::as_bytes))?;
+            let finding = match self.judge_head(head.status.as_u16(), field.map(HeaderValue::as_bytes)) {
+                Ok(finding) => finding,
+                Err(expected) => {
+                    let refused = Refused::new(head.status.as_u16(), http2::location(&head), &expected);
+                    let read = async |words: &mut Hearing<'_>, trace: &mut Trace| {
+                        http2::read(&mut body, words, trace).await
+                    };
+                    return refused.explained(trace, read).await;
+                }
+            };
             if !finding.draining {
                 trace.enter(Step::Body);
                 let mut hearing = Hearing::of_body(self.body.as_ref(), self.body_limit);
@@ -274,8 +291,8 @@ impl HttpProbe {
         self.host.clone().unwrap_or_else(|| authority(address, self.port, self.tls.is_some()))
     }
 
-    /// The finding of the probe if the body is right too.
-    fn judge_head(&self, status: u16, load: Option<&[u8]>) -> Result<Finding, Fault> {
+    /// The finding of the probe if the body is right too; else the accepted status codes.
+    fn judge_head(&self, status: u16, load: Option<&[u8]>) -> Result<Finding, String> {
         let is_in = |list: &[RangeInclusive<u16>]| list.iter().any(|codes| codes.contains(&status));
         let load = load.and_then(percent);
         if is_in(&self.drain_status) {
@@ -286,8 +303,7 @@ impl HttpProbe {
             return Ok(Finding { draining: false, detail: in_words(status).into(), load });
         }
         let expected: Vec<String> = self.status.iter().map(range).collect();
-        let detail = format!("status {}, expected {}", in_words(status), expected.join(", "));
-        Err(Fault::new(Cause::Status, detail))
+        Err(expected.join(", "))
     }
 
     async fn judge_body(&self, hearing: &mut Hearing<'_>, trace: &mut Trace) -> Result<(), Fault> {
@@ -339,14 +355,6 @@ fn percent(value: &[u8]) -> Option<u8> {
 fn range(codes: &RangeInclusive<u16>) -> String {
     let (first, last) = (codes.start(), codes.end());
     if first == last { first.to_string() } else { format!("{first}-{last}") }
-}
-
-/// The code with its registered reason; what the backend calls it is not shown.
-pub(super) fn in_words(status: u16) -> String {
-    match StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
-        Some(reason) => format!("{status} {reason}"),
-        None => status.to_string(),
-    }
 }
 
 /// RFC 9110, section 5.6.2.

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::probe::fault::Fault;
 use crate::probe::hearing::Hearing;
 use crate::probe::http::HEADER_LIMIT;
+use crate::probe::protocols::{self, Spoken};
 use crate::probe::quote::{first_line, quote};
 use crate::probe::{Cause, Trace};
 
@@ -37,6 +38,8 @@ pub(super) struct Head {
     pub(super) status: u16,
     /// The value of the field that was asked for.
     pub(super) field: Option<Vec<u8>>,
+    /// Where a redirect points to.
+    pub(super) location: Option<Vec<u8>>,
     framing: Framing,
 }
 
@@ -149,6 +152,9 @@ fn check_beginning(bytes: &[u8]) -> Result<(), Fault> {
     if bytes.iter().zip(expected).all(|(byte, expected)| byte == expected) {
         return Ok(());
     }
+    if protocols::of(bytes) == Spoken::Tls {
+        return Err(malformed(protocols::SPEAKS_TLS));
+    }
     Err(malformed(format_args!("it begins with {}", quote(first_line(bytes)))))
 }
 
@@ -189,7 +195,10 @@ fn parse(bytes: &[u8], bodiless: bool, field: Option<&str>) -> Result<Option<Hea
     let wanted =
         |header: &&httparse::Header<'_>| field.is_some_and(|name| header.name.eq_ignore_ascii_case(name));
     let field = response.headers.iter().find(wanted).map(|header| header.value.to_vec());
-    Ok(Some(Head { status, field, framing }))
+    let is_location = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case("location");
+    let mut locations = response.headers.iter().filter(|_| (300..=399).contains(&status));
+    let location = locations.find(is_location).map(|header| header.value.to_vec());
+    Ok(Some(Head { status, field, location, framing }))
 }
 
 /// How the end of a body is told.

@@ -11,7 +11,7 @@ use std::io;
 use h2::client::{self, SendRequest};
 use h2::{Error, Reason, RecvStream};
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_LENGTH, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_LENGTH, HeaderValue, LOCATION, USER_AGENT};
 use hyper::http::response::Parts;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Request, Uri};
@@ -20,7 +20,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::probe::fault::Fault;
 use crate::probe::hearing::Hearing;
 use crate::probe::http::{AGENT, HEADER_LIMIT, HttpProbe};
-use crate::probe::limited::Limited;
+use crate::probe::limited::{Beginning, Limited};
+use crate::probe::protocols::{self, Spoken};
+use crate::probe::quote::{first_line, quote};
 use crate::probe::{Cause, Trace};
 
 /// Most bytes that a backend may send besides the body: headers, trailers and the frames around all of it.
@@ -37,12 +39,13 @@ pub(super) async fn converse<T>(
     speak: impl AsyncFnOnce(SendRequest<Bytes>) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
     let window = u32::try_from(body.max(WINDOW)).unwrap_or(u32::MAX);
+    let (stream, beginning) = Limited::new(stream, body.max(WINDOW) + BESIDES).remembering();
     let (sender, connection) = client::Builder::new()
         .enable_push(false)
         .initial_window_size(window)
         .initial_connection_window_size(window)
         .max_header_list_size(u32::try_from(HEADER_LIMIT).unwrap_or(u32::MAX))
-        .handshake(Limited::new(stream, body.max(WINDOW) + BESIDES))
+        .handshake(stream)
         .await
         .map_err(|error| fault(&error))?;
     // An error that ends the connection also ends the request or the body, and is judged there.
@@ -51,9 +54,27 @@ pub(super) async fn converse<T>(
         pending::<Infallible>().await
     };
     tokio::select! {
-        finding = speak(sender) => finding,
+        finding = speak(sender) => finding.map_err(|fault| another_protocol(&beginning).unwrap_or(fault)),
         never = drive => match never {},
     }
+}
+
+/// The fault of a backend that does not speak HTTP/2, if it can be told what it speaks.
+fn another_protocol(beginning: &Beginning) -> Option<Fault> {
+    let words = match protocols::of(beginning.bytes()) {
+        Spoken::Tls => protocols::SPEAKS_TLS.to_owned(),
+        Spoken::Http1 => {
+            format!("the backend speaks HTTP/1.1; it sent {}", quote(first_line(beginning.bytes())))
+        }
+        Spoken::Other => format!("it begins with {}", quote(first_line(beginning.bytes()))),
+        Spoken::Nothing | Spoken::Http2 => return None,
+    };
+    Some(Fault::new(Cause::Protocol, format!("the response is not HTTP/2: {words}")))
+}
+
+/// Where a redirect points to.
+pub(super) fn location(head: &Parts) -> Option<&[u8]> {
+    head.headers.get(LOCATION).filter(|_| head.status.is_redirection()).map(HeaderValue::as_bytes)
 }
 
 /// Sends a request, with content if there is some, and waits for the head of the response.

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,6 +29,21 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// words, and not what is within.
 pub(super) const TOO_MUCH: io::ErrorKind = io::ErrorKind::FileTooLarge;
 
+/// The first bytes that came, which tell another protocol from the one that is spoken. A library that finds its own
+/// broken keeps them to itself.
+#[derive(Clone, Default)]
+pub(super) struct Beginning(Arc<OnceLock<Vec<u8>>>);
+
+/// How many of them are kept: a status line fits in.
+const BEGINNING: usize = 128;
+
+impl Beginning {
+    /// None before the first byte.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.0.get().map_or(&[], Vec::as_slice)
+    }
+}
+
 /// Fails with [`TOO_MUCH`] once `limit` bytes have been read and more are wanted. The last read may go
 /// beyond it by the reader's buffer.
 pub(super) struct Limited<S> {
@@ -36,11 +52,18 @@ pub(super) struct Limited<S> {
     left: usize,
     free_reads: u8,
     pause: Option<Pin<Box<Sleep>>>,
+    beginning: Option<Beginning>,
 }
 
 impl<S> Limited<S> {
     pub(super) fn new(stream: S, limit: usize) -> Self {
-        Self { stream, limit, left: limit, free_reads: FREE_READS, pause: None }
+        Self { stream, limit, left: limit, free_reads: FREE_READS, pause: None, beginning: None }
+    }
+
+    /// Keeps the first bytes that come from now on.
+    pub(super) fn remembering(self) -> (Self, Beginning) {
+        let beginning = Beginning::default();
+        (Self { beginning: Some(beginning.clone()), ..self }, beginning)
     }
 }
 
@@ -61,6 +84,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let read = buffer.filled().len() - before;
+        if let Some(beginning) = self.beginning.take_if(|_| read > 0) {
+            let bytes = buffer.filled().get(before..).unwrap_or_default();
+            let _ = beginning.0.set(bytes.get(..BEGINNING).unwrap_or(bytes).to_vec());
+        }
         self.left = self.left.saturating_sub(read);
         if (1..SMALL_READ).contains(&read) {
             match self.free_reads.checked_sub(1) {

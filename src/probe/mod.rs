@@ -29,9 +29,12 @@ mod hearing;
 pub mod http;
 mod http1;
 mod http2;
+pub mod interpreter;
 mod limited;
 pub mod program;
+mod protocols;
 mod quote;
+mod refused;
 mod search;
 mod sessions;
 mod talk;
@@ -39,6 +42,7 @@ pub mod tcp;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod tls_error;
 mod trust;
 mod verifier;
 
@@ -46,7 +50,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -55,6 +59,7 @@ use crate::health::Outcome;
 use fault::Fault;
 use quote::{first_line, quote};
 use tls::{Handshake, Protocols};
+use tls_error::ClientCertificate;
 
 /// The kind and the settings of a probe of a backend address. Two equal probes to one address are one probe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -129,6 +134,8 @@ pub struct Report {
     pub detail: Arc<str>,
     /// The load that the backend reports: percent of its weight, 0 to 100.
     pub load: Option<u8>,
+    /// When the certificate of the backend expires, if it was seen.
+    pub certificate_expires: Option<SystemTime>,
     /// From the first system call to the outcome.
     pub duration: Duration,
     /// The steps in order with the time each took: connect, tls, response or talk, body; or start,
@@ -147,6 +154,17 @@ impl Probe {
             Self::Exec(_) => "exec",
             Self::Http(probe) if probe.tls.is_some() => "https",
             Self::Http(_) => "http",
+        }
+    }
+
+    /// How it speaks TLS, if it does.
+    #[must_use]
+    pub fn tls(&self) -> Option<&http::TlsSettings> {
+        match self {
+            Self::Tls(probe) => Some(&probe.tls),
+            Self::Http(probe) => probe.tls.as_ref(),
+            Self::Grpc(probe) => probe.tls.as_ref(),
+            Self::Tcp(_) | Self::Exec(_) => None,
         }
     }
 
@@ -284,6 +302,12 @@ struct Trace {
     phases: Vec<(&'static str, Duration)>,
     /// The beginning of what was heard in this step, where that tells a person something.
     heard: Vec<u8>,
+    /// The verdict, once nothing that still comes can change it.
+    verdict: Option<Box<Fault>>,
+    /// Whether the backend asked for a client certificate.
+    client: ClientCertificate,
+    /// When the certificate of the backend expires.
+    certificate_expires: Option<SystemTime>,
     /// While a search for what is expected is under way in other threads: whether it is a long one.
     search: Option<Arc<AtomicBool>>,
 }
@@ -295,7 +319,17 @@ impl Trace {
     fn start() -> Self {
         let now = Instant::now();
         let phases = Vec::with_capacity(4);
-        Self { started: now, entered: now, step: Step::Connect, phases, heard: Vec::new(), search: None }
+        Self {
+            started: now,
+            entered: now,
+            step: Step::Connect,
+            phases,
+            heard: Vec::new(),
+            verdict: None,
+            client: ClientCertificate::NotAsked,
+            certificate_expires: None,
+            search: None,
+        }
     }
 
     fn enter(&mut self, step: Step) {
@@ -316,7 +350,10 @@ impl Trace {
         self.heard.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 
-    fn out_of_time(&self, timeout: Duration) -> Fault {
+    fn out_of_time(&mut self, timeout: Duration) -> Fault {
+        if let Some(verdict) = self.verdict.take() {
+            return *verdict;
+        }
         if matches!(self.step, Step::Start) {
             return Fault::local(format_args!("the program was not started within {timeout:?}"));
         }
@@ -346,9 +383,21 @@ impl Trace {
             Ok(Finding { draining: true, detail, load }) => (Outcome::Draining, None, detail, load),
             Ok(Finding { draining: false, detail, load }) => (Outcome::Passed, None, detail, load),
             Err(Fault { cause: Cause::Local, detail }) => (Outcome::Void, Some(Cause::Local), detail, None),
+            Err(Fault { cause: cause @ (Cause::Closed | Cause::Reset), detail })
+                if self.client == ClientCertificate::Missing =>
+            {
+                (Outcome::Failed, Some(cause), format!("{detail}; {}", tls_error::MISSING).into(), None)
+            }
             Err(Fault { cause, detail }) => (Outcome::Failed, Some(cause), detail, None),
         };
-        let detail = Arc::from(detail);
-        Report { outcome, cause, detail, load, duration: now - self.started, phases: self.phases }
+        Report {
+            outcome,
+            cause,
+            detail: Arc::from(detail),
+            load,
+            certificate_expires: self.certificate_expires,
+            duration: now - self.started,
+            phases: self.phases,
+        }
     }
 }

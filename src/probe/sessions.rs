@@ -11,15 +11,20 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::NamedGroup;
-use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::client::{
+    ClientSessionStore, ResolvesClientCert, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
+use rustls::{NamedGroup, SignatureScheme};
 
 use crate::probe::http::TlsSettings;
 use crate::probe::tls::Protocols;
+use crate::probe::tls_error::ClientCertificate;
 
 /// How long after a full handshake its session may be resumed.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
@@ -105,12 +110,46 @@ impl Sessions {
 
 /// The session of one target: what rustls puts here, and takes again for the next handshake.
 #[derive(Debug, Default)]
-pub(super) struct Tickets(Mutex<Kept>);
+pub(super) struct Tickets {
+    kept: Mutex<Kept>,
+    client: Arc<Client>,
+}
+
+/// The part of a handshake that shows a client certificate, and sees whether one is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    certificate: Option<Arc<CertifiedKey>>,
+    asked: AtomicBool,
+}
+
+impl Client {
+    /// What became of the client certificate since this was called last.
+    pub(super) fn since_last(&self) -> ClientCertificate {
+        match (self.asked.swap(false, Ordering::Relaxed), &self.certificate) {
+            (false, _) => ClientCertificate::NotAsked,
+            (true, None) => ClientCertificate::Missing,
+            (true, Some(_)) => ClientCertificate::Shown,
+        }
+    }
+}
+
+impl ResolvesClientCert for Client {
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.certificate.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.certificate.is_some()
+    }
+}
 
 #[derive(Debug, Default)]
 struct Kept {
     /// When a full handshake last verified the certificate.
     verified: Option<Instant>,
+    /// What became of the client certificate in that handshake.
+    client: ClientCertificate,
     /// The group that the backend agreed to exchange keys by. No secret, and worth keeping for longer.
     group: Option<NamedGroup>,
     tls12: Option<Tls12ClientSessionValue>,
@@ -120,18 +159,30 @@ struct Kept {
 
 impl Tickets {
     /// A full handshake is done. Tickets of the one before must not outlive it.
-    pub(super) fn verified(&self, now: Instant) {
-        lock(&self.0).verified = Some(now);
+    pub(super) fn verified(&self, now: Instant, client: ClientCertificate) {
+        let mut kept = lock(&self.kept);
+        (kept.verified, kept.client) = (Some(now), client);
+    }
+
+    /// What became of the client certificate in the last full handshake.
+    pub(super) fn client_certificate(&self) -> ClientCertificate {
+        lock(&self.kept).client
+    }
+
+    /// Answers for this side when a backend asks for a client certificate. It stays the same, because sessions are
+    /// not resumed under another.
+    pub(super) fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.client)
     }
 
     /// The next handshake is a full one.
     pub(super) fn forget(&self) {
-        let mut kept = lock(&self.0);
+        let mut kept = lock(&self.kept);
         (kept.tls12, kept.tls13) = (None, None);
     }
 
     fn forget_old(&self, now: Instant) {
-        let verified = lock(&self.0).verified;
+        let verified = lock(&self.kept).verified;
         if verified.is_none_or(|verified| now.saturating_duration_since(verified) >= LIFETIME) {
             self.forget();
         }
@@ -140,31 +191,31 @@ impl Tickets {
 
 impl ClientSessionStore for Tickets {
     fn set_kx_hint(&self, _name: ServerName<'static>, group: NamedGroup) {
-        lock(&self.0).group = Some(group);
+        lock(&self.kept).group = Some(group);
     }
 
     fn kx_hint(&self, _name: &ServerName<'_>) -> Option<NamedGroup> {
-        lock(&self.0).group
+        lock(&self.kept).group
     }
 
     fn set_tls12_session(&self, _name: ServerName<'static>, value: Tls12ClientSessionValue) {
-        lock(&self.0).tls12 = Some(value);
+        lock(&self.kept).tls12 = Some(value);
     }
 
     fn tls12_session(&self, _name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        lock(&self.0).tls12.clone()
+        lock(&self.kept).tls12.clone()
     }
 
     fn remove_tls12_session(&self, _name: &ServerName<'static>) {
-        lock(&self.0).tls12 = None;
+        lock(&self.kept).tls12 = None;
     }
 
     fn insert_tls13_ticket(&self, _name: ServerName<'static>, value: Tls13ClientSessionValue) {
-        lock(&self.0).tls13 = Some(value);
+        lock(&self.kept).tls13 = Some(value);
     }
 
     fn take_tls13_ticket(&self, _name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        lock(&self.0).tls13.take()
+        lock(&self.kept).tls13.take()
     }
 }
 

@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::probe::expected::Expected;
 use crate::probe::fault::Fault;
 use crate::probe::hearing::Hearing;
+use crate::probe::protocols::{self, Spoken};
 use crate::probe::quote::{first_line, quote};
-use crate::probe::tcp::Talk;
 use crate::probe::{Cause, Step, Trace};
 
 /// The most bytes that are listened to, 64 KiB.
@@ -17,6 +17,16 @@ pub(super) const HEARING_LIMIT: usize = 64 * 1024;
 
 /// The most bytes that are read at once.
 const READ: usize = 4 * 1024;
+
+/// The words that a probe says on a connection, and those it must hear.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Talk {
+    /// Sent first.
+    pub send: Option<Vec<u8>>,
+    /// Must be found in the first 64 KiB of what comes back, before the backend closes and within the
+    /// time limit. Nothing more is waited for once it is found.
+    pub expect: Option<Expected>,
+}
 
 impl Talk {
     /// Whether nothing is said and nothing expected.
@@ -88,6 +98,9 @@ fn missing(expected: &Expected, hearing: &Hearing<'_>) -> Fault {
             Cause::Closed,
             format!("the connection was closed without a word, expected {expected}"),
         );
+    }
+    if protocols::of(heard) == Spoken::Tls {
+        return Fault::new(Cause::Body, format!("{}; expected {expected}", protocols::SPEAKS_TLS));
     }
     Fault::new(Cause::Body, format!("heard {}, expected {expected}", quote(first_line(heard))))
 }

@@ -5,9 +5,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::probe::expected::Expected;
 use crate::probe::fault::Fault;
 use crate::probe::{Finding, Trace, connect, talk};
+
+pub use crate::probe::talk::Talk;
 
 /// Connects to a port; may speak and listen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -16,16 +17,6 @@ pub struct TcpProbe {
     pub port: u16,
     /// The words to say and to expect.
     pub talk: Talk,
-}
-
-/// The words that a probe says on a connection, and those it must hear.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Talk {
-    /// Sent first.
-    pub send: Option<Vec<u8>>,
-    /// Must be found in the first 64 KiB of what comes back, before the backend closes and within the
-    /// time limit. Nothing more is waited for once it is found.
-    pub expect: Option<Expected>,
 }
 
 impl TcpProbe {

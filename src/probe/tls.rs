@@ -2,27 +2,26 @@
 //!
 //! `trust` decides whom to trust, `certificate` says why one is refused, and `sessions` keeps sessions from one probe to the next.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::client::Resumption;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, HandshakeKind, InvalidMessage};
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::{ClientConfig, HandshakeKind};
 use tokio::io::AsyncWrite;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use crate::probe::certificate::{days, end_of};
+use crate::probe::certificate::{date, end_of};
 use crate::probe::connect::Connection;
 use crate::probe::fault::{Fault, cause_of, describe};
 use crate::probe::http::TlsSettings;
-use crate::probe::sessions::{self, Tickets};
+use crate::probe::sessions::{self, Client, Tickets};
 use crate::probe::tcp::Talk;
-use crate::probe::{Cause, Finding, Step, Trace, certificate, connect, talk, trust};
+use crate::probe::tls_error::{self, Secured};
+use crate::probe::{Cause, Finding, Step, Trace, connect, talk, trust};
 
 /// A handshake, perhaps with a few words after it.
 ///
@@ -48,8 +47,7 @@ impl TlsProbe {
         // It was prepared, as it is for every probe with TLS.
         let handshake = handshake.ok_or_else(|| Fault::local("the handshake was not prepared"))?;
         let stream = connect::connect(target, true, talk::HEARING_LIMIT).await?;
-        trace.enter(Step::Tls);
-        let mut stream = handshake.shake(stream).await?;
+        let mut stream = handshake.shake(stream, trace).await?;
         talk::talk(&self.talk, &mut stream, trace).await?;
         // Goodbye, as far as it can be said without waiting.
         std::future::poll_fn(|context| {
@@ -87,6 +85,7 @@ pub(super) struct Handshake {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     tickets: Arc<Tickets>,
+    client: Arc<Client>,
     insecure: bool,
     min_days_left: Option<u32>,
 }
@@ -108,42 +107,63 @@ impl Handshake {
         let mut config = ClientConfig::clone(&trusting);
         config.alpn_protocols = protocols.names();
         config.resumption = Resumption::store(Arc::clone(&tickets) as Arc<_>);
+        let client = tickets.client();
+        config.client_auth_cert_resolver = Arc::clone(&client) as Arc<_>;
         let TlsSettings { insecure, min_days_left, .. } = *settings;
-        Ok(Self { config: Arc::new(config), name, tickets, insecure, min_days_left })
+        Ok(Self { config: Arc::new(config), name, tickets, client, insecure, min_days_left })
     }
 
-    pub(super) async fn shake(self, stream: Connection) -> Result<TlsStream<Connection>, Fault> {
-        let stream = TlsConnector::from(self.config).connect(self.name, stream).await.map_err(|error| {
+    pub(super) async fn shake(self, stream: Connection, trace: &mut Trace) -> Result<Secured, Fault> {
+        trace.enter(Step::Tls);
+        let (stream, beginning) = stream.remembering();
+        let connected = TlsConnector::from(self.config).connect(self.name, stream).await;
+        trace.client = self.client.since_last();
+        let stream = connected.map_err(|error| {
+            trace.certificate_expires = tls_error::expired(&error).and_then(time);
             // Nothing of what failed is offered again.
             self.tickets.forget();
-            fault_within(&error).unwrap_or_else(|| match cause_of(&error) {
-                Cause::Local => Fault::local(describe(&error)),
-                cause => Fault::new(cause, format!("TLS handshake failed: {}", describe(&error))),
-            })
+            match (tls_error::of_handshake(&error, trace.client, &beginning), cause_of(&error)) {
+                (Some(words), _) => Fault::new(Cause::Tls, words),
+                (None, Cause::Local) => Fault::local(describe(&error)),
+                (None, cause @ Cause::Closed) => Fault::new(
+                    cause,
+                    "TLS handshake failed: connection closed; a port that speaks no TLS may do so",
+                ),
+                (None, cause) => Fault::new(cause, format!("TLS handshake failed: {}", describe(&error))),
+            }
         })?;
         let session = stream.get_ref().1;
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-        if !resumed {
-            self.tickets.verified(Instant::now());
+        if resumed {
+            trace.client = self.tickets.client_certificate();
+        } else {
+            self.tickets.verified(Instant::now(), trace.client);
         }
-        // A full handshake has judged the certificate by its time; one that is resumed has not.
-        if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first)
-            && (resumed || self.min_days_left.is_some())
-        {
-            let judged = judge_time(certificate, UnixTime::now(), self.insecure, self.min_days_left);
-            judged.map_err(|words| Fault::new(Cause::Tls, words))?;
+        if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {
+            let end = end_of(certificate);
+            trace.certificate_expires = end.and_then(time);
+            // A full handshake has judged the certificate by its time; one that is resumed has not.
+            if resumed || self.min_days_left.is_some() {
+                let judged = judge_time(end, UnixTime::now(), self.insecure, self.min_days_left);
+                judged.map_err(|words| Fault::new(Cause::Tls, words))?;
+            }
         }
-        Ok(stream)
+        Ok(Secured { client: trace.client, stream })
     }
 }
 
+fn time(time: UnixTime) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(time.as_secs()))
+}
+
+/// Judges the end of a certificate; none if it cannot be read.
 fn judge_time(
-    certificate: &CertificateDer<'_>,
+    end: Option<UnixTime>,
     now: UnixTime,
     insecure: bool,
     min_days_left: Option<u32>,
 ) -> Result<(), String> {
-    let Some(end) = end_of(certificate) else {
+    let Some(end) = end else {
         return match min_days_left {
             Some(wanted) => Err(format!(
                 "certificate: the day it ends on cannot be read, and it must be valid for at least {wanted} days; \
@@ -153,34 +173,23 @@ fn judge_time(
         };
     };
     if now > end && !(insecure && min_days_left.is_none()) {
-        return Err(format!("certificate: expired {} days ago", days(end, now)));
+        return Err(format!("certificate: expired on {}", date(end)));
     }
-    match min_days_left.map(u64::from) {
-        Some(wanted) if days(now, end) < wanted => {
-            Err(format!("certificate expires in {} days, at least {wanted} are wanted", days(now, end)))
-        }
+    let left = end.as_secs().saturating_sub(now.as_secs()) / 86_400;
+    match min_days_left {
+        Some(wanted) if left < u64::from(wanted) => Err(format!(
+            "certificate: expires on {}, and at least {wanted} days are wanted (min_days_left)",
+            date(end)
+        )),
         _ => Ok(()),
     }
 }
 
-/// The fault of TLS within an error of the connection, if it is one.
-pub(super) fn fault_within(error: &io::Error) -> Option<Fault> {
-    let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-    let words = match inner {
-        rustls::Error::InvalidCertificate(fault) => format!("certificate: {}", certificate::fault(fault)),
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "TLS failed: what the backend says is not TLS".into()
-        }
-        other => format!("TLS failed: {other}"),
-    };
-    Some(Fault::new(Cause::Tls, words))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use rustls::pki_types::CertificateDer;
 
     use super::*;
 
@@ -199,22 +208,29 @@ mod tests {
 
         let day = Duration::from_secs(86_400);
         let judge = |before: Duration, insecure, wanted| {
-            judge_time(&ends, UnixTime::since_unix_epoch(end.saturating_sub(before)), insecure, wanted)
+            judge_time(
+                end_of(&ends),
+                UnixTime::since_unix_epoch(end.saturating_sub(before)),
+                insecure,
+                wanted,
+            )
         };
         assert_eq!(judge(day * 7, false, Some(7)), Ok(()));
         assert_eq!(judge(Duration::ZERO, false, None), Ok(()));
         let soon = judge(day * 6 + day / 2, false, Some(7)).unwrap_err();
-        assert_eq!(soon, "certificate expires in 6 days, at least 7 are wanted");
+        let words =
+            "certificate: expires on 2030-01-01 00:00 UTC, and at least 7 days are wanted (min_days_left)";
+        assert_eq!(soon, words);
 
         let judge = |after: Duration, insecure, wanted| {
-            judge_time(&ends, UnixTime::since_unix_epoch(end + after), insecure, wanted)
+            judge_time(end_of(&ends), UnixTime::since_unix_epoch(end + after), insecure, wanted)
         };
-        let over = Err("certificate: expired 3 days ago".to_owned());
+        let over = Err("certificate: expired on 2030-01-01 00:00 UTC".to_owned());
         assert_eq!(judge(day * 3, false, None), over);
         assert_eq!(judge(day * 3, true, Some(1)), over);
         assert_eq!(judge(day * 3, true, None), Ok(()), "any certificate is accepted");
         let unreadable = CertificateDer::from(vec![1, 2, 3]);
-        let judge = |wanted| judge_time(&unreadable, UnixTime::since_unix_epoch(end), true, wanted);
+        let judge = |wanted| judge_time(end_of(&unreadable), UnixTime::since_unix_epoch(end), true, wanted);
         assert!(judge(Some(1)).unwrap_err().contains("cannot be read"));
         assert_eq!(judge(None), Ok(()));
     }

@@ -136,6 +136,7 @@ struct Authorities {
     roots: RootCertStore,
     /// As they stand in a `ca_file`, which may hold the certificate of a server itself.
     certificates: Vec<CertificateDer<'static>>,
+    ca_file: Option<PathBuf>,
 }
 
 /// The authorities, none for anyone, and what tells them from others.
@@ -143,7 +144,9 @@ fn authorities(trust: &Trust) -> Result<(Option<Authorities>, Digest), String> {
     let mut digest = Context::new(&SHA256);
     let authorities = match trust {
         Trust::Anyone => None,
-        Trust::System => Some(Authorities { roots: system_roots(&mut digest)?, certificates: Vec::new() }),
+        Trust::System => {
+            Some(Authorities { roots: system_roots(&mut digest)?, certificates: Vec::new(), ca_file: None })
+        }
         Trust::File(path) => Some(authorities_of(path, &mut digest)?),
     };
     Ok((authorities, digest.finish()))
@@ -184,7 +187,7 @@ fn authorities_of(path: &Path, digest: &mut Context) -> Result<Authorities, Stri
     if roots.is_empty() {
         return Err(cannot(&"none of its certificates can be read"));
     }
-    Ok(Authorities { roots, certificates })
+    Ok(Authorities { roots, certificates, ca_file: Some(path.to_owned()) })
 }
 
 fn build(authorities: Option<Authorities>) -> Result<ClientConfig, String> {
@@ -195,8 +198,8 @@ fn build(authorities: Option<Authorities>) -> Result<ClientConfig, String> {
     let provider = Arc::new(provider);
     let verifier: Arc<dyn ServerCertVerifier> = match authorities {
         None => Arc::new(AnyCertificate),
-        Some(Authorities { roots, certificates }) => {
-            Arc::new(FromAuthority::new(roots, certificates, Arc::clone(&provider))?)
+        Some(Authorities { roots, certificates, ca_file }) => {
+            Arc::new(FromAuthority::new(roots, certificates, ca_file, Arc::clone(&provider))?)
         }
     };
     let builder = ClientConfig::builder_with_provider(provider)

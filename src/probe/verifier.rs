@@ -1,5 +1,6 @@
 //! How a backend's certificate is verified.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -22,17 +23,20 @@ pub(super) struct FromAuthority {
     verifier: Arc<WebPkiServerVerifier>,
     /// The certificates of `ca_file`.
     trusted: Vec<CertificateDer<'static>>,
+    /// This file; none for the authorities of the system.
+    ca_file: Option<PathBuf>,
 }
 
 impl FromAuthority {
     pub(super) fn new(
         roots: RootCertStore,
         trusted: Vec<CertificateDer<'static>>,
+        ca_file: Option<PathBuf>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, String> {
         let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
         let verifier = built.map_err(|error| format!("TLS cannot be set up: {error}"))?;
-        Ok(Self { verifier, trusted })
+        Ok(Self { verifier, trusted, ca_file })
     }
 }
 
@@ -77,7 +81,10 @@ impl ServerCertVerifier for FromAuthority {
         } else {
             self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
         };
-        verified.map_err(|error| certificate::of_chain(error, end_entity, intermediates, &self.trusted))
+        verified.map_err(|error| {
+            let ca_file = self.ca_file.as_deref();
+            certificate::of_chain(error, end_entity, intermediates, &self.trusted, ca_file)
+        })
     }
 
     fn verify_tls12_signature(

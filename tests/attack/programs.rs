@@ -96,6 +96,36 @@ async fn what_cannot_be_started_is_void() {
     }
 }
 
+#[tokio::test]
+async fn a_program_whose_interpreter_is_missing_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, content, words) in [
+        (
+            "crlf",
+            "#!/bin/sh\r\nexit 0\r\n",
+            "its lines end with CRLF, so the system looks for an interpreter named",
+        ),
+        ("missing", "#!/nowhere/python3\nprint()\n", "its interpreter \"/nowhere/python3\" is not there"),
+        ("marked", "\u{feff}#!/bin/sh\nexit 0\n", "a byte-order mark stands before its first line"),
+        ("none", "exit 0\n", "it is neither a program for this machine nor a script"),
+        ("empty", "", "could not be started: it is empty"),
+    ] {
+        let program = directory.path().join(name);
+        std::fs::write(&program, content).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let probe = Probe::Exec(ExecProbe { program, arguments: Vec::new(), port: None });
+        let deadline = tokio::time::Instant::now() + PATIENT;
+        let report = loop {
+            let report = run(probe.clone(), HERE, PATIENT).await;
+            // Another test may start a program, and hold this file open to be written for a moment.
+            if !report.detail.contains("busy") || tokio::time::Instant::now() > deadline {
+                break report;
+            }
+        };
+        assert_fault(&report, Cause::Local, words);
+    }
+}
+
 /// Whether a process has ended, also if init has not reaped it yet.
 fn has_ended(process: &str) -> bool {
     match std::fs::read_to_string(format!("/proc/{process}/stat")) {

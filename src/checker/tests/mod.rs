@@ -2,6 +2,7 @@
 
 mod basics;
 mod checks;
+mod expiry;
 mod keys;
 mod memory;
 mod overrides;
@@ -71,6 +72,8 @@ struct Scripted {
     started_on_port: Mutex<HashMap<(IpAddr, u16), usize>>,
     /// Loads that backends report.
     loads: Mutex<HashMap<IpAddr, u8>>,
+    /// When the certificates of backends expire.
+    certificates: Mutex<HashMap<IpAddr, SystemTime>>,
     in_flight: AtomicUsize,
     peak: AtomicUsize,
     /// By how much the time of day has jumped, seconds.
@@ -91,6 +94,10 @@ impl Script {
             Some(percent) => drop(loads.insert(address, percent)),
             None => drop(loads.remove(&address)),
         }
+    }
+
+    fn certificate(&self, address: &str, expires: SystemTime) {
+        self.0.certificates.lock().unwrap().insert(address.parse().unwrap(), expires);
     }
 
     /// Lets the time of day jump, by seconds.
@@ -170,6 +177,9 @@ impl Outside for Script {
             },
             detail: format!("scripted {outcome:?}").into(),
             load: self.0.loads.lock().unwrap().get(&address).copied(),
+            certificate_expires: probe
+                .tls()
+                .and_then(|_| self.0.certificates.lock().unwrap().get(&address).copied()),
             duration: began.elapsed(),
             phases: Vec::new(),
         }

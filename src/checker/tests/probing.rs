@@ -47,6 +47,7 @@ fn only_failures_of_late_probes_are_void() {
         cause: None,
         detail: "x".into(),
         load: None,
+        certificate_expires: None,
         duration,
         phases: Vec::new(),
     };

@@ -105,6 +105,7 @@ fn report(outcome: Outcome, cause: Option<Cause>, detail: &str) -> Report {
         cause,
         detail: detail.into(),
         load: None,
+        certificate_expires: None,
         duration: Duration::from_micros(1500),
         phases: vec![("connect", Duration::from_micros(1500))],
     }
@@ -153,7 +154,7 @@ fn a_program_sees_the_checks_of_each_address() {
         json!({
             "name": "tcp-2", "type": "tcp", "critical": true, "observe_only": false,
             "outcome": "failed", "cause": "refused", "detail": "connection refused", "load": null,
-            "duration_ms": 1.5, "phases": [{ "name": "connect", "duration_ms": 1.5 }],
+            "certificate_expires": null, "duration_ms": 1.5, "phases": [{ "name": "connect", "duration_ms": 1.5 }],
         })
     );
     assert_eq!(

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::value::Value;
 use crate::file;
+use crate::probe::interpreter;
 
 const MAX_ARGUMENTS: usize = 64;
 /// The longest argument, bytes.
@@ -45,7 +46,16 @@ pub(super) fn checked(value: Value<'_>, text: &str) -> Option<PathBuf> {
         Ok(found) if found.permissions().mode() & 0o111 == 0 => {
             refuse("cannot be run: it is not executable (see chmod)")
         }
-        Ok(_) => Some(path),
+        Ok(_) => match interpreter::fault(&path, |path| value.at.findings().look_at(path)) {
+            Some(fault) if fault.certain => refuse(&format!("cannot be run: {}", fault.reason)),
+            Some(fault) => {
+                let hint = "set PATH of the process that serves, or name the interpreter by its path";
+                let message = format!("the program `{text}` of the check: {}", fault.reason);
+                value.at.warning(message, hint.to_owned());
+                Some(path)
+            }
+            None => Some(path),
+        },
     }
 }
 

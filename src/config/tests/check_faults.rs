@@ -1,5 +1,8 @@
 //! A fault of a check is reported once, at its place; and so is a conflict of two sound keys.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use super::{errors, in_check, in_pool, load_with_rest, one_error};
 
 #[test]
@@ -142,6 +145,24 @@ fn urls_of_every_type() {
              `arguments`: {{ type = \"exec\", program = \"..\", arguments = [\"..\"] }}"
         ),
     );
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("program");
+    let shown = program.display();
+    for (content, reason) in [
+        (
+            "#!/bin/sh\r\n",
+            "its lines end with CRLF, so the system looks for an interpreter named \"/bin/sh\\r\"; convert it, for \
+             example with dos2unix",
+        ),
+        (
+            "#!/nowhere/perl -w\n",
+            "its interpreter \"/nowhere/perl\" is not there; install it, or name another",
+        ),
+    ] {
+        std::fs::write(&program, content).unwrap();
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        in_check(&format!("\"exec:{shown}\""), &format!("2:9 the program `{shown}` {cannot} {reason}"));
+    }
 }
 
 /// The keys of checks that not every type has: a value, and the types.

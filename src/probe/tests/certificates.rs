@@ -72,7 +72,7 @@ async fn without_verification_any_certificate_and_any_key_will_do() {
         let lasting = |days| TlsSettings { min_days_left: Some(days), ..any.clone() };
         assert_passed(&run(https(port, lasting(30)), PATIENT).await, "200 OK");
         let report = run(https(port, lasting(100_000)), PATIENT).await;
-        assert_fault(&report, Cause::Tls, "at least 100000 are wanted");
+        assert_fault(&report, Cause::Tls, "at least 100000 days are wanted");
     }
     let unreadable = || CertificateDer::from(vec![1, 2, 3]);
     // Servers of rustls sign with no other that rustls' verifier does not take.

@@ -144,7 +144,11 @@ async fn over_tls_the_agreed_version_is_spoken() {
     let report = run(probe(speaking(&[]).await, Version::Http2), PATIENT).await;
     assert_fault(&report, Cause::Protocol, "does not speak HTTP/2");
     let report = run(probe(speaking(&["http/1.1"]).await, Version::Http2), PATIENT).await;
-    assert_fault(&report, Cause::Tls, "NoApplicationProtocol");
+    assert_fault(
+        &report,
+        Cause::Tls,
+        "the backend speaks none of the protocols that the check offers (ALPN)",
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Probes against real sockets that behave well and badly. Here: the servers, and how reports are judged.
 
 mod certificates;
+mod explained;
 mod grpc;
 mod hostile;
 mod http;

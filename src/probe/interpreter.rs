@@ -1,0 +1,230 @@
+//! Why the system does not start a program that is there and executable: its interpreter.
+//!
+//! The system reports the same for a program that is missing and for one whose interpreter is. The file itself tells
+//! which: its first line if it is a script, its loader if it is an ELF file. Nothing is started here.
+
+use std::fs::Metadata;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::file;
+use crate::probe::quote::quote;
+
+/// How much of a program is read: in it stand the first line of a script and what an ELF file says of its loader.
+const BEGINNING: u64 = 4096;
+
+/// An interpreter may be a script too; the system follows so many.
+const DEPTH: usize = 4;
+
+/// Where programs are looked for when this process has no PATH.
+pub(super) const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Why a program cannot be started.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The end of a sentence about the program, with what to do.
+    pub reason: String,
+    /// False if it depends on the environment of this process.
+    pub certain: bool,
+}
+
+impl Fault {
+    fn certain(reason: String) -> Self {
+        Self { reason, certain: true }
+    }
+}
+
+/// Looks for a fault of this program. Blocks; `look_at` is told each path before, and may forbid it.
+#[must_use]
+pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Option<Fault> {
+    let mut program = program.to_owned();
+    for _ in 0..DEPTH {
+        look_at(&program).ok()?;
+        let mut beginning = Vec::new();
+        file::open(&program).ok()?.take(BEGINNING).read_to_end(&mut beginning).ok()?;
+        let interpreter = match of(&beginning) {
+            Ok(interpreter) => interpreter?,
+            Err(reason) => return Some(Fault::certain(reason)),
+        };
+        look_at(&interpreter.path).ok()?;
+        let shown = quote(interpreter.path.as_os_str().as_encoded_bytes());
+        match std::fs::metadata(&interpreter.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let kind = interpreter.kind;
+                return Some(Fault::certain(format!(
+                    "its {kind} {shown} is not there; install it, or name another"
+                )));
+            }
+            Err(error) => return Some(Fault::certain(format!("its {} {shown}: {error}", interpreter.kind))),
+            Ok(found) if !is_executable(&found) => {
+                return Some(Fault::certain(format!(
+                    "its {} {shown} is no program that can be run",
+                    interpreter.kind
+                )));
+            }
+            Ok(_) => {}
+        }
+        if let Some(name) = interpreter.through_env()
+            && !is_in_path(name)
+        {
+            let reason =
+                format!("its interpreter {} is not in the PATH of this process", quote(name.as_bytes()));
+            return Some(Fault { reason, certain: false });
+        }
+        program = interpreter.path;
+    }
+    None
+}
+
+/// The program that runs another.
+struct Interpreter {
+    kind: &'static str,
+    path: PathBuf,
+    /// The rest of the first line: the system gives it on as one argument.
+    argument: String,
+}
+
+impl Interpreter {
+    /// The program that `env` is to look for.
+    fn through_env(&self) -> Option<&str> {
+        self.path.file_name().filter(|name| *name == "env")?;
+        let argument = self.argument.as_str();
+        let split = argument.strip_prefix("-S").or_else(|| argument.strip_prefix("--split-string="));
+        let name = match split {
+            Some(words) => words.split_whitespace().next()?,
+            None => argument,
+        };
+        (!name.is_empty() && !name.starts_with('-') && !name.contains(['=', '/'])).then_some(name)
+    }
+}
+
+/// The interpreter of a program that begins like this, or why there can be none.
+fn of(beginning: &[u8]) -> Result<Option<Interpreter>, String> {
+    const CONVERT: &str = "convert it, for example with dos2unix";
+    let Some(line) = beginning.strip_prefix(b"#!") else {
+        return match beginning {
+            [] => Err("it is empty".to_owned()),
+            [0xef, 0xbb, 0xbf, b'#', b'!', ..] => {
+                Err(format!("a byte-order mark stands before its first line; {CONVERT}"))
+            }
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err(format!("it is written in UTF-16; {CONVERT}")),
+            _ => Ok(loader(beginning)),
+        };
+    };
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.contains(&b'\r') {
+        return Err(format!(
+            "its lines end with CRLF, so the system looks for an interpreter named {}; {CONVERT}",
+            quote(line.trim_ascii_start())
+        ));
+    }
+    let line = String::from_utf8_lossy(line);
+    let line = line.trim_matches([' ', '\t']);
+    let (path, argument) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    if path.is_empty() {
+        return Err("its first line names no interpreter after #!".to_owned());
+    }
+    if !path.starts_with('/') {
+        return Err(format!("its interpreter {} has no absolute path", quote(path.as_bytes())));
+    }
+    let argument = argument.trim_start_matches([' ', '\t']).to_owned();
+    Ok(Some(Interpreter { kind: "interpreter", path: path.into(), argument }))
+}
+
+/// The loader of an ELF file of 64 bits in the order of bytes of this machine: the program header `PT_INTERP`.
+fn loader(file: &[u8]) -> Option<Interpreter> {
+    const INTERPRETER: u32 = 3;
+    if !file.starts_with(b"\x7fELF\x02") {
+        return None;
+    }
+    let short = |at: usize| Some(u16::from_ne_bytes(*file.get(at..)?.first_chunk()?));
+    let word = |at: usize| Some(u32::from_ne_bytes(*file.get(at..)?.first_chunk()?));
+    let long = |at: usize| usize::try_from(u64::from_ne_bytes(*file.get(at..)?.first_chunk()?)).ok();
+    let (first, size, count) = (long(0x20)?, usize::from(short(0x36)?), usize::from(short(0x38)?));
+    let header = (0..count)
+        .map_while(|number| first.checked_add(number * size))
+        .find(|header| word(*header) == Some(INTERPRETER))?;
+    let start = long(header.checked_add(8)?)?;
+    let end = start.checked_add(long(header.checked_add(32)?)?)?;
+    let path = file.get(start..end)?.split(|byte| *byte == 0).next()?;
+    let path = PathBuf::from(std::str::from_utf8(path).ok()?);
+    Some(Interpreter { kind: "loader", path, argument: String::new() })
+}
+
+fn is_executable(found: &Metadata) -> bool {
+    found.is_file() && found.permissions().mode() & 0o111 != 0
+}
+
+fn is_in_path(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    std::env::split_paths(&path)
+        .any(|directory| std::fs::metadata(directory.join(name)).is_ok_and(|found| is_executable(&found)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_program_from_starting_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        let not_executable = directory.path().join("text");
+        std::fs::write(&not_executable, "text").unwrap();
+        let elf = {
+            let mut elf = std::fs::read("/bin/sh").unwrap();
+            let at = memchr::memmem::find(&elf, b"/lib").unwrap();
+            elf[at..at + 4].copy_from_slice(b"/non");
+            elf
+        };
+        for (content, certain, reason) in [
+            (
+                b"#!/bin/sh\r\necho\r\n".to_vec(),
+                true,
+                "end with CRLF, so the system looks for an interpreter named \"/bin/sh\\r\"",
+            ),
+            (b"#! /usr/bin/env sh\r\n".to_vec(), true, "end with CRLF"),
+            (b"#!/nowhere/python3 -u\n".to_vec(), true, "its interpreter \"/nowhere/python3\" is not there"),
+            (
+                b"#!/usr/bin/env nowhere-to-be-found\n".to_vec(),
+                false,
+                "\"nowhere-to-be-found\" is not in the PATH",
+            ),
+            (b"#!/usr/bin/env -S nowhere-to-be-found -u\n".to_vec(), false, "not in the PATH"),
+            (b"#!\n".to_vec(), true, "names no interpreter"),
+            (b"#!sh\n".to_vec(), true, "no absolute path"),
+            (b"\xef\xbb\xbf#!/bin/sh\n".to_vec(), true, "byte-order mark"),
+            (b"\xff\xfe#\0!\0".to_vec(), true, "UTF-16"),
+            (b"".to_vec(), true, "it is empty"),
+            (format!("#!{}\n", not_executable.display()).into_bytes(), true, "is no program that can be run"),
+            (
+                format!("#!{}\n", directory.path().display()).into_bytes(),
+                true,
+                "is no program that can be run",
+            ),
+            (elf, true, "its loader \"/non"),
+        ] {
+            std::fs::write(&path, &content).unwrap();
+            let fault = fault(&path, |_| Ok(())).unwrap();
+            assert!(fault.reason.contains(reason) && fault.certain == certain, "{reason}: {fault:?}");
+        }
+        for sound in
+            ["#!/bin/sh\necho\r\n", "#!/usr/bin/env sh\n", "#!/usr/bin/env -S sh -e\n", "#!  /bin/sh"]
+        {
+            std::fs::write(&path, sound).unwrap();
+            assert_eq!(fault(&path, |_| Ok(())), None, "{sound:?}");
+        }
+        assert_eq!(fault(Path::new("/bin/sh"), |_| Ok(())), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_looked_at(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = of(&bytes);
+            let _ = loader(&[b"\x7fELF\x02", bytes.as_slice()].concat());
+        }
+    }
+}

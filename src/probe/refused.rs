@@ -1,0 +1,82 @@
+//! A status of HTTP that is not accepted: where a redirect points to, and the first words of the body.
+//!
+//! The status alone has decided. The words are for the person who reads the report, so they are waited for only a
+//! little, and no error in them changes the verdict.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use crate::probe::fault::Fault;
+use crate::probe::hearing::Hearing;
+use crate::probe::protocols;
+use crate::probe::quote::{quote, words};
+use crate::probe::tls_error::{self, ClientCertificate};
+use crate::probe::{Cause, Finding, Trace};
+
+/// How much of the body is read for its first words.
+const WORDS_LIMIT: usize = 4 * 1024;
+
+/// How long the body is waited for.
+const WORDS_PATIENCE: Duration = Duration::from_millis(100);
+
+/// A status that is not accepted.
+pub(super) struct Refused {
+    status: u16,
+    detail: String,
+    redirects: bool,
+}
+
+impl Refused {
+    /// `location` is where the response points to, and `expected` are the accepted status codes.
+    pub(super) fn new(status: u16, location: Option<&[u8]>, expected: &str) -> Self {
+        let mut detail = format!("status {}, expected {expected}", in_words(status));
+        if let Some(location) = location {
+            detail.push_str("; it points to ");
+            detail.push_str(&quote(&without_query(location)));
+        }
+        Self { status, detail, redirects: location.is_some() }
+    }
+
+    /// Reads the body by `read`, and adds its first words.
+    pub(super) async fn explained(
+        self,
+        trace: &mut Trace,
+        read: impl AsyncFnOnce(&mut Hearing<'_>, &mut Trace) -> Result<(), Fault>,
+    ) -> Result<Finding, Fault> {
+        trace.verdict = Some(Box::new(Fault::new(Cause::Status, self.detail.clone())));
+        let mut body = Hearing::of_message(WORDS_LIMIT);
+        let _ = tokio::time::timeout(WORDS_PATIENCE, read(&mut body, trace)).await;
+        trace.verdict = None;
+        let mut detail = self.detail;
+        let words = words(body.kept());
+        if !words.is_empty() && !self.redirects {
+            detail.push_str("; the body begins with ");
+            detail.push_str(&quote(&words));
+        }
+        if trace.client == ClientCertificate::Missing && (400..=499).contains(&self.status) {
+            detail.push_str("; ");
+            detail.push_str(tls_error::MISSING);
+        } else if self.status == 400 && protocols::says_that_port_is_tls(body.kept()) {
+            detail.push_str("; ");
+            detail.push_str(protocols::SPEAKS_TLS);
+        }
+        Err(Fault::new(Cause::Status, detail))
+    }
+}
+
+/// A query may hold secrets, and differ each time.
+fn without_query(location: &[u8]) -> Vec<u8> {
+    match location.iter().position(|byte| *byte == b'?') {
+        Some(at) => [location.get(..at).unwrap_or_default(), b"?..."].concat(),
+        None => location.to_vec(),
+    }
+}
+
+/// The code with its registered reason; what the backend calls it is not shown.
+pub(super) fn in_words(status: u16) -> String {
+    match StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
+        Some(reason) => format!("{status} {reason}"),
+        None => status.to_string(),
+    }
+}

@@ -1,0 +1,303 @@
+//! The errors of the TLS library, in words.
+//!
+//! The library shows most of them by the names of its own variants. An alert comes from the backend, and says in one
+//! word what that did not like; the other errors are what this side did not like.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::client::TlsStream;
+
+use crate::probe::certificate;
+use crate::probe::connect::Connection;
+use crate::probe::limited::Beginning;
+use crate::probe::protocols::{self, Spoken};
+use crate::probe::quote::{first_line, quote};
+
+/// What became of a client certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ClientCertificate {
+    /// The backend did not ask for one.
+    #[default]
+    NotAsked,
+    /// The backend asked, and the check has none.
+    Missing,
+    /// It was shown.
+    Shown,
+}
+
+/// The hint for a check without a client certificate when the backend asked for one.
+pub(super) const MISSING: &str = "the backend asked for a client certificate, and the check has none";
+
+/// A connection over TLS, whose errors are in words.
+pub(super) struct Secured {
+    pub(super) stream: TlsStream<Connection>,
+    pub(super) client: ClientCertificate,
+}
+
+impl Secured {
+    pub(super) fn protocol(&self) -> Option<&[u8]> {
+        self.stream.get_ref().1.alpn_protocol()
+    }
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let client = self.client;
+        Pin::new(&mut self.stream).poll_read(context, buffer).map_err(|error| told(error, client))
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let client = self.client;
+        Pin::new(&mut self.stream).poll_write(context, bytes).map_err(|error| told(error, client))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let client = self.client;
+        Pin::new(&mut self.stream).poll_flush(context).map_err(|error| told(error, client))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// The same error of a connection; one of the library becomes its words, which survive being handed on.
+fn told(error: io::Error, client: ClientCertificate) -> io::Error {
+    match within(&error) {
+        Some(inner) => io::Error::new(io::ErrorKind::InvalidData, words(inner, client)),
+        None => error,
+    }
+}
+
+fn within(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// The words for an error of a handshake, if it is one of the library; `beginning` is what the backend sent.
+pub(super) fn of_handshake(
+    error: &io::Error,
+    client: ClientCertificate,
+    beginning: &Beginning,
+) -> Option<String> {
+    let inner = within(error)?;
+    Some(match (inner, protocols::of(beginning.bytes())) {
+        (Error::InvalidMessage(_), Spoken::Http1) => format!(
+            "TLS failed: the backend speaks plain HTTP on this port, without TLS; it sent {}",
+            quote(first_line(beginning.bytes()))
+        ),
+        (Error::InvalidMessage(_), Spoken::Http2) => {
+            "TLS failed: the backend speaks plain HTTP/2 on this port, without TLS".to_owned()
+        }
+        (Error::InvalidMessage(_), Spoken::Other) => format!(
+            "TLS failed: the backend does not speak TLS on this port; it sent {}",
+            quote(first_line(beginning.bytes()))
+        ),
+        _ => words(inner, client),
+    })
+}
+
+/// When the certificate expired that was refused for it.
+pub(super) fn expired(error: &io::Error) -> Option<UnixTime> {
+    match within(error)? {
+        Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => Some(*not_after),
+        _ => None,
+    }
+}
+
+/// The words for an error of the library.
+fn words(error: &Error, client: ClientCertificate) -> String {
+    match error {
+        Error::InvalidCertificate(fault) => format!("certificate: {}", certificate::fault(fault)),
+        Error::AlertReceived(alert) => of_alert(*alert, client),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "TLS failed: what the backend says is not TLS".to_owned()
+        }
+        Error::InvalidMessage(fault) => {
+            format!("TLS failed: the backend sent a malformed message ({})", Spaced(fault))
+        }
+        Error::PeerIncompatible(fault) => format!("TLS failed: {}", incompatible(fault)),
+        Error::PeerMisbehaved(fault) => {
+            format!("TLS failed: the backend breaks the rules of the protocol ({})", Spaced(fault))
+        }
+        Error::InappropriateMessage { got_type, .. } => {
+            format!("TLS failed: the backend sent a message out of turn ({})", Spaced(got_type))
+        }
+        Error::InappropriateHandshakeMessage { got_type, .. } => {
+            format!("TLS failed: the backend sent a message out of turn ({})", Spaced(got_type))
+        }
+        Error::NoCertificatesPresented => "TLS failed: the backend has no certificate".to_owned(),
+        Error::DecryptError => "TLS failed: a message of the backend cannot be decrypted".to_owned(),
+        Error::PeerSentOversizedRecord => {
+            "TLS failed: the backend sent a record that is too large".to_owned()
+        }
+        Error::NoApplicationProtocol => {
+            "TLS failed: the backend offers no protocol that the check speaks (ALPN)".to_owned()
+        }
+        other => format!("TLS failed: {other}"),
+    }
+}
+
+fn incompatible(fault: &PeerIncompatible) -> String {
+    match fault {
+        PeerIncompatible::ServerDoesNotSupportTls12Or13
+        | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => {
+            "the backend speaks an older version than TLS 1.2; checks speak 1.2 and 1.3".to_owned()
+        }
+        PeerIncompatible::NoCipherSuitesInCommon => {
+            "the backend and the check have no cipher suite in common".to_owned()
+        }
+        PeerIncompatible::NoKxGroupsInCommon => {
+            "the backend and the check have no way to exchange keys in common".to_owned()
+        }
+        PeerIncompatible::NoSignatureSchemesInCommon
+        | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => {
+            "the backend and the check have no signature algorithm in common".to_owned()
+        }
+        other => format!("the backend and the check do not fit together ({})", Spaced(other)),
+    }
+}
+
+/// An alert of the backend (RFC 8446, section 6), with the cause that it has most often.
+fn of_alert(alert: AlertDescription, client: ClientCertificate) -> String {
+    use AlertDescription as Alert;
+    let of_certificate = matches!(
+        alert,
+        Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::CertificateRequired
+    );
+    let name = Spaced(&alert);
+    match client {
+        // Before TLS 1.3 there was no alert for it, and servers send one of these.
+        ClientCertificate::Missing if of_certificate || alert == Alert::HandshakeFailure => {
+            return format!(
+                "TLS failed: the backend wants a client certificate, and the check has none (alert: {name})"
+            );
+        }
+        ClientCertificate::Shown if of_certificate || alert == Alert::DecryptError => {
+            return format!(
+                "TLS failed: the backend refuses the client certificate of the check (alert: {name})"
+            );
+        }
+        _ => {}
+    }
+    let words = match alert {
+        Alert::CertificateRequired => "the backend wants a client certificate",
+        Alert::HandshakeFailure | Alert::InsufficientSecurity => {
+            "the backend takes none of the cipher suites and signatures that the check offers"
+        }
+        Alert::ProtocolVersion => "the backend takes neither TLS 1.2 nor TLS 1.3",
+        Alert::UnrecognisedName => "the backend does not know the name that it is asked for (tls.name, host)",
+        Alert::NoApplicationProtocol => {
+            "the backend speaks none of the protocols that the check offers (ALPN)"
+        }
+        Alert::InternalError => "the backend reports a fault of its own",
+        Alert::CloseNotify | Alert::UserCanceled => "the backend broke off",
+        _ => "the backend refuses the handshake",
+    };
+    format!("TLS failed: {words} (alert: {name})")
+}
+
+/// The name of a variant as words: `SelectedUnofferedPsk` is "selected unoffered psk".
+struct Spaced<'a, T>(&'a T);
+
+impl<T: fmt::Debug> fmt::Display for Spaced<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = format!("{:?}", self.0);
+        let mut spaced = String::with_capacity(name.len() + 8);
+        let mut lower = false;
+        for character in name.chars() {
+            match character {
+                '(' | '"' | ')' | '{' | '}' | ' ' if spaced.ends_with(' ') => lower = false,
+                '(' | '"' | ')' | '{' | '}' | ' ' => {
+                    spaced.push(' ');
+                    lower = false;
+                }
+                _ => {
+                    if character.is_ascii_uppercase() && lower {
+                        spaced.push(' ');
+                    }
+                    lower = !character.is_ascii_uppercase();
+                    spaced.push(character.to_ascii_lowercase());
+                }
+            }
+        }
+        f.write_str(spaced.trim_end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ContentType, HandshakeType, PeerMisbehaved};
+
+    use super::*;
+
+    #[test]
+    fn no_error_shows_the_names_of_the_library() {
+        let alerts = (0..=255_u8).map(|number| Error::AlertReceived(AlertDescription::from(number)));
+        let others = [
+            Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge),
+            Error::InvalidMessage(InvalidMessage::MissingData("ServerHello")),
+            Error::InvalidMessage(InvalidMessage::DuplicateExtension(7)),
+            Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
+            Error::PeerIncompatible(PeerIncompatible::ExtendedMasterSecretExtensionRequired),
+            Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedPsk),
+            Error::InappropriateMessage { expect_types: vec![], got_type: ContentType::ApplicationData },
+            Error::InappropriateHandshakeMessage { expect_types: vec![], got_type: HandshakeType::Finished },
+            Error::NoCertificatesPresented,
+            Error::DecryptError,
+            Error::PeerSentOversizedRecord,
+            Error::NoApplicationProtocol,
+        ];
+        for error in alerts.chain(others) {
+            for client in [ClientCertificate::NotAsked, ClientCertificate::Missing, ClientCertificate::Shown]
+            {
+                let words = words(&error, client);
+                let camel = words
+                    .as_bytes()
+                    .windows(2)
+                    .any(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase());
+                assert!(!camel && words.starts_with("TLS failed: "), "{words}");
+                assert!(!words.contains(['{', '"', '[']), "{words}");
+            }
+        }
+        let spaced = |alert: u8| Spaced(&AlertDescription::from(alert)).to_string();
+        assert_eq!(
+            (spaced(40), spaced(48), spaced(200)),
+            ("handshake failure".into(), "unknown ca".into(), "alert description 0xc8".into())
+        );
+    }
+
+    #[test]
+    fn a_client_certificate_is_told_by_what_was_asked() {
+        let of = |alert, client| of_alert(alert, client);
+        let missing = of(AlertDescription::HandshakeFailure, ClientCertificate::Missing);
+        assert!(missing.contains("wants a client certificate, and the check has none"), "{missing}");
+        let other = of(AlertDescription::HandshakeFailure, ClientCertificate::NotAsked);
+        assert!(!other.contains("client certificate"), "{other}");
+        let shown = of(AlertDescription::UnknownCA, ClientCertificate::Shown);
+        assert!(shown.contains("refuses the client certificate"), "{shown}");
+    }
+}
