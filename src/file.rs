@@ -395,7 +395,7 @@ mod tests {
         };
         assert!(within("sub/file") && within("within") && within("sub/../within"));
         fs::set_permissions(directory.path().join("sub/file"), fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(!within("sub/file") && !within("within"), "below, and not for everyone");
+        assert!(!within("sub/file") && !within("within"), "below, and not world-readable");
         fs::write(directory.path().join("own"), "x").unwrap();
         fs::set_permissions(directory.path().join("own"), fs::Permissions::from_mode(0o600)).unwrap();
         assert!(within("own") && within("sub/../own"));
@@ -430,13 +430,13 @@ mod tests {
         let hung = Arc::new(Reading::default());
         hung.look_at(Path::new("where one hangs")).unwrap();
         let other = Reading::default();
-        other.look_at(Path::new("where one hangs")).expect("it is still waited for");
+        other.look_at(Path::new("where one hangs")).expect("the first one is not given up yet");
         hung.give_up();
         let next = Reading::default();
         next.look_at(Path::new("elsewhere")).unwrap();
         assert!(next.look_at(Path::new("where one hangs")).is_err());
         assert_eq!(next.hangs_at().as_deref(), Some(Path::new("where one hangs")));
-        assert!(next.look_at(Path::new("a third")).is_err(), "it has ended, too");
+        assert!(next.look_at(Path::new("a third")).is_err(), "it was stopped, too");
         hung.end();
         Reading::default().look_at(Path::new("where one hangs")).unwrap();
     }

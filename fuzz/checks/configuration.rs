@@ -54,11 +54,11 @@ pub(crate) fn check(files: &Files, input: &[u8]) {
     fs::write(&file, main).unwrap();
     fs::write(directory.join("other.toml"), other).unwrap();
     let (loaded, peak) = allocation::peak_during(|| config::load(&file));
-    assert!(peak <= MEMORY, "{peak} bytes are taken to read {} bytes", input.len());
+    assert!(peak <= MEMORY, "{peak} bytes of memory to read {} bytes", input.len());
     match (loaded, config::load(&file)) {
         (Ok(setup), Ok(again)) => {
             check_faults(directory, &setup.warnings);
-            assert_eq!(setup.warnings.errors().count(), 0, "a sound configuration has no errors");
+            assert_eq!(setup.warnings.errors().count(), 0, "a valid configuration has no errors");
             assert_eq!(setup.warnings, again.warnings);
             assert_eq!(setup.checker.services.len(), again.checker.services.len());
             drop(Configured::of(&setup));

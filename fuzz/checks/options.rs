@@ -60,7 +60,7 @@ pub(crate) fn check(world: &World, input: &[u8]) {
         assert_eq!(once.len(), told.len(), "each option is answered once: {told:?}");
         for code in told {
             let wanted = code == option::EXTENDED_ERROR || asks(&options, code);
-            assert!(wanted, "nobody asked for option {code}");
+            assert!(wanted, "option {code} was not requested");
         }
     });
     respond::slip(table, &setting.client, &message);

@@ -101,7 +101,7 @@ fn record<'r>(message: &'r [u8], at: &mut usize) -> Record<'r> {
         _ => inside += length,
     }
     *at += length;
-    assert_eq!(inside, *at, "data of type {rtype} is longer or shorter than what it holds");
+    assert_eq!(inside, *at, "data of type {rtype} has a wrong length");
     Record { owner, rtype, class, ttl, data }
 }
 

@@ -65,9 +65,9 @@ pub(crate) fn check(world: &World, input: &[u8]) {
 pub(crate) fn slip(table: &Table, client: &Client, query: &[u8]) {
     let mut buffer = [0xff; PLAIN_UDP];
     let (verdict, allocations) = allocation::calls_during(|| answer::slip(query, client, table, &mut buffer));
-    assert_eq!(allocations, 0, "slipping takes memory");
+    assert_eq!(allocations, 0, "slipping allocates");
     let Verdict::Reply(facts) = verdict else { return };
-    let asked = Asked::read(query).expect("less than a header has no reply");
+    let asked = Asked::read(query).expect("less than a header gets no reply");
     let reply = Reply::read(&buffer[..facts.length]);
     assert_eq!((reply.id, reply.question, reply.rcode()), (asked.id, asked.question, rcode::NOERROR));
     assert!(reply.flags & flag::TC != 0 && facts.truncated && facts.length <= query.len());
@@ -105,7 +105,7 @@ pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOn
     let mut responder = Responder::new(SmallRng::seed_from_u64(seed));
     let (verdict, allocations) =
         allocation::calls_during(|| responder.respond(query, &client, table, &mut buffer));
-    assert_eq!(allocations, 0, "answering takes memory");
+    assert_eq!(allocations, 0, "answering allocates");
     let asked = Asked::read(query);
     let facts = match (verdict, &asked) {
         (Verdict::Drop(DropReason::Short), None) => return,
@@ -114,8 +114,8 @@ pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOn
         (Verdict::Reply(facts), _) => facts,
         (Verdict::Drop(_), _) => panic!("{verdict:?} for {asked:?} by {client:?}"),
     };
-    let asked = asked.expect("less than a header has no reply");
-    assert!(asked.flags & flag::QR == 0 && client.port != 0, "a reply is due to a query only");
+    let asked = asked.expect("less than a header gets no reply");
+    assert!(asked.flags & flag::QR == 0 && client.port != 0, "only a query gets a reply");
 
     let bytes = &buffer[..facts.length];
     let reply = Reply::read(bytes);
@@ -131,7 +131,7 @@ pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOn
             let addresses = reply.answers.iter().filter(|record| Some(&record.owner) == last.as_ref());
             assert_eq!(picked, addresses.count(), "each picked backend is in the answer");
         }
-        _ => assert_eq!(picked, 0, "nothing is picked where no service answers"),
+        _ => assert_eq!(picked, 0, "nothing is picked unless a service answers"),
     }
     if readable_by_hickory(&reply) {
         let message = Message::from_vec(bytes).unwrap_or_else(|error| panic!("{error}: {bytes:?}"));
@@ -140,7 +140,7 @@ pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOn
     }
     // With the longest names, a signature leaves no room for the cookie.
     if facts.proven && !facts.signed {
-        assert!(reply.options().contains(&option::COOKIE), "a client with a cookie is given the next");
+        assert!(reply.options().contains(&option::COOKIE), "a client with a cookie gets a new one");
     }
     look(&reply);
 }
@@ -177,20 +177,20 @@ fn check_size(asked: &Asked<'_>, client: &Client, settings: &Settings, reply: &R
         (Transport::Udp, None) => PLAIN_UDP,
         (Transport::Udp, Some(payload)) => usize::from(payload.clamp(512, settings.udp_payload)),
     };
-    assert!(length <= limit, "{length} bytes where {limit} are taken");
+    assert!(length <= limit, "{length} bytes, but the limit is {limit}");
     if let Some(opt) = &reply.opt {
         let [_, version, high, low] = opt.ttl.to_be_bytes();
         assert_eq!((opt.owner.as_slice(), opt.class), (&[0][..], settings.udp_payload));
         let dnssec_ok = if asked.dnssec_ok { 0x80 } else { 0 };
         assert_eq!((version, high, low), (0, dnssec_ok, 0), "version 0, and no flag but the client's DO");
-        assert!(are_options(opt.data), "an option is cut short: {:?}", opt.data);
+        assert!(are_options(opt.data), "a truncated option: {:?}", opt.data);
     }
 }
 
 fn check_sections(reply: &Reply<'_>) {
     if reply.flags & flag::TC != 0 {
         let records = reply.answers.len() + reply.authorities.len() + reply.additionals.len();
-        assert_eq!(records, 0, "a part of an answer is no answer");
+        assert_eq!(records, 0, "a truncated reply has no partial answer");
     }
     let records = reply.answers.iter().chain(&reply.authorities).chain(&reply.additionals);
     let class = reply.question.and_then(|question| question.last_chunk()).copied();

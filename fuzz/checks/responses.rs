@@ -50,7 +50,7 @@ fn check(input: &[u8], version: Version) {
     }
     let probe = probe(*bits, version);
     let (whole, peak) = allocation::peak_during(|| run(&probe, sent, usize::MAX));
-    assert!(peak <= MEMORY, "{peak} bytes are held for {} bytes", sent.len());
+    assert!(peak <= MEMORY, "{peak} bytes of memory for {} bytes", sent.len());
     check_report(&whole);
     let pieces = run(&probe, sent, usize::from(*piece).max(1));
     // Splitting does change how much of a fault is quoted, and over HTTP/2 which of two faults of

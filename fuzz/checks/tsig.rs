@@ -61,7 +61,7 @@ pub(crate) fn check(world: &World, input: &[u8]) {
             add_record(&mut request, &key_name, rtype::TSIG, &message[at..]);
             assert!(
                 !matches!(verify(&request, &keys, world::NOW.into()), Ok(Some(_))),
-                "garbage is believed"
+                "garbage is accepted"
             );
         }
     }
@@ -126,7 +126,7 @@ fn whole(world: &World, keys: &Keys, request: &Request, message: &[u8]) {
             check_replies(world, request, signer, &signed, &mac);
         }
         _ if !is_seen => {}
-        Ok(None) => panic!("a signature is not seen: {signed:?}"),
+        Ok(None) => panic!("a signature is not recognized: {signed:?}"),
         Err(TsigError::Malformed) => panic!("a good signature is malformed: {signed:?}"),
         Err(TsigError::Refused(refusal)) => {
             assert!(!agree && refusal.reason == Reason::Time, "{refusal}");
@@ -219,7 +219,7 @@ fn changed(keys: &Keys, request: &Request, message: &[u8], which: usize) {
     // A forwarder may change the message id, and the case of a key name does not matter.
     let is_case = 1 << (which % 8) == 0x20 && at >= message.len();
     let believed = matches!(verify(&signed, keys, world::NOW.into()), Ok(Some(_)));
-    assert!(!believed || at < 2 || is_case, "bit {which} is changed, and the signature believed");
+    assert!(!believed || at < 2 || is_case, "bit {which} is changed, but the signature is accepted");
 }
 
 /// A request with a truncated MAC is not accepted.
@@ -227,7 +227,7 @@ fn cut(keys: &Keys, request: &Request, message: &[u8], which: usize) {
     let whole = request.mac(&[]).len();
     let (signed, _) = request.sign(message, which % whole);
     match verify(&signed, keys, world::NOW.into()) {
-        Ok(Some(_)) => panic!("a MAC that is cut short is believed"),
+        Ok(Some(_)) => panic!("a truncated MAC is accepted"),
         Err(TsigError::Refused(refusal)) if is_last_alone(&signed, message.len()) => {
             assert_eq!(refusal.reason, Reason::Truncated);
         }

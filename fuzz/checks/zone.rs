@@ -53,7 +53,7 @@ pub(crate) fn check(input: &[u8]) -> Vec<Fault> {
     let apex = Name::parse("example").unwrap();
     let (read, peak) =
         allocation::peak_during(|| reader::read(&main, &apex, &mut load).and_then(reader::ReadZone::finish));
-    assert!(peak <= MEMORY, "{peak} bytes are taken to read {} bytes", input.len());
+    assert!(peak <= MEMORY, "{peak} bytes of memory to read {} bytes", input.len());
     match read {
         Err(faults) => {
             check_faults(&faults);

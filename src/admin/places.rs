@@ -166,14 +166,14 @@ mod tests {
         let liveness = probe.ask(Standing::Open);
         let (requests, guests): (Vec<_>, Vec<_>) = (0..2 * REQUESTS.crowd).map(|_| ask(arrive())).unzip();
         let silent: Vec<_> = (0..2 * HEADS.crowd).map(|_| arrive()).collect();
-        assert_eq!(counts(), [HEADS.crowd, 1, REQUESTS.crowd, 1], "liveness is answered in peace");
+        assert_eq!(counts(), [HEADS.crowd, 1, REQUESTS.crowd, 1], "the liveness probe keeps its place");
         drop(silent);
         drop(requests);
         assert_eq!(counts(), [HEADS.crowd, 1, 0, 1], "clients that are answered may ask again");
         drop(guests);
         assert_eq!(counts(), [0, 1, 0, 1]);
         drop(liveness);
-        assert_eq!(counts(), [1, 0, 0, 1], "so does the liveness probe");
+        assert_eq!(counts(), [1, 0, 0, 1], "the liveness probe may ask again");
         drop((probe, known));
         assert_eq!(counts(), [0; 4]);
     }

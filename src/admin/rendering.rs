@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(first.await.unwrap(), Ok(0));
         go.send(()).unwrap();
         for other in others {
-            assert_eq!(other.await.unwrap(), Ok(1), "begun after they asked, and once for all");
+            assert_eq!(other.await.unwrap(), Ok(1), "begun after the requests, and once for all of them");
         }
         assert!(renderings.next().is_empty());
     }
@@ -233,7 +233,7 @@ mod tests {
         first.abort();
         until(|| ended.load(Ordering::SeqCst) == 1).await;
         until(|| renderings.0.turn.available_permits() == 1).await;
-        assert_eq!(made.load(Ordering::SeqCst), 1, "none of those that were left before their turn");
+        assert_eq!(made.load(Ordering::SeqCst), 1, "abandoned renderings are not made");
     }
 
     #[tokio::test]

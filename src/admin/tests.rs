@@ -364,7 +364,7 @@ async fn every_error_is_a_problem() {
         assert!(body.contains("checker has ended"), "{body}");
     }
     let (head, body) = without_checker.request("GET", "/metrics").await;
-    assert!(head.starts_with("http/1.1 200 "), "that it has ended must be seen: {head}");
+    assert!(head.starts_with("http/1.1 200 "), "the end of the checker must be visible: {head}");
     assert!(body.contains("steerd_checker_turn_age_seconds "), "{body}");
 }
 

@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(sent.iter().map(|counts| counts[0]).sum::<usize>(), 12);
         assert_eq!([sent[0][0], sent[1][0], sent[2][0], sent[3][0]], [5, 5, 2, 0]);
         let [_, slipped, dropped] = sent[99];
-        assert_eq!((slipped, dropped), (5, 5), "a real client is shown to TCP");
+        assert_eq!((slipped, dropped), (5, 5), "a real client is sent to TCP");
         // A twelfth of a second later one more is sent; a second later, as many as the bucket
         // regained.
         let later = |time| burst(&limiter, VICTIM, ResponseKind::Error(5), START + time, 100)[0];

@@ -102,7 +102,7 @@ async fn until_closed(stream: &mut TcpStream) -> Duration {
     let start = Instant::now();
     match timeout(PATIENCE, stream.read(&mut [0; 16])).await.unwrap() {
         Ok(0) => {}
-        Ok(_) => panic!("a reply where none was due"),
+        Ok(_) => panic!("a reply although none was due"),
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
     start.elapsed()
@@ -418,13 +418,13 @@ async fn listeners_that_are_dropped_stop_too() {
 async fn the_end_of_any_listener_is_noticed() {
     let fixture = start(TcpLimits::default());
     let early = timeout(Duration::from_millis(200), fixture.listeners.ended()).await;
-    assert!(early.is_err(), "all are at work");
+    assert!(early.is_err(), "all are running");
     fixture.listeners.stop.store(true, Ordering::Relaxed);
     timeout(PATIENCE, fixture.listeners.ended()).await.expect("the UDP workers have ended");
 
     let fixture = start(TcpLimits::default());
     fixture.listeners.stop_tcp.send_replace(true);
-    timeout(PATIENCE, fixture.listeners.ended()).await.expect("TCP is not accepted any more");
+    timeout(PATIENCE, fixture.listeners.ended()).await.expect("the accepting task has ended");
 
     let ended = Arc::new(Notify::new());
     let notice = EndNotice(Arc::clone(&ended));
@@ -432,7 +432,7 @@ async fn the_end_of_any_listener_is_noticed() {
         let _notice = notice;
         panic!("on purpose");
     });
-    timeout(PATIENCE, ended.notified()).await.expect("a panic is an end too");
+    timeout(PATIENCE, ended.notified()).await.expect("a panic notifies too");
     assert!(broken.join().is_err());
 }
 
@@ -536,7 +536,7 @@ async fn a_panic_costs_its_connection_alone() {
     let mut other = fixture.connect().await;
     let mut stream = fixture.connect().await;
     stream.write_all(&[framed(&query(1)), framed(&planted(2)), framed(&query(3))].concat()).await.unwrap();
-    assert_eq!(read_reply(&mut stream).await, (1, 5), "what was answered before is sent");
+    assert_eq!(read_reply(&mut stream).await, (1, 5), "earlier answers are sent");
     until_closed(&mut stream).await;
     fixture.wait_for_count("steerd_tcp_closed_total", 1).await;
     assert_eq!(fixture.count("steerd_panics_total"), 1);

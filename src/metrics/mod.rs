@@ -531,7 +531,10 @@ mod tests {
         metrics.pools()[1].probed(&metrics);
         tokio::time::advance(Duration::from_secs(12)).await;
         let shown = parsed(&metrics.render(&table));
-        assert_eq!(shown["steerd_last_probe_age_seconds{pool=\"a\"}"], 42.0, "never probed: since the start");
+        assert_eq!(
+            shown["steerd_last_probe_age_seconds{pool=\"a\"}"], 42.0,
+            "never probed: counts from the start"
+        );
         assert_eq!(shown["steerd_last_probe_age_seconds{pool=\"b\"}"], 12.0);
         assert_eq!(shown["steerd_checker_turn_age_seconds"], 12.0);
 
@@ -539,6 +542,6 @@ mod tests {
         let shown = parsed(&metrics.render(&table));
         assert!(!shown.keys().any(|series| series.contains("pool=\"a\"")), "{shown:#?}");
         assert_eq!(shown["steerd_probes_total{pool=\"b\",backend=\"x\",outcome=\"passed\"}"], 1.0);
-        assert_eq!(shown["steerd_last_probe_age_seconds{pool=\"b\"}"], 12.0, "it goes on");
+        assert_eq!(shown["steerd_last_probe_age_seconds{pool=\"b\"}"], 12.0, "the age is kept");
     }
 }

@@ -126,7 +126,7 @@ async fn a_secondary_that_is_silent_is_told_again_and_a_newer_serial_takes_over(
     let began = tokio::time::Instant::now();
     let (second, _) = fixture.receive().await;
     assert!(began.elapsed() + Duration::from_millis(100) >= REPLY_TIME + FIRST_REST);
-    assert_ne!(first[..2], second[..2], "each attempt has a number of its own");
+    assert_ne!(first[..2], second[..2], "each attempt has its own id");
     fixture.publish(2);
     let (third, from) = fixture.receive().await;
     fixture.reply(&third, 0, from).await;

@@ -188,7 +188,7 @@ mod tests {
         assert!(elsewhere.by_path(&moved).is_some(), "by the lock alone");
         drop(elsewhere);
         drop(first);
-        assert!(Place::take(path.clone()).is_err(), "as long as anyone in this process has it");
+        assert!(Place::take(path.clone()).is_err(), "while any clone in this process exists");
         drop(same);
         Place::take(path).expect("it is free");
     }

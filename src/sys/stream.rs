@@ -192,7 +192,7 @@ mod tests {
             written += count;
         }
         assert!(unacknowledged(&server).unwrap() > 0);
-        assert!(written < 256 << 10, "{written} bytes went out to a client that does not read");
+        assert!(written < 256 << 10, "{written} bytes were accepted for a client that does not read");
 
         let (server, _client) = pair();
         assert_eq!(unacknowledged(&server).unwrap(), 0);

@@ -98,7 +98,7 @@ impl Attacked {
         );
         let server = Steerd::start(&config, &[("zone", zone)]);
         let mut attacked = Self { server, began: Instant::now(), lagged: (0.0, 0.0), probed: 0.0 };
-        wait_for("the good pool is well", || attacked.is_good_pool_well().then_some(()));
+        wait_for("the good pool is healthy", || attacked.is_good_pool_well().then_some(()));
         attacked.begin();
         attacked
     }
@@ -169,7 +169,7 @@ impl Attacked {
         assert!(void == 0.0, "{pool}: {void} of {all} probes are void");
         let details = wait_for("each backend of the hostile pool has failed", || self.details(pool));
         for detail in details {
-            assert!(detail.contains(words), "{pool}: {detail:?} does not hold {words:?}");
+            assert!(detail.contains(words), "{pool}: {detail:?} does not contain {words:?}");
         }
     }
 
@@ -236,8 +236,8 @@ fn searches_of_ended_probes_leave_no_memory_behind() {
     let before = attacked.memory();
     wait_for("the attack has lasted", || (attacked.began.elapsed() >= Duration::from_secs(8)).then_some(()));
     let grown = attacked.memory().saturating_sub(before);
-    eprintln!("{} MiB more than at first", grown / MIB);
-    assert!(grown < 80 * MIB, "{} MiB more than at first", grown / MIB);
+    eprintln!("{} MiB more than at the start", grown / MIB);
+    assert!(grown < 80 * MIB, "{} MiB more than at the start", grown / MIB);
 }
 
 #[test]

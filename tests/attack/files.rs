@@ -34,7 +34,7 @@ fn check(path: &Path) -> (bool, String) {
     let code = process.ended();
     (
         code == Some(0),
-        wait_for("all it said", || {
+        wait_for("the complete output", || {
             let said = process.said("").join("\n");
             (code == Some(0) || said.contains("is not valid")).then_some(said)
         }),
@@ -174,13 +174,13 @@ fn a_load_whose_client_leaves_is_given_up_on() {
     client
         .write_all(b"POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
         .unwrap();
-    wait_for("its turn has come", || {
+    wait_for("the load has started", || {
         let said = server.process.said("");
         said.iter().any(|line| line.contains("reloading the configuration")).then_some(())
     });
     let began = Instant::now();
     drop(client);
-    wait_for("the load is given up on", || {
+    wait_for("the load is given up", || {
         (server.metric("steerd_reloads_total{result=\"failure\"}") == Some(1.0)).then_some(())
     });
     fs::write(&zone, ZONE.replace("host 1 ", "host 2 ")).unwrap();
@@ -324,7 +324,7 @@ fn a_file_system_that_does_not_answer_holds_up_one_reload_only() {
         return;
     }
     let Some(hung) = Hung::mount() else {
-        eprintln!("not run: to mount a file system takes root and /dev/fuse");
+        eprintln!("not run: mounting a file system needs root and /dev/fuse");
         return;
     };
     let server = Steerd::start(REST, &[("zone", ZONE)]);

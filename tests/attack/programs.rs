@@ -141,8 +141,7 @@ impl Started {
     /// Reads the process ids that the script writes to a file, once all are there.
     async fn read(file: &Path, count: usize) -> Self {
         let read = || std::fs::read_to_string(file).unwrap_or_default();
-        eventually("the script has written", || read().lines().count() == count && read().ends_with('\n'))
-            .await;
+        eventually("the ids are written", || read().lines().count() == count && read().ends_with('\n')).await;
         Self(read().lines().map(Into::into).collect())
     }
 

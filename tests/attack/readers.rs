@@ -87,7 +87,7 @@ fn clients_that_do_not_read_hold_little_and_leave_nothing() {
             clients.push(stream);
         }
         let (mut most, mut memory, mut waits) = (0, 0, Vec::new());
-        wait_for("the server lets go of all of them", || {
+        wait_for("the server closes all of them", || {
             let now = held(target.dns, NETWORK);
             most = most.max(now.bytes);
             memory = memory.max(kernel_memory().saturating_sub(before));
@@ -160,7 +160,7 @@ fn admin_clients_that_do_not_read_hold_little_and_leave_nothing() {
         clients.push(stream);
     }
     let (mut memory, mut slowest) = (0, Duration::ZERO);
-    wait_for("the server lets go of all of them", || {
+    wait_for("the server closes all of them", || {
         memory = memory.max(kernel_memory().saturating_sub(before));
         let begun = Instant::now();
         assert_eq!(http_get(target.admin, "/healthz").0, 200);

@@ -187,7 +187,7 @@ fn clients_of_large_replies_cost_others_little() {
                 }
             });
         }
-        assert_served(&fleet, memory, "asked for and left, again and again", time);
+        assert_served(&fleet, memory, "requested and left, again and again", time);
     });
 
     assert_overrides_at_once(&fleet);

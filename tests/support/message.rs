@@ -351,7 +351,7 @@ impl<'m> Reader<'m> {
                 data.extend(self.name(compressed)?.to_ascii_lowercase());
             }
         }
-        let rest = end.checked_sub(self.at).ok_or("a name runs over the end of its record")?;
+        let rest = end.checked_sub(self.at).ok_or("a name exceeds its record")?;
         data.extend(self.take(rest)?);
         Ok((Record { owner, rtype, ttl, data }, class))
     }

@@ -54,9 +54,10 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
         let program = format!("{command:?}");
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap_or_else(|error| {
-            panic!("{program}: {error}; tests/run installs what the system tests need")
-        });
+        let mut child =
+            command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap_or_else(|error| {
+                panic!("{program}: {error}; tests/run installs the programs for tests")
+            });
         let said = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let sink = Arc::clone(&said);
@@ -197,7 +198,7 @@ pub(crate) fn directory_of(directory: &TempDir) -> String {
 pub(crate) fn program(name: &str) -> PathBuf {
     let places = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let found = places.split(':').map(|place| Path::new(place).join(name)).find(|path| path.exists());
-    found.unwrap_or_else(|| panic!("{name} is not installed; tests/run installs what the system tests need"))
+    found.unwrap_or_else(|| panic!("{name} is not installed; tests/run installs the programs for tests"))
 }
 
 /// The output of `dig`, which sends one datagram, or with `+tcp` one message, and does not retry.

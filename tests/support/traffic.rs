@@ -106,7 +106,7 @@ impl Drop for Ledger {
             if sent == counted {
                 return;
             }
-            assert!(Instant::now() < deadline, "the server was sent {sent:?} and says {counted:?}");
+            assert!(Instant::now() < deadline, "the server was sent {sent:?} and counted {counted:?}");
             std::thread::park_timeout(Duration::from_millis(20));
         }
     }

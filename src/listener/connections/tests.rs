@@ -160,7 +160,7 @@ fn a_flood_from_some_networks_leaves_distant_clients_of_others_alone() {
         }
         while honest.first().is_some_and(|(begun, _)| begun + 300_000 <= fixture.now) {
             let (_, place) = honest.remove(0);
-            assert!(!is_evicted(&place), "evicted before its query could come");
+            assert!(!is_evicted(&place), "evicted before its query could arrive");
             fixture.taken.remove(&place);
             served += 1;
         }

@@ -173,7 +173,7 @@ fn neither_old_nor_new(forgets_sync: bool) -> Vec<String> {
         let seen = of_file(disk.seen());
         let outcomes: Vec<_> = disk.after_crash().into_iter().map(of_file).collect();
         if done.is_ok() && !outcomes.iter().all(|outcome| outcome.as_deref() == Some(&new)) {
-            found.push("done, and yet it can be lost".to_owned());
+            found.push("done, but it can be lost".to_owned());
         }
         for outcome in outcomes.into_iter().chain([seen]) {
             if outcome.as_deref().is_none_or(|text| text != old && text != new) {

@@ -23,7 +23,7 @@ fn sample(version: u32) -> TempDir {
 /// version, and never removes one.
 #[test]
 fn every_earlier_version_of_the_files_is_read() {
-    assert_eq!((file::VERSION, JOURNAL_VERSION), (2, 1), "a new version needs a sample of its own here");
+    assert_eq!((file::VERSION, JOURNAL_VERSION), (2, 1), "a new version needs a sample");
     for version in 1..=file::VERSION {
         let directory = sample(version);
         let before = names(directory.path());

@@ -97,7 +97,7 @@ fn what_was_appended_is_read() {
     for line in text.lines() {
         let (_, json) = line.split_once(' ').unwrap();
         serde_json::from_str::<serde_json::Value>(json)
-            .expect("JSON after the checksum, for a person with jq");
+            .expect("JSON after the checksum, so that jq can read it");
     }
 }
 
@@ -136,13 +136,13 @@ fn a_flipped_bit_costs_a_record_and_no_more() {
         let (states, _, replayed) = read(&bytes);
         assert!(states.iter().all(|found| (0..STATES).any(|number| *found == state(number))), "bit {bit}");
         if bit / 8 < head {
-            assert_eq!(replayed.records, 0, "bit {bit}: nothing is known of what follows the head");
+            assert_eq!(replayed.records, 0, "bit {bit}: nothing after a damaged head is read");
         } else {
             // A lost line break costs the record after it too.
             let lost = if whole[bit / 8] == b'\n' { 2 } else { 1 };
             assert!(replayed.records + lost >= 9, "bit {bit}: {} records", replayed.records);
         }
-        assert!(replayed.fault.is_some() || bit / 8 == whole.len() - 1, "bit {bit}: not told");
+        assert!(replayed.fault.is_some() || bit / 8 == whole.len() - 1, "bit {bit}: not reported");
     }
 }
 

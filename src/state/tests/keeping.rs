@@ -219,7 +219,7 @@ async fn a_large_journal_becomes_a_snapshot_and_nothing_is_lost() {
         assert!(flips < 100_000, "no snapshot is made");
     }
     script.learn("b");
-    until("those before are deleted", || journals_of(directory.path()).0 == [3]).await;
+    until("earlier journals are deleted", || journals_of(directory.path()).0 == [3]).await;
     until_written(directory.path(), "b").await;
     keeper.stop().await;
     assert_eq!(names(directory.path()), ["health.3.journal", FILE, LOCK]);
@@ -237,7 +237,7 @@ async fn when_everything_is_new_it_is_written_as_a_whole() {
         until("it is asked for everything", || script.asked() == number).await;
         until_written(directory.path(), tag).await;
         until("the journal before is gone", || journals_of(directory.path()).0.len() == 1).await;
-        assert!(!holds(directory.path(), "a"), "what is no more is not remembered");
+        assert!(!holds(directory.path(), "a"), "old states are gone");
     }
 }
 
@@ -266,8 +266,8 @@ async fn another_directory_has_all_that_is_known_at_once() {
         keeper.place().send_replace(Some(Place::take(directory.path().into()).unwrap()));
         until_written(directory.path(), "a").await;
     }
-    Place::take(one.path().into()).expect("the one before is free");
-    assert!(Place::take(two.path().into()).is_err(), "the present one is not");
+    Place::take(one.path().into()).expect("the previous directory is free");
+    assert!(Place::take(two.path().into()).is_err(), "the present directory is locked");
     keeper.place().send_replace(None);
     script.learn("b");
     keeper.stop().await;
@@ -437,7 +437,7 @@ async fn journals_have_a_bound_while_no_snapshot_can_be_written() {
     for _ in 0..40 {
         let before = lengths();
         script.untold.lock().unwrap().overrides.push(kept());
-        until("it is written, or no more is", || {
+        until("it is written, or writing has stopped", || {
             lengths() != before || lengths().iter().sum::<u64>() >= MAX_JOURNALS
         })
         .await;
@@ -450,9 +450,9 @@ async fn journals_have_a_bound_while_no_snapshot_can_be_written() {
     assert!(full.iter().all(|length| *length < MAX_FILE), "each of them is read: {full:?}");
     script.drain("noted");
     tokio::time::sleep(SECOND * 25).await;
-    assert_eq!(lengths(), full, "no more is written");
+    assert_eq!(lengths(), full, "writing has stopped");
     fs::remove_dir(&obstacle).unwrap();
     until("a snapshot takes their place", || lengths().iter().sum::<u64>() < 1 << 20).await;
-    until("what was noted is written", || is_drained(directory.path(), "noted")).await;
+    until("the pending changes are written", || is_drained(directory.path(), "noted")).await;
     keeper.stop().await;
 }

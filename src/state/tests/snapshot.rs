@@ -12,7 +12,7 @@ fn a_memory_survives_its_file() {
     let nothing = file::encode(Memory::default(), 1, at(0)).unwrap();
     assert_eq!(decode(nothing.as_bytes(), at(0)).unwrap().memory, Memory::default());
     let text = String::from_utf8(encoded("a")).unwrap();
-    let shown: serde_json::Value = serde_json::from_str(&text).expect("JSON, for a person with jq");
+    let shown: serde_json::Value = serde_json::from_str(&text).expect("JSON, so that jq can read it");
     assert_eq!(shown["memory"]["overrides"][0]["state"], "drain");
 }
 
@@ -21,7 +21,7 @@ fn states_become_useless_with_age_and_overrides_do_not() {
     for (age, states) in [(DAY, 3), (DAY + Duration::from_secs(1), 0)] {
         let recalled = decode(&encoded("a"), at(10) + age).unwrap();
         assert_eq!((recalled.memory.states.len(), recalled.too_old), (states, states == 0), "{age:?}");
-        assert_eq!(recalled.memory.overrides.len(), 2, "those without an end");
+        assert_eq!(recalled.memory.overrides.len(), 2, "only those without an end");
     }
 }
 
@@ -100,7 +100,7 @@ fn a_file_with_a_flipped_bit_is_refused_or_read_right() {
             read += 1;
         }
     }
-    assert!(read < 50, "{read} flips were not noticed: the final line break, and the like");
+    assert!(read < 50, "{read} flips were not noticed; only a few, as in the final line break, may be");
 }
 
 proptest! {
