@@ -170,6 +170,21 @@ async fn let_go_and_free() {
     IS_WATCHING.store(false, Ordering::SeqCst);
     drop(idle);
 
+    // A configuration that is refused after it was loaded: its state_dir is in use.
+    let taken = tempfile::tempdir().unwrap();
+    let lock = steerd::state::Place::take(taken.path().to_owned()).unwrap();
+    let other = config.replace("workers", &format!("state_dir = \"{}\"\nworkers", taken.path().display()));
+    write_zone(directory.path(), 2, RECORDS);
+    std::fs::write(directory.path().join("steerd.toml"), other).unwrap();
+    COUNT.store(0, Ordering::SeqCst);
+    IS_WATCHING.store(true, Ordering::SeqCst);
+    running.reload.reload(None).await.unwrap_err();
+    let by = freed_by();
+    IS_WATCHING.store(false, Ordering::SeqCst);
+    assert!(!by.iter().any(answers), "{by:?}");
+    drop(lock);
+    std::fs::write(directory.path().join("steerd.toml"), config).unwrap();
+
     // A transfer holds the zone, and not the table; neither frees it.
     write_zone(directory.path(), 3, RECORDS);
     reload(&running).await;

@@ -2,6 +2,7 @@
 //!
 //! Secrets are compared and never shown.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -75,7 +76,7 @@ pub(super) fn admin(running: &Configured, wanted: &Configured) -> Vec<Change> {
 pub(super) fn keys(running: &Configured, wanted: &Configured) -> Vec<Change> {
     let (old, new) = (&running.settings.transfers.keys, &wanted.settings.transfers.keys);
     let mut names: Vec<&Name> = old.names().chain(new.names()).collect();
-    names.sort_by_key(|name| name.to_plain());
+    names.sort_by_cached_key(|name| name.to_plain());
     names.dedup();
     let change = |name: &Name| {
         let plain = name.to_plain();
@@ -99,6 +100,12 @@ pub(super) fn with_transfers(
     wanted: &Configured,
 ) -> Vec<Change> {
     let (old, new) = (&running.settings.transfers, &wanted.settings.transfers);
+    if (&old.zones, &old.secondaries) == (&new.zones, &new.secondaries) {
+        return zones;
+    }
+    let key = |name: &str| name.trim_end_matches('.').to_owned();
+    let known: HashMap<String, usize> =
+        zones.iter().enumerate().map(|(index, change)| (key(change.name()), index)).collect();
     let mut names: Vec<&Name> = [old, new]
         .into_iter()
         .flat_map(|transfers| transfers.zones.keys().chain(transfers.secondaries.keys()))
@@ -121,8 +128,7 @@ pub(super) fn with_transfers(
             continue;
         }
         let plain = name.to_plain();
-        let same = |change: &&mut Change| change.name().trim_end_matches('.') == plain.trim_end_matches('.');
-        match zones.iter_mut().find(same) {
+        match known.get(&key(&plain)).and_then(|index| zones.get_mut(*index)) {
             Some(Change::Changed(_, known)) => known.extend(details),
             // The report leaves out who may transfer a zone that is new, or gone.
             Some(_) => {}

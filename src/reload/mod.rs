@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -39,6 +39,7 @@ use crate::notify;
 use crate::printable::quoted;
 use crate::settings::Settings;
 use crate::state::{LockError, Place};
+use crate::zone::Catalog;
 
 /// How many may wait for their turn before others wait to wait.
 const REQUESTS: usize = 16;
@@ -179,7 +180,7 @@ pub struct Handle {
 pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> Handle {
     let (requests, received) = mpsc::channel(REQUESTS);
     let signalled = Arc::new(Notify::new());
-    let reloader = Reloader { file, running, reach };
+    let reloader = Reloader { file, running, reach, taking: None };
     tokio::spawn(reloader.run(received, Arc::clone(&signalled)));
     Handle { requests, signalled }
 }
@@ -209,6 +210,8 @@ struct Reloader {
     /// As this process has it: what takes a restart stays as it was at the start.
     running: Configured,
     reach: Reach,
+    /// The last attempt to take another state directory.
+    taking: Option<AbortHandle>,
 }
 
 impl Reloader {
@@ -263,19 +266,21 @@ impl Reloader {
     ) -> Result<Report, Refusal> {
         let began = Instant::now();
         let file = self.file.clone().ok_or(Refusal::NoFile)?;
-        let setup = load(file.clone(), meant, unwanted).await?;
+        let before = Arc::clone(&self.reach.checker.published.load().catalog);
+        let setup = load(file, meant, before, unwanted).await?;
         let wanted = Configured::of(&setup);
-        let serials = serial::warnings(
-            &self.reach.checker.published.load().catalog,
-            &setup.checker.catalog,
-            &setup.checker.settings.transfers.zones,
-        );
-        let warnings = setup.warnings.with_warnings(&file, serials);
         let place = if self.running.server.state_dir == wanted.server.state_dir {
             None
         } else {
-            Some(self.take(wanted.server.state_dir.clone()).await?)
+            match self.take(wanted.server.state_dir.clone()).await {
+                Ok(place) => Some(place),
+                Err(refusal) => {
+                    free(setup);
+                    return Err(refusal);
+                }
+            }
         };
+        let warnings = setup.warnings;
         let difference = self.reach.checker.reload(setup.checker).await.map_err(|refusal| match refusal {
             NotReloaded::Ended => Refusal::Ending,
             NotReloaded::BrokeOff => Refusal::BrokeOff,
@@ -308,7 +313,7 @@ impl Reloader {
 
 impl Reloader {
     /// Takes another state directory, while the one before is still held.
-    async fn take(&self, directory: Option<PathBuf>) -> Result<Option<Place>, Refusal> {
+    async fn take(&mut self, directory: Option<PathBuf>) -> Result<Option<Place>, Refusal> {
         let Some(directory) = directory else { return Ok(None) };
         let current = self.reach.state_dir.borrow().clone();
         let refused = |error| Refusal::StateDir(Arc::new(error));
@@ -317,34 +322,58 @@ impl Reloader {
             Some(same) => Ok(same),
             None => Place::take(directory),
         };
-        // A lock that is had too late goes with the thread.
-        let taken = timeout(TAKE_TIME, spawn_blocking(take)).await.map_err(|_| refused(silent))?;
+        // An attempt at a directory that does not answer keeps its thread, so there is one at a time.
+        if self.taking.as_ref().is_some_and(|earlier| !earlier.is_finished()) {
+            return Err(refused(silent));
+        }
+        let taking = spawn_blocking(take);
+        self.taking = Some(taking.abort_handle());
+        // A lock that comes too late is given back at once.
+        let taken = timeout(TAKE_TIME, taking).await.map_err(|_| refused(silent))?;
         taken.map_err(|_| Refusal::BrokeOff)?.map(Some).map_err(refused)
     }
 }
 
+/// Loads the file. The warnings include those of serial numbers against the zones `before`.
 async fn load(
     file: PathBuf,
     meant: Option<PathBuf>,
+    before: Arc<Catalog>,
     unwanted: impl Future<Output = ()>,
 ) -> Result<Setup, Refusal> {
     let reading = Arc::new(Reading::default());
     let by = Arc::clone(&reading);
-    let mut loading = spawn_blocking(move || match meant {
-        None => config::load_by(&by, &file).map_err(Refusal::Faults),
-        Some(meant) => match config::load_meant(&by, &file, &meant).map_err(Refusal::Faults)? {
-            Some(setup) => Ok(setup),
-            None => Err(Refusal::OtherFile { running: std::path::absolute(&file).unwrap_or(file), meant }),
-        },
+    let mut loading = spawn_blocking(move || {
+        let setup = match meant {
+            None => config::load_by(&by, &file).map_err(Refusal::Faults)?,
+            Some(meant) => match config::load_meant(&by, &file, &meant).map_err(Refusal::Faults)? {
+                Some(setup) => setup,
+                None => {
+                    let running = std::path::absolute(&file).unwrap_or(file);
+                    return Err(Refusal::OtherFile { running, meant });
+                }
+            },
+        };
+        let checker::Setup { catalog, settings, .. } = &setup.checker;
+        let serials = serial::warnings(&before, catalog, &settings.transfers.zones);
+        Ok(Setup { warnings: setup.warnings.with_warnings(&file, serials), ..setup })
     });
     tokio::select! {
         loaded = &mut loading => loaded.map_err(|_| Refusal::BrokeOff)?,
         () = unwanted => {
             reading.give_up();
-            let _ = loading.await;
+            if let Ok(Ok(setup)) = loading.await {
+                free(setup);
+            }
             Err(Refusal::Unwanted)
         }
     }
+}
+
+/// Frees a configuration that is not taken up. It may hold a zone of a million records, and the threads of
+/// this runtime answer queries.
+fn free(setup: Setup) {
+    spawn_blocking(move || drop(setup));
 }
 
 impl Report {
