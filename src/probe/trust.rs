@@ -92,24 +92,31 @@ pub(super) async fn config(settings: &TlsSettings) -> Verifying {
     }
 }
 
-/// Returns the authorities that are there and not too old; else has them read, unless somebody does already.
+/// Returns the authorities if they are there, and has them read if that was too long ago. Only an error that
+/// is too old is not returned: authorities stay in use while new ones are read, because the file system may
+/// not answer.
 fn look(place: &Arc<Place>, trust: &Trust, now: Instant) -> Option<Verifying> {
     let mut state = place.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = None;
     if let Some(loaded) = &state.loaded {
         let lifetime = if loaded.config.is_ok() { LIFETIME } else { RETRY };
         if now.saturating_duration_since(loaded.at) < lifetime {
             return Some(loaded.config.clone());
         }
+        known = Some(loaded.config.clone()).filter(Result::is_ok);
     }
     if !state.being_read {
         let (place, trust) = (Arc::clone(place), trust.clone());
         let reader = thread::Builder::new().name("read authorities".into());
-        if let Err(error) = reader.spawn(move || read(&place, &trust)) {
-            return Some(Err(format!("no thread to read the certificate authorities: {error}").into()));
+        match reader.spawn(move || read(&place, &trust)) {
+            Ok(_) => state.being_read = true,
+            Err(error) if known.is_none() => {
+                return Some(Err(format!("no thread to read the certificate authorities: {error}").into()));
+            }
+            Err(_) => {}
         }
-        state.being_read = true;
     }
-    None
+    known
 }
 
 /// Blocks: reads files.
@@ -240,5 +247,29 @@ pub(super) mod stalled {
     pub(super) fn wait_for(path: &Path) {
         let paths = PATHS.lock().unwrap();
         drop(ANSWERS.wait_while(paths, |paths| paths.as_ref().is_some_and(|paths| paths.contains(path))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_stay_in_use_while_their_file_does_not_answer() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let own = rcgen::generate_simple_self_signed(vec!["gw.example".into()]).unwrap();
+        std::fs::write(&file, own.cert.pem()).unwrap();
+        let (place, trust) = (Arc::new(Place::default()), Trust::File(file.path().into()));
+        read(&place, &trust);
+        let known = look(&place, &trust, Instant::now()).unwrap().unwrap();
+
+        let stalled = stalled::Stalled::new(file.path());
+        let later = Instant::now() + LIFETIME;
+        for _ in 0..3 {
+            let used = look(&place, &trust, later).expect("they are there").unwrap();
+            assert!(Arc::ptr_eq(&used, &known));
+        }
+        assert!(place.state.lock().unwrap().being_read, "new ones are read");
+        drop(stalled);
     }
 }

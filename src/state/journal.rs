@@ -83,14 +83,26 @@ impl<F> Journal<F> {
     where
         F: Write,
     {
-        let file = disk.create(&path(directory, number))?;
+        let path = path(directory, number);
+        let file = disk.create(&path)?;
         let mut journal = Self { file, number, length: 0, is_empty: true };
-        let mut lines = Vec::new();
-        journal.line(&mut lines, &Head { format: FORMAT.into(), version: VERSION, number })?;
-        journal.file.write_all(&lines)?;
-        disk.sync(&mut journal.file)?;
-        disk.sync_directory(directory)?;
+        let begun = journal.write_head(disk).and_then(|()| disk.sync_directory(directory));
+        if let Err(error) = begun {
+            // On a full disk each attempt would leave one more empty file.
+            let _ = disk.remove(&path);
+            return Err(error);
+        }
         Ok(journal)
+    }
+
+    fn write_head<D: Disk<File = F>>(&mut self, disk: &mut D) -> io::Result<()>
+    where
+        F: Write,
+    {
+        let mut lines = Vec::new();
+        self.line(&mut lines, &Head { format: FORMAT.into(), version: VERSION, number: self.number })?;
+        self.file.write_all(&lines)?;
+        disk.sync(&mut self.file)
     }
 
     /// Appends changes. Returns when they would survive a loss of power. After an error the end of

@@ -398,7 +398,7 @@ impl<D: Disk> Work<D> {
             self.begin_journal().await;
         }
         let Some(number) = self.journal.as_ref().map(|journal| journal.number) else { return };
-        let Some(place) = self.place.clone() else { return };
+        let Some(mut place) = self.place.clone() else { return };
         let (reply, memory) = oneshot::channel();
         if !matches!(timeout(ASK_TIME, self.checker.commands.send(Command::Memory(reply))).await, Ok(Ok(())))
         {
@@ -409,7 +409,11 @@ impl<D: Disk> Work<D> {
         let making = tokio::spawn(async move {
             let told = timeout(ASK_TIME, memory).await.ok().and_then(Result::ok);
             let memory = told.ok_or_else(|| io::Error::other("the health checker does not answer"))?;
-            let write = move || write(&mut disk, place.directory(), memory, number);
+            let write = move || {
+                // The directory may have been replaced since the last change was appended.
+                place.hold().map_err(io::Error::other)?;
+                write(&mut disk, place.directory(), memory, number)
+            };
             spawn_blocking(write).await.map_err(io::Error::other)?
         });
         self.snapshot = Snapshot::Begun(Instant::now(), number, making);

@@ -174,3 +174,54 @@ fn records_that_were_moved_or_are_of_another_journal_are_not_read() {
         assert_eq!(read(&bytes).2.records, 0);
     }
 }
+
+/// A disk without room: files can be created, and nothing can be written to them.
+#[derive(Clone, Default)]
+struct Full(std::sync::Arc<std::sync::Mutex<Vec<PathBuf>>>);
+
+#[derive(Debug)]
+struct NoRoom;
+
+impl Write for NoRoom {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Disk for Full {
+    type File = NoRoom;
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.0.lock().unwrap().retain(|known| known != path);
+        Ok(())
+    }
+
+    fn create(&mut self, path: &Path) -> io::Result<NoRoom> {
+        self.0.lock().unwrap().push(path.into());
+        Ok(NoRoom)
+    }
+
+    fn sync(&mut self, _: &mut NoRoom) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rename(&mut self, _: &Path, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_directory(&mut self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_journal_that_cannot_be_begun_leaves_no_file() {
+    let mut disk = Full::default();
+    let error = Journal::begin(&mut disk, Path::new("/"), 7).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(*disk.0.lock().unwrap(), Vec::<PathBuf>::new());
+}
