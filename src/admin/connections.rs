@@ -103,6 +103,9 @@ async fn accept(
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "the admin server cannot accept a connection");
+                if sys::is_out_of_descriptors(&error) {
+                    places.evict_idlest();
+                }
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -137,10 +137,19 @@ pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
     let listener = sys::stream::listen(address).map_err(fault)?;
     sys::stream::set_patience(&listener, connections::DEAF_TIME).map_err(fault)?;
     // So a connection arrives with its request, and gets the right place at once.
-    sys::stream::await_first_bytes(&listener).map_err(fault)?;
+    if has_syn_cookies() {
+        sys::stream::await_first_bytes(&listener).map_err(fault)?;
+    }
     let listener = TcpListener::from_std(listener).map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
     Ok(Bound { listener, address })
+}
+
+/// Whether the kernel accepts connections beyond the length of its queue. Silent connections fill the queue
+/// while their first bytes are awaited, and without SYN cookies (RFC 4987) they would keep others out.
+fn has_syn_cookies() -> bool {
+    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies");
+    setting.is_ok_and(|setting| setting.trim() != "0")
 }
 
 impl Bound {

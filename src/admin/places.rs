@@ -71,6 +71,13 @@ impl Places {
         self.heads.count() >= MANY_HEADS
     }
 
+    /// Evicts the idlest connections when descriptors have run out, those that have shown least first.
+    pub(super) fn evict_idlest(&self) {
+        let mut kinds = [&self.heads, &self.requests, &self.open].into_iter();
+        let evicted = kinds.find_map(|kind| Some(kind.evict_some()).filter(|evicted| *evicted > 0));
+        self.metrics.happened(ROW, Event::AdminEvicted, evicted.unwrap_or(0));
+    }
+
     /// The places for a standing; `None` means no complete head.
     fn of(&self, standing: Option<Standing>) -> (&Arc<Connections>, Room) {
         match standing {
@@ -143,6 +150,7 @@ fn crowd_of(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::connections::EVICTED_AT_ONCE;
 
     #[test]
     fn a_crowd_is_a_machine() {
@@ -176,6 +184,21 @@ mod tests {
         assert_eq!(counts(), [1, 0, 0, 1], "the liveness probe may ask again");
         drop((probe, known));
         assert_eq!(counts(), [0; 4]);
+    }
+
+    #[test]
+    fn without_descriptors_those_go_who_have_shown_least() {
+        let places = Places::new(Arc::new(Metrics::new(1)));
+        let arrive = |standing| Guest::arrive(&places, "192.0.2.1".parse().unwrap(), standing);
+        let counts =
+            || [&places.heads, &places.open, &places.requests, &places.known].map(|kind| kind.count());
+        let _silent: Vec<_> = (0..=EVICTED_AT_ONCE).map(|_| arrive(None)).collect();
+        let _others =
+            [Standing::Open, Standing::Other, Standing::Known].map(|standing| arrive(Some(standing)));
+        for left in [[1, 1, 1, 1], [0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1]] {
+            places.evict_idlest();
+            assert_eq!(counts(), left);
+        }
     }
 
     #[test]

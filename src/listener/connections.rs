@@ -31,6 +31,10 @@ const MOST_EVICTED: usize = 16;
 /// been active, the idlest of these is evicted.
 const MOST_FILED_ANEW: usize = 4;
 
+/// How many connections are evicted when one cannot be accepted for want of a descriptor. Then the kernel's
+/// queue of new connections is full too.
+pub(crate) const EVICTED_AT_ONCE: usize = 16;
+
 /// How many places may be taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
@@ -109,11 +113,12 @@ impl Connections {
         (Place { connections: Arc::clone(self), entry }, evicted)
     }
 
-    /// Evicts the idlest place of the largest crowd. Returns false if there is none.
-    pub(crate) fn evict_one(&self) -> bool {
+    /// Evicts the idlest places of the largest crowds, up to [`EVICTED_AT_ONCE`], because descriptors have
+    /// run out. Returns their number.
+    pub(crate) fn evict_some(&self) -> usize {
         let mut taken = self.lock();
-        let idlest = taken.idlest(None);
-        idlest.inspect(|entry| taken.evict(entry)).is_some()
+        let evict = |_| taken.idlest(None).inspect(|entry| taken.evict(entry));
+        (0..EVICTED_AT_ONCE).map_while(evict).count()
     }
 
     /// Returns the number of places taken.

@@ -125,10 +125,11 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 if log_limit.allows() {
                     warn!(%error, "TCP connections cannot be accepted; steerd tries again");
                 }
-                // An idle connection must not hold a descriptor that others wait for.
-                if sys::is_out_of_descriptors(&error) && shared.connections.evict_one() {
-                    shared.happened(Event::Evicted);
-                    rest = FIRST_REST;
+                // Idle connections must not hold descriptors that others wait for.
+                if sys::is_out_of_descriptors(&error) {
+                    let evicted = shared.connections.evict_some();
+                    (0..evicted).for_each(|_| shared.happened(Event::Evicted));
+                    rest = if evicted > 0 { FIRST_REST } else { rest };
                 }
                 tokio::time::sleep(rest).await;
                 rest = (rest * 2).min(LONGEST_REST);

@@ -136,8 +136,9 @@ impl Metrics {
     #[must_use]
     pub fn new(rows: usize) -> Self {
         let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
-        let fine =
-            vec![0.000_01, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+        let fine = vec![
+            0.000_01, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+        ];
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
             HistogramOpts::new(format!("steerd_{name}"), help).buckets(buckets.to_vec())
         };

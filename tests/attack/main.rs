@@ -5,6 +5,8 @@
 //! Short forms run with the other tests. `STEERD_ATTACK=full` runs them at full size.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 mod backends;
 mod files;
 mod flood;
@@ -22,6 +24,15 @@ mod support;
 /// machines and take no processor time from the server.
 pub(crate) fn leave_the_processor_to_the_server() {
     rustix::process::setpriority_process(None, 19).unwrap();
+}
+
+/// Ends the flood on drop.
+pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Whether attacks run at full size.

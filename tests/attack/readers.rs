@@ -71,45 +71,56 @@ fn others_wait(target: &Target) -> Duration {
     begun.elapsed()
 }
 
+/// How long other clients may wait, 99 times out of 100. Builds without optimisation are several times slower.
+const WAIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 60 } else { 20 });
+/// Other tests run on this machine, so others may wait longer in some attempts.
+const ATTEMPTS: usize = 3;
+
 #[test]
 fn clients_that_do_not_read_hold_little_and_leave_nothing() {
     let count = if is_full() { 1000 } else { 300 };
     // In one case the network has room for all of them, in the other for a third.
     for connections in [count * 10, count * 10 / 3] {
-        let target = start(connections);
-        let before = kernel_memory();
-        let mut clients = Vec::new();
-        for index in 0..count {
-            let host = u8::try_from(index % 250 + 1).unwrap();
-            let from = Ipv4Addr::new(NETWORK[0], NETWORK[1], NETWORK[2], host);
-            let mut stream = connect(from, target.dns, true).unwrap();
-            ask(index, &mut stream);
-            clients.push(stream);
-        }
-        let (mut most, mut memory, mut waits) = (0, 0, Vec::new());
-        wait_for("the server closes all of them", || {
-            let now = held(target.dns, NETWORK);
-            most = most.max(now.bytes);
-            memory = memory.max(kernel_memory().saturating_sub(before));
-            waits.push(others_wait(&target));
-            (target.metric("steerd_tcp_connections") == 0.0).then_some(())
-        });
-        let ended = Instant::now();
-        wait_for("nothing is left in the kernel", || (held(target.dns, NETWORK).sockets == 0).then_some(()));
-        let left = ended.elapsed();
-        waits.sort();
-        let wait = waits[waits.len() / 2];
-        println!(
-            "{count} clients, {connections} connections: {most} bytes waited, {memory} bytes of kernel memory \
-             on both sides, others waited {wait:?}, at most {:?}; nothing was left after {left:?}",
-            waits.last().unwrap()
-        );
-        assert!(most < MOST / 4, "{most} bytes wait for clients that do not read");
-        assert!(memory < MOST, "{memory} bytes of kernel memory");
-        assert!(left < Duration::from_secs(2), "sockets were left for {left:?}");
-        assert!(wait < Duration::from_millis(20), "others wait {wait:?}");
-        drop(clients);
+        let mut attempts = (0..ATTEMPTS).map(|_| others_wait_beside(count, connections));
+        assert!(attempts.any(|wait| wait < WAIT), "others wait longer than {WAIT:?} in each attempt");
     }
+}
+
+/// Attacks a server with `count` clients. Returns how long 99 of 100 other clients wait at most.
+fn others_wait_beside(count: usize, connections: usize) -> Duration {
+    let target = start(connections);
+    let before = kernel_memory();
+    let mut clients = Vec::new();
+    for index in 0..count {
+        let host = u8::try_from(index % 250 + 1).unwrap();
+        let from = Ipv4Addr::new(NETWORK[0], NETWORK[1], NETWORK[2], host);
+        let mut stream = connect(from, target.dns, true).unwrap();
+        ask(index, &mut stream);
+        clients.push(stream);
+    }
+    let (mut most, mut memory, mut waits) = (0, 0, Vec::new());
+    wait_for("the server lets go of all of them", || {
+        let now = held(target.dns, NETWORK);
+        most = most.max(now.bytes);
+        memory = memory.max(kernel_memory().saturating_sub(before));
+        waits.push(others_wait(&target));
+        (target.metric("steerd_tcp_connections") == 0.0).then_some(())
+    });
+    let ended = Instant::now();
+    wait_for("nothing is left in the kernel", || (held(target.dns, NETWORK).sockets == 0).then_some(()));
+    let left = ended.elapsed();
+    waits.sort();
+    let wait = waits[waits.len() * 99 / 100];
+    println!(
+        "{count} clients, {connections} connections: {most} bytes waited, {memory} bytes of kernel memory \
+         on both sides, others waited {wait:?} (p99 of {}); nothing was left after {left:?}",
+        waits.len()
+    );
+    assert!(most < MOST / 4, "{most} bytes wait for clients that do not read");
+    assert!(memory < MOST, "{memory} bytes of kernel memory");
+    assert!(left < Duration::from_secs(2), "sockets were left for {left:?}");
+    drop(clients);
+    wait
 }
 
 /// The limits do not affect a client that reads slowly.

@@ -2,12 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::is_full;
 use crate::streams::{Target, connect};
 use crate::support::{TOKEN, http_get, http_with};
+use crate::{Over, is_full};
 
 const ZONE: &str = "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\n";
 const BACKEND: &str = "[pools.a]\ncheck = \"tcp://:9\"\nbackends = [\"127.0.0.1\"]\n";
@@ -33,7 +33,11 @@ const BEGINNINGS: [&str; 5] = [
 ];
 
 fn begin(target: &Target, beginning: &str) -> Option<TcpStream> {
-    let mut stream = connect(HERE, target.admin, true).ok()?;
+    begin_from(HERE, target, beginning)
+}
+
+fn begin_from(from: Ipv4Addr, target: &Target, beginning: &str) -> Option<TcpStream> {
+    let mut stream = connect(from, target.admin, true).ok()?;
     stream.write_all(beginning.as_bytes()).ok()?;
     Some(stream)
 }
@@ -68,40 +72,37 @@ fn silent_clients_do_not_shut_the_admin_server() {
     }
 }
 
-/// Ends the flood on drop.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// The clients reconnect as soon as they are disconnected.
 #[test]
 fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
     let target = start();
-    let over = AtomicBool::new(false);
+    let (over, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            crate::leave_the_processor_to_the_server();
-            let mut silent: Vec<Option<TcpStream>> = Vec::new();
-            for (index, beginning) in (0..200_000).zip(beginnings()) {
-                if over.load(Ordering::Relaxed) {
-                    return;
+        // One of them shares the address of the probe, the other has a hundred.
+        for addresses in [1, 100] {
+            let (target, over, opened) = (&target, &over, &opened);
+            scope.spawn(move || {
+                crate::leave_the_processor_to_the_server();
+                let mut silent: Vec<Option<TcpStream>> = (0..200).map(|_| None).collect();
+                for (index, beginning) in (0..200_000).zip(beginnings()) {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let from = Ipv4Addr::new(127, 0, 0, u8::try_from(index % addresses + 1).unwrap());
+                    silent[index % 200] = begin_from(from, target, beginning);
+                    opened.fetch_add(usize::from(silent[index % 200].is_some()), Ordering::Relaxed);
                 }
-                if silent.len() < 200 {
-                    silent.push(begin(&target, beginning));
-                } else {
-                    silent[index % 200] = begin(&target, beginning);
-                }
-            }
-        });
-        // The drop also ends the flood after a failure; otherwise the test would wait for it.
-        let _over = Over(&over);
-        for round in 0..if is_full() { 200 } else { 20 } {
-            assert_alive(&target, &format!("round {round}"));
+            });
         }
+        // Ends the flood if the test fails; otherwise the test would wait for the flood.
+        let _over = Over(&over);
+        let (rounds, least) = if is_full() { (200, 50_000) } else { (20, 2_000) };
+        let mut round = 0;
+        while round < rounds || opened.load(Ordering::Relaxed) < least {
+            assert_alive(&target, &format!("round {round}, {} connections", opened.load(Ordering::Relaxed)));
+            round += 1;
+        }
+        assert!(target.metric("steerd_admin_evicted_total") > 0.0, "a flood without an eviction");
     });
 }
 

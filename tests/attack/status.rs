@@ -9,16 +9,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::is_full;
 use crate::support::client::Client;
 use crate::support::message::{A, Query, wire};
 use crate::support::{PATIENCE, Steerd, TOKEN, http_with, wait_for};
+use crate::{Over, is_full};
 
 /// Number of clients at a time.
 const CLIENTS: usize = 64;
 const ZONE: &str = "$TTL 60\n@ SOA ns1 hostmaster 1 3600 600 604800 30\n@ NS ns1\nns1 A 127.0.0.1\n";
-/// Factor on all limits, because other builds and tests may run on this machine.
-const SLACK: u32 = 3;
+/// How often the service is measured during an attack, and how many measurements must meet the bars of
+/// time: other builds and tests may run on this machine.
+const ATTEMPTS: u32 = 3;
+const WITHIN_BARS: u32 = 2;
+/// Builds without optimisation are several times slower.
+const SLACK: u32 = if cfg!(debug_assertions) { 3 } else { 1 };
+/// How long DNS over TCP may take, 99 times out of 100.
+const DNS: Duration = Duration::from_millis(20 * SLACK as u64);
+/// The longest that an override may take.
+const OVERRIDE: Duration = Duration::from_millis(1000 * SLACK as u64);
 
 /// Backends in pools of 100, and half of them in one large pool. One listener plays them all.
 struct Fleet {
@@ -72,7 +80,7 @@ impl Fleet {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// Number of probes that started more than half a second late, and of all probes.
+    /// Number of probes that started more than a quarter of a second late, and of all probes.
     fn late_probes(&self) -> (f64, f64) {
         let (_, text) = self.get("/metrics");
         let value = |series: &str| -> f64 {
@@ -80,7 +88,7 @@ impl Fleet {
             line.unwrap().parse().unwrap()
         };
         let all = value("steerd_probe_lag_seconds_count");
-        (all - value("steerd_probe_lag_seconds_bucket{le=\"0.5\"}"), all)
+        (all - value("steerd_probe_lag_seconds_bucket{le=\"0.25\"}"), all)
     }
 
     /// The status code and the body of a GET with the token.
@@ -106,8 +114,23 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-/// Asserts that honest clients are served while an attack runs for `time`.
+/// Asserts that honest clients are served during an attack. Measures for `time`, several times if need be.
 fn assert_served(fleet: &Fleet, memory: u64, what: &str, time: Duration) {
+    let mut within = 0;
+    for attempt in 1..=ATTEMPTS {
+        within += u32::from(is_served(fleet, memory, what, time));
+        if within == WITHIN_BARS {
+            return;
+        }
+        assert!(
+            attempt - within <= ATTEMPTS - WITHIN_BARS,
+            "{what}: {within} of {attempt} attempts within the bars"
+        );
+    }
+}
+
+/// Measures the service to honest clients for `time`. Returns whether it meets the bars of time.
+fn is_served(fleet: &Fleet, memory: u64, what: &str, time: Duration) -> bool {
     let client = Client::counting(fleet.server.dns, &fleet.server.ledger.sent);
     let (mut slowest_override, mut dns, mut most) = (Duration::ZERO, Vec::new(), 0);
     let (late, all) = fleet.late_probes();
@@ -140,10 +163,8 @@ fn assert_served(fleet: &Fleet, memory: u64, what: &str, time: Duration) {
         memory / 1024,
         most / 1024
     );
-    assert!(p99 < Duration::from_millis(20) * SLACK, "{what}: DNS over TCP, p99 {p99:?}");
-    assert!(slowest_override < Duration::from_secs(1) * SLACK, "{what}: an override, {slowest_override:?}");
     assert!(most < memory + memory / 2 + (4 << 20), "{what}: {memory} bytes before, {most} during it");
-    assert!(late <= all / 100.0 * f64::from(SLACK), "{what}: {late} of {all} probes started late");
+    p99 < DNS && slowest_override < OVERRIDE && late <= all / 100.0
 }
 
 /// One server, and one attack of each kind after another.
@@ -165,13 +186,14 @@ fn clients_of_large_replies_cost_others_little() {
     assert_served(&fleet, memory, "all replies, pipelined, not read", time);
     drop(deaf);
 
-    let end = Instant::now() + 2 * time;
+    let over = AtomicBool::new(false);
     thread::scope(|scope| {
         for shape in 0..4 {
-            let fleet = &fleet;
+            let (fleet, over) = (&fleet, &over);
             scope.spawn(move || {
+                crate::leave_the_processor_to_the_server();
                 let mut number = 0;
-                while Instant::now() < end {
+                while !over.load(Ordering::Relaxed) {
                     number += 1;
                     let request = match shape {
                         0 => get(paths[number % paths.len()]),
@@ -187,7 +209,8 @@ fn clients_of_large_replies_cost_others_little() {
                 }
             });
         }
-        assert_served(&fleet, memory, "requested and left, again and again", time);
+        let _over = Over(&over);
+        assert_served(&fleet, memory, "asked for and left, again and again", time);
     });
 
     assert_overrides_at_once(&fleet);
@@ -208,7 +231,7 @@ fn assert_overrides_at_once(fleet: &Fleet) {
             });
         }
     });
-    assert!(began.elapsed() < Duration::from_secs(1) * SLACK, "{:?}", began.elapsed());
+    assert!(began.elapsed() < OVERRIDE, "{:?}", began.elapsed());
 }
 
 /// Clients that read nothing, or one byte now and then, are disconnected.

@@ -49,18 +49,22 @@ fn is_evicted(entry: &Entry) -> bool {
 }
 
 #[test]
-fn one_of_the_largest_crowd_makes_room_when_it_is_told_to() {
+fn some_of_the_largest_crowd_make_room_when_descriptors_run_out() {
     let connections = Connections::new();
-    let evictions = [(); 3].map(|()| Eviction::default());
+    let evictions: Vec<Eviction> = (0..EVICTED_AT_ONCE + 3).map(|_| Eviction::default()).collect();
+    // The first is alone in its crowd, and idlest.
     let enter =
-        |crowd, eviction: usize| connections.enter(address(crowd), room(9, 9), &evictions[eviction]).0;
-    let places = [enter(0, 0), enter(1, 1), enter(1, 2)];
-    assert!(connections.evict_one());
+        |(index, eviction)| connections.enter(address(u32::from(index > 0)), room(99, 99), eviction).0;
+    let places: Vec<Place> = evictions.iter().enumerate().map(enter).collect();
+    assert_eq!(connections.evict_some(), EVICTED_AT_ONCE);
     let told =
         |eviction: &Eviction| pin!(eviction.told()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
-    assert_eq!((connections.count(), evictions.each_ref().map(told)), (2, [false, true, false]));
+    let evicted: Vec<usize> =
+        (0..).zip(&evictions).filter(|(_, eviction)| told(eviction)).map(|(at, _)| at).collect();
+    assert_eq!(evicted, (1..=EVICTED_AT_ONCE).collect::<Vec<_>>());
+    assert_eq!(connections.count(), 3);
     drop(places);
-    assert!(!connections.evict_one(), "there is none");
+    assert_eq!(connections.evict_some(), 0, "there is none");
 }
 
 #[test]
