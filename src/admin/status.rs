@@ -120,7 +120,7 @@ struct Check<'a> {
     remembered: bool,
     critical: bool,
     observe_only: bool,
-    /// When the certificate of the backend expires; of checks that have seen one.
+    /// When the backend's certificate expires; only for checks that have seen one.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate_expires: Option<Timestamp>,
     last: Option<Outcome<'a>>,

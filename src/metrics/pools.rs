@@ -45,7 +45,7 @@ const STANDINGS: [Standing; 4] =
 pub struct PoolSeries {
     name: Arc<str>,
     backends: Box<[BackendSeries]>,
-    /// The names of its checks; none for those without TLS.
+    /// The names of its checks; `None` for checks without TLS.
     with_tls: Box<[Option<Arc<str>>]>,
     duration: Histogram,
     /// When a probe of the pool last ended, or when the pool was added; nanoseconds since
@@ -80,7 +80,8 @@ struct AddressSeries {
     standing: AtomicU8,
     /// Number of changes to each of [`STANDINGS`].
     transitions: [AtomicU32; STANDINGS.len()],
-    /// When the certificate expires that a check saw, in seconds since 1970, or 0; empty if no check has TLS.
+    /// By check, the expiry of the certificate it last saw, in seconds since 1970; 0 for none. Empty
+    /// if no check uses TLS.
     certificates: Box<[AtomicI64]>,
 }
 
@@ -123,7 +124,8 @@ impl PoolSeries {
         }
     }
 
-    /// Has room for the certificates that these checks see: the names of its checks, none for those without TLS.
+    /// Adds series for the certificates that checks see. `checks` has the names of the checks, `None`
+    /// for checks without TLS.
     #[must_use]
     pub fn with_certificates(mut self, checks: &[Option<&str>]) -> Self {
         if checks.iter().any(Option::is_some) {
@@ -135,7 +137,7 @@ impl PoolSeries {
         self
     }
 
-    /// A check of an address has seen a certificate.
+    /// Records the expiry of a certificate that a check of an address has seen.
     pub fn certificate_expires(&self, backend: usize, address: usize, check: usize, at: SystemTime) {
         let Some(series) = self.address(backend, address) else { return };
         let seconds = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -368,7 +370,7 @@ fn write_addresses(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views
 }
 
 fn write_certificates(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) {
-    let help = "When the certificate expires that a check saw last, in seconds since 1970.";
+    let help = "Expiry of the certificate that a check saw last, in seconds since 1970.";
     text.family("certificate_expiry_timestamp_seconds", help, Kind::Gauge);
     for pool in pools {
         for (backend, address) in pool.addresses() {

@@ -117,7 +117,7 @@ async fn a_program_whose_interpreter_is_missing_says_so() {
         let deadline = tokio::time::Instant::now() + PATIENT;
         let report = loop {
             let report = run(probe.clone(), HERE, PATIENT).await;
-            // Another test may start a program, and hold this file open to be written for a moment.
+            // A program started by another test may hold this file open for writing for a moment.
             if !report.detail.contains("busy") || tokio::time::Instant::now() > deadline {
                 break report;
             }
