@@ -188,6 +188,7 @@ trait Outside: Clone + Send + 'static {
         probe: Arc<Probe>,
         address: IpAddr,
         timeout: Duration,
+        search_charge: Duration,
     ) -> impl Future<Output = Report> + Send + 'static;
 
     /// The time of day. It may jump, so nothing but display depends on it.
@@ -204,8 +205,14 @@ trait Outside: Clone + Send + 'static {
 struct World;
 
 impl Outside for World {
-    async fn probe(self, probe: Arc<Probe>, address: IpAddr, timeout: Duration) -> Report {
-        probe.run(address, timeout).await
+    async fn probe(
+        self,
+        probe: Arc<Probe>,
+        address: IpAddr,
+        timeout: Duration,
+        search_charge: Duration,
+    ) -> Report {
+        probe.run_after(address, timeout, search_charge).await
     }
 
     fn wall(&self) -> SystemTime {

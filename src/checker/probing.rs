@@ -71,7 +71,7 @@ impl<O: Outside> Checker<O> {
             return self.slots.release(host, class);
         };
         let probe = Arc::clone(&target.key.probe);
-        let probe = self.outside.clone().probe(probe, host, target.key.timing.timeout);
+        let probe = self.outside.clone().probe(probe, host, target.key.timing.timeout, target.search_charge);
         let task = self.probes.spawn(probe);
         self.running.insert(task.id(), Running { ticket, started: now, host, class });
         target.task = Some(task);
@@ -99,6 +99,7 @@ impl<O: Outside> Checker<O> {
         let transition = self.health.handle_outcome(ticket, report.outcome, now, &mut self.rng);
         let is_held = self.health.held_until(ticket.target).is_some();
         target.task = None;
+        target.search_charge = report.search_charge;
         let first = report.outcome != Outcome::Void && target.hint.take().is_some();
         if transition.is_some() {
             target.since = at;
@@ -317,6 +318,7 @@ fn broken_off(broken: &JoinError) -> Report {
         certificate_expires: None,
         duration: Duration::ZERO,
         phases: Vec::new(),
+        search_charge: Duration::ZERO,
     }
 }
 

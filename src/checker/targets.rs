@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::Rng;
 use tokio::task::AbortHandle;
@@ -59,6 +60,8 @@ pub(super) struct Target {
     pub(super) load: Load,
     /// The end of its certificate.
     pub(super) expiry: Expiry,
+    /// The charge for searches that its last probe left to the next.
+    pub(super) search_charge: Duration,
     /// The probe in flight.
     pub(super) task: Option<AbortHandle>,
 }
@@ -216,6 +219,7 @@ impl<'a, R: Rng> Linker<'a, R> {
             outcomes: Outcomes::default(),
             load: Load::default(),
             expiry: Expiry::default(),
+            search_charge: Duration::ZERO,
             task: None,
         };
         let targets = &mut self.targets.targets;

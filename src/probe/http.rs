@@ -171,7 +171,7 @@ impl HttpProbe {
         address: IpAddr,
         timeout: Duration,
     ) -> Report {
-        let mut trace = Trace::start();
+        let mut trace = Trace::start(Duration::ZERO);
         let attempt = async {
             if self.version == Version::Http2 {
                 return self.over_http2(stream, address, &mut trace).await;

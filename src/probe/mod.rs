@@ -49,7 +49,6 @@ mod verifier;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -58,6 +57,7 @@ use crate::health::Outcome;
 
 use fault::Fault;
 use quote::{first_line, quote};
+use search::UnderWay;
 use tls::{Handshake, Protocols};
 use tls_error::ClientCertificate;
 
@@ -141,6 +141,8 @@ pub struct Report {
     /// The steps in order with the time each took: connect, tls, response or talk, body; or start,
     /// program. When a probe fails, the last one is where; it is request if not even that could be sent.
     pub phases: Vec<(&'static str, Duration)>,
+    /// The rest of the charge for searches, for [`Probe::run_after`].
+    pub search_charge: Duration,
 }
 
 impl Probe {
@@ -183,10 +185,15 @@ impl Probe {
     /// Runs the probe once. All that the backend has a part in, TLS handshake and body included,
     /// must be done within `timeout`. Must be called within a tokio runtime that has its network and
     /// time drivers enabled.
-    pub async fn run(&self, address: IpAddr, timeout: Duration) -> Report {
+    pub fn run(&self, address: IpAddr, timeout: Duration) -> impl Future<Output = Report> {
+        self.run_after(address, timeout, Duration::ZERO)
+    }
+
+    /// The same after an earlier probe of the address with this [`Report::search_charge`].
+    pub async fn run_after(&self, address: IpAddr, timeout: Duration, search_charge: Duration) -> Report {
         // The preparation by this machine takes no time of the backend's, and when it takes too long that
         // says nothing about the backend.
-        let trace = Trace::start();
+        let trace = Trace::start(search_charge);
         let handshake = match tokio::time::timeout(timeout, self.prepare(address)).await {
             Ok(Ok(handshake)) => handshake,
             Ok(Err(fault)) => return trace.report(Err(fault)),
@@ -195,7 +202,7 @@ impl Probe {
                 return trace.report(Err(Fault::local(late)));
             }
         };
-        let mut trace = Trace::start();
+        let mut trace = Trace::start(search_charge);
         let attempt = self.attempt(address, timeout, handshake, &mut trace);
         let finding = tokio::time::timeout(timeout, attempt).await;
         let finding = finding.unwrap_or_else(|_| Err(trace.out_of_time(timeout)));
@@ -308,27 +315,29 @@ struct Trace {
     client: ClientCertificate,
     /// When the certificate of the backend expires.
     certificate_expires: Option<SystemTime>,
-    /// While a search for what is expected is under way in other threads: whether it is a long one.
-    search: Option<Arc<AtomicBool>>,
+    /// While a search for what is expected is under way in other threads.
+    search: Option<UnderWay>,
+    /// The rest of the charge for searches that have ended, of earlier probes too.
+    search_charge: Duration,
 }
 
 /// As much of it as can be seen of it.
 const HEARD_LIMIT: usize = 4 * (quote::QUOTE_LIMIT + 1);
 
 impl Trace {
-    fn start() -> Self {
+    fn start(search_charge: Duration) -> Self {
         let now = Instant::now();
-        let phases = Vec::with_capacity(4);
         Self {
             started: now,
             entered: now,
             step: Step::Connect,
-            phases,
+            phases: Vec::with_capacity(4),
             heard: Vec::new(),
             verdict: None,
             client: ClientCertificate::NotAsked,
             certificate_expires: None,
             search: None,
+            search_charge,
         }
     }
 
@@ -359,13 +368,13 @@ impl Trace {
         }
         let doing = match &self.search {
             None => self.step.doing(),
-            Some(long) if long.load(Ordering::Relaxed) => "looking for what is expected",
             // The bytes have come, and this machine had no time for them.
-            Some(_) => {
+            Some(search) if search.is_delayed_here(timeout) => {
                 return Fault::local(format_args!(
                     "what the backend sent could not be searched within {timeout:?}"
                 ));
             }
+            Some(_) => "looking for what is expected",
         };
         let heard = match self.step {
             // As it is shown when the program ends in time.
@@ -390,6 +399,8 @@ impl Trace {
             }
             Err(Fault { cause, detail }) => (Outcome::Failed, Some(cause), detail, None),
         };
+        // A search that has not ended keeps its charge.
+        let search_charge = self.search.map_or(self.search_charge, |search| search.charge());
         Report {
             outcome,
             cause,
@@ -398,6 +409,7 @@ impl Trace {
             certificate_expires: self.certificate_expires,
             duration: now - self.started,
             phases: self.phases,
+            search_charge,
         }
     }
 }

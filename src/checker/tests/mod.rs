@@ -59,6 +59,9 @@ enum Behaviour {
     Panic,
 }
 
+/// The time that each probe adds to the charge for searches.
+const SEARCH: Duration = Duration::from_millis(1);
+
 /// Probes that do what the test says of their address; what is not mentioned serves.
 #[derive(Clone, Default)]
 struct Script(Arc<Scripted>);
@@ -70,6 +73,8 @@ struct Scripted {
     on_port: Mutex<HashMap<(IpAddr, u16), Behaviour>>,
     started: Mutex<HashMap<IpAddr, usize>>,
     started_on_port: Mutex<HashMap<(IpAddr, u16), usize>>,
+    /// The charge that the last probe of an address began with.
+    search_charges: Mutex<HashMap<IpAddr, Duration>>,
     /// Loads that backends report.
     loads: Mutex<HashMap<IpAddr, u8>>,
     /// When the certificates of backends expire.
@@ -149,10 +154,17 @@ fn port_of(probe: &Probe) -> u16 {
 }
 
 impl Outside for Script {
-    async fn probe(self, probe: Arc<Probe>, address: IpAddr, timeout: Duration) -> Report {
+    async fn probe(
+        self,
+        probe: Arc<Probe>,
+        address: IpAddr,
+        timeout: Duration,
+        search_charge: Duration,
+    ) -> Report {
         let port = port_of(&probe);
         *self.0.started.lock().unwrap().entry(address).or_default() += 1;
         *self.0.started_on_port.lock().unwrap().entry((address, port)).or_default() += 1;
+        self.0.search_charges.lock().unwrap().insert(address, search_charge);
         let _guard = InFlight::new(&self.0);
         let of_port = self.0.on_port.lock().unwrap().get(&(address, port)).copied();
         let behaviour = of_port.or_else(|| self.0.behaviours.lock().unwrap().get(&address).copied());
@@ -182,6 +194,7 @@ impl Outside for Script {
                 .and_then(|_| self.0.certificates.lock().unwrap().get(&address).copied()),
             duration: began.elapsed(),
             phases: Vec::new(),
+            search_charge: search_charge + SEARCH,
         }
     }
 

@@ -40,6 +40,20 @@ async fn failures_while_this_process_did_not_run_do_not_count() {
     until("an honest failure counts", SECOND * 20, || eligible(&handle, 0).is_empty()).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_probe_begins_with_the_charge_for_searches_that_the_last_one_left() {
+    let pools = vec![pool_of("web", check(DEFAULTS), &["192.0.2.1"])];
+    let (handle, script) = run(setup(pools, vec![service(&[0])]));
+    ready(&handle).await;
+    for behaviour in [Behaviour::Serve, Behaviour::Refuse, Behaviour::Break] {
+        script.set("192.0.2.1", behaviour);
+        tokio::time::sleep(SECOND * 30).await;
+        let before = u32::try_from(script.started("192.0.2.1") - 1).unwrap();
+        let charge = script.0.search_charges.lock().unwrap()[&IpAddr::from([192, 0, 2, 1])];
+        assert_eq!(charge, SEARCH * before, "{behaviour:?}");
+    }
+}
+
 #[test]
 fn only_failures_of_late_probes_are_void() {
     let report = |outcome, duration| Report {
@@ -50,6 +64,7 @@ fn only_failures_of_late_probes_are_void() {
         certificate_expires: None,
         duration,
         phases: Vec::new(),
+        search_charge: Duration::ZERO,
     };
     let judged = |outcome, duration, stalled| fair(report(outcome, duration), SECOND, stalled).outcome;
     assert_eq!(judged(Outcome::Failed, SECOND + LATE, false), Outcome::Failed);

@@ -108,6 +108,7 @@ fn report(outcome: Outcome, cause: Option<Cause>, detail: &str) -> Report {
         certificate_expires: None,
         duration: Duration::from_micros(1500),
         phases: vec![("connect", Duration::from_micros(1500))],
+        search_charge: Duration::ZERO,
     }
 }
 

@@ -4,26 +4,25 @@
 //! looked for when twice as much is there as the last time, when the backend pauses, and at the end. Each
 //! pause that brought nothing makes the next one twice as long, so there are few of them. A search that
 //! could take long is handed to [`threads`], so that a backend that makes it slow delays no other; and when
-//! it takes more than [`BUDGET`], the probe fails. When a probe runs out of time while a short search is
-//! still waiting there, it is void: steerd had no time for it.
+//! it takes more than [`BUDGET`], the probe fails.
+//!
+//! When a probe runs out of time during a search, it fails, with one exception: it is void when a short
+//! search has waited for a substantial part of the time limit. Only then was the delay made by this machine.
+//! Whether a search is a short one depends on the searches of earlier probes too: see [`effort`].
 
+mod effort;
 mod threads;
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::probe::expected::{Expected, Pattern};
 use crate::probe::fault::Fault;
+use crate::probe::search::effort::{BUDGET, Charge, Effort, is_long};
 use crate::probe::search::threads::{Answer, Job};
 use crate::probe::{Cause, Trace};
-
-/// How much processor time all searches of one probe may take. A megabyte takes about a millisecond with a
-/// plain expression, and up to a second with one whose states never repeat.
-pub(super) const BUDGET: Duration = Duration::from_millis(100);
-
-/// Up to so much processor time a search is a short one. Measured with a dozen expressions, 64 KiB take 2 to
-/// 120 microseconds, and 20 milliseconds or more with those whose states do not repeat. A long search gives
-/// way to short ones, and it is the backend's own fault when there is no time for it.
-const SHORT: Duration = Duration::from_millis(2);
 
 /// How much work ([`Pattern::work`]) a search may be that is done at once: at worst it takes about 100
 /// microseconds.
@@ -36,15 +35,30 @@ const LITTLE: usize = 4 * 1024;
 /// When nothing comes for so long, what has come is looked at; the next time after twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// The effort of the searches of one probe so far.
-#[derive(Clone, Copy, Debug, Default)]
-struct Effort {
-    /// How many bytes the last step went through.
-    through: usize,
-    /// The processor time of that step.
-    took: Duration,
-    /// The processor time of all steps.
-    spent: Duration,
+/// The part of the time limit that a search must have waited for, at least, before the delay is this
+/// machine's. A backend that sends its last bytes later than that has no claim to an answer in time.
+const WAITED_PART: u32 = 10;
+
+/// A search that a thread makes, seen from the probe that waits for it.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    since: Instant,
+    charge: Arc<Charge>,
+}
+
+impl UnderWay {
+    fn new(charge: Arc<Charge>) -> Self {
+        Self { since: Instant::now(), charge }
+    }
+
+    pub(super) fn charge(&self) -> Duration {
+        self.charge.get()
+    }
+
+    /// Whether it is this machine's fault when the search is not done at the end of the time limit.
+    pub(super) fn is_delayed_here(&self, timeout: Duration) -> bool {
+        !is_long(self.charge()) && self.since.elapsed() >= timeout / WAITED_PART
+    }
 }
 
 /// A search through what a backend sends, for as long as it sends.
@@ -54,7 +68,8 @@ pub(super) struct Search<'e> {
     early: bool,
     /// How many bytes have been looked at.
     looked: usize,
-    effort: Effort,
+    /// None before the first search by a thread.
+    effort: Option<Effort>,
     /// How long nothing must come for a look in a pause.
     pause: Duration,
     found: bool,
@@ -63,7 +78,7 @@ pub(super) struct Search<'e> {
 impl<'e> Search<'e> {
     /// In words, of which each may be the last: what has been heard is judged as it is.
     pub(super) fn in_words(expected: &'e Expected) -> Self {
-        Self { expected, early: true, looked: 0, effort: Effort::default(), pause: FIRST_PAUSE, found: false }
+        Self { expected, early: true, looked: 0, effort: None, pause: FIRST_PAUSE, found: false }
     }
 
     /// In a body, which has an end: before it only what no more bytes can undo is a match.
@@ -139,11 +154,13 @@ impl<'e> Search<'e> {
         heard: &mut Vec<u8>,
         trace: &mut Trace,
     ) -> Result<(), Fault> {
-        let job = Job::new(pattern.clone(), std::mem::take(heard), self.effort);
-        trace.search = Some(job.long());
+        let effort = self.effort.unwrap_or_else(|| Effort::after(trace.search_charge));
+        let job = Job::new(pattern.clone(), std::mem::take(heard), effort);
+        trace.search = Some(UnderWay::new(job.charge()));
         let done = threads::search(job).await.map_err(Fault::local)?;
         trace.search = None;
-        (*heard, self.effort) = (done.bytes, done.effort);
+        trace.search_charge = done.effort.rest();
+        (*heard, self.effort) = (done.bytes, Some(done.effort));
         self.found = match done.answer {
             Answer::Found => true,
             Answer::Missing => false,

@@ -1,10 +1,5 @@
 //! Searches that take long, that take little, and that are fed in pieces.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Instant;
 
 use proptest::prelude::*;
@@ -27,7 +22,7 @@ fn letters(count: usize) -> Vec<u8> {
 
 /// Hears the bytes in pieces of this length, and says whether the expected is found and what was left.
 async fn hear(search: &mut Search<'_>, bytes: &[u8], piece: usize) -> Result<bool, Fault> {
-    let (mut heard, mut trace) = (Vec::new(), Trace::start());
+    let (mut heard, mut trace) = (Vec::new(), Trace::start(Duration::ZERO));
     for piece in bytes.chunks(piece) {
         heard.extend_from_slice(piece);
         if search.goes_on(&mut heard, false, &mut trace).await? {
@@ -80,7 +75,7 @@ async fn a_short_search_passes_by_the_long_ones() {
 #[tokio::test]
 async fn words_are_judged_as_they_are_and_bodies_when_they_are_certain() {
     let expected = pattern("ready$");
-    let (mut heard, mut trace) = (b"ready".to_vec(), Trace::start());
+    let (mut heard, mut trace) = (b"ready".to_vec(), Trace::start(Duration::ZERO));
     assert!(Search::in_words(&expected).goes_on(&mut heard, false, &mut trace).await.unwrap());
     let mut in_body = Search::in_body(&expected);
     assert!(!in_body.goes_on(&mut heard, true, &mut trace).await.unwrap(), "more may come");
@@ -95,7 +90,7 @@ async fn words_are_judged_as_they_are_and_bodies_when_they_are_certain() {
 async fn looks(bytes: &[u8], piece: usize, pause: Duration) -> (usize, usize) {
     let expected = pattern(" [0-9]");
     let mut search = Search::in_body(&expected);
-    let (mut heard, mut trace, mut looks, mut looked) = (Vec::new(), Trace::start(), 0, 0);
+    let (mut heard, mut trace, mut looks, mut looked) = (Vec::new(), Trace::start(Duration::ZERO), 0, 0);
     for piece in bytes.chunks(piece) {
         heard.extend_from_slice(piece);
         let mut next = Box::pin(tokio::time::sleep(pause));
@@ -136,30 +131,51 @@ async fn a_backend_that_pauses_often_is_looked_at_a_few_times() {
     }
 }
 
+/// The cause and the words of a probe that runs out of time while a search with this charge is under way.
+async fn out_of_time(charge: Duration, waited: Duration) -> (Cause, String) {
+    let mut trace = Trace::start(Duration::ZERO);
+    trace.search = Some(UnderWay::new(Arc::new(Charge::new(charge))));
+    tokio::time::advance(waited).await;
+    let fault = trace.out_of_time(Duration::from_secs(1));
+    (fault.cause, fault.detail.into_owned())
+}
+
+const LOOKING: &str = "no answer within 1s (looking for what is expected)";
+
 /// Processor time that this machine did not have for a short search is no fault of the backend's.
-#[tokio::test]
-async fn a_short_search_that_is_not_made_in_time_is_void_and_a_long_one_has_failed() {
-    let expected = pattern(SLOW);
-    let (mut heard, mut trace) = (letters(1 << 20), Trace::start());
-    let mut search = Search::in_body(&expected);
-    {
-        let mut look = pin!(search.goes_on(&mut heard, false, &mut trace));
-        assert!(poll_fn(|context| Poll::Ready(look.as_mut().poll(context))).await.is_pending());
+#[tokio::test(start_paused = true)]
+async fn a_short_search_that_waits_for_long_is_void_and_a_long_one_fails() {
+    let waited = Duration::from_millis(100);
+    let void = "no verdict: what the backend sent could not be searched within 1s";
+    assert_eq!(out_of_time(Duration::ZERO, waited).await, (Cause::Local, void.into()));
+    assert_eq!(out_of_time(BUDGET, waited).await, (Cause::Timeout, LOOKING.into()));
+}
+
+/// Otherwise a backend could choose that its failures are void.
+#[tokio::test(start_paused = true)]
+async fn bytes_that_come_just_before_the_end_of_the_time_make_no_probe_void() {
+    for milliseconds in [0, 1, 3, 10, 99] {
+        let waited = Duration::from_millis(milliseconds);
+        assert_eq!(out_of_time(Duration::ZERO, waited).await, (Cause::Timeout, LOOKING.into()), "{waited:?}");
     }
-    let long = trace.search.as_mut().unwrap();
-    // In place of the one that a thread is about to set.
-    *long = Arc::default();
-    let fault = trace.out_of_time(Duration::from_secs(1));
-    assert_eq!(
-        (fault.cause, &*fault.detail),
-        (Cause::Local, "no verdict: what the backend sent could not be searched within 1s")
-    );
-    trace.search.as_ref().unwrap().store(true, Ordering::Relaxed);
-    let fault = trace.out_of_time(Duration::from_secs(1));
-    assert_eq!(
-        (fault.cause, &*fault.detail),
-        (Cause::Timeout, "no answer within 1s (looking for what is expected)")
-    );
+}
+
+#[tokio::test]
+async fn a_long_search_is_remembered_and_short_ones_make_it_forgotten() {
+    let (slow, plain) = (pattern(SLOW), pattern("[0-9] ready"));
+    let bytes = letters(64 * 1024);
+    let mut trace = Trace::start(Duration::ZERO);
+    // It may end, or take too long.
+    let _ = Search::in_body(&slow).ends(&mut bytes.clone(), &mut trace).await;
+    assert!(is_long(trace.search_charge), "{trace:?}");
+    let mut short = 0;
+    while is_long(trace.search_charge) {
+        short += 1;
+        assert!(short < 20, "{trace:?}");
+        trace = Trace::start(trace.search_charge);
+        assert!(!Search::in_body(&plain).ends(&mut bytes.clone(), &mut trace).await.unwrap());
+    }
+    assert!(short > 1);
 }
 
 /// The niceness of the threads with a name.

@@ -2,22 +2,21 @@
 //!
 //! A search goes through the first kilobyte, then two, four and so on, a *step* each, and can be given up
 //! between steps. The next search of the same probe begins with twice as much as the last one went through.
-//! So all steps together take a few times the time of one search of all. The search that has taken the
-//! least processor time so far has the next step, so a short one passes by all long ones, however many
-//! those are. A search that has taken more than [`SHORT`] goes on in threads that give way to all others
-//! of this machine.
+//! So all steps together take a few times the time of one search of all. The search with the least charge
+//! ([`effort`](super::effort)) has the next step, and among equals the one that came first. A plain search
+//! has no charge, so it passes by all slow ones, however many those are. A long search goes on in threads
+//! that give way to all others of this machine.
 //!
 //! ```text
-//!  search --> waiting (the least spent first) --> a step --+--> found, or all looked through --> answer
-//!                 ^                                        +--> too long ----------------------> answer
-//!                 |                                        +--> the probe has ended
-//!                 +----------------------------------------+
+//!  search --> waiting (the least charge first) --> a step --+--> found, or all looked through --> answer
+//!                 ^                                         +--> too long ----------------------> answer
+//!                 |                                         +--> the probe has ended
+//!                 +-----------------------------------------+
 //! ```
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -26,14 +25,14 @@ use regex_automata::meta::Cache;
 use tokio::sync::oneshot;
 
 use crate::probe::expected::Pattern;
-use crate::probe::search::{BUDGET, Effort, SHORT};
+use crate::probe::search::effort::{Charge, Effort, is_long};
 use crate::sys::process;
-
-/// How many bytes the first step goes through.
-const FIRST_STEP: usize = 1024;
 
 /// The most threads for short searches, and for long ones, however many processors there are.
 const MAX_THREADS: usize = 4;
+
+/// How many expressions a thread remembers. Each takes up to half a megabyte.
+const MAX_CACHES: usize = 4;
 
 /// So many searches may wait before those of ended probes are looked for.
 const FIRST_SWEEP: usize = 16;
@@ -43,8 +42,8 @@ pub(super) struct Job {
     pattern: Pattern,
     bytes: Vec<u8>,
     effort: Effort,
-    /// Whether it has taken more than [`SHORT`].
-    long: Arc<AtomicBool>,
+    /// That of the effort.
+    charge: Arc<Charge>,
     /// In the order they came.
     number: u64,
     reply: Option<oneshot::Sender<Done>>,
@@ -100,12 +99,7 @@ impl Threads {
 
     /// Those that make this search.
     fn of(job: &Job) -> &'static Self {
-        if job.effort.spent > SHORT {
-            job.long.store(true, Relaxed);
-            &FOR_LONG
-        } else {
-            &FOR_SHORT
-        }
+        if is_long(job.charge.get()) { &FOR_LONG } else { &FOR_SHORT }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -135,7 +129,7 @@ impl Threads {
         if self.give_way {
             process::give_way();
         }
-        let mut kept = None;
+        let mut caches = Caches::default();
         loop {
             let mut queue = self.lock();
             let job = loop {
@@ -145,7 +139,7 @@ impl Threads {
                 }
             };
             drop(queue);
-            if let Ok(Some(job)) = catch_unwind(AssertUnwindSafe(|| job.step(&mut kept))) {
+            if let Ok(Some(job)) = catch_unwind(AssertUnwindSafe(|| job.step(&mut caches))) {
                 // A search that is dropped, here or by a panic, tells its probe that it broke off.
                 let _ = Self::of(&job).take(job);
             }
@@ -171,18 +165,35 @@ impl Queue {
     }
 }
 
-/// The expression that a thread has searched for last, and what it remembers of it. To begin anew takes 3
-/// to 30 microseconds, up to half a millisecond for an expression of many states.
-type Kept = Option<(Pattern, Cache)>;
+/// The expressions that a thread has searched for last, the latest first, and what it remembers of them. To
+/// begin anew takes 3 to 30 microseconds, up to half a millisecond for an expression of many states.
+#[derive(Default)]
+struct Caches(Vec<(Pattern, Cache)>);
+
+impl Caches {
+    /// Takes out the one of an expression; of another with the same text none can be used.
+    fn take(&mut self, pattern: &Pattern) -> (Pattern, Cache) {
+        match self.0.iter().position(|(kept, _)| kept.is_same(pattern)) {
+            Some(place) => self.0.remove(place),
+            None => (pattern.clone(), pattern.cache()),
+        }
+    }
+
+    fn put_back(&mut self, kept: (Pattern, Cache)) {
+        self.0.truncate(MAX_CACHES - 1);
+        self.0.insert(0, kept);
+    }
+}
 
 impl Job {
     pub(super) fn new(pattern: Pattern, bytes: Vec<u8>, effort: Effort) -> Self {
-        Self { pattern, bytes, effort, long: Arc::default(), number: 0, reply: None }
+        let charge = Arc::new(Charge::new(effort.charge()));
+        Self { pattern, bytes, effort, charge, number: 0, reply: None }
     }
 
-    /// Becomes true once the search has taken more than [`SHORT`].
-    pub(super) fn long(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.long)
+    /// Follows the charge of the search.
+    pub(super) fn charge(&self) -> Arc<Charge> {
+        Arc::clone(&self.charge)
     }
 
     fn is_awaited(&self) -> bool {
@@ -190,11 +201,11 @@ impl Job {
     }
 
     /// Goes one step on; none when the search is over.
-    fn step(mut self, kept: &mut Kept) -> Option<Self> {
+    fn step(mut self, caches: &mut Caches) -> Option<Self> {
         if !self.is_awaited() {
             return None;
         }
-        let answer = self.answer(kept);
+        let answer = self.answer(caches);
         let (Some(answer), Some(reply)) = (answer, self.reply.take_if(|_| answer.is_some())) else {
             return Some(self);
         };
@@ -205,28 +216,24 @@ impl Job {
     }
 
     /// Makes one step; none when more are needed.
-    fn answer(&mut self, kept: &mut Kept) -> Option<Answer> {
-        let Effort { through, took, spent } = self.effort;
-        // The step goes through twice as much as the last.
-        if spent + took * 2 > BUDGET {
+    fn answer(&mut self, caches: &mut Caches) -> Option<Answer> {
+        if self.effort.is_too_long() {
             return Some(Answer::TooLong);
         }
-        let length = FIRST_STEP.max(through * 2).min(self.bytes.len());
+        let length = self.effort.next_step(self.bytes.len());
+        // To make a cache is no effort of this search: others had the last one thrown away.
+        let mut kept = caches.take(&self.pattern);
         let began = process::thread_time();
-        let cache = match kept.take() {
-            Some((pattern, cache)) if pattern.is_same(&self.pattern) => cache,
-            _ => self.pattern.cache(),
-        };
-        let (_, cache) = kept.insert((self.pattern.clone(), cache));
-        let found = self.pattern.is_in_with(cache, &self.bytes, length);
-        let took = process::thread_time().saturating_sub(began);
-        self.effort = Effort { through: length, took, spent: spent + took };
+        let found = self.pattern.is_in_with(&mut kept.1, &self.bytes, length);
+        self.effort.add(length, process::thread_time().saturating_sub(began));
+        self.charge.set(self.effort.charge());
+        caches.put_back(kept);
         if found { Some(Answer::Found) } else { (length == self.bytes.len()).then_some(Answer::Missing) }
     }
 
-    /// The search with the least rank goes on first: the least spent, then the first that came.
+    /// The search with the least rank goes on first: the least charge, then the first that came.
     fn rank(&self) -> (Duration, u64) {
-        (self.effort.spent, self.number)
+        (self.effort.charge(), self.number)
     }
 }
 
@@ -257,7 +264,7 @@ mod tests {
 
     /// Searches that have begun, as many as wait for the first step.
     fn job(pattern: &Pattern, number: u32) -> Job {
-        let effort = Effort { spent: Duration::from_micros(number.into()), ..Effort::default() };
+        let effort = Effort::after(Duration::from_micros(number.into()));
         Job::new(pattern.clone(), vec![0; 1024], effort)
     }
 
