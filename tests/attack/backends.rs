@@ -266,8 +266,9 @@ fn slow_searches_of_hundreds() {
     let hostile = names.iter().zip(50..).map(|(name, net)| pool_every("1s", name, net, POOL, &check));
     let mut attacked = Attacked::start(&hostile.collect::<Vec<_>>());
     attacked.assert_good_pool_unharmed(rounds());
-    let (passed, all) = (attacked.probes("good", "passed"), attacked.probes("good", ""));
-    assert!(passed == all, "{passed} of {all} probes of the good pool passed");
+    // In this order, as more pass meanwhile.
+    let (all, passed) = (attacked.probes("good", ""), attacked.probes("good", "passed"));
+    assert!(passed >= all, "{passed} of {all} probes of the good pool passed");
     for name in &names {
         attacked.assert_searched(name);
         assert!(attacked.probes(name, "passed") == 0.0);
