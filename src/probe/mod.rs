@@ -193,7 +193,7 @@ impl Probe {
     pub async fn run_after(&self, address: IpAddr, timeout: Duration, search_charge: Duration) -> Report {
         // The preparation by this machine takes no time of the backend's, and when it takes too long that
         // says nothing about the backend.
-        let trace = Trace::start(search_charge);
+        let mut trace = Trace::start(search_charge);
         let handshake = match tokio::time::timeout(timeout, self.prepare(address)).await {
             Ok(Ok(handshake)) => handshake,
             Ok(Err(fault)) => return trace.report(Err(fault)),
@@ -202,7 +202,7 @@ impl Probe {
                 return trace.report(Err(Fault::local(late)));
             }
         };
-        let mut trace = Trace::start(search_charge);
+        trace = Trace::start(search_charge);
         let attempt = self.attempt(address, timeout, handshake, &mut trace);
         let finding = tokio::time::timeout(timeout, attempt).await;
         let finding = finding.unwrap_or_else(|_| Err(trace.out_of_time(timeout)));
