@@ -60,7 +60,7 @@ pub(super) struct Done {
 pub(super) enum Answer {
     Found,
     Missing,
-    /// It has taken, or would take, more than [`BUDGET`].
+    /// It has taken, or would take, more than its budget.
     TooLong,
 }
 
