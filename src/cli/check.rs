@@ -1,4 +1,5 @@
-//! `steerd check`: loads everything as `serve` would, and says what is wrong with it.
+//! `steerd check`: loads everything as `serve` would, and says what is wrong with it, and what this user
+//! could not run here.
 
 use std::io::Write;
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::name::Name;
 /// `json` all goes to standard output. Success unless there is an error; warnings are none.
 #[must_use]
 pub(super) fn run(path: &Path, json: bool) -> ExitCode {
-    let loaded = config::load(path);
+    let loaded = config::check(path);
     if json {
         print_json(&format!("{:#}", as_json(&loaded)));
     } else {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::binding;
 use crate::config::document::{Document, Sections};
 use crate::config::load;
 use crate::config::server::{Listen, socket_address};
@@ -40,7 +41,8 @@ pub(super) fn read(entry: Option<Entry<'_>>, dns: &Listen<'_>) -> AdminSettings 
     settings.access.token = table.read("token_file", token).map(|read| read.value);
     settings.access.public_reads = table.read("public_reads", Value::boolean).is_some_and(|read| read.value);
     table.close();
-    let Some(Located { value: address, at, .. }) = listen else { return settings };
+    let Some(listen) = listen else { return settings };
+    let Located { value: address, at, .. } = listen;
     if !address.ip().is_loopback() && !has_token_file {
         at.error_with_hint(
             format!("`{address}` can be reached from other machines, so `token_file` is needed beside it"),
@@ -49,9 +51,17 @@ pub(super) fn read(entry: Option<Entry<'_>>, dns: &Listen<'_>) -> AdminSettings 
                 .to_owned(),
         );
     }
-    if let Some(same) = dns.iter().find(|other| other.value == address && address.port() != 0) {
-        at.error_beside(format!("`{address}` is the DNS server's already"), same.at, "here");
+    let other = dns.iter().find_map(|other| Some((other, binding::conflict(address, other.value)?)));
+    if let Some((other, reason)) = other {
+        let by_default = if other.inherited { ", as without `listen` under [server]" } else { "" };
+        let message = if other.value == address {
+            format!("DNS is answered on `{address}`{by_default}; choose another port")
+        } else {
+            format!("DNS is answered on `{}`{by_default}, and {reason}; choose another port", other.value)
+        };
+        at.error_beside(message, other.at, "here");
     }
+    binding::warn(&listen);
     settings.listen = Some(address);
     settings
 }

@@ -12,6 +12,7 @@
 
 mod admin;
 mod advice;
+mod binding;
 mod check;
 mod document;
 pub mod fault;
@@ -39,7 +40,7 @@ use crate::config::fault::{Fault, Faults, Place, Severity};
 use crate::config::pool::{PoolKeys, ReadPool};
 use crate::config::server::ReadServer;
 use crate::config::service::{ReadService, ServiceKeys};
-use crate::config::source::{Findings, Source};
+use crate::config::source::{At, Findings, Source};
 use crate::file::{self, Reading};
 use crate::listener::Limits;
 use crate::pool::PoolId;
@@ -83,6 +84,18 @@ pub fn load(path: &Path) -> Result<Setup, Faults> {
     load_by(&Arc::default(), path)
 }
 
+/// As [`load()`], for an operator who asks whether the configuration is right: warns besides of what this
+/// machine or this user could not do.
+///
+/// # Errors
+/// Those of [`load()`].
+pub fn check(path: &Path) -> Result<Setup, Faults> {
+    let main = path.to_owned();
+    load::within(load::LOAD_TIME, path, &Arc::default(), move |reading| {
+        finish(Findings::of_check(Arc::clone(reading)), &main)
+    })
+}
+
 /// As [`load()`], by a reading that another thread may give up. Then it ends at once.
 ///
 /// # Errors
@@ -116,7 +129,10 @@ fn leads_to(reading: &Reading, file: &Path, meant: &Path) -> bool {
 }
 
 fn read(reading: &Arc<Reading>, path: &Path) -> Result<Setup, Faults> {
-    let findings = Findings::of(Arc::clone(reading));
+    finish(Findings::of(Arc::clone(reading)), path)
+}
+
+fn finish(findings: Findings, path: &Path) -> Result<Setup, Faults> {
     let setup = read_files(path, &findings);
     let errors = findings.errors();
     let faults = findings.into_faults();
@@ -148,13 +164,14 @@ fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
     if sections.zones.is_empty() {
         source.at(findings, None).error("no [zones] are configured: there is no name to answer for");
     }
-    Some(build(&sections, findings))
+    Some(build(&sections, source.at(findings, None), findings))
 }
 
 /// The setup that all sections make, as far as they are sound. Its warnings are still to come.
-fn build<'s>(sections: &Sections<'s>, findings: &'s Findings) -> Setup {
+fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> Setup {
     let before = findings.errors();
-    let ReadServer { server, mut settings, startup_wait, listen } = server::read_server(sections.server);
+    let ReadServer { server, mut settings, startup_wait, listen } =
+        server::read_server(sections.server, file);
     let sound_server = findings.errors() == before;
     let admin = admin::read(sections.admin, &listen);
 

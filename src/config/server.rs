@@ -1,6 +1,5 @@
 //! `[server]`: where DNS is answered, and what every answer depends on.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -9,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::config::ServerSettings;
 use crate::config::source::At;
 use crate::config::value::{Entry, Located, Table, Value};
+use crate::config::{ServerSettings, binding};
 use crate::cookie::CookieSecrets;
 use crate::listener::Limits;
 use crate::listener::rate_limit::RateLimit;
@@ -43,7 +42,7 @@ const DEFAULT_STARTUP_WAIT: Duration = Duration::from_secs(3);
 /// that a reload takes no client's cookie away.
 static OWN_SECRET: LazyLock<[u8; 16]> = LazyLock::new(rand::random);
 
-/// Addresses to listen on, and where they stand.
+/// Addresses to listen on, and where they stand; those of the default at the place of what they are missing in.
 pub(super) type Listen<'s> = Vec<Located<'s, SocketAddr>>;
 
 /// `[server]`, by who has to do with it.
@@ -54,23 +53,19 @@ pub(super) struct ReadServer<'s> {
     pub(super) listen: Listen<'s>,
 }
 
-/// Reads `[server]`, which may be missing.
-pub(super) fn read_server(entry: Option<Entry<'_>>) -> ReadServer<'_> {
-    let mut server = ServerSettings {
-        listen: DEFAULT_LISTEN.to_vec(),
-        workers: 0,
-        limits: Limits::default(),
-        state_dir: None,
-    };
+/// Reads `[server]`, which may be missing in the `file`.
+pub(super) fn read_server<'s>(entry: Option<Entry<'s>>, file: At<'s>) -> ReadServer<'s> {
+    let mut server =
+        ServerSettings { listen: Vec::new(), workers: 0, limits: Limits::default(), state_dir: None };
     let mut settings = Settings { cookies: cookies(Some(false), None), ..Settings::default() };
     let mut startup_wait = DEFAULT_STARTUP_WAIT;
-    let mut listen = Vec::new();
+    let at = entry.map_or(file, |entry| entry.at);
+    let mut listen: Listen<'_> = DEFAULT_LISTEN.map(|value| Located { value, at, inherited: true }).to_vec();
     if let Some(entry) = entry
         && let Some(mut table) = entry.value.table(entry.at)
     {
         if let Some(read) = table.read("listen", listeners) {
             listen = read.value;
-            server.listen = listen.iter().map(|address| address.value).collect();
         }
         if let Some(workers) = table.read("workers", |value| value.integer(WORKERS)) {
             server.workers = workers.value;
@@ -99,6 +94,8 @@ pub(super) fn read_server(entry: Option<Entry<'_>>) -> ReadServer<'_> {
         }
         table.close();
     }
+    listen.iter().for_each(binding::warn);
+    server.listen = listen.iter().map(|address| address.value).collect();
     ReadServer { server, settings, startup_wait, listen }
 }
 
@@ -245,16 +242,22 @@ fn tenths(duration: Duration) -> u16 {
 }
 
 fn listeners(value: Value<'_>) -> Option<Listen<'_>> {
-    let mut first: HashMap<SocketAddr, At<'_>> = HashMap::new();
-    let mut listen = Vec::new();
+    let mut listen: Listen<'_> = Vec::new();
     for value in value.list("a list of addresses with ports, such as [\"0.0.0.0:53\", \"[::]:53\"]")? {
         let Some(address) = socket_address(value) else { continue };
-        // Port 0 takes another free port each time.
-        match first.insert(address, value.at) {
-            Some(first) if address.port() != 0 => {
-                value.at.error_beside(format!("`{address}` is in this list already"), first, "first here");
+        let other = listen.iter().find_map(|other| Some((other, binding::conflict(address, other.value)?)));
+        match other {
+            Some((first, _)) if first.value == address => {
+                value.at.error_beside(format!("`{address}` is in this list already"), first.at, "first here");
             }
-            _ => listen.push(Located { value: address, at: value.at, inherited: false }),
+            Some((other, reason)) => {
+                let message = format!(
+                    "one server cannot listen on `{address}` and on `{}`: {reason}; leave one of them out",
+                    other.value
+                );
+                value.at.error_beside(message, other.at, "the other");
+            }
+            None => listen.push(Located { value: address, at: value.at, inherited: false }),
         }
     }
     Some(listen)

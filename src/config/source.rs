@@ -31,6 +31,8 @@ pub(super) struct Findings {
     reading: Arc<Reading>,
     faults: RefCell<Vec<Fault>>,
     errors: Cell<usize>,
+    /// Whether the configuration is only checked.
+    check: bool,
 }
 
 /// A place in a configuration file, and where to report what is wrong there.
@@ -132,6 +134,16 @@ impl Findings {
     /// None yet; files are read by `reading`.
     pub(super) fn of(reading: Arc<Reading>) -> Self {
         Self { reading, ..Self::default() }
+    }
+
+    /// As [`Findings::of`], where the configuration is checked and not run.
+    pub(super) fn of_check(reading: Arc<Reading>) -> Self {
+        Self { check: true, ..Self::of(reading) }
+    }
+
+    /// Whether the configuration is checked and not run.
+    pub(super) fn is_check(&self) -> bool {
+        self.check
     }
 
     /// Says which path is about to be looked at, unless that is no longer wanted, or known to hang.

@@ -152,6 +152,48 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
     assert_eq!(status.code(), Some(0));
 }
 
+/// The warnings of `check`, of a configuration that listens on this port, for a user without privileges.
+fn checked_as_nobody(port: u16) -> String {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let directory = TempDir::new().unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(directory.path().join("zone"), ZONE).unwrap();
+    let path = directory.path().join("steerd.toml");
+    let config = format!(
+        "[server]\nlisten = [\"127.0.0.1:{port}\"]\n[zones.\"lb.example.test\"]\nfile = \"zone\"\n\
+         [pools.web]\nbackends = [\"192.0.2.1\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\n"
+    );
+    std::fs::write(&path, config).unwrap();
+    // A program that another user may run, wherever this one stands.
+    let program = directory.path().join("steerd");
+    std::fs::copy(STEERD, &program).unwrap();
+    let mut check = Command::new(&program);
+    check.args(["check", "-c"]).arg(&path);
+    if std::fs::metadata(&path).unwrap().uid() == 0 {
+        check.uid(NOBODY).gid(NOBODY);
+    }
+    let output = check.output().unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    told
+}
+
+#[test]
+fn a_port_that_the_user_may_not_take_is_a_warning_of_check() {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    let first: u16 = first.trim().parse().unwrap();
+    assert_eq!(checked_as_nobody(first), "");
+    if let Some(low @ 1..) = first.checked_sub(1) {
+        let told = checked_as_nobody(low);
+        let expected =
+            format!("this user may not listen on port {low}: ports below {first} need a privilege");
+        assert!(told.contains(&expected) && told.contains("CAP_NET_BIND_SERVICE"), "{told}");
+        assert!(told.contains("steerd.toml:2:11"), "{told}");
+    }
+}
+
 #[test]
 fn probe_says_who_is_healthy() {
     let directory = TempDir::new().unwrap();

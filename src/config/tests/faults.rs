@@ -141,8 +141,47 @@ fn server_and_admin() {
     );
     one_error(
         "[server]\nlisten = [\"127.0.0.1:53\"]\n[admin]\nlisten = \"127.0.0.1:53\"\n",
-        "4:10 `127.0.0.1:53` is the DNS server's already",
+        "4:10 DNS is answered on `127.0.0.1:53`; choose another port",
     );
+}
+
+#[test]
+fn addresses_that_exclude_each_other() {
+    let (v4, v6) = (
+        "0.0.0.0 stands for every IPv4 address of the machine",
+        "[::] stands for every IPv6 address of the machine",
+    );
+    for (listen, column, one, other, reason) in [
+        ("\"0.0.0.0:5300\", \"127.0.0.1:5300\"", 27, "127.0.0.1:5300", "0.0.0.0:5300", v4),
+        ("\"192.0.2.1:5300\", \"0.0.0.0:5300\"", 29, "0.0.0.0:5300", "192.0.2.1:5300", v4),
+        ("\"[::1]:5300\", \"[::]:5300\"", 25, "[::]:5300", "[::1]:5300", v6),
+    ] {
+        one_error(
+            &format!("[server]\nlisten = [{listen}]\n"),
+            &format!(
+                "2:{column} one server cannot listen on `{one}` and on `{other}`: {reason}; leave one of them out"
+            ),
+        );
+    }
+    let admin = |listen: &str, admin: &str| format!("[server]\n{listen}\n[admin]\nlisten = \"{admin}\"\n");
+    one_error(
+        &admin("listen = [\"0.0.0.0:5300\"]", "127.0.0.1:5300"),
+        &format!("4:10 DNS is answered on `0.0.0.0:5300`, and {v4}; choose another port"),
+    );
+    one_error(
+        &admin("", "[::1]:53"),
+        &format!(
+            "4:10 DNS is answered on `[::]:53`, as without `listen` under [server], and {v6}; choose another port"
+        ),
+    );
+    for listen in [
+        "\"0.0.0.0:5300\", \"[::]:5300\"",
+        "\"127.0.0.1:5300\", \"127.0.0.2:5300\", \"0.0.0.0:5301\"",
+        "\"0.0.0.0:0\", \"127.0.0.1:0\", \"127.0.0.1:0\"",
+    ] {
+        let text = admin(&format!("listen = [{listen}]"), "127.0.0.1:8053");
+        assert_eq!(errors(&load_with_rest(&text)), [""; 0], "{listen}");
+    }
 }
 
 #[test]

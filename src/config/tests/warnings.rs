@@ -12,6 +12,25 @@ fn warnings(text: &str) -> Vec<String> {
     setup.warnings.iter().map(|fault| told(fault).replace("steerd.toml:", "")).collect()
 }
 
+/// Those who check a configuration are told; those who run it the system tells.
+#[test]
+fn addresses_that_this_machine_does_not_have() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("steerd.toml");
+    std::fs::write(directory.path().join("example.com.zone"), super::ZONE).unwrap();
+    let text = "[server]\nlisten = [\"127.0.0.1:5300\", \"192.0.2.53:5300\"]\n[admin]\nlisten = \"127.0.0.1:8053\"\n";
+    std::fs::write(&path, format!("{text}{}", super::REST)).unwrap();
+    let told: Vec<_> = crate::config::check(&path).unwrap().warnings.iter().map(told).collect();
+    assert_eq!(
+        told,
+        [
+            "steerd.toml:2:29 this machine does not have the address `192.0.2.53` | steerd does not start where no \
+          interface has the address; if it runs on another machine, look there"
+        ]
+    );
+    assert!(crate::config::load(&path).unwrap().warnings.is_empty());
+}
+
 /// A pool `x` with these backends and a service `x.example.com` for it, from line 1 and line 4.
 fn pool(backends: &str, pool: &str, service: &str) -> Vec<String> {
     warnings(&format!(

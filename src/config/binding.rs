@@ -1,0 +1,175 @@
+//! Whether addresses can be listened on: which exclude each other, and which this machine and this user
+//! could not have.
+//!
+//! A configuration is also checked while a server runs on it, so no port that it names is taken to find out.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+
+use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::config::value::Located;
+use crate::file;
+
+/// Where the kernel says which port is the first that needs no privilege.
+const UNPRIVILEGED_PORTS: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+/// That port, where the kernel does not say.
+const FIRST_UNPRIVILEGED: u16 = 1024;
+
+/// Why one process cannot listen on both, as half a sentence; none if it can. Port 0 takes another free port
+/// each time, and a socket of IPv6 is for IPv6 alone.
+pub(super) fn conflict(one: SocketAddr, other: SocketAddr) -> Option<&'static str> {
+    if one.port() != other.port() || one.port() == 0 || one.is_ipv4() != other.is_ipv4() {
+        return None;
+    }
+    match one {
+        _ if one == other => Some("they are the same"),
+        _ if !one.ip().is_unspecified() && !other.ip().is_unspecified() => None,
+        SocketAddr::V4(_) => Some("0.0.0.0 stands for every IPv4 address of the machine"),
+        SocketAddr::V6(_) => Some("[::] stands for every IPv6 address of the machine"),
+    }
+}
+
+/// Warns of an address that this machine does not have, or whose port this user may not take. Another user
+/// on another machine may well have them, so they are no errors; and only those who check a configuration
+/// want to know: the system tells those who run it.
+pub(super) fn warn(listen: &Located<'_, SocketAddr>) {
+    let Located { value: address, at, .. } = *listen;
+    if !at.findings().is_check() {
+        return;
+    }
+    if let Some((message, hint)) = absence(address) {
+        at.warning(message, hint);
+    }
+    let first = first_unprivileged();
+    if is_privileged(address.port(), first) && !has_privilege() {
+        at.warning(
+            format!(
+                "this user may not listen on port {}: ports below {first} need a privilege",
+                address.port()
+            ),
+            "run steerd as root, or give the program CAP_NET_BIND_SERVICE (systemd: \
+             AmbientCapabilities=CAP_NET_BIND_SERVICE), or choose another port"
+                .to_owned(),
+        );
+    }
+}
+
+/// What to say of an address that no socket of this machine can be bound to.
+fn absence(address: SocketAddr) -> Option<(String, String)> {
+    let mut any_port = address;
+    any_port.set_port(0);
+    let error = UdpSocket::bind(any_port).err()?;
+    let ip = address.ip();
+    if error.kind() == ErrorKind::AddrNotAvailable {
+        let hint = "steerd does not start where no interface has the address; if it runs on another machine, look there";
+        return Some((format!("this machine does not have the address `{ip}`"), hint.into()));
+    }
+    if error.raw_os_error() == Some(libc::EAFNOSUPPORT) {
+        let hint = "set `listen` to addresses of IPv4 alone, or switch IPv6 on".to_owned();
+        return Some((
+            format!("`{address}` cannot be listened on: IPv6 is switched off on this machine"),
+            hint,
+        ));
+    }
+    let hint = "an IPv6 address that is valid on one link only is written with that link, such as \"[fe80::1%2]:53\"";
+    Some((format!("this machine cannot listen on `{address}`: {error}"), hint.into()))
+}
+
+fn first_unprivileged() -> u16 {
+    let content = file::read(Path::new(UNPRIVILEGED_PORTS), file::SECRET).ok();
+    let first = content.and_then(|content| content.text().ok()?.trim().parse().ok());
+    first.unwrap_or(FIRST_UNPRIVILEGED)
+}
+
+/// Whether a port needs the privilege; 0 stands for one that does not.
+fn is_privileged(port: u16, first_unprivileged: u16) -> bool {
+    (1..first_unprivileged).contains(&port)
+}
+
+/// Whether this process may take every port; yes if the system does not say.
+fn has_privilege() -> bool {
+    capabilities(None).map_or(true, |sets| sets.effective.contains(CapabilitySet::NET_BIND_SERVICE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_may_stand_for_another() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (one, other, excluded) in [
+            ("0.0.0.0:53", "127.0.0.1:53", true),
+            ("0.0.0.0:53", "0.0.0.0:53", true),
+            ("[::]:53", "[::1]:53", true),
+            ("[::]:53", "[fe80::1%2]:53", true),
+            ("127.0.0.1:53", "127.0.0.1:53", true),
+            ("[fe80::1%1]:53", "[fe80::1%2]:53", false),
+            ("[::]:53", "0.0.0.0:53", false),
+            ("[::]:53", "127.0.0.1:53", false),
+            ("127.0.0.1:53", "127.0.0.2:53", false),
+            ("0.0.0.0:53", "127.0.0.1:54", false),
+            ("0.0.0.0:0", "0.0.0.0:0", false),
+            ("0.0.0.0:0", "127.0.0.1:0", false),
+        ] {
+            for (one, other) in [(one, other), (other, one)] {
+                assert_eq!(conflict(at(one), at(other)).is_some(), excluded, "{one} {other}");
+            }
+        }
+    }
+
+    /// The judge is the system: what exclude each other here it does not let one process have.
+    #[test]
+    fn the_system_agrees() {
+        for (one, other) in [
+            ("0.0.0.0", "127.0.0.1"),
+            ("127.0.0.1", "0.0.0.0"),
+            ("127.0.0.1", "127.0.0.2"),
+            ("0.0.0.0", "[::]"),
+            ("[::]", "0.0.0.0"),
+            ("[::]", "[::1]"),
+            ("[::]", "127.0.0.1"),
+        ] {
+            let Ok(first) = crate::sys::stream::listen(format!("{one}:0").parse().unwrap()) else { continue };
+            let first = first.local_addr().unwrap();
+            let second: SocketAddr = format!("{other}:{}", first.port()).parse().unwrap();
+            match crate::sys::stream::listen(second) {
+                Ok(_) => assert_eq!(conflict(first, second), None, "{first} {second}"),
+                // Another process may have the port, and IPv6 may be switched off.
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                    let alone = one == "127.0.0.1" || !one.contains('.') || other.contains("127");
+                    assert!(!alone || conflict(first, second).is_some(), "{first} {second}");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    #[test]
+    fn low_ports_need_a_privilege() {
+        for (port, first, needs) in [
+            (53, 1024, true),
+            (1023, 1024, true),
+            (1024, 1024, false),
+            (0, 1024, false),
+            (53, 53, false),
+            (52, 53, true),
+            (1, 0, false),
+        ] {
+            assert_eq!(is_privileged(port, first), needs, "{port} {first}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_absent() {
+        let told = |address: &str| absence(address.parse().unwrap()).map(|(message, _)| message);
+        assert_eq!(told("127.0.0.1:53"), None);
+        assert_eq!(told("0.0.0.0:53"), None);
+        assert_eq!(
+            told("192.0.2.53:53").as_deref(),
+            Some("this machine does not have the address `192.0.2.53`")
+        );
+    }
+}
