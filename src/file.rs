@@ -27,6 +27,9 @@ pub const CERTIFICATES: u64 = 16 << 20;
 /// Maximum size of a file that reports no size, such as those below /proc, bytes.
 const UNSIZED: u64 = 1 << 20;
 
+/// How much of a file is looked at to see whether it is text, bytes.
+const LOOKED_AT: usize = 4 << 10;
+
 /// The content of a file and where it was read from.
 #[derive(Debug)]
 pub struct Content {
@@ -168,9 +171,29 @@ impl Content {
     /// # Errors
     /// Returns an error if it is not valid UTF-8.
     pub fn text(&self) -> io::Result<&str> {
+        if let Some(reason) = not_text(&self.bytes) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
         let text = std::str::from_utf8(&self.bytes);
         text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
     }
+}
+
+/// Names the kind of file that these bytes plainly are instead of text, as the end of a sentence.
+#[must_use]
+pub fn not_text(bytes: &[u8]) -> Option<&'static str> {
+    let start = bytes.get(..bytes.len().min(LOOKED_AT)).unwrap_or(bytes);
+    let zeros = |odd: usize| start.iter().skip(odd).step_by(2).filter(|byte| **byte == 0).count();
+    let has_mark = start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff");
+    // Without a mark, every second byte of plain text is zero.
+    let alternates = zeros(0).max(zeros(1)) * 4 > start.len() && zeros(0).min(zeros(1)) == 0;
+    if has_mark || (alternates && start.len() >= 4) {
+        return Some("it is text in UTF-16; save it as UTF-8");
+    }
+    if start.starts_with(b"\x1f\x8b") {
+        return Some("it is compressed with gzip; unpack it first");
+    }
+    start.contains(&0).then_some("it is a binary file; a text file is expected")
 }
 
 /// A series of reads that another thread watches.

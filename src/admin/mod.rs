@@ -273,20 +273,20 @@ fn json(object: &impl Serialize) -> Response {
     ([(CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-/// The problem that `name` does not exist. Suggests the closest known name, or lists the first few.
+/// The problem that `name` does not exist. Suggests the closest known name, and lists the first few.
 fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Problem {
     let mut detail = format!("there is no {what}");
-    if let Some(near) = closest(name, known.clone()) {
-        detail = format!("{detail}; did you mean `{near}`?");
-    } else {
-        let mut listed: Vec<&str> = known.take(MOST_LISTED + 1).collect();
-        let more = if listed.len() > MOST_LISTED { ", and more" } else { "" };
-        listed.truncate(MOST_LISTED);
-        detail = match listed.as_slice() {
-            [] => format!("{detail}; there are none"),
-            _ => format!("{detail}; there are {}{more}", listed.join(", ")),
-        };
-    }
+    let near = closest(name, known.clone());
+    let mut listed: Vec<&str> = known.take(MOST_LISTED + 1).collect();
+    let more = if listed.len() > MOST_LISTED { ", and more" } else { "" };
+    listed.truncate(MOST_LISTED);
+    let verb = if listed.len() == 1 { "is" } else { "are" };
+    let listed = listed.join(", ");
+    detail = match near {
+        _ if listed.is_empty() => format!("{detail}; there are none"),
+        Some(near) => format!("{detail}; did you mean `{near}`? There {verb} {listed}{more}"),
+        None => format!("{detail}; there {verb} {listed}{more}"),
+    };
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 

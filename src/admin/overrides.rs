@@ -7,12 +7,12 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use jiff::fmt::friendly::SpanParser;
 use serde::Deserialize;
 
 use crate::admin::problem::Problem;
 use crate::admin::{Shown, json, read_body, status};
 use crate::checker::{Command, NoSuchBackend, OverrideRequest};
+use crate::config::parse_duration;
 use crate::pool::Override;
 
 /// The shortest and the longest duration of an override.
@@ -85,8 +85,7 @@ impl From<Word> for Override {
 }
 
 fn length(text: &str) -> Result<Duration, Problem> {
-    let length = SpanParser::new().parse_unsigned_duration(text);
-    length.ok().filter(|length| (SHORTEST..=LONGEST).contains(length)).ok_or_else(|| {
+    parse_duration(text).filter(|length| (SHORTEST..=LONGEST).contains(length)).ok_or_else(|| {
         bad("`for` must be a duration with a unit, such as \"30m\" or \"1h30m\", from 1s to 366 days")
     })
 }
@@ -113,6 +112,7 @@ mod tests {
         assert_eq!(length("1h30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(length("1s").unwrap(), SHORTEST);
         assert_eq!(length("8784h").unwrap(), LONGEST);
+        assert_eq!(length("52w2d").unwrap(), LONGEST);
         for bad in ["", "30", "-5m", "999ms", "0s", "8785h", "soon"] {
             assert!(length(bad).is_err(), "{bad}");
         }

@@ -449,8 +449,8 @@ async fn pools_and_services_all_or_one() {
         assert_eq!(fixture.json("GET", &format!("/api/v1/services/{name}"), None).await, all["services"][0]);
     }
     for (path, expected) in [
-        ("pools/wbe", "there is no pool `wbe`; did you mean `web`?"),
-        ("pools/database", "there is no pool `database`; there are web"),
+        ("pools/wbe", "there is no pool `wbe`; did you mean `web`? There is web"),
+        ("pools/database", "there is no pool `database`; there is web"),
         ("services/ww.lb.example.com", "did you mean `www.lb.example.com`?"),
     ] {
         let (head, body) = fixture.request("GET", &format!("/api/v1/{path}")).await;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::cli::{has_color, lines, print_json};
+use crate::cli::{has_color, hint_for_missing, lines, print_json};
 use crate::config::fault::Faults;
 use crate::config::{self, Setup};
 use crate::name::Name;
@@ -46,8 +46,12 @@ fn tell(path: &Path, loaded: &Result<Setup, Faults>) -> std::io::Result<()> {
         }
         Err(faults) => {
             let errors = counted(faults.errors().count(), "error", "errors");
-            let path = lines(&path.to_string_lossy());
-            writeln!(stderr, "{path} is not valid: {errors}{warnings}")
+            let shown = lines(&path.to_string_lossy());
+            writeln!(stderr, "{shown} is not valid: {errors}{warnings}")?;
+            match hint_for_missing(path) {
+                Some(hint) => writeln!(stderr, "help: {hint}"),
+                None => Ok(()),
+            }
         }
     }
 }

@@ -70,6 +70,9 @@ impl FromStr for AdminUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let uri = text.parse::<Uri>().map_err(|error| error.to_string())?;
         match (uri.scheme_str(), uri.host(), uri.path()) {
+            (Some(_), ..) if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) => {
+                Err("steerd takes no user and no password: name its token with --token-file".into())
+            }
             (Some("http"), Some(host), "/") if !host.is_empty() && uri.query().is_none() => {
                 Ok(Self { host: host.into(), port: uri.port_u16().unwrap_or(80) })
             }
@@ -109,7 +112,8 @@ pub(super) enum ClientError {
     #[error("[admin] listen in {} has port 0, which is another one at each start: give --admin", .0.display())]
     AnyPort(PathBuf),
     #[error(
-        "no steerd answers at {url} ({origin}): {error}; is it running, with `listen` set under [admin]?"
+        "no steerd answers at {url} ({origin}): {error}; start it with `listen` set under [admin], or name another \
+         server with --admin URL: `steerd demo` shows its own, which is http://{DEFAULT_ADMIN} by default"
     )]
     Unreachable { url: AdminUrl, origin: String, error: io::Error },
     #[error("{url} did not answer as steerd does: {reason}")]
@@ -347,6 +351,7 @@ mod tests {
             ("https://127.0.0.1:8053", "without TLS"),
             ("127.0.0.1:8053", "did you mean http://127.0.0.1:8053?"),
             ("http://127.0.0.1:8053/api", "expected"),
+            ("http://user:password@127.0.0.1:8053", "--token-file"),
             ("http://", ""),
             ("/", "expected"),
             ("", ""),

@@ -14,10 +14,11 @@ mod reload;
 mod serve;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
@@ -162,7 +163,7 @@ pub fn run() -> ExitCode {
     if let Some(code) = program::supervise() {
         return code;
     }
-    match CommandLine::parse().command {
+    match CommandLine::try_parse().unwrap_or_else(|error| refuse(error)).command {
         Command::Serve { config, log } => serve::run(&config.path(), &log),
         Command::Check { config, json } => check::run(&config.path(), json),
         Command::Probe { config, target, json } => probe::run(&config.path(), target.as_ref(), json),
@@ -176,10 +177,47 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Ends the program because of its arguments. A word too many may be a file.
+fn refuse(mut error: clap::Error) -> ! {
+    let word = match error.kind() {
+        ErrorKind::UnknownArgument => error.get(ContextKind::InvalidArg),
+        ErrorKind::InvalidSubcommand => error.get(ContextKind::InvalidSubcommand),
+        _ => None,
+    };
+    if let Some(ContextValue::String(word)) = word
+        && let Some(hint) = misplaced_file(word)
+    {
+        let _ = error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    }
+    error.exit()
+}
+
+/// Whether a word is the name of a TOML file, and so of no pool.
+fn is_toml(word: &str) -> bool {
+    Path::new(word).extension().is_some_and(|extension| extension == "toml")
+}
+
+/// The hint for a word that is likely to be a configuration file.
+fn misplaced_file(word: &str) -> Option<String> {
+    let is_file = !word.starts_with('-') && (is_toml(word) || Path::new(word).is_file());
+    is_file.then(|| format!("a configuration file is named with -c: -c {}", printable(word)))
+}
+
+/// The hint for a configuration file that is not there.
+fn hint_for_missing(path: &Path) -> Option<&'static str> {
+    let is_missing = path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    is_missing.then_some(
+        "name the file with -c FILE or in STEERD_CONFIG; `steerd demo` runs an example that needs no file",
+    )
+}
+
 /// Loads the configuration; what is wrong with it goes to standard error.
-fn load(path: &std::path::Path) -> Result<Setup, ExitCode> {
+fn load(path: &Path) -> Result<Setup, ExitCode> {
     config::load(path).map_err(|faults| {
         let _ = writeln!(io::stderr(), "{}", faults.render(has_color(&io::stderr())));
+        if let Some(hint) = hint_for_missing(path) {
+            complain(&format!("help: {hint}"));
+        }
         ExitCode::FAILURE
     })
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::checker::{Check, PoolSetup, combine};
 use crate::cli::columns::{self, Cell, Tone};
-use crate::cli::{block_on, complain, has_color, load, print_as_it_is, print_json};
+use crate::cli::{block_on, complain, has_color, is_toml, load, print_as_it_is, print_json};
 use crate::health::{Outcome, Verdict};
 use crate::pool::{Backend, Require};
 use crate::probe::{Cause, Report};
@@ -41,6 +41,11 @@ impl FromStr for Target {
         };
         if pool.is_empty() || backend.is_some_and(str::is_empty) {
             return Err("expected the name of a pool, or POOL/BACKEND");
+        }
+        if is_toml(text) {
+            return Err(
+                "expected the name of a pool, or POOL/BACKEND; a configuration file is named with -c",
+            );
         }
         Ok(Self { pool: pool.into(), backend: backend.map(Into::into) })
     }

@@ -7,8 +7,9 @@ use glob::MatchOptions;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::config::misplaced;
 use crate::config::source::{At, Findings, Source};
-use crate::config::value::{Entry, Table, Value};
+use crate::config::value::{Entry, SplitName, Table, Value};
 use crate::file;
 
 /// A star matches neither a slash nor a leading dot: editors keep their own files beside ours.
@@ -150,12 +151,10 @@ impl<'s> Sections<'s> {
             }
             once(&mut sections.server, table.get("server"), "[server]");
             once(&mut sections.admin, table.get("admin"), "[admin]");
-            let names =
-                |entry: Option<Entry<'s>>| entry.map(|entry| entry.value.entries()).unwrap_or_default();
-            sections.keys.extend(names(table.get("keys")));
-            sections.zones.extend(names(table.get("zones")));
-            sections.services.extend(names(table.get("services")));
-            for pool in names(table.get("pools")) {
+            sections.keys.extend(named(table.get("keys"), misplaced::OF_A_KEY));
+            sections.zones.extend(named(table.get("zones"), misplaced::OF_A_ZONE));
+            sections.services.extend(named(table.get("services"), misplaced::OF_A_SERVICE));
+            for pool in named(table.get("pools"), misplaced::OF_A_POOL) {
                 if unique(&mut pool_names, pool.name, pool.at, || format!("pool `{}`", pool.name)) {
                     sections.pools.push(pool);
                 }
@@ -172,6 +171,28 @@ impl<'s> Sections<'s> {
         }
         sections
     }
+}
+
+/// The entries of a section whose names are the operator's. A name that TOML has split at its dots is
+/// reported, and the entry that was meant takes its place: so that this is the one mistake. `keys` are those
+/// of an entry.
+fn named<'s>(section: Option<Entry<'s>>, keys: &[&str]) -> Vec<Entry<'s>> {
+    let Some(section) = section else { return Vec::new() };
+    let mut entries = Vec::new();
+    for entry in section.value.entries() {
+        let split = entry.split_names(keys);
+        if split.is_empty() || entry.has_any(keys) {
+            entries.push(entry);
+        }
+        for SplitName { name, at, entry } in split {
+            at.error_with_hint(
+                format!("a name with dots needs quotes: without, `{name}` is a table in a table"),
+                format!("write [{}.\"{name}\"]", section.name),
+            );
+            entries.extend(entry);
+        }
+    }
+    entries
 }
 
 /// Whether a name is new; if not, it is reported with the place of the first.

@@ -21,10 +21,7 @@ const PLACES: [(&str, &[&str]); 12] = [
             "startup_wait",
         ],
     ),
-    (
-        "[server.rate_limit]",
-        &["responses_per_second", "all_responses_per_second", "slip", "networks_exempt"],
-    ),
+    ("[server.rate_limit]", &["responses_per_second", "all_responses_per_second", "slip", "networks_exempt"]),
     ("[admin]", &["listen", "token_file", "public_reads"]),
     ("a key, [keys.\"NAME\"]", OF_A_KEY),
     ("a zone, [zones.\"NAME\"]", OF_A_ZONE),
@@ -84,68 +81,19 @@ pub(super) const OF_A_POOL: &[&str] =
 /// The keys of a service.
 pub(super) const OF_A_SERVICE: &[&str] = &["pools", "answers", "ttl", "policy", "when_down"];
 
+/// All keys, each with the number of tables that know it.
+#[cfg(test)]
+pub(super) fn all() -> std::collections::HashMap<&'static str, usize> {
+    let mut all = std::collections::HashMap::new();
+    for key in PLACES.iter().flat_map(|(_, keys)| *keys) {
+        *all.entry(*key).or_default() += 1;
+    }
+    all
+}
+
 /// The tables that know the key, as the end of a sentence; none if no table does.
 pub(super) fn places_of(key: &str) -> Option<String> {
     let places: Vec<&str> =
         PLACES.iter().filter(|(_, keys)| keys.contains(&key)).map(|(place, _)| *place).collect();
     (!places.is_empty()).then(|| places.join("; or to "))
-}
-
-/// Words of which each says the opposite of the other.
-const OPPOSITES: [(&str, &str); 9] = [
-    ("max", "min"),
-    ("disable", "enable"),
-    ("unhealthy", "healthy"),
-    ("insecure", "secure"),
-    ("private", "public"),
-    ("clos", "open"),
-    ("deny", "allow"),
-    ("rise", "fall"),
-    ("up", "down"),
-];
-/// Beginnings that make of a word its opposite.
-const NEGATIONS: [&str; 9] = ["not_", "not-", "no_", "no-", "non_", "non-", "un", "dis", "in"];
-
-/// Whether one of two words says the opposite of the other. Then it is no slip of it, however alike they are.
-pub(super) fn are_opposites(word: &str, other: &str) -> bool {
-    let negates = |word: &str, other: &str| {
-        let mut denied = NEGATIONS.iter().filter_map(|negation| word.strip_prefix(negation));
-        denied.any(|denied| strsim::osa_distance(denied, other) <= 1)
-    };
-    let says = |word: &str, said: &str| word.split(['_', '-']).any(|part| part.starts_with(said));
-    let opposes = |word: &str, other: &str| {
-        let mut pairs = OPPOSITES.iter();
-        pairs.any(|(one, two)| says(word, one) && says(other, two) && !says(word, two) && !says(other, one))
-    };
-    negates(word, other) || negates(other, word) || opposes(word, other) || opposes(other, word)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn opposites_are_no_slips() {
-        for (word, other, opposite) in [
-            ("max_healthy", "min_healthy", true),
-            ("min_unhealthy", "min_healthy", true),
-            ("disabled", "enabled", true),
-            ("disable", "enabled", true),
-            ("unweighted", "weighted", true),
-            ("not-required", "required", true),
-            ("no_verify", "verify", true),
-            ("fail-closed", "fail-open", true),
-            ("private_reads", "public_reads", true),
-            ("interval_up", "interval_down", true),
-            ("enable", "enabled", false),
-            ("intervall", "interval", false),
-            ("interval", "interval_down", false),
-            ("min_helthy", "min_healthy", false),
-            ("web-1", "web-2", false),
-        ] {
-            for (word, other) in [(word, other), (other, word)] {
-                assert_eq!(are_opposites(word, other), opposite, "{word} {other}");
-            }
-        }
-    }
 }

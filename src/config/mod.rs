@@ -19,6 +19,7 @@ pub mod fault;
 mod fit;
 mod labels;
 mod load;
+mod misplaced;
 mod pool;
 mod server;
 mod service;
@@ -48,6 +49,7 @@ use crate::pool::PoolId;
 pub use admin::{Access, AdminPlace, AdminSettings};
 pub(crate) use labels::in_letters;
 pub use token::{Nonce, Token};
+pub(crate) use value::parse_duration;
 
 /// A validated configuration.
 #[derive(Debug)]

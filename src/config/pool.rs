@@ -305,7 +305,14 @@ fn min_healthy(value: Value<'_>) -> Option<MinHealthy> {
     if value.is_integer() {
         return value.integer(1..=u32::MAX).map(MinHealthy::Count);
     }
-    share(value, what).map(MinHealthy::Percent)
+    // It may have been meant as a share.
+    let as_share = |remedy| match value.as_str().and_then(|text| percent(&format!("{text}%"))) {
+        Some(percent) => format!("{remedy}; or write \"{percent}%\" for a share"),
+        None => remedy,
+    };
+    let remedy = value.integer_in_quotes(&(1..=u32::MAX)).map(as_share);
+    let remedy = remedy.or_else(|| value.share_of_fraction());
+    share(value, what, remedy).map(MinHealthy::Percent)
 }
 
 /// `"off"`, or a share of the addresses.
@@ -313,14 +320,18 @@ fn suspect_self(value: Value<'_>) -> Option<SuspectSelf> {
     if value.as_str() == Some("off") {
         return Some(SuspectSelf::Off);
     }
-    share(value, "a share of the addresses from \"1%\" to \"100%\", or \"off\"").map(SuspectSelf::From)
+    let what = "a share of the addresses from \"1%\" to \"100%\", or \"off\"";
+    share(value, what, value.share_of_fraction()).map(SuspectSelf::From)
 }
 
-fn share(value: Value<'_>, what: &str) -> Option<u8> {
-    let text = value.string(what)?;
+fn share(value: Value<'_>, what: &str, remedy: Option<String>) -> Option<u8> {
+    let Some(text) = value.as_str() else {
+        value.expected(what, remedy);
+        return None;
+    };
     let share = percent(text);
     if share.is_none() {
-        value.must_be(format!("{what}; this is `{text}`"), None);
+        value.must_be(format!("{what}; this is `{text}`"), remedy);
     }
     share
 }
@@ -330,5 +341,5 @@ fn require(value: Value<'_>) -> Option<Require> {
         return value.integer(1..=MAX_CHECKS).map(Require::AtLeast);
     }
     let words = [("all", Require::All), ("any", Require::AtLeast(1))];
-    value.word(&words, Some("a number of checks"))
+    value.word_or(&words, Some("a number of checks"), value.integer_in_quotes(&(1..=MAX_CHECKS)))
 }

@@ -122,7 +122,9 @@ fn read_identity(table: &mut Table<'_>, settings: &mut Settings) {
 /// several behind one address share a file.
 fn read_cookies(table: &mut Table<'_>, settings: &mut Settings) {
     let word = |value: Value<'_>| match value.as_str() {
-        Some(_) => value.word(&[("required", Some(true))], Some("true or false")),
+        Some(_) => {
+            value.word_or(&[("required", Some(true))], Some("true or false"), value.boolean_in_quotes())
+        }
         None => value.boolean().map(|on| on.then_some(false)),
     };
     let required = table.read("cookies", word).map_or(Some(false), |read| read.value);

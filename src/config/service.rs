@@ -147,12 +147,13 @@ fn tiers<'s>(value: Value<'s>) -> Option<Vec<Located<'s, &'s str>>> {
 
 fn answers(value: Value<'_>) -> Option<Answers> {
     let what = format!("a number from 1 to {MAX_ANSWERS}, or \"all\"");
+    let counts = 1..=u16::try_from(MAX_ANSWERS).unwrap_or(u16::MAX);
     if value.is_integer() {
-        return value.integer(1..=u16::try_from(MAX_ANSWERS).unwrap_or(u16::MAX)).map(Answers::AtMost);
+        return value.integer(counts).map(Answers::AtMost);
     }
     let text = value.string(&what)?;
     if text != "all" {
-        value.must_be(format!("{what}; this is `{text}`"), None);
+        value.must_be(format!("{what}; this is `{text}`"), value.integer_in_quotes(&counts));
         return None;
     }
     Some(Answers::All)

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::config::fault::{Fault, Faults, Place, Severity};
-use crate::file::{Content, Reading};
+use crate::file::{self, Content, Reading};
 use crate::printable::without_quoted;
 
 /// A configuration file.
@@ -49,8 +49,18 @@ impl Source {
     /// see them: a pattern or a link may have led anywhere.
     ///
     /// # Errors
-    /// When it is not UTF-8: where.
+    /// When it is no text, or not UTF-8: where.
     pub(super) fn from_bytes(path: &Path, bytes: Vec<u8>, quotable: bool) -> Result<Self, Box<Fault>> {
+        if let Some(reason) = file::not_text(&bytes) {
+            let (place, message) = (Place::whole(path.into()), format!("this is not TOML: {reason}"));
+            return Err(Box::new(Fault {
+                severity: Severity::Error,
+                message,
+                place,
+                hint: None,
+                related: None,
+            }));
+        }
         String::from_utf8(bytes).map(|text| Self::new(path, text, quotable)).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
             let lossy = Self::new(path, String::from_utf8_lossy(error.as_bytes()).into_owned(), quotable);
@@ -192,6 +202,18 @@ impl<'s> At<'s> {
     /// Another place of the same file.
     pub(super) fn elsewhere(self, span: Range<usize>) -> Self {
         Self { start: span.start, end: span.end, ..self }
+    }
+
+    /// The text of the file that ends where this place does, and its place, if it is `text`.
+    pub(super) fn ending_with(self, text: &str) -> Option<(&'s str, Self)> {
+        let start = self.end.checked_sub(text.len())?;
+        let written = self.source.text.get(start..self.end).filter(|written| *written == text)?;
+        Some((written, self.elsewhere(start..self.end)))
+    }
+
+    /// Where it begins in its file.
+    pub(super) fn start(self) -> usize {
+        self.start
     }
 
     /// Bytes `part` of what the string at this place says; the place as a whole when the string is

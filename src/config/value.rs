@@ -10,15 +10,17 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::SpanRelativeTo;
 use jiff::fmt::friendly::{Spacing, SpanParser, SpanPrinter};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::config::misplaced;
 use crate::config::source::At;
 use crate::file::{self, Content};
 use crate::network::{Network, Networks};
 use crate::printable::quoted;
-use crate::spelling::closest;
+use crate::spelling::{are_opposites, closest};
 
 /// A value of the file.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +52,16 @@ pub(super) struct Entry<'s> {
     pub(super) at: At<'s>,
     /// Its value.
     pub(super) value: Value<'s>,
+}
+
+/// A name with dots that was written without quotes.
+pub(super) struct SplitName<'s> {
+    /// The name.
+    pub(super) name: String,
+    /// Where it, or the last part of it, stands.
+    pub(super) at: At<'s>,
+    /// The entry that was meant; none if the file does not have the name in one piece.
+    pub(super) entry: Option<Entry<'s>>,
 }
 
 /// Something read, and where.
@@ -98,6 +110,33 @@ impl<'s> Value<'s> {
         if let DeValue::String(text) = self.data { Some(text) } else { None }
     }
 
+    /// The remedy for an integer of this kind that stands in quotes.
+    pub(super) fn integer_in_quotes<T: TryFrom<i128> + PartialOrd>(
+        self,
+        range: &RangeInclusive<T>,
+    ) -> Option<String> {
+        let number = self.as_str()?.trim().parse::<i128>().ok()?;
+        let fits = T::try_from(number).is_ok_and(|value| range.contains(&value));
+        fits.then(|| format!("drop the quotes: {} = {number}", self.key))
+    }
+
+    /// The remedy for a share that is written as a number from 0 to 1.
+    pub(super) fn share_of_fraction(self) -> Option<String> {
+        let DeValue::Float(number) = self.data else { return None };
+        let share = number.as_str().parse::<f64>().ok().filter(|share| (0.01..=1.0).contains(share))?;
+        Some(format!("did you mean \"{:.0}%\"?", share * 100.0))
+    }
+
+    /// The remedy for a boolean that stands in quotes, or is a word that other files use for one.
+    pub(super) fn boolean_in_quotes(self) -> Option<String> {
+        let value = match self.as_str()?.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" => true,
+            "false" | "no" | "off" => false,
+            _ => return None,
+        };
+        Some(format!("drop the quotes: {} = {value}", self.key))
+    }
+
     /// Whether it is an integer.
     pub(super) fn is_integer(self) -> bool {
         matches!(self.data, DeValue::Integer(_))
@@ -125,7 +164,7 @@ impl<'s> Value<'s> {
         if let DeValue::Boolean(value) = self.data {
             return Some(*value);
         }
-        self.expected("true or false", None);
+        self.expected("true or false", self.boolean_in_quotes());
         None
     }
 
@@ -136,7 +175,7 @@ impl<'s> Value<'s> {
     {
         let what = format!("an integer from {} to {}", range.start(), range.end());
         let DeValue::Integer(integer) = self.data else {
-            self.expected(what, None);
+            self.expected(what, self.integer_in_quotes(&range));
             return None;
         };
         let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
@@ -149,13 +188,13 @@ impl<'s> Value<'s> {
 
     /// A duration within `range`.
     pub(super) fn duration(self, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let what = "a duration with a unit, such as \"250ms\", \"5s\" or \"1m30s\"";
+        let what = "a duration with a unit, such as \"250ms\", \"5s\", \"1m30s\" or \"2d\"";
         if let DeValue::Integer(integer) = self.data {
             self.expected(what, format!("did you mean \"{integer}s\"?"));
             return None;
         }
         let text = self.string(what)?;
-        let Ok(duration) = SpanParser::new().parse_unsigned_duration(text) else {
+        let Some(duration) = parse_duration(text) else {
             let bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             self.must_be(what, bare.then(|| format!("did you mean \"{text}s\"?")));
             return None;
@@ -169,13 +208,23 @@ impl<'s> Value<'s> {
 
     /// One of a few words; `or` names what else the key accepts.
     pub(super) fn word<T: Clone>(self, words: &[(&str, T)], or: Option<&str>) -> Option<T> {
+        self.word_or(words, or, None)
+    }
+
+    /// As [`Value::word`], with a remedy for a text that is near to no word.
+    pub(super) fn word_or<T: Clone>(
+        self,
+        words: &[(&str, T)],
+        or: Option<&str>,
+        remedy: Option<String>,
+    ) -> Option<T> {
         let quoted = words.iter().map(|(word, _)| format!("\"{word}\""));
         let what = listed(&quoted.chain(or.map(str::to_owned)).collect::<Vec<_>>(), "or");
         let text = self.string(&what)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
         if found.is_none() {
             let near = closest(text, words.iter().map(|(word, _)| *word));
-            self.must_be(what, near.map(|near| format!("did you mean \"{near}\"?")));
+            self.must_be(what, near.map(|near| format!("did you mean \"{near}\"?")).or(remedy));
         }
         found
     }
@@ -321,6 +370,43 @@ impl<'s> Value<'s> {
     }
 }
 
+impl<'s> Entry<'s> {
+    /// Whether it is a table that has one of these keys.
+    pub(super) fn has_any(self, keys: &[&str]) -> bool {
+        matches!(self.value.data, DeValue::Table(data) if data.keys().any(|key| keys.contains(&key.get_ref().as_ref())))
+    }
+
+    /// The entries that were meant where TOML has made a table of each part of a name without quotes. `keys`
+    /// are those of an entry: the table that has one of them is where the name ends.
+    pub(super) fn split_names(self, keys: &[&str]) -> Vec<SplitName<'s>> {
+        let mut found = Vec::new();
+        self.find_split_names(self.name, keys, &mut found);
+        found
+    }
+
+    fn find_split_names(self, path: &str, keys: &[&str], found: &mut Vec<SplitName<'s>>) {
+        let DeValue::Table(data) = self.value.data else { return };
+        let table = Table { at: self.at, data, known: Vec::new() };
+        let mut parts: Vec<Entry<'s>> = data.keys().filter_map(|key| table.entry(key.get_ref())).collect();
+        // A key of an entry is no part of a name.
+        parts.retain(|part| part.value.is_table() && !keys.contains(&part.name));
+        parts.sort_by_key(|part| part.at.start());
+        for part in parts {
+            let name = format!("{path}.{}", part.name);
+            if part.has_any(keys) {
+                let written = part.at.ending_with(&name);
+                let entry = written.map(|(name, at)| Entry { name, at, ..part });
+                found.push(SplitName {
+                    at: entry.map_or(part.at, |entry| entry.at),
+                    name: name.clone(),
+                    entry,
+                });
+            }
+            part.find_split_names(&name, keys, found);
+        }
+    }
+}
+
 impl<'s> Table<'s> {
     /// The table that is a whole file.
     pub(super) fn of_file(at: At<'s>, data: &'s DeTable<'s>) -> Self {
@@ -364,20 +450,36 @@ impl<'s> Table<'s> {
         self.read(key, convert)
     }
 
+    /// The remedy for a key that the table does not know.
+    fn remedy(&self, key: &str) -> String {
+        if let Some(near) = closest(key, self.known.iter().copied()) {
+            return format!("did you mean `{near}`?");
+        }
+        if let Some(places) = misplaced::places_of(key) {
+            return format!("`{key}` belongs to {places}");
+        }
+        if let Some(known) = self.known.iter().find(|known| are_opposites(key, known)) {
+            return format!("`{known}` is known here, which says the opposite");
+        }
+        let known: Vec<String> = self.known.iter().map(|key| format!("`{key}`")).collect();
+        format!("known here: {}", known.join(", "))
+    }
+
     /// Reports every key that was not asked for.
     pub(super) fn close(self) {
         for key in self.data.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref())) {
-            let hint = closest(key.get_ref(), self.known.iter().copied()).map_or_else(
-                || {
-                    let known: Vec<String> = self.known.iter().map(|key| format!("`{key}`")).collect();
-                    format!("known here: {}", known.join(", "))
-                },
-                |near| format!("did you mean `{near}`?"),
-            );
+            let hint = self.remedy(key.get_ref());
             let message = format!("unknown key `{}`", key.get_ref());
             self.at.elsewhere(key.span()).error_with_hint(message, hint);
         }
     }
+}
+
+/// A duration such as `1m30s`, `2w` or `1d12h`. A day has 24 hours, and a week seven days; longer units have
+/// no fixed length.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let span = SpanParser::new().parse_span(text).ok()?;
+    Duration::try_from(span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?).ok()
 }
 
 /// A duration as one writes it in the file: `1m30s`.

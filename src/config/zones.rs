@@ -1,6 +1,7 @@
 //! `[zones."NAME"]`: reads the zone files, and binds the services' names in them.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::document::unique;
@@ -161,7 +162,10 @@ impl Files<'_> {
             let Content { bytes, origin } = findings.read(path, *left)?;
             *left = left.saturating_sub(bytes.len() as u64);
             self.origins.insert(path.to_owned(), origin);
-            Ok(bytes)
+            match file::not_text(&bytes) {
+                Some(reason) => Err(io::Error::new(io::ErrorKind::InvalidData, reason)),
+                None => Ok(bytes),
+            }
         };
         let read = reader::read_while(file, zone, &mut load, &|| findings.goes_on());
         read.map_err(|faults| self.report(faults, Severity::Error, findings)).ok()

@@ -8,7 +8,7 @@ use hickory_proto::rr::RecordType;
 use tempfile::TempDir;
 
 use crate::client::query;
-use crate::harness::{Process, STEERD, ZONE, dig, free_port, http, http_get, wait_for};
+use crate::harness::{Process, STEERD, Server, ZONE, dig, free_port, http, http_get, wait_for};
 use crate::support::address_in;
 use crate::support::traffic::Ledger;
 
@@ -150,6 +150,60 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
     assert!(Command::new("sh").args(["-c", &stop]).status().unwrap().success());
     let status = wait_for("it stops", || unread.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn each_misuse_says_the_next_step() {
+    let directory = TempDir::new().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (path, plain, missing) = (file("steerd.toml"), file("plain"), file("none.toml"));
+    std::fs::write(&path, format!("[admin]\nlisten = \"127.0.0.1:{}\"\n", free_port("127.0.0.1"))).unwrap();
+    std::fs::write(&plain, "").unwrap();
+    let named = |path: &str| format!("a configuration file is named with -c: -c {path}");
+    let first = "name the file with -c FILE or in STEERD_CONFIG; `steerd demo` runs an example";
+    for (arguments, code, expected) in [
+        (&["check", &*path][..], 2, &*named(&path)),
+        (&["check", &plain], 2, &named(&plain)),
+        (&["serve", &missing], 2, &named(&missing)),
+        (&["reload", &path], 2, &named(&path)),
+        (&["auto", "web/gw1", &path], 2, &named(&path)),
+        (&[&*path], 2, &named(&path)),
+        (&["probe", "steerd.toml"], 2, "a configuration file is named with -c"),
+        (&["probe", "./steerd.toml"], 2, "a configuration file is named with -c"),
+        (&["serve", "-c", &missing], 1, first),
+        (&["check", "-c", &missing], 1, first),
+        (&["probe", "-c", &missing], 1, first),
+        (&["drain", "web"], 2, "expected POOL/BACKEND, such as web/gw1"),
+        // A demo listens elsewhere than this file says.
+        (
+            &["drain", "web/gw1", "-c", &path],
+            1,
+            "`steerd demo` shows its own, which is http://127.0.0.1:8053",
+        ),
+        (&["reload", "-c", &path], 1, "name another server with --admin URL"),
+    ] {
+        let output = steerd(arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+        assert!(told.contains(expected), "{arguments:?}: {told}");
+    }
+    let told = text(&steerd(&["auto", "web/gw1", "web/gw2"]).stderr);
+    assert!(!told.contains("-c web/gw2"), "a backend is no file: {told}");
+
+    let server = Server::start(
+        "[pools.web]\nbackends = [{ name = \"gw1\", address = \"192.0.2.1\" }, { name = \"gw2\", address = \"192.0.2.2\" }]\n\
+         [services.\"www.lb.example.test\"]\npools = [\"web\"]\n",
+    );
+    let admin = format!("http://{}", server.admin);
+    for (backend, expected) in [
+        ("web/gw3", "there is no backend `gw3` in the pool `web`; did you mean `gw1`? There are gw1, gw2"),
+        ("web/other", "there is no backend `other` in the pool `web`; there are gw1, gw2"),
+        ("none/gw1", "there is no pool `none`; there is web"),
+    ] {
+        let output = steerd(&["drain", backend, "--admin", &admin]);
+        let told = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && told.contains(expected), "{backend}: {told}");
+    }
 }
 
 /// The warnings of `check`, of a configuration that listens on this port, for a user without privileges.

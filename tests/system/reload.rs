@@ -611,7 +611,7 @@ fn the_command_finds_the_server_by_the_configuration() {
     let shown = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     let place = format!("no steerd answers at http://127.0.0.1:{port} (from {})", path.display());
-    assert!(shown.contains(&place) && shown.contains("is it running"), "{shown}");
+    assert!(shown.contains(&place) && shown.contains("--admin URL"), "{shown}");
     assert_eq!(
         Command::new(STEERD).args(["reload", "--admin", "x"]).output().unwrap().status.code(),
         Some(2)

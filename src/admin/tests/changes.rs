@@ -52,7 +52,7 @@ async fn what_is_no_override_says_why() {
             "/api/v1/pools/web/backends/on/override",
             "there is no backend `on` in the pool `web`; did you mean `one`?",
         ),
-        ("/api/v1/pools/web/backends/gw9/override", "there are one"),
+        ("/api/v1/pools/web/backends/gw9/override", "there is one"),
         ("/api/v1/pools/we/backends/one/override", "there is no pool `we`; did you mean `web`?"),
     ] {
         for (method, body) in [("DELETE", None), ("PUT", Some(r#"{"state":"up"}"#))] {

@@ -421,7 +421,10 @@ fn contradictions() {
             "2:36 `recheck` (2s) must not be above `interval_down` (1s)",
         ),
         ("interval_down = \"99ms\"", "2:42 `interval_down` must be from 100ms to 1h"),
-        ("damping = \"on\"", "2:36 `damping` must be true or false; this is a string"),
+        (
+            "damping = \"on\"",
+            "2:36 `damping` must be true or false; this is a string | drop the quotes: damping = true",
+        ),
         (
             "critical = true, observe_only = true",
             "2:58 a check that is `observe_only` decides nothing, and one that is `critical` does",

@@ -186,7 +186,8 @@ fn addresses_that_exclude_each_other() {
 
 #[test]
 fn durations() {
-    let what = "`startup_wait` must be a duration with a unit, such as \"250ms\", \"5s\" or \"1m30s\"";
+    let what =
+        "`startup_wait` must be a duration with a unit, such as \"250ms\", \"5s\", \"1m30s\" or \"2d\"";
     for (value, rest) in [
         ("5", "; this is an integer | did you mean \"5s\"?"),
         ("\"5\"", " | did you mean \"5s\"?"),
@@ -270,7 +271,7 @@ fn backends() {
     );
     in_pool(
         "backends = [{ address = \"192.0.2.1\", enabled = \"no\" }]",
-        "2:48 `enabled` must be true or false; this is a string",
+        "2:48 `enabled` must be true or false; this is a string | drop the quotes: enabled = false",
     );
     in_pool(
         "backends = [{ address = \"192.0.2.1\", name = \"a/b\" }]",
@@ -293,7 +294,7 @@ fn pools() {
         ("0", "`min_healthy` must be an integer from 1 to 4294967295".to_owned()),
         ("\"0%\"", format!("`min_healthy` must be {what}; this is `0%`")),
         ("\"101%\"", format!("`min_healthy` must be {what}; this is `101%`")),
-        ("\"40\"", format!("`min_healthy` must be {what}; this is `40`")),
+        ("\"x\"", format!("`min_healthy` must be {what}; this is `x`")),
         ("true", format!("`min_healthy` must be {what}; this is a boolean")),
         ("3", "`min_healthy` is 3, but pool `x` has 2 addresses: it would never be usable".to_owned()),
     ] {

@@ -100,29 +100,34 @@ const TABLES: [&str; 14] = [
 fn the_example_shows_every_key() {
     let example = include_str!("../../../config/example.toml");
     let mut count = 0;
+    known_keys(|table, key| {
+        let shown = example.lines().any(|line| {
+            let words = line.trim_start_matches(['#', ' ']);
+            let follows = |after: &str| words.strip_prefix(key).is_some_and(|rest| rest.starts_with(after));
+            // A key with its value, a key of an inline table, a key of the list of a backend's, a section.
+            follows(" = ")
+                || line.contains(&format!("{{ {key} = "))
+                || line.contains(&format!(", {key} = "))
+                || (line.starts_with("#   ") && follows(" "))
+                || words.starts_with(&format!("[{key}"))
+                || line.contains(&format!(".{key}]"))
+        });
+        assert!(shown, "`{key}` of {table}");
+        count += 1;
+    });
+    assert!(count > 80, "{count} keys");
+}
+
+/// Tells every key that a table knows by its own word, and that table.
+pub(super) fn known_keys(mut tell: impl FnMut(&str, &str)) {
     for table in TABLES {
         let faults = load_files(&format!("{table}\n"), &[]).unwrap_err();
         let unknown = faults.errors().find(|fault| fault.message == "unknown key `no_such_key`");
         let hint =
             unknown.and_then(|fault| fault.hint.as_deref()).unwrap_or_else(|| panic!("{table}: {faults}"));
-        for key in hint.strip_prefix("known here: ").unwrap().split(", ").map(|key| key.trim_matches('`')) {
-            let shown = example.lines().any(|line| {
-                let words = line.trim_start_matches(['#', ' ']);
-                let follows =
-                    |after: &str| words.strip_prefix(key).is_some_and(|rest| rest.starts_with(after));
-                // A key with its value, a key of an inline table, a key of the list of a backend's, a section.
-                follows(" = ")
-                    || line.contains(&format!("{{ {key} = "))
-                    || line.contains(&format!(", {key} = "))
-                    || (line.starts_with("#   ") && follows(" "))
-                    || words.starts_with(&format!("[{key}"))
-                    || line.contains(&format!(".{key}]"))
-            });
-            assert!(shown, "`{key}` of {table}");
-            count += 1;
-        }
+        let keys = hint.strip_prefix("known here: ").unwrap().split(", ");
+        keys.for_each(|key| tell(table, key.trim_matches('`')));
     }
-    assert!(count > 80, "{count} keys");
 }
 
 #[test]

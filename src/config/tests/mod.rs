@@ -6,6 +6,7 @@ mod defaults;
 mod faults;
 mod files;
 mod fit;
+mod traps;
 mod warnings;
 
 use std::path::Path;

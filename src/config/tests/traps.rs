@@ -1,0 +1,263 @@
+//! Mistakes that TOML makes easy, and the hints for them.
+
+use std::collections::HashMap;
+
+use super::files::known_keys;
+use super::{REST, ZONE, errors, in_check, in_pool, in_service, load_files, loaded, one_error};
+use crate::config::{load, misplaced};
+
+/// The errors of a whole configuration, as `LINE:COLUMN MESSAGE | HINT`.
+fn errors_of(text: &str) -> Vec<String> {
+    let told = errors(&load_files(text, &[]));
+    told.into_iter().map(|error| error.trim_start_matches("steerd.toml:").to_owned()).collect()
+}
+
+fn without_quotes(place: &str, section: &str, name: &str) -> String {
+    format!(
+        "{place} a name with dots needs quotes: without, `{name}` is a table in a table | write [{section}.\"{name}\"]"
+    )
+}
+
+#[test]
+fn a_name_with_dots_needs_quotes() {
+    let rest = "[pools.web]\nbackends = [\"192.0.2.1\"]\n[services.\"www.example.com\"]\npools = [\"web\"]\n";
+    for (zone, expected) in [
+        (
+            "[zones.example.com]\nfile = \"example.com.zone\"\n",
+            vec![without_quotes("1:8", "zones", "example.com")],
+        ),
+        (
+            "[zones]\nexample.com = { file = \"example.com.zone\" }\n",
+            vec![without_quotes("2:1", "zones", "example.com")],
+        ),
+        (
+            "[zones]\nexample.com.file = \"example.com.zone\"\n",
+            vec![without_quotes("2:1", "zones", "example.com")],
+        ),
+        (
+            "[zones.example.com]\nfile = \"example.com.zone\"\n[zones.example.com.transfer]\nnetworks = [\"192.0.2.0/24\"]\n",
+            vec![without_quotes("1:8", "zones", "example.com")],
+        ),
+        // Where the name is not written in one piece, its entry is lost.
+        (
+            "[zones.example.\"com\"]\nfile = \"example.com.zone\"\n[zones.\"example.com\"]\nfile = \"example.com.zone\"\n",
+            vec![without_quotes("1:16", "zones", "example.com")],
+        ),
+    ] {
+        assert_eq!(errors_of(&format!("{zone}{rest}")), expected, "{zone}");
+    }
+    for (section, expected) in [
+        (
+            "[services.a.example.com]\npools = [\"web\"]\n",
+            without_quotes("1:11", "services", "a.example.com"),
+        ),
+        ("[pools.eu.web]\nbackends = [\"192.0.2.1\"]\n", without_quotes("1:8", "pools", "eu.web")),
+    ] {
+        assert_eq!(errors_of(&format!("{section}{REST}")), [expected], "{section}");
+    }
+    let several = "[services.a.example.com]\npools = [\"web\"]\n[services.b.example.com]\npools = [\"web\"]\n\
+                   [services.a.b.example.com]\npools = [\"web\"]\n";
+    let mut found = errors_of(&format!("{several}{REST}"));
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            without_quotes("1:11", "services", "a.example.com"),
+            without_quotes("3:11", "services", "b.example.com"),
+            without_quotes("5:11", "services", "a.b.example.com"),
+        ]
+    );
+    // An entry above it that is complete is one.
+    assert_eq!(
+        errors_of(&format!("[pools.web.eu]\nbackends = [\"192.0.2.1\"]\n{REST}")),
+        [without_quotes("1:8", "pools", "web.eu"), "1:12 unknown key `eu` | known here: `backends`, `check`, `checks`, `require`, `min_healthy`, `slow_start`, `suspect_self`".to_owned()]
+    );
+    // A slip in the name of a table, and a table that belongs elsewhere, are no names.
+    let slip =
+        "[zones.\"b.example\"]\nfile = \"example.com.zone\"\ntrasnfer = { networks = [\"192.0.2.0/24\"] }\n";
+    assert_eq!(
+        errors_of(&format!("{slip}{REST}"))[0],
+        "3:1 unknown key `trasnfer` | did you mean `transfer`?"
+    );
+    in_pool(
+        "backends = [\"192.0.2.1\"]\n[pools.x.tls]\nverify = false",
+        "3:10 unknown key `tls` | `tls` belongs to a check, check = { type = \"http\", .. }",
+    );
+}
+
+#[test]
+fn days_and_weeks_are_units() {
+    for (ttl, seconds) in [
+        ("1d", 86_400),
+        ("2w", 1_209_600),
+        ("1w1d1h", 694_800),
+        ("1d 30m", 88_200),
+        ("0d", 0),
+        ("1.5h", 5400),
+    ] {
+        let text = format!("[defaults.service]\nttl = \"{ttl}\"\n{REST}");
+        assert_eq!(loaded(&text).checker.services[0].ttl, seconds, "{ttl}");
+    }
+    for ttl in ["d", "1dd", "-1d", "1d ago", "1month", "1y", "99999999999999999999d", "w"] {
+        in_service(
+            &format!("pools = [\"web\"]\nttl = \"{ttl}\""),
+            "3:7 `ttl` must be a duration with a unit, such as \"250ms\", \"5s\", \"1m30s\" or \"2d\"",
+        );
+    }
+    in_check("{ type = \"tcp\", port = 1, interval = \"1d\" }", "2:46 `interval` must be from 100ms to 1h");
+}
+
+#[test]
+fn a_number_or_a_boolean_in_quotes_is_told_to_drop_them() {
+    let share = "`min_healthy` must be a count from 1, or a share of the weight from \"1%\" to \"100%\"";
+    let pool = |line: &str, expected: &str| in_pool(&format!("backends = [\"192.0.2.1\"]\n{line}"), expected);
+    pool(
+        "min_healthy = \"2\"",
+        &format!("3:15 {share}; this is `2` | drop the quotes: min_healthy = 2; or write \"2%\" for a share"),
+    );
+    pool(
+        "min_healthy = \"200\"",
+        &format!("3:15 {share}; this is `200` | drop the quotes: min_healthy = 200"),
+    );
+    pool("min_healthy = \"0\"", &format!("3:15 {share}; this is `0`"));
+    pool(
+        "min_healthy = 0.5",
+        &format!("3:15 {share}; this is a number with a fraction | did you mean \"50%\"?"),
+    );
+    pool(
+        "require = \"2\"",
+        "3:11 `require` must be \"all\", \"any\" or a number of checks | drop the quotes: require = 2",
+    );
+    let backend = |keys: &str, expected: &str| {
+        in_pool(&format!("backends = [{{ address = \"192.0.2.1\", {keys} }}]"), expected);
+    };
+    backend(
+        "weight = \"3\"",
+        "2:47 `weight` must be an integer from 0 to 1000000; this is a string | drop the quotes: weight = 3",
+    );
+    backend("weight = \"-3\"", "2:47 `weight` must be an integer from 0 to 1000000; this is a string");
+    backend(
+        "enabled = \"no\"",
+        "2:48 `enabled` must be true or false; this is a string | drop the quotes: enabled = false",
+    );
+    let service = |line: &str, expected: &str| in_service(&format!("pools = [\"web\"]\n{line}"), expected);
+    service(
+        "answers = \"2\"",
+        "3:11 `answers` must be a number from 1 to 256, or \"all\"; this is `2` | drop the quotes: answers = 2",
+    );
+    service(
+        "when_down = \"2\"",
+        "3:13 `when_down` must be \"fail-open\", \"nodata\", \"servfail\" or a list of addresses",
+    );
+    one_error(
+        "[server]\ncookies = \"true\"\n",
+        "2:11 `cookies` must be \"required\" or true or false | drop the quotes: cookies = true",
+    );
+}
+
+#[test]
+fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
+    let tls = "`ca_file` belongs to `tls` of a check, check = { type = \"https\", tls = { .. } }";
+    in_pool(
+        "backends = [\"192.0.2.1\"]\nca_file = \"ca.pem\"",
+        &format!("3:1 unknown key `ca_file` | {tls}"),
+    );
+    in_check(
+        "{ type = \"https\", port = 1, ca_file = \"ca.pem\" }",
+        &format!("2:37 unknown key `ca_file` | {tls}"),
+    );
+    one_error(
+        "[server]\ntoken_file = \"t\"\n",
+        "2:1 unknown key `token_file` | `token_file` belongs to [admin]",
+    );
+    one_error(
+        "[server]\ninclude = [\"a.toml\"]\n",
+        "2:1 unknown key `include` | `include` belongs to the top of the main file, above its first [table]",
+    );
+    in_service(
+        "pools = [\"web\"]\nport = 80",
+        "3:1 unknown key `port` | `port` belongs to a backend, backends = [{ address = \"192.0.2.1\", .. }]; or to a \
+         check, check = { type = \"http\", .. }",
+    );
+}
+
+/// No place is named that does not know the key.
+#[test]
+fn every_place_that_is_named_knows_the_key() {
+    let mut known: HashMap<String, usize> = HashMap::new();
+    known_keys(|_, key| *known.entry(key.to_owned()).or_default() += 1);
+    for (key, tables) in misplaced::all() {
+        // The defaults know some keys a second time.
+        assert!(known.get(key).is_some_and(|count| *count >= tables), "`{key}`: {tables} tables");
+    }
+    assert!(misplaced::all().len() > 60);
+}
+
+#[test]
+fn a_hint_never_says_the_opposite() {
+    let pool = |key: &str, known: &str| {
+        in_pool(
+            &format!("backends = [\"192.0.2.1\"]\n{key} = 1"),
+            &format!("3:1 unknown key `{key}` | `{known}` is known here, which says the opposite"),
+        );
+    };
+    pool("max_healthy", "min_healthy");
+    pool("min_unhealthy", "min_healthy");
+    let backend = |key: &str, hint: &str| {
+        in_pool(
+            &format!("backends = [{{ address = \"192.0.2.1\", {key} = true }}]"),
+            &format!("2:38 unknown key `{key}` | {hint}"),
+        );
+    };
+    backend("disabled", "`enabled` is known here, which says the opposite");
+    backend("enable", "did you mean `enabled`?");
+    in_service("pools = [\"web\"]\npolicy = \"unweighted\"", "3:10 `policy` must be \"weighted\" or \"all\"");
+    one_error(
+        "[server]\ncookies = \"not-required\"\n",
+        "2:11 `cookies` must be \"required\" or true or false",
+    );
+    in_service(
+        "pools = [\"web\"]\nwhen_down = \"fail-closed\"",
+        "3:13 `when_down` must be \"fail-open\", \"nodata\", \"servfail\" or a list of addresses",
+    );
+}
+
+#[test]
+fn a_file_that_is_no_text_has_words_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("steerd.toml");
+    let write = |name: &str, bytes: &[u8]| std::fs::write(directory.path().join(name), bytes).unwrap();
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    let big_endian = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>();
+    let utf_16 = "it is text in UTF-16; save it as UTF-8";
+    let binary = "it is a binary file; a text file is expected";
+    let kinds = [
+        (wide("\u{feff}[server]\n"), utf_16),
+        (wide("[server]\nworkers = 1\n"), utf_16),
+        (big_endian("\u{feff}[server]\n"), utf_16),
+        (big_endian("[server]\n"), utf_16),
+        (b"\x7fELF\x02\x01\x01\0\0\0\0\0".to_vec(), binary),
+        (vec![0; 5000], binary),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03".to_vec(), "it is compressed with gzip; unpack it first"),
+    ];
+    let rest = REST.replace("example.com.zone", "zone");
+    for (bytes, reason) in &kinds {
+        write("steerd.toml", bytes);
+        assert_eq!(errors(&load(&path)), [format!("steerd.toml:0:0 this is not TOML: {reason}")]);
+        write("odd", bytes);
+        write("zone", ZONE.as_bytes());
+        for naming in ["include = [\"odd\"]\n", "[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"odd\"\n"] {
+            write("steerd.toml", format!("{naming}{rest}").as_bytes());
+            let found = errors(&load(&path));
+            assert!(found.len() == 1 && found[0].ends_with(reason), "{naming} {reason}: {found:?}");
+        }
+        write("zone", bytes);
+        write("steerd.toml", rest.as_bytes());
+        let found = errors(&load(&path));
+        assert!(found.len() == 1 && found[0].contains(reason), "{reason}: {found:?}");
+    }
+    // A byte-order mark of UTF-8 is no fault.
+    write("zone", ZONE.as_bytes());
+    write("steerd.toml", format!("\u{feff}{rest}").as_bytes());
+    assert_eq!(errors(&load(&path)), [""; 0]);
+}
