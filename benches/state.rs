@@ -135,6 +135,8 @@ async fn mark(handle: &Handle, directory: &Path, number: u32) -> Duration {
         state: Some(Override::Drain),
         length: None,
         reason: Some(reason.clone()),
+        force: true,
+        by: "the bench".into(),
     };
     handle.commands.send(Command::Override(request, reply)).await.expect("the checker runs");
     answer.await.expect("the checker runs").expect("a backend");

@@ -7,6 +7,7 @@
 // Floor 0: plain data and choice. No I/O, no clock, no log, no random numbers of its own.
 pub mod cookie;
 pub mod counters;
+pub mod duration;
 pub mod name;
 pub mod keys;
 pub mod pool;

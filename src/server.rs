@@ -171,6 +171,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
                 serving: serving_seen,
                 reload: reload.clone(),
                 access: access_seen,
+                lost_because: keeper.lost_because(),
             };
             let serve = async move { bound.serve(source) };
             let running = apart.run(serve).await.map_err(StartError::AdminThread)?;

@@ -80,6 +80,8 @@ pub struct PoolView {
 pub struct FamilyView {
     /// Whether the pool satisfies `min_healthy`.
     pub usable: bool,
+    /// Whether it is usable only with addresses that are unknown or held.
+    pub on_trust: bool,
     /// The addresses that may appear in an answer now.
     pub eligible: Choice,
     /// The addresses to answer if the pool fails open. They do not depend on health, so successive
@@ -323,6 +325,7 @@ impl FamilyView {
         let everyone = || everyone_of(entries, drained);
         Self {
             usable: healthy_suffice || with_spares,
+            on_trust: with_spares,
             eligible: Choice::new(eligible_of(entries, with_spares)),
             everyone: previous
                 .filter(|choice| choice.consists_of(everyone()))

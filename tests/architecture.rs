@@ -10,9 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that take no input but their arguments.
-const PURE: [&str; 16] = [
+const PURE: [&str; 17] = [
     "cookie",
     "counters",
+    "duration",
     "keys",
     "name",
     "network",

@@ -125,7 +125,7 @@ fn read_and_rest(dns: SocketAddr) -> TcpStream {
 }
 
 async fn reload(running: &Running) {
-    running.reload.reload(None).await.unwrap();
+    running.reload.reload("a test".into(), None).await.unwrap();
 }
 
 /// The workers of the runtime, which answer over TCP, are started first; threads that may block come later.

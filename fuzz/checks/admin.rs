@@ -95,7 +95,14 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<OverrideRequest>>>) 
     };
     let running = Configured::of(&config::load(&file).unwrap());
     let reload = reload::start(Some(file), running, reach);
-    Source { checker, metrics, serving: watch::channel(true).1, reload, access: access_seen }
+    Source {
+        checker,
+        metrics,
+        serving: watch::channel(true).1,
+        reload,
+        access: access_seen,
+        lost_because: watch::channel(None).1,
+    }
 }
 
 /// Sends a body. The first byte selects the method and path.

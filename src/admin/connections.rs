@@ -33,7 +33,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use crate::admin::gate::{Gate, Standing};
+use crate::admin::gate::{Gate, Peer, Standing};
 use crate::admin::pace::Paced;
 use crate::admin::places::{self, Asking, Guest, Places};
 use crate::admin::proof::Local;
@@ -153,9 +153,9 @@ async fn converse(
     header_time: Duration,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Ok(local) = stream.local_addr() else { return };
+    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
     let Shared { router, gate, held, .. } = shared;
-    let answers = Answers { router, gate, guest: Arc::clone(&guest), local: Local(local) };
+    let answers = Answers { router, gate, guest: Arc::clone(&guest), local: Local(local), peer: Peer(peer) };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_time)
@@ -192,6 +192,7 @@ struct Answers {
     gate: Gate,
     guest: Arc<Guest>,
     local: Local,
+    peer: Peer,
 }
 
 impl Service<Request<Incoming>> for Answers {
@@ -201,6 +202,7 @@ impl Service<Request<Incoming>> for Answers {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.local);
+        request.extensions_mut().insert(self.peer);
         let asking = self.guest.ask(self.gate.standing(request.uri().path(), request.headers()));
         let answer = TowerToHyperService::new(self.router.clone()).call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| Answer { body, _asking: asking })) })

@@ -9,10 +9,14 @@
 //!                        everyone but web pages              nobody
 //! ```
 
-use axum::extract::{Request, State};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, TRANSFER_ENCODING,
 };
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
@@ -32,6 +36,31 @@ const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// Public paths: liveness, readiness, and the proof that a client requests before it sends a token.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", proof::PATH];
+
+/// The other end of the connection of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// The client of a request, for the log: `127.0.0.1:40112 with the token`.
+#[derive(Clone, Debug)]
+pub(super) struct Asker(pub(super) String);
+
+impl Asker {
+    fn new(peer: Option<&Peer>, standing: Standing) -> Self {
+        let peer = peer.map_or_else(|| "a client".into(), |peer| peer.0.to_string());
+        let how = if standing == Standing::Known { "with the token" } else { "without a token" };
+        Self(format!("{peer} {how}"))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // The gate inserts it, unless this router runs without a gate.
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::new(None, Standing::Other)))
+    }
+}
 
 /// The access rules of the admin server.
 #[derive(Clone, Debug)]
@@ -55,10 +84,15 @@ pub(super) enum Standing {
     Other,
 }
 
-pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let judged = gate.judge(request.method(), request.uri().path(), request.headers());
     match judged {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            let standing = gate.standing(request.uri().path(), request.headers());
+            let asker = Asker::new(request.extensions().get(), standing);
+            request.extensions_mut().insert(asker);
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }

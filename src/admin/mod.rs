@@ -68,6 +68,8 @@ pub struct Source {
     pub reload: crate::reload::Handle,
     /// The access rules in force.
     pub access: watch::Receiver<Access>,
+    /// Why overrides would not survive a restart now.
+    pub lost_because: watch::Receiver<Option<&'static str>>,
 }
 
 /// The state shared by all requests.

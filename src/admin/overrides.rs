@@ -5,13 +5,14 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use crate::admin::gate::Asker;
 use crate::admin::problem::Problem;
 use crate::admin::{Shown, json, read_body, status};
-use crate::checker::{Command, NoSuchBackend, OverrideRequest};
+use crate::checker::{Command, Consequence, Overridden, OverrideRefused, OverrideRequest};
 use crate::config::parse_duration;
 use crate::pool::Override;
 
@@ -31,6 +32,22 @@ struct Wanted {
     state: Word,
     r#for: Option<String>,
     reason: Option<String>,
+    /// Whether to do it even if it takes away what clients have.
+    #[serde(default)]
+    force: bool,
+}
+
+/// The backend after it, and what follows.
+#[derive(Serialize)]
+struct Done<'a> {
+    #[serde(flatten)]
+    backend: status::Backend<'a>,
+    /// The override before.
+    before: Option<&'static str>,
+    consequences: Vec<&'a str>,
+    survives_restart: bool,
+    /// Why it does not.
+    lost_because: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -42,34 +59,85 @@ enum Word {
     Down,
 }
 
-pub(super) async fn put(State(shown): State<Shown>, place: Place, body: Body) -> Result<Response, Problem> {
+pub(super) async fn put(
+    State(shown): State<Shown>,
+    Asker(by): Asker,
+    place: Place,
+    body: Body,
+) -> Result<Response, Problem> {
     let body = read_body(body).await?;
     let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| {
         bad(format!(
             "the body must be an object such as {{\"state\": \"drain\", \"for\": \"30m\", \"reason\": \"kernel\"}}: {error}"
         ))
     })?;
-    let length = wanted.r#for.as_deref().map(length).transpose()?;
-    let reason = wanted.reason.as_deref().map(reason).transpose()?.flatten();
-    set(&shown, place, Some(wanted.state.into()), length, reason).await
+    let (pool, backend) = named(place)?;
+    let request = OverrideRequest {
+        pool,
+        backend,
+        state: Some(wanted.state.into()),
+        length: wanted.r#for.as_deref().map(length).transpose()?,
+        reason: wanted.reason.as_deref().map(reason).transpose()?.flatten(),
+        force: wanted.force,
+        by,
+    };
+    set(&shown, request, "send `\"force\": true` in the body").await
 }
 
-pub(super) async fn delete(State(shown): State<Shown>, place: Place) -> Result<Response, Problem> {
-    set(&shown, place, None, None, None).await
-}
-
-async fn set(
-    shown: &Shown,
+pub(super) async fn delete(
+    State(shown): State<Shown>,
+    Asker(by): Asker,
     place: Place,
-    state: Option<Override>,
-    length: Option<Duration>,
-    reason: Option<String>,
+    uri: Uri,
 ) -> Result<Response, Problem> {
-    let Path((pool, backend)) = place.map_err(|rejection| bad(rejection.body_text()))?;
-    let request = OverrideRequest { pool, backend, state, length, reason };
+    let (pool, backend) = named(place)?;
+    let force = is_forced(uri.query())?;
+    let request = OverrideRequest { pool, backend, state: None, length: None, reason: None, force, by };
+    set(&shown, request, "add `?force=true`").await
+}
+
+/// `to_force` is what forces it.
+async fn set(shown: &Shown, request: OverrideRequest, to_force: &str) -> Result<Response, Problem> {
     match shown.source.ask(|reply| Command::Override(request, reply)).await? {
-        Ok(backend) => Ok(json(&status::Backend::new(&backend, false))),
-        Err(NoSuchBackend { pool, backend }) => Err(shown.documents.no_backend(pool, backend).await),
+        Ok(Overridden { backend, before, consequences }) => {
+            let lost_because = *shown.source.lost_because.borrow();
+            Ok(json(&Done {
+                backend: status::Backend::new(&backend, false),
+                before: before.map(|before| before.state.as_str()),
+                consequences: texts(&consequences),
+                survives_restart: lost_because.is_none(),
+                lost_because,
+            }))
+        }
+        Err(OverrideRefused::TakesAway(consequences)) => {
+            let consequences = texts(&consequences);
+            let detail = format!(
+                "nothing has changed, because this takes away what clients have: {}; to do it all the same, \
+                 {to_force}",
+                consequences.join("; ")
+            );
+            Err(Problem::new(StatusCode::CONFLICT, detail).member("consequences", consequences))
+        }
+        Err(OverrideRefused::NoSuchBackend { pool, backend }) => {
+            Err(shown.documents.no_backend(pool, backend).await)
+        }
+    }
+}
+
+fn texts(consequences: &[Consequence]) -> Vec<&str> {
+    consequences.iter().map(|consequence| &*consequence.text).collect()
+}
+
+fn named(place: Place) -> Result<(String, String), Problem> {
+    place.map(|Path(names)| names).map_err(|rejection| bad(rejection.body_text()))
+}
+
+/// Whether a query says so. A DELETE has no body that could.
+fn is_forced(query: Option<&str>) -> Result<bool, Problem> {
+    match query {
+        None | Some("" | "force=false") => Ok(false),
+        Some("force=true") => Ok(true),
+        Some(_) => Err(bad("the query must be empty, or `force=true`")),
     }
 }
 

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
+use crate::admin::gate::Asker;
 use crate::admin::problem::Problem;
 use crate::admin::{Source, json, read_body};
 use crate::checker::Change;
@@ -38,6 +39,7 @@ struct Reloaded<'a> {
     pools: Changes<'a>,
     services: Changes<'a>,
     zones: Changes<'a>,
+    overrides: Changes<'a>,
     keys: Changes<'a>,
     server: Changes<'a>,
     admin: Changes<'a>,
@@ -53,7 +55,11 @@ struct Wanted {
     file: Option<PathBuf>,
 }
 
-pub(super) async fn reload(State(source): State<Source>, body: Body) -> Result<Response, Problem> {
+pub(super) async fn reload(
+    State(source): State<Source>,
+    Asker(by): Asker,
+    body: Body,
+) -> Result<Response, Problem> {
     let body = read_body(body).await?;
     let wanted = if body.is_empty() { Ok(Wanted::default()) } else { serde_json::from_slice(&body) };
     let wanted = wanted.map_err(|error| {
@@ -64,7 +70,7 @@ pub(super) async fn reload(State(source): State<Source>, body: Body) -> Result<R
             ),
         )
     })?;
-    match source.reload.reload(wanted.file).await {
+    match source.reload.reload(by, wanted.file).await {
         Ok(report) => Ok(json(&Reloaded::from(&report))),
         Err(refusal) => Err(problem(&refusal)),
     }
@@ -94,6 +100,7 @@ impl<'a> From<&'a Report> for Reloaded<'a> {
             pools: Changes::from(&*report.pools),
             services: Changes::from(&*report.services),
             zones: Changes::from(&*report.zones),
+            overrides: Changes::from(&*report.overrides),
             keys: Changes::from(&*report.keys),
             server: Changes::from(&*report.server),
             admin: Changes::from(&*report.admin),

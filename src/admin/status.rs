@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::checker;
 use crate::health;
-use crate::pool;
 use crate::probe::Cause;
 
 #[derive(Serialize)]
@@ -61,7 +60,7 @@ pub(super) struct Backend<'a> {
     site: Option<&'a str>,
     enabled: bool,
     weight: u32,
-    effective_weight: u32,
+    effective_weight: Weight,
     r#override: Option<Override<'a>>,
     safe_at: Option<Timestamp>,
     addresses: Vec<Address<'a>>,
@@ -72,6 +71,7 @@ pub(super) struct Backend<'a> {
 struct Override<'a> {
     state: &'static str,
     reason: Option<&'a str>,
+    by: Option<&'a str>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
 }
@@ -200,16 +200,22 @@ impl<'a> Backend<'a> {
     }
 }
 
-/// The weight of its eligible addresses; the largest if they differ.
-fn effective_weight(backend: &checker::BackendStatus) -> u32 {
-    let percent = match backend.overridden.as_ref().map(|status| status.state) {
-        _ if !backend.enabled => 0,
-        Some(pool::Override::Drain | pool::Override::Disabled | pool::Override::Down) => 0,
-        Some(pool::Override::Up) => 100,
-        None => backend.addresses.iter().map(|address| address.percent).max().unwrap_or(100),
-    };
-    // At most 1,000,000 times 100.
-    backend.weight * u32::from(percent) / 100
+/// A weight that may be a fraction of the configured one: 5 percent of 3 is 0.15, not 0.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+enum Weight {
+    Whole(u32),
+    Part(f64),
+}
+
+/// The weight by which its addresses are drawn now; the largest if they differ.
+fn effective_weight(backend: &checker::BackendStatus) -> Weight {
+    let hundredths = backend.addresses.iter().map(|address| address.drawn).max().unwrap_or(0);
+    if hundredths.is_multiple_of(100) {
+        Weight::Whole(hundredths / 100)
+    } else {
+        Weight::Part(f64::from(hundredths) / 100.0)
+    }
 }
 
 impl<'a> From<&'a checker::OverrideStatus> for Override<'a> {
@@ -217,6 +223,7 @@ impl<'a> From<&'a checker::OverrideStatus> for Override<'a> {
         Self {
             state: status.state.as_str(),
             reason: status.reason.as_deref(),
+            by: status.by.as_deref(),
             since: timestamp(status.since),
             until: status.until.and_then(timestamp),
         }

@@ -16,8 +16,9 @@ use tempfile::TempDir;
 use super::gate::names_this_machine;
 use super::{Running, Source, bind};
 use crate::checker::{
-    AddressStatus, BackendStatus, CheckStatus, Command, Configuration, Handle, NoSuchBackend,
-    OverrideRequest, OverrideStatus, PastOutcome, PastTransition, Piece, PoolPiece, PoolStatus, Suspected,
+    AddressStatus, BackendStatus, CheckStatus, Command, Configuration, Handle, Overridden, OverrideRefused,
+    OverrideRequest, OverrideStatus, PastOutcome, PastTransition, Piece, PoolPiece, PoolStatus, Reloaded,
+    Suspected,
 };
 use crate::config::{self, Access, Token};
 use crate::counters::Counters;
@@ -85,6 +86,7 @@ fn status(detail: &str) -> PoolPiece {
         held_until: Some(at),
         percent: 100,
         eligible: false,
+        drawn: 15,
         checks: vec![check],
         transitions: vec![past],
     };
@@ -109,6 +111,7 @@ fn status(detail: &str) -> PoolPiece {
                 since: at,
                 until: None,
                 reason: Some("kernel".into()),
+                by: Some("an operator".into()),
                 safe_at: Some(at),
             }),
             addresses: vec![address],
@@ -178,8 +181,14 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
     let (serving, serving_seen) = watch::channel(true);
     let bound = bind(listen.parse().unwrap()).unwrap();
     let address = bound.address();
-    let running =
-        bound.serve(Source { checker, metrics, serving: serving_seen, reload, access: access_seen });
+    let running = bound.serve(Source {
+        checker,
+        metrics,
+        serving: serving_seen,
+        reload,
+        access: access_seen,
+        lost_because: watch::channel(None).1,
+    });
     Fixture { address, running, serving, overrides, directory }
 }
 
@@ -198,12 +207,16 @@ async fn answer_commands(
             Command::Override(request, reply) => {
                 let (pool, backend) = (request.pool.clone(), request.backend.clone());
                 let known = pool == "web" && backend == "one";
-                let told = known.then(|| status.backends[0].clone());
+                let told = known.then(|| Overridden {
+                    backend: status.backends[0].clone(),
+                    before: None,
+                    consequences: Vec::new(),
+                });
                 asked.send(request).unwrap();
-                drop(reply.send(told.ok_or(NoSuchBackend { pool, backend })));
+                drop(reply.send(told.ok_or(OverrideRefused::NoSuchBackend { pool, backend })));
             }
             Command::Configuration(reply) => drop(reply.send(running.clone())),
-            Command::Reload(_, reply) => drop(reply.send(8)),
+            Command::Reload(_, reply) => drop(reply.send(Reloaded { generation: 8, lost: Vec::new() })),
             Command::Memory(_) | Command::MemoryChanges(_) => {}
         }
     }
@@ -285,7 +298,7 @@ async fn the_status_has_the_objects_of_the_api() {
         },
     });
     let overridden = serde_json::json!({
-        "state": "drain", "reason": "kernel", "since": "2023-11-14T22:13:20Z", "until": null,
+        "state": "drain", "reason": "kernel", "by": "an operator", "since": "2023-11-14T22:13:20Z", "until": null,
     });
     let suspected = serde_json::json!({"since": "2023-11-14T22:13:20Z", "reason": "all of it fails"});
     let expected = serde_json::json!({
@@ -299,7 +312,7 @@ async fn the_status_has_the_objects_of_the_api() {
             "name": "web", "state": "critical", "usable": false, "healthy_weight": 0, "total_weight": 3,
             "suspected": suspected,
             "backends": [{
-                "name": "one", "site": "a", "enabled": true, "weight": 3, "effective_weight": 0,
+                "name": "one", "site": "a", "enabled": true, "weight": 3, "effective_weight": 0.15,
                 "override": overridden, "safe_at": "2023-11-14T22:13:20Z",
                 "addresses": [{
                     "address": "192.0.2.1", "state": "unhealthy", "since": "2023-11-14T22:13:20Z",

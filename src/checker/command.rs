@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::checker::{BackendStatus, Memory, MemoryChanges, Piece, Place, PoolSetup};
+use crate::checker::{BackendStatus, Memory, MemoryChanges, OverrideStatus, Piece, Place, PoolSetup};
 use crate::pool::Override;
 use crate::service::Service;
 use crate::settings::Settings;
@@ -20,13 +20,11 @@ pub enum Command {
     Tell(Place, oneshot::Sender<Option<Piece>>),
     /// The configuration that runs.
     Configuration(oneshot::Sender<Configuration>),
-    /// To go on with another configuration; the generation of the table that has it. Unchanged
-    /// probes keep their counters, timers and history. [`Handle::reload`](super::Handle::reload)
-    /// says what differs.
-    Reload(Box<Wanted>, oneshot::Sender<u64>),
-    /// To set what an operator says of a backend, or to go back to the checks' word. The answer is
-    /// the backend as it is then.
-    Override(OverrideRequest, oneshot::Sender<Result<BackendStatus, NoSuchBackend>>),
+    /// To go on with another configuration. Unchanged probes keep their counters, timers and history.
+    /// [`Handle::reload`](super::Handle::reload) says what differs.
+    Reload(Box<Wanted>, oneshot::Sender<Reloaded>),
+    /// To set what an operator says of a backend, or to go back to the checks' word.
+    Override(OverrideRequest, oneshot::Sender<Result<Overridden, OverrideRefused>>),
     /// The state worth keeping over a restart, in some seconds. Changes go on being noted meanwhile.
     Memory(oneshot::Sender<Memory>),
     /// The changes since the last such command, whether or not the whole was asked for in between.
@@ -72,6 +70,30 @@ pub struct Wanted {
     pub services: Vec<Service>,
     /// By `PoolId`.
     pub pools: Vec<Arc<PoolSetup>>,
+    /// The one who asked for it, for the log.
+    pub by: String,
+}
+
+/// A configuration has come into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Generation of the table that has it.
+    pub generation: u64,
+    /// Overrides of backends that it does not have.
+    pub lost: Vec<LostOverride>,
+}
+
+/// An override that has ended because its backend is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostOverride {
+    /// The pool's name.
+    pub pool: Arc<str>,
+    /// The backend's name.
+    pub backend: Arc<str>,
+    /// The override.
+    pub state: Override,
+    /// Why it was set.
+    pub reason: Option<String>,
 }
 
 /// An operator's override of a backend.
@@ -85,18 +107,46 @@ pub struct OverrideRequest {
     pub state: Option<Override>,
     /// After how long it ends by itself.
     pub length: Option<Duration>,
-    /// Why, for those who see it.
+    /// Why, for those who see it. Without one, that of the override before stays.
     pub reason: Option<String>,
+    /// Whether to do it even if it takes away what clients have.
+    pub force: bool,
+    /// The one who asked, for those who see it and for the log.
+    pub by: String,
 }
 
-/// The configuration has no such pool, or the pool has no such backend.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no backend `{backend}` in a pool `{pool}`")]
-pub struct NoSuchBackend {
-    /// The pool asked for.
-    pub pool: String,
-    /// The backend asked for.
-    pub backend: String,
+/// An override was set or ended.
+#[derive(Clone, Debug)]
+pub struct Overridden {
+    /// The backend after it.
+    pub backend: BackendStatus,
+    /// The override before.
+    pub before: Option<OverrideStatus>,
+    /// The changes for the pool and its services.
+    pub consequences: Vec<Consequence>,
+}
+
+/// A consequence of an override for a pool or a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consequence {
+    /// Whether it takes away what clients had: the last usable address of a family, a tier, a service.
+    pub takes_away: bool,
+    /// A sentence without its full stop.
+    pub text: String,
+}
+
+/// Why a backend has no other override than before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OverrideRefused {
+    /// The configuration has no such pool, or the pool has no such backend.
+    NoSuchBackend {
+        /// The pool asked for.
+        pool: String,
+        /// The backend asked for.
+        backend: String,
+    },
+    /// It takes away what clients have, and was not forced.
+    TakesAway(Vec<Consequence>),
 }
 
 /// The changes made by a reload, in the order of the configuration.
@@ -110,6 +160,8 @@ pub struct Difference {
     pub services: Vec<Change>,
     /// Zones.
     pub zones: Vec<Change>,
+    /// Overrides that have ended because their backends are gone.
+    pub overrides: Vec<Change>,
     /// Whether settings that answers depend on have changed.
     pub settings: bool,
 }

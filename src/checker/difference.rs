@@ -8,8 +8,10 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use crate::checker::{Change, Check, Difference, PoolSetup};
+use crate::checker::{Change, Check, Difference, LostOverride, PoolSetup, Reloaded};
+use crate::duration::Shown;
 use crate::health::Timing;
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, Pool, PoolId, Require};
@@ -50,7 +52,7 @@ pub(super) struct Compared<'a> {
     pub(super) pools: &'a [&'a PoolSetup],
 }
 
-/// The changes from `before` to `now`; the publisher sets the generation.
+/// The changes from `before` to `now`; the publisher adds the generation, and the overrides that were lost.
 pub(super) fn difference(before: Compared<'_>, now: Compared<'_>) -> Difference {
     let name = |pool: &&PoolSetup| pool.pool.name.clone();
     let service_name = |service: &&Service| service.name.to_plain();
@@ -66,11 +68,22 @@ pub(super) fn difference(before: Compared<'_>, now: Compared<'_>) -> Difference 
             fact_changes("", &from, &to)
         }),
         zones: changes(before.catalog.zones(), now.catalog.zones(), zone_name, zone_changes),
+        overrides: Vec::new(),
         settings: before.settings != now.settings,
     }
 }
 
 impl Difference {
+    /// Adds what came of it.
+    pub(super) fn with(self, Reloaded { generation, lost }: Reloaded) -> Self {
+        let change = |LostOverride { pool, backend, state, reason }: LostOverride| {
+            let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+            let detail = format!("{}{reason} has ended, because the backend is gone", state.as_str());
+            Change::Changed(format!("{pool}/{backend}"), vec![detail])
+        };
+        Self { generation, overrides: lost.into_iter().map(change).collect(), ..self }
+    }
+
     /// Whether nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -173,7 +186,7 @@ fn pool_facts(setup: &PoolSetup) -> Vec<Fact> {
                 MinHealthy::Percent(percent) => format!("{percent}%"),
             },
         ),
-        fact("slow_start", format!("{slow_start:?}")),
+        fact("slow_start", Shown(*slow_start).to_string()),
         fact("suspect_self", suspect_self.map_or_else(|| "off".into(), |percent| format!("{percent}%"))),
         fact(
             "require",
@@ -202,12 +215,12 @@ fn check_facts(check: &Check) -> Vec<Fact> {
     let Timing { interval, timeout, rise, fall, recheck, interval_down, damping } = timing;
     let mut facts = vec![
         fact("type", probe.kind().to_owned()),
-        fact("interval", format!("{interval:?}")),
-        fact("timeout", format!("{timeout:?}")),
+        fact("interval", Shown(*interval).to_string()),
+        fact("timeout", Shown(*timeout).to_string()),
         fact("rise", rise.to_string()),
         fact("fall", fall.to_string()),
-        fact("recheck", format!("{recheck:?}")),
-        fact("interval_down", format!("{interval_down:?}")),
+        fact("recheck", Shown(*recheck).to_string()),
+        fact("interval_down", Shown(*interval_down).to_string()),
         fact("damping", damping.to_string()),
         fact("critical", critical.to_string()),
         fact("observe_only", observe_only.to_string()),
@@ -309,7 +322,7 @@ fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
                 Answers::All => "all".into(),
             },
         ),
-        fact("ttl", format!("{ttl} s")),
+        fact("ttl", Shown(Duration::from_secs((*ttl).into())).to_string()),
         fact(
             "policy",
             match policy {
@@ -349,14 +362,13 @@ fn zone_changes(before: &Zone, now: &Zone) -> Vec<String> {
     }
 }
 
-/// The same names hold the same records, and the same of them are answered by services.
+/// The same names hold the same records. Names that hold none are there for others, or for services,
+/// which are told by themselves.
 fn is_same_zone(before: &Zone, now: &Zone) -> bool {
     before.records() == now.records()
-        && before.nodes().count() == now.nodes().count()
         && now.nodes().all(|node| {
-            before.node(node.name()).is_some_and(|old| {
-                old.rrsets().eq(node.rrsets()) && old.service().is_some() == node.service().is_some()
-            })
+            let old = before.node(node.name());
+            old.map_or_else(|| node.rrsets().next().is_none(), |old| old.rrsets().eq(node.rrsets()))
         })
 }
 

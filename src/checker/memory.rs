@@ -68,6 +68,8 @@ pub struct RememberedOverride {
     pub until: Option<SystemTime>,
     /// Why.
     pub reason: Option<String>,
+    /// The one who asked for it.
+    pub by: Option<String>,
 }
 
 /// Changes of a [`Memory`].
@@ -215,6 +217,7 @@ fn remembered_override(pool: &PoolState, backend: usize, calendar: Calendar) -> 
         since: kept.since,
         until: kept.until,
         reason: kept.reason,
+        by: kept.by,
     })
 }
 

@@ -15,8 +15,10 @@
 //! in several checks and pools is probed once. The standing of a backend address in a pool is the combined
 //! result of its checks ([`combine`]); logs, counters and answers use it.
 
+mod answering;
 mod calendar;
 mod command;
+mod consequences;
 mod difference;
 mod expiry;
 mod history;
@@ -31,6 +33,7 @@ mod slots;
 mod status;
 mod survey;
 mod suspicion;
+mod tally;
 mod targets;
 mod telling;
 #[cfg(test)]
@@ -74,7 +77,10 @@ use survey::Survey;
 use suspicion::{LocalFaults, Suspecting};
 use targets::{Spot, Targets};
 
-pub use command::{Change, Command, Configuration, Difference, NoSuchBackend, OverrideRequest, Wanted};
+pub use command::{
+    Change, Command, Configuration, Consequence, Difference, LostOverride, Overridden, OverrideRefused,
+    OverrideRequest, Reloaded, Wanted,
+};
 pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
 pub use memory::{Memory, MemoryChanges, RememberedOverride, RememberedState};
 pub use reload::NotReloaded;

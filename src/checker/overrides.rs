@@ -4,22 +4,27 @@
 //! that was given for an hour ends when an hour has really passed, whatever happens to the time of
 //! day meanwhile ([`crate::checker::calendar`]). Only over a restart does the time of day decide.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::checker::calendar::{Calendar, Stamp};
-use crate::checker::pools::PoolState;
+use crate::checker::pools::{BackendState, PoolState};
 use crate::checker::{
-    BackendStatus, Checker, NoSuchBackend, Outside, OverrideRequest, OverrideStatus, RememberedOverride,
+    Checker, LostOverride, Outside, Overridden, OverrideRefused, OverrideRequest, OverrideStatus,
+    RememberedOverride,
 };
+use crate::duration::Shown;
 use crate::pool::{Family, Override, PoolId};
-use crate::table::{Source, Table};
+use crate::table::Table;
 
 /// How long after a table was replaced an answer from it may still be on its way.
 pub(super) const ON_THE_WAY: Duration = Duration::from_secs(1);
+
+const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
 /// The backends that have an override, and when the first of them ends.
 #[derive(Debug, Default)]
@@ -36,6 +41,7 @@ pub(super) struct KeptOverride {
     since: Stamp,
     until: Option<Stamp>,
     reason: Option<String>,
+    by: Option<String>,
     /// See [`OverrideStatus::safe_at`].
     safe_at: Option<Stamp>,
 }
@@ -47,37 +53,50 @@ impl KeptOverride {
             since: calendar.shown(self.since),
             until: self.until.map(|until| calendar.shown(until)),
             reason: self.reason.clone(),
+            by: self.by.clone(),
             safe_at: self.safe_at.map(|safe_at| calendar.shown(safe_at)),
         }
     }
 }
 
 impl<O: Outside> Checker<O> {
-    /// Does what an operator asks, and publishes it.
+    /// Does what an operator asks, and publishes it; unless it takes away what clients have, and is not
+    /// forced.
     pub(super) fn override_backend(
         &mut self,
         request: OverrideRequest,
-        reply: oneshot::Sender<Result<BackendStatus, NoSuchBackend>>,
+        reply: oneshot::Sender<Result<Overridden, OverrideRefused>>,
     ) {
-        let place = self.pools.find(&request.pool, &request.backend);
-        let OverrideRequest { pool, backend: name, state, length, reason } = request;
-        let Some((id, backend)) = place else {
-            return drop(reply.send(Err(NoSuchBackend { pool, backend: name })));
+        // The asking task may have ended.
+        drop(reply.send(self.try_override(request)));
+    }
+
+    fn try_override(&mut self, request: OverrideRequest) -> Result<Overridden, OverrideRefused> {
+        let OverrideRequest { pool, backend: name, state, length, reason, force, by } = request;
+        let Some((id, backend)) = self.pools.find(&pool, &name) else {
+            return Err(OverrideRefused::NoSuchBackend { pool, backend: name });
         };
+        let consequences = self.consequences(id, backend, state);
+        if !force && consequences.iter().any(|consequence| consequence.takes_away) {
+            return Err(OverrideRefused::TakesAway(consequences));
+        }
+        let before = self.overridden(id, backend);
+        let reason = reason.or_else(|| before?.reason.clone());
+        let before = before.map(|kept| kept.shown(self.calendar));
         let since = self.stamp();
         let until = length.map(|length| since.after(length));
-        let kept = |state| KeptOverride { state, since, until, reason, safe_at: None };
-        self.set_override(id, backend, state.map(kept), since, "by request");
-        self.publish();
-        let told = self.sources(&self.published.load()).one_backend(id, backend);
-        // The asking task may have ended.
-        drop(reply.send(told.ok_or(NoSuchBackend { pool, backend: name })));
+        let kept = |state| KeptOverride { state, since, until, reason, by: Some(by.clone()), safe_at: None };
+        self.set_override(id, backend, state.map(kept), since, "by request", Some(&by));
+        self.publish(Some(&by));
+        let backend = self.sources(&self.published.load()).one_backend(id, backend);
+        let backend = backend.ok_or(OverrideRefused::NoSuchBackend { pool, backend: name })?;
+        Ok(Overridden { backend, before, consequences })
     }
 
     /// Takes up what operators said before the start.
     pub(super) fn recall_overrides(&mut self, remembered: Vec<RememberedOverride>) {
         let now = self.stamp();
-        for RememberedOverride { pool, backend, state, since, until, reason } in remembered {
+        for RememberedOverride { pool, backend, state, since, until, reason, by } in remembered {
             let (pool, backend) = (&*pool, &*backend);
             let [since, until] =
                 [Some(since), until].map(|time| time.map(|time| self.calendar.stamp_of(time)));
@@ -94,8 +113,9 @@ impl<O: Outside> Checker<O> {
                 );
                 continue;
             };
-            let kept = KeptOverride { state, since: since.unwrap_or(now), until, reason, safe_at: None };
-            self.set_override(id, index, Some(kept), now, "remembered");
+            let asked_by = by.clone();
+            let kept = KeptOverride { state, since: since.unwrap_or(now), until, reason, by, safe_at: None };
+            self.set_override(id, index, Some(kept), now, "remembered", asked_by.as_deref());
         }
     }
 
@@ -106,9 +126,10 @@ impl<O: Outside> Checker<O> {
             return;
         }
         for (id, backend) in self.overrides.places.clone() {
-            let until = self.overridden(id, backend).and_then(|kept| kept.until);
-            if until.is_some_and(|until| until <= now) {
-                self.set_override(id, backend, None, now, "its time is over");
+            let Some(kept) = self.overridden(id, backend) else { continue };
+            if kept.until.is_some_and(|until| until <= now) {
+                let asked_by = kept.by.clone();
+                self.set_override(id, backend, None, now, "its time is over", asked_by.as_deref());
             }
         }
     }
@@ -123,11 +144,41 @@ impl<O: Outside> Checker<O> {
         self.note_end();
     }
 
-    /// The pools are about to become others: overrides count as ended until they are noted again.
-    pub(super) fn let_go_of_overrides(&mut self) {
+    /// The pools are about to become others: overrides count as ended until they are noted again. All of
+    /// them, for [`Self::lost_overrides`].
+    pub(super) fn let_go_of_overrides(&mut self) -> Vec<LostOverride> {
+        let mut all = Vec::new();
         for (id, backend) in self.overrides.places.clone() {
             self.note_no_override(id, backend);
+            all.extend(self.named_override(id, backend));
         }
+        all
+    }
+
+    /// Those of before that no backend has any more.
+    pub(super) fn lost_overrides(&self, before: Vec<LostOverride>, asked_by: &str) -> Vec<LostOverride> {
+        let places = self.overrides.places.iter();
+        let now = places.filter_map(|(id, backend)| self.named_override(*id, *backend));
+        let now: HashSet<(Arc<str>, Arc<str>)> = now.map(|kept| (kept.pool, kept.backend)).collect();
+        let is_lost =
+            |kept: &LostOverride| !now.contains(&(Arc::clone(&kept.pool), Arc::clone(&kept.backend)));
+        let lost: Vec<LostOverride> = before.into_iter().filter(is_lost).collect();
+        for LostOverride { pool, backend, state, .. } in &lost {
+            let (pool, backend, state) = (&**pool, &**backend, state.as_str());
+            info!(pool, backend, state, asked_by, "the override of a backend has ended, the backend is gone");
+        }
+        lost
+    }
+
+    fn named_override(&self, id: PoolId, backend: usize) -> Option<LostOverride> {
+        let series = &self.pools.get(id)?.series;
+        let kept = self.overridden(id, backend)?;
+        Some(LostOverride {
+            pool: Arc::clone(series.name()),
+            backend: Arc::clone(series.backend_name(backend)?),
+            state: kept.state,
+            reason: kept.reason.clone(),
+        })
     }
 
     /// Notes all overrides, for those who keep them: their names, places or times are others now.
@@ -153,28 +204,30 @@ impl<O: Outside> Checker<O> {
         kept: Option<KeptOverride>,
         now: Stamp,
         why: &str,
+        asked_by: Option<&str>,
     ) {
-        let Some(PoolState { setup, series, backends, .. }) = self.pools.0.get_mut(id.index()) else {
-            return;
-        };
-        let (Some(configured), Some(state)) = (setup.pool.backends.get(backend), backends.get_mut(backend))
-        else {
-            return;
-        };
-        let before = state.overridden.take();
-        series.overridden(backend, kept.as_ref().map(|kept| kept.state));
-        log_override(&setup.pool.name, &configured.name, before.as_deref(), kept.as_ref(), why, now);
-        state.overridden = kept.map(|mut kept| {
-            if let Some(before) = before {
-                // It has left the answers already, if this one keeps it out as well.
-                kept.safe_at = before.safe_at;
-                if before.state == kept.state {
-                    kept.since = before.since;
+        let Some(pool) = self.pools.0.get_mut(id.index()) else { return };
+        let from = pool.backends.get(backend).and_then(BackendState::over);
+        let over = kept.as_ref().map(|kept| kept.state);
+        let set = |state: &mut BackendState| {
+            let before = state.overridden.take();
+            state.overridden = kept.map(|mut kept| {
+                if let Some(before) = before {
+                    // It has left the answers already, if this one keeps it out as well.
+                    kept.safe_at = before.safe_at;
+                    if before.state == kept.state {
+                        kept.since = before.since;
+                    }
                 }
-            }
-            Box::new(kept)
-        });
-        if state.overridden.is_some() {
+                Box::new(kept)
+            });
+        };
+        if pool.change_backend(backend, set).is_none() {
+            return;
+        }
+        pool.series.overridden(backend, over);
+        log_override(pool, backend, from, now, why, asked_by);
+        if over.is_some() {
             self.overrides.places.insert((id, backend));
         } else {
             self.overrides.places.remove(&(id, backend));
@@ -219,14 +272,9 @@ impl<O: Outside> Checker<O> {
     /// The backends of a pool that may be answered now.
     fn answered(&self, id: PoolId, table: &Table) -> BTreeSet<usize> {
         let Some(view) = table.pool(id) else { return BTreeSet::new() };
-        let services = self.service_log.services_of(id);
-        Family::ALL
-            .into_iter()
-            .flat_map(|family| {
-                let fails_open = services.iter().filter_map(|service| table.service(*service)).any(|view| {
-                    let source = table.source(&view.service, family);
-                    matches!(source, Source::FailOpen { pool, .. } if pool == id)
-                });
+        let families = Family::ALL.into_iter().zip(self.service_log.fail_open_to(id, table));
+        families
+            .flat_map(|(family, fails_open)| {
                 let family = view.family(family);
                 let everyone = if fails_open { &*family.everyone.members } else { &[] };
                 family.eligible.members.iter().chain(everyone)
@@ -236,30 +284,33 @@ impl<O: Outside> Checker<O> {
     }
 }
 
+/// Logs the override that a backend has now, or that the one before has ended.
 fn log_override(
-    pool: &str,
-    backend: &str,
-    before: Option<&KeptOverride>,
-    kept: Option<&KeptOverride>,
-    why: &str,
+    pool: &PoolState,
+    backend: usize,
+    from: Option<Override>,
     now: Stamp,
+    why: &str,
+    asked_by: Option<&str>,
 ) {
-    let from = before.map(|kept| kept.state.as_str());
+    let kept = pool.backends.get(backend).and_then(|state| state.overridden.as_deref());
+    let (from, left) = (from.map(Override::as_str), pool.tally.to_string());
+    let backend = pool.series.backend_name(backend).map(|name| &**name);
+    let pool = &**pool.series.name();
     match kept {
         Some(KeptOverride { state, until, reason, .. }) => {
-            let ends_in = until.map(|until| format!("{}s", until.since(now).as_secs()));
+            // To the nearest second: a moment may have passed since it was set for an hour.
+            let rounded = |length: Duration| Duration::from_secs((length + HALF_A_SECOND).as_secs());
+            let ends_in = until.map(|until| Shown(rounded(until.since(now))).to_string());
             let (state, reason) = (state.as_str(), reason.as_deref());
-            info!(pool, backend, state, from, ends_in, reason, "backend is overridden, {why}");
+            info!(
+                pool,
+                backend, state, from, ends_in, reason, left, asked_by, "backend is overridden, {why}"
+            );
         }
-        None if before.is_some() => info!(pool, backend, from, "the override of a backend has ended, {why}"),
+        None if from.is_some() => {
+            info!(pool, backend, from, left, asked_by, "the override of a backend has ended, {why}");
+        }
         None => {}
-    }
-}
-
-/// A backend that is gone takes what an operator said of it along.
-pub(super) fn tell_lost_override(pool: &str, backend: &str, kept: Option<&KeptOverride>) {
-    if let Some(kept) = kept {
-        let state = kept.state.as_str();
-        info!(pool, backend, state, "the override of a backend has ended, the configuration has it no more");
     }
 }

@@ -10,15 +10,16 @@ use rand::Rng;
 use crate::checker::calendar::Stamp;
 use crate::checker::history::Transitions;
 use crate::checker::memory::Hints;
-use crate::checker::overrides::{KeptOverride, tell_lost_override};
+use crate::checker::overrides::KeptOverride;
 use crate::checker::suspicion::Suspecting;
+use crate::checker::tally::Tally;
 use crate::checker::targets::{Beginning, Key, Linker, Spot, Targets, User};
 use crate::checker::weight::{self, SlowStart};
 use crate::checker::{Check, PoolSetup, combine};
 use crate::counters::Counters;
 use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::metrics::{Metrics, PoolSeries};
-use crate::pool::{Backend, PoolId};
+use crate::pool::{Backend, Override, PoolId};
 use crate::probe::Probe;
 use crate::service::Service;
 use crate::table::{FULL_WEIGHT, Place, PoolView, Standing};
@@ -40,6 +41,8 @@ pub(super) struct PoolState {
     pub(super) series: Arc<PoolSeries>,
     /// In order.
     pub(super) backends: Vec<BackendState>,
+    /// How many of its addresses are left.
+    pub(super) tally: Tally,
     /// The longest TTL of the services that have it as a tier.
     pub(super) ttl: Duration,
     /// When answers from before the last reload, which may have had a longer TTL, have run out.
@@ -55,6 +58,25 @@ pub(super) struct BackendState {
     pub(super) addresses: Box<[AddressState]>,
     /// The operator's override of it.
     pub(super) overridden: Option<Box<KeptOverride>>,
+}
+
+impl BackendState {
+    /// What an operator says of it instead of the checks.
+    pub(super) fn over(&self) -> Option<Override> {
+        self.overridden.as_ref().map(|kept| kept.state)
+    }
+}
+
+fn counted(configured: &Backend, state: &BackendState) -> Tally {
+    Tally::of(configured, state.over(), state.addresses.iter().map(|address| address.standing))
+}
+
+fn tally_of(setup: &PoolSetup, backends: &[BackendState]) -> Tally {
+    let mut tally = Tally::default();
+    for (configured, state) in setup.pool.backends.iter().zip(backends) {
+        tally.replace(Tally::default(), counted(configured, state));
+    }
+    tally
 }
 
 /// An address of a backend at work.
@@ -156,9 +178,6 @@ impl PoolState {
             link.backend(at, backend, before.remove(backend.name.as_str()).unwrap_or_default())
         });
         let backends: Vec<BackendState> = backends.collect();
-        for (name, backend) in before {
-            tell_lost_override(&setup.pool.name, &name, backend.overridden.as_deref());
-        }
         for (at, backend) in backends.iter().enumerate() {
             for (place, address) in backend.addresses.iter().enumerate() {
                 series.stands(at, place, address.standing);
@@ -175,7 +194,22 @@ impl PoolState {
                 (previous.ttl, previous.earlier_answers_end, previous.suspected)
             });
         let checks = setup.checks.iter().map(|check| check.name.as_str().into()).collect();
-        Self { setup, checks, series, backends, ttl, earlier_answers_end, suspected }
+        let tally = tally_of(&setup, &backends);
+        Self { setup, checks, series, backends, tally, ttl, earlier_answers_end, suspected }
+    }
+
+    /// A change of one backend, after which the tally is right again.
+    pub(super) fn change_backend<T>(
+        &mut self,
+        backend: usize,
+        change: impl FnOnce(&mut BackendState) -> T,
+    ) -> Option<T> {
+        let configured = self.setup.pool.backends.get(backend)?;
+        let state = self.backends.get_mut(backend)?;
+        let before = counted(configured, state);
+        let changed = change(state);
+        self.tally.replace(before, counted(configured, state));
+        Some(changed)
     }
 
     /// Goes on with a setup that is probed alike.
@@ -202,15 +236,24 @@ impl PoolState {
 
     /// The view of the pool for answers now.
     pub(super) fn view(&self, previous: Option<&PoolView>, answers: Arc<Counters>) -> PoolView {
+        debug_assert_eq!(self.tally, tally_of(&self.setup, &self.backends));
+        self.view_with(previous, answers, None)
+    }
+
+    /// The view of the pool if a backend had this override, or none.
+    pub(super) fn view_with(
+        &self,
+        previous: Option<&PoolView>,
+        answers: Arc<Counters>,
+        supposed: Option<(usize, Option<Override>)>,
+    ) -> PoolView {
         PoolView::build(&self.setup.pool, previous, answers, |backend, address| {
             let Some(state) = self.address(backend, address) else { return Place::from(Standing::Unknown) };
-            let overridden = self.backends.get(backend).and_then(|state| state.overridden.as_ref());
-            Place {
-                standing: state.standing,
-                held: state.held,
-                percent: state.percent,
-                overridden: overridden.map(|status| status.state),
-            }
+            let overridden = match supposed {
+                Some((supposed, over)) if supposed == backend => over,
+                _ => self.backends.get(backend).and_then(BackendState::over),
+            };
+            Place { standing: state.standing, held: state.held, percent: state.percent, overridden }
         })
     }
 }

@@ -11,11 +11,13 @@ use tracing::{debug, error, info, warn};
 
 use crate::checker::calendar::Stamp;
 use crate::checker::history::{KeptOutcome, KeptTransition};
-use crate::checker::pools::{PoolState, standing};
+use crate::checker::pools::{BackendState, PoolState, standing};
 use crate::checker::slots::{Class, Start};
+use crate::checker::tally::Tally;
 use crate::checker::targets::{Spot, Target, User};
 use crate::checker::{AT_ONCE, Checker, LATE, Outside};
 use crate::health::{Moment, Outcome, Ticket, Timing, Transition};
+use crate::pool::Override;
 use crate::probe::{Cause, Probe, Report};
 use crate::table::Standing;
 
@@ -169,6 +171,7 @@ impl<O: Outside> Checker<O> {
                 detail: &report.detail,
                 cause: report.cause,
                 consecutive: transition.map(|transition| transition.consecutive),
+                asked_by: None,
             };
             if let Some((pool, backend, address)) = self.pools.named(spot)
                 && let Some(transition) = transition
@@ -191,25 +194,30 @@ impl<O: Outside> Checker<O> {
         if from == to && address.held == held {
             return self.weigh(spot, now);
         }
+        let slow_start = pool.setup.pool.slow_start;
+        let Some(pool) = self.pools.0.get_mut(spot.pool.index()) else { return };
+        pool.change_backend(backend, |backend| {
+            let Some(address) = backend.addresses.get_mut(place) else { return };
+            (address.standing, address.held) = (to, held);
+            if from != to {
+                address.since = at;
+                address.slow_start.turned(from, to, slow_start, now);
+                let detail = Arc::clone(reason.detail);
+                address.transitions.push(KeptTransition { at, from, to, cause: reason.cause, detail });
+            }
+        });
         if from != to {
             // An address that is no longer probed becomes unknown; that is no change of the backend.
             if to == Standing::Unknown {
                 pool.series.stands(backend, place, to);
             } else {
                 pool.series.changed(backend, place, to);
-                if let Some((pool, backend, address)) = self.pools.named(spot) {
-                    reason.log(pool, backend, address, from, to);
+                let over = pool.backends.get(backend).and_then(BackendState::over);
+                let left = pool.tally;
+                if let Some(named) = self.pools.named(spot) {
+                    reason.log(named, from, to, over, left);
                 }
             }
-        }
-        let slow_start = pool.setup.pool.slow_start;
-        let Some(address) = self.pools.address_mut(spot) else { return };
-        (address.standing, address.held) = (to, held);
-        if from != to {
-            address.since = at;
-            address.slow_start.turned(from, to, slow_start, now);
-            let detail = Arc::clone(reason.detail);
-            address.transitions.push(KeptTransition { at, from, to, cause: reason.cause, detail });
         }
         self.touched.insert(spot.pool);
         self.weigh(spot, now);
@@ -270,24 +278,47 @@ pub(super) struct Reason<'a> {
     pub(super) cause: Option<Cause>,
     /// How many outcomes in a row it took.
     pub(super) consecutive: Option<u16>,
+    /// The one who asked for the reload, if it was that.
+    pub(super) asked_by: Option<&'a str>,
 }
 
 impl Reason<'_> {
-    /// A change of the address as a whole.
-    fn log(&self, pool: &str, backend: &str, address: IpAddr, from: Standing, to: Standing) {
-        info!(
-            pool,
-            backend,
-            %address,
-            from = from.as_str(),
-            to = to.as_str(),
-            check = self.check,
-            reason = &**self.detail,
-            cause = self.cause.map(Cause::as_str),
-            consecutive = self.consecutive,
-            "backend is {}",
-            to.as_str(),
-        );
+    /// A change of the address as a whole, and what is left of the pool after it.
+    fn log(
+        &self,
+        (pool, backend, address): (&str, &str, IpAddr),
+        from: Standing,
+        to: Standing,
+        over: Option<Override>,
+        left: Tally,
+    ) {
+        let overridden = over.map(Override::as_str);
+        macro_rules! line {
+            ($level:ident) => {
+                $level!(
+                    pool,
+                    backend,
+                    %address,
+                    from = from.as_str(),
+                    to = to.as_str(),
+                    check = self.check,
+                    reason = &**self.detail,
+                    cause = self.cause.map(Cause::as_str),
+                    consecutive = self.consecutive,
+                    left = left.to_string(),
+                    overridden,
+                    asked_by = self.asked_by,
+                    "backend is {}",
+                    to.as_str(),
+                )
+            };
+        }
+        // While an operator keeps it out, nothing is lost by its failure.
+        if to == Standing::Unhealthy && matches!(over, None | Some(Override::Up)) {
+            line!(warn);
+        } else {
+            line!(info);
+        }
     }
 
     /// A change of what one check says of it.

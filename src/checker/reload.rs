@@ -22,12 +22,13 @@ use tokio::task::spawn_blocking;
 
 use crate::checker::difference::{Compared, difference};
 use crate::checker::memory::Hints;
-use crate::checker::overrides::{ON_THE_WAY, tell_lost_override};
+use crate::checker::overrides::ON_THE_WAY;
 use crate::checker::pools::{Linking, PoolState, Pools};
 use crate::checker::probing::Reason;
+use crate::checker::services::log_pool;
 use crate::checker::targets::{Linker, Spot};
 use crate::checker::{
-    Checker, Command, Configuration, Difference, Handle, Outside, PoolSetup, Setup, Wanted,
+    Checker, Command, Configuration, Difference, Handle, Outside, PoolSetup, Reloaded, Setup, Wanted,
 };
 use crate::counters::Counters;
 use crate::pool::{Backend, Pool, PoolId};
@@ -47,26 +48,27 @@ pub enum NotReloaded {
 
 impl Handle {
     /// Goes on with another configuration; says what differs. Without a difference nothing happens.
-    /// `memory` and `startup_wait` of the setup are not looked at. Must be called within a tokio
+    /// `by` is the one who asks, for the log. `memory` and `startup_wait` of the setup are not looked at. Must be called within a tokio
     /// runtime, by one caller at a time.
     ///
     /// # Errors
     /// When nothing has changed: why.
-    pub async fn reload(&self, setup: Setup) -> Result<Difference, NotReloaded> {
+    pub async fn reload(&self, setup: Setup, by: &str) -> Result<Difference, NotReloaded> {
         let running = self.ask(Command::Configuration).await?;
+        let by = by.to_owned();
         let compare = move || {
-            let (wanted, difference) = compare(&running, setup);
+            let (wanted, difference) = compare(&running, setup, by);
             (running, wanted, difference)
         };
         let compared = spawn_blocking(compare).await.map_err(|_| NotReloaded::BrokeOff)?;
-        let (running, wanted, mut difference) = compared;
-        difference.generation = if difference.is_empty() {
-            running.table.generation
+        let (running, wanted, difference) = compared;
+        let reloaded = if difference.is_empty() {
+            Reloaded { generation: running.table.generation, lost: Vec::new() }
         } else {
             self.ask(|reply| Command::Reload(Box::new(wanted), reply)).await?
         };
         spawn_blocking(move || drop(running));
-        Ok(difference)
+        Ok(difference.with(reloaded))
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NotReloaded> {
@@ -77,7 +79,7 @@ impl Handle {
 }
 
 /// The changes a setup makes, and the setup with all that it does not change shared with the running one.
-fn compare(running: &Configuration, setup: Setup) -> (Wanted, Difference) {
+fn compare(running: &Configuration, setup: Setup, by: String) -> (Wanted, Difference) {
     let Setup { settings, catalog, services, pools, startup_wait: _, memory: _ } = setup;
     let table = &running.table;
     let old_services: Vec<&Service> = table.services.iter().map(|view| &view.service).collect();
@@ -108,7 +110,7 @@ fn compare(running: &Configuration, setup: Setup) -> (Wanted, Difference) {
         old.map_or_else(|| Arc::new(setup), |old| Arc::clone(old))
     };
     let pools = pools.into_iter().map(share).collect();
-    (Wanted { settings, catalog, services, pools }, difference)
+    (Wanted { settings, catalog, services, pools, by }, difference)
 }
 
 /// How a pool stands to what stood in its place before.
@@ -151,15 +153,15 @@ impl<O: Outside> Checker<O> {
         Configuration { table: self.published.load(), pools }
     }
 
-    /// Goes on with another configuration; the generation of the table that has it.
-    pub(super) fn reload(&mut self, wanted: Wanted) -> u64 {
+    /// Goes on with another configuration.
+    pub(super) fn reload(&mut self, wanted: Wanted) -> Reloaded {
         let before = self.published.load();
         // Answers of before may live on in resolvers with the TTLs of before.
         let at = self.stamp();
         for pool in self.pools.0.iter_mut().filter(|pool| !pool.ttl.is_zero()) {
             pool.earlier_answers_end = pool.earlier_answers_end.max(at.after(ON_THE_WAY + pool.ttl));
         }
-        let Wanted { settings, catalog, services, pools } = wanted;
+        let Wanted { settings, catalog, services, pools, by } = wanted;
         let changes: Vec<Change> =
             (0..).zip(&pools).map(|(index, pool)| Change::of(self.pools.0.get(index), pool)).collect();
         let gone = self.pools.0.len() > pools.len();
@@ -175,14 +177,16 @@ impl<O: Outside> Checker<O> {
         let suspected = |setup: &PoolSetup| setup.pool.suspect_self;
         let before_suspected = self.pools.0.iter().map(|pool| suspected(&pool.setup));
         let regroup = is_linked_anew || !before_suspected.eq(pools.iter().map(|setup| suspected(setup)));
+        let mut lost = Vec::new();
         if is_linked_anew {
-            self.let_go_of_overrides();
+            let overridden = self.let_go_of_overrides();
             self.relink(pools, &relinked);
             self.index_overrides();
             self.note_overrides();
+            lost = self.lost_overrides(overridden, &by);
             self.untold.everything();
             self.metrics.show(&self.pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
-            self.judge_all(&relinked);
+            self.judge_all(&relinked, &by);
         } else {
             for (pool, setup) in self.pools.0.iter_mut().zip(pools) {
                 pool.take_unprobed(setup);
@@ -215,13 +219,21 @@ impl<O: Outside> Checker<O> {
         });
         self.touched.clear();
         let all: BTreeSet<PoolId> = self.pools.iter().map(|(id, _)| id).collect();
+        for (id, pool) in self.pools.iter() {
+            let old = old_names.get(pool.setup.pool.name.as_str()).and_then(|index| before.pools.get(*index));
+            if let (Some(old), Some(new)) = (old, table.pool(id))
+                && !Arc::ptr_eq(old, new)
+            {
+                log_pool(old, new, &pool.tally.to_string(), Some(&by));
+            }
+        }
         if same_services {
-            self.service_log.look(&table, all.iter().copied());
+            self.service_log.look(&before, &table, all.iter().copied(), Some(&by));
         } else {
-            self.service_log.go_on(&before, &table);
+            self.service_log.go_on(&before, &table, Some(&by));
         }
         self.note_safety(&table, &all);
-        table.generation
+        Reloaded { generation: table.generation, lost }
     }
 
     /// Takes up the pools; these are not simply what they were where they were.
@@ -263,18 +275,14 @@ impl<O: Outside> Checker<O> {
         };
         self.pools = Pools((0..).map(PoolId).zip(setups.into_iter().zip(kept)).map(take).collect());
         self.targets.remove_unused(&mut self.health);
-        for pool in old.into_iter().flatten() {
-            for (configured, state) in pool.setup.pool.backends.iter().zip(&pool.backends) {
-                tell_lost_override(&pool.setup.pool.name, &configured.name, state.overridden.as_deref());
-            }
-        }
     }
 
     /// Judges all addresses of these pools anew, and sets their clocks of shares anew.
-    fn judge_all(&mut self, relinked: &HashSet<PoolId>) {
+    fn judge_all(&mut self, relinked: &HashSet<PoolId>, by: &str) {
         let (now, at) = (self.now(), self.stamp());
         let detail = Arc::from("the configuration has changed");
-        let reason = Reason { check: None, detail: &detail, cause: None, consecutive: None };
+        let reason =
+            Reason { check: None, detail: &detail, cause: None, consecutive: None, asked_by: Some(by) };
         let pools = self.pools.0.len();
         self.wakes.retain(|wake| wake.0.1.pool.index() < pools && !relinked.contains(&wake.0.1.pool));
         let spots =

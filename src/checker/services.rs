@@ -1,55 +1,83 @@
-//! The pools that answer for each service now, and the log of their changes.
+//! The log of the services and pools: what answers, and what has changed.
 
 use std::collections::HashMap;
 
 use tracing::{info, warn};
 
+use crate::checker::answering::{Answering, Change, Kind, in_words, lost};
 use crate::pool::{Family, PoolId};
-use crate::service::{Service, ServiceId, WhenDown};
-use crate::table::{Source, Table};
+use crate::service::ServiceId;
+use crate::table::{PoolView, Source, Table};
 
-/// The pools that answer for a service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Answering {
-    /// The pool in charge, by [`Family::index`]; none when no tier is usable or has an address.
-    pub(super) tier: [Option<PoolId>; 2],
-    /// Whether no tier is usable in a family that the service has addresses of.
-    pub(super) down: bool,
-    /// Whether it is down and all backends of a tier answer instead.
-    pub(super) fail_open: bool,
+/// Logs what has changed for a service.
+fn log(change: &Change<'_>, asked_by: Option<&str>) {
+    let service = change.service.name.to_plain();
+    let (from, to) = change.tiers_of_both();
+    for (kind, families) in change.kinds() {
+        let (family, left) = (in_words(&families), change.left(&families));
+        match kind {
+            Kind::Down if change.before.0.is_down() => {
+                let instead = change.instead(&families);
+                warn!(
+                    service,
+                    family,
+                    from,
+                    asked_by,
+                    "service is down in {family} too: no tier is usable, it answers with {instead}"
+                );
+            }
+            Kind::Down => {
+                let instead = change.instead(&families);
+                warn!(
+                    service,
+                    family, from, asked_by, "service down: no tier is usable, it answers with {instead}"
+                );
+            }
+            Kind::Gone => {
+                warn!(service, family, from, asked_by, "service has no {family} address any more");
+            }
+            Kind::Later => {
+                warn!(
+                    service,
+                    from, to, left, asked_by, "service is answered by a later tier: none before it is usable"
+                );
+            }
+            Kind::Instead => {
+                let instead = change.instead(&families);
+                info!(service, family, asked_by, "service is still down, and answers with {instead} now");
+            }
+            Kind::OnTrust => {
+                info!(
+                    service,
+                    family,
+                    to,
+                    asked_by,
+                    "service is answered on trust: a tier is usable with addresses that are held back, or \
+                     have had no outcome yet"
+                );
+            }
+            Kind::Up if change.now.0.is_down() => {
+                info!(service, family, to, left, asked_by, "service is up in {family}, not in all families");
+            }
+            Kind::Up => info!(service, family, to, left, asked_by, "service up: a tier is usable again"),
+            Kind::Earlier => {
+                info!(service, from, to, left, asked_by, "service is answered by another tier");
+            }
+            Kind::Back => info!(service, family, to, asked_by, "service has {family} addresses again"),
+        }
+    }
 }
 
-impl Answering {
-    pub(super) fn of(service: &Service, table: &Table) -> Self {
-        let mut answering = Self::default();
-        for (family, tier) in Family::ALL.into_iter().zip(&mut answering.tier) {
-            let configured = service
-                .tiers
-                .iter()
-                .filter_map(|pool| table.pool(*pool))
-                .any(|pool| pool.family(family).is_configured());
-            match table.source(service, family) {
-                Source::Tier { pool, .. } => *tier = Some(pool),
-                Source::FailOpen { .. } => {
-                    answering.fail_open = true;
-                    answering.down = true;
-                }
-                // A family without any address is absent, not down.
-                Source::Down(_) => answering.down |= configured,
-                Source::NoAddress => {}
-            }
+/// Logs where a pool has become usable, or is no longer.
+pub(super) fn log_pool(before: &PoolView, now: &PoolView, left: &str, asked_by: Option<&str>) {
+    let pool = &*now.name;
+    for family in Family::ALL {
+        if let Some(lost) = lost(before, now, family) {
+            warn!(pool, family = family.as_str(), left, asked_by, "pool is not usable: it {lost}");
         }
-        answering
-    }
-
-    /// `s3`, or `s3 (ipv4), s3-standby (ipv6)` where the families differ.
-    fn describe(&self, table: &Table) -> String {
-        let name = |id: PoolId| table.pool(id).map_or("?", |pool| &*pool.name);
-        match self.tier {
-            [None, None] => "none".into(),
-            [Some(pool), None] | [None, Some(pool)] => name(pool).into(),
-            [Some(ipv4), Some(ipv6)] if ipv4 == ipv6 => name(ipv4).into(),
-            [Some(ipv4), Some(ipv6)] => format!("{} (ipv4), {} (ipv6)", name(ipv4), name(ipv6)),
+        let is_back = now.family(family).usable && !before.family(family).usable;
+        if is_back && before.family(family).is_configured() {
+            info!(pool, family = family.as_str(), left, asked_by, "pool is usable again");
         }
     }
 }
@@ -80,13 +108,15 @@ impl ServiceLog {
 
     /// Goes on with another table, in which services and pools may stand elsewhere, and logs what
     /// has changed for the services that were there before.
-    pub(super) fn go_on(&mut self, before: &Table, now: &Table) {
+    pub(super) fn go_on(&mut self, before: &Table, now: &Table, asked_by: Option<&str>) {
         let earlier = std::mem::replace(self, Self::new(now));
         let services = before.services.iter().map(|view| view.service.name.wire());
         let earlier: HashMap<&[u8], Answering> = services.zip(earlier.last).collect();
-        for (view, last) in now.services.iter().zip(&self.last) {
+        for (view, last) in now.services.iter().zip(&mut self.last) {
             if let Some(old) = earlier.get(view.service.name.wire()) {
-                log_change(&view.service, old, last, &old.describe(before), &last.describe(now));
+                *last = last.after(old, now);
+                let (before, now) = ((old, before), (&*last, now));
+                log(&Change { service: &view.service, before, now }, asked_by);
             }
         }
     }
@@ -106,38 +136,40 @@ impl ServiceLog {
         services.flat_map(|view| view.service.tiers.iter().copied())
     }
 
+    /// The families in which a service answers with all of a pool, by [`Family::index`].
+    pub(super) fn fail_open_to(&self, pool: PoolId, table: &Table) -> [bool; 2] {
+        let services = || self.services_of(pool).iter().filter_map(|service| table.service(*service));
+        let is_usable = |family| table.pool(pool).is_none_or(|view| view.family(family).usable);
+        Family::ALL.map(|family| {
+            !is_usable(family)
+                && services().any(|view| {
+                    let source = table.source(&view.service, family);
+                    matches!(source, Source::FailOpen { pool: open, .. } if open == pool)
+                })
+        })
+    }
+
     /// Logs what has changed for the services of these pools. A service with several of them is
     /// looked at several times, and finds nothing new after the first.
-    pub(super) fn look(&mut self, table: &Table, pools: impl IntoIterator<Item = PoolId>) {
+    pub(super) fn look(
+        &mut self,
+        before: &Table,
+        table: &Table,
+        pools: impl IntoIterator<Item = PoolId>,
+        asked_by: Option<&str>,
+    ) {
         for pool in pools {
             for id in self.by_pool.get(pool.index()).into_iter().flatten() {
                 let (Some(view), Some(last)) = (table.service(*id), self.last.get_mut(id.index())) else {
                     continue;
                 };
-                let now = Answering::of(&view.service, table);
-                let before = std::mem::replace(last, now);
-                if before != now {
-                    log_change(&view.service, &before, &now, &before.describe(table), &now.describe(table));
+                let now = Answering::of(&view.service, table).after(last, table);
+                let old = std::mem::replace(last, now);
+                if old != now {
+                    let (before, now) = ((&old, before), (&now, table));
+                    log(&Change { service: &view.service, before, now }, asked_by);
                 }
             }
         }
-    }
-}
-
-/// Tells what differs; `from` and `to` are the names of who answers.
-fn log_change(service: &Service, before: &Answering, now: &Answering, from: &str, to: &str) {
-    let name = service.name.to_plain();
-    if now.down && !before.down {
-        let instead = match service.when_down {
-            WhenDown::FailOpen => "all backends of the first tier, as if they were healthy (fail open)",
-            WhenDown::NoData => "no addresses (NODATA)",
-            WhenDown::ServFail => "SERVFAIL",
-            WhenDown::Addresses { .. } => "the addresses of when_down",
-        };
-        warn!(service = name, from, "service down: no tier is usable, it answers with {instead}");
-    } else if before.down && !now.down {
-        info!(service = name, to, "service up: a tier is usable again");
-    } else if from != to {
-        info!(service = name, from, to, "service is answered by another tier");
     }
 }

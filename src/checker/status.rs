@@ -24,7 +24,7 @@ pub struct PoolStatus {
     pub name: Arc<str>,
     /// Usable in every family it has addresses of.
     pub usable: bool,
-    /// How many addresses its enabled backends have.
+    /// How many addresses its backends have that are enabled, by the configuration and by the operator.
     pub enabled: usize,
     /// How many of those are healthy.
     pub healthy: usize,
@@ -32,7 +32,7 @@ pub struct PoolStatus {
     pub unknown: usize,
     /// Configured weight of the healthy addresses.
     pub healthy_weight: u64,
-    /// Configured weight of all enabled addresses.
+    /// Configured weight of all those addresses.
     pub total_weight: u64,
     /// Why this machine is suspected rather than the pool.
     pub suspected: Option<Suspected>,
@@ -66,6 +66,8 @@ pub struct OverrideStatus {
     pub until: Option<SystemTime>,
     /// Why.
     pub reason: Option<String>,
+    /// The one who asked for it.
+    pub by: Option<String>,
     /// When the last TTL that was handed out with the backend has run out; none as long as it may
     /// still be answered.
     pub safe_at: Option<SystemTime>,
@@ -90,6 +92,8 @@ pub struct AddressStatus {
     pub percent: u8,
     /// Whether it may appear in an answer now.
     pub eligible: bool,
+    /// The weight by which it is drawn now, in fail open too, in hundredths; 0 when it is not answered.
+    pub drawn: u32,
     /// In the order of the configuration; none when the backend is not enabled.
     pub checks: Vec<CheckStatus>,
     /// Its last changes, the newest last; only of a pool that was asked for by name.

@@ -15,7 +15,7 @@ use crate::checker::calendar::{Calendar, Stamp};
 use crate::checker::pools::PoolState;
 use crate::checker::targets::{Target, Targets};
 use crate::checker::{Checker, Outside, Suspected};
-use crate::health::{Group, LEAST_WATCHED, Outcome, Suspicion, TargetId};
+use crate::health::{Alarm, Group, LEAST_WATCHED, Moment, Outcome, Suspicion, TargetId, Verdict};
 use crate::pool::SUSPECT_SELF;
 
 /// When so many percent of the targets could not be probed last time, this machine is at fault.
@@ -103,15 +103,10 @@ impl<O: Outside> Checker<O> {
     /// Says to `health` whose targets are suspected together: those of each pool that decide, and
     /// those of all pools, unless that is one pool only.
     pub(super) fn set_groups(&mut self) {
-        let deciding = |pool: &PoolState| -> Vec<TargetId> {
-            let addresses = pool.backends.iter().flat_map(|backend| &backend.addresses);
-            let targets = addresses.flat_map(|address| address.targets.iter().zip(&pool.setup.checks));
-            distinct(targets.filter(|(_, check)| !check.observe_only).map(|(id, _)| *id).collect())
-        };
         let (mut groups, mut all, mut pools) = (Vec::new(), Vec::new(), 0);
         for pool in &self.pools.0 {
             let Some(share) = pool.setup.pool.suspect_self else { continue };
-            let members = deciding(pool);
+            let members = distinct(deciding(pool).collect());
             pools += usize::from(!members.is_empty());
             all.extend_from_slice(&members);
             groups.extend(self.groups(Some(pool.series.name()), share, members));
@@ -151,15 +146,72 @@ impl<O: Outside> Checker<O> {
                     of = spoken,
                     void, reason, "this machine is suspected: no state of a backend changes by it"
                 );
+            } else if spoken == 0 {
+                info!("this machine is no longer suspected: nothing is probed any more");
             } else {
-                info!("probes can be made again");
+                info!(of = spoken, void, "this machine is no longer suspected: probes can be made again");
             }
             self.show_suspicion();
         }
         let now = self.now();
-        if !self.health.take_alarms(now).is_empty() {
+        let alarms = self.health.take_alarms(now);
+        if !alarms.is_empty() {
+            self.tell_ends(&alarms, now);
             self.note_suspicions();
         }
+    }
+
+    /// Tells the ends of suspicions: none that was kept fails any more; or their time is over, and those
+    /// that still fail are judged from now on. A pool may have several, and is told the end of the last.
+    fn tell_ends(&self, alarms: &[Alarm], now: Moment) {
+        let mut ends: BTreeMap<Option<Arc<str>>, Moment> = BTreeMap::new();
+        for alarm in alarms {
+            if let Alarm::Ended(Suspicion { pool, until, .. }) = alarm {
+                let end = ends.entry(pool.clone()).or_default();
+                *end = (*end).max(*until);
+            }
+        }
+        for (pool, until) in ends {
+            if self.health.suspicions().any(|other| other.pool == pool) {
+                continue;
+            }
+            let of = whom(pool.as_deref());
+            let name = pool.as_deref().unwrap_or_default();
+            let known = self
+                .pools
+                .0
+                .iter()
+                .filter(|known| pool.as_ref().is_none_or(|pool| pool == known.series.name()));
+            let failing = self.kept_failing(known);
+            if until > now {
+                info!(
+                    pool = name,
+                    "this machine is no longer suspected rather than {of}: the configuration has changed"
+                );
+            } else if failing == 0 {
+                info!(
+                    pool = name,
+                    "this machine is no longer suspected rather than {of}: none fails any more"
+                );
+            } else {
+                warn!(
+                    pool = name,
+                    failing,
+                    "this machine is no longer suspected rather than {of}: the time is over, and those that still \
+                     fail are judged from now on"
+                );
+            }
+        }
+    }
+
+    /// How many targets of these pools failed last time, and are still held to be healthy.
+    fn kept_failing<'a>(&self, pools: impl Iterator<Item = &'a PoolState>) -> usize {
+        let is_kept = |id: &&TargetId| {
+            let last = self.targets.get(**id).and_then(|target| target.outcomes.last());
+            last == Some(Outcome::Failed)
+                && self.targets.verdict(&self.health, **id).0 == Some(Verdict::Healthy)
+        };
+        distinct(pools.flat_map(deciding).collect()).iter().filter(is_kept).count()
     }
 
     /// Takes over which suspicions there are now.
@@ -190,20 +242,32 @@ impl<O: Outside> Checker<O> {
     }
 }
 
+/// The other possible culprit.
+fn whom(pool: Option<&str>) -> &'static str {
+    if pool.is_some() { "the pool" } else { "all pools together" }
+}
+
 /// Replaces what is suspected of a pool, or of all without a name, and tells of a beginning or an end.
 fn take_over(place: &mut Option<Suspecting>, now: Option<Suspecting>, pool: &str) {
-    let of = if pool.is_empty() { "all pools together" } else { "the pool" };
+    let of = whom(Some(pool).filter(|pool| !pool.is_empty()));
     match (&*place, &now) {
         (None, Some(suspected)) => {
             let reason = &*suspected.reason;
             warn!(pool, reason, "this machine is suspected rather than {of}");
         }
-        (Some(_), None) => info!(pool, "this machine is no longer suspected rather than {of}"),
         // It is the same one: what is known of it is as of its beginning.
         (Some(_), Some(_)) => return,
-        (None, None) => {}
+        // How it ended has been told.
+        (_, None) => {}
     }
     *place = now;
+}
+
+/// The targets of a pool that decide, some of them perhaps twice.
+fn deciding(pool: &PoolState) -> impl Iterator<Item = TargetId> {
+    let addresses = pool.backends.iter().flat_map(|backend| &backend.addresses);
+    let targets = addresses.flat_map(|address| address.targets.iter().zip(&pool.setup.checks));
+    targets.filter(|(_, check)| !check.observe_only).map(|(id, _)| *id)
 }
 
 /// Checks of one pace have intervals within a factor of four.

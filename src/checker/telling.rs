@@ -4,21 +4,23 @@
 //! meanwhile. Those who want more ask again, from the [`Place`] where the piece ended. So nothing is
 //! kept here for anyone, and a client that has left costs nothing.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::checker::answering::Answering;
 use crate::checker::calendar::{Calendar, Stamp};
-use crate::checker::pools::{AddressState, PoolState, Pools, standing};
-use crate::checker::services::Answering;
+use crate::checker::pools::{AddressState, BackendState, PoolState, Pools, standing};
+use crate::checker::services::ServiceLog;
 use crate::checker::suspicion::Suspecting;
 use crate::checker::targets::Targets;
 use crate::checker::{
     AddressStatus, BackendStatus, Check, CheckStatus, PoolStatus, ServiceStatus, Suspected,
 };
 use crate::health::{HealthTable, Moment, TargetId};
-use crate::pool::{Backend, Family, PoolId};
+use crate::pool::{Backend, Family, Override, PoolId};
 use crate::service::Service;
-use crate::table::{PoolView, Standing, Table};
+use crate::table::{Choice, FULL_WEIGHT, FamilyView, PoolView, Standing, Table};
 
 /// How many backends a piece has at most: well below a millisecond of work.
 pub const BACKENDS_IN_A_PIECE: usize = 500;
@@ -88,6 +90,7 @@ pub(super) struct Sources<'a> {
     pub(super) targets: &'a Targets,
     pub(super) health: &'a HealthTable,
     pub(super) table: &'a Table,
+    pub(super) services: &'a ServiceLog,
     pub(super) suspected: Option<&'a Suspecting>,
     pub(super) now: Moment,
     pub(super) at: Stamp,
@@ -114,11 +117,11 @@ impl Sources<'_> {
             let backends = place.backend..end;
             // A pool without backends is some work too.
             left = left.saturating_sub(backends.len() + 1);
+            let id = PoolId(u32::try_from(place.pool).unwrap_or(u32::MAX));
+            let told = TellingPool { pool, view, fails_open: self.services.fail_open_to(id, &place.table) };
             pools.push(PoolPiece {
                 pool: (!place.is_within_a_pool()).then(|| pool_status(pool, view, self.calendar)),
-                backends: backends
-                    .filter_map(|index| self.backend(pool, view, index, place.history))
-                    .collect(),
+                backends: backends.filter_map(|index| self.backend(&told, index, place.history)).collect(),
             });
             if end < pool.backends.len() {
                 place.backend = end;
@@ -133,23 +136,43 @@ impl Sources<'_> {
 
     /// One backend as it is now.
     pub(super) fn one_backend(&self, pool: PoolId, index: usize) -> Option<BackendStatus> {
-        self.backend(self.pools.get(pool)?, self.table.pool(pool)?, index, false)
+        let fails_open = self.services.fail_open_to(pool, self.table);
+        let told = TellingPool { pool: self.pools.get(pool)?, view: self.table.pool(pool)?, fails_open };
+        self.backend(&told, index, false)
     }
 
     fn backend(
         &self,
-        pool: &PoolState,
-        view: &PoolView,
+        TellingPool { pool, view, fails_open }: &TellingPool<'_>,
         index: usize,
         history: bool,
     ) -> Option<BackendStatus> {
         let configured = pool.setup.pool.backends.get(index)?;
         let state = pool.backends.get(index)?;
+        let over = state.over();
         let address = |(&address, state): (&_, &AddressState)| {
-            let members = &view.family(Family::of(address)).eligible.members;
-            // They stand in the order of the backends.
-            let first = members.partition_point(|member| (member.backend as usize) < index);
-            let mut own = members.iter().skip(first).take_while(|member| member.backend as usize == index);
+            let family = Family::of(address);
+            let FamilyView { eligible, everyone, .. } = view.family(family);
+            let eligible = is_member(eligible, index, address);
+            let [ipv4, ipv6] = *fails_open;
+            let fails_open = match family {
+                Family::Ipv4 => ipv4,
+                Family::Ipv6 => ipv6,
+            };
+            let percent = match state.percent {
+                // It is answered with 0 only where all of them have 0, and then by the configured weights.
+                0 => FULL_WEIGHT,
+                percent if over.is_none() => percent,
+                _ => FULL_WEIGHT,
+            };
+            let drawn = if eligible {
+                configured.weight * u32::from(percent)
+            } else if fails_open && is_member(everyone, index, address) {
+                // All alike where all have weight 0.
+                configured.weight.max(1) * u32::from(FULL_WEIGHT)
+            } else {
+                0
+            };
             let checks = self.checks(pool, state, history);
             AddressStatus {
                 address,
@@ -159,7 +182,8 @@ impl Sources<'_> {
                 held: state.held,
                 held_until: self.held_until(state),
                 percent: state.percent,
-                eligible: own.any(|member| member.address == address),
+                eligible,
+                drawn,
                 checks,
                 transitions: if history {
                     state.transitions.shown(self.calendar).collect()
@@ -208,6 +232,21 @@ impl Sources<'_> {
     }
 }
 
+/// A pool whose backends are being told.
+struct TellingPool<'a> {
+    pool: &'a PoolState,
+    view: &'a PoolView,
+    /// See [`ServiceLog::fail_open_to`].
+    fails_open: [bool; 2],
+}
+
+/// Whether an address of a backend is in a choice, which is in the order of the backends.
+fn is_member(choice: &Choice, backend: usize, address: IpAddr) -> bool {
+    let first = choice.members.partition_point(|member| (member.backend as usize) < backend);
+    let mut own = choice.members.iter().skip(first).take_while(|member| member.backend as usize == backend);
+    own.any(|member| member.address == address)
+}
+
 /// A pool without its backends.
 fn pool_status(pool: &PoolState, view: &PoolView, calendar: Calendar) -> PoolStatus {
     let mut status = PoolStatus {
@@ -221,7 +260,10 @@ fn pool_status(pool: &PoolState, view: &PoolView, calendar: Calendar) -> PoolSta
         suspected: pool.suspected.as_ref().map(|suspected| suspected.shown(calendar)),
     };
     let backends = pool.setup.pool.backends.iter().zip(&pool.backends);
-    for (Backend { weight, .. }, state) in backends.filter(|(configured, _)| configured.enabled) {
+    let is_counted = |(configured, state): &(&Backend, &BackendState)| {
+        configured.enabled && state.over() != Some(Override::Disabled)
+    };
+    for (Backend { weight, .. }, state) in backends.filter(is_counted) {
         for address in &state.addresses {
             let weight = u64::from(*weight);
             status.enabled += 1;
@@ -247,9 +289,9 @@ impl ServiceStatus {
         let name = |pool: PoolId| table.pool(pool).map(|view| view.name.to_string());
         Self {
             name: service.name.to_plain(),
-            tier: answering.tier.map(|tier| tier.and_then(name)),
-            down: answering.down,
-            fail_open: answering.fail_open,
+            tier: answering.tier().map(|tier| tier.and_then(name)),
+            down: answering.is_down(),
+            fail_open: answering.fails_open(),
             ttl: service.ttl,
         }
     }

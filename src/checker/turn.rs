@@ -14,7 +14,7 @@ use crate::checker::overrides::Overrides;
 use crate::checker::pools::{Linking, PoolState, Pools};
 use crate::checker::probing::Due;
 use crate::checker::retired::Retired;
-use crate::checker::services::ServiceLog;
+use crate::checker::services::{ServiceLog, log_pool};
 use crate::checker::slots::Slots;
 use crate::checker::survey::Survey;
 use crate::checker::suspicion::LocalFaults;
@@ -94,7 +94,7 @@ impl<O: Outside> Checker<O> {
         };
         checker.set_groups();
         checker.recall_overrides(setup.memory.overrides);
-        checker.publish();
+        checker.publish(None);
         checker
     }
 
@@ -143,7 +143,7 @@ impl<O: Outside> Checker<O> {
             self.heed_alarms();
             self.weigh_due();
             self.end_overrides();
-            self.publish();
+            self.publish(None);
             self.tell();
         }
     }
@@ -230,6 +230,7 @@ impl<O: Outside> Checker<O> {
             targets: &self.targets,
             health: &self.health,
             table,
+            services: &self.service_log,
             suspected: self.local_faults.suspected().or(self.suspected.as_ref()),
             now: self.now(),
             at: self.stamp(),
@@ -245,8 +246,9 @@ impl<O: Outside> Checker<O> {
         table
     }
 
-    /// Builds the touched pools anew and publishes them together.
-    pub(super) fn publish(&mut self) {
+    /// Builds the touched pools anew and publishes them together. `asked_by` is the one whose request
+    /// this is, if it is one, for the log.
+    pub(super) fn publish(&mut self, asked_by: Option<&str>) {
         if self.touched.is_empty() {
             return;
         }
@@ -267,6 +269,13 @@ impl<O: Outside> Checker<O> {
         });
         self.metrics.published(began.elapsed());
         self.note_safety(&table, &touched);
-        self.service_log.look(&table, touched);
+        for &id in &touched {
+            if let (Some(before), Some(now), Some(pool)) =
+                (previous.pool(id), table.pool(id), self.pools.get(id))
+            {
+                log_pool(before, now, &pool.tally.to_string(), asked_by);
+            }
+        }
+        self.service_log.look(&previous, &table, touched, asked_by);
     }
 }

@@ -170,6 +170,20 @@ impl Write for Lines {
     }
 }
 
+/// Standard error at once, for the end of a process.
+pub(super) struct Direct;
+
+impl Write for Direct {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(&fit(line))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// A line in which nothing steers a terminal or begins another line, whoever chose its values. Escapes
 /// that begin a colour stay; in values they are escaped before. The form is that of JSON.
 fn fit(line: &[u8]) -> Cow<'_, [u8]> {

@@ -14,13 +14,14 @@ mod reload;
 mod serve;
 
 use std::io::{self, IsTerminal, Write};
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing::warn;
+use tracing::{error, subscriber, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -225,17 +226,20 @@ fn load(path: &Path) -> Result<Setup, ExitCode> {
 /// Runs a future to its end on a runtime of its own. `None` when there can be no runtime; the
 /// reason has been printed then.
 fn block_on<T>(future: impl Future<Output = T>) -> Option<T> {
-    match tokio::runtime::Runtime::new() {
-        Ok(runtime) => {
-            let output = runtime.block_on(future);
-            runtime.shutdown_timeout(SHUTDOWN_TIME);
-            Some(output)
-        }
-        Err(error) => {
-            complain(&format!("error: the system gives no threads or no descriptors: {error}"));
-            None
-        }
-    }
+    try_block_on(future).inspect_err(|error| complain(&format!("error: {}", no_runtime(error)))).ok()
+}
+
+/// Runs a future to its end on a runtime of its own.
+fn try_block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let output = runtime.block_on(future);
+    runtime.shutdown_timeout(SHUTDOWN_TIME);
+    Ok(output)
+}
+
+/// Why there is no runtime.
+fn no_runtime(error: &io::Error) -> String {
+    format!("the system gives no threads or no descriptors: {error}")
 }
 
 /// Writes a result to standard output. Nothing in its words steers a terminal, whoever chose them.
@@ -287,9 +291,25 @@ impl Log {
             .with_ansi(has_color(&io::stderr()));
         match self.format {
             LogFormat::Text => builder.init(),
-            LogFormat::Json => builder.json().flatten_event(true).init(),
+            LogFormat::Json => {
+                builder.json().flatten_event(true).init();
+                // The default hook writes lines that are not JSON.
+                panic::set_hook(Box::new(|panic| error!("a part of steerd broke off: {panic}")));
+            }
         }
         Ok(flush)
+    }
+
+    /// Says why the process ends, whatever the level of the log, and whether or not it has begun: by
+    /// `text`, or where the log is JSON by what `tell` logs.
+    fn last_words(&self, text: &str, tell: impl FnOnce()) {
+        match self.format {
+            LogFormat::Text => drop(writeln!(io::stderr(), "{text}")),
+            LogFormat::Json => {
+                let lines = tracing_subscriber::fmt().json().flatten_event(true).with_writer(|| log::Direct);
+                subscriber::with_default(lines.finish(), tell);
+            }
+        }
     }
 }
 

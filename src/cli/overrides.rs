@@ -1,13 +1,14 @@
 //! `steerd drain`, `disable`, `up`, `down` and `auto`: what an operator says of a backend.
 
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::Args;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde_json::{Map, Value};
 
-use crate::cli::client::{ClientError, Server, segment};
+use crate::cli::client::{Client, ClientError, Server, segment};
 use crate::cli::{block_on, complain, print, print_json};
 use crate::pool::Override;
 
@@ -40,9 +41,12 @@ pub(super) struct Said {
     /// For how long, such as 30m; without it, until `steerd auto`
     #[arg(long = "for", value_name = "DURATION")]
     length: Option<String>,
-    /// Why, for whoever sees it
+    /// Why, for those who see it; without it, the reason of the override before stays
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Do it even if it takes away the last usable backend
+    #[arg(long)]
+    force: bool,
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
@@ -56,11 +60,21 @@ pub(super) struct Unsaid {
     /// The backend
     #[arg(value_name = "POOL/BACKEND")]
     backend: BackendPath,
+    /// Do it even if it takes away the last usable backend
+    #[arg(long)]
+    force: bool,
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     server: Server,
+}
+
+/// A request, and the same with force.
+struct Request<'a> {
+    method: Method,
+    path: &'a BackendPath,
+    body: Option<Map<String, Value>>,
 }
 
 pub(super) fn set(state: Override, said: &Said) -> ExitCode {
@@ -69,51 +83,117 @@ pub(super) fn set(state: Override, said: &Said) -> ExitCode {
         said.length.as_deref().map(|length| ("for", length)),
         said.reason.as_deref().map(|reason| ("reason", reason)),
     ];
-    let body: Map<String, Value> =
-        members.into_iter().flatten().map(|(name, value)| (name.into(), value.into())).collect();
-    ask(&said.server, Method::PUT, &said.backend, Some(&body.into()), said.json)
+    let body = members.into_iter().flatten().map(|(name, value)| (name.into(), value.into())).collect();
+    let request = Request { method: Method::PUT, path: &said.backend, body: Some(body) };
+    run(&said.server, &request, said.force, said.json)
 }
 
 pub(super) fn remove(unsaid: &Unsaid) -> ExitCode {
-    ask(&unsaid.server, Method::DELETE, &unsaid.backend, None, unsaid.json)
+    let request = Request { method: Method::DELETE, path: &unsaid.backend, body: None };
+    run(&unsaid.server, &request, unsaid.force, unsaid.json)
 }
 
-fn ask(server: &Server, method: Method, path: &BackendPath, body: Option<&Value>, json: bool) -> ExitCode {
-    let BackendPath { pool, backend } = path;
-    let resource = format!("/api/v1/pools/{}/backends/{}/override", segment(pool), segment(backend));
-    let asked =
-        server.client().map(|client| block_on(async move { client.request(method, &resource, body).await }));
-    match asked {
-        Ok(Some(Ok(reply))) => {
-            if json {
-                print_json(&format!("{reply:#}"));
-            } else {
-                print(&in_words(path, &reply));
-            }
-            ExitCode::SUCCESS
+impl Request<'_> {
+    async fn send(&self, client: &Client, force: bool) -> Result<Value, ClientError> {
+        let BackendPath { pool, backend } = self.path;
+        let mut resource = format!("/api/v1/pools/{}/backends/{}/override", segment(pool), segment(backend));
+        let mut body = self.body.clone();
+        match &mut body {
+            Some(members) if force => drop(members.insert("force".into(), true.into())),
+            None if force => resource += "?force=true",
+            _ => {}
         }
-        Ok(Some(Err(error))) | Err(error) => {
-            match &error {
-                ClientError::Refused { problem, .. } if json => print_json(&format!("{problem:#}")),
-                _ => complain(&format!("error: {error}")),
-            }
-            ExitCode::FAILURE
-        }
-        Ok(None) => ExitCode::FAILURE,
+        client.request(self.method.clone(), &resource, body.map(Value::Object).as_ref()).await
     }
 }
 
-/// The backend after it, in a line.
-fn in_words(path: &BackendPath, backend: &Value) -> String {
-    let BackendPath { pool, backend: name } = path;
-    let said = &backend["override"];
-    let Some(state) = said["state"].as_str() else { return format!("{pool}/{name} is left to its checks") };
-    let until = said["until"].as_str().map_or_else(String::new, |until| format!(" until {until}"));
-    let safe = match backend["safe_at"].as_str() {
-        Some(safe_at) => format!("; clients may keep its addresses until {safe_at}"),
-        None => String::new(),
+fn run(server: &Server, request: &Request<'_>, force: bool, json: bool) -> ExitCode {
+    let client = match server.client() {
+        Ok(client) => client,
+        Err(error) => return fail(&error, json),
     };
-    format!("{pool}/{name}: {state}{until}{safe}")
+    let mut reply = block_on(request.send(&client, force));
+    if let Some(Err(ClientError::Refused { status: StatusCode::CONFLICT, problem })) = &reply
+        && let Some(consequences) = problem["consequences"].as_array().filter(|_| !json)
+    {
+        if !is_wanted_all_the_same(request.path, consequences) {
+            return ExitCode::FAILURE;
+        }
+        reply = block_on(request.send(&client, true));
+    }
+    match reply {
+        Some(Ok(reply)) => {
+            if json {
+                print_json(&format!("{reply:#}"));
+            } else {
+                print(&in_words(request.path, &reply));
+            }
+            ExitCode::SUCCESS
+        }
+        Some(Err(error)) => fail(&error, json),
+        None => ExitCode::FAILURE,
+    }
+}
+
+fn fail(error: &ClientError, json: bool) -> ExitCode {
+    match error {
+        ClientError::Refused { problem, .. } if json => print_json(&format!("{problem:#}")),
+        _ => complain(&format!("error: {error}")),
+    }
+    ExitCode::FAILURE
+}
+
+/// Shows what would be taken away, and asks the person at the terminal. Without a terminal nobody can agree.
+fn is_wanted_all_the_same(path: &BackendPath, consequences: &[Value]) -> bool {
+    let BackendPath { pool, backend } = path;
+    let lines = indented(consequences);
+    complain(&format!("{pool}/{backend}: this takes away what clients have:{lines}"));
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        complain("error: nothing has changed; to do it all the same, add --force");
+        return false;
+    }
+    let mut error = io::stderr();
+    let _ = write!(error, "Do it all the same? [y/N] ").and_then(|()| error.flush());
+    let mut answer = String::new();
+    let agreed = io::stdin().read_line(&mut answer).is_ok_and(|_| is_yes(&answer));
+    if !agreed {
+        complain("nothing has changed");
+    }
+    agreed
+}
+
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+/// Each text in a line of its own, after a line break.
+fn indented(texts: &[Value]) -> String {
+    let lines = texts.iter().filter_map(Value::as_str);
+    lines.fold(String::new(), |all, text| all + "\n  " + text)
+}
+
+/// The backend after it, and what follows, each in a line.
+fn in_words(path: &BackendPath, reply: &Value) -> String {
+    let BackendPath { pool, backend } = path;
+    let over = &reply["override"];
+    let done = match (over["state"].as_str(), reply["before"].as_str()) {
+        (None, None) => format!("{pool}/{backend} had no override: it is left to its checks, as before"),
+        (None, Some(before)) => format!("{pool}/{backend} is left to its checks again, after {before}"),
+        (Some(state), _) => {
+            let until = over["until"].as_str().map_or_else(String::new, |until| format!(" until {until}"));
+            let safe = match reply["safe_at"].as_str() {
+                Some(safe_at) => format!("; clients may keep its addresses until {safe_at}"),
+                None => String::new(),
+            };
+            format!("{pool}/{backend}: {state}{until}{safe}")
+        }
+    };
+    let follows = reply["consequences"].as_array().map_or_else(String::new, |texts| indented(texts));
+    let lost = match reply["lost_because"].as_str() {
+        Some(why) if !over.is_null() => format!("\n  it will not survive a restart of steerd: {why}"),
+        _ => String::new(),
+    };
+    done + &follows + &lost
 }
 
 #[cfg(test)]
@@ -132,17 +212,46 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_after_it_in_a_line() {
+    fn a_backend_after_it_in_words() {
         let path = "web/gw1".parse().unwrap();
-        for (backend, expected) in [
-            (json!({ "override": null }), "web/gw1 is left to its checks"),
-            (json!({ "override": { "state": "up", "until": null } }), "web/gw1: up"),
+        let no_place = "no state_dir is set under [server]";
+        for (reply, expected) in [
             (
-                json!({ "override": { "state": "drain", "until": "2030-01-01T00:00:00Z" }, "safe_at": "2030-01-01T00:00:20Z" }),
-                "web/gw1: drain until 2030-01-01T00:00:00Z; clients may keep its addresses until 2030-01-01T00:00:20Z",
+                json!({ "override": null, "before": "drain", "lost_because": no_place }),
+                "web/gw1 is left to its checks again, after drain",
+            ),
+            (
+                json!({ "override": null, "before": null, "consequences": [] }),
+                "web/gw1 had no override: it is left to its checks, as before",
+            ),
+            (
+                json!({
+                    "override": { "state": "down" }, "lost_because": no_place,
+                    "consequences": ["service www is answered by standby instead of web"],
+                }),
+                "web/gw1: down\n  service www is answered by standby instead of web\n  \
+                 it will not survive a restart of steerd: no state_dir is set under [server]",
+            ),
+            (json!({ "override": { "state": "up", "until": null }, "lost_because": null }), "web/gw1: up"),
+            (
+                json!({
+                    "override": { "state": "drain", "until": "2030-01-01T00:00:00Z" },
+                    "safe_at": "2030-01-01T00:00:20Z",
+                }),
+                "web/gw1: drain until 2030-01-01T00:00:00Z; clients may keep its addresses until \
+                 2030-01-01T00:00:20Z",
             ),
         ] {
-            assert_eq!(in_words(&path, &backend), expected);
+            assert_eq!(in_words(&path, &reply), expected);
+        }
+    }
+
+    #[test]
+    fn only_yes_is_yes() {
+        for (answer, yes) in
+            [("y\n", true), ("YES\n", true), ("\n", false), ("", false), ("no\n", false), ("yy", false)]
+        {
+            assert_eq!(is_yes(answer), yes, "{answer:?}");
         }
     }
 }

@@ -12,10 +12,11 @@ use crate::cli::{block_on, complain, print, print_json};
 use crate::printable::printable;
 
 /// The sections of a report: the member, and the word for one entry of it.
-const SECTIONS: [(&str, &str); 6] = [
+const SECTIONS: [(&str, &str); 7] = [
     ("pools", "pool "),
     ("services", "service "),
     ("zones", "zone "),
+    ("overrides", "override of "),
     ("keys", "key "),
     ("server", "[server] "),
     ("admin", "[admin] "),

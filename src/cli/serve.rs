@@ -4,9 +4,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::cli::{Log, block_on, complain, load};
-use crate::config::Setup;
+use tracing::{error, warn};
+
+use crate::cli::{Log, has_color, lines, no_runtime, try_block_on};
+use crate::config::fault::{Fault, Faults, Severity};
+use crate::config::{self, Setup};
 use crate::server::{self, Ended, Running, Signals, StartError};
+
+/// The most faults of a configuration that are logged one by one.
+const MOST_TOLD: usize = 100;
 
 /// Why a server ended otherwise than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -23,27 +29,49 @@ pub(super) enum Failure {
 }
 
 pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
-    let setup = match load(config) {
+    let setup = match config::load(config) {
         Ok(setup) => setup,
-        Err(code) => return code,
-    };
-    let lines = match log.start() {
-        Ok(lines) => lines,
-        Err(error) => {
-            complain(&format!("error: the system gives no thread for the log: {error}"));
+        Err(faults) => {
+            log.last_words(&faults.render(has_color(&io::stderr())), || tell_faults(&faults));
             return ExitCode::FAILURE;
         }
     };
-    let outcome = block_on(until_stopped(setup, Some(config.into()), |_| ()));
+    let complain = |text: &str| log.last_words(&lines(&format!("error: {text}")), || error!("{text}"));
+    let flush = match log.start() {
+        Ok(flush) => flush,
+        Err(error) => {
+            complain(&format!("the system gives no thread for the log: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = try_block_on(until_stopped(setup, Some(config.into()), |_| ()));
     // The error that ended the server is printed after all that led to it.
-    lines.wait();
+    flush.wait();
     match outcome {
-        Some(Ok(())) => ExitCode::SUCCESS,
-        Some(Err(failure)) => {
-            complain(&format!("error: {failure}"));
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => {
+            complain(&failure.to_string());
             ExitCode::FAILURE
         }
-        None => ExitCode::FAILURE,
+        Err(error) => {
+            complain(&no_runtime(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs the faults of a configuration, each in a line.
+fn tell_faults(faults: &Faults) {
+    for Fault { severity, message, place, hint, .. } in faults.iter().take(MOST_TOLD) {
+        let hint = hint.as_deref();
+        match severity {
+            Severity::Error => error!(hint, "{place}: {message}"),
+            Severity::Warning => warn!(hint, "{place}: {message}"),
+        }
+    }
+    match faults.iter().count().checked_sub(MOST_TOLD) {
+        None | Some(0) => {}
+        Some(more) => error!("and {more} more, which `steerd check` counts"),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::checker::PoolSetup;
 use crate::config::check::ReadCheck;
 use crate::config::pool::ReadPool;
 use crate::config::service::ReadService;
-use crate::config::value::Shown;
+use crate::duration::Shown;
 use crate::health::Timing;
 use crate::pool::{Backend, Family, MinHealthy, Pool, PoolId, Require};
 use crate::probe::Probe;

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::config::fault::{Fault, Faults, Place, Severity};
-use crate::config::value::Shown;
+use crate::duration::Shown;
 use crate::file::{Phase, Reading};
 
 /// The longest a configuration may take, with all files that it names.

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SpanRelativeTo;
-use jiff::fmt::friendly::{Spacing, SpanParser, SpanPrinter};
+use jiff::fmt::friendly::SpanParser;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::misplaced;
 use crate::config::source::At;
+use crate::duration::Shown;
 use crate::file::{self, Content};
 use crate::network::{Network, Networks};
 use crate::printable::quoted;
@@ -423,7 +424,9 @@ impl<'s> Table<'s> {
 
     /// The key and its value, if the table has it.
     pub(super) fn get(&mut self, key: &'static str) -> Option<Entry<'s>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.entry(key)
     }
 
@@ -480,16 +483,6 @@ impl<'s> Table<'s> {
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let span = SpanParser::new().parse_span(text).ok()?;
     Duration::try_from(span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?).ok()
-}
-
-/// A duration as one writes it in the file: `1m30s`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Shown(pub(super) Duration);
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&SpanPrinter::new().spacing(Spacing::None).unsigned_duration_to_string(&self.0))
-    }
 }
 
 /// "a, b or c": `last` stands before the last one.

@@ -503,6 +503,9 @@ mod tests {
             assert_eq!(series.get(&format!("steerd_{name}")), Some(&value), "{name} in {series:#?}");
         }
         assert!(series.contains_key("steerd_last_probe_age_seconds{pool=\"web\"}"));
+        metrics.pools()[0].overridden(0, Some(Override::Disabled));
+        let disabled = parsed(&metrics.render(&table));
+        assert_eq!(disabled["steerd_pool_healthy_weight{pool=\"web\"}"], 0.0, "it is in no total");
     }
 
     #[tokio::test(start_paused = true)]

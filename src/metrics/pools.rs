@@ -238,12 +238,20 @@ impl PoolSeries {
     }
 
     fn healthy_weight(&self) -> u64 {
-        let enabled = self.backends.iter().filter(|backend| backend.enabled);
+        let enabled = self.backends.iter().filter(|backend| backend.enabled && !backend.is_disabled());
         let healthy = |backend: &BackendSeries| {
             let count = backend.addresses.iter().filter(|address| address.is(Standing::Healthy)).count();
             u64::from(backend.weight.load(Ordering::Relaxed)) * count as u64
         };
         enabled.map(healthy).sum()
+    }
+}
+
+impl BackendSeries {
+    /// Whether an operator takes it out of every total.
+    fn is_disabled(&self) -> bool {
+        let place = usize::from(self.over.load(Ordering::Relaxed)).checked_sub(1);
+        place.and_then(|place| Override::ALL.get(place)) == Some(&Override::Disabled)
     }
 }
 

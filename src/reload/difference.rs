@@ -7,10 +7,9 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use jiff::fmt::friendly::{Spacing, SpanPrinter};
-
 use crate::checker::Change;
 use crate::config::{AdminSettings, ServerSettings};
+use crate::duration::Shown;
 use crate::listener::rate_limit::RateLimit;
 use crate::name::Name;
 use crate::reload::Configured;
@@ -31,9 +30,10 @@ pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<C
 
 /// The configuration that runs once `wanted` has been taken over, but for changes that take a restart.
 pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Configured {
-    let Configured { server, admin, settings, startup_wait } = wanted;
+    let Configured { warnings, server, admin, settings, startup_wait } = wanted;
     let listen = running.server.listen.clone();
     Configured {
+        warnings,
         server: ServerSettings { listen, workers: running.server.workers, ..server },
         admin: AdminSettings { listen: running.admin.listen, ..admin },
         settings,
@@ -47,12 +47,12 @@ pub(super) fn server(running: &Configured, wanted: &Configured) -> Vec<Change> {
     keys.settings(&running.settings, &wanted.settings);
     let (old, new) = (&running.server.limits, &wanted.server.limits);
     keys.compare("tcp_connections", &old.tcp.connections, &new.tcp.connections, ToString::to_string);
-    keys.compare("tcp_idle", &old.tcp.idle, &new.tcp.idle, |idle| duration(*idle));
+    keys.compare("tcp_idle", &old.tcp.idle, &new.tcp.idle, |idle| Shown(*idle).to_string());
     keys.compare("rate_limit", &old.rate, &new.rate, |rate| rate.as_ref().map_or_else(none, rate_limit));
     let path = |path: &Option<std::path::PathBuf>| or_none(path.as_deref().map(Path::display).as_ref());
     keys.compare("state_dir", &running.server.state_dir, &wanted.server.state_dir, path);
     if running.startup_wait != wanted.startup_wait {
-        let (old, new) = (duration(running.startup_wait), duration(wanted.startup_wait));
+        let (old, new) = (Shown(running.startup_wait), Shown(wanted.startup_wait));
         keys.changed("startup_wait", format!("{old} -> {new}, from the next start on"));
     }
     keys.0
@@ -208,9 +208,4 @@ fn none() -> String {
 
 fn or_none(value: Option<&impl Display>) -> String {
     value.map_or_else(none, ToString::to_string)
-}
-
-/// As one writes it in the file: `1m30s`.
-fn duration(duration: std::time::Duration) -> String {
-    SpanPrinter::new().spacing(Spacing::None).unsigned_duration_to_string(&duration)
 }

@@ -20,6 +20,7 @@
 mod difference;
 mod serial;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,6 +63,8 @@ pub struct Report {
     pub services: Vec<Change>,
     /// Zones, and who may transfer them.
     pub zones: Vec<Change>,
+    /// Overrides that have ended because their backends are gone.
+    pub overrides: Vec<Change>,
     /// Keys of `[keys]`.
     pub keys: Vec<Change>,
     /// Keys of `[server]`.
@@ -73,6 +76,8 @@ pub struct Report {
     pub restart_needed: Vec<Change>,
     /// Settings that can be run, but may not do what their author wants.
     pub warnings: Faults,
+    /// Those of them that the configuration before did not have. The log tells these alone.
+    new_warnings: Vec<Fault>,
 }
 
 /// Why nothing has changed.
@@ -124,6 +129,8 @@ fn errors(faults: &Faults) -> String {
 /// The settings by which configurations are compared, besides zones, services and pools.
 #[derive(Clone, Debug)]
 pub struct Configured {
+    /// Those that the log has told.
+    warnings: Faults,
     server: ServerSettings,
     admin: AdminSettings,
     settings: Settings,
@@ -135,6 +142,7 @@ impl Configured {
     #[must_use]
     pub fn of(setup: &Setup) -> Self {
         Self {
+            warnings: setup.warnings.clone(),
             server: setup.server.clone(),
             admin: setup.admin.clone(),
             settings: setup.checker.settings.clone(),
@@ -163,6 +171,8 @@ pub struct Reach {
 /// One reload of a client.
 #[derive(Debug)]
 struct Request {
+    /// The client, for the log.
+    by: String,
     /// The file that the client means; without it, the one that is running.
     meant: Option<PathBuf>,
     reply: oneshot::Sender<Result<Report, Refusal>>,
@@ -186,15 +196,15 @@ pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> Handle
 }
 
 impl Handle {
-    /// Reloads, when those who asked before have had their turn. With `meant`, an absolute path, only if
-    /// that is the file that is running. If the future is dropped before the configuration is loaded,
-    /// loading is given up and nothing changes.
+    /// Reloads, when those who asked before have had their turn; `by` is the client, for the log. With
+    /// `meant`, an absolute path, only if that is the file that is running. If the future is dropped before
+    /// the configuration is loaded, loading is given up and nothing changes.
     ///
     /// # Errors
     /// When nothing has changed: why.
-    pub async fn reload(&self, meant: Option<PathBuf>) -> Result<Report, Refusal> {
+    pub async fn reload(&self, by: String, meant: Option<PathBuf>) -> Result<Report, Refusal> {
         let (reply, outcome) = oneshot::channel();
-        self.requests.send(Request { meant, reply }).await.map_err(|_| Refusal::Ending)?;
+        self.requests.send(Request { by, meant, reply }).await.map_err(|_| Refusal::Ending)?;
         outcome.await.unwrap_or(Err(Refusal::Ending))
     }
 
@@ -219,9 +229,9 @@ impl Reloader {
         loop {
             tokio::select! {
                 request = requests.recv() => {
-                    let Some(Request { meant, mut reply }) = request else { return };
+                    let Some(Request { by, meant, mut reply }) = request else { return };
                     if !reply.is_closed() {
-                        let outcome = self.reload("the API", meant, reply.closed()).await;
+                        let outcome = self.reload(&by, meant, reply.closed()).await;
                         // The client may have left meanwhile; the configuration is in force all the same.
                         let _ = reply.send(outcome);
                     }
@@ -241,7 +251,7 @@ impl Reloader {
         unwanted: impl Future<Output = ()>,
     ) -> Result<Report, Refusal> {
         info!(asked_by, "reloading the configuration");
-        let outcome = self.try_reload(meant, unwanted).await;
+        let outcome = self.try_reload(asked_by, meant, unwanted).await;
         let counts = &self.reach.metrics.operation;
         match &outcome {
             Ok(report) => {
@@ -261,6 +271,7 @@ impl Reloader {
 
     async fn try_reload(
         &mut self,
+        asked_by: &str,
         meant: Option<PathBuf>,
         unwanted: impl Future<Output = ()>,
     ) -> Result<Report, Refusal> {
@@ -281,10 +292,11 @@ impl Reloader {
             }
         };
         let warnings = setup.warnings;
-        let difference = self.reach.checker.reload(setup.checker).await.map_err(|refusal| match refusal {
-            NotReloaded::Ended => Refusal::Ending,
-            NotReloaded::BrokeOff => Refusal::BrokeOff,
-        })?;
+        let difference =
+            self.reach.checker.reload(setup.checker, asked_by).await.map_err(|refusal| match refusal {
+                NotReloaded::Ended => Refusal::Ending,
+                NotReloaded::BrokeOff => Refusal::BrokeOff,
+            })?;
 
         self.reach.notify.look();
         self.reach.limits.change(wanted.server.limits.clone());
@@ -294,17 +306,20 @@ impl Reloader {
             self.reach.state_dir.send_replace(place);
         }
         let restart_needed = difference::restart_needed(&self.running, &wanted);
+        let new_warnings = not_told(&warnings, &self.running.warnings);
         let report = Report {
             generation: difference.generation,
             took: began.elapsed(),
             pools: difference.pools,
             services: difference.services,
             zones: difference::with_transfers(difference.zones, &self.running, &wanted),
+            overrides: difference.overrides,
             keys: difference::keys(&self.running, &wanted),
             server: difference::server(&self.running, &wanted),
             admin: difference::admin(&self.running, &wanted),
             restart_needed,
             warnings,
+            new_warnings,
         };
         self.running = difference::without_restart(&self.running, wanted);
         Ok(report)
@@ -385,11 +400,12 @@ impl Report {
 
     /// The changes by what they are changes of, the word for one of them first.
     #[must_use]
-    pub fn sections(&self) -> [(&'static str, &[Change]); 7] {
+    pub fn sections(&self) -> [(&'static str, &[Change]); 8] {
         [
             ("pool", &self.pools),
             ("service", &self.services),
             ("zone", &self.zones),
+            ("override of", &self.overrides),
             ("key", &self.keys),
             ("[server]", &self.server),
             ("[admin]", &self.admin),
@@ -409,20 +425,27 @@ impl Report {
     }
 
     fn tell(&self, asked_by: &str) {
-        for warning in self.warnings.iter().take(MOST_TOLD) {
+        for warning in self.new_warnings.iter().take(MOST_TOLD) {
             warn!("{}: {}", warning.place, warning.message);
         }
         let changes = self.shown();
-        let (generation, took) = (self.generation, self.took);
+        let (generation, took, warnings) = (self.generation, self.took, self.warnings.iter().count());
         if changes.is_empty() {
-            info!(asked_by, generation, ?took, "reloaded: nothing has changed");
+            info!(asked_by, generation, ?took, warnings, "reloaded: nothing has changed");
         } else {
-            info!(asked_by, generation, ?took, changes, "reloaded");
+            info!(asked_by, generation, ?took, warnings, changes, "reloaded");
         }
         for change in &self.restart_needed {
             warn!(key = change.name(), "this change takes a restart; until then all is as it was");
         }
     }
+}
+
+/// The warnings that were not there before, in whatever line of their file.
+fn not_told(warnings: &Faults, before: &Faults) -> Vec<Fault> {
+    let key = |warning: &Fault| (Arc::clone(&warning.place.file), warning.message.clone());
+    let told: HashSet<_> = before.iter().map(key).collect();
+    warnings.iter().filter(|warning| !told.contains(&key(warning))).cloned().collect()
 }
 
 /// Changes for a person, each in a line of its own.

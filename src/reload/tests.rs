@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::checker::{Command, Configuration, Wanted};
+use crate::checker::{Command, Configuration, Reloaded, Wanted};
 use crate::listener::Limits;
 use crate::table::{Published, Table};
 use crate::zone::Catalog;
@@ -97,7 +97,8 @@ impl Fixture {
                         taken.lock().unwrap().push(wanted.settings.clone());
                         running.pools = wanted.pools.clone();
                         running.table = renewed(&running.table, Some(*wanted));
-                        let _ = reply.send(running.table.generation);
+                        let _ =
+                            reply.send(Reloaded { generation: running.table.generation, lost: Vec::new() });
                     }
                     _ => {}
                 }
@@ -136,7 +137,7 @@ impl Fixture {
 
     async fn reload(&self, config: &str) -> Result<Report, Refusal> {
         self.write(config);
-        self.handle.reload(None).await
+        self.handle.reload("a test".into(), None).await
     }
 
     /// The settings in force in the checker, the listeners, the admin server and the memory.
@@ -315,7 +316,7 @@ async fn a_refused_configuration_changes_nothing() {
     for (index, (expected, break_it)) in breaks.into_iter().enumerate() {
         fixture.write(good);
         break_it();
-        let refusal = fixture.handle.reload(None).await.unwrap_err();
+        let refusal = fixture.handle.reload("a test".into(), None).await.unwrap_err();
         let Refusal::Faults(faults) = &refusal else { panic!("{refusal:?}") };
         let shown = faults.to_string();
         assert!(index == 6 || shown.contains(expected), "{expected}: {shown}");
@@ -341,7 +342,7 @@ async fn one_at_a_time_and_everyone_is_answered() {
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..3 * REQUESTS {
         let handle = fixture.handle.clone();
-        waiting.spawn(async move { handle.reload(None).await.unwrap().generation });
+        waiting.spawn(async move { handle.reload("a test".into(), None).await.unwrap().generation });
     }
     let mut generations = waiting.join_all().await;
     generations.sort_unstable();
@@ -369,12 +370,12 @@ async fn a_load_whose_client_leaves_is_given_up_on_and_holds_up_no_other() {
     let zone = fixture.directory.path().join("zone");
     std::fs::write(&zone, long_zone()).unwrap();
     let (reply, outcome) = oneshot::channel();
-    fixture.handle.requests.send(Request { meant: None, reply }).await.unwrap();
+    fixture.handle.requests.send(Request { by: "a test".into(), meant: None, reply }).await.unwrap();
     eventually("its turn has come", || fixture.handle.requests.capacity() == REQUESTS).await;
     drop(outcome);
     std::fs::write(&zone, ZONE).unwrap();
     let began = Instant::now();
-    assert!(fixture.handle.reload(None).await.unwrap().is_empty());
+    assert!(fixture.handle.reload("a test".into(), None).await.unwrap().is_empty());
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(fixture.metric("steerd_reloads_total{result=\"failure\"}"), 1.0);
 }
@@ -385,12 +386,12 @@ async fn what_clients_that_have_left_asked_for_is_not_done() {
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..10 {
         let handle = fixture.handle.clone();
-        waiting.spawn(async move { handle.reload(None).await });
+        waiting.spawn(async move { handle.reload("a test".into(), None).await });
     }
     // One is with the checker, and the others wait for their turn.
     eventually("a reload is at work", || fixture.at_work[0].load(Ordering::SeqCst) == 1).await;
     waiting.shutdown().await;
-    fixture.handle.reload(None).await.unwrap();
+    fixture.handle.reload("a test".into(), None).await.unwrap();
     let done = fixture.at_work[2].load(Ordering::SeqCst);
     assert!(done <= 2, "{done} reloads were done for two");
 }
@@ -407,8 +408,8 @@ async fn signals_are_heeded_and_many_before_their_turn_are_one() {
         tokio::task::yield_now().await;
     }
     // A request has its turn after whatever the signals have asked for.
-    fixture.handle.reload(None).await.unwrap();
-    fixture.handle.reload(None).await.unwrap();
+    fixture.handle.reload("a test".into(), None).await.unwrap();
+    fixture.handle.reload("a test".into(), None).await.unwrap();
     let reloads = fixture.at_work[2].load(Ordering::SeqCst);
     assert!(reloads <= 4, "{reloads}");
 }
@@ -458,7 +459,7 @@ async fn the_file_that_is_meant_must_be_the_one_that_is_running() {
     // A client follows links; the server does not look at a client's path.
     for other in ["copy.toml", "none.toml", "link.toml", ".", "none\n\u{1b}[2J`"] {
         let meant = fixture.directory.path().join(other);
-        let refusal = fixture.handle.reload(Some(meant.clone())).await.unwrap_err();
+        let refusal = fixture.handle.reload("a test".into(), Some(meant.clone())).await.unwrap_err();
         assert!(matches!(refusal, Refusal::OtherFile { .. }), "{refusal:?}");
         let told = refusal.to_string();
         assert!(told.contains(&quoted(&file.to_string_lossy())), "{told}");
@@ -471,14 +472,15 @@ async fn the_file_that_is_meant_must_be_the_one_that_is_running() {
     assert_eq!(fixture.limits.limits(), Limits::default());
     assert_eq!(fixture.metric("steerd_config_last_reload_success"), 1.0);
     for same in [file.clone(), file.canonicalize().unwrap()] {
-        fixture.handle.reload(Some(same)).await.unwrap();
+        fixture.handle.reload("a test".into(), Some(same)).await.unwrap();
     }
     assert_eq!(fixture.given.lock().unwrap().last().unwrap().nsid.as_deref(), Some(&b"new"[..]));
     // A broken file is still the one that is meant or not.
     fixture.write("[server");
-    let broken = fixture.handle.reload(Some(file.clone())).await.unwrap_err();
+    let broken = fixture.handle.reload("a test".into(), Some(file.clone())).await.unwrap_err();
     assert!(matches!(broken, Refusal::Faults(_)), "{broken:?}");
-    let other = fixture.handle.reload(Some(file.with_file_name("copy.toml"))).await.unwrap_err();
+    let other =
+        fixture.handle.reload("a test".into(), Some(file.with_file_name("copy.toml"))).await.unwrap_err();
     assert!(matches!(other, Refusal::OtherFile { .. }), "{other:?}");
 }
 
@@ -499,13 +501,13 @@ async fn without_a_file_or_without_a_checker() {
         metrics: Arc::new(Metrics::new(1)),
     };
     let demo = start(None, Configured::of(&setup), reach());
-    assert!(matches!(demo.reload(None).await, Err(Refusal::NoFile)));
+    assert!(matches!(demo.reload("a test".into(), None).await, Err(Refusal::NoFile)));
     let file = fixture.directory.path().join("steerd.toml");
     let limits = reach();
     let kept = limits.limits.clone();
     let ended = start(Some(file), Configured::of(&setup), limits);
     fixture.write("[server]\ntcp_connections = 7");
-    assert!(matches!(ended.reload(None).await, Err(Refusal::Ending)));
+    assert!(matches!(ended.reload("a test".into(), None).await, Err(Refusal::Ending)));
     assert_eq!(kept.limits(), Limits::default(), "without a checker nothing changes");
 }
 

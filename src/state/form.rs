@@ -45,6 +45,8 @@ struct OverrideForm {
     #[serde(with = "optional_time")]
     until: Option<SystemTime>,
     reason: Option<String>,
+    #[serde(default)]
+    by: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -55,6 +55,9 @@ const REFRESH: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_secs(10);
 /// Timeout for an answer of the checker.
 const ASK_TIME: Duration = Duration::from_secs(5);
+/// Reasons why nothing survives a restart.
+const NO_PLACE: &str = "no state_dir is set under [server]";
+const NOT_WRITTEN: &str = "state_dir cannot be written; the log says why";
 /// How long the last write may delay the stop.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
@@ -62,6 +65,7 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Keeper {
     place: watch::Sender<Option<Place>>,
+    lost_because: watch::Receiver<Option<&'static str>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -82,6 +86,7 @@ impl Keeper {
     ) -> Self {
         let (place, places) = watch::channel(place);
         let (stop, stopped) = watch::channel(false);
+        let (lost, lost_because) = watch::channel(place.borrow().is_none().then_some(NO_PLACE));
         let work = Work {
             disk,
             place: None,
@@ -99,8 +104,9 @@ impl Keeper {
             retry: Instant::now(),
             is_failing: false,
             is_full: false,
+            lost,
         };
-        Self { place, stop, task: tokio::spawn(work.run(places, stopped)) }
+        Self { place, lost_because, stop, task: tokio::spawn(work.run(places, stopped)) }
     }
 
     /// A sender for the directory, which may change or be removed while this runs. The memory is
@@ -108,6 +114,12 @@ impl Keeper {
     #[must_use]
     pub fn place(&self) -> watch::Sender<Option<Place>> {
         self.place.clone()
+    }
+
+    /// The reason why the present memory would not survive a restart; none if it would.
+    #[must_use]
+    pub fn lost_because(&self) -> watch::Receiver<Option<&'static str>> {
+        self.lost_because.clone()
     }
 
     /// Writes the last changes and ends, within seconds.
@@ -146,6 +158,8 @@ struct Work<D: Disk> {
     is_failing: bool,
     /// Nothing is appended, because the journals have reached their maximum size.
     is_full: bool,
+    /// See [`Keeper::lost_because`].
+    lost: watch::Sender<Option<&'static str>>,
 }
 
 /// The result of an operation on a journal.
@@ -197,6 +211,15 @@ impl<D: Disk> Work<D> {
             _ = period.tick() => {}
         }
         self.turn(false).await;
+        self.note_loss();
+    }
+
+    fn note_loss(&self) {
+        self.lost.send_replace(match self.place {
+            None => Some(NO_PLACE),
+            Some(_) if self.is_failing || self.is_full => Some(NOT_WRITTEN),
+            Some(_) => None,
+        });
     }
 
     /// Switches to another directory. A running write is finished in the old one.
@@ -205,6 +228,7 @@ impl<D: Disk> Work<D> {
         (self.journal, self.writing, self.snapshot) = (None, None, Snapshot::Wanted);
         (self.not_before, self.retry) = (Instant::now(), Instant::now());
         (self.is_whole_needed, self.is_full) = (true, false);
+        self.note_loss();
     }
 
     /// Writes changes, and begins a snapshot if one is due.

@@ -70,7 +70,7 @@ impl Steerd {
     pub(crate) fn disable(backend: &str) {
         let admin = SocketAddr::from(([127, 0, 0, 1], 8053));
         let path = format!("/api/v1/pools/web/backends/{backend}/override");
-        let (status, reply) = http_with(admin, "PUT", &path, "", r#"{"state": "disabled"}"#);
+        let (status, reply) = http_with(admin, "PUT", &path, "", r#"{"state": "disabled", "force": true}"#);
         assert_eq!(status, 200, "{reply}");
     }
 }

@@ -364,3 +364,31 @@ fn the_demo_runs_the_main_job_and_stops_cleanly() {
     demo.process.signal("INT");
     assert_eq!(demo.process.ended(), Some(0));
 }
+
+/// Whoever collects the log as JSON gets JSON, also of a server that does not start.
+#[test]
+fn a_log_in_json_is_json_to_its_last_line() {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("zone"), ZONE).unwrap();
+    let path = directory.path().join("steerd.toml");
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let unstartable = format!(
+        "[server]\nlisten = [\"{}\"]\n[zones.\"lb.example.test\"]\nfile = \"zone\"\n",
+        taken.local_addr().unwrap()
+    );
+    for (config, expected) in [(FAULTY, "interval"), ("[server", "steerd.toml"), (&*unstartable, "cannot")] {
+        std::fs::write(&path, config).unwrap();
+        let output = steerd(&["serve", "--log-format", "json", "-c", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = text(&output.stderr);
+        for line in said.lines() {
+            let line: serde_json::Value =
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            assert!(
+                line["message"].is_string() && line["level"].is_string() && line["timestamp"].is_string(),
+                "{line}"
+            );
+        }
+        assert!(said.contains("\"level\":\"ERROR\"") && said.contains(expected), "{said}");
+    }
+}

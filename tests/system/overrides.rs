@@ -1,8 +1,10 @@
 //! Operators' overrides of backends, by the command line and by the API.
 
-use std::process::{Command, Output};
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::harness::{STEERD, ZONE, dig, wait_for};
 use crate::support::{Steerd, TOKEN};
@@ -56,7 +58,7 @@ fn a_backend_is_drained_and_returns_by_hand() {
     let in_seconds = safe_at.duration_since(jiff::Timestamp::now()).as_secs();
     assert!((20..=32).contains(&in_seconds), "a TTL of 30 s: {in_seconds} s");
     let (code, out, _) = said(&steerd(&server, &["auto", "web/gw1"]));
-    assert_eq!((code, out.as_str()), (0, "web/gw1 is left to its checks\n"));
+    assert_eq!((code, out.as_str()), (0, "web/gw1 is left to its checks again, after drain\n"));
     assert_eq!(answered(&server), ["192.0.2.11", "192.0.2.12"]);
 }
 
@@ -70,7 +72,7 @@ fn every_word_has_its_effect() {
     assert_eq!(said(&steerd(&server, &["up", "web/gw2"])).0, 0);
     assert_eq!(answered(&server), ["192.0.2.11", "192.0.2.12"]);
     // A name with colons is one part of a path.
-    let (code, out, _) = said(&steerd(&server, &["down", "web/2001:db8::13", "--json"]));
+    let (code, out, _) = said(&steerd(&server, &["down", "web/2001:db8::13", "--force", "--json"]));
     let reply: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &reply["name"]), (0, &json!("2001:db8::13")));
     assert_eq!(reply["override"]["state"], "down");
@@ -112,4 +114,99 @@ fn the_token_is_that_of_the_file() {
     let file = server.directory.path().join("token").display().to_string();
     assert_eq!(said(&steerd(&server, &["drain", "web/gw1", "--token-file", &file])).0, 0);
     assert_eq!(answered(&server), ["192.0.2.12"]);
+}
+
+/// The last backend of a family: shown, refused, done by force; by the API and by the command.
+#[test]
+fn the_last_usable_backend_is_taken_away_only_by_force() {
+    let server = start();
+    let path = "/api/v1/pools/web/backends/2001:db8::13/override";
+    let (status, problem) = server.request("PUT", path, r#"{"state":"drain"}"#);
+    assert_eq!(status, 409, "{problem}");
+    let lost = "pool web has no usable ipv6 address any more";
+    assert_eq!(problem["consequences"][0], lost, "{problem}");
+    assert!(problem["consequences"][1].as_str().unwrap().contains("fail open"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("`\"force\": true`"), "{problem}");
+    // Nobody is at a terminal here, and so nobody can agree.
+    let (code, out, error) = said(&steerd(&server, &["drain", "web/2001:db8::13"]));
+    assert_eq!((code, out.as_str()), (1, ""), "{error}");
+    assert!(error.contains(lost) && error.contains("add --force"), "{error}");
+    let (code, out, _) = said(&steerd(&server, &["drain", "web/2001:db8::13", "--json"]));
+    assert!(code == 1 && out.contains("\"consequences\""), "{out}");
+    assert_eq!(backend(&server, "2001:db8::13")["override"], Value::Null);
+
+    let (code, out, error) = said(&steerd(&server, &["drain", "web/2001:db8::13", "--force"]));
+    assert_eq!(code, 0, "{error}");
+    assert!(
+        out.contains(lost) && out.contains("will not survive a restart of steerd: no state_dir"),
+        "{out}"
+    );
+    let by = backend(&server, "2001:db8::13")["override"]["by"].clone();
+    let by = by.as_str().unwrap();
+    assert!(by.starts_with("127.0.0.1:") && by.ends_with(" without a token"), "{by}");
+    let lines = server.process.said("backend is overridden");
+    let asked_by = format!("\"asked_by\":\"{by}\"");
+    assert!(lines[0].contains(&asked_by), "{lines:?}");
+    let lines = server.process.said("service down");
+    assert!(lines[0].contains(&asked_by), "{lines:?}");
+
+    let (status, reply) = server.request("PUT", path, r#"{"state":"up"}"#);
+    assert_eq!((status, &reply["before"], &reply["survives_restart"]), (200, &json!("drain"), &json!(false)));
+    assert!(reply["consequences"][0].as_str().unwrap().contains("is up again"), "{reply}");
+    for expected in ["is left to its checks again, after up", "had no override"] {
+        let (code, out, _) = said(&steerd(&server, &["auto", "web/2001:db8::13"]));
+        assert!(code == 0 && out.contains(expected), "{out}");
+    }
+    assert_eq!(server.request("DELETE", &format!("{path}?force=yes"), "").0, 400);
+    assert_eq!(server.request("DELETE", &format!("{path}?force=true"), "").0, 200);
+}
+
+/// At a terminal the person is asked, and only a yes is a yes.
+#[test]
+fn a_person_at_a_terminal_is_asked() {
+    let server = start();
+    let at_terminal = |answer: &str| {
+        let command = format!("{STEERD} drain web/2001:db8::13 --admin http://{}", server.admin);
+        let mut script = Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        script.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        said(&script.wait_with_output().unwrap())
+    };
+    let (code, shown, _) = at_terminal("n\n");
+    assert!(code == 1 && shown.contains("[y/N]") && shown.contains("nothing has changed"), "{shown}");
+    assert_eq!(backend(&server, "2001:db8::13")["override"], Value::Null);
+    let (code, shown, _) = at_terminal("y\n");
+    assert!(code == 0 && shown.contains("web/2001:db8::13: drain"), "{shown}");
+    assert_eq!(backend(&server, "2001:db8::13")["override"]["state"], "drain");
+}
+
+/// With a place for it, an override survives, and nothing is said of a loss.
+#[test]
+fn an_override_that_is_kept_says_so() {
+    let config = format!("state_dir = \"state\"\n{CONFIG}");
+    let server = Steerd::start_in(directory_with_state(), &config);
+    let drain = || {
+        let path = "/api/v1/pools/web/backends/gw1/override";
+        let (status, reply) = server.request("PUT", path, r#"{"state":"drain"}"#);
+        assert_eq!(status, 200, "{reply}");
+        (reply["survives_restart"].clone(), reply["lost_because"].clone())
+    };
+    assert_eq!(drain(), (json!(true), Value::Null));
+    // The present state_dir counts, not that of the start.
+    server.configure(CONFIG, "");
+    assert_eq!(server.request("POST", "/api/v1/reload", "").0, 200);
+    wait_for("the loss is told", || {
+        (drain() == (json!(false), json!("no state_dir is set under [server]"))).then_some(())
+    });
+}
+
+fn directory_with_state() -> TempDir {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("zone"), ZONE).unwrap();
+    std::fs::create_dir(directory.path().join("state")).unwrap();
+    directory
 }

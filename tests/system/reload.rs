@@ -617,3 +617,65 @@ fn the_command_finds_the_server_by_the_configuration() {
         Some(2)
     );
 }
+
+/// Warnings are told at the start, and then only when they are new, whatever line they moved to.
+#[test]
+fn warnings_are_told_when_they_are_new() {
+    let idle = "[pools.idle]\nbackends = [\"192.0.2.9\"]\n";
+    let server = start(&format!("{REST}{idle}"));
+    let told = |name: &str| server.process.said(&format!("no service uses pool `{name}`")).len();
+    assert_eq!(told("idle"), 1, "at the start");
+    for config in [format!("{REST}{idle}"), format!("{idle}{REST}")] {
+        let report = reload(&server, &config, "");
+        let warnings = report["warnings"].to_string();
+        assert!(warnings.contains("no service uses pool `idle`"), "the client is told of all: {warnings}");
+    }
+    let more = idle.replace("idle", "lazy").replace("192.0.2.9", "192.0.2.10");
+    reload(&server, &format!("{REST}{idle}{more}"), "");
+    wait_for("the new one is told", || (told("lazy") == 1).then_some(()));
+    assert_eq!(told("idle"), 1, "and the old one is not");
+    reload(&server, REST, "");
+    reload(&server, &format!("{REST}{idle}"), "");
+    wait_for("it is new again", || (told("idle") == 2).then_some(()));
+}
+
+/// Who asked stands in the log, and the zone of a service that comes or goes has not changed.
+#[test]
+fn a_service_is_no_change_of_its_zone_and_who_asked_is_told() {
+    let server = start(REST);
+    let more = format!("{REST}[services.\"deep.below.lb.example.test\"]\npools = [\"web\"]\n");
+    for (config, kind) in [(&*more, "added"), (REST, "removed")] {
+        let report = reload(&server, config, "");
+        assert_eq!(report["services"][kind], json!(["deep.below.lb.example.test"]), "{report:#}");
+        assert_eq!(report["zones"], json!({ "added": [], "removed": [], "changed": [] }), "{report:#}");
+    }
+    let lines = server.process.said("reloaded");
+    assert!(
+        lines[0].contains("\"asked_by\":\"127.0.0.1:") && lines[0].contains("without a token"),
+        "{lines:?}"
+    );
+    server.process.signal("HUP");
+    wait_for("the signal is told", || {
+        server
+            .process
+            .said("reloaded")
+            .iter()
+            .any(|line| line.contains("\"asked_by\":\"SIGHUP\""))
+            .then_some(())
+    });
+}
+
+/// An override that ends with its backend is told to the one who reloads.
+#[test]
+fn a_lost_override_is_told() {
+    let server = start(REST);
+    let path = "/api/v1/pools/standby/backends/192.0.2.21/override";
+    assert_eq!(server.request("PUT", path, r#"{"state":"drain","reason":"disk"}"#).0, 200);
+    let report = reload(&server, &REST.replace("\"192.0.2.21\", ", ""), "");
+    let lost = json!([{
+        "name": "standby/192.0.2.21", "details": ["drain (disk) has ended, because the backend is gone"],
+    }]);
+    assert_eq!(report["overrides"]["changed"], lost, "{report:#}");
+    let lines = server.process.said("reloaded");
+    assert!(lines[0].contains("override of standby/192.0.2.21: drain (disk) has ended"), "{lines:?}");
+}

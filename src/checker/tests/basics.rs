@@ -156,7 +156,7 @@ async fn services_tell_of_tiers_and_of_being_down_once() {
         Answering::of(&table.services[0].service, &table)
     };
     script.set("192.0.2.1", Behaviour::Refuse);
-    until("ipv4 has moved", SECOND * 20, || down(&handle).tier[0] == Some(PoolId(1))).await;
+    until("ipv4 has moved", SECOND * 20, || down(&handle).tier()[0] == Some(PoolId(1))).await;
     let lines = log.take("service is answered");
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("from=\"main\" to=\"standby (ipv4), main (ipv6)\""), "{lines:?}");
@@ -167,7 +167,7 @@ async fn services_tell_of_tiers_and_of_being_down_once() {
     for address in ["192.0.2.2", "2001:db8::1", "2001:db8::2"] {
         script.set(address, Behaviour::Hang);
     }
-    until("all is down", SECOND * 40, || down(&handle).tier == [None, None]).await;
+    until("all is down", SECOND * 40, || down(&handle).tier() == [None, None]).await;
     let lines = log.take("service down");
     assert_eq!(lines.len(), 1, "once for the service, not for each family: {lines:?}");
     assert!(lines[0].contains("WARN") && lines[0].contains("fail open"), "{lines:?}");
@@ -178,7 +178,7 @@ async fn services_tell_of_tiers_and_of_being_down_once() {
     for address in ["192.0.2.1", "2001:db8::1"] {
         script.set(address, Behaviour::Serve);
     }
-    until("it is back", SECOND * 40, || down(&handle).tier == [Some(PoolId(0)); 2]).await;
+    until("it is back", SECOND * 40, || down(&handle).tier() == [Some(PoolId(0)); 2]).await;
     let lines = log.take("service up");
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("INFO"), "{lines:?}");

@@ -97,7 +97,7 @@ fn pool_keys() -> Vec<(&'static str, Anew, Edit)> {
     let nothing = Anew::Nothing;
     vec![
         ("min_healthy 1 -> 50%", nothing, pool(|pool| pool.pool.min_healthy = MinHealthy::Percent(50))),
-        ("slow_start 0ns -> 30s", nothing, pool(|pool| pool.pool.slow_start = SECOND * 30)),
+        ("slow_start 0s -> 30s", nothing, pool(|pool| pool.pool.slow_start = SECOND * 30)),
         ("suspect_self 90% -> off", nothing, pool(|pool| pool.pool.suspect_self = None)),
         ("require all -> 6", nothing, pool(|pool| pool.require = Require::AtLeast(6))),
         ("the order of its backends or checks", nothing, pool(|pool| pool.pool.backends.reverse())),
@@ -232,7 +232,7 @@ fn other_keys() -> Vec<(&'static str, Anew, Edit)> {
     vec![
         ("pools web, spare -> spare, web", nothing, of_service(|service| service.tiers.reverse())),
         ("answers 2 -> all", nothing, of_service(|service| service.answers = Answers::All)),
-        ("ttl 20 s -> 30 s", nothing, of_service(|service| service.ttl = 30)),
+        ("ttl 20s -> 30s", nothing, of_service(|service| service.ttl = 30)),
         ("policy weighted -> all", nothing, of_service(|service| service.policy = Policy::All)),
         (
             "when_down fail-open -> nodata",
@@ -312,7 +312,7 @@ async fn every_key_is_told_and_only_what_it_is_about_begins_anew() {
         let generation = handle.published.load().generation;
         let mut changed = base();
         change(&mut changed);
-        let difference = handle.reload(changed).await.unwrap();
+        let difference = handle.reload(changed, "a test").await.unwrap();
         let told = told(&difference);
         assert!(told.contains(expected), "{expected} is not in {told}");
         let count =
@@ -337,9 +337,9 @@ async fn every_key_is_told_and_only_what_it_is_about_begins_anew() {
             assert_eq!(had, !is_anew, "{expected}: {backend} {check}");
         }
         // And back: all of the change is undone.
-        let difference = handle.reload(base()).await.unwrap();
+        let difference = handle.reload(base(), "a test").await.unwrap();
         assert_eq!(difference.generation, generation + 2, "{expected}");
-        let again = handle.reload(base()).await.unwrap();
+        let again = handle.reload(base(), "a test").await.unwrap();
         assert!(again.is_empty(), "{expected}: {again:?}");
     }
 }
@@ -366,7 +366,7 @@ async fn secrets_are_not_told() {
         setup
     };
     let (handle, _script) = run(with("secret1"));
-    let difference = handle.reload(with("secret2")).await.unwrap();
+    let difference = handle.reload(with("secret2"), "a test").await.unwrap();
     let told = format!("{difference:?}");
     for changed in [
         "check http: headers changed",

@@ -105,6 +105,7 @@ async fn overrides_are_taken_up_unless_they_have_ended() {
         since: wall - SECOND * 100,
         until,
         reason: Some("kernel".into()),
+        by: Some("an operator".into()),
     };
     let overrides = vec![
         over("192.0.2.1", None),
@@ -202,7 +203,8 @@ async fn only_what_has_changed_is_told_and_it_is_all_that_has() {
 
     let over = |state, length| {
         let (pool, backend) = ("web".into(), "192.0.2.1".into());
-        let request = OverrideRequest { pool, backend, state, length, reason: None };
+        let request =
+            OverrideRequest { pool, backend, state, length, reason: None, force: true, by: "a test".into() };
         ask(&handle, |reply| Command::Override(request, reply))
     };
     over(Some(Override::Drain), Some(SECOND * 20)).await.unwrap();
@@ -248,7 +250,7 @@ async fn after_a_reload_everything_is_told_and_much_is_told_in_parts() {
     assert_eq!(told, addresses.len());
     let mut other = configured();
     other.pools[0].require = Require::AtLeast(1);
-    handle.reload(other).await.unwrap();
+    handle.reload(other, "a test").await.unwrap();
     assert!(changes(&handle).await.everything);
     assert_eq!(ask(&handle, Command::Memory).await.states.len(), addresses.len());
     assert_eq!(changes(&handle).await, MemoryChanges::default());
@@ -256,7 +258,15 @@ async fn after_a_reload_everything_is_told_and_much_is_told_in_parts() {
 
 async fn over(handle: &Handle, backend: &str, state: Option<Override>) {
     let (pool, backend) = ("web".into(), backend.into());
-    let request = OverrideRequest { pool, backend, state, length: None, reason: None };
+    let request = OverrideRequest {
+        pool,
+        backend,
+        state,
+        length: None,
+        reason: None,
+        force: true,
+        by: "a test".into(),
+    };
     ask(handle, |reply| Command::Override(request, reply)).await.unwrap();
 }
 
@@ -304,7 +314,7 @@ async fn overrides_are_told_beside_everything_by_the_names_that_a_reload_leaves(
     over(&handle, "192.0.2.2", Some(Override::Up)).await;
     over(&handle, "192.0.2.2", None).await;
     // The first is gone, and the third has another place.
-    handle.reload(configured(&addresses[1..])).await.unwrap();
+    handle.reload(configured(&addresses[1..]), "a test").await.unwrap();
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     let told = told_overrides(&handle).await;
     assert_eq!(told, (true, names(&["192.0.2.3"]), names(&["192.0.2.1", "192.0.2.2"])));

@@ -2,6 +2,7 @@
 
 mod basics;
 mod checks;
+mod consequences;
 mod expiry;
 mod keys;
 mod memory;
@@ -24,7 +25,7 @@ use tracing::Dispatch;
 use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::services::Answering;
+use super::answering::Answering;
 use super::*;
 use crate::health::Outcome;
 use crate::name::Name;

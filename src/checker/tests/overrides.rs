@@ -6,12 +6,20 @@ use crate::pool::Override;
 const ADDRESSES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 
 fn request(backend: &str, state: Option<Override>) -> OverrideRequest {
-    OverrideRequest { pool: "web".into(), backend: backend.into(), state, length: None, reason: None }
+    OverrideRequest {
+        pool: "web".into(),
+        backend: backend.into(),
+        state,
+        length: None,
+        reason: None,
+        force: true,
+        by: "a test".into(),
+    }
 }
 
 /// Overrides a backend; the reply is that backend as the status that follows has it.
-async fn over(handle: &Handle, request: OverrideRequest) -> Result<Status, NoSuchBackend> {
-    let backend = ask(handle, |reply| Command::Override(request, reply)).await?;
+async fn over(handle: &Handle, request: OverrideRequest) -> Result<Status, OverrideRefused> {
+    let backend = ask(handle, |reply| Command::Override(request, reply)).await?.backend;
     let now = status(handle).await;
     let all: Vec<_> =
         now.pools.iter().flat_map(|pool| &pool.backends).map(|told| format!("{told:?}")).collect();
@@ -85,7 +93,7 @@ async fn every_word_of_an_operator_is_heard() {
     assert_eq!(eligible(&handle, 0), [""; 0]);
     assert!(!now.pools[0].usable);
     let unknown = over(&handle, request("no such", Some(Override::Up))).await.unwrap_err();
-    assert_eq!(unknown.to_string(), "there is no backend `no such` in a pool `web`");
+    assert_eq!(unknown, OverrideRefused::NoSuchBackend { pool: "web".into(), backend: "no such".into() });
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,4 +186,54 @@ async fn a_jump_of_the_clock_ends_no_override_and_keeps_none() {
         assert!(took >= SECOND * 3600 && took < SECOND * 3601, "{jumps:?}: {took:?}");
         assert_eq!(log.take("not run for a while"), [""; 0], "the time of day is no time that passes");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_disabled_is_in_no_total() {
+    let (handle, _script) = fleet();
+    ready(&handle).await;
+    let total = |status: &Status| (status.pools[0].healthy_weight, status.pools[0].total_weight);
+    assert_eq!(total(&status(&handle).await), (2, 2));
+    let now = over(&handle, request("192.0.2.1", Some(Override::Drain))).await.unwrap();
+    assert_eq!(total(&now), (2, 2), "a drained one is missing capacity");
+    let now = over(&handle, request("192.0.2.1", Some(Override::Disabled))).await.unwrap();
+    assert_eq!(total(&now), (1, 1));
+}
+
+/// What a failure leaves is in its line, and the lines stand in the order of cause and effect.
+#[tokio::test(start_paused = true)]
+async fn failures_are_warnings_that_say_what_is_left() {
+    let (log, _guard) = Log::listen();
+    let (handle, script) = fleet();
+    ready(&handle).await;
+    let lines = log.take("backend is healthy");
+    assert!(lines.iter().all(|line| line.contains("INFO")) && lines.len() == 3, "{lines:?}");
+    for (address, left) in
+        [("192.0.2.1", "left=\"1 of 2 healthy\""), ("192.0.2.2", "left=\"0 of 2 healthy\"")]
+    {
+        script.set(address, Behaviour::Refuse);
+        until("it has left", SECOND * 30, || !eligible(&handle, 0).contains(&address.to_owned())).await;
+        let lines = log.take("");
+        let failed = lines.iter().position(|line| line.contains("backend is unhealthy")).expect("a line");
+        assert!(lines[failed].contains("WARN") && lines[failed].contains(left), "{lines:?}");
+        let tier = lines.iter().position(|line| line.contains("is answered by a later tier"));
+        assert_eq!(tier.is_some(), address == "192.0.2.2", "{lines:?}");
+        if let Some(tier) = tier {
+            assert!(tier > failed && lines[tier].contains("WARN"), "{lines:?}");
+        }
+    }
+    script.set("192.0.2.9", Behaviour::Refuse);
+    over(&handle, request("192.0.2.1", Some(Override::Disabled))).await.unwrap();
+    log.take("");
+    until("all are down", SECOND * 30, || eligible(&handle, 1).is_empty()).await;
+    let lines = log.take("service down");
+    assert!(
+        lines.iter().any(|line| line.contains("it answers with 1 ipv4 address of web, as if healthy")),
+        "only what is answered: {lines:?}"
+    );
+    script.set("192.0.2.2", Behaviour::Serve);
+    until("one is back", SECOND * 30, || eligible(&handle, 0).len() == 1).await;
+    let lines = log.take("");
+    let place = |text: &str| lines.iter().position(|line| line.contains(text)).expect(text);
+    assert!(place("backend is healthy") < place("service up"), "{lines:?}");
 }

@@ -8,7 +8,7 @@ use crate::settings::Allowed;
 const TWO: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 
 async fn reload(handle: &Handle, setup: Setup) -> Difference {
-    handle.reload(setup).await.unwrap()
+    handle.reload(setup, "a test").await.unwrap()
 }
 
 fn web(timing: Timing, addresses: &[&str]) -> Setup {
@@ -195,9 +195,11 @@ async fn overrides_stay_with_their_backend_and_go_with_it() {
         state: Some(Override::Drain),
         length: Some(SECOND * 30),
         reason: Some("kernel".into()),
+        force: true,
+        by: "a test".into(),
     };
     let first = ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
-    let first = first.overridden.clone();
+    let first = first.backend.overridden.clone();
     reload(&handle, web(DEFAULTS, &["192.0.2.3", "192.0.2.2", "192.0.2.1"])).await;
     let now = status(&handle).await;
     assert_eq!(now.pools[0].backends[2].overridden, first);
@@ -209,6 +211,8 @@ async fn overrides_stay_with_their_backend_and_go_with_it() {
         state: Some(Override::Down),
         length: None,
         reason: None,
+        force: true,
+        by: "a test".into(),
     };
     ask(&handle, |reply| Command::Override(again, reply)).await.unwrap();
     log.take("");
@@ -229,16 +233,18 @@ async fn a_shorter_ttl_does_not_make_it_safe_earlier() {
     ready(&handle).await;
     let began = script.wall();
     let difference = reload(&handle, with_ttl(10)).await;
-    assert!(changed(&difference).contains("ttl 300 s -> 10 s"), "{difference:?}");
+    assert!(changed(&difference).contains("ttl 5m -> 10s"), "{difference:?}");
     let request = OverrideRequest {
         pool: "web".into(),
         backend: "192.0.2.1".into(),
         state: Some(Override::Drain),
         length: None,
         reason: None,
+        force: true,
+        by: "a test".into(),
     };
     let now = ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
-    let safe_at = now.overridden.as_ref().unwrap().safe_at.unwrap();
+    let safe_at = now.backend.overridden.as_ref().unwrap().safe_at.unwrap();
     assert!(safe_at >= began + SECOND * 300, "answers of before have the TTL of before");
 }
 
@@ -315,7 +321,7 @@ async fn zones_keys_and_rights_change_in_one_step() {
     wanted.settings.transfers.keys = [key].into_iter().collect();
     let allowed = Allowed { keys: [name.clone()].into(), ..Allowed::default() };
     wanted.settings.transfers.zones.insert(name.clone(), allowed);
-    let difference = handle.reload(wanted).await.unwrap();
+    let difference = handle.reload(wanted, "a test").await.unwrap();
     let after = handle.published.load();
     assert_eq!((difference.generation, after.generation), (before.generation + 1, before.generation + 1));
     assert!(after.catalog.find(name.wire(), false).is_some());
@@ -335,10 +341,76 @@ async fn what_is_probed_alike_is_not_looked_at() {
     until("a probe hangs", SECOND * 20, || script.started("192.0.2.1") == count + 1).await;
     let mut heavier = web(DEFAULTS, &TWO);
     heavier.pools[0].pool.backends[1].weight = 7;
-    let difference = handle.reload(heavier).await.unwrap();
+    let difference = handle.reload(heavier, "a test").await.unwrap();
     assert!(format!("{:?}", difference.pools).contains("weight 1 -> 7"), "{difference:?}");
     let view = handle.published.load();
     let candidates = &view.pools[0].family(Family::Ipv4).eligible.candidates;
     assert_eq!(candidates.weights().collect::<Vec<_>>(), [1, 7]);
     assert_eq!(script.started("192.0.2.1"), count + 1, "the probe in flight goes on");
+}
+
+/// An address that is new, or held, is answered before it is known to be well: the service is not told to
+/// be up before the line of its backend.
+#[tokio::test(start_paused = true)]
+async fn a_service_is_up_after_its_backend() {
+    let (log, _guard) = Log::listen();
+    let (handle, script) = run(web(DEFAULTS, &["192.0.2.1"]));
+    ready(&handle).await;
+    assert!(log.take("service").is_empty(), "a start in health");
+    script.set("192.0.2.1", Behaviour::Refuse);
+    until("it is dead", SECOND * 30, || eligible(&handle, 0).is_empty()).await;
+    assert_eq!(log.take("service down").len(), 1);
+    reload(&handle, web(DEFAULTS, &["192.0.2.2"])).await;
+    assert_eq!(eligible(&handle, 0), ["192.0.2.2"], "better than nothing");
+    let before: Vec<String> = log.take("service");
+    assert!(
+        before.iter().any(|line| line.contains("on trust") && line.contains("asked_by=\"a test\"")),
+        "{before:?}"
+    );
+    assert!(!before.iter().any(|line| line.contains("service up")), "{before:?}");
+    tokio::time::sleep(SECOND * 10).await;
+    let lines = log.take("");
+    let place = |text: &str| lines.iter().position(|line| line.contains(text)).expect(text);
+    assert!(place("backend is healthy") < place("service up"), "{lines:?}");
+
+    // The same when the new one is dead too: the service has never been up.
+    script.set("192.0.2.2", Behaviour::Refuse);
+    until("it is dead", SECOND * 30, || eligible(&handle, 0).is_empty()).await;
+    script.set("192.0.2.3", Behaviour::Refuse);
+    log.take("");
+    reload(&handle, web(DEFAULTS, &["192.0.2.3"])).await;
+    tokio::time::sleep(SECOND * 10).await;
+    let lines = log.take("service up");
+    assert!(lines.is_empty(), "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_override_that_is_lost_is_a_difference() {
+    let (log, _guard) = Log::listen();
+    let (handle, _script) = run(web(DEFAULTS, &["192.0.2.1", "192.0.2.2", "192.0.2.3"]));
+    ready(&handle).await;
+    for (backend, reason) in [("192.0.2.1", Some("kernel".to_owned())), ("192.0.2.2", None)] {
+        let request = OverrideRequest {
+            pool: "web".into(),
+            backend: backend.into(),
+            state: Some(Override::Drain),
+            length: None,
+            reason,
+            force: true,
+            by: "a test".into(),
+        };
+        ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
+    }
+    // Another order loses none.
+    let difference = reload(&handle, web(DEFAULTS, &["192.0.2.3", "192.0.2.2", "192.0.2.1"])).await;
+    assert_eq!(difference.overrides, []);
+    let difference = reload(&handle, web(DEFAULTS, &["192.0.2.2", "192.0.2.3"])).await;
+    let lost = "drain (kernel) has ended, because the backend is gone".to_owned();
+    assert_eq!(difference.overrides, [Change::Changed("web/192.0.2.1".into(), vec![lost])]);
+    assert!(log.take("the backend is gone")[0].contains("asked_by=\"a test\""));
+    let mut renamed = web(DEFAULTS, &["192.0.2.2"]);
+    renamed.pools[0].pool.name = "other".into();
+    let difference = reload(&handle, renamed).await;
+    let lost = "drain has ended, because the backend is gone".to_owned();
+    assert_eq!(difference.overrides, [Change::Changed("web/192.0.2.2".into(), vec![lost])]);
 }

@@ -1,6 +1,7 @@
 //! Slow start, load feedback, damping: what share of the answers an address has.
 
 use super::*;
+use crate::pool::Override;
 
 const TWO: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 
@@ -47,13 +48,13 @@ async fn a_growth_goes_on_over_a_reload() {
     tokio::time::sleep(SECOND * 5).await;
     let mut more = slow(SECOND * 20);
     more.pools.push(pool_of("another", None, &["192.0.2.8"]));
-    handle.reload(more).await.unwrap();
+    handle.reload(more, "a test").await.unwrap();
     tokio::time::sleep(SECOND * 5).await;
     assert!((45..=60).contains(&percent(&handle).await), "of a pool that is as it was");
     let mut more = slow(SECOND * 20);
     more.pools.insert(0, pool_of("another", None, &["192.0.2.9"]));
     more.services = vec![service(&[1])];
-    handle.reload(more).await.unwrap();
+    handle.reload(more, "a test").await.unwrap();
     let weight = || status(&handle);
     assert!((45..=60).contains(&weight().await.pools[1].backends[0].addresses[0].percent));
     tokio::time::sleep(SECOND * 11).await;
@@ -107,4 +108,53 @@ async fn an_address_that_falls_again_and_again_is_held_and_shown_so() {
     until("the other is back", SECOND * 5, || eligible(&handle, 0) == ["192.0.2.2"]).await;
     until("the hold ends", SECOND * 60, || eligible(&handle, 0).len() == 2).await;
     assert!(!status(&handle).await.pools[0].backends[0].addresses[0].held);
+}
+
+/// The weight by which each backend of the first pool is drawn, in hundredths.
+async fn drawn(handle: &Handle) -> Vec<u32> {
+    status(handle).await.pools[0].backends.iter().map(|backend| backend.addresses[0].drawn).collect()
+}
+
+/// What is answered has a weight, and what is not answered has none.
+#[tokio::test(start_paused = true)]
+async fn the_weight_that_is_shown_is_the_one_that_is_drawn_by() {
+    let heavy = Backend { weight: 3, ..backend("192.0.2.1") };
+    let idle = Backend { weight: 0, ..backend("192.0.2.3") };
+    let pools = vec![pool("web", check(DEFAULTS), vec![heavy, backend("192.0.2.2"), idle])];
+    let (handle, script) = run(setup(pools, vec![service(&[0])]));
+    script.load("192.0.2.1", Some(5));
+    ready(&handle).await;
+    assert_eq!(drawn(&handle).await, [15, 100, 0], "5 percent of 3 are not nothing");
+    // With 0 percent for all, they are answered by their configured weights.
+    script.load("192.0.2.1", Some(0));
+    script.load("192.0.2.2", Some(0));
+    tokio::time::sleep(SECOND * 100).await;
+    if percent(&handle).await == 0 {
+        assert_eq!(drawn(&handle).await, [300, 100, 0]);
+    }
+    script.load("192.0.2.1", None);
+    script.load("192.0.2.2", None);
+    for address in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+        script.set(address, Behaviour::Refuse);
+    }
+    until("all are dead", SECOND * 60, || eligible(&handle, 0).is_empty()).await;
+    assert_eq!(drawn(&handle).await, [300, 100, 0], "the service fails open");
+    let down = |backend: &str, state| OverrideRequest {
+        pool: "web".into(),
+        backend: backend.into(),
+        state: Some(state),
+        length: None,
+        reason: None,
+        force: true,
+        by: "a test".into(),
+    };
+    for (backend, state, expected) in [
+        ("192.0.2.1", Override::Drain, [0, 100, 0]),
+        ("192.0.2.2", Override::Disabled, [0, 0, 100]),
+        ("192.0.2.3", Override::Disabled, [300, 0, 0]),
+    ] {
+        let request = down(backend, state);
+        ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
+        assert_eq!(drawn(&handle).await, expected, "{backend} {state:?}");
+    }
 }

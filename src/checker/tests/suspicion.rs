@@ -47,8 +47,34 @@ async fn a_pool_that_fails_at_once_is_kept_for_an_interval_and_the_alarm_shows()
     until("they are dead after all", SECOND * 10, || eligible(&handle, 0).is_empty()).await;
     assert!(began.elapsed() < SECOND * 20);
     assert!(!gauge(&handle, &metrics, "web"));
-    assert_eq!(log.take("no longer suspected").len(), 1);
+    let lines = log.take("no longer suspected");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].contains("WARN") && lines[0].contains("failing=") && lines[0].contains("the time is over"),
+        "{lines:?}"
+    );
     assert_eq!(status(&handle).await.pools[0].suspected, None);
+}
+
+/// The other end of a suspicion: it was this machine's network after all.
+#[tokio::test(start_paused = true)]
+async fn a_suspicion_that_ends_well_says_so() {
+    let (log, _guard) = Log::listen();
+    let (handle, script, metrics) = watched(vec![pool_of("web", check(DEFAULTS), &FIVE)]);
+    ready(&handle).await;
+    for address in FIVE {
+        script.set(address, Behaviour::Refuse);
+    }
+    until("the alarm", SECOND * 10, || gauge(&handle, &metrics, "web")).await;
+    for address in FIVE {
+        script.set(address, Behaviour::Serve);
+    }
+    until("it is over", SECOND * 20, || !gauge(&handle, &metrics, "web")).await;
+    let lines = log.take("no longer suspected");
+    assert!(
+        lines.len() == 1 && lines[0].contains("INFO") && lines[0].contains("none fails any more"),
+        "{lines:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -71,7 +97,7 @@ async fn all_pools_together_are_suspected_where_each_is_too_small() {
         pool
     });
     let off = setup(off.collect(), vec![service(&[0])]);
-    handle.reload(off).await.unwrap();
+    handle.reload(off, "a test").await.unwrap();
     assert!(!gauge(&handle, &metrics, ""));
     assert_eq!(status(&handle).await.suspected, None);
 }

@@ -150,7 +150,7 @@ async fn live(seed: u64) {
             0..4 => {
                 let old = status(&handle).await;
                 pools = if rng.random_bool(0.5) { fleet(&mut rng) } else { tweaked(&pools, &mut rng) };
-                let difference = handle.reload(with_service(pools.clone())).await.unwrap();
+                let difference = handle.reload(with_service(pools.clone()), "a test").await.unwrap();
                 let new = status(&handle).await;
                 assert_eq!(new.generation, difference.generation, "seed {seed}");
                 assert_kept(&old, &new, &pools, seed);
@@ -166,6 +166,8 @@ async fn live(seed: u64) {
                         state: Override::ALL.get(rng.random_range(0..5)).copied(),
                         length: rng.random_bool(0.5).then(|| SECOND * rng.random_range(1..60)),
                         reason: None,
+                        force: true,
+                        by: "a test".into(),
                     };
                     ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
                 }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::check::keys::{Key, PlainKeys, contradiction};
-use crate::config::value::Shown;
+use crate::duration::Shown;
 use crate::health::Timing;
 
 /// From one probe to the next, and while a state is in doubt.

@@ -15,6 +15,10 @@ fn keys() {
         "[server]\ndiscovery = \"a\"\n",
         "2:1 unknown key `discovery` | known here: `listen`, `workers`, `udp_payload`, `nsid`, `chaos`, `cookies`, `cookie_secret_file`, `client_subnet`, `tcp_connections`, `tcp_idle`, `rate_limit`, `state_dir`, `startup_wait`",
     );
+    one_error(
+        "[admin]\ndiscovery = \"a\"\n",
+        "2:1 unknown key `discovery` | known here: `listen`, `token_file`, `public_reads`",
+    );
     one_error("[servre]\n", "1:2 unknown key `servre` | did you mean `server`?");
     one_error("[defaults.checks]\n", "1:11 unknown key `checks` | did you mean `check`?");
     in_pool(

@@ -38,6 +38,7 @@ fn memory(tag: &str) -> Memory {
         since: at(1),
         until: (index % 2 == 0).then(|| at(3600)),
         reason: (index > 1).then(|| "kernel\nupdate".into()),
+        by: None,
     };
     let verdicts = [Verdict::Healthy, Verdict::Draining, Verdict::Unhealthy];
     Memory {

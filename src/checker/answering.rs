@@ -1,0 +1,263 @@
+//! How the queries for a service are answered, and what kinds of change there are.
+//!
+//! ```text
+//! Tier --no tier is usable--> FailOpen, Down --a tier is usable, on trust--> OnTrust
+//!  ^                                 |                                          |
+//!  +-----------------------------a tier is usable-------------------------------+
+//! ```
+//!
+//! `OnTrust` exists in the log alone: a service that was down is told to be up when addresses are known to
+//! be healthy, after the line of the backend that is.
+
+use crate::pool::{Family, PoolId};
+use crate::service::{Service, WhenDown};
+use crate::table::{PoolView, Source, Table};
+
+/// How the queries of one address family are answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Without an address: the pool in charge has none of this family.
+    #[default]
+    Absent,
+    /// By a usable tier.
+    Tier(PoolId),
+    /// By a usable tier, after all were down, with addresses that are not known to be healthy yet.
+    OnTrust(PoolId),
+    /// By all of a pool, as no tier is usable.
+    FailOpen(PoolId),
+    /// As `when_down` says, as no tier is usable.
+    Down,
+}
+
+impl Answer {
+    /// Whether no tier is usable, though the service has addresses of the family.
+    fn is_down(self) -> bool {
+        matches!(self, Self::FailOpen(_) | Self::Down)
+    }
+
+    /// The usable tier that answers.
+    fn tier(self) -> Option<PoolId> {
+        match self {
+            Self::Tier(pool) | Self::OnTrust(pool) => Some(pool),
+            Self::Absent | Self::FailOpen(_) | Self::Down => None,
+        }
+    }
+}
+
+/// How the queries for a service are answered, by [`Family::index`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Answering([Answer; 2]);
+
+impl Answering {
+    pub(super) fn of(service: &Service, table: &Table) -> Self {
+        Self(Family::ALL.map(|family| match table.source(service, family) {
+            Source::Tier { pool, .. } => Answer::Tier(pool),
+            Source::FailOpen { pool, .. } => Answer::FailOpen(pool),
+            Source::Down(_) => {
+                let mut tiers = service.tiers.iter().filter_map(|pool| table.pool(*pool));
+                // A family without any address is absent, not down.
+                if tiers.any(|pool| pool.family(family).is_configured()) {
+                    Answer::Down
+                } else {
+                    Answer::Absent
+                }
+            }
+            Source::NoAddress => Answer::Absent,
+        }))
+    }
+
+    /// The usable tiers that answer, by [`Family::index`].
+    pub(super) fn tier(&self) -> [Option<PoolId>; 2] {
+        self.0.map(Answer::tier)
+    }
+
+    /// Whether no tier is usable in a family that the service has addresses of.
+    pub(super) fn is_down(&self) -> bool {
+        self.0.iter().any(|answer| answer.is_down())
+    }
+
+    /// Whether all backends of a pool answer in a family because no tier is usable.
+    pub(super) fn fails_open(&self) -> bool {
+        self.0.iter().any(|answer| matches!(answer, Answer::FailOpen(_)))
+    }
+
+    fn get(&self, family: Family) -> Answer {
+        let [ipv4, ipv6] = self.0;
+        match family {
+            Family::Ipv4 => ipv4,
+            Family::Ipv6 => ipv6,
+        }
+    }
+
+    /// The same after `before`: what follows on being down is taken on trust as long as it is.
+    pub(super) fn after(mut self, before: &Self, table: &Table) -> Self {
+        for (family, now) in Family::ALL.into_iter().zip(&mut self.0) {
+            let old = before.get(family);
+            if let Answer::Tier(pool) = *now
+                && (old.is_down() || matches!(old, Answer::OnTrust(_)))
+                && table.pool(pool).is_some_and(|view| view.family(family).on_trust)
+            {
+                *now = Answer::OnTrust(pool);
+            }
+        }
+        self
+    }
+
+    /// `s3`, or `s3 (ipv4), s3-standby (ipv6)` where the families differ.
+    fn describe(&self, table: &Table) -> String {
+        match self.tier() {
+            [None, None] => "none".into(),
+            [Some(pool), None] | [None, Some(pool)] => name(pool, table).into(),
+            [Some(ipv4), Some(ipv6)] if ipv4 == ipv6 => name(ipv4, table).into(),
+            [Some(ipv4), Some(ipv6)] => format!("{} (ipv4), {} (ipv6)", name(ipv4, table), name(ipv6, table)),
+        }
+    }
+}
+
+fn name(pool: PoolId, table: &Table) -> &str {
+    table.pool(pool).map_or("?", |view| &*view.name)
+}
+
+/// A service as two tables answer for it. Its pools may have other numbers in the other table.
+#[derive(Clone, Copy)]
+pub(super) struct Change<'a> {
+    pub(super) service: &'a Service,
+    pub(super) before: (&'a Answering, &'a Table),
+    pub(super) now: (&'a Answering, &'a Table),
+}
+
+/// A kind of change in an address family, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// No tier is usable any more.
+    Down,
+    /// It has no address any more.
+    Gone,
+    /// A tier further down answers.
+    Later,
+    /// No tier is usable still, and something else is answered.
+    Instead,
+    /// A tier is usable again, on trust.
+    OnTrust,
+    /// A tier is usable again.
+    Up,
+    /// A tier further up answers, or one that is new.
+    Earlier,
+    /// It has addresses where it had none.
+    Back,
+}
+
+impl Kind {
+    const ALL: [Self; 8] = [
+        Self::Down,
+        Self::Gone,
+        Self::Later,
+        Self::Instead,
+        Self::OnTrust,
+        Self::Up,
+        Self::Earlier,
+        Self::Back,
+    ];
+}
+
+impl Change<'_> {
+    /// What has changed, each with the families where it has.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = (Kind, Vec<Family>)> {
+        let kinds = Family::ALL.map(|family| (self.kind(family), family));
+        Kind::ALL.into_iter().filter_map(move |kind| {
+            let same = kinds.iter().filter(|(other, _)| *other == Some(kind));
+            let families: Vec<Family> = same.map(|(_, family)| *family).collect();
+            (!families.is_empty()).then_some((kind, families))
+        })
+    }
+
+    fn kind(&self, family: Family) -> Option<Kind> {
+        let (old, new) = (self.before.0.get(family), self.now.0.get(family));
+        let place = |pool, table| {
+            let name = name(pool, table);
+            self.service.tiers.iter().position(|tier| self::name(*tier, self.now.1) == name)
+        };
+        match (old, new) {
+            (Answer::Absent, Answer::Absent) | (Answer::Down, Answer::Down) => None,
+            (Answer::FailOpen(old), Answer::FailOpen(new)) => {
+                (name(old, self.before.1) != name(new, self.now.1)).then_some(Kind::Instead)
+            }
+            (Answer::FailOpen(_) | Answer::Down, Answer::FailOpen(_) | Answer::Down) => Some(Kind::Instead),
+            (_, Answer::FailOpen(_) | Answer::Down) => Some(Kind::Down),
+            (_, Answer::Absent) => Some(Kind::Gone),
+            (Answer::Absent, Answer::Tier(_) | Answer::OnTrust(_)) => Some(Kind::Back),
+            (Answer::FailOpen(_) | Answer::Down, Answer::OnTrust(_)) => Some(Kind::OnTrust),
+            (Answer::FailOpen(_) | Answer::Down | Answer::OnTrust(_), Answer::Tier(_)) => Some(Kind::Up),
+            (Answer::Tier(old) | Answer::OnTrust(old), Answer::Tier(new) | Answer::OnTrust(new)) => {
+                if name(old, self.before.1) == name(new, self.now.1) {
+                    return None;
+                }
+                match (place(old, self.before.1), place(new, self.now.1)) {
+                    (Some(old), Some(new)) if new > old => Some(Kind::Later),
+                    _ => Some(Kind::Earlier),
+                }
+            }
+        }
+    }
+
+    /// How many tiers are left in the worst of these families: `1 of 2 tiers usable`.
+    pub(super) fn left(&self, families: &[Family]) -> String {
+        let (tiers, table) = (&self.service.tiers, self.now.1);
+        let usable = |family: &Family| {
+            tiers
+                .iter()
+                .filter(|tier| table.pool(**tier).is_some_and(|view| view.family(*family).usable))
+                .count()
+        };
+        let left = families.iter().map(usable).min().unwrap_or(0);
+        format!("{left} of {} tiers usable", tiers.len())
+    }
+
+    /// What is answered in these families though no tier is usable.
+    pub(super) fn instead(&self, families: &[Family]) -> String {
+        let (service, table) = (self.service, self.now.1);
+        let mut answers: Vec<String> = Vec::new();
+        for family in families {
+            let answer = match table.source(service, *family) {
+                Source::FailOpen { pool, choice } => {
+                    let addresses = addresses(choice.members.len(), *family);
+                    format!("{addresses} of {}, as if healthy (fail open)", name(pool, table))
+                }
+                Source::Down(WhenDown::ServFail) => "SERVFAIL".into(),
+                Source::Down(WhenDown::Addresses { .. }) => "the addresses of when_down".into(),
+                _ => "no addresses (NODATA)".into(),
+            };
+            if !answers.contains(&answer) {
+                answers.push(answer);
+            }
+        }
+        answers.join(" and ")
+    }
+
+    /// The names of the tiers that answered before, and of those that do now.
+    pub(super) fn tiers_of_both(&self) -> (String, String) {
+        (self.before.0.describe(self.before.1), self.now.0.describe(self.now.1))
+    }
+}
+
+pub(super) fn in_words(families: &[Family]) -> String {
+    families.iter().map(|family| family.as_str()).collect::<Vec<_>>().join(" and ")
+}
+
+/// `1 ipv4 address`, `2 ipv6 addresses`.
+fn addresses(count: usize, family: Family) -> String {
+    let addresses = if count == 1 { "address" } else { "addresses" };
+    format!("{count} {} {addresses}", family.as_str())
+}
+
+/// The state of a pool in a family where it is no longer usable; none where it is, or was not.
+pub(super) fn lost(before: &PoolView, now: &PoolView, family: Family) -> Option<String> {
+    let (old, new) = (before.family(family), now.family(family));
+    if !old.usable || new.usable {
+        return None;
+    }
+    Some(match new.eligible.members.len() {
+        0 => format!("has no usable {} address any more", family.as_str()),
+        left => format!("has {} left, fewer than its min_healthy wants", addresses(left, family)),
+    })
+}

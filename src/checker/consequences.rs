@@ -1,0 +1,88 @@
+//! The consequences of an override beyond its backend, found out before it is set.
+//!
+//! The view of the pool is built as it would be, and the table with it is compared with the published one:
+//! whether the pool stays usable, and what answers for each service that has it as a tier.
+
+use std::sync::Arc;
+
+use crate::checker::answering::{Answering, Change, Kind, in_words, lost};
+use crate::checker::{Checker, Consequence, Outside};
+use crate::pool::{Family, Override, PoolId};
+use crate::table::Table;
+
+/// The most consequences that are told one by one. One pool may be a tier of any number of services.
+const MOST_TOLD: usize = 20;
+
+impl<O: Outside> Checker<O> {
+    /// The changes for the pool and its services when a backend gets this override, or none.
+    pub(super) fn consequences(
+        &self,
+        id: PoolId,
+        backend: usize,
+        over: Option<Override>,
+    ) -> Vec<Consequence> {
+        let before = self.published.load();
+        let (Some(pool), Some(view)) = (self.pools.get(id), before.pool(id)) else { return Vec::new() };
+        let mut pools = before.pools.clone();
+        if let Some(place) = pools.get_mut(id.index()) {
+            *place = Arc::new(pool.view_with(Some(view), Arc::clone(&view.answers), Some((backend, over))));
+        }
+        let after = Table {
+            generation: before.generation,
+            settings: Arc::clone(&before.settings),
+            catalog: Arc::clone(&before.catalog),
+            services: Arc::clone(&before.services),
+            pools,
+        };
+        let services = self.service_log.services_of(id);
+        let mut consequences = Vec::new();
+        for family in Family::ALL {
+            // A pool that no service has takes nothing from clients.
+            let takes_away = !services.is_empty();
+            let lost = after.pool(id).and_then(|after| lost(view, after, family));
+            let text = lost.map(|lost| format!("pool {} {lost}", view.name));
+            consequences.extend(text.map(|text| Consequence { takes_away, text }));
+        }
+        for service in services.iter().filter_map(|service| before.service(*service)) {
+            let [old, new] = [&before, &after].map(|table| Answering::of(&service.service, table));
+            if old != new {
+                let change =
+                    Change { service: &service.service, before: (&old, &before), now: (&new, &after) };
+                of_service(&change, &mut consequences);
+            }
+        }
+        consequences.sort_by_key(|consequence| !consequence.takes_away);
+        bounded(consequences)
+    }
+}
+
+/// Adds the changes for a service.
+fn of_service(change: &Change<'_>, consequences: &mut Vec<Consequence>) {
+    let name = change.service.name.to_plain();
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    let (from, to) = change.tiers_of_both();
+    for (kind, families) in change.kinds() {
+        let family = in_words(&families);
+        let instead = || change.instead(&families);
+        let text = match kind {
+            Kind::Down => format!("is down ({family}): no tier is usable, it answers with {}", instead()),
+            Kind::Gone => format!("has no {family} address any more"),
+            Kind::Later | Kind::Earlier => format!("is answered by {to} instead of {from}"),
+            Kind::Instead => format!("is still down ({family}), and answers with {}", instead()),
+            Kind::Up | Kind::OnTrust => format!("is up again ({family}), answered by {to}"),
+            Kind::Back => format!("has {family} addresses again, those of {to}"),
+        };
+        let takes_away = matches!(kind, Kind::Down | Kind::Gone);
+        consequences.push(Consequence { takes_away, text: format!("service {name} {text}") });
+    }
+}
+
+/// The first [`MOST_TOLD`], and how many more there are. Those that take away stand first.
+fn bounded(mut consequences: Vec<Consequence>) -> Vec<Consequence> {
+    if consequences.len() > MOST_TOLD {
+        let rest = consequences.split_off(MOST_TOLD);
+        let takes_away = rest.iter().any(|consequence| consequence.takes_away);
+        consequences.push(Consequence { takes_away, text: format!("and {} more like these", rest.len()) });
+    }
+    consequences
+}

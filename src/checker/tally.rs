@@ -1,0 +1,46 @@
+//! How many addresses of a pool are left.
+
+use std::fmt;
+
+use crate::pool::{Backend, Override};
+use crate::table::Standing;
+
+/// How many addresses are healthy, as `min_healthy` counts them: an operator's override goes before the checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    healthy: usize,
+    total: usize,
+}
+
+impl Tally {
+    /// The addresses of one backend.
+    pub(super) fn of(
+        configured: &Backend,
+        over: Option<Override>,
+        addresses: impl Iterator<Item = Standing>,
+    ) -> Self {
+        let total = configured.addresses.len();
+        match over {
+            Some(Override::Disabled) => Self::default(),
+            _ if !configured.enabled => Self::default(),
+            Some(Override::Up) => Self { healthy: total, total },
+            Some(Override::Drain | Override::Down) => Self { healthy: 0, total },
+            None => {
+                Self { healthy: addresses.filter(|standing| *standing == Standing::Healthy).count(), total }
+            }
+        }
+    }
+
+    /// Lets `now` count instead of `before`, which was counted.
+    pub(super) fn replace(&mut self, before: Self, now: Self) {
+        self.healthy = self.healthy - before.healthy + now.healthy;
+        self.total = self.total - before.total + now.total;
+    }
+}
+
+/// `2 of 3 healthy`.
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} healthy", self.healthy, self.total)
+    }
+}

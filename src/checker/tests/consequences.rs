@@ -1,0 +1,186 @@
+//! Overrides that take away what clients have, and what merely follows from one.
+
+use super::*;
+use crate::pool::{MinHealthy, Override};
+
+const THREE: [&str; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+
+/// Asks for an override of a backend of the first pool: what follows, or why it is refused.
+async fn asked(
+    handle: &Handle,
+    backend: &str,
+    state: Option<Override>,
+    force: bool,
+) -> Result<Vec<String>, Vec<String>> {
+    let request = OverrideRequest {
+        pool: "web".into(),
+        backend: backend.into(),
+        state,
+        length: None,
+        reason: None,
+        force,
+        by: "a test".into(),
+    };
+    let texts = |consequences: Vec<Consequence>| consequences.into_iter().map(|one| one.text).collect();
+    match ask(handle, |reply| Command::Override(request, reply)).await {
+        Ok(done) => Ok(texts(done.consequences)),
+        Err(OverrideRefused::TakesAway(consequences)) => Err(texts(consequences)),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+const NOTHING: Result<Vec<String>, Vec<String>> = Ok(Vec::new());
+
+/// The fleet of a case: `web` with these addresses, and perhaps a standby.
+async fn fleet(web: &[&str], min_healthy: MinHealthy, standby: bool) -> (Handle, Script) {
+    let mut web = pool_of("web", check(DEFAULTS), web);
+    web.pool.min_healthy = min_healthy;
+    let pools = vec![web, pool_of("standby", check(DEFAULTS), &["192.0.2.9"])];
+    let (handle, script) = run(setup(pools, vec![service(if standby { &[0, 1] } else { &[0] })]));
+    ready(&handle).await;
+    (handle, script)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_usable_backend_of_a_tier_is_taken_away_only_by_force() {
+    let (handle, _script) = fleet(&["192.0.2.1", "192.0.2.2"], MinHealthy::Count(1), true).await;
+    assert_eq!(asked(&handle, "192.0.2.1", Some(Override::Drain), false).await, NOTHING);
+    let consequences = [
+        "pool web has no usable ipv4 address any more",
+        "service www.example.com is answered by standby instead of web",
+    ];
+    let generation = handle.published.load().generation;
+    for state in [Override::Drain, Override::Disabled, Override::Down] {
+        let refused = asked(&handle, "192.0.2.2", Some(state), false).await.unwrap_err();
+        assert_eq!(refused, consequences, "{state:?}");
+    }
+    assert_eq!(handle.published.load().generation, generation, "nothing has changed");
+    assert_eq!(eligible(&handle, 0), ["192.0.2.2"]);
+    assert_eq!(status(&handle).await.pools[0].backends[1].overridden, None);
+
+    assert_eq!(asked(&handle, "192.0.2.2", Some(Override::Drain), true).await.unwrap(), consequences);
+    assert!(eligible(&handle, 0).is_empty());
+    // What gives something back is told, and needs no force.
+    let back = ["service www.example.com is answered by web instead of standby"];
+    assert_eq!(asked(&handle, "192.0.2.2", Some(Override::Up), false).await.unwrap(), back);
+    assert_eq!(asked(&handle, "192.0.2.2", None, false).await, NOTHING, "it passes its checks as well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_one_of_a_family_and_the_only_tier() {
+    let (handle, script) = fleet(&["192.0.2.1", "2001:db8::1"], MinHealthy::Count(1), false).await;
+    let refused = asked(&handle, "2001:db8::1", Some(Override::Drain), false).await.unwrap_err();
+    assert_eq!(
+        refused,
+        [
+            "pool web has no usable ipv6 address any more",
+            "service www.example.com is down (ipv6): no tier is usable, it answers with 1 ipv6 address of web, \
+             as if healthy (fail open)",
+        ]
+    );
+    // A disabled one is in no total, so that nothing is left to fail open with.
+    let refused = asked(&handle, "2001:db8::1", Some(Override::Disabled), false).await.unwrap_err();
+    assert_eq!(
+        refused,
+        [
+            "pool web has no usable ipv6 address any more",
+            "service www.example.com has no ipv6 address any more",
+        ]
+    );
+    // The same when it fails open already: that answer is taken away too.
+    script.set("2001:db8::1", Behaviour::Refuse);
+    until("it is dead", SECOND * 30, || eligible(&handle, 0) == ["192.0.2.1"]).await;
+    assert_eq!(asked(&handle, "2001:db8::1", Some(Override::Drain), false).await, NOTHING, "none is lost");
+    let refused = asked(&handle, "2001:db8::1", Some(Override::Disabled), false).await.unwrap_err();
+    assert_eq!(refused, ["service www.example.com has no ipv6 address any more"]);
+    // Disabled, and then enabled again.
+    asked(&handle, "2001:db8::1", Some(Override::Disabled), true).await.unwrap();
+    let back = asked(&handle, "2001:db8::1", Some(Override::Up), false).await.unwrap();
+    assert_eq!(back, ["service www.example.com has ipv6 addresses again, those of web"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_of_an_override_takes_away_as_well() {
+    let (handle, script) = fleet(&["192.0.2.1"], MinHealthy::Count(1), true).await;
+    asked(&handle, "192.0.2.1", Some(Override::Up), false).await.unwrap();
+    script.set("192.0.2.1", Behaviour::Refuse);
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(eligible(&handle, 0), ["192.0.2.1"]);
+    assert!(asked(&handle, "192.0.2.1", None, false).await.is_err(), "the checks say that it is dead");
+    assert_eq!(eligible(&handle, 0), ["192.0.2.1"]);
+    assert!(asked(&handle, "192.0.2.1", None, true).await.is_ok());
+    assert!(eligible(&handle, 0).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_minimum_counts_and_so_does_a_tier_that_waits() {
+    for (minimum, left) in [(MinHealthy::Count(3), 2), (MinHealthy::Percent(100), 2)] {
+        let (handle, _script) = fleet(&THREE, minimum, true).await;
+        let refused = asked(&handle, "192.0.2.1", Some(Override::Drain), false).await.unwrap_err();
+        let expected = format!("pool web has {left} ipv4 addresses left, fewer than its min_healthy wants");
+        assert_eq!(refused[0], expected);
+    }
+    // A disabled one leaves the total: two of two are enough.
+    let (handle, _script) = fleet(&THREE, MinHealthy::Percent(100), true).await;
+    assert_eq!(asked(&handle, "192.0.2.1", Some(Override::Disabled), false).await, NOTHING);
+
+    // `web` is the second tier here: nobody is answered by it now, but the standby would be gone.
+    let pools = vec![
+        pool_of("web", check(DEFAULTS), &["192.0.2.1"]),
+        pool_of("main", check(DEFAULTS), &["192.0.2.9"]),
+    ];
+    let (handle, _script) = run(setup(pools, vec![service(&[1, 0])]));
+    ready(&handle).await;
+    let refused = asked(&handle, "192.0.2.1", Some(Override::Drain), false).await.unwrap_err();
+    assert_eq!(refused, ["pool web has no usable ipv4 address any more"]);
+}
+
+/// A pool that no service has is told of, and needs no force; many services are told in few lines.
+#[tokio::test(start_paused = true)]
+async fn no_service_and_very_many() {
+    let (handle, _script) = run(setup(vec![pool_of("web", check(DEFAULTS), &["192.0.2.1"])], Vec::new()));
+    ready(&handle).await;
+    let told = asked(&handle, "192.0.2.1", Some(Override::Drain), false).await.unwrap();
+    assert_eq!(told, ["pool web has no usable ipv4 address any more"]);
+
+    let services = (0..100).map(|number| Service {
+        name: Name::parse(&format!("s{number}.example.com")).unwrap(),
+        ..service(&[0])
+    });
+    let pools = vec![pool_of("web", check(DEFAULTS), &["192.0.2.1"])];
+    let (handle, _script) = run(setup(pools, services.collect()));
+    ready(&handle).await;
+    let refused = asked(&handle, "192.0.2.1", Some(Override::Drain), false).await.unwrap_err();
+    assert_eq!(refused.len(), 21);
+    assert_eq!(refused[20], "and 81 more like these");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_override_keeps_the_reason_of_the_first() {
+    let (log, _guard) = Log::listen();
+    let (handle, _script) = fleet(&THREE, MinHealthy::Count(1), false).await;
+    let over = async |state, reason: Option<&str>| {
+        let request = OverrideRequest {
+            pool: "web".into(),
+            backend: "192.0.2.1".into(),
+            state,
+            length: None,
+            reason: reason.map(str::to_owned),
+            force: false,
+            by: "192.0.2.200:4711 with the token".into(),
+        };
+        let done = ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
+        (done.before.map(|before| before.state), done.backend.overridden.and_then(|kept| kept.reason))
+    };
+    let kernel = Some("kernel".to_owned());
+    assert_eq!(over(Some(Override::Drain), Some("kernel")).await, (None, kernel.clone()));
+    let lines = log.take("backend is overridden, by request");
+    let asked_by = "asked_by=\"192.0.2.200:4711 with the token\"";
+    assert!(lines[0].contains(asked_by) && lines[0].contains("left=\"2 of 3 healthy\""), "{lines:?}");
+    assert_eq!(over(Some(Override::Disabled), None).await, (Some(Override::Drain), kernel));
+    assert_eq!(over(Some(Override::Down), Some("disk")).await.1.as_deref(), Some("disk"));
+    assert_eq!(over(None, None).await, (Some(Override::Down), None));
+    assert!(log.take("the override of a backend has ended")[0].contains(asked_by));
+    assert_eq!(over(None, None).await, (None, None), "there was none");
+    assert_eq!(over(Some(Override::Down), None).await.1, None, "of one that has ended nothing is kept");
+}

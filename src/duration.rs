@@ -1,0 +1,60 @@
+//! Durations as a person writes them, in messages, logs and differences: `20s`, `1m30s`, `2.3s`, `500ms`.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::fmt::friendly::{FractionalUnit, Spacing, SpanPrinter};
+
+/// A duration as one writes it in the configuration.
+///
+/// From a second up, the seconds have their fraction: `2.3s`. Below, it is in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown(pub Duration);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(duration) = *self;
+        if duration.is_zero() {
+            return f.write_str("0s");
+        }
+        let unit = if duration < Duration::from_secs(1) {
+            FractionalUnit::Millisecond
+        } else {
+            FractionalUnit::Second
+        };
+        let has_fraction = match unit {
+            FractionalUnit::Millisecond => {
+                duration.subsec_micros() % 1000 != 0 || duration.subsec_nanos() % 1000 != 0
+            }
+            _ => duration.subsec_nanos() != 0,
+        };
+        let printer = SpanPrinter::new().spacing(Spacing::None).fractional(has_fraction.then_some(unit));
+        f.write_str(&printer.unsigned_duration_to_string(&duration))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_a_person_writes_them() {
+        for (duration, shown) in [
+            (Duration::ZERO, "0s"),
+            (Duration::from_millis(500), "500ms"),
+            (Duration::from_micros(1500), "1.5ms"),
+            (Duration::from_micros(20), "0.02ms"),
+            (Duration::from_secs(1), "1s"),
+            (Duration::from_millis(2300), "2.3s"),
+            (Duration::from_secs(20), "20s"),
+            (Duration::from_secs(90), "1m30s"),
+            (Duration::from_millis(90_500), "1m30.5s"),
+            (Duration::from_millis(60_500), "1m0.5s"),
+            (Duration::from_secs(1800), "30m"),
+            (Duration::from_secs(5400), "1h30m"),
+            (Duration::from_secs(366 * 24 * 3600), "8784h"),
+        ] {
+            assert_eq!(Shown(duration).to_string(), shown);
+        }
+    }
+}
