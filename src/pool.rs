@@ -53,6 +53,8 @@ pub struct Backend {
     pub site: Option<String>,
     /// The port that its checks use instead of the configured one.
     pub port: Option<u16>,
+    /// The host that its checks use instead of the configured one; with a port where that must be sent.
+    pub host: Option<String>,
     /// Probed instead of its addresses.
     pub check_address: Option<IpAddr>,
 }
@@ -85,6 +87,7 @@ impl Backend {
             enabled: true,
             site: None,
             port: None,
+            host: None,
             check_address: None,
         }
     }

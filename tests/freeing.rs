@@ -178,9 +178,9 @@ async fn let_go_and_free() {
     std::fs::write(directory.path().join("steerd.toml"), other).unwrap();
     COUNT.store(0, Ordering::SeqCst);
     IS_WATCHING.store(true, Ordering::SeqCst);
-    running.reload.reload(None).await.unwrap_err();
-    let by = freed_by();
+    running.reload.reload("a test".into(), None).await.unwrap_err();
     IS_WATCHING.store(false, Ordering::SeqCst);
+    let by = freed_by();
     assert!(!by.iter().any(answers), "{by:?}");
     drop(lock);
     std::fs::write(directory.path().join("steerd.toml"), config).unwrap();
@@ -199,6 +199,7 @@ async fn let_go_and_free() {
     assert!(zones.strong_count() > 0, "the transfer is not over");
     // Gives back the memory that the reload itself has taken.
     tokio::task::spawn_blocking(|| ()).await.unwrap();
+    COUNT.store(0, Ordering::SeqCst);
     IS_WATCHING.store(true, Ordering::SeqCst);
     drop(transfer);
     is_gone(&zones, PATIENCE).await;

@@ -17,6 +17,7 @@ use crate::admin::status::{self, service_name};
 use crate::admin::text::{Held, MOST_HELD, Text, Writer};
 use crate::admin::{checker_ended, no_such};
 use crate::checker::{Handle, Place, ServiceStatus};
+use crate::config;
 use crate::metrics::Metrics;
 use crate::pool::PoolId;
 use crate::table::Table;
@@ -122,7 +123,7 @@ impl Documents {
         self.one.get(key, render).await
     }
 
-    /// One service. The case of the name and a final dot do not matter.
+    /// One service, by its name or by the letters that it stands for. The case and a final dot do not matter.
     pub(super) async fn service(&self, name: String) -> Result<Arc<Text>, Problem> {
         let (work, key) = (self.clone(), (Kind::Service, name.to_ascii_lowercase()));
         let render = move |is_wanted: &dyn Fn() -> bool| {
@@ -132,8 +133,10 @@ impl Documents {
                     table.services.iter().map(|view| view.service.name.to_plain()).collect();
                 let shown = || names.iter().map(|name| service_name(name));
                 let view = shown().zip(table.services.iter());
-                let Some((_, view)) = view.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))
-                else {
+                let is_named = |name: &str| {
+                    name.eq_ignore_ascii_case(wanted) || config::in_letters(name).as_deref() == Some(wanted)
+                };
+                let Some((_, view)) = view.into_iter().find(|(name, _)| is_named(name)) else {
                     return Err(Failed::Problem(no_such(&format!("service `{wanted}`"), wanted, shown())));
                 };
                 let service = ServiceStatus::of(&view.service, table);

@@ -9,12 +9,16 @@ use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
 use crate::checker;
+use crate::config;
 use crate::health;
 use crate::probe::Cause;
 
 #[derive(Serialize)]
 pub(super) struct Service<'a> {
     name: &'a str,
+    /// In the letters that its A-labels stand for, if it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unicode_name: Option<String>,
     /// The pool that answers now, per family.
     tier: Tier<'a>,
     down: bool,
@@ -145,6 +149,7 @@ impl<'a> From<&'a checker::ServiceStatus> for Service<'a> {
         let [ipv4, ipv6] = &service.tier;
         Self {
             name: service_name(&service.name),
+            unicode_name: config::in_letters(service_name(&service.name)),
             tier: Tier { ipv4: ipv4.as_deref(), ipv6: ipv6.as_deref() },
             down: service.down,
             fail_open: service.fail_open,

@@ -18,7 +18,7 @@ use super::{Running, Source, bind};
 use crate::checker::{
     AddressStatus, BackendStatus, CheckStatus, Command, Configuration, Handle, Overridden, OverrideRefused,
     OverrideRequest, OverrideStatus, PastOutcome, PastTransition, Piece, PoolPiece, PoolStatus, Reloaded,
-    Suspected,
+    ServiceStatus, Suspected,
 };
 use crate::config::{self, Access, Token};
 use crate::counters::Counters;
@@ -441,6 +441,19 @@ async fn a_taken_port_is_said_in_a_sentence() {
     let error = bind(fixture.address).unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&fixture.address.to_string()) && text.contains("another program"), "{text}");
+}
+
+#[test]
+fn a_service_is_shown_with_both_of_its_names() {
+    let shown = |name: &str| {
+        let (tier, name) = ([None, None], name.to_owned());
+        let service = ServiceStatus { name, tier, down: false, fail_open: false, ttl: 20 };
+        serde_json::to_value(super::status::Service::from(&service)).unwrap()
+    };
+    let service = shown("xn--mnchen-3ya.lb.example.com.");
+    assert_eq!(service["name"], "xn--mnchen-3ya.lb.example.com");
+    assert_eq!(service["unicode_name"], "münchen.lb.example.com");
+    assert_eq!(shown("www.example.com.").get("unicode_name"), None);
 }
 
 #[tokio::test]

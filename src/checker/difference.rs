@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::checker::{Change, Check, Difference, LostOverride, PoolSetup, Reloaded};
@@ -16,10 +17,11 @@ use crate::health::Timing;
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, Pool, PoolId, Require};
 use crate::probe::Probe;
+use crate::probe::connect::ProxyProtocol;
 use crate::probe::exec::ExecProbe;
 use crate::probe::expected::Expected;
 use crate::probe::grpc::GrpcProbe;
-use crate::probe::http::{HttpProbe, TlsSettings, Version};
+use crate::probe::http::{ClientFiles, HttpProbe, TlsSettings, Version};
 use crate::probe::tcp::{Talk, TcpProbe};
 use crate::probe::tls::TlsProbe;
 use crate::service::{Answers, Policy, Service, WhenDown};
@@ -199,13 +201,14 @@ fn pool_facts(setup: &PoolSetup) -> Vec<Fact> {
 }
 
 fn backend_facts(backend: &Backend) -> Vec<Fact> {
-    let Backend { name: _, addresses, weight, enabled, site, port, check_address } = backend;
+    let Backend { name: _, addresses, weight, enabled, site, port, host, check_address } = backend;
     vec![
         fact("addresses", list(addresses)),
         fact("weight", weight.to_string()),
         fact("enabled", enabled.to_string()),
         fact("site", or_none(site.as_ref())),
         fact("port", or_none(*port)),
+        fact("host", or_none(host.as_ref())),
         fact("check_address", or_none(*check_address)),
     ]
 }
@@ -226,18 +229,22 @@ fn check_facts(check: &Check) -> Vec<Fact> {
         fact("observe_only", observe_only.to_string()),
     ];
     match probe {
-        Probe::Tcp(TcpProbe { port, talk }) => {
+        Probe::Tcp(TcpProbe { port, talk, proxy }) => {
             facts.push(fact("port", port.to_string()));
+            facts.push(proxy_fact(*proxy));
             facts.extend(talk_facts(talk));
         }
-        Probe::Tls(TlsProbe { port, tls, talk }) => {
+        Probe::Tls(TlsProbe { port, tls, talk, proxy }) => {
             facts.push(fact("port", port.to_string()));
+            facts.push(proxy_fact(*proxy));
             facts.extend(tls_facts(Some(tls)));
             facts.extend(talk_facts(talk));
         }
         Probe::Http(probe) => facts.extend(http_facts(probe)),
-        Probe::Grpc(GrpcProbe { port, tls, host, service }) => {
+        Probe::Grpc(GrpcProbe { port, tls, host, service, headers, proxy }) => {
             facts.push(fact("port", port.to_string()));
+            facts.push(proxy_fact(*proxy));
+            facts.push(secret("headers", format!("{headers:?}")));
             facts.push(fact("host", or_none(host.as_ref())));
             facts.push(fact("service", format!("{service:?}")));
             facts.extend(tls_facts(tls.as_ref()));
@@ -263,8 +270,10 @@ fn http_facts(probe: &HttpProbe) -> Vec<Fact> {
         status,
         drain_status,
         body,
+        body_without,
         body_limit,
         weight_header,
+        proxy,
     } = probe;
     let version = match version {
         Version::Default => "default",
@@ -282,25 +291,38 @@ fn http_facts(probe: &HttpProbe) -> Vec<Fact> {
         secret("headers", format!("{headers:?}")),
         fact("status", ranges(status)),
         fact("drain_status", ranges(drain_status)),
-        secret("body", expected(body.as_ref())),
+        secret("body", format!("{body_without} {}", expected(body.as_ref()))),
         fact("body_limit", format!("{body_limit} bytes")),
         fact("weight_header", or_none(weight_header.as_ref())),
+        proxy_fact(*proxy),
     ];
     facts.extend(tls_facts(tls.as_ref()));
     facts
 }
 
 fn tls_facts(tls: Option<&TlsSettings>) -> Vec<Fact> {
-    let Some(TlsSettings { name, insecure, ca_file, min_days_left }) = tls else {
+    let Some(TlsSettings { name, insecure, ca_file, min_days_left, client }) = tls else {
         return vec![fact("tls", "off")];
     };
+    let of_client =
+        |path: fn(&ClientFiles) -> &PathBuf| or_none(client.as_ref().map(|files| path(files).display()));
     vec![
         fact("tls", "on"),
         fact("tls.name", or_none(name.as_ref())),
         fact("tls.verify", (!insecure).to_string()),
         fact("tls.ca_file", or_none(ca_file.as_ref().map(|path| path.display()))),
         fact("tls.min_days_left", or_none(*min_days_left)),
+        fact("tls.client_certificate", of_client(|files| &files.certificate)),
+        fact("tls.client_key", of_client(|files| &files.key)),
     ]
+}
+
+fn proxy_fact(proxy: Option<ProxyProtocol>) -> Fact {
+    let version = proxy.map(|version| match version {
+        ProxyProtocol::V1 => "v1",
+        ProxyProtocol::V2 => "v2",
+    });
+    fact("proxy_protocol", or_none(version))
 }
 
 fn talk_facts(talk: &Talk) -> [Fact; 2] {

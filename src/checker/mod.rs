@@ -22,6 +22,7 @@ mod consequences;
 mod difference;
 mod expiry;
 mod history;
+mod holding;
 mod memory;
 mod overrides;
 mod pools;

@@ -278,12 +278,7 @@ struct PoolLink<'a, 'l, R> {
 impl<R: Rng> PoolLink<'_, '_, R> {
     fn backend(&mut self, at: u32, backend: &Backend, mut before: EarlierBackend) -> BackendState {
         let probes: Vec<Arc<Probe>> = (self.setup.checks.iter())
-            .map(|check| {
-                self.linker.probe(match backend.port {
-                    Some(port) => check.probe.with_port(port),
-                    None => check.probe.clone(),
-                })
-            })
+            .map(|check| self.linker.probe(check.probe.of_backend(backend)))
             .collect();
         let addresses = (0..).zip(&backend.addresses).map(|(place, &address)| {
             let spot = Spot { pool: self.id, backend: at, address: place };

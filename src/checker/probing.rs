@@ -190,8 +190,8 @@ impl<O: Outside> Checker<O> {
         let Some(configured) = pool.setup.pool.backends.get(backend) else { return };
         let Some(address) = pool.address(backend, place) else { return };
         let (to, held) = address.judge(&pool.setup, configured, &self.targets, &self.health);
-        let from = address.standing;
-        if from == to && address.held == held {
+        let (from, was_held) = (address.standing, address.held);
+        if from == to && was_held == held {
             return self.weigh(spot, now);
         }
         let slow_start = pool.setup.pool.slow_start;
@@ -218,6 +218,9 @@ impl<O: Outside> Checker<O> {
                     reason.log(named, from, to, over, left);
                 }
             }
+        }
+        if was_held != held {
+            self.tell_hold(spot, held, to, now);
         }
         self.touched.insert(spot.pool);
         self.weigh(spot, now);

@@ -138,8 +138,8 @@ impl Change {
 /// taken from patterns without `..`, so that a new field cannot be forgotten here.
 fn is_probed_alike(old: &PoolSetup, new: &PoolSetup) -> bool {
     fn probed(backend: &Backend) -> impl PartialEq {
-        let Backend { name, addresses, weight: _, enabled, site: _, port, check_address } = backend;
-        (name, addresses, enabled, port, check_address)
+        let Backend { name, addresses, weight: _, enabled, site: _, port, host, check_address } = backend;
+        (name, addresses, enabled, port, host, check_address)
     }
     let PoolSetup { pool, checks, require } = new;
     let Pool { name, min_healthy: _, slow_start: _, suspect_self: _, backends } = pool;

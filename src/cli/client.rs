@@ -184,6 +184,21 @@ impl Server {
     }
 }
 
+impl Client {
+    /// The server that runs this configuration, if it has an admin server that can be found.
+    pub(super) fn of_file(path: &Path) -> Option<Self> {
+        let config = ConfigFile { argument: Some(path.to_owned()) };
+        let server = Server { admin: None, token_file: None, forwarded_to: None, config };
+        AdminPlace::of(path).ok()?.listen?;
+        server.client().ok()
+    }
+
+    /// Where it is.
+    pub(super) fn url(&self) -> &AdminUrl {
+        &self.url
+    }
+}
+
 /// The path past all links; that of a file that is not there as it is.
 fn real(path: PathBuf) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path)

@@ -1,4 +1,7 @@
-//! `steerd probe`: the checks of the configuration, run once and without a server.
+//! `steerd probe`: the checks of the configuration, run once and without a server. Where one runs, it is asked what it
+//! holds back.
+
+mod held;
 
 use std::fmt::Write;
 use std::io;
@@ -59,6 +62,8 @@ struct Probed {
     /// The probed address, or what stands in for it.
     target: IpAddr,
     word: Word,
+    /// Until when a running server holds it back.
+    held_until: Option<Timestamp>,
     /// None when the pool has no checks, or the backend is not enabled.
     checks: Vec<CheckRun>,
 }
@@ -93,11 +98,18 @@ pub(super) fn run(config: &Path, target: Option<&Target>, json: bool) -> ExitCod
         complain(&format!("error: {fault} in {}", config.display()));
         return ExitCode::FAILURE;
     }
-    let Some(probed) = block_on(probe_all(&setup.checker.pools, target)) else { return ExitCode::FAILURE };
+    let probing = async {
+        let mut probed = probe_all(&setup.checker.pools, target).await;
+        let server = held::mark(&mut probed, config).await;
+        (probed, server)
+    };
+    let Some((probed, server)) = block_on(probing) else { return ExitCode::FAILURE };
     if json {
         print_json(&to_json(&probed));
     } else {
-        print_as_it_is(&to_text(&probed, has_color(&io::stdout())));
+        let mut text = to_text(&probed, has_color(&io::stdout()));
+        text.extend(server.and_then(|server| held::told(&probed, &server)));
+        print_as_it_is(&text);
     }
     let all_healthy = probed.iter().all(|row| matches!(row.word, Word::Healthy | Word::Disabled));
     if all_healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -141,17 +153,14 @@ async fn probe_all(pools: &[PoolSetup], target: Option<&Target>) -> Vec<Probed> 
         }
         let word = if backend.enabled { word(setup.require, &checks) } else { Word::Disabled };
         let (pool, backend) = (setup.pool.name.clone(), backend.name.clone());
-        probed.push(Probed { pool, backend, address, target, word, checks });
+        probed.push(Probed { pool, backend, address, target, word, held_until: None, checks });
     }
     probed
 }
 
-/// The check as it is run for this backend, which may have a port of its own.
+/// The check as it is run for this backend, which may have a port and a host of its own.
 fn of_backend(check: &Check, backend: &Backend) -> Check {
-    match backend.port {
-        Some(port) => Check { probe: check.probe.with_port(port), ..check.clone() },
-        None => check.clone(),
-    }
+    Check { probe: check.probe.of_backend(backend), ..check.clone() }
 }
 
 fn start(check: Check, target: IpAddr, places: &Arc<Semaphore>) -> (Check, JoinHandle<Report>) {
@@ -288,6 +297,7 @@ fn to_json(probed: &[Probed]) -> String {
         address: IpAddr,
         probed_address: IpAddr,
         verdict: Word,
+        held_until: Option<Timestamp>,
         checks: Vec<CheckRow<'a>>,
     }
     #[derive(Serialize)]
@@ -337,6 +347,7 @@ fn to_json(probed: &[Probed]) -> String {
             address: row.address,
             probed_address: row.target,
             verdict: row.word,
+            held_until: row.held_until,
             checks: row.checks.iter().map(check_row).collect(),
         })
         .collect();

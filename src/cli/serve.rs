@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use tracing::{error, warn};
 
-use crate::cli::{Log, has_color, lines, no_runtime, try_block_on};
+use crate::cli::{Log, has_color, hint_for_missing, lines, no_runtime, try_block_on};
 use crate::config::fault::{Fault, Faults, Severity};
 use crate::config::{self, Setup};
 use crate::server::{self, Ended, Running, Signals, StartError};
@@ -32,7 +32,9 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
     let setup = match config::load(config) {
         Ok(setup) => setup,
         Err(faults) => {
-            log.last_words(&faults.render(has_color(&io::stderr())), || tell_faults(&faults));
+            let hint = hint_for_missing(config);
+            let help = hint.map_or_else(String::new, |hint| format!("\nhelp: {hint}"));
+            log.last_words(&(faults.render(has_color(&io::stderr())) + &help), || tell_faults(&faults, hint));
             return ExitCode::FAILURE;
         }
     };
@@ -60,10 +62,10 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
     }
 }
 
-/// Logs the faults of a configuration, each in a line.
-fn tell_faults(faults: &Faults) {
+/// Logs the faults of a configuration, each in a line. `help` is for those without a hint.
+fn tell_faults(faults: &Faults, help: Option<&str>) {
     for Fault { severity, message, place, hint, .. } in faults.iter().take(MOST_TOLD) {
-        let hint = hint.as_deref();
+        let hint = hint.as_deref().or(help);
         match severity {
             Severity::Error => error!(hint, "{place}: {message}"),
             Severity::Warning => warn!(hint, "{place}: {message}"),

@@ -110,7 +110,9 @@ impl<'s> ReadPool<'s> {
             table.close();
             let keys = keys.or_default(defaults);
             if let Some(checks) = &keys.checks {
-                read.checks = check::resolve_list(&checks.value, check_defaults);
+                let backends = &read.setup.pool.backends;
+                let named = !backends.is_empty() && backends.iter().all(|backend| backend.host.is_some());
+                read.checks = check::resolve_list(&checks.value, check_defaults, named);
             }
             read.take(&keys, findings.errors() == before);
         }
@@ -207,6 +209,7 @@ impl<'s> Taken<'s> {
         let enabled = table.read("enabled", Value::boolean).is_none_or(|enabled| enabled.value);
         let site = table.read("site", site);
         let port = table.read("port", |value| value.integer(1..=u16::MAX));
+        let host = table.read("host", check::backend_host);
         let check_address = table.read("check_address", |value| value.address_for("probe"));
         table.close();
         let addresses: Vec<IpAddr> = match (one, several) {
@@ -247,6 +250,7 @@ impl<'s> Taken<'s> {
             enabled,
             site: site.map(|site| site.value.to_owned()),
             port: port.map(|port| port.value),
+            host: host.map(|host| host.value),
             check_address: check_address.map(|address| address.value),
             ..Backend::new(name, addresses)
         })

@@ -80,6 +80,8 @@ struct AddressSeries {
     standing: AtomicU8,
     /// Number of changes to each of [`STANDINGS`].
     transitions: [AtomicU32; STANDINGS.len()],
+    /// Damping keeps it out.
+    held: AtomicBool,
     /// By check, the expiry of the certificate it last saw, in seconds since 1970; 0 for none. Empty
     /// if no check uses TLS.
     certificates: Box<[AtomicI64]>,
@@ -135,6 +137,13 @@ impl PoolSeries {
             }
         }
         self
+    }
+
+    /// Records whether damping keeps an address out.
+    pub fn held(&self, backend: usize, address: usize, held: bool) {
+        if let Some(series) = self.address(backend, address) {
+            series.held.store(held, Ordering::Relaxed);
+        }
     }
 
     /// Records the expiry of a certificate that a check of an address has seen.
@@ -263,6 +272,7 @@ impl AddressSeries {
             address,
             standing: AtomicU8::new(old.map_or(0, |old| old.standing.load(Ordering::Relaxed))),
             transitions: old.map(|old| copied32(&old.transitions)).unwrap_or_default(),
+            held: AtomicBool::new(old.is_some_and(|old| old.held.load(Ordering::Relaxed))),
             certificates: Box::default(),
         }
     }
@@ -363,6 +373,12 @@ fn write_addresses(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views
         for (backend, address) in pool.addresses() {
             let healthy = flag(address.is(Standing::Healthy));
             text.series(&labels(pool, backend, &address.address.to_string()), healthy);
+        }
+    }
+    text.family("backend_held", "1 while damping keeps an address out that passes its checks.", Kind::Gauge);
+    for pool in pools {
+        for (backend, address) in pool.addresses().filter(|(_, one)| one.held.load(Ordering::Relaxed)) {
+            text.series(&labels(pool, backend, &address.address.to_string()), 1);
         }
     }
     text.family("backend_eligible", "1 if the address may appear in an answer now.", Kind::Gauge);

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::{CertificateError, ExtendedKeyPurpose, OtherError};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, ExtendedKeyPurpose, InconsistentKeys, OtherError};
 use x509_parser::asn1_rs::{FromDer, Oid};
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser;
@@ -36,6 +38,13 @@ const KEYS: &str = "RSA of 2048 to 8192 bits, ECDSA on P-256 or P-384, or Ed2551
 /// # Errors
 /// When it is not valid PEM, or holds none.
 pub fn all_in(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    // The error would repeat a line of the file.
+    let found = CertificateDer::pem_slice_iter(&without_marks(text)).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|_| "it is not valid PEM")?;
+    if found.is_empty() { Err("it holds no certificate in PEM form") } else { Ok(found) }
+}
+
+fn without_marks(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut from = 0;
     for mark in memchr::memmem::find_iter(text, BYTE_ORDER_MARK) {
@@ -43,10 +52,41 @@ pub fn all_in(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str>
         from = mark + BYTE_ORDER_MARK.len();
     }
     plain.extend_from_slice(text.get(from..).unwrap_or_default());
-    // The error would repeat a line of the file.
-    let found = CertificateDer::pem_slice_iter(&plain).collect::<Result<Vec<_>, _>>();
-    let found = found.map_err(|_| "it is not valid PEM")?;
-    if found.is_empty() { Err("it holds no certificate in PEM form") } else { Ok(found) }
+    plain
+}
+
+/// The file in which something is wrong that should hold the certificate of a client with its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityFault {
+    /// In that of the certificate.
+    Certificate(&'static str),
+    /// In that of the key.
+    Key(&'static str),
+}
+
+/// A certificate of a client with its key, from texts in PEM form.
+///
+/// # Errors
+/// When one cannot be used, or they do not belong together.
+pub fn identity(certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, IdentityFault> {
+    let chain = all_in(certificate).map_err(IdentityFault::Certificate)?;
+    // The errors would repeat a line of the file.
+    let key = PrivateKeyDer::from_pem_slice(&without_marks(key)).map_err(|_| {
+        IdentityFault::Key("it holds no private key in PEM form that is not encrypted (BEGIN PRIVATE KEY)")
+    })?;
+    let key = any_supported_type(&key).map_err(|_| {
+        IdentityFault::Key(
+            "its key is of a kind that is not taken: RSA, ECDSA on P-256 or P-384, and Ed25519 are",
+        )
+    })?;
+    let identity = CertifiedKey::new(chain, key);
+    match identity.keys_match() {
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err(IdentityFault::Key("its key is not that of the client certificate"))
+        }
+        Err(rustls::Error::InvalidCertificate(_)) => Err(IdentityFault::Certificate("it cannot be read")),
+        _ => Ok(identity),
+    }
 }
 
 fn read<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {

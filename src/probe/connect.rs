@@ -6,7 +6,7 @@
 //! bounds its number. After HTTP the server closes first, as `Connection: close` asks. Only when a
 //! backend sent more than was wanted does the kernel reset by itself.
 //!
-//! A connection on which nothing is to be said is another matter: [`knock`] resets it in place of the
+//! A connection on which nothing is to be said is another matter: `knock` resets it in place of the
 //! last packet of the handshake.
 
 use std::io;
@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::probe::Cause;
@@ -46,14 +47,42 @@ pub(super) async fn knock(address: SocketAddr) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Opens a connection, of whose bytes so many are `wanted`. There is no time limit here. `speaks_first`
-/// promises that something is sent, or the connection closed, as soon as it is open.
+/// The version of the PROXY protocol, whose header a backend behind a proxy wants before all else.
+///
+/// The header says that the proxy itself asks: `LOCAL` or `UNKNOWN`, without addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+impl ProxyProtocol {
+    /// Sections 2.1 and 2.2 of the specification.
+    fn header(self) -> &'static [u8] {
+        match self {
+            Self::V1 => b"PROXY UNKNOWN\r\n",
+            // The signature; version 2 and LOCAL; no family; no bytes follow.
+            Self::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+        }
+    }
+}
+
+/// Opens a connection, of whose bytes so many are `wanted`, and sends the header of `proxy`. There is no time
+/// limit here. `speaks_first` promises that something is sent, or the connection closed, as soon as it is open.
 pub(super) async fn connect(
     address: SocketAddr,
     speaks_first: bool,
     wanted: usize,
+    proxy: Option<ProxyProtocol>,
 ) -> Result<Connection, Fault> {
-    Ok(Limited::new(open(address, speaks_first).await?, read_limit(wanted)))
+    let mut stream = open(address, speaks_first || proxy.is_some()).await?;
+    if let Some(proxy) = proxy {
+        let sent = stream.write_all(proxy.header()).await;
+        sent.map_err(|error| Fault::broken(&error, "before the PROXY header was sent"))?;
+    }
+    Ok(Limited::new(stream, read_limit(wanted)))
 }
 
 async fn open(address: SocketAddr, speaks_first: bool) -> Result<TcpStream, Fault> {

@@ -7,11 +7,12 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, USER_AGENT};
 use hyper::{Method, Request};
 use percent_encoding::percent_decode;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::probe::connect::ProxyProtocol;
 use crate::probe::fault::Fault;
 use crate::probe::hearing::Hearing;
 use crate::probe::http::{AGENT, TlsSettings, authority};
@@ -37,9 +38,19 @@ pub struct GrpcProbe {
     pub host: Option<String>,
     /// The service asked for; empty for the server as a whole.
     pub service: String,
+    /// Metadata of the call: names in lower case, none of which the call itself needs.
+    pub headers: Vec<(String, String)>,
+    /// The PROXY header to begin with.
+    pub proxy: Option<ProxyProtocol>,
 }
 
 impl GrpcProbe {
+    /// Asks for the server as a whole, in the clear.
+    #[must_use]
+    pub fn of_server(port: u16) -> Self {
+        Self { port, tls: None, host: None, service: String::new(), headers: Vec::new(), proxy: None }
+    }
+
     pub(super) async fn attempt(
         &self,
         address: IpAddr,
@@ -47,7 +58,8 @@ impl GrpcProbe {
         trace: &mut Trace,
     ) -> Result<Finding, Fault> {
         let request = self.request(address)?;
-        let stream = connect::connect(SocketAddr::new(address, self.port), true, MESSAGE_LIMIT).await?;
+        let stream =
+            connect::connect(SocketAddr::new(address, self.port), true, MESSAGE_LIMIT, self.proxy).await?;
         let Some(handshake) = handshake else { return self.call(stream, request, trace).await };
         let stream = handshake.shake(stream, trace).await?;
         if stream.protocol() != Some(b"h2") {
@@ -68,6 +80,12 @@ impl GrpcProbe {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        for (name, value) in &self.headers {
+            let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
+                return Err(Fault::local(format_args!("the header {name:?} of the check makes no request")));
+            };
+            headers.insert(name, value);
+        }
         Ok(request)
     }
 
@@ -82,9 +100,10 @@ impl GrpcProbe {
             let (head, mut body) = http2::ask(sender, request, Some(question(&self.service))).await?;
             if head.status.as_u16() != 200 {
                 let refused = Refused::new(head.status.as_u16(), http2::location(&head), "200");
-                return refused
-                    .explained(trace, async |words, trace| http2::read(&mut body, words, trace).await)
-                    .await;
+                let read = async |words: &mut Hearing<'_>, trace: &mut Trace| {
+                    http2::read(&mut body, words, trace).await
+                };
+                return Err(refused.explained(trace, read).await);
             }
             // A call that fails at once has its status in the head (Trailers-Only).
             judge_status(&head.headers)?;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::probe::connect::ProxyProtocol;
 use crate::probe::expected::Expected;
 use crate::probe::fault::Fault;
 use crate::probe::hearing::Hearing;
@@ -57,11 +58,15 @@ pub struct HttpProbe {
     pub drain_status: Vec<RangeInclusive<u16>>,
     /// Must be found within the first `body_limit` bytes of the body.
     pub body: Option<Expected>,
+    /// `body` must not be found there instead.
+    pub body_without: bool,
     /// The most bytes of a body that are read, at least 1. The probe does not wait for bytes beyond. So much
     /// memory is used while a probe with `body` runs.
     pub body_limit: usize,
     /// The response header whose number, 0 to 100, scales the weight.
     pub weight_header: Option<String>,
+    /// The PROXY header to begin with.
+    pub proxy: Option<ProxyProtocol>,
 }
 
 /// A version of HTTP.
@@ -97,6 +102,27 @@ pub struct TlsSettings {
     pub ca_file: Option<PathBuf>,
     /// The certificate must be valid for at least so many days more. Judged even if `insecure`.
     pub min_days_left: Option<u32>,
+    /// The certificate to show when the backend asks for one.
+    pub client: Option<ClientFiles>,
+}
+
+/// A certificate of a client with its key: PEM files, or one that holds both.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientFiles {
+    /// The certificate, and those that signed it.
+    pub certificate: PathBuf,
+    /// Its private key, not encrypted.
+    pub key: PathBuf,
+}
+
+/// The name in `HOST:PORT`, without the brackets of an IPv6 address.
+#[must_use]
+pub fn name_in(host: &str) -> &str {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => name,
+        _ => host,
+    };
+    name.trim_start_matches('[').trim_end_matches(']')
 }
 
 impl HttpProbe {
@@ -114,8 +140,10 @@ impl HttpProbe {
             status: vec![200..=299],
             drain_status: Vec::new(),
             body: None,
+            body_without: false,
             body_limit: BODY_LIMIT,
             weight_header: None,
+            proxy: None,
         }
     }
 
@@ -161,7 +189,7 @@ impl HttpProbe {
     }
 
     async fn connect(&self, address: IpAddr) -> Result<connect::Connection, Fault> {
-        connect::connect(SocketAddr::new(address, self.port), true, self.body_limit).await
+        connect::connect(SocketAddr::new(address, self.port), true, self.body_limit, self.proxy).await
     }
 
     /// Runs the probe in the clear on a connection that stands already.
@@ -201,7 +229,7 @@ impl HttpProbe {
                 let read = async |words: &mut Hearing<'_>, trace: &mut Trace| {
                     connection.body(head, words, trace).await
                 };
-                return Box::pin(refused.explained(trace, read)).await;
+                return Err(Box::pin(refused.explained(trace, read)).await);
             }
         };
         if !finding.draining {
@@ -231,7 +259,7 @@ impl HttpProbe {
                     let read = async |words: &mut Hearing<'_>, trace: &mut Trace| {
                         http2::read(&mut body, words, trace).await
                     };
-                    return refused.explained(trace, read).await;
+                    return Err(refused.explained(trace, read).await);
                 }
             };
             if !finding.draining {
@@ -308,8 +336,12 @@ impl HttpProbe {
 
     async fn judge_body(&self, hearing: &mut Hearing<'_>, trace: &mut Trace) -> Result<(), Fault> {
         let found = hearing.ends(trace).await?;
-        match &self.body {
-            Some(expected) if !found => Err(missing(expected, hearing.kept(), self.body_limit)),
+        match (&self.body, self.body_without) {
+            (Some(expected), false) if !found => Err(missing(expected, hearing.kept(), self.body_limit)),
+            (Some(unwanted), true) if found => {
+                let words = format!("the body holds {}, which it must not", unwanted.in_words());
+                Err(Fault::new(Cause::Body, words))
+            }
             _ => Ok(()),
         }
     }

@@ -20,7 +20,7 @@
 //! worst, an odd request, and never a panic.
 
 pub mod certificate;
-mod connect;
+pub mod connect;
 pub mod exec;
 pub mod expected;
 mod fault;
@@ -54,6 +54,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::health::Outcome;
+use crate::pool::Backend;
 
 use fault::Fault;
 use quote::{first_line, quote};
@@ -170,15 +171,42 @@ impl Probe {
         }
     }
 
-    /// The same probe of another port.
+    /// The same probe for a backend with a port or a host of its own.
     #[must_use]
-    pub fn with_port(&self, port: u16) -> Self {
-        match self.clone() {
-            Self::Tcp(probe) => Self::Tcp(tcp::TcpProbe { port, ..probe }),
-            Self::Tls(probe) => Self::Tls(tls::TlsProbe { port, ..probe }),
-            Self::Http(probe) => Self::Http(http::HttpProbe { port, ..probe }),
-            Self::Grpc(probe) => Self::Grpc(grpc::GrpcProbe { port, ..probe }),
-            Self::Exec(probe) => Self::Exec(exec::ExecProbe { port: Some(port), ..probe }),
+    pub fn of_backend(&self, backend: &Backend) -> Self {
+        let Backend { port, host, .. } = backend;
+        let mut probe = self.clone();
+        match (&mut probe, *port) {
+            (_, None) => {}
+            (
+                Self::Tcp(tcp::TcpProbe { port, .. })
+                | Self::Tls(tls::TlsProbe { port, .. })
+                | Self::Http(http::HttpProbe { port, .. })
+                | Self::Grpc(grpc::GrpcProbe { port, .. }),
+                Some(own),
+            ) => *port = own,
+            (Self::Exec(exec::ExecProbe { port, .. }), Some(own)) => *port = Some(own),
+        }
+        if let Some(own) = host {
+            match &mut probe {
+                Self::Http(http::HttpProbe { host, .. }) | Self::Grpc(grpc::GrpcProbe { host, .. }) => {
+                    *host = Some(own.clone());
+                }
+                Self::Tcp(_) | Self::Tls(_) | Self::Exec(_) => {}
+            }
+            if let Some(tls) = probe.tls_mut() {
+                tls.name = Some(http::name_in(own).to_owned());
+            }
+        }
+        probe
+    }
+
+    fn tls_mut(&mut self) -> Option<&mut http::TlsSettings> {
+        match self {
+            Self::Tls(probe) => Some(&mut probe.tls),
+            Self::Http(probe) => probe.tls.as_mut(),
+            Self::Grpc(probe) => probe.tls.as_mut(),
+            Self::Tcp(_) | Self::Exec(_) => None,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::probe::hearing::Hearing;
 use crate::probe::protocols;
 use crate::probe::quote::{quote, words};
 use crate::probe::tls_error::{self, ClientCertificate};
-use crate::probe::{Cause, Finding, Trace};
+use crate::probe::{Cause, Trace};
 
 /// How much of the body is read for its first words.
 const WORDS_LIMIT: usize = 4 * 1024;
@@ -43,7 +43,7 @@ impl Refused {
         self,
         trace: &mut Trace,
         read: impl AsyncFnOnce(&mut Hearing<'_>, &mut Trace) -> Result<(), Fault>,
-    ) -> Result<Finding, Fault> {
+    ) -> Fault {
         trace.verdict = Some(Box::new(Fault::new(Cause::Status, self.detail.clone())));
         let mut body = Hearing::of_message(WORDS_LIMIT);
         let _ = tokio::time::timeout(WORDS_PATIENCE, read(&mut body, trace)).await;
@@ -61,7 +61,7 @@ impl Refused {
             detail.push_str("; ");
             detail.push_str(protocols::SPEAKS_TLS);
         }
-        Err(Fault::new(Cause::Status, detail))
+        Fault::new(Cause::Status, detail)
     }
 }
 

@@ -112,7 +112,6 @@ impl Sessions {
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     kept: Mutex<Kept>,
-    client: Arc<Client>,
 }
 
 /// The part of a handshake that shows a client certificate, and sees whether one is asked for.
@@ -148,6 +147,7 @@ impl ResolvesClientCert for Client {
 struct Kept {
     /// When a full handshake last verified the certificate.
     verified: Option<Instant>,
+    answering: Arc<Client>,
     /// What became of the client certificate in that handshake.
     client: ClientCertificate,
     /// The group that the backend agreed to exchange keys by. No secret, and worth keeping for longer.
@@ -169,10 +169,15 @@ impl Tickets {
         lock(&self.kept).client
     }
 
-    /// Answers for this side when a backend asks for a client certificate. It stays the same, because sessions are
-    /// not resumed under another.
-    pub(super) fn client(&self) -> Arc<Client> {
-        Arc::clone(&self.client)
+    /// Answers for this side when a backend asks for a client certificate. It stays the same as long as the
+    /// certificate does, because sessions are not resumed under another.
+    pub(super) fn client(&self, certificate: Option<&Arc<CertifiedKey>>) -> Arc<Client> {
+        let mut kept = lock(&self.kept);
+        if kept.answering.certificate.as_ref().map(Arc::as_ptr) != certificate.map(Arc::as_ptr) {
+            kept.answering =
+                Arc::new(Client { certificate: certificate.cloned(), asked: AtomicBool::new(false) });
+        }
+        Arc::clone(&kept.answering)
     }
 
     /// The next handshake is a full one.

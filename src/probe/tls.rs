@@ -15,7 +15,7 @@ use tokio::io::AsyncWrite;
 use tokio_rustls::TlsConnector;
 
 use crate::probe::certificate::{date, end_of};
-use crate::probe::connect::Connection;
+use crate::probe::connect::{Connection, ProxyProtocol};
 use crate::probe::fault::{Fault, cause_of, describe};
 use crate::probe::http::TlsSettings;
 use crate::probe::sessions::{self, Client, Tickets};
@@ -34,9 +34,17 @@ pub struct TlsProbe {
     pub tls: TlsSettings,
     /// The words to say and to expect.
     pub talk: Talk,
+    /// The PROXY header to begin with, before the handshake.
+    pub proxy: Option<ProxyProtocol>,
 }
 
 impl TlsProbe {
+    /// A handshake.
+    #[must_use]
+    pub fn handshake(port: u16, tls: TlsSettings) -> Self {
+        Self { port, tls, talk: Talk::default(), proxy: None }
+    }
+
     pub(super) async fn attempt(
         &self,
         address: IpAddr,
@@ -46,7 +54,7 @@ impl TlsProbe {
         let target = SocketAddr::new(address, self.port);
         // It was prepared, as it is for every probe with TLS.
         let handshake = handshake.ok_or_else(|| Fault::local("the handshake was not prepared"))?;
-        let stream = connect::connect(target, true, talk::HEARING_LIMIT).await?;
+        let stream = connect::connect(target, true, talk::HEARING_LIMIT, self.proxy).await?;
         let mut stream = handshake.shake(stream, trace).await?;
         talk::talk(&self.talk, &mut stream, trace).await?;
         // Goodbye, as far as it can be said without waiting.
@@ -102,12 +110,12 @@ impl Handshake {
                 Fault::local(format_args!("tls name {name:?} is neither a host name nor an address"))
             })?,
         };
-        let trusting = trust::config(settings).await.map_err(Fault::local)?;
+        let trusting = trust::of(settings).await.map_err(Fault::local)?;
         let tickets = sessions::of(target, settings, protocols, Instant::now());
-        let mut config = ClientConfig::clone(&trusting);
+        let mut config = ClientConfig::clone(&trusting.config);
         config.alpn_protocols = protocols.names();
         config.resumption = Resumption::store(Arc::clone(&tickets) as Arc<_>);
-        let client = tickets.client();
+        let client = tickets.client(trusting.identity.as_ref());
         config.client_auth_cert_resolver = Arc::clone(&client) as Arc<_>;
         let TlsSettings { insecure, min_days_left, .. } = *settings;
         Ok(Self { config: Arc::new(config), name, tickets, client, insecure, min_days_left })

@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use ring::digest::{Context, Digest, SHA256};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use tokio::sync::Notify;
 
 use crate::file;
-use crate::probe::certificate;
-use crate::probe::http::TlsSettings;
+use crate::probe::certificate::{self, IdentityFault};
+use crate::probe::http::{ClientFiles, TlsSettings};
 use crate::probe::verifier::{AnyCertificate, FromAuthority};
 
 /// Authorities are read again after this time, so that a renewed `ca_file` is taken up without a restart, at
@@ -30,6 +31,13 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// Authorities that could not be read are tried again after this time, however many probes ask.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// All that is read from files for a handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Wanted {
+    trust: Trust,
+    client: Option<ClientFiles>,
+}
+
 /// The authorities that a probe trusts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Trust {
@@ -38,7 +46,7 @@ enum Trust {
     File(PathBuf),
 }
 
-/// The authorities read for one [`Trust`], or the error of reading them.
+/// What was read for one [`Wanted`], or the error of reading it.
 ///
 /// ```text
 ///  nothing, or too old --(the first probe that asks)--> being read --> read: all who wait take it
@@ -55,37 +63,45 @@ struct State {
     being_read: bool,
 }
 
-/// How to verify, or why that is not known.
-type Verifying = Result<Arc<ClientConfig>, Arc<str>>;
+/// How to verify, and what to show.
+pub(super) struct Trusting {
+    pub(super) config: ClientConfig,
+    /// The certificate of the check.
+    pub(super) identity: Option<Arc<CertifiedKey>>,
+}
+
+/// The same, or why that is not known.
+type Verifying = Result<Arc<Trusting>, Arc<str>>;
 
 struct Loaded {
-    config: Verifying,
-    /// Of the authorities: while they stay the same the verifier does, and with it the sessions.
+    trusting: Verifying,
+    /// Of all that was read: while it stays the same the verifier does, and with it the sessions.
     digest: Option<Vec<u8>>,
     at: Instant,
 }
 
 /// Each has a place of its own, so that a file that cannot be read for a while holds up no probe
 /// that does not need it. As many as configurations have named since the start.
-static PLACES: LazyLock<Mutex<HashMap<Trust, Arc<Place>>>> = LazyLock::new(Mutex::default);
+static PLACES: LazyLock<Mutex<HashMap<Wanted, Arc<Place>>>> = LazyLock::new(Mutex::default);
 
-/// How to verify by these settings; waits as long as it takes to read that.
-pub(super) async fn config(settings: &TlsSettings) -> Verifying {
+/// How to verify by these settings, and what to show; waits as long as it takes to read that.
+pub(super) async fn of(settings: &TlsSettings) -> Verifying {
     let trust = match &settings.ca_file {
         _ if settings.insecure => Trust::Anyone,
         Some(path) => Trust::File(path.clone()),
         None => Trust::System,
     };
+    let wanted = Wanted { trust, client: settings.client.clone() };
     let place = {
         let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(places.entry(trust.clone()).or_default())
+        Arc::clone(places.entry(wanted.clone()).or_default())
     };
     loop {
         let read = place.read.notified();
         tokio::pin!(read);
         // From here on nothing is missed.
         read.as_mut().enable();
-        if let Some(found) = look(&place, &trust, Instant::now()) {
+        if let Some(found) = look(&place, &wanted, Instant::now()) {
             return found;
         }
         read.await;
@@ -95,20 +111,20 @@ pub(super) async fn config(settings: &TlsSettings) -> Verifying {
 /// Returns the authorities if they are there, and has them read if that was too long ago. Only an error that
 /// is too old is not returned: authorities stay in use while new ones are read, because the file system may
 /// not answer.
-fn look(place: &Arc<Place>, trust: &Trust, now: Instant) -> Option<Verifying> {
+fn look(place: &Arc<Place>, wanted: &Wanted, now: Instant) -> Option<Verifying> {
     let mut state = place.state.lock().unwrap_or_else(PoisonError::into_inner);
     let mut known = None;
     if let Some(loaded) = &state.loaded {
-        let lifetime = if loaded.config.is_ok() { LIFETIME } else { RETRY };
+        let lifetime = if loaded.trusting.is_ok() { LIFETIME } else { RETRY };
         if now.saturating_duration_since(loaded.at) < lifetime {
-            return Some(loaded.config.clone());
+            return Some(loaded.trusting.clone());
         }
-        known = Some(loaded.config.clone()).filter(Result::is_ok);
+        known = Some(loaded.trusting.clone()).filter(Result::is_ok);
     }
     if !state.being_read {
-        let (place, trust) = (Arc::clone(place), trust.clone());
+        let (place, wanted) = (Arc::clone(place), wanted.clone());
         let reader = thread::Builder::new().name("read authorities".into());
-        match reader.spawn(move || read(&place, &trust)) {
+        match reader.spawn(move || read(&place, &wanted)) {
             Ok(_) => state.being_read = true,
             Err(error) if known.is_none() => {
                 return Some(Err(format!("no thread to read the certificate authorities: {error}").into()));
@@ -120,19 +136,22 @@ fn look(place: &Arc<Place>, trust: &Trust, now: Instant) -> Option<Verifying> {
 }
 
 /// Blocks: reads files.
-fn read(place: &Place, trust: &Trust) {
+fn read(place: &Place, wanted: &Wanted) {
     // Those who wait must hear of it even after a panic, and the next may try again.
-    let found = catch_unwind(|| authorities(trust)).unwrap_or_else(|_| {
+    let found = catch_unwind(|| files(wanted)).unwrap_or_else(|_| {
         Err("reading the certificate authorities broke off; this is a fault in steerd".into())
     });
     let mut state = place.state.lock().unwrap_or_else(PoisonError::into_inner);
-    let digest = found.as_ref().ok().map(|(_, digest)| digest.as_ref().to_vec());
+    let digest = found.as_ref().ok().map(|(.., digest)| digest.as_ref().to_vec());
     let known = state.loaded.take().filter(|loaded| digest.is_some() && loaded.digest == digest);
-    let config = match known {
-        Some(loaded) => loaded.config,
-        None => found.and_then(|(authorities, _)| build(authorities)).map(Arc::new).map_err(Arc::from),
+    let trusting = match known {
+        Some(loaded) => loaded.trusting,
+        None => found
+            .and_then(|(authorities, identity, _)| Ok(Trusting { config: build(authorities)?, identity }))
+            .map(Arc::new)
+            .map_err(Arc::from),
     };
-    state.loaded = Some(Loaded { config, digest, at: Instant::now() });
+    state.loaded = Some(Loaded { trusting, digest, at: Instant::now() });
     state.being_read = false;
     drop(state);
     place.read.notify_waiters();
@@ -146,17 +165,37 @@ struct Authorities {
     ca_file: Option<PathBuf>,
 }
 
-/// The authorities, none for anyone, and what tells them from others.
-fn authorities(trust: &Trust) -> Result<(Option<Authorities>, Digest), String> {
+/// The authorities, none for anyone; the certificate of the check; and what tells them from others.
+type Files = (Option<Authorities>, Option<Arc<CertifiedKey>>, Digest);
+
+fn files(wanted: &Wanted) -> Result<Files, String> {
     let mut digest = Context::new(&SHA256);
-    let authorities = match trust {
+    let authorities = match &wanted.trust {
         Trust::Anyone => None,
         Trust::System => {
             Some(Authorities { roots: system_roots(&mut digest)?, certificates: Vec::new(), ca_file: None })
         }
         Trust::File(path) => Some(authorities_of(path, &mut digest)?),
     };
-    Ok((authorities, digest.finish()))
+    let identity = wanted.client.as_ref().map(|files| identity_of(files, &mut digest)).transpose()?;
+    Ok((authorities, identity, digest.finish()))
+}
+
+fn identity_of(files: &ClientFiles, digest: &mut Context) -> Result<Arc<CertifiedKey>, String> {
+    let cannot = |key: &str, path: &Path, reason: &dyn Display| {
+        format!("{key} {} cannot be used: {reason}", path.display())
+    };
+    let in_certificate = |reason: &dyn Display| cannot("client_certificate", &files.certificate, reason);
+    let in_key = |reason: &dyn Display| cannot("client_key", &files.key, reason);
+    let certificate =
+        file::read(&files.certificate, file::CERTIFICATES).map_err(|error| in_certificate(&error))?.bytes;
+    let key = file::read(&files.key, file::CERTIFICATES).map_err(|error| in_key(&error))?.bytes;
+    digest.update(&certificate);
+    digest.update(&key);
+    certificate::identity(&certificate, &key).map(Arc::new).map_err(|fault| match fault {
+        IdentityFault::Certificate(reason) => in_certificate(&reason),
+        IdentityFault::Key(reason) => in_key(&reason),
+    })
 }
 
 fn system_roots(digest: &mut Context) -> Result<RootCertStore, String> {
@@ -259,14 +298,15 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let own = rcgen::generate_simple_self_signed(vec!["gw.example".into()]).unwrap();
         std::fs::write(&file, own.cert.pem()).unwrap();
-        let (place, trust) = (Arc::new(Place::default()), Trust::File(file.path().into()));
-        read(&place, &trust);
-        let known = look(&place, &trust, Instant::now()).unwrap().unwrap();
+        let wanted = Wanted { trust: Trust::File(file.path().into()), client: None };
+        let place = Arc::new(Place::default());
+        read(&place, &wanted);
+        let known = look(&place, &wanted, Instant::now()).unwrap().unwrap();
 
         let stalled = stalled::Stalled::new(file.path());
         let later = Instant::now() + LIFETIME;
         for _ in 0..3 {
-            let used = look(&place, &trust, later).expect("they are there").unwrap();
+            let used = look(&place, &wanted, later).expect("they are there").unwrap();
             assert!(Arc::ptr_eq(&used, &known));
         }
         assert!(place.state.lock().unwrap().being_read, "new ones are read");

@@ -10,6 +10,7 @@ mod failover;
 mod harness;
 mod hostile;
 mod memory;
+mod names;
 mod overrides;
 mod reload;
 mod shares;

@@ -2,14 +2,12 @@
 
 use super::*;
 use crate::probe::http::TlsSettings;
-use crate::probe::tcp::Talk;
 use crate::probe::tls::TlsProbe;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn tls(timing: Timing) -> Check {
-    let probe = TlsProbe { port: 443, tls: TlsSettings::default(), talk: Talk::default() };
-    Check::new(Probe::Tls(probe), timing)
+    Check::new(Probe::Tls(TlsProbe::handshake(443, TlsSettings::default())), timing)
 }
 
 #[tokio::test(start_paused = true)]

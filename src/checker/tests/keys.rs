@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::pool::MinHealthy;
+use crate::probe::connect::ProxyProtocol;
 use crate::probe::exec::ExecProbe;
 use crate::probe::expected::Expected;
 use crate::probe::grpc::GrpcProbe;
-use crate::probe::http::{HttpProbe, TlsSettings, Version};
+use crate::probe::http::{ClientFiles, HttpProbe, TlsSettings, Version};
 use crate::probe::tcp::Talk;
 use crate::probe::tls::TlsProbe;
 use crate::settings::Chaos;
@@ -32,8 +33,8 @@ fn checks() -> Vec<Check> {
         ("http", Probe::Http(HttpProbe::get(1, "/a"))),
         ("https", Probe::Http(HttpProbe { tls: Some(tls.clone()), ..HttpProbe::get(2, "/a") })),
         ("tcp", Probe::Tcp(TcpProbe::connect(3))),
-        ("tls", Probe::Tls(TlsProbe { port: 4, tls: tls.clone(), talk: Talk::default() })),
-        ("grpc", Probe::Grpc(GrpcProbe { port: 5, tls: None, host: None, service: String::new() })),
+        ("tls", Probe::Tls(TlsProbe::handshake(4, tls.clone()))),
+        ("grpc", Probe::Grpc(GrpcProbe::of_server(5))),
         ("exec", Probe::Exec(ExecProbe { program: "/bin/a".into(), arguments: Vec::new(), port: None })),
     ];
     probes.map(|(name, probe)| Check { name: name.into(), ..Check::new(probe, DEFAULTS) }).into()
@@ -60,6 +61,8 @@ enum Anew {
     Check(&'static str),
     /// All targets of the first backend.
     FirstBackend,
+    /// Those of them that say a host.
+    FirstHost,
 }
 
 fn change(at: impl Fn(&mut Setup) + 'static) -> Edit {
@@ -105,6 +108,11 @@ fn pool_keys() -> Vec<(&'static str, Anew, Edit)> {
         ("backend one: weight 1 -> 3", nothing, of_backend(|backend| backend.weight = 3)),
         ("backend one: site none -> a", nothing, of_backend(|backend| backend.site = Some("a".into()))),
         ("backend one: port none -> 99", Anew::FirstBackend, of_backend(|backend| backend.port = Some(99))),
+        (
+            "backend one: host none -> h.example",
+            Anew::FirstHost,
+            of_backend(|backend| backend.host = Some("h.example".into())),
+        ),
         (
             "backend one: check_address none -> 192.0.2.77",
             Anew::FirstBackend,
@@ -166,6 +174,14 @@ fn check_keys() -> Vec<(&'static str, Anew, Edit)> {
             settings(|tls| tls.ca_file = Some("/ca.pem".into())),
         ),
         ("check tls: tls.min_days_left none -> 7", anew, settings(|tls| tls.min_days_left = Some(7))),
+        (
+            "check tls: tls.client_certificate none -> /c.pem; check tls: tls.client_key none -> /k.pem",
+            anew,
+            settings(|tls| {
+                tls.client = Some(ClientFiles { certificate: "/c.pem".into(), key: "/k.pem".into() });
+            }),
+        ),
+        ("check tls: proxy_protocol none -> v2", anew, of_tls(|probe| probe.proxy = Some(ProxyProtocol::V2))),
     ]);
     let anew = Anew::Check("http");
     keys.extend([
@@ -190,6 +206,18 @@ fn check_keys() -> Vec<(&'static str, Anew, Edit)> {
             of_http(|probe| {
                 probe.body = Some(Expected::Pattern(crate::probe::expected::Pattern::new("o.").unwrap()));
             }),
+        ),
+        (
+            "check http: body changed",
+            anew,
+            of_http(|probe| {
+                (probe.body, probe.body_without) = (Some(Expected::Text(b"a".to_vec())), true);
+            }),
+        ),
+        (
+            "check http: proxy_protocol none -> v1",
+            anew,
+            of_http(|probe| probe.proxy = Some(ProxyProtocol::V1)),
         ),
         ("check http: body_limit 65536 bytes -> 1 bytes", anew, of_http(|probe| probe.body_limit = 1)),
         (
@@ -220,6 +248,11 @@ fn grpc_and_exec_keys() -> Vec<(&'static str, Anew, Edit)> {
     vec![
         ("check grpc: service \"\" -> \"s\"", of_grpc, grpc(|probe| probe.service = "s".into())),
         ("check grpc: host none -> h", of_grpc, grpc(|probe| probe.host = Some("h".into()))),
+        (
+            "check grpc: headers changed",
+            of_grpc,
+            grpc(|probe| probe.headers = vec![("a".into(), "b".into())]),
+        ),
         ("check grpc: tls off -> on", of_grpc, grpc(|probe| probe.tls = Some(TlsSettings::default()))),
         ("check exec: program /bin/a -> /bin/b", of_exec, exec(|probe| probe.program = "/bin/b".into())),
         ("check exec: arguments changed", of_exec, exec(|probe| probe.arguments = vec!["-x".into()])),
@@ -333,6 +366,7 @@ async fn every_key_is_told_and_only_what_it_is_about_begins_anew() {
                 Anew::Nothing => false,
                 Anew::Check(name) => check == name,
                 Anew::FirstBackend => backend == "one",
+                Anew::FirstHost => backend == "one" && check != "exec" && check != "tcp",
             };
             assert_eq!(had, !is_anew, "{expected}: {backend} {check}");
         }

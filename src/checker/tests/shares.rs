@@ -83,8 +83,17 @@ async fn what_a_backend_says_of_its_load_scales_its_weight_until_it_is_too_old()
 async fn an_address_that_falls_again_and_again_is_held_and_shown_so() {
     let quick =
         Timing { interval: SECOND, timeout: SECOND / 2, rise: 1, fall: 1, interval_down: SECOND, ..DEFAULTS };
-    let (handle, script) = run(setup(vec![pool_of("web", check(quick), &TWO)], vec![service(&[0])]));
+    let (log, _guard) = Log::listen();
+    let (metrics, script) = (Arc::new(Metrics::new(1)), Script::default());
+    let web = setup(vec![pool_of("web", check(quick), &TWO)], vec![service(&[0])]);
+    let handle = start_with(web, CAPACITY, Arc::clone(&metrics), script.clone());
+    let gauge = || {
+        let text = metrics.render(&handle.published.load());
+        let lines = text.lines().filter(|line| line.starts_with("steerd_backend_held{"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
     ready(&handle).await;
+    assert_eq!(gauge(), [""; 0]);
     for fall in 0..3 {
         script.set("192.0.2.1", Behaviour::Refuse);
         until("it is dead", SECOND * 5, || eligible(&handle, 0).len() == 1).await;
@@ -100,6 +109,13 @@ async fn an_address_that_falls_again_and_again_is_held_and_shown_so() {
         address.held_until.unwrap() > script.wall()
             && address.held_until.unwrap() < script.wall() + SECOND * 60
     );
+    let held = "steerd_backend_held{pool=\"web\",backend=\"192.0.2.1\",address=\"192.0.2.1\"} 1";
+    assert_eq!(gauge(), [held]);
+    let lines = log.take("held back");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in ["WARN", "held back until 22:", "UTC: 3 falls in 10 minutes", "pool=\"web\"", "192.0.2.1"] {
+        assert!(lines[0].contains(part), "{part}: {lines:?}");
+    }
     assert_eq!(eligible(&handle, 0).len(), 1);
     // It passes its checks, so it is better than nothing.
     script.set("192.0.2.2", Behaviour::Refuse);
@@ -108,6 +124,8 @@ async fn an_address_that_falls_again_and_again_is_held_and_shown_so() {
     until("the other is back", SECOND * 5, || eligible(&handle, 0) == ["192.0.2.2"]).await;
     until("the hold ends", SECOND * 60, || eligible(&handle, 0).len() == 2).await;
     assert!(!status(&handle).await.pools[0].backends[0].addresses[0].held);
+    assert_eq!(gauge(), [""; 0]);
+    assert_eq!(log.take("no longer held back: it returns").len(), 1);
 }
 
 /// The weight by which each backend of the first pool is drawn, in hundredths.

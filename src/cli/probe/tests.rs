@@ -121,7 +121,15 @@ fn probed() -> Vec<Probed> {
     };
     let row = |backend: &str, word, checks| {
         let address: IpAddr = "192.0.2.1".parse().unwrap();
-        Probed { pool: "x".into(), backend: backend.into(), address, target: address, word, checks }
+        Probed {
+            pool: "x".into(),
+            backend: backend.into(),
+            address,
+            target: address,
+            word,
+            held_until: None,
+            checks,
+        }
     };
     let refused = || run("tcp-2", Outcome::Failed, Some(Cause::Refused), "connection refused");
     vec![
@@ -162,7 +170,7 @@ fn a_program_sees_the_checks_of_each_address() {
         rows[3],
         json!({
             "pool": "x", "backend": "d", "address": "192.0.2.1", "probed_address": "192.0.2.1",
-            "verdict": "healthy", "checks": [],
+            "verdict": "healthy", "held_until": null, "checks": [],
         })
     );
 }

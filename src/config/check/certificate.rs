@@ -7,9 +7,10 @@ use rustls::pki_types::ServerName;
 
 use crate::config::check::keys::Key;
 use crate::config::labels;
-use crate::config::value::{Table, Value};
+use crate::config::value::{Located, Table, Value};
 use crate::file;
-use crate::probe::certificate;
+use crate::probe::certificate::{self, IdentityFault};
+use crate::probe::http::ClientFiles;
 
 /// 0 asks for nothing, where a default does; ten years are the longest anybody asks for.
 const DAYS_LEFT: RangeInclusive<u32> = 0..=3650;
@@ -21,6 +22,8 @@ pub(super) struct TlsKeys<'s> {
     pub(super) ca_file: Key<'s, PathBuf>,
     pub(super) name: Key<'s, &'s str>,
     pub(super) min_days_left: Key<'s, u32>,
+    pub(super) client_certificate: Key<'s, PathBuf>,
+    pub(super) client_key: Key<'s, PathBuf>,
 }
 
 impl<'s> TlsKeys<'s> {
@@ -30,6 +33,8 @@ impl<'s> TlsKeys<'s> {
             ca_file: Key::read(table, "ca_file", authorities),
             name: Key::read(table, "name", server_name),
             min_days_left: Key::read(table, "min_days_left", |value| value.integer(DAYS_LEFT)),
+            client_certificate: Key::read(table, "client_certificate", authorities),
+            client_key: Key::read(table, "client_key", |value| value.secret_file().map(|(path, _)| path)),
         }
     }
 
@@ -39,9 +44,41 @@ impl<'s> TlsKeys<'s> {
             ca_file: self.ca_file.or_default(&defaults.ca_file),
             name: self.name.or_default(&defaults.name),
             min_days_left: self.min_days_left.or_default(&defaults.min_days_left),
+            client_certificate: self.client_certificate.or_default(&defaults.client_certificate),
+            client_key: self.client_key.or_default(&defaults.client_key),
+        }
+    }
+
+    /// The certificate to show with its key, which may stand in the same file.
+    pub(super) fn client(&self) -> Result<Option<ClientFiles>, Reported> {
+        let Some(certificate) = self.client_certificate.set() else { return Ok(None) };
+        let key = self.client_key.set().unwrap_or(certificate);
+        let read =
+            |file: &Located<'s, PathBuf>| match file.at.findings().read(&file.value, file::CERTIFICATES) {
+                Ok(content) => Ok(content.bytes),
+                Err(error) => {
+                    file.at.error(format!("{} cannot be read: {error}", file.value.display()));
+                    Err(Reported)
+                }
+            };
+        let fault = |file: &Located<'s, PathBuf>, reason: &str| {
+            file.at.error(format!("{} cannot be used: {reason}", file.value.display()));
+            Err(Reported)
+        };
+        match certificate::identity(&read(certificate)?, &read(key)?) {
+            Ok(_) => Ok(Some(ClientFiles { certificate: certificate.value.clone(), key: key.value.clone() })),
+            Err(IdentityFault::Certificate(reason)) => fault(certificate, reason),
+            Err(IdentityFault::Key(reason)) if self.client_key.set().is_none() => {
+                fault(key, &format!("{reason}; name the file of the key in `client_key`"))
+            }
+            Err(IdentityFault::Key(reason)) => fault(key, reason),
         }
     }
 }
+
+/// What is wrong is on record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reported;
 
 /// A PEM file of certificates.
 fn authorities(value: Value<'_>) -> Option<PathBuf> {

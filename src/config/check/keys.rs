@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::check::certificate::TlsKeys;
+use crate::config::check::pattern::Body;
 use crate::config::check::{KINDS, Kind, pattern, program, request, timing, url};
 use crate::config::source::At;
 use crate::config::value::{Entry, Located, Table, Value};
 use crate::config::{pool, value};
+use crate::probe::connect::ProxyProtocol;
 use crate::probe::expected::Expected;
 use crate::probe::http::Version;
 
@@ -17,10 +19,13 @@ const ALL: &[Kind] = &[Kind::Http, Kind::Https, Kind::Tcp, Kind::Tls, Kind::Grpc
 const OF_HTTP: &[Kind] = &[Kind::Http, Kind::Https];
 const OF_REQUESTS: &[Kind] = &[Kind::Http, Kind::Https, Kind::Grpc];
 const OF_STREAMS: &[Kind] = &[Kind::Tcp, Kind::Tls];
+const OF_NETWORK: &[Kind] = &[Kind::Http, Kind::Https, Kind::Tcp, Kind::Tls, Kind::Grpc];
 const OF_GRPC: &[Kind] = &[Kind::Grpc];
 const OF_EXEC: &[Kind] = &[Kind::Exec];
 /// Kinds that the table `tls` fits.
 pub(super) const OF_TLS: &[Kind] = &[Kind::Https, Kind::Tls, Kind::Grpc];
+
+const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 2] = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
 
 /// Keys that belong to one check alone, so that a default for them would be nonsense.
 const WITHOUT_DEFAULT: [&str; 4] = ["name", "critical", "observe_only", "program"];
@@ -155,15 +160,18 @@ plain_keys! {
     "host", host: &'s str, OF_REQUESTS, request::host;
     "path", path: &'s str, OF_HTTP, request::path;
     "method", method: &'s str, OF_HTTP, request::method;
-    "headers", headers: BTreeMap<String, String>, OF_HTTP, request::headers;
+    "headers", headers: BTreeMap<String, String>, OF_REQUESTS, request::headers;
     "http_version", version: Version, OF_HTTP, |value| value.word(&request::VERSIONS, None);
     "status", status: Vec<RangeInclusive<u16>>, OF_HTTP, request::status;
     "drain_status", drain_status: Vec<RangeInclusive<u16>>, OF_HTTP, request::drain_status;
-    "body", body: Expected, OF_HTTP, pattern::body;
+    "body", body: Body, OF_HTTP, pattern::body;
     "body_limit", body_limit: usize, OF_HTTP, |value| value::size(value, request::BODY_LIMITS);
     "weight_header", weight_header: String, OF_HTTP, request::weight_header;
     "send", send: &'s str, OF_STREAMS, pattern::send;
     "expect", expect: Expected, OF_STREAMS, pattern::pattern;
+    "send_hex", send_hex: Vec<u8>, OF_STREAMS, pattern::bytes;
+    "expect_hex", expect_hex: Vec<u8>, OF_STREAMS, pattern::bytes;
+    "proxy_protocol", proxy: ProxyProtocol, OF_NETWORK, |value| value.word(&PROXY_PROTOCOLS, None);
     "service", service: &'s str, OF_GRPC, request::service;
     "program", program: PathBuf, OF_EXEC, program::program;
     "arguments", arguments: Vec<String>, OF_EXEC, program::arguments;

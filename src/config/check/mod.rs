@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use crate::checker::Check;
 use crate::config::source::At;
 use crate::config::value::{Located, Value, listed};
+use crate::probe::http::name_in;
 
 pub(super) use keys::CheckKeys;
 
@@ -110,11 +111,22 @@ pub(super) fn read_list(value: Value<'_>) -> Option<CheckList<'_>> {
     Some(list)
 }
 
+/// A backend's own host: a name that certificates can be for, perhaps with a port.
+pub(super) fn backend_host(value: Value<'_>) -> Option<String> {
+    let host = request::host(value)?;
+    certificate::checked_name(value, name_in(host))?;
+    Some(request::sent(host))
+}
+
 /// The checks that a list and the defaults make, each with a name of its own. Those with faults are
 /// left out.
-pub(super) fn resolve_list<'s>(list: &CheckList<'s>, defaults: &CheckKeys<'s>) -> Vec<ReadCheck<'s>> {
+pub(super) fn resolve_list<'s>(
+    list: &CheckList<'s>,
+    defaults: &CheckKeys<'s>,
+    named: bool,
+) -> Vec<ReadCheck<'s>> {
     let mut checks: Vec<ReadCheck<'s>> =
-        list.iter().filter_map(|keys| keys.value.resolve(defaults, keys.at)).collect();
+        list.iter().filter_map(|keys| keys.value.resolve(defaults, keys.at, named)).collect();
     let mut names: HashMap<String, At<'s>> = HashMap::new();
     for name in checks.iter().filter_map(|read| read.name) {
         if let Some(first) = names.insert(name.value.to_owned(), name.at) {

@@ -1,5 +1,7 @@
 //! Texts to send to a backend, and patterns to expect from it.
 
+use data_encoding::HEXLOWER_PERMISSIVE;
+
 use crate::config::source::At;
 use crate::config::value::Value;
 use crate::probe::expected::{Expected, MAX_COMPILED, Pattern};
@@ -7,29 +9,59 @@ use crate::probe::expected::{Expected, MAX_COMPILED, Pattern};
 /// The most bytes that are sent, or looked for.
 const MAX_TEXT: usize = 4096;
 
-/// `{ contains = ".." }` or `{ matches = ".." }`.
-pub(super) fn body(value: Value<'_>) -> Option<Expected> {
-    let what = "a table: { contains = \"a text\" } or { matches = \"an expression\" }";
+/// What is asked of a body.
+#[derive(Clone, Debug)]
+pub(super) struct Body {
+    pub(super) expected: Expected,
+    /// It must not be there.
+    pub(super) without: bool,
+}
+
+/// `{ contains = ".." }`, `{ matches = ".." }`, or the same with `not_` before.
+pub(super) fn body(value: Value<'_>) -> Option<Body> {
+    let what = "a table: { contains = \"a text\" }, { not_contains = \"a text\" } or { matches = \"an expression\" }";
     if !value.is_table() {
         value.expected(what, value.as_str().map(|text| format!("did you mean {{ contains = {text:?} }}?")));
         return None;
     }
     let before = value.at.findings().errors();
     let mut table = value.table(value.at)?;
-    let contains = table.read("contains", |value| text(value, "a text"));
-    let matches = table.read("matches", pattern);
-    let is_set = [table.get("contains"), table.get("matches")];
+    let of_text = |value| text(value, "a text").map(|text| Expected::Text(text.into()));
+    let keys = ["contains", "not_contains", "matches", "not_matches"];
+    let read = [
+        table.read(keys[0], of_text),
+        table.read(keys[1], of_text),
+        table.read(keys[2], pattern),
+        table.read(keys[3], pattern),
+    ];
+    let values = keys.map(|key| table.get(key));
     table.close();
-    match is_set {
-        [Some(contains), Some(matches)] => {
-            let message = "`body` has `contains` or `matches`, not both";
-            matches.at.error_beside(message, contains.at, "the other");
+    let mut is_set = keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?)));
+    match (is_set.next(), is_set.next()) {
+        (Some((first, one)), Some((second, other))) => {
+            let message = format!("`body` has `{first}` or `{second}`, not both");
+            other.at.error_beside(message, one.at, "the other");
         }
-        [None, None] if value.at.findings().errors() == before => value.must_be(what, None),
+        (None, _) if value.at.findings().errors() == before => value.must_be(what, None),
         _ => {}
     }
-    let found = contains.map(|text| Expected::Text(text.value.into())).or(matches.map(|read| read.value));
+    let mut found = keys.into_iter().zip(read);
+    let found =
+        found.find_map(|(key, read)| Some(Body { expected: read?.value, without: key.starts_with("not_") }));
     found.filter(|_| value.at.findings().errors() == before)
+}
+
+/// Bytes in hexadecimal; spaces and colons may stand between them.
+pub(super) fn bytes(value: Value<'_>) -> Option<Vec<u8>> {
+    let what = "bytes in hexadecimal, such as \"16 03 01\"";
+    let text = value.string(what)?;
+    let digits: String = text.chars().filter(|character| !matches!(character, ' ' | ':')).collect();
+    let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok();
+    let bytes = bytes.filter(|bytes| (1..=MAX_TEXT).contains(&bytes.len()));
+    if bytes.is_none() {
+        value.must_be(format!("{what}: pairs of digits for 1 to {MAX_TEXT} bytes"), None);
+    }
+    bytes
 }
 
 /// The bytes to send on a connection: those of the text.

@@ -38,6 +38,11 @@ const OF_CONNECTION: [&str; 10] = [
     "upgrade",
 ];
 
+/// Whether a header of a gRPC call belongs to the call itself.
+pub(super) fn is_of_call(name: &str) -> bool {
+    name == "content-type" || name.starts_with("grpc-")
+}
+
 /// Host and port of `HOST:PORT`; the brackets of an IPv6 address stay with the host.
 pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {

@@ -2,6 +2,7 @@
 
 use crate::checker::Check;
 use crate::config::check::keys::{CheckKeys, Key, OF_TLS, PlainKeys, contradiction};
+use crate::config::check::pattern::Body;
 use crate::config::check::{Kind, ReadCheck, certificate, request, timing};
 use crate::config::source::At;
 use crate::config::value::Located;
@@ -15,10 +16,11 @@ use crate::probe::tls::TlsProbe;
 
 impl<'s> CheckKeys<'s> {
     /// The check that these keys and the defaults make, named by its kind; `at` is where the pool
-    /// sets it. None when something is wrong.
-    pub(super) fn resolve(&self, defaults: &Self, at: At<'s>) -> Option<ReadCheck<'s>> {
+    /// sets it; `named` is whether each backend has a host of its own. None when something is wrong.
+    pub(super) fn resolve(&self, defaults: &Self, at: At<'s>, named: bool) -> Option<ReadCheck<'s>> {
         let before = at.findings().errors();
-        let keys = self.clone().or_default(defaults);
+        let mut keys = self.clone().or_default(defaults);
+        keys.settle_talk();
         let plain = &keys.plain;
         let timing = timing::read(plain, keys.faulty);
         if let (Some(critical), Some(observe_only)) = (is_true(&plain.critical), is_true(&plain.observe_only))
@@ -37,6 +39,9 @@ impl<'s> CheckKeys<'s> {
         if kind.is_none_or(|kind| matches!(kind, Kind::Http | Kind::Https)) {
             keys.report_contradictions_of_http();
         }
+        if kind == Some(Kind::Grpc) {
+            keys.report_contradictions_of_grpc();
+        }
         if kind.is_none_or(|kind| keys.has_tls(kind)) {
             keys.report_contradictions_of_tls();
         }
@@ -44,7 +49,7 @@ impl<'s> CheckKeys<'s> {
         if keys.faulty {
             return None;
         }
-        let probe = keys.probe(kind?, at)?;
+        let probe = keys.probe(kind?, at, named)?;
         if at.findings().errors() > before {
             return None;
         }
@@ -80,7 +85,7 @@ impl<'s> CheckKeys<'s> {
             contradiction(("body", body), ("method", Some(method)), message);
         }
         if let Some(body) = self.body()
-            && let Expected::Text(text) = &body.value
+            && let Body { expected: Expected::Text(text), without: false } = &body.value
             && let Some(limit) = body_limit.or_likely(BODY_LIMIT, self.faulty)
             && text.len() > limit
         {
@@ -103,6 +108,21 @@ impl<'s> CheckKeys<'s> {
         }
     }
 
+    /// Bytes are written as a text or in hexadecimal. Of a default and the check's own the nearer one counts.
+    fn settle_talk(&mut self) {
+        let PlainKeys { send, send_hex, expect, expect_hex, .. } = &mut self.plain;
+        settle(("send", send), ("send_hex", send_hex));
+        settle(("expect", expect), ("expect_hex", expect_hex));
+    }
+
+    fn report_contradictions_of_grpc(&self) {
+        if let Some(headers) = self.plain.headers.set().filter(|headers| !headers.inherited)
+            && let Some(name) = headers.value.keys().find(|name| request::is_of_call(name))
+        {
+            headers.at.error(format!("the probe itself decides about the header `{name}` of a call"));
+        }
+    }
+
     fn report_contradictions_of_tls(&self) {
         // An inherited file is for the checks that verify.
         if let (Some(verify), Some(ca_file)) = (self.tls.verify.set(), self.tls.ca_file.set())
@@ -112,10 +132,13 @@ impl<'s> CheckKeys<'s> {
             let message = "`ca_file` says whom to trust, but `verify = false` trusts everyone";
             contradiction(("ca_file", ca_file), ("verify", Some(verify)), message.to_owned());
         }
+        if let (Some(key), Key::Unset) = (self.tls.client_key.set(), &self.tls.client_certificate) {
+            key.at.error("`client_key` is the key of a `client_certificate`, which is missing");
+        }
     }
 
     /// The text or pattern that the body must hold. A default says nothing to a check that asks for no body.
-    fn body(&self) -> Option<&Located<'s, Expected>> {
+    fn body(&self) -> Option<&Located<'s, Body>> {
         let own_head = self.plain.method.set().is_some_and(|key| key.value == "HEAD" && !key.inherited);
         self.plain.body.set().filter(|body| !(body.inherited && own_head))
     }
@@ -136,7 +159,7 @@ impl<'s> CheckKeys<'s> {
     }
 
     /// The probe of a check of this kind; `None` when something is missing, which is reported.
-    fn probe(&self, kind: Kind, at: At<'s>) -> Option<Probe> {
+    fn probe(&self, kind: Kind, at: At<'s>, named: bool) -> Option<Probe> {
         let plain = &self.plain;
         if kind == Kind::Exec {
             let Some(program) = plain.program.value() else {
@@ -153,19 +176,22 @@ impl<'s> CheckKeys<'s> {
             at.error(format!("{} needs a `port`", kind.with_article()));
             return None;
         };
-        let tls = if self.has_tls(kind) { Some(self.tls_settings(kind, at)?) } else { None };
+        let tls = if self.has_tls(kind) { Some(self.tls_settings(kind, at, named)?) } else { None };
         let talk = || Talk {
-            send: plain.send.value().map(|text| text.as_bytes().to_vec()),
-            expect: plain.expect.value(),
+            send: plain.send.value().map(|text| text.as_bytes().to_vec()).or(plain.send_hex.value()),
+            expect: plain.expect.value().or(plain.expect_hex.value().map(Expected::Text)),
         };
+        let proxy = plain.proxy.value();
         Some(match (kind, tls) {
-            (Kind::Tcp, _) => Probe::Tcp(TcpProbe { port, talk: talk() }),
-            (Kind::Tls, Some(tls)) => Probe::Tls(TlsProbe { port, tls, talk: talk() }),
+            (Kind::Tcp, _) => Probe::Tcp(TcpProbe { port, talk: talk(), proxy }),
+            (Kind::Tls, Some(tls)) => Probe::Tls(TlsProbe { port, tls, talk: talk(), proxy }),
             (Kind::Grpc, tls) => Probe::Grpc(GrpcProbe {
                 port,
                 tls,
                 host: plain.host.value().map(request::sent),
                 service: plain.service.value().unwrap_or_default().to_owned(),
+                headers: self.metadata(),
+                proxy,
             }),
             (_, tls) => Probe::Http(self.http(port, tls)),
         })
@@ -182,20 +208,28 @@ impl<'s> CheckKeys<'s> {
             headers: plain.headers.value().into_iter().flatten().collect(),
             status: plain.status.value().unwrap_or(built_in.status),
             drain_status: plain.drain_status.value().unwrap_or_default(),
-            body: self.body().map(|body| body.value.clone()),
+            body: self.body().map(|body| body.value.expected.clone()),
+            body_without: self.body().is_some_and(|body| body.value.without),
             body_limit: plain.body_limit.value().unwrap_or(BODY_LIMIT),
             weight_header: plain.weight_header.value(),
+            proxy: plain.proxy.value(),
             ..built_in
         }
     }
 
-    fn tls_settings(&self, kind: Kind, at: At<'s>) -> Option<TlsSettings> {
+    /// The headers of a call. A default that the call itself needs is for checks of another type.
+    fn metadata(&self) -> Vec<(String, String)> {
+        let headers = self.plain.headers.value().into_iter().flatten();
+        headers.filter(|(name, _)| !request::is_of_call(name)).collect()
+    }
+
+    fn tls_settings(&self, kind: Kind, at: At<'s>, named: bool) -> Option<TlsSettings> {
         let insecure = self.unverified().is_some();
         // A default host is not this check's when it cannot have one.
         let host = self.plain.host.value().filter(|_| kind != Kind::Tls);
         let name = self.tls.name.value().or_else(|| Some(request::bare(request::split_port(host?).0)));
         match name {
-            None if !insecure => {
+            None if !insecure && !named => {
                 let means =
                     if kind == Kind::Tls { "write \"tls://NAME:PORT\", or set" } else { "set `host` or" };
                 at.error_with_hint(
@@ -215,7 +249,24 @@ impl<'s> CheckKeys<'s> {
             insecure,
             ca_file: self.tls.ca_file.value().filter(|_| !insecure),
             min_days_left: self.tls.min_days_left.value().filter(|&days| days > 0),
+            client: self.tls.client().ok()?,
         })
+    }
+}
+
+/// Reports two keys that say the same in two ways; an inherited one gives way.
+fn settle<'s, A: Clone, B: Clone>(
+    (name, one): (&str, &mut Key<'s, A>),
+    (other_name, other): (&str, &mut Key<'s, B>),
+) {
+    let (Some(set), Some(other_set)) = (one.set(), other.set()) else { return };
+    match (set.inherited, other_set.inherited) {
+        (true, false) => *one = Key::Unset,
+        (false, true) => *other = Key::Unset,
+        _ => {
+            let message = format!("a check has `{name}` or `{other_name}`, not both");
+            contradiction((other_name, other_set), (name, Some(set)), message);
+        }
     }
 }
 

@@ -166,11 +166,11 @@ fn urls_of_every_type() {
 }
 
 /// The keys of checks that not every type has: a value, and the types.
-const OF_SOME: [(&str, &str, &str); 16] = [
+const OF_SOME: [(&str, &str, &str); 19] = [
     ("host", "\"a.example\"", "http, https and grpc"),
     ("path", "\"/\"", "http and https"),
     ("method", "\"GET\"", "http and https"),
-    ("headers", "{ a = \"b\" }", "http and https"),
+    ("headers", "{ a = \"b\" }", "http, https and grpc"),
     ("http_version", "\"1.1\"", "http and https"),
     ("status", "[200]", "http and https"),
     ("drain_status", "[503]", "http and https"),
@@ -180,6 +180,9 @@ const OF_SOME: [(&str, &str, &str); 16] = [
     ("tls", "{ verify = false }", "https, tls and grpc"),
     ("send", "\"a\"", "tcp and tls"),
     ("expect", "\"a\"", "tcp and tls"),
+    ("send_hex", "\"00 ff\"", "tcp and tls"),
+    ("expect_hex", "\"00:ff\"", "tcp and tls"),
+    ("proxy_protocol", "\"v2\"", "http, https, tcp, tls and grpc"),
     ("service", "\"a\"", "grpc"),
     ("program", "\"/bin/sh\"", "exec"),
     ("arguments", "[]", "exec"),
@@ -234,130 +237,6 @@ fn what_is_one_checks_alone_has_no_default() {
             &format!("2:1 `{key}` cannot have a default | set it in the check that is meant"),
         );
     }
-}
-
-/// As [`in_check`], for an http check with one more key, whose value begins at column 35.
-fn in_http(key: &str, value: &str, expected: &str) {
-    // The value stands at the same column whatever the key is called.
-    let space = " ".repeat(9 - key.len().min(9));
-    let column = 26 + space.len() + key.len() + 3;
-    in_check(&format!("{{ type = \"http\",{space} {key} = {value} }}"), &format!("2:{column} {expected}"));
-}
-
-#[test]
-fn methods_and_headers() {
-    in_http("method", "\"get\"", "`method` must be written as servers know it | did you mean \"GET\"?");
-    in_http("method", "\"A B\"", "`method` must be a method such as \"GET\" or \"HEAD\"; this is `A B`");
-    in_http("method", "\"\"", "`method` must be a method such as \"GET\" or \"HEAD\"; this is ``");
-    for connect in ["CONNECT", "connect"] {
-        in_http(
-            "method",
-            &format!("\"{connect}\""),
-            "CONNECT asks for a tunnel, and its outcome says nothing about the backend",
-        );
-    }
-    in_http(
-        "headers",
-        "[]",
-        "`headers` must be a table of headers, such as { Accept = \"text/plain\" }; this is a list",
-    );
-    let many: Vec<String> = (0..33).map(|number| format!("h{number} = \"\"")).collect();
-    in_http(
-        "headers",
-        &format!("{{ {} }}", many.join(", ")),
-        "`headers` must be a table of at most 32 headers; these are 33",
-    );
-    in_http("weight_header", "\"x load\"", "`x load` is not the name of a header");
-    let header = |header: &str, expected: &str| {
-        in_check(&format!("{{ type = \"http\", headers = {{ {header} }} }}"), &format!("2:{expected}"));
-    };
-    header(
-        "Host = \"a\"",
-        "38 the Host header is not set by `headers` | set `host` of the check: with https it is the name that the \
-         certificate must have too",
-    );
-    header("Connection = \"a\"", "38 the probe itself decides about the header `connection`");
-    header("Content-Length = \"1\"", "38 the probe itself decides about the header `content-length`");
-    header("\"a b\" = \"c\"", "38 `a b` is not the name of a header");
-    header("\"\" = \"c\"", "38 `` is not the name of a header");
-    header("a = 1", "42 `a` must be the value of a header; this is an integer");
-    header("a = \" b\"", "42 `a` must be without space at its ends: servers remove it");
-    header("a = \"b\\nc\"", "42 '\\n' cannot stand in the value of a header");
-    header("a = \"bäc\"", "42 'ä' cannot stand in the value of a header");
-    header(&format!("a = \"{}\"", "b".repeat(1025)), "42 `a` must be at most 1024 bytes; this has 1025");
-    header("Accept = \"b\", accept = \"c\"", "52 header `accept` is set already");
-}
-
-#[test]
-fn bodies_and_sizes() {
-    let what = "a table: { contains = \"a text\" } or { matches = \"an expression\" }";
-    in_http("body", "{}", &format!("`body` must be {what}"));
-    in_http(
-        "body",
-        "\"ok\"",
-        &format!("`body` must be {what}; this is a string | did you mean {{ contains = \"ok\" }}?"),
-    );
-    let body = |body: &str, expected: &str| {
-        in_check(&format!("{{ type = \"http\", body = {{ {body} }} }}"), &format!("2:{expected}"));
-    };
-    body("contains = \"a\", matches = \"b\"", "51 `body` has `contains` or `matches`, not both");
-    body("contain = \"a\"", "35 unknown key `contain` | did you mean `contains`?");
-    body("contains = \"\"", "46 `contains` must be a text of 1 to 4096 bytes; this has 0");
-    body("matches = 1", "45 `matches` must be a regular expression; this is an integer");
-    body("matches = \"(\"", "46 this is not a regular expression that can be used: unclosed group");
-    let size = "`body_limit` must be a size with a unit, such as \"512B\", \"64KiB\" or \"1MiB\"";
-    in_http("body_limit", "512", &format!("{size}; this is an integer | did you mean \"512B\"?"));
-    in_http("body_limit", "\"512\"", &format!("{size} | did you mean \"512B\"?"));
-    in_http("body_limit", "\"64 KB\"", &format!("{size} | did you mean \"64KiB\"?"));
-    in_http("body_limit", "\"1.5MiB\"", size);
-    in_http("body_limit", "\"KiB\"", size);
-    for value in ["0B", "1048577B", "2MiB", "99999999999999999999B", "18446744073709551615KiB"] {
-        in_http("body_limit", &format!("\"{value}\""), "`body_limit` must be from 1B to 1MiB");
-    }
-    in_http("http_version", "\"1\"", "`http_version` must be \"1.1\" or \"2\"");
-}
-
-/// The caret stands under the part of the expression that is wrong, whatever way it is written.
-#[test]
-fn expressions_are_shown_where_they_are_wrong() {
-    let expect = |written: &str, column: usize, under: &str, reason: &str| {
-        let text = format!("{{ type = \"tcp\", port = 1, expect = {written} }}");
-        in_check(&text, &format!("2:{column} this is not a regular expression that can be used: {reason}"));
-        let faults =
-            load_with_rest(&format!("[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {text}\n")).unwrap_err();
-        let place = &faults.errors().next().unwrap().place;
-        assert_eq!(&place.text[place.span.clone()], under, "{written}");
-    };
-    expect("\"ab(c\"", 47, "(", "unclosed group");
-    expect("'ab(c'", 47, "(", "unclosed group");
-    expect("'\\d+(c'", 48, "(", "unclosed group");
-    expect("\"\\\\d+(c\"", 49, "(", "unclosed group");
-    expect("\"\\u00e4(c\"", 51, "(", "unclosed group");
-    expect("'a{2,1}'", 46, "{2,1}", "invalid repetition count range, the start must be <= the end");
-    expect("'\\p{Nothing}'", 45, "\\p{Nothing}", "Unicode property not found");
-    expect("'(\\w{999}){999}'", 44, "'(\\w{999}){999}'", "compiled it takes more than 1048576 bytes");
-}
-
-#[test]
-fn an_expression_of_several_lines_is_shown_as_a_whole() {
-    let text = "[pools.x]\nbackends = [\"192.0.2.1\"]\n[pools.x.check]\ntype = \"tcp\"\nport = 1\nexpect = '''\na(b'''\n";
-    one_error(text, "6:10 this is not a regular expression that can be used: unclosed group");
-}
-
-#[test]
-fn send_and_expect() {
-    let tcp = |key: &str, value: &str, expected: &str| {
-        in_check(&format!("{{ type = \"tcp\", port = 1, {key} = {value} }}"), &format!("2:{expected}"));
-    };
-    tcp("send", "\"\"", "42 `send` must be the text to send of 1 to 4096 bytes; this has 0");
-    tcp("send", "[1]", "42 `send` must be the text to send; this is a list");
-    tcp("expect", "\"\"", "44 `expect` must be a regular expression of 1 to 4096 bytes; this has 0");
-    let long = "a".repeat(4097);
-    tcp(
-        "send",
-        &format!("\"{long}\""),
-        "42 `send` must be the text to send of 1 to 4096 bytes; this has 4097",
-    );
 }
 
 #[test]
@@ -580,4 +459,55 @@ fn pools_and_backends() {
         "54 `check_address` must be an IP address, such as \"192.0.2.11\" or \"2001:db8::11\" | names are not looked \
          up: write the addresses of the backend",
     );
+}
+
+#[test]
+fn bytes_and_client_certificates() {
+    let tcp = |keys: &str, expected: &str| {
+        in_check(&format!("{{ type = \"tcp\", port = 1, {keys} }}"), &format!("2:{expected}"));
+    };
+    let what = "must be bytes in hexadecimal, such as \"16 03 01\": pairs of digits for 1 to 4096 bytes";
+    tcp("send_hex = \"0\"", &format!("46 `send_hex` {what}"));
+    tcp("expect_hex = \"zz\"", &format!("48 `expect_hex` {what}"));
+    tcp("send = \"a\", send_hex = \"00\"", "58 a check has `send` or `send_hex`, not both");
+    let https = |keys: &str, expected: &str| {
+        let check = format!("{{ type = \"https\", host = \"a.example\", tls = {{ {keys} }} }}");
+        in_check(&check, &format!("2:{expected}"));
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let key = || rcgen::KeyPair::generate().unwrap();
+    let signing = key();
+    let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    let write = |name: &str, text: &str| {
+        std::fs::write(path(name), text).unwrap();
+        std::fs::set_permissions(path(name), Permissions::from_mode(0o600)).unwrap();
+    };
+    write("certificate", &params.self_signed(&signing).unwrap().pem());
+    write("key", &signing.serialize_pem());
+    write("other", &key().serialize_pem());
+    let (certificate, right, other) = (path("certificate"), path("key"), path("other"));
+    https(
+        &format!("client_key = \"{right}\""),
+        "68 `client_key` is the key of a `client_certificate`, which is missing",
+    );
+    https(
+        &format!("client_certificate = \"{certificate}\", client_key = \"{other}\""),
+        &format!(
+            "{} {other} cannot be used: its key is not that of the client certificate",
+            93 + certificate.len()
+        ),
+    );
+    https(
+        &format!("client_certificate = \"{certificate}\""),
+        &format!(
+            "76 {certificate} cannot be used: it holds no private key in PEM form that is not encrypted (BEGIN PRIVATE \
+             KEY); name the file of the key in `client_key`"
+        ),
+    );
+    // With a host of each backend, the check needs no name.
+    let backends = "backends = [{ address = \"192.0.2.1\", host = \"a.example\" }]";
+    let pool = format!("[pools.x]\ncheck = {{ type = \"https\" }}\n{backends}\n");
+    assert!(errors(&load_with_rest(&pool)).is_empty());
+    in_pool("backends = [{ address = \"192.0.2.1\", host = \"a b\" }]", "2:45 `a b` is not a host name");
 }

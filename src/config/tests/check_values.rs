@@ -9,10 +9,11 @@ use crate::checker::{Check, PoolSetup};
 use crate::config::load;
 use crate::pool::{Backend, Require};
 use crate::probe::Probe;
+use crate::probe::connect::ProxyProtocol;
 use crate::probe::exec::ExecProbe;
 use crate::probe::expected::Expected;
 use crate::probe::grpc::GrpcProbe;
-use crate::probe::http::{HttpProbe, TlsSettings, Version};
+use crate::probe::http::{ClientFiles, HttpProbe, TlsSettings, Version};
 use crate::probe::tcp::{Talk, TcpProbe};
 use crate::probe::tls::TlsProbe;
 
@@ -56,7 +57,7 @@ fn http_with_every_key() {
     let text = r#"{ type = "http", port = 8080, host = "a.example:8080", path = "/p?q", method = "POST",
         headers = { X-B = "2", "user-agent" = "mine", Accept = "" }, http_version = "2", status = [200, "301-302"],
         drain_status = ["429", 503], body = { contains = "all is well" }, body_limit = "4KiB",
-        weight_header = "X-Load" }"#;
+        weight_header = "X-Load", proxy_protocol = "v2" }"#;
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let expected = HttpProbe {
         port: 8080,
@@ -69,7 +70,9 @@ fn http_with_every_key() {
         status: vec![200..=200, 301..=302],
         drain_status: vec![429..=429, 503..=503],
         body: Some(Expected::Text(b"all is well".to_vec())),
+        body_without: false,
         body_limit: 4096,
+        proxy: Some(ProxyProtocol::V2),
         weight_header: Some("x-load".into()),
     };
     assert_eq!(http(&text.replace('\n', " ")), expected);
@@ -114,10 +117,10 @@ fn tcp_and_tls_talk() {
     let talk = Talk { send: Some(b"PING\r\n".to_vec()), expect: Some(pattern(r"^\+PONG")) };
     let words = r#"send = "PING\r\n", expect = '^\+PONG'"#;
     let tcp = probe(&format!("{{ type = \"tcp\", port = 6379, {words} }}"));
-    assert_eq!(tcp, Probe::Tcp(TcpProbe { port: 6379, talk: talk.clone() }));
+    assert_eq!(tcp, Probe::Tcp(TcpProbe { talk: talk.clone(), ..TcpProbe::connect(6379) }));
     let tls = probe(&format!("{{ type = \"tls\", port = 6380, tls.name = \"a.example\", {words} }}"));
-    assert_eq!(tls, Probe::Tls(TlsProbe { port: 6380, tls: named("a.example"), talk }));
-    let silent = |port, name: &str| Probe::Tls(TlsProbe { port, tls: named(name), talk: Talk::default() });
+    assert_eq!(tls, Probe::Tls(TlsProbe { talk, ..TlsProbe::handshake(6380, named("a.example")) }));
+    let silent = |port, name: &str| Probe::Tls(TlsProbe::handshake(port, named(name)));
     assert_eq!(probe("\"tls://a.example:443\""), silent(443, "a.example"));
     assert_eq!(probe("\"tls://[2001:db8::1]:443\""), silent(443, "2001:db8::1"));
     let Probe::Tls(any) = probe("{ type = \"tls\", port = 1, tls.verify = false }") else {
@@ -127,9 +130,87 @@ fn tcp_and_tls_talk() {
 }
 
 #[test]
+fn bytes_are_written_in_hexadecimal() {
+    let tcp = |keys: &str| probe(&format!("{{ type = \"tcp\", port = 1, {keys} }}"));
+    let of = |send: Option<&[u8]>, expect: Option<&[u8]>| {
+        let expect = expect.map(|bytes| Expected::Text(bytes.to_vec()));
+        let talk = Talk { send: send.map(<[u8]>::to_vec), expect };
+        Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(1) })
+    };
+    let both = tcp("send_hex = \"00ff 0A\", expect_hex = \"fe:01\"");
+    assert_eq!(both, of(Some(&[0, 0xff, 10]), Some(&[0xfe, 1])));
+    // The nearer one counts.
+    let defaults = "[defaults.check]\nsend = \"PING\"";
+    let check = "check = { type = \"tcp\", port = 1, send_hex = \"00\" }";
+    assert_eq!(pool_with(check, defaults).checks.remove(0).probe, of(Some(&[0]), None));
+}
+
+#[test]
+fn a_proxy_header_and_metadata() {
+    let table = |keys: &str| probe(&format!("{{ type = \"grpc\", port = 50051, {keys} }}"));
+    let Probe::Grpc(grpc) = table("proxy_protocol = \"v1\", headers = { Authorization = \"Bearer a\" }")
+    else {
+        panic!("a grpc probe")
+    };
+    assert_eq!(grpc.proxy, Some(ProxyProtocol::V1));
+    assert_eq!(grpc.headers, [("authorization".to_owned(), "Bearer a".to_owned())]);
+    // A default that the call itself needs is for checks of another type.
+    let defaults = "[defaults.check]\nheaders = { Content-Type = \"text/plain\", X-A = \"b\" }";
+    let Probe::Grpc(grpc) = pool_with("check = \"grpc://:1\"", defaults).checks.remove(0).probe else {
+        panic!("a grpc probe")
+    };
+    assert_eq!(grpc.headers, [("x-a".to_owned(), "b".to_owned())]);
+    for (key, proxy) in [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)] {
+        let http = http(&format!("{{ type = \"http\", proxy_protocol = \"{key}\" }}"));
+        assert_eq!(http.proxy, Some(proxy));
+    }
+}
+
+#[test]
+fn a_body_may_have_to_be_without_something() {
+    let body = |body: &str| {
+        let http = http(&format!("{{ type = \"http\", body = {body} }}"));
+        (http.body, http.body_without)
+    };
+    assert_eq!(body("{ not_contains = \"a\" }"), (Some(Expected::Text(b"a".to_vec())), true));
+    assert_eq!(body("{ not_matches = \"a.\" }"), (Some(pattern("a.")), true));
+    assert_eq!(body("{ contains = \"a\" }"), (Some(Expected::Text(b"a".to_vec())), false));
+}
+
+#[test]
+fn a_client_certificate_may_stand_with_its_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap().pem();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("certificate"), &certificate).unwrap();
+    std::fs::write(path("key"), key.serialize_pem()).unwrap();
+    std::fs::write(path("both"), certificate + &key.serialize_pem()).unwrap();
+    let client = |keys: &str| {
+        let keys = format!("{{ type = \"https\", host = \"a.example\", tls = {{ {keys} }} }}");
+        http(&keys).tls.unwrap().client
+    };
+    let (certificate, key, both) = (path("certificate"), path("key"), path("both"));
+    let pair = client(&format!(
+        "client_certificate = \"{}\", client_key = \"{}\"",
+        certificate.display(),
+        key.display()
+    ));
+    assert_eq!(pair, Some(ClientFiles { certificate, key }));
+    let one = client(&format!("client_certificate = \"{}\"", both.display()));
+    assert_eq!(one, Some(ClientFiles { certificate: both.clone(), key: both }));
+}
+
+#[test]
 fn grpc_speaks_tls_where_it_says_so() {
     let grpc = |tls, host: Option<&str>, service: &str| {
-        Probe::Grpc(GrpcProbe { port: 50051, tls, host: host.map(str::to_owned), service: service.into() })
+        Probe::Grpc(GrpcProbe {
+            tls,
+            host: host.map(str::to_owned),
+            service: service.into(),
+            ..GrpcProbe::of_server(50051)
+        })
     };
     assert_eq!(probe("\"grpc://:50051\""), grpc(None, None, ""));
     assert_eq!(probe("\"grpc://:50051/\""), grpc(None, None, ""));

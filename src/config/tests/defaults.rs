@@ -218,7 +218,7 @@ fn authorities_are_read_and_their_path_is_relative_to_the_file() {
 }
 
 /// Every key of a check that can have a default: a type that has it, a default and a value of its own.
-const KEYS: [(&str, &str, &str, &str); 29] = [
+const KEYS: [(&str, &str, &str, &str); 33] = [
     ("", "type", "\"https\"", "\"http\""),
     ("https", "port", "1111", "2222"),
     ("https", "host", "\"default.example\"", "\"own.example\""),
@@ -244,6 +244,10 @@ const KEYS: [(&str, &str, &str, &str); 29] = [
     ("tls", "tls.min_days_left", "7", "0"),
     ("tcp", "send", "\"default\"", "\"own\""),
     ("tls", "expect", "\"default\"", "\"own\""),
+    ("tcp", "send_hex", "\"00\"", "\"01\""),
+    ("tls", "expect_hex", "\"00\"", "\"01\""),
+    ("https", "proxy_protocol", "\"v1\"", "\"v2\""),
+    ("grpc", "headers", "{ a = \"default\" }", "{ a = \"own\" }"),
     ("grpc", "service", "\"default\"", "\"\""),
     ("grpc", "host", "\"default.example\"", "\"own.example\""),
     ("exec", "arguments", "[\"default\"]", "[]"),

@@ -6,6 +6,7 @@ mod defaults;
 mod faults;
 mod files;
 mod fit;
+mod request_faults;
 mod traps;
 mod warnings;
 

@@ -19,7 +19,7 @@ fn insecure() -> TlsSettings {
 }
 
 fn grpc(port: u16, tls: Option<TlsSettings>) -> Probe {
-    Probe::Grpc(GrpcProbe { port, tls, host: None, service: String::new() })
+    Probe::Grpc(GrpcProbe { tls, ..GrpcProbe::of_server(port) })
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn plain_protocols_on_a_port_that_should_speak_tls() {
     ] {
         let report = run(https(port, insecure()), PATIENT).await;
         assert_fault(&report, Cause::Tls, words);
-        let probe = TlsProbe { port, tls: insecure(), talk: Talk::default() };
+        let probe = TlsProbe::handshake(port, insecure());
         assert_fault(&Probe::Tls(probe).run(HERE, PATIENT).await, Cause::Tls, words);
         assert_fault(&grpc(port, Some(insecure())).run(HERE, PATIENT).await, Cause::Tls, words);
     }
@@ -121,7 +121,11 @@ async fn a_plain_check_of_a_port_that_speaks_tls() {
     assert_fault(&run(http2, PATIENT).await, Cause::Protocol, words);
     assert_fault(&grpc(port, None).run(HERE, PATIENT).await, Cause::Protocol, words);
     let talk = Talk { send: Some(b"NOOP\r\n\r\n".to_vec()), expect: Some(text("250")) };
-    assert_fault(&Probe::Tcp(TcpProbe { port, talk }).run(HERE, PATIENT).await, Cause::Body, words);
+    assert_fault(
+        &Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }).run(HERE, PATIENT).await,
+        Cause::Body,
+        words,
+    );
     // As servers of HTTP do it: a sentence.
     for body in [
         "<html><center>The plain HTTP request was sent to HTTPS port</center>",
@@ -145,7 +149,10 @@ async fn http_1_where_http_2_is_asked_for() {
 }
 
 /// A server that takes only those clients whose certificate the authority has signed.
-fn wanting_certificates(authority: &Authority, version: &'static SupportedProtocolVersion) -> ServerConfig {
+pub(super) fn wanting_certificates(
+    authority: &Authority,
+    version: &'static SupportedProtocolVersion,
+) -> ServerConfig {
     let mut roots = RootCertStore::empty();
     roots.add(authority.issuer.der().clone()).unwrap();
     let provider = Arc::new(ring::default_provider());
@@ -170,7 +177,7 @@ async fn a_server_that_wants_a_client_certificate_is_told() {
             let words = "wants a client certificate, and the check has none (alert: certificate required)";
             assert_fault(&report, Cause::Tls, words);
             let talk = Talk { send: None, expect: Some(text("hello")) };
-            let probe = TlsProbe { port, tls: authority.trusted(NAME), talk };
+            let probe = TlsProbe { talk, ..TlsProbe::handshake(port, authority.trusted(NAME)) };
             assert_fault(&Probe::Tls(probe).run(HERE, PATIENT).await, Cause::Tls, words);
         }
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::probe::grpc::GrpcProbe;
 
 fn grpc(port: u16) -> GrpcProbe {
-    GrpcProbe { port, tls: None, host: None, service: "s3.Gateway".into() }
+    GrpcProbe { service: "s3.Gateway".into(), ..GrpcProbe::of_server(port) }
 }
 
 async fn check(probe: GrpcProbe, timeout: Duration) -> Report {
@@ -63,6 +63,16 @@ async fn serving_passes_and_the_call_is_as_specified() {
         "SERVING",
     );
     assert_eq!(calls.recv().await.unwrap().0.authority().unwrap(), "a.example");
+    let headers = [("authorization", "Bearer a"), ("user-agent", "other/1")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    assert_passed(&check(GrpcProbe { headers, ..grpc(port) }, PATIENT).await, "SERVING");
+    let metadata = calls.recv().await.unwrap().2;
+    assert_eq!(
+        (&metadata["authorization"], &metadata["user-agent"]),
+        (&"Bearer a".parse().unwrap(), &"other/1".parse().unwrap())
+    );
+    let odd = GrpcProbe { headers: vec![("a b".into(), "c".into())], ..grpc(port) };
+    assert_fault(&check(odd, PATIENT).await, Cause::Local, "makes no request");
 }
 
 #[tokio::test]

@@ -276,7 +276,7 @@ async fn a_backend_that_never_reads() {
     let probe = HttpProbe { headers: long, ..http(port) };
     assert_fault(&run(probe, BRIEF).await, Cause::Timeout, "no answer within 250ms (sending the request)");
     let talk = Talk { send: Some(vec![b'x'; 16 << 20]), expect: Some(text("y")) };
-    let report = Probe::Tcp(TcpProbe { port, talk }).run(HERE, BRIEF).await;
+    let report = Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }).run(HERE, BRIEF).await;
     assert_fault(&report, Cause::Timeout, "no answer within 250ms (sending the request)");
 }
 
@@ -289,7 +289,7 @@ async fn words_without_end() {
     ] {
         let talk = Talk { send: None, expect: Some(expect) };
         let report = flooded(flood, 64 << 10, async |port| {
-            Probe::Tcp(TcpProbe { port, talk }).run(HERE, PATIENT).await
+            Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }).run(HERE, PATIENT).await
         })
         .await;
         assert_fault(&report, Cause::Body, detail);
@@ -309,7 +309,7 @@ fn http2(port: u16) -> HttpProbe {
 }
 
 async fn grpc(port: u16, timeout: Duration) -> Report {
-    Probe::Grpc(GrpcProbe { port, tls: None, host: None, service: String::new() }).run(HERE, timeout).await
+    Probe::Grpc(GrpcProbe::of_server(port)).run(HERE, timeout).await
 }
 
 /// Reads the preface, and frames up to the head of a request.

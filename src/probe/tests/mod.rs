@@ -6,6 +6,7 @@ mod grpc;
 mod hostile;
 mod http;
 mod http2;
+mod own;
 mod tcp;
 mod tls;
 

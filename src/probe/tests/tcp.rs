@@ -19,7 +19,7 @@ pub(super) fn talk(send: Option<&str>, expect: Option<Expected>) -> Talk {
 }
 
 async fn tcp(port: u16, talk: Talk, timeout: Duration) -> Report {
-    Probe::Tcp(TcpProbe { port, talk }).run(HERE, timeout).await
+    Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }).run(HERE, timeout).await
 }
 
 #[tokio::test]

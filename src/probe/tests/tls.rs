@@ -139,7 +139,7 @@ async fn a_handshake_is_a_check_of_its_own_and_may_be_followed_by_words() {
     })
     .await;
     let tls = async |settings: TlsSettings, talk: Talk| {
-        Probe::Tls(TlsProbe { port, tls: settings, talk }).run(HERE, PATIENT).await
+        Probe::Tls(TlsProbe { talk, ..TlsProbe::handshake(port, settings) }).run(HERE, PATIENT).await
     };
     let settings = || authority.trusted("mail.example");
     let report = tls(settings(), Talk::default()).await;

@@ -1,0 +1,53 @@
+//! Tells when damping keeps an address out, and when that is over.
+
+use tracing::{info, warn};
+
+use crate::checker::targets::Spot;
+use crate::checker::{Checker, Outside};
+use crate::health::{DAMPING_WINDOW, Moment};
+use crate::table::Standing;
+
+impl<O: Outside> Checker<O> {
+    /// The end of a hold and the number of falls that brought it: the longest hold of its checks.
+    fn hold(&self, spot: Spot) -> Option<(Moment, u8)> {
+        let pool = self.pools.get(spot.pool)?;
+        let address = pool.address(spot.backend as usize, spot.address as usize)?;
+        let holds = address
+            .targets
+            .iter()
+            .filter_map(|id| Some((self.health.held_until(*id)?, self.health.flaps(*id))));
+        holds.max()
+    }
+
+    /// An address is held from now on, or no longer.
+    pub(super) fn tell_hold(&self, spot: Spot, held: bool, standing: Standing, now: Moment) {
+        let Some((pool, backend, address)) = self.pools.named(spot) else { return };
+        if let Some(state) = self.pools.get(spot.pool) {
+            state.series.held(spot.backend as usize, spot.address as usize, held);
+        }
+        let minutes = DAMPING_WINDOW.as_secs() / 60;
+        match (held, self.hold(spot)) {
+            (true, Some((end, falls))) => {
+                let until = self.calendar.shown(self.stamp().after(end.saturating_sub(now)));
+                let until =
+                    jiff::Timestamp::try_from(until).map(|until| until.strftime("%H:%M:%S UTC").to_string());
+                let until = until.unwrap_or_default();
+                warn!(
+                    pool,
+                    backend,
+                    %address,
+                    until,
+                    falls,
+                    "a backend passes its checks and is held back until {until}: {falls} falls in {minutes} minutes"
+                );
+            }
+            (true, None) => {}
+            (false, _) if standing == Standing::Unhealthy => {
+                info!(pool, backend, %address, "a backend is no longer held back: it fails again");
+            }
+            // One that is no longer probed is told of elsewhere.
+            (false, _) if standing == Standing::Unknown => {}
+            (false, _) => info!(pool, backend, %address, "a backend is no longer held back: it returns"),
+        }
+    }
+}
