@@ -21,9 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use measure::{cpu_time, float, quantile};
-use steerd::checker::{
-    self, Capacity, Check, Command, Handle, MAX_IN_FLIGHT, Memory, OverrideRequest, PoolSetup, Setup,
-};
+use steerd::checker::{self, Command, Handle};
+use steerd::fleet::{Capacity, Check, MAX_IN_FLIGHT, Memory, OverrideRequest, PoolSetup, Setup};
 use steerd::health::Timing;
 use steerd::metrics::Metrics;
 use steerd::pool::{Backend, Override, Pool, Require};

@@ -5,6 +5,8 @@
 //! `docs/ARCHITECTURE.md` has the map, and a test reads the list.
 
 // Floor 0: plain data and choice. No I/O, no clock, no log, no random numbers of its own.
+#[cfg(test)]
+pub mod captured_log;
 pub mod cookie;
 pub mod counters;
 pub mod duration;
@@ -29,6 +31,9 @@ pub mod sys;
 pub mod file;
 pub mod probe;
 pub mod metrics;
+pub mod watchdog;
+pub mod retired;
+pub mod fleet;
 pub mod checker;
 // Floor 4: the edge of the network.
 pub mod listener;

@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use crate::admin;
 use crate::checker;
 use crate::config::Setup;
+use crate::fleet;
 use crate::listener::{self, InForce, Listeners};
 use crate::metrics::Metrics;
 use crate::notify;
@@ -146,7 +147,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     let place;
     (place, checker_setup.memory) = recall(server.state_dir).await?;
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
-    let capacity = checker::Capacity { counter_rows: bound.counter_rows(), probes: shares.probes };
+    let capacity = fleet::Capacity { counter_rows: bound.counter_rows(), probes: shares.probes };
     let checker =
         checker::start(checker_setup, capacity, Arc::clone(&metrics)).map_err(StartError::Thread)?;
     let keeper = Keeper::start(place, checker.clone(), Arc::clone(&metrics));
@@ -228,21 +229,21 @@ impl Drop for Apart {
 }
 
 /// Opens the state directory, if one is configured, and reads the memory of the last run.
-async fn recall(directory: Option<PathBuf>) -> Result<(Option<Place>, checker::Memory), state::LockError> {
+async fn recall(directory: Option<PathBuf>) -> Result<(Option<Place>, fleet::Memory), state::LockError> {
     let Some(directory) = directory else {
         info!("health and overrides will not survive a restart: no state_dir is set under [server]");
-        return Ok((None, checker::Memory::default()));
+        return Ok((None, fleet::Memory::default()));
     };
     let place = Place::unlocked(directory.clone());
     let opened = tokio::task::spawn_blocking(move || state::open(directory, SystemTime::now()));
     match tokio::time::timeout(RECALL_TIME, opened).await {
         Ok(Ok(opened)) => opened.map(|(place, memory)| (Some(place), memory)),
         // The panic has been logged, and must not prevent the start.
-        Ok(Err(_)) => Ok((Some(place), checker::Memory::default())),
+        Ok(Err(_)) => Ok((Some(place), fleet::Memory::default())),
         Err(_) => {
             let directory = place.directory().display();
             warn!(%directory, "health and overrides could not be read within {RECALL_TIME:?}; steerd starts without them");
-            Ok((Some(place), checker::Memory::default()))
+            Ok((Some(place), fleet::Memory::default()))
         }
     }
 }
@@ -332,13 +333,13 @@ mod tests {
                 state_dir: None,
             },
             admin: AdminSettings { listen: Some(admin), access: Access::default() },
-            checker: checker::Setup {
+            checker: fleet::Setup {
                 settings: Settings::default(),
                 catalog: Catalog::new(Vec::new()),
                 services: Vec::new(),
                 pools: Vec::new(),
                 startup_wait: Duration::from_secs(3),
-                memory: checker::Memory::default(),
+                memory: fleet::Memory::default(),
             },
             warnings: Faults::default(),
         }

@@ -433,8 +433,8 @@ pub type Reader = arc_swap::Cache<Arc<ArcSwap<Table>>, Arc<Table>>;
 impl Published {
     /// Creates the cell with a first table.
     #[must_use]
-    pub fn new(table: Table) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(table)))
+    pub fn new(table: impl Into<Arc<Table>>) -> Self {
+        Self(Arc::new(ArcSwap::new(table.into())))
     }
 
     /// Returns the current table. Query loops use [`Published::reader`] instead.
@@ -447,8 +447,8 @@ impl Published {
     /// keeps the old table until no reader has it: a table may hold a zone of a million records,
     /// and a reader that dropped the last reference would free them all at once.
     #[must_use = "dropping a table may free a million records"]
-    pub fn replace(&self, table: Table) -> Arc<Table> {
-        self.0.swap(Arc::new(table))
+    pub fn replace(&self, table: impl Into<Arc<Table>>) -> Arc<Table> {
+        self.0.swap(table.into())
     }
 
     /// Returns a reader for one query loop.

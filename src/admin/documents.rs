@@ -16,8 +16,9 @@ use crate::admin::rendering::Renderings;
 use crate::admin::status::{self, service_name};
 use crate::admin::text::{Held, MOST_HELD, Text, Writer};
 use crate::admin::{checker_ended, no_such};
-use crate::checker::{Handle, Place, ServiceStatus};
+use crate::checker::Handle;
 use crate::config;
+use crate::fleet::{Cursor, ServiceStatus};
 use crate::metrics::Metrics;
 use crate::pool::PoolId;
 use crate::table::Table;
@@ -80,8 +81,8 @@ impl Documents {
         let work = self.clone();
         let render = move |is_wanted: &dyn Fn() -> bool| {
             work.attempt(|table| {
-                let place = Place::all(Arc::clone(table));
-                let pieces = Pieces::new(&work.checker.commands, place, false)?;
+                let cursor = Cursor::all(Arc::clone(table));
+                let pieces = Pieces::new(&work.checker.commands, cursor, false)?;
                 write_everything(table, &pieces, || Writer::new(&work.held, is_wanted))
                     .map_err(|_| pieces.broken().into())
             })
@@ -108,8 +109,8 @@ impl Documents {
         let render = move |is_wanted: &dyn Fn() -> bool| {
             work.attempt(|table| {
                 let pool = pool(table, &name)?;
-                let place = Place::with_history(Arc::clone(table), pool);
-                let pieces = Pieces::new(&work.checker.commands, place, true)?;
+                let cursor = Cursor::with_history(Arc::clone(table), pool);
+                let pieces = Pieces::new(&work.checker.commands, cursor, true)?;
                 let mut writer = Writer::new(&work.held, is_wanted);
                 let told = pieces.next_pool()?;
                 let object = told.map(|(pool, backends)| {

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::admin::gate::Asker;
 use crate::admin::problem::Problem;
 use crate::admin::{Shown, json, read_body, status};
-use crate::checker::{Command, Consequence, Overridden, OverrideRefused, OverrideRequest};
+use crate::checker::Command;
 use crate::config::parse_duration;
+use crate::fleet::{Consequence, Overridden, OverrideRefused, OverrideRequest};
 use crate::pool::Override;
 
 /// The shortest and the longest duration of an override.

@@ -10,7 +10,8 @@ use serde::ser::{Error, Serialize, SerializeSeq, Serializer};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::status::{Backend, Pool};
-use crate::checker::{BackendStatus, Command, Place, PoolPiece, PoolStatus, Suspected};
+use crate::checker::Command;
+use crate::fleet::{BackendStatus, Cursor, PoolPiece, PoolStatus, Suspected};
 
 /// Why no further piece comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(super) struct Pieces<'a> {
 struct Rest {
     told: VecDeque<PoolPiece>,
     suspected: Option<Suspected>,
-    next: Option<Place>,
+    next: Option<Cursor>,
     broken: Option<Broken>,
 }
 
@@ -40,10 +41,10 @@ impl<'a> Pieces<'a> {
     /// Requests the first piece.
     pub(super) fn new(
         commands: &'a mpsc::Sender<Command>,
-        place: Place,
+        cursor: Cursor,
         history: bool,
     ) -> Result<Self, Broken> {
-        let rest = Rest { told: VecDeque::new(), suspected: None, next: Some(place), broken: None };
+        let rest = Rest { told: VecDeque::new(), suspected: None, next: Some(cursor), broken: None };
         let pieces = Self { commands, rest: RefCell::new(rest), history };
         pieces.ask()?;
         Ok(pieces)
@@ -71,7 +72,7 @@ impl<'a> Pieces<'a> {
             let rest = self.rest.borrow();
             match rest.told.front() {
                 Some(piece) => piece.pool.is_none(),
-                None => rest.next.as_ref().is_some_and(Place::is_within_a_pool),
+                None => rest.next.as_ref().is_some_and(Cursor::is_within_a_pool),
             }
         };
         Ok(if go_on { self.next()?.map(|piece| piece.backends) } else { None })
@@ -87,9 +88,9 @@ impl<'a> Pieces<'a> {
 
     fn ask(&self) -> Result<(), Broken> {
         let mut rest = self.rest.borrow_mut();
-        let Some(place) = rest.next.take() else { return Ok(()) };
+        let Some(cursor) = rest.next.take() else { return Ok(()) };
         let (reply, answer) = oneshot::channel();
-        let sent = self.commands.blocking_send(Command::Tell(place, reply)).is_ok();
+        let sent = self.commands.blocking_send(Command::Tell(cursor, reply)).is_ok();
         let told = if sent { answer.blocking_recv().map_err(|_| Broken::Ended) } else { Err(Broken::Ended) };
         match told.and_then(|piece| piece.ok_or(Broken::Outdated)) {
             Ok(piece) => {

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
-use crate::checker;
 use crate::config;
+use crate::fleet;
 use crate::health;
 use crate::probe::Cause;
 
@@ -144,8 +144,8 @@ struct Outcome<'a> {
     detail: &'a str,
 }
 
-impl<'a> From<&'a checker::ServiceStatus> for Service<'a> {
-    fn from(service: &'a checker::ServiceStatus) -> Self {
+impl<'a> From<&'a fleet::ServiceStatus> for Service<'a> {
+    fn from(service: &'a fleet::ServiceStatus) -> Self {
         let [ipv4, ipv6] = &service.tier;
         Self {
             name: service_name(&service.name),
@@ -159,7 +159,7 @@ impl<'a> From<&'a checker::ServiceStatus> for Service<'a> {
 }
 
 impl<'a, B> Pool<'a, B> {
-    pub(super) fn new(pool: &'a checker::PoolStatus, backends: B) -> Self {
+    pub(super) fn new(pool: &'a fleet::PoolStatus, backends: B) -> Self {
         Self {
             name: &pool.name,
             state: PoolState::of(pool),
@@ -173,7 +173,7 @@ impl<'a, B> Pool<'a, B> {
 }
 
 impl PoolState {
-    fn of(pool: &checker::PoolStatus) -> Self {
+    fn of(pool: &fleet::PoolStatus) -> Self {
         // Without enabled addresses the comparisons below would be true, so this case comes first.
         if pool.enabled == 0 {
             Self::Critical
@@ -191,7 +191,7 @@ impl PoolState {
 
 impl<'a> Backend<'a> {
     /// A backend; `history` adds past outcomes and transitions.
-    pub(super) fn new(backend: &'a checker::BackendStatus, history: bool) -> Self {
+    pub(super) fn new(backend: &'a fleet::BackendStatus, history: bool) -> Self {
         Self {
             name: &backend.name,
             site: backend.site.as_deref(),
@@ -214,7 +214,7 @@ enum Weight {
 }
 
 /// The weight by which its addresses are drawn now; the largest if they differ.
-fn effective_weight(backend: &checker::BackendStatus) -> Weight {
+fn effective_weight(backend: &fleet::BackendStatus) -> Weight {
     let hundredths = backend.addresses.iter().map(|address| address.drawn).max().unwrap_or(0);
     if hundredths.is_multiple_of(100) {
         Weight::Whole(hundredths / 100)
@@ -223,8 +223,8 @@ fn effective_weight(backend: &checker::BackendStatus) -> Weight {
     }
 }
 
-impl<'a> From<&'a checker::OverrideStatus> for Override<'a> {
-    fn from(status: &'a checker::OverrideStatus) -> Self {
+impl<'a> From<&'a fleet::OverrideStatus> for Override<'a> {
+    fn from(status: &'a fleet::OverrideStatus) -> Self {
         Self {
             state: status.state.as_str(),
             reason: status.reason.as_deref(),
@@ -235,14 +235,14 @@ impl<'a> From<&'a checker::OverrideStatus> for Override<'a> {
     }
 }
 
-impl<'a> From<&'a checker::Suspected> for Suspected<'a> {
-    fn from(suspected: &'a checker::Suspected) -> Self {
+impl<'a> From<&'a fleet::Suspected> for Suspected<'a> {
+    fn from(suspected: &'a fleet::Suspected) -> Self {
         Self { since: timestamp(suspected.since), reason: &suspected.reason }
     }
 }
 
 impl<'a> Address<'a> {
-    fn new(address: &'a checker::AddressStatus, history: bool) -> Self {
+    fn new(address: &'a fleet::AddressStatus, history: bool) -> Self {
         Self {
             ip: address.address,
             state: address.standing.as_str(),
@@ -258,8 +258,8 @@ impl<'a> Address<'a> {
     }
 }
 
-impl<'a> From<&'a checker::PastTransition> for Transition<'a> {
-    fn from(transition: &'a checker::PastTransition) -> Self {
+impl<'a> From<&'a fleet::PastTransition> for Transition<'a> {
+    fn from(transition: &'a fleet::PastTransition) -> Self {
         Self {
             at: timestamp(transition.at),
             from: transition.from.as_str(),
@@ -271,7 +271,7 @@ impl<'a> From<&'a checker::PastTransition> for Transition<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(check: &'a checker::CheckStatus, history: bool) -> Self {
+    fn new(check: &'a fleet::CheckStatus, history: bool) -> Self {
         Self {
             name: &check.name,
             r#type: check.kind,
@@ -287,8 +287,8 @@ impl<'a> Check<'a> {
     }
 }
 
-impl<'a> From<&'a checker::PastOutcome> for Outcome<'a> {
-    fn from(last: &'a checker::PastOutcome) -> Self {
+impl<'a> From<&'a fleet::PastOutcome> for Outcome<'a> {
+    fn from(last: &'a fleet::PastOutcome) -> Self {
         Self {
             at: timestamp(last.at),
             duration_ms: milliseconds(last.duration),
@@ -340,7 +340,7 @@ mod tests {
             (true, 0, 0, 0, PoolState::Critical),
             (false, 0, 0, 0, PoolState::Critical),
         ] {
-            let pool = checker::PoolStatus {
+            let pool = fleet::PoolStatus {
                 name: "p".into(),
                 usable,
                 enabled,

@@ -15,13 +15,14 @@ use tempfile::TempDir;
 
 use super::gate::names_this_machine;
 use super::{Running, Source, bind};
-use crate::checker::{
-    AddressStatus, BackendStatus, CheckStatus, Command, Configuration, Handle, Overridden, OverrideRefused,
-    OverrideRequest, OverrideStatus, PastOutcome, PastTransition, Piece, PoolPiece, PoolStatus, Reloaded,
-    ServiceStatus, Suspected,
-};
+use crate::checker::{Command, Handle};
 use crate::config::{self, Access, Token};
 use crate::counters::Counters;
+use crate::fleet::{
+    AddressStatus, BackendStatus, CheckStatus, Configuration, Overridden, OverrideRefused, OverrideRequest,
+    OverrideStatus, PastOutcome, PastTransition, Piece, PoolPiece, PoolStatus, Reloaded, ServiceStatus,
+    Suspected,
+};
 use crate::health::Outcome;
 use crate::listener::{InForce, Limits};
 use crate::metrics::Metrics;

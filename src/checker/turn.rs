@@ -1,175 +1,168 @@
-//! The turns of the checker: what it waits for, and what it does when it wakes.
+//! The turns of the checker: it waits for an event, hands it to the fleet, and carries out what follows.
 
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tokio::task::{self, JoinSet};
+use rand::rngs::SmallRng;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::checker::calendar::{Calendar, Stamp};
-use crate::checker::memory::{Untold, hints};
-use crate::checker::overrides::Overrides;
-use crate::checker::pools::{Linking, PoolState, Pools};
-use crate::checker::probing::Due;
-use crate::checker::retired::Retired;
-use crate::checker::services::{ServiceLog, log_pool};
-use crate::checker::slots::Slots;
-use crate::checker::survey::Survey;
-use crate::checker::suspicion::LocalFaults;
-use crate::checker::targets::{Linker, Targets};
-use crate::checker::telling::Sources;
-use crate::checker::{Capacity, Checker, Command, LATE, Outside, PULSE, PoolSetup, Setup};
-use crate::counters::Counters;
-use crate::health::{HealthTable, Moment};
+use crate::checker::{Command, Outside, PULSE};
+use crate::fleet::{Capacity, Clocks, Due, Fleet, Launch, Memory, Running, Setup, Survey};
+use crate::health::{Moment, Outcome};
 use crate::metrics::Metrics;
-use crate::pool::PoolId;
-use crate::service::Service;
-use crate::table::{PoolView, Published, ServiceView, Table};
+use crate::probe::{Cause, Report};
+use crate::retired::Retired;
+use crate::table::Published;
+
+/// How a probe ended.
+type Ended = Result<(task::Id, Report), JoinError>;
+
+pub(super) struct Checker<O> {
+    fleet: Fleet,
+    published: Published,
+    retired: Retired,
+    metrics: Arc<Metrics>,
+    outside: O,
+    rng: SmallRng,
+    /// The instant from which every [`Moment`] counts.
+    origin: Instant,
+    tasks: JoinSet<Report>,
+    /// The running probe of each task.
+    running: HashMap<task::Id, (Running, AbortHandle)>,
+    /// Kept for its memory.
+    launches: Vec<Launch>,
+    /// The memories that are being made, in the order they were asked for.
+    surveys: VecDeque<(Survey, oneshot::Sender<Memory>)>,
+    ready: watch::Sender<bool>,
+    startup_wait: Duration,
+}
 
 impl<O: Outside> Checker<O> {
     pub(super) fn new(
         setup: Setup,
-        Capacity { counter_rows, probes }: Capacity,
+        capacity: Capacity,
         metrics: Arc<Metrics>,
         outside: O,
         ready: watch::Sender<bool>,
         retired: Retired,
     ) -> Self {
+        let startup_wait = setup.startup_wait;
+        let origin = Instant::now();
         let mut rng = outside.chance();
-        let mut health = HealthTable::new();
-        let mut targets = Targets::default();
-        let calendar = Calendar::new(outside.wall(), outside.passed());
-        let at = calendar.stamp(outside.passed());
-        let mut linker = Linker::new(&mut targets, &mut health, Moment::ZERO, at, &mut rng, &HashSet::new());
-        let mut hints = hints(&setup.memory.states, calendar);
-        let link = |(id, setup): (PoolId, PoolSetup)| {
-            let hints = hints.remove(setup.pool.name.as_str()).unwrap_or_default();
-            let linking = Linking { metrics: &metrics, linker: &mut linker, hints: &hints, previous: None };
-            PoolState::new(id, Arc::new(setup), linking)
-        };
-        let mut pools = Pools((0..).map(PoolId).zip(setup.pools).map(link).collect());
-        pools.note_ttls(setup.services.iter());
-        metrics.show(&pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
-        let view =
-            |pool: &PoolState| Arc::new(pool.view(None, PoolView::counters(&pool.setup.pool, counter_rows)));
-        let service_view = |service: Service| {
-            let answers = Counters::new(counter_rows, service.tiers.len() + 1);
-            ServiceView { service, answers }
-        };
-        let table = Table {
-            generation: 1,
-            settings: Arc::new(setup.settings),
-            catalog: Arc::new(setup.catalog),
-            pools: pools.0.iter().map(view).collect(),
-            services: setup.services.into_iter().map(service_view).collect(),
-        };
-        let mut checker = Self {
-            overrides: Overrides::default(),
-            untold: Untold::default(),
-            calendar,
-            surveys: VecDeque::new(),
-            service_log: ServiceLog::new(&table),
-            published: Published::new(table),
+        let clocks = Clocks { now: Moment::ZERO, passed: outside.passed(), wall: outside.wall() };
+        let fleet = Fleet::new(setup, capacity, Arc::clone(&metrics), clocks, &mut rng);
+        Self {
+            published: Published::new(Arc::clone(fleet.table())),
+            fleet,
             retired,
-            pools,
-            targets,
-            health,
-            touched: BTreeSet::new(),
-            wakes: BinaryHeap::new(),
-            counter_rows,
             metrics,
             outside,
-            slots: Slots::new(probes),
-            probes: JoinSet::new(),
-            running: HashMap::new(),
-            origin: Instant::now(),
-            stalled: None,
-            local_faults: LocalFaults::default(),
-            suspected: None,
-            ready,
-            startup_wait: setup.startup_wait,
             rng,
-        };
-        checker.set_groups();
-        checker.recall_overrides(setup.memory.overrides);
-        checker.publish(None);
-        checker
+            origin,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            launches: Vec::new(),
+            surveys: VecDeque::new(),
+            ready,
+            startup_wait,
+        }
     }
 
-    pub(super) fn now(&self) -> Moment {
-        self.origin.elapsed()
-    }
-
-    /// Now, on the calendar that does not jump.
-    pub(super) fn stamp(&self) -> Stamp {
-        self.calendar.stamp(self.outside.passed())
+    pub(super) fn published(&self) -> Published {
+        self.published.clone()
     }
 
     /// Ends when nobody holds a [`crate::checker::Handle`] any more; probes in flight end with it.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
             self.metrics.turned();
+            self.fleet.set_clocks(self.clocks());
             let due = self.start_due();
             // With more to do at once, those that have been started go on first.
             if due == Due::More || !self.surveys.is_empty() {
                 task::yield_now().await;
             }
             self.tell_ready();
-            let asleep = self.now();
-            let deadline = self.deadline(asleep).max(asleep);
-            let ended = tokio::select! {
-                Some(ended) = self.probes.join_next_with_id() => Some(ended),
-                command = commands.recv() => match command {
-                    Some(command) => {
-                        self.notice_jump();
-                        self.obey(command);
-                        None
-                    }
+            let deadline = self.deadline();
+            let (mut ended, mut command) = (None, None);
+            tokio::select! {
+                Some(first) = self.tasks.join_next_with_id() => ended = Some(first),
+                received = commands.recv() => match received {
+                    Some(received) => command = Some(received),
                     None => return,
                 },
-                () = tokio::time::sleep_until(self.origin + deadline) => None,
-            };
-            self.notice_stall(deadline);
-            self.notice_jump();
-            // All that has ended by now makes one publish, whatever woke this up. It is no endless
-            // supply: nothing is started meanwhile.
-            let mut next = ended.or_else(|| self.probes.try_join_next_with_id());
+                () = tokio::time::sleep_until(self.origin + deadline) => {}
+            }
+            self.fleet.set_clocks(self.clocks());
+            if let Some(command) = command {
+                self.obey(command);
+            }
+            self.fleet.woke(deadline);
+            // All that has ended by now makes one publish. The supply is finite: nothing is started meanwhile.
+            let mut next = ended.or_else(|| self.tasks.try_join_next_with_id());
             while let Some(ended) = next {
                 self.take(ended);
-                next = self.probes.try_join_next_with_id();
+                next = self.tasks.try_join_next_with_id();
             }
-            self.heed_alarms();
-            self.weigh_due();
-            self.end_overrides();
-            self.publish(None);
-            self.tell();
+            self.fleet.settle();
+            self.publish(|fleet| fleet.publish(None));
+            self.go_on_with_surveys();
         }
     }
 
+    fn clocks(&self) -> Clocks {
+        Clocks { now: self.origin.elapsed(), passed: self.outside.passed(), wall: self.outside.wall() }
+    }
+
     /// When to wake although nothing has happened.
-    fn deadline(&self, now: Moment) -> Moment {
-        let due = (!self.slots.are_full()).then(|| self.health.next_deadline()).flatten();
-        let ready = (!*self.ready.borrow()).then_some(self.startup_wait);
-        let share = self.wakes.peek().map(|wake| wake.0.0);
+    fn deadline(&self) -> Moment {
+        let now = self.origin.elapsed();
         if !self.surveys.is_empty() {
             return now;
         }
-        due.into_iter().chain(ready).chain(share).chain([now + PULSE]).min().unwrap_or(now)
+        let ready = (!*self.ready.borrow()).then_some(self.startup_wait);
+        let first = self.fleet.next_deadline().into_iter().chain(ready).chain([now + PULSE]).min();
+        first.unwrap_or(now).max(now)
+    }
+
+    fn start_due(&mut self) -> Due {
+        let mut launches = std::mem::take(&mut self.launches);
+        let due = self.fleet.start_due(&mut launches);
+        for Launch { probe, address, timeout, search_charge, running } in launches.drain(..) {
+            let run = self.outside.clone().probe(probe, address, timeout, search_charge);
+            let task = self.tasks.spawn(run);
+            self.running.insert(task.id(), (running, task));
+        }
+        self.launches = launches;
+        due
+    }
+
+    /// Takes the report of a probe to the fleet.
+    fn take(&mut self, ended: Ended) {
+        let (task, report) = match ended {
+            Ok((task, report)) => (task, report),
+            Err(broken) => (broken.id(), broken_off(&broken)),
+        };
+        if let Some((running, _)) = self.running.remove(&task) {
+            self.fleet.ended(running, report, &mut self.rng);
+        }
     }
 
     fn tell_ready(&mut self) {
         if *self.ready.borrow() {
             return;
         }
-        if self.health.all_known() {
-            info!(targets = self.targets.len(), "ready: every backend address has its first outcome");
-        } else if self.now() >= self.startup_wait {
+        let (targets, unknown) = (self.fleet.targets(), self.fleet.unknown());
+        if unknown == 0 {
+            info!(targets, "ready: every backend address has its first outcome");
+        } else if self.origin.elapsed() >= self.startup_wait {
             warn!(
-                targets = self.targets.len(),
-                unknown = self.health.unknown(),
-                "ready: startup_wait is over, though not every backend address has an outcome"
+                targets,
+                unknown, "ready: startup_wait is over, though not every backend address has an outcome"
             );
         } else {
             return;
@@ -177,105 +170,84 @@ impl<O: Outside> Checker<O> {
         self.ready.send_replace(true);
     }
 
-    fn notice_stall(&mut self, deadline: Moment) {
-        let now = self.now();
-        let late = now.saturating_sub(deadline);
-        if late > LATE {
-            self.stalled = Some(now);
-            warn!(?late, "this process was not run for a while; probes that failed meanwhile do not count");
-        }
-    }
-
-    /// Overrides and all else go by the time that passes; only what is shown follows the time of day.
-    fn notice_jump(&mut self) {
-        if let Some(seconds) = self.calendar.correct(self.outside.wall(), self.outside.passed()) {
-            // The times that are kept for the next start are times of day.
-            self.untold.everything();
-            self.note_overrides();
-            warn!(seconds, "the time of day has jumped; overrides still last as long as they were given for");
-        }
-    }
-
+    /// Carries out a command. A reply that nobody waits for any more is dropped.
     fn obey(&mut self, command: Command) {
         match command {
-            // Nothing is told to those who have left.
             Command::Tell(_, reply) if reply.is_closed() => {}
-            Command::Tell(place, reply) => {
-                drop(reply.send(self.sources(&self.published.load()).piece(place)));
+            Command::Tell(cursor, reply) => drop(reply.send(self.fleet.piece(cursor))),
+            Command::Override(request, reply) => {
+                let result = self.publish(|fleet| fleet.override_backend(request));
+                drop(reply.send(result));
             }
-            Command::Override(request, reply) => self.override_backend(request, reply),
             Command::Memory(reply) => {
-                self.untold.begin();
-                self.surveys.push_back(Survey::new(reply));
+                self.fleet.begin_memory();
+                self.surveys.push_back((Survey::default(), reply));
             }
             Command::MemoryChanges(reply) if reply.is_closed() => {}
-            Command::MemoryChanges(reply) => drop(reply.send(self.memory_changes())),
-            Command::Configuration(reply) => drop(reply.send(self.configuration())),
-            Command::Reload(wanted, reply) => drop(reply.send(self.reload(*wanted))),
-        }
-    }
-
-    /// Goes on with what is being told.
-    fn tell(&mut self) {
-        if let Some(survey) = self.surveys.pop_front()
-            && let Some(survey) = survey.step(&self.sources(&self.published.load()))
-        {
-            self.surveys.push_front(survey);
-        }
-    }
-
-    pub(super) fn sources<'a>(&'a self, table: &'a Table) -> Sources<'a> {
-        Sources {
-            pools: &self.pools,
-            targets: &self.targets,
-            health: &self.health,
-            table,
-            services: &self.service_log,
-            suspected: self.local_faults.suspected().or(self.suspected.as_ref()),
-            now: self.now(),
-            at: self.stamp(),
-            calendar: self.calendar,
-        }
-    }
-
-    /// Publishes a table, which it hands back to read.
-    pub(super) fn replace(&self, table: Table) -> Arc<Table> {
-        let old = self.published.replace(table);
-        let table = self.published.load();
-        self.retired.take(old, &table);
-        table
-    }
-
-    /// Builds the touched pools anew and publishes them together. `asked_by` is the one whose request
-    /// this is, if it is one, for the log.
-    pub(super) fn publish(&mut self, asked_by: Option<&str>) {
-        if self.touched.is_empty() {
-            return;
-        }
-        let began = Instant::now();
-        let touched = std::mem::take(&mut self.touched);
-        let previous = self.published.load();
-        let mut pools = previous.pools.clone();
-        for &id in &touched {
-            let (Some(view), Some(pool)) = (pools.get_mut(id.index()), self.pools.get(id)) else { continue };
-            *view = Arc::new(pool.view(Some(view), Arc::clone(&view.answers)));
-        }
-        let table = self.replace(Table {
-            generation: previous.generation + 1,
-            settings: Arc::clone(&previous.settings),
-            catalog: Arc::clone(&previous.catalog),
-            services: Arc::clone(&previous.services),
-            pools,
-        });
-        self.metrics.published(began.elapsed());
-        self.note_safety(&table, &touched);
-        for &id in &touched {
-            if let (Some(before), Some(now), Some(pool)) =
-                (previous.pool(id), table.pool(id), self.pools.get(id))
-            {
-                log_pool(before, now, &pool.tally.to_string(), asked_by);
+            Command::MemoryChanges(reply) => drop(reply.send(self.fleet.memory_changes())),
+            Command::Configuration(reply) => drop(reply.send(self.fleet.configuration())),
+            Command::Reload(wanted, reply) => {
+                let reloaded = self.fleet.reload(*wanted, &mut self.rng);
+                self.replace_table();
+                for (running, task) in self.running.values() {
+                    if !self.fleet.wants(running) {
+                        task.abort();
+                    }
+                }
+                for (survey, _) in &mut self.surveys {
+                    survey.restart();
+                }
+                drop(reply.send(reloaded));
             }
         }
-        self.service_log.look(&previous, &table, touched, asked_by);
+    }
+
+    /// Publishes the table of a change of the fleet, if it makes one.
+    fn publish<T>(&mut self, change: impl FnOnce(&mut Fleet) -> T) -> T {
+        let began = Instant::now();
+        let changed = change(&mut self.fleet);
+        if self.replace_table() {
+            self.metrics.published(began.elapsed());
+        }
+        changed
+    }
+
+    /// Publishes the table of the fleet, unless it is published already.
+    fn replace_table(&self) -> bool {
+        let table = self.fleet.table();
+        if self.published.load().generation == table.generation {
+            return false;
+        }
+        let old = self.published.replace(Arc::clone(table));
+        self.retired.take(old, table);
+        true
+    }
+
+    fn go_on_with_surveys(&mut self) {
+        let Some((mut survey, reply)) = self.surveys.pop_front() else { return };
+        if reply.is_closed() {
+            return;
+        }
+        match survey.step(&self.fleet) {
+            Some(memory) => drop(reply.send(memory)),
+            None => self.surveys.push_front((survey, reply)),
+        }
+    }
+}
+
+/// The report of a probe whose task panicked, which says nothing of the backend.
+fn broken_off(broken: &JoinError) -> Report {
+    if !broken.is_cancelled() {
+        error!(%broken, "a probe broke off; this is a bug in steerd, please report it");
+    }
+    Report {
+        outcome: Outcome::Void,
+        cause: Some(Cause::Local),
+        detail: format!("no verdict: the probe broke off: {broken}").into(),
+        load: None,
+        certificate_expires: None,
+        duration: Duration::ZERO,
+        phases: Vec::new(),
+        search_charge: Duration::ZERO,
     }
 }

@@ -17,9 +17,9 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::checker::{Check, PoolSetup, combine};
 use crate::cli::columns::{self, Cell, Tone};
 use crate::cli::{block_on, complain, has_color, is_toml, load, print_as_it_is, print_json};
+use crate::fleet::{Check, PoolSetup, combine};
 use crate::health::{Outcome, Verdict};
 use crate::pool::{Backend, Require};
 use crate::probe::{Cause, Report};

@@ -5,11 +5,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::checker::PoolSetup;
 use crate::config::check::ReadCheck;
 use crate::config::pool::ReadPool;
 use crate::config::service::ReadService;
 use crate::duration::Shown;
+use crate::fleet::PoolSetup;
 use crate::health::Timing;
 use crate::pool::{Backend, Family, MinHealthy, Pool, PoolId, Require};
 use crate::probe::Probe;

@@ -34,7 +34,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::checker;
 use crate::config::check::CheckKeys;
 use crate::config::document::{Document, Sections, unique};
 use crate::config::fault::{Fault, Faults, Place, Severity};
@@ -43,6 +42,7 @@ use crate::config::server::ReadServer;
 use crate::config::service::{ReadService, ServiceKeys};
 use crate::config::source::{At, Findings, Source};
 use crate::file::{self, Reading};
+use crate::fleet;
 use crate::listener::Limits;
 use crate::pool::PoolId;
 
@@ -59,7 +59,7 @@ pub struct Setup {
     /// `[admin]`.
     pub admin: AdminSettings,
     /// Zones, services and pools.
-    pub checker: checker::Setup,
+    pub checker: fleet::Setup,
     /// Settings that can be run, but may not do what their author wants.
     pub warnings: Faults,
 }
@@ -205,13 +205,13 @@ fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> S
     Setup {
         server,
         admin,
-        checker: checker::Setup {
+        checker: fleet::Setup {
             settings,
             catalog,
             services: services.into_iter().map(|service| service.service).collect(),
             pools: pools.into_iter().map(|pool| pool.setup).collect(),
             startup_wait,
-            memory: checker::Memory::default(),
+            memory: fleet::Memory::default(),
         },
         warnings: Faults::default(),
     }

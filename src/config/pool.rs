@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::checker::PoolSetup;
 use crate::config::check::{self, CheckKeys, CheckList, MAX_CHECKS, ReadCheck};
 use crate::config::source::At;
 use crate::config::value::{Entry, Located, Table, Value, percent};
+use crate::fleet::PoolSetup;
 use crate::pool::{Backend, MAX_WEIGHT, MinHealthy, Pool, Require};
 
 /// The longest name of a pool or a backend, bytes: they are labels of metrics and columns of a

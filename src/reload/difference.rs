@@ -7,9 +7,9 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::checker::Change;
 use crate::config::{AdminSettings, ServerSettings};
 use crate::duration::Shown;
+use crate::fleet::Change;
 use crate::listener::rate_limit::RateLimit;
 use crate::name::Name;
 use crate::reload::Configured;

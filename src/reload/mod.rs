@@ -30,10 +30,11 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use crate::checker::{self, Change, NotReloaded};
+use crate::checker::{self, NotReloaded};
 use crate::config::fault::{Fault, Faults};
 use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
 use crate::file::Reading;
+use crate::fleet::{self, Change};
 use crate::listener::InForce;
 use crate::metrics::Metrics;
 use crate::notify;
@@ -369,7 +370,7 @@ async fn load(
                 }
             },
         };
-        let checker::Setup { catalog, settings, .. } = &setup.checker;
+        let fleet::Setup { catalog, settings, .. } = &setup.checker;
         let serials = serial::warnings(&before, catalog, &settings.transfers.zones);
         Ok(Setup { warnings: setup.warnings.with_warnings(&file, serials), ..setup })
     });

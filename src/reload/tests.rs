@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::checker::{Command, Configuration, Reloaded, Wanted};
+use crate::checker::Command;
+use crate::fleet::{Configuration, Reloaded, Wanted};
 use crate::listener::Limits;
 use crate::table::{Published, Table};
 use crate::zone::Catalog;

@@ -1,7 +1,7 @@
 //! Divides the file descriptor limit between DNS connections, probes and a reserve. Pure.
 
 use crate::admin;
-use crate::checker;
+use crate::fleet;
 
 /// Reserve for files, event queues, notifications to secondaries and connections that are closing.
 const OTHERS: usize = 256;
@@ -17,7 +17,7 @@ pub(super) struct Shares {
 
 impl Shares {
     /// Shares without a descriptor limit.
-    pub(super) const UNLIMITED: Self = Self { probes: checker::MAX_IN_FLIGHT, connections: usize::MAX };
+    pub(super) const UNLIMITED: Self = Self { probes: fleet::MAX_IN_FLIGHT, connections: usize::MAX };
 
     /// Divides `limit` descriptors, of which `sockets` are bound for DNS. Probes get half of what
     /// the reserve leaves, up to what they can use; connections get the rest. The configured number
@@ -27,8 +27,8 @@ impl Shares {
         let reserve = sockets + admin::MOST_CONNECTIONS + OTHERS;
         // If the limit is low, cut the reserve rather than the shares.
         let free = limit - reserve.min(limit / 2);
-        let for_probes = (free / 2).min(checker::MOST_DESCRIPTORS);
-        Self { probes: checker::probes_within(for_probes), connections: (free - for_probes).max(1) }
+        let for_probes = (free / 2).min(fleet::MOST_DESCRIPTORS);
+        Self { probes: fleet::probes_within(for_probes), connections: (free - for_probes).max(1) }
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn the_defaults_fit_into_the_limit_of_the_unit() {
         let Shares { probes, connections } = Shares::of(65_536, 4);
-        assert_eq!(probes, checker::MAX_IN_FLIGHT);
+        assert_eq!(probes, fleet::MAX_IN_FLIGHT);
         assert!((50_000..65_536).contains(&connections), "{connections}");
     }
 }

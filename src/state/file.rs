@@ -19,7 +19,7 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::checker::Memory;
+use crate::fleet::Memory;
 use crate::state::form::{StoredOverride, StoredState, time};
 
 /// The format name in the file.

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::checker::{RememberedOverride, RememberedState};
+use crate::fleet::{RememberedOverride, RememberedState};
 use crate::health::Verdict;
 use crate::pool::Override;
 

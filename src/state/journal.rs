@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
-use crate::checker::MemoryChanges;
+use crate::fleet::MemoryChanges;
 use crate::state::disk::Disk;
 use crate::state::form::{StoredOverride, StoredState, time};
 use crate::state::recollection::Recollection;

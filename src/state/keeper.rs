@@ -29,7 +29,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use crate::checker::{Command, Handle, Memory, MemoryChanges};
+use crate::checker::{Command, Handle};
+use crate::fleet::{Memory, MemoryChanges};
 use crate::metrics::Metrics;
 use crate::state::disk::{Disk, System};
 use crate::state::journal::Journal;

@@ -42,7 +42,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use crate::checker::Memory;
+use crate::fleet::Memory;
 use crate::state::disk::{Disk, System};
 use crate::state::recollection::{Recalled, Recollection};
 

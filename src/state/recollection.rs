@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::checker::{Memory, RememberedOverride, RememberedState};
+use crate::fleet::{Memory, RememberedOverride, RememberedState};
 use crate::state::file::Snapshot;
 
 /// States written longer ago than this are not used as hints.

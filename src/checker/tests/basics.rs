@@ -151,12 +151,13 @@ async fn services_tell_of_tiers_and_of_being_down_once() {
     let (handle, script) = run(setup(pools, vec![service(&[0, 1])]));
     ready(&handle).await;
     assert_eq!(log.take("service"), [""; 0], "a start in health has nothing to tell");
-    let down = |handle: &Handle| {
+    let tiers = |handle: &Handle| {
         let table = handle.published.load();
-        Answering::of(&table.services[0].service, &table)
+        ServiceStatus::of(&table.services[0].service, &table).tier
     };
+    let both = |name: &str| [Some(name.to_owned()), Some(name.to_owned())];
     script.set("192.0.2.1", Behaviour::Refuse);
-    until("ipv4 has moved", SECOND * 20, || down(&handle).tier()[0] == Some(PoolId(1))).await;
+    until("ipv4 has moved", SECOND * 20, || tiers(&handle)[0].as_deref() == Some("standby")).await;
     let lines = log.take("service is answered");
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("from=\"main\" to=\"standby (ipv4), main (ipv6)\""), "{lines:?}");
@@ -167,7 +168,7 @@ async fn services_tell_of_tiers_and_of_being_down_once() {
     for address in ["192.0.2.2", "2001:db8::1", "2001:db8::2"] {
         script.set(address, Behaviour::Hang);
     }
-    until("all is down", SECOND * 40, || down(&handle).tier() == [None, None]).await;
+    until("all is down", SECOND * 40, || tiers(&handle) == [None, None]).await;
     let lines = log.take("service down");
     assert_eq!(lines.len(), 1, "once for the service, not for each family: {lines:?}");
     assert!(lines[0].contains("WARN") && lines[0].contains("fail open"), "{lines:?}");
@@ -178,7 +179,7 @@ async fn services_tell_of_tiers_and_of_being_down_once() {
     for address in ["192.0.2.1", "2001:db8::1"] {
         script.set(address, Behaviour::Serve);
     }
-    until("it is back", SECOND * 40, || down(&handle).tier() == [Some(PoolId(0)); 2]).await;
+    until("it is back", SECOND * 40, || tiers(&handle) == both("main")).await;
     let lines = log.take("service up");
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("INFO"), "{lines:?}");

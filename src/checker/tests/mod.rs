@@ -15,25 +15,26 @@ mod status;
 mod suspicion;
 mod sweep;
 
-use std::io::Write;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use rand::SeedableRng;
 use tokio::sync::oneshot;
-use tracing::Dispatch;
-use tracing::subscriber::NoSubscriber;
-use tracing_subscriber::fmt::MakeWriter;
+use tokio::time::Instant;
 
-use super::answering::Answering;
 use super::*;
-use crate::health::Outcome;
+use crate::captured_log::Log;
+use crate::fleet::*;
+use crate::health::{Outcome, Timing};
 use crate::name::Name;
-use crate::pool::{Backend, Family};
+use crate::pool::{Backend, Family, Pool, PoolId, Require};
 use crate::probe::Cause;
 use crate::probe::tcp::TcpProbe;
-use crate::service::{Answers, Policy, WhenDown};
+use crate::service::{Answers, Policy, Service, WhenDown};
+use crate::settings::Settings;
 use crate::table::Standing;
+use crate::zone::Catalog;
 
 const CAPACITY: Capacity = Capacity { counter_rows: 1, probes: MAX_IN_FLIGHT };
 
@@ -318,16 +319,16 @@ impl std::ops::Deref for Told {
 
 async fn status(handle: &Handle) -> Status {
     let table = handle.published.load();
-    let (pools, suspected) = told(handle, Place::all(Arc::clone(&table))).await.unwrap();
+    let (pools, suspected) = told(handle, Cursor::all(Arc::clone(&table))).await.unwrap();
     let services = table.services.iter().map(|view| ServiceStatus::of(&view.service, &table)).collect();
     Status { generation: table.generation, pools, services, suspected }
 }
 
 /// The status told from a place on; none when another configuration comes into force meanwhile.
-async fn told(handle: &Handle, place: Place) -> Option<(Vec<Told>, Option<Suspected>)> {
-    let (mut pools, mut suspected, mut next) = (Vec::<Told>::new(), None, Some(place));
-    while let Some(place) = next {
-        let piece = ask(handle, |reply| Command::Tell(place, reply)).await?;
+async fn told(handle: &Handle, cursor: Cursor) -> Option<(Vec<Told>, Option<Suspected>)> {
+    let (mut pools, mut suspected, mut next) = (Vec::<Told>::new(), None, Some(cursor));
+    while let Some(cursor) = next {
+        let piece = ask(handle, |reply| Command::Tell(cursor, reply)).await?;
         for PoolPiece { pool, backends } in piece.pools {
             match pool {
                 Some(pool) => pools.push(Told { pool, backends }),
@@ -342,7 +343,7 @@ async fn told(handle: &Handle, place: Place) -> Option<(Vec<Told>, Option<Suspec
 /// One pool with its history.
 async fn pool_told(handle: &Handle, pool: u32) -> Told {
     let (mut pools, _) =
-        told(handle, Place::with_history(handle.published.load(), PoolId(pool))).await.unwrap();
+        told(handle, Cursor::with_history(handle.published.load(), PoolId(pool))).await.unwrap();
     assert_eq!(pools.len(), 1);
     pools.remove(0)
 }
@@ -361,48 +362,6 @@ async fn ready(handle: &Handle) -> Duration {
     let began = Instant::now();
     handle.ready.clone().wait_for(|ready| *ready).await.unwrap();
     began.elapsed()
-}
-
-/// The log lines of this thread, as long as the guard lives.
-#[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    pub(super) fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
-        // As long as tracing knows of one subscriber only, it asks that of whatever thread comes first
-        // whether a line is wanted, and keeps the answer of a test that does not listen.
-        static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
-        ANOTHER.get_or_init(|| Dispatch::new(NoSubscriber::default()));
-        let log = Self::default();
-        let subscriber =
-            tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(log.clone()).finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    /// Takes the lines that have this text.
-    pub(super) fn take(&self, text: &str) -> Vec<String> {
-        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
-        let all = String::from_utf8(bytes).unwrap();
-        all.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
 }
 
 fn milliseconds(interval: u64, timeout: u64, recheck: u64) -> Timing {

@@ -1,7 +1,6 @@
 //! Probes in flight: their number, their end, and this process being late.
 
 use super::*;
-use crate::checker::probing::fair;
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_panics_is_void_and_its_target_is_probed_on() {
@@ -52,25 +51,6 @@ async fn a_probe_begins_with_the_charge_for_searches_that_the_last_one_left() {
         let charge = script.0.search_charges.lock().unwrap()[&IpAddr::from([192, 0, 2, 1])];
         assert_eq!(charge, SEARCH * before, "{behaviour:?}");
     }
-}
-
-#[test]
-fn only_failures_of_late_probes_are_void() {
-    let report = |outcome, duration| Report {
-        outcome,
-        cause: None,
-        detail: "x".into(),
-        load: None,
-        certificate_expires: None,
-        duration,
-        phases: Vec::new(),
-        search_charge: Duration::ZERO,
-    };
-    let judged = |outcome, duration, stalled| fair(report(outcome, duration), SECOND, stalled).outcome;
-    assert_eq!(judged(Outcome::Failed, SECOND + LATE, false), Outcome::Failed);
-    assert_eq!(judged(Outcome::Failed, SECOND * 2, false), Outcome::Void);
-    assert_eq!(judged(Outcome::Failed, Duration::ZERO, true), Outcome::Void);
-    assert_eq!(judged(Outcome::Passed, SECOND * 2, true), Outcome::Passed);
 }
 
 #[tokio::test(start_paused = true)]

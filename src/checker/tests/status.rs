@@ -84,7 +84,7 @@ async fn a_piece_is_bounded_and_of_one_configuration() {
     ready(&handle).await;
     let whole: usize = large().iter().map(|setup| setup.pool.backends.len()).sum();
     let before = handle.published.load();
-    let (mut next, mut count, mut places) = (Some(Place::all(Arc::clone(&before))), 0, Vec::new());
+    let (mut next, mut count, mut places) = (Some(Cursor::all(Arc::clone(&before))), 0, Vec::new());
     while let Some(place) = next {
         places.push(place.clone());
         let piece = ask(&handle, |reply| Command::Tell(place, reply)).await.unwrap();
@@ -94,13 +94,13 @@ async fn a_piece_is_bounded_and_of_one_configuration() {
         next = piece.next;
     }
     assert_eq!(count, whole);
-    let piece = ask(&handle, |reply| Command::Tell(Place::with_history(before, PoolId(6)), reply)).await;
+    let piece = ask(&handle, |reply| Command::Tell(Cursor::with_history(before, PoolId(6)), reply)).await;
     assert_eq!(piece.unwrap().pools[0].backends.len(), BACKENDS_WITH_HISTORY_IN_A_PIECE);
 
     let (reply, memory) = oneshot::channel();
     handle.commands.send(Command::Memory(reply)).await.unwrap();
     for _ in 0..3 {
-        task::yield_now().await;
+        tokio::task::yield_now().await;
     }
     let mut fewer = large();
     fewer.drain(..4);
@@ -124,14 +124,14 @@ async fn those_who_have_left_cost_nothing() {
     let table = handle.published.load();
     for _ in 0..COMMANDS {
         let (reply, answer) = oneshot::channel();
-        handle.commands.try_send(Command::Tell(Place::all(Arc::clone(&table)), reply)).unwrap();
+        handle.commands.try_send(Command::Tell(Cursor::all(Arc::clone(&table)), reply)).unwrap();
         drop(answer);
     }
     // One turn for each command, and none for what they asked for.
     let began = std::time::Instant::now();
-    let told = ask(&handle, |reply| Command::Tell(Place::all(Arc::clone(&table)), reply)).await;
+    let told = ask(&handle, |reply| Command::Tell(Cursor::all(Arc::clone(&table)), reply)).await;
     assert!(told.is_some() && began.elapsed() < SECOND, "{:?}", began.elapsed());
     drop(told);
     // Nothing in the queue holds the table any more.
-    assert_eq!(Arc::strong_count(&table), 2, "the published one, and this");
+    assert_eq!(Arc::strong_count(&table), 3, "the published one, that of the fleet, and this");
 }

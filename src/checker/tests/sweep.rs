@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::{Rng, RngExt};
 
 use super::*;
+use crate::health::Verdict;
 use crate::pool::Override;
 
 /// How many fleets a test run lives through.
@@ -96,6 +97,15 @@ async fn assert_probed(script: &Script, pools: &[PoolSetup], seed: u64) {
     assert_eq!(grown, expected, "seed {seed}: a probe exists if and only if the configuration has it");
 }
 
+fn standing(verdict: Option<Verdict>) -> Standing {
+    match verdict {
+        None => Standing::Unknown,
+        Some(Verdict::Healthy) => Standing::Healthy,
+        Some(Verdict::Draining) => Standing::Draining,
+        Some(Verdict::Unhealthy) => Standing::Unhealthy,
+    }
+}
+
 /// Each in the words of the rule, read from the outside.
 async fn assert_sound(handle: &Handle, pools: &[PoolSetup], seed: u64) {
     let mut told = status(handle).await;
@@ -113,13 +123,13 @@ async fn assert_sound(handle: &Handle, pools: &[PoolSetup], seed: u64) {
             let words = address.checks.iter().map(|check| {
                 let verdict = match check.standing {
                     Standing::Unknown => None,
-                    Standing::Healthy => Some(crate::health::Verdict::Healthy),
-                    Standing::Draining => Some(crate::health::Verdict::Draining),
-                    Standing::Unhealthy => Some(crate::health::Verdict::Unhealthy),
+                    Standing::Healthy => Some(Verdict::Healthy),
+                    Standing::Draining => Some(Verdict::Draining),
+                    Standing::Unhealthy => Some(Verdict::Unhealthy),
                 };
                 (verdict, check.critical, check.observe_only)
             });
-            let combined = pools::standing(combine(setup.require, words));
+            let combined = standing(combine(setup.require, words));
             let expected = if backend.enabled { combined } else { Standing::Unknown };
             assert_eq!(address.standing, expected, "seed {seed}: {} {}", setup.pool.name, backend.name);
             let count = if backend.enabled { setup.checks.len() } else { 0 };

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::checker::{self, Check, PoolSetup};
 use crate::cli::demo::backends::{BACKENDS, BackendError};
 use crate::cli::serve::{Failure, until_stopped};
 use crate::cli::{Log, LogFormat, block_on, complain, print};
 use crate::config::fault::Faults;
 use crate::config::{Access, AdminSettings, ServerSettings, Setup};
+use crate::fleet::{self, Check, PoolSetup};
 use crate::health::Timing;
 use crate::listener::Limits;
 use crate::name::Name;
@@ -137,7 +137,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
             state_dir: None,
         },
         admin: AdminSettings { listen: Some(here(ports.admin_port)), access: Access::default() },
-        checker: checker::Setup {
+        checker: fleet::Setup {
             settings: Settings::default(),
             catalog: Catalog::new(vec![zone(&service)?]),
             services: vec![Service {
@@ -154,7 +154,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
                 require: Require::All,
             }],
             startup_wait: Duration::from_secs(3),
-            memory: checker::Memory::default(),
+            memory: fleet::Memory::default(),
         },
         warnings: Faults::default(),
     })

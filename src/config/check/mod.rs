@@ -20,9 +20,9 @@ mod url;
 
 use std::collections::HashMap;
 
-use crate::checker::Check;
 use crate::config::source::At;
 use crate::config::value::{Located, Value, listed};
+use crate::fleet::Check;
 use crate::probe::http::name_in;
 
 pub(super) use keys::CheckKeys;

@@ -1,11 +1,11 @@
 //! From keys to a check: what they make together, and what of it makes no sense.
 
-use crate::checker::Check;
 use crate::config::check::keys::{CheckKeys, Key, OF_TLS, PlainKeys, contradiction};
 use crate::config::check::pattern::Body;
 use crate::config::check::{Kind, ReadCheck, certificate, request, timing};
 use crate::config::source::At;
 use crate::config::value::Located;
+use crate::fleet::Check;
 use crate::probe::Probe;
 use crate::probe::exec::ExecProbe;
 use crate::probe::expected::Expected;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{REST, load_files, loaded};
-use crate::checker::{Check, PoolSetup};
 use crate::config::load;
+use crate::fleet::{Check, PoolSetup};
 use crate::pool::{Backend, Require};
 use crate::probe::Probe;
 use crate::probe::connect::ProxyProtocol;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{REST, ZONE, errors, load_files, load_with_rest, loaded};
-use crate::checker::Check;
 use crate::config::{Access, AdminSettings, Setup};
 use crate::cookie::CookieSecrets;
+use crate::fleet::Check;
 use crate::health::Timing;
 use crate::listener::TcpLimits;
 use crate::listener::rate_limit::RateLimit;

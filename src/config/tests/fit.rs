@@ -9,9 +9,9 @@ use rand::rngs::SmallRng;
 
 use super::{errors, load_files, load_with_rest};
 use crate::answer::{Client, Responder, Transport, Verdict};
-use crate::checker;
 use crate::config::{Faults, Setup};
 use crate::counters::Counters;
+use crate::fleet;
 use crate::name::MAX_NAME;
 use crate::table::{PoolView, ServiceView, Standing, Table};
 use crate::wire::MAX_MESSAGE;
@@ -220,7 +220,7 @@ impl Config {
     }
 
     /// The replies sent while all backends are healthy and while all are not: bytes, truncated or not.
-    fn replies(&self, setup: checker::Setup) -> Vec<(usize, bool)> {
+    fn replies(&self, setup: fleet::Setup) -> Vec<(usize, bool)> {
         let settings = Arc::new(setup.settings);
         let catalog = Arc::new(setup.catalog);
         let view = |service| ServiceView { answers: Counters::new(1, 2), service };
@@ -229,7 +229,7 @@ impl Config {
             Client { address: Ipv4Addr::LOCALHOST.into(), port: 53, transport: Transport::Udp, time: 1 };
         let mut replies = Vec::new();
         for standing in [Standing::Healthy, Standing::Unhealthy] {
-            let view = |pool: &checker::PoolSetup| {
+            let view = |pool: &fleet::PoolSetup| {
                 let answers = PoolView::counters(&pool.pool, 1);
                 Arc::new(PoolView::build(&pool.pool, None, answers, |_, _| standing.into()))
             };

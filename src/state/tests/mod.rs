@@ -11,7 +11,7 @@ mod snapshot;
 use std::time::Duration;
 
 use super::*;
-use crate::checker::{MemoryChanges, RememberedOverride, RememberedState};
+use crate::fleet::{MemoryChanges, RememberedOverride, RememberedState};
 use crate::health::Verdict;
 use crate::pool::Override;
 

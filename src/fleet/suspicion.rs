@@ -1,8 +1,7 @@
-//! When nearly everything fails, the fault may be here: who is suspected together, and the alarms.
+//! Suspicion of this machine: which targets are watched together, and the alarms.
 //!
-//! There are two signs. Nearly all backends of a pool, or of all pools, *fail* at once: `health` then
-//! judges nobody for a while. Or nearly no probe can be *made*, as there are no descriptors, no ports,
-//! no route: such outcomes are void and judge nobody anyway, but somebody must hear of it.
+//! If nearly all backends of a pool, or of all pools, fail at once, the fault may be here: `health` then changes
+//! no state for a while. `local_faults` has the other sign, probes that cannot be made.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -11,97 +10,15 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::checker::calendar::{Calendar, Stamp};
-use crate::checker::pools::PoolState;
-use crate::checker::targets::{Target, Targets};
-use crate::checker::{Checker, Outside, Suspected};
+use crate::fleet::Fleet;
+use crate::fleet::local_faults::{LocalFaults, Suspecting};
+use crate::fleet::pools::PoolState;
 use crate::health::{Alarm, Group, LEAST_WATCHED, Moment, Outcome, Suspicion, TargetId, Verdict};
 use crate::pool::SUSPECT_SELF;
 
-/// When so many percent of the targets could not be probed last time, this machine is at fault.
-const BEGIN_PERCENT: usize = 90;
-
-/// When it is less than that many percent, the fault is over.
-const END_PERCENT: usize = 50;
-
-/// Of fewer targets nothing can be said.
-const FEWEST: usize = 3;
-
-/// As long as no more targets than this cannot be probed, each is told by itself.
-const TOLD_ALONE: usize = 10;
-
-/// Whether probes can be made, by the last outcome of each target.
-#[derive(Debug, Default)]
-pub(super) struct LocalFaults {
-    /// Targets with an outcome.
-    spoken: usize,
-    /// Of those, the ones whose last outcome is void.
-    void: usize,
-    /// Detail of the last void outcome.
-    detail: Option<Arc<str>>,
-    suspected: Option<Suspecting>,
-}
-
-/// This machine is suspected.
-#[derive(Clone, Debug)]
-pub(super) struct Suspecting {
-    since: Stamp,
-    reason: String,
-}
-
-impl Suspecting {
-    pub(super) fn shown(&self, calendar: Calendar) -> Suspected {
-        Suspected { since: calendar.shown(self.since), reason: self.reason.clone() }
-    }
-}
-
-impl LocalFaults {
-    /// An outcome of a target, before it is noted there.
-    pub(super) fn note(&mut self, target: &Target, outcome: Outcome, detail: &Arc<str>) {
-        let before = target.outcomes.last();
-        self.spoken += usize::from(before.is_none());
-        self.void -= usize::from(before == Some(Outcome::Void));
-        if outcome == Outcome::Void {
-            self.void += 1;
-            self.detail = Some(Arc::clone(detail));
-        }
-    }
-
-    /// Counts anew, after targets have come and gone.
-    pub(super) fn recount(&mut self, targets: &Targets) {
-        let last = targets.iter().filter_map(|(_, target)| target.outcomes.last());
-        (self.spoken, self.void) =
-            last.fold((0, 0), |(spoken, void), last| (spoken + 1, void + usize::from(last == Outcome::Void)));
-    }
-
-    pub(super) fn are_few(&self) -> bool {
-        self.void < TOLD_ALONE
-    }
-
-    pub(super) fn suspected(&self) -> Option<&Suspecting> {
-        self.suspected.as_ref()
-    }
-
-    /// Whether the alarm begins or ends; `None` when nothing changes.
-    fn turn(&mut self, at: Stamp) -> Option<bool> {
-        let is = |percent| self.void * 100 >= self.spoken * percent;
-        if self.suspected.is_none() && self.spoken >= FEWEST && is(BEGIN_PERCENT) {
-            let detail = self.detail.as_deref().unwrap_or("no reason was given");
-            self.suspected =
-                Some(Suspecting { since: at, reason: format!("probes cannot be made: {detail}") });
-            return Some(true);
-        }
-        if self.suspected.is_some() && (self.spoken == 0 || !is(END_PERCENT)) {
-            self.suspected = None;
-            return Some(false);
-        }
-        None
-    }
-}
-
-impl<O: Outside> Checker<O> {
-    /// Says to `health` whose targets are suspected together: those of each pool that decide, and
-    /// those of all pools, unless that is one pool only.
+impl Fleet {
+    /// Tells `health` which targets are watched together: the deciding ones of each pool, and those of all
+    /// pools if there are several.
     pub(super) fn set_groups(&mut self) {
         let (mut groups, mut all, mut pools) = (Vec::new(), Vec::new(), 0);
         for pool in &self.pools.0 {
@@ -114,7 +31,7 @@ impl<O: Outside> Checker<O> {
         if pools > 1 {
             groups.extend(self.groups(None, SUSPECT_SELF, distinct(all)));
         }
-        let now = self.now();
+        let now = self.now;
         self.health.set_groups(groups, now);
         self.local_faults.recount(&self.targets);
         self.note_suspicions();
@@ -137,7 +54,7 @@ impl<O: Outside> Checker<O> {
 
     /// Tells of what began or ended since the last turn.
     pub(super) fn heed_alarms(&mut self) {
-        let at = self.stamp();
+        let at = self.at;
         if let Some(begins) = self.local_faults.turn(at) {
             let LocalFaults { spoken, void, .. } = self.local_faults;
             if begins {
@@ -153,7 +70,7 @@ impl<O: Outside> Checker<O> {
             }
             self.show_suspicion();
         }
-        let now = self.now();
+        let now = self.now;
         let alarms = self.health.take_alarms(now);
         if !alarms.is_empty() {
             self.tell_ends(&alarms, now);
@@ -216,7 +133,7 @@ impl<O: Outside> Checker<O> {
 
     /// Takes over which suspicions there are now.
     fn note_suspicions(&mut self) {
-        let (now, at) = (self.now(), self.stamp());
+        let (now, at) = (self.now, self.at);
         let suspected = |suspicion: &Suspicion| Suspecting {
             since: at.before(now.saturating_sub(suspicion.since)),
             reason: format!(

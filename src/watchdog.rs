@@ -32,7 +32,7 @@ struct Watch {
 }
 
 /// Watches until what is given back is dropped.
-pub(super) fn start(metrics: Arc<Metrics>) -> Sender<()> {
+pub fn start(metrics: Arc<Metrics>) -> Sender<()> {
     let (held, ended) = mpsc::channel();
     let mut watch = Watch::new(metrics);
     let work = move || {
@@ -107,7 +107,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checker::tests::Log;
+    use crate::captured_log::Log;
     use crate::metrics::PoolSeries;
     use crate::pool::{Backend, Pool};
 

@@ -2,22 +2,19 @@
 //!
 //! The word of the checks goes on underneath and is what returns when an override ends. An override
 //! that was given for an hour ends when an hour has really passed, whatever happens to the time of
-//! day meanwhile ([`crate::checker::calendar`]). Only over a restart does the time of day decide.
+//! day meanwhile ([`crate::fleet::calendar`]). Only over a restart does the time of day decide.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tracing::info;
 
-use crate::checker::calendar::{Calendar, Stamp};
-use crate::checker::pools::{BackendState, PoolState};
-use crate::checker::{
-    Checker, LostOverride, Outside, Overridden, OverrideRefused, OverrideRequest, OverrideStatus,
-    RememberedOverride,
-};
 use crate::duration::Shown;
+use crate::fleet::calendar::Stamp;
+use crate::fleet::kept_override::KeptOverride;
+use crate::fleet::pools::{BackendState, PoolState};
+use crate::fleet::{Fleet, LostOverride, Overridden, OverrideRefused, OverrideRequest, RememberedOverride};
 use crate::pool::{Family, Override, PoolId};
 use crate::table::Table;
 
@@ -34,44 +31,13 @@ pub(super) struct Overrides {
     end: Option<Stamp>,
 }
 
-/// An operator's override of a backend, as it is kept.
-#[derive(Debug)]
-pub(super) struct KeptOverride {
-    pub(super) state: Override,
-    since: Stamp,
-    until: Option<Stamp>,
-    reason: Option<String>,
-    by: Option<String>,
-    /// See [`OverrideStatus::safe_at`].
-    safe_at: Option<Stamp>,
-}
-
-impl KeptOverride {
-    pub(super) fn shown(&self, calendar: Calendar) -> OverrideStatus {
-        OverrideStatus {
-            state: self.state,
-            since: calendar.shown(self.since),
-            until: self.until.map(|until| calendar.shown(until)),
-            reason: self.reason.clone(),
-            by: self.by.clone(),
-            safe_at: self.safe_at.map(|safe_at| calendar.shown(safe_at)),
-        }
-    }
-}
-
-impl<O: Outside> Checker<O> {
-    /// Does what an operator asks, and publishes it; unless it takes away what clients have, and is not
-    /// forced.
-    pub(super) fn override_backend(
-        &mut self,
-        request: OverrideRequest,
-        reply: oneshot::Sender<Result<Overridden, OverrideRefused>>,
-    ) {
-        // The asking task may have ended.
-        drop(reply.send(self.try_override(request)));
-    }
-
-    fn try_override(&mut self, request: OverrideRequest) -> Result<Overridden, OverrideRefused> {
+impl Fleet {
+    /// Sets or ends an override, and makes the next table. It is refused if the request is not forced and
+    /// takes away what clients have.
+    ///
+    /// # Errors
+    /// See [`OverrideRefused`].
+    pub fn override_backend(&mut self, request: OverrideRequest) -> Result<Overridden, OverrideRefused> {
         let OverrideRequest { pool, backend: name, state, length, reason, force, by } = request;
         let Some((id, backend)) = self.pools.find(&pool, &name) else {
             return Err(OverrideRefused::NoSuchBackend { pool, backend: name });
@@ -83,19 +49,19 @@ impl<O: Outside> Checker<O> {
         let before = self.overridden(id, backend);
         let reason = reason.or_else(|| before?.reason.clone());
         let before = before.map(|kept| kept.shown(self.calendar));
-        let since = self.stamp();
+        let since = self.at;
         let until = length.map(|length| since.after(length));
         let kept = |state| KeptOverride { state, since, until, reason, by: Some(by.clone()), safe_at: None };
         self.set_override(id, backend, state.map(kept), since, "by request", Some(&by));
         self.publish(Some(&by));
-        let backend = self.sources(&self.published.load()).one_backend(id, backend);
+        let backend = self.one_backend(id, backend);
         let backend = backend.ok_or(OverrideRefused::NoSuchBackend { pool, backend: name })?;
         Ok(Overridden { backend, before, consequences })
     }
 
     /// Takes up what operators said before the start.
     pub(super) fn recall_overrides(&mut self, remembered: Vec<RememberedOverride>) {
-        let now = self.stamp();
+        let now = self.at;
         for RememberedOverride { pool, backend, state, since, until, reason, by } in remembered {
             let (pool, backend) = (&*pool, &*backend);
             let [since, until] =
@@ -121,7 +87,7 @@ impl<O: Outside> Checker<O> {
 
     /// Ends the overrides whose time has come.
     pub(super) fn end_overrides(&mut self) {
-        let now = self.stamp();
+        let now = self.at;
         if self.overrides.end.is_none_or(|end| end > now) {
             return;
         }
@@ -239,22 +205,22 @@ impl<O: Outside> Checker<O> {
 
     /// Notes which backends with an override a table that has just been published no longer answers,
     /// and when the last answer with them will have run out.
-    pub(super) fn note_safety(&mut self, table: &Table, touched: &BTreeSet<PoolId>) {
+    pub(super) fn note_safety(&mut self, touched: &BTreeSet<PoolId>) {
         if self.overrides.places.is_empty() {
             return;
         }
-        let now = self.stamp();
+        let (now, table) = (self.at, Arc::clone(&self.table));
         // The answer of a service depends on all of its tiers.
         let mut affected = touched.clone();
         for pool in touched {
-            affected.extend(self.service_log.tiers_beside(*pool, table));
+            affected.extend(self.service_log.tiers_beside(*pool, &table));
         }
         for id in affected {
             let mut places = self.overrides.places.range((id, 0)..=(id, usize::MAX)).peekable();
             if places.peek().is_none() {
                 continue;
             }
-            let answered = self.answered(id, table);
+            let answered = self.answered(id, &table);
             let Some(pool) = self.pools.0.get_mut(id.index()) else { continue };
             let safe = now.after(ON_THE_WAY + pool.ttl).max(pool.earlier_answers_end);
             for &(_, backend) in places {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::checker::{PastOutcome, PastTransition};
+use crate::fleet::{PastOutcome, PastTransition};
 use crate::pool::Override;
 use crate::table::Standing;
 

@@ -1,28 +1,43 @@
-//! Probes: what is due is started, and what they bring is taken to everyone who wants to know.
+//! Probes: due ones are started, and their reports go to all who use the target.
 
-use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use tokio::task::{self, JoinError};
-use tracing::{debug, error, info, warn};
+use rand::Rng;
+use tracing::{debug, info, warn};
 
-use crate::checker::calendar::Stamp;
-use crate::checker::history::{KeptOutcome, KeptTransition};
-use crate::checker::pools::{BackendState, PoolState, standing};
-use crate::checker::slots::{Class, Start};
-use crate::checker::tally::Tally;
-use crate::checker::targets::{Spot, Target, User};
-use crate::checker::{AT_ONCE, Checker, LATE, Outside};
+use crate::fleet::history::{KeptOutcome, KeptTransition};
+use crate::fleet::pools::{BackendState, standing};
+use crate::fleet::slots::{Class, Start};
+use crate::fleet::tally::Tally;
+use crate::fleet::targets::{Spot, Target, User};
+use crate::fleet::{AT_ONCE, Fleet, LATE};
 use crate::health::{Moment, Outcome, Ticket, Timing, Transition};
 use crate::pool::Override;
 use crate::probe::{Cause, Probe, Report};
 use crate::table::Standing;
 
-/// A probe in flight.
-pub(super) struct Running {
+/// A probe to start.
+#[derive(Debug)]
+pub struct Launch {
+    /// The probe.
+    pub probe: Arc<Probe>,
+    /// Its destination.
+    pub address: IpAddr,
+    /// Its time limit.
+    pub timeout: Duration,
+    /// See [`Probe::run_after`].
+    pub search_charge: Duration,
+    /// To be given back with the report.
+    pub running: Running,
+}
+
+/// A running probe: its slot, and the right to report once. There is one for each, here and nowhere else.
+#[derive(Debug)]
+#[must_use = "the slot of a probe is given back with its Running"]
+pub struct Running {
     ticket: Ticket,
     started: Moment,
     host: IpAddr,
@@ -31,81 +46,80 @@ pub(super) struct Running {
 
 /// Whether more is due than was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub enum Due {
     /// Perhaps.
     More,
     /// Nothing that has a slot.
     Nothing,
 }
 
-/// How a probe ended.
-pub(super) type Ended = Result<(task::Id, Report), JoinError>;
-
-impl<O: Outside> Checker<O> {
-    /// Starts what is due, as far as there are slots and up to [`AT_ONCE`]; the rest waits without
-    /// losing of its time.
-    pub(super) fn start_due(&mut self) -> Due {
-        let now = self.now();
+impl Fleet {
+    /// Adds the due probes that have a slot to `launches`, after taking up to [`AT_ONCE`] due targets. The
+    /// others wait; their time limit begins when they start.
+    pub fn start_due(&mut self, launches: &mut Vec<Launch>) -> Due {
         let mut taken = 0;
         while !self.slots.are_full()
             && taken < AT_ONCE
-            && let Some(ticket) = self.health.due(now)
+            && let Some(ticket) = self.health.due(self.now)
         {
             taken += 1;
             if let Some(target) = self.targets.get(ticket.target) {
                 self.slots.ask(ticket, target.key.host, class(&target.key.probe));
             }
-            self.start_waiting(now);
+            self.start_waiting(launches);
         }
-        self.start_waiting(now);
+        self.start_waiting(launches);
         self.metrics.probes_now(self.slots.in_flight(), self.slots.waiting());
         if taken < AT_ONCE { Due::Nothing } else { Due::More }
     }
 
-    fn start_waiting(&mut self, now: Moment) {
+    fn start_waiting(&mut self, launches: &mut Vec<Launch>) {
         while let Some(start) = self.slots.next(|ticket| self.health.is_current(*ticket)) {
-            self.launch(start, now);
+            let Start { probe: ticket, host, class } = start;
+            let Some(target) = self.targets.get(ticket.target) else {
+                self.slots.release(host, class);
+                continue;
+            };
+            launches.push(Launch {
+                probe: Arc::clone(&target.key.probe),
+                address: host,
+                timeout: target.key.timing.timeout,
+                search_charge: target.search_charge,
+                running: Running { ticket, started: self.now, host, class },
+            });
+            self.metrics.probe_started(self.now.saturating_sub(ticket.due));
         }
     }
 
-    fn launch(&mut self, Start { probe: ticket, host, class }: Start<Ticket>, now: Moment) {
-        let Some(target) = self.targets.get_mut(ticket.target) else {
-            return self.slots.release(host, class);
-        };
-        let probe = Arc::clone(&target.key.probe);
-        let probe = self.outside.clone().probe(probe, host, target.key.timing.timeout, target.search_charge);
-        let task = self.probes.spawn(probe);
-        self.running.insert(task.id(), Running { ticket, started: now, host, class });
-        target.task = Some(task);
-        self.metrics.probe_started(now.saturating_sub(ticket.due));
+    /// Whether the report of a probe is still wanted. After a reload it may not be; then the probe should be
+    /// ended, and its `Running` given back all the same.
+    #[must_use]
+    pub fn wants(&self, running: &Running) -> bool {
+        self.health.is_current(running.ticket)
     }
 
-    /// Takes what a probe brought to everyone who wants to know.
-    pub(super) fn take(&mut self, ended: Ended) {
-        let task = match &ended {
-            Ok((task, _)) => *task,
-            Err(broken) => broken.id(),
-        };
-        let Some(Running { ticket, started, host, class }) = self.running.remove(&task) else { return };
+    /// Takes the report of a probe. `rng` varies when the next one is due.
+    #[allow(clippy::needless_pass_by_value, reason = "a `Running` is given back once")]
+    pub fn ended(&mut self, running: Running, report: Report, rng: &mut impl Rng) {
+        let Running { ticket, started, host, class } = running;
         self.slots.release(host, class);
         if !self.health.is_current(ticket) {
             return;
         }
-        let report = ended.map_or_else(|broken| broken_off(&broken), |(_, report)| report);
-        let (now, at) = (self.origin.elapsed(), self.stamp());
+        let (now, at) = (self.now, self.at);
+        let wall = self.calendar.shown(at);
         let Some(target) = self.targets.get_mut(ticket.target) else { return };
         let Timing { timeout, interval, .. } = target.key.timing;
         let stalled = self.stalled.is_some_and(|stalled| started < stalled);
         let report = fair(report, timeout, stalled);
         let was_held = self.health.held_until(ticket.target).is_some();
-        let transition = self.health.handle_outcome(ticket, report.outcome, now, &mut self.rng);
+        let transition = self.health.handle_outcome(ticket, report.outcome, now, rng);
         let is_held = self.health.held_until(ticket.target).is_some();
-        target.task = None;
         target.search_charge = report.search_charge;
         let first = report.outcome != Outcome::Void && target.hint.take().is_some();
         if transition.is_some() {
             target.since = at;
-            self.untold.state(ticket.target);
+            self.unreported.state(ticket.target);
         }
         if self.local_faults.are_few() {
             warn_of_first_void(target, &report);
@@ -116,15 +130,15 @@ impl<O: Outside> Checker<O> {
         target.outcomes.push(KeptOutcome::new(at, duration, outcome, cause, detail));
         let loaded = report.load.is_some_and(|load| target.load.reported(load, interval, now));
         let expires = report.certificate_expires;
-        let tell = expires.is_some_and(|expires| target.expiry.seen(expires, self.outside.wall()));
+        let tell = expires.is_some_and(|expires| target.expiry.seen(expires, wall));
         self.count(ticket, &report);
         if let Some(expires) = expires {
-            self.note_expiry(ticket, expires, tell);
+            self.note_expiry(ticket, expires, wall, tell);
         }
         if transition.is_some() || first || was_held != is_held {
-            self.judge_users(ticket, transition.as_ref(), &report, at);
+            self.judge_users(ticket, transition.as_ref(), &report);
         } else if loaded {
-            self.weigh_users(ticket, now);
+            self.weigh_users(ticket.target);
         }
     }
 
@@ -144,7 +158,7 @@ impl<O: Outside> Checker<O> {
     }
 
     /// Shows when a certificate expires to those who use the target, and tells of it if it is time.
-    fn note_expiry(&self, ticket: Ticket, expires: SystemTime, tell: bool) {
+    fn note_expiry(&self, ticket: Ticket, expires: SystemTime, wall: SystemTime, tell: bool) {
         let Some(target) = self.targets.get(ticket.target) else { return };
         for User { spot, check } in &target.users {
             let Some(pool) = self.pools.get(spot.pool) else { continue };
@@ -154,16 +168,15 @@ impl<O: Outside> Checker<O> {
                 let check = pool.checks.get(check).map(|name| &**name);
                 let date = Timestamp::try_from(expires).map(|date| date.strftime("%Y-%m-%d").to_string());
                 let date = date.unwrap_or_default();
-                let has = if expires <= self.outside.wall() { "expired" } else { "expires" };
+                let has = if expires <= wall { "expired" } else { "expires" };
                 warn!(pool = name, backend, %address, check, "a certificate {has} on {date}; renew it on the backend");
             }
         }
     }
 
     /// Judges the addresses that a target is used by anew.
-    fn judge_users(&mut self, ticket: Ticket, transition: Option<&Transition>, report: &Report, at: Stamp) {
+    fn judge_users(&mut self, ticket: Ticket, transition: Option<&Transition>, report: &Report) {
         let Some(target) = self.targets.get(ticket.target) else { return };
-        let now = self.origin.elapsed();
         for User { spot, check } in target.users.clone() {
             let check = self.pools.get(spot.pool).and_then(|pool| pool.checks.get(check as usize)).cloned();
             let reason = Reason {
@@ -179,12 +192,13 @@ impl<O: Outside> Checker<O> {
                 let [from, to] = [transition.from, transition.to].map(|state| standing(state.verdict()));
                 reason.log_check(pool, backend, address, from, to);
             }
-            self.judge(spot, &reason, now, at);
+            self.judge(spot, &reason);
         }
     }
 
     /// Judges an address anew, and tells everyone if that changes anything.
-    pub(super) fn judge(&mut self, spot: Spot, reason: &Reason<'_>, now: Moment, at: Stamp) {
+    pub(super) fn judge(&mut self, spot: Spot, reason: &Reason<'_>) {
+        let (now, at) = (self.now, self.at);
         let Some(pool) = self.pools.get(spot.pool) else { return };
         let (backend, place) = (spot.backend as usize, spot.address as usize);
         let Some(configured) = pool.setup.pool.backends.get(backend) else { return };
@@ -192,7 +206,7 @@ impl<O: Outside> Checker<O> {
         let (to, held) = address.judge(&pool.setup, configured, &self.targets, &self.health);
         let (from, was_held) = (address.standing, address.held);
         if from == to && was_held == held {
-            return self.weigh(spot, now);
+            return self.weigh(spot);
         }
         let slow_start = pool.setup.pool.slow_start;
         let Some(pool) = self.pools.0.get_mut(spot.pool.index()) else { return };
@@ -220,52 +234,10 @@ impl<O: Outside> Checker<O> {
             }
         }
         if was_held != held {
-            self.tell_hold(spot, held, to, now);
+            self.tell_hold(spot, held, to);
         }
         self.touched.insert(spot.pool);
-        self.weigh(spot, now);
-    }
-
-    /// The load of a target has changed.
-    fn weigh_users(&mut self, ticket: Ticket, now: Moment) {
-        let Some(target) = self.targets.get(ticket.target) else { return };
-        let spots: Vec<Spot> = target.users.iter().map(|user| user.spot).collect();
-        for spot in spots {
-            self.weigh(spot, now);
-        }
-    }
-
-    /// Works out the share of an address anew, and when it changes by itself.
-    pub(super) fn weigh(&mut self, spot: Spot, now: Moment) {
-        let Some(pool) = self.pools.0.get_mut(spot.pool.index()) else { return };
-        let PoolState { setup, backends, .. } = pool;
-        let Some(address) = backends
-            .get_mut(spot.backend as usize)
-            .and_then(|backend| backend.addresses.get_mut(spot.address as usize))
-        else {
-            return;
-        };
-        let (changed, next) = address.weigh(setup, &mut self.targets, now);
-        if changed {
-            self.touched.insert(spot.pool);
-        }
-        // One entry for each address: an earlier one finds out that there is nothing to do yet.
-        if let Some(next) = next.filter(|next| address.wake.is_none_or(|wake| *next < wake)) {
-            address.wake = Some(next);
-            self.wakes.push(Reverse((next, spot)));
-        }
-    }
-
-    /// Looks at the addresses whose share changes by now.
-    pub(super) fn weigh_due(&mut self) {
-        let now = self.now();
-        while let Some(Reverse((due, spot))) = self.wakes.peek().copied().filter(|wake| wake.0.0 <= now) {
-            self.wakes.pop();
-            if let Some(address) = self.pools.address_mut(spot).filter(|address| address.wake == Some(due)) {
-                address.wake = None;
-                self.weigh(spot, now);
-            }
-        }
+        self.weigh(spot);
     }
 }
 
@@ -341,23 +313,8 @@ impl Reason<'_> {
     }
 }
 
-/// The report of a probe whose task panicked: a defect of this program, and no verdict.
-fn broken_off(broken: &JoinError) -> Report {
-    error!(%broken, "a probe broke off; this is a defect of steerd, please report it");
-    Report {
-        outcome: Outcome::Void,
-        cause: Some(Cause::Local),
-        detail: format!("no verdict: the probe broke off: {broken}").into(),
-        load: None,
-        certificate_expires: None,
-        duration: Duration::ZERO,
-        phases: Vec::new(),
-        search_charge: Duration::ZERO,
-    }
-}
-
 /// Makes a failure void that may be the fault of this process being late.
-pub(super) fn fair(report: Report, timeout: Duration, stalled: bool) -> Report {
+fn fair(report: Report, timeout: Duration, stalled: bool) -> Report {
     let overlong = report.duration > timeout.saturating_add(LATE);
     if report.outcome != Outcome::Failed || !(stalled || overlong) {
         return report;
@@ -372,5 +329,31 @@ fn warn_of_first_void(target: &Target, report: &Report) {
     if report.outcome == Outcome::Void && !was_void {
         let reason = &*report.detail;
         warn!(address = %target.key.host, reason, "an address could not be probed; its state stands still");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn only_failures_of_late_probes_are_void() {
+        let report = |outcome, duration| Report {
+            outcome,
+            cause: None,
+            detail: "x".into(),
+            load: None,
+            certificate_expires: None,
+            duration,
+            phases: Vec::new(),
+            search_charge: Duration::ZERO,
+        };
+        let judged = |outcome, duration, stalled| fair(report(outcome, duration), SECOND, stalled).outcome;
+        assert_eq!(judged(Outcome::Failed, SECOND + LATE, false), Outcome::Failed);
+        assert_eq!(judged(Outcome::Failed, SECOND * 2, false), Outcome::Void);
+        assert_eq!(judged(Outcome::Failed, Duration::ZERO, true), Outcome::Void);
+        assert_eq!(judged(Outcome::Passed, SECOND * 2, true), Outcome::Passed);
     }
 }

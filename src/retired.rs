@@ -1,7 +1,7 @@
 //! Tables and zones that have been replaced, until nobody reads them any more.
 //!
-//! To free a zone of a million records takes long, so it must not happen where queries are answered
-//! or backends probed. Readers hold a table as long as they like; a thread of its own holds it longer.
+//! Freeing a zone of a million records takes long, so it must not happen on threads that answer queries or probe
+//! backends. A separate thread holds each replaced table until its last reader has let go.
 
 use std::any::Any;
 use std::io;
@@ -20,18 +20,21 @@ type Part = Arc<dyn Any + Send + Sync>;
 
 /// Takes what has been replaced.
 #[derive(Clone, Debug)]
-pub(super) struct Retired(Sender<Part>);
+pub struct Retired(Sender<Part>);
 
 impl Retired {
     /// Starts the thread that frees. It ends once this is dropped and all has been freed.
-    pub(super) fn start() -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start() -> io::Result<Self> {
         let (sender, parts) = mpsc::channel();
         thread::Builder::new().name("retired-tables".into()).spawn(move || free(&parts))?;
         Ok(Self(sender))
     }
 
     /// Takes a table that `now` has replaced.
-    pub(super) fn take(&self, table: Arc<Table>, now: &Table) {
+    pub fn take(&self, table: Arc<Table>, now: &Table) {
         let zones = (!Arc::ptr_eq(&table.catalog, &now.catalog)).then(|| Arc::clone(&table.catalog));
         self.take_part(table);
         if let Some(zones) = zones {

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use crate::checker::calendar::Stamp;
-use crate::checker::history::Transitions;
-use crate::checker::memory::Hints;
-use crate::checker::overrides::KeptOverride;
-use crate::checker::suspicion::Suspecting;
-use crate::checker::tally::Tally;
-use crate::checker::targets::{Beginning, Key, Linker, Spot, Targets, User};
-use crate::checker::weight::{self, SlowStart};
-use crate::checker::{Check, PoolSetup, combine};
 use crate::counters::Counters;
+use crate::fleet::calendar::{Calendar, Stamp};
+use crate::fleet::history::Transitions;
+use crate::fleet::kept_override::KeptOverride;
+use crate::fleet::local_faults::Suspecting;
+use crate::fleet::memory::{Hints, RememberedState, hints};
+use crate::fleet::tally::Tally;
+use crate::fleet::targets::{Beginning, Key, Linker, Spot, Targets, User};
+use crate::fleet::weight::{self, SlowStart};
+use crate::fleet::{Check, PoolSetup, combine};
 use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::metrics::{Metrics, PoolSeries};
 use crate::pool::{Backend, Override, PoolId};
@@ -99,6 +99,23 @@ pub(super) struct AddressState {
 }
 
 impl Pools {
+    /// All pools at the start, with the verdicts that are remembered from before it.
+    pub(super) fn link(
+        setups: Vec<PoolSetup>,
+        remembered: &[RememberedState],
+        calendar: Calendar,
+        metrics: &Metrics,
+        mut linker: Linker<'_, impl Rng>,
+    ) -> Self {
+        let mut hints = hints(remembered, calendar);
+        let link = |(id, setup): (PoolId, PoolSetup)| {
+            let hints = hints.remove(setup.pool.name.as_str()).unwrap_or_default();
+            let linking = Linking { metrics, linker: &mut linker, hints: &hints, previous: None };
+            PoolState::new(id, Arc::new(setup), linking)
+        };
+        Self((0..).map(PoolId).zip(setups).map(link).collect())
+    }
+
     pub(super) fn get(&self, id: PoolId) -> Option<&PoolState> {
         self.0.get(id.index())
     }

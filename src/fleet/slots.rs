@@ -19,7 +19,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use crate::checker::MAX_IN_FLIGHT;
+use crate::fleet::MAX_IN_FLIGHT;
 
 /// The most probes in flight to one host. Many backends behind one address, told apart by their
 /// ports, are probed side by side, but not so many that the probes are a load.

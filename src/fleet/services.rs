@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tracing::{info, warn};
 
-use crate::checker::answering::{Answering, Change, Kind, in_words, lost};
+use crate::fleet::answering::{Answering, Change, Kind, in_words, lost};
 use crate::pool::{Family, PoolId};
 use crate::service::ServiceId;
 use crate::table::{PoolView, Source, Table};

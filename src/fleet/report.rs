@@ -1,23 +1,20 @@
 //! Tells the state of backends: one of them, or all pools piece by piece.
 //!
 //! A piece is told within one turn and has a bounded number of backends, because probes wait
-//! meanwhile. Those who want more ask again, from the [`Place`] where the piece ended. So nothing is
+//! meanwhile. Those who want more ask again, from the [`Cursor`] where the piece ended. So nothing is
 //! kept here for anyone, and a client that has left costs nothing.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::checker::answering::Answering;
-use crate::checker::calendar::{Calendar, Stamp};
-use crate::checker::pools::{AddressState, BackendState, PoolState, Pools, standing};
-use crate::checker::services::ServiceLog;
-use crate::checker::suspicion::Suspecting;
-use crate::checker::targets::Targets;
-use crate::checker::{
-    AddressStatus, BackendStatus, Check, CheckStatus, PoolStatus, ServiceStatus, Suspected,
+use crate::fleet::answering::Answering;
+use crate::fleet::calendar::Calendar;
+use crate::fleet::pools::{AddressState, BackendState, PoolState, standing};
+use crate::fleet::{
+    AddressStatus, BackendStatus, Check, CheckStatus, Fleet, PoolStatus, ServiceStatus, Suspected,
 };
-use crate::health::{HealthTable, Moment, TargetId};
+use crate::health::TargetId;
 use crate::pool::{Backend, Family, Override, PoolId};
 use crate::service::Service;
 use crate::table::{Choice, FULL_WEIGHT, FamilyView, PoolView, Standing, Table};
@@ -29,7 +26,7 @@ pub const BACKENDS_WITH_HISTORY_IN_A_PIECE: usize = 50;
 
 /// Where the telling of pools goes on, and which table it tells.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Cursor {
     table: Arc<Table>,
     pool: usize,
     /// The next backend of that pool.
@@ -47,7 +44,7 @@ pub struct Piece {
     /// Why this machine is suspected rather than the backends of all pools together.
     pub suspected: Option<Suspected>,
     /// Where the next piece begins; none when all is told.
-    pub next: Option<Place>,
+    pub next: Option<Cursor>,
 }
 
 /// Some backends of a pool.
@@ -59,7 +56,7 @@ pub struct PoolPiece {
     pub backends: Vec<BackendStatus>,
 }
 
-impl Place {
+impl Cursor {
     /// The beginning of all pools of a table.
     #[must_use]
     pub fn all(table: Arc<Table>) -> Self {
@@ -84,59 +81,50 @@ impl Place {
     }
 }
 
-/// Sources of a status report.
-pub(super) struct Sources<'a> {
-    pub(super) pools: &'a Pools,
-    pub(super) targets: &'a Targets,
-    pub(super) health: &'a HealthTable,
-    pub(super) table: &'a Table,
-    pub(super) services: &'a ServiceLog,
-    pub(super) suspected: Option<&'a Suspecting>,
-    pub(super) now: Moment,
-    pub(super) at: Stamp,
-    pub(super) calendar: Calendar,
-}
-
-impl Sources<'_> {
-    /// The piece at a place; none when the table there is of an earlier configuration, whose pools
+impl Fleet {
+    /// The piece at a cursor; none when the table there is of an earlier configuration, whose pools
     /// have other numbers.
-    pub(super) fn piece(&self, mut place: Place) -> Option<Piece> {
+    #[must_use]
+    pub fn piece(&self, mut cursor: Cursor) -> Option<Piece> {
         // Every reload makes settings anew, and nothing else does.
-        if !Arc::ptr_eq(&place.table.settings, &self.table.settings) {
+        if !Arc::ptr_eq(&cursor.table.settings, &self.table.settings) {
             return None;
         }
-        let mut left = place.backends_in_a_piece();
+        let mut left = cursor.backends_in_a_piece();
         let mut pools = Vec::new();
-        while left > 0 && place.pool < place.end {
-            let (Some(pool), Some(view)) = (self.pools.0.get(place.pool), place.table.pools.get(place.pool))
+        while left > 0 && cursor.pool < cursor.end {
+            let (Some(pool), Some(view)) =
+                (self.pools.0.get(cursor.pool), cursor.table.pools.get(cursor.pool))
             else {
-                place.pool = place.end;
+                cursor.pool = cursor.end;
                 break;
             };
-            let end = pool.backends.len().min(place.backend + left);
-            let backends = place.backend..end;
+            let end = pool.backends.len().min(cursor.backend + left);
+            let backends = cursor.backend..end;
             // A pool without backends is some work too.
             left = left.saturating_sub(backends.len() + 1);
-            let id = PoolId(u32::try_from(place.pool).unwrap_or(u32::MAX));
-            let told = TellingPool { pool, view, fails_open: self.services.fail_open_to(id, &place.table) };
+            let id = PoolId(u32::try_from(cursor.pool).unwrap_or(u32::MAX));
+            let told =
+                TellingPool { pool, view, fails_open: self.service_log.fail_open_to(id, &cursor.table) };
             pools.push(PoolPiece {
-                pool: (!place.is_within_a_pool()).then(|| pool_status(pool, view, self.calendar)),
-                backends: backends.filter_map(|index| self.backend(&told, index, place.history)).collect(),
+                pool: (!cursor.is_within_a_pool()).then(|| pool_status(pool, view, self.calendar)),
+                backends: backends.filter_map(|index| self.backend(&told, index, cursor.history)).collect(),
             });
             if end < pool.backends.len() {
-                place.backend = end;
+                cursor.backend = end;
             } else {
-                (place.pool, place.backend) = (place.pool + 1, 0);
+                (cursor.pool, cursor.backend) = (cursor.pool + 1, 0);
             }
         }
-        let next = (place.pool < place.end).then_some(place);
-        let suspected = self.suspected.map(|suspected| suspected.shown(self.calendar));
+        let next = (cursor.pool < cursor.end).then_some(cursor);
+        let suspected = self.local_faults.suspected().or(self.suspected.as_ref());
+        let suspected = suspected.map(|suspected| suspected.shown(self.calendar));
         Some(Piece { pools, suspected, next })
     }
 
     /// One backend as it is now.
     pub(super) fn one_backend(&self, pool: PoolId, index: usize) -> Option<BackendStatus> {
-        let fails_open = self.services.fail_open_to(pool, self.table);
+        let fails_open = self.service_log.fail_open_to(pool, &self.table);
         let told = TellingPool { pool: self.pools.get(pool)?, view: self.table.pool(pool)?, fails_open };
         self.backend(&told, index, false)
     }
@@ -209,7 +197,7 @@ impl Sources<'_> {
 
     fn check(&self, name: &Arc<str>, check: &Check, id: TargetId, history: bool) -> Option<CheckStatus> {
         let target = self.targets.get(id)?;
-        let (verdict, remembered) = self.targets.verdict(self.health, id);
+        let (verdict, remembered) = self.targets.verdict(&self.health, id);
         Some(CheckStatus {
             name: Arc::clone(name),
             kind: check.probe.kind(),
@@ -236,7 +224,7 @@ impl Sources<'_> {
 struct TellingPool<'a> {
     pool: &'a PoolState,
     view: &'a PoolView,
-    /// See [`ServiceLog::fail_open_to`].
+    /// See `ServiceLog::fail_open_to`.
     fails_open: [bool; 2],
 }
 

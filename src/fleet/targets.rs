@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use tokio::task::AbortHandle;
 
-use crate::checker::calendar::Stamp;
-use crate::checker::expiry::Expiry;
-use crate::checker::history::Outcomes;
-use crate::checker::weight::Load;
+use crate::fleet::calendar::Stamp;
+use crate::fleet::expiry::Expiry;
+use crate::fleet::history::Outcomes;
+use crate::fleet::weight::Load;
 use crate::health::{HealthTable, Moment, TargetId, Timing, Verdict};
 use crate::pool::PoolId;
 use crate::probe::Probe;
@@ -62,8 +61,6 @@ pub(super) struct Target {
     pub(super) expiry: Expiry,
     /// The charge for searches that its last probe left to the next.
     pub(super) search_charge: Duration,
-    /// The probe in flight.
-    pub(super) task: Option<AbortHandle>,
 }
 
 /// The initial state of a target.
@@ -149,15 +146,12 @@ impl Targets {
         }
     }
 
-    /// Removes the targets that nobody uses; their probes in flight end.
+    /// Removes the targets that nobody uses. Reports of their probes in flight are no longer wanted.
     pub(super) fn remove_unused(&mut self, health: &mut HealthTable) {
         for (id, place) in (0..).map(TargetId).zip(&mut self.targets) {
-            if let Some(target) = place.take_if(|target| target.users.is_empty()) {
+            if place.take_if(|target| target.users.is_empty()).is_some() {
                 health.remove(id);
                 self.count -= 1;
-                if let Some(task) = target.task {
-                    task.abort();
-                }
             }
         }
     }
@@ -220,7 +214,6 @@ impl<'a, R: Rng> Linker<'a, R> {
             load: Load::default(),
             expiry: Expiry::default(),
             search_charge: Duration::ZERO,
-            task: None,
         };
         let targets = &mut self.targets.targets;
         if targets.len() <= id.index() {

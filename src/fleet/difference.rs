@@ -11,8 +11,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::checker::{Change, Check, Difference, LostOverride, PoolSetup, Reloaded};
 use crate::duration::Shown;
+use crate::fleet::{Check, LostOverride, PoolSetup, Reloaded};
 use crate::health::Timing;
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, Pool, PoolId, Require};
@@ -27,6 +27,44 @@ use crate::probe::tls::TlsProbe;
 use crate::service::{Answers, Policy, Service, WhenDown};
 use crate::settings::Settings;
 use crate::zone::{Catalog, Zone};
+
+/// The changes made by a reload, in the order of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// The generation of the table that has it.
+    pub generation: u64,
+    /// Pools, with backends and checks.
+    pub pools: Vec<Change>,
+    /// Services.
+    pub services: Vec<Change>,
+    /// Zones.
+    pub zones: Vec<Change>,
+    /// Overrides that have ended because their backends are gone.
+    pub overrides: Vec<Change>,
+    /// Whether settings that answers depend on have changed.
+    pub settings: bool,
+}
+
+/// One thing that a reload changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is new.
+    Added(String),
+    /// It is gone.
+    Removed(String),
+    /// It has changed; the details are for a person: `backend b2: weight 1 -> 3`.
+    Changed(String, Vec<String>),
+}
+
+impl Change {
+    /// The name of the changed item.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Added(name) | Self::Removed(name) | Self::Changed(name, _) => name,
+        }
+    }
+}
 
 /// A key of the configuration and its value.
 #[derive(Debug)]
@@ -76,8 +114,9 @@ pub(super) fn difference(before: Compared<'_>, now: Compared<'_>) -> Difference 
 }
 
 impl Difference {
-    /// Adds what came of it.
-    pub(super) fn with(self, Reloaded { generation, lost }: Reloaded) -> Self {
+    /// The difference of a reload with its result.
+    #[must_use]
+    pub fn with(self, Reloaded { generation, lost }: Reloaded) -> Self {
         let change = |LostOverride { pool, backend, state, reason }: LostOverride| {
             let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
             let detail = format!("{}{reason} has ended, because the backend is gone", state.as_str());

@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use crate::checker::answering::{Answering, Change, Kind, in_words, lost};
-use crate::checker::{Checker, Consequence, Outside};
+use crate::fleet::answering::{Answering, Change, Kind, in_words, lost};
+use crate::fleet::{Consequence, Fleet};
 use crate::pool::{Family, Override, PoolId};
 use crate::table::Table;
 
 /// The most consequences that are told one by one. One pool may be a tier of any number of services.
 const MOST_TOLD: usize = 20;
 
-impl<O: Outside> Checker<O> {
+impl Fleet {
     /// The changes for the pool and its services when a backend gets this override, or none.
     pub(super) fn consequences(
         &self,
@@ -21,7 +21,7 @@ impl<O: Outside> Checker<O> {
         backend: usize,
         over: Option<Override>,
     ) -> Vec<Consequence> {
-        let before = self.published.load();
+        let before = Arc::clone(&self.table);
         let (Some(pool), Some(view)) = (self.pools.get(id), before.pool(id)) else { return Vec::new() };
         let mut pools = before.pools.clone();
         if let Some(place) = pools.get_mut(id.index()) {

@@ -2,12 +2,12 @@
 
 use tracing::{info, warn};
 
-use crate::checker::targets::Spot;
-use crate::checker::{Checker, Outside};
+use crate::fleet::Fleet;
+use crate::fleet::targets::Spot;
 use crate::health::{DAMPING_WINDOW, Moment};
 use crate::table::Standing;
 
-impl<O: Outside> Checker<O> {
+impl Fleet {
     /// The end of a hold and the number of falls that brought it: the longest hold of its checks.
     fn hold(&self, spot: Spot) -> Option<(Moment, u8)> {
         let pool = self.pools.get(spot.pool)?;
@@ -20,7 +20,7 @@ impl<O: Outside> Checker<O> {
     }
 
     /// An address is held from now on, or no longer.
-    pub(super) fn tell_hold(&self, spot: Spot, held: bool, standing: Standing, now: Moment) {
+    pub(super) fn tell_hold(&self, spot: Spot, held: bool, standing: Standing) {
         let Some((pool, backend, address)) = self.pools.named(spot) else { return };
         if let Some(state) = self.pools.get(spot.pool) {
             state.series.held(spot.backend as usize, spot.address as usize, held);
@@ -28,7 +28,7 @@ impl<O: Outside> Checker<O> {
         let minutes = DAMPING_WINDOW.as_secs() / 60;
         match (held, self.hold(spot)) {
             (true, Some((end, falls))) => {
-                let until = self.calendar.shown(self.stamp().after(end.saturating_sub(now)));
+                let until = self.calendar.shown(self.at.after(end.saturating_sub(self.now)));
                 let until =
                     jiff::Timestamp::try_from(until).map(|until| until.strftime("%H:%M:%S UTC").to_string());
                 let until = until.unwrap_or_default();

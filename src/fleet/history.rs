@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::checker::calendar::{Calendar, Stamp};
+use crate::fleet::calendar::{Calendar, Stamp};
 use crate::health::Outcome;
 use crate::probe::Cause;
 use crate::table::Standing;

@@ -1,0 +1,30 @@
+//! An operator's override of a backend as it is kept, with times of the steady calendar.
+
+use crate::fleet::OverrideStatus;
+use crate::fleet::calendar::{Calendar, Stamp};
+use crate::pool::Override;
+
+/// An operator's override of a backend, as it is kept.
+#[derive(Debug)]
+pub(super) struct KeptOverride {
+    pub(super) state: Override,
+    pub(super) since: Stamp,
+    pub(super) until: Option<Stamp>,
+    pub(super) reason: Option<String>,
+    pub(super) by: Option<String>,
+    /// See [`OverrideStatus::safe_at`].
+    pub(super) safe_at: Option<Stamp>,
+}
+
+impl KeptOverride {
+    pub(super) fn shown(&self, calendar: Calendar) -> OverrideStatus {
+        OverrideStatus {
+            state: self.state,
+            since: calendar.shown(self.since),
+            until: self.until.map(|until| calendar.shown(until)),
+            reason: self.reason.clone(),
+            by: self.by.clone(),
+            safe_at: self.safe_at.map(|safe_at| calendar.shown(safe_at)),
+        }
+    }
+}

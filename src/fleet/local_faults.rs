@@ -1,0 +1,91 @@
+//! Probes that cannot be made at all, as there are no descriptors, no ports, no route: the fault is here.
+//!
+//! Such outcomes are void and judge nobody, but the operator must hear of it.
+
+use std::sync::Arc;
+
+use crate::fleet::Suspected;
+use crate::fleet::calendar::{Calendar, Stamp};
+use crate::fleet::targets::{Target, Targets};
+use crate::health::Outcome;
+
+/// When so many percent of the targets could not be probed last time, this machine is at fault.
+const BEGIN_PERCENT: usize = 90;
+
+/// When it is less than that many percent, the fault is over.
+const END_PERCENT: usize = 50;
+
+/// Of fewer targets nothing can be said.
+const FEWEST: usize = 3;
+
+/// As long as no more targets than this cannot be probed, each is told by itself.
+const TOLD_ALONE: usize = 10;
+
+/// Whether probes can be made, by the last outcome of each target.
+#[derive(Debug, Default)]
+pub(super) struct LocalFaults {
+    /// Targets with an outcome.
+    pub(super) spoken: usize,
+    /// Of those, the ones whose last outcome is void.
+    pub(super) void: usize,
+    /// Detail of the last void outcome.
+    detail: Option<Arc<str>>,
+    suspected: Option<Suspecting>,
+}
+
+/// This machine is suspected.
+#[derive(Clone, Debug)]
+pub(super) struct Suspecting {
+    pub(super) since: Stamp,
+    pub(super) reason: String,
+}
+
+impl Suspecting {
+    pub(super) fn shown(&self, calendar: Calendar) -> Suspected {
+        Suspected { since: calendar.shown(self.since), reason: self.reason.clone() }
+    }
+}
+
+impl LocalFaults {
+    /// An outcome of a target, before it is noted there.
+    pub(super) fn note(&mut self, target: &Target, outcome: Outcome, detail: &Arc<str>) {
+        let before = target.outcomes.last();
+        self.spoken += usize::from(before.is_none());
+        self.void -= usize::from(before == Some(Outcome::Void));
+        if outcome == Outcome::Void {
+            self.void += 1;
+            self.detail = Some(Arc::clone(detail));
+        }
+    }
+
+    /// Counts anew, after targets have come and gone.
+    pub(super) fn recount(&mut self, targets: &Targets) {
+        let last = targets.iter().filter_map(|(_, target)| target.outcomes.last());
+        (self.spoken, self.void) =
+            last.fold((0, 0), |(spoken, void), last| (spoken + 1, void + usize::from(last == Outcome::Void)));
+    }
+
+    pub(super) fn are_few(&self) -> bool {
+        self.void < TOLD_ALONE
+    }
+
+    pub(super) fn suspected(&self) -> Option<&Suspecting> {
+        self.suspected.as_ref()
+    }
+
+    /// Whether the alarm begins or ends; `None` when nothing changes.
+    pub(super) fn turn(&mut self, at: Stamp) -> Option<bool> {
+        let is = |percent| self.void * 100 >= self.spoken * percent;
+        if self.suspected.is_none() && self.spoken >= FEWEST && is(BEGIN_PERCENT) {
+            let detail = self.detail.as_deref().unwrap_or("no reason was given");
+            self.suspected =
+                Some(Suspecting { since: at, reason: format!("probes cannot be made: {detail}") });
+            return Some(true);
+        }
+        if self.suspected.is_some() && (self.spoken == 0 || !is(END_PERCENT)) {
+            self.suspected = None;
+            return Some(false);
+        }
+        None
+    }
+}

@@ -1,0 +1,302 @@
+//! The fleet: all backends with their health, and the answer table that follows from it. The pure core of
+//! `checker`.
+//!
+//! Events and the time go in; probes to start, the table to publish and replies come out. There is no
+//! runtime, socket, clock or source of chance here: `checker` owns those, and the simulation drives the same
+//! code through hours in a moment. Log lines and figures are written where they arise; nothing reads them back.
+//!
+//! ```text
+//!  set_clocks   the time, before each event
+//!  start_due    -> Launch: a probe to run, and the Running to give back with its report
+//!  ended        Running, Report -> transitions
+//!  settle       alarms, shares, and overrides whose time has come
+//!  publish      -> the next table, if a pool has changed
+//! ```
+//!
+//! A *target* is one probe with its timing and the address that it goes to. Checks of several pools that
+//! agree in these are one target and are probed once. The standing of a backend address in a pool is the
+//! combined result of its checks ([`combine`]); logs, counters and answers use it.
+
+mod answering;
+mod calendar;
+mod consequences;
+mod difference;
+mod expiry;
+mod history;
+mod holding;
+mod kept_override;
+mod local_faults;
+mod memory;
+mod overrides;
+mod pools;
+mod probing;
+mod publishing;
+mod reload;
+mod remember;
+mod report;
+mod request;
+mod services;
+mod share;
+mod slots;
+mod status;
+mod survey;
+mod suspicion;
+mod tally;
+mod targets;
+mod verdict;
+mod weight;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rand::Rng;
+use tracing::warn;
+
+use crate::health::{HealthTable, Moment, Ticket, Timing};
+use crate::metrics::Metrics;
+use crate::pool::{Pool, PoolId, Require};
+use crate::probe::Probe;
+use crate::service::Service;
+use crate::settings::Settings;
+use crate::table::Table;
+use crate::zone::Catalog;
+
+use calendar::{Calendar, Stamp};
+use local_faults::{LocalFaults, Suspecting};
+use memory::Unreported;
+use overrides::Overrides;
+use pools::Pools;
+use services::ServiceLog;
+use slots::Slots;
+
+use targets::{Linker, Spot, Targets};
+
+pub use difference::{Change, Difference};
+pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
+pub use memory::{Memory, MemoryChanges, RememberedOverride, RememberedState};
+pub use probing::{Due, Launch, Running};
+pub use reload::{Configuration, LostOverride, Reloaded, Wanted, compare};
+pub use report::{BACKENDS_IN_A_PIECE, BACKENDS_WITH_HISTORY_IN_A_PIECE, Cursor, Piece, PoolPiece};
+pub use request::{Consequence, Overridden, OverrideRefused, OverrideRequest};
+pub use slots::{MOST_DESCRIPTORS, probes_within};
+pub use status::{
+    AddressStatus, BackendStatus, CheckStatus, OverrideStatus, PoolStatus, ServiceStatus, Suspected,
+};
+pub use survey::Survey;
+pub use verdict::combine;
+
+/// The most probes in flight. Each holds a file descriptor, so a process that is allowed fewer must
+/// have fewer in flight: [`probes_within`]. A probe that has to wait for a slot starts late, which
+/// is exported as lag, but has its whole timeout from there.
+pub const MAX_IN_FLIGHT: usize = 10_000;
+
+/// A failed probe counts as void if this process woke this long after it should, or if the probe took this
+/// much longer than its timeout: the answer may have come in time and not been seen.
+pub const LATE: Duration = Duration::from_millis(500);
+
+/// How many probes are started in one turn. The rest waits for the next turn, so that probes in flight and
+/// commands are served in between.
+pub const AT_ONCE: usize = 64;
+
+/// The initial configuration and memory.
+#[derive(Debug)]
+pub struct Setup {
+    /// Settings that answers depend on besides zones, services and health.
+    pub settings: Settings,
+    /// The zones, with the services' names bound.
+    pub catalog: Catalog,
+    /// By `ServiceId`.
+    pub services: Vec<Service>,
+    /// By `PoolId`.
+    pub pools: Vec<PoolSetup>,
+    /// DNS is not answered before each backend has its first outcome or this long has passed.
+    pub startup_wait: Duration,
+    /// The memory from before the last stop.
+    pub memory: Memory,
+}
+
+/// Limits that are fixed as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// How many threads may count answers.
+    pub counter_rows: usize,
+    /// How many probes may be in flight, at least 1.
+    pub probes: usize,
+}
+
+/// A pool with its checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSetup {
+    /// The pool.
+    pub pool: Pool,
+    /// Its checks, each with a name of its own; a pool without any that decides is always healthy.
+    pub checks: Vec<Check>,
+    /// How many of those that decide must say that an address is healthy.
+    pub require: Require,
+}
+
+/// The definition of a health check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The configured name, else its kind; unique within the pool.
+    pub name: String,
+    /// The probe to run.
+    pub probe: Probe,
+    /// When, and how outcomes are counted.
+    pub timing: Timing,
+    /// Its failure alone is enough, whatever the others say.
+    pub critical: bool,
+    /// Shown and counted, never decides.
+    pub observe_only: bool,
+}
+
+impl Check {
+    /// A check named by its kind that decides like any other.
+    #[must_use]
+    pub fn new(probe: Probe, timing: Timing) -> Self {
+        Self { name: probe.kind().into(), probe, timing, critical: false, observe_only: false }
+    }
+}
+
+/// Readings of the clocks, taken together.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// The time since the start, without that of a suspended machine.
+    pub now: Moment,
+    /// The time that has really passed since some moment, that of a suspended machine included.
+    pub passed: Duration,
+    /// The time of day. It may jump, so nothing but display depends on it.
+    pub wall: SystemTime,
+}
+
+/// All backends with their health, and the answer table that follows from it.
+#[derive(Debug)]
+pub struct Fleet {
+    pools: Pools,
+    targets: Targets,
+    health: HealthTable,
+    slots: Slots<Ticket>,
+    /// The newest table.
+    table: Arc<Table>,
+    /// Pools that differ from the newest table.
+    touched: BTreeSet<PoolId>,
+    /// When the share of an address changes by itself; the earliest first.
+    wakes: BinaryHeap<Reverse<(Moment, Spot)>>,
+    overrides: Overrides,
+    unreported: Unreported,
+    service_log: ServiceLog,
+    local_faults: LocalFaults,
+    /// Why this machine is suspected rather than all pools together.
+    suspected: Option<Suspecting>,
+    now: Moment,
+    /// `now` on the calendar.
+    at: Stamp,
+    calendar: Calendar,
+    /// When this process last noticed that it had not run when it should.
+    stalled: Option<Moment>,
+    metrics: Arc<Metrics>,
+    counter_rows: usize,
+}
+
+impl Fleet {
+    /// A fleet that begins at these clocks. `rng` spreads the first probes.
+    pub fn new(
+        setup: Setup,
+        Capacity { counter_rows, probes }: Capacity,
+        metrics: Arc<Metrics>,
+        clocks: Clocks,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let Setup { settings, catalog, services, pools, startup_wait: _, memory } = setup;
+        let calendar = Calendar::new(clocks.wall, clocks.passed);
+        let at = calendar.stamp(clocks.passed);
+        let (mut health, mut targets) = (HealthTable::new(), Targets::default());
+        let linker = Linker::new(&mut targets, &mut health, clocks.now, at, rng, &HashSet::new());
+        let mut pools = Pools::link(pools, &memory.states, calendar, &metrics, linker);
+        pools.note_ttls(services.iter());
+        metrics.show(&pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
+        let table = publishing::first_table(settings, catalog, services, &pools, counter_rows);
+        let mut fleet = Self {
+            pools,
+            targets,
+            health,
+            slots: Slots::new(probes),
+            service_log: ServiceLog::new(&table),
+            table: Arc::new(table),
+            touched: BTreeSet::new(),
+            wakes: BinaryHeap::new(),
+            overrides: Overrides::default(),
+            unreported: Unreported::default(),
+            local_faults: LocalFaults::default(),
+            suspected: None,
+            now: clocks.now,
+            at,
+            calendar,
+            stalled: None,
+            metrics,
+            counter_rows,
+        };
+        fleet.set_groups();
+        fleet.recall_overrides(memory.overrides);
+        fleet.publish(None);
+        fleet
+    }
+
+    /// The newest table.
+    #[must_use]
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// How many targets there are.
+    #[must_use]
+    pub fn targets(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// How many targets have had no outcome yet.
+    #[must_use]
+    pub fn unknown(&self) -> usize {
+        self.health.unknown()
+    }
+
+    /// Takes the time for the events that follow. Overrides and all else go by the time that passes; only
+    /// their display follows the time of day.
+    pub fn set_clocks(&mut self, clocks: Clocks) {
+        self.now = clocks.now;
+        if let Some(seconds) = self.calendar.correct(clocks.wall, clocks.passed) {
+            // The times that are kept for the next start are times of day.
+            self.unreported.everything();
+            self.note_overrides();
+            warn!(seconds, "the time of day has jumped; overrides still last as long as they were given for");
+        }
+        self.at = self.calendar.stamp(clocks.passed);
+    }
+
+    /// Notes that this process wanted to wake at `deadline`. After too long a delay, probes that were in
+    /// flight meanwhile and failed are void.
+    pub fn woke(&mut self, deadline: Moment) {
+        let late = self.now.saturating_sub(deadline);
+        if late > LATE {
+            self.stalled = Some(self.now);
+            warn!(?late, "this process was not run for a while; probes that failed meanwhile do not count");
+        }
+    }
+
+    /// When the next event comes by itself; none while there is nothing to wait for.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let due = (!self.slots.are_full()).then(|| self.health.next_deadline()).flatten();
+        let share = self.wakes.peek().map(|wake| wake.0.0);
+        due.into_iter().chain(share).min()
+    }
+
+    /// Does all that has come due: ends of suspicions, changes of shares, ends of overrides.
+    pub fn settle(&mut self) {
+        self.heed_alarms();
+        self.weigh_due();
+        self.end_overrides();
+    }
+}

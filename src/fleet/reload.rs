@@ -1,0 +1,374 @@
+//! Another configuration, of which only the difference is carried out.
+//!
+//! ```text
+//! on the caller's side   ask for the configuration that runs -> compare -> share what is the same
+//! between two turns      take up the pools that are not shared -> judge them -> publish one table
+//! on the caller's side   drop what is not used any more
+//! ```
+//!
+//! To compare a million records, or to free a hundred thousand backends, takes longer than a probe
+//! may wait, so the checker is handed the result. It looks at the pools that differ and at no others.
+//!
+//! Parts that are the same by their names go on: a target that is probed alike keeps its machine, its timer,
+//! the probe in flight and its history; a check that has changed keeps its verdict; counters go on, overrides
+//! stay. All of it becomes one publish.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rand::Rng;
+
+use crate::counters::Counters;
+use crate::fleet::difference::{Compared, difference};
+use crate::fleet::memory::Hints;
+use crate::fleet::overrides::ON_THE_WAY;
+use crate::fleet::pools::{Linking, PoolState, Pools};
+use crate::fleet::probing::Reason;
+use crate::fleet::services::log_pool;
+use crate::fleet::targets::{Linker, Spot};
+use crate::fleet::{Difference, Fleet, PoolSetup, Setup};
+use crate::pool::{Backend, Override, Pool, PoolId};
+use crate::service::Service;
+use crate::settings::Settings;
+use crate::table::{PoolView, ServiceView, Table};
+use crate::zone::Catalog;
+
+/// The configuration that runs.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// With the settings, zones and services.
+    pub table: Arc<Table>,
+    /// By `PoolId`.
+    pub pools: Vec<Arc<PoolSetup>>,
+}
+
+#[cfg(test)]
+impl Configuration {
+    /// For a stand-in for the checker.
+    pub(crate) fn of(setup: Setup, generation: u64) -> Self {
+        let view = |service: Service| {
+            let answers = Counters::new(1, service.tiers.len() + 1);
+            ServiceView { service, answers }
+        };
+        let table = Table {
+            generation,
+            settings: Arc::new(setup.settings),
+            catalog: Arc::new(setup.catalog),
+            services: setup.services.into_iter().map(view).collect(),
+            pools: Box::new([]),
+        };
+        Self { table: Arc::new(table), pools: setup.pools.into_iter().map(Arc::new).collect() }
+    }
+}
+
+/// The configuration to go on with. Parts shared with the running configuration are taken to be the same.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Settings that answers depend on besides zones, services and health.
+    pub settings: Settings,
+    /// The zones, with the services' names bound.
+    pub catalog: Arc<Catalog>,
+    /// By `ServiceId`.
+    pub services: Vec<Service>,
+    /// By `PoolId`.
+    pub pools: Vec<Arc<PoolSetup>>,
+    /// The one who asked for it, for the log.
+    pub by: String,
+}
+
+/// A configuration has come into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Generation of the table that has it.
+    pub generation: u64,
+    /// Overrides of backends that it does not have.
+    pub lost: Vec<LostOverride>,
+}
+
+/// An override that has ended because its backend is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostOverride {
+    /// The pool's name.
+    pub pool: Arc<str>,
+    /// The backend's name.
+    pub backend: Arc<str>,
+    /// The override.
+    pub state: Override,
+    /// Why it was set.
+    pub reason: Option<String>,
+}
+
+/// The changes a setup makes, and the setup with all that it does not change shared with the running one.
+#[must_use]
+pub fn compare(running: &Configuration, setup: Setup, by: String) -> (Wanted, Difference) {
+    let Setup { settings, catalog, services, pools, startup_wait: _, memory: _ } = setup;
+    let table = &running.table;
+    let old_services: Vec<&Service> = table.services.iter().map(|view| &view.service).collect();
+    let old_pools: Vec<&PoolSetup> = running.pools.iter().map(|pool| &**pool).collect();
+    let difference = difference(
+        Compared {
+            settings: &table.settings,
+            catalog: &table.catalog,
+            services: &old_services,
+            pools: &old_pools,
+        },
+        Compared {
+            settings: &settings,
+            catalog: &catalog,
+            services: &services.iter().collect::<Vec<_>>(),
+            pools: &pools.iter().collect::<Vec<_>>(),
+        },
+    );
+    // The zones name the services by their place in the list.
+    let same_services =
+        old_services.iter().map(|service| &service.name).eq(services.iter().map(|new| &new.name));
+    let same_zones = same_services && difference.zones.is_empty();
+    let catalog = if same_zones { Arc::clone(&table.catalog) } else { Arc::new(catalog) };
+    let by_name: HashMap<&str, &Arc<PoolSetup>> =
+        running.pools.iter().map(|setup| (setup.pool.name.as_str(), setup)).collect();
+    let share = |setup: PoolSetup| {
+        let old = by_name.get(setup.pool.name.as_str()).filter(|old| *old.as_ref() == setup);
+        old.map_or_else(|| Arc::new(setup), |old| Arc::clone(old))
+    };
+    let pools = pools.into_iter().map(share).collect();
+    (Wanted { settings, catalog, services, pools, by }, difference)
+}
+
+/// How a pool stands to what stood in its place before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// It is the same pool.
+    None,
+    /// It is the same pool for all that is probed: its checks' word is what it was.
+    Unprobed,
+    /// It is another pool, or other checks, or other backends.
+    Linked,
+}
+
+impl Change {
+    fn of(old: Option<&PoolState>, wanted: &Arc<PoolSetup>) -> Self {
+        match old.map(|old| &old.setup) {
+            Some(old) if Arc::ptr_eq(old, wanted) => Self::None,
+            Some(old) if is_probed_alike(old, wanted) => Self::Unprobed,
+            _ => Self::Linked,
+        }
+    }
+}
+
+/// Whether two pools differ only in what counts when their addresses are answered. The facts are
+/// taken from patterns without `..`, so that a new field cannot be forgotten here.
+fn is_probed_alike(old: &PoolSetup, new: &PoolSetup) -> bool {
+    fn probed(backend: &Backend) -> impl PartialEq {
+        let Backend { name, addresses, weight: _, enabled, site: _, port, host, check_address } = backend;
+        (name, addresses, enabled, port, host, check_address)
+    }
+    let PoolSetup { pool, checks, require } = new;
+    let Pool { name, min_healthy: _, slow_start: _, suspect_self: _, backends } = pool;
+    (name, checks, require) == (&old.pool.name, &old.checks, &old.require)
+        && backends.iter().map(probed).eq(old.pool.backends.iter().map(probed))
+}
+
+impl Fleet {
+    /// The configuration that runs.
+    #[must_use]
+    pub fn configuration(&self) -> Configuration {
+        let pools = self.pools.0.iter().map(|pool| Arc::clone(&pool.setup)).collect();
+        Configuration { table: Arc::clone(&self.table), pools }
+    }
+
+    /// Goes on with another configuration, and makes the table that has it. `rng` spreads the first probes of
+    /// new targets.
+    pub fn reload(&mut self, wanted: Wanted, rng: &mut impl Rng) -> Reloaded {
+        let before = Arc::clone(&self.table);
+        // Answers of before may live on in resolvers with the TTLs of before.
+        let at = self.at;
+        for pool in self.pools.0.iter_mut().filter(|pool| !pool.ttl.is_zero()) {
+            pool.earlier_answers_end = pool.earlier_answers_end.max(at.after(ON_THE_WAY + pool.ttl));
+        }
+        let Wanted { settings, catalog, services, pools, by } = wanted;
+        let changes: Vec<Change> =
+            (0..).zip(&pools).map(|(index, pool)| Change::of(self.pools.0.get(index), pool)).collect();
+        let gone = self.pools.0.len() > pools.len();
+        let old_names: HashMap<&str, usize> =
+            (0..).zip(&before.pools).map(|(index, view)| (&*view.name, index)).collect();
+        let relinked: HashSet<PoolId> = (0..)
+            .map(PoolId)
+            .zip(&changes)
+            .filter(|(_, change)| **change == Change::Linked)
+            .map(|(id, _)| id)
+            .collect();
+        let is_linked_anew = gone || !relinked.is_empty();
+        let suspected = |setup: &PoolSetup| setup.pool.suspect_self;
+        let before_suspected = self.pools.0.iter().map(|pool| suspected(&pool.setup));
+        let regroup = is_linked_anew || !before_suspected.eq(pools.iter().map(|setup| suspected(setup)));
+        let mut lost = Vec::new();
+        if is_linked_anew {
+            let overridden = self.let_go_of_overrides();
+            self.relink(pools, &relinked, rng);
+            self.index_overrides();
+            self.note_overrides();
+            lost = self.lost_overrides(overridden, &by);
+            self.unreported.everything();
+            self.metrics.show(&self.pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
+            self.judge_all(&relinked, &by);
+        } else {
+            for (pool, setup) in self.pools.0.iter_mut().zip(pools) {
+                pool.take_unprobed(setup);
+            }
+        }
+        if regroup {
+            self.set_groups();
+        }
+        self.pools.note_ttls(services.iter());
+        let views = self.pools.iter().zip(&changes).map(|((id, pool), change)| {
+            let old = old_names.get(pool.setup.pool.name.as_str()).and_then(|index| before.pools.get(*index));
+            self.reloaded_view(pool, old, *change != Change::None || self.touched.contains(&id))
+        });
+        let pools = views.collect();
+        let same_services =
+            !is_linked_anew && before.services.iter().map(|view| &view.service).eq(services.iter());
+        let table = Arc::new(Table {
+            generation: before.generation + 1,
+            settings: Arc::new(settings),
+            catalog,
+            pools,
+            services: if same_services {
+                Arc::clone(&before.services)
+            } else {
+                self.reloaded_services(services, &before)
+            },
+        });
+        self.table = Arc::clone(&table);
+        self.touched.clear();
+        let all: BTreeSet<PoolId> = self.pools.iter().map(|(id, _)| id).collect();
+        for (id, pool) in self.pools.iter() {
+            let old = old_names.get(pool.setup.pool.name.as_str()).and_then(|index| before.pools.get(*index));
+            if let (Some(old), Some(new)) = (old, table.pool(id))
+                && !Arc::ptr_eq(old, new)
+            {
+                log_pool(old, new, &pool.tally.to_string(), Some(&by));
+            }
+        }
+        if same_services {
+            self.service_log.look(&before, &table, all.iter().copied(), Some(&by));
+        } else {
+            self.service_log.go_on(&before, &table, Some(&by));
+        }
+        self.note_safety(&all);
+        Reloaded { generation: table.generation, lost }
+    }
+
+    /// Takes up the pools; these are not simply what they were where they were.
+    fn relink(&mut self, setups: Vec<Arc<PoolSetup>>, relinked: &HashSet<PoolId>, rng: &mut impl Rng) {
+        let mut old: Vec<Option<PoolState>> =
+            std::mem::take(&mut self.pools.0).into_iter().map(Some).collect();
+        let is_kept = |id: &PoolId| id.index() < setups.len() && !relinked.contains(id);
+        self.targets.unlink(&(0..).map(PoolId).take(old.len()).filter(|id| !is_kept(id)).collect());
+        let names: HashMap<String, usize> =
+            old.iter().flatten().map(|pool| pool.setup.pool.name.clone()).zip(0..).collect();
+        let hosts = (0..)
+            .map(PoolId)
+            .zip(&setups)
+            .filter(|(id, _)| relinked.contains(id))
+            .flat_map(|(_, setup)| hosts(setup))
+            .collect();
+        let mut linker = Linker::new(&mut self.targets, &mut self.health, self.now, self.at, rng, &hosts);
+        // Those that stay are taken out first, so that none of another name can take them.
+        let kept: Vec<Option<PoolState>> = (0..setups.len())
+            .zip((0..).map(PoolId))
+            .map(|(index, id)| old.get_mut(index).filter(|_| is_kept(&id)).and_then(Option::take))
+            .collect();
+        let take = |(id, (setup, kept)): (PoolId, (Arc<PoolSetup>, Option<PoolState>))| match kept {
+            Some(mut pool) => {
+                pool.take_unprobed(setup);
+                pool
+            }
+            None => {
+                let place = names.get(&setup.pool.name).and_then(|index| old.get_mut(*index));
+                let linking = Linking {
+                    metrics: &self.metrics,
+                    linker: &mut linker,
+                    hints: &Hints::new(),
+                    previous: place.and_then(Option::take),
+                };
+                PoolState::new(id, setup, linking)
+            }
+        };
+        self.pools = Pools((0..).map(PoolId).zip(setups.into_iter().zip(kept)).map(take).collect());
+        self.targets.remove_unused(&mut self.health);
+    }
+
+    /// Judges all addresses of these pools anew, and sets their clocks of shares anew.
+    fn judge_all(&mut self, relinked: &HashSet<PoolId>, by: &str) {
+        let detail = Arc::from("the configuration has changed");
+        let reason =
+            Reason { check: None, detail: &detail, cause: None, consecutive: None, asked_by: Some(by) };
+        let pools = self.pools.0.len();
+        self.wakes.retain(|wake| wake.0.1.pool.index() < pools && !relinked.contains(&wake.0.1.pool));
+        let spots =
+            self.pools.iter().filter(|(pool, _)| relinked.contains(pool)).flat_map(|(pool, state)| {
+                (0..).zip(&state.backends).flat_map(move |(backend, state)| {
+                    let count = u32::try_from(state.addresses.len()).unwrap_or(u32::MAX);
+                    (0..count).map(move |address| Spot { pool, backend, address })
+                })
+            });
+        let spots: Vec<Spot> = spots.collect();
+        for spot in spots {
+            if let Some(address) = self.pools.address_mut(spot) {
+                address.wake = None;
+            }
+            self.judge(spot, &reason);
+        }
+    }
+
+    fn reloaded_view(&self, pool: &PoolState, old: Option<&Arc<PoolView>>, changed: bool) -> Arc<PoolView> {
+        let Some(old) = old else {
+            return Arc::new(pool.view(None, PoolView::counters(&pool.setup.pool, self.counter_rows)));
+        };
+        if !changed {
+            return Arc::clone(old);
+        }
+        let names = || pool.setup.pool.backends.iter().map(|backend| backend.name.as_str());
+        let answers = if old.backends.iter().map(|name| &**name).eq(names()) {
+            Arc::clone(&old.answers)
+        } else {
+            let columns: HashMap<&str, usize> =
+                old.backends.iter().enumerate().map(|(column, name)| (&**name, column)).collect();
+            Arc::new(old.answers.continued(names().map(|name| columns.get(name).copied())))
+        };
+        Arc::new(pool.view(Some(old), answers))
+    }
+
+    /// The services with their counters; those of a service go on by the names of its tiers.
+    fn reloaded_services(&self, services: Vec<Service>, before: &Table) -> Arc<[ServiceView]> {
+        let old: HashMap<&[u8], &ServiceView> =
+            before.services.iter().map(|view| (view.service.name.wire(), view)).collect();
+        let view = |service: Service| {
+            let Some(old) = old.get(service.name.wire()) else {
+                let answers = Counters::new(self.counter_rows, service.tiers.len() + 1);
+                return ServiceView { service, answers };
+            };
+            let old_name = |id: &PoolId| before.pool(*id).map(|pool| &*pool.name);
+            let name = |id: &PoolId| self.pools.get(*id).map(|pool| pool.setup.pool.name.as_str());
+            let tiers = &old.service.tiers;
+            let answers = if tiers.iter().map(old_name).eq(service.tiers.iter().map(name)) {
+                old.answers.clone()
+            } else {
+                let column = |id| tiers.iter().position(|tier| old_name(tier) == name(id));
+                // The last column is the all-down answer.
+                old.answers.continued(service.tiers.iter().map(column).chain([Some(tiers.len())]))
+            };
+            ServiceView { service, answers }
+        };
+        services.into_iter().map(view).collect()
+    }
+}
+
+/// Where the probes of a pool go.
+fn hosts(setup: &PoolSetup) -> impl Iterator<Item = IpAddr> {
+    let of = |backend: &Backend| {
+        backend.addresses.iter().copied().chain(backend.check_address).collect::<Vec<_>>()
+    };
+    setup.pool.backends.iter().flat_map(of)
+}

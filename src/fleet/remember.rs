@@ -1,0 +1,114 @@
+//! The fleet tells its memory: as a whole step by step, and the changes since.
+
+use std::sync::Arc;
+
+use crate::fleet::calendar::Calendar;
+use crate::fleet::memory::Names;
+use crate::fleet::pools::PoolState;
+use crate::fleet::targets::User;
+use crate::fleet::{Fleet, Memory, MemoryChanges, RememberedOverride, RememberedState};
+use crate::health::TargetId;
+use crate::pool::PoolId;
+
+/// How many changes are reported at once: well below a millisecond of work.
+const CHANGES_AT_ONCE: usize = 2_000;
+
+impl Fleet {
+    /// The whole memory is being made. Changes stay noted until they have been reported.
+    pub fn begin_memory(&mut self) {
+        self.unreported.begin();
+    }
+
+    /// Notes the override that a backend has now, or that it has none.
+    pub(super) fn note_override(&mut self, id: PoolId, backend: usize) {
+        let Some(pool) = self.pools.get(id) else { return };
+        let Some(names) = names(pool, backend) else { return };
+        self.unreported.overrides.insert(names, remembered_override(pool, backend, self.calendar));
+    }
+
+    /// Notes that a backend has no override, because it may be gone in a moment.
+    pub(super) fn note_no_override(&mut self, id: PoolId, backend: usize) {
+        let names = self.pools.get(id).and_then(|pool| names(pool, backend));
+        self.unreported.overrides.extend(names.map(|names| (names, None)));
+    }
+
+    /// The changes since the last call, a bounded number at once.
+    pub fn memory_changes(&mut self) -> MemoryChanges {
+        let mut unreported = std::mem::take(&mut self.unreported);
+        let mut changes = MemoryChanges { everything: unreported.everything, ..MemoryChanges::default() };
+        for _ in 0..CHANGES_AT_ONCE {
+            if let Some((names, kept)) = unreported.overrides.pop_first() {
+                match kept {
+                    Some(kept) => changes.overrides.push(kept),
+                    None => changes.ended.push(names),
+                }
+            } else if let Some(target) = unreported.targets.pop_first() {
+                self.tell_target(&mut changes, target);
+            } else {
+                break;
+            }
+        }
+        changes.more = !unreported.targets.is_empty() || !unreported.overrides.is_empty();
+        self.unreported = unreported;
+        changes
+    }
+
+    /// Adds what is worth keeping of a backend.
+    pub(super) fn remember(&self, memory: &mut Memory, pool: &PoolState, backend: usize) {
+        let Some(state) = pool.backends.get(backend) else { return };
+        for (address, state) in state.addresses.iter().enumerate() {
+            let checks = state.targets.iter().enumerate();
+            memory.states.extend(
+                checks.filter_map(|(check, id)| self.remembered_state(pool, backend, address, check, *id)),
+            );
+        }
+        memory.overrides.extend(remembered_override(pool, backend, self.calendar));
+    }
+
+    fn tell_target(&self, changes: &mut MemoryChanges, id: TargetId) {
+        let users = self.targets.get(id).map_or(&[][..], |target| &target.users);
+        let state = |User { spot, check }: &User| {
+            let pool = self.pools.get(spot.pool)?;
+            self.remembered_state(pool, spot.backend as usize, spot.address as usize, *check as usize, id)
+        };
+        changes.states.extend(users.iter().filter_map(state));
+    }
+
+    fn remembered_state(
+        &self,
+        pool: &PoolState,
+        backend: usize,
+        address: usize,
+        check: usize,
+        id: TargetId,
+    ) -> Option<RememberedState> {
+        let (verdict, _) = self.targets.verdict(&self.health, id);
+        let (pool_name, backend_name) = names(pool, backend)?;
+        Some(RememberedState {
+            pool: pool_name,
+            backend: backend_name,
+            address: *pool.setup.pool.backends.get(backend)?.addresses.get(address)?,
+            check: Arc::clone(pool.checks.get(check)?),
+            verdict: verdict?,
+            since: self.calendar.shown(self.targets.get(id)?.since),
+        })
+    }
+}
+
+fn remembered_override(pool: &PoolState, backend: usize, calendar: Calendar) -> Option<RememberedOverride> {
+    let kept = pool.backends.get(backend)?.overridden.as_ref()?.shown(calendar);
+    let (pool, backend) = names(pool, backend)?;
+    Some(RememberedOverride {
+        pool,
+        backend,
+        state: kept.state,
+        since: kept.since,
+        until: kept.until,
+        reason: kept.reason,
+        by: kept.by,
+    })
+}
+
+fn names(pool: &PoolState, backend: usize) -> Option<Names> {
+    Some((Arc::clone(pool.series.name()), Arc::clone(pool.series.backend_name(backend)?)))
+}

@@ -1,0 +1,46 @@
+//! Makes a [`Memory`] step by step.
+//!
+//! At 100,000 backends it takes longer than probes may wait, so it is made between the turns, a number
+//! of backends at a time.
+
+use crate::fleet::{Fleet, Memory};
+
+/// How many backends are looked at in one step: well below a millisecond of work.
+const BACKENDS_IN_A_STEP: usize = 500;
+
+/// A [`Memory`] that is being made.
+#[derive(Debug, Default)]
+pub struct Survey {
+    memory: Memory,
+    /// The next pool.
+    pool: usize,
+    /// The next backend of it.
+    backend: usize,
+}
+
+impl Survey {
+    /// Begins again, because the pools have become others.
+    pub fn restart(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Goes on by one step; the memory once it is complete.
+    pub fn step(&mut self, fleet: &Fleet) -> Option<Memory> {
+        let mut left = BACKENDS_IN_A_STEP;
+        while let Some(pool) = fleet.pools.0.get(self.pool) {
+            let end = pool.backends.len().min(self.backend + left);
+            let range = self.backend..end;
+            left -= range.len();
+            range.for_each(|backend| fleet.remember(&mut self.memory, pool, backend));
+            if end < pool.backends.len() {
+                self.backend = end;
+                return None;
+            }
+            (self.pool, self.backend) = (self.pool + 1, 0);
+            if left == 0 {
+                return None;
+            }
+        }
+        Some(std::mem::take(&mut self.memory))
+    }
+}
