@@ -12,7 +12,7 @@ use crate::admin::gate::Asker;
 use crate::admin::problem::Problem;
 use crate::admin::{Source, json, read_body};
 use crate::config::fault::Fault;
-use crate::fleet::Change;
+use crate::reload::Change;
 use crate::reload::{Refusal, Report};
 
 /// The changes of one kind of item.

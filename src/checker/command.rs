@@ -16,7 +16,7 @@ pub enum Command {
     /// The configuration that runs.
     Configuration(oneshot::Sender<Configuration>),
     /// To go on with another configuration. Unchanged probes keep their counters, timers and history.
-    /// [`Handle::reload`](super::Handle::reload) says what differs.
+    /// `reload` prepares it and reports what differs.
     Reload(Box<Wanted>, oneshot::Sender<Reloaded>),
     /// To set what an operator says of a backend, or to go back to the checks' word.
     Override(OverrideRequest, oneshot::Sender<Result<Overridden, OverrideRefused>>),

@@ -11,12 +11,10 @@
 //! ```
 
 mod command;
-mod reload;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod turn;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use std::{io, thread};
@@ -24,9 +22,9 @@ use std::{io, thread};
 use rand::rngs::SmallRng;
 use tokio::sync::{mpsc, watch};
 
-use crate::fleet::{Capacity, Setup};
+use crate::fleet::{Capacity, Run, Setup};
 use crate::metrics::Metrics;
-use crate::probe::{Probe, Report};
+use crate::probe::Report;
 use crate::retired::Retired;
 use crate::sys;
 use crate::table::Published;
@@ -35,7 +33,6 @@ use crate::watchdog;
 use turn::Checker;
 
 pub use command::Command;
-pub use reload::NotReloaded;
 
 /// The longest that the checker sleeps. A pause of the whole machine is noticed when the checker wakes late, so
 /// it must wake often even when nothing is due.
@@ -60,13 +57,7 @@ pub struct Handle {
 
 /// Probes, clocks and chance: those of the machine, or the script of a test.
 trait Outside: Clone + Send + 'static {
-    fn probe(
-        self,
-        probe: Arc<Probe>,
-        address: IpAddr,
-        timeout: Duration,
-        search_charge: Duration,
-    ) -> impl Future<Output = Report> + Send + 'static;
+    fn probe(self, run: Run) -> impl Future<Output = Report> + Send + 'static;
 
     /// The time of day.
     fn wall(&self) -> SystemTime;
@@ -82,13 +73,7 @@ trait Outside: Clone + Send + 'static {
 struct Machine;
 
 impl Outside for Machine {
-    async fn probe(
-        self,
-        probe: Arc<Probe>,
-        address: IpAddr,
-        timeout: Duration,
-        search_charge: Duration,
-    ) -> Report {
+    async fn probe(self, Run { probe, address, timeout, search_charge }: Run) -> Report {
         probe.run_after(address, timeout, search_charge).await
     }
 

@@ -12,9 +12,9 @@ use tracing::{error, info, warn};
 
 use crate::checker::{Command, Outside, PULSE};
 use crate::fleet::{Capacity, Clocks, Due, Fleet, Launch, Memory, Running, Setup, Survey};
-use crate::health::{Moment, Outcome};
+use crate::health::Moment;
 use crate::metrics::Metrics;
-use crate::probe::{Cause, Report};
+use crate::probe::Report;
 use crate::retired::Retired;
 use crate::table::Published;
 
@@ -132,9 +132,8 @@ impl<O: Outside> Checker<O> {
     fn start_due(&mut self) -> Due {
         let mut launches = std::mem::take(&mut self.launches);
         let due = self.fleet.start_due(&mut launches);
-        for Launch { probe, address, timeout, search_charge, running } in launches.drain(..) {
-            let run = self.outside.clone().probe(probe, address, timeout, search_charge);
-            let task = self.tasks.spawn(run);
+        for Launch { run, running } in launches.drain(..) {
+            let task = self.tasks.spawn(self.outside.clone().probe(run));
             self.running.insert(task.id(), (running, task));
         }
         self.launches = launches;
@@ -240,14 +239,5 @@ fn broken_off(broken: &JoinError) -> Report {
     if !broken.is_cancelled() {
         error!(%broken, "a probe broke off; this is a bug in steerd, please report it");
     }
-    Report {
-        outcome: Outcome::Void,
-        cause: Some(Cause::Local),
-        detail: format!("no verdict: the probe broke off: {broken}").into(),
-        load: None,
-        certificate_expires: None,
-        duration: Duration::ZERO,
-        phases: Vec::new(),
-        search_charge: Duration::ZERO,
-    }
+    Report::void(format!("no verdict: the probe broke off: {broken}"))
 }

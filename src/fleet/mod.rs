@@ -20,7 +20,6 @@
 mod answering;
 mod calendar;
 mod consequences;
-mod difference;
 mod expiry;
 mod history;
 mod holding;
@@ -73,11 +72,10 @@ use slots::Slots;
 
 use targets::{Linker, Spot, Targets};
 
-pub use difference::{Change, Difference};
 pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
 pub use memory::{Memory, MemoryChanges, RememberedOverride, RememberedState};
-pub use probing::{Due, Launch, Running};
-pub use reload::{Configuration, LostOverride, Reloaded, Wanted, compare};
+pub use probing::{Due, Launch, Run, Running};
+pub use reload::{Configuration, LostOverride, Reloaded, Wanted};
 pub use report::{BACKENDS_IN_A_PIECE, BACKENDS_WITH_HISTORY_IN_A_PIECE, Cursor, Piece, PoolPiece};
 pub use request::{Consequence, Overridden, OverrideRefused, OverrideRequest};
 pub use slots::{MOST_DESCRIPTORS, probes_within};

@@ -22,16 +22,23 @@ use crate::table::Standing;
 /// A probe to start.
 #[derive(Debug)]
 pub struct Launch {
+    /// The probe with its inputs.
+    pub run: Run,
+    /// To be given back with the report.
+    pub running: Running,
+}
+
+/// One run of a probe: the inputs of [`Probe::run_after`].
+#[derive(Debug)]
+pub struct Run {
     /// The probe.
     pub probe: Arc<Probe>,
     /// Its destination.
     pub address: IpAddr,
     /// Its time limit.
     pub timeout: Duration,
-    /// See [`Probe::run_after`].
+    /// The charge for searches that an earlier run left.
     pub search_charge: Duration,
-    /// To be given back with the report.
-    pub running: Running,
 }
 
 /// A running probe: its slot, and the right to report once. There is one for each, here and nowhere else.
@@ -80,13 +87,13 @@ impl Fleet {
                 self.slots.release(host, class);
                 continue;
             };
-            launches.push(Launch {
+            let run = Run {
                 probe: Arc::clone(&target.key.probe),
                 address: host,
                 timeout: target.key.timing.timeout,
                 search_charge: target.search_charge,
-                running: Running { ticket, started: self.now, host, class },
-            });
+            };
+            launches.push(Launch { run, running: Running { ticket, started: self.now, host, class } });
             self.metrics.probe_started(self.now.saturating_sub(ticket.due));
         }
     }

@@ -1,17 +1,8 @@
-//! Another configuration, of which only the difference is carried out.
+//! The fleet goes on with another configuration, of which it carries out only the difference.
 //!
-//! ```text
-//! on the caller's side   ask for the configuration that runs -> compare -> share what is the same
-//! between two turns      take up the pools that are not shared -> judge them -> publish one table
-//! on the caller's side   drop what is not used any more
-//! ```
-//!
-//! To compare a million records, or to free a hundred thousand backends, takes longer than a probe
-//! may wait, so the checker is handed the result. It looks at the pools that differ and at no others.
-//!
-//! Parts that are the same by their names go on: a target that is probed alike keeps its machine, its timer,
-//! the probe in flight and its history; a check that has changed keeps its verdict; counters go on, overrides
-//! stay. All of it becomes one publish.
+//! It is handed one in which all that stays is shared with the running one, so it looks only at the pools that
+//! differ. A target that is probed alike keeps its state, its timer, the probe in flight and its history; a
+//! check that has changed keeps its verdict; counters go on and overrides stay. All of it makes one table.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -20,14 +11,15 @@ use std::sync::Arc;
 use rand::Rng;
 
 use crate::counters::Counters;
-use crate::fleet::difference::{Compared, difference};
+#[cfg(test)]
+use crate::fleet::Setup;
 use crate::fleet::memory::Hints;
 use crate::fleet::overrides::ON_THE_WAY;
 use crate::fleet::pools::{Linking, PoolState, Pools};
 use crate::fleet::probing::Reason;
 use crate::fleet::services::log_pool;
 use crate::fleet::targets::{Linker, Spot};
-use crate::fleet::{Difference, Fleet, PoolSetup, Setup};
+use crate::fleet::{Fleet, PoolSetup};
 use crate::pool::{Backend, Override, Pool, PoolId};
 use crate::service::Service;
 use crate::settings::Settings;
@@ -97,42 +89,6 @@ pub struct LostOverride {
     pub state: Override,
     /// Why it was set.
     pub reason: Option<String>,
-}
-
-/// The changes a setup makes, and the setup with all that it does not change shared with the running one.
-#[must_use]
-pub fn compare(running: &Configuration, setup: Setup, by: String) -> (Wanted, Difference) {
-    let Setup { settings, catalog, services, pools, startup_wait: _, memory: _ } = setup;
-    let table = &running.table;
-    let old_services: Vec<&Service> = table.services.iter().map(|view| &view.service).collect();
-    let old_pools: Vec<&PoolSetup> = running.pools.iter().map(|pool| &**pool).collect();
-    let difference = difference(
-        Compared {
-            settings: &table.settings,
-            catalog: &table.catalog,
-            services: &old_services,
-            pools: &old_pools,
-        },
-        Compared {
-            settings: &settings,
-            catalog: &catalog,
-            services: &services.iter().collect::<Vec<_>>(),
-            pools: &pools.iter().collect::<Vec<_>>(),
-        },
-    );
-    // The zones name the services by their place in the list.
-    let same_services =
-        old_services.iter().map(|service| &service.name).eq(services.iter().map(|new| &new.name));
-    let same_zones = same_services && difference.zones.is_empty();
-    let catalog = if same_zones { Arc::clone(&table.catalog) } else { Arc::new(catalog) };
-    let by_name: HashMap<&str, &Arc<PoolSetup>> =
-        running.pools.iter().map(|setup| (setup.pool.name.as_str(), setup)).collect();
-    let share = |setup: PoolSetup| {
-        let old = by_name.get(setup.pool.name.as_str()).filter(|old| *old.as_ref() == setup);
-        old.map_or_else(|| Arc::new(setup), |old| Arc::clone(old))
-    };
-    let pools = pools.into_iter().map(share).collect();
-    (Wanted { settings, catalog, services, pools, by }, difference)
 }
 
 /// How a pool stands to what stood in its place before.

@@ -146,6 +146,23 @@ pub struct Report {
     pub search_charge: Duration,
 }
 
+impl Report {
+    /// A probe that did not run to its end because of this machine: no verdict on the backend.
+    #[must_use]
+    pub fn void(detail: impl Into<Arc<str>>) -> Self {
+        Self {
+            outcome: Outcome::Void,
+            cause: Some(Cause::Local),
+            detail: detail.into(),
+            load: None,
+            certificate_expires: None,
+            duration: Duration::ZERO,
+            phases: Vec::new(),
+            search_charge: Duration::ZERO,
+        }
+    }
+}
+
 impl Probe {
     /// The word for its kind: `http`, `https`, `tcp`, `tls`, `grpc` or `exec`.
     #[must_use]

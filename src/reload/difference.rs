@@ -9,10 +9,9 @@ use std::path::Path;
 
 use crate::config::{AdminSettings, ServerSettings};
 use crate::duration::Shown;
-use crate::fleet::Change;
 use crate::listener::rate_limit::RateLimit;
 use crate::name::Name;
-use crate::reload::Configured;
+use crate::reload::{Change, Configured};
 use crate::settings::{Allowed, Chaos, Secondary, Settings};
 
 /// Keys whose change takes a restart.

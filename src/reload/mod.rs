@@ -18,7 +18,9 @@
 //! else are found here.
 
 mod difference;
+mod named;
 mod serial;
+mod swap;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -30,11 +32,11 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use crate::checker::{self, NotReloaded};
+use crate::checker;
 use crate::config::fault::{Fault, Faults};
 use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
 use crate::file::Reading;
-use crate::fleet::{self, Change};
+use crate::fleet;
 use crate::listener::InForce;
 use crate::metrics::Metrics;
 use crate::notify;
@@ -42,6 +44,10 @@ use crate::printable::quoted;
 use crate::settings::Settings;
 use crate::state::{LockError, Place};
 use crate::zone::Catalog;
+
+use swap::{NotReloaded, swap};
+
+pub use named::Change;
 
 /// How many may wait for their turn before others wait to wait.
 const REQUESTS: usize = 16;
@@ -294,7 +300,7 @@ impl Reloader {
         };
         let warnings = setup.warnings;
         let difference =
-            self.reach.checker.reload(setup.checker, asked_by).await.map_err(|refusal| match refusal {
+            swap(&self.reach.checker, setup.checker, asked_by).await.map_err(|refusal| match refusal {
                 NotReloaded::Ended => Refusal::Ending,
                 NotReloaded::BrokeOff => Refusal::BrokeOff,
             })?;

@@ -250,7 +250,7 @@ async fn after_a_reload_everything_is_told_and_much_is_told_in_parts() {
     assert_eq!(told, addresses.len());
     let mut other = configured();
     other.pools[0].require = Require::AtLeast(1);
-    handle.reload(other, "a test").await.unwrap();
+    reload(&handle, other).await;
     assert!(changes(&handle).await.everything);
     assert_eq!(ask(&handle, Command::Memory).await.states.len(), addresses.len());
     assert_eq!(changes(&handle).await, MemoryChanges::default());
@@ -314,7 +314,7 @@ async fn overrides_are_told_beside_everything_by_the_names_that_a_reload_leaves(
     over(&handle, "192.0.2.2", Some(Override::Up)).await;
     over(&handle, "192.0.2.2", None).await;
     // The first is gone, and the third has another place.
-    handle.reload(configured(&addresses[1..]), "a test").await.unwrap();
+    reload(&handle, configured(&addresses[1..])).await;
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     let told = told_overrides(&handle).await;
     assert_eq!(told, (true, names(&["192.0.2.3"]), names(&["192.0.2.1", "192.0.2.2"])));

@@ -4,43 +4,44 @@ mod basics;
 mod checks;
 mod consequences;
 mod expiry;
-mod keys;
 mod memory;
 mod overrides;
 mod probing;
-mod reload;
 mod shares;
 mod sockets;
 mod status;
 mod suspicion;
 mod sweep;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+pub(crate) use std::collections::HashMap;
+pub(crate) use std::net::IpAddr;
+pub(crate) use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+pub(crate) use std::sync::{Mutex, OnceLock};
 
-use rand::SeedableRng;
-use tokio::sync::oneshot;
-use tokio::time::Instant;
+pub(crate) use rand::SeedableRng;
+pub(crate) use tokio::sync::oneshot;
+pub(crate) use tokio::time::Instant;
 
 use super::*;
-use crate::captured_log::Log;
-use crate::fleet::*;
-use crate::health::{Outcome, Timing};
-use crate::name::Name;
-use crate::pool::{Backend, Family, Pool, PoolId, Require};
-use crate::probe::Cause;
-use crate::probe::tcp::TcpProbe;
-use crate::service::{Answers, Policy, Service, WhenDown};
-use crate::settings::Settings;
-use crate::table::Standing;
-use crate::zone::Catalog;
+pub(crate) use crate::captured_log::Log;
+pub(crate) use crate::fleet::*;
+pub(crate) use crate::health::{Outcome, Timing};
+pub(crate) use crate::metrics::Metrics;
+pub(crate) use crate::name::Name;
+pub(crate) use crate::pool::{Backend, Family, Pool, PoolId, Require};
+pub(crate) use crate::probe::Cause;
+pub(crate) use crate::probe::tcp::TcpProbe;
+pub(crate) use crate::probe::{Probe, Report};
+pub(crate) use crate::service::{Answers, Policy, Service, WhenDown};
+pub(crate) use crate::settings::Settings;
+pub(crate) use crate::table::Standing;
+pub(crate) use crate::zone::Catalog;
 
-const CAPACITY: Capacity = Capacity { counter_rows: 1, probes: MAX_IN_FLIGHT };
+pub(crate) const CAPACITY: Capacity = Capacity { counter_rows: 1, probes: MAX_IN_FLIGHT };
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-const DEFAULTS: Timing = Timing {
+pub(crate) const DEFAULTS: Timing = Timing {
     interval: Duration::from_secs(5),
     timeout: Duration::from_secs(2),
     rise: 2,
@@ -51,7 +52,7 @@ const DEFAULTS: Timing = Timing {
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Behaviour {
+pub(crate) enum Behaviour {
     Serve,
     Drain,
     Refuse,
@@ -62,39 +63,39 @@ enum Behaviour {
 }
 
 /// The time that each probe adds to the charge for searches.
-const SEARCH: Duration = Duration::from_millis(1);
+pub(crate) const SEARCH: Duration = Duration::from_millis(1);
 
 /// Probes that do what the test says of their address; what is not mentioned serves.
 #[derive(Clone, Default)]
-struct Script(Arc<Scripted>);
+pub(crate) struct Script(pub(crate) Arc<Scripted>);
 
 #[derive(Default)]
-struct Scripted {
-    behaviours: Mutex<HashMap<IpAddr, Behaviour>>,
+pub(crate) struct Scripted {
+    pub(crate) behaviours: Mutex<HashMap<IpAddr, Behaviour>>,
     /// Of one port, before those of the whole address.
-    on_port: Mutex<HashMap<(IpAddr, u16), Behaviour>>,
-    started: Mutex<HashMap<IpAddr, usize>>,
-    started_on_port: Mutex<HashMap<(IpAddr, u16), usize>>,
+    pub(crate) on_port: Mutex<HashMap<(IpAddr, u16), Behaviour>>,
+    pub(crate) started: Mutex<HashMap<IpAddr, usize>>,
+    pub(crate) started_on_port: Mutex<HashMap<(IpAddr, u16), usize>>,
     /// The charge that the last probe of an address began with.
-    search_charges: Mutex<HashMap<IpAddr, Duration>>,
+    pub(crate) search_charges: Mutex<HashMap<IpAddr, Duration>>,
     /// Loads that backends report.
-    loads: Mutex<HashMap<IpAddr, u8>>,
+    pub(crate) loads: Mutex<HashMap<IpAddr, u8>>,
     /// When the certificates of backends expire.
-    certificates: Mutex<HashMap<IpAddr, SystemTime>>,
-    in_flight: AtomicUsize,
-    peak: AtomicUsize,
+    pub(crate) certificates: Mutex<HashMap<IpAddr, SystemTime>>,
+    pub(crate) in_flight: AtomicUsize,
+    pub(crate) peak: AtomicUsize,
     /// By how much the time of day has jumped, seconds.
-    jumped: AtomicI64,
-    began: OnceLock<Instant>,
-    seed: OnceLock<u64>,
+    pub(crate) jumped: AtomicI64,
+    pub(crate) began: OnceLock<Instant>,
+    pub(crate) seed: OnceLock<u64>,
 }
 
 impl Script {
-    fn set(&self, address: &str, behaviour: Behaviour) {
+    pub(crate) fn set(&self, address: &str, behaviour: Behaviour) {
         self.0.behaviours.lock().unwrap().insert(address.parse().unwrap(), behaviour);
     }
 
-    fn load(&self, address: &str, percent: Option<u8>) {
+    pub(crate) fn load(&self, address: &str, percent: Option<u8>) {
         let address = address.parse().unwrap();
         let mut loads = self.0.loads.lock().unwrap();
         match percent {
@@ -103,32 +104,41 @@ impl Script {
         }
     }
 
-    fn certificate(&self, address: &str, expires: SystemTime) {
+    pub(crate) fn certificate(&self, address: &str, expires: SystemTime) {
         self.0.certificates.lock().unwrap().insert(address.parse().unwrap(), expires);
     }
 
     /// Lets the time of day jump, by seconds.
-    fn jump(&self, by: i64) {
+    pub(crate) fn jump(&self, by: i64) {
         self.0.jumped.fetch_add(by, Ordering::Relaxed);
     }
 
-    fn set_on(&self, address: &str, port: u16, behaviour: Behaviour) {
+    /// The time of day goes with the paused clock, from a day of its own.
+    pub(crate) fn time_of_day(&self) -> SystemTime {
+        let began = *self.0.began.get_or_init(Instant::now);
+        let jumped = self.0.jumped.load(Ordering::Relaxed);
+        let base = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + began.elapsed();
+        let jump = Duration::from_secs(jumped.unsigned_abs());
+        if jumped < 0 { base - jump } else { base + jump }
+    }
+
+    pub(crate) fn set_on(&self, address: &str, port: u16, behaviour: Behaviour) {
         self.0.on_port.lock().unwrap().insert((address.parse().unwrap(), port), behaviour);
     }
 
-    fn started_on(&self, address: &str, port: u16) -> usize {
+    pub(crate) fn started_on(&self, address: &str, port: u16) -> usize {
         let key = (address.parse().unwrap(), port);
         self.0.started_on_port.lock().unwrap().get(&key).copied().unwrap_or(0)
     }
 
     /// How many probes of an address have started.
-    fn started(&self, address: &str) -> usize {
+    pub(crate) fn started(&self, address: &str) -> usize {
         self.0.started.lock().unwrap().get(&address.parse().unwrap()).copied().unwrap_or(0)
     }
 }
 
 /// Counts a probe as in flight until it ends, or is ended.
-struct InFlight<'a>(&'a Scripted);
+pub(crate) struct InFlight<'a>(&'a Scripted);
 
 impl<'a> InFlight<'a> {
     fn new(script: &'a Scripted) -> Self {
@@ -145,7 +155,7 @@ impl Drop for InFlight<'_> {
 }
 
 /// The port that a probe goes to; 0 without one.
-fn port_of(probe: &Probe) -> u16 {
+pub(crate) fn port_of(probe: &Probe) -> u16 {
     match probe {
         Probe::Tcp(probe) => probe.port,
         Probe::Tls(probe) => probe.port,
@@ -156,13 +166,7 @@ fn port_of(probe: &Probe) -> u16 {
 }
 
 impl Outside for Script {
-    async fn probe(
-        self,
-        probe: Arc<Probe>,
-        address: IpAddr,
-        timeout: Duration,
-        search_charge: Duration,
-    ) -> Report {
+    async fn probe(self, Run { probe, address, timeout, search_charge }: Run) -> Report {
         let port = port_of(&probe);
         *self.0.started.lock().unwrap().entry(address).or_default() += 1;
         *self.0.started_on_port.lock().unwrap().entry((address, port)).or_default() += 1;
@@ -200,13 +204,8 @@ impl Outside for Script {
         }
     }
 
-    /// The time of day goes with the paused clock, from a day of its own.
     fn wall(&self) -> SystemTime {
-        let began = *self.0.began.get_or_init(Instant::now);
-        let jumped = self.0.jumped.load(Ordering::Relaxed);
-        let base = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + began.elapsed();
-        let jump = Duration::from_secs(jumped.unsigned_abs());
-        if jumped < 0 { base - jump } else { base + jump }
+        self.time_of_day()
     }
 
     fn passed(&self) -> Duration {
@@ -223,19 +222,19 @@ impl Outside for Script {
     }
 }
 
-fn check(timing: Timing) -> Check {
+pub(crate) fn check(timing: Timing) -> Check {
     tcp(80, timing)
 }
 
-fn tcp(port: u16, timing: Timing) -> Check {
+pub(crate) fn tcp(port: u16, timing: Timing) -> Check {
     Check::new(Probe::Tcp(TcpProbe::connect(port)), timing)
 }
 
-fn backend(address: &str) -> Backend {
+pub(crate) fn backend(address: &str) -> Backend {
     Backend::new(address, vec![address.parse().unwrap()])
 }
 
-fn pool(name: &str, check: impl Into<Option<Check>>, backends: Vec<Backend>) -> PoolSetup {
+pub(crate) fn pool(name: &str, check: impl Into<Option<Check>>, backends: Vec<Backend>) -> PoolSetup {
     PoolSetup {
         pool: Pool::new(name, backends),
         checks: check.into().into_iter().collect(),
@@ -243,11 +242,11 @@ fn pool(name: &str, check: impl Into<Option<Check>>, backends: Vec<Backend>) -> 
     }
 }
 
-fn pool_of(name: &str, check: impl Into<Option<Check>>, addresses: &[&str]) -> PoolSetup {
+pub(crate) fn pool_of(name: &str, check: impl Into<Option<Check>>, addresses: &[&str]) -> PoolSetup {
     pool(name, check, addresses.iter().map(|address| backend(address)).collect())
 }
 
-fn service(tiers: &[u32]) -> Service {
+pub(crate) fn service(tiers: &[u32]) -> Service {
     Service {
         name: Name::parse("www.example.com").unwrap(),
         tiers: tiers.iter().copied().map(PoolId).collect(),
@@ -258,7 +257,7 @@ fn service(tiers: &[u32]) -> Service {
     }
 }
 
-fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Setup {
+pub(crate) fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Setup {
     Setup {
         settings: Settings::default(),
         catalog: Catalog::new(Vec::new()),
@@ -270,24 +269,24 @@ fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Setup {
 }
 
 /// The checker on the runtime of the test, whose clock it can follow.
-fn start_with(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>, outside: Script) -> Handle {
+pub(crate) fn start_with(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>, outside: Script) -> Handle {
     let (handle, work) = prepare(setup, capacity, metrics, outside, Retired::start().unwrap());
     tokio::spawn(work);
     handle
 }
 
-fn run(setup: Setup) -> (Handle, Script) {
+pub(crate) fn run(setup: Setup) -> (Handle, Script) {
     let script = Script::default();
     (start_with(setup, CAPACITY, Arc::new(Metrics::new(1)), script.clone()), script)
 }
 
-fn eligible(handle: &Handle, pool: usize) -> Vec<String> {
+pub(crate) fn eligible(handle: &Handle, pool: usize) -> Vec<String> {
     let table = handle.published.load();
     let members = |family| table.pools[pool].family(family).eligible.members.iter();
     Family::ALL.into_iter().flat_map(members).map(|member| member.address.to_string()).collect()
 }
 
-async fn ask<T>(handle: &Handle, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> T {
+pub(crate) async fn ask<T>(handle: &Handle, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> T {
     let (reply, answer) = oneshot::channel();
     handle.commands.send(command(reply)).await.unwrap();
     answer.await.unwrap()
@@ -295,18 +294,18 @@ async fn ask<T>(handle: &Handle, command: impl FnOnce(oneshot::Sender<T>) -> Com
 
 /// The state of everything, put together from its pieces.
 #[derive(Debug)]
-struct Status {
-    generation: u64,
-    pools: Vec<Told>,
-    services: Vec<ServiceStatus>,
-    suspected: Option<Suspected>,
+pub(crate) struct Status {
+    pub(crate) generation: u64,
+    pub(crate) pools: Vec<Told>,
+    pub(crate) services: Vec<ServiceStatus>,
+    pub(crate) suspected: Option<Suspected>,
 }
 
 /// A pool with its backends.
 #[derive(Debug)]
-struct Told {
-    pool: PoolStatus,
-    backends: Vec<BackendStatus>,
+pub(crate) struct Told {
+    pub(crate) pool: PoolStatus,
+    pub(crate) backends: Vec<BackendStatus>,
 }
 
 impl std::ops::Deref for Told {
@@ -317,7 +316,7 @@ impl std::ops::Deref for Told {
     }
 }
 
-async fn status(handle: &Handle) -> Status {
+pub(crate) async fn status(handle: &Handle) -> Status {
     let table = handle.published.load();
     let (pools, suspected) = told(handle, Cursor::all(Arc::clone(&table))).await.unwrap();
     let services = table.services.iter().map(|view| ServiceStatus::of(&view.service, &table)).collect();
@@ -325,7 +324,7 @@ async fn status(handle: &Handle) -> Status {
 }
 
 /// The status told from a place on; none when another configuration comes into force meanwhile.
-async fn told(handle: &Handle, cursor: Cursor) -> Option<(Vec<Told>, Option<Suspected>)> {
+pub(crate) async fn told(handle: &Handle, cursor: Cursor) -> Option<(Vec<Told>, Option<Suspected>)> {
     let (mut pools, mut suspected, mut next) = (Vec::<Told>::new(), None, Some(cursor));
     while let Some(cursor) = next {
         let piece = ask(handle, |reply| Command::Tell(cursor, reply)).await?;
@@ -341,7 +340,7 @@ async fn told(handle: &Handle, cursor: Cursor) -> Option<(Vec<Told>, Option<Susp
 }
 
 /// One pool with its history.
-async fn pool_told(handle: &Handle, pool: u32) -> Told {
+pub(crate) async fn pool_told(handle: &Handle, pool: u32) -> Told {
     let (mut pools, _) =
         told(handle, Cursor::with_history(handle.published.load(), PoolId(pool))).await.unwrap();
     assert_eq!(pools.len(), 1);
@@ -349,7 +348,7 @@ async fn pool_told(handle: &Handle, pool: u32) -> Told {
 }
 
 /// Waits until something holds; says how long that took.
-async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+pub(crate) async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
@@ -358,13 +357,26 @@ async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> 
     began.elapsed()
 }
 
-async fn ready(handle: &Handle) -> Duration {
+/// Goes on with another configuration, in which the pools that stay are shared with the running one.
+async fn reload(handle: &Handle, setup: Setup) -> Reloaded {
+    let running = ask(handle, Command::Configuration).await;
+    let share = |setup: PoolSetup| {
+        let same = running.pools.iter().find(|known| ***known == setup);
+        same.map_or_else(|| Arc::new(setup.clone()), Arc::clone)
+    };
+    let Setup { settings, catalog, services, pools, .. } = setup;
+    let pools = pools.into_iter().map(share).collect();
+    let wanted = Wanted { settings, catalog: Arc::new(catalog), services, pools, by: "a test".into() };
+    ask(handle, |reply| Command::Reload(Box::new(wanted), reply)).await
+}
+
+pub(crate) async fn ready(handle: &Handle) -> Duration {
     let began = Instant::now();
     handle.ready.clone().wait_for(|ready| *ready).await.unwrap();
     began.elapsed()
 }
 
-fn milliseconds(interval: u64, timeout: u64, recheck: u64) -> Timing {
+pub(crate) fn milliseconds(interval: u64, timeout: u64, recheck: u64) -> Timing {
     let [interval, timeout, recheck] = [interval, timeout, recheck].map(Duration::from_millis);
     Timing { interval, timeout, recheck, rise: 2, fall: 2, interval_down: interval, damping: true }
 }

@@ -48,13 +48,13 @@ async fn a_growth_goes_on_over_a_reload() {
     tokio::time::sleep(SECOND * 5).await;
     let mut more = slow(SECOND * 20);
     more.pools.push(pool_of("another", None, &["192.0.2.8"]));
-    handle.reload(more, "a test").await.unwrap();
+    reload(&handle, more).await;
     tokio::time::sleep(SECOND * 5).await;
     assert!((45..=60).contains(&percent(&handle).await), "of a pool that is as it was");
     let mut more = slow(SECOND * 20);
     more.pools.insert(0, pool_of("another", None, &["192.0.2.9"]));
     more.services = vec![service(&[1])];
-    handle.reload(more, "a test").await.unwrap();
+    reload(&handle, more).await;
     let weight = || status(&handle);
     assert!((45..=60).contains(&weight().await.pools[1].backends[0].addresses[0].percent));
     tokio::time::sleep(SECOND * 11).await;

@@ -104,7 +104,7 @@ async fn a_piece_is_bounded_and_of_one_configuration() {
     }
     let mut fewer = large();
     fewer.drain(..4);
-    handle.reload(setup(fewer, Vec::new()), "a test").await.unwrap();
+    reload(&handle, setup(fewer, Vec::new())).await;
     for place in places {
         assert!(ask(&handle, |reply| Command::Tell(place, reply)).await.is_none(), "of the table before");
     }

@@ -97,7 +97,7 @@ async fn all_pools_together_are_suspected_where_each_is_too_small() {
         pool
     });
     let off = setup(off.collect(), vec![service(&[0])]);
-    handle.reload(off, "a test").await.unwrap();
+    reload(&handle, off).await;
     assert!(!gauge(&handle, &metrics, ""));
     assert_eq!(status(&handle).await.suspected, None);
 }

@@ -160,7 +160,7 @@ async fn live(seed: u64) {
             0..4 => {
                 let old = status(&handle).await;
                 pools = if rng.random_bool(0.5) { fleet(&mut rng) } else { tweaked(&pools, &mut rng) };
-                let difference = handle.reload(with_service(pools.clone()), "a test").await.unwrap();
+                let difference = reload(&handle, with_service(pools.clone())).await;
                 let new = status(&handle).await;
                 assert_eq!(new.generation, difference.generation, "seed {seed}");
                 assert_kept(&old, &new, &pools, seed);

@@ -1,14 +1,20 @@
 //! Another configuration: what is the same goes on, and the difference is told.
 
-use super::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::checker::tests::*;
+use crate::checker::{Command, Handle, PULSE};
 use crate::keys::{Algorithm, Key};
 use crate::pool::Override;
+use crate::reload::named::{Change, Difference};
+use crate::reload::swap::swap;
 use crate::settings::Allowed;
 
 const TWO: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 
 async fn reload(handle: &Handle, setup: Setup) -> Difference {
-    handle.reload(setup, "a test").await.unwrap()
+    swap(handle, setup, "a test").await.unwrap()
 }
 
 fn web(timing: Timing, addresses: &[&str]) -> Setup {
@@ -231,7 +237,7 @@ async fn a_shorter_ttl_does_not_make_it_safe_earlier() {
     };
     let (handle, script) = run(with_ttl(300));
     ready(&handle).await;
-    let began = script.wall();
+    let began = script.time_of_day();
     let difference = reload(&handle, with_ttl(10)).await;
     assert!(changed(&difference).contains("ttl 5m -> 10s"), "{difference:?}");
     let request = OverrideRequest {
@@ -316,12 +322,12 @@ async fn zones_keys_and_rights_change_in_one_step() {
     let before = handle.published.load();
     let mut wanted = web(DEFAULTS, &TWO);
     let name = Name::parse("example.com").unwrap();
-    wanted.catalog = Catalog::new(vec![keys::zone("example.com", 1, [192, 0, 2, 80])]);
+    wanted.catalog = Catalog::new(vec![super::keys::zone("example.com", 1, [192, 0, 2, 80])]);
     let key = Key::new(name.clone(), Algorithm::HmacSha256, b"0123456789abcdef");
     wanted.settings.transfers.keys = [key].into_iter().collect();
     let allowed = Allowed { keys: [name.clone()].into(), ..Allowed::default() };
     wanted.settings.transfers.zones.insert(name.clone(), allowed);
-    let difference = handle.reload(wanted, "a test").await.unwrap();
+    let difference = swap(&handle, wanted, "a test").await.unwrap();
     let after = handle.published.load();
     assert_eq!((difference.generation, after.generation), (before.generation + 1, before.generation + 1));
     assert!(after.catalog.find(name.wire(), false).is_some());
@@ -341,7 +347,7 @@ async fn what_is_probed_alike_is_not_looked_at() {
     until("a probe hangs", SECOND * 20, || script.started("192.0.2.1") == count + 1).await;
     let mut heavier = web(DEFAULTS, &TWO);
     heavier.pools[0].pool.backends[1].weight = 7;
-    let difference = handle.reload(heavier, "a test").await.unwrap();
+    let difference = swap(&handle, heavier, "a test").await.unwrap();
     assert!(format!("{:?}", difference.pools).contains("weight 1 -> 7"), "{difference:?}");
     let view = handle.published.load();
     let candidates = &view.pools[0].family(Family::Ipv4).eligible.candidates;

@@ -1,6 +1,6 @@
 //! A reload of every key of pools, checks and services: what is told, and what goes on.
 
-use super::*;
+use crate::checker::tests::*;
 use crate::pool::MinHealthy;
 use crate::probe::connect::ProxyProtocol;
 use crate::probe::exec::ExecProbe;
@@ -9,6 +9,8 @@ use crate::probe::grpc::GrpcProbe;
 use crate::probe::http::{ClientFiles, HttpProbe, TlsSettings, Version};
 use crate::probe::tcp::Talk;
 use crate::probe::tls::TlsProbe;
+use crate::reload::named::{Change, Difference};
+use crate::reload::swap::swap;
 use crate::settings::Chaos;
 use crate::zone::{Zone, ZoneBuilder, rtype};
 
@@ -345,7 +347,7 @@ async fn every_key_is_told_and_only_what_it_is_about_begins_anew() {
         let generation = handle.published.load().generation;
         let mut changed = base();
         change(&mut changed);
-        let difference = handle.reload(changed, "a test").await.unwrap();
+        let difference = swap(&handle, changed, "a test").await.unwrap();
         let told = told(&difference);
         assert!(told.contains(expected), "{expected} is not in {told}");
         let count =
@@ -371,9 +373,9 @@ async fn every_key_is_told_and_only_what_it_is_about_begins_anew() {
             assert_eq!(had, !is_anew, "{expected}: {backend} {check}");
         }
         // And back: all of the change is undone.
-        let difference = handle.reload(base(), "a test").await.unwrap();
+        let difference = swap(&handle, base(), "a test").await.unwrap();
         assert_eq!(difference.generation, generation + 2, "{expected}");
-        let again = handle.reload(base(), "a test").await.unwrap();
+        let again = swap(&handle, base(), "a test").await.unwrap();
         assert!(again.is_empty(), "{expected}: {again:?}");
     }
 }
@@ -400,7 +402,7 @@ async fn secrets_are_not_told() {
         setup
     };
     let (handle, _script) = run(with("secret1"));
-    let difference = handle.reload(with("secret2"), "a test").await.unwrap();
+    let difference = swap(&handle, with("secret2"), "a test").await.unwrap();
     let told = format!("{difference:?}");
     for changed in [
         "check http: headers changed",

@@ -1,6 +1,9 @@
 //! Reloads of real files, in front of a stand-in for the checker that takes every configuration.
 #![allow(clippy::float_cmp, reason = "metrics are counts here, whole numbers that floats hold exactly")]
 
+mod keys;
+mod swap;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,9 +1,8 @@
-//! The difference between two configurations, in words.
+//! The difference between two configurations in pools, services and zones, for a person.
 //!
-//! Things are the same by their names. Each is described as a list of facts, a key of the
-//! configuration with its value; what differs between the facts of before and of now is the
-//! difference. Of a value that may hold a secret only that it has changed is said. The facts are taken
-//! from patterns without `..`, so that a new field cannot be forgotten here.
+//! Items are the same if they have the same name. Each is described as a list of facts: a key of the configuration
+//! with its value. A value that may hold a secret is compared and never shown. The facts are taken from patterns
+//! without `..`, so that a new field cannot be forgotten here.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
@@ -30,7 +29,7 @@ use crate::zone::{Catalog, Zone};
 
 /// The changes made by a reload, in the order of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Difference {
+pub(super) struct Difference {
     /// The generation of the table that has it.
     pub generation: u64,
     /// Pools, with backends and checks.
@@ -115,8 +114,7 @@ pub(super) fn difference(before: Compared<'_>, now: Compared<'_>) -> Difference 
 
 impl Difference {
     /// The difference of a reload with its result.
-    #[must_use]
-    pub fn with(self, Reloaded { generation, lost }: Reloaded) -> Self {
+    pub(super) fn with(self, Reloaded { generation, lost }: Reloaded) -> Self {
         let change = |LostOverride { pool, backend, state, reason }: LostOverride| {
             let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
             let detail = format!("{}{reason} has ended, because the backend is gone", state.as_str());
@@ -126,8 +124,7 @@ impl Difference {
     }
 
     /// Whether nothing differs.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         !self.settings && [&self.pools, &self.services, &self.zones].iter().all(|changes| changes.is_empty())
     }
 }

@@ -1,0 +1,100 @@
+//! Hands another configuration to the checker.
+//!
+//! ```text
+//! here            ask for the configuration that runs -> compare -> share what is the same
+//! on its thread   take over the pools that are not shared -> judge them -> publish one table
+//! here            free what is not used any more
+//! ```
+//!
+//! Comparing a million records, or freeing a hundred thousand backends, takes longer than a probe may wait, so it
+//! happens here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+use crate::checker::{Command, Handle};
+use crate::fleet::{Configuration, PoolSetup, Reloaded, Setup, Wanted};
+use crate::reload::named::{Compared, Difference, difference};
+use crate::service::Service;
+
+/// Why a configuration has not been taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotReloaded {
+    /// The checker has ended.
+    #[error("the health checker has ended")]
+    Ended,
+    /// The comparison panicked.
+    #[error("comparing the configurations broke off")]
+    BrokeOff,
+}
+
+/// Makes the checker go on with another configuration, and returns what differs. Without a difference nothing
+/// happens. `by` is who asks, for the log. The memory and `startup_wait` of the setup are ignored. Must be
+/// called by one caller at a time.
+///
+/// # Errors
+/// Nothing has changed: why.
+pub(super) async fn swap(checker: &Handle, setup: Setup, by: &str) -> Result<Difference, NotReloaded> {
+    let running = ask(checker, Command::Configuration).await?;
+    let by = by.to_owned();
+    let compare = move || {
+        let (wanted, difference) = compare(&running, setup, by);
+        (running, wanted, difference)
+    };
+    let compared = spawn_blocking(compare).await.map_err(|_| NotReloaded::BrokeOff)?;
+    let (running, wanted, difference) = compared;
+    let reloaded = if difference.is_empty() {
+        Reloaded { generation: running.table.generation, lost: Vec::new() }
+    } else {
+        ask(checker, |reply| Command::Reload(Box::new(wanted), reply)).await?
+    };
+    spawn_blocking(move || drop(running));
+    Ok(difference.with(reloaded))
+}
+
+async fn ask<T>(
+    checker: &Handle,
+    command: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Result<T, NotReloaded> {
+    let (reply, answer) = oneshot::channel();
+    checker.commands.send(command(reply)).await.map_err(|_| NotReloaded::Ended)?;
+    answer.await.map_err(|_| NotReloaded::Ended)
+}
+
+/// The changes a setup makes, and the setup with all that it does not change shared with the running one.
+fn compare(running: &Configuration, setup: Setup, by: String) -> (Wanted, Difference) {
+    let Setup { settings, catalog, services, pools, startup_wait: _, memory: _ } = setup;
+    let table = &running.table;
+    let old_services: Vec<&Service> = table.services.iter().map(|view| &view.service).collect();
+    let old_pools: Vec<&PoolSetup> = running.pools.iter().map(|pool| &**pool).collect();
+    let difference = difference(
+        Compared {
+            settings: &table.settings,
+            catalog: &table.catalog,
+            services: &old_services,
+            pools: &old_pools,
+        },
+        Compared {
+            settings: &settings,
+            catalog: &catalog,
+            services: &services.iter().collect::<Vec<_>>(),
+            pools: &pools.iter().collect::<Vec<_>>(),
+        },
+    );
+    // The zones name the services by their place in the list.
+    let same_services =
+        old_services.iter().map(|service| &service.name).eq(services.iter().map(|new| &new.name));
+    let same_zones = same_services && difference.zones.is_empty();
+    let catalog = if same_zones { Arc::clone(&table.catalog) } else { Arc::new(catalog) };
+    let by_name: HashMap<&str, &Arc<PoolSetup>> =
+        running.pools.iter().map(|setup| (setup.pool.name.as_str(), setup)).collect();
+    let share = |setup: PoolSetup| {
+        let old = by_name.get(setup.pool.name.as_str()).filter(|old| *old.as_ref() == setup);
+        old.map_or_else(|| Arc::new(setup), |old| Arc::clone(old))
+    };
+    let pools = pools.into_iter().map(share).collect();
+    (Wanted { settings, catalog, services, pools, by }, difference)
+}
