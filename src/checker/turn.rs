@@ -161,7 +161,7 @@ impl<O: Outside> Checker<O> {
         } else if self.origin.elapsed() >= self.startup_wait {
             warn!(
                 targets,
-                unknown, "ready: startup_wait is over, though not every backend address has an outcome"
+                unknown, "ready: startup_wait is over, but some backend addresses have no outcome yet"
             );
         } else {
             return;

@@ -71,7 +71,7 @@ struct Probed {
 /// A check, and what it saw.
 struct CheckRun {
     check: Check,
-    /// None when the probe broke off, which is a defect of this program.
+    /// None when the probe broke off, which is a bug in steerd.
     report: Option<Report>,
 }
 
@@ -212,7 +212,7 @@ impl CheckRun {
     }
 
     fn detail(&self) -> &str {
-        self.report.as_ref().map_or("the probe broke off; this is a fault in steerd", |report| &report.detail)
+        self.report.as_ref().map_or("the probe broke off; this is a bug in steerd", |report| &report.detail)
     }
 
     /// Its name, and what it has to say.

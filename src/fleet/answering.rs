@@ -1,4 +1,4 @@
-//! How the queries for a service are answered, and what kinds of change there are.
+//! How a service is answered, and the kinds of change.
 //!
 //! ```text
 //! Tier --no tier is usable--> FailOpen, Down --a tier is usable, on trust--> OnTrust
@@ -6,8 +6,8 @@
 //!  +-----------------------------a tier is usable-------------------------------+
 //! ```
 //!
-//! `OnTrust` exists in the log alone: a service that was down is told to be up when addresses are known to
-//! be healthy, after the line of the backend that is.
+//! `OnTrust` exists only for the log: a service that was down is logged as up only once a backend is known to
+//! be healthy.
 
 use crate::pool::{Family, PoolId};
 use crate::service::{Service, WhenDown};

@@ -1,8 +1,8 @@
-//! Times of day that a jump of the clock does not spoil.
+//! Times of day that stay right when the clock jumps.
 //!
-//! Times are kept on a steady calendar: it begins with the time of day at the start and goes on by
-//! the time that really passes, the time of a suspended machine included. When the time of day is
-//! corrected, the kept times stay, and the correction is added when they are shown:
+//! Times are kept on a steady calendar. It begins with the time of day at the start and advances with the time
+//! that passes, including that of a suspended machine. When the time of day is corrected, kept times stay, and
+//! the correction is added when they are shown:
 //!
 //! ```text
 //! time of day     12:00 ... 12:10   jumps to   15:10 ... 15:20
@@ -12,8 +12,8 @@
 
 use std::time::{Duration, SystemTime};
 
-/// A difference below this is the unevenness of two clocks that are read one after the other, or
-/// the work of a time service that corrects in small steps. It is no jump.
+/// A smaller difference is no jump: two clocks are read one after the other, and time services correct in small
+/// steps.
 const JUMP: Duration = Duration::from_secs(1);
 
 /// A time on the steady calendar, in microseconds since 1970: half of a [`SystemTime`], and enough
@@ -58,12 +58,12 @@ fn microseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The steady calendar, and by how much the time of day differs from it.
+/// The steady calendar, and its difference from the time of day.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Calendar {
     /// The time of day at the start.
     began: Stamp,
-    /// The clock of the passing time at the start.
+    /// The clock of passing time at the start.
     origin: Duration,
     /// The time of day is ahead of this calendar by so many microseconds.
     ahead: i64,
@@ -90,8 +90,7 @@ impl Calendar {
         Stamp(stamp.0.saturating_add(self.ahead)).time()
     }
 
-    /// Compares the time of day with this calendar. After a jump: by how many seconds it jumped,
-    /// forward if positive.
+    /// Compares the time of day with this calendar. Returns the seconds of a jump, positive if forward.
     pub(super) fn correct(&mut self, wall: SystemTime, passed: Duration) -> Option<f64> {
         let ahead = Stamp::of(wall).0.saturating_sub(self.stamp(passed).0);
         let jump = ahead.saturating_sub(self.ahead);

@@ -1,7 +1,7 @@
-//! The consequences of an override beyond its backend, found out before it is set.
+//! The consequences of an override for the pool and its services, computed before it is set.
 //!
-//! The view of the pool is built as it would be, and the table with it is compared with the published one:
-//! whether the pool stays usable, and what answers for each service that has it as a tier.
+//! A table with the override is built and compared with the published one: is the pool still usable, and how is
+//! each service that has it as a tier answered?
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::fleet::{Consequence, Fleet};
 use crate::pool::{Family, Override, PoolId};
 use crate::table::Table;
 
-/// The most consequences that are told one by one. One pool may be a tier of any number of services.
+/// The most consequences that are listed. One pool may be a tier of any number of services.
 const MOST_TOLD: usize = 20;
 
 impl Fleet {

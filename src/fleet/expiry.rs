@@ -1,11 +1,11 @@
-//! The end of the certificate that a backend shows, and the one warning before it.
+//! When the certificate of a backend expires, and the one warning before that.
 
 use std::time::{Duration, SystemTime};
 
-/// A certificate that ends within this time is told of.
+/// A certificate that expires within this time is logged.
 pub(super) const SOON: Duration = Duration::from_secs(21 * 86_400);
 
-/// When the certificate of a target ends. It stays known while probes fail for other reasons.
+/// When the certificate of a target expires. It stays known while probes fail for other reasons.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Expiry {
     at: Option<SystemTime>,
@@ -13,12 +13,12 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    /// When the certificate ends that was seen last.
+    /// When the certificate that was seen last expires.
     pub(super) fn at(self) -> Option<SystemTime> {
         self.at
     }
 
-    /// A probe saw a certificate that ends at `at`. Whether that is to be told now: once for each certificate.
+    /// Takes the expiry that a probe saw. Returns whether to log it: once for each certificate.
     pub(super) fn seen(&mut self, at: SystemTime, now: SystemTime) -> bool {
         if self.at != Some(at) {
             *self = Self { at: Some(at), told: false };

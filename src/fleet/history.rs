@@ -1,7 +1,7 @@
 //! The history of an address: its last transitions, and the last outcomes of each check.
 //!
-//! Kept small, as there may be hundreds of thousands: times in one word, equal details once, and
-//! no memory before there is something to keep. Other modules decide what it means.
+//! Kept small, as there may be hundreds of thousands: times in one word, equal details once, and no memory
+//! before the first entry.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub const TRANSITIONS: usize = 50;
 /// How many outcomes of a check of an address are kept.
 pub const OUTCOMES: usize = 20;
 
-/// A transition that has been.
+/// A past transition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastTransition {
     /// When, to the microsecond.
@@ -27,13 +27,13 @@ pub struct PastTransition {
     pub from: Standing,
     /// The standing after it.
     pub to: Standing,
-    /// The cause of the outcome that brought it about; none when that did not fail.
+    /// The cause of the outcome behind it; none if that did not fail.
     pub cause: Option<Cause>,
     /// The event, as text for a person.
     pub detail: Arc<str>,
 }
 
-/// The outcome of a probe that has been.
+/// The outcome of a past probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastOutcome {
     /// When the probe ended, to the microsecond.
@@ -121,7 +121,7 @@ pub(super) struct KeptOutcome {
 }
 
 impl KeptOutcome {
-    /// The outcome of a probe that ended at `at` and took so long.
+    /// The outcome of a probe that ended at `at` after `duration`.
     pub(super) fn new(
         at: Stamp,
         duration: Duration,
@@ -144,7 +144,7 @@ impl KeptOutcome {
     }
 }
 
-/// The last entries, at most so many; the newest is at the back.
+/// The last `MOST` entries; the newest is at the back.
 #[derive(Debug)]
 struct Ring<T, const LIMIT: usize>(VecDeque<T>);
 
@@ -166,7 +166,7 @@ impl<T, const LIMIT: usize> Ring<T, LIMIT> {
         self.0.push_back(entry);
     }
 
-    /// An equal detail that is kept already instead of another copy: mostly the newest one.
+    /// Returns an equal detail that is already kept, mostly the newest one, instead of another copy.
     fn share(&self, detail: Arc<str>, of: impl Fn(&T) -> &Arc<str>) -> Arc<str> {
         self.0.iter().rev().map(of).find(|kept| **kept == detail).map_or(detail, Arc::clone)
     }

@@ -1,4 +1,4 @@
-//! Tells when damping keeps an address out, and when that is over.
+//! Log lines when damping holds an address back, and when that ends.
 
 use tracing::{info, warn};
 
@@ -8,7 +8,7 @@ use crate::health::{DAMPING_WINDOW, Moment};
 use crate::table::Standing;
 
 impl Fleet {
-    /// The end of a hold and the number of falls that brought it: the longest hold of its checks.
+    /// The longest hold of the checks of an address: its end, and the falls that led to it.
     fn hold(&self, spot: Spot) -> Option<(Moment, u8)> {
         let pool = self.pools.get(spot.pool)?;
         let address = pool.address(spot.backend as usize, spot.address as usize)?;
@@ -19,7 +19,7 @@ impl Fleet {
         holds.max()
     }
 
-    /// An address is held from now on, or no longer.
+    /// Exports and logs that an address is now held, or no longer.
     pub(super) fn tell_hold(&self, spot: Spot, held: bool, standing: Standing) {
         let Some((pool, backend, address)) = self.pools.named(spot) else { return };
         if let Some(state) = self.pools.get(spot.pool) {

@@ -1,6 +1,6 @@
-//! Probes that cannot be made at all, as there are no descriptors, no ports, no route: the fault is here.
+//! Faults of this machine that keep it from probing: no descriptors, no ports, no route.
 //!
-//! Such outcomes are void and judge nobody, but the operator must hear of it.
+//! Such outcomes are void and change no state, so an alarm must tell the operator.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use crate::fleet::calendar::{Calendar, Stamp};
 use crate::fleet::targets::{Target, Targets};
 use crate::health::Outcome;
 
-/// When so many percent of the targets could not be probed last time, this machine is at fault.
+/// The alarm begins when this share of the targets could not be probed, percent.
 const BEGIN_PERCENT: usize = 90;
 
-/// When it is less than that many percent, the fault is over.
+/// The alarm ends when the share is below this, percent.
 const END_PERCENT: usize = 50;
 
-/// Of fewer targets nothing can be said.
+/// With fewer targets there is no alarm.
 const FEWEST: usize = 3;
 
-/// As long as no more targets than this cannot be probed, each is told by itself.
+/// Up to this many targets that cannot be probed are logged one by one.
 const TOLD_ALONE: usize = 10;
 
 /// Whether probes can be made, by the last outcome of each target.
@@ -47,7 +47,7 @@ impl Suspecting {
 }
 
 impl LocalFaults {
-    /// An outcome of a target, before it is noted there.
+    /// Takes an outcome of a target, before it enters the history.
     pub(super) fn note(&mut self, target: &Target, outcome: Outcome, detail: &Arc<str>) {
         let before = target.outcomes.last();
         self.spoken += usize::from(before.is_none());
@@ -58,7 +58,7 @@ impl LocalFaults {
         }
     }
 
-    /// Counts anew, after targets have come and gone.
+    /// Counts again after a reload.
     pub(super) fn recount(&mut self, targets: &Targets) {
         let last = targets.iter().filter_map(|(_, target)| target.outcomes.last());
         (self.spoken, self.void) =
@@ -73,7 +73,7 @@ impl LocalFaults {
         self.suspected.as_ref()
     }
 
-    /// Whether the alarm begins or ends; `None` when nothing changes.
+    /// Whether the alarm begins or ends; `None` if neither.
     pub(super) fn turn(&mut self, at: Stamp) -> Option<bool> {
         let is = |percent| self.void * 100 >= self.spoken * percent;
         if self.suspected.is_none() && self.spoken >= FEWEST && is(BEGIN_PERCENT) {

@@ -1,13 +1,12 @@
-//! The state worth keeping over a restart. The file it is kept in is `state`'s.
+//! The state that outlives a restart. `state` owns the file.
 //!
-//! The whole is told step by step between the turns. Beside that, each change is noted until it has
-//! been told, whatever else happens meanwhile:
+//! The whole memory is reported step by step between turns. Changes are recorded until they have been reported:
 //!
 //! ```text
-//! a verdict or an override changes   -> it is noted
-//! the changes are asked for          -> those noted are told, and no longer noted
-//! other pools, a jump of the clock   -> the whole is needed, and the changes say so
-//! the whole is asked for             -> it is begun; what is noted stays noted
+//! a verdict or an override changes   -> it is recorded
+//! the changes are asked for          -> they are reported, and no longer recorded
+//! a reload, a jump of the clock      -> the whole must be read, and the changes say so
+//! the whole is asked for             -> reading begins; recorded changes stay recorded
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,8 +18,7 @@ use crate::fleet::calendar::{Calendar, Stamp};
 use crate::health::{TargetId, Verdict};
 use crate::pool::Override;
 
-/// The known state of the backends, by the names of the configuration, so that it fits one that has changed
-/// meanwhile.
+/// The known state of the backends, by names, so that it still fits after the configuration has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The verdict of each check for each address.
@@ -29,7 +27,7 @@ pub struct Memory {
     pub overrides: Vec<RememberedOverride>,
 }
 
-/// The verdict of a check for an address. A hint: shown as such, and used only until the first outcome.
+/// The verdict of a check for an address. It is a hint until the first outcome, and shown as such.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RememberedState {
     /// The pool's name.
@@ -61,35 +59,34 @@ pub struct RememberedOverride {
     pub until: Option<SystemTime>,
     /// Why.
     pub reason: Option<String>,
-    /// The one who asked for it.
+    /// Who asked for it.
     pub by: Option<String>,
 }
 
 /// Changes of a [`Memory`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryChanges {
-    /// The memory is needed as a whole, which the changes below are only a part of. Said until it is
-    /// asked for.
+    /// The changes below are not all: the whole memory must be read. Set until that begins.
     pub everything: bool,
     /// Present verdicts of checks.
     pub states: Vec<RememberedState>,
-    /// Overrides that are new, or other than before.
+    /// Overrides that are new or have changed.
     pub overrides: Vec<RememberedOverride>,
-    /// The backends, each after its pool, that have no override any more.
+    /// Pool and backend of each override that has ended.
     pub ended: Vec<(Arc<str>, Arc<str>)>,
-    /// There is more, to be asked for at once.
+    /// There are more changes; ask again at once.
     pub more: bool,
 }
 
 /// Changes that have not been reported yet.
 #[derive(Debug)]
 pub(super) struct Unreported {
-    /// The whole is needed: at the start, and since names, places or times became others.
+    /// The whole must be read: at the start, and after names, ids or times have changed.
     pub(super) everything: bool,
     /// Targets whose verdict has changed.
     pub(super) targets: BTreeSet<TargetId>,
-    /// The overrides that were set, and those that ended. By name, because a reload gives backends
-    /// other places, and with the value, so that nothing has to be looked up.
+    /// Overrides that were set or have ended. By name, because a reload changes ids, and with their value, so
+    /// that nothing has to be looked up.
     pub(super) overrides: BTreeMap<Names, Option<RememberedOverride>>,
 }
 
@@ -103,13 +100,12 @@ impl Default for Unreported {
 }
 
 impl Unreported {
-    /// The whole is being told. Changes stay noted: the answer may take seconds, and until it is on
-    /// the disk nothing else there has them.
+    /// The whole is being read. Changes stay recorded, since it takes seconds until the whole is on the disk.
     pub(super) fn begin(&mut self) {
         self.everything = false;
     }
 
-    /// Names, places or times are others now.
+    /// Names, ids or times have changed.
     pub(super) fn everything(&mut self) {
         self.everything = true;
     }
@@ -122,7 +118,7 @@ impl Unreported {
 /// Remembered verdicts of the checks of a pool, by backend, address and check.
 pub(super) type Hints<'a> = HashMap<(&'a str, IpAddr, &'a str), (Verdict, Stamp)>;
 
-/// Sorts what is remembered by pool.
+/// Remembered verdicts by pool.
 pub(super) fn hints(states: &[RememberedState], calendar: Calendar) -> HashMap<&str, Hints<'_>> {
     let mut pools: HashMap<&str, Hints<'_>> = HashMap::new();
     for RememberedState { pool, backend, address, check, verdict, since } in states {

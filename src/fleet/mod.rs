@@ -268,7 +268,7 @@ impl Fleet {
             // The times that are kept for the next start are times of day.
             self.unreported.everything();
             self.note_overrides();
-            warn!(seconds, "the time of day has jumped; overrides still last as long as they were given for");
+            warn!(seconds, "the time of day has jumped; overrides still last for their full time");
         }
         self.at = self.calendar.stamp(clocks.passed);
     }
@@ -279,7 +279,7 @@ impl Fleet {
         let late = self.now.saturating_sub(deadline);
         if late > LATE {
             self.stalled = Some(self.now);
-            warn!(?late, "this process was not run for a while; probes that failed meanwhile do not count");
+            warn!(?late, "this process was not run for a while; probes that failed meanwhile are void");
         }
     }
 

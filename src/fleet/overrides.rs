@@ -1,8 +1,8 @@
-//! Operators' overrides of backends, beside the results of the checks.
+//! Operators' overrides of backends.
 //!
-//! The word of the checks goes on underneath and is what returns when an override ends. An override
-//! that was given for an hour ends when an hour has really passed, whatever happens to the time of
-//! day meanwhile ([`crate::fleet::calendar`]). Only over a restart does the time of day decide.
+//! The checks go on beneath an override, and their result returns when it ends. An override for an hour ends
+//! when an hour has passed, even if the time of day jumps ([`crate::fleet::calendar`]). Only across a restart
+//! does the time of day decide.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::fleet::{Fleet, LostOverride, Overridden, OverrideRefused, OverrideReq
 use crate::pool::{Family, Override, PoolId};
 use crate::table::Table;
 
-/// How long after a table was replaced an answer from it may still be on its way.
+/// How long after a table was replaced an answer from it may still be in transit.
 pub(super) const ON_THE_WAY: Duration = Duration::from_secs(1);
 
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
-/// The backends that have an override, and when the first of them ends.
+/// The backends that have an override, and when the first override ends.
 #[derive(Debug, Default)]
 pub(super) struct Overrides {
     /// Pool, and index of the backend within it.
@@ -59,7 +59,7 @@ impl Fleet {
         Ok(Overridden { backend, before, consequences })
     }
 
-    /// Takes up what operators said before the start.
+    /// Restores the overrides from before the start.
     pub(super) fn recall_overrides(&mut self, remembered: Vec<RememberedOverride>) {
         let now = self.at;
         for RememberedOverride { pool, backend, state, since, until, reason, by } in remembered {
@@ -67,7 +67,12 @@ impl Fleet {
             let [since, until] =
                 [Some(since), until].map(|time| time.map(|time| self.calendar.stamp_of(time)));
             if until.is_some_and(|until| until <= now) {
-                info!(pool, backend, state = state.as_str(), "a remembered override has ended meanwhile");
+                info!(
+                    pool,
+                    backend,
+                    state = state.as_str(),
+                    "a remembered override has ended while steerd was stopped"
+                );
                 continue;
             }
             let Some((id, index)) = self.pools.find(pool, backend) else {
@@ -75,7 +80,7 @@ impl Fleet {
                     pool,
                     backend,
                     state = state.as_str(),
-                    "a remembered override is of no backend any more"
+                    "a remembered override is dropped, its backend is gone"
                 );
                 continue;
             };
@@ -85,7 +90,7 @@ impl Fleet {
         }
     }
 
-    /// Ends the overrides whose time has come.
+    /// Ends the overrides that are due to end.
     pub(super) fn end_overrides(&mut self) {
         let now = self.at;
         if self.overrides.end.is_none_or(|end| end > now) {
@@ -100,7 +105,7 @@ impl Fleet {
         }
     }
 
-    /// Notes which backends have overrides, after the pools have become others.
+    /// Rebuilds the index of overrides after a reload.
     pub(super) fn index_overrides(&mut self) {
         let places = self.pools.iter().flat_map(|(id, pool)| {
             let backends = pool.backends.iter().enumerate();
@@ -110,8 +115,7 @@ impl Fleet {
         self.note_end();
     }
 
-    /// The pools are about to become others: overrides count as ended until they are noted again. All of
-    /// them, for [`Self::lost_overrides`].
+    /// Records all overrides as ended before a reload, and returns them for [`Self::lost_overrides`].
     pub(super) fn let_go_of_overrides(&mut self) -> Vec<LostOverride> {
         let mut all = Vec::new();
         for (id, backend) in self.overrides.places.clone() {
@@ -121,7 +125,7 @@ impl Fleet {
         all
     }
 
-    /// Those of before that no backend has any more.
+    /// The overrides that no backend has after the reload; logs them.
     pub(super) fn lost_overrides(&self, before: Vec<LostOverride>, asked_by: &str) -> Vec<LostOverride> {
         let places = self.overrides.places.iter();
         let now = places.filter_map(|(id, backend)| self.named_override(*id, *backend));
@@ -147,7 +151,7 @@ impl Fleet {
         })
     }
 
-    /// Notes all overrides, for those who keep them: their names, places or times are others now.
+    /// Records all overrides as changed, since their names, places or times have changed.
     pub(super) fn note_overrides(&mut self) {
         for (id, backend) in self.overrides.places.clone() {
             self.note_override(id, backend);
@@ -179,7 +183,7 @@ impl Fleet {
             let before = state.overridden.take();
             state.overridden = kept.map(|mut kept| {
                 if let Some(before) = before {
-                    // It has left the answers already, if this one keeps it out as well.
+                    // If this override keeps the backend out too, it left the answers with the first one.
                     kept.safe_at = before.safe_at;
                     if before.state == kept.state {
                         kept.since = before.since;
@@ -203,8 +207,8 @@ impl Fleet {
         self.touched.insert(id);
     }
 
-    /// Notes which backends with an override a table that has just been published no longer answers,
-    /// and when the last answer with them will have run out.
+    /// Records which overridden backends the new table no longer answers, and when the last answer with them
+    /// expires.
     pub(super) fn note_safety(&mut self, touched: &BTreeSet<PoolId>) {
         if self.overrides.places.is_empty() {
             return;
@@ -250,7 +254,7 @@ impl Fleet {
     }
 }
 
-/// Logs the override that a backend has now, or that the one before has ended.
+/// Logs a new override, or the end of the previous one.
 fn log_override(
     pool: &PoolState,
     backend: usize,
@@ -265,7 +269,7 @@ fn log_override(
     let pool = &**pool.series.name();
     match kept {
         Some(KeptOverride { state, until, reason, .. }) => {
-            // To the nearest second: a moment may have passed since it was set for an hour.
+            // Rounded, because a moment has passed since it was set for an hour.
             let rounded = |length: Duration| Duration::from_secs((length + HALF_A_SECOND).as_secs());
             let ends_in = until.map(|until| Shown(rounded(until.since(now))).to_string());
             let (state, reason) = (state.as_str(), reason.as_deref());

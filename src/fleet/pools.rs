@@ -1,4 +1,4 @@
-//! The pools at work: what the checks of each backend address say together, and since when.
+//! The state of the pools: for each backend address the combined result of its checks, and since when.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,34 +24,33 @@ use crate::probe::Probe;
 use crate::service::Service;
 use crate::table::{FULL_WEIGHT, Place, PoolView, Standing};
 
-/// How many of its longest intervals a pool may have no outcome, besides a timeout, before its probing
-/// is said to have stalled.
+/// Probing of a pool has stalled after this many of its longest intervals, plus a timeout, without an outcome.
 const PATIENCE: u32 = 3;
 
 /// All pools, by [`PoolId`].
 #[derive(Debug, Default)]
 pub(super) struct Pools(pub(super) Vec<PoolState>);
 
-/// A pool at work.
+/// A pool.
 #[derive(Debug)]
 pub(super) struct PoolState {
     pub(super) setup: Arc<PoolSetup>,
-    /// The names of its checks, in order, to be shared.
+    /// The names of its checks, in order; shared with reports.
     pub(super) checks: Box<[Arc<str>]>,
     pub(super) series: Arc<PoolSeries>,
     /// In order.
     pub(super) backends: Vec<BackendState>,
-    /// How many of its addresses are left.
+    /// How many of its addresses are healthy.
     pub(super) tally: Tally,
     /// The longest TTL of the services that have it as a tier.
     pub(super) ttl: Duration,
-    /// When answers from before the last reload, which may have had a longer TTL, have run out.
+    /// When answers from before the last reload, which may have had a longer TTL, have expired.
     pub(super) earlier_answers_end: Stamp,
-    /// Why this machine is suspected rather than the pool.
+    /// Why this machine, and not the pool, is suspected.
     pub(super) suspected: Option<Suspecting>,
 }
 
-/// A backend at work.
+/// A backend.
 #[derive(Debug)]
 pub(super) struct BackendState {
     /// In order.
@@ -61,7 +60,7 @@ pub(super) struct BackendState {
 }
 
 impl BackendState {
-    /// What an operator says of it instead of the checks.
+    /// The state that an operator has set.
     pub(super) fn over(&self) -> Option<Override> {
         self.overridden.as_ref().map(|kept| kept.state)
     }
@@ -79,27 +78,27 @@ fn tally_of(setup: &PoolSetup, backends: &[BackendState]) -> Tally {
     tally
 }
 
-/// An address of a backend at work.
+/// An address of a backend.
 #[derive(Debug)]
 pub(super) struct AddressState {
     /// By check, in order; none when the backend is not enabled.
     pub(super) targets: Box<[TargetId]>,
     /// The combined result of the checks.
     pub(super) standing: Standing,
-    /// It would be healthy but for damping.
+    /// Only damping keeps it from being healthy.
     pub(super) held: bool,
-    /// Since when it has been what it is. For display.
+    /// Since when it has this standing. For display.
     pub(super) since: Stamp,
     pub(super) slow_start: SlowStart,
     /// Percent of its weight that it gets.
     pub(super) percent: u8,
-    /// When that changes by itself, and is looked at again.
+    /// When that changes by itself.
     pub(super) wake: Option<Moment>,
     pub(super) transitions: Transitions,
 }
 
 impl Pools {
-    /// All pools at the start, with the verdicts that are remembered from before it.
+    /// All pools at the start, with the remembered verdicts.
     pub(super) fn link(
         setups: Vec<PoolSetup>,
         remembered: &[RememberedState],
@@ -120,7 +119,7 @@ impl Pools {
         self.0.get(id.index())
     }
 
-    /// A backend by its names.
+    /// Finds a backend by its names.
     pub(super) fn find(&self, pool: &str, backend: &str) -> Option<(PoolId, usize)> {
         let (id, pool) = self.iter().find(|(_, state)| state.setup.pool.name == pool)?;
         let index = pool.setup.pool.backends.iter().position(|known| known.name == backend)?;
@@ -134,7 +133,7 @@ impl Pools {
         Some((&pool.name, &backend.name, *backend.addresses.get(spot.address as usize)?))
     }
 
-    /// Notes the longest TTL of each pool.
+    /// Records the longest TTL of each pool.
     pub(super) fn note_ttls<'a>(&mut self, services: impl Iterator<Item = &'a Service>) {
         for pool in &mut self.0 {
             pool.ttl = Duration::ZERO;
@@ -158,7 +157,7 @@ impl Pools {
     }
 }
 
-/// Inputs for linking a pool: the parts it is linked to, and its state so far.
+/// Inputs for linking a pool to its targets.
 pub(super) struct Linking<'a, 'l, R> {
     pub(super) metrics: &'a Metrics,
     pub(super) linker: &'a mut Linker<'l, R>,
@@ -169,8 +168,8 @@ pub(super) struct Linking<'a, 'l, R> {
 }
 
 impl PoolState {
-    /// Links a pool to its targets. Parts that were there before keep their standing, which may have to be
-    /// judged anew.
+    /// Links a pool to its targets. Addresses that were there before keep their standing until the caller
+    /// judges them again.
     pub(super) fn new(id: PoolId, setup: Arc<PoolSetup>, linking: Linking<'_, '_, impl Rng>) -> Self {
         let Linking { metrics, linker, hints, mut previous } = linking;
         let series = previous.as_ref().map(|previous| &*previous.series);
@@ -215,7 +214,7 @@ impl PoolState {
         Self { setup, checks, series, backends, tally, ttl, earlier_answers_end, suspected }
     }
 
-    /// A change of one backend, after which the tally is right again.
+    /// Changes one backend and updates the tally.
     pub(super) fn change_backend<T>(
         &mut self,
         backend: usize,
@@ -229,7 +228,7 @@ impl PoolState {
         Some(changed)
     }
 
-    /// Goes on with a setup that is probed alike.
+    /// Takes a setup that differs only in what is not probed.
     pub(super) fn take_unprobed(&mut self, setup: Arc<PoolSetup>) {
         if !Arc::ptr_eq(&self.setup, &setup) {
             self.series.weigh(&setup.pool);
@@ -237,7 +236,7 @@ impl PoolState {
         }
     }
 
-    /// Takes out the backends, each by its name with its addresses.
+    /// Moves the backends out, by name.
     fn take_backends(&mut self) -> HashMap<String, EarlierBackend> {
         let backends = std::mem::take(&mut self.backends);
         let named = self.setup.pool.backends.iter().zip(backends).map(|(configured, state)| {
@@ -251,7 +250,7 @@ impl PoolState {
         self.backends.get(backend)?.addresses.get(address)
     }
 
-    /// The view of the pool for answers now.
+    /// The present view of the pool for answers.
     pub(super) fn view(&self, previous: Option<&PoolView>, answers: Arc<Counters>) -> PoolView {
         debug_assert_eq!(self.tally, tally_of(&self.setup, &self.backends));
         self.view_with(previous, answers, None)
@@ -288,7 +287,7 @@ struct PoolLink<'a, 'l, R> {
     setup: &'a PoolSetup,
     linker: &'a mut Linker<'l, R>,
     hints: &'a Hints<'a>,
-    /// For each check the one of before that it replaces.
+    /// For each check the earlier one that it replaces.
     replaced: Vec<Option<usize>>,
 }
 
@@ -319,7 +318,7 @@ impl<R: Rng> PoolLink<'_, '_, R> {
             let old = before.as_ref().and_then(|before| before.targets.get((*replaced)?));
             let beginning = match (old, &before) {
                 (Some(old), _) => self.linker.targets.beginning(self.linker.health, *old),
-                // Until a check that is new has spoken, the address is what it was without it.
+                // Until a new check has an outcome, the address keeps its standing.
                 (None, Some(before)) => Beginning::hint(verdict(before.standing), self.linker.at),
                 (None, None) => {
                     let hint = self.hints.get(&(backend.name.as_str(), address, check.name.as_str()));
@@ -328,7 +327,7 @@ impl<R: Rng> PoolLink<'_, '_, R> {
                 }
             };
             if !check.observe_only {
-                // While none of the checks that decide changed, what they say together did not either.
+                // The combined result has stood since the last change of a deciding check.
                 since = since.max(Some(beginning.since));
             }
             let key = Key {
@@ -350,8 +349,8 @@ impl<R: Rng> PoolLink<'_, '_, R> {
     }
 }
 
-/// For each check the one of before that it replaces: that of the same name; or the one there was,
-/// where there is one now.
+/// For each check the earlier one that it replaces: the one of the same name, or the only one if there is one
+/// check before and after.
 fn replaced(before: &[Check], now: &[Check]) -> Vec<Option<usize>> {
     if let ([_], [_]) = (before, now) {
         return vec![Some(0)];
@@ -359,7 +358,7 @@ fn replaced(before: &[Check], now: &[Check]) -> Vec<Option<usize>> {
     now.iter().map(|check| before.iter().position(|old| old.name == check.name)).collect()
 }
 
-/// The longest that a probe of a pool may take to end after the one before.
+/// The longest time from the end of one probe of a pool to the end of the next.
 fn patience(setup: &PoolSetup) -> Option<Duration> {
     let is_probed = setup.pool.backends.iter().any(|backend| backend.enabled);
     let longest = setup.checks.iter().map(|check| PATIENCE * longest_interval(check) + check.timing.timeout);
@@ -380,7 +379,7 @@ impl AddressState {
         }
     }
 
-    /// Works out the percent of its weight anew, and when it changes next by itself.
+    /// Computes the percent of its weight. Returns whether it has changed, and when it changes next by itself.
     pub(super) fn weigh(
         &mut self,
         setup: &PoolSetup,
@@ -401,7 +400,7 @@ impl AddressState {
         (changed, next)
     }
 
-    /// The combined result of the checks, and whether it is damping alone that keeps the address out.
+    /// The combined result of the checks, and whether only damping keeps the address out.
     pub(super) fn judge(
         &self,
         setup: &PoolSetup,
@@ -443,7 +442,7 @@ fn verdict(standing: Standing) -> Option<Verdict> {
     }
 }
 
-/// The table's word for a verdict.
+/// The standing that a verdict means.
 pub(super) fn standing(verdict: Option<Verdict>) -> Standing {
     match verdict {
         None => Standing::Unknown,

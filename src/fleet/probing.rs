@@ -1,4 +1,4 @@
-//! Probes: due ones are started, and their reports go to all who use the target.
+//! Probes: which ones start, and how their reports change the addresses that use the target.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -149,7 +149,7 @@ impl Fleet {
         }
     }
 
-    /// Counts an outcome once for each backend that it is of.
+    /// Counts an outcome once for each backend that uses the target.
     fn count(&self, ticket: Ticket, report: &Report) {
         let Some(target) = self.targets.get(ticket.target) else { return };
         let mut before = None;
@@ -164,7 +164,7 @@ impl Fleet {
         }
     }
 
-    /// Shows when a certificate expires to those who use the target, and tells of it if it is time.
+    /// Exports when a certificate expires, and logs it if it is time.
     fn note_expiry(&self, ticket: Ticket, expires: SystemTime, wall: SystemTime, tell: bool) {
         let Some(target) = self.targets.get(ticket.target) else { return };
         for User { spot, check } in &target.users {
@@ -181,7 +181,7 @@ impl Fleet {
         }
     }
 
-    /// Judges the addresses that a target is used by anew.
+    /// Judges all addresses that use a target.
     fn judge_users(&mut self, ticket: Ticket, transition: Option<&Transition>, report: &Report) {
         let Some(target) = self.targets.get(ticket.target) else { return };
         for User { spot, check } in target.users.clone() {
@@ -203,7 +203,8 @@ impl Fleet {
         }
     }
 
-    /// Judges an address anew, and tells everyone if that changes anything.
+    /// Judges an address by its checks. If its standing changes, counts, logs and marks the pool for the next
+    /// table.
     pub(super) fn judge(&mut self, spot: Spot, reason: &Reason<'_>) {
         let (now, at) = (self.now, self.at);
         let Some(pool) = self.pools.get(spot.pool) else { return };
@@ -228,7 +229,7 @@ impl Fleet {
             }
         });
         if from != to {
-            // An address that is no longer probed becomes unknown; that is no change of the backend.
+            // An address that is no longer probed becomes unknown, which says nothing about the backend.
             if to == Standing::Unknown {
                 pool.series.stands(backend, place, to);
             } else {
@@ -252,20 +253,20 @@ fn class(probe: &Probe) -> Class {
     if matches!(probe, Probe::Exec(_)) { Class::Process } else { Class::Connection }
 }
 
-/// The reason why an address is judged anew.
+/// Why an address is judged again.
 pub(super) struct Reason<'a> {
-    /// The check that spoke, if it was one.
+    /// The check whose outcome it was, if it was one.
     pub(super) check: Option<&'a str>,
     pub(super) detail: &'a Arc<str>,
     pub(super) cause: Option<Cause>,
-    /// How many outcomes in a row it took.
+    /// The number of outcomes in a row that it took.
     pub(super) consecutive: Option<u16>,
-    /// The one who asked for the reload, if it was that.
+    /// Who asked for the reload, if it was one.
     pub(super) asked_by: Option<&'a str>,
 }
 
 impl Reason<'_> {
-    /// A change of the address as a whole, and what is left of the pool after it.
+    /// Logs a change of the address, with how much of the pool is healthy after it.
     fn log(
         &self,
         (pool, backend, address): (&str, &str, IpAddr),
@@ -295,7 +296,7 @@ impl Reason<'_> {
                 )
             };
         }
-        // While an operator keeps it out, nothing is lost by its failure.
+        // While an operator keeps it out, its failure costs nothing.
         if to == Standing::Unhealthy && matches!(over, None | Some(Override::Up)) {
             line!(warn);
         } else {
@@ -303,7 +304,7 @@ impl Reason<'_> {
         }
     }
 
-    /// A change of what one check says of it.
+    /// Logs a change of one check.
     fn log_check(&self, pool: &str, backend: &str, address: IpAddr, from: Standing, to: Standing) {
         debug!(
             pool,
@@ -315,27 +316,27 @@ impl Reason<'_> {
             reason = &**self.detail,
             cause = self.cause.map(Cause::as_str),
             consecutive = self.consecutive,
-            "a check has changed its word",
+            "the result of a check has changed",
         );
     }
 }
 
-/// Makes a failure void that may be the fault of this process being late.
+/// Makes a failure void if this process may have been too late to see the answer.
 fn fair(report: Report, timeout: Duration, stalled: bool) -> Report {
     let overlong = report.duration > timeout.saturating_add(LATE);
     if report.outcome != Outcome::Failed || !(stalled || overlong) {
         return report;
     }
-    let detail = format!("no verdict: this process was too late to judge fairly: {}", report.detail).into();
+    let detail = format!("no verdict: this process was too late to judge: {}", report.detail).into();
     Report { outcome: Outcome::Void, cause: Some(Cause::Local), detail, ..report }
 }
 
-/// Each spell of void outcomes of a target is told once: while it lasts, its state stands still.
+/// Logs the first of several void outcomes in a row; the state of the target stays as it is.
 fn warn_of_first_void(target: &Target, report: &Report) {
     let was_void = target.outcomes.last() == Some(Outcome::Void);
     if report.outcome == Outcome::Void && !was_void {
         let reason = &*report.detail;
-        warn!(address = %target.key.host, reason, "an address could not be probed; its state stands still");
+        warn!(address = %target.key.host, reason, "an address could not be probed; its state stays as it is");
     }
 }
 

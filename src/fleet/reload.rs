@@ -37,7 +37,7 @@ pub struct Configuration {
 
 #[cfg(test)]
 impl Configuration {
-    /// For a stand-in for the checker.
+    /// For tests that stand in for the checker.
     pub(crate) fn of(setup: Setup, generation: u64) -> Self {
         let view = |service: Service| {
             let answers = Counters::new(1, service.tiers.len() + 1);
@@ -54,7 +54,7 @@ impl Configuration {
     }
 }
 
-/// The configuration to go on with. Parts shared with the running configuration are taken to be the same.
+/// The configuration to go on with. Parts that it shares with the running one are unchanged.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// Settings that answers depend on besides zones, services and health.
@@ -65,7 +65,7 @@ pub struct Wanted {
     pub services: Vec<Service>,
     /// By `PoolId`.
     pub pools: Vec<Arc<PoolSetup>>,
-    /// The one who asked for it, for the log.
+    /// Who asked for it, for the log.
     pub by: String,
 }
 
@@ -74,7 +74,7 @@ pub struct Wanted {
 pub struct Reloaded {
     /// Generation of the table that has it.
     pub generation: u64,
-    /// Overrides of backends that it does not have.
+    /// Overrides that ended because it has no such backend.
     pub lost: Vec<LostOverride>,
 }
 
@@ -91,12 +91,12 @@ pub struct LostOverride {
     pub reason: Option<String>,
 }
 
-/// How a pool stands to what stood in its place before.
+/// How a pool differs from the one that had its id before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     /// It is the same pool.
     None,
-    /// It is the same pool for all that is probed: its checks' word is what it was.
+    /// It is probed alike, so the results of its checks still hold.
     Unprobed,
     /// It is another pool, or other checks, or other backends.
     Linked,
@@ -112,8 +112,8 @@ impl Change {
     }
 }
 
-/// Whether two pools differ only in what counts when their addresses are answered. The facts are
-/// taken from patterns without `..`, so that a new field cannot be forgotten here.
+/// Whether two pools are probed alike and differ only in how their addresses are answered. The patterns have no
+/// `..`, so that a new field cannot be forgotten here.
 fn is_probed_alike(old: &PoolSetup, new: &PoolSetup) -> bool {
     fn probed(backend: &Backend) -> impl PartialEq {
         let Backend { name, addresses, weight: _, enabled, site: _, port, host, check_address } = backend;
@@ -137,7 +137,7 @@ impl Fleet {
     /// new targets.
     pub fn reload(&mut self, wanted: Wanted, rng: &mut impl Rng) -> Reloaded {
         let before = Arc::clone(&self.table);
-        // Answers of before may live on in resolvers with the TTLs of before.
+        // Resolvers may still hold earlier answers with the earlier TTLs.
         let at = self.at;
         for pool in self.pools.0.iter_mut().filter(|pool| !pool.ttl.is_zero()) {
             pool.earlier_answers_end = pool.earlier_answers_end.max(at.after(ON_THE_WAY + pool.ttl));
@@ -215,7 +215,7 @@ impl Fleet {
         Reloaded { generation: table.generation, lost }
     }
 
-    /// Takes up the pools; these are not simply what they were where they were.
+    /// Replaces the pools; `relinked` are those whose targets may differ.
     fn relink(&mut self, setups: Vec<Arc<PoolSetup>>, relinked: &HashSet<PoolId>, rng: &mut impl Rng) {
         let mut old: Vec<Option<PoolState>> =
             std::mem::take(&mut self.pools.0).into_iter().map(Some).collect();
@@ -230,7 +230,7 @@ impl Fleet {
             .flat_map(|(_, setup)| hosts(setup))
             .collect();
         let mut linker = Linker::new(&mut self.targets, &mut self.health, self.now, self.at, rng, &hosts);
-        // Those that stay are taken out first, so that none of another name can take them.
+        // Pools that stay are taken first, so that no pool of another name can take their state.
         let kept: Vec<Option<PoolState>> = (0..setups.len())
             .zip((0..).map(PoolId))
             .map(|(index, id)| old.get_mut(index).filter(|_| is_kept(&id)).and_then(Option::take))
@@ -255,7 +255,7 @@ impl Fleet {
         self.targets.remove_unused(&mut self.health);
     }
 
-    /// Judges all addresses of these pools anew, and sets their clocks of shares anew.
+    /// Judges all addresses of these pools, and schedules the changes of their shares.
     fn judge_all(&mut self, relinked: &HashSet<PoolId>, by: &str) {
         let detail = Arc::from("the configuration has changed");
         let reason =
@@ -296,7 +296,7 @@ impl Fleet {
         Arc::new(pool.view(Some(old), answers))
     }
 
-    /// The services with their counters; those of a service go on by the names of its tiers.
+    /// The services with their counters, which continue by the names of the tiers.
     fn reloaded_services(&self, services: Vec<Service>, before: &Table) -> Arc<[ServiceView]> {
         let old: HashMap<&[u8], &ServiceView> =
             before.services.iter().map(|view| (view.service.name.wire(), view)).collect();
@@ -321,7 +321,7 @@ impl Fleet {
     }
 }
 
-/// Where the probes of a pool go.
+/// The destinations of the probes of a pool.
 fn hosts(setup: &PoolSetup) -> impl Iterator<Item = IpAddr> {
     let of = |backend: &Backend| {
         backend.addresses.iter().copied().chain(backend.check_address).collect::<Vec<_>>()

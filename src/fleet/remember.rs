@@ -1,4 +1,4 @@
-//! The fleet tells its memory: as a whole step by step, and the changes since.
+//! Reports of the memory: the whole of it step by step, and the changes since.
 
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ use crate::pool::PoolId;
 const CHANGES_AT_ONCE: usize = 2_000;
 
 impl Fleet {
-    /// The whole memory is being made. Changes stay noted until they have been reported.
+    /// Begins a report of the whole memory. Changes stay recorded until they have been reported.
     pub fn begin_memory(&mut self) {
         self.unreported.begin();
     }
 
-    /// Notes the override that a backend has now, or that it has none.
+    /// Records the override that a backend has now, or that it has none.
     pub(super) fn note_override(&mut self, id: PoolId, backend: usize) {
         let Some(pool) = self.pools.get(id) else { return };
         let Some(names) = names(pool, backend) else { return };
         self.unreported.overrides.insert(names, remembered_override(pool, backend, self.calendar));
     }
 
-    /// Notes that a backend has no override, because it may be gone in a moment.
+    /// Records that a backend has no override, before a reload that may remove the backend.
     pub(super) fn note_no_override(&mut self, id: PoolId, backend: usize) {
         let names = self.pools.get(id).and_then(|pool| names(pool, backend));
         self.unreported.overrides.extend(names.map(|names| (names, None)));
@@ -53,7 +53,7 @@ impl Fleet {
         changes
     }
 
-    /// Adds what is worth keeping of a backend.
+    /// Adds the state of a backend.
     pub(super) fn remember(&self, memory: &mut Memory, pool: &PoolState, backend: usize) {
         let Some(state) = pool.backends.get(backend) else { return };
         for (address, state) in state.addresses.iter().enumerate() {

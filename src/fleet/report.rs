@@ -1,8 +1,8 @@
-//! Tells the state of backends: one of them, or all pools piece by piece.
+//! Reports on backends: on one of them, or on all pools piece by piece.
 //!
-//! A piece is told within one turn and has a bounded number of backends, because probes wait
-//! meanwhile. Those who want more ask again, from the [`Cursor`] where the piece ended. So nothing is
-//! kept here for anyone, and a client that has left costs nothing.
+//! A piece is made within one turn and has a bounded number of backends, because probes wait meanwhile. The
+//! caller asks for the next piece with the [`Cursor`] of the last. So nothing is kept for a caller, and one
+//! that has left costs nothing.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::table::{Choice, FULL_WEIGHT, FamilyView, PoolView, Standing, Table};
 
 /// How many backends a piece has at most: well below a millisecond of work.
 pub const BACKENDS_IN_A_PIECE: usize = 500;
-/// The same for backends with their history, which is 20 times as long.
+/// The same for backends with their history, which makes them 20 times as long.
 pub const BACKENDS_WITH_HISTORY_IN_A_PIECE: usize = 50;
 
-/// Where the telling of pools goes on, and which table it tells.
+/// Where the next piece begins, and the table that it reports on.
 #[derive(Clone, Debug)]
 pub struct Cursor {
     table: Arc<Table>,
@@ -39,11 +39,11 @@ pub struct Cursor {
 /// Some backends of one or more pools.
 #[derive(Clone, Debug)]
 pub struct Piece {
-    /// The first may go on from the piece before.
+    /// The first may continue the last pool of the previous piece.
     pub pools: Vec<PoolPiece>,
-    /// Why this machine is suspected rather than the backends of all pools together.
+    /// Why this machine, and not all pools together, is suspected.
     pub suspected: Option<Suspected>,
-    /// Where the next piece begins; none when all is told.
+    /// Where the next piece begins; none after the last.
     pub next: Option<Cursor>,
 }
 
@@ -64,13 +64,13 @@ impl Cursor {
         Self { table, pool: 0, backend: 0, end, history: false }
     }
 
-    /// The beginning of one pool, which is told with its history.
+    /// The beginning of one pool, with its history.
     #[must_use]
     pub fn with_history(table: Arc<Table>, pool: PoolId) -> Self {
         Self { table, pool: pool.index(), backend: 0, end: pool.index() + 1, history: true }
     }
 
-    /// Whether the last pool of the piece before goes on here.
+    /// Whether the last pool of the previous piece continues here.
     #[must_use]
     pub fn is_within_a_pool(&self) -> bool {
         self.backend > 0
@@ -82,11 +82,11 @@ impl Cursor {
 }
 
 impl Fleet {
-    /// The piece at a cursor; none when the table there is of an earlier configuration, whose pools
-    /// have other numbers.
+    /// The piece at a cursor; none if its table belongs to an earlier configuration, whose pools have other
+    /// ids.
     #[must_use]
     pub fn piece(&self, mut cursor: Cursor) -> Option<Piece> {
-        // Every reload makes settings anew, and nothing else does.
+        // Every reload makes new settings, and nothing else does.
         if !Arc::ptr_eq(&cursor.table.settings, &self.table.settings) {
             return None;
         }
@@ -101,7 +101,7 @@ impl Fleet {
             };
             let end = pool.backends.len().min(cursor.backend + left);
             let backends = cursor.backend..end;
-            // A pool without backends is some work too.
+            // A pool without backends takes some work too.
             left = left.saturating_sub(backends.len() + 1);
             let id = PoolId(u32::try_from(cursor.pool).unwrap_or(u32::MAX));
             let told =
@@ -148,7 +148,7 @@ impl Fleet {
                 Family::Ipv6 => ipv6,
             };
             let percent = match state.percent {
-                // It is answered with 0 only where all of them have 0, and then by the configured weights.
+                // At 0 percent it is answered only if all have 0, and then by the configured weights.
                 0 => FULL_WEIGHT,
                 percent if over.is_none() => percent,
                 _ => FULL_WEIGHT,
@@ -156,7 +156,7 @@ impl Fleet {
             let drawn = if eligible {
                 configured.weight * u32::from(percent)
             } else if fails_open && is_member(everyone, index, address) {
-                // All alike where all have weight 0.
+                // Equal weights where all are 0.
                 configured.weight.max(1) * u32::from(FULL_WEIGHT)
             } else {
                 0
@@ -220,7 +220,7 @@ impl Fleet {
     }
 }
 
-/// A pool whose backends are being told.
+/// A pool with its view, to report on its backends.
 struct TellingPool<'a> {
     pool: &'a PoolState,
     view: &'a PoolView,
@@ -270,7 +270,7 @@ fn pool_status(pool: &PoolState, view: &PoolView, calendar: Calendar) -> PoolSta
 }
 
 impl ServiceStatus {
-    /// A service as a table has it. Nobody needs to be asked.
+    /// The state of a service by a table.
     #[must_use]
     pub fn of(service: &Service, table: &Table) -> Self {
         let answering = Answering::of(service, table);

@@ -1,4 +1,4 @@
-//! The log of the services and pools: what answers, and what has changed.
+//! Log lines on services and pools when they change.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::pool::{Family, PoolId};
 use crate::service::ServiceId;
 use crate::table::{PoolView, Source, Table};
 
-/// Logs what has changed for a service.
+/// Logs the changes of a service.
 fn log(change: &Change<'_>, asked_by: Option<&str>) {
     let service = change.service.name.to_plain();
     let (from, to) = change.tiers_of_both();
@@ -68,7 +68,7 @@ fn log(change: &Change<'_>, asked_by: Option<&str>) {
     }
 }
 
-/// Logs where a pool has become usable, or is no longer.
+/// Logs in which families a pool has become usable or unusable.
 pub(super) fn log_pool(before: &PoolView, now: &PoolView, left: &str, asked_by: Option<&str>) {
     let pool = &*now.name;
     for family in Family::ALL {

@@ -31,7 +31,7 @@ impl Fleet {
         if changed {
             self.touched.insert(spot.pool);
         }
-        // One entry for each address: an earlier one finds out that there is nothing to do yet.
+        // One entry for each address suffices; an entry that comes too early changes nothing.
         if let Some(next) = next.filter(|next| address.wake.is_none_or(|wake| *next < wake)) {
             address.wake = Some(next);
             self.wakes.push(Reverse((next, spot)));

@@ -1,8 +1,8 @@
-//! The choice of the due probes that may start now: the caps on probes in flight.
+//! Which due probes may start now: the caps on probes in flight.
 //!
-//! Sans-IO. A probe waits here for its slot, and waiting is no part of its time. Three caps hold at
-//! once: on all probes, on those to one host, and on those that are processes. A probe that waits for one of
-//! them delays no other: a host that swallows every packet fills its own slots and no more.
+//! A probe waits here for its slot; its time limit begins when it starts. Three caps hold at once: on all
+//! probes, on those to one host, and on those that are processes. A probe that waits for one cap delays no
+//! other probe: a host that drops every packet fills only its own slots.
 //!
 //! ```text
 //!  ask --> queue of its host and class --> next --> in flight --> release
@@ -11,9 +11,8 @@
 //!                        probe of the first host there, and the host goes to the end
 //! ```
 //!
-//! Hosts take turns, and within a host and class probes start in the order they came. Every step
-//! takes constant time, counted over all that ask, and a host is known only while a probe of it is
-//! waiting or in flight.
+//! Hosts take turns, and probes of one host and class start in the order they came. Every step takes amortized
+//! constant time, and a host takes memory only while a probe of it waits or is in flight.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -21,15 +20,15 @@ use std::net::IpAddr;
 
 use crate::fleet::MAX_IN_FLIGHT;
 
-/// The most probes in flight to one host. Many backends behind one address, told apart by their
-/// ports, are probed side by side, but not so many that the probes are a load.
+/// The most probes in flight to one host. Backends that share an address are probed in parallel, but not so
+/// many that the probes are a load.
 pub(super) const MOST_PER_HOST: u16 = 32;
 
 /// The most processes in flight: a program takes memory and processor time that a connection does not.
 pub(super) const MOST_PROCESSES: usize = 64;
 
-/// Descriptors that a process takes besides the one that every probe has: those of its output and of its
-/// supervisor while it is started, and what tells of its end.
+/// Descriptors of a process besides the one that every probe has: its output, its supervisor while it starts,
+/// and the notification of its end.
 const DESCRIPTORS_OF_PROCESS: usize = 3;
 
 /// The most descriptors that probes use.
@@ -42,7 +41,7 @@ pub fn probes_within(descriptors: usize) -> usize {
     (descriptors - for_processes).clamp(1, MAX_IN_FLIGHT)
 }
 
-/// The resource of this machine that a probe takes.
+/// The kind of resource that a probe takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Class {
     /// A connection.
@@ -62,7 +61,7 @@ impl Class {
     }
 }
 
-/// One thing for each class.
+/// One value for each class.
 #[derive(Debug, Default)]
 struct ByClass<T> {
     connection: T,
@@ -78,7 +77,7 @@ impl<T> ByClass<T> {
     }
 }
 
-/// Slots for probes, and the probes that wait for one: `T` is whatever tells one from another.
+/// Slots for probes, and the probes that wait for one; `T` identifies a probe.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
     /// The most in flight.
@@ -88,12 +87,12 @@ pub(super) struct Slots<T> {
     waiting: usize,
     hosts: HashMap<IpAddr, Host<T>>,
     rings: Rings,
-    /// The class whose turn it is when both have something to start.
+    /// The class whose turn it is if both have a probe to start.
     turn: Class,
 }
 
-/// Hosts that have a probe of the class waiting. One that has become full meanwhile is taken out when
-/// its turn comes, and returns when it is no longer full.
+/// Hosts with a waiting probe of the class. A host that has become full leaves when its turn comes, and returns
+/// when it has a slot.
 type Rings = ByClass<VecDeque<IpAddr>>;
 
 #[derive(Debug)]
@@ -106,7 +105,7 @@ struct Host<T> {
 struct Queue<T> {
     /// In the order they asked.
     waiting: VecDeque<T>,
-    /// Whether the host stands in the ring of the class; only while something is waiting.
+    /// Whether the host is in the ring of the class; only while a probe waits.
     in_ring: bool,
 }
 
@@ -132,7 +131,7 @@ impl<T> Host<T> {
         self.in_flight == 0 && connection.waiting.is_empty() && process.waiting.is_empty()
     }
 
-    /// Goes to the end of the ring, unless it stands there or has nothing to start.
+    /// Joins the end of the ring, unless it is in it or has nothing to start.
     fn line_up(&mut self, host: IpAddr, class: Class, rings: &mut Rings) {
         let full = self.is_full();
         let queue = self.queues.of(class);
@@ -173,18 +172,17 @@ impl<T> Slots<T> {
         self.in_flight
     }
 
-    /// Whether every slot is taken. Then a due probe may as well wait where it is.
+    /// Whether every slot is taken. Then due probes are left queued.
     pub(super) fn are_full(&self) -> bool {
         self.in_flight >= self.most
     }
 
-    /// How many wait for one, with those that have become stale meanwhile.
+    /// How many probes wait for a slot, stale ones included.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Asks for a slot for a probe of `host`, the address that is probed. It is given by
-    /// [`Slots::next`], which is to be called after this.
+    /// Asks for a slot for a probe of `host`. [`Slots::next`] gives it, and must be called after this.
     pub(super) fn ask(&mut self, probe: T, host: IpAddr, class: Class) {
         self.waiting += 1;
         let known = self.hosts.entry(host).or_default();
@@ -192,10 +190,10 @@ impl<T> Slots<T> {
         known.line_up(host, class, &mut self.rings);
     }
 
-    /// The next probe that may start now. To be called until there is none, after probes have asked
-    /// and after slots have been given back.
+    /// The next probe that may start now. Call it until there is none, after probes have asked and after slots
+    /// have been released.
     ///
-    /// A probe that is no longer current has left without a word and is dropped here.
+    /// Probes that are no longer current are dropped here.
     pub(super) fn next(&mut self, is_current: impl Fn(&T) -> bool) -> Option<Start<T>> {
         while !self.are_full() {
             let (host, class) = self.first_in_turn()?;
@@ -225,7 +223,7 @@ impl<T> Slots<T> {
         None
     }
 
-    /// Gives back the slot of a probe that has ended.
+    /// Releases the slot of a probe that has ended.
     pub(super) fn release(&mut self, host: IpAddr, class: Class) {
         let Entry::Occupied(mut entry) = self.hosts.entry(host) else { return };
         let known = entry.get_mut();
@@ -240,7 +238,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Takes out the host whose turn it is, of the class whose turn it is unless nobody of it may start.
+    /// Takes the next host of the class whose turn it is, or of the other class if that has none.
     fn first_in_turn(&mut self) -> Option<(IpAddr, Class)> {
         [self.turn, self.turn.other()].into_iter().find_map(|class| {
             if class == Class::Process && self.processes >= MOST_PROCESSES {
@@ -269,7 +267,7 @@ mod tests {
         std::iter::from_fn(|| slots.next(|_| true)).map(|start| start.probe).collect()
     }
 
-    /// The same rules told slowly.
+    /// A slow model of the same rules.
     #[derive(Default)]
     struct Model {
         /// In the order they asked: number, host, class, and whether it is still current.
@@ -287,7 +285,7 @@ mod tests {
                 && (class == Connection || count(&|_, class| class == Process) < MOST_PROCESSES)
         }
 
-        /// Takes a start over, and complains of one that breaks a cap or an order.
+        /// Takes a start, and fails if it breaks a cap or the order.
         fn start(&mut self, most: usize, start: Start<u32>, context: &str) {
             let Start { probe, host, class } = start;
             assert!(self.may_start(most, host, class), "{context}: a cap is exceeded by {start:?}");
@@ -396,7 +394,7 @@ mod tests {
         assert_eq!(all_that_start(&mut slots), [most]);
     }
 
-    /// One slot can be what two were waiting for: one for its host, one for its process.
+    /// One release can start two probes: one waited for the host, one for a process.
     #[test]
     fn one_release_may_start_two() {
         let mut slots = Slots::new(1000);

@@ -1,4 +1,4 @@
-//! The state of pools, backends, checks and services, for those who ask.
+//! Reports on the state of pools, backends, checks and services.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::fleet::{PastOutcome, PastTransition};
 use crate::pool::Override;
 use crate::table::Standing;
 
-/// This machine is suspected rather than the backends.
+/// This machine, and not the backends, is suspected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspected {
     /// Since when.
@@ -24,17 +24,17 @@ pub struct PoolStatus {
     pub name: Arc<str>,
     /// Usable in every family it has addresses of.
     pub usable: bool,
-    /// How many addresses its backends have that are enabled, by the configuration and by the operator.
+    /// The number of addresses that are enabled by the configuration and not disabled by an operator.
     pub enabled: usize,
     /// How many of those are healthy.
     pub healthy: usize,
-    /// How many of those have had no outcome yet.
+    /// How many of those have no outcome yet.
     pub unknown: usize,
     /// Configured weight of the healthy addresses.
     pub healthy_weight: u64,
     /// Configured weight of all those addresses.
     pub total_weight: u64,
-    /// Why this machine is suspected rather than the pool.
+    /// Why this machine, and not the pool, is suspected.
     pub suspected: Option<Suspected>,
 }
 
@@ -66,10 +66,9 @@ pub struct OverrideStatus {
     pub until: Option<SystemTime>,
     /// Why.
     pub reason: Option<String>,
-    /// The one who asked for it.
+    /// Who asked for it.
     pub by: Option<String>,
-    /// When the last TTL that was handed out with the backend has run out; none as long as it may
-    /// still be answered.
+    /// When the last answer with the backend expires; none while it may still be answered.
     pub safe_at: Option<SystemTime>,
 }
 
@@ -78,25 +77,25 @@ pub struct OverrideStatus {
 pub struct AddressStatus {
     /// The address.
     pub address: IpAddr,
-    /// The combined result of its checks; unknown when the backend is not enabled, as it is not probed.
+    /// The combined result of its checks; unknown if the backend is not enabled, since it is not probed.
     pub standing: Standing,
     /// Since when it has been in that state.
     pub since: SystemTime,
-    /// Whether that is what was known before the last start, and no outcome has confirmed it yet.
+    /// Whether the standing is remembered from before the last start, without an outcome since.
     pub remembered: bool,
-    /// It would be healthy, but has changed so often that it must stay so for a while.
+    /// It passes its checks, but has failed so often that it is held back for a while.
     pub held: bool,
-    /// When it returns, if it is held and goes on to pass.
+    /// When it returns if it goes on passing.
     pub held_until: Option<SystemTime>,
     /// Percent of its weight that it gets while it is eligible.
     pub percent: u8,
     /// Whether it may appear in an answer now.
     pub eligible: bool,
-    /// The weight by which it is drawn now, in fail open too, in hundredths; 0 when it is not answered.
+    /// The weight by which it is drawn now, also in fail open, in hundredths; 0 if it is not answered.
     pub drawn: u32,
     /// In the order of the configuration; none when the backend is not enabled.
     pub checks: Vec<CheckStatus>,
-    /// Its last changes, the newest last; only of a pool that was asked for by name.
+    /// Its last changes, the newest last; only in a report with history.
     pub transitions: Vec<PastTransition>,
 }
 
@@ -111,17 +110,17 @@ pub struct CheckStatus {
     pub standing: Standing,
     /// Since when.
     pub since: SystemTime,
-    /// Whether that is what was known before the last start.
+    /// Whether it is remembered from before the last start.
     pub remembered: bool,
-    /// Its failure alone is enough.
+    /// Its failure alone makes the address unhealthy.
     pub critical: bool,
-    /// It never decides.
+    /// Shown and counted, never decides.
     pub observe_only: bool,
-    /// When the certificate of the backend expires, as it was seen last.
+    /// When the certificate of the backend expires, as last seen.
     pub certificate_expires: Option<SystemTime>,
     /// The outcome of the last probe.
     pub last: Option<PastOutcome>,
-    /// The outcomes of the last probes, the newest last; only of a pool that was asked for by name.
+    /// The outcomes of the last probes, the newest last; only in a report with history.
     pub outcomes: Vec<PastOutcome>,
 }
 
@@ -135,7 +134,7 @@ pub struct ServiceStatus {
     pub tier: [Option<String>; 2],
     /// Whether no tier is usable in a family that the service has addresses of.
     pub down: bool,
-    /// Whether it answers with all backends of the first tier because nothing is usable.
+    /// Whether it fails open: it answers with all backends of a tier, because no tier is usable.
     pub fail_open: bool,
     /// Seconds.
     pub ttl: u32,

@@ -1,14 +1,13 @@
-//! Makes a [`Memory`] step by step.
+//! Reads the whole [`Memory`] step by step.
 //!
-//! At 100,000 backends it takes longer than probes may wait, so it is made between the turns, a number
-//! of backends at a time.
+//! With 100,000 backends that takes longer than probes may wait, so it reads some backends between turns.
 
 use crate::fleet::{Fleet, Memory};
 
-/// How many backends are looked at in one step: well below a millisecond of work.
+/// How many backends are read in one step: well below a millisecond of work.
 const BACKENDS_IN_A_STEP: usize = 500;
 
-/// A [`Memory`] that is being made.
+/// A [`Memory`] that is being read.
 #[derive(Debug, Default)]
 pub struct Survey {
     memory: Memory,
@@ -19,12 +18,12 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Begins again, because the pools have become others.
+    /// Begins again, because the pools have changed.
     pub fn restart(&mut self) {
         *self = Self::default();
     }
 
-    /// Goes on by one step; the memory once it is complete.
+    /// Goes on by one step; returns the memory once it is complete.
     pub fn step(&mut self, fleet: &Fleet) -> Option<Memory> {
         let mut left = BACKENDS_IN_A_STEP;
         while let Some(pool) = fleet.pools.0.get(self.pool) {

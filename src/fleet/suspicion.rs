@@ -37,9 +37,8 @@ impl Fleet {
         self.note_suspicions();
     }
 
-    /// The groups of a pool, or of all: one for each [`pace`], as a group is as slow as its slowest
-    /// member. One backend is no group however many checks it has: what is probed must be at
-    /// [`LEAST_WATCHED`] hosts.
+    /// The groups of a pool, or of all pools: one for each [`pace`], because a group is as slow as its slowest
+    /// member. A group needs targets at [`LEAST_WATCHED`] hosts, so one backend with many checks is none.
     fn groups(&self, pool: Option<&Arc<str>>, share: u8, members: Vec<TargetId>) -> Vec<Group> {
         let mut paces: BTreeMap<u32, (HashSet<IpAddr>, Vec<TargetId>)> = BTreeMap::new();
         for id in members {
@@ -52,7 +51,7 @@ impl Fleet {
         enough.map(|(pace, (_, members))| Group { pool: pool.cloned(), pace, share, members }).collect()
     }
 
-    /// Tells of what began or ended since the last turn.
+    /// Logs the alarms that began or ended since the last turn.
     pub(super) fn heed_alarms(&mut self) {
         let at = self.at;
         if let Some(begins) = self.local_faults.turn(at) {
@@ -61,7 +60,9 @@ impl Fleet {
                 let reason = self.local_faults.suspected().map(|suspected| &*suspected.reason);
                 warn!(
                     of = spoken,
-                    void, reason, "this machine is suspected: no state of a backend changes by it"
+                    void,
+                    reason,
+                    "this machine is suspected: nearly no probe can be made, so no state changes"
                 );
             } else if spoken == 0 {
                 info!("this machine is no longer suspected: nothing is probed any more");
@@ -78,8 +79,8 @@ impl Fleet {
         }
     }
 
-    /// Tells the ends of suspicions: none that was kept fails any more; or their time is over, and those
-    /// that still fail are judged from now on. A pool may have several, and is told the end of the last.
+    /// Logs the end of a suspicion with its reason: the backends recovered, or the time is over and those that
+    /// still fail are judged. Of several suspicions of a pool the end of the last is logged.
     fn tell_ends(&self, alarms: &[Alarm], now: Moment) {
         let mut ends: BTreeMap<Option<Arc<str>>, Moment> = BTreeMap::new();
         for alarm in alarms {
@@ -103,25 +104,25 @@ impl Fleet {
             if until > now {
                 info!(
                     pool = name,
-                    "this machine is no longer suspected rather than {of}: the configuration has changed"
+                    "this machine is no longer suspected instead of {of}: the configuration has changed"
                 );
             } else if failing == 0 {
                 info!(
                     pool = name,
-                    "this machine is no longer suspected rather than {of}: none fails any more"
+                    "this machine is no longer suspected instead of {of}: none fails any more"
                 );
             } else {
                 warn!(
                     pool = name,
                     failing,
-                    "this machine is no longer suspected rather than {of}: the time is over, and those that still \
-                     fail are judged from now on"
+                    "this machine is no longer suspected instead of {of}: the time is over, and backends that still fail \
+                     become unhealthy"
                 );
             }
         }
     }
 
-    /// How many targets of these pools failed last time, and are still held to be healthy.
+    /// How many targets of these pools failed in their last probe and still count as healthy.
     fn kept_failing<'a>(&self, pools: impl Iterator<Item = &'a PoolState>) -> usize {
         let is_kept = |id: &&TargetId| {
             let last = self.targets.get(**id).and_then(|target| target.outcomes.last());
@@ -131,7 +132,7 @@ impl Fleet {
         distinct(pools.flat_map(deciding).collect()).iter().filter(is_kept).count()
     }
 
-    /// Takes over which suspicions there are now.
+    /// Exports and logs the suspicions that there are now.
     fn note_suspicions(&mut self) {
         let (now, at) = (self.now, self.at);
         let suspected = |suspicion: &Suspicion| Suspecting {
@@ -159,18 +160,18 @@ impl Fleet {
     }
 }
 
-/// The other possible culprit.
+/// The other possible cause.
 fn whom(pool: Option<&str>) -> &'static str {
     if pool.is_some() { "the pool" } else { "all pools together" }
 }
 
-/// Replaces what is suspected of a pool, or of all without a name, and tells of a beginning or an end.
+/// Replaces the suspicion of a pool, or of all pools if `pool` is empty, and logs a beginning.
 fn take_over(place: &mut Option<Suspecting>, now: Option<Suspecting>, pool: &str) {
     let of = whom(Some(pool).filter(|pool| !pool.is_empty()));
     match (&*place, &now) {
         (None, Some(suspected)) => {
             let reason = &*suspected.reason;
-            warn!(pool, reason, "this machine is suspected rather than {of}");
+            warn!(pool, reason, "this machine is suspected instead of {of}");
         }
         // It is the same one: what is known of it is as of its beginning.
         (Some(_), Some(_)) => return,
@@ -180,7 +181,7 @@ fn take_over(place: &mut Option<Suspecting>, now: Option<Suspecting>, pool: &str
     *place = now;
 }
 
-/// The targets of a pool that decide, some of them perhaps twice.
+/// The deciding targets of a pool; one may occur twice.
 fn deciding(pool: &PoolState) -> impl Iterator<Item = TargetId> {
     let addresses = pool.backends.iter().flat_map(|backend| &backend.addresses);
     let targets = addresses.flat_map(|address| address.targets.iter().zip(&pool.setup.checks));

@@ -1,11 +1,11 @@
-//! How many addresses of a pool are left.
+//! How many addresses of a pool are healthy.
 
 use std::fmt;
 
 use crate::pool::{Backend, Override};
 use crate::table::Standing;
 
-/// How many addresses are healthy, as `min_healthy` counts them: an operator's override goes before the checks.
+/// How many addresses are healthy as `min_healthy` counts them: an override takes precedence over the checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     healthy: usize,
@@ -31,7 +31,7 @@ impl Tally {
         }
     }
 
-    /// Lets `now` count instead of `before`, which was counted.
+    /// Replaces a part that was counted.
     pub(super) fn replace(&mut self, before: Self, now: Self) {
         self.healthy = self.healthy - before.healthy + now.healthy;
         self.total = self.total - before.total + now.total;

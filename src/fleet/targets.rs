@@ -1,4 +1,4 @@
-//! The probed targets, and the checks that use them.
+//! The targets of probes, and the checks that use them.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -15,13 +15,13 @@ use crate::health::{HealthTable, Moment, TargetId, Timing, Verdict};
 use crate::pool::PoolId;
 use crate::probe::Probe;
 
-/// Two checks of two addresses with equal keys are one target.
+/// The identity of a target: checks with equal keys share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    /// With the backend's own port.
+    /// With the port and host of the backend.
     pub(super) probe: Arc<Probe>,
     pub(super) timing: Timing,
-    /// Where the probe goes: the backend's `check_address`, else the address itself.
+    /// The destination: the backend's `check_address`, else the address itself.
     pub(super) host: IpAddr,
 }
 
@@ -43,11 +43,11 @@ pub(super) struct User {
     pub(super) check: u32,
 }
 
-/// Something that is probed.
+/// A target of probes.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) key: Key,
-    /// At least one. Those of one backend stand together.
+    /// At least one. Those of one backend are adjacent.
     pub(super) users: Vec<User>,
     /// The verdict from before the start, until its first outcome.
     pub(super) hint: Option<Verdict>,
@@ -59,14 +59,14 @@ pub(super) struct Target {
     pub(super) load: Load,
     /// The end of its certificate.
     pub(super) expiry: Expiry,
-    /// The charge for searches that its last probe left to the next.
+    /// The charge for searches that its last probe left for the next.
     pub(super) search_charge: Duration,
 }
 
 /// The initial state of a target.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Beginning {
-    /// Of the check that it replaces.
+    /// The verdict of the check that it replaces.
     pub(super) verdict: Option<Verdict>,
     /// Remembered from before the start.
     pub(super) hint: Option<Verdict>,
@@ -74,7 +74,7 @@ pub(super) struct Beginning {
 }
 
 impl Beginning {
-    /// Nothing is known but this.
+    /// Only a hint is known.
     pub(super) fn hint(hint: Option<Verdict>, since: Stamp) -> Self {
         Self { verdict: None, hint, since }
     }
@@ -83,12 +83,12 @@ impl Beginning {
 /// All targets.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
-    /// By [`TargetId`]; the ids of removed ones are used again.
+    /// By [`TargetId`]; ids of removed targets are reused.
     targets: Vec<Option<Target>>,
     count: usize,
 }
 
-/// Finds targets by what they are, while pools are linked to them.
+/// Finds or adds targets by their keys while pools are linked.
 #[derive(Debug)]
 pub(super) struct Linker<'a, R> {
     pub(super) targets: &'a mut Targets,
@@ -97,7 +97,7 @@ pub(super) struct Linker<'a, R> {
     pub(super) at: Stamp,
     rng: &'a mut R,
     known: HashMap<Key, TargetId>,
-    /// Each probe is kept once, however many addresses it goes to.
+    /// Equal probes are kept once.
     probes: HashSet<Arc<Probe>>,
 }
 
@@ -118,7 +118,7 @@ impl Targets {
         (0..).map(TargetId).zip(&self.targets).filter_map(|(id, target)| Some((id, target.as_ref()?)))
     }
 
-    /// The known verdict of a target, and whether it is only remembered.
+    /// The verdict of a target, and whether it is only remembered.
     pub(super) fn verdict(&self, health: &HealthTable, id: TargetId) -> (Option<Verdict>, bool) {
         match health.state(id).verdict() {
             Some(verdict) => (Some(verdict), false),
@@ -139,14 +139,14 @@ impl Targets {
         }
     }
 
-    /// Takes all users in these pools away.
+    /// Removes all users in these pools.
     pub(super) fn unlink(&mut self, pools: &HashSet<PoolId>) {
         for target in self.targets.iter_mut().flatten() {
             target.users.retain(|user| !pools.contains(&user.spot.pool));
         }
     }
 
-    /// Removes the targets that nobody uses. Reports of their probes in flight are no longer wanted.
+    /// Removes targets without users. Reports of their probes in flight are no longer wanted.
     pub(super) fn remove_unused(&mut self, health: &mut HealthTable) {
         for (id, place) in (0..).map(TargetId).zip(&mut self.targets) {
             if place.take_if(|target| target.users.is_empty()).is_some() {
@@ -162,7 +162,7 @@ impl Targets {
     reason = "an expression is compared and hashed as it is written; only its caches change"
 )]
 impl<'a, R: Rng> Linker<'a, R> {
-    /// Knows the targets at these hosts: the others need not be looked through.
+    /// Knows the existing targets at these hosts only.
     pub(super) fn new(
         targets: &'a mut Targets,
         health: &'a mut HealthTable,
@@ -177,7 +177,7 @@ impl<'a, R: Rng> Linker<'a, R> {
         Self { targets, health, now, at, rng, known, probes }
     }
 
-    /// The one probe that is equal to this one.
+    /// The shared copy of a probe.
     pub(super) fn probe(&mut self, probe: Probe) -> Arc<Probe> {
         if let Some(known) = self.probes.get(&probe) {
             return Arc::clone(known);
@@ -187,13 +187,13 @@ impl<'a, R: Rng> Linker<'a, R> {
         probe
     }
 
-    /// The target of a key, with one user more; a new one begins as told.
+    /// Adds a user to the target of a key; a new target starts from `beginning`.
     pub(super) fn link(&mut self, key: Key, user: User, beginning: Beginning) -> TargetId {
         let known = self.known.get(&key).copied();
         let id = known.unwrap_or_else(|| self.add(key, beginning));
         if let Some(target) = self.targets.get_mut(id) {
             target.users.push(user);
-            // It may be that only this user knows anything of it yet.
+            // Perhaps only this user has a hint.
             target.hint = target.hint.or_else(|| {
                 let is_unknown = self.health.state(id).verdict().is_none();
                 beginning.verdict.or(beginning.hint).filter(|_| is_unknown)

@@ -3,8 +3,7 @@
 use crate::health::Verdict;
 use crate::pool::Require;
 
-/// One verdict from those of the checks of an address, each given with whether it is critical and
-/// whether it is observed only.
+/// Combines the verdicts of the checks of an address; each is given with `critical` and `observe_only`.
 ///
 /// Checks that are observed only never decide; without any that decides, the address is healthy.
 /// A critical check that is unhealthy is enough to make the address unhealthy. Otherwise so many of
@@ -54,7 +53,7 @@ mod tests {
 
     type Check = (Option<Verdict>, bool, bool);
 
-    /// The rule in other words: fill in what is unknown in every way, and see whether all agree.
+    /// The rule by brute force: try every verdict for each unknown check, and see whether all results agree.
     fn naive(require: Require, checks: &[Check]) -> Option<Verdict> {
         let deciding: Vec<&Check> = checks.iter().filter(|check| !check.2).collect();
         let unknown = deciding.iter().filter(|check| check.0.is_none()).count();

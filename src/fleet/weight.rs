@@ -1,16 +1,15 @@
-//! How much of its weight an address gets: slow start after a recovery, and load feedback.
+//! The percent of its weight that an address gets: slow start after a recovery, and load feedback.
 //!
-//! Sans-IO. Both tell a percent of now and when it will change by itself, in steps, because each
-//! step is a publication of the pools it touches: so many addresses may be on their way at once
-//! that a percent must not change more often than a client could notice. An address without any of this costs
-//! two empty pointers.
+//! Both give the present percent and when it changes by itself. It changes in steps, because each step
+//! publishes the pools it touches, and many addresses may be in slow start at once. An address without either
+//! costs two empty pointers.
 
 use std::time::Duration;
 
 use crate::health::Moment;
 use crate::table::{FULL_WEIGHT, Standing};
 
-/// The most steps of a slow start: each is 5 % of the weight, or more.
+/// The most steps of a slow start; each is at least 5 % of the weight.
 pub(super) const MOST_STEPS: u8 = 20;
 
 /// The shortest step of a slow start.
@@ -21,10 +20,10 @@ pub(super) const SHORTEST_STEP: Duration = Duration::from_millis(500);
 /// swing: with 30 %, half of a change is seen after two reports and nine tenths after seven.
 pub(super) const NEWEST_REPORT: u32 = 30;
 
-/// A smaller change of load than this many points is not worth a publication.
+/// A smaller change of load, in points, is not published.
 pub(super) const LEAST_CHANGE: u8 = 5;
 
-/// A report of load is believed for this many intervals of its check.
+/// A report of load is valid for this many intervals of its check.
 pub(super) const REPORT_LIFETIME: u32 = 3;
 
 /// The weight of a recovered address grows from 1 to 100 percent, linearly and in steps.
@@ -35,7 +34,7 @@ pub(super) const REPORT_LIFETIME: u32 = 3;
 ///    +------- not healthy ---------> full -----+
 /// ```
 ///
-/// One belongs to each address of a pool, as the time it takes is the pool's.
+/// Each address of a pool has its own, as the pool defines its length.
 #[derive(Debug, Default)]
 pub(super) struct SlowStart(Option<Box<Growth>>);
 
@@ -47,11 +46,9 @@ struct Growth {
 }
 
 impl SlowStart {
-    /// Takes a change of the standing. A growth that is under way goes on as it began when a
-    /// reload changes `length`.
+    /// Takes a change of the standing. A slow start that has begun keeps its length when a reload changes it.
     ///
-    /// `from` is what the checks themselves said: an address that had no outcome before is not
-    /// recovered, it may have served all the time.
+    /// An address without an earlier outcome does not start slowly: it may have served all the time.
     pub(super) fn turned(&mut self, from: Standing, to: Standing, length: Duration, now: Moment) {
         if from == to {
             return;
@@ -65,7 +62,7 @@ impl SlowStart {
         self.0.as_ref().map_or(FULL_WEIGHT, |growth| growth.percent(growth.done(now)))
     }
 
-    /// When the percent changes next, if it does. Lets go of a growth that is over.
+    /// When the percent changes next, if it does. Frees a slow start that is over.
     pub(super) fn next_change(&mut self, now: Moment) -> Option<Moment> {
         let growth = self.0.as_ref()?;
         let done = growth.done(now);
@@ -99,7 +96,7 @@ impl Growth {
 
 /// The load that a backend reports, smoothed. One belongs to each target.
 ///
-/// Old reports are no reports: when a backend stops to tell, it gets all of its weight again.
+/// Reports expire: a backend that stops reporting gets its full weight again.
 #[derive(Debug, Default)]
 pub(super) struct Load(Option<Box<Reports>>);
 
@@ -107,9 +104,9 @@ pub(super) struct Load(Option<Box<Reports>>);
 struct Reports {
     /// The mean, in hundredths of a percent.
     mean: u32,
-    /// Percent as last told.
+    /// Percent as last published.
     told: u8,
-    /// When the newest report is too old to be believed.
+    /// When the newest report expires.
     end: Moment,
 }
 
@@ -117,8 +114,8 @@ struct Reports {
 const HUNDREDTHS: u32 = 100;
 
 impl Load {
-    /// Takes a report: the percent of its weight that the backend wants; above 100 it is 100.
-    /// `interval` is that of the check. Says whether the percent has changed.
+    /// Takes a report: the percent of its weight that the backend wants, capped at 100. `interval` is that of
+    /// the check. Returns whether the percent has changed.
     pub(super) fn reported(&mut self, percent: u8, interval: Duration, now: Moment) -> bool {
         let before = self.percent(now);
         let newest = u32::from(percent.min(FULL_WEIGHT)) * HUNDREDTHS;
@@ -146,8 +143,7 @@ impl Load {
         believed.map_or(FULL_WEIGHT, |reports| reports.told)
     }
 
-    /// When the percent changes next without another report, if it does. Lets go of reports that
-    /// are too old.
+    /// When the percent changes next without another report, if it does. Drops reports that have expired.
     pub(super) fn next_change(&mut self, now: Moment) -> Option<Moment> {
         self.0.take_if(|reports| now >= reports.end);
         self.0.as_ref().filter(|reports| reports.told != FULL_WEIGHT).map(|reports| reports.end)
@@ -241,7 +237,7 @@ mod tests {
         assert_eq!(recovered(Duration::ZERO, now).percent(now), 100, "no slow start is configured");
     }
 
-    /// The mean as it is by definition, without steps and ages.
+    /// The mean by definition, without steps and expiry.
     fn mean(reports: &[u8]) -> f64 {
         let (first, rest) = reports.split_first().unwrap();
         rest.iter().fold(f64::from(*first), |mean, report| 0.7 * mean + 0.3 * f64::from(*report))

@@ -139,7 +139,7 @@ fn look(place: &Arc<Place>, wanted: &Wanted, now: Instant) -> Option<Verifying> 
 fn read(place: &Place, wanted: &Wanted) {
     // Those who wait must hear of it even after a panic, and the next may try again.
     let found = catch_unwind(|| files(wanted)).unwrap_or_else(|_| {
-        Err("reading the certificate authorities broke off; this is a fault in steerd".into())
+        Err("reading the certificate authorities broke off; this is a bug in steerd".into())
     });
     let mut state = place.state.lock().unwrap_or_else(PoisonError::into_inner);
     let digest = found.as_ref().ok().map(|(.., digest)| digest.as_ref().to_vec());

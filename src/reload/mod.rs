@@ -112,7 +112,7 @@ pub enum Refusal {
     NoFile,
     /// To load it broke off.
     #[error(
-        "reading the configuration broke off, so nothing has changed; this is a fault in steerd, please report it with the log"
+        "reading the configuration broke off, so nothing has changed; this is a bug in steerd, please report it with the log"
     )]
     BrokeOff,
     /// The new `state_dir` cannot be had.

@@ -89,7 +89,7 @@ pub(super) async fn search(mut job: Job) -> Result<Done, String> {
     Threads::of(&job)
         .take(job)
         .map_err(|error| format!("the system gives no thread to search with: {error}"))?;
-    answer.await.map_err(|_| "the search broke off; this is a fault in steerd".to_owned())
+    answer.await.map_err(|_| "the search broke off; this is a bug in steerd".to_owned())
 }
 
 impl Threads {
