@@ -185,6 +185,16 @@ impl Family {
         }
     }
 
+    /// The entry of this family.
+    #[must_use]
+    pub fn select<T>(self, by_family: &[T; 2]) -> &T {
+        let [ipv4, ipv6] = by_family;
+        match self {
+            Self::Ipv4 => ipv4,
+            Self::Ipv6 => ipv6,
+        }
+    }
+
     /// The word for it in metrics, logs and the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -85,11 +85,9 @@ impl Picked {
         self.indices.get(..self.length).unwrap_or(&[])
     }
 
-    /// Replaces each index, for a caller that numbers its candidates differently.
-    pub fn map(&mut self, number: impl Fn(u32) -> u32) {
-        for index in self.indices.iter_mut().take(self.length) {
-            *index = number(*index);
-        }
+    /// The picked indices, for a caller that numbers its candidates differently.
+    pub fn indices_mut(&mut self) -> &mut [u32] {
+        self.indices.get_mut(..self.length).unwrap_or(&mut [])
     }
 
     /// Discards the last draw.

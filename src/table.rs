@@ -1,45 +1,31 @@
 //! The immutable answer table that queries read, and the cell that publishes it.
 //!
-//! The table holds the zones, the services and the addresses of each pool that may be answered now,
-//! with a generation number. `health` decides which addresses are healthy; this module combines
-//! that with the operator's overrides into candidates. A query loads the table once and sees one
-//! consistent state.
-//!
-//! The role of an address, by its [`Place`]; an override takes precedence over the checks:
-//!
-//! ```text
-//!                      eligible                        in fail open             counts for min_healthy as
-//! healthy              yes, by percent of its weight   yes                      healthy
-//! unknown, or held     if the healthy ones are too     yes                      healthy, if it is eligible
-//!                      few for min_healthy
-//! draining, unhealthy  no                              yes                      not healthy
-//! override up          yes, at full weight             yes                      healthy
-//! override down        no                              yes                      not healthy
-//! override drain       no                              if no other is left      not healthy
-//! override disabled    no                              no                       not in the total either
-//! ```
-//!
-//! Fail open distrusts the checks, not the operator: a drained server is about to be stopped, so it
-//! is answered only if no tier has another address. It still counts in the total of `min_healthy`,
-//! as missing capacity; `disabled` removes it from the total too.
+//! The table holds the zones, the services, the addresses of each pool that may be answered now, and
+//! how each service answers, with a generation number. A query loads the table once and sees one
+//! consistent state. All that depends on health is decided when the table is built.
 
+mod decision;
+mod persistent;
+mod pool_view;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::counters::Counters;
-use crate::pool::{Backend, Family, Override, Pool, PoolId};
-use crate::selection::Candidates;
-use crate::service::{Service, ServiceId, WhenDown};
+use crate::pool::{Family, PoolId};
+use crate::service::ServiceId;
 use crate::settings::Settings;
 use crate::zone::Catalog;
 
-/// Everything an answer is made from.
-#[derive(Debug)]
+pub use decision::{Decision, ServiceView, Services};
+pub use persistent::PersistentVec;
+pub use pool_view::{Choice, FULL_WEIGHT, FamilyView, Member, Place, PoolView, Standing};
+
+/// Everything an answer is made from. A clone shares all of it.
+#[derive(Clone, Debug)]
 pub struct Table {
     /// Grows by one with each published change.
     pub generation: u64,
@@ -47,344 +33,67 @@ pub struct Table {
     pub settings: Arc<Settings>,
     /// The DNS zones; their names refer to services.
     pub catalog: Arc<Catalog>,
-    /// By [`ServiceId`].
-    pub services: Arc<[ServiceView]>,
+    services: Arc<Services>,
     /// By [`PoolId`].
-    pub pools: Box<[Arc<PoolView>]>,
-}
-
-/// A service with its counters.
-#[derive(Debug)]
-pub struct ServiceView {
-    /// As configured.
-    pub service: Service,
-    /// Counts of answers: a column for each tier, in order, then one for the all-down answer.
-    pub answers: Counters,
-}
-
-/// The part of a pool that may be answered now.
-#[derive(Debug)]
-pub struct PoolView {
-    /// The pool's name.
-    pub name: Arc<str>,
-    /// The names of its backends, in configuration order.
-    pub backends: Arc<[Box<str>]>,
-    /// By [`Family::index`].
-    pub families: [FamilyView; 2],
-    /// How often each backend was answered, one column per backend. Lives as long as the pool.
-    pub answers: Arc<Counters>,
-}
-
-/// The part of a pool that may be answered now in one address family.
-#[derive(Clone, Debug)]
-pub struct FamilyView {
-    /// Whether the pool satisfies `min_healthy`.
-    pub usable: bool,
-    /// Whether it is usable only with addresses that are unknown or held.
-    pub on_trust: bool,
-    /// The addresses that may appear in an answer now.
-    pub eligible: Choice,
-    /// The addresses to answer if the pool fails open. They do not depend on health, so successive
-    /// views share them until the configuration or an override changes.
-    pub everyone: Arc<Choice>,
-    /// Whether an operator drains all of them. Then other tiers fail open before this one.
-    pub drained: bool,
-}
-
-/// Addresses with the weights to draw them by.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
-    /// In configuration order.
-    pub members: Box<[Member]>,
-    /// The same members, by weight.
-    pub candidates: Candidates,
-}
-
-/// One address that may be answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// The address to answer.
-    pub address: IpAddr,
-    /// Index of its backend within the pool.
-    pub backend: u32,
-}
-
-/// The combined result of the checks of a backend address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Passes its checks, or has none.
-    Healthy,
-    /// Alive, but wants no new clients.
-    Draining,
-    /// Fails its checks.
-    Unhealthy,
-    /// Has had no outcome yet.
-    Unknown,
-}
-
-impl Standing {
-    /// The word for it in metrics, logs and the API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Draining => "draining",
-            Self::Unhealthy => "unhealthy",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// The default percentage of its weight that an address gets.
-pub const FULL_WEIGHT: u8 = 100;
-
-/// The known state of one backend address: the result of its checks, and an operator's override.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The result of the checks.
-    pub standing: Standing,
-    /// It would be healthy, but damping holds it for a while.
-    pub held: bool,
-    /// Percent of its weight while it is eligible, 0 to [`FULL_WEIGHT`]. With 0 it is left out as
-    /// long as another address has weight.
-    pub percent: u8,
-    /// The operator's override, which takes precedence.
-    pub overridden: Option<Override>,
-}
-
-impl From<Standing> for Place {
-    /// A place at full weight without an override.
-    fn from(standing: Standing) -> Self {
-        Self { standing, held: false, percent: FULL_WEIGHT, overridden: None }
-    }
-}
-
-impl Place {
-    /// The role of the address; `None` if it is disabled.
-    fn role(self) -> Option<Role> {
-        let role = match self.overridden {
-            Some(Override::Disabled) => return None,
-            Some(Override::Up) => Role::Eligible(FULL_WEIGHT),
-            Some(Override::Down) => Role::Out,
-            Some(Override::Drain) => Role::Drained,
-            None => {
-                let percent = self.percent.min(FULL_WEIGHT);
-                match (self.standing, self.held) {
-                    (Standing::Draining, _) | (Standing::Unhealthy, false) => Role::Out,
-                    (Standing::Unknown, _) | (_, true) => Role::Spare(percent),
-                    (Standing::Healthy, false) => Role::Eligible(percent),
-                }
-            }
-        };
-        Some(role)
-    }
-}
-
-/// The role of an address that counts in the totals of its pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    /// May be answered, with this percentage of its weight.
-    Eligible(u8),
-    /// Becomes eligible, with this percentage of its weight, if it takes the spares to satisfy
-    /// `min_healthy`.
-    Spare(u8),
-    /// Answered only if the pool fails open.
-    Out,
-    /// Answered only if the pool fails open and no other address is left.
-    Drained,
-}
-
-/// An address that is not disabled.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    member: Member,
-    /// As configured.
-    weight: u32,
-    role: Role,
-}
-
-impl Entry {
-    /// The percentage of its weight with which it is answered; `None` if it is not.
-    fn percent(&self, with_spares: bool) -> Option<u8> {
-        match self.role {
-            Role::Eligible(percent) => Some(percent),
-            Role::Spare(percent) => with_spares.then_some(percent),
-            Role::Out | Role::Drained => None,
-        }
-    }
-}
-
-/// Where the addresses of an answer come from.
-#[derive(Clone, Copy, Debug)]
-pub enum Source<'a> {
-    /// The first usable tier.
-    Tier {
-        /// Its index in the service's list.
-        tier: usize,
-        /// Its pool.
-        pool: PoolId,
-        /// The choice of addresses to answer.
-        choice: &'a Choice,
-    },
-    /// The tier that is in use has no address of this family: NODATA.
-    NoAddress,
-    /// No tier is usable: all backends of this pool, as if they were healthy.
-    FailOpen {
-        /// Its pool.
-        pool: PoolId,
-        /// All its backends.
-        choice: &'a Choice,
-    },
-    /// No tier is usable: the configured fallback of the service.
-    Down(&'a WhenDown),
-}
-
-impl Choice {
-    fn new(members: impl IntoIterator<Item = (Member, u32)>) -> Self {
-        let (members, weights): (Vec<Member>, Vec<u32>) = members.into_iter().unzip();
-        Self { members: members.into_boxed_slice(), candidates: Candidates::new(weights) }
-    }
-
-    /// Whether [`Choice::new`] would make the same choice from these members.
-    fn consists_of(&self, members: impl Iterator<Item = (Member, u32)>) -> bool {
-        let own = self.members.iter().copied().zip(self.candidates.weights());
-        own.eq(members.map(|(member, weight)| (member, u64::from(weight))))
-    }
-}
-
-impl PoolView {
-    /// Builds the view of a pool. `place` returns the state of an address, by the index of its
-    /// backend and its index within the backend, and is called once per address.
-    ///
-    /// `previous` is an earlier view of the pool; unchanged parts are shared with it. It may have
-    /// other backends. `answers` are the counters to continue, one column per backend in order:
-    /// those of the previous view if the backends are the same, else for example
-    /// [`PoolView::counters`].
-    pub fn build(
-        pool: &Pool,
-        previous: Option<&PoolView>,
-        answers: Arc<Counters>,
-        place: impl Fn(usize, usize) -> Place,
-    ) -> Self {
-        let name = previous.map(|view| &view.name).filter(|name| ***name == *pool.name);
-        let backends = previous.map(|view| &view.backends).filter(|backends| {
-            backends.iter().map(|name| &**name).eq(pool.backends.iter().map(|backend| &*backend.name))
-        });
-        Self {
-            name: name.map_or_else(|| pool.name.as_str().into(), Arc::clone),
-            backends: backends.map_or_else(
-                || pool.backends.iter().map(|backend| backend.name.as_str().into()).collect(),
-                Arc::clone,
-            ),
-            families: Family::ALL.map(|family| {
-                let everyone = previous.map(|view| &view.family(family).everyone);
-                FamilyView::build(pool, everyone, &entries(pool, family, &place))
-            }),
-            answers,
-        }
-    }
-
-    /// Counters for a pool that was never answered; `rows` threads may add to them.
-    #[must_use]
-    pub fn counters(pool: &Pool, rows: usize) -> Arc<Counters> {
-        Arc::new(Counters::new(rows, pool.backends.len()))
-    }
-
-    /// The view of one family.
-    #[must_use]
-    pub fn family(&self, family: Family) -> &FamilyView {
-        let [ipv4, ipv6] = &self.families;
-        match family {
-            Family::Ipv4 => ipv4,
-            Family::Ipv6 => ipv6,
-        }
-    }
-
-    /// Whether the pool is usable in each family of which it has addresses.
-    #[must_use]
-    pub fn usable(&self) -> bool {
-        let mut families = self.families.iter().filter(|family| family.is_configured()).peekable();
-        families.peek().is_some() && families.all(|family| family.usable)
-    }
-}
-
-impl FamilyView {
-    fn build(pool: &Pool, previous: Option<&Arc<Choice>>, entries: &[Entry]) -> Self {
-        let total_weight = entries.iter().map(|entry| u64::from(entry.weight)).sum();
-        // Counts configured weights, so an address in slow start counts in full.
-        let enough = |with_spares| {
-            let healthy =
-                entries.iter().filter(|entry| entry.weight > 0 && entry.percent(with_spares).is_some());
-            let (count, weight) =
-                healthy.fold((0, 0), |(count, weight), entry| (count + 1, weight + u64::from(entry.weight)));
-            pool.min_healthy.is_met(count, weight, total_weight)
-        };
-        let healthy_suffice = enough(false);
-        let with_spares = !healthy_suffice && enough(true);
-        let drained = entries.iter().all(|entry| entry.role == Role::Drained);
-        let everyone = || everyone_of(entries, drained);
-        Self {
-            usable: healthy_suffice || with_spares,
-            on_trust: with_spares,
-            eligible: Choice::new(eligible_of(entries, with_spares)),
-            everyone: previous
-                .filter(|choice| choice.consists_of(everyone()))
-                .map_or_else(|| Arc::new(Choice::new(everyone())), Arc::clone),
-            drained,
-        }
-    }
-
-    /// Whether the pool has an address of this family that is not disabled.
-    #[must_use]
-    pub fn is_configured(&self) -> bool {
-        !self.everyone.members.is_empty()
-    }
-}
-
-/// The addresses of one family that are not disabled, in configuration order.
-fn entries(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) -> Vec<Entry> {
-    let enabled = pool.backends.iter().enumerate().filter(|(_, backend)| backend.enabled);
-    let addresses = enabled.flat_map(|(index, backend)| {
-        let of_family =
-            backend.addresses.iter().enumerate().filter(move |(_, address)| Family::of(**address) == family);
-        of_family.map(move |(at, address)| (index, backend, at, *address))
-    });
-    let entry = |(index, backend, at, address): (usize, &Backend, usize, IpAddr)| {
-        let member = Member { address, backend: u32::try_from(index).unwrap_or(u32::MAX) };
-        place(index, at).role().map(|role| Entry { member, weight: backend.weight, role })
-    };
-    addresses.filter_map(entry).collect()
-}
-
-/// The eligible addresses with their weights: the configured ones if all addresses get their full
-/// weight or none gets any, else in hundredths.
-fn eligible_of(entries: &[Entry], with_spares: bool) -> impl Iterator<Item = (Member, u32)> {
-    let weighted = entries.iter().filter(|entry| entry.weight > 0);
-    let picked = weighted.filter_map(move |entry| Some((entry, entry.percent(with_spares)?)));
-    let all = |wanted| picked.clone().all(|(_, percent)| percent == wanted);
-    // With 0 percent for all, leaving all out would make the answer of a usable pool empty.
-    let unscaled = all(FULL_WEIGHT) || all(0);
-    picked.filter_map(move |(entry, percent)| {
-        // At most 100 x `MAX_WEIGHT`, which fits.
-        let weight = if unscaled { entry.weight } else { entry.weight.saturating_mul(percent.into()) };
-        (weight > 0).then_some((entry.member, weight))
-    })
-}
-
-/// All addresses as if healthy, drained ones only if there are no others. By weight, or uniformly
-/// if all weights are 0.
-fn everyone_of(entries: &[Entry], all_drained: bool) -> impl Iterator<Item = (Member, u32)> {
-    let left = entries.iter().filter(move |entry| all_drained || entry.role != Role::Drained);
-    let all_zero = left.clone().all(|entry| entry.weight == 0);
-    left.map(move |entry| (entry.member, if all_zero { 1 } else { entry.weight }))
-        .filter(|(_, weight)| *weight > 0)
+    pools: PersistentVec<Arc<PoolView>>,
+    /// By [`ServiceView::failover`] and [`Family::index`].
+    decisions: PersistentVec<[Decision; 2]>,
 }
 
 impl Table {
+    /// Builds a table of pools, in the order of [`PoolId`], and decides for all services.
+    #[must_use]
+    pub fn new(
+        generation: u64,
+        settings: Arc<Settings>,
+        catalog: Arc<Catalog>,
+        services: Arc<Services>,
+        pools: impl IntoIterator<Item = Arc<PoolView>>,
+    ) -> Self {
+        let pools = pools.into_iter().collect();
+        let decisions = services.failovers.iter().map(|failover| failover.decide(&pools)).collect();
+        Self { generation, settings, catalog, services, pools, decisions }
+    }
+
+    /// The next generation: replaces these pools, and decides anew for the services that have one
+    /// of them as a tier. The rest is shared, so the cost depends on neither the number of pools
+    /// nor that of services, apart from the depth of a [`PersistentVec`].
+    #[must_use]
+    pub fn with_pools(&self, changed: impl IntoIterator<Item = (PoolId, Arc<PoolView>)>) -> Self {
+        let mut next = Self { generation: self.generation + 1, ..self.clone() };
+        let mut affected = BTreeSet::new();
+        for (id, view) in changed {
+            if let Some(pool) = next.pools.get_mut(id.index()) {
+                *pool = view;
+                affected.extend(self.services.failovers_of(id).map(|(index, _)| index));
+            }
+        }
+        for index in affected {
+            if let (Some(failover), Some(decisions)) =
+                (self.services.failovers.get(index), next.decisions.get_mut(index))
+            {
+                *decisions = failover.decide(&next.pools);
+            }
+        }
+        next
+    }
+
+    /// All services.
+    #[must_use]
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
     /// A service by its id.
     #[must_use]
     pub fn service(&self, id: ServiceId) -> Option<&ServiceView> {
         self.services.get(id.index())
+    }
+
+    /// All pools, by [`PoolId`].
+    #[must_use]
+    pub fn pools(&self) -> &PersistentVec<Arc<PoolView>> {
+        &self.pools
     }
 
     /// A pool by its id.
@@ -393,33 +102,25 @@ impl Table {
         self.pools.get(id.index())
     }
 
-    /// Returns where the addresses of a service come from now.
-    ///
-    /// Each family is judged separately. If a pool is in use for its other family and has no
-    /// address of this one, the answer is NODATA: clients of one family must not be sent to a
-    /// standby while the pool serves the other.
+    /// How one of [`Table::services`] answers.
     #[must_use]
-    pub fn source<'a>(&'a self, service: &'a Service, family: Family) -> Source<'a> {
-        let mut fail_open: Option<(PoolId, &FamilyView)> = None;
-        for (tier, &pool) in service.tiers.iter().enumerate() {
-            let Some(view) = self.pool(pool) else { continue };
-            let here = view.family(family);
-            if here.usable {
-                return Source::Tier { tier, pool, choice: &here.eligible };
-            }
-            if here.is_configured() {
-                if fail_open.is_none_or(|(_, first)| first.drained && !here.drained) {
-                    fail_open = Some((pool, here));
-                }
-            } else if view.families.iter().any(|other| other.usable) {
-                return Source::NoAddress;
-            }
-        }
-        match (&service.when_down, fail_open) {
-            (WhenDown::FailOpen, Some((pool, view))) => Source::FailOpen { pool, choice: &view.everyone },
-            (WhenDown::FailOpen, None) => Source::NoAddress,
-            (when_down, _) => Source::Down(when_down),
-        }
+    pub fn decision(&self, service: &ServiceView, family: Family) -> &Decision {
+        const OF_ANOTHER_TABLE: &Decision = &Decision::NoAddress;
+        let decisions = self.decisions.get(service.failover);
+        decisions.map_or(OF_ANOTHER_TABLE, |decisions| family.select(decisions))
+    }
+
+    /// The families in which a service answers with all of a pool because no tier is usable, by
+    /// [`Family::index`].
+    #[must_use]
+    pub fn fails_open_to(&self, pool: PoolId) -> [bool; 2] {
+        let decisions =
+            || self.services.failovers_of(pool).filter_map(|(index, _)| self.decisions.get(index));
+        Family::ALL.map(|family| {
+            decisions().any(|decisions| {
+                matches!(family.select(decisions), Decision::FailOpen { pool: open, .. } if *open == pool)
+            })
+        })
     }
 }
 

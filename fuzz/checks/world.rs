@@ -11,7 +11,7 @@ use steerd::name::Name;
 use steerd::pool::{Backend, Pool, PoolId};
 use steerd::service::{Answers, Policy, Service, ServiceId, WhenDown};
 use steerd::settings::{Chaos, Cookies, MAX_NSID, Settings};
-use steerd::table::{PoolView, ServiceView, Standing, Table};
+use steerd::table::{PoolView, Services, Standing, Table};
 use steerd::zone::{Catalog, Zone, reader};
 
 /// Apex and master file of each zone.
@@ -136,27 +136,19 @@ pub(crate) fn table_of(zone: Zone) -> Table {
 }
 
 fn table(zones: Vec<Zone>, services: Vec<Service>) -> Table {
-    let view = |service: Service| ServiceView { answers: Counters::new(1, service.tiers.len() + 1), service };
-    Table {
-        generation: 1,
-        settings: Arc::default(),
-        catalog: Arc::new(Catalog::new(zones)),
-        services: services.into_iter().map(view).collect(),
-        pools: POOLS
-            .iter()
-            .map(|(name, families, count, state)| pool(name, *families, *count, *state))
-            .collect(),
-    }
+    let counted = |service: Service| {
+        let answers = Counters::new(1, service.tiers.len() + 1);
+        (service, answers)
+    };
+    let services = Services::new(services.into_iter().map(counted));
+    let pools = POOLS.iter().map(|(name, families, count, state)| pool(name, *families, *count, *state));
+    Table::new(1, Arc::default(), Arc::new(Catalog::new(zones)), Arc::new(services), pools)
 }
 
 fn with_settings(table: &Table, settings: Settings) -> Table {
-    Table {
-        generation: table.generation,
-        settings: Arc::new(settings),
-        catalog: Arc::clone(&table.catalog),
-        services: Arc::clone(&table.services),
-        pools: table.pools.clone(),
-    }
+    let mut table = table.clone();
+    table.settings = Arc::new(settings);
+    table
 }
 
 fn zone(apex: &str, text: &str, services: &[Service]) -> Zone {

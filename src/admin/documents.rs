@@ -131,16 +131,16 @@ impl Documents {
             work.attempt(|table| {
                 let wanted = name.strip_suffix('.').unwrap_or(&name);
                 let names: Vec<String> =
-                    table.services.iter().map(|view| view.service.name.to_plain()).collect();
+                    table.services().iter().map(|view| view.service.name.to_plain()).collect();
                 let shown = || names.iter().map(|name| service_name(name));
-                let view = shown().zip(table.services.iter());
+                let view = shown().zip(table.services().iter());
                 let is_named = |name: &str| {
                     name.eq_ignore_ascii_case(wanted) || config::in_letters(name).as_deref() == Some(wanted)
                 };
                 let Some((_, view)) = view.into_iter().find(|(name, _)| is_named(name)) else {
                     return Err(Failed::Problem(no_such(&format!("service `{wanted}`"), wanted, shown())));
                 };
-                let service = ServiceStatus::of(&view.service, table);
+                let service = ServiceStatus::of(view, table);
                 let mut writer = Writer::new(&work.held, is_wanted);
                 let object = status::Service::from(&service);
                 object.serialize(&mut Serializer::pretty(&mut writer)).map_err(|_| None)?;
@@ -223,9 +223,9 @@ fn not_written() -> Problem {
 }
 
 fn pool(table: &Table, name: &str) -> Result<PoolId, Failed> {
-    let found = (0..).map(PoolId).zip(&table.pools).find(|(_, view)| *view.name == *name);
+    let found = (0..).map(PoolId).zip(table.pools().iter()).find(|(_, view)| *view.name == *name);
     found.map(|(id, _)| id).ok_or_else(|| {
-        let names = table.pools.iter().map(|view| &*view.name);
+        let names = table.pools().iter().map(|view| &*view.name);
         Failed::Problem(no_such(&format!("pool `{name}`"), name, names))
     })
 }
@@ -262,7 +262,7 @@ fn write_services(table: &Table, writer: &mut Writer<'_>) -> io::Result<()> {
 }
 
 fn services(table: &Table) -> Vec<ServiceStatus> {
-    table.services.iter().map(|view| ServiceStatus::of(&view.service, table)).collect()
+    table.services().iter().map(|view| ServiceStatus::of(view, table)).collect()
 }
 
 fn shown(services: &[ServiceStatus]) -> Vec<status::Service<'_>> {

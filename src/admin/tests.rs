@@ -31,7 +31,7 @@ use crate::pool::{Backend, Override, Pool, PoolId};
 use crate::probe::Cause;
 use crate::reload::{self, Configured, Reach};
 use crate::service::{Answers, Policy, Service, WhenDown};
-use crate::table::{PoolView, Published, ServiceView, Standing, Table};
+use crate::table::{PoolView, Published, Services, Standing, Table};
 use crate::zone::Catalog;
 
 struct Fixture {
@@ -132,13 +132,9 @@ fn table() -> Table {
         policy: Policy::All,
         when_down: WhenDown::FailOpen,
     };
-    Table {
-        settings: Arc::default(),
-        generation: 7,
-        catalog: Arc::new(Catalog::new(Vec::new())),
-        services: Arc::new([ServiceView { service, answers: Counters::new(1, 2) }]),
-        pools: Box::new([Arc::new(view)]),
-    }
+    let services = Services::new([(service, Counters::new(1, 2))]);
+    let catalog = Arc::new(Catalog::new(Vec::new()));
+    Table::new(7, Arc::default(), catalog, Arc::new(services), [Arc::new(view)])
 }
 
 /// The admin server on loopback, open to all of this machine.

@@ -13,7 +13,7 @@ use crate::name;
 use crate::pool::Family;
 use crate::selection::{self, Picked};
 use crate::service::{Policy, ServiceId, WhenDown};
-use crate::table::{Choice, ServiceView, Source, Table};
+use crate::table::{Choice, Decision, ServiceView, Table};
 use crate::wire::writer::Section;
 use crate::wire::{Full, Question, Writer, rcode};
 use crate::zone::{Lookup, NodeRef, Rrset, Zone, rtype};
@@ -355,15 +355,15 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         let service = &view.service;
         let down_column = service.tiers.len();
         let served = |column, pool| Some(Served { service: id, column, pool });
-        let (column, pool, choice) = match self.table.source(service, family) {
-            Source::Tier { tier, pool, choice } => (tier, pool, choice),
-            Source::FailOpen { pool, choice } => (down_column, pool, choice),
-            Source::NoAddress => {
+        let (column, pool, choice) = match self.table.decision(view, family) {
+            Decision::Tier { tier, pool, choice, .. } => (*tier, *pool, choice),
+            Decision::FailOpen { pool, choice } => (down_column, *pool, choice),
+            Decision::NoAddress => {
                 self.negative(zone, None)?;
                 return Ok(Resolution::answer());
             }
-            Source::Down(when_down) => {
-                let resolution = self.all_down(zone, when_down, service.ttl, family, owner)?;
+            Decision::Down { .. } => {
+                let resolution = self.all_down(zone, &service.when_down, service.ttl, family, owner)?;
                 return Ok(Resolution { served: served(down_column, None), ..resolution });
             }
         };
@@ -383,12 +383,12 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
             Policy::Weighted => selection::weighted(&choice.candidates, limit, self.rng, self.picked),
             Policy::All => selection::uniform(choice.members.len(), limit, self.rng, self.picked),
         }
-        for index in self.picked.indices() {
+        for index in self.picked.indices_mut() {
             if let Some(member) = choice.members.get(*index as usize) {
                 address_record(self.writer, owner, member.address, ttl)?;
+                *index = member.backend;
             }
         }
-        self.picked.map(|index| choice.members.get(index as usize).map_or(index, |member| member.backend));
         Ok(())
     }
 

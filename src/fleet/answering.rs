@@ -10,8 +10,8 @@
 //! be healthy.
 
 use crate::pool::{Family, PoolId};
-use crate::service::{Service, WhenDown};
-use crate::table::{PoolView, Source, Table};
+use crate::service::WhenDown;
+use crate::table::{Decision, PoolView, ServiceView, Table};
 
 /// How the queries of one address family are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,20 +49,13 @@ impl Answer {
 pub(super) struct Answering([Answer; 2]);
 
 impl Answering {
-    pub(super) fn of(service: &Service, table: &Table) -> Self {
-        Self(Family::ALL.map(|family| match table.source(service, family) {
-            Source::Tier { pool, .. } => Answer::Tier(pool),
-            Source::FailOpen { pool, .. } => Answer::FailOpen(pool),
-            Source::Down(_) => {
-                let mut tiers = service.tiers.iter().filter_map(|pool| table.pool(*pool));
-                // A family without any address is absent, not down.
-                if tiers.any(|pool| pool.family(family).is_configured()) {
-                    Answer::Down
-                } else {
-                    Answer::Absent
-                }
-            }
-            Source::NoAddress => Answer::Absent,
+    pub(super) fn of(service: &ServiceView, table: &Table) -> Self {
+        Self(Family::ALL.map(|family| match table.decision(service, family) {
+            Decision::Tier { pool, .. } => Answer::Tier(*pool),
+            Decision::FailOpen { pool, .. } => Answer::FailOpen(*pool),
+            Decision::Down { is_configured: true } => Answer::Down,
+            // A family without any address is absent, not down.
+            Decision::Down { is_configured: false } | Decision::NoAddress => Answer::Absent,
         }))
     }
 
@@ -82,20 +75,16 @@ impl Answering {
     }
 
     fn get(&self, family: Family) -> Answer {
-        let [ipv4, ipv6] = self.0;
-        match family {
-            Family::Ipv4 => ipv4,
-            Family::Ipv6 => ipv6,
-        }
+        *family.select(&self.0)
     }
 
     /// The same after `before`: what follows on being down is taken on trust as long as it is.
-    pub(super) fn after(mut self, before: &Self, table: &Table) -> Self {
+    pub(super) fn after(mut self, before: &Self, service: &ServiceView, table: &Table) -> Self {
         for (family, now) in Family::ALL.into_iter().zip(&mut self.0) {
             let old = before.get(family);
             if let Answer::Tier(pool) = *now
                 && (old.is_down() || matches!(old, Answer::OnTrust(_)))
-                && table.pool(pool).is_some_and(|view| view.family(family).on_trust)
+                && matches!(table.decision(service, family), Decision::Tier { on_trust: true, .. })
             {
                 *now = Answer::OnTrust(pool);
             }
@@ -121,7 +110,7 @@ fn name(pool: PoolId, table: &Table) -> &str {
 /// A service as two tables answer for it. Its pools may have other numbers in the other table.
 #[derive(Clone, Copy)]
 pub(super) struct Change<'a> {
-    pub(super) service: &'a Service,
+    pub(super) view: &'a ServiceView,
     pub(super) before: (&'a Answering, &'a Table),
     pub(super) now: (&'a Answering, &'a Table),
 }
@@ -175,7 +164,7 @@ impl Change<'_> {
         let (old, new) = (self.before.0.get(family), self.now.0.get(family));
         let place = |pool, table| {
             let name = name(pool, table);
-            self.service.tiers.iter().position(|tier| self::name(*tier, self.now.1) == name)
+            self.view.service.tiers.iter().position(|tier| self::name(*tier, self.now.1) == name)
         };
         match (old, new) {
             (Answer::Absent, Answer::Absent) | (Answer::Down, Answer::Down) => None,
@@ -202,7 +191,7 @@ impl Change<'_> {
 
     /// How many tiers are left in the worst of these families: `1 of 2 tiers usable`.
     pub(super) fn left(&self, families: &[Family]) -> String {
-        let (tiers, table) = (&self.service.tiers, self.now.1);
+        let (tiers, table) = (&self.view.service.tiers, self.now.1);
         let usable = |family: &Family| {
             tiers
                 .iter()
@@ -215,16 +204,16 @@ impl Change<'_> {
 
     /// What is answered in these families though no tier is usable.
     pub(super) fn instead(&self, families: &[Family]) -> String {
-        let (service, table) = (self.service, self.now.1);
+        let (view, table) = (self.view, self.now.1);
         let mut answers: Vec<String> = Vec::new();
         for family in families {
-            let answer = match table.source(service, *family) {
-                Source::FailOpen { pool, choice } => {
+            let answer = match (table.decision(view, *family), &view.service.when_down) {
+                (Decision::FailOpen { pool, choice }, _) => {
                     let addresses = addresses(choice.members.len(), *family);
-                    format!("{addresses} of {}, as if healthy (fail open)", name(pool, table))
+                    format!("{addresses} of {}, as if healthy (fail open)", name(*pool, table))
                 }
-                Source::Down(WhenDown::ServFail) => "SERVFAIL".into(),
-                Source::Down(WhenDown::Addresses { .. }) => "the addresses of when_down".into(),
+                (Decision::Down { .. }, WhenDown::ServFail) => "SERVFAIL".into(),
+                (Decision::Down { .. }, WhenDown::Addresses { .. }) => "the addresses of when_down".into(),
                 _ => "no addresses (NODATA)".into(),
             };
             if !answers.contains(&answer) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::fleet::answering::{Answering, Change, Kind, in_words, lost};
 use crate::fleet::{Consequence, Fleet};
 use crate::pool::{Family, Override, PoolId};
-use crate::table::Table;
+use crate::table::ServiceView;
 
 /// The most consequences that are listed. One pool may be a tier of any number of services.
 const MOST_TOLD: usize = 20;
@@ -23,18 +23,10 @@ impl Fleet {
     ) -> Vec<Consequence> {
         let before = Arc::clone(&self.table);
         let (Some(pool), Some(view)) = (self.pools.get(id), before.pool(id)) else { return Vec::new() };
-        let mut pools = before.pools.clone();
-        if let Some(place) = pools.get_mut(id.index()) {
-            *place = Arc::new(pool.view_with(Some(view), Arc::clone(&view.answers), Some((backend, over))));
-        }
-        let after = Table {
-            generation: before.generation,
-            settings: Arc::clone(&before.settings),
-            catalog: Arc::clone(&before.catalog),
-            services: Arc::clone(&before.services),
-            pools,
-        };
-        let services = self.service_log.services_of(id);
+        let changed = pool.view_with(Some(view), Arc::clone(&view.answers), Some((backend, over)));
+        let after = before.with_pools([(id, Arc::new(changed))]);
+        let services: Vec<&ServiceView> =
+            before.services().of_pool(id).filter_map(|service| before.service(service)).collect();
         let mut consequences = Vec::new();
         for family in Family::ALL {
             // A pool that no service has takes nothing from clients.
@@ -43,11 +35,10 @@ impl Fleet {
             let text = lost.map(|lost| format!("pool {} {lost}", view.name));
             consequences.extend(text.map(|text| Consequence { takes_away, text }));
         }
-        for service in services.iter().filter_map(|service| before.service(*service)) {
-            let [old, new] = [&before, &after].map(|table| Answering::of(&service.service, table));
+        for view in services {
+            let [old, new] = [&*before, &after].map(|table| Answering::of(view, table));
             if old != new {
-                let change =
-                    Change { service: &service.service, before: (&old, &before), now: (&new, &after) };
+                let change = Change { view, before: (&old, &before), now: (&new, &after) };
                 of_service(&change, &mut consequences);
             }
         }
@@ -58,7 +49,7 @@ impl Fleet {
 
 /// Adds the changes for a service.
 fn of_service(change: &Change<'_>, consequences: &mut Vec<Consequence>) {
-    let name = change.service.name.to_plain();
+    let name = change.view.service.name.to_plain();
     let name = name.strip_suffix('.').unwrap_or(&name);
     let (from, to) = change.tiers_of_both();
     for (kind, families) in change.kinds() {

@@ -217,14 +217,14 @@ impl Fleet {
         // The answer of a service depends on all of its tiers.
         let mut affected = touched.clone();
         for pool in touched {
-            affected.extend(self.service_log.tiers_beside(*pool, &table));
+            affected.extend(table.services().tiers_beside(*pool));
         }
         for id in affected {
             let mut places = self.overrides.places.range((id, 0)..=(id, usize::MAX)).peekable();
             if places.peek().is_none() {
                 continue;
             }
-            let answered = self.answered(id, &table);
+            let answered = answered(id, &table);
             let Some(pool) = self.pools.0.get_mut(id.index()) else { continue };
             let safe = now.after(ON_THE_WAY + pool.ttl).max(pool.earlier_answers_end);
             for &(_, backend) in places {
@@ -238,20 +238,20 @@ impl Fleet {
             }
         }
     }
+}
 
-    /// The backends of a pool that may be answered now.
-    fn answered(&self, id: PoolId, table: &Table) -> BTreeSet<usize> {
-        let Some(view) = table.pool(id) else { return BTreeSet::new() };
-        let families = Family::ALL.into_iter().zip(self.service_log.fail_open_to(id, table));
-        families
-            .flat_map(|(family, fails_open)| {
-                let family = view.family(family);
-                let everyone = if fails_open { &*family.everyone.members } else { &[] };
-                family.eligible.members.iter().chain(everyone)
-            })
-            .map(|member| member.backend as usize)
-            .collect()
-    }
+/// The backends of a pool that may be answered now.
+fn answered(id: PoolId, table: &Table) -> BTreeSet<usize> {
+    let Some(view) = table.pool(id) else { return BTreeSet::new() };
+    let families = Family::ALL.into_iter().zip(table.fails_open_to(id));
+    families
+        .flat_map(|(family, fails_open)| {
+            let family = view.family(family);
+            let everyone = if fails_open { &*family.everyone.members } else { &[] };
+            family.eligible.members.iter().chain(everyone)
+        })
+        .map(|member| member.backend as usize)
+        .collect()
 }
 
 /// Logs a new override, or the end of the previous one.

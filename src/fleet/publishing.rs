@@ -8,7 +8,7 @@ use crate::fleet::pools::{PoolState, Pools};
 use crate::fleet::services::log_pool;
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::table::{PoolView, ServiceView, Table};
+use crate::table::{PoolView, Services, Table};
 use crate::zone::Catalog;
 
 /// The table at the start, whose counters begin at 0.
@@ -21,17 +21,12 @@ pub(super) fn first_table(
 ) -> Table {
     let view =
         |pool: &PoolState| Arc::new(pool.view(None, PoolView::counters(&pool.setup.pool, counter_rows)));
-    let service_view = |service: Service| {
+    let counted = |service: Service| {
         let answers = Counters::new(counter_rows, service.tiers.len() + 1);
-        ServiceView { service, answers }
+        (service, answers)
     };
-    Table {
-        generation: 1,
-        settings: Arc::new(settings),
-        catalog: Arc::new(catalog),
-        pools: pools.0.iter().map(view).collect(),
-        services: services.into_iter().map(service_view).collect(),
-    }
+    let services = Services::new(services.into_iter().map(counted));
+    Table::new(1, Arc::new(settings), Arc::new(catalog), Arc::new(services), pools.0.iter().map(view))
 }
 
 impl Fleet {
@@ -42,18 +37,11 @@ impl Fleet {
             return false;
         }
         let touched = std::mem::take(&mut self.touched);
-        let mut pools = self.table.pools.clone();
-        for &id in &touched {
-            let (Some(view), Some(pool)) = (pools.get_mut(id.index()), self.pools.get(id)) else { continue };
-            *view = Arc::new(pool.view(Some(view), Arc::clone(&view.answers)));
-        }
-        let table = Arc::new(Table {
-            generation: self.table.generation + 1,
-            settings: Arc::clone(&self.table.settings),
-            catalog: Arc::clone(&self.table.catalog),
-            services: Arc::clone(&self.table.services),
-            pools,
+        let rebuilt = touched.iter().filter_map(|&id| {
+            let (view, pool) = (self.table.pool(id)?, self.pools.get(id)?);
+            Some((id, Arc::new(pool.view(Some(view), Arc::clone(&view.answers)))))
         });
+        let table = Arc::new(self.table.with_pools(rebuilt));
         let previous = std::mem::replace(&mut self.table, Arc::clone(&table));
         self.note_safety(&touched);
         for &id in &touched {

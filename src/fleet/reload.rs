@@ -23,7 +23,7 @@ use crate::fleet::{Fleet, PoolSetup};
 use crate::pool::{Backend, Override, Pool, PoolId};
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::table::{PoolView, ServiceView, Table};
+use crate::table::{PoolView, ServiceView, Services, Table};
 use crate::zone::Catalog;
 
 /// The configuration that runs.
@@ -39,17 +39,13 @@ pub struct Configuration {
 impl Configuration {
     /// For tests that stand in for the checker.
     pub(crate) fn of(setup: Setup, generation: u64) -> Self {
-        let view = |service: Service| {
+        let counted = |service: Service| {
             let answers = Counters::new(1, service.tiers.len() + 1);
-            ServiceView { service, answers }
+            (service, answers)
         };
-        let table = Table {
-            generation,
-            settings: Arc::new(setup.settings),
-            catalog: Arc::new(setup.catalog),
-            services: setup.services.into_iter().map(view).collect(),
-            pools: Box::new([]),
-        };
+        let services = Services::new(setup.services.into_iter().map(counted));
+        let (settings, catalog) = (Arc::new(setup.settings), Arc::new(setup.catalog));
+        let table = Table::new(generation, settings, catalog, Arc::new(services), []);
         Self { table: Arc::new(table), pools: setup.pools.into_iter().map(Arc::new).collect() }
     }
 }
@@ -147,7 +143,7 @@ impl Fleet {
             (0..).zip(&pools).map(|(index, pool)| Change::of(self.pools.0.get(index), pool)).collect();
         let gone = self.pools.0.len() > pools.len();
         let old_names: HashMap<&str, usize> =
-            (0..).zip(&before.pools).map(|(index, view)| (&*view.name, index)).collect();
+            (0..).zip(before.pools().iter()).map(|(index, view)| (&*view.name, index)).collect();
         let relinked: HashSet<PoolId> = (0..)
             .map(PoolId)
             .zip(&changes)
@@ -178,28 +174,24 @@ impl Fleet {
         }
         self.pools.note_ttls(services.iter());
         let views = self.pools.iter().zip(&changes).map(|((id, pool), change)| {
-            let old = old_names.get(pool.setup.pool.name.as_str()).and_then(|index| before.pools.get(*index));
+            let old =
+                old_names.get(pool.setup.pool.name.as_str()).and_then(|index| before.pools().get(*index));
             self.reloaded_view(pool, old, *change != Change::None || self.touched.contains(&id))
         });
-        let pools = views.collect();
         let same_services =
-            !is_linked_anew && before.services.iter().map(|view| &view.service).eq(services.iter());
-        let table = Arc::new(Table {
-            generation: before.generation + 1,
-            settings: Arc::new(settings),
-            catalog,
-            pools,
-            services: if same_services {
-                Arc::clone(&before.services)
-            } else {
-                self.reloaded_services(services, &before)
-            },
-        });
+            !is_linked_anew && before.services().iter().map(|view| &view.service).eq(services.iter());
+        let services = if same_services {
+            Arc::clone(before.services())
+        } else {
+            Arc::new(self.reloaded_services(services, &before))
+        };
+        let table = Arc::new(Table::new(before.generation + 1, Arc::new(settings), catalog, services, views));
         self.table = Arc::clone(&table);
         self.touched.clear();
         let all: BTreeSet<PoolId> = self.pools.iter().map(|(id, _)| id).collect();
         for (id, pool) in self.pools.iter() {
-            let old = old_names.get(pool.setup.pool.name.as_str()).and_then(|index| before.pools.get(*index));
+            let old =
+                old_names.get(pool.setup.pool.name.as_str()).and_then(|index| before.pools().get(*index));
             if let (Some(old), Some(new)) = (old, table.pool(id))
                 && !Arc::ptr_eq(old, new)
             {
@@ -297,13 +289,13 @@ impl Fleet {
     }
 
     /// The services with their counters, which continue by the names of the tiers.
-    fn reloaded_services(&self, services: Vec<Service>, before: &Table) -> Arc<[ServiceView]> {
+    fn reloaded_services(&self, services: Vec<Service>, before: &Table) -> Services {
         let old: HashMap<&[u8], &ServiceView> =
-            before.services.iter().map(|view| (view.service.name.wire(), view)).collect();
-        let view = |service: Service| {
+            before.services().iter().map(|view| (view.service.name.wire(), view)).collect();
+        let counted = |service: Service| {
             let Some(old) = old.get(service.name.wire()) else {
                 let answers = Counters::new(self.counter_rows, service.tiers.len() + 1);
-                return ServiceView { service, answers };
+                return (service, answers);
             };
             let old_name = |id: &PoolId| before.pool(*id).map(|pool| &*pool.name);
             let name = |id: &PoolId| self.pools.get(*id).map(|pool| pool.setup.pool.name.as_str());
@@ -315,9 +307,9 @@ impl Fleet {
                 // The last column is the all-down answer.
                 old.answers.continued(service.tiers.iter().map(column).chain([Some(tiers.len())]))
             };
-            ServiceView { service, answers }
+            (service, answers)
         };
-        services.into_iter().map(view).collect()
+        Services::new(services.into_iter().map(counted))
     }
 }
 

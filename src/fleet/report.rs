@@ -16,8 +16,7 @@ use crate::fleet::{
 };
 use crate::health::TargetId;
 use crate::pool::{Backend, Family, Override, PoolId};
-use crate::service::Service;
-use crate::table::{Choice, FULL_WEIGHT, FamilyView, PoolView, Standing, Table};
+use crate::table::{Choice, FULL_WEIGHT, FamilyView, PoolView, ServiceView, Standing, Table};
 
 /// How many backends a piece has at most: well below a millisecond of work.
 pub const BACKENDS_IN_A_PIECE: usize = 500;
@@ -60,7 +59,7 @@ impl Cursor {
     /// The beginning of all pools of a table.
     #[must_use]
     pub fn all(table: Arc<Table>) -> Self {
-        let end = table.pools.len();
+        let end = table.pools().len();
         Self { table, pool: 0, backend: 0, end, history: false }
     }
 
@@ -94,7 +93,7 @@ impl Fleet {
         let mut pools = Vec::new();
         while left > 0 && cursor.pool < cursor.end {
             let (Some(pool), Some(view)) =
-                (self.pools.0.get(cursor.pool), cursor.table.pools.get(cursor.pool))
+                (self.pools.0.get(cursor.pool), cursor.table.pools().get(cursor.pool))
             else {
                 cursor.pool = cursor.end;
                 break;
@@ -104,8 +103,7 @@ impl Fleet {
             // A pool without backends takes some work too.
             left = left.saturating_sub(backends.len() + 1);
             let id = PoolId(u32::try_from(cursor.pool).unwrap_or(u32::MAX));
-            let told =
-                TellingPool { pool, view, fails_open: self.service_log.fail_open_to(id, &cursor.table) };
+            let told = TellingPool { pool, view, fails_open: cursor.table.fails_open_to(id) };
             pools.push(PoolPiece {
                 pool: (!cursor.is_within_a_pool()).then(|| pool_status(pool, view, self.calendar)),
                 backends: backends.filter_map(|index| self.backend(&told, index, cursor.history)).collect(),
@@ -124,7 +122,7 @@ impl Fleet {
 
     /// One backend as it is now.
     pub(super) fn one_backend(&self, pool: PoolId, index: usize) -> Option<BackendStatus> {
-        let fails_open = self.service_log.fail_open_to(pool, &self.table);
+        let fails_open = self.table.fails_open_to(pool);
         let told = TellingPool { pool: self.pools.get(pool)?, view: self.table.pool(pool)?, fails_open };
         self.backend(&told, index, false)
     }
@@ -142,11 +140,7 @@ impl Fleet {
             let family = Family::of(address);
             let FamilyView { eligible, everyone, .. } = view.family(family);
             let eligible = is_member(eligible, index, address);
-            let [ipv4, ipv6] = *fails_open;
-            let fails_open = match family {
-                Family::Ipv4 => ipv4,
-                Family::Ipv6 => ipv6,
-            };
+            let fails_open = *family.select(fails_open);
             let percent = match state.percent {
                 // At 0 percent it is answered only if all have 0, and then by the configured weights.
                 0 => FULL_WEIGHT,
@@ -224,7 +218,7 @@ impl Fleet {
 struct TellingPool<'a> {
     pool: &'a PoolState,
     view: &'a PoolView,
-    /// See `ServiceLog::fail_open_to`.
+    /// See [`Table::fails_open_to`].
     fails_open: [bool; 2],
 }
 
@@ -272,15 +266,15 @@ fn pool_status(pool: &PoolState, view: &PoolView, calendar: Calendar) -> PoolSta
 impl ServiceStatus {
     /// The state of a service by a table.
     #[must_use]
-    pub fn of(service: &Service, table: &Table) -> Self {
-        let answering = Answering::of(service, table);
+    pub fn of(view: &ServiceView, table: &Table) -> Self {
+        let answering = Answering::of(view, table);
         let name = |pool: PoolId| table.pool(pool).map(|view| view.name.to_string());
         Self {
-            name: service.name.to_plain(),
+            name: view.service.name.to_plain(),
             tier: answering.tier().map(|tier| tier.and_then(name)),
             down: answering.is_down(),
             fail_open: answering.fails_open(),
-            ttl: service.ttl,
+            ttl: view.service.ttl,
         }
     }
 }

@@ -6,12 +6,11 @@ use tracing::{info, warn};
 
 use crate::fleet::answering::{Answering, Change, Kind, in_words, lost};
 use crate::pool::{Family, PoolId};
-use crate::service::ServiceId;
-use crate::table::{PoolView, Source, Table};
+use crate::table::{PoolView, Table};
 
 /// Logs the changes of a service.
 fn log(change: &Change<'_>, asked_by: Option<&str>) {
-    let service = change.service.name.to_plain();
+    let service = change.view.service.name.to_plain();
     let (from, to) = change.tiers_of_both();
     for (kind, families) in change.kinds() {
         let (family, left) = (in_words(&families), change.left(&families));
@@ -85,68 +84,29 @@ pub(super) fn log_pool(before: &PoolView, now: &PoolView, left: &str, asked_by: 
 /// The pools that answered for each service at the last look.
 #[derive(Debug)]
 pub(super) struct ServiceLog {
-    /// By [`ServiceId`].
+    /// By `ServiceId`.
     last: Vec<Answering>,
-    /// By [`PoolId`]: the services that have it as a tier.
-    by_pool: Vec<Vec<ServiceId>>,
 }
 
 impl ServiceLog {
     /// Starts from a first table, about which nothing is logged.
     pub(super) fn new(table: &Table) -> Self {
-        let mut by_pool = vec![Vec::new(); table.pools.len()];
-        for (id, view) in (0..).map(ServiceId).zip(table.services.iter()) {
-            for pool in &view.service.tiers {
-                if let Some(services) = by_pool.get_mut(pool.index()) {
-                    services.push(id);
-                }
-            }
-        }
-        let last = table.services.iter().map(|view| Answering::of(&view.service, table)).collect();
-        Self { last, by_pool }
+        Self { last: table.services().iter().map(|view| Answering::of(view, table)).collect() }
     }
 
     /// Goes on with another table, in which services and pools may stand elsewhere, and logs what
     /// has changed for the services that were there before.
     pub(super) fn go_on(&mut self, before: &Table, now: &Table, asked_by: Option<&str>) {
         let earlier = std::mem::replace(self, Self::new(now));
-        let services = before.services.iter().map(|view| view.service.name.wire());
+        let services = before.services().iter().map(|view| view.service.name.wire());
         let earlier: HashMap<&[u8], Answering> = services.zip(earlier.last).collect();
-        for (view, last) in now.services.iter().zip(&mut self.last) {
+        for (view, last) in now.services().iter().zip(&mut self.last) {
             if let Some(old) = earlier.get(view.service.name.wire()) {
-                *last = last.after(old, now);
+                *last = last.after(old, view, now);
                 let (before, now) = ((old, before), (&*last, now));
-                log(&Change { service: &view.service, before, now }, asked_by);
+                log(&Change { view, before, now }, asked_by);
             }
         }
-    }
-
-    /// The services that have a pool as a tier.
-    pub(super) fn services_of(&self, pool: PoolId) -> &[ServiceId] {
-        self.by_pool.get(pool.index()).map_or(&[], Vec::as_slice)
-    }
-
-    /// All tiers of the services that have a pool as a tier.
-    pub(super) fn tiers_beside<'a>(
-        &'a self,
-        pool: PoolId,
-        table: &'a Table,
-    ) -> impl Iterator<Item = PoolId> + 'a {
-        let services = self.services_of(pool).iter().filter_map(|service| table.service(*service));
-        services.flat_map(|view| view.service.tiers.iter().copied())
-    }
-
-    /// The families in which a service answers with all of a pool, by [`Family::index`].
-    pub(super) fn fail_open_to(&self, pool: PoolId, table: &Table) -> [bool; 2] {
-        let services = || self.services_of(pool).iter().filter_map(|service| table.service(*service));
-        let is_usable = |family| table.pool(pool).is_none_or(|view| view.family(family).usable);
-        Family::ALL.map(|family| {
-            !is_usable(family)
-                && services().any(|view| {
-                    let source = table.source(&view.service, family);
-                    matches!(source, Source::FailOpen { pool: open, .. } if open == pool)
-                })
-        })
     }
 
     /// Logs what has changed for the services of these pools. A service with several of them is
@@ -159,15 +119,15 @@ impl ServiceLog {
         asked_by: Option<&str>,
     ) {
         for pool in pools {
-            for id in self.by_pool.get(pool.index()).into_iter().flatten() {
-                let (Some(view), Some(last)) = (table.service(*id), self.last.get_mut(id.index())) else {
+            for id in table.services().of_pool(pool) {
+                let (Some(view), Some(last)) = (table.service(id), self.last.get_mut(id.index())) else {
                     continue;
                 };
-                let now = Answering::of(&view.service, table).after(last, table);
+                let now = Answering::of(view, table).after(last, view, table);
                 let old = std::mem::replace(last, now);
                 if old != now {
                     let (before, now) = ((&old, before), (&now, table));
-                    log(&Change { service: &view.service, before, now }, asked_by);
+                    log(&Change { view, before, now }, asked_by);
                 }
             }
         }

@@ -428,13 +428,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_costs_little_after_a_query_as_before() {
-        let table = Table {
-            generation: 1,
-            settings: Arc::default(),
-            catalog: Arc::new(Catalog::new(Vec::new())),
-            services: Arc::new([]),
-            pools: Box::new([]),
-        };
+        let table = Table::new(1, Arc::default(), Arc::new(Catalog::new(Vec::new())), Arc::default(), []);
         let (_stop, stopping) = watch::channel(false);
         let metrics = Arc::new(Metrics::new(1));
         let shared = Shared::new(

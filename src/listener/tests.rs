@@ -14,7 +14,7 @@ use crate::counters::Counters;
 use crate::name::Name;
 use crate::pool::{Backend, Pool, PoolId};
 use crate::service::{Answers, Policy, Service, ServiceId, WhenDown};
-use crate::table::{PoolView, ServiceView, Standing};
+use crate::table::{PoolView, Services, Standing};
 use crate::zone::{Catalog, ZoneBuilder, rtype};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,13 +47,7 @@ fn start(limits: TcpLimits) -> Fixture {
 }
 
 fn table() -> Table {
-    Table {
-        generation: 1,
-        settings: Arc::default(),
-        catalog: Arc::new(Catalog::new(Vec::new())),
-        services: Arc::new([]),
-        pools: Box::new([]),
-    }
+    Table::new(1, Arc::default(), Arc::new(Catalog::new(Vec::new())), Arc::default(), [])
 }
 
 impl Fixture {
@@ -318,14 +312,11 @@ fn table_with_service(rows: usize) -> Table {
         policy: Policy::Weighted,
         when_down: WhenDown::FailOpen,
     };
-    Table {
-        catalog: Arc::new(Catalog::new(vec![zone.finish().unwrap()])),
-        services: Arc::new([ServiceView { service, answers: Counters::new(rows, 2) }]),
-        pools: Box::new([Arc::new(PoolView::build(&pool, None, PoolView::counters(&pool, rows), |_, _| {
-            Standing::Healthy.into()
-        }))]),
-        ..table()
-    }
+    let catalog = Catalog::new(vec![zone.finish().unwrap()]);
+    let services = Services::new([(service, Counters::new(rows, 2))]);
+    let answers = PoolView::counters(&pool, rows);
+    let view = PoolView::build(&pool, None, answers, |_, _| Standing::Healthy.into());
+    Table::new(1, Arc::default(), Arc::new(catalog), Arc::new(services), [Arc::new(view)])
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::answer::{DropReason, Transport, Verdict};
 use crate::counters::Counters;
 use crate::pool::Family;
-use crate::table::{ServiceView, Source, Table};
+use crate::table::{Decision, ServiceView, Table};
 use crate::wire::rcode;
 
 use text::{Kind, Text, flag};
@@ -334,7 +334,7 @@ fn write_table(text: &mut Text<'_>, table: &Table) {
     text.single("table_generation", "Number of the published answer table.", Kind::Gauge, table.generation);
     let help = "Answers for a service, by pool; an empty pool label is the all-down answer.";
     text.family("service_answers_total", help, Kind::Counter);
-    for view in table.services.iter() {
+    for view in table.services().iter() {
         write_answers(text, view, table);
     }
     text.family(
@@ -342,14 +342,13 @@ fn write_table(text: &mut Text<'_>, table: &Table) {
         "1 while no pool is usable and all backends of the first tier answer.",
         Kind::Gauge,
     );
-    for ServiceView { service, .. } in table.services.iter() {
-        let fails_open = Family::ALL
-            .iter()
-            .any(|family| matches!(table.source(service, *family), Source::FailOpen { .. }));
-        text.series(&[("service", &service.name.to_plain())], flag(fails_open));
+    for view in table.services().iter() {
+        let decisions = Family::ALL.map(|family| table.decision(view, family));
+        let fails_open = decisions.iter().any(|decision| matches!(decision, Decision::FailOpen { .. }));
+        text.series(&[("service", &view.service.name.to_plain())], flag(fails_open));
     }
     text.family("backend_answers_total", "Answers that contained the backend.", Kind::Counter);
-    for pool in &table.pools {
+    for pool in table.pools().iter() {
         for (column, backend) in pool.backends.iter().enumerate() {
             text.series(&[("pool", &pool.name), ("backend", backend)], pool.answers.sum(column));
         }
@@ -387,7 +386,7 @@ mod tests {
     use crate::pool::{Backend, Override, Pool, PoolId};
     use crate::probe::Cause;
     use crate::service::{Answers, Policy, Service, WhenDown};
-    use crate::table::{PoolView, Standing};
+    use crate::table::{PoolView, Services, Standing};
     use crate::zone::Catalog;
 
     fn parsed(text: &str) -> HashMap<String, f64> {
@@ -430,13 +429,9 @@ mod tests {
         };
         let view =
             PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::Healthy.into());
-        let table = Table {
-            generation: 7,
-            settings: Arc::default(),
-            catalog: Arc::new(Catalog::new(Vec::new())),
-            services: Arc::new([ServiceView { service, answers: Counters::new(1, 2) }]),
-            pools: Box::new([Arc::new(view)]),
-        };
+        let services = Services::new([(service, Counters::new(1, 2))]);
+        let catalog = Arc::new(Catalog::new(Vec::new()));
+        let table = Table::new(7, Arc::default(), catalog, Arc::new(services), [Arc::new(view)]);
         for (row, code) in [(0, rcode::NOERROR), (1, rcode::NOERROR), (1, rcode::BADCOOKIE), (0, 4000)] {
             metrics.received(row, Transport::Udp, client);
             let reply = Reply {
@@ -523,13 +518,7 @@ mod tests {
         for pool in metrics.pools().iter() {
             pool.probe_ended(0, Outcome::Passed, None, Duration::from_millis(1));
         }
-        let table = Table {
-            generation: 1,
-            settings: Arc::default(),
-            catalog: Arc::new(Catalog::new(Vec::new())),
-            services: Arc::new([]),
-            pools: Box::new([]),
-        };
+        let table = Table::new(1, Arc::default(), Arc::new(Catalog::new(Vec::new())), Arc::default(), []);
         tokio::time::advance(Duration::from_secs(30)).await;
         metrics.turned();
         metrics.pools()[1].probed(&metrics);

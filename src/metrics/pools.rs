@@ -308,7 +308,7 @@ fn word(outcome: Outcome) -> &'static str {
 /// Writes the series of all pools.
 pub(super) fn write(text: &mut Text<'_>, metrics: &Metrics, table: &Table) {
     let pools = metrics.pools();
-    let views = table.pools.iter().map(|view| (&*view.name, &**view)).collect();
+    let views = table.pools().iter().map(|view| (&*view.name, &**view)).collect();
     write_probes(text, &pools);
     write_addresses(text, &pools, &views);
     write_certificates(text, &pools);

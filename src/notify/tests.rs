@@ -21,13 +21,8 @@ fn table(serial: u32, secondaries: Vec<Secondary>, keys: Keys) -> Table {
     let mut settings = Settings::default();
     settings.transfers.keys = keys;
     settings.transfers.secondaries.insert(zone, secondaries);
-    Table {
-        generation: u64::from(serial),
-        settings: Arc::new(settings),
-        catalog: Arc::new(Catalog::new(vec![builder.finish().unwrap()])),
-        services: Arc::new([]),
-        pools: Box::new([]),
-    }
+    let catalog = Catalog::new(vec![builder.finish().unwrap()]);
+    Table::new(serial.into(), Arc::new(settings), Arc::new(catalog), Arc::default(), [])
 }
 
 /// A secondary, and a server that notifies it.

@@ -68,7 +68,7 @@ async fn ask<T>(
 fn compare(running: &Configuration, setup: Setup, by: String) -> (Wanted, Difference) {
     let Setup { settings, catalog, services, pools, startup_wait: _, memory: _ } = setup;
     let table = &running.table;
-    let old_services: Vec<&Service> = table.services.iter().map(|view| &view.service).collect();
+    let old_services: Vec<&Service> = table.services().iter().map(|view| &view.service).collect();
     let old_pools: Vec<&PoolSetup> = running.pools.iter().map(|pool| &**pool).collect();
     let difference = difference(
         Compared {

@@ -1,341 +1,207 @@
-//! Compares views of every combination of places with a naive implementation of the rules.
-
-use std::net::{Ipv4Addr, Ipv6Addr};
+//! Compares decisions with a naive implementation of the rules, and tables that follow another with
+//! tables built from nothing.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::counters::Counters;
 use crate::name::Name;
-use crate::pool::Override::{Disabled, Down, Drain, Up};
-use crate::pool::{Backend, MAX_WEIGHT, MinHealthy};
-use crate::service::{Answers, Policy};
+use crate::pool::Override::{Disabled, Drain};
+use crate::pool::{MinHealthy, Override, Pool};
+use crate::service::{Answers, Policy, Service, WhenDown};
 
+use super::pool_view::tests::{build, pool, random_place, random_pool};
 use super::*;
 
-const STANDINGS: [Standing; 4] =
-    [Standing::Healthy, Standing::Draining, Standing::Unhealthy, Standing::Unknown];
+fn service(tiers: Vec<PoolId>, when_down: WhenDown) -> (Service, Counters) {
+    let columns = tiers.len() + 1;
+    let name = Name::parse("www.example").unwrap();
+    let service = Service { name, tiers, answers: Answers::All, ttl: 20, policy: Policy::All, when_down };
+    (service, Counters::new(1, columns))
+}
 
-/// Every place, with the percentages that matter: none, some, all, and more than 100.
-fn all_places() -> Vec<Place> {
-    let overrides = || std::iter::once(None).chain(Override::ALL.map(Some));
-    let mut places = Vec::new();
-    for standing in STANDINGS {
-        for held in [false, true] {
-            for percent in [0, 50, FULL_WEIGHT, u8::MAX] {
-                let place = |overridden| Place { standing, held, percent, overridden };
-                places.extend(overrides().map(place));
-            }
-        }
+fn table(services: Services, views: impl IntoIterator<Item = Arc<PoolView>>) -> Table {
+    let catalog = Arc::new(Catalog::new(Vec::new()));
+    Table::new(1, Arc::default(), catalog, Arc::new(services), views)
+}
+
+/// The rules of a service's answer in one family.
+fn rules(table: &Table, service: &Service, family: Family) -> Decision {
+    let tiers: Vec<(usize, PoolId, &PoolView)> =
+        (0..).zip(&service.tiers).filter_map(|(tier, id)| Some((tier, *id, &**table.pool(*id)?))).collect();
+    let has_addresses = |view: &PoolView| view.family(family).is_configured();
+    // A pool that is usable for the other family alone is in use as well.
+    let in_use = tiers.iter().find(|(.., view)| {
+        view.family(family).usable || !has_addresses(view) && view.families.iter().any(|other| other.usable)
+    });
+    if let Some(&(tier, pool, view)) = in_use {
+        let FamilyView { usable, on_trust, eligible, .. } = view.family(family).clone();
+        return if usable {
+            Decision::Tier { tier, pool, on_trust, choice: eligible }
+        } else {
+            Decision::NoAddress
+        };
     }
-    places
-}
-
-fn ipv4(index: usize) -> IpAddr {
-    Ipv4Addr::from_bits(0x0a00_0000 + u32::try_from(index).unwrap()).into()
-}
-
-fn ipv6(index: usize) -> IpAddr {
-    Ipv6Addr::from_bits((0x2001_0db8 << 96) + index as u128).into()
-}
-
-/// A pool with one IPv4 address for each weight.
-fn pool(weights: &[u32], min_healthy: MinHealthy) -> Pool {
-    let backend = |(index, weight): (usize, &u32)| Backend {
-        weight: *weight,
-        ..Backend::new(format!("b{index}"), vec![ipv4(index)])
-    };
-    Pool { min_healthy, ..Pool::new("web", weights.iter().enumerate().map(backend).collect()) }
-}
-
-fn build(pool: &Pool, place: impl Fn(usize, usize) -> Place) -> PoolView {
-    PoolView::build(pool, None, PoolView::counters(pool, 1), place)
-}
-
-/// Addresses with their shares; the shares add up to 1.
-type Shares = Vec<(IpAddr, f64)>;
-
-fn shares(choice: &Choice) -> Shares {
-    let total: u64 = choice.candidates.weights().sum();
-    #[allow(clippy::cast_precision_loss, reason = "below 2^52")]
-    let share = |weight: u64| weight as f64 / total as f64;
-    let members = choice.members.iter().map(|member| member.address);
-    members.zip(choice.candidates.weights().map(share)).collect()
-}
-
-fn shares_of(members: &[(IpAddr, f64)]) -> Shares {
-    let total: f64 = members.iter().map(|(_, weight)| weight).sum();
-    members.iter().filter(|(_, weight)| *weight > 0.0).map(|(at, weight)| (*at, weight / total)).collect()
-}
-
-fn assert_alike(found: &Shares, expected: &Shares, context: &str) {
-    let close = |(a, b): (&(IpAddr, f64), &(IpAddr, f64))| a.0 == b.0 && (a.1 - b.1).abs() < 1e-9;
-    assert!(
-        found.len() == expected.len() && found.iter().zip(expected).all(close),
-        "{found:?} instead of {expected:?}: {context}"
-    );
-}
-
-/// The rules of one family: whether it is usable, the shares of the eligible addresses, and those
-/// in fail open.
-fn rules(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) -> (bool, Shares, Shares) {
-    // An override takes precedence. A disabled address does not exist.
-    let mut there = Vec::new();
-    for (index, backend) in pool.backends.iter().enumerate() {
-        for (at, address) in backend.addresses.iter().enumerate() {
-            let place = place(index, at);
-            let disabled = !backend.enabled || place.overridden == Some(Disabled);
-            if !disabled && Family::of(*address) == family {
-                there.push((*address, f64::from(backend.weight), place));
-            }
-        }
+    let left: Vec<_> = tiers.into_iter().filter(|(.., view)| has_addresses(view)).collect();
+    let is_configured = !left.is_empty();
+    if service.when_down != WhenDown::FailOpen {
+        return Decision::Down { is_configured };
     }
-    let is_healthy = |place: &Place| match place.overridden {
-        Some(Up) => true,
-        Some(_) => false,
-        None => place.standing == Standing::Healthy && !place.held,
-    };
-    let is_spare = |place: &Place| {
-        place.overridden.is_none()
-            && match place.standing {
-                Standing::Healthy | Standing::Unhealthy => place.held,
-                Standing::Unknown => true,
-                Standing::Draining => false,
-            }
-    };
-    let is_drained = |place: &Place| place.overridden == Some(Drain);
-    let total: f64 = there.iter().map(|(_, weight, _)| weight).sum();
-    let enough = |members: &[(IpAddr, f64, Place)]| {
-        let weight: f64 = members.iter().map(|(_, weight, _)| weight).sum();
-        !members.is_empty()
-            && match pool.min_healthy {
-                MinHealthy::Count(count) => members.len() >= count as usize,
-                MinHealthy::Percent(percent) => weight * 100.0 >= total * f64::from(percent),
-            }
-    };
-    let pick = |wanted: &dyn Fn(&Place) -> bool| -> Vec<(IpAddr, f64, Place)> {
-        there.iter().copied().filter(|(_, weight, place)| *weight > 0.0 && wanted(place)).collect()
-    };
-    let healthy = pick(&is_healthy);
-    let with_spares = pick(&|place| is_healthy(place) || is_spare(place));
-    let spares_needed = !enough(&healthy) && enough(&with_spares);
-    let chosen = if spares_needed { with_spares } else { healthy };
-    let percent = |place: &Place| match place.overridden {
-        Some(Up) => 100.0,
-        _ => f64::from(place.percent.min(100)),
-    };
-    let none_has_any = chosen.iter().all(|(_, _, place)| percent(place) == 0.0);
-    let scaled: Vec<(IpAddr, f64)> = chosen
-        .iter()
-        .map(|(at, weight, place)| (*at, weight * if none_has_any { 1.0 } else { percent(place) }))
-        .collect();
-    let mut left: Vec<(IpAddr, f64)> = there
-        .iter()
-        .filter(|(_, _, place)| !is_drained(place))
-        .map(|(at, weight, _)| (*at, *weight))
-        .collect();
-    if left.is_empty() {
-        left = there.iter().map(|(at, weight, _)| (*at, *weight)).collect();
-    }
-    if left.iter().all(|(_, weight)| *weight == 0.0) {
-        left = left.into_iter().map(|(at, _)| (at, 1.0)).collect();
-    }
-    (enough(&chosen), shares_of(&scaled), shares_of(&left))
+    let first = left.iter().find(|(.., view)| !view.family(family).drained).or(left.first());
+    first.map_or(Decision::NoAddress, |(_, pool, view)| {
+        let choice = Arc::clone(&view.family(family).everyone);
+        Decision::FailOpen { pool: *pool, choice }
+    })
 }
 
-fn assert_follows_the_rules(
-    view: &PoolView,
-    pool: &Pool,
-    place: impl Fn(usize, usize) -> Place,
-    context: &str,
-) {
-    for family in Family::ALL {
-        let (usable, eligible, everyone) = rules(pool, family, &place);
-        let found = view.family(family);
-        assert_eq!(found.usable, usable, "{family:?} {context}");
-        assert_alike(&shares(&found.eligible), &eligible, context);
-        assert_alike(&shares(&found.everyone), &everyone, context);
-        assert_eq!(found.is_configured(), !everyone.is_empty(), "{context}");
-        assert!(!usable || !found.eligible.members.is_empty(), "a usable pool has an answer: {context}");
-    }
+fn random_services(rng: &mut SmallRng, pools: usize) -> Vec<(Service, Counters)> {
+    let whens = [WhenDown::FailOpen, WhenDown::FailOpen, WhenDown::NoData, WhenDown::ServFail];
+    // A few of the pools do not exist.
+    let beyond = u32::try_from(pools + pools / 10).unwrap() + 1;
+    let count = rng.random_range(0..40);
+    let random = |_| {
+        let tiers = (0..rng.random_range(1..4)).map(|_| PoolId(rng.random_range(0..beyond))).collect();
+        service(tiers, whens[rng.random_range(0..whens.len())].clone())
+    };
+    (0..count).map(random).collect()
 }
 
+/// Takes tables through changes of health and overrides. A table made from another one equals the
+/// table that is built from nothing of the same pools, and both follow the rules.
 #[test]
-fn every_pair_of_places_follows_the_rules() {
-    let places = all_places();
-    for min_healthy in
-        [MinHealthy::Count(1), MinHealthy::Count(2), MinHealthy::Percent(40), MinHealthy::Percent(100)]
-    {
-        for weights in [[1, 3], [0, 2], [0, 0]] {
-            let pool = pool(&weights, min_healthy);
-            for first in &places {
-                for second in &places {
-                    let place = |index: usize, _| if index == 0 { *first } else { *second };
-                    let context = format!("{min_healthy:?} {weights:?} {first:?} {second:?}");
-                    assert_follows_the_rules(&build(&pool, place), &pool, place, &context);
+fn tables_that_follow_another_equal_tables_built_from_nothing() {
+    for seed in 0..100 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        // Up to two levels of a persistent vector.
+        let pools: Vec<Pool> = (0..rng.random_range(0..100)).map(|_| random_pool(&mut rng)).collect();
+        let services = random_services(&mut rng, pools.len());
+        let mut views: Vec<Arc<PoolView>> =
+            pools.iter().map(|pool| Arc::new(build(pool, |_, _| Standing::Unknown.into()))).collect();
+        let mut followed = table(Services::new(services.clone()), views.iter().cloned());
+        for step in 0..20 {
+            let context = format!("seed {seed}, step {step}");
+            let built = table(Services::new(services.clone()), views.iter().cloned());
+            assert_eq!(followed.generation, step + 1, "{context}");
+            assert_eq!(followed.pools().len(), views.len());
+            assert!(followed.pools().iter().zip(&views).all(|(one, other)| Arc::ptr_eq(one, other)));
+            for (id, (service, _)) in (0..).map(ServiceId).zip(&services) {
+                let [view, other] = [&followed, &built].map(|table| table.service(id).unwrap());
+                assert_eq!(view.service, *service, "{context}");
+                for family in Family::ALL {
+                    let decision = followed.decision(view, family);
+                    assert_eq!(decision, built.decision(other, family), "{context} {service:?}");
+                    assert_eq!(*decision, rules(&built, service, family), "{context} {service:?}");
                 }
             }
+            for id in (0..).map(PoolId).take(pools.len() + 2) {
+                let users: Vec<ServiceId> = (0..)
+                    .map(ServiceId)
+                    .zip(&services)
+                    .filter(|(_, (service, _))| service.tiers.contains(&id))
+                    .map(|(id, _)| id)
+                    .collect();
+                let mut found: Vec<ServiceId> = followed.services().of_pool(id).collect();
+                found.sort();
+                assert_eq!(found, users, "{context} {id:?}");
+                let fails_open = Family::ALL.map(|family| {
+                    let decisions = services.iter().map(|(service, _)| rules(&built, service, family));
+                    decisions
+                        .into_iter()
+                        .any(|decision| matches!(decision, Decision::FailOpen { pool, .. } if pool == id))
+                });
+                assert_eq!(followed.fails_open_to(id), fails_open, "{context} {id:?}");
+            }
+            let mut changed = Vec::new();
+            for _ in 0..rng.random_range(0..6) {
+                // One that does not exist is ignored.
+                let index = rng.random_range(0..pools.len() + 2);
+                let (Some(pool), Some(view)) = (pools.get(index), views.get_mut(index)) else {
+                    changed.extend(views.first().map(|view| (PoolId(1_000_000), Arc::clone(view))));
+                    continue;
+                };
+                let places: [[Place; 3]; 8] =
+                    std::array::from_fn(|_| std::array::from_fn(|_| random_place(&mut rng)));
+                let place = |backend: usize, at: usize| places[backend][at];
+                *view = Arc::new(PoolView::build(pool, Some(view), Arc::clone(&view.answers), place));
+                changed.push((PoolId(u32::try_from(index).unwrap()), Arc::clone(view)));
+            }
+            followed = followed.with_pools(changed);
         }
     }
 }
 
-fn random_pool(rng: &mut SmallRng) -> Pool {
-    let backend = |index: usize, rng: &mut SmallRng| {
-        let addresses = match rng.random_range(0..5) {
-            0 => vec![ipv6(index)],
-            1 => vec![ipv4(index), ipv6(index)],
-            2 => vec![ipv6(index), ipv4(index), ipv4(index + 1000)],
-            _ => vec![ipv4(index)],
-        };
-        let weight = [0, 1, 2, rng.random_range(0..10), MAX_WEIGHT][rng.random_range(0..5)];
-        let enabled = rng.random_ratio(9, 10);
-        Backend { weight, enabled, ..Backend::new(format!("b{index}"), addresses) }
-    };
-    let backends = (0..rng.random_range(0..8)).map(|index| backend(index, rng)).collect();
-    let min_healthy = if rng.random() {
-        MinHealthy::Count(rng.random_range(1..5))
-    } else {
-        MinHealthy::Percent(rng.random_range(1..=100))
-    };
-    Pool { min_healthy, ..Pool::new("web", backends) }
-}
+/// The entries of the last node that a change of a [`PersistentVec`] copies.
+const COPIED: usize = 64;
 
-/// Mostly common places, so that rare ones occur in every mixture.
-fn random_place(rng: &mut SmallRng) -> Place {
-    Place {
-        standing: STANDINGS[rng.random_range(0..4)],
-        held: rng.random_ratio(1, 6),
-        percent: if rng.random_ratio(2, 3) { FULL_WEIGHT } else { rng.random_range(0..=FULL_WEIGHT) },
-        overridden: rng.random_ratio(1, 4).then(|| Override::ALL[rng.random_range(0..4)]),
-    }
-}
-
-/// Takes one pool through changes of health, overrides and reloads: sharing with an earlier view
-/// must not change the result.
-#[test]
-fn views_follow_the_rules_whatever_they_followed() {
-    for seed in 0..300 {
-        let mut rng = SmallRng::seed_from_u64(seed);
-        let mut pool = random_pool(&mut rng);
-        let mut places: Vec<[Place; 3]> = Vec::new();
-        let mut view: Option<PoolView> = None;
-        for step in 0..30 {
-            if rng.random_ratio(1, 8) {
-                pool = random_pool(&mut rng);
-            }
-            places.resize_with(8, || std::array::from_fn(|_| Standing::Unknown.into()));
-            for _ in 0..rng.random_range(0..4) {
-                places[rng.random_range(0..8)][rng.random_range(0..3)] = random_place(&mut rng);
-            }
-            let place = |backend: usize, at: usize| places[backend][at];
-            let answers = PoolView::counters(&pool, 1);
-            let next = PoolView::build(&pool, view.as_ref(), Arc::clone(&answers), place);
-            let context = format!("seed {seed}, step {step}: {pool:?} {places:?}");
-            assert_follows_the_rules(&next, &pool, place, &context);
-            assert!(Arc::ptr_eq(&next.answers, &answers), "{context}");
-            let names = pool.backends.iter().map(|backend| &*backend.name);
-            assert!(next.backends.iter().map(|name| &**name).eq(names), "{context}");
-            assert_eq!(*next.name, pool.name);
-            view = Some(next);
-        }
-    }
+/// References beyond one for each view, and beyond two for each choice of addresses: the pointers
+/// that a table shares with another one without sharing the node that holds them.
+fn copied(views: &[Arc<PoolView>]) -> (usize, usize) {
+    let beyond = |count: usize, own: usize| count.saturating_sub(own);
+    let of_views = views.iter().map(|view| beyond(Arc::strong_count(view), 2)).sum();
+    let choices = views.iter().flat_map(|view| &view.families).map(|family| &family.eligible);
+    (of_views, choices.map(|choice| beyond(Arc::strong_count(choice), 2)).sum())
 }
 
 #[test]
-fn what_is_the_same_is_shared() {
-    let pool = pool(&[1, 2, 3], MinHealthy::Count(1));
-    let first = build(&pool, |_, _| Standing::Healthy.into());
-    let shares_everyone = |place: Place, of: &Pool| {
-        let answers = PoolView::counters(of, 1);
-        let next = PoolView::build(of, Some(&first), answers, |index, _| match index {
-            0 => place,
-            _ => Standing::Healthy.into(),
-        });
-        assert!(Arc::ptr_eq(&next.name, &first.name) && Arc::ptr_eq(&next.backends, &first.backends));
-        Arc::ptr_eq(&next.family(Family::Ipv4).everyone, &first.family(Family::Ipv4).everyone)
-    };
-    let overridden = |state| Place { overridden: Some(state), ..Standing::Healthy.into() };
-    assert!(shares_everyone(Standing::Unhealthy.into(), &pool));
-    assert!(shares_everyone(overridden(Up), &pool));
-    assert!(shares_everyone(overridden(Down), &pool));
-    assert!(!shares_everyone(overridden(Drain), &pool));
-    assert!(!shares_everyone(overridden(Disabled), &pool));
-    let mut heavier = pool.clone();
-    heavier.backends[2].weight = 4;
-    assert!(!shares_everyone(Standing::Healthy.into(), &heavier));
-}
-
-#[test]
-fn a_percent_scales_the_share_and_never_the_verdict() {
-    // Slow start leaves little of the weight, but these addresses are healthy.
-    let pool = pool(&[1, 1, 2], MinHealthy::Percent(100));
-    let percents = [1, 100, 50];
-    let view = build(&pool, |index, _| Place { percent: percents[index], ..Standing::Healthy.into() });
-    let family = view.family(Family::Ipv4);
-    assert!(family.usable);
-    assert_eq!(family.eligible.candidates.weights().collect::<Vec<_>>(), [1, 100, 100]);
-    let all_full = build(&pool, |_, _| Standing::Healthy.into());
-    let weights: Vec<u64> = all_full.family(Family::Ipv4).eligible.candidates.weights().collect();
-    assert_eq!(weights, [1, 1, 2], "as configured");
-}
-
-#[test]
-fn the_largest_weights_fit() {
-    let pool = pool(&[MAX_WEIGHT; 3000], MinHealthy::Percent(100));
-    let place =
-        |index: usize, _| Place { percent: if index == 0 { 99 } else { 100 }, ..Standing::Healthy.into() };
-    let family = &build(&pool, place).families[0];
-    assert!(family.usable);
-    let expected = (2999 * 100 + 99) * u64::from(MAX_WEIGHT);
-    assert_eq!(family.eligible.candidates.total_weight(), expected);
-}
-
-/// `down` in all tiers simulates a total failure. `drain` of every backend does not make the answer
-/// empty, although only drained ones are left.
-#[test]
-fn fail_open_asks_the_operator_last() {
+fn a_flip_copies_as_much_in_a_large_table_as_in_a_small_one() {
+    const COUNT: usize = 10_000;
     let pool = pool(&[1, 1], MinHealthy::Count(1));
-    let answered = |overrides: [Option<Override>; 2]| -> Vec<IpAddr> {
-        let view =
-            build(&pool, |index, _| Place { overridden: overrides[index], ..Standing::Unhealthy.into() });
-        assert!(!view.usable());
-        view.family(Family::Ipv4).everyone.members.iter().map(|member| member.address).collect()
+    let healthy = || Arc::new(build(&pool, |_, _| Standing::Healthy.into()));
+    let views: Vec<Arc<PoolView>> = (0..COUNT).map(|_| healthy()).collect();
+    let ids = || (0..).map(PoolId).take(COUNT);
+    let services = Services::new(ids().map(|id| service(vec![id], WhenDown::FailOpen)));
+    let before = table(services, views.iter().cloned());
+    assert_eq!(copied(&views), (0, 0));
+    let flipped = |index: u32| {
+        let previous = before.pool(PoolId(index)).unwrap();
+        let place = |backend: usize, _: usize| {
+            let standing = if backend == 0 { Standing::Unhealthy } else { Standing::Healthy };
+            standing.into()
+        };
+        (
+            PoolId(index),
+            Arc::new(PoolView::build(&pool, Some(previous), Arc::clone(&previous.answers), place)),
+        )
     };
-    assert_eq!(answered([Some(Down), Some(Down)]), [ipv4(0), ipv4(1)]);
-    assert_eq!(answered([Some(Drain), None]), [ipv4(1)]);
-    assert_eq!(answered([Some(Drain), Some(Down)]), [ipv4(1)]);
-    assert_eq!(answered([Some(Drain), Some(Drain)]), [ipv4(0), ipv4(1)]);
-    assert_eq!(answered([Some(Drain), Some(Disabled)]), [ipv4(0)]);
-    assert_eq!(answered([Some(Disabled), Some(Disabled)]), [] as [IpAddr; 0]);
+    for index in [0, 5_000, 9_999] {
+        let after = before.with_pools([flipped(index)]);
+        let (views_copied, choices_copied) = copied(&views);
+        assert!(views_copied <= COPIED, "{views_copied} pointers to views");
+        assert!(choices_copied <= COPIED, "{choices_copied} pointers to choices");
+        let view = &after.services()[index as usize];
+        let members = |table: &Table| match table.decision(view, Family::Ipv4) {
+            Decision::Tier { choice, .. } => choice.members.len(),
+            decision => panic!("{decision:?}"),
+        };
+        assert_eq!((members(&before), members(&after)), (2, 1));
+    }
+}
+
+#[test]
+fn services_that_differ_in_nothing_else_share_a_decision() {
+    let pool = pool(&[1, 1], MinHealthy::Count(1));
+    let shared = Services::new((0..1000).map(|_| service(vec![PoolId(0)], WhenDown::FailOpen)));
+    let table = table(shared, [Arc::new(build(&pool, |_, _| Standing::Healthy.into()))]);
+    let first = table.decision(&table.services()[0], Family::Ipv4);
+    let same = |view: &ServiceView| std::ptr::eq(table.decision(view, Family::Ipv4), first);
+    assert!(table.services().iter().all(same));
 }
 
 #[test]
 fn the_first_tier_that_is_not_all_drained_fails_open() {
     let pool = pool(&[1, 1], MinHealthy::Count(1));
-    let service = Service {
-        name: Name::parse("www.example").unwrap(),
-        tiers: vec![PoolId(0), PoolId(1)],
-        answers: Answers::All,
-        ttl: 20,
-        policy: Policy::All,
-        when_down: WhenDown::FailOpen,
-    };
     let answers_by = |tiers: [[Option<Override>; 2]; 2]| {
         let view = |overrides: [Option<Override>; 2]| {
             let place =
                 |index: usize, _| Place { overridden: overrides[index], ..Standing::Unhealthy.into() };
             Arc::new(build(&pool, place))
         };
-        let table = Table {
-            generation: 1,
-            settings: Arc::default(),
-            catalog: Arc::new(Catalog::new(Vec::new())),
-            services: Arc::new([]),
-            pools: tiers.map(view).into(),
-        };
-        match table.source(&service, Family::Ipv4) {
-            Source::FailOpen { pool, choice } => Some((pool.0, choice.members.len())),
-            Source::NoAddress => None,
-            source => panic!("{source:?}"),
+        let services = Services::new([service(vec![PoolId(0), PoolId(1)], WhenDown::FailOpen)]);
+        let table = table(services, tiers.map(view));
+        match table.decision(&table.services()[0], Family::Ipv4) {
+            Decision::FailOpen { pool, choice } => Some((pool.0, choice.members.len())),
+            Decision::NoAddress => None,
+            decision => panic!("{decision:?}"),
         }
     };
     let (drained, half, plain) = ([Some(Drain); 2], [Some(Drain), None], [None; 2]);

@@ -18,7 +18,7 @@ use crate::counters::Counters;
 use crate::name::Name;
 use crate::pool::{Backend, Pool};
 use crate::service::{Answers, Policy, Service, WhenDown};
-use crate::table::{PoolView, ServiceView, Standing};
+use crate::table::{PoolView, Services, Standing};
 use crate::zone::{Catalog, reader};
 
 const ZONE: &str = "\
@@ -75,6 +75,11 @@ fn pool() -> Pool {
 }
 
 fn table(standing: [Standing; 4]) -> Table {
+    table_of(&pool(), |backend| standing[backend])
+}
+
+/// All services answer from this pool.
+fn table_of(pool: &Pool, standing: impl Fn(usize) -> Standing) -> Table {
     let service = |name: &str, answers, policy, when_down| {
         let name = Name::parse(name).unwrap();
         Service { name, tiers: vec![PoolId(0)], answers, ttl: 20, policy, when_down }
@@ -92,17 +97,11 @@ fn table(standing: [Standing; 4]) -> Table {
     for (id, service) in (0..).zip(&services) {
         zone.builder().bind_service(service.name.wire(), ServiceId(id)).unwrap();
     }
-    let view = |service: Service| ServiceView { answers: Counters::new(1, service.tiers.len() + 1), service };
-    let pool = pool();
-    let answers = PoolView::counters(&pool, 1);
-    Table {
-        generation: 1,
-        settings: Arc::default(),
-        catalog: Arc::new(Catalog::new(vec![zone.finish().unwrap()])),
-        services: services.into_iter().map(view).collect(),
-        pools: [Arc::new(PoolView::build(&pool, None, answers, |backend, _| standing[backend].into()))]
-            .into(),
-    }
+    let catalog = Catalog::new(vec![zone.finish().unwrap()]);
+    let services = Services::new(services.map(|service| (service, Counters::new(1, 2))));
+    let answers = PoolView::counters(pool, 1);
+    let view = PoolView::build(pool, None, answers, |backend, _| standing(backend).into());
+    Table::new(1, Arc::default(), Arc::new(catalog), Arc::new(services), [Arc::new(view)])
 }
 
 const HEALTHY: [Standing; 4] = [Standing::Healthy; 4];
@@ -434,9 +433,7 @@ fn truncation_keeps_the_opt_record_and_drops_all_else() {
     many.backends = (0..100)
         .map(|index| Backend::new(index.to_string(), vec![IpAddr::V4(Ipv4Addr::new(10, 0, 0, index))]))
         .collect();
-    let mut table = table(HEALTHY);
-    let answers = PoolView::counters(&many, 1);
-    table.pools = [Arc::new(PoolView::build(&many, None, answers, |_, _| Standing::Healthy.into()))].into();
+    let table = table_of(&many, |_| Standing::Healthy);
     for (edns, transport, full) in [
         (None, Transport::Udp, false),
         (Some(1232), Transport::Udp, false),

@@ -24,7 +24,9 @@ pub(super) fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
         ..Settings::default()
     };
     change(&mut settings);
-    Table { settings: Arc::new(settings), ..table(HEALTHY) }
+    let mut table = table(HEALTHY);
+    table.settings = Arc::new(settings);
+    table
 }
 
 /// A query for `name` with these options.
@@ -158,7 +160,8 @@ fn errors_are_explained() {
         let (rcode, options) = told(&table, &query_with(name, rtype, &[]), Transport::Udp);
         assert_eq!((rcode, options), (code, vec![(option::EXTENDED_ERROR, vec![0, explained])]));
     }
-    let down = Table { pools: super::table([Standing::Unhealthy; 4]).pools, ..table };
+    let mut down = super::table([Standing::Unhealthy; 4]);
+    down.settings = table.settings;
     let (rcode, options) = told(&down, &query_with("one.example", rtype::A, &[]), Transport::Udp);
     assert_eq!((rcode, &options[0].1[2..]), (rcode::SERVFAIL, &b"no healthy backend"[..]));
 }

@@ -82,13 +82,10 @@ fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
     let view = |standing| {
         Arc::new(PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::into(standing)))
     };
-    Table {
-        generation: 1,
-        settings: Arc::new(settings),
-        catalog: Arc::new(Catalog::new(vec![zone(&services)])),
-        services: services.map(|service| ServiceView { answers: Counters::new(1, 2), service }).into(),
-        pools: [view(Standing::Healthy), view(Standing::Unhealthy)].into(),
-    }
+    let catalog = Catalog::new(vec![zone(&services)]);
+    let services = Services::new(services.map(|service| (service, Counters::new(1, 2))));
+    let pools = [view(Standing::Healthy), view(Standing::Unhealthy)];
+    Table::new(1, Arc::new(settings), Arc::new(catalog), Arc::new(services), pools)
 }
 
 /// The length of a query and of its reply, bytes.

@@ -34,7 +34,7 @@ pub(crate) use crate::probe::tcp::TcpProbe;
 pub(crate) use crate::probe::{Probe, Report};
 pub(crate) use crate::service::{Answers, Policy, Service, WhenDown};
 pub(crate) use crate::settings::Settings;
-pub(crate) use crate::table::Standing;
+pub(crate) use crate::table::{PoolView, Standing, Table};
 pub(crate) use crate::zone::Catalog;
 
 pub(crate) const CAPACITY: Capacity = Capacity { counter_rows: 1, probes: MAX_IN_FLIGHT };
@@ -280,9 +280,14 @@ pub(crate) fn run(setup: Setup) -> (Handle, Script) {
     (start_with(setup, CAPACITY, Arc::new(Metrics::new(1)), script.clone()), script)
 }
 
+/// The view of a pool in a table.
+pub(crate) fn view(table: &Table, pool: usize) -> &Arc<PoolView> {
+    table.pools().get(pool).unwrap()
+}
+
 pub(crate) fn eligible(handle: &Handle, pool: usize) -> Vec<String> {
     let table = handle.published.load();
-    let members = |family| table.pools[pool].family(family).eligible.members.iter();
+    let members = |family| view(&table, pool).family(family).eligible.members.iter();
     Family::ALL.into_iter().flat_map(members).map(|member| member.address.to_string()).collect()
 }
 
@@ -319,7 +324,7 @@ impl std::ops::Deref for Told {
 pub(crate) async fn status(handle: &Handle) -> Status {
     let table = handle.published.load();
     let (pools, suspected) = told(handle, Cursor::all(Arc::clone(&table))).await.unwrap();
-    let services = table.services.iter().map(|view| ServiceStatus::of(&view.service, &table)).collect();
+    let services = table.services().iter().map(|view| ServiceStatus::of(view, &table)).collect();
     Status { generation: table.generation, pools, services, suspected }
 }
 

@@ -61,7 +61,7 @@ async fn a_long_status_is_told_in_steps_and_is_complete() {
     let status = status(&handle).await;
     let table = handle.published.load();
     assert_eq!(status.pools.len(), large().len());
-    for ((status, setup), view) in status.pools.iter().zip(large()).zip(&table.pools) {
+    for ((status, setup), view) in status.pools.iter().zip(large()).zip(table.pools().iter()) {
         assert_eq!(*status.name, *setup.pool.name);
         assert_eq!(status.backends.len(), setup.pool.backends.len());
         let mut eligible = 0;

@@ -115,7 +115,7 @@ async fn assert_sound(handle: &Handle, pools: &[PoolSetup], seed: u64) {
         (told, table) = (status(handle).await, handle.published.load());
     }
     assert_eq!(told.pools.len(), pools.len(), "seed {seed}");
-    for ((told, setup), view) in told.pools.iter().zip(pools).zip(&table.pools) {
+    for ((told, setup), view) in told.pools.iter().zip(pools).zip(table.pools().iter()) {
         assert_eq!((&*told.name, &*view.name), (&*setup.pool.name, &*setup.pool.name), "seed {seed}");
         for (index, (told, backend)) in told.backends.iter().zip(&setup.pool.backends).enumerate() {
             assert_eq!(*told.name, *backend.name, "seed {seed}");

@@ -13,7 +13,7 @@ use crate::config::{Faults, Setup};
 use crate::counters::Counters;
 use crate::fleet;
 use crate::name::MAX_NAME;
-use crate::table::{PoolView, ServiceView, Standing, Table};
+use crate::table::{PoolView, Services, Standing, Table};
 use crate::wire::MAX_MESSAGE;
 use crate::wire::edns::option;
 use crate::zone::rtype;
@@ -223,8 +223,8 @@ impl Config {
     fn replies(&self, setup: fleet::Setup) -> Vec<(usize, bool)> {
         let settings = Arc::new(setup.settings);
         let catalog = Arc::new(setup.catalog);
-        let view = |service| ServiceView { answers: Counters::new(1, 2), service };
-        let services: Arc<[ServiceView]> = setup.services.into_iter().map(view).collect();
+        let counted = setup.services.into_iter().map(|service| (service, Counters::new(1, 2)));
+        let services = Arc::new(Services::new(counted));
         let client =
             Client { address: Ipv4Addr::LOCALHOST.into(), port: 53, transport: Transport::Udp, time: 1 };
         let mut replies = Vec::new();
@@ -233,13 +233,8 @@ impl Config {
                 let answers = PoolView::counters(&pool.pool, 1);
                 Arc::new(PoolView::build(&pool.pool, None, answers, |_, _| standing.into()))
             };
-            let table = Table {
-                generation: 1,
-                settings: Arc::clone(&settings),
-                catalog: Arc::clone(&catalog),
-                services: Arc::clone(&services),
-                pools: setup.pools.iter().map(view).collect(),
-            };
+            let (settings, catalog) = (Arc::clone(&settings), Arc::clone(&catalog));
+            let table = Table::new(1, settings, catalog, Arc::clone(&services), setup.pools.iter().map(view));
             for rtype in [rtype::A, rtype::AAAA] {
                 let mut responder = Responder::new(SmallRng::seed_from_u64(1));
                 let mut buffer = vec![0; MAX_MESSAGE];

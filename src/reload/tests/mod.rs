@@ -37,13 +37,7 @@ struct Fixture {
 }
 
 fn table() -> Table {
-    Table {
-        generation: 1,
-        settings: Arc::default(),
-        catalog: Arc::new(Catalog::new(Vec::new())),
-        services: Arc::new([]),
-        pools: Box::new([]),
-    }
+    Table::new(1, Arc::default(), Arc::new(Catalog::new(Vec::new())), Arc::default(), [])
 }
 
 /// The next generation of a table, with what is wanted.
@@ -52,8 +46,7 @@ fn renewed(table: &Table, wanted: Option<Wanted>) -> Arc<Table> {
         Some(wanted) => (Arc::new(wanted.settings), wanted.catalog),
         None => (Arc::clone(&table.settings), Arc::clone(&table.catalog)),
     };
-    let (generation, services) = (table.generation + 1, Arc::clone(&table.services));
-    Arc::new(Table { generation, settings, catalog, services, pools: Box::new([]) })
+    Arc::new(Table::new(table.generation + 1, settings, catalog, Arc::clone(table.services()), []))
 }
 
 impl Fixture {

@@ -167,25 +167,25 @@ async fn counts_of_answers_go_on_by_name() {
     let (handle, _script) = run(setup(vec![named(&["b1", "b2"]), standby()], vec![service(&[0, 1])]));
     ready(&handle).await;
     let old = handle.published.load();
-    old.pools[0].answers.add(0, 0, 10);
-    old.pools[0].answers.add(0, 1, 20);
-    old.services[0].answers.add(0, 0, 1);
-    old.services[0].answers.add(0, 1, 2);
-    old.services[0].answers.add(0, 2, 3);
+    view(&old, 0).answers.add(0, 0, 10);
+    view(&old, 0).answers.add(0, 1, 20);
+    old.services()[0].answers.add(0, 0, 1);
+    old.services()[0].answers.add(0, 1, 2);
+    old.services()[0].answers.add(0, 2, 3);
     // Other places for the pools, another order of tiers and backends.
     let pools = vec![standby(), named(&["b3", "b2", "b1"])];
     reload(&handle, setup(pools, vec![service(&[0, 1])])).await;
     let new = handle.published.load();
-    assert_eq!([0, 1, 2].map(|column| new.pools[1].answers.sum(column)), [0, 20, 10]);
-    assert_eq!([0, 1, 2].map(|column| new.services[0].answers.sum(column)), [2, 1, 3]);
-    old.pools[0].answers.add(0, 0, 1);
-    old.services[0].answers.add(0, 2, 1);
-    assert_eq!(new.pools[1].answers.sum(2), 11, "a thread that has not heard of it yet");
-    assert_eq!(new.services[0].answers.sum(2), 4);
-    let shared = Arc::clone(&new.pools[1].answers);
+    assert_eq!([0, 1, 2].map(|column| view(&new, 1).answers.sum(column)), [0, 20, 10]);
+    assert_eq!([0, 1, 2].map(|column| new.services()[0].answers.sum(column)), [2, 1, 3]);
+    view(&old, 0).answers.add(0, 0, 1);
+    old.services()[0].answers.add(0, 2, 1);
+    assert_eq!(view(&new, 1).answers.sum(2), 11, "a thread that has not heard of it yet");
+    assert_eq!(new.services()[0].answers.sum(2), 4);
+    let shared = Arc::clone(&view(&new, 1).answers);
     reload(&handle, setup(vec![standby(), named(&["b3", "b2", "b1"])], vec![service(&[1])])).await;
     assert!(
-        Arc::ptr_eq(&shared, &handle.published.load().pools[1].answers),
+        Arc::ptr_eq(&shared, &view(&handle.published.load(), 1).answers),
         "the same as long as the names are"
     );
 }
@@ -349,8 +349,8 @@ async fn what_is_probed_alike_is_not_looked_at() {
     heavier.pools[0].pool.backends[1].weight = 7;
     let difference = swap(&handle, heavier, "a test").await.unwrap();
     assert!(format!("{:?}", difference.pools).contains("weight 1 -> 7"), "{difference:?}");
-    let view = handle.published.load();
-    let candidates = &view.pools[0].family(Family::Ipv4).eligible.candidates;
+    let table = handle.published.load();
+    let candidates = &view(&table, 0).family(Family::Ipv4).eligible.candidates;
     assert_eq!(candidates.weights().collect::<Vec<_>>(), [1, 7]);
     assert_eq!(script.started("192.0.2.1"), count + 1, "the probe in flight goes on");
 }

@@ -9,7 +9,6 @@ use tokio::sync::{mpsc, watch};
 use super::*;
 use crate::checker::{Command, Handle};
 use crate::metrics::Metrics;
-use crate::settings::Settings;
 use crate::state::disk::{Disk, System};
 use crate::table::{Published, Table};
 use crate::zone::Catalog;
@@ -103,13 +102,7 @@ impl Script {
 }
 
 fn table() -> Table {
-    Table {
-        generation: 1,
-        settings: Arc::new(Settings::default()),
-        catalog: Arc::new(Catalog::new(Vec::new())),
-        services: Arc::new([]),
-        pools: Box::new([]),
-    }
+    Table::new(1, Arc::default(), Arc::new(Catalog::new(Vec::new())), Arc::default(), [])
 }
 
 /// Waits on the paused clock, which advances while threads work.

@@ -1,0 +1,328 @@
+//! The part of a pool that may be answered now.
+//!
+//! `health` decides which addresses are healthy. This file combines that with the operator's
+//! overrides into candidates. Services, and which of their pools answers, belong to `table`.
+//!
+//! The role of an address, by its [`Place`]; an override takes precedence over the checks:
+//!
+//! ```text
+//!                      eligible                        in fail open             counts for min_healthy as
+//! healthy              yes, by percent of its weight   yes                      healthy
+//! unknown, or held     if the healthy ones are too     yes                      healthy, if it is eligible
+//!                      few for min_healthy
+//! draining, unhealthy  no                              yes                      not healthy
+//! override up          yes, at full weight             yes                      healthy
+//! override down        no                              yes                      not healthy
+//! override drain       no                              if no other is left      not healthy
+//! override disabled    no                              no                       not in the total either
+//! ```
+//!
+//! Fail open distrusts the checks, not the operator: a drained server is about to be stopped, so it
+//! is answered only if no tier has another address. It still counts in the total of `min_healthy`,
+//! as missing capacity; `disabled` removes it from the total too.
+
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::counters::Counters;
+use crate::pool::{Backend, Family, Override, Pool};
+use crate::selection::Candidates;
+
+/// The part of a pool that may be answered now.
+#[derive(Debug)]
+pub struct PoolView {
+    /// The pool's name.
+    pub name: Arc<str>,
+    /// The names of its backends, in configuration order.
+    pub backends: Arc<[Box<str>]>,
+    /// By [`Family::index`].
+    pub families: [FamilyView; 2],
+    /// How often each backend was answered, one column per backend. Lives as long as the pool.
+    pub answers: Arc<Counters>,
+}
+
+/// The part of a pool that may be answered now in one address family.
+#[derive(Clone, Debug)]
+pub struct FamilyView {
+    /// Whether the pool satisfies `min_healthy`.
+    pub usable: bool,
+    /// Whether it is usable only with addresses that are unknown or held.
+    pub on_trust: bool,
+    /// The addresses that may appear in an answer now. Successive views share them until a member or
+    /// a weight changes.
+    pub eligible: Arc<Choice>,
+    /// The addresses to answer if the pool fails open. They do not depend on health, so successive
+    /// views share them until the configuration or an override changes.
+    pub everyone: Arc<Choice>,
+    /// Whether an operator drains all of them. Then other tiers fail open before this one.
+    pub drained: bool,
+}
+
+/// Addresses with the weights to draw them by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// In configuration order.
+    pub members: Box<[Member]>,
+    /// The same members, by weight.
+    pub candidates: Candidates,
+}
+
+/// One address that may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The address to answer.
+    pub address: IpAddr,
+    /// Index of its backend within the pool.
+    pub backend: u32,
+}
+
+/// The combined result of the checks of a backend address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Passes its checks, or has none.
+    Healthy,
+    /// Alive, but wants no new clients.
+    Draining,
+    /// Fails its checks.
+    Unhealthy,
+    /// Has had no outcome yet.
+    Unknown,
+}
+
+impl Standing {
+    /// The word for it in metrics, logs and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Draining => "draining",
+            Self::Unhealthy => "unhealthy",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The default percentage of its weight that an address gets.
+pub const FULL_WEIGHT: u8 = 100;
+
+/// The known state of one backend address: the result of its checks, and an operator's override.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The result of the checks.
+    pub standing: Standing,
+    /// It would be healthy, but damping holds it for a while.
+    pub held: bool,
+    /// Percent of its weight while it is eligible, 0 to [`FULL_WEIGHT`]. With 0 it is left out as
+    /// long as another address has weight.
+    pub percent: u8,
+    /// The operator's override, which takes precedence.
+    pub overridden: Option<Override>,
+}
+
+impl From<Standing> for Place {
+    /// A place at full weight without an override.
+    fn from(standing: Standing) -> Self {
+        Self { standing, held: false, percent: FULL_WEIGHT, overridden: None }
+    }
+}
+
+impl Place {
+    /// The role of the address; `None` if it is disabled.
+    fn role(self) -> Option<Role> {
+        let role = match self.overridden {
+            Some(Override::Disabled) => return None,
+            Some(Override::Up) => Role::Eligible(FULL_WEIGHT),
+            Some(Override::Down) => Role::Out,
+            Some(Override::Drain) => Role::Drained,
+            None => {
+                let percent = self.percent.min(FULL_WEIGHT);
+                match (self.standing, self.held) {
+                    (Standing::Draining, _) | (Standing::Unhealthy, false) => Role::Out,
+                    (Standing::Unknown, _) | (_, true) => Role::Spare(percent),
+                    (Standing::Healthy, false) => Role::Eligible(percent),
+                }
+            }
+        };
+        Some(role)
+    }
+}
+
+/// The role of an address that counts in the totals of its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// May be answered, with this percentage of its weight.
+    Eligible(u8),
+    /// Becomes eligible, with this percentage of its weight, if it takes the spares to satisfy
+    /// `min_healthy`.
+    Spare(u8),
+    /// Answered only if the pool fails open.
+    Out,
+    /// Answered only if the pool fails open and no other address is left.
+    Drained,
+}
+
+/// An address that is not disabled.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    member: Member,
+    /// As configured.
+    weight: u32,
+    role: Role,
+}
+
+impl Entry {
+    /// The percentage of its weight with which it is answered; `None` if it is not.
+    fn percent(&self, with_spares: bool) -> Option<u8> {
+        match self.role {
+            Role::Eligible(percent) => Some(percent),
+            Role::Spare(percent) => with_spares.then_some(percent),
+            Role::Out | Role::Drained => None,
+        }
+    }
+}
+
+impl Choice {
+    fn new(members: impl IntoIterator<Item = (Member, u32)>) -> Self {
+        let (members, weights): (Vec<Member>, Vec<u32>) = members.into_iter().unzip();
+        Self { members: members.into_boxed_slice(), candidates: Candidates::new(weights) }
+    }
+
+    /// A choice of these members: the earlier one if it has the same.
+    fn shared(
+        previous: Option<&Arc<Self>>,
+        members: impl Iterator<Item = (Member, u32)> + Clone,
+    ) -> Arc<Self> {
+        let is_same = |choice: &&Arc<Self>| {
+            let own = choice.members.iter().copied().zip(choice.candidates.weights());
+            own.eq(members.clone().map(|(member, weight)| (member, u64::from(weight))))
+        };
+        match previous.filter(is_same) {
+            Some(choice) => Arc::clone(choice),
+            None => Arc::new(Self::new(members)),
+        }
+    }
+}
+
+impl PoolView {
+    /// Builds the view of a pool. `place` returns the state of an address, by the index of its
+    /// backend and its index within the backend, and is called once per address.
+    ///
+    /// `previous` is an earlier view of the pool; unchanged parts are shared with it. It may have
+    /// other backends. `answers` are the counters to continue, one column per backend in order:
+    /// those of the previous view if the backends are the same, else for example
+    /// [`PoolView::counters`].
+    pub fn build(
+        pool: &Pool,
+        previous: Option<&PoolView>,
+        answers: Arc<Counters>,
+        place: impl Fn(usize, usize) -> Place,
+    ) -> Self {
+        let name = previous.map(|view| &view.name).filter(|name| ***name == *pool.name);
+        let backends = previous.map(|view| &view.backends).filter(|backends| {
+            backends.iter().map(|name| &**name).eq(pool.backends.iter().map(|backend| &*backend.name))
+        });
+        Self {
+            name: name.map_or_else(|| pool.name.as_str().into(), Arc::clone),
+            backends: backends.map_or_else(
+                || pool.backends.iter().map(|backend| backend.name.as_str().into()).collect(),
+                Arc::clone,
+            ),
+            families: Family::ALL.map(|family| {
+                let previous = previous.map(|view| view.family(family));
+                FamilyView::build(pool, previous, &entries(pool, family, &place))
+            }),
+            answers,
+        }
+    }
+
+    /// Counters for a pool that was never answered; `rows` threads may add to them.
+    #[must_use]
+    pub fn counters(pool: &Pool, rows: usize) -> Arc<Counters> {
+        Arc::new(Counters::new(rows, pool.backends.len()))
+    }
+
+    /// The view of one family.
+    #[must_use]
+    pub fn family(&self, family: Family) -> &FamilyView {
+        family.select(&self.families)
+    }
+
+    /// Whether the pool is usable in each family of which it has addresses.
+    #[must_use]
+    pub fn usable(&self) -> bool {
+        let mut families = self.families.iter().filter(|family| family.is_configured()).peekable();
+        families.peek().is_some() && families.all(|family| family.usable)
+    }
+}
+
+impl FamilyView {
+    fn build(pool: &Pool, previous: Option<&Self>, entries: &[Entry]) -> Self {
+        let total_weight = entries.iter().map(|entry| u64::from(entry.weight)).sum();
+        // Counts configured weights, so an address in slow start counts in full.
+        let enough = |with_spares| {
+            let healthy =
+                entries.iter().filter(|entry| entry.weight > 0 && entry.percent(with_spares).is_some());
+            let (count, weight) =
+                healthy.fold((0, 0), |(count, weight), entry| (count + 1, weight + u64::from(entry.weight)));
+            pool.min_healthy.is_met(count, weight, total_weight)
+        };
+        let healthy_suffice = enough(false);
+        let with_spares = !healthy_suffice && enough(true);
+        let drained = entries.iter().all(|entry| entry.role == Role::Drained);
+        Self {
+            usable: healthy_suffice || with_spares,
+            on_trust: with_spares,
+            eligible: Choice::shared(previous.map(|view| &view.eligible), eligible_of(entries, with_spares)),
+            everyone: Choice::shared(previous.map(|view| &view.everyone), everyone_of(entries, drained)),
+            drained,
+        }
+    }
+
+    /// Whether the pool has an address of this family that is not disabled.
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
+        !self.everyone.members.is_empty()
+    }
+}
+
+/// The addresses of one family that are not disabled, in configuration order.
+fn entries(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) -> Vec<Entry> {
+    let enabled = pool.backends.iter().enumerate().filter(|(_, backend)| backend.enabled);
+    let addresses = enabled.flat_map(|(index, backend)| {
+        let of_family =
+            backend.addresses.iter().enumerate().filter(move |(_, address)| Family::of(**address) == family);
+        of_family.map(move |(at, address)| (index, backend, at, *address))
+    });
+    let entry = |(index, backend, at, address): (usize, &Backend, usize, IpAddr)| {
+        let member = Member { address, backend: u32::try_from(index).unwrap_or(u32::MAX) };
+        place(index, at).role().map(|role| Entry { member, weight: backend.weight, role })
+    };
+    addresses.filter_map(entry).collect()
+}
+
+/// The eligible addresses with their weights: the configured ones if all addresses get their full
+/// weight or none gets any, else in hundredths.
+fn eligible_of(entries: &[Entry], with_spares: bool) -> impl Iterator<Item = (Member, u32)> + Clone {
+    let weighted = entries.iter().filter(|entry| entry.weight > 0);
+    let picked = weighted.filter_map(move |entry| Some((entry, entry.percent(with_spares)?)));
+    let all = |wanted| picked.clone().all(|(_, percent)| percent == wanted);
+    // With 0 percent for all, leaving all out would make the answer of a usable pool empty.
+    let unscaled = all(FULL_WEIGHT) || all(0);
+    picked.filter_map(move |(entry, percent)| {
+        // At most 100 x `MAX_WEIGHT`, which fits.
+        let weight = if unscaled { entry.weight } else { entry.weight.saturating_mul(percent.into()) };
+        (weight > 0).then_some((entry.member, weight))
+    })
+}
+
+/// All addresses as if healthy, drained ones only if there are no others. By weight, or uniformly
+/// if all weights are 0.
+fn everyone_of(entries: &[Entry], all_drained: bool) -> impl Iterator<Item = (Member, u32)> + Clone {
+    let left = entries.iter().filter(move |entry| all_drained || entry.role != Role::Drained);
+    let all_zero = left.clone().all(|entry| entry.weight == 0);
+    left.map(move |entry| (entry.member, if all_zero { 1 } else { entry.weight }))
+        .filter(|(_, weight)| *weight > 0)
+}

@@ -1,0 +1,307 @@
+//! Compares views of every combination of places with a naive implementation of the rules.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::pool::Override::{Disabled, Down, Drain, Up};
+use crate::pool::{Backend, MAX_WEIGHT, MinHealthy};
+
+use super::*;
+
+const STANDINGS: [Standing; 4] =
+    [Standing::Healthy, Standing::Draining, Standing::Unhealthy, Standing::Unknown];
+
+/// Every place, with the percentages that matter: none, some, all, and more than 100.
+fn all_places() -> Vec<Place> {
+    let overrides = || std::iter::once(None).chain(Override::ALL.map(Some));
+    let mut places = Vec::new();
+    for standing in STANDINGS {
+        for held in [false, true] {
+            for percent in [0, 50, FULL_WEIGHT, u8::MAX] {
+                let place = |overridden| Place { standing, held, percent, overridden };
+                places.extend(overrides().map(place));
+            }
+        }
+    }
+    places
+}
+
+fn ipv4(index: usize) -> IpAddr {
+    Ipv4Addr::from_bits(0x0a00_0000 + u32::try_from(index).unwrap()).into()
+}
+
+fn ipv6(index: usize) -> IpAddr {
+    Ipv6Addr::from_bits((0x2001_0db8 << 96) + index as u128).into()
+}
+
+/// A pool with one IPv4 address for each weight.
+pub(in crate::table) fn pool(weights: &[u32], min_healthy: MinHealthy) -> Pool {
+    let backend = |(index, weight): (usize, &u32)| Backend {
+        weight: *weight,
+        ..Backend::new(format!("b{index}"), vec![ipv4(index)])
+    };
+    Pool { min_healthy, ..Pool::new("web", weights.iter().enumerate().map(backend).collect()) }
+}
+
+pub(in crate::table) fn build(pool: &Pool, place: impl Fn(usize, usize) -> Place) -> PoolView {
+    PoolView::build(pool, None, PoolView::counters(pool, 1), place)
+}
+
+/// Addresses with their shares; the shares add up to 1.
+type Shares = Vec<(IpAddr, f64)>;
+
+fn shares(choice: &Choice) -> Shares {
+    let total: u64 = choice.candidates.weights().sum();
+    #[allow(clippy::cast_precision_loss, reason = "below 2^52")]
+    let share = |weight: u64| weight as f64 / total as f64;
+    let members = choice.members.iter().map(|member| member.address);
+    members.zip(choice.candidates.weights().map(share)).collect()
+}
+
+fn shares_of(members: &[(IpAddr, f64)]) -> Shares {
+    let total: f64 = members.iter().map(|(_, weight)| weight).sum();
+    members.iter().filter(|(_, weight)| *weight > 0.0).map(|(at, weight)| (*at, weight / total)).collect()
+}
+
+fn assert_alike(found: &Shares, expected: &Shares, context: &str) {
+    let close = |(a, b): (&(IpAddr, f64), &(IpAddr, f64))| a.0 == b.0 && (a.1 - b.1).abs() < 1e-9;
+    assert!(
+        found.len() == expected.len() && found.iter().zip(expected).all(close),
+        "{found:?} instead of {expected:?}: {context}"
+    );
+}
+
+/// The rules of one family: whether it is usable, the shares of the eligible addresses, and those
+/// in fail open.
+fn rules(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) -> (bool, Shares, Shares) {
+    // An override takes precedence. A disabled address does not exist.
+    let mut there = Vec::new();
+    for (index, backend) in pool.backends.iter().enumerate() {
+        for (at, address) in backend.addresses.iter().enumerate() {
+            let place = place(index, at);
+            let disabled = !backend.enabled || place.overridden == Some(Disabled);
+            if !disabled && Family::of(*address) == family {
+                there.push((*address, f64::from(backend.weight), place));
+            }
+        }
+    }
+    let is_healthy = |place: &Place| match place.overridden {
+        Some(Up) => true,
+        Some(_) => false,
+        None => place.standing == Standing::Healthy && !place.held,
+    };
+    let is_spare = |place: &Place| {
+        place.overridden.is_none()
+            && match place.standing {
+                Standing::Healthy | Standing::Unhealthy => place.held,
+                Standing::Unknown => true,
+                Standing::Draining => false,
+            }
+    };
+    let is_drained = |place: &Place| place.overridden == Some(Drain);
+    let total: f64 = there.iter().map(|(_, weight, _)| weight).sum();
+    let enough = |members: &[(IpAddr, f64, Place)]| {
+        let weight: f64 = members.iter().map(|(_, weight, _)| weight).sum();
+        !members.is_empty()
+            && match pool.min_healthy {
+                MinHealthy::Count(count) => members.len() >= count as usize,
+                MinHealthy::Percent(percent) => weight * 100.0 >= total * f64::from(percent),
+            }
+    };
+    let pick = |wanted: &dyn Fn(&Place) -> bool| -> Vec<(IpAddr, f64, Place)> {
+        there.iter().copied().filter(|(_, weight, place)| *weight > 0.0 && wanted(place)).collect()
+    };
+    let healthy = pick(&is_healthy);
+    let with_spares = pick(&|place| is_healthy(place) || is_spare(place));
+    let spares_needed = !enough(&healthy) && enough(&with_spares);
+    let chosen = if spares_needed { with_spares } else { healthy };
+    let percent = |place: &Place| match place.overridden {
+        Some(Up) => 100.0,
+        _ => f64::from(place.percent.min(100)),
+    };
+    let none_has_any = chosen.iter().all(|(_, _, place)| percent(place) == 0.0);
+    let scaled: Vec<(IpAddr, f64)> = chosen
+        .iter()
+        .map(|(at, weight, place)| (*at, weight * if none_has_any { 1.0 } else { percent(place) }))
+        .collect();
+    let mut left: Vec<(IpAddr, f64)> = there
+        .iter()
+        .filter(|(_, _, place)| !is_drained(place))
+        .map(|(at, weight, _)| (*at, *weight))
+        .collect();
+    if left.is_empty() {
+        left = there.iter().map(|(at, weight, _)| (*at, *weight)).collect();
+    }
+    if left.iter().all(|(_, weight)| *weight == 0.0) {
+        left = left.into_iter().map(|(at, _)| (at, 1.0)).collect();
+    }
+    (enough(&chosen), shares_of(&scaled), shares_of(&left))
+}
+
+fn assert_follows_the_rules(
+    view: &PoolView,
+    pool: &Pool,
+    place: impl Fn(usize, usize) -> Place,
+    context: &str,
+) {
+    for family in Family::ALL {
+        let (usable, eligible, everyone) = rules(pool, family, &place);
+        let found = view.family(family);
+        assert_eq!(found.usable, usable, "{family:?} {context}");
+        assert_alike(&shares(&found.eligible), &eligible, context);
+        assert_alike(&shares(&found.everyone), &everyone, context);
+        assert_eq!(found.is_configured(), !everyone.is_empty(), "{context}");
+        assert!(!usable || !found.eligible.members.is_empty(), "a usable pool has an answer: {context}");
+    }
+}
+
+#[test]
+fn every_pair_of_places_follows_the_rules() {
+    let places = all_places();
+    for min_healthy in
+        [MinHealthy::Count(1), MinHealthy::Count(2), MinHealthy::Percent(40), MinHealthy::Percent(100)]
+    {
+        for weights in [[1, 3], [0, 2], [0, 0]] {
+            let pool = pool(&weights, min_healthy);
+            for first in &places {
+                for second in &places {
+                    let place = |index: usize, _| if index == 0 { *first } else { *second };
+                    let context = format!("{min_healthy:?} {weights:?} {first:?} {second:?}");
+                    assert_follows_the_rules(&build(&pool, place), &pool, place, &context);
+                }
+            }
+        }
+    }
+}
+
+pub(in crate::table) fn random_pool(rng: &mut SmallRng) -> Pool {
+    let backend = |index: usize, rng: &mut SmallRng| {
+        let addresses = match rng.random_range(0..5) {
+            0 => vec![ipv6(index)],
+            1 => vec![ipv4(index), ipv6(index)],
+            2 => vec![ipv6(index), ipv4(index), ipv4(index + 1000)],
+            _ => vec![ipv4(index)],
+        };
+        let weight = [0, 1, 2, rng.random_range(0..10), MAX_WEIGHT][rng.random_range(0..5)];
+        let enabled = rng.random_ratio(9, 10);
+        Backend { weight, enabled, ..Backend::new(format!("b{index}"), addresses) }
+    };
+    let backends = (0..rng.random_range(0..8)).map(|index| backend(index, rng)).collect();
+    let min_healthy = if rng.random() {
+        MinHealthy::Count(rng.random_range(1..5))
+    } else {
+        MinHealthy::Percent(rng.random_range(1..=100))
+    };
+    Pool { min_healthy, ..Pool::new("web", backends) }
+}
+
+/// Mostly common places, so that rare ones occur in every mixture.
+pub(in crate::table) fn random_place(rng: &mut SmallRng) -> Place {
+    Place {
+        standing: STANDINGS[rng.random_range(0..4)],
+        held: rng.random_ratio(1, 6),
+        percent: if rng.random_ratio(2, 3) { FULL_WEIGHT } else { rng.random_range(0..=FULL_WEIGHT) },
+        overridden: rng.random_ratio(1, 4).then(|| Override::ALL[rng.random_range(0..4)]),
+    }
+}
+
+/// Takes one pool through changes of health, overrides and reloads: sharing with an earlier view
+/// must not change the result.
+#[test]
+fn views_follow_the_rules_whatever_they_followed() {
+    for seed in 0..300 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut pool = random_pool(&mut rng);
+        let mut places: Vec<[Place; 3]> = Vec::new();
+        let mut view: Option<PoolView> = None;
+        for step in 0..30 {
+            if rng.random_ratio(1, 8) {
+                pool = random_pool(&mut rng);
+            }
+            places.resize_with(8, || std::array::from_fn(|_| Standing::Unknown.into()));
+            for _ in 0..rng.random_range(0..4) {
+                places[rng.random_range(0..8)][rng.random_range(0..3)] = random_place(&mut rng);
+            }
+            let place = |backend: usize, at: usize| places[backend][at];
+            let answers = PoolView::counters(&pool, 1);
+            let next = PoolView::build(&pool, view.as_ref(), Arc::clone(&answers), place);
+            let context = format!("seed {seed}, step {step}: {pool:?} {places:?}");
+            assert_follows_the_rules(&next, &pool, place, &context);
+            assert!(Arc::ptr_eq(&next.answers, &answers), "{context}");
+            let names = pool.backends.iter().map(|backend| &*backend.name);
+            assert!(next.backends.iter().map(|name| &**name).eq(names), "{context}");
+            assert_eq!(*next.name, pool.name);
+            view = Some(next);
+        }
+    }
+}
+
+#[test]
+fn what_is_the_same_is_shared() {
+    let pool = pool(&[1, 2, 3], MinHealthy::Count(1));
+    let first = build(&pool, |_, _| Standing::Healthy.into());
+    let shares_everyone = |place: Place, of: &Pool| {
+        let answers = PoolView::counters(of, 1);
+        let next = PoolView::build(of, Some(&first), answers, |index, _| match index {
+            0 => place,
+            _ => Standing::Healthy.into(),
+        });
+        assert!(Arc::ptr_eq(&next.name, &first.name) && Arc::ptr_eq(&next.backends, &first.backends));
+        Arc::ptr_eq(&next.family(Family::Ipv4).everyone, &first.family(Family::Ipv4).everyone)
+    };
+    let overridden = |state| Place { overridden: Some(state), ..Standing::Healthy.into() };
+    assert!(shares_everyone(Standing::Unhealthy.into(), &pool));
+    assert!(shares_everyone(overridden(Up), &pool));
+    assert!(shares_everyone(overridden(Down), &pool));
+    assert!(!shares_everyone(overridden(Drain), &pool));
+    assert!(!shares_everyone(overridden(Disabled), &pool));
+    let mut heavier = pool.clone();
+    heavier.backends[2].weight = 4;
+    assert!(!shares_everyone(Standing::Healthy.into(), &heavier));
+}
+
+#[test]
+fn a_percent_scales_the_share_and_never_the_verdict() {
+    // Slow start leaves little of the weight, but these addresses are healthy.
+    let pool = pool(&[1, 1, 2], MinHealthy::Percent(100));
+    let percents = [1, 100, 50];
+    let view = build(&pool, |index, _| Place { percent: percents[index], ..Standing::Healthy.into() });
+    let family = view.family(Family::Ipv4);
+    assert!(family.usable);
+    assert_eq!(family.eligible.candidates.weights().collect::<Vec<_>>(), [1, 100, 100]);
+    let all_full = build(&pool, |_, _| Standing::Healthy.into());
+    let weights: Vec<u64> = all_full.family(Family::Ipv4).eligible.candidates.weights().collect();
+    assert_eq!(weights, [1, 1, 2], "as configured");
+}
+
+#[test]
+fn the_largest_weights_fit() {
+    let pool = pool(&[MAX_WEIGHT; 3000], MinHealthy::Percent(100));
+    let place =
+        |index: usize, _| Place { percent: if index == 0 { 99 } else { 100 }, ..Standing::Healthy.into() };
+    let family = &build(&pool, place).families[0];
+    assert!(family.usable);
+    let expected = (2999 * 100 + 99) * u64::from(MAX_WEIGHT);
+    assert_eq!(family.eligible.candidates.total_weight(), expected);
+}
+
+/// `down` in all tiers simulates a total failure. `drain` of every backend does not make the answer
+/// empty, although only drained ones are left.
+#[test]
+fn fail_open_asks_the_operator_last() {
+    let pool = pool(&[1, 1], MinHealthy::Count(1));
+    let answered = |overrides: [Option<Override>; 2]| -> Vec<IpAddr> {
+        let view =
+            build(&pool, |index, _| Place { overridden: overrides[index], ..Standing::Unhealthy.into() });
+        assert!(!view.usable());
+        view.family(Family::Ipv4).everyone.members.iter().map(|member| member.address).collect()
+    };
+    assert_eq!(answered([Some(Down), Some(Down)]), [ipv4(0), ipv4(1)]);
+    assert_eq!(answered([Some(Drain), None]), [ipv4(1)]);
+    assert_eq!(answered([Some(Drain), Some(Down)]), [ipv4(1)]);
+    assert_eq!(answered([Some(Drain), Some(Drain)]), [ipv4(0), ipv4(1)]);
+    assert_eq!(answered([Some(Drain), Some(Disabled)]), [ipv4(0)]);
+    assert_eq!(answered([Some(Disabled), Some(Disabled)]), [] as [IpAddr; 0]);
+}
