@@ -1,11 +1,14 @@
 //! Warnings about legal but unusual records, each with the names involved.
 //!
-//! A warning never rejects a zone; the builder does that.
+//! A warning never rejects a zone; the builder does that. `targets` knows the names in record data.
 
-use std::net::IpAddr;
+mod targets;
+
+use std::collections::HashSet;
 
 use super::{CNAME, DELEGATION, DNAME, Lookup, NodeRef, WILDCARD_CHILD, Zone, rtype};
 use crate::name::{self, Name};
+use crate::printable::quoted;
 
 /// At most this many warnings of one kind are reported per zone; the rest are counted.
 pub const MAX_TOLD: usize = 10;
@@ -48,7 +51,7 @@ impl Kind {
         "more zones are signed",
         "more names are not answered by a wildcard service",
         "more NS records name a service",
-        "more records lead to a name that has no address of its own",
+        "more records lead to a name that does not exist, has no address, or is written wrongly",
         "more names end with the name of the zone twice",
         "more records are hidden below a delegation or a DNAME",
         "more delegations stand beside a DNAME",
@@ -100,22 +103,30 @@ pub(super) struct Added<'a> {
 /// Checks the whole zone. `records` are its records in any order.
 pub(super) fn look<'a>(zone: &Zone, records: &(impl Iterator<Item = Added<'a>> + Clone), told: &mut Told) {
     about_signatures(records.clone(), told);
+    let has_cuts = zone.nodes.iter().any(|node| node.flags & (DELEGATION | DNAME) != 0);
+    let servers = if has_cuts { servers(records.clone()) } else { HashSet::new() };
     for record in records.clone() {
         about_names(zone, record, told);
-        about_target(zone, record, told);
-    }
-    if zone.nodes.iter().any(|node| node.flags & (DELEGATION | DNAME) != 0) {
-        let servers = servers(records.clone());
-        for record in records.clone() {
-            about_hidden(zone, record, &servers, told);
+        if !(has_cuts && about_hidden(zone, record, &servers, told)) {
+            targets::look(zone, record, told);
         }
     }
     about_wildcard_services(zone, records, told);
 }
 
-/// A name in a message: between backquotes, like all text from a file.
+/// A name in a message: between backquotes, like all text from a file. Letters that are not ASCII
+/// stand as they are, if the name is UTF-8.
 fn shown(wire: &[u8]) -> String {
-    Name::from_wire(wire).map_or_else(String::new, |name| format!("`{name}`"))
+    let Some(name) = Name::from_wire(wire).map(|name| name.to_string()) else { return String::new() };
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = name::unescape(after).filter(|(value, _)| byte == b'\\' && !value.is_ascii());
+        let (shown, after) = escaped.unwrap_or((byte, after));
+        bytes.push(shown);
+        rest = after;
+    }
+    quoted(&String::from_utf8(bytes).unwrap_or(name))
 }
 
 /// One warning for the whole zone.
@@ -137,17 +148,6 @@ fn about_signatures<'a>(records: impl Iterator<Item = Added<'a>> + Clone, told: 
     });
 }
 
-/// The name that a record points to.
-fn target<'a>(record: &Added<'a>) -> Option<&'a [u8]> {
-    let at = match record.rtype {
-        rtype::NS | rtype::CNAME | rtype::PTR | rtype::DNAME => 0,
-        rtype::MX => 2,
-        rtype::SRV => 6,
-        _ => return None,
-    };
-    record.data.get(at..)
-}
-
 /// The labels of a name in this zone before the apex, in lower case.
 fn prefix<'n>(zone: &Zone, name: &'n [u8]) -> Option<&'n [u8]> {
     let length = name.len().checked_sub(zone.apex.len())?;
@@ -167,8 +167,8 @@ fn ends_with_apex(zone: &Zone, prefix: &[u8]) -> bool {
 }
 
 fn about_names(zone: &Zone, record: Added<'_>, told: &mut Told) {
-    let target = target(&record).map(<[u8]>::to_ascii_lowercase);
-    for name in std::iter::once(record.owner).chain(target.as_deref()) {
+    let targets: Vec<_> = targets::names(record).map(|(name, _)| name).collect();
+    for name in std::iter::once(record.owner).chain(targets.iter().map(Vec::as_slice)) {
         if prefix(zone, name).is_some_and(|prefix| ends_with_apex(zone, prefix)) {
             told.add(Kind::Doubled, Some(record.tag), || {
                 format!(
@@ -183,26 +183,18 @@ fn about_names(zone: &Zone, record: Added<'_>, told: &mut Told) {
         {
             told.add(Kind::NotAscii, Some(record.tag), || {
                 format!(
-                    "`{}` is served as these bytes, which suits DNS-SD; clients look up a host by \
+                    "{} is served as these bytes, which suits DNS-SD; clients look up a host by \
                      its A-label, `{ascii}`",
-                    String::from_utf8_lossy(&plain(name)),
+                    shown(name),
                 )
             });
         }
     }
 }
 
-/// The labels of a name with dots between them, without escapes.
+/// The labels of a name, each with a dot after it, without escapes.
 fn plain(name: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(name.len());
-    let mut rest = name;
-    while let Some((&length @ 1.., after)) = rest.split_first() {
-        let (label, after) = after.split_at_checked(usize::from(length)).unwrap_or((after, &[]));
-        plain.extend_from_slice(label);
-        plain.push(b'.');
-        rest = after;
-    }
-    plain
+    name::labels(name).flat_map(|label| [label, b"."].concat()).collect()
 }
 
 /// The name as A-labels (RFC 5891), if it has such a form.
@@ -216,102 +208,16 @@ fn has_address(node: NodeRef<'_>) -> bool {
     node.service().is_some() || node.rrset(rtype::A).is_some() || node.rrset(rtype::AAAA).is_some()
 }
 
-fn about_target(zone: &Zone, record: Added<'_>, told: &mut Told) {
-    let (Some(target), Some(word)) = (target(&record), word(record.rtype)) else { return };
-    let target = target.to_ascii_lowercase();
-    let Some(prefix) = prefix(zone, &target) else {
-        if let Some(hint) = address_hint(&target) {
-            told.add(Kind::Target, Some(record.tag), || {
-                format!("the {word} record of {} leads to {}: {hint}", shown(record.owner), shown(&target))
-            });
-        }
-        return;
-    };
-    let found = match zone.find(&target) {
-        Lookup::Found(node) | Lookup::Wildcard(node) => {
-            if record.rtype == rtype::NS && node.service().is_some() {
-                told.add(Kind::ServiceAsServer, Some(record.tag), || {
-                    format!(
-                        "the name server {} is a service: its addresses change with the health of backends, and \
-                         resolvers look for the zone at them",
-                        shown(&target)
-                    )
-                });
-            }
-            match record.rtype {
-                // A CNAME may point to any name that exists.
-                rtype::CNAME => return,
-                _ if node.node.flags & CNAME != 0 => "is an alias, not a name with addresses",
-                _ if has_address(node) => return,
-                _ => "has no address",
-            }
-        }
-        Lookup::Dname(_) if record.rtype != rtype::CNAME => "is an alias by a DNAME",
-        Lookup::NoName => "does not exist",
-        Lookup::Referral { .. } | Lookup::Dname(_) => return,
-    };
-    told.add(Kind::Target, Some(record.tag), || {
-        let hint = if let Some(hint) = address_hint(prefix) {
-            format!("; {hint}")
-        } else if labels(prefix).count() > 1 && found == "does not exist" {
-            let relative = shown(&[prefix, &[0]].concat());
-            format!("; if {relative} is meant, its final dot is missing")
-        } else {
-            String::new()
-        };
-        format!(
-            "the {word} record of {} leads to {}, which {found}{hint}",
-            shown(record.owner),
-            shown(&target)
-        )
-    });
-}
-
-/// Says what to do where an address was written as a name.
-fn address_hint(name: &[u8]) -> Option<String> {
-    let text = String::from_utf8(plain(name)).ok()?;
-    let address: IpAddr = text.strip_suffix('.')?.parse().ok()?;
-    let record = if address.is_ipv4() { "A" } else { "AAAA" };
-    Some(format!(
-        "`{address}` is an address where a name is expected: give it a name with an {record} record"
-    ))
-}
-
-/// The type in messages, for records whose target must exist.
-fn word(rtype: u16) -> Option<&'static str> {
-    match rtype {
-        rtype::NS => Some("NS"),
-        rtype::MX => Some("MX"),
-        rtype::SRV => Some("SRV"),
-        rtype::CNAME => Some("CNAME"),
-        _ => None,
-    }
-}
-
-fn labels(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (&length, after) = rest.split_first().filter(|(length, _)| **length > 0)?;
-        let (label, after) = after.split_at_checked(usize::from(length))?;
-        rest = after;
-        Some(label)
-    })
-}
-
 /// The names of all name servers, in lower case: their addresses below a cut are glue.
-fn servers<'a>(records: impl Iterator<Item = Added<'a>>) -> std::collections::HashSet<Vec<u8>> {
+fn servers<'a>(records: impl Iterator<Item = Added<'a>>) -> HashSet<Vec<u8>> {
     records
         .filter(|record| record.rtype == rtype::NS)
         .map(|record| record.data.to_ascii_lowercase())
         .collect()
 }
 
-/// Records below a delegation or a DNAME are never answered, except glue.
-fn about_hidden(
-    zone: &Zone,
-    record: Added<'_>,
-    servers: &std::collections::HashSet<Vec<u8>>,
-    told: &mut Told,
-) {
+/// Whether a delegation or a DNAME hides the record: those below are never answered, except glue.
+fn about_hidden(zone: &Zone, record: Added<'_>, servers: &HashSet<Vec<u8>>, told: &mut Told) -> bool {
     if zone.node(record.owner).is_some_and(|node| node.node.flags & DELEGATION != 0) {
         let beside_dname = zone.node(record.owner).is_some_and(|node| node.node.flags & DNAME != 0);
         if beside_dname && record.rtype == rtype::DNAME {
@@ -329,16 +235,17 @@ fn about_hidden(
             let belongs_to_cut = exact
                 && matches!(record.rtype, rtype::NS | rtype::DS | rtype::RRSIG | rtype::NSEC | rtype::DNAME);
             if is_glue || belongs_to_cut {
-                return;
+                return false;
             }
             format!("the delegation of {}", shown(cut.name()))
         }
         Lookup::Dname(dname) => format!("the DNAME of {}", shown(dname.name())),
-        _ => return,
+        _ => return false,
     };
     told.add(Kind::Hidden, Some(record.tag), || {
         format!("this record of {} is never answered: it is hidden by {by}", shown(record.owner))
     });
+    true
 }
 
 /// A wildcard does not answer a name that exists, nor names below it (RFC 4592, section 2.2.2). A

@@ -13,7 +13,6 @@ use super::{
     CNAME, DELEGATION, DNAME, NO_SERVICE, NameHasher, Node, RrsetEntry, WILDCARD_CHILD, Zone, name_in, rtype,
 };
 use crate::name;
-use crate::printable::quoted;
 use crate::service::ServiceId;
 
 /// The name holds an address record.
@@ -96,9 +95,6 @@ pub enum ZoneError {
     /// The names or data exceed 32-bit offsets.
     #[error("the zone is larger than 4 GiB")]
     ZoneTooLarge,
-    /// A name server within the zone that has no address.
-    #[error("the name server {} is in the zone, but has no address there", quoted(.0))]
-    NoAddressForNs(String),
 }
 
 /// A fault and the tag of its record; no tag if it concerns the whole zone.
@@ -301,7 +297,7 @@ impl ZoneBuilder {
             negative_ttl: 0,
             records,
         };
-        let zone = check(zone, &self.records, &self.data, faults)?;
+        let zone = check(zone, faults)?;
         let added = self.records.iter().filter_map(|record| {
             let owner = name_in(&zone.names, zone.nodes.get(record.node as usize)?);
             let data = record.data_in(&self.data);
@@ -466,12 +462,7 @@ fn has_address_hint(record: &Record, data: &[u8]) -> bool {
 }
 
 /// The checks that need the whole zone.
-fn check(
-    mut zone: Zone,
-    records: &[Record],
-    data: &[u8],
-    mut faults: Vec<BuildFault>,
-) -> Result<Zone, Vec<BuildFault>> {
+fn check(mut zone: Zone, mut faults: Vec<BuildFault>) -> Result<Zone, Vec<BuildFault>> {
     let apex = zone.apex();
     let soa = apex.and_then(|apex| apex.rrset(rtype::SOA));
     match soa {
@@ -484,34 +475,5 @@ fn check(
     if zone.apex().is_none_or(|apex| apex.rrset(rtype::NS).is_none()) {
         faults.push(BuildFault { tag: None, error: ZoneError::NoNs });
     }
-    for record in records.iter().filter(|record| record.rtype == rtype::NS) {
-        if let Some(server) = name::Name::from_wire(record.data_in(data))
-            && lacks_address(&zone, server.wire())
-        {
-            let error = ZoneError::NoAddressForNs(server.to_string());
-            faults.push(BuildFault { tag: Some(record.tag), error });
-        }
-    }
     if faults.is_empty() { Ok(zone) } else { Err(faults) }
-}
-
-/// Whether the zone must give an address for a name server and does not. A service counts as an
-/// address; names below another zone cut belong to the child zone.
-fn lacks_address(zone: &Zone, server: &[u8]) -> bool {
-    let has = |node: super::NodeRef<'_>| {
-        node.service().is_some() || node.rrset(rtype::A).is_some() || node.rrset(rtype::AAAA).is_some()
-    };
-    if !name::is_within(server, &zone.apex) || zone.node(server).is_some_and(has) {
-        return false;
-    }
-    match zone.find(server) {
-        super::Lookup::Found(node) | super::Lookup::Wildcard(node) => !has(node),
-        super::Lookup::Referral { cut, .. } => {
-            // Glue is needed if the server lies below the cut that it serves.
-            cut.rrset(rtype::NS)
-                .is_some_and(|servers| servers.records().any(|other| other.eq_ignore_ascii_case(server)))
-        }
-        super::Lookup::Dname(_) => false,
-        super::Lookup::NoName => true,
-    }
 }

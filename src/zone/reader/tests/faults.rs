@@ -130,11 +130,26 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     ("x DNAME y\nx DNAME z", 2, "DNAME", "one DNAME only"),
     ("@ SOA a b 1 2 3 4 5", 1, "SOA", "a second SOA record"),
     ("x SOA a b 1 2 3 4 5", 1, "SOA", "SOA"),
-    // Faults of the whole zone mark the whole line.
-    ("sub NS a.sub\n", 1, "sub NS a.sub", "`a.sub.example.` is in the zone, but has no address"),
-    ("sub NS a.sub\n\tNS b.sub ; two\r\nb.sub A 192.0.2.1", 1, "sub NS a.sub", "a.sub.example."),
-    ("sub NS b.sub\r\n\tNS a.sub\r\nb.sub A 192.0.2.1", 2, "NS a.sub", "a.sub.example."),
 ];
+
+/// What concerns the zone as a whole marks the whole line.
+#[test]
+fn warnings_mark_their_line() {
+    for (text, line, marked) in [
+        ("sub NS a.sub\n", 1, "sub NS a.sub"),
+        ("sub NS a.sub\n\tNS b.sub ; two\r\nb.sub A 192.0.2.1", 1, "sub NS a.sub"),
+        ("sub NS b.sub\r\n\tNS a.sub\r\nb.sub A 192.0.2.1", 2, "NS a.sub"),
+    ] {
+        let mut load = |_: &Path| Ok(format!("{HEAD}{text}\n").into_bytes());
+        let zone = read(Path::new("example.zone"), &name("example"), &mut load).unwrap();
+        let (_, warnings) = zone.finish_with_warnings().unwrap();
+        let [warning] = warnings.as_slice() else { panic!("{text}: {warnings:?}") };
+        let start = warning.column as usize - 1;
+        assert_eq!(warning.line, 6 + line, "{text}");
+        assert_eq!(&warning.text[start..start + warning.length as usize], marked, "{text}");
+        assert!(warning.message.contains("`a.sub.example.`, which has no address here"), "{warning}");
+    }
+}
 
 #[test]
 fn messages_and_places() {
@@ -247,7 +262,7 @@ fn a_fault_hides_no_other_and_makes_no_other() {
 
 #[test]
 fn many_faults_are_counted() {
-    for bad in ["x A 1\n", "x NS nowhere\n"] {
+    for bad in ["x A 1\n", "x SOA ns host 1 2 3 4 5\n"] {
         let text = (0..250).fold(HEAD.to_string(), |text, number| format!("{text}{number}{bad}"));
         let found = faults(&[("example.zone", &text)]);
         assert_eq!(found.len(), MAX_FAULTS + 1);

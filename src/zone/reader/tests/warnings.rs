@@ -175,6 +175,87 @@ fn targets_that_do_not_exist_or_have_no_address() {
     assert_warned("@ MX 10 mail.sub\nsub NS ns\n", &[], &[]);
 }
 
+/// NSD and Knot DNS load such zones.
+#[test]
+fn name_servers_that_cannot_be_reached() {
+    for (text, told) in [
+        ("@ NS none\n", "7: the NS record of example. leads to none.example., which does not exist"),
+        ("@ NS alias\nalias CNAME ns\n", "7: NS .. alias.example., which is an alias"),
+        ("@ NS note\nnote TXT a\n", "7: NS .. note.example., which has no address"),
+        ("@ NS 192.0.2.1\n", "7: NS .. 192.0.2.1.example., which does not exist; 192.0.2.1 is an address"),
+        ("@ NS ns1.elsewhere.net\n", "7: NS .. if ns1.elsewhere.net. is meant, its final dot is missing"),
+        ("sub NS none\n", "7: the NS record of sub.example. leads to none.example., which does not exist"),
+        ("sub NS ns.sub\n", "7: ns.sub.example., which has no address here .. add its A or AAAA record"),
+        ("@ NS ns.sub\nsub NS ns.sub\nsub NS ns\nns.sub TXT a\nns.sub A 192.0.2.1\n", "10: never answered"),
+    ] {
+        assert_warned(text, &[], &[told]);
+    }
+    // The servers of another delegation are that zone's matter.
+    assert_warned("sub NS ns.other\nother NS ns\n", &[], &[]);
+}
+
+#[test]
+fn a_wildcard_does_not_silence_mistakes() {
+    let told = [
+        "8: MX .. 192.0.2.5.example., which only the wildcard *.example. answers; 192.0.2.5 is an address",
+        "9: CNAME .. if ghs.google.com. is meant, its final dot is missing",
+        "10: MX .. if mx.google.com. is meant, its final dot is missing",
+        "11: SRV .. if host.example.net. is meant, its final dot is missing",
+        "12: NS .. 192.0.2.9.example., which only the wildcard *.example. answers; 192.0.2.9 is an address",
+    ];
+    let text = "@ MX 10 192.0.2.5\nmail CNAME ghs.google.com\n@ MX 20 mx.google.com\n\
+                _s._tcp SRV 0 0 1 host.example.net\nsub NS 192.0.2.9\n";
+    assert_warned(&format!("* A 192.0.2.1\n{text}"), &[], &told);
+    assert_warned(&format!("x A 192.0.2.1\n{text}"), &["*.example"], &told);
+    // A name below a wildcard further down is meant.
+    assert_warned(
+        "* A 192.0.2.1\nwww CNAME shop.apps\n@ MX 5 mail.team.apps\n@ MX 6 any\n",
+        &["*.apps.example"],
+        &[],
+    );
+}
+
+#[test]
+fn names_of_every_type_without_their_final_dot() {
+    for record in [
+        "1 PTR host.elsewhere.net",
+        "old DNAME host.elsewhere.net",
+        "w HTTPS 1 host.elsewhere.net",
+        "w SVCB 0 host.elsewhere.net",
+        "n NAPTR 1 1 S SIP+D2U \"\" host.elsewhere.net",
+        "r RP admin.elsewhere. host.elsewhere.net",
+        "r RP host.elsewhere.net .",
+        "k KX 1 host.elsewhere.net",
+        "a AFSDB 1 host.elsewhere.net",
+        "a RT 1 host.elsewhere.net",
+        "p PX 1 host.elsewhere.net .",
+        "m MINFO . host.elsewhere.net",
+    ] {
+        let told = "7: host.elsewhere.net.example., which does not exist; if host.elsewhere.net. is meant";
+        assert_warned(&format!("{record}\n"), &[], &[told]);
+        let complete = record.replace("host.elsewhere.net", "host.elsewhere.net.");
+        assert_warned(&format!("{complete}\n"), &[], &[]);
+    }
+    // The origin is that of the owner.
+    let told = "8: host.elsewhere.net.deep.example., which does not exist; if host.elsewhere.net. is meant";
+    assert_warned("$ORIGIN deep.example.\nwww CNAME host.elsewhere.net\n", &[], &[told]);
+    // Instances of DNS-SD are relative, and so is a single label.
+    assert_warned("_x._tcp PTR One._x._tcp\n1 PTR host\n", &[], &[]);
+    for (record, told) in [
+        ("1 PTR 192.0.2.1", "7: PTR .. 192.0.2.1 is an address"),
+        ("w HTTPS 1 192.0.2.1.", "7: HTTPS .. 192.0.2.1 is an address"),
+        ("r RP admin@elsewhere.net .", "7: RP .. with its final dot: admin.elsewhere.net."),
+        ("r RP admin@elsewhere.net. .", "7: RP .. with its final dot: admin.elsewhere.net."),
+    ] {
+        assert_warned(&format!("{record}\n"), &[], &[told]);
+    }
+    let soa = "$TTL 5\n@ SOA ns1.elsewhere.net host@elsewhere.net 1 2 3 4 60\n@ NS x.elsewhere.\n";
+    let (_, told) = warned(soa, &[]);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("if ns1.elsewhere.net. is meant, its final dot is missing"), "{told:?}");
+    assert!(told[1].contains("a mail address is written as a name"), "{told:?}");
+}
+
 #[test]
 fn names_without_their_final_dot() {
     let doubled = "ends with the name of the zone twice";
@@ -206,6 +287,8 @@ fn what_a_cut_or_a_dname_hides() {
         &[],
         &["8: record of x.old.example. is never answered .. the DNAME of old.example."],
     );
+    // The target of a hidden record is of no interest.
+    assert_warned("sub NS ns\nx.sub MX 1 none.sub\ny.sub CNAME none\n", &[], &["8: x.sub", "9: y.sub"]);
     let told = warnings("sub NS ns\nsub DNAME x.elsewhere.\n", &[]);
     assert!(
         told.iter().any(|told| told.starts_with("8: sub.example. has NS records beside its DNAME")),
@@ -237,6 +320,11 @@ fn names_that_are_not_ascii() {
     assert!(told[0].starts_with("7: münchen.example. is served as these bytes"), "{told:?}");
     assert!(told[0].contains("xn--mnchen-3ya.example"), "{told:?}");
     assert!(told[1].starts_with("8: "), "{told:?}");
+    // All warnings spell a name alike.
+    let told = warnings("www CNAME münchen\nbüro.example A 192.0.2.1\n@ MX 1 grün.host.net\n", &[]);
+    assert!(told.iter().any(|told| told.contains("to münchen.example., which does not exist")), "{told:?}");
+    assert!(told.iter().any(|told| told.contains("büro.example.example. ends with")), "{told:?}");
+    assert!(told.iter().any(|told| told.contains("if grün.host.net. is meant")), "{told:?}");
     // Invalid UTF-8 has no A-label.
     let (_, told) = warned(&format!("{HEAD}\\195 A 192.0.2.1\n"), &[]);
     assert_eq!(told, [""; 0]);

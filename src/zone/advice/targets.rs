@@ -1,0 +1,207 @@
+//! Warnings about the names that records lead to: those that do not exist, are aliases, are addresses
+//! written as names, or lack their final dot.
+//!
+//! [`LAYOUTS`] has every type whose data names something outside DNSSEC.
+
+use std::net::IpAddr;
+
+use super::{Added, Kind, Told, has_address, plain, prefix, shown};
+use crate::name;
+use crate::zone::{CNAME, Lookup, NodeRef, Zone, rtype};
+
+/// The warnings that a name in record data can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It must have addresses of its own, so it is no alias (RFC 2181, section 10.3).
+    Host,
+    /// It must exist.
+    Name,
+    /// It need not exist, as long as it looks intended.
+    Free,
+    /// A mail address as a name, the first dot in place of the `@` (RFC 1035, section 8).
+    Mailbox,
+}
+
+/// A part of record data.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Bytes(usize),
+    /// A `<character-string>`: its length in one byte, then its text.
+    Text,
+    Name(Use),
+}
+
+/// A record type: its mnemonic, and its data up to the last name.
+type Layout = (u16, &'static str, &'static [Part]);
+
+const HOST: &[Part] = &[Part::Bytes(2), Part::Name(Use::Host)];
+const BINDING: &[Part] = &[Part::Bytes(2), Part::Name(Use::Name)];
+const FREE: &[Part] = &[Part::Name(Use::Free)];
+
+/// RFC 1035, 1183, 2163, 2230, 2782, 3403, 6672, 6742 and 9460.
+const LAYOUTS: &[Layout] = &[
+    (rtype::NS, "NS", &[Part::Name(Use::Host)]),
+    (rtype::CNAME, "CNAME", &[Part::Name(Use::Name)]),
+    (rtype::SOA, "SOA", &[Part::Name(Use::Free), Part::Name(Use::Mailbox)]),
+    (rtype::PTR, "PTR", FREE),
+    (rtype::MX, "MX", HOST),
+    (rtype::SRV, "SRV", &[Part::Bytes(6), Part::Name(Use::Host)]),
+    (rtype::DNAME, "DNAME", FREE),
+    (rtype::SVCB, "SVCB", BINDING),
+    (rtype::HTTPS, "HTTPS", BINDING),
+    (35, "NAPTR", &[Part::Bytes(4), Part::Text, Part::Text, Part::Text, Part::Name(Use::Free)]),
+    (17, "RP", &[Part::Name(Use::Mailbox), Part::Name(Use::Free)]),
+    (18, "AFSDB", HOST),
+    (21, "RT", HOST),
+    (36, "KX", HOST),
+    (107, "LP", &[Part::Bytes(2), Part::Name(Use::Free)]),
+    (26, "PX", &[Part::Bytes(2), Part::Name(Use::Free), Part::Name(Use::Free)]),
+    (7, "MB", &[Part::Name(Use::Host)]),
+    (8, "MG", &[Part::Name(Use::Mailbox)]),
+    (9, "MR", &[Part::Name(Use::Mailbox)]),
+    (14, "MINFO", &[Part::Name(Use::Mailbox), Part::Name(Use::Mailbox)]),
+];
+
+fn layout(rtype: u16) -> Option<&'static Layout> {
+    LAYOUTS.iter().find(|(number, ..)| *number == rtype)
+}
+
+/// The names in the data of a record, in lower case, with their use.
+pub(super) fn names(record: Added<'_>) -> impl Iterator<Item = (Vec<u8>, Use)> {
+    let mut rest = record.data;
+    layout(record.rtype).map_or(&[][..], |(_, _, parts)| parts).iter().filter_map(move |part| {
+        let (length, used_as) = match part {
+            Part::Bytes(count) => (*count, None),
+            Part::Text => (1 + usize::from(*rest.first()?), None),
+            Part::Name(used_as) => (name::wire_length(rest)?, Some(*used_as)),
+        };
+        let (bytes, after) = rest.split_at_checked(length)?;
+        rest = after;
+        used_as.map(|used_as| (bytes.to_ascii_lowercase(), used_as))
+    })
+}
+
+/// Warns about the names that a record leads to.
+pub(super) fn look(zone: &Zone, record: Added<'_>, told: &mut Told) {
+    let Some((_, mnemonic, _)) = layout(record.rtype) else { return };
+    for (target, used_as) in names(record) {
+        let hint = hint(zone, record, &target, used_as);
+        let fault = if prefix(zone, &target).is_none() {
+            hint.map(|hint| format!(": {hint}"))
+        } else {
+            about_service(zone, record, &target, told);
+            fault(zone, &target, used_as, hint.is_some()).map(|fault| {
+                format!(", which {fault}{}", hint.map_or_else(String::new, |hint| format!("; {hint}")))
+            })
+        };
+        if let Some(fault) = fault {
+            told.add(Kind::Target, Some(record.tag), || {
+                format!("the {mnemonic} record of {} leads to {}{fault}", shown(record.owner), shown(&target))
+            });
+        }
+    }
+}
+
+fn about_service(zone: &Zone, record: Added<'_>, target: &[u8], told: &mut Told) {
+    let (Lookup::Found(node) | Lookup::Wildcard(node)) = zone.find(target) else { return };
+    if record.rtype == rtype::NS && node.service().is_some() && address(target_in(zone, target)).is_none() {
+        told.add(Kind::ServiceAsServer, Some(record.tag), || {
+            format!(
+                "the name server {} is a service: its addresses change with the health of backends, and \
+                 resolvers look for the zone at them",
+                shown(target)
+            )
+        });
+    }
+}
+
+/// The part of a name of this zone before the apex; the whole of another name.
+fn target_in<'n>(zone: &Zone, target: &'n [u8]) -> &'n [u8] {
+    prefix(zone, target).unwrap_or(target)
+}
+
+/// The reason why a name of this zone does not serve its use.
+fn fault(zone: &Zone, target: &[u8], used_as: Use, is_suspect: bool) -> Option<String> {
+    let of_node = |node: NodeRef<'_>| match used_as {
+        Use::Host if node.node.flags & CNAME != 0 => Some("is an alias, not a name with addresses"),
+        Use::Host if !has_address(node) => Some("has no address"),
+        _ => None,
+    };
+    let found = match zone.find(target) {
+        Lookup::Wildcard(wildcard) if is_suspect => {
+            return Some(format!("only the wildcard {} answers", shown(wildcard.name())));
+        }
+        Lookup::Found(node) | Lookup::Wildcard(node) => of_node(node),
+        Lookup::Dname(_) if used_as == Use::Host => Some("is an alias by a DNAME"),
+        Lookup::NoName if is_suspect || matches!(used_as, Use::Host | Use::Name) => Some("does not exist"),
+        // Resolvers reach a zone at servers below its own cut only by their glue.
+        Lookup::Referral { cut, .. } if used_as == Use::Host && serves(cut, target) => {
+            let glue = zone.node(target).is_some_and(has_address);
+            (!glue)
+                .then_some("has no address here, so that resolvers cannot reach it: add its A or AAAA record")
+        }
+        Lookup::Referral { .. } | Lookup::Dname(_) | Lookup::NoName => None,
+    };
+    found.map(str::to_owned)
+}
+
+/// Whether the delegation names this server.
+fn serves(cut: NodeRef<'_>, server: &[u8]) -> bool {
+    cut.rrset(rtype::NS)
+        .is_some_and(|servers| servers.records().any(|other| other.eq_ignore_ascii_case(server)))
+}
+
+/// A likely mistake in the written form of a name, and what to write.
+fn hint(zone: &Zone, record: Added<'_>, target: &[u8], used_as: Use) -> Option<String> {
+    let written = match prefix(zone, target) {
+        Some(_) if matches!(zone.find(target), Lookup::Found(_)) => return None,
+        Some(prefix) => Some(prefix).filter(|prefix| looks_complete(zone, record.owner, prefix, target)),
+        None => None,
+    };
+    let whole = target_in(zone, target);
+    if used_as == Use::Mailbox && whole.contains(&b'@') {
+        let mailbox = String::from_utf8_lossy(&plain(whole)).trim_end_matches('.').replace('@', ".");
+        return Some(format!("a mail address is written as a name with its final dot: `{mailbox}.`"));
+    }
+    if let Some(address) = address(whole) {
+        let record = if address.is_ipv4() { "A" } else { "AAAA" };
+        return Some(format!(
+            "`{address}` is an address where a name is expected: give it a name with an {record} record"
+        ));
+    }
+    let relative = [relative(record.owner, written?, target), &[0]].concat();
+    Some(format!("if {} is meant, its final dot is missing", shown(&relative)))
+}
+
+/// The labels of `target` before those that it shares with the owner: the owner's origin was
+/// appended to a name without its final dot.
+fn relative<'n>(owner: &[u8], prefix: &'n [u8], target: &[u8]) -> &'n [u8] {
+    let mut shared = target;
+    while !name::is_within(owner, shared) {
+        let Some(parent) = name::parent(shared) else { break };
+        shared = parent;
+    }
+    prefix.get(..target.len() - shared.len()).unwrap_or(prefix)
+}
+
+/// Whether a name of this zone looks like one of another zone without its final dot: several labels,
+/// the last of them letters, as a top-level domain is, and unknown here.
+fn looks_complete(zone: &Zone, owner: &[u8], prefix: &[u8], target: &[u8]) -> bool {
+    let relative = relative(owner, prefix, target);
+    let Some(last) = name::labels(relative).last() else { return false };
+    let is_domain =
+        last.len() >= 2 && (last.iter().all(u8::is_ascii_alphabetic) || last.starts_with(b"xn--"));
+    let at = relative.len() - last.len() - 1;
+    is_domain
+        && at > 0
+        && !name::labels(relative).any(|label| label.starts_with(b"_"))
+        && target.get(at..).is_some_and(|known| zone.node(known).is_none())
+}
+
+/// The address that a name spells.
+fn address(name: &[u8]) -> Option<IpAddr> {
+    let is_of_address = |byte: &u8| byte.is_ascii_hexdigit() || *byte == b':';
+    name::labels(name).next().filter(|first| first.iter().all(is_of_address))?;
+    let text = String::from_utf8(plain(name)).ok()?;
+    text.strip_suffix('.')?.parse().ok()
+}
