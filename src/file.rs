@@ -183,6 +183,14 @@ impl Content {
 #[must_use]
 pub fn not_text(bytes: &[u8]) -> Option<&'static str> {
     let start = bytes.get(..bytes.len().min(LOOKED_AT)).unwrap_or(bytes);
+    let is_utf_32 = |zeros: [usize; 3]| {
+        start.len() >= 8 && start.chunks_exact(4).all(|unit| zeros.iter().all(|&at| unit.get(at) == Some(&0)))
+    };
+    let has_wide_mark = start.starts_with(b"\xff\xfe\0\0") || start.starts_with(b"\0\0\xfe\xff");
+    let is_zero = start.iter().all(|byte| *byte == 0);
+    if has_wide_mark || (!is_zero && (is_utf_32([1, 2, 3]) || is_utf_32([0, 1, 2]))) {
+        return Some("it is text in UTF-32; save it as UTF-8");
+    }
     let zeros = |odd: usize| start.iter().skip(odd).step_by(2).filter(|byte| **byte == 0).count();
     let has_mark = start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff");
     // Without a mark, every second byte of plain text is zero.

@@ -17,23 +17,38 @@ const OPPOSITES: [(&str, &str); 9] = [
 /// Beginnings that make of a word its opposite.
 const NEGATIONS: [&str; 9] = ["not_", "not-", "no_", "no-", "non_", "non-", "un", "dis", "in"];
 
-/// Returns the candidate closest to `word`, in any case: at most a third of the letters differ (one in
-/// short words), and never all of them. A word that says the opposite is not meant.
+/// Words shorter than this are not taken for the beginning of another.
+const MIN_BEGINNING: usize = 4;
+
+/// Returns the candidate closest to `word`, in any case: one that `word` is the beginning of, cut within a
+/// part of it; else at most a third of the letters differ (one in short words), and never all of them. A
+/// word that says the opposite is not meant.
 pub fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let letters = word.chars().count();
     let most = (letters / 3).max(1).min(letters.saturating_sub(1));
+    let is_cut = |candidate: &str| {
+        let begins = candidate.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+        let next = candidate.get(word.len()..).and_then(|rest| rest.chars().next());
+        letters >= MIN_BEGINNING && begins && next.is_some_and(char::is_alphanumeric)
+    };
     // The length difference is a lower bound of the distance. Computing the distance costs the product
     // of both lengths, and clients may send words of any length.
-    let is_near = |candidate: &&str| candidate.chars().count().abs_diff(letters) <= most;
-    let mut near = candidates.into_iter().filter(is_near).peekable();
-    near.peek()?;
-    let lowered = word.to_lowercase();
-    near.map(|candidate| (candidate, candidate.to_lowercase()))
-        .filter(|(_, other)| !are_opposites(&lowered, other))
-        .map(|(candidate, other)| (strsim::osa_distance(&lowered, &other), candidate))
-        .filter(|(distance, _)| *distance <= most)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    let is_near = |candidate: &str| candidate.chars().count().abs_diff(letters) <= most;
+    let rank = |candidate: &'c str| {
+        let is_cut = is_cut(candidate);
+        if !is_cut && !is_near(candidate) {
+            return None;
+        }
+        let (word, other) = (word.to_lowercase(), candidate.to_lowercase());
+        let distance = if is_cut { 1 } else { strsim::osa_distance(&word, &other) };
+        (distance <= most && !are_opposites(&word, &other)).then_some((
+            distance,
+            !is_cut,
+            if is_cut { candidate.len() } else { 0 },
+        ))
+    };
+    let ranked = candidates.into_iter().filter_map(|candidate| Some((rank(candidate)?, candidate)));
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, candidate)| candidate)
 }
 
 /// Whether one of two words, in lower case, says the opposite of the other. Then it is no slip of it, however
@@ -67,6 +82,16 @@ mod tests {
             ("B", None),
             ("", None),
             ("weight", None),
+        ] {
+            assert_eq!(closest(word, known), meant, "{word}");
+        }
+        let known = ["client_certificate", "client_key", "weight_header", "interval_down", "interval"];
+        for (word, meant) in [
+            ("client_cert", Some("client_certificate")),
+            ("client_keys", Some("client_key")),
+            ("inter", Some("interval")),
+            ("weight", None),
+            ("int", None),
         ] {
             assert_eq!(closest(word, known), meant, "{word}");
         }

@@ -22,6 +22,7 @@ pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complet
         about_pool(pool);
         about_checks(pool);
         about_check_address(pool);
+        about_hosts(pool);
     }
     for service in services.iter().filter(|service| !service.faulty) {
         let tiers: Vec<&ReadPool<'_>> =
@@ -127,6 +128,19 @@ fn about_checks(read: &ReadPool<'_>) {
                 "set its intervals to \"1s\" or more".to_owned(),
             );
         }
+    }
+}
+
+/// Hosts are sent and verified by some kinds of checks only.
+fn about_hosts(read: &ReadPool<'_>) {
+    let pool = &read.setup.pool;
+    let takes_host = |read: &ReadCheck<'_>| !matches!(read.check.probe, Probe::Tcp(_) | Probe::Exec(_));
+    if let Some(backend) = pool.backends.iter().find(|backend| backend.host.is_some())
+        && !read.checks.iter().any(takes_host)
+    {
+        let message =
+            format!("no check of pool `{}` uses the `host` of backend `{}`", pool.name, backend.name);
+        read.at.warning(message, "http, https, tls and grpc checks do".to_owned());
     }
 }
 

@@ -29,7 +29,7 @@ const PLACES: [(&str, &[&str]); 12] = [
     ("a pool, [pools.NAME]", OF_A_POOL),
     (
         "a backend, backends = [{ address = \"192.0.2.1\", .. }]",
-        &["name", "address", "addresses", "weight", "enabled", "site", "port", "check_address"],
+        &["name", "address", "addresses", "weight", "enabled", "site", "port", "host", "check_address"],
     ),
     ("a service, [services.\"NAME\"]", OF_A_SERVICE),
     (
@@ -59,6 +59,9 @@ const PLACES: [(&str, &[&str]); 12] = [
             "weight_header",
             "send",
             "expect",
+            "send_hex",
+            "expect_hex",
+            "proxy_protocol",
             "service",
             "program",
             "arguments",
@@ -67,9 +70,26 @@ const PLACES: [(&str, &[&str]); 12] = [
     ),
     (
         "`tls` of a check, check = { type = \"https\", tls = { .. } }",
-        &["name", "verify", "ca_file", "min_days_left"],
+        &["name", "verify", "ca_file", "min_days_left", "client_certificate", "client_key"],
     ),
 ];
+
+/// Keys of other programs, with the key that says the same here and how it is written.
+const ELSEWHERE: [(&str, &str, &str); 6] = [
+    ("insecure", "verify", "verify = false"),
+    ("insecure_skip_verify", "verify", "verify = false"),
+    ("skip_verify", "verify", "verify = false"),
+    ("no_verify", "verify", "verify = false"),
+    ("verify_none", "verify", "verify = false"),
+    ("ssl_verify", "verify", "verify"),
+];
+
+/// How a key of another program is written in a table that knows these keys.
+pub(super) fn written_here(key: &str, known: &[&str]) -> Option<&'static str> {
+    let key = key.to_ascii_lowercase().replace('-', "_");
+    let (.., written) = ELSEWHERE.iter().find(|(other, here, _)| *other == key && known.contains(here))?;
+    Some(written)
+}
 
 /// The keys of a key that signs transfers.
 pub(super) const OF_A_KEY: &[&str] = &["algorithm", "secret_file"];

@@ -10,6 +10,7 @@
 //! and goes on; nothing stops at the first fault. A part with a fault is left out of what is
 //! concluded from it, so that one mistake is one message. The effect of a setting is not here.
 
+mod address;
 mod admin;
 mod advice;
 mod binding;
@@ -26,6 +27,7 @@ mod service;
 mod source;
 mod token;
 mod transfer;
+mod unquoted;
 mod value;
 mod zones;
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::check::{self, CheckKeys, CheckList, MAX_CHECKS, ReadCheck};
+use crate::config::check::{self, CheckKeys, CheckList, Hosts, MAX_CHECKS, ReadCheck};
 use crate::config::source::At;
 use crate::config::value::{Entry, Located, Table, Value, percent};
 use crate::fleet::PoolSetup;
@@ -111,8 +111,7 @@ impl<'s> ReadPool<'s> {
             let keys = keys.or_default(defaults);
             if let Some(checks) = &keys.checks {
                 let backends = &read.setup.pool.backends;
-                let named = !backends.is_empty() && backends.iter().all(|backend| backend.host.is_some());
-                read.checks = check::resolve_list(&checks.value, check_defaults, named);
+                read.checks = check::resolve_list(&checks.value, check_defaults, Hosts::of(backends));
             }
             read.take(&keys, findings.errors() == before);
         }
@@ -315,7 +314,7 @@ fn min_healthy(value: Value<'_>) -> Option<MinHealthy> {
         None => remedy,
     };
     let remedy = value.integer_in_quotes(&(1..=u32::MAX)).map(as_share);
-    let remedy = remedy.or_else(|| value.share_of_fraction());
+    let remedy = remedy.or_else(|| value.share_of_number());
     share(value, what, remedy).map(MinHealthy::Percent)
 }
 
@@ -325,7 +324,9 @@ fn suspect_self(value: Value<'_>) -> Option<SuspectSelf> {
         return Some(SuspectSelf::Off);
     }
     let what = "a share of the addresses from \"1%\" to \"100%\", or \"off\"";
-    share(value, what, value.share_of_fraction()).map(SuspectSelf::From)
+    let remedy =
+        value.share_of_number().or_else(|| value.is_false().then(|| "did you mean \"off\"?".to_owned()));
+    share(value, what, remedy).map(SuspectSelf::From)
 }
 
 fn share(value: Value<'_>, what: &str, remedy: Option<String>) -> Option<u8> {

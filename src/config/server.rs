@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::source::At;
 use crate::config::value::{Entry, Located, Table, Value};
-use crate::config::{ServerSettings, binding};
+use crate::config::{ServerSettings, address, binding};
 use crate::cookie::CookieSecrets;
 use crate::listener::Limits;
 use crate::listener::rate_limit::RateLimit;
@@ -269,13 +269,21 @@ pub(super) fn socket_address(value: Value<'_>) -> Option<SocketAddr> {
     let what = "an address with a port, such as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"";
     let text = value.string(what)?;
     let Ok(address) = text.parse::<SocketAddr>() else {
-        let hint = match text.parse() {
-            Ok(address) => Some(format!("did you mean \"{}\"?", SocketAddr::new(address, 53))),
-            Err(_) => None,
-        };
-        value.must_be(format!("{what}; this is `{text}`"), hint);
+        value.must_be(format!("{what}; this is `{text}`"), address::listen_hint(text));
         return None;
     };
+    let unusable = match address.ip() {
+        ip if ip.is_multicast() => Some("a multicast address"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        _ => None,
+    };
+    if let Some(unusable) = unusable {
+        value.at.error_with_hint(
+            format!("`{text}` is {unusable}, which no server can answer from"),
+            "write an address of this machine, or \"0.0.0.0:53\" for all of them".to_owned(),
+        );
+        return None;
+    }
     if let IpAddr::V6(v6) = address.ip()
         && let Some(v4) = v6.to_ipv4_mapped()
     {

@@ -10,8 +10,12 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::config::fault::{Fault, Faults, Place, Severity};
+use crate::config::unquoted;
 use crate::file::{self, Content, Reading};
 use crate::printable::without_quoted;
+
+/// Some editors put this mark at the start of a UTF-8 file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// A configuration file.
 #[derive(Debug)]
@@ -42,6 +46,8 @@ pub(super) struct At<'s> {
     findings: &'s Findings,
     start: usize,
     end: usize,
+    /// Whether its line holds a secret, and is not shown.
+    concealed: bool,
 }
 
 impl Source {
@@ -65,12 +71,22 @@ impl Source {
             let valid = error.utf8_error().valid_up_to();
             let lossy = Self::new(path, String::from_utf8_lossy(error.as_bytes()).into_owned(), quotable);
             let message = "the file is not UTF-8 from here on".into();
+            let mark = if error.as_bytes().starts_with("\u{feff}".as_bytes()) {
+                BYTE_ORDER_MARK.len_utf8()
+            } else {
+                0
+            };
+            let valid = valid - mark;
             let place = lossy.place(valid..valid + 1);
             Box::new(Fault { severity: Severity::Error, message, place, hint: None, related: None })
         })
     }
 
-    fn new(path: &Path, text: String, quotable: bool) -> Self {
+    fn new(path: &Path, mut text: String, quotable: bool) -> Self {
+        if text.starts_with(BYTE_ORDER_MARK) {
+            // It has no column.
+            text.drain(..BYTE_ORDER_MARK.len_utf8());
+        }
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(breaks).collect();
         Self { path: path.into(), text, quotable, lines }
@@ -101,8 +117,12 @@ impl Source {
         let in_brackets = |message: &str| message.contains("array") || message.contains("inline table");
         let is_open = |message: &str| message.starts_with("unclosed") && in_brackets(message);
         let swallows = errors.iter().any(|error| is_open(error.message()));
+        let mut hinted = None;
         for error in &errors {
-            let at = self.at(findings, Some(error.span().unwrap_or(end..end)));
+            let span = error.span().unwrap_or(end..end);
+            let (line, text) = self.line_at(span.start);
+            let at = self.at(findings, Some(span));
+            let is_about_quotes = error.message().contains("key") || error.message().contains("quoted");
             match error.message() {
                 "duplicate key" => at.error("the same key or table stands above already"),
                 message if swallows && in_brackets(message) => {
@@ -110,7 +130,13 @@ impl Source {
                     at.error_with_hint(format!("this is not TOML: {message}"), hint);
                     break;
                 }
-                message => at.error(format!("this is not TOML: {message}")),
+                // The rest of a line that was told how to be written.
+                _ if hinted == Some(line) => {}
+                message => {
+                    let hint = unquoted::hint(text, self.section_above(line)).filter(|_| is_about_quotes);
+                    hinted = hint.is_some().then_some(line);
+                    at.error_with_hint(format!("this is not TOML: {message}"), hint);
+                }
             }
         }
         tree
@@ -119,17 +145,30 @@ impl Source {
     /// The file as a whole, or bytes of it.
     pub(super) fn at<'s>(&'s self, findings: &'s Findings, span: Option<Range<usize>>) -> At<'s> {
         let Range { start, end } = span.unwrap_or(usize::MAX..usize::MAX);
-        At { source: self, findings, start, end }
+        At { source: self, findings, start, end, concealed: false }
+    }
+
+    /// The number of the line that holds this byte, from 1, and its text.
+    fn line_at(&self, at: usize) -> (usize, &str) {
+        let line = self.lines.partition_point(|&begin| begin <= at).max(1);
+        let begin = self.lines.get(line - 1).copied().unwrap_or(0);
+        let end = self.lines.get(line).copied().unwrap_or(self.text.len());
+        (line, self.text.get(begin..end).unwrap_or("").trim_end_matches(['\r', '\n']))
+    }
+
+    /// The name of the table that a line stands in, as it is written.
+    fn section_above(&self, line: usize) -> Option<&str> {
+        let above = self.text.get(..*self.lines.get(line - 1)?)?;
+        let header = above.lines().rev().find(|line| line.trim_start().starts_with('['))?;
+        header.trim_start().trim_start_matches('[').split(']').next().map(str::trim)
     }
 
     fn place(&self, span: Range<usize>) -> Place {
         if span.start == usize::MAX {
             return Place::whole(Arc::clone(&self.path));
         }
-        let line = self.lines.partition_point(|&begin| begin <= span.start).max(1);
+        let (line, text) = self.line_at(span.start);
         let begin = self.lines.get(line - 1).copied().unwrap_or(0);
-        let end = self.lines.get(line).copied().unwrap_or(self.text.len());
-        let text = self.text.get(begin..end).unwrap_or("").trim_end_matches(['\r', '\n']);
         let place = Place::in_line(
             Arc::clone(&self.path),
             line,
@@ -211,6 +250,11 @@ impl<'s> At<'s> {
         Some((written, self.elsewhere(start..self.end)))
     }
 
+    /// The same place, of a line that is not to be shown: it may hold a password.
+    pub(super) fn concealed(self) -> Self {
+        Self { concealed: true, ..self }
+    }
+
     /// Where it begins in its file.
     pub(super) fn start(self) -> usize {
         self.start
@@ -259,10 +303,11 @@ impl<'s> At<'s> {
         } else {
             (without_quoted(&message).into_owned(), None)
         };
+        let place = self.source.place(self.start..self.end);
         self.findings.push(Fault {
             severity,
             message,
-            place: self.source.place(self.start..self.end),
+            place: if self.concealed { place.without_text() } else { place },
             hint,
             related: related.map(|(at, label)| (at.source.place(at.start..at.end), label.to_owned())),
         });

@@ -69,7 +69,9 @@ fn secret(value: Value<'_>) -> Option<Vec<u8>> {
 
 /// Reads `transfer` of a zone: `{ networks = [..], keys = [..] }`.
 pub(super) fn read_allowed(entry: Entry<'_>, keys: &ReadKeys) -> Option<Allowed> {
-    let mut table = entry.value.table(entry.at)?;
+    let is_list = entry.value.is_list() || entry.value.as_str().is_some();
+    let remedy = is_list.then(|| "write transfer = { networks = [..] }, or { keys = [..] }".to_owned());
+    let mut table = entry.value.table_such_as(entry.at, remedy)?;
     let networks = table.read("networks", Value::networks);
     let named = table.read("keys", |value| {
         let elements = value.list("a list of names of [keys]")?;

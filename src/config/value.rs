@@ -15,8 +15,8 @@ use jiff::fmt::friendly::SpanParser;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::misplaced;
 use crate::config::source::At;
+use crate::config::{address, misplaced};
 use crate::duration::Shown;
 use crate::file::{self, Content};
 use crate::network::{Network, Networks};
@@ -121,11 +121,17 @@ impl<'s> Value<'s> {
         fits.then(|| format!("drop the quotes: {} = {number}", self.key))
     }
 
-    /// The remedy for a share that is written as a number from 0 to 1.
-    pub(super) fn share_of_fraction(self) -> Option<String> {
-        let DeValue::Float(number) = self.data else { return None };
-        let share = number.as_str().parse::<f64>().ok().filter(|share| (0.01..=1.0).contains(share))?;
-        Some(format!("did you mean \"{:.0}%\"?", share * 100.0))
+    /// The remedy for a share that is written as a number: from 0 to 1, or percent without their sign.
+    pub(super) fn share_of_number(self) -> Option<String> {
+        let number = match self.data {
+            DeValue::Float(number) => number.as_str().parse::<f64>().ok()?,
+            DeValue::Integer(number) => number.as_str().parse::<u8>().ok()?.into(),
+            DeValue::String(text) => text.trim().parse::<u8>().ok()?.into(),
+            _ => return None,
+        };
+        let is_fraction = number <= 1.0 && matches!(self.data, DeValue::Float(_));
+        let share = if is_fraction { number * 100.0 } else { number };
+        (1.0..=100.0).contains(&share).then(|| format!("did you mean \"{share:.0}%\"?"))
     }
 
     /// The remedy for a boolean that stands in quotes, or is a word that other files use for one.
@@ -136,6 +142,11 @@ impl<'s> Value<'s> {
             _ => return None,
         };
         Some(format!("drop the quotes: {} = {value}", self.key))
+    }
+
+    /// Whether it is `false`, or a word for it.
+    pub(super) fn is_false(self) -> bool {
+        matches!(self.data, DeValue::Boolean(false)) || matches!(self.as_str(), Some("false" | "no" | "none"))
     }
 
     /// Whether it is an integer.
@@ -275,17 +286,15 @@ impl<'s> Value<'s> {
     pub(super) fn address_for(self, who: &str) -> Option<IpAddr> {
         let text = self.string("an IP address")?;
         let Ok(address) = text.parse::<IpAddr>() else {
-            let hint = if text.parse::<std::net::SocketAddr>().is_ok() {
-                Some("the port belongs to `check`; write the address alone".to_owned())
-            } else if text.contains('%') || text.contains('/') {
-                None
-            } else if text.contains(|character: char| character.is_ascii_alphabetic()) && !text.contains(':')
-            {
-                Some("names are not looked up: write the addresses of the backend".to_owned())
-            } else {
-                None
-            };
-            self.must_be("an IP address, such as \"192.0.2.11\" or \"2001:db8::11\"", hint);
+            let what = "an IP address, such as \"192.0.2.11\" or \"2001:db8::11\"";
+            if address::has_credentials(text) {
+                let hint =
+                    "write the address alone; user and password belong to `headers` of the check".to_owned();
+                Self { at: self.at.concealed(), ..self }.must_be(what, hint);
+                return None;
+            }
+            let owner = if who == "notification" { "the secondary" } else { "the backend" };
+            self.must_be(what, address::hint(text, owner));
             return None;
         };
         let reason = match address {
@@ -355,8 +364,19 @@ impl<'s> Value<'s> {
 
     /// A table, which is told by `name` where it is meant as a whole.
     pub(super) fn table(self, name: At<'s>) -> Option<Table<'s>> {
+        self.table_such_as(name, None)
+    }
+
+    /// As [`Value::table`], with a remedy for a value that is none.
+    pub(super) fn table_such_as(self, name: At<'s>, remedy: Option<String>) -> Option<Table<'s>> {
         let DeValue::Table(data) = self.data else {
-            self.expected("a table", None);
+            let is_table = |value: &Spanned<DeValue<'_>>| matches!(value.get_ref(), DeValue::Table(_));
+            let tables =
+                matches!(self.data, DeValue::Array(list) if !list.is_empty() && list.iter().all(is_table));
+            let single =
+                || format!("double brackets make a list of tables: write single ones, [..{}]", self.key);
+            let remedy = remedy.or_else(|| tables.then(single));
+            self.expected("a table", remedy);
             return None;
         };
         Some(Table { at: name, data, known: Vec::new() })
@@ -372,13 +392,24 @@ impl<'s> Value<'s> {
 }
 
 impl<'s> Entry<'s> {
+    /// Whether it is a table of tables with names that are no keys: part of a name that TOML has split.
+    fn is_part_of_name(self, keys: &[&str]) -> bool {
+        let is_name = |name: &str| {
+            closest(name, keys.iter().copied()).is_none() && misplaced::places_of(name).is_none()
+        };
+        matches!(self.value.data, DeValue::Table(data) if data.iter().all(|(name, value)| {
+            matches!(value.get_ref(), DeValue::Table(_)) && is_name(name.get_ref())
+        }))
+    }
+
     /// Whether it is a table that has one of these keys.
     pub(super) fn has_any(self, keys: &[&str]) -> bool {
         matches!(self.value.data, DeValue::Table(data) if data.keys().any(|key| keys.contains(&key.get_ref().as_ref())))
     }
 
     /// The entries that were meant where TOML has made a table of each part of a name without quotes. `keys`
-    /// are those of an entry: the table that has one of them is where the name ends.
+    /// are those of an entry: the table that has one of them is where the name ends. Below tables that hold
+    /// nothing but such parts, so is one that is empty or has another value.
     pub(super) fn split_names(self, keys: &[&str]) -> Vec<SplitName<'s>> {
         let mut found = Vec::new();
         self.find_split_names(self.name, keys, &mut found);
@@ -394,7 +425,9 @@ impl<'s> Entry<'s> {
         parts.sort_by_key(|part| part.at.start());
         for part in parts {
             let name = format!("{path}.{}", part.name);
-            if part.has_any(keys) {
+            let is_end = matches!(part.value.data, DeValue::Table(data) if data.is_empty())
+                || !part.is_part_of_name(keys);
+            if part.has_any(keys) || (self.is_part_of_name(keys) && is_end) {
                 let written = part.at.ending_with(&name);
                 let entry = written.map(|(name, at)| Entry { name, at, ..part });
                 found.push(SplitName {
@@ -455,6 +488,9 @@ impl<'s> Table<'s> {
 
     /// The remedy for a key that the table does not know.
     fn remedy(&self, key: &str) -> String {
+        if let Some(written) = misplaced::written_here(key, &self.known) {
+            return format!("write `{written}`");
+        }
         if let Some(near) = closest(key, self.known.iter().copied()) {
             return format!("did you mean `{near}`?");
         }

@@ -78,7 +78,8 @@ fn read_settings(
     name: &Name,
     transfers: &mut Transfers,
 ) -> Option<PathBuf> {
-    let mut table = entry.value.table(entry.at)?;
+    let remedy = entry.value.as_str().map(|file| format!("write {{ file = \"{file}\" }}"));
+    let mut table = entry.value.table_such_as(entry.at, remedy)?;
     let file = table.require("file", &format!("zone `{}`", entry.name), readable);
     let allowed = table.get("transfer").and_then(|entry| transfer::read_allowed(entry, keys));
     transfers.zones.extend(allowed.map(|allowed| (name.clone(), allowed)));

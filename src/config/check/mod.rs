@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use crate::config::source::At;
 use crate::config::value::{Located, Value, listed};
 use crate::fleet::Check;
+use crate::pool::Backend;
 use crate::probe::http::name_in;
 
 pub(super) use keys::CheckKeys;
@@ -111,6 +112,27 @@ pub(super) fn read_list(value: Value<'_>) -> Option<CheckList<'_>> {
     Some(list)
 }
 
+/// Which backends of a pool have a host of their own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Hosts<'b> {
+    /// None of them.
+    None,
+    /// Some, and this is the first backend without.
+    Some { without: &'b str },
+    /// All of them.
+    All,
+}
+
+impl<'b> Hosts<'b> {
+    pub(super) fn of(backends: &'b [Backend]) -> Self {
+        if backends.iter().all(|backend| backend.host.is_none()) {
+            return Self::None;
+        }
+        let without = backends.iter().find(|backend| backend.host.is_none());
+        without.map_or(Self::All, |backend| Self::Some { without: &backend.name })
+    }
+}
+
 /// A backend's own host: a name that certificates can be for, perhaps with a port.
 pub(super) fn backend_host(value: Value<'_>) -> Option<String> {
     let host = request::host(value)?;
@@ -123,10 +145,10 @@ pub(super) fn backend_host(value: Value<'_>) -> Option<String> {
 pub(super) fn resolve_list<'s>(
     list: &CheckList<'s>,
     defaults: &CheckKeys<'s>,
-    named: bool,
+    hosts: Hosts<'_>,
 ) -> Vec<ReadCheck<'s>> {
     let mut checks: Vec<ReadCheck<'s>> =
-        list.iter().filter_map(|keys| keys.value.resolve(defaults, keys.at, named)).collect();
+        list.iter().filter_map(|keys| keys.value.resolve(defaults, keys.at, hosts)).collect();
     let mut names: HashMap<String, At<'s>> = HashMap::new();
     for name in checks.iter().filter_map(|read| read.name) {
         if let Some(first) = names.insert(name.value.to_owned(), name.at) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use data_encoding::BASE64_NOPAD;
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -43,6 +44,14 @@ pub(super) fn is_of_call(name: &str) -> bool {
     name == "content-type" || name.starts_with("grpc-")
 }
 
+/// Whether a value is base64, with or without padding: that of binary metadata of gRPC.
+pub(super) fn is_base64(value: &str) -> bool {
+    value.split(',').map(str::trim).all(|part| {
+        let bytes = part.trim_end_matches('=').as_bytes();
+        BASE64_NOPAD.decode(bytes).is_ok() && (part.len() == bytes.len() || part.len().is_multiple_of(4))
+    })
+}
+
 /// Host and port of `HOST:PORT`; the brackets of an IPv6 address stay with the host.
 pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
@@ -77,7 +86,15 @@ pub(super) fn host(value: Value<'_>) -> Option<&str> {
 pub(super) fn checked_host<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
     // Neither is repeated: it may be a password.
     if text.contains('@') {
-        value.at.error("a host has no user and no password before it");
+        value.at.concealed().error("a host has no user and no password before it");
+        return None;
+    }
+    if let Some((_, rest)) = text.split_once("://") {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        value.at.error_with_hint(
+            format!("`{text}` is a URL, and a host is a name or an address, with or without a port"),
+            format!("did you mean \"{host}\"?"),
+        );
         return None;
     }
     let (name, port) = split_port(text);

@@ -2,7 +2,7 @@
 
 use crate::config::check::keys::{CheckKeys, Key, OF_TLS, PlainKeys, contradiction};
 use crate::config::check::pattern::Body;
-use crate::config::check::{Kind, ReadCheck, certificate, request, timing};
+use crate::config::check::{Hosts, Kind, ReadCheck, certificate, request, timing};
 use crate::config::source::At;
 use crate::config::value::Located;
 use crate::fleet::Check;
@@ -16,8 +16,8 @@ use crate::probe::tls::TlsProbe;
 
 impl<'s> CheckKeys<'s> {
     /// The check that these keys and the defaults make, named by its kind; `at` is where the pool
-    /// sets it; `named` is whether each backend has a host of its own. None when something is wrong.
-    pub(super) fn resolve(&self, defaults: &Self, at: At<'s>, named: bool) -> Option<ReadCheck<'s>> {
+    /// sets it; `hosts` are those of the backends. None when something is wrong.
+    pub(super) fn resolve(&self, defaults: &Self, at: At<'s>, hosts: Hosts<'_>) -> Option<ReadCheck<'s>> {
         let before = at.findings().errors();
         let mut keys = self.clone().or_default(defaults);
         keys.settle_talk();
@@ -49,7 +49,7 @@ impl<'s> CheckKeys<'s> {
         if keys.faulty {
             return None;
         }
-        let probe = keys.probe(kind?, at, named)?;
+        let probe = keys.probe(kind?, at, hosts)?;
         if at.findings().errors() > before {
             return None;
         }
@@ -121,6 +121,18 @@ impl<'s> CheckKeys<'s> {
         {
             headers.at.error(format!("the probe itself decides about the header `{name}` of a call"));
         }
+        if let Some(headers) = self.plain.headers.set().filter(|headers| !headers.inherited)
+            && let Some(name) = headers.value.iter().find_map(|(name, value)| {
+                (name.ends_with("-bin") && !request::is_base64(value)).then_some(name)
+            })
+        {
+            headers.at.error_with_hint(
+                format!(
+                    "the value of `{name}` is not base64, as that of metadata whose name ends in -bin must be"
+                ),
+                "write the bytes in base64, as `base64 -w0` prints them".to_owned(),
+            );
+        }
     }
 
     fn report_contradictions_of_tls(&self) {
@@ -159,7 +171,7 @@ impl<'s> CheckKeys<'s> {
     }
 
     /// The probe of a check of this kind; `None` when something is missing, which is reported.
-    fn probe(&self, kind: Kind, at: At<'s>, named: bool) -> Option<Probe> {
+    fn probe(&self, kind: Kind, at: At<'s>, hosts: Hosts<'_>) -> Option<Probe> {
         let plain = &self.plain;
         if kind == Kind::Exec {
             let Some(program) = plain.program.value() else {
@@ -176,7 +188,7 @@ impl<'s> CheckKeys<'s> {
             at.error(format!("{} needs a `port`", kind.with_article()));
             return None;
         };
-        let tls = if self.has_tls(kind) { Some(self.tls_settings(kind, at, named)?) } else { None };
+        let tls = if self.has_tls(kind) { Some(self.tls_settings(kind, at, hosts)?) } else { None };
         let talk = || Talk {
             send: plain.send.value().map(|text| text.as_bytes().to_vec()).or(plain.send_hex.value()),
             expect: plain.expect.value().or(plain.expect_hex.value().map(Expected::Text)),
@@ -223,18 +235,25 @@ impl<'s> CheckKeys<'s> {
         headers.filter(|(name, _)| !request::is_of_call(name)).collect()
     }
 
-    fn tls_settings(&self, kind: Kind, at: At<'s>, named: bool) -> Option<TlsSettings> {
+    fn tls_settings(&self, kind: Kind, at: At<'s>, hosts: Hosts<'_>) -> Option<TlsSettings> {
         let insecure = self.unverified().is_some();
         // A default host is not this check's when it cannot have one.
         let host = self.plain.host.value().filter(|_| kind != Kind::Tls);
         let name = self.tls.name.value().or_else(|| Some(request::bare(request::split_port(host?).0)));
         match name {
-            None if !insecure && !named => {
+            None if !insecure && !matches!(hosts, Hosts::All) => {
                 let means =
                     if kind == Kind::Tls { "write \"tls://NAME:PORT\", or set" } else { "set `host` or" };
+                let lacking = match hosts {
+                    Hosts::Some { without } => format!(": backend `{without}` has no `host` of its own"),
+                    Hosts::None | Hosts::All => String::new(),
+                };
                 at.error_with_hint(
-                    format!("{} must know which name the certificate has to have", kind.with_article()),
-                    format!("{means} `tls.name`, or `tls.verify = false` to accept any certificate"),
+                    format!("{} must know which name the certificate has to have{lacking}", kind.with_article()),
+                    format!(
+                        "{means} `tls.name`, or a `host` for each backend, or `tls.verify = false` to accept any \
+                         certificate"
+                    ),
                 );
                 return None;
             }

@@ -22,7 +22,7 @@ pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>>
     let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     // Neither is repeated: it may be a password.
     if authority.contains('@') {
-        value.at.error_with_hint(
+        value.at.concealed().error_with_hint(
             "a check's URL takes no user and no password before the host",
             "write the check as a table, with headers = { Authorization = \"Basic ..\" }, which is the base64 of \
              USER:PASSWORD"

@@ -41,7 +41,7 @@ fn check_urls() {
     in_check("\"tcp://:5432/x\"", &format!("2:9 {tcp} | write \"tcp://:5432\""));
     in_check(
         "\"https://:443/\"",
-        "2:9 an https check must know which name the certificate has to have | set `host` or `tls.name`, or \
+        "2:9 an https check must know which name the certificate has to have | set `host` or `tls.name`, or a `host` for each backend, or \
          `tls.verify = false` to accept any certificate",
     );
 }
@@ -112,7 +112,7 @@ fn urls_of_every_type() {
     in_check(
         "\"tls://:443\"",
         "2:9 a tls check must know which name the certificate has to have | write \"tls://NAME:PORT\", or set \
-         `tls.name`, or `tls.verify = false` to accept any certificate",
+         `tls.name`, or a `host` for each backend, or `tls.verify = false` to accept any certificate",
     );
     in_check("\"tls://a.example\"", "2:9 a tls check needs a `port`");
     in_check(
@@ -276,7 +276,7 @@ fn certificates() {
     );
     in_check(
         "{ type = \"grpc\", port = 1, tls = {} }",
-        "2:9 a grpc check must know which name the certificate has to have | set `host` or `tls.name`, or \
+        "2:9 a grpc check must know which name the certificate has to have | set `host` or `tls.name`, or a `host` for each backend, or \
          `tls.verify = false` to accept any certificate",
     );
     // A default for the host is for the checks that have one.
@@ -440,10 +440,10 @@ fn pools_and_backends() {
     let pool = |line: &str, expected: &str| in_pool(&format!("backends = [\"192.0.2.1\"]\n{line}"), expected);
     pool("slow_start = \"2h\"", "3:14 `slow_start` must be from 0s to 1h");
     let what = "`suspect_self` must be a share of the addresses from \"1%\" to \"100%\", or \"off\"";
-    for wrong in ["0%", "101%", "90", "of"] {
-        pool(&format!("suspect_self = \"{wrong}\""), &format!("3:16 {what}; this is `{wrong}`"));
+    for (wrong, hint) in [("0%", ""), ("101%", ""), ("90", " | did you mean \"90%\"?"), ("of", "")] {
+        pool(&format!("suspect_self = \"{wrong}\""), &format!("3:16 {what}; this is `{wrong}`{hint}"));
     }
-    pool("suspect_self = false", &format!("3:16 {what}; this is a boolean"));
+    pool("suspect_self = false", &format!("3:16 {what}; this is a boolean | did you mean \"off\"?"));
     let backend = |key: &str, expected: &str| {
         in_pool(&format!("backends = [{{ address = \"192.0.2.1\", {key} }}]"), &format!("2:{expected}"));
     };

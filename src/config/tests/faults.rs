@@ -81,7 +81,13 @@ fn server_and_admin() {
                 "2:11 each element of `listen` must be {port}; this is `192.0.2.1` | did you mean \"192.0.2.1:53\"?"
             ),
         ),
-        ("listen = [\"local:53\"]", format!("2:11 each element of `listen` must be {port}; this is `local:53`")),
+        (
+            "listen = [\"local:53\"]",
+            format!(
+                "2:11 each element of `listen` must be {port}; this is `local:53` | names are not looked up: write \
+                 an address of this machine"
+            ),
+        ),
         (
             "listen = [\"192.0.2.1:53\", \"192.0.2.1:53\"]",
             "2:27 `192.0.2.1:53` is in this list already".to_owned(),

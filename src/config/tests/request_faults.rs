@@ -127,3 +127,22 @@ fn send_and_expect() {
         "42 `send` must be the text to send of 1 to 4096 bytes; this has 4097",
     );
 }
+
+/// Binary metadata of gRPC is base64.
+#[test]
+fn binary_metadata_is_base64() {
+    let check = |value: &str| {
+        format!("{{ type = \"grpc\", port = 1, headers = {{ trace-bin = \"{value}\", plain = \"a b\" }} }}")
+    };
+    for value in ["AQID", "AQI=", "AQI", "AQID,AQI=", ""] {
+        let text = format!("[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {}\n", check(value));
+        assert!(load_with_rest(&text).is_ok(), "{value}");
+    }
+    for value in ["a b", "AQI==", "A", "A_-="] {
+        in_check(
+            &check(value),
+            "2:46 the value of `trace-bin` is not base64, as that of metadata whose name ends in -bin must be | write \
+             the bytes in base64, as `base64 -w0` prints them",
+        );
+    }
+}

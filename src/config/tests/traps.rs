@@ -85,6 +85,148 @@ fn a_name_with_dots_needs_quotes() {
     );
 }
 
+/// The table that the name leads to may be empty, or have a slip in its keys.
+#[test]
+fn a_split_name_is_seen_whatever_its_table_holds() {
+    let zones = "[zones.lb.example.com]";
+    for (text, section, name) in [
+        (zones.to_owned(), "zones", "lb.example.com"),
+        (format!("{zones}\nFile = \"example.com.zone\""), "zones", "lb.example.com"),
+        (format!("{zones}\ntrasnfer = {{ networks = [] }}"), "zones", "lb.example.com"),
+        ("[services.www.lb.example.com]\npool = \"web\"".to_owned(), "services", "www.lb.example.com"),
+        ("[pools.eu.web]\nbackend = [\"192.0.2.1\"]".to_owned(), "pools", "eu.web"),
+    ] {
+        let found = errors_of(&format!("{text}\n{REST}"));
+        let told = without_quotes("", section, name);
+        assert!(found.iter().any(|error| error.contains(told.trim())), "{text}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_name_that_toml_refuses_is_told_to_be_quoted() {
+    let needs = "a name with other characters than letters, digits, - and _ needs quotes";
+    for (text, written) in [
+        ("[services.*.lb.example.com]", "[services.\"*.lb.example.com\"]"),
+        ("[services.münchen.lb.example.com]", "[services.\"münchen.lb.example.com\"]"),
+        ("[zones.lb.example.com.]", "[zones.\"lb.example.com\"]"),
+        ("[zones.“lb.example.com”]", "[zones.\"lb.example.com\"]"),
+        ("[services]\n*.example.com = { pools = [\"web\"] }", "\"*.example.com\" = .."),
+    ] {
+        let found = errors_of(&format!("{REST}{text}\n"));
+        let hint = format!("| {needs}: write {written}");
+        assert!(found.len() == 1 && found[0].ends_with(&hint), "{text}: {found:#?}");
+    }
+    let found = errors_of("[zones.\"example.com\"]\nfile = “example.com.zone”\n");
+    assert!(
+        found.len() == 1 && found[0].ends_with("| write straight quotes, \", in place of typographic ones")
+    );
+}
+
+#[test]
+fn a_byte_order_mark_has_no_column() {
+    let found = errors_of(&format!("\u{feff}[server] x\n{REST}"));
+    assert!(found.len() == 1 && found[0].starts_with("1:10 this is not TOML"), "{found:#?}");
+    let shown = load_files(&format!("\u{feff}[server] x\n{REST}"), &[]).unwrap_err().to_string();
+    assert!(shown.contains("| [server] x") && !shown.contains("feff"), "{shown}");
+}
+
+#[test]
+fn values_of_another_shape_are_told_the_right_one() {
+    one_error(
+        "[zones]\n\"b.example\" = \"b.zone\"\n",
+        "2:15 `b.example` must be a table; this is a string | write { file = \"b.zone\" }",
+    );
+    let zone = "[zones.\"b.example\"]\nfile = \"example.com.zone\"\n";
+    for networks in ["[\"192.0.2.1\"]", "\"192.0.2.1\""] {
+        let found = errors_of(&format!("{zone}transfer = {networks}\n{REST}"));
+        let hint = "| write transfer = { networks = [..] }, or { keys = [..] }";
+        assert!(found.len() == 1 && found[0].ends_with(hint), "{found:#?}");
+    }
+    let found = errors_of(&format!("[[pools.x]]\nbackends = [\"192.0.2.1\"]\n{REST}"));
+    assert!(found.len() == 1 && found[0].contains("double brackets make a list of tables"), "{found:#?}");
+}
+
+#[test]
+fn what_stands_in_the_place_of_an_address_has_words_of_its_own() {
+    let address = "must be an IP address, such as \"192.0.2.11\" or \"2001:db8::11\"";
+    for (backend, hint) in [
+        (
+            "http://192.0.2.1/",
+            "write the address alone, as in \"192.0.2.1\": scheme, port and path belong to `check`",
+        ),
+        ("[2001:db8::1]", "did you mean \"2001:db8::1\"?"),
+        ("192.0.2.0/24", "this is a network: write each address of it that is meant"),
+        (
+            "root:5Ecr37@192.0.2.1",
+            "write the address alone; user and password belong to `headers` of the check",
+        ),
+        (
+            "http://root:5Ecr37@192.0.2.1/",
+            "write the address alone; user and password belong to `headers` of the check",
+        ),
+    ] {
+        let text = format!("backends = [\"{backend}\"]");
+        in_pool(&text, &format!("2:13 each element of `backends` {address} | {hint}"));
+        let shown = load_files(&format!("[pools.x]\n{text}\n{REST}"), &[]).unwrap_err().to_string();
+        assert!(!shown.contains("5Ecr37"), "{shown}");
+    }
+    let zone = "[zones.\"b.example\"]\nfile = \"example.com.zone\"\nsecondaries = [\"ns2.example.com\"]\n";
+    let found = errors_of(&format!("{zone}{REST}"));
+    assert!(
+        found[0].ends_with("| names are not looked up: write the addresses of the secondary"),
+        "{found:#?}"
+    );
+    // A password in the URL or the host of a check.
+    for check in ["\"http://root:5Ecr37@web/\"", "{ type = \"http\", host = \"root:5Ecr37@web\" }"] {
+        let text = format!("[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {check}\n{REST}");
+        let shown = load_files(&text, &[]).unwrap_err().to_string();
+        assert!(!shown.contains("5Ecr37") && shown.contains("steerd.toml:3:"), "{shown}");
+    }
+    in_check(
+        "{ type = \"http\", host = \"http://a.example/\" }",
+        "2:33 `http://a.example/` is a URL, and a host is a name or an address, with or without a port | did you mean \"a.example\"?",
+    );
+    for (listen, message) in [
+        ("224.0.0.1:53", "`224.0.0.1:53` is a multicast address, which no server can answer from"),
+        ("[ff02::1]:53", "`[ff02::1]:53` is a multicast address, which no server can answer from"),
+        (
+            "255.255.255.255:53",
+            "`255.255.255.255:53` is the broadcast address, which no server can answer from",
+        ),
+    ] {
+        let hint = "write an address of this machine, or \"0.0.0.0:53\" for all of them";
+        one_error(&format!("[server]\nlisten = [\"{listen}\"]\n"), &format!("2:11 {message} | {hint}"));
+    }
+}
+
+#[test]
+fn keys_of_other_programs_and_shortened_keys_are_known() {
+    let tls = |key: &str, hint: &str| {
+        let column = "check = { type = \"https\", tls = { ".len() + 1;
+        in_check(
+            &format!("{{ type = \"https\", tls = {{ {key} = true }} }}"),
+            &format!("2:{column} unknown key `{key}` | {hint}"),
+        );
+    };
+    tls("insecure", "write `verify = false`");
+    tls("skip_verify", "write `verify = false`");
+    tls("client_cert", "did you mean `client_certificate`?");
+}
+
+#[test]
+fn shares_in_another_form_are_told_the_right_one() {
+    for (line, hint) in [
+        ("suspect_self = \"90\"", "did you mean \"90%\"?"),
+        ("suspect_self = 90", "did you mean \"90%\"?"),
+        ("suspect_self = 0.9", "did you mean \"90%\"?"),
+        ("suspect_self = false", "did you mean \"off\"?"),
+        ("min_healthy = 50.0", "did you mean \"50%\"?"),
+    ] {
+        let found = errors_of(&format!("[pools.x]\nbackends = [\"192.0.2.1\"]\n{line}\n{REST}"));
+        assert!(found.len() == 1 && found[0].ends_with(&format!("| {hint}")), "{line}: {found:#?}");
+    }
+}
+
 #[test]
 fn days_and_weeks_are_units() {
     for (ttl, seconds) in [
@@ -231,7 +373,14 @@ fn a_file_that_is_no_text_has_words_of_its_own() {
     let big_endian = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>();
     let utf_16 = "it is text in UTF-16; save it as UTF-8";
     let binary = "it is a binary file; a text file is expected";
+    let utf_32 = "it is text in UTF-32; save it as UTF-8";
+    let widest = |text: &str| text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect::<Vec<_>>();
+    let big_widest = |text: &str| text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect::<Vec<_>>();
     let kinds = [
+        (widest("\u{feff}[server]\n"), utf_32),
+        (widest("[server]\n"), utf_32),
+        (big_widest("\u{feff}[server]\n"), utf_32),
+        (big_widest("[server]\n"), utf_32),
         (wide("\u{feff}[server]\n"), utf_16),
         (wide("[server]\nworkers = 1\n"), utf_16),
         (big_endian("\u{feff}[server]\n"), utf_16),

@@ -262,3 +262,26 @@ fn warnings_come_with_errors() {
     let faults = load_with_rest(text).unwrap_err();
     assert_eq!((faults.errors().count(), faults.warnings().count()), (1, 1), "{faults}");
 }
+
+/// A host is sent and verified by checks that speak a protocol with one.
+#[test]
+fn the_host_of_a_backend_is_for_checks_that_use_it() {
+    let pool = |check: &str| {
+        let text = format!(
+            "[pools.x]\nbackends = [{{ name = \"a\", address = \"192.0.2.1\", host = \"a.example\" }}, \
+             {{ name = \"b\", address = \"192.0.2.2\" }}]\ncheck = {check}\n"
+        );
+        load_with_rest(&text)
+    };
+    let told = |check: &str| {
+        let setup = pool(check).unwrap_or_else(|faults| panic!("{check}: {faults}"));
+        let told: Vec<_> = setup.warnings.iter().map(|fault| fault.message.clone()).collect();
+        told.iter().any(|told| told == "no check of pool `x` uses the `host` of backend `a`")
+    };
+    assert!(told("\"tcp://:80\""));
+    assert!(!told("\"http://:80/\"") && !told("{ type = \"grpc\", port = 1 }"));
+    let faults = pool("\"https://:443/\"").unwrap_err();
+    let told = faults.errors().next().unwrap();
+    assert!(told.message.ends_with("has to have: backend `b` has no `host` of its own"), "{faults}");
+    assert!(told.hint.as_ref().unwrap().contains("a `host` for each backend"), "{faults}");
+}
