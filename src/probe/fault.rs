@@ -12,11 +12,18 @@ pub(super) struct Fault {
     /// [`Cause::Local`] is no verdict on the backend; with all others it has failed.
     pub(super) cause: Cause,
     pub(super) detail: Cow<'static, str>,
+    /// Whether the connection ended before the backend sent a single byte.
+    pub(super) unanswered: bool,
 }
 
 impl Fault {
     pub(super) fn new(cause: Cause, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { cause, detail: detail.into() }
+        Self { cause, detail: detail.into(), unanswered: false }
+    }
+
+    /// The same of a connection on which nothing has come, if that is so.
+    pub(super) fn unanswered_if(self, nothing: bool) -> Self {
+        Self { unanswered: nothing && matches!(self.cause, Cause::Closed | Cause::Reset), ..self }
     }
 
     /// Of this machine or its configuration: the backend is not judged by it.

@@ -1,5 +1,9 @@
 //! The bytes received from a backend, up to a limit, and the search in them.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::probe::Trace;
 use crate::probe::expected::Expected;
 use crate::probe::fault::Fault;
@@ -16,6 +20,8 @@ pub(super) struct Hearing<'e> {
     search: Option<Search<'e>>,
     /// Nothing has come for a while.
     paused: bool,
+    /// Where nobody looks into it and it may have no end: until when it is waited for.
+    until: Option<Instant>,
 }
 
 impl<'e> Hearing<'e> {
@@ -29,13 +35,19 @@ impl<'e> Hearing<'e> {
         Self::new(limit, expected.is_some(), expected.map(Search::in_body))
     }
 
+    /// The same for no longer than `patience`, if nobody looks into it.
+    pub(super) fn within(self, patience: Duration) -> Self {
+        let until = self.search.is_none().then(|| Instant::now() + patience);
+        Self { until, ..self }
+    }
+
     /// Of a whole message.
     pub(super) fn of_message(limit: usize) -> Self {
         Self::new(limit, true, None)
     }
 
     fn new(limit: usize, keep: bool, search: Option<Search<'e>>) -> Self {
-        Self { limit, length: 0, kept: Vec::new(), keep, search, paused: false }
+        Self { limit, length: 0, kept: Vec::new(), keep, search, paused: false, until: None }
     }
 
     /// How many bytes more are wanted.
@@ -61,7 +73,7 @@ impl<'e> Hearing<'e> {
     pub(super) async fn is_enough(&mut self, trace: &mut Trace) -> Result<bool, Fault> {
         let found = match &mut self.search {
             Some(search) => search.goes_on(&mut self.kept, self.paused, trace).await?,
-            None => false,
+            None => self.paused,
         };
         self.paused = false;
         Ok(found || self.room() == 0)
@@ -70,9 +82,10 @@ impl<'e> Hearing<'e> {
     /// Waits for what is read next; none when it does not come and [`Hearing::is_enough`] is to be asked
     /// meanwhile.
     pub(super) async fn patiently<T>(&mut self, read: impl Future<Output = T>) -> Option<T> {
-        let read = match &self.search {
-            Some(search) => search.patiently(self.kept.len(), read).await,
-            None => Some(read.await),
+        let read = match (&self.search, self.until) {
+            (Some(search), _) => search.patiently(self.kept.len(), read).await,
+            (None, Some(until)) => Box::pin(tokio::time::timeout_at(until, read)).await.ok(),
+            (None, None) => Some(read.await),
         };
         self.paused = read.is_none();
         read

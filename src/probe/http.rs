@@ -1,7 +1,8 @@
 //! HTTP probe: one request on a fresh connection; the status decides, and the body if that is wanted.
 //!
 //! The whole response must arrive within the time limit, or the first `body_limit` bytes of its
-//! body: a backend that promises an answer and stops in its middle does not pass. Redirects are never
+//! body: a backend that promises an answer and stops in its middle does not pass. A body that tells no length and
+//! that nobody looks into may be a stream without an end: it is waited for 100 ms. Redirects are never
 //! followed and bodies never decompressed: what a backend sends is judged as it is.
 
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +28,9 @@ pub const BODY_LIMIT: usize = 64 * 1024;
 
 /// The most bytes of a status line with its headers, 64 KiB. More than 100 headers are refused as well.
 pub const HEADER_LIMIT: usize = 64 * 1024;
+
+/// How long a body is waited for that tells no length and that nobody looks into.
+const STREAM_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The User-Agent of every request that has none of its own.
 pub(super) const AGENT: &str = concat!("steerd/", env!("CARGO_PKG_VERSION"));
@@ -234,11 +238,17 @@ impl HttpProbe {
         };
         if !finding.draining {
             trace.enter(Step::Body);
-            let mut hearing = Hearing::of_body(self.body.as_ref(), self.body_limit);
+            let mut hearing = self.hearing(head.tells_length());
             connection.body(head, &mut hearing, trace).await?;
             self.judge_body(&mut hearing, trace).await?;
         }
         Ok(finding)
+    }
+
+    /// Takes the body of a response. One that tells no length may be a stream without an end.
+    fn hearing(&self, tells_length: bool) -> Hearing<'_> {
+        let hearing = Hearing::of_body(self.body.as_ref(), self.body_limit);
+        if tells_length { hearing } else { hearing.within(STREAM_PATIENCE) }
     }
 
     async fn over_http2(
@@ -264,7 +274,7 @@ impl HttpProbe {
             };
             if !finding.draining {
                 trace.enter(Step::Body);
-                let mut hearing = Hearing::of_body(self.body.as_ref(), self.body_limit);
+                let mut hearing = self.hearing(http2::tells_length(&head, &body));
                 http2::read(&mut body, &mut hearing, trace).await?;
                 self.judge_body(&mut hearing, trace).await?;
             }

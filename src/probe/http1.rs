@@ -43,13 +43,20 @@ pub(super) struct Head {
     framing: Framing,
 }
 
+impl Head {
+    /// Whether the end of the body is known before it comes.
+    pub(super) fn tells_length(&self) -> bool {
+        matches!(self.framing, Framing::None | Framing::Length(_))
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn new(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
     pub(super) async fn send(&mut self, request: &[u8]) -> Result<(), Fault> {
-        let broken = |error| Fault::broken(&error, "before the request was sent");
+        let broken = |error| Fault::broken(&error, "before the request was sent").unanswered_if(true);
         self.stream.write_all(request).await.map_err(broken)?;
         self.stream.flush().await.map_err(broken)
     }
@@ -75,8 +82,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 looked = self.buffer.len().saturating_sub(2);
                 trace.hear(self.buffer.get(heard..).unwrap_or_default());
                 heard = self.buffer.len();
-                if self.read().await? == 0 {
-                    return Err(closed(before + self.buffer.len()));
+                let received = before + self.buffer.len();
+                let read = self.read().await.map_err(|fault| fault.unanswered_if(received == 0));
+                if read? == 0 {
+                    return Err(closed(received));
                 }
                 continue;
             };
@@ -138,7 +147,7 @@ fn closed(received: usize) -> Fault {
     } else {
         "the connection was closed before the response was complete"
     };
-    Fault::new(Cause::Closed, text)
+    Fault::new(Cause::Closed, text).unanswered_if(received == 0)
 }
 
 fn malformed(what: impl std::fmt::Display) -> Fault {

@@ -47,14 +47,16 @@ pub(super) async fn converse<T>(
         .max_header_list_size(u32::try_from(HEADER_LIMIT).unwrap_or(u32::MAX))
         .handshake(stream)
         .await
-        .map_err(|error| fault(&error))?;
+        .map_err(|error| fault(&error).unanswered_if(true))?;
     // An error that ends the connection also ends the request or the body, and is judged there.
     let drive = async {
         let _ = connection.await;
         pending::<Infallible>().await
     };
     tokio::select! {
-        finding = speak(sender) => finding.map_err(|fault| another_protocol(&beginning).unwrap_or(fault)),
+        finding = speak(sender) => finding.map_err(|fault| {
+            another_protocol(&beginning).unwrap_or(fault.unanswered_if(beginning.bytes().is_empty()))
+        }),
         never = drive => match never {},
     }
 }
@@ -70,6 +72,11 @@ fn another_protocol(beginning: &Beginning) -> Option<Fault> {
         Spoken::Nothing | Spoken::Http2 => return None,
     };
     Some(Fault::new(Cause::Protocol, format!("the response is not HTTP/2: {words}")))
+}
+
+/// Whether the end of the body is known before it comes.
+pub(super) fn tells_length(head: &Parts, body: &RecvStream) -> bool {
+    body.is_end_stream() || head.headers.contains_key(CONTENT_LENGTH)
 }
 
 /// Where a redirect points to.

@@ -1,4 +1,4 @@
-//! Why the system does not start a program that is there and executable: its interpreter.
+//! Why the system does not start a program that is there and executable: its format, or its interpreter.
 //!
 //! The system reports the same for a program that is missing and for one whose interpreter is. The file itself tells
 //! which: its first line if it is a script, its loader if it is an ELF file. Nothing is started here.
@@ -42,7 +42,12 @@ pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Optio
     for _ in 0..DEPTH {
         look_at(&program).ok()?;
         let mut beginning = Vec::new();
-        file::open(&program).ok()?.take(BEGINNING).read_to_end(&mut beginning).ok()?;
+        let file = file::open(&program).ok()?;
+        let size = file.metadata().ok()?.len();
+        file.take(BEGINNING).read_to_end(&mut beginning).ok()?;
+        if let Some(fault) = format_fault(&beginning, size) {
+            return Some(fault);
+        }
         let interpreter = match of(&beginning) {
             Ok(interpreter) => interpreter?,
             Err(reason) => return Some(Fault::certain(reason)),
@@ -75,6 +80,65 @@ pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Optio
         program = interpreter.path;
     }
     None
+}
+
+/// Why the system knows no way to run a file that begins like this (`ENOEXEC`).
+fn format_fault(beginning: &[u8], size: u64) -> Option<Fault> {
+    const ELF: &[u8] = b"\x7fELF";
+    if beginning.starts_with(ELF) {
+        return elf_fault(beginning, size).map(|reason| Fault::certain(reason.to_owned()));
+    }
+    if beginning.starts_with(b"#!") || of(beginning).is_err() {
+        return None;
+    }
+    let is_text = std::str::from_utf8(beginning).map_or_else(|error| error.error_len().is_none(), |_| true)
+        && !beginning.contains(&0);
+    let reason = if is_text {
+        "it is a script whose first line does not name its interpreter; begin it with #!/bin/sh, or another one"
+    } else {
+        "it is neither a script nor a program of this system"
+    };
+    // The system may have been taught other formats.
+    Some(Fault { reason: reason.to_owned(), certain: !has_other_formats() })
+}
+
+/// What is wrong with an ELF file of 64 bits: the system runs those for its own kind of machine.
+fn elf_fault(file: &[u8], size: u64) -> Option<&'static str> {
+    const BROKEN: &str = "it is a program file that is cut short or broken; copy or build it again";
+    const BITS_64: u8 = 2;
+    const PROGRAM_HEADER: u64 = 56;
+    let &class = file.get(4)?;
+    if class != BITS_64 {
+        return None;
+    }
+    let short = |at: usize| Some(u16::from_ne_bytes(*file.get(at..)?.first_chunk()?));
+    let (Some(kind), Some(machine), Some(header), Some(count)) =
+        (short(16), short(18), short(0x36), short(0x38))
+    else {
+        return Some(BROKEN);
+    };
+    if own_machine().is_some_and(|own| own != machine) {
+        return Some("it is a program for another kind of machine; build it for this one");
+    }
+    let start =
+        file.get(0x20..).and_then(|rest| rest.first_chunk()).map(|bytes| u64::from_ne_bytes(*bytes))?;
+    let end = start.checked_add(PROGRAM_HEADER * u64::from(count));
+    let is_sound = matches!(kind, 2 | 3) && u64::from(header) == PROGRAM_HEADER && count > 0;
+    (!is_sound || end.is_none_or(|end| end > size)).then_some(BROKEN)
+}
+
+/// The kind of machine that this program is for.
+fn own_machine() -> Option<u16> {
+    let mut own = [0; 20];
+    std::fs::File::open("/proc/self/exe").ok()?.read_exact(&mut own).ok()?;
+    own.last_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
+}
+
+/// Whether the system runs files of other formats by their first bytes or their names (`binfmt_misc`).
+fn has_other_formats() -> bool {
+    const FORMATS: &str = "/proc/sys/fs/binfmt_misc";
+    let formats = std::fs::read_dir(FORMATS).into_iter().flatten().flatten();
+    formats.map(|entry| entry.file_name()).any(|name| name != "register" && name != "status")
 }
 
 /// The program that runs another.
@@ -168,6 +232,12 @@ mod tests {
 
     use super::*;
 
+    fn of_another_machine() -> Vec<u8> {
+        let mut elf = std::fs::read("/bin/sh").unwrap();
+        elf[18] ^= 0xff;
+        elf
+    }
+
     #[test]
     fn what_keeps_a_program_from_starting_is_told() {
         let directory = tempfile::tempdir().unwrap();
@@ -206,6 +276,12 @@ mod tests {
                 "is no program that can be run",
             ),
             (elf, true, "its loader \"/non"),
+            (b"echo fine\n".to_vec(), !has_other_formats(), "does not name its interpreter"),
+            ("# grüße\necho\n".into(), !has_other_formats(), "does not name its interpreter"),
+            (vec![0x4d, 0x5a, 0, 0xff], !has_other_formats(), "neither a script nor a program"),
+            (b"\x7fELF\x02\x01\x01\0".to_vec(), true, "cut short or broken"),
+            (std::fs::read("/bin/sh").unwrap()[..100].to_vec(), true, "cut short or broken"),
+            (of_another_machine(), true, "another kind of machine"),
         ] {
             std::fs::write(&path, &content).unwrap();
             let fault = fault(&path, |_| Ok(())).unwrap();

@@ -31,7 +31,7 @@ pub(super) const TOO_MUCH: io::ErrorKind = io::ErrorKind::FileTooLarge;
 
 /// The first bytes that came, which tell another protocol from the one that is spoken. A library that finds its own
 /// broken keeps them to itself.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Beginning(Arc<OnceLock<Vec<u8>>>);
 
 /// How many of them are kept: a status line fits in.

@@ -53,10 +53,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use crate::duration::Shown;
 use crate::health::Outcome;
 use crate::pool::Backend;
 
 use fault::Fault;
+use limited::Beginning;
 use quote::{first_line, quote};
 use search::UnderWay;
 use tls::{Handshake, Protocols};
@@ -243,7 +245,7 @@ impl Probe {
             Ok(Ok(handshake)) => handshake,
             Ok(Err(fault)) => return trace.report(Err(fault)),
             Err(_) => {
-                let late = format!("the certificate authorities were not read within {timeout:?}");
+                let late = format!("the certificate authorities were not read within {}", Shown(timeout));
                 return trace.report(Err(Fault::local(late)));
             }
         };
@@ -360,6 +362,8 @@ struct Trace {
     client: ClientCertificate,
     /// When the certificate of the backend expires.
     certificate_expires: Option<SystemTime>,
+    /// What has come since the TLS handshake began.
+    of_handshake: Option<Beginning>,
     /// While a search for what is expected is under way in other threads.
     search: Option<UnderWay>,
     /// The rest of the charge for searches that have ended, of earlier probes too.
@@ -381,6 +385,7 @@ impl Trace {
             verdict: None,
             client: ClientCertificate::NotAsked,
             certificate_expires: None,
+            of_handshake: None,
             search: None,
             search_charge,
         }
@@ -409,14 +414,15 @@ impl Trace {
             return *verdict;
         }
         if matches!(self.step, Step::Start) {
-            return Fault::local(format_args!("the program was not started within {timeout:?}"));
+            return Fault::local(format_args!("the program was not started within {}", Shown(timeout)));
         }
         let doing = match &self.search {
             None => self.step.doing(),
             // The bytes have come, and this machine had no time for them.
             Some(search) if search.is_delayed_here(timeout) => {
                 return Fault::local(format_args!(
-                    "what the backend sent could not be searched within {timeout:?}"
+                    "what the backend sent could not be searched within {}",
+                    Shown(timeout)
                 ));
             }
             Some(_) => "looking for what is expected",
@@ -427,7 +433,10 @@ impl Trace {
             _ => &self.heard,
         };
         let heard = if heard.is_empty() { String::new() } else { format!("; heard {}", quote(heard)) };
-        Fault::new(Cause::Timeout, format!("no answer within {timeout:?} ({doing}{heard})"))
+        let is_silent = matches!(&self.of_handshake, Some(beginning) if beginning.bytes().is_empty())
+            && matches!(self.step, Step::Tls);
+        let hint = if is_silent { format!("; {}", protocols::MAY_SPEAK_PLAIN) } else { String::new() };
+        Fault::new(Cause::Timeout, format!("no answer within {} ({doing}{heard}){hint}", Shown(timeout)))
     }
 
     fn report(mut self, finding: Result<Finding, Fault>) -> Report {
@@ -436,13 +445,18 @@ impl Trace {
         let (outcome, cause, detail, load) = match finding {
             Ok(Finding { draining: true, detail, load }) => (Outcome::Draining, None, detail, load),
             Ok(Finding { draining: false, detail, load }) => (Outcome::Passed, None, detail, load),
-            Err(Fault { cause: Cause::Local, detail }) => (Outcome::Void, Some(Cause::Local), detail, None),
-            Err(Fault { cause: cause @ (Cause::Closed | Cause::Reset), detail })
+            Err(Fault { cause: Cause::Local, detail, .. }) => {
+                (Outcome::Void, Some(Cause::Local), detail, None)
+            }
+            Err(Fault { cause: cause @ (Cause::Closed | Cause::Reset), detail, .. })
                 if self.client == ClientCertificate::Missing =>
             {
                 (Outcome::Failed, Some(cause), format!("{detail}; {}", tls_error::MISSING).into(), None)
             }
-            Err(Fault { cause, detail }) => (Outcome::Failed, Some(cause), detail, None),
+            Err(Fault { cause, detail, unanswered: true }) if self.of_handshake.is_none() => {
+                (Outcome::Failed, Some(cause), format!("{detail}; {}", protocols::MAY_SPEAK_TLS).into(), None)
+            }
+            Err(Fault { cause, detail, .. }) => (Outcome::Failed, Some(cause), detail, None),
         };
         // A search that has not ended keeps its charge.
         let search_charge = self.search.map_or(self.search_charge, |search| search.charge());

@@ -38,6 +38,12 @@ fn is_page(bytes: &[u8]) -> bool {
 /// The hint for a check without TLS whose backend speaks it.
 pub(super) const SPEAKS_TLS: &str = "this port speaks TLS, and the check does not: it takes type = \"https\" or \"tls\", or `tls` of a grpc check";
 
+/// The hint for a check without TLS whose backend ends the connection without a word.
+pub(super) const MAY_SPEAK_TLS: &str = "a port that speaks TLS may do so";
+
+/// The hint for a check with TLS whose backend says nothing in the handshake.
+pub(super) const MAY_SPEAK_PLAIN: &str = "a port that speaks no TLS may do so";
+
 /// Whether a response to a plain request says that its port speaks TLS: an alert, or the sentence that servers have
 /// for it (nginx, Go, Apache, Tomcat, lighttpd).
 pub(super) fn says_that_port_is_tls(body: &[u8]) -> bool {

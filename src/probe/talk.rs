@@ -79,7 +79,8 @@ pub(super) async fn talk(
             // Not every server says goodbye in TLS before it closes.
             Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => break,
             Some(Err(error)) => {
-                return Err(Fault::broken(&error, &format!("before {} was heard", expected.in_words())));
+                let fault = Fault::broken(&error, &format!("before {} was heard", expected.in_words()));
+                return Err(fault.unanswered_if(hearing.kept().is_empty()));
             }
         }
     }
@@ -97,7 +98,8 @@ fn missing(expected: &Expected, hearing: &Hearing<'_>) -> Fault {
         return Fault::new(
             Cause::Closed,
             format!("the connection was closed without a word, expected {expected}"),
-        );
+        )
+        .unanswered_if(true);
     }
     if protocols::of(heard) == Spoken::Tls {
         return Fault::new(Cause::Body, format!("{}; expected {expected}", protocols::SPEAKS_TLS));

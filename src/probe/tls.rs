@@ -20,8 +20,8 @@ use crate::probe::fault::{Fault, cause_of, describe};
 use crate::probe::http::TlsSettings;
 use crate::probe::sessions::{self, Client, Tickets};
 use crate::probe::tcp::Talk;
-use crate::probe::tls_error::{self, Secured};
-use crate::probe::{Cause, Finding, Step, Trace, connect, talk, trust};
+use crate::probe::tls_error::{self, ClientCertificate, Secured};
+use crate::probe::{Cause, Finding, Step, Trace, connect, protocols, talk, trust};
 
 /// A handshake, perhaps with a few words after it.
 ///
@@ -124,6 +124,7 @@ impl Handshake {
     pub(super) async fn shake(self, stream: Connection, trace: &mut Trace) -> Result<Secured, Fault> {
         trace.enter(Step::Tls);
         let (stream, beginning) = stream.remembering();
+        trace.of_handshake = Some(beginning.clone());
         let connected = TlsConnector::from(self.config).connect(self.name, stream).await;
         trace.client = self.client.since_last();
         let stream = connected.map_err(|error| {
@@ -133,11 +134,17 @@ impl Handshake {
             match (tls_error::of_handshake(&error, trace.client, &beginning), cause_of(&error)) {
                 (Some(words), _) => Fault::new(Cause::Tls, words),
                 (None, Cause::Local) => Fault::local(describe(&error)),
-                (None, cause @ Cause::Closed) => Fault::new(
-                    cause,
-                    "TLS handshake failed: connection closed; a port that speaks no TLS may do so",
-                ),
-                (None, cause) => Fault::new(cause, format!("TLS handshake failed: {}", describe(&error))),
+                // Its alert may be lost when it closes at once.
+                (None, Cause::Closed | Cause::Reset) if trace.client == ClientCertificate::Missing => {
+                    Fault::new(Cause::Tls, tls_error::wants_certificate(&describe(&error)))
+                }
+                (None, cause) => {
+                    let is_silent =
+                        beginning.bytes().is_empty() && matches!(cause, Cause::Closed | Cause::Reset);
+                    let hint =
+                        if is_silent { format!("; {}", protocols::MAY_SPEAK_PLAIN) } else { String::new() };
+                    Fault::new(cause, format!("TLS handshake failed: {}{hint}", describe(&error)))
+                }
             }
         })?;
         let session = stream.get_ref().1;

@@ -173,6 +173,11 @@ fn incompatible(fault: &PeerIncompatible) -> String {
     }
 }
 
+/// The words for a backend that ended the handshake for want of a client certificate; `how` it did.
+pub(super) fn wants_certificate(how: &str) -> String {
+    format!("TLS failed: the backend wants a client certificate, and the check has none ({how})")
+}
+
 /// An alert of the backend (RFC 8446, section 6), with the cause that it has most often.
 fn of_alert(alert: AlertDescription, client: ClientCertificate) -> String {
     use AlertDescription as Alert;
@@ -192,9 +197,7 @@ fn of_alert(alert: AlertDescription, client: ClientCertificate) -> String {
     match client {
         // Before TLS 1.3 there was no alert for it, and servers send one of these.
         ClientCertificate::Missing if of_certificate || alert == Alert::HandshakeFailure => {
-            return format!(
-                "TLS failed: the backend wants a client certificate, and the check has none (alert: {name})"
-            );
+            return wants_certificate(&format!("alert: {name}"));
         }
         ClientCertificate::Shown if of_certificate || alert == Alert::DecryptError => {
             return format!(

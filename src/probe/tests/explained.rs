@@ -99,6 +99,66 @@ async fn plain_protocols_on_a_port_that_should_speak_tls() {
     assert_fault(&report, Cause::Closed, "a port that speaks no TLS may do so");
 }
 
+/// They may wait for a whole request, close, or reset.
+#[tokio::test]
+async fn silence_in_a_handshake_may_be_a_port_without_tls() {
+    let hint = "a port that speaks no TLS may do so";
+    let waits = server(|mut stream| async move {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    assert_fault(&run(https(waits, insecure()), BRIEF).await, Cause::Timeout, hint);
+    let resets = server(|mut stream| async move {
+        let _ = stream.read(&mut [0; 16]).await;
+        reset(stream);
+    })
+    .await;
+    assert_fault(&run(https(resets, insecure()), PATIENT).await, Cause::Reset, hint);
+    // One that has begun to speak TLS is none.
+    let stops = server(|mut stream| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
+        let _ = stream.write_all(b"\x16\x03\x03\x01\x00").await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let report = run(https(stops, insecure()), BRIEF).await;
+    assert_fault(&report, Cause::Timeout, "during the TLS handshake");
+    assert!(!report.detail.contains(hint), "{report:?}");
+}
+
+/// As `openssl s_server` and Python do it.
+#[tokio::test]
+async fn a_plain_check_of_a_port_that_closes_at_once() {
+    let hint = "a port that speaks TLS may do so";
+    let closes = server(|mut stream| async move { drop(stream.read(&mut [0; 4096]).await) }).await;
+    let resets = server(|mut stream| async move {
+        let _ = stream.read(&mut [0; 16]).await;
+        reset(stream);
+    })
+    .await;
+    for (port, cause) in [(closes, Cause::Closed), (resets, Cause::Reset)] {
+        let http2 = HttpProbe { version: Version::Http2, ..http(port) };
+        let talk = Talk { send: Some(b"NOOP\r\n".to_vec()), expect: Some(text("250")) };
+        for probe in [
+            Probe::Http(http(port)),
+            Probe::Http(http2),
+            grpc(port, None),
+            Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }),
+        ] {
+            assert_fault(&probe.run(HERE, PATIENT).await, cause, hint);
+        }
+    }
+    // One that has answered, and one over TLS.
+    let answers = canned("HTTP/1.1 20").await;
+    assert!(!run(http(answers), PATIENT).await.detail.contains(hint));
+    let authority = Authority::new("ours");
+    let config = server_config(authority.issue(&named(NAME)), rustls::ALL_VERSIONS);
+    let (port, _) =
+        tls_server(config, &[], |mut stream| async move { drop(request(&mut stream).await) }).await;
+    let report = run(https(port, authority.trusted(NAME)), PATIENT).await;
+    assert!(report.cause.is_some() && !report.detail.contains(hint), "{report:?}");
+}
+
 /// A server that answers the first bytes of each connection, whatever they are.
 async fn canned_at_once(response: &'static [u8]) -> u16 {
     server(move |mut stream| async move {
@@ -181,6 +241,38 @@ async fn a_server_that_wants_a_client_certificate_is_told() {
             assert_fault(&Probe::Tls(probe).run(HERE, PATIENT).await, Cause::Tls, words);
         }
     }
+}
+
+/// With TLS 1.2 it refuses in the handshake, and its alert may be lost with the connection.
+#[tokio::test]
+async fn a_lost_alert_changes_no_words() {
+    let words = "TLS failed: the backend wants a client certificate, and the check has none (connection";
+    let authority = Authority::new("of clients");
+    let config = Arc::new(wanting_certificates(&authority, &rustls::version::TLS12));
+    let port = server(move |mut stream| {
+        let config = Arc::clone(&config);
+        async move {
+            let mut session = rustls::ServerConnection::new(config).unwrap();
+            // The flight that asks for the certificate; nothing is read of what follows.
+            while !session.wants_write() {
+                let mut hello = [0; 4096];
+                let length = stream.read(&mut hello).await.unwrap();
+                session.read_tls(&mut hello.get(..length).unwrap()).unwrap();
+                session.process_new_packets().unwrap();
+            }
+            let mut flight = Vec::new();
+            while session.wants_write() {
+                session.write_tls(&mut flight).unwrap();
+            }
+            stream.write_all(&flight).await.unwrap();
+            let _ = stream.read(&mut [0; 1]).await;
+            reset(stream);
+        }
+    })
+    .await;
+    let report = run(https(port, authority.trusted(NAME)), PATIENT).await;
+    assert_fault(&report, Cause::Tls, words);
+    assert!(!report.detail.contains("speaks no TLS"), "{report:?}");
 }
 
 /// As nginx does it: the handshake is done, and the request is refused. Also when the session is resumed, in which

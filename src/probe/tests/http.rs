@@ -132,6 +132,18 @@ async fn a_redirect_to_a_healthy_server_is_not_followed() {
     assert_eq!(VISITS.load(Ordering::Relaxed), 0);
 }
 
+/// The status has decided, and nobody looks into the body.
+#[tokio::test]
+async fn a_stream_without_an_end_is_not_waited_for() {
+    for head in ["transfer-encoding: chunked\r\n\r\n4\r\ndata\r\n", "\r\ndata"] {
+        let head: &'static str = format!("HTTP/1.1 200 OK\r\n{head}").leak();
+        let port = stuck_after(head.as_bytes()).await;
+        assert_passed(&run(http(port), PATIENT).await, "200 OK");
+        let searched = HttpProbe { body: Some(text("never")), ..http(port) };
+        assert_fault(&run(searched, BRIEF).await, Cause::Timeout, "reading the body");
+    }
+}
+
 #[tokio::test]
 async fn bodies_are_read_to_their_end_or_to_the_limit() {
     let mut long = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n".to_vec();
