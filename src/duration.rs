@@ -1,8 +1,10 @@
-//! Durations as a person writes them, in messages, logs and differences: `20s`, `1m30s`, `2.3s`, `500ms`.
+//! Durations and times of day as a person writes them, in messages, logs and differences: `20s`, `1m30s`, `2.3s`,
+//! `500ms`; `03:04:05 UTC`.
 
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::fmt::friendly::{FractionalUnit, Spacing, SpanPrinter};
 
 /// A duration as one writes it in the configuration.
@@ -33,9 +35,25 @@ impl fmt::Display for Shown {
     }
 }
 
+/// A time in UTC to the second, with its date unless that is the date of `now`.
+#[must_use]
+pub fn time_of_day(time: Timestamp, now: Timestamp) -> String {
+    let date = |time: Timestamp| time.strftime("%Y-%m-%d").to_string();
+    let with_date = date(time) != date(now);
+    time.strftime(if with_date { "%Y-%m-%d %H:%M:%S UTC" } else { "%H:%M:%S UTC" }).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_of_another_day_has_its_date() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let time = at("2026-01-02T00:04:05Z");
+        assert_eq!(time_of_day(time, at("2026-01-02T23:00:00Z")), "00:04:05 UTC");
+        assert_eq!(time_of_day(time, at("2026-01-01T23:59:00Z")), "2026-01-02 00:04:05 UTC");
+    }
 
     #[test]
     fn as_a_person_writes_them() {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use crate::duration::Shown;
 use crate::metrics::Metrics;
 
 /// A checker that has not turned for so long is stuck: it turns several times a second.
@@ -71,7 +72,7 @@ impl Watch {
         let stuck = age > STUCK && self.awake > STUCK;
         if stuck && !self.stuck {
             error!(
-                ?age,
+                age = %in_seconds(age),
                 "the health checker is stuck: answers no longer follow the backends; \
                  restart steerd, and report this with the log"
             );
@@ -93,7 +94,7 @@ impl Watch {
             if age > patience && (told || self.awake > patience) {
                 if !told {
                     let pool = &**name;
-                    error!(pool, ?age, "probing has stalled: no probe of the pool has ended for too long");
+                    error!(pool, age = %in_seconds(age), "probing has stalled: no probe of the pool has ended for too long");
                 }
                 stalled.insert(Arc::clone(name));
             } else if told {
@@ -102,6 +103,11 @@ impl Watch {
         }
         self.stalled = stalled;
     }
+}
+
+/// The whole seconds are enough for a person.
+fn in_seconds(age: Duration) -> Shown {
+    Shown(Duration::from_secs(age.as_secs()))
 }
 
 #[cfg(test)]

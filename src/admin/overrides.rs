@@ -68,9 +68,10 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     let body = read_body(body).await?;
     let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| {
-        bad(format!(
-            "the body must be an object such as {{\"state\": \"drain\", \"for\": \"30m\", \"reason\": \"kernel\"}}: {error}"
-        ))
+        Problem::of_json(
+            "the body must be an object such as {\"state\": \"drain\", \"for\": \"30m\", \"reason\": \"kernel\"}",
+            &error,
+        )
     })?;
     let (pool, backend) = named(place)?;
     let request = OverrideRequest {

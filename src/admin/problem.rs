@@ -35,6 +35,11 @@ impl Problem {
         Self { status, detail: detail.into(), challenge: None, more: Map::new() }
     }
 
+    /// Creates a problem of a body in JSON that is not as `expected`: a sentence up to its colon.
+    pub(super) fn of_json(expected: &str, error: &serde_json::Error) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, format!("{expected}: {}", in_words(error)))
+    }
+
     /// Adds the challenge that tells the client which credentials are needed.
     pub(super) fn challenge(mut self, challenge: &'static str) -> Self {
         self.challenge = Some(challenge);
@@ -45,6 +50,31 @@ impl Problem {
     pub(super) fn member(mut self, name: &str, value: impl Serialize) -> Self {
         self.more.insert(name.into(), serde_json::to_value(value).unwrap_or_default());
         self
+    }
+}
+
+/// An error of the JSON library for a person.
+fn in_words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if error.is_eof() {
+        return "it ends too early".to_owned();
+    }
+    if !error.is_data() {
+        return format!("it is not JSON from column {} of line {} on", error.column(), error.line());
+    }
+    let text = text.rsplit_once(" at line ").map_or(&*text, |(text, _)| text);
+    let split = |prefix| text.strip_prefix(prefix).and_then(|rest: &str| rest.rsplit_once(", expected "));
+    let choice = |expected: &str| expected.strip_prefix("one of ").unwrap_or(expected).to_owned();
+    if let Some(name) = text.strip_prefix("missing field ") {
+        format!("{name} is missing")
+    } else if let Some((name, expected)) = split("unknown field ") {
+        format!("{name} is not known; these are: {}", choice(expected))
+    } else if let Some((name, expected)) = split("unknown variant ") {
+        format!("{name} is not one of {}", choice(expected))
+    } else if let Some((found, expected)) = split("invalid type: ") {
+        format!("it has {found} where {expected} is expected")
+    } else {
+        text.to_owned()
     }
 }
 

@@ -63,11 +63,9 @@ pub(super) async fn reload(
     let body = read_body(body).await?;
     let wanted = if body.is_empty() { Ok(Wanted::default()) } else { serde_json::from_slice(&body) };
     let wanted = wanted.map_err(|error| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!(
-                "the body must be empty, or an object such as {{\"file\": \"/etc/steerd/steerd.toml\"}}: {error}"
-            ),
+        Problem::of_json(
+            "the body must be empty, or an object such as {\"file\": \"/etc/steerd/steerd.toml\"}",
+            &error,
         )
     })?;
     match source.reload.reload(by, wanted.file).await {

@@ -112,10 +112,11 @@ pub(super) enum ClientError {
     #[error("[admin] listen in {} has port 0, which is another one at each start: give --admin", .0.display())]
     AnyPort(PathBuf),
     #[error(
-        "no steerd answers at {url} ({origin}): {error}; start it with `listen` set under [admin], or name another \
-         server with --admin URL: `steerd demo` shows its own, which is http://{DEFAULT_ADMIN} by default"
+        "no steerd answers at {url} ({origin}): {error}.{} Start steerd with `listen` set under [admin], or name \
+         another server with --admin URL; that of `steerd demo` is http://{DEFAULT_ADMIN} by default",
+        .unread.as_ref().map(|unread| format!(" {unread}.")).unwrap_or_default()
     )]
-    Unreachable { url: AdminUrl, origin: String, error: io::Error },
+    Unreachable { url: AdminUrl, origin: String, unread: Option<String>, error: io::Error },
     #[error("{url} did not answer as steerd does: {reason}")]
     Odd { url: AdminUrl, reason: String },
     #[error(
@@ -139,6 +140,8 @@ pub(super) struct Client {
     url: AdminUrl,
     /// Where the address comes from, for errors.
     origin: String,
+    /// Why the configuration says nothing of an address, if it could not be read: a sentence.
+    unread: Option<String>,
     token: Option<Token>,
     forwarded_to: Option<SocketAddr>,
     /// The configuration that the operator means; none if any will do.
@@ -162,13 +165,13 @@ impl Server {
             (None, Some(address)) if address.port() == 0 => return Err(ClientError::AnyPort(path.clone())),
             (None, Some(address)) => (address.into(), format!("from {}", path.display())),
             (None, None) => {
-                let why = unread.map_or_else(
-                    || format!("{} names none", path.display()),
-                    |error| format!("{}: {error}", path.display()),
-                );
-                (DEFAULT_ADMIN.into(), format!("the default, as {why}"))
+                let why = if unread.is_some() { "could not be read" } else { "names none" };
+                (DEFAULT_ADMIN.into(), format!("the default, as {} {why}", path.display()))
             }
         };
+        let is_default = self.admin.is_none() && place.listen.is_none();
+        let unread = unread.filter(|_| is_default);
+        let unread = unread.map(|error| format!("Reading {} failed: {error}", path.display()));
         let token = match (&self.token_file, &place.token_file) {
             (Some(file), _) => Some(read_token(file)?),
             // The server on another machine must not be shown the token of this one.
@@ -180,7 +183,7 @@ impl Server {
             Some(_) => self.config.argument.clone(),
             None => self.config.named().or_else(|| place.listen.map(|_| path.clone())),
         };
-        Ok(Client { url, origin, token, forwarded_to: self.forwarded_to, file: file.map(real) })
+        Ok(Client { url, origin, unread, token, forwarded_to: self.forwarded_to, file: file.map(real) })
     }
 }
 
@@ -234,8 +237,12 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
-        let unreachable =
-            |error| ClientError::Unreachable { url: self.url.clone(), origin: self.origin.clone(), error };
+        let unreachable = |error| ClientError::Unreachable {
+            url: self.url.clone(),
+            origin: self.origin.clone(),
+            unread: self.unread.clone(),
+            error,
+        };
         let host = self.url.host.trim_start_matches('[').trim_end_matches(']');
         let stream = timeout(CONNECT_TIME, TcpStream::connect((host, self.url.port)))
             .await

@@ -2,6 +2,7 @@
 
 use tracing::{info, warn};
 
+use crate::duration::time_of_day;
 use crate::fleet::Fleet;
 use crate::fleet::targets::Spot;
 use crate::health::{DAMPING_WINDOW, Moment};
@@ -28,10 +29,9 @@ impl Fleet {
         let minutes = DAMPING_WINDOW.as_secs() / 60;
         match (held, self.hold(spot)) {
             (true, Some((end, falls))) => {
-                let until = self.calendar.shown(self.at.after(end.saturating_sub(self.now)));
-                let until =
-                    jiff::Timestamp::try_from(until).map(|until| until.strftime("%H:%M:%S UTC").to_string());
-                let until = until.unwrap_or_default();
+                let [now, end] = [self.at, self.at.after(end.saturating_sub(self.now))]
+                    .map(|stamp| jiff::Timestamp::try_from(self.calendar.shown(stamp)).unwrap_or_default());
+                let until = time_of_day(end, now);
                 warn!(
                     pool,
                     backend,

@@ -28,14 +28,13 @@ async fn what_is_no_override_says_why() {
     let mut fixture = start(Some(status("")));
     for (body, expected) in [
         ("", "the body must be an object"),
-        ("{}", "missing field `state`"),
-        (
-            r#"{"state":"drian"}"#,
-            "unknown variant `drian`, expected one of `drain`, `disabled`, `up`, `down`",
-        ),
-        (r#"{"state":"drain","fro":"1m"}"#, "unknown field `fro`"),
+        ("{}", ": `state` is missing"),
+        ("{", ": it ends too early"),
+        ("{\"state\" \"drain\"}", ": it is not JSON from column 10 of line 1 on"),
+        (r#"{"state":"drian"}"#, ": `drian` is not one of `drain`, `disabled`, `up`, `down`"),
+        (r#"{"state":"drain","fro":"1m"}"#, ": `fro` is not known; these are: `state`, `for`, `reason`"),
         (r#"{"state":"drain","for":"30"}"#, "`for` must be a duration with a unit"),
-        (r#"{"state":"drain","for":30}"#, "invalid type"),
+        (r#"{"state":"drain","for":30}"#, ": it has integer `30` where a string is expected"),
         (r#"{"state":"drain","reason":"a\nb"}"#, "`reason` must be one line"),
     ] {
         let (head, problem) = fixture.send("PUT", OVERRIDE, "", Some(body)).await;

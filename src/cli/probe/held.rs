@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::cli::client::{Client, segment};
 use crate::cli::probe::Probed;
+use crate::duration::time_of_day;
 
 /// The longest to wait for the server: it is asked besides, and there may be none.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,7 +61,7 @@ pub(super) fn told(probed: &[Probed], server: &str) -> Option<String> {
     for row in probed {
         if let Some(until) = row.held_until {
             let (pool, backend, address) = (&row.pool, &row.backend, row.address);
-            let until = until.strftime("%H:%M:%S UTC");
+            let until = time_of_day(until, Timestamp::now());
             // Writing to a string cannot fail.
             let _ = write!(
                 text,
