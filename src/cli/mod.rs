@@ -113,7 +113,7 @@ Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 
     Disable(overrides::Said),
     /// Answer with a backend whatever its checks say
     Up(overrides::Said),
-    /// Do not answer with a backend whatever its checks say
+    /// Treat a backend as unhealthy whatever its checks say: only a service that fails open answers with it
     Down(overrides::Said),
     /// Leave a backend to its checks again
     Auto(overrides::Unsaid),

@@ -23,8 +23,9 @@ pub(super) enum Answer {
     Tier(PoolId),
     /// By a usable tier, after all were down, with addresses that are not known to be healthy yet.
     OnTrust(PoolId),
-    /// By all of a pool, as no tier is usable.
-    FailOpen(PoolId),
+    /// By all of a pool, as no tier is usable; with `drained`, by backends that an operator has drained, as there
+    /// are no others.
+    FailOpen { pool: PoolId, drained: bool },
     /// As `when_down` says, as no tier is usable.
     Down,
 }
@@ -32,14 +33,14 @@ pub(super) enum Answer {
 impl Answer {
     /// Whether no tier is usable, though the service has addresses of the family.
     fn is_down(self) -> bool {
-        matches!(self, Self::FailOpen(_) | Self::Down)
+        matches!(self, Self::FailOpen { .. } | Self::Down)
     }
 
     /// The usable tier that answers.
     fn tier(self) -> Option<PoolId> {
         match self {
             Self::Tier(pool) | Self::OnTrust(pool) => Some(pool),
-            Self::Absent | Self::FailOpen(_) | Self::Down => None,
+            Self::Absent | Self::FailOpen { .. } | Self::Down => None,
         }
     }
 }
@@ -52,7 +53,10 @@ impl Answering {
     pub(super) fn of(service: &ServiceView, table: &Table) -> Self {
         Self(Family::ALL.map(|family| match table.decision(service, family) {
             Decision::Tier { pool, .. } => Answer::Tier(*pool),
-            Decision::FailOpen { pool, .. } => Answer::FailOpen(*pool),
+            Decision::FailOpen { pool, .. } => Answer::FailOpen {
+                pool: *pool,
+                drained: table.pool(*pool).is_some_and(|view| view.family(family).drained),
+            },
             Decision::Down { is_configured: true } => Answer::Down,
             // A family without any address is absent, not down.
             Decision::Down { is_configured: false } | Decision::NoAddress => Answer::Absent,
@@ -71,7 +75,7 @@ impl Answering {
 
     /// Whether all backends of a pool answer in a family because no tier is usable.
     pub(super) fn fails_open(&self) -> bool {
-        self.0.iter().any(|answer| matches!(answer, Answer::FailOpen(_)))
+        self.0.iter().any(|answer| matches!(answer, Answer::FailOpen { .. }))
     }
 
     fn get(&self, family: Family) -> Answer {
@@ -126,6 +130,8 @@ pub(super) enum Kind {
     Later,
     /// No tier is usable still, and something else is answered.
     Instead,
+    /// No tier is usable still, and drained backends are answered again, as no other address is left.
+    Drained,
     /// A tier is usable again, on trust.
     OnTrust,
     /// A tier is usable again.
@@ -137,11 +143,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Down,
         Self::Gone,
         Self::Later,
         Self::Instead,
+        Self::Drained,
         Self::OnTrust,
         Self::Up,
         Self::Earlier,
@@ -168,15 +175,20 @@ impl Change<'_> {
         };
         match (old, new) {
             (Answer::Absent, Answer::Absent) | (Answer::Down, Answer::Down) => None,
-            (Answer::FailOpen(old), Answer::FailOpen(new)) => {
-                (name(old, self.before.1) != name(new, self.now.1)).then_some(Kind::Instead)
+            (Answer::FailOpen { pool: old, drained: was }, Answer::FailOpen { pool: new, drained }) => {
+                if name(old, self.before.1) != name(new, self.now.1) {
+                    return Some(Kind::Instead);
+                }
+                (drained && !was).then_some(Kind::Drained)
             }
-            (Answer::FailOpen(_) | Answer::Down, Answer::FailOpen(_) | Answer::Down) => Some(Kind::Instead),
-            (_, Answer::FailOpen(_) | Answer::Down) => Some(Kind::Down),
+            (Answer::FailOpen { .. } | Answer::Down, Answer::FailOpen { .. } | Answer::Down) => {
+                Some(Kind::Instead)
+            }
+            (_, Answer::FailOpen { .. } | Answer::Down) => Some(Kind::Down),
             (_, Answer::Absent) => Some(Kind::Gone),
             (Answer::Absent, Answer::Tier(_) | Answer::OnTrust(_)) => Some(Kind::Back),
-            (Answer::FailOpen(_) | Answer::Down, Answer::OnTrust(_)) => Some(Kind::OnTrust),
-            (Answer::FailOpen(_) | Answer::Down | Answer::OnTrust(_), Answer::Tier(_)) => Some(Kind::Up),
+            (Answer::FailOpen { .. } | Answer::Down, Answer::OnTrust(_)) => Some(Kind::OnTrust),
+            (Answer::FailOpen { .. } | Answer::Down | Answer::OnTrust(_), Answer::Tier(_)) => Some(Kind::Up),
             (Answer::Tier(old) | Answer::OnTrust(old), Answer::Tier(new) | Answer::OnTrust(new)) => {
                 if name(old, self.before.1) == name(new, self.now.1) {
                     return None;
@@ -234,7 +246,7 @@ pub(super) fn in_words(families: &[Family]) -> String {
 }
 
 /// `1 ipv4 address`, `2 ipv6 addresses`.
-fn addresses(count: usize, family: Family) -> String {
+pub(super) fn addresses(count: usize, family: Family) -> String {
     let addresses = if count == 1 { "address" } else { "addresses" };
     format!("{count} {} {addresses}", family.as_str())
 }

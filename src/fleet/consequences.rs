@@ -3,12 +3,14 @@
 //! A table with the override is built and compared with the published one: is the pool still usable, and how is
 //! each service that has it as a tier answered?
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::fleet::answering::{Answering, Change, Kind, in_words, lost};
+use crate::fleet::answering::{Answering, Change, Kind, addresses, in_words, lost};
 use crate::fleet::{Consequence, Fleet};
-use crate::pool::{Family, Override, PoolId};
-use crate::table::ServiceView;
+use crate::pool::{Backend, Family, Override, PoolId};
+use crate::table::{Choice, Decision, ServiceView};
 
 /// The most consequences that are listed. One pool may be a tier of any number of services.
 const MOST_TOLD: usize = 20;
@@ -41,16 +43,54 @@ impl Fleet {
                 let change = Change { view, before: (&old, &before), now: (&new, &after) };
                 of_service(&change, &mut consequences);
             }
+            let decisions = |family| [before.decision(view, family), after.decision(view, family)];
+            for family in Family::ALL {
+                if let Some(backend) = pool.setup.pool.backends.get(backend)
+                    && let [Decision::FailOpen { choice: old, .. }, Decision::FailOpen { choice: new, .. }] =
+                        decisions(family)
+                {
+                    in_fail_open(view, family, (backend, over), [old, new], &mut consequences);
+                }
+            }
         }
         consequences.sort_by_key(|consequence| !consequence.takes_away);
         bounded(consequences)
     }
 }
 
+/// Adds the changes for a service that fails open before and after, by the addresses that it answers with.
+fn in_fail_open(
+    view: &ServiceView,
+    family: Family,
+    (backend, over): (&Backend, Option<Override>),
+    [old, new]: [&Choice; 2],
+    consequences: &mut Vec<Consequence>,
+) {
+    let addresses_in =
+        |choice: &Choice| choice.members.iter().map(|member| member.address).collect::<BTreeSet<_>>();
+    let (old, new) = (addresses_in(old), addresses_in(new));
+    let is_own = |address: &&IpAddr| backend.addresses.contains(address);
+    let mut tell = |takes_away, text: String| {
+        let text = format!("service {} {text}", view.service.name.to_plain());
+        consequences.push(Consequence { takes_away, text });
+    };
+    let is_kept = old.intersection(&new).any(|address| is_own(&address));
+    if is_kept && matches!(over, Some(Override::Drain | Override::Down)) {
+        let name = &backend.name;
+        tell(false, format!("goes on answering with {name} ({}), because it fails open", family.as_str()));
+    }
+    // What comes besides is drained: of others nothing has changed.
+    let back = new.difference(&old).filter(|address| !is_own(address)).count();
+    if back > 0 {
+        let takes_away = old.is_disjoint(&new);
+        let back = addresses(back, family);
+        tell(takes_away, format!("answers with {back} of drained backends again: no other address is left"));
+    }
+}
+
 /// Adds the changes for a service.
 fn of_service(change: &Change<'_>, consequences: &mut Vec<Consequence>) {
     let name = change.view.service.name.to_plain();
-    let name = name.strip_suffix('.').unwrap_or(&name);
     let (from, to) = change.tiers_of_both();
     for (kind, families) in change.kinds() {
         let family = in_words(&families);
@@ -60,6 +100,8 @@ fn of_service(change: &Change<'_>, consequences: &mut Vec<Consequence>) {
             Kind::Gone => format!("has no {family} address any more"),
             Kind::Later | Kind::Earlier => format!("is answered by {to} instead of {from}"),
             Kind::Instead => format!("is still down ({family}), and answers with {}", instead()),
+            // Told by its addresses.
+            Kind::Drained => continue,
             Kind::Up | Kind::OnTrust => format!("is up again ({family}), answered by {to}"),
             Kind::Back => format!("has {family} addresses again, those of {to}"),
         };

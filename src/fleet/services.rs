@@ -45,6 +45,14 @@ fn log(change: &Change<'_>, asked_by: Option<&str>) {
                 let instead = change.instead(&families);
                 info!(service, family, asked_by, "service is still down, and answers with {instead} now");
             }
+            Kind::Drained => {
+                warn!(
+                    service,
+                    family,
+                    asked_by,
+                    "service is still down, and answers with drained backends again: no other address is left"
+                );
+            }
             Kind::OnTrust => {
                 info!(
                     service,

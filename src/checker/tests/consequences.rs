@@ -90,13 +90,44 @@ async fn the_last_one_of_a_family_and_the_only_tier() {
     // The same when it fails open already: that answer is taken away too.
     script.set("2001:db8::1", Behaviour::Refuse);
     until("it is dead", SECOND * 30, || eligible(&handle, 0) == ["192.0.2.1"]).await;
-    assert_eq!(asked(&handle, "2001:db8::1", Some(Override::Drain), false).await, NOTHING, "none is lost");
+    let kept = ["service www.example.com goes on answering with 2001:db8::1 (ipv6), because it fails open"];
+    for state in [Override::Down, Override::Drain] {
+        assert_eq!(asked(&handle, "2001:db8::1", Some(state), false).await.unwrap(), kept);
+    }
     let refused = asked(&handle, "2001:db8::1", Some(Override::Disabled), false).await.unwrap_err();
     assert_eq!(refused, ["service www.example.com has no ipv6 address any more"]);
     // Disabled, and then enabled again.
     asked(&handle, "2001:db8::1", Some(Override::Disabled), true).await.unwrap();
     let back = asked(&handle, "2001:db8::1", Some(Override::Up), false).await.unwrap();
     assert_eq!(back, ["service www.example.com has ipv6 addresses again, those of web"]);
+}
+
+/// No tier is usable before and after, so the addresses tell: the last one, and those that are drained.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_fails_open_already() {
+    let (log, _guard) = Log::listen();
+    let (g, h) = ("192.0.2.1", "192.0.2.2");
+    let again = "service www.example.com answers with 1 ipv4 address of drained backends again: no other address is left";
+    let kept = "service www.example.com goes on answering with 192.0.2.2 (ipv4), because it fails open";
+    let told = "service is still down, and answers with drained backends again";
+
+    let (handle, _script) = fleet(&[g, h], MinHealthy::Count(2), false).await;
+    asked(&handle, g, Some(Override::Drain), true).await.unwrap();
+    assert_eq!(asked(&handle, h, Some(Override::Down), false).await.unwrap(), [kept]);
+    assert_eq!(asked(&handle, h, Some(Override::Disabled), false).await.unwrap_err(), [again]);
+    assert_eq!(log.take(told), [""; 0]);
+    assert_eq!(asked(&handle, h, Some(Override::Disabled), true).await.unwrap(), [again]);
+    assert!(log.take(told)[0].contains("WARN"));
+
+    // Both are unhealthy: the first is drained, then the second.
+    let (handle, script) = fleet(&[g, h], MinHealthy::Count(1), false).await;
+    for address in [g, h] {
+        script.set(address, Behaviour::Refuse);
+    }
+    until("both are dead", SECOND * 30, || eligible(&handle, 0).is_empty()).await;
+    assert_eq!(asked(&handle, g, Some(Override::Drain), false).await, NOTHING);
+    assert_eq!(asked(&handle, h, Some(Override::Drain), false).await.unwrap(), [kept, again]);
+    assert_eq!(log.take(told).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
