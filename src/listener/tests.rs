@@ -52,7 +52,7 @@ fn table() -> Table {
 
 impl Fixture {
     fn count(&self, series: &str) -> u64 {
-        let text = self.metrics.render(&table());
+        let text = self.metrics.render(&Arc::new(table()));
         let line = text.lines().find(|line| line.starts_with(series)).unwrap();
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }

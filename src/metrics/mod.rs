@@ -3,21 +3,22 @@
 //! Counting a query adds one to the row of the thread, and counting a probe adds one to the
 //! [`PoolSeries`] of its pool. The counters of services and answers are in the table. Reading any
 //! of them needs no other thread, so metrics can be shown even when the rest of the server is
-//! stuck. Labels come only from the configuration, never from a query.
+//! stuck. Labels come only from the configuration, never from a query. Decisions do not belong here.
 
+mod histogram;
 pub mod operation;
 mod pools;
 mod text;
 
-use std::collections::HashSet;
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntGauge, Opts, TextEncoder};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
 use tokio::time::Instant;
 
 use crate::answer::{DropReason, Transport, Verdict};
@@ -26,7 +27,8 @@ use crate::pool::Family;
 use crate::table::{Decision, ServiceView, Table};
 use crate::wire::rcode;
 
-use text::{Kind, Text, flag};
+use histogram::Histogram;
+use text::{Text, flag};
 
 pub use operation::Notified;
 pub use pools::PoolSeries;
@@ -61,6 +63,9 @@ const EVENTS: [(&str, &str); 12] = [
     ("tcp_timeouts_total", "TCP connections closed because the client was too slow or idle for too long."),
     ("admin_evicted_total", "Idle admin connections closed to make room for others."),
 ];
+/// Buckets of times that should be far below a second, seconds.
+const FINE: [f64; 14] =
+    [0.000_01, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 const FIRST_RCODE: usize = QUERIES.len();
 const FIRST_DROP: usize = FIRST_RCODE + RCODES.len() + 1;
 const FIRST_EVENT: usize = FIRST_DROP + DROPS.len();
@@ -114,10 +119,9 @@ pub struct Metrics {
     /// Counters of reloads, state files and notifications.
     pub operation: operation::Operation,
     traffic: Counters,
-    probe_duration: HistogramVec,
     probe_lag: Histogram,
-    probes_in_flight: IntGauge,
-    probes_waiting: IntGauge,
+    probes_in_flight: AtomicUsize,
+    probes_waiting: AtomicUsize,
     publish: Histogram,
     /// In the order of the configuration. Only a reload changes it, and no query reads it, so a
     /// lock is cheap enough.
@@ -130,42 +134,16 @@ pub struct Metrics {
 
 impl Metrics {
     /// `rows` is the number of threads that may count queries.
-    ///
-    /// # Panics
-    /// Never: metric names are constants, and the tests create every metric.
     #[must_use]
     pub fn new(rows: usize) -> Self {
-        let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
-        let fine = vec![
-            0.000_01, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
-        ];
-        let histogram = |name: &str, help: &str, buckets: &[f64]| {
-            HistogramOpts::new(format!("steerd_{name}"), help).buckets(buckets.to_vec())
-        };
-        let opts = |name: &str, help: &str| Opts::new(format!("steerd_{name}"), help);
         Self {
             began: Instant::now(),
             operation: operation::Operation::new(),
             traffic: Counters::new(rows, COLUMNS),
-            probe_duration: made(HistogramVec::new(
-                histogram("probe_duration_seconds", "Duration of probes that gave a verdict.", &buckets),
-                &["pool"],
-            )),
-            probe_lag: made(Histogram::with_opts(histogram(
-                "probe_lag_seconds",
-                "Delay of the start of a probe after it was due.",
-                &fine,
-            ))),
-            probes_in_flight: made(IntGauge::with_opts(opts("probes_in_flight", "Probes in flight now."))),
-            probes_waiting: made(IntGauge::with_opts(opts(
-                "probes_waiting",
-                "Probes that are due and wait for a slot.",
-            ))),
-            publish: made(Histogram::with_opts(histogram(
-                "table_publish_seconds",
-                "Time to build and publish an answer table.",
-                &fine,
-            ))),
+            probe_lag: Histogram::new(&FINE),
+            probes_in_flight: AtomicUsize::new(0),
+            probes_waiting: AtomicUsize::new(0),
+            publish: Histogram::new(&FINE),
             pools: Mutex::new(Arc::new([])),
             all_suspected: AtomicBool::new(false),
             turned: AtomicU64::new(0),
@@ -216,18 +194,18 @@ impl Metrics {
 
     /// Counts a probe that started this much later than it was due.
     pub fn probe_started(&self, lag: Duration) {
-        self.probe_lag.observe(lag.as_secs_f64());
+        self.probe_lag.observe(lag);
     }
 
     /// Sets the number of probes in flight and the number waiting for a slot.
     pub fn probes_now(&self, in_flight: usize, waiting: usize) {
-        self.probes_in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
-        self.probes_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.probes_in_flight.store(in_flight, Ordering::Relaxed);
+        self.probes_waiting.store(waiting, Ordering::Relaxed);
     }
 
     /// Counts a published table, which took this long to build.
     pub fn published(&self, took: Duration) {
-        self.publish.observe(took.as_secs_f64());
+        self.publish.observe(took);
     }
 
     /// Records that the checker has finished a turn.
@@ -254,15 +232,7 @@ impl Metrics {
 
     /// Replaces the pools that are shown. Pools that are gone disappear from the output.
     pub fn show(&self, pools: &Arc<[Arc<PoolSeries>]>) {
-        let before = std::mem::replace(
-            &mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner),
-            Arc::clone(pools),
-        );
-        let kept: HashSet<&str> = pools.iter().map(|pool| &**pool.name()).collect();
-        for gone in before.iter().filter(|pool| !kept.contains(&**pool.name())) {
-            // It fails only if there is no such label, which is fine.
-            let _ = self.probe_duration.remove_label_values(&[gone.name()]);
-        }
+        *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(pools);
     }
 
     /// Nanoseconds since `began`; 584 years fit.
@@ -270,106 +240,111 @@ impl Metrics {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Writes everything in the Prometheus text format.
+    /// Writes everything in the Prometheus text format, in pieces.
     ///
     /// # Errors
-    /// Returns the errors of the sink.
-    pub fn write(&self, table: &Table, sink: &mut dyn io::Write) -> io::Result<()> {
-        let mut text = Text::new(sink);
-        self.write_traffic(&mut text);
-        write_table(&mut text, table);
-        pools::write(&mut text, self, table);
-        let help = "Time since the last turn of the health checker; beyond a few seconds it is stuck.";
-        text.single("checker_turn_age_seconds", help, Kind::Gauge, self.turn_age().as_secs_f64());
-        text.finish()?;
-        let mut families = self.probe_duration.collect();
-        families.extend(self.probe_lag.collect());
-        families.extend(self.probes_in_flight.collect());
-        families.extend(self.probes_waiting.collect());
-        families.extend(self.publish.collect());
-        families.extend(self.operation.families());
-        families.retain(|family| !family.get_metric().is_empty());
-        // Encoding fails only for a metric of the wrong type, which the tests rule out.
-        let collected = TextEncoder::new().encode_to_string(&families).unwrap_or_default();
-        sink.write_all(collected.as_bytes())
+    /// Returns the first error of the sink.
+    pub fn write(self: &Arc<Self>, table: &Arc<Table>, sink: &mut dyn io::Write) -> io::Result<()> {
+        text::write(Page { metrics: Arc::clone(self), table: Arc::clone(table) }, sink)
     }
 
     /// All metrics as one string.
     #[cfg(test)]
-    pub(crate) fn render(&self, table: &Table) -> String {
+    pub(crate) fn render(self: &Arc<Self>, table: &Arc<Table>) -> String {
         let mut text = Vec::new();
         self.write(table, &mut text).unwrap();
         String::from_utf8(text).unwrap()
     }
 
-    fn write_traffic(&self, text: &mut Text<'_>) {
+    fn write_traffic(&self, text: &mut Text<'_>) -> fmt::Result {
         let sum = |column| self.traffic.sum(column);
-        text.family("queries_total", "DNS messages received, answered or not.", Kind::Counter);
+        let mut queries = text.counter("queries_total", "DNS messages received, answered or not.")?;
         for (column, (transport, family)) in QUERIES.iter().enumerate() {
-            text.series(&[("transport", transport), ("family", family)], sum(column));
+            queries.series(&[("transport", transport), ("family", family)], sum(column))?;
         }
-        text.family("responses_total", "Replies, by response code.", Kind::Counter);
+        let mut responses = text.counter("responses_total", "Replies, by response code.")?;
         for (column, name) in (FIRST_RCODE..).zip(RCODES.iter().map(|(name, _)| *name).chain(["other"])) {
-            text.series(&[("rcode", name)], sum(column));
+            responses.series(&[("rcode", name)], sum(column))?;
         }
-        text.family("dropped_total", "DNS messages that got no reply, by reason.", Kind::Counter);
+        let mut dropped = text.counter("dropped_total", "DNS messages that got no reply, by reason.")?;
         for (column, reason) in (FIRST_DROP..).zip(DROPS) {
-            text.series(&[("reason", reason)], sum(column));
+            dropped.series(&[("reason", reason)], sum(column))?;
         }
         for (column, (name, help)) in (FIRST_EVENT..).zip(EVENTS) {
-            text.single(name, help, Kind::Counter, sum(column));
+            text.counter(name, help)?.series(&[], sum(column))?;
         }
         // Computed from two counters: if threads set a gauge, an older value could overwrite a
         // newer one. `closed` is read first, so a connection opened and closed in between cannot
         // make the result negative.
         let closed = sum(FIRST_EVENT + Event::Closed as usize);
         let open = sum(FIRST_EVENT + Event::Accepted as usize).saturating_sub(closed);
-        text.single("tcp_connections", "TCP connections open now.", Kind::Gauge, open);
+        text.gauge("tcp_connections", "TCP connections open now.")?.series(&[], open)
+    }
+
+    fn write_checker(&self, text: &mut Text<'_>) -> fmt::Result {
+        let help = "Time since the last turn of the health checker; beyond a few seconds it is stuck.";
+        text.gauge("checker_turn_age_seconds", help)?.series(&[], self.turn_age().as_secs_f64())?;
+        let help = "Duration of probes that gave a verdict.";
+        let mut durations = text.histogram("probe_duration_seconds", help)?;
+        for pool in self.pools().iter() {
+            durations.series(&[("pool", pool.name())], pool.duration())?;
+        }
+        let help = "Delay of the start of a probe after it was due.";
+        text.histogram("probe_lag_seconds", help)?.series(&[], &self.probe_lag)?;
+        let in_flight = self.probes_in_flight.load(Ordering::Relaxed);
+        text.gauge("probes_in_flight", "Probes in flight now.")?.series(&[], in_flight)?;
+        let waiting = self.probes_waiting.load(Ordering::Relaxed);
+        text.gauge("probes_waiting", "Probes that are due and wait for a slot.")?.series(&[], waiting)?;
+        let help = "Time to build and publish an answer table.";
+        text.histogram("table_publish_seconds", help)?.series(&[], &self.publish)
     }
 }
 
-fn write_table(text: &mut Text<'_>, table: &Table) {
-    text.family("build_info", "Always 1; the version is a label.", Kind::Gauge);
-    text.series(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    text.single("table_generation", "Number of the published answer table.", Kind::Gauge, table.generation);
-    let help = "Answers for a service, by pool; an empty pool label is the all-down answer.";
-    text.family("service_answers_total", help, Kind::Counter);
-    for view in table.services().iter() {
-        write_answers(text, view, table);
+/// Everything that one reply shows.
+#[derive(Debug)]
+struct Page {
+    metrics: Arc<Metrics>,
+    table: Arc<Table>,
+}
+
+impl Collector for Page {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut text = Text::new(encoder);
+        self.metrics.write_traffic(&mut text)?;
+        write_table(&mut text, &self.table)?;
+        pools::write(&mut text, &self.metrics, &self.table)?;
+        self.metrics.write_checker(&mut text)?;
+        self.metrics.operation.write(&mut text)
     }
-    text.family(
-        "service_fail_open",
-        "1 while no pool is usable and all backends of the first tier answer.",
-        Kind::Gauge,
-    );
+}
+
+fn write_table(text: &mut Text<'_>, table: &Table) -> fmt::Result {
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    text.gauge("build_info", "Always 1; the version is a label.")?.series(&version, 1)?;
+    text.gauge("table_generation", "Number of the published answer table.")?.series(&[], table.generation)?;
+    let help = "Answers for a service, by pool; an empty pool label is the all-down answer.";
+    let mut answers = text.counter("service_answers_total", help)?;
+    for ServiceView { service, answers: counts, .. } in table.services().iter() {
+        let name = service.name.to_plain();
+        let tiers = service.tiers.iter().map(|tier| table.pool(*tier).map_or("", |pool| &*pool.name));
+        for (column, pool) in tiers.chain([""]).enumerate() {
+            answers.series(&[("service", &name), ("pool", pool)], counts.sum(column))?;
+        }
+    }
+    let help = "1 while no pool is usable and all backends of the first tier answer.";
+    let mut fail_open = text.gauge("service_fail_open", help)?;
     for view in table.services().iter() {
         let decisions = Family::ALL.map(|family| table.decision(view, family));
         let fails_open = decisions.iter().any(|decision| matches!(decision, Decision::FailOpen { .. }));
-        text.series(&[("service", &view.service.name.to_plain())], flag(fails_open));
+        fail_open.series(&[("service", &view.service.name.to_plain())], flag(fails_open))?;
     }
-    text.family("backend_answers_total", "Answers that contained the backend.", Kind::Counter);
+    let mut answers = text.counter("backend_answers_total", "Answers that contained the backend.")?;
     for pool in table.pools().iter() {
         for (column, backend) in pool.backends.iter().enumerate() {
-            text.series(&[("pool", &pool.name), ("backend", backend)], pool.answers.sum(column));
+            answers.series(&[("pool", &pool.name), ("backend", backend)], pool.answers.sum(column))?;
         }
     }
-}
-
-fn write_answers(text: &mut Text<'_>, view: &ServiceView, table: &Table) {
-    let service = view.service.name.to_plain();
-    let tiers = view.service.tiers.iter().map(|tier| table.pool(*tier).map_or("", |pool| &*pool.name));
-    for (column, pool) in tiers.chain([""]).enumerate() {
-        text.series(&[("service", &service), ("pool", pool)], view.answers.sum(column));
-    }
-}
-
-/// Unwraps a result that is an error only for an invalid name or label, and these are constants.
-#[allow(
-    clippy::expect_used,
-    reason = "the arguments are constants, and every test that makes a Metrics checks them"
-)]
-fn made<T>(metric: prometheus::Result<T>) -> T {
-    metric.expect("metric names and labels are constants")
+    Ok(())
 }
 
 #[cfg(test)]
@@ -413,7 +388,7 @@ mod tests {
 
     #[test]
     fn every_count_is_shown_under_its_name() {
-        let metrics = Metrics::new(2);
+        let metrics = Arc::new(Metrics::new(2));
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let backend = Backend { weight: 5, ..Backend::new("b\"1\\", vec![client]) };
         let pool = Pool::new("web", vec![backend]);
@@ -431,7 +406,8 @@ mod tests {
             PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::Healthy.into());
         let services = Services::new([(service, Counters::new(1, 2))]);
         let catalog = Arc::new(Catalog::new(Vec::new()));
-        let table = Table::new(7, Arc::default(), catalog, Arc::new(services), [Arc::new(view)]);
+        let table =
+            Arc::new(Table::new(7, Arc::default(), catalog, Arc::new(services), [Arc::new(view)]));
         for (row, code) in [(0, rcode::NOERROR), (1, rcode::NOERROR), (1, rcode::BADCOOKIE), (0, 4000)] {
             metrics.received(row, Transport::Udp, client);
             let reply = Reply {
@@ -505,7 +481,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ages_grow_by_themselves_and_what_is_gone_is_not_shown() {
-        let metrics = Metrics::new(1);
+        let metrics = Arc::new(Metrics::new(1));
         let probed = Some(Duration::from_secs(17));
         let pools: Vec<Pool> = ["a", "b"]
             .map(|name| Pool::new(name, vec![Backend::new("x", vec!["192.0.2.1".parse().unwrap()])]))
@@ -518,7 +494,8 @@ mod tests {
         for pool in metrics.pools().iter() {
             pool.probe_ended(0, Outcome::Passed, None, Duration::from_millis(1));
         }
-        let table = Table::new(1, Arc::default(), Arc::new(Catalog::new(Vec::new())), Arc::default(), []);
+        let catalog = Arc::new(Catalog::new(Vec::new()));
+        let table = Arc::new(Table::new(1, Arc::default(), catalog, Arc::default(), []));
         tokio::time::advance(Duration::from_secs(30)).await;
         metrics.turned();
         metrics.pools()[1].probed(&metrics);

@@ -1,22 +1,25 @@
 //! Counters of reloads, of failed writes to `state_dir`, and of notifications to secondaries.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::core::Collector;
-use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts};
-
-use super::made;
+use crate::metrics::text::{Text, flag};
 
 /// Counters that one task at a time updates, rarely.
 #[derive(Debug)]
 pub struct Operation {
-    reloads: IntCounterVec,
-    reload_success: IntGauge,
-    loaded_at: Gauge,
-    state_write_failures: IntCounter,
-    notify_sent: IntCounter,
-    notify_results: IntCounterVec,
+    reloads: AtomicU64,
+    refused_reloads: AtomicU64,
+    /// The last reload took effect, or there was none.
+    last_reload_succeeded: AtomicBool,
+    /// When the running configuration was loaded, milliseconds since 1970.
+    loaded: AtomicU64,
+    state_write_failures: AtomicU64,
+    notify_sent: AtomicU64,
+    notify_acknowledged: AtomicU64,
+    notify_refused: AtomicU64,
+    notify_unanswered: AtomicU64,
 }
 
 /// The outcome of notifying a secondary.
@@ -35,90 +38,76 @@ pub enum Notified {
 impl Operation {
     /// Starts with zero counts; the running configuration counts as loaded now.
     pub(super) fn new() -> Self {
-        let opts = |name: &str, help: &str| Opts::new(format!("steerd_{name}"), help);
         let operation = Self {
-            reloads: made(IntCounterVec::new(
-                opts("reloads_total", "Reloads of the configuration: success, failure (refused)."),
-                &["result"],
-            )),
-            reload_success: made(IntGauge::with_opts(opts(
-                "config_last_reload_success",
-                "0 if the last reload was refused, so that an older configuration is running; else 1.",
-            ))),
-            loaded_at: made(Gauge::with_opts(opts(
-                "config_last_load_timestamp_seconds",
-                "When the running configuration was loaded, seconds since 1970.",
-            ))),
-            state_write_failures: made(IntCounter::with_opts(opts(
-                "state_write_failures_total",
-                "Failed attempts to write health and overrides to state_dir.",
-            ))),
-            notify_sent: made(IntCounter::with_opts(opts(
-                "notify_sent_total",
-                "Notifications sent to secondaries, including repeats.",
-            ))),
-            notify_results: made(IntCounterVec::new(
-                opts(
-                    "notify_results_total",
-                    "Notifications of secondaries by result: acknowledged, refused, unanswered.",
-                ),
-                &["result"],
-            )),
+            reloads: AtomicU64::new(0),
+            refused_reloads: AtomicU64::new(0),
+            last_reload_succeeded: AtomicBool::new(true),
+            loaded: AtomicU64::new(0),
+            state_write_failures: AtomicU64::new(0),
+            notify_sent: AtomicU64::new(0),
+            notify_acknowledged: AtomicU64::new(0),
+            notify_refused: AtomicU64::new(0),
+            notify_unanswered: AtomicU64::new(0),
         };
-        for result in ["acknowledged", "refused", "unanswered"] {
-            operation.notify_results.with_label_values(&[result]);
-        }
-        // Both labels exist from the start, so that the first failure is an increase.
-        for result in ["success", "failure"] {
-            operation.reloads.with_label_values(&[result]);
-        }
         operation.loaded_now();
         operation
     }
 
     /// Counts a reload that took effect.
     pub fn reloaded(&self) {
-        self.reloads.with_label_values(&["success"]).inc();
+        self.reloads.fetch_add(1, Ordering::Relaxed);
         self.loaded_now();
     }
 
     /// Counts a refused configuration.
     pub fn reload_refused(&self) {
-        self.reloads.with_label_values(&["failure"]).inc();
-        self.reload_success.set(0);
+        self.refused_reloads.fetch_add(1, Ordering::Relaxed);
+        self.last_reload_succeeded.store(false, Ordering::Relaxed);
     }
 
     /// Counts a failed write of health and overrides.
     pub fn state_write_failed(&self) {
-        self.state_write_failures.inc();
+        self.state_write_failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a notification or its outcome.
-    pub fn notified(&self, what: Notified) {
-        let result = match what {
-            Notified::Sent => return self.notify_sent.inc(),
-            Notified::Acknowledged => "acknowledged",
-            Notified::Refused => "refused",
-            Notified::Unanswered => "unanswered",
+    pub fn notified(&self, outcome: Notified) {
+        let count = match outcome {
+            Notified::Sent => &self.notify_sent,
+            Notified::Acknowledged => &self.notify_acknowledged,
+            Notified::Refused => &self.notify_refused,
+            Notified::Unanswered => &self.notify_unanswered,
         };
-        self.notify_results.with_label_values(&[result]).inc();
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     fn loaded_now(&self) {
-        self.reload_success.set(1);
-        self.loaded_at
-            .set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()));
+        self.last_reload_succeeded.store(true, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.loaded.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    pub(super) fn families(&self) -> Vec<MetricFamily> {
-        let collectors: [&dyn Collector; 6] = [
-            &self.reloads,
-            &self.reload_success,
-            &self.loaded_at,
-            &self.state_write_failures,
-            &self.notify_sent,
-            &self.notify_results,
-        ];
-        collectors.iter().flat_map(|collector| collector.collect()).collect()
+    /// Writes every series even at 0, so that the first failure is an increase.
+    pub(super) fn write(&self, text: &mut Text<'_>) -> fmt::Result {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let help = "Reloads of the configuration: success, failure (refused).";
+        let mut reloads = text.counter("reloads_total", help)?;
+        reloads.series(&[("result", "failure")], get(&self.refused_reloads))?;
+        reloads.series(&[("result", "success")], get(&self.reloads))?;
+        let help = "0 if the last reload was refused, so that an older configuration is running; else 1.";
+        let succeeded = flag(self.last_reload_succeeded.load(Ordering::Relaxed));
+        text.gauge("config_last_reload_success", help)?.series(&[], succeeded)?;
+        let help = "When the running configuration was loaded, seconds since 1970.";
+        let loaded = Duration::from_millis(get(&self.loaded)).as_secs_f64();
+        text.gauge("config_last_load_timestamp_seconds", help)?.series(&[], loaded)?;
+        let help = "Failed attempts to write health and overrides to state_dir.";
+        text.counter("state_write_failures_total", help)?.series(&[], get(&self.state_write_failures))?;
+        let help = "Notifications sent to secondaries, including repeats.";
+        text.counter("notify_sent_total", help)?.series(&[], get(&self.notify_sent))?;
+        let help = "Notifications of secondaries by result: acknowledged, refused, unanswered.";
+        let mut results = text.counter("notify_results_total", help)?;
+        results.series(&[("result", "acknowledged")], get(&self.notify_acknowledged))?;
+        results.series(&[("result", "refused")], get(&self.notify_refused))?;
+        results.series(&[("result", "unanswered")], get(&self.notify_unanswered))
     }
 }

@@ -5,16 +5,16 @@
 //! stuck.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use prometheus::Histogram;
-
 use crate::health::Outcome;
 use crate::metrics::Metrics;
-use crate::metrics::text::{Kind, Text, flag};
+use crate::metrics::histogram::Histogram;
+use crate::metrics::text::{Label, Text, flag};
 use crate::pool::{Override, Pool};
 use crate::probe::Cause;
 use crate::table::{PoolView, Standing, Table};
@@ -40,6 +40,9 @@ const CAUSES: [Cause; 10] = [
 const STANDINGS: [Standing; 4] =
     [Standing::Unknown, Standing::Healthy, Standing::Draining, Standing::Unhealthy];
 
+/// Buckets of the duration of probes, seconds.
+const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
 /// Counters and gauges of a pool.
 #[derive(Debug)]
 pub struct PoolSeries {
@@ -47,7 +50,8 @@ pub struct PoolSeries {
     backends: Box<[BackendSeries]>,
     /// The names of its checks; `None` for checks without TLS.
     with_tls: Box<[Option<Arc<str>>]>,
-    duration: Histogram,
+    /// Of probes that gave a verdict. Probes in flight at a reload count into the same histogram.
+    duration: Arc<Histogram>,
     /// When a probe of the pool last ended, or when the pool was added; nanoseconds since
     /// `Metrics::began`.
     last_probe: AtomicU64,
@@ -119,7 +123,8 @@ impl PoolSeries {
                 })
                 .collect(),
             with_tls: Box::default(),
-            duration: metrics.probe_duration.with_label_values(&[&pool.name]),
+            duration: previous
+                .map_or_else(|| Arc::new(Histogram::new(&DURATIONS)), |series| Arc::clone(&series.duration)),
             last_probe: AtomicU64::new(last),
             patience,
             suspected: AtomicBool::new(previous.is_some_and(|old| old.suspected.load(Ordering::Relaxed))),
@@ -168,6 +173,10 @@ impl PoolSeries {
         &self.name
     }
 
+    pub(super) fn duration(&self) -> &Histogram {
+        &self.duration
+    }
+
     /// The name of a backend.
     #[must_use]
     pub fn backend_name(&self, backend: usize) -> Option<&Arc<str>> {
@@ -185,7 +194,7 @@ impl PoolSeries {
             count.fetch_add(1, Ordering::Relaxed);
         }
         if outcome != Outcome::Void {
-            self.duration.observe(took.as_secs_f64());
+            self.duration.observe(took);
         }
     }
 
@@ -306,56 +315,55 @@ fn word(outcome: Outcome) -> &'static str {
 }
 
 /// Writes the series of all pools.
-pub(super) fn write(text: &mut Text<'_>, metrics: &Metrics, table: &Table) {
+pub(super) fn write(text: &mut Text<'_>, metrics: &Metrics, table: &Table) -> fmt::Result {
     let pools = metrics.pools();
     let views = table.pools().iter().map(|view| (&*view.name, &**view)).collect();
-    write_probes(text, &pools);
-    write_addresses(text, &pools, &views);
-    write_certificates(text, &pools);
-    write_pools(text, &pools, &views, metrics);
+    write_probes(text, &pools)?;
+    write_addresses(text, &pools, &views)?;
+    write_certificates(text, &pools)?;
+    write_pools(text, &pools, &views, metrics)
 }
 
 type Views<'a> = HashMap<&'a str, &'a PoolView>;
 
-fn write_probes(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) {
+fn write_probes(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) -> fmt::Result {
     let backends = || pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
     let help = "Probes by outcome: passed, draining, failed, void (a fault of this machine).";
-    text.family("probes_total", help, Kind::Counter);
+    let mut probes = text.counter("probes_total", help)?;
     for (pool, backend) in backends() {
         for (place, (outcome, count)) in OUTCOMES.into_iter().zip(&backend.outcomes).enumerate() {
             let count = count.load(Ordering::Relaxed);
             if count > 0 || place < 2 {
                 let labels = [("pool", &*pool.name), ("backend", &*backend.name), ("outcome", word(outcome))];
-                text.series(&labels, count);
+                probes.series(&labels, count)?;
             }
         }
     }
-    text.family("probe_failures_total", "Probes that failed or were void, by cause.", Kind::Counter);
+    let mut failures = text.counter("probe_failures_total", "Probes that failed or were void, by cause.")?;
     for (pool, backend) in backends() {
         for (cause, count) in CAUSES.into_iter().zip(&backend.causes) {
             let count = count.load(Ordering::Relaxed);
             if count > 0 {
                 let labels = [("pool", &*pool.name), ("backend", &*backend.name), ("cause", cause.as_str())];
-                text.series(&labels, count);
+                failures.series(&labels, count)?;
             }
         }
     }
-    text.family("backend_overridden", "1 while an operator overrides the state of the backend.", Kind::Gauge);
+    let help = "1 while an operator overrides the state of the backend.";
+    let mut overridden = text.gauge("backend_overridden", help)?;
     for (pool, backend) in backends() {
         let over = backend.over.load(Ordering::Relaxed).checked_sub(1);
         if let Some(over) = over.and_then(|place| Override::ALL.get(usize::from(place))) {
             let labels = [("pool", &*pool.name), ("backend", &*backend.name), ("state", over.as_str())];
-            text.series(&labels, 1);
+            overridden.series(&labels, 1)?;
         }
     }
+    Ok(())
 }
 
-fn write_addresses(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views<'_>) {
-    text.family(
-        "backend_transitions_total",
-        "Changes of state of backend addresses, by the new state.",
-        Kind::Counter,
-    );
+fn write_addresses(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views<'_>) -> fmt::Result {
+    let help = "Changes of state of backend addresses, by the new state.";
+    let mut transitions = text.counter("backend_transitions_total", help)?;
     for pool in pools {
         for (backend, address) in pool.addresses() {
             for (standing, count) in STANDINGS.into_iter().zip(&address.transitions) {
@@ -363,39 +371,41 @@ fn write_addresses(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views
                 if count > 0 {
                     let shown = address.address.to_string();
                     let [pool, backend, address] = labels(pool, backend, &shown);
-                    text.series(&[pool, backend, address, ("to", standing.as_str())], count);
+                    transitions.series(&[pool, backend, address, ("to", standing.as_str())], count)?;
                 }
             }
         }
     }
-    text.family("backend_healthy", "1 if the checks find the address healthy.", Kind::Gauge);
+    let mut healthy = text.gauge("backend_healthy", "1 if the checks find the address healthy.")?;
     for pool in pools {
         for (backend, address) in pool.addresses() {
-            let healthy = flag(address.is(Standing::Healthy));
-            text.series(&labels(pool, backend, &address.address.to_string()), healthy);
+            let is_healthy = flag(address.is(Standing::Healthy));
+            healthy.series(&labels(pool, backend, &address.address.to_string()), is_healthy)?;
         }
     }
-    text.family("backend_held", "1 while damping keeps an address out that passes its checks.", Kind::Gauge);
+    let help = "1 while damping keeps an address out that passes its checks.";
+    let mut held = text.gauge("backend_held", help)?;
     for pool in pools {
         for (backend, address) in pool.addresses().filter(|(_, one)| one.held.load(Ordering::Relaxed)) {
-            text.series(&labels(pool, backend, &address.address.to_string()), 1);
+            held.series(&labels(pool, backend, &address.address.to_string()), 1)?;
         }
     }
-    text.family("backend_eligible", "1 if the address may appear in an answer now.", Kind::Gauge);
+    let mut eligible = text.gauge("backend_eligible", "1 if the address may appear in an answer now.")?;
     for pool in pools {
         let families = views.get(&*pool.name).into_iter().flat_map(|view| &view.families);
         let members = families.flat_map(|family| &family.eligible.members);
-        let eligible: HashSet<IpAddr> = members.map(|member| member.address).collect();
+        let addresses: HashSet<IpAddr> = members.map(|member| member.address).collect();
         for (backend, address) in pool.addresses() {
-            let eligible = flag(eligible.contains(&address.address));
-            text.series(&labels(pool, backend, &address.address.to_string()), eligible);
+            let is_eligible = flag(addresses.contains(&address.address));
+            eligible.series(&labels(pool, backend, &address.address.to_string()), is_eligible)?;
         }
     }
+    Ok(())
 }
 
-fn write_certificates(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) {
+fn write_certificates(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) -> fmt::Result {
     let help = "Expiry of the certificate that a check saw last, in seconds since 1970.";
-    text.family("certificate_expiry_timestamp_seconds", help, Kind::Gauge);
+    let mut expiry = text.gauge("certificate_expiry_timestamp_seconds", help)?;
     for pool in pools {
         for (backend, address) in pool.addresses() {
             for (check, expires) in pool.with_tls.iter().zip(&address.certificates) {
@@ -403,38 +413,45 @@ fn write_certificates(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) {
                 if let Some(check) = check.as_deref().filter(|_| expires != 0) {
                     let shown = address.address.to_string();
                     let [pool, backend, address] = labels(pool, backend, &shown);
-                    text.series(&[pool, backend, address, ("check", check)], expires);
+                    expiry.series(&[pool, backend, address, ("check", check)], expires)?;
                 }
             }
         }
     }
+    Ok(())
 }
 
-fn labels<'a>(pool: &'a PoolSeries, backend: &'a BackendSeries, address: &'a str) -> [(&'a str, &'a str); 3] {
+fn labels<'a>(pool: &'a PoolSeries, backend: &'a BackendSeries, address: &'a str) -> [Label<'a>; 3] {
     [("pool", &pool.name), ("backend", &backend.name), ("address", address)]
 }
 
-fn write_pools(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views<'_>, metrics: &Metrics) {
-    text.family("pool_usable", "1 if the pool may answer in every family it has.", Kind::Gauge);
+fn write_pools(
+    text: &mut Text<'_>,
+    pools: &[Arc<PoolSeries>],
+    views: &Views<'_>,
+    metrics: &Metrics,
+) -> fmt::Result {
+    let mut usable = text.gauge("pool_usable", "1 if the pool may answer in every family it has.")?;
     for pool in pools {
-        let usable = views.get(&*pool.name).is_some_and(|view| view.usable());
-        text.series(&[("pool", &pool.name)], flag(usable));
+        let is_usable = views.get(&*pool.name).is_some_and(|view| view.usable());
+        usable.series(&[("pool", &pool.name)], flag(is_usable))?;
     }
-    text.family("pool_healthy_weight", "Configured weight of the healthy addresses.", Kind::Gauge);
+    let mut weight = text.gauge("pool_healthy_weight", "Configured weight of the healthy addresses.")?;
     for pool in pools {
-        text.series(&[("pool", &pool.name)], pool.healthy_weight());
+        weight.series(&[("pool", &pool.name)], pool.healthy_weight())?;
     }
     let help = "1 while this machine is suspected, not the pool; an empty pool label is all pools together.";
-    text.family("self_suspected", help, Kind::Gauge);
-    text.series(&[("pool", "")], flag(metrics.all_suspected.load(Ordering::Relaxed)));
+    let mut suspected = text.gauge("self_suspected", help)?;
+    suspected.series(&[("pool", "")], flag(metrics.all_suspected.load(Ordering::Relaxed)))?;
     for pool in pools {
-        text.series(&[("pool", &pool.name)], flag(pool.suspected.load(Ordering::Relaxed)));
+        suspected.series(&[("pool", &pool.name)], flag(pool.suspected.load(Ordering::Relaxed)))?;
     }
     let help = "Time since a probe of the pool ended; it grows when probing stalls.";
-    text.family("last_probe_age_seconds", help, Kind::Gauge);
+    let mut ages = text.gauge("last_probe_age_seconds", help)?;
     for pool in pools {
         if let Some(age) = pool.last_probe_age(metrics) {
-            text.series(&[("pool", &pool.name)], age.as_secs_f64());
+            ages.series(&[("pool", &pool.name)], age.as_secs_f64())?;
         }
     }
+    Ok(())
 }

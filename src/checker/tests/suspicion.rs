@@ -17,7 +17,7 @@ fn watched(pools: Vec<PoolSetup>) -> (Handle, Script, Arc<Metrics>) {
     (handle, script, metrics)
 }
 
-fn gauge(handle: &Handle, metrics: &Metrics, pool: &str) -> bool {
+fn gauge(handle: &Handle, metrics: &Arc<Metrics>, pool: &str) -> bool {
     let text = metrics.render(&handle.published.load());
     let line = format!("steerd_self_suspected{{pool=\"{pool}\"}} ");
     text.lines().find_map(|found| found.strip_prefix(&line)).expect("the gauge") == "1"

@@ -145,7 +145,7 @@ impl Fixture {
     }
 
     fn metric(&self, name: &str) -> f64 {
-        let text = self.metrics.render(&table());
+        let text = self.metrics.render(&Arc::new(table()));
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().parse().unwrap()
     }

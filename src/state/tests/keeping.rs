@@ -135,8 +135,8 @@ fn is_drained(directory: &Path, backend: &str) -> bool {
     recall(directory, at(10)).overrides.iter().any(|kept| &*kept.backend == backend)
 }
 
-fn failures(metrics: &Metrics) -> String {
-    let text = metrics.render(&table());
+fn failures(metrics: &Arc<Metrics>) -> String {
+    let text = metrics.render(&Arc::new(table()));
     text.lines().find(|line| line.starts_with("steerd_state_write_failures_total")).unwrap().to_owned()
 }
 
