@@ -62,7 +62,7 @@ enum Refused {
     Grew,
     #[error("reading it would wait for another program; name a regular file that no program holds")]
     Waits,
-    #[error("reading the configuration was given up already")]
+    #[error("reading the configuration was cancelled")]
     GivenUp,
     #[error("an earlier attempt to read the configuration still waits for this file")]
     Hangs,

@@ -33,7 +33,7 @@ struct Wanted {
     state: Word,
     r#for: Option<String>,
     reason: Option<String>,
-    /// Whether to do it even if it takes away what clients have.
+    /// Whether to do it even if it interrupts service.
     #[serde(default)]
     force: bool,
 }
@@ -114,7 +114,7 @@ async fn set(shown: &Shown, request: OverrideRequest, to_force: &str) -> Result<
         Err(OverrideRefused::TakesAway(consequences)) => {
             let consequences = texts(&consequences);
             let detail = format!(
-                "nothing has changed, because this takes away what clients have: {}; to do it all the same, \
+                "nothing has changed, because this would interrupt service: {}; to do it anyway, \
                  {to_force}",
                 consequences.join("; ")
             );

@@ -1,5 +1,5 @@
-//! `steerd check`: loads everything as `serve` would, and says what is wrong with it, and what this user
-//! could not run here.
+//! `steerd check`: loads everything as `serve` would, and reports the faults of the configuration and
+//! the settings that cannot work on this machine or for this user.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,14 +13,14 @@ use crate::config::{self, Setup};
 use crate::name::Name;
 
 /// Checks a configuration. Faults go to standard error and the summary to standard output; with
-/// `json` all goes to standard output. Success unless there is an error; warnings are none.
+/// `json` everything goes to standard output. Warnings do not make it fail.
 #[must_use]
 pub(super) fn run(path: &Path, json: bool) -> ExitCode {
     let loaded = config::check(path);
     if json {
         print_json(&format!("{:#}", as_json(&loaded)));
     } else {
-        // A reader that closes our output early, as `head` does, wants no message about it.
+        // A reader that closes the pipe early, as `head` does, is not an error.
         let _ = tell(path, &loaded);
     }
     if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -76,7 +76,7 @@ fn summary(setup: &Setup) -> String {
     .join(", ")
 }
 
-/// Names of zones and services with letters that are not ASCII: as people write them, and in DNS.
+/// Names of zones and services with letters beyond ASCII, and their form in DNS.
 fn international(setup: &Setup) -> Vec<(String, String)> {
     let zones = setup.checker.catalog.zones().iter().filter_map(|zone| Name::from_wire(zone.apex_name()));
     let names = zones.chain(setup.checker.services.iter().map(|service| service.name.clone()));

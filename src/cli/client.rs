@@ -1,11 +1,11 @@
 //! A client of a running server's HTTP interface, for the commands that talk to one.
 //!
-//! Finds the server and its token, and reports failures on the way. The commands decide what to ask.
+//! Finds the server and its token, sends requests, and reports failures. The commands choose the requests.
 //!
 //! ```text
-//! connected --token to send--> proof asked for --proved, at the address connected to--> request with token
-//!     |                              |`--the server has no token--> request without it
-//!     `--no token--> request         `--not proved--> ended: the token is not sent
+//! connected --with a token--> ask for the proof --proved, for this address--> request with the token
+//!     |                             |`--the server has no token--> request without it
+//!     `--no token--> request        `--not proved--> end: the token is not sent
 //! ```
 
 use std::fmt::{self, Write};
@@ -31,26 +31,26 @@ use crate::cli::{ConfigFile, complain};
 use crate::config::{AdminPlace, Nonce, Token};
 use crate::file;
 
-/// Where a server listens unless a configuration says otherwise.
+/// The address to ask when no configuration names one.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8053);
-/// The longest to wait for a connection.
+/// Timeout for connecting.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// The longest to wait for a reply: as long as the server lets a connection live.
+/// Timeout for a reply: the longest life of a connection at the server.
 const REPLY_TIME: Duration = Duration::from_secs(65);
-/// The largest reply, bytes; that of a server with a million backends is smaller.
+/// Maximum size of a reply, bytes. The reply of a server with a million backends is smaller.
 const MAX_REPLY: usize = 1 << 30;
 
 /// The server to ask.
 #[derive(Debug, Args)]
 pub(super) struct Server {
-    /// The admin server, as http://HOST:PORT; without it, the address in the configuration file, else
+    /// The admin server, as http://HOST:PORT; defaults to the address in the configuration file, else
     /// <http://127.0.0.1:8053>
     #[arg(long, value_name = "URL")]
     admin: Option<AdminUrl>,
-    /// A file that holds the token of the server; without it, the one that the configuration names
+    /// A file with the token of the server; defaults to the one in the configuration
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Where the admin server itself listens, when a tunnel leads there and a token is to be sent
+    /// The address on which the admin server listens, to send it a token through a tunnel
     #[arg(long, value_name = "ADDRESS:PORT")]
     forwarded_to: Option<SocketAddr>,
     #[command(flatten)]
@@ -71,13 +71,13 @@ impl FromStr for AdminUrl {
         let uri = text.parse::<Uri>().map_err(|error| error.to_string())?;
         match (uri.scheme_str(), uri.host(), uri.path()) {
             (Some(_), ..) if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) => {
-                Err("steerd takes no user and no password: name its token with --token-file".into())
+                Err("steerd has no users and passwords: give its token with --token-file".into())
             }
             (Some("http"), Some(host), "/") if !host.is_empty() && uri.query().is_none() => {
                 Ok(Self { host: host.into(), port: uri.port_u16().unwrap_or(80) })
             }
             (Some("https"), ..) => {
-                Err("steerd speaks HTTP without TLS: use a tunnel to http://127.0.0.1:PORT".into())
+                Err("the admin server speaks HTTP without TLS: use a tunnel to http://127.0.0.1:PORT".into())
             }
             (None, Some(_), _) => Err(format!("did you mean http://{text}?")),
             _ => Err("expected http://HOST:PORT".into()),
@@ -86,7 +86,7 @@ impl FromStr for AdminUrl {
 }
 
 impl From<SocketAddr> for AdminUrl {
-    /// An address that stands for all of the machine is reached over loopback.
+    /// An unspecified address is reached over loopback.
     fn from(address: SocketAddr) -> Self {
         let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -104,58 +104,58 @@ impl fmt::Display for AdminUrl {
     }
 }
 
-/// Why a request brought nothing.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
     #[error("the token file {}: {reason}", .path.display())]
     Token { path: PathBuf, reason: String },
-    #[error("[admin] listen in {} has port 0, which is another one at each start: give --admin", .0.display())]
+    #[error("[admin] listen in {} has port 0, so the port changes at each start: give --admin", .0.display())]
     AnyPort(PathBuf),
     #[error(
-        "no steerd answers at {url} ({origin}): {error}.{} Start steerd with `listen` set under [admin], or name \
-         another server with --admin URL; that of `steerd demo` is http://{DEFAULT_ADMIN} by default",
+        "no steerd answers at {url} ({origin}): {error}.{} Start steerd with `listen` set under [admin], or give \
+         another server with --admin URL; `steerd demo` prints its URL, by default http://{DEFAULT_ADMIN}",
         .unread.as_ref().map(|unread| format!(" {unread}.")).unwrap_or_default()
     )]
     Unreachable { url: AdminUrl, origin: String, unread: Option<String>, error: io::Error },
-    #[error("{url} did not answer as steerd does: {reason}")]
+    #[error("{url} did not answer like steerd: {reason}")]
     Odd { url: AdminUrl, reason: String },
     #[error(
-        "the token was not sent, because what listens at {url} does not prove that it knows it: {reason}; it may be \
-         another program, or a server that has another token: one whose token_file has changed takes it up with SIGHUP"
+        "the token was not sent, because the server at {url} did not prove that it knows the token: {reason}; it may \
+         be another program, or have another token; if its token_file has changed, reload it with SIGHUP"
     )]
     Unproved { url: AdminUrl, reason: String },
     #[error(
-        "the token was not sent: {url} leads to a server that knows it but is at {address}; if that is a tunnel of \
-         yours, say --forwarded-to {address}"
+        "the token was not sent: {url} leads to a server that knows it but listens on {address}; if that is your \
+         tunnel, add --forwarded-to {address}"
     )]
     Elsewhere { url: AdminUrl, address: SocketAddr },
-    /// With the problem of RFC 9457.
+    /// Problem details as of RFC 9457.
     #[error("{}", .problem["detail"].as_str().unwrap_or("the server refused and gave no reason"))]
     Refused { status: StatusCode, problem: Value },
 }
 
-/// A server, and what to show it.
+/// A server to send requests to.
 #[derive(Debug)]
 pub(super) struct Client {
     url: AdminUrl,
-    /// Where the address comes from, for errors.
+    /// The source of the address, for errors.
     origin: String,
     /// Why the configuration says nothing of an address, if it could not be read: a sentence.
     unread: Option<String>,
     token: Option<Token>,
     forwarded_to: Option<SocketAddr>,
-    /// The configuration that the operator means; none if any will do.
+    /// The configuration that the server is expected to run; `None` for any.
     file: Option<PathBuf>,
 }
 
 impl Server {
-    /// Finds out which server is meant.
+    /// Finds the server to ask.
     ///
     /// # Errors
-    /// When a token cannot be read, or the configuration leaves the port open.
+    /// Returns an error if the token cannot be read, or if the port in the configuration is 0.
     pub(super) fn client(&self) -> Result<Client, ClientError> {
         let path = &self.config.path();
-        // A configuration that cannot be read is no obstacle: the server may be another machine's.
+        // An unreadable configuration is not an error: the server may run on another machine.
         let (place, unread) = match AdminPlace::of(path) {
             Ok(place) => (place, None),
             Err(error) => (AdminPlace::default(), Some(error)),
@@ -165,8 +165,8 @@ impl Server {
             (None, Some(address)) if address.port() == 0 => return Err(ClientError::AnyPort(path.clone())),
             (None, Some(address)) => (address.into(), format!("from {}", path.display())),
             (None, None) => {
-                let why = if unread.is_some() { "could not be read" } else { "names none" };
-                (DEFAULT_ADMIN.into(), format!("the default, as {} {why}", path.display()))
+                let why = if unread.is_some() { "could not be read" } else { "has none" };
+                (DEFAULT_ADMIN.into(), format!("the default, because {} {why}", path.display()))
             }
         };
         let is_default = self.admin.is_none() && place.listen.is_none();
@@ -174,11 +174,11 @@ impl Server {
         let unread = unread.map(|error| format!("Reading {} failed: {error}", path.display()));
         let token = match (&self.token_file, &place.token_file) {
             (Some(file), _) => Some(read_token(file)?),
-            // The server on another machine must not be shown the token of this one.
+            // A server on another machine must not get the token of this one.
             (None, Some(file)) if self.admin.is_none() => Some(read_token(file)?),
             (None, _) => None,
         };
-        // With --admin only an argument says which file is meant: the environment speaks of this machine.
+        // With --admin only the argument counts: the environment belongs to this machine.
         let file = match &self.admin {
             Some(_) => self.config.argument.clone(),
             None => self.config.named().or_else(|| place.listen.map(|_| path.clone())),
@@ -196,13 +196,12 @@ impl Client {
         server.client().ok()
     }
 
-    /// Where it is.
     pub(super) fn url(&self) -> &AdminUrl {
         &self.url
     }
 }
 
-/// The path past all links; that of a file that is not there as it is.
+/// The canonical path; for a missing file the absolute one.
 fn real(path: PathBuf) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path)
 }
@@ -222,15 +221,15 @@ fn read_token(path: &Path) -> Result<Token, ClientError> {
 }
 
 impl Client {
-    /// The absolute path of the configuration that the operator means; none if any will do.
+    /// The absolute path of the configuration that the server is expected to run; `None` for any.
     pub(super) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// Sends a request, and takes the JSON of a success.
+    /// Sends a request and returns the JSON of a successful reply.
     ///
     /// # Errors
-    /// When there is no success: why.
+    /// Returns the reason if the request fails.
     pub(super) async fn request(
         &self,
         method: Method,
@@ -250,7 +249,7 @@ impl Client {
             .map_err(unreachable)?;
         match timeout(REPLY_TIME, self.exchange(stream, method, path, body)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(self.odd(format!("there is no reply after {REPLY_TIME:?}"))),
+            Err(_) => Err(self.odd(format!("no reply within {REPLY_TIME:?}"))),
         }
     }
 
@@ -267,7 +266,7 @@ impl Client {
         // An error that ends the connection also ends the request or the body, and is reported there.
         let connection = tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(CONNECTION, "close");
-        // On the same connection, so that nobody else can take the place of who has proved it.
+        // Uses the same connection, so that no other server can take the place of the proved one.
         if let Some(token) = &self.token
             && self.is_proved(&mut sender, token, server).await?
         {
@@ -281,7 +280,7 @@ impl Client {
         if status.is_success() { Ok(value) } else { Err(ClientError::Refused { status, problem: value }) }
     }
 
-    /// Whether the server wants the token, and proves to know it: another program may listen there.
+    /// Whether the server uses a token and proves that it knows it: another program may listen there.
     async fn is_proved(
         &self,
         sender: &mut http1::SendRequest<Full<Bytes>>,
@@ -298,7 +297,7 @@ impl Client {
         match status {
             StatusCode::OK => {}
             StatusCode::CONFLICT => return Ok(false),
-            other => return Err(unproved(format!("it answers {other}"))),
+            other => return Err(unproved(format!("it answered {other}"))),
         }
         let (address, proof) = (value["address"].as_str(), value["proof"].as_str());
         let address = address.and_then(|address| address.parse::<SocketAddr>().ok());
@@ -313,7 +312,7 @@ impl Client {
         Err(ClientError::Elsewhere { url: self.url.clone(), address })
     }
 
-    /// Sends one request, and takes the status and the JSON of the reply.
+    /// Sends one request and returns the status and the JSON of the reply.
     async fn send(
         &self,
         sender: &mut http1::SendRequest<Full<Bytes>>,
@@ -331,7 +330,7 @@ impl Client {
         let status = reply.status();
         let read = Limited::new(reply.into_body(), MAX_REPLY).collect().await.map_err(|error| odd(&error))?;
         let value = serde_json::from_slice(&read.to_bytes())
-            .map_err(|_| self.odd(format!("{status}, and no JSON")))?;
+            .map_err(|_| self.odd(format!("{status} without JSON")))?;
         Ok((status, value))
     }
 
@@ -412,7 +411,11 @@ mod tests {
         let at = |admin, token| server(directory.path(), admin, token).client();
         let client = at(None, None).unwrap();
         assert_eq!(client.url.to_string(), "http://127.0.0.1:8053");
-        assert!(client.origin.contains("the default, as") && client.token.is_none(), "{}", client.origin);
+        assert!(
+            client.origin.contains("the default, because") && client.token.is_none(),
+            "{}",
+            client.origin
+        );
 
         let config = "[admin]\nlisten = \"0.0.0.0:9\"\ntoken_file = \"token\"\n";
         fs::write(directory.path().join("steerd.toml"), config).unwrap();

@@ -23,7 +23,7 @@ pub(super) enum Tone {
 }
 
 impl Cell {
-    /// The text, with what would steer the terminal shown as escapes.
+    /// The text, with control characters escaped.
     pub(super) fn new(text: &str, tone: Tone) -> Self {
         Self { text: printable(text).into_owned(), tone }
     }
@@ -37,7 +37,7 @@ impl Cell {
     }
 }
 
-/// Lays out rows below each other, each column as wide as its widest cell; no space at line ends.
+/// Lays out rows in columns as wide as their widest cells, without trailing spaces.
 pub(super) fn render(rows: &[Vec<Cell>], color: bool) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)

@@ -1,12 +1,12 @@
-//! The way of log lines to standard error: a bounded buffer and a thread that empties it.
+//! Writes log lines to standard error through a bounded buffer and a thread.
 //!
-//! Standard error can be a pipe that nobody reads, a terminal on hold, a disk that is full. A thread that
-//! logs a line must not wait for that, least of all the checker: a line that finds no room is dropped, and
-//! the log says how many were. Lines in the buffer at the end are still written.
+//! Standard error can be an unread pipe, a stopped terminal, or a full disk. A thread that logs, above all
+//! the checker, must not block on it: a line without room is dropped, and the log reports the number of
+//! dropped lines. Lines in the buffer at the end of the process are still written.
 //!
 //! ```text
-//! whoever logs --push--> waiting --take--> the thread --write--> standard error
-//!                  `--> lost, if there is no room or lines were lost before that are not told of yet
+//! logging thread --push--> waiting --take--> writing thread --write--> standard error
+//!                    `--> dropped, if there is no room or earlier dropped lines are not reported yet
 //! ```
 
 use std::borrow::Cow;
@@ -20,24 +20,24 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::printable::printable_json;
 
-/// Bytes of lines that may wait, about 20,000 of them: as many as when every backend of a large
-/// configuration changes at once.
+/// Size of the buffer, bytes. It holds about 20,000 lines: enough for a large configuration in which every
+/// backend changes at once.
 const ROOM: usize = 4 * 1024 * 1024;
 
-/// Bytes of room that are kept after a burst.
+/// Bytes of memory that are kept after a burst.
 const KEPT: usize = 64 * 1024;
 
-/// The longest the end of the process waits for standard error to take the last lines.
+/// Time limit for writing the last lines when the process ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Lines on their way. Clones share it.
+/// The buffer of lines to write. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Lines(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// There is something to write or to tell.
+    /// There is something to write or to report.
     wanted: Condvar,
     /// Everything has been written.
     done: Condvar,
@@ -47,9 +47,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// Lines that found no room and have not been told of.
+    /// Number of dropped lines that are not reported yet.
     lost: u64,
-    /// Whether the thread is writing, or about to tell of lost lines.
+    /// Whether the thread is writing, or about to report dropped lines.
     busy: bool,
 }
 
@@ -59,15 +59,15 @@ impl State {
     }
 }
 
-/// Waits for the last lines when it goes.
+/// Waits for the last lines on drop.
 #[derive(Debug)]
 pub(super) struct Flush(Lines);
 
 impl Lines {
-    /// Starts the thread that writes. `tell` logs that so many lines were lost.
+    /// Starts the writing thread. `tell` logs the number of dropped lines.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// Returns an error if the thread cannot be started.
     pub(super) fn to(
         output: impl Write + Send + 'static,
         tell: impl Fn(u64) + Send + 'static,
@@ -105,7 +105,7 @@ impl Lines {
         }
     }
 
-    /// The work of the thread, as long as the process runs.
+    /// The loop of the writing thread.
     fn write(&self, mut output: impl Write, tell: impl Fn(u64)) {
         let mut taken = Vec::new();
         let mut state = self.lock();
@@ -123,7 +123,7 @@ impl Lines {
             mem::swap(&mut taken, &mut state.waiting);
             let lost = mem::take(&mut state.lost);
             drop(state);
-            // Where the log itself cannot be written there is nobody to tell.
+            // A failure to write the log cannot be logged.
             let _ = output.write_all(&taken).and_then(|()| output.flush());
             taken.clear();
             taken.shrink_to(KEPT);
@@ -136,7 +136,7 @@ impl Lines {
 }
 
 impl Flush {
-    /// Waits until all lines so far are written; a second at the most.
+    /// Waits until all lines so far are written, for at most [`LAST_WORDS`].
     pub(super) fn wait(&self) {
         let shared = &self.0.0;
         let unwritten = |state: &mut State| state.busy || !state.is_idle();
@@ -150,7 +150,7 @@ impl Drop for Flush {
     }
 }
 
-/// A line comes in one piece, so each has a writer of its own.
+/// Each line is one write, so each write gets its own writer.
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = Self;
 
@@ -170,7 +170,7 @@ impl Write for Lines {
     }
 }
 
-/// Standard error at once, for the end of a process.
+/// Writes to standard error without the buffer, at the end of the process.
 pub(super) struct Direct;
 
 impl Write for Direct {
@@ -184,8 +184,8 @@ impl Write for Direct {
     }
 }
 
-/// A line in which nothing steers a terminal or begins another line, whoever chose its values. Escapes
-/// that begin a colour stay; in values they are escaped before. The form is that of JSON.
+/// Escapes control characters and line breaks in a line as JSON does, because its values may be foreign
+/// text. Escape characters stay, because they begin colours; in values they are already escaped.
 fn fit(line: &[u8]) -> Cow<'_, [u8]> {
     let (body, end) = line.strip_suffix(b"\n").map_or((line, ""), |body| (body, "\n"));
     if body.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\x1b')) {

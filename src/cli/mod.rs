@@ -1,7 +1,7 @@
-//! The command line: what can be asked for, and where words go.
+//! The command line: arguments and output.
 //!
-//! Results go to standard output, errors and the log to standard error. Exit codes: 0 done, 1 it
-//! failed or the answer is "no", 2 usage.
+//! Results go to standard output, errors and the log to standard error. Exit codes: 0 done; 1 it
+//! failed, or the answer is "no"; 2 usage. Commands call the rest of the library; no logic of the server belongs here.
 
 mod check;
 mod client;
@@ -30,10 +30,10 @@ use crate::pool::Override;
 use crate::printable::{printable, printable_json};
 use crate::probe::program;
 
-/// The longest the end of the process waits for what still runs after an orderly stop.
+/// Time limit for tasks that still run after an orderly stop.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
 
-/// The variable that names the configuration file where no argument does.
+/// Environment variable with the path of the configuration file, used without an argument.
 const CONFIG_VARIABLE: &str = "STEERD_CONFIG";
 const DEFAULT_CONFIG: &str = "/etc/steerd/steerd.toml";
 
@@ -45,7 +45,7 @@ const DEFAULT_CONFIG: &str = "/etc/steerd/steerd.toml";
     about = "Authoritative DNS server that answers with a weighted subset of the backends that are healthy now",
     long_about = "steerd is an authoritative DNS server for the names you delegate to it. It checks the health of \
                   your backends, and answers A and AAAA queries with a weighted, short-TTL subset of those that \
-                  are healthy now. Load balancing and failover for every client that can resolve a name.",
+                  are healthy now. So every client that can resolve a name gets load balancing and failover.",
     after_help = "\
 Examples:
   steerd demo                           a running example on this machine; nothing to set up
@@ -61,7 +61,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server; SIGHUP reloads the configuration, SIGTERM and SIGINT stop after what is in flight
+    /// Run the server; SIGHUP reloads the configuration, SIGTERM and SIGINT stop it after the queries in flight
     Serve {
         #[command(flatten)]
         config: ConfigFile,
@@ -76,28 +76,28 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run the health checks once, without a server: what each saw, how long it took, the verdict
+    /// Run the health checks once, without a server, and print their results, timings and verdicts
     #[command(after_help = "\
 Examples:
   steerd probe                          every backend of every pool
-  steerd probe web                      those of the pool `web`
+  steerd probe web                      the backends of the pool `web`
   steerd probe web/gw1 --json           one backend, as JSON
 
 Exit codes: 0 all are healthy; 1 one is not, or it failed; 2 usage.")]
     Probe {
         #[command(flatten)]
         config: ConfigFile,
-        /// Pool or backend to probe; everything without
+        /// Pool or backend to probe; all of them without this argument
         #[arg(value_name = "POOL[/BACKEND]")]
         target: Option<probe::Target>,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Let a running server load its configuration anew, and show what has changed
+    /// Make a running server read its configuration again, and show the changes
     #[command(after_help = "\
-If the server runs another file than the one named here, the reload is refused and both paths are shown.
-SIGHUP reloads too, and its result is in the log.
+The reload is refused, with both paths, if the server runs another file than the one given here.
+SIGHUP also reloads; the result is then in the log.
 
 Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 2 usage.")]
     Reload {
@@ -107,29 +107,29 @@ Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 
         #[arg(long)]
         json: bool,
     },
-    /// Give no new answers with a backend; its clients stay where they are
+    /// Stop answering with a backend; clients that have it stay
     Drain(overrides::Said),
     /// Treat a backend as if it were not configured
     Disable(overrides::Said),
-    /// Answer with a backend whatever its checks say
+    /// Answer with a backend whatever the result of its checks
     Up(overrides::Said),
-    /// Treat a backend as unhealthy whatever its checks say: only a service that fails open answers with it
+    /// Treat a backend as unhealthy, whatever the result of its checks: only a service that fails open answers with it
     Down(overrides::Said),
-    /// Leave a backend to its checks again
+    /// End the override of a backend, so that its checks decide again
     Auto(overrides::Unsaid),
-    /// Run an example on this machine: three HTTP backends, a zone, a service; nothing to set up
+    /// Run an example on this machine: three HTTP backends, a zone and a service; needs no setup
     Demo(demo::Ports),
 }
 
 #[derive(Debug, Args)]
 struct ConfigFile {
-    /// The configuration file; without it, the one that `STEERD_CONFIG` names, else /etc/steerd/steerd.toml
+    /// The configuration file; defaults to the value of `STEERD_CONFIG`, else /etc/steerd/steerd.toml
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     argument: Option<PathBuf>,
 }
 
 impl ConfigFile {
-    /// The path that the argument or the environment names, if one does.
+    /// The path from the argument or the environment, if there is one.
     fn named(&self) -> Option<PathBuf> {
         let set = || std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
         self.argument.clone().or_else(|| set().map(PathBuf::from))
@@ -142,7 +142,7 @@ impl ConfigFile {
 
 #[derive(Debug, Args)]
 struct Log {
-    /// How log lines are written to standard error
+    /// Format of log lines on standard error
     #[arg(long = "log-format", value_name = "FORMAT", default_value = "text")]
     format: LogFormat,
     /// off, error, warn, info, debug or trace; or directives such as `warn,steerd::checker=debug`
@@ -178,7 +178,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Ends the program because of its arguments. A word too many may be a file.
+/// Exits because of invalid arguments. An unexpected word may be a configuration file.
 fn refuse(mut error: clap::Error) -> ! {
     let word = match error.kind() {
         ErrorKind::UnknownArgument => error.get(ContextKind::InvalidArg),
@@ -193,26 +193,26 @@ fn refuse(mut error: clap::Error) -> ! {
     error.exit()
 }
 
-/// Whether a word is the name of a TOML file, and so of no pool.
+/// Whether a word is the name of a TOML file rather than of a pool.
 fn is_toml(word: &str) -> bool {
     Path::new(word).extension().is_some_and(|extension| extension == "toml")
 }
 
-/// The hint for a word that is likely to be a configuration file.
+/// The hint for a word that is probably a configuration file.
 fn misplaced_file(word: &str) -> Option<String> {
     let is_file = !word.starts_with('-') && (is_toml(word) || Path::new(word).is_file());
-    is_file.then(|| format!("a configuration file is named with -c: -c {}", printable(word)))
+    is_file.then(|| format!("give a configuration file with -c: -c {}", printable(word)))
 }
 
-/// The hint for a configuration file that is not there.
+/// The hint for a missing configuration file.
 fn hint_for_missing(path: &Path) -> Option<&'static str> {
     let is_missing = path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     is_missing.then_some(
-        "name the file with -c FILE or in STEERD_CONFIG; `steerd demo` runs an example that needs no file",
+        "give the file with -c FILE or in STEERD_CONFIG; `steerd demo` runs an example that needs no file",
     )
 }
 
-/// Loads the configuration; what is wrong with it goes to standard error.
+/// Loads the configuration. Its faults go to standard error.
 fn load(path: &Path) -> Result<Setup, ExitCode> {
     config::load(path).map_err(|faults| {
         let _ = writeln!(io::stderr(), "{}", faults.render(has_color(&io::stderr())));
@@ -223,13 +223,13 @@ fn load(path: &Path) -> Result<Setup, ExitCode> {
     })
 }
 
-/// Runs a future to its end on a runtime of its own. `None` when there can be no runtime; the
-/// reason has been printed then.
+/// Runs a future to its end on a new runtime. Returns `None` and prints the reason if no runtime can be
+/// started.
 fn block_on<T>(future: impl Future<Output = T>) -> Option<T> {
     try_block_on(future).inspect_err(|error| complain(&format!("error: {}", no_runtime(error)))).ok()
 }
 
-/// Runs a future to its end on a runtime of its own.
+/// Runs a future to its end on a new runtime.
 fn try_block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     let runtime = tokio::runtime::Runtime::new()?;
     let output = runtime.block_on(future);
@@ -237,39 +237,39 @@ fn try_block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     Ok(output)
 }
 
-/// Why there is no runtime.
+/// The message that no runtime can be started.
 fn no_runtime(error: &io::Error) -> String {
-    format!("the system gives no threads or no descriptors: {error}")
+    format!("cannot start threads or open descriptors: {error}")
 }
 
-/// Writes a result to standard output. Nothing in its words steers a terminal, whoever chose them.
+/// Writes a result to standard output. Control characters are escaped, because parts of it are foreign text.
 fn print(text: &str) {
     print_as_it_is(&lines(text));
 }
 
-/// As [`print()`], a result that is JSON.
+/// As [`print()`], for JSON.
 fn print_json(json: &str) {
     print_as_it_is(&printable_json(json));
 }
 
-/// As [`print()`], a result that has colours, and in which all that others chose has been escaped. A
-/// reader that has gone away, as `head` does, is no fault.
+/// As [`print()`], for text with colours, whose foreign parts are already escaped. A reader that closes the
+/// pipe early, as `head` does, is not an error.
 fn print_as_it_is(text: &str) {
     let mut output = io::stdout().lock();
     let _ = writeln!(output, "{text}").and_then(|()| output.flush());
 }
 
-/// Writes an error to standard error, as [`print()`] does a result.
+/// As [`print()`], for an error, to standard error.
 fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{}", lines(text));
 }
 
-/// The text in its lines, each fit for a terminal.
+/// The text with each of its lines made printable.
 fn lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether a stream takes colours: a terminal, unless `NO_COLOR` is set and not empty
+/// Whether to use colours on a stream: on a terminal, unless `NO_COLOR` is set and not empty
 /// (<https://no-color.org>).
 fn has_color(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -279,11 +279,11 @@ impl Log {
     /// Starts the log of this process. The returned value must be kept until the end of the process.
     ///
     /// # Errors
-    /// When the system gives no thread to write it.
+    /// Returns an error if the writing thread cannot be started.
     fn start(&self) -> io::Result<log::Flush> {
         let filter = EnvFilter::builder().parse_lossy(&self.level);
         let (lines, flush) = log::Lines::to(io::stderr(), |lost| {
-            warn!(lost, "log lines are missing here: standard error took them too slowly");
+            warn!(lost, "log lines were dropped: standard error is read too slowly");
         })?;
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
@@ -294,14 +294,14 @@ impl Log {
             LogFormat::Json => {
                 builder.json().flatten_event(true).init();
                 // The default hook writes lines that are not JSON.
-                panic::set_hook(Box::new(|panic| error!("a part of steerd broke off: {panic}")));
+                panic::set_hook(Box::new(|panic| error!("bug in steerd, please report it: {panic}")));
             }
         }
         Ok(flush)
     }
 
-    /// Says why the process ends, whatever the level of the log, and whether or not it has begun: by
-    /// `text`, or where the log is JSON by what `tell` logs.
+    /// Writes why the process ends, at any log level and even before the log is started: `text`, or if the
+    /// log is JSON, the lines that `tell` logs.
     fn last_words(&self, text: &str, tell: impl FnOnce()) {
         match self.format {
             LogFormat::Text => drop(writeln!(io::stderr(), "{text}")),
@@ -313,10 +313,10 @@ impl Log {
     }
 }
 
-/// A word alone must be a level; the filter would take any other for the name of a module.
+/// A single word must be a level: the filter would read any other word as the name of a module.
 fn parse_level(text: &str) -> Result<String, String> {
     let is_word = text.chars().all(char::is_alphanumeric);
-    // Nothing at all would be read as the level `error`.
+    // The filter would read an empty text as the level `error`.
     if is_word && (text.is_empty() || text.parse::<LevelFilter>().is_err()) {
         return Err("expected off, error, warn, info, debug, trace, or directives such as `warn,steerd::checker=debug`".into());
     }

@@ -1,4 +1,4 @@
-//! `steerd drain`, `disable`, `up`, `down` and `auto`: what an operator says of a backend.
+//! `steerd drain`, `disable`, `up`, `down` and `auto`: set and end overrides of backends.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -38,13 +38,13 @@ pub(super) struct Said {
     /// The backend
     #[arg(value_name = "POOL/BACKEND")]
     backend: BackendPath,
-    /// For how long, such as 30m; without it, until `steerd auto`
+    /// How long the override lasts, such as 30m; without it, until `steerd auto`
     #[arg(long = "for", value_name = "DURATION")]
     length: Option<String>,
-    /// Why, for those who see it; without it, the reason of the override before stays
+    /// The reason, shown to other operators; defaults to the reason of the previous override
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Do it even if it takes away the last usable backend
+    /// Do it even if it removes the last usable backend
     #[arg(long)]
     force: bool,
     /// Print the reply as JSON
@@ -54,13 +54,13 @@ pub(super) struct Said {
     server: Server,
 }
 
-/// A backend that is left to its checks again.
+/// The end of an override, as given on the command line.
 #[derive(Debug, Args)]
 pub(super) struct Unsaid {
     /// The backend
     #[arg(value_name = "POOL/BACKEND")]
     backend: BackendPath,
-    /// Do it even if it takes away the last usable backend
+    /// Do it even if it removes the last usable backend
     #[arg(long)]
     force: bool,
     /// Print the reply as JSON
@@ -70,7 +70,7 @@ pub(super) struct Unsaid {
     server: Server,
 }
 
-/// A request, and the same with force.
+/// A request, which can be repeated with force.
 struct Request<'a> {
     method: Method,
     path: &'a BackendPath,
@@ -116,7 +116,7 @@ fn run(server: &Server, request: &Request<'_>, force: bool, json: bool) -> ExitC
     if let Some(Err(ClientError::Refused { status: StatusCode::CONFLICT, problem })) = &reply
         && let Some(consequences) = problem["consequences"].as_array().filter(|_| !json)
     {
-        if !is_wanted_all_the_same(request.path, consequences) {
+        if !is_confirmed(request.path, consequences) {
             return ExitCode::FAILURE;
         }
         reply = block_on(request.send(&client, true));
@@ -143,17 +143,17 @@ fn fail(error: &ClientError, json: bool) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Shows what would be taken away, and asks the person at the terminal. Without a terminal nobody can agree.
-fn is_wanted_all_the_same(path: &BackendPath, consequences: &[Value]) -> bool {
+/// Shows the consequences and asks for confirmation at the terminal. Without a terminal the answer is no.
+fn is_confirmed(path: &BackendPath, consequences: &[Value]) -> bool {
     let BackendPath { pool, backend } = path;
     let lines = indented(consequences);
-    complain(&format!("{pool}/{backend}: this takes away what clients have:{lines}"));
+    complain(&format!("{pool}/{backend}: this would interrupt service:{lines}"));
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        complain("error: nothing has changed; to do it all the same, add --force");
+        complain("error: nothing has changed; to do it anyway, add --force");
         return false;
     }
     let mut error = io::stderr();
-    let _ = write!(error, "Do it all the same? [y/N] ").and_then(|()| error.flush());
+    let _ = write!(error, "Do it anyway? [y/N] ").and_then(|()| error.flush());
     let mut answer = String::new();
     let agreed = io::stdin().read_line(&mut answer).is_ok_and(|_| is_yes(&answer));
     if !agreed {
@@ -166,23 +166,25 @@ fn is_yes(answer: &str) -> bool {
     matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
-/// Each text in a line of its own, after a line break.
+/// Each text on a new line.
 fn indented(texts: &[Value]) -> String {
     let lines = texts.iter().filter_map(Value::as_str);
     lines.fold(String::new(), |all, text| all + "\n  " + text)
 }
 
-/// The backend after it, and what follows, each in a line.
+/// The state of the backend after the request, and the consequences, one per line.
 fn in_words(path: &BackendPath, reply: &Value) -> String {
     let BackendPath { pool, backend } = path;
     let over = &reply["override"];
     let done = match (over["state"].as_str(), reply["before"].as_str()) {
-        (None, None) => format!("{pool}/{backend} had no override: it is left to its checks, as before"),
-        (None, Some(before)) => format!("{pool}/{backend} is left to its checks again, after {before}"),
+        (None, None) => format!("{pool}/{backend} had no override: its checks decide, as before"),
+        (None, Some(before)) => {
+            format!("{pool}/{backend}: the override {before} has ended; its checks decide again")
+        }
         (Some(state), _) => {
             let until = over["until"].as_str().map_or_else(String::new, |until| format!(" until {until}"));
             let safe = match reply["safe_at"].as_str() {
-                Some(safe_at) => format!("; clients may keep its addresses until {safe_at}"),
+                Some(safe_at) => format!("; clients may use its addresses until {safe_at}"),
                 None => String::new(),
             };
             format!("{pool}/{backend}: {state}{until}{safe}")
@@ -190,7 +192,9 @@ fn in_words(path: &BackendPath, reply: &Value) -> String {
     };
     let follows = reply["consequences"].as_array().map_or_else(String::new, |texts| indented(texts));
     let lost = match reply["lost_because"].as_str() {
-        Some(why) if !over.is_null() => format!("\n  it will not survive a restart of steerd: {why}"),
+        Some(why) if !over.is_null() => {
+            format!("\n  the override will not survive a restart of steerd: {why}")
+        }
         _ => String::new(),
     };
     done + &follows + &lost
@@ -218,11 +222,11 @@ mod tests {
         for (reply, expected) in [
             (
                 json!({ "override": null, "before": "drain", "lost_because": no_place }),
-                "web/gw1 is left to its checks again, after drain",
+                "web/gw1: the override drain has ended; its checks decide again",
             ),
             (
                 json!({ "override": null, "before": null, "consequences": [] }),
-                "web/gw1 had no override: it is left to its checks, as before",
+                "web/gw1 had no override: its checks decide, as before",
             ),
             (
                 json!({
@@ -230,7 +234,7 @@ mod tests {
                     "consequences": ["service www is answered by standby instead of web"],
                 }),
                 "web/gw1: down\n  service www is answered by standby instead of web\n  \
-                 it will not survive a restart of steerd: no state_dir is set under [server]",
+                 the override will not survive a restart of steerd: no state_dir is set under [server]",
             ),
             (json!({ "override": { "state": "up", "until": null }, "lost_because": null }), "web/gw1: up"),
             (
@@ -238,7 +242,7 @@ mod tests {
                     "override": { "state": "drain", "until": "2030-01-01T00:00:00Z" },
                     "safe_at": "2030-01-01T00:00:20Z",
                 }),
-                "web/gw1: drain until 2030-01-01T00:00:00Z; clients may keep its addresses until \
+                "web/gw1: drain until 2030-01-01T00:00:00Z; clients may use its addresses until \
                  2030-01-01T00:00:20Z",
             ),
         ] {

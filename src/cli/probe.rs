@@ -1,5 +1,5 @@
-//! `steerd probe`: the checks of the configuration, run once and without a server. Where one runs, it is asked what it
-//! holds back.
+//! `steerd probe`: runs the checks of the configuration once, without a server. If a server runs, `held` asks it
+//! which addresses damping holds back.
 
 mod held;
 
@@ -24,7 +24,7 @@ use crate::health::{Outcome, Verdict};
 use crate::pool::{Backend, Require};
 use crate::probe::{Cause, Report};
 
-/// Probes at a time: within the 1,024 descriptors a shell usually allows.
+/// Maximum number of probes in flight: below the 1,024 descriptors that a shell usually allows.
 const MAX_IN_FLIGHT: usize = 256;
 
 /// The target to probe: a pool, or one backend of it.
@@ -46,32 +46,30 @@ impl FromStr for Target {
             return Err("expected the name of a pool, or POOL/BACKEND");
         }
         if is_toml(text) {
-            return Err(
-                "expected the name of a pool, or POOL/BACKEND; a configuration file is named with -c",
-            );
+            return Err("expected the name of a pool, or POOL/BACKEND; give a configuration file with -c");
         }
         Ok(Self { pool: pool.into(), backend: backend.map(Into::into) })
     }
 }
 
-/// One address of a backend, and what its checks saw.
+/// One address of a backend with the results of its checks.
 struct Probed {
     pool: String,
     backend: String,
     address: IpAddr,
-    /// The probed address, or what stands in for it.
+    /// The probed address: `check_address` of the backend, if set.
     target: IpAddr,
     word: Word,
-    /// Until when a running server holds it back.
+    /// The end of the hold by damping in a running server.
     held_until: Option<Timestamp>,
-    /// None when the pool has no checks, or the backend is not enabled.
+    /// Empty if the pool has no checks or the backend is not enabled.
     checks: Vec<CheckRun>,
 }
 
-/// A check, and what it saw.
+/// A check and its result.
 struct CheckRun {
     check: Check,
-    /// None when the probe broke off, which is a bug in steerd.
+    /// `None` if the probe panicked, which is a bug in steerd.
     report: Option<Report>,
 }
 
@@ -80,10 +78,10 @@ struct CheckRun {
 #[serde(rename_all = "lowercase")]
 enum Word {
     Healthy,
-    /// Alive, but asks for no new clients.
+    /// Alive, but wants no new clients.
     Draining,
     Unhealthy,
-    /// Too many probes could not be made, or not fairly.
+    /// Too many probes were void.
     Unknown,
     /// The backend is not enabled.
     Disabled,
@@ -129,7 +127,7 @@ fn missing(target: &Target, pools: &[PoolSetup]) -> Option<String> {
     })
 }
 
-/// Runs the checks of all chosen addresses side by side; the order is that of the configuration.
+/// Runs the checks of all chosen addresses concurrently; the order is that of the configuration.
 async fn probe_all(pools: &[PoolSetup], target: Option<&Target>) -> Vec<Probed> {
     let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
     let mut started = Vec::new();
@@ -158,7 +156,7 @@ async fn probe_all(pools: &[PoolSetup], target: Option<&Target>) -> Vec<Probed> 
     probed
 }
 
-/// The check as it is run for this backend, which may have a port and a host of its own.
+/// The check with the port and host of this backend.
 fn of_backend(check: &Check, backend: &Backend) -> Check {
     Check { probe: check.probe.of_backend(backend), ..check.clone() }
 }
@@ -212,10 +210,12 @@ impl CheckRun {
     }
 
     fn detail(&self) -> &str {
-        self.report.as_ref().map_or("the probe broke off; this is a bug in steerd", |report| &report.detail)
+        self.report
+            .as_ref()
+            .map_or("the probe panicked; this is a bug in steerd, please report it", |report| &report.detail)
     }
 
-    /// Its name, and what it has to say.
+    /// Its name and its part in the decision.
     fn shown(&self) -> String {
         let Check { name, critical, observe_only, .. } = &self.check;
         match (critical, observe_only) {
@@ -245,7 +245,7 @@ fn to_text(probed: &[Probed], color: bool) -> String {
         ];
         if row.checks.is_empty() {
             let detail = match row.word {
-                Word::Disabled => "not enabled: neither probed nor answered",
+                Word::Disabled => "not enabled: not probed and not answered",
                 _ => "no check: always healthy",
             };
             let of_check = ["none", "", "", detail].map(Cell::plain);

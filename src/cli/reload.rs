@@ -1,4 +1,4 @@
-//! `steerd reload`: a running server takes its configuration anew, and says what has changed.
+//! `steerd reload`: makes a running server read its configuration again, and shows the changes.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -50,17 +50,17 @@ pub(super) fn run(server: &Server, json: bool) -> ExitCode {
     }
 }
 
-/// The elements of a list; none where there is no list.
+/// The elements of a list member; empty if there is no such list.
 fn list<'a>(value: &'a Value, member: &str) -> &'a [Value] {
     value[member].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Text from the server stays on its line.
+/// Text from the server, printable on one line.
 fn text(value: &Value) -> Cow<'_, str> {
     printable(value.as_str().unwrap_or_default())
 }
 
-/// The changes, by kind; then those that take a restart; then warnings.
+/// The changes by kind, then the changes that need a restart, then the warnings.
 fn report_as_text(report: &Value) -> String {
     let mut lines = Vec::new();
     for (member, word) in SECTIONS {
@@ -80,7 +80,7 @@ fn report_as_text(report: &Value) -> String {
         lines => format!("reloaded (generation {generation}):\n{}", lines.join("\n")),
     };
     if !restart.is_empty() {
-        let _ = write!(told, "\nnot until a restart:\n{}", restart.join("\n"));
+        let _ = write!(told, "\nneeds a restart:\n{}", restart.join("\n"));
     }
     for warning in list(report, "warnings") {
         let _ = write!(told, "\n{}", fault_as_text("warning", warning));
@@ -99,14 +99,13 @@ fn changed_as_text(word: &str, changed: &Value) -> Vec<String> {
     }
 }
 
-/// Every fault that the server has found, each followed by an empty line.
+/// Every fault found by the server, each followed by an empty line.
 fn faults_as_text(problem: &Value) -> String {
     let faults = |member, word| list(problem, member).iter().map(move |fault| fault_as_text(word, fault));
     faults("errors", "error").chain(faults("warnings", "warning")).map(|fault| fault + "\n\n").collect()
 }
 
-/// As `steerd check` shows it, but for the line itself: the file is the server's, maybe on another
-/// machine.
+/// As `steerd check` shows it, without the line of the file, which may be on another machine.
 fn fault_as_text(word: &str, fault: &Value) -> String {
     let place = match (fault["line"].as_u64(), fault["column"].as_u64()) {
         (Some(line), Some(column)) => format!("{}:{line}:{column}", text(&fault["file"])),
@@ -146,7 +145,7 @@ mod tests {
     backend b added
   zone example.com: changed
   [server] nsid: none -> \"a\"
-not until a restart:
+needs a restart:
   server.workers: 0 -> 3
 warning: odd
  --> a.toml:3:5

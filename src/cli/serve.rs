@@ -1,4 +1,4 @@
-//! `steerd serve`: the server, from its configuration to its end.
+//! `steerd serve`: runs the server until a signal or a failure ends it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use crate::config::fault::{Fault, Faults, Severity};
 use crate::config::{self, Setup};
 use crate::server::{self, Ended, Running, Signals, StartError};
 
-/// The most faults of a configuration that are logged one by one.
+/// Maximum number of configuration faults that are logged.
 const MOST_TOLD: usize = 100;
 
-/// Why a server ended otherwise than by a signal.
+/// Why a server ended without a signal.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// It did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// It could not go on.
+    /// It failed while running.
     #[error(transparent)]
     Ended(#[from] Ended),
-    /// It could not be told to stop, so it did not start.
-    #[error("the system gives no signal handlers: {0}")]
+    /// Signals could not be handled, so it did not start.
+    #[error("cannot install signal handlers: {0}")]
     Signals(#[from] io::Error),
 }
 
@@ -42,12 +42,12 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
     let flush = match log.start() {
         Ok(flush) => flush,
         Err(error) => {
-            complain(&format!("the system gives no thread for the log: {error}"));
+            complain(&format!("cannot start the thread of the log: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let outcome = try_block_on(until_stopped(setup, Some(config.into()), |_| ()));
-    // The error that ended the server is printed after all that led to it.
+    // The error that ended the server is printed after the log lines that led to it.
     flush.wait();
     match outcome {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -62,7 +62,7 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
     }
 }
 
-/// Logs the faults of a configuration, each in a line. `help` is for those without a hint.
+/// Logs the faults of a configuration, one per line. `help` is used for faults without a hint.
 fn tell_faults(faults: &Faults, help: Option<&str>) {
     for Fault { severity, message, place, hint, .. } in faults.iter().take(MOST_TOLD) {
         let hint = hint.as_deref().or(help);
@@ -73,12 +73,12 @@ fn tell_faults(faults: &Faults, help: Option<&str>) {
     }
     match faults.iter().count().checked_sub(MOST_TOLD) {
         None | Some(0) => {}
-        Some(more) => error!("and {more} more, which `steerd check` counts"),
+        Some(more) => error!("and {more} more faults in the configuration"),
     }
 }
 
-/// Runs a server until a signal stops it, or it can no longer do its work: whoever watches over
-/// the process then starts it anew. SIGHUP reloads `file`. `started` is called once DNS is answered.
+/// Runs a server until a signal stops it or it fails; a process supervisor then restarts it. SIGHUP reloads
+/// `file`. `started` is called once DNS is answered.
 pub(super) async fn until_stopped(
     setup: Setup,
     file: Option<PathBuf>,

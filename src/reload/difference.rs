@@ -1,4 +1,4 @@
-//! The changes of a configuration besides pools, services and zones: key by key, for a person.
+//! The changes of settings other than pools, services and zones, key by key, as text.
 //!
 //! Secrets are compared and never shown.
 
@@ -14,7 +14,7 @@ use crate::name::Name;
 use crate::reload::{Change, Configured};
 use crate::settings::{Allowed, Chaos, Secondary, Settings};
 
-/// Keys whose change takes a restart.
+/// Changed keys that need a restart.
 pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<Change> {
     let mut keys = Keys::default();
     let list =
@@ -27,7 +27,7 @@ pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<C
     keys.0
 }
 
-/// The configuration that runs once `wanted` has been taken over, but for changes that take a restart.
+/// The settings in force after the reload: `wanted`, without the changes that need a restart.
 pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Configured {
     let Configured { warnings, server, admin, settings, startup_wait } = wanted;
     let listen = running.server.listen.clone();
@@ -40,7 +40,7 @@ pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Confi
     }
 }
 
-/// Keys of `[server]` that are in force now.
+/// Changed keys of `[server]` that are in force now.
 pub(super) fn server(running: &Configured, wanted: &Configured) -> Vec<Change> {
     let mut keys = Keys::default();
     keys.settings(&running.settings, &wanted.settings);
@@ -57,21 +57,21 @@ pub(super) fn server(running: &Configured, wanted: &Configured) -> Vec<Change> {
     keys.0
 }
 
-/// Keys of `[admin]` that are in force now.
+/// Changed keys of `[admin]` that are in force now.
 pub(super) fn admin(running: &Configured, wanted: &Configured) -> Vec<Change> {
     let mut keys = Keys::default();
     let (old, new) = (&running.admin.access, &wanted.admin.access);
     match (&old.token, &new.token) {
         (old, new) if old == new => {}
-        (None, _) => keys.changed("token_file", "a token is needed now".into()),
-        (_, None) => keys.changed("token_file", "no token is needed any more".into()),
+        (None, _) => keys.changed("token_file", "a token is required now".into()),
+        (_, None) => keys.changed("token_file", "no token is required any more".into()),
         _ => keys.changed("token_file", "another token".into()),
     }
     keys.compare("public_reads", &old.public_reads, &new.public_reads, ToString::to_string);
     keys.0
 }
 
-/// Keys of `[keys]`, by name.
+/// Changed keys of `[keys]`, by name.
 pub(super) fn keys(running: &Configured, wanted: &Configured) -> Vec<Change> {
     let (old, new) = (&running.settings.transfers.keys, &wanted.settings.transfers.keys);
     let mut names: Vec<&Name> = old.names().chain(new.names()).collect();
@@ -92,7 +92,7 @@ pub(super) fn keys(running: &Configured, wanted: &Configured) -> Vec<Change> {
     names.into_iter().filter_map(change).collect()
 }
 
-/// The changes of zones, with those of who may transfer them and who is told of changes.
+/// The changes of zones, with those of their transfer rights and secondaries.
 pub(super) fn with_transfers(
     mut zones: Vec<Change>,
     running: &Configured,
@@ -129,7 +129,7 @@ pub(super) fn with_transfers(
         let plain = name.to_plain();
         match known.get(&key(&plain)).and_then(|index| zones.get_mut(*index)) {
             Some(Change::Changed(_, known)) => known.extend(details),
-            // The report leaves out who may transfer a zone that is new, or gone.
+            // The report has no transfer rights of a zone that was added or removed.
             Some(_) => {}
             None => zones.push(Change::Changed(plain, details)),
         }

@@ -1,21 +1,20 @@
-//! Reload: another configuration takes the place of the running one, as a whole or not at all.
+//! Reload: replaces the running configuration, completely or not at all.
 //!
 //! ```text
-//! asked (SIGHUP, API) -> wait for one's turn -> load, off the runtime's threads
-//!     another file was meant -> nothing has changed; both paths are told
-//!     faults -> nothing has changed; every fault is told
-//!     the client has left -> loading is given up; nothing has changed
-//!     sound  -> lock of another state_dir
-//!               -> compare with what runs, off the runtime's threads
-//!               -> checker: pools, services, zones, settings, keys, rights to zones, in one table
-//!               -> secondaries are told -> limits of the listeners -> access to the admin server -> state_dir
-//!               -> told: what has changed, and what needs a restart
+//! request (SIGHUP, API) -> wait for the reloads before it -> load, on a blocking thread
+//!     the client named another file -> refuse, with both paths
+//!     faults                        -> refuse, with every fault
+//!     the client has disconnected   -> cancel the load
+//!     valid -> lock a new state_dir
+//!           -> compare with the running configuration, on a blocking thread
+//!           -> checker: pools, services, zones, settings, keys, transfer rights, in one table
+//!           -> notify secondaries -> limits of the listeners -> access to the admin server -> state_dir
+//!           -> report the changes, and those that need a restart
 //! ```
 //!
 //! Loading, the lock and the checker can fail: a file has a fault, another server uses the directory, the
-//! checker has ended. Nothing has changed until the checker has taken the configuration, and after that
-//! nothing can fail. The checker finds the differences of pools, services and zones; those of everything
-//! else are found here.
+//! checker has ended. Nothing changes before the checker has taken the configuration, and after that
+//! nothing can fail. Applying the configuration belongs to the modules that own its parts.
 
 mod difference;
 mod named;
@@ -49,28 +48,27 @@ use swap::{NotReloaded, swap};
 
 pub use named::Change;
 
-/// How many may wait for their turn before others wait to wait.
+/// Length of the reload queue.
 const REQUESTS: usize = 16;
-/// How long the file system of another `state_dir` may take to give its lock. The reloads after this one
-/// wait meanwhile.
+/// Time limit for locking a new `state_dir`. Later reloads wait meanwhile.
 const TAKE_TIME: Duration = Duration::from_secs(5);
-/// The most changes, and the most faults, that the log tells one by one.
+/// Maximum number of changes, and of faults, in the log.
 const MOST_TOLD: usize = 100;
 
 /// The report of a reload.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Generation of the table that has it.
+    /// Generation of the table with the new configuration.
     pub generation: u64,
-    /// How long it took.
+    /// Duration of the reload.
     pub took: Duration,
     /// Pools, with backends and checks.
     pub pools: Vec<Change>,
     /// Services.
     pub services: Vec<Change>,
-    /// Zones, and who may transfer them.
+    /// Zones, with their transfer rights.
     pub zones: Vec<Change>,
-    /// Overrides that have ended because their backends are gone.
+    /// Overrides that have ended because their backends were removed.
     pub overrides: Vec<Change>,
     /// Keys of `[keys]`.
     pub keys: Vec<Change>,
@@ -78,51 +76,49 @@ pub struct Report {
     pub server: Vec<Change>,
     /// Keys of `[admin]`.
     pub admin: Vec<Change>,
-    /// Keys, as `server.listen`, that have changed in the file and not in this process: they take
-    /// a restart.
+    /// Keys such as `server.listen` that have changed in the file but need a restart to take effect.
     pub restart_needed: Vec<Change>,
-    /// Settings that can be run, but may not do what their author wants.
+    /// Warnings about valid settings that may be mistakes.
     pub warnings: Faults,
-    /// Those of them that the configuration before did not have. The log tells these alone.
+    /// The warnings that the previous configuration did not have. Only these are logged.
     new_warnings: Vec<Fault>,
 }
 
-/// Why nothing has changed.
+/// Why a reload was refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The configuration is not sound.
-    #[error("the configuration is not sound, so nothing has changed: {} to correct", errors(.0))]
+    /// The configuration is not valid.
+    #[error("the configuration is not valid, so nothing has changed: {} to correct", errors(.0))]
     Faults(Faults),
-    /// The client means another file than the one that this server runs.
+    /// The client named another file than the one that this server runs.
     #[error(
-        "this server runs {}, and was asked to reload {}, so nothing has changed; to reload the file that it runs, \
-         name that with -c, or leave -c out and name the server with --admin; to run the other file, restart steerd \
-         with it",
+        "this server runs {}, not {}, so nothing has changed; to reload the file that it runs, give that with -c, or \
+         leave out -c and give the server with --admin; to run the other file, restart steerd with it",
         quoted(&.running.to_string_lossy()),
         quoted(&.meant.to_string_lossy())
     )]
     OtherFile {
         /// The file that a reload reads.
         running: PathBuf,
-        /// The file that the client has named.
+        /// The file that the client named.
         meant: PathBuf,
     },
     /// There is no file to load.
     #[error("this server runs without a configuration file, so there is nothing to reload")]
     NoFile,
-    /// To load it broke off.
+    /// A thread of the reload panicked.
     #[error(
-        "reading the configuration broke off, so nothing has changed; this is a bug in steerd, please report it with the log"
+        "reloading the configuration panicked, so nothing has changed; this is a bug in steerd, please report it with the log"
     )]
     BrokeOff,
-    /// The new `state_dir` cannot be had.
+    /// The new `state_dir` cannot be used.
     #[error("nothing has changed: {0}")]
     StateDir(#[source] Arc<LockError>),
-    /// The client that asked for it has left.
-    #[error("the client that asked for it left before the configuration was loaded, so nothing has changed")]
+    /// The client disconnected.
+    #[error("the client disconnected before the configuration was loaded, so nothing has changed")]
     Unwanted,
-    /// The server is ending.
-    #[error("the server is ending, so nothing has changed")]
+    /// The server is stopping.
+    #[error("the server is stopping, so nothing has changed")]
     Ending,
 }
 
@@ -136,7 +132,7 @@ fn errors(faults: &Faults) -> String {
 /// The settings by which configurations are compared, besides zones, services and pools.
 #[derive(Clone, Debug)]
 pub struct Configured {
-    /// Those that the log has told.
+    /// Warnings that are in the log.
     warnings: Faults,
     server: ServerSettings,
     admin: AdminSettings,
@@ -145,7 +141,7 @@ pub struct Configured {
 }
 
 impl Configured {
-    /// That part of a setup.
+    /// The compared settings of a setup.
     #[must_use]
     pub fn of(setup: &Setup) -> Self {
         Self {
@@ -158,7 +154,7 @@ impl Configured {
     }
 }
 
-/// The parts of the server that a reload reaches.
+/// The parts of the server that a reload changes.
 #[derive(Debug)]
 pub struct Reach {
     /// The owner of the table.
@@ -169,30 +165,30 @@ pub struct Reach {
     pub limits: InForce,
     /// Access rights of the admin server.
     pub access: watch::Sender<Access>,
-    /// Where the memory is kept.
+    /// The locked directory for health and overrides.
     pub state_dir: watch::Sender<Option<Place>>,
-    /// Where reloads are counted.
+    /// Counts reloads.
     pub metrics: Arc<Metrics>,
 }
 
-/// One reload of a client.
+/// A client's request for a reload.
 #[derive(Debug)]
 struct Request {
     /// The client, for the log.
     by: String,
-    /// The file that the client means; without it, the one that is running.
+    /// The file that the client named; `None` for the running one.
     meant: Option<PathBuf>,
     reply: oneshot::Sender<Result<Report, Refusal>>,
 }
 
-/// Asks for reloads. They end with its last clone.
+/// Requests reloads. The reload task ends when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
     signalled: Arc<Notify>,
 }
 
-/// Starts what reloads `file`. Must be called within a tokio runtime.
+/// Starts the task that reloads `file`. Must be called within a tokio runtime.
 #[must_use = "nothing can be reloaded without the handle"]
 pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> Handle {
     let (requests, received) = mpsc::channel(REQUESTS);
@@ -203,20 +199,19 @@ pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> Handle
 }
 
 impl Handle {
-    /// Reloads, when those who asked before have had their turn; `by` is the client, for the log. With
-    /// `meant`, an absolute path, only if that is the file that is running. If the future is dropped before
-    /// the configuration is loaded, loading is given up and nothing changes.
+    /// Reloads after the reloads requested earlier. `by` is the client, for the log. `meant` is the absolute path
+    /// of the file that the client expects to be running; the reload is refused if it is not. If the future is dropped
+    /// before the configuration is loaded, the load is cancelled and nothing changes.
     ///
     /// # Errors
-    /// When nothing has changed: why.
+    /// Returns the reason if nothing has changed.
     pub async fn reload(&self, by: String, meant: Option<PathBuf>) -> Result<Report, Refusal> {
         let (reply, outcome) = oneshot::channel();
         self.requests.send(Request { by, meant, reply }).await.map_err(|_| Refusal::Ending)?;
         outcome.await.unwrap_or(Err(Refusal::Ending))
     }
 
-    /// Asks for a reload and does not wait for it. Asked again before its turn has come, it is done
-    /// once.
+    /// Requests a reload without waiting for it. Repeated requests before it starts count as one.
     pub fn signal(&self) {
         self.signalled.notify_one();
     }
@@ -224,7 +219,7 @@ impl Handle {
 
 struct Reloader {
     file: Option<PathBuf>,
-    /// As this process has it: what takes a restart stays as it was at the start.
+    /// The settings in force. Keys that need a restart keep their values from the start.
     running: Configured,
     reach: Reach,
     /// The last attempt to take another state directory.
@@ -239,7 +234,7 @@ impl Reloader {
                     let Some(Request { by, meant, mut reply }) = request else { return };
                     if !reply.is_closed() {
                         let outcome = self.reload(&by, meant, reply.closed()).await;
-                        // The client may have left meanwhile; the configuration is in force all the same.
+                        // The client may have disconnected; the configuration is in force anyway.
                         let _ = reply.send(outcome);
                     }
                 }
@@ -250,7 +245,7 @@ impl Reloader {
         }
     }
 
-    /// Reloads, unless it is `unwanted` before the configuration is loaded.
+    /// Reloads, unless `unwanted` completes before the configuration is loaded.
     async fn reload(
         &mut self,
         asked_by: &str,
@@ -266,7 +261,7 @@ impl Reloader {
                 report.tell(asked_by);
             }
             Err(refusal) => {
-                // That another file was meant says nothing about the one that is running.
+                // A request for another file does not mean that the running one is invalid.
                 if !matches!(refusal, Refusal::OtherFile { .. }) {
                     counts.reload_refused();
                 }
@@ -309,7 +304,7 @@ impl Reloader {
         self.reach.limits.change(wanted.server.limits.clone());
         self.reach.access.send_replace(wanted.admin.access.clone());
         if let Some(place) = place {
-            // The lock of the one before goes with it.
+            // This releases the lock of the previous directory.
             self.reach.state_dir.send_replace(place);
         }
         let restart_needed = difference::restart_needed(&self.running, &wanted);
@@ -334,7 +329,7 @@ impl Reloader {
 }
 
 impl Reloader {
-    /// Takes another state directory, while the one before is still held.
+    /// Locks a new state directory while the previous one is still locked.
     async fn take(&mut self, directory: Option<PathBuf>) -> Result<Option<Place>, Refusal> {
         let Some(directory) = directory else { return Ok(None) };
         let current = self.reach.state_dir.borrow().clone();
@@ -344,19 +339,19 @@ impl Reloader {
             Some(same) => Ok(same),
             None => Place::take(directory),
         };
-        // An attempt at a directory that does not answer keeps its thread, so there is one at a time.
+        // An attempt on a directory that does not respond blocks its thread, so there is one at a time.
         if self.taking.as_ref().is_some_and(|earlier| !earlier.is_finished()) {
             return Err(refused(silent));
         }
         let taking = spawn_blocking(take);
         self.taking = Some(taking.abort_handle());
-        // A lock that comes too late is given back at once.
+        // A lock that comes too late is released at once.
         let taken = timeout(TAKE_TIME, taking).await.map_err(|_| refused(silent))?;
         taken.map_err(|_| Refusal::BrokeOff)?.map(Some).map_err(refused)
     }
 }
 
-/// Loads the file. The warnings include those of serial numbers against the zones `before`.
+/// Loads the file. The warnings include serial numbers that go backwards from the zones `before`.
 async fn load(
     file: PathBuf,
     meant: Option<PathBuf>,
@@ -392,20 +387,20 @@ async fn load(
     }
 }
 
-/// Frees a configuration that is not taken up. It may hold a zone of a million records, and the threads of
-/// this runtime answer queries.
+/// Frees a refused configuration on a blocking thread. It may hold a zone of a million records, and the
+/// threads of this runtime answer queries.
 fn free(setup: Setup) {
     spawn_blocking(move || drop(setup));
 }
 
 impl Report {
-    /// Whether the file says what is running already.
+    /// Whether nothing has changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sections().iter().all(|(_, changes)| changes.is_empty())
     }
 
-    /// The changes by what they are changes of, the word for one of them first.
+    /// The changes by section, each with the word for one of its items.
     #[must_use]
     pub fn sections(&self) -> [(&'static str, &[Change]); 8] {
         [
@@ -420,7 +415,7 @@ impl Report {
         ]
     }
 
-    /// The changes in one line, [`MOST_TOLD`] at most.
+    /// The changes on one line, at most [`MOST_TOLD`].
     fn shown(&self) -> String {
         let mut told: Vec<String> =
             self.sections().iter().flat_map(|(of, changes)| lines(of, changes)).collect();
@@ -443,19 +438,19 @@ impl Report {
             info!(asked_by, generation, ?took, warnings, changes, "reloaded");
         }
         for change in &self.restart_needed {
-            warn!(key = change.name(), "this change takes a restart; until then all is as it was");
+            warn!(key = change.name(), "this change takes a restart; until then the old value is in force");
         }
     }
 }
 
-/// The warnings that were not there before, in whatever line of their file.
+/// The warnings that are new, ignoring their lines.
 fn not_told(warnings: &Faults, before: &Faults) -> Vec<Fault> {
     let key = |warning: &Fault| (Arc::clone(&warning.place.file), warning.message.clone());
     let told: HashSet<_> = before.iter().map(key).collect();
     warnings.iter().filter(|warning| !told.contains(&key(warning))).cloned().collect()
 }
 
-/// Changes for a person, each in a line of its own.
+/// Changes as text, one per line.
 fn lines(of: &str, changes: &[Change]) -> Vec<String> {
     let line = |change: &Change| match change {
         Change::Added(name) => vec![format!("{of} {name} added")],

@@ -1,5 +1,5 @@
-//! Serial numbers of zones over a reload: secondaries fetch a zone when its serial is newer than
-//! theirs, and never else.
+//! Serial numbers of zones at a reload: secondaries fetch a zone only when its serial is newer than
+//! theirs.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::name::Name;
 use crate::settings::Allowed;
 use crate::zone::{Catalog, Zone};
 
-/// Warnings of zones that others may transfer, and whose serial number goes backwards.
+/// Warnings about zones with transfers whose serial number goes backwards.
 pub(super) fn warnings(before: &Catalog, after: &Catalog, transfers: &HashMap<Name, Allowed>) -> Vec<String> {
     let warning = |zone: &Zone| {
         let name = Name::from_wire(zone.apex_name()).filter(|name| transfers.contains_key(name))?;
@@ -23,8 +23,7 @@ pub(super) fn warnings(before: &Catalog, after: &Catalog, transfers: &HashMap<Na
     after.zones().iter().filter_map(warning).collect()
 }
 
-/// By serial number arithmetic (RFC 1982, section 3.2). Where that is undefined a secondary may do
-/// either.
+/// By serial number arithmetic (RFC 1982, section 3.2). In the undefined case a secondary may do either.
 fn goes_backwards(old: u32, new: u32) -> bool {
     old != new && old.wrapping_sub(new) <= 1 << 31
 }
@@ -74,6 +73,7 @@ mod tests {
             assert_eq!(!told(old, new).is_empty(), backwards, "{old} to {new}");
         }
     }
+
     /// Comparing each zone with each other one would take ten times as long.
     #[test]
     fn many_zones_take_a_moment() {

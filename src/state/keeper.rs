@@ -248,7 +248,7 @@ impl<D: Disk> Work<D> {
             }
             if self.journal.as_ref().is_some_and(|journal| journal.length >= LONG) {
                 info!(
-                    "the journal of health and overrides is large and waits for a snapshot; another is begun"
+                    "the journal of health and overrides is large and waits for a snapshot; a new journal is started"
                 );
                 self.begin_journal().await;
             }

@@ -159,8 +159,8 @@ fn each_misuse_says_the_next_step() {
     let (path, plain, missing) = (file("steerd.toml"), file("plain"), file("none.toml"));
     std::fs::write(&path, format!("[admin]\nlisten = \"127.0.0.1:{}\"\n", free_port("127.0.0.1"))).unwrap();
     std::fs::write(&plain, "").unwrap();
-    let named = |path: &str| format!("a configuration file is named with -c: -c {path}");
-    let first = "name the file with -c FILE or in STEERD_CONFIG; `steerd demo` runs an example";
+    let named = |path: &str| format!("give a configuration file with -c: -c {path}");
+    let first = "give the file with -c FILE or in STEERD_CONFIG; `steerd demo` runs an example";
     for (arguments, code, expected) in [
         (&["check", &*path][..], 2, &*named(&path)),
         (&["check", &plain], 2, &named(&plain)),
@@ -168,8 +168,8 @@ fn each_misuse_says_the_next_step() {
         (&["reload", &path], 2, &named(&path)),
         (&["auto", "web/gw1", &path], 2, &named(&path)),
         (&[&*path], 2, &named(&path)),
-        (&["probe", "steerd.toml"], 2, "a configuration file is named with -c"),
-        (&["probe", "./steerd.toml"], 2, "a configuration file is named with -c"),
+        (&["probe", "steerd.toml"], 2, "give a configuration file with -c"),
+        (&["probe", "./steerd.toml"], 2, "give a configuration file with -c"),
         (&["serve", "-c", &missing], 1, first),
         (&["check", "-c", &missing], 1, first),
         (&["probe", "-c", &missing], 1, first),
@@ -178,9 +178,9 @@ fn each_misuse_says_the_next_step() {
         (
             &["drain", "web/gw1", "-c", &path],
             1,
-            "`steerd demo` shows its own, which is http://127.0.0.1:8053",
+            "`steerd demo` prints its URL, by default http://127.0.0.1:8053",
         ),
-        (&["reload", "-c", &path], 1, "name another server with --admin URL"),
+        (&["reload", "-c", &path], 1, "give another server with --admin URL"),
     ] {
         let output = steerd(arguments);
         let told = text(&output.stderr);

@@ -58,7 +58,7 @@ fn a_backend_is_drained_and_returns_by_hand() {
     let in_seconds = safe_at.duration_since(jiff::Timestamp::now()).as_secs();
     assert!((20..=32).contains(&in_seconds), "a TTL of 30 s: {in_seconds} s");
     let (code, out, _) = said(&steerd(&server, &["auto", "web/gw1"]));
-    assert_eq!((code, out.as_str()), (0, "web/gw1 is left to its checks again, after drain\n"));
+    assert_eq!((code, out.as_str()), (0, "web/gw1: the override drain has ended; its checks decide again\n"));
     assert_eq!(answered(&server), ["192.0.2.11", "192.0.2.12"]);
 }
 
@@ -153,7 +153,7 @@ fn the_last_usable_backend_is_taken_away_only_by_force() {
     let (status, reply) = server.request("PUT", path, r#"{"state":"up"}"#);
     assert_eq!((status, &reply["before"], &reply["survives_restart"]), (200, &json!("drain"), &json!(false)));
     assert!(reply["consequences"][0].as_str().unwrap().contains("is up again"), "{reply}");
-    for expected in ["is left to its checks again, after up", "had no override"] {
+    for expected in ["the override up has ended; its checks decide again", "had no override"] {
         let (code, out, _) = said(&steerd(&server, &["auto", "web/2001:db8::13"]));
         assert!(code == 0 && out.contains(expected), "{out}");
     }

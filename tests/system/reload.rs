@@ -524,7 +524,7 @@ fn a_token_is_asked_for_from_the_reload_on_that_names_it() {
     let report = reload(&server, REST, "token_file = \"token\"");
     assert_eq!(
         report["admin"]["changed"],
-        json!([{ "name": "token_file", "details": ["a token is needed now"] }])
+        json!([{ "name": "token_file", "details": ["a token is required now"] }])
     );
     assert_eq!([post("anything"), post("0123456789abcdef")], [401, 200]);
     assert_eq!(http_get(server.admin, "/api/v1/status").0, 200, "reading on loopback needs none");
@@ -545,7 +545,7 @@ fn the_command_shows_the_difference_or_the_faults() {
     let shown = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{shown}");
     assert!(shown.contains("pool web:") && shown.contains("  [server] nsid: none -> \"a\""), "{shown}");
-    assert!(shown.contains("not until a restart:\n  server.workers: 0 -> 3"), "{shown}");
+    assert!(shown.contains("needs a restart:\n  server.workers: 0 -> 3"), "{shown}");
 
     let output = command(&server, &["reload", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -1,4 +1,4 @@
-//! The three HTTP servers of the demo: healthy until somebody breaks them.
+//! The three HTTP servers of the demo. A request can break and fix each of them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -47,7 +47,7 @@ struct Backend {
     broken: Arc<AtomicBool>,
 }
 
-/// Starts the backends, all on one port, and returns it. With port 0 the system chooses.
+/// Starts the backends on one port and returns it. With port 0 the system chooses.
 pub(super) async fn start(mut port: u16) -> Result<u16, BackendError> {
     for (name, address) in BACKENDS {
         let address = SocketAddr::new(IpAddr::V4(address), port);
@@ -72,7 +72,7 @@ impl Backend {
     }
 
     fn state(&self) -> &'static str {
-        if self.is_broken() { "broken: /healthz answers 503" } else { "well: /healthz answers 200" }
+        if self.is_broken() { "broken: /healthz answers 503" } else { "healthy: /healthz answers 200" }
     }
 }
 
@@ -80,7 +80,7 @@ async fn health(State(backend): State<Backend>) -> StatusCode {
     if backend.is_broken() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
 
-/// Changing something takes a POST, as everywhere; for a browser the page has buttons.
+/// Changes need a POST, so the page has buttons.
 async fn page(State(backend): State<Backend>) -> Html<String> {
     Html(format!(
         "<!doctype html><title>{name}</title><h1>Backend {name}</h1><p>It is {state}.</p>\
@@ -92,7 +92,7 @@ async fn page(State(backend): State<Backend>) -> Html<String> {
 
 async fn set_broken<const BROKEN: bool>(State(backend): State<Backend>) -> Response {
     backend.broken.store(BROKEN, Ordering::Relaxed);
-    // A browser goes back to the page; curl shows the text.
+    // A browser returns to the page; curl shows the text.
     let text = format!("backend {} is {}\n", backend.name, backend.state());
     (StatusCode::SEE_OTHER, [(LOCATION, "/")], text).into_response()
 }

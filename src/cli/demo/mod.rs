@@ -1,4 +1,4 @@
-//! `steerd demo`: a running example in one command, with nothing to set up and no file written.
+//! `steerd demo`: a running example in one command, which needs no setup and writes no file.
 
 mod backends;
 
@@ -40,10 +40,10 @@ const ZONE_NAME: &str = "demo.test.";
 const SERVICE_NAME: &str = "www.demo.test.";
 const POOL: &str = "web";
 
-/// Characters of the name of this program that leave room for a command of the welcome in a line.
+/// Longest name of this program with which each command of the welcome fits on a line, characters.
 const LONGEST_PROGRAM: usize = 29;
 
-/// Faster than any real service needs, so that a person need not wait.
+/// Faster than a real service needs, so that a person does not have to wait.
 const TIMING: Timing = Timing {
     interval: Duration::from_secs(1),
     timeout: Duration::from_millis(500),
@@ -51,7 +51,7 @@ const TIMING: Timing = Timing {
     fall: 2,
     recheck: Duration::from_millis(500),
     interval_down: Duration::from_secs(1),
-    // A newcomer breaks the same backend again and again.
+    // Users of the demo break the same backend again and again.
     damping: false,
 };
 /// Seconds.
@@ -72,15 +72,15 @@ pub(super) struct Ports {
     backend_port: u16,
 }
 
-/// Why there is no demo.
+/// Why the demo cannot run.
 #[derive(Debug, thiserror::Error)]
 enum DemoError {
     #[error(transparent)]
     Backend(#[from] BackendError),
     #[error("{0}{hint}", hint = port_hint(.0))]
     Server(#[from] Failure),
-    /// None of these can come from the constants above; a test holds that.
-    #[error("the demo's own data is wrong: {0}")]
+    /// The constants above cannot cause it; a test checks that.
+    #[error("the demo's own data is invalid: {0}")]
     Data(String),
 }
 
@@ -97,13 +97,13 @@ fn port_hint(failure: &Failure) -> &'static str {
 }
 
 pub(super) fn run(ports: Ports) -> ExitCode {
-    // Of the log only the transitions, and what is wrong.
+    // Logs only transitions and warnings.
     let lines = Log { format: LogFormat::Text, level: "warn,steerd::checker=info".into() }.start();
     let outcome = block_on(async {
         let backend_port = backends::start(ports.backend_port).await?;
         let setup = setup(ports, backend_port).map_err(DemoError::Data)?;
         let welcome = |running: &Running| {
-            // The lines of the start go first, so that the welcome is what a terminal shows last.
+            // The log lines of the start go first, so that the welcome is the last text on the terminal.
             if let Ok(lines) = &lines {
                 lines.wait();
             }
@@ -160,7 +160,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
     })
 }
 
-/// The zone, with the name of the service bound.
+/// The zone, with the service bound to its name.
 fn zone(service: &Name) -> Result<Zone, String> {
     let texts =
         |faults: Vec<Fault>| faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("; ");
@@ -171,9 +171,9 @@ fn zone(service: &Name) -> Result<Zone, String> {
     zone.finish().map_err(texts)
 }
 
-/// The welcome: what a newcomer can try. It fits a terminal of 80 by 24; a test holds that.
+/// The welcome, with commands to try. It fits on a terminal of 80 by 24; a test checks that.
 struct Welcome {
-    /// How this program was called, so that the commands shown can be pasted.
+    /// The name that this program was called by, so that the commands can be pasted.
     program: String,
     dns: u16,
     admin: u16,
@@ -191,8 +191,7 @@ impl Welcome {
     }
 }
 
-/// The name that this program was called by, or plainly `steerd` where that leaves no room for the
-/// rest of a line.
+/// The name that this program was called by, or `steerd` if that is too long.
 fn program(called: Option<String>) -> String {
     called
         .filter(|called| called.len() <= LONGEST_PROGRAM && !called.contains(char::is_whitespace))
@@ -210,14 +209,14 @@ impl fmt::Display for Welcome {
 The demo is running: three HTTP backends, {first} to {last}, port {backend},
 and a service, {service}, that answers with {ANSWERS} of the healthy ones.
 
-Ask a few times, and see the addresses change:
+Ask a few times; the addresses change:
   dig @127.0.0.1 -p {dns} {service} A +short
 
-Break a backend. Two seconds later no answer holds {second}:
+Break a backend. Two seconds later no answer contains {second}:
   curl -X POST http://{second}:{backend}/break
   curl -X POST http://{second}:{backend}/fix
 
-Drain a backend before you stop it. Then leave it to its checks again:
+Drain a backend before you stop it. Then let its checks decide again:
   {program} drain {POOL}/{last_name} --admin http://127.0.0.1:{admin}
   {program} auto {POOL}/{last_name} --admin http://127.0.0.1:{admin}
 
@@ -225,8 +224,8 @@ See the state of each backend, and the metrics:
   curl http://127.0.0.1:{admin}/api/v1/status
   curl http://127.0.0.1:{admin}/metrics
 
-Break all three, and all are answered: the default when none is healthy.
-Ctrl-C ends the demo. From here on, each change is one line of the log."
+Break all three, and all are answered: the default if none is healthy.
+Ctrl-C ends the demo. From now on each change is one log line."
         )
     }
 }

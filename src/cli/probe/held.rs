@@ -1,4 +1,4 @@
-//! What a running server holds back although it passes its checks: a probe alone cannot tell.
+//! Asks a running server which addresses damping holds back: a single probe cannot find out.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
@@ -14,10 +14,10 @@ use crate::cli::client::{Client, segment};
 use crate::cli::probe::Probed;
 use crate::duration::time_of_day;
 
-/// The longest to wait for the server: it is asked besides, and there may be none.
+/// Timeout for the server. The answer is optional, and there may be no server.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Notes what the server that runs this configuration holds back, if there is one; says where it is.
+/// Marks the addresses held back by the server that runs this configuration. Returns its URL if there is one.
 pub(super) async fn mark(probed: &mut [Probed], config: &Path) -> Option<String> {
     let client = Client::of_file(config)?;
     let pools: BTreeSet<String> = probed.iter().map(|row| row.pool.clone()).collect();
@@ -41,7 +41,7 @@ pub(super) async fn mark(probed: &mut [Probed], config: &Path) -> Option<String>
     Some(client.url().to_string())
 }
 
-/// The addresses of a pool that are held: backend, address, until when.
+/// The held addresses of a pool: backend, address, end of the hold.
 fn held_in(pool: &Value) -> impl Iterator<Item = (String, String, Timestamp)> {
     let of = |backend: &Value| {
         let name = backend["name"].as_str().unwrap_or_default().to_owned();
@@ -66,7 +66,7 @@ pub(super) fn told(probed: &[Probed], server: &str) -> Option<String> {
             let _ = write!(
                 text,
                 "\nThe server at {server} holds {pool}/{backend} ({address}) back until {until}, because it keeps \
-                 changing; it is answered again if it passes until then."
+                 failing; it is answered again if it passes its checks until then."
             );
         }
     }

@@ -147,7 +147,7 @@ POOL  BACKEND  ADDRESS    VERDICT    CHECK             OUTCOME   TIME    DETAIL 
 x     a        192.0.2.1  unhealthy  tcp               passed    1.5 ms  connected                                 connect 1.5 ms
 x     a        192.0.2.1  unhealthy  tcp-2 (critical)  failed    1.5 ms  connection refused                        connect 1.5 ms
 x     b        192.0.2.1  draining   tcp-3 (observed)  draining  1.5 ms  status 503                                connect 1.5 ms
-x     c        192.0.2.1  disabled   none                                not enabled: neither probed nor answered
+x     c        192.0.2.1  disabled   none                                not enabled: not probed and not answered
 x     d        192.0.2.1  healthy    none                                no check: always healthy
 
 1 healthy, 1 unhealthy, 1 draining, 1 disabled";

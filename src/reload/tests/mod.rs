@@ -214,7 +214,7 @@ fn cases() -> Vec<(String, String, Vec<&'static str>)> {
         (
             admin.into(),
             format!("{admin}token_file = \"token\""),
-            vec!["[admin] token_file: a token is needed now"],
+            vec!["[admin] token_file: a token is required now"],
         ),
         (
             format!("{admin}token_file = \"token\""),
