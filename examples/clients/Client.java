@@ -30,16 +30,16 @@ import org.apache.hc.core5.util.TimeValue;
 import org.apache.hc.core5.util.Timeout;
 
 public class Client {
-    /** A client whose connections are given up after the TTL: one that is kept alive never asks the resolver again. */
+    /** A client whose connections are closed after the TTL: a persistent connection never resolves again. */
     static CloseableHttpClient client(TimeValue ttl) {
         var connections = ConnectionConfig.custom()
-            // To connect to one address; the client walks all of an answer. The default is three minutes.
+            // To connect to one address; the client tries all of an answer. The default is three minutes.
             .setConnectTimeout(Timeout.ofSeconds(1))
             .setSocketTimeout(Timeout.ofSeconds(5))
             .setTimeToLive(ttl)
             .build();
         var requests = RequestConfig.custom()
-            // A backend that takes a connection and never answers. The default is three minutes.
+            // For a backend that accepts a connection and never answers. The default is three minutes.
             .setResponseTimeout(Timeout.ofSeconds(5))
             .build();
         return HttpClients.custom()
@@ -57,7 +57,7 @@ public class Client {
         private final Budget budget = new Budget();
 
         Retries() {
-            // Unlike the default, this also sends again after a timeout and a refused connection.
+            // Unlike the default, this also retries after a timeout and a refused connection.
             super(3, TimeValue.ofMilliseconds(200), List.of(UnknownHostException.class, SSLException.class), List.of(429, 502, 503, 504));
         }
 
@@ -69,7 +69,7 @@ public class Client {
         @Override
         public boolean retryRequest(HttpResponse reply, int attempt, HttpContext context) {
             boolean again = super.retryRequest(reply, attempt, context)
-                // The default asks this of errors only, not of replies.
+                // The default checks this only for errors, not for replies.
                 && handleAsIdempotent(HttpCoreContext.adapt(context).getRequest())
                 && budget.spend();
             if (attempt == 1 && !again) {
@@ -88,7 +88,7 @@ public class Client {
             return pause(attempt);
         }
 
-        /** Any time up to a limit that doubles, so that clients that failed together do not come back together. */
+        /** Any time up to a limit that doubles, so that clients that failed together do not retry together. */
         private static TimeValue pause(int attempt) {
             return TimeValue.ofMilliseconds(ThreadLocalRandom.current().nextLong(200L << (attempt - 1)));
         }
@@ -117,9 +117,9 @@ public class Client {
     public static void main(String[] arguments) throws Exception {
         int ttl = arguments.length > 1 ? Integer.parseInt(arguments[1]) : 20;
         int count = arguments.length > 2 ? Integer.parseInt(arguments[2]) : 1;
-        // Java caches an answer for 30 seconds whatever its TTL, and with a security manager for ever. The
-        // resolver of the machine keeps the TTL, so Java need not: set this before the first lookup, or in
-        // conf/security/java.security.
+        // Java caches an answer for 30 seconds regardless of its TTL, and with a security manager for ever. The
+        // resolver of the machine respects the TTL, so Java needs no cache: set this before the first lookup, or
+        // in conf/security/java.security.
         Security.setProperty("networkaddress.cache.ttl", "1");
         Security.setProperty("networkaddress.cache.negative.ttl", "0");
         try (var client = client(TimeValue.ofSeconds(ttl))) {

@@ -27,14 +27,14 @@ const (
 	requestTimeout = 20 * time.Second
 	// The first one and three retries.
 	attempts = 4
-	// The most that the first pause may take. It doubles from retry to retry.
+	// The maximum of the first pause. It doubles with each retry.
 	pause = 200 * time.Millisecond
 )
 
-// walk connects to the first address of the answer that takes a connection. Go's own dialer walks them
-// too, but divides one timeout among them, with two seconds as the least: the first silent address may
-// take all of it. Go's resolver caches nothing, so each call asks anew. Set resolver.PreferGo and
-// resolver.Dial to ask a certain server.
+// walk connects to the first address of the answer that accepts. Go's own dialer tries all too, but divides
+// one timeout among them, at least two seconds each: the first silent address may use all of it. Go's
+// resolver caches nothing, so each call resolves again. Set resolver.PreferGo and resolver.Dial to use a
+// certain server.
 func walk(ctx context.Context, network, address string) (net.Conn, error) {
 	var resolver net.Resolver
 	host, port, err := net.SplitHostPort(address)
@@ -81,8 +81,8 @@ func (b *Budget) spend() bool {
 	return true
 }
 
-// Steered sends requests over connections that it gives up after the TTL: a connection that is kept
-// alive never asks the resolver again. It is a http.RoundTripper.
+// Steered sends requests over connections that it closes after the TTL: a persistent connection never
+// resolves again. It is a http.RoundTripper.
 type Steered struct {
 	TTL        time.Duration
 	mutex      sync.Mutex
@@ -91,7 +91,7 @@ type Steered struct {
 	budget     Budget
 }
 
-// fresh is the transport of now. The one before it ends its requests, and then its connections.
+// fresh is the current transport. The previous one finishes its requests and then closes its connections.
 func (s *Steered) fresh() *http.Transport {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -102,7 +102,7 @@ func (s *Steered) fresh() *http.Transport {
 		s.transport = &http.Transport{
 			DialContext:         walk,
 			TLSHandshakeTimeout: 2 * time.Second,
-			// A backend that takes a connection and never answers.
+			// For a backend that accepts a connection and never answers.
 			ResponseHeaderTimeout: 5 * time.Second,
 			MaxIdleConnsPerHost:   16,
 			IdleConnTimeout:       s.TTL,
@@ -113,7 +113,7 @@ func (s *Steered) fresh() *http.Transport {
 	return s.transport
 }
 
-// RoundTrip sends a request, and again where that is safe and the budget allows it.
+// RoundTrip sends a request, and repeats it if that is safe and within the budget.
 func (s *Steered) RoundTrip(request *http.Request) (*http.Response, error) {
 	s.budget.earn()
 	most := pause
@@ -126,7 +126,7 @@ func (s *Steered) RoundTrip(request *http.Request) (*http.Response, error) {
 		if reply != nil {
 			reply.Body.Close()
 		}
-		// Full jitter: any time up to the limit, so that clients that failed together do not come back together.
+		// Full jitter: any time up to the limit, so that clients that failed together do not retry together.
 		select {
 		case <-time.After(time.Duration(rand.Int63n(int64(most)))):
 		case <-request.Context().Done():
@@ -142,7 +142,7 @@ func (s *Steered) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 }
 
-// isRepeatable tells whether a request may be sent twice: its method is idempotent, and its body is at hand.
+// isRepeatable tells whether a request may be sent twice: its method is idempotent, and its body can be read again.
 func isRepeatable(request *http.Request) bool {
 	switch request.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:

@@ -14,10 +14,10 @@ const CONNECT_TIMEOUT = 1000;
 const ATTEMPT_TIMEOUT = 10_000;
 // For one request: the first attempt and three retries.
 const ATTEMPTS = 4;
-// Milliseconds: the most that the first pause may take. It doubles from retry to retry.
+// Maximum of the first pause, milliseconds. It doubles with each retry.
 const PAUSE = 200;
 
-// What may be sent twice.
+// Methods that may be sent twice.
 const IDEMPOTENT = ['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'];
 const RETRIED = [429, 502, 503, 504];
 
@@ -35,8 +35,8 @@ class Budget {
   }
 }
 
-// Sends requests over connections that it gives up after the TTL. Node caches no DNS, but a connection
-// that is kept alive never asks again.
+// Sends requests over connections that it closes after the TTL. Node does not cache DNS, but a persistent
+// connection never resolves again.
 class Steered {
   #ttl;
   #agent;
@@ -48,7 +48,7 @@ class Steered {
     this.#ttl = ttl;
   }
 
-  // The agent of now. The one before it ends its requests, and then its connections.
+  // The current agent. The previous one finishes its requests and then closes its connections.
   #fresh() {
     if (Date.now() >= this.#freshUntil) {
       const old = this.#agent;
@@ -58,8 +58,8 @@ class Steered {
       }
       this.#agent = new http.Agent({
         keepAlive: true,
-        // Node walks all addresses of an answer only with this; on by default from version 20 on. Its own
-        // limit for one address, a quarter of a second, is too short for a far site.
+        // Only with this does Node try all addresses of an answer; it is the default from version 20 on. Its
+        // default timeout for one address, a quarter of a second, is too short for a distant site.
         autoSelectFamily: true,
         autoSelectFamilyAttemptTimeout: CONNECT_TIMEOUT,
       });
@@ -68,7 +68,7 @@ class Steered {
     return this.#agent;
   }
 
-  // One attempt. The last address has no limit of its own, so the attempt has one.
+  // One attempt. The last address has no timeout of its own, so the attempt has one.
   #attempt(method, url, body) {
     return new Promise((resolve, reject) => {
       const signal = AbortSignal.timeout(ATTEMPT_TIMEOUT);
@@ -94,7 +94,7 @@ class Steered {
       } catch (error) {
         if (!mayRepeat()) throw error;
       }
-      // Full jitter: any time up to the limit, so that clients that failed together do not come back together.
+      // Full jitter: any time up to the limit, so that clients that failed together do not retry together.
       await sleep(Math.random() * PAUSE * 2 ** (attempt - 1));
     }
   }

@@ -12,14 +12,14 @@ connect_timeout=1
 attempt_timeout=10
 # Attempts for one request: the first one and three retries.
 attempts=4
-# Milliseconds: the most that the first pause may take. It doubles from retry to retry.
+# Maximum of the first pause, milliseconds. It doubles with each retry.
 pause=200
 
-# Prints the status and the body that a GET of URL brings. GET is idempotent; do not send a POST this way.
+# Sends GET and prints the status and the body of the reply. GET is idempotent; do not send a POST this way.
 #
-# The walk over the addresses is ours. curl walks too, but divides its --connect-timeout among them, and
-# curl 7.88, that of Debian 12, gives up at the first silent one. The retries are ours as well: the pauses
-# of curl's --retry have no jitter, so clients that failed together come back together.
+# The script tries the addresses itself. curl does too, but divides its --connect-timeout among them, and
+# curl 7.88 (Debian 12) gives up at the first silent one. The script also retries itself: the pauses of
+# curl's --retry have no jitter, so clients that failed together retry together.
 fetch() {
     local url=$1 host port attempt address reply status connected code most=$pause
     [[ $url =~ ^(https?)://([^/:]+)(:([0-9]+))? ]] || { echo "curl.sh: not a URL: $url" >&2; return 2; }
@@ -27,17 +27,17 @@ fetch() {
     [[ -n $port ]] || { [[ ${BASH_REMATCH[1]} == https ]] && port=443 || port=80; }
     for ((attempt = 1; ; attempt++)); do
         code=6 status=none
-        # Each attempt asks the resolver again, and that keeps the TTL. The order is that of the answer,
-        # but for what RFC 6724 prefers, such as a family that this machine has.
+        # Each attempt asks the resolver again, which respects the TTL. The order is that of the answer,
+        # except for the preferences of RFC 6724, such as a family that this machine has.
         for address in $(getent ahosts "$host" | awk '$2 == "STREAM" { print $1 }'); do
-            # The address of `--resolve` changes where curl connects to, and nothing else: neither the
-            # Host header nor the name that a certificate must have.
+            # `--resolve` changes only the address that curl connects to, not the Host header or the name
+            # in the certificate.
             code=0
             reply=$(curl --silent --resolve "$host:$port:$address" \
                 --connect-timeout "$connect_timeout" --max-time "$attempt_timeout" \
                 --write-out '\n%{http_code} %{time_connect}' "$url") || code=$?
             read -r status connected <<<"${reply##*$'\n'}"
-            # Without a connection nothing was sent, and the next address is tried at once.
+            # Nothing was sent without a connection, so the next address is tried at once.
             [[ $connected =~ ^0[.,]0+$ ]] || break
         done
         if ((code == 0)) && [[ ! $status =~ ^(429|502|503|504)$ ]]; then

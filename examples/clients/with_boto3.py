@@ -24,13 +24,13 @@ CONFIG = Config(
     # seconds) and a budget for all retries of a client; the default of boto3, `legacy`, has no budget.
     # All S3 operations that boto3 sends again are idempotent.
     retries={"mode": "standard", "total_max_attempts": 4},
-    # The bucket stands in the path: the service is one name, not one for each bucket.
+    # The bucket is part of the path: the service has one name, not one per bucket.
     s3={"addressing_style": "path"},
 )
 
 
 class SteeredS3:
-    """A client of S3 whose connections are given up after `ttl` seconds.
+    """A client of S3 whose connections are closed after `ttl` seconds.
 
     Neither Python nor botocore caches DNS, but a connection that is kept alive never asks again.
     """
@@ -44,14 +44,14 @@ class SteeredS3:
         """The client, for one operation."""
         if time.monotonic() >= self.fresh_until:
             self.fresh_until = time.monotonic() + self.ttl
-            # Drops idle connections. Those in use end with their operations, and the client goes on.
+            # Closes idle connections. Those in use end with their operations; the client remains usable.
             self.s3.close()
         return self.s3
 
 
 def main(url, ttl="20", count="1"):
     steered = SteeredS3(url, float(ttl))
-    # The bucket may be there from an earlier run.
+    # The bucket may exist from an earlier run.
     try:
         steered.client().create_bucket(Bucket="examples")
     except ClientError as error:

@@ -22,7 +22,7 @@ CONNECT_TIMEOUT = 1.0
 # Seconds without a byte of the reply.
 READ_TIMEOUT = 5.0
 RETRIES = 3
-# Seconds: the most that the first pause may take. It doubles from retry to retry.
+# Maximum of the first pause, seconds. It doubles with each retry.
 PAUSE = 0.2
 LONGEST_PAUSE = 2.0
 
@@ -70,7 +70,7 @@ class Jittered(Retry):
 
 
 class SteeredSession(requests.Session):
-    """A session whose connections are given up after `ttl` seconds.
+    """A session whose connections are closed after `ttl` seconds.
 
     Neither Python nor urllib3 caches DNS, but a connection that is kept alive never asks again.
     """
@@ -87,7 +87,7 @@ class SteeredSession(requests.Session):
         Jittered.budget.earn()
         if time.monotonic() >= self.fresh_until:
             self.fresh_until = time.monotonic() + self.ttl
-            # Drops idle connections. Those in use end with their requests, and the session goes on.
+            # Closes idle connections. Those in use end with their requests; the session remains usable.
             self.close()
         options.setdefault("timeout", (CONNECT_TIMEOUT, READ_TIMEOUT))
         return super().request(method, url, **options)

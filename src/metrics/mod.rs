@@ -92,7 +92,7 @@ pub enum Event {
     AcceptError,
     /// A connection was closed to make room for a new one.
     Evicted,
-    /// A zone transfer was begun.
+    /// A zone transfer was started.
     Transfer,
     /// A connection was closed by a time limit.
     TimedOut,
@@ -406,8 +406,7 @@ mod tests {
             PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::Healthy.into());
         let services = Services::new([(service, Counters::new(1, 2))]);
         let catalog = Arc::new(Catalog::new(Vec::new()));
-        let table =
-            Arc::new(Table::new(7, Arc::default(), catalog, Arc::new(services), [Arc::new(view)]));
+        let table = Arc::new(Table::new(7, Arc::default(), catalog, Arc::new(services), [Arc::new(view)]));
         for (row, code) in [(0, rcode::NOERROR), (1, rcode::NOERROR), (1, rcode::BADCOOKIE), (0, 4000)] {
             metrics.received(row, Transport::Udp, client);
             let reply = Reply {
