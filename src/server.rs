@@ -1,10 +1,12 @@
 //! The composition root: what is built, in which order it starts, and how it stops.
 //!
 //! ```text
-//! start   bind every socket -> lock state_dir, read the memory -> checker -> reload, admin
-//!         -> first outcomes are in -> answer DNS -> ready -> notify the secondaries
-//! stop    not ready -> DNS finishes what is in flight -> admin likewise -> memory -> checker
+//! start    bind every socket -> lock state_dir, read the memory -> checker -> reload, admin
+//! answer   first outcomes are in -> answer DNS -> ready -> notify the secondaries
+//! stop     not ready -> DNS finishes what is in flight -> admin likewise -> memory -> checker
 //! ```
+//!
+//! A stop may come at any moment after the start, also before DNS is answered.
 //!
 //! All sockets are bound before anything is answered, so a server that starts serves every
 //! configured address. Decisions about health, answers and configuration do not belong here.
@@ -82,7 +84,7 @@ pub enum Ended {
     Listener,
 }
 
-/// A running server.
+/// A started server. [`Running::answer`] makes it answer DNS, [`Running::stop`] ends it.
 #[derive(Debug)]
 pub struct Running {
     /// The addresses that answer DNS over UDP and TCP, with the ports that the system chose.
@@ -93,21 +95,26 @@ pub struct Running {
     pub checker: checker::Handle,
     /// Reloads the configuration.
     pub reload: reload::Handle,
-    listeners: Listeners,
+    /// Until DNS is answered.
+    bound: Option<listener::Bound>,
+    /// From then on.
+    listeners: Option<Listeners>,
+    metrics: Arc<Metrics>,
+    limits: InForce,
+    notify: notify::Handle,
     keeper: Keeper,
     admin_server: Option<(Apart, admin::Running)>,
     serving: watch::Sender<bool>,
 }
 
-/// Starts everything. Returns when DNS is answered, after the first outcomes. `file` is the
+/// Starts everything except DNS: probes are sent and the admin server answers. `file` is the
 /// configuration file that was loaded and that a reload loads again.
 ///
-/// Must be called within a tokio runtime. If the future is dropped early, everything started ends
-/// with that runtime.
+/// Must be called within a tokio runtime. The future may be dropped at any time: it waits for
+/// nothing once a part runs that needs an orderly stop.
 ///
 /// # Errors
-/// Returns an error if a socket cannot be bound or a thread cannot be started; no query has been
-/// answered then.
+/// Returns an error if a socket cannot be bound or a thread cannot be started.
 pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, StartError> {
     for warning in setup.warnings.iter() {
         warn!("{}: {}", warning.place, warning.message);
@@ -134,8 +141,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     let admin_bound = match setup.admin.listen {
         Some(address) => {
             let apart = Apart::new().map_err(StartError::AdminThread)?;
-            let bound =
-                apart.run(async move { admin::bind(address) }).await.map_err(StartError::AdminThread)??;
+            let bound = apart.within(|| admin::bind(address))?;
             Some((apart, bound))
         }
         None => None,
@@ -164,35 +170,35 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     };
     let reload = reload::start(file, configured, reach);
     let (serving, serving_seen) = watch::channel(false);
-    let admin_server = match admin_bound {
-        Some((apart, bound)) => {
-            let source = admin::Source {
-                checker: checker.clone(),
-                metrics: Arc::clone(&metrics),
-                serving: serving_seen,
-                reload: reload.clone(),
-                access: access_seen,
-                lost_because: keeper.lost_because(),
-            };
-            let serve = async move { bound.serve(source) };
-            let running = apart.run(serve).await.map_err(StartError::AdminThread)?;
-            Some((apart, running))
-        }
-        None => None,
-    };
+    let admin_server = admin_bound.map(|(apart, bound)| {
+        let source = admin::Source {
+            checker: checker.clone(),
+            metrics: Arc::clone(&metrics),
+            serving: serving_seen,
+            reload: reload.clone(),
+            access: access_seen,
+            lost_because: keeper.lost_because(),
+        };
+        let running = apart.within(|| bound.serve(source));
+        (apart, running)
+    });
     if let Some(address) = admin_address {
         info!(%address, "the admin server listens");
     }
-
-    checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| CheckerEnded)?;
-    let listeners = bound.serve(&checker.published, &metrics, &limits).map_err(StartError::Listeners)?;
-    serving.send_replace(true);
-    // Secondaries can transfer only once DNS is answered.
-    notify.look();
-    for address in &dns {
-        info!(%address, "DNS is answered over UDP and TCP");
-    }
-    Ok(Running { dns, admin: admin_address, checker, reload, listeners, keeper, admin_server, serving })
+    Ok(Running {
+        dns,
+        admin: admin_address,
+        checker,
+        reload,
+        bound: Some(bound),
+        listeners: None,
+        metrics,
+        limits,
+        notify,
+        keeper,
+        admin_server,
+        serving,
+    })
 }
 
 /// The admin runtime polls for new connections and data after this many task polls.
@@ -211,11 +217,10 @@ impl Apart {
         Ok(Self(Some(builder.build()?)))
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
-        match &self.0 {
-            Some(runtime) => runtime.spawn(work).await.map_err(io::Error::other),
-            None => Err(io::Error::other("it has ended")),
-        }
+    /// Calls `work`, whose sockets and tasks then belong to this runtime.
+    fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _context = self.0.as_ref().map(Runtime::enter);
+        work()
     }
 }
 
@@ -249,24 +254,50 @@ async fn recall(directory: Option<PathBuf>) -> Result<(Option<Place>, fleet::Mem
 }
 
 impl Running {
+    /// Answers DNS once the first outcomes are in.
+    ///
+    /// # Errors
+    /// Returns an error if the checker has ended or a thread cannot be started; no query has been
+    /// answered then.
+    pub async fn answer(&mut self) -> Result<(), StartError> {
+        self.checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| CheckerEnded)?;
+        let Some(bound) = self.bound.take() else { return Ok(()) };
+        let listeners = bound.serve(&self.checker.published, &self.metrics, &self.limits);
+        self.listeners = Some(listeners.map_err(StartError::Listeners)?);
+        self.serving.send_replace(true);
+        // Secondaries can transfer only once DNS is answered.
+        self.notify.look();
+        for address in &self.dns {
+            info!(%address, "DNS is answered over UDP and TCP");
+        }
+        Ok(())
+    }
+
     /// Returns when the server cannot continue.
     pub async fn failed(&self) -> Ended {
+        let listeners_ended = async {
+            match &self.listeners {
+                Some(listeners) => listeners.ended().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = self.checker.commands.closed() => CheckerEnded.into(),
-            () = self.listeners.ended() => Ended::Listener,
+            () = listeners_ended => Ended::Listener,
         }
     }
 
     /// Finishes what is in flight and stops, within seconds.
     pub async fn stop(self) {
         self.serving.send_replace(false);
-        self.listeners.stop().await;
+        if let Some(listeners) = self.listeners {
+            listeners.stop().await;
+        }
         if let Some((apart, server)) = self.admin_server {
             server.stop().await;
             drop(apart);
         }
         self.keeper.stop().await;
-        info!("stopped");
     }
 }
 
@@ -351,7 +382,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn it_is_ready_once_started_and_gone_once_stopped() {
-        let running = start(setup(any_port(), any_port()), None).await.unwrap();
+        let mut running = start(setup(any_port(), any_port()), None).await.unwrap();
+        running.answer().await.unwrap();
         let admin = running.admin.expect("an admin server");
         let mut stream = TcpStream::connect(admin).await.unwrap();
         stream

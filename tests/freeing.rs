@@ -151,7 +151,8 @@ async fn let_go_and_free() {
     std::fs::write(&file, config).unwrap();
     write_zone(directory.path(), 1, RECORDS);
     let setup = steerd::config::load(&file).unwrap();
-    let running = server::start(setup, Some(file)).await.unwrap();
+    let mut running = server::start(setup, Some(file)).await.unwrap();
+    running.answer().await.unwrap();
     let dns = running.dns[0];
     let published = &running.checker.published;
 

@@ -4,11 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use tracing::{error, warn};
+use tracing::{error, field, info, warn};
 
 use crate::cli::{Log, has_color, hint_for_missing, lines, no_runtime, try_block_on};
 use crate::config::fault::{Fault, Faults, Severity};
 use crate::config::{self, Setup};
+use crate::fleet;
 use crate::server::{self, Ended, Running, Signals, StartError};
 
 /// Maximum number of configuration faults that are logged.
@@ -85,14 +86,45 @@ pub(super) async fn until_stopped(
     started: impl FnOnce(&Running),
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let running = tokio::select! {
-        running = server::start(setup, file) => running?,
-        () = signals.stop() => return Ok(()),
-    };
-    started(&running);
+    log_start(&setup, file.as_deref());
     let outcome = tokio::select! {
-        () = signals.stop_or_reload(&running.reload) => Ok(()),
-        ended = running.failed() => Err(ended.into()),
+        running = server::start(setup, file) => attend(running?, &mut signals, started).await,
+        () = signals.stop() => Ok(()),
+    };
+    info!("stopped");
+    outcome
+}
+
+/// Logs what starts: the first line of the log.
+fn log_start(setup: &Setup, file: Option<&Path>) {
+    let fleet::Setup { catalog, services, pools, .. } = &setup.checker;
+    let file = file.map(|file| std::path::absolute(file).unwrap_or_else(|_| file.into()));
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        file = file.as_deref().map(|file| field::display(file.display())),
+        zones = catalog.zones().len(),
+        services = services.len(),
+        pools = pools.len(),
+        backends = pools.iter().map(|pool| pool.pool.backends.len()).sum::<usize>(),
+        "steerd starts"
+    );
+}
+
+/// Lets a started server work until a signal stops it, or it can no longer do its work.
+async fn attend(
+    mut running: Running,
+    signals: &mut Signals,
+    started: impl FnOnce(&Running),
+) -> Result<(), Failure> {
+    let reload = running.reload.clone();
+    let work = async {
+        running.answer().await?;
+        started(&running);
+        Err(running.failed().await.into())
+    };
+    let outcome = tokio::select! {
+        () = signals.stop_or_reload(&reload) => Ok(()),
+        failure = work => failure,
     };
     running.stop().await;
     outcome

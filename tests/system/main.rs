@@ -14,6 +14,7 @@ mod names;
 mod overrides;
 mod reload;
 mod shares;
+mod stop;
 mod suspicion;
 mod transfer;
 #[path = "../support/mod.rs"]
