@@ -115,8 +115,18 @@ public class Client {
     }
 
     public static void main(String[] arguments) throws Exception {
-        int ttl = arguments.length > 1 ? Integer.parseInt(arguments[1]) : 20;
-        int count = arguments.length > 2 ? Integer.parseInt(arguments[2]) : 1;
+        int ttl = 20;
+        int count = 1;
+        try {
+            if (arguments.length < 1 || arguments.length > 3) {
+                throw new NumberFormatException();
+            }
+            ttl = arguments.length > 1 ? Integer.parseInt(arguments[1]) : ttl;
+            count = arguments.length > 2 ? Integer.parseInt(arguments[2]) : count;
+        } catch (NumberFormatException error) {
+            System.err.println("usage: Client.java URL [TTL [REQUESTS]]");
+            System.exit(2);
+        }
         // Java caches an answer for 30 seconds regardless of its TTL, and with a security manager for ever. The
         // resolver of the machine respects the TTL, so Java needs no cache: set this before the first lookup, or
         // in conf/security/java.security.

@@ -2,13 +2,12 @@
 //
 //	go run client.go URL [TTL [REQUESTS]]
 //
-// TTL is that of the service, such as 20s. Prints the status and the body of each reply. Lift all but
+// TTL is that of the service, in seconds. Prints the status and the body of each reply. Lift all but
 // main.
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand"
@@ -154,22 +153,19 @@ func isRepeatable(request *http.Request) bool {
 func main() {
 	// Go seeds it by itself from version 1.20 on.
 	rand.Seed(time.Now().UnixNano())
-	ttl, count := 20*time.Second, 1
-	var err error
-	if len(os.Args) < 2 {
-		err = errors.New("usage: client URL [TTL [REQUESTS]]")
+	ttl, count := 20, 1
+	var ttlErr, countErr error
+	if len(os.Args) > 2 {
+		ttl, ttlErr = strconv.Atoi(os.Args[2])
 	}
-	if err == nil && len(os.Args) > 2 {
-		ttl, err = time.ParseDuration(os.Args[2])
+	if len(os.Args) > 3 {
+		count, countErr = strconv.Atoi(os.Args[3])
 	}
-	if err == nil && len(os.Args) > 3 {
-		count, err = strconv.Atoi(os.Args[3])
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	if len(os.Args) < 2 || len(os.Args) > 4 || ttlErr != nil || countErr != nil {
+		fmt.Fprintln(os.Stderr, "usage: client URL [TTL [REQUESTS]]")
 		os.Exit(2)
 	}
-	client := http.Client{Transport: &Steered{TTL: ttl}, Timeout: requestTimeout}
+	client := http.Client{Transport: &Steered{TTL: time.Duration(ttl) * time.Second}, Timeout: requestTimeout}
 	for ; count > 0; count-- {
 		if reply, err := client.Get(os.Args[1]); err != nil {
 			fmt.Println("failed:", err)

@@ -100,7 +100,12 @@ class Steered {
   }
 }
 
-const [url, ttl = '20', count = '1'] = process.argv.slice(2);
+const given = process.argv.slice(2);
+const [url, ttl = '20', count = '1'] = given;
+if (given.length < 1 || given.length > 3 || ![ttl, count].every((number) => /^\d+$/.test(number))) {
+  console.error('usage: client.mjs URL [TTL [REQUESTS]]');
+  process.exit(2);
+}
 const client = new Steered(Number(ttl) * 1000);
 for (let number = 0; number < Number(count); number++) {
   try {

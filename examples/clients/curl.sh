@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Sends GET requests to a service of steerd with curl.
 #
-#   curl.sh URL [REQUESTS]
+#   curl.sh URL [TTL [REQUESTS]]
 #
-# Prints the status and the body of each reply. Lift `fetch` and the settings above it.
+# TTL is that of the service, in seconds. It changes nothing here: each attempt is a process of its own,
+# which keeps no connection. Prints the status and the body of each reply. Lift `fetch` and the settings
+# above it.
 set -euo pipefail
 
 # Seconds to connect to one address.
@@ -54,7 +56,11 @@ fetch() {
     done
 }
 
-for ((request = 0; request < ${2:-1}; request++)); do
+if (($# < 1 || $# > 3)) || [[ ! ${2:-20} =~ ^[0-9]+$ || ! ${3:-1} =~ ^[0-9]+$ ]]; then
+    echo "usage: curl.sh URL [TTL [REQUESTS]]" >&2
+    exit 2
+fi
+for ((request = 0; request < ${3:-1}; request++)); do
     fetch "$1" || echo "failed"
     sleep 0.1
 done

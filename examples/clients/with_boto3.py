@@ -7,7 +7,7 @@ program with boto3. Prints the status of each round, and the gateway that answer
 in a header `X-Gateway`. Lift `SteeredS3`.
 """
 
-import sys
+import argparse
 import time
 
 import boto3
@@ -49,15 +49,15 @@ class SteeredS3:
         return self.s3
 
 
-def main(url, ttl="20", count="1"):
-    steered = SteeredS3(url, float(ttl))
+def main(url, ttl, count):
+    steered = SteeredS3(url, ttl)
     # The bucket may exist from an earlier run.
     try:
         steered.client().create_bucket(Bucket="examples")
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
             raise
-    for number in range(int(count)):
+    for number in range(count):
         written = f"round {number}".encode()
         try:
             steered.client().put_object(Bucket="examples", Key="object", Body=written)
@@ -70,5 +70,14 @@ def main(url, ttl="20", count="1"):
         time.sleep(0.1)
 
 
+def arguments():
+    """The URL, the TTL and the number of requests; ends the program if they are not given so."""
+    parser = argparse.ArgumentParser(usage="%(prog)s URL [TTL [REQUESTS]]")
+    parser.add_argument("url")
+    parser.add_argument("ttl", nargs="?", type=int, default=20)
+    parser.add_argument("count", nargs="?", type=int, default=1)
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(**vars(arguments()))

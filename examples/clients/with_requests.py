@@ -6,8 +6,8 @@ TTL is that of the service, in seconds. Prints the status and the body of each r
 `Jittered` and `SteeredSession`.
 """
 
+import argparse
 import random
-import sys
 import threading
 import time
 
@@ -93,9 +93,9 @@ class SteeredSession(requests.Session):
         return super().request(method, url, **options)
 
 
-def main(url, ttl="20", count="1"):
-    session = SteeredSession(float(ttl))
-    for _ in range(int(count)):
+def main(url, ttl, count):
+    session = SteeredSession(ttl)
+    for _ in range(count):
         try:
             reply = session.get(url)
             print(reply.status_code, reply.text, flush=True)
@@ -104,5 +104,14 @@ def main(url, ttl="20", count="1"):
         time.sleep(0.1)
 
 
+def arguments():
+    """The URL, the TTL and the number of requests; ends the program if they are not given so."""
+    parser = argparse.ArgumentParser(usage="%(prog)s URL [TTL [REQUESTS]]")
+    parser.add_argument("url")
+    parser.add_argument("ttl", nargs="?", type=int, default=20)
+    parser.add_argument("count", nargs="?", type=int, default=1)
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(**vars(arguments()))

@@ -40,8 +40,8 @@ fn holds(test: &str, command: impl FnOnce() -> Command) {
 }
 
 /// A client with the arguments of all of them: the URL, the TTL, and no end of requests.
-fn with_arguments(mut command: Command, ttl: &str) -> Command {
-    command.args([URL, ttl, "1000000"]);
+fn with_arguments(mut command: Command) -> Command {
+    command.args([URL, TTL, "1000000"]);
     command
 }
 
@@ -59,61 +59,90 @@ fn through_a_proxy(proxy: &mut Command) -> (Process, Command) {
     (process, command)
 }
 
+fn curl_client() -> Command {
+    Command::new(example("curl.sh"))
+}
+
+fn python_client(name: &str) -> Command {
+    let mut command = Command::new(python());
+    command.arg(example(name));
+    command
+}
+
+/// Builds the client.
+fn go_client() -> Command {
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
+    let client = built.join("client");
+    let output = Command::new(program("go"))
+        .args(["build", "-o"])
+        .arg(&client)
+        .arg(example("client.go"))
+        .env("GOCACHE", built.join("cache"))
+        .env("GOFLAGS", "")
+        .env("CGO_ENABLED", "0")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Command::new(client)
+}
+
+fn node_client() -> Command {
+    let mut command = Command::new(program("node"));
+    command.arg(example("client.mjs"));
+    command
+}
+
+fn java_client() -> Command {
+    let jars = ["httpclient5", "httpcore5", "httpcore5-h2", "slf4j-api"]
+        .map(|jar| format!("/usr/share/java/{jar}.jar"));
+    let mut command = Command::new(program("java"));
+    command.arg("-cp").arg(jars.join(":")).arg(example("Client.java"));
+    command
+}
+
 #[test]
 fn curl() {
-    holds("curl", || {
-        let mut command = Command::new(example("curl.sh"));
-        command.args([URL, "1000000"]);
-        command
-    });
+    holds("curl", || with_arguments(curl_client()));
 }
 
 #[test]
 fn requests() {
-    holds("requests", || {
-        let mut command = Command::new(python());
-        command.arg(example("with_requests.py"));
-        with_arguments(command, TTL)
-    });
+    holds("requests", || with_arguments(python_client("with_requests.py")));
 }
 
 #[test]
 fn go() {
-    holds("go", || {
-        let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
-        let client = built.join("client");
-        let output = Command::new(program("go"))
-            .args(["build", "-o"])
-            .arg(&client)
-            .arg(example("client.go"))
-            .env("GOCACHE", built.join("cache"))
-            .env("GOFLAGS", "")
-            .env("CGO_ENABLED", "0")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        with_arguments(Command::new(client), &format!("{TTL}s"))
-    });
+    holds("go", || with_arguments(go_client()));
 }
 
 #[test]
 fn node() {
-    holds("node", || {
-        let mut command = Command::new(program("node"));
-        command.arg(example("client.mjs"));
-        with_arguments(command, TTL)
-    });
+    holds("node", || with_arguments(node_client()));
 }
 
 #[test]
 fn java() {
-    holds("java", || {
-        let jars = ["httpclient5", "httpcore5", "httpcore5-h2", "slf4j-api"]
-            .map(|jar| format!("/usr/share/java/{jar}.jar"));
-        let mut command = Command::new(program("java"));
-        command.arg("-cp").arg(jars.join(":")).arg(example("Client.java"));
-        with_arguments(command, TTL)
-    });
+    holds("java", || with_arguments(java_client()));
+}
+
+#[test]
+fn without_good_arguments_each_client_prints_its_usage() {
+    let clients: [&dyn Fn() -> Command; 6] = [
+        &curl_client,
+        &|| python_client("with_requests.py"),
+        &|| python_client("with_boto3.py"),
+        &go_client,
+        &node_client,
+        &java_client,
+    ];
+    for client in clients {
+        for arguments in [&[][..], &[URL, "soon"], &[URL, TTL, "many"], &[URL, TTL, "1", "more"]] {
+            let output = client().args(arguments).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{client:?} {arguments:?}: {said}", client = client());
+            assert!(said.contains("usage: ") && said.contains("URL [TTL [REQUESTS]]"), "{said}");
+        }
+    }
 }
 
 #[test]
