@@ -33,6 +33,8 @@ pub struct ZoneBuilder {
     /// The node of the last added record: records of one owner are mostly adjacent.
     last: usize,
     told: Told,
+    /// The tag and the owner of the first SOA record that is not in the zone.
+    soa_elsewhere: Option<(u32, String)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +79,18 @@ pub enum ZoneError {
     /// No SOA record.
     #[error("the zone has no SOA record")]
     NoSoa,
+    /// No SOA record, but an ignored one of a name that is not in the zone.
+    #[error(
+        "the zone {} has no SOA record: this one belongs to {}, which is not in the zone; check $ORIGIN, and the \
+         name of the zone in the configuration",
+        quoted(.zone), quoted(.owner)
+    )]
+    SoaElsewhere {
+        /// The zone.
+        zone: String,
+        /// The owner of the ignored record.
+        owner: String,
+    },
     /// No NS records at the apex.
     #[error("the zone has no NS record at its own name")]
     NoNs,
@@ -120,6 +134,7 @@ impl ZoneBuilder {
             data: Vec::new(),
             last: 0,
             told: Told::default(),
+            soa_elsewhere: None,
         };
         builder.node(apex);
         builder
@@ -152,6 +167,9 @@ impl ZoneBuilder {
         tag: u32,
     ) -> Result<(), ZoneError> {
         if !name::is_within(owner, &self.apex) {
+            if rtype == rtype::SOA && self.soa_elsewhere.is_none() {
+                self.soa_elsewhere = Some((tag, in_text(owner)));
+            }
             return Err(ZoneError::OutOfZone);
         }
         let at_apex = owner == &*self.apex;
@@ -297,7 +315,7 @@ impl ZoneBuilder {
             negative_ttl: 0,
             records,
         };
-        let zone = check(zone, faults)?;
+        let zone = check(zone, self.soa_elsewhere, faults)?;
         let added = self.records.iter().filter_map(|record| {
             let owner = name_in(&zone.names, zone.nodes.get(record.node as usize)?);
             let data = record.data_in(&self.data);
@@ -462,11 +480,21 @@ fn has_address_hint(record: &Record, data: &[u8]) -> bool {
 }
 
 /// The checks that need the whole zone.
-fn check(mut zone: Zone, mut faults: Vec<BuildFault>) -> Result<Zone, Vec<BuildFault>> {
+fn check(
+    mut zone: Zone,
+    soa_elsewhere: Option<(u32, String)>,
+    mut faults: Vec<BuildFault>,
+) -> Result<Zone, Vec<BuildFault>> {
     let apex = zone.apex();
     let soa = apex.and_then(|apex| apex.rrset(rtype::SOA));
     match soa {
-        None => faults.push(BuildFault { tag: None, error: ZoneError::NoSoa }),
+        None => faults.push(match soa_elsewhere {
+            None => BuildFault { tag: None, error: ZoneError::NoSoa },
+            Some((tag, owner)) => {
+                let error = ZoneError::SoaElsewhere { zone: in_text(&zone.apex), owner };
+                BuildFault { tag: Some(tag), error }
+            }
+        }),
         Some(soa) => {
             let minimum = soa.first().last_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
             zone.negative_ttl = soa.ttl.min(minimum);
@@ -476,4 +504,8 @@ fn check(mut zone: Zone, mut faults: Vec<BuildFault>) -> Result<Zone, Vec<BuildF
         faults.push(BuildFault { tag: None, error: ZoneError::NoNs });
     }
     if faults.is_empty() { Ok(zone) } else { Err(faults) }
+}
+
+fn in_text(wire: &[u8]) -> String {
+    name::Name::from_wire(wire).map_or_else(String::new, |name| name.to_string())
 }

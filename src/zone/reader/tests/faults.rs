@@ -237,6 +237,11 @@ fn faults_of_the_whole() {
             assert_eq!(fault.to_string(), format!("example.zone: {}", fault.message));
         }
     }
+    let found = faults(&[("example.zone", "$ORIGIN example.net.\n@ 60 SOA ns host 1 2 3 4 5\n@ 60 NS ns\n")]);
+    assert_eq!((found.len(), found[0].line), (2, 2), "{found:?}");
+    let cause =
+        "the zone `example.` has no SOA record: this one belongs to `example.net.`, which is not in the zone";
+    assert!(found[0].message.starts_with(cause), "{}", found[0].message);
     let mut load = |_: &Path| Err(io::Error::from(io::ErrorKind::PermissionDenied));
     let found = read(Path::new("a.zone"), &name("example"), &mut load).unwrap_err();
     assert_eq!(found[0].to_string(), "a.zone: the zone file cannot be read: permission denied");
