@@ -1,6 +1,6 @@
 //! Hints for texts that stand where an address is expected.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Whether the text has a user, and perhaps a password, before its host: such a text is never repeated.
 pub(super) fn has_credentials(text: &str) -> bool {
@@ -17,7 +17,9 @@ pub(super) fn hint(text: &str, owner: &str) -> Option<String> {
         return Some(format!("write the address alone{meant}: scheme, port and path belong to `check`"));
     }
     if text.parse::<SocketAddr>().is_ok() {
-        return Some("the port belongs to `check`; write the address alone".to_owned());
+        return Some(
+            "write the address alone; a port is `port` of the check, or of the backend as a table".to_owned(),
+        );
     }
     if let Some(bare) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         return bare.parse().ok().map(meant);
@@ -44,6 +46,12 @@ pub(super) fn hint(text: &str, owner: &str) -> Option<String> {
 
 /// The remedy for a text in the place of an address with a port, to listen on.
 pub(super) fn listen_hint(text: &str) -> Option<String> {
+    // The last group of an IPv6 address without its brackets looks like a port, and more often is one.
+    if let Some((host, port)) = text.rsplit_once(':')
+        && let (Ok(host), Ok(port)) = (host.parse::<Ipv6Addr>(), port.parse())
+    {
+        return Some(format!("did you mean \"{}\"?", SocketAddr::new(host.into(), port)));
+    }
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(format!("did you mean \"{}\"?", SocketAddr::new(address, 53)));
     }
@@ -73,7 +81,7 @@ mod tests {
         for (text, expected) in [
             ("http://192.0.2.1:8080/x", "write the address alone, as in \"192.0.2.1\": scheme"),
             ("https://web.example.com", "write the address alone: scheme, port and path"),
-            ("192.0.2.1:80", "the port belongs to `check`"),
+            ("192.0.2.1:80", "write the address alone; a port is `port` of the check"),
             ("[2001:db8::1]", "did you mean \"2001:db8::1\"?"),
             ("192.0.2.0/24", "this is a network"),
             ("2001:db8::/32", "this is a network"),
@@ -95,6 +103,8 @@ mod tests {
             ("ns1.example.com:53", "names are not looked up"),
             ("192.0.2.1", "did you mean \"192.0.2.1:53\"?"),
             ("2001:db8::1", "did you mean \"[2001:db8::1]:53\"?"),
+            ("::1:53", "did you mean \"[::1]:53\"?"),
+            ("2001:db8::1:5300", "did you mean \"[2001:db8::1]:5300\"?"),
         ] {
             let told = listen_hint(text).unwrap_or_default();
             assert!(told.starts_with(expected), "{text}: {told}");

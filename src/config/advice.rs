@@ -3,13 +3,15 @@
 //! Few and worth reading: each names a promise that this configuration cannot keep.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::check::ReadCheck;
 use crate::config::pool::ReadPool;
 use crate::config::service::ReadService;
+use crate::config::source::At;
 use crate::duration::Shown;
-use crate::fleet::PoolSetup;
+use crate::fleet::{Check, PoolSetup};
 use crate::health::Timing;
 use crate::pool::{Backend, Family, MinHealthy, Pool, PoolId, Require};
 use crate::probe::Probe;
@@ -116,6 +118,7 @@ fn about_checks(read: &ReadPool<'_>) {
                 "to trust an authority of your own, name it in `tls.ca_file`".to_owned(),
             );
         }
+        about_host(read, *at, check);
         let fastest = check.timing.interval.min(check.timing.interval_down);
         if matches!(check.probe, Probe::Exec(_)) && fastest < Duration::from_secs(1) {
             let addresses: usize = pool.backends.iter().map(|backend| backend.addresses.len()).sum();
@@ -142,6 +145,33 @@ fn about_hosts(read: &ReadPool<'_>) {
             format!("no check of pool `{}` uses the `host` of backend `{}`", pool.name, backend.name);
         read.at.warning(message, "http, https, tls and grpc checks do".to_owned());
     }
+}
+
+/// A URL with an address looks as if that were probed. Each backend is.
+fn about_host(read: &ReadPool<'_>, at: At<'_>, check: &Check) {
+    let host = match &check.probe {
+        Probe::Http(http) => http.host.as_deref(),
+        Probe::Grpc(grpc) => grpc.host.as_deref(),
+        Probe::Tcp(_) | Probe::Tls(_) | Probe::Exec(_) => None,
+    };
+    let Some((host, address)) = host.and_then(|host| Some((host, address_in(host)?))) else { return };
+    let pool = &read.setup.pool;
+    let is_probed_at =
+        |backend: &Backend| backend.addresses.contains(&address) || backend.check_address == Some(address);
+    if !pool.backends.iter().any(is_probed_at) {
+        let message = format!(
+            "the host `{host}` of check `{}` is not an address of a backend of pool `{}`: it is only sent as the \
+             host of the request, and each backend is probed at its own address",
+            check.name, pool.name,
+        );
+        at.warning(message, "leave the address out, as in \"http://:8080/\"".to_owned());
+    }
+}
+
+/// The address that a host with or without a port is.
+fn address_in(host: &str) -> Option<IpAddr> {
+    let with_port = host.parse::<SocketAddr>().map(|address| address.ip());
+    with_port.or_else(|_| host.trim_matches(['[', ']']).parse()).ok()
 }
 
 /// Backends that are probed at one place live and die together, which is seldom meant.
@@ -227,19 +257,18 @@ fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
         .iter()
         .filter_map(|tier| Some((detection_of(tier)?, &tier.setup.pool.name)))
         .max_by_key(|(detection, _)| *detection);
-    let ttl = Duration::from_secs(u64::from(*ttl));
-    if let Some((detection, pool)) = slowest
-        && ttl > detection * 2
-    {
-        let seconds = detection.as_secs().max(1);
+    let Some((detection, pool)) = slowest else { return };
+    // A TTL has whole seconds.
+    let longest = (detection * 2).as_secs().max(1);
+    if u64::from(*ttl) > longest {
         read.ttl_at.warning(
             format!(
                 "clients keep an answer of `{name}` for {}, but a silent backend of pool `{pool}` is found after {} \
                  at most: the TTL is most of an outage",
-                Shown(ttl),
+                Shown(Duration::from_secs(u64::from(*ttl))),
                 Shown(detection),
             ),
-            format!("set `ttl` to \"{seconds}s\" or less"),
+            format!("set `ttl` to \"{longest}s\" or less"),
         );
     }
 }

@@ -178,6 +178,10 @@ impl<'s> Sections<'s> {
 /// of an entry.
 fn named<'s>(section: Option<Entry<'s>>, keys: &[&str]) -> Vec<Entry<'s>> {
     let Some(section) = section else { return Vec::new() };
+    if section.value.is_list() {
+        section.value.expected("a table", format!("write [{}.NAME], in single brackets", section.name));
+        return Vec::new();
+    }
     let mut entries = Vec::new();
     for entry in section.value.entries() {
         let split = entry.split_names(keys);

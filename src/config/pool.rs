@@ -109,6 +109,13 @@ impl<'s> ReadPool<'s> {
             let keys = PoolKeys::read(&mut table);
             table.close();
             let keys = keys.or_default(defaults);
+            if keys.checks.is_none() && findings.is_check() {
+                entry.at.warning(
+                    format!("pool `{}` has no check: its backends are always answered", entry.name),
+                    "give it a `check`, such as \"tcp://:443\"; `checks = []` says that none is meant"
+                        .to_owned(),
+                );
+            }
             if let Some(checks) = &keys.checks {
                 let backends = &read.setup.pool.backends;
                 read.checks = check::resolve_list(&checks.value, check_defaults, Hosts::of(backends));
@@ -203,8 +210,7 @@ impl<'s> Taken<'s> {
         let name = table.read("name", |value| value.string("a name"));
         let one = table.get("address");
         let several = table.get("addresses");
-        let weight =
-            table.read("weight", |value| value.integer(0..=MAX_WEIGHT)).map_or(1, |weight| weight.value);
+        let weight = table.read("weight", weight).map_or(1, |weight| weight.value);
         let enabled = table.read("enabled", Value::boolean).is_none_or(|enabled| enabled.value);
         let site = table.read("site", site);
         let port = table.read("port", |value| value.integer(1..=u16::MAX));
@@ -296,6 +302,14 @@ pub(super) fn is_in_pool_name(character: char) -> bool {
 /// A backend without a name is named by its address, which can hold colons; so can a name.
 fn is_in_backend_name(character: char) -> bool {
     is_in_pool_name(character) || character == ':'
+}
+
+fn weight(value: Value<'_>) -> Option<u32> {
+    value.integer_or(0..=MAX_WEIGHT, || {
+        value
+            .is_fraction()
+            .then(|| "only the proportions count: 0.5 and 1 are the same as 1 and 2".to_owned())
+    })
 }
 
 fn site(value: Value<'_>) -> Option<&str> {

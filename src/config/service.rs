@@ -63,7 +63,7 @@ impl<'s> ServiceKeys<'s> {
             pools: table.read("pools", tiers),
             answers: table.read("answers", answers),
             ttl: table.read("ttl", ttl),
-            policy: table.read("policy", |value| value.word(&POLICIES, None)),
+            policy: table.read("policy", policy),
             when_down: table.read("when_down", when_down),
             faulty: false,
         };
@@ -166,6 +166,13 @@ fn ttl(value: Value<'_>) -> Option<u32> {
         return None;
     }
     u32::try_from(duration.as_secs()).ok()
+}
+
+fn policy(value: Value<'_>) -> Option<Policy> {
+    let is_in_turn = matches!(value.as_str(), Some("round-robin" | "roundrobin" | "rr" | "random"));
+    let remedy =
+        is_in_turn.then(|| "\"weighted\" with equal weights gives every backend the same share".to_owned());
+    value.word_or(&POLICIES, None, remedy)
 }
 
 fn when_down(value: Value<'_>) -> Option<WhenDown> {

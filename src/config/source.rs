@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toml::Spanned;
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use crate::config::fault::{Fault, Faults, Place, Severity};
 use crate::config::unquoted;
@@ -124,7 +124,13 @@ impl Source {
             let at = self.at(findings, Some(span));
             let is_about_quotes = error.message().contains("key") || error.message().contains("quoted");
             match error.message() {
-                "duplicate key" => at.error("the same key or table stands above already"),
+                "duplicate key" => {
+                    let message = "the same key or table stands above already";
+                    match error.span().and_then(|span| self.first_of(tree.get_ref(), &span)) {
+                        Some(first) => at.error_beside(message, at.elsewhere(first), "first here"),
+                        None => at.error(message),
+                    }
+                }
                 message if swallows && in_brackets(message) => {
                     let hint = "perhaps the list or table before this is not closed".to_owned();
                     at.error_with_hint(format!("this is not TOML: {message}"), hint);
@@ -140,6 +146,42 @@ impl Source {
             }
         }
         tree
+    }
+
+    /// Where the key or table stands first that stands again at `second`.
+    fn first_of(&self, table: &DeTable<'_>, second: &Range<usize>) -> Option<Range<usize>> {
+        let line = self.lines.iter().rev().find(|begin| **begin <= second.start)?;
+        let (above, line) = self.text.split_at_checked(*line)?;
+        if !line.trim_start().starts_with('[') {
+            return self.key_above(table, second);
+        }
+        // The tree has a table of two headers where its second one stands.
+        self.key_above(DeTable::parse_recoverable(above).0.get_ref(), second)
+    }
+
+    /// The nearest key above that is written as `second` is. Lists and tables in braces that end before it do not
+    /// count: what follows them belongs to another table.
+    fn key_above(&self, table: &DeTable<'_>, second: &Range<usize>) -> Option<Range<usize>> {
+        let written = |span: &Range<usize>| Some(self.text.get(span.clone())?.trim_matches(['"', '\'']));
+        let within = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::Table(table) if !(self.is_in_braces(value) && value.span().end <= second.start) => {
+                self.key_above(table, second)
+            }
+            _ => None,
+        };
+        let above = table.iter().flat_map(|(key, value)| {
+            let same = key.span().start < second.start && written(&key.span()) == written(second);
+            let elements = match value.get_ref() {
+                DeValue::Array(array) => array.iter().filter_map(within).collect(),
+                _ => Vec::new(),
+            };
+            same.then(|| key.span()).into_iter().chain(within(value)).chain(elements)
+        });
+        above.max_by_key(|span| span.start)
+    }
+
+    fn is_in_braces(&self, value: &Spanned<DeValue<'_>>) -> bool {
+        self.text.get(value.span()).is_some_and(|text| text.starts_with('{'))
     }
 
     /// The file as a whole, or bytes of it.

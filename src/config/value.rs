@@ -154,6 +154,11 @@ impl<'s> Value<'s> {
         matches!(self.data, DeValue::Integer(_))
     }
 
+    /// Whether it is a number with a fraction.
+    pub(super) fn is_fraction(self) -> bool {
+        matches!(self.data, DeValue::Float(_))
+    }
+
     /// Whether it is a list.
     pub(super) fn is_list(self) -> bool {
         matches!(self.data, DeValue::Array(_))
@@ -185,9 +190,21 @@ impl<'s> Value<'s> {
     where
         T: TryFrom<i128> + PartialOrd + fmt::Display,
     {
+        self.integer_or(range, || None)
+    }
+
+    /// As [`Value::integer`], with a remedy for a value that is no integer in quotes either.
+    pub(super) fn integer_or<T>(
+        self,
+        range: RangeInclusive<T>,
+        remedy: impl FnOnce() -> Option<String>,
+    ) -> Option<T>
+    where
+        T: TryFrom<i128> + PartialOrd + fmt::Display,
+    {
         let what = format!("an integer from {} to {}", range.start(), range.end());
         let DeValue::Integer(integer) = self.data else {
-            self.expected(what, self.integer_in_quotes(&range));
+            self.expected(what, self.integer_in_quotes(&range).or_else(remedy));
             return None;
         };
         let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();

@@ -13,6 +13,7 @@ use super::{
     CNAME, DELEGATION, DNAME, NO_SERVICE, NameHasher, Node, RrsetEntry, WILDCARD_CHILD, Zone, name_in, rtype,
 };
 use crate::name;
+use crate::printable::quoted;
 use crate::service::ServiceId;
 
 /// The name holds an address record.

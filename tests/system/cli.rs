@@ -217,7 +217,8 @@ fn checked_as_nobody(port: u16) -> String {
     let path = directory.path().join("steerd.toml");
     let config = format!(
         "[server]\nlisten = [\"127.0.0.1:{port}\"]\n[zones.\"lb.example.test\"]\nfile = \"zone\"\n\
-         [pools.web]\nbackends = [\"192.0.2.1\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\n"
+         [pools.web]\nbackends = [\"192.0.2.1\"]\nchecks = []\n\
+         [services.\"www.lb.example.test\"]\npools = [\"web\"]\n"
     );
     std::fs::write(&path, config).unwrap();
     // A program that another user may run, wherever this one stands.

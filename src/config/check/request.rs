@@ -229,7 +229,13 @@ pub(super) fn weight_header(value: Value<'_>) -> Option<String> {
 }
 
 pub(super) fn status(value: Value<'_>) -> Option<Vec<RangeInclusive<u16>>> {
-    ranges(value.list("a list of status codes and ranges, such as [\"200-299\", 401]")?)
+    let what = "a list of status codes and ranges, such as [\"200-299\", 401]";
+    if value.is_integer() {
+        let code = value.integer(STATUS)?;
+        value.expected(what, format!("did you mean [{code}]?"));
+        return None;
+    }
+    ranges(value.list(what)?)
 }
 
 /// It may be empty: nothing drains.

@@ -16,7 +16,9 @@ pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>>
         return Some(CheckKeys { plain, ..CheckKeys::default() });
     }
     let Some((scheme, rest)) = text.split_once("://") else {
-        value.must_be("a URL such as \"http://:8080/healthz\", or a table", None);
+        let hint = matches!(text, "ping" | "icmp")
+            .then(|| "there is no ping; \"tcp://:PORT\" passes where a port takes connections".to_owned());
+        value.must_be("a URL such as \"http://:8080/healthz\", or a table", hint);
         return None;
     };
     let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));

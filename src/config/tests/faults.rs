@@ -31,8 +31,23 @@ fn keys() {
          `slow_start`, `suspect_self`",
     );
     one_error("server = 5\n", "1:10 `server` must be a table; this is an integer");
-    one_error("[server]\n[server]\n", "2:2 the same key or table stands above already");
-    one_error("[server]\nworkers = 1\nworkers = 1\n", "3:1 the same key or table stands above already");
+    let twice = "the same key or table stands above already";
+    one_error("[server]\n[server]\n", &format!("2:2 {twice}"));
+    one_error("[server]\nworkers = 1\nworkers = 1\n", &format!("3:1 {twice}"));
+    // The first is shown: the nearest above, but for those of lists and tables that have ended.
+    for (text, first) in [
+        ("[server]\nworkers = 1\n[server]\n", 1),
+        ("[pools.x]\nbackends = [\"192.0.2.1\"]\n[pools.\"x\"]\n", 1),
+        ("[keys.a]\nalgorithm = 1\n[keys.b]\nalgorithm = 1\nalgorithm = 1\n", 4),
+        ("[pools.x]\nname = 1\nbackends = [{ name = 'a' }, { name = 'b' }]\nname = 2\n", 2),
+        ("[pools.x]\ncheck = { port = 1,\nport = 2 }\n", 2),
+        ("[[pools.x.checks]]\nport = 1\n[[pools.x.checks]]\nport = 1\nport = 2\n", 4),
+    ] {
+        let faults = load_with_rest(text).unwrap_err();
+        let fault = faults.errors().find(|fault| fault.message == twice).unwrap();
+        let (place, _) = fault.related.as_ref().unwrap();
+        assert_eq!(place.line, first, "{text}");
+    }
 }
 
 #[test]
@@ -220,8 +235,20 @@ fn backends() {
     in_pool(
         "backends = [\"192.0.2.1:80\"]",
         &format!(
-            "2:13 each element of `backends` {address} | the port belongs to `check`; write the address alone"
+            "2:13 each element of `backends` {address} | write the address alone; a port is `port` of \
+             the check, or of the backend as a table"
         ),
+    );
+    in_pool(
+        "backends = [\"192.0.2.0/24\"]",
+        &format!(
+            "2:13 each element of `backends` {address} | this is a network: write each address of it that is meant"
+        ),
+    );
+    in_pool(
+        "backends = [{ address = \"192.0.2.1\", weight = 0.5 }]",
+        "2:47 `weight` must be an integer from 0 to 1000000; this is a number with a fraction | only the proportions \
+         count: 0.5 and 1 are the same as 1 and 2",
     );
     in_pool(
         "backends = [\"web1.example.com\"]",

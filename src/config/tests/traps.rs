@@ -336,6 +336,29 @@ fn every_place_that_is_named_knows_the_key() {
 }
 
 #[test]
+fn words_of_other_programs() {
+    in_check(
+        "\"ping\"",
+        "2:9 `check` must be a URL such as \"http://:8080/healthz\", or a table | there is no ping; \"tcp://:PORT\" \
+         passes where a port takes connections",
+    );
+    in_check(
+        "{ type = \"http\", status = 200 }",
+        "2:35 `status` must be a list of status codes and ranges, such as [\"200-299\", 401]; this is an integer | did \
+         you mean [200]?",
+    );
+    in_service(
+        "pools = [\"web\"]\npolicy = \"round-robin\"",
+        "3:10 `policy` must be \"weighted\" or \"all\" | \"weighted\" with equal weights gives every backend the same \
+         share",
+    );
+    one_error(
+        "[[keys]]\nname = \"a\"\n",
+        "1:1 `keys` must be a table; this is a list | write [keys.NAME], in single brackets",
+    );
+}
+
+#[test]
 fn a_hint_never_says_the_opposite() {
     let pool = |key: &str, known: &str| {
         in_pool(

@@ -12,6 +12,11 @@ fn warnings(text: &str) -> Vec<String> {
     setup.warnings.iter().map(|fault| told(fault).replace("steerd.toml:", "")).collect()
 }
 
+/// The usual configuration as `steerd check` has nothing to say about it.
+fn rest_without_warnings() -> String {
+    super::REST.replace("[services", "checks = []\n[services")
+}
+
 /// Those who check a configuration are told; those who run it the system tells.
 #[test]
 fn addresses_that_this_machine_does_not_have() {
@@ -19,7 +24,7 @@ fn addresses_that_this_machine_does_not_have() {
     let path = directory.path().join("steerd.toml");
     std::fs::write(directory.path().join("example.com.zone"), super::ZONE).unwrap();
     let text = "[server]\nlisten = [\"127.0.0.1:5300\", \"192.0.2.53:5300\"]\n[admin]\nlisten = \"127.0.0.1:8053\"\n";
-    std::fs::write(&path, format!("{text}{}", super::REST)).unwrap();
+    std::fs::write(&path, format!("{text}{}", rest_without_warnings())).unwrap();
     let told: Vec<_> = crate::config::check(&path).unwrap().warnings.iter().map(told).collect();
     assert_eq!(
         told,
@@ -29,6 +34,56 @@ fn addresses_that_this_machine_does_not_have() {
         ]
     );
     assert!(crate::config::load(&path).unwrap().warnings.is_empty());
+}
+
+/// The warnings of `steerd check` for a pool `x` with these lines, from line 2.
+fn checked(lines: &str) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("steerd.toml");
+    std::fs::write(directory.path().join("example.com.zone"), super::ZONE).unwrap();
+    let text = format!(
+        "[pools.x]\n{lines}\n[services.\"x.example.com\"]\npools = [\"x\"]\n{}",
+        rest_without_warnings()
+    );
+    std::fs::write(&path, format!("{text}[server]\nlisten = [\"127.0.0.1:5300\"]\n")).unwrap();
+    let setup = crate::config::check(&path).unwrap_or_else(|faults| panic!("{text}\n{faults}"));
+    setup.warnings.iter().map(|fault| told(fault).replace("steerd.toml:", "")).collect()
+}
+
+#[test]
+fn pools_without_a_check() {
+    let backends = "backends = [\"192.0.2.1\"]";
+    assert_eq!(
+        checked(backends),
+        [
+            "1:8 pool `x` has no check: its backends are always answered | give it a `check`, such as \"tcp://:443\"; \
+             `checks = []` says that none is meant"
+        ]
+    );
+    for meant in ["checks = []", "check = \"tcp://:443\""] {
+        assert_eq!(checked(&format!("{backends}\n{meant}")), [""; 0]);
+    }
+    assert_eq!(warnings(&format!("[pools.x]\n{backends}\n")).len(), 1, "only `check` says so");
+}
+
+#[test]
+fn an_address_as_the_host_of_a_check() {
+    let told = |host: &str, kind: &str| {
+        pool("\"192.0.2.1\", \"2001:db8::1\"", &format!("check = \"{kind}://{host}:8080/\""), "answers = 1")
+    };
+    assert_eq!(
+        told("192.0.2.9", "http"),
+        [
+            "3:9 the host `192.0.2.9:8080` of check `http` is not an address of a backend of pool `x`: it is only sent \
+             as the host of the request, and each backend is probed at its own address | leave the address out, as in \
+             \"http://:8080/\""
+        ]
+    );
+    assert_eq!(told("[2001:db8::9]", "http").len(), 1);
+    assert_eq!(told("192.0.2.9", "grpc").len(), 1);
+    for host in ["192.0.2.1", "[2001:db8::1]", "www.example.com", ""] {
+        assert_eq!(told(host, "http"), [""; 0], "{host}");
+    }
 }
 
 /// A pool `x` with these backends and a service `x.example.com` for it, from line 1 and line 4.
@@ -85,9 +140,13 @@ fn a_ttl_that_outlives_detection() {
         pool(&weights(&[1, 1, 1]), fast, "ttl = \"4s\""),
         [
             "6:7 clients keep an answer of `x.example.com.` for 4s, but a silent backend of pool `x` is found after \
-             1.5s at most: the TTL is most of an outage | set `ttl` to \"1s\" or less"
+             1.5s at most: the TTL is most of an outage | set `ttl` to \"3s\" or less"
         ]
     );
+    // Twice 400 ms is less than any TTL but 0.
+    let faster = "check = { type = \"http\", interval = \"200ms\", timeout = \"100ms\", recheck = \"100ms\", fall = 1 }";
+    assert_eq!(pool(&weights(&[1, 1, 1]), faster, "ttl = \"1s\""), [""; 0]);
+    assert!(pool(&weights(&[1, 1, 1]), faster, "ttl = \"2s\"")[0].ends_with("set `ttl` to \"1s\" or less"));
     assert_eq!(pool(&weights(&[1, 1, 1]), "check = \"tcp://:1\"", ""), [""; 0], "the defaults fit together");
     assert_eq!(pool(&weights(&[1, 1, 1]), "", "ttl = \"1h\""), [""; 0], "without a check nothing is found");
     assert_eq!(
