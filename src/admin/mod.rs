@@ -47,6 +47,7 @@ use crate::spelling::closest;
 use crate::sys;
 
 pub(crate) use connections::MOST as MOST_CONNECTIONS;
+pub(crate) use overrides::{override_length, override_reason};
 
 /// Timeout for an answer of the checker.
 const ANSWER_TIME: Duration = Duration::from_secs(5);

@@ -7,6 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::gate::Asker;
@@ -16,6 +17,7 @@ use crate::checker::Command;
 use crate::config::parse_duration;
 use crate::fleet::{Consequence, Overridden, OverrideRefused, OverrideRequest};
 use crate::pool::Override;
+use crate::spelling::closest;
 
 /// The shortest and the longest duration of an override.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -30,7 +32,7 @@ type Place = Result<Path<(String, String)>, PathRejection>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
-    state: Word,
+    state: String,
     r#for: Option<String>,
     reason: Option<String>,
     /// Whether to do it even if it interrupts service.
@@ -45,19 +47,12 @@ struct Done<'a> {
     backend: status::Backend<'a>,
     /// The override before.
     before: Option<&'static str>,
+    /// When that would have ended by itself.
+    before_until: Option<Timestamp>,
     consequences: Vec<&'a str>,
     survives_restart: bool,
     /// Why it does not.
     lost_because: Option<&'static str>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Word {
-    Drain,
-    Disabled,
-    Up,
-    Down,
 }
 
 pub(super) async fn put(
@@ -77,9 +72,9 @@ pub(super) async fn put(
     let request = OverrideRequest {
         pool,
         backend,
-        state: Some(wanted.state.into()),
-        length: wanted.r#for.as_deref().map(length).transpose()?,
-        reason: wanted.reason.as_deref().map(reason).transpose()?.flatten(),
+        state: Some(state(&wanted.state)?),
+        length: member("for", wanted.r#for.as_deref().map(override_length))?,
+        reason: member("reason", wanted.reason.as_deref().map(override_reason))?.flatten(),
         force: wanted.force,
         by,
     };
@@ -105,7 +100,8 @@ async fn set(shown: &Shown, request: OverrideRequest, to_force: &str) -> Result<
             let lost_because = *shown.source.lost_because.borrow();
             Ok(json(&Done {
                 backend: status::Backend::new(&backend, false),
-                before: before.map(|before| before.state.as_str()),
+                before: before.as_ref().map(|before| before.state.as_str()),
+                before_until: before.and_then(|before| before.until).and_then(status::timestamp),
                 consequences: texts(&consequences),
                 survives_restart: lost_because.is_none(),
                 lost_because,
@@ -143,28 +139,41 @@ fn is_forced(query: Option<&str>) -> Result<bool, Problem> {
     }
 }
 
-impl From<Word> for Override {
-    fn from(state: Word) -> Self {
-        match state {
-            Word::Drain => Self::Drain,
-            Word::Disabled => Self::Disabled,
-            Word::Up => Self::Up,
-            Word::Down => Self::Down,
-        }
-    }
+/// A member that may be missing.
+fn member<T>(name: &str, read: Option<Result<T, String>>) -> Result<Option<T>, Problem> {
+    read.transpose().map_err(|error| bad(format!("`{name}`: {error}")))
 }
 
-fn length(text: &str) -> Result<Duration, Problem> {
-    parse_duration(text).filter(|length| (SHORTEST..=LONGEST).contains(length)).ok_or_else(|| {
-        bad("`for` must be a duration with a unit, such as \"30m\" or \"1h30m\", from 1s to 366 days")
+fn state(word: &str) -> Result<Override, Problem> {
+    let words = || Override::ALL.iter().map(|state| state.as_str());
+    Override::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
+        let meant =
+            closest(word, words()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        let words: Vec<String> = words().map(|word| format!("`{word}`")).collect();
+        bad(format!("`state` must be one of {}{meant}", words.join(", ")))
     })
 }
 
-/// The reason; `None` if it is empty.
-fn reason(text: &str) -> Result<Option<String>, Problem> {
+/// The length of an override, for the API and the command line.
+///
+/// # Errors
+/// What is expected.
+pub(crate) fn override_length(text: &str) -> Result<Duration, String> {
+    parse_duration(text).filter(|length| (SHORTEST..=LONGEST).contains(length)).ok_or_else(|| {
+        let is_bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let meant = if is_bare { format!("; did you mean {text}s or {text}m?") } else { String::new() };
+        format!("expected a duration with a unit, such as 30m or 1h30m, from 1s to 366d{meant}")
+    })
+}
+
+/// The reason of an override, for the API and the command line; `None` if it is empty.
+///
+/// # Errors
+/// What is expected.
+pub(crate) fn override_reason(text: &str) -> Result<Option<String>, String> {
     let text = text.trim();
     if text.chars().count() > MAX_REASON || text.chars().any(char::is_control) {
-        return Err(bad(format!("`reason` must be one line of at most {MAX_REASON} characters")));
+        return Err(format!("expected one line of at most {MAX_REASON} characters"));
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
@@ -179,18 +188,32 @@ mod tests {
 
     #[test]
     fn times_and_reasons_within_limits() {
-        assert_eq!(length("1h30m").unwrap(), Duration::from_secs(5400));
-        assert_eq!(length("1s").unwrap(), SHORTEST);
-        assert_eq!(length("8784h").unwrap(), LONGEST);
-        assert_eq!(length("52w2d").unwrap(), LONGEST);
+        assert_eq!(override_length("1h30m").unwrap(), Duration::from_secs(5400));
+        assert_eq!(override_length("1s").unwrap(), SHORTEST);
+        assert_eq!(override_length("8784h").unwrap(), LONGEST);
+        assert_eq!(override_length("52w2d").unwrap(), LONGEST);
         for bad in ["", "30", "-5m", "999ms", "0s", "8785h", "soon"] {
-            assert!(length(bad).is_err(), "{bad}");
+            assert!(override_length(bad).is_err(), "{bad}");
         }
-        assert_eq!(reason("  kernel update ").unwrap().as_deref(), Some("kernel update"));
-        assert_eq!(reason(" ").unwrap(), None);
-        assert_eq!(reason(&"ä".repeat(MAX_REASON)).unwrap().unwrap().chars().count(), MAX_REASON);
+        let expected = "expected a duration with a unit, such as 30m or 1h30m, from 1s to 366d";
+        assert_eq!(override_length("30").unwrap_err(), format!("{expected}; did you mean 30s or 30m?"));
+        assert_eq!(override_length("400d").unwrap_err(), expected);
+        assert_eq!(override_reason("  kernel update ").unwrap().as_deref(), Some("kernel update"));
+        assert_eq!(override_reason(" ").unwrap(), None);
+        assert_eq!(override_reason(&"ä".repeat(MAX_REASON)).unwrap().unwrap().chars().count(), MAX_REASON);
         for bad in [&*"a".repeat(MAX_REASON + 1), "two\nlines", "bell\u{7}"] {
-            assert!(reason(bad).is_err(), "{bad:?}");
+            assert!(override_reason(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_state_is_one_of_four_words() {
+        for known in Override::ALL {
+            assert_eq!(state(known.as_str()).unwrap(), known);
+        }
+        let expected = "`state` must be one of `drain`, `disabled`, `up`, `down`";
+        for (word, meant) in [("disable", "; did you mean `disabled`?"), ("maintenance", ""), ("", "")] {
+            assert_eq!(state(word).unwrap_err(), bad(format!("{expected}{meant}")));
         }
     }
 }

@@ -319,7 +319,7 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// RFC 3339 in milliseconds. `None` for a time outside of the calendar, as from a wrong clock.
-fn timestamp(time: SystemTime) -> Option<Timestamp> {
+pub(super) fn timestamp(time: SystemTime) -> Option<Timestamp> {
     Timestamp::try_from(time).ok()?.round(Unit::Millisecond).ok()
 }
 

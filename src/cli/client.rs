@@ -31,8 +31,8 @@ use crate::cli::{ConfigFile, complain};
 use crate::config::{AdminPlace, Nonce, Token};
 use crate::file;
 
-/// The address to ask when no configuration names one.
-const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8053);
+/// The default address of the admin server of `steerd demo`.
+const DEMO_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8053);
 /// Timeout for connecting.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Timeout for a reply: the longest life of a connection at the server.
@@ -43,8 +43,7 @@ const MAX_REPLY: usize = 1 << 30;
 /// The server to ask.
 #[derive(Debug, Args)]
 pub(super) struct Server {
-    /// The admin server, as http://HOST:PORT; defaults to the address in the configuration file, else
-    /// <http://127.0.0.1:8053>
+    /// The admin server, as http://HOST:PORT; defaults to the address in the configuration file
     #[arg(long, value_name = "URL")]
     admin: Option<AdminUrl>,
     /// A file with the token of the server; defaults to the one in the configuration
@@ -109,14 +108,25 @@ impl fmt::Display for AdminUrl {
 pub(super) enum ClientError {
     #[error("the token file {}: {reason}", .path.display())]
     Token { path: PathBuf, reason: String },
+    #[error(
+        "cannot read {}, which has the address of the server: {error}; give the file with -c FILE, or the server with \
+         --admin URL; `steerd demo` prints its URL, by default http://{DEMO_ADMIN}",
+        .path.display()
+    )]
+    Unread { path: PathBuf, error: io::Error },
+    #[error(
+        "{} sets no `listen` under [admin], so its server accepts no commands: set it and restart steerd, or give \
+         another server with --admin URL; without it, only SIGHUP reloads",
+        .0.display()
+    )]
+    NoAdmin(PathBuf),
     #[error("[admin] listen in {} has port 0, so the port changes at each start: give --admin", .0.display())]
     AnyPort(PathBuf),
     #[error(
-        "no steerd answers at {url} ({origin}): {error}.{} Start steerd with `listen` set under [admin], or give \
-         another server with --admin URL; `steerd demo` prints its URL, by default http://{DEFAULT_ADMIN}",
-        .unread.as_ref().map(|unread| format!(" {unread}.")).unwrap_or_default()
+        "no steerd answers at {url} ({origin}): {error}. Start steerd with `listen` set under [admin], or give \
+         another server with --admin URL; `steerd demo` prints its URL, by default http://{DEMO_ADMIN}"
     )]
-    Unreachable { url: AdminUrl, origin: String, unread: Option<String>, error: io::Error },
+    Unreachable { url: AdminUrl, origin: String, error: io::Error },
     #[error("{url} did not answer like steerd: {reason}")]
     Odd { url: AdminUrl, reason: String },
     #[error(
@@ -140,8 +150,6 @@ pub(super) struct Client {
     url: AdminUrl,
     /// The source of the address, for errors.
     origin: String,
-    /// Why the configuration says nothing of an address, if it could not be read: a sentence.
-    unread: Option<String>,
     token: Option<Token>,
     forwarded_to: Option<SocketAddr>,
     /// The configuration that the server is expected to run; `None` for any.
@@ -152,26 +160,22 @@ impl Server {
     /// Finds the server to ask.
     ///
     /// # Errors
-    /// Returns an error if the token cannot be read, or if the port in the configuration is 0.
+    /// Returns an error if the token cannot be read, or if neither `--admin` nor the configuration has an address.
     pub(super) fn client(&self) -> Result<Client, ClientError> {
         let path = &self.config.path();
-        // An unreadable configuration is not an error: the server may run on another machine.
-        let (place, unread) = match AdminPlace::of(path) {
-            Ok(place) => (place, None),
-            Err(error) => (AdminPlace::default(), Some(error)),
+        let place = match AdminPlace::of(path) {
+            Ok(place) => place,
+            // The server may run on another machine.
+            Err(_) if self.admin.is_some() => AdminPlace::default(),
+            Err(error) => return Err(ClientError::Unread { path: path.clone(), error }),
         };
+        // There is no default address, so that a command never acts on the wrong server.
         let (url, origin) = match (&self.admin, place.listen) {
             (Some(url), _) => (url.clone(), "--admin".to_owned()),
             (None, Some(address)) if address.port() == 0 => return Err(ClientError::AnyPort(path.clone())),
             (None, Some(address)) => (address.into(), format!("from {}", path.display())),
-            (None, None) => {
-                let why = if unread.is_some() { "could not be read" } else { "has none" };
-                (DEFAULT_ADMIN.into(), format!("the default, because {} {why}", path.display()))
-            }
+            (None, None) => return Err(ClientError::NoAdmin(path.clone())),
         };
-        let is_default = self.admin.is_none() && place.listen.is_none();
-        let unread = unread.filter(|_| is_default);
-        let unread = unread.map(|error| format!("Reading {} failed: {error}", path.display()));
         let token = match (&self.token_file, &place.token_file) {
             (Some(file), _) => Some(read_token(file)?),
             // A server on another machine must not get the token of this one.
@@ -183,7 +187,7 @@ impl Server {
             Some(_) => self.config.argument.clone(),
             None => self.config.named().or_else(|| place.listen.map(|_| path.clone())),
         };
-        Ok(Client { url, origin, unread, token, forwarded_to: self.forwarded_to, file: file.map(real) })
+        Ok(Client { url, origin, token, forwarded_to: self.forwarded_to, file: file.map(real) })
     }
 }
 
@@ -236,12 +240,8 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
-        let unreachable = |error| ClientError::Unreachable {
-            url: self.url.clone(),
-            origin: self.origin.clone(),
-            unread: self.unread.clone(),
-            error,
-        };
+        let unreachable =
+            |error| ClientError::Unreachable { url: self.url.clone(), origin: self.origin.clone(), error };
         let host = self.url.host.trim_start_matches('[').trim_end_matches(']');
         let stream = timeout(CONNECT_TIME, TcpStream::connect((host, self.url.port)))
             .await
@@ -406,16 +406,12 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_that_of_the_arguments_then_of_the_file_then_the_default() {
+    fn the_server_is_that_of_the_arguments_or_of_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let at = |admin, token| server(directory.path(), admin, token).client();
-        let client = at(None, None).unwrap();
-        assert_eq!(client.url.to_string(), "http://127.0.0.1:8053");
-        assert!(
-            client.origin.contains("the default, because") && client.token.is_none(),
-            "{}",
-            client.origin
-        );
+        assert!(matches!(at(None, None), Err(ClientError::Unread { .. })), "none is guessed");
+        fs::write(directory.path().join("steerd.toml"), "[server]\n").unwrap();
+        assert!(matches!(at(None, None), Err(ClientError::NoAdmin(_))), "none is guessed");
 
         let config = "[admin]\nlisten = \"0.0.0.0:9\"\ntoken_file = \"token\"\n";
         fs::write(directory.path().join("steerd.toml"), config).unwrap();

@@ -8,6 +8,7 @@ use clap::Args;
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value};
 
+use crate::admin::{override_length, override_reason};
 use crate::cli::client::{Client, ClientError, Server, segment};
 use crate::cli::{block_on, complain, print, print_json};
 use crate::pool::Override;
@@ -39,12 +40,12 @@ pub(super) struct Said {
     #[arg(value_name = "POOL/BACKEND")]
     backend: BackendPath,
     /// How long the override lasts, such as 30m; without it, until `steerd auto`
-    #[arg(long = "for", value_name = "DURATION")]
+    #[arg(long = "for", value_name = "DURATION", value_parser = checked_length)]
     length: Option<String>,
     /// The reason, shown to other operators; defaults to the reason of the previous override
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = checked_reason)]
     reason: Option<String>,
-    /// Do it even if it removes the last usable backend
+    /// Do it even if it removes the last usable backend; `up` never needs it
     #[arg(long)]
     force: bool,
     /// Print the reply as JSON
@@ -60,7 +61,7 @@ pub(super) struct Unsaid {
     /// The backend
     #[arg(value_name = "POOL/BACKEND")]
     backend: BackendPath,
-    /// Do it even if it removes the last usable backend
+    /// Do it even if its checks then remove the last usable backend
     #[arg(long)]
     force: bool,
     /// Print the reply as JSON
@@ -68,6 +69,16 @@ pub(super) struct Unsaid {
     json: bool,
     #[command(flatten)]
     server: Server,
+}
+
+/// A length that the server will accept.
+fn checked_length(text: &str) -> Result<String, String> {
+    override_length(text).map(|_| text.to_owned())
+}
+
+/// A reason that the server will accept.
+fn checked_reason(text: &str) -> Result<String, String> {
+    override_reason(text).map(|_| text.to_owned())
 }
 
 /// A request, which can be repeated with force.
@@ -187,7 +198,11 @@ fn in_words(path: &BackendPath, reply: &Value) -> String {
                 Some(safe_at) => format!("; clients may use its addresses until {safe_at}"),
                 None => String::new(),
             };
-            format!("{pool}/{backend}: {state}{until}{safe}")
+            let endless = match (over["until"].as_str(), reply["before_until"].as_str()) {
+                (None, Some(before)) => format!("\n  it no longer ends by itself; before: at {before}"),
+                _ => String::new(),
+            };
+            format!("{pool}/{backend}: {state}{until}{safe}{endless}")
         }
     };
     let follows = reply["consequences"].as_array().map_or_else(String::new, |texts| indented(texts));
@@ -237,6 +252,13 @@ mod tests {
                  the override will not survive a restart of steerd: no state_dir is set under [server]",
             ),
             (json!({ "override": { "state": "up", "until": null }, "lost_because": null }), "web/gw1: up"),
+            (
+                json!({
+                    "override": { "state": "down", "until": null },
+                    "before": "drain", "before_until": "2030-01-01T00:00:00Z",
+                }),
+                "web/gw1: down\n  it no longer ends by itself; before: at 2030-01-01T00:00:00Z",
+            ),
             (
                 json!({
                     "override": { "state": "drain", "until": "2030-01-01T00:00:00Z" },

@@ -331,7 +331,7 @@ fn write_table(text: &mut Text<'_>, table: &Table) -> fmt::Result {
             answers.series(&[("service", &name), ("pool", pool)], counts.sum(column))?;
         }
     }
-    let help = "1 while no pool is usable and all backends of the first tier answer.";
+    let help = "1 while no tier is usable and answers are drawn from all backends of the first tier that has addresses.";
     let mut fail_open = text.gauge("service_fail_open", help)?;
     for view in table.services().iter() {
         let decisions = Family::ALL.map(|family| table.decision(view, family));

@@ -438,7 +438,7 @@ impl Report {
             info!(asked_by, generation, ?took, warnings, changes, "reloaded");
         }
         for change in &self.restart_needed {
-            warn!(key = change.name(), "this change takes a restart; until then the old value is in force");
+            warn!(key = change.name(), "this change needs a restart; until then the old value is in force");
         }
     }
 }

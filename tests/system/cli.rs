@@ -181,6 +181,10 @@ fn each_misuse_says_the_next_step() {
             "`steerd demo` prints its URL, by default http://127.0.0.1:8053",
         ),
         (&["reload", "-c", &path], 1, "give another server with --admin URL"),
+        // There is no default address.
+        (&["drain", "web/gw1", "-c", &missing], 1, "none.toml, which has the address of the server"),
+        (&["drain", "web/gw1", "-c", &plain], 1, "plain sets no `listen` under [admin]"),
+        (&["reload", "-c", &plain], 1, "without it, only SIGHUP reloads"),
     ] {
         let output = steerd(arguments);
         let told = text(&output.stderr);

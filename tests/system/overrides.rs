@@ -87,17 +87,43 @@ fn an_override_ends_by_itself() {
 }
 
 #[test]
+fn an_end_that_is_replaced_by_none_is_told() {
+    let server = start();
+    assert_eq!(said(&steerd(&server, &["drain", "web/gw1", "--for", "30m"])).0, 0);
+    let until = backend(&server, "gw1")["override"]["until"].as_str().unwrap().to_owned();
+    let told = format!("it no longer ends by itself; before: at {until}");
+    let (code, out, _) = said(&steerd(&server, &["disable", "web/gw1"]));
+    assert!(code == 0 && out.contains(&told), "{out}");
+    let (code, out, _) = said(&steerd(&server, &["disable", "web/gw1"]));
+    assert!(code == 0 && !out.contains("no longer"), "{out}");
+}
+
+#[test]
 fn mistakes_are_told_with_what_was_meant() {
     let server = start();
     for (arguments, expected) in [
         (&["drain", "wbe/gw1"][..], "there is no pool `wbe`; did you mean `web`?"),
         (&["drain", "web/gw3"], "there is no backend `gw3` in the pool `web`; did you mean `gw1`?"),
         (&["auto", "web/database"], "there are gw1, gw2, 2001:db8::13"),
-        (&["drain", "web/gw1", "--for", "soon"], "`for` must be a duration"),
-        (&["drain", "web/gw1", "--reason", "a\nb"], "`reason` must be one line"),
     ] {
         let (code, _, error) = said(&steerd(&server, arguments));
         assert_eq!(code, 1, "{arguments:?}");
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+    let long = "x".repeat(201);
+    for (arguments, expected) in [
+        (
+            ["--for", "soon"],
+            "'soon' for '--for <DURATION>': expected a duration with a unit, such as 30m or 1h30m",
+        ),
+        (["--for", "30"], "did you mean 30s or 30m?"),
+        (["--for", "0.5s"], "from 1s to 366d"),
+        (["--for", "400d"], "from 1s to 366d"),
+        (["--reason", "a\nb"], "expected one line of at most 200 characters"),
+        (["--reason", &long], "for '--reason <TEXT>': expected one line of at most 200 characters"),
+    ] {
+        let (code, _, error) = said(&steerd(&server, &[&["drain", "web/gw1"][..], &arguments].concat()));
+        assert_eq!(code, 2, "{arguments:?}");
         assert!(error.contains(expected), "{arguments:?}: {error}");
     }
     assert_eq!(answered(&server).len(), 2);

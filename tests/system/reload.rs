@@ -414,7 +414,7 @@ fn what_takes_a_restart_is_said_and_the_rest_applied() {
         ])
     );
     assert!(ask(&server, &["+nsid", WWW]).contains("(\"after\")"));
-    assert_eq!(server.process.said("this change takes a restart").len(), 3);
+    assert_eq!(server.process.said("this change needs a restart").len(), 3);
 }
 
 #[test]

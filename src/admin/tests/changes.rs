@@ -31,11 +31,14 @@ async fn what_is_no_override_says_why() {
         ("{}", ": `state` is missing"),
         ("{", ": it ends too early"),
         ("{\"state\" \"drain\"}", ": it is not JSON from column 10 of line 1 on"),
-        (r#"{"state":"drian"}"#, ": `drian` is not one of `drain`, `disabled`, `up`, `down`"),
+        (
+            r#"{"state":"drian"}"#,
+            "`state` must be one of `drain`, `disabled`, `up`, `down`; did you mean `drain`?",
+        ),
         (r#"{"state":"drain","fro":"1m"}"#, ": `fro` is not known; these are: `state`, `for`, `reason`"),
-        (r#"{"state":"drain","for":"30"}"#, "`for` must be a duration with a unit"),
+        (r#"{"state":"drain","for":"30"}"#, "`for`: expected a duration with a unit"),
         (r#"{"state":"drain","for":30}"#, ": it has integer `30` where a string is expected"),
-        (r#"{"state":"drain","reason":"a\nb"}"#, "`reason` must be one line"),
+        (r#"{"state":"drain","reason":"a\nb"}"#, "`reason`: expected one line"),
     ] {
         let (head, problem) = fixture.send("PUT", OVERRIDE, "", Some(body)).await;
         assert_problem(&head, &problem, 400);

@@ -224,7 +224,7 @@ See the state of each backend, and the metrics:
   curl http://127.0.0.1:{admin}/api/v1/status
   curl http://127.0.0.1:{admin}/metrics
 
-Break all three, and all are answered: the default if none is healthy.
+Break all three, and answers are drawn from all three: the default.
 Ctrl-C ends the demo. From now on each change is one log line."
         )
     }
