@@ -1,7 +1,7 @@
 //! Keys that stand in a table that does not know them: where they belong.
 
 /// The tables with a fixed set of keys. A key that several of them know is listed with each.
-const PLACES: [(&str, &[&str]); 12] = [
+const PLACES: [(&str, &[&str]); 13] = [
     ("the top of the main file, above its first [table]", &["include"]),
     (
         "[server]",
@@ -58,8 +58,8 @@ const PLACES: [(&str, &[&str]); 12] = [
             "body_limit",
             "weight_header",
             "send",
-            "expect",
             "send_hex",
+            "expect",
             "expect_hex",
             "proxy_protocol",
             "service",
@@ -67,6 +67,10 @@ const PLACES: [(&str, &[&str]); 12] = [
             "arguments",
             "tls",
         ],
+    ),
+    (
+        "`body` of a check, check = { type = \"http\", body = { .. } }",
+        &["contains", "matches", "not_contains", "not_matches"],
     ),
     (
         "`tls` of a check, check = { type = \"https\", tls = { .. } }",
