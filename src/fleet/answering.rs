@@ -214,7 +214,7 @@ impl Change<'_> {
         format!("{left} of {} tiers usable", tiers.len())
     }
 
-    /// What is answered in these families though no tier is usable.
+    /// How the service answers in these families though no tier is usable: the rest of a sentence about it.
     pub(super) fn instead(&self, families: &[Family]) -> String {
         let (view, table) = (self.view, self.now.1);
         let mut answers: Vec<String> = Vec::new();
@@ -222,11 +222,13 @@ impl Change<'_> {
             let answer = match (table.decision(view, *family), &view.service.when_down) {
                 (Decision::FailOpen { pool, choice }, _) => {
                     let addresses = addresses(choice.members.len(), *family);
-                    format!("{addresses} of {}, as if healthy (fail open)", name(*pool, table))
+                    format!("draws from {addresses} of {}, as if healthy (fail open)", name(*pool, table))
                 }
-                (Decision::Down { .. }, WhenDown::ServFail) => "SERVFAIL".into(),
-                (Decision::Down { .. }, WhenDown::Addresses { .. }) => "the addresses of when_down".into(),
-                _ => "no addresses (NODATA)".into(),
+                (Decision::Down { .. }, WhenDown::ServFail) => "answers SERVFAIL".into(),
+                (Decision::Down { .. }, WhenDown::Addresses { .. }) => {
+                    "answers with the addresses of when_down".into()
+                }
+                _ => "answers with no addresses (NODATA)".into(),
             };
             if !answers.contains(&answer) {
                 answers.push(answer);

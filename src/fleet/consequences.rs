@@ -96,10 +96,10 @@ fn of_service(change: &Change<'_>, consequences: &mut Vec<Consequence>) {
         let family = in_words(&families);
         let instead = || change.instead(&families);
         let text = match kind {
-            Kind::Down => format!("is down ({family}): no tier is usable, it answers with {}", instead()),
+            Kind::Down => format!("is down ({family}): no tier is usable, it {}", instead()),
             Kind::Gone => format!("has no {family} address any more"),
             Kind::Later | Kind::Earlier => format!("is answered by {to} instead of {from}"),
-            Kind::Instead => format!("is still down ({family}), and answers with {}", instead()),
+            Kind::Instead => format!("is still down ({family}), and {}", instead()),
             // Told by its addresses.
             Kind::Drained => continue,
             Kind::Up | Kind::OnTrust => format!("is up again ({family}), answered by {to}"),

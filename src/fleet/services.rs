@@ -22,15 +22,12 @@ fn log(change: &Change<'_>, asked_by: Option<&str>) {
                     family,
                     from,
                     asked_by,
-                    "service is down in {family} too: no tier is usable, it answers with {instead}"
+                    "service is down in {family} too: no tier is usable, it {instead}"
                 );
             }
             Kind::Down => {
                 let instead = change.instead(&families);
-                warn!(
-                    service,
-                    family, from, asked_by, "service down: no tier is usable, it answers with {instead}"
-                );
+                warn!(service, family, from, asked_by, "service down: no tier is usable, it {instead}");
             }
             Kind::Gone => {
                 warn!(service, family, from, asked_by, "service has no {family} address any more");
@@ -43,7 +40,7 @@ fn log(change: &Change<'_>, asked_by: Option<&str>) {
             }
             Kind::Instead => {
                 let instead = change.instead(&families);
-                info!(service, family, asked_by, "service is still down, and answers with {instead} now");
+                info!(service, family, asked_by, "service is still down, and now {instead}");
             }
             Kind::Drained => {
                 warn!(

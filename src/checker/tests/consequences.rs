@@ -74,7 +74,7 @@ async fn the_last_one_of_a_family_and_the_only_tier() {
         refused,
         [
             "pool web has no usable ipv6 address any more",
-            "service www.example.com is down (ipv6): no tier is usable, it answers with 1 ipv6 address of web, \
+            "service www.example.com is down (ipv6): no tier is usable, it draws from 1 ipv6 address of web, \
              as if healthy (fail open)",
         ]
     );

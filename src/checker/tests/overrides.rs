@@ -228,7 +228,7 @@ async fn failures_are_warnings_that_say_what_is_left() {
     until("all are down", SECOND * 30, || eligible(&handle, 1).is_empty()).await;
     let lines = log.take("service down");
     assert!(
-        lines.iter().any(|line| line.contains("it answers with 1 ipv4 address of web, as if healthy")),
+        lines.iter().any(|line| line.contains("it draws from 1 ipv4 address of web, as if healthy")),
         "only what is answered: {lines:?}"
     );
     script.set("192.0.2.2", Behaviour::Serve);
