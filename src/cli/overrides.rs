@@ -13,6 +13,9 @@ use crate::cli::client::{Client, ClientError, Server, segment};
 use crate::cli::{block_on, complain, print, print_json};
 use crate::pool::Override;
 
+/// How an override that takes away what clients have is set all the same.
+const TO_FORCE: &str = "error: nothing has changed; to do it all the same, add --force";
+
 /// A backend, as `POOL/BACKEND`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BackendPath {
@@ -148,7 +151,12 @@ fn run(server: &Server, request: &Request<'_>, force: bool, json: bool) -> ExitC
 
 fn fail(error: &ClientError, json: bool) -> ExitCode {
     match error {
-        ClientError::Refused { problem, .. } if json => print_json(&format!("{problem:#}")),
+        ClientError::Refused { problem, .. } if json => {
+            print_json(&format!("{problem:#}"));
+            if problem["consequences"].is_array() {
+                complain(TO_FORCE);
+            }
+        }
         _ => complain(&format!("error: {error}")),
     }
     ExitCode::FAILURE
@@ -160,7 +168,7 @@ fn is_confirmed(path: &BackendPath, consequences: &[Value]) -> bool {
     let lines = indented(consequences);
     complain(&format!("{pool}/{backend}: this would interrupt service:{lines}"));
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        complain("error: nothing has changed; to do it anyway, add --force");
+        complain(TO_FORCE);
         return false;
     }
     let mut error = io::stderr();

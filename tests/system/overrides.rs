@@ -153,6 +153,8 @@ fn the_last_usable_backend_is_taken_away_only_by_force() {
     assert_eq!(problem["consequences"][0], lost, "{problem}");
     assert!(problem["consequences"][1].as_str().unwrap().contains("fail open"), "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("`\"force\": true`"), "{problem}");
+    let (code, _, error) = said(&steerd(&server, &["drain", "web/2001:db8::13", "--json"]));
+    assert!(code == 1 && error.contains("add --force"), "{error}");
     // Nobody is at a terminal here, and so nobody can agree.
     let (code, out, error) = said(&steerd(&server, &["drain", "web/2001:db8::13"]));
     assert_eq!((code, out.as_str()), (1, ""), "{error}");
