@@ -13,8 +13,8 @@ use crate::cli::client::{Client, ClientError, Server, segment};
 use crate::cli::{block_on, complain, print, print_json};
 use crate::pool::Override;
 
-/// How an override that takes away what clients have is set all the same.
-const TO_FORCE: &str = "error: nothing has changed; to do it all the same, add --force";
+/// The way to set an override that interrupts service.
+const TO_FORCE: &str = "error: nothing has changed; to do it anyway, add --force";
 
 /// A backend, as `POOL/BACKEND`.
 #[derive(Clone, Debug, PartialEq, Eq)]
