@@ -5,6 +5,7 @@
 
 #![warn(clippy::indexing_slicing)]
 
+mod fast;
 mod options;
 mod resolve;
 pub mod size;
@@ -14,8 +15,10 @@ use std::net::IpAddr;
 
 use rand::Rng;
 
+use self::fast::NameScratch;
 use self::options::{ExtendedError, Proof};
 use self::resolve::{Resolution, Resolver};
+use crate::name;
 use crate::pool::PoolId;
 use crate::selection::Picked;
 use crate::service::ServiceId;
@@ -124,12 +127,13 @@ pub struct Served {
 pub struct Responder<R> {
     rng: R,
     picked: Picked,
+    name: NameScratch,
 }
 
 impl<R: Rng> Responder<R> {
     /// Takes the generator for drawing answers.
     pub fn new(rng: R) -> Self {
-        Self { rng, picked: Picked::default() }
+        Self { rng, picked: Picked::default(), name: [0; name::MAX_NAME + 1] }
     }
 
     /// Answers one query into `reply`, which must have room for 65,535 bytes over TCP and for the
@@ -142,6 +146,24 @@ impl<R: Rng> Responder<R> {
         reply: &mut [u8],
     ) -> Verdict<'t> {
         self.picked.clear();
+        if client.port != 0 {
+            let draw = (&mut self.rng, &mut self.picked);
+            if let Some(reply) = fast::respond(query, client, table, reply, &mut self.name, draw) {
+                return Verdict::Reply(reply);
+            }
+            self.picked.clear();
+        }
+        self.respond_in_full(query, client, table, reply)
+    }
+
+    /// Answers any query. [`Responder::respond`] answers most without it, alike.
+    fn respond_in_full<'t>(
+        &mut self,
+        query: &[u8],
+        client: &Client,
+        table: &'t Table,
+        reply: &mut [u8],
+    ) -> Verdict<'t> {
         let Some(header) = Header::read(query) else { return Verdict::Drop(DropReason::Short) };
         if header.is_response() {
             return Verdict::Drop(DropReason::Response);

@@ -1,8 +1,9 @@
-//! Finds the zone that a name belongs to.
+//! Finds the zone that a name belongs to, and names that exist in any zone.
 
 use hashbrown::HashTable;
 
-use super::{LabelOffsets, NameHasher, Zone};
+use super::negative::Negative;
+use super::{DELEGATION, DNAME, LabelOffsets, Lookup, NameHasher, NodeRef, Zone};
 
 /// All zones of the server.
 #[derive(Debug)]
@@ -12,6 +13,28 @@ pub struct Catalog {
     seed: NameHasher,
     /// The most labels of any apex: longer suffixes need no look-up.
     most_labels: usize,
+    /// The names of all zones, but for those that another zone answers or that a cut or a DNAME hides.
+    exact: HashTable<Place>,
+    /// By zone.
+    negatives: Vec<Option<Negative>>,
+}
+
+/// Where a name stands: indices of its zone and of its node.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    zone: u32,
+    node: u32,
+}
+
+/// A name that exists.
+#[derive(Clone, Copy, Debug)]
+pub struct Exact<'c> {
+    /// The zone that answers it.
+    pub zone: &'c Zone,
+    /// Its node, perhaps a zone cut.
+    pub node: NodeRef<'c>,
+    /// The SOA record of negative answers.
+    pub negative: &'c Negative,
 }
 
 impl Catalog {
@@ -29,7 +52,56 @@ impl Catalog {
             });
             most_labels = most_labels.max(LabelOffsets::of(&zone.apex).count);
         }
-        Self { zones, by_apex, seed, most_labels }
+        let negative = |zone: &Zone| {
+            let (soa, ttl) = zone.negative_soa()?;
+            Negative::new(&zone.apex, soa.first(), ttl)
+        };
+        let negatives = zones.iter().map(negative).collect();
+        let mut catalog = Self { zones, by_apex, seed, most_labels, exact: HashTable::new(), negatives };
+        catalog.exact = catalog.exact_names();
+        catalog
+    }
+
+    fn exact_names(&self) -> HashTable<Place> {
+        let mut exact = HashTable::with_capacity(self.zones.iter().map(|zone| zone.nodes.len()).sum());
+        for (zone_index, zone) in (0..).zip(&self.zones) {
+            let hides_names = zone.nodes.iter().any(|node| node.flags & (DELEGATION | DNAME) != 0)
+                || self
+                    .zones
+                    .iter()
+                    .any(|other| other.apex != zone.apex && crate::name::is_within(&other.apex, &zone.apex));
+            for (node_index, node) in (0..).zip(zone.nodes()) {
+                let name = node.name();
+                let is_answered_here = || {
+                    self.find(name, false).is_some_and(|found| std::ptr::eq(found, zone))
+                        && matches!(zone.find(name), Lookup::Found(_) | Lookup::Referral { exact: true, .. })
+                };
+                if !hides_names || is_answered_here() {
+                    let place = Place { zone: zone_index, node: node_index };
+                    exact.insert_unique(self.seed.hash(name), place, |other| {
+                        self.seed.hash(self.at(*other).map_or(&[][..], |(_, node)| node.name()))
+                    });
+                }
+            }
+        }
+        exact
+    }
+
+    fn at(&self, Place { zone, node }: Place) -> Option<(&Zone, NodeRef<'_>)> {
+        let zone = self.zones.get(zone as usize)?;
+        Some((zone, NodeRef { zone, node: zone.nodes.get(node as usize)? }))
+    }
+
+    /// A name that exists, found by one look-up over all zones; `wire` is in lower case. `None` if the name does
+    /// not exist, or is below a zone cut or a DNAME.
+    #[must_use]
+    pub fn exact(&self, wire: &[u8]) -> Option<Exact<'_>> {
+        let hash = self.seed.hash(wire);
+        let is_it = |place: &Place| self.at(*place).is_some_and(|(_, node)| node.name() == wire);
+        let place = *self.exact.find(hash, is_it)?;
+        let (zone, node) = self.at(place)?;
+        let negative = self.negatives.get(place.zone as usize)?.as_ref()?;
+        Some(Exact { zone, node, negative })
     }
 
     /// The zone with the longest apex that `wire` (lower-case) is at or below. `above` skips the

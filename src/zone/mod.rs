@@ -8,6 +8,7 @@
 mod advice;
 mod builder;
 mod catalog;
+mod negative;
 pub mod reader;
 pub mod rtype;
 
@@ -15,7 +16,8 @@ use hashbrown::HashTable;
 
 pub use advice::{Advice, MAX_TOLD};
 pub use builder::{BuildFault, ZoneBuilder, ZoneError};
-pub use catalog::Catalog;
+pub use catalog::{Catalog, Exact};
+pub use negative::Negative;
 
 use crate::name;
 use crate::service::ServiceId;
@@ -86,7 +88,8 @@ pub struct Rrset<'z> {
     pub ttl: u32,
     /// The number of records, at least 1.
     pub count: u16,
-    data: &'z [u8],
+    /// For each record: its length in two bytes, then its data with uncompressed names.
+    pub data: &'z [u8],
 }
 
 /// The result of looking up a name in a zone.
@@ -248,6 +251,19 @@ impl<'z> NodeRef<'z> {
     #[must_use]
     pub fn name(self) -> &'z [u8] {
         name_in(&self.zone.names, self.node)
+    }
+
+    /// Whether a query for this very name is answered from its records alone: it is no alias and not delegated.
+    #[must_use]
+    pub fn is_plain(self) -> bool {
+        self.node.flags & (DELEGATION | CNAME) == 0
+    }
+
+    /// Whether a missing name directly below this one does not exist, whatever its labels: there is no wildcard,
+    /// delegation or DNAME here.
+    #[must_use]
+    pub fn has_plain_children(self) -> bool {
+        self.node.flags & (DELEGATION | DNAME | WILDCARD_CHILD) == 0
     }
 
     /// The service that answers A and AAAA here.

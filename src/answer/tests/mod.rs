@@ -1,5 +1,6 @@
 //! Replies, parsed by an independent parser (hickory-proto).
 
+mod fast;
 mod operations;
 mod options;
 mod reflection;
@@ -80,6 +81,11 @@ fn table(standing: [Standing; 4]) -> Table {
 
 /// All services answer from this pool.
 fn table_of(pool: &Pool, standing: impl Fn(usize) -> Standing) -> Table {
+    table_in(&[("example", ZONE)], pool, standing)
+}
+
+/// The same with these zones, of which the first has the services.
+fn table_in(zones: &[(&str, &str)], pool: &Pool, standing: impl Fn(usize) -> Standing) -> Table {
     let service = |name: &str, answers, policy, when_down| {
         let name = Name::parse(name).unwrap();
         Service { name, tiers: vec![PoolId(0)], answers, ttl: 20, policy, when_down }
@@ -91,13 +97,15 @@ fn table_of(pool: &Pool, standing: impl Fn(usize) -> Standing) -> Table {
         service("one.example", Answers::AtMost(1), Policy::Weighted, WhenDown::ServFail),
         service("*.apps.example", Answers::AtMost(2), Policy::Weighted, fixed),
     ];
-    let mut load = |_: &Path| Ok(ZONE.into());
-    let apex = Name::parse("example").unwrap();
-    let mut zone = reader::read(Path::new("zone"), &apex, &mut load).unwrap();
-    for (id, service) in (0..).zip(&services) {
-        zone.builder().bind_service(service.name.wire(), ServiceId(id)).unwrap();
-    }
-    let catalog = Catalog::new(vec![zone.finish().unwrap()]);
+    let zone = |(index, (apex, text)): (usize, &(&str, &str))| {
+        let mut load = |_: &Path| Ok((*text).into());
+        let mut zone = reader::read(Path::new("zone"), &Name::parse(apex).unwrap(), &mut load).unwrap();
+        for (id, service) in (0..).zip(&services).filter(|_| index == 0) {
+            zone.builder().bind_service(service.name.wire(), ServiceId(id)).unwrap();
+        }
+        zone.finish().unwrap()
+    };
+    let catalog = Catalog::new(zones.iter().enumerate().map(zone).collect());
     let services = Services::new(services.map(|service| (service, Counters::new(1, 2))));
     let answers = PoolView::counters(pool, 1);
     let view = PoolView::build(pool, None, answers, |backend, _| standing(backend).into());
