@@ -1,12 +1,13 @@
 //! The fast path: plain queries that one or two look-ups answer.
 //!
-//! A plain query has one question of class IN, and at most an OPT record without options. If its name exists and is
-//! no alias, or does not exist below a name without wildcard, delegation or DNAME, the reply is put together here
-//! from parts that are ready: the question, records whose owner points to it, the SOA record of the zone, the
-//! OPT record. For all else [`respond`] gives nothing, and `resolve` answers. A test compares the two.
+//! A plain query has one question of class IN, and at most an OPT record without options. If its name has records or a
+//! service, is covered by a wildcard, or does not exist, the reply is put together here from parts that are ready:
+//! the question, records whose owner points to it, the SOA record of the zone, the OPT record. For all else, such
+//! as aliases, referrals and replies that are too long, [`respond`] gives nothing, and `resolve` answers. A test compares the two.
 
 use rand::Rng;
 
+use super::options::ExtendedError;
 use super::{Client, Reply, ResponseKind, Served, Transport};
 use crate::name;
 use crate::pool::Family;
@@ -14,9 +15,9 @@ use crate::selection::{self, Picked};
 use crate::service::{Policy, ServiceId};
 use crate::settings::Settings;
 use crate::table::{Decision, Table};
-use crate::wire::edns::OPT_LENGTH;
+use crate::wire::edns::{OPT_LENGTH, option};
 use crate::wire::{HEADER, MAX_MESSAGE, PLAIN_UDP, class, flag, rcode};
-use crate::zone::{Exact, Negative, NodeRef, Rrset, rtype};
+use crate::zone::{Catalog, Exact, Negative, NodeRef, Rrset, rtype};
 
 /// Type and class after the name of a question.
 const TYPE_AND_CLASS: usize = 4;
@@ -24,8 +25,10 @@ const TYPE_AND_CLASS: usize = 4;
 const OWNER: [u8; 2] = [0xc0, HEADER as u8];
 /// Owner, type, class, TTL and length of data.
 const RECORD_HEAD: usize = 12;
-/// The most parents of a missing name that are looked up; `resolve` finds deeper ones.
-const MOST_PARENTS: usize = 2;
+/// The length of an extended error without text, in an OPT record.
+const EXPLAINED: u8 = 6;
+/// The most parents of a missing name that are looked up; `resolve` takes names with more.
+const MOST_PARENTS: usize = 4;
 
 /// Scratch space for the name of a question.
 pub(super) type NameScratch = [u8; name::MAX_NAME + 1];
@@ -112,48 +115,71 @@ pub(super) fn respond<'t, R: Rng>(
         return None;
     }
     let plain = Plain::read(query, scratch)?;
-    if !is_plain_type(plain.qtype) {
+    if !is_plain_type(plain.qtype) || !table.catalog.is_exact() {
         return None;
     }
     let mut reply = Assembly::begin(&plain, client.transport, settings, reply)?;
-    match table.catalog.exact(plain.name) {
-        Some(Exact { node, .. }) if !node.is_plain() => None,
-        Some(Exact { node, negative, .. }) => {
-            let kind = ResponseKind::Answer(node.name());
-            match family(plain.qtype).zip(node.service()) {
-                Some((family, service)) => {
-                    let served = service_answer(table, service, family, &mut reply, (rng, picked))?;
-                    if served.is_none() {
-                        reply.negative(negative, plain.name)?;
-                    }
-                    reply.finish(&plain, rcode::NOERROR, kind, served)
-                }
-                None => {
-                    static_answer(node, negative, &plain, &mut reply)?;
-                    reply.finish(&plain, rcode::NOERROR, kind, None)
-                }
+    let catalog = &table.catalog;
+    let (found, rcode) = match catalog.exact(plain.name) {
+        Some(found) => (found, rcode::NOERROR),
+        None => match closest_parent(catalog, plain.name)? {
+            // No zone is there for the name, whatever its type.
+            None => return reply.refused(&plain),
+            Some(parent) if !parent.node.hides_children() => match wildcard(catalog, &parent)? {
+                Some(found) => (found, rcode::NOERROR),
+                None => (parent, rcode::NXDOMAIN),
+            },
+            Some(_) => return None,
+        },
+    };
+    let Exact { zone, node, negative } = found;
+    if rcode == rcode::NXDOMAIN {
+        reply.negative(negative, plain.name)?;
+        return reply.finish(&plain, flag::AA | rcode, ResponseKind::NoName(zone.apex_name()), None);
+    }
+    if !node.is_plain() {
+        return None;
+    }
+    let mut served = None;
+    match family(plain.qtype).zip(node.service()) {
+        Some((family, service)) => {
+            served = service_answer(table, service, family, &mut reply, (rng, picked))?;
+            if served.is_none() {
+                reply.negative(negative, plain.name)?;
             }
         }
-        None => {
-            let parent = closest_parent(table, plain.name)?;
-            let kind = ResponseKind::NoName(parent.zone.apex_name());
-            reply.negative(parent.negative, plain.name)?;
-            reply.finish(&plain, rcode::NXDOMAIN, kind, None)
-        }
+        None => static_answer(node, negative, &plain, &mut reply)?,
     }
+    reply.finish(&plain, flag::AA, ResponseKind::Answer(node.name()), served)
 }
 
-/// The closest existing parent of a missing name, if it makes the name not exist.
-fn closest_parent<'t>(table: &'t Table, name: &[u8]) -> Option<Exact<'t>> {
+/// The closest existing parent of a missing name. The inner value is none if no parent exists; the
+/// outer, if it is not found within [`MOST_PARENTS`].
+fn closest_parent<'t>(catalog: &'t Catalog, name: &[u8]) -> Option<Option<Exact<'t>>> {
     let mut rest = name;
     for _ in 0..MOST_PARENTS {
-        let (&length, _) = rest.split_first().filter(|(length, _)| **length > 0)?;
+        let Some((&length, _)) = rest.split_first().filter(|(length, _)| **length > 0) else {
+            return Some(None);
+        };
         rest = rest.get(usize::from(length) + 1..)?;
-        if let Some(parent) = table.catalog.exact(rest) {
-            return Some(parent).filter(|parent| parent.node.has_plain_children());
+        if let Some(parent) = catalog.exact(rest) {
+            return Some(Some(parent));
         }
     }
     None
+}
+
+/// The wildcard below a name, if it has one.
+fn wildcard<'t>(catalog: &'t Catalog, parent: &Exact<'t>) -> Option<Option<Exact<'t>>> {
+    if !parent.node.has_wildcard() {
+        return Some(None);
+    }
+    let mut buffer = [0; name::MAX_NAME + 2];
+    let wildcard = buffer.get_mut(..parent.node.name().len() + 2)?;
+    let (label, rest) = wildcard.split_first_chunk_mut::<2>()?;
+    *label = *b"\x01*";
+    rest.copy_from_slice(parent.node.name());
+    catalog.exact(wildcard).map(Some)
 }
 
 fn family(qtype: u16) -> Option<Family> {
@@ -229,6 +255,8 @@ struct Assembly<'b> {
     answers: u16,
     authorities: u16,
     edns: Option<(PlainEdns, u16)>,
+    /// Explains the reply in the OPT record; without text.
+    explanation: Option<ExtendedError>,
 }
 
 impl<'b> Assembly<'b> {
@@ -249,7 +277,7 @@ impl<'b> Assembly<'b> {
         let end = limit.checked_sub(if edns.is_some() { OPT_LENGTH } else { 0 })?;
         let length = HEADER + plain.question.len();
         buffer.get_mut(HEADER..length)?.copy_from_slice(plain.question);
-        Some(Self { buffer, length, end, limit, answers: 0, authorities: 0, edns })
+        Some(Self { buffer, length, end, limit, answers: 0, authorities: 0, edns, explanation: None })
     }
 
     /// The next `length` bytes of the room for records.
@@ -299,10 +327,19 @@ impl<'b> Assembly<'b> {
         Some(())
     }
 
+    /// The reply to a name of no zone.
+    fn refused<'t>(mut self, plain: &Plain<'_, '_>) -> Option<Reply<'t>> {
+        if self.edns.is_some() {
+            self.explanation = Some(ExtendedError::NOT_AUTHORITATIVE);
+        }
+        self.finish(plain, rcode::REFUSED, ResponseKind::Error(rcode::REFUSED), None)
+    }
+
+    /// Writes the OPT record and the header. `flags` are AA and the response code.
     fn finish<'t>(
         mut self,
         plain: &Plain<'_, '_>,
-        rcode: u16,
+        flags: u16,
         kind: ResponseKind<'t>,
         service: Option<Served>,
     ) -> Option<Reply<'t>> {
@@ -310,16 +347,23 @@ impl<'b> Assembly<'b> {
         if let Some((edns, payload)) = self.edns {
             self.end = self.limit;
             let [p0, p1] = payload.to_be_bytes();
-            let opt = [0, 0, 41, p0, p1, 0, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0, 0, 0];
+            let length = if self.explanation.is_some() { EXPLAINED } else { 0 };
+            let opt = [0, 0, 41, p0, p1, 0, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0, 0, length];
             self.room(OPT_LENGTH)?.copy_from_slice(&opt);
+            if let Some(explanation) = self.explanation {
+                let [c0, c1] = explanation.code.to_be_bytes();
+                let [o0, o1] = option::EXTENDED_ERROR.to_be_bytes();
+                self.room(EXPLAINED.into())?.copy_from_slice(&[o0, o1, 0, 2, c0, c1]);
+            }
             additionals = 1;
         }
         let [i0, i1] = plain.id;
-        let [f0, f1] = (flag::QR | flag::AA | plain.copied | rcode).to_be_bytes();
+        let [f0, f1] = (flag::QR | plain.copied | flags).to_be_bytes();
         let [a0, a1] = self.answers.to_be_bytes();
         let [n0, n1] = self.authorities.to_be_bytes();
         *self.buffer.first_chunk_mut::<HEADER>()? = [i0, i1, f0, f1, 0, 1, a0, a1, n0, n1, 0, additionals];
         let Self { length, limit, .. } = self;
+        let rcode = flags & 0xf;
         Some(Reply { length, rcode, truncated: false, kind, proven: false, signed: false, limit, service })
     }
 }

@@ -9,7 +9,7 @@ use crate::wire::subnet::{self, ClientSubnet};
 /// An extended error (RFC 8914, section 4): its code and a text for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ExtendedError {
-    code: u16,
+    pub(super) code: u16,
     text: &'static str,
 }
 

@@ -15,8 +15,8 @@ pub struct Catalog {
     most_labels: usize,
     /// The names of all zones, but for those that another zone answers or that a cut or a DNAME hides.
     exact: HashTable<Place>,
-    /// By zone.
-    negatives: Vec<Option<Negative>>,
+    /// By zone; empty if a zone has no SOA record.
+    negatives: Vec<Negative>,
 }
 
 /// Where a name stands: indices of its zone and of its node.
@@ -56,7 +56,7 @@ impl Catalog {
             let (soa, ttl) = zone.negative_soa()?;
             Negative::new(&zone.apex, soa.first(), ttl)
         };
-        let negatives = zones.iter().map(negative).collect();
+        let negatives = zones.iter().map(negative).collect::<Option<_>>().unwrap_or_default();
         let mut catalog = Self { zones, by_apex, seed, most_labels, exact: HashTable::new(), negatives };
         catalog.exact = catalog.exact_names();
         catalog
@@ -92,6 +92,13 @@ impl Catalog {
         Some((zone, NodeRef { zone, node: zone.nodes.get(node as usize)? }))
     }
 
+    /// Whether [`Catalog::exact`] finds every name that exists. It does not if a zone has no SOA record, which
+    /// `config` refuses.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.negatives.len() == self.zones.len()
+    }
+
     /// A name that exists, found by one look-up over all zones; `wire` is in lower case. `None` if the name does
     /// not exist, or is below a zone cut or a DNAME.
     #[must_use]
@@ -100,7 +107,7 @@ impl Catalog {
         let is_it = |place: &Place| self.at(*place).is_some_and(|(_, node)| node.name() == wire);
         let place = *self.exact.find(hash, is_it)?;
         let (zone, node) = self.at(place)?;
-        let negative = self.negatives.get(place.zone as usize)?.as_ref()?;
+        let negative = self.negatives.get(place.zone as usize)?;
         Some(Exact { zone, node, negative })
     }
 

@@ -259,11 +259,16 @@ impl<'z> NodeRef<'z> {
         self.node.flags & (DELEGATION | CNAME) == 0
     }
 
-    /// Whether a missing name directly below this one does not exist, whatever its labels: there is no wildcard,
-    /// delegation or DNAME here.
+    /// Whether names below this one are answered by a delegation or a DNAME here.
     #[must_use]
-    pub fn has_plain_children(self) -> bool {
-        self.node.flags & (DELEGATION | DNAME | WILDCARD_CHILD) == 0
+    pub fn hides_children(self) -> bool {
+        self.node.flags & (DELEGATION | DNAME) != 0
+    }
+
+    /// Whether a wildcard covers missing names below this one.
+    #[must_use]
+    pub fn has_wildcard(self) -> bool {
+        self.node.flags & WILDCARD_CHILD != 0
     }
 
     /// The service that answers A and AAAA here.
