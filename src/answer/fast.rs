@@ -22,13 +22,16 @@ use crate::zone::{Catalog, Exact, Negative, NodeRef, Rrset, rtype};
 /// Type and class after the name of a question.
 const TYPE_AND_CLASS: usize = 4;
 /// An owner that points to the name of the question.
-const OWNER: [u8; 2] = [0xc0, HEADER as u8];
+const OWNER: [u8; 2] = [0xc0, 12];
 /// Owner, type, class, TTL and length of data.
 const RECORD_HEAD: usize = 12;
 /// The length of an extended error without text, in an OPT record.
 const EXPLAINED: u8 = 6;
 /// The most parents of a missing name that are looked up; `resolve` takes names with more.
 const MOST_PARENTS: usize = 4;
+
+/// The query is for the long way.
+struct LongWay;
 
 /// Scratch space for the name of a question.
 pub(super) type NameScratch = [u8; name::MAX_NAME + 1];
@@ -57,10 +60,7 @@ impl<'q, 's> Plain<'q, 's> {
     fn read(query: &'q [u8], scratch: &'s mut NameScratch) -> Option<Self> {
         let (&[i0, i1, f0, f1, counts @ ..], body) = query.split_first_chunk::<HEADER>()?;
         let flags = u16::from_be_bytes([f0, f1]);
-        let additional = match counts {
-            [0, 1, 0, 0, 0, 0, 0, additional @ 0..=1] => additional,
-            _ => return None,
-        };
+        let [0, 1, 0, 0, 0, 0, 0, additional @ 0..=1] = counts else { return None };
         if flags & (flag::QR | flag::OPCODE) != 0 {
             return None;
         }
@@ -122,10 +122,10 @@ pub(super) fn respond<'t, R: Rng>(
     let catalog = &table.catalog;
     let (found, rcode) = match catalog.exact(plain.name) {
         Some(found) => (found, rcode::NOERROR),
-        None => match closest_parent(catalog, plain.name)? {
+        None => match closest_parent(catalog, plain.name).ok()? {
             // No zone is there for the name, whatever its type.
             None => return reply.refused(&plain),
-            Some(parent) if !parent.node.hides_children() => match wildcard(catalog, &parent)? {
+            Some(parent) if !parent.node.hides_children() => match wildcard(catalog, &parent).ok()? {
                 Some(found) => (found, rcode::NOERROR),
                 None => (parent, rcode::NXDOMAIN),
             },
@@ -143,7 +143,7 @@ pub(super) fn respond<'t, R: Rng>(
     let mut served = None;
     match family(plain.qtype).zip(node.service()) {
         Some((family, service)) => {
-            served = service_answer(table, service, family, &mut reply, (rng, picked))?;
+            served = service_answer(table, service, family, &mut reply, (rng, picked)).ok()?;
             if served.is_none() {
                 reply.negative(negative, plain.name)?;
             }
@@ -153,33 +153,32 @@ pub(super) fn respond<'t, R: Rng>(
     reply.finish(&plain, flag::AA, ResponseKind::Answer(node.name()), served)
 }
 
-/// The closest existing parent of a missing name. The inner value is none if no parent exists; the
-/// outer, if it is not found within [`MOST_PARENTS`].
-fn closest_parent<'t>(catalog: &'t Catalog, name: &[u8]) -> Option<Option<Exact<'t>>> {
+/// The closest existing parent of a missing name; `None` if no parent exists.
+fn closest_parent<'t>(catalog: &'t Catalog, name: &[u8]) -> Result<Option<Exact<'t>>, LongWay> {
     let mut rest = name;
     for _ in 0..MOST_PARENTS {
         let Some((&length, _)) = rest.split_first().filter(|(length, _)| **length > 0) else {
-            return Some(None);
+            return Ok(None);
         };
-        rest = rest.get(usize::from(length) + 1..)?;
+        rest = rest.get(usize::from(length) + 1..).ok_or(LongWay)?;
         if let Some(parent) = catalog.exact(rest) {
-            return Some(Some(parent));
+            return Ok(Some(parent));
         }
     }
-    None
+    Err(LongWay)
 }
 
 /// The wildcard below a name, if it has one.
-fn wildcard<'t>(catalog: &'t Catalog, parent: &Exact<'t>) -> Option<Option<Exact<'t>>> {
+fn wildcard<'t>(catalog: &'t Catalog, parent: &Exact<'t>) -> Result<Option<Exact<'t>>, LongWay> {
     if !parent.node.has_wildcard() {
-        return Some(None);
+        return Ok(None);
     }
     let mut buffer = [0; name::MAX_NAME + 2];
-    let wildcard = buffer.get_mut(..parent.node.name().len() + 2)?;
-    let (label, rest) = wildcard.split_first_chunk_mut::<2>()?;
+    let wildcard = buffer.get_mut(..parent.node.name().len() + 2).ok_or(LongWay)?;
+    let (label, rest) = wildcard.split_first_chunk_mut::<2>().ok_or(LongWay)?;
     *label = *b"\x01*";
     rest.copy_from_slice(parent.node.name());
-    catalog.exact(wildcard).map(Some)
+    catalog.exact(wildcard).map(Some).ok_or(LongWay)
 }
 
 fn family(qtype: u16) -> Option<Family> {
@@ -213,22 +212,21 @@ fn static_answer(
     Some(())
 }
 
-/// Draws addresses and writes their records. The inner value is none if the answer is NODATA; the outer, if the
-/// service is down or the records do not fit.
+/// Draws addresses and writes their records; `None` for NODATA.
 fn service_answer<R: Rng>(
     table: &Table,
     id: ServiceId,
     family: Family,
     reply: &mut Assembly<'_>,
     (rng, picked): (&mut R, &mut Picked),
-) -> Option<Option<Served>> {
-    let view = table.service(id)?;
+) -> Result<Option<Served>, LongWay> {
+    let view = table.service(id).ok_or(LongWay)?;
     let service = &view.service;
     let (column, pool, choice) = match table.decision(view, family) {
         Decision::Tier { tier, pool, choice, .. } => (*tier, *pool, choice),
         Decision::FailOpen { pool, choice } => (service.tiers.len(), *pool, choice),
-        Decision::NoAddress => return Some(None),
-        Decision::Down { .. } => return None,
+        Decision::NoAddress => return Ok(None),
+        Decision::Down { .. } => return Err(LongWay),
     };
     match service.policy {
         Policy::Weighted => {
@@ -237,11 +235,11 @@ fn service_answer<R: Rng>(
         Policy::All => selection::uniform(choice.members.len(), service.answers.limit(), rng, picked),
     }
     for index in picked.indices_mut() {
-        let member = choice.members.get(*index as usize)?;
-        reply.address(member.address, service.ttl)?;
+        let member = choice.members.get(*index as usize).ok_or(LongWay)?;
+        reply.address(member.address, service.ttl).ok_or(LongWay)?;
         *index = member.backend;
     }
-    Some(Some(Served { service: id, column, pool: Some(pool) }))
+    Ok(Some(Served { service: id, column, pool: Some(pool) }))
 }
 
 /// A reply that is put together from ready parts.

@@ -116,7 +116,7 @@ const HEALTHY: [Standing; 4] = [Standing::Healthy; 4];
 
 fn query(name: &str, rtype: u16, edns: Option<u16>) -> Vec<u8> {
     let mut wire = Vec::new();
-    crate::name::append_presentation(name.as_bytes(), &mut wire).unwrap();
+    name::append_presentation(name.as_bytes(), &mut wire).unwrap();
     if wire.last() != Some(&0) {
         wire.push(0);
     }
