@@ -28,10 +28,9 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
+use steerd::check::{HttpProbe, Probe, TcpProbe, TlsSettings};
 use steerd::health::Outcome;
-use steerd::probe::Probe;
-use steerd::probe::http::{HttpProbe, TlsSettings};
-use steerd::probe::tcp::TcpProbe;
+use steerd::probe;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
@@ -269,7 +268,7 @@ async fn round(probe: &Arc<Probe>, options: &Options, rate: u32, mut fresh: Opti
             }
         };
         let address = IpAddr::V4(place(number));
-        probes.spawn(async move { probe.run(address, TIMEOUT).await });
+        probes.spawn(async move { probe::run(&probe, address, TIMEOUT).await });
         made
     };
     let begin = Instant::now();
@@ -301,7 +300,7 @@ async fn round(probe: &Arc<Probe>, options: &Options, rate: u32, mut fresh: Opti
     Ok(made)
 }
 
-fn passed(report: &std::result::Result<steerd::probe::Report, tokio::task::JoinError>) -> Result<()> {
+fn passed(report: &std::result::Result<probe::Report, tokio::task::JoinError>) -> Result<()> {
     match report {
         Ok(report) if report.outcome == Outcome::Passed => Ok(()),
         other => Err(Error::other(format!("a probe did not pass: {other:?}"))),

@@ -21,13 +21,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use measure::{cpu_time, float, quantile};
+use steerd::check::{Check, PoolSetup, Probe, TcpProbe, Timing};
 use steerd::checker::{self, Command, Handle};
-use steerd::fleet::{Capacity, Check, MAX_IN_FLIGHT, Memory, OverrideRequest, PoolSetup, Setup};
-use steerd::health::Timing;
+use steerd::fleet::{Capacity, MAX_IN_FLIGHT, Memory, OverrideRequest, Setup};
 use steerd::metrics::Metrics;
 use steerd::pool::{Backend, Override, Pool, Require};
-use steerd::probe::Probe;
-use steerd::probe::tcp::TcpProbe;
+use steerd::served::Served;
 use steerd::settings::Settings;
 use steerd::state::{FILE, Keeper, Place};
 use steerd::zone::Catalog;
@@ -46,7 +45,7 @@ const MOST_CPU: f64 = 0.05;
 const MOST_BYTES: f64 = 1e6;
 const MOST_DELAY: Duration = Duration::from_secs(1);
 
-fn setup(port: u16) -> Setup {
+fn served(port: u16) -> Served {
     let timing = Timing {
         interval: INTERVAL,
         timeout: Duration::from_secs(2),
@@ -72,13 +71,12 @@ fn setup(port: u16) -> Setup {
         checks: vec![Check::new(Probe::Tcp(TcpProbe::connect(port)), timing)],
         require: Require::All,
     };
-    Setup {
+    Served {
         settings: Settings::default(),
         catalog: Catalog::new(Vec::new()),
         services: Vec::new(),
         pools: (0..BACKENDS / IN_A_POOL).map(pool).collect(),
         startup_wait: Duration::from_secs(60),
-        memory: Memory::default(),
     }
 }
 
@@ -182,7 +180,8 @@ async fn run(seconds: u64) -> ExitCode {
     alternate(port);
     let metrics = Arc::new(Metrics::new(1));
     let capacity = Capacity { counter_rows: 1, probes: MAX_IN_FLIGHT };
-    let handle = checker::start(setup(port), capacity, Arc::clone(&metrics)).expect("a checker");
+    let setup = Setup { served: served(port), memory: Memory::default() };
+    let handle = checker::start(setup, capacity, Arc::clone(&metrics)).expect("a checker");
     let mut ready = handle.ready.clone();
     ready.wait_for(|ready| *ready).await.expect("the checker runs");
     let generation = handle.published.load().generation;

@@ -12,14 +12,17 @@ pub mod counters;
 pub mod duration;
 pub mod name;
 pub mod keys;
+pub mod pem;
 pub mod pool;
 pub mod network;
 pub mod printable;
 pub mod spelling;
+pub mod check;
 pub mod selection;
 pub mod service;
 pub mod settings;
 pub mod zone;
+pub mod served;
 // Floor 1: health, sans-IO, and the table that queries read.
 pub mod health;
 pub mod table;
@@ -29,6 +32,7 @@ pub mod answer;
 // Floor 3: system calls, probes, and the task that owns health.
 pub mod sys;
 pub mod file;
+pub mod interpreter;
 pub mod probe;
 pub mod metrics;
 pub mod watchdog;

@@ -5,7 +5,7 @@
 //! The place and the maximum length of a text are up to the caller.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// Whether a character is shown as itself: not a control character (ASCII or C1), not a direction
 /// mark, a joiner or an invisible character, and not unassigned in Unicode.
@@ -43,6 +43,45 @@ pub fn quoted(text: &str) -> String {
     format!("`{}`", printable(text).replace('`', "\\u{60}"))
 }
 
+/// The most characters of an [`excerpt`].
+pub const EXCERPT_LIMIT: usize = 120;
+
+/// The beginning of a foreign text, in double quotes. Bytes that are not UTF-8 and unprintable characters are
+/// escaped; `...` after the quotes says that the text is longer than [`EXCERPT_LIMIT`].
+#[must_use]
+pub fn excerpt(text: &[u8]) -> String {
+    // A character has up to four bytes, and one more shows that there is more.
+    let bytes = text.get(..4 * (EXCERPT_LIMIT + 1)).unwrap_or(text);
+    let mut quoted = String::with_capacity(bytes.len().min(EXCERPT_LIMIT) + 2);
+    quoted.push('"');
+    let mut length = 0;
+    for chunk in bytes.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            push_within(&mut quoted, &mut length, format_args!("{}", char.escape_debug()));
+        }
+        for byte in chunk.invalid() {
+            push_within(&mut quoted, &mut length, format_args!("\\x{byte:02x}"));
+        }
+    }
+    quoted.push('"');
+    if length > EXCERPT_LIMIT {
+        quoted.push_str("...");
+    }
+    quoted
+}
+
+/// Adds a character as it is shown, if it fits as a whole; `length` counts what was wanted.
+fn push_within(quoted: &mut String, length: &mut usize, shown: fmt::Arguments<'_>) {
+    let before = quoted.len();
+    // Writing to a string cannot fail.
+    let _ = quoted.write_fmt(shown);
+    *length += quoted.get(before..).map_or(0, |added| added.chars().count());
+    if *length > EXCERPT_LIMIT {
+        quoted.truncate(before);
+        *length = EXCERPT_LIMIT + 1;
+    }
+}
+
 /// The message without the foreign text: everything from the first backquote to the last is cut, so
 /// a backquote within that text does no harm.
 #[must_use]
@@ -77,6 +116,8 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Active characters: ASCII and C1 controls, direction marks, invisible characters, line ends.
@@ -117,5 +158,31 @@ mod tests {
     fn json_says_the_same() {
         let shown = printable_json("{\n  \"a\": \"x\u{9b}\u{e0041}ä\"\n}");
         assert_eq!(shown, "{\n  \"a\": \"x\\u009b\\udb40\\udc41ä\"\n}");
+    }
+
+    #[test]
+    fn an_excerpt_is_escaped() {
+        assert_eq!(excerpt(b"fine"), "\"fine\"");
+        assert_eq!(excerpt("schöne Grüße".as_bytes()), "\"schöne Grüße\"");
+        assert_eq!(excerpt(b"\x1b[2Ja\r\nb\"c\\"), r#""\u{1b}[2Ja\r\nb\"c\\""#);
+        assert_eq!(excerpt(b"\xff\xc3"), r#""\xff\xc3""#);
+        // Right-to-left override: what follows would be read backwards.
+        assert_eq!(excerpt("\u{202e}".as_bytes()), r#""\u{202e}""#);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_says_so() {
+        assert_eq!(excerpt(&[b'x'; EXCERPT_LIMIT]), format!("\"{}\"", "x".repeat(EXCERPT_LIMIT)));
+        assert_eq!(excerpt(&[b'x'; EXCERPT_LIMIT + 1]), format!("\"{}\"...", "x".repeat(EXCERPT_LIMIT)));
+        assert_eq!(excerpt(&[0; 10_000]), format!("\"{}\"...", "\\0".repeat(EXCERPT_LIMIT / 2)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_make_a_short_line(bytes in proptest::collection::vec(any::<u8>(), 0..800)) {
+            let quoted = excerpt(&bytes);
+            prop_assert!(quoted.chars().count() <= EXCERPT_LIMIT + 5, "{quoted}");
+            prop_assert!(!quoted.chars().any(char::is_control), "{quoted}");
+        }
     }
 }

@@ -149,13 +149,12 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     let admin_address = admin_bound.as_ref().map(|(_, bound)| bound.address());
 
     let configured = Configured::of(&setup);
-    let Setup { server, admin, checker: mut checker_setup, .. } = setup;
-    let place;
-    (place, checker_setup.memory) = recall(server.state_dir).await?;
+    let Setup { server, admin, served, .. } = setup;
+    let (place, memory) = recall(server.state_dir).await?;
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let capacity = fleet::Capacity { counter_rows: bound.counter_rows(), probes: shares.probes };
-    let checker =
-        checker::start(checker_setup, capacity, Arc::clone(&metrics)).map_err(StartError::Thread)?;
+    let checker = checker::start(fleet::Setup { served, memory }, capacity, Arc::clone(&metrics))
+        .map_err(StartError::Thread)?;
     let keeper = Keeper::start(place, checker.clone(), Arc::clone(&metrics));
     let limits = InForce::new(server.limits, shares.connections);
     let (access, access_seen) = watch::channel(admin.access);
@@ -352,6 +351,7 @@ mod tests {
     use crate::config::fault::Faults;
     use crate::config::{Access, AdminSettings, ServerSettings};
     use crate::listener::Limits;
+    use crate::served::Served;
     use crate::settings::Settings;
     use crate::zone::Catalog;
 
@@ -364,13 +364,12 @@ mod tests {
                 state_dir: None,
             },
             admin: AdminSettings { listen: Some(admin), access: Access::default() },
-            checker: fleet::Setup {
+            served: Served {
                 settings: Settings::default(),
                 catalog: Catalog::new(Vec::new()),
                 services: Vec::new(),
                 pools: Vec::new(),
                 startup_wait: Duration::from_secs(3),
-                memory: fleet::Memory::default(),
             },
             warnings: Faults::default(),
         }

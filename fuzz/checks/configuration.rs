@@ -60,7 +60,7 @@ pub(crate) fn check(files: &Files, input: &[u8]) {
             check_faults(directory, &setup.warnings);
             assert_eq!(setup.warnings.errors().count(), 0, "a valid configuration has no errors");
             assert_eq!(setup.warnings, again.warnings);
-            assert_eq!(setup.checker.services.len(), again.checker.services.len());
+            assert_eq!(setup.served.services.len(), again.served.services.len());
             drop(Configured::of(&setup));
         }
         (Err(faults), Err(again)) => {

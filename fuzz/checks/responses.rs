@@ -8,10 +8,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use steerd::check::{Expected, HttpProbe, Version};
 use steerd::health::Outcome;
-use steerd::probe::expected::Expected;
-use steerd::probe::http::{HttpProbe, Version};
-use steerd::probe::{Cause, Report};
+use steerd::probe::{Cause, Report, http};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Runtime;
 
@@ -89,7 +88,7 @@ fn run(probe: &HttpProbe, sent: &[u8], piece: usize) -> Report {
     }
     let stream = Script { left: sent.to_vec(), piece };
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    RUNTIME.with(|runtime| runtime.block_on(probe.run_on(stream, address, Duration::from_secs(60))))
+    RUNTIME.with(|runtime| runtime.block_on(http::run_on(probe, stream, address, Duration::from_secs(60))))
 }
 
 fn check_report(report: &Report) {

@@ -168,7 +168,7 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
     let running = Configured::of(&setup);
     match status {
         Some(status) => {
-            let configuration = Configuration::of(setup.checker, 7);
+            let configuration = Configuration::of(setup.served, 7);
             drop(tokio::spawn(answer_commands(received, status, configuration, asked)));
         }
         None => drop(received),

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::fleet::{Capacity, Run, Setup};
 use crate::metrics::Metrics;
-use crate::probe::Report;
+use crate::probe::{self, Report};
 use crate::retired::Retired;
 use crate::sys;
 use crate::table::Published;
@@ -74,7 +74,7 @@ struct Machine;
 
 impl Outside for Machine {
     async fn probe(self, Run { probe, address, timeout, search_charge }: Run) -> Report {
-        probe.run_after(address, timeout, search_charge).await
+        probe::run_after(&probe, address, timeout, search_charge).await
     }
 
     fn wall(&self) -> SystemTime {

@@ -50,7 +50,7 @@ impl<O: Outside> Checker<O> {
         ready: watch::Sender<bool>,
         retired: Retired,
     ) -> Self {
-        let startup_wait = setup.startup_wait;
+        let startup_wait = setup.served.startup_wait;
         let origin = Instant::now();
         let mut rng = outside.chance();
         let clocks = Clocks { now: Moment::ZERO, passed: outside.passed(), wall: outside.wall() };

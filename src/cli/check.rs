@@ -65,21 +65,21 @@ fn faults(loaded: &Result<Setup, Faults>) -> &Faults {
 
 /// "2 zones, 3 pools, 12 backends, 4 services".
 fn summary(setup: &Setup) -> String {
-    let checker = &setup.checker;
-    let backends = checker.pools.iter().map(|pool| pool.pool.backends.len()).sum();
+    let served = &setup.served;
+    let backends = served.pools.iter().map(|pool| pool.pool.backends.len()).sum();
     [
-        counted(checker.catalog.zones().len(), "zone", "zones"),
-        counted(checker.pools.len(), "pool", "pools"),
+        counted(served.catalog.zones().len(), "zone", "zones"),
+        counted(served.pools.len(), "pool", "pools"),
         counted(backends, "backend", "backends"),
-        counted(checker.services.len(), "service", "services"),
+        counted(served.services.len(), "service", "services"),
     ]
     .join(", ")
 }
 
 /// Names of zones and services with letters beyond ASCII, and their form in DNS.
 fn international(setup: &Setup) -> Vec<(String, String)> {
-    let zones = setup.checker.catalog.zones().iter().filter_map(|zone| Name::from_wire(zone.apex_name()));
-    let names = zones.chain(setup.checker.services.iter().map(|service| service.name.clone()));
+    let zones = setup.served.catalog.zones().iter().filter_map(|zone| Name::from_wire(zone.apex_name()));
+    let names = zones.chain(setup.served.services.iter().map(|service| service.name.clone()));
     let both = |name: Name| {
         let ascii = name.to_plain();
         Some((config::in_letters(&ascii)?, ascii))
@@ -136,7 +136,7 @@ mod tests {
                 both("größe.münchen.example", "xn--gre-6ka8i.xn--mnchen-3ya.example"),
             ]
         );
-        let probe = format!("{:?}", setup.checker.pools[0].checks[0].probe);
+        let probe = format!("{:?}", setup.served.pools[0].checks[0].probe);
         assert!(probe.contains("\"xn--wrzburg-n2a.example:8443\""), "{probe}");
         assert!(probe.contains("Some(\"xn--wrzburg-n2a.example\")"), "{probe}");
     }

@@ -17,12 +17,13 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::check::{Check, PoolSetup};
 use crate::cli::columns::{self, Cell, Tone};
 use crate::cli::{block_on, complain, has_color, is_toml, load, print_as_it_is, print_json};
-use crate::fleet::{Check, PoolSetup, combine};
+use crate::fleet::combine;
 use crate::health::{Outcome, Verdict};
 use crate::pool::{Backend, Require};
-use crate::probe::{Cause, Report};
+use crate::probe::{self, Cause, Report};
 
 /// Maximum number of probes in flight: below the 1,024 descriptors that a shell usually allows.
 const MAX_IN_FLIGHT: usize = 256;
@@ -92,12 +93,12 @@ pub(super) fn run(config: &Path, target: Option<&Target>, json: bool) -> ExitCod
         Ok(setup) => setup,
         Err(code) => return code,
     };
-    if let Some(fault) = target.and_then(|target| missing(target, &setup.checker.pools)) {
+    if let Some(fault) = target.and_then(|target| missing(target, &setup.served.pools)) {
         complain(&format!("error: {fault} in {}", config.display()));
         return ExitCode::FAILURE;
     }
     let probing = async {
-        let mut probed = probe_all(&setup.checker.pools, target).await;
+        let mut probed = probe_all(&setup.served.pools, target).await;
         let server = held::mark(&mut probed, config).await;
         (probed, server)
     };
@@ -166,7 +167,7 @@ fn start(check: Check, target: IpAddr, places: &Arc<Semaphore>) -> (Check, JoinH
     let task = tokio::spawn(async move {
         // The semaphore is never closed; if it were, the probe could still be run.
         let _place = places.acquire().await;
-        shared.probe.run(target, shared.timing.timeout).await
+        probe::run(&shared.probe, target, shared.timing.timeout).await
     });
     (check, task)
 }

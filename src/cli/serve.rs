@@ -9,7 +9,7 @@ use tracing::{error, field, info, warn};
 use crate::cli::{Log, has_color, hint_for_missing, lines, no_runtime, try_block_on};
 use crate::config::fault::{Fault, Faults, Severity};
 use crate::config::{self, Setup};
-use crate::fleet;
+use crate::served::Served;
 use crate::server::{self, Ended, Running, Signals, StartError};
 
 /// Maximum number of configuration faults that are logged.
@@ -97,7 +97,7 @@ pub(super) async fn until_stopped(
 
 /// Logs what starts: the first line of the log.
 fn log_start(setup: &Setup, file: Option<&Path>) {
-    let fleet::Setup { catalog, services, pools, .. } = &setup.checker;
+    let Served { catalog, services, pools, .. } = &setup.served;
     let file = file.map(|file| std::path::absolute(file).unwrap_or_else(|_| file.into()));
     info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -6,15 +6,13 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::check::{Check, PoolSetup, Probe, Timing};
 use crate::config::check::ReadCheck;
 use crate::config::pool::ReadPool;
 use crate::config::service::ReadService;
 use crate::config::source::At;
 use crate::duration::Shown;
-use crate::fleet::{Check, PoolSetup};
-use crate::health::Timing;
 use crate::pool::{Backend, Family, MinHealthy, Pool, PoolId, Require};
-use crate::probe::Probe;
 use crate::service::{Answers, Policy, Service};
 
 /// Warns of what is odd about pools and services that are sound by themselves. `complete` says

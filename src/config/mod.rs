@@ -21,6 +21,7 @@ mod fit;
 mod labels;
 mod load;
 mod misplaced;
+mod names;
 mod pool;
 mod server;
 mod service;
@@ -44,9 +45,9 @@ use crate::config::server::ReadServer;
 use crate::config::service::{ReadService, ServiceKeys};
 use crate::config::source::{At, Findings, Source};
 use crate::file::{self, Reading};
-use crate::fleet;
 use crate::listener::Limits;
 use crate::pool::PoolId;
+use crate::served::Served;
 
 pub use admin::{Access, AdminPlace, AdminSettings};
 pub(crate) use labels::in_letters;
@@ -61,7 +62,7 @@ pub struct Setup {
     /// `[admin]`.
     pub admin: AdminSettings,
     /// Zones, services and pools.
-    pub checker: fleet::Setup,
+    pub served: Served,
     /// Settings that can be run, but may not do what their author wants.
     pub warnings: Faults,
 }
@@ -207,13 +208,12 @@ fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> S
     Setup {
         server,
         admin,
-        checker: fleet::Setup {
+        served: Served {
             settings,
             catalog,
             services: services.into_iter().map(|service| service.service).collect(),
             pools: pools.into_iter().map(|pool| pool.setup).collect(),
             startup_wait,
-            memory: fleet::Memory::default(),
         },
         warnings: Faults::default(),
     }

@@ -5,15 +5,12 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::check::PoolSetup;
 use crate::config::check::{self, CheckKeys, CheckList, Hosts, MAX_CHECKS, ReadCheck};
+use crate::config::names;
 use crate::config::source::At;
 use crate::config::value::{Entry, Located, Table, Value, percent};
-use crate::fleet::PoolSetup;
 use crate::pool::{Backend, MAX_WEIGHT, MinHealthy, Pool, Require};
-
-/// The longest name of a pool or a backend, bytes: they are labels of metrics and columns of a
-/// terminal.
-const MAX_NAME: usize = 64;
 
 /// Over longer times a backend's weight is changed by hand.
 const SLOW_STARTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
@@ -97,7 +94,7 @@ impl<'s> ReadPool<'s> {
     pub(super) fn read(entry: Entry<'s>, defaults: &PoolKeys<'s>, check_defaults: &CheckKeys<'s>) -> Self {
         let findings = entry.at.findings();
         let before = findings.errors();
-        check_name(entry.at, entry.name, "a pool", is_in_pool_name);
+        names::check(entry.at, entry.name, "a pool", names::is_in_pool_name);
         let pool = Pool::new(entry.name, Vec::new());
         let setup = PoolSetup { pool, checks: Vec::new(), require: Require::All };
         let mut read = Self { at: entry.at, setup, checks: Vec::new(), faulty: false };
@@ -245,7 +242,7 @@ impl<'s> Taken<'s> {
         };
         let name = match name {
             Some(name) => {
-                check_name(name.at, name.value, "a backend", is_in_backend_name);
+                names::check(name.at, name.value, "a backend", is_in_backend_name);
                 self.name(name.at, name.value.to_owned())?
             }
             None => self.name(at, addresses.first()?.to_string())?,
@@ -279,29 +276,9 @@ impl<'s> Taken<'s> {
     }
 }
 
-/// Names are written as `POOL/BACKEND` on the command line and in URLs.
-pub(super) fn check_name(at: At<'_>, name: &str, what: &str, is_allowed: impl Fn(char) -> bool) -> bool {
-    if name.is_empty() || name.len() > MAX_NAME {
-        at.error(format!("the name of {what} has 1 to {MAX_NAME} characters; this has {}", name.len()));
-        return false;
-    }
-    if let Some(bad) = name.chars().find(|character| !is_allowed(*character)) {
-        at.error_with_hint(
-            format!("{bad:?} cannot stand in the name of {what}"),
-            "letters, digits, dots, dashes and underscores can".to_owned(),
-        );
-        return false;
-    }
-    true
-}
-
-pub(super) fn is_in_pool_name(character: char) -> bool {
-    character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_')
-}
-
 /// A backend without a name is named by its address, which can hold colons; so can a name.
 fn is_in_backend_name(character: char) -> bool {
-    is_in_pool_name(character) || character == ':'
+    names::is_in_pool_name(character) || character == ':'
 }
 
 fn weight(value: Value<'_>) -> Option<u32> {
@@ -314,7 +291,7 @@ fn weight(value: Value<'_>) -> Option<u32> {
 
 fn site(value: Value<'_>) -> Option<&str> {
     let text = value.string("the name of a site")?;
-    check_name(value.at, text, "a site", is_in_pool_name).then_some(text)
+    names::check(value.at, text, "a site", names::is_in_pool_name).then_some(text)
 }
 
 fn min_healthy(value: Value<'_>) -> Option<MinHealthy> {

@@ -53,14 +53,11 @@ use std::time::{Duration, SystemTime};
 use rand::Rng;
 use tracing::warn;
 
-use crate::health::{HealthTable, Moment, Ticket, Timing};
+use crate::health::{HealthTable, Moment, Ticket};
 use crate::metrics::Metrics;
-use crate::pool::{Pool, PoolId, Require};
-use crate::probe::Probe;
-use crate::service::Service;
-use crate::settings::Settings;
+use crate::pool::PoolId;
+use crate::served::Served;
 use crate::table::Table;
-use crate::zone::Catalog;
 
 use calendar::{Calendar, Stamp};
 use local_faults::{LocalFaults, Suspecting};
@@ -98,19 +95,11 @@ pub const LATE: Duration = Duration::from_millis(500);
 /// commands are served in between.
 pub const AT_ONCE: usize = 64;
 
-/// The initial configuration and memory.
+/// What a fleet begins with.
 #[derive(Debug)]
 pub struct Setup {
-    /// Settings that answers depend on besides zones, services and health.
-    pub settings: Settings,
-    /// The zones, with the services' names bound.
-    pub catalog: Catalog,
-    /// By `ServiceId`.
-    pub services: Vec<Service>,
-    /// By `PoolId`.
-    pub pools: Vec<PoolSetup>,
-    /// DNS is not answered before each backend has its first outcome or this long has passed.
-    pub startup_wait: Duration,
+    /// The configuration.
+    pub served: Served,
     /// The memory from before the last stop.
     pub memory: Memory,
 }
@@ -122,40 +111,6 @@ pub struct Capacity {
     pub counter_rows: usize,
     /// How many probes may be in flight, at least 1.
     pub probes: usize,
-}
-
-/// A pool with its checks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolSetup {
-    /// The pool.
-    pub pool: Pool,
-    /// Its checks, each with a name of its own; a pool without any that decides is always healthy.
-    pub checks: Vec<Check>,
-    /// How many of those that decide must say that an address is healthy.
-    pub require: Require,
-}
-
-/// The definition of a health check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// The configured name, else its kind; unique within the pool.
-    pub name: String,
-    /// The probe to run.
-    pub probe: Probe,
-    /// When, and how outcomes are counted.
-    pub timing: Timing,
-    /// Its failure alone is enough, whatever the others say.
-    pub critical: bool,
-    /// Shown and counted, never decides.
-    pub observe_only: bool,
-}
-
-impl Check {
-    /// A check named by its kind that decides like any other.
-    #[must_use]
-    pub fn new(probe: Probe, timing: Timing) -> Self {
-        Self { name: probe.kind().into(), probe, timing, critical: false, observe_only: false }
-    }
 }
 
 /// Readings of the clocks, taken together.
@@ -201,13 +156,13 @@ pub struct Fleet {
 impl Fleet {
     /// A fleet that begins at these clocks. `rng` spreads the first probes.
     pub fn new(
-        setup: Setup,
+        Setup { served, memory }: Setup,
         Capacity { counter_rows, probes }: Capacity,
         metrics: Arc<Metrics>,
         clocks: Clocks,
         rng: &mut impl Rng,
     ) -> Self {
-        let Setup { settings, catalog, services, pools, startup_wait: _, memory } = setup;
+        let Served { settings, catalog, services, pools, startup_wait: _ } = served;
         let calendar = Calendar::new(clocks.wall, clocks.passed);
         let at = calendar.stamp(clocks.passed);
         let (mut health, mut targets) = (HealthTable::new(), Targets::default());

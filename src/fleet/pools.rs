@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use crate::check::{Check, PoolSetup, Probe};
 use crate::counters::Counters;
 use crate::fleet::calendar::{Calendar, Stamp};
+use crate::fleet::combine;
 use crate::fleet::history::Transitions;
 use crate::fleet::kept_override::KeptOverride;
 use crate::fleet::local_faults::Suspecting;
@@ -16,11 +18,9 @@ use crate::fleet::memory::{Hints, RememberedState, hints};
 use crate::fleet::tally::Tally;
 use crate::fleet::targets::{Beginning, Key, Linker, Spot, Targets, User};
 use crate::fleet::weight::{self, SlowStart};
-use crate::fleet::{Check, PoolSetup, combine};
 use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::metrics::{Metrics, PoolSeries};
 use crate::pool::{Backend, Override, PoolId};
-use crate::probe::Probe;
 use crate::service::Service;
 use crate::table::{FULL_WEIGHT, Place, PoolView, Standing};
 

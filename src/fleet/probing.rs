@@ -8,15 +8,16 @@ use jiff::Timestamp;
 use rand::Rng;
 use tracing::{debug, info, warn};
 
+use crate::check::{Probe, Timing};
 use crate::fleet::history::{KeptOutcome, KeptTransition};
 use crate::fleet::pools::{BackendState, standing};
 use crate::fleet::slots::{Class, Start};
 use crate::fleet::tally::Tally;
 use crate::fleet::targets::{Spot, Target, User};
 use crate::fleet::{AT_ONCE, Fleet, LATE};
-use crate::health::{Moment, Outcome, Ticket, Timing, Transition};
+use crate::health::{Moment, Outcome, Ticket, Transition};
 use crate::pool::Override;
-use crate::probe::{Cause, Probe, Report};
+use crate::probe::{Cause, Report};
 use crate::table::Standing;
 
 /// A probe to start.
@@ -28,7 +29,7 @@ pub struct Launch {
     pub running: Running,
 }
 
-/// One run of a probe: the inputs of [`Probe::run_after`].
+/// One run of a probe: the inputs of [`run_after`](crate::probe::run_after).
 #[derive(Debug)]
 pub struct Run {
     /// The probe.

@@ -10,17 +10,18 @@ use std::sync::Arc;
 
 use rand::Rng;
 
+use crate::check::PoolSetup;
 use crate::counters::Counters;
-#[cfg(test)]
-use crate::fleet::Setup;
+use crate::fleet::Fleet;
 use crate::fleet::memory::Hints;
 use crate::fleet::overrides::ON_THE_WAY;
 use crate::fleet::pools::{Linking, PoolState, Pools};
 use crate::fleet::probing::Reason;
 use crate::fleet::services::log_pool;
 use crate::fleet::targets::{Linker, Spot};
-use crate::fleet::{Fleet, PoolSetup};
 use crate::pool::{Backend, Override, Pool, PoolId};
+#[cfg(test)]
+use crate::served::Served;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::table::{PoolView, ServiceView, Services, Table};
@@ -38,15 +39,15 @@ pub struct Configuration {
 #[cfg(test)]
 impl Configuration {
     /// For tests that stand in for the checker.
-    pub(crate) fn of(setup: Setup, generation: u64) -> Self {
+    pub(crate) fn of(served: Served, generation: u64) -> Self {
         let counted = |service: Service| {
             let answers = Counters::new(1, service.tiers.len() + 1);
             (service, answers)
         };
-        let services = Services::new(setup.services.into_iter().map(counted));
-        let (settings, catalog) = (Arc::new(setup.settings), Arc::new(setup.catalog));
+        let services = Services::new(served.services.into_iter().map(counted));
+        let (settings, catalog) = (Arc::new(served.settings), Arc::new(served.catalog));
         let table = Table::new(generation, settings, catalog, Arc::new(services), []);
-        Self { table: Arc::new(table), pools: setup.pools.into_iter().map(Arc::new).collect() }
+        Self { table: Arc::new(table), pools: served.pools.into_iter().map(Arc::new).collect() }
     }
 }
 

@@ -8,12 +8,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::check::Check;
 use crate::fleet::answering::Answering;
 use crate::fleet::calendar::Calendar;
 use crate::fleet::pools::{AddressState, BackendState, PoolState, standing};
-use crate::fleet::{
-    AddressStatus, BackendStatus, Check, CheckStatus, Fleet, PoolStatus, ServiceStatus, Suspected,
-};
+use crate::fleet::{AddressStatus, BackendStatus, CheckStatus, Fleet, PoolStatus, ServiceStatus, Suspected};
 use crate::health::TargetId;
 use crate::pool::{Backend, Family, Override, PoolId};
 use crate::table::{Choice, FULL_WEIGHT, FamilyView, PoolView, ServiceView, Standing, Table};

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use crate::check::{Probe, Timing};
 use crate::fleet::calendar::Stamp;
 use crate::fleet::expiry::Expiry;
 use crate::fleet::history::Outcomes;
 use crate::fleet::weight::Load;
-use crate::health::{HealthTable, Moment, TargetId, Timing, Verdict};
+use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::pool::PoolId;
-use crate::probe::Probe;
 
 /// The identity of a target: checks with equal keys share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

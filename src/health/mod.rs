@@ -68,6 +68,8 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use crate::check::Timing;
+
 use damping::Damping;
 use schedule::{Queue, Rhythm};
 use suspicion::Suspicions;
@@ -80,32 +82,11 @@ pub use suspicion::{Alarm, Group, LEAST_WATCHED, Suspicion};
 /// Time since the checker started. Monotonic; the wall clock is for display only.
 pub type Moment = Duration;
 
-/// When probes run, and how many outcomes flip a state. The limits are those of the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Timing {
-    /// The time between two probes.
-    pub interval: Duration,
-    /// The maximum duration of a probe; below `interval`.
-    pub timeout: Duration,
-    /// Consecutive passed probes that make an unhealthy address healthy, at least 1.
-    pub rise: u16,
-    /// Consecutive failed probes that make a healthy address unhealthy, at least 1.
-    pub fall: u16,
-    /// The time from an outcome that contradicts the state to the next probe; at most `interval`.
-    pub recheck: Duration,
-    /// The time between two probes of an unhealthy address; above `timeout`.
-    pub interval_down: Duration,
-    /// Whether an address that keeps falling must pass for longer before it returns.
-    pub damping: bool,
-}
-
-impl Timing {
-    /// The time between two probes while nothing contradicts the state. A held address is alive, so
-    /// it is probed like a healthy one.
-    fn period(&self, state: State) -> Duration {
-        let down = state.verdict() == Some(Verdict::Unhealthy) && !state.is_held(self);
-        if down { self.interval_down } else { self.interval }
-    }
+/// The time between two probes while nothing contradicts the state. A held address is alive, so it is probed
+/// like a healthy one.
+fn period(timing: &Timing, state: State) -> Duration {
+    let down = state.verdict() == Some(Verdict::Unhealthy) && !state.is_held(timing);
+    if down { timing.interval_down } else { timing.interval }
 }
 
 /// The result of a probe of a backend address.
@@ -232,7 +213,7 @@ impl HealthTable {
         let next = TargetId(u32::try_from(self.targets.len()).unwrap_or(u32::MAX));
         let id = self.free.pop().unwrap_or(next);
         let state = State::from(verdict);
-        let first = schedule::first(timing.period(state), now, rng);
+        let first = schedule::first(period(&timing, state), now, rng);
         let (rhythm, turn, damping) = (Rhythm::new(rng), Turn::Waiting(first), Damping::default());
         let target = Target { timing, rhythm, state, turn, damping };
         match self.targets.get_mut(id.index()) {
@@ -385,7 +366,7 @@ impl HealthTable {
 impl Target {
     /// The due time of the next probe after an outcome.
     fn next(&self, outcome: Outcome, now: Moment, rng: &mut impl Rng) -> Moment {
-        let period = self.timing.period(self.state);
+        let period = period(&self.timing, self.state);
         // A fault of this machine is no reason to probe sooner. Neither is a hold: enough probes
         // have passed, only time is missing.
         if self.state.in_doubt() && outcome != Outcome::Void && !self.state.is_held(&self.timing) {

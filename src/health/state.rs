@@ -1,6 +1,7 @@
 //! The health state machine of one address.
 
-use crate::health::{Outcome, Timing, Verdict};
+use crate::check::Timing;
+use crate::health::{Outcome, Verdict};
 
 /// The state of one address, derived from its outcomes.
 ///

@@ -39,7 +39,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::health::{Moment, Outcome, TargetId, Timing, Verdict};
+use crate::check::Timing;
+use crate::health::{Moment, Outcome, TargetId, Verdict};
 
 /// A group with fewer watched members is never suspected: two of two may fail together by
 /// coincidence.

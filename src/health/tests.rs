@@ -5,7 +5,8 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::health::{Alarm, Group, HealthTable, Moment, Outcome, State, TargetId, Ticket, Timing, Verdict};
+use crate::check::Timing;
+use crate::health::{Alarm, Group, HealthTable, Moment, Outcome, State, TargetId, Ticket, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -10,21 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::crypto::ring::sign::any_supported_type;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::sign::CertifiedKey;
-use rustls::{CertificateError, ExtendedKeyPurpose, InconsistentKeys, OtherError};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{CertificateError, ExtendedKeyPurpose, OtherError};
 use x509_parser::asn1_rs::{FromDer, Oid};
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
 
-use crate::probe::quote::quote;
-
-/// Editors and tools of some systems put it before a text, and `cat` leaves it between two.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+use crate::printable::excerpt;
 
 /// The shortest RSA key that signatures are verified with.
 const MIN_RSA_BITS: usize = 2048;
@@ -32,62 +26,6 @@ const MIN_RSA_BITS: usize = 2048;
 const MAX_RSA_BITS: usize = 8192;
 
 const KEYS: &str = "RSA of 2048 to 8192 bits, ECDSA on P-256 or P-384, or Ed25519";
-
-/// The certificates of a text in PEM form.
-///
-/// # Errors
-/// When it is not valid PEM, or holds none.
-pub fn all_in(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
-    // The error would repeat a line of the file.
-    let found = CertificateDer::pem_slice_iter(&without_marks(text)).collect::<Result<Vec<_>, _>>();
-    let found = found.map_err(|_| "it is not valid PEM")?;
-    if found.is_empty() { Err("it holds no certificate in PEM form") } else { Ok(found) }
-}
-
-fn without_marks(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut from = 0;
-    for mark in memchr::memmem::find_iter(text, BYTE_ORDER_MARK) {
-        plain.extend_from_slice(text.get(from..mark).unwrap_or_default());
-        from = mark + BYTE_ORDER_MARK.len();
-    }
-    plain.extend_from_slice(text.get(from..).unwrap_or_default());
-    plain
-}
-
-/// The file in which something is wrong that should hold the certificate of a client with its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdentityFault {
-    /// In that of the certificate.
-    Certificate(&'static str),
-    /// In that of the key.
-    Key(&'static str),
-}
-
-/// A certificate of a client with its key, from texts in PEM form.
-///
-/// # Errors
-/// When one cannot be used, or they do not belong together.
-pub fn identity(certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, IdentityFault> {
-    let chain = all_in(certificate).map_err(IdentityFault::Certificate)?;
-    // The errors would repeat a line of the file.
-    let key = PrivateKeyDer::from_pem_slice(&without_marks(key)).map_err(|_| {
-        IdentityFault::Key("it holds no private key in PEM form that is not encrypted (BEGIN PRIVATE KEY)")
-    })?;
-    let key = any_supported_type(&key).map_err(|_| {
-        IdentityFault::Key(
-            "its key is of a kind that is not taken: RSA, ECDSA on P-256 or P-384, and Ed25519 are",
-        )
-    })?;
-    let identity = CertifiedKey::new(chain, key);
-    match identity.keys_match() {
-        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            Err(IdentityFault::Key("its key is not that of the client certificate"))
-        }
-        Err(rustls::Error::InvalidCertificate(_)) => Err(IdentityFault::Certificate("it cannot be read")),
-        _ => Ok(identity),
-    }
-}
 
 fn read<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
@@ -202,7 +140,7 @@ fn unknown_issuer(own: &CertificateDer<'_>, sent: &[CertificateDer<'_>], ca_file
         }
         Some(last) => format!(
             "signed by an authority that is not trusted here: {} is not in {place}; {add}",
-            quote(last.issuer().to_string().as_bytes())
+            excerpt(last.issuer().to_string().as_bytes())
         ),
         None => format!("signed by an authority that is not in {place}; {add}"),
     }
@@ -313,7 +251,7 @@ pub(super) fn fault(fault: &CertificateError) -> String {
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<&str> = presented.iter().map(|name| plain_name(name)).collect();
-            format!("not valid for {}, only for {}", expected.to_str(), quote(names.join(", ").as_bytes()))
+            format!("not valid for {}, only for {}", expected.to_str(), excerpt(names.join(", ").as_bytes()))
         }
         CertificateError::BadEncoding => "cannot be read".into(),
         CertificateError::InvalidPurpose => "not made for servers (its extended key usage)".into(),
@@ -461,15 +399,5 @@ mod tests {
             supported_algorithms: Vec::new(),
         });
         assert!(words.contains("1.2.840.113549.1.1.5 (SHA-1 with RSA)"), "{words}");
-    }
-
-    #[test]
-    fn byte_order_marks_are_no_part_of_certificates() {
-        let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
-        let pem = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
-        for text in [format!("\u{feff}{pem}"), format!("\u{feff}# ours\n{pem}\u{feff}{pem}")] {
-            assert_eq!(all_in(text.as_bytes()).unwrap().len(), text.matches("BEGIN").count());
-        }
-        assert!(all_in("\u{feff}".as_bytes()).is_err());
     }
 }

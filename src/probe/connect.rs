@@ -17,6 +17,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::check::ProxyProtocol;
 use crate::probe::Cause;
 use crate::probe::fault::{Fault, cause_of, describe};
 use crate::probe::limited::Limited;
@@ -45,28 +46,6 @@ pub(super) async fn knock(address: SocketAddr) -> Result<(), Fault> {
     // Without it the connection would be opened and closed in the ordinary way, which is as good.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     Ok(())
-}
-
-/// The version of the PROXY protocol, whose header a backend behind a proxy wants before all else.
-///
-/// The header says that the proxy itself asks: `LOCAL` or `UNKNOWN`, without addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProxyProtocol {
-    /// A line of text.
-    V1,
-    /// Binary.
-    V2,
-}
-
-impl ProxyProtocol {
-    /// Sections 2.1 and 2.2 of the specification.
-    fn header(self) -> &'static [u8] {
-        match self {
-            Self::V1 => b"PROXY UNKNOWN\r\n",
-            // The signature; version 2 and LOCAL; no family; no bytes follow.
-            Self::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
-        }
-    }
 }
 
 /// Opens a connection, of whose bytes so many are `wanted`, and sends the header of `proxy`. There is no time

@@ -1,4 +1,4 @@
-//! Exec probe: a program judges; exit code 0 is a pass.
+//! Runs an exec probe: a program judges; exit code 0 passes.
 //!
 //! The program gets the backend's address in its environment, and hardly anything else. Nothing of it
 //! outlives the probe: a supervisor (`program`) ends all that is below it when the program ends, when its
@@ -20,10 +20,12 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use crate::check::ExecProbe;
+use crate::interpreter::{self, DEFAULT_PATH};
+use crate::printable::excerpt;
 use crate::probe::fault::Fault;
-use crate::probe::interpreter::{self, DEFAULT_PATH};
 use crate::probe::program::{ARGUMENT, MESSAGE, Message};
-use crate::probe::quote::{first_line, quote};
+use crate::probe::words::first_line;
 use crate::probe::{Cause, Finding, Step, Trace};
 
 /// How much of the output is kept, 4 KiB; its first line is shown. The rest is read and thrown away, so
@@ -39,88 +41,75 @@ const BURST: usize = 256 * 1024;
 /// This pause.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Runs a program, without a shell.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ExecProbe {
-    /// The program: an absolute path. Its user is that of this process.
-    pub program: PathBuf,
-    /// Its arguments, without null characters.
-    pub arguments: Vec<String>,
-    /// Given to it in `STEERD_PORT`.
-    pub port: Option<u16>,
+pub(super) async fn attempt(
+    probe: &ExecProbe,
+    address: IpAddr,
+    timeout: Duration,
+    trace: &mut Trace,
+) -> Result<Finding, Fault> {
+    trace.rename(Step::Start);
+    let (mut running, mut output) = start(probe, address, timeout).await?;
+    trace.enter(Step::Program);
+    let mut kept = Vec::new();
+    let status = running.watch(&mut output, &mut kept, trace).await?;
+    let line = first_line(&kept);
+    let said = if line.is_empty() { String::new() } else { format!(": {}", excerpt(line)) };
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ok(Finding::passed(format!("exit code 0{said}"))),
+        (Some(code), _) => Err(Fault::new(Cause::Status, format!("exit code {code}, expected 0{said}"))),
+        (None, signal) => {
+            let signal = signal.unwrap_or_default();
+            Err(Fault::new(Cause::Status, format!("ended by signal {signal}{said}")))
+        }
+    }
 }
 
-impl ExecProbe {
-    pub(super) async fn attempt(
-        &self,
-        address: IpAddr,
-        timeout: Duration,
-        trace: &mut Trace,
-    ) -> Result<Finding, Fault> {
-        trace.rename(Step::Start);
-        let (mut running, mut output) = self.start(address, timeout).await?;
-        trace.enter(Step::Program);
-        let mut kept = Vec::new();
-        let status = running.watch(&mut output, &mut kept, trace).await?;
-        let line = first_line(&kept);
-        let said = if line.is_empty() { String::new() } else { format!(": {}", quote(line)) };
-        match (status.code(), status.signal()) {
-            (Some(0), _) => Ok(Finding::passed(format!("exit code 0{said}"))),
-            (Some(code), _) => Err(Fault::new(Cause::Status, format!("exit code {code}, expected 0{said}"))),
-            (None, signal) => {
-                let signal = signal.unwrap_or_default();
-                Err(Fault::new(Cause::Status, format!("ended by signal {signal}{said}")))
-            }
-        }
+/// Starts the supervisor on a thread for what blocks. When the probe is dropped meanwhile, what was
+/// started is dropped with the result that nobody takes.
+async fn start(probe: &ExecProbe, address: IpAddr, timeout: Duration) -> Result<(Running, Receiver), Fault> {
+    let cannot = |error: io::Error| cannot_start(probe, &error);
+    let mut command = Command::new(SUPERVISOR.get_or_init(|| "/proc/self/exe".into()));
+    command
+        .arg(ARGUMENT)
+        .arg(&probe.program)
+        .args(&probe.arguments)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()))
+        .env("STEERD_ADDRESS", address.to_string())
+        .env("STEERD_TIMEOUT_MS", timeout.as_millis().to_string())
+        .envs(probe.port.map(|port| ("STEERD_PORT", port.to_string())))
+        .process_group(0);
+    let started = tokio::task::spawn_blocking(move || spawn(command)).await;
+    let (mut running, output) = started.unwrap_or_else(|broken| Err(broken.into())).map_err(cannot)?;
+    match running.hear().await? {
+        Message::Started => Ok((running, output)),
+        Message::NotStarted(number) => Err(not_started(probe, io::Error::from_raw_os_error(number)).await),
+        Message::Ended(_) => Err(lost()),
     }
+}
 
-    /// Starts the supervisor on a thread for what blocks. When the probe is dropped meanwhile, what was
-    /// started is dropped with the result that nobody takes.
-    async fn start(&self, address: IpAddr, timeout: Duration) -> Result<(Running, Receiver), Fault> {
-        let cannot = |error: io::Error| self.cannot_start(&error);
-        let mut command = Command::new(SUPERVISOR.get_or_init(|| "/proc/self/exe".into()));
-        command
-            .arg(ARGUMENT)
-            .arg(&self.program)
-            .args(&self.arguments)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()))
-            .env("STEERD_ADDRESS", address.to_string())
-            .env("STEERD_TIMEOUT_MS", timeout.as_millis().to_string())
-            .envs(self.port.map(|port| ("STEERD_PORT", port.to_string())))
-            .process_group(0);
-        let started = tokio::task::spawn_blocking(move || spawn(command)).await;
-        let (mut running, output) = started.unwrap_or_else(|broken| Err(broken.into())).map_err(cannot)?;
-        match running.hear().await? {
-            Message::Started => Ok((running, output)),
-            Message::NotStarted(number) => Err(self.not_started(io::Error::from_raw_os_error(number)).await),
-            Message::Ended(_) => Err(lost()),
+/// The system has one number for many reasons; the file may tell which.
+async fn not_started(probe: &ExecProbe, error: io::Error) -> Fault {
+    let program = probe.program.clone();
+    let looked = tokio::task::spawn_blocking(move || interpreter::fault(&program, |_| Ok(()))).await;
+    match looked {
+        Ok(Some(fault)) => {
+            let program = probe.program.display();
+            Fault::local(format_args!("{program} could not be started: {}", fault.reason))
         }
-    }
-
-    /// The system has one number for many reasons; the file may tell which.
-    async fn not_started(&self, error: io::Error) -> Fault {
-        let program = self.program.clone();
-        let looked = tokio::task::spawn_blocking(move || interpreter::fault(&program, |_| Ok(()))).await;
-        match looked {
-            Ok(Some(fault)) => {
-                let program = self.program.display();
-                Fault::local(format_args!("{program} could not be started: {}", fault.reason))
-            }
-            _ if error.raw_os_error() == Some(libc::ENOEXEC) => {
-                let program = self.program.display();
-                Fault::local(format_args!(
-                    "{program} could not be started: it is neither a program for this machine nor a script, which \
-                     begins with #! and its interpreter, as in #!/bin/sh"
-                ))
-            }
-            _ => self.cannot_start(&error),
+        _ if error.raw_os_error() == Some(libc::ENOEXEC) => {
+            let program = probe.program.display();
+            Fault::local(format_args!(
+                "{program} could not be started: it is neither a program for this machine nor a script, which \
+                 begins with #! and its interpreter, as in #!/bin/sh"
+            ))
         }
+        _ => cannot_start(probe, &error),
     }
+}
 
-    fn cannot_start(&self, error: &io::Error) -> Fault {
-        Fault::local(format_args!("{} could not be started: {error}", self.program.display()))
-    }
+fn cannot_start(probe: &ExecProbe, error: &io::Error) -> Fault {
+    Fault::local(format_args!("{} could not be started: {error}", probe.program.display()))
 }
 
 /// The program that supervises others: this one, unless a test says where it is.

@@ -1,4 +1,4 @@
-//! gRPC probe: one call of `grpc.health.v1.Health/Check` over HTTP/2.
+//! Runs a gRPC probe: one call of `grpc.health.v1.Health/Check` over HTTP/2.
 //!
 //! The call is small enough to be written by hand: a message is five bytes before its content, the
 //! request holds one text and the response one number.
@@ -12,14 +12,13 @@ use hyper::{Method, Request};
 use percent_encoding::percent_decode;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::probe::connect::ProxyProtocol;
+use crate::check::GrpcProbe;
+use crate::printable::excerpt;
 use crate::probe::fault::Fault;
+use crate::probe::handshake::Handshake;
 use crate::probe::hearing::Hearing;
-use crate::probe::http::{AGENT, TlsSettings, authority};
-use crate::probe::quote::quote;
 use crate::probe::refused::Refused;
-use crate::probe::tls::Handshake;
-use crate::probe::{Cause, Finding, Step, Trace, connect, http2};
+use crate::probe::{Cause, Finding, Step, Trace, connect, http2, request};
 
 /// The most bytes of a response that are read; it has about seven.
 const MESSAGE_LIMIT: usize = 4 * 1024;
@@ -27,103 +26,76 @@ const MESSAGE_LIMIT: usize = 4 * 1024;
 /// Length of the prefix of a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// Asks a server for the health of a service. SERVING passes, and nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct GrpcProbe {
-    /// The port to connect to.
-    pub port: u16,
-    /// TLS settings; in the clear without.
-    pub tls: Option<TlsSettings>,
-    /// The authority of the call; the address and port when there is none.
-    pub host: Option<String>,
-    /// The service asked for; empty for the server as a whole.
-    pub service: String,
-    /// Metadata of the call: names in lower case, none of which the call itself needs.
-    pub headers: Vec<(String, String)>,
-    /// The PROXY header to begin with.
-    pub proxy: Option<ProxyProtocol>,
+pub(super) async fn attempt(
+    probe: &GrpcProbe,
+    address: IpAddr,
+    handshake: Option<Handshake>,
+    trace: &mut Trace,
+) -> Result<Finding, Fault> {
+    let request = request(probe, address)?;
+    let stream =
+        connect::connect(SocketAddr::new(address, probe.port), true, MESSAGE_LIMIT, probe.proxy).await?;
+    let Some(handshake) = handshake else { return call(probe, stream, request, trace).await };
+    let stream = handshake.shake(stream, trace).await?;
+    if stream.protocol() != Some(b"h2") {
+        let text = "the backend does not speak HTTP/2: ALPN did not agree on h2";
+        return Err(Fault::new(Cause::Protocol, text));
+    }
+    call(probe, stream, request, trace).await
 }
 
-impl GrpcProbe {
-    /// Asks for the server as a whole, in the clear.
-    #[must_use]
-    pub fn of_server(port: u16) -> Self {
-        Self { port, tls: None, host: None, service: String::new(), headers: Vec::new(), proxy: None }
+fn request(probe: &GrpcProbe, address: IpAddr) -> Result<Request<()>, Fault> {
+    let authority = request::authority(probe.host.as_deref(), address, probe.port, probe.tls.is_some());
+    let uri = request::uri(probe.tls.is_some(), &authority, "/grpc.health.v1.Health/Check")?;
+    let mut request = Request::new(());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(request::AGENT));
+    for (name, value) in &probe.headers {
+        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
+            return Err(Fault::local(format_args!("the header {name:?} of the check makes no request")));
+        };
+        headers.insert(name, value);
     }
+    Ok(request)
+}
 
-    pub(super) async fn attempt(
-        &self,
-        address: IpAddr,
-        handshake: Option<Handshake>,
-        trace: &mut Trace,
-    ) -> Result<Finding, Fault> {
-        let request = self.request(address)?;
-        let stream =
-            connect::connect(SocketAddr::new(address, self.port), true, MESSAGE_LIMIT, self.proxy).await?;
-        let Some(handshake) = handshake else { return self.call(stream, request, trace).await };
-        let stream = handshake.shake(stream, trace).await?;
-        if stream.protocol() != Some(b"h2") {
-            let text = "the backend does not speak HTTP/2: ALPN did not agree on h2";
-            return Err(Fault::new(Cause::Protocol, text));
+async fn call(
+    probe: &GrpcProbe,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<()>,
+    trace: &mut Trace,
+) -> Result<Finding, Fault> {
+    trace.enter(Step::Response);
+    http2::converse(stream, MESSAGE_LIMIT, async |sender| {
+        let (head, mut body) = http2::ask(sender, request, Some(question(&probe.service))).await?;
+        if head.status.as_u16() != 200 {
+            let refused = Refused::new(head.status.as_u16(), http2::location(&head), "200");
+            let read =
+                async |words: &mut Hearing<'_>, trace: &mut Trace| http2::read(&mut body, words, trace).await;
+            return Err(refused.explained(trace, read).await);
         }
-        self.call(stream, request, trace).await
-    }
-
-    fn request(&self, address: IpAddr) -> Result<Request<()>, Fault> {
-        let authority =
-            self.host.clone().unwrap_or_else(|| authority(address, self.port, self.tls.is_some()));
-        let uri = http2::uri(self.tls.is_some(), &authority, "/grpc.health.v1.Health/Check")?;
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        for (name, value) in &self.headers {
-            let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
-                return Err(Fault::local(format_args!("the header {name:?} of the check makes no request")));
-            };
-            headers.insert(name, value);
+        // A call that fails at once has its status in the head (Trailers-Only).
+        judge_status(&head.headers)?;
+        let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+        if !head.headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
+            let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+            return Err(malformed(format_args!("its Content-Type is {}", excerpt(kind))));
         }
-        Ok(request)
-    }
-
-    async fn call(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin,
-        request: Request<()>,
-        trace: &mut Trace,
-    ) -> Result<Finding, Fault> {
-        trace.enter(Step::Response);
-        http2::converse(stream, MESSAGE_LIMIT, async |sender| {
-            let (head, mut body) = http2::ask(sender, request, Some(question(&self.service))).await?;
-            if head.status.as_u16() != 200 {
-                let refused = Refused::new(head.status.as_u16(), http2::location(&head), "200");
-                let read = async |words: &mut Hearing<'_>, trace: &mut Trace| {
-                    http2::read(&mut body, words, trace).await
-                };
-                return Err(refused.explained(trace, read).await);
-            }
-            // A call that fails at once has its status in the head (Trailers-Only).
-            judge_status(&head.headers)?;
-            let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
-            if !head.headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
-                let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-                return Err(malformed(format_args!("its Content-Type is {}", quote(kind))));
-            }
-            trace.enter(Step::Body);
-            let mut message = Hearing::of_message(MESSAGE_LIMIT);
-            http2::read(&mut body, &mut message, trace).await?;
-            if message.room() == 0 {
-                return Err(malformed(format_args!("it is longer than {} KiB", MESSAGE_LIMIT / 1024)));
-            }
-            let trailers = body.trailers().await.map_err(|error| http2::fault(&error))?;
-            judge_status(&trailers.unwrap_or_default())?;
-            judge(message.kept())
-        })
-        .await
-    }
+        trace.enter(Step::Body);
+        let mut message = Hearing::of_message(MESSAGE_LIMIT);
+        http2::read(&mut body, &mut message, trace).await?;
+        if message.room() == 0 {
+            return Err(malformed(format_args!("it is longer than {} KiB", MESSAGE_LIMIT / 1024)));
+        }
+        let trailers = body.trailers().await.map_err(|error| http2::fault(&error))?;
+        judge_status(&trailers.unwrap_or_default())?;
+        judge(message.kept())
+    })
+    .await
 }
 
 fn malformed(what: impl std::fmt::Display) -> Fault {
@@ -157,11 +129,11 @@ fn judge_status(headers: &HeaderMap) -> Result<(), Fault> {
     }
     let mut detail = match std::str::from_utf8(status).ok().and_then(status_name) {
         Some(name) => format!("gRPC status {name}"),
-        None => format!("gRPC status {}", quote(status)),
+        None => format!("gRPC status {}", excerpt(status)),
     };
     if let Some(message) = headers.get("grpc-message").filter(|message| !message.is_empty()) {
         detail.push_str(": ");
-        detail.push_str(&quote(&Cow::from(percent_decode(message.as_bytes()))));
+        detail.push_str(&excerpt(&Cow::from(percent_decode(message.as_bytes()))));
     }
     Err(Fault::new(Cause::Status, detail))
 }

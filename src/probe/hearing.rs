@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::check::Expected;
 use crate::probe::Trace;
-use crate::probe::expected::Expected;
 use crate::probe::fault::Fault;
 use crate::probe::search::Search;
 

@@ -9,11 +9,12 @@ use std::io;
 use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::printable::excerpt;
 use crate::probe::fault::Fault;
 use crate::probe::hearing::Hearing;
-use crate::probe::http::HEADER_LIMIT;
+use crate::probe::limited::HEADER_LIMIT;
 use crate::probe::protocols::{self, Spoken};
-use crate::probe::quote::{first_line, quote};
+use crate::probe::words::first_line;
 use crate::probe::{Cause, Trace};
 
 /// The most header fields of a response.
@@ -164,7 +165,7 @@ fn check_beginning(bytes: &[u8]) -> Result<(), Fault> {
     if protocols::of(bytes) == Spoken::Tls {
         return Err(malformed(protocols::SPEAKS_TLS));
     }
-    Err(malformed(format_args!("it begins with {}", quote(first_line(bytes)))))
+    Err(malformed(format_args!("it begins with {}", excerpt(first_line(bytes)))))
 }
 
 /// Where the body begins: after the first empty line. Lines may end without a carriage return (RFC
@@ -191,7 +192,7 @@ fn parse(bytes: &[u8], bodiless: bool, field: Option<&str>) -> Result<Option<Hea
             return Err(Fault::new(Cause::Protocol, text));
         }
         Err(error) => {
-            let text = format_args!("{error}; it begins with {}", quote(first_line(bytes)));
+            let text = format_args!("{error}; it begins with {}", excerpt(first_line(bytes)));
             return Err(malformed(text));
         }
     }
@@ -263,7 +264,7 @@ impl Framing {
                 .ok()
                 .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             let Some(number) = number.and_then(|text| text.parse::<u64>().ok()) else {
-                return Err(malformed(format_args!("its Content-Length is {}", quote(digits))));
+                return Err(malformed(format_args!("its Content-Length is {}", excerpt(digits))));
             };
             if length.is_some_and(|length| length != number) {
                 return Err(malformed("it has two different Content-Length"));

@@ -10,19 +10,18 @@ use std::io;
 
 use h2::client::{self, SendRequest};
 use h2::{Error, Reason, RecvStream};
+use hyper::Request;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_LENGTH, HeaderValue, LOCATION, USER_AGENT};
+use hyper::header::{CONTENT_LENGTH, HeaderValue, LOCATION};
 use hyper::http::response::Parts;
-use hyper::http::uri::{Authority, PathAndQuery, Scheme};
-use hyper::{Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::printable::excerpt;
 use crate::probe::fault::Fault;
 use crate::probe::hearing::Hearing;
-use crate::probe::http::{AGENT, HEADER_LIMIT, HttpProbe};
-use crate::probe::limited::{Beginning, Limited};
+use crate::probe::limited::{Beginning, HEADER_LIMIT, Limited};
 use crate::probe::protocols::{self, Spoken};
-use crate::probe::quote::{first_line, quote};
+use crate::probe::words::first_line;
 use crate::probe::{Cause, Trace};
 
 /// Most bytes that a backend may send besides the body: headers, trailers and the frames around all of it.
@@ -66,9 +65,9 @@ fn another_protocol(beginning: &Beginning) -> Option<Fault> {
     let words = match protocols::of(beginning.bytes()) {
         Spoken::Tls => protocols::SPEAKS_TLS.to_owned(),
         Spoken::Http1 => {
-            format!("the backend speaks HTTP/1.1; it sent {}", quote(first_line(beginning.bytes())))
+            format!("the backend speaks HTTP/1.1; it sent {}", excerpt(first_line(beginning.bytes())))
         }
-        Spoken::Other => format!("it begins with {}", quote(first_line(beginning.bytes()))),
+        Spoken::Other => format!("it begins with {}", excerpt(first_line(beginning.bytes()))),
         Spoken::Nothing | Spoken::Http2 => return None,
     };
     Some(Fault::new(Cause::Protocol, format!("the response is not HTTP/2: {words}")))
@@ -111,50 +110,6 @@ pub(super) async fn read(
         hearing.take(&data.map_err(|error| fault(&error))?);
     }
     Ok(())
-}
-
-/// The request of an HTTP probe. Parts that HTTP/2 has no place for are left out (RFC 9113, section 8.2.2).
-pub(super) fn request(probe: &HttpProbe, authority: &str) -> Result<Request<()>, Fault> {
-    let no_request = |error: &dyn std::fmt::Display| {
-        Fault::local(format_args!(
-            "method {:?}, host {authority:?}, the path and the headers of the check make no request: {error}",
-            probe.method
-        ))
-    };
-    let uri = uri(probe.tls.is_some(), authority, &probe.path)?;
-    let mut request = Request::builder().method(probe.method.as_str()).uri(uri);
-    if !probe.has_header("user-agent") {
-        request = request.header(USER_AGENT, AGENT);
-    }
-    for (name, value) in &probe.headers {
-        let is_of_connection =
-            ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]
-                .iter()
-                .any(|of_connection| name.eq_ignore_ascii_case(of_connection));
-        if !is_of_connection {
-            request = request.header(name, value);
-        }
-    }
-    if probe.wants_length() {
-        request = request.header(CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
-    request.body(()).map_err(|error| no_request(&error))
-}
-
-/// Scheme, authority and path, as HTTP/2 has them one by one.
-pub(super) fn uri(tls: bool, authority: &str, path: &str) -> Result<Uri, Fault> {
-    let no_uri = |error: &dyn std::fmt::Display| {
-        Fault::local(format_args!("host {authority:?} and the path of the check make no request: {error}"))
-    };
-    let authority: Authority = authority.parse().map_err(|error| no_uri(&error))?;
-    let path: PathAndQuery = path.parse().map_err(|error| no_uri(&error))?;
-    let scheme = if tls { Scheme::HTTPS } else { Scheme::HTTP };
-    Uri::builder()
-        .scheme(scheme)
-        .authority(authority)
-        .path_and_query(path)
-        .build()
-        .map_err(|error| no_uri(&error))
 }
 
 /// The fault for an error on a connection of HTTP/2.

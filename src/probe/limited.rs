@@ -25,6 +25,9 @@ const SMALL_READ: usize = 1024;
 /// The pause after a small read.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// The most bytes of a status line with its headers, 64 KiB. More than 100 headers are refused as well.
+pub(super) const HEADER_LIMIT: usize = 64 * 1024;
+
 /// The kind of error that says so. Libraries that hand an error to several who wait keep its kind and its
 /// words, and not what is within.
 pub(super) const TOO_MUCH: io::ErrorKind = io::ErrorKind::FileTooLarge;

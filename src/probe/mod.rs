@@ -1,50 +1,51 @@
-//! Probes: one run of a check against one backend address, from connect to outcome.
+//! Runs probes: one run of a check against one backend address, from connect to outcome.
 //!
-//! A probe reports; what follows from a report is `health`'s. Each run takes a fresh connection to
-//! the address it is given and resolves no name: an old connection still answers when nobody
-//! listens any more, and a name may lead to another backend.
+//! A probe reports, and `health` decides. Its settings are in `check`; what has to be prepared for them, such as
+//! certificate authorities, is prepared here and kept for all probes with equal settings.
 //!
-//! A probe ends within its time limit, reads a bounded number of bytes and keeps fewer, whatever a backend
-//! sends. Nothing outlives it: to drop a run closes its connection and kills its program.
+//! Each run opens a new connection to the address and resolves no name: an old connection may still work after the
+//! server has stopped listening, and a name may lead to another backend.
+//!
+//! A run ends within its time limit, and reads and keeps a limited number of bytes, whatever a backend sends.
+//! Nothing outlives it: dropping a run closes its connection and kills its program.
 //!
 //! ```text
-//! Probe::run -+- tcp ------ connect ------------- talk (send, expect) -+-> Finding: passed, draining
-//!             +- tls ------ connect -- tls ------ talk                 |      or
-//!             +- http ----- connect -(- tls -)-+- http1 ---------------+   Fault: its cause, and
-//!             |                                +- http2 ---------------+      a sentence
-//!             +- grpc ----- connect -(- tls -)--- http2 ---------------+
-//!             +- exec ----- a program ---------------------------------+
+//! run -+- tcp ------ connect ------------- talk (send, expect) -+-> Finding: passed, draining
+//!      +- tls ------ connect -- tls ------ talk ----------------+      or
+//!      +- http ----- connect -(- tls -)-+- http1 ---------------+   Fault: its cause, and
+//!      |                                +- http2 ---------------+      a sentence
+//!      +- grpc ----- connect -(- tls -)--- http2 ---------------+
+//!      +- exec ----- a program ---------------------------------+
 //! ```
 //!
-//! Each field of the kinds states what a configuration must guarantee; a breach brings a void outcome or, at
-//! worst, an odd request, and never a panic.
+//! Each kind has a file with the same parts in this order: its limits, `attempt`, what it sends, how it judges.
 
-pub mod certificate;
-pub mod connect;
+mod certificate;
+mod connect;
 pub mod exec;
-pub mod expected;
 mod fault;
-pub mod grpc;
+mod grpc;
+mod handshake;
 mod hearing;
 pub mod http;
 mod http1;
 mod http2;
-pub mod interpreter;
 mod limited;
 pub mod program;
 mod protocols;
-mod quote;
 mod refused;
+mod request;
 mod search;
 mod sessions;
 mod talk;
-pub mod tcp;
+mod tcp;
 #[cfg(test)]
 mod tests;
-pub mod tls;
+mod tls;
 mod tls_error;
 mod trust;
 mod verifier;
+mod words;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -53,31 +54,19 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use crate::check::{GrpcProbe, HttpProbe, Probe, TlsProbe};
 use crate::duration::Shown;
 use crate::health::Outcome;
-use crate::pool::Backend;
+use crate::printable::{EXCERPT_LIMIT, excerpt};
 
 use fault::Fault;
+use handshake::Handshake;
 use limited::Beginning;
-use quote::{first_line, quote};
+use protocols::Offered;
 use search::UnderWay;
-use tls::{Handshake, Protocols};
-use tls_error::ClientCertificate;
 
-/// The kind and the settings of a probe of a backend address. Two equal probes to one address are one probe.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Probe {
-    /// A connection, perhaps with a few words.
-    Tcp(tcp::TcpProbe),
-    /// A TLS handshake, perhaps with a few words.
-    Tls(tls::TlsProbe),
-    /// An HTTP request, with or without TLS.
-    Http(http::HttpProbe),
-    /// A call of `grpc.health.v1`.
-    Grpc(grpc::GrpcProbe),
-    /// A program.
-    Exec(exec::ExecProbe),
-}
+use tls_error::ClientCertificate;
+use words::first_line;
 
 /// Why a probe did not pass: one word for metrics and programs; the detail has the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,7 +133,7 @@ pub struct Report {
     /// The steps in order with the time each took: connect, tls, response or talk, body; or start,
     /// program. When a probe fails, the last one is where; it is request if not even that could be sent.
     pub phases: Vec<(&'static str, Duration)>,
-    /// The rest of the charge for searches, for [`Probe::run_after`].
+    /// The rest of the charge for searches, for [`run_after`].
     pub search_charge: Duration,
 }
 
@@ -165,127 +154,58 @@ impl Report {
     }
 }
 
-impl Probe {
-    /// The word for its kind: `http`, `https`, `tcp`, `tls`, `grpc` or `exec`.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Tcp(_) => "tcp",
-            Self::Tls(_) => "tls",
-            Self::Grpc(_) => "grpc",
-            Self::Exec(_) => "exec",
-            Self::Http(probe) if probe.tls.is_some() => "https",
-            Self::Http(_) => "http",
+/// Runs a probe once. The backend's part, TLS handshake and body included, must be done within `timeout`. Must be
+/// called within a tokio runtime that has its network and time drivers enabled.
+pub fn run(probe: &Probe, address: IpAddr, timeout: Duration) -> impl Future<Output = Report> {
+    run_after(probe, address, timeout, Duration::ZERO)
+}
+
+/// Runs a probe after an earlier one of the address with this [`Report::search_charge`].
+pub async fn run_after(probe: &Probe, address: IpAddr, timeout: Duration, search_charge: Duration) -> Report {
+    // The preparation takes none of the backend's time, and if it takes too long, that is not the backend's fault.
+    let mut trace = Trace::start(search_charge);
+    let handshake = match tokio::time::timeout(timeout, prepare(probe, address)).await {
+        Ok(Ok(handshake)) => handshake,
+        Ok(Err(fault)) => return trace.report(Err(fault)),
+        Err(_) => {
+            let late = format!("the certificate authorities were not read within {}", Shown(timeout));
+            return trace.report(Err(Fault::local(late)));
         }
-    }
+    };
+    trace = Trace::start(search_charge);
+    let attempt = attempt(probe, address, timeout, handshake, &mut trace);
+    let finding = tokio::time::timeout(timeout, attempt).await;
+    let finding = finding.unwrap_or_else(|_| Err(trace.out_of_time(timeout)));
+    trace.report(finding)
+}
 
-    /// How it speaks TLS, if it does.
-    #[must_use]
-    pub fn tls(&self) -> Option<&http::TlsSettings> {
-        match self {
-            Self::Tls(probe) => Some(&probe.tls),
-            Self::Http(probe) => probe.tls.as_ref(),
-            Self::Grpc(probe) => probe.tls.as_ref(),
-            Self::Tcp(_) | Self::Exec(_) => None,
+/// Prepares the TLS handshake of a probe that needs one.
+async fn prepare(probe: &Probe, address: IpAddr) -> Result<Option<Handshake>, Fault> {
+    let (settings, port, offered) = match probe {
+        Probe::Tls(TlsProbe { tls: settings, port, .. }) => (settings, *port, Offered::Any),
+        Probe::Http(HttpProbe { tls: Some(settings), port, version, .. }) => {
+            (settings, *port, Offered::by(*version))
         }
-    }
+        Probe::Grpc(GrpcProbe { tls: Some(settings), port, .. }) => (settings, *port, Offered::Http2),
+        _ => return Ok(None),
+    };
+    Handshake::prepare(settings, SocketAddr::new(address, port), offered).await.map(Some)
+}
 
-    /// The same probe for a backend with a port or a host of its own.
-    #[must_use]
-    pub fn of_backend(&self, backend: &Backend) -> Self {
-        let Backend { port, host, .. } = backend;
-        let mut probe = self.clone();
-        match (&mut probe, *port) {
-            (_, None) => {}
-            (
-                Self::Tcp(tcp::TcpProbe { port, .. })
-                | Self::Tls(tls::TlsProbe { port, .. })
-                | Self::Http(http::HttpProbe { port, .. })
-                | Self::Grpc(grpc::GrpcProbe { port, .. }),
-                Some(own),
-            ) => *port = own,
-            (Self::Exec(exec::ExecProbe { port, .. }), Some(own)) => *port = Some(own),
-        }
-        if let Some(own) = host {
-            match &mut probe {
-                Self::Http(http::HttpProbe { host, .. }) | Self::Grpc(grpc::GrpcProbe { host, .. }) => {
-                    *host = Some(own.clone());
-                }
-                Self::Tcp(_) | Self::Tls(_) | Self::Exec(_) => {}
-            }
-            if let Some(tls) = probe.tls_mut() {
-                tls.name = Some(http::name_in(own).to_owned());
-            }
-        }
-        probe
-    }
-
-    fn tls_mut(&mut self) -> Option<&mut http::TlsSettings> {
-        match self {
-            Self::Tls(probe) => Some(&mut probe.tls),
-            Self::Http(probe) => probe.tls.as_mut(),
-            Self::Grpc(probe) => probe.tls.as_mut(),
-            Self::Tcp(_) | Self::Exec(_) => None,
-        }
-    }
-
-    /// Runs the probe once. All that the backend has a part in, TLS handshake and body included,
-    /// must be done within `timeout`. Must be called within a tokio runtime that has its network and
-    /// time drivers enabled.
-    pub fn run(&self, address: IpAddr, timeout: Duration) -> impl Future<Output = Report> {
-        self.run_after(address, timeout, Duration::ZERO)
-    }
-
-    /// The same after an earlier probe of the address with this [`Report::search_charge`].
-    pub async fn run_after(&self, address: IpAddr, timeout: Duration, search_charge: Duration) -> Report {
-        // The preparation by this machine takes no time of the backend's, and when it takes too long that
-        // says nothing about the backend.
-        let mut trace = Trace::start(search_charge);
-        let handshake = match tokio::time::timeout(timeout, self.prepare(address)).await {
-            Ok(Ok(handshake)) => handshake,
-            Ok(Err(fault)) => return trace.report(Err(fault)),
-            Err(_) => {
-                let late = format!("the certificate authorities were not read within {}", Shown(timeout));
-                return trace.report(Err(Fault::local(late)));
-            }
-        };
-        trace = Trace::start(search_charge);
-        let attempt = self.attempt(address, timeout, handshake, &mut trace);
-        let finding = tokio::time::timeout(timeout, attempt).await;
-        let finding = finding.unwrap_or_else(|_| Err(trace.out_of_time(timeout)));
-        trace.report(finding)
-    }
-
-    /// Prepares the parts of a probe that do not come from the backend: with TLS, whom to trust.
-    async fn prepare(&self, address: IpAddr) -> Result<Option<Handshake>, Fault> {
-        let (settings, port, protocols) = match self {
-            Self::Http(http::HttpProbe { tls: Some(settings), port, version, .. }) => {
-                (settings, *port, version.protocols())
-            }
-            Self::Grpc(grpc::GrpcProbe { tls: Some(settings), port, .. }) => {
-                (settings, *port, Protocols::Http2)
-            }
-            Self::Tls(tls::TlsProbe { tls: settings, port, .. }) => (settings, *port, Protocols::Any),
-            _ => return Ok(None),
-        };
-        Handshake::prepare(settings, SocketAddr::new(address, port), protocols).await.map(Some)
-    }
-
-    /// Rare and large kinds are boxed, so that the plain kinds stay small to start.
-    async fn attempt(
-        &self,
-        address: IpAddr,
-        timeout: Duration,
-        handshake: Option<Handshake>,
-        trace: &mut Trace,
-    ) -> Result<Finding, Fault> {
-        match self {
-            Self::Tcp(probe) => probe.attempt(address, trace).await,
-            Self::Http(probe) => probe.attempt(address, handshake, trace).await,
-            Self::Tls(probe) => Box::pin(probe.attempt(address, handshake, trace)).await,
-            Self::Grpc(probe) => Box::pin(probe.attempt(address, handshake, trace)).await,
-            Self::Exec(probe) => Box::pin(probe.attempt(address, timeout, trace)).await,
-        }
+/// Rare and large kinds are boxed, so that the plain kinds stay small to start.
+async fn attempt(
+    probe: &Probe,
+    address: IpAddr,
+    timeout: Duration,
+    handshake: Option<Handshake>,
+    trace: &mut Trace,
+) -> Result<Finding, Fault> {
+    match probe {
+        Probe::Tcp(probe) => tcp::attempt(probe, address, trace).await,
+        Probe::Tls(probe) => Box::pin(tls::attempt(probe, address, handshake, trace)).await,
+        Probe::Http(probe) => http::attempt(probe, address, handshake, trace).await,
+        Probe::Grpc(probe) => Box::pin(grpc::attempt(probe, address, handshake, trace)).await,
+        Probe::Exec(probe) => Box::pin(exec::attempt(probe, address, timeout, trace)).await,
     }
 }
 
@@ -371,7 +291,7 @@ struct Trace {
 }
 
 /// As much of it as can be seen of it.
-const HEARD_LIMIT: usize = 4 * (quote::QUOTE_LIMIT + 1);
+const HEARD_LIMIT: usize = 4 * (EXCERPT_LIMIT + 1);
 
 impl Trace {
     fn start(search_charge: Duration) -> Self {
@@ -432,7 +352,7 @@ impl Trace {
             Step::Program => first_line(&self.heard),
             _ => &self.heard,
         };
-        let heard = if heard.is_empty() { String::new() } else { format!("; heard {}", quote(heard)) };
+        let heard = if heard.is_empty() { String::new() } else { format!("; heard {}", excerpt(heard)) };
         let is_silent = matches!(&self.of_handshake, Some(beginning) if beginning.bytes().is_empty())
             && matches!(self.step, Step::Tls);
         let hint = if is_silent { format!("; {}", protocols::MAY_SPEAK_PLAIN) } else { String::new() };

@@ -1,6 +1,37 @@
-//! Which protocol a backend speaks, by the first bytes that it sends.
+//! The protocols that a probe offers, and the one that a backend speaks, by the first bytes that it sends.
 
 use memchr::memmem;
+
+use crate::check::Version;
+
+/// Offered to offer over TLS (ALPN, RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Offered {
+    Any,
+    Http1,
+    Http2,
+    Http1OrHttp2,
+}
+
+impl Offered {
+    pub(super) fn by(version: Version) -> Self {
+        match version {
+            Version::Default => Self::Http1OrHttp2,
+            Version::Http1 => Self::Http1,
+            Version::Http2 => Self::Http2,
+        }
+    }
+
+    pub(super) fn names(self) -> Vec<Vec<u8>> {
+        let names: &[&str] = match self {
+            Self::Any => &[],
+            Self::Http1 => &["http/1.1"],
+            Self::Http2 => &["h2"],
+            Self::Http1OrHttp2 => &["http/1.1", "h2"],
+        };
+        names.iter().map(|name| name.as_bytes().to_vec()).collect()
+    }
+}
 
 /// A protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use crate::printable::excerpt;
 use crate::probe::fault::Fault;
 use crate::probe::hearing::Hearing;
 use crate::probe::protocols;
-use crate::probe::quote::{quote, words};
 use crate::probe::tls_error::{self, ClientCertificate};
+use crate::probe::words::words;
 use crate::probe::{Cause, Trace};
 
 /// How much of the body is read for its first words.
@@ -33,7 +34,7 @@ impl Refused {
         let mut detail = format!("status {}, expected {expected}", in_words(status));
         if let Some(location) = location {
             detail.push_str("; it points to ");
-            detail.push_str(&quote(&without_query(location)));
+            detail.push_str(&excerpt(&without_query(location)));
         }
         Self { status, detail, redirects: location.is_some() }
     }
@@ -52,7 +53,7 @@ impl Refused {
         let words = words(body.kept());
         if !words.is_empty() && !self.redirects {
             detail.push_str("; the body begins with ");
-            detail.push_str(&quote(&words));
+            detail.push_str(&excerpt(&words));
         }
         if trace.client == ClientCertificate::Missing && (400..=499).contains(&self.status) {
             detail.push_str("; ");

@@ -22,8 +22,8 @@ use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use rustls::{NamedGroup, SignatureScheme};
 
-use crate::probe::http::TlsSettings;
-use crate::probe::tls::Protocols;
+use crate::check::TlsSettings;
+use crate::probe::protocols::Offered;
 use crate::probe::tls_error::ClientCertificate;
 
 /// How long after a full handshake its session may be resumed.
@@ -40,13 +40,8 @@ const SWEEP: Duration = Duration::from_secs(30);
 static SESSIONS: LazyLock<Mutex<Sessions>> = LazyLock::new(Mutex::default);
 
 /// The tickets of a target, with those too old left out.
-pub(super) fn of(
-    target: SocketAddr,
-    settings: &TlsSettings,
-    protocols: Protocols,
-    now: Instant,
-) -> Arc<Tickets> {
-    lock(&SESSIONS).of(target, settings, protocols, now)
+pub(super) fn of(target: SocketAddr, settings: &TlsSettings, offered: Offered, now: Instant) -> Arc<Tickets> {
+    lock(&SESSIONS).of(target, settings, offered, now)
 }
 
 /// Locked data is whole after every step, so a panic of another thread does not matter.
@@ -63,7 +58,7 @@ struct Sessions {
 
 struct Session {
     settings: TlsSettings,
-    protocols: Protocols,
+    offered: Offered,
     tickets: Arc<Tickets>,
     used: Instant,
 }
@@ -73,12 +68,12 @@ impl Sessions {
         &mut self,
         target: SocketAddr,
         settings: &TlsSettings,
-        protocols: Protocols,
+        offered: Offered,
         now: Instant,
     ) -> Arc<Tickets> {
         self.sweep(now);
         let sessions = self.of.entry(target).or_default();
-        let found = sessions.iter_mut().find(|one| one.protocols == protocols && one.settings == *settings);
+        let found = sessions.iter_mut().find(|one| one.offered == offered && one.settings == *settings);
         if let Some(session) = found {
             session.used = now;
             session.tickets.forget_old(now);
@@ -88,7 +83,7 @@ impl Sessions {
         let kept = Arc::clone(&tickets);
         // Mostly there is one: room for four would be wasted on most of many.
         sessions.reserve_exact(1);
-        sessions.push(Session { settings: settings.clone(), protocols, tickets: kept, used: now });
+        sessions.push(Session { settings: settings.clone(), offered, tickets: kept, used: now });
         tickets
     }
 
@@ -235,13 +230,13 @@ mod tests {
         let (first, second) = ("192.0.2.1:443".parse().unwrap(), "192.0.2.2:443".parse().unwrap());
         let lax = TlsSettings { insecure: true, ..TlsSettings::default() };
         let strict = TlsSettings::default();
-        let tickets = sessions.of(first, &strict, Protocols::Http1, now);
-        assert!(Arc::ptr_eq(&tickets, &sessions.of(first, &strict, Protocols::Http1, now)));
+        let tickets = sessions.of(first, &strict, Offered::Http1, now);
+        assert!(Arc::ptr_eq(&tickets, &sessions.of(first, &strict, Offered::Http1, now)));
         for other in [
-            sessions.of(second, &strict, Protocols::Http1, now),
-            sessions.of("192.0.2.1:8443".parse().unwrap(), &strict, Protocols::Http1, now),
-            sessions.of(first, &lax, Protocols::Http1, now),
-            sessions.of(first, &strict, Protocols::Http2, now),
+            sessions.of(second, &strict, Offered::Http1, now),
+            sessions.of("192.0.2.1:8443".parse().unwrap(), &strict, Offered::Http1, now),
+            sessions.of(first, &lax, Offered::Http1, now),
+            sessions.of(first, &strict, Offered::Http2, now),
         ] {
             assert!(!Arc::ptr_eq(&tickets, &other));
         }
@@ -253,14 +248,14 @@ mod tests {
         let begin = Instant::now();
         let settings = TlsSettings::default();
         let probed = "192.0.2.1:443".parse().unwrap();
-        let tickets = sessions.of(probed, &settings, Protocols::Any, begin);
+        let tickets = sessions.of(probed, &settings, Offered::Any, begin);
         for port in 1..=1000 {
-            sessions.of(SocketAddr::new([192, 0, 2, 2].into(), port), &settings, Protocols::Any, begin);
+            sessions.of(SocketAddr::new([192, 0, 2, 2].into(), port), &settings, Offered::Any, begin);
         }
         let mut now = begin;
         while now < begin + REMEMBERED + SWEEP {
             now += Duration::from_secs(5);
-            assert!(Arc::ptr_eq(&tickets, &sessions.of(probed, &settings, Protocols::Any, now)));
+            assert!(Arc::ptr_eq(&tickets, &sessions.of(probed, &settings, Offered::Any, now)));
         }
         assert_eq!(sessions.of.len(), 1);
         assert!(sessions.of.capacity() < 100);

@@ -13,11 +13,12 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerInco
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
+use crate::printable::excerpt;
 use crate::probe::certificate;
 use crate::probe::connect::Connection;
 use crate::probe::limited::Beginning;
 use crate::probe::protocols::{self, Spoken};
-use crate::probe::quote::{first_line, quote};
+use crate::probe::words::first_line;
 
 /// What became of a client certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,14 +100,14 @@ pub(super) fn of_handshake(
     Some(match (inner, protocols::of(beginning.bytes())) {
         (Error::InvalidMessage(_), Spoken::Http1) => format!(
             "TLS failed: the backend speaks plain HTTP on this port, without TLS; it sent {}",
-            quote(first_line(beginning.bytes()))
+            excerpt(first_line(beginning.bytes()))
         ),
         (Error::InvalidMessage(_), Spoken::Http2) => {
             "TLS failed: the backend speaks plain HTTP/2 on this port, without TLS".to_owned()
         }
         (Error::InvalidMessage(_), Spoken::Other) => format!(
             "TLS failed: the backend does not speak TLS on this port; it sent {}",
-            quote(first_line(beginning.bytes()))
+            excerpt(first_line(beginning.bytes()))
         ),
         _ => words(inner, client),
     })

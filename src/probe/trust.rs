@@ -19,9 +19,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use tokio::sync::Notify;
 
+use crate::check::{ClientFiles, TlsSettings};
 use crate::file;
-use crate::probe::certificate::{self, IdentityFault};
-use crate::probe::http::{ClientFiles, TlsSettings};
+use crate::pem::{self, IdentityFault};
 use crate::probe::verifier::{AnyCertificate, FromAuthority};
 
 /// Authorities are read again after this time, so that a renewed `ca_file` is taken up without a restart, at
@@ -192,7 +192,7 @@ fn identity_of(files: &ClientFiles, digest: &mut Context) -> Result<Arc<Certifie
     let key = file::read(&files.key, file::CERTIFICATES).map_err(|error| in_key(&error))?.bytes;
     digest.update(&certificate);
     digest.update(&key);
-    certificate::identity(&certificate, &key).map(Arc::new).map_err(|fault| match fault {
+    pem::identity(&certificate, &key).map(Arc::new).map_err(|fault| match fault {
         IdentityFault::Certificate(reason) => in_certificate(&reason),
         IdentityFault::Key(reason) => in_key(&reason),
     })
@@ -227,7 +227,7 @@ fn authorities_of(path: &Path, digest: &mut Context) -> Result<Authorities, Stri
     stalled::wait_for(path);
     let text = file::read(path, file::CERTIFICATES).map_err(|error| cannot(&error))?.bytes;
     digest.update(&text);
-    let certificates = certificate::all_in(&text).map_err(|reason| cannot(&reason))?;
+    let certificates = pem::certificates(&text).map_err(|reason| cannot(&reason))?;
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates.iter().cloned());
     if roots.is_empty() {

@@ -35,11 +35,11 @@ use crate::checker;
 use crate::config::fault::{Fault, Faults};
 use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
 use crate::file::Reading;
-use crate::fleet;
 use crate::listener::InForce;
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::printable::quoted;
+use crate::served::Served;
 use crate::settings::Settings;
 use crate::state::{LockError, Place};
 use crate::zone::Catalog;
@@ -148,8 +148,8 @@ impl Configured {
             warnings: setup.warnings.clone(),
             server: setup.server.clone(),
             admin: setup.admin.clone(),
-            settings: setup.checker.settings.clone(),
-            startup_wait: setup.checker.startup_wait,
+            settings: setup.served.settings.clone(),
+            startup_wait: setup.served.startup_wait,
         }
     }
 }
@@ -295,7 +295,7 @@ impl Reloader {
         };
         let warnings = setup.warnings;
         let difference =
-            swap(&self.reach.checker, setup.checker, asked_by).await.map_err(|refusal| match refusal {
+            swap(&self.reach.checker, setup.served, asked_by).await.map_err(|refusal| match refusal {
                 NotReloaded::Ended => Refusal::Ending,
                 NotReloaded::BrokeOff => Refusal::BrokeOff,
             })?;
@@ -371,7 +371,7 @@ async fn load(
                 }
             },
         };
-        let fleet::Setup { catalog, settings, .. } = &setup.checker;
+        let Served { catalog, settings, .. } = &setup.served;
         let serials = serial::warnings(&before, catalog, &settings.transfers.zones);
         Ok(Setup { warnings: setup.warnings.with_warnings(&file, serials), ..setup })
     });

@@ -10,19 +10,14 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::check::{
+    Check, ClientFiles, ExecProbe, Expected, GrpcProbe, HttpProbe, PoolSetup, Probe, ProxyProtocol, Talk,
+    TcpProbe, Timing, TlsProbe, TlsSettings, Version,
+};
 use crate::duration::Shown;
-use crate::fleet::{Check, LostOverride, PoolSetup, Reloaded};
-use crate::health::Timing;
+use crate::fleet::{LostOverride, Reloaded};
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, Pool, PoolId, Require};
-use crate::probe::Probe;
-use crate::probe::connect::ProxyProtocol;
-use crate::probe::exec::ExecProbe;
-use crate::probe::expected::Expected;
-use crate::probe::grpc::GrpcProbe;
-use crate::probe::http::{ClientFiles, HttpProbe, TlsSettings, Version};
-use crate::probe::tcp::{Talk, TcpProbe};
-use crate::probe::tls::TlsProbe;
 use crate::service::{Answers, Policy, Service, WhenDown};
 use crate::settings::Settings;
 use crate::zone::{Catalog, Zone};

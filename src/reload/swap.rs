@@ -15,9 +15,11 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
+use crate::check::PoolSetup;
 use crate::checker::{Command, Handle};
-use crate::fleet::{Configuration, PoolSetup, Reloaded, Setup, Wanted};
+use crate::fleet::{Configuration, Reloaded, Wanted};
 use crate::reload::named::{Compared, Difference, difference};
+use crate::served::Served;
 use crate::service::Service;
 
 /// Why a configuration has not been taken over.
@@ -32,16 +34,16 @@ pub(super) enum NotReloaded {
 }
 
 /// Makes the checker go on with another configuration, and returns what differs. Without a difference nothing
-/// happens. `by` is who asks, for the log. The memory and `startup_wait` of the setup are ignored. Must be
-/// called by one caller at a time.
+/// happens. `by` is who asks, for the log. `startup_wait` is ignored. Must be called by one caller
+/// at a time.
 ///
 /// # Errors
 /// Nothing has changed: why.
-pub(super) async fn swap(checker: &Handle, setup: Setup, by: &str) -> Result<Difference, NotReloaded> {
+pub(super) async fn swap(checker: &Handle, served: Served, by: &str) -> Result<Difference, NotReloaded> {
     let running = ask(checker, Command::Configuration).await?;
     let by = by.to_owned();
     let compare = move || {
-        let (wanted, difference) = compare(&running, setup, by);
+        let (wanted, difference) = compare(&running, served, by);
         (running, wanted, difference)
     };
     let compared = spawn_blocking(compare).await.map_err(|_| NotReloaded::BrokeOff)?;
@@ -65,8 +67,8 @@ async fn ask<T>(
 }
 
 /// The changes a setup makes, and the setup with all that it does not change shared with the running one.
-fn compare(running: &Configuration, setup: Setup, by: String) -> (Wanted, Difference) {
-    let Setup { settings, catalog, services, pools, startup_wait: _, memory: _ } = setup;
+fn compare(running: &Configuration, served: Served, by: String) -> (Wanted, Difference) {
+    let Served { settings, catalog, services, pools, startup_wait: _ } = served;
     let table = &running.table;
     let old_services: Vec<&Service> = table.services().iter().map(|view| &view.service).collect();
     let old_pools: Vec<&PoolSetup> = running.pools.iter().map(|pool| &**pool).collect();

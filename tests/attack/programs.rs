@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use steerd::check::{ExecProbe, Probe};
 use steerd::health::Outcome;
-use steerd::probe::exec::{ExecProbe, supervise_by};
-use steerd::probe::{Cause, Probe, Report};
+use steerd::probe::exec::supervise_by;
+use steerd::probe::{self, Cause, Report};
 
 use crate::support::{STEERD, Steerd, wait_for};
 
@@ -43,7 +44,7 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
 
 async fn run(probe: Probe, address: IpAddr, timeout: Duration) -> Report {
     supervise_by(STEERD.into());
-    probe.run(address, timeout).await
+    probe::run(&probe, address, timeout).await
 }
 
 /// Runs a script with the shell. A script on disk could not be executed while another test's fork

@@ -1,8 +1,7 @@
 //! The end of certificates: a gauge, a field, and one line in the log.
 
 use super::*;
-use crate::probe::http::TlsSettings;
-use crate::probe::tls::TlsProbe;
+use crate::check::{TlsProbe, TlsSettings};
 
 const DAY: Duration = Duration::from_secs(86_400);
 

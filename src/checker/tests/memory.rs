@@ -17,7 +17,7 @@ fn remembered(address: &str, verdict: Verdict) -> RememberedState {
 
 fn with_memory(memory: Memory) -> (Handle, Script) {
     let pools = vec![pool_of("web", check(DEFAULTS), &["192.0.2.1", "192.0.2.2", "192.0.2.3"])];
-    run(Setup { memory, ..setup(pools, vec![service(&[0])]) })
+    run_after(memory, setup(pools, vec![service(&[0])]))
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +78,7 @@ async fn a_remembered_state_is_as_old_as_the_last_change_of_what_decides_it() {
     let checks = vec![named("a", 1), named("b", 2), observed];
     let web = PoolSetup { checks, ..pool_of("web", None, &["192.0.2.1"]) };
     let memory = Memory { states, overrides: Vec::new() };
-    let (handle, _script) = run(Setup { memory, ..setup(vec![web], vec![service(&[0])]) });
+    let (handle, _script) = run_after(memory, setup(vec![web], vec![service(&[0])]));
     let now = status(&handle).await;
     let address = &now.pools[0].backends[0].addresses[0];
     assert_eq!((address.standing, address.since), (Standing::Draining, since));
@@ -151,7 +151,7 @@ async fn hints_of_several_checks_are_combined_as_their_words_would_be() {
         vec![Check { name: "a".into(), ..tcp(1, DEFAULTS) }, Check { name: "b".into(), ..tcp(2, DEFAULTS) }];
     let web = PoolSetup { checks, ..pool_of("web", None, &["192.0.2.1"]) };
     let memory = Memory { states, overrides: Vec::new() };
-    let (handle, script) = run(Setup { memory, ..setup(vec![web], vec![service(&[0])]) });
+    let (handle, script) = run_after(memory, setup(vec![web], vec![service(&[0])]));
     script.set_on("192.0.2.1", 1, Behaviour::Hang);
     assert_eq!(eligible(&handle, 0), [""; 0]);
     until("one has spoken, the other is remembered", SECOND, || eligible(&handle, 0).len() == 1).await;

@@ -24,14 +24,14 @@ pub(crate) use tokio::time::Instant;
 
 use super::*;
 pub(crate) use crate::captured_log::Log;
+pub(crate) use crate::check::{Check, PoolSetup, Probe, TcpProbe, Timing};
 pub(crate) use crate::fleet::*;
-pub(crate) use crate::health::{Outcome, Timing};
+pub(crate) use crate::health::Outcome;
 pub(crate) use crate::metrics::Metrics;
 pub(crate) use crate::name::Name;
 pub(crate) use crate::pool::{Backend, Family, Pool, PoolId, Require};
-pub(crate) use crate::probe::Cause;
-pub(crate) use crate::probe::tcp::TcpProbe;
-pub(crate) use crate::probe::{Probe, Report};
+pub(crate) use crate::probe::{Cause, Report};
+pub(crate) use crate::served::Served;
 pub(crate) use crate::service::{Answers, Policy, Service, WhenDown};
 pub(crate) use crate::settings::Settings;
 pub(crate) use crate::table::{PoolView, Standing, Table};
@@ -257,27 +257,46 @@ pub(crate) fn service(tiers: &[u32]) -> Service {
     }
 }
 
-pub(crate) fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Setup {
-    Setup {
+pub(crate) fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Served {
+    Served {
         settings: Settings::default(),
         catalog: Catalog::new(Vec::new()),
         services,
         pools,
         startup_wait: SECOND * 3,
-        memory: Memory::default(),
     }
 }
 
 /// The checker on the runtime of the test, whose clock it can follow.
-pub(crate) fn start_with(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>, outside: Script) -> Handle {
-    let (handle, work) = prepare(setup, capacity, metrics, outside, Retired::start().unwrap());
+pub(crate) fn start_with(
+    served: Served,
+    capacity: Capacity,
+    metrics: Arc<Metrics>,
+    outside: Script,
+) -> Handle {
+    start_after(Memory::default(), served, capacity, metrics, outside)
+}
+
+pub(crate) fn start_after(
+    memory: Memory,
+    served: Served,
+    capacity: Capacity,
+    metrics: Arc<Metrics>,
+    outside: Script,
+) -> Handle {
+    let (handle, work) =
+        prepare(Setup { served, memory }, capacity, metrics, outside, Retired::start().unwrap());
     tokio::spawn(work);
     handle
 }
 
-pub(crate) fn run(setup: Setup) -> (Handle, Script) {
+pub(crate) fn run(served: Served) -> (Handle, Script) {
+    run_after(Memory::default(), served)
+}
+
+pub(crate) fn run_after(memory: Memory, served: Served) -> (Handle, Script) {
     let script = Script::default();
-    (start_with(setup, CAPACITY, Arc::new(Metrics::new(1)), script.clone()), script)
+    (start_after(memory, served, CAPACITY, Arc::new(Metrics::new(1)), script.clone()), script)
 }
 
 /// The view of a pool in a table.
@@ -363,13 +382,13 @@ pub(crate) async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -
 }
 
 /// Goes on with another configuration, in which the pools that stay are shared with the running one.
-async fn reload(handle: &Handle, setup: Setup) -> Reloaded {
+async fn reload(handle: &Handle, served: Served) -> Reloaded {
     let running = ask(handle, Command::Configuration).await;
     let share = |setup: PoolSetup| {
         let same = running.pools.iter().find(|known| ***known == setup);
         same.map_or_else(|| Arc::new(setup.clone()), Arc::clone)
     };
-    let Setup { settings, catalog, services, pools, .. } = setup;
+    let Served { settings, catalog, services, pools, .. } = served;
     let pools = pools.into_iter().map(share).collect();
     let wanted = Wanted { settings, catalog: Arc::new(catalog), services, pools, by: "a test".into() };
     ask(handle, |reply| Command::Reload(Box::new(wanted), reply)).await

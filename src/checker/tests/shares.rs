@@ -9,7 +9,7 @@ async fn percent(handle: &Handle) -> u8 {
     status(handle).await.pools[0].backends[0].addresses[0].percent
 }
 
-fn slow(length: Duration) -> Setup {
+fn slow(length: Duration) -> Served {
     let mut web = pool_of("web", check(DEFAULTS), &TWO);
     web.pool.slow_start = length;
     setup(vec![web], vec![service(&[0])])

@@ -56,7 +56,7 @@ fn a_pool(name: &str, rng: &mut impl Rng) -> PoolSetup {
     setup
 }
 
-fn with_service(pools: Vec<PoolSetup>) -> Setup {
+fn with_service(pools: Vec<PoolSetup>) -> Served {
     let tiers: Vec<u32> = (0..).take(pools.len()).collect();
     let services = if tiers.is_empty() { Vec::new() } else { vec![service(&tiers)] };
     setup(pools, services)

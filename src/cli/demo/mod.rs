@@ -10,18 +10,16 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::check::{Check, HttpProbe, PoolSetup, Probe, Timing};
 use crate::cli::demo::backends::{BACKENDS, BackendError};
 use crate::cli::serve::{Failure, until_stopped};
 use crate::cli::{Log, LogFormat, block_on, complain, print};
 use crate::config::fault::Faults;
 use crate::config::{Access, AdminSettings, ServerSettings, Setup};
-use crate::fleet::{self, Check, PoolSetup};
-use crate::health::Timing;
 use crate::listener::Limits;
 use crate::name::Name;
 use crate::pool::{Backend, Pool, PoolId, Require};
-use crate::probe::Probe;
-use crate::probe::http::HttpProbe;
+use crate::served::Served;
 use crate::server::{Running, StartError};
 use crate::service::{Answers, Policy, Service, ServiceId, WhenDown};
 use crate::settings::Settings;
@@ -137,7 +135,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
             state_dir: None,
         },
         admin: AdminSettings { listen: Some(here(ports.admin_port)), access: Access::default() },
-        checker: fleet::Setup {
+        served: Served {
             settings: Settings::default(),
             catalog: Catalog::new(vec![zone(&service)?]),
             services: vec![Service {
@@ -154,7 +152,6 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
                 require: Require::All,
             }],
             startup_wait: Duration::from_secs(3),
-            memory: fleet::Memory::default(),
         },
         warnings: Faults::default(),
     })
@@ -238,7 +235,7 @@ mod tests {
     fn the_demo_s_own_data_is_right() {
         let setup = setup(Ports { port: 0, admin_port: 0, backend_port: 0 }, 8080).unwrap();
         let service = Name::parse(SERVICE_NAME).unwrap();
-        let zone = setup.checker.catalog.find(service.wire(), false).expect("the zone");
+        let zone = setup.served.catalog.find(service.wire(), false).expect("the zone");
         let node = zone.node(service.wire()).expect("the name");
         assert_eq!(node.service(), Some(ServiceId(0)));
         assert!(TIMING.timeout < TIMING.interval && TIMING.recheck <= TIMING.interval);

@@ -6,10 +6,8 @@ use serde_json::{Value, json};
 
 use super::Word::{Disabled, Draining, Healthy, Unhealthy, Unknown};
 use super::*;
-use crate::health::Timing;
+use crate::check::{Probe, TcpProbe, Timing};
 use crate::pool::Pool;
-use crate::probe::Probe;
-use crate::probe::tcp::TcpProbe;
 
 fn check(name: &str, port: u16) -> Check {
     let second = Duration::from_secs(1);

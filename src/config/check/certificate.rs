@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use rustls::pki_types::ServerName;
 
-use crate::config::check::keys::Key;
+use crate::check::ClientFiles;
+use crate::config::check::key::Key;
 use crate::config::labels;
 use crate::config::value::{Located, Table, Value};
 use crate::file;
-use crate::probe::certificate::{self, IdentityFault};
-use crate::probe::http::ClientFiles;
+use crate::pem::{self, IdentityFault};
 
 /// 0 asks for nothing, where a default does; ten years are the longest anybody asks for.
 const DAYS_LEFT: RangeInclusive<u32> = 0..=3650;
@@ -65,7 +65,7 @@ impl<'s> TlsKeys<'s> {
             file.at.error(format!("{} cannot be used: {reason}", file.value.display()));
             Err(Reported)
         };
-        match certificate::identity(&read(certificate)?, &read(key)?) {
+        match pem::identity(&read(certificate)?, &read(key)?) {
             Ok(_) => Ok(Some(ClientFiles { certificate: certificate.value.clone(), key: key.value.clone() })),
             Err(IdentityFault::Certificate(reason)) => fault(certificate, reason),
             Err(IdentityFault::Key(reason)) if self.client_key.set().is_none() => {
@@ -83,7 +83,7 @@ pub(super) struct Reported;
 /// A PEM file of certificates.
 fn authorities(value: Value<'_>) -> Option<PathBuf> {
     let (path, content) = value.file(file::CERTIFICATES)?;
-    match certificate::all_in(&content.bytes) {
+    match pem::certificates(&content.bytes) {
         Ok(_) => Some(path),
         Err(reason) => {
             value.refuse_file(&path, reason.to_owned());

@@ -1,19 +1,18 @@
-//! The keys of a check, a line for each: its name, its value, how it is read, whom it fits.
+//! The keys of a check, a line for each: its name, its type, the kinds that it fits, how it is read.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::check::{self, Expected, ProxyProtocol, Version};
 use crate::config::check::certificate::TlsKeys;
+use crate::config::check::key::Key;
 use crate::config::check::pattern::Body;
-use crate::config::check::{KINDS, Kind, pattern, program, request, timing, url};
+use crate::config::check::{KINDS, Kind, pattern, program, request};
+use crate::config::names;
 use crate::config::source::At;
-use crate::config::value::{Entry, Located, Table, Value};
-use crate::config::{pool, value};
-use crate::probe::connect::ProxyProtocol;
-use crate::probe::expected::Expected;
-use crate::probe::http::Version;
+use crate::config::value::{self, Entry, Located, Table, Value};
 
 const ALL: &[Kind] = &[Kind::Http, Kind::Https, Kind::Tcp, Kind::Tls, Kind::Grpc, Kind::Exec];
 const OF_HTTP: &[Kind] = &[Kind::Http, Kind::Https];
@@ -29,83 +28,6 @@ const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 2] = [("v1", ProxyProtocol::V1), 
 
 /// Keys that belong to one check alone, so that a default for them would be nonsense.
 const WITHOUT_DEFAULT: [&str; 4] = ["name", "critical", "observe_only", "program"];
-
-/// A key, as one place or all places together set it.
-#[derive(Clone, Debug, Default)]
-pub(super) enum Key<'s, T> {
-    /// Nowhere.
-    #[default]
-    Unset,
-    /// It is set, and what is wrong with it is on record.
-    Wrong,
-    /// It is set.
-    Set(Located<'s, T>),
-}
-
-impl<'s, T: Clone> Key<'s, T> {
-    pub(super) fn read(
-        table: &mut Table<'s>,
-        name: &'static str,
-        convert: impl FnOnce(Value<'s>) -> Option<T>,
-    ) -> Self {
-        let Some(Entry { value, .. }) = table.get(name) else { return Self::Unset };
-        convert(value).map_or(Self::Wrong, |read| Self::here(read, value.at))
-    }
-
-    /// A key that is set at this place.
-    pub(super) fn here(value: T, at: At<'s>) -> Self {
-        Self::Set(Located { value, at, inherited: false })
-    }
-
-    /// The nearer one wins, even if it is wrong: what was meant there is not what the default says.
-    pub(super) fn or_default(self, default: &Self) -> Self {
-        match (self, default) {
-            (Self::Unset, Self::Set(default)) => Self::Set(Located { inherited: true, ..default.clone() }),
-            (Self::Unset, Self::Wrong) => Self::Wrong,
-            (own, _) => own,
-        }
-    }
-
-    /// The value with its place, if it is set and right.
-    pub(super) fn set(&self) -> Option<&Located<'s, T>> {
-        if let Self::Set(set) = self { Some(set) } else { None }
-    }
-
-    /// The value, if it is set and right.
-    pub(super) fn value(&self) -> Option<T> {
-        self.set().map(|set| set.value.clone())
-    }
-
-    /// The value, or what is built in unless the key may be there by another name.
-    pub(super) fn or_likely(&self, built_in: T, faulty: bool) -> Option<T> {
-        self.or_built_in(built_in).filter(|_| !faulty || self.set().is_some())
-    }
-
-    /// The value, or what is built in; neither if the key is wrong.
-    pub(super) fn or_built_in(&self, built_in: T) -> Option<T> {
-        match self {
-            Self::Unset => Some(built_in),
-            Self::Wrong => None,
-            Self::Set(set) => Some(set.value.clone()),
-        }
-    }
-}
-
-/// Reports that a key contradicts another one, or what is built in for that. The one that is set
-/// nearer is the one to look at.
-pub(super) fn contradiction<K, O>(
-    (name, key): (&str, &Located<'_, K>),
-    (other_name, other): (&str, Option<&Located<'_, O>>),
-    message: String,
-) {
-    match other {
-        Some(other) if key.inherited && !other.inherited => {
-            other.at.error_beside(message, key.at, &format!("`{name}` is set here"));
-        }
-        Some(other) => key.at.error_beside(message, other.at, &format!("`{other_name}` is set here")),
-        None => key.at.error(message),
-    }
-}
 
 /// A key that is set in the check itself.
 pub(super) struct Own<'s> {
@@ -148,12 +70,12 @@ plain_keys! {
     "type", kind: Kind, ALL, |value| value.word(&KINDS, None);
     "name", name: &'s str, ALL, name;
     "port", port: u16, ALL, |value| value.integer(1..=u16::MAX);
-    "interval", interval: Duration, ALL, |value| value.duration(timing::INTERVALS);
-    "interval_down", interval_down: Duration, ALL, |value| value.duration(timing::INTERVALS);
-    "timeout", timeout: Duration, ALL, |value| value.duration(timing::TIMEOUTS);
-    "recheck", recheck: Duration, ALL, |value| value.duration(timing::INTERVALS);
-    "rise", rise: u16, ALL, |value| value.integer(timing::FLIPS);
-    "fall", fall: u16, ALL, |value| value.integer(timing::FLIPS);
+    "interval", interval: Duration, ALL, |value| value.duration(check::INTERVALS);
+    "interval_down", interval_down: Duration, ALL, |value| value.duration(check::INTERVALS);
+    "timeout", timeout: Duration, ALL, |value| value.duration(check::TIMEOUTS);
+    "recheck", recheck: Duration, ALL, |value| value.duration(check::INTERVALS);
+    "rise", rise: u16, ALL, |value| value.integer(check::FLIPS);
+    "fall", fall: u16, ALL, |value| value.integer(check::FLIPS);
     "damping", damping: bool, ALL, Value::boolean;
     "critical", critical: bool, ALL, Value::boolean;
     "observe_only", observe_only: bool, ALL, Value::boolean;
@@ -189,18 +111,6 @@ pub(in crate::config) struct CheckKeys<'s> {
 }
 
 impl<'s> CheckKeys<'s> {
-    /// Reads a check of a pool: a URL or a table.
-    pub(super) fn read(value: Value<'s>) -> Option<Self> {
-        if value.is_table() {
-            return Some(Self::read_table(value.table(value.at)?));
-        }
-        let Some(text) = value.as_str() else {
-            value.expected("a URL such as \"http://:8080/healthz\", or a table", None);
-            return None;
-        };
-        url::read(value, text)
-    }
-
     /// Reads `[defaults.check]`.
     pub(in crate::config) fn read_defaults(entry: Entry<'s>) -> Self {
         let Some(mut table) = entry.value.table(entry.at) else {
@@ -220,7 +130,7 @@ impl<'s> CheckKeys<'s> {
         keys
     }
 
-    fn read_table(mut table: Table<'s>) -> Self {
+    pub(super) fn read_table(mut table: Table<'s>) -> Self {
         let findings = table.at.findings();
         let before = findings.errors();
         let mut keys = Self { plain: PlainKeys::read(&mut table), ..Self::default() };
@@ -257,5 +167,5 @@ impl<'s> CheckKeys<'s> {
 
 fn name(value: Value<'_>) -> Option<&str> {
     let text = value.string("a name")?;
-    pool::check_name(value.at, text, "a check", pool::is_in_pool_name).then_some(text)
+    names::check(value.at, text, "a check", names::is_in_pool_name).then_some(text)
 }

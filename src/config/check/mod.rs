@@ -10,6 +10,7 @@
 //! may have been misspelt; whatever is sound is still held against the rest.
 
 mod certificate;
+mod key;
 mod keys;
 mod pattern;
 mod program;
@@ -20,11 +21,10 @@ mod url;
 
 use std::collections::HashMap;
 
+use crate::check::{Check, name_in};
 use crate::config::source::At;
 use crate::config::value::{Located, Value, listed};
-use crate::fleet::Check;
 use crate::pool::Backend;
-use crate::probe::http::name_in;
 
 pub(super) use keys::CheckKeys;
 
@@ -106,7 +106,7 @@ pub(super) fn read_list(value: Value<'_>) -> Option<CheckList<'_>> {
     }
     let mut list = Vec::with_capacity(values.len());
     for value in values {
-        let keys = CheckKeys::read(value);
+        let keys = read_one(value);
         list.extend(keys.map(|keys| Located { value: keys, at: value.at, inherited: false }));
     }
     Some(list)
@@ -131,6 +131,18 @@ impl<'b> Hosts<'b> {
         let without = backends.iter().find(|backend| backend.host.is_none());
         without.map_or(Self::All, |backend| Self::Some { without: &backend.name })
     }
+}
+
+/// Reads a check of a pool: a URL or a table.
+fn read_one(value: Value<'_>) -> Option<CheckKeys<'_>> {
+    if value.is_table() {
+        return Some(CheckKeys::read_table(value.table(value.at)?));
+    }
+    let Some(text) = value.as_str() else {
+        value.expected("a URL such as \"http://:8080/healthz\", or a table", None);
+        return None;
+    };
+    url::read(value, text)
 }
 
 /// A backend's own host: a name that certificates can be for, perhaps with a port.

@@ -2,9 +2,9 @@
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 
+use crate::check::{Expected, MAX_COMPILED, Pattern};
 use crate::config::source::At;
 use crate::config::value::Value;
-use crate::probe::expected::{Expected, MAX_COMPILED, Pattern};
 
 /// The most bytes that are sent, or looked for.
 const MAX_TEXT: usize = 4096;

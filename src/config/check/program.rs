@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::value::Value;
 use crate::file;
-use crate::probe::interpreter;
+use crate::interpreter;
 
 const MAX_ARGUMENTS: usize = 64;
 /// The longest argument, bytes.

@@ -7,9 +7,9 @@ use data_encoding::BASE64_NOPAD;
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 
+use crate::check::Version;
 use crate::config::labels;
 use crate::config::value::{Entry, Value};
-use crate::probe::http::Version;
 
 /// Status codes of HTTP (RFC 9110, section 15).
 const STATUS: RangeInclusive<u16> = 100..=599;
@@ -63,11 +63,6 @@ pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
 /// A host as it is sent: its A-labels in the place of other letters.
 pub(super) fn sent(host: &str) -> String {
     labels::to_ascii(host).map_or_else(|| host.to_owned(), std::borrow::Cow::into_owned)
-}
-
-/// A host without the brackets of an IPv6 address.
-pub(super) fn bare(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 pub(super) fn port_number(value: Value<'_>, digits: &str) -> Option<u16> {

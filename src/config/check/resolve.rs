@@ -1,18 +1,15 @@
 //! From keys to a check: what they make together, and what of it makes no sense.
 
-use crate::config::check::keys::{CheckKeys, Key, OF_TLS, PlainKeys, contradiction};
+use crate::check::{
+    BODY_LIMIT, Check, ExecProbe, Expected, GrpcProbe, HttpProbe, Probe, Talk, TcpProbe, TlsProbe,
+    TlsSettings, name_in,
+};
+use crate::config::check::key::{Key, contradiction};
+use crate::config::check::keys::{CheckKeys, OF_TLS, PlainKeys};
 use crate::config::check::pattern::Body;
 use crate::config::check::{Hosts, Kind, ReadCheck, certificate, request, timing};
 use crate::config::source::At;
 use crate::config::value::Located;
-use crate::fleet::Check;
-use crate::probe::Probe;
-use crate::probe::exec::ExecProbe;
-use crate::probe::expected::Expected;
-use crate::probe::grpc::GrpcProbe;
-use crate::probe::http::{BODY_LIMIT, HttpProbe, TlsSettings};
-use crate::probe::tcp::{Talk, TcpProbe};
-use crate::probe::tls::TlsProbe;
 
 impl<'s> CheckKeys<'s> {
     /// The check that these keys and the defaults make, named by its kind; `at` is where the pool
@@ -239,7 +236,7 @@ impl<'s> CheckKeys<'s> {
         let insecure = self.unverified().is_some();
         // A default host is not this check's when it cannot have one.
         let host = self.plain.host.value().filter(|_| kind != Kind::Tls);
-        let name = self.tls.name.value().or_else(|| Some(request::bare(request::split_port(host?).0)));
+        let name = self.tls.name.value().or_else(|| Some(name_in(host?)));
         match name {
             None if !insecure && !matches!(hosts, Hosts::All) => {
                 let means =

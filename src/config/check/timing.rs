@@ -1,18 +1,11 @@
 //! When a check is run, and what of that contradicts itself.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::check::keys::{Key, PlainKeys, contradiction};
+use crate::check::Timing;
+use crate::config::check::key::{Key, contradiction};
+use crate::config::check::keys::PlainKeys;
 use crate::duration::Shown;
-use crate::health::Timing;
-
-/// From one probe to the next, and while a state is in doubt.
-pub(super) const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
-/// The longest a probe may take; the intervals are the other bound.
-pub(super) const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
-/// Consecutive outcomes that flip a state.
-pub(super) const FLIPS: RangeInclusive<u16> = 1..=100;
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 /// Four fifths of the shorter interval where that is less.

@@ -1,7 +1,9 @@
 //! Checks as URLs: the most common things in short.
 
+use crate::check::name_in;
 use crate::config::check::certificate::TlsKeys;
-use crate::config::check::keys::{CheckKeys, Key, PlainKeys};
+use crate::config::check::key::Key;
+use crate::config::check::keys::{CheckKeys, PlainKeys};
 use crate::config::check::{KINDS, Kind, certificate, program, request};
 use crate::config::value::Value;
 use crate::spelling::closest;
@@ -70,7 +72,7 @@ pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>>
     if !name.is_empty() {
         let authority = request::checked_host(value, authority)?;
         if kind == Kind::Tls {
-            tls.name = Key::here(certificate::checked_name(value, request::bare(name))?, value.at);
+            tls.name = Key::here(certificate::checked_name(value, name_in(authority))?, value.at);
         } else {
             plain.host = Key::here(authority, value.at);
         }

@@ -5,22 +5,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{REST, load_files, loaded};
+use crate::check::{
+    Check, ClientFiles, ExecProbe, Expected, GrpcProbe, HttpProbe, PoolSetup, Probe, ProxyProtocol, Talk,
+    TcpProbe, TlsProbe, TlsSettings, Version,
+};
 use crate::config::load;
-use crate::fleet::{Check, PoolSetup};
 use crate::pool::{Backend, Require};
-use crate::probe::Probe;
-use crate::probe::connect::ProxyProtocol;
-use crate::probe::exec::ExecProbe;
-use crate::probe::expected::Expected;
-use crate::probe::grpc::GrpcProbe;
-use crate::probe::http::{ClientFiles, HttpProbe, TlsSettings, Version};
-use crate::probe::tcp::{Talk, TcpProbe};
-use crate::probe::tls::TlsProbe;
 
 /// Pool `x` with these lines, with `defaults` in front.
 fn pool_with(lines: &str, defaults: &str) -> PoolSetup {
     let text = format!("{defaults}\n[pools.x]\nbackends = [\"192.0.2.1\"]\n{lines}\n{REST}");
-    loaded(&text).checker.pools.into_iter().find(|pool| pool.pool.name == "x").unwrap()
+    loaded(&text).served.pools.into_iter().find(|pool| pool.pool.name == "x").unwrap()
 }
 
 fn pool(lines: &str) -> PoolSetup {
@@ -45,7 +40,7 @@ fn http(value: &str) -> HttpProbe {
 }
 
 fn pattern(text: &str) -> Expected {
-    Expected::Pattern(crate::probe::expected::Pattern::new(text).unwrap())
+    Expected::Pattern(crate::check::Pattern::new(text).unwrap())
 }
 
 fn named(name: &str) -> TlsSettings {
@@ -255,7 +250,7 @@ fn a_program_is_found_beside_the_file_that_names_it() {
     std::fs::write(path("steerd.toml"), format!("include = [\"sub/*.toml\"]\n{REST}")).unwrap();
     let setup = load(&path("steerd.toml")).unwrap_or_else(|faults| panic!("{faults}"));
     let programs: Vec<PathBuf> =
-        setup.checker.pools.iter().flat_map(|pool| &pool.checks).map(program).collect();
+        setup.served.pools.iter().flat_map(|pool| &pool.checks).map(program).collect();
     assert_eq!(programs, [path("sub/probe.sh"), path("sub/probe.sh")]);
 }
 
@@ -338,7 +333,7 @@ fn keys_of_a_backend() {
     let backend = |address: &str| Backend::new(address, vec![address.parse().unwrap()]);
     let check_address = Some("2001:db8::9".parse().unwrap());
     assert_eq!(
-        setup.checker.pools[0].pool.backends,
+        setup.served.pools[0].pool.backends,
         [
             Backend {
                 site: Some("rack-1.a".into()),

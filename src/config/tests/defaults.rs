@@ -3,17 +3,13 @@
 use std::time::Duration;
 
 use super::{REST, ZONE, errors, load_files, load_with_rest, loaded};
+use crate::check::{Check, HttpProbe, Probe, TcpProbe, Timing, TlsSettings};
 use crate::config::{Access, AdminSettings, Setup};
 use crate::cookie::CookieSecrets;
-use crate::fleet::Check;
-use crate::health::Timing;
 use crate::listener::TcpLimits;
 use crate::listener::rate_limit::RateLimit;
 use crate::network::Network;
 use crate::pool::{Backend, MinHealthy};
-use crate::probe::Probe;
-use crate::probe::http::{HttpProbe, TlsSettings};
-use crate::probe::tcp::TcpProbe;
 use crate::service::{Answers, Policy, WhenDown};
 use crate::settings::{Chaos, Settings};
 
@@ -23,7 +19,7 @@ fn check(check: &str, defaults: &str) -> Check {
         "[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {check}\n[defaults.check]\n{defaults}\n{REST}"
     );
     let setup = loaded(&text);
-    setup.checker.pools.iter().find(|pool| pool.pool.name == "x").unwrap().checks[0].clone()
+    setup.served.pools.iter().find(|pool| pool.pool.name == "x").unwrap().checks[0].clone()
 }
 
 fn http(probe: Check) -> HttpProbe {
@@ -49,21 +45,21 @@ const BUILT_IN: Timing = Timing {
 
 #[test]
 fn built_in() {
-    let Setup { server, admin, checker, warnings } = load_with_rest("").unwrap();
+    let Setup { server, admin, served, warnings } = load_with_rest("").unwrap();
     let listen = vec!["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()];
     assert_eq!((server.listen, server.workers), (listen, 0));
     assert_eq!((server.limits.tcp, server.limits.rate), (TcpLimits::default(), None));
-    let cookies = checker.settings.cookies.clone();
+    let cookies = served.settings.cookies.clone();
     assert!(cookies.as_ref().is_some_and(|cookies| !cookies.required));
-    assert_eq!(checker.settings, Settings { cookies, ..Settings::default() });
-    assert_eq!((admin, checker.startup_wait), (AdminSettings::default(), milliseconds(3000)));
+    assert_eq!(served.settings, Settings { cookies, ..Settings::default() });
+    assert_eq!((admin, served.startup_wait), (AdminSettings::default(), milliseconds(3000)));
     assert_eq!(server.state_dir, None);
     assert!(warnings.is_empty());
-    assert_eq!(checker.pools[0].checks, []);
-    assert_eq!(checker.pools[0].pool.min_healthy, MinHealthy::Count(1));
+    assert_eq!(served.pools[0].checks, []);
+    assert_eq!(served.pools[0].pool.min_healthy, MinHealthy::Count(1));
     let backend = |address: &str| Backend::new(address, vec![address.parse().unwrap()]);
-    assert_eq!(checker.pools[0].pool.backends, ["192.0.2.11", "192.0.2.12", "192.0.2.13"].map(backend));
-    let service = &checker.services[0];
+    assert_eq!(served.pools[0].pool.backends, ["192.0.2.11", "192.0.2.12", "192.0.2.13"].map(backend));
+    let service = &served.services[0];
     assert_eq!(
         (service.answers, service.ttl, service.policy, &service.when_down),
         (Answers::AtMost(2), 20, Policy::Weighted, &WhenDown::FailOpen)
@@ -115,8 +111,8 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
     let secrets = format!("{}\n\n{}\n", "ab".repeat(16), "CD".repeat(16));
     let setup = load_files(text, &[("secrets", &secrets), ("token", "0123456789abcdef\n")]).unwrap();
     assert_eq!(setup.server.listen.len(), 2);
-    assert_eq!((setup.server.workers, setup.checker.settings.udp_payload), (4, 4096));
-    let settings = &setup.checker.settings;
+    assert_eq!((setup.server.workers, setup.served.settings.udp_payload), (4, 4096));
+    let settings = &setup.served.settings;
     assert_eq!(
         (settings.nsid.as_deref(), settings.chaos, settings.tcp_idle),
         (Some(&b"here"[..]), Chaos::Version, 20)
@@ -134,10 +130,10 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
     let Access { token, public_reads } = setup.admin.access;
     assert!(token.unwrap().is_shown_by(b"0123456789abcdef") && public_reads);
     assert!(setup.server.state_dir.unwrap().is_absolute());
-    assert_eq!(setup.checker.startup_wait, Duration::from_secs(90));
-    let names: Vec<&str> = setup.checker.pools.iter().map(|pool| pool.pool.name.as_str()).collect();
+    assert_eq!(setup.served.startup_wait, Duration::from_secs(90));
+    let names: Vec<&str> = setup.served.pools.iter().map(|pool| pool.pool.name.as_str()).collect();
     assert_eq!(names, ["b", "a"], "ids are in the order of the file");
-    let pool = &setup.checker.pools[0].pool;
+    let pool = &setup.served.pools[0].pool;
     assert_eq!(pool.min_healthy, MinHealthy::Percent(40));
     let backends: Vec<_> =
         pool.backends.iter().map(|b| (b.name.as_str(), b.addresses.len(), b.weight, b.enabled)).collect();
@@ -145,7 +141,7 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
         backends,
         [("one", 2, 16, false), ("192.0.2.2", 1, 1_000_000, true), ("192.0.2.3", 1, 1, true)]
     );
-    let service = &setup.checker.services[0];
+    let service = &setup.served.services[0];
     assert_eq!(service.name.to_string(), "s3.example.com.");
     let tiers: Vec<u32> = service.tiers.iter().map(|tier| tier.0).collect();
     assert_eq!(
@@ -155,7 +151,7 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
     let ipv4 = vec!["192.0.2.80".parse().unwrap()];
     let ipv6 = vec!["2001:db8::80".parse().unwrap()];
     assert_eq!(service.when_down, WhenDown::Addresses { ipv4, ipv6 });
-    let zone = &setup.checker.catalog.zones()[0];
+    let zone = &setup.served.catalog.zones()[0];
     let bound = zone.node(service.name.wire()).and_then(crate::zone::NodeRef::service).unwrap();
     assert_eq!(bound.0, 0);
     assert_eq!(zone.records(), ZONE.lines().count() - 1, "all but the line of $TTL");
@@ -163,7 +159,7 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
 
 #[test]
 fn cookies_without_a_file_have_one_secret_however_often_the_file_is_read() {
-    let cookies = || load_with_rest("").unwrap().checker.settings.cookies;
+    let cookies = || load_with_rest("").unwrap().served.settings.cookies;
     assert_eq!(cookies(), cookies());
 }
 
@@ -213,7 +209,7 @@ fn authorities_are_read_and_their_path_is_relative_to_the_file() {
     let pool = "[pools.x]\nbackends = [\"192.0.2.1\"]\n\
                 check = { type = \"https\", host = \"a.example\", tls = { ca_file = \"ca.pem\" } }\n";
     let setup = load_files(&main, &[("sub/x.toml", pool), ("sub/ca.pem", &authority)]).unwrap();
-    let probe = http(setup.checker.pools[1].checks[0].clone());
+    let probe = http(setup.served.pools[1].checks[0].clone());
     assert!(probe.tls.unwrap().ca_file.unwrap().ends_with("sub/ca.pem"));
 }
 
@@ -340,7 +336,7 @@ fn a_default_gives_way_or_can_be_overruled() {
         load_files(&text, &[("ca.pem", &authority)])
     };
     let setup = tls("verify = false", "ca_file = \"ca.pem\"").unwrap();
-    let settings = http(setup.checker.pools[0].checks[0].clone()).tls.unwrap();
+    let settings = http(setup.served.pools[0].checks[0].clone()).tls.unwrap();
     assert_eq!((settings.insecure, settings.ca_file), (true, None));
     assert_eq!(
         errors(&tls("ca_file = \"ca.pem\"", "verify = false")),
@@ -393,7 +389,7 @@ fn each_key_of_a_pool_by_itself() {
     let pool = |own: &str, defaults: &str| {
         let text =
             format!("[defaults.pool]\n{defaults}\n[pools.x]\nbackends = [\"192.0.2.1\"]\n{own}\n{REST}");
-        loaded(&text).checker.pools.swap_remove(0)
+        loaded(&text).served.pools.swap_remove(0)
     };
     for (key, default, own) in [
         ("check", "check = \"tcp://:1\"", "checks = [\"tcp://:2\", \"tcp://:3\"]"),
@@ -420,17 +416,17 @@ fn defaults_of_pools_and_services() {
     let own = "[pools.own]\ncheck = \"tcp://:2\"\nmin_healthy = 1\nbackends = [\"192.0.2.1\"]\n\
                [services.\"own.example.com\"]\npools = [\"own\"]\nanswers = 1\nttl = \"8s\"\npolicy = \"weighted\"\n\
                when_down = \"servfail\"\n[services.\"bare.example.com\"]\n";
-    let checker = loaded(&format!("{defaults}{own}{REST}")).checker;
+    let served = loaded(&format!("{defaults}{own}{REST}")).served;
     let pool = |name: &str| {
-        let setup = checker.pools.iter().find(|pool| pool.pool.name == name).unwrap();
+        let setup = served.pools.iter().find(|pool| pool.pool.name == name).unwrap();
         (setup.checks.first().map(|check| check.probe.clone()), setup.pool.min_healthy)
     };
     let tcp = |port| Some(Probe::Tcp(TcpProbe::connect(port)));
     assert_eq!(pool("web"), (tcp(1), MinHealthy::Count(2)));
     assert_eq!(pool("own"), (tcp(2), MinHealthy::Count(1)));
     let service = |name: &str| {
-        let service = checker.services.iter().find(|service| service.name.to_string() == name).unwrap();
-        let tier = &checker.pools[service.tiers[0].index()].pool.name;
+        let service = served.services.iter().find(|service| service.name.to_string() == name).unwrap();
+        let tier = &served.pools[service.tiers[0].index()].pool.name;
         (tier.as_str(), service.answers, service.ttl, service.policy, service.when_down.clone())
     };
     assert_eq!(service("bare.example.com."), ("web", Answers::AtMost(3), 7, Policy::All, WhenDown::NoData));

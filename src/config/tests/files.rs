@@ -19,7 +19,7 @@ fn every_file_that_comes_with_steerd_loads() {
         if path.extension().is_some_and(|extension| extension == "toml") {
             let setup = load(&path).unwrap_or_else(|faults| panic!("{faults}"));
             assert!(setup.warnings.is_empty(), "{}", setup.warnings);
-            assert!(!setup.checker.services.is_empty());
+            assert!(!setup.served.services.is_empty());
             count += 1;
         }
     }
@@ -141,15 +141,15 @@ fn included_files_add_their_sections() {
         ("conf.d/deeper/not.toml", "this is not TOML"),
     ];
     let setup = load_files(&main, &files).unwrap();
-    assert_eq!((setup.checker.pools.len(), setup.server.workers), (2, 2));
-    assert!(setup.checker.services.iter().all(|service| service.ttl == 9));
+    assert_eq!((setup.served.pools.len(), setup.server.workers), (2, 2));
+    assert!(setup.served.services.iter().all(|service| service.ttl == 9));
     assert!(setup.warnings.is_empty(), "{}", setup.warnings);
 }
 
 #[test]
 fn a_file_that_matches_itself_is_read_once() {
     let setup = load_files(&format!("include = [\"*.toml\"]\n{REST}"), &[("x.toml", POOL)]).unwrap();
-    assert_eq!(setup.checker.pools.len(), 2);
+    assert_eq!(setup.served.pools.len(), 2);
 }
 
 #[test]

@@ -9,10 +9,11 @@ use rand::rngs::SmallRng;
 
 use super::{errors, load_files, load_with_rest};
 use crate::answer::{Client, Responder, Transport, Verdict};
+use crate::check::PoolSetup;
 use crate::config::{Faults, Setup};
 use crate::counters::Counters;
-use crate::fleet;
 use crate::name::MAX_NAME;
+use crate::served::Served;
 use crate::table::{PoolView, Services, Standing, Table};
 use crate::wire::MAX_MESSAGE;
 use crate::wire::edns::option;
@@ -220,21 +221,22 @@ impl Config {
     }
 
     /// The replies sent while all backends are healthy and while all are not: bytes, truncated or not.
-    fn replies(&self, setup: fleet::Setup) -> Vec<(usize, bool)> {
-        let settings = Arc::new(setup.settings);
-        let catalog = Arc::new(setup.catalog);
-        let counted = setup.services.into_iter().map(|service| (service, Counters::new(1, 2)));
+    fn replies(&self, served: Served) -> Vec<(usize, bool)> {
+        let settings = Arc::new(served.settings);
+        let catalog = Arc::new(served.catalog);
+        let counted = served.services.into_iter().map(|service| (service, Counters::new(1, 2)));
         let services = Arc::new(Services::new(counted));
         let client =
             Client { address: Ipv4Addr::LOCALHOST.into(), port: 53, transport: Transport::Udp, time: 1 };
         let mut replies = Vec::new();
         for standing in [Standing::Healthy, Standing::Unhealthy] {
-            let view = |pool: &fleet::PoolSetup| {
+            let view = |pool: &PoolSetup| {
                 let answers = PoolView::counters(&pool.pool, 1);
                 Arc::new(PoolView::build(&pool.pool, None, answers, |_, _| standing.into()))
             };
             let (settings, catalog) = (Arc::clone(&settings), Arc::clone(&catalog));
-            let table = Table::new(1, settings, catalog, Arc::clone(&services), setup.pools.iter().map(view));
+            let table =
+                Table::new(1, settings, catalog, Arc::clone(&services), served.pools.iter().map(view));
             for rtype in [rtype::A, rtype::AAAA] {
                 let mut responder = Responder::new(SmallRng::seed_from_u64(1));
                 let mut buffer = vec![0; MAX_MESSAGE];
@@ -255,13 +257,13 @@ proptest! {
     fn an_accepted_configuration_is_never_truncated(config in config()) {
         match config.load(config.payload) {
             Ok(setup) => {
-                for (length, truncated) in config.replies(setup.checker) {
+                for (length, truncated) in config.replies(setup.served) {
                     prop_assert!(!truncated && length <= usize::from(config.payload), "{length}");
                 }
             }
             Err(faults) => {
                 let with_room = config.load(4096).map_err(|faults| TestCaseError::fail(faults.to_string()))?;
-                let replies = config.replies(with_room.checker);
+                let replies = config.replies(with_room.served);
                 let longest = replies.iter().map(|(length, _)| *length).max().unwrap_or(0);
                 prop_assert!(longest > usize::from(config.payload), "{longest} bytes fit:\n{faults}");
             }

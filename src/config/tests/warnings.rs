@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{load_files, load_with_rest, told};
+use crate::check::Timing;
 use crate::config::advice::detection;
-use crate::health::Timing;
 
 /// The warnings of the usual configuration with `text` above it.
 fn warnings(text: &str) -> Vec<String> {

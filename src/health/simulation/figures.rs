@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+use crate::check::Timing;
 use crate::health::simulation::{Bench, DEFAULTS, LATENCY, asked_for, milliseconds, seeds};
-use crate::health::{HealthTable, Moment, Outcome, State, Timing, Verdict};
+use crate::health::{HealthTable, Moment, Outcome, State, Verdict};
 
 const DEATHS: u64 = 10_000;
 

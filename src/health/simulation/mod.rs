@@ -22,7 +22,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::health::{HealthTable, Moment, Outcome, TargetId, Ticket, Timing, Transition};
+use crate::check::Timing;
+use crate::health::{HealthTable, Moment, Outcome, TargetId, Ticket, Transition};
 
 use planted::{FAULTS, Fault};
 use world::{Met, World};

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::health::{Alarm, Group, Moment, Outcome, Suspicion, TargetId, Timing, Verdict};
+use crate::check::Timing;
+use crate::health::{Alarm, Group, Moment, Outcome, Suspicion, TargetId, Verdict};
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 
+use crate::check::Timing;
 use crate::health::{
-    Alarm, Group, HealthTable, Moment, Outcome, State, Suspicion, TargetId, Ticket, Timing, Transition,
-    Verdict,
+    Alarm, Group, HealthTable, Moment, Outcome, State, Suspicion, TargetId, Ticket, Transition, Verdict,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,11 +8,12 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::check::Timing;
 use crate::health::schedule::{FIRST_ROUND, longest_jitter};
 use crate::health::simulation::model::{Model, Next};
 use crate::health::simulation::planted::{Fault, Subject};
 use crate::health::simulation::{DEFAULTS, LATENCY, milliseconds, nanoseconds};
-use crate::health::{Group, Moment, Outcome, TargetId, Ticket, Timing, Verdict};
+use crate::health::{Group, Moment, Outcome, TargetId, Ticket, Verdict};
 
 /// The error describes the violation in a sentence.
 pub(super) type Checked = Result<(), String>;

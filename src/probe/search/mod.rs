@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::probe::expected::{Expected, Pattern};
+use crate::check::{Expected, Pattern};
 use crate::probe::fault::Fault;
 use crate::probe::search::effort::{BUDGET, Charge, Effort, is_long};
 use crate::probe::search::threads::{Answer, Job};

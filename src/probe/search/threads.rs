@@ -24,7 +24,7 @@ use std::time::Duration;
 use regex_automata::meta::Cache;
 use tokio::sync::oneshot;
 
-use crate::probe::expected::Pattern;
+use crate::check::Pattern;
 use crate::probe::search::effort::{Charge, Effort, is_long};
 use crate::sys::process;
 

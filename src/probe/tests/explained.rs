@@ -7,10 +7,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::tcp::text;
 use super::*;
-use crate::probe::grpc::GrpcProbe;
-use crate::probe::http::Version;
-use crate::probe::tcp::{Talk, TcpProbe};
-use crate::probe::tls::TlsProbe;
+use crate::check::{GrpcProbe, Talk, TcpProbe, TlsProbe, Version};
 
 const NAME: &str = "backend.example";
 
@@ -91,8 +88,8 @@ async fn plain_protocols_on_a_port_that_should_speak_tls() {
         let report = run(https(port, insecure()), PATIENT).await;
         assert_fault(&report, Cause::Tls, words);
         let probe = TlsProbe::handshake(port, insecure());
-        assert_fault(&Probe::Tls(probe).run(HERE, PATIENT).await, Cause::Tls, words);
-        assert_fault(&grpc(port, Some(insecure())).run(HERE, PATIENT).await, Cause::Tls, words);
+        assert_fault(&probe::run(&Probe::Tls(probe), HERE, PATIENT).await, Cause::Tls, words);
+        assert_fault(&probe::run(&grpc(port, Some(insecure())), HERE, PATIENT).await, Cause::Tls, words);
     }
     let closes = server(|mut stream| async move { drop(stream.read(&mut [0; 1024]).await) }).await;
     let report = run(https(closes, insecure()), PATIENT).await;
@@ -145,7 +142,7 @@ async fn a_plain_check_of_a_port_that_closes_at_once() {
             grpc(port, None),
             Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }),
         ] {
-            assert_fault(&probe.run(HERE, PATIENT).await, cause, hint);
+            assert_fault(&probe::run(&probe, HERE, PATIENT).await, cause, hint);
         }
     }
     // One that has answered, and one over TLS.
@@ -179,10 +176,10 @@ async fn a_plain_check_of_a_port_that_speaks_tls() {
     assert_fault(&run(http(port), PATIENT).await, Cause::Protocol, words);
     let http2 = HttpProbe { version: Version::Http2, ..http(port) };
     assert_fault(&run(http2, PATIENT).await, Cause::Protocol, words);
-    assert_fault(&grpc(port, None).run(HERE, PATIENT).await, Cause::Protocol, words);
+    assert_fault(&probe::run(&grpc(port, None), HERE, PATIENT).await, Cause::Protocol, words);
     let talk = Talk { send: Some(b"NOOP\r\n\r\n".to_vec()), expect: Some(text("250")) };
     assert_fault(
-        &Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }).run(HERE, PATIENT).await,
+        &probe::run(&Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }), HERE, PATIENT).await,
         Cause::Body,
         words,
     );
@@ -205,7 +202,11 @@ async fn http_1_where_http_2_is_asked_for() {
     let port = canned_at_once(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     let report = run(HttpProbe { version: Version::Http2, ..http(port) }, PATIENT).await;
     assert_fault(&report, Cause::Protocol, "speaks HTTP/1.1; it sent \"HTTP/1.1 400 Bad Request\"");
-    assert_fault(&grpc(port, None).run(HERE, PATIENT).await, Cause::Protocol, "the backend speaks HTTP/1.1");
+    assert_fault(
+        &probe::run(&grpc(port, None), HERE, PATIENT).await,
+        Cause::Protocol,
+        "the backend speaks HTTP/1.1",
+    );
 }
 
 /// A server that takes only those clients whose certificate the authority has signed.
@@ -238,7 +239,7 @@ async fn a_server_that_wants_a_client_certificate_is_told() {
             assert_fault(&report, Cause::Tls, words);
             let talk = Talk { send: None, expect: Some(text("hello")) };
             let probe = TlsProbe { talk, ..TlsProbe::handshake(port, authority.trusted(NAME)) };
-            assert_fault(&Probe::Tls(probe).run(HERE, PATIENT).await, Cause::Tls, words);
+            assert_fault(&probe::run(&Probe::Tls(probe), HERE, PATIENT).await, Cause::Tls, words);
         }
     }
 }

@@ -5,14 +5,14 @@ use tokio::sync::mpsc;
 
 use super::http2::answer_http2;
 use super::*;
-use crate::probe::grpc::GrpcProbe;
+use crate::check::GrpcProbe;
 
 fn grpc(port: u16) -> GrpcProbe {
     GrpcProbe { service: "s3.Gateway".into(), ..GrpcProbe::of_server(port) }
 }
 
 async fn check(probe: GrpcProbe, timeout: Duration) -> Report {
-    Probe::Grpc(probe).run(HERE, timeout).await
+    probe::run(&Probe::Grpc(probe), HERE, timeout).await
 }
 
 fn head() -> Response<()> {

@@ -7,9 +7,8 @@ use tokio::io::AsyncWriteExt;
 
 use super::tcp::{pattern, text};
 use super::*;
-use crate::probe::grpc::GrpcProbe;
-use crate::probe::http::{BODY_LIMIT, HEADER_LIMIT, Version};
-use crate::probe::tcp::{Talk, TcpProbe};
+use crate::check::{BODY_LIMIT, GrpcProbe, Talk, TcpProbe, Version};
+use crate::probe::limited::{HEADER_LIMIT, Limited};
 
 /// Most bytes that a backend may get rid of beyond those read: the kernel takes some into its buffers.
 const BUFFERS: u64 = 6 << 20;
@@ -276,7 +275,7 @@ async fn a_backend_that_never_reads() {
     let probe = HttpProbe { headers: long, ..http(port) };
     assert_fault(&run(probe, BRIEF).await, Cause::Timeout, "no answer within 250ms (sending the request)");
     let talk = Talk { send: Some(vec![b'x'; 16 << 20]), expect: Some(text("y")) };
-    let report = Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }).run(HERE, BRIEF).await;
+    let report = probe::run(&Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }), HERE, BRIEF).await;
     assert_fault(&report, Cause::Timeout, "no answer within 250ms (sending the request)");
 }
 
@@ -289,7 +288,7 @@ async fn words_without_end() {
     ] {
         let talk = Talk { send: None, expect: Some(expect) };
         let report = flooded(flood, 64 << 10, async |port| {
-            Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }).run(HERE, PATIENT).await
+            probe::run(&Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }), HERE, PATIENT).await
         })
         .await;
         assert_fault(&report, Cause::Body, detail);
@@ -309,7 +308,7 @@ fn http2(port: u16) -> HttpProbe {
 }
 
 async fn grpc(port: u16, timeout: Duration) -> Report {
-    Probe::Grpc(GrpcProbe::of_server(port)).run(HERE, timeout).await
+    probe::run(&Probe::Grpc(GrpcProbe::of_server(port)), HERE, timeout).await
 }
 
 /// Reads the preface, and frames up to the head of a request.
@@ -470,7 +469,7 @@ async fn a_dribble_is_read_a_few_times_only() {
     })
     .await;
     let stream = TcpStream::connect((HERE, port)).await.unwrap();
-    let mut limited = crate::probe::limited::Limited::new(stream, 1 << 20);
+    let mut limited = Limited::new(stream, 1 << 20);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
     let mut count = 0_usize;
     let mut piece = [0; 512];

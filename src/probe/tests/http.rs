@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::tcp::{pattern, text};
 use super::*;
-use crate::probe::http::{BODY_LIMIT, Version};
+use crate::check::{BODY_LIMIT, Version};
 
 /// A server that is content with every request, and what it is asked.
 async fn listening() -> (u16, mpsc::Receiver<String>) {

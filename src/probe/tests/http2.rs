@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::tcp::text;
 use super::*;
-use crate::probe::http::Version;
+use crate::check::Version;
 
 /// Answers the requests of a connection of HTTP/2, as long as there are any.
 pub(super) async fn answer_http2(
@@ -170,7 +170,8 @@ async fn an_end_within_a_frame_is_a_connection_closed_too_early() {
     let heard: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x09\x01\x04\x00\x00\x00\x01\x88";
     let stream = tokio::io::join(heard, tokio::io::sink());
     let probe = HttpProbe { version: Version::Http2, ..HttpProbe::get(80, "/") };
-    let report = probe.run_on(stream, "192.0.2.1".parse().unwrap(), Duration::from_secs(10)).await;
+    let report =
+        probe::http::run_on(&probe, stream, "192.0.2.1".parse().unwrap(), Duration::from_secs(10)).await;
     assert_eq!(report.cause, Some(Cause::Closed));
     assert_eq!(&*report.detail, "the connection was closed before the response was complete");
 }

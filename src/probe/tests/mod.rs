@@ -24,9 +24,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::check::{HttpProbe, Probe, TlsSettings};
 use crate::health::Outcome;
-use crate::probe::http::{HttpProbe, TlsSettings};
-use crate::probe::{Cause, Probe, Report};
+use crate::probe::{self, Cause, Report};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// For probes that get an answer: long, so that a slow machine fails no test.
@@ -39,7 +39,7 @@ fn http(port: u16) -> HttpProbe {
 }
 
 async fn run(probe: HttpProbe, timeout: Duration) -> Report {
-    Probe::Http(probe).run(HERE, timeout).await
+    probe::run(&Probe::Http(probe), HERE, timeout).await
 }
 
 #[track_caller]
@@ -246,6 +246,6 @@ fn steps(report: &Report) -> Vec<&'static str> {
 #[test]
 fn a_probe_that_waits_takes_little_memory() {
     let probe = Probe::Http(http(80));
-    let size = size_of_val(&probe.run(HERE, PATIENT));
+    let size = size_of_val(&probe::run(&probe, HERE, PATIENT));
     assert!(size <= 2048, "{size} bytes");
 }

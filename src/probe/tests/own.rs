@@ -5,13 +5,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::explained::wanting_certificates;
 use super::tcp::text;
 use super::*;
+use crate::check::{ClientFiles, Expected, GrpcProbe, ProxyProtocol, Talk, TcpProbe, TlsProbe};
 use crate::pool::Backend;
-use crate::probe::connect::ProxyProtocol;
-use crate::probe::expected::Expected;
-use crate::probe::grpc::GrpcProbe;
-use crate::probe::http::ClientFiles;
-use crate::probe::tcp::{Talk, TcpProbe};
-use crate::probe::tls::TlsProbe;
 
 const NAME: &str = "backend.example";
 
@@ -110,11 +105,11 @@ async fn the_proxy_header_comes_before_all_else() {
         assert_eq!(report.outcome, Outcome::Failed, "it is wanted: {report:?}");
         let talk = Talk { send: Some(b"hello".to_vec()), expect: Some(text("204")) };
         let probe = Probe::Tcp(TcpProbe { talk, proxy, ..TcpProbe::connect(port) });
-        assert_passed(&probe.run(HERE, PATIENT).await, "connected, heard \"204\"");
+        assert_passed(&probe::run(&probe, HERE, PATIENT).await, "connected, heard \"204\"");
         // A check that says nothing else says this.
         let (port, mut seen) = behind_proxy(header, b"").await;
         let probe = Probe::Tcp(TcpProbe { proxy, ..TcpProbe::connect(port) });
-        assert_passed(&probe.run(HERE, PATIENT).await, "connected");
+        assert_passed(&probe::run(&probe, HERE, PATIENT).await, "connected");
         assert_eq!(seen.recv().await.unwrap(), header);
         // Before a handshake, and before HTTP/2.
         for probe in [
@@ -124,7 +119,7 @@ async fn the_proxy_header_comes_before_all_else() {
             }),
             Probe::Grpc(GrpcProbe { proxy, ..GrpcProbe::of_server(port) }),
         ] {
-            let _ = probe.run(HERE, PATIENT).await;
+            let _ = probe::run(&probe, HERE, PATIENT).await;
             assert_eq!(seen.recv().await.unwrap(), header, "{probe:?}");
         }
     }
@@ -169,8 +164,8 @@ async fn bytes_that_are_no_text_are_said_and_heard() {
         expect: Some(Expected::Text(expect.to_vec())),
     };
     let probe = |expect: &[u8]| Probe::Tcp(TcpProbe { talk: talk(expect), ..TcpProbe::connect(port) });
-    assert_passed(&probe(&[0, 0xfe]).run(HERE, PATIENT).await, r#"connected, heard "\0\xfe""#);
-    assert_fault(&probe(&[0xfe, 0]).run(HERE, PATIENT).await, Cause::Body, r#"heard "a\0\xfe\xff""#);
+    assert_passed(&probe::run(&probe(&[0, 0xfe]), HERE, PATIENT).await, r#"connected, heard "\0\xfe""#);
+    assert_fault(&probe::run(&probe(&[0xfe, 0]), HERE, PATIENT).await, Cause::Body, r#"heard "a\0\xfe\xff""#);
 }
 
 #[tokio::test]

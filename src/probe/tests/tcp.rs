@@ -3,8 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::probe::expected::{Expected, Pattern};
-use crate::probe::tcp::{Talk, TcpProbe};
+use crate::check::{Expected, Pattern, Talk, TcpProbe};
 
 pub(super) fn text(text: &str) -> Expected {
     Expected::Text(text.into())
@@ -19,14 +18,14 @@ pub(super) fn talk(send: Option<&str>, expect: Option<Expected>) -> Talk {
 }
 
 async fn tcp(port: u16, talk: Talk, timeout: Duration) -> Report {
-    Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }).run(HERE, timeout).await
+    probe::run(&Probe::Tcp(TcpProbe { talk, ..TcpProbe::connect(port) }), HERE, timeout).await
 }
 
 #[tokio::test]
 async fn tcp_finds_a_listener_without_a_word_to_its_program() {
     let listener = TcpListener::bind((HERE, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let report = Probe::Tcp(TcpProbe::connect(port)).run(HERE, PATIENT).await;
+    let report = probe::run(&Probe::Tcp(TcpProbe::connect(port)), HERE, PATIENT).await;
     assert_passed(&report, "connected");
     assert_eq!(steps(&report), ["connect"]);
     let client = TcpStream::connect((HERE, port)).await.unwrap();
@@ -55,9 +54,13 @@ async fn ipv6_is_probed_alike() {
     };
     let port = listener.local_addr().unwrap().port();
     let probe = Probe::Tcp(TcpProbe::connect(port));
-    assert_passed(&probe.run("::1".parse().unwrap(), PATIENT).await, "connected");
+    assert_passed(&probe::run(&probe, "::1".parse().unwrap(), PATIENT).await, "connected");
     drop(listener);
-    assert_fault(&probe.run("::1".parse().unwrap(), PATIENT).await, Cause::Refused, "connection refused");
+    assert_fault(
+        &probe::run(&probe, "::1".parse().unwrap(), PATIENT).await,
+        Cause::Refused,
+        "connection refused",
+    );
 }
 
 #[tokio::test]

@@ -7,10 +7,9 @@ use tokio::io::AsyncWriteExt;
 
 use super::tcp::{talk, text};
 use super::*;
-use crate::probe::http::Version;
+use crate::check::{Talk, TlsProbe, Version};
+use crate::probe::protocols::Offered;
 use crate::probe::sessions;
-use crate::probe::tcp::Talk;
-use crate::probe::tls::TlsProbe;
 use crate::probe::trust::stalled::Stalled;
 
 #[tokio::test]
@@ -104,7 +103,7 @@ async fn sessions_are_resumed_by_the_same_check_of_the_same_address() {
         let (port, handshakes) = tls_server(config, &[], answer_ok).await;
         let settings = authority.trusted("s3.example.com");
         let probe = async |probe: &HttpProbe, address: &str| {
-            let report = Probe::Http(probe.clone()).run(address.parse().unwrap(), PATIENT).await;
+            let report = probe::run(&Probe::Http(probe.clone()), address.parse().unwrap(), PATIENT).await;
             assert_passed(&report, "200 OK");
             handshakes.lock().unwrap().pop().unwrap()
         };
@@ -123,7 +122,7 @@ async fn sessions_are_resumed_by_the_same_check_of_the_same_address() {
 
         // As the next probe would, a minute later.
         let later = Instant::now() + sessions::LIFETIME;
-        sessions::of(SocketAddr::new(HERE, port), &settings, Version::Default.protocols(), later);
+        sessions::of(SocketAddr::new(HERE, port), &settings, Offered::by(Version::Default), later);
         assert_eq!(probe(&own, "127.0.0.1").await, HandshakeKind::Full);
         assert_eq!(probe(&own, "127.0.0.1").await, HandshakeKind::Resumed);
     }
@@ -139,7 +138,7 @@ async fn a_handshake_is_a_check_of_its_own_and_may_be_followed_by_words() {
     })
     .await;
     let tls = async |settings: TlsSettings, talk: Talk| {
-        Probe::Tls(TlsProbe { talk, ..TlsProbe::handshake(port, settings) }).run(HERE, PATIENT).await
+        probe::run(&Probe::Tls(TlsProbe { talk, ..TlsProbe::handshake(port, settings) }), HERE, PATIENT).await
     };
     let settings = || authority.trusted("mail.example");
     let report = tls(settings(), Talk::default()).await;

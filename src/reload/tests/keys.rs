@@ -1,14 +1,11 @@
 //! A reload of every key of pools, checks and services: what is told, and what goes on.
 
+use crate::check::{
+    ClientFiles, ExecProbe, Expected, GrpcProbe, HttpProbe, ProxyProtocol, Talk, TlsProbe, TlsSettings,
+    Version,
+};
 use crate::checker::tests::*;
 use crate::pool::MinHealthy;
-use crate::probe::connect::ProxyProtocol;
-use crate::probe::exec::ExecProbe;
-use crate::probe::expected::Expected;
-use crate::probe::grpc::GrpcProbe;
-use crate::probe::http::{ClientFiles, HttpProbe, TlsSettings, Version};
-use crate::probe::tcp::Talk;
-use crate::probe::tls::TlsProbe;
 use crate::reload::named::{Change, Difference};
 use crate::reload::swap::swap;
 use crate::settings::Chaos;
@@ -43,17 +40,17 @@ fn checks() -> Vec<Check> {
 }
 
 /// `one` serves and `two` refuses.
-fn base() -> Setup {
+fn base() -> Served {
     let backends = vec![
         Backend { name: "one".into(), ..backend("192.0.2.1") },
         Backend { name: "two".into(), ..backend("192.0.2.2") },
     ];
     let web = PoolSetup { checks: checks(), ..pool("web", None, backends) };
     let catalog = Catalog::new(vec![zone("example.com", 1, [192, 0, 2, 80])]);
-    Setup { catalog, ..setup(vec![web, pool_of("spare", None, &["192.0.2.9"])], vec![service(&[0, 1])]) }
+    Served { catalog, ..setup(vec![web, pool_of("spare", None, &["192.0.2.9"])], vec![service(&[0, 1])]) }
 }
 
-type Edit = Box<dyn Fn(&mut Setup)>;
+type Edit = Box<dyn Fn(&mut Served)>;
 
 /// The targets that begin anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +64,7 @@ enum Anew {
     FirstHost,
 }
 
-fn change(at: impl Fn(&mut Setup) + 'static) -> Edit {
+fn change(at: impl Fn(&mut Served) + 'static) -> Edit {
     Box::new(at)
 }
 
@@ -206,7 +203,7 @@ fn check_keys() -> Vec<(&'static str, Anew, Edit)> {
             "check http: body changed",
             anew,
             of_http(|probe| {
-                probe.body = Some(Expected::Pattern(crate::probe::expected::Pattern::new("o.").unwrap()));
+                probe.body = Some(Expected::Pattern(crate::check::Pattern::new("o.").unwrap()));
             }),
         ),
         (

@@ -69,8 +69,8 @@ impl Fixture {
         let setup = config::load(&file).unwrap_or_else(|faults| panic!("{config}\n{faults}"));
 
         let (commands, mut received) = mpsc::channel(8);
-        let given = Arc::new(Mutex::new(vec![setup.checker.settings.clone()]));
-        let running = Configuration::of(config::load(&file).unwrap().checker, 1);
+        let given = Arc::new(Mutex::new(vec![setup.served.settings.clone()]));
+        let running = Configuration::of(config::load(&file).unwrap().served, 1);
         let at_work = Arc::new([const { AtomicUsize::new(0) }; 3]);
         let (taken, counts) = (Arc::clone(&given), Arc::clone(&at_work));
         tokio::spawn(async move {

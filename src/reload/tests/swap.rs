@@ -13,11 +13,11 @@ use crate::settings::Allowed;
 
 const TWO: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 
-async fn reload(handle: &Handle, setup: Setup) -> Difference {
-    swap(handle, setup, "a test").await.unwrap()
+async fn reload(handle: &Handle, served: Served) -> Difference {
+    swap(handle, served, "a test").await.unwrap()
 }
 
-fn web(timing: Timing, addresses: &[&str]) -> Setup {
+fn web(timing: Timing, addresses: &[&str]) -> Served {
     setup(vec![pool_of("web", check(timing), addresses)], vec![service(&[0])])
 }
 

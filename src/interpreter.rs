@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::file;
-use crate::probe::quote::quote;
+use crate::printable::excerpt;
 
 /// How much of a program is read: in it stand the first line of a script and what an ELF file says of its loader.
 const BEGINNING: u64 = 4096;
@@ -18,7 +18,7 @@ const BEGINNING: u64 = 4096;
 const DEPTH: usize = 4;
 
 /// Where programs are looked for when this process has no PATH.
-pub(super) const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Why a program cannot be started.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Optio
             Err(reason) => return Some(Fault::certain(reason)),
         };
         look_at(&interpreter.path).ok()?;
-        let shown = quote(interpreter.path.as_os_str().as_encoded_bytes());
+        let shown = excerpt(interpreter.path.as_os_str().as_encoded_bytes());
         match std::fs::metadata(&interpreter.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let kind = interpreter.kind;
@@ -74,7 +74,7 @@ pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Optio
             && !is_in_path(name)
         {
             let reason =
-                format!("its interpreter {} is not in the PATH of this process", quote(name.as_bytes()));
+                format!("its interpreter {} is not in the PATH of this process", excerpt(name.as_bytes()));
             return Some(Fault { reason, certain: false });
         }
         program = interpreter.path;
@@ -180,7 +180,7 @@ fn of(beginning: &[u8]) -> Result<Option<Interpreter>, String> {
     if line.contains(&b'\r') {
         return Err(format!(
             "its lines end with CRLF, so the system looks for an interpreter named {}; {CONVERT}",
-            quote(line.trim_ascii_start())
+            excerpt(line.trim_ascii_start())
         ));
     }
     let line = String::from_utf8_lossy(line);
@@ -190,7 +190,7 @@ fn of(beginning: &[u8]) -> Result<Option<Interpreter>, String> {
         return Err("its first line names no interpreter after #!".to_owned());
     }
     if !path.starts_with('/') {
-        return Err(format!("its interpreter {} has no absolute path", quote(path.as_bytes())));
+        return Err(format!("its interpreter {} has no absolute path", excerpt(path.as_bytes())));
     }
     let argument = argument.trim_start_matches([' ', '\t']).to_owned();
     Ok(Some(Interpreter { kind: "interpreter", path: path.into(), argument }))

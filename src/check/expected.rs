@@ -9,7 +9,7 @@ use regex_automata::meta::{BuildError, Cache, Regex};
 use regex_automata::util::syntax;
 use regex_syntax::hir::{Look, LookSet};
 
-use crate::probe::quote::quote;
+use crate::printable::excerpt;
 
 /// The largest compiled expression, bytes: `\w{1000}` would take megabytes. A search visits all of it for
 /// each byte in the worst case.
@@ -42,13 +42,13 @@ pub struct Pattern {
 
 impl Expected {
     /// Whether a text ends in what is behind `start`.
-    pub(super) fn text_is_in(text: &[u8], bytes: &[u8], start: usize) -> bool {
+    pub(crate) fn text_is_in(text: &[u8], bytes: &[u8], start: usize) -> bool {
         let rest = bytes.get(start.saturating_sub(text.len().saturating_sub(1))..).unwrap_or_default();
         memmem::find(rest, text).is_some()
     }
 
     /// Whether a match in a part of what a backend sends is one whatever follows.
-    pub(super) fn is_certain_early(&self) -> bool {
+    pub(crate) fn is_certain_early(&self) -> bool {
         match self {
             Self::Text(_) => true,
             Self::Pattern(pattern) => !pattern.looks_ahead,
@@ -56,10 +56,10 @@ impl Expected {
     }
 
     /// As it reads in a sentence: `"ready"`, or `a match of "ready|ok"`.
-    pub(super) fn in_words(&self) -> String {
+    pub(crate) fn in_words(&self) -> String {
         match self {
-            Self::Text(text) => quote(text),
-            Self::Pattern(pattern) => format!("a match of {}", quote(pattern.text.as_bytes())),
+            Self::Text(text) => excerpt(text),
+            Self::Pattern(pattern) => format!("a match of {}", excerpt(pattern.text.as_bytes())),
         }
     }
 }
@@ -91,27 +91,27 @@ impl Pattern {
     }
 
     /// How much work a search of so many bytes is at worst, in bytes of the expression visited.
-    pub(super) fn work(&self, bytes: usize) -> usize {
+    pub(crate) fn work(&self, bytes: usize) -> usize {
         self.regex.memory_usage().saturating_mul(bytes)
     }
 
     /// Whether there is a match within the first `length` bytes, judged in the light of all.
-    pub(super) fn is_in(&self, bytes: &[u8], length: usize) -> bool {
+    pub(crate) fn is_in(&self, bytes: &[u8], length: usize) -> bool {
         self.regex.is_match(Input::new(bytes).range(..length.min(bytes.len())))
     }
 
     /// The same with memory of the caller's, made by [`Pattern::cache`].
-    pub(super) fn is_in_with(&self, cache: &mut Cache, bytes: &[u8], length: usize) -> bool {
+    pub(crate) fn is_in_with(&self, cache: &mut Cache, bytes: &[u8], length: usize) -> bool {
         let input = Input::new(bytes).range(..length.min(bytes.len())).earliest(true);
         self.regex.search_half_with(cache, &input).is_some()
     }
 
     /// Whether a cache of the other serves this one.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.text, &other.text)
     }
 
-    pub(super) fn cache(&self) -> Cache {
+    pub(crate) fn cache(&self) -> Cache {
         self.regex.create_cache()
     }
 }

@@ -1,0 +1,81 @@
+//! A key of a check, which the check itself or a default may set.
+
+use crate::config::source::At;
+use crate::config::value::{Entry, Located, Table, Value};
+
+/// A key, as one place or all places together set it.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Key<'s, T> {
+    /// Nowhere.
+    #[default]
+    Unset,
+    /// It is set, and what is wrong with it is on record.
+    Wrong,
+    /// It is set.
+    Set(Located<'s, T>),
+}
+
+impl<'s, T: Clone> Key<'s, T> {
+    pub(super) fn read(
+        table: &mut Table<'s>,
+        name: &'static str,
+        convert: impl FnOnce(Value<'s>) -> Option<T>,
+    ) -> Self {
+        let Some(Entry { value, .. }) = table.get(name) else { return Self::Unset };
+        convert(value).map_or(Self::Wrong, |read| Self::here(read, value.at))
+    }
+
+    /// A key that is set at this place.
+    pub(super) fn here(value: T, at: At<'s>) -> Self {
+        Self::Set(Located { value, at, inherited: false })
+    }
+
+    /// The nearer one wins, even if it is wrong: what was meant there is not what the default says.
+    pub(super) fn or_default(self, default: &Self) -> Self {
+        match (self, default) {
+            (Self::Unset, Self::Set(default)) => Self::Set(Located { inherited: true, ..default.clone() }),
+            (Self::Unset, Self::Wrong) => Self::Wrong,
+            (own, _) => own,
+        }
+    }
+
+    /// The value with its place, if it is set and right.
+    pub(super) fn set(&self) -> Option<&Located<'s, T>> {
+        if let Self::Set(set) = self { Some(set) } else { None }
+    }
+
+    /// The value, if it is set and right.
+    pub(super) fn value(&self) -> Option<T> {
+        self.set().map(|set| set.value.clone())
+    }
+
+    /// The value, or what is built in unless the key may be there by another name.
+    pub(super) fn or_likely(&self, built_in: T, faulty: bool) -> Option<T> {
+        self.or_built_in(built_in).filter(|_| !faulty || self.set().is_some())
+    }
+
+    /// The value, or what is built in; neither if the key is wrong.
+    pub(super) fn or_built_in(&self, built_in: T) -> Option<T> {
+        match self {
+            Self::Unset => Some(built_in),
+            Self::Wrong => None,
+            Self::Set(set) => Some(set.value.clone()),
+        }
+    }
+}
+
+/// Reports that a key contradicts another one, or what is built in for that. The one that is set
+/// nearer is the one to look at.
+pub(super) fn contradiction<K, O>(
+    (name, key): (&str, &Located<'_, K>),
+    (other_name, other): (&str, Option<&Located<'_, O>>),
+    message: String,
+) {
+    match other {
+        Some(other) if key.inherited && !other.inherited => {
+            other.at.error_beside(message, key.at, &format!("`{name}` is set here"));
+        }
+        Some(other) => key.at.error_beside(message, other.at, &format!("`{other_name}` is set here")),
+        None => key.at.error(message),
+    }
+}
