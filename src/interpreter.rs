@@ -1,7 +1,7 @@
-//! Why the system does not start a program that is there and executable: its format, or its interpreter.
+//! Finds out why the system cannot start an executable file: by its format, or by its interpreter.
 //!
-//! The system reports the same for a program that is missing and for one whose interpreter is. The file itself tells
-//! which: its first line if it is a script, its loader if it is an ELF file. Nothing is started here.
+//! The system has the same error for a missing program and for a missing interpreter. The file itself shows which one
+//! it is: by its first line if it is a script, by its loader if it is an ELF file. Nothing is started here.
 
 use std::fs::Metadata;
 use std::io::{self, Read};
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use crate::file;
 use crate::printable::excerpt;
 
-/// How much of a program is read: in it stand the first line of a script and what an ELF file says of its loader.
+/// How much of a program is read, bytes: enough for the first line of a script and the headers of an ELF file.
 const BEGINNING: u64 = 4096;
 
-/// An interpreter may be a script too; the system follows so many.
+/// An interpreter may be a script too; Linux follows at most this many.
 const DEPTH: usize = 4;
 
-/// Where programs are looked for when this process has no PATH.
+/// The search path if this process has no PATH.
 pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Why a program cannot be started.
@@ -35,7 +35,7 @@ impl Fault {
     }
 }
 
-/// Looks for a fault of this program. Blocks; `look_at` is told each path before, and may forbid it.
+/// Looks for a fault of this program. Blocks. `look_at` gets each path before it is accessed, and may forbid that.
 #[must_use]
 pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Option<Fault> {
     let mut program = program.to_owned();
@@ -141,16 +141,16 @@ fn has_other_formats() -> bool {
     formats.map(|entry| entry.file_name()).any(|name| name != "register" && name != "status")
 }
 
-/// The program that runs another.
+/// The program that the system starts to run another.
 struct Interpreter {
     kind: &'static str,
     path: PathBuf,
-    /// The rest of the first line: the system gives it on as one argument.
+    /// The rest of the first line, which the system passes on as one argument.
     argument: String,
 }
 
 impl Interpreter {
-    /// The program that `env` is to look for.
+    /// The program that `env` looks for.
     fn through_env(&self) -> Option<&str> {
         self.path.file_name().filter(|name| *name == "env")?;
         let argument = self.argument.as_str();
@@ -163,7 +163,7 @@ impl Interpreter {
     }
 }
 
-/// The interpreter of a program that begins like this, or why there can be none.
+/// The interpreter of a program that begins with these bytes, or why it cannot have one.
 fn of(beginning: &[u8]) -> Result<Option<Interpreter>, String> {
     const CONVERT: &str = "convert it, for example with dos2unix";
     let Some(line) = beginning.strip_prefix(b"#!") else {
@@ -196,7 +196,7 @@ fn of(beginning: &[u8]) -> Result<Option<Interpreter>, String> {
     Ok(Some(Interpreter { kind: "interpreter", path: path.into(), argument }))
 }
 
-/// The loader of an ELF file of 64 bits in the order of bytes of this machine: the program header `PT_INTERP`.
+/// The loader of a 64-bit ELF file in the byte order of this machine: the program header `PT_INTERP`.
 fn loader(file: &[u8]) -> Option<Interpreter> {
     const INTERPRETER: u32 = 3;
     if !file.starts_with(b"\x7fELF\x02") {

@@ -17,7 +17,7 @@ use crate::file;
 /// `[admin]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// The address and port; without, there is no admin server.
+    /// The address and port; without it, there is no admin server.
     pub listen: Option<SocketAddr>,
     /// Clients that may use it.
     pub access: Access,
@@ -26,9 +26,9 @@ pub struct AdminSettings {
 /// Access rights of the admin server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Shown with every request that changes something.
+    /// Required with every request that changes something.
     pub token: Option<Token>,
-    /// Whether reading needs no token on an address that is not loopback. On loopback it never does.
+    /// Whether reading needs no token on other addresses than loopback. On loopback it never needs one.
     pub public_reads: bool,
 }
 
@@ -82,8 +82,8 @@ pub struct AdminPlace {
 }
 
 impl AdminPlace {
-    /// Looks it up, past every fault that the configuration has: to show those is what the running
-    /// server may be about to be asked for.
+    /// Reads the settings in spite of faults in the configuration, because the client may be about to ask the running
+    /// server for exactly those.
     ///
     /// # Errors
     /// When the file cannot be read, or not in time.

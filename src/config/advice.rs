@@ -1,6 +1,6 @@
-//! Warnings, with the figures, about settings that can be run but may not do what their author wants.
+//! Warnings, with figures, about settings that are valid but may not do what their author wants.
 //!
-//! Few and worth reading: each names a promise that this configuration cannot keep.
+//! There are few: each names a promise that this configuration cannot keep.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -15,8 +15,7 @@ use crate::duration::Shown;
 use crate::pool::{Backend, Family, MinHealthy, Pool, PoolId, Require};
 use crate::service::{Answers, Policy, Service};
 
-/// Warns of what is odd about pools and services that are sound by themselves. `complete` says
-/// that everything was read without an error.
+/// Warns about pools and services that have no faults. `complete` says that everything was read without an error.
 pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complete: bool) {
     for pool in pools.iter().filter(|pool| !pool.faulty) {
         about_pool(pool);
@@ -45,14 +44,14 @@ pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complet
     }
 }
 
-/// The longest time until a backend that falls silent is unhealthy: it falls silent just after a
-/// probe, and every probe then takes its whole time limit. Without jitter.
+/// The longest time until a backend that stops answering is unhealthy: it stops just after a probe, and every probe
+/// then takes its whole time limit. Without jitter.
 pub(super) fn detection(timing: &Timing) -> Duration {
     let again = u32::from(timing.fall.saturating_sub(1));
     timing.interval + timing.timeout + (timing.recheck + timing.timeout) * again
 }
 
-/// That of a pool: of its slowest check that decides, as the others may have to agree. None when no
+/// The detection time of a pool: that of its slowest check that decides, since others may have to agree. None if no
 /// check decides.
 fn detection_of(pool: &ReadPool<'_>) -> Option<Duration> {
     pool.setup.checks.iter().filter(|check| !check.observe_only).map(|check| detection(&check.timing)).max()
@@ -85,7 +84,7 @@ fn about_pool(read: &ReadPool<'_>) {
     }
 }
 
-/// Checks that do not decide as their author thinks, or cost more than he thinks.
+/// Checks that may decide otherwise, or cost more, than their author expects.
 fn about_checks(read: &ReadPool<'_>) {
     let PoolSetup { pool, require, .. } = &read.setup;
     let name = &pool.name;
@@ -172,7 +171,7 @@ fn address_in(host: &str) -> Option<IpAddr> {
     with_port.or_else(|_| host.trim_matches(['[', ']']).parse()).ok()
 }
 
-/// Backends that are probed at one place live and die together, which is seldom meant.
+/// Backends that are all probed at the same address change state together, which is rarely intended.
 fn about_check_address(read: &ReadPool<'_>) {
     let pool = &read.setup.pool;
     let place = |backend: &Backend| Some((backend.check_address?, backend.port));
@@ -193,8 +192,8 @@ fn about_check_address(read: &ReadPool<'_>) {
     }
 }
 
-/// Weights say nothing when an answer holds all addresses, and cannot be kept when one of them
-/// would have to be in an answer more than once.
+/// Weights have no effect when an answer holds all addresses, and cannot be kept when a backend would have to be in an
+/// answer more than once.
 fn about_weights(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     let Service { name, policy: Policy::Weighted, answers: Answers::AtMost(answers), .. } = &read.service
     else {
@@ -242,8 +241,8 @@ fn about_weights(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     }
 }
 
-/// A cached answer outlives a backend by the TTL, and its death goes unseen for the detection
-/// time. Fast checks are for nothing when the first is more than double the second.
+/// After a backend fails, cached answers with it live for the TTL, and new ones for the detection time. Fast checks are
+/// useless if the first is more than double the second.
 fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     let Service { name, ttl, .. } = &read.service;
     if *ttl == 0 {
@@ -271,7 +270,7 @@ fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     }
 }
 
-/// A standby without the addresses of one family takes that family away when it steps in.
+/// A standby without addresses of a family removes that family from the answers when it takes over.
 fn about_families(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     let Some((first, later)) = tiers.split_first() else { return };
     for family in Family::ALL {
@@ -293,7 +292,7 @@ fn about_families(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     }
 }
 
-/// The addresses of a family that can be drawn, each as its backend.
+/// The addresses of a family that can be selected, each as its backend.
 pub(super) fn weighty(pool: &Pool, family: Family) -> impl Iterator<Item = &Backend> {
     pool.backends.iter().filter(|backend| backend.enabled && backend.weight > 0).flat_map(move |backend| {
         let here = backend.addresses.iter().filter(move |address| Family::of(**address) == family);

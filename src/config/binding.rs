@@ -1,7 +1,7 @@
-//! Whether addresses can be listened on: which exclude each other, and which this machine and this user
-//! could not have.
+//! Whether addresses can be listened on: conflicts between them, and addresses and ports that this machine does not have
+//! or this user may not use.
 //!
-//! A configuration is also checked while a server runs on it, so no port that it names is taken to find out.
+//! A configuration is also checked while a server runs with it, so this never binds a port that the configuration names.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -12,13 +12,13 @@ use rustix::thread::{CapabilitySet, capabilities};
 use crate::config::value::Located;
 use crate::file;
 
-/// Where the kernel says which port is the first that needs no privilege.
+/// The kernel's setting of the first port that needs no privilege.
 const UNPRIVILEGED_PORTS: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
-/// That port, where the kernel does not say.
+/// That port, if the kernel has no such setting.
 const FIRST_UNPRIVILEGED: u16 = 1024;
 
-/// Why one process cannot listen on both, as half a sentence; none if it can. Port 0 takes another free port
-/// each time, and a socket of IPv6 is for IPv6 alone.
+/// Why one process cannot listen on both, as half a sentence; none if it can. Port 0 takes another free port each time,
+/// and IPv6 sockets are for IPv6 only.
 pub(super) fn conflict(one: SocketAddr, other: SocketAddr) -> Option<&'static str> {
     if one.port() != other.port() || one.port() == 0 || one.is_ipv4() != other.is_ipv4() {
         return None;
@@ -31,9 +31,9 @@ pub(super) fn conflict(one: SocketAddr, other: SocketAddr) -> Option<&'static st
     }
 }
 
-/// Warns of an address that this machine does not have, or whose port this user may not take. Another user
-/// on another machine may well have them, so they are no errors; and only those who check a configuration
-/// want to know: the system tells those who run it.
+/// Warns of an address that this machine does not have, or a port that this user may not use. These are not errors,
+/// because the configuration may be for another user or machine. Only a check warns: a server that starts gets the
+/// system's error.
 pub(super) fn warn(listen: &Located<'_, SocketAddr>) {
     let Located { value: address, at, .. } = *listen;
     if !at.findings().is_check() {
@@ -56,7 +56,7 @@ pub(super) fn warn(listen: &Located<'_, SocketAddr>) {
     }
 }
 
-/// What to say of an address that no socket of this machine can be bound to.
+/// The warning about an address that no socket of this machine can be bound to.
 fn absence(address: SocketAddr) -> Option<(String, String)> {
     let mut any_port = address;
     any_port.set_port(0);
@@ -83,12 +83,12 @@ fn first_unprivileged() -> u16 {
     first.unwrap_or(FIRST_UNPRIVILEGED)
 }
 
-/// Whether a port needs the privilege; 0 stands for one that does not.
+/// Whether a port needs the privilege; port 0 never does.
 fn is_privileged(port: u16, first_unprivileged: u16) -> bool {
     (1..first_unprivileged).contains(&port)
 }
 
-/// Whether this process may take every port; yes if the system does not say.
+/// Whether this process may use every port; true if the system does not say.
 fn has_privilege() -> bool {
     capabilities(None).map_or(true, |sets| sets.effective.contains(CapabilitySet::NET_BIND_SERVICE))
 }

@@ -1,4 +1,4 @@
-//! The parts of a configuration that may stand in several files, put together.
+//! Collects the sections of a configuration from its files.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::config::source::{At, Findings, Source};
 use crate::config::value::{Entry, SplitName, Table, Value};
 use crate::file;
 
-/// A star matches neither a slash nor a leading dot: editors keep their own files beside ours.
+/// A star matches neither a slash nor a leading dot, because editors keep hidden files in the same directory.
 const MATCHING: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 /// The most files that one pattern matches.
 const MAX_MATCHES: usize = 10_000;
 
-/// A file and what TOML makes of it.
+/// A file and its parsed content.
 #[derive(Debug)]
 pub(super) struct Document<'s> {
     source: &'s Source,
@@ -41,7 +41,7 @@ pub(super) struct Sections<'s> {
 }
 
 impl<'s> Document<'s> {
-    /// Reads a file as TOML; what is not TOML is reported.
+    /// Parses a file as TOML, and reports its faults.
     pub(super) fn parse(source: &'s Source, findings: &'s Findings) -> Self {
         Self { source, tree: source.parse(findings) }
     }
@@ -50,8 +50,8 @@ impl<'s> Document<'s> {
         Table::of_file(self.source.at(findings, None), self.tree.get_ref())
     }
 
-    /// Reads the files that `include` names: in the order of its patterns, for each by name. A
-    /// file that several patterns match is read once, and the naming file never again.
+    /// Reads the files that `include` names: in the order of the patterns, and by name for each. A file that several
+    /// patterns match is read once, and the including file is not read again.
     pub(super) fn included(&self, findings: &Findings) -> Vec<Source> {
         let mut seen: HashSet<PathBuf> = HashSet::from([identity(self.source.path())]);
         let mut sources = Vec::new();
@@ -62,7 +62,7 @@ impl<'s> Document<'s> {
             .and_then(|entry| entry.value.list("a list of paths, such as [\"pools.d/*.toml\"]"));
         for pattern in patterns.unwrap_or_default() {
             for path in matching(pattern, findings) {
-                // If it is not to be looked at, reading it says why.
+                // If the path must not be accessed, reading it reports why.
                 if findings.look_at(&path).is_ok() && !seen.insert(identity(&path)) {
                     continue;
                 }
@@ -85,13 +85,13 @@ impl<'s> Document<'s> {
     }
 }
 
-/// A path that is the same for all spellings of it.
+/// The canonical form of a path.
 fn identity(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// The files that a pattern of `include` matches. A path without wildcards is its own match, so
-/// that reading it says why it cannot be read.
+/// The files that a pattern of `include` matches. A path without wildcards always matches itself, so that a missing file
+/// is reported when it is read.
 fn matching(pattern: Value<'_>, findings: &Findings) -> Vec<PathBuf> {
     let Some(path) = pattern.path() else { return Vec::new() };
     let text = path.to_string_lossy();
@@ -107,7 +107,7 @@ fn matching(pattern: Value<'_>, findings: &Findings) -> Vec<PathBuf> {
     };
     let mut found = Vec::new();
     loop {
-        // To go on looks into directories, which may hang as files may.
+        // The next step reads a directory, which may hang like a file.
         if let Err(error) = findings.look_at(&path) {
             pattern.at.error(format!("cannot look for {}: {error}", path.display()));
             return Vec::new();
@@ -130,8 +130,8 @@ fn matching(pattern: Value<'_>, findings: &Findings) -> Vec<PathBuf> {
 }
 
 impl<'s> Sections<'s> {
-    /// Collects the sections of the main file and of those it includes. A section that may stand only once is
-    /// reported where it stands a second time.
+    /// Collects the sections of the main file and of those it includes. Reports the second one of a section that may be
+    /// there only once.
     pub(super) fn collect(
         main: &'s Document<'s>,
         included: &'s [Document<'s>],
@@ -173,9 +173,8 @@ impl<'s> Sections<'s> {
     }
 }
 
-/// The entries of a section whose names are the operator's. A name that TOML has split at its dots is
-/// reported, and the entry that was meant takes its place: so that this is the one mistake. `keys` are those
-/// of an entry.
+/// The entries of a section whose names the operator chooses. A name that TOML has split at its dots is reported, and
+/// replaced by the entry that was meant, so that this mistake is one message. `keys` are those of an entry.
 fn named<'s>(section: Option<Entry<'s>>, keys: &[&str]) -> Vec<Entry<'s>> {
     let Some(section) = section else { return Vec::new() };
     if section.value.is_list() {
@@ -199,7 +198,7 @@ fn named<'s>(section: Option<Entry<'s>>, keys: &[&str]) -> Vec<Entry<'s>> {
     entries
 }
 
-/// Whether a name is new; if not, it is reported with the place of the first.
+/// Whether a name is new. If not, it is reported with the place of the first.
 pub(super) fn unique<'s, K: std::hash::Hash + Eq>(
     names: &mut HashMap<K, At<'s>>,
     name: K,

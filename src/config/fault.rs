@@ -1,6 +1,6 @@
-//! Faults of a configuration: what is wrong, where, what to do; and how they are shown.
+//! Faults of a configuration as plain data, and their text for a terminal and for programs.
 //!
-//! Plain data. Each reader decides which faults there are.
+//! The code that reads a value decides whether it has a fault.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,41 +13,41 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::printable::printable;
 
-/// The most faults that are shown at once; the rest is counted.
+/// The most faults that are shown; the rest is only counted.
 const MAX_SHOWN: usize = 100;
 
-/// Lines longer than this many bytes are named but not shown: a file that a program wrote as one
-/// line would else be repeated for every fault in it.
+/// Lines longer than this many bytes are named but not shown, because a generated file may be one line, which would be
+/// repeated for every fault.
 const MAX_LINE: usize = 2000;
 
-/// Whether a configuration can be run in spite of a fault.
+/// Whether a configuration with the fault can be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It cannot.
+    /// It cannot be run.
     Error,
-    /// It can, but it may not do what its author wants.
+    /// It can be run, but may not do what its author wants.
     Warning,
 }
 
-/// Something wrong with a configuration.
+/// A fault of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// How bad it is.
+    /// Error or warning.
     pub severity: Severity,
     /// The fault and what was expected: a sentence without its full stop.
     pub message: String,
-    /// Where.
+    /// Its place.
     pub place: Place,
     /// The remedy.
     pub hint: Option<String>,
-    /// Another place that has to do with it, and what it is.
+    /// Another place that is involved, and a label for it.
     pub related: Option<(Place, String)>,
 }
 
 /// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The file, as it was named.
+    /// The path of the file, as it was given.
     pub file: Arc<Path>,
     /// From 1; 0 is the file as a whole.
     pub line: u32,
@@ -69,8 +69,8 @@ impl Place {
         Self { file, line: 0, column: 0, text: String::new(), span: 0..0 }
     }
 
-    /// Bytes `span` of a line, which is given without its line break; a span that reaches beyond
-    /// the line, or cuts a character, is fitted to it.
+    /// Bytes `span` of a line without its line break. A span that reaches beyond the line or splits a character is
+    /// adjusted.
     pub(super) fn in_line(file: Arc<Path>, line: usize, text: &str, span: Range<usize>) -> Self {
         let boundary = |at: usize| (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
         let start = boundary(span.start).unwrap_or(0);
@@ -87,19 +87,19 @@ impl Place {
         if !shown {
             return place;
         }
-        // An escape is longer than its character: the mark moves along.
+        // An escape is longer than its character, which moves the mark.
         let parts = [text.get(..start), text.get(start..end), text.get(end..)];
         let [before, marked, after] = parts.map(|part| shown_in_line(part.unwrap_or("")));
         let span = before.len()..before.len() + marked.len();
         Self { text: before + &marked + &after, span, ..place }
     }
 
-    /// The same, of a line that must not be repeated.
+    /// The same, for a line that must not be shown.
     pub(super) fn without_text(self) -> Self {
         Self { text: String::new(), span: 0..0, ..self }
     }
 
-    /// Adds the place to `group`: its line with what is noted in it, if the line is known.
+    /// Adds the place to `group`: with the annotated line, if the line is known.
     fn show<'a>(&'a self, group: Group<'a>, notes: impl IntoIterator<Item = Annotation<'a>>) -> Group<'a> {
         let path = printable(&self.file.to_string_lossy()).into_owned();
         if !self.text.is_empty() {
@@ -114,7 +114,7 @@ impl Place {
     }
 }
 
-/// A part of a line, for a terminal. Tabs stay: they are shown as space.
+/// A part of a line, for a terminal. Tabs stay, and are shown as spaces.
 fn shown_in_line(text: &str) -> String {
     let parts: Vec<_> = text.split('\t').map(printable).collect();
     parts.join("\t")
@@ -131,7 +131,7 @@ impl fmt::Display for Place {
 }
 
 impl Fault {
-    /// A message repeats names and values, which may hold anything.
+    /// Makes the texts printable: they repeat names and values, which may hold any character.
     fn make_printable(&mut self) {
         let label = self.related.as_mut().map(|(_, label)| label);
         for text in std::iter::once(&mut self.message).chain(&mut self.hint).chain(label) {
@@ -165,7 +165,7 @@ impl Fault {
     }
 }
 
-/// As a program takes it; line and column are null where a fault is a file's as a whole.
+/// The form for programs. Line and column are null if the fault is about the file as a whole.
 impl Serialize for Fault {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let known = |number: u32| (number > 0).then_some(number);
@@ -180,8 +180,7 @@ impl Serialize for Fault {
 }
 
 impl Faults {
-    /// Puts faults in order. One that was found on several ways, such as a bad default that many
-    /// pools use, stays once.
+    /// Sorts faults, and removes duplicates, such as a bad default that many pools use.
     pub(super) fn new(mut faults: Vec<Fault>) -> Self {
         faults.iter_mut().for_each(Fault::make_printable);
         faults.sort_by(|a, b| {
@@ -193,7 +192,7 @@ impl Faults {
         Self(faults)
     }
 
-    /// The same with warnings about a file as a whole.
+    /// These faults, and warnings about a file as a whole.
     #[must_use]
     pub fn with_warnings(self, file: &Path, messages: Vec<String>) -> Self {
         let place = Place::whole(file.into());
@@ -207,29 +206,29 @@ impl Faults {
         Self::new(self.0.into_iter().chain(messages.into_iter().map(warning)).collect())
     }
 
-    /// All of them.
+    /// All faults.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.0.iter()
     }
 
-    /// Those that keep the configuration from being run.
+    /// Faults that keep the configuration from being run.
     pub fn errors(&self) -> impl Iterator<Item = &Fault> {
         self.0.iter().filter(|fault| fault.severity == Severity::Error)
     }
 
-    /// Those that do not.
+    /// Faults that do not.
     pub fn warnings(&self) -> impl Iterator<Item = &Fault> {
         self.0.iter().filter(|fault| fault.severity == Severity::Warning)
     }
 
-    /// Whether there are none.
+    /// Whether there are no faults.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The faults for a person: each with its line and a caret below it, with a blank line
-    /// between. `color` writes terminal escapes. After 100 faults the rest is only counted.
+    /// The text for a terminal: each fault with its line and a caret below it, separated by blank lines. `color` adds
+    /// terminal escapes. After 100 faults the rest is only counted.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled().hyperlink(false) } else { Renderer::plain() };

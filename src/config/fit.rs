@@ -1,7 +1,6 @@
-//! Whether the answer of every service fits into a UDP reply: errors, with the figures.
+//! Checks that the answer of every service fits into a UDP reply.
 //!
-//! An answer that does not fit is no answer: each client would be sent to TCP each time. How large
-//! an answer is, `answer::size` knows.
+//! An answer that does not fit would send every client to TCP for every query. `answer::size` computes the size.
 
 use crate::answer::size;
 use crate::config::advice::{addresses, weighty};
@@ -36,8 +35,8 @@ pub(super) fn check(pools: &[ReadPool<'_>], services: &[ReadService<'_>], settin
     }
 }
 
-/// How many addresses of a family an answer from this pool can hold. Those without a weight are
-/// answered only when there are no others.
+/// How many addresses of a family an answer from this pool can hold. Addresses with weight 0 are answered only if there
+/// are no others.
 fn answerable(pool: &Pool, family: Family) -> usize {
     match weighty(pool, family).count() {
         0 => {
@@ -61,7 +60,7 @@ struct Excess {
 }
 
 impl Excess {
-    /// The larger of the answers with so many addresses, by [`Family::index`], if it does not fit.
+    /// The larger of the answers with these numbers of addresses, by [`Family::index`], if it does not fit.
     fn find(service: &Name, most: [usize; 2], settings: &Settings) -> Option<Self> {
         let payload = usize::from(settings.udp_payload);
         let around = size::around_addresses(service, settings);
@@ -89,7 +88,7 @@ impl Excess {
         )
     }
 
-    /// The remedy: `change` the answer, or let replies be larger.
+    /// The remedy: `change` the answer, or allow larger replies.
     fn hint(&self, change: String) -> String {
         if self.size > usize::from(*UDP_PAYLOADS.end()) {
             return change;

@@ -1,8 +1,8 @@
-//! Names as people write them, in letters of any script, and as DNS has them: A-labels (RFC 5891).
+//! Converts names between Unicode and the A-labels of DNS (RFC 5891).
 
 use std::borrow::Cow;
 
-/// The name in ASCII; as it is, if it is that already. None where it is no name of UTS 46.
+/// The name in ASCII, unchanged if it is ASCII already. None if UTS 46 does not allow it.
 pub(super) fn to_ascii(text: &str) -> Option<Cow<'_, str>> {
     if text.is_ascii() {
         return Some(Cow::Borrowed(text));
@@ -10,7 +10,7 @@ pub(super) fn to_ascii(text: &str) -> Option<Cow<'_, str>> {
     idna::domain_to_ascii(text).ok().filter(|ascii| !ascii.is_empty()).map(Cow::Owned)
 }
 
-/// The name in the letters that its A-labels stand for; none if it has no A-labels.
+/// The name in Unicode; none if it has no A-labels.
 pub(crate) fn in_letters(ascii: &str) -> Option<String> {
     let (letters, outcome) = idna::domain_to_unicode(ascii);
     (outcome.is_ok() && letters != ascii).then_some(letters)

@@ -1,7 +1,7 @@
-//! Loading as others wait for it: in a thread of its own, for a time only, and while it is wanted.
+//! Loads a configuration in a thread of its own, with a time limit, until it is given up.
 //!
-//! A network file system may not answer for hours, and no call says so. The thread that waits for it is
-//! left behind then, and ends when it is answered. Later loads do not touch the path that it waits at.
+//! A network file system may hang for hours, and no call reports it. The thread that waits for it is then abandoned, and
+//! ends when the file system answers. Later loads do not touch the path that it waits for.
 //!
 //! ```text
 //! loading --done--> its result
@@ -18,14 +18,14 @@ use crate::config::fault::{Fault, Faults, Place, Severity};
 use crate::duration::Shown;
 use crate::file::{Phase, Reading};
 
-/// The longest a configuration may take, with all files that it names.
+/// The longest that it may take to load a configuration with all files that it names.
 pub(super) const LOAD_TIME: Duration = Duration::from_secs(30);
-/// How many loads that were given up on may still wait, each at a path of its own; with more, none begins.
+/// How many abandoned loads may still wait, each for a different path. If there are more, no new one begins.
 const MAX_GIVEN_UP: usize = 8;
-/// A load that is busy ends within this time once it was given up on; one that takes longer hangs.
+/// A load that is given up ends within this time; if it takes longer, it hangs.
 const END_TIME: Duration = Duration::from_secs(1);
 
-/// Says that a load has ended, however it ends.
+/// Reports the end of a load when it is dropped, even by a panic.
 struct Ending(Arc<Reading>);
 
 impl Drop for Ending {
@@ -34,7 +34,7 @@ impl Drop for Ending {
     }
 }
 
-/// Runs `work`, which reads `path` and what it names by `reading`.
+/// Runs `work`, which reads `path` and the files that it names with `reading`.
 pub(super) fn within<T: Send + 'static>(
     time: Duration,
     path: &Path,
@@ -64,7 +64,7 @@ pub(super) fn within<T: Send + 'static>(
         }
         phase => {
             let at = reading.give_up();
-            // One that is busy ends now, and is in nobody's way.
+            // A load that does not hang ends now.
             let _ = reading.wait_while(Phase::GivenUp, END_TIME);
             let message = if phase == Phase::GoingOn {
                 format!("the configuration could not be read within {}; it waited here", Shown(time))

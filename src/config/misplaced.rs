@@ -1,6 +1,6 @@
-//! Keys that stand in a table that does not know them: where they belong.
+//! Finds the tables that an unknown key belongs to.
 
-/// The tables with a fixed set of keys. A key that several of them know is listed with each.
+/// The tables with a fixed set of keys. A key of several tables is listed with each.
 const PLACES: [(&str, &[&str]); 13] = [
     ("the top of the main file, above its first [table]", &["include"]),
     (
@@ -105,7 +105,7 @@ pub(super) const OF_A_POOL: &[&str] =
 /// The keys of a service.
 pub(super) const OF_A_SERVICE: &[&str] = &["pools", "answers", "ttl", "policy", "when_down"];
 
-/// All keys, each with the number of tables that know it.
+/// All keys, each with the number of tables that have it.
 #[cfg(test)]
 pub(super) fn all() -> std::collections::HashMap<&'static str, usize> {
     let mut all = std::collections::HashMap::new();
@@ -115,7 +115,7 @@ pub(super) fn all() -> std::collections::HashMap<&'static str, usize> {
     all
 }
 
-/// The tables that know the key, as the end of a sentence; none if no table does.
+/// The tables that have the key, as the end of a sentence; none if no table has it.
 pub(super) fn places_of(key: &str) -> Option<String> {
     let places: Vec<&str> =
         PLACES.iter().filter(|(_, keys)| keys.contains(&key)).map(|(place, _)| *place).collect();

@@ -6,9 +6,9 @@
 //!                                                                           -> advice: warnings
 //! ```
 //!
-//! Every value knows its place (`value`), and whoever reads it reports what is wrong with it there
-//! and goes on; nothing stops at the first fault. A part with a fault is left out of what is
-//! concluded from it, so that one mistake is one message. The effect of a setting is not here.
+//! Every value knows its place (`value`). Code that reads a value reports its faults with that place and continues, so
+//! one run finds all faults. Nothing is concluded from a part with a fault, so that one mistake is one message. The
+//! effects of settings are not here.
 
 mod address;
 mod admin;
@@ -76,7 +76,7 @@ pub struct ServerSettings {
     pub workers: usize,
     /// Limits on clients.
     pub limits: Limits,
-    /// Where health and overrides are kept over a restart; they are not without.
+    /// Where health and overrides are kept over a restart; without it, they are lost.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -89,8 +89,8 @@ pub fn load(path: &Path) -> Result<Setup, Faults> {
     load_by(&Arc::default(), path)
 }
 
-/// As [`load()`], for an operator who asks whether the configuration is right: warns besides of what this
-/// machine or this user could not do.
+/// As [`load()`], for an operator who checks a configuration: also warns of addresses and ports that this machine does
+/// not have or this user may not use.
 ///
 /// # Errors
 /// Those of [`load()`].
@@ -101,10 +101,10 @@ pub fn check(path: &Path) -> Result<Setup, Faults> {
     })
 }
 
-/// As [`load()`], by a reading that another thread may give up. Then it ends at once.
+/// As [`load()`], but another thread may give up `reading`, which ends it at once.
 ///
 /// # Errors
-/// Those of [`load()`], and when it was given up on.
+/// Those of [`load()`], and when it was given up.
 pub fn load_by(reading: &Arc<Reading>, path: &Path) -> Result<Setup, Faults> {
     let main = path.to_owned();
     load::within(load::LOAD_TIME, path, reading, move |reading| read(reading, &main))
@@ -121,12 +121,12 @@ pub fn load_meant(reading: &Arc<Reading>, path: &Path, meant: &Path) -> Result<O
     })
 }
 
-/// Whether `meant`, an absolute path, is that of the file, as it is named or past all links. The path is
-/// the client's, so nothing is looked up there. A path that cannot be looked up is compared as it is;
-/// reading the file then says why.
+/// Whether `meant`, an absolute path, is that of the file: as named, or with all links resolved. `meant` comes from the
+/// client, so it is never looked up. If `file` cannot be looked up, its path is compared as it is, and reading it then
+/// reports why.
 fn leads_to(reading: &Reading, file: &Path, meant: &Path) -> bool {
     let real = reading.look_at(file).and_then(|()| file.canonicalize());
-    // A client writes its path in UTF-8, whatever the path is.
+    // A client sends its path in UTF-8, even if it is not.
     [std::path::absolute(file), real]
         .into_iter()
         .flatten()
@@ -155,24 +155,24 @@ fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
         findings.push(Fault { severity: Severity::Error, message, place, hint: None, related: None });
     };
     let content = findings.read(path, file::CONFIGURATION).map_err(report).ok()?;
-    // The user who names the main file may see it.
+    // The user who names the main file may see its lines.
     let source = Source::from_bytes(path, content.bytes, true).map_err(|fault| findings.push(*fault)).ok()?;
     let main = Document::parse(&source, findings);
     let included = main.included(findings);
     let included: Vec<_> = included.iter().map(|source| Document::parse(source, findings)).collect();
-    // The content of a broken file is not worth a message.
+    // Faults in the content of a file that is not TOML are not worth a message.
     if findings.errors() > 0 {
         return None;
     }
     let sections = Sections::collect(&main, &included, findings);
-    // An empty file, as a reload may meet one that is being written, must not pass for a wish.
+    // A reload may find a file empty because it is being written.
     if sections.zones.is_empty() {
         source.at(findings, None).error("no [zones] are configured: there is no name to answer for");
     }
     Some(build(&sections, source.at(findings, None), findings))
 }
 
-/// The setup that all sections make, as far as they are sound. Its warnings are still to come.
+/// The setup of all sections, without the parts that have faults. The warnings are added later.
 fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> Setup {
     let before = findings.errors();
     let ReadServer { server, mut settings, startup_wait, listen } =

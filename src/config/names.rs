@@ -5,7 +5,8 @@ use crate::config::source::At;
 /// The longest name, bytes: names are labels of metrics and columns of a terminal.
 const MAX_NAME: usize = 64;
 
-/// Names are written as `POOL/BACKEND` on the command line and in URLs.
+/// Reports a name that is too long, or has a character that is not allowed. Names are written as `POOL/BACKEND` on the
+/// command line and in URLs.
 pub(super) fn check(at: At<'_>, name: &str, what: &str, is_allowed: impl Fn(char) -> bool) -> bool {
     if name.is_empty() || name.len() > MAX_NAME {
         at.error(format!("the name of {what} has 1 to {MAX_NAME} characters; this has {}", name.len()));

@@ -1,4 +1,4 @@
-//! `[pools.NAME]`: backends, their check, and when the pool is usable.
+//! `[pools.NAME]`: backends, their checks, and when the pool is usable.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,19 +12,19 @@ use crate::config::source::At;
 use crate::config::value::{Entry, Located, Table, Value, percent};
 use crate::pool::{Backend, MAX_WEIGHT, MinHealthy, Pool, Require};
 
-/// Over longer times a backend's weight is changed by hand.
+/// For longer times, change the backend's weight by hand.
 const SLOW_STARTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
 /// A pool as read.
 #[derive(Debug)]
 pub(super) struct ReadPool<'s> {
-    /// Where its name stands.
+    /// The place of its name.
     pub(super) at: At<'s>,
     /// The pool as read.
     pub(super) setup: PoolSetup,
-    /// Where each of its checks is set, and what is worth a word there.
+    /// Its checks with their places, for warnings.
     pub(super) checks: Vec<ReadCheck<'s>>,
-    /// Whether something was wrong with it: then nothing is concluded from what is left.
+    /// Whether it has faults: then nothing is concluded from the rest.
     pub(super) faulty: bool,
 }
 
@@ -46,7 +46,7 @@ enum SuspectSelf {
     From(u8),
 }
 
-/// The names and addresses that a pool has so far.
+/// The names and addresses that the pool has so far.
 #[derive(Default)]
 struct Taken<'s> {
     names: HashMap<String, At<'s>>,
@@ -90,7 +90,7 @@ impl<'s> PoolKeys<'s> {
 }
 
 impl<'s> ReadPool<'s> {
-    /// Reads one pool. A faulty one is still one: services may name it.
+    /// Reads one pool. A pool with faults is returned too, because services may name it.
     pub(super) fn read(entry: Entry<'s>, defaults: &PoolKeys<'s>, check_defaults: &CheckKeys<'s>) -> Self {
         let findings = entry.at.findings();
         let before = findings.errors();
@@ -123,17 +123,17 @@ impl<'s> ReadPool<'s> {
         read
     }
 
-    /// Takes what the keys say. While all is `sound`, they are held against each other.
+    /// Takes the values of the keys. If the pool is `sound` so far, reports contradictions between them.
     ///
-    /// A default is meant for pools of many sizes, but what can never be met is no less a fault for
-    /// it; it is shown at the pool then.
+    /// A default is for pools of many sizes, but one that this pool can never meet is still a fault, reported at the
+    /// pool.
     fn take(&mut self, keys: &PoolKeys<'s>, sound: bool) {
         let Self { at, setup: PoolSetup { pool, checks, require }, .. } = self;
         *checks = self.checks.iter().map(|read| read.check.clone()).collect();
         let place = |at_key, inherited| if inherited { *at } else { at_key };
         if let Some(key) = &keys.require {
             *require = key.value;
-            // Without checks a default has nothing to say.
+            // Without checks a default has no effect.
             if sound && !(key.inherited && checks.is_empty()) {
                 let deciding = checks.iter().filter(|check| !check.observe_only).count();
                 check_require(place(key.at, key.inherited), key.value, deciding, &pool.name);
@@ -159,7 +159,7 @@ impl<'s> ReadPool<'s> {
 
 fn check_require(at: At<'_>, require: Require, deciding: usize, pool: &str) {
     let Require::AtLeast(least) = require else { return };
-    // "any" of nothing is as good as "all" of nothing.
+    // Without checks "any" is as good as "all".
     if usize::from(least) > deciding.max(1) {
         let checks = match deciding {
             0 => "no check that decides".to_owned(),

@@ -1,4 +1,4 @@
-//! `[server]`: where DNS is answered, and what every answer depends on.
+//! `[server]`: listen addresses, and the settings of every answer.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,16 +19,16 @@ use crate::pool::Family;
 use crate::printable::quoted;
 use crate::settings::{Chaos, Cookies, MAX_NSID, Settings};
 
-/// Of each address; more than one for each core is of no use.
+/// Workers of each address; more than one for each core are useless.
 const WORKERS: RangeInclusive<usize> = 0..=1024;
-/// RFC 6891, section 6.2.3, forbids less; more is lost in fragments.
+/// RFC 6891, section 6.2.3, forbids less; larger replies are fragmented, and often lost.
 pub(super) const UDP_PAYLOADS: RangeInclusive<u16> = 512..=4096;
 const TCP_CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
-/// The unit of RFC 7828 is 100 ms; a client that is slower than two minutes is none.
+/// The unit of RFC 7828 is 100 ms. No client needs more than two minutes.
 const TCP_IDLE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(120);
 const RESPONSES_PER_SECOND: RangeInclusive<u32> = 1..=1_000_000;
 const SLIP: RangeInclusive<u32> = 0..=255;
-/// As BIND and NSD: a real client in a flood of its name has a good chance at the second try.
+/// As in BIND and NSD: a client whose address a flood spoofs has a good chance at its second try.
 const DEFAULT_SLIP: u32 = 2;
 const STARTUP_WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
 
@@ -38,14 +38,14 @@ const DEFAULT_LISTEN: [SocketAddr; 2] = [
 ];
 const DEFAULT_STARTUP_WAIT: Duration = Duration::from_secs(3);
 
-/// The secret of cookies when no file gives one: random, and the same whenever the configuration is read, so
-/// that a reload takes no client's cookie away.
+/// The secret of cookies if no file gives one. It is random, and the same for the whole life of the process, so that
+/// cookies stay valid over a reload.
 static OWN_SECRET: LazyLock<[u8; 16]> = LazyLock::new(rand::random);
 
-/// Addresses to listen on, and where they stand; those of the default at the place of what they are missing in.
+/// Addresses to listen on, with their places. A default has the place of the table that it is missing in.
 pub(super) type Listen<'s> = Vec<Located<'s, SocketAddr>>;
 
-/// `[server]`, by who has to do with it.
+/// `[server]`, by the module that it is for.
 pub(super) struct ReadServer<'s> {
     pub(super) server: ServerSettings,
     pub(super) settings: Settings,
@@ -99,7 +99,7 @@ pub(super) fn read_server<'s>(entry: Option<Entry<'s>>, file: At<'s>) -> ReadSer
     ReadServer { server, settings, startup_wait, listen }
 }
 
-/// The data that the server gives about itself when asked.
+/// The data that the server gives about itself on request.
 fn read_identity(table: &mut Table<'_>, settings: &mut Settings) {
     let nsid = |value: Value<'_>| {
         let text = value.string("a text")?;
@@ -118,8 +118,8 @@ fn read_identity(table: &mut Table<'_>, settings: &mut Settings) {
     }
 }
 
-/// Cookies are on unless switched off. A secret of this process alone is enough for one server;
-/// several behind one address share a file.
+/// Cookies are on by default. One server can use a secret of this process alone; servers behind one address must share
+/// a file.
 fn read_cookies(table: &mut Table<'_>, settings: &mut Settings) {
     let word = |value: Value<'_>| match value.as_str() {
         Some(_) => {
@@ -140,7 +140,7 @@ fn cookies(required: Option<bool>, secrets: Option<CookieSecrets>) -> Option<Coo
     required.zip(secrets).map(|(required, secrets)| Cookies { secrets, required })
 }
 
-/// Secrets of 32 hexadecimal digits, one in a line; the first makes cookies, all are believed.
+/// Secrets of 32 hexadecimal digits, one in each line. The first one makes cookies, and all are accepted.
 fn cookie_secrets(value: Value<'_>) -> Option<CookieSecrets> {
     let (path, text) = value.secret_file()?;
     let refuse = |reason: String| value.refuse_file(&path, reason);
@@ -162,8 +162,7 @@ fn cookie_secrets(value: Value<'_>) -> Option<CookieSecrets> {
     secrets
 }
 
-/// A directory that is there. One that cannot be written to is worth a warning only: the server
-/// does its work without.
+/// An existing directory. If it cannot be written to, this is only a warning, because the server works without it.
 fn directory(value: Value<'_>) -> Option<PathBuf> {
     let path = value.path()?;
     let refuse = |reason: &dyn std::fmt::Display| {
@@ -193,8 +192,8 @@ fn directory(value: Value<'_>) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Makes a file without a name, which nobody sees and which is gone at once. Where the file system
-/// cannot do that, nothing is known until the first write.
+/// Creates a file without a name (`O_TMPFILE`), which disappears at once. If the file system does not support that, the
+/// first write shows whether it is possible.
 fn try_writing(directory: &Path) -> io::Result<()> {
     let unnamed = std::fs::OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(directory);
     match unnamed {
@@ -238,7 +237,7 @@ fn resolvers(value: Value<'_>) -> Option<Networks> {
     value.networks()
 }
 
-/// In units of 100 ms, as RFC 7828 has it.
+/// In the unit of RFC 7828, 100 ms.
 fn tenths(duration: Duration) -> u16 {
     u16::try_from(duration.as_millis() / 100).unwrap_or(u16::MAX)
 }

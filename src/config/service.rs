@@ -25,17 +25,17 @@ static WHEN_DOWN: [(&str, WhenDown); 3] =
 /// A service as read.
 #[derive(Debug)]
 pub(super) struct ReadService<'s> {
-    /// Where its name stands.
+    /// The place of its name.
     pub(super) at: At<'s>,
-    /// Where `answers` is set for it alone, else its name.
+    /// The place of its own `answers`, else of its name.
     pub(super) answers_at: At<'s>,
-    /// Where `ttl` is set for it alone, else its name.
+    /// The place of its own `ttl`, else of its name.
     pub(super) ttl_at: At<'s>,
-    /// Where `when_down` is set for it alone, else its name.
+    /// The place of its own `when_down`, else of its name.
     pub(super) when_down_at: At<'s>,
     /// The service as read.
     pub(super) service: Service,
-    /// Whether something was wrong with it: then nothing is concluded from what is left.
+    /// Whether it has faults: then nothing is concluded from the rest.
     pub(super) faulty: bool,
 }
 
@@ -73,7 +73,7 @@ impl<'s> ServiceKeys<'s> {
 }
 
 impl<'s> ReadService<'s> {
-    /// Reads one service. `None` when its name is none.
+    /// Reads one service. `None` if its name is not a domain name.
     pub(super) fn read(
         entry: Entry<'s>,
         defaults: &ServiceKeys<'s>,
@@ -110,7 +110,7 @@ impl<'s> ReadService<'s> {
     }
 }
 
-/// A name of `[zones]` or `[services]`, its A-labels in the place of other letters.
+/// A name of `[zones]` or `[services]`, in A-labels if it is not ASCII.
 pub(super) fn dns_name(entry: Entry<'_>) -> Option<Name> {
     let refuse = |reason: &str| entry.at.error(format!("`{}` is not a domain name: {reason}", entry.name));
     let Some(ascii) = labels::to_ascii(entry.name) else {

@@ -22,14 +22,14 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 pub(super) struct Source {
     path: Arc<Path>,
     text: String,
-    /// Whether its lines may be repeated in messages.
+    /// Whether messages may show its lines.
     quotable: bool,
     /// Where each line begins.
     lines: Vec<usize>,
 }
 
-/// The faults found so far, and the reading of files. Shared, so that whoever holds a value can say
-/// what is wrong with it, and read the file that it names.
+/// The faults found so far, and access to files. It is shared, so that every value can report its faults, and read the
+/// file that it names.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     reading: Arc<Reading>,
@@ -39,7 +39,7 @@ pub(super) struct Findings {
     check: bool,
 }
 
-/// A place in a configuration file, and where to report what is wrong there.
+/// A place in a configuration file, and where to report its faults.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct At<'s> {
     source: &'s Source,
@@ -51,11 +51,11 @@ pub(super) struct At<'s> {
 }
 
 impl Source {
-    /// Takes what was read from a file. Its lines are `quotable` when whoever reads messages may
-    /// see them: a pattern or a link may have led anywhere.
+    /// Takes the content of a file. `quotable` says whether the reader of messages may see its lines: a pattern or a link
+    /// may lead to any file.
     ///
     /// # Errors
-    /// When it is no text, or not UTF-8: where.
+    /// When it is not text, or not UTF-8, with the place.
     pub(super) fn from_bytes(path: &Path, bytes: Vec<u8>, quotable: bool) -> Result<Self, Box<Fault>> {
         if let Some(reason) = file::not_text(&bytes) {
             let (place, message) = (Place::whole(path.into()), format!("this is not TOML: {reason}"));
@@ -102,18 +102,18 @@ impl Source {
         self.text.len() as u64
     }
 
-    /// A path that this file names: relative ones start at its directory.
+    /// A path that this file names: a relative one starts at its directory.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)
     }
 
-    /// Reads the text as TOML. Faults in the TOML are reported.
+    /// Parses the text as TOML, and reports faults.
     pub(super) fn parse<'s>(&'s self, findings: &'s Findings) -> Spanned<DeTable<'s>> {
         let (tree, mut errors) = DeTable::parse_recoverable(&self.text);
         let end = self.text.len();
         errors.sort_by_key(|error| error.span().map_or(end, |span| span.start));
-        // A list or inline table that is not closed swallows what follows, and makes an error of
-        // each word of it: only the first is worth showing.
+        // After a list or inline table that is not closed, the parser reports each following word. Only the first
+        // error is worth showing.
         let in_brackets = |message: &str| message.contains("array") || message.contains("inline table");
         let is_open = |message: &str| message.starts_with("unclosed") && in_brackets(message);
         let swallows = errors.iter().any(|error| is_open(error.message()));
@@ -222,22 +222,22 @@ impl Source {
 }
 
 impl Findings {
-    /// None yet; files are read by `reading`.
+    /// No faults yet; files are read with `reading`.
     pub(super) fn of(reading: Arc<Reading>) -> Self {
         Self { reading, ..Self::default() }
     }
 
-    /// As [`Findings::of`], where the configuration is checked and not run.
+    /// As [`Findings::of`], for a configuration that is only checked.
     pub(super) fn of_check(reading: Arc<Reading>) -> Self {
         Self { check: true, ..Self::of(reading) }
     }
 
-    /// Whether the configuration is checked and not run.
+    /// Whether the configuration is only checked.
     pub(super) fn is_check(&self) -> bool {
         self.check
     }
 
-    /// Says which path is about to be looked at, unless that is no longer wanted, or known to hang.
+    /// Notes the path that is about to be accessed. Fails if the load was given up, or the path is known to hang.
     pub(super) fn look_at(&self, path: &Path) -> io::Result<()> {
         self.reading.look_at(path)
     }
@@ -247,7 +247,7 @@ impl Findings {
         self.reading.read(path, limit)
     }
 
-    /// Whether the configuration is still wanted.
+    /// Whether the load has not been given up.
     pub(super) fn goes_on(&self) -> bool {
         self.reading.goes_on()
     }
@@ -259,7 +259,7 @@ impl Findings {
         self.faults.borrow_mut().push(fault);
     }
 
-    /// How many errors there are so far: what was read without a new one is sound.
+    /// How many errors there are so far. A part that adds none is sound.
     pub(super) fn errors(&self) -> usize {
         self.errors.get()
     }
@@ -285,7 +285,7 @@ impl<'s> At<'s> {
         Self { start: span.start, end: span.end, ..self }
     }
 
-    /// The text of the file that ends where this place does, and its place, if it is `text`.
+    /// The place of `text`, if the file has it directly before the end of this place.
     pub(super) fn ending_with(self, text: &str) -> Option<(&'s str, Self)> {
         let start = self.end.checked_sub(text.len())?;
         let written = self.source.text.get(start..self.end).filter(|written| *written == text)?;
@@ -302,8 +302,7 @@ impl<'s> At<'s> {
         self.start
     }
 
-    /// Bytes `part` of what the string at this place says; the place as a whole when the string is
-    /// one of several lines.
+    /// The place of bytes `part` of the string at this place; the whole place if the string has several lines.
     pub(super) fn inside(self, part: Range<usize>) -> Self {
         let written = self.source.text.get(self.start..self.end).unwrap_or("");
         let several_lines = written.starts_with("\"\"\"") || written.starts_with("'''");
@@ -323,7 +322,7 @@ impl<'s> At<'s> {
         self.report(Severity::Error, message.into(), hint.into(), None);
     }
 
-    /// An error that has to do with another place too; `label` says what that is.
+    /// An error that involves another place too, which `label` describes.
     pub(super) fn error_beside(self, message: impl Into<String>, other: At<'s>, label: &str) {
         self.report(Severity::Error, message.into(), None, Some((other, label)));
     }
@@ -339,7 +338,7 @@ impl<'s> At<'s> {
         hint: Option<String>,
         related: Option<(At<'s>, &str)>,
     ) {
-        // A hint is about what the file says. Without that it is of no use, and it might repeat it.
+        // Without the text of the file a hint is useless, and it might repeat that text.
         let (message, hint) = if self.source.quotable {
             (message, hint)
         } else {
@@ -356,7 +355,7 @@ impl<'s> At<'s> {
     }
 }
 
-/// How many bytes of `written` say the first `said` bytes of a string.
+/// How many bytes of `written`, with its escapes, represent the first `said` bytes of a string.
 fn written_before(written: &str, said: usize, has_escapes: bool) -> usize {
     let (mut at, mut saying) = (0, 0);
     while saying < said
@@ -376,7 +375,7 @@ fn written_before(written: &str, said: usize, has_escapes: bool) -> usize {
     at
 }
 
-/// The bytes of the character that these hexadecimal digits number.
+/// The length in UTF-8 of the character with this number, in hexadecimal digits.
 fn escaped(digits: Option<&str>) -> usize {
     let number = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
     number.and_then(char::from_u32).map_or(1, char::len_utf8)

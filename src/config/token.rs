@@ -1,4 +1,4 @@
-//! The token of the admin server, and how a server proves that it knows it.
+//! The token of the admin server, and the proof that a server knows it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,12 +7,12 @@ use std::str::FromStr;
 use data_encoding::HEXLOWER;
 use ring::hmac;
 
-/// A shorter token could be guessed.
+/// The shortest token, characters; a shorter one could be guessed.
 const SHORTEST_TOKEN: usize = 16;
-/// A longer one would not fit beside the other headers that a client may send.
+/// The longest token, characters; a longer one would not fit beside the other headers of a request.
 const LONGEST_TOKEN: usize = 1024;
 
-/// Begins the text that a proof is computed over, so that no other signature can pass for a proof.
+/// The prefix of the signed text of a proof, so that no other signature can be used as a proof.
 const PROOF: &str = "steerd: an admin server knows its token";
 
 /// A bearer token (RFC 6750). Its debug form does not show it.
@@ -23,10 +23,10 @@ impl Token {
     /// Takes the text of a token file.
     ///
     /// # Errors
-    /// Why it is no token: half a sentence.
+    /// Why it is not a token, as half a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
         let token = text.trim();
-        // The characters of RFC 6750, section 2.1: what a header can hold, and a shell leaves alone.
+        // The characters of RFC 6750, section 2.1, which need no escapes in a header or a shell.
         let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
         match token.len() {
             0 => Err("it is empty".into()),
@@ -43,8 +43,8 @@ impl Token {
         }
     }
 
-    /// Whether this is what a client shows. The time it takes says nothing about the token: both
-    /// are hashed under a key that is used once, and ring compares the hashes in constant time.
+    /// Whether a client has shown this token. The time it takes reveals nothing: both are hashed with a key that is used
+    /// once, and ring compares the hashes in constant time.
     #[must_use]
     pub fn is_shown_by(&self, client: &[u8]) -> bool {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
@@ -52,13 +52,13 @@ impl Token {
         hmac::verify(&key, client, own.as_ref()).is_ok()
     }
 
-    /// Shows that whoever makes it knows the token, is asked now, and is at this address.
+    /// The proof that its maker knows the token and is at this address, in reply to `nonce`.
     #[must_use]
     pub fn proof(&self, nonce: &Nonce, address: SocketAddr) -> String {
         HEXLOWER.encode(hmac::sign(&self.key(), &proved(nonce, address)).as_ref())
     }
 
-    /// Whether this is the proof of a server at this address.
+    /// Whether `proof` is that of a server at this address.
     #[must_use]
     pub fn is_proved_by(&self, proof: &str, nonce: &Nonce, address: SocketAddr) -> bool {
         let proof = HEXLOWER.decode(proof.as_bytes());
@@ -69,7 +69,7 @@ impl Token {
         hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes())
     }
 
-    /// The token itself, for a client to show.
+    /// The token itself, for the requests of a client.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -82,17 +82,17 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The text whose keyed hash is the proof. An IPv4 address and its IPv4-mapped form give the same text.
+/// The text whose keyed hash is the proof. An IPv4 address and its IPv4-mapped form have the same text.
 fn proved(nonce: &Nonce, address: SocketAddr) -> Vec<u8> {
     format!("{PROOF}\n{nonce}\n{}\n{}", address.ip().to_canonical(), address.port()).into_bytes()
 }
 
-/// A random value from the client, so that an earlier proof is none now.
+/// A random value from the client, so that an earlier proof is not valid again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nonce([u8; 32]);
 
 impl Nonce {
-    /// Another one each time.
+    /// A new random value.
     #[must_use]
     pub fn random() -> Self {
         Self(rand::random())

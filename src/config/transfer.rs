@@ -1,4 +1,4 @@
-//! `[keys]`, who may transfer a zone, and who is told that it has changed.
+//! `[keys]`, and `transfer` and `secondaries` of a zone.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,11 +14,11 @@ use crate::name::Name;
 use crate::settings::{Allowed, Secondary};
 use crate::spelling::closest;
 
-/// RFC 8945, section 6: what everybody has, and nobody has broken.
+/// The default: mandatory to implement (RFC 8945, section 6), and not broken.
 const DEFAULT_ALGORITHM: Algorithm = Algorithm::HmacSha256;
-/// A shorter secret is easier to guess than its hash (RFC 8945, section 8, asks for 16 bytes).
+/// The shortest secret, bytes; a shorter one is easier to guess than its hash (RFC 8945, section 8, asks for 16).
 const SHORTEST_SECRET: usize = 16;
-/// Where a secondary is told unless its port is named.
+/// The default port of a secondary.
 const DNS_PORT: u16 = 53;
 
 /// The keys by name, for zones to name them.
@@ -121,7 +121,7 @@ fn read_secondary(value: Value<'_>, keys: &ReadKeys) -> Option<Secondary> {
     secondary_address(value).map(|address| Secondary { address, key: None })
 }
 
-/// An address, with a port where it is not that of DNS.
+/// An address, with a port if it is not that of DNS.
 fn secondary_address(value: Value<'_>) -> Option<SocketAddr> {
     let text = value.string("an IP address")?;
     if text.parse::<SocketAddr>().is_ok() {

@@ -1,8 +1,7 @@
-//! TOML values that know their place: read as what the caller expects, or reported and left out.
+//! TOML values with their places, converted to the type that the caller expects.
 //!
-//! A value that is missing and one that is wrong are both `None`, the latter with a fault on
-//! record; so reading goes on, and one run finds everything. A table remembers which keys it was
-//! asked for, and closing it reports all others.
+//! A value that is missing and one that is wrong are both `None`, but the latter is reported; so reading continues, and
+//! one run finds all faults. A table remembers the keys that were read, and reports all others when it is closed.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,11 +25,11 @@ use crate::spelling::{are_opposites, closest};
 /// A value of the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Value<'s> {
-    /// Where it stands.
+    /// Its place.
     pub(super) at: At<'s>,
     /// The key it belongs to.
     key: &'s str,
-    /// Whether it is an element of the list that the key names.
+    /// Whether it is an element of the list that the key has.
     element: bool,
     data: &'s DeValue<'s>,
 }
@@ -38,7 +37,7 @@ pub(super) struct Value<'s> {
 /// A table of the file.
 #[derive(Debug)]
 pub(super) struct Table<'s> {
-    /// Where it, or its name, stands.
+    /// The place of the table, or of its name.
     pub(super) at: At<'s>,
     data: &'s DeTable<'s>,
     known: Vec<&'static str>,
@@ -49,7 +48,7 @@ pub(super) struct Table<'s> {
 pub(super) struct Entry<'s> {
     /// The key.
     pub(super) name: &'s str,
-    /// Where the key stands.
+    /// The place of the key.
     pub(super) at: At<'s>,
     /// Its value.
     pub(super) value: Value<'s>,
@@ -59,13 +58,13 @@ pub(super) struct Entry<'s> {
 pub(super) struct SplitName<'s> {
     /// The name.
     pub(super) name: String,
-    /// Where it, or the last part of it, stands.
+    /// The place of the name, or of its last part.
     pub(super) at: At<'s>,
-    /// The entry that was meant; none if the file does not have the name in one piece.
+    /// The entry that was meant; none if the parts of the name are not together in the file.
     pub(super) entry: Option<Entry<'s>>,
 }
 
-/// Something read, and where.
+/// A value and its place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Located<'s, T> {
     pub(super) value: T,
@@ -75,7 +74,7 @@ pub(super) struct Located<'s, T> {
 }
 
 impl<T: Clone> Located<'_, T> {
-    /// The nearer one wins: what is set here, else the default.
+    /// The value that is set here, else the default.
     pub(super) fn or_default(own: Option<Self>, default: Option<&Self>) -> Option<Self> {
         own.or_else(|| default.cloned().map(|default| Self { inherited: true, ..default }))
     }
@@ -87,7 +86,7 @@ impl<'s> Value<'s> {
         if self.element { format!("each element of `{}`", self.key) } else { format!("`{}`", self.key) }
     }
 
-    /// Reports that the value is not what it must be.
+    /// Reports that the value is not of the right type.
     pub(super) fn expected(self, what: impl fmt::Display, hint: impl Into<Option<String>>) {
         let kind = match self.data {
             DeValue::String(_) => "a string",
@@ -101,7 +100,7 @@ impl<'s> Value<'s> {
         self.at.error_with_hint(format!("{} must be {what}; this is {kind}", self.subject()), hint);
     }
 
-    /// Reports that the value is of the right kind, but not one of those allowed.
+    /// Reports that the value is of the right type, but not allowed.
     pub(super) fn must_be(self, what: impl fmt::Display, hint: impl Into<Option<String>>) {
         self.at.error_with_hint(format!("{} must be {what}", self.subject()), hint);
     }
@@ -111,7 +110,7 @@ impl<'s> Value<'s> {
         if let DeValue::String(text) = self.data { Some(text) } else { None }
     }
 
-    /// The remedy for an integer of this kind that stands in quotes.
+    /// The remedy for an integer in quotes.
     pub(super) fn integer_in_quotes<T: TryFrom<i128> + PartialOrd>(
         self,
         range: &RangeInclusive<T>,
@@ -134,7 +133,7 @@ impl<'s> Value<'s> {
         (1.0..=100.0).contains(&share).then(|| format!("did you mean \"{share:.0}%\"?"))
     }
 
-    /// The remedy for a boolean that stands in quotes, or is a word that other files use for one.
+    /// The remedy for a boolean in quotes, or a word that other formats use for one.
     pub(super) fn boolean_in_quotes(self) -> Option<String> {
         let value = match self.as_str()?.trim().to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" => true,
@@ -169,7 +168,7 @@ impl<'s> Value<'s> {
         matches!(self.data, DeValue::Table(_))
     }
 
-    /// A string; `what` names what it should say.
+    /// A string; `what` describes its expected content.
     pub(super) fn string(self, what: &str) -> Option<&'s str> {
         if self.as_str().is_none() {
             self.expected(what, None);
@@ -235,12 +234,12 @@ impl<'s> Value<'s> {
         Some(duration)
     }
 
-    /// One of a few words; `or` names what else the key accepts.
+    /// One of a few words; `or` describes other values that the key accepts.
     pub(super) fn word<T: Clone>(self, words: &[(&str, T)], or: Option<&str>) -> Option<T> {
         self.word_or(words, or, None)
     }
 
-    /// As [`Value::word`], with a remedy for a text that is near to no word.
+    /// As [`Value::word`], with a remedy for a text that resembles no word.
     pub(super) fn word_or<T: Clone>(
         self,
         words: &[(&str, T)],
@@ -340,12 +339,12 @@ impl<'s> Value<'s> {
         Some(self.at.source().resolve(text))
     }
 
-    /// Reports what is wrong with the file that it names.
+    /// Reports a fault of the file that it names.
     pub(super) fn refuse_file(self, path: &Path, reason: impl fmt::Display) {
         self.at.error(format!("{} {}: {reason}", self.subject(), quoted(&path.to_string_lossy())));
     }
 
-    /// The path of a file, and what is in it.
+    /// The path of a file, and its content.
     pub(super) fn file(self, limit: u64) -> Option<(PathBuf, Content)> {
         let path = self.path()?;
         match self.at.findings().read(&path, limit) {
@@ -357,7 +356,7 @@ impl<'s> Value<'s> {
         }
     }
 
-    /// The path of a file that holds a secret, and its text. Others should not be able to read it.
+    /// The path of a file that holds a secret, and its text. Warns if other users can read or change it.
     pub(super) fn secret_file(self) -> Option<(PathBuf, String)> {
         let (path, content) = self.file(file::SECRET)?;
         if let Some(mode) = content.exposed() {
@@ -379,7 +378,7 @@ impl<'s> Value<'s> {
         }
     }
 
-    /// A table, which is told by `name` where it is meant as a whole.
+    /// A table; `name` is the place to report faults of the table as a whole.
     pub(super) fn table(self, name: At<'s>) -> Option<Table<'s>> {
         self.table_such_as(name, None)
     }
@@ -399,7 +398,7 @@ impl<'s> Value<'s> {
         Some(Table { at: name, data, known: Vec::new() })
     }
 
-    /// A table whose keys are the operator's own names, in the order of the file.
+    /// The entries of a table whose keys are names that the operator chooses, in the order of the file.
     pub(super) fn entries(self) -> Vec<Entry<'s>> {
         let Some(table) = self.table(self.at) else { return Vec::new() };
         let mut keys: Vec<_> = table.data.keys().collect();
@@ -424,9 +423,9 @@ impl<'s> Entry<'s> {
         matches!(self.value.data, DeValue::Table(data) if data.keys().any(|key| keys.contains(&key.get_ref().as_ref())))
     }
 
-    /// The entries that were meant where TOML has made a table of each part of a name without quotes. `keys`
-    /// are those of an entry: the table that has one of them is where the name ends. Below tables that hold
-    /// nothing but such parts, so is one that is empty or has another value.
+    /// The entries that were meant if TOML has made a table of each part of a name without quotes. `keys` are those of an
+    /// entry: the name ends at the table that has one of them. Below tables that hold nothing but such parts, it also
+    /// ends at an empty table or another value.
     pub(super) fn split_names(self, keys: &[&str]) -> Vec<SplitName<'s>> {
         let mut found = Vec::new();
         self.find_split_names(self.name, keys, &mut found);
@@ -437,7 +436,7 @@ impl<'s> Entry<'s> {
         let DeValue::Table(data) = self.value.data else { return };
         let table = Table { at: self.at, data, known: Vec::new() };
         let mut parts: Vec<Entry<'s>> = data.keys().filter_map(|key| table.entry(key.get_ref())).collect();
-        // A key of an entry is no part of a name.
+        // A key of an entry is not a part of a name.
         parts.retain(|part| part.value.is_table() && !keys.contains(&part.name));
         parts.sort_by_key(|part| part.at.start());
         for part in parts {
@@ -490,7 +489,7 @@ impl<'s> Table<'s> {
         Some(Located { value: convert(value)?, at: value.at, inherited: false })
     }
 
-    /// As [`Table::read`], and reports a key that is missing; `owner` says what lacks it.
+    /// As [`Table::read`], but reports a missing key; `owner` is the thing that lacks it.
     pub(super) fn require<T>(
         &mut self,
         key: &'static str,
@@ -503,7 +502,7 @@ impl<'s> Table<'s> {
         self.read(key, convert)
     }
 
-    /// The remedy for a key that the table does not know.
+    /// The remedy for an unknown key.
     fn remedy(&self, key: &str) -> String {
         if let Some(written) = misplaced::written_here(key, &self.known) {
             return format!("write `{written}`");
@@ -521,7 +520,7 @@ impl<'s> Table<'s> {
         format!("known here: {}", known.join(", "))
     }
 
-    /// Reports every key that was not asked for.
+    /// Reports every key that was not read.
     pub(super) fn close(self) {
         for key in self.data.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref())) {
             let hint = self.remedy(key.get_ref());
@@ -531,8 +530,8 @@ impl<'s> Table<'s> {
     }
 }
 
-/// A duration such as `1m30s`, `2w` or `1d12h`. A day has 24 hours, and a week seven days; longer units have
-/// no fixed length.
+/// A duration such as `1m30s`, `2w` or `1d12h`. A day has 24 hours, and a week has seven days; longer units have no
+/// fixed length.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let span = SpanParser::new().parse_span(text).ok()?;
     Duration::try_from(span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?).ok()

@@ -23,16 +23,16 @@ use crate::zone::{Catalog, Zone, ZoneError, rtype};
 struct Reading<'s> {
     at: At<'s>,
     name: Name,
-    /// None when its file has faults: then nothing is concluded from it.
+    /// None if its file has faults: then nothing is concluded from it.
     zone: Option<ReadZone>,
     files: Files<'s>,
 }
 
 /// The files of a zone.
 struct Files<'s> {
-    /// Where the first one is named.
+    /// The place that names the first one.
     named_at: At<'s>,
-    /// Where each is, past all links, and who may read it.
+    /// The path of each with all links resolved, and its permissions.
     origins: HashMap<PathBuf, Origin>,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn read<'s>(
     (catalog, transfers)
 }
 
-/// The file of a zone; who may transfer it, and who is told of its changes, is noted.
+/// Reads the file of a zone, and notes its `transfer` and `secondaries`.
 fn read_settings(
     entry: Entry<'_>,
     keys: &ReadKeys,
@@ -89,7 +89,7 @@ fn read_settings(
     file.map(|file| file.value)
 }
 
-/// A file that can be opened: one that cannot is a fault of the configuration, not of the zone.
+/// A file that can be opened. If it cannot, this is a fault of the configuration, not of the zone.
 fn readable(value: Value<'_>) -> Option<PathBuf> {
     let path = value.path()?;
     match value.at.findings().look_at(&path).and_then(|()| file::open(&path)) {
@@ -114,7 +114,7 @@ fn bind(service: &ReadService<'_>, id: ServiceId, zone: &mut ReadZone) {
     service.at.error_with_hint(format!("service `{}`: {error}", service.service.name), hint.to_owned());
 }
 
-/// Reports that no zone has the service's name, with the name that was meant if a zone is near.
+/// Reports that no zone has the service's name, and suggests a name if a similar zone exists.
 fn report_no_zone(service: &ReadService<'_>, zones: &[Reading<'_>]) {
     let name = service.service.name.to_string();
     let near = zones.iter().find_map(|zone| {
@@ -157,7 +157,7 @@ fn finish(reading: Reading<'_>, findings: &Findings) -> Option<Zone> {
 
 impl Files<'_> {
     /// The zone that a file and those it includes make.
-    /// At most `left` bytes are read, and what is read is taken from it.
+    /// At most `left` bytes are read, and the bytes read are subtracted from it.
     fn read(&mut self, file: &Path, zone: &Name, left: &mut u64, findings: &Findings) -> Option<ReadZone> {
         let mut load = |path: &Path| {
             let Content { bytes, origin } = findings.read(path, *left)?;

@@ -1,8 +1,8 @@
-//! Certificates: reading them, and why one is refused, in words.
+//! Explains why a certificate is refused.
 //!
-//! The library that verifies says less than a person needs: it has one error for a wrong signature and for a
-//! key that it does not take, and many that are names of its own. The certificates themselves tell the rest.
-//! Nothing here decides whom to trust; `verifier` does.
+//! The errors of the library that verifies say too little: it has the same error for a wrong signature and for a key
+//! that it does not support, and shows many as names of its variants. The certificates themselves show the rest.
+//! `verifier` decides which certificates are accepted.
 
 use std::fmt;
 use std::path::Path;
@@ -20,9 +20,9 @@ use x509_parser::x509::X509Version;
 
 use crate::printable::excerpt;
 
-/// The shortest RSA key that signatures are verified with.
+/// The shortest RSA key that can verify signatures.
 const MIN_RSA_BITS: usize = 2048;
-/// The longest.
+/// The longest RSA key that can verify signatures.
 const MAX_RSA_BITS: usize = 8192;
 
 const KEYS: &str = "RSA of 2048 to 8192 bits, ECDSA on P-256 or P-384, or Ed25519";
@@ -32,13 +32,13 @@ fn read<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> 
     parser.parse(certificate).ok().map(|(_, read)| read)
 }
 
-/// When a certificate ends, of any version of X.509.
+/// When a certificate expires, of any version of X.509.
 pub(super) fn end_of(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     let seconds = read(certificate)?.validity().not_after.timestamp();
     Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().ok()?)))
 }
 
-/// A time to the minute, as a person reads it.
+/// A time to the minute, in words.
 pub(super) fn date(time: UnixTime) -> String {
     let time = i64::try_from(time.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     time.map_or_else(
@@ -47,7 +47,7 @@ pub(super) fn date(time: UnixTime) -> String {
     )
 }
 
-/// Why a certificate is refused, where the library has no error that tells it.
+/// Why a certificate is refused, if the library has no error that says so.
 #[derive(Debug)]
 struct Refusal(String);
 
@@ -63,7 +63,7 @@ fn refusal(words: String) -> rustls::Error {
     CertificateError::Other(OtherError(Arc::new(Refusal(words)))).into()
 }
 
-/// The error of verifying a chain, with what its certificates and those of the authorities add to it.
+/// Explains an error of the verification of a chain, from its certificates and those of the authorities.
 pub(super) fn of_chain(
     error: rustls::Error,
     own: &CertificateDer<'_>,
@@ -88,7 +88,7 @@ pub(super) fn of_chain(
     words.map_or(error, refusal)
 }
 
-/// The error of verifying the signature of a handshake, made with the key of this certificate.
+/// Explains an error of the verification of a handshake's signature, made with the key of this certificate.
 pub(super) fn of_handshake(error: rustls::Error, own: &CertificateDer<'_>) -> rustls::Error {
     let rustls::Error::InvalidCertificate(fault) = &error else { return error };
     let words = match fault {
@@ -109,18 +109,18 @@ fn odd_rsa_key(certificate: &X509Certificate<'_>) -> Option<usize> {
     let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed() else { return None };
     let first = key.modulus.iter().position(|byte| *byte != 0)?;
     let digits = key.modulus.get(first..)?;
-    // Whole bytes count, as they do where signatures are verified.
+    // The library that verifies compares the minimum with whole bytes, too.
     let whole = digits.len() * 8;
     let bits = whole - digits.first()?.leading_zeros() as usize;
     (whole < MIN_RSA_BITS || bits > MAX_RSA_BITS).then_some(bits)
 }
 
-/// The certificate that nobody here vouches for is the last one on the way that the backend sent.
+/// Names the issuer that is missing: that of the last certificate in the chain that the backend sent.
 fn unknown_issuer(own: &CertificateDer<'_>, sent: &[CertificateDer<'_>], ca_file: Option<&Path>) -> String {
     let sent: Vec<_> = sent.iter().filter_map(read).collect();
     let own = read(own);
     let mut last = own.as_ref();
-    // As often as there are certificates: they may name each other in a circle.
+    // The loop is limited, because certificates may name each other in a circle.
     for _ in 0..sent.len() {
         let Some(next) = last.and_then(|last| sent.iter().find(|one| signs(one, last) && *one != last))
         else {
@@ -179,7 +179,7 @@ fn version(own: &CertificateDer<'_>) -> String {
     }
 }
 
-/// Those that are understood, below 2.5.29: key usage, names, basic and name constraints, CRLs, extended key
+/// Extensions that the library supports: key usage, names, basic constraints, name constraints, CRLs, extended key
 /// usage.
 const UNDERSTOOD: [&str; 6] = ["2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30", "2.5.29.31", "2.5.29.37"];
 
@@ -224,7 +224,7 @@ fn named(id: &str) -> String {
     format!("{id} ({name})")
 }
 
-/// The algorithm of an identifier, which is an OID with parameters behind it.
+/// The algorithm of an identifier, which is an OID followed by parameters.
 fn algorithm(identifier: &[u8]) -> String {
     Oid::from_der(identifier)
         .map_or_else(|_| "an unreadable one".to_owned(), |(_, id)| named(&id.to_id_string()))
@@ -233,7 +233,7 @@ fn algorithm(identifier: &[u8]) -> String {
 /// Why a certificate is refused, as the end of a sentence that begins with "certificate:".
 pub(super) fn fault(fault: &CertificateError) -> String {
     match fault {
-        // That is how the library hands on that a certificate ends before it begins.
+        // The library reports a certificate that expires before it becomes valid like this.
         CertificateError::Expired => "never valid: it ends before it begins".into(),
         CertificateError::ExpiredContext { not_after, .. } => format!("expired on {}", date(*not_after)),
         CertificateError::NotValidYet => "not valid yet".into(),
@@ -290,11 +290,11 @@ pub(super) fn fault(fault: &CertificateError) -> String {
 
 const REFUSED: &str = "refused, for a reason that has no words here; `openssl verify` may tell more";
 
-/// An error that rustls hands on from its verifier under no name of its own.
+/// An error of the verifier that has no variant in rustls.
 fn library_fault(fault: &webpki::Error) -> &'static str {
     use webpki::Error;
     match fault {
-        // Tools that make self-signed certificates make these unless told otherwise.
+        // The default of tools that make self-signed certificates.
         Error::CaUsedAsEndEntity => {
             "that of an authority (CA:TRUE), which must not stand for a server; make a self-signed one with \
              CA:FALSE, or name it in ca_file itself"
@@ -335,7 +335,7 @@ fn purpose(purpose: &ExtendedKeyPurpose) -> String {
     }
 }
 
-/// A name of a certificate as people write it; the verifier says what kind of name it is, too.
+/// A name of a certificate without its kind, which the verifier puts before it.
 fn plain_name(name: &str) -> &str {
     let Some((kind, rest)) = name.split_once('(') else {
         return if name == "DirectoryName" { "a directory name" } else { name };

@@ -1,13 +1,11 @@
-//! A TCP connection to an address, and whose fault it is when there is none.
+//! Opens a TCP connection, and decides whether a failure is the backend's or this machine's.
 //!
-//! Connections are closed in the ordinary way. A reset (`SO_LINGER` 0) would spare this machine the
-//! TIME_WAIT state, but servers log it as an error and some count it against the client; TIME_WAIT
-//! is kept by address and port of both ends, so it takes no port from other backends, and the kernel
-//! bounds its number. After HTTP the server closes first, as `Connection: close` asks. Only when a
-//! backend sent more than was wanted does the kernel reset by itself.
+//! Connections are closed with FIN. A reset (`SO_LINGER` 0) would spare this machine the TIME_WAIT state, but
+//! servers log it as an error and some count it against the client. TIME_WAIT is kept by address and port of both
+//! ends, so it takes no port from other backends, and the kernel limits its number. After HTTP the server closes
+//! first, as `Connection: close` asks. The kernel resets a connection by itself if bytes were left unread.
 //!
-//! A connection on which nothing is to be said is another matter: `knock` resets it in place of the
-//! last packet of the handshake.
+//! The exception is a connection that carries no data: `knock` resets it instead of completing the handshake.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,31 +23,29 @@ use crate::probe::limited::Limited;
 /// A connection to a backend.
 pub(super) type Connection = Limited<TcpStream>;
 
-/// How much may be read on a connection besides what the check is about: heads, handshakes, and what
-/// protocols put around every few bytes.
+/// Bytes that may be read on a connection besides the content: headers, handshakes, framing.
 const READ_BESIDES: usize = 256 * 1024;
 
-/// How much may be read on a connection of which `wanted` bytes are looked at: each may come in a chunk
-/// or a frame of its own.
+/// Bytes that may be read on a connection for `wanted` bytes of content: each of these may come in a chunk or a
+/// frame of its own.
 fn read_limit(wanted: usize) -> usize {
     READ_BESIDES + 8 * wanted
 }
 
-/// Finds out whether a connection could be opened. There is no time limit here.
+/// Finds out whether a connection can be opened. There is no time limit here.
 ///
-/// The handshake is broken off when the other side has agreed to it (Linux keeps its last packet back
-/// for what follows, and what follows is a reset). So the program that listens never hears of it:
-/// nothing to accept, no end of a connection that said nothing for its log, and half the cost for both
-/// sides. HAProxy has done it so for years.
+/// It answers the backend's SYN-ACK with a reset: with `TCP_QUICKACK` off, Linux delays the last ACK of the handshake,
+/// and the reset replaces it. So the server program has nothing to accept and no empty connection to log, and the cost
+/// is half for both sides. HAProxy does the same.
 pub(super) async fn knock(address: SocketAddr) -> Result<(), Fault> {
     let stream = open(address, true).await?;
-    // Without it the connection would be opened and closed in the ordinary way, which is as good.
+    // If this fails, the connection is opened and closed normally, which has the same result.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     Ok(())
 }
 
-/// Opens a connection, of whose bytes so many are `wanted`, and sends the header of `proxy`. There is no time
-/// limit here. `speaks_first` promises that something is sent, or the connection closed, as soon as it is open.
+/// Opens a connection for `wanted` bytes of content, and sends the header of `proxy`. There is no time limit here.
+/// `speaks_first` promises that something is sent, or the connection closed, as soon as it is open.
 pub(super) async fn connect(
     address: SocketAddr,
     speaks_first: bool,
@@ -67,7 +63,7 @@ pub(super) async fn connect(
 async fn open(address: SocketAddr, speaks_first: bool) -> Result<TcpStream, Fault> {
     let socket = begin(address, speaks_first).map_err(|error| at_once(&error))?;
     let stream = TcpStream::from_std(socket.into()).map_err(|error| at_once(&error))?;
-    // A connecting socket is writable when the outcome is there, good or bad.
+    // A connecting socket becomes writable when it has connected or failed.
     stream.writable().await.map_err(|error| later(&error))?;
     match stream.take_error() {
         Ok(None) => Ok(stream),
@@ -75,13 +71,13 @@ async fn open(address: SocketAddr, speaks_first: bool) -> Result<TcpStream, Faul
     }
 }
 
-/// Sends the first packet and does not wait: tokio's own `connect` would not tell an error of the
-/// call from one that came over the network.
+/// Sends the SYN and does not wait: tokio's `connect` does not distinguish an error of the call from one that came
+/// over the network.
 fn begin(address: SocketAddr, speaks_first: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     if speaks_first {
-        // The last packet of the handshake then waits for the first of what is said, and goes with it.
+        // The last ACK of the handshake is then sent with the first data.
         socket.set_tcp_quickack(false)?;
     }
     match socket.connect(&address.into()) {
@@ -90,10 +86,10 @@ fn begin(address: SocketAddr, speaks_first: bool) -> io::Result<Socket> {
     }
 }
 
-/// Judges an error of the calls themselves. Nothing has been heard from the network yet, so it
-/// speaks of this machine: no file descriptor (EMFILE, ENFILE), no memory (ENOMEM, ENOBUFS), no
+/// Judges an error of the call itself. Nothing has come from the network yet, so the cause is on this machine: no
+/// file descriptor (EMFILE, ENFILE), no memory (ENOMEM, ENOBUFS), no
 /// source port (EADDRNOTAVAIL), no route (ENETUNREACH, EHOSTUNREACH, EINVAL), forbidden by a local
-/// policy (EACCES, EPERM), no IPv6 here (EAFNOSUPPORT). A refusal is the backend's whenever it comes.
+/// policy (EACCES, EPERM), no IPv6 here (EAFNOSUPPORT). A refusal always comes from the backend.
 fn at_once(error: &io::Error) -> Fault {
     if error.kind() == io::ErrorKind::ConnectionRefused {
         return later(error);
@@ -101,9 +97,9 @@ fn at_once(error: &io::Error) -> Fault {
     Fault::local(format_args!("this machine could not open a connection: {error}"))
 }
 
-/// Judges an error that came while waiting. The same numbers mean something else now: EHOSTUNREACH is
-/// a neighbour that does not answer or a router that says so, ENETUNREACH and EACCES are a router's
-/// word. Either way the backend cannot be reached.
+/// Judges an error that came later, over the network. The same numbers mean something else now: EHOSTUNREACH is a
+/// neighbour that does not answer or a router's message, ENETUNREACH and EACCES are a router's message. In each case
+/// the backend cannot be reached.
 fn later(error: &io::Error) -> Fault {
     match cause_of(error) {
         Cause::Local => at_once(error),

@@ -1,8 +1,7 @@
 //! Runs an exec probe: a program judges; exit code 0 passes.
 //!
-//! The program gets the backend's address in its environment, and hardly anything else. Nothing of it
-//! outlives the probe: a supervisor (`program`) ends all that is below it when the program ends, when its
-//! time is over, when the probe is dropped, and when this process ends.
+//! The program gets the backend's address in an otherwise almost empty environment. A supervisor (`program`) kills it
+//! and its descendants when it exits, when its time is over, when the probe is dropped, and when this process ends.
 
 use std::io;
 use std::net::IpAddr;
@@ -28,17 +27,17 @@ use crate::probe::program::{ARGUMENT, MESSAGE, Message};
 use crate::probe::words::first_line;
 use crate::probe::{Cause, Finding, Step, Trace};
 
-/// How much of the output is kept, 4 KiB; its first line is shown. The rest is read and thrown away, so
-/// that a program that says much can end.
+/// How much of the output is kept, 4 KiB; its first line is shown. The rest is read and discarded, so that the
+/// program never blocks on a full pipe.
 pub const OUTPUT_LIMIT: usize = 4 * 1024;
 
 /// Size of one read of the output.
 const READ: usize = 16 * 1024;
 
-/// After so much output there is a pause, so that a program that says much takes no time of other probes.
+/// Bytes of output between pauses, so that a program with much output does not delay other probes.
 const BURST: usize = 256 * 1024;
 
-/// This pause.
+/// The pause after each burst of output.
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) async fn attempt(
@@ -64,8 +63,8 @@ pub(super) async fn attempt(
     }
 }
 
-/// Starts the supervisor on a thread for what blocks. When the probe is dropped meanwhile, what was
-/// started is dropped with the result that nobody takes.
+/// Starts the supervisor on a thread for blocking calls. If the probe is dropped meanwhile, so is the result, and
+/// that ends the supervisor.
 async fn start(probe: &ExecProbe, address: IpAddr, timeout: Duration) -> Result<(Running, Receiver), Fault> {
     let cannot = |error: io::Error| cannot_start(probe, &error);
     let mut command = Command::new(SUPERVISOR.get_or_init(|| "/proc/self/exe".into()));
@@ -88,7 +87,7 @@ async fn start(probe: &ExecProbe, address: IpAddr, timeout: Duration) -> Result<
     }
 }
 
-/// The system has one number for many reasons; the file may tell which.
+/// The system has one error number for many reasons; the file may show which one it was.
 async fn not_started(probe: &ExecProbe, error: io::Error) -> Fault {
     let program = probe.program.clone();
     let looked = tokio::task::spawn_blocking(move || interpreter::fault(&program, |_| Ok(()))).await;
@@ -112,13 +111,12 @@ fn cannot_start(probe: &ExecProbe, error: &io::Error) -> Fault {
     Fault::local(format_args!("{} could not be started: {error}", probe.program.display()))
 }
 
-/// The program that supervises others: this one, unless a test says where it is.
+/// The executable of the supervisor: this one, unless a test names another.
 static SUPERVISOR: OnceLock<PathBuf> = OnceLock::new();
 
-/// Names the program that supervises others, for a process that is not steerd itself; before the first
-/// probe only.
+/// Sets the executable of the supervisor, for a process that is not steerd itself. Only before the first probe.
 pub fn supervise_by(steerd: PathBuf) {
-    // The first caller has named it.
+    // Only the first call has an effect.
     let _ = SUPERVISOR.set(steerd);
 }
 
@@ -126,7 +124,7 @@ fn lost() -> Fault {
     Fault::local("the process that watches over the program was lost")
 }
 
-/// Both outputs go into one pipe, so that lines stand in the order they were written.
+/// Standard output and standard error share a pipe, so that lines keep their order.
 fn spawn(mut command: Command) -> io::Result<(Running, Receiver)> {
     let (ours, theirs) = Socket::pair()?;
     let (reader, writer) = io::pipe()?;
@@ -137,8 +135,8 @@ fn spawn(mut command: Command) -> io::Result<(Running, Receiver)> {
     Ok((Running { _process: command.spawn()?, supervisor }, output))
 }
 
-/// A program that has been started. To drop it tells its supervisor, which ends the program and all that
-/// it started; tokio reaps the supervisor.
+/// A program that has been started. Dropping this closes the socket of its supervisor, which then kills the program
+/// and its descendants; tokio reaps the supervisor.
 struct Running {
     _process: Child,
     supervisor: UnixStream,
@@ -152,8 +150,8 @@ impl Running {
         read.ok().and_then(|_| Message::decode(message)).ok_or_else(lost)
     }
 
-    /// Waits for the end of the program, and keeps the beginning of what it says. A process that it started
-    /// may hold the pipe for longer, so the end of that is not waited for.
+    /// Waits until the program exits, and keeps the beginning of its output. It does not wait for the end of the pipe:
+    /// a process that the program started may hold it open.
     async fn watch(
         &mut self,
         output: &mut Receiver,
@@ -182,12 +180,12 @@ impl Running {
                             (burst, paused_until) = (0, Some(Instant::now() + PAUSE));
                         }
                     }
-                    // It has closed its output and goes on.
+                    // The program has closed its output and still runs.
                     _ => open = false,
                 },
             }
         }
-        // Its last output may still be in the pipe.
+        // The end of its output may still be in the pipe.
         while open
             && let Ok(length @ 1..) = output.try_read(&mut part)
             && kept.len() < OUTPUT_LIMIT

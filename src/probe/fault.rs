@@ -9,7 +9,7 @@ use crate::probe::limited::TOO_MUCH;
 /// Why a probe did not pass.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// [`Cause::Local`] is no verdict on the backend; with all others it has failed.
+    /// [`Cause::Local`] says nothing about the backend; with any other cause the backend has failed.
     pub(super) cause: Cause,
     pub(super) detail: Cow<'static, str>,
     /// Whether the connection ended before the backend sent a single byte.
@@ -26,15 +26,15 @@ impl Fault {
         Self { unanswered: nothing && matches!(self.cause, Cause::Closed | Cause::Reset), ..self }
     }
 
-    /// Of this machine or its configuration: the backend is not judged by it.
+    /// A fault of this machine or its configuration: it says nothing about the backend.
     pub(super) fn local(reason: impl std::fmt::Display) -> Self {
         Self::new(Cause::Local, format!("no verdict: {reason}"))
     }
 
-    /// Of an open connection that broke `when`, as in "before the response was complete".
+    /// A fault of an open connection; `when` is such as "before the response was complete".
     pub(super) fn broken(error: &io::Error, when: &str) -> Self {
         match cause_of(error) {
-            // It says all that there is to say, whenever it comes.
+            // The error is a whole sentence already.
             Cause::Tls => Self::new(Cause::Tls, error.to_string()),
             Cause::Local => Self::local(describe(error)),
             Cause::Protocol => Self::new(Cause::Protocol, format!("the backend sent {error} {when}")),
@@ -43,8 +43,8 @@ impl Fault {
     }
 }
 
-/// The cause of an error of the network. Errors that came at once from the call that opens a connection are
-/// judged by `connect`: the same numbers mean something else there.
+/// The cause of a network error. `connect` judges the errors of the call that opens a connection: the same numbers
+/// mean something else there.
 pub(super) fn cause_of(error: &io::Error) -> Cause {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Cause::Refused,
@@ -54,14 +54,14 @@ pub(super) fn cause_of(error: &io::Error) -> Cause {
         }
         io::ErrorKind::OutOfMemory => Cause::Local,
         TOO_MUCH => Cause::Protocol,
-        // Of TLS, in words already.
+        // `tls_error` makes these.
         io::ErrorKind::InvalidData => Cause::Tls,
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::PermissionDenied => Cause::Unreachable,
         _ => match error.raw_os_error() {
             Some(libc::ENOBUFS | libc::ENOMEM) => Cause::Local,
-            // A router reports these with an ICMP message, or a neighbour by its silence.
+            // From a router's ICMP message, or because a neighbour does not answer.
             Some(libc::EHOSTDOWN | libc::ENETDOWN | libc::ENONET | libc::EPROTO | libc::ENOPROTOOPT) => {
                 Cause::Unreachable
             }
@@ -70,7 +70,7 @@ pub(super) fn cause_of(error: &io::Error) -> Cause {
     }
 }
 
-/// An error of the network for a person.
+/// A network error in words.
 pub(super) fn describe(error: &io::Error) -> Cow<'static, str> {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".into(),

@@ -1,7 +1,7 @@
 //! Runs a gRPC probe: one call of `grpc.health.v1.Health/Check` over HTTP/2.
 //!
-//! The call is small enough to be written by hand: a message is five bytes before its content, the
-//! request holds one text and the response one number.
+//! The messages are encoded by hand: each is a prefix of five bytes and its content, one text in the request and one
+//! number in the response.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -20,10 +20,10 @@ use crate::probe::hearing::Hearing;
 use crate::probe::refused::Refused;
 use crate::probe::{Cause, Finding, Step, Trace, connect, http2, request};
 
-/// The most bytes of a response that are read; it has about seven.
+/// The most bytes of a response that are read; a valid one has about seven.
 const MESSAGE_LIMIT: usize = 4 * 1024;
 
-/// Length of the prefix of a message: whether it is compressed, and its length.
+/// Length of a message's prefix, which holds a compression flag and the length of the content.
 const PREFIX: usize = 5;
 
 pub(super) async fn attempt(
@@ -119,8 +119,7 @@ fn question(service: &str) -> Bytes {
     [&[0][..], &length, &content].concat().into()
 }
 
-/// The status of the call, which is not that of the service: there may be no such service, or no such
-/// call.
+/// Judges the status of the call, which is not that of the service: the server may not know the service or the call.
 fn judge_status(headers: &HeaderMap) -> Result<(), Fault> {
     let Some(status) = headers.get("grpc-status") else { return Ok(()) };
     let status = status.as_bytes();

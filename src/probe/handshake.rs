@@ -21,7 +21,7 @@ use crate::probe::sessions::{self, Client, Tickets};
 use crate::probe::tls_error::{self, ClientCertificate, Secured};
 use crate::probe::{Cause, Step, Trace, trust};
 
-/// All that a handshake needs, ready before the connection is opened.
+/// A handshake, prepared before the connection is opened.
 pub(super) struct Handshake {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
@@ -62,7 +62,7 @@ impl Handshake {
         trace.client = self.client.since_last();
         let stream = connected.map_err(|error| {
             trace.certificate_expires = tls_error::expired(&error).and_then(time);
-            // Nothing of what failed is offered again.
+            // A session that may have caused the failure is not offered again.
             self.tickets.forget();
             match (tls_error::of_handshake(&error, trace.client, &beginning), cause_of(&error)) {
                 (Some(words), _) => Fault::new(Cause::Tls, words),
@@ -90,7 +90,7 @@ impl Handshake {
         if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {
             let end = end_of(certificate);
             trace.certificate_expires = end.and_then(time);
-            // A full handshake has judged the certificate by its time; one that is resumed has not.
+            // A full handshake has checked the validity of the certificate; a resumed one has not.
             if resumed || self.min_days_left.is_some() {
                 let judged = judge_time(end, UnixTime::now(), self.insecure, self.min_days_left);
                 judged.map_err(|words| Fault::new(Cause::Tls, words))?;
@@ -104,7 +104,7 @@ fn time(time: UnixTime) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(time.as_secs()))
 }
 
-/// Judges the end of a certificate; none if it cannot be read.
+/// Judges the expiry of a certificate; `end` is none if it cannot be read.
 fn judge_time(
     end: Option<UnixTime>,
     now: UnixTime,

@@ -9,39 +9,39 @@ use crate::probe::Trace;
 use crate::probe::fault::Fault;
 use crate::probe::search::Search;
 
-/// The bytes read of a body, or of the words on a connection.
+/// The bytes read of a body or an exchange.
 pub(super) struct Hearing<'e> {
     limit: usize,
-    /// How many bytes have come, of those within the limit.
+    /// How many bytes have come, up to the limit.
     length: usize,
-    /// These bytes; none when nobody looks at them.
+    /// These bytes, if `keep`.
     kept: Vec<u8>,
     keep: bool,
     search: Option<Search<'e>>,
     /// Nothing has come for a while.
     paused: bool,
-    /// Where nobody looks into it and it may have no end: until when it is waited for.
+    /// The end of the wait for bytes that are not searched and may have no end.
     until: Option<Instant>,
 }
 
 impl<'e> Hearing<'e> {
-    /// Of words, until what is expected is among them.
+    /// For an exchange: until the expected content has come.
     pub(super) fn of_words(expected: &'e Expected, limit: usize) -> Self {
         Self::new(limit, true, Some(Search::in_words(expected)))
     }
 
-    /// Of a body, until it is certain whether what is expected is in it.
+    /// For a body: until it is certain whether it holds the expected content.
     pub(super) fn of_body(expected: Option<&'e Expected>, limit: usize) -> Self {
         Self::new(limit, expected.is_some(), expected.map(Search::in_body))
     }
 
-    /// The same for no longer than `patience`, if nobody looks into it.
+    /// The same, but waits no longer than `patience` if nothing is searched for.
     pub(super) fn within(self, patience: Duration) -> Self {
         let until = self.search.is_none().then(|| Instant::now() + patience);
         Self { until, ..self }
     }
 
-    /// Of a whole message.
+    /// For a whole message.
     pub(super) fn of_message(limit: usize) -> Self {
         Self::new(limit, true, None)
     }
@@ -60,7 +60,7 @@ impl<'e> Hearing<'e> {
         &self.kept
     }
 
-    /// Takes what has come; what is beyond the limit is left alone.
+    /// Takes bytes that have come, up to the limit.
     pub(super) fn take(&mut self, bytes: &[u8]) {
         let bytes = bytes.get(..self.room()).unwrap_or(bytes);
         self.length += bytes.len();
@@ -79,8 +79,7 @@ impl<'e> Hearing<'e> {
         Ok(found || self.room() == 0)
     }
 
-    /// Waits for what is read next; none when it does not come and [`Hearing::is_enough`] is to be asked
-    /// meanwhile.
+    /// Waits for the next read; none if nothing comes for a while, and [`Hearing::is_enough`] must be asked again.
     pub(super) async fn patiently<T>(&mut self, read: impl Future<Output = T>) -> Option<T> {
         let read = match (&self.search, self.until) {
             (Some(search), _) => search.patiently(self.kept.len(), read).await,
@@ -91,7 +90,7 @@ impl<'e> Hearing<'e> {
         read
     }
 
-    /// Whether what is expected was heard, now that nothing more comes; true if nothing is.
+    /// Whether the expected content was found, now that all has been read; true if nothing is expected.
     pub(super) async fn ends(&mut self, trace: &mut Trace) -> Result<bool, Fault> {
         match &mut self.search {
             Some(search) => search.ends(&mut self.kept, trace).await,

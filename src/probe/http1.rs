@@ -1,8 +1,8 @@
 //! HTTP/1.1 as a probe needs it: one request, one response, and then the connection is closed.
 //!
-//! `httparse` reads the head. How long the body is, and where it ends, is decided here (RFC 9112,
-//! sections 6 and 7), because a probe wants no more of it than its limit. All that a backend can send
-//! without end is counted: heads, the ones before the last included, and what chunks bring along.
+//! `httparse` parses the head. The end of the body is found here (RFC 9112, sections 6 and 7), because a probe reads
+//! only up to its limit. Everything that a backend can send without end is counted: heads, including interim ones, and
+//! the framing of chunks.
 
 use std::io;
 
@@ -29,7 +29,7 @@ const READ: usize = 16 * 1024;
 /// A connection that speaks HTTP/1.1.
 pub(super) struct Connection<S> {
     stream: S,
-    /// The bytes that were read and not yet taken.
+    /// Bytes that were read and not yet used.
     buffer: Vec<u8>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Connection<S> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: u16,
-    /// The value of the field that was asked for.
+    /// The value of the requested header field.
     pub(super) field: Option<Vec<u8>>,
     /// Where a redirect points to.
     pub(super) location: Option<Vec<u8>>,
@@ -62,8 +62,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.stream.flush().await.map_err(broken)
     }
 
-    /// Reads up to the end of the final head. `bodiless` is the response to HEAD; `field` is a header
-    /// field whose value is wanted. Of a head that comes in parts, `trace` hears those that do not end it.
+    /// Reads up to the end of the final head. `bodiless` is for the response to HEAD; `field` is the header field
+    /// whose value to return. `trace` gets the parts of an incomplete head.
     pub(super) async fn head(
         &mut self,
         bodiless: bool,
@@ -71,7 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         trace: &mut Trace,
     ) -> Result<Head, Fault> {
         self.buffer.reserve(FIRST_READ);
-        // Where to go on looking for the empty line, and what the heads before this one took.
+        // Where to continue the search for the empty line, and the size of the heads before this one.
         let (mut looked, mut before) = (0, 0);
         let mut heard = 0;
         loop {
@@ -103,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Reads the body to its end, or until enough of it is heard.
+    /// Reads the body to its end, or until `hearing` has enough.
     pub(super) async fn body(
         mut self,
         head: Head,
@@ -129,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Adds to the buffer; 0 bytes at the end of the connection.
     async fn read(&mut self) -> Result<usize, Fault> {
         match self.stream.read_buf(&mut self.buffer).await {
-            // Not every server says goodbye in TLS before it closes.
+            // Some servers close a TLS connection without close_notify.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
             read => read.map_err(|error| Fault::broken(&error, "before the response was complete")),
         }
@@ -141,7 +141,7 @@ fn too_long() -> Fault {
     Fault::new(Cause::Protocol, text)
 }
 
-/// The backend closed after so many bytes of the response.
+/// The backend closed the connection after `received` bytes of the response.
 fn closed(received: usize) -> Fault {
     let text = if received == 0 {
         "the connection was closed without a response"
@@ -155,8 +155,7 @@ fn malformed(what: impl std::fmt::Display) -> Fault {
     Fault::new(Cause::Protocol, format!("the response is not HTTP/1.1: {what}"))
 }
 
-/// Finds out at the first wrong byte that this is something else, such as HTTP/0.9 or another service:
-/// it may never send an empty line.
+/// Fails at the first byte that is not HTTP/1: HTTP/0.9 or another service may never send an empty line.
 fn check_beginning(bytes: &[u8]) -> Result<(), Fault> {
     let expected = b"HTTP/1.";
     if bytes.iter().zip(expected).all(|(byte, expected)| byte == expected) {
@@ -179,8 +178,8 @@ fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-/// None for a head that another one follows (RFC 9110, section 15.2). 101 is no such one: nothing was
-/// asked to be switched, so it is judged like any status.
+/// None for an interim response, which another one follows (RFC 9110, section 15.2). 101 is judged like any other
+/// status, since the request asks for no upgrade.
 fn parse(bytes: &[u8], bodiless: bool, field: Option<&str>) -> Result<Option<Head>, Fault> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut response = httparse::Response::new(&mut fields);
@@ -211,20 +210,20 @@ fn parse(bytes: &[u8], bodiless: bool, field: Option<&str>) -> Result<Option<Hea
     Ok(Some(Head { status, field, location, framing }))
 }
 
-/// How the end of a body is told.
+/// How a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
     /// There is no body.
     None,
-    /// So many bytes are still to come.
+    /// After this many more bytes.
     Length(u64),
-    /// Chunks; and where in them.
+    /// With the last chunk.
     Chunks(Chunk),
-    /// It ends with the connection.
+    /// With the connection.
     Close,
 }
 
-/// Where in a chunked body.
+/// Position in a chunked body.
 ///
 /// ```text
 ///  Size --+--> Extension --+--> Data --> DataEnd --> Size ...
@@ -233,16 +232,16 @@ enum Framing {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chunk {
-    /// In its size; none before the first digit.
+    /// In the size of a chunk; none before the first digit.
     Size(Option<u64>),
     Extension(u64),
     /// After the carriage return behind the size.
     SizeEnd(u64),
-    /// So many bytes of it are still to come.
+    /// This many bytes of the chunk are still to come.
     Data(u64),
-    /// In the line end behind the data; whether the carriage return was there.
+    /// In the line end after the data; whether the carriage return has come.
     DataEnd(bool),
-    /// In the lines behind the last chunk; whether this one is empty so far.
+    /// In the lines after the last chunk; whether this one is empty so far.
     Trailer(bool),
     Done,
 }
@@ -275,10 +274,10 @@ impl Framing {
     }
 }
 
-/// A body on its way.
+/// A body that is being read.
 struct Body<'a, 'e> {
     framing: Framing,
-    /// Bytes of chunks besides the body: zeros before sizes, extensions and trailers.
+    /// Bytes of chunk framing: leading zeros of sizes, extensions and trailers.
     besides: usize,
     hearing: &'a mut Hearing<'e>,
 }
@@ -288,7 +287,7 @@ impl Body<'_, '_> {
         matches!(self.framing, Framing::None | Framing::Length(0) | Framing::Chunks(Chunk::Done))
     }
 
-    /// Takes bytes of the connection as they come; what is behind the end is left alone.
+    /// Takes bytes of the connection as they come, up to the end of the body.
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         while !bytes.is_empty() && !self.is_at_end() && self.hearing.room() > 0 {
             bytes = match self.framing {
@@ -316,7 +315,7 @@ impl Body<'_, '_> {
         Ok(())
     }
 
-    /// Takes up to `left` bytes of the body itself: how many, and what follows them.
+    /// Takes up to `left` bytes of content. Returns how many, and the bytes that follow.
     fn data<'a>(&mut self, bytes: &'a [u8], left: u64) -> (u64, &'a [u8]) {
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(self.hearing.room());
         let (data, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
@@ -333,7 +332,7 @@ impl Body<'_, '_> {
             (Chunk::Size(Some(size)), b';' | b' ' | b'\t') => Chunk::Extension(size),
             (Chunk::Size(size), digit) => {
                 if size == Some(0) {
-                    // Zeros before a size make it no larger, however many they are.
+                    // Leading zeros never make the size overflow.
                     self.count_besides()?;
                 }
                 let size = char::from(digit)

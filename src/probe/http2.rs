@@ -1,8 +1,7 @@
 //! HTTP/2 as probes need it: one request on a fresh connection.
 //!
-//! The connection is driven within the probe and not by a task, so that nothing of it is left when
-//! the probe ends, however it ends. All that is read is counted: frames that bring neither headers nor
-//! body could go on for ever.
+//! The connection is driven within the probe and not by a task, so that nothing of it outlives the probe. Everything
+//! that is read is counted, because a backend can send frames without headers or body for ever.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -24,14 +23,14 @@ use crate::probe::protocols::{self, Spoken};
 use crate::probe::words::first_line;
 use crate::probe::{Cause, Trace};
 
-/// Most bytes that a backend may send besides the body: headers, trailers and the frames around all of it.
+/// The most bytes that a backend may send besides the body: headers, trailers and framing.
 const BESIDES: usize = 2 * HEADER_LIMIT;
 
-/// The window that every connection begins with (RFC 9113, section 6.9.2); a smaller one would have to be
-/// agreed on first.
+/// The initial window of every connection (RFC 9113, section 6.9.2); a smaller one takes effect only after a SETTINGS
+/// exchange.
 const WINDOW: usize = 65_535;
 
-/// Speaks HTTP/2 on `stream` until `speak` is done. `body` is how much of bodies is wanted.
+/// Speaks HTTP/2 on `stream` until `speak` is done, and reads up to `body` bytes of bodies.
 pub(super) async fn converse<T>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     body: usize,
@@ -47,7 +46,7 @@ pub(super) async fn converse<T>(
         .handshake(stream)
         .await
         .map_err(|error| fault(&error).unanswered_if(true))?;
-    // An error that ends the connection also ends the request or the body, and is judged there.
+    // An error of the connection also ends the request or the body, and is judged there.
     let drive = async {
         let _ = connection.await;
         pending::<Infallible>().await
@@ -60,7 +59,7 @@ pub(super) async fn converse<T>(
     }
 }
 
-/// The fault of a backend that does not speak HTTP/2, if it can be told what it speaks.
+/// The fault of a backend that speaks another protocol, if its first bytes show which.
 fn another_protocol(beginning: &Beginning) -> Option<Fault> {
     let words = match protocols::of(beginning.bytes()) {
         Spoken::Tls => protocols::SPEAKS_TLS.to_owned(),
@@ -98,7 +97,7 @@ pub(super) async fn ask(
     Ok(response.await.map_err(|error| fault(&error))?.into_parts())
 }
 
-/// Reads a body to its end, or until enough of it is heard.
+/// Reads a body to its end, or until `hearing` has enough.
 pub(super) async fn read(
     body: &mut RecvStream,
     hearing: &mut Hearing<'_>,
@@ -116,7 +115,7 @@ pub(super) async fn read(
 pub(super) fn fault(error: &Error) -> Fault {
     if let Some(error) = error.get_io() {
         return match error.kind() {
-            // That is what h2 says of an end within a frame: "bytes remaining on stream".
+            // h2 reports a connection that closes within a frame like this: "bytes remaining on stream".
             io::ErrorKind::Other => {
                 Fault::new(Cause::Closed, "the connection was closed before the response was complete")
             }
@@ -135,9 +134,9 @@ pub(super) fn fault(error: &Error) -> Fault {
     Fault::new(Cause::Reset, format!("the backend broke off the request (RST_STREAM: {reason})"))
 }
 
-/// The name that RFC 9113, section 7, gives it.
+/// The name of an error code (RFC 9113, section 7).
 fn in_words(reason: Reason) -> String {
-    // Such as PROTOCOL_ERROR; one without a name is shown by h2 as `Reason(2a)`.
+    // Such as PROTOCOL_ERROR; h2 shows a code without a name as `Reason(2a)`.
     let name = format!("{reason:?}");
     if name.starts_with("Reason(") { format!("error {}", u32::from(reason)) } else { name }
 }

@@ -1,11 +1,11 @@
-//! A connection that brings so many bytes and no more, and is not read too often.
+//! A connection with a limit on its bytes, and on how often it is read.
 //!
-//! The bytes are counted here for protocols whose library reads by itself: HTTP/2 frames and TLS records
-//! can go on for ever with nothing in them.
+//! The bytes are counted here because the libraries for HTTP/2 and TLS read by themselves, and a backend can send
+//! empty frames or records without end.
 //!
-//! All probes share one thread, and each byte that comes alone wakes it. So a connection has
-//! [`FREE_READS`] small reads, and from there on a pause after each. Bytes that come meanwhile are read
-//! together, so a good backend is read at most one pause later.
+//! All probes share one thread, and a backend that sends single bytes wakes it for each. So after [`FREE_READS`] small
+//! reads there is a pause after each. Bytes that come meanwhile are read together, so this delays a good backend by
+//! at most one pause.
 
 use std::io;
 use std::pin::Pin;
@@ -16,10 +16,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// How many small reads are followed by no pause.
+/// Small reads without a pause after them.
 const FREE_READS: u8 = 32;
 
-/// A read of fewer bytes is a small one.
+/// A read of fewer bytes is small.
 const SMALL_READ: usize = 1024;
 
 /// The pause after a small read.
@@ -28,16 +28,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The most bytes of a status line with its headers, 64 KiB. More than 100 headers are refused as well.
 pub(super) const HEADER_LIMIT: usize = 64 * 1024;
 
-/// The kind of error that says so. Libraries that hand an error to several who wait keep its kind and its
-/// words, and not what is within.
+/// The kind of the error at the limit. HTTP/2 and TLS libraries copy an error's kind and text, and drop the rest.
 pub(super) const TOO_MUCH: io::ErrorKind = io::ErrorKind::FileTooLarge;
 
-/// The first bytes that came, which tell another protocol from the one that is spoken. A library that finds its own
-/// broken keeps them to itself.
+/// The first bytes received. They show which protocol the backend speaks, if it is not the expected one; the library
+/// of the expected one does not report them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Beginning(Arc<OnceLock<Vec<u8>>>);
 
-/// How many of them are kept: a status line fits in.
+/// How many of the first bytes are kept: enough for a status line.
 const BEGINNING: usize = 128;
 
 impl Beginning {
@@ -47,8 +46,7 @@ impl Beginning {
     }
 }
 
-/// Fails with [`TOO_MUCH`] once `limit` bytes have been read and more are wanted. The last read may go
-/// beyond it by the reader's buffer.
+/// Fails with [`TOO_MUCH`] when more than `limit` bytes are read. The last read may exceed it by the reader's buffer.
 pub(super) struct Limited<S> {
     stream: S,
     limit: usize,
@@ -63,7 +61,7 @@ impl<S> Limited<S> {
         Self { stream, limit, left: limit, free_reads: FREE_READS, pause: None, beginning: None }
     }
 
-    /// Keeps the first bytes that come from now on.
+    /// Keeps the first bytes received from now on.
     pub(super) fn remembering(self) -> (Self, Beginning) {
         let beginning = Beginning::default();
         (Self { beginning: Some(beginning.clone()), ..self }, beginning)

@@ -68,18 +68,18 @@ use search::UnderWay;
 use tls_error::ClientCertificate;
 use words::first_line;
 
-/// Why a probe did not pass: one word for metrics and programs; the detail has the rest.
+/// Why a probe did not pass, as one word for metrics and programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// Nobody listens on the port.
+    /// Nothing listens on the port.
     Refused,
-    /// The connection was broken off.
+    /// The connection was reset.
     Reset,
-    /// The connection was closed too early, in the ordinary way.
+    /// The connection was closed too early.
     Closed,
     /// No answer in time.
     Timeout,
-    /// The network says that the address cannot be reached.
+    /// The network reports that the address cannot be reached.
     Unreachable,
     /// The handshake, or the certificate.
     Tls,
@@ -87,7 +87,7 @@ pub enum Cause {
     Protocol,
     /// A status that is not accepted: of HTTP, of gRPC, or the exit code of a program.
     Status,
-    /// The expected text was not found in the body, or in the words on a connection.
+    /// The expected content was not found in the body, or in the exchange on a connection.
     Body,
     /// This machine: no descriptor, no route, no time. Never the backend's fault.
     Local,
@@ -115,14 +115,13 @@ impl Cause {
 /// The result of a run of a probe.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The word for `health`.
+    /// The result for `health`.
     pub outcome: Outcome,
     /// Why it is failed or void; none otherwise.
     pub cause: Option<Cause>,
-    /// The event, as text for a person: `connection refused`,
-    /// `status 503 Service Unavailable, expected 200-299`, `200 OK`. It holds no times and no counts that
-    /// differ from one probe to the next, so that equal ones can be kept once. Text from a backend stands in it
-    /// quoted, escaped and cut after 120 characters.
+    /// The result in words: `connection refused`, `status 503 Service Unavailable, expected 200-299`, `200 OK`.
+    /// It holds no times and counts that differ between probes, so that equal ones can be stored once. Text from a
+    /// backend is quoted, escaped and cut to [`EXCERPT_LIMIT`] characters.
     pub detail: Arc<str>,
     /// The load that the backend reports: percent of its weight, 0 to 100.
     pub load: Option<u8>,
@@ -130,10 +129,10 @@ pub struct Report {
     pub certificate_expires: Option<SystemTime>,
     /// From the first system call to the outcome.
     pub duration: Duration,
-    /// The steps in order with the time each took: connect, tls, response or talk, body; or start,
-    /// program. When a probe fails, the last one is where; it is request if not even that could be sent.
+    /// The steps in order, with the time of each: connect, tls, response or talk, body; or start, program. A failed
+    /// probe failed in the last one, which is request if the request could not be sent.
     pub phases: Vec<(&'static str, Duration)>,
-    /// The rest of the charge for searches, for [`run_after`].
+    /// The rest of the charge for searches, to pass to [`run_after`].
     pub search_charge: Duration,
 }
 
@@ -209,7 +208,7 @@ async fn attempt(
     }
 }
 
-/// The finding of a probe at its end, when nothing was wrong.
+/// The result of a probe without a fault.
 #[derive(Debug)]
 struct Finding {
     /// Alive, but asks for no new clients.
@@ -233,7 +232,7 @@ enum Step {
     Response,
     Body,
     Talk,
-    /// A program is being started, in which the backend has no part.
+    /// A program is being started; the backend is not involved.
     Start,
     Program,
 }
@@ -266,31 +265,31 @@ impl Step {
     }
 }
 
-/// The steps of a probe and their times. It stands outside the timed part, so that a probe that
-/// runs out of time can still say where.
+/// The steps of a probe and their times. It outlives the timed part of the probe, so that the report of a timeout says
+/// where it happened.
 #[derive(Debug)]
 struct Trace {
     started: Instant,
     entered: Instant,
     step: Step,
     phases: Vec<(&'static str, Duration)>,
-    /// The beginning of what was heard in this step, where that tells a person something.
+    /// The first bytes received in this step, if they help the reader of a report.
     heard: Vec<u8>,
-    /// The verdict, once nothing that still comes can change it.
+    /// The verdict, once it is final although the probe still reads.
     verdict: Option<Box<Fault>>,
     /// Whether the backend asked for a client certificate.
     client: ClientCertificate,
     /// When the certificate of the backend expires.
     certificate_expires: Option<SystemTime>,
-    /// What has come since the TLS handshake began.
+    /// The first bytes received since the TLS handshake began.
     of_handshake: Option<Beginning>,
-    /// While a search for what is expected is under way in other threads.
+    /// The search for the expected content, while another thread runs it.
     search: Option<UnderWay>,
-    /// The rest of the charge for searches that have ended, of earlier probes too.
+    /// The rest of the charge for searches that have ended, including those of earlier probes.
     search_charge: Duration,
 }
 
-/// As much of it as can be seen of it.
+/// The most bytes of [`Trace::heard`]: an excerpt shows no more.
 const HEARD_LIMIT: usize = 4 * (EXCERPT_LIMIT + 1);
 
 impl Trace {
@@ -319,7 +318,7 @@ impl Trace {
         self.heard.clear();
     }
 
-    /// Calls the present step by another name, when what comes next is no step of its own.
+    /// Renames the present step, without a new time for what follows.
     fn rename(&mut self, step: Step) {
         self.step = step;
     }
@@ -338,7 +337,7 @@ impl Trace {
         }
         let doing = match &self.search {
             None => self.step.doing(),
-            // The bytes have come, and this machine had no time for them.
+            // The bytes have come, but this machine had no time to search them.
             Some(search) if search.is_delayed_here(timeout) => {
                 return Fault::local(format_args!(
                     "what the backend sent could not be searched within {}",
@@ -348,7 +347,7 @@ impl Trace {
             Some(_) => "looking for what is expected",
         };
         let heard = match self.step {
-            // As it is shown when the program ends in time.
+            // The same part as in the report of a program that ends in time.
             Step::Program => first_line(&self.heard),
             _ => &self.heard,
         };

@@ -1,10 +1,9 @@
-//! A process of its own around each program of a check, so that nothing of that outlives the probe.
+//! The supervisor of a check's program: a process that kills the program and all its descendants.
 //!
-//! A program can start others, and those can leave its process group and its parent (`setsid`, a double
-//! fork). They stay below the *supervisor*, which adopts them (`PR_SET_CHILD_SUBREAPER`), and it ends them
-//! all: when the program ends, when the probe is over, and when steerd ends in whatever way. It is
-//! steerd itself, started anew with the argument [`ARGUMENT`], because a copy of a large process
-//! would cost the threads that answer.
+//! A program can start others, and those can leave its process group and its parent (`setsid`, a double fork). The
+//! supervisor adopts them (`PR_SET_CHILD_SUBREAPER`) and kills them all when the program exits, when the probe ends,
+//! and when steerd ends for any reason. It is steerd itself, executed with the argument [`ARGUMENT`]: to fork a large
+//! process would slow down the threads that answer.
 //!
 //! ```text
 //! steerd                            supervisor                         program
@@ -12,8 +11,8 @@
 //!   | socket as its standard input -->| starts ------------------------->|
 //!   |<--------------- Started --------|                                  | starts others
 //!   |<--------------- Ended ----------|<------------ ends ---------------|
-//!   |                                 | kills all that is below it, ends
-//!   | closes the socket, or ends ---->| kills all that is below it, ends
+//!   |                                 | kills all its descendants, ends
+//!   | closes the socket, or ends ---->| kills all its descendants, ends
 //! ```
 
 use std::ffi::OsString;
@@ -31,12 +30,12 @@ use crate::sys::process;
 /// The first argument of a supervisor; the program and its arguments follow.
 pub const ARGUMENT: &str = "supervise-program";
 
-/// How many bytes a message has.
+/// The length of a message, bytes.
 pub(super) const MESSAGE: usize = 5;
 
-/// From one look for what is left to the next: at first this long, then twice as long each time.
+/// The first pause between attempts to kill the descendants; each pause is twice as long as the one before.
 const FIRST_REST: Duration = Duration::from_millis(1);
-/// But never longer than this.
+/// The longest pause.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// A message of a supervisor.
@@ -44,9 +43,9 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 pub(super) enum Message {
     /// The program runs.
     Started,
-    /// The program could not be started: an error number.
+    /// The program could not be started: the error number.
     NotStarted(i32),
-    /// It has ended: what the system calls its wait status.
+    /// The program has ended: its wait status.
     Ended(i32),
 }
 
@@ -72,7 +71,7 @@ impl Message {
     }
 }
 
-/// Becomes a supervisor if that is what this process was started for; to be called first of all.
+/// Runs the supervisor if this process was started as one. Must be called before anything else.
 #[must_use]
 pub fn supervise() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
@@ -82,7 +81,7 @@ pub fn supervise() -> Option<ExitCode> {
     let Some(program) = arguments.next() else { return Some(ExitCode::FAILURE) };
     Some(match run(program, arguments.collect()) {
         Ok(()) => ExitCode::SUCCESS,
-        // There is nobody to tell but those who wait for a message.
+        // The socket is closed, which tells steerd.
         Err(_) => ExitCode::FAILURE,
     })
 }
@@ -98,13 +97,13 @@ fn run(program: OsString, arguments: Vec<OsString>) -> io::Result<()> {
         }
     };
     let program = child.id();
-    // Taken by the thread that ends what there is, and kept to the end of this process. Nothing is reaped
-    // without it, so until then the number of the program is its own.
+    // Locked by the thread that kills the descendants, and then held until this process ends. No process is reaped
+    // without the lock, so until then the program's number cannot be that of another process.
     let ending = Arc::new(Mutex::new(()));
     let watch = thread::Builder::new().spawn({
         let ending = Arc::clone(&ending);
         move || {
-            // Nothing is ever sent here: it ends when the probe does, or steerd.
+            // steerd never sends anything: the read ends when the probe or steerd does.
             let _ = lifeline.read(&mut [0]);
             let _ending = ending.lock();
             let _ = process::kill_group(program);
@@ -118,7 +117,7 @@ fn run(program: OsString, arguments: Vec<OsString>) -> io::Result<()> {
     }
     std::mem::forget(ending.lock());
     let _ = process::kill_group(program);
-    // The probe may have ended, which the other thread sees.
+    // An error means that the probe has ended, which the other thread notices.
     if let Ok(ended) = child.wait() {
         let _ = steerd.write_all(&Message::Ended(ended.into_raw()).encode());
     }
@@ -134,13 +133,13 @@ fn start(program: OsString, arguments: Vec<OsString>) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Kills what is below this process until nothing is left. Killed processes leave their children to this
-/// process, so they come next.
+/// Kills the descendants of this process until none is left. The children of a killed process become children of this
+/// one, and are killed next.
 fn end_all() {
     let mut rest = FIRST_REST;
     while process::reap() {
         for child in process::children().unwrap_or_default() {
-            // One that has ended, or belongs to another user: that is waited for.
+            // It fails if the process has ended, or belongs to another user; then its end is awaited.
             let _ = process::kill(child);
         }
         thread::sleep(rest);

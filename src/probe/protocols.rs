@@ -44,7 +44,7 @@ pub(super) enum Spoken {
     Other,
 }
 
-/// What these bytes are the beginning of.
+/// The protocol of a connection that begins with these bytes.
 pub(super) fn of(bytes: &[u8]) -> Spoken {
     match bytes {
         [] => Spoken::Nothing,
@@ -53,7 +53,7 @@ pub(super) fn of(bytes: &[u8]) -> Spoken {
         _ if bytes.starts_with(b"HTTP/") => Spoken::Http1,
         // The first frame of a server is SETTINGS, on stream 0 (RFC 9113, section 3.4).
         [0, _, _, 4, 0 | 1, 0, 0, 0, 0, ..] => Spoken::Http2,
-        // A server that takes the handshake for a request of HTTP/0.9 sends a page without a head.
+        // A server that reads the handshake as an HTTP/0.9 request sends a page without a head.
         _ if is_page(bytes) => Spoken::Http1,
         _ => Spoken::Other,
     }
@@ -75,8 +75,8 @@ pub(super) const MAY_SPEAK_TLS: &str = "a port that speaks TLS may do so";
 /// The hint for a check with TLS whose backend says nothing in the handshake.
 pub(super) const MAY_SPEAK_PLAIN: &str = "a port that speaks no TLS may do so";
 
-/// Whether a response to a plain request says that its port speaks TLS: an alert, or the sentence that servers have
-/// for it (nginx, Go, Apache, Tomcat, lighttpd).
+/// Whether the response to a plain request says that the port speaks TLS, in the words of nginx, Go, Apache, Tomcat or
+/// lighttpd.
 pub(super) fn says_that_port_is_tls(body: &[u8]) -> bool {
     const SENTENCES: [&[u8]; 5] = [
         b"request was sent to https port",

@@ -1,7 +1,7 @@
-//! A status of HTTP that is not accepted: where a redirect points to, and the first words of the body.
+//! An HTTP status that is not accepted, explained by the target of a redirect or the first words of the body.
 //!
-//! The status alone has decided. The words are for the person who reads the report, so they are waited for only a
-//! little, and no error in them changes the verdict.
+//! The status alone decides. The words are for the reader of the report, so the probe waits for them only briefly, and
+//! no error in them changes the verdict.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// `location` is where the response points to, and `expected` are the accepted status codes.
+    /// `location` is the target of a redirect, and `expected` are the accepted status codes.
     pub(super) fn new(status: u16, location: Option<&[u8]>, expected: &str) -> Self {
         let mut detail = format!("status {}, expected {expected}", in_words(status));
         if let Some(location) = location {
@@ -39,7 +39,7 @@ impl Refused {
         Self { status, detail, redirects: location.is_some() }
     }
 
-    /// Reads the body by `read`, and adds its first words.
+    /// Reads the body with `read`, and adds its first words.
     pub(super) async fn explained(
         self,
         trace: &mut Trace,
@@ -66,7 +66,7 @@ impl Refused {
     }
 }
 
-/// A query may hold secrets, and differ each time.
+/// A query may hold secrets, and may differ each time.
 fn without_query(location: &[u8]) -> Vec<u8> {
     match location.iter().position(|byte| *byte == b'?') {
         Some(at) => [location.get(..at).unwrap_or_default(), b"?..."].concat(),
@@ -74,7 +74,7 @@ fn without_query(location: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The code with its registered reason; what the backend calls it is not shown.
+/// The code with its registered reason; the backend's own reason is not shown.
 pub(super) fn in_words(status: u16) -> String {
     match StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
         Some(reason) => format!("{status} {reason}"),

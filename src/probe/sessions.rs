@@ -1,13 +1,13 @@
 //! TLS sessions, kept from one probe to the next of the same target.
 //!
-//! A full handshake costs several times what a resumed one does, most of it to verify signatures. So a
-//! probe resumes the session of the one before it, at a price: a certificate that was replaced by a bad
-//! one is seen with the next full handshake, at most [`LIFETIME`] later, or at once when the backend
-//! does not know its old session any more. Each probe judges anew whatever depends on the time.
+//! A full handshake costs several times as much as a resumed one, mostly to verify signatures. So a probe resumes the
+//! session of the previous one. The price: if a certificate is replaced by a bad one, this is seen with the next full
+//! handshake, at most [`LIFETIME`] later, or at once if the backend no longer knows the old session. Each probe checks
+//! anew everything that depends on the time.
 //!
-//! A session belongs to one address and port, one set of TLS settings, and what is offered to be spoken:
-//! no backend is shown another's ticket, and a check never profits from what a laxer one accepted. It
-//! ends with the trust it was verified by: rustls resumes none under another verifier.
+//! A session belongs to one address and port, one set of TLS settings, and one offer of protocols: no backend sees
+//! another's ticket, and no check benefits from a session that a laxer check accepted. It ends with the authorities
+//! that verified it, because rustls resumes no session under another verifier.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,29 +29,28 @@ use crate::probe::tls_error::ClientCertificate;
 /// How long after a full handshake its session may be resumed.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
-/// How long after its last probe a target is remembered. With every session stands the certificate chain of
-/// its backend, so those of targets that are gone must go too; one of a longer interval than [`LIFETIME`]
-/// is never resumed anyway.
+/// How long after its last probe a target is remembered. A session holds the certificate chain of its backend, so the
+/// sessions of removed targets must be freed. Probes with a longer interval than [`LIFETIME`] never resume one anyway.
 const REMEMBERED: Duration = Duration::from_secs(120);
 
-/// How often what is no longer remembered is thrown away.
+/// How often forgotten targets are removed.
 const SWEEP: Duration = Duration::from_secs(30);
 
 static SESSIONS: LazyLock<Mutex<Sessions>> = LazyLock::new(Mutex::default);
 
-/// The tickets of a target, with those too old left out.
+/// The tickets of a target, without those that are too old.
 pub(super) fn of(target: SocketAddr, settings: &TlsSettings, offered: Offered, now: Instant) -> Arc<Tickets> {
     lock(&SESSIONS).of(target, settings, offered, now)
 }
 
-/// Locked data is whole after every step, so a panic of another thread does not matter.
+/// The data is consistent after every step, so a poisoned lock does not matter.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Default)]
 struct Sessions {
-    /// An address has as many as there are checks that differ in their settings.
+    /// An address has one for each different set of settings.
     of: HashMap<SocketAddr, Vec<Session>>,
     swept: Option<Instant>,
 }
@@ -81,7 +80,7 @@ impl Sessions {
         }
         let tickets = Arc::new(Tickets::default());
         let kept = Arc::clone(&tickets);
-        // Mostly there is one: room for four would be wasted on most of many.
+        // Mostly there is one: the default room for four would be wasted.
         sessions.reserve_exact(1);
         sessions.push(Session { settings: settings.clone(), offered, tickets: kept, used: now });
         tickets
@@ -103,13 +102,13 @@ impl Sessions {
     }
 }
 
-/// The session of one target: what rustls puts here, and takes again for the next handshake.
+/// The session of one target: rustls stores it here, and takes it for the next handshake.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     kept: Mutex<Kept>,
 }
 
-/// The part of a handshake that shows a client certificate, and sees whether one is asked for.
+/// Shows a client certificate in a handshake, and records whether the backend asked for one.
 #[derive(Debug, Default)]
 pub(super) struct Client {
     certificate: Option<Arc<CertifiedKey>>,
@@ -117,7 +116,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// What became of the client certificate since this was called last.
+    /// The result for the client certificate since the last call.
     pub(super) fn since_last(&self) -> ClientCertificate {
         match (self.asked.swap(false, Ordering::Relaxed), &self.certificate) {
             (false, _) => ClientCertificate::NotAsked,
@@ -143,29 +142,29 @@ struct Kept {
     /// When a full handshake last verified the certificate.
     verified: Option<Instant>,
     answering: Arc<Client>,
-    /// What became of the client certificate in that handshake.
+    /// The result for the client certificate in that handshake.
     client: ClientCertificate,
-    /// The group that the backend agreed to exchange keys by. No secret, and worth keeping for longer.
+    /// The key exchange group that the backend chose. It is not secret, and outlives the session.
     group: Option<NamedGroup>,
     tls12: Option<Tls12ClientSessionValue>,
-    /// The latest one: there is one probe of a target at a time, and each ticket is used once.
+    /// The latest ticket: a target has one probe at a time, and each ticket is used once.
     tls13: Option<Tls13ClientSessionValue>,
 }
 
 impl Tickets {
-    /// A full handshake is done. Tickets of the one before must not outlive it.
+    /// Notes a full handshake, whose session may be resumed for [`LIFETIME`].
     pub(super) fn verified(&self, now: Instant, client: ClientCertificate) {
         let mut kept = lock(&self.kept);
         (kept.verified, kept.client) = (Some(now), client);
     }
 
-    /// What became of the client certificate in the last full handshake.
+    /// The result for the client certificate in the last full handshake.
     pub(super) fn client_certificate(&self) -> ClientCertificate {
         lock(&self.kept).client
     }
 
-    /// Answers for this side when a backend asks for a client certificate. It stays the same as long as the
-    /// certificate does, because sessions are not resumed under another.
+    /// The resolver for `certificate`. It is replaced only when the certificate changes, because rustls resumes no
+    /// session under another resolver.
     pub(super) fn client(&self, certificate: Option<&Arc<CertifiedKey>>) -> Arc<Client> {
         let mut kept = lock(&self.kept);
         if kept.answering.certificate.as_ref().map(Arc::as_ptr) != certificate.map(Arc::as_ptr) {
@@ -175,7 +174,7 @@ impl Tickets {
         Arc::clone(&kept.answering)
     }
 
-    /// The next handshake is a full one.
+    /// Forgets the session, so that the next handshake is a full one.
     pub(super) fn forget(&self) {
         let mut kept = lock(&self.kept);
         (kept.tls12, kept.tls13) = (None, None);

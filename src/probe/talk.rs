@@ -12,7 +12,7 @@ use crate::probe::protocols::{self, Spoken};
 use crate::probe::words::first_line;
 use crate::probe::{Cause, Finding, Step, Trace};
 
-/// The most bytes that are read at once.
+/// Size of one read.
 const READ: usize = 4 * 1024;
 
 /// Sends the bytes, and reads until the expected ones have come.
@@ -43,7 +43,7 @@ pub(super) async fn run(
                 hearing.take(&part);
             }
             Some(Ok(0)) => break,
-            // Not every server says goodbye in TLS before it closes.
+            // Some servers close a TLS connection without close_notify.
             Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => break,
             Some(Err(error)) => {
                 let fault = Fault::broken(&error, &format!("before {} was heard", expected.in_words()));
@@ -54,7 +54,7 @@ pub(super) async fn run(
     if hearing.ends(trace).await? { Ok(()) } else { Err(missing(expected, &hearing)) }
 }
 
-/// The finding of a probe whose exchange, if any, went well after `so_far`.
+/// The finding after the exchange, if there was one; `so_far` is what was done before it.
 pub(super) fn passed(talk: &Talk, so_far: &'static str) -> Finding {
     match &talk.expect {
         None => Finding::passed(so_far),
@@ -62,7 +62,7 @@ pub(super) fn passed(talk: &Talk, so_far: &'static str) -> Finding {
     }
 }
 
-/// Judges a backend that closed, or said more than is listened to, before it said what is expected.
+/// Judges a backend that closed the connection, or reached the limit, without the expected content.
 fn missing(expected: &Expected, hearing: &Hearing<'_>) -> Fault {
     let (expected, heard) = (expected.in_words(), hearing.kept());
     if hearing.room() == 0 {

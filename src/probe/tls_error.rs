@@ -1,7 +1,7 @@
 //! The errors of the TLS library, in words.
 //!
-//! The library shows most of them by the names of its own variants. An alert comes from the backend, and says in one
-//! word what that did not like; the other errors are what this side did not like.
+//! The library shows most of them as the names of its variants. An alert is the backend's reason to end the
+//! handshake; the other errors are found by this side.
 
 use std::fmt;
 use std::io;
@@ -20,7 +20,7 @@ use crate::probe::limited::Beginning;
 use crate::probe::protocols::{self, Spoken};
 use crate::probe::words::first_line;
 
-/// What became of a client certificate.
+/// Whether the backend asked for a client certificate, and got one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ClientCertificate {
     /// The backend did not ask for one.
@@ -28,14 +28,14 @@ pub(super) enum ClientCertificate {
     NotAsked,
     /// The backend asked, and the check has none.
     Missing,
-    /// It was shown.
+    /// The check sent its own.
     Shown,
 }
 
 /// The hint for a check without a client certificate when the backend asked for one.
 pub(super) const MISSING: &str = "the backend asked for a client certificate, and the check has none";
 
-/// A connection over TLS, whose errors are in words.
+/// A connection over TLS, which reports its errors in words.
 pub(super) struct Secured {
     pub(super) stream: TlsStream<Connection>,
     pub(super) client: ClientCertificate,
@@ -78,7 +78,7 @@ impl AsyncWrite for Secured {
     }
 }
 
-/// The same error of a connection; one of the library becomes its words, which survive being handed on.
+/// Replaces an error of the library by one with its words, which HTTP/2 and other libraries keep.
 fn told(error: io::Error, client: ClientCertificate) -> io::Error {
     match within(&error) {
         Some(inner) => io::Error::new(io::ErrorKind::InvalidData, words(inner, client)),
@@ -113,7 +113,7 @@ pub(super) fn of_handshake(
     })
 }
 
-/// When the certificate expired that was refused for it.
+/// When the certificate expired, if it was refused for that.
 pub(super) fn expired(error: &io::Error) -> Option<UnixTime> {
     match within(error)? {
         Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => Some(*not_after),
@@ -179,7 +179,7 @@ pub(super) fn wants_certificate(how: &str) -> String {
     format!("TLS failed: the backend wants a client certificate, and the check has none ({how})")
 }
 
-/// An alert of the backend (RFC 8446, section 6), with the cause that it has most often.
+/// An alert of the backend (RFC 8446, section 6), with its most common cause.
 fn of_alert(alert: AlertDescription, client: ClientCertificate) -> String {
     use AlertDescription as Alert;
     let of_certificate = matches!(
@@ -196,7 +196,7 @@ fn of_alert(alert: AlertDescription, client: ClientCertificate) -> String {
     );
     let name = Spaced(&alert);
     match client {
-        // Before TLS 1.3 there was no alert for it, and servers send one of these.
+        // Before TLS 1.3 there was no alert for a missing certificate, and servers send one of these.
         ClientCertificate::Missing if of_certificate || alert == Alert::HandshakeFailure => {
             return wants_certificate(&format!("alert: {name}"));
         }

@@ -1,8 +1,8 @@
-//! The trust of probes with TLS: certificate authorities, read from files and kept for a while.
+//! Certificate authorities and client certificates of probes, read from files and kept for a while.
 //!
-//! Authorities are read once and shared by all probes that trust the same: to build them anew for each probe
-//! costs milliseconds. Files are read by a thread, because a file system may not answer for hours; there is
-//! never more than one for the same file, however many probes wait for it.
+//! Probes with the same files share the result: to read and build it anew takes milliseconds. A thread reads the
+//! files, because a file system may hang for hours. There is at most one thread for the same files, however many
+//! probes wait for them.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -24,14 +24,14 @@ use crate::file;
 use crate::pem::{self, IdentityFault};
 use crate::probe::verifier::{AnyCertificate, FromAuthority};
 
-/// Authorities are read again after this time, so that a renewed `ca_file` is taken up without a restart, at
-/// a cost that does not show.
+/// Files are read again after this time, so that a renewed `ca_file` takes effect without a restart. The cost is
+/// negligible.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// Authorities that could not be read are tried again after this time, however many probes ask.
+/// Files that could not be read are tried again after this time, however many probes ask.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// All that is read from files for a handshake.
+/// The files that a handshake needs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Wanted {
     trust: Trust,
@@ -49,7 +49,7 @@ enum Trust {
 /// What was read for one [`Wanted`], or the error of reading it.
 ///
 /// ```text
-///  nothing, or too old --(the first probe that asks)--> being read --> read: all who wait take it
+///  nothing, or too old --(the first probe that asks)--> being read --> read: wakes the probes that wait
 /// ```
 #[derive(Default)]
 struct Place {
@@ -63,28 +63,28 @@ struct State {
     being_read: bool,
 }
 
-/// How to verify, and what to show.
+/// How to verify a backend, and which certificate to show it.
 pub(super) struct Trusting {
     pub(super) config: ClientConfig,
     /// The certificate of the check.
     pub(super) identity: Option<Arc<CertifiedKey>>,
 }
 
-/// The same, or why that is not known.
+/// This, or why it could not be read.
 type Verifying = Result<Arc<Trusting>, Arc<str>>;
 
 struct Loaded {
     trusting: Verifying,
-    /// Of all that was read: while it stays the same the verifier does, and with it the sessions.
+    /// The digest of all files. While it stays the same, the verifier is kept, and so are its sessions.
     digest: Option<Vec<u8>>,
     at: Instant,
 }
 
-/// Each has a place of its own, so that a file that cannot be read for a while holds up no probe
-/// that does not need it. As many as configurations have named since the start.
+/// Each set of files has its own place, so that a file system that hangs delays only the probes that need it. There
+/// are as many as configurations have named since the start.
 static PLACES: LazyLock<Mutex<HashMap<Wanted, Arc<Place>>>> = LazyLock::new(Mutex::default);
 
-/// How to verify by these settings, and what to show; waits as long as it takes to read that.
+/// How to verify by these settings, and which certificate to show. Waits until the files are read.
 pub(super) async fn of(settings: &TlsSettings) -> Verifying {
     let trust = match &settings.ca_file {
         _ if settings.insecure => Trust::Anyone,
@@ -99,7 +99,7 @@ pub(super) async fn of(settings: &TlsSettings) -> Verifying {
     loop {
         let read = place.read.notified();
         tokio::pin!(read);
-        // From here on nothing is missed.
+        // From here on no notification is missed.
         read.as_mut().enable();
         if let Some(found) = look(&place, &wanted, Instant::now()) {
             return found;
@@ -108,9 +108,8 @@ pub(super) async fn of(settings: &TlsSettings) -> Verifying {
     }
 }
 
-/// Returns the authorities if they are there, and has them read if that was too long ago. Only an error that
-/// is too old is not returned: authorities stay in use while new ones are read, because the file system may
-/// not answer.
+/// Returns the last result, and starts to read again if it is too old. An old error is not returned, but old
+/// authorities stay in use while new ones are read, because the file system may hang.
 fn look(place: &Arc<Place>, wanted: &Wanted, now: Instant) -> Option<Verifying> {
     let mut state = place.state.lock().unwrap_or_else(PoisonError::into_inner);
     let mut known = None;
@@ -135,9 +134,9 @@ fn look(place: &Arc<Place>, wanted: &Wanted, now: Instant) -> Option<Verifying> 
     known
 }
 
-/// Blocks: reads files.
+/// Reads the files. Blocks.
 fn read(place: &Place, wanted: &Wanted) {
-    // Those who wait must hear of it even after a panic, and the next may try again.
+    // A panic must not leave probes waiting for ever; the next one may try again.
     let found = catch_unwind(|| files(wanted)).unwrap_or_else(|_| {
         Err("reading the certificate authorities broke off; this is a bug in steerd".into())
     });
@@ -157,15 +156,15 @@ fn read(place: &Place, wanted: &Wanted) {
     place.read.notify_waiters();
 }
 
-/// Certificates that are trusted.
+/// Trusted certificates.
 struct Authorities {
     roots: RootCertStore,
-    /// As they stand in a `ca_file`, which may hold the certificate of a server itself.
+    /// The certificates of a `ca_file`, which may include that of a server itself.
     certificates: Vec<CertificateDer<'static>>,
     ca_file: Option<PathBuf>,
 }
 
-/// The authorities, none for anyone; the certificate of the check; and what tells them from others.
+/// The authorities, or none to accept any certificate; the client certificate; the digest of all files.
 type Files = (Option<Authorities>, Option<Arc<CertifiedKey>>, Digest);
 
 fn files(wanted: &Wanted) -> Result<Files, String> {
@@ -199,7 +198,7 @@ fn identity_of(files: &ClientFiles, digest: &mut Context) -> Result<Arc<Certifie
 }
 
 fn system_roots(digest: &mut Context) -> Result<RootCertStore, String> {
-    // The library opens what this variable names, even a FIFO, and would wait there for ever.
+    // The library opens the file that this variable names, and would wait for ever on a FIFO.
     if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
         check_regular(Path::new(&path))?;
     }
@@ -238,7 +237,7 @@ fn authorities_of(path: &Path, digest: &mut Context) -> Result<Authorities, Stri
 
 fn build(authorities: Option<Authorities>) -> Result<ClientConfig, String> {
     let mut provider = rustls::crypto::ring::default_provider();
-    // As strong as a probe needs, and its hash is a tenth of the cost of a resumed handshake cheaper.
+    // AES-128 is strong enough for a probe, and with its hash a resumed handshake costs a tenth less.
     let first = CipherSuite::TLS13_AES_128_GCM_SHA256;
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != first);
     let provider = Arc::new(provider);
@@ -255,7 +254,7 @@ fn build(authorities: Option<Authorities>) -> Result<ClientConfig, String> {
     Ok(builder.with_no_client_auth())
 }
 
-/// Files that do not answer, for tests: no regular file can be made to.
+/// Files that hang when they are read, for tests: a regular file never does.
 #[cfg(test)]
 pub(super) mod stalled {
     use std::collections::HashSet;
@@ -265,7 +264,7 @@ pub(super) mod stalled {
     static PATHS: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
     static ANSWERS: Condvar = Condvar::new();
 
-    /// The file answers again when this is dropped.
+    /// The file can be read again when this is dropped.
     pub(in crate::probe) struct Stalled(PathBuf);
 
     impl Stalled {
@@ -282,7 +281,7 @@ pub(super) mod stalled {
         }
     }
 
-    /// Waits until the file answers.
+    /// Waits until the file can be read.
     pub(super) fn wait_for(path: &Path) {
         let paths = PATHS.lock().unwrap();
         drop(ANSWERS.wait_while(paths, |paths| paths.as_ref().is_some_and(|paths| paths.contains(path))));

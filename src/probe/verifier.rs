@@ -1,4 +1,4 @@
-//! How a backend's certificate is verified.
+//! Verifies the certificates of backends.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureSc
 
 use crate::probe::certificate;
 
-/// How many certificates are looked at besides the backend's own. Chains have two or three; with many
-/// that bear one name, all orders of them would be tried, for seconds of processor time.
+/// How many certificates are used besides the backend's own. Chains have two or three. The library tries all orders
+/// of certificates with the same name, which takes seconds if there are many.
 pub(super) const MAX_INTERMEDIATES: usize = 6;
 
-/// Wants a certificate that an authority has signed, or that stands among the authorities itself, for the
-/// right name and time.
+/// Requires a certificate that an authority has signed, or that is one of the trusted certificates itself, valid for
+/// the name and the time.
 #[derive(Debug)]
 pub(super) struct FromAuthority {
     verifier: Arc<WebPkiServerVerifier>,
     /// The certificates of `ca_file`.
     trusted: Vec<CertificateDer<'static>>,
-    /// This file; none for the authorities of the system.
+    /// The path of `ca_file`; none for the authorities of the system.
     ca_file: Option<PathBuf>,
 }
 
@@ -40,15 +40,15 @@ impl FromAuthority {
     }
 }
 
-/// Verifies a certificate that is trusted as it is: its time, its purpose and its name.
+/// Verifies the time, the purpose and the name of a certificate that is trusted itself.
 fn verify_trusted(
     certificate: &CertificateDer<'_>,
     name: &ServerName<'_>,
     now: UnixTime,
 ) -> Result<ServerCertVerified, rustls::Error> {
     let parsed = ParsedCertificate::try_from(certificate)?;
-    // Without any authority this ends where one would be looked for, and all before it is what matters. A
-    // certificate that is trusted itself may be an authority's: most tools make self-signed ones like that.
+    // Without authorities this fails with `UnknownIssuer`, after it has verified everything else. The certificate may be
+    // that of an authority: most tools make self-signed ones like that.
     let judged = verify_server_cert_signed_by_trust_anchor(&parsed, &RootCertStore::empty(), &[], now, &[]);
     if let Err(error) = judged {
         let of_no_matter = match &error {
@@ -112,13 +112,13 @@ impl ServerCertVerifier for FromAuthority {
     }
 }
 
-/// Takes any certificate, unread, and any signature of the handshake. Where nobody vouches for a key, proof that
-/// the server holds it proves nothing: anyone could have made one. So a certificate that cannot be verified at all
-/// is none the worse: one of X.509 version 1, with a short key, or with a key of a kind that is unknown here.
+/// Accepts any certificate, unread, and any signature of the handshake. If the key is not verified, a signature made
+/// with it proves nothing. So certificates that the library cannot verify are accepted too: X.509 version 1, short
+/// keys, unknown kinds of keys.
 #[derive(Debug)]
 pub(super) struct AnyCertificate;
 
-/// All ways to sign that a server may have; the strong ones first, for servers that go by this order.
+/// All signature schemes that a server may have, the strong ones first, for servers that follow this order.
 const ANY_SCHEME: [SignatureScheme; 19] = [
     SignatureScheme::ECDSA_NISTP256_SHA256,
     SignatureScheme::ECDSA_NISTP384_SHA384,
@@ -128,7 +128,7 @@ const ANY_SCHEME: [SignatureScheme; 19] = [
     SignatureScheme::RSA_PSS_SHA256,
     SignatureScheme::RSA_PSS_SHA384,
     SignatureScheme::RSA_PSS_SHA512,
-    // rsa_pss_pss: the same with a key that is for RSA-PSS alone (RFC 8446, 4.2.3).
+    // rsa_pss_pss: the same with a key for RSA-PSS only (RFC 8446, section 4.2.3).
     SignatureScheme::Unknown(0x0809),
     SignatureScheme::Unknown(0x080a),
     SignatureScheme::Unknown(0x080b),

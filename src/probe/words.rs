@@ -1,6 +1,6 @@
 //! The part of a backend's text that is worth showing: its first line, or its words.
 
-/// The first line of a text, without what ends it; blank lines before it are skipped.
+/// The first line of a text that is not blank, without its line end.
 pub(super) fn first_line(text: &[u8]) -> &[u8] {
     text.split(|byte| *byte == b'\n')
         .map(<[u8]>::trim_ascii)
@@ -8,8 +8,8 @@ pub(super) fn first_line(text: &[u8]) -> &[u8] {
         .unwrap_or_default()
 }
 
-/// The words of a text, with a single space between them. Of a page or a document in XML the tags are left out, and
-/// what stands in `style` and `script`.
+/// The words of a text, with a single space between them. In HTML and XML, tags and the content of `style` and
+/// `script` are left out.
 pub(super) fn words(text: &[u8]) -> Vec<u8> {
     let text = text.trim_ascii_start();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);

@@ -1,4 +1,5 @@
-//! The table `tls` of a check: whom to trust, and for how long a certificate must last.
+//! The table `tls` of a check: trusted authorities, the name and the validity of the certificate, the client
+//! certificate.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use crate::config::value::{Located, Table, Value};
 use crate::file;
 use crate::pem::{self, IdentityFault};
 
-/// 0 asks for nothing, where a default does; ten years are the longest anybody asks for.
+/// Range of `min_days_left`. 0 overrides a default; nobody needs more than ten years.
 const DAYS_LEFT: RangeInclusive<u32> = 0..=3650;
 
 /// The keys of the table.
@@ -49,7 +50,7 @@ impl<'s> TlsKeys<'s> {
         }
     }
 
-    /// The certificate to show with its key, which may stand in the same file.
+    /// The client certificate with its key, which may be in the same file.
     pub(super) fn client(&self) -> Result<Option<ClientFiles>, Reported> {
         let Some(certificate) = self.client_certificate.set() else { return Ok(None) };
         let key = self.client_key.set().unwrap_or(certificate);
@@ -76,7 +77,7 @@ impl<'s> TlsKeys<'s> {
     }
 }
 
-/// What is wrong is on record.
+/// The fault has been reported.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reported;
 
@@ -101,7 +102,7 @@ fn server_name(value: Value<'_>) -> Option<&str> {
     Some(text)
 }
 
-/// A name that comes from elsewhere than `tls.name`.
+/// A name of a certificate that is not from `tls.name`.
 pub(super) fn checked_name<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
     if !can_be_certified(text) {
         value.at.error(no_name(text));

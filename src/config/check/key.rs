@@ -3,15 +3,15 @@
 use crate::config::source::At;
 use crate::config::value::{Entry, Located, Table, Value};
 
-/// A key, as one place or all places together set it.
+/// The value of a key, in one place or in all places together.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Key<'s, T> {
-    /// Nowhere.
+    /// It is not set.
     #[default]
     Unset,
-    /// It is set, and what is wrong with it is on record.
+    /// It is set to a wrong value, which has been reported.
     Wrong,
-    /// It is set.
+    /// It is set to this value.
     Set(Located<'s, T>),
 }
 
@@ -30,7 +30,7 @@ impl<'s, T: Clone> Key<'s, T> {
         Self::Set(Located { value, at, inherited: false })
     }
 
-    /// The nearer one wins, even if it is wrong: what was meant there is not what the default says.
+    /// The own value if it is set, even if it is wrong, because the default was not meant then.
     pub(super) fn or_default(self, default: &Self) -> Self {
         match (self, default) {
             (Self::Unset, Self::Set(default)) => Self::Set(Located { inherited: true, ..default.clone() }),
@@ -49,12 +49,12 @@ impl<'s, T: Clone> Key<'s, T> {
         self.set().map(|set| set.value.clone())
     }
 
-    /// The value, or what is built in unless the key may be there by another name.
+    /// The value, else the built-in one, unless the key may have been misspelt.
     pub(super) fn or_likely(&self, built_in: T, faulty: bool) -> Option<T> {
         self.or_built_in(built_in).filter(|_| !faulty || self.set().is_some())
     }
 
-    /// The value, or what is built in; neither if the key is wrong.
+    /// The value, else the built-in one; neither if the key is wrong.
     pub(super) fn or_built_in(&self, built_in: T) -> Option<T> {
         match self {
             Self::Unset => Some(built_in),
@@ -64,8 +64,7 @@ impl<'s, T: Clone> Key<'s, T> {
     }
 }
 
-/// Reports that a key contradicts another one, or what is built in for that. The one that is set
-/// nearer is the one to look at.
+/// Reports that a key contradicts another one, or its built-in value, at the key that the check itself sets.
 pub(super) fn contradiction<K, O>(
     (name, key): (&str, &Located<'_, K>),
     (other_name, other): (&str, Option<&Located<'_, O>>),

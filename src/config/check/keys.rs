@@ -26,7 +26,7 @@ pub(super) const OF_TLS: &[Kind] = &[Kind::Https, Kind::Tls, Kind::Grpc];
 
 const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 2] = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
 
-/// Keys that belong to one check alone, so that a default for them would be nonsense.
+/// Keys of one particular check, for which a default makes no sense.
 const WITHOUT_DEFAULT: [&str; 4] = ["name", "critical", "observe_only", "program"];
 
 /// A key that is set in the check itself.
@@ -36,10 +36,10 @@ pub(super) struct Own<'s> {
     pub(super) at: At<'s>,
 }
 
-/// Makes of each line a field that is read, inherited and held against the type of the check.
+/// Makes a field of each line, with the code to read it, to inherit it and to compare it with the type of the check.
 macro_rules! plain_keys {
     ($($name:literal, $field:ident: $type:ty, $fits:expr, $convert:expr;)+) => {
-        /// All but the table `tls`.
+        /// All keys but the table `tls`.
         #[derive(Clone, Debug, Default)]
         pub(super) struct PlainKeys<'s> {
             $(pub(super) $field: Key<'s, $type>,)+
@@ -54,7 +54,7 @@ macro_rules! plain_keys {
                 Self { $($field: self.$field.or_default(&defaults.$field),)+ }
             }
 
-            /// Those that are not inherited.
+            /// The keys that are not inherited.
             pub(super) fn own(&self) -> Vec<Own<'s>> {
                 let mut own = Vec::new();
                 $(if let Some(Located { at, inherited: false, .. }) = self.$field.set() {
@@ -104,9 +104,9 @@ plain_keys! {
 pub(in crate::config) struct CheckKeys<'s> {
     pub(super) plain: PlainKeys<'s>,
     pub(super) tls: TlsKeys<'s>,
-    /// Where the check itself has a table `tls`.
+    /// The place of the check's own table `tls`.
     pub(super) tls_at: Option<At<'s>>,
-    /// Whether something was wrong: then a key that is missing may be the one that was meant.
+    /// Whether there are faults: then a missing key may have been misspelt.
     pub(super) faulty: bool,
 }
 
@@ -146,8 +146,7 @@ impl<'s> CheckKeys<'s> {
         keys
     }
 
-    /// These keys, and those of the defaults that are not set here. Tables are taken key by key,
-    /// all else as a whole.
+    /// These keys, completed by the defaults. Tables are merged key by key, other values are replaced as a whole.
     pub(super) fn or_default(self, defaults: &Self) -> Self {
         let own_headers = self.plain.headers.value();
         let mut plain = self.plain.or_default(&defaults.plain);

@@ -6,8 +6,8 @@
 //!                      how a value is read: request, pattern, certificate, program
 //! ```
 //!
-//! A key that is wrong is left out of what is concluded, and so is what is built in for a key that
-//! may have been misspelt; whatever is sound is still held against the rest.
+//! Nothing is concluded from a key that is wrong, nor from the built-in value of a key that may have been misspelt. All
+//! other keys are still checked against each other.
 
 mod certificate;
 mod key;
@@ -67,8 +67,7 @@ impl Kind {
         listed(&kinds.iter().map(|kind| kind.word().to_owned()).collect::<Vec<_>>(), last)
     }
 
-    /// Protocols that are at home at many ports have none by default: a wrong guess would look like
-    /// a dead backend.
+    /// Protocols without one usual port have no default, because a wrong guess would look like a dead backend.
     fn default_port(self) -> Option<u16> {
         match self {
             Self::Http => Some(80),
@@ -84,20 +83,20 @@ pub(super) type CheckList<'s> = Vec<Located<'s, CheckKeys<'s>>>;
 /// A check as read.
 #[derive(Debug)]
 pub(super) struct ReadCheck<'s> {
-    /// Where it is set.
+    /// Its place.
     pub(super) at: At<'s>,
-    /// The name it is given.
+    /// Its configured name.
     name: Option<Located<'s, &'s str>>,
-    /// Where `critical` is set, if it is true.
+    /// The place of `critical`, if it is true.
     pub(super) critical_at: Option<At<'s>>,
-    /// Where `tls.verify` is set, if it is false.
+    /// The place of `tls.verify`, if it is false.
     pub(super) unverified_at: Option<At<'s>>,
     /// The check as read.
     pub(super) check: Check,
 }
 
-/// Reads `check` or `checks` of a pool: a check, or a list of them that may be empty. Those that
-/// cannot be read are left out.
+/// Reads `check` or `checks` of a pool: a check, or a list of checks that may be empty. Those that cannot be read are
+/// left out.
 pub(super) fn read_list(value: Value<'_>) -> Option<CheckList<'_>> {
     let values = if value.is_list() { value.list_or_none("a list of checks")? } else { vec![value] };
     if values.len() > usize::from(MAX_CHECKS) {
@@ -152,8 +151,7 @@ pub(super) fn backend_host(value: Value<'_>) -> Option<String> {
     Some(request::sent(host))
 }
 
-/// The checks that a list and the defaults make, each with a name of its own. Those with faults are
-/// left out.
+/// The checks of a list, completed by the defaults, each with a name of its own. Those with faults are left out.
 pub(super) fn resolve_list<'s>(
     list: &CheckList<'s>,
     defaults: &CheckKeys<'s>,
@@ -168,7 +166,7 @@ pub(super) fn resolve_list<'s>(
             name.at.error_beside(message, first, "first here");
         }
     }
-    // Names that were chosen are not taken by checks without one, wherever they stand.
+    // A check without a name never gets the name of another one, even of a later one.
     for read in &mut checks {
         let kind = read.check.name.clone();
         let numbered = |number| if number == 1 { kind.clone() } else { format!("{kind}-{number}") };

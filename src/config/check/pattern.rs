@@ -9,11 +9,11 @@ use crate::config::value::Value;
 /// The most bytes that are sent, or looked for.
 const MAX_TEXT: usize = 4096;
 
-/// What is asked of a body.
+/// The requirement for a body.
 #[derive(Clone, Debug)]
 pub(super) struct Body {
     pub(super) expected: Expected,
-    /// It must not be there.
+    /// The body must not hold it.
     pub(super) without: bool,
 }
 
@@ -78,10 +78,10 @@ fn text<'s>(value: Value<'s>, what: &str) -> Option<&'s str> {
     Some(text)
 }
 
-/// A regular expression; what is wrong with it is shown where it stands in it.
+/// A regular expression. Its faults are reported at their place within it.
 pub(super) fn pattern(value: Value<'_>) -> Option<Expected> {
     let text = text(value, "a regular expression")?;
-    // The parser of `regex` itself, asked first because it says where.
+    // The parser of `regex` itself comes first, because its errors have a place.
     let fault = match regex_syntax::ParserBuilder::new().utf8(false).build().parse(text) {
         Ok(_) => None,
         Err(regex_syntax::Error::Parse(error)) => Some((error.kind().to_string(), *error.span())),

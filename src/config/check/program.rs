@@ -15,14 +15,14 @@ pub(super) fn program(value: Value<'_>) -> Option<PathBuf> {
     checked(value, value.string("the path of a program")?)
 }
 
-/// A file that can be run. A path without a slash would be looked for in `PATH`, and a relative one
-/// means another file once the process is elsewhere: so it is made absolute.
+/// A file that can be run. Its path is made absolute: one without a slash would be searched for in `PATH`, and a
+/// relative one depends on the working directory.
 pub(super) fn checked(value: Value<'_>, text: &str) -> Option<PathBuf> {
     let refuse = |reason: &str| {
         let hint =
             "arguments stand in `arguments`: { type = \"exec\", program = \"..\", arguments = [\"..\"] }";
         let hint = text.contains(' ').then(|| hint.to_owned());
-        // The text behind a space may have been meant as arguments, and those as secrets.
+        // The text after a space may be arguments, which may hold secrets.
         let named = text.split_once(' ').map_or(text.into(), |(named, _)| format!("{named} ..."));
         value.at.error_with_hint(format!("the program `{named}` of the check {reason}"), hint);
         None
@@ -59,7 +59,7 @@ pub(super) fn checked(value: Value<'_>, text: &str) -> Option<PathBuf> {
     }
 }
 
-/// They may be none.
+/// A list of arguments, which may be empty.
 pub(super) fn arguments(value: Value<'_>) -> Option<Vec<String>> {
     let values = value.list_or_none("a list of arguments, such as [\"--fast\"]")?;
     if values.len() > MAX_ARGUMENTS {
@@ -69,7 +69,7 @@ pub(super) fn arguments(value: Value<'_>) -> Option<Vec<String>> {
         );
         return None;
     }
-    // All elements are looked at before one that is wrong makes the list wrong.
+    // Reports the faults of all elements before one of them makes the list wrong.
     let read: Vec<_> = values.into_iter().map(argument).collect();
     read.into_iter().collect()
 }

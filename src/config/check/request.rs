@@ -1,4 +1,4 @@
-//! Values of the keys that make a request, and of those that judge its response.
+//! Values of the keys for a request and its response.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -14,18 +14,18 @@ use crate::config::value::{Entry, Value};
 /// Status codes of HTTP (RFC 9110, section 15).
 const STATUS: RangeInclusive<u16> = 100..=599;
 
-/// Range of the part of a body that is read: bytes.
+/// Range of `body_limit`, bytes.
 pub(super) const BODY_LIMITS: RangeInclusive<usize> = 1..=1024 * 1024;
 
-/// Servers refuse a head of more than some kilobytes; far fewer headers are of use in a check.
+/// The most headers. Servers refuse a head of more than some kilobytes, and a check needs far fewer.
 const MAX_HEADERS: usize = 32;
 /// The longest value of a header, and the longest name of a gRPC service: bytes.
 const MAX_TEXT: usize = 1024;
 
 pub(super) const VERSIONS: [(&str, Version); 2] = [("1.1", Version::Http1), ("2", Version::Http2)];
 
-/// Headers that belong to the connection or frame the message (RFC 9110, section 7.6.1; RFC 9112, section 6):
-/// the probe decides them, and another value for one would be a malformed request.
+/// Headers of the connection, or that frame the message (RFC 9110, section 7.6.1; RFC 9112, section 6). The probe sets
+/// them; another value would make the request malformed.
 const OF_CONNECTION: [&str; 10] = [
     "connection",
     "content-length",
@@ -60,7 +60,7 @@ pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// A host as it is sent: its A-labels in the place of other letters.
+/// A host as it is sent: in A-labels if it is not ASCII.
 pub(super) fn sent(host: &str) -> String {
     labels::to_ascii(host).map_or_else(|| host.to_owned(), std::borrow::Cow::into_owned)
 }
@@ -133,7 +133,7 @@ pub(super) fn checked_path<'s>(value: Value<'s>, text: &'s str) -> Option<&'s st
     Some(text)
 }
 
-/// A token (RFC 9110, section 9.1); methods are told apart by case.
+/// A token (RFC 9110, section 9.1); methods are case-sensitive.
 pub(super) fn method(value: Value<'_>) -> Option<&str> {
     let text = value.string("a method such as \"GET\" or \"HEAD\"")?;
     let upper = text.to_ascii_uppercase();
@@ -233,12 +233,12 @@ pub(super) fn status(value: Value<'_>) -> Option<Vec<RangeInclusive<u16>>> {
     ranges(value.list(what)?)
 }
 
-/// It may be empty: nothing drains.
+/// A list of status codes, which may be empty.
 pub(super) fn drain_status(value: Value<'_>) -> Option<Vec<RangeInclusive<u16>>> {
     ranges(value.list_or_none("a list of status codes and ranges, such as [503]")?)
 }
 
-/// All elements are looked at before one that is wrong makes the list wrong.
+/// Reports the faults of all elements before one of them makes the list wrong.
 fn ranges(values: Vec<Value<'_>>) -> Option<Vec<RangeInclusive<u16>>> {
     let read: Vec<_> = values.into_iter().map(status_range).collect();
     read.into_iter().collect()
@@ -265,7 +265,7 @@ pub(super) fn service(value: Value<'_>) -> Option<&str> {
     checked_service(value, value.string("the name of a gRPC service")?)
 }
 
-/// The empty name is the server as a whole.
+/// The name of a gRPC service; the empty name is the server as a whole.
 pub(super) fn checked_service<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
     if text.len() > MAX_TEXT {
         value.at.error(format!("the name of a gRPC service has at most {MAX_TEXT} bytes"));

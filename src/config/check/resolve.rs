@@ -1,4 +1,4 @@
-//! From keys to a check: what they make together, and what of it makes no sense.
+//! Makes a check of its keys, and reports contradictions between them.
 
 use crate::check::{
     BODY_LIMIT, Check, ExecProbe, Expected, GrpcProbe, HttpProbe, Probe, Talk, TcpProbe, TlsProbe,
@@ -12,8 +12,8 @@ use crate::config::source::At;
 use crate::config::value::Located;
 
 impl<'s> CheckKeys<'s> {
-    /// The check that these keys and the defaults make, named by its kind; `at` is where the pool
-    /// sets it; `hosts` are those of the backends. None when something is wrong.
+    /// The check of these keys and the defaults, named by its kind. `at` is its place in the pool; `hosts` are those of
+    /// the backends. None if there are faults.
     pub(super) fn resolve(&self, defaults: &Self, at: At<'s>, hosts: Hosts<'_>) -> Option<ReadCheck<'s>> {
         let before = at.findings().errors();
         let mut keys = self.clone().or_default(defaults);
@@ -58,8 +58,8 @@ impl<'s> CheckKeys<'s> {
         Some(ReadCheck { at, name: plain.name.set().copied(), critical_at, unverified_at, check })
     }
 
-    /// Reports keys that say nothing in a check of this kind. A default that does not fit is no
-    /// fault: it is for the checks that it fits.
+    /// Reports keys that have no effect in a check of this kind. A default that does not fit is not a fault, because it
+    /// is for other checks.
     fn report_misfits(&self, kind: Kind) {
         let misfit = |name: &str, fits: &[Kind], at: At<'_>| {
             let fitting = Kind::words(fits, "and");
@@ -105,7 +105,7 @@ impl<'s> CheckKeys<'s> {
         }
     }
 
-    /// Bytes are written as a text or in hexadecimal. Of a default and the check's own the nearer one counts.
+    /// Bytes are written as a text or in hexadecimal. The check's own key replaces a default in the other form.
     fn settle_talk(&mut self) {
         let PlainKeys { send, send_hex, expect, expect_hex, .. } = &mut self.plain;
         settle(("send", send), ("send_hex", send_hex));
@@ -133,7 +133,7 @@ impl<'s> CheckKeys<'s> {
     }
 
     fn report_contradictions_of_tls(&self) {
-        // An inherited file is for the checks that verify.
+        // An inherited file is for checks that verify.
         if let (Some(verify), Some(ca_file)) = (self.tls.verify.set(), self.tls.ca_file.set())
             && !verify.value
             && (!ca_file.inherited || verify.inherited)
@@ -146,19 +146,18 @@ impl<'s> CheckKeys<'s> {
         }
     }
 
-    /// The text or pattern that the body must hold. A default says nothing to a check that asks for no body.
+    /// The requirement for the body. A default has no effect on a check that requests no body.
     fn body(&self) -> Option<&Located<'s, Body>> {
         let own_head = self.plain.method.set().is_some_and(|key| key.value == "HEAD" && !key.inherited);
         self.plain.body.set().filter(|body| !(body.inherited && own_head))
     }
 
-    /// Where it is said that any certificate will do.
+    /// The place of `verify = false`.
     fn unverified(&self) -> Option<At<'s>> {
         self.tls.verify.set().filter(|verify| !verify.value).map(|verify| verify.at)
     }
 
-    /// A default for `tls` is for checks that speak TLS anyway; gRPC does so only where the check
-    /// itself says so.
+    /// A default for `tls` is for checks that always use TLS; a gRPC check uses it only if it has a table `tls` itself.
     fn has_tls(&self, kind: Kind) -> bool {
         match kind {
             Kind::Https | Kind::Tls => true,
@@ -167,7 +166,7 @@ impl<'s> CheckKeys<'s> {
         }
     }
 
-    /// The probe of a check of this kind; `None` when something is missing, which is reported.
+    /// The probe of a check of this kind; `None` if something is missing, which is reported.
     fn probe(&self, kind: Kind, at: At<'s>, hosts: Hosts<'_>) -> Option<Probe> {
         let plain = &self.plain;
         if kind == Kind::Exec {
@@ -226,7 +225,8 @@ impl<'s> CheckKeys<'s> {
         }
     }
 
-    /// The headers of a call. A default that the call itself needs is for checks of another type.
+    /// The headers of a call, without defaults for headers that the call itself sets: those are for checks of another
+    /// type.
     fn metadata(&self) -> Vec<(String, String)> {
         let headers = self.plain.headers.value().into_iter().flatten();
         headers.filter(|(name, _)| !request::is_of_call(name)).collect()
@@ -234,7 +234,7 @@ impl<'s> CheckKeys<'s> {
 
     fn tls_settings(&self, kind: Kind, at: At<'s>, hosts: Hosts<'_>) -> Option<TlsSettings> {
         let insecure = self.unverified().is_some();
-        // A default host is not this check's when it cannot have one.
+        // A tls check has no host, so it ignores a default.
         let host = self.plain.host.value().filter(|_| kind != Kind::Tls);
         let name = self.tls.name.value().or_else(|| Some(name_in(host?)));
         match name {
@@ -270,7 +270,7 @@ impl<'s> CheckKeys<'s> {
     }
 }
 
-/// Reports two keys that say the same in two ways; an inherited one gives way.
+/// Reports two keys with the same meaning; an inherited one is dropped.
 fn settle<'s, A: Clone, B: Clone>(
     (name, one): (&str, &mut Key<'s, A>),
     (other_name, other): (&str, &mut Key<'s, B>),

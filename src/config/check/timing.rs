@@ -1,4 +1,4 @@
-//! When a check is run, and what of that contradicts itself.
+//! When a check runs: the timing keys, and contradictions between them.
 
 use std::time::Duration;
 
@@ -8,19 +8,18 @@ use crate::config::check::keys::PlainKeys;
 use crate::duration::Shown;
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
-/// Four fifths of the shorter interval where that is less.
+/// Four fifths of the shorter interval, if that is less.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The shorter interval where that is less.
+/// The shorter interval, if that is less.
 const DEFAULT_RECHECK: Duration = Duration::from_secs(1);
 const DEFAULT_RISE: u16 = 2;
 const DEFAULT_FALL: u16 = 3;
 
-/// Reports what contradicts itself. The timing is none if something does, or is wrong.
+/// The timing of a check. Reports contradictions; none if there are any, or a key is wrong.
 ///
-/// `timeout` is below both intervals, because a probe must be over when the next is due. `recheck`
-/// is above neither, because it is the shorter interval of a state in doubt: a passed probe of an
-/// unhealthy address must not slow the next one down. With `faulty` keys the one that is missing
-/// may have been meant, so what is built in for it contradicts nothing.
+/// `timeout` must be below both intervals, because a probe must end before the next one is due. `recheck` must not be
+/// above them, because a passed probe of an unhealthy address must not delay the next one. If there are `faulty` keys, a
+/// missing key may have been misspelt, so its built-in value contradicts nothing.
 pub(super) fn read(keys: &PlainKeys<'_>, faulty: bool) -> Option<Timing> {
     let sound = [
         below(("timeout", &keys.timeout), ("interval", &keys.interval), faulty, true),
@@ -45,8 +44,8 @@ pub(super) fn read(keys: &PlainKeys<'_>, faulty: bool) -> Option<Timing> {
     })
 }
 
-/// Whether a key that is set is within an interval. `interval_down` follows `interval` when it is
-/// not set, so it has a bound of its own only when it is.
+/// Whether a key is below an interval, if both are set. `interval_down` is `interval` if it is not set, so it is a limit
+/// of its own only if it is set.
 fn below<'s>(
     (name, key): (&str, &Key<'s, Duration>),
     (limit_name, limit): (&str, &Key<'s, Duration>),

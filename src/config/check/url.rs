@@ -1,4 +1,4 @@
-//! Checks as URLs: the most common things in short.
+//! Checks as URLs: a short form for the most common settings.
 
 use crate::check::name_in;
 use crate::config::check::certificate::TlsKeys;
@@ -8,8 +8,7 @@ use crate::config::check::{KINDS, Kind, certificate, program, request};
 use crate::config::value::Value;
 use crate::spelling::closest;
 
-/// Reads `SCHEME://[HOST][:PORT][/PATH]` or `exec:PROGRAM`. Parts that the URL leaves out are left to the
-/// defaults.
+/// Reads `SCHEME://[HOST][:PORT][/PATH]` or `exec:PROGRAM`. Missing parts come from the defaults.
 pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>> {
     if let Some(path) = text.strip_prefix("exec:") {
         let program = program::checked(value, path)?;
@@ -24,7 +23,7 @@ pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>>
         return None;
     };
     let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // Neither is repeated: it may be a password.
+    // The text is not repeated: it may be a password.
     if authority.contains('@') {
         value.at.concealed().error_with_hint(
             "a check's URL takes no user and no password before the host",
@@ -78,7 +77,7 @@ pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>>
         }
     }
     if kind == Kind::Grpc {
-        // An empty path says as little as none.
+        // An empty path is the same as none.
         if let Some(service) = target.strip_prefix('/').or(Some(target)).filter(|name| !name.is_empty()) {
             plain.service = Key::here(request::checked_service(value, service)?, value.at);
         }

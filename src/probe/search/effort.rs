@@ -1,10 +1,9 @@
 //! How much processor time the searches of a target take, and when that is too much.
 //!
-//! A target is *charged* with the time that its searches take beyond the time of a plain expression. The
-//! charge outlasts the probe: the next probe of the target begins with the rest of it. So a backend that
-//! makes its searches slow is known from the start of its next probe on. A probe whose searches end leaves
-//! half of the charge that it began with, or its own charge if that is more. A probe whose search does not
-//! end leaves the whole.
+//! A target is *charged* with the time that its searches take beyond that of a plain expression. The charge outlasts
+//! the probe: the next probe of the target begins with the rest of it. So a backend that makes its searches slow is
+//! known from the start of its next probe. A probe whose searches have ended leaves half of the charge that it began
+//! with, or its own charge if that is more. A probe whose search has not ended leaves the whole charge.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,15 +12,15 @@ use std::time::Duration;
 /// plain expression, and up to a second with one whose states never repeat.
 pub(super) const BUDGET: Duration = Duration::from_millis(100);
 
-/// Up to this charge a search is a short one. A long search gives way to short ones, and it is the
-/// backend's own fault when there is no time for it.
+/// Up to this charge a search is short. A long search gives way to short ones, and if there is no time for it, that is
+/// the backend's own fault.
 const SHORT: Duration = Duration::from_micros(500);
 
 /// The time of a plain expression. Measured with a dozen expressions, 64 KiB take 2 to 120 microseconds,
 /// and 20 milliseconds or more with those whose states do not repeat.
 const PLAIN_PER_KIB: Duration = Duration::from_micros(4);
 
-/// How many bytes the first step goes through.
+/// How many bytes the first step searches.
 const FIRST_STEP: usize = 1024;
 
 /// The effort of the searches of one probe so far.
@@ -29,13 +28,13 @@ const FIRST_STEP: usize = 1024;
 pub(super) struct Effort {
     /// The rest of the charge of the target's last probe.
     inherited: Duration,
-    /// How many bytes the last step went through.
+    /// How many bytes the last step searched.
     through: usize,
     /// The processor time of that step.
     took: Duration,
     /// The processor time of all steps.
     spent: Duration,
-    /// The part of it beyond the time of a plain expression.
+    /// The part of `spent` beyond the time of a plain expression.
     excess: Duration,
 }
 
@@ -45,7 +44,7 @@ impl Effort {
         Self { inherited, ..Self::default() }
     }
 
-    /// How many of these bytes the next step goes through: twice as many as the last one.
+    /// How many of these bytes the next step searches: twice as many as the last one.
     pub(super) fn next_step(&self, bytes: usize) -> usize {
         FIRST_STEP.max(self.through * 2).min(bytes)
     }

@@ -1,14 +1,13 @@
-//! Looking for what is expected while it comes, in time that is linear in what was read.
+//! Searches for the expected content while it arrives, in time that is linear in the bytes read.
 //!
-//! A text is looked for in what is new. An expression must be searched for from the beginning, so it is
-//! looked for when twice as much is there as the last time, when the backend pauses, and at the end. Each
-//! pause that brought nothing makes the next one twice as long, so there are few of them. A search that
-//! could take long is handed to [`threads`], so that a backend that makes it slow delays no other; and when
-//! it takes more than [`BUDGET`], the probe fails.
+//! A text is searched for in the new bytes only. An expression must be searched for from the beginning: each time that
+//! the bytes have doubled, when the backend pauses, and at the end. Each pause without a match doubles the length of
+//! the next one, so there are few of them. A search that may take long runs in [`threads`], so that it does not delay
+//! other probes; if it takes more than [`BUDGET`], the probe fails.
 //!
-//! When a probe runs out of time during a search, it fails, with one exception: it is void when a short
-//! search has waited for a substantial part of the time limit. Only then was the delay made by this machine.
-//! Whether a search is a short one depends on the searches of earlier probes too: see [`effort`].
+//! A probe that runs out of time during a search fails, with one exception: it is void if a short search has waited
+//! for a substantial part of the time limit, because then this machine caused the delay. Whether a search counts as
+//! short depends on the searches of earlier probes too: see [`effort`].
 
 mod effort;
 mod threads;
@@ -24,22 +23,22 @@ use crate::probe::search::effort::{BUDGET, Charge, Effort, is_long};
 use crate::probe::search::threads::{Answer, Job};
 use crate::probe::{Cause, Trace};
 
-/// How much work ([`Pattern::work`]) a search may be that is done at once: at worst it takes about 100
+/// The most work ([`Pattern::work`]) of a search that runs on the thread of the probes: at worst about 100
 /// microseconds.
 const WORK_AT_ONCE: usize = 1 << 20;
 
-/// Up to so many bytes, an expression is looked for after every read: a backend that says little should
-/// not be waited for.
+/// Up to this many bytes, an expression is searched for after every read, so that a probe does not wait for more bytes
+/// from a backend that sends few.
 const LITTLE: usize = 4 * 1024;
 
-/// When nothing comes for so long, what has come is looked at; the next time after twice as long.
+/// After a pause of this length the received bytes are searched; each next pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// The part of the time limit that a search must have waited for, at least, before the delay is this
-/// machine's. A backend that sends its last bytes later than that has no claim to an answer in time.
+/// The part of the time limit (one tenth) that a search must have waited for before the delay counts as this machine's.
+/// A backend that sends its last bytes later than that is itself too late.
 const WAITED_PART: u32 = 10;
 
-/// A search that a thread makes, seen from the probe that waits for it.
+/// A search in another thread, as seen by the probe that waits for it.
 #[derive(Debug)]
 pub(super) struct UnderWay {
     since: Instant,
@@ -55,38 +54,38 @@ impl UnderWay {
         self.charge.get()
     }
 
-    /// Whether it is this machine's fault when the search is not done at the end of the time limit.
+    /// Whether it is this machine's fault that the search has not ended within the time limit.
     pub(super) fn is_delayed_here(&self, timeout: Duration) -> bool {
         !is_long(self.charge()) && self.since.elapsed() >= timeout / WAITED_PART
     }
 }
 
-/// A search through what a backend sends, for as long as it sends.
+/// A search in the bytes that a backend sends, while it sends them.
 pub(super) struct Search<'e> {
     expected: &'e Expected,
-    /// Whether what is there counts although more may come.
+    /// Whether a match counts although more bytes may come.
     early: bool,
-    /// How many bytes have been looked at.
+    /// How many bytes have been searched.
     looked: usize,
     /// None before the first search by a thread.
     effort: Option<Effort>,
-    /// How long nothing must come for a look in a pause.
+    /// The length of the next pause.
     pause: Duration,
     found: bool,
 }
 
 impl<'e> Search<'e> {
-    /// In words, of which each may be the last: what has been heard is judged as it is.
+    /// In an exchange: any bytes may be the last, so a match always counts.
     pub(super) fn in_words(expected: &'e Expected) -> Self {
         Self { expected, early: true, looked: 0, effort: None, pause: FIRST_PAUSE, found: false }
     }
 
-    /// In a body, which has an end: before it only what no more bytes can undo is a match.
+    /// In a body: before its end a match counts only if further bytes cannot undo it.
     pub(super) fn in_body(expected: &'e Expected) -> Self {
         Self { early: expected.is_certain_early(), ..Self::in_words(expected) }
     }
 
-    /// Whether to look now that so many bytes are there.
+    /// Whether to search now that this many bytes have come.
     fn is_due(&self, heard: usize) -> bool {
         let doubled = match self.expected {
             Expected::Text(_) => true,
@@ -95,13 +94,13 @@ impl<'e> Search<'e> {
         self.is_behind(heard) && doubled
     }
 
-    /// Whether there is something to look at.
+    /// Whether there are bytes that have not been searched.
     fn is_behind(&self, heard: usize) -> bool {
         self.early && heard > self.looked
     }
 
-    /// Whether it is found already; looks if it is time to. `heard` is the same for as long as the search
-    /// lasts, and grows; `paused` says that nothing has come for a while.
+    /// Searches if it is time to, and returns whether the content is found. `heard` is always the same, and grows;
+    /// `paused` says that nothing has come for a while.
     pub(super) async fn goes_on(
         &mut self,
         heard: &mut Vec<u8>,
@@ -117,16 +116,16 @@ impl<'e> Search<'e> {
         Ok(self.found)
     }
 
-    /// Whether it is found, now that nothing more comes.
+    /// Whether the content is found, now that nothing more comes.
     pub(super) async fn ends(&mut self, heard: &mut Vec<u8>, trace: &mut Trace) -> Result<bool, Fault> {
-        // An expression may match where there is nothing.
+        // An expression may match the empty text.
         if !self.found && (self.looked < heard.len() || self.looked == 0 || !self.early) {
             self.look(heard, trace).await?;
         }
         Ok(self.found)
     }
 
-    /// Reads until there is something, or none came for a while and it is time to look at what is there.
+    /// Waits for a read; none if nothing came for a while and the received bytes should be searched.
     pub(super) async fn patiently<T>(&self, heard: usize, read: impl Future<Output = T>) -> Option<T> {
         if self.is_behind(heard) {
             tokio::time::timeout(self.pause, read).await.ok()
@@ -141,7 +140,7 @@ impl<'e> Search<'e> {
             Expected::Pattern(pattern) if pattern.work(heard.len()) <= WORK_AT_ONCE => {
                 self.found = pattern.is_in(heard, heard.len());
             }
-            // Boxed, as most probes never come here.
+            // Boxed, because most probes never get here.
             Expected::Pattern(pattern) => Box::pin(self.look_elsewhere(pattern, heard, trace)).await?,
         }
         self.looked = heard.len();

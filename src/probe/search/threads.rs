@@ -1,11 +1,10 @@
-//! Threads for searches that may take long, apart from the one that all probes run on.
+//! Threads for searches that may take long, besides the thread that all probes run on.
 //!
-//! A search goes through the first kilobyte, then two, four and so on, a *step* each, and can be given up
-//! between steps. The next search of the same probe begins with twice as much as the last one went through.
-//! So all steps together take a few times the time of one search of all. The search with the least charge
-//! ([`effort`](super::effort)) has the next step, and among equals the one that came first. A plain search
-//! has no charge, so it passes by all slow ones, however many those are. A long search goes on in threads
-//! that give way to all others of this machine.
+//! A search works in *steps*: through the first kilobyte, then through two, four and so on. It can be given up between
+//! steps. The next search of the same probe begins with twice as many bytes as the last one reached. So all steps
+//! together take a few times as long as one search of all bytes. The search with the least charge
+//! ([`effort`](super::effort)) has the next step, and among equals the oldest one. A plain search has no charge, so it
+//! overtakes all slow ones. A long search continues in threads of low priority.
 //!
 //! ```text
 //!  search --> waiting (the least charge first) --> a step --+--> found, or all looked through --> answer
@@ -31,25 +30,25 @@ use crate::sys::process;
 /// The most threads for short searches, and for long ones, however many processors there are.
 const MAX_THREADS: usize = 4;
 
-/// How many expressions a thread remembers. Each takes up to half a megabyte.
+/// How many expressions a thread keeps a cache for. Each takes up to half a megabyte.
 const MAX_CACHES: usize = 4;
 
-/// So many searches may wait before those of ended probes are looked for.
+/// How many searches may wait before those of ended probes are removed.
 const FIRST_SWEEP: usize = 16;
 
-/// A search on its way.
+/// A search that has not ended.
 pub(super) struct Job {
     pattern: Pattern,
     bytes: Vec<u8>,
     effort: Effort,
-    /// That of the effort.
+    /// The charge of the effort, shared with the probe.
     charge: Arc<Charge>,
     /// In the order they came.
     number: u64,
     reply: Option<oneshot::Sender<Done>>,
 }
 
-/// The result of a search, with the bytes that it was made in.
+/// The result of a search, with the searched bytes.
 pub(super) struct Done {
     pub(super) bytes: Vec<u8>,
     pub(super) effort: Effort,
@@ -68,7 +67,7 @@ struct Queue {
     waiting: BinaryHeap<Job>,
     number: u64,
     threads: usize,
-    /// When so many wait, those of ended probes are taken out.
+    /// When this many wait, those of ended probes are removed.
     sweep_at: usize,
 }
 
@@ -82,7 +81,7 @@ struct Threads {
 static FOR_SHORT: Threads = Threads::new("search", false);
 static FOR_LONG: Threads = Threads::new("search-long", true);
 
-/// Has a search made. The error says why there is none.
+/// Runs a search in a thread. The error says why it could not.
 pub(super) async fn search(mut job: Job) -> Result<Done, String> {
     let (reply, answer) = oneshot::channel();
     job.reply = Some(reply);
@@ -97,7 +96,7 @@ impl Threads {
         Self { queue: Mutex::new(Queue::new()), came: Condvar::new(), name, give_way }
     }
 
-    /// Those that make this search.
+    /// The threads for this search.
     fn of(job: &Job) -> &'static Self {
         if is_long(job.charge.get()) { &FOR_LONG } else { &FOR_SHORT }
     }
@@ -108,7 +107,7 @@ impl Threads {
 
     fn take(&'static self, job: Job) -> std::io::Result<()> {
         let mut queue = self.lock();
-        // One for every two processors, and one in any case: they all start with the first search.
+        // One for every two processors, and at least one. They all start with the first search.
         let wanted =
             thread::available_parallelism().map_or(1, |count| (count.get() / 2).clamp(1, MAX_THREADS));
         while queue.threads < wanted {
@@ -140,7 +139,7 @@ impl Threads {
             };
             drop(queue);
             if let Ok(Some(job)) = catch_unwind(AssertUnwindSafe(|| job.step(&mut caches))) {
-                // A search that is dropped, here or by a panic, tells its probe that it broke off.
+                // If a search is dropped, here or by a panic, its probe gets an error.
                 let _ = Self::of(&job).take(job);
             }
         }
@@ -152,8 +151,8 @@ impl Queue {
         Self { waiting: BinaryHeap::new(), number: 0, threads: 0, sweep_at: FIRST_SWEEP }
     }
 
-    /// Adds a search. Those of ended probes may wait behind others for ever: so they are taken out each
-    /// time that the queue has doubled.
+    /// Adds a search. Searches of ended probes may wait behind others for ever, so they are removed each time that the
+    /// queue has doubled.
     fn push(&mut self, mut job: Job) {
         job.number = self.number;
         self.number += 1;
@@ -165,13 +164,13 @@ impl Queue {
     }
 }
 
-/// The expressions that a thread has searched for last, the latest first, and what it remembers of them. To
-/// begin anew takes 3 to 30 microseconds, up to half a millisecond for an expression of many states.
+/// The caches of the last expressions that a thread has searched for, the latest first. To make a new one takes 3 to
+/// 30 microseconds, and up to half a millisecond for an expression with many states.
 #[derive(Default)]
 struct Caches(Vec<(Pattern, Cache)>);
 
 impl Caches {
-    /// Takes out the one of an expression; of another with the same text none can be used.
+    /// Takes out the cache of an expression. The cache of another expression with the same text cannot be used.
     fn take(&mut self, pattern: &Pattern) -> (Pattern, Cache) {
         match self.0.iter().position(|(kept, _)| kept.is_same(pattern)) {
             Some(place) => self.0.remove(place),
@@ -200,7 +199,7 @@ impl Job {
         self.reply.as_ref().is_some_and(|reply| !reply.is_closed())
     }
 
-    /// Goes one step on; none when the search is over.
+    /// Makes one step; none if the search is over.
     fn step(mut self, caches: &mut Caches) -> Option<Self> {
         if !self.is_awaited() {
             return None;
@@ -215,13 +214,13 @@ impl Job {
         None
     }
 
-    /// Makes one step; none when more are needed.
+    /// Searches through one step; none if more steps are needed.
     fn answer(&mut self, caches: &mut Caches) -> Option<Answer> {
         if self.effort.is_too_long() {
             return Some(Answer::TooLong);
         }
         let length = self.effort.next_step(self.bytes.len());
-        // To make a cache is no effort of this search: others had the last one thrown away.
+        // The time to make a cache is not charged: other searches have displaced the last one.
         let mut kept = caches.take(&self.pattern);
         let began = process::thread_time();
         let found = self.pattern.is_in_with(&mut kept.1, &self.bytes, length);
