@@ -58,15 +58,12 @@ pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Optio
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let kind = interpreter.kind;
                 return Some(Fault::certain(format!(
-                    "its {kind} {shown} is not there; install it, or name another"
+                    "its {kind} {shown} does not exist; install it, or name another"
                 )));
             }
             Err(error) => return Some(Fault::certain(format!("its {} {shown}: {error}", interpreter.kind))),
             Ok(found) if !is_executable(&found) => {
-                return Some(Fault::certain(format!(
-                    "its {} {shown} is no program that can be run",
-                    interpreter.kind
-                )));
+                return Some(Fault::certain(format!("its {} {shown} cannot be run", interpreter.kind)));
             }
             Ok(_) => {}
         }
@@ -257,7 +254,11 @@ mod tests {
                 "end with CRLF, so the system looks for an interpreter named \"/bin/sh\\r\"",
             ),
             (b"#! /usr/bin/env sh\r\n".to_vec(), true, "end with CRLF"),
-            (b"#!/nowhere/python3 -u\n".to_vec(), true, "its interpreter \"/nowhere/python3\" is not there"),
+            (
+                b"#!/nowhere/python3 -u\n".to_vec(),
+                true,
+                "its interpreter \"/nowhere/python3\" does not exist",
+            ),
             (
                 b"#!/usr/bin/env nowhere-to-be-found\n".to_vec(),
                 false,
@@ -269,12 +270,8 @@ mod tests {
             (b"\xef\xbb\xbf#!/bin/sh\n".to_vec(), true, "byte-order mark"),
             (b"\xff\xfe#\0!\0".to_vec(), true, "UTF-16"),
             (b"".to_vec(), true, "it is empty"),
-            (format!("#!{}\n", not_executable.display()).into_bytes(), true, "is no program that can be run"),
-            (
-                format!("#!{}\n", directory.path().display()).into_bytes(),
-                true,
-                "is no program that can be run",
-            ),
+            (format!("#!{}\n", not_executable.display()).into_bytes(), true, "cannot be run"),
+            (format!("#!{}\n", directory.path().display()).into_bytes(), true, "cannot be run"),
             (elf, true, "its loader \"/non"),
             (b"echo fine\n".to_vec(), !has_other_formats(), "does not name its interpreter"),
             ("# grüße\necho\n".into(), !has_other_formats(), "does not name its interpreter"),

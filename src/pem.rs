@@ -54,7 +54,7 @@ pub fn identity(certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, Identity
     })?;
     let key = any_supported_type(&key).map_err(|_| {
         IdentityFault::Key(
-            "its key is of a kind that is not taken: RSA, ECDSA on P-256 or P-384, and Ed25519 are",
+            "its key is of a kind that is not supported: RSA, ECDSA on P-256 or P-384, and Ed25519 are",
         )
     })?;
     let identity = CertifiedKey::new(chain, key);

@@ -49,7 +49,7 @@ pub(super) fn within<T: Send + 'static>(
     let ending = Ending(Arc::clone(reading));
     let started = thread::Builder::new().name("load".into()).spawn(move || work(&ending.0));
     let thread = started.map_err(|error| {
-        fault(path, format!("the system gives no thread to read it: {error}"), "see its limits")
+        fault(path, format!("cannot start a thread to read it: {error}"), "see its limits")
     })?;
     match reading.wait_while(Phase::GoingOn, time) {
         Phase::Ended => {
@@ -69,7 +69,7 @@ pub(super) fn within<T: Send + 'static>(
             let message = if phase == Phase::GoingOn {
                 format!("the configuration could not be read within {}; it waited here", Shown(time))
             } else {
-                "loading the configuration was given up on; it waited here".to_owned()
+                "loading the configuration was given up; it waited here".to_owned()
             };
             Err(fault(&at, message, ANSWERS))
         }
@@ -144,7 +144,7 @@ mod tests {
             Ok(())
         });
         let told = result.unwrap_err().render(false);
-        assert!(told.contains("was given up on") && told.contains("--> long"), "{told}");
+        assert!(told.contains("was given up;") && told.contains("--> long"), "{told}");
     }
 
     #[test]

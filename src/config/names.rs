@@ -14,7 +14,7 @@ pub(super) fn check(at: At<'_>, name: &str, what: &str, is_allowed: impl Fn(char
     }
     if let Some(bad) = name.chars().find(|character| !is_allowed(*character)) {
         at.error_with_hint(
-            format!("{bad:?} cannot stand in the name of {what}"),
+            format!("{bad:?} is not allowed in the name of {what}"),
             "letters, digits, dots, dashes and underscores can".to_owned(),
         );
         return false;

@@ -228,7 +228,7 @@ impl<'s> Taken<'s> {
                 return None;
             }
             (Some(one), None) => {
-                let hint = one.value.is_list().then(|| "several addresses stand in `addresses`".to_owned());
+                let hint = one.value.is_list().then(|| "several addresses belong in `addresses`".to_owned());
                 if one.value.as_str().is_none() {
                     one.value.expected("an IP address", hint);
                     return None;

@@ -162,7 +162,7 @@ fn answers(value: Value<'_>) -> Option<Answers> {
 fn ttl(value: Value<'_>) -> Option<u32> {
     let duration = value.duration(Duration::ZERO..=Duration::from_secs(MAX_TTL))?;
     if duration.subsec_nanos() > 0 {
-        value.must_be("whole seconds: DNS knows no smaller unit", None);
+        value.must_be("whole seconds: DNS has no smaller unit", None);
         return None;
     }
     u32::try_from(duration.as_secs()).ok()

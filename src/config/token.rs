@@ -31,10 +31,10 @@ impl Token {
         match token.len() {
             0 => Err("it is empty".into()),
             length if length < SHORTEST_TOKEN => Err(format!(
-                "the token has {length} characters; {SHORTEST_TOKEN} are the least, as from `openssl rand -hex 32`"
+                "the token has {length} characters; at least {SHORTEST_TOKEN} are needed, as from `openssl rand -hex 32`"
             )),
             length if length > LONGEST_TOKEN => {
-                Err(format!("the token has {length} characters; {LONGEST_TOKEN} are the most"))
+                Err(format!("the token has {length} characters; at most {LONGEST_TOKEN} are allowed"))
             }
             _ if !token.bytes().all(is_sound) => {
                 Err("it must hold one token of letters, digits and -._~+/= alone".into())
@@ -137,8 +137,8 @@ mod tests {
     fn what_is_no_token_is_said() {
         for (text, expected) in [
             (" \n", "it is empty"),
-            ("0123456789abcde", "15 characters; 16 are the least"),
-            (&"a".repeat(1025), "1025 characters; 1024 are the most"),
+            ("0123456789abcde", "15 characters; at least 16 are needed"),
+            (&"a".repeat(1025), "1025 characters; at most 1024 are allowed"),
             ("0123456789abcdef 0123456789abcdef", "one token"),
             ("0123456789abcdeé", "one token"),
         ] {

@@ -60,7 +60,7 @@ fn secret(value: Value<'_>) -> Option<Vec<u8>> {
     match BASE64.decode(text.trim().as_bytes()) {
         Ok(secret) if secret.len() >= SHORTEST_SECRET => return Some(secret),
         Ok(secret) => {
-            refuse(format!("the secret has {} bytes; {SHORTEST_SECRET} are the least", secret.len()));
+            refuse(format!("the secret has {} bytes; at least {SHORTEST_SECRET} are needed", secret.len()));
         }
         Err(_) => refuse("it must hold the secret in base64, and nothing else".to_owned()),
     }

@@ -93,8 +93,11 @@ pub(super) fn of_handshake(error: rustls::Error, own: &CertificateDer<'_>) -> ru
     let rustls::Error::InvalidCertificate(fault) = &error else { return error };
     let words = match fault {
         CertificateError::BadSignature => read(own).and_then(|own| odd_rsa_key(&own)).map_or_else(
-            || "of a key that the backend does not hold: its signature of the handshake is wrong".to_owned(),
-            |bits| format!("with an RSA key of {bits} bits, and signatures are verified with {KEYS}"),
+            || {
+                "with a key that the backend does not have: its signature of the handshake is wrong"
+                    .to_owned()
+            },
+            |bits| format!("with an RSA key of {bits} bits, which is not supported; use {KEYS}"),
         ),
         CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             format!("with a key that does not fit the signature of the handshake; it must be {KEYS}")
@@ -159,7 +162,7 @@ fn weak_signer(
     sent.iter().chain(authorities).filter_map(read).find_map(|signer| {
         let bits = odd_rsa_key(&signer).filter(|_| signed.iter().any(|one| signs(&signer, one)))?;
         Some(format!(
-            "signed by an authority with an RSA key of {bits} bits, and signatures are verified with {KEYS}"
+            "signed by an authority with an RSA key of {bits} bits, which is not supported; use {KEYS}"
         ))
     })
 }
@@ -191,13 +194,13 @@ fn critical_extension(own: &CertificateDer<'_>, sent: &[CertificateDer<'_>]) -> 
         Some((at, named(&odd)))
     });
     match odd {
-        Some((0, id)) => format!("with a critical extension that is not understood here: {id}"),
+        Some((0, id)) => format!("with a critical extension that is not supported: {id}"),
         Some((_, id)) => {
             format!(
-                "signed by an authority whose certificate has a critical extension that is not understood here: {id}"
+                "signed by an authority whose certificate has a critical extension that is not supported: {id}"
             )
         }
-        None => "with a critical extension that is not understood here".to_owned(),
+        None => "with a critical extension that is not supported".to_owned(),
     }
 }
 
@@ -234,7 +237,7 @@ fn algorithm(identifier: &[u8]) -> String {
 pub(super) fn fault(fault: &CertificateError) -> String {
     match fault {
         // The library reports a certificate that expires before it becomes valid like this.
-        CertificateError::Expired => "never valid: it ends before it begins".into(),
+        CertificateError::Expired => "never valid: it expires before it becomes valid".into(),
         CertificateError::ExpiredContext { not_after, .. } => format!("expired on {}", date(*not_after)),
         CertificateError::NotValidYet => "not valid yet".into(),
         CertificateError::NotValidYetContext { time, not_before } => {
@@ -263,19 +266,19 @@ pub(super) fn fault(fault: &CertificateError) -> String {
         CertificateError::UnknownRevocationStatus
         | CertificateError::ExpiredRevocationList
         | CertificateError::ExpiredRevocationListContext { .. }
-        | CertificateError::InvalidOcspResponse => "it cannot be told whether it was revoked".into(),
+        | CertificateError::InvalidOcspResponse => "its revocation status is unknown".into(),
         CertificateError::UnhandledCriticalExtension => {
-            "with a critical extension that is not understood here".into()
+            "with a critical extension that is not supported".into()
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => format!(
-            "signed with an algorithm that is not taken here: {}; SHA-256 with RSA or ECDSA is",
+            "signed with an algorithm that is not supported: {}; SHA-256 with RSA or ECDSA is",
             algorithm(signature_algorithm_id)
         ),
         CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
             public_key_algorithm_id,
             ..
         } => format!(
-            "signed by an authority with a key that is not taken here: {}; the key must be {KEYS}",
+            "signed by an authority with a key that is not supported: {}; the key must be {KEYS}",
             algorithm(public_key_algorithm_id)
         ),
         CertificateError::Other(other) => {
@@ -288,7 +291,7 @@ pub(super) fn fault(fault: &CertificateError) -> String {
     }
 }
 
-const REFUSED: &str = "refused, for a reason that has no words here; `openssl verify` may tell more";
+const REFUSED: &str = "refused for a reason that steerd has no message for; `openssl verify` may say more";
 
 /// An error of the verifier that has no variant in rustls.
 fn library_fault(fault: &webpki::Error) -> &'static str {
@@ -296,12 +299,12 @@ fn library_fault(fault: &webpki::Error) -> &'static str {
     match fault {
         // The default of tools that make self-signed certificates.
         Error::CaUsedAsEndEntity => {
-            "that of an authority (CA:TRUE), which must not stand for a server; make a self-signed one with \
+            "that of an authority (CA:TRUE), which a server must not use; make a self-signed one with \
              CA:FALSE, or name it in ca_file itself"
         }
         Error::EndEntityUsedAsCa => "signed by a certificate that is not an authority's (CA:FALSE)",
         Error::UnsupportedCertVersion => "not of version 3 of X.509",
-        Error::UnsupportedCriticalExtension => "with a critical extension that is not understood here",
+        Error::UnsupportedCriticalExtension => "with a critical extension that is not supported",
         Error::CertDistrusted => "with a key that is distrusted everywhere",
         Error::PathLenConstraintViolated => {
             "signed through more authorities than one of them allows (pathlen of its basic constraints)"

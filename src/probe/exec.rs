@@ -121,7 +121,7 @@ pub fn supervise_by(steerd: PathBuf) {
 }
 
 fn lost() -> Fault {
-    Fault::local("the process that watches over the program was lost")
+    Fault::local("the supervisor of the program has ended unexpectedly")
 }
 
 /// Standard output and standard error share a pipe, so that lines keep their order.

@@ -70,10 +70,10 @@ fn is_page(bytes: &[u8]) -> bool {
 pub(super) const SPEAKS_TLS: &str = "this port speaks TLS, and the check does not: it takes type = \"https\" or \"tls\", or `tls` of a grpc check";
 
 /// The hint for a check without TLS whose backend ends the connection without a word.
-pub(super) const MAY_SPEAK_TLS: &str = "a port that speaks TLS may do so";
+pub(super) const MAY_SPEAK_TLS: &str = "the port may speak TLS";
 
 /// The hint for a check with TLS whose backend says nothing in the handshake.
-pub(super) const MAY_SPEAK_PLAIN: &str = "a port that speaks no TLS may do so";
+pub(super) const MAY_SPEAK_PLAIN: &str = "the port may not speak TLS";
 
 /// Whether the response to a plain request says that the port speaks TLS, in the words of nginx, Go, Apache, Tomcat or
 /// lighttpd.

@@ -127,14 +127,14 @@ fn words(error: &Error, client: ClientCertificate) -> String {
         Error::InvalidCertificate(fault) => format!("certificate: {}", certificate::fault(fault)),
         Error::AlertReceived(alert) => of_alert(*alert, client),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "TLS failed: what the backend says is not TLS".to_owned()
+            "TLS failed: the backend does not speak TLS".to_owned()
         }
         Error::InvalidMessage(fault) => {
             format!("TLS failed: the backend sent a malformed message ({})", Spaced(fault))
         }
         Error::PeerIncompatible(fault) => format!("TLS failed: {}", incompatible(fault)),
         Error::PeerMisbehaved(fault) => {
-            format!("TLS failed: the backend breaks the rules of the protocol ({})", Spaced(fault))
+            format!("TLS failed: the backend violates the protocol ({})", Spaced(fault))
         }
         Error::InappropriateMessage { got_type, .. } => {
             format!("TLS failed: the backend sent a message out of turn ({})", Spaced(got_type))
@@ -164,13 +164,13 @@ fn incompatible(fault: &PeerIncompatible) -> String {
             "the backend and the check have no cipher suite in common".to_owned()
         }
         PeerIncompatible::NoKxGroupsInCommon => {
-            "the backend and the check have no way to exchange keys in common".to_owned()
+            "the backend and the check have no key exchange in common".to_owned()
         }
         PeerIncompatible::NoSignatureSchemesInCommon
         | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => {
             "the backend and the check have no signature algorithm in common".to_owned()
         }
-        other => format!("the backend and the check do not fit together ({})", Spaced(other)),
+        other => format!("the backend and the check are incompatible ({})", Spaced(other)),
     }
 }
 
@@ -210,9 +210,9 @@ fn of_alert(alert: AlertDescription, client: ClientCertificate) -> String {
     let words = match alert {
         Alert::CertificateRequired => "the backend wants a client certificate",
         Alert::HandshakeFailure | Alert::InsufficientSecurity => {
-            "the backend takes none of the cipher suites and signatures that the check offers"
+            "the backend accepts none of the cipher suites and signatures that the check offers"
         }
-        Alert::ProtocolVersion => "the backend takes neither TLS 1.2 nor TLS 1.3",
+        Alert::ProtocolVersion => "the backend accepts neither TLS 1.2 nor TLS 1.3",
         Alert::UnrecognisedName => "the backend does not know the name that it is asked for (tls.name, host)",
         Alert::NoApplicationProtocol => {
             "the backend speaks none of the protocols that the check offers (ALPN)"

@@ -126,7 +126,10 @@ fn look(place: &Arc<Place>, wanted: &Wanted, now: Instant) -> Option<Verifying> 
         match reader.spawn(move || read(&place, &wanted)) {
             Ok(_) => state.being_read = true,
             Err(error) if known.is_none() => {
-                return Some(Err(format!("no thread to read the certificate authorities: {error}").into()));
+                return Some(Err(format!(
+                    "cannot start a thread to read the certificate authorities: {error}"
+                )
+                .into()));
             }
             Err(_) => {}
         }

@@ -106,7 +106,7 @@ async fn a_program_whose_interpreter_is_missing_says_so() {
             "#!/bin/sh\r\nexit 0\r\n",
             "its lines end with CRLF, so the system looks for an interpreter named",
         ),
-        ("missing", "#!/nowhere/python3\nprint()\n", "its interpreter \"/nowhere/python3\" is not there"),
+        ("missing", "#!/nowhere/python3\nprint()\n", "its interpreter \"/nowhere/python3\" does not exist"),
         ("marked", "\u{feff}#!/bin/sh\nexit 0\n", "a byte-order mark stands before its first line"),
         ("none", "exit 0\n", "it is neither a program for this machine nor a script"),
         ("empty", "", "could not be started: it is empty"),

@@ -117,5 +117,5 @@ pub(super) fn can_be_certified(name: &str) -> bool {
 }
 
 pub(super) fn no_name(text: &str) -> String {
-    format!("`{text}` is no name that a certificate can have")
+    format!("`{text}` cannot be a name in a certificate")
 }

@@ -20,7 +20,7 @@ pub(super) fn program(value: Value<'_>) -> Option<PathBuf> {
 pub(super) fn checked(value: Value<'_>, text: &str) -> Option<PathBuf> {
     let refuse = |reason: &str| {
         let hint =
-            "arguments stand in `arguments`: { type = \"exec\", program = \"..\", arguments = [\"..\"] }";
+            "arguments belong in `arguments`: { type = \"exec\", program = \"..\", arguments = [\"..\"] }";
         let hint = text.contains(' ').then(|| hint.to_owned());
         // The text after a space may be arguments, which may hold secrets.
         let named = text.split_once(' ').map_or(text.into(), |(named, _)| format!("{named} ..."));

@@ -108,7 +108,7 @@ pub(super) fn checked_host<'s>(value: Value<'s>, text: &'s str) -> Option<&'s st
     if is_address || is_name {
         return Some(text);
     }
-    let hint = text.contains(':').then(|| "an IPv6 address stands in brackets: \"[2001:db8::1]\"".to_owned());
+    let hint = text.contains(':').then(|| "write an IPv6 address in brackets: \"[2001:db8::1]\"".to_owned());
     value.at.error_with_hint(format!("`{text}` is not a host name"), hint);
     None
 }
@@ -126,7 +126,7 @@ pub(super) fn checked_path<'s>(value: Value<'s>, text: &'s str) -> Option<&'s st
         return None;
     }
     if let Some(bad) = text.chars().find(|character| !character.is_ascii_graphic() || *character == '#') {
-        let message = format!("{bad:?} cannot stand in the path of a check");
+        let message = format!("{bad:?} is not allowed in the path of a check");
         value.at.error_with_hint(message, "write it as %XX, its bytes in hexadecimal".to_owned());
         return None;
     }
@@ -203,7 +203,7 @@ fn header(entry: Entry<'_>) -> Option<(String, String)> {
     }
     let bad = text.chars().find(|character| !character.is_ascii() || character.is_ascii_control());
     if let Some(bad) = bad.filter(|bad| *bad != '\t') {
-        entry.value.at.error(format!("{bad:?} cannot stand in the value of a header"));
+        entry.value.at.error(format!("{bad:?} is not allowed in the value of a header"));
         return None;
     }
     HeaderValue::from_str(text).ok()?;
@@ -276,7 +276,7 @@ pub(super) fn checked_service<'s>(value: Value<'s>, text: &'s str) -> Option<&'s
     };
     if let Some(bad) = text.chars().find(|character| !is_allowed(*character)) {
         value.at.error_with_hint(
-            format!("{bad:?} cannot stand in the name of a gRPC service"),
+            format!("{bad:?} is not allowed in the name of a gRPC service"),
             "write it as the server registers it, such as \"my.package.Service\"".to_owned(),
         );
         return None;

@@ -24,16 +24,16 @@ fn check_urls() {
     in_check("\"https://user:5Ecr37@:8443/\"", &format!("2:9 {no_user}"));
     in_check(
         "\"http://2001:db8::1:80/\"",
-        "2:9 `2001:db8::1:80` is not a host name | an IPv6 address stands in brackets: \"[2001:db8::1]\"",
+        "2:9 `2001:db8::1:80` is not a host name | write an IPv6 address in brackets: \"[2001:db8::1]\"",
     );
     in_check("\"http://web?x\"", "2:9 the path of a check begins with a slash; this is `?...`");
     in_check(
         "\"http://web/a b\"",
-        "2:9 ' ' cannot stand in the path of a check | write it as %XX, its bytes in hexadecimal",
+        "2:9 ' ' is not allowed in the path of a check | write it as %XX, its bytes in hexadecimal",
     );
     in_check(
         "\"http://web/#a\"",
-        "2:9 '#' cannot stand in the path of a check | write it as %XX, its bytes in hexadecimal",
+        "2:9 '#' is not allowed in the path of a check | write it as %XX, its bytes in hexadecimal",
     );
     in_check("\"tcp://\"", "2:9 a tcp check needs a `port`");
     let tcp = "a tcp check has a port only: it connects to the addresses of the backends";
@@ -120,11 +120,11 @@ fn urls_of_every_type() {
         "2:9 a tls check has a name and a port only: it asks for nothing | write \"tls://a.example:443\", or \
          \"https://a.example:443/x\" for a request",
     );
-    in_check("\"tls://a..b:443\"", "2:9 `a..b` is no name that a certificate can have");
+    in_check("\"tls://a..b:443\"", "2:9 `a..b` cannot be a name in a certificate");
     in_check("\"grpc://web\"", "2:9 a grpc check needs a `port`");
     in_check(
         "\"grpc://:1/a?b\"",
-        "2:9 '?' cannot stand in the name of a gRPC service | write it as the server registers it, such as \
+        "2:9 '?' is not allowed in the name of a gRPC service | write it as the server registers it, such as \
          \"my.package.Service\"",
     );
     let cannot = "of the check cannot be run:";
@@ -141,7 +141,7 @@ fn urls_of_every_type() {
     in_check(
         "\"exec:/bin/sh -c true\"",
         &format!(
-            "2:9 the program `/bin/sh ...` {cannot} No such file or directory (os error 2) | arguments stand in \
+            "2:9 the program `/bin/sh ...` {cannot} No such file or directory (os error 2) | arguments belong in \
              `arguments`: {{ type = \"exec\", program = \"..\", arguments = [\"..\"] }}"
         ),
     );
@@ -156,7 +156,7 @@ fn urls_of_every_type() {
         ),
         (
             "#!/nowhere/perl -w\n",
-            "its interpreter \"/nowhere/perl\" is not there; install it, or name another",
+            "its interpreter \"/nowhere/perl\" does not exist; install it, or name another",
         ),
     ] {
         std::fs::write(&program, content).unwrap();
@@ -400,7 +400,7 @@ fn several_checks() {
     checks(&format!("checks = [{named}, {named}]"), "3:84 a check `a` is in this pool already");
     checks(
         "check = { type = \"tcp\", port = 1, name = \"a b\" }",
-        "3:42 ' ' cannot stand in the name of a check | letters, digits, dots, dashes and underscores can",
+        "3:42 ' ' is not allowed in the name of a check | letters, digits, dots, dashes and underscores can",
     );
     let two = "\nchecks = [\"tcp://:1\", \"tcp://:2\"]";
     let what = "`require` must be \"all\", \"any\" or a number of checks";
@@ -451,7 +451,7 @@ fn pools_and_backends() {
     backend("site = \"\"", "45 the name of a site has 1 to 64 characters; this has 0");
     backend(
         "site = \"a b\"",
-        "45 ' ' cannot stand in the name of a site | letters, digits, dots, dashes and underscores can",
+        "45 ' ' is not allowed in the name of a site | letters, digits, dots, dashes and underscores can",
     );
     backend("check_address = \"ff02::1\"", "54 `ff02::1` is a multicast address: no probe can be sent there");
     backend(

@@ -31,7 +31,7 @@ fn keys() {
          `slow_start`, `suspect_self`",
     );
     one_error("server = 5\n", "1:10 `server` must be a table; this is an integer");
-    let twice = "the same key or table stands above already";
+    let twice = "the same key or table is above already";
     one_error("[server]\n[server]\n", &format!("2:2 {twice}"));
     one_error("[server]\nworkers = 1\nworkers = 1\n", &format!("3:1 {twice}"));
     // The first is shown: the nearest above, but for those of lists and tables that have ended.
@@ -70,7 +70,7 @@ fn keys_and_transfers() {
     }
     for (file, algorithm, expected) in [
         ("not base64", "hmac-sha256", "it must hold the secret in base64, and nothing else"),
-        ("c2hvcnQ=", "hmac-sha256", "the secret has 5 bytes; 16 are the least"),
+        ("c2hvcnQ=", "hmac-sha256", "the secret has 5 bytes; at least 16 are needed"),
         ("c3RlZXJkLXRyYW5zZmVyLXRlc3Qta2V5LTMyLWJ5dGU=", "hmac-md5", "is not a TSIG algorithm"),
     ] {
         let text =
@@ -300,7 +300,7 @@ fn backends() {
     );
     in_pool(
         "backends = [{ address = [\"192.0.2.1\"] }]",
-        "2:25 `address` must be an IP address; this is a list | several addresses stand in `addresses`",
+        "2:25 `address` must be an IP address; this is a list | several addresses belong in `addresses`",
     );
     in_pool(
         "backends = [{ address = \"192.0.2.1\", weight = 1_000_001 }]",
@@ -312,7 +312,7 @@ fn backends() {
     );
     in_pool(
         "backends = [{ address = \"192.0.2.1\", name = \"a/b\" }]",
-        "2:45 '/' cannot stand in the name of a backend | letters, digits, dots, dashes and underscores can",
+        "2:45 '/' is not allowed in the name of a backend | letters, digits, dots, dashes and underscores can",
     );
 }
 
@@ -320,7 +320,7 @@ fn backends() {
 fn pools() {
     one_error(
         "[pools.\"a/b\"]\nbackends = [\"192.0.2.1\"]\n",
-        "1:8 '/' cannot stand in the name of a pool | letters, digits, dots, dashes and underscores can",
+        "1:8 '/' is not allowed in the name of a pool | letters, digits, dots, dashes and underscores can",
     );
     one_error(
         &format!("[pools.{}]\nbackends = [\"192.0.2.1\"]\n", "a".repeat(65)),
@@ -360,7 +360,7 @@ fn services() {
         ("answers = 0", "3:11 `answers` must be an integer from 1 to 256"),
         ("answers = 257", "3:11 `answers` must be an integer from 1 to 256"),
         ("answers = \"many\"", "3:11 `answers` must be a number from 1 to 256, or \"all\"; this is `many`"),
-        ("ttl = \"1500ms\"", "3:7 `ttl` must be whole seconds: DNS knows no smaller unit"),
+        ("ttl = \"1500ms\"", "3:7 `ttl` must be whole seconds: DNS has no smaller unit"),
         ("ttl = \"2147483648s\"", "3:7 `ttl` must be from 0s to 596523h14m7s"),
         (
             "policy = \"wieghted\"",

@@ -48,8 +48,8 @@ fn methods_and_headers() {
     header("\"\" = \"c\"", "38 `` is not the name of a header");
     header("a = 1", "42 `a` must be the value of a header; this is an integer");
     header("a = \" b\"", "42 `a` must be without space at its ends: servers remove it");
-    header("a = \"b\\nc\"", "42 '\\n' cannot stand in the value of a header");
-    header("a = \"bäc\"", "42 'ä' cannot stand in the value of a header");
+    header("a = \"b\\nc\"", "42 '\\n' is not allowed in the value of a header");
+    header("a = \"bäc\"", "42 'ä' is not allowed in the value of a header");
     header(&format!("a = \"{}\"", "b".repeat(1025)), "42 `a` must be at most 1024 bytes; this has 1025");
     header("Accept = \"b\", accept = \"c\"", "52 header `accept` is set already");
 }

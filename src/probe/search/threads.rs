@@ -85,9 +85,7 @@ static FOR_LONG: Threads = Threads::new("search-long", true);
 pub(super) async fn search(mut job: Job) -> Result<Done, String> {
     let (reply, answer) = oneshot::channel();
     job.reply = Some(reply);
-    Threads::of(&job)
-        .take(job)
-        .map_err(|error| format!("the system gives no thread to search with: {error}"))?;
+    Threads::of(&job).take(job).map_err(|error| format!("cannot start a thread for the search: {error}"))?;
     answer.await.map_err(|_| "the search broke off; this is a bug in steerd".to_owned())
 }
 

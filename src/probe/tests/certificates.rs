@@ -93,7 +93,7 @@ async fn each_refusal_has_its_own_words() {
     for (shown, authority, words) in [
         ("v1.pem", "ca.pem", "certificate: of version 1 of X.509, without the names"),
         ("rsa-1024.pem", "ca.pem", "certificate: with an RSA key of 1024 bits"),
-        ("critical.pem", "ca.pem", "critical extension that is not understood here: 1.2.3.4.5"),
+        ("critical.pem", "ca.pem", "critical extension that is not supported: 1.2.3.4.5"),
         ("by-weak-ca.pem", "weak-ca.pem", "signed by an authority with an RSA key of 1024 bits"),
     ] {
         let port = keyless_fixture(shown).await;
@@ -114,13 +114,13 @@ async fn each_refusal_has_its_own_words() {
     let ecdsa = NoKey(SignatureScheme::ECDSA_NISTP256_SHA256, SignatureAlgorithm::ECDSA);
     let port = keyless(authority.issue(&critical).0, ecdsa.clone(), rustls::ALL_VERSIONS).await;
     let report = run(https(port, authority.trusted(NAME)), PATIENT).await;
-    assert_fault(&report, Cause::Tls, "not understood here: 2.5.29.36 (policy constraints)");
+    assert_fault(&report, Cause::Tls, "not supported: 2.5.29.36 (policy constraints)");
     refused(named("127.0.0.1"), "not valid for s3.example.com, only for \"127.0.0.1\"").await;
 
     let (certificate, _) = authority.issue(&named(NAME));
     let port = keyless(certificate, ecdsa, rustls::ALL_VERSIONS).await;
     let report = run(https(port, authority.trusted(NAME)), PATIENT).await;
-    assert_fault(&report, Cause::Tls, "of a key that the backend does not hold");
+    assert_fault(&report, Cause::Tls, "with a key that the backend does not have");
 }
 
 #[tokio::test]
