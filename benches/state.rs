@@ -28,7 +28,7 @@ use steerd::metrics::Metrics;
 use steerd::pool::{Backend, Override, Pool, Require};
 use steerd::served::Served;
 use steerd::settings::Settings;
-use steerd::state::{FILE, Keeper, Place};
+use steerd::state::{FILE, Keeper, StateDirectory};
 use steerd::zone::Catalog;
 use tokio::sync::oneshot;
 
@@ -192,7 +192,7 @@ async fn run(seconds: u64) -> ExitCode {
         handle.published.load().generation - generation
     );
 
-    let place = Place::take(directory.path().into()).expect("a lock");
+    let place = StateDirectory::take(directory.path().into()).expect("a lock");
     let keeper = Keeper::start(Some(place), handle.clone(), metrics);
     let mut delays = Vec::new();
     let (with, bytes) = measure(seconds, || async {

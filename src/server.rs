@@ -33,7 +33,7 @@ use crate::metrics::Metrics;
 use crate::notify;
 use crate::reload::{self, Configured, Reach};
 use crate::server::descriptors::Shares;
-use crate::state::{self, Keeper, Place};
+use crate::state::{self, Keeper, StateDirectory};
 use crate::sys;
 
 /// Time limit for reading the memory at start: a network file system may hang.
@@ -84,9 +84,9 @@ pub enum Ended {
     Listener,
 }
 
-/// A started server. [`Running::answer`] makes it answer DNS, [`Running::stop`] ends it.
+/// A started server. [`Server::answer`] makes it answer DNS, [`Server::stop`] ends it.
 #[derive(Debug)]
-pub struct Running {
+pub struct Server {
     /// The addresses that answer DNS over UDP and TCP, with the ports that the system chose.
     pub dns: Vec<SocketAddr>,
     /// The address of the admin server.
@@ -103,7 +103,7 @@ pub struct Running {
     limits: InForce,
     notify: notify::Handle,
     keeper: Keeper,
-    admin_server: Option<(Apart, admin::Running)>,
+    admin_task: Option<(Apart, admin::Server)>,
     serving: watch::Sender<bool>,
 }
 
@@ -115,7 +115,7 @@ pub struct Running {
 ///
 /// # Errors
 /// Returns an error if a socket cannot be bound or a thread cannot be started.
-pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, StartError> {
+pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartError> {
     for warning in setup.warnings.iter() {
         warn!("{}: {}", warning.place, warning.message);
     }
@@ -169,7 +169,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     };
     let reload = reload::start(file, configured, reach);
     let (serving, serving_seen) = watch::channel(false);
-    let admin_server = admin_bound.map(|(apart, bound)| {
+    let admin_task = admin_bound.map(|(apart, bound)| {
         let source = admin::Source {
             checker: checker.clone(),
             metrics: Arc::clone(&metrics),
@@ -184,7 +184,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
     if let Some(address) = admin_address {
         info!(%address, "the admin server listens");
     }
-    Ok(Running {
+    Ok(Server {
         dns,
         admin: admin_address,
         checker,
@@ -195,7 +195,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Running, Start
         limits,
         notify,
         keeper,
-        admin_server,
+        admin_task,
         serving,
     })
 }
@@ -233,12 +233,14 @@ impl Drop for Apart {
 }
 
 /// Opens the state directory, if one is configured, and reads the memory of the last run.
-async fn recall(directory: Option<PathBuf>) -> Result<(Option<Place>, fleet::Memory), state::LockError> {
+async fn recall(
+    directory: Option<PathBuf>,
+) -> Result<(Option<StateDirectory>, fleet::Memory), state::LockError> {
     let Some(directory) = directory else {
         info!("health and overrides will not survive a restart: no state_dir is set under [server]");
         return Ok((None, fleet::Memory::default()));
     };
-    let place = Place::unlocked(directory.clone());
+    let place = StateDirectory::unlocked(directory.clone());
     let opened = tokio::task::spawn_blocking(move || state::open(directory, SystemTime::now()));
     match tokio::time::timeout(RECALL_TIME, opened).await {
         Ok(Ok(opened)) => opened.map(|(place, memory)| (Some(place), memory)),
@@ -252,7 +254,7 @@ async fn recall(directory: Option<PathBuf>) -> Result<(Option<Place>, fleet::Mem
     }
 }
 
-impl Running {
+impl Server {
     /// Answers DNS once the first outcomes are in.
     ///
     /// # Errors
@@ -292,7 +294,7 @@ impl Running {
         if let Some(listeners) = self.listeners {
             listeners.stop().await;
         }
-        if let Some((apart, server)) = self.admin_server {
+        if let Some((apart, server)) = self.admin_task {
             server.stop().await;
             drop(apart);
         }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use steerd::server::{self, Running};
+use steerd::server::{self, Server};
 
 #[global_allocator]
 static ALLOCATOR: Watching = Watching;
@@ -124,7 +124,7 @@ fn read_and_rest(dns: SocketAddr) -> TcpStream {
     stream
 }
 
-async fn reload(running: &Running) {
+async fn reload(running: &Server) {
     running.reload.reload("a test".into(), None).await.unwrap();
 }
 
@@ -173,7 +173,7 @@ async fn let_go_and_free() {
 
     // A configuration that is refused after it was loaded: its state_dir is in use.
     let taken = tempfile::tempdir().unwrap();
-    let lock = steerd::state::Place::take(taken.path().to_owned()).unwrap();
+    let lock = steerd::state::StateDirectory::take(taken.path().to_owned()).unwrap();
     let other = config.replace("workers", &format!("state_dir = \"{}\"\nworkers", taken.path().display()));
     write_zone(directory.path(), 2, RECORDS);
     std::fs::write(directory.path().join("steerd.toml"), other).unwrap();

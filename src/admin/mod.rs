@@ -125,7 +125,7 @@ pub struct Bound {
 
 /// The running admin server.
 #[derive(Debug)]
-pub struct Running {
+pub struct Server {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -164,7 +164,7 @@ impl Bound {
 
     /// Starts answering requests. Must be called within a tokio runtime.
     #[must_use]
-    pub fn serve(self, source: Source) -> Running {
+    pub fn serve(self, source: Source) -> Server {
         let gate = Gate { access: source.access.clone(), is_loopback: self.address.ip().is_loopback() };
         let metrics = Arc::clone(&source.metrics);
         let documents = Documents::new(source.checker.clone(), Arc::clone(&metrics));
@@ -174,11 +174,11 @@ impl Bound {
         let (stop, stopped) = watch::channel(false);
         let shared = connections::Shared { router, gate, held, metrics };
         let task = tokio::spawn(connections::serve(self.listener, shared, stopped));
-        Running { stop, task }
+        Server { stop, task }
     }
 }
 
-impl Running {
+impl Server {
     /// Finishes the requests in flight and stops, within seconds.
     pub async fn stop(self) {
         self.stop.send_replace(true);

@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 const MAX_REASON: usize = 200;
 
 /// The pool and the backend of an override.
-type Place = Result<Path<(String, String)>, PathRejection>;
+type BackendPath = Result<Path<(String, String)>, PathRejection>;
 
 /// The request body.
 #[derive(Deserialize)]
@@ -58,7 +58,7 @@ struct Done<'a> {
 pub(super) async fn put(
     State(shown): State<Shown>,
     Asker(by): Asker,
-    place: Place,
+    path: BackendPath,
     body: Body,
 ) -> Result<Response, Problem> {
     let body = read_body(body).await?;
@@ -68,7 +68,7 @@ pub(super) async fn put(
             &error,
         )
     })?;
-    let (pool, backend) = named(place)?;
+    let (pool, backend) = named(path)?;
     let request = OverrideRequest {
         pool,
         backend,
@@ -84,10 +84,10 @@ pub(super) async fn put(
 pub(super) async fn delete(
     State(shown): State<Shown>,
     Asker(by): Asker,
-    place: Place,
+    path: BackendPath,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let (pool, backend) = named(place)?;
+    let (pool, backend) = named(path)?;
     let force = is_forced(uri.query())?;
     let request = OverrideRequest { pool, backend, state: None, length: None, reason: None, force, by };
     set(&shown, request, "add `?force=true`").await
@@ -126,8 +126,8 @@ fn texts(consequences: &[Consequence]) -> Vec<&str> {
     consequences.iter().map(|consequence| &*consequence.text).collect()
 }
 
-fn named(place: Place) -> Result<(String, String), Problem> {
-    place.map(|Path(names)| names).map_err(|rejection| bad(rejection.body_text()))
+fn named(path: BackendPath) -> Result<(String, String), Problem> {
+    path.map(|Path(names)| names).map_err(|rejection| bad(rejection.body_text()))
 }
 
 /// Whether a query says so. A DELETE has no body that could.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use tempfile::TempDir;
 
 use super::gate::names_this_machine;
-use super::{Running, Source, bind};
+use super::{Server, Source, bind};
 use crate::checker::{Command, Handle};
 use crate::config::{self, Access, Token};
 use crate::counters::Counters;
@@ -36,7 +36,7 @@ use crate::zone::Catalog;
 
 struct Fixture {
     address: SocketAddr,
-    running: Running,
+    running: Server,
     serving: watch::Sender<bool>,
     /// Override requests that reached the checker.
     overrides: mpsc::UnboundedReceiver<OverrideRequest>,

@@ -14,7 +14,7 @@
 //! history of changes is kept. The caller checks the rights of the client.
 //!
 //! ```text
-//!   Opening --the SOA--> Records(place) --all others, and the SOA again--> Done
+//!   Opening --the SOA--> Records(position) --all others, and the SOA again--> Done
 //!      '---- only the SOA: the client has this version, or asks over UDP ----^
 //! ```
 
@@ -51,13 +51,13 @@ pub struct Transfer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Opening,
-    Records(Place),
+    Records(Position),
     Done,
 }
 
 /// The position of a record: the node, the RRset within the node, the record within the RRset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
+struct Position {
     node: usize,
     rrset: usize,
     record: usize,
@@ -145,10 +145,10 @@ impl Transfer {
     fn write(&self, zone: &Zone, step: &mut Step, writer: &mut Writer<'_>) -> Result<(), Full> {
         if *step == Step::Opening {
             write_soa(zone, writer)?;
-            *step = if self.soa_alone { Step::Done } else { Step::Records(Place::default()) };
+            *step = if self.soa_alone { Step::Done } else { Step::Records(Position::default()) };
         }
-        if let Step::Records(place) = step {
-            write_records(zone, place, writer)?;
+        if let Step::Records(position) = step {
+            write_records(zone, position, writer)?;
             write_soa(zone, writer)?;
             *step = Step::Done;
         }
@@ -170,28 +170,28 @@ fn write_soa(zone: &Zone, writer: &mut Writer<'_>) -> Result<(), Full> {
     written.inspect_err(|_| writer.rewind(mark))
 }
 
-/// Writes the records from `place` on, without the SOA, and moves `place` past them. Records below
+/// Writes the records from `position` on, without the SOA, and moves `position` past them. Records below
 /// a zone cut are included (RFC 5936, section 3.5).
-fn write_records(zone: &Zone, place: &mut Place, writer: &mut Writer<'_>) -> Result<(), Full> {
-    for node in zone.nodes().skip(place.node) {
-        write_node(node, place, writer)?;
-        *place = Place { node: place.node + 1, rrset: 0, record: 0 };
+fn write_records(zone: &Zone, position: &mut Position, writer: &mut Writer<'_>) -> Result<(), Full> {
+    for node in zone.nodes().skip(position.node) {
+        write_node(node, position, writer)?;
+        *position = Position { node: position.node + 1, rrset: 0, record: 0 };
     }
     Ok(())
 }
 
-fn write_node(node: NodeRef<'_>, place: &mut Place, writer: &mut Writer<'_>) -> Result<(), Full> {
-    for rrset in node.rrsets().skip(place.rrset) {
+fn write_node(node: NodeRef<'_>, position: &mut Position, writer: &mut Writer<'_>) -> Result<(), Full> {
+    for rrset in node.rrsets().skip(position.rrset) {
         // The SOA, only at the apex, is written at the start and the end of the transfer.
-        let records = rrset.records().skip(place.record).filter(|_| rrset.rtype != rtype::SOA);
+        let records = rrset.records().skip(position.record).filter(|_| rrset.rtype != rtype::SOA);
         for data in records {
             let mark = writer.mark();
             let written = writer.record(Section::Answer, node.name(), rrset.rtype, rrset.ttl, data);
             written.inspect_err(|_| writer.rewind(mark))?;
-            place.record += 1;
+            position.record += 1;
         }
-        place.rrset += 1;
-        place.record = 0;
+        position.rrset += 1;
+        position.record = 0;
     }
     Ok(())
 }

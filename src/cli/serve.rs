@@ -10,7 +10,7 @@ use crate::cli::{Log, has_color, hint_for_missing, lines, no_runtime, try_block_
 use crate::config::fault::{Fault, Faults, Severity};
 use crate::config::{self, Setup};
 use crate::served::Served;
-use crate::server::{self, Ended, Running, Signals, StartError};
+use crate::server::{self, Ended, Server, Signals, StartError};
 
 /// Maximum number of configuration faults that are logged.
 const MOST_TOLD: usize = 100;
@@ -83,7 +83,7 @@ fn tell_faults(faults: &Faults, help: Option<&str>) {
 pub(super) async fn until_stopped(
     setup: Setup,
     file: Option<PathBuf>,
-    started: impl FnOnce(&Running),
+    started: impl FnOnce(&Server),
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     log_start(&setup, file.as_deref());
@@ -112,9 +112,9 @@ fn log_start(setup: &Setup, file: Option<&Path>) {
 
 /// Lets a started server work until a signal stops it, or it can no longer do its work.
 async fn attend(
-    mut running: Running,
+    mut running: Server,
     signals: &mut Signals,
-    started: impl FnOnce(&Running),
+    started: impl FnOnce(&Server),
 ) -> Result<(), Failure> {
     let reload = running.reload.clone();
     let work = async {

@@ -65,7 +65,11 @@ pub(super) async fn attempt(
 
 /// Starts the supervisor on a thread for blocking calls. If the probe is dropped meanwhile, so is the result, and
 /// that ends the supervisor.
-async fn start(probe: &ExecProbe, address: IpAddr, timeout: Duration) -> Result<(Running, Receiver), Fault> {
+async fn start(
+    probe: &ExecProbe,
+    address: IpAddr,
+    timeout: Duration,
+) -> Result<(Supervised, Receiver), Fault> {
     let cannot = |error: io::Error| cannot_start(probe, &error);
     let mut command = Command::new(SUPERVISOR.get_or_init(|| "/proc/self/exe".into()));
     command
@@ -125,24 +129,24 @@ fn lost() -> Fault {
 }
 
 /// Standard output and standard error share a pipe, so that lines keep their order.
-fn spawn(mut command: Command) -> io::Result<(Running, Receiver)> {
+fn spawn(mut command: Command) -> io::Result<(Supervised, Receiver)> {
     let (ours, theirs) = Socket::pair()?;
     let (reader, writer) = io::pipe()?;
     command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(writer.try_clone()?).stderr(writer);
     let output = Receiver::from_owned_fd(reader.into())?;
     ours.set_nonblocking(true)?;
     let supervisor = UnixStream::from_std(ours)?;
-    Ok((Running { _process: command.spawn()?, supervisor }, output))
+    Ok((Supervised { _process: command.spawn()?, supervisor }, output))
 }
 
 /// A program that has been started. Dropping this closes the socket of its supervisor, which then kills the program
 /// and its descendants; tokio reaps the supervisor.
-struct Running {
+struct Supervised {
     _process: Child,
     supervisor: UnixStream,
 }
 
-impl Running {
+impl Supervised {
     /// The next message of the supervisor.
     async fn hear(&mut self) -> Result<Message, Fault> {
         let mut message = [0; MESSAGE];

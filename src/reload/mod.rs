@@ -41,7 +41,7 @@ use crate::notify;
 use crate::printable::quoted;
 use crate::served::Served;
 use crate::settings::Settings;
-use crate::state::{LockError, Place};
+use crate::state::{LockError, StateDirectory};
 use crate::zone::Catalog;
 
 use swap::{NotReloaded, swap};
@@ -166,7 +166,7 @@ pub struct Reach {
     /// Access rights of the admin server.
     pub access: watch::Sender<Access>,
     /// The locked directory for health and overrides.
-    pub state_dir: watch::Sender<Option<Place>>,
+    pub state_dir: watch::Sender<Option<StateDirectory>>,
     /// Counts reloads.
     pub metrics: Arc<Metrics>,
 }
@@ -330,14 +330,14 @@ impl Reloader {
 
 impl Reloader {
     /// Locks a new state directory while the previous one is still locked.
-    async fn take(&mut self, directory: Option<PathBuf>) -> Result<Option<Place>, Refusal> {
+    async fn take(&mut self, directory: Option<PathBuf>) -> Result<Option<StateDirectory>, Refusal> {
         let Some(directory) = directory else { return Ok(None) };
         let current = self.reach.state_dir.borrow().clone();
         let refused = |error| Refusal::StateDir(Arc::new(error));
         let silent = LockError::Silent { directory: directory.clone(), limit: TAKE_TIME };
         let take = move || match current.and_then(|current| current.by_path(&directory)) {
             Some(same) => Ok(same),
-            None => Place::take(directory),
+            None => StateDirectory::take(directory),
         };
         // An attempt on a directory that does not respond blocks its thread, so there is one at a time.
         if self.taking.as_ref().is_some_and(|earlier| !earlier.is_finished()) {

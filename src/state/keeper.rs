@@ -34,7 +34,7 @@ use crate::fleet::{Memory, MemoryChanges};
 use crate::metrics::Metrics;
 use crate::state::disk::{Disk, System};
 use crate::state::journal::Journal;
-use crate::state::{FILE, MAX_FILE, MAX_JOURNALS, Place, disk, file, journals};
+use crate::state::{FILE, MAX_FILE, MAX_JOURNALS, StateDirectory, disk, file, journals};
 
 /// How often the checker is asked for changes. A change is on the disk within a second.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -65,7 +65,7 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 /// Saves the memory of a running server.
 #[derive(Debug)]
 pub struct Keeper {
-    place: watch::Sender<Option<Place>>,
+    place: watch::Sender<Option<StateDirectory>>,
     lost_because: watch::Receiver<Option<&'static str>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -74,14 +74,14 @@ pub struct Keeper {
 impl Keeper {
     /// Starts to save what the checker knows. Must be called within a tokio runtime.
     #[must_use]
-    pub fn start(place: Option<Place>, checker: Handle, metrics: Arc<Metrics>) -> Self {
+    pub fn start(place: Option<StateDirectory>, checker: Handle, metrics: Arc<Metrics>) -> Self {
         Self::start_on(System, place, checker, metrics)
     }
 
     /// Like [`Keeper::start`], on another disk.
     pub(super) fn start_on<D: Disk>(
         disk: D,
-        place: Option<Place>,
+        place: Option<StateDirectory>,
         checker: Handle,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -113,7 +113,7 @@ impl Keeper {
     /// A sender for the directory, which may change or be removed while this runs. The memory is
     /// written to a new directory at once; existing files there are not read.
     #[must_use]
-    pub fn place(&self) -> watch::Sender<Option<Place>> {
+    pub fn place(&self) -> watch::Sender<Option<StateDirectory>> {
         self.place.clone()
     }
 
@@ -133,7 +133,7 @@ impl Keeper {
 struct Work<D: Disk> {
     disk: D,
     /// The directory it writes to.
-    place: Option<Place>,
+    place: Option<StateDirectory>,
     checker: Handle,
     metrics: Arc<Metrics>,
     /// The outstanding answer of the checker. It is awaited until it arrives, so that no changes
@@ -166,7 +166,7 @@ struct Work<D: Disk> {
 /// The result of an operation on a journal.
 struct Written<F> {
     /// With its lock, if it could be taken.
-    place: Place,
+    place: StateDirectory,
     /// Number of pending changes that are now in the journal.
     appended: usize,
     /// The journal to use from now on, and the bytes of earlier ones.
@@ -184,7 +184,11 @@ enum Snapshot {
 }
 
 impl<D: Disk> Work<D> {
-    async fn run(mut self, mut places: watch::Receiver<Option<Place>>, mut stopped: watch::Receiver<bool>) {
+    async fn run(
+        mut self,
+        mut places: watch::Receiver<Option<StateDirectory>>,
+        mut stopped: watch::Receiver<bool>,
+    ) {
         let mut period = interval(PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.place.clone_from(&places.borrow_and_update());
@@ -224,7 +228,7 @@ impl<D: Disk> Work<D> {
     }
 
     /// Switches to another directory. A running write is finished in the old one.
-    fn move_on(&mut self, place: Option<Place>) {
+    fn move_on(&mut self, place: Option<StateDirectory>) {
         self.place = place;
         (self.journal, self.writing, self.snapshot) = (None, None, Snapshot::Wanted);
         (self.not_before, self.retry) = (Instant::now(), Instant::now());

@@ -65,12 +65,12 @@ struct Lock {
 
 /// A `state_dir`, with its lock if it could be taken.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct StateDirectory {
     directory: PathBuf,
     lock: Option<Arc<Lock>>,
 }
 
-impl Place {
+impl StateDirectory {
     /// Locks a directory for this process. Blocks.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Place {
     /// Makes sure that this process has the lock, because the directory may have been replaced.
     ///
     /// # Errors
-    /// Returns the errors of [`Place::take`].
+    /// Returns the errors of [`StateDirectory::take`].
     pub(super) fn hold(&mut self) -> Result<(), LockError> {
         if !self.lock.as_ref().is_some_and(|lock| lock.is_in(&self.directory)) {
             self.lock = None;
@@ -175,8 +175,8 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let path = directory.path().to_owned();
         std::fs::write(path.join(LOCK), "4194304   left behind").unwrap();
-        let first = Place::take(path.clone()).unwrap();
-        let refused = Place::take(path.clone()).unwrap_err().to_string();
+        let first = StateDirectory::take(path.clone()).unwrap();
+        let refused = StateDirectory::take(path.clone()).unwrap_err().to_string();
         let expected = format!("`state_dir` {} is in use by process {};", path.display(), std::process::id());
         assert!(refused.starts_with(&expected), "{refused}");
         let same = first.by_path(&path.join(".")).expect("the same directory");
@@ -188,18 +188,18 @@ mod tests {
         assert!(elsewhere.by_path(&moved).is_some(), "by the lock alone");
         drop(elsewhere);
         drop(first);
-        assert!(Place::take(path.clone()).is_err(), "while any clone in this process exists");
+        assert!(StateDirectory::take(path.clone()).is_err(), "while any clone in this process exists");
         drop(same);
-        Place::take(path).expect("it is free");
+        StateDirectory::take(path).expect("it is free");
     }
 
     #[test]
     fn a_holder_that_has_not_said_so_is_another_process() {
         let directory = TempDir::new().unwrap();
-        let _first = Place::take(directory.path().into()).unwrap();
+        let _first = StateDirectory::take(directory.path().into()).unwrap();
         for text in ["", "        12", "not a number"] {
             std::fs::write(directory.path().join(LOCK), text).unwrap();
-            let refused = Place::take(directory.path().into()).unwrap_err().to_string();
+            let refused = StateDirectory::take(directory.path().into()).unwrap_err().to_string();
             assert_eq!(refused.contains("process 12;"), text.contains("12"), "{refused}");
             assert!(text.contains("12") || refused.contains("in use by another process;"), "{refused}");
         }
@@ -209,22 +209,25 @@ mod tests {
     fn what_is_no_file_is_refused_and_a_replaced_directory_is_locked_anew() {
         let directory = TempDir::new().unwrap();
         let state = directory.path().join("state");
-        assert!(matches!(Place::take(state.clone()), Err(LockError::Refused { .. })), "there is none");
+        assert!(
+            matches!(StateDirectory::take(state.clone()), Err(LockError::Refused { .. })),
+            "there is none"
+        );
         std::fs::create_dir(&state).unwrap();
-        let mut place = Place::take(state.clone()).unwrap();
+        let mut place = StateDirectory::take(state.clone()).unwrap();
         place.hold().unwrap();
         std::fs::remove_dir_all(&state).unwrap();
         place.hold().unwrap_err();
         std::fs::create_dir(&state).unwrap();
-        let other = Place::take(state.clone()).unwrap();
+        let other = StateDirectory::take(state.clone()).unwrap();
         assert!(matches!(place.hold(), Err(LockError::Held { .. })));
         drop(other);
         place.hold().unwrap();
-        assert!(Place::take(state.clone()).is_err());
+        assert!(StateDirectory::take(state.clone()).is_err());
         drop(place);
         std::fs::remove_file(state.join(LOCK)).unwrap();
         std::os::unix::fs::symlink("/dev/null", state.join(LOCK)).unwrap();
-        assert!(matches!(Place::take(state.clone()), Err(LockError::Refused { .. })), "a link");
+        assert!(matches!(StateDirectory::take(state.clone()), Err(LockError::Refused { .. })), "a link");
         std::fs::remove_file(state.join(LOCK)).unwrap();
         rustix::fs::mkfifoat(
             rustix::fs::CWD,
@@ -232,6 +235,6 @@ mod tests {
             rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
         )
         .unwrap();
-        assert!(matches!(Place::take(state), Err(LockError::Refused { .. })), "a pipe");
+        assert!(matches!(StateDirectory::take(state), Err(LockError::Refused { .. })), "a pipe");
     }
 }

@@ -47,7 +47,7 @@ use crate::state::disk::{Disk, System};
 use crate::state::recollection::{Recalled, Recollection};
 
 pub use keeper::Keeper;
-pub use lock::{LOCK, LockError, Place};
+pub use lock::{LOCK, LockError, StateDirectory};
 pub use recollection::HINT_AGE;
 
 /// File name of the snapshot in `state_dir`.
@@ -71,9 +71,9 @@ const DAMAGED: &str = ".damaged-";
 ///
 /// # Errors
 /// Returns an error if another server uses the directory.
-pub fn open(directory: PathBuf, now: SystemTime) -> Result<(Place, Memory), LockError> {
-    let place = match Place::take(directory.clone()) {
-        Err(LockError::Refused { .. }) => Place::unlocked(directory),
+pub fn open(directory: PathBuf, now: SystemTime) -> Result<(StateDirectory, Memory), LockError> {
+    let place = match StateDirectory::take(directory.clone()) {
+        Err(LockError::Refused { .. }) => StateDirectory::unlocked(directory),
         taken => taken?,
     };
     let memory = recall(place.directory(), now);

@@ -14,14 +14,14 @@ pub struct Catalog {
     /// The most labels of any apex: longer suffixes need no look-up.
     most_labels: usize,
     /// The names of all zones, but for those that another zone answers or that a cut or a DNAME hides.
-    exact: HashTable<Place>,
+    exact: HashTable<NodeIndex>,
     /// By zone; empty if a zone has no SOA record.
     negatives: Vec<Negative>,
 }
 
 /// Where a name stands: indices of its zone and of its node.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct NodeIndex {
     zone: u32,
     node: u32,
 }
@@ -62,7 +62,7 @@ impl Catalog {
         catalog
     }
 
-    fn exact_names(&self) -> HashTable<Place> {
+    fn exact_names(&self) -> HashTable<NodeIndex> {
         let mut exact = HashTable::with_capacity(self.zones.iter().map(|zone| zone.nodes.len()).sum());
         for (zone_index, zone) in (0..).zip(&self.zones) {
             let hides_names = zone.nodes.iter().any(|node| node.flags & (DELEGATION | DNAME) != 0)
@@ -77,8 +77,8 @@ impl Catalog {
                         && matches!(zone.find(name), Lookup::Found(_) | Lookup::Referral { exact: true, .. })
                 };
                 if !hides_names || is_answered_here() {
-                    let place = Place { zone: zone_index, node: node_index };
-                    exact.insert_unique(self.seed.hash(name), place, |other| {
+                    let index = NodeIndex { zone: zone_index, node: node_index };
+                    exact.insert_unique(self.seed.hash(name), index, |other| {
                         self.seed.hash(self.at(*other).map_or(&[][..], |(_, node)| node.name()))
                     });
                 }
@@ -87,7 +87,7 @@ impl Catalog {
         exact
     }
 
-    fn at(&self, Place { zone, node }: Place) -> Option<(&Zone, NodeRef<'_>)> {
+    fn at(&self, NodeIndex { zone, node }: NodeIndex) -> Option<(&Zone, NodeRef<'_>)> {
         let zone = self.zones.get(zone as usize)?;
         Some((zone, NodeRef { zone, node: zone.nodes.get(node as usize)? }))
     }
@@ -104,10 +104,10 @@ impl Catalog {
     #[must_use]
     pub fn exact(&self, wire: &[u8]) -> Option<Exact<'_>> {
         let hash = self.seed.hash(wire);
-        let is_it = |place: &Place| self.at(*place).is_some_and(|(_, node)| node.name() == wire);
-        let place = *self.exact.find(hash, is_it)?;
-        let (zone, node) = self.at(place)?;
-        let negative = self.negatives.get(place.zone as usize)?;
+        let is_it = |index: &NodeIndex| self.at(*index).is_some_and(|(_, node)| node.name() == wire);
+        let index = *self.exact.find(hash, is_it)?;
+        let (zone, node) = self.at(index)?;
+        let negative = self.negatives.get(index.zone as usize)?;
         Some(Exact { zone, node, negative })
     }
 

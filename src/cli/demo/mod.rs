@@ -20,7 +20,7 @@ use crate::listener::Limits;
 use crate::name::Name;
 use crate::pool::{Backend, Pool, PoolId, Require};
 use crate::served::Served;
-use crate::server::{Running, StartError};
+use crate::server::{Server, StartError};
 use crate::service::{Answers, Policy, Service, ServiceId, WhenDown};
 use crate::settings::Settings;
 use crate::zone::reader::{self, Fault};
@@ -100,7 +100,7 @@ pub(super) fn run(ports: Ports) -> ExitCode {
     let outcome = block_on(async {
         let backend_port = backends::start(ports.backend_port).await?;
         let setup = setup(ports, backend_port).map_err(DemoError::Data)?;
-        let welcome = |running: &Running| {
+        let welcome = |running: &Server| {
             // The log lines of the start go first, so that the welcome is the last text on the terminal.
             if let Ok(lines) = &lines {
                 lines.wait();
@@ -178,7 +178,7 @@ struct Welcome {
 }
 
 impl Welcome {
-    fn new(running: &Running, backend: u16) -> Self {
+    fn new(running: &Server, backend: u16) -> Self {
         Self {
             program: program(std::env::args().next()),
             dns: running.dns.first().map_or(0, SocketAddr::port),

@@ -28,7 +28,7 @@ struct Fixture {
     handle: Handle,
     limits: InForce,
     access: watch::Receiver<Access>,
-    state_dir: watch::Receiver<Option<Place>>,
+    state_dir: watch::Receiver<Option<StateDirectory>>,
     metrics: Arc<Metrics>,
     /// The settings and `startup_wait` that the checker was given.
     given: Arc<Mutex<Vec<Settings>>>,
@@ -103,7 +103,8 @@ impl Fixture {
         });
         let limits = InForce::new(setup.server.limits.clone(), usize::MAX);
         let (access, access_seen) = watch::channel(setup.admin.access.clone());
-        let (state_dir, state_dir_seen) = watch::channel(setup.server.state_dir.clone().map(Place::unlocked));
+        let (state_dir, state_dir_seen) =
+            watch::channel(setup.server.state_dir.clone().map(StateDirectory::unlocked));
         let metrics = Arc::new(Metrics::new(1));
         let ready = watch::channel(true).1;
         let published = Published::new(table());
@@ -421,8 +422,8 @@ async fn another_state_directory_is_taken_before_the_one_before_is_left() {
     let path = |name: &str| fixture.directory.path().join(name);
     std::fs::create_dir(path("other")).unwrap();
     fixture.reload(&server("state")).await.unwrap();
-    assert!(Place::take(path("state")).is_err(), "it is locked");
-    let held = Place::take(path("other")).unwrap();
+    assert!(StateDirectory::take(path("state")).is_err(), "it is locked");
+    let held = StateDirectory::take(path("other")).unwrap();
     let before = fixture.in_force();
     let given = fixture.given.lock().unwrap().len();
     let refusal = fixture.reload(&server("other")).await.unwrap_err();
@@ -432,17 +433,17 @@ async fn another_state_directory_is_taken_before_the_one_before_is_left() {
     assert!(text.starts_with(&expected), "{text}");
     assert_eq!(fixture.in_force(), before);
     assert_eq!(fixture.given.lock().unwrap().len(), given, "the checker was not asked");
-    assert!(Place::take(path("state")).is_err(), "the one before is still locked");
+    assert!(StateDirectory::take(path("state")).is_err(), "the one before is still locked");
     drop(held);
     fixture.reload(&server("other")).await.unwrap();
-    Place::take(path("state")).expect("it is free again");
-    assert!(Place::take(path("other")).is_err());
+    StateDirectory::take(path("state")).expect("it is free again");
+    assert!(StateDirectory::take(path("other")).is_err());
     // The same directory by another path is no other server.
     std::os::unix::fs::symlink(path("other"), path("link")).unwrap();
     fixture.reload(&server("link")).await.unwrap();
-    assert!(Place::take(path("other")).is_err());
+    assert!(StateDirectory::take(path("other")).is_err());
     fixture.reload("").await.unwrap();
-    Place::take(path("other")).expect("without a directory nothing is locked");
+    StateDirectory::take(path("other")).expect("without a directory nothing is locked");
 }
 
 #[tokio::test]

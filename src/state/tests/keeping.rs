@@ -85,7 +85,7 @@ impl Script {
 
     fn keeper(&self, directory: Option<&Path>) -> (Keeper, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::new(1));
-        let place = directory.map(|directory| Place::unlocked(directory.into()));
+        let place = directory.map(|directory| StateDirectory::unlocked(directory.into()));
         (Keeper::start(place, self.handle.clone(), Arc::clone(&metrics)), metrics)
     }
 
@@ -256,16 +256,16 @@ async fn another_directory_has_all_that_is_known_at_once() {
     tokio::time::sleep(SECOND * 5).await;
     assert_eq!(script.asked(), 0, "without a directory nobody is asked");
     for directory in [&one, &two] {
-        keeper.place().send_replace(Some(Place::take(directory.path().into()).unwrap()));
+        keeper.place().send_replace(Some(StateDirectory::take(directory.path().into()).unwrap()));
         until_written(directory.path(), "a").await;
     }
-    Place::take(one.path().into()).expect("the previous directory is free");
-    assert!(Place::take(two.path().into()).is_err(), "the present directory is locked");
+    StateDirectory::take(one.path().into()).expect("the previous directory is free");
+    assert!(StateDirectory::take(two.path().into()).is_err(), "the present directory is locked");
     keeper.place().send_replace(None);
     script.learn("b");
     keeper.stop().await;
     assert!(holds(two.path(), "a") && !holds(two.path(), "b"));
-    Place::take(two.path().into()).expect("it is free after the end");
+    StateDirectory::take(two.path().into()).expect("it is free after the end");
 }
 
 #[tokio::test(start_paused = true)]
@@ -377,14 +377,14 @@ async fn a_file_system_that_does_not_answer_holds_up_neither_another_directory_n
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let script = Script::start();
     let disk = Slow::default();
-    let place = Place::take(one.path().into()).unwrap();
+    let place = StateDirectory::take(one.path().into()).unwrap();
     let keeper =
         Keeper::start_on(disk.clone(), Some(place), script.handle.clone(), Arc::new(Metrics::new(1)));
     until_written(one.path(), "a").await;
     disk.set(true);
     script.drain("stuck");
     until("it is written", || is_drained(one.path(), "stuck")).await;
-    keeper.place().send_replace(Some(Place::take(two.path().into()).unwrap()));
+    keeper.place().send_replace(Some(StateDirectory::take(two.path().into()).unwrap()));
     until("another journal is begun", || !journals_of(two.path()).0.is_empty()).await;
     let began = std::time::Instant::now();
     keeper.stop().await;
@@ -397,14 +397,14 @@ async fn a_file_system_that_does_not_answer_holds_up_neither_another_directory_n
 async fn what_a_file_system_has_not_confirmed_is_written_to_the_next_directory() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (script, disk) = (Script::start(), Slow::default());
-    let place = Place::take(one.path().into()).unwrap();
+    let place = StateDirectory::take(one.path().into()).unwrap();
     let keeper =
         Keeper::start_on(disk.clone(), Some(place), script.handle.clone(), Arc::new(Metrics::new(1)));
     until_written(one.path(), "a").await;
     disk.set(true);
     script.drain("unconfirmed");
     until("it is written", || is_drained(one.path(), "unconfirmed")).await;
-    keeper.place().send_replace(Some(Place::take(two.path().into()).unwrap()));
+    keeper.place().send_replace(Some(StateDirectory::take(two.path().into()).unwrap()));
     until("another journal is begun", || !journals_of(two.path()).0.is_empty()).await;
     disk.set(false);
     until("it is there as well", || is_drained(two.path(), "unconfirmed")).await;
