@@ -24,7 +24,7 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    /// Takes the lines that have this text, and drops the others.
+    /// Drains the log and returns the lines that contain this text.
     ///
     /// # Panics
     /// A line is not UTF-8.

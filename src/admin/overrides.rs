@@ -166,10 +166,10 @@ pub(crate) fn override_length(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// The reason of an override, for the API and the command line; `None` if it is empty.
+/// Checks the reason for an override, for the API and the command line; `None` if it is empty.
 ///
 /// # Errors
-/// What is expected.
+/// Says what is expected.
 pub(crate) fn override_reason(text: &str) -> Result<Option<String>, String> {
     let text = text.trim();
     if text.chars().count() > MAX_REASON || text.chars().any(char::is_control) {

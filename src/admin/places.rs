@@ -108,8 +108,8 @@ impl Guest {
         if stay.is_over {
             return;
         }
-        // Otherwise the connection would hold two places for a moment, and could evict another
-        // needlessly.
+        // Free the old place first: with two at once the connection could evict another one for no
+        // reason.
         stay.place = None;
         let (kind, room) = self.places.of(standing);
         let (place, evicted) = kind.enter(self.address, room, &self.eviction);

@@ -1,9 +1,9 @@
-//! The fast path: plain queries that one or two look-ups answer.
+//! The fast path: plain queries, answered by a look-up of the whole name.
 //!
 //! A plain query has one question of class IN, and at most an OPT record without options. If its name has records or a
 //! service, is covered by a wildcard, or does not exist, the reply is put together here from parts that are ready:
 //! the question, records whose owner points to it, the SOA record of the zone, the OPT record. For all else, such
-//! as aliases, referrals and replies that are too long, [`respond`] gives nothing, and `resolve` answers. A test compares the two.
+//! as aliases, referrals and replies that are too long, [`respond`] gives nothing, and `resolve` answers. `tests/fast.rs` compares the two.
 
 use rand::Rng;
 

@@ -1,6 +1,6 @@
 //! The plain specification of a health check: what to send, what to expect, TLS settings, thresholds, timing.
 //!
-//! `config` makes it, `probe` runs it, and `checker` compares it: two equal probes to one address, at equal
+//! `config` makes it, `probe` runs it, and `fleet` compares it: two equal probes to one address, at equal
 //! times, are one target. So a specification holds only values that can be compared. It names files by their
 //! paths; `probe` reads and prepares them, and keeps the result for all probes that name the same files. The one
 //! exception is a regular expression, which is compiled when it is made, and compared by its text.

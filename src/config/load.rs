@@ -1,6 +1,6 @@
-//! Loads a configuration in a thread of its own, with a time limit, until it is given up.
+//! Loads a configuration on a separate thread, and abandons the load at a time limit.
 //!
-//! A network file system may hang for hours, and no call reports it. The thread that waits for it is then abandoned, and
+//! A network file system may hang for hours, and no call returns an error. The thread that waits for it is then abandoned, and
 //! ends when the file system answers. Later loads do not touch the path that it waits for.
 //!
 //! ```text

@@ -112,8 +112,8 @@ impl Source {
         let (tree, mut errors) = DeTable::parse_recoverable(&self.text);
         let end = self.text.len();
         errors.sort_by_key(|error| error.span().map_or(end, |span| span.start));
-        // After a list or inline table that is not closed, the parser reports each following word. Only the first
-        // error is worth showing.
+        // After an unclosed array or inline table the parser reports every word that follows. Only the first error
+        // is worth showing.
         let in_brackets = |message: &str| message.contains("array") || message.contains("inline table");
         let is_open = |message: &str| message.starts_with("unclosed") && in_brackets(message);
         let swallows = errors.iter().any(|error| is_open(error.message()));

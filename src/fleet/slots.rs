@@ -1,6 +1,6 @@
 //! Which due probes may start now: the caps on probes in flight.
 //!
-//! A probe waits here for its slot; its time limit begins when it starts. Three caps hold at once: on all
+//! A probe waits here for its slot; its time limit begins later, when it starts. Three caps hold at once: on all
 //! probes, on those to one host, and on those that are processes. A probe that waits for one cap delays no
 //! other probe: a host that drops every packet fills only its own slots.
 //!

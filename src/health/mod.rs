@@ -1,7 +1,7 @@
 //! Health of backend addresses, sans-IO: takes outcomes and the time, returns transitions.
 //!
 //! No DNS, sockets or clocks here; time ([`Moment`]) and random numbers are arguments. A *target*
-//! is a backend address probed with one check. `checker` knows its identity and its pools, and
+//! is a backend address probed with one check. `fleet` knows its identity and its pools, and
 //! combines the checks of an address.
 //!
 //! ```text

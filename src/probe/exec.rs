@@ -63,8 +63,8 @@ pub(super) async fn attempt(
     }
 }
 
-/// Starts the supervisor on a thread for blocking calls. If the probe is dropped meanwhile, so is the result, and
-/// that ends the supervisor.
+/// Starts the supervisor on a blocking thread. If the probe is dropped meanwhile, its result is dropped too, which
+/// ends the supervisor.
 async fn start(
     probe: &ExecProbe,
     address: IpAddr,

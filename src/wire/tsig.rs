@@ -267,8 +267,8 @@ impl Refusal {
     /// If `buffer` has no room for the record.
     pub fn append(&self, buffer: &mut [u8], length: usize, now: u64) -> Result<usize, Full> {
         let [_, _, clock @ ..] = now.to_be_bytes();
-        // With its own time in the record, a peer with a wrong clock can verify the reply; it also
-        // learns our time.
+        // Echo the peer's own time, so that a peer with a wrong clock can verify the reply. Other Data
+        // has our time.
         let (time, fudge, other) = match self.reason {
             Reason::Time => (self.time, self.fudge, &clock[..]),
             _ => (now, FUDGE, &[][..]),

@@ -12,7 +12,7 @@ const ZERO_ANGLE: i64 = 1 << 31;
 const ZERO_ALTITUDE: i64 = 10_000_000;
 /// The largest size and precision, in centimetres.
 const MAX_SIZE: i64 = 9_000_000_000;
-/// Defaults of the size and the horizontal and vertical precision: 1 m, 10 km, 10 m, in centimetres
+/// The default size, horizontal precision and vertical precision: 1 m, 10 km, 10 m, in centimetres
 /// (section 3).
 const DEFAULTS: [(i64, &str); 3] =
     [(100, "the size"), (1_000_000, "the horizontal precision"), (1_000, "the vertical precision")];
