@@ -108,7 +108,7 @@ async fn a_program_whose_interpreter_is_missing_says_so() {
         ),
         ("missing", "#!/nowhere/python3\nprint()\n", "its interpreter \"/nowhere/python3\" does not exist"),
         ("marked", "\u{feff}#!/bin/sh\nexit 0\n", "a byte-order mark stands before its first line"),
-        ("none", "exit 0\n", "it is neither a program for this machine nor a script"),
+        ("none", "exit 0\n", "its interpreter; begin it with #!/bin/sh"),
         ("empty", "", "could not be started: it is empty"),
     ] {
         let program = directory.path().join(name);
