@@ -79,7 +79,7 @@ fn a_token_or_key_that_others_can_read_is_told() {
     fs::write(at("zone"), ZONE).unwrap();
     let config = "[server]\ncookie_secret_file = \"cookies\"\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"token\"\n\
                   [keys.\"k.test\"]\nsecret_file = \"key\"\n[zones.\"lb.example.test\"]\nfile = \"zone\"\n\
-                  [pools.web]\nbackends = [\"127.0.0.1\"]\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\n";
+                  [pools.web]\nbackends = [\"127.0.0.1\"]\nchecks = []\n[services.\"www.lb.example.test\"]\npools = [\"web\"]\n";
     fs::write(at("steerd.toml"), config).unwrap();
     let secrets = [
         ("token", TOKEN),
