@@ -238,12 +238,15 @@ impl Fleet {
         }
     }
 
-    /// When the next event comes by itself; none while there is nothing to wait for.
+    /// When the next event comes by itself; none while there is nothing to wait for. An override ends earlier
+    /// if the machine is suspended meanwhile: that time counts, and no timer sees it.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
-        let due = (!self.slots.are_full()).then(|| self.health.next_deadline()).flatten();
+        let due = (!self.slots.are_full()).then(|| self.health.next_due()).flatten();
+        let suspicion = self.health.next_end();
         let share = self.wakes.peek().map(|wake| wake.0.0);
-        due.into_iter().chain(share).min()
+        let override_end = self.overrides.end.map(|end| self.now.saturating_add(end.since(self.at)));
+        [due, suspicion, share, override_end].into_iter().flatten().min()
     }
 
     /// Does all that has come due: ends of suspicions, changes of shares, ends of overrides.

@@ -28,7 +28,7 @@ const HALF_A_SECOND: Duration = Duration::from_millis(500);
 pub(super) struct Overrides {
     /// Pool, and index of the backend within it.
     places: BTreeSet<(PoolId, usize)>,
-    end: Option<Stamp>,
+    pub(super) end: Option<Stamp>,
 }
 
 impl Fleet {

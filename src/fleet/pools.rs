@@ -112,7 +112,11 @@ impl Pools {
             let linking = Linking { metrics, linker: &mut linker, hints: &hints, previous: None };
             PoolState::new(id, Arc::new(setup), linking)
         };
-        Self((0..).map(PoolId).zip(setups).map(link).collect())
+        let mut pools: Vec<PoolState> = (0..).map(PoolId).zip(setups).map(link).collect();
+        for pool in &mut pools {
+            pool.judge_again(linker.targets, linker.health);
+        }
+        Self(pools)
     }
 
     pub(super) fn get(&self, id: PoolId) -> Option<&PoolState> {
@@ -226,6 +230,18 @@ impl PoolState {
         let changed = change(state);
         self.tally.replace(before, counted(configured, state));
         Some(changed)
+    }
+
+    /// Judges all addresses again, because one that was linked later may have lent a shared target a verdict.
+    fn judge_again(&mut self, targets: &Targets, health: &HealthTable) {
+        let Self { setup, series, backends, tally, .. } = self;
+        for (at, (configured, backend)) in setup.pool.backends.iter().zip(&mut *backends).enumerate() {
+            for (place, address) in backend.addresses.iter_mut().enumerate() {
+                (address.standing, address.held) = address.judge(setup, configured, targets, health);
+                series.stands(at, place, address.standing);
+            }
+        }
+        *tally = tally_of(setup, backends);
     }
 
     /// Takes a setup that differs only in what is not probed.

@@ -248,7 +248,8 @@ impl Fleet {
         self.targets.remove_unused(&mut self.health);
     }
 
-    /// Judges all addresses of these pools, and schedules the changes of their shares.
+    /// Judges all addresses of these pools, and schedules the changes of their shares. An address of another
+    /// pool is judged too if it shares a target without an outcome: the reload may have lent it a verdict.
     fn judge_all(&mut self, relinked: &HashSet<PoolId>, by: &str) {
         let detail = Arc::from("the configuration has changed");
         let reason =
@@ -263,6 +264,15 @@ impl Fleet {
                 })
             });
         let spots: Vec<Spot> = spots.collect();
+        let hinted = self.targets.iter().filter(|(_, target)| target.hint.is_some());
+        let sharing: Vec<Spot> = hinted
+            .flat_map(|(_, target)| &target.users)
+            .map(|user| user.spot)
+            .filter(|spot| !relinked.contains(&spot.pool))
+            .collect();
+        for spot in sharing {
+            self.judge(spot, &reason);
+        }
         for spot in spots {
             if let Some(address) = self.pools.address_mut(spot) {
                 address.wake = None;

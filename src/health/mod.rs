@@ -242,7 +242,19 @@ impl HealthTable {
     /// if every target is in flight and nothing is suspected.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.queue.next().into_iter().chain(self.suspicions.next_end()).min()
+        self.next_due().into_iter().chain(self.next_end()).min()
+    }
+
+    /// When the next probe is due. `None` if every target is in flight.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Moment> {
+        self.queue.next()
+    }
+
+    /// When the next suspicion ends. `None` if nothing is suspected.
+    #[must_use]
+    pub fn next_end(&self) -> Option<Moment> {
+        self.suspicions.next_end()
     }
 
     /// Takes the target that has been due the longest and marks it in flight. `None` if no target
