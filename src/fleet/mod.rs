@@ -36,6 +36,9 @@ mod report;
 mod request;
 mod services;
 mod share;
+#[cfg(test)]
+#[allow(clippy::unchecked_time_subtraction, reason = "a time that runs backwards fails the test")]
+mod simulation;
 mod slots;
 mod status;
 mod survey;

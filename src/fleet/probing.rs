@@ -52,6 +52,14 @@ pub struct Running {
     class: Class,
 }
 
+#[cfg(test)]
+impl Running {
+    /// A second right to report, of a probe of this host.
+    pub(super) fn copy(&self, host: IpAddr) -> Self {
+        Self { host, ..*self }
+    }
+}
+
 /// Whether more is due than was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {

@@ -66,6 +66,20 @@ pub struct Wanted {
     pub by: String,
 }
 
+#[cfg(test)]
+impl Wanted {
+    /// Shares the pools that stay with the running configuration.
+    pub(crate) fn of(running: &Configuration, served: Served) -> Self {
+        let share = |setup: PoolSetup| {
+            let same = running.pools.iter().find(|known| ***known == setup);
+            same.map_or_else(|| Arc::new(setup.clone()), Arc::clone)
+        };
+        let Served { settings, catalog, services, pools, .. } = served;
+        let pools = pools.into_iter().map(share).collect();
+        Self { settings, catalog: Arc::new(catalog), services, pools, by: "a test".into() }
+    }
+}
+
 /// A configuration has come into force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloaded {

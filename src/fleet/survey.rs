@@ -25,7 +25,12 @@ impl Survey {
 
     /// Goes on by one step; returns the memory once it is complete.
     pub fn step(&mut self, fleet: &Fleet) -> Option<Memory> {
-        let mut left = BACKENDS_IN_A_STEP;
+        self.step_of(fleet, BACKENDS_IN_A_STEP)
+    }
+
+    /// Goes on by so many backends.
+    pub(super) fn step_of(&mut self, fleet: &Fleet, backends: usize) -> Option<Memory> {
+        let mut left = backends;
         while let Some(pool) = fleet.pools.0.get(self.pool) {
             let end = pool.backends.len().min(self.backend + left);
             let range = self.backend..end;

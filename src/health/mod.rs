@@ -57,7 +57,7 @@ mod damping;
 mod schedule;
 #[cfg(test)]
 #[allow(clippy::unchecked_time_subtraction, reason = "a time that runs backwards fails the test")]
-mod simulation;
+pub(crate) mod simulation;
 mod state;
 mod suspicion;
 #[cfg(test)]

@@ -384,13 +384,7 @@ pub(crate) async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -
 /// Goes on with another configuration, in which the pools that stay are shared with the running one.
 async fn reload(handle: &Handle, served: Served) -> Reloaded {
     let running = ask(handle, Command::Configuration).await;
-    let share = |setup: PoolSetup| {
-        let same = running.pools.iter().find(|known| ***known == setup);
-        same.map_or_else(|| Arc::new(setup.clone()), Arc::clone)
-    };
-    let Served { settings, catalog, services, pools, .. } = served;
-    let pools = pools.into_iter().map(share).collect();
-    let wanted = Wanted { settings, catalog: Arc::new(catalog), services, pools, by: "a test".into() };
+    let wanted = Wanted::of(&running, served);
     ask(handle, |reply| Command::Reload(Box::new(wanted), reply)).await
 }
 

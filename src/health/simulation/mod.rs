@@ -1,6 +1,7 @@
 //! Simulates whole fleets on a virtual clock.
 //!
 //! ```text
+//! behaviour how backends answer, and how soon that must be known
 //! world     random fleets, faults, reloads, stalls; asserts the invariants at each step
 //! model     a naive implementation of the rules, compared at each step
 //! planted   deliberate defects, each of which the simulation must find
@@ -10,9 +11,20 @@
 //!
 //! Each failure names its seed; `STEERD_SEED=n` replays that run alone.
 
+/// Returns the sentence as an error unless the condition holds.
+macro_rules! ensure {
+    ($holds:expr, $($sentence:tt)+) => {
+        if !$holds {
+            return Err(format!($($sentence)+));
+        }
+    };
+}
+pub(crate) use ensure;
+
+pub(crate) mod behaviour;
 mod figures;
 mod groups;
-mod model;
+pub(crate) mod model;
 mod planted;
 mod world;
 
@@ -28,7 +40,10 @@ use crate::health::{HealthTable, Moment, Outcome, TargetId, Ticket, Transition};
 use planted::{FAULTS, Fault};
 use world::{Met, World};
 
-const DEFAULTS: Timing = Timing {
+/// The error describes the violation in a sentence.
+pub(crate) type Checked = Result<(), String>;
+
+pub(crate) const DEFAULTS: Timing = Timing {
     interval: Duration::from_secs(5),
     timeout: Duration::from_secs(2),
     rise: 2,
@@ -39,12 +54,12 @@ const DEFAULTS: Timing = Timing {
 };
 
 /// The latency of a backend's answer.
-const LATENCY: Duration = Duration::from_millis(2);
+pub(crate) const LATENCY: Duration = Duration::from_millis(2);
 
 /// The number of worlds per test run.
 const WORLDS: u64 = 3000;
 
-fn milliseconds(count: u64) -> Duration {
+pub(crate) fn milliseconds(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
@@ -54,19 +69,19 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 /// The seeds of `count` runs, or the requested seed. Prints the first one; the others count up from
 /// it.
-fn seeds(count: u64) -> impl Iterator<Item = u64> {
+pub(crate) fn seeds(count: u64) -> impl Iterator<Item = u64> {
     let asked = asked_for();
     let (first, count) = (asked.unwrap_or_else(any_seed), if asked.is_some() { 1 } else { count });
     println!("{count} runs, the first is STEERD_SEED={first}");
     first..first + count
 }
 
-fn asked_for() -> Option<u64> {
+pub(crate) fn asked_for() -> Option<u64> {
     std::env::var("STEERD_SEED").ok().map(|seed| seed.parse().expect("STEERD_SEED is a number"))
 }
 
 /// Small enough that counting up does not overflow.
-fn any_seed() -> u64 {
+pub(crate) fn any_seed() -> u64 {
     u64::from(rand::random::<u32>())
 }
 

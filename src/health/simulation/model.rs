@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::check::Timing;
+use crate::health::schedule::longest_jitter;
 use crate::health::{Alarm, Group, Moment, Outcome, Suspicion, TargetId, Verdict};
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 /// All targets of a world.
 #[derive(Default)]
-pub(super) struct Model {
+pub(crate) struct Model {
     targets: BTreeMap<TargetId, Known>,
     groups: Vec<Circle>,
     alarms: Vec<Alarm>,
@@ -40,11 +41,21 @@ struct Circle {
 
 /// The expected due time of the next probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Exactly at this moment.
     At(Moment),
     /// At the next tick of this period.
     Tick(Duration),
+}
+
+impl Next {
+    /// The earliest and the latest due time, after an outcome just now.
+    pub(crate) fn window(self, timeout: Duration, now: Moment) -> (Moment, Moment) {
+        match self {
+            Self::At(moment) => (moment, moment),
+            Self::Tick(period) => (now, now + period + longest_jitter(period, timeout)),
+        }
+    }
 }
 
 impl Known {
@@ -117,22 +128,22 @@ impl Known {
 }
 
 impl Model {
-    pub(super) fn add(&mut self, id: TargetId, timing: Timing, verdict: Option<Verdict>, now: Moment) {
+    pub(crate) fn add(&mut self, id: TargetId, timing: Timing, verdict: Option<Verdict>, now: Moment) {
         let (history, changes) = (Vec::new(), Vec::new());
         let known = Known { timing, verdict, history, changes, heard: now };
         assert!(self.targets.insert(id, known).is_none(), "the id belongs to another");
     }
 
-    pub(super) fn knows(&self, id: TargetId) -> bool {
+    pub(crate) fn knows(&self, id: TargetId) -> bool {
         self.targets.contains_key(&id)
     }
 
-    pub(super) fn remove(&mut self, id: TargetId) {
+    pub(crate) fn remove(&mut self, id: TargetId) {
         self.targets.remove(&id);
         self.groups.iter_mut().for_each(|circle| circle.group.members.retain(|member| *member != id));
     }
 
-    pub(super) fn set_groups(&mut self, groups: Vec<Group>, now: Moment) {
+    pub(crate) fn set_groups(&mut self, groups: Vec<Group>, now: Moment) {
         self.expire(now);
         let mut before = std::mem::take(&mut self.groups);
         for group in groups {
@@ -150,7 +161,7 @@ impl Model {
     }
 
     /// Ends the suspicions whose time is over.
-    pub(super) fn expire(&mut self, now: Moment) {
+    pub(crate) fn expire(&mut self, now: Moment) {
         for circle in &mut self.groups {
             if let Some(suspicion) = circle.suspicion.take_if(|suspicion| suspicion.until <= now) {
                 circle.ended = suspicion.until;
@@ -160,7 +171,7 @@ impl Model {
     }
 
     /// Takes an outcome. Returns the end of the suspicion that applies to it, if any.
-    pub(super) fn hear(&mut self, id: TargetId, outcome: Outcome, now: Moment) -> Option<Moment> {
+    pub(crate) fn hear(&mut self, id: TargetId, outcome: Outcome, now: Moment) -> Option<Moment> {
         self.expire(now);
         let known = self.targets.get_mut(&id).unwrap();
         known.heard = now;
@@ -214,23 +225,23 @@ impl Model {
         }
     }
 
-    pub(super) fn verdict(&self, id: TargetId) -> Option<Verdict> {
+    pub(crate) fn verdict(&self, id: TargetId) -> Option<Verdict> {
         self.targets[&id].verdict
     }
 
-    pub(super) fn held_until(&self, id: TargetId) -> Option<Moment> {
+    pub(crate) fn held_until(&self, id: TargetId) -> Option<Moment> {
         let known = &self.targets[&id];
         let passes = || known.last(|outcome| outcome != Outcome::Failed).len();
         known.hold_ends().filter(|_| passes() >= usize::from(known.timing.rise))
     }
 
-    pub(super) fn flaps(&self, id: TargetId) -> usize {
+    pub(crate) fn flaps(&self, id: TargetId) -> usize {
         let known = &self.targets[&id];
         known.falls(known.heard).min(7)
     }
 
     /// When the next probe must be due, after an outcome just now.
-    pub(super) fn next(&self, id: TargetId, outcome: Outcome, now: Moment) -> Next {
+    pub(crate) fn next(&self, id: TargetId, outcome: Outcome, now: Moment) -> Next {
         let known = &self.targets[&id];
         let timing = &known.timing;
         let held = self.held_until(id).is_some();
@@ -245,11 +256,11 @@ impl Model {
         if doubt { Next::At(now + timing.recheck.min(period)) } else { Next::Tick(period) }
     }
 
-    pub(super) fn suspicions(&self) -> Vec<Suspicion> {
+    pub(crate) fn suspicions(&self) -> Vec<Suspicion> {
         self.groups.iter().filter_map(|circle| circle.suspicion.clone()).collect()
     }
 
-    pub(super) fn take_alarms(&mut self) -> Vec<Alarm> {
+    pub(crate) fn take_alarms(&mut self) -> Vec<Alarm> {
         std::mem::take(&mut self.alarms)
     }
 }

@@ -10,84 +10,11 @@ use rand::{RngExt, SeedableRng};
 
 use crate::check::Timing;
 use crate::health::schedule::{FIRST_ROUND, longest_jitter};
+use crate::health::simulation::behaviour::{Behaviour, longest_round};
 use crate::health::simulation::model::{Model, Next};
 use crate::health::simulation::planted::{Fault, Subject};
-use crate::health::simulation::{DEFAULTS, LATENCY, milliseconds, nanoseconds};
+use crate::health::simulation::{Checked, DEFAULTS, milliseconds, nanoseconds};
 use crate::health::{Group, Moment, Outcome, TargetId, Ticket, Verdict};
-
-/// The error describes the violation in a sentence.
-pub(super) type Checked = Result<(), String>;
-
-macro_rules! ensure {
-    ($holds:expr, $($sentence:tt)+) => {
-        if !$holds {
-            return Err(format!($($sentence)+));
-        }
-    };
-}
-
-/// The behaviour of a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Behaviour {
-    Serve,
-    /// Just before the timeout.
-    ServeSlowly,
-    /// Fails as fast as others pass; stands for resets and bad statuses too.
-    Refuse,
-    Hang,
-    /// Good or bad at random.
-    Flap,
-    Drain,
-}
-
-impl Behaviour {
-    const ALL: [Self; 6] =
-        [Self::Serve, Self::ServeSlowly, Self::Refuse, Self::Hang, Self::Flap, Self::Drain];
-
-    /// The verdict that probes reach sooner or later; `None` if their outcomes vary.
-    fn truth(self) -> Option<Verdict> {
-        match self {
-            Self::Serve | Self::ServeSlowly => Some(Verdict::Healthy),
-            Self::Refuse | Self::Hang => Some(Verdict::Unhealthy),
-            Self::Drain => Some(Verdict::Draining),
-            Self::Flap => None,
-        }
-    }
-
-    /// The duration and the outcome of a probe.
-    fn answer(self, timeout: Duration, rng: &mut SmallRng) -> (Duration, Outcome) {
-        let quick = LATENCY.min(timeout);
-        match self {
-            Self::Serve => (quick, Outcome::Passed),
-            Self::ServeSlowly => (timeout.mul_f64(0.9), Outcome::Passed),
-            Self::Refuse => (quick, Outcome::Failed),
-            Self::Hang => (timeout, Outcome::Failed),
-            Self::Drain => (quick, Outcome::Draining),
-            Self::Flap => {
-                [Self::Serve, Self::Refuse, Self::Hang][rng.random_range(0..3)].answer(timeout, rng)
-            }
-        }
-    }
-
-    /// The longest time from a change to this behaviour to the verdict on it, if nothing else
-    /// happens: the probe in flight ends, a whole period passes, and then `rise` or `fall` outcomes
-    /// arrive.
-    fn bound(self, timing: &Timing, late: Duration) -> Duration {
-        let (period, count) = match self.truth() {
-            Some(Verdict::Unhealthy) => (timing.interval, timing.fall),
-            _ => (timing.interval.max(timing.interval_down), timing.rise),
-        };
-        let jitter = longest_jitter(period, timing.timeout);
-        timing.timeout + late + period + jitter + self.outcomes(count, timing, late)
-    }
-
-    /// The longest time that `count` outcomes take.
-    fn outcomes(self, count: u16, timing: &Timing, late: Duration) -> Duration {
-        let quick = LATENCY.min(timing.timeout);
-        let each = if matches!(self, Self::Hang | Self::ServeSlowly) { timing.timeout } else { quick };
-        (each + late * 2) * u32::from(count) + timing.recheck * u32::from(count.saturating_sub(1))
-    }
-}
 
 /// A backend address as configured.
 struct Backend {
@@ -301,15 +228,10 @@ impl World {
         let Some(backend) = self.backends.get_mut(&id) else { return Ok(()) };
         backend.in_flight = None;
         let timing = backend.timing;
-        (backend.next, backend.period) = match self.model.next(id, outcome, self.now) {
-            Next::At(moment) => ((moment, moment), None),
-            Next::Tick(period) => {
-                let jitter = longest_jitter(period, timing.timeout);
-                ((self.now, self.now + period + jitter), Some(period))
-            }
-        };
-        let period = timing.interval.max(timing.interval_down);
-        let a_probe = period + longest_jitter(period, timing.timeout) + timing.timeout + self.late * 3;
+        let next = self.model.next(id, outcome, self.now);
+        backend.next = next.window(timing.timeout, self.now);
+        backend.period = if let Next::Tick(period) = next { Some(period) } else { None };
+        let a_probe = longest_round(&timing, self.late);
         self.met.draining += usize::from(after.verdict() == Some(Verdict::Draining));
         if outcome == Outcome::Void {
             self.met.voids += 1;

@@ -1,0 +1,285 @@
+//! Reloads, restarts, and what is remembered over them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rand::RngExt;
+
+use crate::fleet::simulation::configuration::served;
+use crate::fleet::simulation::journal::Remembered;
+use crate::fleet::simulation::model::{Fleet, Kept, Names};
+use crate::fleet::simulation::planted::Subject;
+use crate::fleet::simulation::world::World;
+use crate::fleet::simulation::{Checked, ensure, milliseconds};
+use crate::fleet::{Setup, Survey, Wanted};
+use crate::health::Verdict;
+use crate::table::Standing;
+
+/// Pool, backend, address and check.
+type Check = (String, String, IpAddr, String);
+
+/// What was known of the addresses before a reload.
+struct Known {
+    checks: BTreeMap<Check, Verdict>,
+    /// The addresses whose standing was known, with that of each check.
+    addresses: Vec<(String, String, IpAddr)>,
+}
+
+impl World {
+    /// The model takes up the targets that a start or a reload has made.
+    pub(super) fn adopt(&mut self) {
+        let status = self.status();
+        let mut shown = Vec::new();
+        for (address, (_, status)) in self.model.addresses.iter().zip(&status.addresses) {
+            shown.extend(address.keys.iter().copied().zip(status.checks.iter().cloned()));
+        }
+        for (key, check) in shown {
+            self.model.adopt(&key, &check, self.now);
+        }
+        self.model.regroup(self.now);
+        self.model.judge(None, self.now);
+        self.touched = vec![true; self.model.pools.len()];
+        self.table = Arc::clone(self.subject.fleet.table());
+        self.trace_table();
+    }
+
+    pub(super) fn reload(&mut self) -> Checked {
+        let pools = if self.rng.random_bool(0.4) {
+            self.draw.pools(&mut self.rng)
+        } else {
+            self.draw.tweaked(&self.model.pools, &mut self.rng)
+        };
+        let ttl = [20, 300][self.rng.random_range(0..2)];
+        let known = self.known();
+        let before = Arc::clone(&self.table);
+        let next = served(pools.clone(), ttl);
+        let wanted = Wanted::of(&self.subject.fleet.configuration(), next);
+        let reloaded = self.subject.reload(wanted, &mut self.rng);
+        let generation = self.subject.fleet.table().generation;
+        ensure!(
+            generation == before.generation + 1 && reloaded.generation == generation,
+            "generation {generation} and {} follow {}",
+            reloaded.generation,
+            before.generation
+        );
+        self.model.configure(pools, self.now, self.late);
+        let names: Vec<(&str, &str)> = (self.model.pools.iter())
+            .flat_map(|setup| setup.pool.backends.iter().map(|backend| (&*setup.pool.name, &*backend.name)))
+            .collect();
+        let lost = self
+            .model
+            .overrides
+            .extract_if(.., |(pool, backend), _| !names.contains(&(pool.as_str(), backend.as_str())));
+        let lost: Vec<Names> = lost.map(|(names, _)| names).collect();
+        let mut told: Vec<Names> =
+            reloaded.lost.iter().map(|lost| (lost.pool.to_string(), lost.backend.to_string())).collect();
+        told.sort();
+        ensure!(told == lost, "overrides of {told:?} are said to be lost, and of {lost:?} are");
+        (self.met.reloads, self.met.lost) = (self.met.reloads + 1, self.met.lost + lost.len());
+        self.adopt();
+        self.check_known(&known)?;
+        self.end_unwanted();
+        Ok(())
+    }
+
+    /// Most of the probes that are no longer wanted are ended, the others end by themselves.
+    fn end_unwanted(&mut self) {
+        let fleet = &self.subject.fleet;
+        let unwanted: Vec<_> =
+            self.flights.extract_if(.., |_, flight| !fleet.wants(&flight.running)).collect();
+        for ((at, number), flight) in unwanted {
+            let at = if self.rng.random_bool(0.7) { self.now } else { at };
+            self.flights.insert((at, number), flight);
+        }
+    }
+
+    fn known(&self) -> Known {
+        let mut known = Known { checks: BTreeMap::new(), addresses: Vec::new() };
+        for address in &self.model.addresses {
+            let (pool, backend, host) = address.name.clone();
+            let checks = &self.model.pools[address.pool].checks;
+            let verdicts: Vec<Option<Verdict>> =
+                address.keys.iter().map(|key| self.model.verdict(key)).collect();
+            for (check, verdict) in checks.iter().zip(&verdicts) {
+                let name = (pool.clone(), backend.clone(), host, check.name.clone());
+                known.checks.extend(verdict.map(|verdict| (name, verdict)));
+            }
+            let is_enabled = self.model.pools[address.pool].pool.backends[address.backend].enabled;
+            if address.standing != Standing::Unknown && is_enabled && verdicts.iter().all(Option::is_some) {
+                known.addresses.push(address.name.clone());
+            }
+        }
+        known
+    }
+
+    /// Nothing that was known is unknown after a reload.
+    fn check_known(&self, before: &Known) -> Checked {
+        for address in &self.model.addresses {
+            let setup = &self.model.pools[address.pool];
+            if !setup.pool.backends[address.backend].enabled {
+                continue;
+            }
+            ensure!(
+                address.standing != Standing::Unknown || !before.addresses.contains(&address.name),
+                "a reload makes {:?} unknown",
+                address.name
+            );
+            for (check, key) in setup.checks.iter().zip(&address.keys) {
+                let (pool, backend, host) = address.name.clone();
+                let name = (pool, backend, host, check.name.clone());
+                ensure!(
+                    self.model.verdict(key).is_some() || !before.checks.contains_key(&name),
+                    "a reload makes {name:?} unknown"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The process ends, and begins again with what is remembered.
+    pub(super) fn restart(&mut self) -> Checked {
+        if self.rng.random_bool(0.6) {
+            if !self.journal.is_begun() {
+                self.begin_memory();
+            }
+            while self.journal.is_begun() {
+                if let Some(memory) = self.subject.step_survey() {
+                    self.journal.complete(memory);
+                }
+            }
+            self.compare_memory(true)?;
+        }
+        self.journal.end();
+        self.flights.clear();
+        self.stalled = None;
+        let length = milliseconds(self.rng.random_range(0..30_000));
+        self.advance(self.now + length);
+        self.met.restarts += 1;
+
+        let remembered = self.journal.remembered.clone();
+        let (pools, overrides) = (self.model.pools.clone(), self.recalled(&remembered));
+        self.model = Fleet::new(overrides);
+        self.model.configure(pools.clone(), self.now, self.late);
+        let first = Setup { served: served(pools, 20), memory: remembered.memory() };
+        let clocks = self.clocks();
+        self.subject = Subject::new(first, self.capacity, clocks, &mut self.rng, self.fault);
+        self.adopt();
+        self.check_recalled(&remembered)
+    }
+
+    /// The remembered overrides that have not ended by now.
+    fn recalled(&self, remembered: &Remembered) -> BTreeMap<Names, Kept> {
+        let names: Vec<Names> = (self.model.pools.iter())
+            .flat_map(|setup| {
+                setup.pool.backends.iter().map(|backend| (setup.pool.name.clone(), backend.name.clone()))
+            })
+            .collect();
+        let lasting = |(pool, backend): (&Arc<str>, &Arc<str>), until| {
+            let is_known = names.contains(&(pool.to_string(), backend.to_string()));
+            is_known && until > self.wall
+        };
+        let kept = remembered.overrides.iter().filter_map(|((pool, backend), kept)| {
+            let until = kept.until;
+            lasting((pool, backend), until.unwrap_or(self.wall + milliseconds(1))).then(|| {
+                let until =
+                    until.map(|until| self.passed + until.duration_since(self.wall).unwrap_or_default());
+                ((pool.to_string(), backend.to_string()), Kept { state: kept.state, until })
+            })
+        });
+        kept.collect()
+    }
+
+    /// Each remembered verdict is used until there is a newer one.
+    fn check_recalled(&self, remembered: &Remembered) -> Checked {
+        for address in &self.model.addresses {
+            let (pool, backend, host) = &address.name;
+            for (check, key) in self.model.pools[address.pool].checks.iter().zip(&address.keys) {
+                let name = ((&**pool).into(), (&**backend).into(), *host, check.name.as_str().into());
+                let Some(state) = remembered.states.get(&name) else { continue };
+                let users = self.model.addresses.iter().filter(|other| other.keys.contains(key)).count();
+                let verdict = self.model.verdict(key);
+                ensure!(
+                    verdict == Some(state.verdict) || (users > 1 && verdict.is_some()),
+                    "{:?} is remembered as {:?}, and is {verdict:?}",
+                    address.name,
+                    state.verdict
+                );
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn ask_for_changes(&mut self) {
+        let changes = self.subject.memory_changes();
+        self.journal.append(changes);
+    }
+
+    pub(super) fn begin_memory(&mut self) {
+        if !self.journal.is_begun() {
+            self.subject.begin_memory();
+            self.journal.begin();
+        }
+    }
+
+    /// The snapshot with the changes told since is what the fleet would tell now. `is_fresh` if the snapshot
+    /// has just been completed: after a reload meanwhile it may have other verdicts than the fleet, until the
+    /// next snapshot, but lacks none.
+    pub(super) fn compare_memory(&mut self, is_fresh: bool) -> Checked {
+        let was_whole = self.journal.is_whole && is_fresh;
+        loop {
+            let changes = self.subject.memory_changes();
+            let more = changes.more;
+            self.journal.append(changes);
+            if !more {
+                break;
+            }
+        }
+        let mut survey = Survey::default();
+        let real = loop {
+            if let Some(memory) = survey.step(&self.subject.fleet) {
+                break Remembered::from(memory);
+            }
+        };
+        self.check_real(&real)?;
+        let Remembered { states, overrides } = &self.journal.remembered;
+        if self.journal.has_snapshot {
+            self.met.compared += 1;
+            ensure!(overrides == &real.overrides, "remembered are {overrides:?}, not {:?}", real.overrides);
+            let is_exact = self.journal.is_whole;
+            if (is_exact || was_whole) && !self.journal.is_begun() {
+                for (name, state) in &real.states {
+                    let remembered = states.get(name);
+                    let is_right = if is_exact { remembered == Some(state) } else { remembered.is_some() };
+                    ensure!(is_right, "{state:?} is remembered as {remembered:?}");
+                }
+                let gone = states.keys().find(|name| is_exact && !real.states.contains_key(*name));
+                ensure!(gone.is_none(), "{gone:?} is remembered, and unknown");
+            }
+        }
+        Ok(())
+    }
+
+    /// The fleet tells what it knows.
+    fn check_real(&self, real: &Remembered) -> Checked {
+        let told: BTreeMap<Names, _> = (real.overrides.iter())
+            .map(|((pool, backend), kept)| ((pool.to_string(), backend.to_string()), kept.state))
+            .collect();
+        let overrides: BTreeMap<Names, _> =
+            self.model.overrides.iter().map(|(names, kept)| (names.clone(), kept.state)).collect();
+        ensure!(told == overrides, "the overrides {told:?} are told, not {overrides:?}");
+        let mut count = 0;
+        for address in &self.model.addresses {
+            let (pool, backend, host) = &address.name;
+            for (check, key) in self.model.pools[address.pool].checks.iter().zip(&address.keys) {
+                let name = ((&**pool).into(), (&**backend).into(), *host, check.name.as_str().into());
+                let told = real.states.get(&name).map(|state| state.verdict);
+                let verdict = self.model.verdict(key);
+                ensure!(told == verdict, "{name:?} is {verdict:?}, and told as {told:?}");
+                count += usize::from(told.is_some());
+            }
+        }
+        ensure!(count == real.states.len(), "{} verdicts are told of {count} checks", real.states.len());
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! The memory as it is kept outside of the fleet: a snapshot, and the changes told since it was begun.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::fleet::{Memory, MemoryChanges, RememberedOverride, RememberedState};
+
+/// Pool, backend, address and check.
+type Check = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
+
+/// What is remembered, by names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Remembered {
+    pub(super) states: BTreeMap<Check, RememberedState>,
+    pub(super) overrides: BTreeMap<(Arc<str>, Arc<str>), RememberedOverride>,
+}
+
+impl From<Memory> for Remembered {
+    fn from(memory: Memory) -> Self {
+        let mut remembered = Self::default();
+        remembered.take(&MemoryChanges {
+            states: memory.states,
+            overrides: memory.overrides,
+            ..MemoryChanges::default()
+        });
+        remembered
+    }
+}
+
+impl Remembered {
+    fn take(&mut self, changes: &MemoryChanges) {
+        for names in &changes.ended {
+            self.overrides.remove(names);
+        }
+        for kept in &changes.overrides {
+            self.overrides.insert((Arc::clone(&kept.pool), Arc::clone(&kept.backend)), kept.clone());
+        }
+        for state in &changes.states {
+            let RememberedState { pool, backend, address, check, .. } = state.clone();
+            self.states.insert((pool, backend, address, check), state.clone());
+        }
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        Memory {
+            states: self.states.values().cloned().collect(),
+            overrides: self.overrides.values().cloned().collect(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    pub(super) remembered: Remembered,
+    /// The changes told since a snapshot was begun that is not complete yet.
+    begun: Option<Vec<MemoryChanges>>,
+    /// The time of day has jumped since then.
+    is_spoilt: bool,
+    /// There has been a complete snapshot since the start.
+    pub(super) has_snapshot: bool,
+    /// The snapshot and the changes are all there is to know; else the fleet has said that another is needed.
+    pub(super) is_whole: bool,
+}
+
+impl Journal {
+    pub(super) fn begin(&mut self) {
+        (self.begun, self.is_spoilt) = (Some(Vec::new()), false);
+    }
+
+    pub(super) fn is_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// The time of day has jumped: the times of a snapshot differ from one part to the next.
+    pub(super) fn spoil(&mut self) {
+        self.is_spoilt = true;
+    }
+
+    /// The process ends, and whatever is not in the files is lost.
+    pub(super) fn end(&mut self) {
+        let remembered = std::mem::take(&mut self.remembered);
+        *self = Self { remembered, ..Self::default() };
+    }
+
+    pub(super) fn append(&mut self, changes: MemoryChanges) {
+        self.remembered.take(&changes);
+        match &mut self.begun {
+            Some(begun) => begun.push(changes),
+            None => self.is_whole &= !changes.everything,
+        }
+    }
+
+    /// The snapshot is complete.
+    pub(super) fn complete(&mut self, snapshot: Memory) {
+        let mut remembered = Remembered::from(snapshot);
+        for changes in self.begun.take().into_iter().flatten() {
+            remembered.take(&changes);
+        }
+        self.remembered = remembered;
+        (self.has_snapshot, self.is_whole) = (true, !self.is_spoilt);
+    }
+}

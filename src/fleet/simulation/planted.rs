@@ -1,0 +1,297 @@
+//! Plants defects around the fleet, to prove that the simulation finds them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rand::rngs::SmallRng;
+
+use crate::check::Probe;
+use crate::fleet::slots::Class;
+use crate::fleet::{
+    Capacity, Clocks, Due, Fleet, Launch, Memory, MemoryChanges, Overridden, OverrideRefused,
+    OverrideRequest, Reloaded, Run, Running, Setup, Survey, Wanted,
+};
+use crate::health::{Moment, Outcome};
+use crate::metrics::Metrics;
+use crate::pool::PoolId;
+use crate::probe::Report;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    SlotKept,
+    SlotGivenBackEarly,
+    ReportDropped,
+    StaleReportTaken,
+    TwoInFlight,
+    RemovedStillProbed,
+    DueLeftWaiting,
+    VoidFails,
+    StallUnnoticed,
+    OverrideEndless,
+    OverrideEndsLate,
+    OverrideByTimeOfDay,
+    OverrideLostByReload,
+    SuspicionEndsLate,
+    SuspicionLostByReload,
+    ShareEndsLate,
+    ShareStuck,
+    TouchedPoolForgotten,
+    UntouchedPoolRebuilt,
+    GenerationSkipped,
+    StateUntold,
+    OverrideUntold,
+    EndUntold,
+    SnapshotGoesOnAfterReload,
+    BeginForgetsChanges,
+    RestartForgetsStates,
+    RestartRevivesEnded,
+}
+
+pub(super) const FAULTS: [Fault; 27] = [
+    Fault::SlotKept,
+    Fault::SlotGivenBackEarly,
+    Fault::ReportDropped,
+    Fault::StaleReportTaken,
+    Fault::TwoInFlight,
+    Fault::RemovedStillProbed,
+    Fault::DueLeftWaiting,
+    Fault::VoidFails,
+    Fault::StallUnnoticed,
+    Fault::OverrideEndless,
+    Fault::OverrideEndsLate,
+    Fault::OverrideByTimeOfDay,
+    Fault::OverrideLostByReload,
+    Fault::SuspicionEndsLate,
+    Fault::SuspicionLostByReload,
+    Fault::ShareEndsLate,
+    Fault::ShareStuck,
+    Fault::TouchedPoolForgotten,
+    Fault::UntouchedPoolRebuilt,
+    Fault::GenerationSkipped,
+    Fault::StateUntold,
+    Fault::OverrideUntold,
+    Fault::EndUntold,
+    Fault::SnapshotGoesOnAfterReload,
+    Fault::BeginForgetsChanges,
+    Fault::RestartForgetsStates,
+    Fault::RestartRevivesEnded,
+];
+
+/// Few, so that much happens between the steps of a survey.
+const BACKENDS_IN_A_STEP: usize = 2;
+
+/// Where the time of day begins.
+pub(super) const DAY: SystemTime = SystemTime::UNIX_EPOCH;
+
+/// The fleet with the surveys of its shell, with one defect or none.
+pub(super) struct Subject {
+    pub(super) fleet: Fleet,
+    fault: Option<Fault>,
+    survey: Option<Survey>,
+    /// The probes in flight, each with a second right to report.
+    started: Vec<Launch>,
+    /// Those of targets that were removed.
+    removed: Vec<Launch>,
+    /// Counts the occasions for a defect that is rare.
+    occasions: u32,
+}
+
+impl Subject {
+    pub(super) fn new(
+        setup: Setup,
+        capacity: Capacity,
+        clocks: Clocks,
+        rng: &mut SmallRng,
+        fault: Option<Fault>,
+    ) -> Self {
+        let mut setup = setup;
+        match fault {
+            Some(Fault::RestartForgetsStates) => setup.memory.states.clear(),
+            Some(Fault::RestartRevivesEnded) => {
+                setup.memory.overrides.iter_mut().for_each(|kept| kept.until = None);
+            }
+            _ => {}
+        }
+        let fleet = Fleet::new(setup, capacity, Arc::new(Metrics::new(1)), clocks, rng);
+        Self { fleet, fault, survey: None, started: Vec::new(), removed: Vec::new(), occasions: 0 }
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    /// Whether a rare defect shows this time.
+    fn now_and_then(&mut self, fault: Fault) -> bool {
+        if !self.has(fault) {
+            return false;
+        }
+        self.occasions += 1;
+        self.occasions.is_multiple_of(10)
+    }
+
+    pub(super) fn set_clocks(&mut self, mut clocks: Clocks) {
+        if self.has(Fault::OverrideByTimeOfDay) {
+            clocks.passed = clocks.wall.duration_since(DAY).unwrap_or_default();
+        }
+        self.fleet.set_clocks(clocks);
+    }
+
+    pub(super) fn woke(&mut self, deadline: Moment) {
+        if !self.has(Fault::StallUnnoticed) {
+            self.fleet.woke(deadline);
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        let Fleet { health, wakes, .. } = &self.fleet;
+        let share = wakes.peek().map(|wake| wake.0.0);
+        let deadline = self.fleet.next_deadline();
+        // The time of one cause is left out, if it is not that of another.
+        let without = |left_out: Option<Moment>, others: [Option<Moment>; 2]| {
+            if deadline == left_out { others.into_iter().flatten().min() } else { deadline }
+        };
+        match self.fault {
+            Some(Fault::OverrideEndsLate) => health.next_deadline().into_iter().chain(share).min(),
+            Some(Fault::SuspicionEndsLate) => without(health.next_end(), [health.next_due(), share]),
+            Some(Fault::ShareEndsLate) => without(share, [health.next_deadline(), None]),
+            _ => deadline,
+        }
+    }
+
+    pub(super) fn start_due(&mut self, launches: &mut Vec<Launch>) -> Due {
+        if self.now_and_then(Fault::DueLeftWaiting) {
+            return Due::Nothing;
+        }
+        let due = self.fleet.start_due(launches);
+        if self.has(Fault::SlotGivenBackEarly) {
+            for Run { probe, address, .. } in launches.iter().map(|launch| &launch.run) {
+                let class =
+                    if matches!(**probe, Probe::Exec(_)) { Class::Process } else { Class::Connection };
+                self.fleet.slots.release(*address, class);
+            }
+        }
+        if self.has(Fault::TwoInFlight) {
+            let again: Vec<Launch> = launches.iter().map(copy).collect();
+            launches.extend(again);
+        }
+        if self.has(Fault::RemovedStillProbed) || self.has(Fault::StaleReportTaken) {
+            self.started.extend(launches.iter().map(copy));
+        }
+        launches.append(&mut self.removed);
+        due
+    }
+
+    pub(super) fn ended(&mut self, mut running: Running, mut report: Report, rng: &mut SmallRng) {
+        if self.now_and_then(Fault::ReportDropped) {
+            return;
+        }
+        if self.now_and_then(Fault::SlotKept) {
+            running = running.copy([192, 0, 2, 255].into());
+        }
+        if self.has(Fault::StaleReportTaken)
+            && !self.fleet.wants(&running)
+            && let Some(place) = self.started.iter().position(|launch| self.fleet.wants(&launch.running))
+        {
+            running = self.started.swap_remove(place).running;
+        }
+        if self.has(Fault::VoidFails) && report.outcome == Outcome::Void {
+            report.outcome = Outcome::Failed;
+        }
+        self.fleet.ended(running, report, rng);
+        self.started.retain(|launch| self.fleet.wants(&launch.running));
+    }
+
+    pub(super) fn settle(&mut self) {
+        if self.has(Fault::ShareStuck) {
+            self.fleet.wakes.clear();
+        }
+        self.fleet.settle();
+    }
+
+    pub(super) fn publish(&mut self) {
+        if self.now_and_then(Fault::TouchedPoolForgotten) {
+            self.fleet.touched.pop_first();
+        }
+        if self.has(Fault::UntouchedPoolRebuilt) && !self.fleet.touched.is_empty() {
+            self.fleet.touched.extend([PoolId(0), PoolId(1)]);
+        }
+        let published = self.fleet.publish(None);
+        if published && self.has(Fault::GenerationSkipped) {
+            self.fleet.touched.insert(PoolId(0));
+            self.fleet.publish(None);
+        }
+    }
+
+    pub(super) fn override_backend(
+        &mut self,
+        mut request: OverrideRequest,
+    ) -> Result<Overridden, OverrideRefused> {
+        if self.has(Fault::OverrideEndless) {
+            request.length = None;
+        }
+        self.fleet.override_backend(request)
+    }
+
+    pub(super) fn reload(&mut self, wanted: Wanted, rng: &mut SmallRng) -> Reloaded {
+        if self.has(Fault::OverrideLostByReload)
+            && let Some(pool) = self.fleet.pools.0.first_mut()
+        {
+            for backend in 0..pool.backends.len() {
+                pool.change_backend(backend, |backend| backend.overridden = None);
+            }
+        }
+        let reloaded = self.fleet.reload(wanted, rng);
+        let (fleet, fault) = (&self.fleet, self.fault);
+        let removed = self.started.extract_if(.., |launch| !fleet.wants(&launch.running));
+        self.removed.extend(removed.filter(|_| fault == Some(Fault::RemovedStillProbed)));
+        if self.has(Fault::SuspicionLostByReload) {
+            self.fleet.health.set_groups(Vec::new(), self.fleet.now);
+            self.fleet.set_groups();
+        }
+        if let Some(survey) = &mut self.survey
+            && self.fault != Some(Fault::SnapshotGoesOnAfterReload)
+        {
+            survey.restart();
+        }
+        reloaded
+    }
+
+    pub(super) fn begin_memory(&mut self) {
+        self.fleet.begin_memory();
+        if self.has(Fault::BeginForgetsChanges) {
+            self.fleet.unreported.targets.clear();
+            self.fleet.unreported.overrides.clear();
+        }
+        self.survey = Some(Survey::default());
+    }
+
+    /// Goes on with the survey that was begun.
+    pub(super) fn step_survey(&mut self) -> Option<Memory> {
+        let memory = self.survey.as_mut()?.step_of(&self.fleet, BACKENDS_IN_A_STEP)?;
+        self.survey = None;
+        Some(memory)
+    }
+
+    pub(super) fn memory_changes(&mut self) -> MemoryChanges {
+        let mut changes = self.fleet.memory_changes();
+        match self.fault {
+            Some(Fault::StateUntold) => drop(changes.states.pop()),
+            Some(Fault::OverrideUntold) => drop(changes.overrides.pop()),
+            Some(Fault::EndUntold) => changes.ended.clear(),
+            _ => {}
+        }
+        changes
+    }
+}
+
+fn copy(launch: &Launch) -> Launch {
+    let Run { probe, address, timeout, search_charge } = &launch.run;
+    let (address, timeout, search_charge) = (*address, *timeout, *search_charge);
+    let run = Run { probe: Arc::clone(probe), address, timeout, search_charge };
+    Launch { run, running: launch.running.copy(address) }
+}
+
+/// The time of day after so long.
+pub(super) fn time_of_day(passed: Duration) -> SystemTime {
+    DAY + passed
+}

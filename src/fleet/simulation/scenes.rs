@@ -1,0 +1,173 @@
+//! Scenes that random worlds have found.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use crate::check::{Check, PoolSetup, Probe, TcpProbe};
+use crate::fleet::simulation::configuration::served;
+use crate::fleet::simulation::planted::time_of_day;
+use crate::fleet::simulation::world::report;
+use crate::fleet::simulation::{DEFAULTS, milliseconds};
+use crate::fleet::{
+    Capacity, Clocks, Fleet, Launch, Memory, OverrideRequest, RememberedState, Running, Setup, Wanted,
+};
+use crate::health::{Moment, Outcome, Verdict};
+use crate::metrics::Metrics;
+use crate::pool::{Backend, Family, Override, Pool, Require};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A pool of so many backends, checked at these ports.
+fn pool(name: &str, backends: u8, ports: &[u16]) -> PoolSetup {
+    let backend = |host| Backend::new(format!("h{host}"), vec![[192, 0, 2, host].into()]);
+    let check = |port: &u16| Check {
+        name: format!("c{port}"),
+        ..Check::new(Probe::Tcp(TcpProbe::connect(*port)), DEFAULTS)
+    };
+    let pool = Pool::new(name, (1..=backends).map(backend).collect());
+    PoolSetup { pool, checks: ports.iter().map(check).collect(), require: Require::All }
+}
+
+/// A fleet on a clock of its own.
+struct Scene {
+    fleet: Fleet,
+    rng: SmallRng,
+    now: Moment,
+    /// Each with the port that it goes to.
+    running: Vec<(u16, Running)>,
+}
+
+impl Scene {
+    fn new(pools: Vec<PoolSetup>, probes: usize) -> Self {
+        Self::with(Setup { served: served(pools, 20), memory: Memory::default() }, probes)
+    }
+
+    fn with(setup: Setup, probes: usize) -> Self {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let capacity = Capacity { counter_rows: 1, probes };
+        let metrics = Arc::new(Metrics::new(1));
+        let fleet = Fleet::new(setup, capacity, metrics, clocks(Moment::ZERO), &mut rng);
+        Self { fleet, rng, now: Moment::ZERO, running: Vec::new() }
+    }
+
+    /// Goes on to the next deadline and starts what is due.
+    fn wake(&mut self) {
+        self.now = self.fleet.next_deadline().unwrap().max(self.now);
+        self.fleet.set_clocks(clocks(self.now));
+        self.fleet.settle();
+        self.fleet.publish(None);
+        let mut launches = Vec::new();
+        self.fleet.start_due(&mut launches);
+        self.running.extend(launches.into_iter().map(|Launch { run, running }| match &*run.probe {
+            Probe::Tcp(probe) => (probe.port, running),
+            _ => unreachable!("all checks are of one kind"),
+        }));
+    }
+
+    /// Ends the probes in flight.
+    fn end(&mut self, outcome: Outcome) {
+        for (_, running) in self.running.drain(..) {
+            self.fleet.ended(running, report(outcome, None, Duration::ZERO), &mut self.rng);
+        }
+        self.fleet.settle();
+        self.fleet.publish(None);
+    }
+
+    /// By pool: whether it is usable only with addresses that are not known to be healthy.
+    fn on_trust(&self) -> Vec<bool> {
+        self.fleet.table().pools().iter().map(|view| view.family(Family::Ipv4).on_trust).collect()
+    }
+
+    fn is_suspected(&self) -> bool {
+        self.fleet.health.suspicions().next().is_some()
+    }
+}
+
+fn clocks(now: Moment) -> Clocks {
+    Clocks { now, passed: now, wall: time_of_day(now) }
+}
+
+#[test]
+fn a_suspicion_ends_on_time_while_every_slot_is_taken() {
+    let mut scene = Scene::new(vec![pool("a", 3, &[1])], 1);
+    while scene.fleet.unknown() > 0 {
+        scene.wake();
+        scene.end(Outcome::Passed);
+    }
+    while !scene.is_suspected() {
+        scene.wake();
+        scene.end(Outcome::Failed);
+    }
+    let end = scene.fleet.health.suspicions().next().unwrap().until;
+    while scene.running.is_empty() {
+        scene.wake();
+    }
+    assert!(scene.is_suspected() && scene.now < end);
+    assert_eq!(scene.fleet.next_deadline(), Some(end));
+    scene.wake();
+    assert_eq!((scene.now, scene.is_suspected()), (end, false));
+}
+
+#[test]
+fn an_override_ends_on_time_while_nothing_else_is_due() {
+    let mut scene = Scene::new(vec![pool("a", 2, &[])], 1);
+    assert_eq!(scene.fleet.next_deadline(), None);
+    let request = OverrideRequest {
+        pool: "a".into(),
+        backend: "h1".into(),
+        state: Some(Override::Down),
+        length: Some(SECOND * 90),
+        reason: None,
+        force: false,
+        by: "a test".into(),
+    };
+    scene.fleet.override_backend(request).unwrap();
+    let eligible = |scene: &Scene| {
+        scene.fleet.table().pools().get(0).unwrap().family(Family::Ipv4).eligible.members.len()
+    };
+    assert_eq!(eligible(&scene), 1);
+    scene.now = milliseconds(1);
+    scene.fleet.set_clocks(clocks(scene.now));
+    assert_eq!(scene.fleet.next_deadline(), Some(SECOND * 90));
+    scene.wake();
+    assert_eq!((scene.now, eligible(&scene)), (SECOND * 90, 2));
+    assert_eq!(scene.fleet.next_deadline(), None);
+}
+
+#[test]
+fn a_verdict_that_a_reload_lends_to_a_target_counts_in_every_pool_that_shares_it() {
+    let mut scene = Scene::new(vec![pool("a", 1, &[1]), pool("b", 1, &[2])], 1000);
+    // The probe of pool a does not end, that of pool b passes.
+    let mut unended = Vec::new();
+    while scene.fleet.unknown() == 2 {
+        scene.wake();
+        let of_a = scene.running.extract_if(.., |(port, _)| *port == 1);
+        unended.extend(of_a);
+        scene.end(Outcome::Passed);
+    }
+    assert_eq!(scene.on_trust(), [true, false]);
+    // Pool b is checked as pool a is, and goes on with what was known of it.
+    let alike = served(vec![pool("a", 1, &[1]), pool("b", 1, &[1])], 20);
+    let wanted = Wanted::of(&scene.fleet.configuration(), alike);
+    scene.fleet.reload(wanted, &mut scene.rng);
+    assert_eq!(scene.on_trust(), [false, false]);
+}
+
+#[test]
+fn a_remembered_verdict_counts_in_every_pool_that_shares_its_target() {
+    let pools = vec![pool("a", 1, &[1]), pool("b", 1, &[1])];
+    let state = RememberedState {
+        pool: "b".into(),
+        backend: "h1".into(),
+        address: [192, 0, 2, 1].into(),
+        check: "c1".into(),
+        verdict: Verdict::Healthy,
+        since: time_of_day(SECOND),
+    };
+    let memory = Memory { states: vec![state], overrides: Vec::new() };
+    let scene = Scene::with(Setup { served: served(pools, 20), memory }, 1000);
+    assert_eq!(scene.on_trust(), [false, false]);
+}
