@@ -57,7 +57,11 @@ pub fn excerpt(text: &[u8]) -> String {
     let mut length = 0;
     for chunk in bytes.utf8_chunks() {
         for char in chunk.valid().chars() {
-            push_within(&mut quoted, &mut length, format_args!("{}", char.escape_debug()));
+            match char {
+                // It does not end the excerpt.
+                '\'' => push_within(&mut quoted, &mut length, format_args!("'")),
+                _ => push_within(&mut quoted, &mut length, format_args!("{}", char.escape_debug())),
+            }
         }
         for byte in chunk.invalid() {
             push_within(&mut quoted, &mut length, format_args!("\\x{byte:02x}"));
@@ -163,6 +167,7 @@ mod tests {
     #[test]
     fn an_excerpt_is_escaped() {
         assert_eq!(excerpt(b"fine"), "\"fine\"");
+        assert_eq!(excerpt(b"it's \"fine\""), r#""it's \"fine\"""#);
         assert_eq!(excerpt("schöne Grüße".as_bytes()), "\"schöne Grüße\"");
         assert_eq!(excerpt(b"\x1b[2Ja\r\nb\"c\\"), r#""\u{1b}[2Ja\r\nb\"c\\""#);
         assert_eq!(excerpt(b"\xff\xc3"), r#""\xff\xc3""#);
