@@ -356,8 +356,8 @@ impl<'s> Value<'s> {
         }
     }
 
-    /// The path of a file that holds a secret, and its text. Warns if other users can read or change it.
-    pub(super) fn secret_file(self) -> Option<(PathBuf, String)> {
+    /// The path of a file that holds a secret, and its content. Warns if other users can read or change it.
+    pub(super) fn secret_content(self) -> Option<(PathBuf, Content)> {
         let (path, content) = self.file(file::SECRET)?;
         if let Some(mode) = content.exposed() {
             self.at.warning(
@@ -369,13 +369,14 @@ impl<'s> Value<'s> {
                 format!("chmod 600 {}", path.display()),
             );
         }
-        match content.text() {
-            Ok(text) => Some((path, text.to_owned())),
-            Err(error) => {
-                self.refuse_file(&path, error);
-                None
-            }
-        }
+        Some((path, content))
+    }
+
+    /// The same as text.
+    pub(super) fn secret_file(self) -> Option<(PathBuf, String)> {
+        let (path, content) = self.secret_content()?;
+        let text = content.text().map(str::to_owned).map_err(|error| self.refuse_file(&path, error)).ok()?;
+        Some((path, text))
     }
 
     /// A table; `name` is the place to report faults of the table as a whole.

@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{CertificateError, ExtendedKeyPurpose, OtherError};
 use x509_parser::asn1_rs::{FromDer, Oid};
-use x509_parser::certificate::{X509Certificate, X509CertificateParser};
-use x509_parser::nom::Parser;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
 
+use crate::pem::parse;
 use crate::printable::excerpt;
 
 /// The shortest RSA key that can verify signatures.
@@ -27,14 +27,9 @@ const MAX_RSA_BITS: usize = 8192;
 
 const KEYS: &str = "RSA of 2048 to 8192 bits, ECDSA on P-256 or P-384, or Ed25519";
 
-fn read<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
-    let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
-    parser.parse(certificate).ok().map(|(_, read)| read)
-}
-
 /// When a certificate expires, of any version of X.509.
 pub(super) fn end_of(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
-    let seconds = read(certificate)?.validity().not_after.timestamp();
+    let seconds = parse(certificate)?.validity().not_after.timestamp();
     Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().ok()?)))
 }
 
@@ -92,7 +87,7 @@ pub(super) fn of_chain(
 pub(super) fn of_handshake(error: rustls::Error, own: &CertificateDer<'_>) -> rustls::Error {
     let rustls::Error::InvalidCertificate(fault) = &error else { return error };
     let words = match fault {
-        CertificateError::BadSignature => read(own).and_then(|own| odd_rsa_key(&own)).map_or_else(
+        CertificateError::BadSignature => parse(own).and_then(|own| odd_rsa_key(&own)).map_or_else(
             || {
                 "with a key that the backend does not have: its signature of the handshake is wrong"
                     .to_owned()
@@ -120,8 +115,8 @@ fn odd_rsa_key(certificate: &X509Certificate<'_>) -> Option<usize> {
 
 /// Names the issuer that is missing: that of the last certificate in the chain that the backend sent.
 fn unknown_issuer(own: &CertificateDer<'_>, sent: &[CertificateDer<'_>], ca_file: Option<&Path>) -> String {
-    let sent: Vec<_> = sent.iter().filter_map(read).collect();
-    let own = read(own);
+    let sent: Vec<_> = sent.iter().filter_map(parse).collect();
+    let own = parse(own);
     let mut last = own.as_ref();
     // The loop is limited, because certificates may name each other in a circle.
     for _ in 0..sent.len() {
@@ -158,8 +153,8 @@ fn weak_signer(
     sent: &[CertificateDer<'_>],
     authorities: &[CertificateDer<'_>],
 ) -> Option<String> {
-    let signed: Vec<_> = std::iter::once(own).chain(sent).filter_map(read).collect();
-    sent.iter().chain(authorities).filter_map(read).find_map(|signer| {
+    let signed: Vec<_> = std::iter::once(own).chain(sent).filter_map(parse).collect();
+    sent.iter().chain(authorities).filter_map(parse).find_map(|signer| {
         let bits = odd_rsa_key(&signer).filter(|_| signed.iter().any(|one| signs(&signer, one)))?;
         Some(format!(
             "signed by an authority with an RSA key of {bits} bits, which is not supported; use {KEYS}"
@@ -168,7 +163,7 @@ fn weak_signer(
 }
 
 fn version(own: &CertificateDer<'_>) -> String {
-    match read(own).map(|own| own.version()) {
+    match parse(own).map(|own| own.version()) {
         Some(X509Version::V3) => {
             "signed by an authority whose certificate is not of version 3 of X.509; the backend must send it in \
              version 3, made with -addext basicConstraints=CA:TRUE"
@@ -188,8 +183,8 @@ const UNDERSTOOD: [&str; 6] = ["2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30
 
 fn critical_extension(own: &CertificateDer<'_>, sent: &[CertificateDer<'_>]) -> String {
     let odd = std::iter::once(own).chain(sent).enumerate().find_map(|(at, certificate)| {
-        let read = read(certificate)?;
-        let critical = read.iter_extensions().filter(|extension| extension.critical);
+        let fields = parse(certificate)?;
+        let critical = fields.iter_extensions().filter(|extension| extension.critical);
         let odd = critical.map(|one| one.oid.to_id_string()).find(|id| !UNDERSTOOD.contains(&&**id))?;
         Some((at, named(&odd)))
     });
@@ -299,8 +294,8 @@ fn library_fault(fault: &webpki::Error) -> &'static str {
     match fault {
         // The default of tools that make self-signed certificates.
         Error::CaUsedAsEndEntity => {
-            "that of an authority (CA:TRUE), which a server must not use; make a self-signed one with \
-             CA:FALSE, or name it in ca_file itself"
+            "that of an authority (CA:TRUE), which a server must not use; make one with CA:FALSE, or \
+             name it in ca_file itself"
         }
         Error::EndEntityUsedAsCa => "signed by a certificate that is not an authority's (CA:FALSE)",
         Error::UnsupportedCertVersion => "not of version 3 of X.509",

@@ -35,7 +35,7 @@ impl<'s> TlsKeys<'s> {
             name: Key::read(table, "name", server_name),
             min_days_left: Key::read(table, "min_days_left", |value| value.integer(DAYS_LEFT)),
             client_certificate: Key::read(table, "client_certificate", authorities),
-            client_key: Key::read(table, "client_key", |value| value.secret_file().map(|(path, _)| path)),
+            client_key: Key::read(table, "client_key", private_key),
         }
     }
 
@@ -53,7 +53,11 @@ impl<'s> TlsKeys<'s> {
     /// The client certificate with its key, which may be in the same file.
     pub(super) fn client(&self) -> Result<Option<ClientFiles>, Reported> {
         let Some(certificate) = self.client_certificate.set() else { return Ok(None) };
-        let key = self.client_key.set().unwrap_or(certificate);
+        let key = match &self.client_key {
+            Key::Unset => certificate,
+            Key::Wrong => return Err(Reported),
+            Key::Set(key) => key,
+        };
         let read =
             |file: &Located<'s, PathBuf>| match file.at.findings().read(&file.value, file::CERTIFICATES) {
                 Ok(content) => Ok(content.bytes),
@@ -84,13 +88,15 @@ pub(super) struct Reported;
 /// A PEM file of certificates.
 fn authorities(value: Value<'_>) -> Option<PathBuf> {
     let (path, content) = value.file(file::CERTIFICATES)?;
-    match pem::certificates(&content.bytes) {
-        Ok(_) => Some(path),
-        Err(reason) => {
-            value.refuse_file(&path, reason.to_owned());
-            None
-        }
-    }
+    pem::certificates(&content.bytes).map_err(|reason| value.refuse_file(&path, reason)).ok()?;
+    Some(path)
+}
+
+/// A PEM file of a private key.
+fn private_key(value: Value<'_>) -> Option<PathBuf> {
+    let (path, content) = value.secret_content()?;
+    pem::key(&content.bytes).map_err(|reason| value.refuse_file(&path, reason)).ok()?;
+    Some(path)
 }
 
 fn server_name(value: Value<'_>) -> Option<&str> {

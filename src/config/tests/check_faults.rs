@@ -501,8 +501,25 @@ fn bytes_and_client_certificates() {
     https(
         &format!("client_certificate = \"{certificate}\""),
         &format!(
-            "76 {certificate} cannot be used: it holds no private key in PEM form that is not encrypted (BEGIN PRIVATE \
-             KEY); name the file of the key in `client_key`"
+            "76 {certificate} cannot be used: it holds a certificate and no private key (BEGIN PRIVATE KEY); name the \
+             file of the key in `client_key`"
+        ),
+    );
+    let der = path("der");
+    std::fs::write(&der, signing.serialize_der()).unwrap();
+    std::fs::set_permissions(&der, Permissions::from_mode(0o600)).unwrap();
+    https(
+        &format!("client_certificate = \"{certificate}\", client_key = \"{der}\""),
+        &format!(
+            "{} `client_key` `{der}`: it is a private key in DER form; convert it with `openssl pkey -inform DER -in FILE \
+             -out NEW.pem`",
+            93 + certificate.len()
+        ),
+    );
+    https(
+        &format!("ca_file = \"{right}\""),
+        &format!(
+            "65 `ca_file` `{right}`: it holds a private key; a certificate is expected (BEGIN CERTIFICATE)"
         ),
     );
     // With a host of each backend, the check needs no name.

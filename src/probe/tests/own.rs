@@ -51,11 +51,11 @@ async fn a_client_certificate_is_shown_to_those_who_ask() {
         ),
         (
             ClientFiles { key: ours.certificate.clone(), ..ours.clone() },
-            "it holds no private key in PEM form",
+            "it holds a certificate and no private key",
         ),
         (
             ClientFiles { certificate: ours.key.clone(), ..ours.clone() },
-            "it holds no certificate in PEM form",
+            "it holds a private key; a certificate is expected",
         ),
         (ClientFiles { key: directory.path().join("none"), ..ours.clone() }, "No such file"),
     ] {

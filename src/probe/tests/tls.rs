@@ -55,7 +55,11 @@ async fn certificates_are_judged_by_name_time_and_authority() {
     let certificate = itself.self_signed(&key).unwrap().der().clone();
     let itself = https_server((certificate, key)).await;
     let report = run(https(itself, trusted()), PATIENT).await;
-    assert_fault(&report, Cause::Tls, "certificate: that of an authority (CA:TRUE)");
+    assert_fault(
+        &report,
+        Cause::Tls,
+        "certificate: that of an authority (CA:TRUE), which a server must not use; make one with",
+    );
     let any = TlsSettings { insecure: true, ..TlsSettings::default() };
     for port in [self_signed, expired, stranger] {
         // The second one is resumed.
