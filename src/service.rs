@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::name::Name;
 use crate::pool::PoolId;
-use crate::selection::MAX_ANSWERS;
+use crate::selection::{MAX_ANSWERS, Spread};
 
 /// Index of a service, dense from 0, valid within one configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,12 +33,14 @@ pub struct Service {
     pub ttl: u32,
     /// How addresses are chosen.
     pub policy: Policy,
+    /// How answers spread over sites.
+    pub spread: Spread,
     /// The answer when no tier is usable.
     pub when_down: WhenDown,
 }
 
 /// The maximum number of addresses in an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answers {
     /// At most this many, 1 to [`MAX_ANSWERS`].
     AtMost(u16),
@@ -58,11 +60,12 @@ impl Answers {
 }
 
 /// How addresses are chosen from the eligible ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Policy {
-    /// By weight, without replacement: the first address is exactly proportional to the weights.
+    /// By weight: the first address is exactly proportional to the weights, and so is each one as
+    /// far as it is not in every answer.
     Weighted,
-    /// All eligible addresses, shuffled.
+    /// All eligible addresses, or as many as the limit allows, as if their weights were equal.
     All,
 }
 

@@ -5,6 +5,7 @@
 //! consistent state. All that depends on health is decided when the table is built.
 
 mod decision;
+mod draw;
 mod persistent;
 mod pool_view;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rand::rngs::SmallRng;
 
 use crate::pool::{Family, PoolId};
 use crate::service::ServiceId;
@@ -21,6 +23,7 @@ use crate::settings::Settings;
 use crate::zone::Catalog;
 
 pub use decision::{Decision, ServiceView, Services};
+pub use draw::{Draw, Drawing};
 pub use persistent::PersistentVec;
 pub use pool_view::{Choice, FULL_WEIGHT, FamilyView, Member, Place, PoolView, Standing};
 
@@ -36,8 +39,10 @@ pub struct Table {
     services: Arc<Services>,
     /// By [`PoolId`].
     pools: PersistentVec<Arc<PoolView>>,
-    /// By [`ServiceView::failover`] and [`Family::index`].
+    /// By [`ServiceView::plan`] and [`Family::index`].
     decisions: PersistentVec<[Decision; 2]>,
+    /// Makes the orders of draws, in this table and in those that follow from it.
+    rng: SmallRng,
 }
 
 impl Table {
@@ -49,10 +54,11 @@ impl Table {
         catalog: Arc<Catalog>,
         services: Arc<Services>,
         pools: impl IntoIterator<Item = Arc<PoolView>>,
+        mut rng: SmallRng,
     ) -> Self {
         let pools = pools.into_iter().collect();
-        let decisions = services.failovers.iter().map(|failover| failover.decide(&pools)).collect();
-        Self { generation, settings, catalog, services, pools, decisions }
+        let decisions = services.plans.iter().map(|plan| plan.decide(&pools, None, &mut rng)).collect();
+        Self { generation, settings, catalog, services, pools, decisions, rng }
     }
 
     /// The next generation: replaces these pools, and decides anew for the services that have one
@@ -65,17 +71,36 @@ impl Table {
         for (id, view) in changed {
             if let Some(pool) = next.pools.get_mut(id.index()) {
                 *pool = view;
-                affected.extend(self.services.failovers_of(id).map(|(index, _)| index));
+                affected.extend(self.services.plans_of(id).map(|(index, _)| index));
             }
         }
         for index in affected {
-            if let (Some(failover), Some(decisions)) =
-                (self.services.failovers.get(index), next.decisions.get_mut(index))
+            if let (Some(plan), Some(decisions)) =
+                (self.services.plans.get(index), next.decisions.get_mut(index))
             {
-                *decisions = failover.decide(&next.pools);
+                *decisions = plan.decide(&next.pools, Some(decisions), &mut next.rng);
             }
         }
         next
+    }
+
+    /// The same table with other partners in its answers: one of the orders that each draw chooses
+    /// from is replaced, for the part `part` of `parts` of the decisions. `None` if there are none.
+    /// It is the same generation: no answer is now possible or impossible that was not before.
+    #[must_use]
+    pub fn with_new_orders(&self, part: usize, parts: usize) -> Option<Self> {
+        let bound = |part: usize| self.decisions.len() * part / parts.max(1);
+        let renewed = bound(part)..bound(part + 1);
+        if renewed.is_empty() {
+            return None;
+        }
+        let mut next = self.clone();
+        for index in renewed {
+            for decision in next.decisions.get_mut(index).into_iter().flatten() {
+                decision.renew(&mut next.rng);
+            }
+        }
+        Some(next)
     }
 
     /// All services.
@@ -106,7 +131,7 @@ impl Table {
     #[must_use]
     pub fn decision(&self, service: &ServiceView, family: Family) -> &Decision {
         const OF_ANOTHER_TABLE: &Decision = &Decision::NoAddress;
-        let decisions = self.decisions.get(service.failover);
+        let decisions = self.decisions.get(service.plan);
         decisions.map_or(OF_ANOTHER_TABLE, |decisions| family.select(decisions))
     }
 
@@ -114,8 +139,7 @@ impl Table {
     /// [`Family::index`].
     #[must_use]
     pub fn fails_open_to(&self, pool: PoolId) -> [bool; 2] {
-        let decisions =
-            || self.services.failovers_of(pool).filter_map(|(index, _)| self.decisions.get(index));
+        let decisions = || self.services.plans_of(pool).filter_map(|(index, _)| self.decisions.get(index));
         Family::ALL.map(|family| {
             decisions().any(|decisions| {
                 matches!(family.select(decisions), Decision::FailOpen { pool: open, .. } if *open == pool)

@@ -4,11 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use steerd::cookie::CookieSecrets;
 use steerd::counters::Counters;
 use steerd::keys::{Algorithm, Key, Keys};
 use steerd::name::Name;
 use steerd::pool::{Backend, Pool, PoolId};
+use steerd::selection::Spread;
 use steerd::service::{Answers, Policy, Service, ServiceId, WhenDown};
 use steerd::settings::{Chaos, Cookies, MAX_NSID, Settings};
 use steerd::table::{PoolView, Services, Standing, Table};
@@ -142,7 +145,14 @@ fn table(zones: Vec<Zone>, services: Vec<Service>) -> Table {
     };
     let services = Services::new(services.into_iter().map(counted));
     let pools = POOLS.iter().map(|(name, families, count, state)| pool(name, *families, *count, *state));
-    Table::new(1, Arc::default(), Arc::new(Catalog::new(zones)), Arc::new(services), pools)
+    Table::new(
+        1,
+        Arc::default(),
+        Arc::new(Catalog::new(zones)),
+        Arc::new(services),
+        pools,
+        SmallRng::seed_from_u64(1),
+    )
 }
 
 fn with_settings(table: &Table, settings: Settings) -> Table {
@@ -208,7 +218,15 @@ fn services() -> Vec<Service> {
             {
                 let name = Name::parse(&format!("{word}.{}.{down}.{HOME}", pools.join("-"))).unwrap();
                 let when_down = when_down.clone();
-                services.push(Service { name, tiers: tiers.clone(), answers, ttl: 20, policy, when_down });
+                services.push(Service {
+                    name,
+                    tiers: tiers.clone(),
+                    answers,
+                    ttl: 20,
+                    policy,
+                    spread: Spread::Shares,
+                    when_down,
+                });
             }
         }
     }
@@ -218,6 +236,7 @@ fn services() -> Vec<Service> {
         answers: Answers::AtMost(8),
         ttl: 0,
         policy: Policy::Weighted,
+        spread: Spread::Shares,
         when_down: WhenDown::FailOpen,
     });
     services

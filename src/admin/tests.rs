@@ -13,6 +13,9 @@ use tokio::time::{Instant, timeout};
 
 use tempfile::TempDir;
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
 use super::gate::names_this_machine;
 use super::{Server, Source, bind};
 use crate::checker::{Command, Handle};
@@ -30,6 +33,7 @@ use crate::name::Name;
 use crate::pool::{Backend, Override, Pool, PoolId};
 use crate::probe::Cause;
 use crate::reload::{self, Configured, Reach};
+use crate::selection::Spread;
 use crate::service::{Answers, Policy, Service, WhenDown};
 use crate::table::{PoolView, Published, Services, Standing, Table};
 use crate::zone::Catalog;
@@ -130,11 +134,12 @@ fn table() -> Table {
         answers: Answers::All,
         ttl: 20,
         policy: Policy::All,
+        spread: Spread::Shares,
         when_down: WhenDown::FailOpen,
     };
     let services = Services::new([(service, Counters::new(1, 2))]);
     let catalog = Arc::new(Catalog::new(Vec::new()));
-    Table::new(7, Arc::default(), catalog, Arc::new(services), [Arc::new(view)])
+    Table::new(7, Arc::default(), catalog, Arc::new(services), [Arc::new(view)], SmallRng::seed_from_u64(1))
 }
 
 /// The admin server on loopback, open to all of this machine.

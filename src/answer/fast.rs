@@ -11,8 +11,8 @@ use super::options::ExtendedError;
 use super::{Client, Reply, ResponseKind, Served, Transport};
 use crate::name;
 use crate::pool::Family;
-use crate::selection::{self, Picked};
-use crate::service::{Policy, ServiceId};
+use crate::selection::Picked;
+use crate::service::ServiceId;
 use crate::settings::Settings;
 use crate::table::{Decision, Table};
 use crate::wire::edns::{OPT_LENGTH, option};
@@ -222,20 +222,15 @@ fn service_answer<R: Rng>(
 ) -> Result<Option<Served>, LongWay> {
     let view = table.service(id).ok_or(LongWay)?;
     let service = &view.service;
-    let (column, pool, choice) = match table.decision(view, family) {
-        Decision::Tier { tier, pool, choice, .. } => (*tier, *pool, choice),
-        Decision::FailOpen { pool, choice } => (service.tiers.len(), *pool, choice),
+    let (column, pool, draw) = match table.decision(view, family) {
+        Decision::Tier { tier, pool, draw, .. } => (*tier, *pool, draw),
+        Decision::FailOpen { pool, draw } => (service.tiers.len(), *pool, draw),
         Decision::NoAddress => return Ok(None),
         Decision::Down { .. } => return Err(LongWay),
     };
-    match service.policy {
-        Policy::Weighted => {
-            selection::weighted(&choice.candidates, service.answers.limit(), rng, picked);
-        }
-        Policy::All => selection::uniform(choice.members.len(), service.answers.limit(), rng, picked),
-    }
+    draw.sampler.draw(rng, picked);
     for index in picked.indices_mut() {
-        let member = choice.members.get(*index as usize).ok_or(LongWay)?;
+        let member = draw.choice.members.get(*index as usize).ok_or(LongWay)?;
         reply.address(member.address, service.ttl).ok_or(LongWay)?;
         *index = member.backend;
     }

@@ -11,9 +11,9 @@ use super::options::ExtendedError;
 use super::{ResponseKind, Served};
 use crate::name;
 use crate::pool::Family;
-use crate::selection::{self, Picked};
-use crate::service::{Policy, ServiceId, WhenDown};
-use crate::table::{Choice, Decision, ServiceView, Table};
+use crate::selection::Picked;
+use crate::service::{ServiceId, WhenDown};
+use crate::table::{Decision, Draw, ServiceView, Table};
 use crate::wire::writer::Section;
 use crate::wire::{Full, Question, Writer, rcode};
 use crate::zone::{Lookup, NodeRef, Rrset, Zone, rtype};
@@ -355,9 +355,9 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         let service = &view.service;
         let down_column = service.tiers.len();
         let served = |column, pool| Some(Served { service: id, column, pool });
-        let (column, pool, choice) = match self.table.decision(view, family) {
-            Decision::Tier { tier, pool, choice, .. } => (*tier, *pool, choice),
-            Decision::FailOpen { pool, choice } => (down_column, *pool, choice),
+        let (column, pool, draw) = match self.table.decision(view, family) {
+            Decision::Tier { tier, pool, draw, .. } => (*tier, *pool, draw),
+            Decision::FailOpen { pool, draw } => (down_column, *pool, draw),
             Decision::NoAddress => {
                 self.negative(zone, None)?;
                 return Ok(Resolution::answer());
@@ -367,24 +367,14 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
                 return Ok(Resolution { served: served(down_column, None), ..resolution });
             }
         };
-        self.addresses(choice, service.policy, service.answers.limit(), owner, service.ttl)?;
+        self.addresses(draw, owner, service.ttl)?;
         Ok(Resolution { served: served(column, Some(pool)), ..Resolution::answer() })
     }
 
-    fn addresses(
-        &mut self,
-        choice: &Choice,
-        policy: Policy,
-        limit: usize,
-        owner: &[u8],
-        ttl: u32,
-    ) -> Result<(), Full> {
-        match policy {
-            Policy::Weighted => selection::weighted(&choice.candidates, limit, self.rng, self.picked),
-            Policy::All => selection::uniform(choice.members.len(), limit, self.rng, self.picked),
-        }
+    fn addresses(&mut self, draw: &Draw, owner: &[u8], ttl: u32) -> Result<(), Full> {
+        draw.sampler.draw(self.rng, self.picked);
         for index in self.picked.indices_mut() {
-            if let Some(member) = choice.members.get(*index as usize) {
+            if let Some(member) = draw.choice.members.get(*index as usize) {
                 address_record(self.writer, owner, member.address, ttl)?;
                 *index = member.backend;
             }

@@ -110,6 +110,8 @@ impl<O: Outside> Checker<O> {
             }
             self.fleet.settle();
             self.publish(|fleet| fleet.publish(None));
+            self.fleet.renew_orders();
+            self.replace_table();
             self.go_on_with_surveys();
         }
     }
@@ -214,7 +216,7 @@ impl<O: Outside> Checker<O> {
     /// Publishes the table of the fleet, unless it is published already.
     fn replace_table(&self) -> bool {
         let table = self.fleet.table();
-        if self.published.load().generation == table.generation {
+        if Arc::ptr_eq(&self.published.load(), table) {
             return false;
         }
         let old = self.published.replace(Arc::clone(table));

@@ -13,6 +13,7 @@ use crate::config::service::ReadService;
 use crate::config::source::At;
 use crate::duration::Shown;
 use crate::pool::{Backend, Family, MinHealthy, Pool, PoolId, Require};
+use crate::selection::Spread;
 use crate::service::{Answers, Policy, Service};
 
 /// Warns about pools and services that have no faults. `complete` says that everything was read without an error.
@@ -192,13 +193,17 @@ fn about_check_address(read: &ReadPool<'_>) {
     }
 }
 
-/// Weights have no effect when an answer holds all addresses, and cannot be kept when a backend would have to be in an
-/// answer more than once.
+/// Weights decide only which address comes first when an answer holds all of them, or when a backend would have to be in
+/// an answer more than once. With `spread = "always"` sites take precedence, as asked for.
 fn about_weights(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
-    let Service { name, policy: Policy::Weighted, answers: Answers::AtMost(answers), .. } = &read.service
+    let Service { name, policy: Policy::Weighted, answers: Answers::AtMost(answers), spread, .. } =
+        &read.service
     else {
         return;
     };
+    if *spread == Spread::Always {
+        return;
+    }
     let answers = u64::from(*answers);
     for pool in tiers.iter().map(|tier| &tier.setup.pool) {
         let found = Family::ALL.into_iter().find_map(|family| {
@@ -222,8 +227,8 @@ fn about_weights(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
                 let most = (sum - weight) / (answers - 1);
                 Some((
                     format!(
-                        "the weights of pool `{}` cannot be kept with {answers} answers: backend `{}` weighs \
-                         {weight} of {sum}, and {answers} x {weight} is more than {sum}",
+                        "with {answers} answers the weights of pool `{}` hold for the first address only: backend \
+                         `{}` weighs {weight} of {sum}, and {answers} x {weight} is more than {sum}",
                         pool.name, heaviest.name,
                     ),
                     format!(

@@ -103,7 +103,7 @@ pub(super) const OF_A_ZONE: &[&str] = &["file", "transfer", "secondaries"];
 pub(super) const OF_A_POOL: &[&str] =
     &["backends", "check", "checks", "require", "min_healthy", "slow_start", "suspect_self"];
 /// The keys of a service.
-pub(super) const OF_A_SERVICE: &[&str] = &["pools", "answers", "ttl", "policy", "when_down"];
+pub(super) const OF_A_SERVICE: &[&str] = &["pools", "answers", "ttl", "policy", "spread", "when_down"];
 
 /// All keys, each with the number of tables that have it.
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::config::source::At;
 use crate::config::value::{Entry, Located, Table, Value};
 use crate::name::Name;
 use crate::pool::PoolId;
-use crate::selection::MAX_ANSWERS;
+use crate::selection::{MAX_ANSWERS, Spread};
 use crate::service::{Answers, Policy, Service, WhenDown};
 use crate::spelling::closest;
 
@@ -19,6 +19,8 @@ const DEFAULT_TTL: u32 = 20;
 const DEFAULT_ANSWERS: Answers = Answers::AtMost(2);
 
 const POLICIES: [(&str, Policy); 2] = [("weighted", Policy::Weighted), ("all", Policy::All)];
+const SPREADS: [(&str, Spread); 3] =
+    [("shares", Spread::Shares), ("always", Spread::Always), ("off", Spread::Off)];
 static WHEN_DOWN: [(&str, WhenDown); 3] =
     [("fail-open", WhenDown::FailOpen), ("nodata", WhenDown::NoData), ("servfail", WhenDown::ServFail)];
 
@@ -46,6 +48,7 @@ pub(super) struct ServiceKeys<'s> {
     answers: Option<Located<'s, Answers>>,
     ttl: Option<Located<'s, u32>>,
     policy: Option<Located<'s, Policy>>,
+    spread: Option<Located<'s, Spread>>,
     when_down: Option<Located<'s, WhenDown>>,
     faulty: bool,
 }
@@ -64,6 +67,7 @@ impl<'s> ServiceKeys<'s> {
             answers: table.read("answers", answers),
             ttl: table.read("ttl", ttl),
             policy: table.read("policy", policy),
+            spread: table.read("spread", |value| value.word(&SPREADS, None)),
             when_down: table.read("when_down", when_down),
             faulty: false,
         };
@@ -102,6 +106,8 @@ impl<'s> ReadService<'s> {
             ttl: Located::or_default(keys.ttl, defaults.ttl.as_ref()).map_or(DEFAULT_TTL, |ttl| ttl.value),
             policy: Located::or_default(keys.policy, defaults.policy.as_ref())
                 .map_or(Policy::Weighted, |policy| policy.value),
+            spread: Located::or_default(keys.spread, defaults.spread.as_ref())
+                .map_or(Spread::default(), |spread| spread.value),
             when_down: Located::or_default(keys.when_down, defaults.when_down.as_ref())
                 .map_or(WhenDown::FailOpen, |when_down| when_down.value),
         };

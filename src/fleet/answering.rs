@@ -220,8 +220,8 @@ impl Change<'_> {
         let mut answers: Vec<String> = Vec::new();
         for family in families {
             let answer = match (table.decision(view, *family), &view.service.when_down) {
-                (Decision::FailOpen { pool, choice }, _) => {
-                    let addresses = addresses(choice.members.len(), *family);
+                (Decision::FailOpen { pool, draw }, _) => {
+                    let addresses = addresses(draw.choice.members.len(), *family);
                     format!("draws from {addresses} of {}, as if healthy (fail open)", name(*pool, table))
                 }
                 (Decision::Down { .. }, WhenDown::ServFail) => "answers SERVFAIL".into(),

@@ -46,10 +46,11 @@ impl Fleet {
             let decisions = |family| [before.decision(view, family), after.decision(view, family)];
             for family in Family::ALL {
                 if let Some(backend) = pool.setup.pool.backends.get(backend)
-                    && let [Decision::FailOpen { choice: old, .. }, Decision::FailOpen { choice: new, .. }] =
+                    && let [Decision::FailOpen { draw: old, .. }, Decision::FailOpen { draw: new, .. }] =
                         decisions(family)
                 {
-                    in_fail_open(view, family, (backend, over), [old, new], &mut consequences);
+                    let choices = [&*old.choice, &*new.choice];
+                    in_fail_open(view, family, (backend, over), choices, &mut consequences);
                 }
             }
         }

@@ -11,6 +11,7 @@
 //!  ended        Running, Report -> transitions
 //!  settle       alarms, shares, and overrides whose time has come
 //!  publish      -> the next table, if a pool has changed
+//!  renew_orders -> the same table with other partners in its answers, if it is time
 //! ```
 //!
 //! A *target* is one probe with its timing and the address that it goes to. Checks of several pools that
@@ -154,10 +155,12 @@ pub struct Fleet {
     stalled: Option<Moment>,
     metrics: Arc<Metrics>,
     counter_rows: usize,
+    /// The period of the last renewal of orders.
+    renewed: u128,
 }
 
 impl Fleet {
-    /// A fleet that begins at these clocks. `rng` spreads the first probes.
+    /// A fleet that begins at these clocks. `rng` spreads the first probes, and seeds the orders of draws.
     pub fn new(
         Setup { served, memory }: Setup,
         Capacity { counter_rows, probes }: Capacity,
@@ -169,11 +172,11 @@ impl Fleet {
         let calendar = Calendar::new(clocks.wall, clocks.passed);
         let at = calendar.stamp(clocks.passed);
         let (mut health, mut targets) = (HealthTable::new(), Targets::default());
-        let linker = Linker::new(&mut targets, &mut health, clocks.now, at, rng, &HashSet::new());
+        let linker = Linker::new(&mut targets, &mut health, clocks.now, at, &mut *rng, &HashSet::new());
         let mut pools = Pools::link(pools, &memory.states, calendar, &metrics, linker);
         pools.note_ttls(services.iter());
         metrics.show(&pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
-        let table = publishing::first_table(settings, catalog, services, &pools, counter_rows);
+        let table = publishing::first_table(settings, catalog, services, &pools, counter_rows, rng);
         let mut fleet = Self {
             pools,
             targets,
@@ -193,6 +196,7 @@ impl Fleet {
             stalled: None,
             metrics,
             counter_rows,
+            renewed: 0,
         };
         fleet.set_groups();
         fleet.recall_overrides(memory.overrides);

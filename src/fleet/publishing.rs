@@ -1,6 +1,10 @@
 //! The answer table that follows from the pools, and the log of what changed by it.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 use crate::counters::Counters;
 use crate::fleet::Fleet;
@@ -11,6 +15,12 @@ use crate::settings::Settings;
 use crate::table::{PoolView, Services, Table};
 use crate::zone::Catalog;
 
+/// In this time each draw gets one new order of its backends. So all partners in the answers of a large pool
+/// are new after a minute.
+const RENEWAL: Duration = Duration::from_secs(4);
+/// The parts in which draws get their new orders, so that no turn takes long.
+const RENEWED_PARTS: u32 = 16;
+
 /// The table at the start, whose counters begin at 0.
 pub(super) fn first_table(
     settings: Settings,
@@ -18,6 +28,7 @@ pub(super) fn first_table(
     services: Vec<Service>,
     pools: &Pools,
     counter_rows: usize,
+    rng: &mut impl Rng,
 ) -> Table {
     let view =
         |pool: &PoolState| Arc::new(pool.view(None, PoolView::counters(&pool.setup.pool, counter_rows)));
@@ -26,7 +37,8 @@ pub(super) fn first_table(
         (service, answers)
     };
     let services = Services::new(services.into_iter().map(counted));
-    Table::new(1, Arc::new(settings), Arc::new(catalog), Arc::new(services), pools.0.iter().map(view))
+    let (settings, catalog, services) = (Arc::new(settings), Arc::new(catalog), Arc::new(services));
+    Table::new(1, settings, catalog, services, pools.0.iter().map(view), SmallRng::from_rng(rng))
 }
 
 impl Fleet {
@@ -53,5 +65,18 @@ impl Fleet {
         }
         self.service_log.look(&previous, &table, touched, asked_by);
         true
+    }
+
+    /// Replaces one order of some draws, if it is time for these.
+    pub fn renew_orders(&mut self) {
+        let period = self.now.as_millis() / (RENEWAL / RENEWED_PARTS).as_millis();
+        if period == self.renewed {
+            return;
+        }
+        self.renewed = period;
+        let part = usize::try_from(period % u128::from(RENEWED_PARTS)).unwrap_or(0);
+        if let Some(table) = self.table.with_new_orders(part, RENEWED_PARTS as usize) {
+            self.table = Arc::new(table);
+        }
     }
 }

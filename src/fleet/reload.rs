@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rand::Rng;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 use crate::check::PoolSetup;
 use crate::counters::Counters;
@@ -46,7 +47,8 @@ impl Configuration {
         };
         let services = Services::new(served.services.into_iter().map(counted));
         let (settings, catalog) = (Arc::new(served.settings), Arc::new(served.catalog));
-        let table = Table::new(generation, settings, catalog, Arc::new(services), []);
+        let rng = SmallRng::seed_from_u64(generation);
+        let table = Table::new(generation, settings, catalog, Arc::new(services), [], rng);
         Self { table: Arc::new(table), pools: served.pools.into_iter().map(Arc::new).collect() }
     }
 }
@@ -200,7 +202,9 @@ impl Fleet {
         } else {
             Arc::new(self.reloaded_services(services, &before))
         };
-        let table = Arc::new(Table::new(before.generation + 1, Arc::new(settings), catalog, services, views));
+        let (generation, settings, rng) =
+            (before.generation + 1, Arc::new(settings), SmallRng::from_rng(rng));
+        let table = Arc::new(Table::new(generation, settings, catalog, services, views, rng));
         self.table = Arc::clone(&table);
         self.touched.clear();
         let all: BTreeSet<PoolId> = self.pools.iter().map(|(id, _)| id).collect();

@@ -428,7 +428,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_costs_little_after_a_query_as_before() {
-        let table = Table::new(1, Arc::default(), Arc::new(Catalog::new(Vec::new())), Arc::default(), []);
+        let table = Table::new(
+            1,
+            Arc::default(),
+            Arc::new(Catalog::new(Vec::new())),
+            Arc::default(),
+            [],
+            SmallRng::seed_from_u64(1),
+        );
         let (_stop, stopping) = watch::channel(false);
         let metrics = Arc::new(Metrics::new(1));
         let shared = Shared::new(

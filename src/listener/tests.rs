@@ -8,11 +8,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
 use super::rate_limit::RateLimit;
 use super::*;
 use crate::counters::Counters;
 use crate::name::Name;
 use crate::pool::{Backend, Pool, PoolId};
+use crate::selection::Spread;
 use crate::service::{Answers, Policy, Service, ServiceId, WhenDown};
 use crate::table::{PoolView, Services, Standing};
 use crate::zone::{Catalog, ZoneBuilder, rtype};
@@ -47,7 +51,14 @@ fn start(limits: TcpLimits) -> Fixture {
 }
 
 fn table() -> Table {
-    Table::new(1, Arc::default(), Arc::new(Catalog::new(Vec::new())), Arc::default(), [])
+    Table::new(
+        1,
+        Arc::default(),
+        Arc::new(Catalog::new(Vec::new())),
+        Arc::default(),
+        [],
+        SmallRng::seed_from_u64(1),
+    )
 }
 
 impl Fixture {
@@ -310,13 +321,21 @@ fn table_with_service(rows: usize) -> Table {
         answers: Answers::AtMost(2),
         ttl: 20,
         policy: Policy::Weighted,
+        spread: Spread::Shares,
         when_down: WhenDown::FailOpen,
     };
     let catalog = Catalog::new(vec![zone.finish().unwrap()]);
     let services = Services::new([(service, Counters::new(rows, 2))]);
     let answers = PoolView::counters(&pool, rows);
     let view = PoolView::build(&pool, None, answers, |_, _| Standing::Healthy.into());
-    Table::new(1, Arc::default(), Arc::new(catalog), Arc::new(services), [Arc::new(view)])
+    Table::new(
+        1,
+        Arc::default(),
+        Arc::new(catalog),
+        Arc::new(services),
+        [Arc::new(view)],
+        SmallRng::seed_from_u64(1),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -354,12 +354,16 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::sync::Arc;
 
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
     use super::*;
     use crate::answer::{Reply, ResponseKind};
     use crate::health::Outcome;
     use crate::name::Name;
     use crate::pool::{Backend, Override, Pool, PoolId};
     use crate::probe::Cause;
+    use crate::selection::Spread;
     use crate::service::{Answers, Policy, Service, WhenDown};
     use crate::table::{PoolView, Services, Standing};
     use crate::zone::Catalog;
@@ -400,13 +404,21 @@ mod tests {
             answers: Answers::All,
             ttl: 20,
             policy: Policy::All,
+            spread: Spread::Shares,
             when_down: WhenDown::FailOpen,
         };
         let view =
             PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::Healthy.into());
         let services = Services::new([(service, Counters::new(1, 2))]);
         let catalog = Arc::new(Catalog::new(Vec::new()));
-        let table = Arc::new(Table::new(7, Arc::default(), catalog, Arc::new(services), [Arc::new(view)]));
+        let table = Arc::new(Table::new(
+            7,
+            Arc::default(),
+            catalog,
+            Arc::new(services),
+            [Arc::new(view)],
+            SmallRng::seed_from_u64(1),
+        ));
         for (row, code) in [(0, rcode::NOERROR), (1, rcode::NOERROR), (1, rcode::BADCOOKIE), (0, 4000)] {
             metrics.received(row, Transport::Udp, client);
             let reply = Reply {
@@ -494,7 +506,8 @@ mod tests {
             pool.probe_ended(0, Outcome::Passed, None, Duration::from_millis(1));
         }
         let catalog = Arc::new(Catalog::new(Vec::new()));
-        let table = Arc::new(Table::new(1, Arc::default(), catalog, Arc::default(), []));
+        let table =
+            Arc::new(Table::new(1, Arc::default(), catalog, Arc::default(), [], SmallRng::seed_from_u64(1)));
         tokio::time::advance(Duration::from_secs(30)).await;
         metrics.turned();
         metrics.pools()[1].probed(&metrics);

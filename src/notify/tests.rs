@@ -1,5 +1,8 @@
 //! Notifications to a secondary played by the test, over loopback.
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
 use super::*;
 use crate::keys::{Algorithm, Keys};
 use crate::settings::Settings;
@@ -22,7 +25,14 @@ fn table(serial: u32, secondaries: Vec<Secondary>, keys: Keys) -> Table {
     settings.transfers.keys = keys;
     settings.transfers.secondaries.insert(zone, secondaries);
     let catalog = Catalog::new(vec![builder.finish().unwrap()]);
-    Table::new(serial.into(), Arc::new(settings), Arc::new(catalog), Arc::default(), [])
+    Table::new(
+        serial.into(),
+        Arc::new(settings),
+        Arc::new(catalog),
+        Arc::default(),
+        [],
+        SmallRng::seed_from_u64(1),
+    )
 }
 
 /// A secondary, and a server that notifies it.

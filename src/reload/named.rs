@@ -363,7 +363,7 @@ fn talk_facts(talk: &Talk) -> [Fact; 2] {
 }
 
 fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
-    let Service { name: _, tiers, answers, ttl, policy, when_down } = service;
+    let Service { name: _, tiers, answers, ttl, policy, spread, when_down } = service;
     let pool_name = |id: &PoolId| pools.get(id.index()).map_or("?", |setup| setup.pool.name.as_str());
     let tiers: Vec<&str> = tiers.iter().map(pool_name).collect();
     vec![
@@ -383,6 +383,7 @@ fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
                 Policy::All => "all",
             },
         ),
+        fact("spread", spread.as_str()),
         fact(
             "when_down",
             match when_down {

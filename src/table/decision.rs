@@ -1,13 +1,15 @@
 //! Which tier answers for a service, and why.
 //!
 //! A decision is made when a table is built, from the views of the pools; everything that answers,
-//! counts, logs or shows a service reads it. How addresses are drawn from its choice belongs to
-//! `selection`.
+//! counts, logs or shows a service reads it. How addresses are drawn belongs to `draw`.
 
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use rand::Rng;
+
+use super::draw::{Draw, Drawing};
 use super::persistent::PersistentVec;
 use super::pool_view::{Choice, FamilyView, PoolView};
 use crate::counters::Counters;
@@ -26,7 +28,7 @@ pub enum Decision {
         /// See [`FamilyView::on_trust`].
         on_trust: bool,
         /// Its eligible addresses.
-        choice: Arc<Choice>,
+        draw: Draw,
     },
     /// With NODATA: the tier that is in use has no address of this family, or no tier has one.
     NoAddress,
@@ -35,7 +37,7 @@ pub enum Decision {
         /// Its pool.
         pool: PoolId,
         /// All its backends.
-        choice: Arc<Choice>,
+        draw: Draw,
     },
     /// With the configured fallback of the service, because no tier is usable.
     Down {
@@ -51,8 +53,8 @@ pub struct ServiceView {
     pub service: Service,
     /// Counts of answers: a column for each tier, in order, then one for the all-down answer.
     pub answers: Counters,
-    /// Index of its failover.
-    pub(super) failover: usize,
+    /// Index of its plan.
+    pub(super) plan: usize,
 }
 
 /// All of a configuration's services, by [`ServiceId`].
@@ -60,17 +62,18 @@ pub struct ServiceView {
 pub struct Services {
     views: Box<[ServiceView]>,
     /// Without duplicates.
-    pub(super) failovers: Box<[Failover]>,
-    /// By [`PoolId`]: the failovers that have it as a tier.
+    pub(super) plans: Box<[Plan]>,
+    /// By [`PoolId`]: the plans that have it as a tier.
     by_pool: Box<[Vec<usize>]>,
 }
 
 /// The settings of a service that a decision depends on. Services that are alike in them share
 /// their decisions, so a pool behind 100,000 names is decided about once.
 #[derive(Debug)]
-pub(super) struct Failover {
+pub(super) struct Plan {
     tiers: Vec<PoolId>,
     fails_open: bool,
+    drawing: Drawing,
     /// The services that have these settings, in order.
     services: Vec<ServiceId>,
 }
@@ -78,24 +81,25 @@ pub(super) struct Failover {
 impl Services {
     /// Takes the services with their counters, in the order of [`ServiceId`].
     pub fn new(services: impl IntoIterator<Item = (Service, Counters)>) -> Self {
-        let mut failovers: Vec<Failover> = Vec::new();
-        let mut known: HashMap<(Vec<PoolId>, bool), usize> = HashMap::new();
+        let mut plans: Vec<Plan> = Vec::new();
+        let mut known: HashMap<(Vec<PoolId>, bool, Drawing), usize> = HashMap::new();
         let mut view = |(id, (service, answers)): (ServiceId, (Service, Counters))| {
             let fails_open = service.when_down == WhenDown::FailOpen;
-            let failover = *known.entry((service.tiers.clone(), fails_open)).or_insert_with(|| {
-                failovers.push(Failover { tiers: service.tiers.clone(), fails_open, services: Vec::new() });
-                failovers.len() - 1
+            let drawing = Drawing::from(&service);
+            let plan = *known.entry((service.tiers.clone(), fails_open, drawing)).or_insert_with(|| {
+                plans.push(Plan { tiers: service.tiers.clone(), fails_open, drawing, services: Vec::new() });
+                plans.len() - 1
             });
-            if let Some(failover) = failovers.get_mut(failover) {
-                failover.services.push(id);
+            if let Some(plan) = plans.get_mut(plan) {
+                plan.services.push(id);
             }
-            ServiceView { service, answers, failover }
+            ServiceView { service, answers, plan }
         };
         let views = (0..).map(ServiceId).zip(services).map(&mut view).collect();
-        let pools = failovers.iter().flat_map(|failover| &failover.tiers).map(|pool| pool.index() + 1).max();
+        let pools = plans.iter().flat_map(|plan| &plan.tiers).map(|pool| pool.index() + 1).max();
         let mut by_pool = vec![Vec::new(); pools.unwrap_or(0)];
-        for (index, failover) in failovers.iter().enumerate() {
-            for pool in &failover.tiers {
+        for (index, plan) in plans.iter().enumerate() {
+            for pool in &plan.tiers {
                 if let Some(known) =
                     by_pool.get_mut(pool.index()).filter(|known| known.last() != Some(&index))
                 {
@@ -103,23 +107,23 @@ impl Services {
                 }
             }
         }
-        Self { views, failovers: failovers.into(), by_pool: by_pool.into() }
+        Self { views, plans: plans.into(), by_pool: by_pool.into() }
     }
 
     /// The services that have a pool as a tier.
     pub fn of_pool(&self, pool: PoolId) -> impl Iterator<Item = ServiceId> {
-        self.failovers_of(pool).flat_map(|(_, failover)| failover.services.iter().copied())
+        self.plans_of(pool).flat_map(|(_, plan)| plan.services.iter().copied())
     }
 
     /// All tiers of the services that have a pool as a tier. A pool may occur several times.
     pub fn tiers_beside(&self, pool: PoolId) -> impl Iterator<Item = PoolId> {
-        self.failovers_of(pool).flat_map(|(_, failover)| failover.tiers.iter().copied())
+        self.plans_of(pool).flat_map(|(_, plan)| plan.tiers.iter().copied())
     }
 
-    /// The failovers that have a pool as a tier, with their indices.
-    pub(super) fn failovers_of(&self, pool: PoolId) -> impl Iterator<Item = (usize, &Failover)> {
+    /// The plans that have a pool as a tier, with their indices.
+    pub(super) fn plans_of(&self, pool: PoolId) -> impl Iterator<Item = (usize, &Plan)> {
         let indices = self.by_pool.get(pool.index()).into_iter().flatten();
-        indices.filter_map(|index| Some((*index, self.failovers.get(*index)?)))
+        indices.filter_map(|index| Some((*index, self.plans.get(*index)?)))
     }
 }
 
@@ -131,23 +135,37 @@ impl Deref for Services {
     }
 }
 
-impl Failover {
-    /// Decides for each family, by [`Family::index`].
-    pub(super) fn decide(&self, pools: &PersistentVec<Arc<PoolView>>) -> [Decision; 2] {
-        Family::ALL.map(|family| self.decide_for(family, pools))
+impl Plan {
+    /// Decides for each family, by [`Family::index`]. Draws from the same addresses as in the earlier
+    /// decisions are shared with them.
+    pub(super) fn decide(
+        &self,
+        pools: &PersistentVec<Arc<PoolView>>,
+        earlier: Option<&[Decision; 2]>,
+        rng: &mut impl Rng,
+    ) -> [Decision; 2] {
+        Family::ALL.map(|family| {
+            let earlier = earlier.and_then(|decisions| family.select(decisions).draw());
+            self.decide_for(family, pools, |choice| Draw::new(choice, self.drawing, earlier, rng))
+        })
     }
 
     /// Each family is judged separately. If a pool is in use for its other family and has no
     /// address of this one, the answer is NODATA: clients of one family must not be sent to a
     /// standby while the pool serves the other.
-    fn decide_for(&self, family: Family, pools: &PersistentVec<Arc<PoolView>>) -> Decision {
+    fn decide_for(
+        &self,
+        family: Family,
+        pools: &PersistentVec<Arc<PoolView>>,
+        draw: impl FnOnce(&Arc<Choice>) -> Draw,
+    ) -> Decision {
         let mut first: Option<(PoolId, &FamilyView)> = None;
         for (tier, &pool) in self.tiers.iter().enumerate() {
             let Some(view) = pools.get(pool.index()) else { continue };
             let here = view.family(family);
             if here.usable {
-                let choice = Arc::clone(&here.eligible);
-                return Decision::Tier { tier, pool, on_trust: here.on_trust, choice };
+                let draw = draw(&here.eligible);
+                return Decision::Tier { tier, pool, on_trust: here.on_trust, draw };
             }
             if here.is_configured() {
                 if first.is_none_or(|(_, first)| first.drained && !here.drained) {
@@ -158,11 +176,26 @@ impl Failover {
             }
         }
         match first {
-            Some((pool, view)) if self.fails_open => {
-                Decision::FailOpen { pool, choice: Arc::clone(&view.everyone) }
-            }
+            Some((pool, view)) if self.fails_open => Decision::FailOpen { pool, draw: draw(&view.everyone) },
             None if self.fails_open => Decision::NoAddress,
             _ => Decision::Down { is_configured: first.is_some() },
+        }
+    }
+}
+
+impl Decision {
+    /// The draw that answers.
+    fn draw(&self) -> Option<&Draw> {
+        match self {
+            Self::Tier { draw, .. } | Self::FailOpen { draw, .. } => Some(draw),
+            Self::NoAddress | Self::Down { .. } => None,
+        }
+    }
+
+    /// Replaces one of the orders to draw from, if there is a choice of them.
+    pub(super) fn renew(&mut self, rng: &mut impl Rng) {
+        if let Self::Tier { draw, .. } | Self::FailOpen { draw, .. } = self {
+            draw.renew(rng);
         }
     }
 }

@@ -24,12 +24,13 @@
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::counters::Counters;
-use crate::pool::{Backend, Family, Override, Pool};
-use crate::selection::Candidates;
+use crate::pool::{Family, Override, Pool};
+use crate::selection::Candidate;
 
 /// The part of a pool that may be answered now.
 #[derive(Debug)]
@@ -66,8 +67,8 @@ pub struct FamilyView {
 pub struct Choice {
     /// In configuration order.
     pub members: Box<[Member]>,
-    /// The same members, by weight.
-    pub candidates: Candidates,
+    /// Their weights and sites.
+    pub candidates: Box<[Candidate]>,
 }
 
 /// One address that may be answered.
@@ -170,10 +171,17 @@ struct Entry {
     member: Member,
     /// As configured.
     weight: u32,
+    /// The number of its site within the pool.
+    site: u32,
     role: Role,
 }
 
 impl Entry {
+    /// The address with a weight; `None` if that is 0.
+    fn candidate(&self, weight: u32) -> Option<(Member, Candidate)> {
+        (weight > 0).then_some((self.member, Candidate { weight, site: self.site }))
+    }
+
     /// The percentage of its weight with which it is answered; `None` if it is not.
     fn percent(&self, with_spares: bool) -> Option<u8> {
         match self.role {
@@ -185,19 +193,19 @@ impl Entry {
 }
 
 impl Choice {
-    fn new(members: impl IntoIterator<Item = (Member, u32)>) -> Self {
-        let (members, weights): (Vec<Member>, Vec<u32>) = members.into_iter().unzip();
-        Self { members: members.into_boxed_slice(), candidates: Candidates::new(weights) }
+    fn new(members: impl IntoIterator<Item = (Member, Candidate)>) -> Self {
+        let (members, candidates): (Vec<Member>, Vec<Candidate>) = members.into_iter().unzip();
+        Self { members: members.into(), candidates: candidates.into() }
     }
 
     /// A choice of these members: the earlier one if it has the same.
     fn shared(
         previous: Option<&Arc<Self>>,
-        members: impl Iterator<Item = (Member, u32)> + Clone,
+        members: impl Iterator<Item = (Member, Candidate)> + Clone,
     ) -> Arc<Self> {
         let is_same = |choice: &&Arc<Self>| {
-            let own = choice.members.iter().copied().zip(choice.candidates.weights());
-            own.eq(members.clone().map(|(member, weight)| (member, u64::from(weight))))
+            let own = choice.members.iter().copied().zip(choice.candidates.iter().copied());
+            own.eq(members.clone())
         };
         match previous.filter(is_same) {
             Some(choice) => Arc::clone(choice),
@@ -290,22 +298,29 @@ impl FamilyView {
 
 /// The addresses of one family that are not disabled, in configuration order.
 fn entries(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) -> Vec<Entry> {
-    let enabled = pool.backends.iter().enumerate().filter(|(_, backend)| backend.enabled);
-    let addresses = enabled.flat_map(|(index, backend)| {
-        let of_family =
-            backend.addresses.iter().enumerate().filter(move |(_, address)| Family::of(**address) == family);
-        of_family.map(move |(at, address)| (index, backend, at, *address))
+    let mut sites = HashMap::new();
+    let numbered = (0..).zip(&pool.backends).enumerate().map(|(index, (number, backend))| {
+        // The number of a site is that of its first backend.
+        let site = backend.site.as_deref().map_or(number, |site| *sites.entry(site).or_insert(number));
+        (index, number, site, backend)
     });
-    let entry = |(index, backend, at, address): (usize, &Backend, usize, IpAddr)| {
-        let member = Member { address, backend: u32::try_from(index).unwrap_or(u32::MAX) };
-        place(index, at).role().map(|role| Entry { member, weight: backend.weight, role })
-    };
-    addresses.filter_map(entry).collect()
+    let mut entries = Vec::with_capacity(pool.backends.len());
+    for (index, number, site, backend) in numbered.filter(|(.., backend)| backend.enabled) {
+        for (at, &address) in backend.addresses.iter().enumerate() {
+            if Family::of(address) == family
+                && let Some(role) = place(index, at).role()
+            {
+                let member = Member { address, backend: number };
+                entries.push(Entry { member, weight: backend.weight, site, role });
+            }
+        }
+    }
+    entries
 }
 
 /// The eligible addresses with their weights: the configured ones if all addresses get their full
 /// weight or none gets any, else in hundredths.
-fn eligible_of(entries: &[Entry], with_spares: bool) -> impl Iterator<Item = (Member, u32)> + Clone {
+fn eligible_of(entries: &[Entry], with_spares: bool) -> impl Iterator<Item = (Member, Candidate)> + Clone {
     let weighted = entries.iter().filter(|entry| entry.weight > 0);
     let picked = weighted.filter_map(move |entry| Some((entry, entry.percent(with_spares)?)));
     let all = |wanted| picked.clone().all(|(_, percent)| percent == wanted);
@@ -314,15 +329,14 @@ fn eligible_of(entries: &[Entry], with_spares: bool) -> impl Iterator<Item = (Me
     picked.filter_map(move |(entry, percent)| {
         // At most 100 x `MAX_WEIGHT`, which fits.
         let weight = if unscaled { entry.weight } else { entry.weight.saturating_mul(percent.into()) };
-        (weight > 0).then_some((entry.member, weight))
+        entry.candidate(weight)
     })
 }
 
 /// All addresses as if healthy, drained ones only if there are no others. By weight, or uniformly
 /// if all weights are 0.
-fn everyone_of(entries: &[Entry], all_drained: bool) -> impl Iterator<Item = (Member, u32)> + Clone {
+fn everyone_of(entries: &[Entry], all_drained: bool) -> impl Iterator<Item = (Member, Candidate)> + Clone {
     let left = entries.iter().filter(move |entry| all_drained || entry.role != Role::Drained);
     let all_zero = left.clone().all(|entry| entry.weight == 0);
-    left.map(move |entry| (entry.member, if all_zero { 1 } else { entry.weight }))
-        .filter(|(_, weight)| *weight > 0)
+    left.filter_map(move |entry| entry.candidate(if all_zero { 1 } else { entry.weight }))
 }

@@ -8,6 +8,7 @@ use crate::counters::Counters;
 use crate::name::Name;
 use crate::pool::Override::{Disabled, Drain};
 use crate::pool::{MinHealthy, Override, Pool};
+use crate::selection::Spread;
 use crate::service::{Answers, Policy, Service, WhenDown};
 
 use super::pool_view::tests::{build, pool, random_place, random_pool};
@@ -16,13 +17,21 @@ use super::*;
 fn service(tiers: Vec<PoolId>, when_down: WhenDown) -> (Service, Counters) {
     let columns = tiers.len() + 1;
     let name = Name::parse("www.example").unwrap();
-    let service = Service { name, tiers, answers: Answers::All, ttl: 20, policy: Policy::All, when_down };
+    let service = Service {
+        name,
+        tiers,
+        answers: Answers::All,
+        ttl: 20,
+        policy: Policy::All,
+        spread: Spread::Shares,
+        when_down,
+    };
     (service, Counters::new(1, columns))
 }
 
 fn table(services: Services, views: impl IntoIterator<Item = Arc<PoolView>>) -> Table {
     let catalog = Arc::new(Catalog::new(Vec::new()));
-    Table::new(1, Arc::default(), catalog, Arc::new(services), views)
+    Table::new(1, Arc::default(), catalog, Arc::new(services), views, SmallRng::seed_from_u64(1))
 }
 
 /// The rules of a service's answer in one family.
@@ -30,6 +39,7 @@ fn rules(table: &Table, service: &Service, family: Family) -> Decision {
     let tiers: Vec<(usize, PoolId, &PoolView)> =
         (0..).zip(&service.tiers).filter_map(|(tier, id)| Some((tier, *id, &**table.pool(*id)?))).collect();
     let has_addresses = |view: &PoolView| view.family(family).is_configured();
+    let draw = |choice| Draw::new(choice, Drawing::from(service), None, &mut SmallRng::seed_from_u64(2));
     // A pool that is usable for the other family alone is in use as well.
     let in_use = tiers.iter().find(|(.., view)| {
         view.family(family).usable || !has_addresses(view) && view.families.iter().any(|other| other.usable)
@@ -37,7 +47,7 @@ fn rules(table: &Table, service: &Service, family: Family) -> Decision {
     if let Some(&(tier, pool, view)) = in_use {
         let FamilyView { usable, on_trust, eligible, .. } = view.family(family).clone();
         return if usable {
-            Decision::Tier { tier, pool, on_trust, choice: eligible }
+            Decision::Tier { tier, pool, on_trust, draw: draw(&eligible) }
         } else {
             Decision::NoAddress
         };
@@ -48,9 +58,9 @@ fn rules(table: &Table, service: &Service, family: Family) -> Decision {
         return Decision::Down { is_configured };
     }
     let first = left.iter().find(|(.., view)| !view.family(family).drained).or(left.first());
-    first.map_or(Decision::NoAddress, |(_, pool, view)| {
-        let choice = Arc::clone(&view.family(family).everyone);
-        Decision::FailOpen { pool: *pool, choice }
+    first.map_or(Decision::NoAddress, |(_, pool, view)| Decision::FailOpen {
+        pool: *pool,
+        draw: draw(&view.family(family).everyone),
     })
 }
 
@@ -170,7 +180,7 @@ fn a_flip_copies_as_much_in_a_large_table_as_in_a_small_one() {
         assert!(choices_copied <= COPIED, "{choices_copied} pointers to choices");
         let view = &after.services()[index as usize];
         let members = |table: &Table| match table.decision(view, Family::Ipv4) {
-            Decision::Tier { choice, .. } => choice.members.len(),
+            Decision::Tier { draw, .. } => draw.choice.members.len(),
             decision => panic!("{decision:?}"),
         };
         assert_eq!((members(&before), members(&after)), (2, 1));
@@ -199,7 +209,7 @@ fn the_first_tier_that_is_not_all_drained_fails_open() {
         let services = Services::new([service(vec![PoolId(0), PoolId(1)], WhenDown::FailOpen)]);
         let table = table(services, tiers.map(view));
         match table.decision(&table.services()[0], Family::Ipv4) {
-            Decision::FailOpen { pool, choice } => Some((pool.0, choice.members.len())),
+            Decision::FailOpen { pool, draw } => Some((pool.0, draw.choice.members.len())),
             Decision::NoAddress => None,
             decision => panic!("{decision:?}"),
         }
@@ -212,4 +222,34 @@ fn the_first_tier_that_is_not_all_drained_fails_open() {
     assert_eq!(answers_by([drained, drained]), Some((0, 2)));
     assert_eq!(answers_by([[Some(Disabled); 2], drained]), Some((1, 2)));
     assert_eq!(answers_by([[Some(Disabled); 2], [Some(Disabled); 2]]), None);
+}
+
+#[test]
+fn new_orders_change_neither_the_generation_nor_the_decisions() {
+    let pool = pool(&[1; 20], MinHealthy::Count(1));
+    let drawing = |id: u32| {
+        let (service, counters) = service(vec![PoolId(id)], WhenDown::FailOpen);
+        (Service { answers: Answers::AtMost(2), ..service }, counters)
+    };
+    let view = |_| Arc::new(build(&pool, |_, _| Standing::Healthy.into()));
+    let before = table(Services::new((0..4).map(drawing)), (0..4).map(view));
+    let sampler = |table: &Table, index: usize| match table.decision(&table.services()[index], Family::Ipv4) {
+        Decision::Tier { draw, .. } => Arc::clone(&draw.sampler),
+        decision => panic!("{decision:?}"),
+    };
+    for part in 0..8 {
+        let after = before.with_new_orders(part, 8);
+        // Four draws in eight parts: every other part has one.
+        assert_eq!(after.is_some(), part % 2 == 1, "part {part}");
+        let Some(after) = after else { continue };
+        assert_eq!(after.generation, before.generation);
+        for index in 0..4 {
+            let [old, new] = [&before, &after].map(|table| sampler(table, index));
+            assert_eq!(old, new, "equal probabilities");
+            assert_eq!(Arc::ptr_eq(&old, &new), index != part / 2, "part {part}, service {index}");
+        }
+    }
+    // A pool that is built anew without a change is drawn from as before.
+    let after = before.with_pools([(PoolId(1), Arc::clone(before.pool(PoolId(1)).unwrap()))]);
+    assert!(Arc::ptr_eq(&sampler(&before, 1), &sampler(&after, 1)));
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::TcpListener;
 
 use hickory_proto::rr::RecordType;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::client::{self, Client};
 use crate::harness::{Server, free_port};
@@ -52,6 +54,55 @@ fn shares_follow_the_weights() {
     assert!(counted >= f64::from(ROUNDS));
     assert_eq!(server.metric_sum("steerd_backend_answers_total"), counted);
     assert_eq!(server.metric_sum("steerd_service_answers_total"), counted);
+}
+
+/// The deviation of a count from its expectation, in standard deviations.
+fn deviation(count: u32, probability: f64) -> f64 {
+    let rounds = f64::from(ROUNDS);
+    let sigma = (rounds * probability * (1.0 - probability)).sqrt();
+    (f64::from(count) - rounds * probability).abs() / sigma
+}
+
+/// All deviations of fair draws are below this in all but one run of a million.
+const FAIR: f64 = 5.6;
+
+/// Clients that take the first address see the weights, and so do those that take any of them, because
+/// no backend is wanted more than once in an answer.
+#[test]
+fn shares_are_exact_with_several_answers() {
+    let weights = [3_u8, 2, 2, 1, 2, 2];
+    let backends: Vec<String> = (11..)
+        .zip(weights)
+        .map(|(last, weight): (u8, u8)| format!("{{ address = \"192.0.2.{last}\", weight = {weight} }}"))
+        .collect();
+    let services = [1, 2, 4].map(|answers| {
+        format!("[services.\"a{answers}.lb.example.test\"]\npools = [\"web\"]\nanswers = {answers}\n")
+    });
+    let server =
+        Server::start(&format!("[pools.web]\nbackends = [{}]\n{}", backends.join(", "), services.concat()));
+    let client = Client::of(&server);
+    let mut rng = SmallRng::seed_from_u64(20_260_101);
+    for answers in [1, 2, 4] {
+        let name = format!("a{answers}.lb.example.test.");
+        let mut first: HashMap<u8, u32> = HashMap::new();
+        let mut any: HashMap<u8, u32> = HashMap::new();
+        for _ in 0..ROUNDS {
+            let addresses = client::addresses(&client.ask(&name, RecordType::A));
+            assert_eq!(addresses.len(), answers);
+            *first.entry(addresses[0].octets()[3]).or_default() += 1;
+            *any.entry(addresses[rng.random_range(0..answers)].octets()[3]).or_default() += 1;
+        }
+        for (last, weight) in (11..).zip(weights) {
+            let share = f64::from(weight) / 12.0;
+            for (taken, counts) in [("the first", &first), ("any", &any)] {
+                let count = counts.get(&last).copied().unwrap_or(0);
+                assert!(
+                    deviation(count, share) < FAIR,
+                    "{taken} of {answers}: {last} is {count} of {ROUNDS}, wanted {share}"
+                );
+            }
+        }
+    }
 }
 
 /// One backend lives, one refuses, one was never seen: only the living one is answered.

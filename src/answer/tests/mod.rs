@@ -18,6 +18,7 @@ use super::*;
 use crate::counters::Counters;
 use crate::name::Name;
 use crate::pool::{Backend, Pool};
+use crate::selection::Spread;
 use crate::service::{Answers, Policy, Service, WhenDown};
 use crate::table::{PoolView, Services, Standing};
 use crate::zone::{Catalog, reader};
@@ -88,7 +89,7 @@ fn table_of(pool: &Pool, standing: impl Fn(usize) -> Standing) -> Table {
 fn table_in(zones: &[(&str, &str)], pool: &Pool, standing: impl Fn(usize) -> Standing) -> Table {
     let service = |name: &str, answers, policy, when_down| {
         let name = Name::parse(name).unwrap();
-        Service { name, tiers: vec![PoolId(0)], answers, ttl: 20, policy, when_down }
+        Service { name, tiers: vec![PoolId(0)], answers, ttl: 20, policy, spread: Spread::Shares, when_down }
     };
     let fixed = WhenDown::Addresses { ipv4: vec![Ipv4Addr::new(203, 0, 113, 1)], ipv6: vec![] };
     let services = [
@@ -109,7 +110,14 @@ fn table_in(zones: &[(&str, &str)], pool: &Pool, standing: impl Fn(usize) -> Sta
     let services = Services::new(services.map(|service| (service, Counters::new(1, 2))));
     let answers = PoolView::counters(pool, 1);
     let view = PoolView::build(pool, None, answers, |backend, _| standing(backend).into());
-    Table::new(1, Arc::default(), Arc::new(catalog), Arc::new(services), [Arc::new(view)])
+    Table::new(
+        1,
+        Arc::default(),
+        Arc::new(catalog),
+        Arc::new(services),
+        [Arc::new(view)],
+        SmallRng::seed_from_u64(1),
+    )
 }
 
 const HEALTHY: [Standing; 4] = [Standing::Healthy; 4];

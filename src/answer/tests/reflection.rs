@@ -4,6 +4,9 @@
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
 use super::*;
 use crate::cookie::CookieSecrets;
 use crate::settings::{Chaos, Cookies, MAX_NSID, Settings};
@@ -65,6 +68,7 @@ fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
         answers,
         ttl: 20,
         policy: Policy::All,
+        spread: Spread::Shares,
         when_down: WhenDown::ServFail,
     };
     let services = [
@@ -85,7 +89,14 @@ fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
     let catalog = Catalog::new(vec![zone(&services)]);
     let services = Services::new(services.map(|service| (service, Counters::new(1, 2))));
     let pools = [view(Standing::Healthy), view(Standing::Unhealthy)];
-    Table::new(1, Arc::new(settings), Arc::new(catalog), Arc::new(services), pools)
+    Table::new(
+        1,
+        Arc::new(settings),
+        Arc::new(catalog),
+        Arc::new(services),
+        pools,
+        SmallRng::seed_from_u64(1),
+    )
 }
 
 /// The length of a query and of its reply, bytes.

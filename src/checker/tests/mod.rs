@@ -31,6 +31,7 @@ pub(crate) use crate::metrics::Metrics;
 pub(crate) use crate::name::Name;
 pub(crate) use crate::pool::{Backend, Family, Pool, PoolId, Require};
 pub(crate) use crate::probe::{Cause, Report};
+pub(crate) use crate::selection::Spread;
 pub(crate) use crate::served::Served;
 pub(crate) use crate::service::{Answers, Policy, Service, WhenDown};
 pub(crate) use crate::settings::Settings;
@@ -253,6 +254,7 @@ pub(crate) fn service(tiers: &[u32]) -> Service {
         answers: Answers::AtMost(2),
         ttl: 20,
         policy: Policy::Weighted,
+        spread: Spread::Shares,
         when_down: WhenDown::FailOpen,
     }
 }

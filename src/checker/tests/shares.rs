@@ -68,7 +68,9 @@ async fn what_a_backend_says_of_its_load_scales_its_weight_until_it_is_too_old()
     ready(&handle).await;
     assert_eq!(percent(&handle).await, 40);
     let weights = |handle: &Handle| {
-        view(&handle.published.load(), 0).family(Family::Ipv4).eligible.candidates.total_weight()
+        let table = handle.published.load();
+        let candidates = &view(&table, 0).family(Family::Ipv4).eligible.candidates;
+        candidates.iter().map(|candidate| candidate.weight).sum::<u32>()
     };
     assert_eq!(weights(&handle), 140, "of 200");
     script.load("192.0.2.1", None);

@@ -19,6 +19,7 @@ use crate::config::{Access, AdminSettings, ServerSettings, Setup};
 use crate::listener::Limits;
 use crate::name::Name;
 use crate::pool::{Backend, Pool, PoolId, Require};
+use crate::selection::Spread;
 use crate::served::Served;
 use crate::server::{Server, StartError};
 use crate::service::{Answers, Policy, Service, ServiceId, WhenDown};
@@ -144,6 +145,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
                 answers: Answers::AtMost(ANSWERS),
                 ttl: TTL,
                 policy: Policy::Weighted,
+                spread: Spread::Shares,
                 when_down: WhenDown::FailOpen,
             }],
             pools: vec![PoolSetup {

@@ -235,8 +235,14 @@ impl Config {
                 Arc::new(PoolView::build(&pool.pool, None, answers, |_, _| standing.into()))
             };
             let (settings, catalog) = (Arc::clone(&settings), Arc::clone(&catalog));
-            let table =
-                Table::new(1, settings, catalog, Arc::clone(&services), served.pools.iter().map(view));
+            let table = Table::new(
+                1,
+                settings,
+                catalog,
+                Arc::clone(&services),
+                served.pools.iter().map(view),
+                SmallRng::seed_from_u64(1),
+            );
             for rtype in [rtype::A, rtype::AAAA] {
                 let mut responder = Responder::new(SmallRng::seed_from_u64(1));
                 let mut buffer = vec![0; MAX_MESSAGE];

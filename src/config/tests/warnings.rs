@@ -106,12 +106,13 @@ fn weights_that_answers_cannot_keep() {
     assert_eq!(
         pool(&weights(&[9, 2, 2]), "", ""),
         [
-            "4:11 the weights of pool `x` cannot be kept with 2 answers: backend `b1` weighs 9 of 13, and 2 x 9 is \
-             more than 13 | set `answers` of `x.example.com.` to at most 1, or that weight to at most 4"
+            "4:11 with 2 answers the weights of pool `x` hold for the first address only: backend `b1` weighs 9 of 13, \
+             and 2 x 9 is more than 13 | set `answers` of `x.example.com.` to at most 1, or that weight to at most 4"
         ]
     );
     assert_eq!(pool(&weights(&[9, 2, 2]), "", "answers = 1"), [""; 0]);
     assert_eq!(pool(&weights(&[9, 2, 2]), "", "policy = \"all\""), [""; 0], "weights say nothing there");
+    assert_eq!(pool(&weights(&[9, 2, 2]), "", "spread = \"always\""), [""; 0], "sites win, as wanted");
     assert_eq!(pool(&weights(&[4, 4, 4, 4, 9]), "", "answers = 3").len(), 1);
     assert_eq!(pool(&weights(&[4, 4, 4, 4, 8]), "", "answers = 3"), [""; 0]);
 }

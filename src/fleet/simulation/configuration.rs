@@ -11,6 +11,7 @@ use crate::check::{Check, ExecProbe, PoolSetup, Probe, TcpProbe, Timing};
 use crate::fleet::simulation::{DEFAULTS, milliseconds};
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, Pool, PoolId, Require};
+use crate::selection::Spread;
 use crate::served::Served;
 use crate::service::{Answers, Policy, Service, WhenDown};
 use crate::settings::Settings;
@@ -152,6 +153,7 @@ pub(super) fn served(pools: Vec<PoolSetup>, ttl: u32) -> Served {
         answers: Answers::AtMost(2),
         ttl,
         policy: Policy::Weighted,
+        spread: Spread::Shares,
         when_down,
     };
     let mut services = Vec::new();

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
 use crate::fleet::simulation::model::{Address, Key};
 use crate::fleet::simulation::world::World;
 use crate::fleet::simulation::{Checked, ensure};
@@ -220,7 +223,9 @@ impl World {
         }
         let Table { generation, settings, catalog, .. } = &*self.table;
         let (settings, catalog) = (Arc::clone(settings), Arc::clone(catalog));
-        let made = Table::new(*generation, settings, catalog, Arc::clone(self.table.services()), made);
+        // Orders of draws may differ.
+        let rng = SmallRng::seed_from_u64(*generation);
+        let made = Table::new(*generation, settings, catalog, Arc::clone(self.table.services()), made, rng);
         for (service, family) in
             made.services().iter().flat_map(|view| Family::ALL.map(|family| (view, family)))
         {

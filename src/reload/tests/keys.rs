@@ -266,6 +266,7 @@ fn other_keys() -> Vec<(&'static str, Anew, Edit)> {
         ("answers 2 -> all", nothing, of_service(|service| service.answers = Answers::All)),
         ("ttl 20s -> 30s", nothing, of_service(|service| service.ttl = 30)),
         ("policy weighted -> all", nothing, of_service(|service| service.policy = Policy::All)),
+        ("spread shares -> always", nothing, of_service(|service| service.spread = Spread::Always)),
         (
             "when_down fail-open -> nodata",
             nothing,

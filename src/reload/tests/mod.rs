@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
 use super::*;
 use crate::checker::Command;
 use crate::fleet::{Configuration, Reloaded, Wanted};
@@ -37,7 +40,14 @@ struct Fixture {
 }
 
 fn table() -> Table {
-    Table::new(1, Arc::default(), Arc::new(Catalog::new(Vec::new())), Arc::default(), [])
+    Table::new(
+        1,
+        Arc::default(),
+        Arc::new(Catalog::new(Vec::new())),
+        Arc::default(),
+        [],
+        SmallRng::seed_from_u64(1),
+    )
 }
 
 /// The next generation of a table, with what is wanted.
@@ -46,7 +56,14 @@ fn renewed(table: &Table, wanted: Option<Wanted>) -> Arc<Table> {
         Some(wanted) => (Arc::new(wanted.settings), wanted.catalog),
         None => (Arc::clone(&table.settings), Arc::clone(&table.catalog)),
     };
-    Arc::new(Table::new(table.generation + 1, settings, catalog, Arc::clone(table.services()), []))
+    Arc::new(Table::new(
+        table.generation + 1,
+        settings,
+        catalog,
+        Arc::clone(table.services()),
+        [],
+        SmallRng::seed_from_u64(1),
+    ))
 }
 
 impl Fixture {

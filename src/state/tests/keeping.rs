@@ -6,6 +6,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
 use super::*;
 use crate::checker::{Command, Handle};
 use crate::metrics::Metrics;
@@ -102,7 +105,14 @@ impl Script {
 }
 
 fn table() -> Table {
-    Table::new(1, Arc::default(), Arc::new(Catalog::new(Vec::new())), Arc::default(), [])
+    Table::new(
+        1,
+        Arc::default(),
+        Arc::new(Catalog::new(Vec::new())),
+        Arc::default(),
+        [],
+        SmallRng::seed_from_u64(1),
+    )
 }
 
 /// Waits on the paused clock, which advances while threads work.

@@ -1,0 +1,84 @@
+//! Uniform integers below a bound, and shuffles, without bias; or all of them in turn.
+
+use rand::Rng;
+
+/// A source of choices.
+pub(super) trait Chance {
+    /// A number below `bound`, each with the same probability; 0 if the bound is 0 or 1.
+    fn below(&mut self, bound: u64) -> u64;
+
+    /// An index below `length`.
+    fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap_or(0)
+    }
+
+    /// Puts the items in an order, each with the same probability.
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.index(last + 1));
+        }
+    }
+}
+
+impl<R: Rng> Chance for R {
+    /// The high half of `word x bound`. Words whose low half is below `2^64 mod bound` are drawn
+    /// again, because some results have one of them more. Source: Lemire, "Fast Random Integer
+    /// Generation in an Interval", 2019.
+    #[inline]
+    fn below(&mut self, bound: u64) -> u64 {
+        if bound <= 1 {
+            return 0;
+        }
+        loop {
+            let product = u128::from(self.next_u64()) * u128::from(bound);
+            #[allow(clippy::cast_possible_truncation, reason = "the two halves of 128 bits")]
+            let (high, low) = ((product >> 64) as u64, product as u64);
+            if low >= bound || low >= bound.wrapping_neg() % bound {
+                return high;
+            }
+        }
+    }
+}
+
+/// Goes through all sequences of choices.
+#[derive(Debug, Default)]
+pub(super) struct Every {
+    /// Each choice with its bound.
+    choices: Vec<(u64, u64)>,
+    next: usize,
+}
+
+impl Chance for Every {
+    fn below(&mut self, bound: u64) -> u64 {
+        if bound <= 1 {
+            return 0;
+        }
+        let choice = self.choices.get(self.next).map_or(0, |(choice, _)| *choice);
+        if self.next == self.choices.len() {
+            self.choices.push((choice, bound));
+        }
+        debug_assert_eq!(self.choices.get(self.next).map(|(_, bound)| *bound), Some(bound), "another bound");
+        self.next += 1;
+        choice
+    }
+}
+
+impl Every {
+    /// Runs with each sequence of choices. The probability of a result is 1 over the number that it
+    /// is visited with. What is run must depend on the choices alone.
+    pub(super) fn run<T>(mut run: impl FnMut(&mut Self) -> T, mut visit: impl FnMut(T, u64)) {
+        let mut every = Self::default();
+        loop {
+            every.next = 0;
+            let result = run(&mut every);
+            visit(result, every.choices.iter().map(|(_, bound)| bound).product());
+            while every.choices.last().is_some_and(|(choice, bound)| choice + 1 == *bound) {
+                every.choices.pop();
+            }
+            match every.choices.last_mut() {
+                Some((choice, _)) => *choice += 1,
+                None => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Which orders are prepared: several random ones, such that few candidates all meet.
+
+use std::sync::Arc;
+
+use super::chance::{Chance, Every};
+use super::inclusion::Frame;
+use super::systematic::Line;
+
+/// The number of orders that a draw chooses from. Each yields other partners. It is at least the
+/// number of pairs of 6 candidates, which all have to be drawn.
+pub const ORDERS: usize = 16;
+
+/// Up to this many candidates on the line, each pair that some order draws together is drawn
+/// together by one that is prepared. With more, pairs change as orders are renewed.
+pub(super) const FEW: usize = 6;
+
+/// Random orders that are tried before all are. They nearly always draw all pairs of equal weights.
+const TRIED: usize = 48;
+
+/// The orders for a frame. Answers with at most one sampled candidate need no second order.
+pub(super) fn orders(frame: &Frame, chance: &mut impl Chance) -> Vec<Arc<Line>> {
+    let count = match frame.sampled {
+        0 => 0,
+        1 => 1,
+        _ => ORDERS,
+    };
+    let mut lines = if count > 1 && frame.members.len() <= FEW { meeting(frame, chance) } else { Vec::new() };
+    while lines.len() < count {
+        lines.push(Line::random(frame, chance));
+    }
+    lines.into_iter().map(Arc::new).collect()
+}
+
+/// Orders that together draw all pairs that can be drawn; each has one that those before it do not.
+fn meeting(frame: &Frame, chance: &mut impl Chance) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let mut drawn = 0;
+    let mut look = |line: Line| {
+        let pairs = pairs(frame, &line);
+        if pairs & !drawn != 0 {
+            drawn |= pairs;
+            lines.push(line);
+        }
+        drawn.count_ones() as usize == frame.members.len() * (frame.members.len() - 1) / 2
+    };
+    let all_meet = (0..TRIED).any(|_| look(Line::random(frame, chance)));
+    if !all_meet {
+        Every::run(
+            |every| Line::random(frame, every),
+            |line, _| {
+                look(line);
+            },
+        );
+    }
+    lines
+}
+
+/// The pairs that an order draws together, as bits.
+fn pairs(frame: &Frame, line: &Line) -> u64 {
+    let mut pairs = 0;
+    let member = |candidate: u32| frame.members.iter().position(|member| member.index == candidate);
+    for (a, &candidate) in line.order.iter().enumerate() {
+        for (b, &partner) in line.order.iter().enumerate().skip(a + 1) {
+            if let (Some(one), Some(other)) = (member(candidate), member(partner))
+                && line.meet(a, b, frame.step)
+            {
+                pairs |= 1 << (one.min(other) * FEW + one.max(other));
+            }
+        }
+    }
+    pairs
+}

@@ -1,0 +1,128 @@
+//! Everything that draws from given candidates need, prepared.
+
+use std::sync::Arc;
+
+use rand::Rng;
+
+use super::chance::Chance;
+use super::inclusion::{Candidate, Frame, MAX_ANSWERS, Spread};
+use super::partners::{FEW, orders};
+use super::systematic::Line;
+
+/// The drawn candidates as indices, in the order of the answer; room for [`MAX_ANSWERS`].
+#[derive(Clone, Debug)]
+pub struct Picked {
+    indices: [u32; MAX_ANSWERS],
+    length: usize,
+}
+
+impl Default for Picked {
+    fn default() -> Self {
+        Self { indices: [0; MAX_ANSWERS], length: 0 }
+    }
+}
+
+impl Picked {
+    /// The indices, in the order of the answer.
+    #[must_use]
+    pub fn indices(&self) -> &[u32] {
+        self.indices.get(..self.length).unwrap_or_default()
+    }
+
+    /// The indices, for a caller that numbers its candidates differently.
+    pub fn indices_mut(&mut self) -> &mut [u32] {
+        self.indices.get_mut(..self.length).unwrap_or_default()
+    }
+
+    /// Discards the last draw.
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    fn push(&mut self, index: u32) {
+        if let Some(slot) = self.indices.get_mut(self.length) {
+            *slot = index;
+            self.length += 1;
+        }
+    }
+}
+
+/// A prepared draw of a number of candidates. Two are equal if they draw with equal probabilities;
+/// their orders may differ.
+#[derive(Clone, Debug, Default)]
+pub struct Sampler {
+    frame: Arc<Frame>,
+    pub(super) lines: Vec<Arc<Line>>,
+    /// The line to be replaced next.
+    oldest: usize,
+}
+
+impl PartialEq for Sampler {
+    fn eq(&self, other: &Self) -> bool {
+        self.frame == other.frame
+    }
+}
+
+impl Eq for Sampler {}
+
+impl Sampler {
+    /// Prepares to draw `answers` of the candidates, at most [`MAX_ANSWERS`], or all of positive
+    /// weight if there are fewer.
+    #[must_use]
+    pub fn new(candidates: &[Candidate], answers: usize, spread: Spread, rng: &mut impl Rng) -> Self {
+        let frame = Frame::new(candidates, answers, spread);
+        let lines = orders(&frame, rng);
+        Self { frame: Arc::new(frame), lines, oldest: 0 }
+    }
+
+    /// Replaces the oldest order by a new random one, or all if there are few candidates. Takes time
+    /// in proportion to the candidates.
+    pub fn renew(&mut self, rng: &mut impl Rng) {
+        if self.frame.members.len() <= FEW {
+            self.lines = orders(&self.frame, rng);
+        } else if let Some(line) = self.lines.get_mut(self.oldest) {
+            *line = Arc::new(Line::random(&self.frame, rng));
+            self.oldest = (self.oldest + 1) % self.lines.len();
+        }
+    }
+
+    /// Draws an answer. Allocates nothing, and takes time in proportion to the answers and the
+    /// logarithm of the candidates.
+    pub fn draw(&self, rng: &mut impl Rng, picked: &mut Picked) {
+        self.draw_by(rng, picked);
+    }
+
+    /// Draws by the choices of `chance`.
+    pub(super) fn draw_by(&self, chance: &mut impl Chance, picked: &mut Picked) {
+        picked.clear();
+        for &index in &self.frame.certain {
+            picked.push(index);
+        }
+        if let Some(line) = self.lines.get(chance.index(self.lines.len())) {
+            let start = chance.below(self.frame.step);
+            line.hits(start, self.frame.step, self.frame.sampled, chance, |index| picked.push(index));
+        }
+        arrange(&self.frame, chance, picked.indices_mut());
+    }
+}
+
+/// Puts the drawn candidates in the order of the answer. The certain ones are before the others.
+fn arrange(frame: &Frame, chance: &mut impl Chance, picked: &mut [u32]) {
+    if frame.certain.is_empty() {
+        chance.shuffle(picked);
+    } else if picked.len() > 1 {
+        picked.swap(0, first(frame, chance));
+        chance.shuffle(picked.get_mut(1..).unwrap_or_default());
+    }
+}
+
+/// The place of the candidate that moves to the front, where the certain ones are before the others.
+pub(super) fn first(frame: &Frame, chance: &mut impl Chance) -> usize {
+    let place = if frame.certain.is_empty() { 0 } else { chance.below(frame.places) };
+    let certain = frame.ends.partition_point(|&end| end <= place);
+    if certain < frame.certain.len() {
+        certain
+    } else {
+        frame.certain.len() + usize::try_from(chance.below(frame.sampled)).unwrap_or(0)
+    }
+}

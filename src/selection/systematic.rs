@@ -1,0 +1,173 @@
+//! A line of candidates in one random order, and the points that hit them.
+
+use super::chance::Chance;
+use super::fraction::Fraction;
+use super::inclusion::{Frame, Member, Part};
+
+/// The candidates of a [`Frame`] in one order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    segments: Box<[Segment]>,
+    /// The candidates, as indices.
+    pub(super) order: Box<[u32]>,
+    /// The running sums of their lengths within each segment.
+    ends: Box<[u64]>,
+}
+
+/// One part of the frame on the line.
+///
+/// A candidate of weight `w` has `length x w / weight` of the part, in lowest terms `scale x w /
+/// fine`. Where `fine` is 1, this is its length in `ends`. Elsewhere its boundaries are no integers:
+/// its length in `ends` is `w`, and an offset, refined to `offset x fine` and a uniform number below
+/// `fine`, is divided by `scale`. The refinement is the same for all hits of one segment, so they
+/// are systematic on the finer line too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Segment {
+    start: u64,
+    end: u64,
+    /// The index of its first candidate on the line, and the one after its last.
+    first: usize,
+    after: usize,
+    fine: u64,
+    scale: u64,
+}
+
+impl Line {
+    /// Lays the candidates out in a random order. Parts stay together, and groups within them.
+    pub(super) fn random(frame: &Frame, chance: &mut impl Chance) -> Self {
+        let mut parts: Vec<&Part> = frame.parts.iter().collect();
+        chance.shuffle(&mut parts);
+        let mut members: Vec<Member> = Vec::with_capacity(frame.members.len());
+        let mut ends = Vec::with_capacity(frame.members.len());
+        let mut segments: Vec<Segment> = Vec::with_capacity(parts.len());
+        for part in parts {
+            let first = members.len();
+            let mut groups: Vec<&[Member]> = frame.groups_of(part).collect();
+            chance.shuffle(&mut groups);
+            for group in groups {
+                let begin = members.len();
+                members.extend(group);
+                chance.shuffle(members.get_mut(begin..).unwrap_or_default());
+            }
+            let start = segments.last().map_or(0, |segment| segment.end);
+            let ratio = Fraction::new(part.weight, part.length);
+            let [fine, scale] =
+                [ratio.numerator, ratio.denominator].map(|number| u64::try_from(number).unwrap_or(u64::MAX));
+            let unit = if fine == 1 { scale } else { 1 };
+            let mut end = 0;
+            ends.extend(members.iter().skip(first).map(|member| {
+                end += unit * u64::from(member.weight);
+                end
+            }));
+            segments.push(Segment {
+                start,
+                end: start + part.length,
+                first,
+                after: members.len(),
+                fine,
+                scale,
+            });
+        }
+        Self {
+            segments: segments.into(),
+            order: members.iter().map(|member| member.index).collect(),
+            ends: ends.into(),
+        }
+    }
+
+    /// The candidates at the points `start`, `start + step` and so on.
+    pub(super) fn hits(
+        &self,
+        start: u64,
+        step: u64,
+        count: u64,
+        chance: &mut impl Chance,
+        mut hit: impl FnMut(u32),
+    ) {
+        let points = (0..count).scan(start, |next, _| Some(std::mem::replace(next, *next + step)));
+        if let [Segment { fine: 1, .. }] = &*self.segments {
+            // A short walk from hit to hit costs less than bisections.
+            let is_short = self.ends.len() <= 16;
+            let mut index = 0;
+            for point in points {
+                if is_short {
+                    index += self.ends.iter().skip(index).take_while(|end| **end <= point).count();
+                } else {
+                    index = self.ends.partition_point(|end| *end <= point);
+                }
+                if let Some(&candidate) = self.order.get(index) {
+                    hit(candidate);
+                }
+            }
+            return;
+        }
+        let mut segment: Option<&Segment> = None;
+        let mut refinement = 0;
+        for point in points {
+            if segment.is_none_or(|segment| segment.end <= point) {
+                segment = self.segments.get(self.segments.partition_point(|segment| segment.end <= point));
+                refinement = segment.map_or(0, |segment| chance.below(segment.fine));
+            }
+            let Some(segment) = segment else { return };
+            let position = segment.position(point - segment.start, refinement);
+            let ends = self.ends.get(segment.first..segment.after).unwrap_or_default();
+            let index = segment.first + ends.partition_point(|&end| end <= position);
+            if let Some(&candidate) = self.order.get(index) {
+                hit(candidate);
+            }
+        }
+    }
+
+    /// Whether some start draws the candidates at places `a` and `b` of the order together. Only for few candidates: the products of their weights must fit.
+    pub(super) fn meet(&self, a: usize, b: usize, step: u64) -> bool {
+        let unit: u128 = self.segments.iter().map(|segment| u128::from(segment.fine)).product();
+        let [a, b] = [a, b].map(|place| self.stretch(place, unit));
+        let (Some(a), Some(b)) = (a, b) else { return false };
+        // Refinements of two segments are independent, so whole points count.
+        let [a, b] = if a.segment == b.segment { [a, b] } else { [a.widened(unit), b.widened(unit)] };
+        let step = u128::from(step) * unit;
+        let ahead = (b.start + step - a.start % step) % step;
+        ahead < a.end - a.start || step - ahead < b.end - b.start
+    }
+
+    /// Where the candidate at a place of the order lies on the line, in parts of `1 / unit`.
+    fn stretch(&self, place: usize, unit: u128) -> Option<Stretch> {
+        let index = self.segments.partition_point(|segment| segment.after <= place);
+        let segment = self.segments.get(index)?;
+        let length = if segment.fine == 1 {
+            unit
+        } else {
+            unit / u128::from(segment.fine) * u128::from(segment.scale)
+        };
+        let at = |end: u64| u128::from(segment.start) * unit + u128::from(end) * length;
+        let before = if place == segment.first { 0 } else { *self.ends.get(place - 1)? };
+        Some(Stretch { segment: index, start: at(before), end: at(*self.ends.get(place)?) })
+    }
+}
+
+/// A stretch of the line.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    segment: usize,
+    start: u128,
+    end: u128,
+}
+
+impl Stretch {
+    /// The whole points that it has a part of.
+    fn widened(self, unit: u128) -> Self {
+        Self { start: self.start / unit * unit, end: self.end.div_ceil(unit) * unit, ..self }
+    }
+}
+
+impl Segment {
+    /// An offset on this segment as a position among the ends of its candidates.
+    fn position(&self, offset: u64, refinement: u64) -> u64 {
+        if self.fine == 1 {
+            return offset;
+        }
+        let fine = u128::from(offset) * u128::from(self.fine) + u128::from(refinement);
+        // It fits: the position is below the weight of the part, as the offset is below its length.
+        u64::try_from(fine / u128::from(self.scale)).unwrap_or(u64::MAX)
+    }
+}
