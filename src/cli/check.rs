@@ -1,6 +1,8 @@
 //! `steerd check`: loads everything as `serve` would, and reports the faults of the configuration and
 //! the settings that cannot work on this machine or for this user.
 
+mod draws;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,6 +13,11 @@ use crate::cli::{has_color, hint_for_missing, lines, print_json};
 use crate::config::fault::Faults;
 use crate::config::{self, Setup};
 use crate::name::Name;
+
+use draws::{Draw, draws};
+
+/// The most draws that are printed.
+const DRAWS: usize = 20;
 
 /// Checks a configuration. Faults go to standard error and the summary to standard output; with
 /// `json` everything goes to standard output. Warnings do not make it fail.
@@ -41,6 +48,13 @@ fn tell(path: &Path, loaded: &Result<Setup, Faults>) -> std::io::Result<()> {
             writeln!(std::io::stdout(), "configuration is valid: {}{warnings}", summary(setup))?;
             for (letters, ascii) in international(setup) {
                 writeln!(std::io::stdout(), "{letters} is {ascii} in DNS, in metrics and in the API")?;
+            }
+            let draws = draws(setup);
+            for draw in draws.iter().take(DRAWS) {
+                writeln!(std::io::stdout(), "{draw}")?;
+            }
+            if draws.len() > DRAWS {
+                writeln!(std::io::stdout(), "and {} more such draws: see --json", draws.len() - DRAWS)?;
             }
             Ok(())
         }
@@ -93,10 +107,12 @@ fn counted(count: usize, one: &str, many: &str) -> String {
 
 fn as_json(loaded: &Result<Setup, Faults>) -> Value {
     let faults = faults(loaded);
+    let draws = loaded.as_ref().map(draws).unwrap_or_default();
     json!({
         "valid": loaded.is_ok(),
         "errors": faults.errors().collect::<Vec<_>>(),
         "warnings": faults.warnings().collect::<Vec<_>>(),
+        "draws": draws.iter().map(Draw::as_json).collect::<Vec<_>>(),
     })
 }
 
@@ -110,7 +126,7 @@ mod tests {
     fn a_valid_configuration_is_counted() {
         let loaded = config::load(Path::new(VALID));
         assert_eq!(summary(loaded.as_ref().unwrap()), "1 zone, 1 pool, 3 backends, 1 service");
-        assert_eq!(as_json(&loaded), json!({ "valid": true, "errors": [], "warnings": [] }));
+        assert_eq!(as_json(&loaded), json!({ "valid": true, "errors": [], "warnings": [], "draws": [] }));
         assert_eq!(run(Path::new(VALID), false), ExitCode::SUCCESS);
     }
 
@@ -142,6 +158,60 @@ mod tests {
     }
 
     #[test]
+    fn draws_that_differ_from_the_weights_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("steerd.toml");
+        let zone = "$TTL 60\n@ SOA ns1 h 1 2 3 4 5\n@ NS ns1\n@ NS ns2.elsewhere.\nns1 A 192.0.2.1\n";
+        std::fs::write(directory.path().join("zone"), zone).unwrap();
+        let backend = |last: u32, weight: u32, site: &str| {
+            format!(
+                "{{ name = \"{site}{last}\", address = \"192.0.2.{last}\", weight = {weight}, site = \"{site}\" }}"
+            )
+        };
+        let backends = [(1, 5, "a"), (2, 2, "a"), (3, 2, "b"), (4, 1, "c")]
+            .map(|(last, weight, site)| backend(last, weight, site));
+        let service = |name: &str, keys: &str| {
+            format!("[services.\"{name}.example.com\"]\npools = [\"web\"]\n{keys}\n")
+        };
+        let text = format!(
+            "[zones.\"example.com\"]\nfile = \"zone\"\n[pools.web]\nbackends = [{}]\n{}{}{}{}",
+            backends.join(", "),
+            service("two", "answers = 2"),
+            service("three", "answers = 3"),
+            service("also", "answers = 3"),
+            service("sites", "answers = 2\nspread = \"always\""),
+        );
+        std::fs::write(&path, text).unwrap();
+        let setup = config::load(&path).unwrap();
+        let told: Vec<String> = draws(&setup).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "two.example.com draws 2 of pool `web` (ipv4):\n  \
+                 in 100 % of answers, first in 50 %: a1\n  \
+                 in 40 % of answers, first in 20 %: a2, b3\n  \
+                 in 20 % of answers, first in 10 %: c4",
+                "three.example.com and 1 other service draw 3 of pool `web` (ipv4):\n  \
+                 in 100 % of answers, first in 50 %: a1\n  \
+                 in 80 % of answers, first in 20 %: a2, b3\n  \
+                 in 40 % of answers, first in 10 %: c4",
+                // Site `a` is in each answer, by 5 : 2; the other two share one address by 2 : 1.
+                "sites.example.com draws 2 of pool `web` (ipv4), spread over sites:\n  \
+                 in 71.43 % of answers, first in 35.71 %: a1\n  \
+                 in 66.67 % of answers, first in 33.33 %: b3\n  \
+                 in 33.33 % of answers, first in 16.67 %: c4\n  \
+                 in 28.57 % of answers, first in 14.29 %: a2",
+            ]
+        );
+        let json = as_json(&Ok(setup));
+        assert_eq!(json["draws"][1]["services"], json!(["three.example.com", "also.example.com"]));
+        assert_eq!(
+            json["draws"][1]["backends"][3],
+            json!({ "backend": "c4", "included": 0.4, "first": 0.1 })
+        );
+    }
+
+    #[test]
     fn faults_keep_their_places_in_json() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("steerd.toml");
@@ -160,6 +230,7 @@ mod tests {
                 },
             ],
             "warnings": [],
+            "draws": [],
         });
         assert_eq!(as_json(&config::load(&path)), expected);
         assert_eq!(run(&path, true), ExitCode::FAILURE);
