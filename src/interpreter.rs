@@ -99,7 +99,7 @@ fn format_fault(beginning: &[u8], size: u64) -> Option<Fault> {
     Some(Fault { reason: reason.to_owned(), certain: !has_other_formats() })
 }
 
-/// What is wrong with an ELF file of 64 bits: the system runs those for its own kind of machine.
+/// The fault of a 64-bit ELF file: the system runs only those for its own kind of machine.
 fn elf_fault(file: &[u8], size: u64) -> Option<&'static str> {
     const BROKEN: &str = "it is a program file that is cut short or broken; copy or build it again";
     const BITS_64: u8 = 2;

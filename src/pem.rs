@@ -74,7 +74,7 @@ const OTHER_LABELS: [(&str, &str); 5] = [
     ("-----BEGIN PUBLIC KEY-----", "it holds a public key; a certificate is expected (BEGIN CERTIFICATE)"),
 ];
 
-/// What a file without a certificate in PEM form holds instead, and what to do.
+/// Names the content of a file without a certificate in PEM form, and what to do.
 fn instead_of_certificate(text: &[u8]) -> Option<&'static str> {
     let label = || OTHER_LABELS.iter().find(|(label, _)| memmem::find(text, label.as_bytes()).is_some());
     other_encoding(text).or_else(|| label().map(|(_, message)| *message))
@@ -89,7 +89,7 @@ fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
     in_der(bytes).or_else(|| bytes.contains(&0).then_some("it is binary; PEM is text"))
 }
 
-/// What a DER file holds, and the command that converts it. The first value in the outer sequence shows it.
+/// Names the content of a DER file, and the command that converts it. The first value in the outer sequence shows it.
 fn in_der(bytes: &[u8]) -> Option<&'static str> {
     let first_in = |bytes| Any::from_der(bytes).ok().map(|(_, value)| value);
     if parse(&CertificateDer::from(bytes)).is_some() {

@@ -157,7 +157,7 @@ fn state(word: &str) -> Result<Override, Problem> {
 /// The length of an override, for the API and the command line.
 ///
 /// # Errors
-/// What is expected.
+/// Says what is expected.
 pub(crate) fn override_length(text: &str) -> Result<Duration, String> {
     parse_duration(text).filter(|length| (SHORTEST..=LONGEST).contains(length)).ok_or_else(|| {
         let is_bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -80,7 +80,7 @@ fn in_fail_open(
         let name = &backend.name;
         tell(false, format!("goes on answering with {name} ({}), because it fails open", family.as_str()));
     }
-    // What comes besides is drained: of others nothing has changed.
+    // Addresses that are answered besides are drained ones: nothing else has changed.
     let back = new.difference(&old).filter(|address| !is_own(address)).count();
     if back > 0 {
         let takes_away = old.is_disjoint(&new);

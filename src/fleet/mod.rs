@@ -99,7 +99,7 @@ pub const LATE: Duration = Duration::from_millis(500);
 /// commands are served in between.
 pub const AT_ONCE: usize = 64;
 
-/// What a fleet begins with.
+/// The initial configuration and memory of a fleet.
 #[derive(Debug)]
 pub struct Setup {
     /// The configuration.

@@ -19,7 +19,7 @@ use crate::table::Standing;
 /// Pool, backend, address and check.
 type Check = (String, String, IpAddr, String);
 
-/// What was known of the addresses before a reload.
+/// The known state of the addresses before a reload.
 struct Known {
     checks: BTreeMap<Check, Verdict>,
     /// The addresses whose standing was known, with that of each check.

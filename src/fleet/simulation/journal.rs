@@ -9,7 +9,7 @@ use crate::fleet::{Memory, MemoryChanges, RememberedOverride, RememberedState};
 /// Pool, backend, address and check.
 type Check = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
 
-/// What is remembered, by names.
+/// The remembered state, by names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Remembered {
     pub(super) states: BTreeMap<Check, RememberedState>,

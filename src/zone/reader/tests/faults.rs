@@ -132,7 +132,7 @@ const LINES: &[(&str, u32, &str, &str)] = &[
     ("x SOA a b 1 2 3 4 5", 1, "SOA", "SOA"),
 ];
 
-/// What concerns the zone as a whole marks the whole line.
+/// A fault of the zone as a whole marks the whole line.
 #[test]
 fn warnings_mark_their_line() {
     for (text, line, marked) in [
