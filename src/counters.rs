@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 /// Two cache lines: adjacent lines are fetched in pairs on current x86-64 processors.
 #[repr(align(128))]
 #[derive(Debug, Default)]
-struct Line([AtomicU64; 16]);
+struct LinePair([AtomicU64; 16]);
 
 /// A table of counts: one column per count, one row per thread. Clones share the counts.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Counters {
 
 #[derive(Clone, Debug)]
 struct Cells {
-    lines: Arc<[Line]>,
+    lines: Arc<[LinePair]>,
     lines_per_row: usize,
 }
 
@@ -115,7 +115,7 @@ impl Counters {
 impl Cells {
     fn new(rows: usize, columns: usize) -> Self {
         let lines_per_row = columns.div_ceil(16).max(1);
-        let lines = (0..rows * lines_per_row).map(|_| Line::default()).collect();
+        let lines = (0..rows * lines_per_row).map(|_| LinePair::default()).collect();
         Self { lines, lines_per_row }
     }
 

@@ -30,7 +30,7 @@ use crate::settings::Secondary;
 use crate::sys::clock::unix_time;
 use crate::table::Published;
 use crate::wire::query::Header;
-use crate::wire::tsig::{self, Asked};
+use crate::wire::tsig::{self, SignedRequest};
 use crate::wire::{class, flag, opcode, rcode};
 use crate::zone::{Zone, rtype};
 
@@ -220,7 +220,7 @@ impl Telling {
     }
 
     /// Builds the message, signed if there is a key.
-    fn query(&self, id: u16) -> io::Result<(Vec<u8>, Option<Asked>)> {
+    fn query(&self, id: u16) -> io::Result<(Vec<u8>, Option<SignedRequest>)> {
         let flags = u16::from(opcode::NOTIFY) << 11 | flag::AA;
         let mut message = vec![0; MESSAGE];
         let numbers = [id, flags, 1, 0, 0, 0].map(u16::to_be_bytes).concat();

@@ -44,7 +44,7 @@ const RECALL_TIME: Duration = Duration::from_secs(5);
 pub enum StartError {
     /// A DNS socket.
     #[error(transparent)]
-    Dns(#[from] listener::BindError),
+    Dns(#[from] listener::ListenError),
     /// The threads and sockets of the DNS listeners.
     #[error("cannot start answering DNS: {0}")]
     Listeners(#[source] io::Error),
@@ -96,7 +96,7 @@ pub struct Server {
     /// Reloads the configuration.
     pub reload: reload::Handle,
     /// Until DNS is answered.
-    bound: Option<listener::Bound>,
+    bound: Option<listener::BoundListeners>,
     /// From then on.
     listeners: Option<Listeners>,
     metrics: Arc<Metrics>,

@@ -25,7 +25,7 @@ use crate::zone::Catalog;
 pub use decision::{Decision, ServiceView, Services};
 pub use draw::{Draw, Drawing};
 pub use persistent::PersistentVec;
-pub use pool_view::{Choice, FULL_WEIGHT, FamilyView, Member, Place, PoolView, Standing};
+pub use pool_view::{AddressCondition, Choice, FULL_WEIGHT, FamilyView, Member, PoolView, Standing};
 
 /// Everything an answer is made from. A clone shares all of it.
 #[derive(Clone, Debug)]
@@ -153,7 +153,7 @@ impl Table {
 pub struct Published(Arc<ArcSwap<Table>>);
 
 /// A reader's cached view of the cell: one atomic load if nothing has changed.
-pub type Reader = arc_swap::Cache<Arc<ArcSwap<Table>>, Arc<Table>>;
+pub type TableReader = arc_swap::Cache<Arc<ArcSwap<Table>>, Arc<Table>>;
 
 impl Published {
     /// Creates the cell with a first table.
@@ -178,7 +178,7 @@ impl Published {
 
     /// Returns a reader for one query loop.
     #[must_use]
-    pub fn reader(&self) -> Reader {
+    pub fn reader(&self) -> TableReader {
         arc_swap::Cache::new(Arc::clone(&self.0))
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use steerd::answer::{Responder, Verdict};
+use steerd::answer::{Disposition, Responder};
 use steerd::name::Name;
 use steerd::wire::MAX_MESSAGE;
 use steerd::zone::reader;
@@ -28,7 +28,7 @@ fn no_kind_of_answer_takes_memory() {
             let (verdict, calls) = allocation::calls_during(|| {
                 responder.respond(&kind.query, &setting.client, table, &mut buffer)
             });
-            assert!(matches!(verdict, Verdict::Reply(_)), "{}: {verdict:?}", kind.name);
+            assert!(matches!(verdict, Disposition::Reply(_)), "{}: {verdict:?}", kind.name);
             assert_eq!(calls, 0, "{}, round {round}", kind.name);
         }
         kind.check(table);

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use hickory_proto::op::Message;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use steerd::answer::{self, Client, DropReason, Responder, Transport, Verdict};
+use steerd::answer::{self, Client, Disposition, DropReason, Responder, Transport};
 use steerd::keys::Keys;
 use steerd::settings::Settings;
 use steerd::table::Table;
@@ -66,7 +66,7 @@ pub(crate) fn slip(table: &Table, client: &Client, query: &[u8]) {
     let mut buffer = [0xff; PLAIN_UDP];
     let (verdict, allocations) = allocation::calls_during(|| answer::slip(query, client, table, &mut buffer));
     assert_eq!(allocations, 0, "slipping allocates");
-    let Verdict::Reply(facts) = verdict else { return };
+    let Disposition::Reply(facts) = verdict else { return };
     let asked = Asked::read(query).expect("less than a header gets no reply");
     let reply = Reply::read(&buffer[..facts.length]);
     assert_eq!((reply.id, reply.question, reply.rcode()), (asked.id, asked.question, rcode::NOERROR));
@@ -108,11 +108,11 @@ pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOn
     assert_eq!(allocations, 0, "answering allocates");
     let asked = Asked::read(query);
     let facts = match (verdict, &asked) {
-        (Verdict::Drop(DropReason::Short), None) => return,
-        (Verdict::Drop(DropReason::Response), Some(asked)) if asked.flags & flag::QR != 0 => return,
-        (Verdict::Drop(DropReason::PortZero), Some(_)) if client.port == 0 => return,
-        (Verdict::Reply(facts), _) => facts,
-        (Verdict::Drop(_), _) => panic!("{verdict:?} for {asked:?} by {client:?}"),
+        (Disposition::Drop(DropReason::Short), None) => return,
+        (Disposition::Drop(DropReason::Response), Some(asked)) if asked.flags & flag::QR != 0 => return,
+        (Disposition::Drop(DropReason::PortZero), Some(_)) if client.port == 0 => return,
+        (Disposition::Reply(facts), _) => facts,
+        (Disposition::Drop(_), _) => panic!("{verdict:?} for {asked:?} by {client:?}"),
     };
     let asked = asked.expect("less than a header gets no reply");
     assert!(asked.flags & flag::QR == 0 && client.port != 0, "only a query gets a reply");

@@ -2,10 +2,10 @@
 //! agree, every change to it is detected, and its reply is signed according to RFC 8945.
 
 use ring::hmac;
-use steerd::answer::{Responder, Transport, Verdict, refuse};
+use steerd::answer::{Disposition, Responder, Transport, refuse};
 use steerd::keys::{Algorithm, Key, Keys};
 use steerd::name::Name;
-use steerd::wire::tsig::{FUDGE, Reason, Signer, TsigError, verify};
+use steerd::wire::tsig::{FUDGE, SignatureError, Signer, TsigError, verify};
 use steerd::wire::{HEADER, MAX_MESSAGE, rcode};
 use steerd::zone::rtype;
 
@@ -129,14 +129,14 @@ fn whole(world: &World, keys: &Keys, request: &Request, message: &[u8]) {
         Ok(None) => panic!("a signature is not recognized: {signed:?}"),
         Err(TsigError::Malformed) => panic!("a good signature is malformed: {signed:?}"),
         Err(TsigError::Refused(refusal)) => {
-            assert!(!agree && refusal.reason == Reason::Time, "{refusal}");
+            assert!(!agree && refusal.reason == SignatureError::Time, "{refusal}");
             let mut buffer = vec![0xff; MAX_MESSAGE];
             let length = write_reply(world, request, &signed, &mut buffer);
             let end = refusal.append(&mut buffer, length, world::NOW.into()).unwrap();
             // A peer with a wrong clock can verify the reply by its own time, and learns the
             // server's.
             let other = [&[0, 0], &world::NOW.to_be_bytes()[..]].concat();
-            let variables = request.variables(request.time, Reason::Time.code(), &other);
+            let variables = request.variables(request.time, SignatureError::Time.code(), &other);
             check_mac(request, &buffer[..end], length, &[&prefixed(&mac)], &variables);
         }
     }
@@ -168,7 +168,7 @@ fn check_replies(world: &World, request: &Request, mut signer: Signer, signed: &
     let client = Setting::new(request.transport).client;
     let mut responder = Responder::new(SmallRng::seed_from_u64(1));
     let answered = responder.respond(signed, &client, world.table(), &mut buffer);
-    let Verdict::Reply(facts) = answered else { return };
+    let Disposition::Reply(facts) = answered else { return };
     if facts.signed {
         // The signature fits, unless the names are too long for a datagram.
         let needed = HEADER + 259 + 11 + signer.record_length();
@@ -229,7 +229,7 @@ fn cut(keys: &Keys, request: &Request, message: &[u8], which: usize) {
     match verify(&signed, keys, world::NOW.into()) {
         Ok(Some(_)) => panic!("a truncated MAC is accepted"),
         Err(TsigError::Refused(refusal)) if is_last_alone(&signed, message.len()) => {
-            assert_eq!(refusal.reason, Reason::Truncated);
+            assert_eq!(refusal.reason, SignatureError::Truncated);
         }
         _ => {}
     }

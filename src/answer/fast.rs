@@ -8,7 +8,7 @@
 use rand::Rng;
 
 use super::options::ExtendedError;
-use super::{Client, Reply, ResponseKind, Served, Transport};
+use super::{Client, Reply, ResponseKind, ServiceAnswer, Transport};
 use crate::name;
 use crate::pool::Family;
 use crate::selection::Picked;
@@ -219,7 +219,7 @@ fn service_answer<R: Rng>(
     family: Family,
     reply: &mut Assembly<'_>,
     (rng, picked): (&mut R, &mut Picked),
-) -> Result<Option<Served>, LongWay> {
+) -> Result<Option<ServiceAnswer>, LongWay> {
     let view = table.service(id).ok_or(LongWay)?;
     let service = &view.service;
     let (column, pool, draw) = match table.decision(view, family) {
@@ -234,7 +234,7 @@ fn service_answer<R: Rng>(
         reply.address(member.address, service.ttl).ok_or(LongWay)?;
         *index = member.backend;
     }
-    Ok(Some(Served { service: id, column, pool: Some(pool) }))
+    Ok(Some(ServiceAnswer { service: id, column, pool: Some(pool) }))
 }
 
 /// A reply that is put together from ready parts.
@@ -334,7 +334,7 @@ impl<'b> Assembly<'b> {
         plain: &Plain<'_, '_>,
         flags: u16,
         kind: ResponseKind<'t>,
-        service: Option<Served>,
+        service: Option<ServiceAnswer>,
     ) -> Option<Reply<'t>> {
         let mut additionals = 0;
         if let Some((edns, payload)) = self.edns {

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use rand::Rng;
 
 use self::fast::NameScratch;
-use self::options::{ExtendedError, Proof};
+use self::options::{CookieProof, ExtendedError};
 use self::resolve::{Resolution, Resolver};
 use crate::name;
 use crate::pool::PoolId;
@@ -71,7 +71,7 @@ pub enum ResponseKind<'n> {
 
 /// The result of handling a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict<'t> {
+pub enum Disposition<'t> {
     /// No reply is due.
     Drop(DropReason),
     /// The reply is in the buffer.
@@ -108,12 +108,12 @@ pub struct Reply<'t> {
     /// The maximum length of the reply, including a TSIG record.
     pub limit: usize,
     /// The service that answered.
-    pub service: Option<Served>,
+    pub service: Option<ServiceAnswer>,
 }
 
 /// How a service answered. [`Responder::picked`] has the backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Served {
+pub struct ServiceAnswer {
     /// The service.
     pub service: ServiceId,
     /// The column of its counters: the tier, or the number of tiers if none was usable.
@@ -144,12 +144,12 @@ impl<R: Rng> Responder<R> {
         client: &Client,
         table: &'t Table,
         reply: &mut [u8],
-    ) -> Verdict<'t> {
+    ) -> Disposition<'t> {
         self.picked.clear();
         if client.port != 0 {
             let draw = (&mut self.rng, &mut self.picked);
             if let Some(reply) = fast::respond(query, client, table, reply, &mut self.name, draw) {
-                return Verdict::Reply(reply);
+                return Disposition::Reply(reply);
             }
             self.picked.clear();
         }
@@ -163,13 +163,13 @@ impl<R: Rng> Responder<R> {
         client: &Client,
         table: &'t Table,
         reply: &mut [u8],
-    ) -> Verdict<'t> {
-        let Some(header) = Header::read(query) else { return Verdict::Drop(DropReason::Short) };
+    ) -> Disposition<'t> {
+        let Some(header) = Header::read(query) else { return Disposition::Drop(DropReason::Short) };
         if header.is_response() {
-            return Verdict::Drop(DropReason::Response);
+            return Disposition::Drop(DropReason::Response);
         }
         if client.port == 0 {
-            return Verdict::Drop(DropReason::PortZero);
+            return Disposition::Drop(DropReason::PortZero);
         }
         let mut draft = Draft::new(header, client.transport, reply);
         let settings = &table.settings;
@@ -186,7 +186,7 @@ impl<R: Rng> Responder<R> {
                 // A client may ask for a cookie only (RFC 7873, section 5.4).
                 draft.error(match proof {
                     _ if is_edns_alone && edns.is_some_and(|edns| edns.version != 0) => rcode::BADVERS,
-                    Some(Proof::Unproven | Proof::Proven) if is_edns_alone => rcode::NOERROR,
+                    Some(CookieProof::Unproven | CookieProof::Proven) if is_edns_alone => rcode::NOERROR,
                     _ => rcode::FORMERR,
                 })
             }
@@ -199,12 +199,12 @@ impl<R: Rng> Responder<R> {
         client: &Client,
         table: &'t Table,
         mut draft: Draft<'_>,
-    ) -> Verdict<'t> {
+    ) -> Disposition<'t> {
         let settings = &table.settings;
         draft.begin(Some(&query.question), query.edns.as_ref(), query.signature, settings);
         let proof = draft.heed(query.edns.as_ref(), client, settings);
         let Some(proof) = proof else { return draft.error(rcode::FORMERR) };
-        draft.proven = proof == Proof::Proven;
+        draft.proven = proof == CookieProof::Proven;
         if query.edns.is_some_and(|edns| edns.version != 0) {
             return draft.error(rcode::BADVERS);
         }
@@ -215,9 +215,9 @@ impl<R: Rng> Responder<R> {
             && settings.cookies.as_ref().is_some_and(|cookies| cookies.required)
         {
             match proof {
-                Proof::None => return draft.truncate(ResponseKind::Error(rcode::BADCOOKIE)),
-                Proof::Unproven => return draft.error(rcode::BADCOOKIE),
-                Proof::Proven => {}
+                CookieProof::None => return draft.truncate(ResponseKind::Error(rcode::BADCOOKIE)),
+                CookieProof::Unproven => return draft.error(rcode::BADCOOKIE),
+                CookieProof::Proven => {}
             }
         }
         if query.question.qclass == class::CH {
@@ -250,10 +250,10 @@ impl<R: Rng> Responder<R> {
 
 /// Writes an empty truncated reply instead of a full one. It is no longer than the query, and a
 /// client with a genuine address retries over TCP.
-pub fn slip<'t>(query: &[u8], client: &Client, table: &'t Table, reply: &mut [u8]) -> Verdict<'t> {
+pub fn slip<'t>(query: &[u8], client: &Client, table: &'t Table, reply: &mut [u8]) -> Disposition<'t> {
     match Draft::bare(query, client, table, reply) {
         Some(draft) => draft.truncate(ResponseKind::Error(rcode::NOERROR)),
-        None => Verdict::Drop(DropReason::Short),
+        None => Disposition::Drop(DropReason::Short),
     }
 }
 
@@ -261,7 +261,7 @@ pub fn slip<'t>(query: &[u8], client: &Client, table: &'t Table, reply: &mut [u8
 /// length.
 pub fn refuse(query: &[u8], client: &Client, table: &Table, rcode: u16, reply: &mut [u8]) -> usize {
     match Draft::bare(query, client, table, reply).map(|draft| draft.error(rcode)) {
-        Some(Verdict::Reply(reply)) => reply.length,
+        Some(Disposition::Reply(reply)) => reply.length,
         _ => 0,
     }
 }
@@ -361,8 +361,8 @@ impl<'b> Draft<'b> {
 
     /// Answers the client's options, in the room that a TSIG record leaves. `None` if one is
     /// malformed.
-    fn heed(&mut self, edns: Option<&Edns<'_>>, client: &Client, settings: &Settings) -> Option<Proof> {
-        let (Some(edns), Some(opt)) = (edns, &mut self.opt) else { return Some(Proof::None) };
+    fn heed(&mut self, edns: Option<&Edns<'_>>, client: &Client, settings: &Settings) -> Option<CookieProof> {
+        let (Some(edns), Some(opt)) = (edns, &mut self.opt) else { return Some(CookieProof::None) };
         opt.make_room(self.writer.room());
         let proof = options::heed(edns, client, settings, opt);
         self.writer.reserve(opt.length() - OPT_LENGTH);
@@ -370,7 +370,7 @@ impl<'b> Draft<'b> {
     }
 
     /// Answers a query for the version or identity, if configured.
-    fn chaos<'t>(mut self, question: &Question<'_>, settings: &Settings) -> Verdict<'t> {
+    fn chaos<'t>(mut self, question: &Question<'_>, settings: &Settings) -> Disposition<'t> {
         let asked = matches!(question.qtype, rtype::TXT | rtype::ANY) && settings.chaos == Chaos::Version;
         let text: Option<&[u8]> = match question.name() {
             b"\x07version\x04bind\x00" | b"\x07version\x06server\x00" => Some(VERSION.as_bytes()),
@@ -386,7 +386,7 @@ impl<'b> Draft<'b> {
 
     /// Answers a notification (RFC 1996). It announces a change at the primary of a zone. For our
     /// zones that is this server, so it is only acknowledged.
-    fn notified<'t>(self, question: &Question<'_>, table: &Table) -> Verdict<'t> {
+    fn notified<'t>(self, question: &Question<'_>, table: &Table) -> Disposition<'t> {
         if question.qtype != rtype::SOA {
             return self.error(rcode::NOTIMP);
         }
@@ -399,17 +399,17 @@ impl<'b> Draft<'b> {
         self.finish(rcode::NOERROR, flag::AA, ResponseKind::Error(rcode::NOERROR), None)
     }
 
-    fn error<'t>(self, rcode: u16) -> Verdict<'t> {
+    fn error<'t>(self, rcode: u16) -> Disposition<'t> {
         self.finish(rcode, 0, ResponseKind::Error(rcode), None)
     }
 
     /// Replies that the answer did not fit. AA is set only if the answer is authoritative.
-    fn truncate(self, kind: ResponseKind<'_>) -> Verdict<'_> {
+    fn truncate(self, kind: ResponseKind<'_>) -> Disposition<'_> {
         let ours = matches!(kind, ResponseKind::Answer(_) | ResponseKind::NoName(_));
         self.finish(rcode::NOERROR, flag::TC | if ours { flag::AA } else { 0 }, kind, None)
     }
 
-    fn reply(mut self, resolution: Resolution, kind: Option<ResponseKind<'_>>) -> Verdict<'_> {
+    fn reply(mut self, resolution: Resolution, kind: Option<ResponseKind<'_>>) -> Disposition<'_> {
         let kind = kind.unwrap_or(ResponseKind::Error(resolution.rcode));
         self.explanation = resolution.explanation;
         let flags = if resolution.authoritative { flag::AA } else { 0 };
@@ -421,8 +421,8 @@ impl<'b> Draft<'b> {
         rcode: u16,
         flags: u16,
         kind: ResponseKind<'_>,
-        service: Option<Served>,
-    ) -> Verdict<'_> {
+        service: Option<ServiceAnswer>,
+    ) -> Disposition<'_> {
         if let Some(opt) = &mut self.opt {
             if let Some(explanation) = self.explanation {
                 opt.make_room(self.writer.room());
@@ -438,7 +438,7 @@ impl<'b> Draft<'b> {
         let length = self.writer.finish(self.header.id, flag::QR | copied | flags | (rcode & 0xf));
         let truncated = flags & flag::TC != 0;
         let Self { proven, signed, limit, .. } = self;
-        Verdict::Reply(Reply { length, rcode, truncated, kind, proven, signed, limit, service })
+        Disposition::Reply(Reply { length, rcode, truncated, kind, proven, signed, limit, service })
     }
 }
 

@@ -29,7 +29,7 @@ impl ExtendedError {
 
 /// Whether a cookie proves the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
+pub(super) enum CookieProof {
     /// No cookie, or cookies are off.
     None,
     /// A cookie that is not valid.
@@ -49,14 +49,14 @@ pub(super) fn heed(
     client: &Client,
     settings: &Settings,
     opt: &mut OptRecord,
-) -> Option<Proof> {
-    let mut proof = Proof::None;
+) -> Option<CookieProof> {
+    let mut proof = CookieProof::None;
     let first = |wanted| edns.options().find(|(code, _)| *code == wanted).map(|(_, value)| value);
     if let (Some(cookies), Some(value)) = (&settings.cookies, first(option::COOKIE)) {
         let (client_cookie, shown) = match cookies.secrets.check(value, client.address, client.time) {
             Cookie::Malformed => return None,
-            Cookie::Unproven(client_cookie) => (client_cookie, Proof::Unproven),
-            Cookie::Proven(client_cookie) => (client_cookie, Proof::Proven),
+            Cookie::Unproven(client_cookie) => (client_cookie, CookieProof::Unproven),
+            Cookie::Proven(client_cookie) => (client_cookie, CookieProof::Proven),
         };
         proof = shown;
         opt.push(option::COOKIE, &[&cookies.secrets.reply(client_cookie, client.address, client.time)]);

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use rand::Rng;
 
 use super::options::ExtendedError;
-use super::{ResponseKind, Served};
+use super::{ResponseKind, ServiceAnswer};
 use crate::name;
 use crate::pool::Family;
 use crate::selection::Picked;
@@ -32,7 +32,7 @@ const ANY_DATA: &[u8] = b"\x07RFC8482\x00";
 pub(super) struct Resolution {
     pub(super) rcode: u16,
     pub(super) authoritative: bool,
-    pub(super) served: Option<Served>,
+    pub(super) served: Option<ServiceAnswer>,
     pub(super) explanation: Option<ExtendedError>,
 }
 
@@ -87,7 +87,7 @@ impl<'t> Rewritten<'t> {
 
 /// The result of looking up one name.
 #[allow(clippy::large_enum_variant, reason = "a box would be an allocation on the query path")]
-enum Step {
+enum LookupStep {
     Done(Resolution),
     /// Continue with this name.
     Alias(NameBuffer),
@@ -155,14 +155,14 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
             };
             let before = self.writer.mark();
             match self.step(zone, current.wire(), question.qtype, followed > 0)? {
-                Step::Done(resolution) => return Ok(resolution),
-                Step::Alias(_) if followed == CHAIN_LIMIT => {
+                LookupStep::Done(resolution) => return Ok(resolution),
+                LookupStep::Alias(_) if followed == CHAIN_LIMIT => {
                     self.writer.rewind(before);
                     break;
                 }
                 // A loop: its records are already in the answer.
-                Step::Alias(next) if self.writer.has_answer(next.wire(), rtype::CNAME) => break,
-                Step::Alias(next) => current = next,
+                LookupStep::Alias(next) if self.writer.has_answer(next.wire(), rtype::CNAME) => break,
+                LookupStep::Alias(next) => current = next,
             }
         }
         Ok(Resolution::answer())
@@ -181,7 +181,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         catalog.find(name, false)
     }
 
-    fn step(&mut self, zone: &'t Zone, owner: &[u8], qtype: u16, aliased: bool) -> Result<Step, Full> {
+    fn step(&mut self, zone: &'t Zone, owner: &[u8], qtype: u16, aliased: bool) -> Result<LookupStep, Full> {
         let lookup = zone.find(owner);
         self.kind.get_or_insert(match &lookup {
             Lookup::Found(node) | Lookup::Wildcard(node) | Lookup::Dname(node) => {
@@ -193,18 +193,24 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         match lookup {
             Lookup::Found(node) | Lookup::Wildcard(node) => self.found(zone, node, owner, qtype),
             Lookup::Referral { cut, exact: true } if qtype == rtype::DS => {
-                self.static_answer(zone, cut, owner, qtype).map(Step::Done)
+                self.static_answer(zone, cut, owner, qtype).map(LookupStep::Done)
             }
-            Lookup::Referral { cut, .. } => self.referral(zone, cut, aliased).map(Step::Done),
+            Lookup::Referral { cut, .. } => self.referral(zone, cut, aliased).map(LookupStep::Done),
             Lookup::Dname(node) => self.dname(node, owner, qtype),
             Lookup::NoName => {
                 self.negative(zone, None)?;
-                Ok(Step::Done(Resolution { rcode: rcode::NXDOMAIN, ..Resolution::answer() }))
+                Ok(LookupStep::Done(Resolution { rcode: rcode::NXDOMAIN, ..Resolution::answer() }))
             }
         }
     }
 
-    fn found(&mut self, zone: &'t Zone, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<Step, Full> {
+    fn found(
+        &mut self,
+        zone: &'t Zone,
+        node: NodeRef<'t>,
+        owner: &[u8],
+        qtype: u16,
+    ) -> Result<LookupStep, Full> {
         let family = match qtype {
             rtype::A => Some(Family::Ipv4),
             rtype::AAAA => Some(Family::Ipv6),
@@ -213,7 +219,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         if let (Some(id), Some(family)) = (node.service(), family)
             && let Some(view) = self.table.service(id)
         {
-            return self.service(zone, id, view, family, owner).map(Step::Done);
+            return self.service(zone, id, view, family, owner).map(LookupStep::Done);
         }
         // Records beside an alias (RFC 4034, section 3) are answered directly, like the alias
         // itself.
@@ -221,15 +227,15 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
             self.rewritten = None;
             self.writer.rrset(Section::Answer, owner, cname, cname.ttl)?;
             return Ok(match NameBuffer::of(cname.first()) {
-                Some(target) if qtype != rtype::ANY => Step::Alias(target),
-                _ => Step::Done(Resolution::answer()),
+                Some(target) if qtype != rtype::ANY => LookupStep::Alias(target),
+                _ => LookupStep::Done(Resolution::answer()),
             });
         }
         if qtype == rtype::ANY && (node.service().is_some() || node.rrsets().next().is_some()) {
             self.writer.record(Section::Answer, owner, rtype::HINFO, ANY_TTL, ANY_DATA)?;
-            return Ok(Step::Done(Resolution::answer()));
+            return Ok(LookupStep::Done(Resolution::answer()));
         }
-        self.static_answer(zone, node, owner, qtype).map(Step::Done)
+        self.static_answer(zone, node, owner, qtype).map(LookupStep::Done)
     }
 
     /// Answers with the RRset of the type, or NODATA.
@@ -289,9 +295,9 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
 
     /// Applies a DNAME (RFC 6672, section 3.1): writes the DNAME and the synthesized CNAME, and
     /// continues with the new name.
-    fn dname(&mut self, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<Step, Full> {
-        let Some(dname) = node.rrset(rtype::DNAME) else { return Ok(Step::Done(Resolution::answer())) };
-        let answer = Ok(Step::Done(Resolution::answer()));
+    fn dname(&mut self, node: NodeRef<'t>, owner: &[u8], qtype: u16) -> Result<LookupStep, Full> {
+        let Some(dname) = node.rrset(rtype::DNAME) else { return Ok(LookupStep::Done(Resolution::answer())) };
+        let answer = Ok(LookupStep::Done(Resolution::answer()));
         let (by, Some(target)) = (node.name(), NameBuffer::of(dname.first())) else { return answer };
         match self.rewritten.as_mut().filter(|rewritten| rewritten.leads_to(by)) {
             Some(rewritten) if rewritten.is_by(by) => return answer,
@@ -308,11 +314,11 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         }
         let prefix = owner.get(..owner.len() - node.name().len()).unwrap_or(&[]);
         let Some(target) = NameBuffer::joined(prefix, dname.first()) else {
-            return Ok(Step::Done(Resolution { rcode: rcode::YXDOMAIN, ..Resolution::answer() }));
+            return Ok(LookupStep::Done(Resolution { rcode: rcode::YXDOMAIN, ..Resolution::answer() }));
         };
         self.writer.record(Section::Answer, owner, rtype::CNAME, dname.ttl, target.wire())?;
         let wanted = qtype == rtype::CNAME || qtype == rtype::ANY;
-        Ok(if wanted { Step::Done(Resolution::answer()) } else { Step::Alias(target) })
+        Ok(if wanted { LookupStep::Done(Resolution::answer()) } else { LookupStep::Alias(target) })
     }
 
     /// Adds addresses that save the client a query, if there is room.
@@ -354,7 +360,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
     ) -> Result<Resolution, Full> {
         let service = &view.service;
         let down_column = service.tiers.len();
-        let served = |column, pool| Some(Served { service: id, column, pool });
+        let served = |column, pool| Some(ServiceAnswer { service: id, column, pool });
         let (column, pool, draw) = match self.table.decision(view, family) {
             Decision::Tier { tier, pool, draw, .. } => (*tier, *pool, draw),
             Decision::FailOpen { pool, draw } => (down_column, *pool, draw),

@@ -44,12 +44,12 @@ pub struct Transfer {
     opt: Option<Box<[u8]>>,
     /// Whether the answer is only the SOA.
     soa_alone: bool,
-    step: Step,
+    stage: TransferStage,
 }
 
 /// The next part to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum TransferStage {
     Opening,
     Records(Position),
     Done,
@@ -104,7 +104,7 @@ impl Transfer {
                 .edns
                 .map(|edns| OptRecord::new(udp_payload, edns.dnssec_ok).bytes(rcode::NOERROR).into()),
             soa_alone: datagram || current,
-            step: Step::Opening,
+            stage: TransferStage::Opening,
             catalog,
         })
     }
@@ -116,41 +116,46 @@ impl Transfer {
     /// # Errors
     /// If a single record does not fit; then the transfer must be aborted.
     pub fn next_message(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Full> {
-        let Some(zone) = self.catalog.find(&self.apex, false).filter(|_| self.step != Step::Done) else {
+        let Some(zone) = self.catalog.find(&self.apex, false).filter(|_| self.stage != TransferStage::Done)
+        else {
             return Ok(None);
         };
         for limit in [MESSAGE_SIZE, buffer.len()] {
             let mut writer = Writer::new(buffer, limit);
-            let mut step = self.step;
-            let opt = self.opt.as_deref().filter(|_| step == Step::Opening);
-            if step == Step::Opening {
+            let mut stage = self.stage;
+            let opt = self.opt.as_deref().filter(|_| stage == TransferStage::Opening);
+            if stage == TransferStage::Opening {
                 writer.question_apart(&self.question)?;
             }
             writer.reserve(opt.map_or(0, <[u8]>::len));
-            let written = self.write(zone, &mut step, &mut writer);
+            let written = self.write(zone, &mut stage, &mut writer);
             if let Some(opt) = opt {
                 writer.reserved(opt)?;
             }
             // A full message is not an error, unless it is empty.
-            if written.is_ok() || step != self.step {
-                self.step = step;
+            if written.is_ok() || stage != self.stage {
+                self.stage = stage;
                 return Ok(Some(writer.finish(self.id, self.flags)));
             }
         }
         Err(Full)
     }
 
-    /// Writes from `step` on until the zone is complete or the message is full. Moves `step` past
+    /// Writes from `stage` on until the zone is complete or the message is full. Moves `stage` past
     /// the written records.
-    fn write(&self, zone: &Zone, step: &mut Step, writer: &mut Writer<'_>) -> Result<(), Full> {
-        if *step == Step::Opening {
+    fn write(&self, zone: &Zone, stage: &mut TransferStage, writer: &mut Writer<'_>) -> Result<(), Full> {
+        if *stage == TransferStage::Opening {
             write_soa(zone, writer)?;
-            *step = if self.soa_alone { Step::Done } else { Step::Records(Position::default()) };
+            *stage = if self.soa_alone {
+                TransferStage::Done
+            } else {
+                TransferStage::Records(Position::default())
+            };
         }
-        if let Step::Records(position) = step {
+        if let TransferStage::Records(position) = stage {
             write_records(zone, position, writer)?;
             write_soa(zone, writer)?;
-            *step = Step::Done;
+            *stage = TransferStage::Done;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::metrics::{Metrics, PoolSeries};
 use crate::pool::{Backend, Override, PoolId};
 use crate::service::Service;
-use crate::table::{FULL_WEIGHT, Place, PoolView, Standing};
+use crate::table::{AddressCondition, FULL_WEIGHT, PoolView, Standing};
 
 /// Probing of a pool has stalled after this many of its longest intervals, plus a timeout, without an outcome.
 const PATIENCE: u32 = 3;
@@ -280,12 +280,19 @@ impl PoolState {
         supposed: Option<(usize, Option<Override>)>,
     ) -> PoolView {
         PoolView::build(&self.setup.pool, previous, answers, |backend, address| {
-            let Some(state) = self.address(backend, address) else { return Place::from(Standing::Unknown) };
+            let Some(state) = self.address(backend, address) else {
+                return AddressCondition::from(Standing::Unknown);
+            };
             let overridden = match supposed {
                 Some((supposed, over)) if supposed == backend => over,
                 _ => self.backends.get(backend).and_then(BackendState::over),
             };
-            Place { standing: state.standing, held: state.held, percent: state.percent, overridden }
+            AddressCondition {
+                standing: state.standing,
+                held: state.held,
+                percent: state.percent,
+                overridden,
+            }
         })
     }
 }

@@ -150,7 +150,7 @@ impl Load {
     }
 }
 
-/// The combined percent, for [`crate::table::Place::percent`]. Of several checks that report a load the
+/// The combined percent, for [`crate::table::AddressCondition::percent`]. Of several checks that report a load the
 /// lowest counts, and an address that is to have anything has at least 1 percent.
 pub(super) fn percent(slow_start: u8, loads: impl IntoIterator<Item = u8>) -> u8 {
     let load = loads.into_iter().min().unwrap_or(FULL_WEIGHT);

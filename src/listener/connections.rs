@@ -60,14 +60,14 @@ pub(crate) struct Eviction(Arc<Notify>);
 #[derive(Debug)]
 pub(crate) struct Place {
     connections: Arc<Connections>,
-    entry: Arc<Entry>,
+    filed_place: Arc<FiledPlace>,
 }
 
 /// When a place is filed, in microseconds since `Connections::since`, and its number.
-type Key = (u64, u64);
+type FilingKey = (u64, u64);
 
 #[derive(Debug)]
-struct Entry {
+struct FiledPlace {
     crowd: IpAddr,
     id: u64,
     /// When its holder was last active, or when the grace of a new place ends; microseconds.
@@ -81,9 +81,9 @@ struct Entry {
 struct Taken {
     next: u64,
     count: usize,
-    crowds: HashMap<IpAddr, BTreeMap<Key, Arc<Entry>>>,
+    crowds: HashMap<IpAddr, BTreeMap<FilingKey, Arc<FiledPlace>>>,
     /// The crowd to evict from is last.
-    largest: BTreeSet<(usize, Reverse<Key>, IpAddr)>,
+    largest: BTreeSet<(usize, Reverse<FilingKey>, IpAddr)>,
 }
 
 impl Room {
@@ -109,15 +109,15 @@ impl Connections {
     /// the crowd if the crowd is full, else of the largest crowd. Also returns the number of
     /// evicted places: at most one, or up to [`MOST_EVICTED`] if the room has shrunk.
     pub(crate) fn enter(self: &Arc<Self>, crowd: IpAddr, room: Room, eviction: &Eviction) -> (Place, usize) {
-        let (entry, evicted) = self.lock().enter(self.now(), crowd, room, eviction);
-        (Place { connections: Arc::clone(self), entry }, evicted)
+        let (filed_place, evicted) = self.lock().enter(self.now(), crowd, room, eviction);
+        (Place { connections: Arc::clone(self), filed_place }, evicted)
     }
 
     /// Evicts the idlest places of the largest crowds, up to [`EVICTED_AT_ONCE`], because descriptors have
     /// run out. Returns their number.
     pub(crate) fn evict_some(&self) -> usize {
         let mut taken = self.lock();
-        let evict = |_| taken.idlest(None).inspect(|entry| taken.evict(entry));
+        let evict = |_| taken.idlest(None).inspect(|filed_place| taken.evict(filed_place));
         (0..EVICTED_AT_ONCE).map_while(evict).count()
     }
 
@@ -140,16 +140,22 @@ fn microseconds(duration: Duration) -> u64 {
 }
 
 impl Taken {
-    fn enter(&mut self, now: u64, crowd: IpAddr, room: Room, eviction: &Eviction) -> (Arc<Entry>, usize) {
+    fn enter(
+        &mut self,
+        now: u64,
+        crowd: IpAddr,
+        room: Room,
+        eviction: &Eviction,
+    ) -> (Arc<FiledPlace>, usize) {
         let mut evicted = 0;
         while evicted < MOST_EVICTED
-            && let Some(entry) = self.in_the_way_of(crowd, room)
+            && let Some(filed_place) = self.in_the_way_of(crowd, room)
         {
-            self.evict(&entry);
+            self.evict(&filed_place);
             evicted += 1;
         }
         let active = now.saturating_add(microseconds(ROUND_TRIP));
-        let entry = Arc::new(Entry {
+        let filed_place = Arc::new(FiledPlace {
             crowd,
             id: self.next,
             active: AtomicU64::new(active),
@@ -157,12 +163,12 @@ impl Taken {
             eviction: eviction.clone(),
         });
         self.next += 1;
-        self.insert(Arc::clone(&entry));
-        (entry, evicted)
+        self.insert(Arc::clone(&filed_place));
+        (filed_place, evicted)
     }
 
     /// The place to evict before there is room for another of `crowd`.
-    fn in_the_way_of(&mut self, crowd: IpAddr, room: Room) -> Option<Arc<Entry>> {
+    fn in_the_way_of(&mut self, crowd: IpAddr, room: Room) -> Option<Arc<FiledPlace>> {
         let of_crowd = self.crowds.get(&crowd).map_or(0, BTreeMap::len);
         let crowd_is_full = of_crowd >= room.crowd;
         if !crowd_is_full && self.count < room.all {
@@ -172,48 +178,52 @@ impl Taken {
     }
 
     /// The idlest place of this crowd, or of the largest crowd.
-    fn idlest(&mut self, crowd: Option<IpAddr>) -> Option<Arc<Entry>> {
-        let mut idlest: Option<(Key, Arc<Entry>)> = None;
+    fn idlest(&mut self, crowd: Option<IpAddr>) -> Option<Arc<FiledPlace>> {
+        let mut idlest: Option<(FilingKey, Arc<FiledPlace>)> = None;
         for _ in 0..MOST_FILED_ANEW {
             let crowd = crowd.or_else(|| Some(self.largest.last()?.2))?;
-            let entry = Arc::clone(self.crowds.get(&crowd)?.first_key_value()?.1);
-            let active = entry.active.load(Ordering::Relaxed);
-            let was_active = active > entry.filed.load(Ordering::Relaxed);
+            let filed_place = Arc::clone(self.crowds.get(&crowd)?.first_key_value()?.1);
+            let active = filed_place.active.load(Ordering::Relaxed);
+            let was_active = active > filed_place.filed.load(Ordering::Relaxed);
             if was_active {
-                self.remove(&entry);
-                entry.filed.store(active, Ordering::Relaxed);
-                self.insert(Arc::clone(&entry));
+                self.remove(&filed_place);
+                filed_place.filed.store(active, Ordering::Relaxed);
+                self.insert(Arc::clone(&filed_place));
             }
-            let key = entry.key();
+            let key = filed_place.key();
             if idlest.as_ref().is_none_or(|(idlest, _)| key < *idlest) {
-                idlest = Some((key, entry));
+                idlest = Some((key, filed_place));
             }
             if !was_active {
                 break;
             }
         }
-        idlest.map(|(_, entry)| entry)
+        idlest.map(|(_, filed_place)| filed_place)
     }
 
     /// Evicts a place. It leaves the count at once, so that one eviction makes room for one.
-    fn evict(&mut self, entry: &Entry) {
-        self.remove(entry);
-        entry.eviction.0.notify_one();
+    fn evict(&mut self, filed_place: &FiledPlace) {
+        self.remove(filed_place);
+        filed_place.eviction.0.notify_one();
     }
 
-    fn insert(&mut self, entry: Arc<Entry>) {
-        let crowd = entry.crowd;
-        self.change(crowd, |places| places.insert(entry.key(), entry).is_none());
+    fn insert(&mut self, filed_place: Arc<FiledPlace>) {
+        let crowd = filed_place.crowd;
+        self.change(crowd, |places| places.insert(filed_place.key(), filed_place).is_none());
     }
 
     /// Removes a place from the order, if it is still there.
-    fn remove(&mut self, entry: &Entry) {
-        self.change(entry.crowd, |places| places.remove(&entry.key()).is_some());
+    fn remove(&mut self, filed_place: &FiledPlace) {
+        self.change(filed_place.crowd, |places| places.remove(&filed_place.key()).is_some());
     }
 
     /// Applies a change to the places of a crowd and updates the order of crowds. `change` returns
     /// whether it changed anything.
-    fn change(&mut self, crowd: IpAddr, change: impl FnOnce(&mut BTreeMap<Key, Arc<Entry>>) -> bool) {
+    fn change(
+        &mut self,
+        crowd: IpAddr,
+        change: impl FnOnce(&mut BTreeMap<FilingKey, Arc<FiledPlace>>) -> bool,
+    ) {
         let places = self.crowds.entry(crowd).or_default();
         let (before, rank) = (places.len(), rank(places, crowd));
         if change(places) {
@@ -230,12 +240,15 @@ impl Taken {
 }
 
 /// The position of a crowd in the order.
-fn rank(places: &BTreeMap<Key, Arc<Entry>>, crowd: IpAddr) -> Option<(usize, Reverse<Key>, IpAddr)> {
+fn rank(
+    places: &BTreeMap<FilingKey, Arc<FiledPlace>>,
+    crowd: IpAddr,
+) -> Option<(usize, Reverse<FilingKey>, IpAddr)> {
     places.first_key_value().map(|(idlest, _)| (places.len(), Reverse(*idlest), crowd))
 }
 
-impl Entry {
-    fn key(&self) -> Key {
+impl FiledPlace {
+    fn key(&self) -> FilingKey {
         (self.filed.load(Ordering::Relaxed), self.id)
     }
 }
@@ -243,13 +256,13 @@ impl Entry {
 impl Place {
     /// Records activity of the holder.
     pub(crate) fn active(&self) {
-        self.entry.active.fetch_max(self.connections.now(), Ordering::Relaxed);
+        self.filed_place.active.fetch_max(self.connections.now(), Ordering::Relaxed);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.connections.lock().remove(&self.entry);
+        self.connections.lock().remove(&self.filed_place);
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) struct Active {
 }
 
 /// A worker's view of the cell. It costs one atomic load if nothing has changed.
-pub(super) type Reader = Cache<Arc<ArcSwap<Active>>, Arc<Active>>;
+pub(super) type LimitsReader = Cache<Arc<ArcSwap<Active>>, Arc<Active>>;
 
 impl InForce {
     /// Creates the cell. Caps TCP connections at `most_connections` and logs a warning if the
@@ -83,7 +83,7 @@ impl InForce {
         self.active.load_full()
     }
 
-    pub(super) fn reader(&self) -> Reader {
+    pub(super) fn reader(&self) -> LimitsReader {
         Cache::new(Arc::clone(&self.active))
     }
 }

@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use tokio::sync::{Notify, watch};
 
-use self::rate_limit::{Decision, Limiter};
-use crate::answer::{self, Client, Responder, Verdict};
+use self::rate_limit::{LimitAction, Limiter};
+use crate::answer::{self, Client, Disposition, Responder};
 use crate::metrics::{Dropped, Event, Metrics};
 use crate::sys;
 use crate::sys::clock::unix_time;
@@ -44,7 +44,7 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 /// Why a socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} over {protocol}: {}", explain(error))]
-pub struct BindError {
+pub struct ListenError {
     /// The requested address.
     pub address: SocketAddr,
     /// `UDP` or `TCP`.
@@ -74,7 +74,7 @@ fn explain(error: &io::Error) -> String {
 
 /// Sockets that are bound but not read yet.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundListeners {
     endpoints: Vec<Endpoint>,
 }
 
@@ -92,18 +92,18 @@ struct Endpoint {
 ///
 /// # Errors
 /// Returns an error if a socket cannot be bound; none is kept then.
-pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Bound, BindError> {
+pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<BoundListeners, ListenError> {
     let workers = match workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     };
     let endpoints =
         addresses.iter().map(|address| Endpoint::bind(*address, workers)).collect::<Result<_, _>>()?;
-    Ok(Bound { endpoints })
+    Ok(BoundListeners { endpoints })
 }
 
 impl Endpoint {
-    fn bind(address: SocketAddr, workers: usize) -> Result<Self, BindError> {
+    fn bind(address: SocketAddr, workers: usize) -> Result<Self, ListenError> {
         let mut attempts = if address.port() == 0 { PORT_ATTEMPTS } else { 1 };
         loop {
             attempts -= 1;
@@ -114,14 +114,14 @@ impl Endpoint {
         }
     }
 
-    fn try_bind(wanted: SocketAddr, workers: usize) -> Result<Self, BindError> {
-        let udp_error = |error| BindError { address: wanted, protocol: "UDP", error };
+    fn try_bind(wanted: SocketAddr, workers: usize) -> Result<Self, ListenError> {
+        let udp_error = |error| ListenError { address: wanted, protocol: "UDP", error };
         // The first socket is bound alone. With SO_REUSEPORT, a second server of the same user
         // could bind the port too, and each would silently get a part of the queries.
         let first = sys::bind_udp(wanted, false).map_err(udp_error)?;
         let address = first.local_addr().map_err(udp_error)?;
         let tcp =
-            sys::stream::listen(address).map_err(|error| BindError { address, protocol: "TCP", error })?;
+            sys::stream::listen(address).map_err(|error| ListenError { address, protocol: "TCP", error })?;
         sys::share_port(&first).map_err(udp_error)?;
         let mut udp = vec![first];
         for _ in 1..workers {
@@ -131,7 +131,7 @@ impl Endpoint {
     }
 }
 
-impl Bound {
+impl BoundListeners {
     /// The addresses in the order of the configuration, with the ports that the system chose.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
@@ -168,7 +168,8 @@ impl Bound {
         let ended = Arc::new(Notify::new());
         let mut listeners =
             Listeners { stop: Arc::clone(&stop), stop_tcp, workers: Vec::new(), ended: Arc::clone(&ended) };
-        let tcp = tcp::Shared::new(published.clone(), Arc::clone(metrics), tcp_row, limits.clone(), stopping);
+        let tcp =
+            tcp::TcpContext::new(published.clone(), Arc::clone(metrics), tcp_row, limits.clone(), stopping);
         let mut row = 0;
         for endpoint in self.endpoints {
             for socket in endpoint.udp {
@@ -272,7 +273,7 @@ fn cookie_time() -> u32 {
 
 /// The counters of a listener and the rate limits of its clients.
 #[derive(Clone, Copy)]
-struct Account<'a> {
+struct Accounting<'a> {
     metrics: &'a Metrics,
     row: usize,
     /// With the current time; `None` for TCP, because a handshake proves the client's address.
@@ -283,9 +284,9 @@ struct Account<'a> {
 /// that a repeated query cannot stop the server. No state that outlives the message can be left
 /// half-changed: counters are single additions, and scratch buffers are overwritten for each
 /// message.
-fn contain<T>(account: Account<'_>, work: impl FnOnce() -> T) -> Option<T> {
+fn contain<T>(accounting: Accounting<'_>, work: impl FnOnce() -> T) -> Option<T> {
     let done = catch_unwind(AssertUnwindSafe(work));
-    done.inspect_err(|_| account.metrics.happened(account.row, Event::Panicked, 1)).ok()
+    done.inspect_err(|_| accounting.metrics.happened(accounting.row, Event::Panicked, 1)).ok()
 }
 
 /// Answers one message and counts it. Every listener calls `answer` through this function. Returns
@@ -296,31 +297,31 @@ fn respond<R: Rng>(
     client: &Client,
     table: &Table,
     reply: &mut [u8],
-    account: Account<'_>,
+    accounting: Accounting<'_>,
 ) -> Option<usize> {
-    let Account { metrics, row, limiter } = account;
+    let Accounting { metrics, row, limiter } = accounting;
     metrics.received(row, client.transport, client.address);
     #[cfg(test)]
     tests::panic_if_planted(query);
-    let mut verdict = responder.respond(query, client, table, reply);
-    if let (Verdict::Reply(facts), Some((limiter, now))) = (verdict, limiter)
+    let mut disposition = responder.respond(query, client, table, reply);
+    if let (Disposition::Reply(facts), Some((limiter, now))) = (disposition, limiter)
         && !facts.proven
     {
         match limiter.judge(client.address, facts.kind, now) {
-            Decision::Send => {}
-            Decision::Slip => {
+            LimitAction::Send => {}
+            LimitAction::Slip => {
                 metrics.happened(row, Event::Slipped, 1);
-                verdict = answer::slip(query, client, table, reply);
+                disposition = answer::slip(query, client, table, reply);
             }
-            Decision::Drop => {
+            LimitAction::Drop => {
                 metrics.dropped(row, Dropped::Limited);
                 return None;
             }
         }
     }
-    verdict = signature::complete(verdict, query, client, table, reply);
-    metrics.answered(row, &verdict);
-    let Verdict::Reply(facts) = verdict else { return None };
+    disposition = signature::complete(disposition, query, client, table, reply);
+    metrics.answered(row, &disposition);
+    let Disposition::Reply(facts) = disposition else { return None };
     if let Some(served) = facts.service {
         if let Some(service) = table.service(served.service) {
             service.answers.add(row, served.column, 1);
@@ -335,9 +336,9 @@ fn respond<R: Rng>(
 }
 
 /// Counts a message that is longer than a query may be, and does not answer it.
-fn refuse_long(client: &Client, account: Account<'_>) {
-    account.metrics.received(account.row, client.transport, client.address);
-    account.metrics.dropped(account.row, Dropped::Long);
+fn refuse_long(client: &Client, accounting: Accounting<'_>) {
+    accounting.metrics.received(accounting.row, client.transport, client.address);
+    accounting.metrics.dropped(accounting.row, Dropped::Long);
 }
 
 /// The client network that per-client limits apply to: /24 of IPv4, /56 of IPv6.

@@ -68,7 +68,7 @@ pub struct RateLimit {
 
 /// The decision about a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum LimitAction {
     /// Send it.
     Send,
     /// Send an empty truncated response instead, which is no longer than the query.
@@ -159,27 +159,27 @@ impl Limiter {
     /// and if that one allows it, that of all responses. `now` is the time since any fixed moment;
     /// it may differ between threads by up to a second.
     #[must_use]
-    pub fn judge(&self, client: IpAddr, kind: ResponseKind<'_>, now: Duration) -> Decision {
+    pub fn judge(&self, client: IpAddr, kind: ResponseKind<'_>, now: Duration) -> LimitAction {
         if self.exempt.contains(client) {
-            return Decision::Send;
+            return LimitAction::Send;
         }
         let network = Network::around(client, IPV4_PREFIX, IPV6_PREFIX);
         match (self.decide(self.seed.hash_one((network, kind)), self.cost, now), self.cost_of_all) {
-            (Decision::Send, Some(cost)) => self.decide(self.seed.hash_one(network), cost, now),
-            (decision, _) => decision,
+            (LimitAction::Send, Some(cost)) => self.decide(self.seed.hash_one(network), cost, now),
+            (action, _) => action,
         }
     }
 
     /// Charges one response to the account with this hash.
-    fn decide(&self, hash: u64, cost: u64, now: Duration) -> Decision {
-        let Some(set) = self.set_of(hash) else { return Decision::Send };
+    fn decide(&self, hash: u64, cost: u64, now: Duration) -> LimitAction {
+        let Some(set) = self.set_of(hash) else { return LimitAction::Send };
         let tag = hash >> (64 - TAG_BITS);
         // Only the low bits are kept, so truncation loses nothing.
         #[allow(clippy::cast_possible_truncation)]
         let now = now.as_micros() as u64;
         loop {
             let (slot, word) = set.find(tag, now);
-            let (account, decision) = self.charge(Account::unpack(word), tag, cost, now);
+            let (account, action) = self.charge(Account::unpack(word), tag, cost, now);
             // If another thread has changed the slot, start over. One of the threads always
             // succeeds. Each word is independent, so relaxed ordering is enough.
             if account.pack() == word
@@ -187,24 +187,24 @@ impl Limiter {
                     .compare_exchange_weak(word, account.pack(), Ordering::Relaxed, Ordering::Relaxed)
                     .is_ok()
             {
-                return decision;
+                return action;
             }
         }
     }
 
     /// Returns the account after one more response, and the decision. `found` is the client's own
     /// account, or the one it replaces.
-    fn charge(&self, found: Account, tag: u64, cost: u64, now: u64) -> (Account, Decision) {
+    fn charge(&self, found: Account, tag: u64, cost: u64, now: u64) -> (Account, LimitAction) {
         let own = found.tag == tag;
         let (debt, limited) = if own { (found.debt(now), found.limited) } else { (0, 0) };
         if debt + cost <= CAPACITY {
             let free_at = now.wrapping_add(debt + cost) & TIME_MASK;
-            return (Account { tag, limited, free_at }, Decision::Send);
+            return (Account { tag, limited, free_at }, LimitAction::Send);
         }
         match self.slip {
-            0 => (found, Decision::Drop),
-            slip if limited + 1 >= slip => (Account { limited: 0, ..found }, Decision::Slip),
-            _ => (Account { limited: limited + 1, ..found }, Decision::Drop),
+            0 => (found, LimitAction::Drop),
+            slip if limited + 1 >= slip => (Account { limited: 0, ..found }, LimitAction::Slip),
+            _ => (Account { limited: limited + 1, ..found }, LimitAction::Drop),
         }
     }
 
@@ -393,9 +393,9 @@ mod tests {
                 let debt = free_at.saturating_sub(now.as_micros());
                 let expected = if debt + cost <= 1_000_000 {
                     *free_at = now.as_micros() + debt + cost;
-                    Decision::Send
+                    LimitAction::Send
                 } else {
-                    Decision::Drop
+                    LimitAction::Drop
                 };
                 prop_assert_eq!(limiter.judge(IpAddr::from([192, 0, client, 1]), NAME, now), expected);
             }
@@ -423,8 +423,8 @@ mod tests {
                 sent += burst(&limiter, VICTIM, ResponseKind::Answer(name), now, 5)[0];
             }
             if millisecond % 250 == 100 {
-                let decision = limiter.judge(VICTIM, ResponseKind::Answer(innocent), now);
-                assert_eq!(decision, Decision::Send, "after {millisecond} ms");
+                let action = limiter.judge(VICTIM, ResponseKind::Answer(innocent), now);
+                assert_eq!(action, LimitAction::Send, "after {millisecond} ms");
             }
         }
         // Each flood has its allowance. Each of the innocent's 40 responses replaces one account
@@ -441,7 +441,7 @@ mod tests {
         }
         for client in 0..=255 {
             let client = IpAddr::from([203, 0, client, 1]);
-            assert_eq!(limiter.judge(client, NAME, START), Decision::Send, "{client}");
+            assert_eq!(limiter.judge(client, NAME, START), LimitAction::Send, "{client}");
         }
     }
 
@@ -488,9 +488,9 @@ mod tests {
                 let client = IpAddr::from([192, 0, 2, query.to_le_bytes()[0]]);
                 bytes_in += QUERY;
                 bytes_out += match limiter.judge(client, NAME, now) {
-                    Decision::Send => RESPONSE,
-                    Decision::Slip => QUERY,
-                    Decision::Drop => 0,
+                    LimitAction::Send => RESPONSE,
+                    LimitAction::Slip => QUERY,
+                    LimitAction::Drop => 0,
                 };
             }
             let allowance = RATE * (usize::try_from(SECONDS).unwrap() + 1) * RESPONSE;

@@ -1,7 +1,7 @@
 //! Queries other than transfers that have a transaction signature (RFC 8945). A secondary sends one
 //! to get the SOA record before it transfers a zone, and accepts no unsigned answer.
 
-use crate::answer::{Client, Reply, ResponseKind, Verdict, refuse};
+use crate::answer::{Client, Disposition, Reply, ResponseKind, refuse};
 use crate::sys::clock::unix_time;
 use crate::table::Table;
 use crate::wire::rcode;
@@ -10,26 +10,26 @@ use crate::wire::tsig::{self, TsigError};
 /// Signs the reply to a signed query. If the signature is not accepted, replaces the reply with the
 /// error (RFC 8945, section 5.2). Returns other verdicts unchanged.
 pub(super) fn complete<'t>(
-    verdict: Verdict<'t>,
+    disposition: Disposition<'t>,
     query: &[u8],
     client: &Client,
     table: &Table,
     reply: &mut [u8],
-) -> Verdict<'t> {
-    let Verdict::Reply(facts) = verdict else { return verdict };
+) -> Disposition<'t> {
+    let Disposition::Reply(facts) = disposition else { return disposition };
     if !facts.signed {
-        return verdict;
+        return disposition;
     }
     // The signature must fit into the size that the client accepts, too.
-    let Some(reply) = reply.get_mut(..facts.limit) else { return verdict };
+    let Some(reply) = reply.get_mut(..facts.limit) else { return disposition };
     let now = unix_time();
     let (code, length) = match tsig::verify(query, &table.settings.transfers.keys, now) {
-        Ok(None) => return verdict,
+        Ok(None) => return disposition,
         Ok(Some(mut signer)) => {
             // The answer reserved room for the signature. Long names of the question and the key
             // may still exceed it; then the reply is unsigned, which the client sees.
             let length = signer.sign(reply, facts.length, now).unwrap_or(facts.length);
-            return Verdict::Reply(Reply { length, ..facts });
+            return Disposition::Reply(Reply { length, ..facts });
         }
         Err(TsigError::Malformed) => (rcode::FORMERR, refuse(query, client, table, rcode::FORMERR, reply)),
         Err(TsigError::Refused(refusal)) => {
@@ -38,7 +38,7 @@ pub(super) fn complete<'t>(
         }
     };
     let kind = ResponseKind::Error(code);
-    Verdict::Reply(Reply {
+    Disposition::Reply(Reply {
         length,
         rcode: code,
         kind,

@@ -31,7 +31,7 @@ use tracing::warn;
 use crate::answer::{Client, Responder, Transport};
 use crate::listener::connections::{Connections, Eviction, Place, Room};
 use crate::listener::transfer::{self, Begun, Outgoing};
-use crate::listener::{self, Account, InForce, LogLimit, closing};
+use crate::listener::{self, Accounting, InForce, LogLimit, closing};
 use crate::metrics::{Event, Metrics};
 use crate::sys::{self, MAX_QUERY};
 use crate::table::{Published, Table};
@@ -54,7 +54,7 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// State that all connections share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct TcpContext {
     published: Published,
     metrics: Arc<Metrics>,
     row: usize,
@@ -65,7 +65,7 @@ pub(super) struct Shared {
     stopping: watch::Receiver<bool>,
 }
 
-impl Shared {
+impl TcpContext {
     pub(super) fn new(
         published: Published,
         metrics: Arc<Metrics>,
@@ -81,8 +81,8 @@ impl Shared {
         self.metrics.happened(self.row, event, 1);
     }
 
-    fn account(&self) -> Account<'_> {
-        Account { metrics: &self.metrics, row: self.row, limiter: None }
+    fn accounting(&self) -> Accounting<'_> {
+        Accounting { metrics: &self.metrics, row: self.row, limiter: None }
     }
 
     fn idle(&self) -> Duration {
@@ -98,7 +98,7 @@ impl Shared {
 }
 
 /// Accepts connections until the listeners stop.
-pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+pub(super) async fn accept(listener: TcpListener, shared: Arc<TcpContext>) {
     let mut stopping = shared.stopping.clone();
     let mut rest = FIRST_REST;
     let mut log_limit = LogLimit::default();
@@ -139,9 +139,21 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 /// Serves one connection until it ends.
-async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, eviction: Eviction, shared: Arc<Shared>) {
-    let mut connection =
-        Connection { stream, peer, shared: &shared, place: &place, eviction: &eviction, unread: Vec::new() };
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    eviction: Eviction,
+    shared: Arc<TcpContext>,
+) {
+    let mut connection = ClientConnection {
+        stream,
+        peer,
+        shared: &shared,
+        place: &place,
+        eviction: &eviction,
+        unread: Vec::new(),
+    };
     let talk = async {
         // A broken connection is the client's fault and is not logged. Bugs of steerd were counted
         // where they occurred.
@@ -156,17 +168,17 @@ async fn serve(stream: TcpStream, peer: SocketAddr, place: Place, eviction: Evic
     shared.happened(Event::Closed);
 }
 
-struct Connection<'a> {
+struct ClientConnection<'a> {
     stream: TcpStream,
     peer: SocketAddr,
-    shared: &'a Shared,
+    shared: &'a TcpContext,
     place: &'a Place,
     eviction: &'a Eviction,
     /// The start of an incomplete query; without allocated memory while empty.
     unread: Vec<u8>,
 }
 
-impl Connection<'_> {
+impl ClientConnection<'_> {
     /// Answers queries until the stream should be closed in order. After an error it should be
     /// reset.
     async fn converse(&mut self) -> io::Result<()> {
@@ -228,7 +240,7 @@ impl Connection<'_> {
     /// Takes complete queries off the front of `rest` and answers them from one table, until there
     /// are enough replies to write.
     fn answer_some(&self, rest: &mut &[u8]) -> (Vec<u8>, Next) {
-        let account = self.shared.account();
+        let accounting = self.shared.accounting();
         let client = Client {
             address: self.peer.ip(),
             port: self.peer.port(),
@@ -241,18 +253,20 @@ impl Connection<'_> {
             let Some((length, after)) = rest.split_first_chunk::<2>() else { return (replies, Next::Wait) };
             let length = usize::from(u16::from_be_bytes(*length));
             if length > MAX_QUERY {
-                listener::refuse_long(&client, account);
+                listener::refuse_long(&client, accounting);
                 return (replies, Next::Close);
             }
             let Some((query, after)) = after.split_at_checked(length) else { return (replies, Next::Wait) };
             self.place.active();
             *rest = after;
-            match listener::contain(account, || append_any(&mut replies, query, &client, &table, account)) {
-                Some(Asked::Replied) => {}
-                Some(Asked::Transfer(outgoing)) => return (replies, Next::Transfer(outgoing)),
+            match listener::contain(accounting, || {
+                append_any(&mut replies, query, &client, &table, accounting)
+            }) {
+                Some(QueryResult::Replied) => {}
+                Some(QueryResult::Transfer(outgoing)) => return (replies, Next::Transfer(outgoing)),
                 // Without a reply, because none is due or because of a panic, the client would wait
                 // forever.
-                Some(Asked::Nothing) | None => return (replies, Next::Close),
+                Some(QueryResult::Nothing) | None => return (replies, Next::Close),
             }
         }
         (replies, Next::Answer)
@@ -261,11 +275,11 @@ impl Connection<'_> {
     /// Sends all messages of a zone transfer, each within the time limit.
     async fn transfer(&mut self, mut outgoing: Box<Outgoing>) -> io::Result<()> {
         self.shared.happened(Event::Transfer);
-        let account = self.shared.account();
+        let accounting = self.shared.accounting();
         sys::stream::set_wide(&self.stream, true)?;
         let mut message = Vec::new();
         loop {
-            let appended = listener::contain(account, || append_message(&mut message, &mut outgoing));
+            let appended = listener::contain(accounting, || append_message(&mut message, &mut outgoing));
             if !appended.unwrap_or(Err(io::ErrorKind::InvalidData.into()))? {
                 break;
             }
@@ -296,7 +310,7 @@ impl Connection<'_> {
 
     /// Writes bytes for which the client has no room yet.
     async fn write_waiting(&mut self, rest: &[u8]) -> io::Result<()> {
-        let Shared { waiting, .. } = self.shared;
+        let TcpContext { waiting, .. } = self.shared;
         let _place = self.shared.enter(waiting, self.peer, MOST_WAITING, self.eviction);
         let written = tokio::time::timeout(self.shared.idle(), self.stream.write_all(rest)).await;
         written.unwrap_or_else(|_| {
@@ -319,7 +333,7 @@ enum Next {
 }
 
 /// The result of processing a query.
-enum Asked {
+enum QueryResult {
     /// A reply was appended.
     Replied,
     /// The query asks for this zone transfer.
@@ -334,10 +348,14 @@ fn append_any(
     query: &[u8],
     client: &Client,
     table: &Table,
-    account: Account<'_>,
-) -> Asked {
-    append_transfer(replies, query, client, table, account).unwrap_or_else(|| {
-        if append_reply(replies, query, client, table, account) { Asked::Replied } else { Asked::Nothing }
+    accounting: Accounting<'_>,
+) -> QueryResult {
+    append_transfer(replies, query, client, table, accounting).unwrap_or_else(|| {
+        if append_reply(replies, query, client, table, accounting) {
+            QueryResult::Replied
+        } else {
+            QueryResult::Nothing
+        }
     })
 }
 
@@ -348,16 +366,16 @@ fn append_transfer(
     query: &[u8],
     client: &Client,
     table: &Table,
-    Account { metrics, row, .. }: Account<'_>,
-) -> Option<Asked> {
+    Accounting { metrics, row, .. }: Accounting<'_>,
+) -> Option<QueryResult> {
     SCRATCH.with_borrow_mut(|Scratch { reply, .. }| {
         let (asked, code) = match transfer::begin(query, client, table, reply) {
             Begun::Other => return None,
             Begun::Refused(length, code) => {
                 append_framed(replies, reply.get(..length).unwrap_or(&[]));
-                (Asked::Replied, code)
+                (QueryResult::Replied, code)
             }
-            Begun::Transfer(outgoing) => (Asked::Transfer(outgoing), rcode::NOERROR),
+            Begun::Transfer(outgoing) => (QueryResult::Transfer(outgoing), rcode::NOERROR),
         };
         metrics.received(row, client.transport, client.address);
         metrics.replied(row, code);
@@ -390,10 +408,10 @@ fn append_reply(
     query: &[u8],
     client: &Client,
     table: &Table,
-    account: Account<'_>,
+    accounting: Accounting<'_>,
 ) -> bool {
     SCRATCH.with_borrow_mut(|Scratch { responder, reply }| {
-        let length = listener::respond(responder, query, client, table, reply, account);
+        let length = listener::respond(responder, query, client, table, reply, accounting);
         let Some(bytes) = length.and_then(|length| reply.get(..length)) else { return false };
         append_framed(replies, bytes);
         true
@@ -438,7 +456,7 @@ mod tests {
         );
         let (_stop, stopping) = watch::channel(false);
         let metrics = Arc::new(Metrics::new(1));
-        let shared = Shared::new(
+        let shared = TcpContext::new(
             Published::new(table),
             metrics,
             0,
@@ -450,7 +468,7 @@ mod tests {
         let (stream, peer) = listener.accept().await.unwrap();
         let eviction = Eviction::default();
         let place = shared.enter(&shared.connections, peer, 1, &eviction);
-        let mut connection = Connection {
+        let mut connection = ClientConnection {
             stream,
             peer,
             shared: &shared,
@@ -472,7 +490,7 @@ mod tests {
         }
         assert_eq!(connection.unread.capacity(), 0);
 
-        let Connection { stream, .. } = connection;
+        let ClientConnection { stream, .. } = connection;
         let task = serve(stream, peer, place, eviction.clone(), Arc::clone(&shared));
         assert!(size_of_val(&task) < IDLE_COST, "{} bytes", size_of_val(&task));
     }

@@ -456,7 +456,7 @@ fn each_reason_not_to_bind_is_explained() {
         (libc::ENOBUFS, "No buffer space"),
     ] {
         let error = io::Error::from_raw_os_error(code);
-        let error = BindError { address: "[::]:53".parse().unwrap(), protocol: "TCP", error };
+        let error = ListenError { address: "[::]:53".parse().unwrap(), protocol: "TCP", error };
         let text = error.to_string();
         assert!(text.starts_with("cannot listen on [::]:53 over TCP: "), "{text}");
         assert!(text.contains(expected), "{text}");

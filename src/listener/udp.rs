@@ -20,10 +20,10 @@ use tracing::warn;
 
 use crate::answer::{Client, Responder, Transport};
 use crate::listener::limits::{self, Active};
-use crate::listener::{self, Account, InForce, LogLimit};
+use crate::listener::{self, Accounting, InForce, LogLimit};
 use crate::metrics::{Event, Metrics};
 use crate::sys::{Datagram, UdpBatch};
-use crate::table::{Published, Reader, Table};
+use crate::table::{Published, Table, TableReader};
 
 /// Pause after an error, so that a lasting error does not make the worker spin.
 const REST: Duration = Duration::from_millis(10);
@@ -32,9 +32,9 @@ const REST: Duration = Duration::from_millis(10);
 pub(super) struct Worker {
     socket: UdpSocket,
     row: usize,
-    table: Reader,
+    table: TableReader,
     metrics: Arc<Metrics>,
-    limits: limits::Reader,
+    limits: limits::LimitsReader,
     stop: Arc<AtomicBool>,
     responder: Responder<SmallRng>,
     log_limit: LogLimit,
@@ -80,11 +80,12 @@ impl Worker {
             let time = listener::cookie_time();
             let Active { limiter, .. } = &**self.limits.load();
             let limiter = limiter.as_deref().map(|limiter| (limiter, began.elapsed()));
-            let account = Account { metrics: &self.metrics, row: self.row, limiter };
+            let accounting = Accounting { metrics: &self.metrics, row: self.row, limiter };
             let responder = &mut self.responder;
             let table: &Table = self.table.load();
             batch.answer(|datagram| {
-                listener::contain(account, || answer(responder, datagram, time, table, account)).flatten()
+                listener::contain(accounting, || answer(responder, datagram, time, table, accounting))
+                    .flatten()
             });
             let sent = batch.send(&self.socket);
             if let Some(error) = sent.error {
@@ -109,13 +110,13 @@ fn answer(
     datagram: Datagram<'_>,
     time: u32,
     table: &Table,
-    account: Account<'_>,
+    accounting: Accounting<'_>,
 ) -> Option<usize> {
     let Datagram { peer, query, cut, reply } = datagram;
     let client = Client { address: peer.ip(), port: peer.port(), transport: Transport::Udp, time };
     if cut {
-        listener::refuse_long(&client, account);
+        listener::refuse_long(&client, accounting);
         return None;
     }
-    listener::respond(responder, query, &client, table, reply, account)
+    listener::respond(responder, query, &client, table, reply, accounting)
 }

@@ -21,7 +21,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use tokio::time::Instant;
 
-use crate::answer::{DropReason, Transport, Verdict};
+use crate::answer::{Disposition, DropReason, Transport};
 use crate::counters::Counters;
 use crate::pool::Family;
 use crate::table::{Decision, ServiceView, Table};
@@ -157,10 +157,10 @@ impl Metrics {
     }
 
     /// Counts the reply to a message, or the drop.
-    pub fn answered(&self, row: usize, verdict: &Verdict<'_>) {
-        match verdict {
-            Verdict::Drop(reason) => self.dropped(row, Dropped::Unanswerable(*reason)),
-            Verdict::Reply(reply) => {
+    pub fn answered(&self, row: usize, disposition: &Disposition<'_>) {
+        match disposition {
+            Disposition::Drop(reason) => self.dropped(row, Dropped::Unanswerable(*reason)),
+            Disposition::Reply(reply) => {
                 self.replied(row, reply.rcode);
                 if reply.truncated {
                     self.happened(row, Event::Truncated, 1);
@@ -431,10 +431,10 @@ mod tests {
                 limit: 512,
                 service: None,
             };
-            metrics.answered(row, &Verdict::Reply(reply));
+            metrics.answered(row, &Disposition::Reply(reply));
         }
         metrics.received(0, Transport::Tcp, "::1".parse().unwrap());
-        metrics.answered(0, &Verdict::Drop(DropReason::Response));
+        metrics.answered(0, &Disposition::Drop(DropReason::Response));
         for (index, event) in [Event::Accepted, Event::Accepted, Event::Closed].into_iter().enumerate() {
             metrics.happened(index % 2, event, 1);
         }

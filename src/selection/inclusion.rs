@@ -59,7 +59,7 @@ pub fn probabilities(candidates: &[Candidate], answers: usize, spread: Spread) -
 
 /// A candidate of positive weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct WeightedCandidate {
     /// Its index among the candidates.
     pub(super) index: u32,
     pub(super) weight: u32,
@@ -78,12 +78,12 @@ pub(super) struct Part {
 }
 
 /// The members of a site that are not certain.
-struct Stretch {
+struct UncertainSite {
     /// Length over weight.
     per_weight: Fraction,
     length: u64,
     weight: u64,
-    members: Vec<Member>,
+    members: Vec<WeightedCandidate>,
 }
 
 /// Everything that a draw from given candidates is made from, but the orders.
@@ -100,7 +100,7 @@ pub(super) struct Frame {
     /// The distance of the points on the line. `sampled` times this is the length of the line.
     pub(super) step: u64,
     /// The candidates on the line, part by part and group by group.
-    pub(super) members: Box<[Member]>,
+    pub(super) members: Box<[WeightedCandidate]>,
     /// Members that stay together: those of one site, unless sites do not matter.
     pub(super) groups: Box<[Range<usize>]>,
     pub(super) parts: Box<[Part]>,
@@ -109,10 +109,10 @@ pub(super) struct Frame {
 impl Frame {
     /// The frame of a draw of `answers` candidates, or of all if there are fewer.
     pub(super) fn new(candidates: &[Candidate], answers: usize, spread: Spread) -> Self {
-        let members: Vec<Member> = (0u32..)
+        let members: Vec<WeightedCandidate> = (0u32..)
             .zip(candidates)
             .filter(|(_, candidate)| candidate.weight > 0)
-            .map(|(index, &Candidate { weight, site })| Member { index, weight, site })
+            .map(|(index, &Candidate { weight, site })| WeightedCandidate { index, weight, site })
             .collect();
         let answers = answers.min(MAX_ANSWERS).min(members.len()) as u64;
         match spread {
@@ -125,7 +125,7 @@ impl Frame {
 
     /// Exact shares: one part with all that are not certain. A certain candidate is first in
     /// proportion to its weight, a sampled one in proportion to what all of them weigh.
-    fn of_weights(mut members: Vec<Member>, answers: u64, by_site: bool) -> Self {
+    fn of_weights(mut members: Vec<WeightedCandidate>, answers: u64, by_site: bool) -> Self {
         let places = weight_of(&members);
         let mut certain = Vec::new();
         let sampled = take_certain(&mut members, answers, 1, &mut certain);
@@ -148,10 +148,14 @@ impl Frame {
     }
 
     /// Sites first: the stretch of each site is as long as its expected hits. Every place is uniform.
-    fn of_sites(mut members: Vec<Member>, answers: u64) -> Self {
-        let sites: Vec<Vec<Member>> = {
+    fn of_sites(mut members: Vec<WeightedCandidate>, answers: u64) -> Self {
+        let sites: Vec<Vec<WeightedCandidate>> = {
             let groups = group_by_site(&mut members);
-            groups.iter().filter_map(|group| members.get(group.clone())).map(<[Member]>::to_vec).collect()
+            groups
+                .iter()
+                .filter_map(|group| members.get(group.clone()))
+                .map(<[WeightedCandidate]>::to_vec)
+                .collect()
         };
         let sizes: Vec<Site> = sites
             .iter()
@@ -159,12 +163,12 @@ impl Frame {
             .collect();
         let (hits, step) = expected_hits(&sizes, answers);
         let mut certain = Vec::new();
-        let mut stretches = Vec::new();
+        let mut sites_left = Vec::new();
         for (mut members, hits) in sites.into_iter().zip(hits) {
             let length = take_certain(&mut members, hits, step, &mut certain);
             if !members.is_empty() {
                 let weight = weight_of(&members);
-                stretches.push(Stretch {
+                sites_left.push(UncertainSite {
                     per_weight: Fraction::new(length, weight),
                     length,
                     weight,
@@ -180,15 +184,15 @@ impl Frame {
             step,
             ..Self::default()
         };
-        frame.lay(stretches);
+        frame.lay(sites_left);
         frame
     }
 
     /// Sites that give the same length to each weight are one part: all that are not clipped.
-    fn lay(&mut self, mut stretches: Vec<Stretch>) {
+    fn lay(&mut self, mut sites_left: Vec<UncertainSite>) {
         let (mut members, mut groups, mut parts) = (Vec::new(), Vec::new(), Vec::new());
-        stretches.sort_by_key(|stretch| (stretch.per_weight.numerator, stretch.per_weight.denominator));
-        for alike in stretches.chunk_by(|a, b| a.per_weight == b.per_weight) {
+        sites_left.sort_by_key(|stretch| (stretch.per_weight.numerator, stretch.per_weight.denominator));
+        for alike in sites_left.chunk_by(|a, b| a.per_weight == b.per_weight) {
             parts.push(Part {
                 groups: groups.len()..groups.len() + alike.len(),
                 length: alike.iter().map(|stretch| stretch.length).sum(),
@@ -203,7 +207,7 @@ impl Frame {
     }
 
     /// The members of a part, group by group.
-    pub(super) fn groups_of(&self, part: &Part) -> impl Iterator<Item = &[Member]> {
+    pub(super) fn groups_of(&self, part: &Part) -> impl Iterator<Item = &[WeightedCandidate]> {
         let groups = self.groups.get(part.groups.clone()).unwrap_or_default();
         groups.iter().filter_map(|group| self.members.get(group.clone()))
     }
@@ -238,7 +242,12 @@ impl Frame {
 
 /// Takes out the members whose inclusion is 1, as long as there are any. The members share `length`
 /// by weight, and `step` is the length of one that is certain. Returns the length that is left.
-fn take_certain(members: &mut Vec<Member>, mut length: u64, step: u64, certain: &mut Vec<Member>) -> u64 {
+fn take_certain(
+    members: &mut Vec<WeightedCandidate>,
+    mut length: u64,
+    step: u64,
+    certain: &mut Vec<WeightedCandidate>,
+) -> u64 {
     loop {
         let weight = weight_of(members);
         let before = certain.len();
@@ -262,11 +271,11 @@ fn product(a: u64, b: u64) -> u128 {
     u128::from(a) * u128::from(b)
 }
 
-fn weight_of(members: &[Member]) -> u64 {
+fn weight_of(members: &[WeightedCandidate]) -> u64 {
     members.iter().map(|member| u64::from(member.weight)).sum()
 }
 
-fn indices(members: &[Member]) -> Box<[u32]> {
+fn indices(members: &[WeightedCandidate]) -> Box<[u32]> {
     members.iter().map(|member| member.index).collect()
 }
 
@@ -281,7 +290,7 @@ pub(super) fn running_sums(lengths: impl Iterator<Item = u64>) -> Box<[u64]> {
 }
 
 /// Sorts the members by site, and returns the range of each site.
-fn group_by_site(members: &mut [Member]) -> Box<[Range<usize>]> {
+fn group_by_site(members: &mut [WeightedCandidate]) -> Box<[Range<usize>]> {
     members.sort_by_key(|member| member.site);
     let mut begin = 0;
     let sites = members.chunk_by(|a, b| a.site == b.site);

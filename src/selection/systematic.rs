@@ -2,7 +2,7 @@
 
 use super::chance::Chance;
 use super::fraction::Fraction;
-use super::inclusion::{Frame, Member, Part};
+use super::inclusion::{Frame, Part, WeightedCandidate};
 
 /// The candidates of a [`Frame`] in one order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +37,12 @@ impl Line {
     pub(super) fn random(frame: &Frame, chance: &mut impl Chance) -> Self {
         let mut parts: Vec<&Part> = frame.parts.iter().collect();
         chance.shuffle(&mut parts);
-        let mut members: Vec<Member> = Vec::with_capacity(frame.members.len());
+        let mut members: Vec<WeightedCandidate> = Vec::with_capacity(frame.members.len());
         let mut ends = Vec::with_capacity(frame.members.len());
         let mut segments: Vec<Segment> = Vec::with_capacity(parts.len());
         for part in parts {
             let first = members.len();
-            let mut groups: Vec<&[Member]> = frame.groups_of(part).collect();
+            let mut groups: Vec<&[WeightedCandidate]> = frame.groups_of(part).collect();
             chance.shuffle(&mut groups);
             for group in groups {
                 let begin = members.len();

@@ -25,14 +25,14 @@ const WIDTH: usize = 1 << BITS;
 /// A vector of a fixed length.
 #[derive(Clone, Debug)]
 pub struct PersistentVec<T> {
-    root: Node<T>,
+    root: TrieNode<T>,
     length: usize,
     /// Bits of an index below those that select an entry of the root.
     shift: u32,
 }
 
 #[derive(Clone, Debug)]
-enum Node<T> {
+enum TrieNode<T> {
     Branch(Arc<[Self]>),
     Leaf(Arc<[T]>),
 }
@@ -56,8 +56,8 @@ impl<T> PersistentVec<T> {
         let (mut node, mut shift, mut rest) = (&self.root, self.shift, index);
         loop {
             match node {
-                Node::Branch(nodes) => node = nodes.get(rest >> shift)?,
-                Node::Leaf(elements) => return elements.get(rest),
+                TrieNode::Branch(nodes) => node = nodes.get(rest >> shift)?,
+                TrieNode::Leaf(elements) => return elements.get(rest),
             }
             rest &= (1 << shift) - 1;
             shift = shift.saturating_sub(BITS);
@@ -79,8 +79,8 @@ impl<T: Clone> PersistentVec<T> {
         let (mut node, mut shift, mut rest) = (&mut self.root, self.shift, index);
         loop {
             match node {
-                Node::Branch(nodes) => node = Arc::make_mut(nodes).get_mut(rest >> shift)?,
-                Node::Leaf(elements) => return Arc::make_mut(elements).get_mut(rest),
+                TrieNode::Branch(nodes) => node = Arc::make_mut(nodes).get_mut(rest >> shift)?,
+                TrieNode::Leaf(elements) => return Arc::make_mut(elements).get_mut(rest),
             }
             rest &= (1 << shift) - 1;
             shift = shift.saturating_sub(BITS);
@@ -92,13 +92,13 @@ impl<T> FromIterator<T> for PersistentVec<T> {
     fn from_iter<I: IntoIterator<Item = T>>(elements: I) -> Self {
         let mut length = 0;
         let counted = elements.into_iter().inspect(|_| length += 1);
-        let mut nodes: Vec<Node<T>> = chunks(counted).map(Node::Leaf).collect();
+        let mut nodes: Vec<TrieNode<T>> = chunks(counted).map(TrieNode::Leaf).collect();
         let mut shift = 0;
         while nodes.len() > 1 {
-            nodes = chunks(nodes.into_iter()).map(Node::Branch).collect();
+            nodes = chunks(nodes.into_iter()).map(TrieNode::Branch).collect();
             shift += BITS;
         }
-        Self { root: nodes.pop().unwrap_or_else(|| Node::Leaf(Arc::new([]))), length, shift }
+        Self { root: nodes.pop().unwrap_or_else(|| TrieNode::Leaf(Arc::new([]))), length, shift }
     }
 }
 
@@ -126,13 +126,13 @@ mod tests {
     impl<T> PersistentVec<T> {
         /// The number of entries of each node, by the address of the node.
         fn nodes(&self) -> HashSet<(*const (), usize)> {
-            fn add<T>(node: &Node<T>, nodes: &mut HashSet<(*const (), usize)>) {
+            fn add<T>(node: &TrieNode<T>, nodes: &mut HashSet<(*const (), usize)>) {
                 match node {
-                    Node::Branch(below) => {
+                    TrieNode::Branch(below) => {
                         nodes.insert((from_ref(&**below).cast(), below.len()));
                         below.iter().for_each(|node| add(node, nodes));
                     }
-                    Node::Leaf(elements) => {
+                    TrieNode::Leaf(elements) => {
                         nodes.insert((from_ref(&**elements).cast(), elements.len()));
                     }
                 }

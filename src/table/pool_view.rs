@@ -3,7 +3,7 @@
 //! `health` decides which addresses are healthy. This file combines that with the operator's
 //! overrides into candidates. Services, and which of their pools answers, belong to `table`.
 //!
-//! The role of an address, by its [`Place`]; an override takes precedence over the checks:
+//! The role of an address, by its [`AddressCondition`]; an override takes precedence over the checks:
 //!
 //! ```text
 //!                      eligible                        in fail open             counts for min_healthy as
@@ -111,7 +111,7 @@ pub const FULL_WEIGHT: u8 = 100;
 
 /// The known state of one backend address: the result of its checks, and an operator's override.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct AddressCondition {
     /// The result of the checks.
     pub standing: Standing,
     /// It would be healthy, but damping holds it for a while.
@@ -123,14 +123,14 @@ pub struct Place {
     pub overridden: Option<Override>,
 }
 
-impl From<Standing> for Place {
+impl From<Standing> for AddressCondition {
     /// A place at full weight without an override.
     fn from(standing: Standing) -> Self {
         Self { standing, held: false, percent: FULL_WEIGHT, overridden: None }
     }
 }
 
-impl Place {
+impl AddressCondition {
     /// The role of the address; `None` if it is disabled.
     fn role(self) -> Option<Role> {
         let role = match self.overridden {
@@ -167,7 +167,7 @@ enum Role {
 
 /// An address that is not disabled.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct EnabledAddress {
     member: Member,
     /// As configured.
     weight: u32,
@@ -176,7 +176,7 @@ struct Entry {
     role: Role,
 }
 
-impl Entry {
+impl EnabledAddress {
     /// The address with a weight; `None` if that is 0.
     fn candidate(&self, weight: u32) -> Option<(Member, Candidate)> {
         (weight > 0).then_some((self.member, Candidate { weight, site: self.site }))
@@ -215,7 +215,7 @@ impl Choice {
 }
 
 impl PoolView {
-    /// Builds the view of a pool. `place` returns the state of an address, by the index of its
+    /// Builds the view of a pool. `condition` returns the state of an address, by the index of its
     /// backend and its index within the backend, and is called once per address.
     ///
     /// `previous` is an earlier view of the pool; unchanged parts are shared with it. It may have
@@ -226,7 +226,7 @@ impl PoolView {
         pool: &Pool,
         previous: Option<&PoolView>,
         answers: Arc<Counters>,
-        place: impl Fn(usize, usize) -> Place,
+        condition: impl Fn(usize, usize) -> AddressCondition,
     ) -> Self {
         let name = previous.map(|view| &view.name).filter(|name| ***name == *pool.name);
         let backends = previous.map(|view| &view.backends).filter(|backends| {
@@ -240,7 +240,7 @@ impl PoolView {
             ),
             families: Family::ALL.map(|family| {
                 let previous = previous.map(|view| view.family(family));
-                FamilyView::build(pool, previous, &entries(pool, family, &place))
+                FamilyView::build(pool, previous, &enabled(pool, family, &condition))
             }),
             answers,
         }
@@ -267,24 +267,24 @@ impl PoolView {
 }
 
 impl FamilyView {
-    fn build(pool: &Pool, previous: Option<&Self>, entries: &[Entry]) -> Self {
-        let total_weight = entries.iter().map(|entry| u64::from(entry.weight)).sum();
+    fn build(pool: &Pool, previous: Option<&Self>, enabled: &[EnabledAddress]) -> Self {
+        let total_weight = enabled.iter().map(|address| u64::from(address.weight)).sum();
         // Counts configured weights, so an address in slow start counts in full.
         let enough = |with_spares| {
             let healthy =
-                entries.iter().filter(|entry| entry.weight > 0 && entry.percent(with_spares).is_some());
-            let (count, weight) =
-                healthy.fold((0, 0), |(count, weight), entry| (count + 1, weight + u64::from(entry.weight)));
+                enabled.iter().filter(|address| address.weight > 0 && address.percent(with_spares).is_some());
+            let (count, weight) = healthy
+                .fold((0, 0), |(count, weight), address| (count + 1, weight + u64::from(address.weight)));
             pool.min_healthy.is_met(count, weight, total_weight)
         };
         let healthy_suffice = enough(false);
         let with_spares = !healthy_suffice && enough(true);
-        let drained = entries.iter().all(|entry| entry.role == Role::Drained);
+        let drained = enabled.iter().all(|address| address.role == Role::Drained);
         Self {
             usable: healthy_suffice || with_spares,
             on_trust: with_spares,
-            eligible: Choice::shared(previous.map(|view| &view.eligible), eligible_of(entries, with_spares)),
-            everyone: Choice::shared(previous.map(|view| &view.everyone), everyone_of(entries, drained)),
+            eligible: Choice::shared(previous.map(|view| &view.eligible), eligible_of(enabled, with_spares)),
+            everyone: Choice::shared(previous.map(|view| &view.everyone), everyone_of(enabled, drained)),
             drained,
         }
     }
@@ -297,46 +297,56 @@ impl FamilyView {
 }
 
 /// The addresses of one family that are not disabled, in configuration order.
-fn entries(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) -> Vec<Entry> {
+fn enabled(
+    pool: &Pool,
+    family: Family,
+    condition: &impl Fn(usize, usize) -> AddressCondition,
+) -> Vec<EnabledAddress> {
     let mut sites = HashMap::new();
     let numbered = (0..).zip(&pool.backends).enumerate().map(|(index, (number, backend))| {
         // The number of a site is that of its first backend.
         let site = backend.site.as_deref().map_or(number, |site| *sites.entry(site).or_insert(number));
         (index, number, site, backend)
     });
-    let mut entries = Vec::with_capacity(pool.backends.len());
+    let mut enabled = Vec::with_capacity(pool.backends.len());
     for (index, number, site, backend) in numbered.filter(|(.., backend)| backend.enabled) {
         for (at, &address) in backend.addresses.iter().enumerate() {
             if Family::of(address) == family
-                && let Some(role) = place(index, at).role()
+                && let Some(role) = condition(index, at).role()
             {
                 let member = Member { address, backend: number };
-                entries.push(Entry { member, weight: backend.weight, site, role });
+                enabled.push(EnabledAddress { member, weight: backend.weight, site, role });
             }
         }
     }
-    entries
+    enabled
 }
 
 /// The eligible addresses with their weights: the configured ones if all addresses get their full
 /// weight or none gets any, else in hundredths.
-fn eligible_of(entries: &[Entry], with_spares: bool) -> impl Iterator<Item = (Member, Candidate)> + Clone {
-    let weighted = entries.iter().filter(|entry| entry.weight > 0);
-    let picked = weighted.filter_map(move |entry| Some((entry, entry.percent(with_spares)?)));
+fn eligible_of(
+    enabled: &[EnabledAddress],
+    with_spares: bool,
+) -> impl Iterator<Item = (Member, Candidate)> + Clone {
+    let weighted = enabled.iter().filter(|address| address.weight > 0);
+    let picked = weighted.filter_map(move |address| Some((address, address.percent(with_spares)?)));
     let all = |wanted| picked.clone().all(|(_, percent)| percent == wanted);
     // With 0 percent for all, leaving all out would make the answer of a usable pool empty.
     let unscaled = all(FULL_WEIGHT) || all(0);
-    picked.filter_map(move |(entry, percent)| {
+    picked.filter_map(move |(address, percent)| {
         // At most 100 x `MAX_WEIGHT`, which fits.
-        let weight = if unscaled { entry.weight } else { entry.weight.saturating_mul(percent.into()) };
-        entry.candidate(weight)
+        let weight = if unscaled { address.weight } else { address.weight.saturating_mul(percent.into()) };
+        address.candidate(weight)
     })
 }
 
 /// All addresses as if healthy, drained ones only if there are no others. By weight, or uniformly
 /// if all weights are 0.
-fn everyone_of(entries: &[Entry], all_drained: bool) -> impl Iterator<Item = (Member, Candidate)> + Clone {
-    let left = entries.iter().filter(move |entry| all_drained || entry.role != Role::Drained);
-    let all_zero = left.clone().all(|entry| entry.weight == 0);
-    left.filter_map(move |entry| entry.candidate(if all_zero { 1 } else { entry.weight }))
+fn everyone_of(
+    enabled: &[EnabledAddress],
+    all_drained: bool,
+) -> impl Iterator<Item = (Member, Candidate)> + Clone {
+    let left = enabled.iter().filter(move |address| all_drained || address.role != Role::Drained);
+    let all_zero = left.clone().all(|address| address.weight == 0);
+    left.filter_map(move |address| address.candidate(if all_zero { 1 } else { address.weight }))
 }

@@ -11,7 +11,7 @@ use crate::pool::{MinHealthy, Override, Pool};
 use crate::selection::Spread;
 use crate::service::{Answers, Policy, Service, WhenDown};
 
-use super::pool_view::tests::{build, pool, random_place, random_pool};
+use super::pool_view::tests::{build, pool, random_condition, random_pool};
 use super::*;
 
 fn service(tiers: Vec<PoolId>, when_down: WhenDown) -> (Service, Counters) {
@@ -129,10 +129,10 @@ fn tables_that_follow_another_equal_tables_built_from_nothing() {
                     changed.extend(views.first().map(|view| (PoolId(1_000_000), Arc::clone(view))));
                     continue;
                 };
-                let places: [[Place; 3]; 8] =
-                    std::array::from_fn(|_| std::array::from_fn(|_| random_place(&mut rng)));
-                let place = |backend: usize, at: usize| places[backend][at];
-                *view = Arc::new(PoolView::build(pool, Some(view), Arc::clone(&view.answers), place));
+                let conditions: [[AddressCondition; 3]; 8] =
+                    std::array::from_fn(|_| std::array::from_fn(|_| random_condition(&mut rng)));
+                let condition = |backend: usize, at: usize| conditions[backend][at];
+                *view = Arc::new(PoolView::build(pool, Some(view), Arc::clone(&view.answers), condition));
                 changed.push((PoolId(u32::try_from(index).unwrap()), Arc::clone(view)));
             }
             followed = followed.with_pools(changed);
@@ -164,13 +164,13 @@ fn a_flip_copies_as_much_in_a_large_table_as_in_a_small_one() {
     assert_eq!(copied(&views), (0, 0));
     let flipped = |index: u32| {
         let previous = before.pool(PoolId(index)).unwrap();
-        let place = |backend: usize, _: usize| {
+        let condition = |backend: usize, _: usize| {
             let standing = if backend == 0 { Standing::Unhealthy } else { Standing::Healthy };
             standing.into()
         };
         (
             PoolId(index),
-            Arc::new(PoolView::build(&pool, Some(previous), Arc::clone(&previous.answers), place)),
+            Arc::new(PoolView::build(&pool, Some(previous), Arc::clone(&previous.answers), condition)),
         )
     };
     for index in [0, 5_000, 9_999] {
@@ -202,9 +202,11 @@ fn the_first_tier_that_is_not_all_drained_fails_open() {
     let pool = pool(&[1, 1], MinHealthy::Count(1));
     let answers_by = |tiers: [[Option<Override>; 2]; 2]| {
         let view = |overrides: [Option<Override>; 2]| {
-            let place =
-                |index: usize, _| Place { overridden: overrides[index], ..Standing::Unhealthy.into() };
-            Arc::new(build(&pool, place))
+            let condition = |index: usize, _| AddressCondition {
+                overridden: overrides[index],
+                ..Standing::Unhealthy.into()
+            };
+            Arc::new(build(&pool, condition))
         };
         let services = Services::new([service(vec![PoolId(0), PoolId(1)], WhenDown::FailOpen)]);
         let table = table(services, tiers.map(view));

@@ -10,7 +10,7 @@
 //!                     +-- Signer: the sender has the key; signs all messages of the reply
 //!                     +-- Malformed: FORMERR, unsigned
 //!                     '-- Refused: NOTAUTH, with a TSIG record that states the error
-//!   our own request --sign_request--> Asked: verifies the reply
+//!   our own request --sign_request--> SignedRequest: verifies the reply
 //! ```
 
 use std::sync::Arc;
@@ -168,7 +168,7 @@ pub fn sign_request(
     buffer: &mut [u8],
     length: usize,
     now: u64,
-) -> Result<(usize, Asked), Full> {
+) -> Result<(usize, SignedRequest), Full> {
     let variables = Variables {
         key_name: key.name().wire(),
         algorithm: key.algorithm().wire(),
@@ -179,17 +179,17 @@ pub fn sign_request(
     };
     let mac = variables.mac(key, None, buffer.get(..length).ok_or(Full)?, &[]);
     let length = variables.append(Some(&mac), buffer, length)?;
-    Ok((length, Asked { key: Arc::clone(key), mac }))
+    Ok((length, SignedRequest { key: Arc::clone(key), mac }))
 }
 
 /// A signed request of ours that awaits its reply.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct SignedRequest {
     key: Arc<Key>,
     mac: Mac,
 }
 
-impl Asked {
+impl SignedRequest {
     /// Whether `reply` is signed with the same key as the reply to this request.
     #[must_use]
     pub fn is_answered_by(&self, reply: &[u8], now: u64) -> bool {
@@ -210,17 +210,17 @@ pub enum TsigError {
     /// The TSIG record is malformed or not the last record. The reply is FORMERR.
     #[error("the request has a TSIG record that is malformed, or is not the last record")]
     Malformed,
-    /// The signature is not accepted. The reply is NOTAUTH, completed by [`Refusal::append`].
+    /// The signature is not accepted. The reply is NOTAUTH, completed by [`RefusedSignature::append`].
     #[error("{0}")]
-    Refused(Box<Refusal>),
+    Refused(Box<RefusedSignature>),
 }
 
 /// A refused signature, and the data for the TSIG record of the reply.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("a request signed with the key {key_name} is refused: {reason}")]
-pub struct Refusal {
+pub struct RefusedSignature {
     /// The error.
-    pub reason: Reason,
+    pub reason: SignatureError,
     key_name: Name,
     algorithm: Name,
     time: u64,
@@ -231,7 +231,7 @@ pub struct Refusal {
 
 /// The error of a signature (RFC 8945, section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
+pub enum SignatureError {
     /// BADKEY.
     #[error("no key of this name and algorithm is configured")]
     Key,
@@ -246,7 +246,7 @@ pub enum Reason {
     Truncated,
 }
 
-impl Reason {
+impl SignatureError {
     /// The value of the record's error field.
     #[must_use]
     pub fn code(self) -> u16 {
@@ -259,7 +259,7 @@ impl Reason {
     }
 }
 
-impl Refusal {
+impl RefusedSignature {
     /// Appends a TSIG record with the error to the reply, the first `length` bytes of `buffer`, and
     /// returns the new length. `now` is in seconds since 1970.
     ///
@@ -270,7 +270,7 @@ impl Refusal {
         // Echo the peer's own time, so that a peer with a wrong clock can verify the reply. Other Data
         // has our time.
         let (time, fudge, other) = match self.reason {
-            Reason::Time => (self.time, self.fudge, &clock[..]),
+            SignatureError::Time => (self.time, self.fudge, &clock[..]),
             _ => (now, FUDGE, &[][..]),
         };
         let variables = Variables {
@@ -298,7 +298,7 @@ pub fn verify(message: &[u8], keys: &Keys, now: u64) -> Result<Option<Signer>, T
     let Some(start) = find(message)? else { return Ok(None) };
     let signature = Signature::read(message, start).ok_or(TsigError::Malformed)?;
     let refuse = |reason, proved| {
-        Err(TsigError::Refused(Box::new(Refusal {
+        Err(TsigError::Refused(Box::new(RefusedSignature {
             reason,
             key_name: signature.key_name.clone(),
             algorithm: signature.algorithm.clone(),
@@ -309,7 +309,7 @@ pub fn verify(message: &[u8], keys: &Keys, now: u64) -> Result<Option<Signer>, T
     };
     let known = keys.get(&signature.key_name);
     let Some(key) = known.filter(|key| key.algorithm().wire() == signature.algorithm.wire()) else {
-        return refuse(Reason::Key, None);
+        return refuse(SignatureError::Key, None);
     };
     let whole = key.algorithm().mac_length();
     if signature.mac.len() > whole || signature.mac.len() < MIN_MAC.max(whole / 2) {
@@ -317,14 +317,14 @@ pub fn verify(message: &[u8], keys: &Keys, now: u64) -> Result<Option<Signer>, T
     }
     let expected = signature.expected(key, None, message, start).ok_or(TsigError::Malformed)?;
     if !expected.begins_with(signature.mac) {
-        return refuse(Reason::Signature, None);
+        return refuse(SignatureError::Signature, None);
     }
     let mac = Mac::new(signature.mac);
     if signature.time.abs_diff(now) > u64::from(signature.fudge) {
-        return refuse(Reason::Time, Some((Arc::clone(key), mac)));
+        return refuse(SignatureError::Time, Some((Arc::clone(key), mac)));
     }
     if signature.mac.len() < whole {
-        return refuse(Reason::Truncated, Some((Arc::clone(key), mac)));
+        return refuse(SignatureError::Truncated, Some((Arc::clone(key), mac)));
     }
     Ok(Some(Signer { key: Arc::clone(key), prior: mac, first: true }))
 }

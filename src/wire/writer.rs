@@ -186,15 +186,15 @@ impl<'b> Writer<'b> {
         let mut rest = data;
         for &part in compressible(rtype) {
             let length = match part {
-                Part::Name => name::wire_length(rest),
-                Part::Bytes(length) => Some(length),
+                DataPart::Name => name::wire_length(rest),
+                DataPart::Bytes(length) => Some(length),
             };
             let Some((bytes, after)) = length.and_then(|length| rest.split_at_checked(length)) else {
                 break;
             };
             match part {
-                Part::Name => self.name(bytes)?,
-                Part::Bytes(_) => self.bytes(bytes)?,
+                DataPart::Name => self.name(bytes)?,
+                DataPart::Bytes(_) => self.bytes(bytes)?,
             }
             rest = after;
         }
@@ -354,18 +354,18 @@ impl<'b> Writer<'b> {
 }
 
 #[derive(Clone, Copy)]
-enum Part {
+enum DataPart {
     Name,
     Bytes(usize),
 }
 
 /// The leading parts of record data up to the last compressible name. Only types of RFC 1035 have
 /// compressible names (RFC 3597, section 4).
-fn compressible(rtype: u16) -> &'static [Part] {
+fn compressible(rtype: u16) -> &'static [DataPart] {
     match rtype {
-        rtype::NS | rtype::CNAME | rtype::PTR => &[Part::Name],
-        rtype::SOA => &[Part::Name, Part::Name],
-        rtype::MX => &[Part::Bytes(2), Part::Name],
+        rtype::NS | rtype::CNAME | rtype::PTR => &[DataPart::Name],
+        rtype::SOA => &[DataPart::Name, DataPart::Name],
+        rtype::MX => &[DataPart::Bytes(2), DataPart::Name],
         _ => &[],
     }
 }

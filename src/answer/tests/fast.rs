@@ -46,7 +46,7 @@ fn both<'t>(query: &[u8], client: &Client, table: &'t Table, seed: u64) -> Both<
     let reply = fast::respond(query, client, table, &mut buffer, &mut scratch, (&mut rng, &mut picked));
     let fast = reply.map(|reply| (reply, buffer[..reply.length].to_vec(), picked.indices().to_vec()));
     let mut responder = Responder::new(SmallRng::seed_from_u64(seed));
-    let Verdict::Reply(reply) = responder.respond_in_full(query, client, table, &mut buffer) else {
+    let Disposition::Reply(reply) = responder.respond_in_full(query, client, table, &mut buffer) else {
         panic!("no reply to {query:02x?}")
     };
     let full = (reply, buffer[..reply.length].to_vec(), responder.picked().collect());

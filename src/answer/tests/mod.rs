@@ -144,19 +144,19 @@ fn client(transport: Transport) -> Client {
     Client { address: Ipv4Addr::LOCALHOST.into(), port: 5353, transport, time: 1 }
 }
 
-fn respond<'t>(table: &'t Table, query: &[u8], transport: Transport) -> (Verdict<'t>, Vec<u8>) {
+fn respond<'t>(table: &'t Table, query: &[u8], transport: Transport) -> (Disposition<'t>, Vec<u8>) {
     let mut responder = Responder::new(SmallRng::seed_from_u64(7));
     let mut buffer = vec![0; MAX_MESSAGE];
-    let verdict = responder.respond(query, &client(transport), table, &mut buffer);
-    if let Verdict::Reply(reply) = verdict {
+    let disposition = responder.respond(query, &client(transport), table, &mut buffer);
+    if let Disposition::Reply(reply) = disposition {
         buffer.truncate(reply.length);
     }
-    (verdict, buffer)
+    (disposition, buffer)
 }
 
 fn ask_over(table: &Table, name: &str, rtype: u16, edns: Option<u16>, transport: Transport) -> Message {
-    let (verdict, reply) = respond(table, &query(name, rtype, edns), transport);
-    assert!(matches!(verdict, Verdict::Reply(_)), "{name}: {verdict:?}");
+    let (disposition, reply) = respond(table, &query(name, rtype, edns), transport);
+    assert!(matches!(disposition, Disposition::Reply(_)), "{name}: {disposition:?}");
     Message::from_vec(&reply).unwrap()
 }
 
@@ -377,13 +377,13 @@ fn services_answer_by_health() {
         let mut responder = Responder::new(SmallRng::seed_from_u64(3));
         let mut buffer = [0; 1232];
         for _ in 0..200 {
-            let verdict = responder.respond(
+            let disposition = responder.respond(
                 &query("wWw.example", 1, None),
                 &client(Transport::Udp),
                 &table,
                 &mut buffer,
             );
-            let Verdict::Reply(reply) = verdict else { panic!("{verdict:?}") };
+            let Disposition::Reply(reply) = disposition else { panic!("{disposition:?}") };
             let served = reply.service.unwrap();
             assert_eq!(
                 (served.service, served.pool, served.column),
@@ -473,8 +473,8 @@ fn an_edns_version_we_do_not_know_is_badvers() {
     let version = query.len() - 5;
     query[version] = 1;
     let table = table(HEALTHY);
-    let (verdict, reply) = respond(&table, &query, Transport::Udp);
-    assert!(matches!(verdict, Verdict::Reply(Reply { rcode: rcode::BADVERS, .. })));
+    let (disposition, reply) = respond(&table, &query, Transport::Udp);
+    assert!(matches!(disposition, Disposition::Reply(Reply { rcode: rcode::BADVERS, .. })));
     let reply = Message::from_vec(&reply).unwrap();
     assert_eq!(u16::from(reply.metadata.response_code), rcode::BADVERS);
     assert!(reply.answers.is_empty() && reply.edns.is_some());
@@ -490,10 +490,10 @@ fn the_gate() {
                 let mut query = good.clone();
                 query[2] = opcode << 3 | u8::from(response) << 7;
                 query[5] = questions;
-                let (verdict, reply) = respond(&table, &query, Transport::Udp);
+                let (disposition, reply) = respond(&table, &query, Transport::Udp);
                 let expected = match (response, opcode, questions) {
                     (true, ..) => {
-                        assert_eq!(verdict, Verdict::Drop(DropReason::Response));
+                        assert_eq!(disposition, Disposition::Drop(DropReason::Response));
                         continue;
                     }
                     (_, 0, 1) => rcode::NOERROR,
@@ -501,8 +501,8 @@ fn the_gate() {
                     _ => rcode::NOTIMP,
                 };
                 assert!(
-                    matches!(verdict, Verdict::Reply(Reply { rcode, .. }) if rcode == expected),
-                    "{verdict:?}"
+                    matches!(disposition, Disposition::Reply(Reply { rcode, .. }) if rcode == expected),
+                    "{disposition:?}"
                 );
                 assert_eq!(reply[2] & 0xf8, 0x80 | opcode << 3, "the operation code is copied");
             }
@@ -510,7 +510,10 @@ fn the_gate() {
     }
     let mut responder = Responder::new(SmallRng::seed_from_u64(7));
     let client = Client { port: 0, ..client(Transport::Udp) };
-    assert_eq!(responder.respond(&good, &client, &table, &mut [0; 512]), Verdict::Drop(DropReason::PortZero));
+    assert_eq!(
+        responder.respond(&good, &client, &table, &mut [0; 512]),
+        Disposition::Drop(DropReason::PortZero)
+    );
 }
 
 /// Prefixes, flipped bytes and noise: no panic, every reply can be parsed, is no longer than the
@@ -540,11 +543,11 @@ fn hostile_bytes() {
     }
     for case in cases {
         for transport in [Transport::Udp, Transport::Tcp] {
-            let (verdict, reply) = respond(&table, &case, transport);
-            match verdict {
-                Verdict::Drop(DropReason::Short) => assert!(case.len() < 12),
-                Verdict::Drop(_) => assert!(case[2] & 0x80 != 0, "{case:02x?} (seed {seed})"),
-                Verdict::Reply(_) => {
+            let (disposition, reply) = respond(&table, &case, transport);
+            match disposition {
+                Disposition::Drop(DropReason::Short) => assert!(case.len() < 12),
+                Disposition::Drop(_) => assert!(case[2] & 0x80 != 0, "{case:02x?} (seed {seed})"),
+                Disposition::Reply(_) => {
                     assert!(reply.len() <= 1232 || transport == Transport::Tcp);
                     assert_eq!(reply[..2], case[..2]);
                     let read = Message::from_vec(&reply);

@@ -23,10 +23,10 @@ fn the_options_of_another_version_are_not_looked_at() {
                     query[5] = 0;
                     query.drain(12..12 + 17);
                 }
-                let (verdict, reply) = respond(&table, &query, Transport::Udp);
+                let (disposition, reply) = respond(&table, &query, Transport::Udp);
                 assert!(
-                    matches!(verdict, Verdict::Reply(Reply { rcode, .. }) if rcode == expected),
-                    "{options:?}, version {version}, {questions} questions: {verdict:?}"
+                    matches!(disposition, Disposition::Reply(Reply { rcode, .. }) if rcode == expected),
+                    "{options:?}, version {version}, {questions} questions: {disposition:?}"
                 );
                 if version > 0 {
                     let edns = Message::from_vec(&reply).unwrap().edns.expect("an OPT record");
@@ -62,10 +62,10 @@ fn a_notification_of_our_own_zone_is_acknowledged() {
         ("sub.example", rtype::SOA, rcode::NOTAUTH, false),
         ("elsewhere", rtype::SOA, rcode::NOTAUTH, false),
     ] {
-        let (verdict, reply) = respond(&table, &notify(name, rtype), Transport::Udp);
+        let (disposition, reply) = respond(&table, &notify(name, rtype), Transport::Udp);
         assert!(
-            matches!(verdict, Verdict::Reply(Reply { rcode, .. }) if rcode == code),
-            "{name}: {verdict:?}"
+            matches!(disposition, Disposition::Reply(Reply { rcode, .. }) if rcode == code),
+            "{name}: {disposition:?}"
         );
         assert_eq!(reply[2], 0x80 | 4 << 3 | u8::from(authoritative) << 2, "{name}");
         let reply = Message::from_vec(&reply).unwrap();
@@ -78,6 +78,9 @@ fn a_notification_of_our_own_zone_is_acknowledged() {
     with_soa[11] = 0;
     with_soa.extend(b"\xc0\x0c\x00\x06\x00\x01\x00\x00\x00\x3c\x00\x16\x00\x00");
     with_soa.extend([0; 20]);
-    let (verdict, _) = respond(&table, &with_soa, Transport::Udp);
-    assert!(matches!(verdict, Verdict::Reply(Reply { rcode: rcode::NOERROR, .. })), "{verdict:?}");
+    let (disposition, _) = respond(&table, &with_soa, Transport::Udp);
+    assert!(
+        matches!(disposition, Disposition::Reply(Reply { rcode: rcode::NOERROR, .. })),
+        "{disposition:?}"
+    );
 }

@@ -47,8 +47,8 @@ fn query_with(name: &str, rtype: u16, options: &[(u16, &[u8])]) -> Vec<u8> {
 
 /// The response code and the options of the reply; its last record must be OPT.
 fn told(table: &Table, query: &[u8], transport: Transport) -> (u16, Vec<(u16, Vec<u8>)>) {
-    let (verdict, reply) = respond(table, query, transport);
-    let Verdict::Reply(facts) = verdict else { panic!("{verdict:?}") };
+    let (disposition, reply) = respond(table, query, transport);
+    let Disposition::Reply(facts) = disposition else { panic!("{disposition:?}") };
     Message::from_vec(&reply).unwrap();
     let opt = (0..reply.len() - 10)
         .rev()
@@ -106,10 +106,10 @@ fn cookies_are_checked_renewed_and_required_when_asked_for() {
     let (code, options) = options_of(&required, &[(option::COOKIE, &foreign)]);
     assert_eq!((code, options.len()), (rcode::BADCOOKIE, 1), "the cookie to come back with is in the error");
     let bare = query("www.example", rtype::A, None);
-    let (verdict, _) = respond(&required, &bare, Transport::Udp);
-    assert!(matches!(verdict, Verdict::Reply(Reply { truncated: true, service: None, .. })));
-    let (verdict, _) = respond(&required, &bare, Transport::Tcp);
-    assert!(matches!(verdict, Verdict::Reply(Reply { truncated: false, .. })));
+    let (disposition, _) = respond(&required, &bare, Transport::Udp);
+    assert!(matches!(disposition, Disposition::Reply(Reply { truncated: true, service: None, .. })));
+    let (disposition, _) = respond(&required, &bare, Transport::Tcp);
+    assert!(matches!(disposition, Disposition::Reply(Reply { truncated: false, .. })));
 
     let off = table_with(|settings| settings.cookies = None);
     assert_eq!(options_of(&off, &[(option::COOKIE, b"x")]), (0, vec![]));
@@ -179,8 +179,8 @@ fn options_and_the_limit() {
         let mut query = query_with(name, rtype::A, options);
         let payload = query.len() - 2 - options.iter().map(|(_, value)| 4 + value.len()).sum::<usize>() - 6;
         query[payload..payload + 2].copy_from_slice(&512_u16.to_be_bytes());
-        let (verdict, reply) = respond(&table, &query, Transport::Udp);
-        assert!(matches!(verdict, Verdict::Reply(_)) && reply.len() <= 512, "{name}");
+        let (disposition, reply) = respond(&table, &query, Transport::Udp);
+        assert!(matches!(disposition, Disposition::Reply(_)) && reply.len() <= 512, "{name}");
         assert!(Message::from_vec(&reply).unwrap().edns.is_some());
     }
 }
@@ -248,7 +248,7 @@ fn an_opt_record_is_answered_by_one_whatever_the_sizes() {
             for signature in [0, 27, 61, 115, 200, 230, 241, 358, 600] {
                 let query = signed_query(name, payload, &data, signature);
                 let client = Client { transport, ..believed };
-                let Verdict::Reply(facts) = responder.respond(&query, &client, &table, &mut reply) else {
+                let Disposition::Reply(facts) = responder.respond(&query, &client, &table, &mut reply) else {
                     panic!("a reply is due");
                 };
                 let case = format!("name {name}, payload {payload}, signature {signature}, asked {asked:b}");
@@ -317,8 +317,8 @@ fn an_opt_record_is_answered_by_one_also_with_an_error() {
     let table = table(HEALTHY);
     for (code, query) in queries {
         for transport in [Transport::Udp, Transport::Tcp] {
-            let (verdict, reply) = respond(&table, &query, transport);
-            let Verdict::Reply(facts) = verdict else { panic!("{verdict:?}") };
+            let (disposition, reply) = respond(&table, &query, transport);
+            let Disposition::Reply(facts) = disposition else { panic!("{disposition:?}") };
             assert_eq!(facts.rcode, code, "{query:?}");
             assert!(find_edns(&Header::read(&reply).unwrap(), &reply).is_some(), "{query:?}");
         }

@@ -105,8 +105,8 @@ type Measured = (usize, usize);
 /// Sends the query and returns the lengths. Panics if there is no reply or it has another response
 /// code.
 fn measure(table: &Table, query: &[u8], rcode: u16) -> Measured {
-    let (verdict, bytes) = respond(table, query, Transport::Udp);
-    let Verdict::Reply(reply) = verdict else { panic!("{verdict:?}") };
+    let (disposition, bytes) = respond(table, query, Transport::Udp);
+    let Disposition::Reply(reply) = disposition else { panic!("{disposition:?}") };
     assert_eq!(reply.rcode, rcode);
     (query.len(), bytes.len())
 }
@@ -140,7 +140,7 @@ fn slipped(table: &Table, edns: Option<u16>) -> Measured {
     let query = query("www.lb.example.com", rtype::A, edns);
     let mut buffer = vec![0; MAX_MESSAGE];
     let client = client(Transport::Udp);
-    let Verdict::Reply(reply) = slip(&query, &client, table, &mut buffer) else {
+    let Disposition::Reply(reply) = slip(&query, &client, table, &mut buffer) else {
         panic!("a slip is a reply");
     };
     (query.len(), reply.length)

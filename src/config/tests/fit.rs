@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::{errors, load_files, load_with_rest};
-use crate::answer::{Client, Responder, Transport, Verdict};
+use crate::answer::{Client, Disposition, Responder, Transport};
 use crate::check::PoolSetup;
 use crate::config::{Faults, Setup};
 use crate::counters::Counters;
@@ -246,8 +246,8 @@ impl Config {
             for rtype in [rtype::A, rtype::AAAA] {
                 let mut responder = Responder::new(SmallRng::seed_from_u64(1));
                 let mut buffer = vec![0; MAX_MESSAGE];
-                let verdict = responder.respond(&self.query(rtype), &client, &table, &mut buffer);
-                let Verdict::Reply(reply) = verdict else { panic!("{verdict:?}") };
+                let disposition = responder.respond(&self.query(rtype), &client, &table, &mut buffer);
+                let Disposition::Reply(reply) = disposition else { panic!("{disposition:?}") };
                 assert_eq!(reply.rcode, 0);
                 replies.push((reply.length, reply.truncated));
             }

@@ -12,7 +12,7 @@ use crate::fleet::simulation::{Checked, ensure};
 use crate::fleet::{AddressStatus, BackendStatus, Cursor, PoolStatus, Suspected};
 use crate::health::Moment;
 use crate::pool::Family;
-use crate::table::{Place, PoolView, Table};
+use crate::table::{AddressCondition, PoolView, Table};
 
 /// Times of day are kept in microseconds.
 const MICROSECOND: Duration = Duration::from_micros(1);
@@ -202,7 +202,7 @@ impl World {
                 let address = of_pool.iter().filter(|address| address.backend == backend).nth(place).unwrap();
                 let (pool, name, _) = &address.name;
                 let kept = self.model.overrides.get(&(pool.clone(), name.clone()));
-                Place {
+                AddressCondition {
                     standing: address.standing,
                     held: address.held,
                     percent: address.percent,

@@ -17,14 +17,14 @@ struct Fixture {
 
 impl Fixture {
     /// Takes a place; also returns the number of evicted places.
-    fn enter(&mut self, crowd: u32, room: Room) -> (Arc<Entry>, usize) {
+    fn enter(&mut self, crowd: u32, room: Room) -> (Arc<FiledPlace>, usize) {
         self.now += 1;
         self.taken.enter(self.now, address(crowd), room, &Eviction::default())
     }
 
-    fn is_active(&mut self, entry: &Entry) {
+    fn is_active(&mut self, filed_place: &FiledPlace) {
         self.now += 1;
-        entry.active.fetch_max(self.now, Ordering::Relaxed);
+        filed_place.active.fetch_max(self.now, Ordering::Relaxed);
     }
 
     fn sizes(&self) -> Vec<usize> {
@@ -44,8 +44,8 @@ fn room(all: usize, crowd: usize) -> Room {
     Room { all, crowd }
 }
 
-fn is_evicted(entry: &Entry) -> bool {
-    pin!(entry.eviction.told()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+fn is_evicted(filed_place: &FiledPlace) -> bool {
+    pin!(filed_place.eviction.told()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
 #[test]

@@ -14,18 +14,18 @@ const STANDINGS: [Standing; 4] =
     [Standing::Healthy, Standing::Draining, Standing::Unhealthy, Standing::Unknown];
 
 /// Every place, with the percentages that matter: none, some, all, and more than 100.
-fn all_places() -> Vec<Place> {
+fn all_conditions() -> Vec<AddressCondition> {
     let overrides = || std::iter::once(None).chain(Override::ALL.map(Some));
-    let mut places = Vec::new();
+    let mut conditions = Vec::new();
     for standing in STANDINGS {
         for held in [false, true] {
             for percent in [0, 50, FULL_WEIGHT, u8::MAX] {
-                let place = |overridden| Place { standing, held, percent, overridden };
-                places.extend(overrides().map(place));
+                let condition = |overridden| AddressCondition { standing, held, percent, overridden };
+                conditions.extend(overrides().map(condition));
             }
         }
     }
-    places
+    conditions
 }
 
 fn ipv4(index: usize) -> IpAddr {
@@ -45,8 +45,8 @@ pub(in crate::table) fn pool(weights: &[u32], min_healthy: MinHealthy) -> Pool {
     Pool { min_healthy, ..Pool::new("web", weights.iter().enumerate().map(backend).collect()) }
 }
 
-pub(in crate::table) fn build(pool: &Pool, place: impl Fn(usize, usize) -> Place) -> PoolView {
-    PoolView::build(pool, None, PoolView::counters(pool, 1), place)
+pub(in crate::table) fn build(pool: &Pool, condition: impl Fn(usize, usize) -> AddressCondition) -> PoolView {
+    PoolView::build(pool, None, PoolView::counters(pool, 1), condition)
 }
 
 /// Addresses with their shares; the shares add up to 1.
@@ -76,34 +76,38 @@ fn assert_alike(found: &Shares, expected: &Shares, context: &str) {
 
 /// The rules of one family: whether it is usable, the shares of the eligible addresses, and those
 /// in fail open.
-fn rules(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) -> (bool, Shares, Shares) {
+fn rules(
+    pool: &Pool,
+    family: Family,
+    condition: &impl Fn(usize, usize) -> AddressCondition,
+) -> (bool, Shares, Shares) {
     // An override takes precedence. A disabled address does not exist.
     let mut there = Vec::new();
     for (index, backend) in pool.backends.iter().enumerate() {
         for (at, address) in backend.addresses.iter().enumerate() {
-            let place = place(index, at);
-            let disabled = !backend.enabled || place.overridden == Some(Disabled);
+            let condition = condition(index, at);
+            let disabled = !backend.enabled || condition.overridden == Some(Disabled);
             if !disabled && Family::of(*address) == family {
-                there.push((*address, f64::from(backend.weight), place));
+                there.push((*address, f64::from(backend.weight), condition));
             }
         }
     }
-    let is_healthy = |place: &Place| match place.overridden {
+    let is_healthy = |condition: &AddressCondition| match condition.overridden {
         Some(Up) => true,
         Some(_) => false,
-        None => place.standing == Standing::Healthy && !place.held,
+        None => condition.standing == Standing::Healthy && !condition.held,
     };
-    let is_spare = |place: &Place| {
-        place.overridden.is_none()
-            && match place.standing {
-                Standing::Healthy | Standing::Unhealthy => place.held,
+    let is_spare = |condition: &AddressCondition| {
+        condition.overridden.is_none()
+            && match condition.standing {
+                Standing::Healthy | Standing::Unhealthy => condition.held,
                 Standing::Unknown => true,
                 Standing::Draining => false,
             }
     };
-    let is_drained = |place: &Place| place.overridden == Some(Drain);
+    let is_drained = |condition: &AddressCondition| condition.overridden == Some(Drain);
     let total: f64 = there.iter().map(|(_, weight, _)| weight).sum();
-    let enough = |members: &[(IpAddr, f64, Place)]| {
+    let enough = |members: &[(IpAddr, f64, AddressCondition)]| {
         let weight: f64 = members.iter().map(|(_, weight, _)| weight).sum();
         !members.is_empty()
             && match pool.min_healthy {
@@ -111,25 +115,25 @@ fn rules(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) ->
                 MinHealthy::Percent(percent) => weight * 100.0 >= total * f64::from(percent),
             }
     };
-    let pick = |wanted: &dyn Fn(&Place) -> bool| -> Vec<(IpAddr, f64, Place)> {
-        there.iter().copied().filter(|(_, weight, place)| *weight > 0.0 && wanted(place)).collect()
+    let pick = |wanted: &dyn Fn(&AddressCondition) -> bool| -> Vec<(IpAddr, f64, AddressCondition)> {
+        there.iter().copied().filter(|(_, weight, condition)| *weight > 0.0 && wanted(condition)).collect()
     };
     let healthy = pick(&is_healthy);
-    let with_spares = pick(&|place| is_healthy(place) || is_spare(place));
+    let with_spares = pick(&|condition| is_healthy(condition) || is_spare(condition));
     let spares_needed = !enough(&healthy) && enough(&with_spares);
     let chosen = if spares_needed { with_spares } else { healthy };
-    let percent = |place: &Place| match place.overridden {
+    let percent = |condition: &AddressCondition| match condition.overridden {
         Some(Up) => 100.0,
-        _ => f64::from(place.percent.min(100)),
+        _ => f64::from(condition.percent.min(100)),
     };
-    let none_has_any = chosen.iter().all(|(_, _, place)| percent(place) == 0.0);
+    let none_has_any = chosen.iter().all(|(_, _, condition)| percent(condition) == 0.0);
     let scaled: Vec<(IpAddr, f64)> = chosen
         .iter()
-        .map(|(at, weight, place)| (*at, weight * if none_has_any { 1.0 } else { percent(place) }))
+        .map(|(at, weight, condition)| (*at, weight * if none_has_any { 1.0 } else { percent(condition) }))
         .collect();
     let mut left: Vec<(IpAddr, f64)> = there
         .iter()
-        .filter(|(_, _, place)| !is_drained(place))
+        .filter(|(_, _, condition)| !is_drained(condition))
         .map(|(at, weight, _)| (*at, *weight))
         .collect();
     if left.is_empty() {
@@ -144,11 +148,11 @@ fn rules(pool: &Pool, family: Family, place: &impl Fn(usize, usize) -> Place) ->
 fn assert_follows_the_rules(
     view: &PoolView,
     pool: &Pool,
-    place: impl Fn(usize, usize) -> Place,
+    condition: impl Fn(usize, usize) -> AddressCondition,
     context: &str,
 ) {
     for family in Family::ALL {
-        let (usable, eligible, everyone) = rules(pool, family, &place);
+        let (usable, eligible, everyone) = rules(pool, family, &condition);
         let found = view.family(family);
         assert_eq!(found.usable, usable, "{family:?} {context}");
         assert_alike(&shares(&found.eligible), &eligible, context);
@@ -160,17 +164,17 @@ fn assert_follows_the_rules(
 
 #[test]
 fn every_pair_of_places_follows_the_rules() {
-    let places = all_places();
+    let conditions = all_conditions();
     for min_healthy in
         [MinHealthy::Count(1), MinHealthy::Count(2), MinHealthy::Percent(40), MinHealthy::Percent(100)]
     {
         for weights in [[1, 3], [0, 2], [0, 0]] {
             let pool = pool(&weights, min_healthy);
-            for first in &places {
-                for second in &places {
-                    let place = |index: usize, _| if index == 0 { *first } else { *second };
+            for first in &conditions {
+                for second in &conditions {
+                    let condition = |index: usize, _| if index == 0 { *first } else { *second };
                     let context = format!("{min_healthy:?} {weights:?} {first:?} {second:?}");
-                    assert_follows_the_rules(&build(&pool, place), &pool, place, &context);
+                    assert_follows_the_rules(&build(&pool, condition), &pool, condition, &context);
                 }
             }
         }
@@ -199,8 +203,8 @@ pub(in crate::table) fn random_pool(rng: &mut SmallRng) -> Pool {
 }
 
 /// Mostly common places, so that rare ones occur in every mixture.
-pub(in crate::table) fn random_place(rng: &mut SmallRng) -> Place {
-    Place {
+pub(in crate::table) fn random_condition(rng: &mut SmallRng) -> AddressCondition {
+    AddressCondition {
         standing: STANDINGS[rng.random_range(0..4)],
         held: rng.random_ratio(1, 6),
         percent: if rng.random_ratio(2, 3) { FULL_WEIGHT } else { rng.random_range(0..=FULL_WEIGHT) },
@@ -215,21 +219,21 @@ fn views_follow_the_rules_whatever_they_followed() {
     for seed in 0..300 {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut pool = random_pool(&mut rng);
-        let mut places: Vec<[Place; 3]> = Vec::new();
+        let mut conditions: Vec<[AddressCondition; 3]> = Vec::new();
         let mut view: Option<PoolView> = None;
         for step in 0..30 {
             if rng.random_ratio(1, 8) {
                 pool = random_pool(&mut rng);
             }
-            places.resize_with(8, || std::array::from_fn(|_| Standing::Unknown.into()));
+            conditions.resize_with(8, || std::array::from_fn(|_| Standing::Unknown.into()));
             for _ in 0..rng.random_range(0..4) {
-                places[rng.random_range(0..8)][rng.random_range(0..3)] = random_place(&mut rng);
+                conditions[rng.random_range(0..8)][rng.random_range(0..3)] = random_condition(&mut rng);
             }
-            let place = |backend: usize, at: usize| places[backend][at];
+            let condition = |backend: usize, at: usize| conditions[backend][at];
             let answers = PoolView::counters(&pool, 1);
-            let next = PoolView::build(&pool, view.as_ref(), Arc::clone(&answers), place);
-            let context = format!("seed {seed}, step {step}: {pool:?} {places:?}");
-            assert_follows_the_rules(&next, &pool, place, &context);
+            let next = PoolView::build(&pool, view.as_ref(), Arc::clone(&answers), condition);
+            let context = format!("seed {seed}, step {step}: {pool:?} {conditions:?}");
+            assert_follows_the_rules(&next, &pool, condition, &context);
             assert!(Arc::ptr_eq(&next.answers, &answers), "{context}");
             let names = pool.backends.iter().map(|backend| &*backend.name);
             assert!(next.backends.iter().map(|name| &**name).eq(names), "{context}");
@@ -243,16 +247,16 @@ fn views_follow_the_rules_whatever_they_followed() {
 fn what_is_the_same_is_shared() {
     let pool = pool(&[1, 2, 3], MinHealthy::Count(1));
     let first = build(&pool, |_, _| Standing::Healthy.into());
-    let shares_everyone = |place: Place, of: &Pool| {
+    let shares_everyone = |condition: AddressCondition, of: &Pool| {
         let answers = PoolView::counters(of, 1);
         let next = PoolView::build(of, Some(&first), answers, |index, _| match index {
-            0 => place,
+            0 => condition,
             _ => Standing::Healthy.into(),
         });
         assert!(Arc::ptr_eq(&next.name, &first.name) && Arc::ptr_eq(&next.backends, &first.backends));
         Arc::ptr_eq(&next.family(Family::Ipv4).everyone, &first.family(Family::Ipv4).everyone)
     };
-    let overridden = |state| Place { overridden: Some(state), ..Standing::Healthy.into() };
+    let overridden = |state| AddressCondition { overridden: Some(state), ..Standing::Healthy.into() };
     assert!(shares_everyone(Standing::Unhealthy.into(), &pool));
     assert!(shares_everyone(overridden(Up), &pool));
     assert!(shares_everyone(overridden(Down), &pool));
@@ -268,7 +272,8 @@ fn a_percent_scales_the_share_and_never_the_verdict() {
     // Slow start leaves little of the weight, but these addresses are healthy.
     let pool = pool(&[1, 1, 2], MinHealthy::Percent(100));
     let percents = [1, 100, 50];
-    let view = build(&pool, |index, _| Place { percent: percents[index], ..Standing::Healthy.into() });
+    let view =
+        build(&pool, |index, _| AddressCondition { percent: percents[index], ..Standing::Healthy.into() });
     let family = view.family(Family::Ipv4);
     assert!(family.usable);
     let weights = |view: &PoolView| -> Vec<u32> {
@@ -282,9 +287,11 @@ fn a_percent_scales_the_share_and_never_the_verdict() {
 #[test]
 fn the_largest_weights_fit() {
     let pool = pool(&[MAX_WEIGHT; 3000], MinHealthy::Percent(100));
-    let place =
-        |index: usize, _| Place { percent: if index == 0 { 99 } else { 100 }, ..Standing::Healthy.into() };
-    let family = &build(&pool, place).families[0];
+    let condition = |index: usize, _| AddressCondition {
+        percent: if index == 0 { 99 } else { 100 },
+        ..Standing::Healthy.into()
+    };
+    let family = &build(&pool, condition).families[0];
     assert!(family.usable);
     let expected = (2999 * 100 + 99) * u64::from(MAX_WEIGHT);
     let weights = family.eligible.candidates.iter().map(|candidate| u64::from(candidate.weight));
@@ -297,8 +304,10 @@ fn the_largest_weights_fit() {
 fn fail_open_asks_the_operator_last() {
     let pool = pool(&[1, 1], MinHealthy::Count(1));
     let answered = |overrides: [Option<Override>; 2]| -> Vec<IpAddr> {
-        let view =
-            build(&pool, |index, _| Place { overridden: overrides[index], ..Standing::Unhealthy.into() });
+        let view = build(&pool, |index, _| AddressCondition {
+            overridden: overrides[index],
+            ..Standing::Unhealthy.into()
+        });
         assert!(!view.usable());
         view.family(Family::Ipv4).everyone.members.iter().map(|member| member.address).collect()
     };

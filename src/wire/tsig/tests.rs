@@ -78,7 +78,7 @@ fn signer(message: &[u8], now: u64) -> Signer {
     verify(message, &keys(), now).unwrap().unwrap()
 }
 
-fn refusal(message: &[u8], keys: &Keys, now: u64) -> Refusal {
+fn refusal(message: &[u8], keys: &Keys, now: u64) -> RefusedSignature {
     match verify(message, keys, now).unwrap_err() {
         TsigError::Refused(refusal) => *refusal,
         TsigError::Malformed => panic!("malformed"),
@@ -143,7 +143,7 @@ fn the_clocks_may_differ_by_the_fudge() {
         assert!(matches!(verify(&request, &keys(), now), Ok(Some(_))), "{now}");
     }
     for now in [0, signed - 301, signed + 301, u64::MAX] {
-        assert_eq!(refusal(&request, &keys(), now).reason, Reason::Time, "{now}");
+        assert_eq!(refusal(&request, &keys(), now).reason, SignatureError::Time, "{now}");
     }
 }
 
@@ -154,10 +154,10 @@ fn a_key_is_its_name_and_algorithm_and_secret() {
         Keys::from_iter([Key::new(Name::parse(name).unwrap(), algorithm, secret)])
     };
     for (keys, reason) in [
-        (Keys::default(), Reason::Key),
-        (key("other", Algorithm::HmacSha256, SECRET), Reason::Key),
-        (key("k256", Algorithm::HmacSha512, SECRET), Reason::Key),
-        (key("k256", Algorithm::HmacSha256, b"wrong"), Reason::Signature),
+        (Keys::default(), SignatureError::Key),
+        (key("other", Algorithm::HmacSha256, SECRET), SignatureError::Key),
+        (key("k256", Algorithm::HmacSha512, SECRET), SignatureError::Key),
+        (key("k256", Algorithm::HmacSha256, b"wrong"), SignatureError::Signature),
     ] {
         let refusal = refusal(&request, &keys, NOW);
         assert_eq!(refusal.reason, reason);
@@ -176,11 +176,11 @@ fn a_key_is_its_name_and_algorithm_and_secret() {
 #[test]
 fn a_short_mac_is_refused_and_a_shorter_one_malformed() {
     let request = bytes(TRUNCATED);
-    assert_eq!(refusal(&request, &keys(), NOW).reason, Reason::Truncated);
+    assert_eq!(refusal(&request, &keys(), NOW).reason, SignatureError::Truncated);
     let mut forged = request.clone();
     let last = forged.len() - TAIL - 1;
     forged[last] ^= 1;
-    assert_eq!(refusal(&forged, &keys(), NOW).reason, Reason::Signature);
+    assert_eq!(refusal(&forged, &keys(), NOW).reason, SignatureError::Signature);
     let mac = request.len() - TAIL - 20;
     for (length, malformed) in [(0, true), (10, true), (15, true), (16, false), (20, false)] {
         let mut cut = request.clone();
