@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 use measure::{cpu_time, float, quantile};
 use steerd::check::{Check, PoolSetup, Probe, TcpProbe, Timing};
-use steerd::checker::{self, Command, Handle};
-use steerd::fleet::{Capacity, MAX_IN_FLIGHT, Memory, OverrideRequest, Setup};
+use steerd::checker::{self, CheckerCommand, CheckerHandle};
+use steerd::fleet::{Capacity, FleetSetup, MAX_IN_FLIGHT, Memory, OverrideRequest};
 use steerd::metrics::Metrics;
 use steerd::pool::{Backend, Override, Pool, Require};
 use steerd::served::Served;
@@ -122,7 +122,7 @@ fn since(path: &Path, place: u64) -> Vec<u8> {
 }
 
 /// Sets an override. Returns the time until it is in a journal or in a newer snapshot.
-async fn mark(handle: &Handle, directory: &Path, number: u32) -> Duration {
+async fn mark(handle: &CheckerHandle, directory: &Path, number: u32) -> Duration {
     let before = lengths(directory);
     let reason = format!("mark {number} of the bench");
     let (reply, answer) = oneshot::channel();
@@ -135,7 +135,7 @@ async fn mark(handle: &Handle, directory: &Path, number: u32) -> Duration {
         force: true,
         by: "the bench".into(),
     };
-    handle.commands.send(Command::Override(request, reply)).await.expect("the checker runs");
+    handle.commands.send(CheckerCommand::Override(request, reply)).await.expect("the checker runs");
     answer.await.expect("the checker runs").expect("a backend");
     let began = Instant::now();
     loop {
@@ -180,7 +180,7 @@ async fn run(seconds: u64) -> ExitCode {
     alternate(port);
     let metrics = Arc::new(Metrics::new(1));
     let capacity = Capacity { counter_rows: 1, probes: MAX_IN_FLIGHT };
-    let setup = Setup { served: served(port), memory: Memory::default() };
+    let setup = FleetSetup { served: served(port), memory: Memory::default() };
     let handle = checker::start(setup, capacity, Arc::clone(&metrics)).expect("a checker");
     let mut ready = handle.ready.clone();
     ready.wait_for(|ready| *ready).await.expect("the checker runs");

@@ -9,9 +9,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// The log lines of this thread, as long as the guard lives.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-impl Log {
+impl CapturedLog {
     /// Captures the lines of this thread until the guard is dropped.
     pub fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
         // As long as tracing knows of one subscriber only, it asks that of whatever thread comes first
@@ -35,7 +35,7 @@ impl Log {
     }
 }
 
-impl Write for Log {
+impl Write for CapturedLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
@@ -45,7 +45,7 @@ impl Write for Log {
     }
 }
 
-impl MakeWriter<'_> for Log {
+impl MakeWriter<'_> for CapturedLog {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {

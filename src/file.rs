@@ -49,7 +49,7 @@ pub struct Origin {
 
 /// Why a file is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum Refused {
+enum FileRefusal {
     #[error("it is a directory; name a file")]
     Directory,
     #[error("it is a {0}; name a regular file")]
@@ -68,8 +68,8 @@ enum Refused {
     Hangs,
 }
 
-impl From<Refused> for io::Error {
-    fn from(refused: Refused) -> Self {
+impl From<FileRefusal> for io::Error {
+    fn from(refused: FileRefusal) -> Self {
         io::Error::new(io::ErrorKind::InvalidInput, refused)
     }
 }
@@ -101,7 +101,7 @@ fn read_open(mut file: &File, limit: u64, meanwhile: impl FnOnce()) -> io::Resul
     let metadata = file.metadata()?;
     let size = metadata.len();
     if size > limit {
-        return Err(Refused::Large { size, limit }.into());
+        return Err(FileRefusal::Large { size, limit }.into());
     }
     // Without this bound, a file that grows as fast as it is read would be read up to `limit`.
     let most = if size == 0 { limit.min(UNSIZED) } else { size };
@@ -110,7 +110,7 @@ fn read_open(mut file: &File, limit: u64, meanwhile: impl FnOnce()) -> io::Resul
     meanwhile();
     file.by_ref().take(most + 1).read_to_end(&mut bytes).map_err(waits)?;
     if bytes.len() as u64 > most {
-        return Err(if size == 0 { Refused::Endless(most) } else { Refused::Grew }.into());
+        return Err(if size == 0 { FileRefusal::Endless(most) } else { FileRefusal::Grew }.into());
     }
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
     Ok(Content { bytes, origin: Origin { path, metadata } })
@@ -127,16 +127,16 @@ pub fn irregular(file_type: FileType) -> Option<&'static str> {
     }
 }
 
-fn regular(file_type: FileType) -> Result<(), Refused> {
+fn regular(file_type: FileType) -> Result<(), FileRefusal> {
     if file_type.is_file() {
         return Ok(());
     }
-    Err(irregular(file_type).map_or(Refused::Directory, Refused::Irregular))
+    Err(irregular(file_type).map_or(FileRefusal::Directory, FileRefusal::Irregular))
 }
 
 /// Another program holds a lease, or a kernel file has nothing to read now.
 fn waits(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::WouldBlock { Refused::Waits.into() } else { error }
+    if error.kind() == io::ErrorKind::WouldBlock { FileRefusal::Waits.into() } else { error }
 }
 
 impl Origin {
@@ -218,7 +218,7 @@ pub struct Reading {
 
 #[derive(Debug, Default)]
 struct ReadingState {
-    phase: Phase,
+    phase: ReadingPhase,
     current: PathBuf,
     /// A path at which another reading hangs, which stopped this one.
     hangs_at: Option<PathBuf>,
@@ -226,7 +226,7 @@ struct ReadingState {
 
 /// The phase of a [`Reading`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Phase {
+pub enum ReadingPhase {
     /// Reading, and still wanted.
     #[default]
     GoingOn,
@@ -245,7 +245,7 @@ static GIVEN_UP: Mutex<Vec<Arc<Reading>>> = Mutex::new(Vec::new());
 /// The readings that were given up and still hang.
 fn hanging() -> MutexGuard<'static, Vec<Arc<Reading>>> {
     let mut given_up = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner);
-    given_up.retain(|reading| reading.state().phase == Phase::GivenUp);
+    given_up.retain(|reading| reading.state().phase == ReadingPhase::GivenUp);
     given_up
 }
 
@@ -268,12 +268,12 @@ impl Reading {
     pub fn look_at(&self, path: &Path) -> io::Result<()> {
         let hangs = hanging().iter().any(|other| other.state().current == path);
         let mut state = self.state();
-        if state.phase != Phase::GoingOn || state.hangs_at.is_some() {
-            return Err(Refused::GivenUp.into());
+        if state.phase != ReadingPhase::GoingOn || state.hangs_at.is_some() {
+            return Err(FileRefusal::GivenUp.into());
         }
         if hangs {
             state.hangs_at = Some(path.to_owned());
-            return Err(Refused::Hangs.into());
+            return Err(FileRefusal::Hangs.into());
         }
         path.clone_into(&mut state.current);
         Ok(())
@@ -291,7 +291,7 @@ impl Reading {
     /// Whether the result is still wanted.
     #[must_use]
     pub fn goes_on(&self) -> bool {
-        self.state().phase == Phase::GoingOn
+        self.state().phase == ReadingPhase::GoingOn
     }
 
     /// The path at which another reading hangs, if that stopped this one.
@@ -304,8 +304,8 @@ impl Reading {
     pub fn give_up(self: &Arc<Self>) -> PathBuf {
         let mut state = self.state();
         let current = state.current.clone();
-        if state.phase == Phase::GoingOn {
-            state.phase = Phase::GivenUp;
+        if state.phase == ReadingPhase::GoingOn {
+            state.phase = ReadingPhase::GivenUp;
             drop(state);
             self.changed.notify_all();
             hanging().push(Arc::clone(self));
@@ -317,8 +317,8 @@ impl Reading {
     pub fn end(&self) {
         let mut state = self.state();
         state.phase = match state.phase {
-            Phase::GoingOn | Phase::Ended => Phase::Ended,
-            Phase::GivenUp | Phase::Left => Phase::Left,
+            ReadingPhase::GoingOn | ReadingPhase::Ended => ReadingPhase::Ended,
+            ReadingPhase::GivenUp | ReadingPhase::Left => ReadingPhase::Left,
         };
         drop(state);
         self.changed.notify_all();
@@ -326,7 +326,7 @@ impl Reading {
 
     /// Waits up to `time` until the phase is no longer `phase`, and returns the phase.
     #[must_use]
-    pub fn wait_while(&self, phase: Phase, time: Duration) -> Phase {
+    pub fn wait_while(&self, phase: ReadingPhase, time: Duration) -> ReadingPhase {
         let waited = self.changed.wait_timeout_while(self.state(), time, |state| state.phase == phase);
         waited.unwrap_or_else(PoisonError::into_inner).0.phase
     }

@@ -22,14 +22,14 @@ pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Why a program cannot be started.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct InterpreterFault {
     /// The end of a sentence about the program, with what to do.
     pub reason: String,
     /// False if it depends on the environment of this process.
     pub certain: bool,
 }
 
-impl Fault {
+impl InterpreterFault {
     fn certain(reason: String) -> Self {
         Self { reason, certain: true }
     }
@@ -37,7 +37,7 @@ impl Fault {
 
 /// Looks for a fault of this program. Blocks. `look_at` gets each path before it is accessed, and may forbid that.
 #[must_use]
-pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Option<Fault> {
+pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Option<InterpreterFault> {
     let mut program = program.to_owned();
     for _ in 0..DEPTH {
         look_at(&program).ok()?;
@@ -50,20 +50,25 @@ pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Optio
         }
         let interpreter = match of(&beginning) {
             Ok(interpreter) => interpreter?,
-            Err(reason) => return Some(Fault::certain(reason)),
+            Err(reason) => return Some(InterpreterFault::certain(reason)),
         };
         look_at(&interpreter.path).ok()?;
         let shown = excerpt(interpreter.path.as_os_str().as_encoded_bytes());
         match std::fs::metadata(&interpreter.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let kind = interpreter.kind;
-                return Some(Fault::certain(format!(
+                return Some(InterpreterFault::certain(format!(
                     "its {kind} {shown} does not exist; install it, or name another"
                 )));
             }
-            Err(error) => return Some(Fault::certain(format!("its {} {shown}: {error}", interpreter.kind))),
+            Err(error) => {
+                return Some(InterpreterFault::certain(format!("its {} {shown}: {error}", interpreter.kind)));
+            }
             Ok(found) if !is_executable(&found) => {
-                return Some(Fault::certain(format!("its {} {shown} cannot be run", interpreter.kind)));
+                return Some(InterpreterFault::certain(format!(
+                    "its {} {shown} cannot be run",
+                    interpreter.kind
+                )));
             }
             Ok(_) => {}
         }
@@ -72,7 +77,7 @@ pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Optio
         {
             let reason =
                 format!("its interpreter {} is not in the PATH of this process", excerpt(name.as_bytes()));
-            return Some(Fault { reason, certain: false });
+            return Some(InterpreterFault { reason, certain: false });
         }
         program = interpreter.path;
     }
@@ -80,10 +85,10 @@ pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Optio
 }
 
 /// Why the system knows no way to run a file that begins like this (`ENOEXEC`).
-fn format_fault(beginning: &[u8], size: u64) -> Option<Fault> {
+fn format_fault(beginning: &[u8], size: u64) -> Option<InterpreterFault> {
     const ELF: &[u8] = b"\x7fELF";
     if beginning.starts_with(ELF) {
-        return elf_fault(beginning, size).map(|reason| Fault::certain(reason.to_owned()));
+        return elf_fault(beginning, size).map(|reason| InterpreterFault::certain(reason.to_owned()));
     }
     if beginning.starts_with(b"#!") || of(beginning).is_err() {
         return None;
@@ -96,7 +101,7 @@ fn format_fault(beginning: &[u8], size: u64) -> Option<Fault> {
         "it is neither a script nor a program of this system"
     };
     // The system may have been taught other formats.
-    Some(Fault { reason: reason.to_owned(), certain: !has_other_formats() })
+    Some(InterpreterFault { reason: reason.to_owned(), certain: !has_other_formats() })
 }
 
 /// The fault of a 64-bit ELF file: the system runs only those for its own kind of machine.

@@ -47,9 +47,9 @@ const MESSAGE: usize = 1024;
 
 /// Requests comparisons of serials. When the last clone is dropped, all notifications stop.
 #[derive(Clone, Debug)]
-pub struct Handle(mpsc::Sender<()>);
+pub struct NotifyHandle(mpsc::Sender<()>);
 
-impl Handle {
+impl NotifyHandle {
     /// Requests a comparison of serials. Does not wait.
     pub fn look(&self) {
         // A comparison that is already requested will see the same table.
@@ -60,40 +60,40 @@ impl Handle {
 /// Starts the task that notifies secondaries, from the first address of `listen` of their family.
 /// Must be called within a tokio runtime.
 #[must_use = "notifications stop when the handle is dropped"]
-pub fn start(published: Published, listen: Vec<SocketAddr>, metrics: Arc<Metrics>) -> Handle {
+pub fn start(published: Published, listen: Vec<SocketAddr>, metrics: Arc<Metrics>) -> NotifyHandle {
     let (looks, mut due) = mpsc::channel(1);
-    let outside = Arc::new(Outside { listen, metrics, at_once: Semaphore::new(AT_ONCE) });
+    let context = Arc::new(NotifyContext { listen, metrics, at_once: Semaphore::new(AT_ONCE) });
     tokio::spawn(async move {
-        let mut told = Told { outside, known: HashMap::new(), tasks: JoinSet::new() };
+        let mut notifications = Notifications { context, known: HashMap::new(), tasks: JoinSet::new() };
         loop {
             tokio::select! {
                 look = due.recv() => match look {
-                    Some(()) => told.look(&published),
+                    Some(()) => notifications.look(&published),
                     None => return,
                 },
-                Some(_) = told.tasks.join_next() => {}
+                Some(_) = notifications.tasks.join_next() => {}
             }
         }
     });
-    Handle(looks)
+    NotifyHandle(looks)
 }
 
 /// State that all tasks share.
-struct Outside {
+struct NotifyContext {
     listen: Vec<SocketAddr>,
     metrics: Arc<Metrics>,
     at_once: Semaphore,
 }
 
 /// The notifications started so far.
-struct Told {
-    outside: Arc<Outside>,
+struct Notifications {
+    context: Arc<NotifyContext>,
     /// By zone and secondary: the last serial, and the task that sends it.
     known: HashMap<(Name, Secondary), (u32, Option<AbortHandle>)>,
     tasks: JoinSet<()>,
 }
 
-impl Told {
+impl Notifications {
     fn look(&mut self, published: &Published) {
         let table = published.load();
         let transfers = &table.settings.transfers;
@@ -112,7 +112,7 @@ impl Told {
                         }
                         let key = secondary.key.as_ref().and_then(|key| transfers.keys.get(key)).cloned();
                         let telling = Telling { zone: zone.clone(), serial, address: secondary.address, key };
-                        Some(self.tasks.spawn(telling.run(Arc::clone(&self.outside))))
+                        Some(self.tasks.spawn(telling.run(Arc::clone(&self.context))))
                     }
                 };
                 self.known.insert((zone.clone(), secondary.clone()), (serial, task));
@@ -140,7 +140,7 @@ struct Telling {
 }
 
 /// The result of an attempt.
-enum Reply {
+enum AttemptResult {
     /// The code of the reply.
     Code(u16),
     /// No reply, with the reason as far as it is known.
@@ -148,7 +148,7 @@ enum Reply {
 }
 
 impl Telling {
-    async fn run(self, outside: Arc<Outside>) {
+    async fn run(self, context: Arc<NotifyContext>) {
         let Self { zone, serial, address, .. } = &self;
         let zone = zone.to_plain();
         let mut rest = FIRST_REST;
@@ -159,16 +159,16 @@ impl Telling {
                 rest *= 2;
             }
             // The semaphore is never closed.
-            let Ok(_permit) = outside.at_once.acquire().await else { return };
-            outside.metrics.operation.notified(Notified::Sent);
-            match self.ask(&outside.listen).await {
-                Ok(Reply::Code(rcode::NOERROR)) => {
-                    outside.metrics.operation.notified(Notified::Acknowledged);
+            let Ok(_permit) = context.at_once.acquire().await else { return };
+            context.metrics.operation.notified(Notified::Sent);
+            match self.ask(&context.listen).await {
+                Ok(AttemptResult::Code(rcode::NOERROR)) => {
+                    context.metrics.operation.notified(Notified::Acknowledged);
                     info!(zone, serial, secondary = %address, "a secondary has acknowledged the new serial");
                     return;
                 }
-                Ok(Reply::Code(code)) => {
-                    outside.metrics.operation.notified(Notified::Refused);
+                Ok(AttemptResult::Code(code)) => {
+                    context.metrics.operation.notified(Notified::Refused);
                     warn!(
                         zone, serial, secondary = %address,
                         "a secondary refuses NOTIFY with {}; check that it has this zone and accepts \
@@ -177,11 +177,11 @@ impl Telling {
                     );
                     return;
                 }
-                Ok(Reply::None(why)) => reason = why,
+                Ok(AttemptResult::None(why)) => reason = why,
                 Err(error) => reason = error.to_string(),
             }
         }
-        outside.metrics.operation.notified(Notified::Unanswered);
+        context.metrics.operation.notified(Notified::Unanswered);
         warn!(
             zone, serial, secondary = %address, reason,
             "a secondary has not answered NOTIFY in {ATTEMPTS} attempts; it will see the new serial after its \
@@ -190,7 +190,7 @@ impl Telling {
     }
 
     /// Makes one attempt.
-    async fn ask(&self, listen: &[SocketAddr]) -> io::Result<Reply> {
+    async fn ask(&self, listen: &[SocketAddr]) -> io::Result<AttemptResult> {
         let socket = UdpSocket::bind(SocketAddr::new(source(listen, self.address), 0)).await?;
         socket.connect(self.address).await?;
         let (query, asked) = self.query(rand::random())?;
@@ -214,8 +214,8 @@ impl Telling {
             }
         };
         match tokio::time::timeout(REPLY_TIME, replied).await {
-            Ok(code) => code.map(Reply::Code),
-            Err(_) => Ok(Reply::None(heard)),
+            Ok(code) => code.map(AttemptResult::Code),
+            Err(_) => Ok(AttemptResult::None(heard)),
         }
     }
 

@@ -16,11 +16,11 @@ use crate::table::Table;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A table, or the zones of one, which a transfer may hold longer.
-type Part = Arc<dyn Any + Send + Sync>;
+type RetiredPart = Arc<dyn Any + Send + Sync>;
 
 /// Takes what has been replaced.
 #[derive(Clone, Debug)]
-pub struct Retired(Sender<Part>);
+pub struct Retired(Sender<RetiredPart>);
 
 impl Retired {
     /// Starts the thread that frees. It ends once this is dropped and all has been freed.
@@ -42,15 +42,15 @@ impl Retired {
         }
     }
 
-    fn take_part(&self, part: Part) {
+    fn take_part(&self, part: RetiredPart) {
         // The thread is there as long as this is.
         let _ = self.0.send(part);
     }
 }
 
 /// Frees each part when nobody else holds it: from then on nobody can come to hold it.
-fn free(parts: &Receiver<Part>) {
-    let mut held: Vec<Part> = Vec::new();
+fn free(parts: &Receiver<RetiredPart>) {
+    let mut held: Vec<RetiredPart> = Vec::new();
     loop {
         let next = if held.is_empty() {
             parts.recv().map_err(RecvTimeoutError::from)

@@ -50,7 +50,7 @@ pub enum StartError {
     Listeners(#[source] io::Error),
     /// The socket of the admin server.
     #[error(transparent)]
-    Admin(#[from] admin::BindError),
+    Admin(#[from] admin::AdminListenError),
     /// The thread of the admin server.
     #[error("cannot start the admin server: {0}")]
     AdminThread(#[source] io::Error),
@@ -92,18 +92,18 @@ pub struct Server {
     /// The address of the admin server.
     pub admin: Option<SocketAddr>,
     /// The checker, for commands and the answer table.
-    pub checker: checker::Handle,
+    pub checker: checker::CheckerHandle,
     /// Reloads the configuration.
-    pub reload: reload::Handle,
+    pub reload: reload::ReloadHandle,
     /// Until DNS is answered.
     bound: Option<listener::BoundListeners>,
     /// From then on.
     listeners: Option<Listeners>,
     metrics: Arc<Metrics>,
     limits: InForce,
-    notify: notify::Handle,
+    notify: notify::NotifyHandle,
     keeper: Keeper,
-    admin_task: Option<(Apart, admin::Server)>,
+    admin_task: Option<(Apart, admin::AdminServer)>,
     serving: watch::Sender<bool>,
 }
 
@@ -117,7 +117,7 @@ pub struct Server {
 /// Returns an error if a socket cannot be bound or a thread cannot be started.
 pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartError> {
     for warning in setup.warnings.iter() {
-        warn!("{}: {}", warning.place, warning.message);
+        warn!("{}: {}", warning.location, warning.message);
     }
     let bound = listener::bind(&setup.server.listen, setup.server.workers)?;
     let dns = bound.local_addresses();
@@ -153,7 +153,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
     let (place, memory) = recall(server.state_dir).await?;
     let metrics = Arc::new(Metrics::new(bound.counter_rows()));
     let capacity = fleet::Capacity { counter_rows: bound.counter_rows(), probes: shares.probes };
-    let checker = checker::start(fleet::Setup { served, memory }, capacity, Arc::clone(&metrics))
+    let checker = checker::start(fleet::FleetSetup { served, memory }, capacity, Arc::clone(&metrics))
         .map_err(StartError::Thread)?;
     let keeper = Keeper::start(place, checker.clone(), Arc::clone(&metrics));
     let limits = InForce::new(server.limits, shares.connections);
@@ -170,7 +170,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
     let reload = reload::start(file, configured, reach);
     let (serving, serving_seen) = watch::channel(false);
     let admin_task = admin_bound.map(|(apart, bound)| {
-        let source = admin::Source {
+        let source = admin::Sources {
             checker: checker.clone(),
             metrics: Arc::clone(&metrics),
             serving: serving_seen,
@@ -333,7 +333,7 @@ impl Signals {
     }
 
     /// Like [`Signals::stop`], but requests a reload on each SIGHUP.
-    pub async fn stop_or_reload(&mut self, reload: &reload::Handle) {
+    pub async fn stop_or_reload(&mut self, reload: &reload::ReloadHandle) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return info!("SIGTERM: stopping"),
@@ -350,7 +350,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::config::fault::Faults;
+    use crate::config::fault::ConfigFaults;
     use crate::config::{Access, AdminSettings, ServerSettings};
     use crate::listener::Limits;
     use crate::served::Served;
@@ -373,7 +373,7 @@ mod tests {
                 pools: Vec::new(),
                 startup_wait: Duration::from_secs(3),
             },
-            warnings: Faults::default(),
+            warnings: ConfigFaults::default(),
         }
     }
 

@@ -141,7 +141,7 @@ struct Arena {
 /// Room for one datagram and its reply. Both directions use the same peer and control data.
 #[repr(C)]
 struct Slot {
-    peer: Peer,
+    peer: RawAddress,
     control: Control,
     /// The query buffer and the reply buffer.
     buffers: [libc::iovec; 2],
@@ -151,7 +151,7 @@ struct Slot {
 
 /// A `sockaddr_in` or `sockaddr_in6`, as bytes.
 #[repr(C, align(8))]
-struct Peer([u8; PEER_LENGTH as usize]);
+struct RawAddress([u8; PEER_LENGTH as usize]);
 
 /// The one control message of a datagram, `in_pktinfo` or `in6_pktinfo`, as bytes.
 #[repr(C)]
@@ -368,7 +368,7 @@ impl fmt::Debug for UdpBatch {
     }
 }
 
-impl Peer {
+impl RawAddress {
     /// Returns `None` for a family other than IPv4 and IPv6.
     fn address(&self) -> Option<SocketAddr> {
         use libc::{sockaddr_in as V4, sockaddr_in6 as V6};

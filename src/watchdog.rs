@@ -113,7 +113,7 @@ fn in_seconds(age: Duration) -> Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::captured_log::Log;
+    use crate::captured_log::CapturedLog;
     use crate::metrics::PoolSeries;
     use crate::pool::{Backend, Pool};
 
@@ -135,7 +135,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stuck_checker_is_told_once_and_again_after_it_turned() {
-        let (log, _guard) = Log::listen();
+        let (log, _guard) = CapturedLog::listen();
         let (metrics, mut watch) = watch();
         pass(&mut watch, 100, || metrics.turned()).await;
         assert_eq!(log.take("health checker"), [""; 0]);
@@ -153,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pool_without_outcomes_is_told_once() {
-        let (log, _guard) = Log::listen();
+        let (log, _guard) = CapturedLog::listen();
         let (metrics, mut watch) = watch();
         pass(&mut watch, 17, || metrics.turned()).await;
         assert_eq!(log.take("stalled"), [""; 0]);
@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_of_the_whole_machine_is_nobodys_fault() {
-        let (log, _guard) = Log::listen();
+        let (log, _guard) = CapturedLog::listen();
         let (metrics, mut watch) = watch();
         pass(&mut watch, 30, || {
             metrics.turned();

@@ -10,8 +10,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Request, StatusCode};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use steerd::admin::{self, Source};
-use steerd::checker::{self, Command};
+use steerd::admin::{self, Sources};
+use steerd::checker::{self, CheckerCommand};
 use steerd::config;
 use steerd::fleet::OverrideRequest;
 use steerd::listener::{InForce, Limits};
@@ -72,18 +72,18 @@ impl Server {
     }
 }
 
-fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<OverrideRequest>>>) -> Source {
+fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<OverrideRequest>>>) -> Sources {
     let (commands, mut received) = mpsc::channel(8);
     tokio::spawn(async move {
         while let Some(command) = received.recv().await {
-            if let Command::Override(request, _) = command {
+            if let CheckerCommand::Override(request, _) = command {
                 asked.lock().unwrap().push(request);
             }
         }
     });
     let (_, ready) = watch::channel(true);
     let published = Published::new(world.into_table());
-    let checker = checker::Handle { published, ready, commands };
+    let checker = checker::CheckerHandle { published, ready, commands };
     let metrics = Arc::new(Metrics::new(1));
     let (access, access_seen) = watch::channel(config::Access::default());
     let reach = Reach {
@@ -96,7 +96,7 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<OverrideRequest>>>) 
     };
     let running = Configured::of(&config::load(&file).unwrap());
     let reload = reload::start(Some(file), running, reach);
-    Source {
+    Sources {
         checker,
         metrics,
         serving: watch::channel(true).1,

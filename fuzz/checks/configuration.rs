@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use steerd::config;
-use steerd::config::fault::{Fault, Faults, Severity};
+use steerd::config::fault::{ConfigFault, ConfigFaults, Severity};
 use steerd::reload::Configured;
 use tempfile::TempDir;
 use toml::de::{DeTable, DeValue};
@@ -72,7 +72,7 @@ pub(crate) fn check(files: &Files, input: &[u8]) {
     }
 }
 
-fn check_faults(directory: &Path, faults: &Faults) {
+fn check_faults(directory: &Path, faults: &ConfigFaults) {
     for fault in faults.iter() {
         check_fault(directory, fault);
     }
@@ -82,14 +82,14 @@ fn check_faults(directory: &Path, faults: &Faults) {
     }
 }
 
-fn check_fault(directory: &Path, fault: &Fault) {
+fn check_fault(directory: &Path, fault: &ConfigFault) {
     assert!(!fault.message.is_empty(), "{fault:?}");
     assert!(matches!(fault.severity, Severity::Error | Severity::Warning));
-    let related = fault.related.iter().map(|(place, label)| (place, label.is_empty()));
-    for (place, unlabelled) in std::iter::once((&fault.place, false)).chain(related) {
-        assert!(!unlabelled && place.file.starts_with(directory), "{fault:?}");
-        assert_eq!(place.line == 0, place.column == 0, "{fault:?}");
-        assert!(place.text.get(place.span.clone()).is_some(), "{fault:?}");
+    let related = fault.related.iter().map(|(location, label)| (location, label.is_empty()));
+    for (location, unlabelled) in std::iter::once((&fault.location, false)).chain(related) {
+        assert!(!unlabelled && location.file.starts_with(directory), "{fault:?}");
+        assert_eq!(location.line == 0, location.column == 0, "{fault:?}");
+        assert!(location.text.get(location.span.clone()).is_some(), "{fault:?}");
     }
 }
 

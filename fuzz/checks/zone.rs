@@ -9,7 +9,7 @@ use steerd::name::Name;
 use steerd::table::Table;
 use steerd::wire::query::Header;
 use steerd::wire::{MAX_MESSAGE, Query, flag, rcode};
-use steerd::zone::reader::{self, Fault, MAX_FAULTS};
+use steerd::zone::reader::{self, MAX_FAULTS, ZoneFault};
 use steerd::zone::{Lookup, NodeRef, Zone, rtype};
 
 use super::query::{opt, query};
@@ -37,7 +37,7 @@ const MEMORY: usize = 64 << 20;
 ///
 /// The part before the first separator is the zone's file. `$INCLUDE` finds the part whose number,
 /// modulo the number of parts, is the last byte of the path. Returns the zone's faults.
-pub(crate) fn check(input: &[u8]) -> Vec<Fault> {
+pub(crate) fn check(input: &[u8]) -> Vec<ZoneFault> {
     if !is_modest(input) {
         return Vec::new();
     }
@@ -86,7 +86,7 @@ fn is_modest(input: &[u8]) -> bool {
     input.len() <= LONGEST && directives <= most
 }
 
-fn check_faults(faults: &[Fault]) {
+fn check_faults(faults: &[ZoneFault]) {
     assert!((1..=MAX_FAULTS + 1).contains(&faults.len()), "{} faults", faults.len());
     for fault in faults {
         assert!(!fault.message.is_empty() && !fault.text.contains('\n'), "{fault:?}");

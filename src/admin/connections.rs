@@ -33,7 +33,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use crate::admin::gate::{Gate, Peer, Standing};
+use crate::admin::gate::{ClientStanding, Gate, Peer};
 use crate::admin::pace::Paced;
 use crate::admin::places::{self, Asking, Guest, Places};
 use crate::admin::proof::Local;
@@ -65,7 +65,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// State that all connections share.
 #[derive(Clone)]
-pub(super) struct Shared {
+pub(super) struct ConnectionContext {
     pub(super) router: Router,
     pub(super) gate: Gate,
     pub(super) held: Held,
@@ -74,7 +74,7 @@ pub(super) struct Shared {
 
 /// Accepts and serves connections until `stop` is true or its sender is dropped, then finishes the
 /// requests in flight.
-pub(super) async fn serve(listener: TcpListener, shared: Shared, stop: watch::Receiver<bool>) {
+pub(super) async fn serve(listener: TcpListener, shared: ConnectionContext, stop: watch::Receiver<bool>) {
     let open = Arc::new(Semaphore::new(MOST));
     let accepting = accept(listener, shared, Arc::clone(&open), stop);
     let _ = spawn_blocking(|| Handle::current().block_on(accepting)).await;
@@ -84,7 +84,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Shared, stop: watch::Re
 
 async fn accept(
     listener: TcpListener,
-    shared: Shared,
+    shared: ConnectionContext,
     open: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -119,7 +119,7 @@ async fn accept(
 }
 
 /// The standing from the bytes that arrived with the connection; `None` without a complete head.
-fn first_look(stream: &TcpStream, gate: &Gate) -> Option<Standing> {
+fn first_look(stream: &TcpStream, gate: &Gate) -> Option<ClientStanding> {
     let mut bytes = [0; FIRST_LOOK];
     let count = sys::stream::peek(stream, &mut bytes).ok()?;
     gate.standing_of_head(bytes.get(..count)?)
@@ -129,7 +129,7 @@ fn first_look(stream: &TcpStream, gate: &Gate) -> Option<Standing> {
 async fn attend(
     stream: TcpStream,
     guest: Arc<Guest>,
-    shared: Shared,
+    shared: ConnectionContext,
     header_time: Duration,
     stop: watch::Receiver<bool>,
     _open: Option<OwnedSemaphorePermit>,
@@ -149,13 +149,14 @@ async fn attend(
 async fn converse(
     stream: TcpStream,
     guest: Arc<Guest>,
-    shared: Shared,
+    shared: ConnectionContext,
     header_time: Duration,
     mut stop: watch::Receiver<bool>,
 ) {
     let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
-    let Shared { router, gate, held, .. } = shared;
-    let answers = Answers { router, gate, guest: Arc::clone(&guest), local: Local(local), peer: Peer(peer) };
+    let ConnectionContext { router, gate, held, .. } = shared;
+    let answers =
+        ConnectionService { router, gate, guest: Arc::clone(&guest), local: Local(local), peer: Peer(peer) };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_time)
@@ -187,7 +188,7 @@ fn is_out_of_time(error: &hyper::Error) -> bool {
 }
 
 /// The router for one connection.
-struct Answers {
+struct ConnectionService {
     router: Router,
     gate: Gate,
     guest: Arc<Guest>,
@@ -195,8 +196,8 @@ struct Answers {
     peer: Peer,
 }
 
-impl Service<Request<Incoming>> for Answers {
-    type Response = Response<Answer>;
+impl Service<Request<Incoming>> for ConnectionService {
+    type Response = Response<ReplyBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -205,17 +206,17 @@ impl Service<Request<Incoming>> for Answers {
         request.extensions_mut().insert(self.peer);
         let asking = self.guest.ask(self.gate.standing(request.uri().path(), request.headers()));
         let answer = TowerToHyperService::new(self.router.clone()).call(request);
-        Box::pin(async move { Ok(answer.await?.map(|body| Answer { body, _asking: asking })) })
+        Box::pin(async move { Ok(answer.await?.map(|body| ReplyBody { body, _asking: asking })) })
     }
 }
 
 /// The body of a reply. Its request keeps its place until the body is handed over.
-struct Answer {
+struct ReplyBody {
     body: Body,
     _asking: Option<Asking>,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for ReplyBody {
     type Data = Bytes;
     type Error = axum::Error;
 

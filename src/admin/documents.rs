@@ -14,9 +14,9 @@ use crate::admin::pieces::{Broken, Pieces};
 use crate::admin::problem::Problem;
 use crate::admin::rendering::Renderings;
 use crate::admin::status::{self, service_name};
-use crate::admin::text::{Held, MOST_HELD, Text, Writer};
+use crate::admin::text::{Held, MOST_HELD, Text, TextWriter};
 use crate::admin::{checker_ended, no_such};
-use crate::checker::Handle;
+use crate::checker::CheckerHandle;
 use crate::config;
 use crate::fleet::{Cursor, ServiceStatus};
 use crate::metrics::Metrics;
@@ -41,12 +41,12 @@ pub(super) struct Everything {
 #[derive(Clone, Debug)]
 pub(super) struct Documents {
     pub(super) held: Held,
-    checker: Handle,
+    checker: CheckerHandle,
     metrics: Arc<Metrics>,
     everything: Renderings<(), Everything>,
     services: Renderings<(), Arc<Text>>,
     /// Single objects, by kind and name.
-    one: Renderings<(Kind, String), Arc<Text>>,
+    one: Renderings<(DocumentKind, String), Arc<Text>>,
     /// Metrics must be available when the checker does not answer and when clients do not read its
     /// state. So they have a turn of their own and may begin while more memory is held.
     numbers: Renderings<(), Arc<Text>>,
@@ -54,7 +54,7 @@ pub(super) struct Documents {
 
 /// A kind of reply about one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+enum DocumentKind {
     Pool,
     Service,
     /// The problem that a backend does not exist, by `pool/backend`.
@@ -62,7 +62,7 @@ enum Kind {
 }
 
 impl Documents {
-    pub(super) fn new(checker: Handle, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(checker: CheckerHandle, metrics: Arc<Metrics>) -> Self {
         let held = Held::default();
         let turn = Arc::new(Semaphore::new(1));
         Self {
@@ -83,7 +83,7 @@ impl Documents {
             work.attempt(|table| {
                 let cursor = Cursor::all(Arc::clone(table));
                 let pieces = Pieces::new(&work.checker.commands, cursor, false)?;
-                write_everything(table, &pieces, || Writer::new(&work.held, is_wanted))
+                write_everything(table, &pieces, || TextWriter::new(&work.held, is_wanted))
                     .map_err(|_| pieces.broken().into())
             })
         };
@@ -95,7 +95,7 @@ impl Documents {
         let work = self.clone();
         let render = move |is_wanted: &dyn Fn() -> bool| {
             work.attempt(|table| {
-                let mut writer = Writer::new(&work.held, is_wanted);
+                let mut writer = TextWriter::new(&work.held, is_wanted);
                 write_services(table, &mut writer).map_err(|_| None)?;
                 Ok(writer.finish())
             })
@@ -105,13 +105,13 @@ impl Documents {
 
     /// One pool with its history.
     pub(super) async fn pool(&self, name: String) -> Result<Arc<Text>, Problem> {
-        let (work, key) = (self.clone(), (Kind::Pool, name.clone()));
+        let (work, key) = (self.clone(), (DocumentKind::Pool, name.clone()));
         let render = move |is_wanted: &dyn Fn() -> bool| {
             work.attempt(|table| {
                 let pool = pool(table, &name)?;
                 let cursor = Cursor::with_history(Arc::clone(table), pool);
                 let pieces = Pieces::new(&work.checker.commands, cursor, true)?;
-                let mut writer = Writer::new(&work.held, is_wanted);
+                let mut writer = TextWriter::new(&work.held, is_wanted);
                 let told = pieces.next_pool()?;
                 let object = told.map(|(pool, backends)| {
                     status::Pool::new(&pool, backends).serialize(&mut Serializer::pretty(&mut writer))
@@ -126,7 +126,7 @@ impl Documents {
 
     /// One service, by its name or by the letters that it stands for. The case and a final dot do not matter.
     pub(super) async fn service(&self, name: String) -> Result<Arc<Text>, Problem> {
-        let (work, key) = (self.clone(), (Kind::Service, name.to_ascii_lowercase()));
+        let (work, key) = (self.clone(), (DocumentKind::Service, name.to_ascii_lowercase()));
         let render = move |is_wanted: &dyn Fn() -> bool| {
             work.attempt(|table| {
                 let wanted = name.strip_suffix('.').unwrap_or(&name);
@@ -141,7 +141,7 @@ impl Documents {
                     return Err(Failed::Problem(no_such(&format!("service `{wanted}`"), wanted, shown())));
                 };
                 let service = ServiceStatus::of(view, table);
-                let mut writer = Writer::new(&work.held, is_wanted);
+                let mut writer = TextWriter::new(&work.held, is_wanted);
                 let object = status::Service::from(&service);
                 object.serialize(&mut Serializer::pretty(&mut writer)).map_err(|_| None)?;
                 writer.write_all(b"\n").map_err(|_| None)?;
@@ -153,7 +153,7 @@ impl Documents {
 
     /// The problem that a pool has no such backend, or that there is no such pool.
     pub(super) async fn no_backend(&self, pool_name: String, backend: String) -> Problem {
-        let (work, key) = (self.clone(), (Kind::NoBackend, format!("{pool_name}/{backend}")));
+        let (work, key) = (self.clone(), (DocumentKind::NoBackend, format!("{pool_name}/{backend}")));
         let render = move |_: &dyn Fn() -> bool| {
             work.attempt(|table| {
                 let id = pool(table, &pool_name)?;
@@ -173,7 +173,7 @@ impl Documents {
     pub(super) async fn numbers(&self) -> Result<Arc<Text>, Problem> {
         let work = self.clone();
         let render = move |is_wanted: &dyn Fn() -> bool| {
-            let mut writer = Writer::new(&work.held, is_wanted);
+            let mut writer = TextWriter::new(&work.held, is_wanted);
             let written = work.metrics.write(&work.checker.published.load(), &mut writer);
             written.map(|()| writer.finish()).map_err(|_| not_written())
         };
@@ -233,7 +233,7 @@ fn pool(table: &Table, name: &str) -> Result<PoolId, Failed> {
 fn write_everything<'w>(
     table: &Table,
     pieces: &Pieces<'_>,
-    writer: impl Fn() -> Writer<'w>,
+    writer: impl Fn() -> TextWriter<'w>,
 ) -> io::Result<Everything> {
     let suspected = pieces.suspected();
     let services = services(table);
@@ -255,7 +255,7 @@ fn write_everything<'w>(
     })
 }
 
-fn write_services(table: &Table, writer: &mut Writer<'_>) -> io::Result<()> {
+fn write_services(table: &Table, writer: &mut TextWriter<'_>) -> io::Result<()> {
     writer.write_all(b"{\n")?;
     member(writer, "generation", &table.generation, ",\n")?;
     member(writer, "services", &shown(&services(table)), "\n}\n")
@@ -270,7 +270,7 @@ fn shown(services: &[ServiceStatus]) -> Vec<status::Service<'_>> {
 }
 
 /// Writes a member of the outermost object, which consists of several texts.
-fn member(writer: &mut Writer<'_>, name: &str, value: &impl Serialize, end: &str) -> io::Result<()> {
+fn member(writer: &mut TextWriter<'_>, name: &str, value: &impl Serialize, end: &str) -> io::Result<()> {
     write!(writer, "  \"{name}\": ")?;
     let mut formatter = PrettyFormatter::new();
     // Writes nothing, but sets the indentation for lines within an object.

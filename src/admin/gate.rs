@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::admin::problem::Problem;
 use crate::admin::proof;
-use crate::config::{Access, Token};
+use crate::config::{Access, BearerToken};
 
 /// Maximum number of headers in a head that is inspected before it is read, as many as hyper
 /// accepts.
@@ -46,9 +46,9 @@ pub(super) struct Peer(pub(super) SocketAddr);
 pub(super) struct Asker(pub(super) String);
 
 impl Asker {
-    fn new(peer: Option<&Peer>, standing: Standing) -> Self {
+    fn new(peer: Option<&Peer>, standing: ClientStanding) -> Self {
         let peer = peer.map_or_else(|| "a client".into(), |peer| peer.0.to_string());
-        let how = if standing == Standing::Known { "with the token" } else { "without a token" };
+        let how = if standing == ClientStanding::Known { "with the token" } else { "without a token" };
         Self(format!("{peer} {how}"))
     }
 }
@@ -58,7 +58,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         // The gate inserts it, unless this router runs without a gate.
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::new(None, Standing::Other)))
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::new(None, ClientStanding::Other)))
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Gate {
 /// The standing of a client, from the head of its request. It does not depend on whether the
 /// request is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum ClientStanding {
     /// The request is open to everyone and answered at once.
     Open,
     /// The request has the token.
@@ -99,17 +99,17 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
 
 impl Gate {
     /// The standing that a request head shows.
-    pub(super) fn standing(&self, path: &str, headers: &HeaderMap) -> Standing {
+    pub(super) fn standing(&self, path: &str, headers: &HeaderMap) -> ClientStanding {
         if OPEN.contains(&path) {
-            return Standing::Open;
+            return ClientStanding::Open;
         }
         let token = self.access.borrow().token.clone();
         let is_shown = token.is_some_and(|token| check_token(&token, headers).is_ok());
-        if is_shown { Standing::Known } else { Standing::Other }
+        if is_shown { ClientStanding::Known } else { ClientStanding::Other }
     }
 
     /// The standing that the first bytes of a client show; `None` if they contain no complete head.
-    pub(super) fn standing_of_head(&self, bytes: &[u8]) -> Option<Standing> {
+    pub(super) fn standing_of_head(&self, bytes: &[u8]) -> Option<ClientStanding> {
         let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         request.parse(bytes).ok()?.is_complete().then_some(())?;
@@ -182,7 +182,7 @@ fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Checks the token in the form of RFC 6750, section 2.1.
-fn check_token(token: &Token, headers: &HeaderMap) -> Result<(), Problem> {
+fn check_token(token: &BearerToken, headers: &HeaderMap) -> Result<(), Problem> {
     let shown = headers.get(AUTHORIZATION).map(|value| {
         let (scheme, shown) = value.as_bytes().split_at_checked("Bearer ".len())?;
         scheme.eq_ignore_ascii_case(b"Bearer ").then_some(shown)
@@ -230,7 +230,7 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef";
 
     fn gate(is_loopback: bool, token: bool, public_reads: bool) -> Gate {
-        let token = token.then(|| Token::parse(TOKEN).unwrap());
+        let token = token.then(|| BearerToken::parse(TOKEN).unwrap());
         Gate { access: watch::channel(Access { token, public_reads }).1, is_loopback }
     }
 

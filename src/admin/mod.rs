@@ -40,7 +40,7 @@ use tokio::time::timeout;
 use crate::admin::documents::Documents;
 use crate::admin::gate::Gate;
 use crate::admin::problem::Problem;
-use crate::checker::{Command, Handle};
+use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::config::Access;
 use crate::metrics::Metrics;
 use crate::spelling::closest;
@@ -58,15 +58,15 @@ const MOST_LISTED: usize = 20;
 
 /// The sources of the admin server's replies.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct Sources {
     /// The checker.
-    pub checker: Handle,
+    pub checker: CheckerHandle,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// Whether DNS is answered now.
     pub serving: watch::Receiver<bool>,
     /// Reloads the configuration.
-    pub reload: crate::reload::Handle,
+    pub reload: crate::reload::ReloadHandle,
     /// The access rules in force.
     pub access: watch::Receiver<Access>,
     /// Why overrides would not survive a restart now.
@@ -75,27 +75,27 @@ pub struct Source {
 
 /// The state shared by all requests.
 #[derive(Clone, Debug)]
-struct Shown {
-    source: Source,
+struct AdminState {
+    sources: Sources,
     documents: Documents,
 }
 
-impl FromRef<Shown> for Source {
-    fn from_ref(shown: &Shown) -> Self {
-        shown.source.clone()
+impl FromRef<AdminState> for Sources {
+    fn from_ref(shown: &AdminState) -> Self {
+        shown.sources.clone()
     }
 }
 
 /// The address of `[admin] listen` cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the admin server cannot listen on {address}: {source}{}", advice(source))]
-pub struct BindError {
+pub struct AdminListenError {
     /// The address.
     pub address: SocketAddr,
     source: io::Error,
 }
 
-impl BindError {
+impl AdminListenError {
     /// The kind of the system's error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
@@ -118,14 +118,14 @@ fn advice(error: &io::Error) -> &'static str {
 
 /// The bound socket of the admin server, not served yet.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundAdminServer {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 /// The running admin server.
 #[derive(Debug)]
-pub struct Server {
+pub struct AdminServer {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -135,8 +135,8 @@ pub struct Server {
 ///
 /// # Errors
 /// Returns an error if the address cannot be bound.
-pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
-    let fault = |source| BindError { address, source };
+pub fn bind(address: SocketAddr) -> Result<BoundAdminServer, AdminListenError> {
+    let fault = |source| AdminListenError { address, source };
     let listener = sys::stream::listen(address).map_err(fault)?;
     sys::stream::set_patience(&listener, connections::DEAF_TIME).map_err(fault)?;
     // So a connection arrives with its request, and gets the right place at once.
@@ -145,7 +145,7 @@ pub fn bind(address: SocketAddr) -> Result<Bound, BindError> {
     }
     let listener = TcpListener::from_std(listener).map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
-    Ok(Bound { listener, address })
+    Ok(BoundAdminServer { listener, address })
 }
 
 /// Whether the kernel accepts connections beyond the length of its queue. Silent connections fill the queue
@@ -155,7 +155,7 @@ fn has_syn_cookies() -> bool {
     setting.is_ok_and(|setting| setting.trim() != "0")
 }
 
-impl Bound {
+impl BoundAdminServer {
     /// The bound address, with the port that the system chose for port 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -164,21 +164,21 @@ impl Bound {
 
     /// Starts answering requests. Must be called within a tokio runtime.
     #[must_use]
-    pub fn serve(self, source: Source) -> Server {
-        let gate = Gate { access: source.access.clone(), is_loopback: self.address.ip().is_loopback() };
-        let metrics = Arc::clone(&source.metrics);
-        let documents = Documents::new(source.checker.clone(), Arc::clone(&metrics));
+    pub fn serve(self, sources: Sources) -> AdminServer {
+        let gate = Gate { access: sources.access.clone(), is_loopback: self.address.ip().is_loopback() };
+        let metrics = Arc::clone(&sources.metrics);
+        let documents = Documents::new(sources.checker.clone(), Arc::clone(&metrics));
         let held = documents.held.clone();
-        let router = routes(Shown { source, documents })
+        let router = routes(AdminState { sources, documents })
             .layer(middleware::from_fn_with_state(gate.clone(), gate::pass));
         let (stop, stopped) = watch::channel(false);
-        let shared = connections::Shared { router, gate, held, metrics };
+        let shared = connections::ConnectionContext { router, gate, held, metrics };
         let task = tokio::spawn(connections::serve(self.listener, shared, stopped));
-        Server { stop, task }
+        AdminServer { stop, task }
     }
 }
 
-impl Server {
+impl AdminServer {
     /// Finishes the requests in flight and stops, within seconds.
     pub async fn stop(self) {
         self.stop.send_replace(true);
@@ -186,13 +186,13 @@ impl Server {
     }
 }
 
-/// A router for all requests without access control, which [`Bound::serve`] adds.
-pub fn router(source: Source) -> Router {
-    let documents = Documents::new(source.checker.clone(), Arc::clone(&source.metrics));
-    routes(Shown { source, documents })
+/// A router for all requests without access control, which [`BoundAdminServer::serve`] adds.
+pub fn router(sources: Sources) -> Router {
+    let documents = Documents::new(sources.checker.clone(), Arc::clone(&sources.metrics));
+    routes(AdminState { sources, documents })
 }
 
-fn routes(shown: Shown) -> Router {
+fn routes(shown: AdminState) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
@@ -214,11 +214,11 @@ fn routes(shown: Shown) -> Router {
         .with_state(shown)
 }
 
-async fn readyz(State(source): State<Source>) -> Result<&'static str, Problem> {
-    if source.checker.commands.is_closed() {
+async fn readyz(State(sources): State<Sources>) -> Result<&'static str, Problem> {
+    if sources.checker.commands.is_closed() {
         return Err(checker_ended());
     }
-    if *source.serving.borrow() {
+    if *sources.serving.borrow() {
         return Ok("ready\n");
     }
     let detail = "DNS is not answered now: some backends have no outcome yet, or steerd is stopping";
@@ -240,9 +240,9 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
-impl Source {
+impl Sources {
     /// Sends a command to the checker and waits for its answer.
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Problem> {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> CheckerCommand) -> Result<T, Problem> {
         let ask = async {
             let (reply, answer) = oneshot::channel();
             self.checker.commands.send(command(reply)).await.ok()?;

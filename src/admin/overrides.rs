@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::gate::Asker;
 use crate::admin::problem::Problem;
-use crate::admin::{Shown, json, read_body, status};
-use crate::checker::Command;
+use crate::admin::{AdminState, json, read_body, status};
+use crate::checker::CheckerCommand;
 use crate::config::parse_duration;
 use crate::fleet::{Consequence, Overridden, OverrideRefused, OverrideRequest};
 use crate::pool::Override;
@@ -26,12 +26,12 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 const MAX_REASON: usize = 200;
 
 /// The pool and the backend of an override.
-type BackendPath = Result<Path<(String, String)>, PathRejection>;
+type OverridePath = Result<Path<(String, String)>, PathRejection>;
 
 /// The request body.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct OverrideBody {
     state: String,
     r#for: Option<String>,
     reason: Option<String>,
@@ -42,7 +42,7 @@ struct Wanted {
 
 /// The backend after it, and what follows.
 #[derive(Serialize)]
-struct Done<'a> {
+struct OverrideReply<'a> {
     #[serde(flatten)]
     backend: status::Backend<'a>,
     /// The override before.
@@ -56,13 +56,13 @@ struct Done<'a> {
 }
 
 pub(super) async fn put(
-    State(shown): State<Shown>,
+    State(shown): State<AdminState>,
     Asker(by): Asker,
-    path: BackendPath,
+    path: OverridePath,
     body: Body,
 ) -> Result<Response, Problem> {
     let body = read_body(body).await?;
-    let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| {
+    let wanted: OverrideBody = serde_json::from_slice(&body).map_err(|error| {
         Problem::of_json(
             "the body must be an object such as {\"state\": \"drain\", \"for\": \"30m\", \"reason\": \"kernel\"}",
             &error,
@@ -82,9 +82,9 @@ pub(super) async fn put(
 }
 
 pub(super) async fn delete(
-    State(shown): State<Shown>,
+    State(shown): State<AdminState>,
     Asker(by): Asker,
-    path: BackendPath,
+    path: OverridePath,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let (pool, backend) = named(path)?;
@@ -94,11 +94,11 @@ pub(super) async fn delete(
 }
 
 /// `to_force` is what forces it.
-async fn set(shown: &Shown, request: OverrideRequest, to_force: &str) -> Result<Response, Problem> {
-    match shown.source.ask(|reply| Command::Override(request, reply)).await? {
+async fn set(shown: &AdminState, request: OverrideRequest, to_force: &str) -> Result<Response, Problem> {
+    match shown.sources.ask(|reply| CheckerCommand::Override(request, reply)).await? {
         Ok(Overridden { backend, before, consequences }) => {
-            let lost_because = *shown.source.lost_because.borrow();
-            Ok(json(&Done {
+            let lost_because = *shown.sources.lost_because.borrow();
+            Ok(json(&OverrideReply {
                 backend: status::Backend::new(&backend, false),
                 before: before.as_ref().map(|before| before.state.as_str()),
                 before_until: before.and_then(|before| before.until).and_then(status::timestamp),
@@ -126,7 +126,7 @@ fn texts(consequences: &[Consequence]) -> Vec<&str> {
     consequences.iter().map(|consequence| &*consequence.text).collect()
 }
 
-fn named(path: BackendPath) -> Result<(String, String), Problem> {
+fn named(path: OverridePath) -> Result<(String, String), Problem> {
     path.map(|Path(names)| names).map_err(|rejection| bad(rejection.body_text()))
 }
 

@@ -10,7 +10,7 @@ use serde::ser::{Error, Serialize, SerializeSeq, Serializer};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::status::{Backend, Pool};
-use crate::checker::Command;
+use crate::checker::CheckerCommand;
 use crate::fleet::{BackendStatus, Cursor, PoolPiece, PoolStatus, Suspected};
 
 /// Why no further piece comes.
@@ -24,7 +24,7 @@ pub(super) enum Broken {
 
 /// The remaining pieces.
 pub(super) struct Pieces<'a> {
-    commands: &'a mpsc::Sender<Command>,
+    commands: &'a mpsc::Sender<CheckerCommand>,
     rest: RefCell<Rest>,
     /// Whether backends include their history.
     history: bool,
@@ -40,7 +40,7 @@ struct Rest {
 impl<'a> Pieces<'a> {
     /// Requests the first piece.
     pub(super) fn new(
-        commands: &'a mpsc::Sender<Command>,
+        commands: &'a mpsc::Sender<CheckerCommand>,
         cursor: Cursor,
         history: bool,
     ) -> Result<Self, Broken> {
@@ -90,7 +90,7 @@ impl<'a> Pieces<'a> {
         let mut rest = self.rest.borrow_mut();
         let Some(cursor) = rest.next.take() else { return Ok(()) };
         let (reply, answer) = oneshot::channel();
-        let sent = self.commands.blocking_send(Command::Tell(cursor, reply)).is_ok();
+        let sent = self.commands.blocking_send(CheckerCommand::Tell(cursor, reply)).is_ok();
         let told = if sent { answer.blocking_recv().map_err(|_| Broken::Ended) } else { Err(Broken::Ended) };
         match told.and_then(|piece| piece.ok_or(Broken::Outdated)) {
             Ok(piece) => {

@@ -12,7 +12,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::admin::gate::Standing;
+use crate::admin::gate::ClientStanding;
 use crate::listener::connections::{Connections, Eviction, Place, Room};
 use crate::metrics::{Event, Metrics};
 
@@ -79,19 +79,23 @@ impl Places {
     }
 
     /// The places for a standing; `None` means no complete head.
-    fn of(&self, standing: Option<Standing>) -> (&Arc<Connections>, Room) {
+    fn of(&self, standing: Option<ClientStanding>) -> (&Arc<Connections>, Room) {
         match standing {
             None => (&self.heads, HEADS),
-            Some(Standing::Open) => (&self.open, OPEN),
-            Some(Standing::Other) => (&self.requests, REQUESTS),
-            Some(Standing::Known) => (&self.known, KNOWN),
+            Some(ClientStanding::Open) => (&self.open, OPEN),
+            Some(ClientStanding::Other) => (&self.requests, REQUESTS),
+            Some(ClientStanding::Known) => (&self.known, KNOWN),
         }
     }
 }
 
 impl Guest {
     /// Takes a place for an accepted connection, by the standing it has shown so far.
-    pub(super) fn arrive(places: &Arc<Places>, address: IpAddr, standing: Option<Standing>) -> Arc<Self> {
+    pub(super) fn arrive(
+        places: &Arc<Places>,
+        address: IpAddr,
+        standing: Option<ClientStanding>,
+    ) -> Arc<Self> {
         let guest = Self {
             places: Arc::clone(places),
             address: crowd_of(address),
@@ -103,7 +107,7 @@ impl Guest {
     }
 
     /// Gives up the current place and takes one for this standing.
-    fn go_to(&self, standing: Option<Standing>) {
+    fn go_to(&self, standing: Option<ClientStanding>) {
         let mut stay = self.stay();
         if stay.is_over {
             return;
@@ -118,9 +122,9 @@ impl Guest {
     }
 
     /// Moves to the place for a complete head.
-    pub(super) fn ask(self: &Arc<Self>, standing: Standing) -> Option<Asking> {
+    pub(super) fn ask(self: &Arc<Self>, standing: ClientStanding) -> Option<Asking> {
         self.go_to(Some(standing));
-        (standing != Standing::Known).then(|| Asking(Arc::clone(self)))
+        (standing != ClientStanding::Known).then(|| Asking(Arc::clone(self)))
     }
 
     /// The connection ends. Requests of it that are dropped later take no place.
@@ -167,11 +171,11 @@ mod tests {
         let counts =
             || [&places.heads, &places.open, &places.requests, &places.known].map(|kind| kind.count());
         let arrive = || Guest::arrive(&places, "192.0.2.1".parse().unwrap(), None);
-        let ask = |guest: Arc<Guest>| (guest.ask(Standing::Other), guest);
+        let ask = |guest: Arc<Guest>| (guest.ask(ClientStanding::Other), guest);
         let known = arrive();
-        assert!(known.ask(Standing::Known).is_none());
+        assert!(known.ask(ClientStanding::Known).is_none());
         let probe = arrive();
-        let liveness = probe.ask(Standing::Open);
+        let liveness = probe.ask(ClientStanding::Open);
         let (requests, guests): (Vec<_>, Vec<_>) = (0..2 * REQUESTS.crowd).map(|_| ask(arrive())).unzip();
         let silent: Vec<_> = (0..2 * HEADS.crowd).map(|_| arrive()).collect();
         assert_eq!(counts(), [HEADS.crowd, 1, REQUESTS.crowd, 1], "the liveness probe keeps its place");
@@ -193,8 +197,8 @@ mod tests {
         let counts =
             || [&places.heads, &places.open, &places.requests, &places.known].map(|kind| kind.count());
         let _silent: Vec<_> = (0..=EVICTED_AT_ONCE).map(|_| arrive(None)).collect();
-        let _others =
-            [Standing::Open, Standing::Other, Standing::Known].map(|standing| arrive(Some(standing)));
+        let _others = [ClientStanding::Open, ClientStanding::Other, ClientStanding::Known]
+            .map(|standing| arrive(Some(standing)));
         for left in [[1, 1, 1, 1], [0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1]] {
             places.evict_idlest();
             assert_eq!(counts(), left);
@@ -205,8 +209,8 @@ mod tests {
     fn a_request_that_breaks_off_evicts_nobody() {
         let places = Places::new(Arc::new(Metrics::new(1)));
         let address = "192.0.2.1".parse().unwrap();
-        let broken = Guest::arrive(&places, address, Some(Standing::Other));
-        let request = broken.ask(Standing::Other);
+        let broken = Guest::arrive(&places, address, Some(ClientStanding::Other));
+        let request = broken.ask(ClientStanding::Other);
         broken.leave();
         assert_eq!(places.requests.count(), 0);
         drop(request);

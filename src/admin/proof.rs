@@ -13,7 +13,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::problem::Problem;
-use crate::admin::{Source, json};
+use crate::admin::{Sources, json};
 use crate::config::Nonce;
 
 /// The path of the proof.
@@ -25,7 +25,7 @@ pub(super) struct Local(pub(super) SocketAddr);
 
 /// The query.
 #[derive(Deserialize)]
-pub(super) struct Asked {
+pub(super) struct ProofQuery {
     #[serde(default)]
     nonce: String,
 }
@@ -37,9 +37,9 @@ struct Proof {
 }
 
 pub(super) async fn proof(
-    State(source): State<Source>,
+    State(sources): State<Sources>,
     Extension(Local(address)): Extension<Local>,
-    Query(Asked { nonce }): Query<Asked>,
+    Query(ProofQuery { nonce }): Query<ProofQuery>,
 ) -> Result<Response, Problem> {
     let nonce: Nonce = nonce.parse().map_err(|()| {
         Problem::new(
@@ -47,7 +47,7 @@ pub(super) async fn proof(
             "?nonce= must be 64 hexadecimal digits that the client has chosen at random",
         )
     })?;
-    let Some(token) = source.access.borrow().token.clone() else {
+    let Some(token) = sources.access.borrow().token.clone() else {
         let detail = "this server has no token: no token_file is set under [admin]";
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     };

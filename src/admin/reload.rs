@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::gate::Asker;
 use crate::admin::problem::Problem;
-use crate::admin::{Source, json, read_body};
-use crate::config::fault::Fault;
+use crate::admin::{Sources, json, read_body};
+use crate::config::fault::ConfigFault;
 use crate::reload::Change;
-use crate::reload::{Refusal, Report};
+use crate::reload::{ReloadRefusal, ReloadReport};
 
 /// The changes of one kind of item.
 #[derive(Serialize)]
@@ -32,7 +32,7 @@ struct Changed<'a> {
 
 /// The result of a reload.
 #[derive(Serialize)]
-struct Reloaded<'a> {
+struct ReloadReply<'a> {
     generation: u64,
     /// Whether anything has changed, or would change after a restart.
     changed: bool,
@@ -44,54 +44,56 @@ struct Reloaded<'a> {
     server: Changes<'a>,
     admin: Changes<'a>,
     restart_needed: Vec<Changed<'a>>,
-    warnings: Vec<&'a Fault>,
+    warnings: Vec<&'a ConfigFault>,
 }
 
 /// The request body; without one, the running file is reloaded.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct ReloadBody {
     /// The absolute path of the configuration that the client means.
     file: Option<PathBuf>,
 }
 
 pub(super) async fn reload(
-    State(source): State<Source>,
+    State(sources): State<Sources>,
     Asker(by): Asker,
     body: Body,
 ) -> Result<Response, Problem> {
     let body = read_body(body).await?;
-    let wanted = if body.is_empty() { Ok(Wanted::default()) } else { serde_json::from_slice(&body) };
+    let wanted = if body.is_empty() { Ok(ReloadBody::default()) } else { serde_json::from_slice(&body) };
     let wanted = wanted.map_err(|error| {
         Problem::of_json(
             "the body must be empty, or an object such as {\"file\": \"/etc/steerd/steerd.toml\"}",
             &error,
         )
     })?;
-    match source.reload.reload(by, wanted.file).await {
-        Ok(report) => Ok(json(&Reloaded::from(&report))),
+    match sources.reload.reload(by, wanted.file).await {
+        Ok(report) => Ok(json(&ReloadReply::from(&report))),
         Err(refusal) => Err(problem(&refusal)),
     }
 }
 
-fn problem(refusal: &Refusal) -> Problem {
+fn problem(refusal: &ReloadRefusal) -> Problem {
     let status = match refusal {
-        Refusal::Faults(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        Refusal::NoFile | Refusal::OtherFile { .. } | Refusal::StateDir(_) => StatusCode::CONFLICT,
-        Refusal::BrokeOff => StatusCode::INTERNAL_SERVER_ERROR,
-        Refusal::Unwanted | Refusal::Ending => StatusCode::SERVICE_UNAVAILABLE,
+        ReloadRefusal::Faults(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        ReloadRefusal::NoFile | ReloadRefusal::OtherFile { .. } | ReloadRefusal::StateDir(_) => {
+            StatusCode::CONFLICT
+        }
+        ReloadRefusal::BrokeOff => StatusCode::INTERNAL_SERVER_ERROR,
+        ReloadRefusal::Unwanted | ReloadRefusal::Ending => StatusCode::SERVICE_UNAVAILABLE,
     };
     let problem = Problem::new(status, refusal.to_string());
     match refusal {
-        Refusal::Faults(faults) => problem
+        ReloadRefusal::Faults(faults) => problem
             .member("errors", faults.errors().collect::<Vec<_>>())
             .member("warnings", faults.warnings().collect::<Vec<_>>()),
         _ => problem,
     }
 }
 
-impl<'a> From<&'a Report> for Reloaded<'a> {
-    fn from(report: &'a Report) -> Self {
+impl<'a> From<&'a ReloadReport> for ReloadReply<'a> {
+    fn from(report: &'a ReloadReport) -> Self {
         Self {
             generation: report.generation,
             changed: !report.is_empty(),

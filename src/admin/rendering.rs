@@ -32,10 +32,10 @@ const HELD_PAUSE: Duration = Duration::from_millis(50);
 
 /// Renderings of one kind, by key.
 #[derive(Debug)]
-pub(super) struct Renderings<K, V>(Arc<Shared<K, V>>);
+pub(super) struct Renderings<K, V>(Arc<RenderingQueue<K, V>>);
 
 #[derive(Debug)]
-struct Shared<K, V> {
+struct RenderingQueue<K, V> {
     turn: Arc<Semaphore>,
     held: Held,
     /// No rendering begins while texts hold more than this, bytes.
@@ -60,7 +60,7 @@ where
     /// Renderings that share a `turn` are made one at a time.
     pub(super) fn new(turn: &Arc<Semaphore>, held: &Held, most_held: usize) -> Self {
         let (turn, held) = (Arc::clone(turn), held.clone());
-        Self(Arc::new(Shared { turn, held, most_held, next: Mutex::default() }))
+        Self(Arc::new(RenderingQueue { turn, held, most_held, next: Mutex::default() }))
     }
 
     /// Returns the result of a rendering that begins after this call: an identical one that is

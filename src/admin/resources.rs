@@ -9,9 +9,9 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
-use crate::admin::Shown;
+use crate::admin::AdminState;
 use crate::admin::problem::Problem;
-use crate::admin::text::{Body, Text};
+use crate::admin::text::{Text, TextBody};
 
 /// The content type of the Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -20,29 +20,29 @@ const JSON: &str = "application/json";
 /// The requested name.
 type Named = Result<Path<String>, PathRejection>;
 
-pub(super) async fn metrics(State(shown): State<Shown>) -> Result<Response, Problem> {
+pub(super) async fn metrics(State(shown): State<AdminState>) -> Result<Response, Problem> {
     Ok(reply(METRICS_TYPE, vec![shown.documents.numbers().await?]))
 }
 
-pub(super) async fn status(State(shown): State<Shown>) -> Result<Response, Problem> {
+pub(super) async fn status(State(shown): State<AdminState>) -> Result<Response, Problem> {
     let everything = shown.documents.everything().await?;
     Ok(reply(JSON, vec![everything.status_head, everything.pools]))
 }
 
-pub(super) async fn pools(State(shown): State<Shown>) -> Result<Response, Problem> {
+pub(super) async fn pools(State(shown): State<AdminState>) -> Result<Response, Problem> {
     let everything = shown.documents.everything().await?;
     Ok(reply(JSON, vec![everything.pools_head, everything.pools]))
 }
 
-pub(super) async fn pool(State(shown): State<Shown>, name: Named) -> Result<Response, Problem> {
+pub(super) async fn pool(State(shown): State<AdminState>, name: Named) -> Result<Response, Problem> {
     Ok(reply(JSON, vec![shown.documents.pool(named(name)?).await?]))
 }
 
-pub(super) async fn services(State(shown): State<Shown>) -> Result<Response, Problem> {
+pub(super) async fn services(State(shown): State<AdminState>) -> Result<Response, Problem> {
     Ok(reply(JSON, vec![shown.documents.services().await?]))
 }
 
-pub(super) async fn service(State(shown): State<Shown>, name: Named) -> Result<Response, Problem> {
+pub(super) async fn service(State(shown): State<AdminState>, name: Named) -> Result<Response, Problem> {
     Ok(reply(JSON, vec![shown.documents.service(named(name)?).await?]))
 }
 
@@ -52,5 +52,5 @@ fn named(name: Named) -> Result<String, Problem> {
 }
 
 fn reply(content_type: &'static str, texts: Vec<Arc<Text>>) -> Response {
-    ([(CONTENT_TYPE, content_type)], axum::body::Body::new(Body::new(texts))).into_response()
+    ([(CONTENT_TYPE, content_type)], axum::body::Body::new(TextBody::new(texts))).into_response()
 }

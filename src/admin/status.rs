@@ -36,7 +36,7 @@ struct Tier<'a> {
 #[derive(Serialize)]
 pub(super) struct Pool<'a, B> {
     name: &'a str,
-    state: PoolState,
+    state: PoolStateWord,
     usable: bool,
     healthy_weight: u64,
     total_weight: u64,
@@ -47,7 +47,7 @@ pub(super) struct Pool<'a, B> {
 /// The state of a pool in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum PoolState {
+enum PoolStateWord {
     /// Every enabled address is healthy.
     Healthy,
     /// Usable, but not every enabled address is healthy.
@@ -162,7 +162,7 @@ impl<'a, B> Pool<'a, B> {
     pub(super) fn new(pool: &'a fleet::PoolStatus, backends: B) -> Self {
         Self {
             name: &pool.name,
-            state: PoolState::of(pool),
+            state: PoolStateWord::of(pool),
             usable: pool.usable,
             healthy_weight: pool.healthy_weight,
             total_weight: pool.total_weight,
@@ -172,7 +172,7 @@ impl<'a, B> Pool<'a, B> {
     }
 }
 
-impl PoolState {
+impl PoolStateWord {
     fn of(pool: &fleet::PoolStatus) -> Self {
         // Without enabled addresses the comparisons below would be true, so this case comes first.
         if pool.enabled == 0 {
@@ -330,15 +330,15 @@ mod tests {
     #[test]
     fn one_word_for_every_pool() {
         for (usable, enabled, healthy, unknown, expected) in [
-            (true, 2, 2, 0, PoolState::Healthy),
-            (true, 2, 1, 0, PoolState::Degraded),
-            (true, 2, 1, 1, PoolState::Degraded),
-            (false, 2, 1, 0, PoolState::Critical),
-            (false, 2, 0, 1, PoolState::Critical),
-            (true, 2, 0, 2, PoolState::Unknown),
-            (false, 2, 0, 2, PoolState::Unknown),
-            (true, 0, 0, 0, PoolState::Critical),
-            (false, 0, 0, 0, PoolState::Critical),
+            (true, 2, 2, 0, PoolStateWord::Healthy),
+            (true, 2, 1, 0, PoolStateWord::Degraded),
+            (true, 2, 1, 1, PoolStateWord::Degraded),
+            (false, 2, 1, 0, PoolStateWord::Critical),
+            (false, 2, 0, 1, PoolStateWord::Critical),
+            (true, 2, 0, 2, PoolStateWord::Unknown),
+            (false, 2, 0, 2, PoolStateWord::Unknown),
+            (true, 0, 0, 0, PoolStateWord::Critical),
+            (false, 0, 0, 0, PoolStateWord::Critical),
         ] {
             let pool = fleet::PoolStatus {
                 name: "p".into(),
@@ -350,7 +350,7 @@ mod tests {
                 total_weight: 0,
                 suspected: None,
             };
-            assert_eq!(PoolState::of(&pool), expected, "{pool:?}");
+            assert_eq!(PoolStateWord::of(&pool), expected, "{pool:?}");
         }
     }
 

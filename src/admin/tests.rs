@@ -17,9 +17,9 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::gate::names_this_machine;
-use super::{Server, Source, bind};
-use crate::checker::{Command, Handle};
-use crate::config::{self, Access, Token};
+use super::{AdminServer, Sources, bind};
+use crate::checker::{CheckerCommand, CheckerHandle};
+use crate::config::{self, Access, BearerToken};
 use crate::counters::Counters;
 use crate::fleet::{
     AddressStatus, BackendStatus, CheckStatus, Configuration, Overridden, OverrideRefused, OverrideRequest,
@@ -40,7 +40,7 @@ use crate::zone::Catalog;
 
 struct Fixture {
     address: SocketAddr,
-    running: Server,
+    running: AdminServer,
     serving: watch::Sender<bool>,
     /// Override requests that reached the checker.
     overrides: mpsc::UnboundedReceiver<OverrideRequest>,
@@ -153,7 +153,7 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
     let (asked, overrides) = mpsc::unbounded_channel();
     let published = Published::new(table());
     let (_, ready) = watch::channel(true);
-    let checker = Handle { published, ready, commands };
+    let checker = CheckerHandle { published, ready, commands };
     let metrics = Arc::new(Metrics::new(1));
 
     let directory = TempDir::new().unwrap();
@@ -183,7 +183,7 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
     let (serving, serving_seen) = watch::channel(true);
     let bound = bind(listen.parse().unwrap()).unwrap();
     let address = bound.address();
-    let running = bound.serve(Source {
+    let running = bound.serve(Sources {
         checker,
         metrics,
         serving: serving_seen,
@@ -195,18 +195,18 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
 }
 
 async fn answer_commands(
-    mut received: mpsc::Receiver<Command>,
+    mut received: mpsc::Receiver<CheckerCommand>,
     status: PoolPiece,
     running: Configuration,
     asked: mpsc::UnboundedSender<OverrideRequest>,
 ) {
     while let Some(command) = received.recv().await {
         match command {
-            Command::Tell(_, reply) => {
+            CheckerCommand::Tell(_, reply) => {
                 let piece = Piece { pools: vec![status.clone()], suspected: None, next: None };
                 drop(reply.send(Some(piece)));
             }
-            Command::Override(request, reply) => {
+            CheckerCommand::Override(request, reply) => {
                 let (pool, backend) = (request.pool.clone(), request.backend.clone());
                 let known = pool == "web" && backend == "one";
                 let told = known.then(|| Overridden {
@@ -217,9 +217,11 @@ async fn answer_commands(
                 asked.send(request).unwrap();
                 drop(reply.send(told.ok_or(OverrideRefused::NoSuchBackend { pool, backend })));
             }
-            Command::Configuration(reply) => drop(reply.send(running.clone())),
-            Command::Reload(_, reply) => drop(reply.send(Reloaded { generation: 8, lost: Vec::new() })),
-            Command::Memory(_) | Command::MemoryChanges(_) => {}
+            CheckerCommand::Configuration(reply) => drop(reply.send(running.clone())),
+            CheckerCommand::Reload(_, reply) => {
+                drop(reply.send(Reloaded { generation: 8, lost: Vec::new() }))
+            }
+            CheckerCommand::Memory(_) | CheckerCommand::MemoryChanges(_) => {}
         }
     }
 }

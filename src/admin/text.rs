@@ -52,13 +52,13 @@ impl Drop for Text {
 }
 
 /// Collects what is written to it into a text.
-pub(super) struct Writer<'a> {
+pub(super) struct TextWriter<'a> {
     text: Text,
     plain: Vec<u8>,
     is_wanted: &'a dyn Fn() -> bool,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> TextWriter<'a> {
     /// Creates a writer. Writing fails once the text is no longer wanted.
     pub(super) fn new(held: &Held, is_wanted: &'a dyn Fn() -> bool) -> Self {
         let text = Text { blocks: Vec::new(), length: 0, packed: 0, held: held.clone() };
@@ -85,7 +85,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-impl Write for Writer<'_> {
+impl Write for TextWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = bytes.len().min(BLOCK - self.plain.len());
         self.plain.extend(bytes.iter().take(count));
@@ -105,14 +105,14 @@ impl Write for Writer<'_> {
 
 /// A sequence of texts as the body of a reply.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(super) struct TextBody {
     texts: std::vec::IntoIter<Arc<Text>>,
     /// The current text and the index of its next block.
     now: Option<(Arc<Text>, usize)>,
     left: u64,
 }
 
-impl Body {
+impl TextBody {
     pub(super) fn new(texts: Vec<Arc<Text>>) -> Self {
         let left = texts.iter().map(|text| text.length).sum();
         Self { texts: texts.into_iter(), now: None, left }
@@ -132,7 +132,7 @@ impl Body {
     }
 }
 
-impl hyper::body::Body for Body {
+impl hyper::body::Body for TextBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn written(held: &Held, bytes: &[u8]) -> Arc<Text> {
-        let mut writer = Writer::new(held, &|| true);
+        let mut writer = TextWriter::new(held, &|| true);
         writer.write_all(bytes).unwrap();
         writer.finish()
     }
@@ -168,7 +168,7 @@ mod tests {
         for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 7] {
             let plain: Vec<u8> = (0..=250).cycle().take(length).collect();
             let text = written(&held, &plain);
-            let mut body = Body::new(vec![written(&held, b"head "), Arc::clone(&text), text]);
+            let mut body = TextBody::new(vec![written(&held, b"head "), Arc::clone(&text), text]);
             assert_eq!(body.left, 5 + 2 * length as u64);
             let mut read = Vec::new();
             while let Some(block) = body.next_block() {
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn a_text_that_nobody_wants_is_not_written_to_its_end() {
         let held = Held::default();
-        let mut writer = Writer::new(&held, &|| false);
+        let mut writer = TextWriter::new(&held, &|| false);
         assert!(writer.write_all(&vec![0; 2 * BLOCK]).is_err());
         drop(writer);
         assert_eq!(held.0.load(Ordering::Relaxed), 0);

@@ -22,7 +22,7 @@ use std::{io, thread};
 use rand::rngs::SmallRng;
 use tokio::sync::{mpsc, watch};
 
-use crate::fleet::{Capacity, Run, Setup};
+use crate::fleet::{Capacity, FleetSetup, ProbeRun};
 use crate::metrics::Metrics;
 use crate::probe::{self, Report};
 use crate::retired::Retired;
@@ -32,7 +32,7 @@ use crate::watchdog;
 
 use turn::Checker;
 
-pub use command::Command;
+pub use command::CheckerCommand;
 
 /// The longest that the checker sleeps. A pause of the whole machine is noticed when the checker wakes late, so
 /// it must wake often even when nothing is due.
@@ -46,18 +46,18 @@ const COMMANDS: usize = 64;
 /// The checker runs as long as a clone of this exists. When `commands` is closed the checker has ended, and the
 /// table no longer follows the backends.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub struct CheckerHandle {
     /// The answer table.
     pub published: Published,
     /// True once every address has its first outcome or `startup_wait` is over.
     pub ready: watch::Receiver<bool>,
     /// Commands to the checker.
-    pub commands: mpsc::Sender<Command>,
+    pub commands: mpsc::Sender<CheckerCommand>,
 }
 
 /// Probes, clocks and chance: those of the machine, or the script of a test.
 trait Outside: Clone + Send + 'static {
-    fn probe(self, run: Run) -> impl Future<Output = Report> + Send + 'static;
+    fn probe(self, run: ProbeRun) -> impl Future<Output = Report> + Send + 'static;
 
     /// The time of day.
     fn wall(&self) -> SystemTime;
@@ -73,7 +73,7 @@ trait Outside: Clone + Send + 'static {
 struct Machine;
 
 impl Outside for Machine {
-    async fn probe(self, Run { probe, address, timeout, search_charge }: Run) -> Report {
+    async fn probe(self, ProbeRun { probe, address, timeout, search_charge }: ProbeRun) -> Report {
         probe::run_after(&probe, address, timeout, search_charge).await
     }
 
@@ -98,7 +98,7 @@ impl Outside for Machine {
 ///
 /// # Errors
 /// The system gives no thread or no descriptor for one.
-pub fn start(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>) -> io::Result<Handle> {
+pub fn start(setup: FleetSetup, capacity: Capacity, metrics: Arc<Metrics>) -> io::Result<CheckerHandle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let retired = Retired::start()?;
     let (handle, work) = prepare(setup, capacity, Arc::clone(&metrics), Machine, retired);
@@ -114,15 +114,15 @@ pub fn start(setup: Setup, capacity: Capacity, metrics: Arc<Metrics>) -> io::Res
 
 /// Publishes the first table; the rest is the returned work.
 fn prepare(
-    setup: Setup,
+    setup: FleetSetup,
     capacity: Capacity,
     metrics: Arc<Metrics>,
     outside: impl Outside,
     retired: Retired,
-) -> (Handle, impl Future<Output = ()> + Send) {
+) -> (CheckerHandle, impl Future<Output = ()> + Send) {
     let (ready, is_ready) = watch::channel(false);
     let (sender, commands) = mpsc::channel(COMMANDS);
     let checker = Checker::new(setup, capacity, metrics, outside, ready, retired);
     let published = checker.published();
-    (Handle { published, ready: is_ready, commands: sender }, checker.run(commands))
+    (CheckerHandle { published, ready: is_ready, commands: sender }, checker.run(commands))
 }

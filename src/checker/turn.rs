@@ -10,8 +10,8 @@ use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::checker::{Command, Outside, PULSE};
-use crate::fleet::{Capacity, Clocks, Due, Fleet, Launch, Memory, Running, Setup, Survey};
+use crate::checker::{CheckerCommand, Outside, PULSE};
+use crate::fleet::{Capacity, Clocks, Due, Fleet, FleetSetup, Launch, Memory, Running, Survey};
 use crate::health::Moment;
 use crate::metrics::Metrics;
 use crate::probe::Report;
@@ -19,7 +19,7 @@ use crate::retired::Retired;
 use crate::table::Published;
 
 /// How a probe ended.
-type Ended = Result<(task::Id, Report), JoinError>;
+type ProbeEnd = Result<(task::Id, Report), JoinError>;
 
 pub(super) struct Checker<O> {
     fleet: Fleet,
@@ -43,7 +43,7 @@ pub(super) struct Checker<O> {
 
 impl<O: Outside> Checker<O> {
     pub(super) fn new(
-        setup: Setup,
+        setup: FleetSetup,
         capacity: Capacity,
         metrics: Arc<Metrics>,
         outside: O,
@@ -76,8 +76,8 @@ impl<O: Outside> Checker<O> {
         self.published.clone()
     }
 
-    /// Ends when nobody holds a [`crate::checker::Handle`] any more; probes in flight end with it.
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    /// Ends when nobody holds a [`crate::checker::CheckerHandle`] any more; probes in flight end with it.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<CheckerCommand>) {
         loop {
             self.metrics.turned();
             self.fleet.set_clocks(self.clocks());
@@ -143,7 +143,7 @@ impl<O: Outside> Checker<O> {
     }
 
     /// Takes the report of a probe to the fleet.
-    fn take(&mut self, ended: Ended) {
+    fn take(&mut self, ended: ProbeEnd) {
         let (task, report) = match ended {
             Ok((task, report)) => (task, report),
             Err(broken) => (broken.id(), broken_off(&broken)),
@@ -172,22 +172,22 @@ impl<O: Outside> Checker<O> {
     }
 
     /// Carries out a command. A reply that nobody waits for any more is dropped.
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: CheckerCommand) {
         match command {
-            Command::Tell(_, reply) if reply.is_closed() => {}
-            Command::Tell(cursor, reply) => drop(reply.send(self.fleet.piece(cursor))),
-            Command::Override(request, reply) => {
+            CheckerCommand::Tell(_, reply) if reply.is_closed() => {}
+            CheckerCommand::Tell(cursor, reply) => drop(reply.send(self.fleet.piece(cursor))),
+            CheckerCommand::Override(request, reply) => {
                 let result = self.publish(|fleet| fleet.override_backend(request));
                 drop(reply.send(result));
             }
-            Command::Memory(reply) => {
+            CheckerCommand::Memory(reply) => {
                 self.fleet.begin_memory();
                 self.surveys.push_back((Survey::default(), reply));
             }
-            Command::MemoryChanges(reply) if reply.is_closed() => {}
-            Command::MemoryChanges(reply) => drop(reply.send(self.fleet.memory_changes())),
-            Command::Configuration(reply) => drop(reply.send(self.fleet.configuration())),
-            Command::Reload(wanted, reply) => {
+            CheckerCommand::MemoryChanges(reply) if reply.is_closed() => {}
+            CheckerCommand::MemoryChanges(reply) => drop(reply.send(self.fleet.memory_changes())),
+            CheckerCommand::Configuration(reply) => drop(reply.send(self.fleet.configuration())),
+            CheckerCommand::Reload(wanted, reply) => {
                 let reloaded = self.fleet.reload(*wanted, &mut self.rng);
                 self.replace_table();
                 for (running, task) in self.running.values() {

@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use crate::cli::{has_color, hint_for_missing, lines, print_json};
-use crate::config::fault::Faults;
+use crate::config::fault::ConfigFaults;
 use crate::config::{self, Setup};
 use crate::name::Name;
 
-use draws::{Draw, draws};
+use draws::{PoolDraw, draws};
 
 /// The most draws that are printed.
 const DRAWS: usize = 20;
@@ -33,7 +33,7 @@ pub(super) fn run(path: &Path, json: bool) -> ExitCode {
     if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn tell(path: &Path, loaded: &Result<Setup, Faults>) -> std::io::Result<()> {
+fn tell(path: &Path, loaded: &Result<Setup, ConfigFaults>) -> std::io::Result<()> {
     let faults = faults(loaded);
     let mut stderr = std::io::stderr().lock();
     if !faults.is_empty() {
@@ -70,7 +70,7 @@ fn tell(path: &Path, loaded: &Result<Setup, Faults>) -> std::io::Result<()> {
     }
 }
 
-fn faults(loaded: &Result<Setup, Faults>) -> &Faults {
+fn faults(loaded: &Result<Setup, ConfigFaults>) -> &ConfigFaults {
     match loaded {
         Ok(setup) => &setup.warnings,
         Err(faults) => faults,
@@ -105,14 +105,14 @@ fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-fn as_json(loaded: &Result<Setup, Faults>) -> Value {
+fn as_json(loaded: &Result<Setup, ConfigFaults>) -> Value {
     let faults = faults(loaded);
     let draws = loaded.as_ref().map(draws).unwrap_or_default();
     json!({
         "valid": loaded.is_ok(),
         "errors": faults.errors().collect::<Vec<_>>(),
         "warnings": faults.warnings().collect::<Vec<_>>(),
-        "draws": draws.iter().map(Draw::as_json).collect::<Vec<_>>(),
+        "draws": draws.iter().map(PoolDraw::as_json).collect::<Vec<_>>(),
     })
 }
 

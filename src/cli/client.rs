@@ -28,7 +28,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::cli::{ConfigFile, complain};
-use crate::config::{AdminPlace, Nonce, Token};
+use crate::config::{AdminPlace, BearerToken, Nonce};
 use crate::file;
 
 /// The default address of the admin server of `steerd demo`.
@@ -42,7 +42,7 @@ const MAX_REPLY: usize = 1 << 30;
 
 /// The server to ask.
 #[derive(Debug, Args)]
-pub(super) struct Server {
+pub(super) struct ServerArguments {
     /// The admin server, as http://HOST:PORT; defaults to the address in the configuration file
     #[arg(long, value_name = "URL")]
     admin: Option<AdminUrl>,
@@ -146,22 +146,22 @@ pub(super) enum ClientError {
 
 /// A server to send requests to.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct AdminClient {
     url: AdminUrl,
     /// The source of the address, for errors.
     origin: String,
-    token: Option<Token>,
+    token: Option<BearerToken>,
     forwarded_to: Option<SocketAddr>,
     /// The configuration that the server is expected to run; `None` for any.
     file: Option<PathBuf>,
 }
 
-impl Server {
+impl ServerArguments {
     /// Finds the server to ask.
     ///
     /// # Errors
     /// Returns an error if the token cannot be read, or if neither `--admin` nor the configuration has an address.
-    pub(super) fn client(&self) -> Result<Client, ClientError> {
+    pub(super) fn client(&self) -> Result<AdminClient, ClientError> {
         let path = &self.config.path();
         let place = match AdminPlace::of(path) {
             Ok(place) => place,
@@ -187,15 +187,15 @@ impl Server {
             Some(_) => self.config.argument.clone(),
             None => self.config.named().or_else(|| place.listen.map(|_| path.clone())),
         };
-        Ok(Client { url, origin, token, forwarded_to: self.forwarded_to, file: file.map(real) })
+        Ok(AdminClient { url, origin, token, forwarded_to: self.forwarded_to, file: file.map(real) })
     }
 }
 
-impl Client {
+impl AdminClient {
     /// The server that runs this configuration, if it has an admin server that can be found.
     pub(super) fn of_file(path: &Path) -> Option<Self> {
         let config = ConfigFile { argument: Some(path.to_owned()) };
-        let server = Server { admin: None, token_file: None, forwarded_to: None, config };
+        let server = ServerArguments { admin: None, token_file: None, forwarded_to: None, config };
         AdminPlace::of(path).ok()?.listen?;
         server.client().ok()
     }
@@ -210,7 +210,7 @@ fn real(path: PathBuf) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path)
 }
 
-fn read_token(path: &Path) -> Result<Token, ClientError> {
+fn read_token(path: &Path) -> Result<BearerToken, ClientError> {
     let fault = |reason: String| ClientError::Token { path: path.into(), reason };
     let content = file::read(path, file::SECRET).map_err(|error| fault(error.to_string()))?;
     let token = content.text().map_err(|error| fault(error.to_string()))?;
@@ -221,10 +221,10 @@ fn read_token(path: &Path) -> Result<Token, ClientError> {
              (mode {mode:04o}): chmod 600 {path}"
         ));
     }
-    Token::parse(token).map_err(fault)
+    BearerToken::parse(token).map_err(fault)
 }
 
-impl Client {
+impl AdminClient {
     /// The absolute path of the configuration that the server is expected to run; `None` for any.
     pub(super) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
@@ -284,7 +284,7 @@ impl Client {
     async fn is_proved(
         &self,
         sender: &mut http1::SendRequest<Full<Bytes>>,
-        token: &Token,
+        token: &BearerToken,
         server: SocketAddr,
     ) -> Result<bool, ClientError> {
         let nonce = Nonce::random();
@@ -396,8 +396,8 @@ mod tests {
         assert_eq!(segment("../a b?é"), "..%2Fa%20b%3F%C3%A9");
     }
 
-    fn server(directory: &Path, admin: Option<&str>, token_file: Option<&str>) -> Server {
-        Server {
+    fn server(directory: &Path, admin: Option<&str>, token_file: Option<&str>) -> ServerArguments {
+        ServerArguments {
             admin: admin.map(|text| text.parse().unwrap()),
             token_file: token_file.map(|name| directory.join(name)),
             forwarded_to: None,

@@ -32,11 +32,11 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The buffer of lines to write. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Lines(Arc<Shared>);
+pub(super) struct Lines(Arc<LineBuffer>);
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct LineBuffer {
+    state: Mutex<BufferState>,
     /// There is something to write or to report.
     wanted: Condvar,
     /// Everything has been written.
@@ -45,7 +45,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BufferState {
     waiting: Vec<u8>,
     /// Number of dropped lines that are not reported yet.
     lost: u64,
@@ -53,7 +53,7 @@ struct State {
     busy: bool,
 }
 
-impl State {
+impl BufferState {
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.lost == 0
     }
@@ -80,14 +80,15 @@ impl Lines {
         output: impl Write + Send + 'static,
         tell: impl Fn(u64) + Send + 'static,
     ) -> io::Result<(Self, Flush)> {
-        let shared = Shared { state: Mutex::default(), wanted: Condvar::new(), done: Condvar::new(), room };
+        let shared =
+            LineBuffer { state: Mutex::default(), wanted: Condvar::new(), done: Condvar::new(), room };
         let lines = Self(Arc::new(shared));
         let writer = lines.clone();
         thread::Builder::new().name("log".into()).spawn(move || writer.write(output, tell))?;
         Ok((lines.clone(), Flush(lines)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BufferState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -139,7 +140,7 @@ impl Flush {
     /// Waits until all lines so far are written, for at most [`LAST_WORDS`].
     pub(super) fn wait(&self) {
         let shared = &self.0.0;
-        let unwritten = |state: &mut State| state.busy || !state.is_idle();
+        let unwritten = |state: &mut BufferState| state.busy || !state.is_idle();
         drop(shared.done.wait_timeout_while(self.0.lock(), LAST_WORDS, unwritten));
     }
 }

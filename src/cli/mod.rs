@@ -89,7 +89,7 @@ Exit codes: 0 all are healthy; 1 one is not, or it failed; 2 usage.")]
         config: ConfigFile,
         /// Pool or backend to probe; all of them without this argument
         #[arg(value_name = "POOL[/BACKEND]")]
-        target: Option<probe::Target>,
+        target: Option<probe::ProbeSelection>,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
@@ -102,7 +102,7 @@ SIGHUP also reloads; the result is then in the log.
 Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 2 usage.")]
     Reload {
         #[command(flatten)]
-        server: client::Server,
+        server: client::ServerArguments,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,

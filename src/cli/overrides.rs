@@ -9,7 +9,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Map, Value};
 
 use crate::admin::{override_length, override_reason};
-use crate::cli::client::{Client, ClientError, Server, segment};
+use crate::cli::client::{AdminClient, ClientError, ServerArguments, segment};
 use crate::cli::{block_on, complain, print, print_json};
 use crate::pool::Override;
 
@@ -55,7 +55,7 @@ pub(super) struct Said {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    server: Server,
+    server: ServerArguments,
 }
 
 /// The end of an override, as given on the command line.
@@ -71,7 +71,7 @@ pub(super) struct Unsaid {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    server: Server,
+    server: ServerArguments,
 }
 
 /// A length that the server will accept.
@@ -108,7 +108,7 @@ pub(super) fn remove(unsaid: &Unsaid) -> ExitCode {
 }
 
 impl Request<'_> {
-    async fn send(&self, client: &Client, force: bool) -> Result<Value, ClientError> {
+    async fn send(&self, client: &AdminClient, force: bool) -> Result<Value, ClientError> {
         let BackendPath { pool, backend } = self.path;
         let mut resource = format!("/api/v1/pools/{}/backends/{}/override", segment(pool), segment(backend));
         let mut body = self.body.clone();
@@ -121,7 +121,7 @@ impl Request<'_> {
     }
 }
 
-fn run(server: &Server, request: &Request<'_>, force: bool, json: bool) -> ExitCode {
+fn run(server: &ServerArguments, request: &Request<'_>, force: bool, json: bool) -> ExitCode {
     let client = match server.client() {
         Ok(client) => client,
         Err(error) => return fail(&error, json),

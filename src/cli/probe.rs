@@ -30,12 +30,12 @@ const MAX_IN_FLIGHT: usize = 256;
 
 /// The target to probe: a pool, or one backend of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct ProbeSelection {
     pool: String,
     backend: Option<String>,
 }
 
-impl FromStr for Target {
+impl FromStr for ProbeSelection {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -88,7 +88,7 @@ enum Word {
     Disabled,
 }
 
-pub(super) fn run(config: &Path, target: Option<&Target>, json: bool) -> ExitCode {
+pub(super) fn run(config: &Path, target: Option<&ProbeSelection>, json: bool) -> ExitCode {
     let setup = match load(config) {
         Ok(setup) => setup,
         Err(code) => return code,
@@ -115,7 +115,7 @@ pub(super) fn run(config: &Path, target: Option<&Target>, json: bool) -> ExitCod
 }
 
 /// The error text for a target that the configuration does not have.
-fn missing(target: &Target, pools: &[PoolSetup]) -> Option<String> {
+fn missing(target: &ProbeSelection, pools: &[PoolSetup]) -> Option<String> {
     let names = |names: Vec<&str>| if names.is_empty() { "none".into() } else { names.join(", ") };
     let Some(found) = pools.iter().find(|setup| setup.pool.name == target.pool) else {
         let known = names(pools.iter().map(|setup| setup.pool.name.as_str()).collect());
@@ -129,7 +129,7 @@ fn missing(target: &Target, pools: &[PoolSetup]) -> Option<String> {
 }
 
 /// Runs the checks of all chosen addresses concurrently; the order is that of the configuration.
-async fn probe_all(pools: &[PoolSetup], target: Option<&Target>) -> Vec<Probed> {
+async fn probe_all(pools: &[PoolSetup], target: Option<&ProbeSelection>) -> Vec<Probed> {
     let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
     let mut started = Vec::new();
     for setup in pools.iter().filter(|setup| target.is_none_or(|target| target.pool == setup.pool.name)) {
@@ -313,17 +313,17 @@ fn to_json(probed: &[Probed]) -> String {
         load: Option<u8>,
         certificate_expires: Option<Timestamp>,
         duration_ms: Option<f64>,
-        phases: Vec<Phase>,
+        phases: Vec<PhaseRow>,
     }
     #[derive(Serialize)]
-    struct Phase {
+    struct PhaseRow {
         name: &'static str,
         duration_ms: f64,
     }
     fn check_row(run: &CheckRun) -> CheckRow<'_> {
         let CheckRun { check, report } = run;
         let phase =
-            |&(name, took): &(&'static str, Duration)| Phase { name, duration_ms: milliseconds(took) };
+            |&(name, took): &(&'static str, Duration)| PhaseRow { name, duration_ms: milliseconds(took) };
         CheckRow {
             name: &check.name,
             r#type: check.probe.kind(),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::cli::client::{ClientError, Server};
+use crate::cli::client::{ClientError, ServerArguments};
 use crate::cli::{block_on, complain, print, print_json};
 use crate::printable::printable;
 
@@ -22,7 +22,7 @@ const SECTIONS: [(&str, &str); 7] = [
     ("admin", "[admin] "),
 ];
 
-pub(super) fn run(server: &Server, json: bool) -> ExitCode {
+pub(super) fn run(server: &ServerArguments, json: bool) -> ExitCode {
     let asked = server.client().map(|client| {
         let meant = client.file().map(|file| json!({ "file": file.to_string_lossy() }));
         block_on(async move { client.request(Method::POST, "/api/v1/reload", meant.as_ref()).await })

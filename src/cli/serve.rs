@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tracing::{error, field, info, warn};
 
 use crate::cli::{Log, has_color, hint_for_missing, lines, no_runtime, try_block_on};
-use crate::config::fault::{Fault, Faults, Severity};
+use crate::config::fault::{ConfigFault, ConfigFaults, Severity};
 use crate::config::{self, Setup};
 use crate::served::Served;
 use crate::server::{self, Ended, Server, Signals, StartError};
@@ -64,12 +64,12 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
 }
 
 /// Logs the faults of a configuration, one per line. `help` is used for faults without a hint.
-fn tell_faults(faults: &Faults, help: Option<&str>) {
-    for Fault { severity, message, place, hint, .. } in faults.iter().take(MOST_TOLD) {
+fn tell_faults(faults: &ConfigFaults, help: Option<&str>) {
+    for ConfigFault { severity, message, location, hint, .. } in faults.iter().take(MOST_TOLD) {
         let hint = hint.as_deref().or(help);
         match severity {
-            Severity::Error => error!(hint, "{place}: {message}"),
-            Severity::Warning => warn!(hint, "{place}: {message}"),
+            Severity::Error => error!(hint, "{location}: {message}"),
+            Severity::Warning => warn!(hint, "{location}: {message}"),
         }
     }
     match faults.iter().count().checked_sub(MOST_TOLD) {

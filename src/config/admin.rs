@@ -9,9 +9,9 @@ use crate::config::binding;
 use crate::config::document::{Document, Sections};
 use crate::config::load;
 use crate::config::server::{Listen, socket_address};
-use crate::config::source::{Findings, Source};
-use crate::config::token::Token;
-use crate::config::value::{Entry, Located, Value};
+use crate::config::source::{Findings, SourceFile};
+use crate::config::token::BearerToken;
+use crate::config::value::{Located, NamedValue, TomlValue};
 use crate::file;
 
 /// `[admin]`.
@@ -27,19 +27,20 @@ pub struct AdminSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// Required with every request that changes something.
-    pub token: Option<Token>,
+    pub token: Option<BearerToken>,
     /// Whether reading needs no token on other addresses than loopback. On loopback it never needs one.
     pub public_reads: bool,
 }
 
 /// Reads `[admin]`, which may be missing.
-pub(super) fn read(entry: Option<Entry<'_>>, dns: &Listen<'_>) -> AdminSettings {
+pub(super) fn read(entry: Option<NamedValue<'_>>, dns: &Listen<'_>) -> AdminSettings {
     let mut settings = AdminSettings::default();
     let Some(mut table) = entry.and_then(|entry| entry.value.table(entry.at)) else { return settings };
     let listen = table.read("listen", socket_address);
     let has_token_file = table.get("token_file").is_some();
     settings.access.token = table.read("token_file", token).map(|read| read.value);
-    settings.access.public_reads = table.read("public_reads", Value::boolean).is_some_and(|read| read.value);
+    settings.access.public_reads =
+        table.read("public_reads", TomlValue::boolean).is_some_and(|read| read.value);
     table.close();
     let Some(listen) = listen else { return settings };
     let Located { value: address, at, .. } = listen;
@@ -67,9 +68,9 @@ pub(super) fn read(entry: Option<Entry<'_>>, dns: &Listen<'_>) -> AdminSettings 
 }
 
 /// A file that holds a token, and nothing else.
-fn token(value: Value<'_>) -> Option<Token> {
+fn token(value: TomlValue<'_>) -> Option<BearerToken> {
     let (path, text) = value.secret_file()?;
-    Token::parse(&text).map_err(|reason| value.refuse_file(&path, reason)).ok()
+    BearerToken::parse(&text).map_err(|reason| value.refuse_file(&path, reason)).ok()
 }
 
 /// The settings that a client of the admin server takes from a configuration.
@@ -91,14 +92,16 @@ impl AdminPlace {
         let main = path.to_owned();
         let read = move |reading: &_| Ok(Self::read(&Findings::of(Arc::clone(reading)), &main));
         load::within(load::LOAD_TIME, path, &Arc::default(), read).unwrap_or_else(|faults| {
-            let told = faults.errors().map(|fault| format!("{}: {}", fault.place, fault.message)).next();
+            let told = faults.errors().map(|fault| format!("{}: {}", fault.location, fault.message)).next();
             Err(io::Error::new(io::ErrorKind::TimedOut, told.unwrap_or_default()))
         })
     }
 
     fn read(findings: &Findings, path: &Path) -> io::Result<Self> {
         let content = findings.read(path, file::CONFIGURATION)?;
-        let Ok(source) = Source::from_bytes(path, content.bytes, true) else { return Ok(Self::default()) };
+        let Ok(source) = SourceFile::from_bytes(path, content.bytes, true) else {
+            return Ok(Self::default());
+        };
         let main = Document::parse(&source, findings);
         let included = main.included(findings);
         let included: Vec<_> = included.iter().map(|source| Document::parse(source, findings)).collect();
@@ -108,7 +111,7 @@ impl AdminPlace {
         };
         Ok(Self {
             listen: table.read("listen", socket_address).map(|read| read.value),
-            token_file: table.read("token_file", Value::path).map(|read| read.value),
+            token_file: table.read("token_file", TomlValue::path).map(|read| read.value),
         })
     }
 }

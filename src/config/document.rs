@@ -8,8 +8,8 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::config::misplaced;
-use crate::config::source::{At, Findings, Source};
-use crate::config::value::{Entry, SplitName, Table, Value};
+use crate::config::source::{At, Findings, SourceFile};
+use crate::config::value::{NamedValue, SplitName, TomlTable, TomlValue};
 use crate::file;
 
 /// A star matches neither a slash nor a leading dot, because editors keep hidden files in the same directory.
@@ -22,37 +22,37 @@ const MAX_MATCHES: usize = 10_000;
 /// A file and its parsed content.
 #[derive(Debug)]
 pub(super) struct Document<'s> {
-    source: &'s Source,
+    source: &'s SourceFile,
     tree: Spanned<DeTable<'s>>,
 }
 
 /// All sections of all files.
 #[derive(Debug, Default)]
 pub(super) struct Sections<'s> {
-    pub(super) server: Option<Entry<'s>>,
-    pub(super) admin: Option<Entry<'s>>,
-    pub(super) check_defaults: Option<Entry<'s>>,
-    pub(super) pool_defaults: Option<Entry<'s>>,
-    pub(super) service_defaults: Option<Entry<'s>>,
-    pub(super) keys: Vec<Entry<'s>>,
-    pub(super) zones: Vec<Entry<'s>>,
-    pub(super) pools: Vec<Entry<'s>>,
-    pub(super) services: Vec<Entry<'s>>,
+    pub(super) server: Option<NamedValue<'s>>,
+    pub(super) admin: Option<NamedValue<'s>>,
+    pub(super) check_defaults: Option<NamedValue<'s>>,
+    pub(super) pool_defaults: Option<NamedValue<'s>>,
+    pub(super) service_defaults: Option<NamedValue<'s>>,
+    pub(super) keys: Vec<NamedValue<'s>>,
+    pub(super) zones: Vec<NamedValue<'s>>,
+    pub(super) pools: Vec<NamedValue<'s>>,
+    pub(super) services: Vec<NamedValue<'s>>,
 }
 
 impl<'s> Document<'s> {
     /// Parses a file as TOML, and reports its faults.
-    pub(super) fn parse(source: &'s Source, findings: &'s Findings) -> Self {
+    pub(super) fn parse(source: &'s SourceFile, findings: &'s Findings) -> Self {
         Self { source, tree: source.parse(findings) }
     }
 
-    fn table<'d>(&'d self, findings: &'d Findings) -> Table<'d> {
-        Table::of_file(self.source.at(findings, None), self.tree.get_ref())
+    fn table<'d>(&'d self, findings: &'d Findings) -> TomlTable<'d> {
+        TomlTable::of_file(self.source.at(findings, None), self.tree.get_ref())
     }
 
     /// Reads the files that `include` names: in the order of the patterns, and by name for each. A file that several
     /// patterns match is read once, and the including file is not read again.
-    pub(super) fn included(&self, findings: &Findings) -> Vec<Source> {
+    pub(super) fn included(&self, findings: &Findings) -> Vec<SourceFile> {
         let mut seen: HashSet<PathBuf> = HashSet::from([identity(self.source.path())]);
         let mut sources = Vec::new();
         let mut left = file::CONFIGURATION.saturating_sub(self.source.size());
@@ -75,7 +75,7 @@ impl<'s> Document<'s> {
                 };
                 left = left.saturating_sub(content.bytes.len() as u64);
                 let quotable = content.origin.is_quotable_by(self.source.path());
-                match Source::from_bytes(&path, content.bytes, quotable) {
+                match SourceFile::from_bytes(&path, content.bytes, quotable) {
                     Ok(source) => sources.push(source),
                     Err(fault) => findings.push(*fault),
                 }
@@ -92,7 +92,7 @@ fn identity(path: &Path) -> PathBuf {
 
 /// The files that a pattern of `include` matches. A path without wildcards always matches itself, so that a missing file
 /// is reported when it is read.
-fn matching(pattern: Value<'_>, findings: &Findings) -> Vec<PathBuf> {
+fn matching(pattern: TomlValue<'_>, findings: &Findings) -> Vec<PathBuf> {
     let Some(path) = pattern.path() else { return Vec::new() };
     let text = path.to_string_lossy();
     if !text.contains(['*', '?', '[']) {
@@ -175,7 +175,7 @@ impl<'s> Sections<'s> {
 
 /// The entries of a section whose names the operator chooses. A name that TOML has split at its dots is reported, and
 /// replaced by the entry that was meant, so that this mistake is one message. `keys` are those of an entry.
-fn named<'s>(section: Option<Entry<'s>>, keys: &[&str]) -> Vec<Entry<'s>> {
+fn named<'s>(section: Option<NamedValue<'s>>, keys: &[&str]) -> Vec<NamedValue<'s>> {
     let Some(section) = section else { return Vec::new() };
     if section.value.is_list() {
         section.value.expected("a table", format!("write [{}.NAME], in single brackets", section.name));
@@ -213,7 +213,7 @@ pub(super) fn unique<'s, K: std::hash::Hash + Eq>(
     true
 }
 
-fn once<'s>(slot: &mut Option<Entry<'s>>, entry: Option<Entry<'s>>, name: &str) {
+fn once<'s>(slot: &mut Option<NamedValue<'s>>, entry: Option<NamedValue<'s>>, name: &str) {
     match (*slot, entry) {
         (Some(first), Some(second)) => {
             second.at.error_beside(format!("{name} is defined twice"), first.at, "first here");

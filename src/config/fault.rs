@@ -31,22 +31,22 @@ pub enum Severity {
 
 /// A fault of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigFault {
     /// Error or warning.
     pub severity: Severity,
     /// The fault and what was expected: a sentence without its full stop.
     pub message: String,
-    /// Its place.
-    pub place: Place,
+    /// Its location.
+    pub location: Location,
     /// The remedy.
     pub hint: Option<String>,
-    /// Another place that is involved, and a label for it.
-    pub related: Option<(Place, String)>,
+    /// Another location that is involved, and a label for it.
+    pub related: Option<(Location, String)>,
 }
 
-/// A place in a file.
+/// A location in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The path of the file, as it was given.
     pub file: Arc<Path>,
     /// From 1; 0 is the file as a whole.
@@ -61,9 +61,9 @@ pub struct Place {
 
 /// All faults of a configuration: errors first, then by file and line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faults(Vec<Fault>);
+pub struct ConfigFaults(Vec<ConfigFault>);
 
-impl Place {
+impl Location {
     /// The file as a whole.
     pub(super) fn whole(file: Arc<Path>) -> Self {
         Self { file, line: 0, column: 0, text: String::new(), span: 0..0 }
@@ -77,7 +77,7 @@ impl Place {
         let end = boundary(span.end).unwrap_or(0).max(start);
         let shown = text.len() <= MAX_LINE;
         let before = if shown { text.get(..start).map_or(0, |before| before.chars().count()) } else { start };
-        let place = Self {
+        let location = Self {
             file,
             line: u32::try_from(line).unwrap_or(u32::MAX),
             column: u32::try_from(before + 1).unwrap_or(u32::MAX),
@@ -85,13 +85,13 @@ impl Place {
             span: 0..0,
         };
         if !shown {
-            return place;
+            return location;
         }
         // An escape is longer than its character, which moves the mark.
         let parts = [text.get(..start), text.get(start..end), text.get(end..)];
         let [before, marked, after] = parts.map(|part| shown_in_line(part.unwrap_or("")));
         let span = before.len()..before.len() + marked.len();
-        Self { text: before + &marked + &after, span, ..place }
+        Self { text: before + &marked + &after, span, ..location }
     }
 
     /// The same, for a line that must not be shown.
@@ -99,7 +99,7 @@ impl Place {
         Self { text: String::new(), span: 0..0, ..self }
     }
 
-    /// Adds the place to `group`: with the annotated line, if the line is known.
+    /// Adds the location to `group`: with the annotated line, if the line is known.
     fn show<'a>(&'a self, group: Group<'a>, notes: impl IntoIterator<Item = Annotation<'a>>) -> Group<'a> {
         let path = printable(&self.file.to_string_lossy()).into_owned();
         if !self.text.is_empty() {
@@ -120,7 +120,7 @@ fn shown_in_line(text: &str) -> String {
     parts.join("\t")
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printable(&self.file.to_string_lossy()))?;
         if self.line > 0 {
@@ -130,7 +130,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl Fault {
+impl ConfigFault {
     /// Makes the texts printable: they repeat names and values, which may hold any character.
     fn make_printable(&mut self) {
         let label = self.related.as_mut().map(|(_, label)| label);
@@ -147,16 +147,18 @@ impl Fault {
             Severity::Warning => Level::WARNING,
         };
         let mut group = Group::with_title(level.primary_title(self.message.as_str()));
-        let here = AnnotationKind::Primary.span(self.place.span.clone());
-        let there = self.related.as_ref().map(|(place, label)| {
-            (place, AnnotationKind::Context.span(place.span.clone()).label(label.as_str()))
+        let here = AnnotationKind::Primary.span(self.location.span.clone());
+        let there = self.related.as_ref().map(|(location, label)| {
+            (location, AnnotationKind::Context.span(location.span.clone()).label(label.as_str()))
         });
         group = match there {
-            Some((place, there)) if (&place.file, place.line) == (&self.place.file, self.place.line) => {
-                self.place.show(group, [here, there])
+            Some((location, there))
+                if (&location.file, location.line) == (&self.location.file, self.location.line) =>
+            {
+                self.location.show(group, [here, there])
             }
-            Some((place, there)) => place.show(self.place.show(group, [here]), [there]),
-            None => self.place.show(group, [here]),
+            Some((location, there)) => location.show(self.location.show(group, [here]), [there]),
+            None => self.location.show(group, [here]),
         };
         if let Some(hint) = &self.hint {
             group = group.element(Level::HELP.message(hint.as_str()));
@@ -166,26 +168,26 @@ impl Fault {
 }
 
 /// The form for programs. Line and column are null if the fault is about the file as a whole.
-impl Serialize for Fault {
+impl Serialize for ConfigFault {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let known = |number: u32| (number > 0).then_some(number);
         let mut fault = serializer.serialize_struct("Fault", 5)?;
-        fault.serialize_field("file", &self.place.file.to_string_lossy())?;
-        fault.serialize_field("line", &known(self.place.line))?;
-        fault.serialize_field("column", &known(self.place.column))?;
+        fault.serialize_field("file", &self.location.file.to_string_lossy())?;
+        fault.serialize_field("line", &known(self.location.line))?;
+        fault.serialize_field("column", &known(self.location.column))?;
         fault.serialize_field("message", &self.message)?;
         fault.serialize_field("hint", &self.hint)?;
         fault.end()
     }
 }
 
-impl Faults {
+impl ConfigFaults {
     /// Sorts faults, and removes duplicates, such as a bad default that many pools use.
-    pub(super) fn new(mut faults: Vec<Fault>) -> Self {
-        faults.iter_mut().for_each(Fault::make_printable);
+    pub(super) fn new(mut faults: Vec<ConfigFault>) -> Self {
+        faults.iter_mut().for_each(ConfigFault::make_printable);
         faults.sort_by(|a, b| {
-            let key = |fault: &Fault| (fault.severity, fault.place.line, fault.place.column);
-            a.place.file.cmp(&b.place.file).then_with(|| key(a).cmp(&key(b)))
+            let key = |fault: &ConfigFault| (fault.severity, fault.location.line, fault.location.column);
+            a.location.file.cmp(&b.location.file).then_with(|| key(a).cmp(&key(b)))
         });
         faults.sort_by_key(|fault| fault.severity);
         faults.dedup();
@@ -195,11 +197,11 @@ impl Faults {
     /// These faults, and warnings about a file as a whole.
     #[must_use]
     pub fn with_warnings(self, file: &Path, messages: Vec<String>) -> Self {
-        let place = Place::whole(file.into());
-        let warning = |message| Fault {
+        let location = Location::whole(file.into());
+        let warning = |message| ConfigFault {
             severity: Severity::Warning,
             message,
-            place: place.clone(),
+            location: location.clone(),
             hint: None,
             related: None,
         };
@@ -207,17 +209,17 @@ impl Faults {
     }
 
     /// All faults.
-    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigFault> {
         self.0.iter()
     }
 
     /// Faults that keep the configuration from being run.
-    pub fn errors(&self) -> impl Iterator<Item = &Fault> {
+    pub fn errors(&self) -> impl Iterator<Item = &ConfigFault> {
         self.0.iter().filter(|fault| fault.severity == Severity::Error)
     }
 
     /// Faults that do not.
-    pub fn warnings(&self) -> impl Iterator<Item = &Fault> {
+    pub fn warnings(&self) -> impl Iterator<Item = &ConfigFault> {
         self.0.iter().filter(|fault| fault.severity == Severity::Warning)
     }
 
@@ -241,23 +243,23 @@ impl Faults {
     }
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false))
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for ConfigFaults {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn fault(line: usize, text: &str, span: Range<usize>) -> Fault {
-        Fault {
+    fn fault(line: usize, text: &str, span: Range<usize>) -> ConfigFault {
+        ConfigFault {
             severity: Severity::Error,
             message: "that will not do".into(),
-            place: Place::in_line(Path::new("steerd.toml").into(), line, text, span),
+            location: Location::in_line(Path::new("steerd.toml").into(), line, text, span),
             hint: Some("write something else".into()),
             related: None,
         }
@@ -265,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_shown_with_its_line_and_a_caret() {
-        let shown = Faults::new(vec![fault(7, "täst = 5", 8..9)]).render(false);
+        let shown = ConfigFaults::new(vec![fault(7, "täst = 5", 8..9)]).render(false);
         assert_eq!(
             shown,
             "error: that will not do
@@ -281,9 +283,9 @@ mod tests {
     #[test]
     fn two_places_are_both_shown() {
         let mut fault = fault(7, "[pools.web]", 7..10);
-        let place = Place::in_line(Path::new("other.toml").into(), 12, "[pools.web]", 7..10);
-        fault.related = Some((place, "first defined here".into()));
-        let shown = Faults::new(vec![fault]).render(false);
+        let location = Location::in_line(Path::new("other.toml").into(), 12, "[pools.web]", 7..10);
+        fault.related = Some((location, "first defined here".into()));
+        let shown = ConfigFaults::new(vec![fault]).render(false);
         assert!(shown.contains("--> steerd.toml:7:8") && shown.contains("::: other.toml:12:8"), "{shown}");
         assert!(shown.contains("--- first defined here"), "{shown}");
     }
@@ -291,9 +293,9 @@ mod tests {
     #[test]
     fn two_places_of_one_line_share_it() {
         let mut fault = fault(7, "a = 1, b = 2", 7..8);
-        let place = Place::in_line(Path::new("steerd.toml").into(), 7, "a = 1, b = 2", 0..1);
-        fault.related = Some((place, "set here".into()));
-        let shown = Faults::new(vec![fault]).render(false);
+        let location = Location::in_line(Path::new("steerd.toml").into(), 7, "a = 1, b = 2", 0..1);
+        fault.related = Some((location, "set here".into()));
+        let shown = ConfigFaults::new(vec![fault]).render(false);
         assert_eq!(shown.matches("a = 1").count(), 1, "{shown}");
         assert!(shown.contains("steerd.toml:7:8") && shown.contains("set here"), "{shown}");
     }
@@ -302,29 +304,29 @@ mod tests {
     fn spans_are_fitted_to_the_line() {
         for (start, end) in (0..12).flat_map(|start| (0..12).map(move |end| (start, end))) {
             let fault = fault(1, "a\tä€\u{1f600}", start..end);
-            assert!(fault.place.text.get(fault.place.span.clone()).is_some());
+            assert!(fault.location.text.get(fault.location.span.clone()).is_some());
             assert!(fault.render(&Renderer::plain()).contains("steerd.toml:1:"));
         }
     }
 
     #[test]
     fn a_very_long_line_is_named_but_not_shown() {
-        let shown = Faults::new(vec![fault(1, &"x".repeat(MAX_LINE + 1), 5..6)]).render(false);
+        let shown = ConfigFaults::new(vec![fault(1, &"x".repeat(MAX_LINE + 1), 5..6)]).render(false);
         assert!(shown.contains("steerd.toml:1:6") && !shown.contains("xxx"), "{shown}");
     }
 
     #[test]
     fn errors_come_first_and_doubles_go() {
-        let warning = Fault { severity: Severity::Warning, ..fault(1, "a", 0..1) };
+        let warning = ConfigFault { severity: Severity::Warning, ..fault(1, "a", 0..1) };
         let faults =
-            Faults::new(vec![warning, fault(3, "c", 0..1), fault(2, "b", 0..1), fault(3, "c", 0..1)]);
-        let order: Vec<_> = faults.iter().map(|fault| (fault.severity, fault.place.line)).collect();
+            ConfigFaults::new(vec![warning, fault(3, "c", 0..1), fault(2, "b", 0..1), fault(3, "c", 0..1)]);
+        let order: Vec<_> = faults.iter().map(|fault| (fault.severity, fault.location.line)).collect();
         assert_eq!(order, [(Severity::Error, 2), (Severity::Error, 3), (Severity::Warning, 1)]);
     }
 
     #[test]
     fn many_faults_are_counted() {
-        let faults = Faults::new((1..=103).map(|line| fault(line, "x", 0..1)).collect());
+        let faults = ConfigFaults::new((1..=103).map(|line| fault(line, "x", 0..1)).collect());
         assert!(faults.render(false).ends_with("... and 3 more"));
     }
 }

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::config::fault::{Fault, Faults, Place, Severity};
+use crate::config::fault::{ConfigFault, ConfigFaults, Location, Severity};
 use crate::duration::Shown;
-use crate::file::{Phase, Reading};
+use crate::file::{Reading, ReadingPhase};
 
 /// The longest that it may take to load a configuration with all files that it names.
 pub(super) const LOAD_TIME: Duration = Duration::from_secs(30);
@@ -39,8 +39,8 @@ pub(super) fn within<T: Send + 'static>(
     time: Duration,
     path: &Path,
     reading: &Arc<Reading>,
-    work: impl FnOnce(&Arc<Reading>) -> Result<T, Faults> + Send + 'static,
-) -> Result<T, Faults> {
+    work: impl FnOnce(&Arc<Reading>) -> Result<T, ConfigFaults> + Send + 'static,
+) -> Result<T, ConfigFaults> {
     let hanging = Reading::count_hanging();
     if hanging >= MAX_GIVEN_UP {
         let message = format!("{hanging} attempts to load a configuration still wait for a file system");
@@ -51,8 +51,8 @@ pub(super) fn within<T: Send + 'static>(
     let thread = started.map_err(|error| {
         fault(path, format!("cannot start a thread to read it: {error}"), "see its limits")
     })?;
-    match reading.wait_while(Phase::GoingOn, time) {
-        Phase::Ended => {
+    match reading.wait_while(ReadingPhase::GoingOn, time) {
+        ReadingPhase::Ended => {
             let result = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
             match reading.hangs_at() {
                 Some(at) => {
@@ -65,8 +65,8 @@ pub(super) fn within<T: Send + 'static>(
         phase => {
             let at = reading.give_up();
             // A load that does not hang ends now.
-            let _ = reading.wait_while(Phase::GivenUp, END_TIME);
-            let message = if phase == Phase::GoingOn {
+            let _ = reading.wait_while(ReadingPhase::GivenUp, END_TIME);
+            let message = if phase == ReadingPhase::GoingOn {
                 format!("the configuration could not be read within {}; it waited here", Shown(time))
             } else {
                 "loading the configuration was given up; it waited here".to_owned()
@@ -78,12 +78,12 @@ pub(super) fn within<T: Send + 'static>(
 
 const ANSWERS: &str = "see that the file system answers, then load it again";
 
-fn fault(path: &Path, message: String, hint: &str) -> Faults {
-    let place = Place::whole(path.into());
-    Faults::new(vec![Fault {
+fn fault(path: &Path, message: String, hint: &str) -> ConfigFaults {
+    let location = Location::whole(path.into());
+    ConfigFaults::new(vec![ConfigFault {
         severity: Severity::Error,
         message,
-        place,
+        location,
         hint: Some(hint.into()),
         related: None,
     }])
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     /// Loads what is read at once, and then waits at this path until the sender goes.
-    fn hang(at: &'static str, released: Receiver<()>) -> Result<(), Faults> {
+    fn hang(at: &'static str, released: Receiver<()>) -> Result<(), ConfigFaults> {
         within(Duration::from_millis(50), Path::new("main"), &Arc::default(), move |reading| {
             reading.look_at(Path::new(at)).unwrap();
             let _ = released.recv();
@@ -122,7 +122,7 @@ mod tests {
             assert!(began.elapsed() < LOAD_TIME);
         }
         let mended = within(LOAD_TIME, Path::new("main"), &Arc::default(), |reading| {
-            reading.look_at(Path::new("quick")).map_err(|_| Faults::default())
+            reading.look_at(Path::new("quick")).map_err(|_| ConfigFaults::default())
         });
         assert_eq!(mended, Ok(()));
         drop(release);
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_load_that_breaks_off_is_no_hang() {
         let broken = std::panic::catch_unwind(|| {
-            within(LOAD_TIME, Path::new("main"), &Arc::default(), |_| -> Result<(), Faults> {
+            within(LOAD_TIME, Path::new("main"), &Arc::default(), |_| -> Result<(), ConfigFaults> {
                 panic!("broken")
             })
         });

@@ -39,11 +39,11 @@ use std::sync::Arc;
 
 use crate::config::check::CheckKeys;
 use crate::config::document::{Document, Sections, unique};
-use crate::config::fault::{Fault, Faults, Place, Severity};
+use crate::config::fault::{ConfigFault, ConfigFaults, Location, Severity};
 use crate::config::pool::{PoolKeys, ReadPool};
 use crate::config::server::ReadServer;
 use crate::config::service::{ReadService, ServiceKeys};
-use crate::config::source::{At, Findings, Source};
+use crate::config::source::{At, Findings, SourceFile};
 use crate::file::{self, Reading};
 use crate::listener::Limits;
 use crate::pool::PoolId;
@@ -51,7 +51,7 @@ use crate::served::Served;
 
 pub use admin::{Access, AdminPlace, AdminSettings};
 pub(crate) use labels::in_letters;
-pub use token::{Nonce, Token};
+pub use token::{BearerToken, Nonce};
 pub(crate) use value::parse_duration;
 
 /// A validated configuration.
@@ -64,7 +64,7 @@ pub struct Setup {
     /// Zones, services and pools.
     pub served: Served,
     /// Settings that can be run, but may not do what their author wants.
-    pub warnings: Faults,
+    pub warnings: ConfigFaults,
 }
 
 /// `[server]`.
@@ -85,7 +85,7 @@ pub struct ServerSettings {
 ///
 /// # Errors
 /// All faults, with the warnings, if at least one is an error.
-pub fn load(path: &Path) -> Result<Setup, Faults> {
+pub fn load(path: &Path) -> Result<Setup, ConfigFaults> {
     load_by(&Arc::default(), path)
 }
 
@@ -94,7 +94,7 @@ pub fn load(path: &Path) -> Result<Setup, Faults> {
 ///
 /// # Errors
 /// Those of [`load()`].
-pub fn check(path: &Path) -> Result<Setup, Faults> {
+pub fn check(path: &Path) -> Result<Setup, ConfigFaults> {
     let main = path.to_owned();
     load::within(load::LOAD_TIME, path, &Arc::default(), move |reading| {
         finish(Findings::of_check(Arc::clone(reading)), &main)
@@ -105,7 +105,7 @@ pub fn check(path: &Path) -> Result<Setup, Faults> {
 ///
 /// # Errors
 /// Those of [`load()`], and when it was given up.
-pub fn load_by(reading: &Arc<Reading>, path: &Path) -> Result<Setup, Faults> {
+pub fn load_by(reading: &Arc<Reading>, path: &Path) -> Result<Setup, ConfigFaults> {
     let main = path.to_owned();
     load::within(load::LOAD_TIME, path, reading, move |reading| read(reading, &main))
 }
@@ -114,7 +114,7 @@ pub fn load_by(reading: &Arc<Reading>, path: &Path) -> Result<Setup, Faults> {
 ///
 /// # Errors
 /// Those of [`load_by()`].
-pub fn load_meant(reading: &Arc<Reading>, path: &Path, meant: &Path) -> Result<Option<Setup>, Faults> {
+pub fn load_meant(reading: &Arc<Reading>, path: &Path, meant: &Path) -> Result<Option<Setup>, ConfigFaults> {
     let (main, named) = (path.to_owned(), meant.to_owned());
     load::within(load::LOAD_TIME, path, reading, move |reading| {
         if leads_to(reading, &main, &named) { read(reading, &main).map(Some) } else { Ok(None) }
@@ -133,11 +133,11 @@ fn leads_to(reading: &Reading, file: &Path, meant: &Path) -> bool {
         .any(|path| path.to_string_lossy() == meant.to_string_lossy())
 }
 
-fn read(reading: &Arc<Reading>, path: &Path) -> Result<Setup, Faults> {
+fn read(reading: &Arc<Reading>, path: &Path) -> Result<Setup, ConfigFaults> {
     finish(Findings::of(Arc::clone(reading)), path)
 }
 
-fn finish(findings: Findings, path: &Path) -> Result<Setup, Faults> {
+fn finish(findings: Findings, path: &Path) -> Result<Setup, ConfigFaults> {
     let setup = read_files(path, &findings);
     let errors = findings.errors();
     let faults = findings.into_faults();
@@ -150,13 +150,20 @@ fn finish(findings: Findings, path: &Path) -> Result<Setup, Faults> {
 /// The setup, as far as it goes; none when a file is not TOML.
 fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
     let report = |error: std::io::Error| {
-        let place = Place::whole(path.into());
+        let location = Location::whole(path.into());
         let message = format!("cannot read the configuration: {error}");
-        findings.push(Fault { severity: Severity::Error, message, place, hint: None, related: None });
+        findings.push(ConfigFault {
+            severity: Severity::Error,
+            message,
+            location,
+            hint: None,
+            related: None,
+        });
     };
     let content = findings.read(path, file::CONFIGURATION).map_err(report).ok()?;
     // The user who names the main file may see its lines.
-    let source = Source::from_bytes(path, content.bytes, true).map_err(|fault| findings.push(*fault)).ok()?;
+    let source =
+        SourceFile::from_bytes(path, content.bytes, true).map_err(|fault| findings.push(*fault)).ok()?;
     let main = Document::parse(&source, findings);
     let included = main.included(findings);
     let included: Vec<_> = included.iter().map(|source| Document::parse(source, findings)).collect();
@@ -215,7 +222,7 @@ fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> S
             pools: pools.into_iter().map(|pool| pool.setup).collect(),
             startup_wait,
         },
-        warnings: Faults::default(),
+        warnings: ConfigFaults::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::check::PoolSetup;
 use crate::config::check::{self, CheckKeys, CheckList, Hosts, MAX_CHECKS, ReadCheck};
 use crate::config::names;
 use crate::config::source::At;
-use crate::config::value::{Entry, Located, Table, Value, percent};
+use crate::config::value::{Located, NamedValue, TomlTable, TomlValue, percent};
 use crate::pool::{Backend, MAX_WEIGHT, MinHealthy, Pool, Require};
 
 /// For longer times, change the backend's weight by hand.
@@ -48,21 +48,21 @@ enum SuspectSelf {
 
 /// The names and addresses that the pool has so far.
 #[derive(Default)]
-struct Taken<'s> {
+struct TakenNames<'s> {
     names: HashMap<String, At<'s>>,
     addresses: HashMap<IpAddr, At<'s>>,
 }
 
 impl<'s> PoolKeys<'s> {
     /// Reads `[defaults.pool]`.
-    pub(super) fn read_defaults(entry: Entry<'s>) -> Self {
+    pub(super) fn read_defaults(entry: NamedValue<'s>) -> Self {
         let Some(mut table) = entry.value.table(entry.at) else { return Self::default() };
         let keys = Self::read(&mut table);
         table.close();
         keys
     }
 
-    fn read(table: &mut Table<'s>) -> Self {
+    fn read(table: &mut TomlTable<'s>) -> Self {
         let one = table.read("check", check::read_list);
         let several = table.read("checks", check::read_list);
         if let (Some(one), Some(several)) = (&one, &several) {
@@ -91,7 +91,11 @@ impl<'s> PoolKeys<'s> {
 
 impl<'s> ReadPool<'s> {
     /// Reads one pool. A pool with faults is returned too, because services may name it.
-    pub(super) fn read(entry: Entry<'s>, defaults: &PoolKeys<'s>, check_defaults: &CheckKeys<'s>) -> Self {
+    pub(super) fn read(
+        entry: NamedValue<'s>,
+        defaults: &PoolKeys<'s>,
+        check_defaults: &CheckKeys<'s>,
+    ) -> Self {
         let findings = entry.at.findings();
         let before = findings.errors();
         names::check(entry.at, entry.name, "a pool", names::is_in_pool_name);
@@ -181,15 +185,15 @@ fn check_min_healthy(at: At<'_>, pool: &Pool) {
     }
 }
 
-fn read_backends(value: Value<'_>) -> Option<Vec<Backend>> {
+fn read_backends(value: TomlValue<'_>) -> Option<Vec<Backend>> {
     let what = "a list of backends, such as [\"192.0.2.11\", \"192.0.2.12\"]";
-    let mut taken = Taken::default();
+    let mut taken = TakenNames::default();
     Some(value.list(what)?.into_iter().filter_map(|value| taken.read_backend(value)).collect())
 }
 
-impl<'s> Taken<'s> {
+impl<'s> TakenNames<'s> {
     /// Reads a backend: an address or a table.
-    fn read_backend(&mut self, value: Value<'s>) -> Option<Backend> {
+    fn read_backend(&mut self, value: TomlValue<'s>) -> Option<Backend> {
         if value.is_table() {
             return self.read_table(value.table(value.at)?);
         }
@@ -202,13 +206,13 @@ impl<'s> Taken<'s> {
         Some(Backend::new(name, vec![address]))
     }
 
-    fn read_table(&mut self, mut table: Table<'s>) -> Option<Backend> {
+    fn read_table(&mut self, mut table: TomlTable<'s>) -> Option<Backend> {
         let at = table.at;
         let name = table.read("name", |value| value.string("a name"));
         let one = table.get("address");
         let several = table.get("addresses");
         let weight = table.read("weight", weight).map_or(1, |weight| weight.value);
-        let enabled = table.read("enabled", Value::boolean).is_none_or(|enabled| enabled.value);
+        let enabled = table.read("enabled", TomlValue::boolean).is_none_or(|enabled| enabled.value);
         let site = table.read("site", site);
         let port = table.read("port", |value| value.integer(1..=u16::MAX));
         let host = table.read("host", check::backend_host);
@@ -258,7 +262,7 @@ impl<'s> Taken<'s> {
         })
     }
 
-    fn address(&mut self, value: Value<'s>) -> Option<IpAddr> {
+    fn address(&mut self, value: TomlValue<'s>) -> Option<IpAddr> {
         let address = value.address()?;
         if let Some(first) = self.addresses.insert(address, value.at) {
             value.at.error_beside(format!("`{address}` is in this pool already"), first, "first here");
@@ -281,7 +285,7 @@ fn is_in_backend_name(character: char) -> bool {
     names::is_in_pool_name(character) || character == ':'
 }
 
-fn weight(value: Value<'_>) -> Option<u32> {
+fn weight(value: TomlValue<'_>) -> Option<u32> {
     value.integer_or(0..=MAX_WEIGHT, || {
         value
             .is_fraction()
@@ -289,12 +293,12 @@ fn weight(value: Value<'_>) -> Option<u32> {
     })
 }
 
-fn site(value: Value<'_>) -> Option<&str> {
+fn site(value: TomlValue<'_>) -> Option<&str> {
     let text = value.string("the name of a site")?;
     names::check(value.at, text, "a site", names::is_in_pool_name).then_some(text)
 }
 
-fn min_healthy(value: Value<'_>) -> Option<MinHealthy> {
+fn min_healthy(value: TomlValue<'_>) -> Option<MinHealthy> {
     let what = "a count from 1, or a share of the weight from \"1%\" to \"100%\"";
     if value.is_integer() {
         return value.integer(1..=u32::MAX).map(MinHealthy::Count);
@@ -310,7 +314,7 @@ fn min_healthy(value: Value<'_>) -> Option<MinHealthy> {
 }
 
 /// `"off"`, or a share of the addresses.
-fn suspect_self(value: Value<'_>) -> Option<SuspectSelf> {
+fn suspect_self(value: TomlValue<'_>) -> Option<SuspectSelf> {
     if value.as_str() == Some("off") {
         return Some(SuspectSelf::Off);
     }
@@ -320,7 +324,7 @@ fn suspect_self(value: Value<'_>) -> Option<SuspectSelf> {
     share(value, what, remedy).map(SuspectSelf::From)
 }
 
-fn share(value: Value<'_>, what: &str, remedy: Option<String>) -> Option<u8> {
+fn share(value: TomlValue<'_>, what: &str, remedy: Option<String>) -> Option<u8> {
     let Some(text) = value.as_str() else {
         value.expected(what, remedy);
         return None;
@@ -332,7 +336,7 @@ fn share(value: Value<'_>, what: &str, remedy: Option<String>) -> Option<u8> {
     share
 }
 
-fn require(value: Value<'_>) -> Option<Require> {
+fn require(value: TomlValue<'_>) -> Option<Require> {
     if value.is_integer() {
         return value.integer(1..=MAX_CHECKS).map(Require::AtLeast);
     }

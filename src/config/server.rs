@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::config::source::At;
-use crate::config::value::{Entry, Located, Table, Value};
+use crate::config::value::{Located, NamedValue, TomlTable, TomlValue};
 use crate::config::{ServerSettings, address, binding};
 use crate::cookie::CookieSecrets;
 use crate::listener::Limits;
@@ -54,7 +54,7 @@ pub(super) struct ReadServer<'s> {
 }
 
 /// Reads `[server]`, which may be missing in the `file`.
-pub(super) fn read_server<'s>(entry: Option<Entry<'s>>, file: At<'s>) -> ReadServer<'s> {
+pub(super) fn read_server<'s>(entry: Option<NamedValue<'s>>, file: At<'s>) -> ReadServer<'s> {
     let mut server =
         ServerSettings { listen: Vec::new(), workers: 0, limits: Limits::default(), state_dir: None };
     let mut settings = Settings { cookies: cookies(Some(false), None), ..Settings::default() };
@@ -100,8 +100,8 @@ pub(super) fn read_server<'s>(entry: Option<Entry<'s>>, file: At<'s>) -> ReadSer
 }
 
 /// The data that the server gives about itself on request.
-fn read_identity(table: &mut Table<'_>, settings: &mut Settings) {
-    let nsid = |value: Value<'_>| {
+fn read_identity(table: &mut TomlTable<'_>, settings: &mut Settings) {
+    let nsid = |value: TomlValue<'_>| {
         let text = value.string("a text")?;
         if text.is_empty() || text.len() > MAX_NSID {
             value.must_be(format!("a text of 1 to {MAX_NSID} bytes"), None);
@@ -120,8 +120,8 @@ fn read_identity(table: &mut Table<'_>, settings: &mut Settings) {
 
 /// Cookies are on by default. One server can use a secret of this process alone; servers behind one address must share
 /// a file.
-fn read_cookies(table: &mut Table<'_>, settings: &mut Settings) {
-    let word = |value: Value<'_>| match value.as_str() {
+fn read_cookies(table: &mut TomlTable<'_>, settings: &mut Settings) {
+    let word = |value: TomlValue<'_>| match value.as_str() {
         Some(_) => {
             value.word_or(&[("required", Some(true))], Some("true or false"), value.boolean_in_quotes())
         }
@@ -141,7 +141,7 @@ fn cookies(required: Option<bool>, secrets: Option<CookieSecrets>) -> Option<Coo
 }
 
 /// Secrets of 32 hexadecimal digits, one in each line. The first one makes cookies, and all are accepted.
-fn cookie_secrets(value: Value<'_>) -> Option<CookieSecrets> {
+fn cookie_secrets(value: TomlValue<'_>) -> Option<CookieSecrets> {
     let (path, text) = value.secret_file()?;
     let refuse = |reason: String| value.refuse_file(&path, reason);
     let mut secrets = Vec::new();
@@ -163,7 +163,7 @@ fn cookie_secrets(value: Value<'_>) -> Option<CookieSecrets> {
 }
 
 /// An existing directory. If it cannot be written to, this is only a warning, because the server works without it.
-fn directory(value: Value<'_>) -> Option<PathBuf> {
+fn directory(value: TomlValue<'_>) -> Option<PathBuf> {
     let path = value.path()?;
     let refuse = |reason: &dyn std::fmt::Display| {
         value.at.error_with_hint(
@@ -202,7 +202,7 @@ fn try_writing(directory: &Path) -> io::Result<()> {
     }
 }
 
-fn read_rate_limit(entry: Entry<'_>) -> Option<RateLimit> {
+fn read_rate_limit(entry: NamedValue<'_>) -> Option<RateLimit> {
     let mut table = entry.value.table(entry.at)?;
     let rate =
         table.require("responses_per_second", "rate_limit", |value| value.integer(RESPONSES_PER_SECOND));
@@ -217,7 +217,7 @@ fn read_rate_limit(entry: Entry<'_>) -> Option<RateLimit> {
         ));
     }
     let slip = table.read("slip", |value| value.integer(SLIP));
-    let exempt = table.read("networks_exempt", Value::networks);
+    let exempt = table.read("networks_exempt", TomlValue::networks);
     table.close();
     Some(RateLimit {
         responses_per_second: rate?.value,
@@ -228,8 +228,8 @@ fn read_rate_limit(entry: Entry<'_>) -> Option<RateLimit> {
 }
 
 /// Networks of resolvers, or `["any"]`.
-fn resolvers(value: Value<'_>) -> Option<Networks> {
-    let any = |value: &Value<'_>| value.as_str() == Some("any");
+fn resolvers(value: TomlValue<'_>) -> Option<Networks> {
+    let any = |value: &TomlValue<'_>| value.as_str() == Some("any");
     let list = if value.is_list() { value.list_or_none("a list of networks")? } else { Vec::new() };
     if list.len() == 1 && list.iter().any(any) {
         return Some(Family::ALL.into_iter().map(Network::all).collect());
@@ -242,7 +242,7 @@ fn tenths(duration: Duration) -> u16 {
     u16::try_from(duration.as_millis() / 100).unwrap_or(u16::MAX)
 }
 
-fn listeners(value: Value<'_>) -> Option<Listen<'_>> {
+fn listeners(value: TomlValue<'_>) -> Option<Listen<'_>> {
     let mut listen: Listen<'_> = Vec::new();
     for value in value.list("a list of addresses with ports, such as [\"0.0.0.0:53\", \"[::]:53\"]")? {
         let Some(address) = socket_address(value) else { continue };
@@ -264,7 +264,7 @@ fn listeners(value: Value<'_>) -> Option<Listen<'_>> {
     Some(listen)
 }
 
-pub(super) fn socket_address(value: Value<'_>) -> Option<SocketAddr> {
+pub(super) fn socket_address(value: TomlValue<'_>) -> Option<SocketAddr> {
     let what = "an address with a port, such as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"";
     let text = value.string(what)?;
     let Ok(address) = text.parse::<SocketAddr>() else {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::labels;
 use crate::config::source::At;
-use crate::config::value::{Entry, Located, Table, Value};
+use crate::config::value::{Located, NamedValue, TomlTable, TomlValue};
 use crate::name::Name;
 use crate::pool::PoolId;
 use crate::selection::{MAX_ANSWERS, Spread};
@@ -55,11 +55,11 @@ pub(super) struct ServiceKeys<'s> {
 
 impl<'s> ServiceKeys<'s> {
     /// Reads `[defaults.service]`.
-    pub(super) fn read_defaults(entry: Entry<'s>) -> Self {
+    pub(super) fn read_defaults(entry: NamedValue<'s>) -> Self {
         entry.value.table(entry.at).map(Self::read).unwrap_or_default()
     }
 
-    fn read(mut table: Table<'s>) -> Self {
+    fn read(mut table: TomlTable<'s>) -> Self {
         let findings = table.at.findings();
         let before = findings.errors();
         let keys = Self {
@@ -79,7 +79,7 @@ impl<'s> ServiceKeys<'s> {
 impl<'s> ReadService<'s> {
     /// Reads one service. `None` if its name is not a domain name.
     pub(super) fn read(
-        entry: Entry<'s>,
+        entry: NamedValue<'s>,
         defaults: &ServiceKeys<'s>,
         pools: &HashMap<&'s str, PoolId>,
     ) -> Option<Self> {
@@ -117,7 +117,7 @@ impl<'s> ReadService<'s> {
 }
 
 /// A name of `[zones]` or `[services]`, in A-labels if it is not ASCII.
-pub(super) fn dns_name(entry: Entry<'_>) -> Option<Name> {
+pub(super) fn dns_name(entry: NamedValue<'_>) -> Option<Name> {
     let refuse = |reason: &str| entry.at.error(format!("`{}` is not a domain name: {reason}", entry.name));
     let Some(ascii) = labels::to_ascii(entry.name) else {
         refuse("it has characters that no name can have");
@@ -138,7 +138,7 @@ fn resolve_tier<'s>(tier: Located<'s, &'s str>, pools: &HashMap<&'s str, PoolId>
     found
 }
 
-fn tiers<'s>(value: Value<'s>) -> Option<Vec<Located<'s, &'s str>>> {
+fn tiers<'s>(value: TomlValue<'s>) -> Option<Vec<Located<'s, &'s str>>> {
     let mut tiers: Vec<Located<'s, &'s str>> = Vec::new();
     for value in value.list("a list of pools, such as [\"web\"]")? {
         let Some(name) = value.string("the name of a pool") else { continue };
@@ -151,7 +151,7 @@ fn tiers<'s>(value: Value<'s>) -> Option<Vec<Located<'s, &'s str>>> {
     Some(tiers)
 }
 
-fn answers(value: Value<'_>) -> Option<Answers> {
+fn answers(value: TomlValue<'_>) -> Option<Answers> {
     let what = format!("a number from 1 to {MAX_ANSWERS}, or \"all\"");
     let counts = 1..=u16::try_from(MAX_ANSWERS).unwrap_or(u16::MAX);
     if value.is_integer() {
@@ -165,7 +165,7 @@ fn answers(value: Value<'_>) -> Option<Answers> {
     Some(Answers::All)
 }
 
-fn ttl(value: Value<'_>) -> Option<u32> {
+fn ttl(value: TomlValue<'_>) -> Option<u32> {
     let duration = value.duration(Duration::ZERO..=Duration::from_secs(MAX_TTL))?;
     if duration.subsec_nanos() > 0 {
         value.must_be("whole seconds: DNS has no smaller unit", None);
@@ -174,14 +174,14 @@ fn ttl(value: Value<'_>) -> Option<u32> {
     u32::try_from(duration.as_secs()).ok()
 }
 
-fn policy(value: Value<'_>) -> Option<Policy> {
+fn policy(value: TomlValue<'_>) -> Option<Policy> {
     let is_in_turn = matches!(value.as_str(), Some("round-robin" | "roundrobin" | "rr" | "random"));
     let remedy =
         is_in_turn.then(|| "\"weighted\" with equal weights gives every backend the same share".to_owned());
     value.word_or(&POLICIES, None, remedy)
 }
 
-fn when_down(value: Value<'_>) -> Option<WhenDown> {
+fn when_down(value: TomlValue<'_>) -> Option<WhenDown> {
     if !value.is_list() {
         return value.word(&WHEN_DOWN, Some("a list of addresses"));
     }

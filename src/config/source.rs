@@ -9,7 +9,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::fault::{Fault, Faults, Place, Severity};
+use crate::config::fault::{ConfigFault, ConfigFaults, Location, Severity};
 use crate::config::unquoted;
 use crate::file::{self, Content, Reading};
 use crate::printable::without_quoted;
@@ -19,7 +19,7 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// A configuration file.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct SourceFile {
     path: Arc<Path>,
     text: String,
     /// Whether messages may show its lines.
@@ -33,7 +33,7 @@ pub(super) struct Source {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     reading: Arc<Reading>,
-    faults: RefCell<Vec<Fault>>,
+    faults: RefCell<Vec<ConfigFault>>,
     errors: Cell<usize>,
     /// Whether the configuration is only checked.
     check: bool,
@@ -42,7 +42,7 @@ pub(super) struct Findings {
 /// A place in a configuration file, and where to report its faults.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct At<'s> {
-    source: &'s Source,
+    source: &'s SourceFile,
     findings: &'s Findings,
     start: usize,
     end: usize,
@@ -50,19 +50,19 @@ pub(super) struct At<'s> {
     concealed: bool,
 }
 
-impl Source {
+impl SourceFile {
     /// Takes the content of a file. `quotable` says whether the reader of messages may see its lines: a pattern or a link
     /// may lead to any file.
     ///
     /// # Errors
     /// When it is not text, or not UTF-8, with the place.
-    pub(super) fn from_bytes(path: &Path, bytes: Vec<u8>, quotable: bool) -> Result<Self, Box<Fault>> {
+    pub(super) fn from_bytes(path: &Path, bytes: Vec<u8>, quotable: bool) -> Result<Self, Box<ConfigFault>> {
         if let Some(reason) = file::not_text(&bytes) {
-            let (place, message) = (Place::whole(path.into()), format!("this is not TOML: {reason}"));
-            return Err(Box::new(Fault {
+            let (location, message) = (Location::whole(path.into()), format!("this is not TOML: {reason}"));
+            return Err(Box::new(ConfigFault {
                 severity: Severity::Error,
                 message,
-                place,
+                location,
                 hint: None,
                 related: None,
             }));
@@ -77,8 +77,8 @@ impl Source {
                 0
             };
             let valid = valid - mark;
-            let place = lossy.place(valid..valid + 1);
-            Box::new(Fault { severity: Severity::Error, message, place, hint: None, related: None })
+            let location = lossy.location(valid..valid + 1);
+            Box::new(ConfigFault { severity: Severity::Error, message, location, hint: None, related: None })
         })
     }
 
@@ -205,19 +205,19 @@ impl Source {
         header.trim_start().trim_start_matches('[').split(']').next().map(str::trim)
     }
 
-    fn place(&self, span: Range<usize>) -> Place {
+    fn location(&self, span: Range<usize>) -> Location {
         if span.start == usize::MAX {
-            return Place::whole(Arc::clone(&self.path));
+            return Location::whole(Arc::clone(&self.path));
         }
         let (line, text) = self.line_at(span.start);
         let begin = self.lines.get(line - 1).copied().unwrap_or(0);
-        let place = Place::in_line(
+        let location = Location::in_line(
             Arc::clone(&self.path),
             line,
             text,
             span.start - begin..span.end.saturating_sub(begin),
         );
-        if self.quotable { place } else { place.without_text() }
+        if self.quotable { location } else { location.without_text() }
     }
 }
 
@@ -252,7 +252,7 @@ impl Findings {
         self.reading.goes_on()
     }
 
-    pub(super) fn push(&self, fault: Fault) {
+    pub(super) fn push(&self, fault: ConfigFault) {
         if fault.severity == Severity::Error {
             self.errors.set(self.errors.get() + 1);
         }
@@ -264,14 +264,14 @@ impl Findings {
         self.errors.get()
     }
 
-    pub(super) fn into_faults(self) -> Faults {
-        Faults::new(self.faults.into_inner())
+    pub(super) fn into_faults(self) -> ConfigFaults {
+        ConfigFaults::new(self.faults.into_inner())
     }
 }
 
 impl<'s> At<'s> {
     /// The file the place is in.
-    pub(super) fn source(self) -> &'s Source {
+    pub(super) fn source(self) -> &'s SourceFile {
         self.source
     }
 
@@ -310,8 +310,8 @@ impl<'s> At<'s> {
             return self;
         };
         let has_escapes = written.starts_with('"');
-        let place = |said| self.start + 1 + written_before(inner, said, has_escapes);
-        self.elsewhere(place(part.start)..place(part.end))
+        let location = |said| self.start + 1 + written_before(inner, said, has_escapes);
+        self.elsewhere(location(part.start)..location(part.end))
     }
 
     pub(super) fn error(self, message: impl Into<String>) {
@@ -344,13 +344,13 @@ impl<'s> At<'s> {
         } else {
             (without_quoted(&message).into_owned(), None)
         };
-        let place = self.source.place(self.start..self.end);
-        self.findings.push(Fault {
+        let location = self.source.location(self.start..self.end);
+        self.findings.push(ConfigFault {
             severity,
             message,
-            place: if self.concealed { place.without_text() } else { place },
+            location: if self.concealed { location.without_text() } else { location },
             hint,
-            related: related.map(|(at, label)| (at.source.place(at.start..at.end), label.to_owned())),
+            related: related.map(|(at, label)| (at.source.location(at.start..at.end), label.to_owned())),
         });
     }
 }

@@ -17,9 +17,9 @@ const PROOF: &str = "steerd: an admin server knows its token";
 
 /// A bearer token (RFC 6750). Its debug form does not show it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(Box<str>);
+pub struct BearerToken(Box<str>);
 
-impl Token {
+impl BearerToken {
     /// Takes the text of a token file.
     ///
     /// # Errors
@@ -76,9 +76,9 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token")
+        f.write_str("BearerToken")
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_token_is_known_by_all_of_it() {
         let text = "0123456789abcdef-._~+/=";
-        let token = Token::parse(&format!("{text}\n")).unwrap();
+        let token = BearerToken::parse(&format!("{text}\n")).unwrap();
         assert!(token.is_shown_by(text.as_bytes()));
         for cut in 0..text.len() {
             assert!(!token.is_shown_by(&text.as_bytes()[..cut]), "{cut}");
@@ -142,14 +142,15 @@ mod tests {
             ("0123456789abcdef 0123456789abcdef", "one token"),
             ("0123456789abcdeé", "one token"),
         ] {
-            let refused = Token::parse(text).unwrap_err();
+            let refused = BearerToken::parse(text).unwrap_err();
             assert!(refused.contains(expected), "{text:?}: {refused}");
         }
     }
 
     #[test]
     fn a_proof_is_of_one_token_one_nonce_and_one_address() {
-        let [token, other] = ["0123456789abcdef", "0123456789abcdeF"].map(|text| Token::parse(text).unwrap());
+        let [token, other] =
+            ["0123456789abcdef", "0123456789abcdeF"].map(|text| BearerToken::parse(text).unwrap());
         let (nonce, later) = (Nonce::random(), Nonce::random());
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         let here = at("127.0.0.1:8053");

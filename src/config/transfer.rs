@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 use crate::config::document::unique;
 use crate::config::server::socket_address;
 use crate::config::service::dns_name;
-use crate::config::value::{Entry, Value};
+use crate::config::value::{NamedValue, TomlValue};
 use crate::keys::{Algorithm, Key, Keys};
 use crate::name::Name;
 use crate::settings::{Allowed, Secondary};
@@ -28,7 +28,7 @@ pub(super) struct ReadKeys {
 }
 
 /// Reads `[keys]`.
-pub(super) fn read_keys(entries: &[Entry<'_>]) -> ReadKeys {
+pub(super) fn read_keys(entries: &[NamedValue<'_>]) -> ReadKeys {
     let mut first = HashMap::new();
     let mut names = Vec::new();
     let mut keys = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn read_keys(entries: &[Entry<'_>]) -> ReadKeys {
     ReadKeys { keys: keys.into_iter().collect(), names }
 }
 
-fn read_key(entry: Entry<'_>, name: Name) -> Option<Key> {
+fn read_key(entry: NamedValue<'_>, name: Name) -> Option<Key> {
     let mut table = entry.value.table(entry.at)?;
     let algorithm = table.read("algorithm", |value| {
         let text = value.string("the name of an algorithm")?;
@@ -54,7 +54,7 @@ fn read_key(entry: Entry<'_>, name: Name) -> Option<Key> {
 }
 
 /// A file that holds base64, as tsig-keygen and keymgr print it.
-fn secret(value: Value<'_>) -> Option<Vec<u8>> {
+fn secret(value: TomlValue<'_>) -> Option<Vec<u8>> {
     let (path, text) = value.secret_file()?;
     let refuse = |reason: String| value.refuse_file(&path, reason);
     match BASE64.decode(text.trim().as_bytes()) {
@@ -68,11 +68,11 @@ fn secret(value: Value<'_>) -> Option<Vec<u8>> {
 }
 
 /// Reads `transfer` of a zone: `{ networks = [..], keys = [..] }`.
-pub(super) fn read_allowed(entry: Entry<'_>, keys: &ReadKeys) -> Option<Allowed> {
+pub(super) fn read_allowed(entry: NamedValue<'_>, keys: &ReadKeys) -> Option<Allowed> {
     let is_list = entry.value.is_list() || entry.value.as_str().is_some();
     let remedy = is_list.then(|| "write transfer = { networks = [..] }, or { keys = [..] }".to_owned());
     let mut table = entry.value.table_such_as(entry.at, remedy)?;
-    let networks = table.read("networks", Value::networks);
+    let networks = table.read("networks", TomlValue::networks);
     let named = table.read("keys", |value| {
         let elements = value.list("a list of names of [keys]")?;
         Some(elements.into_iter().filter_map(|value| known_key(value, keys)).collect())
@@ -88,7 +88,7 @@ pub(super) fn read_allowed(entry: Entry<'_>, keys: &ReadKeys) -> Option<Allowed>
 }
 
 /// Reads `secondaries` of a zone: `["192.0.2.53", { address = "192.0.2.54:5353", key = ".." }]`.
-pub(super) fn read_secondaries(value: Value<'_>, keys: &ReadKeys) -> Option<Vec<Secondary>> {
+pub(super) fn read_secondaries(value: TomlValue<'_>, keys: &ReadKeys) -> Option<Vec<Secondary>> {
     let elements = value.list_or_none("a list of secondaries, such as [\"192.0.2.53\"]")?;
     let mut first = HashMap::new();
     let mut secondaries = Vec::new();
@@ -102,7 +102,7 @@ pub(super) fn read_secondaries(value: Value<'_>, keys: &ReadKeys) -> Option<Vec<
     Some(secondaries)
 }
 
-fn read_secondary(value: Value<'_>, keys: &ReadKeys) -> Option<Secondary> {
+fn read_secondary(value: TomlValue<'_>, keys: &ReadKeys) -> Option<Secondary> {
     if value.is_table() {
         let mut table = value.table(value.at)?;
         let address = table.require("address", "a secondary", secondary_address);
@@ -122,7 +122,7 @@ fn read_secondary(value: Value<'_>, keys: &ReadKeys) -> Option<Secondary> {
 }
 
 /// An address, with a port if it is not that of DNS.
-fn secondary_address(value: Value<'_>) -> Option<SocketAddr> {
+fn secondary_address(value: TomlValue<'_>) -> Option<SocketAddr> {
     let text = value.string("an IP address")?;
     if text.parse::<SocketAddr>().is_ok() {
         return socket_address(value).filter(|address| {
@@ -135,7 +135,7 @@ fn secondary_address(value: Value<'_>) -> Option<SocketAddr> {
     value.address_for("notification").map(|address| SocketAddr::new(address, DNS_PORT))
 }
 
-fn known_key(value: Value<'_>, keys: &ReadKeys) -> Option<Name> {
+fn known_key(value: TomlValue<'_>, keys: &ReadKeys) -> Option<Name> {
     let text = value.string("the name of a key")?;
     let name = Name::parse(text).ok().filter(|name| keys.names.contains(name));
     if name.is_none() {

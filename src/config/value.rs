@@ -24,7 +24,7 @@ use crate::spelling::{are_opposites, closest};
 
 /// A value of the file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Value<'s> {
+pub(super) struct TomlValue<'s> {
     /// Its place.
     pub(super) at: At<'s>,
     /// The key it belongs to.
@@ -36,7 +36,7 @@ pub(super) struct Value<'s> {
 
 /// A table of the file.
 #[derive(Debug)]
-pub(super) struct Table<'s> {
+pub(super) struct TomlTable<'s> {
     /// The place of the table, or of its name.
     pub(super) at: At<'s>,
     data: &'s DeTable<'s>,
@@ -45,13 +45,13 @@ pub(super) struct Table<'s> {
 
 /// A key that the operator chose, such as a pool's name, with its value.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry<'s> {
+pub(super) struct NamedValue<'s> {
     /// The key.
     pub(super) name: &'s str,
     /// The place of the key.
     pub(super) at: At<'s>,
     /// Its value.
-    pub(super) value: Value<'s>,
+    pub(super) value: TomlValue<'s>,
 }
 
 /// A name with dots that was written without quotes.
@@ -61,7 +61,7 @@ pub(super) struct SplitName<'s> {
     /// The place of the name, or of its last part.
     pub(super) at: At<'s>,
     /// The entry that was meant; none if the parts of the name are not together in the file.
-    pub(super) entry: Option<Entry<'s>>,
+    pub(super) entry: Option<NamedValue<'s>>,
 }
 
 /// A value and its place.
@@ -80,7 +80,7 @@ impl<T: Clone> Located<'_, T> {
     }
 }
 
-impl<'s> Value<'s> {
+impl<'s> TomlValue<'s> {
     /// "`key`", or "each element of `key`": the subject of a sentence.
     fn subject(self) -> String {
         if self.element { format!("each element of `{}`", self.key) } else { format!("`{}`", self.key) }
@@ -192,7 +192,7 @@ impl<'s> Value<'s> {
         self.integer_or(range, || None)
     }
 
-    /// As [`Value::integer`], with a remedy for a value that is no integer in quotes either.
+    /// As [`TomlValue::integer`], with a remedy for a value that is no integer in quotes either.
     pub(super) fn integer_or<T>(
         self,
         range: RangeInclusive<T>,
@@ -239,7 +239,7 @@ impl<'s> Value<'s> {
         self.word_or(words, or, None)
     }
 
-    /// As [`Value::word`], with a remedy for a text that resembles no word.
+    /// As [`TomlValue::word`], with a remedy for a text that resembles no word.
     pub(super) fn word_or<T: Clone>(
         self,
         words: &[(&str, T)],
@@ -380,12 +380,12 @@ impl<'s> Value<'s> {
     }
 
     /// A table; `name` is the place to report faults of the table as a whole.
-    pub(super) fn table(self, name: At<'s>) -> Option<Table<'s>> {
+    pub(super) fn table(self, name: At<'s>) -> Option<TomlTable<'s>> {
         self.table_such_as(name, None)
     }
 
-    /// As [`Value::table`], with a remedy for a value that is none.
-    pub(super) fn table_such_as(self, name: At<'s>, remedy: Option<String>) -> Option<Table<'s>> {
+    /// As [`TomlValue::table`], with a remedy for a value that is none.
+    pub(super) fn table_such_as(self, name: At<'s>, remedy: Option<String>) -> Option<TomlTable<'s>> {
         let DeValue::Table(data) = self.data else {
             let is_table = |value: &Spanned<DeValue<'_>>| matches!(value.get_ref(), DeValue::Table(_));
             let tables =
@@ -396,11 +396,11 @@ impl<'s> Value<'s> {
             self.expected("a table", remedy);
             return None;
         };
-        Some(Table { at: name, data, known: Vec::new() })
+        Some(TomlTable { at: name, data, known: Vec::new() })
     }
 
     /// The entries of a table whose keys are names that the operator chooses, in the order of the file.
-    pub(super) fn entries(self) -> Vec<Entry<'s>> {
+    pub(super) fn entries(self) -> Vec<NamedValue<'s>> {
         let Some(table) = self.table(self.at) else { return Vec::new() };
         let mut keys: Vec<_> = table.data.keys().collect();
         keys.sort_by_key(|key| key.span().start);
@@ -408,7 +408,7 @@ impl<'s> Value<'s> {
     }
 }
 
-impl<'s> Entry<'s> {
+impl<'s> NamedValue<'s> {
     /// Whether it is a table of tables with names that are no keys: part of a name that TOML has split.
     fn is_part_of_name(self, keys: &[&str]) -> bool {
         let is_name = |name: &str| {
@@ -435,8 +435,9 @@ impl<'s> Entry<'s> {
 
     fn find_split_names(self, path: &str, keys: &[&str], found: &mut Vec<SplitName<'s>>) {
         let DeValue::Table(data) = self.value.data else { return };
-        let table = Table { at: self.at, data, known: Vec::new() };
-        let mut parts: Vec<Entry<'s>> = data.keys().filter_map(|key| table.entry(key.get_ref())).collect();
+        let table = TomlTable { at: self.at, data, known: Vec::new() };
+        let mut parts: Vec<NamedValue<'s>> =
+            data.keys().filter_map(|key| table.entry(key.get_ref())).collect();
         // A key of an entry is not a part of a name.
         parts.retain(|part| part.value.is_table() && !keys.contains(&part.name));
         parts.sort_by_key(|part| part.at.start());
@@ -446,7 +447,7 @@ impl<'s> Entry<'s> {
                 || !part.is_part_of_name(keys);
             if part.has_any(keys) || (self.is_part_of_name(keys) && is_end) {
                 let written = part.at.ending_with(&name);
-                let entry = written.map(|(name, at)| Entry { name, at, ..part });
+                let entry = written.map(|(name, at)| NamedValue { name, at, ..part });
                 found.push(SplitName {
                     at: entry.map_or(part.at, |entry| entry.at),
                     name: name.clone(),
@@ -458,22 +459,26 @@ impl<'s> Entry<'s> {
     }
 }
 
-impl<'s> Table<'s> {
+impl<'s> TomlTable<'s> {
     /// The table that is a whole file.
     pub(super) fn of_file(at: At<'s>, data: &'s DeTable<'s>) -> Self {
         Self { at, data, known: Vec::new() }
     }
 
-    fn entry(&self, key: &str) -> Option<Entry<'s>> {
+    fn entry(&self, key: &str) -> Option<NamedValue<'s>> {
         let (name, value) = self.data.get_key_value(key)?;
         let text: &'s str = name.get_ref();
-        let value =
-            Value { at: self.at.elsewhere(value.span()), key: text, element: false, data: value.get_ref() };
-        Some(Entry { name: text, at: self.at.elsewhere(name.span()), value })
+        let value = TomlValue {
+            at: self.at.elsewhere(value.span()),
+            key: text,
+            element: false,
+            data: value.get_ref(),
+        };
+        Some(NamedValue { name: text, at: self.at.elsewhere(name.span()), value })
     }
 
     /// The key and its value, if the table has it.
-    pub(super) fn get(&mut self, key: &'static str) -> Option<Entry<'s>> {
+    pub(super) fn get(&mut self, key: &'static str) -> Option<NamedValue<'s>> {
         if !self.known.contains(&key) {
             self.known.push(key);
         }
@@ -484,18 +489,18 @@ impl<'s> Table<'s> {
     pub(super) fn read<T>(
         &mut self,
         key: &'static str,
-        convert: impl FnOnce(Value<'s>) -> Option<T>,
+        convert: impl FnOnce(TomlValue<'s>) -> Option<T>,
     ) -> Option<Located<'s, T>> {
         let value = self.get(key)?.value;
         Some(Located { value: convert(value)?, at: value.at, inherited: false })
     }
 
-    /// As [`Table::read`], but reports a missing key; `owner` is the thing that lacks it.
+    /// As [`TomlTable::read`], but reports a missing key; `owner` is the thing that lacks it.
     pub(super) fn require<T>(
         &mut self,
         key: &'static str,
         owner: &str,
-        convert: impl FnOnce(Value<'s>) -> Option<T>,
+        convert: impl FnOnce(TomlValue<'s>) -> Option<T>,
     ) -> Option<Located<'s, T>> {
         if !self.data.contains_key(key) {
             self.at.error(format!("{owner} has no `{key}`"));
@@ -548,7 +553,7 @@ pub(super) fn listed(words: &[String], last: &str) -> String {
 }
 
 /// An amount of bytes within `range`, as `"64KiB"`.
-pub(super) fn size(value: Value<'_>, range: RangeInclusive<usize>) -> Option<usize> {
+pub(super) fn size(value: TomlValue<'_>, range: RangeInclusive<usize>) -> Option<usize> {
     let what = "a size with a unit, such as \"512B\", \"64KiB\" or \"1MiB\"";
     if let DeValue::Integer(integer) = value.data {
         value.expected(what, format!("did you mean \"{integer}B\"?"));

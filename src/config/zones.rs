@@ -5,11 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::document::unique;
-use crate::config::fault::{Fault, Place, Severity};
+use crate::config::fault::{ConfigFault, Location, Severity};
 use crate::config::service::{ReadService, dns_name};
 use crate::config::source::{At, Findings};
 use crate::config::transfer::{self, ReadKeys};
-use crate::config::value::{Entry, Value};
+use crate::config::value::{NamedValue, TomlValue};
 use crate::file::{self, Content, Origin};
 use crate::name::Name;
 use crate::printable::{quoted, without_quoted};
@@ -20,16 +20,16 @@ use crate::zone::reader::{self, ReadZone};
 use crate::zone::{Catalog, Zone, ZoneError, rtype};
 
 /// A zone as read.
-struct Reading<'s> {
+struct ConfiguredZone<'s> {
     at: At<'s>,
     name: Name,
     /// None if its file has faults: then nothing is concluded from it.
     zone: Option<ReadZone>,
-    files: Files<'s>,
+    files: ZoneFiles<'s>,
 }
 
 /// The files of a zone.
-struct Files<'s> {
+struct ZoneFiles<'s> {
     /// The place that names the first one.
     named_at: At<'s>,
     /// The path of each with all links resolved, and its permissions.
@@ -38,22 +38,22 @@ struct Files<'s> {
 
 /// Reads all zones and binds the services. Zones with faults are left out.
 pub(super) fn read<'s>(
-    entries: &[Entry<'s>],
+    entries: &[NamedValue<'s>],
     services: &[ReadService<'s>],
     keys: &ReadKeys,
     findings: &'s Findings,
 ) -> (Catalog, Transfers) {
-    let mut zones: Vec<Reading<'s>> = Vec::new();
+    let mut zones: Vec<ConfiguredZone<'s>> = Vec::new();
     let mut first = HashMap::new();
     let mut left = file::ZONES;
     let mut transfers = Transfers { keys: keys.keys.clone(), ..Transfers::default() };
     for entry in entries {
         let Some(name) = dns_name(*entry) else { continue };
         if unique(&mut first, name.clone(), entry.at, || format!("zone `{name}`")) {
-            let mut files = Files { named_at: entry.at, origins: HashMap::new() };
+            let mut files = ZoneFiles { named_at: entry.at, origins: HashMap::new() };
             let zone = read_settings(*entry, keys, &name, &mut transfers)
                 .and_then(|file| files.read(&file, &name, &mut left, findings));
-            zones.push(Reading { at: entry.at, name, zone, files });
+            zones.push(ConfiguredZone { at: entry.at, name, zone, files });
         }
     }
     let by_name: HashMap<Name, usize> =
@@ -63,8 +63,8 @@ pub(super) fn read<'s>(
         let owner = ancestors.find_map(|name| by_name.get(&name));
         match owner.and_then(|&index| zones.get_mut(index)) {
             None => report_no_zone(service, &zones),
-            Some(Reading { zone: Some(zone), .. }) => bind(service, ServiceId(id), zone),
-            Some(Reading { zone: None, .. }) => {}
+            Some(ConfiguredZone { zone: Some(zone), .. }) => bind(service, ServiceId(id), zone),
+            Some(ConfiguredZone { zone: None, .. }) => {}
         }
     }
     let catalog = Catalog::new(zones.into_iter().filter_map(|zone| finish(zone, findings)).collect());
@@ -73,7 +73,7 @@ pub(super) fn read<'s>(
 
 /// Reads the file of a zone, and notes its `transfer` and `secondaries`.
 fn read_settings(
-    entry: Entry<'_>,
+    entry: NamedValue<'_>,
     keys: &ReadKeys,
     name: &Name,
     transfers: &mut Transfers,
@@ -90,7 +90,7 @@ fn read_settings(
 }
 
 /// A file that can be opened. If it cannot, this is a fault of the configuration, not of the zone.
-fn readable(value: Value<'_>) -> Option<PathBuf> {
+fn readable(value: TomlValue<'_>) -> Option<PathBuf> {
     let path = value.path()?;
     match value.at.findings().look_at(&path).and_then(|()| file::open(&path)) {
         Ok(_) => Some(path),
@@ -115,7 +115,7 @@ fn bind(service: &ReadService<'_>, id: ServiceId, zone: &mut ReadZone) {
 }
 
 /// Reports that no zone has the service's name, and suggests a name if a similar zone exists.
-fn report_no_zone(service: &ReadService<'_>, zones: &[Reading<'_>]) {
+fn report_no_zone(service: &ReadService<'_>, zones: &[ConfiguredZone<'_>]) {
     let name = service.service.name.to_string();
     let near = zones.iter().find_map(|zone| {
         let apex = zone.name.to_string();
@@ -135,7 +135,7 @@ fn report_no_zone(service: &ReadService<'_>, zones: &[Reading<'_>]) {
     service.at.error_with_hint(format!("service `{name}` is in no zone of this configuration"), hint);
 }
 
-fn finish(reading: Reading<'_>, findings: &Findings) -> Option<Zone> {
+fn finish(reading: ConfiguredZone<'_>, findings: &Findings) -> Option<Zone> {
     if !findings.goes_on() {
         return None;
     }
@@ -155,7 +155,7 @@ fn finish(reading: Reading<'_>, findings: &Findings) -> Option<Zone> {
     Some(zone)
 }
 
-impl Files<'_> {
+impl ZoneFiles<'_> {
     /// The zone that a file and those it includes make.
     /// At most `left` bytes are read, and the bytes read are subtracted from it.
     fn read(&mut self, file: &Path, zone: &Name, left: &mut u64, findings: &Findings) -> Option<ReadZone> {
@@ -172,25 +172,25 @@ impl Files<'_> {
         read.map_err(|faults| self.report(faults, Severity::Error, findings)).ok()
     }
 
-    fn report(&self, faults: Vec<reader::Fault>, severity: Severity, findings: &Findings) {
+    fn report(&self, faults: Vec<reader::ZoneFault>, severity: Severity, findings: &Findings) {
         for fault in faults {
             let named_by = fault.named_by.as_deref().unwrap_or(self.named_at.source().path());
             let quotable =
                 self.origins.get(&fault.file).is_some_and(|origin| origin.is_quotable_by(named_by));
             let file = fault.file.as_path().into();
-            let place = match usize::try_from(fault.line) {
+            let location = match usize::try_from(fault.line) {
                 Ok(line @ 1..) => {
                     let start = fault.column.saturating_sub(1) as usize;
-                    Place::in_line(file, line, &fault.text, start..start + fault.length as usize)
+                    Location::in_line(file, line, &fault.text, start..start + fault.length as usize)
                 }
-                _ => Place::whole(file),
+                _ => Location::whole(file),
             };
-            let (place, message) = if quotable {
-                (place, fault.message)
+            let (location, message) = if quotable {
+                (location, fault.message)
             } else {
-                (place.without_text(), without_quoted(&fault.message).into_owned())
+                (location.without_text(), without_quoted(&fault.message).into_owned())
             };
-            findings.push(Fault { severity, message, place, hint: None, related: None });
+            findings.push(ConfigFault { severity, message, location, hint: None, related: None });
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::table::{Decision, PoolView, ServiceView, Table};
 
 /// How the queries of one address family are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum FamilyAnswer {
     /// Without an address: the pool in charge has none of this family.
     #[default]
     Absent,
@@ -30,7 +30,7 @@ pub(super) enum Answer {
     Down,
 }
 
-impl Answer {
+impl FamilyAnswer {
     /// Whether no tier is usable, though the service has addresses of the family.
     fn is_down(self) -> bool {
         matches!(self, Self::FailOpen { .. } | Self::Down)
@@ -47,25 +47,25 @@ impl Answer {
 
 /// How the queries for a service are answered, by [`Family::index`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Answering([Answer; 2]);
+pub(super) struct Answering([FamilyAnswer; 2]);
 
 impl Answering {
     pub(super) fn of(service: &ServiceView, table: &Table) -> Self {
         Self(Family::ALL.map(|family| match table.decision(service, family) {
-            Decision::Tier { pool, .. } => Answer::Tier(*pool),
-            Decision::FailOpen { pool, .. } => Answer::FailOpen {
+            Decision::Tier { pool, .. } => FamilyAnswer::Tier(*pool),
+            Decision::FailOpen { pool, .. } => FamilyAnswer::FailOpen {
                 pool: *pool,
                 drained: table.pool(*pool).is_some_and(|view| view.family(family).drained),
             },
-            Decision::Down { is_configured: true } => Answer::Down,
+            Decision::Down { is_configured: true } => FamilyAnswer::Down,
             // A family without any address is absent, not down.
-            Decision::Down { is_configured: false } | Decision::NoAddress => Answer::Absent,
+            Decision::Down { is_configured: false } | Decision::NoAddress => FamilyAnswer::Absent,
         }))
     }
 
     /// The usable tiers that answer, by [`Family::index`].
     pub(super) fn tier(&self) -> [Option<PoolId>; 2] {
-        self.0.map(Answer::tier)
+        self.0.map(FamilyAnswer::tier)
     }
 
     /// Whether no tier is usable in a family that the service has addresses of.
@@ -75,10 +75,10 @@ impl Answering {
 
     /// Whether all backends of a pool answer in a family because no tier is usable.
     pub(super) fn fails_open(&self) -> bool {
-        self.0.iter().any(|answer| matches!(answer, Answer::FailOpen { .. }))
+        self.0.iter().any(|answer| matches!(answer, FamilyAnswer::FailOpen { .. }))
     }
 
-    fn get(&self, family: Family) -> Answer {
+    fn get(&self, family: Family) -> FamilyAnswer {
         *family.select(&self.0)
     }
 
@@ -86,11 +86,11 @@ impl Answering {
     pub(super) fn after(mut self, before: &Self, service: &ServiceView, table: &Table) -> Self {
         for (family, now) in Family::ALL.into_iter().zip(&mut self.0) {
             let old = before.get(family);
-            if let Answer::Tier(pool) = *now
-                && (old.is_down() || matches!(old, Answer::OnTrust(_)))
+            if let FamilyAnswer::Tier(pool) = *now
+                && (old.is_down() || matches!(old, FamilyAnswer::OnTrust(_)))
                 && matches!(table.decision(service, family), Decision::Tier { on_trust: true, .. })
             {
-                *now = Answer::OnTrust(pool);
+                *now = FamilyAnswer::OnTrust(pool);
             }
         }
         self
@@ -113,7 +113,7 @@ fn name(pool: PoolId, table: &Table) -> &str {
 
 /// A service as two tables answer for it. Its pools may have other numbers in the other table.
 #[derive(Clone, Copy)]
-pub(super) struct Change<'a> {
+pub(super) struct ServiceChange<'a> {
     pub(super) view: &'a ServiceView,
     pub(super) before: (&'a Answering, &'a Table),
     pub(super) now: (&'a Answering, &'a Table),
@@ -121,7 +121,7 @@ pub(super) struct Change<'a> {
 
 /// A kind of change in an address family, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ChangeKind {
     /// No tier is usable any more.
     Down,
     /// It has no address any more.
@@ -142,7 +142,7 @@ pub(super) enum Kind {
     Back,
 }
 
-impl Kind {
+impl ChangeKind {
     const ALL: [Self; 9] = [
         Self::Down,
         Self::Gone,
@@ -156,46 +156,60 @@ impl Kind {
     ];
 }
 
-impl Change<'_> {
+impl ServiceChange<'_> {
     /// What has changed, each with the families where it has.
-    pub(super) fn kinds(&self) -> impl Iterator<Item = (Kind, Vec<Family>)> {
+    pub(super) fn kinds(&self) -> impl Iterator<Item = (ChangeKind, Vec<Family>)> {
         let kinds = Family::ALL.map(|family| (self.kind(family), family));
-        Kind::ALL.into_iter().filter_map(move |kind| {
+        ChangeKind::ALL.into_iter().filter_map(move |kind| {
             let same = kinds.iter().filter(|(other, _)| *other == Some(kind));
             let families: Vec<Family> = same.map(|(_, family)| *family).collect();
             (!families.is_empty()).then_some((kind, families))
         })
     }
 
-    fn kind(&self, family: Family) -> Option<Kind> {
+    fn kind(&self, family: Family) -> Option<ChangeKind> {
         let (old, new) = (self.before.0.get(family), self.now.0.get(family));
         let place = |pool, table| {
             let name = name(pool, table);
             self.view.service.tiers.iter().position(|tier| self::name(*tier, self.now.1) == name)
         };
         match (old, new) {
-            (Answer::Absent, Answer::Absent) | (Answer::Down, Answer::Down) => None,
-            (Answer::FailOpen { pool: old, drained: was }, Answer::FailOpen { pool: new, drained }) => {
+            (FamilyAnswer::Absent, FamilyAnswer::Absent) | (FamilyAnswer::Down, FamilyAnswer::Down) => None,
+            (
+                FamilyAnswer::FailOpen { pool: old, drained: was },
+                FamilyAnswer::FailOpen { pool: new, drained },
+            ) => {
                 if name(old, self.before.1) != name(new, self.now.1) {
-                    return Some(Kind::Instead);
+                    return Some(ChangeKind::Instead);
                 }
-                (drained && !was).then_some(Kind::Drained)
+                (drained && !was).then_some(ChangeKind::Drained)
             }
-            (Answer::FailOpen { .. } | Answer::Down, Answer::FailOpen { .. } | Answer::Down) => {
-                Some(Kind::Instead)
+            (
+                FamilyAnswer::FailOpen { .. } | FamilyAnswer::Down,
+                FamilyAnswer::FailOpen { .. } | FamilyAnswer::Down,
+            ) => Some(ChangeKind::Instead),
+            (_, FamilyAnswer::FailOpen { .. } | FamilyAnswer::Down) => Some(ChangeKind::Down),
+            (_, FamilyAnswer::Absent) => Some(ChangeKind::Gone),
+            (FamilyAnswer::Absent, FamilyAnswer::Tier(_) | FamilyAnswer::OnTrust(_)) => {
+                Some(ChangeKind::Back)
             }
-            (_, Answer::FailOpen { .. } | Answer::Down) => Some(Kind::Down),
-            (_, Answer::Absent) => Some(Kind::Gone),
-            (Answer::Absent, Answer::Tier(_) | Answer::OnTrust(_)) => Some(Kind::Back),
-            (Answer::FailOpen { .. } | Answer::Down, Answer::OnTrust(_)) => Some(Kind::OnTrust),
-            (Answer::FailOpen { .. } | Answer::Down | Answer::OnTrust(_), Answer::Tier(_)) => Some(Kind::Up),
-            (Answer::Tier(old) | Answer::OnTrust(old), Answer::Tier(new) | Answer::OnTrust(new)) => {
+            (FamilyAnswer::FailOpen { .. } | FamilyAnswer::Down, FamilyAnswer::OnTrust(_)) => {
+                Some(ChangeKind::OnTrust)
+            }
+            (
+                FamilyAnswer::FailOpen { .. } | FamilyAnswer::Down | FamilyAnswer::OnTrust(_),
+                FamilyAnswer::Tier(_),
+            ) => Some(ChangeKind::Up),
+            (
+                FamilyAnswer::Tier(old) | FamilyAnswer::OnTrust(old),
+                FamilyAnswer::Tier(new) | FamilyAnswer::OnTrust(new),
+            ) => {
                 if name(old, self.before.1) == name(new, self.now.1) {
                     return None;
                 }
                 match (place(old, self.before.1), place(new, self.now.1)) {
-                    (Some(old), Some(new)) if new > old => Some(Kind::Later),
-                    _ => Some(Kind::Earlier),
+                    (Some(old), Some(new)) if new > old => Some(ChangeKind::Later),
+                    _ => Some(ChangeKind::Earlier),
                 }
             }
         }

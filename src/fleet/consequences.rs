@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::fleet::answering::{Answering, Change, Kind, addresses, in_words, lost};
+use crate::fleet::answering::{Answering, ChangeKind, ServiceChange, addresses, in_words, lost};
 use crate::fleet::{Consequence, Fleet};
 use crate::pool::{Backend, Family, Override, PoolId};
 use crate::table::{Choice, Decision, ServiceView};
@@ -40,7 +40,7 @@ impl Fleet {
         for view in services {
             let [old, new] = [&*before, &after].map(|table| Answering::of(view, table));
             if old != new {
-                let change = Change { view, before: (&old, &before), now: (&new, &after) };
+                let change = ServiceChange { view, before: (&old, &before), now: (&new, &after) };
                 of_service(&change, &mut consequences);
             }
             let decisions = |family| [before.decision(view, family), after.decision(view, family)];
@@ -90,23 +90,23 @@ fn in_fail_open(
 }
 
 /// Adds the changes for a service.
-fn of_service(change: &Change<'_>, consequences: &mut Vec<Consequence>) {
+fn of_service(change: &ServiceChange<'_>, consequences: &mut Vec<Consequence>) {
     let name = change.view.service.name.to_plain();
     let (from, to) = change.tiers_of_both();
     for (kind, families) in change.kinds() {
         let family = in_words(&families);
         let instead = || change.instead(&families);
         let text = match kind {
-            Kind::Down => format!("is down ({family}): no tier is usable, it {}", instead()),
-            Kind::Gone => format!("has no {family} address any more"),
-            Kind::Later | Kind::Earlier => format!("is answered by {to} instead of {from}"),
-            Kind::Instead => format!("is still down ({family}), and {}", instead()),
+            ChangeKind::Down => format!("is down ({family}): no tier is usable, it {}", instead()),
+            ChangeKind::Gone => format!("has no {family} address any more"),
+            ChangeKind::Later | ChangeKind::Earlier => format!("is answered by {to} instead of {from}"),
+            ChangeKind::Instead => format!("is still down ({family}), and {}", instead()),
             // Told by its addresses.
-            Kind::Drained => continue,
-            Kind::Up | Kind::OnTrust => format!("is up again ({family}), answered by {to}"),
-            Kind::Back => format!("has {family} addresses again, those of {to}"),
+            ChangeKind::Drained => continue,
+            ChangeKind::Up | ChangeKind::OnTrust => format!("is up again ({family}), answered by {to}"),
+            ChangeKind::Back => format!("has {family} addresses again, those of {to}"),
         };
-        let takes_away = matches!(kind, Kind::Down | Kind::Gone);
+        let takes_away = matches!(kind, ChangeKind::Down | ChangeKind::Gone);
         consequences.push(Consequence { takes_away, text: format!("service {name} {text}") });
     }
 }

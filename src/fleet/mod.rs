@@ -75,8 +75,8 @@ use targets::{Linker, Spot, Targets};
 
 pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
 pub use memory::{Memory, MemoryChanges, RememberedOverride, RememberedState};
-pub use probing::{Due, Launch, Run, Running};
-pub use reload::{Configuration, LostOverride, Reloaded, Wanted};
+pub use probing::{Due, Launch, ProbeRun, Running};
+pub use reload::{Configuration, LostOverride, NewConfiguration, Reloaded};
 pub use report::{BACKENDS_IN_A_PIECE, BACKENDS_WITH_HISTORY_IN_A_PIECE, Cursor, Piece, PoolPiece};
 pub use request::{Consequence, Overridden, OverrideRefused, OverrideRequest};
 pub use slots::{MOST_DESCRIPTORS, probes_within};
@@ -101,7 +101,7 @@ pub const AT_ONCE: usize = 64;
 
 /// The initial configuration and memory of a fleet.
 #[derive(Debug)]
-pub struct Setup {
+pub struct FleetSetup {
     /// The configuration.
     pub served: Served,
     /// The memory from before the last stop.
@@ -162,7 +162,7 @@ pub struct Fleet {
 impl Fleet {
     /// A fleet that begins at these clocks. `rng` spreads the first probes, and seeds the orders of draws.
     pub fn new(
-        Setup { served, memory }: Setup,
+        FleetSetup { served, memory }: FleetSetup,
         Capacity { counter_rows, probes }: Capacity,
         metrics: Arc<Metrics>,
         clocks: Clocks,

@@ -16,7 +16,7 @@ use crate::fleet::kept_override::KeptOverride;
 use crate::fleet::local_faults::Suspecting;
 use crate::fleet::memory::{Hints, RememberedState, hints};
 use crate::fleet::tally::Tally;
-use crate::fleet::targets::{Beginning, Key, Linker, Spot, Targets, User};
+use crate::fleet::targets::{InitialState, Linker, Spot, TargetKey, Targets, User};
 use crate::fleet::weight::{self, SlowStart};
 use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::metrics::{Metrics, PoolSeries};
@@ -342,18 +342,18 @@ impl<R: Rng> PoolLink<'_, '_, R> {
             let beginning = match (old, &before) {
                 (Some(old), _) => self.linker.targets.beginning(self.linker.health, *old),
                 // Until a new check has an outcome, the address keeps its standing.
-                (None, Some(before)) => Beginning::hint(verdict(before.standing), self.linker.at),
+                (None, Some(before)) => InitialState::hint(verdict(before.standing), self.linker.at),
                 (None, None) => {
                     let hint = self.hints.get(&(backend.name.as_str(), address, check.name.as_str()));
                     let since = hint.map_or(self.linker.at, |(_, since)| *since);
-                    Beginning::hint(hint.map(|(verdict, _)| *verdict), since)
+                    InitialState::hint(hint.map(|(verdict, _)| *verdict), since)
                 }
             };
             if !check.observe_only {
                 // The combined result has stood since the last change of a deciding check.
                 since = since.max(Some(beginning.since));
             }
-            let key = Key {
+            let key = TargetKey {
                 probe: Arc::clone(probe),
                 timing: check.timing,
                 host: backend.check_address.unwrap_or(address),

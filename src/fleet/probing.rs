@@ -24,14 +24,14 @@ use crate::table::Standing;
 #[derive(Debug)]
 pub struct Launch {
     /// The probe with its inputs.
-    pub run: Run,
+    pub run: ProbeRun,
     /// To be given back with the report.
     pub running: Running,
 }
 
 /// One run of a probe: the inputs of [`run_after`](crate::probe::run_after).
 #[derive(Debug)]
-pub struct Run {
+pub struct ProbeRun {
     /// The probe.
     pub probe: Arc<Probe>,
     /// Its destination.
@@ -96,7 +96,7 @@ impl Fleet {
                 self.slots.release(host, class);
                 continue;
             };
-            let run = Run {
+            let run = ProbeRun {
                 probe: Arc::clone(&target.key.probe),
                 address: host,
                 timeout: target.key.timing.timeout,

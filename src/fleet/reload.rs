@@ -55,7 +55,7 @@ impl Configuration {
 
 /// The configuration to go on with. Parts that it shares with the running one are unchanged.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct NewConfiguration {
     /// Settings that answers depend on besides zones, services and health.
     pub settings: Settings,
     /// The zones, with the services' names bound.
@@ -69,7 +69,7 @@ pub struct Wanted {
 }
 
 #[cfg(test)]
-impl Wanted {
+impl NewConfiguration {
     /// Shares the pools that stay with the running configuration.
     pub(crate) fn of(running: &Configuration, served: Served) -> Self {
         let share = |setup: PoolSetup| {
@@ -106,7 +106,7 @@ pub struct LostOverride {
 
 /// How a pool differs from the one that had its id before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
+enum PoolChange {
     /// It is the same pool.
     None,
     /// It is probed alike, so the results of its checks still hold.
@@ -115,7 +115,7 @@ enum Change {
     Linked,
 }
 
-impl Change {
+impl PoolChange {
     fn of(old: Option<&PoolState>, wanted: &Arc<PoolSetup>) -> Self {
         match old.map(|old| &old.setup) {
             Some(old) if Arc::ptr_eq(old, wanted) => Self::None,
@@ -148,23 +148,23 @@ impl Fleet {
 
     /// Goes on with another configuration, and makes the table that has it. `rng` spreads the first probes of
     /// new targets.
-    pub fn reload(&mut self, wanted: Wanted, rng: &mut impl Rng) -> Reloaded {
+    pub fn reload(&mut self, wanted: NewConfiguration, rng: &mut impl Rng) -> Reloaded {
         let before = Arc::clone(&self.table);
         // Resolvers may still hold earlier answers with the earlier TTLs.
         let at = self.at;
         for pool in self.pools.0.iter_mut().filter(|pool| !pool.ttl.is_zero()) {
             pool.earlier_answers_end = pool.earlier_answers_end.max(at.after(ON_THE_WAY + pool.ttl));
         }
-        let Wanted { settings, catalog, services, pools, by } = wanted;
-        let changes: Vec<Change> =
-            (0..).zip(&pools).map(|(index, pool)| Change::of(self.pools.0.get(index), pool)).collect();
+        let NewConfiguration { settings, catalog, services, pools, by } = wanted;
+        let changes: Vec<PoolChange> =
+            (0..).zip(&pools).map(|(index, pool)| PoolChange::of(self.pools.0.get(index), pool)).collect();
         let gone = self.pools.0.len() > pools.len();
         let old_names: HashMap<&str, usize> =
             (0..).zip(before.pools().iter()).map(|(index, view)| (&*view.name, index)).collect();
         let relinked: HashSet<PoolId> = (0..)
             .map(PoolId)
             .zip(&changes)
-            .filter(|(_, change)| **change == Change::Linked)
+            .filter(|(_, change)| **change == PoolChange::Linked)
             .map(|(id, _)| id)
             .collect();
         let is_linked_anew = gone || !relinked.is_empty();
@@ -193,7 +193,7 @@ impl Fleet {
         let views = self.pools.iter().zip(&changes).map(|((id, pool), change)| {
             let old =
                 old_names.get(pool.setup.pool.name.as_str()).and_then(|index| before.pools().get(*index));
-            self.reloaded_view(pool, old, *change != Change::None || self.touched.contains(&id))
+            self.reloaded_view(pool, old, *change != PoolChange::None || self.touched.contains(&id))
         });
         let same_services =
             !is_linked_anew && before.services().iter().map(|view| &view.service).eq(services.iter());

@@ -4,18 +4,18 @@ use std::collections::HashMap;
 
 use tracing::{info, warn};
 
-use crate::fleet::answering::{Answering, Change, Kind, in_words, lost};
+use crate::fleet::answering::{Answering, ChangeKind, ServiceChange, in_words, lost};
 use crate::pool::{Family, PoolId};
 use crate::table::{PoolView, Table};
 
 /// Logs the changes of a service.
-fn log(change: &Change<'_>, asked_by: Option<&str>) {
+fn log(change: &ServiceChange<'_>, asked_by: Option<&str>) {
     let service = change.view.service.name.to_plain();
     let (from, to) = change.tiers_of_both();
     for (kind, families) in change.kinds() {
         let (family, left) = (in_words(&families), change.left(&families));
         match kind {
-            Kind::Down if change.before.0.is_down() => {
+            ChangeKind::Down if change.before.0.is_down() => {
                 let instead = change.instead(&families);
                 warn!(
                     service,
@@ -25,24 +25,24 @@ fn log(change: &Change<'_>, asked_by: Option<&str>) {
                     "service is down in {family} too: no tier is usable, it {instead}"
                 );
             }
-            Kind::Down => {
+            ChangeKind::Down => {
                 let instead = change.instead(&families);
                 warn!(service, family, from, asked_by, "service down: no tier is usable, it {instead}");
             }
-            Kind::Gone => {
+            ChangeKind::Gone => {
                 warn!(service, family, from, asked_by, "service has no {family} address any more");
             }
-            Kind::Later => {
+            ChangeKind::Later => {
                 warn!(
                     service,
                     from, to, left, asked_by, "service is answered by a later tier: none before it is usable"
                 );
             }
-            Kind::Instead => {
+            ChangeKind::Instead => {
                 let instead = change.instead(&families);
                 info!(service, family, asked_by, "service is still down, and now {instead}");
             }
-            Kind::Drained => {
+            ChangeKind::Drained => {
                 warn!(
                     service,
                     family,
@@ -50,7 +50,7 @@ fn log(change: &Change<'_>, asked_by: Option<&str>) {
                     "service is still down, and answers with drained backends again: no other address is left"
                 );
             }
-            Kind::OnTrust => {
+            ChangeKind::OnTrust => {
                 info!(
                     service,
                     family,
@@ -60,14 +60,16 @@ fn log(change: &Change<'_>, asked_by: Option<&str>) {
                      have had no outcome yet"
                 );
             }
-            Kind::Up if change.now.0.is_down() => {
+            ChangeKind::Up if change.now.0.is_down() => {
                 info!(service, family, to, left, asked_by, "service is up in {family}, not in all families");
             }
-            Kind::Up => info!(service, family, to, left, asked_by, "service up: a tier is usable again"),
-            Kind::Earlier => {
+            ChangeKind::Up => {
+                info!(service, family, to, left, asked_by, "service up: a tier is usable again")
+            }
+            ChangeKind::Earlier => {
                 info!(service, from, to, left, asked_by, "service is answered by another tier");
             }
-            Kind::Back => info!(service, family, to, asked_by, "service has {family} addresses again"),
+            ChangeKind::Back => info!(service, family, to, asked_by, "service has {family} addresses again"),
         }
     }
 }
@@ -109,7 +111,7 @@ impl ServiceLog {
             if let Some(old) = earlier.get(view.service.name.wire()) {
                 *last = last.after(old, view, now);
                 let (before, now) = ((old, before), (&*last, now));
-                log(&Change { view, before, now }, asked_by);
+                log(&ServiceChange { view, before, now }, asked_by);
             }
         }
     }
@@ -132,7 +134,7 @@ impl ServiceLog {
                 let old = std::mem::replace(last, now);
                 if old != now {
                     let (before, now) = ((&old, before), (&now, table));
-                    log(&Change { view, before, now }, asked_by);
+                    log(&ServiceChange { view, before, now }, asked_by);
                 }
             }
         }

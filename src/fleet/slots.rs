@@ -98,11 +98,11 @@ type Rings = ByClass<VecDeque<IpAddr>>;
 #[derive(Debug)]
 struct Host<T> {
     in_flight: u16,
-    queues: ByClass<Queue<T>>,
+    queues: ByClass<HostQueue<T>>,
 }
 
 #[derive(Debug)]
-struct Queue<T> {
+struct HostQueue<T> {
     /// In the order they asked.
     waiting: VecDeque<T>,
     /// Whether the host is in the ring of the class; only while a probe waits.
@@ -111,11 +111,14 @@ struct Queue<T> {
 
 impl<T> Default for Host<T> {
     fn default() -> Self {
-        Self { in_flight: 0, queues: ByClass { connection: Queue::default(), process: Queue::default() } }
+        Self {
+            in_flight: 0,
+            queues: ByClass { connection: HostQueue::default(), process: HostQueue::default() },
+        }
     }
 }
 
-impl<T> Default for Queue<T> {
+impl<T> Default for HostQueue<T> {
     fn default() -> Self {
         Self { waiting: VecDeque::new(), in_ring: false }
     }

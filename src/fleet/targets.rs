@@ -17,7 +17,7 @@ use crate::pool::PoolId;
 
 /// The identity of a target: checks with equal keys share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct TargetKey {
     /// With the port and host of the backend.
     pub(super) probe: Arc<Probe>,
     pub(super) timing: Timing,
@@ -46,7 +46,7 @@ pub(super) struct User {
 /// A target of probes.
 #[derive(Debug)]
 pub(super) struct Target {
-    pub(super) key: Key,
+    pub(super) key: TargetKey,
     /// At least one. Those of one backend are adjacent.
     pub(super) users: Vec<User>,
     /// The verdict from before the start, until its first outcome.
@@ -65,7 +65,7 @@ pub(super) struct Target {
 
 /// The initial state of a target.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Beginning {
+pub(super) struct InitialState {
     /// The verdict of the check that it replaces.
     pub(super) verdict: Option<Verdict>,
     /// Remembered from before the start.
@@ -73,7 +73,7 @@ pub(super) struct Beginning {
     pub(super) since: Stamp,
 }
 
-impl Beginning {
+impl InitialState {
     /// Only a hint is known.
     pub(super) fn hint(hint: Option<Verdict>, since: Stamp) -> Self {
         Self { verdict: None, hint, since }
@@ -96,7 +96,7 @@ pub(super) struct Linker<'a, R> {
     pub(super) now: Moment,
     pub(super) at: Stamp,
     rng: &'a mut R,
-    known: HashMap<Key, TargetId>,
+    known: HashMap<TargetKey, TargetId>,
     /// Equal probes are kept once.
     probes: HashSet<Arc<Probe>>,
 }
@@ -130,9 +130,9 @@ impl Targets {
     }
 
     /// The initial state for a target that replaces this one.
-    pub(super) fn beginning(&self, health: &HealthTable, id: TargetId) -> Beginning {
+    pub(super) fn beginning(&self, health: &HealthTable, id: TargetId) -> InitialState {
         let target = self.get(id);
-        Beginning {
+        InitialState {
             verdict: health.state(id).verdict(),
             hint: target.and_then(|target| target.hint),
             since: target.map_or(Stamp::EPOCH, |target| target.since),
@@ -172,7 +172,8 @@ impl<'a, R: Rng> Linker<'a, R> {
         hosts: &HashSet<IpAddr>,
     ) -> Self {
         let wanted = targets.iter().filter(|(_, target)| hosts.contains(&target.key.host));
-        let known: HashMap<Key, TargetId> = wanted.map(|(id, target)| (target.key.clone(), id)).collect();
+        let known: HashMap<TargetKey, TargetId> =
+            wanted.map(|(id, target)| (target.key.clone(), id)).collect();
         let probes = known.keys().map(|key| Arc::clone(&key.probe)).collect();
         Self { targets, health, now, at, rng, known, probes }
     }
@@ -188,7 +189,7 @@ impl<'a, R: Rng> Linker<'a, R> {
     }
 
     /// Adds a user to the target of a key; a new target starts from `beginning`.
-    pub(super) fn link(&mut self, key: Key, user: User, beginning: Beginning) -> TargetId {
+    pub(super) fn link(&mut self, key: TargetKey, user: User, beginning: InitialState) -> TargetId {
         let known = self.known.get(&key).copied();
         let id = known.unwrap_or_else(|| self.add(key, beginning));
         if let Some(target) = self.targets.get_mut(id) {
@@ -202,7 +203,7 @@ impl<'a, R: Rng> Linker<'a, R> {
         id
     }
 
-    fn add(&mut self, key: Key, beginning: Beginning) -> TargetId {
+    fn add(&mut self, key: TargetKey, beginning: InitialState) -> TargetId {
         let id = self.health.add(key.timing, beginning.verdict, self.now, self.rng);
         self.known.insert(key.clone(), id);
         let target = Target {

@@ -71,7 +71,7 @@ use rand::Rng;
 use crate::check::Timing;
 
 use damping::Damping;
-use schedule::{Queue, Rhythm};
+use schedule::{Rhythm, Schedule};
 use suspicion::Suspicions;
 
 pub use damping::{DAMPED_FALLS, DAMPING_WINDOW, FIRST_HOLD, LONGEST_HOLD};
@@ -162,10 +162,10 @@ pub struct Transition {
 #[derive(Debug, Default)]
 pub struct HealthTable {
     /// By [`TargetId`]; `None` for a removed target whose id is free.
-    targets: Vec<Option<Target>>,
+    targets: Vec<Option<ScheduledTarget>>,
     /// Free ids.
     free: Vec<TargetId>,
-    queue: Queue,
+    queue: Schedule,
     /// The number of targets without an outcome.
     unknown: usize,
     /// The number of tickets issued so far. Ticket numbers are unique, so a ticket of a removed
@@ -175,7 +175,7 @@ pub struct HealthTable {
 }
 
 #[derive(Debug)]
-struct Target {
+struct ScheduledTarget {
     timing: Timing,
     rhythm: Rhythm,
     state: State,
@@ -215,7 +215,7 @@ impl HealthTable {
         let state = State::from(verdict);
         let first = schedule::first(period(&timing, state), now, rng);
         let (rhythm, turn, damping) = (Rhythm::new(rng), Turn::Waiting(first), Damping::default());
-        let target = Target { timing, rhythm, state, turn, damping };
+        let target = ScheduledTarget { timing, rhythm, state, turn, damping };
         match self.targets.get_mut(id.index()) {
             Some(slot) => *slot = Some(target),
             None => self.targets.push(Some(target)),
@@ -275,7 +275,7 @@ impl HealthTable {
         self.get(ticket.target).is_some_and(|target| target.turn == Turn::InFlight(ticket.serial))
     }
 
-    fn get(&self, id: TargetId) -> Option<&Target> {
+    fn get(&self, id: TargetId) -> Option<&ScheduledTarget> {
         self.targets.get(id.index())?.as_ref()
     }
 
@@ -375,7 +375,7 @@ impl HealthTable {
     }
 }
 
-impl Target {
+impl ScheduledTarget {
     /// The due time of the next probe after an outcome.
     fn next(&self, outcome: Outcome, now: Moment, rng: &mut impl Rng) -> Moment {
         let period = period(&self.timing, self.state);

@@ -1,6 +1,6 @@
 //! The schedule of probes.
 //!
-//! [`Rhythm`] has the ticks of one target, [`Queue`] the next due time of each target.
+//! [`Rhythm`] has the ticks of one target, [`Schedule`] the next due time of each target.
 //!
 //! ```text
 //! add      a random moment within [0, min(period, FIRST_ROUND)]     spreads the first probes
@@ -83,9 +83,9 @@ fn nanoseconds(duration: Duration) -> u64 {
 /// The next due time of each waiting target, earliest first. A target is in it at most once. A tree
 /// instead of a heap, so a removed target is taken out at once and no entry outlives its target.
 #[derive(Debug, Default)]
-pub(super) struct Queue(BTreeSet<(Moment, TargetId)>);
+pub(super) struct Schedule(BTreeSet<(Moment, TargetId)>);
 
-impl Queue {
+impl Schedule {
     pub(super) fn push(&mut self, due: Moment, target: TargetId) {
         self.0.insert((due, target));
     }

@@ -89,9 +89,9 @@ pub enum Alarm {
 /// All groups and the stance of their members.
 #[derive(Debug, Default)]
 pub(super) struct Suspicions {
-    groups: Vec<Circle>,
+    groups: Vec<CountedGroup>,
     /// By [`TargetId`].
-    members: Vec<Member>,
+    members: Vec<GroupMember>,
     /// The number of runs so far.
     runs: u64,
     /// The ends of active suspicions, with the index of the group.
@@ -101,7 +101,7 @@ pub(super) struct Suspicions {
 
 /// A target as seen by its groups.
 #[derive(Debug, Default)]
-struct Member {
+struct GroupMember {
     /// Indices of its groups.
     groups: Vec<usize>,
     stance: Stance,
@@ -115,18 +115,18 @@ enum Stance {
     /// Healthy, and not failing.
     Passing,
     /// It was healthy when its current run of failed outcomes began.
-    Failing { run: Run, fell: bool },
+    Failing { run: FailureRun, fell: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
+struct FailureRun {
     number: u64,
     since: Moment,
 }
 
 /// A group with its counts.
 #[derive(Debug)]
-struct Circle {
+struct CountedGroup {
     pool: Option<Arc<str>>,
     pace: u32,
     share: usize,
@@ -150,11 +150,11 @@ impl Suspicions {
     /// Adds a target without groups.
     pub(super) fn add(&mut self, id: TargetId, verdict: Option<Verdict>) {
         if self.members.len() <= id.index() {
-            self.members.resize_with(id.index() + 1, Member::default);
+            self.members.resize_with(id.index() + 1, GroupMember::default);
         }
         if let Some(member) = self.members.get_mut(id.index()) {
             let stance = if verdict == Some(Verdict::Healthy) { Stance::Passing } else { Stance::Apart };
-            *member = Member { groups: Vec::new(), stance };
+            *member = GroupMember { groups: Vec::new(), stance };
         }
     }
 
@@ -162,7 +162,7 @@ impl Suspicions {
     pub(super) fn remove(&mut self, id: TargetId) {
         self.change(id, Stance::Apart);
         if let Some(member) = self.members.get_mut(id.index()) {
-            *member = Member::default();
+            *member = GroupMember::default();
         }
     }
 
@@ -171,7 +171,7 @@ impl Suspicions {
         self.expire(now);
         if self.members.get(id.index()).is_some_and(|member| member.stance == Stance::Passing) {
             self.runs += 1;
-            let run = Run { number: self.runs, since: now };
+            let run = FailureRun { number: self.runs, since: now };
             self.change(id, Stance::Failing { run, fell: false });
         }
         let Self { groups, members, ends, alarms, .. } = self;
@@ -192,7 +192,7 @@ impl Suspicions {
 
     /// Updates the stance of a target after an outcome.
     pub(super) fn settle(&mut self, id: TargetId, outcome: Outcome, verdict: Option<Verdict>) {
-        let Some(Member { stance, .. }) = self.members.get(id.index()) else { return };
+        let Some(GroupMember { stance, .. }) = self.members.get(id.index()) else { return };
         let next = match (outcome, *stance) {
             (Outcome::Void, _) => return,
             (Outcome::Failed, Stance::Failing { run, .. }) => {
@@ -217,7 +217,7 @@ impl Suspicions {
         let mut before: HashMap<_, _> =
             self.groups.drain(..).map(|group| ((group.pool.clone(), group.pace), group)).collect();
         for (index, group) in groups.into_iter().enumerate() {
-            let mut circle = Circle::new(&group, before.remove(&(group.pool.clone(), group.pace)));
+            let mut counted = CountedGroup::new(&group, before.remove(&(group.pool.clone(), group.pace)));
             let mut runs = Vec::new();
             for id in group.members {
                 let Some(timing) = timing(id) else { continue };
@@ -226,17 +226,17 @@ impl Suspicions {
                     continue;
                 }
                 member.groups.push(index);
-                circle.stretch(timing);
-                circle.count_in(member.stance);
+                counted.stretch(timing);
+                counted.count_in(member.stance);
                 if let Stance::Failing { run, .. } = member.stance {
                     runs.push((run.number, id));
                 }
             }
             runs.sort_unstable();
-            circle.runs.extend(runs.into_iter().map(|(number, id)| (id, number)));
-            circle.grow_old(now, &self.members);
-            self.ends.extend(circle.suspicion.as_ref().map(|suspicion| (suspicion.until, index)));
-            self.groups.push(circle);
+            counted.runs.extend(runs.into_iter().map(|(number, id)| (id, number)));
+            counted.grow_old(now, &self.members);
+            self.ends.extend(counted.suspicion.as_ref().map(|suspicion| (suspicion.until, index)));
+            self.groups.push(counted);
         }
         self.alarms.extend(before.into_values().filter_map(|group| group.suspicion).map(Alarm::Ended));
     }
@@ -293,7 +293,7 @@ impl Suspicions {
     }
 }
 
-impl Circle {
+impl CountedGroup {
     /// A group without members, with the suspicion of its predecessor.
     fn new(group: &Group, before: Option<Self>) -> Self {
         let (ended, suspicion) = before.map(|before| (before.ended, before.suspicion)).unwrap_or_default();
@@ -342,7 +342,7 @@ impl Circle {
 
     /// Adds a run to the queue. The queue holds `failing` active runs; once more than half are
     /// ended ones, they are removed. The cost per run is constant on average.
-    fn push_run(&mut self, id: TargetId, run: Run, members: &[Member]) {
+    fn push_run(&mut self, id: TargetId, run: FailureRun, members: &[GroupMember]) {
         if self.runs.len() > 2 * self.failing + SPARE_RUNS {
             self.runs.retain(|(id, number)| present(members, *id, *number).is_some());
         }
@@ -350,7 +350,7 @@ impl Circle {
     }
 
     /// Moves the horizon, and stops counting runs that began before it.
-    fn grow_old(&mut self, now: Moment, members: &[Member]) {
+    fn grow_old(&mut self, now: Moment, members: &[GroupMember]) {
         let horizon = now.saturating_sub(self.window).max(self.ended).max(self.horizon);
         while let Some((id, number)) = self.runs.front().copied() {
             if let Some((run, fell)) = present(members, id, number) {
@@ -381,7 +381,7 @@ impl Circle {
 
 /// Returns the run with this number if the member is still in it, and whether the member has fallen
 /// in it.
-fn present(members: &[Member], id: TargetId, number: u64) -> Option<(Run, bool)> {
+fn present(members: &[GroupMember], id: TargetId, number: u64) -> Option<(FailureRun, bool)> {
     match members.get(id.index())?.stance {
         Stance::Failing { run, fell } if run.number == number => Some((run, fell)),
         _ => None,

@@ -172,7 +172,7 @@ fn damping_saves_clients_from_the_worst_flapper() {
 
 #[test]
 fn a_target_takes_little_memory() {
-    let bytes = size_of::<Option<crate::health::Target>>();
+    let bytes = size_of::<Option<crate::health::ScheduledTarget>>();
     println!("{bytes} bytes for a target, without its entries in the queue and in its groups");
     assert!(bytes <= 200, "{bytes}");
 }

@@ -28,7 +28,7 @@ use crate::table::{Decision, ServiceView, Table};
 use crate::wire::rcode;
 
 use histogram::Histogram;
-use text::{Text, flag};
+use text::{TextEncoder, flag};
 
 pub use operation::Notified;
 pub use pools::PoolSeries;
@@ -256,7 +256,7 @@ impl Metrics {
         String::from_utf8(text).unwrap()
     }
 
-    fn write_traffic(&self, text: &mut Text<'_>) -> fmt::Result {
+    fn write_traffic(&self, text: &mut TextEncoder<'_>) -> fmt::Result {
         let sum = |column| self.traffic.sum(column);
         let mut queries = text.counter("queries_total", "DNS messages received, answered or not.")?;
         for (column, (transport, family)) in QUERIES.iter().enumerate() {
@@ -281,7 +281,7 @@ impl Metrics {
         text.gauge("tcp_connections", "TCP connections open now.")?.series(&[], open)
     }
 
-    fn write_checker(&self, text: &mut Text<'_>) -> fmt::Result {
+    fn write_checker(&self, text: &mut TextEncoder<'_>) -> fmt::Result {
         let help = "Time since the last turn of the health checker; beyond a few seconds it is stuck.";
         text.gauge("checker_turn_age_seconds", help)?.series(&[], self.turn_age().as_secs_f64())?;
         let help = "Duration of probes that gave a verdict.";
@@ -309,7 +309,7 @@ struct Page {
 
 impl Collector for Page {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut text = Text::new(encoder);
+        let mut text = TextEncoder::new(encoder);
         self.metrics.write_traffic(&mut text)?;
         write_table(&mut text, &self.table)?;
         pools::write(&mut text, &self.metrics, &self.table)?;
@@ -318,7 +318,7 @@ impl Collector for Page {
     }
 }
 
-fn write_table(text: &mut Text<'_>, table: &Table) -> fmt::Result {
+fn write_table(text: &mut TextEncoder<'_>, table: &Table) -> fmt::Result {
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     text.gauge("build_info", "Always 1; the version is a label.")?.series(&version, 1)?;
     text.gauge("table_generation", "Number of the published answer table.")?.series(&[], table.generation)?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::metrics::text::{Text, flag};
+use crate::metrics::text::{TextEncoder, flag};
 
 /// Counters that one task at a time updates, rarely.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Operation {
     }
 
     /// Writes every series even at 0, so that the first failure is an increase.
-    pub(super) fn write(&self, text: &mut Text<'_>) -> fmt::Result {
+    pub(super) fn write(&self, text: &mut TextEncoder<'_>) -> fmt::Result {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let help = "Reloads of the configuration: success, failure (refused).";
         let mut reloads = text.counter("reloads_total", help)?;

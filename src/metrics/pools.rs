@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use crate::health::Outcome;
 use crate::metrics::Metrics;
 use crate::metrics::histogram::Histogram;
-use crate::metrics::text::{Label, Text, flag};
+use crate::metrics::text::{Label, TextEncoder, flag};
 use crate::pool::{Override, Pool};
 use crate::probe::Cause;
 use crate::table::{PoolView, Standing, Table};
@@ -315,7 +315,7 @@ fn word(outcome: Outcome) -> &'static str {
 }
 
 /// Writes the series of all pools.
-pub(super) fn write(text: &mut Text<'_>, metrics: &Metrics, table: &Table) -> fmt::Result {
+pub(super) fn write(text: &mut TextEncoder<'_>, metrics: &Metrics, table: &Table) -> fmt::Result {
     let pools = metrics.pools();
     let views = table.pools().iter().map(|view| (&*view.name, &**view)).collect();
     write_probes(text, &pools)?;
@@ -326,7 +326,7 @@ pub(super) fn write(text: &mut Text<'_>, metrics: &Metrics, table: &Table) -> fm
 
 type Views<'a> = HashMap<&'a str, &'a PoolView>;
 
-fn write_probes(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) -> fmt::Result {
+fn write_probes(text: &mut TextEncoder<'_>, pools: &[Arc<PoolSeries>]) -> fmt::Result {
     let backends = || pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
     let help = "Probes by outcome: passed, draining, failed, void (a fault of this machine).";
     let mut probes = text.counter("probes_total", help)?;
@@ -361,7 +361,7 @@ fn write_probes(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) -> fmt::Result {
     Ok(())
 }
 
-fn write_addresses(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views<'_>) -> fmt::Result {
+fn write_addresses(text: &mut TextEncoder<'_>, pools: &[Arc<PoolSeries>], views: &Views<'_>) -> fmt::Result {
     let help = "Changes of state of backend addresses, by the new state.";
     let mut transitions = text.counter("backend_transitions_total", help)?;
     for pool in pools {
@@ -403,7 +403,7 @@ fn write_addresses(text: &mut Text<'_>, pools: &[Arc<PoolSeries>], views: &Views
     Ok(())
 }
 
-fn write_certificates(text: &mut Text<'_>, pools: &[Arc<PoolSeries>]) -> fmt::Result {
+fn write_certificates(text: &mut TextEncoder<'_>, pools: &[Arc<PoolSeries>]) -> fmt::Result {
     let help = "Expiry of the certificate that a check saw last, in seconds since 1970.";
     let mut expiry = text.gauge("certificate_expiry_timestamp_seconds", help)?;
     for pool in pools {
@@ -426,7 +426,7 @@ fn labels<'a>(pool: &'a PoolSeries, backend: &'a BackendSeries, address: &'a str
 }
 
 fn write_pools(
-    text: &mut Text<'_>,
+    text: &mut TextEncoder<'_>,
     pools: &[Arc<PoolSeries>],
     views: &Views<'_>,
     metrics: &Metrics,

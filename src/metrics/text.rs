@@ -52,9 +52,9 @@ impl fmt::Write for Sink<'_> {
 }
 
 /// Starts families. The header of a family is written even if no series follows.
-pub(super) struct Text<'a>(DescriptorEncoder<'a>);
+pub(super) struct TextEncoder<'a>(DescriptorEncoder<'a>);
 
-impl<'a> Text<'a> {
+impl<'a> TextEncoder<'a> {
     pub(super) fn new(encoder: DescriptorEncoder<'a>) -> Self {
         Self(encoder)
     }
@@ -130,7 +130,7 @@ mod tests {
 
     impl Collector for Example {
         fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-            let mut text = Text::new(encoder);
+            let mut text = TextEncoder::new(encoder);
             let mut counter =
                 text.counter("answers_total", "A backslash \\, a \"quote\" and\na second line.")?;
             counter.series(&[("pool", "a\\b"), ("backend", "say \"x\"\nand y")], u64::MAX)?;
@@ -190,7 +190,7 @@ steerd_lag_seconds_count{pool="\""} 4
         struct Endless;
         impl Collector for Endless {
             fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-                let mut text = Text::new(encoder);
+                let mut text = TextEncoder::new(encoder);
                 let mut gauge = text.gauge("endless", "Ends only with the sink.")?;
                 loop {
                     gauge.series(&[("pool", "web")], 1)?;

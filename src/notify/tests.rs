@@ -42,7 +42,7 @@ struct Fixture {
     keys: Keys,
     published: Published,
     metrics: Arc<Metrics>,
-    handle: Handle,
+    handle: NotifyHandle,
 }
 
 impl Fixture {

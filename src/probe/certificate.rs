@@ -44,18 +44,18 @@ pub(super) fn date(time: UnixTime) -> String {
 
 /// Why a certificate is refused, if the library has no error that says so.
 #[derive(Debug)]
-struct Refusal(String);
+struct CertificateRefusal(String);
 
-impl fmt::Display for Refusal {
+impl fmt::Display for CertificateRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for CertificateRefusal {}
 
 fn refusal(words: String) -> rustls::Error {
-    CertificateError::Other(OtherError(Arc::new(Refusal(words)))).into()
+    CertificateError::Other(OtherError(Arc::new(CertificateRefusal(words)))).into()
 }
 
 /// Explains an error of the verification of a chain, from its certificates and those of the authorities.
@@ -277,7 +277,7 @@ pub(super) fn fault(fault: &CertificateError) -> String {
             algorithm(public_key_algorithm_id)
         ),
         CertificateError::Other(other) => {
-            if let Some(Refusal(words)) = other.0.downcast_ref() {
+            if let Some(CertificateRefusal(words)) = other.0.downcast_ref() {
                 return words.clone();
             }
             other.0.downcast_ref().map_or(REFUSED, library_fault).into()

@@ -17,11 +17,11 @@ use tokio::net::TcpStream;
 
 use crate::check::ProxyProtocol;
 use crate::probe::Cause;
-use crate::probe::fault::{Fault, cause_of, describe};
+use crate::probe::failure::{ProbeFailure, cause_of, describe};
 use crate::probe::limited::Limited;
 
 /// A connection to a backend.
-pub(super) type Connection = Limited<TcpStream>;
+pub(super) type BackendConnection = Limited<TcpStream>;
 
 /// Bytes that may be read on a connection besides the content: headers, handshakes, framing.
 const READ_BESIDES: usize = 256 * 1024;
@@ -37,7 +37,7 @@ fn read_limit(wanted: usize) -> usize {
 /// It answers the backend's SYN-ACK with a reset: with `TCP_QUICKACK` off, Linux delays the last ACK of the handshake,
 /// and the reset replaces it. So the server program has nothing to accept and no empty connection to log, and the cost
 /// is half for both sides. HAProxy does the same.
-pub(super) async fn knock(address: SocketAddr) -> Result<(), Fault> {
+pub(super) async fn knock(address: SocketAddr) -> Result<(), ProbeFailure> {
     let stream = open(address, true).await?;
     // If this fails, the connection is opened and closed normally, which has the same result.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
@@ -51,16 +51,16 @@ pub(super) async fn connect(
     speaks_first: bool,
     wanted: usize,
     proxy: Option<ProxyProtocol>,
-) -> Result<Connection, Fault> {
+) -> Result<BackendConnection, ProbeFailure> {
     let mut stream = open(address, speaks_first || proxy.is_some()).await?;
     if let Some(proxy) = proxy {
         let sent = stream.write_all(proxy.header()).await;
-        sent.map_err(|error| Fault::broken(&error, "before the PROXY header was sent"))?;
+        sent.map_err(|error| ProbeFailure::broken(&error, "before the PROXY header was sent"))?;
     }
     Ok(Limited::new(stream, read_limit(wanted)))
 }
 
-async fn open(address: SocketAddr, speaks_first: bool) -> Result<TcpStream, Fault> {
+async fn open(address: SocketAddr, speaks_first: bool) -> Result<TcpStream, ProbeFailure> {
     let socket = begin(address, speaks_first).map_err(|error| at_once(&error))?;
     let stream = TcpStream::from_std(socket.into()).map_err(|error| at_once(&error))?;
     // A connecting socket becomes writable when it has connected or failed.
@@ -90,20 +90,20 @@ fn begin(address: SocketAddr, speaks_first: bool) -> io::Result<Socket> {
 /// file descriptor (EMFILE, ENFILE), no memory (ENOMEM, ENOBUFS), no
 /// source port (EADDRNOTAVAIL), no route (ENETUNREACH, EHOSTUNREACH, EINVAL), forbidden by a local
 /// policy (EACCES, EPERM), no IPv6 here (EAFNOSUPPORT). A refusal always comes from the backend.
-fn at_once(error: &io::Error) -> Fault {
+fn at_once(error: &io::Error) -> ProbeFailure {
     if error.kind() == io::ErrorKind::ConnectionRefused {
         return later(error);
     }
-    Fault::local(format_args!("this machine could not open a connection: {error}"))
+    ProbeFailure::local(format_args!("this machine could not open a connection: {error}"))
 }
 
 /// Judges an error that came later, over the network. The same numbers mean something else now: EHOSTUNREACH is a
 /// neighbour that does not answer or a router's message, ENETUNREACH and EACCES are a router's message. In each case
 /// the backend cannot be reached.
-fn later(error: &io::Error) -> Fault {
+fn later(error: &io::Error) -> ProbeFailure {
     match cause_of(error) {
         Cause::Local => at_once(error),
-        cause => Fault::new(cause, describe(error)),
+        cause => ProbeFailure::new(cause, describe(error)),
     }
 }
 
@@ -111,7 +111,7 @@ fn later(error: &io::Error) -> Fault {
 mod tests {
     use super::*;
 
-    fn is_local(fault: &Fault) -> bool {
+    fn is_local(fault: &ProbeFailure) -> bool {
         fault.cause == Cause::Local
     }
 

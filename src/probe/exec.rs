@@ -22,10 +22,10 @@ use tokio::time::Instant;
 use crate::check::ExecProbe;
 use crate::interpreter::{self, DEFAULT_PATH};
 use crate::printable::excerpt;
-use crate::probe::fault::Fault;
+use crate::probe::failure::ProbeFailure;
 use crate::probe::program::{ARGUMENT, MESSAGE, Message};
 use crate::probe::words::first_line;
-use crate::probe::{Cause, Finding, Step, Trace};
+use crate::probe::{Cause, Finding, ProbeStep, Trace};
 
 /// How much of the output is kept, 4 KiB; its first line is shown. The rest is read and discarded, so that the
 /// program never blocks on a full pipe.
@@ -45,20 +45,22 @@ pub(super) async fn attempt(
     address: IpAddr,
     timeout: Duration,
     trace: &mut Trace,
-) -> Result<Finding, Fault> {
-    trace.rename(Step::Start);
+) -> Result<Finding, ProbeFailure> {
+    trace.rename(ProbeStep::Start);
     let (mut running, mut output) = start(probe, address, timeout).await?;
-    trace.enter(Step::Program);
+    trace.enter(ProbeStep::Program);
     let mut kept = Vec::new();
     let status = running.watch(&mut output, &mut kept, trace).await?;
     let line = first_line(&kept);
     let said = if line.is_empty() { String::new() } else { format!(": {}", excerpt(line)) };
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(Finding::passed(format!("exit code 0{said}"))),
-        (Some(code), _) => Err(Fault::new(Cause::Status, format!("exit code {code}, expected 0{said}"))),
+        (Some(code), _) => {
+            Err(ProbeFailure::new(Cause::Status, format!("exit code {code}, expected 0{said}")))
+        }
         (None, signal) => {
             let signal = signal.unwrap_or_default();
-            Err(Fault::new(Cause::Status, format!("ended by signal {signal}{said}")))
+            Err(ProbeFailure::new(Cause::Status, format!("ended by signal {signal}{said}")))
         }
     }
 }
@@ -69,7 +71,7 @@ async fn start(
     probe: &ExecProbe,
     address: IpAddr,
     timeout: Duration,
-) -> Result<(Supervised, Receiver), Fault> {
+) -> Result<(Supervised, Receiver), ProbeFailure> {
     let cannot = |error: io::Error| cannot_start(probe, &error);
     let mut command = Command::new(SUPERVISOR.get_or_init(|| "/proc/self/exe".into()));
     command
@@ -92,17 +94,17 @@ async fn start(
 }
 
 /// The system has one error number for many reasons; the file may show which one it was.
-async fn not_started(probe: &ExecProbe, error: io::Error) -> Fault {
+async fn not_started(probe: &ExecProbe, error: io::Error) -> ProbeFailure {
     let program = probe.program.clone();
     let looked = tokio::task::spawn_blocking(move || interpreter::fault(&program, |_| Ok(()))).await;
     match looked {
         Ok(Some(fault)) => {
             let program = probe.program.display();
-            Fault::local(format_args!("{program} could not be started: {}", fault.reason))
+            ProbeFailure::local(format_args!("{program} could not be started: {}", fault.reason))
         }
         _ if error.raw_os_error() == Some(libc::ENOEXEC) => {
             let program = probe.program.display();
-            Fault::local(format_args!(
+            ProbeFailure::local(format_args!(
                 "{program} could not be started: it is neither a program for this machine nor a script, which \
                  begins with #! and its interpreter, as in #!/bin/sh"
             ))
@@ -111,8 +113,8 @@ async fn not_started(probe: &ExecProbe, error: io::Error) -> Fault {
     }
 }
 
-fn cannot_start(probe: &ExecProbe, error: &io::Error) -> Fault {
-    Fault::local(format_args!("{} could not be started: {error}", probe.program.display()))
+fn cannot_start(probe: &ExecProbe, error: &io::Error) -> ProbeFailure {
+    ProbeFailure::local(format_args!("{} could not be started: {error}", probe.program.display()))
 }
 
 /// The executable of the supervisor: this one, unless a test names another.
@@ -124,8 +126,8 @@ pub fn supervise_by(steerd: PathBuf) {
     let _ = SUPERVISOR.set(steerd);
 }
 
-fn lost() -> Fault {
-    Fault::local("the supervisor of the program has ended unexpectedly")
+fn lost() -> ProbeFailure {
+    ProbeFailure::local("the supervisor of the program has ended unexpectedly")
 }
 
 /// Standard output and standard error share a pipe, so that lines keep their order.
@@ -148,7 +150,7 @@ struct Supervised {
 
 impl Supervised {
     /// The next message of the supervisor.
-    async fn hear(&mut self) -> Result<Message, Fault> {
+    async fn hear(&mut self) -> Result<Message, ProbeFailure> {
         let mut message = [0; MESSAGE];
         let read = self.supervisor.read_exact(&mut message).await;
         read.ok().and_then(|_| Message::decode(message)).ok_or_else(lost)
@@ -161,7 +163,7 @@ impl Supervised {
         output: &mut Receiver,
         kept: &mut Vec<u8>,
         trace: &mut Trace,
-    ) -> Result<ExitStatus, Fault> {
+    ) -> Result<ExitStatus, ProbeFailure> {
         let mut part = vec![0; READ];
         let (mut burst, mut paused_until) = (0, None::<Instant>);
         let (mut open, mut message, mut heard) = (true, [0; MESSAGE], 0);

@@ -14,11 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::check::GrpcProbe;
 use crate::printable::excerpt;
-use crate::probe::fault::Fault;
+use crate::probe::failure::ProbeFailure;
 use crate::probe::handshake::Handshake;
 use crate::probe::hearing::Hearing;
-use crate::probe::refused::Refused;
-use crate::probe::{Cause, Finding, Step, Trace, connect, http2, request};
+use crate::probe::unexpected_status::UnexpectedStatus;
+use crate::probe::{Cause, Finding, ProbeStep, Trace, connect, http2, request};
 
 /// The most bytes of a response that are read; a valid one has about seven.
 const MESSAGE_LIMIT: usize = 4 * 1024;
@@ -31,7 +31,7 @@ pub(super) async fn attempt(
     address: IpAddr,
     handshake: Option<Handshake>,
     trace: &mut Trace,
-) -> Result<Finding, Fault> {
+) -> Result<Finding, ProbeFailure> {
     let request = request(probe, address)?;
     let stream =
         connect::connect(SocketAddr::new(address, probe.port), true, MESSAGE_LIMIT, probe.proxy).await?;
@@ -39,12 +39,12 @@ pub(super) async fn attempt(
     let stream = handshake.shake(stream, trace).await?;
     if stream.protocol() != Some(b"h2") {
         let text = "the backend does not speak HTTP/2: ALPN did not agree on h2";
-        return Err(Fault::new(Cause::Protocol, text));
+        return Err(ProbeFailure::new(Cause::Protocol, text));
     }
     call(probe, stream, request, trace).await
 }
 
-fn request(probe: &GrpcProbe, address: IpAddr) -> Result<Request<()>, Fault> {
+fn request(probe: &GrpcProbe, address: IpAddr) -> Result<Request<()>, ProbeFailure> {
     let authority = request::authority(probe.host.as_deref(), address, probe.port, probe.tls.is_some());
     let uri = request::uri(probe.tls.is_some(), &authority, "/grpc.health.v1.Health/Check")?;
     let mut request = Request::new(());
@@ -56,7 +56,9 @@ fn request(probe: &GrpcProbe, address: IpAddr) -> Result<Request<()>, Fault> {
     headers.insert(USER_AGENT, HeaderValue::from_static(request::AGENT));
     for (name, value) in &probe.headers {
         let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
-            return Err(Fault::local(format_args!("the header {name:?} of the check makes no request")));
+            return Err(ProbeFailure::local(format_args!(
+                "the header {name:?} of the check makes no request"
+            )));
         };
         headers.insert(name, value);
     }
@@ -68,12 +70,12 @@ async fn call(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     request: Request<()>,
     trace: &mut Trace,
-) -> Result<Finding, Fault> {
-    trace.enter(Step::Response);
+) -> Result<Finding, ProbeFailure> {
+    trace.enter(ProbeStep::Response);
     http2::converse(stream, MESSAGE_LIMIT, async |sender| {
         let (head, mut body) = http2::ask(sender, request, Some(question(&probe.service))).await?;
         if head.status.as_u16() != 200 {
-            let refused = Refused::new(head.status.as_u16(), http2::location(&head), "200");
+            let refused = UnexpectedStatus::new(head.status.as_u16(), http2::location(&head), "200");
             let read =
                 async |words: &mut Hearing<'_>, trace: &mut Trace| http2::read(&mut body, words, trace).await;
             return Err(refused.explained(trace, read).await);
@@ -85,7 +87,7 @@ async fn call(
             let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
             return Err(malformed(format_args!("its Content-Type is {}", excerpt(kind))));
         }
-        trace.enter(Step::Body);
+        trace.enter(ProbeStep::Body);
         let mut message = Hearing::of_message(MESSAGE_LIMIT);
         http2::read(&mut body, &mut message, trace).await?;
         if message.room() == 0 {
@@ -98,8 +100,8 @@ async fn call(
     .await
 }
 
-fn malformed(what: impl std::fmt::Display) -> Fault {
-    Fault::new(Cause::Protocol, format!("the response is no gRPC message: {what}"))
+fn malformed(what: impl std::fmt::Display) -> ProbeFailure {
+    ProbeFailure::new(Cause::Protocol, format!("the response is no gRPC message: {what}"))
 }
 
 /// A `HealthCheckRequest` with its prefix: field 1 is the service.
@@ -120,7 +122,7 @@ fn question(service: &str) -> Bytes {
 }
 
 /// Judges the status of the call, which is not that of the service: the server may not know the service or the call.
-fn judge_status(headers: &HeaderMap) -> Result<(), Fault> {
+fn judge_status(headers: &HeaderMap) -> Result<(), ProbeFailure> {
     let Some(status) = headers.get("grpc-status") else { return Ok(()) };
     let status = status.as_bytes();
     if status == b"0" {
@@ -134,7 +136,7 @@ fn judge_status(headers: &HeaderMap) -> Result<(), Fault> {
         detail.push_str(": ");
         detail.push_str(&excerpt(&Cow::from(percent_decode(message.as_bytes()))));
     }
-    Err(Fault::new(Cause::Status, detail))
+    Err(ProbeFailure::new(Cause::Status, detail))
 }
 
 /// The names of the gRPC specification.
@@ -162,7 +164,7 @@ fn status_name(number: &str) -> Option<&'static str> {
 }
 
 /// Reads a `HealthCheckResponse` with its prefix: field 1 is the status.
-fn judge(message: &[u8]) -> Result<Finding, Fault> {
+fn judge(message: &[u8]) -> Result<Finding, ProbeFailure> {
     let [compressed, length @ ..] =
         message.first_chunk::<PREFIX>().ok_or_else(|| malformed("it ends too early"))?;
     if *compressed != 0 {
@@ -180,7 +182,7 @@ fn judge(message: &[u8]) -> Result<Finding, Fault> {
         3 => "SERVICE_UNKNOWN",
         _ => return Err(malformed("its status has no name")),
     };
-    Err(Fault::new(Cause::Status, format!("{word}, expected SERVING")))
+    Err(ProbeFailure::new(Cause::Status, format!("{word}, expected SERVING")))
 }
 
 /// The number in field 1, the last one if there are several, 0 if there is none, as protocol buffers have

@@ -14,19 +14,19 @@ use tokio_rustls::TlsConnector;
 
 use crate::check::TlsSettings;
 use crate::probe::certificate::{date, end_of};
-use crate::probe::connect::Connection;
-use crate::probe::fault::{Fault, cause_of, describe};
+use crate::probe::connect::BackendConnection;
+use crate::probe::failure::{ProbeFailure, cause_of, describe};
 use crate::probe::protocols::{self, Offered};
-use crate::probe::sessions::{self, Client, Tickets};
+use crate::probe::sessions::{self, ClientCertificateResolver, Tickets};
 use crate::probe::tls_error::{self, ClientCertificate, Secured};
-use crate::probe::{Cause, Step, Trace, trust};
+use crate::probe::{Cause, ProbeStep, Trace, trust};
 
 /// A handshake, prepared before the connection is opened.
 pub(super) struct Handshake {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     tickets: Arc<Tickets>,
-    client: Arc<Client>,
+    client: Arc<ClientCertificateResolver>,
     insecure: bool,
     min_days_left: Option<u32>,
 }
@@ -36,14 +36,14 @@ impl Handshake {
         settings: &TlsSettings,
         target: SocketAddr,
         offered: Offered,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, ProbeFailure> {
         let name = match &settings.name {
             None => ServerName::from(target.ip()),
             Some(name) => ServerName::try_from(name.clone()).map_err(|_| {
-                Fault::local(format_args!("tls name {name:?} is neither a host name nor an address"))
+                ProbeFailure::local(format_args!("tls name {name:?} is neither a host name nor an address"))
             })?,
         };
-        let trusting = trust::of(settings).await.map_err(Fault::local)?;
+        let trusting = trust::of(settings).await.map_err(ProbeFailure::local)?;
         let tickets = sessions::of(target, settings, offered, Instant::now());
         let mut config = ClientConfig::clone(&trusting.config);
         config.alpn_protocols = offered.names();
@@ -54,8 +54,12 @@ impl Handshake {
         Ok(Self { config: Arc::new(config), name, tickets, client, insecure, min_days_left })
     }
 
-    pub(super) async fn shake(self, stream: Connection, trace: &mut Trace) -> Result<Secured, Fault> {
-        trace.enter(Step::Tls);
+    pub(super) async fn shake(
+        self,
+        stream: BackendConnection,
+        trace: &mut Trace,
+    ) -> Result<Secured, ProbeFailure> {
+        trace.enter(ProbeStep::Tls);
         let (stream, beginning) = stream.remembering();
         trace.of_handshake = Some(beginning.clone());
         let connected = TlsConnector::from(self.config).connect(self.name, stream).await;
@@ -65,18 +69,18 @@ impl Handshake {
             // A session that may have caused the failure is not offered again.
             self.tickets.forget();
             match (tls_error::of_handshake(&error, trace.client, &beginning), cause_of(&error)) {
-                (Some(words), _) => Fault::new(Cause::Tls, words),
-                (None, Cause::Local) => Fault::local(describe(&error)),
+                (Some(words), _) => ProbeFailure::new(Cause::Tls, words),
+                (None, Cause::Local) => ProbeFailure::local(describe(&error)),
                 // Its alert may be lost when it closes at once.
                 (None, Cause::Closed | Cause::Reset) if trace.client == ClientCertificate::Missing => {
-                    Fault::new(Cause::Tls, tls_error::wants_certificate(&describe(&error)))
+                    ProbeFailure::new(Cause::Tls, tls_error::wants_certificate(&describe(&error)))
                 }
                 (None, cause) => {
                     let is_silent =
                         beginning.bytes().is_empty() && matches!(cause, Cause::Closed | Cause::Reset);
                     let hint =
                         if is_silent { format!("; {}", protocols::MAY_SPEAK_PLAIN) } else { String::new() };
-                    Fault::new(cause, format!("TLS handshake failed: {}{hint}", describe(&error)))
+                    ProbeFailure::new(cause, format!("TLS handshake failed: {}{hint}", describe(&error)))
                 }
             }
         })?;
@@ -93,7 +97,7 @@ impl Handshake {
             // A full handshake has checked the validity of the certificate; a resumed one has not.
             if resumed || self.min_days_left.is_some() {
                 let judged = judge_time(end, UnixTime::now(), self.insecure, self.min_days_left);
-                judged.map_err(|words| Fault::new(Cause::Tls, words))?;
+                judged.map_err(|words| ProbeFailure::new(Cause::Tls, words))?;
             }
         }
         Ok(Secured { client: trace.client, stream })

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::check::Expected;
 use crate::probe::Trace;
-use crate::probe::fault::Fault;
+use crate::probe::failure::ProbeFailure;
 use crate::probe::search::Search;
 
 /// The bytes read of a body or an exchange.
@@ -70,7 +70,7 @@ impl<'e> Hearing<'e> {
     }
 
     /// Whether nothing more is wanted.
-    pub(super) async fn is_enough(&mut self, trace: &mut Trace) -> Result<bool, Fault> {
+    pub(super) async fn is_enough(&mut self, trace: &mut Trace) -> Result<bool, ProbeFailure> {
         let found = match &mut self.search {
             Some(search) => search.goes_on(&mut self.kept, self.paused, trace).await?,
             None => self.paused,
@@ -91,7 +91,7 @@ impl<'e> Hearing<'e> {
     }
 
     /// Whether the expected content was found, now that all has been read; true if nothing is expected.
-    pub(super) async fn ends(&mut self, trace: &mut Trace) -> Result<bool, Fault> {
+    pub(super) async fn ends(&mut self, trace: &mut Trace) -> Result<bool, ProbeFailure> {
         match &mut self.search {
             Some(search) => search.ends(&mut self.kept, trace).await,
             None => Ok(true),

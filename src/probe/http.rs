@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::check::{Expected, HttpProbe, Version};
 use crate::printable::excerpt;
-use crate::probe::connect::{self, Connection};
-use crate::probe::fault::Fault;
+use crate::probe::connect::{self, BackendConnection};
+use crate::probe::failure::ProbeFailure;
 use crate::probe::handshake::Handshake;
 use crate::probe::hearing::Hearing;
-use crate::probe::refused::{Refused, in_words};
-use crate::probe::{Cause, Finding, Report, Step, Trace, http1, http2, request};
+use crate::probe::unexpected_status::{UnexpectedStatus, in_words};
+use crate::probe::{Cause, Finding, ProbeStep, Report, Trace, http1, http2, request};
 
 /// How long the probe waits for a body without a length that nobody looks into.
 const STREAM_PATIENCE: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ pub(super) async fn attempt(
     address: IpAddr,
     handshake: Option<Handshake>,
     trace: &mut Trace,
-) -> Result<Finding, Fault> {
+) -> Result<Finding, ProbeFailure> {
     if let Some(handshake) = handshake {
         return Box::pin(over_tls(probe, address, handshake, trace)).await;
     }
@@ -45,15 +45,16 @@ async fn over_tls(
     address: IpAddr,
     handshake: Handshake,
     trace: &mut Trace,
-) -> Result<Finding, Fault> {
+) -> Result<Finding, ProbeFailure> {
     let request = request::in_http1(probe, address)?;
     let stream = connect(probe, address).await?;
     let stream = handshake.shake(stream, trace).await?;
     match (stream.protocol(), probe.version) {
         (Some(b"h2"), _) => over_http2(probe, stream, address, trace).await,
-        (_, Version::Http2) => {
-            Err(Fault::new(Cause::Protocol, "the backend does not speak HTTP/2: ALPN did not agree on h2"))
-        }
+        (_, Version::Http2) => Err(ProbeFailure::new(
+            Cause::Protocol,
+            "the backend does not speak HTTP/2: ALPN did not agree on h2",
+        )),
         _ => over_http1(probe, stream, &request, trace).await,
     }
 }
@@ -62,12 +63,12 @@ async fn with_prior_knowledge(
     probe: &HttpProbe,
     address: IpAddr,
     trace: &mut Trace,
-) -> Result<Finding, Fault> {
+) -> Result<Finding, ProbeFailure> {
     let stream = connect(probe, address).await?;
     over_http2(probe, stream, address, trace).await
 }
 
-async fn connect(probe: &HttpProbe, address: IpAddr) -> Result<Connection, Fault> {
+async fn connect(probe: &HttpProbe, address: IpAddr) -> Result<BackendConnection, ProbeFailure> {
     connect::connect(SocketAddr::new(address, probe.port), true, probe.body_limit, probe.proxy).await
 }
 
@@ -95,23 +96,23 @@ async fn over_http1(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     request: &[u8],
     trace: &mut Trace,
-) -> Result<Finding, Fault> {
-    trace.enter(Step::Request);
-    let mut connection = http1::Connection::new(stream);
+) -> Result<Finding, ProbeFailure> {
+    trace.enter(ProbeStep::Request);
+    let mut connection = http1::Http1Connection::new(stream);
     connection.send(request).await?;
-    trace.rename(Step::Response);
+    trace.rename(ProbeStep::Response);
     let head = connection.head(probe.method == "HEAD", probe.weight_header.as_deref(), trace).await?;
     let finding = match judge_head(probe, head.status, head.field.as_deref()) {
         Ok(finding) => finding,
         Err(expected) => {
-            let refused = Refused::new(head.status, head.location.as_deref(), &expected);
+            let refused = UnexpectedStatus::new(head.status, head.location.as_deref(), &expected);
             let read =
                 async |words: &mut Hearing<'_>, trace: &mut Trace| connection.body(head, words, trace).await;
             return Err(Box::pin(refused.explained(trace, read)).await);
         }
     };
     if !finding.draining {
-        trace.enter(Step::Body);
+        trace.enter(ProbeStep::Body);
         let mut hearing = hearing_of(probe, head.tells_length());
         connection.body(head, &mut hearing, trace).await?;
         judge_body(probe, &mut hearing, trace).await?;
@@ -130,16 +131,16 @@ async fn over_http2(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     address: IpAddr,
     trace: &mut Trace,
-) -> Result<Finding, Fault> {
+) -> Result<Finding, ProbeFailure> {
     let request = request::in_http2(probe, address)?;
-    trace.enter(Step::Response);
+    trace.enter(ProbeStep::Response);
     http2::converse(stream, probe.body_limit, async |sender| {
         let (head, mut body) = http2::ask(sender, request, None).await?;
         let field = probe.weight_header.as_ref().and_then(|name| head.headers.get(name));
         let finding = match judge_head(probe, head.status.as_u16(), field.map(HeaderValue::as_bytes)) {
             Ok(finding) => finding,
             Err(expected) => {
-                let refused = Refused::new(head.status.as_u16(), http2::location(&head), &expected);
+                let refused = UnexpectedStatus::new(head.status.as_u16(), http2::location(&head), &expected);
                 let read = async |words: &mut Hearing<'_>, trace: &mut Trace| {
                     http2::read(&mut body, words, trace).await
                 };
@@ -147,7 +148,7 @@ async fn over_http2(
             }
         };
         if !finding.draining {
-            trace.enter(Step::Body);
+            trace.enter(ProbeStep::Body);
             let mut hearing = hearing_of(probe, http2::tells_length(&head, &body));
             http2::read(&mut body, &mut hearing, trace).await?;
             judge_body(probe, &mut hearing, trace).await?;
@@ -172,27 +173,31 @@ fn judge_head(probe: &HttpProbe, status: u16, load: Option<&[u8]>) -> Result<Fin
     Err(expected.join(", "))
 }
 
-async fn judge_body(probe: &HttpProbe, hearing: &mut Hearing<'_>, trace: &mut Trace) -> Result<(), Fault> {
+async fn judge_body(
+    probe: &HttpProbe,
+    hearing: &mut Hearing<'_>,
+    trace: &mut Trace,
+) -> Result<(), ProbeFailure> {
     let found = hearing.ends(trace).await?;
     match (&probe.body, probe.body_without) {
         (Some(expected), false) if !found => Err(missing(expected, hearing.kept(), probe.body_limit)),
         (Some(unwanted), true) if found => {
             let words = format!("the body holds {}, which it must not", unwanted.in_words());
-            Err(Fault::new(Cause::Body, words))
+            Err(ProbeFailure::new(Cause::Body, words))
         }
         _ => Ok(()),
     }
 }
 
 /// The body was read, to its end or to the limit, and does not hold what is expected.
-fn missing(expected: &Expected, body: &[u8], limit: usize) -> Fault {
+fn missing(expected: &Expected, body: &[u8], limit: usize) -> ProbeFailure {
     let expected = expected.in_words();
     let detail = match body {
         [] => format!("the body is empty, expected {expected}"),
         _ if body.len() >= limit => format!("the first {limit} bytes of the body do not hold {expected}"),
         _ => format!("the body begins with {} and does not hold {expected}", excerpt(body)),
     };
-    Fault::new(Cause::Body, detail)
+    ProbeFailure::new(Cause::Body, detail)
 }
 
 /// The load that a backend reports: a number from 0 to 100 in digits, rounded. Anything else says nothing.

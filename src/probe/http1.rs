@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::printable::excerpt;
-use crate::probe::fault::Fault;
+use crate::probe::failure::ProbeFailure;
 use crate::probe::hearing::Hearing;
 use crate::probe::limited::HEADER_LIMIT;
 use crate::probe::protocols::{self, Spoken};
@@ -27,7 +27,7 @@ const FIRST_READ: usize = 2 * 1024;
 const READ: usize = 16 * 1024;
 
 /// A connection that speaks HTTP/1.1.
-pub(super) struct Connection<S> {
+pub(super) struct Http1Connection<S> {
     stream: S,
     /// Bytes that were read and not yet used.
     buffer: Vec<u8>,
@@ -35,7 +35,7 @@ pub(super) struct Connection<S> {
 
 /// The head of the final response.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct ResponseHead {
     pub(super) status: u16,
     /// The value of the requested header field.
     pub(super) field: Option<Vec<u8>>,
@@ -44,20 +44,20 @@ pub(super) struct Head {
     framing: Framing,
 }
 
-impl Head {
+impl ResponseHead {
     /// Whether the end of the body is known before it comes.
     pub(super) fn tells_length(&self) -> bool {
         matches!(self.framing, Framing::None | Framing::Length(_))
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Http1Connection<S> {
     pub(super) fn new(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
-    pub(super) async fn send(&mut self, request: &[u8]) -> Result<(), Fault> {
-        let broken = |error| Fault::broken(&error, "before the request was sent").unanswered_if(true);
+    pub(super) async fn send(&mut self, request: &[u8]) -> Result<(), ProbeFailure> {
+        let broken = |error| ProbeFailure::broken(&error, "before the request was sent").unanswered_if(true);
         self.stream.write_all(request).await.map_err(broken)?;
         self.stream.flush().await.map_err(broken)
     }
@@ -69,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         bodiless: bool,
         field: Option<&str>,
         trace: &mut Trace,
-    ) -> Result<Head, Fault> {
+    ) -> Result<ResponseHead, ProbeFailure> {
         self.buffer.reserve(FIRST_READ);
         // Where to continue the search for the empty line, and the size of the heads before this one.
         let (mut looked, mut before) = (0, 0);
@@ -106,11 +106,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Reads the body to its end, or until `hearing` has enough.
     pub(super) async fn body(
         mut self,
-        head: Head,
+        head: ResponseHead,
         hearing: &mut Hearing<'_>,
         trace: &mut Trace,
-    ) -> Result<(), Fault> {
-        let mut body = Body { framing: head.framing, besides: 0, hearing };
+    ) -> Result<(), ProbeFailure> {
+        let mut body = BodyReader { framing: head.framing, besides: 0, hearing };
         loop {
             body.take(&self.buffer)?;
             self.buffer.clear();
@@ -127,36 +127,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Adds to the buffer; 0 bytes at the end of the connection.
-    async fn read(&mut self) -> Result<usize, Fault> {
+    async fn read(&mut self) -> Result<usize, ProbeFailure> {
         match self.stream.read_buf(&mut self.buffer).await {
             // Some servers close a TLS connection without close_notify.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-            read => read.map_err(|error| Fault::broken(&error, "before the response was complete")),
+            read => read.map_err(|error| ProbeFailure::broken(&error, "before the response was complete")),
         }
     }
 }
 
-fn too_long() -> Fault {
+fn too_long() -> ProbeFailure {
     let text = format!("the response has more than {} KiB of headers", HEADER_LIMIT / 1024);
-    Fault::new(Cause::Protocol, text)
+    ProbeFailure::new(Cause::Protocol, text)
 }
 
 /// The backend closed the connection after `received` bytes of the response.
-fn closed(received: usize) -> Fault {
+fn closed(received: usize) -> ProbeFailure {
     let text = if received == 0 {
         "the connection was closed without a response"
     } else {
         "the connection was closed before the response was complete"
     };
-    Fault::new(Cause::Closed, text).unanswered_if(received == 0)
+    ProbeFailure::new(Cause::Closed, text).unanswered_if(received == 0)
 }
 
-fn malformed(what: impl std::fmt::Display) -> Fault {
-    Fault::new(Cause::Protocol, format!("the response is not HTTP/1.1: {what}"))
+fn malformed(what: impl std::fmt::Display) -> ProbeFailure {
+    ProbeFailure::new(Cause::Protocol, format!("the response is not HTTP/1.1: {what}"))
 }
 
 /// Fails at the first byte that is not HTTP/1: HTTP/0.9 or another service may never send an empty line.
-fn check_beginning(bytes: &[u8]) -> Result<(), Fault> {
+fn check_beginning(bytes: &[u8]) -> Result<(), ProbeFailure> {
     let expected = b"HTTP/1.";
     if bytes.iter().zip(expected).all(|(byte, expected)| byte == expected) {
         return Ok(());
@@ -180,7 +180,7 @@ fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
 
 /// None for an interim response, which another one follows (RFC 9110, section 15.2). 101 is judged like any other
 /// status, since the request asks for no upgrade.
-fn parse(bytes: &[u8], bodiless: bool, field: Option<&str>) -> Result<Option<Head>, Fault> {
+fn parse(bytes: &[u8], bodiless: bool, field: Option<&str>) -> Result<Option<ResponseHead>, ProbeFailure> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut response = httparse::Response::new(&mut fields);
     match response.parse(bytes) {
@@ -188,7 +188,7 @@ fn parse(bytes: &[u8], bodiless: bool, field: Option<&str>) -> Result<Option<Hea
         Ok(httparse::Status::Partial) => return Err(malformed("the head ends too early")),
         Err(httparse::Error::TooManyHeaders) => {
             let text = format!("the response has more than {FIELDS} headers");
-            return Err(Fault::new(Cause::Protocol, text));
+            return Err(ProbeFailure::new(Cause::Protocol, text));
         }
         Err(error) => {
             let text = format_args!("{error}; it begins with {}", excerpt(first_line(bytes)));
@@ -207,7 +207,7 @@ fn parse(bytes: &[u8], bodiless: bool, field: Option<&str>) -> Result<Option<Hea
     let is_location = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case("location");
     let mut locations = response.headers.iter().filter(|_| (300..=399).contains(&status));
     let location = locations.find(is_location).map(|header| header.value.to_vec());
-    Ok(Some(Head { status, field, location, framing }))
+    Ok(Some(ResponseHead { status, field, location, framing }))
 }
 
 /// How a body ends.
@@ -248,7 +248,7 @@ enum Chunk {
 
 impl Framing {
     /// RFC 9112, section 6.3.
-    fn of(headers: &[httparse::Header<'_>]) -> Result<Self, Fault> {
+    fn of(headers: &[httparse::Header<'_>]) -> Result<Self, ProbeFailure> {
         let named =
             |name: &'static str| headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
         if let Some(last) = named("transfer-encoding").next_back() {
@@ -275,20 +275,20 @@ impl Framing {
 }
 
 /// A body that is being read.
-struct Body<'a, 'e> {
+struct BodyReader<'a, 'e> {
     framing: Framing,
     /// Bytes of chunk framing: leading zeros of sizes, extensions and trailers.
     besides: usize,
     hearing: &'a mut Hearing<'e>,
 }
 
-impl Body<'_, '_> {
+impl BodyReader<'_, '_> {
     fn is_at_end(&self) -> bool {
         matches!(self.framing, Framing::None | Framing::Length(0) | Framing::Chunks(Chunk::Done))
     }
 
     /// Takes bytes of the connection as they come, up to the end of the body.
-    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), ProbeFailure> {
         while !bytes.is_empty() && !self.is_at_end() && self.hearing.room() > 0 {
             bytes = match self.framing {
                 Framing::None => return Ok(()),
@@ -324,7 +324,7 @@ impl Body<'_, '_> {
     }
 
     /// One byte between the data of chunks (RFC 9112, section 7.1).
-    fn next(&mut self, chunk: Chunk, byte: u8) -> Result<Chunk, Fault> {
+    fn next(&mut self, chunk: Chunk, byte: u8) -> Result<Chunk, ProbeFailure> {
         let begun = |size| if size == 0 { Chunk::Trailer(true) } else { Chunk::Data(size) };
         Ok(match (chunk, byte) {
             (Chunk::Size(Some(size)) | Chunk::Extension(size) | Chunk::SizeEnd(size), b'\n') => begun(size),
@@ -357,13 +357,13 @@ impl Body<'_, '_> {
         })
     }
 
-    fn count_besides(&mut self) -> Result<(), Fault> {
+    fn count_besides(&mut self) -> Result<(), ProbeFailure> {
         self.besides += 1;
         if self.besides <= HEADER_LIMIT {
             return Ok(());
         }
         let text = format!("the chunks of the body bring more than {} KiB besides it", HEADER_LIMIT / 1024);
-        Err(Fault::new(Cause::Protocol, text))
+        Err(ProbeFailure::new(Cause::Protocol, text))
     }
 }
 
@@ -373,11 +373,11 @@ mod tests {
 
     use super::*;
 
-    fn head_of(text: &str) -> Result<Option<Head>, Fault> {
+    fn head_of(text: &str) -> Result<Option<ResponseHead>, ProbeFailure> {
         parse(text.as_bytes(), false, Some("x-load"))
     }
 
-    fn framing(headers: &str) -> Result<Framing, Fault> {
+    fn framing(headers: &str) -> Result<Framing, ProbeFailure> {
         head_of(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n")).map(|head| head.unwrap().framing)
     }
 
@@ -435,7 +435,7 @@ mod tests {
         let decode = |text: &[u8]| {
             let mut hearing = Hearing::of_message(1000);
             let mut body =
-                Body { framing: Framing::Chunks(Chunk::Size(None)), besides: 0, hearing: &mut hearing };
+                BodyReader { framing: Framing::Chunks(Chunk::Size(None)), besides: 0, hearing: &mut hearing };
             body.take(text)
                 .map(|()| body.is_at_end())
                 .map(|done| (done, String::from_utf8(hearing.kept().to_vec()).unwrap()))
@@ -482,7 +482,7 @@ mod tests {
             let length = Framing::Length(whole.len() as u64);
             for (framing, bytes) in [(Framing::Chunks(Chunk::Size(None)), &chunked), (length, &whole), (Framing::Close, &whole)] {
                 let mut hearing = Hearing::of_message(limit);
-                let mut body = Body { framing, besides: 0, hearing: &mut hearing };
+                let mut body = BodyReader { framing, besides: 0, hearing: &mut hearing };
                 for part in bytes.chunks(cut) {
                     body.take(part).unwrap();
                 }
@@ -496,7 +496,7 @@ mod tests {
         fn any_bytes_are_taken_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut hearing = Hearing::of_message(100);
             let framing = Framing::Chunks(Chunk::Size(None));
-            let _ = Body { framing, besides: 0, hearing: &mut hearing }.take(&bytes);
+            let _ = BodyReader { framing, besides: 0, hearing: &mut hearing }.take(&bytes);
             prop_assert!(hearing.kept().len() <= 100);
             let _ = parse(&bytes, false, None);
             let _ = parse(&[b"HTTP/1.1 200 OK\r\n", bytes.as_slice(), b"\r\n\r\n"].concat(), false, None);

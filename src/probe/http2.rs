@@ -16,9 +16,9 @@ use hyper::http::response::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::printable::excerpt;
-use crate::probe::fault::Fault;
+use crate::probe::failure::ProbeFailure;
 use crate::probe::hearing::Hearing;
-use crate::probe::limited::{Beginning, HEADER_LIMIT, Limited};
+use crate::probe::limited::{FirstBytes, HEADER_LIMIT, Limited};
 use crate::probe::protocols::{self, Spoken};
 use crate::probe::words::first_line;
 use crate::probe::{Cause, Trace};
@@ -34,8 +34,8 @@ const WINDOW: usize = 65_535;
 pub(super) async fn converse<T>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     body: usize,
-    speak: impl AsyncFnOnce(SendRequest<Bytes>) -> Result<T, Fault>,
-) -> Result<T, Fault> {
+    speak: impl AsyncFnOnce(SendRequest<Bytes>) -> Result<T, ProbeFailure>,
+) -> Result<T, ProbeFailure> {
     let window = u32::try_from(body.max(WINDOW)).unwrap_or(u32::MAX);
     let (stream, beginning) = Limited::new(stream, body.max(WINDOW) + BESIDES).remembering();
     let (sender, connection) = client::Builder::new()
@@ -60,7 +60,7 @@ pub(super) async fn converse<T>(
 }
 
 /// The fault of a backend that speaks another protocol, if its first bytes show which.
-fn another_protocol(beginning: &Beginning) -> Option<Fault> {
+fn another_protocol(beginning: &FirstBytes) -> Option<ProbeFailure> {
     let words = match protocols::of(beginning.bytes()) {
         Spoken::Tls => protocols::SPEAKS_TLS.to_owned(),
         Spoken::Http1 => {
@@ -69,7 +69,7 @@ fn another_protocol(beginning: &Beginning) -> Option<Fault> {
         Spoken::Other => format!("it begins with {}", excerpt(first_line(beginning.bytes()))),
         Spoken::Nothing | Spoken::Http2 => return None,
     };
-    Some(Fault::new(Cause::Protocol, format!("the response is not HTTP/2: {words}")))
+    Some(ProbeFailure::new(Cause::Protocol, format!("the response is not HTTP/2: {words}")))
 }
 
 /// Whether the end of the body is known before it comes.
@@ -87,7 +87,7 @@ pub(super) async fn ask(
     sender: SendRequest<Bytes>,
     request: Request<()>,
     content: Option<Bytes>,
-) -> Result<(Parts, RecvStream), Fault> {
+) -> Result<(Parts, RecvStream), ProbeFailure> {
     let mut sender = sender.ready().await.map_err(|error| fault(&error))?;
     let (response, mut stream) =
         sender.send_request(request, content.is_none()).map_err(|error| fault(&error))?;
@@ -102,7 +102,7 @@ pub(super) async fn read(
     body: &mut RecvStream,
     hearing: &mut Hearing<'_>,
     trace: &mut Trace,
-) -> Result<(), Fault> {
+) -> Result<(), ProbeFailure> {
     while !hearing.is_enough(trace).await? {
         let Some(data) = hearing.patiently(body.data()).await else { continue };
         let Some(data) = data else { break };
@@ -112,26 +112,26 @@ pub(super) async fn read(
 }
 
 /// The fault for an error on a connection of HTTP/2.
-pub(super) fn fault(error: &Error) -> Fault {
+pub(super) fn fault(error: &Error) -> ProbeFailure {
     if let Some(error) = error.get_io() {
         return match error.kind() {
             // h2 reports a connection that closes within a frame like this: "bytes remaining on stream".
             io::ErrorKind::Other => {
-                Fault::new(Cause::Closed, "the connection was closed before the response was complete")
+                ProbeFailure::new(Cause::Closed, "the connection was closed before the response was complete")
             }
-            _ => Fault::broken(error, "before the response was complete"),
+            _ => ProbeFailure::broken(error, "before the response was complete"),
         };
     }
     let reason = error.reason().map_or_else(|| error.to_string(), in_words);
     if !error.is_remote() {
         let text = format!("the response is not HTTP/2: {reason}");
-        return Fault::new(Cause::Protocol, text);
+        return ProbeFailure::new(Cause::Protocol, text);
     }
     if error.is_go_away() {
         let text = format!("the backend ended the connection of HTTP/2 (GOAWAY: {reason})");
-        return Fault::new(Cause::Closed, text);
+        return ProbeFailure::new(Cause::Closed, text);
     }
-    Fault::new(Cause::Reset, format!("the backend broke off the request (RST_STREAM: {reason})"))
+    ProbeFailure::new(Cause::Reset, format!("the backend broke off the request (RST_STREAM: {reason})"))
 }
 
 /// The name of an error code (RFC 9113, section 7).

@@ -34,12 +34,12 @@ pub(super) const TOO_MUCH: io::ErrorKind = io::ErrorKind::FileTooLarge;
 /// The first bytes received. They show which protocol the backend speaks, if it is not the expected one; the library
 /// of the expected one does not report them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Beginning(Arc<OnceLock<Vec<u8>>>);
+pub(super) struct FirstBytes(Arc<OnceLock<Vec<u8>>>);
 
 /// How many of the first bytes are kept: enough for a status line.
 const BEGINNING: usize = 128;
 
-impl Beginning {
+impl FirstBytes {
     /// None before the first byte.
     pub(super) fn bytes(&self) -> &[u8] {
         self.0.get().map_or(&[], Vec::as_slice)
@@ -53,7 +53,7 @@ pub(super) struct Limited<S> {
     left: usize,
     free_reads: u8,
     pause: Option<Pin<Box<Sleep>>>,
-    beginning: Option<Beginning>,
+    beginning: Option<FirstBytes>,
 }
 
 impl<S> Limited<S> {
@@ -62,8 +62,8 @@ impl<S> Limited<S> {
     }
 
     /// Keeps the first bytes received from now on.
-    pub(super) fn remembering(self) -> (Self, Beginning) {
-        let beginning = Beginning::default();
+    pub(super) fn remembering(self) -> (Self, FirstBytes) {
+        let beginning = FirstBytes::default();
         (Self { beginning: Some(beginning.clone()), ..self }, beginning)
     }
 }

@@ -23,7 +23,7 @@
 mod certificate;
 mod connect;
 pub mod exec;
-mod fault;
+mod failure;
 mod grpc;
 mod handshake;
 mod hearing;
@@ -33,7 +33,7 @@ mod http2;
 mod limited;
 pub mod program;
 mod protocols;
-mod refused;
+mod unexpected_status;
 mod request;
 mod search;
 mod sessions;
@@ -59,9 +59,9 @@ use crate::duration::Shown;
 use crate::health::Outcome;
 use crate::printable::{EXCERPT_LIMIT, excerpt};
 
-use fault::Fault;
+use failure::ProbeFailure;
 use handshake::Handshake;
-use limited::Beginning;
+use limited::FirstBytes;
 use protocols::Offered;
 use search::UnderWay;
 
@@ -168,7 +168,7 @@ pub async fn run_after(probe: &Probe, address: IpAddr, timeout: Duration, search
         Ok(Err(fault)) => return trace.report(Err(fault)),
         Err(_) => {
             let late = format!("the certificate authorities were not read within {}", Shown(timeout));
-            return trace.report(Err(Fault::local(late)));
+            return trace.report(Err(ProbeFailure::local(late)));
         }
     };
     trace = Trace::start(search_charge);
@@ -179,7 +179,7 @@ pub async fn run_after(probe: &Probe, address: IpAddr, timeout: Duration, search
 }
 
 /// Prepares the TLS handshake of a probe that needs one.
-async fn prepare(probe: &Probe, address: IpAddr) -> Result<Option<Handshake>, Fault> {
+async fn prepare(probe: &Probe, address: IpAddr) -> Result<Option<Handshake>, ProbeFailure> {
     let (settings, port, offered) = match probe {
         Probe::Tls(TlsProbe { tls: settings, port, .. }) => (settings, *port, Offered::Any),
         Probe::Http(HttpProbe { tls: Some(settings), port, version, .. }) => {
@@ -198,7 +198,7 @@ async fn attempt(
     timeout: Duration,
     handshake: Option<Handshake>,
     trace: &mut Trace,
-) -> Result<Finding, Fault> {
+) -> Result<Finding, ProbeFailure> {
     match probe {
         Probe::Tcp(probe) => tcp::attempt(probe, address, trace).await,
         Probe::Tls(probe) => Box::pin(tls::attempt(probe, address, handshake, trace)).await,
@@ -225,7 +225,7 @@ impl Finding {
 
 /// Where a probe is.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum ProbeStep {
     Connect,
     Tls,
     Request,
@@ -237,7 +237,7 @@ enum Step {
     Program,
 }
 
-impl Step {
+impl ProbeStep {
     fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -271,18 +271,18 @@ impl Step {
 struct Trace {
     started: Instant,
     entered: Instant,
-    step: Step,
+    step: ProbeStep,
     phases: Vec<(&'static str, Duration)>,
     /// The first bytes received in this step, if they help the reader of a report.
     heard: Vec<u8>,
     /// The verdict, once it is final although the probe still reads.
-    verdict: Option<Box<Fault>>,
+    verdict: Option<Box<ProbeFailure>>,
     /// Whether the backend asked for a client certificate.
     client: ClientCertificate,
     /// When the certificate of the backend expires.
     certificate_expires: Option<SystemTime>,
     /// The first bytes received since the TLS handshake began.
-    of_handshake: Option<Beginning>,
+    of_handshake: Option<FirstBytes>,
     /// The search for the expected content, while another thread runs it.
     search: Option<UnderWay>,
     /// The rest of the charge for searches that have ended, including those of earlier probes.
@@ -298,7 +298,7 @@ impl Trace {
         Self {
             started: now,
             entered: now,
-            step: Step::Connect,
+            step: ProbeStep::Connect,
             phases: Vec::with_capacity(4),
             heard: Vec::new(),
             verdict: None,
@@ -310,7 +310,7 @@ impl Trace {
         }
     }
 
-    fn enter(&mut self, step: Step) {
+    fn enter(&mut self, step: ProbeStep) {
         let now = Instant::now();
         self.phases.push((self.step.name(), now - self.entered));
         self.entered = now;
@@ -319,7 +319,7 @@ impl Trace {
     }
 
     /// Renames the present step, without a new time for what follows.
-    fn rename(&mut self, step: Step) {
+    fn rename(&mut self, step: ProbeStep) {
         self.step = step;
     }
 
@@ -328,18 +328,21 @@ impl Trace {
         self.heard.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 
-    fn out_of_time(&mut self, timeout: Duration) -> Fault {
+    fn out_of_time(&mut self, timeout: Duration) -> ProbeFailure {
         if let Some(verdict) = self.verdict.take() {
             return *verdict;
         }
-        if matches!(self.step, Step::Start) {
-            return Fault::local(format_args!("the program was not started within {}", Shown(timeout)));
+        if matches!(self.step, ProbeStep::Start) {
+            return ProbeFailure::local(format_args!(
+                "the program was not started within {}",
+                Shown(timeout)
+            ));
         }
         let doing = match &self.search {
             None => self.step.doing(),
             // The bytes have come, but this machine had no time to search them.
             Some(search) if search.is_delayed_here(timeout) => {
-                return Fault::local(format_args!(
+                return ProbeFailure::local(format_args!(
                     "what the backend sent could not be searched within {}",
                     Shown(timeout)
                 ));
@@ -348,34 +351,37 @@ impl Trace {
         };
         let heard = match self.step {
             // The same part as in the report of a program that ends in time.
-            Step::Program => first_line(&self.heard),
+            ProbeStep::Program => first_line(&self.heard),
             _ => &self.heard,
         };
         let heard = if heard.is_empty() { String::new() } else { format!("; heard {}", excerpt(heard)) };
         let is_silent = matches!(&self.of_handshake, Some(beginning) if beginning.bytes().is_empty())
-            && matches!(self.step, Step::Tls);
+            && matches!(self.step, ProbeStep::Tls);
         let hint = if is_silent { format!("; {}", protocols::MAY_SPEAK_PLAIN) } else { String::new() };
-        Fault::new(Cause::Timeout, format!("no answer within {} ({doing}{heard}){hint}", Shown(timeout)))
+        ProbeFailure::new(
+            Cause::Timeout,
+            format!("no answer within {} ({doing}{heard}){hint}", Shown(timeout)),
+        )
     }
 
-    fn report(mut self, finding: Result<Finding, Fault>) -> Report {
+    fn report(mut self, finding: Result<Finding, ProbeFailure>) -> Report {
         let now = Instant::now();
         self.phases.push((self.step.name(), now - self.entered));
         let (outcome, cause, detail, load) = match finding {
             Ok(Finding { draining: true, detail, load }) => (Outcome::Draining, None, detail, load),
             Ok(Finding { draining: false, detail, load }) => (Outcome::Passed, None, detail, load),
-            Err(Fault { cause: Cause::Local, detail, .. }) => {
+            Err(ProbeFailure { cause: Cause::Local, detail, .. }) => {
                 (Outcome::Void, Some(Cause::Local), detail, None)
             }
-            Err(Fault { cause: cause @ (Cause::Closed | Cause::Reset), detail, .. })
+            Err(ProbeFailure { cause: cause @ (Cause::Closed | Cause::Reset), detail, .. })
                 if self.client == ClientCertificate::Missing =>
             {
                 (Outcome::Failed, Some(cause), format!("{detail}; {}", tls_error::MISSING).into(), None)
             }
-            Err(Fault { cause, detail, unanswered: true }) if self.of_handshake.is_none() => {
+            Err(ProbeFailure { cause, detail, unanswered: true }) if self.of_handshake.is_none() => {
                 (Outcome::Failed, Some(cause), format!("{detail}; {}", protocols::MAY_SPEAK_TLS).into(), None)
             }
-            Err(Fault { cause, detail, .. }) => (Outcome::Failed, Some(cause), detail, None),
+            Err(ProbeFailure { cause, detail, .. }) => (Outcome::Failed, Some(cause), detail, None),
         };
         // A search that has not ended keeps its charge.
         let search_charge = self.search.map_or(self.search_charge, |search| search.charge());

@@ -7,13 +7,13 @@ use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Request, Uri};
 
 use crate::check::HttpProbe;
-use crate::probe::fault::Fault;
+use crate::probe::failure::ProbeFailure;
 
 /// The User-Agent of every request that has none of its own.
 pub(super) const AGENT: &str = concat!("steerd/", env!("CARGO_PKG_VERSION"));
 
 /// The request in HTTP/1.1. A setting that would change the request into another one is a local fault.
-pub(super) fn in_http1(probe: &HttpProbe, address: IpAddr) -> Result<Vec<u8>, Fault> {
+pub(super) fn in_http1(probe: &HttpProbe, address: IpAddr) -> Result<Vec<u8>, ProbeFailure> {
     let host = authority(probe.host.as_deref(), address, probe.port, probe.tls.is_some());
     let sound = is_token(&probe.method)
         && is_visible(&probe.path)
@@ -21,7 +21,7 @@ pub(super) fn in_http1(probe: &HttpProbe, address: IpAddr) -> Result<Vec<u8>, Fa
         && probe.headers.iter().all(|(name, value)| is_token(name) && is_field_value(value));
     if !sound {
         // The path is not repeated: its query may hold a token.
-        return Err(Fault::local(format_args!(
+        return Err(ProbeFailure::local(format_args!(
             "method {:?}, host {host:?}, the path and the headers of the check make no request",
             probe.method
         )));
@@ -44,10 +44,10 @@ pub(super) fn in_http1(probe: &HttpProbe, address: IpAddr) -> Result<Vec<u8>, Fa
 }
 
 /// The request in HTTP/2, without the headers that HTTP/2 forbids (RFC 9113, section 8.2.2).
-pub(super) fn in_http2(probe: &HttpProbe, address: IpAddr) -> Result<Request<()>, Fault> {
+pub(super) fn in_http2(probe: &HttpProbe, address: IpAddr) -> Result<Request<()>, ProbeFailure> {
     let authority = authority(probe.host.as_deref(), address, probe.port, probe.tls.is_some());
     let no_request = |error: &dyn std::fmt::Display| {
-        Fault::local(format_args!(
+        ProbeFailure::local(format_args!(
             "method {:?}, host {authority:?}, the path and the headers of the check make no request: {error}",
             probe.method
         ))
@@ -73,9 +73,11 @@ pub(super) fn in_http2(probe: &HttpProbe, address: IpAddr) -> Result<Request<()>
 }
 
 /// The scheme, authority and path of a request in HTTP/2.
-pub(super) fn uri(tls: bool, authority: &str, path: &str) -> Result<Uri, Fault> {
+pub(super) fn uri(tls: bool, authority: &str, path: &str) -> Result<Uri, ProbeFailure> {
     let no_uri = |error: &dyn std::fmt::Display| {
-        Fault::local(format_args!("host {authority:?} and the path of the check make no request: {error}"))
+        ProbeFailure::local(format_args!(
+            "host {authority:?} and the path of the check make no request: {error}"
+        ))
     };
     let authority: Authority = authority.parse().map_err(|error| no_uri(&error))?;
     let path: PathAndQuery = path.parse().map_err(|error| no_uri(&error))?;

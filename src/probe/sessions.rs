@@ -110,12 +110,12 @@ pub(super) struct Tickets {
 
 /// Shows a client certificate in a handshake, and records whether the backend asked for one.
 #[derive(Debug, Default)]
-pub(super) struct Client {
+pub(super) struct ClientCertificateResolver {
     certificate: Option<Arc<CertifiedKey>>,
     asked: AtomicBool,
 }
 
-impl Client {
+impl ClientCertificateResolver {
     /// The result for the client certificate since the last call.
     pub(super) fn since_last(&self) -> ClientCertificate {
         match (self.asked.swap(false, Ordering::Relaxed), &self.certificate) {
@@ -126,7 +126,7 @@ impl Client {
     }
 }
 
-impl ResolvesClientCert for Client {
+impl ResolvesClientCert for ClientCertificateResolver {
     fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.asked.store(true, Ordering::Relaxed);
         self.certificate.clone()
@@ -141,7 +141,7 @@ impl ResolvesClientCert for Client {
 struct Kept {
     /// When a full handshake last verified the certificate.
     verified: Option<Instant>,
-    answering: Arc<Client>,
+    answering: Arc<ClientCertificateResolver>,
     /// The result for the client certificate in that handshake.
     client: ClientCertificate,
     /// The key exchange group that the backend chose. It is not secret, and outlives the session.
@@ -165,11 +165,13 @@ impl Tickets {
 
     /// The resolver for `certificate`. It is replaced only when the certificate changes, because rustls resumes no
     /// session under another resolver.
-    pub(super) fn client(&self, certificate: Option<&Arc<CertifiedKey>>) -> Arc<Client> {
+    pub(super) fn client(&self, certificate: Option<&Arc<CertifiedKey>>) -> Arc<ClientCertificateResolver> {
         let mut kept = lock(&self.kept);
         if kept.answering.certificate.as_ref().map(Arc::as_ptr) != certificate.map(Arc::as_ptr) {
-            kept.answering =
-                Arc::new(Client { certificate: certificate.cloned(), asked: AtomicBool::new(false) });
+            kept.answering = Arc::new(ClientCertificateResolver {
+                certificate: certificate.cloned(),
+                asked: AtomicBool::new(false),
+            });
         }
         Arc::clone(&kept.answering)
     }

@@ -6,11 +6,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::check::{Expected, TALK_LIMIT, Talk};
 use crate::printable::excerpt;
-use crate::probe::fault::Fault;
+use crate::probe::failure::ProbeFailure;
 use crate::probe::hearing::Hearing;
 use crate::probe::protocols::{self, Spoken};
 use crate::probe::words::first_line;
-use crate::probe::{Cause, Finding, Step, Trace};
+use crate::probe::{Cause, Finding, ProbeStep, Trace};
 
 /// Size of one read.
 const READ: usize = 4 * 1024;
@@ -20,17 +20,17 @@ pub(super) async fn run(
     talk: &Talk,
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     trace: &mut Trace,
-) -> Result<(), Fault> {
+) -> Result<(), ProbeFailure> {
     if talk.is_silent() {
         return Ok(());
     }
-    trace.enter(Step::Request);
+    trace.enter(ProbeStep::Request);
     if let Some(send) = &talk.send {
-        let broken = |error| Fault::broken(&error, "before everything was sent");
+        let broken = |error| ProbeFailure::broken(&error, "before everything was sent");
         stream.write_all(send).await.map_err(broken)?;
         stream.flush().await.map_err(broken)?;
     }
-    trace.rename(Step::Talk);
+    trace.rename(ProbeStep::Talk);
     let Some(expected) = &talk.expect else { return Ok(()) };
     let mut hearing = Hearing::of_words(expected, TALK_LIMIT);
     let mut part = Vec::with_capacity(READ);
@@ -46,7 +46,8 @@ pub(super) async fn run(
             // Some servers close a TLS connection without close_notify.
             Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => break,
             Some(Err(error)) => {
-                let fault = Fault::broken(&error, &format!("before {} was heard", expected.in_words()));
+                let fault =
+                    ProbeFailure::broken(&error, &format!("before {} was heard", expected.in_words()));
                 return Err(fault.unanswered_if(hearing.kept().is_empty()));
             }
         }
@@ -63,21 +64,21 @@ pub(super) fn passed(talk: &Talk, so_far: &'static str) -> Finding {
 }
 
 /// Judges a backend that closed the connection, or reached the limit, without the expected content.
-fn missing(expected: &Expected, hearing: &Hearing<'_>) -> Fault {
+fn missing(expected: &Expected, hearing: &Hearing<'_>) -> ProbeFailure {
     let (expected, heard) = (expected.in_words(), hearing.kept());
     if hearing.room() == 0 {
         let text = format!("{expected} was not in the first {} KiB", TALK_LIMIT / 1024);
-        return Fault::new(Cause::Body, text);
+        return ProbeFailure::new(Cause::Body, text);
     }
     if heard.is_empty() {
-        return Fault::new(
+        return ProbeFailure::new(
             Cause::Closed,
             format!("the connection was closed without a word, expected {expected}"),
         )
         .unanswered_if(true);
     }
     if protocols::of(heard) == Spoken::Tls {
-        return Fault::new(Cause::Body, format!("{}; expected {expected}", protocols::SPEAKS_TLS));
+        return ProbeFailure::new(Cause::Body, format!("{}; expected {expected}", protocols::SPEAKS_TLS));
     }
-    Fault::new(Cause::Body, format!("heard {}, expected {expected}", excerpt(first_line(heard))))
+    ProbeFailure::new(Cause::Body, format!("heard {}, expected {expected}", excerpt(first_line(heard))))
 }

@@ -6,10 +6,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::check::{TALK_LIMIT, TcpProbe};
-use crate::probe::fault::Fault;
+use crate::probe::failure::ProbeFailure;
 use crate::probe::{Finding, Trace, connect, talk};
 
-pub(super) async fn attempt(probe: &TcpProbe, address: IpAddr, trace: &mut Trace) -> Result<Finding, Fault> {
+pub(super) async fn attempt(
+    probe: &TcpProbe,
+    address: IpAddr,
+    trace: &mut Trace,
+) -> Result<Finding, ProbeFailure> {
     let address = SocketAddr::new(address, probe.port);
     if probe.talk.is_silent() && probe.proxy.is_none() {
         connect::knock(address).await?;

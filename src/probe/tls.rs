@@ -8,7 +8,7 @@ use std::task::Poll;
 use tokio::io::AsyncWrite;
 
 use crate::check::{TALK_LIMIT, TlsProbe};
-use crate::probe::fault::Fault;
+use crate::probe::failure::ProbeFailure;
 use crate::probe::handshake::Handshake;
 use crate::probe::{Finding, Trace, connect, talk};
 
@@ -17,9 +17,9 @@ pub(super) async fn attempt(
     address: IpAddr,
     handshake: Option<Handshake>,
     trace: &mut Trace,
-) -> Result<Finding, Fault> {
+) -> Result<Finding, ProbeFailure> {
     let target = SocketAddr::new(address, probe.port);
-    let handshake = handshake.ok_or_else(|| Fault::local("the handshake was not prepared"))?;
+    let handshake = handshake.ok_or_else(|| ProbeFailure::local("the handshake was not prepared"))?;
     let stream = connect::connect(target, true, TALK_LIMIT, probe.proxy).await?;
     let mut stream = handshake.shake(stream, trace).await?;
     talk::run(&probe.talk, &mut stream, trace).await?;

@@ -15,8 +15,8 @@ use tokio_rustls::client::TlsStream;
 
 use crate::printable::excerpt;
 use crate::probe::certificate;
-use crate::probe::connect::Connection;
-use crate::probe::limited::Beginning;
+use crate::probe::connect::BackendConnection;
+use crate::probe::limited::FirstBytes;
 use crate::probe::protocols::{self, Spoken};
 use crate::probe::words::first_line;
 
@@ -37,7 +37,7 @@ pub(super) const MISSING: &str = "the backend asked for a client certificate, an
 
 /// A connection over TLS, which reports its errors in words.
 pub(super) struct Secured {
-    pub(super) stream: TlsStream<Connection>,
+    pub(super) stream: TlsStream<BackendConnection>,
     pub(super) client: ClientCertificate,
 }
 
@@ -94,7 +94,7 @@ fn within(error: &io::Error) -> Option<&Error> {
 pub(super) fn of_handshake(
     error: &io::Error,
     client: ClientCertificate,
-    beginning: &Beginning,
+    beginning: &FirstBytes,
 ) -> Option<String> {
     let inner = within(error)?;
     Some(match (inner, protocols::of(beginning.bytes())) {

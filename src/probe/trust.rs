@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The files that a handshake needs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Wanted {
+struct HandshakeFiles {
     trust: Trust,
     client: Option<ClientFiles>,
 }
@@ -46,19 +46,19 @@ enum Trust {
     File(PathBuf),
 }
 
-/// What was read for one [`Wanted`], or the error of reading it.
+/// What was read for one [`HandshakeFiles`], or the error of reading it.
 ///
 /// ```text
 ///  nothing, or too old --(the first probe that asks)--> being read --> read: wakes the probes that wait
 /// ```
 #[derive(Default)]
-struct Place {
-    state: Mutex<State>,
+struct CacheEntry {
+    state: Mutex<CacheState>,
     read: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct CacheState {
     loaded: Option<Loaded>,
     being_read: bool,
 }
@@ -82,7 +82,7 @@ struct Loaded {
 
 /// Each set of files has its own place, so that a file system that hangs delays only the probes that need it. There
 /// are as many as configurations have named since the start.
-static PLACES: LazyLock<Mutex<HashMap<Wanted, Arc<Place>>>> = LazyLock::new(Mutex::default);
+static CACHE: LazyLock<Mutex<HashMap<HandshakeFiles, Arc<CacheEntry>>>> = LazyLock::new(Mutex::default);
 
 /// How to verify by these settings, and which certificate to show. Waits until the files are read.
 pub(super) async fn of(settings: &TlsSettings) -> Verifying {
@@ -91,17 +91,17 @@ pub(super) async fn of(settings: &TlsSettings) -> Verifying {
         Some(path) => Trust::File(path.clone()),
         None => Trust::System,
     };
-    let wanted = Wanted { trust, client: settings.client.clone() };
-    let place = {
-        let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(places.entry(wanted.clone()).or_default())
+    let wanted = HandshakeFiles { trust, client: settings.client.clone() };
+    let entry = {
+        let mut entries = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(entries.entry(wanted.clone()).or_default())
     };
     loop {
-        let read = place.read.notified();
+        let read = entry.read.notified();
         tokio::pin!(read);
         // From here on no notification is missed.
         read.as_mut().enable();
-        if let Some(found) = look(&place, &wanted, Instant::now()) {
+        if let Some(found) = look(&entry, &wanted, Instant::now()) {
             return found;
         }
         read.await;
@@ -110,8 +110,8 @@ pub(super) async fn of(settings: &TlsSettings) -> Verifying {
 
 /// Returns the last result, and starts to read again if it is too old. An old error is not returned, but old
 /// authorities stay in use while new ones are read, because the file system may hang.
-fn look(place: &Arc<Place>, wanted: &Wanted, now: Instant) -> Option<Verifying> {
-    let mut state = place.state.lock().unwrap_or_else(PoisonError::into_inner);
+fn look(entry: &Arc<CacheEntry>, wanted: &HandshakeFiles, now: Instant) -> Option<Verifying> {
+    let mut state = entry.state.lock().unwrap_or_else(PoisonError::into_inner);
     let mut known = None;
     if let Some(loaded) = &state.loaded {
         let lifetime = if loaded.trusting.is_ok() { LIFETIME } else { RETRY };
@@ -121,9 +121,9 @@ fn look(place: &Arc<Place>, wanted: &Wanted, now: Instant) -> Option<Verifying> 
         known = Some(loaded.trusting.clone()).filter(Result::is_ok);
     }
     if !state.being_read {
-        let (place, wanted) = (Arc::clone(place), wanted.clone());
+        let (entry, wanted) = (Arc::clone(entry), wanted.clone());
         let reader = thread::Builder::new().name("read authorities".into());
-        match reader.spawn(move || read(&place, &wanted)) {
+        match reader.spawn(move || read(&entry, &wanted)) {
             Ok(_) => state.being_read = true,
             Err(error) if known.is_none() => {
                 return Some(Err(format!(
@@ -138,12 +138,12 @@ fn look(place: &Arc<Place>, wanted: &Wanted, now: Instant) -> Option<Verifying> 
 }
 
 /// Reads the files. Blocks.
-fn read(place: &Place, wanted: &Wanted) {
+fn read(entry: &CacheEntry, wanted: &HandshakeFiles) {
     // A panic must not leave probes waiting for ever; the next one may try again.
     let found = catch_unwind(|| files(wanted)).unwrap_or_else(|_| {
         Err("reading the certificate authorities broke off; this is a bug in steerd".into())
     });
-    let mut state = place.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut state = entry.state.lock().unwrap_or_else(PoisonError::into_inner);
     let digest = found.as_ref().ok().map(|(.., digest)| digest.as_ref().to_vec());
     let known = state.loaded.take().filter(|loaded| digest.is_some() && loaded.digest == digest);
     let trusting = match known {
@@ -156,7 +156,7 @@ fn read(place: &Place, wanted: &Wanted) {
     state.loaded = Some(Loaded { trusting, digest, at: Instant::now() });
     state.being_read = false;
     drop(state);
-    place.read.notify_waiters();
+    entry.read.notify_waiters();
 }
 
 /// Trusted certificates.
@@ -168,9 +168,9 @@ struct Authorities {
 }
 
 /// The authorities, or none to accept any certificate; the client certificate; the digest of all files.
-type Files = (Option<Authorities>, Option<Arc<CertifiedKey>>, Digest);
+type LoadedFiles = (Option<Authorities>, Option<Arc<CertifiedKey>>, Digest);
 
-fn files(wanted: &Wanted) -> Result<Files, String> {
+fn files(wanted: &HandshakeFiles) -> Result<LoadedFiles, String> {
     let mut digest = Context::new(&SHA256);
     let authorities = match &wanted.trust {
         Trust::Anyone => None,
@@ -300,18 +300,18 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let own = rcgen::generate_simple_self_signed(vec!["gw.example".into()]).unwrap();
         std::fs::write(&file, own.cert.pem()).unwrap();
-        let wanted = Wanted { trust: Trust::File(file.path().into()), client: None };
-        let place = Arc::new(Place::default());
-        read(&place, &wanted);
-        let known = look(&place, &wanted, Instant::now()).unwrap().unwrap();
+        let wanted = HandshakeFiles { trust: Trust::File(file.path().into()), client: None };
+        let entry = Arc::new(CacheEntry::default());
+        read(&entry, &wanted);
+        let known = look(&entry, &wanted, Instant::now()).unwrap().unwrap();
 
         let stalled = stalled::Stalled::new(file.path());
         let later = Instant::now() + LIFETIME;
         for _ in 0..3 {
-            let used = look(&place, &wanted, later).expect("they are there").unwrap();
+            let used = look(&entry, &wanted, later).expect("they are there").unwrap();
             assert!(Arc::ptr_eq(&used, &known));
         }
-        assert!(place.state.lock().unwrap().being_read, "new ones are read");
+        assert!(entry.state.lock().unwrap().being_read, "new ones are read");
         drop(stalled);
     }
 }

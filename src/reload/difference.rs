@@ -16,7 +16,7 @@ use crate::settings::{Allowed, Chaos, Secondary, Settings};
 
 /// Changed keys that need a restart.
 pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<Change> {
-    let mut keys = Keys::default();
+    let mut keys = KeyChanges::default();
     let list =
         |listen: &Vec<SocketAddr>| listen.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
     keys.compare("server.listen", &running.server.listen, &wanted.server.listen, list);
@@ -42,7 +42,7 @@ pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Confi
 
 /// Changed keys of `[server]` that are in force now.
 pub(super) fn server(running: &Configured, wanted: &Configured) -> Vec<Change> {
-    let mut keys = Keys::default();
+    let mut keys = KeyChanges::default();
     keys.settings(&running.settings, &wanted.settings);
     let (old, new) = (&running.server.limits, &wanted.server.limits);
     keys.compare("tcp_connections", &old.tcp.connections, &new.tcp.connections, ToString::to_string);
@@ -59,7 +59,7 @@ pub(super) fn server(running: &Configured, wanted: &Configured) -> Vec<Change> {
 
 /// Changed keys of `[admin]` that are in force now.
 pub(super) fn admin(running: &Configured, wanted: &Configured) -> Vec<Change> {
-    let mut keys = Keys::default();
+    let mut keys = KeyChanges::default();
     let (old, new) = (&running.admin.access, &wanted.admin.access);
     match (&old.token, &new.token) {
         (old, new) if old == new => {}
@@ -138,9 +138,9 @@ pub(super) fn with_transfers(
 }
 
 #[derive(Default)]
-struct Keys(Vec<Change>);
+struct KeyChanges(Vec<Change>);
 
-impl Keys {
+impl KeyChanges {
     fn changed(&mut self, key: &str, detail: String) {
         self.0.push(Change::Changed(key.into(), vec![detail]));
     }

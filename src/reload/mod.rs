@@ -32,7 +32,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::checker;
-use crate::config::fault::{Fault, Faults};
+use crate::config::fault::{ConfigFault, ConfigFaults};
 use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
 use crate::file::Reading;
 use crate::listener::InForce;
@@ -57,7 +57,7 @@ const MOST_TOLD: usize = 100;
 
 /// The report of a reload.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct ReloadReport {
     /// Generation of the table with the new configuration.
     pub generation: u64,
     /// Duration of the reload.
@@ -79,17 +79,17 @@ pub struct Report {
     /// Keys such as `server.listen` that have changed in the file but need a restart to take effect.
     pub restart_needed: Vec<Change>,
     /// Warnings about valid settings that may be mistakes.
-    pub warnings: Faults,
+    pub warnings: ConfigFaults,
     /// The warnings that the previous configuration did not have. Only these are logged.
-    new_warnings: Vec<Fault>,
+    new_warnings: Vec<ConfigFault>,
 }
 
 /// Why a reload was refused.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum ReloadRefusal {
     /// The configuration is not valid.
     #[error("the configuration is not valid, so nothing has changed: {} to correct", errors(.0))]
-    Faults(Faults),
+    Faults(ConfigFaults),
     /// The client named another file than the one that this server runs.
     #[error(
         "this server runs {}, not {}, so nothing has changed; to reload the file that it runs, give that with -c, or \
@@ -122,7 +122,7 @@ pub enum Refusal {
     Ending,
 }
 
-fn errors(faults: &Faults) -> String {
+fn errors(faults: &ConfigFaults) -> String {
     match faults.errors().count() {
         1 => "1 error".into(),
         count => format!("{count} errors"),
@@ -133,7 +133,7 @@ fn errors(faults: &Faults) -> String {
 #[derive(Clone, Debug)]
 pub struct Configured {
     /// Warnings that are in the log.
-    warnings: Faults,
+    warnings: ConfigFaults,
     server: ServerSettings,
     admin: AdminSettings,
     settings: Settings,
@@ -158,9 +158,9 @@ impl Configured {
 #[derive(Debug)]
 pub struct Reach {
     /// The owner of the table.
-    pub checker: checker::Handle,
+    pub checker: checker::CheckerHandle,
     /// The notifier of the secondaries.
-    pub notify: notify::Handle,
+    pub notify: notify::NotifyHandle,
     /// The limits of the listeners.
     pub limits: InForce,
     /// Access rights of the admin server.
@@ -173,42 +173,42 @@ pub struct Reach {
 
 /// A client's request for a reload.
 #[derive(Debug)]
-struct Request {
+struct ReloadRequest {
     /// The client, for the log.
     by: String,
     /// The file that the client named; `None` for the running one.
     meant: Option<PathBuf>,
-    reply: oneshot::Sender<Result<Report, Refusal>>,
+    reply: oneshot::Sender<Result<ReloadReport, ReloadRefusal>>,
 }
 
 /// Requests reloads. The reload task ends when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct Handle {
-    requests: mpsc::Sender<Request>,
+pub struct ReloadHandle {
+    requests: mpsc::Sender<ReloadRequest>,
     signalled: Arc<Notify>,
 }
 
 /// Starts the task that reloads `file`. Must be called within a tokio runtime.
 #[must_use = "nothing can be reloaded without the handle"]
-pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> Handle {
+pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> ReloadHandle {
     let (requests, received) = mpsc::channel(REQUESTS);
     let signalled = Arc::new(Notify::new());
     let reloader = Reloader { file, running, reach, taking: None };
     tokio::spawn(reloader.run(received, Arc::clone(&signalled)));
-    Handle { requests, signalled }
+    ReloadHandle { requests, signalled }
 }
 
-impl Handle {
+impl ReloadHandle {
     /// Reloads after the reloads requested earlier. `by` is the client, for the log. `meant` is the absolute path
     /// of the file that the client expects to be running; the reload is refused if it is not. If the future is dropped
     /// before the configuration is loaded, the load is cancelled and nothing changes.
     ///
     /// # Errors
     /// Returns the reason if nothing has changed.
-    pub async fn reload(&self, by: String, meant: Option<PathBuf>) -> Result<Report, Refusal> {
+    pub async fn reload(&self, by: String, meant: Option<PathBuf>) -> Result<ReloadReport, ReloadRefusal> {
         let (reply, outcome) = oneshot::channel();
-        self.requests.send(Request { by, meant, reply }).await.map_err(|_| Refusal::Ending)?;
-        outcome.await.unwrap_or(Err(Refusal::Ending))
+        self.requests.send(ReloadRequest { by, meant, reply }).await.map_err(|_| ReloadRefusal::Ending)?;
+        outcome.await.unwrap_or(Err(ReloadRefusal::Ending))
     }
 
     /// Requests a reload without waiting for it. Repeated requests before it starts count as one.
@@ -227,11 +227,11 @@ struct Reloader {
 }
 
 impl Reloader {
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>, signalled: Arc<Notify>) {
+    async fn run(mut self, mut requests: mpsc::Receiver<ReloadRequest>, signalled: Arc<Notify>) {
         loop {
             tokio::select! {
                 request = requests.recv() => {
-                    let Some(Request { by, meant, mut reply }) = request else { return };
+                    let Some(ReloadRequest { by, meant, mut reply }) = request else { return };
                     if !reply.is_closed() {
                         let outcome = self.reload(&by, meant, reply.closed()).await;
                         // The client may have disconnected; the configuration is in force anyway.
@@ -251,7 +251,7 @@ impl Reloader {
         asked_by: &str,
         meant: Option<PathBuf>,
         unwanted: impl Future<Output = ()>,
-    ) -> Result<Report, Refusal> {
+    ) -> Result<ReloadReport, ReloadRefusal> {
         info!(asked_by, "reloading the configuration");
         let outcome = self.try_reload(asked_by, meant, unwanted).await;
         let counts = &self.reach.metrics.operation;
@@ -262,7 +262,7 @@ impl Reloader {
             }
             Err(refusal) => {
                 // A request for another file does not mean that the running one is invalid.
-                if !matches!(refusal, Refusal::OtherFile { .. }) {
+                if !matches!(refusal, ReloadRefusal::OtherFile { .. }) {
                     counts.reload_refused();
                 }
                 refusal.tell(asked_by);
@@ -276,9 +276,9 @@ impl Reloader {
         asked_by: &str,
         meant: Option<PathBuf>,
         unwanted: impl Future<Output = ()>,
-    ) -> Result<Report, Refusal> {
+    ) -> Result<ReloadReport, ReloadRefusal> {
         let began = Instant::now();
-        let file = self.file.clone().ok_or(Refusal::NoFile)?;
+        let file = self.file.clone().ok_or(ReloadRefusal::NoFile)?;
         let before = Arc::clone(&self.reach.checker.published.load().catalog);
         let setup = load(file, meant, before, unwanted).await?;
         let wanted = Configured::of(&setup);
@@ -296,8 +296,8 @@ impl Reloader {
         let warnings = setup.warnings;
         let difference =
             swap(&self.reach.checker, setup.served, asked_by).await.map_err(|refusal| match refusal {
-                NotReloaded::Ended => Refusal::Ending,
-                NotReloaded::BrokeOff => Refusal::BrokeOff,
+                NotReloaded::Ended => ReloadRefusal::Ending,
+                NotReloaded::BrokeOff => ReloadRefusal::BrokeOff,
             })?;
 
         self.reach.notify.look();
@@ -309,7 +309,7 @@ impl Reloader {
         }
         let restart_needed = difference::restart_needed(&self.running, &wanted);
         let new_warnings = not_told(&warnings, &self.running.warnings);
-        let report = Report {
+        let report = ReloadReport {
             generation: difference.generation,
             took: began.elapsed(),
             pools: difference.pools,
@@ -330,10 +330,10 @@ impl Reloader {
 
 impl Reloader {
     /// Locks a new state directory while the previous one is still locked.
-    async fn take(&mut self, directory: Option<PathBuf>) -> Result<Option<StateDirectory>, Refusal> {
+    async fn take(&mut self, directory: Option<PathBuf>) -> Result<Option<StateDirectory>, ReloadRefusal> {
         let Some(directory) = directory else { return Ok(None) };
         let current = self.reach.state_dir.borrow().clone();
-        let refused = |error| Refusal::StateDir(Arc::new(error));
+        let refused = |error| ReloadRefusal::StateDir(Arc::new(error));
         let silent = LockError::Silent { directory: directory.clone(), limit: TAKE_TIME };
         let take = move || match current.and_then(|current| current.by_path(&directory)) {
             Some(same) => Ok(same),
@@ -347,7 +347,7 @@ impl Reloader {
         self.taking = Some(taking.abort_handle());
         // A lock that comes too late is released at once.
         let taken = timeout(TAKE_TIME, taking).await.map_err(|_| refused(silent))?;
-        taken.map_err(|_| Refusal::BrokeOff)?.map(Some).map_err(refused)
+        taken.map_err(|_| ReloadRefusal::BrokeOff)?.map(Some).map_err(refused)
     }
 }
 
@@ -357,17 +357,17 @@ async fn load(
     meant: Option<PathBuf>,
     before: Arc<Catalog>,
     unwanted: impl Future<Output = ()>,
-) -> Result<Setup, Refusal> {
+) -> Result<Setup, ReloadRefusal> {
     let reading = Arc::new(Reading::default());
     let by = Arc::clone(&reading);
     let mut loading = spawn_blocking(move || {
         let setup = match meant {
-            None => config::load_by(&by, &file).map_err(Refusal::Faults)?,
-            Some(meant) => match config::load_meant(&by, &file, &meant).map_err(Refusal::Faults)? {
+            None => config::load_by(&by, &file).map_err(ReloadRefusal::Faults)?,
+            Some(meant) => match config::load_meant(&by, &file, &meant).map_err(ReloadRefusal::Faults)? {
                 Some(setup) => setup,
                 None => {
                     let running = std::path::absolute(&file).unwrap_or(file);
-                    return Err(Refusal::OtherFile { running, meant });
+                    return Err(ReloadRefusal::OtherFile { running, meant });
                 }
             },
         };
@@ -376,13 +376,13 @@ async fn load(
         Ok(Setup { warnings: setup.warnings.with_warnings(&file, serials), ..setup })
     });
     tokio::select! {
-        loaded = &mut loading => loaded.map_err(|_| Refusal::BrokeOff)?,
+        loaded = &mut loading => loaded.map_err(|_| ReloadRefusal::BrokeOff)?,
         () = unwanted => {
             reading.give_up();
             if let Ok(Ok(setup)) = loading.await {
                 free(setup);
             }
-            Err(Refusal::Unwanted)
+            Err(ReloadRefusal::Unwanted)
         }
     }
 }
@@ -393,7 +393,7 @@ fn free(setup: Setup) {
     spawn_blocking(move || drop(setup));
 }
 
-impl Report {
+impl ReloadReport {
     /// Whether nothing has changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -428,7 +428,7 @@ impl Report {
 
     fn tell(&self, asked_by: &str) {
         for warning in self.new_warnings.iter().take(MOST_TOLD) {
-            warn!("{}: {}", warning.place, warning.message);
+            warn!("{}: {}", warning.location, warning.message);
         }
         let changes = self.shown();
         let (generation, took, warnings) = (self.generation, self.took, self.warnings.iter().count());
@@ -444,8 +444,8 @@ impl Report {
 }
 
 /// The warnings that are new, ignoring their lines.
-fn not_told(warnings: &Faults, before: &Faults) -> Vec<Fault> {
-    let key = |warning: &Fault| (Arc::clone(&warning.place.file), warning.message.clone());
+fn not_told(warnings: &ConfigFaults, before: &ConfigFaults) -> Vec<ConfigFault> {
+    let key = |warning: &ConfigFault| (Arc::clone(&warning.location.file), warning.message.clone());
     let told: HashSet<_> = before.iter().map(key).collect();
     warnings.iter().filter(|warning| !told.contains(&key(warning))).cloned().collect()
 }
@@ -463,13 +463,13 @@ fn lines(of: &str, changes: &[Change]) -> Vec<String> {
     changes.iter().flat_map(line).collect()
 }
 
-impl Refusal {
+impl ReloadRefusal {
     fn tell(&self, asked_by: &str) {
         if let Self::Faults(faults) = self {
-            for Fault { place, message, hint, .. } in faults.errors().take(MOST_TOLD) {
+            for ConfigFault { location, message, hint, .. } in faults.errors().take(MOST_TOLD) {
                 match hint {
-                    Some(hint) => error!("{place}: {message}; {hint}"),
-                    None => error!("{place}: {message}"),
+                    Some(hint) => error!("{location}: {message}; {hint}"),
+                    None => error!("{location}: {message}"),
                 }
             }
         }

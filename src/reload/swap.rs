@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use crate::check::PoolSetup;
-use crate::checker::{Command, Handle};
-use crate::fleet::{Configuration, Reloaded, Wanted};
+use crate::checker::{CheckerCommand, CheckerHandle};
+use crate::fleet::{Configuration, NewConfiguration, Reloaded};
 use crate::reload::named::{Compared, Difference, difference};
 use crate::served::Served;
 use crate::service::Service;
@@ -39,8 +39,12 @@ pub(super) enum NotReloaded {
 ///
 /// # Errors
 /// Nothing has changed: why.
-pub(super) async fn swap(checker: &Handle, served: Served, by: &str) -> Result<Difference, NotReloaded> {
-    let running = ask(checker, Command::Configuration).await?;
+pub(super) async fn swap(
+    checker: &CheckerHandle,
+    served: Served,
+    by: &str,
+) -> Result<Difference, NotReloaded> {
+    let running = ask(checker, CheckerCommand::Configuration).await?;
     let by = by.to_owned();
     let compare = move || {
         let (wanted, difference) = compare(&running, served, by);
@@ -51,15 +55,15 @@ pub(super) async fn swap(checker: &Handle, served: Served, by: &str) -> Result<D
     let reloaded = if difference.is_empty() {
         Reloaded { generation: running.table.generation, lost: Vec::new() }
     } else {
-        ask(checker, |reply| Command::Reload(Box::new(wanted), reply)).await?
+        ask(checker, |reply| CheckerCommand::Reload(Box::new(wanted), reply)).await?
     };
     spawn_blocking(move || drop(running));
     Ok(difference.with(reloaded))
 }
 
 async fn ask<T>(
-    checker: &Handle,
-    command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    checker: &CheckerHandle,
+    command: impl FnOnce(oneshot::Sender<T>) -> CheckerCommand,
 ) -> Result<T, NotReloaded> {
     let (reply, answer) = oneshot::channel();
     checker.commands.send(command(reply)).await.map_err(|_| NotReloaded::Ended)?;
@@ -67,7 +71,7 @@ async fn ask<T>(
 }
 
 /// The changes a setup makes, and the setup with all that it does not change shared with the running one.
-fn compare(running: &Configuration, served: Served, by: String) -> (Wanted, Difference) {
+fn compare(running: &Configuration, served: Served, by: String) -> (NewConfiguration, Difference) {
     let Served { settings, catalog, services, pools, startup_wait: _ } = served;
     let table = &running.table;
     let old_services: Vec<&Service> = table.services().iter().map(|view| &view.service).collect();
@@ -98,5 +102,5 @@ fn compare(running: &Configuration, served: Served, by: String) -> (Wanted, Diff
         old.map_or_else(|| Arc::new(setup), |old| Arc::clone(old))
     };
     let pools = pools.into_iter().map(share).collect();
-    (Wanted { settings, catalog, services, pools, by }, difference)
+    (NewConfiguration { settings, catalog, services, pools, by }, difference)
 }

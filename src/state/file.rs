@@ -29,7 +29,7 @@ pub(super) const VERSION: u32 = 2;
 
 /// Why a file is not read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum SnapshotError {
     #[error("it is damaged or cut off: {0}")]
     NotJson(#[from] serde_json::Error),
     #[error("it is not UTF-8, so it is damaged, or steerd did not write it")]
@@ -55,7 +55,7 @@ pub(super) struct Snapshot {
 
 /// The fields that every version of the format has.
 #[derive(Deserialize)]
-struct Head {
+struct FormatVersion {
     #[serde(default)]
     format: String,
     #[serde(default)]
@@ -102,21 +102,21 @@ pub(super) fn encode(memory: Memory, journal: u64, now: SystemTime) -> serde_jso
 ///
 /// # Errors
 /// Returns an error if it is not a snapshot, or not a complete one.
-pub(super) fn decode(bytes: &[u8]) -> Result<Snapshot, Refused> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
     let text = std::str::from_utf8(bytes)?;
-    let head: Head = serde_json::from_str(text)?;
+    let head: FormatVersion = serde_json::from_str(text)?;
     if head.format != FORMAT {
-        return Err(Refused::Foreign);
+        return Err(SnapshotError::Foreign);
     }
     if !(1..=VERSION).contains(&head.version) {
-        return Err(Refused::Version(head.version));
+        return Err(SnapshotError::Version(head.version));
     }
     let envelope: Envelope<'_> = serde_json::from_str(text)?;
     let Envelope { version, written, journal, memory, .. } = envelope;
     if checksum(version, written, journal, memory.get()) != envelope.sha256 {
-        return Err(Refused::Checksum);
+        return Err(SnapshotError::Checksum);
     }
-    let stored: Stored = serde_json::from_str(memory.get()).map_err(Refused::Content)?;
+    let stored: Stored = serde_json::from_str(memory.get()).map_err(SnapshotError::Content)?;
     let memory = Memory {
         states: stored.states.into_iter().map(|StoredState(state)| state).collect(),
         overrides: stored.overrides.into_iter().map(|StoredOverride(kept)| kept).collect(),

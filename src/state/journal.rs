@@ -48,7 +48,7 @@ pub(super) fn number(name: &str) -> Option<u64> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct JournalHeader {
     format: String,
     version: u32,
     number: u64,
@@ -56,7 +56,7 @@ struct Head {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Record {
+enum JournalRecord {
     Written(Timestamp),
     State(StoredState),
     Override(StoredOverride),
@@ -100,7 +100,10 @@ impl<F> Journal<F> {
         F: Write,
     {
         let mut lines = Vec::new();
-        self.line(&mut lines, &Head { format: FORMAT.into(), version: VERSION, number: self.number })?;
+        self.line(
+            &mut lines,
+            &JournalHeader { format: FORMAT.into(), version: VERSION, number: self.number },
+        )?;
         self.file.write_all(&lines)?;
         disk.sync(&mut self.file)
     }
@@ -121,16 +124,16 @@ impl<F> Journal<F> {
     {
         self.is_empty = false;
         let mut lines = Vec::new();
-        self.line(&mut lines, &Record::Written(time::timestamp(now)))?;
+        self.line(&mut lines, &JournalRecord::Written(time::timestamp(now)))?;
         for MemoryChanges { states, overrides, ended, .. } in changes {
             for state in states {
-                self.line(&mut lines, &Record::State(StoredState(state)))?;
+                self.line(&mut lines, &JournalRecord::State(StoredState(state)))?;
             }
             for kept in overrides {
-                self.line(&mut lines, &Record::Override(StoredOverride(kept)))?;
+                self.line(&mut lines, &JournalRecord::Override(StoredOverride(kept)))?;
             }
             for (pool, backend) in ended {
-                self.line(&mut lines, &Record::Ended { pool, backend })?;
+                self.line(&mut lines, &JournalRecord::Ended { pool, backend })?;
             }
         }
         self.file.write_all(&lines)?;
@@ -178,7 +181,7 @@ pub(super) fn replay(bytes: &[u8], number: u64, recollection: &mut Recollection)
             continue;
         };
         if place == 0 {
-            match serde_json::from_slice::<Head>(text) {
+            match serde_json::from_slice::<JournalHeader>(text) {
                 Ok(head) if head.format == FORMAT && (1..=VERSION).contains(&head.version) => continue,
                 Ok(head) if head.format == FORMAT => {
                     let version = head.version;
@@ -204,12 +207,12 @@ pub(super) fn replay(bytes: &[u8], number: u64, recollection: &mut Recollection)
     replayed
 }
 
-fn carry_out(record: Record, recollection: &mut Recollection) {
+fn carry_out(record: JournalRecord, recollection: &mut Recollection) {
     match record {
-        Record::Written(time) => recollection.written = time.into(),
-        Record::State(StoredState(state)) => recollection.state(state),
-        Record::Override(StoredOverride(kept)) => recollection.overridden(kept),
-        Record::Ended { pool, backend } => recollection.ended(pool, backend),
+        JournalRecord::Written(time) => recollection.written = time.into(),
+        JournalRecord::State(StoredState(state)) => recollection.state(state),
+        JournalRecord::Override(StoredOverride(kept)) => recollection.overridden(kept),
+        JournalRecord::Ended { pool, backend } => recollection.ended(pool, backend),
     }
 }
 

@@ -29,7 +29,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use crate::checker::{Command, Handle};
+use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::fleet::{Memory, MemoryChanges};
 use crate::metrics::Metrics;
 use crate::state::disk::{Disk, System};
@@ -74,7 +74,7 @@ pub struct Keeper {
 impl Keeper {
     /// Starts to save what the checker knows. Must be called within a tokio runtime.
     #[must_use]
-    pub fn start(place: Option<StateDirectory>, checker: Handle, metrics: Arc<Metrics>) -> Self {
+    pub fn start(place: Option<StateDirectory>, checker: CheckerHandle, metrics: Arc<Metrics>) -> Self {
         Self::start_on(System, place, checker, metrics)
     }
 
@@ -82,7 +82,7 @@ impl Keeper {
     pub(super) fn start_on<D: Disk>(
         disk: D,
         place: Option<StateDirectory>,
-        checker: Handle,
+        checker: CheckerHandle,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (place, places) = watch::channel(place);
@@ -100,7 +100,7 @@ impl Keeper {
             writing: None,
             earlier: 0,
             appended: Instant::now(),
-            snapshot: Snapshot::Wanted,
+            snapshot: SnapshotProgress::Wanted,
             not_before: Instant::now(),
             retry: Instant::now(),
             is_failing: false,
@@ -134,7 +134,7 @@ struct Work<D: Disk> {
     disk: D,
     /// The directory it writes to.
     place: Option<StateDirectory>,
-    checker: Handle,
+    checker: CheckerHandle,
     metrics: Arc<Metrics>,
     /// The outstanding answer of the checker. It is awaited until it arrives, so that no changes
     /// are lost.
@@ -151,7 +151,7 @@ struct Work<D: Disk> {
     earlier: u64,
     /// When the last record was appended.
     appended: Instant,
-    snapshot: Snapshot,
+    snapshot: SnapshotProgress,
     /// Earliest time of the next snapshot for the sake of a large journal.
     not_before: Instant,
     /// Earliest time of the next attempt after a failure.
@@ -174,7 +174,7 @@ struct Written<F> {
 }
 
 /// The snapshot that the journal continues.
-enum Snapshot {
+enum SnapshotProgress {
     /// There is none, and none is being made.
     Wanted,
     /// Being made: since when, the first journal that continues it, and its size when it is done.
@@ -230,7 +230,7 @@ impl<D: Disk> Work<D> {
     /// Switches to another directory. A running write is finished in the old one.
     fn move_on(&mut self, place: Option<StateDirectory>) {
         self.place = place;
-        (self.journal, self.writing, self.snapshot) = (None, None, Snapshot::Wanted);
+        (self.journal, self.writing, self.snapshot) = (None, None, SnapshotProgress::Wanted);
         (self.not_before, self.retry) = (Instant::now(), Instant::now());
         (self.is_whole_needed, self.is_full) = (true, false);
         self.note_loss();
@@ -294,9 +294,9 @@ impl<D: Disk> Work<D> {
     fn is_snapshot_due(&self, now: Instant) -> bool {
         let length = self.length();
         let is_due = match self.snapshot {
-            Snapshot::Begun(..) => false,
-            Snapshot::Wanted => true,
-            Snapshot::Made(bytes) => {
+            SnapshotProgress::Begun(..) => false,
+            SnapshotProgress::Wanted => true,
+            SnapshotProgress::Made(bytes) => {
                 let is_large = length >= bytes.clamp(SMALL, LONG) && now >= self.not_before;
                 self.is_whole_needed || is_large || length >= LONG
             }
@@ -308,7 +308,8 @@ impl<D: Disk> Work<D> {
     async fn finish(&mut self) {
         self.turn(true).await;
         // A snapshot that is complete needs only its journal.
-        let is_needed = |work: &Self| work.journal.is_none() || !matches!(work.snapshot, Snapshot::Made(_));
+        let is_needed =
+            |work: &Self| work.journal.is_none() || !matches!(work.snapshot, SnapshotProgress::Made(_));
         while self.place.is_some() && is_needed(self) {
             match self.snapshot.made().await {
                 Some(made) => self.heed(made),
@@ -326,7 +327,7 @@ impl<D: Disk> Work<D> {
         while self.pending.len() < ANSWERS_AT_ONCE {
             if self.asked.is_none() {
                 let (reply, asked) = oneshot::channel();
-                let sent = self.checker.commands.send(Command::MemoryChanges(reply));
+                let sent = self.checker.commands.send(CheckerCommand::MemoryChanges(reply));
                 if !matches!(timeout(ASK_TIME, sent).await, Ok(Ok(()))) {
                     return false;
                 }
@@ -421,7 +422,7 @@ impl<D: Disk> Work<D> {
             !journal.is_empty
                 && (self.is_whole_needed
                     || journal.length >= LONG
-                    || matches!(self.snapshot, Snapshot::Made(_)))
+                    || matches!(self.snapshot, SnapshotProgress::Made(_)))
         };
         if self.journal.as_ref().is_some_and(is_used) {
             self.begin_journal().await;
@@ -429,8 +430,10 @@ impl<D: Disk> Work<D> {
         let Some(number) = self.journal.as_ref().map(|journal| journal.number) else { return };
         let Some(mut place) = self.place.clone() else { return };
         let (reply, memory) = oneshot::channel();
-        if !matches!(timeout(ASK_TIME, self.checker.commands.send(Command::Memory(reply))).await, Ok(Ok(())))
-        {
+        if !matches!(
+            timeout(ASK_TIME, self.checker.commands.send(CheckerCommand::Memory(reply))).await,
+            Ok(Ok(()))
+        ) {
             return;
         }
         self.is_whole_needed = false;
@@ -445,18 +448,19 @@ impl<D: Disk> Work<D> {
             };
             spawn_blocking(write).await.map_err(io::Error::other)?
         });
-        self.snapshot = Snapshot::Begun(Instant::now(), number, making);
+        self.snapshot = SnapshotProgress::Begun(Instant::now(), number, making);
     }
 
     /// Handles the end of a snapshot.
     fn heed(&mut self, made: io::Result<u64>) {
-        let Snapshot::Begun(began, number, _) = std::mem::replace(&mut self.snapshot, Snapshot::Wanted)
+        let SnapshotProgress::Begun(began, number, _) =
+            std::mem::replace(&mut self.snapshot, SnapshotProgress::Wanted)
         else {
             return;
         };
         match made {
             Ok(bytes) => {
-                self.snapshot = Snapshot::Made(bytes);
+                self.snapshot = SnapshotProgress::Made(bytes);
                 self.not_before = Instant::now() + began.elapsed() * SHARE;
                 if self.journal.as_ref().is_some_and(|journal| journal.number == number) {
                     self.earlier = 0;
@@ -469,7 +473,7 @@ impl<D: Disk> Work<D> {
 
     /// Logs the end of a failure, once the journal and the snapshot are both in order.
     fn tell_recovered(&mut self) {
-        let is_in_order = self.journal.is_some() && matches!(self.snapshot, Snapshot::Made(_));
+        let is_in_order = self.journal.is_some() && matches!(self.snapshot, SnapshotProgress::Made(_));
         if is_in_order && std::mem::take(&mut self.is_failing) {
             info!("health and overrides are written again");
         }
@@ -484,7 +488,7 @@ impl<D: Disk> Work<D> {
     }
 }
 
-impl Snapshot {
+impl SnapshotProgress {
     /// Waits for a snapshot that is being made; returns `None` if there is none.
     async fn made(&mut self) -> Option<io::Result<u64>> {
         let Self::Begun(_, _, making) = self else { return None };

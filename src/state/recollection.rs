@@ -12,12 +12,12 @@ use crate::state::file::Snapshot;
 pub const HINT_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Pool, backend, address and check.
-type Check = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
+type CheckPath = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
 
 /// The state that has been read so far.
 #[derive(Debug)]
 pub(super) struct Recollection {
-    states: BTreeMap<Check, RememberedState>,
+    states: BTreeMap<CheckPath, RememberedState>,
     overrides: BTreeMap<(Arc<str>, Arc<str>), RememberedOverride>,
     /// When the last change was written.
     pub(super) written: SystemTime,

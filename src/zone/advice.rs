@@ -24,7 +24,7 @@ pub struct Advice {
 
 /// Kinds of warnings, each counted separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum AdviceKind {
     OutOfZone,
     Ttl,
     NoTtl,
@@ -39,7 +39,7 @@ pub(super) enum Kind {
     NotAscii,
 }
 
-impl Kind {
+impl AdviceKind {
     const COUNT: usize = Self::NotAscii as usize + 1;
 
     /// The text after the number of warnings that are only counted.
@@ -61,14 +61,14 @@ impl Kind {
 
 /// The warnings so far.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct CountedAdvice {
     advice: Vec<Advice>,
-    counts: [usize; Kind::COUNT],
+    counts: [usize; AdviceKind::COUNT],
 }
 
-impl Told {
+impl CountedAdvice {
     /// Adds a warning. `message` is not called if there are enough of its kind.
-    pub(super) fn add(&mut self, kind: Kind, tag: Option<u32>, message: impl FnOnce() -> String) {
+    pub(super) fn add(&mut self, kind: AdviceKind, tag: Option<u32>, message: impl FnOnce() -> String) {
         let Some(count) = self.counts.get_mut(kind as usize) else { return };
         *count += 1;
         if *count <= MAX_TOLD {
@@ -77,12 +77,12 @@ impl Told {
     }
 
     /// Whether another warning of this kind would only be counted.
-    fn has_enough(&self, kind: Kind) -> bool {
+    fn has_enough(&self, kind: AdviceKind) -> bool {
         self.counts.get(kind as usize).is_some_and(|&count| count >= MAX_TOLD)
     }
 
     pub(super) fn finish(mut self) -> Vec<Advice> {
-        for (count, more) in self.counts.into_iter().zip(Kind::MORE) {
+        for (count, more) in self.counts.into_iter().zip(AdviceKind::MORE) {
             if let Some(left) = count.checked_sub(MAX_TOLD).filter(|&left| left > 0) {
                 self.advice.push(Advice { tag: None, message: format!("{left} {more}") });
             }
@@ -101,7 +101,11 @@ pub(super) struct Added<'a> {
 }
 
 /// Checks the whole zone. `records` are its records in any order.
-pub(super) fn look<'a>(zone: &Zone, records: &(impl Iterator<Item = Added<'a>> + Clone), told: &mut Told) {
+pub(super) fn look<'a>(
+    zone: &Zone,
+    records: &(impl Iterator<Item = Added<'a>> + Clone),
+    told: &mut CountedAdvice,
+) {
     about_signatures(records.clone(), told);
     let has_cuts = zone.nodes.iter().any(|node| node.flags & (DELEGATION | DNAME) != 0);
     let servers = if has_cuts { servers(records.clone()) } else { HashSet::new() };
@@ -130,7 +134,7 @@ fn shown(wire: &[u8]) -> String {
 }
 
 /// One warning for the whole zone.
-fn about_signatures<'a>(records: impl Iterator<Item = Added<'a>> + Clone, told: &mut Told) {
+fn about_signatures<'a>(records: impl Iterator<Item = Added<'a>> + Clone, told: &mut CountedAdvice) {
     /// DNSSEC records that the zone itself signs with; DS belongs to the child zone.
     const NSEC3: u16 = 50;
     const DNSKEY: u16 = 48;
@@ -138,7 +142,7 @@ fn about_signatures<'a>(records: impl Iterator<Item = Added<'a>> + Clone, told: 
         records.filter(|record| matches!(record.rtype, rtype::RRSIG | rtype::NSEC | NSEC3 | DNSKEY));
     let more = of_dnssec.clone().skip(1).count();
     let Some(first) = of_dnssec.min_by_key(|record| record.tag) else { return };
-    told.add(Kind::Signed, Some(first.tag), || {
+    told.add(AdviceKind::Signed, Some(first.tag), || {
         format!(
             "the zone is signed (at {} and {more} more records), but steerd serves no signatures with its \
              answers: if the parent has a DS record for the zone, validating resolvers refuse every answer; \
@@ -166,11 +170,11 @@ fn ends_with_apex(zone: &Zone, prefix: &[u8]) -> bool {
     prefix.ends_with(apex) && rest == apex
 }
 
-fn about_names(zone: &Zone, record: Added<'_>, told: &mut Told) {
+fn about_names(zone: &Zone, record: Added<'_>, told: &mut CountedAdvice) {
     let targets: Vec<_> = targets::names(record).map(|(name, _)| name).collect();
     for name in std::iter::once(record.owner).chain(targets.iter().map(Vec::as_slice)) {
         if prefix(zone, name).is_some_and(|prefix| ends_with_apex(zone, prefix)) {
-            told.add(Kind::Doubled, Some(record.tag), || {
+            told.add(AdviceKind::Doubled, Some(record.tag), || {
                 format!(
                     "{} ends with the name of the zone twice: a name without its final dot is relative to the \
                      origin; is the dot missing?",
@@ -181,7 +185,7 @@ fn about_names(zone: &Zone, record: Added<'_>, told: &mut Told) {
         if !name.is_ascii()
             && let Some(ascii) = a_label(name)
         {
-            told.add(Kind::NotAscii, Some(record.tag), || {
+            told.add(AdviceKind::NotAscii, Some(record.tag), || {
                 format!(
                     "{} is served as these bytes, which suits DNS-SD; clients look up a host by \
                      its A-label, `{ascii}`",
@@ -217,11 +221,16 @@ fn servers<'a>(records: impl Iterator<Item = Added<'a>>) -> HashSet<Vec<u8>> {
 }
 
 /// Whether a delegation or a DNAME hides the record: those below are never answered, except glue.
-fn about_hidden(zone: &Zone, record: Added<'_>, servers: &HashSet<Vec<u8>>, told: &mut Told) -> bool {
+fn about_hidden(
+    zone: &Zone,
+    record: Added<'_>,
+    servers: &HashSet<Vec<u8>>,
+    told: &mut CountedAdvice,
+) -> bool {
     if zone.node(record.owner).is_some_and(|node| node.node.flags & DELEGATION != 0) {
         let beside_dname = zone.node(record.owner).is_some_and(|node| node.node.flags & DNAME != 0);
         if beside_dname && record.rtype == rtype::DNAME {
-            told.add(Kind::ServersBesideDname, Some(record.tag), || {
+            told.add(AdviceKind::ServersBesideDname, Some(record.tag), || {
                 format!(
                     "{} has NS records beside its DNAME: the delegation is answered, and the DNAME is never used",
                     shown(record.owner)
@@ -242,7 +251,7 @@ fn about_hidden(zone: &Zone, record: Added<'_>, servers: &HashSet<Vec<u8>>, told
         Lookup::Dname(dname) => format!("the DNAME of {}", shown(dname.name())),
         _ => return false,
     };
-    told.add(Kind::Hidden, Some(record.tag), || {
+    told.add(AdviceKind::Hidden, Some(record.tag), || {
         format!("this record of {} is never answered: it is hidden by {by}", shown(record.owner))
     });
     true
@@ -253,7 +262,7 @@ fn about_hidden(zone: &Zone, record: Added<'_>, servers: &HashSet<Vec<u8>>, told
 fn about_wildcard_services<'a>(
     zone: &Zone,
     records: &(impl Iterator<Item = Added<'a>> + Clone),
-    told: &mut Told,
+    told: &mut CountedAdvice,
 ) {
     let wildcard_of = |parent: &[u8]| {
         let node = zone.node(parent).filter(|node| node.node.flags & WILDCARD_CHILD != 0)?;
@@ -272,15 +281,15 @@ fn about_wildcard_services<'a>(
             continue;
         }
         let Some(wildcard) = name::parent(name).and_then(wildcard_of) else { continue };
-        if told.has_enough(Kind::Shadowed) {
-            told.add(Kind::Shadowed, None, String::new);
+        if told.has_enough(AdviceKind::Shadowed) {
+            told.add(AdviceKind::Shadowed, None, String::new);
             continue;
         }
         let below = |other: &[u8]| other != name && name::is_within(other, name);
         let record = records.clone().find(|record| record.owner == name);
         let record = record.or_else(|| records.clone().find(|record| below(record.owner)));
         let service = services.iter().copied().find(|other| below(other));
-        told.add(Kind::Shadowed, record.map(|record| record.tag), || {
+        told.add(AdviceKind::Shadowed, record.map(|record| record.tag), || {
             let cause = match (record, service) {
                 (Some(record), _) if record.owner == name => String::new(),
                 (Some(Added { owner, .. }), _) | (None, Some(owner)) => {

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use super::advice::{self, Added, Advice, Told};
+use super::advice::{self, Added, Advice, CountedAdvice};
 use super::{
     CNAME, DELEGATION, DNAME, NO_SERVICE, NameHasher, Node, RrsetEntry, WILDCARD_CHILD, Zone, name_in, rtype,
 };
@@ -29,17 +29,17 @@ pub struct ZoneBuilder {
     nodes: Vec<Node>,
     index: HashTable<u32>,
     seed: NameHasher,
-    records: Vec<Record>,
+    records: Vec<ChainedRecord>,
     data: Vec<u8>,
     /// The node of the last added record: records of one owner are mostly adjacent.
     last: usize,
-    told: Told,
+    told: CountedAdvice,
     /// The tag and the owner of the first SOA record that is not in the zone.
     soa_elsewhere: Option<(u32, String)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Record {
+struct ChainedRecord {
     node: u32,
     ttl: u32,
     data: u32,
@@ -134,7 +134,7 @@ impl ZoneBuilder {
             records: Vec::new(),
             data: Vec::new(),
             last: 0,
-            told: Told::default(),
+            told: CountedAdvice::default(),
             soa_elsewhere: None,
         };
         builder.node(apex);
@@ -198,7 +198,7 @@ impl ZoneBuilder {
             let (written, kept) = (std::mem::replace(&mut ttl, earlier.ttl), earlier.ttl);
             // Each signature has the TTL of the RRset that it covers.
             if written != kept && rtype != rtype::RRSIG {
-                self.told.add(advice::Kind::Ttl, Some(tag), || {
+                self.told.add(advice::AdviceKind::Ttl, Some(tag), || {
                     format!(
                         "the TTL of `{written}` seconds is not used: records of one name and type have one TTL, \
                          and the first has `{kept}` seconds"
@@ -218,7 +218,7 @@ impl ZoneBuilder {
         if let Some(entry) = self.nodes.get_mut(index) {
             entry.flags |= add;
             let previous = std::mem::replace(&mut entry.first_rrset, number);
-            self.records.push(Record { node, ttl, data, tag, previous, rtype, length });
+            self.records.push(ChainedRecord { node, ttl, data, tag, previous, rtype, length });
         }
         Ok(())
     }
@@ -253,7 +253,7 @@ impl ZoneBuilder {
     }
 
     /// Adds a warning about the record with this tag.
-    pub(super) fn tell(&mut self, kind: advice::Kind, tag: u32, message: impl FnOnce() -> String) {
+    pub(super) fn tell(&mut self, kind: advice::AdviceKind, tag: u32, message: impl FnOnce() -> String) {
         self.told.add(kind, Some(tag), message);
     }
 
@@ -327,7 +327,7 @@ impl ZoneBuilder {
     }
 
     /// Appends the distinct records of one RRset in file order, and returns their number.
-    fn append_rrset(&self, group: &[Record], data: &mut Vec<u8>) -> usize {
+    fn append_rrset(&self, group: &[ChainedRecord], data: &mut Vec<u8>) -> usize {
         let mut seen: HashSet<&[u8]> = HashSet::new();
         let mut count = 0;
         for (at, record) in group.iter().enumerate() {
@@ -363,14 +363,14 @@ impl ZoneBuilder {
     }
 
     /// The last added record of this name and type.
-    fn earlier(&self, node: usize, rtype: u16) -> Option<&Record> {
+    fn earlier(&self, node: usize, rtype: u16) -> Option<&ChainedRecord> {
         self.records_of(node).find(|record| record.rtype == rtype)
     }
 
     /// The records of a name, the latest first. Until the zone is finished, `first_rrset` is the
     /// number of the node's latest record, and each record links to the previous one. So the walk
     /// visits the records of one name only, wherever they are in the file.
-    fn records_of(&self, node: usize) -> impl Iterator<Item = &Record> {
+    fn records_of(&self, node: usize) -> impl Iterator<Item = &ChainedRecord> {
         let record = |number: u32| self.records.get(number as usize);
         let latest = self.nodes.get(node).and_then(|node| record(node.first_rrset));
         std::iter::successors(latest, move |later| record(later.previous))
@@ -432,7 +432,7 @@ impl ZoneBuilder {
 }
 
 impl RrsetEntry {
-    fn try_new(start: usize, length: usize, first: &Record, count: usize) -> Option<Self> {
+    fn try_new(start: usize, length: usize, first: &ChainedRecord, count: usize) -> Option<Self> {
         Some(Self {
             data: u32::try_from(start).ok()?,
             length: u32::try_from(length).ok()?,
@@ -443,7 +443,7 @@ impl RrsetEntry {
     }
 }
 
-impl Record {
+impl ChainedRecord {
     fn data_in<'d>(&self, data: &'d [u8]) -> &'d [u8] {
         let start = self.data as usize;
         data.get(start..start + usize::from(self.length)).unwrap_or(&[])
@@ -461,7 +461,7 @@ fn is_same_soa(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// Whether a record is a service binding (RFC 9460) with an address hint.
-fn has_address_hint(record: &Record, data: &[u8]) -> bool {
+fn has_address_hint(record: &ChainedRecord, data: &[u8]) -> bool {
     const PRIORITY: usize = 2;
     const IPV4_HINT: u16 = 4;
     const IPV6_HINT: u16 = 6;

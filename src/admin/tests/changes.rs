@@ -141,7 +141,7 @@ async fn a_refused_reload_answers_with_every_fault_and_its_place() {
 
 #[tokio::test]
 async fn from_other_machines_only_with_the_token() {
-    let token = Some(Token::parse("0123456789abcdef").unwrap());
+    let token = Some(BearerToken::parse("0123456789abcdef").unwrap());
     let fixture = start_at("0.0.0.0:0", Access { token, public_reads: false }, Some(status("")));
     let shown = "Authorization: Bearer 0123456789abcdef\r\n";
     for (method, path) in
@@ -169,7 +169,7 @@ async fn from_other_machines_only_with_the_token() {
 /// A reload puts the token of the file in force and revokes the old one.
 #[tokio::test]
 async fn a_reload_changes_the_token() {
-    let token = Some(Token::parse("0123456789abcdef").unwrap());
+    let token = Some(BearerToken::parse("0123456789abcdef").unwrap());
     let fixture = start_at("127.0.0.1:0", Access { token, public_reads: false }, Some(status("")));
     let config = format!("[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"token\"\n{CONFIG}");
     std::fs::write(fixture.directory.path().join("steerd.toml"), config).unwrap();

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn the_first_outcomes_decide_and_make_it_ready() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let pool = pool_of("web", check(DEFAULTS), &["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
     let (handle, script) = run(setup(vec![pool], vec![service(&[0])]));
     script.set("192.0.2.2", Behaviour::Refuse);
@@ -143,7 +143,7 @@ async fn only_touched_pools_are_built_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn services_tell_of_tiers_and_of_being_down_once() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let pools = vec![
         pool_of("main", check(DEFAULTS), &["192.0.2.1", "2001:db8::1"]),
         pool_of("standby", check(DEFAULTS), &["192.0.2.2", "2001:db8::2"]),
@@ -151,7 +151,7 @@ async fn services_tell_of_tiers_and_of_being_down_once() {
     let (handle, script) = run(setup(pools, vec![service(&[0, 1])]));
     ready(&handle).await;
     assert_eq!(log.take("service"), [""; 0], "a start in health has nothing to tell");
-    let tiers = |handle: &Handle| {
+    let tiers = |handle: &CheckerHandle| {
         let table = handle.published.load();
         ServiceStatus::of(&table.services()[0], &table).tier
     };

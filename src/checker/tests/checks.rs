@@ -11,13 +11,13 @@ fn with(checks: Vec<Check>, require: Require, addresses: &[&str]) -> PoolSetup {
     PoolSetup { checks, require, ..pool_of("web", None, addresses) }
 }
 
-async fn standing(handle: &Handle) -> Standing {
+async fn standing(handle: &CheckerHandle) -> Standing {
     status(handle).await.pools[0].backends[0].addresses[0].standing
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_check_runs_and_they_decide_together() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (handle, script) =
         run(setup(vec![with(vec![on(1), on(2)], Require::All, &["192.0.2.1"])], vec![service(&[0])]));
     ready(&handle).await;
@@ -70,7 +70,7 @@ async fn what_is_observed_only_never_decides() {
 
 #[tokio::test(start_paused = true)]
 async fn a_draining_backend_is_not_answered_and_is_no_failure() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let pools = vec![with(vec![on(1), on(2)], Require::All, &["192.0.2.1", "192.0.2.2"])];
     let (handle, script) = run(setup(pools, vec![service(&[0])]));
     ready(&handle).await;

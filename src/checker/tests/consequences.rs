@@ -7,7 +7,7 @@ const THREE: [&str; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
 
 /// Asks for an override of a backend of the first pool: what follows, or why it is refused.
 async fn asked(
-    handle: &Handle,
+    handle: &CheckerHandle,
     backend: &str,
     state: Option<Override>,
     force: bool,
@@ -22,7 +22,7 @@ async fn asked(
         by: "a test".into(),
     };
     let texts = |consequences: Vec<Consequence>| consequences.into_iter().map(|one| one.text).collect();
-    match ask(handle, |reply| Command::Override(request, reply)).await {
+    match ask(handle, |reply| CheckerCommand::Override(request, reply)).await {
         Ok(done) => Ok(texts(done.consequences)),
         Err(OverrideRefused::TakesAway(consequences)) => Err(texts(consequences)),
         Err(other) => panic!("{other:?}"),
@@ -32,7 +32,7 @@ async fn asked(
 const NOTHING: Result<Vec<String>, Vec<String>> = Ok(Vec::new());
 
 /// The fleet of a case: `web` with these addresses, and perhaps a standby.
-async fn fleet(web: &[&str], min_healthy: MinHealthy, standby: bool) -> (Handle, Script) {
+async fn fleet(web: &[&str], min_healthy: MinHealthy, standby: bool) -> (CheckerHandle, Script) {
     let mut web = pool_of("web", check(DEFAULTS), web);
     web.pool.min_healthy = min_healthy;
     let pools = vec![web, pool_of("standby", check(DEFAULTS), &["192.0.2.9"])];
@@ -105,7 +105,7 @@ async fn the_last_one_of_a_family_and_the_only_tier() {
 /// No tier is usable before and after, so the addresses tell: the last one, and those that are drained.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_fails_open_already() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (g, h) = ("192.0.2.1", "192.0.2.2");
     let again = "service www.example.com answers with 1 ipv4 address of drained backends again: no other address is left";
     let kept = "service www.example.com goes on answering with 192.0.2.2 (ipv4), because it fails open";
@@ -188,7 +188,7 @@ async fn no_service_and_very_many() {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_override_keeps_the_reason_of_the_first() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (handle, _script) = fleet(&THREE, MinHealthy::Count(1), false).await;
     let over = async |state, reason: Option<&str>| {
         let request = OverrideRequest {
@@ -200,7 +200,7 @@ async fn a_second_override_keeps_the_reason_of_the_first() {
             force: false,
             by: "192.0.2.200:4711 with the token".into(),
         };
-        let done = ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
+        let done = ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
         (done.before.map(|before| before.state), done.backend.overridden.and_then(|kept| kept.reason))
     };
     let kernel = Some("kernel".to_owned());

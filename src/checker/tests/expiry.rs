@@ -11,7 +11,7 @@ fn tls(timing: Timing) -> Check {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_certificate_is_shown_and_told_once() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (metrics, script) = (Arc::new(Metrics::new(1)), Script::default());
     // The time of day of a script is that of 2023-11-14.
     let now = script.wall();

@@ -23,7 +23,7 @@ pub(crate) use tokio::sync::oneshot;
 pub(crate) use tokio::time::Instant;
 
 use super::*;
-pub(crate) use crate::captured_log::Log;
+pub(crate) use crate::captured_log::CapturedLog;
 pub(crate) use crate::check::{Check, PoolSetup, Probe, TcpProbe, Timing};
 pub(crate) use crate::fleet::*;
 pub(crate) use crate::health::Outcome;
@@ -167,7 +167,7 @@ pub(crate) fn port_of(probe: &Probe) -> u16 {
 }
 
 impl Outside for Script {
-    async fn probe(self, Run { probe, address, timeout, search_charge }: Run) -> Report {
+    async fn probe(self, ProbeRun { probe, address, timeout, search_charge }: ProbeRun) -> Report {
         let port = port_of(&probe);
         *self.0.started.lock().unwrap().entry(address).or_default() += 1;
         *self.0.started_on_port.lock().unwrap().entry((address, port)).or_default() += 1;
@@ -275,7 +275,7 @@ pub(crate) fn start_with(
     capacity: Capacity,
     metrics: Arc<Metrics>,
     outside: Script,
-) -> Handle {
+) -> CheckerHandle {
     start_after(Memory::default(), served, capacity, metrics, outside)
 }
 
@@ -285,18 +285,18 @@ pub(crate) fn start_after(
     capacity: Capacity,
     metrics: Arc<Metrics>,
     outside: Script,
-) -> Handle {
+) -> CheckerHandle {
     let (handle, work) =
-        prepare(Setup { served, memory }, capacity, metrics, outside, Retired::start().unwrap());
+        prepare(FleetSetup { served, memory }, capacity, metrics, outside, Retired::start().unwrap());
     tokio::spawn(work);
     handle
 }
 
-pub(crate) fn run(served: Served) -> (Handle, Script) {
+pub(crate) fn run(served: Served) -> (CheckerHandle, Script) {
     run_after(Memory::default(), served)
 }
 
-pub(crate) fn run_after(memory: Memory, served: Served) -> (Handle, Script) {
+pub(crate) fn run_after(memory: Memory, served: Served) -> (CheckerHandle, Script) {
     let script = Script::default();
     (start_after(memory, served, CAPACITY, Arc::new(Metrics::new(1)), script.clone()), script)
 }
@@ -306,13 +306,16 @@ pub(crate) fn view(table: &Table, pool: usize) -> &Arc<PoolView> {
     table.pools().get(pool).unwrap()
 }
 
-pub(crate) fn eligible(handle: &Handle, pool: usize) -> Vec<String> {
+pub(crate) fn eligible(handle: &CheckerHandle, pool: usize) -> Vec<String> {
     let table = handle.published.load();
     let members = |family| view(&table, pool).family(family).eligible.members.iter();
     Family::ALL.into_iter().flat_map(members).map(|member| member.address.to_string()).collect()
 }
 
-pub(crate) async fn ask<T>(handle: &Handle, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> T {
+pub(crate) async fn ask<T>(
+    handle: &CheckerHandle,
+    command: impl FnOnce(oneshot::Sender<T>) -> CheckerCommand,
+) -> T {
     let (reply, answer) = oneshot::channel();
     handle.commands.send(command(reply)).await.unwrap();
     answer.await.unwrap()
@@ -342,7 +345,7 @@ impl std::ops::Deref for Told {
     }
 }
 
-pub(crate) async fn status(handle: &Handle) -> Status {
+pub(crate) async fn status(handle: &CheckerHandle) -> Status {
     let table = handle.published.load();
     let (pools, suspected) = told(handle, Cursor::all(Arc::clone(&table))).await.unwrap();
     let services = table.services().iter().map(|view| ServiceStatus::of(view, &table)).collect();
@@ -350,10 +353,10 @@ pub(crate) async fn status(handle: &Handle) -> Status {
 }
 
 /// The status told from a place on; none when another configuration comes into force meanwhile.
-pub(crate) async fn told(handle: &Handle, cursor: Cursor) -> Option<(Vec<Told>, Option<Suspected>)> {
+pub(crate) async fn told(handle: &CheckerHandle, cursor: Cursor) -> Option<(Vec<Told>, Option<Suspected>)> {
     let (mut pools, mut suspected, mut next) = (Vec::<Told>::new(), None, Some(cursor));
     while let Some(cursor) = next {
-        let piece = ask(handle, |reply| Command::Tell(cursor, reply)).await?;
+        let piece = ask(handle, |reply| CheckerCommand::Tell(cursor, reply)).await?;
         for PoolPiece { pool, backends } in piece.pools {
             match pool {
                 Some(pool) => pools.push(Told { pool, backends }),
@@ -366,7 +369,7 @@ pub(crate) async fn told(handle: &Handle, cursor: Cursor) -> Option<(Vec<Told>, 
 }
 
 /// One pool with its history.
-pub(crate) async fn pool_told(handle: &Handle, pool: u32) -> Told {
+pub(crate) async fn pool_told(handle: &CheckerHandle, pool: u32) -> Told {
     let (mut pools, _) =
         told(handle, Cursor::with_history(handle.published.load(), PoolId(pool))).await.unwrap();
     assert_eq!(pools.len(), 1);
@@ -384,13 +387,13 @@ pub(crate) async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -
 }
 
 /// Goes on with another configuration, in which the pools that stay are shared with the running one.
-async fn reload(handle: &Handle, served: Served) -> Reloaded {
-    let running = ask(handle, Command::Configuration).await;
-    let wanted = Wanted::of(&running, served);
-    ask(handle, |reply| Command::Reload(Box::new(wanted), reply)).await
+async fn reload(handle: &CheckerHandle, served: Served) -> Reloaded {
+    let running = ask(handle, CheckerCommand::Configuration).await;
+    let wanted = NewConfiguration::of(&running, served);
+    ask(handle, |reply| CheckerCommand::Reload(Box::new(wanted), reply)).await
 }
 
-pub(crate) async fn ready(handle: &Handle) -> Duration {
+pub(crate) async fn ready(handle: &CheckerHandle) -> Duration {
     let began = Instant::now();
     handle.ready.clone().wait_for(|ready| *ready).await.unwrap();
     began.elapsed()

@@ -18,8 +18,8 @@ fn request(backend: &str, state: Option<Override>) -> OverrideRequest {
 }
 
 /// Overrides a backend; the reply is that backend as the status that follows has it.
-async fn over(handle: &Handle, request: OverrideRequest) -> Result<Status, OverrideRefused> {
-    let backend = ask(handle, |reply| Command::Override(request, reply)).await?.backend;
+async fn over(handle: &CheckerHandle, request: OverrideRequest) -> Result<Status, OverrideRefused> {
+    let backend = ask(handle, |reply| CheckerCommand::Override(request, reply)).await?.backend;
     let now = status(handle).await;
     let all: Vec<_> =
         now.pools.iter().flat_map(|pool| &pool.backends).map(|told| format!("{told:?}")).collect();
@@ -32,7 +32,7 @@ fn overridden(status: &Status, backend: usize) -> Option<&OverrideStatus> {
 }
 
 /// Two pools in two services, with TTLs of 20 and 60 s.
-fn fleet() -> (Handle, Script) {
+fn fleet() -> (CheckerHandle, Script) {
     let pools = vec![
         pool_of("web", check(DEFAULTS), &ADDRESSES),
         pool_of("standby", check(DEFAULTS), &["192.0.2.9"]),
@@ -43,7 +43,7 @@ fn fleet() -> (Handle, Script) {
 
 #[tokio::test(start_paused = true)]
 async fn drain_leaves_the_answers_at_once_and_is_safe_after_the_longest_ttl() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (handle, script) = fleet();
     ready(&handle).await;
     let generation = handle.published.load().generation;
@@ -134,7 +134,7 @@ async fn it_stays_safe_from_when_it_left_whatever_word_follows() {
 
 #[tokio::test(start_paused = true)]
 async fn an_override_ends_when_its_time_has_passed() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (handle, script) = fleet();
     ready(&handle).await;
     let drain =
@@ -156,7 +156,7 @@ async fn a_jump_of_the_clock_ends_no_override_and_keeps_none() {
     const DAY: i64 = 24 * 3600;
     for jumps in [&[2 * DAY][..], &[-2 * DAY], &[30 * DAY, -60 * DAY, 5], &[-53 * 365 * DAY], &[7200, -7200]]
     {
-        let (log, _guard) = Log::listen();
+        let (log, _guard) = CapturedLog::listen();
         let (handle, script) = fleet();
         ready(&handle).await;
         let length = Some(SECOND * 3600);
@@ -203,7 +203,7 @@ async fn what_is_disabled_is_in_no_total() {
 /// What a failure leaves is in its line, and the lines stand in the order of cause and effect.
 #[tokio::test(start_paused = true)]
 async fn failures_are_warnings_that_say_what_is_left() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (handle, script) = fleet();
     ready(&handle).await;
     let lines = log.take("backend is healthy");

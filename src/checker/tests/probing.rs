@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_panics_is_void_and_its_target_is_probed_on() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let pools = vec![pool_of("web", check(DEFAULTS), &["192.0.2.1"])];
     let (handle, script) = run(setup(pools, vec![service(&[0])]));
     ready(&handle).await;

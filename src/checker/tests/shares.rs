@@ -5,7 +5,7 @@ use crate::pool::Override;
 
 const TWO: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 
-async fn percent(handle: &Handle) -> u8 {
+async fn percent(handle: &CheckerHandle) -> u8 {
     status(handle).await.pools[0].backends[0].addresses[0].percent
 }
 
@@ -67,7 +67,7 @@ async fn what_a_backend_says_of_its_load_scales_its_weight_until_it_is_too_old()
     script.load("192.0.2.1", Some(40));
     ready(&handle).await;
     assert_eq!(percent(&handle).await, 40);
-    let weights = |handle: &Handle| {
+    let weights = |handle: &CheckerHandle| {
         let table = handle.published.load();
         let candidates = &view(&table, 0).family(Family::Ipv4).eligible.candidates;
         candidates.iter().map(|candidate| candidate.weight).sum::<u32>()
@@ -85,7 +85,7 @@ async fn what_a_backend_says_of_its_load_scales_its_weight_until_it_is_too_old()
 async fn an_address_that_falls_again_and_again_is_held_and_shown_so() {
     let quick =
         Timing { interval: SECOND, timeout: SECOND / 2, rise: 1, fall: 1, interval_down: SECOND, ..DEFAULTS };
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (metrics, script) = (Arc::new(Metrics::new(1)), Script::default());
     let web = setup(vec![pool_of("web", check(quick), &TWO)], vec![service(&[0])]);
     let handle = start_with(web, CAPACITY, Arc::clone(&metrics), script.clone());
@@ -131,7 +131,7 @@ async fn an_address_that_falls_again_and_again_is_held_and_shown_so() {
 }
 
 /// The weight by which each backend of the first pool is drawn, in hundredths.
-async fn drawn(handle: &Handle) -> Vec<u32> {
+async fn drawn(handle: &CheckerHandle) -> Vec<u32> {
     status(handle).await.pools[0].backends.iter().map(|backend| backend.addresses[0].drawn).collect()
 }
 
@@ -174,7 +174,7 @@ async fn the_weight_that_is_shown_is_the_one_that_is_drawn_by() {
         ("192.0.2.3", Override::Disabled, [300, 0, 0]),
     ] {
         let request = down(backend, state);
-        ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
+        ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
         assert_eq!(drawn(&handle).await, expected, "{backend} {state:?}");
     }
 }

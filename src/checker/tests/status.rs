@@ -87,18 +87,19 @@ async fn a_piece_is_bounded_and_of_one_configuration() {
     let (mut next, mut count, mut places) = (Some(Cursor::all(Arc::clone(&before))), 0, Vec::new());
     while let Some(place) = next {
         places.push(place.clone());
-        let piece = ask(&handle, |reply| Command::Tell(place, reply)).await.unwrap();
+        let piece = ask(&handle, |reply| CheckerCommand::Tell(place, reply)).await.unwrap();
         let told: usize = piece.pools.iter().map(|pool| pool.backends.len()).sum();
         assert!(told <= BACKENDS_IN_A_PIECE, "{told}");
         count += told;
         next = piece.next;
     }
     assert_eq!(count, whole);
-    let piece = ask(&handle, |reply| Command::Tell(Cursor::with_history(before, PoolId(6)), reply)).await;
+    let piece =
+        ask(&handle, |reply| CheckerCommand::Tell(Cursor::with_history(before, PoolId(6)), reply)).await;
     assert_eq!(piece.unwrap().pools[0].backends.len(), BACKENDS_WITH_HISTORY_IN_A_PIECE);
 
     let (reply, memory) = oneshot::channel();
-    handle.commands.send(Command::Memory(reply)).await.unwrap();
+    handle.commands.send(CheckerCommand::Memory(reply)).await.unwrap();
     for _ in 0..3 {
         tokio::task::yield_now().await;
     }
@@ -106,7 +107,10 @@ async fn a_piece_is_bounded_and_of_one_configuration() {
     fewer.drain(..4);
     reload(&handle, setup(fewer, Vec::new())).await;
     for place in places {
-        assert!(ask(&handle, |reply| Command::Tell(place, reply)).await.is_none(), "of the table before");
+        assert!(
+            ask(&handle, |reply| CheckerCommand::Tell(place, reply)).await.is_none(),
+            "of the table before"
+        );
     }
     let names: Vec<String> = status(&handle).await.pools.iter().map(|pool| pool.name.to_string()).collect();
     assert_eq!(names, ["p4", "p5", "p6", "p7"]);
@@ -124,12 +128,12 @@ async fn those_who_have_left_cost_nothing() {
     let table = handle.published.load();
     for _ in 0..COMMANDS {
         let (reply, answer) = oneshot::channel();
-        handle.commands.try_send(Command::Tell(Cursor::all(Arc::clone(&table)), reply)).unwrap();
+        handle.commands.try_send(CheckerCommand::Tell(Cursor::all(Arc::clone(&table)), reply)).unwrap();
         drop(answer);
     }
     // One turn for each command, and none for what they asked for.
     let began = std::time::Instant::now();
-    let told = ask(&handle, |reply| Command::Tell(Cursor::all(Arc::clone(&table)), reply)).await;
+    let told = ask(&handle, |reply| CheckerCommand::Tell(Cursor::all(Arc::clone(&table)), reply)).await;
     assert!(told.is_some() && began.elapsed() < SECOND, "{:?}", began.elapsed());
     drop(told);
     // Nothing in the queue holds the table any more.

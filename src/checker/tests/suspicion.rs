@@ -10,14 +10,14 @@ const HOUR: Timing =
 /// A death is found within an interval, jitter and the rechecks, when nobody is suspected.
 const FOUND: Duration = Duration::from_millis(13_260);
 
-fn watched(pools: Vec<PoolSetup>) -> (Handle, Script, Arc<Metrics>) {
+fn watched(pools: Vec<PoolSetup>) -> (CheckerHandle, Script, Arc<Metrics>) {
     let (metrics, script) = (Arc::new(Metrics::new(1)), Script::default());
     let handle =
         start_with(setup(pools, vec![service(&[0])]), CAPACITY, Arc::clone(&metrics), script.clone());
     (handle, script, metrics)
 }
 
-fn gauge(handle: &Handle, metrics: &Arc<Metrics>, pool: &str) -> bool {
+fn gauge(handle: &CheckerHandle, metrics: &Arc<Metrics>, pool: &str) -> bool {
     let text = metrics.render(&handle.published.load());
     let line = format!("steerd_self_suspected{{pool=\"{pool}\"}} ");
     text.lines().find_map(|found| found.strip_prefix(&line)).expect("the gauge") == "1"
@@ -25,7 +25,7 @@ fn gauge(handle: &Handle, metrics: &Arc<Metrics>, pool: &str) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_pool_that_fails_at_once_is_kept_for_an_interval_and_the_alarm_shows() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (handle, script, metrics) = watched(vec![pool_of("web", check(DEFAULTS), &FIVE)]);
     ready(&handle).await;
     for address in FIVE {
@@ -59,7 +59,7 @@ async fn a_pool_that_fails_at_once_is_kept_for_an_interval_and_the_alarm_shows()
 /// The other end of a suspicion: it was this machine's network after all.
 #[tokio::test(start_paused = true)]
 async fn a_suspicion_that_ends_well_says_so() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (handle, script, metrics) = watched(vec![pool_of("web", check(DEFAULTS), &FIVE)]);
     ready(&handle).await;
     for address in FIVE {
@@ -117,7 +117,7 @@ async fn a_pool_that_is_not_to_suspect_fails_as_it_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn probes_that_cannot_be_made_judge_nobody_and_raise_the_alarm_once() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let many: Vec<String> = (1..=40).map(|last| format!("192.0.2.{last}")).collect();
     let addresses: Vec<&str> = many.iter().map(String::as_str).collect();
     let (handle, script, metrics) = watched(vec![pool_of("web", check(DEFAULTS), &addresses)]);
@@ -170,7 +170,7 @@ fn any_suspected(status: &Status) -> bool {
 async fn one_backend_is_no_group_however_many_checks_it_has() {
     let on = |port: u16| Check { name: format!("port-{port}"), ..tcp(port, DEFAULTS) };
     let checks = (1..=4).map(on).collect();
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let one = PoolSetup { checks, ..pool_of("web", None, &["192.0.2.1"]) };
     let (handle, script) = run(setup(vec![one], vec![service(&[0])]));
     ready(&handle).await;

@@ -107,7 +107,7 @@ fn standing(verdict: Option<Verdict>) -> Standing {
 }
 
 /// Each in the words of the rule, read from the outside.
-async fn assert_sound(handle: &Handle, pools: &[PoolSetup], seed: u64) {
+async fn assert_sound(handle: &CheckerHandle, pools: &[PoolSetup], seed: u64) {
     let mut told = status(handle).await;
     let mut table = handle.published.load();
     // Another table may have been published since it was told.
@@ -179,7 +179,7 @@ async fn live(seed: u64) {
                         force: true,
                         by: "a test".into(),
                     };
-                    ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
+                    ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
                 }
             }
             _ => {

@@ -16,7 +16,7 @@ use crate::table::{Drawing, PoolView, Standing};
 const SHOWN: usize = 20;
 
 /// A draw of services from one pool, while all of its backends are healthy.
-pub(super) struct Draw<'s> {
+pub(super) struct PoolDraw<'s> {
     pool: &'s Pool,
     family: Family,
     drawing: Drawing,
@@ -26,8 +26,8 @@ pub(super) struct Draw<'s> {
 }
 
 /// The draws that differ from the weights, once for all services that draw alike.
-pub(super) fn draws(setup: &Setup) -> Vec<Draw<'_>> {
-    let mut draws: Vec<Draw<'_>> = Vec::new();
+pub(super) fn draws(setup: &Setup) -> Vec<PoolDraw<'_>> {
+    let mut draws: Vec<PoolDraw<'_>> = Vec::new();
     let mut known: HashMap<(PoolId, Drawing), Vec<usize>> = HashMap::new();
     for service in &setup.served.services {
         let drawing = Drawing::from(service);
@@ -35,7 +35,9 @@ pub(super) fn draws(setup: &Setup) -> Vec<Draw<'_>> {
             let Some(pool) = setup.served.pools.get(id.index()).map(|setup| &setup.pool) else { continue };
             let of_pool = known.entry((id, drawing)).or_insert_with(|| {
                 let first = draws.len();
-                draws.extend(Family::ALL.into_iter().filter_map(|family| Draw::new(pool, family, drawing)));
+                draws.extend(
+                    Family::ALL.into_iter().filter_map(|family| PoolDraw::new(pool, family, drawing)),
+                );
                 (first..draws.len()).collect()
             });
             for &index in &*of_pool {
@@ -48,7 +50,7 @@ pub(super) fn draws(setup: &Setup) -> Vec<Draw<'_>> {
     draws
 }
 
-impl<'s> Draw<'s> {
+impl<'s> PoolDraw<'s> {
     /// `None` if each backend is drawn by its weight, or every answer holds all of them, of which a
     /// warning tells.
     fn new(pool: &'s Pool, family: Family, drawing: Drawing) -> Option<Self> {
@@ -92,7 +94,7 @@ impl<'s> Draw<'s> {
 ///   in 100 % of answers, first in 60 %: gw1
 ///   in 50 % of answers, first in 20 %: gw2, gw3
 /// ```
-impl Display for Draw<'_> {
+impl Display for PoolDraw<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (answers, pool, family) = (self.drawing.answers.limit(), &self.pool.name, self.family.as_str());
         let first = self.services.first().map(|service| service.name.to_plain()).unwrap_or_default();

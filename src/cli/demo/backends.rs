@@ -42,7 +42,7 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 #[derive(Clone)]
-struct Backend {
+struct DemoBackend {
     name: &'static str,
     broken: Arc<AtomicBool>,
 }
@@ -54,7 +54,7 @@ pub(super) async fn start(mut port: u16) -> Result<u16, BackendError> {
         let fault = |source| BackendError { address, source };
         let listener = TcpListener::bind(address).await.map_err(fault)?;
         port = listener.local_addr().map_err(fault)?.port();
-        let backend = Backend { name, broken: Arc::default() };
+        let backend = DemoBackend { name, broken: Arc::default() };
         let router = Router::new()
             .route("/", get(page))
             .route("/healthz", get(health))
@@ -66,7 +66,7 @@ pub(super) async fn start(mut port: u16) -> Result<u16, BackendError> {
     Ok(port)
 }
 
-impl Backend {
+impl DemoBackend {
     fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
     }
@@ -76,12 +76,12 @@ impl Backend {
     }
 }
 
-async fn health(State(backend): State<Backend>) -> StatusCode {
+async fn health(State(backend): State<DemoBackend>) -> StatusCode {
     if backend.is_broken() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
 
 /// Changes need a POST, so the page has buttons.
-async fn page(State(backend): State<Backend>) -> Html<String> {
+async fn page(State(backend): State<DemoBackend>) -> Html<String> {
     Html(format!(
         "<!doctype html><title>{name}</title><h1>Backend {name}</h1><p>It is {state}.</p>\
          <form method=post><button formaction=/break>break</button> <button formaction=/fix>fix</button></form>\n",
@@ -90,7 +90,7 @@ async fn page(State(backend): State<Backend>) -> Html<String> {
     ))
 }
 
-async fn set_broken<const BROKEN: bool>(State(backend): State<Backend>) -> Response {
+async fn set_broken<const BROKEN: bool>(State(backend): State<DemoBackend>) -> Response {
     backend.broken.store(BROKEN, Ordering::Relaxed);
     // A browser returns to the page; curl shows the text.
     let text = format!("backend {} is {}\n", backend.name, backend.state());

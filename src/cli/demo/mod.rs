@@ -14,7 +14,7 @@ use crate::check::{Check, HttpProbe, PoolSetup, Probe, Timing};
 use crate::cli::demo::backends::{BACKENDS, BackendError};
 use crate::cli::serve::{Failure, until_stopped};
 use crate::cli::{Log, LogFormat, block_on, complain, print};
-use crate::config::fault::Faults;
+use crate::config::fault::ConfigFaults;
 use crate::config::{Access, AdminSettings, ServerSettings, Setup};
 use crate::listener::Limits;
 use crate::name::Name;
@@ -24,7 +24,7 @@ use crate::served::Served;
 use crate::server::{Server, StartError};
 use crate::service::{Answers, Policy, Service, ServiceId, WhenDown};
 use crate::settings::Settings;
-use crate::zone::reader::{self, Fault};
+use crate::zone::reader::{self, ZoneFault};
 use crate::zone::{Catalog, Zone};
 
 /// The zone, as a master file.
@@ -155,14 +155,14 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
             }],
             startup_wait: Duration::from_secs(3),
         },
-        warnings: Faults::default(),
+        warnings: ConfigFaults::default(),
     })
 }
 
 /// The zone, with the service bound to its name.
 fn zone(service: &Name) -> Result<Zone, String> {
     let texts =
-        |faults: Vec<Fault>| faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("; ");
+        |faults: Vec<ZoneFault>| faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("; ");
     let apex = Name::parse(ZONE_NAME).map_err(|error| error.to_string())?;
     let mut zone =
         reader::read(Path::new("demo.test.zone"), &apex, &mut |_| Ok(ZONE.into())).map_err(texts)?;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::cli::client::{Client, segment};
+use crate::cli::client::{AdminClient, segment};
 use crate::cli::probe::Probed;
 use crate::duration::time_of_day;
 
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Marks the addresses held back by the server that runs this configuration. Returns its URL if there is one.
 pub(super) async fn mark(probed: &mut [Probed], config: &Path) -> Option<String> {
-    let client = Client::of_file(config)?;
+    let client = AdminClient::of_file(config)?;
     let pools: BTreeSet<String> = probed.iter().map(|row| row.pool.clone()).collect();
     let asked = async {
         let mut held = HashMap::new();

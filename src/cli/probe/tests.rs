@@ -90,7 +90,7 @@ async fn a_backend_is_probed_at_its_own_port_and_place() {
     ];
     let setup = pool("x", backends, vec![check("tcp", closed)], Require::All);
     assert_eq!(words(std::slice::from_ref(&setup)).await, [Healthy, Healthy, Unhealthy]);
-    let chosen = Target { pool: "x".into(), backend: Some("place".into()) };
+    let chosen = ProbeSelection { pool: "x".into(), backend: Some("place".into()) };
     let probed = probe_all(&[setup], Some(&chosen)).await;
     assert_eq!(probed.len(), 1);
     let text = to_text(&probed, false);

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use rustls::pki_types::ServerName;
 
 use crate::check::ClientFiles;
-use crate::config::check::key::Key;
+use crate::config::check::key::CheckKey;
 use crate::config::labels;
-use crate::config::value::{Located, Table, Value};
+use crate::config::value::{Located, TomlTable, TomlValue};
 use crate::file;
 use crate::pem::{self, IdentityFault};
 
@@ -19,23 +19,23 @@ const DAYS_LEFT: RangeInclusive<u32> = 0..=3650;
 /// The keys of the table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TlsKeys<'s> {
-    pub(super) verify: Key<'s, bool>,
-    pub(super) ca_file: Key<'s, PathBuf>,
-    pub(super) name: Key<'s, &'s str>,
-    pub(super) min_days_left: Key<'s, u32>,
-    pub(super) client_certificate: Key<'s, PathBuf>,
-    pub(super) client_key: Key<'s, PathBuf>,
+    pub(super) verify: CheckKey<'s, bool>,
+    pub(super) ca_file: CheckKey<'s, PathBuf>,
+    pub(super) name: CheckKey<'s, &'s str>,
+    pub(super) min_days_left: CheckKey<'s, u32>,
+    pub(super) client_certificate: CheckKey<'s, PathBuf>,
+    pub(super) client_key: CheckKey<'s, PathBuf>,
 }
 
 impl<'s> TlsKeys<'s> {
-    pub(super) fn read(table: &mut Table<'s>) -> Self {
+    pub(super) fn read(table: &mut TomlTable<'s>) -> Self {
         Self {
-            verify: Key::read(table, "verify", Value::boolean),
-            ca_file: Key::read(table, "ca_file", authorities),
-            name: Key::read(table, "name", server_name),
-            min_days_left: Key::read(table, "min_days_left", |value| value.integer(DAYS_LEFT)),
-            client_certificate: Key::read(table, "client_certificate", authorities),
-            client_key: Key::read(table, "client_key", private_key),
+            verify: CheckKey::read(table, "verify", TomlValue::boolean),
+            ca_file: CheckKey::read(table, "ca_file", authorities),
+            name: CheckKey::read(table, "name", server_name),
+            min_days_left: CheckKey::read(table, "min_days_left", |value| value.integer(DAYS_LEFT)),
+            client_certificate: CheckKey::read(table, "client_certificate", authorities),
+            client_key: CheckKey::read(table, "client_key", private_key),
         }
     }
 
@@ -54,9 +54,9 @@ impl<'s> TlsKeys<'s> {
     pub(super) fn client(&self) -> Result<Option<ClientFiles>, Reported> {
         let Some(certificate) = self.client_certificate.set() else { return Ok(None) };
         let key = match &self.client_key {
-            Key::Unset => certificate,
-            Key::Wrong => return Err(Reported),
-            Key::Set(key) => key,
+            CheckKey::Unset => certificate,
+            CheckKey::Wrong => return Err(Reported),
+            CheckKey::Set(key) => key,
         };
         let read =
             |file: &Located<'s, PathBuf>| match file.at.findings().read(&file.value, file::CERTIFICATES) {
@@ -86,20 +86,20 @@ impl<'s> TlsKeys<'s> {
 pub(super) struct Reported;
 
 /// A PEM file of certificates.
-fn authorities(value: Value<'_>) -> Option<PathBuf> {
+fn authorities(value: TomlValue<'_>) -> Option<PathBuf> {
     let (path, content) = value.file(file::CERTIFICATES)?;
     pem::certificates(&content.bytes).map_err(|reason| value.refuse_file(&path, reason)).ok()?;
     Some(path)
 }
 
 /// A PEM file of a private key.
-fn private_key(value: Value<'_>) -> Option<PathBuf> {
+fn private_key(value: TomlValue<'_>) -> Option<PathBuf> {
     let (path, content) = value.secret_content()?;
     pem::key(&content.bytes).map_err(|reason| value.refuse_file(&path, reason)).ok()?;
     Some(path)
 }
 
-fn server_name(value: Value<'_>) -> Option<&str> {
+fn server_name(value: TomlValue<'_>) -> Option<&str> {
     let text = value.string("the name in the certificate")?;
     if !can_be_certified(text) {
         value.must_be(format!("a host name or an address; this is `{text}`"), None);
@@ -109,7 +109,7 @@ fn server_name(value: Value<'_>) -> Option<&str> {
 }
 
 /// A name of a certificate that is not from `tls.name`.
-pub(super) fn checked_name<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
+pub(super) fn checked_name<'s>(value: TomlValue<'s>, text: &'s str) -> Option<&'s str> {
     if !can_be_certified(text) {
         value.at.error(no_name(text));
         return None;

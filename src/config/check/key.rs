@@ -1,11 +1,11 @@
 //! A key of a check, which the check itself or a default may set.
 
 use crate::config::source::At;
-use crate::config::value::{Entry, Located, Table, Value};
+use crate::config::value::{Located, NamedValue, TomlTable, TomlValue};
 
 /// The value of a key, in one place or in all places together.
 #[derive(Clone, Debug, Default)]
-pub(super) enum Key<'s, T> {
+pub(super) enum CheckKey<'s, T> {
     /// It is not set.
     #[default]
     Unset,
@@ -15,13 +15,13 @@ pub(super) enum Key<'s, T> {
     Set(Located<'s, T>),
 }
 
-impl<'s, T: Clone> Key<'s, T> {
+impl<'s, T: Clone> CheckKey<'s, T> {
     pub(super) fn read(
-        table: &mut Table<'s>,
+        table: &mut TomlTable<'s>,
         name: &'static str,
-        convert: impl FnOnce(Value<'s>) -> Option<T>,
+        convert: impl FnOnce(TomlValue<'s>) -> Option<T>,
     ) -> Self {
-        let Some(Entry { value, .. }) = table.get(name) else { return Self::Unset };
+        let Some(NamedValue { value, .. }) = table.get(name) else { return Self::Unset };
         convert(value).map_or(Self::Wrong, |read| Self::here(read, value.at))
     }
 

@@ -7,22 +7,24 @@ use std::time::Duration;
 
 use crate::check::{self, Expected, ProxyProtocol, Version};
 use crate::config::check::certificate::TlsKeys;
-use crate::config::check::key::Key;
-use crate::config::check::pattern::Body;
-use crate::config::check::{KINDS, Kind, pattern, program, request};
+use crate::config::check::key::CheckKey;
+use crate::config::check::pattern::BodyRequirement;
+use crate::config::check::{CheckKind, KINDS, pattern, program, request};
 use crate::config::names;
 use crate::config::source::At;
-use crate::config::value::{self, Entry, Located, Table, Value};
+use crate::config::value::{self, Located, NamedValue, TomlTable, TomlValue};
 
-const ALL: &[Kind] = &[Kind::Http, Kind::Https, Kind::Tcp, Kind::Tls, Kind::Grpc, Kind::Exec];
-const OF_HTTP: &[Kind] = &[Kind::Http, Kind::Https];
-const OF_REQUESTS: &[Kind] = &[Kind::Http, Kind::Https, Kind::Grpc];
-const OF_STREAMS: &[Kind] = &[Kind::Tcp, Kind::Tls];
-const OF_NETWORK: &[Kind] = &[Kind::Http, Kind::Https, Kind::Tcp, Kind::Tls, Kind::Grpc];
-const OF_GRPC: &[Kind] = &[Kind::Grpc];
-const OF_EXEC: &[Kind] = &[Kind::Exec];
+const ALL: &[CheckKind] =
+    &[CheckKind::Http, CheckKind::Https, CheckKind::Tcp, CheckKind::Tls, CheckKind::Grpc, CheckKind::Exec];
+const OF_HTTP: &[CheckKind] = &[CheckKind::Http, CheckKind::Https];
+const OF_REQUESTS: &[CheckKind] = &[CheckKind::Http, CheckKind::Https, CheckKind::Grpc];
+const OF_STREAMS: &[CheckKind] = &[CheckKind::Tcp, CheckKind::Tls];
+const OF_NETWORK: &[CheckKind] =
+    &[CheckKind::Http, CheckKind::Https, CheckKind::Tcp, CheckKind::Tls, CheckKind::Grpc];
+const OF_GRPC: &[CheckKind] = &[CheckKind::Grpc];
+const OF_EXEC: &[CheckKind] = &[CheckKind::Exec];
 /// Kinds that the table `tls` fits.
-pub(super) const OF_TLS: &[Kind] = &[Kind::Https, Kind::Tls, Kind::Grpc];
+pub(super) const OF_TLS: &[CheckKind] = &[CheckKind::Https, CheckKind::Tls, CheckKind::Grpc];
 
 const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 2] = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
 
@@ -32,7 +34,7 @@ const WITHOUT_DEFAULT: [&str; 4] = ["name", "critical", "observe_only", "program
 /// A key that is set in the check itself.
 pub(super) struct Own<'s> {
     pub(super) name: &'static str,
-    pub(super) fits: &'static [Kind],
+    pub(super) fits: &'static [CheckKind],
     pub(super) at: At<'s>,
 }
 
@@ -42,12 +44,12 @@ macro_rules! plain_keys {
         /// All keys but the table `tls`.
         #[derive(Clone, Debug, Default)]
         pub(super) struct PlainKeys<'s> {
-            $(pub(super) $field: Key<'s, $type>,)+
+            $(pub(super) $field: CheckKey<'s, $type>,)+
         }
 
         impl<'s> PlainKeys<'s> {
-            fn read(table: &mut Table<'s>) -> Self {
-                Self { $($field: Key::read(table, $name, $convert),)+ }
+            fn read(table: &mut TomlTable<'s>) -> Self {
+                Self { $($field: CheckKey::read(table, $name, $convert),)+ }
             }
 
             fn or_default(self, defaults: &Self) -> Self {
@@ -67,7 +69,7 @@ macro_rules! plain_keys {
 }
 
 plain_keys! {
-    "type", kind: Kind, ALL, |value| value.word(&KINDS, None);
+    "type", kind: CheckKind, ALL, |value| value.word(&KINDS, None);
     "name", name: &'s str, ALL, name;
     "port", port: u16, ALL, |value| value.integer(1..=u16::MAX);
     "interval", interval: Duration, ALL, |value| value.duration(check::INTERVALS);
@@ -76,9 +78,9 @@ plain_keys! {
     "recheck", recheck: Duration, ALL, |value| value.duration(check::INTERVALS);
     "rise", rise: u16, ALL, |value| value.integer(check::FLIPS);
     "fall", fall: u16, ALL, |value| value.integer(check::FLIPS);
-    "damping", damping: bool, ALL, Value::boolean;
-    "critical", critical: bool, ALL, Value::boolean;
-    "observe_only", observe_only: bool, ALL, Value::boolean;
+    "damping", damping: bool, ALL, TomlValue::boolean;
+    "critical", critical: bool, ALL, TomlValue::boolean;
+    "observe_only", observe_only: bool, ALL, TomlValue::boolean;
     "host", host: &'s str, OF_REQUESTS, request::host;
     "path", path: &'s str, OF_HTTP, request::path;
     "method", method: &'s str, OF_HTTP, request::method;
@@ -86,7 +88,7 @@ plain_keys! {
     "http_version", version: Version, OF_HTTP, |value| value.word(&request::VERSIONS, None);
     "status", status: Vec<RangeInclusive<u16>>, OF_HTTP, request::status;
     "drain_status", drain_status: Vec<RangeInclusive<u16>>, OF_HTTP, request::drain_status;
-    "body", body: Body, OF_HTTP, pattern::body;
+    "body", body: BodyRequirement, OF_HTTP, pattern::body;
     "body_limit", body_limit: usize, OF_HTTP, |value| value::size(value, request::BODY_LIMITS);
     "weight_header", weight_header: String, OF_HTTP, request::weight_header;
     "send", send: &'s str, OF_STREAMS, pattern::send;
@@ -112,7 +114,7 @@ pub(in crate::config) struct CheckKeys<'s> {
 
 impl<'s> CheckKeys<'s> {
     /// Reads `[defaults.check]`.
-    pub(in crate::config) fn read_defaults(entry: Entry<'s>) -> Self {
+    pub(in crate::config) fn read_defaults(entry: NamedValue<'s>) -> Self {
         let Some(mut table) = entry.value.table(entry.at) else {
             return Self { faulty: true, ..Self::default() };
         };
@@ -123,14 +125,14 @@ impl<'s> CheckKeys<'s> {
             }
         }
         let mut keys = Self::read_table(table);
-        keys.plain.name = Key::Unset;
-        keys.plain.critical = Key::Unset;
-        keys.plain.observe_only = Key::Unset;
-        keys.plain.program = Key::Unset;
+        keys.plain.name = CheckKey::Unset;
+        keys.plain.critical = CheckKey::Unset;
+        keys.plain.observe_only = CheckKey::Unset;
+        keys.plain.program = CheckKey::Unset;
         keys
     }
 
-    pub(super) fn read_table(mut table: Table<'s>) -> Self {
+    pub(super) fn read_table(mut table: TomlTable<'s>) -> Self {
         let findings = table.at.findings();
         let before = findings.errors();
         let mut keys = Self { plain: PlainKeys::read(&mut table), ..Self::default() };
@@ -150,7 +152,7 @@ impl<'s> CheckKeys<'s> {
     pub(super) fn or_default(self, defaults: &Self) -> Self {
         let own_headers = self.plain.headers.value();
         let mut plain = self.plain.or_default(&defaults.plain);
-        if let (Key::Set(headers), Some(own), Some(default)) =
+        if let (CheckKey::Set(headers), Some(own), Some(default)) =
             (&mut plain.headers, own_headers, defaults.plain.headers.value())
         {
             headers.value = default.into_iter().chain(own).collect();
@@ -164,7 +166,7 @@ impl<'s> CheckKeys<'s> {
     }
 }
 
-fn name(value: Value<'_>) -> Option<&str> {
+fn name(value: TomlValue<'_>) -> Option<&str> {
     let text = value.string("a name")?;
     names::check(value.at, text, "a check", names::is_in_pool_name).then_some(text)
 }

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 
 use crate::check::{Check, name_in};
 use crate::config::source::At;
-use crate::config::value::{Located, Value, listed};
+use crate::config::value::{Located, TomlValue, listed};
 use crate::pool::Backend;
 
 pub(super) use keys::CheckKeys;
@@ -33,7 +33,7 @@ pub(super) const MAX_CHECKS: u16 = 32;
 
 /// The kind of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum CheckKind {
     Http,
     Https,
     Tcp,
@@ -42,16 +42,16 @@ pub(super) enum Kind {
     Exec,
 }
 
-static KINDS: [(&str, Kind); 6] = [
-    ("http", Kind::Http),
-    ("https", Kind::Https),
-    ("tcp", Kind::Tcp),
-    ("tls", Kind::Tls),
-    ("grpc", Kind::Grpc),
-    ("exec", Kind::Exec),
+static KINDS: [(&str, CheckKind); 6] = [
+    ("http", CheckKind::Http),
+    ("https", CheckKind::Https),
+    ("tcp", CheckKind::Tcp),
+    ("tls", CheckKind::Tls),
+    ("grpc", CheckKind::Grpc),
+    ("exec", CheckKind::Exec),
 ];
 
-impl Kind {
+impl CheckKind {
     fn word(self) -> &'static str {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
     }
@@ -97,7 +97,7 @@ pub(super) struct ReadCheck<'s> {
 
 /// Reads `check` or `checks` of a pool: a check, or a list of checks that may be empty. Those that cannot be read are
 /// left out.
-pub(super) fn read_list(value: Value<'_>) -> Option<CheckList<'_>> {
+pub(super) fn read_list(value: TomlValue<'_>) -> Option<CheckList<'_>> {
     let values = if value.is_list() { value.list_or_none("a list of checks")? } else { vec![value] };
     if values.len() > usize::from(MAX_CHECKS) {
         value.at.error(format!("a pool has at most {MAX_CHECKS} checks; these are {}", values.len()));
@@ -133,7 +133,7 @@ impl<'b> Hosts<'b> {
 }
 
 /// Reads a check of a pool: a URL or a table.
-fn read_one(value: Value<'_>) -> Option<CheckKeys<'_>> {
+fn read_one(value: TomlValue<'_>) -> Option<CheckKeys<'_>> {
     if value.is_table() {
         return Some(CheckKeys::read_table(value.table(value.at)?));
     }
@@ -145,7 +145,7 @@ fn read_one(value: Value<'_>) -> Option<CheckKeys<'_>> {
 }
 
 /// A backend's own host: a name that certificates can be for, perhaps with a port.
-pub(super) fn backend_host(value: Value<'_>) -> Option<String> {
+pub(super) fn backend_host(value: TomlValue<'_>) -> Option<String> {
     let host = request::host(value)?;
     certificate::checked_name(value, name_in(host))?;
     Some(request::sent(host))

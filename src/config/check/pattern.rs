@@ -4,21 +4,21 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 
 use crate::check::{Expected, MAX_COMPILED, Pattern};
 use crate::config::source::At;
-use crate::config::value::Value;
+use crate::config::value::TomlValue;
 
 /// The most bytes that are sent, or looked for.
 const MAX_TEXT: usize = 4096;
 
 /// The requirement for a body.
 #[derive(Clone, Debug)]
-pub(super) struct Body {
+pub(super) struct BodyRequirement {
     pub(super) expected: Expected,
     /// The body must not hold it.
     pub(super) without: bool,
 }
 
 /// `{ contains = ".." }`, `{ matches = ".." }`, or the same with `not_` before.
-pub(super) fn body(value: Value<'_>) -> Option<Body> {
+pub(super) fn body(value: TomlValue<'_>) -> Option<BodyRequirement> {
     let what = "a table: { contains = \"a text\" }, { not_contains = \"a text\" } or { matches = \"an expression\" }";
     if !value.is_table() {
         value.expected(what, value.as_str().map(|text| format!("did you mean {{ contains = {text:?} }}?")));
@@ -46,13 +46,14 @@ pub(super) fn body(value: Value<'_>) -> Option<Body> {
         _ => {}
     }
     let mut found = keys.into_iter().zip(read);
-    let found =
-        found.find_map(|(key, read)| Some(Body { expected: read?.value, without: key.starts_with("not_") }));
+    let found = found.find_map(|(key, read)| {
+        Some(BodyRequirement { expected: read?.value, without: key.starts_with("not_") })
+    });
     found.filter(|_| value.at.findings().errors() == before)
 }
 
 /// Bytes in hexadecimal; spaces and colons may stand between them.
-pub(super) fn bytes(value: Value<'_>) -> Option<Vec<u8>> {
+pub(super) fn bytes(value: TomlValue<'_>) -> Option<Vec<u8>> {
     let what = "bytes in hexadecimal, such as \"16 03 01\"";
     let text = value.string(what)?;
     let digits: String = text.chars().filter(|character| !matches!(character, ' ' | ':')).collect();
@@ -65,11 +66,11 @@ pub(super) fn bytes(value: Value<'_>) -> Option<Vec<u8>> {
 }
 
 /// The bytes to send on a connection: those of the text.
-pub(super) fn send(value: Value<'_>) -> Option<&str> {
+pub(super) fn send(value: TomlValue<'_>) -> Option<&str> {
     text(value, "the text to send")
 }
 
-fn text<'s>(value: Value<'s>, what: &str) -> Option<&'s str> {
+fn text<'s>(value: TomlValue<'s>, what: &str) -> Option<&'s str> {
     let text = value.string(what)?;
     if text.is_empty() || text.len() > MAX_TEXT {
         value.must_be(format!("{what} of 1 to {MAX_TEXT} bytes; this has {}", text.len()), None);
@@ -79,7 +80,7 @@ fn text<'s>(value: Value<'s>, what: &str) -> Option<&'s str> {
 }
 
 /// A regular expression. Its faults are reported at their place within it.
-pub(super) fn pattern(value: Value<'_>) -> Option<Expected> {
+pub(super) fn pattern(value: TomlValue<'_>) -> Option<Expected> {
     let text = text(value, "a regular expression")?;
     // The parser of `regex` itself comes first, because its errors have a place.
     let fault = match regex_syntax::ParserBuilder::new().utf8(false).build().parse(text) {

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use crate::config::value::Value;
+use crate::config::value::TomlValue;
 use crate::file;
 use crate::interpreter;
 
@@ -11,13 +11,13 @@ const MAX_ARGUMENTS: usize = 64;
 /// The longest argument, bytes.
 const MAX_ARGUMENT: usize = 4096;
 
-pub(super) fn program(value: Value<'_>) -> Option<PathBuf> {
+pub(super) fn program(value: TomlValue<'_>) -> Option<PathBuf> {
     checked(value, value.string("the path of a program")?)
 }
 
 /// A file that can be run. Its path is made absolute: one without a slash would be searched for in `PATH`, and a
 /// relative one depends on the working directory.
-pub(super) fn checked(value: Value<'_>, text: &str) -> Option<PathBuf> {
+pub(super) fn checked(value: TomlValue<'_>, text: &str) -> Option<PathBuf> {
     let refuse = |reason: &str| {
         let hint =
             "arguments belong in `arguments`: { type = \"exec\", program = \"..\", arguments = [\"..\"] }";
@@ -60,7 +60,7 @@ pub(super) fn checked(value: Value<'_>, text: &str) -> Option<PathBuf> {
 }
 
 /// A list of arguments, which may be empty.
-pub(super) fn arguments(value: Value<'_>) -> Option<Vec<String>> {
+pub(super) fn arguments(value: TomlValue<'_>) -> Option<Vec<String>> {
     let values = value.list_or_none("a list of arguments, such as [\"--fast\"]")?;
     if values.len() > MAX_ARGUMENTS {
         value.must_be(
@@ -74,7 +74,7 @@ pub(super) fn arguments(value: Value<'_>) -> Option<Vec<String>> {
     read.into_iter().collect()
 }
 
-fn argument(value: Value<'_>) -> Option<String> {
+fn argument(value: TomlValue<'_>) -> Option<String> {
     let text = value.string("an argument")?;
     if text.len() > MAX_ARGUMENT || text.contains('\0') {
         value.must_be(format!("at most {MAX_ARGUMENT} bytes, none of them zero"), None);

@@ -9,7 +9,7 @@ use hyper::header::{HeaderName, HeaderValue};
 
 use crate::check::Version;
 use crate::config::labels;
-use crate::config::value::{Entry, Value};
+use crate::config::value::{NamedValue, TomlValue};
 
 /// Status codes of HTTP (RFC 9110, section 15).
 const STATUS: RangeInclusive<u16> = 100..=599;
@@ -65,7 +65,7 @@ pub(super) fn sent(host: &str) -> String {
     labels::to_ascii(host).map_or_else(|| host.to_owned(), std::borrow::Cow::into_owned)
 }
 
-pub(super) fn port_number(value: Value<'_>, digits: &str) -> Option<u16> {
+pub(super) fn port_number(value: TomlValue<'_>, digits: &str) -> Option<u16> {
     let port = digits.parse().ok().filter(|&port| port > 0);
     if port.is_none() {
         value.at.error(format!("a port is a number from 1 to 65535, not `{digits}`"));
@@ -73,12 +73,12 @@ pub(super) fn port_number(value: Value<'_>, digits: &str) -> Option<u16> {
     port
 }
 
-pub(super) fn host(value: Value<'_>) -> Option<&str> {
+pub(super) fn host(value: TomlValue<'_>) -> Option<&str> {
     checked_host(value, value.string("a host name")?)
 }
 
 /// The permitted content of a Host header: a name or an address, and a port (RFC 9110, section 7.2).
-pub(super) fn checked_host<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
+pub(super) fn checked_host<'s>(value: TomlValue<'s>, text: &'s str) -> Option<&'s str> {
     // Neither is repeated: it may be a password.
     if text.contains('@') {
         value.at.concealed().error("a host has no user and no password before it");
@@ -113,12 +113,12 @@ pub(super) fn checked_host<'s>(value: Value<'s>, text: &'s str) -> Option<&'s st
     None
 }
 
-pub(super) fn path(value: Value<'_>) -> Option<&str> {
+pub(super) fn path(value: TomlValue<'_>) -> Option<&str> {
     checked_path(value, value.string("a path such as \"/healthz\"")?)
 }
 
 /// The permitted content of a request line: a path, with or without a query.
-pub(super) fn checked_path<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
+pub(super) fn checked_path<'s>(value: TomlValue<'s>, text: &'s str) -> Option<&'s str> {
     if !text.starts_with('/') {
         // The query may hold a token.
         let path = text.split_once('?').map_or(text.into(), |(path, _)| format!("{path}?..."));
@@ -134,7 +134,7 @@ pub(super) fn checked_path<'s>(value: Value<'s>, text: &'s str) -> Option<&'s st
 }
 
 /// A token (RFC 9110, section 9.1); methods are case-sensitive.
-pub(super) fn method(value: Value<'_>) -> Option<&str> {
+pub(super) fn method(value: TomlValue<'_>) -> Option<&str> {
     let text = value.string("a method such as \"GET\" or \"HEAD\"")?;
     let upper = text.to_ascii_uppercase();
     if upper == Method::CONNECT.as_str() {
@@ -154,7 +154,7 @@ pub(super) fn method(value: Value<'_>) -> Option<&str> {
 }
 
 /// Headers by their name in lower case, so that equal ones make equal probes.
-pub(super) fn headers(value: Value<'_>) -> Option<BTreeMap<String, String>> {
+pub(super) fn headers(value: TomlValue<'_>) -> Option<BTreeMap<String, String>> {
     if !value.is_table() {
         value.expected("a table of headers, such as { Accept = \"text/plain\" }", None);
         return None;
@@ -181,7 +181,7 @@ pub(super) fn headers(value: Value<'_>) -> Option<BTreeMap<String, String>> {
     sound.then_some(headers)
 }
 
-fn header(entry: Entry<'_>) -> Option<(String, String)> {
+fn header(entry: NamedValue<'_>) -> Option<(String, String)> {
     let name = header_name(entry.at, entry.name)?;
     if name == "host" {
         let hint = "set `host` of the check: with https it is the name that the certificate must have too";
@@ -219,11 +219,11 @@ fn header_name(at: crate::config::source::At<'_>, text: &str) -> Option<String> 
     name.map(|name| name.as_str().to_owned())
 }
 
-pub(super) fn weight_header(value: Value<'_>) -> Option<String> {
+pub(super) fn weight_header(value: TomlValue<'_>) -> Option<String> {
     header_name(value.at, value.string("the name of a header")?)
 }
 
-pub(super) fn status(value: Value<'_>) -> Option<Vec<RangeInclusive<u16>>> {
+pub(super) fn status(value: TomlValue<'_>) -> Option<Vec<RangeInclusive<u16>>> {
     let what = "a list of status codes and ranges, such as [\"200-299\", 401]";
     if value.is_integer() {
         let code = value.integer(STATUS)?;
@@ -234,17 +234,17 @@ pub(super) fn status(value: Value<'_>) -> Option<Vec<RangeInclusive<u16>>> {
 }
 
 /// A list of status codes, which may be empty.
-pub(super) fn drain_status(value: Value<'_>) -> Option<Vec<RangeInclusive<u16>>> {
+pub(super) fn drain_status(value: TomlValue<'_>) -> Option<Vec<RangeInclusive<u16>>> {
     ranges(value.list_or_none("a list of status codes and ranges, such as [503]")?)
 }
 
 /// Reports the faults of all elements before one of them makes the list wrong.
-fn ranges(values: Vec<Value<'_>>) -> Option<Vec<RangeInclusive<u16>>> {
+fn ranges(values: Vec<TomlValue<'_>>) -> Option<Vec<RangeInclusive<u16>>> {
     let read: Vec<_> = values.into_iter().map(status_range).collect();
     read.into_iter().collect()
 }
 
-fn status_range(value: Value<'_>) -> Option<RangeInclusive<u16>> {
+fn status_range(value: TomlValue<'_>) -> Option<RangeInclusive<u16>> {
     if value.is_integer() {
         return value.integer(STATUS).map(|code| code..=code);
     }
@@ -261,12 +261,12 @@ fn status_range(value: Value<'_>) -> Option<RangeInclusive<u16>> {
     valid
 }
 
-pub(super) fn service(value: Value<'_>) -> Option<&str> {
+pub(super) fn service(value: TomlValue<'_>) -> Option<&str> {
     checked_service(value, value.string("the name of a gRPC service")?)
 }
 
 /// The name of a gRPC service; the empty name is the server as a whole.
-pub(super) fn checked_service<'s>(value: Value<'s>, text: &'s str) -> Option<&'s str> {
+pub(super) fn checked_service<'s>(value: TomlValue<'s>, text: &'s str) -> Option<&'s str> {
     if text.len() > MAX_TEXT {
         value.at.error(format!("the name of a gRPC service has at most {MAX_TEXT} bytes"));
         return None;

@@ -4,10 +4,10 @@ use crate::check::{
     BODY_LIMIT, Check, ExecProbe, Expected, GrpcProbe, HttpProbe, Probe, Talk, TcpProbe, TlsProbe,
     TlsSettings, name_in,
 };
-use crate::config::check::key::{Key, contradiction};
+use crate::config::check::key::{CheckKey, contradiction};
 use crate::config::check::keys::{CheckKeys, OF_TLS, PlainKeys};
-use crate::config::check::pattern::Body;
-use crate::config::check::{Hosts, Kind, ReadCheck, certificate, request, timing};
+use crate::config::check::pattern::BodyRequirement;
+use crate::config::check::{CheckKind, Hosts, ReadCheck, certificate, request, timing};
 use crate::config::source::At;
 use crate::config::value::Located;
 
@@ -27,16 +27,16 @@ impl<'s> CheckKeys<'s> {
         }
         let kind = plain.kind.value();
         match &plain.kind {
-            Key::Set(kind) => keys.report_misfits(kind.value),
-            Key::Unset if !keys.faulty => {
+            CheckKey::Set(kind) => keys.report_misfits(kind.value),
+            CheckKey::Unset if !keys.faulty => {
                 at.error_with_hint("the check has no `type`", "for example type = \"http\"".to_owned());
             }
-            Key::Unset | Key::Wrong => {}
+            CheckKey::Unset | CheckKey::Wrong => {}
         }
-        if kind.is_none_or(|kind| matches!(kind, Kind::Http | Kind::Https)) {
+        if kind.is_none_or(|kind| matches!(kind, CheckKind::Http | CheckKind::Https)) {
             keys.report_contradictions_of_http();
         }
-        if kind == Some(Kind::Grpc) {
+        if kind == Some(CheckKind::Grpc) {
             keys.report_contradictions_of_grpc();
         }
         if kind.is_none_or(|kind| keys.has_tls(kind)) {
@@ -60,9 +60,9 @@ impl<'s> CheckKeys<'s> {
 
     /// Reports keys that have no effect in a check of this kind. A default that does not fit is not a fault, because it
     /// is for other checks.
-    fn report_misfits(&self, kind: Kind) {
-        let misfit = |name: &str, fits: &[Kind], at: At<'_>| {
-            let fitting = Kind::words(fits, "and");
+    fn report_misfits(&self, kind: CheckKind) {
+        let misfit = |name: &str, fits: &[CheckKind], at: At<'_>| {
+            let fitting = CheckKind::words(fits, "and");
             at.error(format!("`{name}` belongs to {fitting} checks, and this is {}", kind.with_article()));
         };
         for own in self.plain.own().iter().filter(|own| !own.fits.contains(&kind)) {
@@ -82,7 +82,7 @@ impl<'s> CheckKeys<'s> {
             contradiction(("body", body), ("method", Some(method)), message);
         }
         if let Some(body) = self.body()
-            && let Body { expected: Expected::Text(text), without: false } = &body.value
+            && let BodyRequirement { expected: Expected::Text(text), without: false } = &body.value
             && let Some(limit) = body_limit.or_likely(BODY_LIMIT, self.faulty)
             && text.len() > limit
         {
@@ -141,13 +141,13 @@ impl<'s> CheckKeys<'s> {
             let message = "`ca_file` says whom to trust, but `verify = false` trusts everyone";
             contradiction(("ca_file", ca_file), ("verify", Some(verify)), message.to_owned());
         }
-        if let (Some(key), Key::Unset) = (self.tls.client_key.set(), &self.tls.client_certificate) {
+        if let (Some(key), CheckKey::Unset) = (self.tls.client_key.set(), &self.tls.client_certificate) {
             key.at.error("`client_key` is the key of a `client_certificate`, which is missing");
         }
     }
 
     /// The requirement for the body. A default has no effect on a check that requests no body.
-    fn body(&self) -> Option<&Located<'s, Body>> {
+    fn body(&self) -> Option<&Located<'s, BodyRequirement>> {
         let own_head = self.plain.method.set().is_some_and(|key| key.value == "HEAD" && !key.inherited);
         self.plain.body.set().filter(|body| !(body.inherited && own_head))
     }
@@ -158,18 +158,18 @@ impl<'s> CheckKeys<'s> {
     }
 
     /// A default for `tls` is for checks that always use TLS; a gRPC check uses it only if it has a table `tls` itself.
-    fn has_tls(&self, kind: Kind) -> bool {
+    fn has_tls(&self, kind: CheckKind) -> bool {
         match kind {
-            Kind::Https | Kind::Tls => true,
-            Kind::Grpc => self.tls_at.is_some(),
-            Kind::Http | Kind::Tcp | Kind::Exec => false,
+            CheckKind::Https | CheckKind::Tls => true,
+            CheckKind::Grpc => self.tls_at.is_some(),
+            CheckKind::Http | CheckKind::Tcp | CheckKind::Exec => false,
         }
     }
 
     /// The probe of a check of this kind; `None` if something is missing, which is reported.
-    fn probe(&self, kind: Kind, at: At<'s>, hosts: Hosts<'_>) -> Option<Probe> {
+    fn probe(&self, kind: CheckKind, at: At<'s>, hosts: Hosts<'_>) -> Option<Probe> {
         let plain = &self.plain;
-        if kind == Kind::Exec {
+        if kind == CheckKind::Exec {
             let Some(program) = plain.program.value() else {
                 at.error_with_hint(
                     "an exec check needs a `program`",
@@ -191,9 +191,9 @@ impl<'s> CheckKeys<'s> {
         };
         let proxy = plain.proxy.value();
         Some(match (kind, tls) {
-            (Kind::Tcp, _) => Probe::Tcp(TcpProbe { port, talk: talk(), proxy }),
-            (Kind::Tls, Some(tls)) => Probe::Tls(TlsProbe { port, tls, talk: talk(), proxy }),
-            (Kind::Grpc, tls) => Probe::Grpc(GrpcProbe {
+            (CheckKind::Tcp, _) => Probe::Tcp(TcpProbe { port, talk: talk(), proxy }),
+            (CheckKind::Tls, Some(tls)) => Probe::Tls(TlsProbe { port, tls, talk: talk(), proxy }),
+            (CheckKind::Grpc, tls) => Probe::Grpc(GrpcProbe {
                 port,
                 tls,
                 host: plain.host.value().map(request::sent),
@@ -232,15 +232,18 @@ impl<'s> CheckKeys<'s> {
         headers.filter(|(name, _)| !request::is_of_call(name)).collect()
     }
 
-    fn tls_settings(&self, kind: Kind, at: At<'s>, hosts: Hosts<'_>) -> Option<TlsSettings> {
+    fn tls_settings(&self, kind: CheckKind, at: At<'s>, hosts: Hosts<'_>) -> Option<TlsSettings> {
         let insecure = self.unverified().is_some();
         // A tls check has no host, so it ignores a default.
-        let host = self.plain.host.value().filter(|_| kind != Kind::Tls);
+        let host = self.plain.host.value().filter(|_| kind != CheckKind::Tls);
         let name = self.tls.name.value().or_else(|| Some(name_in(host?)));
         match name {
             None if !insecure && !matches!(hosts, Hosts::All) => {
-                let means =
-                    if kind == Kind::Tls { "write \"tls://NAME:PORT\", or set" } else { "set `host` or" };
+                let means = if kind == CheckKind::Tls {
+                    "write \"tls://NAME:PORT\", or set"
+                } else {
+                    "set `host` or"
+                };
                 let lacking = match hosts {
                     Hosts::Some { without } => format!(": backend `{without}` has no `host` of its own"),
                     Hosts::None | Hosts::All => String::new(),
@@ -272,13 +275,13 @@ impl<'s> CheckKeys<'s> {
 
 /// Reports two keys with the same meaning; an inherited one is dropped.
 fn settle<'s, A: Clone, B: Clone>(
-    (name, one): (&str, &mut Key<'s, A>),
-    (other_name, other): (&str, &mut Key<'s, B>),
+    (name, one): (&str, &mut CheckKey<'s, A>),
+    (other_name, other): (&str, &mut CheckKey<'s, B>),
 ) {
     let (Some(set), Some(other_set)) = (one.set(), other.set()) else { return };
     match (set.inherited, other_set.inherited) {
-        (true, false) => *one = Key::Unset,
-        (false, true) => *other = Key::Unset,
+        (true, false) => *one = CheckKey::Unset,
+        (false, true) => *other = CheckKey::Unset,
         _ => {
             let message = format!("a check has `{name}` or `{other_name}`, not both");
             contradiction((other_name, other_set), (name, Some(set)), message);
@@ -286,6 +289,6 @@ fn settle<'s, A: Clone, B: Clone>(
     }
 }
 
-fn is_true<'k, 's>(key: &'k Key<'s, bool>) -> Option<&'k Located<'s, bool>> {
+fn is_true<'k, 's>(key: &'k CheckKey<'s, bool>) -> Option<&'k Located<'s, bool>> {
     key.set().filter(|key| key.value)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::check::Timing;
-use crate::config::check::key::{Key, contradiction};
+use crate::config::check::key::{CheckKey, contradiction};
 use crate::config::check::keys::PlainKeys;
 use crate::duration::Shown;
 
@@ -47,8 +47,8 @@ pub(super) fn read(keys: &PlainKeys<'_>, faulty: bool) -> Option<Timing> {
 /// Whether a key is below an interval, if both are set. `interval_down` is `interval` if it is not set, so it is a limit
 /// of its own only if it is set.
 fn below<'s>(
-    (name, key): (&str, &Key<'s, Duration>),
-    (limit_name, limit): (&str, &Key<'s, Duration>),
+    (name, key): (&str, &CheckKey<'s, Duration>),
+    (limit_name, limit): (&str, &CheckKey<'s, Duration>),
     faulty: bool,
     strictly: bool,
 ) -> bool {

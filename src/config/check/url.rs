@@ -2,18 +2,18 @@
 
 use crate::check::name_in;
 use crate::config::check::certificate::TlsKeys;
-use crate::config::check::key::Key;
+use crate::config::check::key::CheckKey;
 use crate::config::check::keys::{CheckKeys, PlainKeys};
-use crate::config::check::{KINDS, Kind, certificate, program, request};
-use crate::config::value::Value;
+use crate::config::check::{CheckKind, KINDS, certificate, program, request};
+use crate::config::value::TomlValue;
 use crate::spelling::closest;
 
 /// Reads `SCHEME://[HOST][:PORT][/PATH]` or `exec:PROGRAM`. Missing parts come from the defaults.
-pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>> {
+pub(super) fn read<'s>(value: TomlValue<'s>, text: &'s str) -> Option<CheckKeys<'s>> {
     if let Some(path) = text.strip_prefix("exec:") {
         let program = program::checked(value, path)?;
-        let kind = Key::here(Kind::Exec, value.at);
-        let plain = PlainKeys { kind, program: Key::here(program, value.at), ..PlainKeys::default() };
+        let kind = CheckKey::here(CheckKind::Exec, value.at);
+        let plain = PlainKeys { kind, program: CheckKey::here(program, value.at), ..PlainKeys::default() };
         return Some(CheckKeys { plain, ..CheckKeys::default() });
     }
     let Some((scheme, rest)) = text.split_once("://") else {
@@ -36,7 +36,7 @@ pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>>
     let (name, port) = request::split_port(authority);
     let Some(kind) = KINDS.iter().find(|(word, _)| *word == scheme).map(|(_, kind)| *kind) else {
         let hint = closest(scheme, KINDS.iter().map(|(word, _)| *word)).map_or_else(
-            || format!("a check is {}", Kind::words(&KINDS.map(|(_, kind)| kind), "or")),
+            || format!("a check is {}", CheckKind::words(&KINDS.map(|(_, kind)| kind), "or")),
             |near| format!("did you mean `{near}`?"),
         );
         value.at.error_with_hint(format!("`{scheme}` is not a type of check"), hint);
@@ -47,14 +47,14 @@ pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>>
         None
     };
     match kind {
-        Kind::Exec => return refuse("a program is on this machine", format!("write \"exec:{rest}\"")),
-        Kind::Tcp if !name.is_empty() || !target.is_empty() => {
+        CheckKind::Exec => return refuse("a program is on this machine", format!("write \"exec:{rest}\"")),
+        CheckKind::Tcp if !name.is_empty() || !target.is_empty() => {
             return refuse(
                 "a tcp check has a port only: it connects to the addresses of the backends",
                 format!("write \"tcp://:{}\"", port.unwrap_or("5432")),
             );
         }
-        Kind::Tls if !target.is_empty() => {
+        CheckKind::Tls if !target.is_empty() => {
             return refuse(
                 "a tls check has a name and a port only: it asks for nothing",
                 format!("write \"tls://{authority}\", or \"https://{rest}\" for a request"),
@@ -63,26 +63,26 @@ pub(super) fn read<'s>(value: Value<'s>, text: &'s str) -> Option<CheckKeys<'s>>
         _ => {}
     }
     let port = match port {
-        None => Key::Unset,
-        Some(digits) => Key::here(request::port_number(value, digits)?, value.at),
+        None => CheckKey::Unset,
+        Some(digits) => CheckKey::here(request::port_number(value, digits)?, value.at),
     };
-    let mut plain = PlainKeys { kind: Key::here(kind, value.at), port, ..PlainKeys::default() };
+    let mut plain = PlainKeys { kind: CheckKey::here(kind, value.at), port, ..PlainKeys::default() };
     let mut tls = TlsKeys::default();
     if !name.is_empty() {
         let authority = request::checked_host(value, authority)?;
-        if kind == Kind::Tls {
-            tls.name = Key::here(certificate::checked_name(value, name_in(authority))?, value.at);
+        if kind == CheckKind::Tls {
+            tls.name = CheckKey::here(certificate::checked_name(value, name_in(authority))?, value.at);
         } else {
-            plain.host = Key::here(authority, value.at);
+            plain.host = CheckKey::here(authority, value.at);
         }
     }
-    if kind == Kind::Grpc {
+    if kind == CheckKind::Grpc {
         // An empty path is the same as none.
         if let Some(service) = target.strip_prefix('/').or(Some(target)).filter(|name| !name.is_empty()) {
-            plain.service = Key::here(request::checked_service(value, service)?, value.at);
+            plain.service = CheckKey::here(request::checked_service(value, service)?, value.at);
         }
     } else if !target.is_empty() {
-        plain.path = Key::here(request::checked_path(value, target)?, value.at);
+        plain.path = CheckKey::here(request::checked_path(value, target)?, value.at);
     }
     Some(CheckKeys { plain, tls, ..CheckKeys::default() })
 }

@@ -379,8 +379,8 @@ fn contradictions_across_defaults() {
     let result = load_files(&text, &[]);
     assert_eq!(errors(&result), ["steerd.toml:3:37 `timeout` (2s) must be below `interval` (1s)"]);
     let faults = result.unwrap_err();
-    let (place, _) = faults.errors().next().unwrap().related.clone().unwrap();
-    assert_eq!((place.line, place.column), (5, 11));
+    let (location, _) = faults.errors().next().unwrap().related.clone().unwrap();
+    assert_eq!((location.line, location.column), (5, 11));
 }
 
 /// `check` and `checks` are one setting: the nearer one wins whichever it is called.

@@ -45,8 +45,8 @@ fn keys() {
     ] {
         let faults = load_with_rest(text).unwrap_err();
         let fault = faults.errors().find(|fault| fault.message == twice).unwrap();
-        let (place, _) = fault.related.as_ref().unwrap();
-        assert_eq!(place.line, first, "{text}");
+        let (location, _) = fault.related.as_ref().unwrap();
+        assert_eq!(location.line, first, "{text}");
     }
 }
 
@@ -443,7 +443,7 @@ fn a_zone_file_with_faults_is_shown_as_the_configuration_is() {
     );
     let faults = result.unwrap_err();
     let fault = faults.errors().next().unwrap();
-    assert_eq!((fault.place.line, fault.place.text.as_str()), (4, "x A 192.0.2"));
+    assert_eq!((fault.location.line, fault.location.text.as_str()), (4, "x A 192.0.2"));
     assert_eq!(faults.errors().count(), 1, "the service in that zone is not blamed:\n{faults}");
     assert!(faults.render(false).contains("other.zone:4:"), "{faults}");
 }
@@ -516,7 +516,7 @@ answers = 1000
     let told = errors(&result);
     let places: Vec<&str> = told.iter().map(|told| told.split(' ').next().unwrap()).collect();
     let expected = ["2:11", "3:15", "4:1", "6:8", "8:27", "8:77", "9:53", "10:8", "11:9", "13:10", "14:11"];
-    assert_eq!(places, expected.map(|place| format!("steerd.toml:{place}")), "{told:#?}");
+    assert_eq!(places, expected.map(|location| format!("steerd.toml:{location}")), "{told:#?}");
     let shown = result.unwrap_err().render(false);
     assert_eq!(shown.matches("error: ").count(), expected.len());
     assert_eq!(

@@ -51,7 +51,8 @@ fn no_path_is_looked_at_where_another_load_hangs() {
         hung.look_at(&directory.path().join(hangs)).unwrap();
         hung.give_up();
         let faults = load(&path).unwrap_err();
-        let found: Vec<_> = faults.iter().map(|fault| (&*fault.place.file, fault.message.as_str())).collect();
+        let found: Vec<_> =
+            faults.iter().map(|fault| (&*fault.location.file, fault.message.as_str())).collect();
         let message = "an earlier attempt to load the configuration still waits for this file";
         assert_eq!(found, [(&*directory.path().join(hangs), message)], "{text}");
         hung.end();
@@ -169,8 +170,8 @@ fn what_is_defined_twice_is_shown_with_both_places() {
         ]
     );
     for fault in result.unwrap_err().errors() {
-        let (place, label) = fault.related.as_ref().unwrap();
-        assert!(place.file.ends_with("steerd.toml") && place.line > 1, "{label} {place}");
+        let (location, label) = fault.related.as_ref().unwrap();
+        assert!(location.file.ends_with("steerd.toml") && location.line > 1, "{label} {location}");
     }
 }
 

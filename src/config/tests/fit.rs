@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use super::{errors, load_files, load_with_rest};
 use crate::answer::{Client, Disposition, Responder, Transport};
 use crate::check::PoolSetup;
-use crate::config::{Faults, Setup};
+use crate::config::{ConfigFaults, Setup};
 use crate::counters::Counters;
 use crate::name::MAX_NAME;
 use crate::served::Served;
@@ -161,7 +161,7 @@ prop_compose! {
 }
 
 impl Config {
-    fn load(&self, payload: u16) -> Result<Setup, Faults> {
+    fn load(&self, payload: u16) -> Result<Setup, ConfigFaults> {
         let nsid =
             if self.nsid == 0 { String::new() } else { format!("nsid = \"{}\"\n", "n".repeat(self.nsid)) };
         let client_subnet = if self.client_subnet { "client_subnet = [\"any\"]\n" } else { "" };

@@ -12,8 +12,8 @@ mod warnings;
 
 use std::path::Path;
 
-use super::{Faults, Setup, load};
-use crate::config::fault::Fault;
+use super::{ConfigFaults, Setup, load};
+use crate::config::fault::ConfigFault;
 
 /// A zone that every configuration here can use.
 const ZONE: &str = "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n\
@@ -31,7 +31,7 @@ pools = [\"web\"]
 ";
 
 /// Loads `main`, with `files` beside it and the zone of the tests.
-fn load_files(main: &str, files: &[(&str, &str)]) -> Result<Setup, Faults> {
+fn load_files(main: &str, files: &[(&str, &str)]) -> Result<Setup, ConfigFaults> {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in [("example.com.zone", ZONE), ("steerd.toml", main)].iter().chain(files) {
         let path = directory.path().join(name);
@@ -42,7 +42,7 @@ fn load_files(main: &str, files: &[(&str, &str)]) -> Result<Setup, Faults> {
 }
 
 /// Loads `text` with the rest of what a configuration needs below it.
-fn load_with_rest(text: &str) -> Result<Setup, Faults> {
+fn load_with_rest(text: &str) -> Result<Setup, ConfigFaults> {
     load_files(&format!("{text}{REST}"), &[])
 }
 
@@ -51,15 +51,15 @@ fn loaded(text: &str) -> Setup {
 }
 
 /// A fault in one line: place without directory, message, hint.
-fn told(fault: &Fault) -> String {
-    let file = fault.place.file.file_name().map_or("", |name| name.to_str().unwrap());
+fn told(fault: &ConfigFault) -> String {
+    let file = fault.location.file.file_name().map_or("", |name| name.to_str().unwrap());
     let hint = fault.hint.as_ref().map(|hint| format!(" | {hint}")).unwrap_or_default();
-    let directory = fault.place.file.parent().unwrap_or(Path::new("")).display().to_string();
+    let directory = fault.location.file.parent().unwrap_or(Path::new("")).display().to_string();
     let message = fault.message.replace(&format!("{directory}/"), "");
-    format!("{file}:{}:{} {message}{hint}", fault.place.line, fault.place.column)
+    format!("{file}:{}:{} {message}{hint}", fault.location.line, fault.location.column)
 }
 
-fn errors(result: &Result<Setup, Faults>) -> Vec<String> {
+fn errors(result: &Result<Setup, ConfigFaults>) -> Vec<String> {
     result.as_ref().err().map(|faults| faults.errors().map(told).collect()).unwrap_or_default()
 }
 

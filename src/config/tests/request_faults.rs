@@ -93,8 +93,8 @@ fn expressions_are_shown_where_they_are_wrong() {
         in_check(&text, &format!("2:{column} this is not a regular expression that can be used: {reason}"));
         let faults =
             load_with_rest(&format!("[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {text}\n")).unwrap_err();
-        let place = &faults.errors().next().unwrap().place;
-        assert_eq!(&place.text[place.span.clone()], under, "{written}");
+        let location = &faults.errors().next().unwrap().location;
+        assert_eq!(&location.text[location.span.clone()], under, "{written}");
     };
     expect("\"ab(c\"", 47, "(", "unclosed group");
     expect("'ab(c'", 47, "(", "unclosed group");

@@ -12,7 +12,7 @@ use crate::fleet::simulation::model::{Fleet, Kept, Names};
 use crate::fleet::simulation::planted::Subject;
 use crate::fleet::simulation::world::World;
 use crate::fleet::simulation::{Checked, ensure, milliseconds};
-use crate::fleet::{Setup, Survey, Wanted};
+use crate::fleet::{FleetSetup, NewConfiguration, Survey};
 use crate::health::Verdict;
 use crate::table::Standing;
 
@@ -54,7 +54,7 @@ impl World {
         let known = self.known();
         let before = Arc::clone(&self.table);
         let next = served(pools.clone(), ttl);
-        let wanted = Wanted::of(&self.subject.fleet.configuration(), next);
+        let wanted = NewConfiguration::of(&self.subject.fleet.configuration(), next);
         let reloaded = self.subject.reload(wanted, &mut self.rng);
         let generation = self.subject.fleet.table().generation;
         ensure!(
@@ -161,7 +161,7 @@ impl World {
         let (pools, overrides) = (self.model.pools.clone(), self.recalled(&remembered));
         self.model = Fleet::new(overrides);
         self.model.configure(pools.clone(), self.now, self.late);
-        let first = Setup { served: served(pools, 20), memory: remembered.memory() };
+        let first = FleetSetup { served: served(pools, 20), memory: remembered.memory() };
         let clocks = self.clocks();
         self.subject = Subject::new(first, self.capacity, clocks, &mut self.rng, self.fault);
         self.adopt();

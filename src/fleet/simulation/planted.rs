@@ -8,8 +8,8 @@ use rand::rngs::SmallRng;
 use crate::check::Probe;
 use crate::fleet::slots::Class;
 use crate::fleet::{
-    Capacity, Clocks, Due, Fleet, Launch, Memory, MemoryChanges, Overridden, OverrideRefused,
-    OverrideRequest, Reloaded, Run, Running, Setup, Survey, Wanted,
+    Capacity, Clocks, Due, Fleet, FleetSetup, Launch, Memory, MemoryChanges, NewConfiguration, Overridden,
+    OverrideRefused, OverrideRequest, ProbeRun, Reloaded, Running, Survey,
 };
 use crate::health::{Moment, Outcome};
 use crate::metrics::Metrics;
@@ -98,7 +98,7 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn new(
-        setup: Setup,
+        setup: FleetSetup,
         capacity: Capacity,
         clocks: Clocks,
         rng: &mut SmallRng,
@@ -164,7 +164,7 @@ impl Subject {
         }
         let due = self.fleet.start_due(launches);
         if self.has(Fault::SlotGivenBackEarly) {
-            for Run { probe, address, .. } in launches.iter().map(|launch| &launch.run) {
+            for ProbeRun { probe, address, .. } in launches.iter().map(|launch| &launch.run) {
                 let class =
                     if matches!(**probe, Probe::Exec(_)) { Class::Process } else { Class::Connection };
                 self.fleet.slots.release(*address, class);
@@ -232,7 +232,7 @@ impl Subject {
         self.fleet.override_backend(request)
     }
 
-    pub(super) fn reload(&mut self, wanted: Wanted, rng: &mut SmallRng) -> Reloaded {
+    pub(super) fn reload(&mut self, wanted: NewConfiguration, rng: &mut SmallRng) -> Reloaded {
         if self.has(Fault::OverrideLostByReload)
             && let Some(pool) = self.fleet.pools.0.first_mut()
         {
@@ -285,9 +285,9 @@ impl Subject {
 }
 
 fn copy(launch: &Launch) -> Launch {
-    let Run { probe, address, timeout, search_charge } = &launch.run;
+    let ProbeRun { probe, address, timeout, search_charge } = &launch.run;
     let (address, timeout, search_charge) = (*address, *timeout, *search_charge);
-    let run = Run { probe: Arc::clone(probe), address, timeout, search_charge };
+    let run = ProbeRun { probe: Arc::clone(probe), address, timeout, search_charge };
     Launch { run, running: launch.running.copy(address) }
 }
 

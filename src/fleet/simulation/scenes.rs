@@ -12,7 +12,8 @@ use crate::fleet::simulation::planted::time_of_day;
 use crate::fleet::simulation::world::report;
 use crate::fleet::simulation::{DEFAULTS, milliseconds};
 use crate::fleet::{
-    Capacity, Clocks, Fleet, Launch, Memory, OverrideRequest, RememberedState, Running, Setup, Wanted,
+    Capacity, Clocks, Fleet, FleetSetup, Launch, Memory, NewConfiguration, OverrideRequest, RememberedState,
+    Running,
 };
 use crate::health::{Moment, Outcome, Verdict};
 use crate::metrics::Metrics;
@@ -42,10 +43,10 @@ struct Scene {
 
 impl Scene {
     fn new(pools: Vec<PoolSetup>, probes: usize) -> Self {
-        Self::with(Setup { served: served(pools, 20), memory: Memory::default() }, probes)
+        Self::with(FleetSetup { served: served(pools, 20), memory: Memory::default() }, probes)
     }
 
-    fn with(setup: Setup, probes: usize) -> Self {
+    fn with(setup: FleetSetup, probes: usize) -> Self {
         let mut rng = SmallRng::seed_from_u64(1);
         let capacity = Capacity { counter_rows: 1, probes };
         let metrics = Arc::new(Metrics::new(1));
@@ -151,7 +152,7 @@ fn a_verdict_that_a_reload_lends_to_a_target_counts_in_every_pool_that_shares_it
     assert_eq!(scene.on_trust(), [true, false]);
     // Pool b is checked as pool a is, and goes on with what was known of it.
     let alike = served(vec![pool("a", 1, &[1]), pool("b", 1, &[1])], 20);
-    let wanted = Wanted::of(&scene.fleet.configuration(), alike);
+    let wanted = NewConfiguration::of(&scene.fleet.configuration(), alike);
     scene.fleet.reload(wanted, &mut scene.rng);
     assert_eq!(scene.on_trust(), [false, false]);
 }
@@ -168,6 +169,6 @@ fn a_remembered_verdict_counts_in_every_pool_that_shares_its_target() {
         since: time_of_day(SECOND),
     };
     let memory = Memory { states: vec![state], overrides: Vec::new() };
-    let scene = Scene::with(Setup { served: served(pools, 20), memory }, 1000);
+    let scene = Scene::with(FleetSetup { served: served(pools, 20), memory }, 1000);
     assert_eq!(scene.on_trust(), [false, false]);
 }

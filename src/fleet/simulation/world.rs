@@ -16,7 +16,8 @@ use crate::fleet::simulation::model::{Fleet, Kept, Key};
 use crate::fleet::simulation::planted::{Fault, Subject, time_of_day};
 use crate::fleet::simulation::{Checked, ensure, milliseconds};
 use crate::fleet::{
-    Capacity, Clocks, Due, LATE, Launch, Memory, OverrideRefused, OverrideRequest, Run, Running, Setup,
+    Capacity, Clocks, Due, FleetSetup, LATE, Launch, Memory, OverrideRefused, OverrideRequest, ProbeRun,
+    Running,
 };
 use crate::health::simulation::behaviour::{Behaviour, longest_round};
 use crate::health::{Moment, Outcome, TargetId};
@@ -148,7 +149,7 @@ impl World {
         let pools = draw.pools(&mut rng);
         let (now, passed, wall) = (Moment::ZERO, START, time_of_day(START));
         let clocks = Clocks { now, passed, wall };
-        let first = Setup { served: served(pools.clone(), 20), memory: Memory::default() };
+        let first = FleetSetup { served: served(pools.clone(), 20), memory: Memory::default() };
         let subject = Subject::new(first, capacity, clocks, &mut rng, fault);
         let table = Arc::clone(subject.fleet.table());
         let mut world = Self {
@@ -310,7 +311,7 @@ impl World {
     }
 
     fn launch(&mut self, launch: Launch) -> Checked {
-        let Launch { run: Run { probe, address, timeout, .. }, running } = launch;
+        let Launch { run: ProbeRun { probe, address, timeout, .. }, running } = launch;
         let key = Key::new(&probe, address, timeout);
         (key, self.now).hash(&mut self.trace);
         self.met.launches += 1;

@@ -18,9 +18,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::check::{Expected, Pattern};
-use crate::probe::fault::Fault;
+use crate::probe::failure::ProbeFailure;
 use crate::probe::search::effort::{BUDGET, Charge, Effort, is_long};
-use crate::probe::search::threads::{Answer, Job};
+use crate::probe::search::threads::{Job, SearchOutcome};
 use crate::probe::{Cause, Trace};
 
 /// The most work ([`Pattern::work`]) of a search that runs on the thread of the probes: at worst about 100
@@ -106,7 +106,7 @@ impl<'e> Search<'e> {
         heard: &mut Vec<u8>,
         paused: bool,
         trace: &mut Trace,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, ProbeFailure> {
         if self.is_due(heard.len()) {
             self.look(heard, trace).await?;
         } else if paused && self.is_behind(heard.len()) {
@@ -117,7 +117,11 @@ impl<'e> Search<'e> {
     }
 
     /// Whether the content is found, now that nothing more comes.
-    pub(super) async fn ends(&mut self, heard: &mut Vec<u8>, trace: &mut Trace) -> Result<bool, Fault> {
+    pub(super) async fn ends(
+        &mut self,
+        heard: &mut Vec<u8>,
+        trace: &mut Trace,
+    ) -> Result<bool, ProbeFailure> {
         // An expression may match the empty text.
         if !self.found && (self.looked < heard.len() || self.looked == 0 || !self.early) {
             self.look(heard, trace).await?;
@@ -134,7 +138,7 @@ impl<'e> Search<'e> {
         }
     }
 
-    async fn look(&mut self, heard: &mut Vec<u8>, trace: &mut Trace) -> Result<(), Fault> {
+    async fn look(&mut self, heard: &mut Vec<u8>, trace: &mut Trace) -> Result<(), ProbeFailure> {
         match self.expected {
             Expected::Text(text) => self.found = Expected::text_is_in(text, heard, self.looked),
             Expected::Pattern(pattern) if pattern.work(heard.len()) <= WORK_AT_ONCE => {
@@ -152,29 +156,29 @@ impl<'e> Search<'e> {
         pattern: &Pattern,
         heard: &mut Vec<u8>,
         trace: &mut Trace,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ProbeFailure> {
         let effort = self.effort.unwrap_or_else(|| Effort::after(trace.search_charge));
         let job = Job::new(pattern.clone(), std::mem::take(heard), effort);
         trace.search = Some(UnderWay::new(job.charge()));
-        let done = threads::search(job).await.map_err(Fault::local)?;
+        let done = threads::search(job).await.map_err(ProbeFailure::local)?;
         trace.search = None;
         trace.search_charge = done.effort.rest();
         (*heard, self.effort) = (done.bytes, Some(done.effort));
         self.found = match done.answer {
-            Answer::Found => true,
-            Answer::Missing => false,
-            Answer::TooLong => return Err(self.too_long()),
+            SearchOutcome::Found => true,
+            SearchOutcome::Missing => false,
+            SearchOutcome::TooLong => return Err(self.too_long()),
         };
         Ok(())
     }
 
-    fn too_long(&self) -> Fault {
+    fn too_long(&self) -> ProbeFailure {
         let expected = self.expected.in_words();
         let text = format!(
             "to look for {expected} in what the backend sent took more than {BUDGET:?} of processor time: \
              a simpler expression takes less"
         );
-        Fault::new(Cause::Body, text)
+        ProbeFailure::new(Cause::Body, text)
     }
 }
 

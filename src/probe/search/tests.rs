@@ -21,7 +21,7 @@ fn letters(count: usize) -> Vec<u8> {
 }
 
 /// Hears the bytes in pieces of this length, and says whether the expected is found and what was left.
-async fn hear(search: &mut Search<'_>, bytes: &[u8], piece: usize) -> Result<bool, Fault> {
+async fn hear(search: &mut Search<'_>, bytes: &[u8], piece: usize) -> Result<bool, ProbeFailure> {
     let (mut heard, mut trace) = (Vec::new(), Trace::start(Duration::ZERO));
     for piece in bytes.chunks(piece) {
         heard.extend_from_slice(piece);

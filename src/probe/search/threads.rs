@@ -45,25 +45,25 @@ pub(super) struct Job {
     charge: Arc<Charge>,
     /// In the order they came.
     number: u64,
-    reply: Option<oneshot::Sender<Done>>,
+    reply: Option<oneshot::Sender<SearchResult>>,
 }
 
 /// The result of a search, with the searched bytes.
-pub(super) struct Done {
+pub(super) struct SearchResult {
     pub(super) bytes: Vec<u8>,
     pub(super) effort: Effort,
-    pub(super) answer: Answer,
+    pub(super) answer: SearchOutcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum SearchOutcome {
     Found,
     Missing,
     /// It has taken, or would take, more than its budget.
     TooLong,
 }
 
-struct Queue {
+struct JobQueue {
     waiting: BinaryHeap<Job>,
     number: u64,
     threads: usize,
@@ -72,7 +72,7 @@ struct Queue {
 }
 
 struct Threads {
-    queue: Mutex<Queue>,
+    queue: Mutex<JobQueue>,
     came: Condvar,
     name: &'static str,
     give_way: bool,
@@ -82,7 +82,7 @@ static FOR_SHORT: Threads = Threads::new("search", false);
 static FOR_LONG: Threads = Threads::new("search-long", true);
 
 /// Runs a search in a thread. The error says why it could not.
-pub(super) async fn search(mut job: Job) -> Result<Done, String> {
+pub(super) async fn search(mut job: Job) -> Result<SearchResult, String> {
     let (reply, answer) = oneshot::channel();
     job.reply = Some(reply);
     Threads::of(&job).take(job).map_err(|error| format!("cannot start a thread for the search: {error}"))?;
@@ -91,7 +91,7 @@ pub(super) async fn search(mut job: Job) -> Result<Done, String> {
 
 impl Threads {
     const fn new(name: &'static str, give_way: bool) -> Self {
-        Self { queue: Mutex::new(Queue::new()), came: Condvar::new(), name, give_way }
+        Self { queue: Mutex::new(JobQueue::new()), came: Condvar::new(), name, give_way }
     }
 
     /// The threads for this search.
@@ -99,7 +99,7 @@ impl Threads {
         if is_long(job.charge.get()) { &FOR_LONG } else { &FOR_SHORT }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, JobQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -144,7 +144,7 @@ impl Threads {
     }
 }
 
-impl Queue {
+impl JobQueue {
     const fn new() -> Self {
         Self { waiting: BinaryHeap::new(), number: 0, threads: 0, sweep_at: FIRST_SWEEP }
     }
@@ -208,14 +208,14 @@ impl Job {
         };
         let Self { bytes, effort, .. } = self;
         // The probe may have ended.
-        let _ = reply.send(Done { bytes, effort, answer });
+        let _ = reply.send(SearchResult { bytes, effort, answer });
         None
     }
 
     /// Searches through one step; none if more steps are needed.
-    fn answer(&mut self, caches: &mut Caches) -> Option<Answer> {
+    fn answer(&mut self, caches: &mut Caches) -> Option<SearchOutcome> {
         if self.effort.is_too_long() {
-            return Some(Answer::TooLong);
+            return Some(SearchOutcome::TooLong);
         }
         let length = self.effort.next_step(self.bytes.len());
         // The time to make a cache is not charged: other searches have displaced the last one.
@@ -225,7 +225,11 @@ impl Job {
         self.effort.add(length, process::thread_time().saturating_sub(began));
         self.charge.set(self.effort.charge());
         caches.put_back(kept);
-        if found { Some(Answer::Found) } else { (length == self.bytes.len()).then_some(Answer::Missing) }
+        if found {
+            Some(SearchOutcome::Found)
+        } else {
+            (length == self.bytes.len()).then_some(SearchOutcome::Missing)
+        }
     }
 
     /// The search with the least rank goes on first: the least charge, then the first that came.
@@ -268,7 +272,7 @@ mod tests {
     #[test]
     fn searches_of_ended_probes_do_not_pile_up() {
         let pattern = Pattern::new("ready|fine").unwrap();
-        let mut queue = Queue::new();
+        let mut queue = JobQueue::new();
         let (mut awaited, mut most) = (Vec::new(), 0);
         for number in 0..10_000 {
             let mut job = job(&pattern, number);

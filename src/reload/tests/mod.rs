@@ -13,8 +13,8 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::*;
-use crate::checker::Command;
-use crate::fleet::{Configuration, Reloaded, Wanted};
+use crate::checker::CheckerCommand;
+use crate::fleet::{Configuration, NewConfiguration, Reloaded};
 use crate::listener::Limits;
 use crate::table::{Published, Table};
 use crate::zone::Catalog;
@@ -28,7 +28,7 @@ const OTHER_SECRET: &str = "YW5vdGhlci1zZWNyZXQtb2YtdGhpcnR5LXR3by1ieXQ=";
 /// A handle that reloads a file, and all parts that it reaches.
 struct Fixture {
     directory: TempDir,
-    handle: Handle,
+    handle: ReloadHandle,
     limits: InForce,
     access: watch::Receiver<Access>,
     state_dir: watch::Receiver<Option<StateDirectory>>,
@@ -51,7 +51,7 @@ fn table() -> Table {
 }
 
 /// The next generation of a table, with what is wanted.
-fn renewed(table: &Table, wanted: Option<Wanted>) -> Arc<Table> {
+fn renewed(table: &Table, wanted: Option<NewConfiguration>) -> Arc<Table> {
     let (settings, catalog) = match wanted {
         Some(wanted) => (Arc::new(wanted.settings), wanted.catalog),
         None => (Arc::clone(&table.settings), Arc::clone(&table.catalog)),
@@ -94,7 +94,7 @@ impl Fixture {
             let mut running = running;
             while let Some(command) = received.recv().await {
                 match command {
-                    Command::Configuration(reply) => {
+                    CheckerCommand::Configuration(reply) => {
                         running.table = renewed(&running.table, None);
                         let (counts, running) = (Arc::clone(&counts), running.clone());
                         tokio::spawn(async move {
@@ -107,7 +107,7 @@ impl Fixture {
                             let _ = reply.send(running);
                         });
                     }
-                    Command::Reload(wanted, reply) => {
+                    CheckerCommand::Reload(wanted, reply) => {
                         taken.lock().unwrap().push(wanted.settings.clone());
                         running.pools = wanted.pools.clone();
                         running.table = renewed(&running.table, Some(*wanted));
@@ -127,7 +127,7 @@ impl Fixture {
         let published = Published::new(table());
         let reach = Reach {
             notify: notify::start(published.clone(), Vec::new(), Arc::clone(&metrics)),
-            checker: checker::Handle { published, ready, commands },
+            checker: checker::CheckerHandle { published, ready, commands },
             limits: limits.clone(),
             access,
             state_dir,
@@ -150,7 +150,7 @@ impl Fixture {
         std::fs::write(self.directory.path().join("steerd.toml"), format!("{config}\n{REST}")).unwrap();
     }
 
-    async fn reload(&self, config: &str) -> Result<Report, Refusal> {
+    async fn reload(&self, config: &str) -> Result<ReloadReport, ReloadRefusal> {
         self.write(config);
         self.handle.reload("a test".into(), None).await
     }
@@ -170,7 +170,7 @@ impl Fixture {
 }
 
 /// All that a report tells, one change in a line.
-fn told(report: &Report) -> Vec<String> {
+fn told(report: &ReloadReport) -> Vec<String> {
     report.sections().iter().flat_map(|(of, changes)| lines(of, changes)).collect()
 }
 
@@ -332,7 +332,7 @@ async fn a_refused_configuration_changes_nothing() {
         fixture.write(good);
         break_it();
         let refusal = fixture.handle.reload("a test".into(), None).await.unwrap_err();
-        let Refusal::Faults(faults) = &refusal else { panic!("{refusal:?}") };
+        let ReloadRefusal::Faults(faults) = &refusal else { panic!("{refusal:?}") };
         let shown = faults.to_string();
         assert!(index == 6 || shown.contains(expected), "{expected}: {shown}");
         assert!(refusal.to_string().contains("nothing has changed"), "{refusal}");
@@ -385,7 +385,7 @@ async fn a_load_whose_client_leaves_is_given_up_on_and_holds_up_no_other() {
     let zone = fixture.directory.path().join("zone");
     std::fs::write(&zone, long_zone()).unwrap();
     let (reply, outcome) = oneshot::channel();
-    fixture.handle.requests.send(Request { by: "a test".into(), meant: None, reply }).await.unwrap();
+    fixture.handle.requests.send(ReloadRequest { by: "a test".into(), meant: None, reply }).await.unwrap();
     eventually("its turn has come", || fixture.handle.requests.capacity() == REQUESTS).await;
     drop(outcome);
     std::fs::write(&zone, ZONE).unwrap();
@@ -475,7 +475,7 @@ async fn the_file_that_is_meant_must_be_the_one_that_is_running() {
     for other in ["copy.toml", "none.toml", "link.toml", ".", "none\n\u{1b}[2J`"] {
         let meant = fixture.directory.path().join(other);
         let refusal = fixture.handle.reload("a test".into(), Some(meant.clone())).await.unwrap_err();
-        assert!(matches!(refusal, Refusal::OtherFile { .. }), "{refusal:?}");
+        assert!(matches!(refusal, ReloadRefusal::OtherFile { .. }), "{refusal:?}");
         let told = refusal.to_string();
         assert!(told.contains(&quoted(&file.to_string_lossy())), "{told}");
         assert!(
@@ -493,10 +493,10 @@ async fn the_file_that_is_meant_must_be_the_one_that_is_running() {
     // A broken file is still the one that is meant or not.
     fixture.write("[server");
     let broken = fixture.handle.reload("a test".into(), Some(file.clone())).await.unwrap_err();
-    assert!(matches!(broken, Refusal::Faults(_)), "{broken:?}");
+    assert!(matches!(broken, ReloadRefusal::Faults(_)), "{broken:?}");
     let other =
         fixture.handle.reload("a test".into(), Some(file.with_file_name("copy.toml"))).await.unwrap_err();
-    assert!(matches!(other, Refusal::OtherFile { .. }), "{other:?}");
+    assert!(matches!(other, ReloadRefusal::OtherFile { .. }), "{other:?}");
 }
 
 #[tokio::test]
@@ -504,7 +504,7 @@ async fn without_a_file_or_without_a_checker() {
     let fixture = Fixture::start("");
     let setup = config::load(&fixture.directory.path().join("steerd.toml")).unwrap();
     let reach = || Reach {
-        checker: checker::Handle {
+        checker: checker::CheckerHandle {
             published: Published::new(table()),
             ready: watch::channel(true).1,
             commands: mpsc::channel(1).0,
@@ -516,13 +516,13 @@ async fn without_a_file_or_without_a_checker() {
         metrics: Arc::new(Metrics::new(1)),
     };
     let demo = start(None, Configured::of(&setup), reach());
-    assert!(matches!(demo.reload("a test".into(), None).await, Err(Refusal::NoFile)));
+    assert!(matches!(demo.reload("a test".into(), None).await, Err(ReloadRefusal::NoFile)));
     let file = fixture.directory.path().join("steerd.toml");
     let limits = reach();
     let kept = limits.limits.clone();
     let ended = start(Some(file), Configured::of(&setup), limits);
     fixture.write("[server]\ntcp_connections = 7");
-    assert!(matches!(ended.reload("a test".into(), None).await, Err(Refusal::Ending)));
+    assert!(matches!(ended.reload("a test".into(), None).await, Err(ReloadRefusal::Ending)));
     assert_eq!(kept.limits(), Limits::default(), "without a checker nothing changes");
 }
 
@@ -530,7 +530,7 @@ async fn without_a_file_or_without_a_checker() {
 async fn a_report_in_the_log_is_bounded() {
     let many = (0..1000).map(|index| Change::Added(format!("pool-{index}"))).collect();
     let fixture = Fixture::start("");
-    let report = Report { pools: many, ..fixture.reload("").await.unwrap() };
+    let report = ReloadReport { pools: many, ..fixture.reload("").await.unwrap() };
     assert_eq!(told(&report).len(), 1000);
     let shown = report.shown();
     assert!(shown.contains("pool pool-99 added") && !shown.contains("pool-100 "), "{shown}");

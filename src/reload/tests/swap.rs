@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checker::tests::*;
-use crate::checker::{Command, Handle, PULSE};
+use crate::checker::{CheckerCommand, CheckerHandle, PULSE};
 use crate::keys::{Algorithm, Key};
 use crate::pool::Override;
 use crate::reload::named::{Change, Difference};
@@ -13,7 +13,7 @@ use crate::settings::Allowed;
 
 const TWO: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 
-async fn reload(handle: &Handle, served: Served) -> Difference {
+async fn reload(handle: &CheckerHandle, served: Served) -> Difference {
     swap(handle, served, "a test").await.unwrap()
 }
 
@@ -62,7 +62,7 @@ async fn an_unchanged_target_keeps_its_counts_its_timer_and_the_probe_in_flight(
 
 #[tokio::test(start_paused = true)]
 async fn a_changed_check_keeps_the_verdict_and_counts_anew() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (handle, script) = run(web(DEFAULTS, &TWO));
     script.set("192.0.2.1", Behaviour::Refuse);
     ready(&handle).await;
@@ -89,7 +89,7 @@ async fn a_changed_check_keeps_the_verdict_and_counts_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_is_new_says_what_the_address_was_until_it_has_spoken() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (handle, script) = run(web(DEFAULTS, &TWO));
     script.set("192.0.2.2", Behaviour::Refuse);
     ready(&handle).await;
@@ -192,7 +192,7 @@ async fn counts_of_answers_go_on_by_name() {
 
 #[tokio::test(start_paused = true)]
 async fn overrides_stay_with_their_backend_and_go_with_it() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (handle, _script) = run(web(DEFAULTS, &TWO));
     ready(&handle).await;
     let request = OverrideRequest {
@@ -204,7 +204,7 @@ async fn overrides_stay_with_their_backend_and_go_with_it() {
         force: true,
         by: "a test".into(),
     };
-    let first = ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
+    let first = ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
     let first = first.backend.overridden.clone();
     reload(&handle, web(DEFAULTS, &["192.0.2.3", "192.0.2.2", "192.0.2.1"])).await;
     let now = status(&handle).await;
@@ -220,7 +220,7 @@ async fn overrides_stay_with_their_backend_and_go_with_it() {
         force: true,
         by: "a test".into(),
     };
-    ask(&handle, |reply| Command::Override(again, reply)).await.unwrap();
+    ask(&handle, |reply| CheckerCommand::Override(again, reply)).await.unwrap();
     log.take("");
     reload(&handle, web(DEFAULTS, &["192.0.2.1"])).await;
     let lines = log.take("override of a backend has ended");
@@ -249,14 +249,14 @@ async fn a_shorter_ttl_does_not_make_it_safe_earlier() {
         force: true,
         by: "a test".into(),
     };
-    let now = ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
+    let now = ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
     let safe_at = now.backend.overridden.as_ref().unwrap().safe_at.unwrap();
     assert!(safe_at >= began + SECOND * 300, "answers of before have the TTL of before");
 }
 
 #[tokio::test(start_paused = true)]
 async fn services_are_told_by_name_across_reloads() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let main = || pool_of("main", check(DEFAULTS), &["192.0.2.1"]);
     let standby = || pool_of("standby", check(DEFAULTS), &["192.0.2.2"]);
     let (handle, script) = run(setup(vec![main(), standby()], vec![service(&[0, 1])]));
@@ -284,7 +284,7 @@ async fn enabled_and_disabled_by_the_configuration() {
     };
     let (handle, script) = run(with(true));
     ready(&handle).await;
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let difference = reload(&handle, with(false)).await;
     assert!(changed(&difference).contains("backend 192.0.2.2: enabled true -> false"));
     assert_eq!(eligible(&handle, 0), ["192.0.2.1"]);
@@ -359,7 +359,7 @@ async fn what_is_probed_alike_is_not_looked_at() {
 /// be up before the line of its backend.
 #[tokio::test(start_paused = true)]
 async fn a_service_is_up_after_its_backend() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (handle, script) = run(web(DEFAULTS, &["192.0.2.1"]));
     ready(&handle).await;
     assert!(log.take("service").is_empty(), "a start in health");
@@ -392,7 +392,7 @@ async fn a_service_is_up_after_its_backend() {
 
 #[tokio::test(start_paused = true)]
 async fn an_override_that_is_lost_is_a_difference() {
-    let (log, _guard) = Log::listen();
+    let (log, _guard) = CapturedLog::listen();
     let (handle, _script) = run(web(DEFAULTS, &["192.0.2.1", "192.0.2.2", "192.0.2.3"]));
     ready(&handle).await;
     for (backend, reason) in [("192.0.2.1", Some("kernel".to_owned())), ("192.0.2.2", None)] {
@@ -405,7 +405,7 @@ async fn an_override_that_is_lost_is_a_difference() {
             force: true,
             by: "a test".into(),
         };
-        ask(&handle, |reply| Command::Override(request, reply)).await.unwrap();
+        ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
     }
     // Another order loses none.
     let difference = reload(&handle, web(DEFAULTS, &["192.0.2.3", "192.0.2.2", "192.0.2.1"])).await;

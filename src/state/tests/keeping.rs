@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::*;
-use crate::checker::{Command, Handle};
+use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::metrics::Metrics;
 use crate::state::disk::{Disk, System};
 use crate::table::{Published, Table};
@@ -22,7 +22,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// real one, it tells each change once, in addition to the whole.
 #[derive(Clone)]
 struct Script {
-    handle: Handle,
+    handle: CheckerHandle,
     known: Arc<Mutex<Memory>>,
     untold: Arc<Mutex<MemoryChanges>>,
     asked: Arc<AtomicU32>,
@@ -33,7 +33,8 @@ struct Script {
 impl Script {
     fn start() -> Self {
         let (commands, mut received) = mpsc::channel(1);
-        let handle = Handle { published: Published::new(table()), ready: watch::channel(true).1, commands };
+        let handle =
+            CheckerHandle { published: Published::new(table()), ready: watch::channel(true).1, commands };
         let script = Self {
             handle,
             known: Arc::new(Mutex::new(memory("a"))),
@@ -46,7 +47,7 @@ impl Script {
         tokio::spawn(async move {
             while let Some(command) = received.recv().await {
                 match command {
-                    Command::Memory(reply) => {
+                    CheckerCommand::Memory(reply) => {
                         asked.fetch_add(1, Ordering::Relaxed);
                         untold.lock().unwrap().everything = false;
                         let (known, is_busy) = (Arc::clone(&known), Arc::clone(&is_busy));
@@ -57,7 +58,7 @@ impl Script {
                             let _ = reply.send(known.lock().unwrap().clone());
                         });
                     }
-                    Command::MemoryChanges(reply) => {
+                    CheckerCommand::MemoryChanges(reply) => {
                         let mut untold = untold.lock().unwrap();
                         let everything = untold.everything;
                         let _ = reply.send(std::mem::take(&mut *untold));

@@ -51,7 +51,7 @@ fn encoded(tag: &str) -> Vec<u8> {
     file::encode(memory(tag), 7, at(10)).unwrap().into_bytes()
 }
 
-fn decode(bytes: &[u8], now: SystemTime) -> Result<Recalled, file::Refused> {
+fn decode(bytes: &[u8], now: SystemTime) -> Result<Recalled, file::SnapshotError> {
     file::decode(bytes).map(|snapshot| Recollection::new(snapshot).until_now(now))
 }
 

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{Added, Kind, Told, has_address, plain, prefix, shown};
+use super::{Added, AdviceKind, CountedAdvice, has_address, plain, prefix, shown};
 use crate::name;
 use crate::zone::{CNAME, Lookup, NodeRef, Zone, rtype};
 
@@ -24,7 +24,7 @@ pub(super) enum Use {
 
 /// A part of record data.
 #[derive(Clone, Copy, Debug)]
-enum Part {
+enum LayoutPart {
     Bytes(usize),
     /// A `<character-string>`: its length in one byte, then its text.
     Text,
@@ -32,34 +32,44 @@ enum Part {
 }
 
 /// A record type: its mnemonic, and its data up to the last name.
-type Layout = (u16, &'static str, &'static [Part]);
+type Layout = (u16, &'static str, &'static [LayoutPart]);
 
-const HOST: &[Part] = &[Part::Bytes(2), Part::Name(Use::Host)];
-const BINDING: &[Part] = &[Part::Bytes(2), Part::Name(Use::Name)];
-const FREE: &[Part] = &[Part::Name(Use::Free)];
+const HOST: &[LayoutPart] = &[LayoutPart::Bytes(2), LayoutPart::Name(Use::Host)];
+const BINDING: &[LayoutPart] = &[LayoutPart::Bytes(2), LayoutPart::Name(Use::Name)];
+const FREE: &[LayoutPart] = &[LayoutPart::Name(Use::Free)];
 
 /// RFC 1035, 1183, 2163, 2230, 2782, 3403, 6672, 6742 and 9460.
 const LAYOUTS: &[Layout] = &[
-    (rtype::NS, "NS", &[Part::Name(Use::Host)]),
-    (rtype::CNAME, "CNAME", &[Part::Name(Use::Name)]),
-    (rtype::SOA, "SOA", &[Part::Name(Use::Free), Part::Name(Use::Mailbox)]),
+    (rtype::NS, "NS", &[LayoutPart::Name(Use::Host)]),
+    (rtype::CNAME, "CNAME", &[LayoutPart::Name(Use::Name)]),
+    (rtype::SOA, "SOA", &[LayoutPart::Name(Use::Free), LayoutPart::Name(Use::Mailbox)]),
     (rtype::PTR, "PTR", FREE),
     (rtype::MX, "MX", HOST),
-    (rtype::SRV, "SRV", &[Part::Bytes(6), Part::Name(Use::Host)]),
+    (rtype::SRV, "SRV", &[LayoutPart::Bytes(6), LayoutPart::Name(Use::Host)]),
     (rtype::DNAME, "DNAME", FREE),
     (rtype::SVCB, "SVCB", BINDING),
     (rtype::HTTPS, "HTTPS", BINDING),
-    (35, "NAPTR", &[Part::Bytes(4), Part::Text, Part::Text, Part::Text, Part::Name(Use::Free)]),
-    (17, "RP", &[Part::Name(Use::Mailbox), Part::Name(Use::Free)]),
+    (
+        35,
+        "NAPTR",
+        &[
+            LayoutPart::Bytes(4),
+            LayoutPart::Text,
+            LayoutPart::Text,
+            LayoutPart::Text,
+            LayoutPart::Name(Use::Free),
+        ],
+    ),
+    (17, "RP", &[LayoutPart::Name(Use::Mailbox), LayoutPart::Name(Use::Free)]),
     (18, "AFSDB", HOST),
     (21, "RT", HOST),
     (36, "KX", HOST),
-    (107, "LP", &[Part::Bytes(2), Part::Name(Use::Free)]),
-    (26, "PX", &[Part::Bytes(2), Part::Name(Use::Free), Part::Name(Use::Free)]),
-    (7, "MB", &[Part::Name(Use::Host)]),
-    (8, "MG", &[Part::Name(Use::Mailbox)]),
-    (9, "MR", &[Part::Name(Use::Mailbox)]),
-    (14, "MINFO", &[Part::Name(Use::Mailbox), Part::Name(Use::Mailbox)]),
+    (107, "LP", &[LayoutPart::Bytes(2), LayoutPart::Name(Use::Free)]),
+    (26, "PX", &[LayoutPart::Bytes(2), LayoutPart::Name(Use::Free), LayoutPart::Name(Use::Free)]),
+    (7, "MB", &[LayoutPart::Name(Use::Host)]),
+    (8, "MG", &[LayoutPart::Name(Use::Mailbox)]),
+    (9, "MR", &[LayoutPart::Name(Use::Mailbox)]),
+    (14, "MINFO", &[LayoutPart::Name(Use::Mailbox), LayoutPart::Name(Use::Mailbox)]),
 ];
 
 fn layout(rtype: u16) -> Option<&'static Layout> {
@@ -71,9 +81,9 @@ pub(super) fn names(record: Added<'_>) -> impl Iterator<Item = (Vec<u8>, Use)> {
     let mut rest = record.data;
     layout(record.rtype).map_or(&[][..], |(_, _, parts)| parts).iter().filter_map(move |part| {
         let (length, used_as) = match part {
-            Part::Bytes(count) => (*count, None),
-            Part::Text => (1 + usize::from(*rest.first()?), None),
-            Part::Name(used_as) => (name::wire_length(rest)?, Some(*used_as)),
+            LayoutPart::Bytes(count) => (*count, None),
+            LayoutPart::Text => (1 + usize::from(*rest.first()?), None),
+            LayoutPart::Name(used_as) => (name::wire_length(rest)?, Some(*used_as)),
         };
         let (bytes, after) = rest.split_at_checked(length)?;
         rest = after;
@@ -82,7 +92,7 @@ pub(super) fn names(record: Added<'_>) -> impl Iterator<Item = (Vec<u8>, Use)> {
 }
 
 /// Warns about the names that a record leads to.
-pub(super) fn look(zone: &Zone, record: Added<'_>, told: &mut Told) {
+pub(super) fn look(zone: &Zone, record: Added<'_>, told: &mut CountedAdvice) {
     let Some((_, mnemonic, _)) = layout(record.rtype) else { return };
     for (target, used_as) in names(record) {
         let hint = hint(zone, record, &target, used_as);
@@ -95,17 +105,17 @@ pub(super) fn look(zone: &Zone, record: Added<'_>, told: &mut Told) {
             })
         };
         if let Some(fault) = fault {
-            told.add(Kind::Target, Some(record.tag), || {
+            told.add(AdviceKind::Target, Some(record.tag), || {
                 format!("the {mnemonic} record of {} leads to {}{fault}", shown(record.owner), shown(&target))
             });
         }
     }
 }
 
-fn about_service(zone: &Zone, record: Added<'_>, target: &[u8], told: &mut Told) {
+fn about_service(zone: &Zone, record: Added<'_>, target: &[u8], told: &mut CountedAdvice) {
     let (Lookup::Found(node) | Lookup::Wildcard(node)) = zone.find(target) else { return };
     if record.rtype == rtype::NS && node.service().is_some() && address(target_in(zone, target)).is_none() {
-        told.add(Kind::ServiceAsServer, Some(record.tag), || {
+        told.add(AdviceKind::ServiceAsServer, Some(record.tag), || {
             format!(
                 "the name server {} is a service: its addresses change with the health of backends, and \
                  resolvers look for the zone at them",

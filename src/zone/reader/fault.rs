@@ -14,7 +14,7 @@ const MAX_COUNTED: usize = 1000;
 
 /// A fault of a zone, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ZoneFault {
     /// The master file.
     pub file: PathBuf,
     /// The file that includes it; `None` for the first file.
@@ -31,7 +31,7 @@ pub struct Fault {
     pub text: String,
 }
 
-impl Fault {
+impl ZoneFault {
     fn of_file(file: &Path, message: String) -> Self {
         Self {
             file: file.into(),
@@ -45,7 +45,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ZoneFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file.display())?;
         if self.line > 0 {
@@ -55,7 +55,7 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ZoneFault {}
 
 /// A part of a file, in bytes from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,12 +74,12 @@ impl Span {
 
 /// A fault in the file being read.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(super) struct SpanFault {
     pub(super) at: Span,
     pub(super) message: String,
 }
 
-impl Problem {
+impl SpanFault {
     pub(super) fn at(at: Span, message: impl Into<String>) -> Self {
         Self { at, message: message.into() }
     }
@@ -90,9 +90,9 @@ impl Problem {
 /// A tag is a line number, counted over all files in reading order. A run is a part of a file
 /// without an `$INCLUDE`, so the table grows with the includes, not with the records.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct SourceMap {
     files: Vec<File>,
-    runs: Vec<Run>,
+    runs: Vec<LineRun>,
     last_tag: u32,
 }
 
@@ -104,13 +104,13 @@ struct File {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Run {
+struct LineRun {
     first_tag: u32,
     file: usize,
     first_line: u32,
 }
 
-impl Places {
+impl SourceMap {
     pub(super) fn add_file(&mut self, path: PathBuf, named_by: Option<PathBuf>, source: Vec<u8>) -> usize {
         self.files.push(File { path, named_by, source: Arc::new(source) });
         self.files.len() - 1
@@ -132,7 +132,7 @@ impl Places {
     /// Following tags count from this line of this file.
     pub(super) fn go_on(&mut self, file: usize, first_line: u32) {
         let first_tag = self.last_tag.saturating_add(1);
-        self.runs.push(Run { first_tag, file, first_line });
+        self.runs.push(LineRun { first_tag, file, first_line });
     }
 
     /// The tag of a line of the current file.
@@ -144,7 +144,7 @@ impl Places {
     }
 
     /// A fault that marks the whole text of the tagged line.
-    pub(super) fn fault_of_tag(&self, tag: u32, message: String) -> Fault {
+    pub(super) fn fault_of_tag(&self, tag: u32, message: String) -> ZoneFault {
         let after = self.runs.partition_point(|run| run.first_tag <= tag);
         let Some(run) = after.checked_sub(1).and_then(|at| self.runs.get(at)) else {
             return self.fault_of_zone(message);
@@ -157,7 +157,7 @@ impl Places {
     }
 
     /// A fault at a part of a file.
-    pub(super) fn fault(&self, file: usize, problem: Problem) -> Fault {
+    pub(super) fn fault(&self, file: usize, problem: SpanFault) -> ZoneFault {
         let source = self.source(file);
         let start = problem.at.start.min(source.len());
         let (before, after) = source.split_at(start);
@@ -172,13 +172,20 @@ impl Places {
 
     /// A fault in one line. Columns count in the line as displayed, so the mark is right even if
     /// bytes were replaced.
-    fn show(&self, file: usize, before: u32, line: &[u8], marked: Range<usize>, message: String) -> Fault {
+    fn show(
+        &self,
+        file: usize,
+        before: u32,
+        line: &[u8],
+        marked: Range<usize>,
+        message: String,
+    ) -> ZoneFault {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let (before_mark, rest) = line.split_at(marked.start.min(line.len()));
         let marked = rest.get(..marked.len()).unwrap_or(rest);
         let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).len();
         let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-        Fault {
+        ZoneFault {
             file: self.path(file).into(),
             named_by: self.files.get(file).and_then(|file| file.named_by.clone()),
             line: before.saturating_add(1),
@@ -190,25 +197,25 @@ impl Places {
     }
 
     /// A fault of the whole zone, reported for its first file.
-    pub(super) fn fault_of_zone(&self, message: String) -> Fault {
-        Fault::of_file(self.path(0), message)
+    pub(super) fn fault_of_zone(&self, message: String) -> ZoneFault {
+        ZoneFault::of_file(self.path(0), message)
     }
 }
 
 /// The faults of one zone: the first [`MAX_FAULTS`], and the number of the others.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
-    told: Vec<Fault>,
+pub(super) struct ZoneFaults {
+    told: Vec<ZoneFault>,
     more: usize,
 }
 
-impl Faults {
+impl ZoneFaults {
     pub(super) fn is_empty(&self) -> bool {
         self.told.is_empty()
     }
 
     /// Adds a fault. `fault` is not called if there are too many.
-    pub(super) fn add(&mut self, fault: impl FnOnce() -> Fault) {
+    pub(super) fn add(&mut self, fault: impl FnOnce() -> ZoneFault) {
         if self.told.len() < MAX_FAULTS {
             self.told.push(fault());
         } else {
@@ -222,14 +229,14 @@ impl Faults {
     }
 
     pub(super) fn add_file(&mut self, file: &Path, message: String) {
-        self.add(|| Fault::of_file(file, message));
+        self.add(|| ZoneFault::of_file(file, message));
     }
 
-    pub(super) fn finish(mut self, file: &Path) -> Vec<Fault> {
+    pub(super) fn finish(mut self, file: &Path) -> Vec<ZoneFault> {
         if self.more > 0 {
             let at_least = if self.are_too_many() { "at least " } else { "" };
             let message = format!("{at_least}{} more faults are not shown", self.more);
-            self.told.push(Fault::of_file(file, message));
+            self.told.push(ZoneFault::of_file(file, message));
         }
         self.told
     }

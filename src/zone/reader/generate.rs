@@ -10,7 +10,7 @@
 //! separated by dots, as in ip6.arpa (`n`, `N`; the width includes the dots). `\$` and `$$` are a
 //! dollar sign.
 
-use super::fault::Problem;
+use super::fault::SpanFault;
 use super::lexer::{Form, Token};
 use super::rdata::RecordType;
 use super::text;
@@ -29,11 +29,11 @@ pub(super) struct Template {
     first: u32,
     last: u32,
     step: u32,
-    pieces: Vec<Piece>,
+    parts: Vec<TemplatePart>,
 }
 
 #[derive(Debug)]
-enum Piece {
+enum TemplatePart {
     Text(Vec<u8>),
     Number { offset: i64, width: usize, base: Base },
 }
@@ -48,9 +48,9 @@ enum Base {
 
 impl Template {
     /// Parses the directive from the tokens after its name: a range, then a record.
-    pub(super) fn read(range: &Token<'_>, record: &[Token<'_>]) -> Result<Self, Problem> {
+    pub(super) fn read(range: &Token<'_>, record: &[Token<'_>]) -> Result<Self, SpanFault> {
         let (first, last, step) = read_range(range)?;
-        let mut template = Self { first, last, step, pieces: Vec::new() };
+        let mut template = Self { first, last, step, parts: Vec::new() };
         let unquote = quotes_hold_data(record);
         for (at, token) in record.iter().enumerate() {
             if at > 0 {
@@ -76,10 +76,10 @@ impl Template {
     /// Writes the record for one number; `None` if the number becomes negative.
     pub(super) fn expand(&self, number: u32, out: &mut Vec<u8>) -> Option<()> {
         out.clear();
-        for piece in &self.pieces {
-            match piece {
-                Piece::Text(text) => out.extend_from_slice(text),
-                Piece::Number { offset, width, base } => {
+        for part in &self.parts {
+            match part {
+                TemplatePart::Text(text) => out.extend_from_slice(text),
+                TemplatePart::Number { offset, width, base } => {
                     let value = u64::try_from(i64::from(number) + offset).ok()?;
                     write_number(value, *width, *base, out);
                 }
@@ -89,13 +89,13 @@ impl Template {
     }
 
     fn push_text(&mut self, text: &[u8]) {
-        match self.pieces.last_mut() {
-            Some(Piece::Text(before)) => before.extend_from_slice(text),
-            _ => self.pieces.push(Piece::Text(text.into())),
+        match self.parts.last_mut() {
+            Some(TemplatePart::Text(before)) => before.extend_from_slice(text),
+            _ => self.parts.push(TemplatePart::Text(text.into())),
         }
     }
 
-    fn push_token(&mut self, token: &Token<'_>) -> Result<(), Problem> {
+    fn push_token(&mut self, token: &Token<'_>) -> Result<(), SpanFault> {
         let mut rest = token.text;
         while let Some(at) = rest.iter().position(|&byte| matches!(byte, b'$' | b'\\')) {
             let (plain, special) = rest.split_at(at);
@@ -111,12 +111,12 @@ impl Template {
                     after
                 }
                 [b'$', b'{', after @ ..] => {
-                    let (piece, after) = read_modifier(after).ok_or_else(|| bad_modifier(token))?;
-                    self.pieces.push(piece);
+                    let (part, after) = read_modifier(after).ok_or_else(|| bad_modifier(token))?;
+                    self.parts.push(part);
                     after
                 }
                 [b'$', after @ ..] => {
-                    self.pieces.push(Piece::Number { offset: 0, width: 0, base: Base::Decimal });
+                    self.parts.push(TemplatePart::Number { offset: 0, width: 0, base: Base::Decimal });
                     after
                 }
                 _ => {
@@ -140,8 +140,8 @@ fn quotes_hold_data(record: &[Token<'_>]) -> bool {
             .is_some_and(|found| !matches!(found.number(), rtype::TXT | rtype::SPF))
 }
 
-fn bad_modifier(token: &Token<'_>) -> Problem {
-    Problem::at(
+fn bad_modifier(token: &Token<'_>) -> SpanFault {
+    SpanFault::at(
         token.span(),
         format!(
             "`{}`: after `${{` write an offset, a width up to {MAX_WIDTH} and a base (d, o, x, X, n or N), separated by \
@@ -152,8 +152,8 @@ fn bad_modifier(token: &Token<'_>) -> Problem {
 }
 
 /// Reads `FIRST-LAST` or `FIRST-LAST/STEP`.
-fn read_range(token: &Token<'_>) -> Result<(u32, u32, u32), Problem> {
-    let fault = |message: String| Err(Problem::at(token.span(), message));
+fn read_range(token: &Token<'_>) -> Result<(u32, u32, u32), SpanFault> {
+    let fault = |message: String| Err(SpanFault::at(token.span(), message));
     let split = |text: &'_ [u8], at: u8| text.iter().position(|&byte| byte == at);
     let number = |text: Option<&[u8]>| u32::try_from(text::decimal(text?, MAX_NUMBER)?).ok();
     let text = text::word(token, "the range")?;
@@ -180,7 +180,7 @@ fn read_range(token: &Token<'_>) -> Result<(u32, u32, u32), Problem> {
 }
 
 /// Parses `OFFSET,WIDTH,BASE}`; width and base are optional.
-fn read_modifier(text: &[u8]) -> Option<(Piece, &[u8])> {
+fn read_modifier(text: &[u8]) -> Option<(TemplatePart, &[u8])> {
     let close = text.iter().position(|&byte| byte == b'}')?;
     let (inner, after) = text.split_at(close);
     let mut parts = inner.split(|&byte| byte == b',');
@@ -201,7 +201,7 @@ fn read_modifier(text: &[u8]) -> Option<(Piece, &[u8])> {
         Some(b"N") => Base::Nibbles { upper: true },
         Some(_) => return None,
     };
-    parts.next().is_none().then_some((Piece::Number { offset, width, base }, after.get(1..)?))
+    parts.next().is_none().then_some((TemplatePart::Number { offset, width, base }, after.get(1..)?))
 }
 
 fn write_number(value: u64, width: usize, base: Base, out: &mut Vec<u8>) {

@@ -13,7 +13,7 @@
 //!                       in parentheses --end of file--> fault, at the outermost "("
 //! ```
 
-use super::fault::{Problem, Span};
+use super::fault::{Span, SpanFault};
 
 /// How a token was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl<'s> Lexer<'s> {
 
     /// Reads the next entry; returns false at the end of the file. A fault skips the rest of its
     /// line, and reading can continue.
-    pub(super) fn next_entry(&mut self, entry: &mut Entry<'s>) -> Result<bool, Problem> {
+    pub(super) fn next_entry(&mut self, entry: &mut Entry<'s>) -> Result<bool, SpanFault> {
         entry.tokens.clear();
         let mut depth = 0u32;
         let mut outermost = Span::default();
@@ -149,12 +149,12 @@ impl<'s> Lexer<'s> {
             }
         }
         if depth > 0 {
-            return Err(Problem::at(outermost, "this `(` is never closed: a `)` is expected after it"));
+            return Err(SpanFault::at(outermost, "this `(` is never closed: a `)` is expected after it"));
         }
         Ok(!entry.tokens.is_empty())
     }
 
-    fn word(&mut self) -> Result<Token<'s>, Problem> {
+    fn word(&mut self) -> Result<Token<'s>, SpanFault> {
         let start = self.at;
         let mut form = Form::Word;
         loop {
@@ -172,7 +172,7 @@ impl<'s> Lexer<'s> {
         Ok(self.token(start, self.at, start, form))
     }
 
-    fn quoted(&mut self) -> Result<Token<'s>, Problem> {
+    fn quoted(&mut self) -> Result<Token<'s>, SpanFault> {
         let (open, line) = (self.at, self.line);
         self.at += 1;
         loop {
@@ -216,13 +216,13 @@ impl<'s> Lexer<'s> {
         self.at += rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
     }
 
-    fn recover(&mut self, at: Span, message: &str) -> Problem {
+    fn recover(&mut self, at: Span, message: &str) -> SpanFault {
         self.skip_line();
         if self.at < self.source.len() {
             self.at += 1;
             self.line = self.line.saturating_add(1);
         }
-        Problem::at(at, message)
+        SpanFault::at(at, message)
     }
 }
 

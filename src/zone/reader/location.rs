@@ -1,6 +1,6 @@
 //! The data of LOC records (RFC 1876): `42 21 54 N 71 06 18 W -24m 30m 10m 10m`.
 
-use super::fault::{Problem, Span};
+use super::fault::{Span, SpanFault};
 use super::lexer::Token;
 use super::text;
 
@@ -18,8 +18,9 @@ const DEFAULTS: [(i64, &str); 3] =
     [(100, "the size"), (1_000_000, "the horizontal precision"), (1_000, "the vertical precision")];
 
 /// Appends the location that the tokens describe. There is at least one token.
-pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
-    let mut reading = Reading { rest: tokens, last: tokens.first().map_or(Span::default(), Token::span) };
+pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), SpanFault> {
+    let mut reading =
+        LocationReader { rest: tokens, last: tokens.first().map_or(Span::default(), Token::span) };
     let latitude = reading.angle("the latitude", 90, [b"N", b"S"])?;
     let longitude = reading.angle("the longitude", 180, [b"E", b"W"])?;
     let altitude =
@@ -30,7 +31,7 @@ pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Probl
         out.push(mantissa_and_exponent(reading.metres(what, Some(default), 0, MAX_SIZE)?));
     }
     if let Some(extra) = reading.rest.first() {
-        return Err(Problem::at(extra.span(), "nothing is expected after the vertical precision of LOC"));
+        return Err(SpanFault::at(extra.span(), "nothing is expected after the vertical precision of LOC"));
     }
     for value in [latitude, longitude, altitude + ZERO_ALTITUDE] {
         out.extend_from_slice(&u32::try_from(value).unwrap_or(0).to_be_bytes());
@@ -49,12 +50,12 @@ pub(super) fn is_valid(bytes: &[u8]) -> bool {
     }
 }
 
-struct Reading<'t, 's> {
+struct LocationReader<'t, 's> {
     rest: &'t [Token<'s>],
     last: Span,
 }
 
-impl<'t, 's> Reading<'t, 's> {
+impl<'t, 's> LocationReader<'t, 's> {
     fn next(&mut self) -> Option<&'t Token<'s>> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
@@ -63,7 +64,7 @@ impl<'t, 's> Reading<'t, 's> {
     }
 
     /// Degrees, optional minutes and seconds, and a hemisphere.
-    fn angle(&mut self, what: &str, most: i64, hemispheres: [&[u8]; 2]) -> Result<i64, Problem> {
+    fn angle(&mut self, what: &str, most: i64, hemispheres: [&[u8]; 2]) -> Result<i64, SpanFault> {
         let [positive, negative] = hemispheres;
         let mut total = 0;
         // For each unit: thousandths of an arc second, and the limit in thousandths of the unit.
@@ -89,27 +90,27 @@ impl<'t, 's> Reading<'t, 's> {
         }
     }
 
-    fn bad_angle(&self, what: &str, hemispheres: [&[u8]; 2]) -> Problem {
+    fn bad_angle(&self, what: &str, hemispheres: [&[u8]; 2]) -> SpanFault {
         let [positive, negative] = hemispheres.map(String::from_utf8_lossy);
         let message = format!(
             "{what} is not valid: write degrees, optional minutes and seconds, and {positive} or {negative}, \
              such as 42 21 54.5 {positive}"
         );
-        Problem::at(self.last, message)
+        SpanFault::at(self.last, message)
     }
 
     /// Metres with or without an `m`; returns centimetres.
-    fn metres(&mut self, what: &str, default: Option<i64>, low: i64, high: i64) -> Result<i64, Problem> {
+    fn metres(&mut self, what: &str, default: Option<i64>, low: i64, high: i64) -> Result<i64, SpanFault> {
         let Some(token) = self.next() else {
             return default.ok_or_else(|| {
-                Problem::at(self.last, format!("{what} is missing: metres are expected, such as 24m"))
+                SpanFault::at(self.last, format!("{what} is missing: metres are expected, such as 24m"))
             });
         };
         let digits = text::word(token, what)?;
         let digits = digits.strip_suffix(b"m").or(digits.strip_suffix(b"M")).unwrap_or(digits);
         fixed_point(digits, 2).filter(|value| (low..=high).contains(value)).ok_or_else(|| {
             let message = format!("`{}` is not {what}: metres are expected, such as 24m", text::shown(token));
-            Problem::at(token.span(), message)
+            SpanFault::at(token.span(), message)
         })
     }
 }

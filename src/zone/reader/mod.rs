@@ -28,13 +28,13 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-pub use fault::{Fault, MAX_FAULTS};
+pub use fault::{MAX_FAULTS, ZoneFault};
 
-use super::advice::Kind as Surprise;
+use super::advice::AdviceKind as Surprise;
 use super::{Zone, ZoneBuilder, ZoneError, rtype};
 use crate::name::Name;
 use crate::printable::quoted;
-use fault::{Faults, Places, Problem};
+use fault::{SourceMap, SpanFault, ZoneFaults};
 use generate::Template;
 use lexer::{Entry, Form, Lexer, Token};
 use rdata::RecordType;
@@ -57,7 +57,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Debug)]
 pub struct ReadZone {
     builder: ZoneBuilder,
-    places: Places,
+    source_map: SourceMap,
 }
 
 /// Reads a zone from a master file and its includes. `load` returns the contents of a file.
@@ -70,7 +70,7 @@ pub fn read(
     file: &Path,
     apex: &Name,
     load: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
-) -> Result<ReadZone, Vec<Fault>> {
+) -> Result<ReadZone, Vec<ZoneFault>> {
     read_while(file, apex, load, &|| true)
 }
 
@@ -83,15 +83,15 @@ pub fn read_while(
     apex: &Name,
     load: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
     goes_on: &dyn Fn() -> bool,
-) -> Result<ReadZone, Vec<Fault>> {
-    let mut reader = Reader {
+) -> Result<ReadZone, Vec<ZoneFault>> {
+    let mut reader = ZoneReader {
         load,
         goes_on,
         steps: 0,
         ended_early: false,
         builder: ZoneBuilder::new(apex.wire()),
-        places: Places::default(),
-        faults: Faults::default(),
+        source_map: SourceMap::default(),
+        faults: ZoneFaults::default(),
         open: Vec::new(),
         origin: apex.wire().to_vec(),
         owner: Owner { state: OwnerState::None, name: Vec::new() },
@@ -109,7 +109,7 @@ pub fn read_while(
         reader.faults.add_file(file, ENDED_EARLY.to_owned());
     }
     if reader.faults.is_empty() {
-        Ok(ReadZone { builder: reader.builder, places: reader.places })
+        Ok(ReadZone { builder: reader.builder, source_map: reader.source_map })
     } else {
         Err(reader.faults.finish(file))
     }
@@ -126,7 +126,7 @@ impl ReadZone {
     /// # Errors
     /// The faults of the zone as a whole: at most [`MAX_FAULTS`], and one more with the number of
     /// the others.
-    pub fn finish(self) -> Result<Zone, Vec<Fault>> {
+    pub fn finish(self) -> Result<Zone, Vec<ZoneFault>> {
         self.finish_with_warnings().map(|(zone, _)| zone)
     }
 
@@ -134,38 +134,38 @@ impl ReadZone {
     ///
     /// # Errors
     /// Those of [`ReadZone::finish`].
-    pub fn finish_with_warnings(self) -> Result<(Zone, Vec<Fault>), Vec<Fault>> {
-        let Self { builder, places } = self;
+    pub fn finish_with_warnings(self) -> Result<(Zone, Vec<ZoneFault>), Vec<ZoneFault>> {
+        let Self { builder, source_map } = self;
         let finished = builder.finish_with_advice();
         let with_places = |(zone, advice): (Zone, Vec<super::Advice>)| {
             let warnings = advice.into_iter().map(|advice| match advice.tag {
-                Some(tag) => places.fault_of_tag(tag, advice.message),
-                None => places.fault_of_zone(advice.message),
+                Some(tag) => source_map.fault_of_tag(tag, advice.message),
+                None => source_map.fault_of_zone(advice.message),
             });
             (zone, warnings.collect())
         };
         finished.map(with_places).map_err(|found| {
-            let mut faults = Faults::default();
+            let mut faults = ZoneFaults::default();
             for fault in found {
                 faults.add(|| match fault.tag {
-                    Some(tag) => places.fault_of_tag(tag, fault.error.to_string()),
-                    None => places.fault_of_zone(fault.error.to_string()),
+                    Some(tag) => source_map.fault_of_tag(tag, fault.error.to_string()),
+                    None => source_map.fault_of_zone(fault.error.to_string()),
                 });
             }
-            faults.finish(places.path(0))
+            faults.finish(source_map.path(0))
         })
     }
 }
 
-struct Reader<'l> {
+struct ZoneReader<'l> {
     load: &'l mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
     goes_on: &'l dyn Fn() -> bool,
     /// Entries and generated records so far.
     steps: usize,
     ended_early: bool,
     builder: ZoneBuilder,
-    places: Places,
-    faults: Faults,
+    source_map: SourceMap,
+    faults: ZoneFaults,
     /// The files being read, the outermost first.
     open: Vec<usize>,
     /// Wire form, case as written.
@@ -204,13 +204,13 @@ struct Ttls {
 }
 
 /// The fields before the data of a record.
-struct Head<'t, 's> {
+struct RecordHeader<'t, 's> {
     ttl: Option<(u32, &'t Token<'s>)>,
     rtype: RecordType,
     type_token: &'t Token<'s>,
 }
 
-impl Reader<'_> {
+impl ZoneReader<'_> {
     fn open_file(&mut self, path: PathBuf, mut source: Vec<u8>) -> Result<usize, String> {
         if source.len() > MAX_FILE_SIZE {
             return Err("the zone file is larger than 4 GiB: split it, and include the parts".into());
@@ -218,8 +218,8 @@ impl Reader<'_> {
         if source.starts_with(BYTE_ORDER_MARK) {
             source.drain(..BYTE_ORDER_MARK.len());
         }
-        let named_by = self.open.last().map(|&open| self.places.path(open).into());
-        Ok(self.places.add_file(path, named_by, source))
+        let named_by = self.open.last().map(|&open| self.source_map.path(open).into());
+        Ok(self.source_map.add_file(path, named_by, source))
     }
 
     fn goes_on(&mut self) -> bool {
@@ -231,8 +231,8 @@ impl Reader<'_> {
     /// Reads all entries of a file. A fault affects its entry only.
     fn read_file(&mut self, file: usize) {
         self.open.push(file);
-        let source = self.places.source(file);
-        self.places.go_on(file, 1);
+        let source = self.source_map.source(file);
+        self.source_map.go_on(file, 1);
         let mut lexer = Lexer::new(&source);
         let mut entry = Entry::default();
         while !self.faults.are_too_many() && self.goes_on() {
@@ -246,20 +246,20 @@ impl Reader<'_> {
                 }
             };
             if let Err(problem) = result {
-                let places = &self.places;
-                self.faults.add(|| places.fault(file, problem));
+                let source_map = &self.source_map;
+                self.faults.add(|| source_map.fault(file, problem));
             }
         }
         self.open.pop();
     }
 
-    fn entry(&mut self, file: usize, entry: &Entry<'_>) -> Result<(), Problem> {
+    fn entry(&mut self, file: usize, entry: &Entry<'_>) -> Result<(), SpanFault> {
         match entry.tokens.split_first() {
             Some((first, arguments)) if !entry.indented && first.text.starts_with(b"$") => {
                 self.directive(file, entry.line, first, arguments)
             }
             _ => {
-                let tag = self.places.tag(entry.line);
+                let tag = self.source_map.tag(entry.line);
                 self.record(entry, tag)
             }
         }
@@ -271,12 +271,12 @@ impl Reader<'_> {
         line: u32,
         directive: &Token<'_>,
         arguments: &[Token<'_>],
-    ) -> Result<(), Problem> {
+    ) -> Result<(), SpanFault> {
         if directive.is(b"$INCLUDE") {
             return self.include(file, line, directive, arguments);
         }
         if directive.is(b"$GENERATE") {
-            let tag = self.places.tag(line);
+            let tag = self.source_map.tag(line);
             return self.generate(tag, directive, arguments);
         }
         if directive.is(b"$TTL") {
@@ -294,10 +294,13 @@ impl Reader<'_> {
             || format!("{} are known; a name that begins with `$` is written `\\$`", known.join(", ")),
             |near| format!("did you mean {near}?"),
         );
-        Err(Problem::at(directive.span(), format!("`{}` is not a directive: {hint}", text::shown(directive))))
+        Err(SpanFault::at(
+            directive.span(),
+            format!("`{}` is not a directive: {hint}", text::shown(directive)),
+        ))
     }
 
-    fn absolute(&self, token: &Token<'_>) -> Result<Vec<u8>, Problem> {
+    fn absolute(&self, token: &Token<'_>) -> Result<Vec<u8>, SpanFault> {
         let mut name = Vec::new();
         text::name(token, &self.origin, &mut name)?;
         Ok(name)
@@ -309,27 +312,28 @@ impl Reader<'_> {
         line: u32,
         directive: &Token<'_>,
         arguments: &[Token<'_>],
-    ) -> Result<(), Problem> {
+    ) -> Result<(), SpanFault> {
         let (named, origin) = match arguments {
             [named] => (named, self.origin.clone()),
             [named, origin] => (named, self.absolute(origin)?),
             _ => {
                 let at = arguments.get(2).unwrap_or(directive).span();
-                return Err(Problem::at(at, "$INCLUDE takes a file and an optional origin"));
+                return Err(SpanFault::at(at, "$INCLUDE takes a file and an optional origin"));
             }
         };
         let mut path = Vec::new();
         text::unescaped(named, &mut path)?;
         // A relative path is relative to the including file; join() keeps an absolute one.
-        let path = self.places.path(file).parent().unwrap_or(Path::new("")).join(OsStr::from_bytes(&path));
-        let fault = |message: String| Problem::at(named.span(), message);
-        if self.open.iter().any(|&open| self.places.path(open) == path) {
+        let path =
+            self.source_map.path(file).parent().unwrap_or(Path::new("")).join(OsStr::from_bytes(&path));
+        let fault = |message: String| SpanFault::at(named.span(), message);
+        if self.open.iter().any(|&open| self.source_map.path(open) == path) {
             return Err(fault(format!("{} includes itself", shown_path(&path))));
         }
         if self.open.len() > MAX_INCLUDE_DEPTH {
             return Err(fault(format!("includes are nested deeper than {MAX_INCLUDE_DEPTH} files")));
         }
-        if self.places.files() >= MAX_FILES {
+        if self.source_map.files() >= MAX_FILES {
             return Err(fault(format!("the zone includes more than {MAX_FILES} files")));
         }
         let source = (self.load)(&path)
@@ -341,41 +345,46 @@ impl Reader<'_> {
         self.read_file(included);
         self.origin = outer_origin;
         self.owner = outer_owner;
-        self.places.go_on(file, line);
+        self.source_map.go_on(file, line);
         Ok(())
     }
 
     /// Reads the records of a `$GENERATE`. The first fault ends it, because the others would repeat
     /// it.
-    fn generate(&mut self, tag: u32, directive: &Token<'_>, arguments: &[Token<'_>]) -> Result<(), Problem> {
+    fn generate(
+        &mut self,
+        tag: u32,
+        directive: &Token<'_>,
+        arguments: &[Token<'_>],
+    ) -> Result<(), SpanFault> {
         let [range, record @ ..] = arguments else {
-            return Err(Problem::at(directive.span(), "$GENERATE takes a range and then a record"));
+            return Err(SpanFault::at(directive.span(), "$GENERATE takes a range and then a record"));
         };
         let Some(last) = record.last() else {
-            return Err(Problem::at(range.span(), "the record is missing after the range of $GENERATE"));
+            return Err(SpanFault::at(range.span(), "the record is missing after the range of $GENERATE"));
         };
         let template = Template::read(range, record)?;
         let at = directive.span().to(last.span());
         let mut line = Vec::new();
         for number in template.numbers() {
             if !self.goes_on() {
-                return Err(Problem::at(at, ENDED_EARLY));
+                return Err(SpanFault::at(at, ENDED_EARLY));
             }
             if template.expand(number, &mut line).is_none() {
                 let message = format!("`{number}` plus its offset is negative");
-                return Err(Problem::at(at, message));
+                return Err(SpanFault::at(at, message));
             }
             let mut entry = Entry::default();
             let result = Lexer::new(&line).next_entry(&mut entry).and_then(|_| self.record(&entry, tag));
             result.map_err(|problem| {
                 let made = text::shown_text(&line);
-                Problem::at(at, format!("with `{number}` this makes `{made}`: {}", problem.message))
+                SpanFault::at(at, format!("with `{number}` this makes `{made}`: {}", problem.message))
             })?;
         }
         Ok(())
     }
 
-    fn record(&mut self, entry: &Entry<'_>, tag: u32) -> Result<(), Problem> {
+    fn record(&mut self, entry: &Entry<'_>, tag: u32) -> Result<(), SpanFault> {
         let mut tokens = entry.tokens.as_slice();
         let Some(first) = tokens.first() else { return Ok(()) };
         if !entry.indented {
@@ -388,10 +397,10 @@ impl Reader<'_> {
             OwnerState::None => {
                 let message = "the first record of a zone cannot begin with a blank: a blank repeats \
                                the owner of the record before it";
-                return Err(Problem::at(first.span(), message));
+                return Err(SpanFault::at(first.span(), message));
             }
         }
-        let (head, data) = Head::read(first, tokens)?;
+        let (head, data) = RecordHeader::read(first, tokens)?;
         let number = head.rtype.number();
         self.rdata.clear();
         rdata::write(head.rtype, head.type_token, data, &self.origin, &mut self.rdata)?;
@@ -403,7 +412,7 @@ impl Reader<'_> {
         }
         let ttl = head.ttl.map(|(ttl, _)| ttl).or_else(|| self.ttls.inherited()).ok_or_else(|| {
             let message = "the record has no TTL: write one before its type, or $TTL before the first record";
-            Problem::at(head.type_token.span(), message)
+            SpanFault::at(head.type_token.span(), message)
         })?;
         if head.ttl.is_none() && self.ttls.directive.is_none() && !self.ttls.missing_told {
             self.ttls.missing_told = true;
@@ -439,11 +448,11 @@ impl Reader<'_> {
                 self.builder.tell(Surprise::OutOfZone, tag, || message);
                 Ok(())
             }
-            Err(error) => Err(Problem::at(head.type_token.span(), error.to_string())),
+            Err(error) => Err(SpanFault::at(head.type_token.span(), error.to_string())),
         }
     }
 
-    fn set_owner(&mut self, token: &Token<'_>) -> Result<(), Problem> {
+    fn set_owner(&mut self, token: &Token<'_>) -> Result<(), SpanFault> {
         self.owner.name.clear();
         self.owner.state = OwnerState::Faulty;
         text::name(token, &self.origin, &mut self.owner.name)?;
@@ -469,10 +478,10 @@ impl Ttls {
     }
 }
 
-impl<'t, 's> Head<'t, 's> {
+impl<'t, 's> RecordHeader<'t, 's> {
     /// Reads the optional TTL and class, in either order, and the type. Returns the tokens after
     /// it.
-    fn read(first: &'t Token<'s>, tokens: &'t [Token<'s>]) -> Result<(Self, &'t [Token<'s>]), Problem> {
+    fn read(first: &'t Token<'s>, tokens: &'t [Token<'s>]) -> Result<(Self, &'t [Token<'s>]), SpanFault> {
         let mut ttl = None;
         let mut class = false;
         let mut before = first;
@@ -489,7 +498,7 @@ impl<'t, 's> Head<'t, 's> {
             before = token;
             rest = after;
         }
-        Err(Problem::at(
+        Err(SpanFault::at(
             before.span(),
             "the record type is missing: `NAME [TTL] [CLASS] TYPE DATA` is expected",
         ))
@@ -504,7 +513,7 @@ fn looks_like_ttl(token: &Token<'_>) -> bool {
 }
 
 /// Whether the token is the class IN; any other class is a fault.
-fn is_class(token: &Token<'_>) -> Result<bool, Problem> {
+fn is_class(token: &Token<'_>) -> Result<bool, SpanFault> {
     if token.is(b"IN") || token.is(b"CLASS1") {
         return Ok(true);
     }
@@ -514,7 +523,7 @@ fn is_class(token: &Token<'_>) -> Result<bool, Problem> {
         });
     if other {
         let message = format!("`{}`: only the class IN is served", text::shown(token));
-        return Err(Problem::at(token.span(), message));
+        return Err(SpanFault::at(token.span(), message));
     }
     Ok(false)
 }
@@ -528,10 +537,10 @@ fn expect<'t, 's, const COUNT: usize>(
     directive: &Token<'_>,
     arguments: &'t [Token<'s>],
     what: &str,
-) -> Result<&'t [Token<'s>; COUNT], Problem> {
+) -> Result<&'t [Token<'s>; COUNT], SpanFault> {
     arguments.try_into().map_err(|_| {
         let at = arguments.get(COUNT).unwrap_or(directive).span();
-        Problem::at(
+        SpanFault::at(
             at,
             format!("{} takes exactly one argument, {what}", text::shown(directive).to_ascii_uppercase()),
         )

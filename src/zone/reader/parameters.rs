@@ -3,14 +3,14 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::fault::Problem;
+use super::fault::SpanFault;
 use super::lexer::{Form, Token};
 use super::text;
 use crate::name;
 
 /// The presentation form of a value.
 #[derive(Clone, Copy)]
-enum Value {
+enum ValueForm {
     /// A list of keys that the client must understand (section 8).
     Keys,
     /// Protocol identifiers, each with a length byte (section 7.1).
@@ -32,17 +32,17 @@ enum Value {
 }
 
 /// Known keys; the index is the key number (IANA DNS service parameters).
-static KEYS: [(&str, Value); 10] = [
-    ("mandatory", Value::Keys),
-    ("alpn", Value::Protocols),
-    ("no-default-alpn", Value::Nothing),
-    ("port", Value::Port),
-    ("ipv4hint", Value::Ipv4),
-    ("ech", Value::Base64),
-    ("ipv6hint", Value::Ipv6),
-    ("dohpath", Value::Template),
-    ("ohttp", Value::Nothing),
-    ("tls-supported-groups", Value::Numbers),
+static KEYS: [(&str, ValueForm); 10] = [
+    ("mandatory", ValueForm::Keys),
+    ("alpn", ValueForm::Protocols),
+    ("no-default-alpn", ValueForm::Nothing),
+    ("port", ValueForm::Port),
+    ("ipv4hint", ValueForm::Ipv4),
+    ("ech", ValueForm::Base64),
+    ("ipv6hint", ValueForm::Ipv6),
+    ("dohpath", ValueForm::Template),
+    ("ohttp", ValueForm::Nothing),
+    ("tls-supported-groups", ValueForm::Numbers),
 ];
 
 const MANDATORY: u16 = 0;
@@ -64,10 +64,10 @@ fn key_number(text: &[u8]) -> Option<u16> {
 }
 
 /// Appends the parameters in ascending order of their keys, as written in any order.
-pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
+pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let mut parameters = Vec::with_capacity(tokens.len());
     for token in tokens {
-        let fault = |message: String| Problem::at(token.span(), message);
+        let fault = |message: String| SpanFault::at(token.span(), message);
         if token.form == Form::Quoted {
             return Err(fault(
                 "a parameter is written as key=\"value\", with the quotes after the `=`".into(),
@@ -81,7 +81,7 @@ pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Probl
             fault(format!("the value of {} is partly quoted: quote all of it or nothing", key_name(number)))
         })?;
         let kind =
-            KEYS.iter().find(|(name, _)| name.as_bytes() == key).map_or(Value::Opaque, |(_, kind)| *kind);
+            KEYS.iter().find(|(name, _)| name.as_bytes() == key).map_or(ValueForm::Opaque, |(_, kind)| *kind);
         write_value(kind, token, value, &mut wire).ok_or_else(|| {
             fault(format!("the value of {} is not valid: {}", key_name(number), expected(kind)))
         })?;
@@ -89,11 +89,11 @@ pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Probl
     }
     parameters.sort_by_key(|(number, ..)| *number);
     if let Some([(number, ..), (_, _, second)]) = parameters.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(Problem::at(*second, format!("{} is given twice", key_name(*number))));
+        return Err(SpanFault::at(*second, format!("{} is given twice", key_name(*number))));
     }
     for (number, value, at) in parameters {
         let length = u16::try_from(value.len())
-            .map_err(|_| Problem::at(at, format!("the value of {} is too long", key_name(number))))?;
+            .map_err(|_| SpanFault::at(at, format!("the value of {} is too long", key_name(number))))?;
         out.extend_from_slice(&number.to_be_bytes());
         out.extend_from_slice(&length.to_be_bytes());
         out.extend_from_slice(&value);
@@ -125,66 +125,66 @@ fn unquoted(value: Option<&[u8]>) -> Option<&[u8]> {
     (!has_quote).then_some(inner)
 }
 
-fn expected(kind: Value) -> &'static str {
+fn expected(kind: ValueForm) -> &'static str {
     match kind {
-        Value::Keys => "keys separated by commas are expected",
-        Value::Protocols => {
+        ValueForm::Keys => "keys separated by commas are expected",
+        ValueForm::Protocols => {
             "protocol names of 1 to 255 bytes separated by commas are expected, such as h2,h3"
         }
-        Value::Nothing => "this key takes no value",
-        Value::Port => "a port from 0 to 65535 is expected",
-        Value::Ipv4 => "IPv4 addresses separated by commas are expected",
-        Value::Ipv6 => "IPv6 addresses separated by commas are expected",
-        Value::Base64 => "base64 is expected",
-        Value::Template => "a URI template with the variable `dns` is expected, such as /dns-query{?dns}",
-        Value::Numbers => "different numbers from 0 to 65535 separated by commas are expected",
-        Value::Opaque => "a backslash must be followed by one character, or by three digits up to 255",
+        ValueForm::Nothing => "this key takes no value",
+        ValueForm::Port => "a port from 0 to 65535 is expected",
+        ValueForm::Ipv4 => "IPv4 addresses separated by commas are expected",
+        ValueForm::Ipv6 => "IPv6 addresses separated by commas are expected",
+        ValueForm::Base64 => "base64 is expected",
+        ValueForm::Template => "a URI template with the variable `dns` is expected, such as /dns-query{?dns}",
+        ValueForm::Numbers => "different numbers from 0 to 65535 separated by commas are expected",
+        ValueForm::Opaque => "a backslash must be followed by one character, or by three digits up to 255",
     }
 }
 
-fn write_value(kind: Value, token: &Token<'_>, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
+fn write_value(kind: ValueForm, token: &Token<'_>, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut text = Vec::new();
     text::unescape_into(value, &mut text)?;
     let parts = || text.split(|&byte| byte == b',');
     match kind {
-        Value::Keys => {
+        ValueForm::Keys => {
             let mut keys = parts().map(key_number).collect::<Option<Vec<_>>>()?;
             keys.sort_unstable();
             out.extend(keys.iter().flat_map(|key| key.to_be_bytes()));
         }
-        Value::Protocols => {
+        ValueForm::Protocols => {
             for protocol in value_list(&text)? {
                 out.push(u8::try_from(protocol.len()).ok().filter(|&length| length > 0)?);
                 out.extend(protocol);
             }
         }
-        Value::Nothing => return value.is_empty().then_some(()),
-        Value::Port => {
+        ValueForm::Nothing => return value.is_empty().then_some(()),
+        ValueForm::Port => {
             out.extend(u16::try_from(text::decimal(&text, 65_535)?).ok()?.to_be_bytes());
         }
-        Value::Ipv4 => {
+        ValueForm::Ipv4 => {
             for address in parts() {
                 out.extend(std::str::from_utf8(address).ok()?.parse::<Ipv4Addr>().ok()?.octets());
             }
         }
-        Value::Ipv6 => {
+        ValueForm::Ipv6 => {
             for address in parts() {
                 out.extend(std::str::from_utf8(address).ok()?.parse::<Ipv6Addr>().ok()?.octets());
             }
         }
-        Value::Base64 => {
+        ValueForm::Base64 => {
             text::base64(&[token.holding(&text)], "the value", out).ok().filter(|()| !out.is_empty())?;
         }
-        Value::Template => {
+        ValueForm::Template => {
             let template = std::str::from_utf8(&text).ok()?;
             out.extend(template.contains("dns").then_some(&text)?);
         }
-        Value::Numbers => {
+        ValueForm::Numbers => {
             for number in parts() {
                 out.extend(u16::try_from(text::decimal(number, 65_535)?).ok()?.to_be_bytes());
             }
         }
-        Value::Opaque => out.extend(&text),
+        ValueForm::Opaque => out.extend(&text),
     }
     Some(())
 }
@@ -228,7 +228,7 @@ pub(super) fn check(data: &[u8]) -> Result<(), String> {
         if key == INVALID_KEY {
             return Err("key65535 is reserved and not valid".into());
         }
-        let kind = KEYS.get(usize::from(key)).map_or(Value::Opaque, |(_, kind)| *kind);
+        let kind = KEYS.get(usize::from(key)).map_or(ValueForm::Opaque, |(_, kind)| *kind);
         if !is_value(kind, value) {
             return Err(format!("the value of {} is not valid: {}", key_name(key), expected(kind)));
         }
@@ -253,11 +253,11 @@ pub(super) fn check(data: &[u8]) -> Result<(), String> {
     }
 }
 
-fn is_value(kind: Value, value: &[u8]) -> bool {
+fn is_value(kind: ValueForm, value: &[u8]) -> bool {
     let multiple_of = |size: usize| !value.is_empty() && value.len().is_multiple_of(size);
     match kind {
-        Value::Keys => multiple_of(2),
-        Value::Protocols => {
+        ValueForm::Keys => multiple_of(2),
+        ValueForm::Protocols => {
             let mut rest = value;
             while let Some((&length, after)) = rest.split_first() {
                 match after.get(usize::from(length)..) {
@@ -267,17 +267,17 @@ fn is_value(kind: Value, value: &[u8]) -> bool {
             }
             !value.is_empty()
         }
-        Value::Nothing => value.is_empty(),
-        Value::Port => value.len() == 2,
-        Value::Ipv4 => multiple_of(4),
-        Value::Ipv6 => multiple_of(16),
-        Value::Base64 => !value.is_empty(),
-        Value::Template => std::str::from_utf8(value).is_ok_and(|template| template.contains("dns")),
-        Value::Numbers => {
+        ValueForm::Nothing => value.is_empty(),
+        ValueForm::Port => value.len() == 2,
+        ValueForm::Ipv4 => multiple_of(4),
+        ValueForm::Ipv6 => multiple_of(16),
+        ValueForm::Base64 => !value.is_empty(),
+        ValueForm::Template => std::str::from_utf8(value).is_ok_and(|template| template.contains("dns")),
+        ValueForm::Numbers => {
             let mut numbers: Vec<_> = value.chunks(2).collect();
             numbers.sort_unstable();
             multiple_of(2) && numbers.windows(2).all(|pair| pair[0] != pair[1])
         }
-        Value::Opaque => true,
+        ValueForm::Opaque => true,
     }
 }

@@ -1,9 +1,9 @@
 //! Record data: converts tokens to wire form field by field, and checks bytes in the form of RFC
 //! 3597. Names keep their case and are never compressed.
 
-use super::fault::Problem;
+use super::fault::SpanFault;
 use super::lexer::Token;
-use super::types::{self, Data, Field, Kind, Type};
+use super::types::{self, Data, Field, FieldKind, Type};
 use super::{location, parameters, special, text};
 use crate::name;
 
@@ -53,9 +53,9 @@ impl RecordType {
 }
 
 /// Parses the type of a record in a zone; the fault explains a wrong word.
-pub(super) fn record_type(token: &Token<'_>) -> Result<RecordType, Problem> {
+pub(super) fn record_type(token: &Token<'_>) -> Result<RecordType, SpanFault> {
     let found = RecordType::parse(text::word(token, "the record type")?);
-    let fault = |message: String| Err(Problem::at(token.span(), message));
+    let fault = |message: String| Err(SpanFault::at(token.span(), message));
     match found {
         Some(found) if types::may_stand_in_a_zone(found.number()) => Ok(found),
         Some(found) => fault(format!("{} is not a type of records in a zone", found.name())),
@@ -86,7 +86,7 @@ pub(super) fn write(
     tokens: &[Token<'_>],
     origin: &[u8],
     out: &mut Vec<u8>,
-) -> Result<(), Problem> {
+) -> Result<(), SpanFault> {
     if let Some((first, rest)) = tokens.split_first()
         && first.is(br"\#")
     {
@@ -97,7 +97,7 @@ pub(super) fn write(
             "the data of {} is written as `\\# LENGTH HEXADECIMAL` only (RFC 3597, section 5)",
             rtype.name()
         );
-        return Err(Problem::at(tokens.first().unwrap_or(before).span(), message));
+        return Err(SpanFault::at(tokens.first().unwrap_or(before).span(), message));
     };
     let mut rest = tokens;
     let mut last = before;
@@ -106,7 +106,7 @@ pub(super) fn write(
             if may_be_empty(field.kind) {
                 break;
             }
-            return Err(Problem::at(last.span(), missing(rtype, field, fields)));
+            return Err(SpanFault::at(last.span(), missing(rtype, field, fields)));
         };
         if takes_the_rest(field.kind) {
             write_rest(field, last, rest, origin, out)?;
@@ -119,14 +119,14 @@ pub(super) fn write(
     }
     if let (Some(extra), Some(field)) = (rest.first(), fields.last()) {
         let message = format!("nothing is expected after {} of {}", field.what, rtype.name());
-        return Err(Problem::at(extra.span(), message));
+        return Err(SpanFault::at(extra.span(), message));
     }
     let all = || tokens.first().zip(tokens.last()).map_or(before.span(), |(a, b)| a.span().to(b.span()));
-    if fields.last().is_some_and(|field| field.kind == Kind::Parameters) {
-        parameters::check(out).map_err(|message| Problem::at(all(), message))?;
+    if fields.last().is_some_and(|field| field.kind == FieldKind::Parameters) {
+        parameters::check(out).map_err(|message| SpanFault::at(all(), message))?;
     }
     if out.len() > MAX_RDATA {
-        return Err(Problem::at(all(), format!("the data of one record is at most {MAX_RDATA} bytes")));
+        return Err(SpanFault::at(all(), format!("the data of one record is at most {MAX_RDATA} bytes")));
     }
     Ok(())
 }
@@ -140,70 +140,70 @@ fn missing(rtype: RecordType, field: &Field, fields: &[Field]) -> String {
     format!("{} is missing: {name} has {}", field.what, all.join(", "))
 }
 
-fn takes_the_rest(kind: Kind) -> bool {
-    use Kind::{Base64, Hex, Location, OldTypes, OptionalBase64, Parameters, Special, Texts, Types};
+fn takes_the_rest(kind: FieldKind) -> bool {
+    use FieldKind::{Base64, Hex, Location, OldTypes, OptionalBase64, Parameters, Special, Texts, Types};
     matches!(
         kind,
         Texts | Hex(_) | Base64 | OptionalBase64 | Types | OldTypes | Location | Parameters | Special(_)
     )
 }
 
-fn may_be_empty(kind: Kind) -> bool {
-    use Kind::{OptionalBase64, OptionalText, Parameters, Special, Types};
+fn may_be_empty(kind: FieldKind) -> bool {
+    use FieldKind::{OptionalBase64, OptionalText, Parameters, Special, Types};
     matches!(kind, Types | Parameters | OptionalText | OptionalBase64 | Special(special::Special::Prefixes))
 }
 
 /// Appends a field of one token.
-fn write_one(field: &Field, token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+fn write_one(field: &Field, token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let what = field.what;
     match field.kind {
-        Kind::U8 => push_u8(text::number(token, what, 0xff)?, out),
-        Kind::U16 => push_u16(text::number(token, what, 0xffff)?, out),
-        Kind::U32 => push_u32(text::number(token, what, u32::MAX)?, out),
-        Kind::Seconds => push_u32(text::seconds(token, what, u32::MAX)?, out),
-        Kind::Ttl => push_u32(text::seconds(token, what, text::MAX_TTL)?, out),
-        Kind::Moment => push_u32(text::moment(token, what)?, out),
-        Kind::Algorithm => push_u8(mnemonic(token, what, types::ALGORITHMS, 0xff)?, out),
-        Kind::DigestType => push_u8(mnemonic(token, what, types::DIGEST_TYPES, 0xff)?, out),
-        Kind::KeyProtocol => push_u8(mnemonic(token, what, types::KEY_PROTOCOLS, 0xff)?, out),
-        Kind::Scheme => push_u8(mnemonic(token, what, types::SCHEMES, 0xff)?, out),
-        Kind::KeyFlags => push_u16(key_flags(token, what)?, out),
-        Kind::Locator => locator(token, out)?,
-        Kind::CertificateType => push_u16(mnemonic(token, what, types::CERTIFICATE_TYPES, 0xffff)?, out),
-        Kind::Type => push_u16(u32::from(type_number(token)?), out),
-        Kind::Ipv4 => out.extend_from_slice(&text::ipv4(token)?.octets()),
-        Kind::Ipv6 => out.extend_from_slice(&text::ipv6(token)?.octets()),
-        Kind::Eui(bytes) => eui(token, usize::from(bytes), out)?,
-        Kind::Name => text::name(token, origin, out)?,
-        Kind::Text | Kind::OptionalText => text::string(token, out)?,
-        Kind::Tag => {
+        FieldKind::U8 => push_u8(text::number(token, what, 0xff)?, out),
+        FieldKind::U16 => push_u16(text::number(token, what, 0xffff)?, out),
+        FieldKind::U32 => push_u32(text::number(token, what, u32::MAX)?, out),
+        FieldKind::Seconds => push_u32(text::seconds(token, what, u32::MAX)?, out),
+        FieldKind::Ttl => push_u32(text::seconds(token, what, text::MAX_TTL)?, out),
+        FieldKind::Moment => push_u32(text::moment(token, what)?, out),
+        FieldKind::Algorithm => push_u8(mnemonic(token, what, types::ALGORITHMS, 0xff)?, out),
+        FieldKind::DigestType => push_u8(mnemonic(token, what, types::DIGEST_TYPES, 0xff)?, out),
+        FieldKind::KeyProtocol => push_u8(mnemonic(token, what, types::KEY_PROTOCOLS, 0xff)?, out),
+        FieldKind::Scheme => push_u8(mnemonic(token, what, types::SCHEMES, 0xff)?, out),
+        FieldKind::KeyFlags => push_u16(key_flags(token, what)?, out),
+        FieldKind::Locator => locator(token, out)?,
+        FieldKind::CertificateType => push_u16(mnemonic(token, what, types::CERTIFICATE_TYPES, 0xffff)?, out),
+        FieldKind::Type => push_u16(u32::from(type_number(token)?), out),
+        FieldKind::Ipv4 => out.extend_from_slice(&text::ipv4(token)?.octets()),
+        FieldKind::Ipv6 => out.extend_from_slice(&text::ipv6(token)?.octets()),
+        FieldKind::Eui(bytes) => eui(token, usize::from(bytes), out)?,
+        FieldKind::Name => text::name(token, origin, out)?,
+        FieldKind::Text | FieldKind::OptionalText => text::string(token, out)?,
+        FieldKind::Tag => {
             let tag = text::word(token, what)?;
             if !is_tag(tag) {
                 let message =
                     format!("`{}` is not {what}: letters and digits are expected", text::shown(token));
-                return Err(Problem::at(token.span(), message));
+                return Err(SpanFault::at(token.span(), message));
             }
             text::string(token, out)?;
         }
-        Kind::Rest(least) => {
+        FieldKind::Rest(least) => {
             let start = out.len();
             text::unescaped(token, out)?;
             if out.len() - start < usize::from(least) {
-                return Err(Problem::at(token.span(), format!("{what} must not be empty")));
+                return Err(SpanFault::at(token.span(), format!("{what} must not be empty")));
             }
         }
-        Kind::Salt if token.is(b"-") => out.push(0),
-        Kind::Salt => with_length(token, what, out, |out| text::hex(&[*token], what, out))?,
-        Kind::Hash => with_length(token, what, out, |out| text::base32(token, what, out))?,
-        Kind::Texts
-        | Kind::Hex(_)
-        | Kind::Base64
-        | Kind::OptionalBase64
-        | Kind::Types
-        | Kind::OldTypes
-        | Kind::Location
-        | Kind::Parameters
-        | Kind::Special(_) => {}
+        FieldKind::Salt if token.is(b"-") => out.push(0),
+        FieldKind::Salt => with_length(token, what, out, |out| text::hex(&[*token], what, out))?,
+        FieldKind::Hash => with_length(token, what, out, |out| text::base32(token, what, out))?,
+        FieldKind::Texts
+        | FieldKind::Hex(_)
+        | FieldKind::Base64
+        | FieldKind::OptionalBase64
+        | FieldKind::Types
+        | FieldKind::OldTypes
+        | FieldKind::Location
+        | FieldKind::Parameters
+        | FieldKind::Special(_) => {}
     }
     Ok(())
 }
@@ -216,27 +216,27 @@ fn write_rest(
     tokens: &[Token<'_>],
     origin: &[u8],
     out: &mut Vec<u8>,
-) -> Result<(), Problem> {
+) -> Result<(), SpanFault> {
     let what = field.what;
     match field.kind {
-        Kind::Texts => tokens.iter().try_for_each(|token| text::string(token, out)),
-        Kind::Hex(minimum) => {
+        FieldKind::Texts => tokens.iter().try_for_each(|token| text::string(token, out)),
+        FieldKind::Hex(minimum) => {
             let start = out.len();
             text::hex(tokens, what, out)?;
             match tokens.last() {
                 Some(last) if out.len() - start < usize::from(minimum) => {
-                    Err(Problem::at(last.span(), format!("{what} has at least {minimum} bytes")))
+                    Err(SpanFault::at(last.span(), format!("{what} has at least {minimum} bytes")))
                 }
                 _ => Ok(()),
             }
         }
-        Kind::OptionalBase64 if matches!(tokens, [none] if none.is(b"-")) => Ok(()),
-        Kind::Base64 | Kind::OptionalBase64 => text::base64(tokens, what, out),
-        Kind::Special(special) => special::write(special, before, tokens, origin, out),
-        Kind::Types => bitmap(tokens, out),
-        Kind::OldTypes => old_bitmap(tokens, out),
-        Kind::Location => location::write(tokens, out),
-        Kind::Parameters => parameters::write(tokens, out),
+        FieldKind::OptionalBase64 if matches!(tokens, [none] if none.is(b"-")) => Ok(()),
+        FieldKind::Base64 | FieldKind::OptionalBase64 => text::base64(tokens, what, out),
+        FieldKind::Special(special) => special::write(special, before, tokens, origin, out),
+        FieldKind::Types => bitmap(tokens, out),
+        FieldKind::OldTypes => old_bitmap(tokens, out),
+        FieldKind::Location => location::write(tokens, out),
+        FieldKind::Parameters => parameters::write(tokens, out),
         _ => Ok(()),
     }
 }
@@ -255,7 +255,7 @@ fn push_u32(value: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(&value.to_be_bytes());
 }
 
-fn mnemonic(token: &Token<'_>, what: &str, known: &[(&str, u16)], max: u32) -> Result<u32, Problem> {
+fn mnemonic(token: &Token<'_>, what: &str, known: &[(&str, u16)], max: u32) -> Result<u32, SpanFault> {
     match known.iter().find(|(name, _)| token.is(name.as_bytes())) {
         Some(&(_, number)) => Ok(u32::from(number)),
         None => text::number(token, what, max),
@@ -263,7 +263,7 @@ fn mnemonic(token: &Token<'_>, what: &str, known: &[(&str, u16)], max: u32) -> R
 }
 
 /// A number, or mnemonics of flags separated by `|`.
-fn key_flags(token: &Token<'_>, what: &str) -> Result<u32, Problem> {
+fn key_flags(token: &Token<'_>, what: &str) -> Result<u32, SpanFault> {
     let word = text::word(token, what)?;
     if word.first().is_none_or(u8::is_ascii_digit) {
         return text::number(token, what, 0xffff);
@@ -278,12 +278,12 @@ fn key_flags(token: &Token<'_>, what: &str) -> Result<u32, Problem> {
     flags.map(u32::from).ok_or_else(|| {
         let message =
             format!("`{}` is not {what}: write a number or mnemonics such as ZONE|KSK", text::shown(token));
-        Problem::at(token.span(), message)
+        SpanFault::at(token.span(), message)
     })
 }
 
 /// Four groups of up to four hexadecimal digits, separated by colons.
-fn locator(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+fn locator(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let word = text::word(token, "the locator")?;
     let group = |part: &[u8]| {
         let digits = std::str::from_utf8(part).ok().filter(|part| (1..=4).contains(&part.len()))?;
@@ -295,19 +295,19 @@ fn locator(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
             "`{}` is not a locator: four groups of hexadecimal digits are expected, such as 14:4fff:ff20:ee64",
             text::shown(token)
         );
-        return Err(Problem::at(token.span(), message));
+        return Err(SpanFault::at(token.span(), message));
     };
     out.extend(groups.into_iter().flat_map(u16::to_be_bytes));
     Ok(())
 }
 
 /// The number of a type that data refers to: any type is allowed.
-fn type_number(token: &Token<'_>) -> Result<u16, Problem> {
+fn type_number(token: &Token<'_>) -> Result<u16, SpanFault> {
     let found = RecordType::parse(text::word(token, "a record type")?);
-    found.map(RecordType::number).ok_or_else(|| Problem::at(token.span(), unknown_type(token)))
+    found.map(RecordType::number).ok_or_else(|| SpanFault::at(token.span(), unknown_type(token)))
 }
 
-fn eui(token: &Token<'_>, bytes: usize, out: &mut Vec<u8>) -> Result<(), Problem> {
+fn eui(token: &Token<'_>, bytes: usize, out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let text = text::word(token, "the address")?;
     let start = out.len();
     for part in text.split(|&byte| byte == b'-') {
@@ -325,7 +325,7 @@ fn eui(token: &Token<'_>, bytes: usize, out: &mut Vec<u8>) -> Result<(), Problem
     }
     let message =
         format!("`{}` is not {bytes} bytes in hexadecimal separated by hyphens", text::shown(token));
-    Err(Problem::at(token.span(), message))
+    Err(SpanFault::at(token.span(), message))
 }
 
 fn is_tag(text: &[u8]) -> bool {
@@ -337,13 +337,13 @@ fn with_length(
     token: &Token<'_>,
     what: &str,
     out: &mut Vec<u8>,
-    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), Problem>,
-) -> Result<(), Problem> {
+    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), SpanFault>,
+) -> Result<(), SpanFault> {
     let at = out.len();
     out.push(0);
     fill(out)?;
     let length = u8::try_from(out.len() - at - 1)
-        .map_err(|_| Problem::at(token.span(), format!("{what} has at most 255 bytes")))?;
+        .map_err(|_| SpanFault::at(token.span(), format!("{what} has at most 255 bytes")))?;
     if let Some(byte) = out.get_mut(at) {
         *byte = length;
     }
@@ -352,7 +352,7 @@ fn with_length(
 
 /// Appends a bitmap of types (RFC 4034, section 4.1.2): windows of 256 types in ascending order,
 /// each with its number, the length of its map, and the map without trailing zeros.
-fn bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
+fn bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let mut numbers = tokens.iter().map(type_number).collect::<Result<Vec<_>, _>>()?;
     numbers.sort_unstable();
     for window in numbers.chunk_by(|a, b| a >> 8 == b >> 8) {
@@ -373,7 +373,7 @@ fn bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
 }
 
 /// Appends the single bitmap of NXT, which covers the types below 128.
-fn old_bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
+fn old_bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let mut map = Vec::new();
     for token in tokens {
         // NXT allows a bare number for a type without a mnemonic.
@@ -381,7 +381,7 @@ fn old_bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), Problem> {
         let number = plain.map_or_else(|| type_number(token), Ok)?;
         if !(1..OLD_TYPES).contains(&number) {
             let message = format!("`{}`: NXT has room for types below 128", text::shown(token));
-            return Err(Problem::at(token.span(), message));
+            return Err(SpanFault::at(token.span(), message));
         }
         let byte = usize::from(number / 8);
         if map.len() <= byte {
@@ -401,20 +401,20 @@ fn write_opaque(
     marker: &Token<'_>,
     tokens: &[Token<'_>],
     out: &mut Vec<u8>,
-) -> Result<(), Problem> {
+) -> Result<(), SpanFault> {
     let Some((length, digits)) = tokens.split_first() else {
-        return Err(Problem::at(marker.span(), "the length of the data, in bytes, is missing after `\\#`"));
+        return Err(SpanFault::at(marker.span(), "the length of the data, in bytes, is missing after `\\#`"));
     };
     let expected = text::number(length, "the length of the data", 65_535)?;
     text::hex(digits, "the data", out)?;
     if out.len() as u64 != u64::from(expected) {
         let message = format!("the length is given as `{expected}` bytes, but `{}` bytes follow", out.len());
-        return Err(Problem::at(length.span(), message));
+        return Err(SpanFault::at(length.span(), message));
     }
     check(rtype, out).map_err(|wrong| {
         let last = tokens.last().unwrap_or(marker);
         let message = format!("this is not data of {}: {wrong}", rtype.name());
-        Problem::at(marker.span().to(last.span()), message)
+        SpanFault::at(marker.span().to(last.span()), message)
     })
 }
 
@@ -425,7 +425,7 @@ fn check(rtype: RecordType, data: &[u8]) -> Result<(), String> {
         let length = field_length(field.kind, rest)
             .ok_or_else(|| format!("{} is cut short or not valid", field.what))?;
         rest = rest.get(length..).unwrap_or(&[]);
-        if field.kind == Kind::Parameters {
+        if field.kind == FieldKind::Parameters {
             parameters::check(data)?;
         }
     }
@@ -436,41 +436,47 @@ fn check(rtype: RecordType, data: &[u8]) -> Result<(), String> {
 }
 
 /// The length of the field at the start of the bytes; `None` if it is not valid.
-fn field_length(kind: Kind, bytes: &[u8]) -> Option<usize> {
+fn field_length(kind: FieldKind, bytes: &[u8]) -> Option<usize> {
     let fixed = |length: usize| (bytes.len() >= length).then_some(length);
     let all_if = |condition: bool| condition.then_some(bytes.len());
     match kind {
-        Kind::U8 | Kind::Algorithm | Kind::DigestType | Kind::KeyProtocol | Kind::Scheme => fixed(1),
-        Kind::U16 | Kind::CertificateType | Kind::Type | Kind::KeyFlags => fixed(2),
-        Kind::Locator => fixed(8),
-        Kind::OptionalText if bytes.is_empty() => Some(0),
-        Kind::Special(special) => all_if(special::is_valid(special, bytes)),
-        Kind::U32 | Kind::Seconds | Kind::Moment | Kind::Ipv4 => fixed(4),
-        Kind::Ttl => {
+        FieldKind::U8
+        | FieldKind::Algorithm
+        | FieldKind::DigestType
+        | FieldKind::KeyProtocol
+        | FieldKind::Scheme => fixed(1),
+        FieldKind::U16 | FieldKind::CertificateType | FieldKind::Type | FieldKind::KeyFlags => fixed(2),
+        FieldKind::Locator => fixed(8),
+        FieldKind::OptionalText if bytes.is_empty() => Some(0),
+        FieldKind::Special(special) => all_if(special::is_valid(special, bytes)),
+        FieldKind::U32 | FieldKind::Seconds | FieldKind::Moment | FieldKind::Ipv4 => fixed(4),
+        FieldKind::Ttl => {
             let value = u32::from_be_bytes(*bytes.first_chunk::<4>()?);
             (value <= text::MAX_TTL).then_some(4)
         }
-        Kind::Ipv6 => fixed(16),
-        Kind::Eui(length) => fixed(usize::from(length)),
-        Kind::Name => name::wire_length(bytes),
-        Kind::Text | Kind::OptionalText | Kind::Salt | Kind::Hash => fixed(1 + usize::from(*bytes.first()?)),
-        Kind::Tag => {
+        FieldKind::Ipv6 => fixed(16),
+        FieldKind::Eui(length) => fixed(usize::from(length)),
+        FieldKind::Name => name::wire_length(bytes),
+        FieldKind::Text | FieldKind::OptionalText | FieldKind::Salt | FieldKind::Hash => {
+            fixed(1 + usize::from(*bytes.first()?))
+        }
+        FieldKind::Tag => {
             let (&length, rest) = bytes.split_first()?;
             is_tag(rest.get(..usize::from(length))?).then_some(1 + usize::from(length))
         }
-        Kind::Texts => {
+        FieldKind::Texts => {
             let mut rest = bytes;
             while let Some((&length, after)) = rest.split_first() {
                 rest = after.get(usize::from(length)..)?;
             }
             all_if(!bytes.is_empty())
         }
-        Kind::Rest(least) | Kind::Hex(least) => all_if(bytes.len() >= usize::from(least)),
-        Kind::Base64 => all_if(!bytes.is_empty()),
-        Kind::Types => all_if(is_bitmap(bytes)),
-        Kind::OldTypes => all_if((1..=usize::from(OLD_TYPES / 8)).contains(&bytes.len())),
-        Kind::Location => all_if(location::is_valid(bytes)),
-        Kind::Parameters | Kind::OptionalBase64 => Some(bytes.len()),
+        FieldKind::Rest(least) | FieldKind::Hex(least) => all_if(bytes.len() >= usize::from(least)),
+        FieldKind::Base64 => all_if(!bytes.is_empty()),
+        FieldKind::Types => all_if(is_bitmap(bytes)),
+        FieldKind::OldTypes => all_if((1..=usize::from(OLD_TYPES / 8)).contains(&bytes.len())),
+        FieldKind::Location => all_if(location::is_valid(bytes)),
+        FieldKind::Parameters | FieldKind::OptionalBase64 => Some(bytes.len()),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::fault::Problem;
+use super::fault::SpanFault;
 use super::lexer::Token;
 use super::services;
 use super::text;
@@ -55,32 +55,34 @@ struct Tokens<'t, 's> {
 }
 
 impl<'t, 's> Tokens<'t, 's> {
-    fn take(&mut self, what: &str) -> Result<&'t Token<'s>, Problem> {
+    fn take(&mut self, what: &str) -> Result<&'t Token<'s>, SpanFault> {
         let (first, rest) = self
             .rest
             .split_first()
-            .ok_or_else(|| Problem::at(self.before.span(), format!("{what} is missing after this")))?;
+            .ok_or_else(|| SpanFault::at(self.before.span(), format!("{what} is missing after this")))?;
         (self.before, self.rest) = (first, rest);
         Ok(first)
     }
 
-    fn number(&mut self, what: &str, max: u8) -> Result<u8, Problem> {
+    fn number(&mut self, what: &str, max: u8) -> Result<u8, SpanFault> {
         let number = text::number(self.take(what)?, what, u32::from(max))?;
         Ok(u8::try_from(number).unwrap_or(max))
     }
 
     /// Takes all remaining tokens, at least one.
-    fn all(&mut self, what: &str) -> Result<&'t [Token<'s>], Problem> {
+    fn all(&mut self, what: &str) -> Result<&'t [Token<'s>], SpanFault> {
         let all = self.rest;
         self.take(what)?;
         self.rest = &[];
         Ok(all)
     }
 
-    fn end(&self) -> Result<(), Problem> {
+    fn end(&self) -> Result<(), SpanFault> {
         match self.rest.first() {
             None => Ok(()),
-            Some(extra) => Err(Problem::at(extra.span(), "nothing is expected here: the record is complete")),
+            Some(extra) => {
+                Err(SpanFault::at(extra.span(), "nothing is expected here: the record is complete"))
+            }
         }
     }
 }
@@ -92,7 +94,7 @@ pub(super) fn write(
     tokens: &[Token<'_>],
     origin: &[u8],
     out: &mut Vec<u8>,
-) -> Result<(), Problem> {
+) -> Result<(), SpanFault> {
     let mut tokens = Tokens { before, rest: tokens };
     match special {
         Special::Services => write_services(&mut tokens, out)?,
@@ -162,7 +164,7 @@ pub(super) fn is_valid(special: Special, bytes: &[u8]) -> bool {
     }
 }
 
-fn write_services(tokens: &mut Tokens<'_, '_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+fn write_services(tokens: &mut Tokens<'_, '_>, out: &mut Vec<u8>) -> Result<(), SpanFault> {
     out.extend(text::ipv4(tokens.take("the address")?)?.octets());
     let protocol = tokens.take("the protocol")?;
     let named = services::PROTOCOLS.iter().find(|(name, _)| protocol.is(name.as_bytes()));
@@ -190,19 +192,19 @@ fn write_services(tokens: &mut Tokens<'_, '_>, out: &mut Vec<u8>) -> Result<(), 
 }
 
 /// Appends hexadecimal digits, which dots may separate.
-fn dotted(token: &Token<'_>, digits: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+fn dotted(token: &Token<'_>, digits: &[u8], out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let plain: Vec<u8> = digits.iter().copied().filter(|&byte| byte != b'.').collect();
     if plain.is_empty() || digits.starts_with(b".") || digits.ends_with(b".") {
         let message = format!(
             "`{}`: hexadecimal digits, optionally separated by dots, are expected",
             text::shown(token)
         );
-        return Err(Problem::at(token.span(), message));
+        return Err(SpanFault::at(token.span(), message));
     }
     text::hex(&[token.holding(&plain)], "the address", out)
 }
 
-fn write_atma(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+fn write_atma(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let text = text::word(token, "the address")?;
     let Some(number) = text.strip_prefix(b"+") else {
         out.push(ATM_ADDRESS);
@@ -211,14 +213,14 @@ fn write_atma(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
     let digits: Vec<u8> = number.iter().copied().filter(|&byte| byte != b'.').collect();
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         let message = format!("`{}` is not a telephone number: digits follow the `+`", text::shown(token));
-        return Err(Problem::at(token.span(), message));
+        return Err(SpanFault::at(token.span(), message));
     }
     out.push(TELEPHONE_NUMBER);
     out.extend(digits);
     Ok(())
 }
 
-fn write_suffix(tokens: &mut Tokens<'_, '_>, origin: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+fn write_suffix(tokens: &mut Tokens<'_, '_>, origin: &[u8], out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let prefix = tokens.number("the length of the prefix", 128)?;
     out.push(prefix);
     if prefix < 128 {
@@ -240,13 +242,13 @@ fn is_suffix(bytes: &[u8]) -> bool {
 }
 
 /// Appends one address prefix, `[!]FAMILY:ADDRESS/LENGTH`, without trailing zero bytes.
-fn write_prefix(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+fn write_prefix(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let fault = || {
         let message = format!(
             "`{}` is not an address prefix: 1:192.0.2.0/24 or !2:2001:db8::/32 is expected",
             text::shown(token)
         );
-        Problem::at(token.span(), message)
+        SpanFault::at(token.span(), message)
     };
     let written = std::str::from_utf8(text::word(token, "an address prefix")?).map_err(|_| fault())?;
     let (negation, written) = match written.strip_prefix('!') {
@@ -295,7 +297,7 @@ fn write_gateway(
     what: &str,
     origin: &[u8],
     out: &mut Vec<u8>,
-) -> Result<(), Problem> {
+) -> Result<(), SpanFault> {
     let token = tokens.take(what)?;
     match kind {
         IPV4_GATEWAY => out.extend(text::ipv4(token)?.octets()),
@@ -304,7 +306,7 @@ fn write_gateway(
         _ if token.is(b".") => {}
         _ => {
             let message = format!("`{}`: with type 0, {what} is written as a dot", text::shown(token));
-            return Err(Problem::at(token.span(), message));
+            return Err(SpanFault::at(token.span(), message));
         }
     }
     Ok(())
@@ -321,7 +323,7 @@ fn gateway_length(kind: u8, bytes: &[u8]) -> Option<usize> {
     }
 }
 
-fn write_identity(tokens: &mut Tokens<'_, '_>, origin: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+fn write_identity(tokens: &mut Tokens<'_, '_>, origin: &[u8], out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let algorithm = tokens.number("the algorithm of the public key", u8::MAX)?;
     let tag = tokens.take("the host identity tag")?;
     let mut identity = Vec::new();
@@ -329,12 +331,12 @@ fn write_identity(tokens: &mut Tokens<'_, '_>, origin: &[u8], out: &mut Vec<u8>)
     let length = u8::try_from(identity.len())
         .ok()
         .filter(|&length| length > 0)
-        .ok_or_else(|| Problem::at(tag.span(), "the host identity tag has 1 to 255 bytes"))?;
+        .ok_or_else(|| SpanFault::at(tag.span(), "the host identity tag has 1 to 255 bytes"))?;
     let key_token = tokens.take("the public key")?;
     let mut key = Vec::new();
     text::base64(&[*key_token], "the public key", &mut key)?;
     let key_length = u16::try_from(key.len())
-        .map_err(|_| Problem::at(key_token.span(), "the public key has at most 65,535 bytes"))?;
+        .map_err(|_| SpanFault::at(key_token.span(), "the public key has at most 65,535 bytes"))?;
     out.extend([length, algorithm]);
     out.extend(key_length.to_be_bytes());
     out.extend(identity);

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::fault::Problem;
+use super::fault::SpanFault;
 use super::lexer::{Form, Token};
 use crate::name;
 use crate::printable::printable;
@@ -37,16 +37,19 @@ pub(super) fn nearest(text: &[u8], known: impl Iterator<Item = &'static str>) ->
 }
 
 /// The text of a token, which must not be quoted.
-pub(super) fn word<'s>(token: &Token<'s>, what: &str) -> Result<&'s [u8], Problem> {
+pub(super) fn word<'s>(token: &Token<'s>, what: &str) -> Result<&'s [u8], SpanFault> {
     match token.form {
         Form::Word => Ok(token.text),
-        Form::Quoted => Err(Problem::at(token.span(), format!("{what} is written without quotes"))),
+        Form::Quoted => Err(SpanFault::at(token.span(), format!("{what} is written without quotes"))),
         Form::Mixed => Err(inner_quote(token)),
     }
 }
 
-fn inner_quote(token: &Token<'_>) -> Problem {
-    Problem::at(token.span(), "a quote stands inside a word: write it \\\", or put the whole text in quotes")
+fn inner_quote(token: &Token<'_>) -> SpanFault {
+    SpanFault::at(
+        token.span(),
+        "a quote stands inside a word: write it \\\", or put the whole text in quotes",
+    )
 }
 
 fn is_digits(text: &[u8]) -> bool {
@@ -64,9 +67,9 @@ pub(super) fn decimal(text: &[u8], max: u64) -> Option<u64> {
     (value <= max).then_some(value)
 }
 
-pub(super) fn number(token: &Token<'_>, what: &str, max: u32) -> Result<u32, Problem> {
+pub(super) fn number(token: &Token<'_>, what: &str, max: u32) -> Result<u32, SpanFault> {
     decimal(word(token, what)?, u64::from(max)).and_then(|value| u32::try_from(value).ok()).ok_or_else(|| {
-        Problem::at(
+        SpanFault::at(
             token.span(),
             format!("`{}` is not {what}: a number from 0 to {max} is expected", shown(token)),
         )
@@ -74,15 +77,15 @@ pub(super) fn number(token: &Token<'_>, what: &str, max: u32) -> Result<u32, Pro
 }
 
 /// Parses a time in seconds, plain or with units: `3600`, `1h30m`, `2W`.
-pub(super) fn seconds(token: &Token<'_>, what: &str, max: u32) -> Result<u32, Problem> {
+pub(super) fn seconds(token: &Token<'_>, what: &str, max: u32) -> Result<u32, SpanFault> {
     let text = word(token, what)?;
     match time_with_units(text) {
         Some(value) if value <= u64::from(max) => Ok(u32::try_from(value).unwrap_or(max)),
         Some(_) => {
             let message = format!("`{}` is too long for {what}: at most {max} seconds", shown(token));
-            Err(Problem::at(token.span(), message))
+            Err(SpanFault::at(token.span(), message))
         }
-        None => Err(Problem::at(
+        None => Err(SpanFault::at(
             token.span(),
             format!(
                 "`{}` is not {what}: seconds are expected, or a time with units such as 1h30m",
@@ -122,14 +125,14 @@ fn time_with_units(text: &[u8]) -> Option<u64> {
 }
 
 /// Appends a name. A name without a final dot is relative to `origin`; `@` is the origin.
-pub(super) fn name(token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+pub(super) fn name(token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let text = word(token, "a name")?;
     if text == b"@" {
         out.extend_from_slice(origin);
         return Ok(());
     }
     let start = out.len();
-    let fault = |error: name::NameError| Problem::at(token.span(), format!("`{}`: {error}", shown(token)));
+    let fault = |error: name::NameError| SpanFault::at(token.span(), format!("`{}`: {error}", shown(token)));
     name::append_presentation(text, out).map_err(fault)?;
     if is_relative(text) {
         out.extend_from_slice(origin);
@@ -140,7 +143,7 @@ pub(super) fn name(token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>) -> Resul
     let hint =
         if is_relative(text) { " with the origin, which is added because it has no final dot" } else { "" };
     let message = format!("`{}`: the name is longer than 255 bytes{hint}", shown(token));
-    Err(Problem::at(token.span(), message))
+    Err(SpanFault::at(token.span(), message))
 }
 
 /// Whether there is no final dot, or it is escaped.
@@ -155,23 +158,23 @@ pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-pub(super) fn ipv4(token: &Token<'_>) -> Result<Ipv4Addr, Problem> {
+pub(super) fn ipv4(token: &Token<'_>) -> Result<Ipv4Addr, SpanFault> {
     match address(word(token, "the address")?) {
         Some(IpAddr::V4(address)) => Ok(address),
         other => Err(bad_address(token, "IPv4", other.map(|_| "IPv6 addresses are AAAA records"))),
     }
 }
 
-pub(super) fn ipv6(token: &Token<'_>) -> Result<Ipv6Addr, Problem> {
+pub(super) fn ipv6(token: &Token<'_>) -> Result<Ipv6Addr, SpanFault> {
     match address(word(token, "the address")?) {
         Some(IpAddr::V6(address)) => Ok(address),
         other => Err(bad_address(token, "IPv6", other.map(|_| "IPv4 addresses are A records"))),
     }
 }
 
-fn bad_address(token: &Token<'_>, family: &str, hint: Option<&str>) -> Problem {
+fn bad_address(token: &Token<'_>, family: &str, hint: Option<&str>) -> SpanFault {
     let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
-    Problem::at(token.span(), format!("`{}` is not an {family} address{hint}", shown(token)))
+    SpanFault::at(token.span(), format!("`{}` is not an {family} address{hint}", shown(token)))
 }
 
 /// The number of line ends in a token; only quoted text can have any.
@@ -180,15 +183,15 @@ pub(super) fn line_ends(text: &[u8]) -> usize {
 }
 
 /// Appends the text with its escapes resolved.
-pub(super) fn unescaped(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+pub(super) fn unescaped(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), SpanFault> {
     if token.form == Form::Mixed {
         return Err(inner_quote(token));
     }
     unescape_into(token.text, out).ok_or_else(|| bad_escape(token))
 }
 
-pub(super) fn bad_escape(token: &Token<'_>) -> Problem {
-    Problem::at(token.span(), "a backslash must be followed by one character, or by three digits up to 255")
+pub(super) fn bad_escape(token: &Token<'_>) -> SpanFault {
+    SpanFault::at(token.span(), "a backslash must be followed by one character, or by three digits up to 255")
 }
 
 pub(super) fn unescape_into(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
@@ -205,7 +208,7 @@ pub(super) fn unescape_into(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// Appends a `<character-string>`: a length byte, then the text.
-pub(super) fn string(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+pub(super) fn string(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let start = out.len();
     out.push(0);
     unescaped(token, out)?;
@@ -217,7 +220,7 @@ pub(super) fn string(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem
         };
         let message =
             format!("this text has `{length}` bytes, and one string holds at most {MAX_STRING}: {advice}");
-        return Err(Problem::at(token.span(), message));
+        return Err(SpanFault::at(token.span(), message));
     };
     if let Some(byte) = out.get_mut(start) {
         *byte = length;
@@ -226,13 +229,13 @@ pub(super) fn string(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Problem
 }
 
 /// Appends the bytes of hexadecimal digits, which may span several tokens.
-pub(super) fn hex(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Result<(), Problem> {
+pub(super) fn hex(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let mut high = None;
     for token in tokens {
         for &byte in token.text {
             let Some(digit) = char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()) else {
                 let message = format!("`{}` is not {what}: hexadecimal digits are expected", shown(token));
-                return Err(Problem::at(token.span(), message));
+                return Err(SpanFault::at(token.span(), message));
             };
             match high.take() {
                 None => high = Some(digit),
@@ -241,7 +244,7 @@ pub(super) fn hex(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Result
         }
     }
     match (high, tokens.last()) {
-        (Some(_), Some(last)) => Err(Problem::at(
+        (Some(_), Some(last)) => Err(SpanFault::at(
             last.span(),
             format!("{what} has an odd number of hexadecimal digits: two make a byte"),
         )),
@@ -250,7 +253,7 @@ pub(super) fn hex(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Result
 }
 
 /// Appends the bytes of base64 (RFC 4648, section 4), which may span several tokens.
-pub(super) fn base64(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Result<(), Problem> {
+pub(super) fn base64(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let mut group = BitGroup::new(6);
     let mut padding = 0;
     for token in tokens {
@@ -269,7 +272,7 @@ pub(super) fn base64(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Res
             };
             if value == u8::MAX || padding > 0 {
                 let message = format!("`{}` is not {what}: base64 is expected", shown(token));
-                return Err(Problem::at(token.span(), message));
+                return Err(SpanFault::at(token.span(), message));
             }
             group.push(value, out);
         }
@@ -282,7 +285,7 @@ pub(super) fn base64(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Res
     };
     match tokens.last() {
         Some(last) if !complete || !group.is_clean() => {
-            Err(Problem::at(last.span(), format!("the base64 of {what} is cut short or badly padded")))
+            Err(SpanFault::at(last.span(), format!("the base64 of {what} is cut short or badly padded")))
         }
         _ => Ok(()),
     }
@@ -290,10 +293,10 @@ pub(super) fn base64(tokens: &[Token<'_>], what: &str, out: &mut Vec<u8>) -> Res
 
 /// Appends the bytes of base32 with the extended hex alphabet and without padding (RFC 5155,
 /// section 3.3).
-pub(super) fn base32(token: &Token<'_>, what: &str, out: &mut Vec<u8>) -> Result<(), Problem> {
+pub(super) fn base32(token: &Token<'_>, what: &str, out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let mut group = BitGroup::new(5);
     let fault = || {
-        Problem::at(
+        SpanFault::at(
             token.span(),
             format!("`{}` is not {what}: base32 with 0-9 and A-V is expected", shown(token)),
         )
@@ -343,12 +346,12 @@ impl BitGroup {
 
 /// Parses a point in time: seconds since 1970, or `YYYYMMDDHHmmSS` (RFC 4034, section 3.2), modulo
 /// 2^32.
-pub(super) fn moment(token: &Token<'_>, what: &str) -> Result<u32, Problem> {
+pub(super) fn moment(token: &Token<'_>, what: &str) -> Result<u32, SpanFault> {
     let text = word(token, what)?;
     let parsed = if text.len() == 14 { calendar(text) } else { decimal(text, u64::from(u32::MAX)) };
     // RFC 4034 compares these in serial number arithmetic, so they wrap.
     parsed.map(|seconds| (seconds & 0xffff_ffff) as u32).ok_or_else(|| {
-        Problem::at(token.span(), format!("`{}` is not {what}: YYYYMMDDHHmmSS is expected", shown(token)))
+        SpanFault::at(token.span(), format!("`{}` is not {what}: YYYYMMDDHHmmSS is expected", shown(token)))
     })
 }
 

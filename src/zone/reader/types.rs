@@ -27,13 +27,13 @@ pub(super) enum Data {
 pub(super) struct Field {
     /// The name of the field in messages.
     pub(super) what: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: FieldKind,
 }
 
 /// The presentation form and the wire length of a field. A kind that takes the rest of the record
 /// can only be the last field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FieldKind {
     /// One byte, decimal.
     U8,
     /// Two bytes, decimal.
@@ -102,7 +102,7 @@ pub(super) enum Kind {
     Special(Special),
 }
 
-const fn f(what: &'static str, kind: Kind) -> Field {
+const fn f(what: &'static str, kind: FieldKind) -> Field {
     Field { what, kind }
 }
 
@@ -118,7 +118,7 @@ const fn never(name: &'static str, number: u16) -> Type {
     Type { number, name, data: Data::Never }
 }
 
-use Kind::{
+use FieldKind::{
     Algorithm, Base64, CertificateType, DigestType, Eui, Hash, Hex, Ipv4, Ipv6, KeyFlags, KeyProtocol,
     Location, Locator, Moment, Name, OptionalBase64, OptionalText, Parameters, Rest, Salt, Scheme, Seconds,
     Tag, Text, Texts, Ttl, Types, U8, U16, U32,
@@ -149,7 +149,7 @@ const CERTIFICATE_ASSOCIATION: &[Field] = &[
 const BINDING: &[Field] =
     &[f("the priority", U16), f("the target name", Name), f("the parameters", Parameters)];
 const SIGNATURE: &[Field] = &[
-    f("the type covered", Kind::Type),
+    f("the type covered", FieldKind::Type),
     f("the algorithm", Algorithm),
     f("the number of labels", U8),
     f("the original TTL", U32),
@@ -295,31 +295,40 @@ pub(super) static TYPES: &[Type] = &[
     fields("MD", 3, TARGET),
     fields("MF", 4, TARGET),
     opaque("NULL", 10),
-    fields("WKS", 11, &[f("the address, the protocol and the ports", Kind::Special(Special::Services))]),
+    fields("WKS", 11, &[f("the address, the protocol and the ports", FieldKind::Special(Special::Services))]),
     fields("ISDN", 20, &[f("the address", Text), f("the subaddress", OptionalText)]),
-    fields("NSAP", 22, &[f("the address", Kind::Special(Special::Nsap))]),
+    fields("NSAP", 22, &[f("the address", FieldKind::Special(Special::Nsap))]),
     fields("NSAP-PTR", 23, TARGET),
     fields("GPOS", 27, &[f("the longitude", Text), f("the latitude", Text), f("the altitude", Text)]),
-    fields("NXT", 30, &[f("the next name", Name), f("the types", Kind::OldTypes)]),
+    fields("NXT", 30, &[f("the next name", Name), f("the types", FieldKind::OldTypes)]),
     fields("EID", 31, &[f("the identifier", Hex(1))]),
     fields("NIMLOC", 32, &[f("the locator", Hex(1))]),
-    fields("ATMA", 34, &[f("the address", Kind::Special(Special::Atma))]),
-    fields("A6", 38, &[f("the prefix, the address and the name", Kind::Special(Special::Suffix))]),
+    fields("ATMA", 34, &[f("the address", FieldKind::Special(Special::Atma))]),
+    fields("A6", 38, &[f("the prefix, the address and the name", FieldKind::Special(Special::Suffix))]),
     fields(
         "SINK",
         40,
         &[f("the meaning", U8), f("the coding", U8), f("the subcoding", U8), f("the data", OptionalBase64)],
     ),
-    fields("APL", 42, &[f("the address prefixes", Kind::Special(Special::Prefixes))]),
-    fields("IPSECKEY", 45, &[f("the precedence", U8), f("the gateway", Kind::Special(Special::Gateway))]),
-    fields("HIP", 55, &[f("the host identity", Kind::Special(Special::Identity))]),
+    fields("APL", 42, &[f("the address prefixes", FieldKind::Special(Special::Prefixes))]),
+    fields(
+        "IPSECKEY",
+        45,
+        &[f("the precedence", U8), f("the gateway", FieldKind::Special(Special::Gateway))],
+    ),
+    fields("HIP", 55, &[f("the host identity", FieldKind::Special(Special::Identity))]),
     fields("NINFO", 56, TEXTS),
     fields("RKEY", 57, KEY),
     fields("TALINK", 58, &[f("the previous name", Name), f("the next name", Name)]),
     fields(
         "DSYNC",
         66,
-        &[f("the type", Kind::Type), f("the scheme", Scheme), f("the port", U16), f("the target name", Name)],
+        &[
+            f("the type", FieldKind::Type),
+            f("the scheme", Scheme),
+            f("the port", U16),
+            f("the target name", Name),
+        ],
     ),
     fields("HHIT", 67, &[f("the identity", Base64)]),
     fields("BRID", 68, &[f("the identity", Base64)]),
@@ -340,7 +349,7 @@ pub(super) static TYPES: &[Type] = &[
             f("the data", OptionalBase64),
         ],
     ),
-    fields("AMTRELAY", 260, &[f("the precedence", U8), f("the relay", Kind::Special(Special::Relay))]),
+    fields("AMTRELAY", 260, &[f("the precedence", U8), f("the relay", FieldKind::Special(Special::Relay))]),
     never("OPT", 41),
     never("NXNAME", 128),
     never("TKEY", 249),
@@ -455,10 +464,10 @@ mod tests {
                             | Base64
                             | OptionalBase64
                             | Types
-                            | Kind::OldTypes
+                            | FieldKind::OldTypes
                             | Location
                             | Parameters
-                            | Kind::Special(_)
+                            | FieldKind::Special(_)
                     )
                 };
                 let before_last = &fields[..fields.len() - 1];

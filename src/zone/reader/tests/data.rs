@@ -382,6 +382,6 @@ fn every_type_has_its_fields_tested() {
     }
 }
 
-fn kinds(fields: &[types::Field]) -> Vec<types::Kind> {
+fn kinds(fields: &[types::Field]) -> Vec<types::FieldKind> {
     fields.iter().map(|field| field.kind).collect()
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::printable::without_quoted;
 
 /// The faults of these files; none if they make a zone.
-fn faults(files: &[(&str, &str)]) -> Vec<Fault> {
+fn faults(files: &[(&str, &str)]) -> Vec<ZoneFault> {
     match read_files(files) {
         Ok(_) => Vec::new(),
         Err(faults) => faults,

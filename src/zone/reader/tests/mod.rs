@@ -20,7 +20,7 @@ fn name(text: &str) -> Name {
 }
 
 /// Reads files, the first of which is the zone file; the apex is `example`.
-fn read_files(files: &[(&str, &str)]) -> Result<Zone, Vec<Fault>> {
+fn read_files(files: &[(&str, &str)]) -> Result<Zone, Vec<ZoneFault>> {
     let sources: HashMap<_, _> = files.iter().map(|(path, text)| (PathBuf::from(path), *text)).collect();
     let mut load = |path: &Path| {
         let text = sources.get(path).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
@@ -29,7 +29,7 @@ fn read_files(files: &[(&str, &str)]) -> Result<Zone, Vec<Fault>> {
     read(Path::new(files[0].0), &name("example"), &mut load).and_then(ReadZone::finish)
 }
 
-fn read_text(text: &str) -> Result<Zone, Vec<Fault>> {
+fn read_text(text: &str) -> Result<Zone, Vec<ZoneFault>> {
     read_files(&[("example.zone", text)])
 }
 

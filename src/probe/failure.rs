@@ -8,7 +8,7 @@ use crate::probe::limited::TOO_MUCH;
 
 /// Why a probe did not pass.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct ProbeFailure {
     /// [`Cause::Local`] says nothing about the backend; with any other cause the backend has failed.
     pub(super) cause: Cause,
     pub(super) detail: Cow<'static, str>,
@@ -16,7 +16,7 @@ pub(super) struct Fault {
     pub(super) unanswered: bool,
 }
 
-impl Fault {
+impl ProbeFailure {
     pub(super) fn new(cause: Cause, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { cause, detail: detail.into(), unanswered: false }
     }
@@ -31,7 +31,7 @@ impl Fault {
         Self::new(Cause::Local, format!("no verdict: {reason}"))
     }
 
-    /// A fault of an open connection; `when` is such as "before the response was complete".
+    /// A failure of an open connection; `when` is such as "before the response was complete".
     pub(super) fn broken(error: &io::Error, when: &str) -> Self {
         match cause_of(error) {
             // The error is a whole sentence already.
@@ -104,7 +104,7 @@ mod tests {
         ] {
             let error = io::Error::from_raw_os_error(number);
             assert_eq!(cause_of(&error), cause, "{error}");
-            let fault = Fault::broken(&error, "in the middle");
+            let fault = ProbeFailure::broken(&error, "in the middle");
             assert_eq!(fault.cause, cause);
             assert_eq!(fault.detail.starts_with("no verdict: "), cause == Cause::Local, "{fault:?}");
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use crate::printable::excerpt;
-use crate::probe::fault::Fault;
+use crate::probe::failure::ProbeFailure;
 use crate::probe::hearing::Hearing;
 use crate::probe::protocols;
 use crate::probe::tls_error::{self, ClientCertificate};
@@ -22,13 +22,13 @@ const WORDS_LIMIT: usize = 4 * 1024;
 const WORDS_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A status that is not accepted.
-pub(super) struct Refused {
+pub(super) struct UnexpectedStatus {
     status: u16,
     detail: String,
     redirects: bool,
 }
 
-impl Refused {
+impl UnexpectedStatus {
     /// `location` is the target of a redirect, and `expected` are the accepted status codes.
     pub(super) fn new(status: u16, location: Option<&[u8]>, expected: &str) -> Self {
         let mut detail = format!("status {}, expected {expected}", in_words(status));
@@ -43,9 +43,9 @@ impl Refused {
     pub(super) async fn explained(
         self,
         trace: &mut Trace,
-        read: impl AsyncFnOnce(&mut Hearing<'_>, &mut Trace) -> Result<(), Fault>,
-    ) -> Fault {
-        trace.verdict = Some(Box::new(Fault::new(Cause::Status, self.detail.clone())));
+        read: impl AsyncFnOnce(&mut Hearing<'_>, &mut Trace) -> Result<(), ProbeFailure>,
+    ) -> ProbeFailure {
+        trace.verdict = Some(Box::new(ProbeFailure::new(Cause::Status, self.detail.clone())));
         let mut body = Hearing::of_message(WORDS_LIMIT);
         let _ = tokio::time::timeout(WORDS_PATIENCE, read(&mut body, trace)).await;
         trace.verdict = None;
@@ -62,7 +62,7 @@ impl Refused {
             detail.push_str("; ");
             detail.push_str(protocols::SPEAKS_TLS);
         }
-        Fault::new(Cause::Status, detail)
+        ProbeFailure::new(Cause::Status, detail)
     }
 }
 
