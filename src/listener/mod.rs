@@ -122,7 +122,11 @@ impl Endpoint {
         let address = first.local_addr().map_err(udp_error)?;
         let tcp =
             sys::stream::listen(address).map_err(|error| ListenError { address, protocol: "TCP", error })?;
-        sys::share_port(&first).map_err(udp_error)?;
+        // Even later, a program of the same user that shares the port could take queries. So one
+        // worker shares nothing.
+        if workers > 1 {
+            sys::share_port(&first).map_err(udp_error)?;
+        }
         let mut udp = vec![first];
         for _ in 1..workers {
             udp.push(sys::bind_udp(address, true).map_err(udp_error)?);

@@ -305,6 +305,14 @@ async fn stopping_frees_the_port_and_ends_connections() {
     bind(&[address], 1).unwrap();
 }
 
+/// The port of an address is free for whoever shares it only as long as several workers share it.
+#[test]
+fn one_worker_shares_its_port_with_nobody() {
+    let bound = bind(&["127.0.0.1:0".parse().unwrap()], 1).unwrap();
+    let error = sys::bind_udp(bound.local_addresses()[0], true).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+}
+
 /// A table with the service `www.example`: two backends, both in every answer.
 fn table_with_service(rows: usize) -> Table {
     let wire = |text: &str| Name::parse(text).unwrap().wire().to_vec();

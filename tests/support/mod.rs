@@ -9,7 +9,7 @@ pub(crate) mod relay;
 pub(crate) mod traffic;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -201,14 +201,23 @@ pub(crate) fn program(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is not installed; tests/run installs the programs for tests"))
 }
 
+/// Where `dig` sends datagrams to a server on `127.0.0.1` from. It shares its port (`SO_REUSEPORT`), so
+/// the system may give it the port of a server whose workers share theirs. From the address of the
+/// server, it would then send the query to itself.
+pub(crate) const DIG_FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
 /// The output of `dig`, which sends one datagram, or with `+tcp` one message, and does not retry.
 pub(crate) fn full_dig(server: SocketAddr, sent: &Sent, arguments: &[&str]) -> String {
+    let mut dig = Command::new(program("dig"));
     if arguments.contains(&"+tcp") {
         sent.message();
     } else {
         sent.datagram();
+        if server.is_ipv4() {
+            dig.args(["-b", &DIG_FROM.to_string()]);
+        }
     }
-    let output = Command::new(program("dig"))
+    let output = dig
         .args(["+tries=1", "+time=5", "+ignore", "-p", &server.port().to_string()])
         .arg(format!("@{}", server.ip()))
         .args(arguments)

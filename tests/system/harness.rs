@@ -161,3 +161,18 @@ impl Unbound {
         dig(self.address, &Sent::default(), arguments)
     }
 }
+
+/// Otherwise a query that `dig` sends from the port of the server would not reach it.
+#[test]
+fn dig_cannot_send_a_query_to_itself() {
+    let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let asking = std::thread::spawn(move || full_dig(address, &Sent::default(), &["x.test", "A"]));
+    let mut message = [0; 512];
+    let (length, from) = server.recv_from(&mut message).unwrap();
+    assert_ne!(from.ip(), address.ip());
+    message[2] |= 0x80;
+    server.send_to(&message[..length], from).unwrap();
+    let shown = asking.join().unwrap();
+    assert!(shown.contains("status: NOERROR"), "{shown}");
+}
