@@ -87,6 +87,21 @@ const MAX_LINES: usize = 600;
 /// The shell of the fleet, and the most lines that it has in all, so that it can be read in one sitting.
 const SHELL: (&str, usize) = ("checker", 400);
 
+/// The file whose types may have the names of types elsewhere, because each is the document of the API for that type.
+const DOCUMENTS: &str = "admin/status.rs";
+
+/// The names that types of [`DOCUMENTS`] share, and what each is the document of.
+const MIRRORED: [(&str, &str); 8] = [
+    ("Backend", "a `pool::Backend` with its state"),
+    ("Check", "a `check::Check` with its state"),
+    ("Outcome", "a `health::Outcome` with its time and detail"),
+    ("Override", "a `pool::Override` with its reason and end"),
+    ("Pool", "a `pool::Pool` with its state"),
+    ("Service", "a `service::Service` with the tier that answers"),
+    ("Suspected", "a `fleet::Suspected`"),
+    ("Transition", "a `health::Transition` with its time"),
+];
+
 /// A source file, below `src/`.
 struct Source {
     /// Such as `zone/builder.rs`.
@@ -177,6 +192,15 @@ fn lines_with(code: &str, word: &str) -> Vec<usize> {
     code.lines().zip(1..).filter(|(line, _)| stands_alone(line)).map(|(_, number)| number).collect()
 }
 
+/// An item without its `pub` or `pub(..)`.
+fn without_visibility(item: &str) -> &str {
+    match item.strip_prefix("pub") {
+        Some(rest) if rest.starts_with('(') => rest.split_once(") ").map_or(item, |(_, item)| item),
+        Some(rest) => rest.strip_prefix(' ').unwrap_or(item),
+        None => item,
+    }
+}
+
 /// The modules behind `#[cfg(test)]`: the line of each from 0, its name, and whether its body
 /// stands there.
 fn test_modules(code: &str) -> Vec<(usize, &str, bool)> {
@@ -184,8 +208,7 @@ fn test_modules(code: &str) -> Vec<(usize, &str, bool)> {
     let declared_after = |start: usize| {
         let (at, line) =
             lines.iter().enumerate().skip(start).find(|(_, line)| !line.trim().starts_with("#["))?;
-        let line = line.trim();
-        let declared = line.strip_prefix("pub(crate) ").unwrap_or(line).strip_prefix("mod ")?;
+        let declared = without_visibility(line.trim()).strip_prefix("mod ")?;
         Some((at, declared.trim_end_matches([';', '{', ' ']), declared.ends_with('{')))
     };
     (0..lines.len())
@@ -394,6 +417,79 @@ fn circles(arrows: &BTreeMap<&str, BTreeSet<&str>>) -> BTreeSet<Vec<String>> {
         reach[file].iter().filter(|other| reach[**other].contains(file)).map(|&other| other.into()).collect()
     };
     arrows.keys().map(circle).filter(|circle| !circle.is_empty()).collect()
+}
+
+/// The name of the type that a line declares, if it declares one. A type within an `impl` or a `trait`, which is
+/// indented, is not declared but given.
+fn declared_type(line: &str) -> Option<&str> {
+    let item = line.trim_start();
+    let (keyword, rest) = without_visibility(item).split_once(' ')?;
+    let declares = match keyword {
+        "struct" | "enum" | "union" | "trait" => true,
+        "type" => item == line,
+        _ => false,
+    };
+    let name = &rest[..rest.find(|char| !is_identifier(char)).unwrap_or(rest.len())];
+    (declares && !name.is_empty()).then_some(name)
+}
+
+/// The types of the program that have one name, by that name, with the place of each.
+fn types_of_one_name(sources: &[Source]) -> BTreeMap<String, Vec<String>> {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources.iter().filter(|source| !source.test) {
+        let code = without_tests(&code(&source.text));
+        for (line, number) in code.lines().zip(1..) {
+            if let Some(name) = declared_type(line) {
+                places.entry(name.into()).or_default().push(format!("{}:{number}", source.path));
+            }
+        }
+    }
+    places.retain(|_, places| places.len() > 1);
+    places
+}
+
+#[test]
+fn each_type_has_a_name_of_its_own() {
+    let mut found = types_of_one_name(&sources());
+    for (name, document) in MIRRORED {
+        let places = found.remove(name).unwrap_or_default();
+        let documents = places.iter().filter(|place| place.starts_with(DOCUMENTS)).count();
+        assert!(
+            places.len() == 2 && documents == 1,
+            "`{name}` must name a type of {DOCUMENTS}, {document}, and one other type, not {places:?}"
+        );
+    }
+    let found: Vec<String> =
+        found.iter().map(|(name, places)| format!("`{name}`: {}", places.join(", "))).collect();
+    assert!(found.is_empty(), "a name says which type is meant; these name several:\n{}\n", found.join("\n"));
+}
+
+#[test]
+fn a_name_of_two_types_is_found_however_they_are_declared() {
+    let source = |path: &str, text: &str| Source { path: path.into(), text: text.into(), test: false };
+    let found = |text: &str| {
+        let sources = [source("a.rs", "/// An `enum Two`.\npub struct One<T>(T);"), source("b.rs", text)];
+        types_of_one_name(&sources).into_keys().collect::<Vec<_>>()
+    };
+    for double in [
+        "struct One;",
+        "pub enum One<'a> {",
+        "pub(super) trait One: Sized {",
+        "pub(in crate::b) type One = u8;",
+        "fn f() {\n    struct One(u8);\n}",
+    ] {
+        assert_eq!(found(double), ["One"], "{double}");
+    }
+    for innocent in [
+        "struct OneMore;",
+        "struct Two;",
+        "impl A for B {\n    type One = u8;\n}",
+        "// struct One;",
+        "use crate::a::One;",
+        "#[cfg(test)]\nmod tests {\n    struct One;\n}",
+    ] {
+        assert_eq!(found(innocent), Vec::<String>::new(), "{innocent}");
+    }
 }
 
 #[test]
