@@ -436,8 +436,7 @@ impl<'s> NamedValue<'s> {
     fn find_split_names(self, path: &str, keys: &[&str], found: &mut Vec<SplitName<'s>>) {
         let DeValue::Table(data) = self.value.data else { return };
         let table = TomlTable { at: self.at, data, known: Vec::new() };
-        let mut parts: Vec<NamedValue<'s>> =
-            data.keys().filter_map(|key| table.entry(key.get_ref())).collect();
+        let mut parts: Vec<_> = data.keys().filter_map(|key| table.entry(key.get_ref())).collect();
         // A key of an entry is not a part of a name.
         parts.retain(|part| part.value.is_table() && !keys.contains(&part.name));
         parts.sort_by_key(|part| part.at.start());
@@ -468,12 +467,8 @@ impl<'s> TomlTable<'s> {
     fn entry(&self, key: &str) -> Option<NamedValue<'s>> {
         let (name, value) = self.data.get_key_value(key)?;
         let text: &'s str = name.get_ref();
-        let value = TomlValue {
-            at: self.at.elsewhere(value.span()),
-            key: text,
-            element: false,
-            data: value.get_ref(),
-        };
+        let at = self.at.elsewhere(value.span());
+        let value = TomlValue { at, key: text, element: false, data: value.get_ref() };
         Some(NamedValue { name: text, at: self.at.elsewhere(name.span()), value })
     }
 
