@@ -4,14 +4,19 @@
 //! cargo bench --bench respond                       nanoseconds per query
 //! cargo bench --bench respond -- --instructions     instructions per query, counted by valgrind
 //! cargo bench --bench respond -- service            only kinds whose name contains this word
+//!
+//! cargo bench --bench respond -- --instructions --check      fails if a kind takes more than is on record
+//! cargo bench --bench respond -- --instructions --record     records what all kinds take
 //! ```
 
 #[path = "../fuzz/checks/mod.rs"]
 mod checks;
+#[path = "instructions/mod.rs"]
+mod instructions;
 
 use std::hint::black_box;
-use std::io::{Error, Result};
-use std::process::Command;
+use std::io::Result;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -23,6 +28,7 @@ use steerd::wire::MAX_MESSAGE;
 use crate::checks::kinds::{self, Kind};
 use crate::checks::respond::Setting;
 use crate::checks::world::World;
+use crate::instructions::Record;
 
 /// Rounds of each kind; the median is shown.
 const ROUNDS: usize = 15;
@@ -31,15 +37,24 @@ const ROUND: Duration = Duration::from_millis(20);
 /// Number of queries whose instructions are counted.
 const COUNTED: u32 = 1000;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["--count", name] => count(name),
+        ["--count", names @ ..] => answer_once(names),
+        ["--instructions", "--check"] => return check(),
+        ["--instructions", "--record"] => Record::write(count(&[])?, count_named)?,
         ["--instructions", words @ ..] => instructions(words)?,
         words => nanoseconds(words),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The kinds whose name contains one of the words; all kinds if there are no words.
@@ -103,29 +118,40 @@ impl<'k> Asked<'k> {
     }
 }
 
-/// Answers one kind of query under valgrind.
-fn count(name: &str) {
-    let world = World::new();
-    for kind in kinds::all().into_iter().filter(|kind| kind.name == name) {
-        Asked::new(&kind, kind.table(&world)).answer(COUNTED);
+/// Answers kinds of queries one after the other, under valgrind.
+fn answer_once(names: &[&str]) {
+    let (world, kinds) = (World::new(), kinds::all());
+    for name in names {
+        for kind in kinds.iter().filter(|kind| kind.name == *name) {
+            Asked::new(kind, kind.table(&world)).answer(COUNTED);
+        }
     }
+}
+
+/// The instructions per query of the chosen kinds.
+fn count(words: &[&str]) -> Result<Vec<(&'static str, u64)>> {
+    let names: Vec<&'static str> = chosen(words).map(|kind| kind.name).collect();
+    let counts = count_named(&names)?;
+    Ok(names.into_iter().zip(counts).collect())
+}
+
+fn count_named(names: &[&str]) -> Result<Vec<u64>> {
+    instructions::count(names, "*Asked::answer", COUNTED.into())
 }
 
 fn instructions(words: &[&str]) -> Result<()> {
     println!("{:32} {:>12}", "kind", "instructions");
-    for kind in chosen(words) {
-        let output = Command::new("valgrind")
-            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*Asked*answer*"])
-            .arg(std::env::current_exe()?)
-            .args(["--count", kind.name])
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        let collected =
-            said.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse::<u64>().ok());
-        let Some(collected) = collected.filter(|&collected| collected > 0) else {
-            return Err(Error::other(said.into_owned()));
-        };
-        println!("{:32} {:>12}", kind.name, collected / u64::from(COUNTED));
+    for (name, count) in count(words)? {
+        println!("{name:32} {count:>12}");
     }
     Ok(())
+}
+
+fn check() -> Result<ExitCode> {
+    let record = Record::read()?;
+    if let Some(skipped) = record.of_another_compiler()? {
+        println!("{skipped}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    record.check(count(&[])?, count_named)
 }
