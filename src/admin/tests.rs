@@ -219,7 +219,7 @@ async fn answer_commands(
             }
             CheckerCommand::Configuration(reply) => drop(reply.send(running.clone())),
             CheckerCommand::Reload(_, reply) => {
-                drop(reply.send(Reloaded { generation: 8, lost: Vec::new() }))
+                drop(reply.send(Reloaded { generation: 8, lost: Vec::new() }));
             }
             CheckerCommand::Memory(_) | CheckerCommand::MemoryChanges(_) => {}
         }

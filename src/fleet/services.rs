@@ -64,7 +64,7 @@ fn log(change: &ServiceChange<'_>, asked_by: Option<&str>) {
                 info!(service, family, to, left, asked_by, "service is up in {family}, not in all families");
             }
             ChangeKind::Up => {
-                info!(service, family, to, left, asked_by, "service up: a tier is usable again")
+                info!(service, family, to, left, asked_by, "service up: a tier is usable again");
             }
             ChangeKind::Earlier => {
                 info!(service, from, to, left, asked_by, "service is answered by another tier");
