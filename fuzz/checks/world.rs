@@ -28,7 +28,7 @@ const ZONES: [(&str, &str); 3] = [
 const HOME: &str = "svc.example";
 
 /// Each pool: its name, the families of its addresses, the number of backends, and their state.
-const POOLS: [(&str, Families, u8, State); 9] = [
+const POOLS: [(&str, Families, u16, State); 11] = [
     ("healthy", Families::Both, 4, State::All(Standing::Healthy)),
     ("some", Families::Both, 4, State::Mixed),
     ("unknown", Families::Both, 3, State::All(Standing::Unknown)),
@@ -38,7 +38,15 @@ const POOLS: [(&str, Families, u8, State); 9] = [
     ("ipv6down", Families::Ipv6, 3, State::All(Standing::Unhealthy)),
     ("large", Families::Both, 250, State::All(Standing::Healthy)),
     ("disabled", Families::Both, 2, State::Disabled),
+    ("eight", Families::Ipv4, 8, State::All(Standing::Healthy)),
+    ("many", Families::Ipv4, 10_000, State::All(Standing::Healthy)),
 ];
+
+/// Pools up to this one have services in every combination; the others have those of [`DRAWS`].
+const COMBINED: usize = 9;
+
+/// Services that draw by weight: the first label, the pool, and the number of answers.
+const DRAWS: [(&str, &str, u16); 3] = [("one", "eight", 1), ("four", "eight", 4), ("four", "many", 4)];
 
 /// Services have one pool each, or one of these lists of tiers.
 const TIERS: [&[&str]; 4] =
@@ -174,17 +182,18 @@ fn zone(apex: &str, text: &str, services: &[Service]) -> Zone {
     zone.finish().unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
-fn pool(name: &str, families: Families, count: u8, state: State) -> Arc<PoolView> {
-    let addresses = |index: u8| {
-        let ipv4 = IpAddr::V4(Ipv4Addr::new(198, 51, 100, index));
-        let ipv6 = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, index.into()));
+fn pool(name: &str, families: Families, count: u16, state: State) -> Arc<PoolView> {
+    let addresses = |index: u16| {
+        let [high, low] = index.to_be_bytes();
+        let ipv4 = IpAddr::V4(Ipv4Addr::new(198, 51, 100 + high, low));
+        let ipv6 = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, index));
         match families {
             Families::Both => vec![ipv4, ipv6],
             Families::Ipv4 => vec![ipv4],
             Families::Ipv6 => vec![ipv6],
         }
     };
-    let backend = |index: u8| Backend {
+    let backend = |index: u16| Backend {
         weight: if matches!(state, State::Mixed) && index % 4 == 3 { 0 } else { u32::from(index % 7) + 1 },
         enabled: !matches!(state, State::Disabled),
         ..Backend::new(format!("{name}{index}"), addresses(index))
@@ -201,10 +210,10 @@ fn pool(name: &str, families: Families, count: u8, state: State) -> Arc<PoolView
     }))
 }
 
-/// `<policy>.<pools>.<when down>.svc.example` in all combinations, and a wildcard.
+/// `<policy>.<pools>.<when down>.svc.example` in all combinations, those of [`DRAWS`], and a wildcard.
 fn services() -> Vec<Service> {
     let mut services = Vec::new();
-    let singles = POOLS.iter().map(|(name, ..)| vec![*name]);
+    let singles = POOLS.iter().take(COMBINED).map(|(name, ..)| vec![*name]);
     for pools in singles.chain(TIERS.iter().map(|pools| pools.to_vec())) {
         let tiers: Vec<PoolId> = pools.iter().map(|name| pool_id(name)).collect();
         for (down, when_down) in [
@@ -230,15 +239,19 @@ fn services() -> Vec<Service> {
             }
         }
     }
-    services.push(Service {
-        name: Name::parse(&format!("*.{HOME}")).unwrap(),
-        tiers: vec![pool_id("healthy")],
-        answers: Answers::AtMost(8),
-        ttl: 0,
+    let weighted = |name: String, pool: &str, answers: u16, ttl: u32| Service {
+        name: Name::parse(&name).unwrap(),
+        tiers: vec![pool_id(pool)],
+        answers: Answers::AtMost(answers),
+        ttl,
         policy: Policy::Weighted,
         spread: Spread::Shares,
         when_down: WhenDown::FailOpen,
-    });
+    };
+    for (label, pool, answers) in DRAWS {
+        services.push(weighted(format!("{label}.{pool}.{HOME}"), pool, answers, 20));
+    }
+    services.push(weighted(format!("*.{HOME}"), "healthy", 8, 0));
     services
 }
 
