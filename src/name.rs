@@ -269,6 +269,19 @@ pub fn is_within(wire: &[u8], ancestor: &[u8]) -> bool {
     rest == ancestor
 }
 
+/// As [`is_within`], for names in any case.
+#[must_use]
+pub fn is_within_any_case(wire: &[u8], ancestor: &[u8]) -> bool {
+    let mut rest = wire;
+    while rest.len() > ancestor.len() {
+        match parent(rest) {
+            Some(up) => rest = up,
+            None => return false,
+        }
+    }
+    rest.eq_ignore_ascii_case(ancestor)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,42 +1,46 @@
-//! The fast path: plain queries, answered by a look-up of the whole name.
+//! The fast path: usual queries, answered by a look-up of the whole name.
 //!
-//! A plain query has one question of class IN, and at most an OPT record without options. If its name has records or a
-//! service, is covered by a wildcard, or does not exist, the reply is put together here from parts that are ready:
-//! the question, records whose owner points to it, the SOA record of the zone, the OPT record. For all else, such
-//! as aliases, referrals and replies that are too long, [`respond`] gives nothing, and `resolve` answers. `tests/fast.rs` compares the two.
+//! A usual query has one question of class IN, and at most an OPT record beside it. If its name has records, a
+//! service or an alias, is covered by a wildcard, or does not exist, the reply is put together here from parts that are
+//! ready: the question, records whose owner points to it, the SOA record of the zone, the OPT record. For all else,
+//! such as referrals, long chains of aliases and names of two zones, [`respond`] gives nothing, and `resolve` answers.
+//! `tests/fast.rs` compares the two.
 
 use rand::Rng;
 
-use super::options::ExtendedError;
-use super::{Client, Reply, ResponseKind, ServiceAnswer, Transport};
+use super::options::{self, CookieProof, ExtendedError};
+use super::{Client, Reply, ResponseKind, ServiceAnswer, Transport, size};
 use crate::name;
 use crate::pool::Family;
 use crate::selection::Picked;
-use crate::service::ServiceId;
+use crate::service::{ServiceId, WhenDown};
 use crate::settings::Settings;
-use crate::table::{Decision, Table};
-use crate::wire::edns::{OPT_LENGTH, option};
+use crate::table::{Decision, Draw, Table};
+use crate::wire::edns::{OPT_LENGTH, OptRecord, QueryOptions};
 use crate::wire::{HEADER, MAX_MESSAGE, PLAIN_UDP, class, flag, rcode};
-use crate::zone::{Catalog, Exact, Negative, NodeRef, Rrset, rtype};
+use crate::zone::{Catalog, Exact, Negative, ReadyAnswer, Rrset, rtype};
 
 /// Type and class after the name of a question.
 const TYPE_AND_CLASS: usize = 4;
-/// An owner that points to the name of the question.
-const OWNER: [u8; 2] = [0xc0, 12];
 /// Owner, type, class, TTL and length of data.
 const RECORD_HEAD: usize = 12;
-/// The length of an extended error without text, in an OPT record.
-const EXPLAINED: u8 = 6;
 /// The most parents of a missing name that are looked up; `resolve` takes names with more.
 const MOST_PARENTS: usize = 4;
+/// The most aliases that are followed; `resolve` takes longer chains, which may be circles.
+const MOST_ALIASES: usize = 2;
 
-/// The query is for the long way.
-struct LongWay;
+/// Why a reply is not put together.
+enum FastStop {
+    /// The query is for the long way.
+    LongWay,
+    /// The answer does not fit.
+    Full,
+}
 
 /// Scratch space for the name of a question.
 pub(super) type NameScratch = [u8; name::MAX_NAME + 1];
 
-/// A plain query.
+/// A usual query.
 struct Plain<'q, 's> {
     id: [u8; 2],
     /// RD, as sent.
@@ -46,14 +50,15 @@ struct Plain<'q, 's> {
     /// In lower case.
     name: &'s [u8],
     qtype: u16,
-    edns: Option<PlainEdns>,
+    edns: Option<PlainEdns<'q>>,
 }
 
-/// An OPT record without options.
-#[derive(Clone, Copy)]
-struct PlainEdns {
+/// An OPT record of version 0.
+struct PlainEdns<'q> {
     payload: u16,
     dnssec_ok: bool,
+    /// `None` if there are no options.
+    asked: Option<QueryOptions<'q>>,
 }
 
 impl<'q, 's> Plain<'q, 's> {
@@ -73,9 +78,7 @@ impl<'q, 's> Plain<'q, 's> {
         }
         let edns = match (additional, rest) {
             (0, []) => None,
-            (1, &[0, 0, 41, p0, p1, 0, 0, z0, _, 0, 0]) => {
-                Some(PlainEdns { payload: u16::from_be_bytes([p0, p1]), dnssec_ok: z0 & 0x80 != 0 })
-            }
+            (1, _) => Some(PlainEdns::read(rest)?),
             _ => return None,
         };
         let name = scratch.get_mut(..length)?;
@@ -86,21 +89,33 @@ impl<'q, 's> Plain<'q, 's> {
     }
 }
 
+impl<'q> PlainEdns<'q> {
+    /// Reads an OPT record that is all of `record`.
+    fn read(record: &'q [u8]) -> Option<Self> {
+        let (&[0, 0, 41, p0, p1, 0, 0, z0, _, l0, l1], data) = record.split_first_chunk::<OPT_LENGTH>()?
+        else {
+            return None;
+        };
+        if data.len() != usize::from(u16::from_be_bytes([l0, l1])) {
+            return None;
+        }
+        let asked = if data.is_empty() { None } else { Some(QueryOptions::read(data)?) };
+        Some(Self { payload: u16::from_be_bytes([p0, p1]), dnssec_ok: z0 & 0x80 != 0, asked })
+    }
+}
+
 /// The type is answered with the records of one node: it is no query type, no meta type, and not one of a parent.
 fn is_plain_type(qtype: u16) -> bool {
     !matches!(qtype, rtype::OPT | rtype::DS | 249..=255)
 }
 
-/// Whether records of a type can be copied as they are stored: they need no other records beside them, and their
-/// data has no names that are compressed.
+/// Whether records of a type are copied as they are stored: they need no other records beside them, and names in
+/// their data are rarely those of the question.
 fn is_copied(rrset: &Rrset<'_>) -> bool {
-    !matches!(
-        rrset.rtype,
-        rtype::NS | rtype::CNAME | rtype::SOA | rtype::PTR | rtype::MX | rtype::SRV | rtype::DNAME
-    )
+    !matches!(rrset.rtype, rtype::NS | rtype::SOA | rtype::MX | rtype::SRV)
 }
 
-/// Answers a plain query, or returns `None` and leaves it to the long way.
+/// Answers a usual query, or returns `None` and leaves it to the long way.
 pub(super) fn respond<'t, R: Rng>(
     query: &[u8],
     client: &Client,
@@ -110,21 +125,21 @@ pub(super) fn respond<'t, R: Rng>(
     (rng, picked): (&mut R, &mut Picked),
 ) -> Option<Reply<'t>> {
     let settings = &*table.settings;
-    if client.transport == Transport::Udp && settings.cookies.as_ref().is_some_and(|cookies| cookies.required)
-    {
-        return None;
-    }
     let plain = Plain::read(query, scratch)?;
     if !is_plain_type(plain.qtype) || !table.catalog.is_exact() {
         return None;
     }
-    let mut reply = Assembly::begin(&plain, client.transport, settings, reply)?;
+    let mut reply = Assembly::begin(&plain, client, settings, reply)?;
     let catalog = &table.catalog;
     let (found, rcode) = match catalog.exact(plain.name) {
         Some(found) => (found, rcode::NOERROR),
         None => match closest_parent(catalog, plain.name).ok()? {
             // No zone is there for the name, whatever its type.
-            None => return reply.refused(&plain),
+            None => {
+                let explanation = Some(ExtendedError::NOT_AUTHORITATIVE);
+                let outcome = ReplyOutcome { flags: rcode::REFUSED, served: None, explanation };
+                return reply.finish(&plain, outcome, ResponseKind::Error(rcode::REFUSED));
+            }
             Some(parent) if !parent.node.hides_children() => match wildcard(catalog, &parent).ok()? {
                 Some(found) => (found, rcode::NOERROR),
                 None => (parent, rcode::NXDOMAIN),
@@ -132,53 +147,104 @@ pub(super) fn respond<'t, R: Rng>(
             Some(_) => return None,
         },
     };
-    let Exact { zone, node, negative } = found;
     if rcode == rcode::NXDOMAIN {
-        reply.negative(negative, plain.name)?;
-        return reply.finish(&plain, flag::AA | rcode, ResponseKind::NoName(zone.apex_name()), None);
+        reply.negative(found.negative, plain.name, None).ok()?;
+        let outcome = ReplyOutcome { flags: flag::AA | rcode, ..ReplyOutcome::answer() };
+        return reply.finish(&plain, outcome, ResponseKind::NoName(found.zone.apex_name()));
     }
-    if !node.is_plain() {
-        return None;
-    }
-    let mut served = None;
-    match family(plain.qtype).zip(node.service()) {
-        Some((family, service)) => {
-            served = service_answer(table, service, family, &mut reply, (rng, picked)).ok()?;
-            if served.is_none() {
-                reply.negative(negative, plain.name)?;
-            }
+    let kind = ResponseKind::Answer(found.node.name());
+    let outcome = match answer(table, found, &plain, &mut reply, (rng, &mut *picked)) {
+        Ok(outcome) => outcome,
+        Err(FastStop::LongWay) => return None,
+        // The owner of a record may be shorter: the root is, and so are targets that share more labels.
+        Err(FastStop::Full) if plain.name.len() == 1 || reply.aliases > 0 => return None,
+        Err(FastStop::Full) => {
+            // Never send part of an RRset: the client retries over TCP (RFC 2181, section 9).
+            picked.clear();
+            reply.rewind(&plain);
+            ReplyOutcome { flags: flag::AA | flag::TC, ..ReplyOutcome::answer() }
         }
-        None => static_answer(node, negative, &plain, &mut reply)?,
+    };
+    reply.finish(&plain, outcome, kind)
+}
+
+/// Writes the records of a name that exists, and of the names that it is an alias for.
+fn answer<'t, R: Rng>(
+    table: &'t Table,
+    mut found: Exact<'t>,
+    plain: &Plain<'_, '_>,
+    reply: &mut Assembly<'_>,
+    draw: (&mut R, &mut Picked),
+) -> Result<ReplyOutcome, FastStop> {
+    let question = QuestionInZone { name: plain.name, zone: found.zone.apex_name() };
+    for followed in 0..=MOST_ALIASES {
+        let Exact { node, negative, .. } = found;
+        if node.is_delegated() {
+            return Err(FastStop::LongWay);
+        }
+        if let Some((family, service)) = family(plain.qtype).zip(node.service()) {
+            return service_answer(table, (service, family), (plain, negative), reply, draw);
+        }
+        let is_asked_for = plain.qtype == rtype::CNAME;
+        let is_followed = |_: &Rrset<'_>| is_asked_for || node.rrset(plain.qtype).is_none();
+        let Some(alias) = node.cname().filter(is_followed) else {
+            static_answer(&table.catalog, &found, plain, reply)?;
+            return Ok(ReplyOutcome::answer());
+        };
+        if followed == MOST_ALIASES {
+            return Err(FastStop::LongWay);
+        }
+        reply.alias(alias.first(), alias.ttl, &question)?;
+        if is_asked_for {
+            return Ok(ReplyOutcome::answer());
+        }
+        found = match target(&table.catalog, alias.first())? {
+            Some(found) => found,
+            None => return Ok(ReplyOutcome::answer()),
+        };
     }
-    reply.finish(&plain, flag::AA, ResponseKind::Answer(node.name()), served)
+    Err(FastStop::LongWay)
+}
+
+/// The target of an alias; `None` if it is outside of our zones, which ends the answer.
+fn target<'t>(catalog: &'t Catalog, name: &[u8]) -> Result<Option<Exact<'t>>, FastStop> {
+    let mut buffer = [0; name::MAX_NAME];
+    let lowered = buffer.get_mut(..name.len()).ok_or(FastStop::LongWay)?;
+    lowered.copy_from_slice(name);
+    lowered.make_ascii_lowercase();
+    match catalog.exact(lowered) {
+        Some(found) => Ok(Some(found)),
+        None if catalog.find(lowered, false).is_none() => Ok(None),
+        None => Err(FastStop::LongWay),
+    }
 }
 
 /// The closest existing parent of a missing name; `None` if no parent exists.
-fn closest_parent<'t>(catalog: &'t Catalog, name: &[u8]) -> Result<Option<Exact<'t>>, LongWay> {
+fn closest_parent<'t>(catalog: &'t Catalog, name: &[u8]) -> Result<Option<Exact<'t>>, FastStop> {
     let mut rest = name;
     for _ in 0..MOST_PARENTS {
         let Some((&length, _)) = rest.split_first().filter(|(length, _)| **length > 0) else {
             return Ok(None);
         };
-        rest = rest.get(usize::from(length) + 1..).ok_or(LongWay)?;
+        rest = rest.get(usize::from(length) + 1..).ok_or(FastStop::LongWay)?;
         if let Some(parent) = catalog.exact(rest) {
             return Ok(Some(parent));
         }
     }
-    Err(LongWay)
+    Err(FastStop::LongWay)
 }
 
 /// The wildcard below a name, if it has one.
-fn wildcard<'t>(catalog: &'t Catalog, parent: &Exact<'t>) -> Result<Option<Exact<'t>>, LongWay> {
+fn wildcard<'t>(catalog: &'t Catalog, parent: &Exact<'t>) -> Result<Option<Exact<'t>>, FastStop> {
     if !parent.node.has_wildcard() {
         return Ok(None);
     }
     let mut buffer = [0; name::MAX_NAME + 2];
-    let wildcard = buffer.get_mut(..parent.node.name().len() + 2).ok_or(LongWay)?;
-    let (label, rest) = wildcard.split_first_chunk_mut::<2>().ok_or(LongWay)?;
+    let wildcard = buffer.get_mut(..parent.node.name().len() + 2).ok_or(FastStop::LongWay)?;
+    let (label, rest) = wildcard.split_first_chunk_mut::<2>().ok_or(FastStop::LongWay)?;
     *label = *b"\x01*";
     rest.copy_from_slice(parent.node.name());
-    catalog.exact(wildcard).map(Some).ok_or(LongWay)
+    catalog.exact(wildcard).map(Some).ok_or(FastStop::LongWay)
 }
 
 fn family(qtype: u16) -> Option<Family> {
@@ -191,50 +257,127 @@ fn family(qtype: u16) -> Option<Family> {
 
 /// Writes the records of the type, or the SOA record of NODATA.
 fn static_answer(
-    node: NodeRef<'_>,
-    negative: &Negative,
+    catalog: &Catalog,
+    found: &Exact<'_>,
     plain: &Plain<'_, '_>,
     reply: &mut Assembly<'_>,
-) -> Option<()> {
-    let Some(rrset) = node.rrset(plain.qtype) else { return reply.negative(negative, plain.name) };
+) -> Result<(), FastStop> {
+    let Some(rrset) = found.node.rrset(plain.qtype) else {
+        return reply.negative(found.negative, plain.name, None);
+    };
     if !is_copied(&rrset) {
-        return None;
+        let ready = catalog.ready(found, plain.qtype).filter(|_| reply.answers == 0);
+        return reply.ready(&ready.ok_or(FastStop::LongWay)?);
     }
+    let [o0, o1] = reply.owner;
     let [t0, t1] = rrset.rtype.to_be_bytes();
     let [l0, l1, l2, l3] = rrset.ttl.to_be_bytes();
-    let head = [OWNER[0], OWNER[1], t0, t1, 0, 1, l0, l1, l2, l3];
+    let head = [o0, o1, t0, t1, 0, 1, l0, l1, l2, l3];
     let mut rest = rrset.data;
     while let Some((&[d0, d1], _)) = rest.split_first_chunk::<2>() {
-        let (data, after) = rest.split_at_checked(2 + usize::from(u16::from_be_bytes([d0, d1])))?;
-        reply.copied(&head, data)?;
+        let length = 2 + usize::from(u16::from_be_bytes([d0, d1]));
+        let (data, after) = rest.split_at_checked(length).ok_or(FastStop::LongWay)?;
+        // Names of PTR data may be compressed, so they may still fit.
+        let is_exact = rrset.rtype != rtype::PTR;
+        reply.copied(&head, data).map_err(|stop| if is_exact { stop } else { FastStop::LongWay })?;
         rest = after;
     }
-    Some(())
+    Ok(())
 }
 
-/// Draws addresses and writes their records; `None` for NODATA.
+/// Writes the addresses of a service, or what it answers instead.
 fn service_answer<R: Rng>(
     table: &Table,
-    id: ServiceId,
+    (id, family): (ServiceId, Family),
+    (plain, negative): (&Plain<'_, '_>, &Negative),
+    reply: &mut Assembly<'_>,
+    draw: (&mut R, &mut Picked),
+) -> Result<ReplyOutcome, FastStop> {
+    let view = table.service(id).ok_or(FastStop::LongWay)?;
+    let service = &view.service;
+    let down_column = service.tiers.len();
+    let served = |column, pool| ReplyOutcome {
+        served: Some(ServiceAnswer { service: id, column, pool }),
+        ..ReplyOutcome::answer()
+    };
+    match table.decision(view, family) {
+        Decision::Tier { tier, pool, draw: from, .. } => {
+            drawn(from, family, service.ttl, reply, draw)?;
+            Ok(served(*tier, Some(*pool)))
+        }
+        Decision::FailOpen { pool, draw: from } => {
+            drawn(from, family, service.ttl, reply, draw)?;
+            Ok(served(down_column, Some(*pool)))
+        }
+        Decision::NoAddress => {
+            reply.negative(negative, plain.name, None)?;
+            Ok(ReplyOutcome::answer())
+        }
+        Decision::Down { .. } => {
+            let outcome = served(down_column, None);
+            if service.when_down == WhenDown::ServFail {
+                let explanation = Some(ExtendedError::ALL_DOWN);
+                return Ok(ReplyOutcome { flags: rcode::SERVFAIL, explanation, ..outcome });
+            }
+            if let WhenDown::Addresses { ipv4, ipv6 } = &service.when_down {
+                match family {
+                    Family::Ipv4 => {
+                        ipv4.iter().try_for_each(|address| reply.address((*address).into(), service.ttl))?;
+                    }
+                    Family::Ipv6 => {
+                        ipv6.iter().try_for_each(|address| reply.address((*address).into(), service.ttl))?;
+                    }
+                }
+            }
+            if reply.answers == reply.aliases {
+                // The pool may recover at any time, so NODATA must not be cached longer than an answer.
+                reply.negative(negative, plain.name, Some(service.ttl))?;
+            }
+            Ok(outcome)
+        }
+    }
+}
+
+/// Draws addresses and writes their records.
+fn drawn<R: Rng>(
+    draw: &Draw,
     family: Family,
+    ttl: u32,
     reply: &mut Assembly<'_>,
     (rng, picked): (&mut R, &mut Picked),
-) -> Result<Option<ServiceAnswer>, LongWay> {
-    let view = table.service(id).ok_or(LongWay)?;
-    let service = &view.service;
-    let (column, pool, draw) = match table.decision(view, family) {
-        Decision::Tier { tier, pool, draw, .. } => (*tier, *pool, draw),
-        Decision::FailOpen { pool, draw } => (service.tiers.len(), *pool, draw),
-        Decision::NoAddress => return Ok(None),
-        Decision::Down { .. } => return Err(LongWay),
-    };
+) -> Result<(), FastStop> {
+    // Looked at first: a draw that does not fit would cost as much as one that does.
+    if draw.sampler.answers() * size::of_address(family) > reply.end - reply.length {
+        return Err(FastStop::Full);
+    }
     draw.sampler.draw(rng, picked);
     for index in picked.indices_mut() {
-        let member = draw.choice.members.get(*index as usize).ok_or(LongWay)?;
-        reply.address(member.address, service.ttl).ok_or(LongWay)?;
+        let member = draw.choice.members.get(*index as usize).ok_or(FastStop::LongWay)?;
+        reply.address(member.address, ttl)?;
         *index = member.backend;
     }
-    Ok(Some(ServiceAnswer { service: id, column, pool: Some(pool) }))
+    Ok(())
+}
+
+/// The name of the question, and the apex of its zone at the end of it.
+struct QuestionInZone<'q> {
+    name: &'q [u8],
+    zone: &'q [u8],
+}
+
+/// The parts of a reply outside its sections.
+#[derive(Clone, Copy)]
+struct ReplyOutcome {
+    /// AA, TC and the response code.
+    flags: u16,
+    served: Option<ServiceAnswer>,
+    explanation: Option<ExtendedError>,
+}
+
+impl ReplyOutcome {
+    fn answer() -> Self {
+        Self { flags: flag::AA | rcode::NOERROR, served: None, explanation: None }
+    }
 }
 
 /// A reply that is put together from ready parts.
@@ -245,48 +388,89 @@ struct Assembly<'b> {
     end: usize,
     /// The maximum length of the reply.
     limit: usize,
+    /// Points to the name that is answered: that of the question, or the target of the last alias.
+    owner: [u8; 2],
     answers: u16,
+    /// How many of the answers are aliases.
+    aliases: u16,
     authorities: u16,
-    edns: Option<(PlainEdns, u16)>,
-    /// Explains the reply in the OPT record; without text.
-    explanation: Option<ExtendedError>,
+    additionals: u16,
+    opt: Option<OptRecord<'b>>,
+    proven: bool,
 }
 
 impl<'b> Assembly<'b> {
+    /// Writes the question, and reserves room for the OPT record with its options. `None` if an option is
+    /// malformed, or a cookie is required and missing.
     fn begin(
         plain: &Plain<'_, '_>,
-        transport: Transport,
-        settings: &Settings,
+        client: &Client,
+        settings: &'b Settings,
         buffer: &'b mut [u8],
     ) -> Option<Self> {
-        let limit = match (transport, plain.edns) {
+        let limit = match (client.transport, &plain.edns) {
             (Transport::Tcp, _) => MAX_MESSAGE,
             (Transport::Udp, None) => PLAIN_UDP,
             // A payload size below 512 counts as 512 (RFC 6891, section 6.2.3).
             (Transport::Udp, Some(edns)) => edns.payload.clamp(512, settings.udp_payload.max(512)).into(),
         };
         let limit = limit.min(buffer.len());
-        let edns = plain.edns.map(|edns| (edns, settings.udp_payload));
-        let end = limit.checked_sub(if edns.is_some() { OPT_LENGTH } else { 0 })?;
         let length = HEADER + plain.question.len();
+        let (mut end, mut proof) = (limit, CookieProof::None);
+        let opt = match &plain.edns {
+            Some(edns) => {
+                let mut opt = OptRecord::new(settings.udp_payload, edns.dnssec_ok);
+                if let Some(asked) = &edns.asked {
+                    opt.make_room(limit.checked_sub(length + OPT_LENGTH)?);
+                    proof = options::heed(asked, client, settings, &mut opt)?;
+                }
+                end = limit.checked_sub(opt.length())?;
+                Some(opt)
+            }
+            None => None,
+        };
+        let proven = proof == CookieProof::Proven;
+        let is_required = || settings.cookies.as_ref().is_some_and(|cookies| cookies.required);
+        if client.transport == Transport::Udp && !proven && is_required() {
+            return None;
+        }
         buffer.get_mut(HEADER..length)?.copy_from_slice(plain.question);
-        Some(Self { buffer, length, end, limit, answers: 0, authorities: 0, edns, explanation: None })
+        let owner = pointer(HEADER)?;
+        Some(Self {
+            buffer,
+            length,
+            end,
+            limit,
+            owner,
+            answers: 0,
+            aliases: 0,
+            authorities: 0,
+            additionals: 0,
+            opt,
+            proven,
+        })
+    }
+
+    /// Drops all records.
+    fn rewind(&mut self, plain: &Plain<'_, '_>) {
+        self.length = HEADER + plain.question.len();
+        (self.answers, self.authorities, self.additionals) = (0, 0, 0);
     }
 
     /// The next `length` bytes of the room for records.
-    fn room(&mut self, length: usize) -> Option<&mut [u8]> {
+    fn room(&mut self, length: usize) -> Result<&mut [u8], FastStop> {
         let end = self.length + length;
         if end > self.end {
-            return None;
+            return Err(FastStop::Full);
         }
-        let room = self.buffer.get_mut(self.length..end)?;
+        let room = self.buffer.get_mut(self.length..end).ok_or(FastStop::LongWay)?;
         self.length = end;
-        Some(room)
+        Ok(room)
     }
 
-    fn address(&mut self, address: std::net::IpAddr, ttl: u32) -> Option<()> {
+    fn address(&mut self, address: std::net::IpAddr, ttl: u32) -> Result<(), FastStop> {
         let [l0, l1, l2, l3] = ttl.to_be_bytes();
-        let [o0, o1] = OWNER;
+        let [o0, o1] = self.owner;
         match address {
             std::net::IpAddr::V4(address) => {
                 let [a, b, c, d] = address.octets();
@@ -295,68 +479,111 @@ impl<'b> Assembly<'b> {
             }
             std::net::IpAddr::V6(address) => {
                 let room = self.room(RECORD_HEAD + 16)?;
-                let (head, data) = room.split_first_chunk_mut::<RECORD_HEAD>()?;
+                let (head, data) = room.split_first_chunk_mut::<RECORD_HEAD>().ok_or(FastStop::LongWay)?;
                 *head = [o0, o1, 0, 28, 0, 1, l0, l1, l2, l3, 0, 16];
                 data.copy_from_slice(&address.octets());
             }
         }
         self.answers += 1;
-        Some(())
+        Ok(())
     }
 
     /// A record of the answer: `data` begins with its length.
-    fn copied(&mut self, head: &[u8; RECORD_HEAD - 2], data: &[u8]) -> Option<()> {
+    fn copied(&mut self, head: &[u8; RECORD_HEAD - 2], data: &[u8]) -> Result<(), FastStop> {
         let room = self.room(head.len() + data.len())?;
-        let (start, rest) = room.split_first_chunk_mut()?;
+        let (start, rest) = room.split_first_chunk_mut().ok_or(FastStop::LongWay)?;
         *start = *head;
         rest.copy_from_slice(data);
         self.answers += 1;
-        Some(())
+        Ok(())
     }
 
-    fn negative(&mut self, negative: &Negative, name: &[u8]) -> Option<()> {
-        negative.write(self.room(negative.length())?, name.len())?;
-        self.authorities += 1;
-        Some(())
-    }
-
-    /// The reply to a name of no zone.
-    fn refused<'t>(mut self, plain: &Plain<'_, '_>) -> Option<Reply<'t>> {
-        if self.edns.is_some() {
-            self.explanation = Some(ExtendedError::NOT_AUTHORITATIVE);
+    /// A CNAME record. What follows is about its target.
+    fn alias(&mut self, target: &[u8], ttl: u32, question: &QuestionInZone<'_>) -> Result<(), FastStop> {
+        let data = self.length + RECORD_HEAD;
+        let (before, apex) = match target.len().checked_sub(question.zone.len()) {
+            Some(before) if question.zone.len() > 1 && name::is_within_any_case(target, question.zone) => (
+                before,
+                Some(pointer(HEADER + question.name.len() - question.zone.len()).ok_or(FastStop::LongWay)?),
+            ),
+            _ => (target.len(), None),
+        };
+        let labels = target.get(..before).ok_or(FastStop::LongWay)?;
+        let length = labels.len() + apex.map_or(0, |pointer| pointer.len());
+        let [o0, o1] = self.owner;
+        let [l0, l1, l2, l3] = ttl.to_be_bytes();
+        let [d0, d1] = u16::try_from(length).map_err(|_| FastStop::LongWay)?.to_be_bytes();
+        // If it does not fit, a name that is compressed more may still do.
+        let room = self.room(RECORD_HEAD + length).map_err(|_| FastStop::LongWay)?;
+        let (head, rest) = room.split_first_chunk_mut::<RECORD_HEAD>().ok_or(FastStop::LongWay)?;
+        *head = [o0, o1, 0, 5, 0, 1, l0, l1, l2, l3, d0, d1];
+        let (start, end) = rest.split_at_mut_checked(before).ok_or(FastStop::LongWay)?;
+        start.copy_from_slice(labels);
+        if let Some(pointer) = apex {
+            end.copy_from_slice(&pointer);
         }
-        self.finish(plain, rcode::REFUSED, ResponseKind::Error(rcode::REFUSED), None)
+        self.owner = pointer(data).ok_or(FastStop::LongWay)?;
+        self.answers += 1;
+        self.aliases += 1;
+        Ok(())
     }
 
-    /// Writes the OPT record and the header. `flags` are AA and the response code.
+    /// An answer that is written out. It can only follow the question directly.
+    fn ready(&mut self, ready: &ReadyAnswer<'_>) -> Result<(), FastStop> {
+        // If it does not fit, it may without the additional records.
+        let room = self.room(ready.bytes.len()).map_err(|_| FastStop::LongWay)?;
+        room.copy_from_slice(ready.bytes);
+        self.answers += ready.answers;
+        self.additionals += ready.additionals;
+        Ok(())
+    }
+
+    /// The SOA record, with a TTL of at most `longest`. It can only follow the question directly.
+    fn negative(&mut self, negative: &Negative, name: &[u8], longest: Option<u32>) -> Result<(), FastStop> {
+        if self.answers > 0 {
+            return Err(FastStop::LongWay);
+        }
+        // If it does not fit, one whose names are compressed more may still do.
+        let room = self.room(negative.length()).map_err(|_| FastStop::LongWay)?;
+        negative.write(room, name.len(), longest).ok_or(FastStop::LongWay)?;
+        self.authorities += 1;
+        Ok(())
+    }
+
+    /// Writes the OPT record and the header.
     fn finish<'t>(
         mut self,
         plain: &Plain<'_, '_>,
-        flags: u16,
+        outcome: ReplyOutcome,
         kind: ResponseKind<'t>,
-        service: Option<ServiceAnswer>,
     ) -> Option<Reply<'t>> {
-        let mut additionals = 0;
-        if let Some((edns, payload)) = self.edns {
-            self.end = self.limit;
-            let [p0, p1] = payload.to_be_bytes();
-            let length = if self.explanation.is_some() { EXPLAINED } else { 0 };
-            let opt = [0, 0, 41, p0, p1, 0, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0, 0, length];
-            self.room(OPT_LENGTH)?.copy_from_slice(&opt);
-            if let Some(explanation) = self.explanation {
-                let [c0, c1] = explanation.code.to_be_bytes();
-                let [o0, o1] = option::EXTENDED_ERROR.to_be_bytes();
-                self.room(EXPLAINED.into())?.copy_from_slice(&[o0, o1, 0, 2, c0, c1]);
+        let ReplyOutcome { flags, served, explanation } = outcome;
+        let rcode = flags & 0xf;
+        let mut additionals = self.additionals;
+        if let Some(opt) = &mut self.opt {
+            if let Some(explanation) = explanation {
+                opt.make_room(self.end - self.length);
+                explanation.write(opt);
             }
-            additionals = 1;
+            let room = self.buffer.get_mut(self.length..self.limit)?;
+            opt.write(rcode, room)?;
+            self.length += opt.length();
+            additionals += 1;
         }
         let [i0, i1] = plain.id;
         let [f0, f1] = (flag::QR | plain.copied | flags).to_be_bytes();
         let [a0, a1] = self.answers.to_be_bytes();
         let [n0, n1] = self.authorities.to_be_bytes();
-        *self.buffer.first_chunk_mut::<HEADER>()? = [i0, i1, f0, f1, 0, 1, a0, a1, n0, n1, 0, additionals];
-        let Self { length, limit, .. } = self;
-        let rcode = flags & 0xf;
-        Some(Reply { length, rcode, truncated: false, kind, proven: false, signed: false, limit, service })
+        let [r0, r1] = additionals.to_be_bytes();
+        *self.buffer.first_chunk_mut::<HEADER>()? = [i0, i1, f0, f1, 0, 1, a0, a1, n0, n1, r0, r1];
+        let Self { length, limit, proven, .. } = self;
+        let truncated = flags & flag::TC != 0;
+        Some(Reply { length, rcode, truncated, kind, proven, signed: false, limit, service: served })
     }
+}
+
+/// A compression pointer to an offset in the message (RFC 1035, section 4.1.4).
+fn pointer(offset: usize) -> Option<[u8; 2]> {
+    let offset = u16::try_from(offset).ok().filter(|offset| *offset < 0x4000)?;
+    Some((0xc000 | offset).to_be_bytes())
 }

@@ -193,12 +193,12 @@ impl<R: Rng> Responder<R> {
         }
     }
 
-    fn answer<'t>(
+    fn answer<'d, 't: 'd>(
         &mut self,
         query: &Query<'_>,
         client: &Client,
         table: &'t Table,
-        mut draft: Draft<'_>,
+        mut draft: Draft<'d>,
     ) -> Disposition<'t> {
         let settings = &table.settings;
         draft.begin(Some(&query.question), query.edns.as_ref(), query.signature, settings);
@@ -291,7 +291,7 @@ struct Draft<'b> {
     /// The maximum length of the reply, bytes.
     limit: usize,
     /// An OPT record is answered with one, even in an error (RFC 6891, section 7).
-    opt: Option<OptRecord>,
+    opt: Option<OptRecord<'b>>,
     /// The extended error that explains a missing answer.
     explanation: Option<ExtendedError>,
     /// Whether a cookie has proved the client's address.
@@ -320,7 +320,7 @@ impl<'b> Draft<'b> {
 
     /// A draft with the question, and an OPT record without options if the query has one. `None` if
     /// the message is not a valid query.
-    fn bare(query: &[u8], client: &Client, table: &Table, reply: &'b mut [u8]) -> Option<Self> {
+    fn bare(query: &[u8], client: &Client, table: &'b Table, reply: &'b mut [u8]) -> Option<Self> {
         let header = Header::read(query)?;
         let query = Query::read(&header, query).ok()?;
         let mut draft = Self::new(header, client.transport, reply);
@@ -335,7 +335,7 @@ impl<'b> Draft<'b> {
         question: Option<&Question<'_>>,
         edns: Option<&Edns<'_>>,
         signature: Option<usize>,
-        settings: &Settings,
+        settings: &'b Settings,
     ) {
         if let Some(question) = question {
             // It fits: the smallest limit is 512 bytes, enough for the longest question and an OPT
@@ -349,7 +349,7 @@ impl<'b> Draft<'b> {
 
     /// Starts the OPT record of the reply if the client sent one, and applies the client's payload
     /// size.
-    fn begin_opt(&mut self, edns: Option<&Edns<'_>>, settings: &Settings) {
+    fn begin_opt(&mut self, edns: Option<&Edns<'_>>, settings: &'b Settings) {
         let Some(edns) = edns else { return };
         if self.transport == Transport::Udp {
             // A payload size below 512 counts as 512 (RFC 6891, section 6.2.3).
@@ -361,10 +361,15 @@ impl<'b> Draft<'b> {
 
     /// Answers the client's options, in the room that a TSIG record leaves. `None` if one is
     /// malformed.
-    fn heed(&mut self, edns: Option<&Edns<'_>>, client: &Client, settings: &Settings) -> Option<CookieProof> {
+    fn heed(
+        &mut self,
+        edns: Option<&Edns<'_>>,
+        client: &Client,
+        settings: &'b Settings,
+    ) -> Option<CookieProof> {
         let (Some(edns), Some(opt)) = (edns, &mut self.opt) else { return Some(CookieProof::None) };
         opt.make_room(self.writer.room());
-        let proof = options::heed(edns, client, settings, opt);
+        let proof = options::heed(&edns.asked, client, settings, opt);
         self.writer.reserve(opt.length() - OPT_LENGTH);
         proof
     }
@@ -429,7 +434,7 @@ impl<'b> Draft<'b> {
                 explanation.write(opt);
             }
             // The room was reserved or found to be free, so this cannot fail.
-            let _ = self.writer.reserved(opt.bytes(rcode));
+            let _ = self.writer.reserved_room(opt.length()).map(|room| opt.write(rcode, room));
         }
         // Z, AD and CD are cleared (RFC 4035, section 3.1.6), and RD too unless the operation
         // defines it.

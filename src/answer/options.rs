@@ -3,13 +3,13 @@
 use super::{Client, Transport};
 use crate::cookie::{COOKIE, Cookie};
 use crate::settings::Settings;
-use crate::wire::edns::{Edns, OPT_LENGTH, OptRecord, option};
+use crate::wire::edns::{OPT_LENGTH, OptRecord, QueryOptions};
 use crate::wire::subnet::{self, ClientSubnet};
 
 /// An extended error (RFC 8914, section 4): its code and a text for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ExtendedError {
-    pub(super) code: u16,
+    code: u16,
     text: &'static str,
 }
 
@@ -21,9 +21,9 @@ impl ExtendedError {
     /// No pool of the service is usable, and the service is configured to answer with an error.
     pub(super) const ALL_DOWN: Self = Self { code: 0, text: "no healthy backend" };
 
-    /// Adds the option to an OPT record.
-    pub(super) fn write(self, opt: &mut OptRecord) {
-        opt.push(option::EXTENDED_ERROR, &[&self.code.to_be_bytes(), self.text.as_bytes()]);
+    /// Adds the option to an OPT record, if there is room.
+    pub(super) fn write(self, opt: &mut OptRecord<'_>) {
+        opt.add_extended_error(self.code, self.text);
     }
 }
 
@@ -44,41 +44,36 @@ pub(super) enum CookieProof {
 /// are ignored (RFC 6891, section 6.1.2). Of repeated options the first counts.
 ///
 /// Returns `None` if an option is malformed: FORMERR.
-pub(super) fn heed(
-    edns: &Edns<'_>,
+pub(super) fn heed<'s>(
+    asked: &QueryOptions<'_>,
     client: &Client,
-    settings: &Settings,
-    opt: &mut OptRecord,
+    settings: &'s Settings,
+    opt: &mut OptRecord<'s>,
 ) -> Option<CookieProof> {
     let mut proof = CookieProof::None;
-    let first = |wanted| edns.options().find(|(code, _)| *code == wanted).map(|(_, value)| value);
-    if let (Some(cookies), Some(value)) = (&settings.cookies, first(option::COOKIE)) {
+    if let (Some(cookies), Some(value)) = (&settings.cookies, asked.cookie) {
         let (client_cookie, shown) = match cookies.secrets.check(value, client.address, client.time) {
             Cookie::Malformed => return None,
             Cookie::Unproven(client_cookie) => (client_cookie, CookieProof::Unproven),
             Cookie::Proven(client_cookie) => (client_cookie, CookieProof::Proven),
         };
         proof = shown;
-        opt.push(option::COOKIE, &[&cookies.secrets.reply(client_cookie, client.address, client.time)]);
+        opt.add_cookie(cookies.secrets.reply(client_cookie, client.address, client.time));
     }
-    if let Some(value) = first(option::CLIENT_SUBNET)
+    if let Some(value) = asked.client_subnet
         && settings.client_subnet.contains(client.address)
     {
-        let subnet = ClientSubnet::read(value)?;
-        // No answer depends on the client yet, so every answer is valid for all clients (RFC 7871,
-        // section 7.2.1).
-        let (value, length) = subnet.write(0);
-        opt.push(option::CLIENT_SUBNET, &[value.get(..length).unwrap_or(&[])]);
+        opt.add_client_subnet(ClientSubnet::read(value)?);
     }
-    if let (Transport::Tcp, Some(value)) = (client.transport, first(option::KEEPALIVE)) {
+    if let (Transport::Tcp, Some(value)) = (client.transport, asked.keepalive) {
         // A client must not send a timeout (RFC 7828, section 3.2.1).
         if !value.is_empty() {
             return None;
         }
-        opt.push(option::KEEPALIVE, &[&settings.tcp_idle.to_be_bytes()]);
+        opt.add_keepalive(settings.tcp_idle);
     }
-    if let (Some(nsid), Some(_)) = (&settings.nsid, first(option::NSID)) {
-        opt.push(option::NSID, &[nsid]);
+    if let (Some(nsid), true) = (&settings.nsid, asked.nsid) {
+        opt.add_nsid(nsid);
     }
     Some(proof)
 }

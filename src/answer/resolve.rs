@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use rand::Rng;
 
 use super::options::ExtendedError;
-use super::{ResponseKind, ServiceAnswer};
+use super::{ResponseKind, ServiceAnswer, size};
 use crate::name;
 use crate::pool::Family;
 use crate::selection::Picked;
@@ -373,11 +373,16 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
                 return Ok(Resolution { served: served(down_column, None), ..resolution });
             }
         };
-        self.addresses(draw, owner, service.ttl)?;
+        self.addresses(draw, family, owner, service.ttl)?;
         Ok(Resolution { served: served(column, Some(pool)), ..Resolution::answer() })
     }
 
-    fn addresses(&mut self, draw: &Draw, owner: &[u8], ttl: u32) -> Result<(), Full> {
+    fn addresses(&mut self, draw: &Draw, family: Family, owner: &[u8], ttl: u32) -> Result<(), Full> {
+        // Looked at first: a draw that does not fit would cost as much as one that does.
+        let owner_length = owner.len().min(2);
+        if draw.sampler.answers() * (owner_length + size::after_owner(family)) > self.writer.room() {
+            return Err(Full);
+        }
         draw.sampler.draw(self.rng, self.picked);
         for index in self.picked.indices_mut() {
             if let Some(member) = draw.choice.members.get(*index as usize) {

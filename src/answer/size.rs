@@ -1,4 +1,4 @@
-//! The size of a service's answer, for checks of the configuration.
+//! The size of a service's answer, for checks of the configuration and before a draw.
 
 use super::options;
 use crate::name::{MAX_NAME, Name};
@@ -8,9 +8,10 @@ use crate::wire::HEADER;
 
 /// Type and class of a question, bytes.
 const QUESTION_TAIL: usize = 4;
-/// The length of a record before its data if its owner is the name of the question: pointer, type,
-/// class, TTL, length.
-const RECORD_HEAD: usize = 12;
+/// A pointer to the name of the question.
+const OWNER: usize = 2;
+/// The length of a record between its owner and its data: type, class, TTL, length.
+const RECORD_HEAD: usize = 10;
 
 /// The maximum length of a UDP reply without the addresses of this service: the client sends every
 /// option and, under a wildcard, the longest possible name.
@@ -20,9 +21,14 @@ pub fn around_addresses(service: &Name, settings: &Settings) -> usize {
     HEADER + name + QUESTION_TAIL + options::longest(settings)
 }
 
-/// The length of the record of one address, bytes.
+/// The length of the record of one address whose owner is the name of the question, bytes.
 #[must_use]
 pub fn of_address(family: Family) -> usize {
+    OWNER + after_owner(family)
+}
+
+/// The same without the owner.
+pub(super) fn after_owner(family: Family) -> usize {
     RECORD_HEAD
         + match family {
             Family::Ipv4 => 4,

@@ -21,7 +21,7 @@
 use std::sync::Arc;
 
 use crate::answer::Transport;
-use crate::wire::edns::OptRecord;
+use crate::wire::edns::{OPT_LENGTH, OptRecord};
 use crate::wire::query::Header;
 use crate::wire::writer::Section;
 use crate::wire::{Full, Query, Writer, class, flag, rcode};
@@ -41,7 +41,7 @@ pub struct Transfer {
     id: u16,
     flags: u16,
     /// The OPT record of the first message, if the client sent one.
-    opt: Option<Box<[u8]>>,
+    opt: Option<[u8; OPT_LENGTH]>,
     /// Whether the answer is only the SOA.
     soa_alone: bool,
     stage: TransferStage,
@@ -100,9 +100,7 @@ impl Transfer {
             question: query.question.bytes.into(),
             id: header.id,
             flags: flag::QR | flag::AA | header.flags & (flag::OPCODE | flag::RD),
-            opt: query
-                .edns
-                .map(|edns| OptRecord::new(udp_payload, edns.dnssec_ok).bytes(rcode::NOERROR).into()),
+            opt: query.edns.map(|edns| OptRecord::new(udp_payload, edns.dnssec_ok).head(rcode::NOERROR)),
             soa_alone: datagram || current,
             stage: TransferStage::Opening,
             catalog,
@@ -123,11 +121,11 @@ impl Transfer {
         for limit in [MESSAGE_SIZE, buffer.len()] {
             let mut writer = Writer::new(buffer, limit);
             let mut stage = self.stage;
-            let opt = self.opt.as_deref().filter(|_| stage == TransferStage::Opening);
+            let opt = self.opt.as_ref().filter(|_| stage == TransferStage::Opening);
             if stage == TransferStage::Opening {
                 writer.question_apart(&self.question)?;
             }
-            writer.reserve(opt.map_or(0, <[u8]>::len));
+            writer.reserve(opt.map_or(0, |opt| opt.len()));
             let written = self.write(zone, &mut stage, &mut writer);
             if let Some(opt) = opt {
                 writer.reserved(opt)?;
@@ -244,7 +242,7 @@ mod tests {
             query.extend([known, 1, 1, 1, 1].map(u32::to_be_bytes).concat());
         }
         if edns {
-            query.extend(OptRecord::new(1232, false).bytes(0));
+            query.extend(OptRecord::new(1232, false).head(0));
         }
         query
     }

@@ -86,6 +86,12 @@ impl Sampler {
         }
     }
 
+    /// The number of candidates in each answer.
+    #[must_use]
+    pub fn answers(&self) -> usize {
+        self.frame.certain.len() + usize::try_from(self.frame.sampled).unwrap_or(usize::MAX)
+    }
+
     /// Draws an answer. Allocates nothing, and takes time in proportion to the answers and the
     /// logarithm of the candidates.
     pub fn draw(&self, rng: &mut impl Rng, picked: &mut Picked) {

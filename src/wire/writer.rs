@@ -85,10 +85,23 @@ impl<'b> Writer<'b> {
     /// # Errors
     /// If less was reserved.
     pub fn reserved(&mut self, record: &[u8]) -> Result<(), Full> {
-        self.limit = (self.limit + record.len()).min(self.buffer.len());
-        self.bytes(record)?;
-        self.count(Section::Additional);
+        self.reserved_room(record.len())?.copy_from_slice(record);
         Ok(())
+    }
+
+    /// The reserved room of a record, for its writer.
+    ///
+    /// # Errors
+    /// If less was reserved.
+    pub fn reserved_room(&mut self, length: usize) -> Result<&mut [u8], Full> {
+        self.limit = (self.limit + length).min(self.buffer.len());
+        let (start, end) = (self.length, self.length + length);
+        if end > self.limit {
+            return Err(Full);
+        }
+        self.length = end;
+        self.count(Section::Additional);
+        self.buffer.get_mut(start..end).ok_or(Full)
     }
 
     /// Copies the question. Most other names point to its name.

@@ -3,6 +3,7 @@
 use hashbrown::HashTable;
 
 use super::negative::Negative;
+use super::ready::{ReadyAnswer, ReadyAnswers};
 use super::{DELEGATION, DNAME, LabelOffsets, Lookup, NameHasher, NodeRef, Zone};
 
 /// All zones of the server.
@@ -17,6 +18,7 @@ pub struct Catalog {
     exact: HashTable<NodeIndex>,
     /// By zone; empty if a zone has no SOA record.
     negatives: Vec<Negative>,
+    ready: ReadyAnswers,
 }
 
 /// Where a name stands: indices of its zone and of its node.
@@ -35,6 +37,7 @@ pub struct Exact<'c> {
     pub node: NodeRef<'c>,
     /// The SOA record of negative answers.
     pub negative: &'c Negative,
+    index: NodeIndex,
 }
 
 impl Catalog {
@@ -57,8 +60,10 @@ impl Catalog {
             Negative::new(&zone.apex, soa.first(), ttl)
         };
         let negatives = zones.iter().map(negative).collect::<Option<_>>().unwrap_or_default();
-        let mut catalog = Self { zones, by_apex, seed, most_labels, exact: HashTable::new(), negatives };
+        let (exact, ready) = (HashTable::new(), ReadyAnswers::default());
+        let mut catalog = Self { zones, by_apex, seed, most_labels, exact, negatives, ready };
         catalog.exact = catalog.exact_names();
+        catalog.ready = catalog.ready_answers();
         catalog
     }
 
@@ -87,6 +92,17 @@ impl Catalog {
         exact
     }
 
+    fn ready_answers(&self) -> ReadyAnswers {
+        let mut ready = ReadyAnswers::default();
+        for index in &self.exact {
+            if let Some((zone, node)) = self.at(*index) {
+                ready.add((index.zone, index.node), zone, node);
+            }
+        }
+        ready.shrink();
+        ready
+    }
+
     fn at(&self, NodeIndex { zone, node }: NodeIndex) -> Option<(&Zone, NodeRef<'_>)> {
         let zone = self.zones.get(zone as usize)?;
         Some((zone, NodeRef { zone, node: zone.nodes.get(node as usize)? }))
@@ -108,7 +124,13 @@ impl Catalog {
         let index = *self.exact.find(hash, is_it)?;
         let (zone, node) = self.at(index)?;
         let negative = self.negatives.get(index.zone as usize)?;
-        Some(Exact { zone, node, negative })
+        Some(Exact { zone, node, negative, index })
+    }
+
+    /// The answer to a query for the very name and this type, if it is written out.
+    #[must_use]
+    pub fn ready(&self, found: &Exact<'_>, rtype: u16) -> Option<ReadyAnswer<'_>> {
+        self.ready.get(found.index.zone, found.index.node, rtype)
     }
 
     /// The zone with the longest apex that `wire` (lower-case) is at or below. `above` skips the

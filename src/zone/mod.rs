@@ -8,8 +8,10 @@
 mod advice;
 mod builder;
 mod catalog;
+mod compressed;
 mod negative;
 pub mod reader;
+mod ready;
 pub mod rtype;
 
 use hashbrown::HashTable;
@@ -18,6 +20,7 @@ pub use advice::{Advice, MAX_TOLD};
 pub use builder::{BuildFault, ZoneBuilder, ZoneError};
 pub use catalog::{Catalog, Exact};
 pub use negative::Negative;
+pub use ready::ReadyAnswer;
 
 use crate::name;
 use crate::service::ServiceId;
@@ -253,10 +256,10 @@ impl<'z> NodeRef<'z> {
         name_in(&self.zone.names, self.node)
     }
 
-    /// Whether a query for this very name is answered from its records alone: it is no alias and not delegated.
+    /// Whether the name is delegated to other servers.
     #[must_use]
-    pub fn is_plain(self) -> bool {
-        self.node.flags & (DELEGATION | CNAME) == 0
+    pub fn is_delegated(self) -> bool {
+        self.node.flags & DELEGATION != 0
     }
 
     /// Whether names below this one are answered by a delegation or a DNAME here.

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::answer::fast;
+use crate::cookie::CookieSecrets;
+use crate::settings::Cookies;
 
 const TYPES: [u16; 18] = [1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 39, 41, 43, 65, 99, 250, 252, 255];
 
@@ -15,8 +17,79 @@ a A 192.0.2.101
 * TXT any
 ";
 
-/// The outer zone has names where the inner one answers.
-const HIDDEN: &str = "a.in.ent A 192.0.2.66\nb.in.ent A 192.0.2.67\n";
+/// The outer zone has names where the inner one answers, and more records than fit into 512 bytes.
+const HIDDEN: &str = "\
+a.in.ent A 192.0.2.66
+b.in.ent A 192.0.2.67
+into CNAME a.in.ent
+up CNAME @
+toall CNAME all
+tobig CNAME big
+tocut CNAME sub
+toapp CNAME x.apps
+srv SRV 1 1 80 mail
+srv SRV 1 1 80 ns1
+srv SRV 1 1 80 www.elsewhere.
+mxs MX 5 mail
+mxs MX 10 Mail.Example.
+mxs MX 20 ns1
+mxs MX 30 www
+mxs MX 30 a.sub
+mxs MX 40 x.wild
+ptr PTR ns1.elsewhere.
+tomx CNAME mxs
+*.many CNAME Mail.Example.
+$GENERATE 1-60 big A 192.0.2.$
+";
+
+/// Seconds since 1970 at all queries.
+const NOW: u32 = 1_800_000_000;
+
+fn secrets() -> CookieSecrets {
+    CookieSecrets::new(vec![[7; 16]]).unwrap()
+}
+
+/// Settings under which options are answered.
+fn settings(cookies: Option<bool>, answers_options: bool) -> Arc<Settings> {
+    Arc::new(Settings {
+        nsid: answers_options.then(|| b"here".as_slice().into()),
+        cookies: cookies.map(|required| Cookies { secrets: secrets(), required }),
+        client_subnet: answers_options.then(|| "192.0.2.0/24".parse().unwrap()).into_iter().collect(),
+        ..Settings::default()
+    })
+}
+
+/// Options of queries: answered, ignored, malformed, and one that is cut off.
+fn options() -> Vec<Vec<u8>> {
+    let option = |code: u8, value: &[u8]| [&[0, code, 0, u8::try_from(value.len()).unwrap()], value].concat();
+    let proven = secrets().reply(*b"clientco", [192, 0, 2, 200].into(), NOW);
+    let old = secrets().reply(*b"clientco", [192, 0, 2, 200].into(), NOW - 100_000);
+    vec![
+        option(3, b""),
+        option(8, b"\x00\x01\x18\x00\xc0\x00\x02"),
+        option(8, b"\x00\x01\x18\x00\xc0\x00"),
+        option(10, b"clientco"),
+        option(10, b"client"),
+        option(10, &proven),
+        option(10, &proven),
+        option(10, &old),
+        option(11, b""),
+        option(11, b"\x00\x01"),
+        option(12, &[0; 100]),
+        option(65, b"unknown"),
+        vec![0, 10, 0, 8, 1],
+    ]
+}
+
+/// More backends than have room in 512 bytes, of both families.
+fn large_pool() -> Pool {
+    let backend = |index: u8| {
+        let ipv6 = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, index.into());
+        let addresses = vec![IpAddr::from([192, 0, 2, index]), ipv6.into()];
+        Backend { weight: 1 + u32::from(index % 3), ..Backend::new(format!("b{index}"), addresses) }
+    };
+    Pool::new("large", (0..60).map(backend).collect())
+}
 
 /// Every name worth asking for: those of the zones, and missing ones beside, below and above them.
 fn names(table: &Table) -> Vec<Vec<u8>> {
@@ -59,21 +132,33 @@ fn the_fast_path_answers_as_the_long_way_does() {
         std::env::var("STEERD_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("STEERD_SEED={seed}");
     let mut rng = SmallRng::seed_from_u64(seed);
-    let healths = [
-        HEALTHY,
-        [Standing::Healthy, Standing::Unhealthy, Standing::Unknown, Standing::Healthy],
-        [Standing::Unhealthy; 4],
+    let some = [Standing::Healthy, Standing::Unhealthy, Standing::Unknown, Standing::Healthy];
+    let pools = [
+        (pool(), HEALTHY),
+        (pool(), some),
+        (pool(), [Standing::Unhealthy; 4]),
+        (large_pool(), HEALTHY),
+        (large_pool(), [Standing::Unhealthy; 4]),
     ];
-    let (mut fast_ones, mut all) = (0_u32, 0_u32);
+    let known = options();
+    let (mut fast_ones, mut all) = ([0_u32; 3], [0_u32; 3]);
     let outer = [ZONE, HIDDEN].concat();
     let zones = [("example", &*outer), ("in.ent.example", INNER)];
-    for health in healths {
-        let table = table_in(&zones, &pool(), |backend| health[backend]);
+    for (pool, health) in pools {
+        let mut table = table_in(&zones, &pool, |backend| health[backend % 4]);
         for name in names(&table) {
             for qtype in TYPES {
+                table.settings = settings(
+                    [None, Some(false), Some(false), Some(true)][rng.random_range(0..4)],
+                    rng.random_bool(0.7),
+                );
                 let edns = [None, Some((100, 0_u8)), Some((1232, 0x80)), Some((4096, 0))];
                 let (edns, rd) = (edns[rng.random_range(0..4)], rng.random_range(0..2_u8));
                 let transport = if rng.random_bool(0.8) { Transport::Udp } else { Transport::Tcp };
+                let count = rng.random_range(0..4_usize).saturating_sub(1);
+                let options: Vec<&[u8]> =
+                    (0..count).map(|_| &*known[rng.random_range(0..known.len())]).collect();
+                let options = options.concat();
                 let mut query = vec![0xab, 0xcd, rd, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns.is_some())];
                 query.extend(&name);
                 query.extend(qtype.to_be_bytes());
@@ -81,14 +166,17 @@ fn the_fast_path_answers_as_the_long_way_does() {
                 if let Some((payload, flags)) = edns {
                     query.extend([0, 0, 41]);
                     query.extend(u16::to_be_bytes(payload));
-                    query.extend([0, 0, flags, 0, 0, 0]);
+                    query.extend([0, 0, flags, 0]);
+                    query.extend(u16::try_from(options.len()).unwrap().to_be_bytes());
+                    query.extend(&options);
                 }
-                let client = Client { address: [192, 0, 2, 200].into(), port: 1000, transport, time: 0 };
+                let client = Client { address: [192, 0, 2, 200].into(), port: 1000, transport, time: NOW };
                 let Both { fast, full } = both(&query, &client, &table, rng.random());
-                all += 1;
+                let case = edns.map_or(0, |_| 1 + usize::from(!options.is_empty()));
+                all[case] += 1;
                 let Some(fast) = fast else { continue };
-                fast_ones += 1;
-                let context = format!("{} {qtype} {edns:?} {transport:?}", name.escape_ascii());
+                fast_ones[case] += 1;
+                let context = format!("{} {qtype} {edns:?} {options:?} {transport:?}", name.escape_ascii());
                 assert_eq!(Reply { length: 0, ..fast.0 }, Reply { length: 0, ..full.0 }, "{context}");
                 assert_eq!(fast.2, full.2, "{context}: picked");
                 let [fast, full] =
@@ -97,7 +185,31 @@ fn the_fast_path_answers_as_the_long_way_does() {
             }
         }
     }
-    assert!(fast_ones > 1000 && fast_ones > all / 4, "{fast_ones} of {all} took the fast path");
+    for (fast_ones, all) in fast_ones.into_iter().zip(all) {
+        assert!(fast_ones > 1000 && fast_ones > all / 4, "{fast_ones} of {all} took the fast path");
+    }
+}
+
+/// What resolvers and their clients ask all the time.
+#[test]
+fn usual_queries_take_the_fast_path() {
+    let mut table = table(HEALTHY);
+    table.settings = settings(Some(false), true);
+    let client =
+        Client { address: [192, 0, 2, 200].into(), port: 1000, transport: Transport::Udp, time: NOW };
+    for name in ["mail.example", "www.example", "alias.example", "chain.example", "out.example", "x.example"]
+    {
+        for option in [&b""[..], &options()[3], &options()[5], &options()[0], &options()[1], &options()[10]] {
+            let mut query = query(name, 1, Some(1232));
+            let length = query.len();
+            query[length - 1] = u8::try_from(option.len()).unwrap();
+            query.extend(option);
+            assert!(both(&query, &client, &table, 1).fast.is_some(), "{name} {option:?}");
+        }
+    }
+    for (name, qtype) in [("example", 2), ("example", 6), ("mx.example", 15), ("alias.example", 5)] {
+        assert!(both(&query(name, qtype, Some(1232)), &client, &table, 1).fast.is_some(), "{name} {qtype}");
+    }
 }
 
 /// Each of these would be wrong if it were put together from ready parts.
@@ -129,10 +241,20 @@ fn queries_that_are_not_plain_take_the_long_way() {
         changed(opt + 6, 1),
         changed(opt + 10, 4),
     ];
-    let mut with_option = changed(opt + 10, 4);
-    with_option.extend([0, 3, 0, 0]);
-    others.push(with_option);
-    for name in ["alias.example", "a.sub.example", "sub.example", "x.old.example", "a.b.c.d.e.example"] {
+    for option in [&[0, 3, 0, 0, 0][..], &[0, 3, 0, 1], &[0, 3]] {
+        let mut cut_off = changed(opt + 10, u8::try_from(option.len()).unwrap());
+        cut_off.extend(option);
+        others.push(cut_off);
+    }
+    for name in [
+        "c1.example",
+        "loop.example",
+        "gone.example",
+        "a.sub.example",
+        "sub.example",
+        "x.old.example",
+        "a.b.c.d.e.example",
+    ] {
         others.push(query(name, 1, None));
     }
     for query in others {
