@@ -25,7 +25,9 @@ use crate::zone::Catalog;
 pub use decision::{Decision, ServiceView, Services};
 pub use draw::{Draw, Drawing};
 pub use persistent::PersistentVec;
-pub use pool_view::{AddressCondition, Choice, FULL_WEIGHT, FamilyView, Member, PoolView, Standing};
+pub use pool_view::{
+    AddressCondition, Choice, ConfiguredAddress, FULL_WEIGHT, FamilyView, Member, PoolView, Standing,
+};
 
 /// Everything an answer is made from. A clone shares all of it.
 #[derive(Clone, Debug)]

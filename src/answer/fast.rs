@@ -352,9 +352,9 @@ fn drawn<R: Rng>(
     }
     draw.sampler.draw(rng, picked);
     for index in picked.indices_mut() {
-        let member = draw.choice.members.get(*index as usize).ok_or(FastStop::LongWay)?;
-        reply.address(member.address, ttl)?;
-        *index = member.backend;
+        let address = draw.addresses.get(*index as usize).ok_or(FastStop::LongWay)?;
+        reply.address(address.member.address, ttl)?;
+        *index = address.member.backend;
     }
     Ok(())
 }

@@ -385,9 +385,9 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         }
         draw.sampler.draw(self.rng, self.picked);
         for index in self.picked.indices_mut() {
-            if let Some(member) = draw.choice.members.get(*index as usize) {
-                address_record(self.writer, owner, member.address, ttl)?;
-                *index = member.backend;
+            if let Some(address) = draw.addresses.get(*index as usize) {
+                address_record(self.writer, owner, address.member.address, ttl)?;
+                *index = address.member.backend;
             }
         }
         Ok(())

@@ -272,6 +272,12 @@ impl PoolState {
         self.view_with(previous, answers, None)
     }
 
+    /// The view that follows from one of the same configuration.
+    pub(super) fn next_view(&self, view: &PoolView) -> PoolView {
+        debug_assert_eq!(self.tally, tally_of(&self.setup, &self.backends));
+        view.next(&self.setup.pool, |backend, address| self.condition(backend, address, None))
+    }
+
     /// The view of the pool if a backend had this override, or none.
     pub(super) fn view_with(
         &self,
@@ -280,20 +286,25 @@ impl PoolState {
         supposed: Option<(usize, Option<Override>)>,
     ) -> PoolView {
         PoolView::build(&self.setup.pool, previous, answers, |backend, address| {
-            let Some(state) = self.address(backend, address) else {
-                return AddressCondition::from(Standing::Unknown);
-            };
-            let overridden = match supposed {
-                Some((supposed, over)) if supposed == backend => over,
-                _ => self.backends.get(backend).and_then(BackendState::over),
-            };
-            AddressCondition {
-                standing: state.standing,
-                held: state.held,
-                percent: state.percent,
-                overridden,
-            }
+            self.condition(backend, address, supposed)
         })
+    }
+
+    /// The state of an address for answers.
+    fn condition(
+        &self,
+        backend: usize,
+        address: usize,
+        supposed: Option<(usize, Option<Override>)>,
+    ) -> AddressCondition {
+        let Some(state) = self.address(backend, address) else {
+            return AddressCondition::from(Standing::Unknown);
+        };
+        let overridden = match supposed {
+            Some((supposed, over)) if supposed == backend => over,
+            _ => self.backends.get(backend).and_then(BackendState::over),
+        };
+        AddressCondition { standing: state.standing, held: state.held, percent: state.percent, overridden }
     }
 }
 

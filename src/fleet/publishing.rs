@@ -51,7 +51,7 @@ impl Fleet {
         let touched = std::mem::take(&mut self.touched);
         let rebuilt = touched.iter().filter_map(|&id| {
             let (view, pool) = (self.table.pool(id)?, self.pools.get(id)?);
-            Some((id, Arc::new(pool.view(Some(view), Arc::clone(&view.answers)))))
+            Some((id, Arc::new(pool.next_view(view))))
         });
         let table = Arc::new(self.table.with_pools(rebuilt));
         let previous = std::mem::replace(&mut self.table, Arc::clone(&table));

@@ -11,8 +11,9 @@
 //! A candidate with `n x weight >= W` is in every answer. It is taken out, with one answer and its
 //! weight, until there is none. Each of the others is shorter than the distance of the points, so
 //! no two points hit the same one. The start is uniform, so the inclusion of each is exactly
-//! `n' x weight / W'`, in any order on the line that does not depend on the start. The order decides who is drawn together: a [`Sampler`] has several random ones,
-//! laid out site by site, and its owner renews them. Source: Madow, "On the Theory of Systematic
+//! `n' x weight / W'`, in any order on the line that does not depend on the start. The order decides
+//! who is drawn together: a [`Sampler`] has several random ones, laid out site by site, and its owner
+//! renews them. A change of weights keeps the orders of many candidates. Source: Madow, "On the Theory of Systematic
 //! Sampling, II", 1949.
 //!
 //! Takes and returns indices; `table` knows the candidates. Health, names and records do not belong
@@ -25,6 +26,7 @@ mod partners;
 mod sampler;
 mod sites;
 mod systematic;
+mod wide;
 #[cfg(test)]
 mod tests;
 

@@ -17,13 +17,18 @@ pub(super) const FEW: usize = 6;
 /// Random orders that are tried before all are. They nearly always draw all pairs of equal weights.
 const TRIED: usize = 48;
 
-/// The orders for a frame. Answers with at most one sampled candidate need no second order.
-pub(super) fn orders(frame: &Frame, chance: &mut impl Chance) -> Vec<Arc<Line>> {
-    let count = match frame.sampled {
+/// The number of orders for a frame. Answers with at most one sampled candidate need no second order.
+pub(super) fn order_count(frame: &Frame) -> usize {
+    match frame.sampled {
         0 => 0,
         1 => 1,
         _ => ORDERS,
-    };
+    }
+}
+
+/// The orders for a frame.
+pub(super) fn orders(frame: &Frame, chance: &mut impl Chance) -> Vec<Arc<Line>> {
+    let count = order_count(frame);
     let mut lines = if count > 1 && frame.members.len() <= FEW { meeting(frame, chance) } else { Vec::new() };
     while lines.len() < count {
         lines.push(Line::random(frame, chance));

@@ -6,8 +6,9 @@ use rand::Rng;
 
 use super::chance::Chance;
 use super::inclusion::{Candidate, Frame, MAX_ANSWERS, Spread};
-use super::partners::{FEW, orders};
+use super::partners::{FEW, order_count, orders};
 use super::systematic::Line;
+use super::wide::{MANY, WideLines};
 
 /// The drawn candidates as indices, in the order of the answer; room for [`MAX_ANSWERS`].
 #[derive(Clone, Debug)]
@@ -52,9 +53,12 @@ impl Picked {
 #[derive(Clone, Debug, Default)]
 pub struct Sampler {
     frame: Arc<Frame>,
+    /// The orders, unless they are in `wide`.
     pub(super) lines: Vec<Arc<Line>>,
     /// The line to be replaced next.
     oldest: usize,
+    /// The orders of many candidates.
+    pub(super) wide: Option<WideLines>,
 }
 
 impl PartialEq for Sampler {
@@ -71,14 +75,42 @@ impl Sampler {
     #[must_use]
     pub fn new(candidates: &[Candidate], answers: usize, spread: Spread, rng: &mut impl Rng) -> Self {
         let frame = Frame::new(candidates, answers, spread);
+        if is_wide(&frame) {
+            let by_site = spread != Spread::Off;
+            let wide = WideLines::new(&frame, candidates, by_site, order_count(&frame), rng);
+            return Self { frame: Arc::new(frame), lines: Vec::new(), oldest: 0, wide: Some(wide) };
+        }
         let lines = orders(&frame, rng);
-        Self { frame: Arc::new(frame), lines, oldest: 0 }
+        Self { frame: Arc::new(frame), lines, oldest: 0, wide: None }
+    }
+
+    /// Prepares to draw from the same candidates, some of which have other weights. They must have the
+    /// same sites, and the draw the same settings. Orders of many candidates are kept, so the time is
+    /// that of looking at each candidate a few times.
+    #[must_use]
+    pub fn updated(
+        &self,
+        candidates: &[Candidate],
+        answers: usize,
+        spread: Spread,
+        rng: &mut impl Rng,
+    ) -> Self {
+        if let Some(wide) = &self.wide {
+            let frame = Frame::new(candidates, answers, spread);
+            if is_wide(&frame) && wide.suits(candidates.len(), order_count(&frame)) {
+                let wide = Some(wide.updated(&frame));
+                return Self { frame: Arc::new(frame), lines: Vec::new(), oldest: 0, wide };
+            }
+        }
+        Self::new(candidates, answers, spread, rng)
     }
 
     /// Replaces the oldest order by a new random one, or all if there are few candidates. Takes time
     /// in proportion to the candidates.
     pub fn renew(&mut self, rng: &mut impl Rng) {
-        if self.frame.members.len() <= FEW {
+        if let Some(wide) = &mut self.wide {
+            wide.renew(rng);
+        } else if self.frame.members.len() <= FEW {
             self.lines = orders(&self.frame, rng);
         } else if let Some(line) = self.lines.get_mut(self.oldest) {
             *line = Arc::new(Line::random(&self.frame, rng));
@@ -104,12 +136,23 @@ impl Sampler {
         for &index in &self.frame.certain {
             picked.push(index);
         }
-        if let Some(line) = self.lines.get(chance.index(self.lines.len())) {
+        if let Some(wide) = &self.wide {
+            if let Some(line) = wide.lines.get(chance.index(wide.lines.len())) {
+                let start = chance.below(self.frame.step);
+                line.hits(start, self.frame.step, self.frame.sampled, |index| picked.push(index));
+            }
+        } else if let Some(line) = self.lines.get(chance.index(self.lines.len())) {
             let start = chance.below(self.frame.step);
             line.hits(start, self.frame.step, self.frame.sampled, chance, |index| picked.push(index));
         }
         arrange(&self.frame, chance, picked.indices_mut());
     }
+}
+
+/// Whether orders are kept when weights change: there are many candidates, and all have the same
+/// length for each unit of their weight.
+fn is_wide(frame: &Frame) -> bool {
+    frame.members.len() >= MANY && matches!(&*frame.parts, [part] if part.weight == frame.step)
 }
 
 /// Puts the drawn candidates in the order of the answer. The certain ones are before the others.

@@ -146,7 +146,7 @@ impl Plan {
     ) -> [Decision; 2] {
         Family::ALL.map(|family| {
             let earlier = earlier.and_then(|decisions| family.select(decisions).draw());
-            self.decide_for(family, pools, |choice| Draw::new(choice, self.drawing, earlier, rng))
+            self.decide_for(family, pools, |view, choice| Draw::new(view, choice, self.drawing, earlier, rng))
         })
     }
 
@@ -157,14 +157,14 @@ impl Plan {
         &self,
         family: Family,
         pools: &PersistentVec<Arc<PoolView>>,
-        draw: impl FnOnce(&Arc<Choice>) -> Draw,
+        draw: impl FnOnce(&FamilyView, &Arc<Choice>) -> Draw,
     ) -> Decision {
         let mut first: Option<(PoolId, &FamilyView)> = None;
         for (tier, &pool) in self.tiers.iter().enumerate() {
             let Some(view) = pools.get(pool.index()) else { continue };
             let here = view.family(family);
             if here.usable {
-                let draw = draw(&here.eligible);
+                let draw = draw(here, &here.eligible);
                 return Decision::Tier { tier, pool, on_trust: here.on_trust, draw };
             }
             if here.is_configured() {
@@ -176,7 +176,9 @@ impl Plan {
             }
         }
         match first {
-            Some((pool, view)) if self.fails_open => Decision::FailOpen { pool, draw: draw(&view.everyone) },
+            Some((pool, view)) if self.fails_open => {
+                Decision::FailOpen { pool, draw: draw(view, &view.everyone) }
+            }
             None if self.fails_open => Decision::NoAddress,
             _ => Decision::Down { is_configured: first.is_some() },
         }

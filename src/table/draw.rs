@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use super::pool_view::Choice;
+use super::pool_view::{Choice, ConfiguredAddress, FamilyView};
 use crate::selection::{Candidate, Probability, Sampler, Spread, probabilities};
 use crate::service::{Answers, Policy, Service};
 
@@ -22,9 +22,11 @@ pub struct Drawing {
 /// Addresses with everything that is needed to draw from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draw {
-    /// The addresses.
+    /// The addresses that may be drawn.
     pub choice: Arc<Choice>,
-    /// Draws indices of its members.
+    /// All addresses of the pool in this family.
+    pub addresses: Arc<[ConfiguredAddress]>,
+    /// Draws indices of `addresses`.
     pub sampler: Arc<Sampler>,
 }
 
@@ -38,36 +40,55 @@ impl Drawing {
     /// How often each member of a choice is drawn.
     #[must_use]
     pub fn probabilities(self, choice: &Choice) -> Vec<Probability> {
-        probabilities(&self.candidates(choice), self.answers.limit(), self.spread)
+        let candidates: Vec<Candidate> = self.candidates(choice).collect();
+        probabilities(&candidates, self.answers.limit(), self.spread)
     }
 
     /// The members of a choice with the weights that count.
-    fn candidates(self, choice: &Choice) -> Vec<Candidate> {
-        let weight = |candidate: &Candidate| match self.policy {
-            Policy::Weighted => candidate.weight,
-            Policy::All => 1,
-        };
-        choice
-            .candidates
-            .iter()
-            .map(|candidate| Candidate { weight: weight(candidate), ..*candidate })
-            .collect()
+    fn candidates(self, choice: &Choice) -> impl Iterator<Item = Candidate> {
+        choice.candidates.iter().map(move |candidate| match self.policy {
+            Policy::Weighted => *candidate,
+            Policy::All => Candidate { weight: 1, ..*candidate },
+        })
+    }
+
+    /// All addresses of a family, with weight 0 for those that are not in the choice. So the index of an
+    /// address does not depend on which others may be drawn.
+    fn all_candidates(self, view: &FamilyView, choice: &Choice) -> Vec<Candidate> {
+        let absent = |address: &ConfiguredAddress| Candidate { weight: 0, site: address.site };
+        let mut candidates: Vec<Candidate> = view.configured.iter().map(absent).collect();
+        for (place, candidate) in choice.places.iter().zip(self.candidates(choice)) {
+            if let Some(slot) = candidates.get_mut(*place as usize) {
+                *slot = candidate;
+            }
+        }
+        candidates
     }
 }
 
 impl Draw {
-    /// Prepares to draw from a choice: as before, if it is the same.
+    /// Prepares to draw from a choice of a family's addresses: as before, if it is the same; with the
+    /// orders of before, if there are many addresses.
     pub(super) fn new(
+        view: &FamilyView,
         choice: &Arc<Choice>,
         drawing: Drawing,
         earlier: Option<&Self>,
         rng: &mut impl Rng,
     ) -> Self {
+        let is_same = |earlier: &&Self| Arc::ptr_eq(&earlier.addresses, &view.configured);
+        let earlier = earlier.filter(is_same);
         if let Some(earlier) = earlier.filter(|earlier| Arc::ptr_eq(&earlier.choice, choice)) {
             return earlier.clone();
         }
-        let sampler = Sampler::new(&drawing.candidates(choice), drawing.answers.limit(), drawing.spread, rng);
-        Self { choice: Arc::clone(choice), sampler: Arc::new(sampler) }
+        let candidates = drawing.all_candidates(view, choice);
+        let (answers, spread) = (drawing.answers.limit(), drawing.spread);
+        let sampler = match earlier {
+            Some(earlier) => earlier.sampler.updated(&candidates, answers, spread, rng),
+            None => Sampler::new(&candidates, answers, spread, rng),
+        };
+        let addresses = Arc::clone(&view.configured);
+        Self { choice: Arc::clone(choice), addresses, sampler: Arc::new(sampler) }
     }
 
     /// Replaces one of the orders to draw from.

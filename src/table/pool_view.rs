@@ -60,6 +60,21 @@ pub struct FamilyView {
     pub everyone: Arc<Choice>,
     /// Whether an operator drains all of them. Then other tiers fail open before this one.
     pub drained: bool,
+    /// All its addresses, also disabled ones. Successive views share them until the configuration changes.
+    pub configured: Arc<[ConfiguredAddress]>,
+}
+
+/// An address as configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfiguredAddress {
+    /// The address to answer, and its backend.
+    pub member: Member,
+    /// The number of its site within the pool: that of the first backend of the site.
+    pub site: u32,
+    weight: u32,
+    /// Its index within the backend.
+    at: usize,
+    enabled: bool,
 }
 
 /// Addresses with the weights to draw them by.
@@ -69,6 +84,8 @@ pub struct Choice {
     pub members: Box<[Member]>,
     /// Their weights and sites.
     pub candidates: Box<[Candidate]>,
+    /// Their indices among [`FamilyView::configured`].
+    pub places: Box<[u32]>,
 }
 
 /// One address that may be answered.
@@ -167,19 +184,26 @@ enum Role {
 
 /// An address that is not disabled.
 #[derive(Clone, Copy, Debug)]
-struct EnabledAddress {
-    member: Member,
-    /// As configured.
-    weight: u32,
-    /// The number of its site within the pool.
-    site: u32,
+struct EnabledAddress<'c> {
+    configured: &'c ConfiguredAddress,
+    /// Its index among the configured ones.
+    place: u32,
     role: Role,
 }
 
-impl EnabledAddress {
+/// One address of a [`Choice`].
+type Chosen = (u32, Member, Candidate);
+
+impl EnabledAddress<'_> {
+    /// The weight as configured.
+    fn weight(&self) -> u32 {
+        self.configured.weight
+    }
+
     /// The address with a weight; `None` if that is 0.
-    fn candidate(&self, weight: u32) -> Option<(Member, Candidate)> {
-        (weight > 0).then_some((self.member, Candidate { weight, site: self.site }))
+    fn candidate(&self, weight: u32) -> Option<Chosen> {
+        let ConfiguredAddress { member, site, .. } = *self.configured;
+        (weight > 0).then_some((self.place, member, Candidate { weight, site }))
     }
 
     /// The percentage of its weight with which it is answered; `None` if it is not.
@@ -193,23 +217,25 @@ impl EnabledAddress {
 }
 
 impl Choice {
-    fn new(members: impl IntoIterator<Item = (Member, Candidate)>) -> Self {
-        let (members, candidates): (Vec<Member>, Vec<Candidate>) = members.into_iter().unzip();
-        Self { members: members.into(), candidates: candidates.into() }
+    fn new(chosen: impl Iterator<Item = Chosen>) -> Self {
+        let (mut members, mut candidates, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, member, candidate) in chosen {
+            members.push(member);
+            candidates.push(candidate);
+            places.push(place);
+        }
+        Self { members: members.into(), candidates: candidates.into(), places: places.into() }
     }
 
     /// A choice of these members: the earlier one if it has the same.
-    fn shared(
-        previous: Option<&Arc<Self>>,
-        members: impl Iterator<Item = (Member, Candidate)> + Clone,
-    ) -> Arc<Self> {
+    fn shared(previous: Option<&Arc<Self>>, chosen: impl Iterator<Item = Chosen> + Clone) -> Arc<Self> {
         let is_same = |choice: &&Arc<Self>| {
-            let own = choice.members.iter().copied().zip(choice.candidates.iter().copied());
-            own.eq(members.clone())
+            let own = choice.places.iter().zip(&choice.members).zip(&choice.candidates);
+            own.map(|((place, member), candidate)| (*place, *member, *candidate)).eq(chosen.clone())
         };
         match previous.filter(is_same) {
             Some(choice) => Arc::clone(choice),
-            None => Arc::new(Self::new(members)),
+            None => Arc::new(Self::new(chosen)),
         }
     }
 }
@@ -240,9 +266,32 @@ impl PoolView {
             ),
             families: Family::ALL.map(|family| {
                 let previous = previous.map(|view| view.family(family));
-                FamilyView::build(pool, previous, &enabled(pool, family, &condition))
+                let configured = configured(pool, family);
+                // Shared, so that draws see that their addresses are the same.
+                let configured = match previous.filter(|view| *view.configured == *configured) {
+                    Some(view) => Arc::clone(&view.configured),
+                    None => configured.into(),
+                };
+                FamilyView::build(pool, previous, configured, &condition)
             }),
             answers,
+        }
+    }
+
+    /// The next view of the pool, whose configuration must be the same. Else as [`PoolView::build`], but without
+    /// looking at the names of backends and sites.
+    #[must_use]
+    pub fn next(&self, pool: &Pool, condition: impl Fn(usize, usize) -> AddressCondition) -> Self {
+        debug_assert!(
+            Family::ALL.iter().all(|&family| *self.family(family).configured == *configured(pool, family))
+        );
+        let next =
+            |view: &FamilyView| FamilyView::build(pool, Some(view), Arc::clone(&view.configured), &condition);
+        Self {
+            name: Arc::clone(&self.name),
+            backends: Arc::clone(&self.backends),
+            families: self.families.each_ref().map(next),
+            answers: Arc::clone(&self.answers),
         }
     }
 
@@ -267,14 +316,21 @@ impl PoolView {
 }
 
 impl FamilyView {
-    fn build(pool: &Pool, previous: Option<&Self>, enabled: &[EnabledAddress]) -> Self {
-        let total_weight = enabled.iter().map(|address| u64::from(address.weight)).sum();
+    fn build(
+        pool: &Pool,
+        previous: Option<&Self>,
+        configured: Arc<[ConfiguredAddress]>,
+        condition: &impl Fn(usize, usize) -> AddressCondition,
+    ) -> Self {
+        let enabled = &*enabled(&configured, condition);
+        let total_weight = enabled.iter().map(|address| u64::from(address.weight())).sum();
         // Counts configured weights, so an address in slow start counts in full.
         let enough = |with_spares| {
-            let healthy =
-                enabled.iter().filter(|address| address.weight > 0 && address.percent(with_spares).is_some());
+            let healthy = enabled
+                .iter()
+                .filter(|address| address.weight() > 0 && address.percent(with_spares).is_some());
             let (count, weight) = healthy
-                .fold((0, 0), |(count, weight), address| (count + 1, weight + u64::from(address.weight)));
+                .fold((0, 0), |(count, weight), address| (count + 1, weight + u64::from(address.weight())));
             pool.min_healthy.is_met(count, weight, total_weight)
         };
         let healthy_suffice = enough(false);
@@ -286,6 +342,7 @@ impl FamilyView {
             eligible: Choice::shared(previous.map(|view| &view.eligible), eligible_of(enabled, with_spares)),
             everyone: Choice::shared(previous.map(|view| &view.everyone), everyone_of(enabled, drained)),
             drained,
+            configured,
         }
     }
 
@@ -296,57 +353,60 @@ impl FamilyView {
     }
 }
 
-/// The addresses of one family that are not disabled, in configuration order.
-fn enabled(
-    pool: &Pool,
-    family: Family,
-    condition: &impl Fn(usize, usize) -> AddressCondition,
-) -> Vec<EnabledAddress> {
+/// The addresses of one family, in configuration order.
+fn configured(pool: &Pool, family: Family) -> Vec<ConfiguredAddress> {
     let mut sites = HashMap::new();
-    let numbered = (0..).zip(&pool.backends).enumerate().map(|(index, (number, backend))| {
-        // The number of a site is that of its first backend.
+    let mut configured = Vec::with_capacity(pool.backends.len());
+    for (number, backend) in (0..).zip(&pool.backends) {
         let site = backend.site.as_deref().map_or(number, |site| *sites.entry(site).or_insert(number));
-        (index, number, site, backend)
-    });
-    let mut enabled = Vec::with_capacity(pool.backends.len());
-    for (index, number, site, backend) in numbered.filter(|(.., backend)| backend.enabled) {
-        for (at, &address) in backend.addresses.iter().enumerate() {
-            if Family::of(address) == family
-                && let Some(role) = condition(index, at).role()
-            {
-                let member = Member { address, backend: number };
-                enabled.push(EnabledAddress { member, weight: backend.weight, site, role });
-            }
-        }
+        let addresses = backend.addresses.iter().enumerate();
+        configured.extend(addresses.filter(|(_, address)| Family::of(**address) == family).map(
+            |(at, &address)| ConfiguredAddress {
+                member: Member { address, backend: number },
+                site,
+                weight: backend.weight,
+                at,
+                enabled: backend.enabled,
+            },
+        ));
     }
+    configured
+}
+
+/// Those that are not disabled.
+fn enabled<'c>(
+    configured: &'c [ConfiguredAddress],
+    condition: &impl Fn(usize, usize) -> AddressCondition,
+) -> Vec<EnabledAddress<'c>> {
+    let entry = |(index, configured): (u32, &'c ConfiguredAddress)| {
+        let role = condition(configured.member.backend as usize, configured.at).role()?;
+        Some(EnabledAddress { configured, place: index, role })
+    };
+    let mut enabled = Vec::with_capacity(configured.len());
+    enabled.extend((0..).zip(configured).filter(|(_, configured)| configured.enabled).filter_map(entry));
     enabled
 }
 
 /// The eligible addresses with their weights: the configured ones if all addresses get their full
 /// weight or none gets any, else in hundredths.
-fn eligible_of(
-    enabled: &[EnabledAddress],
-    with_spares: bool,
-) -> impl Iterator<Item = (Member, Candidate)> + Clone {
-    let weighted = enabled.iter().filter(|address| address.weight > 0);
+fn eligible_of(enabled: &[EnabledAddress<'_>], with_spares: bool) -> impl Iterator<Item = Chosen> + Clone {
+    let weighted = enabled.iter().filter(|address| address.weight() > 0);
     let picked = weighted.filter_map(move |address| Some((address, address.percent(with_spares)?)));
     let all = |wanted| picked.clone().all(|(_, percent)| percent == wanted);
     // With 0 percent for all, leaving all out would make the answer of a usable pool empty.
     let unscaled = all(FULL_WEIGHT) || all(0);
     picked.filter_map(move |(address, percent)| {
         // At most 100 x `MAX_WEIGHT`, which fits.
-        let weight = if unscaled { address.weight } else { address.weight.saturating_mul(percent.into()) };
+        let weight =
+            if unscaled { address.weight() } else { address.weight().saturating_mul(percent.into()) };
         address.candidate(weight)
     })
 }
 
 /// All addresses as if healthy, drained ones only if there are no others. By weight, or uniformly
 /// if all weights are 0.
-fn everyone_of(
-    enabled: &[EnabledAddress],
-    all_drained: bool,
-) -> impl Iterator<Item = (Member, Candidate)> + Clone {
+fn everyone_of(enabled: &[EnabledAddress<'_>], all_drained: bool) -> impl Iterator<Item = Chosen> + Clone {
     let left = enabled.iter().filter(move |address| all_drained || address.role != Role::Drained);
-    let all_zero = left.clone().all(|address| address.weight == 0);
-    left.filter_map(move |address| address.candidate(if all_zero { 1 } else { address.weight }))
+    let all_zero = left.clone().all(|address| address.weight() == 0);
+    left.filter_map(move |address| address.candidate(if all_zero { 1 } else { address.weight() }))
 }

@@ -39,7 +39,10 @@ fn rules(table: &Table, service: &Service, family: Family) -> Decision {
     let tiers: Vec<(usize, PoolId, &PoolView)> =
         (0..).zip(&service.tiers).filter_map(|(tier, id)| Some((tier, *id, &**table.pool(*id)?))).collect();
     let has_addresses = |view: &PoolView| view.family(family).is_configured();
-    let draw = |choice| Draw::new(choice, Drawing::from(service), None, &mut SmallRng::seed_from_u64(2));
+    let draw = |view: &PoolView, choice| {
+        let rng = &mut SmallRng::seed_from_u64(2);
+        Draw::new(view.family(family), choice, Drawing::from(service), None, rng)
+    };
     // A pool that is usable for the other family alone is in use as well.
     let in_use = tiers.iter().find(|(.., view)| {
         view.family(family).usable || !has_addresses(view) && view.families.iter().any(|other| other.usable)
@@ -47,7 +50,7 @@ fn rules(table: &Table, service: &Service, family: Family) -> Decision {
     if let Some(&(tier, pool, view)) = in_use {
         let FamilyView { usable, on_trust, eligible, .. } = view.family(family).clone();
         return if usable {
-            Decision::Tier { tier, pool, on_trust, draw: draw(&eligible) }
+            Decision::Tier { tier, pool, on_trust, draw: draw(view, &eligible) }
         } else {
             Decision::NoAddress
         };
@@ -60,7 +63,7 @@ fn rules(table: &Table, service: &Service, family: Family) -> Decision {
     let first = left.iter().find(|(.., view)| !view.family(family).drained).or(left.first());
     first.map_or(Decision::NoAddress, |(_, pool, view)| Decision::FailOpen {
         pool: *pool,
-        draw: draw(&view.family(family).everyone),
+        draw: draw(view, &view.family(family).everyone),
     })
 }
 

@@ -3,6 +3,7 @@
 mod enumerated;
 mod reference;
 mod statistics;
+mod wide;
 
 use super::fraction::Fraction;
 use super::inclusion::Candidate;

@@ -51,7 +51,7 @@ fn answers_have_their_enumerated_frequencies() {
 }
 
 /// The largest deviation of an inclusion or a first place from its formula, in standard deviations.
-fn deviation(
+pub(super) fn deviation(
     candidates: &[Candidate],
     answers: usize,
     spread: Spread,
@@ -81,7 +81,7 @@ fn deviation(
 }
 
 /// Every deviation of a fair draw is below this, but for one run in a million.
-const FAIR: f64 = 5.5;
+pub(super) const FAIR: f64 = 5.5;
 
 #[test]
 fn a_draw_is_fair() {
