@@ -1,7 +1,8 @@
-//! Finds out why the system cannot start an executable file: by its format, or by its interpreter.
+//! Finds out why the kernel refuses to start an executable file: its format, or its interpreter.
 //!
-//! The system has the same error for a missing program and for a missing interpreter. The file itself shows which one
-//! it is: by its first line if it is a script, by its loader if it is an ELF file. Nothing is started here.
+//! The kernel reports the same error for a missing program and for a missing interpreter. The file itself tells them
+//! apart: a script names its interpreter in the first line, an ELF file names its dynamic loader. This module starts
+//! no program.
 
 use std::fs::Metadata;
 use std::io::{self, Read};
@@ -11,19 +12,19 @@ use std::path::{Path, PathBuf};
 use crate::file;
 use crate::printable::excerpt;
 
-/// How much of a program is read, bytes: enough for the first line of a script and the headers of an ELF file.
+/// How much of a program is read, bytes: enough for the first line of a script and for the headers of an ELF file.
 const BEGINNING: u64 = 4096;
 
-/// An interpreter may be a script too; Linux follows at most this many.
+/// An interpreter may be a script too. Linux follows at most this many.
 const DEPTH: usize = 4;
 
-/// The search path if this process has no PATH.
+/// The search path if the environment has no PATH.
 pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Why a program cannot be started.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InterpreterFault {
-    /// The end of a sentence about the program, with what to do.
+    /// The end of a sentence about the program, and what to do.
     pub reason: String,
     /// False if it depends on the environment of this process.
     pub certain: bool,
@@ -35,7 +36,8 @@ impl InterpreterFault {
     }
 }
 
-/// Looks for a fault of this program. Blocks. `look_at` gets each path before it is accessed, and may forbid that.
+/// Why the kernel cannot start the program, if a reason is found. Blocks. `look_at` is called before each access to a
+/// path, and may deny it.
 #[must_use]
 pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Option<InterpreterFault> {
     let mut program = program.to_owned();
@@ -84,7 +86,7 @@ pub fn fault(program: &Path, look_at: impl Fn(&Path) -> io::Result<()>) -> Optio
     None
 }
 
-/// Why the system knows no way to run a file that begins like this (`ENOEXEC`).
+/// Why the kernel does not recognise the format of a file that begins like this (`ENOEXEC`).
 fn format_fault(beginning: &[u8], size: u64) -> Option<InterpreterFault> {
     const ELF: &[u8] = b"\x7fELF";
     if beginning.starts_with(ELF) {
@@ -100,11 +102,11 @@ fn format_fault(beginning: &[u8], size: u64) -> Option<InterpreterFault> {
     } else {
         "it is neither a script nor a program of this system"
     };
-    // The system may have been taught other formats.
+    // Other formats may be registered with the kernel.
     Some(InterpreterFault { reason: reason.to_owned(), certain: !has_other_formats() })
 }
 
-/// The fault of a 64-bit ELF file: the system runs only those for its own kind of machine.
+/// Why a 64-bit ELF file cannot run: it is damaged, or built for another architecture.
 fn elf_fault(file: &[u8], size: u64) -> Option<&'static str> {
     const BROKEN: &str = "it is a program file that is cut short or broken; copy or build it again";
     const BITS_64: u8 = 2;
@@ -129,30 +131,30 @@ fn elf_fault(file: &[u8], size: u64) -> Option<&'static str> {
     (!is_sound || end.is_none_or(|end| end > size)).then_some(BROKEN)
 }
 
-/// The kind of machine that this program is for.
+/// The architecture of this process, as in `e_machine` of its ELF header.
 fn own_machine() -> Option<u16> {
     let mut own = [0; 20];
     std::fs::File::open("/proc/self/exe").ok()?.read_exact(&mut own).ok()?;
     own.last_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
 }
 
-/// Whether the system runs files of other formats by their first bytes or their names (`binfmt_misc`).
+/// Whether other formats are registered with the kernel (`binfmt_misc`).
 fn has_other_formats() -> bool {
     const FORMATS: &str = "/proc/sys/fs/binfmt_misc";
     let formats = std::fs::read_dir(FORMATS).into_iter().flatten().flatten();
     formats.map(|entry| entry.file_name()).any(|name| name != "register" && name != "status")
 }
 
-/// The program that the system starts to run another.
+/// The program that the kernel starts in order to run another.
 struct Interpreter {
     kind: &'static str,
     path: PathBuf,
-    /// The rest of the first line, which the system passes on as one argument.
+    /// The rest of the first line, which the kernel passes as one argument.
     argument: String,
 }
 
 impl Interpreter {
-    /// The program that `env` looks for.
+    /// The program that `env` searches for.
     fn through_env(&self) -> Option<&str> {
         self.path.file_name().filter(|name| *name == "env")?;
         let argument = self.argument.as_str();
@@ -165,7 +167,7 @@ impl Interpreter {
     }
 }
 
-/// The interpreter of a program that begins with these bytes, or why it cannot have one.
+/// The interpreter of a program that begins with these bytes; an error if it cannot have one.
 fn of(beginning: &[u8]) -> Result<Option<Interpreter>, String> {
     const CONVERT: &str = "convert it, for example with dos2unix";
     let Some(line) = beginning.strip_prefix(b"#!") else {
@@ -198,7 +200,7 @@ fn of(beginning: &[u8]) -> Result<Option<Interpreter>, String> {
     Ok(Some(Interpreter { kind: "interpreter", path: path.into(), argument }))
 }
 
-/// The loader of a 64-bit ELF file in the byte order of this machine: the program header `PT_INTERP`.
+/// The dynamic loader of a 64-bit ELF file in native byte order: the program header `PT_INTERP`.
 fn loader(file: &[u8]) -> Option<Interpreter> {
     const INTERPRETER: u32 = 3;
     if !file.starts_with(b"\x7fELF\x02") {

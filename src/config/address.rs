@@ -1,13 +1,14 @@
-//! Hints for texts that stand where an address is expected.
+//! Suggests fixes for text that is not the address it should be.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Whether the text has a user, and perhaps a password, before its host: such a text is never repeated.
+/// Whether the text has a user name, perhaps with a password, before the host. Messages never quote
+/// such a text.
 pub(super) fn has_credentials(text: &str) -> bool {
     text.contains('@')
 }
 
-/// The remedy for a text in the place of an IP address; `owner` says whose address is meant.
+/// The hint if `text` is not an IP address; `owner` says whose address is expected.
 pub(super) fn hint(text: &str, owner: &str) -> Option<String> {
     let meant = |address: IpAddr| format!("did you mean \"{address}\"?");
     if let Some((_, rest)) = text.split_once("://") {
@@ -44,9 +45,9 @@ pub(super) fn hint(text: &str, owner: &str) -> Option<String> {
     is_name.then(|| format!("names are not looked up: write the addresses of {owner}"))
 }
 
-/// The remedy for a text in the place of an address with a port, to listen on.
+/// The hint if `text` is not a listen address with a port.
 pub(super) fn listen_hint(text: &str) -> Option<String> {
-    // The last group of an IPv6 address without its brackets looks like a port, and more often is one.
+    // If the brackets are missing, the last group of an IPv6 address may be a port. Usually it is one.
     if let Some((host, port)) = text.rsplit_once(':')
         && let (Ok(host), Ok(port)) = (host.parse::<Ipv6Addr>(), port.parse())
     {

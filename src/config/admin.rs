@@ -17,18 +17,18 @@ use crate::file;
 /// `[admin]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// The address and port; without it, there is no admin server.
+    /// Address and port; without them, there is no admin server.
     pub listen: Option<SocketAddr>,
-    /// Clients that may use it.
+    /// Who may use it.
     pub access: Access,
 }
 
 /// Access rights of the admin server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Required with every request that changes something.
+    /// Every request that changes something requires it.
     pub token: Option<BearerToken>,
-    /// Whether reading needs no token on other addresses than loopback. On loopback it never needs one.
+    /// Whether reading needs no token on addresses other than loopback. On loopback it never needs one.
     pub public_reads: bool,
 }
 
@@ -67,27 +67,27 @@ pub(super) fn read(entry: Option<NamedValue<'_>>, dns: &Listen<'_>) -> AdminSett
     settings
 }
 
-/// A file that holds a token, and nothing else.
+/// Reads a file that contains only a token.
 fn token(value: TomlValue<'_>) -> Option<BearerToken> {
     let (path, text) = value.secret_file()?;
     BearerToken::parse(&text).map_err(|reason| value.refuse_file(&path, reason)).ok()
 }
 
-/// The settings that a client of the admin server takes from a configuration.
+/// The settings that a client of the admin server reads from a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdminPlace {
     /// `listen`.
     pub listen: Option<SocketAddr>,
-    /// `token_file`, not read yet.
+    /// `token_file`; it has not been read.
     pub token_file: Option<PathBuf>,
 }
 
 impl AdminPlace {
-    /// Reads the settings in spite of faults in the configuration, because the client may be about to ask the running
-    /// server for exactly those.
+    /// Reads the settings even if the configuration has faults: the client may want to ask the running server about
+    /// them.
     ///
     /// # Errors
-    /// When the file cannot be read, or not in time.
+    /// If the file cannot be read, or not in time.
     pub fn of(path: &Path) -> io::Result<Self> {
         let main = path.to_owned();
         let read = move |reading: &_| Ok(Self::read(&Findings::of(Arc::clone(reading)), &main));

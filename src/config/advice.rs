@@ -1,6 +1,6 @@
-//! Warnings, with figures, about settings that are valid but may not do what their author wants.
+//! Warnings, with figures, about valid settings that may not do what their author wants.
 //!
-//! There are few: each names a promise that this configuration cannot keep.
+//! There are few. Each warning names a promise that this configuration cannot keep.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +16,7 @@ use crate::pool::{Backend, Family, MinHealthy, Pool, PoolId, Require};
 use crate::selection::Spread;
 use crate::service::{Answers, Policy, Service};
 
-/// Warns about pools and services that have no faults. `complete` says that everything was read without an error.
+/// Warns about pools and services without faults. `complete` says that everything was read without errors.
 pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complete: bool) {
     for pool in pools.iter().filter(|pool| !pool.faulty) {
         about_pool(pool);
@@ -45,15 +45,15 @@ pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complet
     }
 }
 
-/// The longest time until a backend that stops answering is unhealthy: it stops just after a probe, and every probe
-/// then takes its whole time limit. Without jitter.
+/// The longest time until a backend that stops answering is unhealthy, without jitter: it stops just after a probe, and
+/// each further probe takes its whole time limit.
 pub(super) fn detection(timing: &Timing) -> Duration {
     let again = u32::from(timing.fall.saturating_sub(1));
     timing.interval + timing.timeout + (timing.recheck + timing.timeout) * again
 }
 
-/// The detection time of a pool: that of its slowest check that decides, since others may have to agree. None if no
-/// check decides.
+/// The detection time of a pool: that of its slowest deciding check, because the other checks may have to agree. None
+/// if no check decides.
 fn detection_of(pool: &ReadPool<'_>) -> Option<Duration> {
     pool.setup.checks.iter().filter(|check| !check.observe_only).map(|check| detection(&check.timing)).max()
 }
@@ -85,7 +85,7 @@ fn about_pool(read: &ReadPool<'_>) {
     }
 }
 
-/// Checks that may decide otherwise, or cost more, than their author expects.
+/// Checks that may decide differently, or cost more, than their author expects.
 fn about_checks(read: &ReadPool<'_>) {
     let PoolSetup { pool, require, .. } = &read.setup;
     let name = &pool.name;
@@ -132,7 +132,7 @@ fn about_checks(read: &ReadPool<'_>) {
     }
 }
 
-/// Hosts are sent and verified by some kinds of checks only.
+/// Only some kinds of check send and verify a host.
 fn about_hosts(read: &ReadPool<'_>) {
     let pool = &read.setup.pool;
     let takes_host = |read: &ReadCheck<'_>| !matches!(read.check.probe, Probe::Tcp(_) | Probe::Exec(_));
@@ -145,7 +145,7 @@ fn about_hosts(read: &ReadPool<'_>) {
     }
 }
 
-/// A URL with an address looks as if that were probed. Each backend is.
+/// A URL with an address looks as if that address were probed, but each backend is.
 fn about_host(read: &ReadPool<'_>, at: At<'_>, check: &Check) {
     let host = match &check.probe {
         Probe::Http(http) => http.host.as_deref(),
@@ -166,13 +166,13 @@ fn about_host(read: &ReadPool<'_>, at: At<'_>, check: &Check) {
     }
 }
 
-/// The address that a host with or without a port is.
+/// The address in a host with or without a port, if it is an address.
 fn address_in(host: &str) -> Option<IpAddr> {
     let with_port = host.parse::<SocketAddr>().map(|address| address.ip());
     with_port.or_else(|_| host.trim_matches(['[', ']']).parse()).ok()
 }
 
-/// Backends that are all probed at the same address change state together, which is rarely intended.
+/// Backends that are probed at the same address change state together. This is rarely intended.
 fn about_check_address(read: &ReadPool<'_>) {
     let pool = &read.setup.pool;
     let place = |backend: &Backend| Some((backend.check_address?, backend.port));
@@ -193,8 +193,8 @@ fn about_check_address(read: &ReadPool<'_>) {
     }
 }
 
-/// Weights decide only which address comes first when an answer holds all of them, or when a backend would have to be in
-/// an answer more than once. With `spread = "always"` sites take precedence, as asked for.
+/// Weights decide only which address comes first when an answer holds all of them, or when a backend would have to be
+/// in an answer more than once. With `spread = "always"` sites take precedence, as configured.
 fn about_weights(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     let Service { name, policy: Policy::Weighted, answers: Answers::AtMost(answers), spread, .. } =
         &read.service
@@ -246,8 +246,8 @@ fn about_weights(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     }
 }
 
-/// After a backend fails, cached answers with it live for the TTL, and new ones for the detection time. Fast checks are
-/// useless if the first is more than double the second.
+/// After a backend fails, clients use it for the detection time plus the TTL of cached answers. Fast checks are useless
+/// if the TTL is more than double the detection time.
 fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     let Service { name, ttl, .. } = &read.service;
     if *ttl == 0 {
@@ -260,7 +260,7 @@ fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
         .filter_map(|tier| Some((detection_of(tier)?, &tier.setup.pool.name)))
         .max_by_key(|(detection, _)| *detection);
     let Some((detection, pool)) = slowest else { return };
-    // A TTL has whole seconds.
+    // A TTL is a whole number of seconds.
     let longest = (detection * 2).as_secs().max(1);
     if u64::from(*ttl) > longest {
         read.ttl_at.warning(
@@ -275,7 +275,7 @@ fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     }
 }
 
-/// A standby without addresses of a family removes that family from the answers when it takes over.
+/// If a standby has no addresses of a family, answers lose that family when it takes over.
 fn about_families(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     let Some((first, later)) = tiers.split_first() else { return };
     for family in Family::ALL {

@@ -1,7 +1,8 @@
-//! Whether addresses can be listened on: conflicts between them, and addresses and ports that this machine does not have
-//! or this user may not use.
+//! Finds listen addresses that cannot be used: they conflict with each other, this machine does not have them, or this
+//! user may not use them.
 //!
-//! A configuration is also checked while a server runs with it, so this never binds a port that the configuration names.
+//! A configuration is also checked while a server runs with it, so this code never binds a port that the configuration
+//! names.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -12,13 +13,13 @@ use rustix::thread::{CapabilitySet, capabilities};
 use crate::config::value::Located;
 use crate::file;
 
-/// The kernel's setting of the first port that needs no privilege.
+/// The kernel setting with the first unprivileged port.
 const UNPRIVILEGED_PORTS: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
-/// That port, if the kernel has no such setting.
+/// The first unprivileged port if the kernel lacks the setting.
 const FIRST_UNPRIVILEGED: u16 = 1024;
 
-/// Why one process cannot listen on both, as half a sentence; none if it can. Port 0 takes another free port each time,
-/// and IPv6 sockets are for IPv6 only.
+/// Why one process cannot listen on both addresses, as part of a sentence; none if it can. Port 0 takes a different
+/// free port each time, and IPv6 sockets accept IPv6 only.
 pub(super) fn conflict(one: SocketAddr, other: SocketAddr) -> Option<&'static str> {
     if one.port() != other.port() || one.port() == 0 || one.is_ipv4() != other.is_ipv4() {
         return None;
@@ -31,9 +32,9 @@ pub(super) fn conflict(one: SocketAddr, other: SocketAddr) -> Option<&'static st
     }
 }
 
-/// Warns of an address that this machine does not have, or a port that this user may not use. These are not errors,
-/// because the configuration may be for another user or machine. Only a check warns: a server that starts gets the
-/// system's error.
+/// Warns about an address that this machine does not have, or a port that this user may not use. These are not errors,
+/// because the configuration may be for another user or machine. Only a check warns; a server that starts gets the
+/// error of the system.
 pub(super) fn warn(listen: &Located<'_, SocketAddr>) {
     let Located { value: address, at, .. } = *listen;
     if !at.findings().is_check() {
@@ -56,7 +57,7 @@ pub(super) fn warn(listen: &Located<'_, SocketAddr>) {
     }
 }
 
-/// The warning about an address that no socket of this machine can be bound to.
+/// The warning about an address to which no socket of this machine can be bound.
 fn absence(address: SocketAddr) -> Option<(String, String)> {
     let mut any_port = address;
     any_port.set_port(0);
@@ -83,12 +84,12 @@ fn first_unprivileged() -> u16 {
     first.unwrap_or(FIRST_UNPRIVILEGED)
 }
 
-/// Whether a port needs the privilege; port 0 never does.
+/// Whether a port needs a privilege; port 0 never does.
 fn is_privileged(port: u16, first_unprivileged: u16) -> bool {
     (1..first_unprivileged).contains(&port)
 }
 
-/// Whether this process may use every port; true if the system does not say.
+/// Whether this process may use every port; true if this is unknown.
 fn has_privilege() -> bool {
     capabilities(None).map_or(true, |sets| sets.effective.contains(CapabilitySet::NET_BIND_SERVICE))
 }
@@ -120,7 +121,7 @@ mod tests {
         }
     }
 
-    /// Addresses that exclude each other here the system does not give to one process.
+    /// If two addresses conflict here, the system does not give both to one process.
     #[test]
     fn the_system_agrees() {
         for (one, other) in [
@@ -135,7 +136,7 @@ mod tests {
             let Ok(first) = crate::sys::stream::listen(format!("{one}:0").parse().unwrap()) else { continue };
             let first = first.local_addr().unwrap();
             let second: SocketAddr = format!("{other}:{}", first.port()).parse().unwrap();
-            // Another process may have the port, so only a success says something.
+            // Another process may have the port, so only success proves anything.
             if crate::sys::stream::listen(second).is_ok() {
                 assert_eq!(conflict(first, second), None, "{first} {second}");
             }

@@ -12,11 +12,11 @@ use crate::config::source::{At, Findings, SourceFile};
 use crate::config::value::{NamedValue, SplitName, TomlTable, TomlValue};
 use crate::file;
 
-/// A star matches neither a slash nor a leading dot, because editors keep hidden files in the same directory.
+/// A star matches neither a slash nor a leading dot: editors keep hidden files in the same directory.
 const MATCHING: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
-/// The most files that one pattern matches.
+/// The most files that one pattern may match.
 const MAX_MATCHES: usize = 10_000;
 
 /// A file and its parsed content.
@@ -50,8 +50,8 @@ impl<'s> Document<'s> {
         TomlTable::of_file(self.source.at(findings, None), self.tree.get_ref())
     }
 
-    /// Reads the files that `include` names: in the order of the patterns, and by name for each. A file that several
-    /// patterns match is read once, and the including file is not read again.
+    /// Reads the files that `include` names, in the order of the patterns, and for each pattern by name. A file that
+    /// several patterns match is read once. The including file is not read again.
     pub(super) fn included(&self, findings: &Findings) -> Vec<SourceFile> {
         let mut seen: HashSet<PathBuf> = HashSet::from([identity(self.source.path())]);
         let mut sources = Vec::new();
@@ -62,7 +62,7 @@ impl<'s> Document<'s> {
             .and_then(|entry| entry.value.list("a list of paths, such as [\"pools.d/*.toml\"]"));
         for pattern in patterns.unwrap_or_default() {
             for path in matching(pattern, findings) {
-                // If the path must not be accessed, reading it reports why.
+                // If access is denied, reading the file reports the reason.
                 if findings.look_at(&path).is_ok() && !seen.insert(identity(&path)) {
                     continue;
                 }
@@ -130,8 +130,8 @@ fn matching(pattern: TomlValue<'_>, findings: &Findings) -> Vec<PathBuf> {
 }
 
 impl<'s> Sections<'s> {
-    /// Collects the sections of the main file and of those it includes. Reports the second one of a section that may be
-    /// there only once.
+    /// Collects the sections of the main file and of the included files. Reports a section that is repeated although it
+    /// may occur only once.
     pub(super) fn collect(
         main: &'s Document<'s>,
         included: &'s [Document<'s>],
@@ -173,8 +173,8 @@ impl<'s> Sections<'s> {
     }
 }
 
-/// The entries of a section whose names the operator chooses. A name that TOML has split at its dots is reported, and
-/// replaced by the entry that was meant, so that this mistake is one message. `keys` are those of an entry.
+/// The entries of a section whose names the operator chooses. If TOML has split a name at its dots, this is reported
+/// once, and the entry that was meant replaces the parts. `keys` are the keys of an entry.
 fn named<'s>(section: Option<NamedValue<'s>>, keys: &[&str]) -> Vec<NamedValue<'s>> {
     let Some(section) = section else { return Vec::new() };
     if section.value.is_list() {
@@ -198,7 +198,7 @@ fn named<'s>(section: Option<NamedValue<'s>>, keys: &[&str]) -> Vec<NamedValue<'
     entries
 }
 
-/// Whether a name is new. If not, it is reported with the place of the first.
+/// Whether a name is new. Otherwise reports it, with the location of the first.
 pub(super) fn unique<'s, K: std::hash::Hash + Eq>(
     names: &mut HashMap<K, At<'s>>,
     name: K,

@@ -1,6 +1,6 @@
-//! Faults of a configuration as plain data, and their text for a terminal and for programs.
+//! Faults of a configuration as plain data, and their text for terminals and for programs.
 //!
-//! The code that reads a value decides whether it has a fault.
+//! Code that reads a value decides whether it has a fault.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,19 +13,19 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::printable::printable;
 
-/// The most faults that are shown; the rest is only counted.
+/// The most faults that are shown; the rest are only counted.
 const MAX_SHOWN: usize = 100;
 
-/// Lines longer than this many bytes are named but not shown, because a generated file may be one line, which would be
-/// repeated for every fault.
+/// The longest line that is shown, bytes. For a longer one, messages only have its number: a generated file may be a
+/// single line, which would be repeated for every fault.
 const MAX_LINE: usize = 2000;
 
-/// Whether a configuration with the fault can be run.
+/// Whether a configuration with the fault can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It cannot be run.
+    /// It cannot run.
     Error,
-    /// It can be run, but may not do what its author wants.
+    /// It can run, but may not do what its author wants.
     Warning,
 }
 
@@ -34,13 +34,13 @@ pub enum Severity {
 pub struct ConfigFault {
     /// Error or warning.
     pub severity: Severity,
-    /// The fault and what was expected: a sentence without its full stop.
+    /// What is wrong and what was expected: a sentence without the full stop.
     pub message: String,
     /// Its location.
     pub location: Location,
-    /// The remedy.
+    /// How to correct it.
     pub hint: Option<String>,
-    /// Another location that is involved, and a label for it.
+    /// A second location that is involved, and its label.
     pub related: Option<(Location, String)>,
 }
 
@@ -49,11 +49,11 @@ pub struct ConfigFault {
 pub struct Location {
     /// The path of the file, as it was given.
     pub file: Arc<Path>,
-    /// From 1; 0 is the file as a whole.
+    /// From 1; 0 if the location is the file as a whole.
     pub line: u32,
-    /// In characters from 1, in bytes on very long lines; 0 is the file as a whole.
+    /// In characters from 1, on very long lines in bytes; 0 if the location is the file as a whole.
     pub column: u32,
-    /// The line itself; empty for the file as a whole and for very long lines.
+    /// The line; empty for very long lines, and if the location is the file as a whole.
     pub text: String,
     /// The marked part, in bytes of `text`, on character boundaries.
     pub span: Range<usize>,
@@ -69,7 +69,7 @@ impl Location {
         Self { file, line: 0, column: 0, text: String::new(), span: 0..0 }
     }
 
-    /// Bytes `span` of a line without its line break. A span that reaches beyond the line or splits a character is
+    /// The bytes `span` of a line without its line break. If the span exceeds the line or splits a character, it is
     /// adjusted.
     pub(super) fn in_line(file: Arc<Path>, line: usize, text: &str, span: Range<usize>) -> Self {
         let boundary = |at: usize| (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
@@ -87,19 +87,19 @@ impl Location {
         if !shown {
             return location;
         }
-        // An escape is longer than its character, which moves the mark.
+        // Escapes are longer than their characters, so the mark moves.
         let parts = [text.get(..start), text.get(start..end), text.get(end..)];
         let [before, marked, after] = parts.map(|part| shown_in_line(part.unwrap_or("")));
         let span = before.len()..before.len() + marked.len();
         Self { text: before + &marked + &after, span, ..location }
     }
 
-    /// The same, for a line that must not be shown.
+    /// The same location without the text of the line.
     pub(super) fn without_text(self) -> Self {
         Self { text: String::new(), span: 0..0, ..self }
     }
 
-    /// Adds the location to `group`: with the annotated line, if the line is known.
+    /// Adds the location to `group`, with the annotated line if its text is known.
     fn show<'a>(&'a self, group: Group<'a>, notes: impl IntoIterator<Item = Annotation<'a>>) -> Group<'a> {
         let path = printable(&self.file.to_string_lossy()).into_owned();
         if !self.text.is_empty() {
@@ -114,7 +114,7 @@ impl Location {
     }
 }
 
-/// A part of a line, for a terminal. Tabs stay, and are shown as spaces.
+/// Part of a line, for a terminal. Tabs remain, and are displayed as spaces.
 fn shown_in_line(text: &str) -> String {
     let parts: Vec<_> = text.split('\t').map(printable).collect();
     parts.join("\t")
@@ -131,7 +131,7 @@ impl fmt::Display for Location {
 }
 
 impl ConfigFault {
-    /// Makes the texts printable: they repeat names and values, which may hold any character.
+    /// Makes the texts printable: they quote names and values, which may contain any character.
     fn make_printable(&mut self) {
         let label = self.related.as_mut().map(|(_, label)| label);
         for text in std::iter::once(&mut self.message).chain(&mut self.hint).chain(label) {
@@ -167,7 +167,7 @@ impl ConfigFault {
     }
 }
 
-/// The form for programs. Line and column are null if the fault is about the file as a whole.
+/// The form for programs. Line and column are null if the location is the file as a whole.
 impl Serialize for ConfigFault {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let known = |number: u32| (number > 0).then_some(number);
@@ -182,7 +182,7 @@ impl Serialize for ConfigFault {
 }
 
 impl ConfigFaults {
-    /// Sorts faults, and removes duplicates, such as a bad default that many pools use.
+    /// Sorts the faults and removes duplicates: many pools may use the same bad default.
     pub(super) fn new(mut faults: Vec<ConfigFault>) -> Self {
         faults.iter_mut().for_each(ConfigFault::make_printable);
         faults.sort_by(|a, b| {
@@ -213,12 +213,12 @@ impl ConfigFaults {
         self.0.iter()
     }
 
-    /// Faults that keep the configuration from being run.
+    /// Faults that prevent the configuration from running.
     pub fn errors(&self) -> impl Iterator<Item = &ConfigFault> {
         self.0.iter().filter(|fault| fault.severity == Severity::Error)
     }
 
-    /// Faults that do not.
+    /// Faults that do not prevent it from running.
     pub fn warnings(&self) -> impl Iterator<Item = &ConfigFault> {
         self.0.iter().filter(|fault| fault.severity == Severity::Warning)
     }
@@ -230,7 +230,7 @@ impl ConfigFaults {
     }
 
     /// The text for a terminal: each fault with its line and a caret below it, separated by blank lines. `color` adds
-    /// terminal escapes. After 100 faults the rest is only counted.
+    /// terminal escapes. At most 100 faults are shown; the rest are counted.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled().hyperlink(false) } else { Renderer::plain() };

@@ -1,6 +1,6 @@
-//! Checks that the answer of every service fits into a UDP reply.
+//! Checks that the answer of each service fits into a UDP reply.
 //!
-//! An answer that does not fit would send every client to TCP for every query. `answer::size` computes the size.
+//! If an answer does not fit, every client needs TCP for every query. `answer::size` computes the size.
 
 use crate::answer::size;
 use crate::config::advice::{addresses, weighty};
@@ -35,7 +35,7 @@ pub(super) fn check(pools: &[ReadPool<'_>], services: &[ReadService<'_>], settin
     }
 }
 
-/// How many addresses of a family an answer from this pool can hold. Addresses with weight 0 are answered only if there
+/// How many addresses of a family an answer from this pool can contain. Addresses with weight 0 are used only if there
 /// are no others.
 fn answerable(pool: &Pool, family: Family) -> usize {
     match weighty(pool, family).count() {
@@ -51,16 +51,16 @@ fn answerable(pool: &Pool, family: Family) -> usize {
 /// An answer that does not fit.
 struct Excess {
     family: Family,
-    /// How many addresses it holds.
+    /// How many addresses it contains.
     count: usize,
-    /// Bytes of the reply.
+    /// The size of the reply, bytes.
     size: usize,
-    /// How many addresses fit, of every family that has too many.
+    /// How many addresses would fit, of each family that has too many.
     fitting: usize,
 }
 
 impl Excess {
-    /// The larger of the answers with these numbers of addresses, by [`Family::index`], if it does not fit.
+    /// The larger of the answers with these numbers of addresses (by [`Family::index`]), if it does not fit.
     fn find(service: &Name, most: [usize; 2], settings: &Settings) -> Option<Self> {
         let payload = usize::from(settings.udp_payload);
         let around = size::around_addresses(service, settings);
@@ -88,7 +88,7 @@ impl Excess {
         )
     }
 
-    /// The remedy: `change` the answer, or allow larger replies.
+    /// The hint: `change` the answer, or allow larger replies.
     fn hint(&self, change: String) -> String {
         if self.size > usize::from(*UDP_PAYLOADS.end()) {
             return change;

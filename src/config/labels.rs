@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// The name in ASCII, unchanged if it is ASCII already. None if UTS 46 does not allow it.
+/// The name in ASCII; unchanged if it is ASCII. None if UTS 46 does not allow it.
 pub(super) fn to_ascii(text: &str) -> Option<Cow<'_, str>> {
     if text.is_ascii() {
         return Some(Cow::Borrowed(text));
@@ -31,7 +31,7 @@ mod tests {
             assert_eq!(to_ascii(letters).as_deref(), Some(ascii));
             assert_eq!(in_letters(ascii).as_deref(), Some(letters));
         }
-        // Mapped: capitals, and an u with a combining diaeresis.
+        // Mapped: capital letters, and a u with a combining diaeresis.
         assert_eq!(to_ascii("MÜNCHEN.Example").as_deref(), Some("xn--mnchen-3ya.example"));
         assert_eq!(to_ascii("mu\u{308}nchen.example").as_deref(), Some("xn--mnchen-3ya.example"));
         assert_eq!(to_ascii("WWW.Example").as_deref(), Some("WWW.Example"), "ASCII stays as it is");

@@ -1,7 +1,7 @@
-//! Loads a configuration on a separate thread, and abandons the load at a time limit.
+//! Loads a configuration on a separate thread, and abandons the load after a time limit.
 //!
-//! A network file system may hang for hours, and no call returns an error. The thread that waits for it is then abandoned, and
-//! ends when the file system answers. Later loads do not touch the path that it waits for.
+//! A network file system may hang for hours without returning an error. The thread that waits for it is abandoned, and
+//! ends when the file system answers. Later loads do not access the path for which it waits.
 //!
 //! ```text
 //! loading --done--> its result
@@ -18,11 +18,11 @@ use crate::config::fault::{ConfigFault, ConfigFaults, Location, Severity};
 use crate::duration::Shown;
 use crate::file::{Reading, ReadingPhase};
 
-/// The longest that it may take to load a configuration with all files that it names.
+/// The time limit for loading a configuration with all files that it names.
 pub(super) const LOAD_TIME: Duration = Duration::from_secs(30);
-/// How many abandoned loads may still wait, each for a different path. If there are more, no new one begins.
+/// The most abandoned loads that may still wait, each for a different path. If there are more, no load starts.
 const MAX_GIVEN_UP: usize = 8;
-/// A load that is given up ends within this time; if it takes longer, it hangs.
+/// An abandoned load ends within this time unless it hangs.
 const END_TIME: Duration = Duration::from_secs(1);
 
 /// Reports the end of a load when it is dropped, even by a panic.
@@ -64,7 +64,7 @@ pub(super) fn within<T: Send + 'static>(
         }
         phase => {
             let at = reading.give_up();
-            // A load that does not hang ends now.
+            // A load that does not hang ends within this time.
             let _ = reading.wait_while(ReadingPhase::GivenUp, END_TIME);
             let message = if phase == ReadingPhase::GoingOn {
                 format!("the configuration could not be read within {}; it waited here", Shown(time))
@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// Loads what is read at once, and then waits at this path until the sender goes.
+    /// A load that hangs at `at` until the sender is dropped.
     fn hang(at: &'static str, released: Receiver<()>) -> Result<(), ConfigFaults> {
         within(Duration::from_millis(50), Path::new("main"), &Arc::default(), move |reading| {
             reading.look_at(Path::new(at)).unwrap();

@@ -1,6 +1,6 @@
-//! Finds the tables that an unknown key belongs to.
+//! Finds the tables in which an unknown key would be valid.
 
-/// The tables with a fixed set of keys. A key of several tables is listed with each.
+/// The tables with a fixed set of keys. A key that several tables have is listed in each.
 const PLACES: [(&str, &[&str]); 13] = [
     ("the top of the main file, above its first [table]", &["include"]),
     (
@@ -78,7 +78,7 @@ const PLACES: [(&str, &[&str]); 13] = [
     ),
 ];
 
-/// Keys of other programs, with the key that says the same here and how it is written.
+/// Keys of other programs, with the equivalent key and its notation here.
 const ELSEWHERE: [(&str, &str, &str); 6] = [
     ("insecure", "verify", "verify = false"),
     ("insecure_skip_verify", "verify", "verify = false"),
@@ -88,14 +88,14 @@ const ELSEWHERE: [(&str, &str, &str); 6] = [
     ("ssl_verify", "verify", "verify"),
 ];
 
-/// How a key of another program is written in a table that knows these keys.
+/// The notation here for a key of another program, if the table has the equivalent key.
 pub(super) fn written_here(key: &str, known: &[&str]) -> Option<&'static str> {
     let key = key.to_ascii_lowercase().replace('-', "_");
     let (.., written) = ELSEWHERE.iter().find(|(other, here, _)| *other == key && known.contains(here))?;
     Some(written)
 }
 
-/// The keys of a key that signs transfers.
+/// The keys of an entry in `[keys]`.
 pub(super) const OF_A_KEY: &[&str] = &["algorithm", "secret_file"];
 /// The keys of a zone.
 pub(super) const OF_A_ZONE: &[&str] = &["file", "transfer", "secondaries"];
@@ -115,7 +115,7 @@ pub(super) fn all() -> std::collections::HashMap<&'static str, usize> {
     all
 }
 
-/// The tables that have the key, as the end of a sentence; none if no table has it.
+/// The tables that have the key, as the end of a sentence; none if there is no such table.
 pub(super) fn places_of(key: &str) -> Option<String> {
     let places: Vec<&str> =
         PLACES.iter().filter(|(_, keys)| keys.contains(&key)).map(|(place, _)| *place).collect();

@@ -6,9 +6,9 @@
 //!                                                                           -> advice: warnings
 //! ```
 //!
-//! Every value knows its place (`value`). Code that reads a value reports its faults with that place and continues, so
-//! one run finds all faults. Nothing is concluded from a part with a fault, so that one mistake is one message. The
-//! effects of settings are not here.
+//! Every value has its location in the file (`value`). Code that reads a value reports faults with the location and
+//! continues, so one run finds all faults. A part with a fault leads to no further faults: one mistake gives one
+//! message. The effects of settings are not here.
 
 mod address;
 mod admin;
@@ -63,25 +63,24 @@ pub struct Setup {
     pub admin: AdminSettings,
     /// Zones, services and pools.
     pub served: Served,
-    /// Settings that can be run, but may not do what their author wants.
+    /// Warnings: the setup can run, but may not do what its author wants.
     pub warnings: ConfigFaults,
 }
 
 /// `[server]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
-    /// UDP and TCP; port 0 takes a free one, the same for both.
+    /// For UDP and TCP. Port 0 takes a free port, the same for both.
     pub listen: Vec<SocketAddr>,
-    /// UDP worker threads for each address; 0 is one for each core.
+    /// UDP worker threads per address; 0 means one per core.
     pub workers: usize,
     /// Limits on clients.
     pub limits: Limits,
-    /// Where health and overrides are kept over a restart; without it, they are lost.
+    /// The directory that keeps health and overrides over a restart; without it, they are lost.
     pub state_dir: Option<PathBuf>,
 }
 
-/// Reads a configuration, with the files it includes and the zone files it names. Blocks, but for a
-/// limited time.
+/// Reads a configuration, the files it includes and the zone files it names. Blocks, at most for a limited time.
 ///
 /// # Errors
 /// All faults, with the warnings, if at least one is an error.
@@ -89,8 +88,8 @@ pub fn load(path: &Path) -> Result<Setup, ConfigFaults> {
     load_by(&Arc::default(), path)
 }
 
-/// As [`load()`], for an operator who checks a configuration: also warns of addresses and ports that this machine does
-/// not have or this user may not use.
+/// As [`load()`], for a check: also warns of addresses and ports that this machine does not have or this user may not
+/// use.
 ///
 /// # Errors
 /// Those of [`load()`].
@@ -101,16 +100,16 @@ pub fn check(path: &Path) -> Result<Setup, ConfigFaults> {
     })
 }
 
-/// As [`load()`], but another thread may give up `reading`, which ends it at once.
+/// As [`load()`], but another thread can end it at once through `reading`.
 ///
 /// # Errors
-/// Those of [`load()`], and when it was given up.
+/// Those of [`load()`], and if it was ended by another thread.
 pub fn load_by(reading: &Arc<Reading>, path: &Path) -> Result<Setup, ConfigFaults> {
     let main = path.to_owned();
     load::within(load::LOAD_TIME, path, reading, move |reading| read(reading, &main))
 }
 
-/// As [`load_by()`], if the client means the file at `path`; none if `meant` is the path of another file.
+/// As [`load_by()`], for a client that names the file as `meant`; none if that is the path of another file.
 ///
 /// # Errors
 /// Those of [`load_by()`].
@@ -121,12 +120,12 @@ pub fn load_meant(reading: &Arc<Reading>, path: &Path, meant: &Path) -> Result<O
     })
 }
 
-/// Whether `meant`, an absolute path, is that of the file: as named, or with all links resolved. `meant` comes from the
-/// client, so it is never looked up. If `file` cannot be looked up, its path is compared as it is, and reading it then
-/// reports why.
+/// Whether the absolute path `meant` names the file: directly, or through links. A client has sent `meant`, so it is
+/// never looked up. If `file` cannot be looked up, its path is compared as it is; reading the file then reports the
+/// reason.
 fn leads_to(reading: &Reading, file: &Path, meant: &Path) -> bool {
     let real = reading.look_at(file).and_then(|()| file.canonicalize());
-    // A client sends its path in UTF-8, even if it is not.
+    // A client sends its path as UTF-8, even if the path is not.
     [std::path::absolute(file), real]
         .into_iter()
         .flatten()
@@ -147,7 +146,7 @@ fn finish(findings: Findings, path: &Path) -> Result<Setup, ConfigFaults> {
     }
 }
 
-/// The setup, as far as it goes; none when a file is not TOML.
+/// The setup without the parts that have faults; none if a file is not valid TOML.
 fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
     let report = |error: std::io::Error| {
         let location = Location::whole(path.into());
@@ -167,19 +166,19 @@ fn read_files(path: &Path, findings: &Findings) -> Option<Setup> {
     let main = Document::parse(&source, findings);
     let included = main.included(findings);
     let included: Vec<_> = included.iter().map(|source| Document::parse(source, findings)).collect();
-    // Faults in the content of a file that is not TOML are not worth a message.
+    // If a file is not valid TOML, faults in its content are not worth a message.
     if findings.errors() > 0 {
         return None;
     }
     let sections = Sections::collect(&main, &included, findings);
-    // A reload may find a file empty because it is being written.
+    // A reload may read a file while it is being written, and find it empty.
     if sections.zones.is_empty() {
         source.at(findings, None).error("no [zones] are configured: there is no name to answer for");
     }
     Some(build(&sections, source.at(findings, None), findings))
 }
 
-/// The setup of all sections, without the parts that have faults. The warnings are added later.
+/// The setup without the parts that have faults. Warnings are added later.
 fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> Setup {
     let before = findings.errors();
     let ReadServer { server, mut settings, startup_wait, listen } =

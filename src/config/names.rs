@@ -1,11 +1,11 @@
-//! Names that a configuration gives to pools, backends, sites and checks.
+//! Names of pools, backends, sites and checks.
 
 use crate::config::source::At;
 
-/// The longest name, bytes: names are labels of metrics and columns of a terminal.
+/// The longest name, bytes: names appear in labels of metrics and in columns on a terminal.
 const MAX_NAME: usize = 64;
 
-/// Reports a name that is too long, or has a character that is not allowed. Names are written as `POOL/BACKEND` on the
+/// Reports a name that is too long or contains a character that is not allowed. Names appear as `POOL/BACKEND` on the
 /// command line and in URLs.
 pub(super) fn check(at: At<'_>, name: &str, what: &str, is_allowed: impl Fn(char) -> bool) -> bool {
     if name.is_empty() || name.len() > MAX_NAME {

@@ -12,19 +12,19 @@ use crate::config::source::At;
 use crate::config::value::{Located, NamedValue, TomlTable, TomlValue, percent};
 use crate::pool::{Backend, MAX_WEIGHT, MinHealthy, Pool, Require};
 
-/// For longer times, change the backend's weight by hand.
+/// For longer times, the operator changes the weight of the backend by hand.
 const SLOW_STARTS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 
 /// A pool as read.
 #[derive(Debug)]
 pub(super) struct ReadPool<'s> {
-    /// The place of its name.
+    /// The location of the name.
     pub(super) at: At<'s>,
     /// The pool as read.
     pub(super) setup: PoolSetup,
-    /// Its checks with their places, for warnings.
+    /// The checks with their locations, for warnings.
     pub(super) checks: Vec<ReadCheck<'s>>,
-    /// Whether it has faults: then nothing is concluded from the rest.
+    /// Whether it has faults; then no further faults are derived from it.
     pub(super) faulty: bool,
 }
 
@@ -42,11 +42,11 @@ pub(super) struct PoolKeys<'s> {
 #[derive(Clone, Copy, Debug)]
 enum SuspectSelf {
     Off,
-    /// From this share of the addresses on, percent.
+    /// From this percentage of the addresses on.
     From(u8),
 }
 
-/// The names and addresses that the pool has so far.
+/// The names and addresses of the pool so far.
 #[derive(Default)]
 struct TakenNames<'s> {
     names: HashMap<String, At<'s>>,
@@ -90,7 +90,7 @@ impl<'s> PoolKeys<'s> {
 }
 
 impl<'s> ReadPool<'s> {
-    /// Reads one pool. A pool with faults is returned too, because services may name it.
+    /// Reads one pool. A pool with faults is returned too, because services may refer to it.
     pub(super) fn read(
         entry: NamedValue<'s>,
         defaults: &PoolKeys<'s>,
@@ -129,15 +129,15 @@ impl<'s> ReadPool<'s> {
 
     /// Takes the values of the keys. If the pool is `sound` so far, reports contradictions between them.
     ///
-    /// A default is for pools of many sizes, but one that this pool can never meet is still a fault, reported at the
-    /// pool.
+    /// Defaults are for pools of many sizes. But a default that this pool can never meet is still a fault, at the
+    /// location of the pool.
     fn take(&mut self, keys: &PoolKeys<'s>, sound: bool) {
         let Self { at, setup: PoolSetup { pool, checks, require }, .. } = self;
         *checks = self.checks.iter().map(|read| read.check.clone()).collect();
         let place = |at_key, inherited| if inherited { *at } else { at_key };
         if let Some(key) = &keys.require {
             *require = key.value;
-            // Without checks a default has no effect.
+            // Without checks, a default has no effect.
             if sound && !(key.inherited && checks.is_empty()) {
                 let deciding = checks.iter().filter(|check| !check.observe_only).count();
                 check_require(place(key.at, key.inherited), key.value, deciding, &pool.name);
@@ -163,7 +163,7 @@ impl<'s> ReadPool<'s> {
 
 fn check_require(at: At<'_>, require: Require, deciding: usize, pool: &str) {
     let Require::AtLeast(least) = require else { return };
-    // Without checks "any" is as good as "all".
+    // Without checks, "any" and "all" are the same.
     if usize::from(least) > deciding.max(1) {
         let checks = match deciding {
             0 => "no check that decides".to_owned(),
@@ -280,7 +280,7 @@ impl<'s> TakenNames<'s> {
     }
 }
 
-/// A backend without a name is named by its address, which can hold colons; so can a name.
+/// A backend without a name gets its address as its name, so names may contain colons.
 fn is_in_backend_name(character: char) -> bool {
     names::is_in_pool_name(character) || character == ':'
 }
@@ -303,7 +303,7 @@ fn min_healthy(value: TomlValue<'_>) -> Option<MinHealthy> {
     if value.is_integer() {
         return value.integer(1..=u32::MAX).map(MinHealthy::Count);
     }
-    // It may have been meant as a share.
+    // It may be meant as a share.
     let as_share = |remedy| match value.as_str().and_then(|text| percent(&format!("{text}%"))) {
         Some(percent) => format!("{remedy}; or write \"{percent}%\" for a share"),
         None => remedy,

@@ -1,4 +1,4 @@
-//! `[server]`: listen addresses, and the settings of every answer.
+//! `[server]`: listen addresses, and settings that apply to every answer.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,16 +19,16 @@ use crate::pool::Family;
 use crate::printable::quoted;
 use crate::settings::{Chaos, Cookies, MAX_NSID, Settings};
 
-/// Workers of each address; more than one for each core are useless.
+/// Workers per address; more than one per core are useless.
 const WORKERS: RangeInclusive<usize> = 0..=1024;
-/// RFC 6891, section 6.2.3, forbids less; larger replies are fragmented, and often lost.
+/// RFC 6891, section 6.2.3, forbids less. Larger replies are fragmented, and often lost.
 pub(super) const UDP_PAYLOADS: RangeInclusive<u16> = 512..=4096;
 const TCP_CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
-/// The unit of RFC 7828 is 100 ms. No client needs more than two minutes.
+/// In units of 100 ms (RFC 7828). No client needs more than two minutes.
 const TCP_IDLE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(120);
 const RESPONSES_PER_SECOND: RangeInclusive<u32> = 1..=1_000_000;
 const SLIP: RangeInclusive<u32> = 0..=255;
-/// As in BIND and NSD: a client whose address a flood spoofs has a good chance at its second try.
+/// As in BIND and NSD. A client whose address is used in a flood probably gets through at its second attempt.
 const DEFAULT_SLIP: u32 = 2;
 const STARTUP_WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
 
@@ -38,14 +38,14 @@ const DEFAULT_LISTEN: [SocketAddr; 2] = [
 ];
 const DEFAULT_STARTUP_WAIT: Duration = Duration::from_secs(3);
 
-/// The secret of cookies if no file gives one. It is random, and the same for the whole life of the process, so that
-/// cookies stay valid over a reload.
+/// The cookie secret if no file provides one. It is random, and the same as long as the process runs, so that cookies
+/// stay valid over a reload.
 static OWN_SECRET: LazyLock<[u8; 16]> = LazyLock::new(rand::random);
 
-/// Addresses to listen on, with their places. A default has the place of the table that it is missing in.
+/// Listen addresses with their locations. A default has the location of the table that lacks the key.
 pub(super) type Listen<'s> = Vec<Located<'s, SocketAddr>>;
 
-/// `[server]`, by the module that it is for.
+/// `[server]`, separated by the module that uses the settings.
 pub(super) struct ReadServer<'s> {
     pub(super) server: ServerSettings,
     pub(super) settings: Settings,
@@ -53,7 +53,7 @@ pub(super) struct ReadServer<'s> {
     pub(super) listen: Listen<'s>,
 }
 
-/// Reads `[server]`, which may be missing in the `file`.
+/// Reads `[server]`. The section may be missing in `file`.
 pub(super) fn read_server<'s>(entry: Option<NamedValue<'s>>, file: At<'s>) -> ReadServer<'s> {
     let mut server =
         ServerSettings { listen: Vec::new(), workers: 0, limits: Limits::default(), state_dir: None };
@@ -99,7 +99,7 @@ pub(super) fn read_server<'s>(entry: Option<NamedValue<'s>>, file: At<'s>) -> Re
     ReadServer { server, settings, startup_wait, listen }
 }
 
-/// The data that the server gives about itself on request.
+/// Data about the server that clients can request.
 fn read_identity(table: &mut TomlTable<'_>, settings: &mut Settings) {
     let nsid = |value: TomlValue<'_>| {
         let text = value.string("a text")?;
@@ -118,8 +118,8 @@ fn read_identity(table: &mut TomlTable<'_>, settings: &mut Settings) {
     }
 }
 
-/// Cookies are on by default. One server can use a secret of this process alone; servers behind one address must share
-/// a file.
+/// Cookies are on by default. A single server can use a secret of its own; servers that share an address must share a
+/// file.
 fn read_cookies(table: &mut TomlTable<'_>, settings: &mut Settings) {
     let word = |value: TomlValue<'_>| match value.as_str() {
         Some(_) => {
@@ -140,7 +140,7 @@ fn cookies(required: Option<bool>, secrets: Option<CookieSecrets>) -> Option<Coo
     required.zip(secrets).map(|(required, secrets)| Cookies { secrets, required })
 }
 
-/// Secrets of 32 hexadecimal digits, one in each line. The first one makes cookies, and all are accepted.
+/// Reads secrets of 32 hexadecimal digits, one per line. The first makes cookies; all are accepted.
 fn cookie_secrets(value: TomlValue<'_>) -> Option<CookieSecrets> {
     let (path, text) = value.secret_file()?;
     let refuse = |reason: String| value.refuse_file(&path, reason);
@@ -162,7 +162,7 @@ fn cookie_secrets(value: TomlValue<'_>) -> Option<CookieSecrets> {
     secrets
 }
 
-/// An existing directory. If it cannot be written to, this is only a warning, because the server works without it.
+/// An existing directory. If it is not writable, this is only a warning: the server works without it.
 fn directory(value: TomlValue<'_>) -> Option<PathBuf> {
     let path = value.path()?;
     let refuse = |reason: &dyn std::fmt::Display| {
@@ -192,8 +192,8 @@ fn directory(value: TomlValue<'_>) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Creates a file without a name (`O_TMPFILE`), which disappears at once. If the file system does not support that, the
-/// first write shows whether it is possible.
+/// Creates a nameless file (`O_TMPFILE`), which disappears at once. If the file system does not support this, only the
+/// first write shows whether writing is possible.
 fn try_writing(directory: &Path) -> io::Result<()> {
     let unnamed = std::fs::OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(directory);
     match unnamed {
@@ -237,7 +237,7 @@ fn resolvers(value: TomlValue<'_>) -> Option<Networks> {
     value.networks()
 }
 
-/// In the unit of RFC 7828, 100 ms.
+/// In units of 100 ms (RFC 7828).
 fn tenths(duration: Duration) -> u16 {
     u16::try_from(duration.as_millis() / 100).unwrap_or(u16::MAX)
 }

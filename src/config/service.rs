@@ -27,21 +27,21 @@ static WHEN_DOWN: [(&str, WhenDown); 3] =
 /// A service as read.
 #[derive(Debug)]
 pub(super) struct ReadService<'s> {
-    /// The place of its name.
+    /// The location of the name.
     pub(super) at: At<'s>,
-    /// The place of its own `answers`, else of its name.
+    /// The location of `answers`, or of the name if the service has none.
     pub(super) answers_at: At<'s>,
-    /// The place of its own `ttl`, else of its name.
+    /// The location of `ttl`, or of the name if the service has none.
     pub(super) ttl_at: At<'s>,
-    /// The place of its own `when_down`, else of its name.
+    /// The location of `when_down`, or of the name if the service has none.
     pub(super) when_down_at: At<'s>,
     /// The service as read.
     pub(super) service: Service,
-    /// Whether it has faults: then nothing is concluded from the rest.
+    /// Whether it has faults; then no further faults are derived from it.
     pub(super) faulty: bool,
 }
 
-/// The keys of a service, all of which can have a default.
+/// The keys of a service. Each can have a default.
 #[derive(Debug, Default)]
 pub(super) struct ServiceKeys<'s> {
     pools: Option<Located<'s, Vec<Located<'s, &'s str>>>>,
@@ -77,7 +77,7 @@ impl<'s> ServiceKeys<'s> {
 }
 
 impl<'s> ReadService<'s> {
-    /// Reads one service. `None` if its name is not a domain name.
+    /// Reads one service. None if its name is not a domain name.
     pub(super) fn read(
         entry: NamedValue<'s>,
         defaults: &ServiceKeys<'s>,

@@ -1,4 +1,4 @@
-//! A configuration file as text, and places in it.
+//! The text of a configuration file, and locations in it.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -14,7 +14,7 @@ use crate::config::unquoted;
 use crate::file::{self, Content, Reading};
 use crate::printable::without_quoted;
 
-/// Some editors put this mark at the start of a UTF-8 file.
+/// The mark that some editors write at the start of a UTF-8 file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// A configuration file.
@@ -22,40 +22,40 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 pub(super) struct SourceFile {
     path: Arc<Path>,
     text: String,
-    /// Whether messages may show its lines.
+    /// Whether messages may quote its lines.
     quotable: bool,
-    /// Where each line begins.
+    /// The offset at which each line begins.
     lines: Vec<usize>,
 }
 
-/// The faults found so far, and access to files. It is shared, so that every value can report its faults, and read the
-/// file that it names.
+/// The faults found so far, and access to files. Every value shares it, to report its faults and to read the file that
+/// it names.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     reading: Arc<Reading>,
     faults: RefCell<Vec<ConfigFault>>,
     errors: Cell<usize>,
-    /// Whether the configuration is only checked.
+    /// Whether this is a check, and no server will run with the configuration.
     check: bool,
 }
 
-/// A place in a configuration file, and where to report its faults.
+/// A location in a configuration file, and where to report its faults.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct At<'s> {
     source: &'s SourceFile,
     findings: &'s Findings,
     start: usize,
     end: usize,
-    /// Whether its line holds a secret, and is not shown.
+    /// Whether messages must not quote the line, because it holds a secret.
     concealed: bool,
 }
 
 impl SourceFile {
-    /// Takes the content of a file. `quotable` says whether the reader of messages may see its lines: a pattern or a link
-    /// may lead to any file.
+    /// Takes the content of a file. `quotable` says whether messages may quote its lines: a pattern or a link may lead
+    /// to any file.
     ///
     /// # Errors
-    /// When it is not text, or not UTF-8, with the place.
+    /// If it is not text, or not UTF-8, with the location.
     pub(super) fn from_bytes(path: &Path, bytes: Vec<u8>, quotable: bool) -> Result<Self, Box<ConfigFault>> {
         if let Some(reason) = file::not_text(&bytes) {
             let (location, message) = (Location::whole(path.into()), format!("this is not TOML: {reason}"));
@@ -84,7 +84,7 @@ impl SourceFile {
 
     fn new(path: &Path, mut text: String, quotable: bool) -> Self {
         if text.starts_with(BYTE_ORDER_MARK) {
-            // It has no column.
+            // The mark has no column.
             text.drain(..BYTE_ORDER_MARK.len_utf8());
         }
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
@@ -97,12 +97,12 @@ impl SourceFile {
         &self.path
     }
 
-    /// Bytes of the file.
+    /// The size of the file, bytes.
     pub(super) fn size(&self) -> u64 {
         self.text.len() as u64
     }
 
-    /// A path that this file names: a relative one starts at its directory.
+    /// Resolves a path that this file names: a relative one starts at the directory of the file.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)
     }
@@ -112,8 +112,8 @@ impl SourceFile {
         let (tree, mut errors) = DeTable::parse_recoverable(&self.text);
         let end = self.text.len();
         errors.sort_by_key(|error| error.span().map_or(end, |span| span.start));
-        // After an unclosed array or inline table the parser reports every word that follows. Only the first error
-        // is worth showing.
+        // After an unclosed array or inline table, the parser reports an error for every following word. Only the first
+        // error is useful.
         let in_brackets = |message: &str| message.contains("array") || message.contains("inline table");
         let is_open = |message: &str| message.starts_with("unclosed") && in_brackets(message);
         let swallows = errors.iter().any(|error| is_open(error.message()));
@@ -136,7 +136,7 @@ impl SourceFile {
                     at.error_with_hint(format!("this is not TOML: {message}"), hint);
                     break;
                 }
-                // The rest of a line that was told how to be written.
+                // A hint for this line was already given.
                 _ if hinted == Some(line) => {}
                 message => {
                     let hint = unquoted::hint(text, self.section_above(line)).filter(|_| is_about_quotes);
@@ -148,19 +148,19 @@ impl SourceFile {
         tree
     }
 
-    /// Where the key or table stands first that stands again at `second`.
+    /// The first location of the key or table that is repeated at `second`.
     fn first_of(&self, table: &DeTable<'_>, second: &Range<usize>) -> Option<Range<usize>> {
         let line = self.lines.iter().rev().find(|begin| **begin <= second.start)?;
         let (above, line) = self.text.split_at_checked(*line)?;
         if !line.trim_start().starts_with('[') {
             return self.key_above(table, second);
         }
-        // The tree has a table of two headers where its second one stands.
+        // If two headers define the same table, the tree has it at the second one.
         self.key_above(DeTable::parse_recoverable(above).0.get_ref(), second)
     }
 
-    /// The nearest key above that is written as `second` is. Lists and tables in braces that end before it do not
-    /// count: what follows them belongs to another table.
+    /// The nearest key above with the same text as `second`. Keys in a list or inline table that ends before `second`
+    /// do not count: they belong to another table.
     fn key_above(&self, table: &DeTable<'_>, second: &Range<usize>) -> Option<Range<usize>> {
         let written = |span: &Range<usize>| Some(self.text.get(span.clone())?.trim_matches(['"', '\'']));
         let within = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
@@ -184,13 +184,13 @@ impl SourceFile {
         self.text.get(value.span()).is_some_and(|text| text.starts_with('{'))
     }
 
-    /// The file as a whole, or bytes of it.
+    /// A range of bytes of the file, or the file as a whole.
     pub(super) fn at<'s>(&'s self, findings: &'s Findings, span: Option<Range<usize>>) -> At<'s> {
         let Range { start, end } = span.unwrap_or(usize::MAX..usize::MAX);
         At { source: self, findings, start, end, concealed: false }
     }
 
-    /// The number of the line that holds this byte, from 1, and its text.
+    /// The number, from 1, and the text of the line that contains this byte.
     fn line_at(&self, at: usize) -> (usize, &str) {
         let line = self.lines.partition_point(|&begin| begin <= at).max(1);
         let begin = self.lines.get(line - 1).copied().unwrap_or(0);
@@ -198,7 +198,7 @@ impl SourceFile {
         (line, self.text.get(begin..end).unwrap_or("").trim_end_matches(['\r', '\n']))
     }
 
-    /// The name of the table that a line stands in, as it is written.
+    /// The name of the table that contains the line, as written.
     fn section_above(&self, line: usize) -> Option<&str> {
         let above = self.text.get(..*self.lines.get(line - 1)?)?;
         let header = above.lines().rev().find(|line| line.trim_start().starts_with('['))?;
@@ -222,22 +222,22 @@ impl SourceFile {
 }
 
 impl Findings {
-    /// No faults yet; files are read with `reading`.
+    /// No faults yet; files are read through `reading`.
     pub(super) fn of(reading: Arc<Reading>) -> Self {
         Self { reading, ..Self::default() }
     }
 
-    /// As [`Findings::of`], for a configuration that is only checked.
+    /// As [`Findings::of`], for a check.
     pub(super) fn of_check(reading: Arc<Reading>) -> Self {
         Self { check: true, ..Self::of(reading) }
     }
 
-    /// Whether the configuration is only checked.
+    /// Whether this is a check, and no server will run with the configuration.
     pub(super) fn is_check(&self) -> bool {
         self.check
     }
 
-    /// Notes the path that is about to be accessed. Fails if the load was given up, or the path is known to hang.
+    /// Announces access to a path. Fails if the load was abandoned, or the path is known to hang.
     pub(super) fn look_at(&self, path: &Path) -> io::Result<()> {
         self.reading.look_at(path)
     }
@@ -247,7 +247,7 @@ impl Findings {
         self.reading.read(path, limit)
     }
 
-    /// Whether the load has not been given up.
+    /// Whether the load may continue: it was not abandoned.
     pub(super) fn goes_on(&self) -> bool {
         self.reading.goes_on()
     }
@@ -259,7 +259,7 @@ impl Findings {
         self.faults.borrow_mut().push(fault);
     }
 
-    /// How many errors there are so far. A part that adds none is sound.
+    /// The number of errors so far. If it does not change while a part is read, the part has no errors.
     pub(super) fn errors(&self) -> usize {
         self.errors.get()
     }
@@ -270,39 +270,39 @@ impl Findings {
 }
 
 impl<'s> At<'s> {
-    /// The file the place is in.
+    /// The file that contains the location.
     pub(super) fn source(self) -> &'s SourceFile {
         self.source
     }
 
-    /// Where faults of this place are reported.
+    /// The collection that receives the faults of this location.
     pub(super) fn findings(self) -> &'s Findings {
         self.findings
     }
 
-    /// Another place of the same file.
+    /// Another location of the same file.
     pub(super) fn elsewhere(self, span: Range<usize>) -> Self {
         Self { start: span.start, end: span.end, ..self }
     }
 
-    /// The place of `text`, if the file has it directly before the end of this place.
+    /// The location of `text`, if it is the end of this location.
     pub(super) fn ending_with(self, text: &str) -> Option<(&'s str, Self)> {
         let start = self.end.checked_sub(text.len())?;
         let written = self.source.text.get(start..self.end).filter(|written| *written == text)?;
         Some((written, self.elsewhere(start..self.end)))
     }
 
-    /// The same place, of a line that is not to be shown: it may hold a password.
+    /// The same location in a line that is not shown, because it may hold a password.
     pub(super) fn concealed(self) -> Self {
         Self { concealed: true, ..self }
     }
 
-    /// Where it begins in its file.
+    /// The offset at which it begins in the file.
     pub(super) fn start(self) -> usize {
         self.start
     }
 
-    /// The place of bytes `part` of the string at this place; the whole place if the string has several lines.
+    /// The location of the bytes `part` of the string here; the whole location if the string has several lines.
     pub(super) fn inside(self, part: Range<usize>) -> Self {
         let written = self.source.text.get(self.start..self.end).unwrap_or("");
         let several_lines = written.starts_with("\"\"\"") || written.starts_with("'''");
@@ -322,7 +322,7 @@ impl<'s> At<'s> {
         self.report(Severity::Error, message.into(), hint.into(), None);
     }
 
-    /// An error that involves another place too, which `label` describes.
+    /// Reports an error with a second location; `label` describes that location.
     pub(super) fn error_beside(self, message: impl Into<String>, other: At<'s>, label: &str) {
         self.report(Severity::Error, message.into(), None, Some((other, label)));
     }
@@ -338,7 +338,7 @@ impl<'s> At<'s> {
         hint: Option<String>,
         related: Option<(At<'s>, &str)>,
     ) {
-        // Without the text of the file a hint is useless, and it might repeat that text.
+        // A hint is useless if the text of the file is not shown, and it might quote that text.
         let (message, hint) = if self.source.quotable {
             (message, hint)
         } else {
@@ -355,7 +355,7 @@ impl<'s> At<'s> {
     }
 }
 
-/// How many bytes of `written`, with its escapes, represent the first `said` bytes of a string.
+/// How many bytes of `written` represent the first `said` bytes of a string: escapes are longer than their characters.
 fn written_before(written: &str, said: usize, has_escapes: bool) -> usize {
     let (mut at, mut saying) = (0, 0);
     while saying < said
@@ -375,7 +375,7 @@ fn written_before(written: &str, said: usize, has_escapes: bool) -> usize {
     at
 }
 
-/// The length in UTF-8 of the character with this number, in hexadecimal digits.
+/// The length in UTF-8 of the character with this code point, in hexadecimal digits.
 fn escaped(digits: Option<&str>) -> usize {
     let number = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
     number.and_then(char::from_u32).map_or(1, char::len_utf8)

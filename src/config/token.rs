@@ -9,13 +9,13 @@ use ring::hmac;
 
 /// The shortest token, characters; a shorter one could be guessed.
 const SHORTEST_TOKEN: usize = 16;
-/// The longest token, characters; a longer one would not fit beside the other headers of a request.
+/// The longest token, characters; a longer one would not fit into a request with its other headers.
 const LONGEST_TOKEN: usize = 1024;
 
-/// The prefix of the signed text of a proof, so that no other signature can be used as a proof.
+/// A prefix of the signed text, so that no other signature is a valid proof.
 const PROOF: &str = "steerd: an admin server knows its token";
 
-/// A bearer token (RFC 6750). Its debug form does not show it.
+/// A bearer token (RFC 6750). Its debug output does not contain it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BearerToken(Box<str>);
 
@@ -23,10 +23,10 @@ impl BearerToken {
     /// Takes the text of a token file.
     ///
     /// # Errors
-    /// Why it is not a token, as half a sentence.
+    /// Why it is not a token, as part of a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
         let token = text.trim();
-        // The characters of RFC 6750, section 2.1, which need no escapes in a header or a shell.
+        // The characters of RFC 6750, section 2.1. None needs an escape in a header or a shell.
         let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
         match token.len() {
             0 => Err("it is empty".into()),
@@ -43,8 +43,8 @@ impl BearerToken {
         }
     }
 
-    /// Whether a client has shown this token. The time it takes reveals nothing: both are hashed with a key that is used
-    /// once, and ring compares the hashes in constant time.
+    /// Whether a client has sent this token. The comparison leaks nothing through its duration: both tokens are hashed
+    /// with a key that is used once, and ring compares the hashes in constant time.
     #[must_use]
     pub fn is_shown_by(&self, client: &[u8]) -> bool {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
@@ -52,13 +52,13 @@ impl BearerToken {
         hmac::verify(&key, client, own.as_ref()).is_ok()
     }
 
-    /// The proof that its maker knows the token and is at this address, in reply to `nonce`.
+    /// The proof, in reply to `nonce`, that its sender knows the token and has this address.
     #[must_use]
     pub fn proof(&self, nonce: &Nonce, address: SocketAddr) -> String {
         HEXLOWER.encode(hmac::sign(&self.key(), &proved(nonce, address)).as_ref())
     }
 
-    /// Whether `proof` is that of a server at this address.
+    /// Whether `proof` comes from a server that knows the token and has this address.
     #[must_use]
     pub fn is_proved_by(&self, proof: &str, nonce: &Nonce, address: SocketAddr) -> bool {
         let proof = HEXLOWER.decode(proof.as_bytes());
@@ -69,7 +69,7 @@ impl BearerToken {
         hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes())
     }
 
-    /// The token itself, for the requests of a client.
+    /// The token itself, for a client's requests.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -82,12 +82,12 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// The text whose keyed hash is the proof. An IPv4 address and its IPv4-mapped form have the same text.
+/// The text that the proof signs. An IPv4 address and its IPv4-mapped form give the same text.
 fn proved(nonce: &Nonce, address: SocketAddr) -> Vec<u8> {
     format!("{PROOF}\n{nonce}\n{}\n{}", address.ip().to_canonical(), address.port()).into_bytes()
 }
 
-/// A random value from the client, so that an earlier proof is not valid again.
+/// A random value from the client, so that a recorded proof is not valid again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nonce([u8; 32]);
 

@@ -14,14 +14,14 @@ use crate::name::Name;
 use crate::settings::{Allowed, Secondary};
 use crate::spelling::closest;
 
-/// The default: mandatory to implement (RFC 8945, section 6), and not broken.
+/// The default: implementing it is mandatory (RFC 8945, section 6), and it is not broken.
 const DEFAULT_ALGORITHM: Algorithm = Algorithm::HmacSha256;
-/// The shortest secret, bytes; a shorter one is easier to guess than its hash (RFC 8945, section 8, asks for 16).
+/// The shortest secret, bytes: a shorter one is easier to guess than its hash (RFC 8945, section 8, requires 16).
 const SHORTEST_SECRET: usize = 16;
 /// The default port of a secondary.
 const DNS_PORT: u16 = 53;
 
-/// The keys by name, for zones to name them.
+/// The keys by name, to which zones refer.
 pub(super) struct ReadKeys {
     pub(super) keys: Keys,
     names: Vec<Name>,
@@ -53,7 +53,7 @@ fn read_key(entry: NamedValue<'_>, name: Name) -> Option<Key> {
     Some(Key::new(name, algorithm.map_or(DEFAULT_ALGORITHM, |read| read.value), &secret?.value))
 }
 
-/// A file that holds base64, as tsig-keygen and keymgr print it.
+/// Reads a file with base64 text, as tsig-keygen and keymgr print it.
 fn secret(value: TomlValue<'_>) -> Option<Vec<u8>> {
     let (path, text) = value.secret_file()?;
     let refuse = |reason: String| value.refuse_file(&path, reason);
@@ -121,7 +121,7 @@ fn read_secondary(value: TomlValue<'_>, keys: &ReadKeys) -> Option<Secondary> {
     secondary_address(value).map(|address| Secondary { address, key: None })
 }
 
-/// An address, with a port if it is not that of DNS.
+/// An address, with a port unless it is 53.
 fn secondary_address(value: TomlValue<'_>) -> Option<SocketAddr> {
     let text = value.string("an IP address")?;
     if text.parse::<SocketAddr>().is_ok() {

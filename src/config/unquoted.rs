@@ -1,12 +1,12 @@
-//! Hints for names and values that TOML refuses because their quotes are missing or typographic.
+//! Hints for lines that are not valid TOML because their quotes are missing or typographic.
 
-/// The sections whose tables have names of the operator's choice.
+/// The sections whose keys are names that the operator chooses.
 const NAMED: [&str; 4] = ["keys", "pools", "services", "zones"];
 
-/// Quotes that a word processor or a web page puts in the place of straight ones.
+/// Typographic quotes, which word processors and web pages insert for straight ones.
 const TYPOGRAPHIC: [char; 7] = ['“', '”', '„', '‟', '‘', '’', '«'];
 
-/// The remedy for a line that is not TOML; `section` is the table that it stands in.
+/// The hint for a line that is not valid TOML; `section` is the table that contains it.
 pub(super) fn hint(line: &str, section: Option<&str>) -> Option<String> {
     let line = line.trim();
     if let Some(header) = line.strip_prefix('[') {
@@ -28,7 +28,7 @@ pub(super) fn hint(line: &str, section: Option<&str>) -> Option<String> {
     })
 }
 
-/// The name without quotes, blanks and a final dot.
+/// The name without surrounding quotes and blanks, and without a final dot.
 fn bare(written: &str) -> String {
     let is_around = |character: char| {
         character.is_whitespace() || matches!(character, '"' | '\'' | '»') || TYPOGRAPHIC.contains(&character)
@@ -37,7 +37,7 @@ fn bare(written: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_owned()
 }
 
-/// Whether a name needs quotes, and can stand between them as it is.
+/// Whether a name needs quotes, and is valid between quotes without escapes.
 fn is_quotable(name: &str) -> bool {
     let needs_quotes =
         |character: char| !(character.is_ascii_alphanumeric() || matches!(character, '-' | '_'));

@@ -1,7 +1,7 @@
-//! TOML values with their places, converted to the type that the caller expects.
+//! TOML values with their locations, converted to the types that the caller expects.
 //!
-//! A value that is missing and one that is wrong are both `None`, but the latter is reported; so reading continues, and
-//! one run finds all faults. A table remembers the keys that were read, and reports all others when it is closed.
+//! Both a missing and a wrong value are `None`, but a wrong one is reported. So reading continues, and one run finds
+//! all faults. A table records which keys were read, and reports all others when it is closed.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -25,11 +25,11 @@ use crate::spelling::{are_opposites, closest};
 /// A value of the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TomlValue<'s> {
-    /// Its place.
+    /// Its location.
     pub(super) at: At<'s>,
-    /// The key it belongs to.
+    /// The key that has this value.
     key: &'s str,
-    /// Whether it is an element of the list that the key has.
+    /// Whether it is an element of a list, and the key has the list.
     element: bool,
     data: &'s DeValue<'s>,
 }
@@ -37,7 +37,7 @@ pub(super) struct TomlValue<'s> {
 /// A table of the file.
 #[derive(Debug)]
 pub(super) struct TomlTable<'s> {
-    /// The place of the table, or of its name.
+    /// The location of the table, or of its name.
     pub(super) at: At<'s>,
     data: &'s DeTable<'s>,
     known: Vec<&'static str>,
@@ -48,23 +48,23 @@ pub(super) struct TomlTable<'s> {
 pub(super) struct NamedValue<'s> {
     /// The key.
     pub(super) name: &'s str,
-    /// The place of the key.
+    /// The location of the key.
     pub(super) at: At<'s>,
     /// Its value.
     pub(super) value: TomlValue<'s>,
 }
 
-/// A name with dots that was written without quotes.
+/// A name with dots that was written without quotes, so that TOML has split it.
 pub(super) struct SplitName<'s> {
     /// The name.
     pub(super) name: String,
-    /// The place of the name, or of its last part.
+    /// The location of the name, or of its last part.
     pub(super) at: At<'s>,
-    /// The entry that was meant; none if the parts of the name are not together in the file.
+    /// The entry that was meant; none if the parts of the name are scattered over the file.
     pub(super) entry: Option<NamedValue<'s>>,
 }
 
-/// A value and its place.
+/// A value and its location.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Located<'s, T> {
     pub(super) value: T,
@@ -74,19 +74,19 @@ pub(super) struct Located<'s, T> {
 }
 
 impl<T: Clone> Located<'_, T> {
-    /// The value that is set here, else the default.
+    /// The value that is set here, otherwise the default.
     pub(super) fn or_default(own: Option<Self>, default: Option<&Self>) -> Option<Self> {
         own.or_else(|| default.cloned().map(|default| Self { inherited: true, ..default }))
     }
 }
 
 impl<'s> TomlValue<'s> {
-    /// "`key`", or "each element of `key`": the subject of a sentence.
+    /// "`key`" or "each element of `key`", as the subject of a sentence.
     fn subject(self) -> String {
         if self.element { format!("each element of `{}`", self.key) } else { format!("`{}`", self.key) }
     }
 
-    /// Reports that the value is not of the right type.
+    /// Reports that the value has the wrong type.
     pub(super) fn expected(self, what: impl fmt::Display, hint: impl Into<Option<String>>) {
         let kind = match self.data {
             DeValue::String(_) => "a string",
@@ -100,17 +100,17 @@ impl<'s> TomlValue<'s> {
         self.at.error_with_hint(format!("{} must be {what}; this is {kind}", self.subject()), hint);
     }
 
-    /// Reports that the value is of the right type, but not allowed.
+    /// Reports that the value has the right type, but is not allowed.
     pub(super) fn must_be(self, what: impl fmt::Display, hint: impl Into<Option<String>>) {
         self.at.error_with_hint(format!("{} must be {what}", self.subject()), hint);
     }
 
-    /// The text, if it is a string; otherwise nothing is reported.
+    /// The text, if it is a string. Otherwise reports nothing.
     pub(super) fn as_str(self) -> Option<&'s str> {
         if let DeValue::String(text) = self.data { Some(text) } else { None }
     }
 
-    /// The remedy for an integer in quotes.
+    /// The hint for an integer in quotes.
     pub(super) fn integer_in_quotes<T: TryFrom<i128> + PartialOrd>(
         self,
         range: &RangeInclusive<T>,
@@ -120,7 +120,7 @@ impl<'s> TomlValue<'s> {
         fits.then(|| format!("drop the quotes: {} = {number}", self.key))
     }
 
-    /// The remedy for a share that is written as a number: from 0 to 1, or percent without their sign.
+    /// The hint for a share that is written as a number: a fraction from 0 to 1, or a percentage without its sign.
     pub(super) fn share_of_number(self) -> Option<String> {
         let number = match self.data {
             DeValue::Float(number) => number.as_str().parse::<f64>().ok()?,
@@ -133,7 +133,7 @@ impl<'s> TomlValue<'s> {
         (1.0..=100.0).contains(&share).then(|| format!("did you mean \"{share:.0}%\"?"))
     }
 
-    /// The remedy for a boolean in quotes, or a word that other formats use for one.
+    /// The hint for a boolean in quotes, or for a word that means a boolean in other formats.
     pub(super) fn boolean_in_quotes(self) -> Option<String> {
         let value = match self.as_str()?.trim().to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" => true,
@@ -143,7 +143,7 @@ impl<'s> TomlValue<'s> {
         Some(format!("drop the quotes: {} = {value}", self.key))
     }
 
-    /// Whether it is `false`, or a word for it.
+    /// Whether it is `false`, or a word that means it.
     pub(super) fn is_false(self) -> bool {
         matches!(self.data, DeValue::Boolean(false)) || matches!(self.as_str(), Some("false" | "no" | "none"))
     }
@@ -192,7 +192,7 @@ impl<'s> TomlValue<'s> {
         self.integer_or(range, || None)
     }
 
-    /// As [`TomlValue::integer`], with a remedy for a value that is no integer in quotes either.
+    /// As [`TomlValue::integer`], with a hint for a value that is not an integer in quotes either.
     pub(super) fn integer_or<T>(
         self,
         range: RangeInclusive<T>,
@@ -239,7 +239,7 @@ impl<'s> TomlValue<'s> {
         self.word_or(words, or, None)
     }
 
-    /// As [`TomlValue::word`], with a remedy for a text that resembles no word.
+    /// As [`TomlValue::word`], with a hint for a text that resembles no word.
     pub(super) fn word_or<T: Clone>(
         self,
         words: &[(&str, T)],
@@ -257,7 +257,7 @@ impl<'s> TomlValue<'s> {
         found
     }
 
-    /// The elements of a list that must not be empty.
+    /// The elements of a list; an empty list is an error.
     pub(super) fn list(self, what: &str) -> Option<Vec<Self>> {
         let elements = self.list_or_none(what)?;
         if elements.is_empty() {
@@ -293,12 +293,12 @@ impl<'s> TomlValue<'s> {
         Some(self.list_or_none(what)?.into_iter().filter_map(network).collect())
     }
 
-    /// An IP address that a client can be sent to.
+    /// An IP address that clients can reach.
     pub(super) fn address(self) -> Option<IpAddr> {
         self.address_for("client")
     }
 
-    /// An IP address that `who` can be sent to: a client or a probe.
+    /// An IP address that `who` can reach: a client or a probe.
     pub(super) fn address_for(self, who: &str) -> Option<IpAddr> {
         let text = self.string("an IP address")?;
         let Ok(address) = text.parse::<IpAddr>() else {
@@ -339,12 +339,12 @@ impl<'s> TomlValue<'s> {
         Some(self.at.source().resolve(text))
     }
 
-    /// Reports a fault of the file that it names.
+    /// Reports a fault of the file at `path`.
     pub(super) fn refuse_file(self, path: &Path, reason: impl fmt::Display) {
         self.at.error(format!("{} {}: {reason}", self.subject(), quoted(&path.to_string_lossy())));
     }
 
-    /// The path of a file, and its content.
+    /// Reads the file: its path and content.
     pub(super) fn file(self, limit: u64) -> Option<(PathBuf, Content)> {
         let path = self.path()?;
         match self.at.findings().read(&path, limit) {
@@ -356,7 +356,7 @@ impl<'s> TomlValue<'s> {
         }
     }
 
-    /// The path of a file that holds a secret, and its content. Warns if other users can read or change it.
+    /// As [`TomlValue::file`], for a file with a secret: warns if other users can read or change it.
     pub(super) fn secret_content(self) -> Option<(PathBuf, Content)> {
         let (path, content) = self.file(file::SECRET)?;
         if let Some(mode) = content.exposed() {
@@ -372,19 +372,19 @@ impl<'s> TomlValue<'s> {
         Some((path, content))
     }
 
-    /// The same as text.
+    /// As [`TomlValue::secret_content`], as text.
     pub(super) fn secret_file(self) -> Option<(PathBuf, String)> {
         let (path, content) = self.secret_content()?;
         let text = content.text().map(str::to_owned).map_err(|error| self.refuse_file(&path, error)).ok()?;
         Some((path, text))
     }
 
-    /// A table; `name` is the place to report faults of the table as a whole.
+    /// A table; `name` is the location for faults of the table as a whole.
     pub(super) fn table(self, name: At<'s>) -> Option<TomlTable<'s>> {
         self.table_such_as(name, None)
     }
 
-    /// As [`TomlValue::table`], with a remedy for a value that is none.
+    /// As [`TomlValue::table`], with a hint for a value that is not a table.
     pub(super) fn table_such_as(self, name: At<'s>, remedy: Option<String>) -> Option<TomlTable<'s>> {
         let DeValue::Table(data) = self.data else {
             let is_table = |value: &Spanned<DeValue<'_>>| matches!(value.get_ref(), DeValue::Table(_));
@@ -399,7 +399,7 @@ impl<'s> TomlValue<'s> {
         Some(TomlTable { at: name, data, known: Vec::new() })
     }
 
-    /// The entries of a table whose keys are names that the operator chooses, in the order of the file.
+    /// The entries of a table whose keys the operator chooses, in the order of the file.
     pub(super) fn entries(self) -> Vec<NamedValue<'s>> {
         let Some(table) = self.table(self.at) else { return Vec::new() };
         let mut keys: Vec<_> = table.data.keys().collect();
@@ -409,7 +409,7 @@ impl<'s> TomlValue<'s> {
 }
 
 impl<'s> NamedValue<'s> {
-    /// Whether it is a table of tables with names that are no keys: part of a name that TOML has split.
+    /// Whether it is a table of tables with names that are not keys: part of a name that TOML has split.
     fn is_part_of_name(self, keys: &[&str]) -> bool {
         let is_name = |name: &str| {
             closest(name, keys.iter().copied()).is_none() && misplaced::places_of(name).is_none()
@@ -424,9 +424,9 @@ impl<'s> NamedValue<'s> {
         matches!(self.value.data, DeValue::Table(data) if data.keys().any(|key| keys.contains(&key.get_ref().as_ref())))
     }
 
-    /// The entries that were meant if TOML has made a table of each part of a name without quotes. `keys` are those of an
-    /// entry: the name ends at the table that has one of them. Below tables that hold nothing but such parts, it also
-    /// ends at an empty table or another value.
+    /// The entries that were meant, if names without quotes have dots and TOML has made a table of each part. `keys`
+    /// are those of an entry: a name ends at the first table that has one of them. In tables that contain only parts of
+    /// names, it also ends at an empty table or at a value that is not a table.
     pub(super) fn split_names(self, keys: &[&str]) -> Vec<SplitName<'s>> {
         let mut found = Vec::new();
         self.find_split_names(self.name, keys, &mut found);
@@ -437,7 +437,7 @@ impl<'s> NamedValue<'s> {
         let DeValue::Table(data) = self.value.data else { return };
         let table = TomlTable { at: self.at, data, known: Vec::new() };
         let mut parts: Vec<_> = data.keys().filter_map(|key| table.entry(key.get_ref())).collect();
-        // A key of an entry is not a part of a name.
+        // A key of an entry is not part of a name.
         parts.retain(|part| part.value.is_table() && !keys.contains(&part.name));
         parts.sort_by_key(|part| part.at.start());
         for part in parts {
@@ -459,7 +459,7 @@ impl<'s> NamedValue<'s> {
 }
 
 impl<'s> TomlTable<'s> {
-    /// The table that is a whole file.
+    /// The table that a whole file is.
     pub(super) fn of_file(at: At<'s>, data: &'s DeTable<'s>) -> Self {
         Self { at, data, known: Vec::new() }
     }
@@ -490,7 +490,7 @@ impl<'s> TomlTable<'s> {
         Some(Located { value: convert(value)?, at: value.at, inherited: false })
     }
 
-    /// As [`TomlTable::read`], but reports a missing key; `owner` is the thing that lacks it.
+    /// As [`TomlTable::read`], but reports a missing key; `owner` is what lacks the key.
     pub(super) fn require<T>(
         &mut self,
         key: &'static str,
@@ -503,7 +503,7 @@ impl<'s> TomlTable<'s> {
         self.read(key, convert)
     }
 
-    /// The remedy for an unknown key.
+    /// The hint for an unknown key.
     fn remedy(&self, key: &str) -> String {
         if let Some(written) = misplaced::written_here(key, &self.known) {
             return format!("write `{written}`");
@@ -538,7 +538,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from(span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?).ok()
 }
 
-/// "a, b or c": `last` stands before the last one.
+/// "a, b or c", with `last` before the last word.
 pub(super) fn listed(words: &[String], last: &str) -> String {
     match words {
         [] => String::new(),
@@ -547,7 +547,7 @@ pub(super) fn listed(words: &[String], last: &str) -> String {
     }
 }
 
-/// An amount of bytes within `range`, as `"64KiB"`.
+/// A number of bytes within `range`, such as `"64KiB"`.
 pub(super) fn size(value: TomlValue<'_>, range: RangeInclusive<usize>) -> Option<usize> {
     let what = "a size with a unit, such as \"512B\", \"64KiB\" or \"1MiB\"";
     if let DeValue::Integer(integer) = value.data {
@@ -562,7 +562,7 @@ pub(super) fn size(value: TomlValue<'_>, range: RangeInclusive<usize>) -> Option
         "MiB" => Some(1024 * 1024),
         _ => None,
     };
-    // A number beyond all memory is beyond every range.
+    // A number that does not fit is out of every range.
     let number = (!digits.is_empty()).then(|| digits.parse().unwrap_or(usize::MAX));
     let Some((number, factor)) = number.zip(factor) else {
         let meant = match unit.trim().to_ascii_lowercase().as_str() {
@@ -590,7 +590,7 @@ fn mebibytes(bytes: usize) -> String {
     }
 }
 
-/// A share from 1 to 100 percent, as `"40%"`.
+/// A share from 1 to 100 percent, such as `"40%"`.
 pub(super) fn percent(text: &str) -> Option<u8> {
     let percent = text.strip_suffix('%')?.trim_end().parse().ok();
     percent.filter(|percent| (1..=100).contains(percent))

@@ -1,4 +1,4 @@
-//! `[zones."NAME"]`: reads the zone files, and binds the services' names in them.
+//! `[zones."NAME"]`: reads the zone files, and binds services to the names in them.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,20 +23,20 @@ use crate::zone::{Catalog, Zone, ZoneError, rtype};
 struct ConfiguredZone<'s> {
     at: At<'s>,
     name: Name,
-    /// None if its file has faults: then nothing is concluded from it.
+    /// None if the file has faults; then no further faults are derived from it.
     zone: Option<ReadZone>,
     files: ZoneFiles<'s>,
 }
 
 /// The files of a zone.
 struct ZoneFiles<'s> {
-    /// The place that names the first one.
+    /// The location that names the first file.
     named_at: At<'s>,
-    /// The path of each with all links resolved, and its permissions.
+    /// For each file, the path with all links resolved, and its permissions.
     origins: HashMap<PathBuf, Origin>,
 }
 
-/// Reads all zones and binds the services. Zones with faults are left out.
+/// Reads all zones and binds the services to names. Leaves out zones with faults.
 pub(super) fn read<'s>(
     entries: &[NamedValue<'s>],
     services: &[ReadService<'s>],
@@ -71,7 +71,7 @@ pub(super) fn read<'s>(
     (catalog, transfers)
 }
 
-/// Reads the file of a zone, and notes its `transfer` and `secondaries`.
+/// Opens the file of a zone, and reads `transfer` and `secondaries`.
 fn read_settings(
     entry: NamedValue<'_>,
     keys: &ReadKeys,
@@ -89,7 +89,8 @@ fn read_settings(
     file.map(|file| file.value)
 }
 
-/// A file that can be opened. If it cannot, this is a fault of the configuration, not of the zone.
+/// The path of a file that can be opened. A file that cannot be opened is a fault of the
+/// configuration, not of the zone.
 fn readable(value: TomlValue<'_>) -> Option<PathBuf> {
     let path = value.path()?;
     match value.at.findings().look_at(&path).and_then(|()| file::open(&path)) {
@@ -114,7 +115,7 @@ fn bind(service: &ReadService<'_>, id: ServiceId, zone: &mut ReadZone) {
     service.at.error_with_hint(format!("service `{}`: {error}", service.service.name), hint.to_owned());
 }
 
-/// Reports that no zone has the service's name, and suggests a name if a similar zone exists.
+/// Reports that no zone contains the service's name, and suggests a name in a similar zone.
 fn report_no_zone(service: &ReadService<'_>, zones: &[ConfiguredZone<'_>]) {
     let name = service.service.name.to_string();
     let near = zones.iter().find_map(|zone| {
@@ -156,8 +157,8 @@ fn finish(reading: ConfiguredZone<'_>, findings: &Findings) -> Option<Zone> {
 }
 
 impl ZoneFiles<'_> {
-    /// The zone that a file and those it includes make.
-    /// At most `left` bytes are read, and the bytes read are subtracted from it.
+    /// The zone that is defined by a file and the files it includes. Reads at most `left` bytes,
+    /// and subtracts the bytes read from `left`.
     fn read(&mut self, file: &Path, zone: &Name, left: &mut u64, findings: &Findings) -> Option<ReadZone> {
         let mut load = |path: &Path| {
             let Content { bytes, origin } = findings.read(path, *left)?;

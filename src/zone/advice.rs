@@ -1,6 +1,7 @@
-//! Warnings about legal but unusual records, each with the names involved.
+//! Warnings about records that are legal but unusual, with the names involved.
 //!
-//! A warning never rejects a zone; the builder does that. `targets` knows the names in record data.
+//! A warning never rejects a zone; only the builder does. `targets` checks the names in record
+//! data.
 
 mod targets;
 
@@ -18,7 +19,7 @@ pub const MAX_TOLD: usize = 10;
 pub struct Advice {
     /// The tag of its record; `None` if it concerns the whole zone.
     pub tag: Option<u32>,
-    /// The surprise, and how to resolve it.
+    /// What is unusual, and how to resolve it.
     pub message: String,
 }
 
@@ -42,7 +43,7 @@ pub(super) enum AdviceKind {
 impl AdviceKind {
     const COUNT: usize = Self::NotAscii as usize + 1;
 
-    /// The text after the number of warnings that are only counted.
+    /// The text that follows the number of unreported warnings.
     const MORE: [&'static str; Self::COUNT] = [
         "more records are not in the zone, and are ignored",
         "more records differ in TTL from the first of their name and type",
@@ -67,7 +68,7 @@ pub(super) struct CountedAdvice {
 }
 
 impl CountedAdvice {
-    /// Adds a warning. `message` is not called if there are enough of its kind.
+    /// Adds a warning. Does not call `message` if there are enough of this kind.
     pub(super) fn add(&mut self, kind: AdviceKind, tag: Option<u32>, message: impl FnOnce() -> String) {
         let Some(count) = self.counts.get_mut(kind as usize) else { return };
         *count += 1;
@@ -100,7 +101,7 @@ pub(super) struct Added<'a> {
     pub(super) data: &'a [u8],
 }
 
-/// Checks the whole zone. `records` are its records in any order.
+/// Checks the whole zone. `records` are all its records, in any order.
 pub(super) fn look<'a>(
     zone: &Zone,
     records: &(impl Iterator<Item = Added<'a>> + Clone),
@@ -118,8 +119,8 @@ pub(super) fn look<'a>(
     about_wildcard_services(zone, records, told);
 }
 
-/// A name in a message: between backquotes, like all text from a file. Letters that are not ASCII
-/// stand as they are, if the name is UTF-8.
+/// A name for a message: in backquotes, like all text from a file. Letters that are not ASCII are
+/// kept if the name is UTF-8.
 fn shown(wire: &[u8]) -> String {
     let Some(name) = Name::from_wire(wire).map(|name| name.to_string()) else { return String::new() };
     let mut bytes = Vec::with_capacity(name.len());
@@ -133,9 +134,10 @@ fn shown(wire: &[u8]) -> String {
     quoted(&String::from_utf8(bytes).unwrap_or(name))
 }
 
-/// One warning for the whole zone.
+/// Gives one warning for the whole zone.
 fn about_signatures<'a>(records: impl Iterator<Item = Added<'a>> + Clone, told: &mut CountedAdvice) {
-    /// DNSSEC records that the zone itself signs with; DS belongs to the child zone.
+    /// Record types with which a zone is signed. DS is not among them: it belongs to the child
+    /// zone.
     const NSEC3: u16 = 50;
     const DNSKEY: u16 = 48;
     let of_dnssec =
@@ -196,7 +198,7 @@ fn about_names(zone: &Zone, record: Added<'_>, told: &mut CountedAdvice) {
     }
 }
 
-/// The labels of a name, each with a dot after it, without escapes.
+/// The labels of a name without escapes, each followed by a dot.
 fn plain(name: &[u8]) -> Vec<u8> {
     name::labels(name).flat_map(|label| [label, b"."].concat()).collect()
 }
@@ -207,12 +209,12 @@ fn a_label(name: &[u8]) -> Option<String> {
     idna::domain_to_ascii(&text).ok().filter(|ascii| !ascii.is_empty())
 }
 
-/// Whether this node answers address queries with addresses.
+/// Whether this node has addresses for address queries.
 fn has_address(node: NodeRef<'_>) -> bool {
     node.service().is_some() || node.rrset(rtype::A).is_some() || node.rrset(rtype::AAAA).is_some()
 }
 
-/// The names of all name servers, in lower case: their addresses below a cut are glue.
+/// The names of all name servers, in lower case. Below a cut, their addresses are glue.
 fn servers<'a>(records: impl Iterator<Item = Added<'a>>) -> HashSet<Vec<u8>> {
     records
         .filter(|record| record.rtype == rtype::NS)
@@ -220,7 +222,7 @@ fn servers<'a>(records: impl Iterator<Item = Added<'a>>) -> HashSet<Vec<u8>> {
         .collect()
 }
 
-/// Whether a delegation or a DNAME hides the record: those below are never answered, except glue.
+/// Warns about a record below a delegation or a DNAME: it is never answered, unless it is glue.
 fn about_hidden(
     zone: &Zone,
     record: Added<'_>,
@@ -257,8 +259,8 @@ fn about_hidden(
     true
 }
 
-/// A wildcard does not answer a name that exists, nor names below it (RFC 4592, section 2.2.2). A
-/// name also exists if there is a name below it.
+/// A wildcard answers neither a name that exists nor the names below it (RFC 4592, section 2.2.2).
+/// A name also exists if there is a name below it.
 fn about_wildcard_services<'a>(
     zone: &Zone,
     records: &(impl Iterator<Item = Added<'a>> + Clone),

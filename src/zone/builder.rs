@@ -1,4 +1,4 @@
-//! Builds a zone record by record and checks the rules for its contents.
+//! Builds a zone record by record, and checks its contents.
 //!
 //! The builder handles records, not text. The caller tags each record with its origin, and faults
 //! carry the tag.
@@ -16,9 +16,9 @@ use crate::name;
 use crate::printable::quoted;
 use crate::service::ServiceId;
 
-/// The name holds an address record.
+/// The name has an address record.
 const ADDRESS: u8 = 16;
-/// The name holds a record that cannot stand beside a CNAME.
+/// The name has a record that cannot exist together with a CNAME.
 const OTHER: u8 = 32;
 
 /// A zone under construction.
@@ -31,10 +31,10 @@ pub struct ZoneBuilder {
     seed: NameHasher,
     records: Vec<ChainedRecord>,
     data: Vec<u8>,
-    /// The node of the last added record: records of one owner are mostly adjacent.
+    /// The node of the record added last: records of one owner are usually adjacent.
     last: usize,
     told: CountedAdvice,
-    /// The tag and the owner of the first SOA record that is not in the zone.
+    /// The tag and the owner of the first SOA record outside the zone.
     soa_elsewhere: Option<(u32, String)>,
 }
 
@@ -50,13 +50,13 @@ struct ChainedRecord {
     length: u16,
 }
 
-/// The end of a node's chain of records.
+/// Marks the end of a node's chain of records.
 const NO_RECORD: u32 = u32::MAX;
 
-/// RRsets of up to this many records find duplicates by comparing, larger ones by hashing.
+/// Up to this many records, duplicates in an RRset are found by comparing; above it, by hashing.
 const FEW_RECORDS: usize = 16;
 
-/// Rule violations: records that a zone must not hold, or lacks.
+/// Rule violations: records that a zone must not contain, or that it lacks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ZoneError {
     /// The owner is not at or below the apex.
@@ -80,7 +80,7 @@ pub enum ZoneError {
     /// No SOA record.
     #[error("the zone has no SOA record")]
     NoSoa,
-    /// No SOA record, but an ignored one of a name that is not in the zone.
+    /// No SOA record, but one was ignored because its name is not in the zone.
     #[error(
         "the zone {} has no SOA record: this one belongs to {}, which is not in the zone; check $ORIGIN, and the \
          name of the zone in the configuration",
@@ -95,13 +95,13 @@ pub enum ZoneError {
     /// No NS records at the apex.
     #[error("the zone has no NS record at its own name")]
     NoNs,
-    /// The zone holds A, AAAA or CNAME at the name of a service.
+    /// The zone has A, AAAA or CNAME records at the name of a service.
     #[error("the name belongs to a service, so the zone must not hold A, AAAA or CNAME records for it")]
     ServiceAddress,
-    /// The zone holds fixed addresses in the SVCB or HTTPS record of a service.
+    /// The SVCB or HTTPS record of a service has address hints.
     #[error("its SVCB and HTTPS records must not hold ipv4hint or ipv6hint: they would outlive the backends")]
     ServiceAddressHint,
-    /// A service below a zone cut or a DNAME, where it would never be answered.
+    /// A service below a zone cut or a DNAME: it would never be answered.
     #[error("its zone delegates this name or has a DNAME above it, so the service would never be answered")]
     ServiceOccluded,
     /// An RRset that does not fit into a message.
@@ -115,7 +115,7 @@ pub enum ZoneError {
 /// A fault and the tag of its record; no tag if it concerns the whole zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildFault {
-    /// The tag given with the record.
+    /// The tag of the record.
     pub tag: Option<u32>,
     /// The fault.
     pub error: ZoneError,
@@ -158,7 +158,7 @@ impl ZoneBuilder {
     /// SOA record, as at the end of a transfer, is ignored.
     ///
     /// # Errors
-    /// If the record cannot be in this zone, or not beside those added before.
+    /// If the record is not allowed in this zone, or conflicts with earlier ones.
     pub fn add(
         &mut self,
         owner: &[u8],
@@ -223,10 +223,10 @@ impl ZoneBuilder {
         Ok(())
     }
 
-    /// Binds a service to a name, which then answers A and AAAA from pools.
+    /// Binds a service to a name: A and AAAA queries for it are then answered from pools.
     ///
     /// # Errors
-    /// If the zone cannot hold a service at that name.
+    /// If the zone cannot have a service at that name.
     pub fn bind_service(&mut self, owner: &[u8], service: ServiceId) -> Result<(), ZoneError> {
         if !name::is_within(owner, &self.apex) {
             return Err(ZoneError::OutOfZone);
@@ -332,7 +332,7 @@ impl ZoneBuilder {
         let mut count = 0;
         for (at, record) in group.iter().enumerate() {
             let rdata = record.data_in(&self.data);
-            // Duplicate records are answered once (RFC 2181, section 5).
+            // A duplicate record is answered only once (RFC 2181, section 5).
             let double = if group.len() <= FEW_RECORDS {
                 group.iter().take(at).any(|before| before.data_in(&self.data) == rdata)
             } else {
@@ -367,9 +367,9 @@ impl ZoneBuilder {
         self.records_of(node).find(|record| record.rtype == rtype)
     }
 
-    /// The records of a name, the latest first. Until the zone is finished, `first_rrset` is the
-    /// number of the node's latest record, and each record links to the previous one. So the walk
-    /// visits the records of one name only, wherever they are in the file.
+    /// The records of a name, the latest first. While the zone is under construction, `first_rrset`
+    /// is the number of the node's latest record, and each record links to the one before it. So
+    /// the walk visits only records of this name, wherever they are in the file.
     fn records_of(&self, node: usize) -> impl Iterator<Item = &ChainedRecord> {
         let record = |number: u32| self.records.get(number as usize);
         let latest = self.nodes.get(node).and_then(|node| record(node.first_rrset));
@@ -387,8 +387,8 @@ impl ZoneBuilder {
         Some(*found as usize)
     }
 
-    /// Returns the index of the node with this name. Creates it if necessary, and all names between
-    /// it and the apex: those are empty non-terminals (RFC 8020).
+    /// Returns the index of the node with this name. If necessary, creates it and all names between
+    /// it and the apex, which are empty non-terminals (RFC 8020).
     fn node(&mut self, wire: &[u8]) -> usize {
         if self.nodes.get(self.last).is_some_and(|node| name_in(&self.names, node) == wire) {
             return self.last;
@@ -480,7 +480,7 @@ fn has_address_hint(record: &ChainedRecord, data: &[u8]) -> bool {
     false
 }
 
-/// The checks that need the whole zone.
+/// Checks the rules that concern the whole zone.
 fn check(
     mut zone: Zone,
     soa_elsewhere: Option<(u32, String)>,

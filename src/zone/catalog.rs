@@ -1,4 +1,4 @@
-//! Finds the zone that a name belongs to, and names that exist in any zone.
+//! Finds the zone of a name, and looks up names in all zones at once.
 
 use hashbrown::HashTable;
 
@@ -12,16 +12,16 @@ pub struct Catalog {
     zones: Vec<Zone>,
     by_apex: HashTable<usize>,
     seed: NameHasher,
-    /// The most labels of any apex: longer suffixes need no look-up.
+    /// The most labels of any apex. Longer suffixes need no look-up.
     most_labels: usize,
-    /// The names of all zones, but for those that another zone answers or that a cut or a DNAME hides.
+    /// The names of all zones, except those that another zone answers, or that are below a cut or a DNAME.
     exact: HashTable<NodeIndex>,
-    /// By zone; empty if a zone has no SOA record.
+    /// One per zone; empty if a zone has no SOA record.
     negatives: Vec<Negative>,
     ready: ReadyAnswers,
 }
 
-/// Where a name stands: indices of its zone and of its node.
+/// The location of a name: the indices of its zone and its node.
 #[derive(Clone, Copy, Debug)]
 struct NodeIndex {
     zone: u32,
@@ -41,8 +41,7 @@ pub struct Exact<'c> {
 }
 
 impl Catalog {
-    /// Takes the zones. Of two with the same apex the second is never found; the configuration
-    /// refuses that.
+    /// Takes the zones. If two have the same apex, the second is never found; the configuration rejects this.
     #[must_use]
     pub fn new(zones: Vec<Zone>) -> Self {
         let seed = NameHasher(foldhash::fast::RandomState::default());
@@ -108,14 +107,14 @@ impl Catalog {
         Some((zone, NodeRef { zone, node: zone.nodes.get(node as usize)? }))
     }
 
-    /// Whether [`Catalog::exact`] finds every name that exists. It does not if a zone has no SOA record, which
-    /// `config` refuses.
+    /// Whether [`Catalog::exact`] finds every name that exists. It does not if a zone has no SOA record;
+    /// `config` rejects such a zone.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         self.negatives.len() == self.zones.len()
     }
 
-    /// A name that exists, found by one look-up over all zones; `wire` is in lower case. `None` if the name does
+    /// Finds an existing name with one look-up over all zones; `wire` is in lower case. `None` if the name does
     /// not exist, or is below a zone cut or a DNAME.
     #[must_use]
     pub fn exact(&self, wire: &[u8]) -> Option<Exact<'_>> {

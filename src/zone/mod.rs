@@ -1,9 +1,9 @@
-//! DNS zones in memory: RRsets by owner name. The time of a look-up grows with the labels of the
-//! question, not with the size of the zone.
+//! DNS zones in memory: RRsets by owner name. The time for a look-up depends on the number of labels, not on
+//! the size of the zone.
 //!
-//! A zone is built once ([`ZoneBuilder`]) and then immutable. Names and record data are stored in
-//! two arenas, so a million records take a few large allocations. `reader` reads master files;
-//! `answer` turns a look-up into a reply.
+//! [`ZoneBuilder`] builds a zone once; then it is immutable. Names and record data are stored in two arenas, so
+//! a million records take a few large allocations. `reader` reads master files; `answer` turns a look-up into a
+//! reply.
 
 mod advice;
 mod builder;
@@ -28,13 +28,13 @@ use crate::service::ServiceId;
 /// A node without a service.
 const NO_SERVICE: u32 = u32::MAX;
 
-/// The name is delegated: it holds NS records and is not the apex.
+/// The name is delegated: it has NS records and is not the apex.
 const DELEGATION: u8 = 1;
 /// A child `*` exists.
 const WILDCARD_CHILD: u8 = 2;
-/// The name holds a DNAME record.
+/// The name has a DNAME record.
 const DNAME: u8 = 4;
-/// The name holds a CNAME record.
+/// The name has a CNAME record.
 const CNAME: u8 = 8;
 
 /// One zone, complete and immutable.
@@ -106,7 +106,7 @@ pub enum Lookup<'z> {
     Referral {
         /// The node with the NS records.
         cut: NodeRef<'z>,
-        /// Whether the name is that of the cut: this zone then answers DS queries.
+        /// Whether the name equals the cut; then this zone answers DS queries.
         exact: bool,
     },
     /// The name is below this DNAME (RFC 6672).
@@ -126,7 +126,7 @@ impl NameHasher {
     }
 }
 
-/// The start of each label of a wire-form name, root label included.
+/// The offset of each label of a wire-form name, including the root label.
 struct LabelOffsets {
     offsets: [u8; name::MAX_LABELS + 1],
     /// The number of labels without the root.
@@ -193,7 +193,7 @@ impl Zone {
         self.records
     }
 
-    /// Looks up `wire`, a lower-case wire-form name at or below the apex.
+    /// Looks up `wire`: a name in lower-case wire form, at or below the apex.
     #[must_use]
     pub fn find(&self, wire: &[u8]) -> Lookup<'_> {
         let offsets = LabelOffsets::of(wire);
@@ -214,7 +214,7 @@ impl Zone {
         Lookup::Found(closest)
     }
 
-    /// The node of exactly this name, even below a zone cut: for glue and additional addresses.
+    /// The node with exactly this name, even below a zone cut; for glue and additional addresses.
     #[must_use]
     pub fn node(&self, wire: &[u8]) -> Option<NodeRef<'_>> {
         let hash = self.seed.hash(wire);
@@ -262,13 +262,13 @@ impl<'z> NodeRef<'z> {
         self.node.flags & DELEGATION != 0
     }
 
-    /// Whether names below this one are answered by a delegation or a DNAME here.
+    /// Whether a delegation or a DNAME here answers names below this one.
     #[must_use]
     pub fn hides_children(self) -> bool {
         self.node.flags & (DELEGATION | DNAME) != 0
     }
 
-    /// Whether a wildcard covers missing names below this one.
+    /// Whether a wildcard covers names below this one that do not exist.
     #[must_use]
     pub fn has_wildcard(self) -> bool {
         self.node.flags & WILDCARD_CHILD != 0

@@ -1,22 +1,22 @@
-//! The SOA record of negative answers, written out once for every name of a zone.
+//! The SOA record of negative answers, encoded once for all names of a zone.
 //!
-//! Its compression pointers lead into the question, which ends with the apex, or into the record itself. Both
-//! move by the same distance when the question grows by the labels before the apex, so one form serves all names.
+//! Its compression pointers refer to the question, which ends with the apex, or to the record itself. The labels
+//! before the apex move both by the same distance, so one encoding serves all names.
 
 use super::compressed::Compressed;
 use super::rtype;
 use crate::name;
 
-/// The numbers at the end of SOA data (RFC 1035, section 3.3.13).
+/// The length of the five numbers at the end of SOA data (RFC 1035, section 3.3.13).
 const SOA_NUMBERS: usize = 20;
 /// The offset of the TTL after the owner of a record: type and class stand before it.
 const TTL_AFTER_OWNER: usize = 4;
 
-/// A SOA record directly after a question for the apex.
+/// An SOA record that follows a question for the apex.
 #[derive(Debug)]
 pub struct Negative {
     bytes: Box<[u8]>,
-    /// Offsets of compression pointers in `bytes`.
+    /// The offsets of the compression pointers in `bytes`.
     pointers: Box<[u16]>,
     apex_length: usize,
     ttl: u32,
@@ -25,7 +25,7 @@ pub struct Negative {
 }
 
 impl Negative {
-    /// Writes the record out. `None` if `soa` is no SOA data.
+    /// Encodes the record. `None` if `soa` is not valid SOA data.
     pub(super) fn new(apex: &[u8], soa: &[u8], ttl: u32) -> Option<Self> {
         let mut record = Compressed::after(apex);
         record.record(apex, (rtype::SOA, ttl), soa, (0, 2))?;

@@ -8,7 +8,7 @@ pub const NS: u16 = 2;
 pub const CNAME: u16 = 5;
 /// Start of authority (RFC 1035).
 pub const SOA: u16 = 6;
-/// A pointer (RFC 1035).
+/// A pointer to another name (RFC 1035).
 pub const PTR: u16 = 12;
 /// Host information (RFC 1035), and the answer to ANY (RFC 8482).
 pub const HINFO: u16 = 13;
@@ -18,7 +18,7 @@ pub const MX: u16 = 15;
 pub const TXT: u16 = 16;
 /// An IPv6 address (RFC 3596).
 pub const AAAA: u16 = 28;
-/// A server of a service (RFC 2782).
+/// The location of a service (RFC 2782).
 pub const SRV: u16 = 33;
 /// An alias for a whole subtree (RFC 6672).
 pub const DNAME: u16 = 39;

@@ -1,5 +1,5 @@
-//! The table `tls` of a check: trusted authorities, the name and the validity of the certificate, the client
-//! certificate.
+//! The table `tls` of a check: trusted authorities, the requirements for the certificate of the server, the
+//! client certificate.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -81,18 +81,18 @@ impl<'s> TlsKeys<'s> {
     }
 }
 
-/// The fault has been reported.
+/// The error was already reported.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reported;
 
-/// A PEM file of certificates.
+/// Reads a PEM file with certificates.
 fn authorities(value: TomlValue<'_>) -> Option<PathBuf> {
     let (path, content) = value.file(file::CERTIFICATES)?;
     pem::certificates(&content.bytes).map_err(|reason| value.refuse_file(&path, reason)).ok()?;
     Some(path)
 }
 
-/// A PEM file of a private key.
+/// Reads a PEM file with a private key.
 fn private_key(value: TomlValue<'_>) -> Option<PathBuf> {
     let (path, content) = value.secret_content()?;
     pem::key(&content.bytes).map_err(|reason| value.refuse_file(&path, reason)).ok()?;
@@ -108,7 +108,7 @@ fn server_name(value: TomlValue<'_>) -> Option<&str> {
     Some(text)
 }
 
-/// A name of a certificate that is not from `tls.name`.
+/// The name that a certificate must have, if it does not come from `tls.name`.
 pub(super) fn checked_name<'s>(value: TomlValue<'s>, text: &'s str) -> Option<&'s str> {
     if !can_be_certified(text) {
         value.at.error(no_name(text));
@@ -117,7 +117,7 @@ pub(super) fn checked_name<'s>(value: TomlValue<'s>, text: &'s str) -> Option<&'
     Some(text)
 }
 
-/// Whether a certificate can be for this name.
+/// Whether a certificate can have this name.
 pub(super) fn can_be_certified(name: &str) -> bool {
     labels::to_ascii(name).is_some_and(|name| ServerName::try_from(&*name).is_ok())
 }

@@ -1,4 +1,4 @@
-//! The keys of a check, a line for each: its name, its type, the kinds that it fits, how it is read.
+//! The keys of a check, one line each: name, type, the kinds of check that have it, and how it is read.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -23,22 +23,22 @@ const OF_NETWORK: &[CheckKind] =
     &[CheckKind::Http, CheckKind::Https, CheckKind::Tcp, CheckKind::Tls, CheckKind::Grpc];
 const OF_GRPC: &[CheckKind] = &[CheckKind::Grpc];
 const OF_EXEC: &[CheckKind] = &[CheckKind::Exec];
-/// Kinds that the table `tls` fits.
+/// The kinds of check that have a table `tls`.
 pub(super) const OF_TLS: &[CheckKind] = &[CheckKind::Https, CheckKind::Tls, CheckKind::Grpc];
 
 const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 2] = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
 
-/// Keys of one particular check, for which a default makes no sense.
+/// Keys that apply to a single check, so a default makes no sense.
 const WITHOUT_DEFAULT: [&str; 4] = ["name", "critical", "observe_only", "program"];
 
-/// A key that is set in the check itself.
+/// A key that the check itself sets.
 pub(super) struct Own<'s> {
     pub(super) name: &'static str,
     pub(super) fits: &'static [CheckKind],
     pub(super) at: At<'s>,
 }
 
-/// Makes a field of each line, with the code to read it, to inherit it and to compare it with the type of the check.
+/// Makes one field per line, with the code to read it, inherit it, and compare it with the kind of the check.
 macro_rules! plain_keys {
     ($($name:literal, $field:ident: $type:ty, $fits:expr, $convert:expr;)+) => {
         /// All keys but the table `tls`.
@@ -101,14 +101,14 @@ plain_keys! {
     "arguments", arguments: Vec<String>, OF_EXEC, program::arguments;
 }
 
-/// The keys of a check that are set in one place, or in all places together.
+/// The keys of a check, in one place or after all places are merged.
 #[derive(Clone, Debug, Default)]
 pub(in crate::config) struct CheckKeys<'s> {
     pub(super) plain: PlainKeys<'s>,
     pub(super) tls: TlsKeys<'s>,
-    /// The place of the check's own table `tls`.
+    /// The location of the table `tls` in the check itself.
     pub(super) tls_at: Option<At<'s>>,
-    /// Whether there are faults: then a missing key may have been misspelt.
+    /// Whether there are faults: a missing key may then have been misspelt.
     pub(super) faulty: bool,
 }
 
@@ -148,7 +148,8 @@ impl<'s> CheckKeys<'s> {
         keys
     }
 
-    /// These keys, completed by the defaults. Tables are merged key by key, other values are replaced as a whole.
+    /// These keys, completed with the defaults. Tables are merged key by key; other values replace the default as a
+    /// whole.
     pub(super) fn or_default(self, defaults: &Self) -> Self {
         let own_headers = self.plain.headers.value();
         let mut plain = self.plain.or_default(&defaults.plain);

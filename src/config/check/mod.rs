@@ -1,4 +1,4 @@
-//! Checks: a URL or a table, completed by `[defaults.check]`, then by what is built in.
+//! Checks: a URL or a table, completed with `[defaults.check]` and then with built-in values.
 //!
 //! ```text
 //! URL   -> url  -+
@@ -6,8 +6,8 @@
 //!                      how a value is read: request, pattern, certificate, program
 //! ```
 //!
-//! Nothing is concluded from a key that is wrong, nor from the built-in value of a key that may have been misspelt. All
-//! other keys are still checked against each other.
+//! A wrong key leads to no further faults, and neither does the built-in value of a key that may have been misspelt.
+//! All other keys are still checked against each other.
 
 mod certificate;
 mod key;
@@ -28,7 +28,7 @@ use crate::pool::Backend;
 
 pub(super) use keys::CheckKeys;
 
-/// The most checks that a pool may have: each of its addresses is probed by every one.
+/// The most checks in a pool: every check probes each address.
 pub(super) const MAX_CHECKS: u16 = 32;
 
 /// The kind of a check.
@@ -56,18 +56,19 @@ impl CheckKind {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
     }
 
-    /// "an http check": the subject of a sentence.
+    /// The kind with its article, such as "an http check", as the subject of a sentence.
     fn with_article(self) -> String {
         let article = if matches!(self, Self::Http | Self::Https | Self::Exec) { "an" } else { "a" };
         format!("{article} {} check", self.word())
     }
 
-    /// The words of several kinds; `last` stands before the last one.
+    /// Several kinds in words, with `last` before the last one.
     fn words(kinds: &[Self], last: &str) -> String {
         listed(&kinds.iter().map(|kind| kind.word().to_owned()).collect::<Vec<_>>(), last)
     }
 
-    /// Protocols without one usual port have no default, because a wrong guess would look like a dead backend.
+    /// The default port. A protocol without a usual port has none, because a wrong guess would look like a dead
+    /// backend.
     fn default_port(self) -> Option<u16> {
         match self {
             Self::Http => Some(80),
@@ -77,26 +78,25 @@ impl CheckKind {
     }
 }
 
-/// The checks of a pool as they are set in one place.
+/// The checks of a pool, as set in one place.
 pub(super) type CheckList<'s> = Vec<Located<'s, CheckKeys<'s>>>;
 
 /// A check as read.
 #[derive(Debug)]
 pub(super) struct ReadCheck<'s> {
-    /// Its place.
+    /// Its location.
     pub(super) at: At<'s>,
     /// Its configured name.
     name: Option<Located<'s, &'s str>>,
-    /// The place of `critical`, if it is true.
+    /// The location of `critical`, if it is true.
     pub(super) critical_at: Option<At<'s>>,
-    /// The place of `tls.verify`, if it is false.
+    /// The location of `tls.verify`, if it is false.
     pub(super) unverified_at: Option<At<'s>>,
     /// The check as read.
     pub(super) check: Check,
 }
 
-/// Reads `check` or `checks` of a pool: a check, or a list of checks that may be empty. Those that cannot be read are
-/// left out.
+/// Reads `check` or `checks` of a pool: a check, or a list of checks that may be empty. Unreadable checks are left out.
 pub(super) fn read_list(value: TomlValue<'_>) -> Option<CheckList<'_>> {
     let values = if value.is_list() { value.list_or_none("a list of checks")? } else { vec![value] };
     if values.len() > usize::from(MAX_CHECKS) {
@@ -111,14 +111,14 @@ pub(super) fn read_list(value: TomlValue<'_>) -> Option<CheckList<'_>> {
     Some(list)
 }
 
-/// Which backends of a pool have a host of their own.
+/// Which backends of a pool have a `host`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Hosts<'b> {
-    /// None of them.
+    /// No backend.
     None,
-    /// Some, and this is the first backend without.
+    /// Some backends; this is the first one without.
     Some { without: &'b str },
-    /// All of them.
+    /// All backends.
     All,
 }
 
@@ -144,14 +144,14 @@ fn read_one(value: TomlValue<'_>) -> Option<CheckKeys<'_>> {
     url::read(value, text)
 }
 
-/// A backend's own host: a name that certificates can be for, perhaps with a port.
+/// Reads the `host` of a backend: a name that a certificate can have, optionally with a port.
 pub(super) fn backend_host(value: TomlValue<'_>) -> Option<String> {
     let host = request::host(value)?;
     certificate::checked_name(value, name_in(host))?;
     Some(request::sent(host))
 }
 
-/// The checks of a list, completed by the defaults, each with a name of its own. Those with faults are left out.
+/// The checks of a list, completed with the defaults, each with a unique name. Checks with faults are left out.
 pub(super) fn resolve_list<'s>(
     list: &CheckList<'s>,
     defaults: &CheckKeys<'s>,
@@ -166,7 +166,7 @@ pub(super) fn resolve_list<'s>(
             name.at.error_beside(message, first, "first here");
         }
     }
-    // A check without a name never gets the name of another one, even of a later one.
+    // The name that a check gets by default must not be the configured name of another one, even of a later one.
     for read in &mut checks {
         let kind = read.check.name.clone();
         let numbered = |number| if number == 1 { kind.clone() } else { format!("{kind}-{number}") };

@@ -1,4 +1,4 @@
-//! Texts to send to a backend, and patterns to expect from it.
+//! Texts that a check sends, and patterns that it expects.
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 
@@ -6,18 +6,18 @@ use crate::check::{Expected, MAX_COMPILED, Pattern};
 use crate::config::source::At;
 use crate::config::value::TomlValue;
 
-/// The most bytes that are sent, or looked for.
+/// The longest text to send or to search for, bytes.
 const MAX_TEXT: usize = 4096;
 
 /// The requirement for a body.
 #[derive(Clone, Debug)]
 pub(super) struct BodyRequirement {
     pub(super) expected: Expected,
-    /// The body must not hold it.
+    /// The body must not match.
     pub(super) without: bool,
 }
 
-/// `{ contains = ".." }`, `{ matches = ".." }`, or the same with `not_` before.
+/// `{ contains = ".." }`, `{ matches = ".." }`, or the same with the prefix `not_`.
 pub(super) fn body(value: TomlValue<'_>) -> Option<BodyRequirement> {
     let what = "a table: { contains = \"a text\" }, { not_contains = \"a text\" } or { matches = \"an expression\" }";
     if !value.is_table() {
@@ -52,7 +52,7 @@ pub(super) fn body(value: TomlValue<'_>) -> Option<BodyRequirement> {
     found.filter(|_| value.at.findings().errors() == before)
 }
 
-/// Bytes in hexadecimal; spaces and colons may stand between them.
+/// Bytes in hexadecimal, optionally separated by spaces or colons.
 pub(super) fn bytes(value: TomlValue<'_>) -> Option<Vec<u8>> {
     let what = "bytes in hexadecimal, such as \"16 03 01\"";
     let text = value.string(what)?;
@@ -65,7 +65,7 @@ pub(super) fn bytes(value: TomlValue<'_>) -> Option<Vec<u8>> {
     bytes
 }
 
-/// The bytes to send on a connection: those of the text.
+/// The text to send on a connection.
 pub(super) fn send(value: TomlValue<'_>) -> Option<&str> {
     text(value, "the text to send")
 }
@@ -79,10 +79,10 @@ fn text<'s>(value: TomlValue<'s>, what: &str) -> Option<&'s str> {
     Some(text)
 }
 
-/// A regular expression. Its faults are reported at their place within it.
+/// A regular expression. Errors are reported at their location in it.
 pub(super) fn pattern(value: TomlValue<'_>) -> Option<Expected> {
     let text = text(value, "a regular expression")?;
-    // The parser of `regex` itself comes first, because its errors have a place.
+    // The parser of `regex` runs first, because its errors have a location.
     let fault = match regex_syntax::ParserBuilder::new().utf8(false).build().parse(text) {
         Ok(_) => None,
         Err(regex_syntax::Error::Parse(error)) => Some((error.kind().to_string(), *error.span())),

@@ -15,14 +15,14 @@ pub(super) fn program(value: TomlValue<'_>) -> Option<PathBuf> {
     checked(value, value.string("the path of a program")?)
 }
 
-/// A file that can be run. Its path is made absolute: one without a slash would be searched for in `PATH`, and a
-/// relative one depends on the working directory.
+/// A file that can be executed. The path is made absolute: a path without a slash would be searched for in
+/// `PATH`, and a relative one depends on the working directory.
 pub(super) fn checked(value: TomlValue<'_>, text: &str) -> Option<PathBuf> {
     let refuse = |reason: &str| {
         let hint =
             "arguments belong in `arguments`: { type = \"exec\", program = \"..\", arguments = [\"..\"] }";
         let hint = text.contains(' ').then(|| hint.to_owned());
-        // The text after a space may be arguments, which may hold secrets.
+        // The text after a space may be arguments, which may contain secrets.
         let named = text.split_once(' ').map_or(text.into(), |(named, _)| format!("{named} ..."));
         value.at.error_with_hint(format!("the program `{named}` of the check {reason}"), hint);
         None
@@ -59,7 +59,7 @@ pub(super) fn checked(value: TomlValue<'_>, text: &str) -> Option<PathBuf> {
     }
 }
 
-/// A list of arguments, which may be empty.
+/// A list of arguments; it may be empty.
 pub(super) fn arguments(value: TomlValue<'_>) -> Option<Vec<String>> {
     let values = value.list_or_none("a list of arguments, such as [\"--fast\"]")?;
     if values.len() > MAX_ARGUMENTS {
@@ -69,7 +69,7 @@ pub(super) fn arguments(value: TomlValue<'_>) -> Option<Vec<String>> {
         );
         return None;
     }
-    // Reports the faults of all elements before one of them makes the list wrong.
+    // Reports the faults of all elements, before the first fault makes the list wrong.
     let read: Vec<_> = values.into_iter().map(argument).collect();
     read.into_iter().collect()
 }

@@ -1,4 +1,4 @@
-//! Values of the keys for a request and its response.
+//! Values of the keys that describe a request and the expected response.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -17,15 +17,15 @@ const STATUS: RangeInclusive<u16> = 100..=599;
 /// Range of `body_limit`, bytes.
 pub(super) const BODY_LIMITS: RangeInclusive<usize> = 1..=1024 * 1024;
 
-/// The most headers. Servers refuse a head of more than some kilobytes, and a check needs far fewer.
+/// The most headers. Servers reject a head of more than a few kilobytes, and a check needs far fewer headers.
 const MAX_HEADERS: usize = 32;
-/// The longest value of a header, and the longest name of a gRPC service: bytes.
+/// The longest value of a header, and the longest name of a gRPC service, bytes.
 const MAX_TEXT: usize = 1024;
 
 pub(super) const VERSIONS: [(&str, Version); 2] = [("1.1", Version::Http1), ("2", Version::Http2)];
 
-/// Headers of the connection, or that frame the message (RFC 9110, section 7.6.1; RFC 9112, section 6). The probe sets
-/// them; another value would make the request malformed.
+/// Headers that belong to the connection or frame the message (RFC 9110, section 7.6.1; RFC 9112, section 6). The
+/// probe sets them; another value would make the request malformed.
 const OF_CONNECTION: [&str; 10] = [
     "connection",
     "content-length",
@@ -39,12 +39,12 @@ const OF_CONNECTION: [&str; 10] = [
     "upgrade",
 ];
 
-/// Whether a header of a gRPC call belongs to the call itself.
+/// Whether the gRPC call itself sets this header.
 pub(super) fn is_of_call(name: &str) -> bool {
     name == "content-type" || name.starts_with("grpc-")
 }
 
-/// Whether a value is base64, with or without padding: that of binary metadata of gRPC.
+/// Whether a value is base64, with or without padding, as binary metadata of gRPC must be.
 pub(super) fn is_base64(value: &str) -> bool {
     value.split(',').map(str::trim).all(|part| {
         let bytes = part.trim_end_matches('=').as_bytes();
@@ -52,7 +52,7 @@ pub(super) fn is_base64(value: &str) -> bool {
     })
 }
 
-/// Host and port of `HOST:PORT`; the brackets of an IPv6 address stay with the host.
+/// Splits `HOST:PORT`. An IPv6 address keeps its brackets.
 pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
@@ -60,7 +60,7 @@ pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// A host as it is sent: in A-labels if it is not ASCII.
+/// A host in the form in which it is sent: as A-labels if it is not ASCII.
 pub(super) fn sent(host: &str) -> String {
     labels::to_ascii(host).map_or_else(|| host.to_owned(), std::borrow::Cow::into_owned)
 }
@@ -77,9 +77,9 @@ pub(super) fn host(value: TomlValue<'_>) -> Option<&str> {
     checked_host(value, value.string("a host name")?)
 }
 
-/// The permitted content of a Host header: a name or an address, and a port (RFC 9110, section 7.2).
+/// Checks the value of a Host header: a name or an address, and optionally a port (RFC 9110, section 7.2).
 pub(super) fn checked_host<'s>(value: TomlValue<'s>, text: &'s str) -> Option<&'s str> {
-    // Neither is repeated: it may be a password.
+    // The message does not quote the text, which may contain a password.
     if text.contains('@') {
         value.at.concealed().error("a host has no user and no password before it");
         return None;
@@ -117,10 +117,10 @@ pub(super) fn path(value: TomlValue<'_>) -> Option<&str> {
     checked_path(value, value.string("a path such as \"/healthz\"")?)
 }
 
-/// The permitted content of a request line: a path, with or without a query.
+/// Checks the path of a request line, with or without a query.
 pub(super) fn checked_path<'s>(value: TomlValue<'s>, text: &'s str) -> Option<&'s str> {
     if !text.starts_with('/') {
-        // The query may hold a token.
+        // The query may contain a token.
         let path = text.split_once('?').map_or(text.into(), |(path, _)| format!("{path}?..."));
         value.at.error(format!("the path of a check begins with a slash; this is `{path}`"));
         return None;
@@ -153,7 +153,7 @@ pub(super) fn method(value: TomlValue<'_>) -> Option<&str> {
     Some(text)
 }
 
-/// Headers by their name in lower case, so that equal ones make equal probes.
+/// Headers with their names in lower case, so that equal headers give equal probes.
 pub(super) fn headers(value: TomlValue<'_>) -> Option<BTreeMap<String, String>> {
     if !value.is_table() {
         value.expected("a table of headers, such as { Accept = \"text/plain\" }", None);
@@ -210,7 +210,7 @@ fn header(entry: NamedValue<'_>) -> Option<(String, String)> {
     Some((name, text.to_owned()))
 }
 
-/// The name of a header in lower case: a token (RFC 9110, section 5.1).
+/// The name of a header, a token, in lower case (RFC 9110, section 5.1).
 fn header_name(at: crate::config::source::At<'_>, text: &str) -> Option<String> {
     let name = HeaderName::from_bytes(text.as_bytes()).ok().filter(|_| text.len() <= MAX_TEXT);
     if name.is_none() {
@@ -233,12 +233,12 @@ pub(super) fn status(value: TomlValue<'_>) -> Option<Vec<RangeInclusive<u16>>> {
     ranges(value.list(what)?)
 }
 
-/// A list of status codes, which may be empty.
+/// A list of status codes; it may be empty.
 pub(super) fn drain_status(value: TomlValue<'_>) -> Option<Vec<RangeInclusive<u16>>> {
     ranges(value.list_or_none("a list of status codes and ranges, such as [503]")?)
 }
 
-/// Reports the faults of all elements before one of them makes the list wrong.
+/// Reports the faults of all elements, before the first fault makes the list wrong.
 fn ranges(values: Vec<TomlValue<'_>>) -> Option<Vec<RangeInclusive<u16>>> {
     let read: Vec<_> = values.into_iter().map(status_range).collect();
     read.into_iter().collect()
@@ -265,7 +265,7 @@ pub(super) fn service(value: TomlValue<'_>) -> Option<&str> {
     checked_service(value, value.string("the name of a gRPC service")?)
 }
 
-/// The name of a gRPC service; the empty name is the server as a whole.
+/// Checks the name of a gRPC service; the empty name means the server as a whole.
 pub(super) fn checked_service<'s>(value: TomlValue<'s>, text: &'s str) -> Option<&'s str> {
     if text.len() > MAX_TEXT {
         value.at.error(format!("the name of a gRPC service has at most {MAX_TEXT} bytes"));

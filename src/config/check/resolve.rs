@@ -1,4 +1,4 @@
-//! Makes a check of its keys, and reports contradictions between them.
+//! Makes a check from its keys, and reports contradictions between them.
 
 use crate::check::{
     BODY_LIMIT, Check, ExecProbe, Expected, GrpcProbe, HttpProbe, Probe, Talk, TcpProbe, TlsProbe,
@@ -12,8 +12,8 @@ use crate::config::source::At;
 use crate::config::value::Located;
 
 impl<'s> CheckKeys<'s> {
-    /// The check of these keys and the defaults, named by its kind. `at` is its place in the pool; `hosts` are those of
-    /// the backends. None if there are faults.
+    /// The check from these keys and the defaults, with its kind as its name. `at` is its location in the pool; `hosts`
+    /// says which backends have a host. None if there are faults.
     pub(super) fn resolve(&self, defaults: &Self, at: At<'s>, hosts: Hosts<'_>) -> Option<ReadCheck<'s>> {
         let before = at.findings().errors();
         let mut keys = self.clone().or_default(defaults);
@@ -42,7 +42,7 @@ impl<'s> CheckKeys<'s> {
         if kind.is_none_or(|kind| keys.has_tls(kind)) {
             keys.report_contradictions_of_tls();
         }
-        // The checks below also draw conclusions from missing keys.
+        // The checks below also rely on keys that are missing.
         if keys.faulty {
             return None;
         }
@@ -58,8 +58,8 @@ impl<'s> CheckKeys<'s> {
         Some(ReadCheck { at, name: plain.name.set().copied(), critical_at, unverified_at, check })
     }
 
-    /// Reports keys that have no effect in a check of this kind. A default that does not fit is not a fault, because it
-    /// is for other checks.
+    /// Reports keys that have no effect in a check of this kind. A default without effect is not a fault, because it is
+    /// for other checks.
     fn report_misfits(&self, kind: CheckKind) {
         let misfit = |name: &str, fits: &[CheckKind], at: At<'_>| {
             let fitting = CheckKind::words(fits, "and");
@@ -105,7 +105,7 @@ impl<'s> CheckKeys<'s> {
         }
     }
 
-    /// Bytes are written as a text or in hexadecimal. The check's own key replaces a default in the other form.
+    /// Bytes are written as text or in hexadecimal. A key of the check itself replaces a default in the other form.
     fn settle_talk(&mut self) {
         let PlainKeys { send, send_hex, expect, expect_hex, .. } = &mut self.plain;
         settle(("send", send), ("send_hex", send_hex));
@@ -133,7 +133,7 @@ impl<'s> CheckKeys<'s> {
     }
 
     fn report_contradictions_of_tls(&self) {
-        // An inherited file is for checks that verify.
+        // An inherited file is for the checks that verify.
         if let (Some(verify), Some(ca_file)) = (self.tls.verify.set(), self.tls.ca_file.set())
             && !verify.value
             && (!ca_file.inherited || verify.inherited)
@@ -146,18 +146,19 @@ impl<'s> CheckKeys<'s> {
         }
     }
 
-    /// The requirement for the body. A default has no effect on a check that requests no body.
+    /// The requirement for the body. A default has no effect if the check requests no body.
     fn body(&self) -> Option<&Located<'s, BodyRequirement>> {
         let own_head = self.plain.method.set().is_some_and(|key| key.value == "HEAD" && !key.inherited);
         self.plain.body.set().filter(|body| !(body.inherited && own_head))
     }
 
-    /// The place of `verify = false`.
+    /// The location of `verify = false`.
     fn unverified(&self) -> Option<At<'s>> {
         self.tls.verify.set().filter(|verify| !verify.value).map(|verify| verify.at)
     }
 
-    /// A default for `tls` is for checks that always use TLS; a gRPC check uses it only if it has a table `tls` itself.
+    /// Whether the check uses TLS. A default for `tls` is for checks that always use TLS; a gRPC check uses it only if
+    /// it has a table `tls` itself.
     fn has_tls(&self, kind: CheckKind) -> bool {
         match kind {
             CheckKind::Https | CheckKind::Tls => true,
@@ -166,7 +167,7 @@ impl<'s> CheckKeys<'s> {
         }
     }
 
-    /// The probe of a check of this kind; `None` if something is missing, which is reported.
+    /// The probe of a check of this kind; `None` if a key is missing, which is reported.
     fn probe(&self, kind: CheckKind, at: At<'s>, hosts: Hosts<'_>) -> Option<Probe> {
         let plain = &self.plain;
         if kind == CheckKind::Exec {
@@ -225,8 +226,8 @@ impl<'s> CheckKeys<'s> {
         }
     }
 
-    /// The headers of a call, without defaults for headers that the call itself sets: those are for checks of another
-    /// type.
+    /// The headers of a call. Defaults for headers that the call itself sets are left out: they are for checks of
+    /// another kind.
     fn metadata(&self) -> Vec<(String, String)> {
         let headers = self.plain.headers.value().into_iter().flatten();
         headers.filter(|(name, _)| !request::is_of_call(name)).collect()
@@ -234,7 +235,7 @@ impl<'s> CheckKeys<'s> {
 
     fn tls_settings(&self, kind: CheckKind, at: At<'s>, hosts: Hosts<'_>) -> Option<TlsSettings> {
         let insecure = self.unverified().is_some();
-        // A tls check has no host, so it ignores a default.
+        // A tls check sends no host, so a default has no effect.
         let host = self.plain.host.value().filter(|_| kind != CheckKind::Tls);
         let name = self.tls.name.value().or_else(|| Some(name_in(host?)));
         match name {
@@ -273,7 +274,7 @@ impl<'s> CheckKeys<'s> {
     }
 }
 
-/// Reports two keys with the same meaning; an inherited one is dropped.
+/// Reports two keys with the same meaning. An inherited one is dropped instead.
 fn settle<'s, A: Clone, B: Clone>(
     (name, one): (&str, &mut CheckKey<'s, A>),
     (other_name, other): (&str, &mut CheckKey<'s, B>),

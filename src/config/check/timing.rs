@@ -8,18 +8,18 @@ use crate::config::check::keys::PlainKeys;
 use crate::duration::Shown;
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
-/// Four fifths of the shorter interval, if that is less.
+/// The default `timeout`, unless four fifths of the shorter interval are less.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The shorter interval, if that is less.
+/// The default `recheck`, unless the shorter interval is less.
 const DEFAULT_RECHECK: Duration = Duration::from_secs(1);
 const DEFAULT_RISE: u16 = 2;
 const DEFAULT_FALL: u16 = 3;
 
-/// The timing of a check. Reports contradictions; none if there are any, or a key is wrong.
+/// The timing of a check; none if a key is wrong or contradicts another one, which is reported.
 ///
-/// `timeout` must be below both intervals, because a probe must end before the next one is due. `recheck` must not be
-/// above them, because a passed probe of an unhealthy address must not delay the next one. If there are `faulty` keys, a
-/// missing key may have been misspelt, so its built-in value contradicts nothing.
+/// `timeout` must be shorter than both intervals, because a probe must end before the next one is due. `recheck` must
+/// not be longer than them, because a passed probe of an unhealthy address must not delay the next one. If there are
+/// `faulty` keys, a missing key may have been misspelt, so its built-in value contradicts nothing.
 pub(super) fn read(keys: &PlainKeys<'_>, faulty: bool) -> Option<Timing> {
     let sound = [
         below(("timeout", &keys.timeout), ("interval", &keys.interval), faulty, true),
@@ -44,8 +44,8 @@ pub(super) fn read(keys: &PlainKeys<'_>, faulty: bool) -> Option<Timing> {
     })
 }
 
-/// Whether a key is below an interval, if both are set. `interval_down` is `interval` if it is not set, so it is a limit
-/// of its own only if it is set.
+/// Whether a key is below an interval, or one of the two is not set; otherwise reports it. If `interval_down` is not
+/// set, it equals `interval`, and needs no comparison.
 fn below<'s>(
     (name, key): (&str, &CheckKey<'s, Duration>),
     (limit_name, limit): (&str, &CheckKey<'s, Duration>),

@@ -1,4 +1,4 @@
-//! Checks as URLs: a short form for the most common settings.
+//! Checks as URLs: the short form, for the most common settings.
 
 use crate::check::name_in;
 use crate::config::check::certificate::TlsKeys;
@@ -23,7 +23,7 @@ pub(super) fn read<'s>(value: TomlValue<'s>, text: &'s str) -> Option<CheckKeys<
         return None;
     };
     let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // The text is not repeated: it may be a password.
+    // The message does not quote the text, which may contain a password.
     if authority.contains('@') {
         value.at.concealed().error_with_hint(
             "a check's URL takes no user and no password before the host",
@@ -77,7 +77,7 @@ pub(super) fn read<'s>(value: TomlValue<'s>, text: &'s str) -> Option<CheckKeys<
         }
     }
     if kind == CheckKind::Grpc {
-        // An empty path is the same as none.
+        // An empty path means no path.
         if let Some(service) = target.strip_prefix('/').or(Some(target)).filter(|name| !name.is_empty()) {
             plain.service = CheckKey::here(request::checked_service(value, service)?, value.at);
         }

@@ -1,4 +1,4 @@
-//! A fault of a check is reported once, at its place; and so is a conflict of two sound keys.
+//! A fault of a check, or a contradiction between two valid keys, is reported once, at its place.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -165,7 +165,7 @@ fn urls_of_every_type() {
     }
 }
 
-/// The keys of checks that not every type has: a value, and the types.
+/// Keys that only some kinds of check have: the key, a value, and the kinds.
 const OF_SOME: [(&str, &str, &str); 19] = [
     ("host", "\"a.example\"", "http, https and grpc"),
     ("path", "\"/\"", "http and https"),
@@ -188,7 +188,7 @@ const OF_SOME: [(&str, &str, &str); 19] = [
     ("arguments", "[]", "exec"),
 ];
 
-/// A check of each type, with what it must have and nothing else.
+/// A check of each kind with only the required keys.
 const TYPES: [(&str, &str, &str); 6] = [
     ("http", "an http check", "type = \"http\""),
     ("https", "an https check", "type = \"https\", tls.verify = false"),
@@ -210,13 +210,13 @@ fn a_key_fits_some_types_or_is_refused_where_it_is_set() {
             if fits_kind {
                 assert!(errors(&load_with_rest(&format!("[pools.x]\n{text}\n"))).is_empty(), "{text}");
             } else {
-                // `tls` is told by its name, all others by their value.
+                // `tls` is reported at its name, other keys at their value.
                 let column =
                     if key == "tls" { 13 } else { 16 } + base.len() + usize::from(key != "tls") * key.len();
                 let message = format!("`{key}` belongs to {fits} checks, and this is {shown}");
                 in_pool(&text, &format!("2:{column} {message}"));
             }
-            // As a default it is passed over where it does not fit.
+            // As a default, it is ignored by checks without this key.
             if key != "program" {
                 let text = format!(
                     "[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {{ {base} }}\n[defaults.check]\n{key} = {value}\n"
@@ -279,7 +279,7 @@ fn certificates() {
         "2:9 a grpc check must know which name the certificate has to have | set `host` or `tls.name`, or a `host` for each backend, or \
          `tls.verify = false` to accept any certificate",
     );
-    // A default for the host is for the checks that have one.
+    // A default for the host is for checks that send one.
     let text = "[defaults.check]\nhost = \"d.example\"\n[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = \"tls://:443\"\n";
     let found = errors(&load_with_rest(text));
     assert!(found.len() == 1 && found[0].contains("a tls check must know which name"), "{found:#?}");
@@ -341,8 +341,8 @@ fn contradictions() {
     tls("name = \"\"", "2:62 `name` must be a host name or an address; this is ``");
 }
 
-/// Contradictions are reported whatever else is wrong with the check, and nothing is concluded from faulty
-/// keys.
+/// Contradictions are reported even if the check has other faults. A faulty key leads to no further
+/// faults.
 #[test]
 fn contradictions_between_sound_keys_are_always_told() {
     let timeout = "`timeout` (2s) must be below `interval` (1s)";
@@ -360,7 +360,8 @@ fn contradictions_between_sound_keys_are_always_told() {
             "type = \"http\", interval = \"1s\", timeout = 2, recheck = \"2s\"".into(),
             vec!["`timeout` must be a duration", recheck],
         ),
-        // The interval is wrong, so it contradicts nothing; and 5s may not be what was meant.
+        // The interval is wrong, so it contradicts nothing. The built-in 5s does not count either, because
+        // it may not be meant.
         ("type = \"http\", interval = 20, timeout = \"9s\"".into(), vec!["`interval` must be a duration"]),
         ("type = \"http\", intervall = \"20s\", timeout = \"9s\"".into(), vec!["unknown key `intervall`"]),
         (
@@ -377,7 +378,7 @@ fn contradictions_between_sound_keys_are_always_told() {
             assert!(found.iter().any(|fault| fault.contains(expected)), "{expected}: {found:#?}");
         }
     }
-    // A wrong key does not stand for the default of it, which would fit.
+    // A wrong key is not replaced by its default, which would fit.
     let text = "[defaults.check]\ninterval = \"1s\"\n[pools.x]\nbackends = [\"192.0.2.1\"]\n\
                 check = { type = \"http\", interval = 20, timeout = \"9s\" }\n";
     assert_eq!(errors(&load_with_rest(text)).len(), 1);
@@ -426,7 +427,7 @@ fn several_checks() {
         &format!("[defaults.pool]\nrequire = 2\n[pools.x]\n{backends}\ncheck = \"tcp://:1\"\n"),
         "3:8 `require` is 2, but pool `x` has one check that decides: it would never be usable",
     );
-    // One that is wrong hides nothing of the others, and `require` is not held against what is left.
+    // A wrong check hides no faults of the others, and `require` is not compared with the remaining ones.
     let text = format!(
         "[pools.x]\n{backends}\nrequire = 2\nchecks = [\"tcp\", {{ type = \"http\", timeout = \"9s\" }}]\n"
     );
@@ -522,7 +523,7 @@ fn bytes_and_client_certificates() {
             "65 `ca_file` `{right}`: it holds a private key; a certificate is expected (BEGIN CERTIFICATE)"
         ),
     );
-    // With a host of each backend, the check needs no name.
+    // If every backend has a host, the check needs no name.
     let backends = "backends = [{ address = \"192.0.2.1\", host = \"a.example\" }]";
     let pool = format!("[pools.x]\ncheck = {{ type = \"https\" }}\n{backends}\n");
     assert!(errors(&load_with_rest(&pool)).is_empty());

@@ -1,4 +1,4 @@
-//! The right value of every key of checks and pools.
+//! Valid values of every key of checks and pools.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -84,11 +84,11 @@ fn http_with_every_key() {
     }
     let body = http("{ type = \"http\", body = { matches = '^ok\\s' } }").body;
     assert_eq!(body, Some(pattern(r"^ok\s")));
-    // A method of one's own is one too.
+    // Methods may be custom.
     assert_eq!(http("{ type = \"http\", method = \"PURGE\" }").method, "PURGE");
 }
 
-/// A code that is in both lists drains, so a range may hold it.
+/// A code in both lists drains, so a range may include it.
 #[test]
 fn drain_status_goes_first() {
     let probe = http("{ type = \"http\", drain_status = [203] }");
@@ -134,7 +134,7 @@ fn bytes_are_written_in_hexadecimal() {
     };
     let both = tcp("send_hex = \"00ff 0A\", expect_hex = \"fe:01\"");
     assert_eq!(both, of(Some(&[0, 0xff, 10]), Some(&[0xfe, 1])));
-    // The nearer one counts.
+    // The key of the check replaces the default.
     let defaults = "[defaults.check]\nsend = \"PING\"";
     let check = "check = { type = \"tcp\", port = 1, send_hex = \"00\" }";
     assert_eq!(pool_with(check, defaults).checks.remove(0).probe, of(Some(&[0]), None));
@@ -149,7 +149,7 @@ fn a_proxy_header_and_metadata() {
     };
     assert_eq!(grpc.proxy, Some(ProxyProtocol::V1));
     assert_eq!(grpc.headers, [("authorization".to_owned(), "Bearer a".to_owned())]);
-    // A default that the call itself needs is for checks of another type.
+    // A default for a header that the call itself sets is for checks of another kind.
     let defaults = "[defaults.check]\nheaders = { Content-Type = \"text/plain\", X-A = \"b\" }";
     let Probe::Grpc(grpc) = pool_with("check = \"grpc://:1\"", defaults).checks.remove(0).probe else {
         panic!("a grpc probe")
@@ -217,7 +217,7 @@ fn grpc_speaks_tls_where_it_says_so() {
         table("host = \"a.example:1\", tls = {}"),
         grpc(Some(named("a.example")), Some("a.example:1"), "")
     );
-    // A default completes the table, and does not make one.
+    // A default completes an existing table, but does not create one.
     let defaults = "[defaults.check]\ntls = { name = \"d.example\" }";
     let of = |check: &str| pool_with(&format!("check = {check}"), defaults).checks.remove(0).probe;
     assert_eq!(of("\"grpc://:50051\""), grpc(None, None, ""));
@@ -235,7 +235,7 @@ fn programs_with_their_arguments() {
     assert_eq!(table, exec(Some(7), &["-c", ""]));
 }
 
-/// It would else be looked for in `PATH`, or from wherever the process is.
+/// A relative path would be searched for in `PATH`, or depend on the working directory.
 #[test]
 fn a_program_is_found_beside_the_file_that_names_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -275,7 +275,7 @@ fn timing() {
     let short = timing("interval_down = \"500ms\"");
     assert_eq!((short.timeout, short.recheck), (Duration::from_millis(400), Duration::from_millis(500)));
     assert!(short.damping);
-    // As long is allowed for a recheck, not for a timeout.
+    // A recheck may be this long, a timeout may not.
     assert_eq!(timing("recheck = \"5s\", interval_down = \"5s\"").recheck, seconds(5));
 }
 

@@ -1,4 +1,4 @@
-//! Built-in defaults, `[defaults]` that replace them, and precedence of the nearer one: key by key.
+//! Built-in defaults, `[defaults]` that replace them, and own keys that replace both, key by key.
 
 use std::time::Duration;
 
@@ -213,7 +213,8 @@ fn authorities_are_read_and_their_path_is_relative_to_the_file() {
     assert!(probe.tls.unwrap().ca_file.unwrap().ends_with("sub/ca.pem"));
 }
 
-/// Every key of a check that can have a default: a type that has it, a default and a value of its own.
+/// Every key of a check that can have a default: a kind of check that has it, a default, and another
+/// value.
 const KEYS: [(&str, &str, &str, &str); 33] = [
     ("", "type", "\"https\"", "\"http\""),
     ("https", "port", "1111", "2222"),
@@ -250,7 +251,7 @@ const KEYS: [(&str, &str, &str, &str); 33] = [
     ("exec", "port", "1111", "2222"),
 ];
 
-/// The default is taken where the check has none, and only there.
+/// The default applies exactly where the check sets no value.
 #[test]
 fn each_key_of_a_check_by_itself() {
     for (kind, key, default, own) in KEYS {
@@ -260,7 +261,7 @@ fn each_key_of_a_check_by_itself() {
             "exec" => "type = \"exec\", program = \"/bin/sh\"",
             "grpc" => "type = \"grpc\", port = 1",
             "tcp" => "type = \"tcp\", port = 1",
-            // A check of no type cannot have keys of some.
+            // Only keys that every kind of check has.
             _ => "host = \"base.example\"",
         };
         let rest: Vec<&str> = base.split(", ").filter(|line| !line.starts_with(&format!("{key} "))).collect();
@@ -274,7 +275,7 @@ fn each_key_of_a_check_by_itself() {
     }
 }
 
-/// A table is taken key by key, everything else as a whole.
+/// A table is merged key by key, everything else as a whole.
 #[test]
 fn headers_are_taken_one_by_one() {
     let headers = |own: &str, default: &str| {
@@ -294,7 +295,7 @@ fn headers_are_taken_one_by_one() {
     );
 }
 
-/// Where a default contradicts what the check itself says, the check can be what its author wants.
+/// A default that contradicts a key of the check is ignored, or the check can replace it.
 #[test]
 fn a_default_gives_way_or_can_be_overruled() {
     let body = "body = { contains = \"a\" }";
@@ -369,7 +370,8 @@ fn timeout_and_recheck_follow_a_short_interval() {
     assert_eq!((long.timeout, long.recheck), (BUILT_IN.timeout, BUILT_IN.recheck));
 }
 
-/// A default that contradicts a nearer key is shown there, beside the default.
+/// A default that contradicts the check's own key is reported at that key, with the default as related
+/// place.
 #[test]
 fn contradictions_across_defaults() {
     let text = format!(
@@ -383,7 +385,7 @@ fn contradictions_across_defaults() {
     assert_eq!((location.line, location.column), (5, 11));
 }
 
-/// `check` and `checks` are one setting: the nearer one wins whichever it is called.
+/// `check` and `checks` are one setting: the pool's own one wins under either name.
 #[test]
 fn each_key_of_a_pool_by_itself() {
     let pool = |own: &str, defaults: &str| {
@@ -405,7 +407,7 @@ fn each_key_of_a_pool_by_itself() {
         assert_eq!(pool("", default), from_default, "{key}: the default is taken");
         assert_eq!(pool(own, default), from_own, "{key}: the nearer one wins");
     }
-    // A default for several checks has nothing to say to a pool without any.
+    // A default about several checks has no effect in a pool without checks.
     assert!(pool("checks = []", "require = 2").checks.is_empty());
 }
 

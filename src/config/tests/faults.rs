@@ -34,7 +34,7 @@ fn keys() {
     let twice = "the same key or table is above already";
     one_error("[server]\n[server]\n", &format!("2:2 {twice}"));
     one_error("[server]\nworkers = 1\nworkers = 1\n", &format!("3:1 {twice}"));
-    // The first is shown: the nearest above, but for those of lists and tables that have ended.
+    // The message shows the first one: the nearest above, without lists and tables that have ended.
     for (text, first) in [
         ("[server]\nworkers = 1\n[server]\n", 1),
         ("[pools.x]\nbackends = [\"192.0.2.1\"]\n[pools.\"x\"]\n", 1),
@@ -493,7 +493,7 @@ fn bytes_that_are_not_utf_8_have_a_place() {
     assert_eq!(told, ["steerd.toml:2:6 the file is not UTF-8 from here on"]);
 }
 
-/// One fault of each sort in one file: all are found in one run, each at its own place.
+/// One file with one fault of each sort: a single run finds all of them, each at its place.
 #[test]
 fn ten_faults_are_ten_messages() {
     let text = "\

@@ -1,4 +1,4 @@
-//! Several files, and the files that come with steerd.
+//! Configurations in several files, and the files that come with steerd.
 
 use std::fs::File;
 use std::path::Path;
@@ -26,7 +26,8 @@ fn every_file_that_comes_with_steerd_loads() {
     assert!(count >= 3, "{count} files");
 }
 
-/// Where an earlier load hangs, no later one looks: it says so of that very path, whatever names it.
+/// If an earlier load hangs at a path, later loads do not access it, and report that path, whichever key
+/// names it.
 #[test]
 fn no_path_is_looked_at_where_another_load_hangs() {
     let https = |rest: &str| format!("[pools.x]\nbackends = [\"192.0.2.1\"]\ncheck = {rest}\n");
@@ -78,7 +79,7 @@ fn all_files_of_a_kind_share_one_limit() {
     assert!(told.contains("it has 1 GiB, and at most 1023 MiB are read"), "{told}");
 }
 
-/// Every table of a configuration, each with a key that none has.
+/// Every table of a configuration, each with an unknown key.
 const TABLES: [&str; 14] = [
     "no_such_key = 1",
     "[server]\nno_such_key = 1",
@@ -96,7 +97,7 @@ const TABLES: [&str; 14] = [
     "[defaults]\nno_such_key = 1",
 ];
 
-/// The example has a line for every key that a table knows by its own word.
+/// The example has a line for every key that a table lists as known.
 #[test]
 fn the_example_shows_every_key() {
     let example = include_str!("../../../config/example.toml");
@@ -105,7 +106,7 @@ fn the_example_shows_every_key() {
         let shown = example.lines().any(|line| {
             let words = line.trim_start_matches(['#', ' ']);
             let follows = |after: &str| words.strip_prefix(key).is_some_and(|rest| rest.starts_with(after));
-            // A key with its value, a key of an inline table, a key of the list of a backend's, a section.
+            // The key with its value, in an inline table, in a list of backends, or as a section.
             follows(" = ")
                 || line.contains(&format!("{{ {key} = "))
                 || line.contains(&format!(", {key} = "))
@@ -119,7 +120,7 @@ fn the_example_shows_every_key() {
     assert!(count > 80, "{count} keys");
 }
 
-/// Tells every key that a table knows by its own word, and that table.
+/// Calls `tell` with every key that a table lists as known, and with that table.
 pub(super) fn known_keys(mut tell: impl FnMut(&str, &str)) {
     for table in TABLES {
         let faults = load_files(&format!("{table}\n"), &[]).unwrap_err();

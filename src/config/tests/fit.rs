@@ -1,4 +1,4 @@
-//! An answer fits into a UDP reply, or the configuration is refused.
+//! An answer fits into a UDP reply, or the configuration is rejected.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::wire::MAX_MESSAGE;
 use crate::wire::edns::option;
 use crate::zone::rtype;
 
-/// A service of this name with these keys, from a pool of `ipv4` and `ipv6` addresses.
+/// A service with this name and these keys, and a pool with `ipv4` and `ipv6` addresses.
 fn service(name: &str, keys: &str, ipv4: usize, ipv6: usize) -> String {
     let addresses: Vec<String> = (0..ipv4)
         .map(|index| format!("\"198.51.{}.{}\"", index / 250, index % 250))
@@ -40,8 +40,8 @@ fn sound(text: &str) {
     assert!(errors.is_empty(), "{errors:?}\n{text}");
 }
 
-/// 12 of the header, 15 + 4 of the question, 11 + 28 of an OPT record with a cookie: 70 bytes, and
-/// 16 or 28 for each address.
+/// Header 12, question 15 + 4, OPT record with a cookie 11 + 28: 70 bytes; then 16 or 28 bytes per
+/// address.
 #[test]
 fn the_figures() {
     let x = |keys: &str, ipv4, ipv6| service("x.example.com", keys, ipv4, ipv6);
@@ -128,7 +128,7 @@ fn nothing_is_concluded_from_what_is_wrong() {
     assert_eq!(errors(&result).len(), 1, "{result:?}");
 }
 
-/// A configuration of which the sizes of answers depend on everything that they can depend on.
+/// A configuration in which everything varies that the size of an answer depends on.
 #[derive(Clone, Debug)]
 struct Config {
     payload: u16,
@@ -182,14 +182,14 @@ impl Config {
         load_files(&text, &[])
     }
 
-    /// The longest name that the service answers, wire form.
+    /// The longest name that the service answers, in wire form.
     fn longest_name(&self) -> Vec<u8> {
         let mut suffix = vec![u8::try_from(self.label).unwrap()];
         suffix.resize(1 + self.label, b'l');
         suffix.extend(b"\x07example\x03com\x00");
         let mut missing = if self.wildcard { MAX_NAME - suffix.len() } else { 0 };
         while missing > 0 {
-            // A label takes two bytes at least, so none may leave a single one for the next.
+            // A label takes at least two bytes, so a single byte must not remain for the next one.
             let label = if missing == 65 { 62 } else { (missing - 1).min(63) };
             let mut name = vec![u8::try_from(label).unwrap()];
             name.resize(1 + label, b'w');
@@ -200,7 +200,7 @@ impl Config {
         suffix
     }
 
-    /// A query with every option, from a client that takes all that is sent.
+    /// A query with every option, from a client that accepts replies of any size.
     fn query(&self, rtype: u16) -> Vec<u8> {
         let mut options = Vec::new();
         let subnet = [&[0, 2, 128, 0][..], &[1; 16]].concat();
@@ -220,7 +220,8 @@ impl Config {
         query
     }
 
-    /// The replies sent while all backends are healthy and while all are not: bytes, truncated or not.
+    /// The replies while all backends are healthy and while none is: length in bytes, and whether
+    /// truncated.
     fn replies(&self, served: Served) -> Vec<(usize, bool)> {
         let settings = Arc::new(served.settings);
         let catalog = Arc::new(served.catalog);
@@ -257,8 +258,8 @@ impl Config {
 }
 
 proptest! {
-    /// The replies of an accepted configuration are never truncated for a client that takes `udp_payload`,
-    /// and those of a refused one would have been.
+    /// Replies of an accepted configuration are never truncated for a client that accepts `udp_payload`
+    /// bytes; replies of a rejected one would be.
     #[test]
     fn an_accepted_configuration_is_never_truncated(config in config()) {
         match config.load(config.payload) {

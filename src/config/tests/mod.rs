@@ -1,4 +1,4 @@
-//! Configurations as text, loaded from a directory of their own.
+//! Loads configurations from text, each in its own directory.
 
 mod check_faults;
 mod check_values;
@@ -15,12 +15,13 @@ use std::path::Path;
 use super::{ConfigFaults, Setup, load};
 use crate::config::fault::ConfigFault;
 
-/// A zone that every configuration here can use.
+/// A zone for all configurations here.
 const ZONE: &str = "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\n@ NS ns2\nns1 A 192.0.2.1\nns2 A 192.0.2.2\n\
                     fixed A 192.0.2.3\nsub NS ns.elsewhere.\n\
                     bound HTTPS 1 . ipv4hint=192.0.2.3\n";
 
-/// The sections that a configuration needs and a test is not about, below what it is about.
+/// Sections that a configuration needs but the test does not care about; they follow the tested
+/// text.
 const REST: &str = "
 [zones.\"example.com\"]
 file = \"example.com.zone\"
@@ -30,7 +31,7 @@ backends = [\"192.0.2.11\", \"192.0.2.12\", \"192.0.2.13\"]
 pools = [\"web\"]
 ";
 
-/// Loads `main`, with `files` beside it and the zone of the tests.
+/// Loads `main`, with `files` and the zone of the tests in the same directory.
 fn load_files(main: &str, files: &[(&str, &str)]) -> Result<Setup, ConfigFaults> {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in [("example.com.zone", ZONE), ("steerd.toml", main)].iter().chain(files) {
@@ -41,7 +42,7 @@ fn load_files(main: &str, files: &[(&str, &str)]) -> Result<Setup, ConfigFaults>
     load(&directory.path().join("steerd.toml"))
 }
 
-/// Loads `text` with the rest of what a configuration needs below it.
+/// Loads `text`, followed by the sections that a configuration needs.
 fn load_with_rest(text: &str) -> Result<Setup, ConfigFaults> {
     load_files(&format!("{text}{REST}"), &[])
 }

@@ -1,10 +1,10 @@
-//! Faults in what a check sends and expects.
+//! Faults in the requests and expectations of checks.
 
 use super::{in_check, load_with_rest, one_error};
 
 /// As [`in_check`], for an http check with one more key, whose value begins at column 35.
 fn in_http(key: &str, value: &str, expected: &str) {
-    // The value stands at the same column whatever the key is called.
+    // Pads the key, so that the value is always at the same column.
     let space = " ".repeat(9 - key.len().min(9));
     let column = 26 + space.len() + key.len() + 3;
     in_check(&format!("{{ type = \"http\",{space} {key} = {value} }}"), &format!("2:{column} {expected}"));
@@ -85,7 +85,7 @@ fn bodies_and_sizes() {
     in_http("http_version", "\"1\"", "`http_version` must be \"1.1\" or \"2\"");
 }
 
-/// The caret stands under the part of the expression that is wrong, whatever way it is written.
+/// The caret marks the wrong part of the expression, in every notation for strings.
 #[test]
 fn expressions_are_shown_where_they_are_wrong() {
     let expect = |written: &str, column: usize, under: &str, reason: &str| {
@@ -128,7 +128,7 @@ fn send_and_expect() {
     );
 }
 
-/// Binary metadata of gRPC is base64.
+/// Binary metadata of gRPC must be base64.
 #[test]
 fn binary_metadata_is_base64() {
     let check = |value: &str| {

@@ -1,4 +1,4 @@
-//! Mistakes that TOML makes easy, and the hints for them.
+//! Mistakes that are easy to make in TOML, and the hints for them.
 
 use std::collections::HashMap;
 
@@ -38,7 +38,7 @@ fn a_name_with_dots_needs_quotes() {
             "[zones.example.com]\nfile = \"example.com.zone\"\n[zones.example.com.transfer]\nnetworks = [\"192.0.2.0/24\"]\n",
             vec![without_quotes("1:8", "zones", "example.com")],
         ),
-        // Where the name is not written in one piece, its entry is lost.
+        // If the parts of the name are scattered, its entry is lost.
         (
             "[zones.example.\"com\"]\nfile = \"example.com.zone\"\n[zones.\"example.com\"]\nfile = \"example.com.zone\"\n",
             vec![without_quotes("1:16", "zones", "example.com")],
@@ -67,12 +67,12 @@ fn a_name_with_dots_needs_quotes() {
             without_quotes("5:11", "services", "a.b.example.com"),
         ]
     );
-    // An entry above it that is complete is one.
+    // If the first part is a complete entry, it stays one.
     assert_eq!(
         errors_of(&format!("[pools.web.eu]\nbackends = [\"192.0.2.1\"]\n{REST}")),
         [without_quotes("1:8", "pools", "web.eu"), "1:12 unknown key `eu` | known here: `backends`, `check`, `checks`, `require`, `min_healthy`, `slow_start`, `suspect_self`".to_owned()]
     );
-    // A slip in the name of a table, and a table that belongs elsewhere, are no names.
+    // A misspelt name of a table, and a table in the wrong section, are not names.
     let slip =
         "[zones.\"b.example\"]\nfile = \"example.com.zone\"\ntrasnfer = { networks = [\"192.0.2.0/24\"] }\n";
     assert_eq!(
@@ -85,7 +85,7 @@ fn a_name_with_dots_needs_quotes() {
     );
 }
 
-/// The table that the name leads to may be empty, or have a slip in its keys.
+/// The table at the end of the name may be empty, or have a misspelt key.
 #[test]
 fn a_split_name_is_seen_whatever_its_table_holds() {
     let zones = "[zones.lb.example.com]";
@@ -323,17 +323,17 @@ fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
     );
 }
 
-/// No place is named that does not know the key.
+/// A hint names only tables in which the key is valid.
 #[test]
 fn every_place_that_is_named_knows_the_key() {
     let mut known: HashMap<String, usize> = HashMap::new();
     known_keys(|_, key| *known.entry(key.to_owned()).or_default() += 1);
     for (key, tables) in misplaced::all() {
-        // The defaults know some keys a second time.
+        // `[defaults]` repeats some keys.
         assert!(known.get(key).is_some_and(|count| *count >= tables), "`{key}`: {tables} tables");
     }
     assert!(misplaced::all().len() > 60);
-    // Every key has a place, but for the names of the sections.
+    // Every key is in a table, except names of sections.
     let sections = ["server", "admin", "keys", "zones", "pools", "services", "defaults", "pool"];
     let all = misplaced::all();
     let placeless: Vec<_> = known
@@ -436,7 +436,7 @@ fn a_file_that_is_no_text_has_words_of_its_own() {
         let found = errors(&load(&path));
         assert!(found.len() == 1 && found[0].contains(reason), "{reason}: {found:?}");
     }
-    // A byte-order mark of UTF-8 is no fault.
+    // A UTF-8 byte-order mark is not a fault.
     write("zone", ZONE.as_bytes());
     write("steerd.toml", format!("\u{feff}{rest}").as_bytes());
     assert_eq!(errors(&load(&path)), [""; 0]);

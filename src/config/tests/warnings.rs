@@ -1,4 +1,4 @@
-//! Warnings: few, with figures, and only where something is odd.
+//! Warnings: few, with figures, and only about unusual settings.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use super::{load_files, load_with_rest, told};
 use crate::check::Timing;
 use crate::config::advice::detection;
 
-/// The warnings of the usual configuration with `text` above it.
+/// The warnings for `text`, followed by the usual sections.
 fn warnings(text: &str) -> Vec<String> {
     let setup = load_with_rest(text).unwrap_or_else(|faults| panic!("{text}\n{faults}"));
     setup.warnings.iter().map(|fault| told(fault).replace("steerd.toml:", "")).collect()
 }
 
-/// The usual configuration as `steerd check` has nothing to say about it.
+/// The usual sections, changed so that `steerd check` has no warnings about them.
 fn rest_without_warnings() -> String {
     super::REST.replace("[services", "checks = []\n[services")
 }
 
-/// Those who check a configuration are told; those who run it the system tells.
+/// `steerd check` warns; a server that starts gets the error of the system instead.
 #[test]
 fn addresses_that_this_machine_does_not_have() {
     let directory = tempfile::tempdir().unwrap();
@@ -171,7 +171,7 @@ fn detection_is_that_of_the_promise() {
     assert_eq!(detection(&Timing { fall: 1, ..timing }), Duration::from_secs(7));
 }
 
-/// The slowest check that decides is what the TTL is held against.
+/// The TTL is compared with the slowest deciding check.
 #[test]
 fn detection_by_several_checks() {
     let fast = "{ type = \"http\", interval = \"500ms\", timeout = \"200ms\", recheck = \"200ms\" }";
@@ -323,7 +323,7 @@ fn warnings_come_with_errors() {
     assert_eq!((faults.errors().count(), faults.warnings().count()), (1, 1), "{faults}");
 }
 
-/// A host is sent and verified by checks that speak a protocol with one.
+/// Only checks of a protocol with hosts send and verify one.
 #[test]
 fn the_host_of_a_backend_is_for_checks_that_use_it() {
     let pool = |check: &str| {

@@ -1,7 +1,7 @@
-//! Warnings about the names that records lead to: those that do not exist, are aliases, are addresses
-//! written as names, or lack their final dot.
+//! Warnings about names in record data: those that do not exist, are aliases, look like addresses, or
+//! lack their final dot.
 //!
-//! [`LAYOUTS`] has every type whose data names something outside DNSSEC.
+//! [`LAYOUTS`] has every type, except those of DNSSEC, whose data contains a name.
 
 use std::net::IpAddr;
 
@@ -9,16 +9,16 @@ use super::{Added, AdviceKind, CountedAdvice, has_address, plain, prefix, shown}
 use crate::name;
 use crate::zone::{CNAME, Lookup, NodeRef, Zone, rtype};
 
-/// The warnings that a name in record data can give.
+/// How a record uses a name. The use decides which warnings apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    /// It must have addresses of its own, so it is no alias (RFC 2181, section 10.3).
+    /// It must have addresses of its own, so it must not be an alias (RFC 2181, section 10.3).
     Host,
     /// It must exist.
     Name,
-    /// It need not exist, as long as it looks intended.
+    /// It need not exist, but should look intended.
     Free,
-    /// A mail address as a name, the first dot in place of the `@` (RFC 1035, section 8).
+    /// A mail address as a name: the first dot replaces the `@` (RFC 1035, section 8).
     Mailbox,
 }
 
@@ -91,7 +91,7 @@ pub(super) fn names(record: Added<'_>) -> impl Iterator<Item = (Vec<u8>, Use)> {
     })
 }
 
-/// Warns about the names that a record leads to.
+/// Warns about the names in the data of a record.
 pub(super) fn look(zone: &Zone, record: Added<'_>, told: &mut CountedAdvice) {
     let Some((_, mnemonic, _)) = layout(record.rtype) else { return };
     for (target, used_as) in names(record) {
@@ -125,12 +125,12 @@ fn about_service(zone: &Zone, record: Added<'_>, target: &[u8], told: &mut Count
     }
 }
 
-/// The part of a name of this zone before the apex; the whole of another name.
+/// If the name is in this zone, its labels before the apex; otherwise the whole name.
 fn target_in<'n>(zone: &Zone, target: &'n [u8]) -> &'n [u8] {
     prefix(zone, target).unwrap_or(target)
 }
 
-/// The reason why a name of this zone does not serve its use.
+/// Why a name of this zone does not suit its use.
 fn fault(zone: &Zone, target: &[u8], used_as: Use, is_suspect: bool) -> Option<String> {
     let of_node = |node: NodeRef<'_>| match used_as {
         Use::Host if node.node.flags & CNAME != 0 => Some("is an alias, not a name with addresses"),
@@ -144,7 +144,7 @@ fn fault(zone: &Zone, target: &[u8], used_as: Use, is_suspect: bool) -> Option<S
         Lookup::Found(node) | Lookup::Wildcard(node) => of_node(node),
         Lookup::Dname(_) if used_as == Use::Host => Some("is an alias by a DNAME"),
         Lookup::NoName if is_suspect || matches!(used_as, Use::Host | Use::Name) => Some("does not exist"),
-        // Resolvers reach a zone at servers below its own cut only by their glue.
+        // Resolvers reach a zone through servers below its own cut only with glue.
         Lookup::Referral { cut, .. } if used_as == Use::Host && serves(cut, target) => {
             let glue = zone.node(target).is_some_and(has_address);
             (!glue)
@@ -155,13 +155,13 @@ fn fault(zone: &Zone, target: &[u8], used_as: Use, is_suspect: bool) -> Option<S
     found.map(str::to_owned)
 }
 
-/// Whether the delegation names this server.
+/// Whether the delegation lists this server.
 fn serves(cut: NodeRef<'_>, server: &[u8]) -> bool {
     cut.rrset(rtype::NS)
         .is_some_and(|servers| servers.records().any(|other| other.eq_ignore_ascii_case(server)))
 }
 
-/// A likely mistake in the written form of a name, and what to write.
+/// A probable mistake in the way the name is written, and the correction.
 fn hint(zone: &Zone, record: Added<'_>, target: &[u8], used_as: Use) -> Option<String> {
     let written = match prefix(zone, target) {
         Some(_) if matches!(zone.find(target), Lookup::Found(_)) => return None,
@@ -183,8 +183,8 @@ fn hint(zone: &Zone, record: Added<'_>, target: &[u8], used_as: Use) -> Option<S
     Some(format!("if {} is meant, its final dot is missing", shown(&relative)))
 }
 
-/// The labels of `target` before those that it shares with the owner: the owner's origin was
-/// appended to a name without its final dot.
+/// The labels of `target` before those that it shares with the owner. If a name lacks its final dot,
+/// these are the name as written: the origin of the owner was appended.
 fn relative<'n>(owner: &[u8], prefix: &'n [u8], target: &[u8]) -> &'n [u8] {
     let mut shared = target;
     while !name::is_within(owner, shared) {
@@ -194,8 +194,9 @@ fn relative<'n>(owner: &[u8], prefix: &'n [u8], target: &[u8]) -> &'n [u8] {
     prefix.get(..target.len() - shared.len()).unwrap_or(prefix)
 }
 
-/// Whether a name of this zone looks like one of another zone without its final dot: several labels,
-/// the last of them letters, as a top-level domain is, and unknown here.
+/// Whether a name of this zone looks like a name of another zone that lacks its final dot: it has
+/// several labels, and the last one consists of letters, like a top-level domain, and does not exist
+/// here.
 fn looks_complete(zone: &Zone, owner: &[u8], prefix: &[u8], target: &[u8]) -> bool {
     let relative = relative(owner, prefix, target);
     let Some(last) = name::labels(relative).last() else { return false };

@@ -1,4 +1,4 @@
-//! Faults and their places: byte offsets while a file is read, line and column in reports.
+//! Faults and their places: byte offsets while a file is read; line and column in reports.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// At most this many faults are reported per zone; the rest are counted.
 pub const MAX_FAULTS: usize = 100;
 
-/// This many faults end the reading: the file is not a zone file, and composing a million hints
+/// Reading stops after this many faults: the file is not a zone file, and composing a million hints
 /// would take too long.
 const MAX_COUNTED: usize = 1000;
 
@@ -25,7 +25,7 @@ pub struct ZoneFault {
     pub column: u32,
     /// The length of the marked part in bytes, at least 1 unless `line` is 0.
     pub length: u32,
-    /// The fault, what was expected, and the remedy.
+    /// The fault, what was expected, and how to correct it.
     pub message: String,
     /// The line without its end; invalid UTF-8 is replaced.
     pub text: String,
@@ -87,8 +87,8 @@ impl SpanFault {
 
 /// The files of a zone, and the origin of each record.
 ///
-/// A tag is a line number, counted over all files in reading order. A run is a part of a file
-/// without an `$INCLUDE`, so the table grows with the includes, not with the records.
+/// A tag is a line number that counts through all files in reading order. A run is a part of a file
+/// without an `$INCLUDE`, so the size of the table depends on the includes, not on the records.
 #[derive(Debug, Default)]
 pub(super) struct SourceMap {
     files: Vec<File>,
@@ -129,7 +129,7 @@ impl SourceMap {
         self.files.len()
     }
 
-    /// Following tags count from this line of this file.
+    /// The next tags count from this line of this file.
     pub(super) fn go_on(&mut self, file: usize, first_line: u32) {
         let first_tag = self.last_tag.saturating_add(1);
         self.runs.push(LineRun { first_tag, file, first_line });
@@ -170,7 +170,7 @@ impl SourceMap {
         self.show(file, lines, line, marked, problem.message)
     }
 
-    /// A fault in one line. Columns count in the line as displayed, so the mark is right even if
+    /// A fault in one line. Columns refer to the line as displayed, so the mark is right even if
     /// bytes were replaced.
     fn show(
         &self,

@@ -1,4 +1,4 @@
-//! `$GENERATE`: one line that makes many records, each with a number.
+//! `$GENERATE`: a directive that makes many records, each with a different number.
 //!
 //! ```text
 //! $GENERATE 1-20/2 host-$ A 192.0.2.$
@@ -7,8 +7,8 @@
 //!
 //! `$` is replaced by the number. `${OFFSET,WIDTH,BASE}` adds an offset, pads with zeros, and
 //! writes decimal (`d`), octal (`o`), hexadecimal (`x`, `X`), or reversed hexadecimal digits
-//! separated by dots, as in ip6.arpa (`n`, `N`; the width includes the dots). `\$` and `$$` are a
-//! dollar sign.
+//! separated by dots, as in ip6.arpa (`n`, `N`; the width includes the dots). `\$` and `$$` both
+//! mean a dollar sign.
 
 use super::fault::SpanFault;
 use super::lexer::{Form, Token};
@@ -130,7 +130,7 @@ impl Template {
     }
 }
 
-/// Whether the quotes of the last token enclose all data of the record, as in the common form `MX
+/// Whether the quotes of the last token enclose the data of the record, as in the common form `MX
 /// "10 host-$"`. In text records the quotes are part of the data.
 fn quotes_hold_data(record: &[Token<'_>]) -> bool {
     let [.., before, last] = record else { return false };

@@ -1,5 +1,5 @@
-//! Splits a master file into entries of tokens (RFC 1035, section 5.1). Comments, quotes and
-//! parentheses are resolved here; the meaning of a token is not.
+//! Splits a master file into entries of tokens (RFC 1035, section 5.1). It handles comments, quotes
+//! and parentheses, but does not interpret tokens.
 //!
 //! Nothing is copied: a token is a slice of the file, escapes included.
 //!
@@ -59,7 +59,7 @@ impl Token<'_> {
 pub(super) struct Entry<'s> {
     /// The first line, from 1.
     pub(super) line: u32,
-    /// Whether it begins with a blank, and so inherits the owner of the record before.
+    /// Whether it begins with a blank, so that it inherits the owner of the previous record.
     pub(super) indented: bool,
     /// At least one.
     pub(super) tokens: Vec<Token<'s>>,
@@ -90,8 +90,8 @@ impl<'s> Lexer<'s> {
         Self { source, at: 0, line: 1 }
     }
 
-    /// Reads the next entry; returns false at the end of the file. A fault skips the rest of its
-    /// line, and reading can continue.
+    /// Reads the next entry; returns false at the end of the file. After a fault, reading continues
+    /// with the next line.
     pub(super) fn next_entry(&mut self, entry: &mut Entry<'s>) -> Result<bool, SpanFault> {
         entry.tokens.clear();
         let mut depth = 0u32;
@@ -180,7 +180,7 @@ impl<'s> Lexer<'s> {
                 Some(b'"') => break,
                 Some(b'\\') => self.skip_escape(),
                 None => {
-                    // The following lines are read as usual.
+                    // Reading continues with the next line.
                     let rest = self.source.get(open..).unwrap_or(&[]);
                     let length = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
                     self.at = open;

@@ -1,16 +1,16 @@
 //! Reads zones from master files (RFC 1035, section 5), with line and column for every fault.
 //!
-//! The reader opens no files; an argument loads them. Messages repeat text and numbers of a file
-//! only between backquotes, so that `printable::without_quoted` can remove them. The builder checks
-//! the rules for the contents of a zone.
+//! The reader opens no files; the caller passes a function that loads them. Messages quote text and
+//! numbers of a file only between backquotes, so that `printable::without_quoted` can remove them.
+//! The builder checks the contents of a zone.
 //!
-//! Warnings about surprising records come with the finished zone.
+//! A finished zone comes with warnings about surprising records.
 //!
 //! Beyond RFC 1035 it reads `$TTL` and times with units (RFC 2308), `$GENERATE`, and types, classes
-//! and data without a mnemonic (RFC 3597). A record without a TTL gets that of the latest `$TTL`;
-//! else the last TTL written; else the minimum of the SOA record. An `$INCLUDE`d file starts with
-//! the owner and the origin of the including line. Both are restored after it, but a `$TTL` in it
-//! stays in effect.
+//! and data without a mnemonic (RFC 3597). A record without a TTL gets the TTL of the latest
+//! `$TTL`, otherwise the last explicit TTL, otherwise the minimum of the SOA record. An `$INCLUDE`d
+//! file starts with the owner and the origin of the including line. Both are restored after it, but
+//! a `$TTL` in it stays in effect.
 
 mod fault;
 mod generate;
@@ -41,12 +41,12 @@ use rdata::RecordType;
 
 /// The maximum nesting of `$INCLUDE`s.
 pub const MAX_INCLUDE_DEPTH: usize = 16;
-/// The most files of one zone; a file that is included twice counts twice.
+/// The most files in one zone; a file that is included twice counts twice.
 pub const MAX_FILES: usize = 10_000;
 /// The largest file, bytes.
 const MAX_FILE_SIZE: usize = u32::MAX as usize;
 
-/// The reader asks whether to continue once per this many entries and generated records.
+/// The reader asks whether to continue after every this many entries and generated records.
 const STEPS: usize = 4096;
 const ENDED_EARLY: &str = "reading the zone was stopped before its end";
 
@@ -63,9 +63,9 @@ pub struct ReadZone {
 /// Reads a zone from a master file and its includes. `load` returns the contents of a file.
 ///
 /// # Errors
-/// All faults of the files: at most [`MAX_FAULTS`], and one more with the number of the others. Far
-/// too many faults end the reading early. [`ReadZone::finish`] returns the faults of the zone as a
-/// whole.
+/// All faults of the files: at most [`MAX_FAULTS`], and one more with the number of the others.
+/// Reading ends early if there are far too many. [`ReadZone::finish`] returns the faults of the
+/// zone as a whole.
 pub fn read(
     file: &Path,
     apex: &Name,
@@ -116,7 +116,7 @@ pub fn read_while(
 }
 
 impl ReadZone {
-    /// The records so far, for binding services.
+    /// The builder with the records so far, for binding services.
     pub fn builder(&mut self) -> &mut ZoneBuilder {
         &mut self.builder
     }
@@ -186,20 +186,20 @@ struct Owner {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OwnerState {
-    /// No record was read yet.
+    /// No record has been read.
     None,
-    /// The name had a fault, which was reported. Following records that inherit it are skipped.
+    /// The name had a fault, which was reported. The next records that inherit it are skipped.
     Faulty,
     Known,
 }
 
-/// Sources of the TTL of a record that has none; the first known one counts.
+/// The possible sources of a missing TTL; the first known one applies.
 #[derive(Debug, Default)]
 struct Ttls {
     directive: Option<u32>,
     latest: Option<u32>,
     soa_minimum: Option<u32>,
-    /// Whether a missing TTL was reported.
+    /// Whether a missing TTL has been reported.
     missing_told: bool,
 }
 
@@ -228,7 +228,7 @@ impl ZoneReader<'_> {
         !self.ended_early
     }
 
-    /// Reads all entries of a file. A fault affects its entry only.
+    /// Reads all entries of a file. A fault affects only its own entry.
     fn read_file(&mut self, file: usize) {
         self.open.push(file);
         let source = self.source_map.source(file);
@@ -442,7 +442,7 @@ impl ZoneReader<'_> {
         match self.builder.add(&self.owner.name, number, ttl, &self.rdata, tag) {
             Ok(()) => Ok(()),
             Err(ZoneError::OutOfZone) => {
-                // Reports an owner once.
+                // Reports a faulty owner only once.
                 self.owner.state = OwnerState::Faulty;
                 let message = self.out_of_zone();
                 self.builder.tell(Surprise::OutOfZone, tag, || message);
@@ -505,8 +505,8 @@ impl<'t, 's> RecordHeader<'t, 's> {
     }
 }
 
-/// Every TTL begins with a digit, and no type does. An address in the place of the type is not a
-/// TTL: there the type is missing.
+/// Every TTL begins with a digit, and no type does. An address is not a TTL; if it follows the
+/// owner, the type is missing.
 fn looks_like_ttl(token: &Token<'_>) -> bool {
     token.text.first().is_some_and(u8::is_ascii_digit)
         && !token.text.iter().any(|byte| matches!(byte, b'.' | b':'))
@@ -532,7 +532,7 @@ fn shown_path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
-/// Returns the arguments of a directive if their number is right.
+/// Returns the arguments of a directive if there are as many as it takes.
 fn expect<'t, 's, const COUNT: usize>(
     directive: &Token<'_>,
     arguments: &'t [Token<'s>],

@@ -63,7 +63,7 @@ fn key_number(text: &[u8]) -> Option<u16> {
     u16::try_from(text::decimal(digits, 65_535)?).ok()
 }
 
-/// Appends the parameters in ascending order of their keys, as written in any order.
+/// Appends the parameters in ascending order of their keys, whatever the written order.
 pub(super) fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let mut parameters = Vec::with_capacity(tokens.len());
     for token in tokens {

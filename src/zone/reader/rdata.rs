@@ -12,7 +12,7 @@ const MAX_RDATA: usize = 65_535;
 /// The number of types in the bitmap of NXT.
 const OLD_TYPES: u16 = 128;
 
-/// The type of a record: one of the table, or a number without a mnemonic (RFC 3597, section 5).
+/// The type of a record: one from the table, or a number without a mnemonic (RFC 3597, section 5).
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RecordType {
     Known(&'static Type),
@@ -52,7 +52,7 @@ impl RecordType {
     }
 }
 
-/// Parses the type of a record in a zone; the fault explains a wrong word.
+/// Parses the type of a record in a zone. The fault says why a word is not a type.
 pub(super) fn record_type(token: &Token<'_>) -> Result<RecordType, SpanFault> {
     let found = RecordType::parse(text::word(token, "the record type")?);
     let fault = |message: String| Err(SpanFault::at(token.span(), message));
@@ -241,7 +241,7 @@ fn write_rest(
     }
 }
 
-// The callers have checked the range, so nothing is cut off.
+// The caller has checked the range, so nothing is truncated.
 fn push_u8(value: u32, out: &mut Vec<u8>) {
     out.push(value.to_be_bytes()[3]);
 }
@@ -332,7 +332,7 @@ fn is_tag(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_alphanumeric)
 }
 
-/// Appends a length byte and then the output of `fill`.
+/// Appends a length byte, then what `fill` appends.
 fn with_length(
     token: &Token<'_>,
     what: &str,
@@ -372,7 +372,7 @@ fn bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), SpanFault> {
     Ok(())
 }
 
-/// Appends the single bitmap of NXT, which covers the types below 128.
+/// Appends the only bitmap of an NXT record, which covers the types below 128.
 fn old_bitmap(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), SpanFault> {
     let mut map = Vec::new();
     for token in tokens {

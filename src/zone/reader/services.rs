@@ -1,5 +1,5 @@
-//! Protocol and port names for WKS records: those of RFC 1010, which WKS was defined with, and
-//! later well-known services.
+//! Protocol and port names for WKS records: those of RFC 1010, on which WKS is based, and later
+//! well-known services.
 
 /// Protocols by name.
 pub(super) static PROTOCOLS: [(&str, u8); 12] = [

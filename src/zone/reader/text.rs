@@ -15,10 +15,10 @@ pub(super) const MAX_TTL: u32 = 0x7fff_ffff;
 /// The longest `<character-string>`, bytes (RFC 1035, section 3.3).
 const MAX_STRING: usize = 255;
 
-/// At most this many bytes of a token are repeated in a message.
+/// At most this many bytes of a token are quoted in a message.
 const SHOWN: usize = 60;
 
-/// A token as shown in a message.
+/// A token as quoted in a message.
 pub(super) fn shown(token: &Token<'_>) -> String {
     shown_text(token.text)
 }
@@ -31,7 +31,7 @@ pub(super) fn shown_text(text: &[u8]) -> String {
     printable(&short).replace('`', "\\u{60}")
 }
 
-/// The known word that `text` is probably a misspelling of.
+/// The known word of which `text` is probably a misspelling.
 pub(super) fn nearest(text: &[u8], known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     closest(std::str::from_utf8(text).ok()?, known)
 }
@@ -333,12 +333,12 @@ impl BitGroup {
         }
     }
 
-    /// The bits that do not make a byte yet.
+    /// The number of bits that do not form a byte yet.
     fn left(&self) -> u32 {
         self.have
     }
 
-    /// Whether these bits are zero, as they must be at the end.
+    /// Whether the remaining bits are zero, as they must be at the end.
     fn is_clean(&self) -> bool {
         self.bits & ((1 << self.have) - 1) == 0
     }

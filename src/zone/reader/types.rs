@@ -18,7 +18,7 @@ pub(super) enum Data {
     Fields(&'static [Field]),
     /// Only in the form of RFC 3597: `\# 2 0a00`.
     Opaque,
-    /// Types of queries and of single messages: never in a zone.
+    /// Types that occur only in queries or other messages, never in a zone.
     Never,
 }
 
@@ -98,7 +98,7 @@ pub(super) enum FieldKind {
     Location,
     /// Service parameters to the end (RFC 9460).
     Parameters,
-    /// A layout of its own, to the end of the record.
+    /// A separate layout, to the end of the record.
     Special(Special),
 }
 
@@ -430,7 +430,7 @@ pub(super) fn by_number(number: u16) -> Option<&'static Type> {
     TYPES.iter().find(|known| known.number == number)
 }
 
-/// Whether a zone can hold records of this type: not 0, not OPT, and no type of queries or of
+/// Whether a zone can contain records of this type: it is not 0, not OPT, and not for queries or
 /// single messages (RFC 6895, section 3.1).
 pub(super) fn may_stand_in_a_zone(number: u16) -> bool {
     !matches!(number, 0 | 41 | 128..=255)

@@ -1,10 +1,10 @@
-//! No input makes the reader panic, or mark a place that does not exist.
+//! No input makes the reader panic, or report a place that does not exist.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A zone with every feature of the reader, to be damaged.
+/// A zone that uses every feature of the reader; the tests damage it.
 const EVERYTHING: &str = "$TTL 1h\n$ORIGIN example.\n@ IN SOA ns host ( 1 2h 3m 4w ; comment\n 60 )\n\tNS ns\n\
     ns 60 A 192.0.2.1\n AAAA 2001:db8::1\n*.w CNAME ns\nd DNAME x.\nm MX 10 \"\" \nt TXT \"a b\" c\\\"d \\065\n\
     s SRV 1 2 3 ns\nc CAA 0 issue \"ca\"\nn NAPTR 1 2 \"u\" \"E2U\" \"!a!b!\" .\nh HTTPS 1 . alpn=\"h2,h3\" port=443\n\
@@ -25,7 +25,7 @@ fn read_bytes(bytes: &[u8]) {
         let (column, length) = (fault.column as usize, fault.length as usize);
         if fault.line > 0 {
             assert!(column >= 1 && length >= 1, "{fault:?}");
-            // The mark may be the line end, one byte after the text.
+            // The mark may be at the end of the line, one byte after the text.
             assert!(column - 1 + length <= fault.text.len() + 1, "{fault:?}");
         }
         assert!(!fault.message.is_empty());

@@ -16,13 +16,13 @@ fn data(record: &str) -> Result<String, String> {
     Ok(hex(rrset.first()))
 }
 
-/// Hexadecimal digits with text between `'`, all converted to hexadecimal digits.
+/// Hexadecimal digits, with text between `'`; all become hexadecimal digits.
 fn bytes(text: &str) -> String {
     let parts = text.split('\'').enumerate();
     parts.map(|(at, part)| if at % 2 == 1 { hex(part.as_bytes()) } else { part.replace(' ', "") }).collect()
 }
 
-/// Types of RFC 1035, and others made of names, numbers and text.
+/// The types of RFC 1035, and others that consist of names, numbers and text.
 const PLAIN: &[(&str, &str)] = &[
     ("A 192.0.2.1", "c0000201"),
     ("AAAA 2001:db8::1", "20010db8000000000000000000000001"),
@@ -92,7 +92,7 @@ const SECURITY: &[(&str, &str)] = &[
     ),
 ];
 
-/// Rare types, and mnemonics in place of numbers; the bytes are those of BIND 9.18.49.
+/// Rare types, and mnemonics for numbers; the bytes come from BIND 9.18.49.
 const RARE: &[(&str, &str)] = &[
     ("MD a.b.", "0161016200"),
     ("MF a.b.", "0161016200"),
@@ -290,7 +290,7 @@ const BINDINGS: &[(&str, &str)] = &[
 #[test]
 fn known_bytes() {
     for (record, expected) in [PLAIN, SECURITY, RARE, OTHERS, BINDINGS].concat() {
-        // A second SOA is a fault of the zone, so the type has its own test.
+        // A second SOA record is a fault of the zone, so the type has its own test.
         if record.starts_with("SOA") {
             continue;
         }
@@ -339,7 +339,7 @@ fn hickory_reads_the_same() {
     assert!(compared >= 20, "only {compared} records were compared");
 }
 
-/// Records that hickory cannot parse go through its decoder, which must return our bytes unchanged.
+/// hickory cannot parse these from text; its decoder and encoder must return our bytes unchanged.
 #[test]
 fn hickory_decodes_what_is_written() {
     use hickory_proto::serialize::binary::{BinDecoder, Restrict};
@@ -372,7 +372,7 @@ fn every_type_has_its_fields_tested() {
         .collect();
     for known in types::TYPES {
         let types::Data::Fields(fields) = known.data else { continue };
-        // Types with the same fields need one test.
+        // Types with the same fields need only one test.
         let same = |number: &u16| {
             types::by_number(*number).is_some_and(
                 |other| matches!(other.data, types::Data::Fields(others) if kinds(others) == kinds(fields)),

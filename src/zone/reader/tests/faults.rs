@@ -3,7 +3,7 @@
 use super::*;
 use crate::printable::without_quoted;
 
-/// The faults of these files; none if they make a zone.
+/// The faults of these files; empty if they form a valid zone.
 fn faults(files: &[(&str, &str)]) -> Vec<ZoneFault> {
     match read_files(files) {
         Ok(_) => Vec::new(),

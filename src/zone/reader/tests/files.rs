@@ -108,7 +108,7 @@ fn faults_in_includes_name_their_file() {
 fn includes_end() {
     let faults = read_files(&[("a", &format!("{HEAD}$INCLUDE b")), ("b", "$INCLUDE a")]).unwrap_err();
     assert!(faults[0].message.contains("`a` includes itself"), "{}", faults[0].message);
-    // The includes name a different file each time.
+    // Each include names a different file.
     let mut depth = 0;
     let mut load = |_: &Path| {
         depth += 1;
@@ -155,7 +155,7 @@ fn services_are_bound_between_reading_and_finishing() {
         zone.builder().bind_service(name("x.example").wire(), ServiceId(0)),
         Err(ZoneError::ServiceAddress)
     );
-    // A service counts as an address of the name server s, and other data may stand beside it.
+    // A service counts as an address of name server s. Other records may exist at its name.
     zone.builder().bind_service(name("s.example").wire(), ServiceId(0)).unwrap();
     assert_eq!(zone.finish().unwrap().records(), 6);
 }
@@ -170,7 +170,7 @@ fn a_service_binding_at_a_service_holds_no_address() {
         ("SVCB 1 . alpn=h2,h3 port=53 ech=AQID ipv4hint=192.0.2.1,192.0.2.2", true),
         ("TYPE65 \\# 23 0001 00 0006 0010 20010db8000000000000000000000001", true),
         ("SVCB 1 . alpn=h2\ns SVCB 2 . ipv4hint=192.0.2.1\ns TXT text\ns SVCB 3 . port=5", true),
-        // The key of a hint inside the value of another parameter.
+        // The key number of a hint, inside the value of another parameter.
         ("HTTPS 1 . key300=\"\\000\\004\\000\\004\"", false),
         ("TXT \"\\001\\000\\004\\000\\000\"", false),
     ] {

@@ -1,4 +1,4 @@
-//! Whole zones from text, and every fault with its place.
+//! Reads whole zones from text, and checks every fault with its place.
 
 mod any_input;
 mod data;
@@ -12,14 +12,14 @@ use std::io;
 use super::*;
 use crate::zone::Rrset;
 
-/// A zone of six lines; text of a test begins on line 7.
+/// A zone of six lines, so text that a test appends begins on line 7.
 const HEAD: &str = "$TTL 300\n@ SOA ns host (\n 1 2 3\n 4 60 )\n@ NS ns\nns A 192.0.2.53\n";
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-/// Reads files, the first of which is the zone file; the apex is `example`.
+/// Reads files with the apex `example`; the first one is the zone file.
 fn read_files(files: &[(&str, &str)]) -> Result<Zone, Vec<ZoneFault>> {
     let sources: HashMap<_, _> = files.iter().map(|(path, text)| (PathBuf::from(path), *text)).collect();
     let mut load = |path: &Path| {

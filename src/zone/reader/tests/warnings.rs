@@ -12,7 +12,7 @@ fn warned(text: &str, services: &[&str]) -> (Zone, Vec<String>) {
         zone.builder().bind_service(name(service).wire(), ServiceId(id)).unwrap();
     }
     let (zone, warnings) = zone.finish_with_warnings().unwrap_or_else(|faults| panic!("{text}: {faults:?}"));
-    // Text from a file is between backquotes.
+    // Text from a file is in backquotes.
     let plain = |message: &str| message.replace('`', "");
     let told =
         warnings.iter().map(|warning| format!("{}: {}", warning.line, plain(&warning.message))).collect();
@@ -86,7 +86,7 @@ fn quoted_text_may_go_over_lines() {
     assert!(zone.node(name("y.example").wire()).is_some());
     assert_eq!(told.len(), 1);
     assert!(told[0].starts_with("7: a quoted text spans 2 lines"), "{told:?}");
-    // An unclosed quote spoils only its own line.
+    // An unclosed quote affects only its own line.
     let faults = read_text(&format!("{HEAD}x TXT \"one\ny A\nz TXT b\n")).unwrap_err();
     let lines: Vec<_> = faults.iter().map(|fault| (fault.line, fault.column, fault.length)).collect();
     assert_eq!(lines, [(7, 7, 4), (8, 3, 1)], "{faults:?}");
@@ -190,7 +190,7 @@ fn name_servers_that_cannot_be_reached() {
     ] {
         assert_warned(text, &[], &[told]);
     }
-    // The servers of another delegation are that zone's matter.
+    // The servers of another delegation are the business of that zone.
     assert_warned("sub NS ns.other\nother NS ns\n", &[], &[]);
 }
 
@@ -207,7 +207,7 @@ fn a_wildcard_does_not_silence_mistakes() {
                 _s._tcp SRV 0 0 1 host.example.net\nsub NS 192.0.2.9\n";
     assert_warned(&format!("* A 192.0.2.1\n{text}"), &[], &told);
     assert_warned(&format!("x A 192.0.2.1\n{text}"), &["*.example"], &told);
-    // A name below a wildcard further down is meant.
+    // A name below a deeper wildcard is intended.
     assert_warned(
         "* A 192.0.2.1\nwww CNAME shop.apps\n@ MX 5 mail.team.apps\n@ MX 6 any\n",
         &["*.apps.example"],
@@ -239,7 +239,7 @@ fn names_of_every_type_without_their_final_dot() {
     // The origin is that of the owner.
     let told = "8: host.elsewhere.net.deep.example., which does not exist; if host.elsewhere.net. is meant";
     assert_warned("$ORIGIN deep.example.\nwww CNAME host.elsewhere.net\n", &[], &[told]);
-    // Instances of DNS-SD are relative, and so is a single label.
+    // Instances of DNS-SD are relative names, and so are single labels.
     assert_warned("_x._tcp PTR One._x._tcp\n1 PTR host\n", &[], &[]);
     for (record, told) in [
         ("1 PTR 192.0.2.1", "7: PTR .. 192.0.2.1 is an address"),
