@@ -1,8 +1,7 @@
 //! Damping: an address that keeps falling is held back longer each time.
 //!
 //! A *fall* is the change of an address from healthy or draining to unhealthy. An address that
-//! keeps returning after a few seconds and falling again costs clients more than one that stays
-//! away.
+//! falls again and again soon after it returns costs clients more than one that stays down.
 //!
 //! ```text
 //! falls in the last 10 minutes     1, 2    3     4     5      6      7 and more
@@ -10,14 +9,14 @@
 //! ```
 //!
 //! The hold starts with the first passed outcome after a failed one, and its length depends on the
-//! falls at that time. During the hold the address must keep passing, in addition to the `rise`
-//! passes. A failure ends the attempt, and the next pass starts a new hold. The address returns
-//! with the first passed outcome after the hold: at most an interval, its jitter and the time of a
-//! probe later.
+//! falls at that time. During the hold the address must keep passing, as well as reach `rise`. A
+//! failure ends the attempt, and the next pass starts a new hold. The address returns with the
+//! first passed outcome after the hold, which comes at most an interval, its jitter and the
+//! duration of a probe later.
 //!
-//! The holds also limit the falls: after a hold of 300 s the first falls are forgotten. With the
-//! default timing, an address that fails after every return falls 27 times an hour; without damping
-//! it would fall 360 times.
+//! Holds also limit the number of falls: during a hold of 300 s, the oldest falls leave the window.
+//! With the default timing, an address that fails after every return falls 27 times an hour;
+//! without damping it would fall 360 times.
 
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use crate::health::Moment;
 /// How long a fall counts.
 pub const DAMPING_WINDOW: Duration = Duration::from_secs(600);
 
-/// The number of falls within [`DAMPING_WINDOW`] from which there is a hold.
+/// This many falls within [`DAMPING_WINDOW`] cause a hold.
 pub const DAMPED_FALLS: u8 = 3;
 
 /// The hold after [`DAMPED_FALLS`] falls; each further fall doubles it.
@@ -35,7 +34,7 @@ pub const FIRST_HOLD: Duration = Duration::from_secs(30);
 /// The longest hold.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(300);
 
-/// More falls than this would not lengthen the hold, so they are not stored.
+/// The most falls that are stored. More would not lengthen the hold.
 const MOST_FALLS: usize = 7;
 
 /// The falls of one target, and its current hold.
@@ -71,12 +70,12 @@ impl Damping {
         now < *self.until.get_or_insert_with(|| now.saturating_add(hold(falls)))
     }
 
-    /// Ends the hold: the target has returned, or has failed.
+    /// Ends the hold, because the target has returned or failed.
     pub(super) fn leave_way_back(&mut self) {
         self.until = None;
     }
 
-    /// The end of the hold; may be in the past.
+    /// The end of the hold; it may be in the past.
     pub(super) fn until(&self) -> Option<Moment> {
         self.until
     }

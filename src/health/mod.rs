@@ -1,7 +1,7 @@
-//! Health of backend addresses, sans-IO: takes outcomes and the time, returns transitions.
+//! Health of backend addresses, without IO: takes outcomes and the time, returns transitions.
 //!
-//! No DNS, sockets or clocks here; time ([`Moment`]) and random numbers are arguments. A *target*
-//! is a backend address probed with one check. `fleet` knows its identity and its pools, and
+//! This module contains no DNS, sockets or clocks; time ([`Moment`]) and random numbers are arguments. A
+//! *target* is a backend address probed with one check. `fleet` maps targets to addresses and pools, and
 //! combines the checks of an address.
 //!
 //! ```text
@@ -16,17 +16,17 @@
 //!
 //! # Guarantees to operators
 //!
-//! A dead address is detected at the latest after
+//! A dead address is detected within
 //!
 //! ```text
 //! interval + jitter + fall x (time to fail) + (fall - 1) x recheck
 //! ```
 //!
-//! where the time to fail is almost 0 if it refuses and the timeout if it is silent. Jitter is at
-//! most 5 % of the interval. A recovered address returns at the latest after the same sum with
-//! `interval_down`, `rise` and the time to pass, and after its hold if it keeps falling (see
-//! [`LONGEST_HOLD`]). If nearly all of a group fails at once, deaths are detected later by up to
-//! the longest interval of the group, once per event (see [`Suspicion`]).
+//! where the time to fail is almost 0 if it refuses connections, and the timeout if it is silent. Jitter is
+//! at most 5 % of the interval. A recovered address returns within the same sum with `interval_down`, `rise`
+//! and the time to pass, and after its hold if it keeps falling (see [`LONGEST_HOLD`]). If nearly all of a
+//! group fails at once, deaths are detected later by up to the longest interval of the group, once per event
+//! (see [`Suspicion`]).
 //!
 //! With the default timing (interval 5 s, timeout 2 s, rise 2, fall 3, recheck 1 s), measured on a
 //! virtual clock:
@@ -50,8 +50,8 @@
 //!                                       4 % of the time out of answers, 1 % without damping
 //! ```
 //!
-//! A void outcome ([`Outcome::Void`]) never counts against an address and never causes an earlier
-//! probe. Each one delays a verdict by up to an interval.
+//! A void outcome ([`Outcome::Void`]) never counts against an address and never brings the next probe
+//! forward. Each one delays a verdict by up to an interval.
 
 mod damping;
 mod schedule;
@@ -79,11 +79,11 @@ pub use schedule::FIRST_ROUND;
 pub use state::{Against, State};
 pub use suspicion::{Alarm, Group, LEAST_WATCHED, Suspicion};
 
-/// Time since the checker started. Monotonic; the wall clock is for display only.
+/// Time since the checker started. It is monotonic; the wall clock is only for display.
 pub type Moment = Duration;
 
-/// The time between two probes while nothing contradicts the state. A held address is alive, so it is probed
-/// like a healthy one.
+/// The time between two probes while no outcome contradicts the state. A held address is alive, so it is
+/// probed like a healthy one.
 fn period(timing: &Timing, state: State) -> Duration {
     let down = state.verdict() == Some(Verdict::Unhealthy) && !state.is_held(timing);
     if down { timing.interval_down } else { timing.interval }
@@ -98,18 +98,18 @@ pub enum Outcome {
     Draining,
     /// The backend failed the check.
     Failed,
-    /// The probe could not run properly because of this machine: no verdict on the backend.
+    /// The probe could not run properly because of a fault of this machine: no verdict on the backend.
     Void,
 }
 
 /// A state without its count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// May be answered.
+    /// May be in answers.
     Healthy,
-    /// Alive, but asks for no new clients.
+    /// Alive, but wants no new clients.
     Draining,
-    /// May not be answered.
+    /// Must not be in answers.
     Unhealthy,
 }
 
@@ -131,12 +131,12 @@ impl TargetId {
 pub struct Ticket {
     /// The target to probe.
     pub target: TargetId,
-    /// When the probe was due. The rest of the time until it starts is lag of this process.
+    /// When the probe was due. If it starts later, the difference is lag of this process.
     pub due: Moment,
     serial: u64,
 }
 
-/// The verdict on an address has changed.
+/// A change of the verdict on an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// The probed target.
@@ -145,7 +145,7 @@ pub struct Transition {
     pub from: State,
     /// The state after it.
     pub to: State,
-    /// The number of outcomes in a row that caused it: 1 for the first outcome ever, else `rise` or
+    /// The number of outcomes in a row that caused it: 1 for the first outcome ever, otherwise `rise` or
     /// `fall`.
     pub consecutive: u16,
 }
@@ -348,8 +348,8 @@ impl HealthTable {
         self.get(target).filter(|target| target.state.is_held(&target.timing))?.damping.until()
     }
 
-    /// The number of falls within [`DAMPING_WINDOW`], as of the last outcome. At most 7, since more
-    /// make no difference; 0 without damping.
+    /// The number of falls within [`DAMPING_WINDOW`], as of the last outcome. At most 7, because more make
+    /// no difference; 0 without damping.
     #[must_use]
     pub fn flaps(&self, target: TargetId) -> u8 {
         self.get(target).map_or(0, |target| target.damping.falls())
@@ -379,8 +379,8 @@ impl ScheduledTarget {
     /// The due time of the next probe after an outcome.
     fn next(&self, outcome: Outcome, now: Moment, rng: &mut impl Rng) -> Moment {
         let period = period(&self.timing, self.state);
-        // A fault of this machine is no reason to probe sooner. Neither is a hold: enough probes
-        // have passed, only time is missing.
+        // A fault of this machine is no reason to probe sooner. Neither is a hold: the address has passed
+        // often enough, and only has to wait.
         if self.state.in_doubt() && outcome != Outcome::Void && !self.state.is_held(&self.timing) {
             now.saturating_add(self.timing.recheck.min(period))
         } else {

@@ -1,6 +1,7 @@
-//! The schedule of probes.
+//! When each target is probed.
 //!
-//! [`Rhythm`] has the ticks of one target, [`Schedule`] the next due time of each target.
+//! [`Rhythm`] computes the ticks of one target, [`Schedule`] orders the targets by their next due
+//! time.
 //!
 //! ```text
 //! add      a random moment within [0, min(period, FIRST_ROUND)]     spreads the first probes
@@ -10,8 +11,8 @@
 //!
 //! The period is `interval`, or `interval_down` while the target is unhealthy. The ticks of a
 //! target have a fixed random offset within each period, so slow probes do not stretch the period.
-//! A missed tick is skipped. Jitter is drawn each time from [0, 5 % of the period], but limited so
-//! that a probe that takes its whole timeout ends before the next tick.
+//! A missed tick is skipped. Each probe gets a jitter drawn from [0, 5 % of the period], limited so
+//! that even a probe that takes its whole timeout ends before the next tick.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,8 +21,8 @@ use rand::{Rng, RngExt};
 
 use crate::health::{Moment, TargetId};
 
-/// The first probes of all targets are spread over this time: a start does not take a whole
-/// interval, and does not open all connections at once.
+/// The first probes of all targets are spread over this time, so a start takes less than an
+/// interval and does not open all connections at once.
 pub const FIRST_ROUND: Duration = Duration::from_millis(500);
 
 /// The jitter of a regular probe is at most the period divided by this.
@@ -37,7 +38,7 @@ impl Rhythm {
         Self(rng.random())
     }
 
-    /// The due time of the next probe while nothing contradicts the state.
+    /// The due time of the next probe while no outcome contradicts the state.
     pub(super) fn regular(
         self,
         period: Duration,
@@ -50,7 +51,7 @@ impl Rhythm {
 
     /// The first tick after `now`.
     fn tick_after(self, period: Duration, now: Moment) -> Moment {
-        // A period of 0 would make the target always due. The configuration refuses it.
+        // A period of 0 would make the target always due. The configuration rejects it.
         let period = nanoseconds(period.max(Duration::from_millis(1)));
         let place = u64::try_from((u128::from(period) * u128::from(self.0)) >> 32).unwrap_or_default();
         let Some(since_first) = nanoseconds(now).checked_sub(place) else {
@@ -75,13 +76,13 @@ fn up_to(longest: Duration, rng: &mut impl Rng) -> Duration {
     Duration::from_nanos(rng.random_range(0..=nanoseconds(longest)))
 }
 
-/// 584 years fit, more than any uptime.
+/// 64 bits hold 584 years, more than any uptime.
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The next due time of each waiting target, earliest first. A target is in it at most once. A tree
-/// instead of a heap, so a removed target is taken out at once and no entry outlives its target.
+/// The next due time of each waiting target, earliest first. A target is in it at most once. It is
+/// a tree, not a heap, so that a removed target leaves it at once.
 #[derive(Debug, Default)]
 pub(super) struct Schedule(BTreeSet<(Moment, TargetId)>);
 

@@ -14,31 +14,31 @@ use crate::health::{Outcome, Verdict};
 ///         |           +----------|-----------+   Passed or Draining, rise times in a row
 ///         +----------------------+               Failed, fall times in a row
 ///
-///     Healthy   ------------> Draining                  Draining, once: the backend's own wish
+///     Healthy   ------------> Draining                  Draining, once: the backend asks for it
 ///     Draining  ------------> Healthy                   Passed, rise times in a row
 ///     Draining  ------------> Unhealthy                 Failed, fall times in a row
 ///     Unhealthy ------------> Healthy or Draining       after rise, by the last outcome
 /// ```
 ///
-/// While suspicion or damping keeps the state, a count grows past its threshold, and the next such
-/// outcome afterwards flips the state. The very first outcome decides alone. [`Outcome::Void`]
-/// changes neither the state nor the count. Each state has only the one count that can apply in it,
-/// so counts cannot contradict each other.
+/// While suspicion or damping keeps the state, a count may exceed its threshold; afterwards, the
+/// next outcome of that kind flips the state. The first outcome of all decides alone.
+/// [`Outcome::Void`] changes neither the state nor the count. Each state has only the one count
+/// that can apply in it, so counts cannot contradict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// No outcome yet.
     Unknown,
-    /// May be answered.
+    /// May be in answers.
     Healthy {
         /// Failed outcomes in a row; `fall` or more only while suspected.
         failures: u16,
     },
-    /// Alive, but asks for no new clients.
+    /// Alive, but wants no new clients.
     Draining {
         /// The outcomes that contradict it.
         against: Against,
     },
-    /// May not be answered.
+    /// Must not be in answers.
     Unhealthy {
         /// Passed or draining outcomes in a row; `rise` or more only while held.
         successes: u16,
@@ -48,9 +48,9 @@ pub enum State {
 /// Outcomes in a row that contradict a draining state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Against {
-    /// Passed ones, below `rise`; 0 if nothing contradicts.
+    /// Passed outcomes, below `rise`; 0 if no outcome contradicts.
     Passes(u16),
-    /// Failed ones, at least 1; `fall` or more only while suspected.
+    /// Failed outcomes, at least 1; `fall` or more only while suspected.
     Failures(u16),
 }
 
@@ -68,7 +68,7 @@ impl From<Option<Verdict>> for State {
 
 impl State {
     /// The state after another outcome. `stays` is set during a suspicion or a hold: the outcome is
-    /// counted, but thresholds change nothing. The first outcome and a wish to drain need no
+    /// counted, but thresholds change nothing. The first outcome and a request to drain need no
     /// threshold.
     #[must_use]
     pub fn after(self, outcome: Outcome, timing: &Timing, stays: bool) -> Self {
@@ -130,13 +130,13 @@ impl State {
         }
     }
 
-    /// Whether the address passes as required, but damping holds it.
+    /// Whether the address has passed often enough, but damping holds it.
     #[must_use]
     pub(super) fn is_held(self, timing: &Timing) -> bool {
         matches!(self, Self::Unhealthy { successes } if successes >= timing.rise)
     }
 
-    /// Whether both have the same verdict, whatever their counts.
+    /// Whether both states have the same verdict; counts do not matter.
     #[must_use]
     pub fn is_same_verdict(self, other: Self) -> bool {
         self.verdict() == other.verdict()
@@ -177,7 +177,7 @@ mod tests {
             _ => Verdict::Healthy,
         };
         let changes = match (before, own_word) {
-            // The first outcome decides alone, and so does a wish to drain.
+            // The first outcome decides alone, and so does a request to drain.
             (None, _) | (Some(Verdict::Healthy), Verdict::Draining) => true,
             (Some(Verdict::Unhealthy), _) => last(history, alive) >= rise,
             (Some(_), Verdict::Unhealthy) => last(history, |outcome| !alive(outcome)) >= fall,

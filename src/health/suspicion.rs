@@ -1,11 +1,11 @@
-//! Suspicion: if nearly all of a group fails at once, the fault is probably on this machine (a
-//! cable, a route, a firewall), so failures change no verdict for a while.
+//! Suspicion: if nearly all targets of a group fail at once, the fault is probably on this machine
+//! (a cable, a route, a firewall), so failures change no verdict for a while.
 //!
 //! A *group* is the targets of one pool, or of all pools. A member *fails freshly* if its current
 //! run of failed outcomes started within the group's window (the longest interval plus timeout of
 //! its members: the time from the start of one probe to the end of the next). *Watched* members are
-//! the healthy ones, and those that were healthy when their fresh run began: they have fallen in
-//! this very event.
+//! the healthy ones, and those that were healthy when their fresh run began, because they fell in
+//! the same event.
 //!
 //! ```text
 //!                    on a failed outcome of a member: at least 3 watched, and
@@ -22,18 +22,19 @@
 //! never out. Other outcomes act as usual: a pass still brings an unhealthy member back, the first
 //! outcome of an unknown member decides, and a member may still drain itself.
 //!
-//! It takes almost an interval until all have failed. Silent members fall only after that time. Of
-//! members that refuse at once, about half have fallen before it (48 % with the default timing).
+//! Almost an interval passes until all members have failed. Silent members fall only after that. Of
+//! members that refuse connections at once, about half fall before it (48 % with the default
+//! timing).
 //!
-//! A group is as slow as its slowest member: one member that is probed every hour would keep the
-//! verdicts of all for an hour. So callers group targets with similar intervals, and distinguish
-//! the groups of a pool by [`Group::pace`].
+//! The slowest member determines the pace of its group: one member that is probed every hour would
+//! keep the verdicts of all others for an hour. So callers group targets with similar intervals,
+//! and distinguish the groups of a pool by [`Group::pace`].
 //!
 //! An event is suspected once: runs that began before the end of a suspicion are no longer fresh in
 //! that group. A target in several groups keeps its verdict if any of them is suspected.
 //!
-//! Each group counts its members incrementally. A queue holds the runs in order of their start,
-//! with the oldest at the head, so an outcome costs the same in a group of three and of 100,000.
+//! Each group updates its counts with each outcome. A queue has the runs in order of their start,
+//! the oldest at its head, so an outcome costs the same in a group of three and of 100,000.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub const LEAST_WATCHED: usize = 3;
 /// The number of ended runs that a queue may hold besides the active ones.
 const SPARE_RUNS: usize = 64;
 
-/// Targets that are suspected together.
+/// A group of targets that are suspected together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// The pool of these targets; `None` for all pools together.
@@ -62,7 +63,7 @@ pub struct Group {
     pub members: Vec<TargetId>,
 }
 
-/// So many of a group fail at once that failures flip no state for a while.
+/// Nearly all of a group fails at once, so failures flip no state for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspicion {
     /// The pool of the group; `None` for all pools together.
@@ -90,7 +91,7 @@ pub enum Alarm {
 #[derive(Debug, Default)]
 pub(super) struct Suspicions {
     groups: Vec<CountedGroup>,
-    /// By [`TargetId`].
+    /// Indexed by [`TargetId`].
     members: Vec<GroupMember>,
     /// The number of runs so far.
     runs: u64,
@@ -102,14 +103,14 @@ pub(super) struct Suspicions {
 /// A target as seen by its groups.
 #[derive(Debug, Default)]
 struct GroupMember {
-    /// Indices of its groups.
+    /// The indices of its groups.
     groups: Vec<usize>,
     stance: Stance,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stance {
-    /// Not watched: not healthy, and not fallen in an event.
+    /// Not watched: it is not healthy, and has not fallen in the current event.
     #[default]
     Apart,
     /// Healthy, and not failing.
@@ -241,7 +242,7 @@ impl Suspicions {
         self.alarms.extend(before.into_values().filter_map(|group| group.suspicion).map(Alarm::Ended));
     }
 
-    /// Ends the suspicions whose time is over.
+    /// Ends the suspicions whose time has passed.
     pub(super) fn expire(&mut self, now: Moment) {
         while let Some((until, index)) = self.ends.first().copied().filter(|(until, _)| *until <= now) {
             self.ends.pop_first();
@@ -252,7 +253,7 @@ impl Suspicions {
         }
     }
 
-    /// The end of the next suspicion to end.
+    /// When the next suspicion ends.
     pub(super) fn next_end(&self) -> Option<Moment> {
         self.ends.first().map(|(until, _)| *until)
     }
@@ -349,7 +350,7 @@ impl CountedGroup {
         self.runs.push_back((id, run.number));
     }
 
-    /// Moves the horizon, and stops counting runs that began before it.
+    /// Advances the horizon, and stops counting the runs that began before it.
     fn grow_old(&mut self, now: Moment, members: &[GroupMember]) {
         let horizon = now.saturating_sub(self.window).max(self.ended).max(self.horizon);
         while let Some((id, number)) = self.runs.front().copied() {
@@ -365,7 +366,7 @@ impl CountedGroup {
         self.horizon = horizon;
     }
 
-    /// Whether so many fail freshly that the fault is probably here.
+    /// Whether so many members fail freshly that the fault is probably on this machine.
     fn is_conspicuous(&self) -> bool {
         self.watched >= LEAST_WATCHED && self.failing * 100 >= self.share * self.watched
     }
@@ -379,8 +380,8 @@ impl CountedGroup {
     }
 }
 
-/// Returns the run with this number if the member is still in it, and whether the member has fallen
-/// in it.
+/// The run with this number, and whether the member fell in it; none if the member has left that
+/// run.
 fn present(members: &[GroupMember], id: TargetId, number: u64) -> Option<(FailureRun, bool)> {
     match members.get(id.index())?.stance {
         Stance::Failing { run, fell } if run.number == number => Some((run, fell)),

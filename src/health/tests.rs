@@ -140,7 +140,7 @@ fn the_holds_of_one_that_falls_whenever_it_has_returned() {
             assert_eq!(bench.table.flaps(id), 2, "the other falls are older than 10 minutes");
             assert_eq!(seconds, [0, 0, 30, 60, 120, 240, 300]);
         }
-        // A held address is probed like a healthy one, however rarely unhealthy ones are probed.
+        // A held address is probed as often as a healthy one, even if `interval_down` is long.
         let late = holds.iter().map(|hold| hold.as_millis() % 30_000).max().unwrap();
         assert!(late <= 210, "{holds:?}");
         let undamped = Timing { damping: false, ..timing };
@@ -225,7 +225,7 @@ fn an_unhealthy_target_is_probed_at_its_own_interval() {
     assert_eq!(bench.table.state(id), State::Unhealthy { successes: 1 });
 }
 
-/// All probes are in flight, so nothing but the suspicion has a deadline.
+/// All probes are in flight, so the end of the suspicion is the only deadline.
 #[test]
 fn a_suspicion_ends_on_time_while_nothing_is_due() {
     let mut bench = Bench::new();

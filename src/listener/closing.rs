@@ -1,4 +1,4 @@
-//! Orderly close of a TCP connection.
+//! Closes a TCP connection in order.
 //!
 //! ```text
 //! end of stream sent -> everything acknowledged -> closed in order
@@ -16,13 +16,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::sys;
 
-/// Time between two checks for the acknowledgement: at first, and at most.
+/// The first and the longest pause between two checks whether everything was acknowledged.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Ends the stream, waits until the client's system has acknowledged everything, and closes the
-/// connection in order. Left to the kernel, unacknowledged data would stay for minutes, outside of
-/// every limit.
+/// connection in order. If this were left to the kernel, unacknowledged data would stay there for
+/// minutes, outside all limits.
 pub(crate) async fn close(mut stream: TcpStream, patience: Duration) {
     let deadline = Instant::now() + patience;
     let mut pause = FIRST_PAUSE;
@@ -36,7 +36,7 @@ pub(crate) async fn close(mut stream: TcpStream, patience: Duration) {
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    // It fails only if the connection is already gone.
+    // This fails only if the connection no longer exists.
     let _ = sys::stream::close_in_order(&stream);
 }
 

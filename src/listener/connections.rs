@@ -8,9 +8,9 @@
 //!                      ^ evicted first when all places are taken
 //! ```
 //!
-//! A place is filed under the time of its last activity that the order knows: activity stores a
-//! number and takes no lock. When a place is about to be evicted but has been active since it was
-//! filed, it is filed again. So every step costs the same with ten places and with 100,000.
+//! Recording activity only stores a number and takes no lock, so a place may be filed under an older time
+//! than its last activity. If a place that is about to be evicted has been active since, it is filed again
+//! instead. So every step costs the same with ten places and with 100,000.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,38 +21,36 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// A new place counts as active for this long, the longest round trip expected: the first bytes of
-/// its client may still be on the way. So it is evicted only after all older places of its crowd.
+/// A new place counts as active for this long, the longest expected round trip: its client's first bytes
+/// may still be on the way. So all older places of its crowd are evicted before it.
 const ROUND_TRIP: Duration = Duration::from_secs(1);
-/// Maximum number of places that one new place evicts. After a limit was lowered, it is reached
-/// gradually.
+/// Maximum number of places that one new place evicts. So a lowered limit takes effect gradually.
 const MOST_EVICTED: usize = 16;
-/// Maximum number of places that are filed again in the search for the idlest. If all of them have
-/// been active, the idlest of these is evicted.
+/// Maximum number of places that are filed again in a search for the idlest. If all of them have been
+/// active, the idlest of them is evicted.
 const MOST_FILED_ANEW: usize = 4;
 
-/// How many connections are evicted when one cannot be accepted for want of a descriptor. Then the kernel's
-/// queue of new connections is full too.
+/// How many connections are evicted when one cannot be accepted because no descriptor is free. Then the
+/// kernel's queue of new connections is full too.
 pub(crate) const EVICTED_AT_ONCE: usize = 16;
 
 /// How many places may be taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// Of all clients together, at least 1.
+    /// For all clients together, at least 1.
     pub(crate) all: usize,
-    /// Of one crowd, at least 1.
+    /// For one crowd, at least 1.
     pub(crate) crowd: usize,
 }
 
-/// The places that are taken. The lock is held briefly when a place is taken or freed, never by a
-/// query.
+/// The occupied places. The lock is held briefly when a place is taken or freed, never for a query.
 #[derive(Debug)]
 pub(crate) struct Connections {
     since: Instant,
     taken: Mutex<Taken>,
 }
 
-/// Tells a connection that its place is evicted. A connection has one, whatever places it takes.
+/// Notifies a connection that its place is evicted. A connection has one, even if it takes several places.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Eviction(Arc<Notify>);
 
@@ -63,16 +61,16 @@ pub(crate) struct Place {
     filed_place: Arc<FiledPlace>,
 }
 
-/// When a place is filed, in microseconds since `Connections::since`, and its number.
+/// The time under which a place is filed, in microseconds since `Connections::since`, and its number.
 type FilingKey = (u64, u64);
 
 #[derive(Debug)]
 struct FiledPlace {
     crowd: IpAddr,
     id: u64,
-    /// When its holder was last active, or when the grace of a new place ends; microseconds.
+    /// When its holder was last active, or when the grace period of a new place ends; microseconds.
     active: AtomicU64,
-    /// The time of the key it is filed under. Changed only under the lock.
+    /// The time in the key under which it is filed. Changed only under the lock.
     filed: AtomicU64,
     eviction: Eviction,
 }
@@ -82,12 +80,12 @@ struct Taken {
     next: u64,
     count: usize,
     crowds: HashMap<IpAddr, BTreeMap<FilingKey, Arc<FiledPlace>>>,
-    /// The crowd to evict from is last.
+    /// The last one is the crowd to evict from.
     largest: BTreeSet<(usize, Reverse<FilingKey>, IpAddr)>,
 }
 
 impl Room {
-    /// Room in which one crowd may take a tenth.
+    /// Room of which one crowd may take a tenth.
     pub(crate) fn of_many(all: usize) -> Self {
         Self { all: all.max(1), crowd: (all / 10).max(1) }
     }
@@ -105,16 +103,16 @@ impl Connections {
         Arc::new(Self { since: Instant::now(), taken: Mutex::default() })
     }
 
-    /// Takes a place for a client of this crowd. If there is no room, evicts the idlest place of
-    /// the crowd if the crowd is full, else of the largest crowd. Also returns the number of
-    /// evicted places: at most one, or up to [`MOST_EVICTED`] if the room has shrunk.
+    /// Takes a place for a client of this crowd. If there is no room, evicts the idlest place: of this
+    /// crowd if it is full, otherwise of the largest crowd. Also returns the number of evicted places: at
+    /// most one, or up to [`MOST_EVICTED`] if the room has shrunk.
     pub(crate) fn enter(self: &Arc<Self>, crowd: IpAddr, room: Room, eviction: &Eviction) -> (Place, usize) {
         let (filed_place, evicted) = self.lock().enter(self.now(), crowd, room, eviction);
         (Place { connections: Arc::clone(self), filed_place }, evicted)
     }
 
-    /// Evicts the idlest places of the largest crowds, up to [`EVICTED_AT_ONCE`], because descriptors have
-    /// run out. Returns their number.
+    /// Evicts the idlest places of the largest crowds, at most [`EVICTED_AT_ONCE`], because no descriptor
+    /// is free. Returns their number.
     pub(crate) fn evict_some(&self) -> usize {
         let mut taken = self.lock();
         let evict = |_| taken.idlest(None).inspect(|filed_place| taken.evict(filed_place));
@@ -167,7 +165,7 @@ impl Taken {
         (filed_place, evicted)
     }
 
-    /// The place to evict before there is room for another of `crowd`.
+    /// The place to evict so that another one of `crowd` fits.
     fn in_the_way_of(&mut self, crowd: IpAddr, room: Room) -> Option<Arc<FiledPlace>> {
         let of_crowd = self.crowds.get(&crowd).map_or(0, BTreeMap::len);
         let crowd_is_full = of_crowd >= room.crowd;
@@ -201,7 +199,7 @@ impl Taken {
         idlest.map(|(_, filed_place)| filed_place)
     }
 
-    /// Evicts a place. It leaves the count at once, so that one eviction makes room for one.
+    /// Evicts a place. It no longer counts from then on, so one eviction makes room for one place.
     fn evict(&mut self, filed_place: &FiledPlace) {
         self.remove(filed_place);
         filed_place.eviction.0.notify_one();

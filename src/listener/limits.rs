@@ -1,4 +1,5 @@
-//! Limits on clients, and the limits in force, which a reload changes while the listeners run.
+//! Limits on clients, and the cell with the limits in force, which a reload changes while the
+//! listeners run.
 //!
 //! They are not part of the answer table because no answer depends on them. Like the table, they
 //! are loaded once per batch without waiting.
@@ -15,7 +16,7 @@ use crate::listener::rate_limit::{Limiter, RateLimit};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpLimits {
     /// Maximum number of connections at a time, at least 1. A client prefix (/24, /56) may hold a
-    /// tenth.
+    /// tenth of them.
     pub connections: usize,
     /// Maximum time between queries, and from the first byte of a query to its last.
     pub idle: Duration,
@@ -36,11 +37,11 @@ pub struct Limits {
     pub rate: Option<RateLimit>,
 }
 
-/// The one cell with the limits in force. Clones share it.
+/// The only cell with the limits in force. Clones share it.
 #[derive(Clone, Debug)]
 pub struct InForce {
     active: Arc<ArcSwap<Active>>,
-    /// Maximum number of TCP connections that the descriptor limit leaves room for.
+    /// Maximum number of TCP connections that the limit of open descriptors allows.
     most_connections: usize,
 }
 
@@ -64,15 +65,15 @@ impl InForce {
         Self { active: Arc::new(ArcSwap::from_pointee(active)), most_connections }
     }
 
-    /// Replaces the limits. A connection that is waiting finishes under the old ones. An unchanged
-    /// rate limit keeps its accounts, so that a reload gives a flood no new allowance. Only one
-    /// caller at a time may change the limits.
+    /// Replaces the limits. A connection that is already waiting keeps the old ones until its wait
+    /// ends. If the rate limit is unchanged, its accounts stay, so that a reload gives a flood no
+    /// new allowance. Only one caller at a time may change the limits.
     pub fn change(&self, limits: Limits) {
         let active = Active::new(limits, self.most_connections, Some(&self.active.load()));
         self.active.store(Arc::new(active));
     }
 
-    /// The limits in force now.
+    /// The limits in force.
     #[must_use]
     pub fn limits(&self) -> Limits {
         let active = self.load();

@@ -1,4 +1,4 @@
-//! Sockets, workers and connections of DNS.
+//! Sockets, workers and connections for DNS.
 //!
 //! Listeners move bytes between sockets and `answer`, and count the results. The content of replies
 //! does not belong here. Every socket is bound before the first query is read.
@@ -36,9 +36,10 @@ pub use limits::{InForce, Limits, TcpLimits};
 
 /// Number of attempts to find a port that is free for both UDP and TCP.
 const PORT_ATTEMPTS: usize = 32;
-/// How long connections may finish what is in flight when the server stops.
+/// How long connections may finish their current query when the server stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
-/// Minimum time between two log lines of one kind, so that a lasting error does not fill the disk.
+/// Minimum time between two log lines of one kind, so that a persistent error does not fill the
+/// disk.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a socket could not be bound.
@@ -91,7 +92,7 @@ struct Endpoint {
 /// core. Port 0 chooses a port that is free for both.
 ///
 /// # Errors
-/// Returns an error if a socket cannot be bound; none is kept then.
+/// If a socket cannot be bound; then all others are closed.
 pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<BoundListeners, ListenError> {
     let workers = match workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -117,7 +118,7 @@ impl Endpoint {
     fn try_bind(wanted: SocketAddr, workers: usize) -> Result<Self, ListenError> {
         let udp_error = |error| ListenError { address: wanted, protocol: "UDP", error };
         // The first socket is bound alone. With SO_REUSEPORT, a second server of the same user
-        // could bind the port too, and each would silently get a part of the queries.
+        // could bind the port too, and each server would silently get some of the queries.
         let first = sys::bind_udp(wanted, false).map_err(udp_error)?;
         let address = first.local_addr().map_err(udp_error)?;
         let tcp =
@@ -154,12 +155,11 @@ impl BoundListeners {
         self.endpoints.iter().map(|endpoint| endpoint.udp.len() + 1).sum()
     }
 
-    /// Starts answering, always under the limits currently in force. Must be called within a tokio
+    /// Starts answering, under the limits in force at any time. Must be called within a tokio
     /// runtime, which serves TCP.
     ///
     /// # Errors
-    /// Returns an error if a thread cannot be started or a socket cannot be registered with the
-    /// runtime.
+    /// If a thread cannot be started, or a socket cannot be registered with the runtime.
     pub fn serve(
         self,
         published: &Published,
@@ -201,7 +201,7 @@ impl BoundListeners {
 #[derive(Debug)]
 pub struct Listeners {
     stop: Arc<AtomicBool>,
-    /// Tells TCP to stop. It is closed when the last connection has ended.
+    /// Tells the TCP tasks to stop. The channel is closed when the last connection has ended.
     stop_tcp: watch::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
     ended: Arc<Notify>,
@@ -248,7 +248,7 @@ impl Listeners {
     }
 }
 
-/// Without [`Listeners::stop`] nobody waits for the end, but workers and connections still stop.
+/// Without [`Listeners::stop`], workers and connections stop too, but nothing waits for them.
 impl Drop for Listeners {
     fn drop(&mut self) {
         self.tell();
@@ -269,8 +269,8 @@ impl LogLimit {
     }
 }
 
-/// The time in server cookies: a 32-bit field that wraps by design (RFC 9018, section 4.3). A wrong
-/// clock does no harm, because it is only compared with itself.
+/// The time for server cookies: a 32-bit field that wraps by design (RFC 9018, section 4.3). A
+/// wrong clock does no harm, because the server only compares its own times.
 fn cookie_time() -> u32 {
     u32::try_from(unix_time() & u64::from(u32::MAX)).unwrap_or(0)
 }
@@ -280,14 +280,13 @@ fn cookie_time() -> u32 {
 struct Accounting<'a> {
     metrics: &'a Metrics,
     row: usize,
-    /// With the current time; `None` for TCP, because a handshake proves the client's address.
+    /// With the current time. `None` for TCP, because the handshake proves the client's address.
     limiter: Option<(&'a Limiter, Duration)>,
 }
 
 /// Processes one message. A panic is a bug in steerd: it costs only this message and is counted, so
-/// that a repeated query cannot stop the server. No state that outlives the message can be left
-/// half-changed: counters are single additions, and scratch buffers are overwritten for each
-/// message.
+/// that a repeated query cannot stop the server. A panic leaves no lasting state half-changed:
+/// counters are single additions, and scratch buffers are overwritten for each message.
 fn contain<T>(accounting: Accounting<'_>, work: impl FnOnce() -> T) -> Option<T> {
     let done = catch_unwind(AssertUnwindSafe(work));
     done.inspect_err(|_| accounting.metrics.happened(accounting.row, Event::Panicked, 1)).ok()
@@ -345,7 +344,7 @@ fn refuse_long(client: &Client, accounting: Accounting<'_>) {
     accounting.metrics.dropped(accounting.row, Dropped::Long);
 }
 
-/// The client network that per-client limits apply to: /24 of IPv4, /56 of IPv6.
+/// The network of a client for per-client limits: /24 for IPv4, /56 for IPv6.
 fn prefix_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) => IpAddr::V4((u32::from(address) & 0xffff_ff00).into()),

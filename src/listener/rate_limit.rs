@@ -1,29 +1,30 @@
 //! Response rate limiting, so that spoofed queries cannot use this server to amplify a flood.
 //!
 //! The source address of a UDP query may be forged. So the limit counts equal responses to one
-//! client network, not queries of a client. The caller consults it only for UDP, and not if a valid
-//! DNS cookie has proved the address (RFC 7873, section 5.2.3).
+//! client network, not queries from a client. The caller applies it only to UDP, and not if a valid
+//! DNS cookie proves the address (RFC 7873, section 5.2.3).
 //!
-//! BIND, NSD and Knot DNS do the same with different accounts. The choices made here and their
+//! BIND, NSD and Knot DNS do the same with different accounting. The choices made here and their
 //! reasons:
 //!
 //! * **Equality of responses** is as in BIND and NSD: the name of an answer (that of the wildcard,
 //!   not of the question), the zone of an NXDOMAIN or a referral, the code of an error. So a flood
-//!   of made-up names shares one account. The type does not count, else a flood would have one
+//!   of made-up names shares one account. The type is ignored; otherwise a flood would get one
 //!   account per type.
-//! * **All responses** to a network can have one more account together, like BIND's
-//!   `all-per-second`: without it, a flood over many names gets the limit once for each. This must
-//!   be the higher limit, because a resolver with many users asks a lot. BIND drops everything
-//!   above it; here a part is slipped, so that a real client gets an answer over TCP.
+//! * **All responses** to a network can share one additional account, like `all-per-second` of
+//!   BIND: without it, a flood over many names gets the limit once for each. This must be the
+//!   higher limit, because a resolver with many users asks a lot. BIND drops everything above it;
+//!   steerd slips a part, so that a real client gets an answer over TCP.
 //! * **Client networks** are /24 and /56, as in BIND: a flood hits the victim's neighbours too.
 //! * **An account** is a token bucket that holds the responses of one second. A limited response is
 //!   not charged, so a client is served again within `1 / responses_per_second` after the flood
 //!   ends. BIND charges limited responses too, and keeps a victim waiting for up to `window` (15
 //!   seconds).
-//! * **Memory** is fixed, as in NSD and Knot. In NSD, two clients with colliding hashes take the
-//!   bucket from each other. Here eight accounts share a cache line, and a new account replaces the
-//!   one with the least debt, which loses the least. No account is charged for another's debt: a
-//!   flood over more accounts than there are slots weakens the limit, but starves nobody.
+//! * **Memory** is fixed, as in NSD and Knot. In NSD, two clients with colliding hashes overwrite
+//!   each other's bucket. Here eight accounts share a cache line, and a new account replaces the
+//!   one with the least debt, so the least debt is lost. No account is charged for the debt of
+//!   another: a flood over more accounts than there are slots weakens the limit, but does not
+//!   starve clients.
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -34,7 +35,7 @@ use crate::answer::ResponseKind;
 use crate::network::{Network, Networks};
 
 /// Number of accounts: 1 MiB. An account lives for at most a second after its last response, so
-/// this is enough for 131,072 clients that ask all the time.
+/// this is enough for 131,072 clients that query all the time.
 pub const SLOTS: usize = SETS * WAYS;
 /// Prefix length of IPv4 clients that share an account.
 pub const IPV4_PREFIX: u8 = 24;
@@ -59,8 +60,8 @@ pub struct RateLimit {
     /// All responses per second to one client network, not less than `responses_per_second`; `None`
     /// means no limit.
     pub all_responses_per_second: Option<u32>,
-    /// One in so many limited responses is sent empty and truncated, so that a real client retries
-    /// over TCP: 1 = each, 0 = none, at most 255.
+    /// One in this many limited responses is sent empty and truncated, so that a real client
+    /// retries over TCP: 1 = each, 0 = none, at most 255.
     pub slip: u32,
     /// Clients that are not limited.
     pub networks_exempt: Networks,
@@ -155,9 +156,9 @@ impl Limiter {
         }
     }
 
-    /// Decides about one UDP response and charges the client's accounts: that of equal responses,
-    /// and if that one allows it, that of all responses. `now` is the time since any fixed moment;
-    /// it may differ between threads by up to a second.
+    /// Decides about one UDP response and charges the client's accounts: first that for equal
+    /// responses, and if it allows the response, that for all responses. `now` is the time since
+    /// any fixed moment; it may differ between threads by up to a second.
     #[must_use]
     pub fn judge(&self, client: IpAddr, kind: ResponseKind<'_>, now: Duration) -> LimitAction {
         if self.exempt.contains(client) {
@@ -221,7 +222,7 @@ fn cost(per_second: u32) -> u64 {
 }
 
 impl Set {
-    /// The slot of the account with this tag, else the slot with the least debt, with its word.
+    /// The slot of the account with this tag, otherwise the slot with the least debt; and its word.
     fn find(&self, tag: u64, now: u64) -> (&AtomicU64, u64) {
         let [first, rest @ ..] = &self.0;
         let mut least = (first, first.load(Ordering::Relaxed));
@@ -355,8 +356,7 @@ mod tests {
         };
         let limiter = Limiter::new(limit);
         let names: Vec<[u8; 3]> = (0..100).map(|name| [1, name, 0]).collect();
-        // Each name has an allowance of five, all together twelve; every second one of the rest
-        // slips.
+        // The allowance is five per name and twelve in total; every second response above it slips.
         let sent: Vec<_> =
             names.iter().map(|name| burst(&limiter, VICTIM, ResponseKind::Answer(name), START, 10)).collect();
         assert_eq!(sent.iter().map(|counts| counts[0]).sum::<usize>(), 12);
@@ -427,8 +427,8 @@ mod tests {
                 assert_eq!(action, LimitAction::Send, "after {millisecond} ms");
             }
         }
-        // Each flood has its allowance. Each of the innocent's 40 responses replaces one account
-        // and forgives its debt of up to one second.
+        // Each flood has its allowance. Each of the 40 responses to the innocent client replaces
+        // one account and so forgives a debt of up to one second.
         let allowance = 8 * 10 * 11;
         assert!(sent <= allowance + 40 * 10, "{sent} of 400,000 were sent");
     }
@@ -468,8 +468,7 @@ mod tests {
         assert_eq!(totals.map(AtomicUsize::into_inner), [ALLOWED, over / 4, over - over / 4]);
     }
 
-    /// Ten seconds of spoofed queries. The output is bounded by the allowance plus a part of the
-    /// input.
+    /// Ten seconds of spoofed queries. The allowance plus a part of the input bounds the output.
     #[test]
     fn a_spoofed_flood_is_not_amplified() {
         const QUERY: usize = 44;

@@ -1,5 +1,5 @@
-//! Queries other than transfers that have a transaction signature (RFC 8945). A secondary sends one
-//! to get the SOA record before it transfers a zone, and accepts no unsigned answer.
+//! Signed queries other than transfers (RFC 8945). A secondary sends one to get the SOA record
+//! before it transfers a zone, and accepts only a signed answer.
 
 use crate::answer::{Client, Disposition, Reply, ResponseKind, refuse};
 use crate::sys::clock::unix_time;
@@ -20,14 +20,14 @@ pub(super) fn complete<'t>(
     if !facts.signed {
         return disposition;
     }
-    // The signature must fit into the size that the client accepts, too.
+    // The signature must also fit into the size that the client accepts.
     let Some(reply) = reply.get_mut(..facts.limit) else { return disposition };
     let now = unix_time();
     let (code, length) = match tsig::verify(query, &table.settings.transfers.keys, now) {
         Ok(None) => return disposition,
         Ok(Some(mut signer)) => {
-            // The answer reserved room for the signature. Long names of the question and the key
-            // may still exceed it; then the reply is unsigned, which the client sees.
+            // The answer reserved room for the signature. If long names of the question and the key
+            // exceed it, the reply is unsigned, which the client notices.
             let length = signer.sign(reply, facts.length, now).unwrap_or(facts.length);
             return Disposition::Reply(Reply { length, ..facts });
         }

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! An idle connection holds no buffer. A client costs at most one [`CHUNK`] of queries,
-//! [`REPLIES_AT_ONCE`] bytes of replies plus one reply, which it must take within the time limit;
-//! until then no further query is read. At most [`MOST_WAITING`] connections may have unsent
-//! replies.
+//! [`REPLIES_AT_ONCE`] bytes of replies, and one more reply. It must read them within the time
+//! limit; until it has, no further query is read. At most [`MOST_WAITING`] connections may have
+//! unsent replies.
 
 use std::cell::RefCell;
 use std::io;
@@ -39,15 +39,15 @@ use crate::wire::{Full, MAX_MESSAGE, rcode};
 
 /// Size of one read, bytes: one query of maximum length, or many short pipelined ones.
 const CHUNK: usize = MAX_QUERY + 2;
-/// Replies are written once they have this many bytes, before more queries are answered.
+/// Replies are written once they reach this many bytes, before more queries are answered.
 const REPLIES_AT_ONCE: usize = 16 << 10;
-/// Maximum number of connections with unsent replies; a client prefix may hold a tenth. It bounds
-/// the memory for what clients do not read, however many connections there are.
+/// Maximum number of connections with unsent replies; a client prefix may hold a tenth of them.
+/// This bounds the memory for unread replies, however many connections there are.
 const MOST_WAITING: usize = 1000;
 /// Minimum for `TCP_USER_TIMEOUT`. Retransmitting a single lost packet can take this long, and must
 /// not end the connection.
 const LEAST_PATIENCE: Duration = Duration::from_secs(3);
-/// Pause after the first failed accept; it doubles with each further failure.
+/// Pause after the first failed accept; each further failure doubles it.
 const FIRST_REST: Duration = Duration::from_millis(50);
 /// Maximum pause after a failed accept.
 const LONGEST_REST: Duration = Duration::from_secs(1);
@@ -125,7 +125,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<TcpContext>) {
                 if log_limit.allows() {
                     warn!(%error, "TCP connections cannot be accepted; steerd tries again");
                 }
-                // Idle connections must not hold descriptors that others wait for.
+                // Idle connections must not keep descriptors that others need.
                 if sys::is_out_of_descriptors(&error) {
                     let evicted = shared.connections.evict_some();
                     (0..evicted).for_each(|_| shared.happened(Event::Evicted));
@@ -155,8 +155,8 @@ async fn serve(
         unread: Vec::new(),
     };
     let talk = async {
-        // A broken connection is the client's fault and is not logged. Bugs of steerd were counted
-        // where they occurred.
+        // A broken connection is the client's fault and is not logged. Bugs of steerd are counted
+        // where they occur.
         if connection.converse().await.is_ok() {
             closing::close(connection.stream, shared.idle()).await;
         }
@@ -174,7 +174,7 @@ struct ClientConnection<'a> {
     shared: &'a TcpContext,
     place: &'a Place,
     eviction: &'a Eviction,
-    /// The start of an incomplete query; without allocated memory while empty.
+    /// The start of an incomplete query; allocates nothing while empty.
     unread: Vec<u8>,
 }
 
@@ -229,7 +229,8 @@ impl ClientConnection<'_> {
                 Next::Wait => break,
                 Next::Close => return Ok(None),
             }
-            // A client that sends as fast as it reads must not block other tasks of this thread.
+            // A client that sends as fast as it reads must not block the other tasks of this
+            // thread.
             tokio::task::coop::consume_budget().await;
         }
         let answered = rest.len() < unread.len();
@@ -264,8 +265,8 @@ impl ClientConnection<'_> {
             }) {
                 Some(QueryResult::Replied) => {}
                 Some(QueryResult::Transfer(outgoing)) => return (replies, Next::Transfer(outgoing)),
-                // Without a reply, because none is due or because of a panic, the client would wait
-                // forever.
+                // No reply is due, or answering panicked. The client would wait forever for a
+                // reply.
                 Some(QueryResult::Nothing) | None => return (replies, Next::Close),
             }
         }
@@ -296,7 +297,7 @@ impl ClientConnection<'_> {
             match self.stream.try_write(rest) {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Keep no more memory than the unsent bytes need.
+                    // Keep only as much memory as the unsent bytes need.
                     let rest = rest.to_vec();
                     *replies = Vec::new();
                     return self.write_waiting(&rest).await;
@@ -308,7 +309,7 @@ impl ClientConnection<'_> {
         Ok(())
     }
 
-    /// Writes bytes for which the client has no room yet.
+    /// Writes the bytes for which the socket had no room.
     async fn write_waiting(&mut self, rest: &[u8]) -> io::Result<()> {
         let TcpContext { waiting, .. } = self.shared;
         let _place = self.shared.enter(waiting, self.peer, MOST_WAITING, self.eviction);
@@ -359,8 +360,7 @@ fn append_any(
     })
 }
 
-/// Begins the requested transfer, or appends a refusal. Returns `None` if the query asks for
-/// something else.
+/// Begins the requested transfer, or appends a refusal. Returns `None` for any other query.
 fn append_transfer(
     replies: &mut Vec<u8>,
     query: &[u8],
@@ -418,7 +418,7 @@ fn append_reply(
     })
 }
 
-/// Per-thread scratch buffers for answering, which connections do not keep.
+/// Per-thread scratch buffers for answering; connections do not keep them.
 struct Scratch {
     responder: Responder<SmallRng>,
     reply: Box<[u8]>,
@@ -479,7 +479,7 @@ mod tests {
         let exchange = async {
             client.write_all(b"\0\x11\0\x01\0\0\0\x01\0\0\0\0\0\0\0\0\x01\0\x01").await.unwrap();
             client.read_exact(&mut [0; 14]).await.unwrap();
-            // Each turn lets the connection see that nothing more has arrived.
+            // Each turn shows the connection that nothing more has arrived.
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }

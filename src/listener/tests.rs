@@ -1,5 +1,5 @@
-//! Real sockets on loopback. The table is empty unless a test needs a service, so every query is
-//! refused: these tests check that replies arrive, not their content.
+//! Uses real sockets on loopback. The table is empty unless a test needs a service, so every query
+//! is refused: these tests check that replies arrive, not what they contain.
 
 use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream as StdStream};
@@ -144,8 +144,8 @@ async fn pipelined_queries_are_answered_in_order_wherever_segments_end() {
         let mut client = fixture.connect().await;
         client.set_nodelay(true).unwrap();
         client.write_all(&stream[..cut]).await.unwrap();
-        // The first part is sent alone: the complete queries in it are answered before the rest
-        // follows.
+        // The first part is sent separately: the complete queries in it are answered before the
+        // rest follows.
         let whole = cut / framed(&query(1)).len();
         for id in 1..=whole {
             assert_eq!(read_reply(&mut client).await, (u8::try_from(id).unwrap(), 5));
@@ -190,7 +190,7 @@ async fn what_no_query_can_be_ends_the_connection_at_once() {
     }
     assert_eq!(fixture.count("steerd_dropped_total{reason=\"long\"}"), 2);
     assert_eq!(fixture.count("steerd_queries_total{transport=\"tcp\",family=\"ipv4\"}"), 5);
-    // Queries before the invalid length are answered first.
+    // Queries before the invalid length are still answered.
     let mut client = fixture.connect().await;
     client.write_all(&[framed(&query(3)), vec![0xff, 0xff]].concat()).await.unwrap();
     assert_eq!(read_reply(&mut client).await, (3, 5));
@@ -210,7 +210,7 @@ async fn idle_and_slow_clients_are_closed_and_steady_ones_are_not() {
     let mut silent = fixture.connect().await;
     let slow = async {
         let mut client = fixture.connect().await;
-        // One byte at a time: each arrives in time, all of them together do not.
+        // One byte at a time: each byte arrives in time, but the query does not.
         for byte in framed(&query(1)) {
             if client.write_all(&[byte]).await.is_err() {
                 return;
@@ -272,7 +272,7 @@ async fn a_client_that_does_not_read_costs_bounded_memory_and_is_closed() {
     let mut greedy = fixture.connect().await;
     let chunk: Vec<u8> = (0..100).flat_map(|id| framed(&query(id))).collect();
     let flood = async {
-        // Ends when the server closes because it cannot write more replies.
+        // This ends when the server closes the connection because it cannot write more replies.
         while greedy.write_all(&chunk).await.is_ok() {}
     };
     timeout(PATIENCE, flood).await.unwrap();
@@ -383,7 +383,7 @@ async fn answers_of_services_are_counted_over_both_transports_and_families() {
 async fn floods_do_not_keep_others_from_being_served() {
     let fixture = start(TcpLimits::default());
     let address = fixture.address;
-    // One client opens a connection for every byte, another asks without pause.
+    // One client opens a connection per byte, another queries without pause.
     let dribble = tokio::spawn(async move {
         loop {
             let mut client = TcpStream::connect(address).await.unwrap();
@@ -414,7 +414,7 @@ async fn stopping_waits_for_no_client_that_does_not_read() {
     let fixture = start(TcpLimits { idle: PATIENCE, ..TcpLimits::default() });
     let mut greedy = fixture.connect().await;
     let chunk: Vec<u8> = (0..100).flat_map(|id| framed(&query(id))).collect();
-    // Until the server cannot write more, and so reads no more.
+    // Until the server cannot write more, and so stops reading.
     while timeout(Duration::from_millis(300), greedy.write_all(&chunk)).await.is_ok() {}
     let start = Instant::now();
     fixture.listeners.stop().await;
@@ -493,7 +493,7 @@ async fn equal_replies_are_limited_and_slip_to_tcp() {
     fixture.wait_for_count("steerd_queries_total{transport=\"udp\",family=\"ipv4\"}", 45).await;
     let limited = fixture.count("steerd_dropped_total{reason=\"limited\"}");
     let slipped = fixture.count("steerd_slipped_total");
-    // Five at once, and one more for each fifth of a second that the test took.
+    // Five at once, and one more per fifth of a second that the test took.
     let sent = fixture.count("steerd_responses_total{rcode=\"REFUSED\"}");
     assert_eq!(sent + slipped + limited, 45);
     assert!((5..15).contains(&sent) && slipped.abs_diff(limited) <= 1, "{sent} {slipped} {limited}");

@@ -1,4 +1,4 @@
-//! Zone transfers over TCP: who may start one, and the messages of a running one.
+//! Zone transfers over TCP: decides who may start one, and produces the messages of a running one.
 //!
 //! The table says who may transfer a zone. `answer::transfer` writes the records, and `wire::tsig`
 //! signs the messages.
@@ -14,7 +14,7 @@ use crate::wire::tsig::{self, Signer, TsigError};
 use crate::wire::{Full, MAX_MESSAGE, Query, opcode, rcode};
 use crate::zone::rtype;
 
-/// Classification of a message in respect of transfers.
+/// The kind of a message, as far as transfers are concerned.
 pub(super) enum Begun {
     /// Not a request for a transfer.
     Other,
@@ -75,8 +75,7 @@ impl Outgoing {
     /// Writes the next message. Returns its length, or `None` when all are sent.
     ///
     /// # Errors
-    /// Returns an error if a single record does not fit with its signature; the transfer is aborted
-    /// then.
+    /// If a single record does not fit together with its signature; the transfer is then aborted.
     pub(super) fn next_message(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Full> {
         let signature = self.signer.as_ref().map_or(0, Signer::record_length);
         let room = MAX_MESSAGE.min(buffer.len()).saturating_sub(signature);

@@ -5,8 +5,7 @@
 //! ```
 //!
 //! Between receive and send, nothing is allocated and no lock is taken. Every 100 ms an idle worker
-//! checks whether to stop, and releases a table that has been replaced. A worker ends only when it
-//! is told to.
+//! checks whether to stop, and releases a replaced table. A worker ends only when told to.
 
 use std::io;
 use std::net::UdpSocket;
@@ -25,7 +24,7 @@ use crate::metrics::{Event, Metrics};
 use crate::sys::{Datagram, UdpBatch};
 use crate::table::{Published, Table, TableReader};
 
-/// Pause after an error, so that a lasting error does not make the worker spin.
+/// Pause after an error, so that a persistent error does not make the worker spin.
 const REST: Duration = Duration::from_millis(10);
 
 /// One thread with one socket.

@@ -22,7 +22,7 @@ pub struct Edns<'q> {
     pub dnssec_ok: bool,
     /// Its options; none if the version is not 0.
     pub asked: QueryOptions<'q>,
-    /// All options, none cut off; empty if the version is not 0.
+    /// All options, each complete; empty if the version is not 0.
     data: &'q [u8],
 }
 
@@ -77,8 +77,8 @@ impl<'q> QueryOptions<'q> {
 }
 
 impl<'q> Edns<'q> {
-    /// Parses an OPT record. Returns `None` if its owner is not the root, or an option is cut off.
-    /// Options of another version are ignored, because their format is unknown.
+    /// Parses an OPT record. Returns `None` if its owner is not the root, or an option is
+    /// truncated. Options of another version are ignored, because their format is unknown.
     #[must_use]
     pub fn read(record: &Record<'q>) -> Option<Self> {
         let [_, version, _, _] = record.ttl.to_be_bytes();
@@ -148,7 +148,7 @@ impl<'s> OptRecord<'s> {
         }
     }
 
-    /// Allows the following options `room` bytes in total.
+    /// Allows `room` bytes in total for the following options.
     #[inline]
     pub fn make_room(&mut self, room: usize) {
         self.limit = self.length + room;

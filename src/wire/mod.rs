@@ -1,6 +1,6 @@
 //! DNS messages: parses queries and writes replies, without allocation.
 //!
-//! Handles bytes and their meaning only. `answer` decides what to reply.
+//! This module handles bytes and their meaning. `answer` decides what to reply.
 #![warn(clippy::indexing_slicing)]
 
 pub mod edns;

@@ -68,8 +68,8 @@ pub struct Question<'q> {
 
 impl<'q> Question<'q> {
     /// Reads the question at the start of `rest`. Returns it and the bytes after it. `None` if it
-    /// is cut off, or if its name is not plain. The name cannot be compressed, since no name
-    /// precedes it.
+    /// is truncated, or if its name is compressed: no earlier name exists to which a pointer could
+    /// refer.
     #[must_use]
     pub fn read(rest: &'q [u8]) -> Option<(Self, &'q [u8])> {
         let length = name::wire_length(rest)?;
@@ -105,15 +105,15 @@ pub struct Query<'q> {
     pub signature: Option<usize>,
 }
 
-/// A query that is malformed, with the parts that the reply can use.
+/// A malformed query, with the parts that are useful for the reply.
 #[derive(Clone, Debug)]
 pub struct Malformed<'q> {
-    /// The question, if it is the only one and could be parsed.
+    /// The question, if there is exactly one and it could be parsed.
     pub question: Option<Question<'q>>,
     /// The EDNS record, if it could be parsed.
     pub edns: Option<Edns<'q>>,
-    /// Whether the message holds only an EDNS record: a client may ask for a cookie this way (RFC
-    /// 7873, section 5.4).
+    /// Whether the message contains only an EDNS record: a client may request a cookie this way
+    /// (RFC 7873, section 5.4).
     pub is_edns_alone: bool,
 }
 
@@ -130,8 +130,8 @@ impl<'q> Malformed<'q> {
     }
 }
 
-/// Finds the first EDNS record in the additional section of a message of any operation. Replies
-/// must answer it with one, even in an error (RFC 6891, section 7). `None` if the record, or
+/// Finds the first EDNS record in the additional section of a message of any operation. The reply
+/// must then have one too, even if it is an error (RFC 6891, section 7). `None` if the record, or
 /// anything before it, cannot be parsed.
 #[must_use]
 pub fn find_edns<'q>(header: &Header, message: &'q [u8]) -> Option<Edns<'q>> {
@@ -156,8 +156,8 @@ impl<'q> Query<'q> {
     /// Parses the rest of a standard query or a notification after its header.
     ///
     /// # Errors
-    /// If there is not exactly one question, a record is cut off or in the wrong section, there are
-    /// two EDNS records or a malformed one, or bytes follow the last record.
+    /// If there is not exactly one question, a record is truncated or in the wrong section, there
+    /// are two EDNS records or a malformed one, or bytes follow the last record.
     #[allow(clippy::result_large_err, reason = "a box would be an allocation on the query path")]
     pub fn read(header: &Header, message: &'q [u8]) -> Result<Self, Malformed<'q>> {
         let body = message.get(HEADER..).unwrap_or(&[]);
@@ -166,9 +166,9 @@ impl<'q> Query<'q> {
             return Err(malformed(None));
         }
         let Some((question, mut rest)) = Question::read(body) else { return Err(malformed(None)) };
-        // An incremental transfer has the client's SOA in the authority section (RFC 1995, section
-        // 3), a notification may have the new SOA as an answer (RFC 1996, section 3.7). No other
-        // query has records before the additional section.
+        // A request for an incremental transfer has the client's SOA in the authority section (RFC
+        // 1995, section 3); a notification may have the new SOA as an answer (RFC 1996, section
+        // 3.7). No other query has records before the additional section.
         let is_notify = header.opcode() == opcode::NOTIFY;
         let is_ixfr = question.qtype == rtype::IXFR && !is_notify;
         if header.ancount > u16::from(is_notify) || header.nscount > u16::from(is_ixfr) {

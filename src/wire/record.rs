@@ -1,4 +1,4 @@
-//! Parses one resource record of a message. Its data is parsed by the module of its type.
+//! Parses a resource record of a message. Other modules parse the data of their types.
 
 use super::HEADER;
 use crate::name;
@@ -37,7 +37,7 @@ impl<'q> Record<'q> {
     }
 
     /// The serial, if this is an SOA record. It is read from the end, where five numbers follow the
-    /// two names, since these may be compressed.
+    /// two names, because the names may be compressed.
     pub(super) fn soa_serial(&self) -> Option<u32> {
         let (names, numbers) = self.data.split_last_chunk::<20>()?;
         let (serial, _) = numbers.split_first_chunk::<4>()?;
@@ -46,7 +46,7 @@ impl<'q> Record<'q> {
 }
 
 /// Skips the name at the start of `rest` and returns the bytes after it. A compression pointer ends
-/// the name and must point backwards. The pointer is not followed.
+/// the name. It must point backwards, and is not followed.
 pub(super) fn skip_name<'q>(message: &'q [u8], rest: &'q [u8]) -> Option<&'q [u8]> {
     let here = message.len() - rest.len();
     let mut at = 0;

@@ -1,9 +1,10 @@
 //! Transaction signatures (RFC 8945): a shared secret proves the sender of a request to us, and the
 //! sender of the reply to the client.
 //!
-//! Takes and returns bytes; the time is an argument. The caller decides what a key may do. `keys`
-//! holds the keys and hash functions. The record and the hashed data are assembled here, because a
-//! zone transfer is signed as a stream: each message covers the MAC of the one before.
+//! This module takes and returns bytes; the time is an argument. The caller decides what a key may do,
+//! and `keys` has the keys and hash functions. The module assembles the record and the hashed data
+//! itself, because a zone transfer is signed as a stream: the signature of each message covers the MAC
+//! of the previous one.
 //!
 //! ```text
 //!   request --verify--+-- no TSIG record: the sender is unknown, and the reply is not signed
@@ -46,7 +47,7 @@ struct Variables<'v> {
 }
 
 impl Variables<'_> {
-    /// Time and fudge: the only fields hashed for all messages after the first.
+    /// Time and fudge: the only fields that are hashed for the messages after the first.
     fn timers(&self) -> [u8; 8] {
         let [_, _, t0, t1, t2, t3, t4, t5] = self.time.to_be_bytes();
         let [f0, f1] = self.fudge.to_be_bytes();
@@ -90,7 +91,7 @@ impl Variables<'_> {
             &self.timers(),
             &mac_length,
             mac,
-            // The original id: nothing has changed it yet.
+            // The original id; nothing has changed it yet.
             &header.id.to_be_bytes(),
             &self.error.to_be_bytes(),
             &number(self.other.len()),
@@ -210,7 +211,7 @@ pub enum TsigError {
     /// The TSIG record is malformed or not the last record. The reply is FORMERR.
     #[error("the request has a TSIG record that is malformed, or is not the last record")]
     Malformed,
-    /// The signature is not accepted. The reply is NOTAUTH, completed by [`RefusedSignature::append`].
+    /// The signature is not accepted. The reply is NOTAUTH, which [`RefusedSignature::append`] completes.
     #[error("{0}")]
     Refused(Box<RefusedSignature>),
 }
@@ -225,11 +226,11 @@ pub struct RefusedSignature {
     algorithm: Name,
     time: u64,
     fudge: u16,
-    /// The key and the MAC of a request that proved its sender; then the refusal is signed.
+    /// The key and MAC of the request, if they prove its sender; then the refusal is signed.
     proved: Option<(Arc<Key>, Mac)>,
 }
 
-/// The error of a signature (RFC 8945, section 5.2).
+/// Why a signature is not accepted (RFC 8945, section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// BADKEY.
@@ -241,7 +242,7 @@ pub enum SignatureError {
     /// BADTIME.
     #[error("its time of signing differs too much from our time; compare the clocks on both sides")]
     Time,
-    /// BADTRUNC. Truncated signatures are refused, since they save only a few bytes.
+    /// BADTRUNC. Truncated signatures are refused, because they save only a few bytes.
     #[error("the signature is truncated, which is not accepted")]
     Truncated,
 }
@@ -267,8 +268,8 @@ impl RefusedSignature {
     /// If `buffer` has no room for the record.
     pub fn append(&self, buffer: &mut [u8], length: usize, now: u64) -> Result<usize, Full> {
         let [_, _, clock @ ..] = now.to_be_bytes();
-        // Echo the peer's own time, so that a peer with a wrong clock can verify the reply. Other Data
-        // has our time.
+        // Repeats the peer's own time, so that a peer with a wrong clock can verify the reply. Other
+        // Data contains our time.
         let (time, fudge, other) = match self.reason {
             SignatureError::Time => (self.time, self.fudge, &clock[..]),
             _ => (now, FUDGE, &[][..]),
@@ -289,11 +290,11 @@ impl RefusedSignature {
 
 /// Verifies the signature of a request. `now` is in seconds since 1970.
 ///
-/// Returns `None` if there is no TSIG record. Also `None` if the message cannot be parsed to its
-/// end: [`Query::read`](super::Query::read) reports that.
+/// Returns `None` if there is no TSIG record. It is also `None` if the message cannot be parsed to its
+/// end; [`Query::read`](super::Query::read) reports that.
 ///
 /// # Errors
-/// If there is a signature that is not accepted.
+/// If the signature is not accepted.
 pub fn verify(message: &[u8], keys: &Keys, now: u64) -> Result<Option<Signer>, TsigError> {
     let Some(start) = find(message)? else { return Ok(None) };
     let signature = Signature::read(message, start).ok_or(TsigError::Malformed)?;
@@ -352,7 +353,7 @@ fn find(message: &[u8]) -> Result<Option<usize>, TsigError> {
     Ok(None)
 }
 
-/// The TSIG record of a request.
+/// The TSIG record of a message.
 #[derive(Debug)]
 struct Signature<'m> {
     key_name: Name,
@@ -387,8 +388,9 @@ impl<'m> Signature<'m> {
         })
     }
 
-    /// The expected MAC, over the message before the record was appended and with the id of that
-    /// time (RFC 8945, section 4.3.2). `prior` is the MAC of the request if the message is a reply.
+    /// The expected MAC: over the message as it was before the record was appended, with its id at
+    /// that time (RFC 8945, section 4.3.2). `prior` is the MAC of the request if the message is a
+    /// reply.
     fn expected(&self, key: &Key, prior: Option<&Mac>, message: &[u8], start: usize) -> Option<Mac> {
         let (&header, _) = message.split_first_chunk::<HEADER>()?;
         let [_, _, f0, f1, q0, q1, a0, a1, n0, n1, r0, r1] = header;
@@ -407,7 +409,7 @@ impl<'m> Signature<'m> {
     }
 }
 
-/// Reads the name at `at`, which some peers compress. It terminates: pointers lead backwards, and
+/// Reads the name at `at`; some peers compress it. The loop ends because pointers lead backwards, and
 /// each label lengthens a name of limited length.
 fn expand_name(message: &[u8], mut at: usize) -> Option<Name> {
     let mut wire = Vec::with_capacity(MAX_NAME);

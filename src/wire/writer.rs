@@ -4,13 +4,13 @@ use super::{HEADER, class};
 use crate::name;
 use crate::zone::{Rrset, rtype};
 
-/// The number of label offsets that compression remembers. Further names are written in full.
+/// The number of label offsets that compression remembers. Later names are written in full.
 const REMEMBERED: usize = 48;
-/// Compression pointers have 14 bits (RFC 1035, section 4.1.4).
+/// The highest offset for compression pointers, which have 14 bits (RFC 1035, section 4.1.4).
 const POINTER_REACH: usize = 0x3fff;
 
-/// The longest chain of pointers that a reader must follow for one name. Some readers give up after
-/// 10, such as Go's standard library.
+/// The longest chain of pointers that a reader must follow for one name. Some readers, such as Go's
+/// standard library, give up after 10.
 const MOST_POINTERS: usize = 10;
 
 /// The message has no room for the data.
@@ -28,7 +28,7 @@ pub enum Section {
     Additional,
 }
 
-/// A state to which the message can be rewound.
+/// A state of the message that can be restored.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
     length: usize,
@@ -41,7 +41,7 @@ pub struct Mark {
 pub struct Writer<'b> {
     buffer: &'b mut [u8],
     length: usize,
-    /// The end of the room for records. After it comes the room reserved for OPT and TSIG.
+    /// The end of the room for records. The room reserved for OPT and TSIG follows it.
     limit: usize,
     counts: [u16; 3],
     question: bool,
@@ -75,7 +75,7 @@ impl<'b> Writer<'b> {
         self.limit
     }
 
-    /// Reserves up to `bytes` of the free room for [`Writer::reserved`].
+    /// Reserves up to `bytes` of the free room, for [`Writer::reserved`].
     pub fn reserve(&mut self, bytes: usize) {
         self.limit -= bytes.min(self.room());
     }
@@ -83,7 +83,7 @@ impl<'b> Writer<'b> {
     /// Writes a record into its reserved room.
     ///
     /// # Errors
-    /// If less was reserved.
+    /// If too little was reserved.
     pub fn reserved(&mut self, record: &[u8]) -> Result<(), Full> {
         self.reserved_room(record.len())?.copy_from_slice(record);
         Ok(())
@@ -104,7 +104,7 @@ impl<'b> Writer<'b> {
         self.buffer.get_mut(start..end).ok_or(Full)
     }
 
-    /// Copies the question. Most other names point to its name.
+    /// Copies the question. Most other names then point to its name.
     ///
     /// # Errors
     /// If there is no room.
@@ -115,8 +115,8 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    /// Copies the question without letting names point to it. So no record takes over the case of
-    /// the question, which a secondary would keep (RFC 5936, section 3.4).
+    /// Copies the question, but no name will point to it. So no record takes on the case of the
+    /// question, which a secondary would keep (RFC 5936, section 3.4).
     ///
     /// # Errors
     /// If there is no room.
@@ -226,7 +226,7 @@ impl<'b> Writer<'b> {
         self.close_record(at)
     }
 
-    /// The free room, without the reserved part, bytes.
+    /// The free room in bytes, without the reserved room.
     #[must_use]
     pub fn room(&self) -> usize {
         self.limit.saturating_sub(self.length)
@@ -312,7 +312,7 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    /// The offset of an earlier name equal to `wire` that may be pointed to.
+    /// The offset of an earlier name that equals `wire` and may be the target of a pointer.
     fn place_of(&self, wire: &[u8]) -> Option<u16> {
         let places = self.places.get(..self.remembered)?;
         let may_be_pointed_at =
@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(&buffer[..length], expected);
     }
 
-    /// Each name extends the one before by a label, so it could point to where that one points on.
+    /// Each name extends the previous one by a label, so each could point to a pointer.
     #[test]
     fn no_name_takes_more_pointers_than_readers_follow() {
         let name = |labels: usize| [b"\x01x".repeat(labels), b"\x07example\x00".to_vec()].concat();

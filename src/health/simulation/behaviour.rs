@@ -1,4 +1,4 @@
-//! The behaviours of simulated backends: their answers to probes, and the bounds on judging them.
+//! Behaviours of simulated backends: how they answer probes, and how soon the verdict must follow.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) enum Behaviour {
     Serve,
     /// Just before the timeout.
     ServeSlowly,
-    /// Fails as fast as others pass; stands for resets and bad statuses too.
+    /// Fails as fast as other backends pass; represents resets and bad status codes too.
     Refuse,
     Hang,
     /// Good or bad at random.
@@ -28,7 +28,7 @@ impl Behaviour {
     pub(crate) const ALL: [Self; 6] =
         [Self::Serve, Self::ServeSlowly, Self::Refuse, Self::Hang, Self::Flap, Self::Drain];
 
-    /// The verdict that probes reach sooner or later; `None` if their outcomes vary.
+    /// The verdict that probes eventually reach; `None` if their outcomes vary.
     pub(crate) fn truth(self) -> Option<Verdict> {
         match self {
             Self::Serve | Self::ServeSlowly => Some(Verdict::Healthy),
@@ -53,9 +53,8 @@ impl Behaviour {
         }
     }
 
-    /// The longest time from a change to this behaviour to the verdict on it, if nothing else
-    /// happens: the probe in flight ends, a whole period passes, and then `rise` or `fall` outcomes
-    /// arrive.
+    /// The longest time from a change to this behaviour until the verdict follows, if nothing else happens:
+    /// the probe in flight ends, a whole period passes, and then `rise` or `fall` outcomes arrive.
     pub(crate) fn bound(self, timing: &Timing, late: Duration) -> Duration {
         let (period, count) = match self.truth() {
             Some(Verdict::Unhealthy) => (timing.interval, timing.fall),

@@ -1,5 +1,6 @@
-//! The figures of the documentation: the time to detect a death, the falls of a bad backend, the
-//! effects of stalls. All with the default timing; each test prints its measurements.
+//! Measures the figures in the documentation: the time to detect a death, the falls of a bad
+//! backend, the effects of stalls. All use the default timing, and each test prints what it
+//! measured.
 
 use std::time::Duration;
 
@@ -89,8 +90,8 @@ fn silent_neighbours_delay_nobody() {
     assert_between("refused beside 49 silent ones", &detection(200, Death::Refuse, 49), 2.0, 7.0);
 }
 
-/// Falls in ten minutes and share of time out of the answers, for a backend that fails one probe in
-/// five at random.
+/// For a backend that fails one probe in five at random: falls in ten minutes, and the share of
+/// time out of the answers.
 fn one_in_five(timing: Timing) -> (f64, f64) {
     let each = Duration::from_secs(36_000);
     let (mut falls, mut out, mut time) = (0, Duration::ZERO, Duration::ZERO);
@@ -151,8 +152,8 @@ impl Stalls {
     }
 }
 
-/// Simulates backends that stall once for `length`. They refuse, or answer after the stall, which
-/// is too late for probes that started more than a timeout earlier.
+/// Simulates backends that stall once for `length`. Meanwhile they refuse, or answer after the
+/// stall, which is too late for probes that started more than a timeout before.
 fn stalls(length: Duration, refuse: bool) -> Stalls {
     let mut stalls = Stalls::default();
     for seed in seeds(3000) {
@@ -200,8 +201,8 @@ fn stalls_of_a_backend() {
         return;
     }
     for (refuse, seconds, share) in share {
-        // A stall flips a state if three failures fit into it: (seconds - the time they take) of
-        // every interval.
+        // A stall flips a state if three failures fit into it. This is so for (seconds - the time
+        // they take) of every interval.
         let rest = if refuse { seconds.saturating_sub(2) } else { seconds.saturating_sub(8) };
         let expected = (f64::from(u32::try_from(rest).unwrap()) / 5.0).min(1.0);
         assert!((share - expected).abs() < 0.08, "stalls of {seconds} s flip {share}, expected {expected}");
@@ -279,7 +280,7 @@ fn a_hundred_thousand_targets_start_within_one_round_and_then_spread_evenly() {
         starts.push(count);
         assert!(table.all_known() || now < crate::health::FIRST_ROUND);
     }
-    // 20,000 a second make 200 in each slot of 10 ms.
+    // 20,000 per second are 200 in each slot of 10 ms.
     let steady = &starts[600..];
     assert!(steady.iter().all(|count| (100..300).contains(count)), "{:?}", steady.iter().max());
 }

@@ -1,4 +1,4 @@
-//! Scenes of suspicion: pools with the default timing.
+//! Scenarios of suspicion: pools with the default timing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::health::{Alarm, Group, Moment, Outcome, Suspicion, TargetId, Verdict}
 
 const SHARE: u8 = 90;
 
-/// A silent backend is detected at the latest this long after its death.
+/// A silent backend is detected within this time.
 const SILENT: Duration = Duration::from_millis(13_250 + 1);
 
 /// The time from the end of a suspicion to the last postponed failure: a recheck and a timeout.
@@ -40,7 +40,7 @@ fn falls(bench: &Bench) -> Vec<(Moment, TargetId)> {
     fallen.map(|(at, transition)| (*at, transition.target)).collect()
 }
 
-/// The only suspicion of this run, which has ended.
+/// The only suspicion of this run; it has ended.
 fn the_suspicion(bench: &mut Bench) -> Suspicion {
     let alarms = bench.table.take_alarms(bench.now);
     let [Alarm::Began(began), Alarm::Ended(ended)] = alarms.as_slice() else { panic!("{alarms:?}") };
@@ -122,7 +122,7 @@ fn deaths_one_after_the_other_are_no_event() {
     for seed in seeds(100) {
         let (mut bench, _) = pool(seed, 10, true);
         let death = bench.some_moment();
-        // One death every 10 s: when the third last dies, at most two runs of three are fresh.
+        // One death every 10 s: when the third to last dies, at most two runs of three are fresh.
         let dies = |id: TargetId| death + Duration::from_secs(10) * u32::try_from(id.index()).unwrap();
         bench.run(dies(TargetId(6)) + Duration::from_secs(20), |id, start, _| {
             let dead = id.index() < 7 && start + LATENCY > dies(id);

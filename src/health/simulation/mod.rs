@@ -1,4 +1,4 @@
-//! Simulates whole fleets on a virtual clock.
+//! Simulates the health table with many targets on a virtual clock.
 //!
 //! ```text
 //! behaviour how backends answer, and how soon that must be known
@@ -9,7 +9,7 @@
 //! figures   the time to detect a death, and the effects of stalls
 //! ```
 //!
-//! Each failure names its seed; `STEERD_SEED=n` replays that run alone.
+//! Each failure prints its seed; `STEERD_SEED=n` replays that run alone.
 
 /// Returns the sentence as an error unless the condition holds.
 macro_rules! ensure {
@@ -80,7 +80,7 @@ pub(crate) fn asked_for() -> Option<u64> {
     std::env::var("STEERD_SEED").ok().map(|seed| seed.parse().expect("STEERD_SEED is a number"))
 }
 
-/// Small enough that counting up does not overflow.
+/// A random seed, small enough for counting up without overflow.
 pub(crate) fn any_seed() -> u64 {
     u64::from(rand::random::<u32>())
 }
@@ -130,8 +130,8 @@ fn every_planted_fault_is_found_by_the_sweep() {
     }
 }
 
-/// A table with simulated backends: a function of the target and the start of a probe returns the
-/// answer.
+/// A table with simulated backends. A function gives the answer to a probe from its target and
+/// start.
 struct Bench {
     table: HealthTable,
     rng: SmallRng,
@@ -151,7 +151,7 @@ impl Bench {
         self.table.add(timing, None, self.now, &mut self.rng)
     }
 
-    /// A random moment in the second minute, after the start has settled.
+    /// A random moment in the second minute, when the start is over.
     fn some_moment(&mut self) -> Moment {
         Duration::from_secs(60) + Duration::from_nanos(self.rng.random_range(0..60_000_000_000))
     }

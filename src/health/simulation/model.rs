@@ -1,5 +1,5 @@
-//! A naive model of the table, written from the rules: it evaluates the whole history of all
-//! targets for every question.
+//! A naive model of the table, written from the rules: for every question it evaluates the whole
+//! history of all targets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,7 +25,7 @@ struct Known {
     history: Vec<(Moment, Outcome)>,
     /// The changes of the verdict: when, from, to.
     changes: Vec<(Moment, Option<Verdict>, Verdict)>,
-    /// The time of the last outcome, void ones included.
+    /// The time of the last outcome, including void ones.
     heard: Moment,
 }
 
@@ -91,7 +91,7 @@ impl Known {
         if self.timing.damping { falls.count() } else { 0 }
     }
 
-    /// The end of the hold, while it passes and is unhealthy.
+    /// The end of the hold, while the target passes and is unhealthy.
     fn hold_ends(&self) -> Option<Moment> {
         if self.verdict != Some(Verdict::Unhealthy) {
             return None;
@@ -108,7 +108,7 @@ impl Known {
         Some(*since + Duration::from_secs(hold))
     }
 
-    /// The verdict by the thresholds alone.
+    /// The verdict according to the thresholds alone.
     fn by_thresholds(&self) -> Option<Verdict> {
         let (rise, fall) = (usize::from(self.timing.rise), usize::from(self.timing.fall));
         let failed = |outcome| outcome == Outcome::Failed;
@@ -160,7 +160,7 @@ impl Model {
         self.alarms.extend(before.into_iter().filter_map(|circle| circle.suspicion).map(Alarm::Ended));
     }
 
-    /// Ends the suspicions whose time is over.
+    /// Ends the suspicions whose time has passed.
     pub(crate) fn expire(&mut self, now: Moment) {
         for circle in &mut self.groups {
             if let Some(suspicion) = circle.suspicion.take_if(|suspicion| suspicion.until <= now) {

@@ -1,4 +1,4 @@
-//! Plants defects around the table, to prove that the simulation finds them.
+//! Adds defects around the table, to prove that the simulation finds them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

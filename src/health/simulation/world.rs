@@ -1,5 +1,5 @@
-//! One world: backends on a virtual clock, the table that watches them, and the invariants to check
-//! at every step.
+//! One world: backends on a virtual clock, the table that watches them, and invariants that are
+//! checked at every step.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use crate::health::{Group, Moment, Outcome, TargetId, Ticket, Verdict};
 struct Backend {
     timing: Timing,
     behaviour: Behaviour,
-    /// From then on the verdict must match the behaviour.
+    /// From this moment on, the verdict must match the behaviour.
     judged_from: Moment,
     in_flight: Option<Ticket>,
     /// The earliest and the latest due time of the next probe.
     next: (Moment, Moment),
     /// The period of that due time, if it is a tick.
     period: Option<Duration>,
-    /// By period: the offset of the first tick seen, in nanoseconds.
+    /// For each period, the offset of the first tick seen, nanoseconds.
     places: BTreeMap<Duration, u64>,
 }
 
@@ -37,11 +37,11 @@ pub(super) struct World {
     model: Model,
     backends: BTreeMap<TargetId, Backend>,
     now: Moment,
-    /// Probes in flight, by the moment their outcome is seen.
+    /// Probes in flight, by the moment at which their outcome is seen.
     flights: BTreeMap<(Moment, u64), (Ticket, Outcome)>,
-    /// Tickets whose outcomes were taken, or whose target is gone.
+    /// Tickets whose outcomes were accepted, or whose target was removed.
     stale: Vec<Ticket>,
-    /// The longest delay in noticing a start or an outcome.
+    /// The longest delay until a start or an outcome is noticed.
     late: Duration,
     /// The probability of a void outcome.
     void: f64,
@@ -51,12 +51,13 @@ pub(super) struct World {
     pub(super) met: Met,
 }
 
-/// Whether both hold the same elements in any order.
+/// Whether both have the same elements, in any order.
 fn are_alike<T: PartialEq>(some: &[T], others: &[T]) -> bool {
     some.len() == others.len() && some.iter().all(|one| others.contains(one))
 }
 
-/// Counts events of a world: a sweep in which an event never occurs proves nothing about it.
+/// Counts events in a world. If an event never occurs in a sweep, the sweep proves nothing about
+/// it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Met {
     pub(super) transitions: usize,
@@ -68,7 +69,7 @@ pub(super) struct Met {
     pub(super) suspicions: usize,
     /// Outcomes of held addresses.
     pub(super) held: usize,
-    /// The most falls remembered of one address.
+    /// The most falls stored for one address.
     pub(super) falls: usize,
     pub(super) voids: usize,
     pub(super) removed_in_flight: usize,
@@ -303,7 +304,7 @@ impl World {
         Ok(())
     }
 
-    /// The whole machine stalls. Failures in the meantime become void, as in the checker.
+    /// Stalls the whole machine. Failures in the meantime become void, as in the checker.
     fn jump(&mut self) {
         let length = milliseconds(self.rng.random_range(1..60_000));
         self.now += length;
@@ -353,7 +354,7 @@ impl World {
         self.backends.keys().nth(index).copied()
     }
 
-    /// A reload: a target is removed, added, or probed in a different way.
+    /// A reload: removes a target, adds one, or changes how it is probed.
     fn reload(&mut self) {
         let goes = self.rng.random_range(0..3) > 0;
         let comes = !goes || self.rng.random_bool(0.5);
@@ -381,7 +382,7 @@ impl World {
     fn add(&mut self, timing: Timing, verdict: Option<Verdict>) -> TargetId {
         let id = self.subject.add(timing, verdict, self.now, &mut self.rng);
         if self.model.knows(id) {
-            // A planted defect issued an id twice; later checks find the wrong target.
+            // A planted defect has issued an id twice; later checks find the wrong target.
             return id;
         }
         self.met.used_again += usize::from(self.stale.iter().any(|ticket| ticket.target == id));
@@ -405,7 +406,7 @@ impl World {
         self.pools.iter_mut().for_each(|pool| pool.members.retain(|member| *member != id));
     }
 
-    /// Adds a target to the group of all, and to some others.
+    /// Adds a target to the group of all targets, and to some other groups.
     fn enlist(&mut self, id: TargetId) {
         for (index, pool) in self.pools.iter_mut().enumerate() {
             if index == 0 || self.rng.random_bool(0.6) {

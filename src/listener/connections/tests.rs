@@ -52,7 +52,7 @@ fn is_evicted(filed_place: &FiledPlace) -> bool {
 fn some_of_the_largest_crowd_make_room_when_descriptors_run_out() {
     let connections = Connections::new();
     let evictions: Vec<Eviction> = (0..EVICTED_AT_ONCE + 3).map(|_| Eviction::default()).collect();
-    // The first is alone in its crowd, and idlest.
+    // The first is alone in its crowd, and the idlest.
     let enter =
         |(index, eviction)| connections.enter(address(u32::from(index > 0)), room(99, 99), eviction).0;
     let places: Vec<Place> = evictions.iter().enumerate().map(enter).collect();
@@ -123,7 +123,7 @@ fn the_largest_crowd_makes_room_for_all_others() {
         assert!(!is_evicted(&lonely));
     }
     assert_eq!(fixture.sizes(), [1, 1, 1, 1, 1, 5]);
-    // If crowds have equal size, the idlest place of all is evicted.
+    // Among crowds of equal size, the idlest place of all is evicted.
     for crowd in 7..12 {
         assert_eq!(fixture.enter(crowd, room(10, 9)).1, 1);
     }
@@ -145,7 +145,7 @@ fn a_place_younger_than_a_round_trip_stays_while_an_older_one_is_there() {
         assert_eq!(fixture.enter(10 + round, room(10, 9)).1, 1);
     }
     assert!(old.iter().all(|place| is_evicted(place)) && !young.iter().any(|place| is_evicted(place)));
-    // Activity within the grace of a new place does not shorten it.
+    // Activity during the grace period of a new place does not shorten it.
     fixture.is_active(&young[0]);
     assert_eq!(young[0].active.load(Ordering::Relaxed), young[0].key().0);
 }
@@ -194,7 +194,7 @@ fn room_of_many_is_never_none() {
 /// The mean cost of taking a place while `count` are taken in crowds of size `crowd`, if every
 /// place to evict has been active since it was filed.
 fn cost(count: u32, crowd: u32) -> Duration {
-    // Few enough rounds that each of them has the maximum number of places to file again.
+    // Few rounds, so that each of them has the maximum number of places to file again.
     const ROUNDS: u32 = 200;
     let mut fixture = Fixture::default();
     let room = Room { all: count as usize, crowd: count as usize };
@@ -210,7 +210,7 @@ fn cost(count: u32, crowd: u32) -> Duration {
     begun.elapsed() / ROUNDS
 }
 
-/// A search through all places would cost a hundred times as much.
+/// A search through all places would take a hundred times as long.
 #[test]
 fn evicting_costs_the_same_with_a_hundred_times_as_many() {
     for crowd in [1, 10, 1000] {

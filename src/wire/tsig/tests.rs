@@ -1,4 +1,4 @@
-//! Requests signed by kdig 3.2.6 and dig 9.18, and replies verified as a client does.
+//! Requests signed by kdig 3.2.6 and dig 9.18, and replies verified as a client verifies them.
 
 use proptest::prelude::*;
 use ring::hmac;
@@ -123,8 +123,8 @@ fn no_byte_of_a_request_can_be_changed() {
             let mut changed = request.clone();
             changed[at] ^= change;
             let accepted = matches!(verify(&changed, &keys(), NOW), Ok(Some(_)));
-            // The id in the header may differ from the original id, since forwarders change it. The
-            // case of key and algorithm names does not matter.
+            // The id in the header may differ from the original id, because forwarders change it.
+            // The case of key and algorithm names does not matter.
             let letters = change == 0x20 && (request[at].is_ascii_alphabetic() && at > start);
             let data = at >= start + 6 + 10 + 13;
             assert_eq!(accepted, at < 2 || letters && !data, "byte {at} ^ {change:#x}");
@@ -247,8 +247,8 @@ fn a_compressed_key_name_is_read() {
         compressed.splice(message.len()..message.len() + 14, owner.iter().copied());
         assert!(matches!(verify(&compressed, &keys, NOW), Ok(Some(_))), "{owner:?}");
     }
-    // Pointers to themselves, forwards, and through a label back to themselves. They are in the
-    // data of an earlier record, which skipping names does not check.
+    // Pointers that refer to themselves, forwards, or through a label back to themselves. They are
+    // in the data of an earlier record, which is not checked when names are skipped.
     for data in [[0xc0, 41, 0, 0], [0xc0, 43, 0xc0, 41], [1, b'a', 0xc0, 41]] {
         let mut looping = whole[..message.len()].to_vec();
         looping.extend([0, 0, 16, 0, 1, 0, 0, 0, 0, 0, 4]);
@@ -262,7 +262,7 @@ fn a_compressed_key_name_is_read() {
 }
 
 /// Verifies a message as a client does (RFC 8945, section 5.3): over the prior MAC with its length,
-/// the message without the record, and all variables, or only the timers for later messages.
+/// the message without the record, and all variables, or for later messages only the timers.
 fn check_as_a_client(key: &hmac::Key, prior: &[u8], message: &[u8], before: usize, first: bool) -> Vec<u8> {
     let record = Signature::read(message, before).unwrap();
     let mut hashed = number(prior.len()).to_vec();
