@@ -7,15 +7,16 @@ use tracing::Dispatch;
 use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The log lines of this thread, as long as the guard lives.
+/// The log lines of this thread, while the guard exists.
 #[derive(Clone, Default)]
 pub struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
 impl CapturedLog {
     /// Captures the lines of this thread until the guard is dropped.
     pub fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
-        // As long as tracing knows of one subscriber only, it asks that of whatever thread comes first
-        // whether a line is wanted, and keeps the answer of a test that does not listen.
+        // While tracing knows only one subscriber, it asks that one, on whichever thread comes first,
+        // whether a line is wanted, and caches the answer. That thread may belong to a test that does
+        // not listen.
         static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
         ANOTHER.get_or_init(|| Dispatch::new(NoSubscriber::default()));
         let log = Self::default();
@@ -27,7 +28,7 @@ impl CapturedLog {
     /// Drains the log and returns the lines that contain this text.
     ///
     /// # Panics
-    /// A line is not UTF-8.
+    /// If a line is not UTF-8.
     pub fn take(&self, text: &str) -> Vec<String> {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap());
         let all = String::from_utf8(bytes).unwrap();

@@ -6,19 +6,20 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
 
-/// A client cookie (RFC 7873, section 4.1).
+/// The length of a client cookie (RFC 7873, section 4.1).
 pub const CLIENT_COOKIE: usize = 8;
-/// A server cookie in the layout of RFC 9018, section 4: version, reserved, time, hash.
+/// The length of a server cookie in the layout of RFC 9018, section 4: version, reserved, time,
+/// hash.
 pub const SERVER_COOKIE: usize = 16;
-/// A client and a server cookie: the COOKIE option of a reply.
+/// The length of a client and a server cookie: the COOKIE option of a reply.
 pub const COOKIE: usize = CLIENT_COOKIE + SERVER_COOKIE;
 /// The longest COOKIE option (RFC 7873, section 4).
 const LONGEST: usize = 40;
 /// Version 1, and three reserved bytes.
 const VERSION: [u8; 4] = [1, 0, 0, 0];
-/// A server cookie is valid for an hour (RFC 9018, section 4.3).
+/// How long a server cookie is valid: an hour (RFC 9018, section 4.3).
 const LIFETIME: u32 = 3600;
-/// A server cookie may be this far in the future, because clocks differ.
+/// How far in the future a server cookie may be, because clocks differ.
 const FUTURE: u32 = 300;
 
 /// The secrets of the server cookies, 128 bits each. The first makes new cookies. Cookies made with
@@ -31,9 +32,9 @@ pub struct CookieSecrets(Box<[[u8; 16]]>);
 pub enum Cookie {
     /// Neither a client cookie nor a pair of cookies: FORMERR (RFC 7873, section 5.2.2).
     Malformed,
-    /// A client cookie alone, or with a server cookie that is too old or not ours.
+    /// A client cookie alone, or with a server cookie that is too old or not from this server.
     Unproven([u8; CLIENT_COOKIE]),
-    /// The client has proved that it receives packets sent to its address.
+    /// The cookie proves that the client receives packets sent to its address.
     Proven([u8; CLIENT_COOKIE]),
 }
 
@@ -64,7 +65,7 @@ impl CookieSecrets {
         }
         let proven = <[u8; SERVER_COOKIE]>::try_from(server_cookie).is_ok_and(|cookie| {
             let [_, _, _, _, t0, t1, t2, t3, ..] = cookie;
-            // Serial-number arithmetic: the field wraps in 2106 (RFC 9018, section 4.3).
+            // Serial number arithmetic: the field wraps in 2106 (RFC 9018, section 4.3).
             let age = now.wrapping_sub(u32::from_be_bytes([t0, t1, t2, t3]));
             let in_time = age <= LIFETIME || age >= FUTURE.wrapping_neg();
             in_time

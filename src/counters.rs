@@ -1,4 +1,4 @@
-//! Counters that many threads add to without sharing a cache line.
+//! Counters that many threads increment without sharing a cache line.
 //!
 //! A table of counts has one row per thread; reading a count sums its column over the rows. The
 //! owner gives the columns their meaning and names.
@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// Two cache lines: adjacent lines are fetched in pairs on current x86-64 processors.
+/// Two cache lines, because current x86-64 processors fetch adjacent lines in pairs.
 #[repr(align(128))]
 #[derive(Debug, Default)]
 struct LinePair([AtomicU64; 16]);
@@ -16,9 +16,9 @@ struct LinePair([AtomicU64; 16]);
 pub struct Counters {
     cells: Cells,
     columns: usize,
-    /// Cells that [`Counters::continued`] took over and that a thread may still add to.
+    /// Cells taken over by [`Counters::continued`]; threads may still add to them.
     earlier: Arc<[Earlier]>,
-    /// By column: the sum of the cells that no thread adds to any more.
+    /// Indexed by column: the sum of the cells to which no thread adds any more.
     settled: Arc<[u64]>,
 }
 
@@ -28,16 +28,16 @@ struct Cells {
     lines_per_row: usize,
 }
 
-/// Cells of an earlier arrangement of columns.
+/// Cells with an earlier arrangement of columns.
 #[derive(Clone, Debug)]
 struct Earlier {
     cells: Cells,
-    /// By present column: the earlier column that it continues.
+    /// Indexed by current column: the earlier column that it continues.
     columns: Box<[Option<usize>]>,
 }
 
 impl Counters {
-    /// Makes `columns` counts that `rows` threads may add to.
+    /// Creates `columns` counts; `rows` threads may add to them.
     #[must_use]
     pub fn new(rows: usize, columns: usize) -> Self {
         let earlier = Vec::new().into();
@@ -47,7 +47,7 @@ impl Counters {
     /// Makes a table with other columns. Each entry of `columns` is the column of `self` that the
     /// new column continues, or `None` to start at 0.
     ///
-    /// A thread that still holds `self` may keep adding to it: its counts appear in the new table
+    /// A thread that still has `self` may keep adding to it. Its counts appear in the new table
     /// too, so a displayed count never decreases.
     #[must_use]
     pub fn continued(&self, columns: impl IntoIterator<Item = Option<usize>>) -> Self {
@@ -64,8 +64,8 @@ impl Counters {
         let mut earlier = Vec::new();
         for old in &*self.earlier {
             let old = Earlier { cells: old.cells.clone(), columns: through(&old.columns) };
-            // One reference is held by `self`, one by this clone, so no thread can add any more.
-            // The fence makes earlier additions visible.
+            // `self` has one reference and this clone another. If there are no more, no thread can
+            // still add. The fence makes earlier additions visible.
             if Arc::strong_count(&old.cells.lines) == 2 {
                 fence(Ordering::Acquire);
                 for (column, sum) in settled.iter_mut().enumerate() {
@@ -136,7 +136,7 @@ impl Cells {
 }
 
 impl Earlier {
-    /// The sum of the earlier column that a present column continues.
+    /// The sum of the earlier column that a current column continues.
     fn sum(&self, column: usize) -> u64 {
         self.columns.get(column).copied().flatten().map_or(0, |column| self.cells.sum(column))
     }
@@ -175,7 +175,7 @@ mod tests {
         counters.add(1, 0, 1000);
         counters.add(1, 1, 5);
         assert_eq!([0, 1, 2].map(|column| counters.sum(column)), [1112, 5, 10]);
-        // As long as `old` lives, its cells are kept through any number of changes.
+        // While `old` exists, its cells are kept through any number of changes.
         let later = counters.continued([Some(0), Some(7)]).continued([None, Some(0)]);
         old.add(0, 2, 1);
         assert_eq!([0, 1].map(|column| later.sum(column)), [0, 1113]);

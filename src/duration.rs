@@ -1,4 +1,4 @@
-//! Durations and times of day as a person writes them, in messages, logs and differences: `20s`, `1m30s`, `2.3s`,
+//! Durations and times of day as people write them, in messages, logs and differences: `20s`, `1m30s`, `2.3s`,
 //! `500ms`; `03:04:05 UTC`.
 
 use std::fmt;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::friendly::{FractionalUnit, Spacing, SpanPrinter};
 
-/// A duration as one writes it in the configuration.
+/// A duration as people write it in a configuration.
 ///
-/// From a second up, the seconds have their fraction: `2.3s`. Below, it is in milliseconds.
+/// From one second up, seconds have a fraction: `2.3s`. Shorter durations are in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shown(pub Duration);
 
@@ -35,7 +35,7 @@ impl fmt::Display for Shown {
     }
 }
 
-/// A time in UTC to the second, with its date unless that is the date of `now`.
+/// A time in UTC to the second, with the date unless it is the date of `now`.
 #[must_use]
 pub fn time_of_day(time: Timestamp, now: Timestamp) -> String {
     let date = |time: Timestamp| time.strftime("%Y-%m-%d").to_string();

@@ -1,9 +1,8 @@
-//! Opens and reads files that are named in the configuration, in a zone file or on the command
-//! line.
+//! Opens and reads files that a configuration, a zone file or the command line names.
 //!
-//! Such a name may lead to a FIFO without a writer, to an endless device or to a file system that
+//! Such a path may lead to a FIFO without a writer, to an endless device, or to a file system that
 //! does not answer. So only regular files are opened, opening never waits for another program, and
-//! every read has a limit. Parsing of content does not belong here.
+//! every read has a limit. Parsing does not belong here.
 
 use std::fmt;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
@@ -19,23 +18,23 @@ pub const CONFIGURATION: u64 = 64 << 20;
 /// Maximum size of all zones of a configuration with all included files, bytes: more than ten
 /// million records.
 pub const ZONES: u64 = 1 << 30;
-/// Maximum size of a file that holds a token, a key or a few secrets, bytes.
+/// Maximum size of a file that contains a token, a key or a few secrets, bytes.
 pub const SECRET: u64 = 64 << 10;
 /// Maximum size of a certificate file, bytes. All public authorities together need a quarter of a
 /// megabyte.
 pub const CERTIFICATES: u64 = 16 << 20;
-/// Maximum size of a file that reports no size, such as those below /proc, bytes.
+/// Maximum size of a file that reports size 0, such as those below /proc, bytes.
 const UNSIZED: u64 = 1 << 20;
 
-/// How much of a file is looked at to see whether it is text, bytes.
+/// How many bytes are examined to find out whether a file is text.
 const LOOKED_AT: usize = 4 << 10;
 
-/// The content of a file and where it was read from.
+/// The content of a file, and where it comes from.
 #[derive(Debug)]
 pub struct Content {
     /// All of it.
     pub bytes: Vec<u8>,
-    /// The file it was read from.
+    /// The file that was read.
     pub origin: Origin,
 }
 
@@ -77,7 +76,7 @@ impl From<FileRefusal> for io::Error {
 /// Opens a regular file for reading.
 ///
 /// # Errors
-/// Returns the system's error, or the kind of the file if it is not a regular one.
+/// The system's error, or the kind of the file if it is not regular.
 pub fn open(path: &Path) -> io::Result<File> {
     // Opening a device can have side effects, so the type is checked first. The file may be
     // replaced before `open`, so opening does not block and the type is checked again.
@@ -91,7 +90,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Reads a regular file of at most `limit` bytes.
 ///
 /// # Errors
-/// Returns an error if the system refuses, if the file is not regular, or if it is longer.
+/// If the system refuses, or the file is not regular or too long.
 pub fn read(path: &Path, limit: u64) -> io::Result<Content> {
     read_open(&open(path)?, limit, || ())
 }
@@ -103,7 +102,7 @@ fn read_open(mut file: &File, limit: u64, meanwhile: impl FnOnce()) -> io::Resul
     if size > limit {
         return Err(FileRefusal::Large { size, limit }.into());
     }
-    // Without this bound, a file that grows as fast as it is read would be read up to `limit`.
+    // Without this bound, a file that grows while it is read would be read up to `limit`.
     let most = if size == 0 { limit.min(UNSIZED) } else { size };
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX))?;
@@ -134,15 +133,15 @@ fn regular(file_type: FileType) -> Result<(), FileRefusal> {
     Err(irregular(file_type).map_or(FileRefusal::Directory, FileRefusal::Irregular))
 }
 
-/// Another program holds a lease, or a kernel file has nothing to read now.
+/// Another program has a lease, or a kernel file has nothing to read now.
 fn waits(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { FileRefusal::Waits.into() } else { error }
 }
 
 impl Origin {
-    /// Whether messages may quote its lines. It must be in the directory of the file that names it,
-    /// with no link leading out. Below that directory, which may hold keys of other programs, it
-    /// must also be world-readable.
+    /// Whether messages may quote its lines. The file must be in the directory of the file that
+    /// names it, and no link may lead out of that directory. In a directory below, which may
+    /// contain keys of other programs, it must also be world-readable.
     #[must_use]
     pub fn is_quotable_by(&self, named_by: &Path) -> bool {
         let directory = named_by.parent().filter(|directory| *directory != Path::new(""));
@@ -155,8 +154,8 @@ impl Origin {
 }
 
 impl Content {
-    /// The file mode, if others than its owner may access the file. A file of root that its group
-    /// may read counts as private: that is how root passes a file to a service.
+    /// The file mode, if others than its owner may access the file. A file of root may be readable
+    /// by a group other than that of root: root passes files to services in this way.
     #[must_use]
     pub fn exposed(&self) -> Option<u32> {
         let metadata = &self.origin.metadata;
@@ -169,7 +168,7 @@ impl Content {
     /// The content as UTF-8 text.
     ///
     /// # Errors
-    /// Returns an error if it is not valid UTF-8.
+    /// If it is not valid UTF-8.
     pub fn text(&self) -> io::Result<&str> {
         if let Some(reason) = not_text(&self.bytes) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
@@ -179,7 +178,7 @@ impl Content {
     }
 }
 
-/// Names the kind of file that these bytes plainly are instead of text, as the end of a sentence.
+/// The kind of file, if the bytes are clearly not text, as the end of a sentence.
 #[must_use]
 pub fn not_text(bytes: &[u8]) -> Option<&'static str> {
     let start = bytes.get(..bytes.len().min(LOOKED_AT)).unwrap_or(bytes);
@@ -193,7 +192,7 @@ pub fn not_text(bytes: &[u8]) -> Option<&'static str> {
     }
     let zeros = |odd: usize| start.iter().skip(odd).step_by(2).filter(|byte| **byte == 0).count();
     let has_mark = start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff");
-    // Without a mark, every second byte of plain text is zero.
+    // In plain text without a mark, every second byte is zero.
     let alternates = zeros(0).max(zeros(1)) * 4 > start.len() && zeros(0).min(zeros(1)) == 0;
     if has_mark || (alternates && start.len() >= 4) {
         return Some("it is text in UTF-16; save it as UTF-8");
@@ -204,7 +203,7 @@ pub fn not_text(bytes: &[u8]) -> Option<&'static str> {
     start.contains(&0).then_some("it is a binary file; a text file is expected")
 }
 
-/// A series of reads that another thread watches.
+/// A series of reads that another thread can watch and end.
 ///
 /// ```text
 /// GoingOn --end--> Ended
@@ -220,25 +219,25 @@ pub struct Reading {
 struct ReadingState {
     phase: ReadingPhase,
     current: PathBuf,
-    /// A path at which another reading hangs, which stopped this one.
+    /// The path at which another reading hangs, if that stopped this one.
     hangs_at: Option<PathBuf>,
 }
 
 /// The phase of a [`Reading`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadingPhase {
-    /// Reading, and still wanted.
+    /// In progress, and the result is wanted.
     #[default]
     GoingOn,
-    /// No longer wanted, but may still wait for a file system.
+    /// The result is no longer wanted, but the reading may still wait for a file system.
     GivenUp,
-    /// Given up, and has stopped.
+    /// The reading was given up, and has stopped.
     Left,
-    /// Complete.
+    /// The reading is complete.
     Ended,
 }
 
-/// Readings that were given up. No other reading looks at a path where one of them hangs, so
+/// Readings that were given up. If one hangs at a path, no other reading accesses that path, so
 /// repeated loads leave only one thread waiting there.
 static GIVEN_UP: Mutex<Vec<Arc<Reading>>> = Mutex::new(Vec::new());
 
@@ -263,8 +262,8 @@ impl Reading {
     /// Records the path that will be read next.
     ///
     /// # Errors
-    /// Returns an error if this reading is no longer wanted, or if another one hangs at this path,
-    /// which also stops this one.
+    /// If this reading is no longer wanted, or if another one hangs at this path, which also stops
+    /// this one.
     pub fn look_at(&self, path: &Path) -> io::Result<()> {
         let hangs = hanging().iter().any(|other| other.state().current == path);
         let mut state = self.state();
@@ -279,10 +278,10 @@ impl Reading {
         Ok(())
     }
 
-    /// Like [`read`], but watched.
+    /// Like [`read`], but as part of this series.
     ///
     /// # Errors
-    /// Returns the errors of [`read`] and [`Reading::look_at`].
+    /// Those of [`read`] and [`Reading::look_at`].
     pub fn read(&self, path: &Path, limit: u64) -> io::Result<Content> {
         self.look_at(path)?;
         read(path, limit)
@@ -300,7 +299,7 @@ impl Reading {
         self.state().hangs_at.clone()
     }
 
-    /// Gives up, so that no further file is started. Returns the path that was being read.
+    /// Gives up: no further file is started. Returns the path that was being read.
     pub fn give_up(self: &Arc<Self>) -> PathBuf {
         let mut state = self.state();
         let current = state.current.clone();
@@ -324,7 +323,7 @@ impl Reading {
         self.changed.notify_all();
     }
 
-    /// Waits up to `time` until the phase is no longer `phase`, and returns the phase.
+    /// Waits at most `time` until the phase is no longer `phase`, and returns the phase.
     #[must_use]
     pub fn wait_while(&self, phase: ReadingPhase, time: Duration) -> ReadingPhase {
         let waited = self.changed.wait_timeout_while(self.state(), time, |state| state.phase == phase);
@@ -392,7 +391,7 @@ mod tests {
         }
         file.set_len(SECRET).unwrap();
         assert_eq!(read(&path, SECRET).unwrap().bytes.len() as u64, SECRET);
-        // A kernel file that reports size 0 but has content.
+        // A kernel file that reports size 0, but has content.
         assert!(!read(Path::new("/proc/self/status"), SECRET).unwrap().bytes.is_empty());
         assert!(refusal(Path::new("/proc/self/status"), 10).contains("more than 10 bytes"));
     }

@@ -1,4 +1,4 @@
-//! TSIG keys: secrets shared with peers to sign messages (RFC 8945), by name.
+//! TSIG keys: named secrets that are shared with peers and sign messages (RFC 8945).
 //!
 //! The hash functions come from ring. The TSIG record and the bytes that are signed belong to
 //! `wire::tsig`; the rights of a key belong to `settings`.
@@ -12,14 +12,14 @@ use ring::hmac;
 
 use crate::name::Name;
 
-/// The longest MAC of all algorithms, bytes.
+/// The longest MAC of any algorithm, bytes.
 const MAX_MAC: usize = 64;
 /// A TSIG algorithm (RFC 8945, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// For old peers only: mandatory to implement, but not recommended.
+    /// Only for old peers: implementing it is mandatory, but using it is not recommended.
     HmacSha1,
-    /// The recommended one.
+    /// The recommended algorithm.
     HmacSha256,
     /// No weaker than SHA-256, with a longer MAC.
     HmacSha384,
@@ -82,7 +82,7 @@ impl FromStr for Algorithm {
     }
 }
 
-/// A secret shared with a peer. Its debug form does not show the secret.
+/// A secret that is shared with a peer. The debug output does not contain it.
 #[derive(Clone, Debug)]
 pub struct Key {
     name: Name,
@@ -119,7 +119,7 @@ impl Key {
     }
 }
 
-/// A key does not give its secret back, so keys are compared by a MAC that they compute.
+/// The secret of a key cannot be read back, so keys are compared by a MAC.
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
         let is_same_mac = || self.mac([]).begins_with(other.mac([]).bytes());
@@ -147,7 +147,7 @@ impl Keys {
 }
 
 impl FromIterator<Key> for Keys {
-    /// Of two keys with one name the later wins; the configuration refuses duplicates.
+    /// If two keys have the same name, the later one wins; the configuration rejects duplicates.
     fn from_iter<I: IntoIterator<Item = Key>>(keys: I) -> Self {
         Self(keys.into_iter().map(|key| (key.name.clone(), Arc::new(key))).collect())
     }

@@ -1,10 +1,10 @@
-//! steerd: an authoritative DNS server that answers with a weighted, short-TTL subset of the
-//! backends that its own health checker finds healthy now.
+//! steerd: an authoritative DNS server. It answers with a weighted subset, with a short TTL, of the
+//! backends that its own health checker finds healthy.
 //!
 //! The modules are listed in floor order: a module names only modules above it in this list.
 //! `docs/ARCHITECTURE.md` has the map, and a test reads the list.
 
-// Floor 0: plain data and choice. No I/O, no clock, no log, no random numbers of its own.
+// Floor 0: plain data and selection. No I/O, clock, log, or random numbers of its own.
 #[cfg(test)]
 pub mod captured_log;
 pub mod cookie;
@@ -23,7 +23,7 @@ pub mod service;
 pub mod settings;
 pub mod zone;
 pub mod served;
-// Floor 1: health, sans-IO, and the table that queries read.
+// Floor 1: health without I/O, and the table that queries read.
 pub mod health;
 pub mod table;
 // Floor 2: DNS answering, pure.
@@ -39,7 +39,7 @@ pub mod watchdog;
 pub mod retired;
 pub mod fleet;
 pub mod checker;
-// Floor 4: the edge of the network.
+// Floor 4: sockets for DNS.
 pub mod listener;
 pub mod notify;
 // Floor 5: files, operators, composition.

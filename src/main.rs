@@ -1,4 +1,4 @@
-//! The `steerd` program. Everything is in the library, see `cli`.
+//! The `steerd` program. All code is in the library; see `cli`.
 
 use std::process::ExitCode;
 

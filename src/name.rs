@@ -1,6 +1,6 @@
 //! Domain names: wire form in lower case, presentation form, parents.
 //!
-//! Names are compared in this form only, so case is folded in one place. Compression and messages
+//! Names are compared only in this form, so case is folded in one place. Compression and messages
 //! belong to `wire`.
 
 use std::fmt;
@@ -43,8 +43,8 @@ impl Name {
         Self(Box::new([0]))
     }
 
-    /// Reads a name in presentation form as fully qualified, with or without the final dot. Escapes
-    /// are those of RFC 1035, section 5.1: `\.` and `\046`.
+    /// Reads a name in presentation form as fully qualified, with or without the final dot. The
+    /// escapes are those of RFC 1035, section 5.1: `\.` and `\046`.
     ///
     /// # Errors
     /// If the text is not a domain name.
@@ -240,7 +240,7 @@ pub fn parent(wire: &[u8]) -> Option<&[u8]> {
 }
 
 /// The length of the uncompressed name at the start of `bytes`, root label included. Returns `None`
-/// if it is truncated, exceeds 255 bytes, or holds anything but plain labels.
+/// if it is truncated, exceeds 255 bytes, or contains anything but plain labels.
 #[must_use]
 pub fn wire_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;

@@ -1,7 +1,7 @@
 //! Networks: address prefixes, and sets of them with longest-prefix match.
 //!
-//! Plain data, parsed from text and displayed as text. The owner gives a network its meaning (a
-//! rule, an exemption, a trusted resolver).
+//! Plain data, parsed from text and displayed as text. The owner of a network defines its meaning
+//! (a rule, an exemption, a trusted resolver).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ const MAPPED_LENGTH: u8 = 96;
 /// An address prefix, written `192.0.2.0/24` or `2001:db8::/32`.
 ///
 /// IPv4-mapped IPv6 addresses (`::ffff:192.0.2.1`) count as IPv4, in networks and in look-ups: a
-/// client is the same one when it arrives through a dual-stack socket.
+/// client is the same if it arrives through a dual-stack socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 // All bits past the prefix are zero, and an IPv4-mapped network is an IPv4 network.
 pub struct Network(IpNet);
@@ -45,7 +45,7 @@ pub enum NetworkError {
     HostBits {
         /// The whole text.
         text: String,
-        /// The network that the address is in.
+        /// The network that contains the address.
         network: Network,
         /// The address.
         address: IpAddr,
@@ -53,7 +53,7 @@ pub enum NetworkError {
 }
 
 impl Network {
-    /// The network that holds all addresses of a family.
+    /// The network that contains all addresses of a family.
     #[must_use]
     pub fn all(family: Family) -> Self {
         Self(match family {
@@ -83,7 +83,7 @@ impl Network {
         self.0.prefix_len()
     }
 
-    /// Whether the network holds `address`.
+    /// Whether the network contains `address`.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
@@ -100,7 +100,7 @@ impl FromStr for Network {
         let alone = IpNet::from(written);
         let exact = match digits {
             None => alone,
-            // The one way to write a length: no sign, no leading zero.
+            // Accepts only one notation for a length: no sign, no leading zero.
             Some(digits) => (0..=alone.max_prefix_len())
                 .find(|length| length.to_string() == digits)
                 .and_then(|length| IpNet::new(written, length).ok())
@@ -119,7 +119,7 @@ impl FromStr for Network {
 }
 
 impl fmt::Display for Network {
-    /// The form that parses back; a single address has no length.
+    /// The text parses back to the same network. A single address has no length.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.prefix_len() == self.0.max_prefix_len() {
             write!(f, "{}", self.first())
@@ -154,7 +154,7 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// The most specific network that holds `address`.
+    /// The most specific network that contains `address`.
     #[must_use]
     pub fn longest_match(&self, address: IpAddr) -> Option<Network> {
         let index = match address.to_canonical() {
@@ -164,7 +164,7 @@ impl Networks {
         self.members.get(index).copied()
     }
 
-    /// Whether any network holds `address`.
+    /// Whether any network contains `address`.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.longest_match(address).is_some()
@@ -233,7 +233,8 @@ impl Bounds {
 struct Ranges(Vec<(u128, Option<usize>)>);
 
 impl Ranges {
-    /// Takes the bounds in ascending order of the first address; of equal ones the wider first.
+    /// Takes the bounds in ascending order of the first address; if it is equal, the wider network
+    /// first.
     fn new(networks: impl Iterator<Item = Bounds>) -> Self {
         let mut ranges = Self::default();
         // The networks that contain the current position, widest first.
@@ -247,8 +248,8 @@ impl Ranges {
         ranges
     }
 
-    /// Closes the innermost open networks whose last address satisfies `over`. The range after each
-    /// belongs to the network around it.
+    /// Closes the innermost open networks whose last address satisfies `over`. After each of them,
+    /// a range of the network around it begins.
     fn close(&mut self, open: &mut Vec<Bounds>, over: impl Fn(u128) -> bool) {
         while let Some(ended) = open.pop_if(|network| over(network.last)) {
             if let Some(next) = ended.last.checked_add(1) {
@@ -384,7 +385,7 @@ mod tests {
         })
     }
 
-    /// The bits as text: shares nothing with the code under test.
+    /// The bits as text. This shares nothing with the code under test.
     fn bits(address: IpAddr) -> String {
         match address.to_canonical() {
             IpAddr::V4(address) => format!("{:032b}", u32::from(address)),
@@ -411,7 +412,7 @@ mod tests {
             addresses in prop::collection::vec(any_address(), 20),
         ) {
             let set: Networks = networks.iter().copied().collect();
-            // Bisection fails at the edges of networks first.
+            // Errors of a bisection show first at the edges of networks.
             let edges = networks.iter().flat_map(|network| edges(*network));
             for address in addresses.iter().copied().chain(edges) {
                 let model = networks

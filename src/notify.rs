@@ -8,9 +8,9 @@
 //!     '--- pause, doubled each time --- after 6 attempts ---> unanswered
 //! ```
 //!
-//! The table holds the zones and their secondaries. The listeners and `answer::transfer` serve the
-//! transfers that follow. A secondary that cannot be notified sees the new serial when the refresh
-//! interval of the SOA record ends.
+//! The table has the zones and their secondaries. The listeners and `answer::transfer` serve the
+//! transfers that follow. A secondary that cannot be notified finds the new serial after the
+//! refresh interval of the SOA record.
 
 use std::collections::HashMap;
 use std::io;
@@ -36,13 +36,13 @@ use crate::zone::{Zone, rtype};
 
 /// Timeout for the reply to one attempt.
 pub const REPLY_TIME: Duration = Duration::from_secs(2);
-/// Pause after the first attempt; it doubles with each further attempt.
+/// Pause after the first attempt; each further attempt doubles it.
 pub const FIRST_REST: Duration = Duration::from_secs(2);
-/// Number of attempts before a secondary is given up.
+/// Number of attempts before steerd gives up on a secondary.
 pub const ATTEMPTS: u32 = 6;
 /// Maximum number of attempts in flight.
 pub const AT_ONCE: usize = 64;
-/// Maximum length of a message, bytes: a question and a signature, each with a name of 255.
+/// Maximum length of a message, bytes: a question and a signature, with names of up to 255 bytes.
 const MESSAGE: usize = 1024;
 
 /// Requests comparisons of serials. When the last clone is dropped, all notifications stop.
@@ -52,13 +52,13 @@ pub struct NotifyHandle(mpsc::Sender<()>);
 impl NotifyHandle {
     /// Requests a comparison of serials. Does not wait.
     pub fn look(&self) {
-        // A comparison that is already requested will see the same table.
+        // A comparison that was already requested will use the same table.
         let _ = self.0.try_send(());
     }
 }
 
-/// Starts the task that notifies secondaries, from the first address of `listen` of their family.
-/// Must be called within a tokio runtime.
+/// Starts the task that notifies secondaries. The source address is the first one in `listen` that
+/// has the family of the secondary. Must be called within a tokio runtime.
 #[must_use = "notifications stop when the handle is dropped"]
 pub fn start(published: Published, listen: Vec<SocketAddr>, metrics: Arc<Metrics>) -> NotifyHandle {
     let (looks, mut due) = mpsc::channel(1);
@@ -88,7 +88,7 @@ struct NotifyContext {
 /// The notifications started so far.
 struct Notifications {
     context: Arc<NotifyContext>,
-    /// By zone and secondary: the last serial, and the task that sends it.
+    /// For each zone and secondary: the last serial, and the task that sends it.
     known: HashMap<(Name, Secondary), (u32, Option<AbortHandle>)>,
     tasks: JoinSet<()>,
 }
@@ -143,7 +143,7 @@ struct Telling {
 enum AttemptResult {
     /// The code of the reply.
     Code(u16),
-    /// No reply, with the reason as far as it is known.
+    /// No reply, with the reason if it is known.
     None(String),
 }
 
@@ -207,7 +207,7 @@ impl Telling {
                     {
                         return io::Result::Ok(code);
                     }
-                    // Without the signature, anyone could have sent it.
+                    // Without a valid signature, the reply may come from anyone.
                     Some(code) => heard = format!("a reply ({}) without a valid signature", word(code)),
                     None => {}
                 }
@@ -260,7 +260,7 @@ fn word(code: u16) -> String {
     }
 }
 
-/// The source address, from which the secondary recognizes this server: the first listen address of
+/// The source address, by which the secondary recognizes this server: the first listen address of
 /// its family.
 fn source(listen: &[SocketAddr], to: SocketAddr) -> IpAddr {
     let of_family = listen.iter().map(SocketAddr::ip).find(|ip| ip.is_ipv4() == to.is_ipv4());

@@ -1,6 +1,6 @@
-//! PEM: certificates and private keys, from the bytes of a file to the types of the TLS library.
+//! PEM: converts the bytes of a file to the certificates and private keys of the TLS library.
 //!
-//! Errors never repeat the content of a file. Which certificate is trusted is decided elsewhere.
+//! Errors never quote the content of a file. Other code decides which certificates are trusted.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use x509_parser::asn1_rs::{Any, FromDer, Tag};
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::nom::Parser;
 
-/// Some editors write it at the start of a text, and `cat` then leaves it between two texts.
+/// A mark that some editors write at the start of a text. `cat` leaves it between two texts.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The certificates in a PEM text.
 ///
 /// # Errors
-/// When it is not valid PEM, or holds none.
+/// If it is not valid PEM, or contains none.
 pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
-    // The error would repeat a line of the file.
+    // The library's error would quote a line of the file.
     let found = CertificateDer::pem_slice_iter(&without_marks(text)).collect::<Result<Vec<_>, _>>();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
@@ -30,10 +30,10 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'stati
     }
 }
 
-/// A private key that is not encrypted.
+/// Reads a private key that is not encrypted.
 ///
 /// # Errors
-/// When there is none, or one of a kind that is not supported.
+/// If there is none, or its kind is not supported.
 pub fn key(text: &[u8]) -> Result<Arc<dyn SigningKey>, &'static str> {
     const ENCRYPTED: &str = "its key is encrypted; decrypt it with `openssl pkey -in FILE -out NEW.pem`";
     let has = |line: &str| memmem::find(text, line.as_bytes()).is_some();
@@ -41,7 +41,7 @@ pub fn key(text: &[u8]) -> Result<Arc<dyn SigningKey>, &'static str> {
     if has("Proc-Type: 4,ENCRYPTED") {
         return Err(ENCRYPTED);
     }
-    // The error would repeat a line of the file.
+    // The library's error would quote a line of the file.
     let key =
         PrivateKeyDer::from_pem_slice(&without_marks(text)).map_err(|_| match other_encoding(text) {
             Some(other) => other,
@@ -56,7 +56,7 @@ pub fn key(text: &[u8]) -> Result<Arc<dyn SigningKey>, &'static str> {
     )
 }
 
-/// Labels of PEM that are found in place of a certificate, each with its message.
+/// PEM labels that files may have by mistake, each with its message.
 const OTHER_LABELS: [(&str, &str); 5] = [
     (
         "-----BEGIN CERTIFICATE REQUEST-----",
@@ -74,13 +74,13 @@ const OTHER_LABELS: [(&str, &str); 5] = [
     ("-----BEGIN PUBLIC KEY-----", "it holds a public key; a certificate is expected (BEGIN CERTIFICATE)"),
 ];
 
-/// Names the content of a file without a certificate in PEM form, and what to do.
+/// If a file has no PEM certificate: its content, and what to do.
 fn instead_of_certificate(text: &[u8]) -> Option<&'static str> {
     let label = || OTHER_LABELS.iter().find(|(label, _)| memmem::find(text, label.as_bytes()).is_some());
     other_encoding(text).or_else(|| label().map(|(_, message)| *message))
 }
 
-/// The encoding of a file that is not PEM, and the command that converts it.
+/// If a file is not PEM: its encoding, and the command that converts it.
 fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
     // The dashes of a label, in either byte order.
     if memmem::find(bytes, b"-\0-\0-").is_some() {
@@ -89,7 +89,7 @@ fn other_encoding(bytes: &[u8]) -> Option<&'static str> {
     in_der(bytes).or_else(|| bytes.contains(&0).then_some("it is binary; PEM is text"))
 }
 
-/// Names the content of a DER file, and the command that converts it. The first value in the outer sequence shows it.
+/// The content of a DER file, and the command that converts it. The first value in the outer sequence identifies it.
 fn in_der(bytes: &[u8]) -> Option<&'static str> {
     let first_in = |bytes| Any::from_der(bytes).ok().map(|(_, value)| value);
     if parse(&CertificateDer::from(bytes)).is_some() {
@@ -116,7 +116,7 @@ fn in_der(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The fields of a certificate of any version of X.509.
+/// The fields of an X.509 certificate, of any version.
 #[must_use]
 pub fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
@@ -134,25 +134,25 @@ fn without_marks(text: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Why a certificate with its key cannot be used, and which of the two files is at fault.
+/// Why a certificate and its key cannot be used, and which of the two files is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityFault {
-    /// The file of the certificate.
+    /// The file with the certificate.
     Certificate(&'static str),
-    /// The file of the key.
+    /// The file with the key.
     Key(&'static str),
 }
 
-/// A client certificate with its key.
+/// Combines a client certificate and its key.
 ///
 /// # Errors
-/// When one cannot be used, or they do not belong together.
+/// If one cannot be used, or they do not belong together.
 pub fn identity(certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, IdentityFault> {
     let chain = certificates(certificate).map_err(IdentityFault::Certificate)?;
     let key = self::key(key).map_err(IdentityFault::Key)?;
     let unreadable = IdentityFault::Certificate("its certificate cannot be read");
     let fields = chain.first().and_then(parse).ok_or(unreadable)?;
-    // `CertifiedKey::keys_match` reads certificates of version 3 only.
+    // `CertifiedKey::keys_match` accepts only certificates of version 3.
     if key.public_key().is_some_and(|public| *public != *fields.public_key().raw) {
         return Err(IdentityFault::Key("its key is not that of the client certificate"));
     }
@@ -173,7 +173,7 @@ mod tests {
         assert!(certificates("\u{feff}".as_bytes()).is_err());
     }
 
-    /// A certificate with its key, in PEM form.
+    /// A certificate and its key, in PEM form.
     fn pair() -> (String, String) {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
@@ -230,7 +230,7 @@ mod tests {
         assert!(identity(certificate.as_bytes(), key.as_bytes()).is_ok());
         let mismatch = IdentityFault::Key("its key is not that of the client certificate");
         assert_eq!(identity(certificate.as_bytes(), other.as_bytes()).unwrap_err(), mismatch);
-        // One of version 1 of X.509, as `openssl x509 -req` makes it.
+        // An X.509 certificate of version 1, as `openssl x509 -req` makes it.
         let file = |name: &str| {
             std::fs::read(format!("{}/tests/fixtures/certificates/{name}", env!("CARGO_MANIFEST_DIR")))
                 .unwrap()

@@ -1,7 +1,7 @@
 //! Pools: interchangeable backends, and when a pool is usable.
 //!
-//! Plain data as configured. Health belongs to `health`; the addresses that are answered now belong
-//! to `table`.
+//! Plain data as configured. Health belongs to `health`; `table` decides which addresses are answered
+//! now.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -26,21 +26,21 @@ impl PoolId {
 pub struct Pool {
     /// The key under `[pools]`.
     pub name: String,
-    /// The pool is usable only with at least this; otherwise the next tier is taken.
+    /// The pool is usable only if this is reached; otherwise the next tier answers.
     pub min_healthy: MinHealthy,
     /// A recovered address regains its weight linearly over this time; 0 restores it at once.
     pub slow_start: Duration,
-    /// Percent of the addresses, 1 to 100. If that many fail within one interval, the fault is
-    /// assumed to be on this machine first. `None` turns this off.
+    /// Percent of the addresses, 1 to 100. If at least this many fail within one interval, steerd first
+    /// assumes a fault on this machine. `None` turns this off.
     pub suspect_self: Option<u8>,
-    /// In configuration order. A name or an address occurs once within a pool.
+    /// In configuration order. Names and addresses are unique within a pool.
     pub backends: Vec<Backend>,
 }
 
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// The configured name, or else the first address.
+    /// The configured name, otherwise the first address.
     pub name: String,
     /// At least one; each has its own health.
     pub addresses: Vec<IpAddr>,
@@ -53,7 +53,8 @@ pub struct Backend {
     pub site: Option<String>,
     /// The port that its checks use instead of the configured one.
     pub port: Option<u16>,
-    /// The host that its checks use instead of the configured one; with a port where that must be sent.
+    /// The host that its checks use instead of the configured one; with a port if the port must be
+    /// sent.
     pub host: Option<String>,
     /// Probed instead of its addresses.
     pub check_address: Option<IpAddr>,
@@ -93,17 +94,17 @@ impl Backend {
     }
 }
 
-/// An operator's override of a backend. It takes precedence over the checks.
+/// An operator's override for a backend. It takes precedence over the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Override {
-    /// Alive, but gets no new clients: answered in fail open only if no other backend is left.
-    /// Counts in the total of `min_healthy`, but not as healthy.
+    /// Alive, but gets no new clients: if the pool fails open, it is answered only if no other backend
+    /// is left. Counts in the total for `min_healthy`, but not as healthy.
     Drain,
-    /// As if not enabled: not answered, and not counted.
+    /// Treated as not enabled: not answered, and not counted.
     Disabled,
-    /// As if healthy, at full weight.
+    /// Treated as healthy, with full weight.
     Up,
-    /// As if unhealthy.
+    /// Treated as unhealthy.
     Down,
 }
 
@@ -123,7 +124,7 @@ impl Override {
     }
 }
 
-/// The number of an address's checks that must pass for the address to be healthy.
+/// How many checks of an address must pass for the address to be healthy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Require {
     /// All of them.
@@ -133,7 +134,7 @@ pub enum Require {
     AtLeast(u16),
 }
 
-/// The part of a pool that must be healthy for the pool to be usable, judged per address family.
+/// How much of a pool must be healthy for the pool to be usable, separately for each address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MinHealthy {
     /// This many addresses of positive weight, at least 1.
@@ -143,15 +144,15 @@ pub enum MinHealthy {
 }
 
 impl MinHealthy {
-    /// Whether `count` healthy addresses with a weight of `weight` out of `total_weight` suffice.
-    /// An empty set never does.
+    /// Whether `count` healthy addresses with the weight `weight` suffice, given the total weight. If
+    /// there are none, the result is false.
     #[must_use]
     pub fn is_met(self, count: usize, weight: u64, total_weight: u64) -> bool {
         count > 0
             && match self {
                 Self::Count(minimum) => count >= minimum as usize,
-                // Neither side overflows: 2^32 backends of 10^6 are below 2^52, times 100 below
-                // 2^59.
+                // Neither side overflows: 2^32 weights of 10^6 are below 2^52, and 100 times that is
+                // below 2^59.
                 Self::Percent(percent) => weight * 100 >= total_weight * u64::from(percent),
             }
     }
@@ -176,7 +177,7 @@ impl Family {
         if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
     }
 
-    /// 0 for IPv4 or 1 for IPv6: the row in tables by family.
+    /// 0 for IPv4, 1 for IPv6: the index in tables by family.
     #[must_use]
     pub fn index(self) -> usize {
         match self {

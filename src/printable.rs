@@ -1,14 +1,14 @@
-//! Makes foreign text safe for a terminal and a log.
+//! Makes foreign text safe for terminals and logs.
 //!
-//! Text from a file, a backend or a server may hold characters that control a terminal, start a new
-//! log line, or reverse the reading order. This module alone decides which characters those are.
-//! The place and the maximum length of a text are up to the caller.
+//! Text from a file, a backend or a server may contain characters that control a terminal, start a new log
+//! line, or reverse the reading order. This module alone decides which characters these are. The caller
+//! decides where a text is shown and how long it may be.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-/// Whether a character is shown as itself: not a control character (ASCII or C1), not a direction
-/// mark, a joiner or an invisible character, and not unassigned in Unicode.
+/// Whether a character is shown as it is: it is not a control character (ASCII or C1), a direction mark, a
+/// joiner, invisible, or unassigned in Unicode.
 #[must_use]
 pub fn is_printable(character: char) -> bool {
     match character {
@@ -47,10 +47,10 @@ pub fn quoted(text: &str) -> String {
 pub const EXCERPT_LIMIT: usize = 120;
 
 /// The beginning of a foreign text, in double quotes. Bytes that are not UTF-8 and unprintable characters are
-/// escaped; `...` after the quotes says that the text is longer than [`EXCERPT_LIMIT`].
+/// escaped. If the text is longer than [`EXCERPT_LIMIT`], `...` follows the quotes.
 #[must_use]
 pub fn excerpt(text: &[u8]) -> String {
-    // A character has up to four bytes, and one more shows that there is more.
+    // A character has up to four bytes. One character more shows whether the text is longer.
     let bytes = text.get(..4 * (EXCERPT_LIMIT + 1)).unwrap_or(text);
     let mut quoted = String::with_capacity(bytes.len().min(EXCERPT_LIMIT) + 2);
     quoted.push('"');
@@ -58,7 +58,7 @@ pub fn excerpt(text: &[u8]) -> String {
     for chunk in bytes.utf8_chunks() {
         for char in chunk.valid().chars() {
             match char {
-                // It does not end the excerpt.
+                // A single quote needs no escape in double quotes.
                 '\'' => push_within(&mut quoted, &mut length, format_args!("'")),
                 _ => push_within(&mut quoted, &mut length, format_args!("{}", char.escape_debug())),
             }
@@ -74,7 +74,7 @@ pub fn excerpt(text: &[u8]) -> String {
     quoted
 }
 
-/// Adds a character as it is shown, if it fits as a whole; `length` counts what was wanted.
+/// Appends a character in its displayed form, if all of it fits. `length` counts it in either case.
 fn push_within(quoted: &mut String, length: &mut usize, shown: fmt::Arguments<'_>) {
     let before = quoted.len();
     // Writing to a string cannot fail.
@@ -86,8 +86,8 @@ fn push_within(quoted: &mut String, length: &mut usize, shown: fmt::Arguments<'_
     }
 }
 
-/// The message without the foreign text: everything from the first backquote to the last is cut, so
-/// a backquote within that text does no harm.
+/// The message without foreign text: everything from the first to the last backquote is removed, so a
+/// backquote in that text does no harm.
 #[must_use]
 pub fn without_quoted(message: &str) -> Cow<'_, str> {
     match message.split_once('`').zip(message.rsplit_once('`')) {
@@ -96,8 +96,8 @@ pub fn without_quoted(message: &str) -> Cow<'_, str> {
     }
 }
 
-/// Escapes unprintable characters in JSON without a change of meaning: they can occur only in
-/// strings, which have an escape for them. Line breaks between values stay.
+/// Escapes unprintable characters in JSON without changing its meaning: they can occur only in strings, which
+/// have escapes for them. Line breaks between values remain.
 #[must_use]
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     let stays = |character: char| character == '\n' || is_printable(character);
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(excerpt("schöne Grüße".as_bytes()), "\"schöne Grüße\"");
         assert_eq!(excerpt(b"\x1b[2Ja\r\nb\"c\\"), r#""\u{1b}[2Ja\r\nb\"c\\""#);
         assert_eq!(excerpt(b"\xff\xc3"), r#""\xff\xc3""#);
-        // Right-to-left override: what follows would be read backwards.
+        // Right-to-left override: the text after it would be displayed backwards.
         assert_eq!(excerpt("\u{202e}".as_bytes()), r#""\u{202e}""#);
     }
 

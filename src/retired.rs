@@ -1,7 +1,7 @@
-//! Tables and zones that have been replaced, until nobody reads them any more.
+//! Keeps replaced tables and zones until their last readers release them.
 //!
-//! Freeing a zone of a million records takes long, so it must not happen on threads that answer queries or probe
-//! backends. A separate thread holds each replaced table until its last reader has let go.
+//! Freeing a zone of a million records takes long, so threads that answer queries or probe backends must not do
+//! it. A separate thread holds each replaced table until its last reader has released it.
 
 use std::any::Any;
 use std::io;
@@ -12,28 +12,28 @@ use std::time::Duration;
 
 use crate::table::Table;
 
-/// How often it is looked whether readers have let go.
+/// The time between two checks whether readers have released a table.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A table, or the zones of one, which a transfer may hold longer.
+/// A table, or its zones, which a transfer may hold longer.
 type RetiredPart = Arc<dyn Any + Send + Sync>;
 
-/// Takes what has been replaced.
+/// Takes replaced tables.
 #[derive(Clone, Debug)]
 pub struct Retired(Sender<RetiredPart>);
 
 impl Retired {
-    /// Starts the thread that frees. It ends once this is dropped and all has been freed.
+    /// Starts the thread that frees. It ends when this handle is dropped and everything is freed.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// If the thread cannot be started.
     pub fn start() -> io::Result<Self> {
         let (sender, parts) = mpsc::channel();
         thread::Builder::new().name("retired-tables".into()).spawn(move || free(&parts))?;
         Ok(Self(sender))
     }
 
-    /// Takes a table that `now` has replaced.
+    /// Takes a table that was replaced with `now`.
     pub fn take(&self, table: Arc<Table>, now: &Table) {
         let zones = (!Arc::ptr_eq(&table.catalog, &now.catalog)).then(|| Arc::clone(&table.catalog));
         self.take_part(table);
@@ -43,12 +43,12 @@ impl Retired {
     }
 
     fn take_part(&self, part: RetiredPart) {
-        // The thread is there as long as this is.
+        // The thread runs as long as this handle exists.
         let _ = self.0.send(part);
     }
 }
 
-/// Frees each part when nobody else holds it: from then on nobody can come to hold it.
+/// Frees each part once it has no other holder. Then no new holder can appear.
 fn free(parts: &Receiver<RetiredPart>) {
     let mut held: Vec<RetiredPart> = Vec::new();
     loop {
@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    /// Tells which thread freed it.
+    /// Reports which thread freed it.
     struct Planted(Sender<Option<String>>);
 
     impl Drop for Planted {

@@ -1,4 +1,4 @@
-//! All that is served, as one plain value: `config` makes it, `checker` runs it, `reload` replaces it.
+//! All data to serve, as one plain value: `config` makes it, `checker` runs it, `reload` replaces it.
 
 use std::time::Duration;
 
@@ -7,17 +7,18 @@ use crate::service::Service;
 use crate::settings::Settings;
 use crate::zone::Catalog;
 
-/// The zones and services to answer for, and the pools to probe.
+/// The zones and services to answer, and the pools to probe.
 #[derive(Debug)]
 pub struct Served {
-    /// Settings that answers depend on besides zones, services and health.
+    /// Settings for answers apart from zones, services and health.
     pub settings: Settings,
-    /// The zones, with the services' names bound.
+    /// The zones, with services bound to their names.
     pub catalog: Catalog,
-    /// By `ServiceId`.
+    /// Indexed by `ServiceId`.
     pub services: Vec<Service>,
-    /// By `PoolId`.
+    /// Indexed by `PoolId`.
     pub pools: Vec<PoolSetup>,
-    /// DNS is not answered before each backend has its first outcome or this long has passed.
+    /// DNS queries are answered only when each backend has had its first outcome, or this time has
+    /// passed.
     pub startup_wait: Duration,
 }

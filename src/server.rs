@@ -6,9 +6,9 @@
 //! stop     not ready -> DNS finishes what is in flight -> admin likewise -> memory -> checker
 //! ```
 //!
-//! A stop may come at any moment after the start, also before DNS is answered.
+//! A stop is possible at any time after the start, even before DNS is answered.
 //!
-//! All sockets are bound before anything is answered, so a server that starts serves every
+//! All sockets are bound before any request is answered, so a server that starts serves every
 //! configured address. Decisions about health, answers and configuration do not belong here.
 
 mod descriptors;
@@ -65,8 +65,7 @@ pub enum StartError {
     Checker(#[from] CheckerEnded),
 }
 
-/// The checker has ended although nobody stopped it, so answers would no longer follow the
-/// backends.
+/// The checker has ended unexpectedly, so answers would no longer follow the state of the backends.
 #[derive(Debug, thiserror::Error)]
 #[error("the health checker has ended; this is a bug in steerd, please report it with the log")]
 pub struct CheckerEnded;
@@ -95,9 +94,9 @@ pub struct Server {
     pub checker: checker::CheckerHandle,
     /// Reloads the configuration.
     pub reload: reload::ReloadHandle,
-    /// Until DNS is answered.
+    /// The sockets, until DNS is answered.
     bound: Option<listener::BoundListeners>,
-    /// From then on.
+    /// The listeners, once DNS is answered.
     listeners: Option<Listeners>,
     metrics: Arc<Metrics>,
     limits: InForce,
@@ -107,14 +106,14 @@ pub struct Server {
     serving: watch::Sender<bool>,
 }
 
-/// Starts everything except DNS: probes are sent and the admin server answers. `file` is the
-/// configuration file that was loaded and that a reload loads again.
+/// Starts everything except DNS: sends probes and starts the admin server. `file` is the
+/// configuration file that was loaded; a reload loads it again.
 ///
-/// Must be called within a tokio runtime. The future may be dropped at any time: it waits for
-/// nothing once a part runs that needs an orderly stop.
+/// Must be called within a tokio runtime. The future may be dropped at any time: once a part runs
+/// that needs an orderly stop, it no longer waits.
 ///
 /// # Errors
-/// Returns an error if a socket cannot be bound or a thread cannot be started.
+/// If a socket cannot be bound or a thread cannot be started.
 pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartError> {
     for warning in setup.warnings.iter() {
         warn!("{}: {}", warning.location, warning.message);
@@ -203,20 +202,20 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
 /// The admin runtime polls for new connections and data after this many task polls.
 const EVENT_INTERVAL: u32 = 8;
 
-/// A runtime with a thread of its own, so that work for admin clients delays DNS over TCP by no
-/// more than one busy thread does.
+/// A runtime with its own thread, so that work for admin clients delays DNS over TCP by no more
+/// than one busy thread would.
 #[derive(Debug)]
 struct Apart(Option<Runtime>);
 
 impl Apart {
     fn new() -> io::Result<Self> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        // Frequent polls keep accepting while many requests are answered.
+        // Frequent polls let it accept connections while it answers many requests.
         builder.worker_threads(1).thread_name("admin").enable_all().event_interval(EVENT_INTERVAL);
         Ok(Self(Some(builder.build()?)))
     }
 
-    /// Calls `work`, whose sockets and tasks then belong to this runtime.
+    /// Calls `work`. Sockets and tasks that it creates belong to this runtime.
     fn within<T>(&self, work: impl FnOnce() -> T) -> T {
         let _context = self.0.as_ref().map(Runtime::enter);
         work()
@@ -224,7 +223,7 @@ impl Apart {
 }
 
 impl Drop for Apart {
-    /// A blocking shutdown would panic in a task of another runtime.
+    /// If this runtime is dropped in a task of another runtime, a blocking shutdown would panic.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -232,7 +231,7 @@ impl Drop for Apart {
     }
 }
 
-/// Opens the state directory, if one is configured, and reads the memory of the last run.
+/// Opens the configured state directory, and reads the memory of the last run.
 async fn recall(
     directory: Option<PathBuf>,
 ) -> Result<(Option<StateDirectory>, fleet::Memory), state::LockError> {
@@ -244,7 +243,7 @@ async fn recall(
     let opened = tokio::task::spawn_blocking(move || state::open(directory, SystemTime::now()));
     match tokio::time::timeout(RECALL_TIME, opened).await {
         Ok(Ok(opened)) => opened.map(|(place, memory)| (Some(place), memory)),
-        // The panic has been logged, and must not prevent the start.
+        // The panic was logged, and must not prevent the start.
         Ok(Err(_)) => Ok((Some(place), fleet::Memory::default())),
         Err(_) => {
             let directory = place.directory().display();
@@ -258,15 +257,14 @@ impl Server {
     /// Answers DNS once the first outcomes are in.
     ///
     /// # Errors
-    /// Returns an error if the checker has ended or a thread cannot be started; no query has been
-    /// answered then.
+    /// If the checker has ended or a thread cannot be started; no query has been answered then.
     pub async fn answer(&mut self) -> Result<(), StartError> {
         self.checker.ready.clone().wait_for(|ready| *ready).await.map_err(|_| CheckerEnded)?;
         let Some(bound) = self.bound.take() else { return Ok(()) };
         let listeners = bound.serve(&self.checker.published, &self.metrics, &self.limits);
         self.listeners = Some(listeners.map_err(StartError::Listeners)?);
         self.serving.send_replace(true);
-        // Secondaries can transfer only once DNS is answered.
+        // Secondaries can transfer zones only once DNS is answered.
         self.notify.look();
         for address in &self.dns {
             info!(%address, "DNS is answered over UDP and TCP");
@@ -288,7 +286,7 @@ impl Server {
         }
     }
 
-    /// Finishes what is in flight and stops, within seconds.
+    /// Finishes requests in flight and stops, within seconds.
     pub async fn stop(self) {
         self.serving.send_replace(false);
         if let Some(listeners) = self.listeners {
@@ -314,7 +312,7 @@ impl Signals {
     /// Replaces the default actions of the signals, which would end the process at once.
     ///
     /// # Errors
-    /// Returns an error if a handler cannot be installed.
+    /// If a handler cannot be installed.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

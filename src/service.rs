@@ -31,7 +31,7 @@ pub struct Service {
     pub answers: Answers,
     /// TTL of the answers, seconds.
     pub ttl: u32,
-    /// How addresses are chosen.
+    /// How addresses are drawn.
     pub policy: Policy,
     /// How answers spread over sites.
     pub spread: Spread,
@@ -44,7 +44,7 @@ pub struct Service {
 pub enum Answers {
     /// At most this many, 1 to [`MAX_ANSWERS`].
     AtMost(u16),
-    /// All eligible ones, up to [`MAX_ANSWERS`].
+    /// All eligible addresses, up to [`MAX_ANSWERS`].
     All,
 }
 
@@ -59,11 +59,11 @@ impl Answers {
     }
 }
 
-/// How addresses are chosen from the eligible ones.
+/// How addresses are drawn from the eligible ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Policy {
-    /// By weight: the first address is exactly proportional to the weights, and so is each one as
-    /// far as it is not in every answer.
+    /// By weight: the probability of being first is exactly proportional to the weight, and so is
+    /// the probability of being in an answer, unless the address is in every answer.
     Weighted,
     /// All eligible addresses, or as many as the limit allows, as if their weights were equal.
     All,
@@ -78,7 +78,7 @@ pub enum WhenDown {
     NoData,
     /// SERVFAIL.
     ServFail,
-    /// These fixed addresses.
+    /// Fixed addresses.
     Addresses {
         /// For A.
         ipv4: Vec<Ipv4Addr>,

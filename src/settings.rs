@@ -1,7 +1,7 @@
-//! Settings that answers depend on besides zones, services and health: sizes, identity, cookies,
-//! trusted resolvers, rights to zone transfers.
+//! Settings for answers apart from zones, services and health: sizes, identity, cookies, trusted
+//! resolvers, rights to zone transfers.
 //!
-//! Plain data and part of the published table, so a change takes effect together with all others.
+//! Plain data, and part of the published table, so all changes take effect together.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +16,7 @@ pub const DEFAULT_UDP_PAYLOAD: u16 = 1232;
 /// The longest NSID text, bytes.
 pub const MAX_NSID: usize = 128;
 
-/// The settings that answers depend on: those of `[server]`, the keys, and the rights to zone
+/// The settings on which answers depend: those of `[server]`, the keys, and the rights to zone
 /// transfers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -41,8 +41,8 @@ pub struct Settings {
 pub struct Cookies {
     /// The secrets of the cookies.
     pub secrets: CookieSecrets,
-    /// Whether a UDP client must prove its address: an unproven one gets BADCOOKIE, one without
-    /// cookies is sent to TCP.
+    /// Whether a UDP client must prove its address. If a cookie does not prove it, the client gets
+    /// BADCOOKIE; a client without cookies is sent to TCP.
     pub required: bool,
 }
 
@@ -51,9 +51,9 @@ pub struct Cookies {
 pub struct Transfers {
     /// All keys of the configuration.
     pub keys: Keys,
-    /// The clients that may transfer a zone, by the name of the zone.
+    /// The clients that may transfer a zone, by the zone's name.
     pub zones: HashMap<Name, Allowed>,
-    /// The secondaries to notify of a change, by the name of the zone.
+    /// The secondaries to notify of a change, by the zone's name.
     pub secondaries: HashMap<Name, Vec<Secondary>>,
 }
 
@@ -77,8 +77,8 @@ pub struct Allowed {
 }
 
 impl Transfers {
-    /// Whether a client may transfer the zone of this name (wire form), by its address or by the
-    /// key that it has proved to hold.
+    /// Whether a client may transfer the zone of this name (wire form), because of its address, or
+    /// because of the key that it has proved to have.
     #[must_use]
     pub fn allows(&self, zone: &[u8], client: IpAddr, key: Option<&Name>) -> bool {
         let allowed = Name::from_wire(zone).and_then(|zone| self.zones.get(&zone));

@@ -1,8 +1,8 @@
-//! Finds the word that a misspelt one was meant to be, for "did you mean" hints.
+//! Finds the known word that a misspelt one probably means, for "did you mean" hints.
 //!
-//! The caller decides which words are known and words the hint.
+//! The caller decides which words are known, and words the hint.
 
-/// Words of which each says the opposite of the other.
+/// Pairs of words with opposite meanings.
 const OPPOSITES: [(&str, &str); 9] = [
     ("max", "min"),
     ("disable", "enable"),
@@ -14,15 +14,15 @@ const OPPOSITES: [(&str, &str); 9] = [
     ("rise", "fall"),
     ("up", "down"),
 ];
-/// Beginnings that make of a word its opposite.
+/// Prefixes that negate a word.
 const NEGATIONS: [&str; 9] = ["not_", "not-", "no_", "no-", "non_", "non-", "un", "dis", "in"];
 
-/// Words shorter than this are not taken for the beginning of another.
+/// The shortest word that may be an abbreviation of another one.
 const MIN_BEGINNING: usize = 4;
 
-/// Returns the candidate closest to `word`, in any case: one that `word` is the beginning of, cut within a
-/// part of it; else at most a third of the letters differ (one in short words), and never all of them. A
-/// word that says the opposite is not meant.
+/// Returns the candidate closest to `word`, ignoring case. `word` may be an abbreviation: the beginning of
+/// the candidate, not cut at the end of a part. Otherwise at most a third of the letters differ (one in short
+/// words), and never all of them. A candidate with the opposite meaning is never returned.
 pub fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let letters = word.chars().count();
     let most = (letters / 3).max(1).min(letters.saturating_sub(1));
@@ -31,8 +31,8 @@ pub fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
         let next = candidate.get(word.len()..).and_then(|rest| rest.chars().next());
         letters >= MIN_BEGINNING && begins && next.is_some_and(char::is_alphanumeric)
     };
-    // The length difference is a lower bound of the distance. Computing the distance costs the product
-    // of both lengths, and clients may send words of any length.
+    // The length difference is a lower bound of the distance. Computing the distance takes time proportional
+    // to the product of both lengths, and clients may send words of any length.
     let is_near = |candidate: &str| candidate.chars().count().abs_diff(letters) <= most;
     let rank = |candidate: &'c str| {
         let is_cut = is_cut(candidate);
@@ -51,8 +51,8 @@ pub fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, candidate)| candidate)
 }
 
-/// Whether one of two words, in lower case, says the opposite of the other. Then it is no slip of it, however
-/// alike they are.
+/// Whether one of two words, in lower case, means the opposite of the other. Then it is not a misspelling of
+/// it, however similar they are.
 #[must_use]
 pub fn are_opposites(word: &str, other: &str) -> bool {
     let negates = |word: &str, other: &str| {

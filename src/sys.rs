@@ -1,7 +1,7 @@
 //! System calls that the standard library does not offer: batches of datagrams, socket options,
-//! process limits. All unsafe code of the program is here, behind a safe interface.
+//! process limits. All unsafe code of the program is in this module, behind a safe interface.
 //!
-//! This module does not interpret the bytes it moves. Linux only.
+//! This module does not interpret the bytes. Linux only.
 
 #![allow(unsafe_code, reason = "this module exists so that no other needs it")]
 
@@ -23,11 +23,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Maximum number of datagrams per `recvmmsg` or `sendmmsg` call.
 pub const BATCH: usize = BATCH_COUNT as usize;
 
-/// [`BATCH`] in the type that the calls take.
+/// [`BATCH`] in the type that the system calls take.
 const BATCH_COUNT: libc::c_uint = 64;
 
-/// Longest query that is received whole, bytes. A query is a name and a few options; EDNS suggests
-/// a payload size of 4096 bytes (RFC 6891, section 6.2.5).
+/// Longest query that is received completely, bytes. A query is a name and a few options; EDNS
+/// suggests a payload size of 4096 bytes (RFC 6891, section 6.2.5).
 pub const MAX_QUERY: usize = 4096;
 
 /// Longest UDP reply, bytes.
@@ -55,8 +55,8 @@ const PEER_LENGTH: libc::socklen_t = 28;
 /// Returns the system's error: address in use, not permitted, no such address.
 pub fn bind_udp(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    // A reply must come from the address that the query was sent to. Path MTU discovery is off
-    // because its ICMP messages can be forged, and the fragments they cause can be poisoned.
+    // The source of a reply must be the destination of the query. Path MTU discovery is off because
+    // its ICMP messages can be forged, and the fragments they cause can be poisoned.
     if address.is_ipv4() {
         set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
         set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
@@ -72,7 +72,7 @@ pub fn bind_udp(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Lets shared sockets bind the port of this socket, which was bound alone.
+/// Lets other shared sockets bind the port of this socket, which was bound alone.
 ///
 /// # Errors
 ///
@@ -113,8 +113,8 @@ fn succeeded(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Receives up to [`BATCH`] datagrams in one call and sends their replies in one call, each from
-/// the address its query was sent to. Allocates only in [`UdpBatch::new`].
+/// Receives up to [`BATCH`] datagrams in one call and sends their replies in one call. The source
+/// of each reply is the destination of its query. Allocates only in [`UdpBatch::new`].
 ///
 /// ```text
 /// receive ---> answer (each datagram) ---> send ---+
@@ -130,7 +130,7 @@ pub struct UdpBatch {
 }
 
 /// Buffers that the kernel reads and writes. `slots` and `incoming` correspond by index; `outgoing`
-/// holds the headers of the replies without gaps.
+/// has the headers of the replies without gaps.
 #[repr(C)]
 struct Arena {
     slots: [Slot; BATCH],
@@ -153,7 +153,7 @@ struct Slot {
 #[repr(C, align(8))]
 struct RawAddress([u8; PEER_LENGTH as usize]);
 
-/// The one control message of a datagram, `in_pktinfo` or `in6_pktinfo`, as bytes.
+/// The only control message of a datagram, `in_pktinfo` or `in6_pktinfo`, as bytes.
 #[repr(C)]
 struct Control {
     header: libc::cmsghdr,
@@ -198,7 +198,7 @@ pub struct Sent {
 }
 
 impl UdpBatch {
-    /// Allocates the buffers, about half a mebibyte. Only slots that were used take up memory.
+    /// Allocates the buffers, about half a mebibyte. Only slots that have been used occupy memory.
     #[must_use]
     pub fn new() -> Self {
         let layout = Layout::new::<Arena>();
@@ -517,7 +517,7 @@ mod tests {
         let (server, client) = pair("127.0.0.1:0");
         let mut batch = UdpBatch::new();
         assert_eq!(batch.receive(&server).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        // A connected socket is told if nobody listens at the other end.
+        // A connected socket gets an error if nobody listens at the other end.
         let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         server.connect(closed).unwrap();
         server.send(&[1]).unwrap();

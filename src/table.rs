@@ -1,8 +1,8 @@
 //! The immutable answer table that queries read, and the cell that publishes it.
 //!
-//! The table holds the zones, the services, the addresses of each pool that may be answered now, and
-//! how each service answers, with a generation number. A query loads the table once and sees one
-//! consistent state. All that depends on health is decided when the table is built.
+//! The table contains the zones, the services, the addresses of each pool that may be in answers
+//! now, and how each service answers, with a generation number. A query loads the table once and
+//! sees one consistent state. Everything that depends on health is decided when the table is built.
 
 mod decision;
 mod draw;
@@ -29,21 +29,21 @@ pub use pool_view::{
     AddressCondition, Choice, ConfiguredAddress, FULL_WEIGHT, FamilyView, Member, PoolView, Standing,
 };
 
-/// Everything an answer is made from. A clone shares all of it.
+/// All data for answers. A clone shares everything.
 #[derive(Clone, Debug)]
 pub struct Table {
-    /// Grows by one with each published change.
+    /// Increases by one with each published change.
     pub generation: u64,
     /// Other settings that answers depend on.
     pub settings: Arc<Settings>,
     /// The DNS zones; their names refer to services.
     pub catalog: Arc<Catalog>,
     services: Arc<Services>,
-    /// By [`PoolId`].
+    /// Indexed by [`PoolId`].
     pools: PersistentVec<Arc<PoolView>>,
-    /// By [`ServiceView::plan`] and [`Family::index`].
+    /// Indexed by [`ServiceView::plan`] and [`Family::index`].
     decisions: PersistentVec<[Decision; 2]>,
-    /// Makes the orders of draws, in this table and in those that follow from it.
+    /// Makes the orders of draws, for this table and the tables made from it.
     rng: SmallRng,
 }
 
@@ -63,9 +63,9 @@ impl Table {
         Self { generation, settings, catalog, services, pools, decisions, rng }
     }
 
-    /// The next generation: replaces these pools, and decides anew for the services that have one
-    /// of them as a tier. The rest is shared, so the cost depends on neither the number of pools
-    /// nor that of services, apart from the depth of a [`PersistentVec`].
+    /// The next generation: replaces these pools, and makes new decisions for the services that have
+    /// one of them as a tier. Everything else is shared, so the cost does not depend on the number
+    /// of pools or services, except through the depth of a [`PersistentVec`].
     #[must_use]
     pub fn with_pools(&self, changed: impl IntoIterator<Item = (PoolId, Arc<PoolView>)>) -> Self {
         let mut next = Self { generation: self.generation + 1, ..self.clone() };
@@ -86,9 +86,10 @@ impl Table {
         next
     }
 
-    /// The same table with other partners in its answers: one of the orders that each draw chooses
-    /// from is replaced, for the part `part` of `parts` of the decisions. `None` if there are none.
-    /// It is the same generation: no answer is now possible or impossible that was not before.
+    /// The same table with other combinations of addresses in its answers: for the part `part` of
+    /// `parts` of the decisions, each draw gets a new random order in place of one of its orders.
+    /// `None` if there is nothing to replace. The generation is the same, because the same answers
+    /// are possible as before.
     #[must_use]
     pub fn with_new_orders(&self, part: usize, parts: usize) -> Option<Self> {
         let bound = |part: usize| self.decisions.len() * part / parts.max(1);
@@ -111,7 +112,7 @@ impl Table {
         &self.services
     }
 
-    /// A service by its id.
+    /// The service with this id.
     #[must_use]
     pub fn service(&self, id: ServiceId) -> Option<&ServiceView> {
         self.services.get(id.index())
@@ -123,13 +124,13 @@ impl Table {
         &self.pools
     }
 
-    /// A pool by its id.
+    /// The pool with this id.
     #[must_use]
     pub fn pool(&self, id: PoolId) -> Option<&Arc<PoolView>> {
         self.pools.get(id.index())
     }
 
-    /// How one of [`Table::services`] answers.
+    /// How a service from [`Table::services`] answers.
     #[must_use]
     pub fn decision(&self, service: &ServiceView, family: Family) -> &Decision {
         const OF_ANOTHER_TABLE: &Decision = &Decision::NoAddress;
@@ -137,8 +138,8 @@ impl Table {
         decisions.map_or(OF_ANOTHER_TABLE, |decisions| family.select(decisions))
     }
 
-    /// The families in which a service answers with all of a pool because no tier is usable, by
-    /// [`Family::index`].
+    /// The families in which a service answers with all backends of a pool because no tier is
+    /// usable, indexed by [`Family::index`].
     #[must_use]
     pub fn fails_open_to(&self, pool: PoolId) -> [bool; 2] {
         let decisions = || self.services.plans_of(pool).filter_map(|(index, _)| self.decisions.get(index));
@@ -154,7 +155,7 @@ impl Table {
 #[derive(Clone, Debug)]
 pub struct Published(Arc<ArcSwap<Table>>);
 
-/// A reader's cached view of the cell: one atomic load if nothing has changed.
+/// A reader's cached view of the cell. Reading costs one atomic load if nothing has changed.
 pub type TableReader = arc_swap::Cache<Arc<ArcSwap<Table>>, Arc<Table>>;
 
 impl Published {
@@ -170,9 +171,9 @@ impl Published {
         self.0.load_full()
     }
 
-    /// Publishes a table and returns the one that it replaces. Only the checker calls this. It
-    /// keeps the old table until no reader has it: a table may hold a zone of a million records,
-    /// and a reader that dropped the last reference would free them all at once.
+    /// Publishes a table and returns the previous one. Only the checker calls this. It keeps the old
+    /// table until no reader has it: a table may hold a zone of a million records, and a reader that
+    /// dropped the last reference would free them all at once.
     #[must_use = "dropping a table may free a million records"]
     pub fn replace(&self, table: impl Into<Arc<Table>>) -> Arc<Table> {
         self.0.swap(table.into())

@@ -1,7 +1,7 @@
-//! Watches the checker from outside of it.
+//! Watches the checker from outside.
 //!
-//! A stuck checker cannot report it itself. This is a thread of its own that reads what the checker leaves in
-//! the metrics, and needs nothing of the runtime that the checker runs in.
+//! A stuck checker cannot report itself. The watchdog is a separate thread: it reads what the checker leaves
+//! in the metrics, and does not depend on the checker's runtime.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use tracing::{error, info, warn};
 use crate::duration::Shown;
 use crate::metrics::Metrics;
 
-/// A checker that has not turned for so long is stuck: it turns several times a second.
+/// A checker without a turn for this long is stuck: it normally turns several times a second.
 pub const STUCK: Duration = Duration::from_secs(10);
 
-/// From one look to the next.
+/// The time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// State of the watchdog, with the reports already made.
@@ -27,12 +27,12 @@ struct Watch {
     stuck: bool,
     /// Pools whose probing has stalled.
     stalled: HashSet<Arc<str>>,
-    /// Since when nothing but the checker can be the reason: when this thread itself was not run, the
-    /// whole machine was not.
+    /// Since when only the checker can be the cause. If this thread did not run either, the whole machine was
+    /// stalled.
     awake: Duration,
 }
 
-/// Watches until what is given back is dropped.
+/// Watches until the returned sender is dropped.
 pub fn start(metrics: Arc<Metrics>) -> Sender<()> {
     let (held, ended) = mpsc::channel();
     let mut watch = Watch::new(metrics);
@@ -56,7 +56,7 @@ impl Watch {
         Self { metrics, stuck: false, stalled: HashSet::new(), awake: Duration::ZERO }
     }
 
-    /// Looks after a sleep that was to take [`LOOK`].
+    /// Looks at the checker after a sleep that should have taken [`LOOK`].
     fn look(&mut self, slept: Duration) {
         if slept > LOOK * 2 {
             self.awake = Duration::ZERO;
@@ -105,7 +105,7 @@ impl Watch {
     }
 }
 
-/// The whole seconds are enough for a person.
+/// Whole seconds are precise enough for people.
 fn in_seconds(age: Duration) -> Shown {
     Shown(Duration::from_secs(age.as_secs()))
 }

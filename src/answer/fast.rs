@@ -20,11 +20,11 @@ use crate::wire::edns::{OPT_LENGTH, OptRecord, QueryOptions};
 use crate::wire::{HEADER, MAX_MESSAGE, PLAIN_UDP, class, flag, rcode};
 use crate::zone::{Catalog, Exact, Negative, ReadyAnswer, Rrset, rtype};
 
-/// Type and class after the name of a question.
+/// The length of type and class, after the name of a question.
 const TYPE_AND_CLASS: usize = 4;
-/// Owner, type, class, TTL and length of data.
+/// The length of owner, type, class, TTL and data length.
 const RECORD_HEAD: usize = 12;
-/// The most parents of a missing name that are looked up; `resolve` takes names with more.
+/// The most parents of a missing name that are looked up; for more, `resolve` answers.
 const MOST_PARENTS: usize = 4;
 /// The most aliases that are followed; `resolve` takes longer chains, which may be circles.
 const MOST_ALIASES: usize = 2;
@@ -43,11 +43,11 @@ pub(super) type NameScratch = [u8; name::MAX_NAME + 1];
 /// A usual query.
 struct Plain<'q, 's> {
     id: [u8; 2],
-    /// RD, as sent.
+    /// The RD flag, as sent.
     copied: u16,
     /// Name, type and class, as sent.
     question: &'q [u8],
-    /// In lower case.
+    /// The name, in lower case.
     name: &'s [u8],
     qtype: u16,
     edns: Option<PlainEdns<'q>>,
@@ -104,7 +104,8 @@ impl<'q> PlainEdns<'q> {
     }
 }
 
-/// The type is answered with the records of one node: it is no query type, no meta type, and not one of a parent.
+/// Whether the records of one node answer the type: it is neither a query type nor a meta type, and does not belong to
+/// the parent.
 fn is_plain_type(qtype: u16) -> bool {
     !matches!(qtype, rtype::OPT | rtype::DS | 249..=255)
 }
@@ -134,7 +135,7 @@ pub(super) fn respond<'t, R: Rng>(
     let (found, rcode) = match catalog.exact(plain.name) {
         Some(found) => (found, rcode::NOERROR),
         None => match closest_parent(catalog, plain.name).ok()? {
-            // No zone is there for the name, whatever its type.
+            // No zone has the name, so the type does not matter.
             None => {
                 let explanation = Some(ExtendedError::NOT_AUTHORITATIVE);
                 let outcome = ReplyOutcome { flags: rcode::REFUSED, served: None, explanation };
@@ -380,11 +381,11 @@ impl ReplyOutcome {
     }
 }
 
-/// A reply that is put together from ready parts.
+/// A reply that is assembled from prepared parts.
 struct Assembly<'b> {
     buffer: &'b mut [u8],
     length: usize,
-    /// The end of the room for records, before that for the OPT record.
+    /// The end of the room for records; the room for the OPT record follows.
     end: usize,
     /// The maximum length of the reply.
     limit: usize,
@@ -457,7 +458,7 @@ impl<'b> Assembly<'b> {
         (self.answers, self.authorities, self.additionals) = (0, 0, 0);
     }
 
-    /// The next `length` bytes of the room for records.
+    /// Reserves the next `length` bytes for records.
     fn room(&mut self, length: usize) -> Result<&mut [u8], FastStop> {
         let end = self.length + length;
         if end > self.end {
@@ -488,7 +489,7 @@ impl<'b> Assembly<'b> {
         Ok(())
     }
 
-    /// A record of the answer: `data` begins with its length.
+    /// Writes an answer record: `data` begins with its length.
     fn copied(&mut self, head: &[u8; RECORD_HEAD - 2], data: &[u8]) -> Result<(), FastStop> {
         let room = self.room(head.len() + data.len())?;
         let (start, rest) = room.split_first_chunk_mut().ok_or(FastStop::LongWay)?;

@@ -1,7 +1,7 @@
 //! Turns a query into a reply: the single function that all transports, tests and benchmarks call.
 //!
-//! It reads the published table and nothing else. It returns facts about the reply, which the
-//! caller counts and logs.
+//! It reads only the published table. It returns facts about the reply, which the caller counts and
+//! logs.
 
 #![warn(clippy::indexing_slicing)]
 
@@ -100,10 +100,10 @@ pub struct Reply<'t> {
     pub truncated: bool,
     /// The kind of the response, for counting.
     pub kind: ResponseKind<'t>,
-    /// Whether a cookie has proved the client's address.
+    /// Whether a cookie proves the client's address.
     pub proven: bool,
-    /// Whether the query has a TSIG record. Then room for one is left after the reply, as far as
-    /// the question and the OPT record allow.
+    /// Whether the query has a TSIG record. Then the reply leaves room for one, as far as the
+    /// question and the OPT record allow.
     pub signed: bool,
     /// The maximum length of the reply, including a TSIG record.
     pub limit: usize,
@@ -118,7 +118,7 @@ pub struct ServiceAnswer {
     pub service: ServiceId,
     /// The column of its counters: the tier, or the number of tiers if none was usable.
     pub column: usize,
-    /// The pool whose backends were picked.
+    /// The pool from which backends were picked.
     pub pool: Option<PoolId>,
 }
 
@@ -131,7 +131,7 @@ pub struct Responder<R> {
 }
 
 impl<R: Rng> Responder<R> {
-    /// Takes the generator for drawing answers.
+    /// Takes the random number generator for draws.
     pub fn new(rng: R) -> Self {
         Self { rng, picked: Picked::default(), name: [0; name::MAX_NAME + 1] }
     }
@@ -156,7 +156,8 @@ impl<R: Rng> Responder<R> {
         self.respond_in_full(query, client, table, reply)
     }
 
-    /// Answers any query. [`Responder::respond`] answers most without it, alike.
+    /// Answers any query. [`Responder::respond`] answers most queries without it, with the same
+    /// result.
     fn respond_in_full<'t>(
         &mut self,
         query: &[u8],
@@ -174,7 +175,7 @@ impl<R: Rng> Responder<R> {
         let mut draft = Draft::new(header, client.transport, reply);
         let settings = &table.settings;
         if !matches!(header.opcode(), opcode::QUERY | opcode::NOTIFY) {
-            // Other operations define their own sections, of which only the OPT record is read.
+            // Other operations define their own sections. Only the OPT record is read.
             draft.begin_opt(find_edns(&header, query).as_ref(), settings);
             return draft.error(rcode::NOTIMP);
         }
@@ -183,7 +184,7 @@ impl<R: Rng> Responder<R> {
             Err(Malformed { question, edns, is_edns_alone }) => {
                 draft.begin(question.as_ref(), edns.as_ref(), None, settings);
                 let proof = draft.heed(edns.as_ref(), client, settings);
-                // A client may ask for a cookie only (RFC 7873, section 5.4).
+                // A client may request only a cookie (RFC 7873, section 5.4).
                 draft.error(match proof {
                     _ if is_edns_alone && edns.is_some_and(|edns| edns.version != 0) => rcode::BADVERS,
                     Some(CookieProof::Unproven | CookieProof::Proven) if is_edns_alone => rcode::NOERROR,
@@ -249,7 +250,7 @@ impl<R: Rng> Responder<R> {
 }
 
 /// Writes an empty truncated reply instead of a full one. It is no longer than the query, and a
-/// client with a genuine address retries over TCP.
+/// client whose address is genuine retries over TCP.
 pub fn slip<'t>(query: &[u8], client: &Client, table: &'t Table, reply: &mut [u8]) -> Disposition<'t> {
     match Draft::bare(query, client, table, reply) {
         Some(draft) => draft.truncate(ResponseKind::Error(rcode::NOERROR)),
@@ -257,7 +258,7 @@ pub fn slip<'t>(query: &[u8], client: &Client, table: &'t Table, reply: &mut [u8
     }
 }
 
-/// Writes a reply with only a response code, for queries that are handled elsewhere. Returns its
+/// Writes a reply with only a response code, for queries that other code handles. Returns its
 /// length.
 pub fn refuse(query: &[u8], client: &Client, table: &Table, rcode: u16, reply: &mut [u8]) -> usize {
     match Draft::bare(query, client, table, reply).map(|draft| draft.error(rcode)) {
@@ -273,7 +274,7 @@ fn refusal(question: &Question<'_>) -> Option<(u16, Option<ExtendedError>)> {
         (class::IN, rtype::MAILA | rtype::MAILB) => Some((rcode::NOTIMP, None)),
         (class::IN, rtype::AXFR | rtype::IXFR) => Some((rcode::REFUSED, Some(ExtendedError::PROHIBITED))),
         (class::IN, _) => None,
-        // Data of one class never answers another class.
+        // Data of one class never answers queries for another class.
         _ => Some((rcode::REFUSED, Some(ExtendedError::NOT_AUTHORITATIVE))),
     }
 }
@@ -290,11 +291,11 @@ struct Draft<'b> {
     transport: Transport,
     /// The maximum length of the reply, bytes.
     limit: usize,
-    /// An OPT record is answered with one, even in an error (RFC 6891, section 7).
+    /// If a query has an OPT record, so has the reply, even an error (RFC 6891, section 7).
     opt: Option<OptRecord<'b>>,
     /// The extended error that explains a missing answer.
     explanation: Option<ExtendedError>,
-    /// Whether a cookie has proved the client's address.
+    /// Whether a cookie proves the client's address.
     proven: bool,
     /// Whether the query has a TSIG record.
     signed: bool,
@@ -318,8 +319,8 @@ impl<'b> Draft<'b> {
         }
     }
 
-    /// A draft with the question, and an OPT record without options if the query has one. `None` if
-    /// the message is not a valid query.
+    /// A draft with the question, and with an OPT record without options if the query has one.
+    /// `None` if the message is not a valid query.
     fn bare(query: &[u8], client: &Client, table: &'b Table, reply: &'b mut [u8]) -> Option<Self> {
         let header = Header::read(query)?;
         let query = Query::read(&header, query).ok()?;
@@ -329,7 +330,8 @@ impl<'b> Draft<'b> {
     }
 
     /// Writes the question, and reserves room for the OPT and TSIG records. `signature` is the
-    /// length of the query's TSIG record; with the same key that of the reply has the same length.
+    /// length of the query's TSIG record; the reply's has the same length, because it uses the same
+    /// key.
     fn begin(
         &mut self,
         question: Option<&Question<'_>>,
@@ -338,8 +340,8 @@ impl<'b> Draft<'b> {
         settings: &'b Settings,
     ) {
         if let Some(question) = question {
-            // It fits: the smallest limit is 512 bytes, enough for the longest question and an OPT
-            // record. Only a TSIG record with two long names may not fit beside them.
+            // The question fits: the smallest limit is 512 bytes, enough for the longest question
+            // and an OPT record. Only a TSIG record with two long names may not fit.
             let _ = self.writer.question(question.bytes);
         }
         self.begin_opt(edns, settings);
@@ -359,7 +361,7 @@ impl<'b> Draft<'b> {
         self.opt = Some(OptRecord::new(settings.udp_payload, edns.dnssec_ok));
     }
 
-    /// Answers the client's options, in the room that a TSIG record leaves. `None` if one is
+    /// Answers the client's options, in the room that the TSIG record leaves. `None` if one is
     /// malformed.
     fn heed(
         &mut self,
@@ -389,8 +391,8 @@ impl<'b> Draft<'b> {
         }
     }
 
-    /// Answers a notification (RFC 1996). It announces a change at the primary of a zone. For our
-    /// zones that is this server, so it is only acknowledged.
+    /// Answers a notification (RFC 1996), which announces a change at the primary of a zone. This
+    /// server is the primary of its zones, so it only acknowledges the notification.
     fn notified<'t>(self, question: &Question<'_>, table: &Table) -> Disposition<'t> {
         if question.qtype != rtype::SOA {
             return self.error(rcode::NOTIMP);
@@ -408,7 +410,7 @@ impl<'b> Draft<'b> {
         self.finish(rcode, 0, ResponseKind::Error(rcode), None)
     }
 
-    /// Replies that the answer did not fit. AA is set only if the answer is authoritative.
+    /// Replies that the answer does not fit. AA is set only if the answer is authoritative.
     fn truncate(self, kind: ResponseKind<'_>) -> Disposition<'_> {
         let ours = matches!(kind, ResponseKind::Answer(_) | ResponseKind::NoName(_));
         self.finish(rcode::NOERROR, flag::TC | if ours { flag::AA } else { 0 }, kind, None)
@@ -433,10 +435,10 @@ impl<'b> Draft<'b> {
                 opt.make_room(self.writer.room());
                 explanation.write(opt);
             }
-            // The room was reserved or found to be free, so this cannot fail.
+            // The room was reserved, or is known to be free, so this cannot fail.
             let _ = self.writer.reserved_room(opt.length()).map(|room| opt.write(rcode, room));
         }
-        // Z, AD and CD are cleared (RFC 4035, section 3.1.6), and RD too unless the operation
+        // Z, AD and CD are cleared (RFC 4035, section 3.1.6). So is RD, unless the operation
         // defines it.
         let defined = if self.header.opcode() == opcode::QUERY { flag::RD } else { 0 };
         let copied = self.header.flags & (flag::OPCODE | defined);

@@ -1,4 +1,4 @@
-//! EDNS options: interprets those of a query and adds those of the reply.
+//! EDNS options: interprets those of the query and adds those of the reply.
 
 use super::{Client, Transport};
 use crate::cookie::{COOKIE, Cookie};
@@ -6,7 +6,7 @@ use crate::settings::Settings;
 use crate::wire::edns::{OPT_LENGTH, OptRecord, QueryOptions};
 use crate::wire::subnet::{self, ClientSubnet};
 
-/// An extended error (RFC 8914, section 4): its code and a text for people.
+/// An extended error (RFC 8914, section 4): a code and a text for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ExtendedError {
     code: u16,
@@ -14,7 +14,7 @@ pub(super) struct ExtendedError {
 }
 
 impl ExtendedError {
-    /// No zone of ours has the name.
+    /// No zone here has the name.
     pub(super) const NOT_AUTHORITATIVE: Self = Self { code: 20, text: "" };
     /// The client is not allowed to do this.
     pub(super) const PROHIBITED: Self = Self { code: 18, text: "" };
@@ -34,14 +34,14 @@ pub(super) enum CookieProof {
     None,
     /// A cookie that is not valid.
     Unproven,
-    /// A cookie that we gave to this address.
+    /// A cookie that this server gave to this address.
     Proven,
 }
 
-/// Interprets the options and adds the replies to them to the OPT record: cookie, client subnet,
+/// Interprets the options of a query and adds the answers to the OPT record: cookie, client subnet,
 /// keepalive, NSID. Each is added if the client asks for it, the settings enable it, and there is
-/// room. They are in order of importance, so the least important is left out first. Unknown options
-/// are ignored (RFC 6891, section 6.1.2). Of repeated options the first counts.
+/// room. The most important one comes first, so the least important one is left out first. Unknown
+/// options are ignored (RFC 6891, section 6.1.2). If an option is repeated, the first one counts.
 ///
 /// Returns `None` if an option is malformed: FORMERR.
 pub(super) fn heed<'s>(

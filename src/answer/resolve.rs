@@ -18,11 +18,11 @@ use crate::wire::writer::Section;
 use crate::wire::{Full, Question, Writer, rcode};
 use crate::zone::{Lookup, NodeRef, Rrset, Zone, rtype};
 
-/// The most aliases (CNAME, DNAME) in one answer; the resolver queries the rest itself.
+/// The most aliases (CNAME, DNAME) in one answer; the resolver follows the rest itself.
 const CHAIN_LIMIT: usize = 16;
 
 /// TTL of the answer to ANY. It says nothing about the name (RFC 8482, section 4.2), so it may be
-/// cached for long.
+/// cached for a long time.
 const ANY_TTL: u32 = 3600;
 /// HINFO data with the CPU "RFC8482" and no operating system (RFC 8482, section 4.2).
 const ANY_DATA: &[u8] = b"\x07RFC8482\x00";
@@ -58,8 +58,8 @@ pub(super) struct Resolver<'t, 'w, 'b, R> {
     rewritten: Option<Rewritten<'t>>,
 }
 
-/// DNAME records that were applied in direct succession: each leads to a name at or below the next.
-/// They are enough to find loops: a name that reaches one of them again reaches all of them again.
+/// DNAME records that were applied one after the other: each leads to a name at or below the next.
+/// They suffice to find loops: a name that reaches one of them again reaches all of them again.
 struct Rewritten<'t> {
     by: [&'t [u8]; CHAIN_LIMIT],
     count: usize,
@@ -136,20 +136,20 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         Self { table, rng, picked, writer, kind: None, rewritten: None }
     }
 
-    /// The kind of response for the first name; `None` if it is not in our zones.
+    /// The kind of response for the first name; `None` if it is not in a zone here.
     pub(super) fn kind(&self) -> Option<ResponseKind<'t>> {
         self.kind
     }
 
-    /// Answers the question, and follows aliases within our zones.
+    /// Answers the question, and follows aliases within the zones here.
     pub(super) fn resolve(&mut self, question: &Question<'_>) -> Result<Resolution, Full> {
         let Some(mut current) = NameBuffer::of(question.name()) else {
             return Ok(Resolution::error(rcode::FORMERR, None));
         };
         for followed in 0..=CHAIN_LIMIT {
             let Some(zone) = self.zone_of(current.wire(), question.qtype) else {
-                // An alias to outside our zones ends the answer. Without an alias the name is not
-                // ours.
+                // An alias to a name outside all zones here ends the answer. If there was no alias,
+                // the name of the question is outside.
                 let refused = Resolution::error(rcode::REFUSED, Some(ExtendedError::NOT_AUTHORITATIVE));
                 return Ok(if followed > 0 { Resolution::answer() } else { refused });
             };
@@ -168,7 +168,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         Ok(Resolution::answer())
     }
 
-    /// The zone that answers. DS records belong to the parent zone at the cut, if we have it (RFC
+    /// The zone that answers. DS records belong to the parent zone at the cut, if it is here (RFC
     /// 4035, section 3.1.4.1).
     fn zone_of(&self, name: &[u8], qtype: u16) -> Option<&'t Zone> {
         let catalog = &self.table.catalog;
@@ -221,8 +221,8 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         {
             return self.service(zone, id, view, family, owner).map(LookupStep::Done);
         }
-        // Records beside an alias (RFC 4034, section 3) are answered directly, like the alias
-        // itself.
+        // Records that may exist together with an alias (RFC 4034, section 3) are answered
+        // directly, like the alias itself.
         if let Some(cname) = node.cname().filter(|_| node.rrset(qtype).is_none()) {
             self.rewritten = None;
             self.writer.rrset(Section::Answer, owner, cname, cname.ttl)?;
@@ -268,7 +268,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
     }
 
     /// Writes the name servers of a delegated zone. Glue for servers below the cut is part of the
-    /// referral and must fit (RFC 9471); other addresses are added if there is room.
+    /// referral and must fit (RFC 9471). Other addresses are added if there is room.
     fn referral(&mut self, zone: &'t Zone, cut: NodeRef<'t>, aliased: bool) -> Result<Resolution, Full> {
         if let Some(servers) = cut.rrset(rtype::NS) {
             self.writer.rrset(Section::Authority, cut.name(), servers, servers.ttl)?;
@@ -321,7 +321,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         Ok(if wanted { LookupStep::Done(Resolution::answer()) } else { LookupStep::Alias(target) })
     }
 
-    /// Adds addresses that save the client a query, if there is room.
+    /// Adds addresses that save the client a further query, if there is room.
     fn additional(&mut self, zone: &'t Zone, rrset: Rrset<'t>) {
         let skip = match rrset.rtype {
             rtype::NS => 0,
@@ -418,7 +418,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         if *when_down == WhenDown::ServFail {
             return Ok(Resolution::error(rcode::SERVFAIL, Some(ExtendedError::ALL_DOWN)));
         }
-        // The pool may recover at any time, so NODATA must not be cached longer than an answer.
+        // The pool may recover at any time, so NODATA must not be cached for longer than an answer.
         self.negative(zone, Some(ttl))?;
         Ok(Resolution::answer())
     }

@@ -6,7 +6,7 @@ use crate::pool::Family;
 use crate::settings::Settings;
 use crate::wire::HEADER;
 
-/// Type and class of a question, bytes.
+/// The length of type and class in a question, bytes.
 const QUESTION_TAIL: usize = 4;
 /// A pointer to the name of the question.
 const OWNER: usize = 2;

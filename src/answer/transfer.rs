@@ -1,17 +1,16 @@
 //! Zone transfers (RFC 5936): a whole zone, message by message.
 //!
-//! A transfer keeps the zones as they were at its start, so a secondary gets one consistent
-//! version, however long the transfer takes and whatever is published in the meantime. Its memory
-//! is the caller's buffer and a position in the zone.
+//! A transfer keeps the zones as they were at its start, so a secondary gets one consistent version,
+//! even if new zones are published in the meantime. It needs only the caller's buffer and a position in
+//! the zone.
 //!
 //! It sends the records of the zone file. The addresses of services are not zone data: they change
-//! without a new serial, and a copy would keep sending clients to dead backends. A secondary
-//! therefore knows the name of a service only if the file has other records for it, and answers no
-//! addresses for it. It is a copy of the static data, and must not be in the NS records of a zone
-//! with services.
+//! without a new serial, and a copy would keep sending clients to dead backends. So a secondary knows
+//! the name of a service only if the file has other records for it, and has no addresses to answer. It
+//! is a copy of the static data only, so the NS records of a zone with services must not list it.
 //!
-//! An incremental transfer is answered with the whole zone (RFC 1995, section 4), because no
-//! history of changes is kept. The caller checks the rights of the client.
+//! An incremental transfer is answered with the whole zone (RFC 1995, section 4), because steerd keeps
+//! no history of changes. The caller checks the client's rights.
 //!
 //! ```text
 //!   Opening --the SOA--> Records(position) --all others, and the SOA again--> Done
@@ -35,14 +34,14 @@ pub const MESSAGE_SIZE: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Transfer {
     catalog: Arc<Catalog>,
-    /// The name of the zone, to find it in the catalog; at most 255 bytes.
+    /// The name of the zone, for the look-up in the catalog; at most 255 bytes.
     apex: Box<[u8]>,
     question: Box<[u8]>,
     id: u16,
     flags: u16,
     /// The OPT record of the first message, if the client sent one.
     opt: Option<[u8; OPT_LENGTH]>,
-    /// Whether the answer is only the SOA.
+    /// Whether the answer is only the SOA record.
     soa_alone: bool,
     stage: TransferStage,
 }
@@ -67,9 +66,8 @@ impl Transfer {
     /// Starts the transfer for an AXFR or IXFR query. `udp_payload` is the value for our OPT
     /// record.
     ///
-    /// # Errors
-    /// A response code if there can be no transfer: BADVERS, REFUSED for another class, FORMERR for
-    /// AXFR over UDP, NOTAUTH if the name is not that of a zone of ours.
+    /// # Errors A response code if there can be no transfer: BADVERS, REFUSED for another class, FORMERR
+    /// for AXFR over UDP, NOTAUTH if the name is not that of a zone here.
     pub fn new(
         catalog: Arc<Catalog>,
         header: &Header,
@@ -108,8 +106,8 @@ impl Transfer {
     }
 
     /// Writes the next message into `buffer` and returns its length, or `None` at the end. A record
-    /// longer than [`MESSAGE_SIZE`] may use all of `buffer`: over TCP 65,535 bytes without the room
-    /// for a signature.
+    /// longer than [`MESSAGE_SIZE`] may use all of `buffer`: over TCP, 65,535 bytes minus the room for a
+    /// signature.
     ///
     /// # Errors
     /// If a single record does not fit; then the transfer must be aborted.
@@ -130,7 +128,7 @@ impl Transfer {
             if let Some(opt) = opt {
                 writer.reserved(opt)?;
             }
-            // A full message is not an error, unless it is empty.
+            // A full message is not an error unless it is empty.
             if written.is_ok() || stage != self.stage {
                 self.stage = stage;
                 return Ok(Some(writer.finish(self.id, self.flags)));
@@ -160,12 +158,12 @@ impl Transfer {
 }
 
 /// Whether a client with the serial `known` is up to date, in serial number arithmetic (RFC 1982,
-/// section 3.2). If that is undefined, it is not.
+/// section 3.2). If the order is undefined, it is not.
 fn is_current(known: u32, serial: u32) -> bool {
     known.wrapping_sub(serial) < 1 << 31
 }
 
-/// Writes the SOA record, or nothing if there is no room.
+/// Writes the SOA record, or nothing if it does not fit.
 fn write_soa(zone: &Zone, writer: &mut Writer<'_>) -> Result<(), Full> {
     let (soa, _) = zone.negative_soa().ok_or(Full)?;
     let mark = writer.mark();
@@ -185,7 +183,7 @@ fn write_records(zone: &Zone, position: &mut Position, writer: &mut Writer<'_>) 
 
 fn write_node(node: NodeRef<'_>, position: &mut Position, writer: &mut Writer<'_>) -> Result<(), Full> {
     for rrset in node.rrsets().skip(position.rrset) {
-        // The SOA, only at the apex, is written at the start and the end of the transfer.
+        // The SOA record exists only at the apex; it is sent at the start and the end of the transfer.
         let records = rrset.records().skip(position.record).filter(|_| rrset.rtype != rtype::SOA);
         for data in records {
             let mark = writer.mark();
@@ -389,10 +387,10 @@ mod tests {
         assert_eq!(refused(&version, Transport::Tcp), rcode::BADVERS);
     }
 
-    /// Records with few names and any length, so that messages end at every kind of position.
+    /// Records with few names and any length, so that messages end at positions of every kind.
     fn any_records() -> impl Strategy<Value = Vec<(String, u16, Vec<u8>)>> {
         let owner = prop::sample::select(vec!["a", "b", "a.b", "x.y.z", "a-rather-long-label.b"]);
-        // The parser accepts no record without data.
+        // The parser rejects records without data.
         let text = prop::collection::vec(any::<u8>(), 1..=255);
         let record = (owner, 0_u8..4, text).prop_map(|(owner, kind, mut text)| match kind {
             0 => (owner.into(), rtype::MX, [&[0, 1][..], &wire("a.b.example")].concat()),

@@ -11,43 +11,43 @@ use regex_syntax::hir::{Look, LookSet};
 
 use crate::printable::excerpt;
 
-/// The largest compiled expression, bytes: `\w{1000}` would take megabytes. A search visits all of it for
-/// each byte in the worst case.
+/// The largest compiled expression, bytes: `\w{1000}` would take megabytes. In the worst case, a search
+/// visits all of it for each byte.
 pub const MAX_COMPILED: usize = 1024 * 1024;
 
-/// The most bytes of states that a search remembers; beyond it, a search gets slower and not larger. So it
-/// is what a hostile backend can make an expression take, once in each thread that searches.
+/// The most bytes of states that a search caches. Beyond that it gets slower, not larger. So a hostile
+/// backend can make an expression use this much memory, once per thread that searches.
 ///
 /// Measured: with 256 KiB, `(?i)\pL{3,8}\d{4}` is 200 times slower. More than this, up to the library's
-/// default of 2 MiB, hardly helps: an expression with more states mostly has far more.
+/// default of 2 MiB, hardly helps: an expression with more states usually has far more.
 const MAX_CACHE: usize = 512 * 1024;
 
-/// The content that must be found in bytes from a backend.
+/// The content that the bytes from a backend must contain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Expected {
-    /// This text, as it is.
+    /// This literal text.
     Text(Vec<u8>),
     /// A match of this expression.
     Pattern(Pattern),
 }
 
-/// A regular expression over bytes. Two are equal when they are written alike.
+/// A regular expression over bytes. Two expressions are equal if their texts are equal.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: Arc<str>,
     regex: Regex,
-    /// Whether what follows a match can undo it, as with `$`.
+    /// Whether bytes after a match can invalidate it, as with `$`.
     looks_ahead: bool,
 }
 
 impl Expected {
-    /// Whether a text ends in what is behind `start`.
+    /// Whether the bytes from `start` on contain the text.
     pub(crate) fn text_is_in(text: &[u8], bytes: &[u8], start: usize) -> bool {
         let rest = bytes.get(start.saturating_sub(text.len().saturating_sub(1))..).unwrap_or_default();
         memmem::find(rest, text).is_some()
     }
 
-    /// Whether a match in a part of what a backend sends is one whatever follows.
+    /// Whether a match in part of the data remains a match, whatever bytes follow.
     pub(crate) fn is_certain_early(&self) -> bool {
         match self {
             Self::Text(_) => true,
@@ -55,7 +55,7 @@ impl Expected {
         }
     }
 
-    /// As it reads in a sentence: `"ready"`, or `a match of "ready|ok"`.
+    /// As part of a sentence: `"ready"`, or `a match of "ready|ok"`.
     pub(crate) fn in_words(&self) -> String {
         match self {
             Self::Text(text) => excerpt(text),
@@ -68,7 +68,7 @@ impl Pattern {
     /// Compiles an expression.
     ///
     /// # Errors
-    /// When it is none, or takes more than [`MAX_COMPILED`] bytes.
+    /// If it is not a regular expression, or takes more than [`MAX_COMPILED`] bytes.
     pub fn new(text: &str) -> Result<Self, Box<BuildError>> {
         let config = Regex::config()
             .utf8_empty(false)
@@ -76,7 +76,7 @@ impl Pattern {
             .hybrid_cache_capacity(MAX_CACHE);
         let syntax = syntax::Config::new().utf8(false);
         let regex = Regex::builder().configure(config).syntax(syntax).build(text).map_err(Box::new)?;
-        // It has just been parsed.
+        // The expression has just been parsed.
         let looks =
             syntax::parse_with(text, &syntax).map_or(LookSet::full(), |tree| tree.properties().look_set());
         let ends = [Look::End, Look::EndLF, Look::EndCRLF];
@@ -84,29 +84,29 @@ impl Pattern {
         Ok(Self { text: text.into(), regex, looks_ahead })
     }
 
-    /// As it was written.
+    /// The expression as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// How much work a search of so many bytes is at worst, in bytes of the expression visited.
+    /// The worst-case work of searching this many bytes: how many bytes of the expression are visited.
     pub(crate) fn work(&self, bytes: usize) -> usize {
         self.regex.memory_usage().saturating_mul(bytes)
     }
 
-    /// Whether there is a match within the first `length` bytes, judged in the light of all.
+    /// Whether there is a match within the first `length` bytes. Conditions such as `$` see all bytes.
     pub(crate) fn is_in(&self, bytes: &[u8], length: usize) -> bool {
         self.regex.is_match(Input::new(bytes).range(..length.min(bytes.len())))
     }
 
-    /// The same with memory of the caller's, made by [`Pattern::cache`].
+    /// As [`Pattern::is_in`], with the caller's cache from [`Pattern::cache`].
     pub(crate) fn is_in_with(&self, cache: &mut Cache, bytes: &[u8], length: usize) -> bool {
         let input = Input::new(bytes).range(..length.min(bytes.len())).earliest(true);
         self.regex.search_half_with(cache, &input).is_some()
     }
 
-    /// Whether a cache of the other serves this one.
+    /// Whether a cache of the other pattern fits this one.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.text, &other.text)
     }

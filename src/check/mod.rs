@@ -1,12 +1,13 @@
 //! The plain specification of a health check: what to send, what to expect, TLS settings, thresholds, timing.
 //!
-//! `config` makes it, `probe` runs it, and `fleet` compares it: two equal probes to one address, at equal
-//! times, are one target. So a specification holds only values that can be compared. It names files by their
-//! paths; `probe` reads and prepares them, and keeps the result for all probes that name the same files. The one
-//! exception is a regular expression, which is compiled when it is made, and compared by its text.
+//! `config` makes it, `probe` runs it, and `fleet` compares it: two equal probes to one address with equal
+//! timing are one target. So a specification contains only values that can be compared. It names files by their
+//! paths; `probe` reads and prepares them, and keeps the result for all probes that name the same files. The
+//! only exception is a regular expression: it is compiled when it is created, and compared by its text.
 //!
-//! The fields state what a configuration must guarantee. If it does not, the probe gets a void outcome or, at
-//! worst, sends an odd request; it never panics. Nothing here reads a file, opens a connection or knows a clock.
+//! The comments on the fields state what a configuration must guarantee. If it does not, the probe gets a void
+//! outcome or, at worst, sends an odd request; it never panics. Nothing here reads a file, opens a connection or
+//! reads a clock.
 
 mod exec;
 mod expected;
@@ -35,29 +36,29 @@ pub use tls::{ClientFiles, TlsProbe, TlsSettings};
 pub struct PoolSetup {
     /// The pool.
     pub pool: Pool,
-    /// Its checks, each with a name of its own; a pool without any that decides is always healthy.
+    /// Its checks, each with a unique name. A pool without a deciding check is always healthy.
     pub checks: Vec<Check>,
-    /// How many of the checks that decide must pass for an address to be healthy.
+    /// How many of the deciding checks must pass for an address to be healthy.
     pub require: Require,
 }
 
 /// A health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// The configured name, else its kind; unique within the pool.
+    /// The configured name, otherwise the kind; unique within the pool.
     pub name: String,
     /// The probe to run.
     pub probe: Probe,
-    /// When it runs, and how outcomes are counted.
+    /// When it runs, and how many outcomes change a state.
     pub timing: Timing,
-    /// Its failure alone makes an address unhealthy, whatever the others report.
+    /// Whether its failure alone makes an address unhealthy, whatever the others report.
     pub critical: bool,
-    /// Shown and counted, never decides.
+    /// Whether it is only displayed and counted, and never decides.
     pub observe_only: bool,
 }
 
 impl Check {
-    /// A check named by its kind that decides like any other.
+    /// A check with its kind as name, neither critical nor observe-only.
     #[must_use]
     pub fn new(probe: Probe, timing: Timing) -> Self {
         Self { name: probe.kind().into(), probe, timing, critical: false, observe_only: false }
@@ -67,9 +68,9 @@ impl Check {
 /// The kind and the settings of a probe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Probe {
-    /// A connection, perhaps with an exchange of bytes.
+    /// A connection, optionally with an exchange of bytes.
     Tcp(TcpProbe),
-    /// A TLS handshake, perhaps with an exchange of bytes.
+    /// A TLS handshake, optionally with an exchange of bytes.
     Tls(TlsProbe),
     /// An HTTP request, with or without TLS.
     Http(HttpProbe),
@@ -80,7 +81,7 @@ pub enum Probe {
 }
 
 impl Probe {
-    /// The word for its kind: `http`, `https`, `tcp`, `tls`, `grpc` or `exec`.
+    /// Its kind as a word: `http`, `https`, `tcp`, `tls`, `grpc` or `exec`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -113,7 +114,7 @@ impl Probe {
         }
     }
 
-    /// The same probe with the port and the host of this backend, where it has its own.
+    /// This probe with the port and host of a backend that has its own.
     #[must_use]
     pub fn of_backend(&self, backend: &Backend) -> Self {
         let Backend { port, host, .. } = backend;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 /// Range of `interval`, `interval_down` and `recheck`.
 pub const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
-/// Range of `timeout`, which the intervals limit too.
+/// Range of `timeout`; the intervals limit it too.
 pub const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
-/// Range of `rise` and `fall`: consecutive outcomes.
+/// Range of `rise` and `fall`, in consecutive outcomes.
 pub const FLIPS: RangeInclusive<u16> = 1..=100;
 
 /// When probes run, and how many outcomes change a state.
@@ -26,6 +26,6 @@ pub struct Timing {
     pub recheck: Duration,
     /// The time between two probes of an unhealthy address: [`INTERVALS`].
     pub interval_down: Duration,
-    /// Whether an address that keeps falling must pass for longer before it returns.
+    /// Whether an address that falls again and again must pass for longer before it returns.
     pub damping: bool,
 }

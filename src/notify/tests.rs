@@ -1,4 +1,4 @@
-//! Notifications to a secondary played by the test, over loopback.
+//! Notifications over loopback to a secondary that the test plays.
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -112,7 +112,7 @@ async fn a_secondary_is_told_at_the_start_and_when_the_serial_rises() {
     fixture.reply(&query, 0, from).await;
     fixture.wait_for("steerd_notify_results_total{result=\"acknowledged\"}", 1).await;
 
-    // The same serial and a lower one do not count as new.
+    // An equal or lower serial is not new.
     fixture.publish(1);
     fixture.publish(0);
     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -1,4 +1,4 @@
-//! Uniform integers below a bound, and shuffles, without bias; or all of them in turn.
+//! Unbiased random integers below a bound, and shuffles; for tests, all possible choices in turn.
 
 use rand::Rng;
 
@@ -12,7 +12,7 @@ pub(super) trait Chance {
         usize::try_from(self.below(length as u64)).unwrap_or(0)
     }
 
-    /// Puts the items in an order, each with the same probability.
+    /// Shuffles the items; each order has the same probability.
     fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.index(last + 1));
@@ -21,9 +21,9 @@ pub(super) trait Chance {
 }
 
 impl<R: Rng> Chance for R {
-    /// The high half of `word x bound`. Words whose low half is below `2^64 mod bound` are drawn
-    /// again, because some results have one of them more. Source: Lemire, "Fast Random Integer
-    /// Generation in an Interval", 2019.
+    /// The high half of `word x bound`. If the low half is below `2^64 mod bound`, the word is
+    /// drawn again, because otherwise some results would have one word more than others. Source:
+    /// Lemire, "Fast Random Integer Generation in an Interval", 2019.
     #[inline]
     fn below(&mut self, bound: u64) -> u64 {
         if bound <= 1 {
@@ -40,10 +40,10 @@ impl<R: Rng> Chance for R {
     }
 }
 
-/// Goes through all sequences of choices.
+/// Enumerates all sequences of choices.
 #[derive(Debug, Default)]
 pub(super) struct Every {
-    /// Each choice with its bound.
+    /// The choices so far, each with its bound.
     choices: Vec<(u64, u64)>,
     next: usize,
 }
@@ -64,8 +64,8 @@ impl Chance for Every {
 }
 
 impl Every {
-    /// Runs with each sequence of choices. The probability of a result is 1 over the number that it
-    /// is visited with. What is run must depend on the choices alone.
+    /// Calls `run` with every sequence of choices, and `visit` with each result and a number; the
+    /// probability of the result is 1 over this number. `run` must depend only on the choices.
     pub(super) fn run<T>(mut run: impl FnMut(&mut Self) -> T, mut visit: impl FnMut(T, u64)) {
         let mut every = Self::default();
         loop {

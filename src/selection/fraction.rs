@@ -10,12 +10,12 @@ pub struct Fraction {
 }
 
 impl Fraction {
-    /// 0, the probability of the impossible.
+    /// 0: impossible.
     pub const ZERO: Self = Self { numerator: 0, denominator: 1 };
-    /// 1, the probability of the certain.
+    /// 1: certain.
     pub const ONE: Self = Self { numerator: 1, denominator: 1 };
 
-    /// A fraction of two numbers, of which the second is positive.
+    /// The quotient of two numbers; the second is positive.
     #[must_use]
     pub fn new(numerator: impl Into<u128>, denominator: impl Into<u128>) -> Self {
         let (numerator, denominator) = (numerator.into(), denominator.into());
@@ -24,8 +24,8 @@ impl Fraction {
         Self { numerator: numerator / common, denominator: denominator / common }
     }
 
-    /// The product of two fractions. It fits if the fractions are probabilities of a draw: their
-    /// denominators are products of weights of sites, below 2^54 each.
+    /// The product of two fractions. It does not overflow for probabilities of a draw: their
+    /// denominators are products of the weights of sites, which are below 2^54.
     #[must_use]
     pub(super) fn times(self, other: Self) -> Self {
         let (left, right) =

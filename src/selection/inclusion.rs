@@ -1,5 +1,5 @@
-//! The probabilities of a draw, exact: who is in every answer, how long the others are on the line,
-//! and the formulas that follow.
+//! The exact probabilities of a draw: which candidates are in every answer, how long the others are
+//! on the line, and the resulting formulas.
 
 use std::ops::Range;
 
@@ -9,22 +9,23 @@ use super::sites::{Site, expected_hits};
 /// The most addresses in one answer. 256 A records take 4 KiB of a TCP message.
 pub const MAX_ANSWERS: usize = 256;
 
-/// Something that can be drawn.
+/// A candidate for a draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its share of the sum; with 0 it is never drawn.
+    /// Its share of the total weight; with 0 it is never drawn.
     pub weight: u32,
-    /// The site that it stands at, by any number.
+    /// The number of its site.
     pub site: u32,
 }
 
 /// How answers spread over sites.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Spread {
-    /// As far as the weights allow: a site of at most one answer's weight is in an answer once.
+    /// As far as the weights allow: a site that weighs no more than one answer is in an answer at
+    /// most once.
     #[default]
     Shares,
-    /// Over as many sites as there are answers, whatever the weights.
+    /// Over as many sites as there are answers; this has priority over weights.
     Always,
     /// Sites do not matter.
     Off,
@@ -45,13 +46,13 @@ impl Spread {
 /// How often a candidate is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probability {
-    /// To be in an answer.
+    /// The probability of being in an answer.
     pub included: Fraction,
-    /// To be first in an answer: its share.
+    /// The probability of being first in an answer: its share of traffic.
     pub first: Fraction,
 }
 
-/// The probabilities of each candidate in draws of `answers`.
+/// The probabilities of each candidate in a draw of `answers`.
 #[must_use]
 pub fn probabilities(candidates: &[Candidate], answers: usize, spread: Spread) -> Vec<Probability> {
     Frame::new(candidates, answers, spread).probabilities(candidates.len())
@@ -60,16 +61,16 @@ pub fn probabilities(candidates: &[Candidate], answers: usize, spread: Spread) -
 /// A candidate of positive weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WeightedCandidate {
-    /// Its index among the candidates.
+    /// Its index in the list of candidates.
     pub(super) index: u32,
     pub(super) weight: u32,
     site: u32,
 }
 
-/// A stretch of the line. Its members share its length in proportion to their weights.
+/// A section of the line. Its members share its length in proportion to their weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Its groups within [`Frame::groups`].
+    /// Its groups, as indices into [`Frame::groups`].
     pub(super) groups: Range<usize>,
     /// Its length on the line.
     pub(super) length: u64,
@@ -77,27 +78,27 @@ pub(super) struct Part {
     pub(super) weight: u64,
 }
 
-/// The members of a site that are not certain.
+/// The members of a site that are not in every answer.
 struct UncertainSite {
-    /// Length over weight.
+    /// Length divided by weight.
     per_weight: Fraction,
     length: u64,
     weight: u64,
     members: Vec<WeightedCandidate>,
 }
 
-/// Everything that a draw from given candidates is made from, but the orders.
+/// All data for draws from given candidates, except the orders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Frame {
     /// The candidates that are in every answer.
     pub(super) certain: Box<[u32]>,
-    /// One of them is first if a number below `places` is below its end, and not below that of the
-    /// one before it. Else a sampled one is first.
+    /// A number below `places` determines who is first: the certain candidate with the lowest end
+    /// above it. If all ends are below, one of the sampled candidates is first.
     pub(super) ends: Box<[u64]>,
     pub(super) places: u64,
-    /// The number of answers that are sampled from the line.
+    /// How many candidates are sampled from the line for each answer.
     pub(super) sampled: u64,
-    /// The distance of the points on the line. `sampled` times this is the length of the line.
+    /// The distance between points on the line. The length of the line is `sampled` times this.
     pub(super) step: u64,
     /// The candidates on the line, part by part and group by group.
     pub(super) members: Box<[WeightedCandidate]>,
@@ -107,7 +108,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// The frame of a draw of `answers` candidates, or of all if there are fewer.
+    /// The frame for a draw of `answers` candidates, or of all if there are fewer.
     pub(super) fn new(candidates: &[Candidate], answers: usize, spread: Spread) -> Self {
         let members: Vec<WeightedCandidate> = (0u32..)
             .zip(candidates)
@@ -123,8 +124,9 @@ impl Frame {
         }
     }
 
-    /// Exact shares: one part with all that are not certain. A certain candidate is first in
-    /// proportion to its weight, a sampled one in proportion to what all of them weigh.
+    /// Exact shares: a single part with all candidates that are not certain. A certain candidate is
+    /// first in proportion to its own weight, a sampled one in proportion to the weight of all
+    /// sampled ones.
     fn of_weights(mut members: Vec<WeightedCandidate>, answers: u64, by_site: bool) -> Self {
         let places = weight_of(&members);
         let mut certain = Vec::new();
@@ -147,7 +149,8 @@ impl Frame {
         }
     }
 
-    /// Sites first: the stretch of each site is as long as its expected hits. Every place is uniform.
+    /// Sites first: the stretch of each site is as long as its expected hits. All places in an answer
+    /// are drawn uniformly.
     fn of_sites(mut members: Vec<WeightedCandidate>, answers: u64) -> Self {
         let sites: Vec<Vec<WeightedCandidate>> = {
             let groups = group_by_site(&mut members);
@@ -188,7 +191,8 @@ impl Frame {
         frame
     }
 
-    /// Sites that give the same length to each weight are one part: all that are not clipped.
+    /// Makes one part of all sites with the same length per weight; these are all sites that are not
+    /// clipped.
     fn lay(&mut self, mut sites_left: Vec<UncertainSite>) {
         let (mut members, mut groups, mut parts) = (Vec::new(), Vec::new(), Vec::new());
         sites_left.sort_by_key(|stretch| (stretch.per_weight.numerator, stretch.per_weight.denominator));
@@ -212,7 +216,7 @@ impl Frame {
         groups.iter().filter_map(|group| self.members.get(group.clone()))
     }
 
-    /// The probabilities of each of `count` candidates.
+    /// The probabilities of all `count` candidates.
     fn probabilities(&self, count: usize) -> Vec<Probability> {
         let never = Probability { included: Fraction::ZERO, first: Fraction::ZERO };
         let mut probabilities = vec![never; count];
@@ -227,7 +231,7 @@ impl Frame {
             set(index, Probability { included: Fraction::ONE, first });
             before = end;
         }
-        // A place that no certain candidate takes is that of each sampled one alike.
+        // The remaining places go to each sampled candidate with the same probability.
         for part in &self.parts {
             let first = Fraction::new(self.places - before, product(self.places, self.sampled));
             for member in self.groups_of(part).flatten() {
@@ -240,8 +244,8 @@ impl Frame {
     }
 }
 
-/// Takes out the members whose inclusion is 1, as long as there are any. The members share `length`
-/// by weight, and `step` is the length of one that is certain. Returns the length that is left.
+/// Removes the members that are certain to be drawn, until none is left. The members share `length`
+/// by weight, and a certain one has the length `step`. Returns the remaining length.
 fn take_certain(
     members: &mut Vec<WeightedCandidate>,
     mut length: u64,
@@ -262,7 +266,7 @@ fn take_certain(
         if taken == 0 {
             return length;
         }
-        // Not below 0: each of them weighs at least `step / length` of all.
+        // This is not negative: each of them has at least the fraction `step / length` of the weight.
         length -= taken * step;
     }
 }
@@ -279,7 +283,7 @@ fn indices(members: &[WeightedCandidate]) -> Box<[u32]> {
     members.iter().map(|member| member.index).collect()
 }
 
-/// The end of each on a line where all are laid end to end.
+/// The end of each length if all are laid end to end.
 pub(super) fn running_sums(lengths: impl Iterator<Item = u64>) -> Box<[u64]> {
     lengths
         .scan(0, |sum, length| {

@@ -1,4 +1,5 @@
-//! Which orders are prepared: several random ones, such that few candidates all meet.
+//! Prepares the orders of a draw: several random ones, so that all pairs of few candidates are
+//! drawn together.
 
 use std::sync::Arc;
 
@@ -6,15 +7,16 @@ use super::chance::{Chance, Every};
 use super::inclusion::Frame;
 use super::systematic::Line;
 
-/// The number of orders that a draw chooses from. Each yields other partners. It is at least the
-/// number of pairs of 6 candidates, which all have to be drawn.
+/// The number of orders from which a draw chooses. Each order draws other pairs together. It is at
+/// least the number of pairs of 6 candidates, because each pair must occur.
 pub const ORDERS: usize = 16;
 
-/// Up to this many candidates on the line, each pair that some order draws together is drawn
-/// together by one that is prepared. With more, pairs change as orders are renewed.
+/// For up to this many candidates on the line, every pair that any order can draw together is drawn
+/// together by a prepared one. With more candidates, pairs change as orders are renewed.
 pub(super) const FEW: usize = 6;
 
-/// Random orders that are tried before all are. They nearly always draw all pairs of equal weights.
+/// How many random orders are tried before all orders are enumerated. They nearly always include
+/// all pairs of equal weights.
 const TRIED: usize = 48;
 
 /// The number of orders for a frame. Answers with at most one sampled candidate need no second order.
@@ -36,7 +38,8 @@ pub(super) fn orders(frame: &Frame, chance: &mut impl Chance) -> Vec<Arc<Line>> 
     lines.into_iter().map(Arc::new).collect()
 }
 
-/// Orders that together draw all pairs that can be drawn; each has one that those before it do not.
+/// Orders that together draw all possible pairs; each one draws a pair that the earlier ones do
+/// not.
 fn meeting(frame: &Frame, chance: &mut impl Chance) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut drawn = 0;
@@ -60,7 +63,7 @@ fn meeting(frame: &Frame, chance: &mut impl Chance) -> Vec<Line> {
     lines
 }
 
-/// The pairs that an order draws together, as bits.
+/// The pairs that an order draws together, as a bit set.
 fn pairs(frame: &Frame, line: &Line) -> u64 {
     let mut pairs = 0;
     let member = |candidate: u32| frame.members.iter().position(|member| member.index == candidate);

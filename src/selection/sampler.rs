@@ -1,4 +1,4 @@
-//! Everything that draws from given candidates need, prepared.
+//! The prepared data for draws from given candidates.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::partners::{FEW, order_count, orders};
 use super::systematic::Line;
 use super::wide::{MANY, WideLines};
 
-/// The drawn candidates as indices, in the order of the answer; room for [`MAX_ANSWERS`].
+/// The drawn candidates as indices, in the order of the answer, with room for [`MAX_ANSWERS`].
 #[derive(Clone, Debug)]
 pub struct Picked {
     indices: [u32; MAX_ANSWERS],
@@ -30,7 +30,7 @@ impl Picked {
         self.indices.get(..self.length).unwrap_or_default()
     }
 
-    /// The indices, for a caller that numbers its candidates differently.
+    /// The indices, for a caller that has other numbers for its candidates.
     pub fn indices_mut(&mut self) -> &mut [u32] {
         self.indices.get_mut(..self.length).unwrap_or_default()
     }
@@ -48,14 +48,14 @@ impl Picked {
     }
 }
 
-/// A prepared draw of a number of candidates. Two are equal if they draw with equal probabilities;
-/// their orders may differ.
+/// A prepared draw of a number of candidates. Two are equal if they draw with equal probabilities,
+/// even with different orders.
 #[derive(Clone, Debug, Default)]
 pub struct Sampler {
     frame: Arc<Frame>,
     /// The orders, unless they are in `wide`.
     pub(super) lines: Vec<Arc<Line>>,
-    /// The line to be replaced next.
+    /// The index of the line to replace next.
     oldest: usize,
     /// The orders of many candidates.
     pub(super) wide: Option<WideLines>,
@@ -105,8 +105,8 @@ impl Sampler {
         Self::new(candidates, answers, spread, rng)
     }
 
-    /// Replaces the oldest order by a new random one, or all if there are few candidates. Takes time
-    /// in proportion to the candidates.
+    /// Replaces the oldest order with a new random one, or all orders if there are few candidates.
+    /// The time is proportional to the number of candidates.
     pub fn renew(&mut self, rng: &mut impl Rng) {
         if let Some(wide) = &mut self.wide {
             wide.renew(rng);
@@ -124,13 +124,13 @@ impl Sampler {
         self.frame.certain.len() + usize::try_from(self.frame.sampled).unwrap_or(usize::MAX)
     }
 
-    /// Draws an answer. Allocates nothing, and takes time in proportion to the answers and the
+    /// Draws an answer. Allocates nothing. The time is proportional to the answers and to the
     /// logarithm of the candidates.
     pub fn draw(&self, rng: &mut impl Rng, picked: &mut Picked) {
         self.draw_by(rng, picked);
     }
 
-    /// Draws by the choices of `chance`.
+    /// Draws with the choices of `chance`.
     pub(super) fn draw_by(&self, chance: &mut impl Chance, picked: &mut Picked) {
         picked.clear();
         for &index in &self.frame.certain {
@@ -155,7 +155,8 @@ fn is_wide(frame: &Frame) -> bool {
     frame.members.len() >= MANY && matches!(&*frame.parts, [part] if part.weight == frame.step)
 }
 
-/// Puts the drawn candidates in the order of the answer. The certain ones are before the others.
+/// Puts the drawn candidates in the order of the answer. At first, the certain ones precede the
+/// others.
 fn arrange(frame: &Frame, chance: &mut impl Chance, picked: &mut [u32]) {
     if frame.certain.is_empty() {
         chance.shuffle(picked);
@@ -165,7 +166,7 @@ fn arrange(frame: &Frame, chance: &mut impl Chance, picked: &mut [u32]) {
     }
 }
 
-/// The place of the candidate that moves to the front, where the certain ones are before the others.
+/// The index of the candidate that moves to the front. The certain ones precede the others.
 pub(super) fn first(frame: &Frame, chance: &mut impl Chance) -> usize {
     let place = if frame.certain.is_empty() { 0 } else { chance.below(frame.places) };
     let certain = frame.ends.partition_point(|&end| end <= place);

@@ -1,11 +1,11 @@
-//! Expected hits of each site when every answer must spread over sites.
+//! The expected hits of each site, if every answer must spread over sites.
 
-/// A site with candidates of positive weight.
+/// A site that has candidates of positive weight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Site {
     /// The sum of their weights.
     pub(super) weight: u64,
-    /// Their number.
+    /// The number of its candidates.
     pub(super) count: u64,
 }
 
@@ -17,23 +17,23 @@ enum Clip {
     Most,
 }
 
-/// The expected hits of each site, in parts of the returned denominator. They sum to `answers`,
-/// which is at least 1 and at most the number of candidates.
+/// The expected hits of each site, in units of one over the returned denominator. Their sum is
+/// `answers`, which is at least 1 and at most the number of candidates.
 ///
-/// The expectation of a site is `c x weight`, clipped: to at most 1 if there is a site for each
-/// answer, else to between 1 and its number of candidates. The sum grows with `c` and bends where a
-/// site reaches one of its limits. Between two bends it is linear, so `c` is exact: what the clipped
-/// sites leave, by the weight of the others.
+/// A site expects `c x weight` hits. This is clipped to at most 1 if there is a site for each
+/// answer, otherwise to the range from 1 to its number of candidates. The sum grows with `c`, and
+/// bends where a site reaches a limit. It is linear between two bends, so `c` is exact: the hits
+/// that remain after the clipped sites, divided by the weight of the others.
 pub(super) fn expected_hits(sites: &[Site], answers: u64) -> (Vec<u64>, u64) {
     let least = u64::from(answers > sites.len() as u64);
     let most = |site: &Site| if least == 0 { 1 } else { site.count };
-    // A bend is a value of `c`: a limit over a weight.
+    // A bend is the value of `c` at which a site reaches a limit: the limit divided by the weight.
     let mut bends: Vec<(u64, u64)> =
         sites.iter().flat_map(|site| [(least, site.weight), (most(site), site.weight)]).collect();
     let product = |a: u64, b: u64| u128::from(a) * u128::from(b);
     bends.sort_unstable_by(|a, b| product(a.0, b.1).cmp(&product(b.0, a.1)));
 
-    // How each site is clipped up to a bend, from the one before it.
+    // How each site is clipped between the previous bend and this one.
     let clip = |site: &Site, bend: (u64, u64)| {
         let reaches = product(bend.0, site.weight);
         if reaches <= product(least, bend.1) {
@@ -44,7 +44,7 @@ pub(super) fn expected_hits(sites: &[Site], answers: u64) -> (Vec<u64>, u64) {
             Clip::Proportional
         }
     };
-    // Hits of the clipped sites, and the weight of the others.
+    // The hits of the clipped sites, and the weight of the others.
     let split = |bend: (u64, u64)| {
         sites.iter().fold((0, 0), |(hits, weight), site| match clip(site, bend) {
             Clip::Least => (hits + least, weight),

@@ -1,4 +1,4 @@
-//! A line of candidates in one random order, and the points that hit them.
+//! A line of candidates in one random order, and the points on it that hit candidates.
 
 use super::chance::Chance;
 use super::fraction::Fraction;
@@ -14,18 +14,17 @@ pub(super) struct Line {
     ends: Box<[u64]>,
 }
 
-/// One part of the frame on the line.
+/// A part of the frame on the line.
 ///
-/// A candidate of weight `w` has `length x w / weight` of the part, in lowest terms `scale x w /
-/// fine`. Where `fine` is 1, this is its length in `ends`. Elsewhere its boundaries are no integers:
-/// its length in `ends` is `w`, and an offset, refined to `offset x fine` and a uniform number below
-/// `fine`, is divided by `scale`. The refinement is the same for all hits of one segment, so they
-/// are systematic on the finer line too.
+/// A candidate of weight `w` has the length `length x w / weight`, in lowest terms `scale x w / fine`. If `fine` is 1,
+/// `ends` has this length. Otherwise the boundaries are not integers, so `ends` has the length `w`; an offset is then
+/// multiplied by `fine`, a uniform number below `fine` is added, and the sum is divided by `scale`. All hits of one
+/// segment use the same number, so they are systematic on the finer line too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Segment {
     start: u64,
     end: u64,
-    /// The index of its first candidate on the line, and the one after its last.
+    /// The index of its first candidate on the line, and the index after its last one.
     first: usize,
     after: usize,
     fine: u64,
@@ -33,7 +32,7 @@ struct Segment {
 }
 
 impl Line {
-    /// Lays the candidates out in a random order. Parts stay together, and groups within them.
+    /// Lays out the candidates in a random order. Parts stay together, and so do the groups in them.
     pub(super) fn random(frame: &Frame, chance: &mut impl Chance) -> Self {
         let mut parts: Vec<&Part> = frame.parts.iter().collect();
         chance.shuffle(&mut parts);
@@ -86,7 +85,7 @@ impl Line {
     ) {
         let points = (0..count).scan(start, |next, _| Some(std::mem::replace(next, *next + step)));
         if let [Segment { fine: 1, .. }] = &*self.segments {
-            // A short walk from hit to hit costs less than bisections.
+            // Walking from hit to hit costs less than bisecting if the line is short.
             let is_short = self.ends.len() <= 16;
             let mut index = 0;
             for point in points {
@@ -118,19 +117,20 @@ impl Line {
         }
     }
 
-    /// Whether some start draws the candidates at places `a` and `b` of the order together. Only for few candidates: the products of their weights must fit.
+    /// Whether any start draws the candidates at positions `a` and `b` of the order together. Only for few candidates:
+    /// the products of their weights must fit.
     pub(super) fn meet(&self, a: usize, b: usize, step: u64) -> bool {
         let unit: u128 = self.segments.iter().map(|segment| u128::from(segment.fine)).product();
         let [a, b] = [a, b].map(|place| self.stretch(place, unit));
         let (Some(a), Some(b)) = (a, b) else { return false };
-        // Refinements of two segments are independent, so whole points count.
+        // The random numbers of two segments are independent, so whole points count.
         let [a, b] = if a.segment == b.segment { [a, b] } else { [a.widened(unit), b.widened(unit)] };
         let step = u128::from(step) * unit;
         let ahead = (b.start + step - a.start % step) % step;
         ahead < a.end - a.start || step - ahead < b.end - b.start
     }
 
-    /// Where the candidate at a place of the order lies on the line, in parts of `1 / unit`.
+    /// The stretch of the line that belongs to the candidate at a position of the order, in units of `1 / unit`.
     fn stretch(&self, place: usize, unit: u128) -> Option<Stretch> {
         let index = self.segments.partition_point(|segment| segment.after <= place);
         let segment = self.segments.get(index)?;
@@ -154,20 +154,20 @@ struct Stretch {
 }
 
 impl Stretch {
-    /// The whole points that it has a part of.
+    /// The stretch, extended to whole points.
     fn widened(self, unit: u128) -> Self {
         Self { start: self.start / unit * unit, end: self.end.div_ceil(unit) * unit, ..self }
     }
 }
 
 impl Segment {
-    /// An offset on this segment as a position among the ends of its candidates.
+    /// Converts an offset on this segment to a position among the ends of its candidates.
     fn position(&self, offset: u64, refinement: u64) -> u64 {
         if self.fine == 1 {
             return offset;
         }
         let fine = u128::from(offset) * u128::from(self.fine) + u128::from(refinement);
-        // It fits: the position is below the weight of the part, as the offset is below its length.
+        // It fits: the offset is below the length of the part, so the position is below its weight.
         u64::try_from(fine / u128::from(self.scale)).unwrap_or(u64::MAX)
     }
 }

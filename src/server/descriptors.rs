@@ -1,4 +1,4 @@
-//! Divides the file descriptor limit between DNS connections, probes and a reserve. Pure.
+//! Divides the limit of file descriptors between DNS connections, probes and a reserve. Without IO.
 
 use crate::admin;
 use crate::fleet;
@@ -20,12 +20,12 @@ impl Shares {
     pub(super) const UNLIMITED: Self = Self { probes: fleet::MAX_IN_FLIGHT, connections: usize::MAX };
 
     /// Divides `limit` descriptors, of which `sockets` are bound for DNS. Probes get half of what
-    /// the reserve leaves, up to what they can use; connections get the rest. The configured number
-    /// of connections does not count, because a reload may change it.
+    /// the reserve leaves, at most as many as they can use; connections get the rest. The
+    /// configured number of connections is ignored, because a reload may change it.
     pub(super) fn of(limit: u64, sockets: usize) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let reserve = sockets + admin::MOST_CONNECTIONS + OTHERS;
-        // If the limit is low, cut the reserve rather than the shares.
+        // If the limit is low, the reserve is reduced, not the shares.
         let free = limit - reserve.min(limit / 2);
         let for_probes = (free / 2).min(fleet::MOST_DESCRIPTORS);
         Self { probes: fleet::probes_within(for_probes), connections: (free - for_probes).max(1) }

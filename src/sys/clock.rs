@@ -9,12 +9,12 @@ use rustix::time::{ClockId, clock_gettime};
 #[must_use]
 pub fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
-    // The kernel returns no negative time, and fewer than 10^9 nanoseconds.
+    // The kernel returns no negative times, and fewer than 10^9 nanoseconds.
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanoseconds)
 }
 
-/// Seconds since 1970 by the time of day, which may jump; 0 before 1970.
+/// The time of day as seconds since 1970, which may jump; 0 before 1970.
 #[must_use]
 pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

@@ -1,15 +1,17 @@
-//! Killing other programs, lowering the priority of a thread, and its processor time.
+//! Processes and threads: killing programs, lowering the priority of a thread, and its processor
+//! time.
 
 use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// Lowers the priority of the calling thread. While others are busy, it gets about a tenth of the
-/// time that each of them gets.
+/// Lowers the priority of the calling thread. While other threads are busy, it gets about a tenth
+/// of the time that each of them gets.
 pub fn give_way() {
-    /// Half the way to the lowest priority.
+    /// Halfway to the lowest priority.
     const NICENESS: libc::c_int = 10;
-    // On Linux the niceness is per thread, and 0 names the calling one. Anyone may raise their own.
+    // On Linux niceness is per thread; 0 means the calling thread, and lowering its priority needs
+    // no privilege.
     // SAFETY: takes and returns numbers, touches no memory of this process.
     let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
 }
@@ -63,7 +65,8 @@ pub fn close_on_exec_from(first: libc::c_int) -> io::Result<()> {
 pub fn children() -> io::Result<Vec<u32>> {
     let this = std::process::id();
     let mut children = Vec::new();
-    // `/proc/self/task/*/children` is quicker, but not every kernel has it, and it may miss some.
+    // `/proc/self/task/*/children` is faster, but not every kernel has it, and it may miss some
+    // children.
     for entry in fs::read_dir("/proc")? {
         let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // The process may have ended meanwhile. Its name, in brackets, may contain any character.
@@ -80,15 +83,15 @@ pub fn children() -> io::Result<Vec<u32>> {
 ///
 /// # Errors
 ///
-/// Returns `InvalidInput` for 0 and 1, else the error of `kill`.
+/// `InvalidInput` for 0 and 1, otherwise the error of `kill`.
 pub fn kill(process: u32) -> io::Result<()> {
     let process = number_of(process)?;
     // SAFETY: takes and returns numbers, touches no memory of this process.
     super::succeeded(unsafe { libc::kill(process, libc::SIGKILL) })
 }
 
-/// Kills the process group of a leader with one call. The leader should be an unreaped child, as
-/// for [`kill`].
+/// Kills the process group of a leader with one call. As for [`kill`], the leader should be an
+/// unreaped child.
 ///
 /// # Errors
 ///
@@ -173,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_is_kept_from_programs() {
-        // A raw socket is inherited by programs, unlike those of the standard library.
+        // Programs inherit a raw socket, unlike the sockets of the standard library.
         let socket = Socket::new_raw(Domain::UNIX, Type::STREAM, None).unwrap();
         let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
         let is_left = || Command::new("test").args(["-S", &path]).status().unwrap().success();

@@ -1,7 +1,7 @@
 //! TCP sockets: listening, the kernel memory of a connection, and how it closes.
 //!
-//! Options are set on the listening socket where possible, because Linux passes them on to each
-//! accepted connection. So a connection is bounded before its first byte is read, and accepting
+//! Options are set on the listening socket where possible, because each accepted connection
+//! inherits them on Linux. So a connection is limited before its first byte is read, and accepting
 //! needs no further call.
 
 use std::io;
@@ -36,7 +36,7 @@ const FIRST_BYTES_WAIT: libc::c_int = 1;
 /// How long the kernel keeps a connection that only this side has closed, seconds.
 const FIN_WAIT: libc::c_int = 1;
 
-/// Opens a non-blocking TCP listener whose connections are bounded by [`bound`]. An IPv6 address
+/// Opens a non-blocking TCP listener whose connections are limited by [`bound`]. An IPv6 address
 /// accepts only IPv6 connections.
 ///
 /// # Errors
@@ -57,9 +57,9 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Bounds the kernel memory of every connection that a listener accepts, and makes a dropped
+/// Limits the kernel memory of every connection that a listener accepts, and makes a dropped
 /// connection end with a reset, so that it leaves nothing in the kernel. [`close_in_order`] changes
-/// that for one connection.
+/// this for one connection.
 ///
 /// # Errors
 ///
@@ -75,8 +75,8 @@ pub fn bound(listener: &impl AsFd) -> io::Result<()> {
     super::set_option(&socket, libc::IPPROTO_TCP, libc::TCP_LINGER2, FIN_WAIT)
 }
 
-/// Makes the kernel end a connection whose client has acknowledged nothing for `patience`, because
-/// it is gone or its window is closed (`TCP_USER_TIMEOUT`).
+/// Makes the kernel end a connection if the client acknowledges nothing for `patience`, because it
+/// is gone or its window is closed (`TCP_USER_TIMEOUT`).
 ///
 /// # Errors
 ///
@@ -108,7 +108,7 @@ pub fn set_wide(stream: &impl AsFd, wide: bool) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Returns `WouldBlock` if nothing has arrived, else the error of `recv`.
+/// `WouldBlock` if nothing has arrived, otherwise the error of `recv`.
 pub fn peek(stream: &impl AsFd, bytes: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the pointer and the length are those of one writable slice.
     let count = unsafe {

@@ -1,7 +1,7 @@
 //! Which tier answers for a service, and why.
 //!
-//! A decision is made when a table is built, from the views of the pools; everything that answers,
-//! counts, logs or shows a service reads it. How addresses are drawn belongs to `draw`.
+//! A decision is made from the views of the pools when a table is built. All code that answers,
+//! counts, logs or displays a service reads it. `draw` handles how addresses are drawn.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -19,7 +19,7 @@ use crate::service::{Service, ServiceId, WhenDown};
 /// How a service answers in one address family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// With addresses of the first usable tier.
+    /// Answers with addresses of the first usable tier.
     Tier {
         /// Its index in the service's list.
         tier: usize,
@@ -30,18 +30,18 @@ pub enum Decision {
         /// Its eligible addresses.
         draw: Draw,
     },
-    /// With NODATA: the tier that is in use has no address of this family, or no tier has one.
+    /// Answers NODATA: the tier in use has no address of this family, or no tier has one.
     NoAddress,
-    /// With all backends of this pool as if they were healthy, because no tier is usable.
+    /// Answers with all backends of this pool as if they were healthy, because no tier is usable.
     FailOpen {
         /// Its pool.
         pool: PoolId,
         /// All its backends.
         draw: Draw,
     },
-    /// With the configured fallback of the service, because no tier is usable.
+    /// Answers with the configured fallback of the service, because no tier is usable.
     Down {
-        /// Whether a tier has addresses of this family. If none has, nothing has failed.
+        /// Whether a tier has addresses of this family. If no tier has any, this is not a failure.
         is_configured: bool,
     },
 }
@@ -53,7 +53,7 @@ pub struct ServiceView {
     pub service: Service,
     /// Counts of answers: a column for each tier, in order, then one for the all-down answer.
     pub answers: Counters,
-    /// Index of its plan.
+    /// The index of its plan.
     pub(super) plan: usize,
 }
 
@@ -63,12 +63,12 @@ pub struct Services {
     views: Box<[ServiceView]>,
     /// Without duplicates.
     pub(super) plans: Box<[Plan]>,
-    /// By [`PoolId`]: the plans that have it as a tier.
+    /// Indexed by [`PoolId`]: the plans that have the pool as a tier.
     by_pool: Box<[Vec<usize>]>,
 }
 
-/// The settings of a service that a decision depends on. Services that are alike in them share
-/// their decisions, so a pool behind 100,000 names is decided about once.
+/// The settings of a service on which a decision depends. Services with equal settings share their
+/// decisions, so for a pool behind 100,000 names one decision is made.
 #[derive(Debug)]
 pub(super) struct Plan {
     tiers: Vec<PoolId>,
@@ -115,7 +115,7 @@ impl Services {
         self.plans_of(pool).flat_map(|(_, plan)| plan.services.iter().copied())
     }
 
-    /// All tiers of the services that have a pool as a tier. A pool may occur several times.
+    /// All tiers of the services that have this pool as a tier. A pool may be repeated.
     pub fn tiers_beside(&self, pool: PoolId) -> impl Iterator<Item = PoolId> {
         self.plans_of(pool).flat_map(|(_, plan)| plan.tiers.iter().copied())
     }
@@ -136,8 +136,8 @@ impl Deref for Services {
 }
 
 impl Plan {
-    /// Decides for each family, by [`Family::index`]. Draws from the same addresses as in the earlier
-    /// decisions are shared with them.
+    /// Decides for each family, by [`Family::index`]. A draw from the same addresses as in an earlier
+    /// decision is shared with it.
     pub(super) fn decide(
         &self,
         pools: &PersistentVec<Arc<PoolView>>,
@@ -150,9 +150,9 @@ impl Plan {
         })
     }
 
-    /// Each family is judged separately. If a pool is in use for its other family and has no
-    /// address of this one, the answer is NODATA: clients of one family must not be sent to a
-    /// standby while the pool serves the other.
+    /// Each family is decided separately. If a pool is in use for its other family and has no address
+    /// of this one, the answer is NODATA: clients of one family must not be sent to a standby while
+    /// the pool serves the other.
     fn decide_for(
         &self,
         family: Family,
@@ -186,7 +186,7 @@ impl Plan {
 }
 
 impl Decision {
-    /// The draw that answers.
+    /// The draw for the answer, if there is one.
     fn draw(&self) -> Option<&Draw> {
         match self {
             Self::Tier { draw, .. } | Self::FailOpen { draw, .. } => Some(draw),
@@ -194,7 +194,7 @@ impl Decision {
         }
     }
 
-    /// Replaces one of the orders to draw from, if there is a choice of them.
+    /// Replaces one of the orders of the draw, if it chooses between several.
     pub(super) fn renew(&mut self, rng: &mut impl Rng) {
         if let Self::Tier { draw, .. } | Self::FailOpen { draw, .. } = self {
             draw.renew(rng);

@@ -1,4 +1,4 @@
-//! How a service draws from the addresses that may be answered.
+//! How a service draws from the addresses that may be in its answers.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::pool_view::{Choice, ConfiguredAddress, FamilyView};
 use crate::selection::{Candidate, Probability, Sampler, Spread, probabilities};
 use crate::service::{Answers, Policy, Service};
 
-/// The settings of a service that its draws depend on.
+/// The settings of a service on which its draws depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Drawing {
     /// See [`Service::answers`].
@@ -19,7 +19,7 @@ pub struct Drawing {
     pub spread: Spread,
 }
 
-/// Addresses with everything that is needed to draw from them.
+/// Addresses, and a prepared draw from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draw {
     /// The addresses that may be drawn.
@@ -37,14 +37,14 @@ impl From<&Service> for Drawing {
 }
 
 impl Drawing {
-    /// How often each member of a choice is drawn.
+    /// The probabilities with which each member of a choice is drawn.
     #[must_use]
     pub fn probabilities(self, choice: &Choice) -> Vec<Probability> {
         let candidates: Vec<Candidate> = self.candidates(choice).collect();
         probabilities(&candidates, self.answers.limit(), self.spread)
     }
 
-    /// The members of a choice with the weights that count.
+    /// The members of a choice, with the weights that apply.
     fn candidates(self, choice: &Choice) -> impl Iterator<Item = Candidate> {
         choice.candidates.iter().map(move |candidate| match self.policy {
             Policy::Weighted => *candidate,
@@ -91,7 +91,7 @@ impl Draw {
         Self { choice: Arc::clone(choice), addresses, sampler: Arc::new(sampler) }
     }
 
-    /// Replaces one of the orders to draw from.
+    /// Replaces one of the orders of the draw.
     pub(super) fn renew(&mut self, rng: &mut impl Rng) {
         let mut sampler = Sampler::clone(&self.sampler);
         sampler.renew(rng);

@@ -1,9 +1,10 @@
-//! A persistent vector: a changed clone shares with the original all but the paths to its changes.
+//! A persistent vector: a changed clone shares everything with the original except the paths to the
+//! changes.
 //!
-//! A tree whose nodes have up to [`WIDTH`] entries, with the elements in the leaves. A clone copies
-//! one pointer. The first change of an element copies the node of each level above it, so at most
-//! [`WIDTH`] entries each; further changes below a copied node write in place. Reading visits the
-//! same nodes:
+//! It is a tree. Nodes have up to [`WIDTH`] entries, and the leaves contain the elements. Cloning
+//! copies one pointer. The first change of an element copies the node at each level above it, at
+//! most [`WIDTH`] entries each; further changes below a copied node write in place. A read visits
+//! the same nodes:
 //!
 //! ```text
 //! elements           levels   entries copied by a change, at most
@@ -12,12 +13,12 @@
 //! up to 262,144      3        192
 //! ```
 //!
-//! Elements stand in the leaves themselves, not behind a pointer each as in the libraries for
-//! persistent vectors, because each query reads one.
+//! The leaves contain the elements themselves. Libraries for persistent vectors keep a pointer to
+//! each element, which would cost each query another memory access.
 
 use std::sync::Arc;
 
-/// Bits of an index that select an entry of a node.
+/// The bits of an index that select an entry of a node.
 const BITS: u32 = 6;
 /// The most entries of a node.
 const WIDTH: usize = 1 << BITS;
@@ -27,7 +28,7 @@ const WIDTH: usize = 1 << BITS;
 pub struct PersistentVec<T> {
     root: TrieNode<T>,
     length: usize,
-    /// Bits of an index below those that select an entry of the root.
+    /// The number of low bits of an index that do not select an entry of the root.
     shift: u32,
 }
 
@@ -50,7 +51,7 @@ impl<T> PersistentVec<T> {
         self.length == 0
     }
 
-    /// An element by its index.
+    /// The element at this index.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&T> {
         let (mut node, mut shift, mut rest) = (&self.root, self.shift, index);
@@ -71,7 +72,7 @@ impl<T> PersistentVec<T> {
 }
 
 impl<T: Clone> PersistentVec<T> {
-    /// An element to change. Copies the nodes above it that another vector shares.
+    /// A mutable element. Copies the nodes above it that are shared with another vector.
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         if index >= self.length {
             return None;
@@ -102,7 +103,7 @@ impl<T> FromIterator<T> for PersistentVec<T> {
     }
 }
 
-/// The entries in arrays of [`WIDTH`], the last one shorter.
+/// Splits the entries into arrays of [`WIDTH`]; the last one may be shorter.
 fn chunks<E>(mut entries: impl Iterator<Item = E>) -> impl Iterator<Item = Arc<[E]>> {
     std::iter::from_fn(move || {
         let chunk: Arc<[E]> = entries.by_ref().take(WIDTH).collect();
@@ -120,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    /// The sizes around which the number of levels changes.
+    /// Sizes at which the number of levels changes, and their neighbours.
     const SIZES: [usize; 9] = [0, 1, 2, 63, 64, 65, 4096, 4097, 20_000];
 
     impl<T> PersistentVec<T> {

@@ -1,9 +1,10 @@
-//! The part of a pool that may be answered now.
+//! The addresses of a pool that may be in answers now.
 //!
-//! `health` decides which addresses are healthy. This file combines that with the operator's
-//! overrides into candidates. Services, and which of their pools answers, belong to `table`.
+//! `health` decides which addresses are healthy. This file combines their states with the operator's
+//! overrides, and so determines the candidates. Services, and which of their pools answers, belong to
+//! `table`.
 //!
-//! The role of an address, by its [`AddressCondition`]; an override takes precedence over the checks:
+//! The role of an address, according to its [`AddressCondition`]; an override takes precedence over the checks:
 //!
 //! ```text
 //!                      eligible                        in fail open             counts for min_healthy as
@@ -17,9 +18,9 @@
 //! override disabled    no                              no                       not in the total either
 //! ```
 //!
-//! Fail open distrusts the checks, not the operator: a drained server is about to be stopped, so it
-//! is answered only if no tier has another address. It still counts in the total of `min_healthy`,
-//! as missing capacity; `disabled` removes it from the total too.
+//! Fail open distrusts the checks, not the operator. A drained server is about to be stopped, so it is
+//! answered only if no tier has another address. It still counts in the total for `min_healthy`, as missing
+//! capacity; a disabled backend does not.
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -32,33 +33,33 @@ use crate::counters::Counters;
 use crate::pool::{Family, Override, Pool};
 use crate::selection::Candidate;
 
-/// The part of a pool that may be answered now.
+/// The addresses of a pool that may be in answers now.
 #[derive(Debug)]
 pub struct PoolView {
     /// The pool's name.
     pub name: Arc<str>,
     /// The names of its backends, in configuration order.
     pub backends: Arc<[Box<str>]>,
-    /// By [`Family::index`].
+    /// Indexed by [`Family::index`].
     pub families: [FamilyView; 2],
-    /// How often each backend was answered, one column per backend. Lives as long as the pool.
+    /// How often each backend was answered, one column per backend. The counters live as long as the pool.
     pub answers: Arc<Counters>,
 }
 
-/// The part of a pool that may be answered now in one address family.
+/// The addresses of a pool that may be in answers now, for one address family.
 #[derive(Clone, Debug)]
 pub struct FamilyView {
     /// Whether the pool satisfies `min_healthy`.
     pub usable: bool,
-    /// Whether it is usable only with addresses that are unknown or held.
+    /// Whether the pool is usable only if addresses that are unknown or held count.
     pub on_trust: bool,
     /// The addresses that may appear in an answer now. Successive views share them until a member or
     /// a weight changes.
     pub eligible: Arc<Choice>,
-    /// The addresses to answer if the pool fails open. They do not depend on health, so successive
-    /// views share them until the configuration or an override changes.
+    /// The addresses in answers if the pool fails open. They do not depend on health, so successive views
+    /// share them until the configuration or an override changes.
     pub everyone: Arc<Choice>,
-    /// Whether an operator drains all of them. Then other tiers fail open before this one.
+    /// Whether an operator drains all of them. If so, other tiers fail open before this one.
     pub drained: bool,
     /// All its addresses, also disabled ones. Successive views share them until the configuration changes.
     pub configured: Arc<[ConfiguredAddress]>,
@@ -77,7 +78,7 @@ pub struct ConfiguredAddress {
     enabled: bool,
 }
 
-/// Addresses with the weights to draw them by.
+/// Addresses with the weights for drawing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// In configuration order.
@@ -88,16 +89,16 @@ pub struct Choice {
     pub places: Box<[u32]>,
 }
 
-/// One address that may be answered.
+/// An address that may be in answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The address to answer.
+    /// The address.
     pub address: IpAddr,
-    /// Index of its backend within the pool.
+    /// The index of its backend within the pool.
     pub backend: u32,
 }
 
-/// The combined result of the checks of a backend address.
+/// The combined result of all checks of a backend address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Passes its checks, or has none.
@@ -133,8 +134,8 @@ pub struct AddressCondition {
     pub standing: Standing,
     /// It would be healthy, but damping holds it for a while.
     pub held: bool,
-    /// Percent of its weight while it is eligible, 0 to [`FULL_WEIGHT`]. With 0 it is left out as
-    /// long as another address has weight.
+    /// Percent of its weight while it is eligible, 0 to [`FULL_WEIGHT`]. With 0 it is left out while
+    /// another address has weight.
     pub percent: u8,
     /// The operator's override, which takes precedence.
     pub overridden: Option<Override>,
@@ -171,10 +172,10 @@ impl AddressCondition {
 /// The role of an address that counts in the totals of its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// May be answered, with this percentage of its weight.
+    /// Eligible, with this percentage of its weight.
     Eligible(u8),
-    /// Becomes eligible, with this percentage of its weight, if it takes the spares to satisfy
-    /// `min_healthy`.
+    /// Becomes eligible, with this percentage of its weight, if `min_healthy` is only reached with the
+    /// spares.
     Spare(u8),
     /// Answered only if the pool fails open.
     Out,
@@ -200,13 +201,13 @@ impl EnabledAddress<'_> {
         self.configured.weight
     }
 
-    /// The address with a weight; `None` if that is 0.
+    /// The address with this weight; `None` if the weight is 0.
     fn candidate(&self, weight: u32) -> Option<Chosen> {
         let ConfiguredAddress { member, site, .. } = *self.configured;
         (weight > 0).then_some((self.place, member, Candidate { weight, site }))
     }
 
-    /// The percentage of its weight with which it is answered; `None` if it is not.
+    /// The percentage of its weight with which it is eligible; `None` if it is not.
     fn percent(&self, with_spares: bool) -> Option<u8> {
         match self.role {
             Role::Eligible(percent) => Some(percent),
@@ -227,7 +228,7 @@ impl Choice {
         Self { members: members.into(), candidates: candidates.into(), places: places.into() }
     }
 
-    /// A choice of these members: the earlier one if it has the same.
+    /// A choice with these members: the earlier one if it is equal.
     fn shared(previous: Option<&Arc<Self>>, chosen: impl Iterator<Item = Chosen> + Clone) -> Arc<Self> {
         let is_same = |choice: &&Arc<Self>| {
             let own = choice.places.iter().zip(&choice.members).zip(&choice.candidates);
@@ -241,13 +242,12 @@ impl Choice {
 }
 
 impl PoolView {
-    /// Builds the view of a pool. `condition` returns the state of an address, by the index of its
-    /// backend and its index within the backend, and is called once per address.
+    /// Builds the view of a pool. `condition` returns the state of an address, by the index of its backend and
+    /// its index within the backend, and is called once per address.
     ///
-    /// `previous` is an earlier view of the pool; unchanged parts are shared with it. It may have
-    /// other backends. `answers` are the counters to continue, one column per backend in order:
-    /// those of the previous view if the backends are the same, else for example
-    /// [`PoolView::counters`].
+    /// `previous` is an earlier view of the pool; unchanged parts are shared with it. It may have other backends.
+    /// `answers` are the counters to continue, one column per backend in order: those of the previous view if the
+    /// backends are the same, otherwise for example [`PoolView::counters`].
     pub fn build(
         pool: &Pool,
         previous: Option<&PoolView>,
@@ -295,7 +295,7 @@ impl PoolView {
         }
     }
 
-    /// Counters for a pool that was never answered; `rows` threads may add to them.
+    /// Counters for a pool without answers so far; `rows` threads may increment them.
     #[must_use]
     pub fn counters(pool: &Pool, rows: usize) -> Arc<Counters> {
         Arc::new(Counters::new(rows, pool.backends.len()))
@@ -307,7 +307,7 @@ impl PoolView {
         family.select(&self.families)
     }
 
-    /// Whether the pool is usable in each family of which it has addresses.
+    /// For each family that the pool has addresses of, whether it is usable.
     #[must_use]
     pub fn usable(&self) -> bool {
         let mut families = self.families.iter().filter(|family| family.is_configured()).peekable();
@@ -324,7 +324,7 @@ impl FamilyView {
     ) -> Self {
         let enabled = &*enabled(&configured, condition);
         let total_weight = enabled.iter().map(|address| u64::from(address.weight())).sum();
-        // Counts configured weights, so an address in slow start counts in full.
+        // Counts configured weights, so an address in slow start counts fully.
         let enough = |with_spares| {
             let healthy = enabled
                 .iter()
@@ -387,13 +387,13 @@ fn enabled<'c>(
     enabled
 }
 
-/// The eligible addresses with their weights: the configured ones if all addresses get their full
-/// weight or none gets any, else in hundredths.
+/// The eligible addresses with their weights: the configured weights if all addresses get their full weight
+/// or none gets any, otherwise in hundredths.
 fn eligible_of(enabled: &[EnabledAddress<'_>], with_spares: bool) -> impl Iterator<Item = Chosen> + Clone {
     let weighted = enabled.iter().filter(|address| address.weight() > 0);
     let picked = weighted.filter_map(move |address| Some((address, address.percent(with_spares)?)));
     let all = |wanted| picked.clone().all(|(_, percent)| percent == wanted);
-    // With 0 percent for all, leaving all out would make the answer of a usable pool empty.
+    // If all get 0 percent, leaving them out would make the answer of a usable pool empty.
     let unscaled = all(FULL_WEIGHT) || all(0);
     picked.filter_map(move |(address, percent)| {
         // At most 100 x `MAX_WEIGHT`, which fits.
@@ -403,8 +403,8 @@ fn eligible_of(enabled: &[EnabledAddress<'_>], with_spares: bool) -> impl Iterat
     })
 }
 
-/// All addresses as if healthy, drained ones only if there are no others. By weight, or uniformly
-/// if all weights are 0.
+/// All addresses as if they were healthy; drained ones only if there are no others. Drawn by weight, or
+/// uniformly if all weights are 0.
 fn everyone_of(enabled: &[EnabledAddress<'_>], all_drained: bool) -> impl Iterator<Item = Chosen> + Clone {
     let left = enabled.iter().filter(move |address| all_drained || address.role != Role::Drained);
     let all_zero = left.clone().all(|address| address.weight() == 0);

@@ -1,5 +1,5 @@
-//! Compares decisions with a naive implementation of the rules, and tables that follow another with
-//! tables built from nothing.
+//! Compares decisions with a naive implementation of the rules, and tables made from an earlier one
+//! with tables built from scratch.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -34,7 +34,7 @@ fn table(services: Services, views: impl IntoIterator<Item = Arc<PoolView>>) -> 
     Table::new(1, Arc::default(), catalog, Arc::new(services), views, SmallRng::seed_from_u64(1))
 }
 
-/// The rules of a service's answer in one family.
+/// The rules for a service's answer in one family.
 fn rules(table: &Table, service: &Service, family: Family) -> Decision {
     let tiers: Vec<(usize, PoolId, &PoolView)> =
         (0..).zip(&service.tiers).filter_map(|(tier, id)| Some((tier, *id, &**table.pool(*id)?))).collect();
@@ -43,7 +43,7 @@ fn rules(table: &Table, service: &Service, family: Family) -> Decision {
         let rng = &mut SmallRng::seed_from_u64(2);
         Draw::new(view.family(family), choice, Drawing::from(service), None, rng)
     };
-    // A pool that is usable for the other family alone is in use as well.
+    // A pool that is usable only for the other family is also in use.
     let in_use = tiers.iter().find(|(.., view)| {
         view.family(family).usable || !has_addresses(view) && view.families.iter().any(|other| other.usable)
     });
@@ -79,8 +79,8 @@ fn random_services(rng: &mut SmallRng, pools: usize) -> Vec<(Service, Counters)>
     (0..count).map(random).collect()
 }
 
-/// Takes tables through changes of health and overrides. A table made from another one equals the
-/// table that is built from nothing of the same pools, and both follow the rules.
+/// Changes health and overrides at random. A table made from an earlier one equals the table that
+/// is built from scratch from the same pools, and both follow the rules.
 #[test]
 fn tables_that_follow_another_equal_tables_built_from_nothing() {
     for seed in 0..100 {
@@ -126,7 +126,7 @@ fn tables_that_follow_another_equal_tables_built_from_nothing() {
             }
             let mut changed = Vec::new();
             for _ in 0..rng.random_range(0..6) {
-                // One that does not exist is ignored.
+                // An index that does not exist is ignored.
                 let index = rng.random_range(0..pools.len() + 2);
                 let (Some(pool), Some(view)) = (pools.get(index), views.get_mut(index)) else {
                     changed.extend(views.first().map(|view| (PoolId(1_000_000), Arc::clone(view))));
@@ -143,11 +143,11 @@ fn tables_that_follow_another_equal_tables_built_from_nothing() {
     }
 }
 
-/// The entries of the last node that a change of a [`PersistentVec`] copies.
+/// The entries of the last node that a change to a [`PersistentVec`] copies.
 const COPIED: usize = 64;
 
-/// References beyond one for each view, and beyond two for each choice of addresses: the pointers
-/// that a table shares with another one without sharing the node that holds them.
+/// References beyond one for each view, and beyond two for each choice of addresses: pointers that
+/// a table shares with another one without sharing their node.
 fn copied(views: &[Arc<PoolView>]) -> (usize, usize) {
     let beyond = |count: usize, own: usize| count.saturating_sub(own);
     let of_views = views.iter().map(|view| beyond(Arc::strong_count(view), 2)).sum();
@@ -244,7 +244,7 @@ fn new_orders_change_neither_the_generation_nor_the_decisions() {
     };
     for part in 0..8 {
         let after = before.with_new_orders(part, 8);
-        // Four draws in eight parts: every other part has one.
+        // Eight parts have four draws, so every second part has one.
         assert_eq!(after.is_some(), part % 2 == 1, "part {part}");
         let Some(after) = after else { continue };
         assert_eq!(after.generation, before.generation);
@@ -254,7 +254,7 @@ fn new_orders_change_neither_the_generation_nor_the_decisions() {
             assert_eq!(Arc::ptr_eq(&old, &new), index != part / 2, "part {part}, service {index}");
         }
     }
-    // A pool that is built anew without a change is drawn from as before.
+    // If a pool is rebuilt without a change, its draws are kept.
     let after = before.with_pools([(PoolId(1), Arc::clone(before.pool(PoolId(1)).unwrap()))]);
     assert!(Arc::ptr_eq(&sampler(&before, 1), &sampler(&after, 1)));
 }

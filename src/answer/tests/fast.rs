@@ -1,4 +1,5 @@
-//! The fast path against the long way: the same query, table and seed must bring the same reply.
+//! Compares the fast path with the general one: the same query, table and seed must give the same
+//! reply.
 
 use super::*;
 use crate::answer::fast;
@@ -7,7 +8,7 @@ use crate::settings::Cookies;
 
 const TYPES: [u16; 18] = [1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 39, 41, 43, 65, 99, 250, 252, 255];
 
-/// A zone below the other one, which hides names of it.
+/// A zone below the other one, which hides names of that zone.
 const INNER: &str = "\
 $ORIGIN in.ent.example.
 $TTL 60
@@ -91,7 +92,7 @@ fn large_pool() -> Pool {
     Pool::new("large", (0..60).map(backend).collect())
 }
 
-/// Every name worth asking for: those of the zones, and missing ones beside, below and above them.
+/// Every name worth querying: those in the zones, and missing ones beside, below and above them.
 fn names(table: &Table) -> Vec<Vec<u8>> {
     let mut names = vec![vec![0], b"\x09elsewhere\x00".to_vec(), b"\x01a\x01b\x09elsewhere\x00".to_vec()];
     for zone in table.catalog.zones() {
@@ -212,7 +213,7 @@ fn usual_queries_take_the_fast_path() {
     }
 }
 
-/// Each of these would be wrong if it were put together from ready parts.
+/// Assembling any of these replies from prepared parts would be wrong.
 #[test]
 fn queries_that_are_not_plain_take_the_long_way() {
     let table = table(HEALTHY);

@@ -1,4 +1,4 @@
-//! Replies, parsed by an independent parser (hickory-proto).
+//! Tests replies with an independent parser (hickory-proto).
 
 mod fast;
 mod operations;
@@ -65,7 +65,7 @@ $GENERATE 1-30 wide NS ns$.wide
 $GENERATE 1-30 ns$.wide A 192.0.2.$
 ";
 
-/// Four backends, 192.0.2.11 to .14, with the weights 3, 2, 1 and 0, for all services.
+/// Four backends, 192.0.2.11 to .14, with weights 3, 2, 1 and 0; all services use them.
 fn pool() -> Pool {
     let address = |index| IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10 + index));
     let backend = |(index, weight): (u8, u32)| Backend {
@@ -80,12 +80,12 @@ fn table(standing: [Standing; 4]) -> Table {
     table_of(&pool(), |backend| standing[backend])
 }
 
-/// All services answer from this pool.
+/// A table in which all services answer from this pool.
 fn table_of(pool: &Pool, standing: impl Fn(usize) -> Standing) -> Table {
     table_in(&[("example", ZONE)], pool, standing)
 }
 
-/// The same with these zones, of which the first has the services.
+/// As [`table_of`], with these zones; the first one has the services.
 fn table_in(zones: &[(&str, &str)], pool: &Pool, standing: impl Fn(usize) -> Standing) -> Table {
     let service = |name: &str, answers, policy, when_down| {
         let name = Name::parse(name).unwrap();
@@ -266,7 +266,7 @@ fn dname_is_followed_by_its_cname() {
     assert_eq!(ask(&table, &longer, rtype::TXT).metadata.response_code, ResponseCode::NXDomain);
 }
 
-/// A resolver would follow the same records up to its own limit, and gain nothing.
+/// A resolver that followed these records up to its own limit would gain nothing.
 #[test]
 fn a_rewriting_that_cannot_help_ends_after_its_first_round() {
     let table = table(HEALTHY);
@@ -277,7 +277,7 @@ fn a_rewriting_that_cannot_help_ends_after_its_first_round() {
     };
     assert_eq!(cnames("a.below.example"), (2, vec!["a.x.below.example.".into()]));
     assert_eq!(cnames("a.ping.example"), (4, vec!["a.pong.example.".into(), "a.x.ping.example.".into()]));
-    // Here the second use of the same record leads to a different name.
+    // The second use of the same record leads to a different name.
     let told = vec!["k.k.over.example.".into(), "k.m.helps.example.".into(), "k.m.over.example.".into()];
     assert_eq!(cnames("k.k.helps.example"), (6, told));
 }
@@ -516,8 +516,8 @@ fn the_gate() {
     );
 }
 
-/// Prefixes, flipped bytes and noise: no panic, every reply can be parsed, is no longer than the
-/// client accepts, and has the id of the query.
+/// Prefixes, flipped bytes and noise: nothing panics, and every reply can be parsed, is no longer
+/// than the client accepts, and has the id of the query.
 #[test]
 fn hostile_bytes() {
     let table = table(HEALTHY);

@@ -1,4 +1,4 @@
-//! EDNS options and the replies to them.
+//! EDNS options of queries, and the options of the replies.
 
 use std::net::IpAddr;
 
@@ -259,7 +259,7 @@ fn an_opt_record_is_answered_by_one_whatever_the_sizes() {
                 let edns = edns.unwrap_or_else(|| panic!("no OPT record: {case}"));
                 assert_eq!(message.len(), HEADER + name + 4 + edns.record_length(), "{case}");
                 let told: Vec<u16> = edns.options().map(|(code, _)| code).collect();
-                // The room for the signature is left if possible, and options fill the rest.
+                // The room for the signature is kept if possible, and options fill the rest.
                 let kept = signature.min(limit - HEADER - name - 4 - OPT_LENGTH);
                 assert!(facts.length + kept <= limit, "{case}");
                 let mut left = limit - HEADER - name - 4 - OPT_LENGTH - kept;
@@ -276,7 +276,7 @@ fn an_opt_record_is_answered_by_one_whatever_the_sizes() {
     }
 }
 
-/// Also if the query is not answered.
+/// This holds even if the query is not answered.
 #[test]
 fn an_opt_record_is_answered_by_one_also_with_an_error() {
     let good = query("www.example", rtype::A, Some(1232));

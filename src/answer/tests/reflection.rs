@@ -1,5 +1,5 @@
-//! The largest reply that a query with a forged source address can direct at a victim.
-//! docs/OPERATIONS.md has a table of the figures, which is compared with the measurements here.
+//! Measures the largest reply that a query with a forged source address can send to a victim.
+//! docs/OPERATIONS.md has a table of the figures; a test compares it with the measurements.
 
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
@@ -39,7 +39,7 @@ $GENERATE 1-7 big TXT $LONG
 /// The name for `id.server` and NSID.
 const IDENTITY: &str = "ns1.lb.example.com";
 
-/// The most addresses that a service of this name may have: `config` refuses more.
+/// The most addresses that a service with this name may have: `config` rejects more.
 const MOST_IPV4: usize = 72;
 const MOST_IPV6: usize = 41;
 /// The most addresses that fit without EDNS.
@@ -56,7 +56,8 @@ fn zone(services: &[Service]) -> Zone {
     zone.finish().unwrap()
 }
 
-/// The default settings. The services answer with one or more addresses; that of `off` is down.
+/// The default settings. The services answer with one or more addresses, except `off`, which is
+/// down.
 fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
     let secrets = CookieSecrets::new(vec![[7; 16]]).unwrap();
     let mut settings =
@@ -111,7 +112,7 @@ fn measure(table: &Table, query: &[u8], rcode: u16) -> Measured {
     (query.len(), bytes.len())
 }
 
-/// Without EDNS, and with an OPT record without options.
+/// The lengths without EDNS, and with an OPT record without options.
 fn both(table: &Table, name: &str, rtype: u16, rcode: u16) -> [Option<Measured>; 2] {
     [None, Some(4096)].map(|edns| Some(measure(table, &query(name, rtype, edns), rcode)))
 }
@@ -214,7 +215,7 @@ fn the_documented_figures_are_those_of_the_replies() {
     assert!(DOCUMENT.contains(&table), "docs/OPERATIONS.md must have this table:\n{table}");
 }
 
-/// Apart from configured data, no reply is worth a forgery.
+/// Apart from configured data, no reply is large enough to be worth a forgery.
 #[test]
 fn what_is_no_answer_hardly_exceeds_the_query() {
     let mut seen = 0;

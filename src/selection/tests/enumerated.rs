@@ -1,4 +1,4 @@
-//! Probabilities of draws, exact over all choices.
+//! Computes the exact probabilities of draws by enumerating all choices.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -31,8 +31,8 @@ fn multisets(size: usize) -> Vec<Vec<u32>> {
     sets
 }
 
-/// All ways to place the weights at sites, up to the names of sites and to equal weights. With six
-/// weights at most three sites have more than one.
+/// All ways to distribute the weights over sites, up to renaming sites and exchanging equal weights.
+/// With six weights, at most three sites have more than one.
 fn placements(weights: &[u32]) -> Vec<Vec<u32>> {
     let mut labels: Vec<Vec<u32>> = vec![Vec::new()];
     for _ in weights {
@@ -56,8 +56,8 @@ fn placements(weights: &[u32]) -> Vec<Vec<u32>> {
     labels
 }
 
-/// The lines of a frame, but one of those that differ only by the names of equal candidates: all of
-/// them, or some if it has more than five candidates.
+/// The lines of a frame, without those that differ only in the names of equal candidates. If there
+/// are more than five candidates, only some of them.
 fn lines(frame: &Frame, candidates: &[Candidate]) -> Vec<Line> {
     if frame.sampled == 0 {
         return Vec::new();
@@ -97,14 +97,14 @@ pub(super) fn distribution(sampler: &Sampler) -> HashMap<Vec<u32>, f64> {
     drawn
 }
 
-/// A set of candidates as bits.
+/// A set of candidates as a bit set.
 fn bits(indices: &[u32]) -> u32 {
     indices.iter().fold(0, |set, index| set | 1 << index)
 }
 
-/// How often each set of up to six candidates is hit over all starts, and the sum.
+/// How often each set of up to six candidates is hit, over all starts, and the total.
 fn samples(frame: &Frame, line: &Line) -> (Vec<(u32, u64)>, u64) {
-    // A start with choices within it counts as much as one without.
+    // A start counts the same whether or not it has inner choices.
     let choices: u64 = frame.parts.iter().map(|part| part.weight).product();
     let mut samples = [0; 1 << 6];
     for start in 0..frame.step {
@@ -121,7 +121,7 @@ fn samples(frame: &Frame, line: &Line) -> (Vec<(u32, u64)>, u64) {
     ((0..).zip(samples).filter(|(_, times)| *times > 0).collect(), frame.step * choices)
 }
 
-/// Enumerates which place moves to the front.
+/// Enumerates which candidate moves to the front.
 fn check_first_places(frame: &Frame, expected: &[Probability]) {
     let certain = frame.certain.len();
     let mut chances = vec![0; certain + usize::try_from(frame.sampled).unwrap()];
@@ -136,7 +136,8 @@ fn check_first_places(frame: &Frame, expected: &[Probability]) {
     let sampled = &chances[certain..];
     assert!(sampled.iter().all(|chance| *chance == sampled[0]), "{frame:?}");
     for member in &frame.members {
-        // Its place among the sampled ones does not matter, so it is in the answer and at the front.
+        // Its place among the sampled ones does not matter, so being in the answer and moving to the
+        // front are independent.
         let Probability { included, first } = expected[member.index as usize];
         let both = Fraction::new(
             included.numerator * u128::from(sampled[0]),
@@ -154,7 +155,7 @@ fn check(candidates: &[Candidate], answers: usize, spread: Spread) {
     assert_eq!(probabilities(candidates, answers, spread), expected, "{}", context());
     check_first_places(&frame, &expected);
     if candidates.iter().any(|candidate| candidate.weight == 0) {
-        // The line is that of the other candidates, which are checked too.
+        // The line has only the other candidates, which are checked separately.
         return;
     }
     let certain = bits(&frame.certain);
@@ -177,7 +178,7 @@ fn check(candidates: &[Candidate], answers: usize, spread: Spread) {
     }
 }
 
-/// The sites, as sets of candidates.
+/// The sites, as bit sets of candidates.
 fn sites(candidates: &[Candidate]) -> Vec<u32> {
     let mut sites: BTreeMap<u32, u32> = BTreeMap::new();
     for (index, candidate) in candidates.iter().enumerate() {
@@ -199,7 +200,7 @@ fn are_spread(answers: impl Iterator<Item = u32>, sites: &[u32], frame: &Frame, 
         weights.iter().all(|&(site, weight)| {
             let from_site = (answer & site).count_ones();
             let sampled = u64::from((answer & site & !certain).count_ones());
-            // The hits on the line are the expected ones, rounded down or up.
+            // The number of hits on the line is the expected one, rounded down or up.
             let (hits, rest) = (frame.sampled * weight / frame.step, frame.sampled * weight % frame.step);
             match spread {
                 Spread::Off => true,
@@ -242,7 +243,7 @@ fn inclusions_are_exact_when_sites_win() {
     check_with_sites(Spread::Always);
 }
 
-/// The whole of a draw: each order of each answer.
+/// The complete draw, with the order of each answer.
 #[test]
 fn answers_are_exact_and_the_rest_is_shuffled() {
     let one_site = [0; 4];

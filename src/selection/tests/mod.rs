@@ -1,4 +1,4 @@
-//! Enumerations of draws, and statistics of many.
+//! Enumerates small draws, and takes statistics of many large ones.
 
 mod enumerated;
 mod reference;

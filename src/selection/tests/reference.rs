@@ -1,4 +1,4 @@
-//! The formulas, written down once more and more slowly.
+//! A second implementation of the formulas, simple and slow.
 
 use crate::selection::fraction::Fraction;
 use crate::selection::inclusion::{Candidate, Probability, Spread};
@@ -43,7 +43,7 @@ fn probability((included, first): (Fraction, Fraction)) -> Probability {
     Probability { included, first }
 }
 
-/// Shares a fraction of hits by weight, at most 1 for each.
+/// Divides a fraction of hits by weight, at most 1 for each.
 fn share(
     candidates: &[Candidate],
     members: &[usize],
@@ -68,8 +68,8 @@ fn share(
     }
 }
 
-/// The expected hits of sites of a weight and a number of candidates: `c x weight`, clipped, such that
-/// the sum is `answers`. Tries all ways to clip them.
+/// The expected hits of sites, given their weights and numbers of candidates: `c x weight`, clipped,
+/// so that the sum is `answers`. Tries all ways of clipping.
 fn hits_of_sites(sites: &[(u64, u64)], answers: u64) -> Vec<(u64, u64)> {
     let enough_sites = answers <= sites.len() as u64;
     let limits: Vec<(u64, u64)> =
@@ -79,7 +79,7 @@ fn hits_of_sites(sites: &[(u64, u64)], answers: u64) -> Vec<(u64, u64)> {
         if let Some(hits) = hits_if_clipped(sites, &limits, &clips, answers) {
             return hits;
         }
-        // The next way to clip them, as a number is counted up.
+        // The next way of clipping, as when counting up.
         let next = clips.iter_mut().find_map(|clip| {
             *clip = match clip {
                 Clip::Least => Clip::Most,
@@ -99,7 +99,7 @@ enum Clip {
     Neither,
 }
 
-/// The expected hits of each site if it is true that they are clipped so.
+/// The expected hits of each site, if they are really clipped in this way.
 fn hits_if_clipped(
     sites: &[(u64, u64)],
     limits: &[(u64, u64)],

@@ -1,4 +1,4 @@
-//! Frequencies of many draws, by the code that answers use.
+//! Frequencies in many draws, made by the code that answers use.
 
 use std::collections::HashMap;
 
@@ -50,7 +50,7 @@ fn answers_have_their_enumerated_frequencies() {
     }
 }
 
-/// The largest deviation of an inclusion or a first place from its formula, in standard deviations.
+/// The largest deviation of an inclusion or a first place from the formula, in standard deviations.
 pub(super) fn deviation(
     candidates: &[Candidate],
     answers: usize,
@@ -80,7 +80,7 @@ pub(super) fn deviation(
     included.chain(first).map(sigmas).fold(0.0, f64::max)
 }
 
-/// Every deviation of a fair draw is below this, but for one run in a million.
+/// A fair draw deviates less than this, except in one run in a million.
 pub(super) const FAIR: f64 = 5.5;
 
 #[test]
@@ -202,7 +202,7 @@ fn answers_never_hold_one_candidate_twice_and_stop_at_the_limit() {
     }
 }
 
-/// The largest weights there are, in a pool of many backends whose sites have uneven sums.
+/// The largest possible weights, in a pool with many backends and sites of unequal size.
 #[test]
 fn the_largest_weights_do_not_overflow() {
     let mut rng = SmallRng::seed_from_u64(SEED);
