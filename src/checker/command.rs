@@ -10,18 +10,20 @@ use crate::fleet::{
 /// Commands to the checker.
 #[derive(Debug)]
 pub enum CheckerCommand {
-    /// The state of some backends; none when another configuration has come into force since the
-    /// table of that cursor.
+    /// Reports the state of some backends; none if another configuration has come into force since
+    /// the table of the cursor.
     Tell(Cursor, oneshot::Sender<Option<Piece>>),
-    /// The configuration that runs.
+    /// Returns the running configuration.
     Configuration(oneshot::Sender<Configuration>),
-    /// To go on with another configuration. Unchanged probes keep their counters, timers and history.
-    /// `reload` prepares it and reports what differs.
+    /// Switches to another configuration. Unchanged probes keep their counters, timers and history.
+    /// `reload` prepares it and reports the differences.
     Reload(Box<NewConfiguration>, oneshot::Sender<Reloaded>),
-    /// To set what an operator says of a backend, or to go back to the checks' word.
+    /// Sets or ends an operator's override.
     Override(OverrideRequest, oneshot::Sender<Result<Overridden, OverrideRefused>>),
-    /// The state worth keeping over a restart, in some seconds. Changes go on being noted meanwhile.
+    /// Returns the state to keep over a restart; this takes some seconds. Changes remain recorded
+    /// meanwhile.
     Memory(oneshot::Sender<Memory>),
-    /// The changes since the last such command, whether or not the whole was asked for in between.
+    /// Returns the changes since the last such command, whether or not the whole memory was requested
+    /// in between.
     MemoryChanges(oneshot::Sender<MemoryChanges>),
 }

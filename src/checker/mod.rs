@@ -1,10 +1,10 @@
 //! The task that owns health: due -> probe -> outcome -> transition -> publish.
 //!
-//! It is the shell around [`crate::fleet::Fleet`], which decides everything: here are the runtime, the clocks, chance, the
-//! probes in flight, and the commands of others. It is the only writer of the answer table.
+//! It is the shell around [`crate::fleet::Fleet`], which makes all decisions. The shell owns the runtime, the clocks,
+//! the random generator and the running probes, and handles commands. It is the only writer of the answer table.
 //!
 //! ```text
-//!        +--> start what is due --> wait --+--> probes have ended --> reports to the fleet --+
+//!        +--> start due probes --> wait --+--> probes have ended --> reports to the fleet --+
 //!        |                                 +--> a command                                    |
 //!        |                                 +--> the next deadline                            |
 //!        +------------------- publish once, if anything changed <----------------------------+
@@ -34,14 +34,14 @@ use turn::Checker;
 
 pub use command::CheckerCommand;
 
-/// The longest that the checker sleeps. A pause of the whole machine is noticed when the checker wakes late, so
-/// it must wake often even when nothing is due.
+/// The longest sleep of the checker. It notices a pause of the whole machine by waking late, so it must wake often even
+/// if nothing is due.
 pub const PULSE: Duration = Duration::from_millis(250);
 
-/// How many commands may wait for the checker before their senders do.
+/// How many commands may wait in the queue. If it is full, their senders wait.
 const COMMANDS: usize = 64;
 
-/// The running checker, for those that answer from its table or send it commands.
+/// The running checker, for code that reads its table or sends it commands.
 ///
 /// The checker runs as long as a clone of this exists. When `commands` is closed the checker has ended, and the
 /// table no longer follows the backends.
@@ -55,17 +55,17 @@ pub struct CheckerHandle {
     pub commands: mpsc::Sender<CheckerCommand>,
 }
 
-/// Probes, clocks and chance: those of the machine, or the script of a test.
+/// Probes, clocks and random numbers: real ones, or a test's script.
 trait Outside: Clone + Send + 'static {
     fn probe(self, run: ProbeRun) -> impl Future<Output = Report> + Send + 'static;
 
     /// The time of day.
     fn wall(&self) -> SystemTime;
 
-    /// The time that has really passed since some moment, that of a suspended machine included.
+    /// The time that has really passed since some moment, including time in suspend.
     fn passed(&self) -> Duration;
 
-    /// The generator that moments of probes are drawn with.
+    /// The random generator for the times of probes.
     fn chance(&self) -> SmallRng;
 }
 
@@ -90,20 +90,20 @@ impl Outside for Machine {
     }
 }
 
-/// Publishes a first table and starts to probe.
+/// Publishes the first table and starts to probe.
 ///
-/// All of it runs on one thread of its own, so other work of the process, such as writing a hundred thousand
-/// lines of metrics, delays no probe. One thread makes tens of thousands of probes a second; with two, the many
-/// short tasks would wake each other across cores, which costs more than the second core brings.
+/// Everything runs on one separate thread, so other work of the process, such as writing a hundred thousand lines of
+/// metrics, does not delay probes. One thread runs tens of thousands of probes per second. With two, the many short
+/// tasks would wake each other across cores, which costs more than the second core gains.
 ///
 /// # Errors
-/// The system gives no thread or no descriptor for one.
+/// If the thread or its descriptors cannot be created.
 pub fn start(setup: FleetSetup, capacity: Capacity, metrics: Arc<Metrics>) -> io::Result<CheckerHandle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let retired = Retired::start()?;
     let (handle, work) = prepare(setup, capacity, Arc::clone(&metrics), Machine, retired);
     let watched = watchdog::start(metrics);
-    // As a task it takes turns with the probes: those in flight go on before more are started.
+    // As a task it takes turns with the probes: running probes continue before more are started.
     let run = move || {
         let _ = runtime.block_on(runtime.spawn(work));
         drop(watched);
@@ -112,7 +112,7 @@ pub fn start(setup: FleetSetup, capacity: Capacity, metrics: Arc<Metrics>) -> io
     Ok(handle)
 }
 
-/// Publishes the first table; the rest is the returned work.
+/// Publishes the first table, and returns the work that remains.
 fn prepare(
     setup: FleetSetup,
     capacity: Capacity,

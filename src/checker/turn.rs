@@ -1,4 +1,4 @@
-//! The turns of the checker: it waits for an event, hands it to the fleet, and carries out what follows.
+//! The turns of the checker: it waits for an event, hands it to the fleet, and carries out the effects.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,14 +28,14 @@ pub(super) struct Checker<O> {
     metrics: Arc<Metrics>,
     outside: O,
     rng: SmallRng,
-    /// The instant from which every [`Moment`] counts.
+    /// The origin of every [`Moment`].
     origin: Instant,
     tasks: JoinSet<Report>,
     /// The running probe of each task.
     running: HashMap<task::Id, (Running, AbortHandle)>,
-    /// Kept for its memory.
+    /// Reused to save allocations.
     launches: Vec<Launch>,
-    /// The memories that are being made, in the order they were asked for.
+    /// The surveys in progress, in the order of their requests.
     surveys: VecDeque<(Survey, oneshot::Sender<Memory>)>,
     ready: watch::Sender<bool>,
     startup_wait: Duration,
@@ -76,13 +76,13 @@ impl<O: Outside> Checker<O> {
         self.published.clone()
     }
 
-    /// Ends when nobody holds a [`crate::checker::CheckerHandle`] any more; probes in flight end with it.
+    /// Ends when no [`crate::checker::CheckerHandle`] is left; running probes end with it.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<CheckerCommand>) {
         loop {
             self.metrics.turned();
             self.fleet.set_clocks(self.clocks());
             let due = self.start_due();
-            // With more to do at once, those that have been started go on first.
+            // If more is due, let the probes that have started continue first.
             if due == Due::More || !self.surveys.is_empty() {
                 task::yield_now().await;
             }
@@ -102,7 +102,8 @@ impl<O: Outside> Checker<O> {
                 self.obey(command);
             }
             self.fleet.woke(deadline);
-            // All that has ended by now makes one publish. The supply is finite: nothing is started meanwhile.
+            // Everything that has ended by now leads to one publish. The loop ends, because no probe starts
+            // meanwhile.
             let mut next = ended.or_else(|| self.tasks.try_join_next_with_id());
             while let Some(ended) = next {
                 self.take(ended);
@@ -120,7 +121,7 @@ impl<O: Outside> Checker<O> {
         Clocks { now: self.origin.elapsed(), passed: self.outside.passed(), wall: self.outside.wall() }
     }
 
-    /// When to wake although nothing has happened.
+    /// When to wake if nothing happens before.
     fn deadline(&self) -> Moment {
         let now = self.origin.elapsed();
         if !self.surveys.is_empty() {
@@ -142,7 +143,7 @@ impl<O: Outside> Checker<O> {
         due
     }
 
-    /// Takes the report of a probe to the fleet.
+    /// Hands the report of a probe to the fleet.
     fn take(&mut self, ended: ProbeEnd) {
         let (task, report) = match ended {
             Ok((task, report)) => (task, report),
@@ -171,7 +172,7 @@ impl<O: Outside> Checker<O> {
         self.ready.send_replace(true);
     }
 
-    /// Carries out a command. A reply that nobody waits for any more is dropped.
+    /// Carries out a command. A reply is dropped if nobody waits for it.
     fn obey(&mut self, command: CheckerCommand) {
         match command {
             CheckerCommand::Tell(_, reply) if reply.is_closed() => {}
@@ -203,7 +204,7 @@ impl<O: Outside> Checker<O> {
         }
     }
 
-    /// Publishes the table of a change of the fleet, if it makes one.
+    /// Applies a change to the fleet, and publishes the resulting table, if there is one.
     fn publish<T>(&mut self, change: impl FnOnce(&mut Fleet) -> T) -> T {
         let began = Instant::now();
         let changed = change(&mut self.fleet);
@@ -213,7 +214,7 @@ impl<O: Outside> Checker<O> {
         changed
     }
 
-    /// Publishes the table of the fleet, unless it is published already.
+    /// Publishes the table of the fleet, unless it is already published.
     fn replace_table(&self) -> bool {
         let table = self.fleet.table();
         if Arc::ptr_eq(&self.published.load(), table) {
@@ -236,7 +237,7 @@ impl<O: Outside> Checker<O> {
     }
 }
 
-/// The report of a probe whose task panicked, which says nothing of the backend.
+/// The report of a probe whose task panicked. It says nothing about the backend.
 fn broken_off(broken: &JoinError) -> Report {
     if !broken.is_cancelled() {
         error!(%broken, "a probe broke off; this is a bug in steerd, please report it");

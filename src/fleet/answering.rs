@@ -1,4 +1,4 @@
-//! How a service is answered, and the kinds of change.
+//! How services are answered, and the kinds of change.
 //!
 //! ```text
 //! Tier --no tier is usable--> FailOpen, Down --a tier is usable, on trust--> OnTrust
@@ -6,32 +6,32 @@
 //!  +-----------------------------a tier is usable-------------------------------+
 //! ```
 //!
-//! `OnTrust` exists only for the log: a service that was down is logged as up only once a backend is known to
-//! be healthy.
+//! `OnTrust` is only for the log: a service that was down is logged as up only when a backend is known to be
+//! healthy.
 
 use crate::pool::{Family, PoolId};
 use crate::service::WhenDown;
 use crate::table::{Decision, PoolView, ServiceView, Table};
 
-/// How the queries of one address family are answered.
+/// How queries for one address family are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum FamilyAnswer {
-    /// Without an address: the pool in charge has none of this family.
+    /// Without addresses: the pool in use has none of this family.
     #[default]
     Absent,
-    /// By a usable tier.
+    /// From a usable tier.
     Tier(PoolId),
-    /// By a usable tier, after all were down, with addresses that are not known to be healthy yet.
+    /// From a usable tier after all were down; its addresses are not yet known to be healthy.
     OnTrust(PoolId),
-    /// By all of a pool, as no tier is usable; with `drained`, by backends that an operator has drained, as there
-    /// are no others.
+    /// From all backends of a pool, because no tier is usable. If `drained`, an operator has drained them, and
+    /// there are no others.
     FailOpen { pool: PoolId, drained: bool },
-    /// As `when_down` says, as no tier is usable.
+    /// According to `when_down`, because no tier is usable.
     Down,
 }
 
 impl FamilyAnswer {
-    /// Whether no tier is usable, though the service has addresses of the family.
+    /// Whether no tier is usable although the service has addresses of the family.
     fn is_down(self) -> bool {
         matches!(self, Self::FailOpen { .. } | Self::Down)
     }
@@ -45,7 +45,7 @@ impl FamilyAnswer {
     }
 }
 
-/// How the queries for a service are answered, by [`Family::index`].
+/// How queries for a service are answered, indexed by [`Family::index`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answering([FamilyAnswer; 2]);
 
@@ -63,12 +63,12 @@ impl Answering {
         }))
     }
 
-    /// The usable tiers that answer, by [`Family::index`].
+    /// The usable tiers that answer, indexed by [`Family::index`].
     pub(super) fn tier(&self) -> [Option<PoolId>; 2] {
         self.0.map(FamilyAnswer::tier)
     }
 
-    /// Whether no tier is usable in a family that the service has addresses of.
+    /// Whether no tier is usable in a family for which the service has addresses.
     pub(super) fn is_down(&self) -> bool {
         self.0.iter().any(|answer| answer.is_down())
     }
@@ -82,7 +82,8 @@ impl Answering {
         *family.select(&self.0)
     }
 
-    /// The same after `before`: what follows on being down is taken on trust as long as it is.
+    /// This answer, if `before` came first: after a down state, a tier that is usable only on trust stays
+    /// `OnTrust`.
     pub(super) fn after(mut self, before: &Self, service: &ServiceView, table: &Table) -> Self {
         for (family, now) in Family::ALL.into_iter().zip(&mut self.0) {
             let old = before.get(family);
@@ -96,7 +97,7 @@ impl Answering {
         self
     }
 
-    /// `s3`, or `s3 (ipv4), s3-standby (ipv6)` where the families differ.
+    /// `s3`, or `s3 (ipv4), s3-standby (ipv6)` if the families differ.
     fn describe(&self, table: &Table) -> String {
         match self.tier() {
             [None, None] => "none".into(),
@@ -111,7 +112,7 @@ fn name(pool: PoolId, table: &Table) -> &str {
     table.pool(pool).map_or("?", |view| &*view.name)
 }
 
-/// A service as two tables answer for it. Its pools may have other numbers in the other table.
+/// A service and how it is answered, in two tables. Its pools may have different ids in them.
 #[derive(Clone, Copy)]
 pub(super) struct ServiceChange<'a> {
     pub(super) view: &'a ServiceView,
@@ -119,26 +120,26 @@ pub(super) struct ServiceChange<'a> {
     pub(super) now: (&'a Answering, &'a Table),
 }
 
-/// A kind of change in an address family, the worst first.
+/// A kind of change in an address family, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChangeKind {
     /// No tier is usable any more.
     Down,
-    /// It has no address any more.
+    /// The family has lost its addresses.
     Gone,
-    /// A tier further down answers.
+    /// A lower tier answers.
     Later,
-    /// No tier is usable still, and something else is answered.
+    /// Still no tier is usable, and the answers have changed.
     Instead,
-    /// No tier is usable still, and drained backends are answered again, as no other address is left.
+    /// Still no tier is usable, and drained backends are answered again because no other address is left.
     Drained,
     /// A tier is usable again, on trust.
     OnTrust,
     /// A tier is usable again.
     Up,
-    /// A tier further up answers, or one that is new.
+    /// A higher tier answers, or a new one.
     Earlier,
-    /// It has addresses where it had none.
+    /// The family has addresses again.
     Back,
 }
 
@@ -157,7 +158,7 @@ impl ChangeKind {
 }
 
 impl ServiceChange<'_> {
-    /// What has changed, each with the families where it has.
+    /// The kinds of change, each with the affected families.
     pub(super) fn kinds(&self) -> impl Iterator<Item = (ChangeKind, Vec<Family>)> {
         let kinds = Family::ALL.map(|family| (self.kind(family), family));
         ChangeKind::ALL.into_iter().filter_map(move |kind| {
@@ -215,7 +216,7 @@ impl ServiceChange<'_> {
         }
     }
 
-    /// How many tiers are left in the worst of these families: `1 of 2 tiers usable`.
+    /// How many tiers are usable in the worst of these families: `1 of 2 tiers usable`.
     pub(super) fn left(&self, families: &[Family]) -> String {
         let (tiers, table) = (&self.view.service.tiers, self.now.1);
         let usable = |family: &Family| {
@@ -228,7 +229,7 @@ impl ServiceChange<'_> {
         format!("{left} of {} tiers usable", tiers.len())
     }
 
-    /// How the service answers in these families though no tier is usable: the rest of a sentence about it.
+    /// How the service answers in these families although no tier is usable, as the rest of a sentence.
     pub(super) fn instead(&self, families: &[Family]) -> String {
         let (view, table) = (self.view, self.now.1);
         let mut answers: Vec<String> = Vec::new();
@@ -251,7 +252,7 @@ impl ServiceChange<'_> {
         answers.join(" and ")
     }
 
-    /// The names of the tiers that answered before, and of those that do now.
+    /// The names of the tiers that answered before, and of those that answer now.
     pub(super) fn tiers_of_both(&self) -> (String, String) {
         (self.before.0.describe(self.before.1), self.now.0.describe(self.now.1))
     }
@@ -267,7 +268,7 @@ pub(super) fn addresses(count: usize, family: Family) -> String {
     format!("{count} {} {addresses}", family.as_str())
 }
 
-/// The state of a pool in a family where it is no longer usable; none where it is, or was not.
+/// The state of a pool in a family in which it has become unusable; none otherwise.
 pub(super) fn lost(before: &PoolView, now: &PoolView, family: Family) -> Option<String> {
     let (old, new) = (before.family(family), now.family(family));
     if !old.usable || new.usable {

@@ -1,8 +1,8 @@
-//! Times of day that stay right when the clock jumps.
+//! Times of day that remain correct when the clock jumps.
 //!
-//! Times are kept on a steady calendar. It begins with the time of day at the start and advances with the time
-//! that passes, including that of a suspended machine. When the time of day is corrected, kept times stay, and
-//! the correction is added when they are shown:
+//! Times are kept on a steady calendar. It begins with the time of day at the start, and advances with the time
+//! that passes, including time in suspend. When the time of day is corrected, stored times stay the same, and
+//! the correction is added when they are displayed:
 //!
 //! ```text
 //! time of day     12:00 ... 12:10   jumps to   15:10 ... 15:20
@@ -12,12 +12,12 @@
 
 use std::time::{Duration, SystemTime};
 
-/// A smaller difference is no jump: two clocks are read one after the other, and time services correct in small
-/// steps.
+/// A smaller difference is not a jump: the two clocks are read one after the other, and time services make
+/// small corrections.
 const JUMP: Duration = Duration::from_secs(1);
 
-/// A time on the steady calendar, in microseconds since 1970: half of a [`SystemTime`], and enough
-/// for 290,000 years.
+/// A time on the steady calendar, in microseconds since 1970. It has half the size of a [`SystemTime`], and a
+/// range of 290,000 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Stamp(i64);
 
@@ -38,17 +38,17 @@ impl Stamp {
         time.unwrap_or(epoch)
     }
 
-    /// The time after that.
+    /// This time plus a duration.
     pub(super) fn after(self, passed: Duration) -> Self {
         Self(self.0.saturating_add(microseconds(passed)))
     }
 
-    /// The time before that.
+    /// This time minus a duration.
     pub(super) fn before(self, passed: Duration) -> Self {
         Self(self.0.saturating_sub(microseconds(passed)))
     }
 
-    /// The time that has passed since an earlier one; zero since a later one.
+    /// The time since an earlier one; zero if it is later.
     pub(super) fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
     }
@@ -63,29 +63,29 @@ fn microseconds(duration: Duration) -> i64 {
 pub(super) struct Calendar {
     /// The time of day at the start.
     began: Stamp,
-    /// The clock of passing time at the start.
+    /// The reading of the clock of elapsed time at the start.
     origin: Duration,
-    /// The time of day is ahead of this calendar by so many microseconds.
+    /// How far the time of day is ahead of this calendar, microseconds.
     ahead: i64,
 }
 
 impl Calendar {
-    /// Begins with this time of day, and this time on the clock of the passing time.
+    /// Starts a calendar at this time of day and this elapsed time.
     pub(super) fn new(wall: SystemTime, passed: Duration) -> Self {
         Self { began: Stamp::of(wall), origin: passed, ahead: 0 }
     }
 
-    /// The stamp of a time on the clock of the passing time.
+    /// The stamp for an elapsed time.
     pub(super) fn stamp(&self, passed: Duration) -> Stamp {
         self.began.after(passed.saturating_sub(self.origin))
     }
 
-    /// The stamp of a time of day.
+    /// The stamp for a time of day.
     pub(super) fn stamp_of(&self, time: SystemTime) -> Stamp {
         Stamp(Stamp::of(time).0.saturating_sub(self.ahead))
     }
 
-    /// The time of day to show for a stamp.
+    /// The time of day to display for a stamp.
     pub(super) fn shown(&self, stamp: Stamp) -> SystemTime {
         Stamp(stamp.0.saturating_add(self.ahead)).time()
     }

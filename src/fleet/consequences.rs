@@ -1,7 +1,7 @@
-//! The consequences of an override for the pool and its services, computed before it is set.
+//! The consequences of an override for the pool and its services, computed before the override is set.
 //!
-//! A table with the override is built and compared with the published one: is the pool still usable, and how is
-//! each service that has it as a tier answered?
+//! A table with the override is built and compared with the published one: is the pool still usable, and how
+//! are the services answered that have it as a tier?
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,11 +12,11 @@ use crate::fleet::{Consequence, Fleet};
 use crate::pool::{Backend, Family, Override, PoolId};
 use crate::table::{Choice, Decision, ServiceView};
 
-/// The most consequences that are listed. One pool may be a tier of any number of services.
+/// The most consequences in a reply. A pool may be a tier of any number of services.
 const MOST_TOLD: usize = 20;
 
 impl Fleet {
-    /// The changes for the pool and its services when a backend gets this override, or none.
+    /// The changes for the pool and its services if a backend gets this override, or none.
     pub(super) fn consequences(
         &self,
         id: PoolId,
@@ -31,7 +31,7 @@ impl Fleet {
             before.services().of_pool(id).filter_map(|service| before.service(service)).collect();
         let mut consequences = Vec::new();
         for family in Family::ALL {
-            // A pool that no service has takes nothing from clients.
+            // A pool that no service uses takes nothing from clients.
             let takes_away = !services.is_empty();
             let lost = after.pool(id).and_then(|after| lost(view, after, family));
             let text = lost.map(|lost| format!("pool {} {lost}", view.name));
@@ -59,7 +59,8 @@ impl Fleet {
     }
 }
 
-/// Adds the changes for a service that fails open before and after, by the addresses that it answers with.
+/// Adds the changes for a service that fails open before and after the override, according to the addresses in
+/// its answers.
 fn in_fail_open(
     view: &ServiceView,
     family: Family,
@@ -80,7 +81,7 @@ fn in_fail_open(
         let name = &backend.name;
         tell(false, format!("goes on answering with {name} ({}), because it fails open", family.as_str()));
     }
-    // Addresses that are answered besides are drained ones: nothing else has changed.
+    // All other added addresses are drained ones, because nothing else has changed.
     let back = new.difference(&old).filter(|address| !is_own(address)).count();
     if back > 0 {
         let takes_away = old.is_disjoint(&new);
@@ -101,7 +102,7 @@ fn of_service(change: &ServiceChange<'_>, consequences: &mut Vec<Consequence>) {
             ChangeKind::Gone => format!("has no {family} address any more"),
             ChangeKind::Later | ChangeKind::Earlier => format!("is answered by {to} instead of {from}"),
             ChangeKind::Instead => format!("is still down ({family}), and {}", instead()),
-            // Told by its addresses.
+            // `in_fail_open` reports this by its addresses.
             ChangeKind::Drained => continue,
             ChangeKind::Up | ChangeKind::OnTrust => format!("is up again ({family}), answered by {to}"),
             ChangeKind::Back => format!("has {family} addresses again, those of {to}"),
@@ -111,7 +112,8 @@ fn of_service(change: &ServiceChange<'_>, consequences: &mut Vec<Consequence>) {
     }
 }
 
-/// The first [`MOST_TOLD`], and how many more there are. Those that take away stand first.
+/// The first [`MOST_TOLD`] consequences, and the number of the others. Those that take something away come
+/// first.
 fn bounded(mut consequences: Vec<Consequence>) -> Vec<Consequence> {
     if consequences.len() > MOST_TOLD {
         let rest = consequences.split_off(MOST_TOLD);

@@ -1,11 +1,11 @@
-//! When the certificate of a backend expires, and the one warning before that.
+//! When the certificate of a backend expires, and the one warning before it does.
 
 use std::time::{Duration, SystemTime};
 
 /// A certificate that expires within this time is logged.
 pub(super) const SOON: Duration = Duration::from_secs(21 * 86_400);
 
-/// When the certificate of a target expires. It stays known while probes fail for other reasons.
+/// When the certificate of a target expires. It remains known if probes fail for other reasons.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Expiry {
     at: Option<SystemTime>,
@@ -13,12 +13,12 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    /// When the certificate that was seen last expires.
+    /// When the certificate that was last seen expires.
     pub(super) fn at(self) -> Option<SystemTime> {
         self.at
     }
 
-    /// Takes the expiry that a probe saw. Returns whether to log it: once for each certificate.
+    /// Records the expiry that a probe saw. Returns whether to log it: once per certificate.
     pub(super) fn seen(&mut self, at: SystemTime, now: SystemTime) -> bool {
         if self.at != Some(at) {
             *self = Self { at: Some(at), told: false };

@@ -1,7 +1,7 @@
 //! The history of an address: its last transitions, and the last outcomes of each check.
 //!
-//! Kept small, as there may be hundreds of thousands: times in one word, equal details once, and no memory
-//! before the first entry.
+//! It is compact, because there may be hundreds of thousands: a time is one word, equal details are stored
+//! once, and nothing is allocated before the first entry.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::health::Outcome;
 use crate::probe::Cause;
 use crate::table::Standing;
 
-/// How many transitions of an address are kept.
+/// How many transitions of an address are stored.
 pub const TRANSITIONS: usize = 50;
 
-/// How many outcomes of a check of an address are kept.
+/// How many outcomes of a check of an address are stored.
 pub const OUTCOMES: usize = 20;
 
 /// A past transition.
@@ -27,9 +27,9 @@ pub struct PastTransition {
     pub from: Standing,
     /// The standing after it.
     pub to: Standing,
-    /// The cause of the outcome behind it; none if that did not fail.
+    /// Why the probe failed; none if the outcome was not a failure.
     pub cause: Option<Cause>,
-    /// The event, as text for a person.
+    /// A description for people.
     pub detail: Arc<str>,
 }
 
@@ -42,25 +42,25 @@ pub struct PastOutcome {
     pub duration: Duration,
     /// The outcome of the probe.
     pub outcome: Outcome,
-    /// Why it is failed or void; none otherwise.
+    /// Why the probe failed or is void; none otherwise.
     pub cause: Option<Cause>,
-    /// The event, as text for a person.
+    /// A description for people.
     pub detail: Arc<str>,
 }
 
-/// The last [`TRANSITIONS`] of an address.
+/// The last [`TRANSITIONS`] transitions of an address.
 #[derive(Debug, Default)]
 pub(super) struct Transitions(Ring<KeptTransition, TRANSITIONS>);
 
 impl Transitions {
-    /// Adds the newest.
+    /// Adds the latest transition.
     pub(super) fn push(&mut self, newest: KeptTransition) {
         let KeptTransition { at, from, to, cause, detail } = newest;
         let detail = self.0.share(detail, |kept| &kept.detail);
         self.0.push(KeptTransition { at, from, to, cause, detail });
     }
 
-    /// All of them, the newest last.
+    /// All transitions, the latest last.
     pub(super) fn shown(&self, calendar: Calendar) -> impl ExactSizeIterator<Item = PastTransition> {
         self.0.0.iter().map(move |kept| PastTransition {
             at: calendar.shown(kept.at),
@@ -72,12 +72,12 @@ impl Transitions {
     }
 }
 
-/// The last [`OUTCOMES`] of a target.
+/// The last [`OUTCOMES`] outcomes of a target.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes(Ring<KeptOutcome, OUTCOMES>);
 
 impl Outcomes {
-    /// Adds the newest.
+    /// Adds the latest outcome.
     pub(super) fn push(&mut self, newest: KeptOutcome) {
         let KeptOutcome { at, microseconds, outcome, cause, detail } = newest;
         let detail = self.0.share(detail, |kept| &kept.detail);
@@ -89,18 +89,18 @@ impl Outcomes {
         self.0.0.back().map(|kept| kept.outcome)
     }
 
-    /// The last one.
+    /// The last outcome, for display.
     pub(super) fn last_shown(&self, calendar: Calendar) -> Option<PastOutcome> {
         self.0.0.back().map(|kept| kept.shown(calendar))
     }
 
-    /// All of them, the newest last.
+    /// All outcomes, the latest last.
     pub(super) fn shown(&self, calendar: Calendar) -> impl ExactSizeIterator<Item = PastOutcome> {
         self.0.0.iter().map(move |kept| kept.shown(calendar))
     }
 }
 
-/// A transition as it is kept.
+/// A transition as stored.
 #[derive(Debug)]
 pub(super) struct KeptTransition {
     pub(super) at: Stamp,
@@ -110,7 +110,7 @@ pub(super) struct KeptTransition {
     pub(super) detail: Arc<str>,
 }
 
-/// An outcome as it is kept.
+/// An outcome as stored.
 #[derive(Debug)]
 pub(super) struct KeptOutcome {
     at: Stamp,
@@ -144,7 +144,7 @@ impl KeptOutcome {
     }
 }
 
-/// The last `MOST` entries; the newest is at the back.
+/// The last `MOST` entries, the latest at the back.
 #[derive(Debug)]
 struct Ring<T, const LIMIT: usize>(VecDeque<T>);
 
@@ -160,13 +160,13 @@ impl<T, const LIMIT: usize> Ring<T, LIMIT> {
         if length >= LIMIT {
             self.0.pop_front();
         } else if length == self.0.capacity() {
-            // It doubles as it would by itself, but never takes room for more than it may hold.
+            // Capacity doubles as usual, but never exceeds the limit.
             self.0.reserve_exact(length.max(2).min(LIMIT - length));
         }
         self.0.push_back(entry);
     }
 
-    /// Returns an equal detail that is already kept, mostly the newest one, instead of another copy.
+    /// Returns an equal detail that is already stored, usually the latest one, instead of another copy.
     fn share(&self, detail: Arc<str>, of: impl Fn(&T) -> &Arc<str>) -> Arc<str> {
         self.0.iter().rev().map(of).find(|kept| **kept == detail).map_or(detail, Arc::clone)
     }

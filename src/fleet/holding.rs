@@ -1,4 +1,4 @@
-//! Log lines when damping holds an address back, and when that ends.
+//! Log lines for the beginning and the end of a hold by damping.
 
 use tracing::{info, warn};
 
@@ -9,7 +9,7 @@ use crate::health::{DAMPING_WINDOW, Moment};
 use crate::table::Standing;
 
 impl Fleet {
-    /// The longest hold of the checks of an address: its end, and the falls that led to it.
+    /// The longest hold among the checks of an address: its end, and the falls that caused it.
     fn hold(&self, spot: Spot) -> Option<(Moment, u8)> {
         let pool = self.pools.get(spot.pool)?;
         let address = pool.address(spot.backend as usize, spot.address as usize)?;
@@ -20,7 +20,7 @@ impl Fleet {
         holds.max()
     }
 
-    /// Exports and logs that an address is now held, or no longer.
+    /// Exports and logs that an address is now held, or no longer held.
     pub(super) fn tell_hold(&self, spot: Spot, held: bool, standing: Standing) {
         let Some((pool, backend, address)) = self.pools.named(spot) else { return };
         if let Some(state) = self.pools.get(spot.pool) {
@@ -45,7 +45,7 @@ impl Fleet {
             (false, _) if standing == Standing::Unhealthy => {
                 info!(pool, backend, %address, "a backend is no longer held back: it fails again");
             }
-            // One that is no longer probed is told of elsewhere.
+            // That an address is no longer probed is logged elsewhere.
             (false, _) if standing == Standing::Unknown => {}
             (false, _) => info!(pool, backend, %address, "a backend is no longer held back: it returns"),
         }

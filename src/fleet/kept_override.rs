@@ -1,10 +1,10 @@
-//! The stored form of an operator's override, with times of the steady calendar.
+//! The stored form of an operator's override, with times on the steady calendar.
 
 use crate::fleet::OverrideStatus;
 use crate::fleet::calendar::{Calendar, Stamp};
 use crate::pool::Override;
 
-/// An operator's override of a backend.
+/// An operator's override for a backend.
 #[derive(Debug)]
 pub(super) struct KeptOverride {
     pub(super) state: Override,

@@ -1,6 +1,6 @@
-//! Faults of this machine that keep it from probing: no descriptors, no ports, no route.
+//! Faults of this machine that prevent probes: no descriptors, no ports, no route.
 //!
-//! Such outcomes are void and change no state, so an alarm must tell the operator.
+//! Such outcomes are void and change no state, so an alarm must inform the operator.
 
 use std::sync::Arc;
 
@@ -18,22 +18,22 @@ const END_PERCENT: usize = 50;
 /// With fewer targets there is no alarm.
 const FEWEST: usize = 3;
 
-/// Up to this many targets that cannot be probed are logged one by one.
+/// Up to this many targets that cannot be probed are logged individually.
 const TOLD_ALONE: usize = 10;
 
-/// Whether probes can be made, by the last outcome of each target.
+/// Whether probes can run, according to the last outcome of each target.
 #[derive(Debug, Default)]
 pub(super) struct LocalFaults {
     /// Targets with an outcome.
     pub(super) spoken: usize,
-    /// Of those, the ones whose last outcome is void.
+    /// Targets whose last outcome is void.
     pub(super) void: usize,
-    /// Detail of the last void outcome.
+    /// The detail of the last void outcome.
     detail: Option<Arc<str>>,
     suspected: Option<Suspecting>,
 }
 
-/// This machine is suspected.
+/// A suspicion of this machine.
 #[derive(Clone, Debug)]
 pub(super) struct Suspecting {
     pub(super) since: Stamp,
@@ -47,7 +47,7 @@ impl Suspecting {
 }
 
 impl LocalFaults {
-    /// Takes an outcome of a target, before it enters the history.
+    /// Counts an outcome of a target, before it is added to the history.
     pub(super) fn note(&mut self, target: &Target, outcome: Outcome, detail: &Arc<str>) {
         let before = target.outcomes.last();
         self.spoken += usize::from(before.is_none());
@@ -58,7 +58,7 @@ impl LocalFaults {
         }
     }
 
-    /// Counts again after a reload.
+    /// Counts all targets after a reload.
     pub(super) fn recount(&mut self, targets: &Targets) {
         let last = targets.iter().filter_map(|(_, target)| target.outcomes.last());
         (self.spoken, self.void) =

@@ -1,12 +1,12 @@
-//! The state that outlives a restart. `state` owns the file.
+//! The state that survives a restart. `state` owns the file.
 //!
-//! The whole memory is reported step by step between turns. Changes are recorded until they have been reported:
+//! The whole memory is reported in steps between turns. Changes are recorded until they have been reported:
 //!
 //! ```text
 //! a verdict or an override changes   -> it is recorded
-//! the changes are asked for          -> they are reported, and no longer recorded
-//! a reload, a jump of the clock      -> the whole must be read, and the changes say so
-//! the whole is asked for             -> reading begins; recorded changes stay recorded
+//! the changes are requested          -> they are reported, and no longer recorded
+//! a reload, a jump of the clock      -> the changes say that the whole must be read
+//! the whole is requested             -> reading begins; recorded changes stay recorded
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,7 +18,8 @@ use crate::fleet::calendar::{Calendar, Stamp};
 use crate::health::{TargetId, Verdict};
 use crate::pool::Override;
 
-/// The known state of the backends, by names, so that it still fits after the configuration has changed.
+/// The known state of the backends. Identified by names, so that it still applies after the configuration has
+/// changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The verdict of each check for each address.
@@ -27,7 +28,7 @@ pub struct Memory {
     pub overrides: Vec<RememberedOverride>,
 }
 
-/// The verdict of a check for an address. It is a hint until the first outcome, and shown as such.
+/// The verdict of a check for an address. It is a hint until the first outcome, and displayed as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RememberedState {
     /// The pool's name.
@@ -40,11 +41,11 @@ pub struct RememberedState {
     pub check: Arc<str>,
     /// The verdict.
     pub verdict: Verdict,
-    /// Since when.
+    /// When it began.
     pub since: SystemTime,
 }
 
-/// An operator's override of a backend.
+/// An operator's override for a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RememberedOverride {
     /// The pool's name.
@@ -53,40 +54,40 @@ pub struct RememberedOverride {
     pub backend: Arc<str>,
     /// The override.
     pub state: Override,
-    /// Since when.
+    /// When it began.
     pub since: SystemTime,
     /// When it ends by itself.
     pub until: Option<SystemTime>,
-    /// Why.
+    /// The reason for it.
     pub reason: Option<String>,
-    /// Who asked for it.
+    /// Who requested it.
     pub by: Option<String>,
 }
 
 /// Changes of a [`Memory`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryChanges {
-    /// The changes below are not all: the whole memory must be read. Set until that begins.
+    /// Whether the changes below are incomplete and the whole memory must be read. True until that begins.
     pub everything: bool,
-    /// Present verdicts of checks.
+    /// Current verdicts of checks.
     pub states: Vec<RememberedState>,
     /// Overrides that are new or have changed.
     pub overrides: Vec<RememberedOverride>,
     /// Pool and backend of each override that has ended.
     pub ended: Vec<(Arc<str>, Arc<str>)>,
-    /// There are more changes; ask again at once.
+    /// Whether there are more changes; the caller asks again at once.
     pub more: bool,
 }
 
 /// Changes that have not been reported yet.
 #[derive(Debug)]
 pub(super) struct Unreported {
-    /// The whole must be read: at the start, and after names, ids or times have changed.
+    /// Whether the whole must be read: at the start, and after names, ids or times have changed.
     pub(super) everything: bool,
     /// Targets whose verdict has changed.
     pub(super) targets: BTreeSet<TargetId>,
-    /// Overrides that were set or have ended. By name, because a reload changes ids, and with their value, so
-    /// that nothing has to be looked up.
+    /// Overrides that were set or have ended. They are keyed by name, because a reload changes ids, and include
+    /// their values, so that no look-up is needed.
     pub(super) overrides: BTreeMap<Names, Option<RememberedOverride>>,
 }
 
@@ -100,12 +101,12 @@ impl Default for Unreported {
 }
 
 impl Unreported {
-    /// The whole is being read. Changes stay recorded, since it takes seconds until the whole is on the disk.
+    /// Begins to read the whole. Changes remain recorded, because it takes seconds until the whole is on disk.
     pub(super) fn begin(&mut self) {
         self.everything = false;
     }
 
-    /// Names, ids or times have changed.
+    /// Records that names, ids or times have changed.
     pub(super) fn everything(&mut self) {
         self.everything = true;
     }

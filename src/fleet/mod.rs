@@ -1,22 +1,21 @@
-//! The fleet: all backends with their health, and the answer table that follows from it. The pure core of
-//! `checker`.
+//! The fleet: all backends, their health, and the resulting answer table. The pure core of `checker`.
 //!
-//! Events and the time go in; probes to start, the table to publish and replies come out. There is no
-//! runtime, socket, clock or source of chance here: `checker` owns those, and the simulation drives the same
-//! code through hours in a moment. Log lines and figures are written where they arise; nothing reads them back.
+//! Events and the time go in; probes to start, the table to publish, and replies come out. There is no runtime,
+//! socket, clock or random generator here: `checker` owns those, and the simulation runs the same code through
+//! hours in a moment. Log lines and metrics are written where they arise; nothing reads them back.
 //!
 //! ```text
 //!  set_clocks   the time, before each event
-//!  start_due    -> Launch: a probe to run, and the Running to give back with its report
+//!  start_due    -> Launch: a probe to run, and the Running to return with its report
 //!  ended        Running, Report -> transitions
 //!  settle       alarms, shares, and overrides whose time has come
 //!  publish      -> the next table, if a pool has changed
-//!  renew_orders -> the same table with other partners in its answers, if it is time
+//!  renew_orders -> the same table with other combinations in its answers, if due
 //! ```
 //!
-//! A *target* is one probe with its timing and the address that it goes to. Checks of several pools that
-//! agree in these are one target and are probed once. The standing of a backend address in a pool is the
-//! combined result of its checks ([`combine`]); logs, counters and answers use it.
+//! A *target* is a probe with its timing and destination address. Checks of several pools that agree in these
+//! are one target, which is probed once. The standing of a backend address in a pool is the combined result of
+//! its checks ([`combine`]); logs, counters and answers use it.
 
 mod answering;
 mod calendar;
@@ -86,16 +85,16 @@ pub use status::{
 pub use survey::Survey;
 pub use verdict::combine;
 
-/// The most probes in flight. Each holds a file descriptor, so a process that is allowed fewer must
-/// have fewer in flight: [`probes_within`]. A probe that has to wait for a slot starts late, which
-/// is exported as lag, but has its whole timeout from there.
+/// The most probes in flight. Each needs a file descriptor, so a process with a lower limit must have fewer in
+/// flight: [`probes_within`]. A probe that waits for a slot starts late, which is exported as lag, but gets its
+/// whole timeout from its start.
 pub const MAX_IN_FLIGHT: usize = 10_000;
 
-/// A failed probe counts as void if this process woke this long after it should, or if the probe took this
-/// much longer than its timeout: the answer may have come in time and not been seen.
+/// A failed probe counts as void if this process woke this much later than it should, or if the probe took this
+/// much longer than its timeout: the answer may have come in time without being seen.
 pub const LATE: Duration = Duration::from_millis(500);
 
-/// How many probes are started in one turn. The rest waits for the next turn, so that probes in flight and
+/// How many probes are started in one turn. The others wait for the next turn, so that running probes and
 /// commands are served in between.
 pub const AT_ONCE: usize = 64;
 
@@ -104,11 +103,11 @@ pub const AT_ONCE: usize = 64;
 pub struct FleetSetup {
     /// The configuration.
     pub served: Served,
-    /// The memory from before the last stop.
+    /// The memory from the previous run.
     pub memory: Memory,
 }
 
-/// Limits that are fixed as long as the process lives.
+/// Limits that stay the same for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// How many threads may count answers.
@@ -120,32 +119,32 @@ pub struct Capacity {
 /// Readings of the clocks, taken together.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
-    /// The time since the start, without that of a suspended machine.
+    /// The time since the start, without time in suspend.
     pub now: Moment,
-    /// The time that has really passed since some moment, that of a suspended machine included.
+    /// The time that has really passed since some moment, including time in suspend.
     pub passed: Duration,
-    /// The time of day. It may jump, so nothing but display depends on it.
+    /// The time of day. It may jump, so only display depends on it.
     pub wall: SystemTime,
 }
 
-/// All backends with their health, and the answer table that follows from it.
+/// All backends with their health, and the resulting answer table.
 #[derive(Debug)]
 pub struct Fleet {
     pools: Pools,
     targets: Targets,
     health: HealthTable,
     slots: Slots<Ticket>,
-    /// The newest table.
+    /// The latest table.
     table: Arc<Table>,
-    /// Pools that differ from the newest table.
+    /// Pools that differ from the latest table.
     touched: BTreeSet<PoolId>,
-    /// When the share of an address changes by itself; the earliest first.
+    /// When the share of an address changes by itself; earliest first.
     wakes: BinaryHeap<Reverse<(Moment, Spot)>>,
     overrides: Overrides,
     unreported: Unreported,
     service_log: ServiceLog,
     local_faults: LocalFaults,
-    /// Why this machine is suspected rather than all pools together.
+    /// Why this machine is suspected, and not all pools together.
     suspected: Option<Suspecting>,
     now: Moment,
     /// `now` on the calendar.
@@ -155,12 +154,12 @@ pub struct Fleet {
     stalled: Option<Moment>,
     metrics: Arc<Metrics>,
     counter_rows: usize,
-    /// The period of the last renewal of orders.
+    /// The period of the last renewal of draw orders.
     renewed: u128,
 }
 
 impl Fleet {
-    /// A fleet that begins at these clocks. `rng` spreads the first probes, and seeds the orders of draws.
+    /// A fleet that starts at these times. `rng` spreads the first probes, and seeds the orders of draws.
     pub fn new(
         FleetSetup { served, memory }: FleetSetup,
         Capacity { counter_rows, probes }: Capacity,
@@ -204,30 +203,30 @@ impl Fleet {
         fleet
     }
 
-    /// The newest table.
+    /// The latest table.
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {
         &self.table
     }
 
-    /// How many targets there are.
+    /// The number of targets.
     #[must_use]
     pub fn targets(&self) -> usize {
         self.targets.len()
     }
 
-    /// How many targets have had no outcome yet.
+    /// The number of targets without an outcome.
     #[must_use]
     pub fn unknown(&self) -> usize {
         self.health.unknown()
     }
 
-    /// Takes the time for the events that follow. Overrides and all else go by the time that passes; only
+    /// Sets the time for the following events. Overrides and everything else follow the elapsed time; only
     /// their display follows the time of day.
     pub fn set_clocks(&mut self, clocks: Clocks) {
         self.now = clocks.now;
         if let Some(seconds) = self.calendar.correct(clocks.wall, clocks.passed) {
-            // The times that are kept for the next start are times of day.
+            // Times that are stored for the next start are times of day.
             self.unreported.everything();
             self.note_overrides();
             warn!(seconds, "the time of day has jumped; overrides still last for their full time");
@@ -235,7 +234,7 @@ impl Fleet {
         self.at = self.calendar.stamp(clocks.passed);
     }
 
-    /// Notes that this process wanted to wake at `deadline`. After too long a delay, probes that were in
+    /// Records that this process wanted to wake at `deadline`. If the delay is too long, probes that were in
     /// flight meanwhile and failed are void.
     pub fn woke(&mut self, deadline: Moment) {
         let late = self.now.saturating_sub(deadline);
@@ -245,8 +244,8 @@ impl Fleet {
         }
     }
 
-    /// When the next event comes by itself; none while there is nothing to wait for. An override ends earlier
-    /// if the machine is suspended meanwhile: that time counts, and no timer sees it.
+    /// When the next event occurs by itself; none if nothing is pending. If the machine is suspended meanwhile,
+    /// an override ends earlier: time in suspend counts, but timers do not see it.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
         let due = (!self.slots.are_full()).then(|| self.health.next_due()).flatten();
@@ -256,7 +255,7 @@ impl Fleet {
         [due, suspicion, share, override_end].into_iter().flatten().min()
     }
 
-    /// Does all that has come due: ends of suspicions, changes of shares, ends of overrides.
+    /// Handles everything that is due: ends of suspicions, changes of shares, ends of overrides.
     pub fn settle(&mut self) {
         self.heed_alarms();
         self.weigh_due();

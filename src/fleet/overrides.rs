@@ -1,8 +1,8 @@
-//! Operators' overrides of backends.
+//! Operators' overrides for backends.
 //!
-//! The checks go on beneath an override, and their result returns when it ends. An override for an hour ends
-//! when an hour has passed, even if the time of day jumps ([`crate::fleet::calendar`]). Only across a restart
-//! does the time of day decide.
+//! Checks continue during an override, and their result applies again when it ends. An override for an hour
+//! ends after an hour, even if the time of day jumps ([`crate::fleet::calendar`]). Only across a restart the
+//! time of day decides.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -18,22 +18,22 @@ use crate::fleet::{Fleet, LostOverride, Overridden, OverrideRefused, OverrideReq
 use crate::pool::{Family, Override, PoolId};
 use crate::table::Table;
 
-/// How long after a table was replaced an answer from it may still be in transit.
+/// How long after a table was replaced one of its answers may still be in transit.
 pub(super) const ON_THE_WAY: Duration = Duration::from_secs(1);
 
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
-/// The backends that have an override, and when the first override ends.
+/// The backends with an override, and when the next override ends.
 #[derive(Debug, Default)]
 pub(super) struct Overrides {
-    /// Pool, and index of the backend within it.
+    /// The pool, and the index of the backend within it.
     places: BTreeSet<(PoolId, usize)>,
     pub(super) end: Option<Stamp>,
 }
 
 impl Fleet {
-    /// Sets or ends an override, and makes the next table. It is refused if the request is not forced and
-    /// takes away what clients have.
+    /// Sets or ends an override, and makes the next table. A request that takes something away from clients
+    /// is refused unless it is forced.
     ///
     /// # Errors
     /// See [`OverrideRefused`].
@@ -59,7 +59,7 @@ impl Fleet {
         Ok(Overridden { backend, before, consequences })
     }
 
-    /// Restores the overrides from before the start.
+    /// Restores the overrides from the previous run.
     pub(super) fn recall_overrides(&mut self, remembered: Vec<RememberedOverride>) {
         let now = self.at;
         for RememberedOverride { pool, backend, state, since, until, reason, by } in remembered {
@@ -105,7 +105,7 @@ impl Fleet {
         }
     }
 
-    /// Rebuilds the index of overrides after a reload.
+    /// Rebuilds the index of overrides, after a reload.
     pub(super) fn index_overrides(&mut self) {
         let places = self.pools.iter().flat_map(|(id, pool)| {
             let backends = pool.backends.iter().enumerate();
@@ -115,7 +115,7 @@ impl Fleet {
         self.note_end();
     }
 
-    /// Records all overrides as ended before a reload, and returns them for [`Self::lost_overrides`].
+    /// Records all overrides as ended, before a reload, and returns them for [`Self::lost_overrides`].
     pub(super) fn let_go_of_overrides(&mut self) -> Vec<LostOverride> {
         let mut all = Vec::new();
         for (id, backend) in self.overrides.places.clone() {
@@ -125,7 +125,7 @@ impl Fleet {
         all
     }
 
-    /// The overrides that no backend has after the reload; logs them.
+    /// Finds and logs the overrides whose backends are gone after the reload.
     pub(super) fn lost_overrides(&self, before: Vec<LostOverride>, asked_by: &str) -> Vec<LostOverride> {
         let places = self.overrides.places.iter();
         let now = places.filter_map(|(id, backend)| self.named_override(*id, *backend));
@@ -151,7 +151,7 @@ impl Fleet {
         })
     }
 
-    /// Records all overrides as changed, since their names, places or times have changed.
+    /// Records all overrides as changed, because their names, places or times have changed.
     pub(super) fn note_overrides(&mut self) {
         for (id, backend) in self.overrides.places.clone() {
             self.note_override(id, backend);
@@ -183,7 +183,7 @@ impl Fleet {
             let before = state.overridden.take();
             state.overridden = kept.map(|mut kept| {
                 if let Some(before) = before {
-                    // If this override keeps the backend out too, it left the answers with the first one.
+                    // If this override keeps the backend out too, it left the answers with the previous one.
                     kept.safe_at = before.safe_at;
                     if before.state == kept.state {
                         kept.since = before.since;
@@ -207,14 +207,14 @@ impl Fleet {
         self.touched.insert(id);
     }
 
-    /// Records which overridden backends the new table no longer answers, and when the last answer with them
+    /// For each overridden backend that the new table no longer answers, records when the last answer with it
     /// expires.
     pub(super) fn note_safety(&mut self, touched: &BTreeSet<PoolId>) {
         if self.overrides.places.is_empty() {
             return;
         }
         let (now, table) = (self.at, Arc::clone(&self.table));
-        // The answer of a service depends on all of its tiers.
+        // The answer of a service depends on all its tiers.
         let mut affected = touched.clone();
         for pool in touched {
             affected.extend(table.services().tiers_beside(*pool));
@@ -240,7 +240,7 @@ impl Fleet {
     }
 }
 
-/// The backends of a pool that may be answered now.
+/// The backends of a pool that may be in answers now.
 fn answered(id: PoolId, table: &Table) -> BTreeSet<usize> {
     let Some(view) = table.pool(id) else { return BTreeSet::new() };
     let families = Family::ALL.into_iter().zip(table.fails_open_to(id));
@@ -269,7 +269,7 @@ fn log_override(
     let pool = &**pool.series.name();
     match kept {
         Some(KeptOverride { state, until, reason, .. }) => {
-            // Rounded, because a moment has passed since it was set for an hour.
+            // Rounded, because some time has passed since it was set, for example for an hour.
             let rounded = |length: Duration| Duration::from_secs((length + HALF_A_SECOND).as_secs());
             let ends_in = until.map(|until| Shown(rounded(until.since(now))).to_string());
             let (state, reason) = (state.as_str(), reason.as_deref());

@@ -1,4 +1,4 @@
-//! The state of the pools: for each backend address the combined result of its checks, and since when.
+//! The state of the pools: for each backend address, the combined result of its checks and when it began.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,10 +24,11 @@ use crate::pool::{Backend, Override, PoolId};
 use crate::service::Service;
 use crate::table::{AddressCondition, FULL_WEIGHT, PoolView, Standing};
 
-/// Probing of a pool has stalled after this many of its longest intervals, plus a timeout, without an outcome.
+/// The probing of a pool has stalled if there was no outcome for this many of its longest intervals, plus a
+/// timeout.
 const PATIENCE: u32 = 3;
 
-/// All pools, by [`PoolId`].
+/// All pools, indexed by [`PoolId`].
 #[derive(Debug, Default)]
 pub(super) struct Pools(pub(super) Vec<PoolState>);
 
@@ -35,32 +36,32 @@ pub(super) struct Pools(pub(super) Vec<PoolState>);
 #[derive(Debug)]
 pub(super) struct PoolState {
     pub(super) setup: Arc<PoolSetup>,
-    /// The names of its checks, in order; shared with reports.
+    /// The names of its checks, in order; reports share them.
     pub(super) checks: Box<[Arc<str>]>,
     pub(super) series: Arc<PoolSeries>,
-    /// In order.
+    /// In configuration order.
     pub(super) backends: Vec<BackendState>,
     /// How many of its addresses are healthy.
     pub(super) tally: Tally,
     /// The longest TTL of the services that have it as a tier.
     pub(super) ttl: Duration,
-    /// When answers from before the last reload, which may have had a longer TTL, have expired.
+    /// When all answers from before the last reload have expired; they may have had a longer TTL.
     pub(super) earlier_answers_end: Stamp,
-    /// Why this machine, and not the pool, is suspected.
+    /// Why this machine is suspected, and not the pool.
     pub(super) suspected: Option<Suspecting>,
 }
 
 /// A backend.
 #[derive(Debug)]
 pub(super) struct BackendState {
-    /// In order.
+    /// In configuration order.
     pub(super) addresses: Box<[AddressState]>,
-    /// The operator's override of it.
+    /// The operator's override for it.
     pub(super) overridden: Option<Box<KeptOverride>>,
 }
 
 impl BackendState {
-    /// The state that an operator has set.
+    /// The override that an operator has set.
     pub(super) fn over(&self) -> Option<Override> {
         self.overridden.as_ref().map(|kept| kept.state)
     }
@@ -81,18 +82,18 @@ fn tally_of(setup: &PoolSetup, backends: &[BackendState]) -> Tally {
 /// An address of a backend.
 #[derive(Debug)]
 pub(super) struct AddressState {
-    /// By check, in order; none when the backend is not enabled.
+    /// One target per check, in order; empty if the backend is not enabled.
     pub(super) targets: Box<[TargetId]>,
     /// The combined result of the checks.
     pub(super) standing: Standing,
-    /// Only damping keeps it from being healthy.
+    /// Whether it would be healthy without damping.
     pub(super) held: bool,
-    /// Since when it has this standing. For display.
+    /// When this standing began. For display.
     pub(super) since: Stamp,
     pub(super) slow_start: SlowStart,
-    /// Percent of its weight that it gets.
+    /// The percentage of its weight that it gets.
     pub(super) percent: u8,
-    /// When that changes by itself.
+    /// When the percentage changes by itself.
     pub(super) wake: Option<Moment>,
     pub(super) transitions: Transitions,
 }
@@ -130,7 +131,7 @@ impl Pools {
         Some((id, index))
     }
 
-    /// The names of an address: its pool, its backend, and itself.
+    /// The names of an address: pool, backend, address.
     pub(super) fn named(&self, spot: Spot) -> Option<(&str, &str, IpAddr)> {
         let pool = &self.get(spot.pool)?.setup.pool;
         let backend = pool.backends.get(spot.backend as usize)?;
@@ -165,15 +166,15 @@ impl Pools {
 pub(super) struct Linking<'a, 'l, R> {
     pub(super) metrics: &'a Metrics,
     pub(super) linker: &'a mut Linker<'l, R>,
-    /// Remembered verdicts of its checks from before the start.
+    /// The verdicts of its checks from the previous run.
     pub(super) hints: &'a Hints<'a>,
     /// The same pool before a reload.
     pub(super) previous: Option<PoolState>,
 }
 
 impl PoolState {
-    /// Links a pool to its targets. Addresses that were there before keep their standing until the caller
-    /// judges them again.
+    /// Links a pool to its targets. Addresses that existed before keep their standing until the caller
+    /// evaluates them again.
     pub(super) fn new(id: PoolId, setup: Arc<PoolSetup>, linking: Linking<'_, '_, impl Rng>) -> Self {
         let Linking { metrics, linker, hints, mut previous } = linking;
         let series = previous.as_ref().map(|previous| &*previous.series);
@@ -232,7 +233,8 @@ impl PoolState {
         Some(changed)
     }
 
-    /// Judges all addresses again, because one that was linked later may have lent a shared target a verdict.
+    /// Evaluates all addresses again, because an address that was linked later may have given a shared target
+    /// a verdict.
     fn judge_again(&mut self, targets: &Targets, health: &HealthTable) {
         let Self { setup, series, backends, tally, .. } = self;
         for (at, (configured, backend)) in setup.pool.backends.iter().zip(&mut *backends).enumerate() {
@@ -244,7 +246,7 @@ impl PoolState {
         *tally = tally_of(setup, backends);
     }
 
-    /// Takes a setup that differs only in what is not probed.
+    /// Takes a setup in which only settings differ that do not affect probes.
     pub(super) fn take_unprobed(&mut self, setup: Arc<PoolSetup>) {
         if !Arc::ptr_eq(&self.setup, &setup) {
             self.series.weigh(&setup.pool);
@@ -252,7 +254,7 @@ impl PoolState {
         }
     }
 
-    /// Moves the backends out, by name.
+    /// Moves the backends out, keyed by name.
     fn take_backends(&mut self) -> HashMap<String, EarlierBackend> {
         let backends = std::mem::take(&mut self.backends);
         let named = self.setup.pool.backends.iter().zip(backends).map(|(configured, state)| {
@@ -266,7 +268,7 @@ impl PoolState {
         self.backends.get(backend)?.addresses.get(address)
     }
 
-    /// The present view of the pool for answers.
+    /// The current view of the pool, for answers.
     pub(super) fn view(&self, previous: Option<&PoolView>, answers: Arc<Counters>) -> PoolView {
         debug_assert_eq!(self.tally, tally_of(&self.setup, &self.backends));
         self.view_with(previous, answers, None)
@@ -321,7 +323,7 @@ struct PoolLink<'a, 'l, R> {
     setup: &'a PoolSetup,
     linker: &'a mut Linker<'l, R>,
     hints: &'a Hints<'a>,
-    /// For each check the earlier one that it replaces.
+    /// For each check, the earlier check that it replaces.
     replaced: Vec<Option<usize>>,
 }
 
@@ -361,7 +363,7 @@ impl<R: Rng> PoolLink<'_, '_, R> {
                 }
             };
             if !check.observe_only {
-                // The combined result has stood since the last change of a deciding check.
+                // The combined result dates from the last change of a deciding check.
                 since = since.max(Some(beginning.since));
             }
             let key = TargetKey {
@@ -383,8 +385,8 @@ impl<R: Rng> PoolLink<'_, '_, R> {
     }
 }
 
-/// For each check the earlier one that it replaces: the one of the same name, or the only one if there is one
-/// check before and after.
+/// For each check, the earlier check that it replaces: the one with the same name, or the only one if there is
+/// one check before and after.
 fn replaced(before: &[Check], now: &[Check]) -> Vec<Option<usize>> {
     if let ([_], [_]) = (before, now) {
         return vec![Some(0)];
@@ -413,7 +415,8 @@ impl AddressState {
         }
     }
 
-    /// Computes the percent of its weight. Returns whether it has changed, and when it changes next by itself.
+    /// Computes the percentage of its weight. Returns whether it has changed, and when it next changes by
+    /// itself.
     pub(super) fn weigh(
         &mut self,
         setup: &PoolSetup,
@@ -434,7 +437,7 @@ impl AddressState {
         (changed, next)
     }
 
-    /// The combined result of the checks, and whether only damping keeps the address out.
+    /// The combined result of the checks, and whether the address is held only by damping.
     pub(super) fn judge(
         &self,
         setup: &PoolSetup,
@@ -476,7 +479,7 @@ fn verdict(standing: Standing) -> Option<Verdict> {
     }
 }
 
-/// The standing that a verdict means.
+/// The standing that corresponds to a verdict.
 pub(super) fn standing(verdict: Option<Verdict>) -> Standing {
     match verdict {
         None => Standing::Unknown,

@@ -1,4 +1,4 @@
-//! Probes: which ones start, and how their reports change the addresses that use the target.
+//! Starts probes, and applies their reports to the addresses that use the target.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::table::Standing;
 pub struct Launch {
     /// The probe with its inputs.
     pub run: ProbeRun,
-    /// To be given back with the report.
+    /// To return with the report.
     pub running: Running,
 }
 
@@ -42,7 +42,7 @@ pub struct ProbeRun {
     pub search_charge: Duration,
 }
 
-/// A running probe: its slot, and the right to report once. There is one for each, here and nowhere else.
+/// A running probe: its slot, and the permission to report once. Each running probe has exactly one.
 #[derive(Debug)]
 #[must_use = "the slot of a probe is given back with its Running"]
 pub struct Running {
@@ -54,24 +54,24 @@ pub struct Running {
 
 #[cfg(test)]
 impl Running {
-    /// A second right to report, of a probe of this host.
+    /// A second permission to report, for a probe of this host.
     pub(super) fn copy(&self, host: IpAddr) -> Self {
         Self { host, ..*self }
     }
 }
 
-/// Whether more is due than was started.
+/// Whether more probes are due than were started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Perhaps.
+    /// Possibly.
     More,
-    /// Nothing that has a slot.
+    /// No probe that has a slot.
     Nothing,
 }
 
 impl Fleet {
-    /// Adds the due probes that have a slot to `launches`, after taking up to [`AT_ONCE`] due targets. The
-    /// others wait; their time limit begins when they start.
+    /// Takes up to [`AT_ONCE`] due targets, and adds the probes that have a slot to `launches`. The others
+    /// wait; their time limit begins when they start.
     pub fn start_due(&mut self, launches: &mut Vec<Launch>) -> Due {
         let mut taken = 0;
         while !self.slots.are_full()
@@ -107,14 +107,14 @@ impl Fleet {
         }
     }
 
-    /// Whether the report of a probe is still wanted. After a reload it may not be; then the probe should be
-    /// ended, and its `Running` given back all the same.
+    /// Whether the report of a probe is still wanted. If it is not, after a reload, the probe should be
+    /// ended; its `Running` must be returned anyway.
     #[must_use]
     pub fn wants(&self, running: &Running) -> bool {
         self.health.is_current(running.ticket)
     }
 
-    /// Takes the report of a probe. `rng` varies when the next one is due.
+    /// Handles the report of a probe. `rng` varies when the next one is due.
     #[allow(clippy::needless_pass_by_value, reason = "a `Running` is given back once")]
     pub fn ended(&mut self, running: Running, report: Report, rng: &mut impl Rng) {
         let Running { ticket, started, host, class } = running;
@@ -158,7 +158,7 @@ impl Fleet {
         }
     }
 
-    /// Counts an outcome once for each backend that uses the target.
+    /// Counts an outcome once per backend that uses the target.
     fn count(&self, ticket: Ticket, report: &Report) {
         let Some(target) = self.targets.get(ticket.target) else { return };
         let mut before = None;
@@ -173,7 +173,7 @@ impl Fleet {
         }
     }
 
-    /// Exports when a certificate expires, and logs it if it is time.
+    /// Exports when a certificate expires, and logs it if it is due.
     fn note_expiry(&self, ticket: Ticket, expires: SystemTime, wall: SystemTime, tell: bool) {
         let Some(target) = self.targets.get(ticket.target) else { return };
         for User { spot, check } in &target.users {
@@ -190,7 +190,7 @@ impl Fleet {
         }
     }
 
-    /// Judges all addresses that use a target.
+    /// Evaluates all addresses that use a target.
     fn judge_users(&mut self, ticket: Ticket, transition: Option<&Transition>, report: &Report) {
         let Some(target) = self.targets.get(ticket.target) else { return };
         for User { spot, check } in target.users.clone() {
@@ -212,8 +212,8 @@ impl Fleet {
         }
     }
 
-    /// Judges an address by its checks. If its standing changes, counts, logs and marks the pool for the next
-    /// table.
+    /// Evaluates an address from its checks. If its standing changes, counts and logs it, and marks the pool
+    /// for the next table.
     pub(super) fn judge(&mut self, spot: Spot, reason: &Reason<'_>) {
         let (now, at) = (self.now, self.at);
         let Some(pool) = self.pools.get(spot.pool) else { return };
@@ -238,7 +238,7 @@ impl Fleet {
             }
         });
         if from != to {
-            // An address that is no longer probed becomes unknown, which says nothing about the backend.
+            // An address that is no longer probed becomes unknown. This says nothing about the backend.
             if to == Standing::Unknown {
                 pool.series.stands(backend, place, to);
             } else {
@@ -262,20 +262,20 @@ fn class(probe: &Probe) -> Class {
     if matches!(probe, Probe::Exec(_)) { Class::Process } else { Class::Connection }
 }
 
-/// Why an address is judged again.
+/// Why an address is evaluated again.
 pub(super) struct Reason<'a> {
-    /// The check whose outcome it was, if it was one.
+    /// The check whose outcome caused it, if any.
     pub(super) check: Option<&'a str>,
     pub(super) detail: &'a Arc<str>,
     pub(super) cause: Option<Cause>,
-    /// The number of outcomes in a row that it took.
+    /// The number of consecutive outcomes that caused it.
     pub(super) consecutive: Option<u16>,
-    /// Who asked for the reload, if it was one.
+    /// Who requested the reload, if it was one.
     pub(super) asked_by: Option<&'a str>,
 }
 
 impl Reason<'_> {
-    /// Logs a change of the address, with how much of the pool is healthy after it.
+    /// Logs a change of the address, and how much of the pool is healthy after it.
     fn log(
         &self,
         (pool, backend, address): (&str, &str, IpAddr),
@@ -305,7 +305,7 @@ impl Reason<'_> {
                 )
             };
         }
-        // While an operator keeps it out, its failure costs nothing.
+        // While an operator keeps the address out, its failure costs nothing.
         if to == Standing::Unhealthy && matches!(over, None | Some(Override::Up)) {
             line!(warn);
         } else {
@@ -330,7 +330,7 @@ impl Reason<'_> {
     }
 }
 
-/// Makes a failure void if this process may have been too late to see the answer.
+/// Makes a failure void if this process may have seen the answer too late.
 fn fair(report: Report, timeout: Duration, stalled: bool) -> Report {
     let overlong = report.duration > timeout.saturating_add(LATE);
     if report.outcome != Outcome::Failed || !(stalled || overlong) {
@@ -340,7 +340,7 @@ fn fair(report: Report, timeout: Duration, stalled: bool) -> Report {
     Report { outcome: Outcome::Void, cause: Some(Cause::Local), detail, ..report }
 }
 
-/// Logs the first of several void outcomes in a row; the state of the target stays as it is.
+/// Logs the first of several consecutive void outcomes. The state of the target does not change.
 fn warn_of_first_void(target: &Target, report: &Report) {
     let was_void = target.outcomes.last() == Some(Outcome::Void);
     if report.outcome == Outcome::Void && !was_void {

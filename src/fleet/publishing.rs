@@ -1,4 +1,4 @@
-//! The answer table that follows from the pools, and the log of what changed by it.
+//! Builds the answer table from the pools, and logs what changes with it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::settings::Settings;
 use crate::table::{PoolView, Services, Table};
 use crate::zone::Catalog;
 
-/// In this time each draw gets one new order of its backends. So all partners in the answers of a large pool
-/// are new after a minute.
+/// How often each draw gets one new order of its backends. So after a minute, all combinations in the
+/// answers of a large pool are new.
 const RENEWAL: Duration = Duration::from_secs(4);
-/// The parts in which draws get their new orders, so that no turn takes long.
+/// The renewal is divided into this many parts, so that no turn takes long.
 const RENEWED_PARTS: u32 = 16;
 
-/// The table at the start, whose counters begin at 0.
+/// The table at the start; its counters begin at 0.
 pub(super) fn first_table(
     settings: Settings,
     catalog: Catalog,
@@ -42,8 +42,8 @@ pub(super) fn first_table(
 }
 
 impl Fleet {
-    /// Makes the next table if a pool has changed, and says whether it has. `asked_by` is who asked for the
-    /// change, if anybody did, for the log.
+    /// Builds the next table if a pool has changed. Returns whether it has. `asked_by` is who requested the
+    /// change, if anyone, for the log.
     pub fn publish(&mut self, asked_by: Option<&str>) -> bool {
         if self.touched.is_empty() {
             return false;
@@ -67,7 +67,7 @@ impl Fleet {
         true
     }
 
-    /// Replaces one order of some draws, if it is time for these.
+    /// Replaces one order of those draws for which it is due.
     pub fn renew_orders(&mut self) {
         let period = self.now.as_millis() / (RENEWAL / RENEWED_PARTS).as_millis();
         if period == self.renewed {

@@ -1,8 +1,9 @@
-//! The fleet goes on with another configuration, of which it carries out only the difference.
+//! Switches the fleet to another configuration, and applies only the differences.
 //!
-//! It is handed one in which all that stays is shared with the running one, so it looks only at the pools that
-//! differ. A target that is probed alike keeps its state, its timer, the probe in flight and its history; a
-//! check that has changed keeps its verdict; counters go on and overrides stay. All of it makes one table.
+//! The new configuration shares all unchanged parts with the running one, so only pools that differ are
+//! examined. A target whose probe is unchanged keeps its state, timer, probe in flight and history. A check
+//! that has changed keeps its verdict. Counters continue, and overrides stay. Everything takes effect with one
+//! table.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -28,18 +29,18 @@ use crate::settings::Settings;
 use crate::table::{PoolView, ServiceView, Services, Table};
 use crate::zone::Catalog;
 
-/// The configuration that runs.
+/// The running configuration.
 #[derive(Clone, Debug)]
 pub struct Configuration {
-    /// With the settings, zones and services.
+    /// The table with the settings, zones and services.
     pub table: Arc<Table>,
-    /// By `PoolId`.
+    /// Indexed by `PoolId`.
     pub pools: Vec<Arc<PoolSetup>>,
 }
 
 #[cfg(test)]
 impl Configuration {
-    /// For tests that stand in for the checker.
+    /// For tests that replace the checker.
     pub(crate) fn of(served: Served, generation: u64) -> Self {
         let counted = |service: Service| {
             let answers = Counters::new(1, service.tiers.len() + 1);
@@ -53,24 +54,24 @@ impl Configuration {
     }
 }
 
-/// The configuration to go on with. Parts that it shares with the running one are unchanged.
+/// The configuration to switch to. Parts that it shares with the running one are unchanged.
 #[derive(Clone, Debug)]
 pub struct NewConfiguration {
-    /// Settings that answers depend on besides zones, services and health.
+    /// Settings for answers apart from zones, services and health.
     pub settings: Settings,
-    /// The zones, with the services' names bound.
+    /// The zones, with services bound to their names.
     pub catalog: Arc<Catalog>,
-    /// By `ServiceId`.
+    /// Indexed by `ServiceId`.
     pub services: Vec<Service>,
-    /// By `PoolId`.
+    /// Indexed by `PoolId`.
     pub pools: Vec<Arc<PoolSetup>>,
-    /// Who asked for it, for the log.
+    /// Who requested it, for the log.
     pub by: String,
 }
 
 #[cfg(test)]
 impl NewConfiguration {
-    /// Shares the pools that stay with the running configuration.
+    /// Shares the unchanged pools with the running configuration.
     pub(crate) fn of(running: &Configuration, served: Served) -> Self {
         let share = |setup: PoolSetup| {
             let same = running.pools.iter().find(|known| ***known == setup);
@@ -82,12 +83,12 @@ impl NewConfiguration {
     }
 }
 
-/// A configuration has come into force.
+/// The result of a reload: the configuration is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Generation of the table that has it.
+    /// The generation of the table that contains it.
     pub generation: u64,
-    /// Overrides that ended because it has no such backend.
+    /// Overrides that ended because their backends are gone.
     pub lost: Vec<LostOverride>,
 }
 
@@ -104,14 +105,14 @@ pub struct LostOverride {
     pub reason: Option<String>,
 }
 
-/// How a pool differs from the one that had its id before.
+/// How a pool differs from the earlier pool with its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PoolChange {
     /// It is the same pool.
     None,
-    /// It is probed alike, so the results of its checks still hold.
+    /// Its probes are the same, so the results of its checks still apply.
     Unprobed,
-    /// It is another pool, or other checks, or other backends.
+    /// The pool, its checks or its backends are different.
     Linked,
 }
 
@@ -125,8 +126,8 @@ impl PoolChange {
     }
 }
 
-/// Whether two pools are probed alike and differ only in how their addresses are answered. The patterns have no
-/// `..`, so that a new field cannot be forgotten here.
+/// Whether two pools are probed in the same way and differ only in how their addresses are answered. The
+/// patterns have no `..`, so that a new field cannot be forgotten.
 fn is_probed_alike(old: &PoolSetup, new: &PoolSetup) -> bool {
     fn probed(backend: &Backend) -> impl PartialEq {
         let Backend { name, addresses, weight: _, enabled, site: _, port, host, check_address } = backend;
@@ -139,18 +140,17 @@ fn is_probed_alike(old: &PoolSetup, new: &PoolSetup) -> bool {
 }
 
 impl Fleet {
-    /// The configuration that runs.
+    /// The running configuration.
     #[must_use]
     pub fn configuration(&self) -> Configuration {
         let pools = self.pools.0.iter().map(|pool| Arc::clone(&pool.setup)).collect();
         Configuration { table: Arc::clone(&self.table), pools }
     }
 
-    /// Goes on with another configuration, and makes the table that has it. `rng` spreads the first probes of
-    /// new targets.
+    /// Switches to another configuration, and builds its table. `rng` spreads the first probes of new targets.
     pub fn reload(&mut self, wanted: NewConfiguration, rng: &mut impl Rng) -> Reloaded {
         let before = Arc::clone(&self.table);
-        // Resolvers may still hold earlier answers with the earlier TTLs.
+        // Resolvers may still have earlier answers with the earlier TTLs.
         let at = self.at;
         for pool in self.pools.0.iter_mut().filter(|pool| !pool.ttl.is_zero()) {
             pool.earlier_answers_end = pool.earlier_answers_end.max(at.after(ON_THE_WAY + pool.ttl));
@@ -226,7 +226,7 @@ impl Fleet {
         Reloaded { generation: table.generation, lost }
     }
 
-    /// Replaces the pools; `relinked` are those whose targets may differ.
+    /// Replaces the pools; `relinked` are the pools whose targets may differ.
     fn relink(&mut self, setups: Vec<Arc<PoolSetup>>, relinked: &HashSet<PoolId>, rng: &mut impl Rng) {
         let mut old: Vec<Option<PoolState>> =
             std::mem::take(&mut self.pools.0).into_iter().map(Some).collect();
@@ -241,7 +241,7 @@ impl Fleet {
             .flat_map(|(_, setup)| hosts(setup))
             .collect();
         let mut linker = Linker::new(&mut self.targets, &mut self.health, self.now, self.at, rng, &hosts);
-        // Pools that stay are taken first, so that no pool of another name can take their state.
+        // Pools that stay are taken first, so that a pool with another name cannot take their state.
         let kept: Vec<Option<PoolState>> = (0..setups.len())
             .zip((0..).map(PoolId))
             .map(|(index, id)| old.get_mut(index).filter(|_| is_kept(&id)).and_then(Option::take))
@@ -266,8 +266,8 @@ impl Fleet {
         self.targets.remove_unused(&mut self.health);
     }
 
-    /// Judges all addresses of these pools, and schedules the changes of their shares. An address of another
-    /// pool is judged too if it shares a target without an outcome: the reload may have lent it a verdict.
+    /// Evaluates all addresses of these pools, and schedules the changes of their shares. Also evaluates
+    /// addresses of other pools that share a target without an outcome: the reload may have given it a verdict.
     fn judge_all(&mut self, relinked: &HashSet<PoolId>, by: &str) {
         let detail = Arc::from("the configuration has changed");
         let reason =
@@ -317,7 +317,7 @@ impl Fleet {
         Arc::new(pool.view(Some(old), answers))
     }
 
-    /// The services with their counters, which continue by the names of the tiers.
+    /// The services with their counters, which continue under the names of the tiers.
     fn reloaded_services(&self, services: Vec<Service>, before: &Table) -> Services {
         let old: HashMap<&[u8], &ServiceView> =
             before.services().iter().map(|view| (view.service.name.wire(), view)).collect();
@@ -333,7 +333,7 @@ impl Fleet {
                 old.answers.clone()
             } else {
                 let column = |id| tiers.iter().position(|tier| old_name(tier) == name(id));
-                // The last column is the all-down answer.
+                // The last column counts the answers while all tiers are down.
                 old.answers.continued(service.tiers.iter().map(column).chain([Some(tiers.len())]))
             };
             (service, answers)
@@ -342,7 +342,7 @@ impl Fleet {
     }
 }
 
-/// The destinations of the probes of a pool.
+/// The destinations of a pool's probes.
 fn hosts(setup: &PoolSetup) -> impl Iterator<Item = IpAddr> {
     let of = |backend: &Backend| {
         backend.addresses.iter().copied().chain(backend.check_address).collect::<Vec<_>>()

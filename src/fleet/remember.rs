@@ -1,4 +1,4 @@
-//! Reports of the memory: the whole of it step by step, and the changes since.
+//! Reports the memory: all of it in steps, and then the changes.
 
 use std::sync::Arc;
 
@@ -10,29 +10,29 @@ use crate::fleet::{Fleet, Memory, MemoryChanges, RememberedOverride, RememberedS
 use crate::health::TargetId;
 use crate::pool::PoolId;
 
-/// How many changes are reported at once: well below a millisecond of work.
+/// How many changes one call reports: well below a millisecond of work.
 const CHANGES_AT_ONCE: usize = 2_000;
 
 impl Fleet {
-    /// Begins a report of the whole memory. Changes stay recorded until they have been reported.
+    /// Begins a report of the whole memory. Changes remain recorded until they are reported.
     pub fn begin_memory(&mut self) {
         self.unreported.begin();
     }
 
-    /// Records the override that a backend has now, or that it has none.
+    /// Records the current override of a backend, or that it has none.
     pub(super) fn note_override(&mut self, id: PoolId, backend: usize) {
         let Some(pool) = self.pools.get(id) else { return };
         let Some(names) = names(pool, backend) else { return };
         self.unreported.overrides.insert(names, remembered_override(pool, backend, self.calendar));
     }
 
-    /// Records that a backend has no override, before a reload that may remove the backend.
+    /// Records that a backend has no override, before a reload that may remove it.
     pub(super) fn note_no_override(&mut self, id: PoolId, backend: usize) {
         let names = self.pools.get(id).and_then(|pool| names(pool, backend));
         self.unreported.overrides.extend(names.map(|names| (names, None)));
     }
 
-    /// The changes since the last call, a bounded number at once.
+    /// The changes since the last call, at most a bounded number.
     pub fn memory_changes(&mut self) -> MemoryChanges {
         let mut unreported = std::mem::take(&mut self.unreported);
         let mut changes = MemoryChanges { everything: unreported.everything, ..MemoryChanges::default() };

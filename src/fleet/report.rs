@@ -1,8 +1,8 @@
-//! Reports on backends: on one of them, or on all pools piece by piece.
+//! Reports on backends: on a single one, or on all pools piece by piece.
 //!
 //! A piece is made within one turn and has a bounded number of backends, because probes wait meanwhile. The
-//! caller asks for the next piece with the [`Cursor`] of the last. So nothing is kept for a caller, and one
-//! that has left costs nothing.
+//! caller requests the next piece with the [`Cursor`] of the last one. So no state is kept for callers, and
+//! one that disconnects costs nothing.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use crate::health::TargetId;
 use crate::pool::{Backend, Family, Override, PoolId};
 use crate::table::{Choice, FULL_WEIGHT, FamilyView, PoolView, ServiceView, Standing, Table};
 
-/// How many backends a piece has at most: well below a millisecond of work.
+/// The most backends in a piece: well below a millisecond of work.
 pub const BACKENDS_IN_A_PIECE: usize = 500;
-/// The same for backends with their history, which makes them 20 times as long.
+/// The most backends with history in a piece; each takes 20 times as long.
 pub const BACKENDS_WITH_HISTORY_IN_A_PIECE: usize = 50;
 
-/// Where the next piece begins, and the table that it reports on.
+/// Where the next piece begins, and the table on which it reports.
 #[derive(Clone, Debug)]
 pub struct Cursor {
     table: Arc<Table>,
     pool: usize,
-    /// The next backend of that pool.
+    /// The next backend in the current pool.
     backend: usize,
-    /// The pool to stop before.
+    /// The pool before which to stop.
     end: usize,
     history: bool,
 }
@@ -37,38 +37,38 @@ pub struct Cursor {
 /// Some backends of one or more pools.
 #[derive(Clone, Debug)]
 pub struct Piece {
-    /// The first may continue the last pool of the previous piece.
+    /// The first one may continue the last pool of the previous piece.
     pub pools: Vec<PoolPiece>,
-    /// Why this machine, and not all pools together, is suspected.
+    /// Why this machine is suspected, and not all pools together.
     pub suspected: Option<Suspected>,
-    /// Where the next piece begins; none after the last.
+    /// Where the next piece begins; none after the last piece.
     pub next: Option<Cursor>,
 }
 
 /// Some backends of a pool.
 #[derive(Clone, Debug)]
 pub struct PoolPiece {
-    /// The pool; none when an earlier piece had it.
+    /// The pool; none if it was in an earlier piece.
     pub pool: Option<PoolStatus>,
     /// In the order of the configuration.
     pub backends: Vec<BackendStatus>,
 }
 
 impl Cursor {
-    /// The beginning of all pools of a table.
+    /// The start of all pools of a table.
     #[must_use]
     pub fn all(table: Arc<Table>) -> Self {
         let end = table.pools().len();
         Self { table, pool: 0, backend: 0, end, history: false }
     }
 
-    /// The beginning of one pool, with its history.
+    /// The start of one pool, with history.
     #[must_use]
     pub fn with_history(table: Arc<Table>, pool: PoolId) -> Self {
         Self { table, pool: pool.index(), backend: 0, end: pool.index() + 1, history: true }
     }
 
-    /// Whether the last pool of the previous piece continues here.
+    /// Whether this piece continues the last pool of the previous one.
     #[must_use]
     pub fn is_within_a_pool(&self) -> bool {
         self.backend > 0
@@ -80,8 +80,8 @@ impl Cursor {
 }
 
 impl Fleet {
-    /// The piece at a cursor; none if its table belongs to an earlier configuration, whose pools have other
-    /// ids.
+    /// The piece at a cursor; none if its table belongs to an earlier configuration, in which pools had
+    /// other ids.
     #[must_use]
     pub fn piece(&self, mut cursor: Cursor) -> Option<Piece> {
         // Every reload makes new settings, and nothing else does.
@@ -99,7 +99,7 @@ impl Fleet {
             };
             let end = pool.backends.len().min(cursor.backend + left);
             let backends = cursor.backend..end;
-            // A pool without backends takes some work too.
+            // A pool without backends also takes some work.
             left = left.saturating_sub(backends.len() + 1);
             let id = PoolId(u32::try_from(cursor.pool).unwrap_or(u32::MAX));
             let told = TellingPool { pool, view, fails_open: cursor.table.fails_open_to(id) };
@@ -119,7 +119,7 @@ impl Fleet {
         Some(Piece { pools, suspected, next })
     }
 
-    /// One backend as it is now.
+    /// The current state of one backend.
     pub(super) fn one_backend(&self, pool: PoolId, index: usize) -> Option<BackendStatus> {
         let fails_open = self.table.fails_open_to(pool);
         let told = TellingPool { pool: self.pools.get(pool)?, view: self.table.pool(pool)?, fails_open };
@@ -141,7 +141,8 @@ impl Fleet {
             let eligible = is_member(eligible, index, address);
             let fails_open = *family.select(fails_open);
             let percent = match state.percent {
-                // At 0 percent it is answered only if all have 0, and then by the configured weights.
+                // At 0 percent it is answered only if all have 0 percent; then the configured weights
+                // apply.
                 0 => FULL_WEIGHT,
                 percent if over.is_none() => percent,
                 _ => FULL_WEIGHT,
@@ -149,7 +150,7 @@ impl Fleet {
             let drawn = if eligible {
                 configured.weight * u32::from(percent)
             } else if fails_open && is_member(everyone, index, address) {
-                // Equal weights where all are 0.
+                // If all weights are 0, they are equal.
                 configured.weight.max(1) * u32::from(FULL_WEIGHT)
             } else {
                 0
@@ -213,7 +214,7 @@ impl Fleet {
     }
 }
 
-/// A pool with its view, to report on its backends.
+/// A pool with its view, for reports on its backends.
 struct TellingPool<'a> {
     pool: &'a PoolState,
     view: &'a PoolView,
@@ -221,7 +222,7 @@ struct TellingPool<'a> {
     fails_open: [bool; 2],
 }
 
-/// Whether an address of a backend is in a choice, which is in the order of the backends.
+/// Whether a choice contains an address of a backend. It has the same order as the backends.
 fn is_member(choice: &Choice, backend: usize, address: IpAddr) -> bool {
     let first = choice.members.partition_point(|member| (member.backend as usize) < backend);
     let mut own = choice.members.iter().skip(first).take_while(|member| member.backend as usize == backend);
@@ -263,7 +264,7 @@ fn pool_status(pool: &PoolState, view: &PoolView, calendar: Calendar) -> PoolSta
 }
 
 impl ServiceStatus {
-    /// The state of a service by a table.
+    /// The state of a service according to a table.
     #[must_use]
     pub fn of(view: &ServiceView, table: &Table) -> Self {
         let answering = Answering::of(view, table);

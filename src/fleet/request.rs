@@ -1,35 +1,35 @@
-//! Requests for an override of a backend, and the replies.
+//! Requests for an override, and their results.
 
 use std::time::Duration;
 
 use crate::fleet::{BackendStatus, OverrideStatus};
 use crate::pool::Override;
 
-/// An operator's override of a backend.
+/// A request to set or end the override of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverrideRequest {
     /// The pool's name.
     pub pool: String,
     /// The backend's name.
     pub backend: String,
-    /// The override to set; none to return to the result of the checks.
+    /// The override to set; none returns to the result of the checks.
     pub state: Option<Override>,
-    /// After how long it ends by itself.
+    /// How long it lasts; without it, until an operator ends it.
     pub length: Option<Duration>,
-    /// Why, for those who see it. Without one, that of the override before stays.
+    /// The reason, for display. If there is none, the reason of the previous override stays.
     pub reason: Option<String>,
-    /// Whether to do it even if it takes away what clients have.
+    /// Whether to do it even if it takes something away from clients.
     pub force: bool,
-    /// The one who asked, for those who see it and for the log.
+    /// Who requested it, for display and for the log.
     pub by: String,
 }
 
-/// An override was set or ended.
+/// The result of a request that was carried out.
 #[derive(Clone, Debug)]
 pub struct Overridden {
-    /// The backend after it.
+    /// The backend after the change.
     pub backend: BackendStatus,
-    /// The override before.
+    /// The previous override.
     pub before: Option<OverrideStatus>,
     /// The changes for the pool and its services.
     pub consequences: Vec<Consequence>,
@@ -38,22 +38,22 @@ pub struct Overridden {
 /// A consequence of an override for a pool or a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consequence {
-    /// Whether it takes away what clients had: the last usable address of a family, a tier, a service.
+    /// Whether clients lose something: the last usable address of a family, a tier, a service.
     pub takes_away: bool,
-    /// A sentence without its full stop.
+    /// A sentence without the full stop.
     pub text: String,
 }
 
-/// Why a backend has no other override than before.
+/// Why the override of a backend was not changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OverrideRefused {
     /// The configuration has no such pool, or the pool has no such backend.
     NoSuchBackend {
-        /// The pool asked for.
+        /// The requested pool.
         pool: String,
-        /// The backend asked for.
+        /// The requested backend.
         backend: String,
     },
-    /// It takes away what clients have, and was not forced.
+    /// It takes something away from clients, and was not forced.
     TakesAway(Vec<Consequence>),
 }

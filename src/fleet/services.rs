@@ -1,4 +1,4 @@
-//! Log lines on services and pools when they change.
+//! Log lines for changes of services and pools.
 
 use std::collections::HashMap;
 
@@ -74,7 +74,7 @@ fn log(change: &ServiceChange<'_>, asked_by: Option<&str>) {
     }
 }
 
-/// Logs in which families a pool has become usable or unusable.
+/// Logs the families in which a pool has become usable or unusable.
 pub(super) fn log_pool(before: &PoolView, now: &PoolView, left: &str, asked_by: Option<&str>) {
     let pool = &*now.name;
     for family in Family::ALL {
@@ -88,21 +88,21 @@ pub(super) fn log_pool(before: &PoolView, now: &PoolView, left: &str, asked_by: 
     }
 }
 
-/// The pools that answered for each service at the last look.
+/// The pools that answered for each service when last examined.
 #[derive(Debug)]
 pub(super) struct ServiceLog {
-    /// By `ServiceId`.
+    /// Indexed by `ServiceId`.
     last: Vec<Answering>,
 }
 
 impl ServiceLog {
-    /// Starts from a first table, about which nothing is logged.
+    /// Starts from the first table. Nothing is logged about it.
     pub(super) fn new(table: &Table) -> Self {
         Self { last: table.services().iter().map(|view| Answering::of(view, table)).collect() }
     }
 
-    /// Goes on with another table, in which services and pools may stand elsewhere, and logs what
-    /// has changed for the services that were there before.
+    /// Switches to another table, in which services and pools may have other ids. Logs the changes
+    /// of the services that existed before.
     pub(super) fn go_on(&mut self, before: &Table, now: &Table, asked_by: Option<&str>) {
         let earlier = std::mem::replace(self, Self::new(now));
         let services = before.services().iter().map(|view| view.service.name.wire());
@@ -116,8 +116,8 @@ impl ServiceLog {
         }
     }
 
-    /// Logs what has changed for the services of these pools. A service with several of them is
-    /// looked at several times, and finds nothing new after the first.
+    /// Logs the changes of services that use these pools. A service that uses several of them is
+    /// examined several times, but has changed only the first time.
     pub(super) fn look(
         &mut self,
         before: &Table,

@@ -1,4 +1,5 @@
-//! The share of an address: the percent of its weight that it gets, and when that changes by itself.
+//! The share of an address: the percentage of its weight that it gets, and when it changes by
+//! itself.
 
 use std::cmp::Reverse;
 
@@ -8,7 +9,7 @@ use crate::fleet::targets::Spot;
 use crate::health::TargetId;
 
 impl Fleet {
-    /// The load of a target has changed.
+    /// Updates all addresses that use a target, because its load has changed.
     pub(super) fn weigh_users(&mut self, target: TargetId) {
         let Some(target) = self.targets.get(target) else { return };
         let spots: Vec<Spot> = target.users.iter().map(|user| user.spot).collect();
@@ -17,7 +18,7 @@ impl Fleet {
         }
     }
 
-    /// Computes the share of an address anew, and when it changes by itself.
+    /// Computes the share of an address, and when it next changes by itself.
     pub(super) fn weigh(&mut self, spot: Spot) {
         let Some(pool) = self.pools.0.get_mut(spot.pool.index()) else { return };
         let PoolState { setup, backends, .. } = pool;
@@ -31,14 +32,14 @@ impl Fleet {
         if changed {
             self.touched.insert(spot.pool);
         }
-        // One entry for each address suffices; an entry that comes too early changes nothing.
+        // One entry per address is enough; an entry that is too early changes nothing.
         if let Some(next) = next.filter(|next| address.wake.is_none_or(|wake| *next < wake)) {
             address.wake = Some(next);
             self.wakes.push(Reverse((next, spot)));
         }
     }
 
-    /// Computes the shares that change by now.
+    /// Computes the shares that are due to change.
     pub(super) fn weigh_due(&mut self) {
         while let Some(Reverse((due, spot))) = self.wakes.peek().copied().filter(|wake| wake.0.0 <= self.now)
         {

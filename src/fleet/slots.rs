@@ -1,18 +1,18 @@
-//! Which due probes may start now: the caps on probes in flight.
+//! Decides which due probes may start now: limits the probes in flight.
 //!
-//! A probe waits here for its slot; its time limit begins later, when it starts. Three caps hold at once: on all
-//! probes, on those to one host, and on those that are processes. A probe that waits for one cap delays no
-//! other probe: a host that drops every packet fills only its own slots.
+//! A probe waits here for a slot; its time limit begins later, when it starts. Three limits apply at once: on
+//! all probes, on probes to one host, and on probes that are processes. A probe that waits because of one limit
+//! delays no other probe: a host that drops every packet fills only its own slots.
 //!
 //! ```text
 //!  ask --> queue of its host and class --> next --> in flight --> release
 //!                    |
-//!                    +-- a host that may start one stands in the ring of the class; next takes one
+//!                    +-- a host that may start one is in the ring of the class; next takes one
 //!                        probe of the first host there, and the host goes to the end
 //! ```
 //!
-//! Hosts take turns, and probes of one host and class start in the order they came. Every step takes amortized
-//! constant time, and a host takes memory only while a probe of it waits or is in flight.
+//! Hosts take turns, and probes with the same host and class start in the order of their requests. Every step
+//! takes amortized constant time, and a host uses memory only while one of its probes waits or is in flight.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -20,28 +20,28 @@ use std::net::IpAddr;
 
 use crate::fleet::MAX_IN_FLIGHT;
 
-/// The most probes in flight to one host. Backends that share an address are probed in parallel, but not so
-/// many that the probes are a load.
+/// The most probes in flight to one host. Backends that share an address are probed in parallel, but not so many
+/// that probes become a load.
 pub(super) const MOST_PER_HOST: u16 = 32;
 
 /// The most processes in flight: a program takes memory and processor time that a connection does not.
 pub(super) const MOST_PROCESSES: usize = 64;
 
-/// Descriptors of a process besides the one that every probe has: its output, its supervisor while it starts,
-/// and the notification of its end.
+/// The descriptors that a process needs in addition to the one that every probe has: its output, its supervisor
+/// while it starts, and the notification of its end.
 const DESCRIPTORS_OF_PROCESS: usize = 3;
 
-/// The most descriptors that probes use.
+/// The most descriptors that probes can use.
 pub const MOST_DESCRIPTORS: usize = MAX_IN_FLIGHT + MOST_PROCESSES * DESCRIPTORS_OF_PROCESS;
 
-/// How many probes may be in flight with so many descriptors, at most [`MAX_IN_FLIGHT`].
+/// How many probes may be in flight with this many descriptors, at most [`MAX_IN_FLIGHT`].
 #[must_use]
 pub fn probes_within(descriptors: usize) -> usize {
     let for_processes = (MOST_PROCESSES * DESCRIPTORS_OF_PROCESS).min(descriptors / 2);
     (descriptors - for_processes).clamp(1, MAX_IN_FLIGHT)
 }
 
-/// The kind of resource that a probe takes.
+/// The kind of resource that a probe needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Class {
     /// A connection.
@@ -61,7 +61,7 @@ impl Class {
     }
 }
 
-/// One value for each class.
+/// One value per class.
 #[derive(Debug, Default)]
 struct ByClass<T> {
     connection: T,
@@ -77,10 +77,10 @@ impl<T> ByClass<T> {
     }
 }
 
-/// Slots for probes, and the probes that wait for one; `T` identifies a probe.
+/// The slots, and the probes that wait for one; `T` identifies a probe.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
-    /// The most in flight.
+    /// The most probes in flight.
     most: usize,
     in_flight: usize,
     processes: usize,
@@ -91,8 +91,8 @@ pub(super) struct Slots<T> {
     turn: Class,
 }
 
-/// Hosts with a waiting probe of the class. A host that has become full leaves when its turn comes, and returns
-/// when it has a slot.
+/// Hosts that have a waiting probe of the class. A host at its limit leaves the ring when its turn comes, and
+/// returns when a slot is free.
 type Rings = ByClass<VecDeque<IpAddr>>;
 
 #[derive(Debug)]
@@ -103,9 +103,9 @@ struct Host<T> {
 
 #[derive(Debug)]
 struct HostQueue<T> {
-    /// In the order they asked.
+    /// In the order of their requests.
     waiting: VecDeque<T>,
-    /// Whether the host is in the ring of the class; only while a probe waits.
+    /// Whether the host is in the ring of the class. It can be only while a probe waits.
     in_ring: bool,
 }
 
@@ -134,7 +134,7 @@ impl<T> Host<T> {
         self.in_flight == 0 && connection.waiting.is_empty() && process.waiting.is_empty()
     }
 
-    /// Joins the end of the ring, unless it is in it or has nothing to start.
+    /// Adds the host to the end of the ring, unless it is in the ring or cannot start a probe.
     fn line_up(&mut self, host: IpAddr, class: Class, rings: &mut Rings) {
         let full = self.is_full();
         let queue = self.queues.of(class);
@@ -145,14 +145,14 @@ impl<T> Host<T> {
     }
 }
 
-/// A probe that may start, and holds a slot until [`Slots::release`].
+/// A probe that may start. It holds a slot until [`Slots::release`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start<T> {
-    /// The probe that asked.
+    /// The probe that requested the slot.
     pub(super) probe: T,
-    /// To be given back with the slot.
+    /// To return with the slot.
     pub(super) host: IpAddr,
-    /// To be given back with the slot.
+    /// To return with the slot.
     pub(super) class: Class,
 }
 
@@ -170,22 +170,22 @@ impl<T> Slots<T> {
         }
     }
 
-    /// How many slots are taken.
+    /// How many slots are in use.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Whether every slot is taken. Then due probes are left queued.
+    /// Whether every slot is in use. Then due probes stay in the queue.
     pub(super) fn are_full(&self) -> bool {
         self.in_flight >= self.most
     }
 
-    /// How many probes wait for a slot, stale ones included.
+    /// How many probes wait for a slot, including stale ones.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Asks for a slot for a probe of `host`. [`Slots::next`] gives it, and must be called after this.
+    /// Requests a slot for a probe of `host`. [`Slots::next`] grants it, and must be called afterwards.
     pub(super) fn ask(&mut self, probe: T, host: IpAddr, class: Class) {
         self.waiting += 1;
         let known = self.hosts.entry(host).or_default();
@@ -193,10 +193,10 @@ impl<T> Slots<T> {
         known.line_up(host, class, &mut self.rings);
     }
 
-    /// The next probe that may start now. Call it until there is none, after probes have asked and after slots
-    /// have been released.
+    /// The next probe that may start. Call it until it returns none: after requests, and after slots are
+    /// released.
     ///
-    /// Probes that are no longer current are dropped here.
+    /// Drops probes that are no longer current.
     pub(super) fn next(&mut self, is_current: impl Fn(&T) -> bool) -> Option<Start<T>> {
         while !self.are_full() {
             let (host, class) = self.first_in_turn()?;
@@ -241,7 +241,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Takes the next host of the class whose turn it is, or of the other class if that has none.
+    /// Takes the next host of the class whose turn it is, or of the other class if it has none.
     fn first_in_turn(&mut self) -> Option<(IpAddr, Class)> {
         [self.turn, self.turn.other()].into_iter().find_map(|class| {
             if class == Class::Process && self.processes >= MOST_PROCESSES {
@@ -273,7 +273,7 @@ mod tests {
     /// A slow model of the same rules.
     #[derive(Default)]
     struct Model {
-        /// In the order they asked: number, host, class, and whether it is still current.
+        /// In the order of their requests: number, host, class, and whether it is still current.
         waiting: Vec<(u32, IpAddr, Class, bool)>,
         in_flight: Vec<(u32, IpAddr, Class)>,
     }
@@ -288,7 +288,7 @@ mod tests {
                 && (class == Connection || count(&|_, class| class == Process) < MOST_PROCESSES)
         }
 
-        /// Takes a start, and fails if it breaks a cap or the order.
+        /// Handles a start, and fails if it violates a limit or the order.
         fn start(&mut self, most: usize, start: Start<u32>, context: &str) {
             let Start { probe, host, class } = start;
             assert!(self.may_start(most, host, class), "{context}: a cap is exceeded by {start:?}");
@@ -314,7 +314,7 @@ mod tests {
             for step in 0..200 {
                 let context = format!("seed {seed}, step {step}");
                 for _ in 0..rng.random_range(0..20) {
-                    // The first host is asked for more often than all others.
+                    // The first host gets more requests than all others together.
                     let host = host(if rng.random() { 0 } else { rng.random_range(0..hosts) });
                     let class = if rng.random_ratio(1, 3) { Process } else { Connection };
                     slots.ask(number, host, class);
@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(all_that_start(&mut slots), [most]);
     }
 
-    /// One release can start two probes: one waited for the host, one for a process.
+    /// One release can start two probes: one waited for the host, the other for a process.
     #[test]
     fn one_release_may_start_two() {
         let mut slots = Slots::new(1000);

@@ -8,12 +8,12 @@ use crate::fleet::{PastOutcome, PastTransition};
 use crate::pool::Override;
 use crate::table::Standing;
 
-/// This machine, and not the backends, is suspected.
+/// A suspicion of this machine, instead of the backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspected {
-    /// Since when.
+    /// When it began.
     pub since: SystemTime,
-    /// Why, for a person.
+    /// The reason, as text for people.
     pub reason: String,
 }
 
@@ -22,19 +22,19 @@ pub struct Suspected {
 pub struct PoolStatus {
     /// Its name.
     pub name: Arc<str>,
-    /// Usable in every family it has addresses of.
+    /// Whether it is usable in every family for which it has addresses.
     pub usable: bool,
-    /// The number of addresses that are enabled by the configuration and not disabled by an operator.
+    /// The number of addresses that are enabled in the configuration and not disabled by an operator.
     pub enabled: usize,
-    /// How many of those are healthy.
+    /// How many of them are healthy.
     pub healthy: usize,
-    /// How many of those have no outcome yet.
+    /// How many of them have no outcome yet.
     pub unknown: usize,
-    /// Configured weight of the healthy addresses.
+    /// The configured weight of the healthy addresses.
     pub healthy_weight: u64,
-    /// Configured weight of all those addresses.
+    /// The configured weight of the enabled addresses.
     pub total_weight: u64,
-    /// Why this machine, and not the pool, is suspected.
+    /// Why this machine is suspected, and not the pool.
     pub suspected: Option<Suspected>,
 }
 
@@ -45,30 +45,30 @@ pub struct BackendStatus {
     pub name: Arc<str>,
     /// Its failure domain.
     pub site: Option<String>,
-    /// Configured weight.
+    /// Its configured weight.
     pub weight: u32,
     /// Whether it is enabled.
     pub enabled: bool,
-    /// The operator's override of it.
+    /// The operator's override for it.
     pub overridden: Option<OverrideStatus>,
-    /// In the order of the configuration.
+    /// In configuration order.
     pub addresses: Vec<AddressStatus>,
 }
 
-/// An operator's override of a backend.
+/// An operator's override for a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverrideStatus {
     /// The override.
     pub state: Override,
-    /// Since when.
+    /// When it began.
     pub since: SystemTime,
     /// When it ends by itself.
     pub until: Option<SystemTime>,
-    /// Why.
+    /// The reason for it.
     pub reason: Option<String>,
-    /// Who asked for it.
+    /// Who requested it.
     pub by: Option<String>,
-    /// When the last answer with the backend expires; none while it may still be answered.
+    /// When the last answer with the backend expires; none while answers may still contain it.
     pub safe_at: Option<SystemTime>,
 }
 
@@ -77,25 +77,26 @@ pub struct OverrideStatus {
 pub struct AddressStatus {
     /// The address.
     pub address: IpAddr,
-    /// The combined result of its checks; unknown if the backend is not enabled, since it is not probed.
+    /// The combined result of its checks; unknown if the backend is not enabled, because it is not
+    /// probed.
     pub standing: Standing,
-    /// Since when it has been in that state.
+    /// When this state began.
     pub since: SystemTime,
-    /// Whether the standing is remembered from before the last start, without an outcome since.
+    /// Whether the standing comes from the previous run, without an outcome since.
     pub remembered: bool,
-    /// It passes its checks, but has failed so often that it is held back for a while.
+    /// Whether it passes its checks, but is held back because it has fallen too often.
     pub held: bool,
-    /// When it returns if it goes on passing.
+    /// When it returns if it continues to pass.
     pub held_until: Option<SystemTime>,
-    /// Percent of its weight that it gets while it is eligible.
+    /// The percentage of its weight that it gets while it is eligible.
     pub percent: u8,
     /// Whether it may appear in an answer now.
     pub eligible: bool,
-    /// The weight by which it is drawn now, also in fail open, in hundredths; 0 if it is not answered.
+    /// The weight with which it is drawn now, also in fail open, in hundredths; 0 if it is not drawn.
     pub drawn: u32,
-    /// In the order of the configuration; none when the backend is not enabled.
+    /// In configuration order; empty if the backend is not enabled.
     pub checks: Vec<CheckStatus>,
-    /// Its last changes, the newest last; only in a report with history.
+    /// Its last changes, the latest last; only in reports with history.
     pub transitions: Vec<PastTransition>,
 }
 
@@ -108,19 +109,19 @@ pub struct CheckStatus {
     pub kind: &'static str,
     /// The result of the check.
     pub standing: Standing,
-    /// Since when.
+    /// When it began.
     pub since: SystemTime,
-    /// Whether it is remembered from before the last start.
+    /// Whether it comes from the previous run.
     pub remembered: bool,
-    /// Its failure alone makes the address unhealthy.
+    /// Whether its failure alone makes the address unhealthy.
     pub critical: bool,
-    /// Shown and counted, never decides.
+    /// Whether it is only displayed and counted, and never decides.
     pub observe_only: bool,
     /// When the certificate of the backend expires, as last seen.
     pub certificate_expires: Option<SystemTime>,
     /// The outcome of the last probe.
     pub last: Option<PastOutcome>,
-    /// The outcomes of the last probes, the newest last; only in a report with history.
+    /// The outcomes of the last probes, the latest last; only in reports with history.
     pub outcomes: Vec<PastOutcome>,
 }
 
@@ -129,13 +130,13 @@ pub struct CheckStatus {
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
-    /// The pool that answers now, by `Family::index`; none when no tier is usable or has such
-    /// an address.
+    /// The pool that answers now, indexed by `Family::index`; none if no tier is usable or has an
+    /// address of the family.
     pub tier: [Option<String>; 2],
-    /// Whether no tier is usable in a family that the service has addresses of.
+    /// Whether no tier is usable in a family for which the service has addresses.
     pub down: bool,
     /// Whether it fails open: it answers with all backends of a tier, because no tier is usable.
     pub fail_open: bool,
-    /// Seconds.
+    /// In seconds.
     pub ttl: u32,
 }

@@ -1,6 +1,7 @@
-//! Reads the whole [`Memory`] step by step.
+//! Reads the whole [`Memory`] in steps.
 //!
-//! With 100,000 backends that takes longer than probes may wait, so it reads some backends between turns.
+//! With 100,000 backends this takes longer than probes may wait, so it reads only some backends between
+//! turns.
 
 use crate::fleet::{Fleet, Memory};
 
@@ -13,22 +14,22 @@ pub struct Survey {
     memory: Memory,
     /// The next pool.
     pool: usize,
-    /// The next backend of it.
+    /// The next backend in that pool.
     backend: usize,
 }
 
 impl Survey {
-    /// Begins again, because the pools have changed.
+    /// Starts again, because the pools have changed.
     pub fn restart(&mut self) {
         *self = Self::default();
     }
 
-    /// Goes on by one step; returns the memory once it is complete.
+    /// Takes one step; returns the memory once it is complete.
     pub fn step(&mut self, fleet: &Fleet) -> Option<Memory> {
         self.step_of(fleet, BACKENDS_IN_A_STEP)
     }
 
-    /// Goes on by so many backends.
+    /// Reads this many backends.
     pub(super) fn step_of(&mut self, fleet: &Fleet, backends: usize) -> Option<Memory> {
         let mut left = backends;
         while let Some(pool) = fleet.pools.0.get(self.pool) {

@@ -1,7 +1,7 @@
-//! Suspicion of this machine: which targets are watched together, and the alarms.
+//! Suspicion of this machine: which targets form a group, and the alarms.
 //!
-//! If nearly all backends of a pool, or of all pools, fail at once, the fault may be here: `health` then changes
-//! no state for a while. `local_faults` has the other sign, probes that cannot be made.
+//! If nearly all backends of a pool, or of all pools, fail at once, the fault may be on this machine. `health`
+//! then changes no state for a while. `local_faults` handles the other symptom: probes that cannot run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -17,8 +17,8 @@ use crate::health::{Alarm, Group, LEAST_WATCHED, Moment, Outcome, Suspicion, Tar
 use crate::pool::SUSPECT_SELF;
 
 impl Fleet {
-    /// Tells `health` which targets are watched together: the deciding ones of each pool, and those of all
-    /// pools if there are several.
+    /// Gives `health` its groups: the deciding targets of each pool, and those of all pools if there are
+    /// several.
     pub(super) fn set_groups(&mut self) {
         let (mut groups, mut all, mut pools) = (Vec::new(), Vec::new(), 0);
         for pool in &self.pools.0 {
@@ -37,8 +37,9 @@ impl Fleet {
         self.note_suspicions();
     }
 
-    /// The groups of a pool, or of all pools: one for each [`pace`], because a group is as slow as its slowest
-    /// member. A group needs targets at [`LEAST_WATCHED`] hosts, so one backend with many checks is none.
+    /// The groups of a pool, or of all pools: one per [`pace`], because the slowest member determines the pace
+    /// of its group. A group needs targets at [`LEAST_WATCHED`] hosts, so one backend with many checks is not
+    /// enough.
     fn groups(&self, pool: Option<&Arc<str>>, share: u8, members: Vec<TargetId>) -> Vec<Group> {
         let mut paces: BTreeMap<u32, (HashSet<IpAddr>, Vec<TargetId>)> = BTreeMap::new();
         for id in members {
@@ -79,8 +80,8 @@ impl Fleet {
         }
     }
 
-    /// Logs the end of a suspicion with its reason: the backends recovered, or the time is over and those that
-    /// still fail are judged. Of several suspicions of a pool the end of the last is logged.
+    /// Logs the end of a suspicion and why it ended: the backends recovered, or the time is over and failures
+    /// count again. If a pool has several suspicions, only the end of the last one is logged.
     fn tell_ends(&self, alarms: &[Alarm], now: Moment) {
         let mut ends: BTreeMap<Option<Arc<str>>, Moment> = BTreeMap::new();
         for alarm in alarms {
@@ -132,7 +133,7 @@ impl Fleet {
         distinct(pools.flat_map(deciding).collect()).iter().filter(is_kept).count()
     }
 
-    /// Exports and logs the suspicions that there are now.
+    /// Exports and logs the current suspicions.
     fn note_suspicions(&mut self) {
         let (now, at) = (self.now, self.at);
         let suspected = |suspicion: &Suspicion| Suspecting {
@@ -160,12 +161,12 @@ impl Fleet {
     }
 }
 
-/// The other possible cause.
+/// Who else may be the cause.
 fn whom(pool: Option<&str>) -> &'static str {
     if pool.is_some() { "the pool" } else { "all pools together" }
 }
 
-/// Replaces the suspicion of a pool, or of all pools if `pool` is empty, and logs a beginning.
+/// Replaces the suspicion of a pool, or of all pools if `pool` is empty, and logs the beginning.
 fn take_over(place: &mut Option<Suspecting>, now: Option<Suspecting>, pool: &str) {
     let of = whom(Some(pool).filter(|pool| !pool.is_empty()));
     match (&*place, &now) {
@@ -173,22 +174,22 @@ fn take_over(place: &mut Option<Suspecting>, now: Option<Suspecting>, pool: &str
             let reason = &*suspected.reason;
             warn!(pool, reason, "this machine is suspected instead of {of}");
         }
-        // It is the same one: what is known of it is as of its beginning.
+        // It is the same suspicion. Its figures date from its beginning.
         (Some(_), Some(_)) => return,
-        // How it ended has been told.
+        // Its end was already logged.
         (_, None) => {}
     }
     *place = now;
 }
 
-/// The deciding targets of a pool; one may occur twice.
+/// The deciding targets of a pool; a target may occur twice.
 fn deciding(pool: &PoolState) -> impl Iterator<Item = TargetId> {
     let addresses = pool.backends.iter().flat_map(|backend| &backend.addresses);
     let targets = addresses.flat_map(|address| address.targets.iter().zip(&pool.setup.checks));
     targets.filter(|(_, check)| !check.observe_only).map(|(id, _)| *id)
 }
 
-/// Checks of one pace have intervals within a factor of four.
+/// Checks with the same pace have intervals within a factor of four.
 fn pace(interval: Duration) -> u32 {
     interval.as_millis().max(1).ilog2() / 2
 }

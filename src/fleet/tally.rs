@@ -1,11 +1,12 @@
-//! How many addresses of a pool are healthy.
+//! Counts how many addresses of a pool are healthy.
 
 use std::fmt;
 
 use crate::pool::{Backend, Override};
 use crate::table::Standing;
 
-/// How many addresses are healthy as `min_healthy` counts them: an override takes precedence over the checks.
+/// How many addresses are healthy, as `min_healthy` counts them: an override takes precedence over the
+/// checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     healthy: usize,
@@ -31,7 +32,7 @@ impl Tally {
         }
     }
 
-    /// Replaces a part that was counted.
+    /// Replaces a part of the count.
     pub(super) fn replace(&mut self, before: Self, now: Self) {
         self.healthy = self.healthy - before.healthy + now.healthy;
         self.total = self.total - before.total + now.total;

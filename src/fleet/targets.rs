@@ -21,7 +21,7 @@ pub(super) struct TargetKey {
     /// With the port and host of the backend.
     pub(super) probe: Arc<Probe>,
     pub(super) timing: Timing,
-    /// The destination: the backend's `check_address`, else the address itself.
+    /// The destination: the backend's `check_address`, otherwise the address itself.
     pub(super) host: IpAddr,
 }
 
@@ -29,9 +29,9 @@ pub(super) struct TargetKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Spot {
     pub(super) pool: PoolId,
-    /// Index within the pool.
+    /// The index within the pool.
     pub(super) backend: u32,
-    /// Index within the backend.
+    /// The index within the backend.
     pub(super) address: u32,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Spot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct User {
     pub(super) spot: Spot,
-    /// Index within the pool.
+    /// The index within the pool.
     pub(super) check: u32,
 }
 
@@ -47,9 +47,9 @@ pub(super) struct User {
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) key: TargetKey,
-    /// At least one. Those of one backend are adjacent.
+    /// At least one. Users in the same backend are adjacent.
     pub(super) users: Vec<User>,
-    /// The verdict from before the start, until its first outcome.
+    /// The verdict from the previous run, until the first outcome.
     pub(super) hint: Option<Verdict>,
     /// When its verdict began. For display.
     pub(super) since: Stamp,
@@ -57,9 +57,9 @@ pub(super) struct Target {
     pub(super) outcomes: Outcomes,
     /// The load that the backend reports.
     pub(super) load: Load,
-    /// The end of its certificate.
+    /// When its certificate expires.
     pub(super) expiry: Expiry,
-    /// The charge for searches that its last probe left for the next.
+    /// The charge for searches that its last probe left for the next one.
     pub(super) search_charge: Duration,
 }
 
@@ -68,13 +68,13 @@ pub(super) struct Target {
 pub(super) struct InitialState {
     /// The verdict of the check that it replaces.
     pub(super) verdict: Option<Verdict>,
-    /// Remembered from before the start.
+    /// The verdict from the previous run.
     pub(super) hint: Option<Verdict>,
     pub(super) since: Stamp,
 }
 
 impl InitialState {
-    /// Only a hint is known.
+    /// A state of which only a hint is known.
     pub(super) fn hint(hint: Option<Verdict>, since: Stamp) -> Self {
         Self { verdict: None, hint, since }
     }
@@ -83,7 +83,7 @@ impl InitialState {
 /// All targets.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
-    /// By [`TargetId`]; ids of removed targets are reused.
+    /// Indexed by [`TargetId`]; ids of removed targets are reused.
     targets: Vec<Option<Target>>,
     count: usize,
 }
@@ -97,7 +97,7 @@ pub(super) struct Linker<'a, R> {
     pub(super) at: Stamp,
     rng: &'a mut R,
     known: HashMap<TargetKey, TargetId>,
-    /// Equal probes are kept once.
+    /// Equal probes are stored once.
     probes: HashSet<Arc<Probe>>,
 }
 
@@ -118,7 +118,7 @@ impl Targets {
         (0..).map(TargetId).zip(&self.targets).filter_map(|(id, target)| Some((id, target.as_ref()?)))
     }
 
-    /// The verdict of a target, and whether it is only remembered.
+    /// The verdict of a target, and whether it is only a hint.
     pub(super) fn verdict(&self, health: &HealthTable, id: TargetId) -> (Option<Verdict>, bool) {
         match health.state(id).verdict() {
             Some(verdict) => (Some(verdict), false),
@@ -146,7 +146,7 @@ impl Targets {
         }
     }
 
-    /// Removes targets without users. Reports of their probes in flight are no longer wanted.
+    /// Removes targets without users. Reports of their running probes are no longer wanted.
     pub(super) fn remove_unused(&mut self, health: &mut HealthTable) {
         for (id, place) in (0..).map(TargetId).zip(&mut self.targets) {
             if place.take_if(|target| target.users.is_empty()).is_some() {
@@ -162,7 +162,7 @@ impl Targets {
     reason = "an expression is compared and hashed as it is written; only its caches change"
 )]
 impl<'a, R: Rng> Linker<'a, R> {
-    /// Knows the existing targets at these hosts only.
+    /// Starts with the existing targets at these hosts only.
     pub(super) fn new(
         targets: &'a mut Targets,
         health: &'a mut HealthTable,
@@ -188,13 +188,13 @@ impl<'a, R: Rng> Linker<'a, R> {
         probe
     }
 
-    /// Adds a user to the target of a key; a new target starts from `beginning`.
+    /// Adds a user to the target with this key; a new target starts from `beginning`.
     pub(super) fn link(&mut self, key: TargetKey, user: User, beginning: InitialState) -> TargetId {
         let known = self.known.get(&key).copied();
         let id = known.unwrap_or_else(|| self.add(key, beginning));
         if let Some(target) = self.targets.get_mut(id) {
             target.users.push(user);
-            // Perhaps only this user has a hint.
+            // Maybe only this user has a hint.
             target.hint = target.hint.or_else(|| {
                 let is_unknown = self.health.state(id).verdict().is_none();
                 beginning.verdict.or(beginning.hint).filter(|_| is_unknown)

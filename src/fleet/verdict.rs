@@ -1,14 +1,14 @@
-//! The combined result of several checks of one address.
+//! Combines the results of several checks of one address.
 
 use crate::health::Verdict;
 use crate::pool::Require;
 
 /// Combines the verdicts of the checks of an address; each is given with `critical` and `observe_only`.
 ///
-/// Checks that are observed only never decide; without any that decides, the address is healthy.
-/// A critical check that is unhealthy is enough to make the address unhealthy. Otherwise so many of
-/// the deciding checks must pass as `require` says, and draining is a pass. None as long as the
-/// checks without an outcome could still turn it either way.
+/// Observe-only checks never decide; without a deciding check, the address is healthy. An unhealthy critical
+/// check makes the address unhealthy. Otherwise at least as many deciding checks must pass as `require`
+/// says; draining counts as a pass. The result is `None` while checks without an outcome could still change
+/// it.
 #[must_use]
 pub fn combine(
     require: Require,
@@ -53,7 +53,7 @@ mod tests {
 
     type Check = (Option<Verdict>, bool, bool);
 
-    /// The rule by brute force: try every verdict for each unknown check, and see whether all results agree.
+    /// The rule by brute force: tries every verdict for each unknown check, and compares all results.
     fn naive(require: Require, checks: &[Check]) -> Option<Verdict> {
         let deciding: Vec<&Check> = checks.iter().filter(|check| !check.2).collect();
         let unknown = deciding.iter().filter(|check| check.0.is_none()).count();

@@ -1,26 +1,26 @@
-//! The percent of its weight that an address gets: slow start after a recovery, and load feedback.
+//! The percentage of its weight that an address gets: slow start after a recovery, and load feedback.
 //!
-//! Both give the present percent and when it changes by itself. It changes in steps, because each step
-//! publishes the pools it touches, and many addresses may be in slow start at once. An address without either
-//! costs two empty pointers.
+//! Both give the current percentage and when it changes by itself. It changes in steps, because each step
+//! publishes the pools that it affects, and many addresses may be in slow start at once. An address without
+//! either costs only two null pointers.
 
 use std::time::Duration;
 
 use crate::health::Moment;
 use crate::table::{FULL_WEIGHT, Standing};
 
-/// The most steps of a slow start; each is at least 5 % of the weight.
+/// The most steps in a slow start; each is at least 5 % of the weight.
 pub(super) const MOST_STEPS: u8 = 20;
 
-/// The shortest step of a slow start.
+/// The shortest duration of a step.
 pub(super) const SHORTEST_STEP: Duration = Duration::from_millis(500);
 
-/// With how many percent of itself a report of load goes into the mean of all before it. The change made by
-/// an answer comes back as load only after its TTL, so a mean that follows faster than a few probes would
-/// swing: with 30 %, half of a change is seen after two reports and nine tenths after seven.
+/// The weight of the latest report in the moving average of the load, percent. An answer affects the load
+/// only after its TTL, so an average that follows within a few probes would oscillate. With 30 %, the average
+/// follows half of a change after two reports, and nine tenths after seven.
 pub(super) const NEWEST_REPORT: u32 = 30;
 
-/// A smaller change of load, in points, is not published.
+/// A smaller change of load is not published. In percentage points.
 pub(super) const LEAST_CHANGE: u8 = 5;
 
 /// A report of load is valid for this many intervals of its check.
@@ -34,7 +34,7 @@ pub(super) const REPORT_LIFETIME: u32 = 3;
 ///    +------- not healthy ---------> full -----+
 /// ```
 ///
-/// Each address of a pool has its own, as the pool defines its length.
+/// Each address of a pool has its own, because the pool defines the length.
 #[derive(Debug, Default)]
 pub(super) struct SlowStart(Option<Box<Growth>>);
 
@@ -46,7 +46,8 @@ struct Growth {
 }
 
 impl SlowStart {
-    /// Takes a change of the standing. A slow start that has begun keeps its length when a reload changes it.
+    /// Handles a change of the standing. A slow start that has begun keeps its length even if a reload
+    /// changes it.
     ///
     /// An address without an earlier outcome does not start slowly: it may have served all the time.
     pub(super) fn turned(&mut self, from: Standing, to: Standing, length: Duration, now: Moment) {
@@ -57,12 +58,12 @@ impl SlowStart {
         self.0 = (recovered && !length.is_zero()).then(|| Box::new(Growth::new(length, now)));
     }
 
-    /// Percent of the weight, 1 to 100.
+    /// The percentage of the weight, 1 to 100.
     pub(super) fn percent(&self, now: Moment) -> u8 {
         self.0.as_ref().map_or(FULL_WEIGHT, |growth| growth.percent(growth.done(now)))
     }
 
-    /// When the percent changes next, if it does. Frees a slow start that is over.
+    /// When the percentage next changes by itself. Frees a slow start that is over.
     pub(super) fn next_change(&mut self, now: Moment) -> Option<Moment> {
         let growth = self.0.as_ref()?;
         let done = growth.done(now);
@@ -81,7 +82,7 @@ impl Growth {
         Self { began, step: length / u32::from(steps), steps }
     }
 
-    /// How many steps are done.
+    /// The number of completed steps.
     fn done(&self, now: Moment) -> u8 {
         let since = now.saturating_sub(self.began);
         let done = since.as_nanos().checked_div(self.step.as_nanos());
@@ -94,7 +95,7 @@ impl Growth {
     }
 }
 
-/// The load that a backend reports, smoothed. One belongs to each target.
+/// The smoothed load that a backend reports. Each target has one.
 ///
 /// Reports expire: a backend that stops reporting gets its full weight again.
 #[derive(Debug, Default)]
@@ -102,11 +103,11 @@ pub(super) struct Load(Option<Box<Reports>>);
 
 #[derive(Debug)]
 struct Reports {
-    /// The mean, in hundredths of a percent.
+    /// The moving average, in hundredths of a percent.
     mean: u32,
-    /// Percent as last published.
+    /// The percentage as last published.
     told: u8,
-    /// When the newest report expires.
+    /// When the latest report expires.
     end: Moment,
 }
 
@@ -114,8 +115,8 @@ struct Reports {
 const HUNDREDTHS: u32 = 100;
 
 impl Load {
-    /// Takes a report: the percent of its weight that the backend wants, capped at 100. `interval` is that of
-    /// the check. Returns whether the percent has changed.
+    /// Handles a report: the percentage of its weight that the backend wants, at most 100. `interval` is that
+    /// of the check. Returns whether the percentage has changed.
     pub(super) fn reported(&mut self, percent: u8, interval: Duration, now: Moment) -> bool {
         let before = self.percent(now);
         let newest = u32::from(percent.min(FULL_WEIGHT)) * HUNDREDTHS;
@@ -137,21 +138,21 @@ impl Load {
         told != before
     }
 
-    /// Percent of the weight, 0 to 100.
+    /// The percentage of the weight, 0 to 100.
     pub(super) fn percent(&self, now: Moment) -> u8 {
         let believed = self.0.as_ref().filter(|reports| now < reports.end);
         believed.map_or(FULL_WEIGHT, |reports| reports.told)
     }
 
-    /// When the percent changes next without another report, if it does. Drops reports that have expired.
+    /// When the percentage changes without another report. Drops expired reports.
     pub(super) fn next_change(&mut self, now: Moment) -> Option<Moment> {
         self.0.take_if(|reports| now >= reports.end);
         self.0.as_ref().filter(|reports| reports.told != FULL_WEIGHT).map(|reports| reports.end)
     }
 }
 
-/// The combined percent, for [`crate::table::AddressCondition::percent`]. Of several checks that report a load the
-/// lowest counts, and an address that is to have anything has at least 1 percent.
+/// The combined percentage, for [`crate::table::AddressCondition::percent`]. If several checks report a load, the lowest
+/// applies. The result is rounded up, so it is 0 only if a load is 0.
 pub(super) fn percent(slow_start: u8, loads: impl IntoIterator<Item = u8>) -> u8 {
     let load = loads.into_iter().min().unwrap_or(FULL_WEIGHT);
     let product = u16::from(slow_start) * u16::from(load);
@@ -173,7 +174,7 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    /// A slow start of an address that has just recovered.
+    /// The slow start of an address that has just recovered.
     fn recovered(length: Duration, now: Moment) -> SlowStart {
         let mut slow_start = SlowStart::default();
         slow_start.turned(Standing::Unhealthy, Standing::Healthy, length, now);
@@ -237,7 +238,7 @@ mod tests {
         assert_eq!(recovered(Duration::ZERO, now).percent(now), 100, "no slow start is configured");
     }
 
-    /// The mean by definition, without steps and expiry.
+    /// The moving average by definition, without steps and expiry.
     fn mean(reports: &[u8]) -> f64 {
         let (first, rest) = reports.split_first().unwrap();
         rest.iter().fold(f64::from(*first), |mean, report| 0.7 * mean + 0.3 * f64::from(*report))
@@ -255,7 +256,7 @@ mod tests {
             for step in 0..100 {
                 let context = format!("seed {seed}, step {step}");
                 if rng.random_ratio(1, 10) {
-                    // Nothing is told for a while, perhaps for too long.
+                    // No report arrives for a while, perhaps for too long.
                     let silence = interval * rng.random_range(0..6);
                     let end = load.next_change(now);
                     assert_eq!(end.is_some(), before != 100, "{context}");

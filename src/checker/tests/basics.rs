@@ -1,4 +1,4 @@
-//! First outcomes, death and return, pools that share, services and their log.
+//! First outcomes, failure and recovery, pools that share targets, services and their log lines.
 
 use super::*;
 

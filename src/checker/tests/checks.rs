@@ -1,8 +1,8 @@
-//! Several checks of an address, ports and check addresses of backends.
+//! Several checks of one address; ports and check addresses of backends.
 
 use super::*;
 
-/// A check of a port, named by it.
+/// A check of a port, with the port as its name.
 fn on(port: u16) -> Check {
     Check { name: format!("port-{port}"), ..tcp(port, DEFAULTS) }
 }

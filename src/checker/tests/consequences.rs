@@ -1,11 +1,12 @@
-//! Overrides that take away what clients have, and what merely follows from one.
+//! Overrides that take something away from clients, and the other consequences of overrides.
 
 use super::*;
 use crate::pool::{MinHealthy, Override};
 
 const THREE: [&str; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
 
-/// Asks for an override of a backend of the first pool: what follows, or why it is refused.
+/// Requests an override for a backend of the first pool. Returns its consequences, or why it is
+/// refused.
 async fn asked(
     handle: &CheckerHandle,
     backend: &str,
@@ -31,7 +32,7 @@ async fn asked(
 
 const NOTHING: Result<Vec<String>, Vec<String>> = Ok(Vec::new());
 
-/// The fleet of a case: `web` with these addresses, and perhaps a standby.
+/// The fleet of a test case: `web` with these addresses, and optionally a standby.
 async fn fleet(web: &[&str], min_healthy: MinHealthy, standby: bool) -> (CheckerHandle, Script) {
     let mut web = pool_of("web", check(DEFAULTS), web);
     web.pool.min_healthy = min_healthy;
@@ -60,7 +61,7 @@ async fn the_last_usable_backend_of_a_tier_is_taken_away_only_by_force() {
 
     assert_eq!(asked(&handle, "192.0.2.2", Some(Override::Drain), true).await.unwrap(), consequences);
     assert!(eligible(&handle, 0).is_empty());
-    // What gives something back is told, and needs no force.
+    // A consequence that restores something is reported, and needs no force.
     let back = ["service www.example.com is answered by web instead of standby"];
     assert_eq!(asked(&handle, "192.0.2.2", Some(Override::Up), false).await.unwrap(), back);
     assert_eq!(asked(&handle, "192.0.2.2", None, false).await, NOTHING, "it passes its checks as well");
@@ -78,7 +79,7 @@ async fn the_last_one_of_a_family_and_the_only_tier() {
              as if healthy (fail open)",
         ]
     );
-    // A disabled one is in no total, so that nothing is left to fail open with.
+    // A disabled backend does not count in any total, so no address is left for fail open.
     let refused = asked(&handle, "2001:db8::1", Some(Override::Disabled), false).await.unwrap_err();
     assert_eq!(
         refused,
@@ -87,7 +88,7 @@ async fn the_last_one_of_a_family_and_the_only_tier() {
             "service www.example.com has no ipv6 address any more",
         ]
     );
-    // The same when it fails open already: that answer is taken away too.
+    // The same if the service already fails open: then that answer is lost too.
     script.set("2001:db8::1", Behaviour::Refuse);
     until("it is dead", SECOND * 30, || eligible(&handle, 0) == ["192.0.2.1"]).await;
     let kept = ["service www.example.com goes on answering with 2001:db8::1 (ipv6), because it fails open"];
@@ -102,7 +103,7 @@ async fn the_last_one_of_a_family_and_the_only_tier() {
     assert_eq!(back, ["service www.example.com has ipv6 addresses again, those of web"]);
 }
 
-/// No tier is usable before and after, so the addresses tell: the last one, and those that are drained.
+/// No tier is usable before or after, so the addresses decide: the last one, and the drained ones.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_fails_open_already() {
     let (log, _guard) = CapturedLog::listen();
@@ -119,7 +120,7 @@ async fn a_service_that_fails_open_already() {
     assert_eq!(asked(&handle, h, Some(Override::Disabled), true).await.unwrap(), [again]);
     assert!(log.take(told)[0].contains("WARN"));
 
-    // Both are unhealthy: the first is drained, then the second.
+    // Both are unhealthy. First one is drained, then the other.
     let (handle, script) = fleet(&[g, h], MinHealthy::Count(1), false).await;
     for address in [g, h] {
         script.set(address, Behaviour::Refuse);
@@ -151,11 +152,11 @@ async fn a_minimum_counts_and_so_does_a_tier_that_waits() {
         let expected = format!("pool web has {left} ipv4 addresses left, fewer than its min_healthy wants");
         assert_eq!(refused[0], expected);
     }
-    // A disabled one leaves the total: two of two are enough.
+    // A disabled backend no longer counts in the total: two of two are enough.
     let (handle, _script) = fleet(&THREE, MinHealthy::Percent(100), true).await;
     assert_eq!(asked(&handle, "192.0.2.1", Some(Override::Disabled), false).await, NOTHING);
 
-    // `web` is the second tier here: nobody is answered by it now, but the standby would be gone.
+    // Here `web` is the second tier: it answers nobody now, but without it there is no standby.
     let pools = vec![
         pool_of("web", check(DEFAULTS), &["192.0.2.1"]),
         pool_of("main", check(DEFAULTS), &["192.0.2.9"]),
@@ -166,7 +167,7 @@ async fn a_minimum_counts_and_so_does_a_tier_that_waits() {
     assert_eq!(refused, ["pool web has no usable ipv4 address any more"]);
 }
 
-/// A pool that no service has is told of, and needs no force; many services are told in few lines.
+/// The change of a pool without services is reported, and needs no force; many services take few lines.
 #[tokio::test(start_paused = true)]
 async fn no_service_and_very_many() {
     let (handle, _script) = run(setup(vec![pool_of("web", check(DEFAULTS), &["192.0.2.1"])], Vec::new()));

@@ -1,4 +1,4 @@
-//! The end of certificates: a gauge, a field, and one line in the log.
+//! The expiry of certificates: a metric, a field of the status, and one line in the log.
 
 use super::*;
 use crate::check::{TlsProbe, TlsSettings};
@@ -13,7 +13,7 @@ fn tls(timing: Timing) -> Check {
 async fn the_end_of_a_certificate_is_shown_and_told_once() {
     let (log, _guard) = CapturedLog::listen();
     let (metrics, script) = (Arc::new(Metrics::new(1)), Script::default());
-    // The time of day of a script is that of 2023-11-14.
+    // The time of day of a script is in 2023, on November 14.
     let now = script.wall();
     script.certificate("192.0.2.1", now + DAY * 100);
     script.certificate("192.0.2.2", now + DAY * 20);
@@ -45,7 +45,7 @@ async fn the_end_of_a_certificate_is_shown_and_told_once() {
     for part in ["WARN", "on 2023-12-04", "pool=\"web\"", "192.0.2.2", "check=\"tls\""] {
         assert!(lines[0].contains(part), "{part}: {lines:?}");
     }
-    // It is renewed, and another one has ended.
+    // One is renewed, and another has expired.
     script.certificate("192.0.2.2", now + DAY * 200);
     script.certificate("192.0.2.1", now - DAY);
     tokio::time::sleep(SECOND * 60).await;

@@ -1,4 +1,4 @@
-//! The memory from before the start, and the memory kept for the next one.
+//! The memory from the previous run, and the memory for the next one.
 
 use super::*;
 use crate::health::Verdict;
@@ -162,7 +162,7 @@ async fn changes(handle: &CheckerHandle) -> MemoryChanges {
     ask(handle, CheckerCommand::MemoryChanges).await
 }
 
-/// Applies changes to a memory that was taken as a whole once.
+/// Applies changes to a memory that was once read as a whole.
 fn carry_out(memory: &mut Memory, changes: MemoryChanges) {
     for state in changes.states {
         let same = |known: &RememberedState| {
@@ -218,7 +218,7 @@ async fn only_what_has_changed_is_told_and_it_is_all_that_has() {
     let told = changes(&handle).await;
     assert_eq!((told.overrides.len(), told.ended.len()), (0, 1), "only how it is in the end");
 
-    // The memory for the next start uses the clock of the day.
+    // The memory for the next start uses the time of day.
     over(Some(Override::Drain), Some(SECOND * 3600)).await.unwrap();
     changes(&handle).await;
     script.jump(86_400);
@@ -270,14 +270,14 @@ async fn over(handle: &CheckerHandle, backend: &str, state: Option<Override>) {
     ask(handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
 }
 
-/// The changes that are told as overrides: set, and ended.
+/// The reported changes of overrides: set, and ended.
 async fn told_overrides(handle: &CheckerHandle) -> (bool, Vec<String>, Vec<String>) {
     let MemoryChanges { everything, overrides, ended, .. } = changes(handle).await;
     let set = overrides.iter().map(|kept| kept.backend.to_string()).collect();
     (everything, set, ended.iter().map(|(_, backend)| backend.to_string()).collect())
 }
 
-/// Between the last question for changes and the whole, and while the whole is being told.
+/// Changes between the last report and the whole memory, and while the whole is being reported.
 #[tokio::test(start_paused = true)]
 async fn what_is_noted_is_told_though_the_whole_is_asked_for_meanwhile() {
     let (handle, script) = with_memory(Memory::default());
@@ -300,7 +300,7 @@ async fn what_is_noted_is_told_though_the_whole_is_asked_for_meanwhile() {
     assert_eq!(changes(&handle).await, MemoryChanges::default(), "once");
 }
 
-/// The journal goes on until there is a snapshot of the whole, so it gets what is new by name.
+/// The journal continues until a snapshot of the whole exists, so it gets the changes, by name.
 #[tokio::test(start_paused = true)]
 async fn overrides_are_told_beside_everything_by_the_names_that_a_reload_leaves() {
     let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
@@ -313,7 +313,7 @@ async fn overrides_are_told_beside_everything_by_the_names_that_a_reload_leaves(
     over(&handle, "192.0.2.1", Some(Override::Drain)).await;
     over(&handle, "192.0.2.2", Some(Override::Up)).await;
     over(&handle, "192.0.2.2", None).await;
-    // The first is gone, and the third has another place.
+    // The first backend is gone, and the third has another place.
     reload(&handle, configured(&addresses[1..])).await;
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     let told = told_overrides(&handle).await;
@@ -326,7 +326,7 @@ async fn overrides_are_told_beside_everything_by_the_names_that_a_reload_leaves(
     assert!(told.everything && told.states.len() == 1, "and what the checks say: {told:?}");
     ask(&handle, CheckerCommand::Memory).await;
     assert_eq!(changes(&handle).await, MemoryChanges::default());
-    // After a jump of the clock the times that are kept are others.
+    // After a jump of the clock, the stored times are different.
     script.jump(86_400);
     let told = changes(&handle).await;
     assert!(told.everything && told.overrides.len() == 2, "{told:?}");

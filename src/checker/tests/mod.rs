@@ -1,4 +1,4 @@
-//! The checker on a paused clock with scripted probes, and on the real one with real sockets.
+//! The checker on a paused clock with scripted probes, and on the real clock with real sockets.
 
 mod basics;
 mod checks;
@@ -66,18 +66,18 @@ pub(crate) enum Behaviour {
 /// The time that each probe adds to the charge for searches.
 pub(crate) const SEARCH: Duration = Duration::from_millis(1);
 
-/// Probes that do what the test says of their address; what is not mentioned serves.
+/// Probes that follow the script of a test, by address; unmentioned addresses serve.
 #[derive(Clone, Default)]
 pub(crate) struct Script(pub(crate) Arc<Scripted>);
 
 #[derive(Default)]
 pub(crate) struct Scripted {
     pub(crate) behaviours: Mutex<HashMap<IpAddr, Behaviour>>,
-    /// Of one port, before those of the whole address.
+    /// The behaviour of single ports. It has priority over that of the address.
     pub(crate) on_port: Mutex<HashMap<(IpAddr, u16), Behaviour>>,
     pub(crate) started: Mutex<HashMap<IpAddr, usize>>,
     pub(crate) started_on_port: Mutex<HashMap<(IpAddr, u16), usize>>,
-    /// The charge that the last probe of an address began with.
+    /// The charge with which the last probe of an address began.
     pub(crate) search_charges: Mutex<HashMap<IpAddr, Duration>>,
     /// Loads that backends report.
     pub(crate) loads: Mutex<HashMap<IpAddr, u8>>,
@@ -85,7 +85,7 @@ pub(crate) struct Scripted {
     pub(crate) certificates: Mutex<HashMap<IpAddr, SystemTime>>,
     pub(crate) in_flight: AtomicUsize,
     pub(crate) peak: AtomicUsize,
-    /// By how much the time of day has jumped, seconds.
+    /// How far the time of day has jumped, seconds.
     pub(crate) jumped: AtomicI64,
     pub(crate) began: OnceLock<Instant>,
     pub(crate) seed: OnceLock<u64>,
@@ -109,12 +109,12 @@ impl Script {
         self.0.certificates.lock().unwrap().insert(address.parse().unwrap(), expires);
     }
 
-    /// Lets the time of day jump, by seconds.
+    /// Makes the time of day jump, in seconds.
     pub(crate) fn jump(&self, by: i64) {
         self.0.jumped.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// The time of day goes with the paused clock, from a day of its own.
+    /// The time of day. It advances with the paused clock, from an arbitrary day on.
     pub(crate) fn time_of_day(&self) -> SystemTime {
         let began = *self.0.began.get_or_init(Instant::now);
         let jumped = self.0.jumped.load(Ordering::Relaxed);
@@ -138,7 +138,7 @@ impl Script {
     }
 }
 
-/// Counts a probe as in flight until it ends, or is ended.
+/// Counts a probe as in flight until it completes or is ended.
 pub(crate) struct InFlight<'a>(&'a Scripted);
 
 impl<'a> InFlight<'a> {
@@ -155,7 +155,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// The port that a probe goes to; 0 without one.
+/// The destination port of a probe; 0 if it has none.
 pub(crate) fn port_of(probe: &Probe) -> u16 {
     match probe {
         Probe::Tcp(probe) => probe.port,
@@ -269,7 +269,7 @@ pub(crate) fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Served {
     }
 }
 
-/// The checker on the runtime of the test, whose clock it can follow.
+/// The checker on the runtime of the test, which controls its clock.
 pub(crate) fn start_with(
     served: Served,
     capacity: Capacity,
@@ -321,7 +321,7 @@ pub(crate) async fn ask<T>(
     answer.await.unwrap()
 }
 
-/// The state of everything, put together from its pieces.
+/// The complete state, assembled from its pieces.
 #[derive(Debug)]
 pub(crate) struct Status {
     pub(crate) generation: u64,
@@ -352,7 +352,7 @@ pub(crate) async fn status(handle: &CheckerHandle) -> Status {
     Status { generation: table.generation, pools, services, suspected }
 }
 
-/// The status told from a place on; none when another configuration comes into force meanwhile.
+/// The reported status from a cursor on; none if another configuration comes into force meanwhile.
 pub(crate) async fn told(handle: &CheckerHandle, cursor: Cursor) -> Option<(Vec<Told>, Option<Suspected>)> {
     let (mut pools, mut suspected, mut next) = (Vec::<Told>::new(), None, Some(cursor));
     while let Some(cursor) = next {
@@ -368,7 +368,7 @@ pub(crate) async fn told(handle: &CheckerHandle, cursor: Cursor) -> Option<(Vec<
     Some((pools, suspected))
 }
 
-/// One pool with its history.
+/// One pool with history.
 pub(crate) async fn pool_told(handle: &CheckerHandle, pool: u32) -> Told {
     let (mut pools, _) =
         told(handle, Cursor::with_history(handle.published.load(), PoolId(pool))).await.unwrap();
@@ -376,7 +376,7 @@ pub(crate) async fn pool_told(handle: &CheckerHandle, pool: u32) -> Told {
     pools.remove(0)
 }
 
-/// Waits until something holds; says how long that took.
+/// Waits until a condition holds; returns how long that took.
 pub(crate) async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
     while !holds() {
@@ -386,7 +386,7 @@ pub(crate) async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -
     began.elapsed()
 }
 
-/// Goes on with another configuration, in which the pools that stay are shared with the running one.
+/// Switches to another configuration, which shares unchanged pools with the running one.
 async fn reload(handle: &CheckerHandle, served: Served) -> Reloaded {
     let running = ask(handle, CheckerCommand::Configuration).await;
     let wanted = NewConfiguration::of(&running, served);

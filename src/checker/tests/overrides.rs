@@ -1,4 +1,4 @@
-//! Operators' overrides, beside the results of the checks.
+//! Operators' overrides, and how they combine with the results of the checks.
 
 use super::*;
 use crate::pool::Override;
@@ -17,7 +17,7 @@ fn request(backend: &str, state: Option<Override>) -> OverrideRequest {
     }
 }
 
-/// Overrides a backend; the reply is that backend as the status that follows has it.
+/// Overrides a backend, and checks that the reply shows the backend as the next status does.
 async fn over(handle: &CheckerHandle, request: OverrideRequest) -> Result<Status, OverrideRefused> {
     let backend = ask(handle, |reply| CheckerCommand::Override(request, reply)).await?.backend;
     let now = status(handle).await;
@@ -65,7 +65,7 @@ async fn drain_leaves_the_answers_at_once_and_is_safe_after_the_longest_ttl() {
     assert!(lines[0].contains("pool=\"web\" backend=\"192.0.2.1\" state=\"drain\""), "{lines:?}");
     assert!(lines[0].contains("reason=\"kernel\""), "{lines:?}");
 
-    // The real state moves on below.
+    // The result of the checks still changes during the override.
     script.set("192.0.2.1", Behaviour::Refuse);
     tokio::time::sleep(SECOND * 20).await;
     let now = status(&handle).await;
@@ -149,8 +149,8 @@ async fn an_override_ends_when_its_time_has_passed() {
     assert!(lines[0].contains("its time is over"), "{lines:?}");
 }
 
-/// Days forward and back, several times and while the override lasts: it ends when an hour has
-/// passed, and whatever is shown follows the corrected clock.
+/// Jumps by days, forward and back, several times during an override: it ends after an hour, and
+/// all displayed times follow the corrected clock.
 #[tokio::test(start_paused = true)]
 async fn a_jump_of_the_clock_ends_no_override_and_keeps_none() {
     const DAY: i64 = 24 * 3600;
@@ -200,7 +200,8 @@ async fn what_is_disabled_is_in_no_total() {
     assert_eq!(total(&now), (1, 1));
 }
 
-/// What a failure leaves is in its line, and the lines stand in the order of cause and effect.
+/// A log line of a failure says how much is left, and the lines are in the order of cause and
+/// effect.
 #[tokio::test(start_paused = true)]
 async fn failures_are_warnings_that_say_what_is_left() {
     let (log, _guard) = CapturedLog::listen();

@@ -1,4 +1,4 @@
-//! Probes in flight: their number, their end, and this process being late.
+//! Probes in flight: their number, their end, and delays of this process.
 
 use super::*;
 
@@ -22,7 +22,8 @@ async fn failures_while_this_process_did_not_run_do_not_count() {
     let once = Timing { fall: 1, ..DEFAULTS };
     let pools = vec![
         pool_of("web", check(once), &["192.0.2.1"]),
-        // This one should have run while this process did not: the other probe's end comes later.
+        // This one was due while the process did not run; the outcome of the other probe arrives
+        // later.
         pool_of("often", check(milliseconds(100, 90, 90)), &["192.0.2.2"]),
     ];
     let (handle, script) = run(setup(pools, vec![service(&[0])]));

@@ -1,4 +1,4 @@
-//! Slow start, load feedback, damping: what share of the answers an address has.
+//! Slow start, load feedback, damping: the share of answers that an address gets.
 
 use super::*;
 use crate::pool::Override;
@@ -119,7 +119,7 @@ async fn an_address_that_falls_again_and_again_is_held_and_shown_so() {
         assert!(lines[0].contains(part), "{part}: {lines:?}");
     }
     assert_eq!(eligible(&handle, 0).len(), 1);
-    // It passes its checks, so it is better than nothing.
+    // It passes its checks, so it is better than no address.
     script.set("192.0.2.2", Behaviour::Refuse);
     until("the held one answers", SECOND * 5, || eligible(&handle, 0) == ["192.0.2.1"]).await;
     script.set("192.0.2.2", Behaviour::Serve);
@@ -130,12 +130,12 @@ async fn an_address_that_falls_again_and_again_is_held_and_shown_so() {
     assert_eq!(log.take("no longer held back: it returns").len(), 1);
 }
 
-/// The weight by which each backend of the first pool is drawn, in hundredths.
+/// The weight with which each backend of the first pool is drawn, in hundredths.
 async fn drawn(handle: &CheckerHandle) -> Vec<u32> {
     status(handle).await.pools[0].backends.iter().map(|backend| backend.addresses[0].drawn).collect()
 }
 
-/// What is answered has a weight, and what is not answered has none.
+/// An address in answers has a weight, and any other has none.
 #[tokio::test(start_paused = true)]
 async fn the_weight_that_is_shown_is_the_one_that_is_drawn_by() {
     let heavy = Backend { weight: 3, ..backend("192.0.2.1") };
@@ -145,7 +145,7 @@ async fn the_weight_that_is_shown_is_the_one_that_is_drawn_by() {
     script.load("192.0.2.1", Some(5));
     ready(&handle).await;
     assert_eq!(drawn(&handle).await, [15, 100, 0], "5 percent of 3 are not nothing");
-    // With 0 percent for all, they are answered by their configured weights.
+    // If all have 0 percent, they are answered by their configured weights.
     script.load("192.0.2.1", Some(0));
     script.load("192.0.2.2", Some(0));
     tokio::time::sleep(SECOND * 100).await;

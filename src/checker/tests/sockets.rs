@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::*;
 
-/// Addresses of this machine with a free port in common: 127.0.1.1 and on.
+/// Addresses of this machine that have a free port in common: 127.0.1.1 and the following.
 fn listeners(count: u8) -> (u16, Vec<std::net::TcpListener>) {
     for _ in 0..100 {
         let first = std::net::TcpListener::bind("127.0.1.1:0").unwrap();
@@ -40,7 +40,7 @@ async fn over_sockets_a_backend_dies_and_returns() {
 #[tokio::test]
 async fn over_sockets_a_black_hole_among_fifty_delays_no_other() {
     let (port, mut listening) = listeners(50);
-    // A full backlog: the kernel drops what else wants to connect.
+    // A full backlog: the kernel drops further connection attempts.
     let hole = listening.remove(20);
     let hole_address = hole.local_addr().unwrap();
     socket2::SockRef::from(&hole).listen(0).unwrap();
@@ -60,7 +60,8 @@ async fn over_sockets_a_black_hole_among_fifty_delays_no_other() {
     assert_eq!(eligible(&handle, 0).len(), 49);
     let dead: SocketAddr = listening.pop().unwrap().local_addr().unwrap();
     let gone = || !eligible(&handle, 0).contains(&dead.ip().to_string());
-    // Interval, jitter, one recheck; the rest is for a busy machine, and less than a timeout.
+    // Interval, jitter and one recheck, and a reserve for a busy machine that is less than a
+    // timeout.
     let bound = Duration::from_millis(1500 + 75 + 50 + 800);
     until("death is found", bound, gone).await;
     assert_eq!(eligible(&handle, 0).len(), 48);

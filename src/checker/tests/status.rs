@@ -1,4 +1,4 @@
-//! The status as told to clients.
+//! The status as reported to clients.
 
 use super::*;
 use crate::health::Outcome;
@@ -31,7 +31,7 @@ async fn a_pool_that_is_asked_for_tells_what_has_been() {
     assert!(address.transitions.is_empty() && address.checks[0].outcomes.is_empty(), "only when asked for");
 }
 
-/// Backends of many sizes, so that the steps end anywhere.
+/// Backends of many sizes, so that pieces end at any position.
 fn large() -> Vec<PoolSetup> {
     let mut address = 0_u32;
     let mut next = || {
@@ -120,7 +120,7 @@ async fn a_piece_is_bounded_and_of_one_configuration() {
     assert!(pools == ["p4", "p6", "p7"] || pools.len() == 6, "all of one configuration: {pools:?}");
 }
 
-/// Requests of clients that have left are not answered.
+/// Requests from clients that have disconnected are not answered.
 #[tokio::test(start_paused = true)]
 async fn those_who_have_left_cost_nothing() {
     let (handle, _script) = run(setup(large(), Vec::new()));
@@ -131,11 +131,11 @@ async fn those_who_have_left_cost_nothing() {
         handle.commands.try_send(CheckerCommand::Tell(Cursor::all(Arc::clone(&table)), reply)).unwrap();
         drop(answer);
     }
-    // One turn for each command, and none for what they asked for.
+    // One turn per command, and no work for the requests.
     let began = std::time::Instant::now();
     let told = ask(&handle, |reply| CheckerCommand::Tell(Cursor::all(Arc::clone(&table)), reply)).await;
     assert!(told.is_some() && began.elapsed() < SECOND, "{:?}", began.elapsed());
     drop(told);
-    // Nothing in the queue holds the table any more.
+    // No command in the queue holds the table any more.
     assert_eq!(Arc::strong_count(&table), 3, "the published one, that of the fleet, and this");
 }

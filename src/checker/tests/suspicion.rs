@@ -7,7 +7,7 @@ const FIVE: [&str; 5] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "19
 const HOUR: Timing =
     Timing { interval: Duration::from_secs(3600), interval_down: Duration::from_secs(3600), ..DEFAULTS };
 
-/// A death is found within an interval, jitter and the rechecks, when nobody is suspected.
+/// A death is detected within an interval, jitter and the rechecks, if there is no suspicion.
 const FOUND: Duration = Duration::from_millis(13_260);
 
 fn watched(pools: Vec<PoolSetup>) -> (CheckerHandle, Script, Arc<Metrics>) {
@@ -56,7 +56,7 @@ async fn a_pool_that_fails_at_once_is_kept_for_an_interval_and_the_alarm_shows()
     assert_eq!(status(&handle).await.pools[0].suspected, None);
 }
 
-/// The other end of a suspicion: it was this machine's network after all.
+/// The other outcome of a suspicion: the network of this machine was at fault.
 #[tokio::test(start_paused = true)]
 async fn a_suspicion_that_ends_well_says_so() {
     let (log, _guard) = CapturedLog::listen();
@@ -91,7 +91,7 @@ async fn all_pools_together_are_suspected_where_each_is_too_small() {
     until("the alarm", SECOND * 10, || gauge(&handle, &metrics, "")).await;
     assert!(!gauge(&handle, &metrics, "one"));
     assert!(status(&handle).await.suspected.unwrap().reason.contains("of 4 fail at once"));
-    // A reload that takes the group away takes the alarm away.
+    // A reload that removes the group also removes the alarm.
     let off = pools().into_iter().map(|mut pool| {
         pool.pool.suspect_self = None;
         pool
@@ -191,7 +191,7 @@ async fn a_slow_check_keeps_no_dead_backend_of_a_quick_one_in_the_answers() {
     for address in addresses {
         script.set(address, Behaviour::Hang);
     }
-    // One interval longer than a death that is believed at once.
+    // One interval longer than without suspicion.
     until("all are found dead", FOUND + SECOND * 8, || eligible(&handle, 0).is_empty()).await;
     assert_eq!(eligible(&handle, 1).len(), 3);
 }

@@ -1,4 +1,4 @@
-//! Random reloads, overrides and faults, one after the other, with what must hold after each.
+//! Random reloads, overrides and faults in sequence, with invariants that are checked after each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +8,15 @@ use super::*;
 use crate::health::Verdict;
 use crate::pool::Override;
 
-/// How many fleets a test run lives through.
+/// The number of fleets in a test run.
 const SEEDS: u64 = 60;
-/// How many things happen to each.
+/// The number of events in each.
 const STEPS: usize = 25;
 
 /// A probed target: port and address.
 type Probed = (u16, IpAddr);
 
-/// A fleet of up to three pools that share addresses and checks often.
+/// A fleet of up to three pools, which often share addresses and checks.
 fn fleet(rng: &mut impl Rng) -> Vec<PoolSetup> {
     let mut names = vec!["a", "b", "c"];
     if rng.random_bool(0.3) {
@@ -62,7 +62,7 @@ fn with_service(pools: Vec<PoolSetup>) -> Served {
     setup(pools, services)
 }
 
-/// The targets to be probed by this configuration, with how many distinct timings.
+/// The targets that this configuration probes, each with its number of distinct timings.
 fn wanted(pools: &[PoolSetup]) -> BTreeMap<Probed, usize> {
     let mut timings: BTreeMap<Probed, BTreeSet<u16>> = BTreeMap::new();
     for setup in pools {
@@ -82,8 +82,8 @@ fn started(script: &Script) -> BTreeMap<Probed, usize> {
     started.iter().map(|((host, port), count)| ((*port, *host), *count)).collect()
 }
 
-/// The probes that start within some time are those of the configuration, each as often as its
-/// timings ask for; without recheck, as nothing fails.
+/// Checks that the probes that start within some time are those of the configuration, each as often
+/// as its timings require. There are no rechecks, because nothing fails.
 async fn assert_probed(script: &Script, pools: &[PoolSetup], seed: u64) {
     let before = started(script);
     tokio::time::sleep(SECOND * 11).await;
@@ -106,11 +106,11 @@ fn standing(verdict: Option<Verdict>) -> Standing {
     }
 }
 
-/// Each in the words of the rule, read from the outside.
+/// Checks each invariant as the documentation states it, from outside.
 async fn assert_sound(handle: &CheckerHandle, pools: &[PoolSetup], seed: u64) {
     let mut told = status(handle).await;
     let mut table = handle.published.load();
-    // Another table may have been published since it was told.
+    // Another table may have been published since the report.
     while told.generation != table.generation {
         (told, table) = (status(handle).await, handle.published.load());
     }
@@ -198,7 +198,7 @@ async fn live(seed: u64) {
         }
         assert_sound(&handle, &pools, seed).await;
     }
-    // All heals: what is configured is probed, and nothing else, and all of it is answered.
+    // Everything recovers: exactly the configured targets are probed, and all of them are answered.
     for host in 1..=6 {
         script.set(&format!("192.0.2.{host}"), Behaviour::Serve);
     }
@@ -217,7 +217,7 @@ async fn live(seed: u64) {
     assert!(in_flight <= targets, "seed {seed}: {in_flight} in flight of {targets} targets");
 }
 
-/// One small change, so that most of it stays.
+/// One small change; most of the configuration stays.
 fn tweaked(pools: &[PoolSetup], rng: &mut impl Rng) -> Vec<PoolSetup> {
     let mut pools = pools.to_vec();
     if pools.is_empty() {
@@ -235,8 +235,8 @@ fn tweaked(pools: &[PoolSetup], rng: &mut impl Rng) -> Vec<PoolSetup> {
     pools
 }
 
-/// A known address that stays, with its checks, is never unknown after a reload; and what its checks
-/// said is kept by those of the same name.
+/// Checks that a known address that stays, with its checks, is never unknown after a reload, and
+/// that checks with the same name keep their verdicts.
 fn assert_kept(old: &Status, new: &Status, pools: &[PoolSetup], seed: u64) {
     let shares =
         pools.iter().flat_map(|setup| &setup.pool.backends).any(|backend| backend.check_address.is_some());
@@ -247,7 +247,7 @@ fn assert_kept(old: &Status, new: &Status, pools: &[PoolSetup], seed: u64) {
                 continue;
             };
             let (was, is) = (&earlier.addresses[0], &backend.addresses[0]);
-            // Another `require` may ask for the word of a check that has not spoken yet.
+            // Another `require` may need the verdict of a check without an outcome.
             let all_spoke = was.checks.iter().all(|check| check.standing != Standing::Unknown);
             if was.standing != Standing::Unknown && earlier.enabled && all_spoke {
                 assert_ne!(is.standing, Standing::Unknown, "seed {seed}: {} {}", pool.name, backend.name);
@@ -256,7 +256,7 @@ fn assert_kept(old: &Status, new: &Status, pools: &[PoolSetup], seed: u64) {
                 let same = was.checks.iter().find(|same| same.name == check.name);
                 if let Some(same) = same.filter(|same| same.standing != Standing::Unknown) {
                     assert_ne!(check.standing, Standing::Unknown, "seed {seed}: {check:?}");
-                    // Of a target that is shared, others may know better.
+                    // If a target is shared, others may have a newer verdict.
                     if old.pools.len() == 1 && new.pools.len() == 1 && !shares {
                         assert_eq!(check.standing, same.standing, "seed {seed}: {check:?}");
                     }

@@ -1,4 +1,4 @@
-//! Reloads, restarts, and what is remembered over them.
+//! Reloads and restarts, and the state that must survive them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,15 +19,15 @@ use crate::table::Standing;
 /// Pool, backend, address and check.
 type Check = (String, String, IpAddr, String);
 
-/// The known state of the addresses before a reload.
+/// The known state of all addresses before a reload.
 struct Known {
     checks: BTreeMap<Check, Verdict>,
-    /// The addresses whose standing was known, with that of each check.
+    /// The addresses with a known standing and a known verdict of each check.
     addresses: Vec<(String, String, IpAddr)>,
 }
 
 impl World {
-    /// The model takes up the targets that a start or a reload has made.
+    /// Adds the targets that a start or a reload has created to the model.
     pub(super) fn adopt(&mut self) {
         let status = self.status();
         let mut shown = Vec::new();
@@ -83,7 +83,7 @@ impl World {
         Ok(())
     }
 
-    /// Most of the probes that are no longer wanted are ended, the others end by themselves.
+    /// Ends most of the probes that are no longer wanted; the others end by themselves.
     fn end_unwanted(&mut self) {
         let fleet = &self.subject.fleet;
         let unwanted: Vec<_> =
@@ -113,7 +113,7 @@ impl World {
         known
     }
 
-    /// Nothing that was known is unknown after a reload.
+    /// Checks that a reload makes nothing unknown that was known before.
     fn check_known(&self, before: &Known) -> Checked {
         for address in &self.model.addresses {
             let setup = &self.model.pools[address.pool];
@@ -137,7 +137,7 @@ impl World {
         Ok(())
     }
 
-    /// The process ends, and begins again with what is remembered.
+    /// Ends the process and starts it again with the remembered state.
     pub(super) fn restart(&mut self) -> Checked {
         if self.rng.random_bool(0.6) {
             if !self.journal.is_begun() {
@@ -168,7 +168,7 @@ impl World {
         self.check_recalled(&remembered)
     }
 
-    /// The remembered overrides that have not ended by now.
+    /// The remembered overrides that have not ended.
     fn recalled(&self, remembered: &Remembered) -> BTreeMap<Names, Kept> {
         let names: Vec<Names> = (self.model.pools.iter())
             .flat_map(|setup| {
@@ -190,7 +190,7 @@ impl World {
         kept.collect()
     }
 
-    /// Each remembered verdict is used until there is a newer one.
+    /// Checks that each remembered verdict applies until a newer one exists.
     fn check_recalled(&self, remembered: &Remembered) -> Checked {
         for address in &self.model.addresses {
             let (pool, backend, host) = &address.name;
@@ -222,9 +222,9 @@ impl World {
         }
     }
 
-    /// The snapshot with the changes told since is what the fleet would tell now. `is_fresh` if the snapshot
-    /// has just been completed: after a reload meanwhile it may have other verdicts than the fleet, until the
-    /// next snapshot, but lacks none.
+    /// Checks that the snapshot and the later changes give the current state of the fleet. `is_fresh` if the
+    /// snapshot was just completed: if a reload happened meanwhile, its verdicts may differ from the fleet's
+    /// until the next snapshot, but none is missing.
     pub(super) fn compare_memory(&mut self, is_fresh: bool) -> Checked {
         let was_whole = self.journal.is_whole && is_fresh;
         loop {
@@ -260,7 +260,7 @@ impl World {
         Ok(())
     }
 
-    /// The fleet tells what it knows.
+    /// Checks that the fleet reports the state that it has.
     fn check_real(&self, real: &Remembered) -> Checked {
         let told: BTreeMap<Names, _> = (real.overrides.iter())
             .map(|((pool, backend), kept)| ((pool.to_string(), backend.to_string()), kept.state))

@@ -1,4 +1,4 @@
-//! Random configurations, and small changes of one.
+//! Random configurations, and small changes to them.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
@@ -17,11 +17,12 @@ use crate::service::{Answers, Policy, Service, WhenDown};
 use crate::settings::Settings;
 use crate::zone::Catalog;
 
-/// Draws the configurations of one world.
+/// Draws the configurations for one world.
 pub(super) struct Draw {
-    /// Each with a timeout of its own, by which the world tells targets apart.
+    /// Each has a different timeout, by which the world distinguishes targets.
     timings: Vec<Timing>,
-    /// Many backends behind few addresses, so that the caps on probes in flight are reached.
+    /// Whether there are many backends on few addresses, so that the limits on probes in flight are
+    /// reached.
     pub(super) is_crowded: bool,
 }
 
@@ -31,7 +32,7 @@ impl Draw {
         Self { timings: [DEFAULTS].into_iter().chain(others).collect(), is_crowded }
     }
 
-    /// Up to three pools that share addresses and checks often.
+    /// Up to three pools, which often share addresses and checks.
     pub(super) fn pools(&self, rng: &mut SmallRng) -> Vec<PoolSetup> {
         let mut names = vec!["a", "b", "c"];
         if rng.random_bool(0.3) {
@@ -96,7 +97,7 @@ impl Draw {
         Check { name: format!("c{port}"), critical, observe_only, ..Check::new(probe, timing) }
     }
 
-    /// One small change, so that most of it stays.
+    /// One small change; most of the configuration stays.
     pub(super) fn tweaked(&self, pools: &[PoolSetup], rng: &mut SmallRng) -> Vec<PoolSetup> {
         let mut pools = pools.to_vec();
         if pools.is_empty() {
@@ -144,7 +145,7 @@ fn a_timing(place: u64, rng: &mut SmallRng) -> Timing {
     }
 }
 
-/// These pools, with services that have them as tiers.
+/// These pools, with services that use them as tiers.
 pub(super) fn served(pools: Vec<PoolSetup>, ttl: u32) -> Served {
     let tiers: Vec<PoolId> = (0..).map(PoolId).take(pools.len()).collect();
     let service = |name: &str, tiers: Vec<PoolId>, when_down| Service {

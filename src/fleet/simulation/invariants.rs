@@ -14,13 +14,13 @@ use crate::health::Moment;
 use crate::pool::Family;
 use crate::table::{AddressCondition, PoolView, Table};
 
-/// Times of day are kept in microseconds.
+/// The resolution of stored times of day.
 const MICROSECOND: Duration = Duration::from_micros(1);
 
-/// Times of day are not corrected by less.
+/// The smallest jump of the time of day that is corrected.
 const JUMP: Duration = Duration::from_secs(1);
 
-/// All that the fleet tells.
+/// Everything that the fleet reports.
 pub(super) struct Status {
     pools: Vec<PoolStatus>,
     /// The index of the backend in the list below, and the address.
@@ -167,8 +167,8 @@ impl World {
         Ok(())
     }
 
-    /// The table follows on this one: a number of its own, and other views of those pools alone that something
-    /// has happened to.
+    /// Checks that the table is the successor of this one: it has the next generation, and only pools that
+    /// were affected by an event have new views.
     pub(super) fn check_table(&self, before: &Arc<Table>) -> Checked {
         let now = self.subject.fleet.table();
         if Arc::ptr_eq(now, before) {
@@ -190,7 +190,8 @@ impl World {
         Ok(())
     }
 
-    /// Each view is what its pool, standings, shares and overrides make, and each service is decided by them.
+    /// Checks that each view follows from its pool, standings, shares and overrides, and each decision from
+    /// the views.
     fn check_views(&self) -> Checked {
         let (views, pools) = (self.table.pools(), &self.model.pools);
         ensure!(views.len() == pools.len(), "{} views of {} pools", views.len(), pools.len());
@@ -223,7 +224,7 @@ impl World {
         }
         let Table { generation, settings, catalog, .. } = &*self.table;
         let (settings, catalog) = (Arc::clone(settings), Arc::clone(catalog));
-        // Orders of draws may differ.
+        // The orders of draws may differ.
         let rng = SmallRng::seed_from_u64(*generation);
         let made = Table::new(*generation, settings, catalog, Arc::clone(self.table.services()), made, rng);
         for (service, family) in
@@ -239,7 +240,7 @@ impl World {
         Ok(())
     }
 
-    /// No due probe waits while it has a slot.
+    /// Checks that no due probe waits although it has a slot.
     pub(super) fn check_waiting(&mut self) -> Checked {
         let mut waiting = 0;
         for (key, target) in &self.model.targets {
@@ -262,12 +263,12 @@ impl World {
             && (!key.process || flights().filter(|flight| flight.key.process).count() < 64)
     }
 
-    /// The fleet wants to wake in time for all that comes by itself.
+    /// Checks that the fleet wants to wake in time for everything that happens by itself.
     pub(super) fn check_deadline(&self, deadline: Option<Moment>) -> Checked {
         let is_in_time = |end: Moment| deadline.is_some_and(|deadline| deadline <= end);
         for (key, target) in &self.model.targets {
             let (_, due) = target.next;
-            // Without a slot it may be waiting already.
+            // If it has no slot, it may already be waiting.
             if !target.in_flight && due > self.now && self.has_slot(key) {
                 ensure!(is_in_time(due), "{key:?} is due at {due:?}, the next deadline is {deadline:?}");
             }

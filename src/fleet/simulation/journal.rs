@@ -1,4 +1,4 @@
-//! The memory as it is kept outside of the fleet: a snapshot, and the changes told since it was begun.
+//! The memory outside the fleet: a snapshot, and the changes that were reported since it was begun.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -53,13 +53,14 @@ impl Remembered {
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     pub(super) remembered: Remembered,
-    /// The changes told since a snapshot was begun that is not complete yet.
+    /// The changes reported since the start of a snapshot that is not yet complete.
     begun: Option<Vec<MemoryChanges>>,
-    /// The time of day has jumped since then.
+    /// Whether the time of day has jumped since then.
     is_spoilt: bool,
-    /// There has been a complete snapshot since the start.
+    /// Whether a snapshot has been completed since the start.
     pub(super) has_snapshot: bool,
-    /// The snapshot and the changes are all there is to know; else the fleet has said that another is needed.
+    /// Whether the snapshot and the changes are complete; otherwise the fleet has said that another snapshot
+    /// is needed.
     pub(super) is_whole: bool,
 }
 
@@ -72,12 +73,12 @@ impl Journal {
         self.begun.is_some()
     }
 
-    /// The time of day has jumped: the times of a snapshot differ from one part to the next.
+    /// Records that the time of day has jumped: the times in different parts of a snapshot are inconsistent.
     pub(super) fn spoil(&mut self) {
         self.is_spoilt = true;
     }
 
-    /// The process ends, and whatever is not in the files is lost.
+    /// Ends the process: everything that is not in the files is lost.
     pub(super) fn end(&mut self) {
         let remembered = std::mem::take(&mut self.remembered);
         *self = Self { remembered, ..Self::default() };
@@ -91,7 +92,7 @@ impl Journal {
         }
     }
 
-    /// The snapshot is complete.
+    /// Records that the snapshot is complete.
     pub(super) fn complete(&mut self, snapshot: Memory) {
         let mut remembered = Remembered::from(snapshot);
         for changes in self.begun.take().into_iter().flatten() {

@@ -1,18 +1,18 @@
 //! Simulates whole fleets on a virtual clock: overrides, reloads, slots, shares, suspicion, memory and restarts.
-//! The simulation of `health` has the rules of one target.
+//! The simulation in `health` tests the rules for a single target.
 //!
 //! ```text
-//! configuration  random configurations, and small changes of one
+//! configuration  random configurations, and small changes to them
 //! world          drives a fleet as the checker does: time, probes, faults, stalls, jumps of the time of day
-//! changes        its reloads and restarts, and the memory kept over them
+//! changes        reloads and restarts, and the memory that survives them
 //! invariants     what must hold at the end of each turn
-//! model          the naive rules that the fleet is compared with
+//! model          a naive implementation of the rules, for comparison
 //! journal        the memory outside of the fleet
 //! planted        deliberate defects, each of which the simulation must find
-//! scenes         what random worlds have found, one scene each
+//! scenes         defects that random worlds have found, one scene each
 //! ```
 //!
-//! Each failure names its seed; `STEERD_SEED=n` replays that run alone.
+//! Each failure prints its seed; `STEERD_SEED=n` replays that run alone.
 
 mod changes;
 mod configuration;
@@ -35,14 +35,14 @@ use world::{Met, World};
 /// The number of worlds per test run.
 const WORLDS: u64 = 120;
 
-/// The most worlds in which a planted fault is looked for. Most are found in the first ten; those that need two
-/// rare events at once take up to a hundred, and chance must not fail the test.
+/// The most worlds for finding a planted fault. Most faults are found in the first ten worlds. Those that need
+/// two rare events at once take up to a hundred, and the test must not fail by chance.
 const WORLDS_OF_A_FAULT: u64 = 4 * WORLDS;
 
-/// The number of turns of a world.
+/// The number of turns in a world.
 const TURNS: usize = 150;
 
-/// The longest time from the beginning of a target to its first probe.
+/// The longest time from the creation of a target to its first probe.
 fn longest_start(timing: &Timing) -> Duration {
     FIRST_ROUND.min(timing.interval.max(timing.interval_down))
 }

@@ -1,7 +1,8 @@
-//! A naive model of the fleet: each standing, share and override follows anew from what the world has done.
+//! A naive model of the fleet: derives each standing, share and override from everything that has happened in
+//! the world.
 //!
-//! The states of targets are those of the model of `health`. The first verdict of a target that a reload has
-//! made is adopted from the fleet; the invariants of a reload say what it may be.
+//! The states of targets come from the model of `health`. When a reload has created a target, the model adopts
+//! its first verdict from the fleet; the invariants for reloads check that verdict.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,7 +17,7 @@ use crate::health::{Group, Moment, Outcome, TargetId, Verdict};
 use crate::pool::{Backend, Override};
 use crate::table::Standing;
 
-/// A target, by what its probes tell of it. The timeout stands for the timing.
+/// A target, identified by the properties of its probes. The timeout represents the timing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key {
     pub(super) host: IpAddr,
@@ -43,37 +44,37 @@ impl Key {
 
 /// A probed target.
 pub(super) struct Target {
-    /// In the model of `health`.
+    /// Its id in the model of `health`.
     pub(super) id: TargetId,
     pub(super) timing: Timing,
-    /// The verdict from before the start or the reload, until its first outcome.
+    /// The verdict from before the start or the reload, until the first outcome.
     pub(super) hint: Option<Verdict>,
     pub(super) in_flight: bool,
     /// The earliest and the latest due time of the next probe.
     pub(super) next: (Moment, Moment),
     pub(super) last: Option<Outcome>,
-    /// The loads that were reported, without those that were too old when the next one came.
+    /// The reported loads, without those that had expired when the next one came.
     pub(super) loads: Vec<u8>,
-    /// When they are too old.
+    /// When they expire.
     pub(super) loads_end: Moment,
     pub(super) behaviour: Behaviour,
-    /// From then on the verdict must match the behaviour.
+    /// From this moment on, the verdict must match the behaviour.
     pub(super) judged_from: Moment,
 }
 
 /// An address of a backend in a pool.
 pub(super) struct Address {
-    /// Names of the pool and the backend, and the address.
+    /// The names of the pool and the backend, and the address.
     pub(super) name: (String, String, IpAddr),
     pub(super) pool: usize,
     pub(super) backend: usize,
-    /// By check; empty when the backend is not enabled.
+    /// One per check; empty if the backend is not enabled.
     pub(super) keys: Vec<Key>,
     pub(super) standing: Standing,
     pub(super) held: bool,
-    /// Percent of its weight, as the fleet told it last.
+    /// The percentage of its weight that the fleet last reported.
     pub(super) percent: u8,
-    /// When its slow start began, and how long it takes.
+    /// When its slow start began, and its length.
     pub(super) growth: Option<(Moment, Duration)>,
 }
 
@@ -81,14 +82,14 @@ pub(super) struct Address {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
     pub(super) state: Override,
-    /// On the clock of the passing time.
+    /// On the clock of elapsed time.
     pub(super) until: Option<Duration>,
 }
 
 /// Pool and backend.
 pub(super) type Names = (String, String);
 
-/// The fleet as it must be.
+/// The expected state of the fleet.
 #[derive(Default)]
 pub(super) struct Fleet {
     pub(super) pools: Vec<PoolSetup>,
@@ -96,19 +97,19 @@ pub(super) struct Fleet {
     pub(super) targets: BTreeMap<Key, Target>,
     pub(super) addresses: Vec<Address>,
     pub(super) overrides: BTreeMap<Names, Kept>,
-    /// Probes cannot be made.
+    /// Whether probes cannot run.
     pub(super) is_broken: bool,
-    /// How many targets there have been.
+    /// The number of targets so far.
     ids: u32,
 }
 
 impl Fleet {
-    /// A fleet that begins with these overrides.
+    /// A fleet that starts with these overrides.
     pub(super) fn new(overrides: BTreeMap<Names, Kept>) -> Self {
         Self { overrides, ..Self::default() }
     }
 
-    /// Takes another configuration; the new targets know nothing yet.
+    /// Takes another configuration; new targets have no outcomes.
     pub(super) fn configure(&mut self, pools: Vec<PoolSetup>, now: Moment, late: Duration) {
         let mut before: BTreeMap<_, Address> =
             self.addresses.drain(..).map(|address| (address.name.clone(), address)).collect();
@@ -161,7 +162,7 @@ impl Fleet {
         self.pools = pools;
     }
 
-    /// Adopts the first verdict of a target from the check that shows it.
+    /// Adopts the first verdict of a target, as reported for a check.
     pub(super) fn adopt(&mut self, key: &Key, shown: &CheckStatus, now: Moment) {
         let Some(target) = self.targets.get_mut(key) else { return };
         let verdict = match shown.standing {
@@ -179,7 +180,7 @@ impl Fleet {
         }
     }
 
-    /// Watches the targets together that a reload or a start has grouped.
+    /// Regroups the targets that are watched together, after a reload or a start.
     pub(super) fn regroup(&mut self, now: Moment) {
         let (mut groups, mut all, mut pools) = (Vec::new(), BTreeSet::new(), 0);
         for (index, setup) in self.pools.iter().enumerate() {
@@ -198,7 +199,8 @@ impl Fleet {
         self.health.set_groups(groups, now);
     }
 
-    /// Intervals from 4^n up to 4^(n + 1) milliseconds are of one pace. Fewer than three hosts are no group.
+    /// Intervals from 4^n up to 4^(n + 1) milliseconds have the same pace. Fewer than three hosts do not form
+    /// a group.
     fn by_pace(&self, pool: Option<&str>, share: u8, members: &BTreeSet<Key>) -> Vec<Group> {
         let pace = |key: &Key| {
             let interval = self.targets[key].timing.interval.as_millis();
@@ -214,13 +216,13 @@ impl Fleet {
         paces.into_iter().filter_map(group).collect()
     }
 
-    /// The verdict of a target: its own, or the remembered one.
+    /// The verdict of a target: its own, otherwise the remembered one.
     pub(super) fn verdict(&self, key: &Key) -> Option<Verdict> {
         let target = &self.targets[key];
         self.health.verdict(target.id).or(target.hint)
     }
 
-    /// Judges the addresses that use a target, or all of them.
+    /// Evaluates the addresses that use a target, or all addresses.
     pub(super) fn judge(&mut self, used: Option<&Key>, now: Moment) {
         for index in 0..self.addresses.len() {
             let address = &self.addresses[index];
@@ -267,8 +269,8 @@ impl Fleet {
         (standing, held)
     }
 
-    /// The least and the most percent of its weight that an address may have, and when it changes by itself at
-    /// the latest.
+    /// The lowest and the highest percentage of its weight that an address may have, and the latest time at
+    /// which it changes by itself.
     pub(super) fn percent(&self, address: &Address, now: Moment) -> (f64, f64, Option<Moment>) {
         let (mut low, mut high, mut end) = (100.0, 100.0, None);
         if let Some((began, length)) = address.growth
@@ -277,7 +279,7 @@ impl Fleet {
             let steps = (length.as_secs_f64() / 0.5).floor().clamp(1.0, 20.0);
             let linear = 1.0 + 99.0 * (now - began).as_secs_f64() / length.as_secs_f64();
             (low, high) = ((linear - 99.0 / steps - 1.0).max(1.0), linear + 0.1);
-            // A step is never further away than its length.
+            // The next step is at most one step length away.
             end = Some(now + length.div_f64(steps) + Duration::from_micros(1));
         }
         let deciding = address.keys.iter().zip(&self.pools[address.pool].checks);
@@ -293,7 +295,7 @@ impl Fleet {
             loads_end = loads_end.max(target_end);
         }
         if let Some(mean) = lowest {
-            // A change of less than 5 points is not told.
+            // A change of less than 5 percentage points is not published.
             (low, high) =
                 (low * (mean - 6.0).max(0.0) / 100.0, (high * (mean + 6.0) / 100.0 + 1.0).min(100.0));
             if mean < 90.0 {
@@ -303,7 +305,7 @@ impl Fleet {
         (low, high, end)
     }
 
-    /// Notes a reported load.
+    /// Records a reported load.
     pub(super) fn loaded(&mut self, key: &Key, percent: u8, now: Moment) {
         let Some(target) = self.targets.get_mut(key) else { return };
         if now >= target.loads_end {
@@ -313,7 +315,7 @@ impl Fleet {
         target.loads_end = now + target.timing.interval * 3;
     }
 
-    /// Whether this machine is suspected by the probes that cannot be made, as of the end of a turn.
+    /// Whether this machine is suspected because probes cannot run, as of the end of a turn.
     pub(super) fn settle_broken(&mut self) {
         let spoken = self.targets.values().filter(|target| target.last.is_some()).count();
         let void = self.targets.values().filter(|target| target.last == Some(Outcome::Void)).count();

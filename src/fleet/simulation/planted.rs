@@ -1,4 +1,4 @@
-//! Plants defects around the fleet, to prove that the simulation finds them.
+//! Adds defects around the fleet, to prove that the simulation finds them.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -77,22 +77,22 @@ pub(super) const FAULTS: [Fault; 27] = [
     Fault::RestartRevivesEnded,
 ];
 
-/// Few, so that much happens between the steps of a survey.
+/// A small number, so that much happens between the steps of a survey.
 const BACKENDS_IN_A_STEP: usize = 2;
 
-/// Where the time of day begins.
+/// The time of day at the start.
 pub(super) const DAY: SystemTime = SystemTime::UNIX_EPOCH;
 
-/// The fleet with the surveys of its shell, with one defect or none.
+/// The fleet and the surveys of its shell, with one defect or none.
 pub(super) struct Subject {
     pub(super) fleet: Fleet,
     fault: Option<Fault>,
     survey: Option<Survey>,
-    /// The probes in flight, each with a second right to report.
+    /// The running probes, each with a second permission to report.
     started: Vec<Launch>,
-    /// Those of targets that were removed.
+    /// Running probes of targets that were removed.
     removed: Vec<Launch>,
-    /// Counts the occasions for a defect that is rare.
+    /// Counts the opportunities for a rare defect.
     occasions: u32,
 }
 
@@ -120,7 +120,7 @@ impl Subject {
         self.fault == Some(fault)
     }
 
-    /// Whether a rare defect shows this time.
+    /// Whether a rare defect occurs this time.
     fn now_and_then(&mut self, fault: Fault) -> bool {
         if !self.has(fault) {
             return false;
@@ -146,7 +146,7 @@ impl Subject {
         let Fleet { health, wakes, .. } = &self.fleet;
         let share = wakes.peek().map(|wake| wake.0.0);
         let deadline = self.fleet.next_deadline();
-        // The time of one cause is left out, if it is not that of another.
+        // Leaves out the time for one cause, unless another cause has the same time.
         let without = |left_out: Option<Moment>, others: [Option<Moment>; 2]| {
             if deadline == left_out { others.into_iter().flatten().min() } else { deadline }
         };
@@ -265,7 +265,7 @@ impl Subject {
         self.survey = Some(Survey::default());
     }
 
-    /// Goes on with the survey that was begun.
+    /// Continues the survey that was begun.
     pub(super) fn step_survey(&mut self) -> Option<Memory> {
         let memory = self.survey.as_mut()?.step_of(&self.fleet, BACKENDS_IN_A_STEP)?;
         self.survey = None;
@@ -291,7 +291,7 @@ fn copy(launch: &Launch) -> Launch {
     Launch { run, running: launch.running.copy(address) }
 }
 
-/// The time of day after so long.
+/// The time of day after this duration.
 pub(super) fn time_of_day(passed: Duration) -> SystemTime {
     DAY + passed
 }

@@ -1,4 +1,4 @@
-//! Scenes that random worlds have found.
+//! Scenes that reproduce defects which random worlds have found.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::pool::{Backend, Family, Override, Pool, Require};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A pool of so many backends, checked at these ports.
+/// A pool with this many backends, checked at these ports.
 fn pool(name: &str, backends: u8, ports: &[u16]) -> PoolSetup {
     let backend = |host| Backend::new(format!("h{host}"), vec![[192, 0, 2, host].into()]);
     let check = |port: &u16| Check {
@@ -32,12 +32,12 @@ fn pool(name: &str, backends: u8, ports: &[u16]) -> PoolSetup {
     PoolSetup { pool, checks: ports.iter().map(check).collect(), require: Require::All }
 }
 
-/// A fleet on a clock of its own.
+/// A fleet with its own clock.
 struct Scene {
     fleet: Fleet,
     rng: SmallRng,
     now: Moment,
-    /// Each with the port that it goes to.
+    /// Each with the port of its probe.
     running: Vec<(u16, Running)>,
 }
 
@@ -54,7 +54,7 @@ impl Scene {
         Self { fleet, rng, now: Moment::ZERO, running: Vec::new() }
     }
 
-    /// Goes on to the next deadline and starts what is due.
+    /// Advances to the next deadline and starts the due probes.
     fn wake(&mut self) {
         self.now = self.fleet.next_deadline().unwrap().max(self.now);
         self.fleet.set_clocks(clocks(self.now));
@@ -68,7 +68,7 @@ impl Scene {
         }));
     }
 
-    /// Ends the probes in flight.
+    /// Ends the running probes.
     fn end(&mut self, outcome: Outcome) {
         for (_, running) in self.running.drain(..) {
             self.fleet.ended(running, report(outcome, None, Duration::ZERO), &mut self.rng);
@@ -77,7 +77,7 @@ impl Scene {
         self.fleet.publish(None);
     }
 
-    /// By pool: whether it is usable only with addresses that are not known to be healthy.
+    /// For each pool, whether it is usable only with addresses that are not known to be healthy.
     fn on_trust(&self) -> Vec<bool> {
         self.fleet.table().pools().iter().map(|view| view.family(Family::Ipv4).on_trust).collect()
     }
@@ -150,7 +150,7 @@ fn a_verdict_that_a_reload_lends_to_a_target_counts_in_every_pool_that_shares_it
         scene.end(Outcome::Passed);
     }
     assert_eq!(scene.on_trust(), [true, false]);
-    // Pool b is checked as pool a is, and goes on with what was known of it.
+    // Pool b now has the same checks as pool a, and keeps its known state.
     let alike = served(vec![pool("a", 1, &[1]), pool("b", 1, &[1])], 20);
     let wanted = NewConfiguration::of(&scene.fleet.configuration(), alike);
     scene.fleet.reload(wanted, &mut scene.rng);

@@ -1,4 +1,4 @@
-//! One world: a fleet on a virtual clock, driven as the checker drives it, with everything that may happen to it.
+//! One world: a fleet on a virtual clock, driven as the checker drives it, and exposed to all kinds of events.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,13 +25,13 @@ use crate::pool::Override;
 use crate::probe::{Cause, Report};
 use crate::table::Table;
 
-/// The checker wakes as often, at least.
+/// The checker wakes at least this often.
 const PULSE: Duration = Duration::from_millis(250);
 
-/// The clock of the passing time at the start, for a plausible time of day.
+/// The clock of elapsed time at the start. It makes the time of day plausible.
 const START: Duration = Duration::from_secs(1_700_000_000);
 
-/// A probe in flight.
+/// A running probe.
 pub(super) struct Flight {
     pub(super) running: Running,
     pub(super) key: Key,
@@ -49,11 +49,11 @@ pub(super) struct World {
     pub(super) draw: Draw,
     pub(super) capacity: Capacity,
     pub(super) now: Moment,
-    /// The time of a suspended machine included.
+    /// Includes time in suspend.
     pub(super) passed: Duration,
     /// The time of day.
     pub(super) wall: SystemTime,
-    /// By the moment their outcome is seen, and a number.
+    /// Keyed by the moment at which their outcome is seen, and a number.
     pub(super) flights: BTreeMap<(Moment, u64), Flight>,
     launched: u64,
     next_action: Moment,
@@ -65,20 +65,20 @@ pub(super) struct World {
     pub(super) late: Duration,
     /// The probability of a void outcome.
     void: f64,
-    /// No probe can be made.
+    /// Whether no probe can run.
     broken: bool,
     reports_load: bool,
     loads: BTreeMap<IpAddr, u8>,
     pub(super) journal: Journal,
-    /// The table of the turn before, and the pools that anything happened to since.
+    /// The table of the previous turn, and the pools affected by events since then.
     pub(super) table: Arc<Table>,
     pub(super) touched: Vec<bool>,
-    /// A hash of everything that can be seen of the run.
+    /// A hash of everything in the run that is visible from outside.
     trace: DefaultHasher,
     pub(super) met: Met,
 }
 
-/// Counts events of a world: a sweep in which an event never occurs proves nothing about it.
+/// Counts events in a world. If an event never occurs in a sweep, the sweep proves nothing about it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Met {
     pub(super) launches: usize,
@@ -90,7 +90,7 @@ pub(super) struct Met {
     pub(super) ended: usize,
     pub(super) lost: usize,
     pub(super) stalls: usize,
-    /// Turns that ended with a suspicion, with a share below 100 %, and with a probe that waits for a slot.
+    /// Turns that ended with a suspicion, with a share below 100 %, or with a probe that waits for a slot.
     pub(super) suspicions: usize,
     pub(super) shares: usize,
     pub(super) waiting: usize,
@@ -187,7 +187,7 @@ impl World {
         self.trace.finish()
     }
 
-    /// Adds what can be seen of a table to the trace.
+    /// Adds the visible content of a table to the trace.
     pub(super) fn trace_table(&mut self) {
         self.table.generation.hash(&mut self.trace);
         for family in self.table.pools().iter().flat_map(|pool| &pool.families) {
@@ -201,7 +201,7 @@ impl World {
     /// Runs a number of turns, and then until nothing is in flight.
     pub(super) fn run(&mut self, turns: usize) -> Checked {
         self.check()?;
-        // A crowd has ten times the targets.
+        // A crowded world has ten times the targets.
         for _ in 0..if self.draw.is_crowded { turns / 4 } else { turns } {
             self.turn()?;
         }
@@ -216,7 +216,7 @@ impl World {
         Ok(())
     }
 
-    /// A turn, as the checker makes it.
+    /// A turn, as in the checker.
     fn turn(&mut self) -> Checked {
         self.touched = vec![false; self.model.pools.len()];
         self.subject.set_clocks(self.clocks());
@@ -228,7 +228,7 @@ impl World {
         let wake = deadline.map(|deadline| deadline.max(self.now) + late);
         let next = wake.into_iter().chain(landing).chain([self.next_action]).min().unwrap_or(self.now);
         let next = next.max(self.now);
-        // Of the pulses in which nothing is due none is run, but one is missed by a stall.
+        // Pulses in which nothing is due are skipped, but a stall misses one.
         let mut wanted = deadline.map_or(next, |deadline| deadline.min(next));
         self.advance(next);
         if self.rng.random_bool(0.015) {
@@ -282,12 +282,12 @@ impl World {
     }
 
     pub(super) fn advance(&mut self, to: Moment) {
-        // The calendar counts microseconds.
+        // The calendar has a resolution of microseconds.
         let by = Duration::from_micros((to.as_micros() - self.now.as_micros()).try_into().unwrap());
         (self.now, self.passed, self.wall) = (to, self.passed + by, self.wall + by);
     }
 
-    /// The process does not run for a while.
+    /// Stops the process for a while.
     fn stall(&mut self) {
         let length = milliseconds(self.rng.random_range(1..20_000));
         self.advance(self.now + length);
@@ -297,7 +297,7 @@ impl World {
         }
     }
 
-    /// Starts what is due.
+    /// Starts the due probes.
     fn start(&mut self) -> Checked {
         let mut due = Due::More;
         while due == Due::More {
@@ -345,7 +345,7 @@ impl World {
         Ok(())
     }
 
-    /// Hands in the reports of all that has ended by now.
+    /// Hands in the reports of all probes that have ended.
     fn land(&mut self) -> Checked {
         while let Some(entry) = self.flights.first_entry().filter(|entry| entry.key().0 <= self.now) {
             let ((seen, _), flight) = entry.remove_entry();
@@ -365,7 +365,7 @@ impl World {
         Ok(())
     }
 
-    /// The model takes an outcome.
+    /// Gives an outcome to the model.
     fn hear(
         &mut self,
         key: &Key,
@@ -410,12 +410,12 @@ impl World {
         (key, outcome as u8, now).hash(&mut self.trace);
     }
 
-    /// Whether a short state is under way in which more should happen: a suspicion, or a snapshot.
+    /// Whether a short-lived state exists in which more events should happen: a suspicion or a snapshot.
     fn is_brief_state(&self) -> bool {
         self.journal.is_begun() || !self.model.health.suspicions().is_empty()
     }
 
-    /// Something happens to the fleet.
+    /// Makes something happen to the fleet.
     fn act(&mut self) -> Checked {
         if self.is_brief_state() && self.rng.random_bool(0.5) {
             return if self.rng.random_bool(0.7) { self.reload() } else { self.compare_memory(false) };
@@ -513,7 +513,7 @@ impl World {
                     Some(state) => drop(self.model.overrides.insert(names, Kept { state, until })),
                     None => drop(self.model.overrides.remove(&names)),
                 }
-                // It makes a table of its own.
+                // It publishes a table itself.
                 self.check_table(&before)?;
                 self.table = Arc::clone(self.subject.fleet.table());
                 if self.rng.random_bool(0.2) {
