@@ -1,7 +1,7 @@
-//! Explains why a certificate is refused.
+//! Explains why verification rejects a certificate.
 //!
-//! The errors of the library that verifies say too little: it has the same error for a wrong signature and for a key
-//! that it does not support, and shows many as names of its variants. The certificates themselves show the rest.
+//! The errors of the verifying library say too little: it reports the same error for a wrong signature and for an
+//! unsupported key, and shows many errors as names of its variants. The certificates themselves show the rest.
 //! `verifier` decides which certificates are accepted.
 
 use std::fmt;
@@ -27,7 +27,7 @@ const MAX_RSA_BITS: usize = 8192;
 
 const KEYS: &str = "RSA of 2048 to 8192 bits, ECDSA on P-256 or P-384, or Ed25519";
 
-/// When a certificate expires, of any version of X.509.
+/// When a certificate expires, for any version of X.509.
 pub(super) fn end_of(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     let seconds = parse(certificate)?.validity().not_after.timestamp();
     Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().ok()?)))
@@ -42,7 +42,7 @@ pub(super) fn date(time: UnixTime) -> String {
     )
 }
 
-/// Why a certificate is refused, if the library has no error that says so.
+/// Why a certificate is rejected, if the library has no matching error.
 #[derive(Debug)]
 struct CertificateRefusal(String);
 
@@ -58,7 +58,7 @@ fn refusal(words: String) -> rustls::Error {
     CertificateError::Other(OtherError(Arc::new(CertificateRefusal(words)))).into()
 }
 
-/// Explains an error of the verification of a chain, from its certificates and those of the authorities.
+/// Explains an error in verifying a chain, with its certificates and those of the authorities.
 pub(super) fn of_chain(
     error: rustls::Error,
     own: &CertificateDer<'_>,
@@ -83,7 +83,7 @@ pub(super) fn of_chain(
     words.map_or(error, refusal)
 }
 
-/// Explains an error of the verification of a handshake's signature, made with the key of this certificate.
+/// Explains an error in verifying the signature of a handshake, which the key of this certificate made.
 pub(super) fn of_handshake(error: rustls::Error, own: &CertificateDer<'_>) -> rustls::Error {
     let rustls::Error::InvalidCertificate(fault) = &error else { return error };
     let words = match fault {
@@ -102,23 +102,23 @@ pub(super) fn of_handshake(error: rustls::Error, own: &CertificateDer<'_>) -> ru
     refusal(words)
 }
 
-/// The length of an RSA key that is too short or too long.
+/// The length of an RSA key, if it is too short or too long.
 fn odd_rsa_key(certificate: &X509Certificate<'_>) -> Option<usize> {
     let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed() else { return None };
     let first = key.modulus.iter().position(|byte| *byte != 0)?;
     let digits = key.modulus.get(first..)?;
-    // The library that verifies compares the minimum with whole bytes, too.
+    // The library compares the minimum with whole bytes, too.
     let whole = digits.len() * 8;
     let bits = whole - digits.first()?.leading_zeros() as usize;
     (whole < MIN_RSA_BITS || bits > MAX_RSA_BITS).then_some(bits)
 }
 
-/// Names the issuer that is missing: that of the last certificate in the chain that the backend sent.
+/// Names the missing issuer: that of the last certificate in the chain that the backend sent.
 fn unknown_issuer(own: &CertificateDer<'_>, sent: &[CertificateDer<'_>], ca_file: Option<&Path>) -> String {
     let sent: Vec<_> = sent.iter().filter_map(parse).collect();
     let own = parse(own);
     let mut last = own.as_ref();
-    // The loop is limited, because certificates may name each other in a circle.
+    // The loop has a limit, because certificates may name each other in a cycle.
     for _ in 0..sent.len() {
         let Some(next) = last.and_then(|last| sent.iter().find(|one| signs(one, last) && *one != last))
         else {
@@ -132,7 +132,7 @@ fn unknown_issuer(own: &CertificateDer<'_>, sent: &[CertificateDer<'_>], ca_file
     };
     let add = if ca_file.is_some() { "add it there" } else { "name a file that holds it in tls.ca_file" };
     match last {
-        // Its names alone do not tell: tools give all that they make the same.
+        // Its names alone do not show this: some tools give the same names to all certificates that they make.
         Some(last) if sent.is_empty() && signs(last, last) && last.verify_signature(None).is_ok() => {
             format!("self-signed, and not in {place}; {add}")
         }
@@ -177,7 +177,7 @@ fn version(own: &CertificateDer<'_>) -> String {
     }
 }
 
-/// Extensions that the library supports: key usage, names, basic constraints, name constraints, CRLs, extended key
+/// Extensions supported by the library: key usage, names, basic constraints, name constraints, CRLs, extended key
 /// usage.
 const UNDERSTOOD: [&str; 6] = ["2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30", "2.5.29.31", "2.5.29.37"];
 
@@ -228,10 +228,10 @@ fn algorithm(identifier: &[u8]) -> String {
         .map_or_else(|_| "an unreadable one".to_owned(), |(_, id)| named(&id.to_id_string()))
 }
 
-/// Why a certificate is refused, as the end of a sentence that begins with "certificate:".
+/// Why a certificate is rejected, as the end of a sentence that begins with "certificate:".
 pub(super) fn fault(fault: &CertificateError) -> String {
     match fault {
-        // The library reports a certificate that expires before it becomes valid like this.
+        // This is how the library reports a certificate that expires before it becomes valid.
         CertificateError::Expired => "never valid: it expires before it becomes valid".into(),
         CertificateError::ExpiredContext { not_after, .. } => format!("expired on {}", date(*not_after)),
         CertificateError::NotValidYet => "not valid yet".into(),
@@ -288,11 +288,11 @@ pub(super) fn fault(fault: &CertificateError) -> String {
 
 const REFUSED: &str = "refused for a reason that steerd has no message for; `openssl verify` may say more";
 
-/// An error of the verifier that has no variant in rustls.
+/// A verification error that has no variant in rustls.
 fn library_fault(fault: &webpki::Error) -> &'static str {
     use webpki::Error;
     match fault {
-        // The default of tools that make self-signed certificates.
+        // Tools that make self-signed certificates do this by default.
         Error::CaUsedAsEndEntity => {
             "that of an authority (CA:TRUE), which a server must not use; make one with CA:FALSE, or \
              name it in ca_file itself"
@@ -333,7 +333,7 @@ fn purpose(purpose: &ExtendedKeyPurpose) -> String {
     }
 }
 
-/// A name of a certificate without its kind, which the verifier puts before it.
+/// A name in a certificate without its kind, which the verifier prepends.
 fn plain_name(name: &str) -> &str {
     let Some((kind, rest)) = name.split_once('(') else {
         return if name == "DirectoryName" { "a directory name" } else { name };
@@ -390,7 +390,7 @@ mod tests {
             let words = fault(&CertificateError::Other(OtherError(Arc::new(error))));
             assert!(words != REFUSED && !words.contains(&debug), "{debug}: {words}");
         }
-        // SHA-1 with RSA, whose parameters are null.
+        // SHA-1 with RSA; the parameters are null.
         let identifier = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x05\x05\x00".to_vec();
         let words = fault(&CertificateError::UnsupportedSignatureAlgorithmContext {
             signature_algorithm_id: identifier,

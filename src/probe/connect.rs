@@ -1,9 +1,10 @@
-//! Opens a TCP connection, and decides whether a failure is the backend's or this machine's.
+//! Opens a TCP connection, and decides whether a failure is the fault of the backend or of this machine.
 //!
-//! Connections are closed with FIN. A reset (`SO_LINGER` 0) would spare this machine the TIME_WAIT state, but
-//! servers log it as an error and some count it against the client. TIME_WAIT is kept by address and port of both
-//! ends, so it takes no port from other backends, and the kernel limits its number. After HTTP the server closes
-//! first, as `Connection: close` asks. The kernel resets a connection by itself if bytes were left unread.
+//! Connections are closed with FIN. A reset (`SO_LINGER` 0) would spare this machine the TIME_WAIT state, but servers
+//! log it as an error and some count it against the client. A TIME_WAIT entry belongs to one pair of addresses and
+//! ports, so it takes no port from other backends, and the kernel limits the number of entries. After HTTP the server
+//! closes first, as requested with `Connection: close`. If bytes are left unread, the kernel itself resets the
+//! connection.
 //!
 //! The exception is a connection that carries no data: `knock` resets it instead of completing the handshake.
 
@@ -23,11 +24,11 @@ use crate::probe::limited::Limited;
 /// A connection to a backend.
 pub(super) type BackendConnection = Limited<TcpStream>;
 
-/// Bytes that may be read on a connection besides the content: headers, handshakes, framing.
+/// Bytes that may be read on a connection in addition to the content: headers, handshakes, framing.
 const READ_BESIDES: usize = 256 * 1024;
 
-/// Bytes that may be read on a connection for `wanted` bytes of content: each of these may come in a chunk or a
-/// frame of its own.
+/// How many bytes may be read on a connection to get `wanted` bytes of content: each of them may come in a separate
+/// chunk or frame.
 fn read_limit(wanted: usize) -> usize {
     READ_BESIDES + 8 * wanted
 }
@@ -35,8 +36,8 @@ fn read_limit(wanted: usize) -> usize {
 /// Finds out whether a connection can be opened. There is no time limit here.
 ///
 /// It answers the backend's SYN-ACK with a reset: with `TCP_QUICKACK` off, Linux delays the last ACK of the handshake,
-/// and the reset replaces it. So the server program has nothing to accept and no empty connection to log, and the cost
-/// is half for both sides. HAProxy does the same.
+/// and the reset replaces it. So the server program has no connection to accept and no empty connection to log, and
+/// the cost for both sides is half. HAProxy does the same.
 pub(super) async fn knock(address: SocketAddr) -> Result<(), ProbeFailure> {
     let stream = open(address, true).await?;
     // If this fails, the connection is opened and closed normally, which has the same result.
@@ -45,7 +46,7 @@ pub(super) async fn knock(address: SocketAddr) -> Result<(), ProbeFailure> {
 }
 
 /// Opens a connection for `wanted` bytes of content, and sends the header of `proxy`. There is no time limit here.
-/// `speaks_first` promises that something is sent, or the connection closed, as soon as it is open.
+/// `speaks_first` promises that data is sent, or the connection closed, as soon as it is open.
 pub(super) async fn connect(
     address: SocketAddr,
     speaks_first: bool,
@@ -63,7 +64,7 @@ pub(super) async fn connect(
 async fn open(address: SocketAddr, speaks_first: bool) -> Result<TcpStream, ProbeFailure> {
     let socket = begin(address, speaks_first).map_err(|error| at_once(&error))?;
     let stream = TcpStream::from_std(socket.into()).map_err(|error| at_once(&error))?;
-    // A connecting socket becomes writable when it has connected or failed.
+    // A connecting socket becomes writable when it is connected or has failed.
     stream.writable().await.map_err(|error| later(&error))?;
     match stream.take_error() {
         Ok(None) => Ok(stream),
@@ -71,8 +72,8 @@ async fn open(address: SocketAddr, speaks_first: bool) -> Result<TcpStream, Prob
     }
 }
 
-/// Sends the SYN and does not wait: tokio's `connect` does not distinguish an error of the call from one that came
-/// over the network.
+/// Sends the SYN without waiting: tokio's `connect` does not distinguish an error of the call from one that comes over
+/// the network.
 fn begin(address: SocketAddr, speaks_first: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
@@ -86,10 +87,10 @@ fn begin(address: SocketAddr, speaks_first: bool) -> io::Result<Socket> {
     }
 }
 
-/// Judges an error of the call itself. Nothing has come from the network yet, so the cause is on this machine: no
-/// file descriptor (EMFILE, ENFILE), no memory (ENOMEM, ENOBUFS), no
-/// source port (EADDRNOTAVAIL), no route (ENETUNREACH, EHOSTUNREACH, EINVAL), forbidden by a local
-/// policy (EACCES, EPERM), no IPv6 here (EAFNOSUPPORT). A refusal always comes from the backend.
+/// Explains an error of the call itself. Nothing has come from the network yet, so the cause is on this machine: no
+/// file descriptor (EMFILE, ENFILE), no memory (ENOMEM, ENOBUFS), no source port (EADDRNOTAVAIL), no route
+/// (ENETUNREACH, EHOSTUNREACH, EINVAL), a local policy (EACCES, EPERM), or no IPv6 (EAFNOSUPPORT). A refusal always
+/// comes from the backend.
 fn at_once(error: &io::Error) -> ProbeFailure {
     if error.kind() == io::ErrorKind::ConnectionRefused {
         return later(error);
@@ -97,9 +98,9 @@ fn at_once(error: &io::Error) -> ProbeFailure {
     ProbeFailure::local(format_args!("this machine could not open a connection: {error}"))
 }
 
-/// Judges an error that came later, over the network. The same numbers mean something else now: EHOSTUNREACH is a
-/// neighbour that does not answer or a router's message, ENETUNREACH and EACCES are a router's message. In each case
-/// the backend cannot be reached.
+/// Explains an error that came later, over the network. The same numbers have another meaning now: EHOSTUNREACH means
+/// that a neighbour does not answer, or is a message from a router; ENETUNREACH and EACCES are messages from a router.
+/// In each case the backend is unreachable.
 fn later(error: &io::Error) -> ProbeFailure {
     match cause_of(error) {
         Cause::Local => at_once(error),
@@ -146,7 +147,7 @@ mod tests {
         for _ in 0..100 {
             knock(address).await.unwrap();
         }
-        // The next client is the first to be accepted.
+        // The next client is accepted first.
         let client = open(address, false).await.unwrap();
         let (_, peer) = listener.accept().await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap());

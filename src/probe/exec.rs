@@ -1,7 +1,7 @@
-//! Runs an exec probe: a program judges; exit code 0 passes.
+//! Runs an exec probe: a program decides; exit code 0 passes.
 //!
-//! The program gets the backend's address in an otherwise almost empty environment. A supervisor (`program`) kills it
-//! and its descendants when it exits, when its time is over, when the probe is dropped, and when this process ends.
+//! The program gets the backend's address in an almost empty environment. A supervisor (`program`) kills it and its
+//! descendants when it exits, when its time is over, when the probe is dropped, and when this process ends.
 
 use std::io;
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ pub const OUTPUT_LIMIT: usize = 4 * 1024;
 /// Size of one read of the output.
 const READ: usize = 16 * 1024;
 
-/// Bytes of output between pauses, so that a program with much output does not delay other probes.
+/// How many bytes of output are read between pauses, so that a program with much output does not delay other probes.
 const BURST: usize = 256 * 1024;
 
 /// The pause after each burst of output.
@@ -65,7 +65,7 @@ pub(super) async fn attempt(
     }
 }
 
-/// Starts the supervisor on a blocking thread. If the probe is dropped meanwhile, its result is dropped too, which
+/// Starts the supervisor on a blocking thread. If the probe is dropped meanwhile, the result is dropped too, and this
 /// ends the supervisor.
 async fn start(
     probe: &ExecProbe,
@@ -93,7 +93,7 @@ async fn start(
     }
 }
 
-/// The system has one error number for many reasons; the file may show which one it was.
+/// The system has one error number for many causes; the file may show which one it is.
 async fn not_started(probe: &ExecProbe, error: io::Error) -> ProbeFailure {
     let program = probe.program.clone();
     let looked = tokio::task::spawn_blocking(move || interpreter::fault(&program, |_| Ok(()))).await;
@@ -117,10 +117,10 @@ fn cannot_start(probe: &ExecProbe, error: &io::Error) -> ProbeFailure {
     ProbeFailure::local(format_args!("{} could not be started: {error}", probe.program.display()))
 }
 
-/// The executable of the supervisor: this one, unless a test names another.
+/// The executable of the supervisor: that of this process, unless a test sets another.
 static SUPERVISOR: OnceLock<PathBuf> = OnceLock::new();
 
-/// Sets the executable of the supervisor, for a process that is not steerd itself. Only before the first probe.
+/// Sets the executable of the supervisor, for a process other than steerd. Call this before the first probe.
 pub fn supervise_by(steerd: PathBuf) {
     // Only the first call has an effect.
     let _ = SUPERVISOR.set(steerd);
@@ -141,23 +141,23 @@ fn spawn(mut command: Command) -> io::Result<(Supervised, Receiver)> {
     Ok((Supervised { _process: command.spawn()?, supervisor }, output))
 }
 
-/// A program that has been started. Dropping this closes the socket of its supervisor, which then kills the program
-/// and its descendants; tokio reaps the supervisor.
+/// A running program. Dropping this closes the socket of its supervisor, which then kills the program and its
+/// descendants; tokio reaps the supervisor.
 struct Supervised {
     _process: Child,
     supervisor: UnixStream,
 }
 
 impl Supervised {
-    /// The next message of the supervisor.
+    /// The next message from the supervisor.
     async fn hear(&mut self) -> Result<Message, ProbeFailure> {
         let mut message = [0; MESSAGE];
         let read = self.supervisor.read_exact(&mut message).await;
         read.ok().and_then(|_| Message::decode(message)).ok_or_else(lost)
     }
 
-    /// Waits until the program exits, and keeps the beginning of its output. It does not wait for the end of the pipe:
-    /// a process that the program started may hold it open.
+    /// Waits until the program exits, and keeps the beginning of its output. It does not wait for the pipe to be
+    /// closed: another process that the program started may keep it open.
     async fn watch(
         &mut self,
         output: &mut Receiver,
@@ -186,12 +186,12 @@ impl Supervised {
                             (burst, paused_until) = (0, Some(Instant::now() + PAUSE));
                         }
                     }
-                    // The program has closed its output and still runs.
+                    // The program has closed its output, but still runs.
                     _ => open = false,
                 },
             }
         }
-        // The end of its output may still be in the pipe.
+        // The end of the output may still be in the pipe.
         while open
             && let Ok(length @ 1..) = output.try_read(&mut part)
             && kept.len() < OUTPUT_LIMIT

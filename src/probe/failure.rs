@@ -1,4 +1,4 @@
-//! Why a probe did not pass: a cause for programs, a sentence for a person.
+//! Why a probe did not pass: a cause for programs, a sentence for people.
 
 use std::borrow::Cow;
 use std::io;
@@ -21,20 +21,20 @@ impl ProbeFailure {
         Self { cause, detail: detail.into(), unanswered: false }
     }
 
-    /// The same of a connection on which nothing has come, if that is so.
+    /// This failure, marked as unanswered if `nothing` was received on the connection.
     pub(super) fn unanswered_if(self, nothing: bool) -> Self {
         Self { unanswered: nothing && matches!(self.cause, Cause::Closed | Cause::Reset), ..self }
     }
 
-    /// A fault of this machine or its configuration: it says nothing about the backend.
+    /// A failure caused by this machine or its configuration. It says nothing about the backend.
     pub(super) fn local(reason: impl std::fmt::Display) -> Self {
         Self::new(Cause::Local, format!("no verdict: {reason}"))
     }
 
-    /// A failure of an open connection; `when` is such as "before the response was complete".
+    /// A failure of an open connection; `when` is a phrase such as "before the response was complete".
     pub(super) fn broken(error: &io::Error, when: &str) -> Self {
         match cause_of(error) {
-            // The error is a whole sentence already.
+            // The error is already a complete sentence.
             Cause::Tls => Self::new(Cause::Tls, error.to_string()),
             Cause::Local => Self::local(describe(error)),
             Cause::Protocol => Self::new(Cause::Protocol, format!("the backend sent {error} {when}")),
@@ -43,8 +43,8 @@ impl ProbeFailure {
     }
 }
 
-/// The cause of a network error. `connect` judges the errors of the call that opens a connection: the same numbers
-/// mean something else there.
+/// The cause of a network error. `connect` handles errors of the call that opens a connection, because the same
+/// numbers have another meaning there.
 pub(super) fn cause_of(error: &io::Error) -> Cause {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Cause::Refused,
@@ -54,7 +54,7 @@ pub(super) fn cause_of(error: &io::Error) -> Cause {
         }
         io::ErrorKind::OutOfMemory => Cause::Local,
         TOO_MUCH => Cause::Protocol,
-        // `tls_error` makes these.
+        // `tls_error` creates these.
         io::ErrorKind::InvalidData => Cause::Tls,
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable

@@ -1,6 +1,6 @@
 //! Runs a gRPC probe: one call of `grpc.health.v1.Health/Check` over HTTP/2.
 //!
-//! The messages are encoded by hand: each is a prefix of five bytes and its content, one text in the request and one
+//! The messages are encoded by hand: each has a prefix of five bytes and its content, a text in the request and a
 //! number in the response.
 
 use std::borrow::Cow;
@@ -20,10 +20,10 @@ use crate::probe::hearing::Hearing;
 use crate::probe::unexpected_status::UnexpectedStatus;
 use crate::probe::{Cause, Finding, ProbeStep, Trace, connect, http2, request};
 
-/// The most bytes of a response that are read; a valid one has about seven.
+/// How much of a response is read, bytes; a valid one has about seven.
 const MESSAGE_LIMIT: usize = 4 * 1024;
 
-/// Length of a message's prefix, which holds a compression flag and the length of the content.
+/// Length of a message's prefix, which consists of a compression flag and the length of the content.
 const PREFIX: usize = 5;
 
 pub(super) async fn attempt(
@@ -80,7 +80,7 @@ async fn call(
                 async |words: &mut Hearing<'_>, trace: &mut Trace| http2::read(&mut body, words, trace).await;
             return Err(refused.explained(trace, read).await);
         }
-        // A call that fails at once has its status in the head (Trailers-Only).
+        // A call that fails at once has its status in the headers (Trailers-Only).
         judge_status(&head.headers)?;
         let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
         if !head.headers.get(CONTENT_TYPE).is_some_and(is_grpc) {
@@ -121,7 +121,8 @@ fn question(service: &str) -> Bytes {
     [&[0][..], &length, &content].concat().into()
 }
 
-/// Judges the status of the call, which is not that of the service: the server may not know the service or the call.
+/// Checks the status of the call, as opposed to that of the service: the server may not know the service or the
+/// call.
 fn judge_status(headers: &HeaderMap) -> Result<(), ProbeFailure> {
     let Some(status) = headers.get("grpc-status") else { return Ok(()) };
     let status = status.as_bytes();
@@ -185,8 +186,8 @@ fn judge(message: &[u8]) -> Result<Finding, ProbeFailure> {
     Err(ProbeFailure::new(Cause::Status, format!("{word}, expected SERVING")))
 }
 
-/// The number in field 1, the last one if there are several, 0 if there is none, as protocol buffers have
-/// it; other fields are skipped. None for what is no protocol buffer.
+/// The number in field 1; other fields are skipped. As in protocol buffers, the last one applies if there are
+/// several, and the default is 0. None if the content is not a valid protocol buffer.
 fn status_of(mut content: &[u8]) -> Option<u64> {
     let mut status = 0;
     while !content.is_empty() {

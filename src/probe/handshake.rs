@@ -1,7 +1,7 @@
 //! The TLS handshake of a probe, and the validity of the certificate.
 //!
-//! `trust` decides which authorities are trusted, `certificate` explains a refusal, and `sessions` keeps sessions
-//! from one probe to the next.
+//! `trust` decides which authorities are trusted, `certificate` explains a rejection, and `sessions` keeps
+//! sessions from one probe to the next.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::probe::sessions::{self, ClientCertificateResolver, Tickets};
 use crate::probe::tls_error::{self, ClientCertificate, Secured};
 use crate::probe::{Cause, ProbeStep, Trace, trust};
 
-/// A handshake, prepared before the connection is opened.
+/// A handshake that is prepared before the connection is opened.
 pub(super) struct Handshake {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
@@ -71,7 +71,7 @@ impl Handshake {
             match (tls_error::of_handshake(&error, trace.client, &beginning), cause_of(&error)) {
                 (Some(words), _) => ProbeFailure::new(Cause::Tls, words),
                 (None, Cause::Local) => ProbeFailure::local(describe(&error)),
-                // Its alert may be lost when it closes at once.
+                // The backend's alert may be lost if it closes immediately.
                 (None, Cause::Closed | Cause::Reset) if trace.client == ClientCertificate::Missing => {
                     ProbeFailure::new(Cause::Tls, tls_error::wants_certificate(&describe(&error)))
                 }
@@ -94,7 +94,7 @@ impl Handshake {
         if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {
             let end = end_of(certificate);
             trace.certificate_expires = end.and_then(time);
-            // A full handshake has checked the validity of the certificate; a resumed one has not.
+            // A full handshake has checked the expiry of the certificate; a resumed one has not.
             if resumed || self.min_days_left.is_some() {
                 let judged = judge_time(end, UnixTime::now(), self.insecure, self.min_days_left);
                 judged.map_err(|words| ProbeFailure::new(Cause::Tls, words))?;
@@ -108,7 +108,7 @@ fn time(time: UnixTime) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(time.as_secs()))
 }
 
-/// Judges the expiry of a certificate; `end` is none if it cannot be read.
+/// Checks the expiry of a certificate; `end` is none if it cannot be read.
 fn judge_time(
     end: Option<UnixTime>,
     now: UnixTime,

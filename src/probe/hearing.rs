@@ -1,4 +1,4 @@
-//! The bytes received from a backend, up to a limit, and the search in them.
+//! The bytes received from a backend, up to a limit, and the search for the expected content in them.
 
 use std::time::Duration;
 
@@ -9,39 +9,39 @@ use crate::probe::Trace;
 use crate::probe::failure::ProbeFailure;
 use crate::probe::search::Search;
 
-/// The bytes read of a body or an exchange.
+/// The bytes of a body or an exchange.
 pub(super) struct Hearing<'e> {
     limit: usize,
-    /// How many bytes have come, up to the limit.
+    /// How many bytes have been received, up to the limit.
     length: usize,
-    /// These bytes, if `keep`.
+    /// The received bytes, if `keep`.
     kept: Vec<u8>,
     keep: bool,
     search: Option<Search<'e>>,
-    /// Nothing has come for a while.
+    /// Whether nothing has arrived for a while.
     paused: bool,
-    /// The end of the wait for bytes that are not searched and may have no end.
+    /// When the wait ends for bytes that are not searched and may be endless.
     until: Option<Instant>,
 }
 
 impl<'e> Hearing<'e> {
-    /// For an exchange: until the expected content has come.
+    /// For an exchange: reads until the expected content arrives.
     pub(super) fn of_words(expected: &'e Expected, limit: usize) -> Self {
         Self::new(limit, true, Some(Search::in_words(expected)))
     }
 
-    /// For a body: until it is certain whether it holds the expected content.
+    /// For a body: reads until it is certain whether the body contains the expected content.
     pub(super) fn of_body(expected: Option<&'e Expected>, limit: usize) -> Self {
         Self::new(limit, expected.is_some(), expected.map(Search::in_body))
     }
 
-    /// The same, but waits no longer than `patience` if nothing is searched for.
+    /// The same, but waits at most `patience` if no content is expected.
     pub(super) fn within(self, patience: Duration) -> Self {
         let until = self.search.is_none().then(|| Instant::now() + patience);
         Self { until, ..self }
     }
 
-    /// For a whole message.
+    /// For a complete message.
     pub(super) fn of_message(limit: usize) -> Self {
         Self::new(limit, true, None)
     }
@@ -60,7 +60,7 @@ impl<'e> Hearing<'e> {
         &self.kept
     }
 
-    /// Takes bytes that have come, up to the limit.
+    /// Takes received bytes, up to the limit.
     pub(super) fn take(&mut self, bytes: &[u8]) {
         let bytes = bytes.get(..self.room()).unwrap_or(bytes);
         self.length += bytes.len();
@@ -69,7 +69,7 @@ impl<'e> Hearing<'e> {
         }
     }
 
-    /// Whether nothing more is wanted.
+    /// Whether no more bytes are needed.
     pub(super) async fn is_enough(&mut self, trace: &mut Trace) -> Result<bool, ProbeFailure> {
         let found = match &mut self.search {
             Some(search) => search.goes_on(&mut self.kept, self.paused, trace).await?,
@@ -79,7 +79,8 @@ impl<'e> Hearing<'e> {
         Ok(found || self.room() == 0)
     }
 
-    /// Waits for the next read; none if nothing comes for a while, and [`Hearing::is_enough`] must be asked again.
+    /// Waits for the next read; none if nothing arrives for a while, and [`Hearing::is_enough`] must be called
+    /// again.
     pub(super) async fn patiently<T>(&mut self, read: impl Future<Output = T>) -> Option<T> {
         let read = match (&self.search, self.until) {
             (Some(search), _) => search.patiently(self.kept.len(), read).await,
@@ -90,7 +91,7 @@ impl<'e> Hearing<'e> {
         read
     }
 
-    /// Whether the expected content was found, now that all has been read; true if nothing is expected.
+    /// Whether the expected content was found, when everything has been read; true if nothing is expected.
     pub(super) async fn ends(&mut self, trace: &mut Trace) -> Result<bool, ProbeFailure> {
         match &mut self.search {
             Some(search) => search.ends(&mut self.kept, trace).await,

@@ -1,8 +1,9 @@
-//! Runs an HTTP probe: one request on a fresh connection; the status decides, and the body if one is expected.
+//! Runs an HTTP probe: one request on a new connection. The status decides; so does the body, if one is expected.
 //!
 //! The whole response must arrive within the time limit, or the first `body_limit` bytes of its body: a backend
-//! that stops in the middle of a response does not pass. A body without a length that nobody looks into may be an
-//! endless stream: the probe waits 100 ms for it. Redirects are never followed, and bodies are never decompressed.
+//! that stops in the middle of a response does not pass. A body without a length may be an endless stream: if its
+//! content does not matter, the probe waits 100 ms for it. Redirects are never followed, and bodies are never
+//! decompressed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -20,7 +21,7 @@ use crate::probe::hearing::Hearing;
 use crate::probe::unexpected_status::{UnexpectedStatus, in_words};
 use crate::probe::{Cause, Finding, ProbeStep, Report, Trace, http1, http2, request};
 
-/// How long the probe waits for a body without a length that nobody looks into.
+/// How long the probe waits for a body without a length whose content does not matter.
 const STREAM_PATIENCE: Duration = Duration::from_millis(100);
 
 pub(super) async fn attempt(
@@ -72,7 +73,7 @@ async fn connect(probe: &HttpProbe, address: IpAddr) -> Result<BackendConnection
     connect::connect(SocketAddr::new(address, probe.port), true, probe.body_limit, probe.proxy).await
 }
 
-/// Runs the probe in the clear on an open connection.
+/// Runs the probe without TLS on an open connection.
 pub async fn run_on(
     probe: &HttpProbe,
     stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -120,7 +121,7 @@ async fn over_http1(
     Ok(finding)
 }
 
-/// Takes the body of a response. One without a length may be an endless stream.
+/// How the body of a response is read. A body without a length may be an endless stream.
 fn hearing_of(probe: &HttpProbe, tells_length: bool) -> Hearing<'_> {
     let hearing = Hearing::of_body(probe.body.as_ref(), probe.body_limit);
     if tells_length { hearing } else { hearing.within(STREAM_PATIENCE) }
@@ -158,7 +159,7 @@ async fn over_http2(
     .await
 }
 
-/// The finding of the probe if the body is right too; else the accepted status codes.
+/// The finding of the probe, provided that the body is right too; otherwise the accepted status codes.
 fn judge_head(probe: &HttpProbe, status: u16, load: Option<&[u8]>) -> Result<Finding, String> {
     let is_in = |list: &[RangeInclusive<u16>]| list.iter().any(|codes| codes.contains(&status));
     let load = load.and_then(percent);
@@ -189,7 +190,7 @@ async fn judge_body(
     }
 }
 
-/// The body was read, to its end or to the limit, and does not hold what is expected.
+/// The failure if the body was read, to its end or to the limit, without the expected content.
 fn missing(expected: &Expected, body: &[u8], limit: usize) -> ProbeFailure {
     let expected = expected.in_words();
     let detail = match body {
@@ -200,7 +201,7 @@ fn missing(expected: &Expected, body: &[u8], limit: usize) -> ProbeFailure {
     ProbeFailure::new(Cause::Body, detail)
 }
 
-/// The load that a backend reports: a number from 0 to 100 in digits, rounded. Anything else says nothing.
+/// The load that a backend reports: digits for a number from 0 to 100, rounded. Anything else is ignored.
 fn percent(value: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(value.trim_ascii()).ok()?;
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));

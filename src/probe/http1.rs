@@ -1,8 +1,8 @@
-//! HTTP/1.1 as a probe needs it: one request, one response, and then the connection is closed.
+//! HTTP/1.1 as probes need it: one request and one response; then the connection is closed.
 //!
-//! `httparse` parses the head. The end of the body is found here (RFC 9112, sections 6 and 7), because a probe reads
-//! only up to its limit. Everything that a backend can send without end is counted: heads, including interim ones, and
-//! the framing of chunks.
+//! `httparse` parses the head. This module finds the end of the body (RFC 9112, sections 6 and 7), because a probe
+//! reads only up to its limit. Everything that a backend could send endlessly is counted: heads, including interim
+//! ones, and the framing of chunks.
 
 use std::io;
 
@@ -29,7 +29,7 @@ const READ: usize = 16 * 1024;
 /// A connection that speaks HTTP/1.1.
 pub(super) struct Http1Connection<S> {
     stream: S,
-    /// Bytes that were read and not yet used.
+    /// Bytes that were read but not used yet.
     buffer: Vec<u8>,
 }
 
@@ -39,13 +39,13 @@ pub(super) struct ResponseHead {
     pub(super) status: u16,
     /// The value of the requested header field.
     pub(super) field: Option<Vec<u8>>,
-    /// Where a redirect points to.
+    /// The target of a redirect.
     pub(super) location: Option<Vec<u8>>,
     framing: Framing,
 }
 
 impl ResponseHead {
-    /// Whether the end of the body is known before it comes.
+    /// Whether the head tells where the body ends.
     pub(super) fn tells_length(&self) -> bool {
         matches!(self.framing, Framing::None | Framing::Length(_))
     }
@@ -71,7 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1Connection<S> {
         trace: &mut Trace,
     ) -> Result<ResponseHead, ProbeFailure> {
         self.buffer.reserve(FIRST_READ);
-        // Where to continue the search for the empty line, and the size of the heads before this one.
+        // Where to continue the search for the empty line, and the size of the previous heads.
         let (mut looked, mut before) = (0, 0);
         let mut heard = 0;
         loop {
@@ -126,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1Connection<S> {
         }
     }
 
-    /// Adds to the buffer; 0 bytes at the end of the connection.
+    /// Reads into the buffer; 0 bytes at the end of the connection.
     async fn read(&mut self) -> Result<usize, ProbeFailure> {
         match self.stream.read_buf(&mut self.buffer).await {
             // Some servers close a TLS connection without close_notify.
@@ -141,7 +141,7 @@ fn too_long() -> ProbeFailure {
     ProbeFailure::new(Cause::Protocol, text)
 }
 
-/// The backend closed the connection after `received` bytes of the response.
+/// The failure if the backend closed the connection after `received` bytes of the response.
 fn closed(received: usize) -> ProbeFailure {
     let text = if received == 0 {
         "the connection was closed without a response"
@@ -178,8 +178,8 @@ fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-/// None for an interim response, which another one follows (RFC 9110, section 15.2). 101 is judged like any other
-/// status, since the request asks for no upgrade.
+/// None for an interim response, which is followed by another one (RFC 9110, section 15.2). 101 is treated like any
+/// other status, because the request asks for no upgrade.
 fn parse(bytes: &[u8], bodiless: bool, field: Option<&str>) -> Result<Option<ResponseHead>, ProbeFailure> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut response = httparse::Response::new(&mut fields);
@@ -235,7 +235,7 @@ enum Chunk {
     /// In the size of a chunk; none before the first digit.
     Size(Option<u64>),
     Extension(u64),
-    /// After the carriage return behind the size.
+    /// After the carriage return that follows the size.
     SizeEnd(u64),
     /// This many bytes of the chunk are still to come.
     Data(u64),
@@ -274,7 +274,7 @@ impl Framing {
     }
 }
 
-/// A body that is being read.
+/// A body during reading.
 struct BodyReader<'a, 'e> {
     framing: Framing,
     /// Bytes of chunk framing: leading zeros of sizes, extensions and trailers.
@@ -287,7 +287,7 @@ impl BodyReader<'_, '_> {
         matches!(self.framing, Framing::None | Framing::Length(0) | Framing::Chunks(Chunk::Done))
     }
 
-    /// Takes bytes of the connection as they come, up to the end of the body.
+    /// Takes bytes from the connection as they arrive, up to the end of the body.
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), ProbeFailure> {
         while !bytes.is_empty() && !self.is_at_end() && self.hearing.room() > 0 {
             bytes = match self.framing {
@@ -315,7 +315,7 @@ impl BodyReader<'_, '_> {
         Ok(())
     }
 
-    /// Takes up to `left` bytes of content. Returns how many, and the bytes that follow.
+    /// Takes up to `left` bytes of content. Returns how many there were, and the remaining bytes.
     fn data<'a>(&mut self, bytes: &'a [u8], left: u64) -> (u64, &'a [u8]) {
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(self.hearing.room());
         let (data, rest) = bytes.split_at_checked(wanted).unwrap_or((bytes, &[]));
@@ -323,7 +323,7 @@ impl BodyReader<'_, '_> {
         (data.len() as u64, rest)
     }
 
-    /// One byte between the data of chunks (RFC 9112, section 7.1).
+    /// Handles one byte between the data of chunks (RFC 9112, section 7.1).
     fn next(&mut self, chunk: Chunk, byte: u8) -> Result<Chunk, ProbeFailure> {
         let begun = |size| if size == 0 { Chunk::Trailer(true) } else { Chunk::Data(size) };
         Ok(match (chunk, byte) {
@@ -332,7 +332,7 @@ impl BodyReader<'_, '_> {
             (Chunk::Size(Some(size)), b';' | b' ' | b'\t') => Chunk::Extension(size),
             (Chunk::Size(size), digit) => {
                 if size == Some(0) {
-                    // Leading zeros never make the size overflow.
+                    // Leading zeros cannot make the size overflow.
                     self.count_besides()?;
                 }
                 let size = char::from(digit)
@@ -463,7 +463,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a body is cut into chunks and those into packets, what comes out is the same.
+        /// However a body is divided into chunks, and chunks into packets, the result is the same.
         #[test]
         fn a_body_is_the_same_however_it_is_cut(
             chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..50), 0..8),

@@ -1,7 +1,7 @@
-//! HTTP/2 as probes need it: one request on a fresh connection.
+//! HTTP/2 as probes need it: one request on a new connection.
 //!
-//! The connection is driven within the probe and not by a task, so that nothing of it outlives the probe. Everything
-//! that is read is counted, because a backend can send frames without headers or body for ever.
+//! The probe itself drives the connection, not a task, so that nothing of it outlives the probe. Everything that is
+//! read is counted, because a backend can send frames without headers or body endlessly.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -23,7 +23,7 @@ use crate::probe::protocols::{self, Spoken};
 use crate::probe::words::first_line;
 use crate::probe::{Cause, Trace};
 
-/// The most bytes that a backend may send besides the body: headers, trailers and framing.
+/// How many bytes a backend may send in addition to the body: headers, trailers and framing.
 const BESIDES: usize = 2 * HEADER_LIMIT;
 
 /// The initial window of every connection (RFC 9113, section 6.9.2); a smaller one takes effect only after a SETTINGS
@@ -46,7 +46,7 @@ pub(super) async fn converse<T>(
         .handshake(stream)
         .await
         .map_err(|error| fault(&error).unanswered_if(true))?;
-    // An error of the connection also ends the request or the body, and is judged there.
+    // An error of the connection also ends the request or the body, and is reported there.
     let drive = async {
         let _ = connection.await;
         pending::<Infallible>().await
@@ -59,7 +59,7 @@ pub(super) async fn converse<T>(
     }
 }
 
-/// The fault of a backend that speaks another protocol, if its first bytes show which.
+/// The failure of a backend that uses another protocol, if its first bytes show which.
 fn another_protocol(beginning: &FirstBytes) -> Option<ProbeFailure> {
     let words = match protocols::of(beginning.bytes()) {
         Spoken::Tls => protocols::SPEAKS_TLS.to_owned(),
@@ -72,17 +72,17 @@ fn another_protocol(beginning: &FirstBytes) -> Option<ProbeFailure> {
     Some(ProbeFailure::new(Cause::Protocol, format!("the response is not HTTP/2: {words}")))
 }
 
-/// Whether the end of the body is known before it comes.
+/// Whether the head tells where the body ends.
 pub(super) fn tells_length(head: &Parts, body: &RecvStream) -> bool {
     body.is_end_stream() || head.headers.contains_key(CONTENT_LENGTH)
 }
 
-/// Where a redirect points to.
+/// The target of a redirect.
 pub(super) fn location(head: &Parts) -> Option<&[u8]> {
     head.headers.get(LOCATION).filter(|_| head.status.is_redirection()).map(HeaderValue::as_bytes)
 }
 
-/// Sends a request, with content if there is some, and waits for the head of the response.
+/// Sends a request, with content if there is any, and waits for the head of the response.
 pub(super) async fn ask(
     sender: SendRequest<Bytes>,
     request: Request<()>,
@@ -111,11 +111,11 @@ pub(super) async fn read(
     Ok(())
 }
 
-/// The fault for an error on a connection of HTTP/2.
+/// The failure for an error on an HTTP/2 connection.
 pub(super) fn fault(error: &Error) -> ProbeFailure {
     if let Some(error) = error.get_io() {
         return match error.kind() {
-            // h2 reports a connection that closes within a frame like this: "bytes remaining on stream".
+            // h2 reports a connection that closes within a frame in this way: "bytes remaining on stream".
             io::ErrorKind::Other => {
                 ProbeFailure::new(Cause::Closed, "the connection was closed before the response was complete")
             }
@@ -136,7 +136,7 @@ pub(super) fn fault(error: &Error) -> ProbeFailure {
 
 /// The name of an error code (RFC 9113, section 7).
 fn in_words(reason: Reason) -> String {
-    // Such as PROTOCOL_ERROR; h2 shows a code without a name as `Reason(2a)`.
+    // For example PROTOCOL_ERROR; h2 shows a code without a name as `Reason(2a)`.
     let name = format!("{reason:?}");
     if name.starts_with("Reason(") { format!("error {}", u32::from(reason)) } else { name }
 }

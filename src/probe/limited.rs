@@ -1,10 +1,10 @@
-//! A connection with a limit on its bytes, and on how often it is read.
+//! A connection with limits on its bytes and on the number of small reads.
 //!
 //! The bytes are counted here because the libraries for HTTP/2 and TLS read by themselves, and a backend can send
-//! empty frames or records without end.
+//! empty frames or records endlessly.
 //!
 //! All probes share one thread, and a backend that sends single bytes wakes it for each. So after [`FREE_READS`] small
-//! reads there is a pause after each. Bytes that come meanwhile are read together, so this delays a good backend by
+//! reads there is a pause after each. Bytes that arrive meanwhile are read together, so a good backend is delayed by
 //! at most one pause.
 
 use std::io;
@@ -16,23 +16,23 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// Small reads without a pause after them.
+/// How many small reads have no pause after them.
 const FREE_READS: u8 = 32;
 
-/// A read of fewer bytes is small.
+/// A read of fewer bytes counts as small.
 const SMALL_READ: usize = 1024;
 
 /// The pause after a small read.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The most bytes of a status line with its headers, 64 KiB. More than 100 headers are refused as well.
+/// The most bytes of a status line with its headers, 64 KiB. More than 100 headers are rejected as well.
 pub(super) const HEADER_LIMIT: usize = 64 * 1024;
 
 /// The kind of the error at the limit. HTTP/2 and TLS libraries copy an error's kind and text, and drop the rest.
 pub(super) const TOO_MUCH: io::ErrorKind = io::ErrorKind::FileTooLarge;
 
-/// The first bytes received. They show which protocol the backend speaks, if it is not the expected one; the library
-/// of the expected one does not report them.
+/// The first bytes received. They show which protocol the backend speaks if it is not the expected one; the library
+/// for the expected protocol does not report them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FirstBytes(Arc<OnceLock<Vec<u8>>>);
 
@@ -61,7 +61,7 @@ impl<S> Limited<S> {
         Self { stream, limit, left: limit, free_reads: FREE_READS, pause: None, beginning: None }
     }
 
-    /// Keeps the first bytes received from now on.
+    /// Stores the first bytes received from now on.
     pub(super) fn remembering(self) -> (Self, FirstBytes) {
         let beginning = FirstBytes::default();
         (Self { beginning: Some(beginning.clone()), ..self }, beginning)

@@ -1,9 +1,9 @@
-//! Runs probes: one run of a check against one backend address, from connect to outcome.
+//! Runs probes: a probe is one run of a check against one backend address, from connect to outcome.
 //!
-//! A probe reports, and `health` decides. Its settings are in `check`; what has to be prepared for them, such as
-//! certificate authorities, is prepared here and kept for all probes with equal settings.
+//! A probe reports, and `health` decides. Its settings are in `check`; resources for them, such as certificate
+//! authorities, are prepared here and kept for all probes with equal settings.
 //!
-//! Each run opens a new connection to the address and resolves no name: an old connection may still work after the
+//! Each run opens a new connection to the address, and no name is resolved: an old connection may still work after the
 //! server has stopped listening, and a name may lead to another backend.
 //!
 //! A run ends within its time limit, and reads and keeps a limited number of bytes, whatever a backend sends.
@@ -12,13 +12,14 @@
 //! ```text
 //! run -+- tcp ------ connect ------------- talk (send, expect) -+-> Finding: passed, draining
 //!      +- tls ------ connect -- tls ------ talk ----------------+      or
-//!      +- http ----- connect -(- tls -)-+- http1 ---------------+   Fault: its cause, and
+//!      +- http ----- connect -(- tls -)-+- http1 ---------------+   Failure: its cause, and
 //!      |                                +- http2 ---------------+      a sentence
 //!      +- grpc ----- connect -(- tls -)--- http2 ---------------+
 //!      +- exec ----- a program ---------------------------------+
 //! ```
 //!
-//! Each kind has a file with the same parts in this order: its limits, `attempt`, what it sends, how it judges.
+//! Each kind has a file with the same parts in this order: its limits, `attempt`, what it sends, how it evaluates the
+//! response.
 
 mod certificate;
 mod connect;
@@ -81,15 +82,15 @@ pub enum Cause {
     Timeout,
     /// The network reports that the address cannot be reached.
     Unreachable,
-    /// The handshake, or the certificate.
+    /// The TLS handshake or the certificate failed.
     Tls,
-    /// The response was not of the protocol that the check speaks.
+    /// The response does not conform to the protocol of the check.
     Protocol,
-    /// A status that is not accepted: of HTTP, of gRPC, or the exit code of a program.
+    /// A status that is not accepted: from HTTP or gRPC, or the exit code of a program.
     Status,
     /// The expected content was not found in the body, or in the exchange on a connection.
     Body,
-    /// This machine: no descriptor, no route, no time. Never the backend's fault.
+    /// This machine: no descriptor, no route, no time. Never a fault of the backend.
     Local,
 }
 
@@ -117,27 +118,27 @@ impl Cause {
 pub struct Report {
     /// The result for `health`.
     pub outcome: Outcome,
-    /// Why it is failed or void; none otherwise.
+    /// Why the probe failed or is void; none otherwise.
     pub cause: Option<Cause>,
-    /// The result in words: `connection refused`, `status 503 Service Unavailable, expected 200-299`, `200 OK`.
-    /// It holds no times and counts that differ between probes, so that equal ones can be stored once. Text from a
+    /// The result in words: `connection refused`, `status 503 Service Unavailable, expected 200-299`, `200 OK`. It
+    /// contains no times or counts that differ between probes, so that equal details can be stored once. Text from a
     /// backend is quoted, escaped and cut to [`EXCERPT_LIMIT`] characters.
     pub detail: Arc<str>,
     /// The load that the backend reports: percent of its weight, 0 to 100.
     pub load: Option<u8>,
     /// When the certificate of the backend expires, if it was seen.
     pub certificate_expires: Option<SystemTime>,
-    /// From the first system call to the outcome.
+    /// The time from the first system call to the outcome.
     pub duration: Duration,
     /// The steps in order, with the time of each: connect, tls, response or talk, body; or start, program. A failed
-    /// probe failed in the last one, which is request if the request could not be sent.
+    /// probe failed in the last one; that is `request` if the request could not be sent.
     pub phases: Vec<(&'static str, Duration)>,
     /// The rest of the charge for searches, to pass to [`run_after`].
     pub search_charge: Duration,
 }
 
 impl Report {
-    /// A probe that did not run to its end because of this machine: no verdict on the backend.
+    /// A probe that could not complete because of this machine: no verdict on the backend.
     #[must_use]
     pub fn void(detail: impl Into<Arc<str>>) -> Self {
         Self {
@@ -153,15 +154,16 @@ impl Report {
     }
 }
 
-/// Runs a probe once. The backend's part, TLS handshake and body included, must be done within `timeout`. Must be
+/// Runs a probe once. The backend's part, including TLS handshake and body, must complete within `timeout`. Must be
 /// called within a tokio runtime that has its network and time drivers enabled.
 pub fn run(probe: &Probe, address: IpAddr, timeout: Duration) -> impl Future<Output = Report> {
     run_after(probe, address, timeout, Duration::ZERO)
 }
 
-/// Runs a probe after an earlier one of the address with this [`Report::search_charge`].
+/// Runs a probe after an earlier one for the same address, which left this [`Report::search_charge`].
 pub async fn run_after(probe: &Probe, address: IpAddr, timeout: Duration, search_charge: Duration) -> Report {
-    // The preparation takes none of the backend's time, and if it takes too long, that is not the backend's fault.
+    // Preparation does not count against the backend: it uses none of its time, and if it takes too long, the backend
+    // is not at fault.
     let mut trace = Trace::start(search_charge);
     let handshake = match tokio::time::timeout(timeout, prepare(probe, address)).await {
         Ok(Ok(handshake)) => handshake,
@@ -191,7 +193,7 @@ async fn prepare(probe: &Probe, address: IpAddr) -> Result<Option<Handshake>, Pr
     Handshake::prepare(settings, SocketAddr::new(address, port), offered).await.map(Some)
 }
 
-/// Rare and large kinds are boxed, so that the plain kinds stay small to start.
+/// Rare and large kinds are boxed, so that the futures of plain kinds stay small.
 async fn attempt(
     probe: &Probe,
     address: IpAddr,
@@ -208,10 +210,10 @@ async fn attempt(
     }
 }
 
-/// The result of a probe without a fault.
+/// The result of a probe without a failure.
 #[derive(Debug)]
 struct Finding {
-    /// Alive, but asks for no new clients.
+    /// Alive, but wants no new clients.
     draining: bool,
     detail: Cow<'static, str>,
     load: Option<u8>,
@@ -223,7 +225,7 @@ impl Finding {
     }
 }
 
-/// Where a probe is.
+/// The current step of a probe.
 #[derive(Clone, Copy, Debug)]
 enum ProbeStep {
     Connect,
@@ -232,7 +234,7 @@ enum ProbeStep {
     Response,
     Body,
     Talk,
-    /// A program is being started; the backend is not involved.
+    /// Starting a program; the backend is not involved.
     Start,
     Program,
 }
@@ -265,8 +267,8 @@ impl ProbeStep {
     }
 }
 
-/// The steps of a probe and their times. It outlives the timed part of the probe, so that the report of a timeout says
-/// where it happened.
+/// The steps of a probe and their times. It outlives the timed part of the probe, so that the report of a timeout can
+/// tell where it happened.
 #[derive(Debug)]
 struct Trace {
     started: Instant,
@@ -275,13 +277,13 @@ struct Trace {
     phases: Vec<(&'static str, Duration)>,
     /// The first bytes received in this step, if they help the reader of a report.
     heard: Vec<u8>,
-    /// The verdict, once it is final although the probe still reads.
+    /// The verdict, if it is final although the probe still reads.
     verdict: Option<Box<ProbeFailure>>,
     /// Whether the backend asked for a client certificate.
     client: ClientCertificate,
     /// When the certificate of the backend expires.
     certificate_expires: Option<SystemTime>,
-    /// The first bytes received since the TLS handshake began.
+    /// The first bytes received since the start of the TLS handshake.
     of_handshake: Option<FirstBytes>,
     /// The search for the expected content, while another thread runs it.
     search: Option<UnderWay>,
@@ -318,7 +320,7 @@ impl Trace {
         self.heard.clear();
     }
 
-    /// Renames the present step, without a new time for what follows.
+    /// Renames the current step, without starting a new time.
     fn rename(&mut self, step: ProbeStep) {
         self.step = step;
     }
@@ -340,7 +342,7 @@ impl Trace {
         }
         let doing = match &self.search {
             None => self.step.doing(),
-            // The bytes have come, but this machine had no time to search them.
+            // The bytes have arrived, but this machine had no time to search them.
             Some(search) if search.is_delayed_here(timeout) => {
                 return ProbeFailure::local(format_args!(
                     "what the backend sent could not be searched within {}",
@@ -350,7 +352,7 @@ impl Trace {
             Some(_) => "looking for what is expected",
         };
         let heard = match self.step {
-            // The same part as in the report of a program that ends in time.
+            // The same part as for a program that ends in time.
             ProbeStep::Program => first_line(&self.heard),
             _ => &self.heard,
         };
@@ -383,7 +385,7 @@ impl Trace {
             }
             Err(ProbeFailure { cause, detail, .. }) => (Outcome::Failed, Some(cause), detail, None),
         };
-        // A search that has not ended keeps its charge.
+        // A search that has not ended leaves its charge.
         let search_charge = self.search.map_or(self.search_charge, |search| search.charge());
         Report {
             outcome,

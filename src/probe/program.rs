@@ -1,9 +1,9 @@
 //! The supervisor of a check's program: a process that kills the program and all its descendants.
 //!
-//! A program can start others, and those can leave its process group and its parent (`setsid`, a double fork). The
-//! supervisor adopts them (`PR_SET_CHILD_SUBREAPER`) and kills them all when the program exits, when the probe ends,
-//! and when steerd ends for any reason. It is steerd itself, executed with the argument [`ARGUMENT`]: to fork a large
-//! process would slow down the threads that answer.
+//! A program can start other programs, which can leave its process group and its parent (`setsid`, a double fork).
+//! The supervisor adopts them (`PR_SET_CHILD_SUBREAPER`) and kills them all when the program exits, when the probe
+//! ends, and when steerd ends for any reason. It is steerd itself, executed with the argument [`ARGUMENT`]: forking a
+//! large process would slow down the threads that answer.
 //!
 //! ```text
 //! steerd                            supervisor                         program
@@ -33,7 +33,7 @@ pub const ARGUMENT: &str = "supervise-program";
 /// The length of a message, bytes.
 pub(super) const MESSAGE: usize = 5;
 
-/// The first pause between attempts to kill the descendants; each pause is twice as long as the one before.
+/// The first pause between attempts to kill the descendants; each further pause is twice as long.
 const FIRST_REST: Duration = Duration::from_millis(1);
 /// The longest pause.
 const LONGEST_REST: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ pub fn supervise() -> Option<ExitCode> {
     let Some(program) = arguments.next() else { return Some(ExitCode::FAILURE) };
     Some(match run(program, arguments.collect()) {
         Ok(()) => ExitCode::SUCCESS,
-        // The socket is closed, which tells steerd.
+        // The socket is closed, and so steerd is informed.
         Err(_) => ExitCode::FAILURE,
     })
 }
@@ -97,8 +97,8 @@ fn run(program: OsString, arguments: Vec<OsString>) -> io::Result<()> {
         }
     };
     let program = child.id();
-    // Locked by the thread that kills the descendants, and then held until this process ends. No process is reaped
-    // without the lock, so until then the program's number cannot be that of another process.
+    // The thread that kills the descendants takes this lock and keeps it until this process ends. No process is
+    // reaped without the lock, so until then no other process can have the program's number.
     let ending = Arc::new(Mutex::new(()));
     let watch = thread::Builder::new().spawn({
         let ending = Arc::clone(&ending);
@@ -117,7 +117,7 @@ fn run(program: OsString, arguments: Vec<OsString>) -> io::Result<()> {
     }
     std::mem::forget(ending.lock());
     let _ = process::kill_group(program);
-    // An error means that the probe has ended, which the other thread notices.
+    // An error means that the probe has ended; the other thread notices that.
     if let Ok(ended) = child.wait() {
         let _ = steerd.write_all(&Message::Ended(ended.into_raw()).encode());
     }
@@ -139,7 +139,7 @@ fn end_all() {
     let mut rest = FIRST_REST;
     while process::reap() {
         for child in process::children().unwrap_or_default() {
-            // It fails if the process has ended, or belongs to another user; then its end is awaited.
+            // This fails if the process has ended or belongs to another user; then its end is awaited.
             let _ = process::kill(child);
         }
         thread::sleep(rest);

@@ -1,10 +1,10 @@
-//! The protocols that a probe offers, and the one that a backend speaks, by the first bytes that it sends.
+//! The protocols that a probe offers, and the protocol that a backend speaks, according to its first bytes.
 
 use memchr::memmem;
 
 use crate::check::Version;
 
-/// Offered to offer over TLS (ALPN, RFC 7301).
+/// The protocols to offer over TLS (ALPN, RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Offered {
     Any,
@@ -36,7 +36,7 @@ impl Offered {
 /// A protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spoken {
-    /// Nothing has come.
+    /// Nothing was received.
     Nothing,
     Tls,
     Http1,
@@ -44,7 +44,7 @@ pub(super) enum Spoken {
     Other,
 }
 
-/// The protocol of a connection that begins with these bytes.
+/// The protocol of a connection that starts with these bytes.
 pub(super) fn of(bytes: &[u8]) -> Spoken {
     match bytes {
         [] => Spoken::Nothing,
@@ -53,7 +53,7 @@ pub(super) fn of(bytes: &[u8]) -> Spoken {
         _ if bytes.starts_with(b"HTTP/") => Spoken::Http1,
         // The first frame of a server is SETTINGS, on stream 0 (RFC 9113, section 3.4).
         [0, _, _, 4, 0 | 1, 0, 0, 0, 0, ..] => Spoken::Http2,
-        // A server that reads the handshake as an HTTP/0.9 request sends a page without a head.
+        // A server that takes the handshake for an HTTP/0.9 request sends a page without a head.
         _ if is_page(bytes) => Spoken::Http1,
         _ => Spoken::Other,
     }
@@ -69,14 +69,14 @@ fn is_page(bytes: &[u8]) -> bool {
 /// The hint for a check without TLS whose backend speaks it.
 pub(super) const SPEAKS_TLS: &str = "this port speaks TLS, and the check does not: it takes type = \"https\" or \"tls\", or `tls` of a grpc check";
 
-/// The hint for a check without TLS whose backend ends the connection without a word.
+/// The hint for a check without TLS whose backend closes the connection without sending anything.
 pub(super) const MAY_SPEAK_TLS: &str = "the port may speak TLS";
 
-/// The hint for a check with TLS whose backend says nothing in the handshake.
+/// The hint for a check with TLS whose backend sends nothing in the handshake.
 pub(super) const MAY_SPEAK_PLAIN: &str = "the port may not speak TLS";
 
-/// Whether the response to a plain request says that the port speaks TLS, in the words of nginx, Go, Apache, Tomcat or
-/// lighttpd.
+/// Whether the response to a plain request says that the port speaks TLS, as nginx, Go, Apache, Tomcat or lighttpd
+/// express it.
 pub(super) fn says_that_port_is_tls(body: &[u8]) -> bool {
     const SENTENCES: [&[u8]; 5] = [
         b"request was sent to https port",

@@ -1,4 +1,4 @@
-//! The request of an HTTP probe, for HTTP/1.1 and for HTTP/2; and what a gRPC probe shares with it.
+//! The request of an HTTP probe, for HTTP/1.1 and HTTP/2, and the code that it shares with gRPC probes.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,10 +9,10 @@ use hyper::{Request, Uri};
 use crate::check::HttpProbe;
 use crate::probe::failure::ProbeFailure;
 
-/// The User-Agent of every request that has none of its own.
+/// The User-Agent of requests that do not set one.
 pub(super) const AGENT: &str = concat!("steerd/", env!("CARGO_PKG_VERSION"));
 
-/// The request in HTTP/1.1. A setting that would change the request into another one is a local fault.
+/// The request in HTTP/1.1. A setting that would turn it into another request is a local failure.
 pub(super) fn in_http1(probe: &HttpProbe, address: IpAddr) -> Result<Vec<u8>, ProbeFailure> {
     let host = authority(probe.host.as_deref(), address, probe.port, probe.tls.is_some());
     let sound = is_token(&probe.method)
@@ -20,7 +20,7 @@ pub(super) fn in_http1(probe: &HttpProbe, address: IpAddr) -> Result<Vec<u8>, Pr
         && is_visible(&host)
         && probe.headers.iter().all(|(name, value)| is_token(name) && is_field_value(value));
     if !sound {
-        // The path is not repeated: its query may hold a token.
+        // The message does not quote the path: its query may contain a token.
         return Err(ProbeFailure::local(format_args!(
             "method {:?}, host {host:?}, the path and the headers of the check make no request",
             probe.method
@@ -72,7 +72,7 @@ pub(super) fn in_http2(probe: &HttpProbe, address: IpAddr) -> Result<Request<()>
     request.body(()).map_err(|error| no_request(&error))
 }
 
-/// The scheme, authority and path of a request in HTTP/2.
+/// The scheme, authority and path of an HTTP/2 request.
 pub(super) fn uri(tls: bool, authority: &str, path: &str) -> Result<Uri, ProbeFailure> {
     let no_uri = |error: &dyn std::fmt::Display| {
         ProbeFailure::local(format_args!(
@@ -90,8 +90,8 @@ pub(super) fn uri(tls: bool, authority: &str, path: &str) -> Result<Uri, ProbeFa
         .map_err(|error| no_uri(&error))
 }
 
-/// The Host header: the configured host, else address and port. IPv6 is in brackets, and the default port of the
-/// scheme is left out (RFC 9110, section 7.2).
+/// The Host header: the configured host, otherwise address and port. IPv6 addresses are in brackets, and the
+/// default port of the scheme is left out (RFC 9110, section 7.2).
 pub(super) fn authority(host: Option<&str>, address: IpAddr, port: u16, tls: bool) -> String {
     let default_port = if tls { 443 } else { 80 };
     match (host, address) {
@@ -106,7 +106,7 @@ fn has_agent(probe: &HttpProbe) -> bool {
     probe.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent"))
 }
 
-/// Whether the method usually has content: then an empty one is declared (RFC 9110, section 8.6).
+/// Whether the method usually has content. If so, the request declares empty content (RFC 9110, section 8.6).
 fn wants_length(probe: &HttpProbe) -> bool {
     matches!(probe.method.as_str(), "POST" | "PUT" | "PATCH")
 }

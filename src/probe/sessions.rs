@@ -1,13 +1,13 @@
-//! TLS sessions, kept from one probe to the next of the same target.
+//! TLS sessions, kept from one probe of a target to the next.
 //!
-//! A full handshake costs several times as much as a resumed one, mostly to verify signatures. So a probe resumes the
-//! session of the previous one. The price: if a certificate is replaced by a bad one, this is seen with the next full
-//! handshake, at most [`LIFETIME`] later, or at once if the backend no longer knows the old session. Each probe checks
-//! anew everything that depends on the time.
+//! A full handshake costs several times as much as a resumed one, mostly because signatures are verified. So a probe
+//! resumes the session of the previous one. The disadvantage: if a certificate is replaced with a bad one, only the
+//! next full handshake detects it, at most [`LIFETIME`] later, or immediately if the backend no longer knows the old
+//! session. Every probe checks everything that depends on the time.
 //!
 //! A session belongs to one address and port, one set of TLS settings, and one offer of protocols: no backend sees
-//! another's ticket, and no check benefits from a session that a laxer check accepted. It ends with the authorities
-//! that verified it, because rustls resumes no session under another verifier.
+//! another's ticket, and no check uses a session that a laxer check accepted. It ends with the authorities that
+//! verified it, because rustls never resumes a session with another verifier.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,8 +29,9 @@ use crate::probe::tls_error::ClientCertificate;
 /// How long after a full handshake its session may be resumed.
 pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 
-/// How long after its last probe a target is remembered. A session holds the certificate chain of its backend, so the
-/// sessions of removed targets must be freed. Probes with a longer interval than [`LIFETIME`] never resume one anyway.
+/// How long after its last probe a target is remembered. A session contains the certificate chain of its backend, so
+/// the sessions of removed targets must be freed. Probes with an interval longer than [`LIFETIME`] never resume one
+/// anyway.
 const REMEMBERED: Duration = Duration::from_secs(120);
 
 /// How often forgotten targets are removed.
@@ -38,7 +39,7 @@ const SWEEP: Duration = Duration::from_secs(30);
 
 static SESSIONS: LazyLock<Mutex<Sessions>> = LazyLock::new(Mutex::default);
 
-/// The tickets of a target, without those that are too old.
+/// The tickets for a target, without expired ones.
 pub(super) fn of(target: SocketAddr, settings: &TlsSettings, offered: Offered, now: Instant) -> Arc<Tickets> {
     lock(&SESSIONS).of(target, settings, offered, now)
 }
@@ -50,7 +51,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[derive(Default)]
 struct Sessions {
-    /// An address has one for each different set of settings.
+    /// An address has one session per distinct set of settings.
     of: HashMap<SocketAddr, Vec<Session>>,
     swept: Option<Instant>,
 }
@@ -80,7 +81,7 @@ impl Sessions {
         }
         let tickets = Arc::new(Tickets::default());
         let kept = Arc::clone(&tickets);
-        // Mostly there is one: the default room for four would be wasted.
+        // There is usually one; the default capacity of four would waste memory.
         sessions.reserve_exact(1);
         sessions.push(Session { settings: settings.clone(), offered, tickets: kept, used: now });
         tickets
@@ -108,7 +109,7 @@ pub(super) struct Tickets {
     kept: Mutex<Kept>,
 }
 
-/// Shows a client certificate in a handshake, and records whether the backend asked for one.
+/// Presents a client certificate in a handshake, and records whether the backend requested one.
 #[derive(Debug, Default)]
 pub(super) struct ClientCertificateResolver {
     certificate: Option<Arc<CertifiedKey>>,
@@ -116,7 +117,7 @@ pub(super) struct ClientCertificateResolver {
 }
 
 impl ClientCertificateResolver {
-    /// The result for the client certificate since the last call.
+    /// The client certificate's result since the last call.
     pub(super) fn since_last(&self) -> ClientCertificate {
         match (self.asked.swap(false, Ordering::Relaxed), &self.certificate) {
             (false, _) => ClientCertificate::NotAsked,
@@ -142,29 +143,29 @@ struct Kept {
     /// When a full handshake last verified the certificate.
     verified: Option<Instant>,
     answering: Arc<ClientCertificateResolver>,
-    /// The result for the client certificate in that handshake.
+    /// The client certificate's result in that handshake.
     client: ClientCertificate,
     /// The key exchange group that the backend chose. It is not secret, and outlives the session.
     group: Option<NamedGroup>,
     tls12: Option<Tls12ClientSessionValue>,
-    /// The latest ticket: a target has one probe at a time, and each ticket is used once.
+    /// The latest ticket. One is enough, because a target has one probe at a time, and each ticket is used once.
     tls13: Option<Tls13ClientSessionValue>,
 }
 
 impl Tickets {
-    /// Notes a full handshake, whose session may be resumed for [`LIFETIME`].
+    /// Records a full handshake; its session may be resumed for [`LIFETIME`].
     pub(super) fn verified(&self, now: Instant, client: ClientCertificate) {
         let mut kept = lock(&self.kept);
         (kept.verified, kept.client) = (Some(now), client);
     }
 
-    /// The result for the client certificate in the last full handshake.
+    /// The client certificate's result in the last full handshake.
     pub(super) fn client_certificate(&self) -> ClientCertificate {
         lock(&self.kept).client
     }
 
-    /// The resolver for `certificate`. It is replaced only when the certificate changes, because rustls resumes no
-    /// session under another resolver.
+    /// The resolver for `certificate`. It is replaced only when the certificate changes, because rustls never resumes
+    /// a session with another resolver.
     pub(super) fn client(&self, certificate: Option<&Arc<CertifiedKey>>) -> Arc<ClientCertificateResolver> {
         let mut kept = lock(&self.kept);
         if kept.answering.certificate.as_ref().map(Arc::as_ptr) != certificate.map(Arc::as_ptr) {

@@ -15,7 +15,7 @@ use crate::probe::{Cause, Finding, ProbeStep, Trace};
 /// Size of one read.
 const READ: usize = 4 * 1024;
 
-/// Sends the bytes, and reads until the expected ones have come.
+/// Sends the bytes, and reads until the expected ones arrive.
 pub(super) async fn run(
     talk: &Talk,
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -55,7 +55,7 @@ pub(super) async fn run(
     if hearing.ends(trace).await? { Ok(()) } else { Err(missing(expected, &hearing)) }
 }
 
-/// The finding after the exchange, if there was one; `so_far` is what was done before it.
+/// The finding after the exchange, if there was one; `so_far` says what succeeded before it.
 pub(super) fn passed(talk: &Talk, so_far: &'static str) -> Finding {
     match &talk.expect {
         None => Finding::passed(so_far),
@@ -63,7 +63,8 @@ pub(super) fn passed(talk: &Talk, so_far: &'static str) -> Finding {
     }
 }
 
-/// Judges a backend that closed the connection, or reached the limit, without the expected content.
+/// The failure of a backend that closed the connection, or reached the limit, without sending the
+/// expected content.
 fn missing(expected: &Expected, hearing: &Hearing<'_>) -> ProbeFailure {
     let (expected, heard) = (expected.in_words(), hearing.kept());
     if hearing.room() == 0 {

@@ -1,7 +1,8 @@
-//! Runs a TCP probe: a connection within the time limit passes, or the exchange on it decides.
+//! Runs a TCP probe: it passes if the connection is established in time, and an exchange, if configured,
+//! succeeds.
 //!
-//! Without an exchange only the handshake counts: the backend's kernel completes it, and the program that listens
-//! does not notice. To see whether that program is alive, expect its greeting.
+//! Without an exchange, only the handshake counts: the backend's kernel completes it, and the listening program
+//! does not notice. Expect its greeting to find out whether that program is alive.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,5 @@
-//! Runs a TLS probe: a completed handshake passes, or the exchange after it decides.
+//! Runs a TLS probe: it passes if the handshake completes, and an exchange, if configured,
+//! succeeds.
 
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +24,7 @@ pub(super) async fn attempt(
     let stream = connect::connect(target, true, TALK_LIMIT, probe.proxy).await?;
     let mut stream = handshake.shake(stream, trace).await?;
     talk::run(&probe.talk, &mut stream, trace).await?;
-    // A close_notify, if it can be sent without waiting.
+    // Sends close_notify if that is possible without waiting.
     poll_fn(|context| {
         let _ = Pin::new(&mut stream).poll_shutdown(context);
         Poll::Ready(())

@@ -1,7 +1,7 @@
-//! The errors of the TLS library, in words.
+//! Describes the errors of the TLS library in words.
 //!
-//! The library shows most of them as the names of its variants. An alert is the backend's reason to end the
-//! handshake; the other errors are found by this side.
+//! The library shows most of them as names of its variants. An alert is the backend's reason for ending the
+//! handshake; this side detects the other errors.
 
 use std::fmt;
 use std::io;
@@ -20,22 +20,22 @@ use crate::probe::limited::FirstBytes;
 use crate::probe::protocols::{self, Spoken};
 use crate::probe::words::first_line;
 
-/// Whether the backend asked for a client certificate, and got one.
+/// Whether the backend requested a client certificate, and got one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ClientCertificate {
-    /// The backend did not ask for one.
+    /// The backend did not request one.
     #[default]
     NotAsked,
-    /// The backend asked, and the check has none.
+    /// The backend requested one, and the check has none.
     Missing,
-    /// The check sent its own.
+    /// The check sent its certificate.
     Shown,
 }
 
-/// The hint for a check without a client certificate when the backend asked for one.
+/// The hint for a check without a client certificate if the backend requested one.
 pub(super) const MISSING: &str = "the backend asked for a client certificate, and the check has none";
 
-/// A connection over TLS, which reports its errors in words.
+/// A TLS connection that reports its errors in words.
 pub(super) struct Secured {
     pub(super) stream: TlsStream<BackendConnection>,
     pub(super) client: ClientCertificate,
@@ -78,7 +78,8 @@ impl AsyncWrite for Secured {
     }
 }
 
-/// Replaces an error of the library by one with its words, which HTTP/2 and other libraries keep.
+/// Replaces a library error with one that has its description as text, which HTTP/2 and other libraries
+/// keep.
 fn told(error: io::Error, client: ClientCertificate) -> io::Error {
     match within(&error) {
         Some(inner) => io::Error::new(io::ErrorKind::InvalidData, words(inner, client)),
@@ -90,7 +91,8 @@ fn within(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// The words for an error of a handshake, if it is one of the library; `beginning` is what the backend sent.
+/// The description of a handshake error, if it comes from the library; `beginning` has the first bytes from
+/// the backend.
 pub(super) fn of_handshake(
     error: &io::Error,
     client: ClientCertificate,
@@ -113,7 +115,7 @@ pub(super) fn of_handshake(
     })
 }
 
-/// When the certificate expired, if it was refused for that.
+/// When the certificate expired, if this is why it was rejected.
 pub(super) fn expired(error: &io::Error) -> Option<UnixTime> {
     match within(error)? {
         Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => Some(*not_after),
@@ -121,7 +123,7 @@ pub(super) fn expired(error: &io::Error) -> Option<UnixTime> {
     }
 }
 
-/// The words for an error of the library.
+/// The description of a library error.
 fn words(error: &Error, client: ClientCertificate) -> String {
     match error {
         Error::InvalidCertificate(fault) => format!("certificate: {}", certificate::fault(fault)),
@@ -174,12 +176,13 @@ fn incompatible(fault: &PeerIncompatible) -> String {
     }
 }
 
-/// The words for a backend that ended the handshake for want of a client certificate; `how` it did.
+/// The description if the backend ended the handshake because it got no client certificate; `how` says how
+/// it ended it.
 pub(super) fn wants_certificate(how: &str) -> String {
     format!("TLS failed: the backend wants a client certificate, and the check has none ({how})")
 }
 
-/// An alert of the backend (RFC 8446, section 6), with its most common cause.
+/// The description of an alert from the backend (RFC 8446, section 6), with its most common cause.
 fn of_alert(alert: AlertDescription, client: ClientCertificate) -> String {
     use AlertDescription as Alert;
     let of_certificate = matches!(
@@ -196,7 +199,7 @@ fn of_alert(alert: AlertDescription, client: ClientCertificate) -> String {
     );
     let name = Spaced(&alert);
     match client {
-        // Before TLS 1.3 there was no alert for a missing certificate, and servers send one of these.
+        // Before TLS 1.3 there was no alert for a missing certificate; servers send one of these.
         ClientCertificate::Missing if of_certificate || alert == Alert::HandshakeFailure => {
             return wants_certificate(&format!("alert: {name}"));
         }

@@ -1,8 +1,8 @@
 //! Certificate authorities and client certificates of probes, read from files and kept for a while.
 //!
-//! Probes with the same files share the result: to read and build it anew takes milliseconds. A thread reads the
-//! files, because a file system may hang for hours. There is at most one thread for the same files, however many
-//! probes wait for them.
+//! Probes with the same files share the result, because reading and building it takes milliseconds. A thread reads
+//! the files, because a file system may hang for hours. Each set of files has at most one thread, however many
+//! probes wait for it.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -24,11 +24,11 @@ use crate::file;
 use crate::pem::{self, IdentityFault};
 use crate::probe::verifier::{AnyCertificate, FromAuthority};
 
-/// Files are read again after this time, so that a renewed `ca_file` takes effect without a restart. The cost is
+/// How often files are read again, so that a renewed `ca_file` takes effect without a restart. The cost is
 /// negligible.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// Files that could not be read are tried again after this time, however many probes ask.
+/// How long after a failure files are read again, however many probes need them.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The files that a handshake needs.
@@ -46,7 +46,7 @@ enum Trust {
     File(PathBuf),
 }
 
-/// What was read for one [`HandshakeFiles`], or the error of reading it.
+/// The result for one [`HandshakeFiles`]: the content, or the error of reading it.
 ///
 /// ```text
 ///  nothing, or too old --(the first probe that asks)--> being read --> read: wakes the probes that wait
@@ -63,14 +63,14 @@ struct CacheState {
     being_read: bool,
 }
 
-/// How to verify a backend, and which certificate to show it.
+/// How to verify a backend, and the certificate to present to it.
 pub(super) struct Trusting {
     pub(super) config: ClientConfig,
-    /// The certificate of the check.
+    /// The client certificate of the check.
     pub(super) identity: Option<Arc<CertifiedKey>>,
 }
 
-/// This, or why it could not be read.
+/// The result, or why the files could not be read.
 type Verifying = Result<Arc<Trusting>, Arc<str>>;
 
 struct Loaded {
@@ -80,11 +80,11 @@ struct Loaded {
     at: Instant,
 }
 
-/// Each set of files has its own place, so that a file system that hangs delays only the probes that need it. There
-/// are as many as configurations have named since the start.
+/// Each set of files has its own place, so that a hanging file system delays only the probes that need it. There is
+/// one for each set that a configuration has named since the start.
 static CACHE: LazyLock<Mutex<HashMap<HandshakeFiles, Arc<CacheEntry>>>> = LazyLock::new(Mutex::default);
 
-/// How to verify by these settings, and which certificate to show. Waits until the files are read.
+/// How to verify with these settings, and which certificate to present. Waits until the files are read.
 pub(super) async fn of(settings: &TlsSettings) -> Verifying {
     let trust = match &settings.ca_file {
         _ if settings.insecure => Trust::Anyone,
@@ -99,7 +99,7 @@ pub(super) async fn of(settings: &TlsSettings) -> Verifying {
     loop {
         let read = entry.read.notified();
         tokio::pin!(read);
-        // From here on no notification is missed.
+        // From here on, no notification is missed.
         read.as_mut().enable();
         if let Some(found) = look(&entry, &wanted, Instant::now()) {
             return found;
@@ -108,7 +108,7 @@ pub(super) async fn of(settings: &TlsSettings) -> Verifying {
     }
 }
 
-/// Returns the last result, and starts to read again if it is too old. An old error is not returned, but old
+/// Returns the last result, and starts reading again if it is too old. An old error is not returned, but old
 /// authorities stay in use while new ones are read, because the file system may hang.
 fn look(entry: &Arc<CacheEntry>, wanted: &HandshakeFiles, now: Instant) -> Option<Verifying> {
     let mut state = entry.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,7 +139,7 @@ fn look(entry: &Arc<CacheEntry>, wanted: &HandshakeFiles, now: Instant) -> Optio
 
 /// Reads the files. Blocks.
 fn read(entry: &CacheEntry, wanted: &HandshakeFiles) {
-    // A panic must not leave probes waiting for ever; the next one may try again.
+    // A panic must not leave probes waiting forever; the next one may try again.
     let found = catch_unwind(|| files(wanted)).unwrap_or_else(|_| {
         Err("reading the certificate authorities broke off; this is a bug in steerd".into())
     });
@@ -162,7 +162,7 @@ fn read(entry: &CacheEntry, wanted: &HandshakeFiles) {
 /// Trusted certificates.
 struct Authorities {
     roots: RootCertStore,
-    /// The certificates of a `ca_file`, which may include that of a server itself.
+    /// The certificates in a `ca_file`, which may include a server's own certificate.
     certificates: Vec<CertificateDer<'static>>,
     ca_file: Option<PathBuf>,
 }
@@ -201,7 +201,7 @@ fn identity_of(files: &ClientFiles, digest: &mut Context) -> Result<Arc<Certifie
 }
 
 fn system_roots(digest: &mut Context) -> Result<RootCertStore, String> {
-    // The library opens the file that this variable names, and would wait for ever on a FIFO.
+    // The library opens the file that this variable names, and would wait forever if it were a FIFO.
     if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
         check_regular(Path::new(&path))?;
     }
@@ -240,7 +240,7 @@ fn authorities_of(path: &Path, digest: &mut Context) -> Result<Authorities, Stri
 
 fn build(authorities: Option<Authorities>) -> Result<ClientConfig, String> {
     let mut provider = rustls::crypto::ring::default_provider();
-    // AES-128 is strong enough for a probe, and with its hash a resumed handshake costs a tenth less.
+    // AES-128 is strong enough for a probe, and its hash makes resumed handshakes a tenth cheaper.
     let first = CipherSuite::TLS13_AES_128_GCM_SHA256;
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != first);
     let provider = Arc::new(provider);
@@ -257,7 +257,7 @@ fn build(authorities: Option<Authorities>) -> Result<ClientConfig, String> {
     Ok(builder.with_no_client_auth())
 }
 
-/// Files that hang when they are read, for tests: a regular file never does.
+/// Files that hang while they are read. For tests, because a regular file never does.
 #[cfg(test)]
 pub(super) mod stalled {
     use std::collections::HashSet;
@@ -267,7 +267,7 @@ pub(super) mod stalled {
     static PATHS: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
     static ANSWERS: Condvar = Condvar::new();
 
-    /// The file can be read again when this is dropped.
+    /// The file becomes readable when this is dropped.
     pub(in crate::probe) struct Stalled(PathBuf);
 
     impl Stalled {
@@ -284,7 +284,7 @@ pub(super) mod stalled {
         }
     }
 
-    /// Waits until the file can be read.
+    /// Waits until the file is readable.
     pub(super) fn wait_for(path: &Path) {
         let paths = PATHS.lock().unwrap();
         drop(ANSWERS.wait_while(paths, |paths| paths.as_ref().is_some_and(|paths| paths.contains(path))));

@@ -1,7 +1,7 @@
 //! An HTTP status that is not accepted, explained by the target of a redirect or the first words of the body.
 //!
-//! The status alone decides. The words are for the reader of the report, so the probe waits for them only briefly, and
-//! no error in them changes the verdict.
+//! Only the status decides. The words are for the reader of the report, so the probe waits for them only briefly, and
+//! errors in them do not change the verdict.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::probe::tls_error::{self, ClientCertificate};
 use crate::probe::words::words;
 use crate::probe::{Cause, Trace};
 
-/// How much of the body is read for its first words.
+/// How much of the body is read to get its first words.
 const WORDS_LIMIT: usize = 4 * 1024;
 
-/// How long the body is waited for.
+/// How long to wait for the body.
 const WORDS_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A status that is not accepted.
@@ -66,7 +66,7 @@ impl UnexpectedStatus {
     }
 }
 
-/// A query may hold secrets, and may differ each time.
+/// A query may contain secrets, and may differ each time.
 fn without_query(location: &[u8]) -> Vec<u8> {
     match location.iter().position(|byte| *byte == b'?') {
         Some(at) => [location.get(..at).unwrap_or_default(), b"?..."].concat(),
@@ -74,7 +74,7 @@ fn without_query(location: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The code with its registered reason; the backend's own reason is not shown.
+/// The code with its registered reason; the backend's own reason phrase is not shown.
 pub(super) fn in_words(status: u16) -> String {
     match StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()) {
         Some(reason) => format!("{status} {reason}"),

@@ -12,16 +12,16 @@ use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureSc
 
 use crate::probe::certificate;
 
-/// How many certificates are used besides the backend's own. Chains have two or three. The library tries all orders
-/// of certificates with the same name, which takes seconds if there are many.
+/// How many certificates are used in addition to the backend's own. Chains have two or three. The library tries all
+/// orders of certificates with the same name, which takes seconds if there are many.
 pub(super) const MAX_INTERMEDIATES: usize = 6;
 
-/// Requires a certificate that an authority has signed, or that is one of the trusted certificates itself, valid for
-/// the name and the time.
+/// Accepts a certificate if an authority has signed it, or if it is itself one of the trusted certificates; and only if
+/// it is valid for the name and the time.
 #[derive(Debug)]
 pub(super) struct FromAuthority {
     verifier: Arc<WebPkiServerVerifier>,
-    /// The certificates of `ca_file`.
+    /// The certificates in `ca_file`.
     trusted: Vec<CertificateDer<'static>>,
     /// The path of `ca_file`; none for the authorities of the system.
     ca_file: Option<PathBuf>,
@@ -40,15 +40,15 @@ impl FromAuthority {
     }
 }
 
-/// Verifies the time, the purpose and the name of a certificate that is trusted itself.
+/// Verifies the time, the purpose and the name of a certificate that is itself trusted.
 fn verify_trusted(
     certificate: &CertificateDer<'_>,
     name: &ServerName<'_>,
     now: UnixTime,
 ) -> Result<ServerCertVerified, rustls::Error> {
     let parsed = ParsedCertificate::try_from(certificate)?;
-    // Without authorities this fails with `UnknownIssuer`, after it has verified everything else. The certificate may be
-    // that of an authority: most tools make self-signed ones like that.
+    // Without authorities this fails with `UnknownIssuer`, after it has verified everything else. The certificate may
+    // be marked as an authority: most tools create self-signed certificates in that way.
     let judged = verify_server_cert_signed_by_trust_anchor(&parsed, &RootCertStore::empty(), &[], now, &[]);
     if let Err(error) = judged {
         let of_no_matter = match &error {
@@ -112,13 +112,13 @@ impl ServerCertVerifier for FromAuthority {
     }
 }
 
-/// Accepts any certificate, unread, and any signature of the handshake. If the key is not verified, a signature made
-/// with it proves nothing. So certificates that the library cannot verify are accepted too: X.509 version 1, short
+/// Accepts any certificate without reading it, and any signature of the handshake: if the key is not verified, its
+/// signature proves nothing. So certificates that the library cannot verify are accepted too: X.509 version 1, short
 /// keys, unknown kinds of keys.
 #[derive(Debug)]
 pub(super) struct AnyCertificate;
 
-/// All signature schemes that a server may have, the strong ones first, for servers that follow this order.
+/// All signature schemes that a server may use, the strong ones first, for servers that follow this order.
 const ANY_SCHEME: [SignatureScheme; 19] = [
     SignatureScheme::ECDSA_NISTP256_SHA256,
     SignatureScheme::ECDSA_NISTP384_SHA384,
@@ -128,11 +128,11 @@ const ANY_SCHEME: [SignatureScheme; 19] = [
     SignatureScheme::RSA_PSS_SHA256,
     SignatureScheme::RSA_PSS_SHA384,
     SignatureScheme::RSA_PSS_SHA512,
-    // rsa_pss_pss: the same with a key for RSA-PSS only (RFC 8446, section 4.2.3).
+    // rsa_pss_pss: as above, but with a key that is only for RSA-PSS (RFC 8446, section 4.2.3).
     SignatureScheme::Unknown(0x0809),
     SignatureScheme::Unknown(0x080a),
     SignatureScheme::Unknown(0x080b),
-    // ECDSA on the curves of Brainpool (RFC 8734).
+    // ECDSA with the Brainpool curves (RFC 8734).
     SignatureScheme::Unknown(0x081a),
     SignatureScheme::Unknown(0x081b),
     SignatureScheme::Unknown(0x081c),

@@ -1,6 +1,6 @@
-//! The part of a backend's text that is worth showing: its first line, or its words.
+//! The part of a backend's text that is worth displaying: its first line, or its words.
 
-/// The first line of a text that is not blank, without its line end.
+/// The first line of a text that is not blank, without its line ending.
 pub(super) fn first_line(text: &[u8]) -> &[u8] {
     text.split(|byte| *byte == b'\n')
         .map(<[u8]>::trim_ascii)

@@ -1,9 +1,9 @@
-//! How much processor time the searches of a target take, and when that is too much.
+//! How much processor time the searches for a target take, and when this is too much.
 //!
-//! A target is *charged* with the time that its searches take beyond that of a plain expression. The charge outlasts
-//! the probe: the next probe of the target begins with the rest of it. So a backend that makes its searches slow is
-//! known from the start of its next probe. A probe whose searches have ended leaves half of the charge that it began
-//! with, or its own charge if that is more. A probe whose search has not ended leaves the whole charge.
+//! A target is *charged* for the time that its searches take beyond the time for a plain expression. The charge
+//! outlasts the probe: the next probe of the target starts with the rest of it. So a backend that causes slow searches
+//! is known when its next probe starts. A probe whose searches have ended leaves half of its initial charge, or its own
+//! charge if that is more. A probe whose search has not ended leaves the whole charge.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -12,8 +12,8 @@ use std::time::Duration;
 /// plain expression, and up to a second with one whose states never repeat.
 pub(super) const BUDGET: Duration = Duration::from_millis(100);
 
-/// Up to this charge a search is short. A long search gives way to short ones, and if there is no time for it, that is
-/// the backend's own fault.
+/// Up to this charge, a search counts as short. Long searches give way to short ones; if there is no time for a long
+/// one, this is the backend's own fault.
 const SHORT: Duration = Duration::from_micros(500);
 
 /// The time that a simple expression takes. Measured: 64 KiB took a dozen simple expressions 2 to 120 microseconds; those
@@ -61,7 +61,7 @@ impl Effort {
         self.took.saturating_sub(PLAIN_PER_KIB * kib)
     }
 
-    /// Whether the next step would go beyond the budget.
+    /// Whether the next step would exceed the budget.
     pub(super) fn is_too_long(&self) -> bool {
         self.spent + self.took * 2 > BUDGET
     }
@@ -71,18 +71,18 @@ impl Effort {
         self.inherited.max(self.excess + self.last_excess() * 2)
     }
 
-    /// The charge that is left for the next probe of the target when the search has ended.
+    /// The charge that remains for the target's next probe when the search has ended.
     pub(super) fn rest(&self) -> Duration {
         self.excess.max(self.inherited / 2)
     }
 }
 
-/// Whether a search with this charge is a long one.
+/// Whether a search with this charge counts as long.
 pub(super) fn is_long(charge: Duration) -> bool {
     charge > SHORT
 }
 
-/// The charge of a search under way, for the probe that waits for it.
+/// The charge of a running search, for the probe that waits for it.
 #[derive(Debug)]
 pub(super) struct Charge(AtomicU64);
 
@@ -110,7 +110,7 @@ mod tests {
 
     const US: Duration = Duration::from_micros(1);
 
-    /// The effort of a search through so many KiB at this time for each.
+    /// The effort of searching this many KiB, at this time per KiB.
     fn search(rest: Duration, kib: usize, per_kib: Duration) -> Effort {
         let mut effort = Effort::after(rest);
         while effort.through < kib * 1024 && !effort.is_too_long() {

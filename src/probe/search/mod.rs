@@ -1,13 +1,13 @@
-//! Searches for the expected content while it arrives, in time that is linear in the bytes read.
+//! Searches for the expected content as it arrives, in time proportional to the bytes read.
 //!
-//! A text is searched for in the new bytes only. An expression must be searched for from the beginning: each time that
-//! the bytes have doubled, when the backend pauses, and at the end. Each pause without a match doubles the length of
-//! the next one, so there are few of them. A search that may take long runs in [`threads`], so that it does not delay
-//! other probes; if it takes more than [`BUDGET`], the probe fails.
+//! For a text, only new bytes are searched. For an expression, the search must start from the beginning: each time the
+//! number of bytes has doubled, when the backend pauses, and at the end. Each pause without a match doubles the length
+//! of the next one, so there are few of them. A search that may take long runs in [`threads`], so that it does not
+//! delay other probes; if it takes more than [`BUDGET`], the probe fails.
 //!
-//! A probe that runs out of time during a search fails, with one exception: it is void if a short search has waited
-//! for a substantial part of the time limit, because then this machine caused the delay. Whether a search counts as
-//! short depends on the searches of earlier probes too: see [`effort`].
+//! A probe that runs out of time during a search fails, with one exception: it is void if a short search has waited for
+//! a substantial part of the time limit, because this machine then caused the delay. Whether a search counts as short
+//! depends on the searches of earlier probes too: see [`effort`].
 
 mod effort;
 mod threads;
@@ -27,15 +27,15 @@ use crate::probe::{Cause, Trace};
 /// microseconds.
 const WORK_AT_ONCE: usize = 1 << 20;
 
-/// Up to this many bytes, an expression is searched for after every read, so that a probe does not wait for more bytes
+/// Up to this many bytes, expressions are searched for after every read, so that a probe does not wait for more bytes
 /// from a backend that sends few.
 const LITTLE: usize = 4 * 1024;
 
-/// After a pause of this length the received bytes are searched; each next pause is twice as long.
+/// The received bytes are searched after a pause of this length; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// The part of the time limit (one tenth) that a search must have waited for before the delay counts as this machine's.
-/// A backend that sends its last bytes later than that is itself too late.
+/// A search must have waited for this part of the time limit (one tenth) before this machine counts as the cause of the
+/// delay. A backend that sends its last bytes later than that is itself too late.
 const WAITED_PART: u32 = 10;
 
 /// A search in another thread, as seen by the probe that waits for it.
@@ -54,20 +54,20 @@ impl UnderWay {
         self.charge.get()
     }
 
-    /// Whether it is this machine's fault that the search has not ended within the time limit.
+    /// Whether this machine is to blame if the search has not ended within the time limit.
     pub(super) fn is_delayed_here(&self, timeout: Duration) -> bool {
         !is_long(self.charge()) && self.since.elapsed() >= timeout / WAITED_PART
     }
 }
 
-/// A search in the bytes that a backend sends, while it sends them.
+/// A search in the bytes from a backend while they arrive.
 pub(super) struct Search<'e> {
     expected: &'e Expected,
-    /// Whether a match counts although more bytes may come.
+    /// Whether a match counts although more bytes may arrive.
     early: bool,
     /// How many bytes have been searched.
     looked: usize,
-    /// None before the first search by a thread.
+    /// None before the first search on a thread.
     effort: Option<Effort>,
     /// The length of the next pause.
     pause: Duration,
@@ -85,7 +85,7 @@ impl<'e> Search<'e> {
         Self { early: expected.is_certain_early(), ..Self::in_words(expected) }
     }
 
-    /// Whether to search now that this many bytes have come.
+    /// Whether to search now that this many bytes have arrived.
     fn is_due(&self, heard: usize) -> bool {
         let doubled = match self.expected {
             Expected::Text(_) => true,
@@ -94,13 +94,13 @@ impl<'e> Search<'e> {
         self.is_behind(heard) && doubled
     }
 
-    /// Whether there are bytes that have not been searched.
+    /// Whether some bytes have not been searched.
     fn is_behind(&self, heard: usize) -> bool {
         self.early && heard > self.looked
     }
 
-    /// Searches if it is time to, and returns whether the content is found. `heard` is always the same, and grows;
-    /// `paused` says that nothing has come for a while.
+    /// Searches if it is due, and returns whether the content is found. `heard` is always the same growing buffer;
+    /// `paused` says that nothing has arrived for a while.
     pub(super) async fn goes_on(
         &mut self,
         heard: &mut Vec<u8>,
@@ -116,7 +116,7 @@ impl<'e> Search<'e> {
         Ok(self.found)
     }
 
-    /// Whether the content is found, now that nothing more comes.
+    /// Whether the content is found, when no more bytes arrive.
     pub(super) async fn ends(
         &mut self,
         heard: &mut Vec<u8>,
@@ -129,7 +129,7 @@ impl<'e> Search<'e> {
         Ok(self.found)
     }
 
-    /// Waits for a read; none if nothing came for a while and the received bytes should be searched.
+    /// Waits for a read; none if nothing arrived for a while and the received bytes should be searched.
     pub(super) async fn patiently<T>(&self, heard: usize, read: impl Future<Output = T>) -> Option<T> {
         if self.is_behind(heard) {
             tokio::time::timeout(self.pause, read).await.ok()

@@ -1,4 +1,4 @@
-//! Searches that take long, that take little, and that are fed in pieces.
+//! Slow searches, fast searches, and searches that get their bytes in pieces.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
-/// Its states never repeat in random letters.
+/// Its states never repeat if the letters are random.
 const SLOW: &str = "[a-m].{40}[0-9]";
 
 fn pattern(text: &str) -> Expected {
@@ -20,7 +20,7 @@ fn letters(count: usize) -> Vec<u8> {
     (0..count).map(|_| rng.random_range(b'a'..=b'z')).collect()
 }
 
-/// Hears the bytes in pieces of this length, and says whether the expected is found and what was left.
+/// Passes the bytes in pieces of this length. Returns whether the expected content is found.
 async fn hear(search: &mut Search<'_>, bytes: &[u8], piece: usize) -> Result<bool, ProbeFailure> {
     let (mut heard, mut trace) = (Vec::new(), Trace::start(Duration::ZERO));
     for piece in bytes.chunks(piece) {
@@ -50,7 +50,7 @@ async fn a_plain_expression_is_found_at_the_end_of_a_megabyte() {
     }
 }
 
-/// With many that take long, one that takes little is served.
+/// A fast search is served even among many slow ones.
 #[tokio::test]
 async fn a_short_search_passes_by_the_long_ones() {
     let (slow, quick) = (pattern(SLOW), pattern("[0-9] ready"));
@@ -85,8 +85,8 @@ async fn words_are_judged_as_they_are_and_bodies_when_they_are_certain() {
     assert!(Search::in_body(&empty).ends(&mut Vec::new(), &mut trace).await.unwrap());
 }
 
-/// How much is looked through when the bytes come in pieces of this length with a pause after each, and how
-/// many looks that takes.
+/// How many bytes are searched if they arrive in pieces of this length with a pause after each, and the
+/// number of searches.
 async fn looks(bytes: &[u8], piece: usize, pause: Duration) -> (usize, usize) {
     let expected = pattern(" [0-9]");
     let mut search = Search::in_body(&expected);
@@ -112,7 +112,7 @@ async fn looks(bytes: &[u8], piece: usize, pause: Duration) -> (usize, usize) {
     (looks, looked)
 }
 
-/// All that a search looks through is at most a few times what there is.
+/// In total, a search examines at most a few times as many bytes as there are.
 #[tokio::test(start_paused = true)]
 async fn what_is_looked_at_is_linear_in_what_was_heard() {
     let bytes = letters(64 * 1024);
@@ -131,7 +131,7 @@ async fn a_backend_that_pauses_often_is_looked_at_a_few_times() {
     }
 }
 
-/// The cause and the words of a probe that runs out of time while a search with this charge is under way.
+/// The cause and the detail of a probe that runs out of time during a search with this charge.
 async fn out_of_time(charge: Duration, waited: Duration) -> (Cause, String) {
     let mut trace = Trace::start(Duration::ZERO);
     trace.search = Some(UnderWay::new(Arc::new(Charge::new(charge))));
@@ -142,7 +142,7 @@ async fn out_of_time(charge: Duration, waited: Duration) -> (Cause, String) {
 
 const LOOKING: &str = "no answer within 1s (looking for what is expected)";
 
-/// Processor time that this machine did not have for a short search is no fault of the backend's.
+/// If this machine had no processor time for a short search, the backend is not at fault.
 #[tokio::test(start_paused = true)]
 async fn a_short_search_that_waits_for_long_is_void_and_a_long_one_fails() {
     let waited = Duration::from_millis(100);
@@ -151,7 +151,7 @@ async fn a_short_search_that_waits_for_long_is_void_and_a_long_one_fails() {
     assert_eq!(out_of_time(BUDGET, waited).await, (Cause::Timeout, LOOKING.into()));
 }
 
-/// Otherwise a backend could choose that its failures are void.
+/// Otherwise a backend could choose to make its failures void.
 #[tokio::test(start_paused = true)]
 async fn bytes_that_come_just_before_the_end_of_the_time_make_no_probe_void() {
     for milliseconds in [0, 1, 3, 10, 99] {
@@ -178,7 +178,7 @@ async fn a_long_search_is_remembered_and_short_ones_make_it_forgotten() {
     assert!(short > 1);
 }
 
-/// The niceness of the threads with a name.
+/// The niceness of the threads with this name.
 fn niceness(name: &str) -> Vec<i32> {
     let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
     let named = threads.filter(|thread| {
@@ -198,7 +198,7 @@ async fn short_searches_give_way_to_nobody_and_long_ones_do() {
 }
 
 proptest! {
-    /// However it comes, a text or an expression is found where it is.
+    /// However the bytes arrive, a text or an expression is found where it is.
     #[test]
     fn it_is_found_however_it_comes(
         before in "[a-c]{0,300}",

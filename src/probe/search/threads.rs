@@ -1,10 +1,10 @@
-//! Threads for searches that may take long, besides the thread that all probes run on.
+//! Threads for slow searches, in addition to the thread that runs all probes.
 //!
-//! A search works in *steps*: through the first kilobyte, then through two, four and so on. It can be given up between
+//! A search works in *steps*: it searches the first kilobyte, then two, four and so on. It can be given up between
 //! steps. The next search of the same probe begins with twice as many bytes as the last one reached. So all steps
 //! together take a few times as long as one search of all bytes. The search with the least charge
-//! ([`effort`](super::effort)) has the next step, and among equals the oldest one. A plain search has no charge, so it
-//! overtakes all slow ones. A long search continues in threads of low priority.
+//! ([`effort`](super::effort)) gets the next step; among equals, the oldest one. A plain search has no charge, so it
+//! overtakes all slow ones. Long searches continue on threads of low priority.
 //!
 //! ```text
 //!  search --> waiting (the least charge first) --> a step --+--> found, or all looked through --> answer
@@ -30,7 +30,7 @@ use crate::sys::process;
 /// The most threads for short searches, and for long ones, however many processors there are.
 const MAX_THREADS: usize = 4;
 
-/// How many expressions a thread keeps a cache for. Each takes up to half a megabyte.
+/// For how many expressions a thread keeps a cache. Each takes up to half a megabyte.
 const MAX_CACHES: usize = 4;
 
 /// How many searches may wait before those of ended probes are removed.
@@ -43,7 +43,7 @@ pub(super) struct Job {
     effort: Effort,
     /// The charge of the effort, shared with the probe.
     charge: Arc<Charge>,
-    /// In the order they came.
+    /// Numbers searches in the order of their arrival.
     number: u64,
     reply: Option<oneshot::Sender<SearchResult>>,
 }
@@ -59,7 +59,7 @@ pub(super) struct SearchResult {
 pub(super) enum SearchOutcome {
     Found,
     Missing,
-    /// It has taken, or would take, more than its budget.
+    /// The search has taken, or would take, more than its budget.
     TooLong,
 }
 
@@ -67,7 +67,7 @@ struct JobQueue {
     waiting: BinaryHeap<Job>,
     number: u64,
     threads: usize,
-    /// When this many wait, those of ended probes are removed.
+    /// When this many searches wait, those of ended probes are removed.
     sweep_at: usize,
 }
 
@@ -81,7 +81,7 @@ struct Threads {
 static FOR_SHORT: Threads = Threads::new("search", false);
 static FOR_LONG: Threads = Threads::new("search-long", true);
 
-/// Runs a search in a thread. The error says why it could not.
+/// Runs a search on a thread. The error says why this was not possible.
 pub(super) async fn search(mut job: Job) -> Result<SearchResult, String> {
     let (reply, answer) = oneshot::channel();
     job.reply = Some(reply);
@@ -105,7 +105,7 @@ impl Threads {
 
     fn take(&'static self, job: Job) -> std::io::Result<()> {
         let mut queue = self.lock();
-        // One for every two processors, and at least one. They all start with the first search.
+        // One thread per two processors, and at least one. All of them start with the first search.
         let wanted =
             thread::available_parallelism().map_or(1, |count| (count.get() / 2).clamp(1, MAX_THREADS));
         while queue.threads < wanted {
@@ -137,7 +137,7 @@ impl Threads {
             };
             drop(queue);
             if let Ok(Some(job)) = catch_unwind(AssertUnwindSafe(|| job.step(&mut caches))) {
-                // If a search is dropped, here or by a panic, its probe gets an error.
+                // If a search is dropped, here or by a panic, the probe gets an error.
                 let _ = Self::of(&job).take(job);
             }
         }
@@ -149,7 +149,7 @@ impl JobQueue {
         Self { waiting: BinaryHeap::new(), number: 0, threads: 0, sweep_at: FIRST_SWEEP }
     }
 
-    /// Adds a search. Searches of ended probes may wait behind others for ever, so they are removed each time that the
+    /// Adds a search. Searches of ended probes might wait behind others forever, so they are removed each time the
     /// queue has doubled.
     fn push(&mut self, mut job: Job) {
         job.number = self.number;
@@ -162,13 +162,14 @@ impl JobQueue {
     }
 }
 
-/// The caches of the last expressions that a thread has searched for, the latest first. To make a new one takes 3 to
-/// 30 microseconds, and up to half a millisecond for an expression with many states.
+/// The caches of the last expressions that a thread has searched for, the latest first. Making a new one takes 3 to 30
+/// microseconds, and up to half a millisecond for an expression with many states.
 #[derive(Default)]
 struct Caches(Vec<(Pattern, Cache)>);
 
 impl Caches {
-    /// Takes out the cache of an expression. The cache of another expression with the same text cannot be used.
+    /// Removes and returns the cache for an expression. The cache of a different expression with the same text cannot
+    /// be used.
     fn take(&mut self, pattern: &Pattern) -> (Pattern, Cache) {
         match self.0.iter().position(|(kept, _)| kept.is_same(pattern)) {
             Some(place) => self.0.remove(place),
@@ -188,7 +189,7 @@ impl Job {
         Self { pattern, bytes, effort, charge, number: 0, reply: None }
     }
 
-    /// Follows the charge of the search.
+    /// The charge of the search, as a shared value.
     pub(super) fn charge(&self) -> Arc<Charge> {
         Arc::clone(&self.charge)
     }
@@ -197,7 +198,7 @@ impl Job {
         self.reply.as_ref().is_some_and(|reply| !reply.is_closed())
     }
 
-    /// Makes one step; none if the search is over.
+    /// Runs one step; none if the search is over.
     fn step(mut self, caches: &mut Caches) -> Option<Self> {
         if !self.is_awaited() {
             return None;
@@ -212,13 +213,13 @@ impl Job {
         None
     }
 
-    /// Searches through one step; none if more steps are needed.
+    /// Searches the bytes of one step; none if more steps are needed.
     fn answer(&mut self, caches: &mut Caches) -> Option<SearchOutcome> {
         if self.effort.is_too_long() {
             return Some(SearchOutcome::TooLong);
         }
         let length = self.effort.next_step(self.bytes.len());
-        // The time to make a cache is not charged: other searches have displaced the last one.
+        // The time to create a cache is not charged: other searches have displaced the last one.
         let mut kept = caches.take(&self.pattern);
         let began = process::thread_time();
         let found = self.pattern.is_in_with(&mut kept.1, &self.bytes, length);
@@ -232,13 +233,13 @@ impl Job {
         }
     }
 
-    /// The search with the least rank goes on first: the least charge, then the first that came.
+    /// The search with the lowest rank goes first: the lowest charge, then the earliest arrival.
     fn rank(&self) -> (Duration, u64) {
         (self.effort.charge(), self.number)
     }
 }
 
-/// The greatest is the first to go on.
+/// The greatest goes first.
 impl Ord for Job {
     fn cmp(&self, other: &Self) -> Ordering {
         other.rank().cmp(&self.rank())
@@ -263,7 +264,7 @@ impl Eq for Job {}
 mod tests {
     use super::*;
 
-    /// Searches that have begun, as many as wait for the first step.
+    /// A search in one kilobyte, with a charge of `number` microseconds.
     fn job(pattern: &Pattern, number: u32) -> Job {
         let effort = Effort::after(Duration::from_micros(number.into()));
         Job::new(pattern.clone(), vec![0; 1024], effort)

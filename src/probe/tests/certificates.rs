@@ -1,5 +1,5 @@
-//! Certificates that verification refuses, and whom it trusts. Those that rcgen cannot make stand in
-//! tests/fixtures/certificates, and their server signs nothing that is valid.
+//! Certificates that verification rejects, and trust decisions. tests/fixtures/certificates has
+//! those that rcgen cannot make; the server for these makes no valid signatures.
 
 use rcgen::{CustomExtension, ExtendedKeyUsagePurpose};
 use rustls::pki_types::pem::PemObject;
@@ -10,7 +10,7 @@ use super::*;
 
 const NAME: &str = "s3.example.com";
 
-/// A key of any kind, which proves nothing.
+/// A key of any kind; its signatures are invalid.
 #[derive(Clone, Debug)]
 struct NoKey(SignatureScheme, SignatureAlgorithm);
 
@@ -75,7 +75,7 @@ async fn without_verification_any_certificate_and_any_key_will_do() {
         assert_fault(&report, Cause::Tls, "at least 100000 days are wanted");
     }
     let unreadable = || CertificateDer::from(vec![1, 2, 3]);
-    // Servers of rustls sign with no other that rustls' verifier does not take.
+    // Servers that use rustls have no other signature scheme that the verifier of rustls rejects.
     for (scheme, algorithm) in [
         (SignatureScheme::ECDSA_NISTP521_SHA512, SignatureAlgorithm::ECDSA),
         (SignatureScheme::ED448, SignatureAlgorithm::ED448),
@@ -161,7 +161,7 @@ async fn a_ca_file_may_hold_the_certificate_of_the_server_itself() {
         Cause::Tls,
         "certificate: expired ",
     );
-    // Another one with the same name is not the same.
+    // Another certificate with the same name is not the same.
     let other = https_server(self_signed(unconstrained(), 4000)).await;
     assert_fault(&run(https(other, trusting(file)), PATIENT).await, Cause::Tls, "that of an authority");
 }

@@ -1,5 +1,5 @@
-//! Failed probes that help the reader: where a redirect points to, the first words of a body, another protocol than
-//! the check speaks, a client certificate that is wanted.
+//! Failed probes whose reports help the reader: the target of a redirect, the first words of a body, a protocol
+//! other than that of the check, a required client certificate.
 
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
@@ -56,12 +56,12 @@ async fn a_wrong_status_shows_where_it_points_to_and_the_first_words() {
     assert_eq!(&*report.detail, "status 503 Service Unavailable, expected 200-299");
 }
 
-/// The verdict has been reached with the status, so it does not become a timeout.
+/// The status has already decided, so the result is not a timeout.
 #[tokio::test]
 async fn a_body_that_does_not_come_leaves_the_status_the_cause() {
     for timeout in [Duration::from_millis(60), PATIENT] {
         let port = stuck_after(b"HTTP/1.1 503 No\r\ncontent-length: 100\r\n\r\n").await;
-        // The time is short only for the body: the connection and the head take next to none of it.
+        // Only the body exceeds the time limit: connection and head take almost no time.
         let report = run(http(port), timeout).await;
         assert_fault(&report, Cause::Status, "status 503 Service Unavailable, expected 200-299");
         assert!(report.duration < PATIENT / 2, "{report:?}");
@@ -76,7 +76,7 @@ async fn plain_protocols_on_a_port_that_should_speak_tls() {
     let page = canned_at_once(b"<!DOCTYPE HTML PUBLIC>\n<html>").await;
     let http2 = canned_at_once(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x7f").await;
     let mail = canned_at_once(b"220 mail.example ESMTP\r\n").await;
-    // Its first byte is one that a record of TLS begins with.
+    // Its first byte is also the first byte of a TLS record.
     let other = canned_at_once(b"\x16plain text, and more of it\r\n").await;
     for (port, words) in [
         (http1, "speaks plain HTTP on this port, without TLS; it sent \"HTTP/1.1 400 Bad Request\""),
@@ -96,7 +96,7 @@ async fn plain_protocols_on_a_port_that_should_speak_tls() {
     assert_fault(&report, Cause::Closed, "the port may not speak TLS");
 }
 
-/// They may wait for a whole request, close, or reset.
+/// Servers may wait for a complete request, close, or reset.
 #[tokio::test]
 async fn silence_in_a_handshake_may_be_a_port_without_tls() {
     let hint = "the port may not speak TLS";
@@ -111,7 +111,7 @@ async fn silence_in_a_handshake_may_be_a_port_without_tls() {
     })
     .await;
     assert_fault(&run(https(resets, insecure()), PATIENT).await, Cause::Reset, hint);
-    // One that has begun to speak TLS is none.
+    // A server that has begun to speak TLS does not count.
     let stops = server(|mut stream| async move {
         let _ = stream.read(&mut [0; 4096]).await;
         let _ = stream.write_all(b"\x16\x03\x03\x01\x00").await;
@@ -145,7 +145,7 @@ async fn a_plain_check_of_a_port_that_closes_at_once() {
             assert_fault(&probe::run(&probe, HERE, PATIENT).await, cause, hint);
         }
     }
-    // One that has answered, and one over TLS.
+    // A server that has answered, and one over TLS.
     let answers = canned("HTTP/1.1 20").await;
     assert!(!run(http(answers), PATIENT).await.detail.contains(hint));
     let authority = Authority::new("ours");
@@ -156,10 +156,10 @@ async fn a_plain_check_of_a_port_that_closes_at_once() {
     assert!(report.cause.is_some() && !report.detail.contains(hint), "{report:?}");
 }
 
-/// A server that answers the first bytes of each connection, whatever they are.
+/// A server that replies to the first bytes of each connection, whatever they are.
 async fn canned_at_once(response: &'static [u8]) -> u16 {
     server(move |mut stream| async move {
-        // All of them, so that closing does not reset.
+        // Reads all of them, so that closing does not cause a reset.
         let _ = stream.read(&mut [0; 4096]).await;
         let _ = stream.write_all(response).await;
         let _ = stream.shutdown().await;
@@ -171,7 +171,7 @@ async fn canned_at_once(response: &'static [u8]) -> u16 {
 #[tokio::test]
 async fn a_plain_check_of_a_port_that_speaks_tls() {
     let words = "this port speaks TLS, and the check does not";
-    // As libraries of TLS do it: an alert.
+    // TLS libraries send an alert.
     let port = https_server(Authority::new("any").issue(&named(NAME))).await;
     assert_fault(&run(http(port), PATIENT).await, Cause::Protocol, words);
     let http2 = HttpProbe { version: Version::Http2, ..http(port) };
@@ -183,7 +183,7 @@ async fn a_plain_check_of_a_port_that_speaks_tls() {
         Cause::Body,
         words,
     );
-    // As servers of HTTP do it: a sentence.
+    // HTTP servers send a sentence.
     for body in [
         "<html><center>The plain HTTP request was sent to HTTPS port</center>",
         "Client sent an HTTP request to an HTTPS server.\n",
@@ -209,7 +209,7 @@ async fn http_1_where_http_2_is_asked_for() {
     );
 }
 
-/// A server that takes only those clients whose certificate the authority has signed.
+/// A server that accepts only clients whose certificate the authority has signed.
 pub(super) fn wanting_certificates(
     authority: &Authority,
     version: &'static SupportedProtocolVersion,
@@ -244,7 +244,7 @@ async fn a_server_that_wants_a_client_certificate_is_told() {
     }
 }
 
-/// With TLS 1.2 it refuses in the handshake, and its alert may be lost with the connection.
+/// With TLS 1.2 the server rejects the client in the handshake, and its alert may be lost with the connection.
 #[tokio::test]
 async fn a_lost_alert_changes_no_words() {
     let words = "TLS failed: the backend wants a client certificate, and the check has none (connection";
@@ -254,7 +254,7 @@ async fn a_lost_alert_changes_no_words() {
         let config = Arc::clone(&config);
         async move {
             let mut session = rustls::ServerConnection::new(config).unwrap();
-            // The flight that asks for the certificate; nothing is read of what follows.
+            // The flight that requests the certificate; later data is not read.
             while !session.wants_write() {
                 let mut hello = [0; 4096];
                 let length = stream.read(&mut hello).await.unwrap();
@@ -276,8 +276,8 @@ async fn a_lost_alert_changes_no_words() {
     assert!(!report.detail.contains("may not speak TLS"), "{report:?}");
 }
 
-/// As nginx does it: the handshake is done, and the request is refused. Also when the session is resumed, in which
-/// nobody asks for a certificate.
+/// As nginx does it: the handshake completes, and the request is rejected; also if the session is resumed, in which
+/// no certificate is requested.
 #[tokio::test]
 async fn a_status_for_want_of_a_client_certificate_says_so() {
     let authority = Authority::new("of clients");
@@ -314,7 +314,7 @@ async fn an_unknown_authority_is_named_with_the_file() {
     let file = ours.file();
     let words = format!("not trusted here: \"CN=theirs\" is not in ca_file {}", file.display());
     assert_fault(&report, Cause::Tls, &words);
-    // A self-signed one is its own authority.
+    // A self-signed certificate is its own authority.
     let key = KeyPair::generate().unwrap();
     let port = https_server((named(NAME).self_signed(&key).unwrap().der().clone(), key)).await;
     let report = run(https(port, ours.trusted(NAME)), PATIENT).await;

@@ -23,7 +23,7 @@ fn status(number: &'static str) -> HeaderMap {
     HeaderMap::from_iter([("grpc-status".parse().unwrap(), number.parse().unwrap())])
 }
 
-/// A server that answers each call with this message, and this status behind it.
+/// A server that answers each call with this message, followed by this status.
 async fn saying(message: &'static [u8], trailers: Option<HeaderMap>) -> u16 {
     server(move |stream| {
         let trailers = trailers.clone();
@@ -89,7 +89,7 @@ async fn everything_else_fails_with_its_word() {
     unknown.insert("grpc-message", "no such%20service".parse().unwrap());
     for port in [
         saying(b"", Some(unknown.clone())).await,
-        // The status in the head, and no message at all.
+        // The status is in the headers, and there is no message.
         server(move |stream| {
             let unknown = unknown.clone();
             async move {

@@ -1,5 +1,5 @@
-//! Backends that mean harm or are broken: each gets the right outcome, and the detail says what
-//! happened; within its time, and with a bounded number of bytes read.
+//! Hostile or broken backends: each gets the right outcome and a detail that explains it, within its
+//! time limit, and with a bounded number of bytes read.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -10,10 +10,10 @@ use super::*;
 use crate::check::{BODY_LIMIT, GrpcProbe, Talk, TcpProbe, Version};
 use crate::probe::limited::{HEADER_LIMIT, Limited};
 
-/// Most bytes that a backend may get rid of beyond those read: the kernel takes some into its buffers.
+/// How many bytes a backend can send beyond those read: the kernel buffers some.
 const BUFFERS: u64 = 6 << 20;
 
-/// The output of a backend: a beginning, and then the same again and again, as long as somebody listens.
+/// The output of a backend: a beginning, followed by an endless repetition.
 #[derive(Clone, Copy)]
 struct Flood {
     after: After,
@@ -21,19 +21,19 @@ struct Flood {
     again: &'static [u8],
 }
 
-/// The event that a backend waits for before it begins.
+/// The event for which a backend waits before it starts.
 #[derive(Clone, Copy, PartialEq)]
 enum After {
     Nothing,
     AnyBytes,
-    /// The head of a request of HTTP/2.
+    /// The head of an HTTP/2 request.
     Http2Head,
 }
 
 const ENDLESS: Flood = Flood { after: After::AnyBytes, beginning: b"", again: b"" };
 
-/// Probes a flood and sees to it that it could not send much more than `limit` bytes. Written in large
-/// pieces: small ones would make the backend the slow one.
+/// Probes a flood, and checks that it could not send much more than `limit` bytes. The flood writes
+/// large pieces, because small ones would make the backend the bottleneck.
 async fn flooded(flood: Flood, limit: u64, probe: impl AsyncFnOnce(u16) -> Report) -> Report {
     let sent = Arc::new(AtomicU64::new(0));
     let ended = Arc::new(AtomicUsize::new(0));
@@ -151,7 +151,7 @@ async fn a_compressed_body_is_counted_and_judged_as_its_bytes() {
     );
     let report = run(HttpProbe { body: Some(text("ready")), ..http(port) }, PATIENT).await;
     assert_fault(&report, Cause::Body, "does not hold \"ready\"");
-    // A bomb is as long as it is.
+    // A compression bomb counts with its compressed length.
     let bomb = Flood {
         beginning: b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n\x1f\x8b\x08",
         again: b"\0",
@@ -225,7 +225,7 @@ async fn handshakes_that_break_off_or_are_garbage() {
     })
     .await;
     assert_fault(&run(https(speaks_first, insecure()), PATIENT).await, Cause::Tls, "TLS failed: ");
-    // Records of a handshake that never comes to an end: each says that 16 MB follow.
+    // Records of a handshake that never ends: each announces 16 MB.
     for again in [
         &[22, 3, 3, 0, 4, 2, 0xff, 0xff, 0xff][..],
         &[22, 3, 3, 0, 1, 2],
@@ -255,7 +255,7 @@ async fn other_protocols_are_known_by_their_beginning() {
         (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "the response is not HTTP/1.1: "),
         (b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n", r#"its Content-Length is "many""#),
     ] {
-        // It stays open: what is wrong is seen from what has come.
+        // The connection stays open: the received bytes show what is wrong.
         assert_fault(&run(http(stuck_after(greeting).await), PATIENT).await, Cause::Protocol, quoted);
     }
     let zeros = Flood { again: &[0], ..ENDLESS };
@@ -295,7 +295,7 @@ async fn words_without_end() {
     }
 }
 
-/// A frame of HTTP/2: its type, flags and stream, and what is in it.
+/// An HTTP/2 frame: type, flags, stream and content.
 fn frame(kind: u8, flags: u8, stream: u8, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags, 0, 0, 0, stream], content].concat()
@@ -365,7 +365,7 @@ async fn frames_of_http2_without_end() {
         (&*settings, &*frame(6, 0, 0, &[0; 8]).leak(), "more than 192 KiB before the response was complete"),
         (settings, frame(SETTINGS, 0, 0, &[]).leak(), "KiB before the response was complete"),
         (settings, frame(0xbe, 0, 0, &[0; 100]).leak(), "KiB before the response was complete"),
-        // HEADERS of 103 again and again.
+        // HEADERS with status 103, repeated.
         (
             settings,
             frame(1, 4, 1, &[0x08, 3, b'1', b'0', b'3']).leak(),
@@ -380,7 +380,7 @@ async fn frames_of_http2_without_end() {
         let report = flooded(flood, limit, async |port| grpc(port, PATIENT).await).await;
         assert_fault(&report, Cause::Protocol, "");
     }
-    // A body of empty frames.
+    // A body that consists of empty frames.
     let begun = [frame(SETTINGS, 0, 0, &[]), frame(1, 4, 1, &[0x88])].concat().leak();
     let flood = Flood { after: After::Http2Head, beginning: begun, again: frame(0, 0, 1, &[]).leak() };
     let report = flooded(flood, limit, async |port| run(http2(port), PATIENT).await).await;
@@ -406,8 +406,8 @@ async fn http2_that_never_begins() {
     );
 }
 
-/// Certificates of one name that have all signed each other: every order of them is a chain that leads
-/// nowhere.
+/// Certificates with the same name that have all signed each other: every order of them is a chain that
+/// leads nowhere.
 #[tokio::test]
 async fn a_maze_of_certificates_takes_no_time_to_leave() {
     let authority = Authority::new("ours");
@@ -443,7 +443,8 @@ async fn a_maze_of_certificates_takes_no_time_to_leave() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
-/// A backend cannot keep a probe busy with what is no part of a body: zeros before the size of a chunk.
+/// A backend cannot keep a probe busy with bytes that are not part of the body: zeros before the size of
+/// a chunk.
 #[tokio::test]
 async fn zeros_without_end() {
     let flood =
@@ -452,7 +453,7 @@ async fn zeros_without_end() {
     assert_fault(&report, Cause::Protocol, "the chunks of the body bring more than 64 KiB besides it");
 }
 
-/// How often a backend makes the probe read: one byte comes at a time, as fast as it is taken.
+/// How often a backend can make a probe read: it sends single bytes as fast as they are read.
 #[tokio::test]
 async fn a_dribble_is_read_a_few_times_only() {
     let reads = Arc::new(AtomicUsize::new(0));

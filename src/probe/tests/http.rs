@@ -1,4 +1,4 @@
-//! HTTP probes over HTTP/1.1: what is asked, and how the answer is judged.
+//! HTTP probes over HTTP/1.1: the request, and the evaluation of the response.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use super::tcp::{pattern, text};
 use super::*;
 use crate::check::{BODY_LIMIT, Version};
 
-/// A server that is content with every request, and what it is asked.
+/// A server that accepts every request, and a channel with the requests.
 async fn listening() -> (u16, mpsc::Receiver<String>) {
     let (sender, requests) = mpsc::channel(1);
     let port = server(move |mut stream| {
@@ -24,7 +24,7 @@ async fn listening() -> (u16, mpsc::Receiver<String>) {
     (port, requests)
 }
 
-/// The lines of a request: the first, and the others in their order by the alphabet.
+/// The lines of a request: the first one, and the others in alphabetical order.
 fn lines(request: &str) -> (String, Vec<String>) {
     let mut lines: Vec<String> = request.trim_end().split("\r\n").map(Into::into).collect();
     let first = lines.remove(0);
@@ -86,7 +86,7 @@ async fn a_backend_may_ask_for_no_new_clients() {
     let port = canned("HTTP/1.1 503 Later\r\ncontent-length: 100\r\nx-load: 30\r\n\r\n").await;
     let probe = HttpProbe {
         drain_status: vec![503..=503],
-        // Looked at later, and so not at all.
+        // Checked later, and therefore not at all.
         status: vec![200..=599],
         body: Some(text("never")),
         weight_header: Some("X-Load".into()),
@@ -132,7 +132,7 @@ async fn a_redirect_to_a_healthy_server_is_not_followed() {
     assert_eq!(VISITS.load(Ordering::Relaxed), 0);
 }
 
-/// The status has decided, and nobody looks into the body.
+/// The status has decided, and the content of the body does not matter.
 #[tokio::test]
 async fn a_stream_without_an_end_is_not_waited_for() {
     for head in ["transfer-encoding: chunked\r\n\r\n4\r\ndata\r\n", "\r\ndata"] {

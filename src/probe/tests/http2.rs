@@ -1,4 +1,4 @@
-//! HTTP probes over HTTP/2, by prior knowledge and by agreement.
+//! HTTP probes over HTTP/2, with prior knowledge and with ALPN.
 
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request, Response};
@@ -8,7 +8,7 @@ use super::tcp::text;
 use super::*;
 use crate::check::Version;
 
-/// Answers the requests of a connection of HTTP/2, as long as there are any.
+/// Answers the requests on an HTTP/2 connection, as long as there are any.
 pub(super) async fn answer_http2(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     answer: impl Fn(&Request<h2::RecvStream>) -> (Response<()>, &'static [u8], Option<HeaderMap>),
@@ -166,7 +166,7 @@ async fn what_makes_no_request_is_void() {
 
 #[tokio::test]
 async fn an_end_within_a_frame_is_a_connection_closed_too_early() {
-    // Settings, then the head of a frame without what it promises.
+    // Settings, then the header of a frame without its content.
     let heard: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x09\x01\x04\x00\x00\x00\x01\x88";
     let stream = tokio::io::join(heard, tokio::io::sink());
     let probe = HttpProbe { version: Version::Http2, ..HttpProbe::get(80, "/") };

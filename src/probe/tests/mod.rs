@@ -1,4 +1,4 @@
-//! Probes against real sockets that behave well and badly. Here: the servers, and how reports are judged.
+//! Probes real sockets that behave well or badly. This file has the servers, and checks for reports.
 
 mod certificates;
 mod explained;
@@ -29,9 +29,9 @@ use crate::health::Outcome;
 use crate::probe::{self, Cause, Report};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// For probes that get an answer: long, so that a slow machine fails no test.
+/// For probes that get an answer. It is long, so that tests pass on a slow machine.
 const PATIENT: Duration = Duration::from_secs(20);
-/// For probes that get none.
+/// For probes that get no answer.
 const BRIEF: Duration = Duration::from_millis(250);
 
 fn http(port: u16) -> HttpProbe {
@@ -51,7 +51,8 @@ fn assert_passed(report: &Report, detail: &str) {
     );
 }
 
-/// That it failed, or is void for [`Cause::Local`], for this cause and with this in its detail.
+/// Asserts that the probe failed, or is void for [`Cause::Local`], with this cause and this text in the
+/// detail.
 #[track_caller]
 fn assert_fault(report: &Report, cause: Cause, part: &str) {
     let outcome = if cause == Cause::Local { Outcome::Void } else { Outcome::Failed };
@@ -59,7 +60,7 @@ fn assert_fault(report: &Report, cause: Cause, part: &str) {
     assert!(report.detail.contains(part), "{part:?} is not in {report:?}");
 }
 
-/// Waits for a condition, as long as it may take on a slow machine.
+/// Waits for a condition, for as long as a slow machine may need.
 async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENT;
     while !condition() {
@@ -68,8 +69,8 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// A server that does the same to each connection. Returns its port, which is one of all addresses of
-/// this machine.
+/// A server that treats every connection alike. Returns its port, which is open on all addresses of this
+/// machine.
 async fn server<F, Done>(treat: F) -> u16
 where
     F: Fn(TcpStream) -> Done + Send + 'static,
@@ -86,7 +87,7 @@ where
     port
 }
 
-/// Reads a request up to its empty line.
+/// Reads a request up to the empty line.
 async fn request(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n\r\n") {
@@ -111,7 +112,7 @@ async fn canned(response: impl Into<Vec<u8>>) -> u16 {
     .await
 }
 
-/// A server that answers with these bytes and then says nothing, but stays.
+/// A server that sends these bytes and then nothing more, but stays connected.
 async fn stuck_after(response: &'static [u8]) -> u16 {
     server(move |mut stream| async move {
         request(&mut stream).await;
@@ -125,8 +126,8 @@ async fn closed_port() -> u16 {
     TcpListener::bind((HERE, 0)).await.unwrap().local_addr().unwrap().port()
 }
 
-/// A listener whose backlog is full: the kernel drops what else wants to connect. It lasts as long as
-/// what is returned with its port.
+/// A listener with a full backlog: the kernel drops further connection attempts. It exists as long as the
+/// value returned with its port.
 async fn black_hole() -> (u16, (socket2::Socket, Vec<TcpStream>)) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::new(HERE, 0).into()).unwrap();
@@ -140,13 +141,13 @@ async fn black_hole() -> (u16, (socket2::Socket, Vec<TcpStream>)) {
     (address.port(), (socket, held))
 }
 
-/// Breaks the connection off with a reset.
+/// Ends the connection with a reset.
 fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
 }
 
-/// A certificate authority for one test, with a file of its certificate.
+/// A certificate authority for one test, and a file with its certificate.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: tempfile::TempDir,
@@ -196,10 +197,10 @@ fn server_config(
         .unwrap()
 }
 
-/// Handshakes that a server has seen, in order.
+/// The handshakes that a server has seen, in order.
 type Handshakes = Arc<Mutex<Vec<HandshakeKind>>>;
 
-/// A server with TLS that speaks `alpn` and treats each connection alike after the handshake.
+/// A TLS server that offers `alpn` and treats every connection alike after the handshake.
 async fn tls_server<F, Done>(mut config: ServerConfig, alpn: &[&str], treat: F) -> (u16, Handshakes)
 where
     F: Fn(tokio_rustls::server::TlsStream<TcpStream>) -> Done + Clone + Send + 'static,
@@ -222,7 +223,7 @@ where
     (port, handshakes)
 }
 
-/// An HTTPS server that is well, but for its certificate.
+/// An HTTPS server whose only fault is its certificate.
 async fn https_server(identity: Identity) -> u16 {
     tls_server(server_config(identity, rustls::ALL_VERSIONS), &[], answer_ok).await.0
 }
@@ -242,7 +243,7 @@ fn steps(report: &Report) -> Vec<&'static str> {
     report.phases.iter().map(|(step, _)| *step).collect()
 }
 
-/// Thousands are in flight at a time.
+/// Thousands of these futures exist at the same time.
 #[test]
 fn a_probe_that_waits_takes_little_memory() {
     let probe = Probe::Http(http(80));

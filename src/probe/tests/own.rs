@@ -1,4 +1,4 @@
-//! What a check brings of its own: a client certificate, a PROXY header, metadata, bytes; and the host of a backend.
+//! Settings of a check: a client certificate, a PROXY header, metadata, bytes; and the host of a backend.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -10,7 +10,7 @@ use crate::pool::Backend;
 
 const NAME: &str = "backend.example";
 
-/// A certificate of a client as files, the key beside it or in the same file.
+/// A client certificate in a file, with the key in the same file or in another one.
 fn client(authority: &Authority, directory: &std::path::Path, name: &str) -> ClientFiles {
     let (certificate, key) = authority.issue(&named("client.example"));
     let text = data_encoding::BASE64.encode(&certificate);
@@ -34,7 +34,7 @@ async fn a_client_certificate_is_shown_to_those_who_ask() {
         for _ in 0..2 {
             assert_passed(&run(https(port, with(&ours)), PATIENT).await, "200 OK");
         }
-        // The session is resumed as it is without one.
+        // The session is resumed, as without a client certificate.
         let kinds = handshakes.lock().unwrap().clone();
         assert_eq!(kinds, [HandshakeKind::Full, HandshakeKind::Resumed]);
         let report = run(https(port, with(&theirs)), PATIENT).await;
@@ -61,7 +61,7 @@ async fn a_client_certificate_is_shown_to_those_who_ask() {
     ] {
         assert_fault(&run(https(port, with(&client)), PATIENT).await, Cause::Local, words);
     }
-    // Both in one file.
+    // Both in the same file.
     let both = directory.path().join("both.pem");
     let text = [&ours.certificate, &ours.key].map(|path| std::fs::read_to_string(path).unwrap()).concat();
     std::fs::write(&both, text).unwrap();
@@ -69,7 +69,7 @@ async fn a_client_certificate_is_shown_to_those_who_ask() {
     assert_passed(&run(https(port, with(&client)), PATIENT).await, "200 OK");
 }
 
-/// A server that wants these bytes before all else.
+/// A server that requires these bytes first.
 async fn behind_proxy(
     header: &'static [u8],
     answer: &'static [u8],
@@ -106,7 +106,7 @@ async fn the_proxy_header_comes_before_all_else() {
         let talk = Talk { send: Some(b"hello".to_vec()), expect: Some(text("204")) };
         let probe = Probe::Tcp(TcpProbe { talk, proxy, ..TcpProbe::connect(port) });
         assert_passed(&probe::run(&probe, HERE, PATIENT).await, "connected, heard \"204\"");
-        // A check that says nothing else says this.
+        // A check without further settings sends only the header.
         let (port, mut seen) = behind_proxy(header, b"").await;
         let probe = Probe::Tcp(TcpProbe { proxy, ..TcpProbe::connect(port) });
         assert_passed(&probe::run(&probe, HERE, PATIENT).await, "connected");

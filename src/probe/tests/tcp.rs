@@ -1,4 +1,4 @@
-//! TCP probes: connections, and words on them.
+//! TCP probes: connections, and exchanges on them.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -94,7 +94,7 @@ async fn words_are_said_and_heard() {
         let _ = stream.write_all(b"220 mail.example ESMTP\r\n").await;
         let mut said = [0; 6];
         if stream.read_exact(&mut said).await.is_ok() && said == *b"NOOP\r\n" {
-            // In pieces: what is expected may come in any.
+            // In pieces: the expected bytes may arrive in any division.
             for byte in b"250 2.0.0 Ok\r\n" {
                 let _ = stream.write_all(&[*byte]).await;
                 tokio::task::yield_now().await;

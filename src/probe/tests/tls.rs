@@ -1,4 +1,4 @@
-//! TLS: certificates, sessions, and what cannot be read.
+//! TLS: certificates, sessions, and files that cannot be read.
 
 use std::time::Instant;
 
@@ -62,7 +62,7 @@ async fn certificates_are_judged_by_name_time_and_authority() {
     );
     let any = TlsSettings { insecure: true, ..TlsSettings::default() };
     for port in [self_signed, expired, stranger] {
-        // The second one is resumed.
+        // The second handshake is resumed.
         for _ in 0..2 {
             assert_passed(&run(https(port, any.clone()), PATIENT).await, "200 OK");
         }
@@ -71,7 +71,7 @@ async fn certificates_are_judged_by_name_time_and_authority() {
     assert_fault(&run(https(expired, lasting), PATIENT).await, Cause::Tls, "certificate: expired ");
 }
 
-/// A certificate that is valid for so many days more, and half a day.
+/// A certificate that is valid for this many more days and half a day.
 fn valid_for(days: i64) -> CertificateParams {
     let mut params = named("s3.example.com");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -94,7 +94,7 @@ async fn a_certificate_must_be_valid_for_long_enough_in_resumed_sessions_too() {
         let report = run(https(port, wanting(7)), PATIENT).await;
         assert_fault(&report, Cause::Tls, "UTC, and at least 7 days are wanted (min_days_left)");
     }
-    // The server hears of the end of a handshake after the probe.
+    // The server notices the end of a handshake later than the probe.
     eventually("two handshakes", || handshakes.lock().unwrap().len() == 2).await;
     assert_eq!(*handshakes.lock().unwrap(), [HandshakeKind::Full, HandshakeKind::Resumed]);
 }
@@ -116,7 +116,7 @@ async fn sessions_are_resumed_by_the_same_check_of_the_same_address() {
         for _ in 0..3 {
             assert_eq!(probe(&own, "127.0.0.1").await, HandshakeKind::Resumed);
         }
-        // Another backend, another check, another offer: each has its own.
+        // Another backend, another check, another offer: each has its own session.
         assert_eq!(probe(&own, "127.0.0.2").await, HandshakeKind::Full);
         let lax = https(port, TlsSettings { insecure: true, ..settings.clone() });
         assert_eq!(probe(&lax, "127.0.0.1").await, HandshakeKind::Full);
@@ -124,7 +124,7 @@ async fn sessions_are_resumed_by_the_same_check_of_the_same_address() {
         assert_eq!(probe(&older, "127.0.0.1").await, HandshakeKind::Full);
         assert_eq!(probe(&own, "127.0.0.1").await, HandshakeKind::Resumed);
 
-        // As the next probe would, a minute later.
+        // As for a probe one minute later.
         let later = Instant::now() + sessions::LIFETIME;
         sessions::of(SocketAddr::new(HERE, port), &settings, Offered::by(Version::Default), later);
         assert_eq!(probe(&own, "127.0.0.1").await, HandshakeKind::Full);
@@ -184,7 +184,7 @@ async fn what_is_not_tls_fails_and_what_cannot_be_checked_is_void() {
     );
 }
 
-/// How many threads of this process read authorities now.
+/// How many threads of this process are reading authorities.
 fn readers() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let name = |task: std::io::Result<std::fs::DirEntry>| {
@@ -193,7 +193,7 @@ fn readers() -> usize {
     tasks.filter_map(name).filter(|name| name.starts_with("read auth")).count()
 }
 
-/// As on a disk that does not answer.
+/// As on a disk that does not respond.
 #[tokio::test]
 async fn authorities_that_cannot_be_read_in_time_are_void_and_take_one_thread() {
     let authority = Authority::new("ours");
@@ -209,10 +209,10 @@ async fn authorities_that_cannot_be_read_in_time_are_void_and_take_one_thread() 
     for probe in waiting {
         assert_fault(&probe.await.unwrap(), Cause::Local, "authorities were not read within 250ms");
     }
-    // Those of other tests come and go.
+    // Readers of other tests come and go.
     eventually("one reader", || readers() == 1).await;
 
-    // The disk answers again, and the next probe has what it needs.
+    // The disk responds again, so the next probe gets its files.
     drop(stalled);
     assert_passed(&run(https(port, with_file(stuck)), PATIENT).await, "200 OK");
 }
