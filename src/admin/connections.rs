@@ -1,8 +1,8 @@
 //! The connections of the admin server: accepting, serving and closing them.
 //!
 //! ```text
-//! thread of its own                          runtime of the admin server
-//! accept, look at first bytes, take place --> head -> router -> reply -> head ...
+//! separate thread                            runtime of the admin server
+//! accept, peek at first bytes, take place --> head -> router -> reply -> head ...
 //! ```
 //!
 //! The accepting thread does nothing else and waits for no request, because the kernel's accept
@@ -45,16 +45,16 @@ use crate::sys;
 /// Maximum number of open connections: those with a place, and evicted ones that the runtime has
 /// not closed yet.
 pub(crate) const MOST: usize = places::ALL + 128;
-/// Time limit for the head of a request, and for the silence between two requests.
+/// Time limit for the head of a request, and for the idle time between two requests.
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// The same limit while many connections wait without a complete head.
 const SHORT_HEADER_TIME: Duration = Duration::from_secs(2);
-/// Time limit for a client that takes none of its reply.
+/// Time limit for a client that does not read its reply.
 pub(super) const DEAF_TIME: Duration = Duration::from_secs(10);
-/// Maximum age of a connection; the request then in flight is the last.
+/// Maximum age of a connection; a request in flight at that time is the last one.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// Time limit for a request in flight when the server stops or the connection reaches its maximum
-/// age, and for the client to take the end of its reply.
+/// age, and for the client to read the rest of its reply.
 const FINISH_TIME: Duration = Duration::from_secs(5);
 /// Maximum size of a request head, bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -78,7 +78,7 @@ pub(super) async fn serve(listener: TcpListener, shared: ConnectionContext, stop
     let open = Arc::new(Semaphore::new(MOST));
     let accepting = accept(listener, shared, Arc::clone(&open), stop);
     let _ = spawn_blocking(|| Handle::current().block_on(accepting)).await;
-    // Waits for all connections; each has a time limit of its own.
+    // Waits for all connections; each has its own time limit.
     let _ = open.acquire_many(u32::try_from(MOST).unwrap_or(u32::MAX)).await;
 }
 
@@ -111,14 +111,15 @@ async fn accept(
             }
         };
         let header_time = if places.has_many_heads() { SHORT_HEADER_TIME } else { HEADER_TIME };
-        // If a complete head has already arrived, the connection gets the place of its kind at
-        // once. Among those without a head it could be evicted before it is read.
+        // If a complete head has already arrived, the connection immediately gets a place of the
+        // right kind. Among connections without a head, it could be evicted before it is read.
         let guest = Guest::arrive(&places, peer.ip(), first_look(&stream, &shared.gate));
         tokio::spawn(attend(stream, guest, shared.clone(), header_time, stop.clone(), permit.ok()));
     }
 }
 
-/// The standing from the bytes that arrived with the connection; `None` without a complete head.
+/// The standing according to the bytes that arrived with the connection; `None` without a complete
+/// head.
 fn first_look(stream: &TcpStream, gate: &Gate) -> Option<ClientStanding> {
     let mut bytes = [0; FIRST_LOOK];
     let count = sys::stream::peek(stream, &mut bytes).ok()?;
@@ -134,10 +135,11 @@ async fn attend(
     stop: watch::Receiver<bool>,
     _open: Option<OwnedSemaphorePermit>,
 ) {
-    // Boxed, because accepting moves this task, and the future is large.
+    // Boxed, because accepting moves this task and the future is large.
     let mut conversation = Box::pin(converse(stream, Arc::clone(&guest), shared, header_time, stop));
     tokio::select! {
-        // An evicted connection does no further work, else a flood would outrun the runtime.
+        // An evicted connection must do no further work; otherwise a flood would outrun the
+        // runtime.
         biased;
         () = guest.eviction.told() => guest.leave(),
         () = &mut conversation => {}
@@ -145,7 +147,7 @@ async fn attend(
 }
 
 /// Serves one connection. It is reset if this future is dropped, or if its client was silent or
-/// took nothing for too long. Otherwise it is closed in order.
+/// read nothing for too long. Otherwise it is closed in order.
 async fn converse(
     stream: TcpStream,
     guest: Arc<Guest>,
@@ -172,8 +174,8 @@ async fn converse(
         let finish = poll_fn(|context| connection.poll_without_shutdown(context));
         ended = timeout(FINISH_TIME, finish).await.ok();
     }
-    // Failures of a connection are the client's fault and are not logged. But the error reply to a
-    // client that sent no HTTP should reach it, so the connection is closed in order.
+    // Failures of a connection are the client's fault and are not logged. But a client that did not
+    // send HTTP should get its error reply, so the connection is closed in order.
     if ended.is_some_and(|ended| !ended.is_err_and(|error| is_out_of_time(&error))) {
         closing::close(connection.into_parts().io.into_inner().into_stream(), FINISH_TIME).await;
     } else {
@@ -181,13 +183,13 @@ async fn converse(
     }
 }
 
-/// Whether the client was silent for too long, or took too little of its reply.
+/// Whether the client was silent for too long, or read its reply too slowly.
 fn is_out_of_time(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     error.is_timeout() || cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
-/// The router for one connection.
+/// The router for a single connection.
 struct ConnectionService {
     router: Router,
     gate: Gate,
@@ -210,7 +212,7 @@ impl Service<Request<Incoming>> for ConnectionService {
     }
 }
 
-/// The body of a reply. Its request keeps its place until the body is handed over.
+/// The body of a reply. The request keeps its place until the whole body is handed over.
 struct ReplyBody {
     body: Body,
     _asking: Option<Asking>,

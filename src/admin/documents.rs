@@ -1,4 +1,4 @@
-//! Replies that grow with the configuration, as texts: rendered one at a time, shared by all who
+//! Replies that grow with the configuration, as texts: rendered one at a time, shared by all clients that
 //! wait for the same one, and kept as long as they are read.
 
 use std::io::{self, Write};
@@ -23,17 +23,17 @@ use crate::metrics::Metrics;
 use crate::pool::PoolId;
 use crate::table::Table;
 
-/// How often a text is begun again because another configuration came into force meanwhile.
+/// How often a text is started again because another configuration came into force meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// The state of everything, in the parts that make up the replies.
+/// The complete state, in the parts from which replies are assembled.
 #[derive(Clone, Debug)]
 pub(super) struct Everything {
     /// The beginning of the status reply, up to the pools.
     pub(super) status_head: Arc<Text>,
     /// The beginning of the pools reply, up to the pools.
     pub(super) pools_head: Arc<Text>,
-    /// The pools and the end of either reply.
+    /// The pools, and the end of both replies.
     pub(super) pools: Arc<Text>,
 }
 
@@ -47,8 +47,8 @@ pub(super) struct Documents {
     services: Renderings<(), Arc<Text>>,
     /// Single objects, by kind and name.
     one: Renderings<(DocumentKind, String), Arc<Text>>,
-    /// Metrics must be available when the checker does not answer and when clients do not read its
-    /// state. So they have a turn of their own and may begin while more memory is held.
+    /// Metrics must be available when the checker does not answer and when clients do not read its state. So
+    /// they have a separate turn, and may start while more memory is in use.
     numbers: Renderings<(), Arc<Text>>,
 }
 
@@ -76,7 +76,7 @@ impl Documents {
         }
     }
 
-    /// The state of everything.
+    /// The complete state.
     pub(super) async fn everything(&self) -> Result<Everything, Problem> {
         let work = self.clone();
         let render = move |is_wanted: &dyn Fn() -> bool| {
@@ -90,7 +90,7 @@ impl Documents {
         self.everything.get((), render).await
     }
 
-    /// The list of services. It comes from the table, without the checker.
+    /// The list of services. It comes from the table, not from the checker.
     pub(super) async fn services(&self) -> Result<Arc<Text>, Problem> {
         let work = self.clone();
         let render = move |is_wanted: &dyn Fn() -> bool| {
@@ -103,7 +103,7 @@ impl Documents {
         self.services.get((), render).await
     }
 
-    /// One pool with its history.
+    /// One pool with history.
     pub(super) async fn pool(&self, name: String) -> Result<Arc<Text>, Problem> {
         let (work, key) = (self.clone(), (DocumentKind::Pool, name.clone()));
         let render = move |is_wanted: &dyn Fn() -> bool| {
@@ -124,7 +124,7 @@ impl Documents {
         self.one.get(key, render).await
     }
 
-    /// One service, by its name or by the letters that it stands for. The case and a final dot do not matter.
+    /// One service, by its name in A-labels or in Unicode. Case and a final dot are ignored.
     pub(super) async fn service(&self, name: String) -> Result<Arc<Text>, Problem> {
         let (work, key) = (self.clone(), (DocumentKind::Service, name.to_ascii_lowercase()));
         let render = move |is_wanted: &dyn Fn() -> bool| {
@@ -151,7 +151,7 @@ impl Documents {
         self.one.get(key, render).await
     }
 
-    /// The problem that a pool has no such backend, or that there is no such pool.
+    /// The error that a pool has no such backend, or that there is no such pool.
     pub(super) async fn no_backend(&self, pool_name: String, backend: String) -> Problem {
         let (work, key) = (self.clone(), (DocumentKind::NoBackend, format!("{pool_name}/{backend}")));
         let render = move |_: &dyn Fn() -> bool| {
@@ -168,8 +168,7 @@ impl Documents {
         }
     }
 
-    /// The metrics. They are read without the checker, so they are available when it does not
-    /// answer.
+    /// The metrics. They do not come from the checker, so they are available even if it does not answer.
     pub(super) async fn numbers(&self) -> Result<Arc<Text>, Problem> {
         let work = self.clone();
         let render = move |is_wanted: &dyn Fn() -> bool| {
@@ -199,7 +198,7 @@ impl Documents {
     }
 }
 
-/// Why a text could not be made.
+/// Why a text could not be rendered.
 enum Failed {
     Broken(Broken),
     Problem(Problem),
@@ -217,7 +216,7 @@ impl From<Option<Broken>> for Failed {
     }
 }
 
-/// The text is incomplete because nobody waits for it any more, so nobody sees this problem.
+/// The text is incomplete because nobody waits for it, so nobody sees this error.
 fn not_written() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nobody waits for this reply any more")
 }

@@ -1,10 +1,10 @@
-//! Access control: the one place that every request passes.
+//! Access control for every request.
 //!
 //! ```text
 //!                        on loopback                         on any other address
 //! liveness, readiness    everyone                            everyone
-//! the server's proof     everyone, under a local name        everyone
-//! reading                everyone, under a local name        with the token; all with public_reads
+//! the server's proof     everyone, with a local Host         everyone
+//! reading                everyone, with a local Host         with the token; all if public_reads
 //! changing               with the token; if none is set,     with the token; if none is set,
 //!                        everyone but web pages              nobody
 //! ```
@@ -27,7 +27,7 @@ use crate::admin::problem::Problem;
 use crate::admin::proof;
 use crate::config::{Access, BearerToken};
 
-/// Maximum number of headers in a head that is inspected before it is read, as many as hyper
+/// Maximum number of headers in a head that is inspected before hyper reads it: as many as hyper
 /// accepts.
 const MOST_HEADERS: usize = 100;
 
@@ -37,7 +37,7 @@ const SEC_FETCH_SITE: &str = "sec-fetch-site";
 /// Public paths: liveness, readiness, and the proof that a client requests before it sends a token.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", proof::PATH];
 
-/// The other end of the connection of a request.
+/// The remote end of a request's connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
@@ -57,7 +57,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        // The gate inserts it, unless this router runs without a gate.
+        // The gate inserts it; without a gate, it is missing.
         Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::new(None, ClientStanding::Other)))
     }
 }
@@ -65,15 +65,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
 /// The access rules of the admin server.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
-    /// Follows the configuration.
+    /// The access settings; they follow the configuration.
     pub(super) access: watch::Receiver<Access>,
     /// Whether only this machine can reach the socket. The socket's own address decides, not the
     /// configuration, which may have changed since.
     pub(super) is_loopback: bool,
 }
 
-/// The standing of a client, from the head of its request. It does not depend on whether the
-/// request is allowed.
+/// The standing of a client, according to the head of its request. Whether the request is allowed
+/// is a separate question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientStanding {
     /// The request is open to everyone and answered at once.
@@ -98,7 +98,7 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
 }
 
 impl Gate {
-    /// The standing that a request head shows.
+    /// The standing that a request head implies.
     pub(super) fn standing(&self, path: &str, headers: &HeaderMap) -> ClientStanding {
         if OPEN.contains(&path) {
             return ClientStanding::Open;
@@ -108,7 +108,7 @@ impl Gate {
         if is_shown { ClientStanding::Known } else { ClientStanding::Other }
     }
 
-    /// The standing that the first bytes of a client show; `None` if they contain no complete head.
+    /// The standing that a client's first bytes imply; `None` without a complete head.
     pub(super) fn standing_of_head(&self, bytes: &[u8]) -> Option<ClientStanding> {
         let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
@@ -142,10 +142,10 @@ impl Gate {
     }
 }
 
-/// Refuses requests whose Host is not this machine.
+/// Refuses requests whose Host does not name this machine.
 ///
-/// A web page can make its own name resolve to 127.0.0.1 and then read local services as if they
-/// were its own ("DNS rebinding"). The browser still sends the page's name as the Host, and an
+/// A web page can make its own name resolve to 127.0.0.1, and then read local services as if they
+/// belonged to it ("DNS rebinding"). The browser still sends the page's name as the Host; an
 /// address or `localhost` cannot be rebound. Only browsers are a risk, so a request without a Host
 /// is accepted.
 fn refuse_foreign_names(headers: &HeaderMap) -> Result<(), Problem> {
@@ -167,7 +167,7 @@ pub(super) fn names_this_machine(host: &str) -> bool {
 
 /// Refuses requests that a web page of another origin makes a browser send. With some content types
 /// a page may post to any server, and a browser on this machine can reach loopback. A page can
-/// neither omit nor choose these two headers. Another port of this machine is another origin.
+/// neither omit nor set these two headers. A different port of this machine is a different origin.
 fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Problem> {
     let own = headers.get(HOST).and_then(|host| host.to_str().ok()).map(|host| format!("http://{host}"));
     let is_own = |origin: &str| own.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(origin));
@@ -203,8 +203,7 @@ fn check_token(token: &BearerToken, headers: &HeaderMap) -> Result<(), Problem> 
     Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(challenge))
 }
 
-/// Requires JSON with its content type. A web page cannot post that content type without asking
-/// first.
+/// Requires the content type for JSON. A web page cannot post it without asking the server first.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let is_json = |value: &str| {
         value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))

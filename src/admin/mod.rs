@@ -1,7 +1,7 @@
 //! The HTTP interface for operators: liveness, readiness, metrics, status, overrides and reload.
 //!
-//! It passes requests for changes on to the checker and to the reload. Decisions about health or
-//! answers do not belong here, and nothing here reads the configuration file.
+//! It passes requests for changes to `checker` and `reload`. Decisions about health or answers do not
+//! belong here, and nothing here reads the configuration file.
 
 mod connections;
 mod documents;
@@ -49,7 +49,7 @@ use crate::sys;
 pub(crate) use connections::MOST as MOST_CONNECTIONS;
 pub(crate) use overrides::{override_length, override_reason};
 
-/// Timeout for an answer of the checker.
+/// Timeout for an answer from the checker.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Maximum size of a request body, bytes.
 const MAX_BODY: usize = 16 * 1024;
@@ -69,7 +69,7 @@ pub struct Sources {
     pub reload: crate::reload::ReloadHandle,
     /// The access rules in force.
     pub access: watch::Receiver<Access>,
-    /// Why overrides would not survive a restart now.
+    /// Why overrides would currently not survive a restart.
     pub lost_because: watch::Receiver<Option<&'static str>>,
 }
 
@@ -86,7 +86,7 @@ impl FromRef<AdminState> for Sources {
     }
 }
 
-/// The address of `[admin] listen` cannot be used.
+/// The error if the address of `[admin] listen` cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the admin server cannot listen on {address}: {source}{}", advice(source))]
 pub struct AdminListenError {
@@ -116,7 +116,7 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// The bound socket of the admin server, not served yet.
+/// The bound socket of the admin server, before it serves.
 #[derive(Debug)]
 pub struct BoundAdminServer {
     listener: TcpListener,
@@ -130,16 +130,15 @@ pub struct AdminServer {
     task: JoinHandle<()>,
 }
 
-/// Binds the socket without answering yet. Must be called within the tokio runtime that will serve
-/// it.
+/// Binds the socket, but does not answer yet. Must be called within the tokio runtime that will serve it.
 ///
 /// # Errors
-/// Returns an error if the address cannot be bound.
+/// If the address cannot be bound.
 pub fn bind(address: SocketAddr) -> Result<BoundAdminServer, AdminListenError> {
     let fault = |source| AdminListenError { address, source };
     let listener = sys::stream::listen(address).map_err(fault)?;
     sys::stream::set_patience(&listener, connections::DEAF_TIME).map_err(fault)?;
-    // So a connection arrives with its request, and gets the right place at once.
+    // So a connection arrives together with its request, and immediately gets the right place.
     if has_syn_cookies() {
         sys::stream::await_first_bytes(&listener).map_err(fault)?;
     }
@@ -149,7 +148,8 @@ pub fn bind(address: SocketAddr) -> Result<BoundAdminServer, AdminListenError> {
 }
 
 /// Whether the kernel accepts connections beyond the length of its queue. Silent connections fill the queue
-/// while their first bytes are awaited, and without SYN cookies (RFC 4987) they would keep others out.
+/// while the kernel waits for their first bytes, and without SYN cookies (RFC 4987) they would keep others
+/// out.
 fn has_syn_cookies() -> bool {
     let setting = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies");
     setting.is_ok_and(|setting| setting.trim() != "0")
@@ -241,7 +241,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
 }
 
 impl Sources {
-    /// Sends a command to the checker and waits for its answer.
+    /// Sends a command to the checker and waits for the answer.
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> CheckerCommand) -> Result<T, Problem> {
         let ask = async {
             let (reply, answer) = oneshot::channel();
@@ -276,7 +276,7 @@ fn json(object: &impl Serialize) -> Response {
     ([(CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-/// The problem that `name` does not exist. Suggests the closest known name, and lists the first few.
+/// The error that `name` does not exist. Suggests the closest known name, and lists the first few.
 fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Problem {
     let mut detail = format!("there is no {what}");
     let near = closest(name, known.clone());
@@ -293,13 +293,14 @@ fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Cl
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
-/// The problem that the checker has ended, so that the table no longer follows the backends.
+/// The error that the checker has ended, so that the table no longer follows the state of the backends.
 fn checker_ended() -> Problem {
     let detail = "the health checker has ended; restart steerd, and look in its log for the reason";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
-/// A reply is valid only now, so it must not be cached. Browsers must not guess its content type.
+/// Sets headers: a reply is valid only now, so it must not be cached, and browsers must not guess its
+/// content type.
 async fn set_common_headers(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

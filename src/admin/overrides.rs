@@ -1,4 +1,4 @@
-//! `/api/v1/pools/{pool}/backends/{backend}/override`: operators' overrides of a backend.
+//! `/api/v1/pools/{pool}/backends/{backend}/override`: operators' overrides for a backend.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::fleet::{Consequence, Overridden, OverrideRefused, OverrideRequest};
 use crate::pool::Override;
 use crate::spelling::closest;
 
-/// The shortest and the longest duration of an override.
+/// The range of durations for an override.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
-/// Maximum length of a reason, characters: it becomes a line of the log.
+/// Maximum length of a reason, characters. It becomes part of a log line.
 const MAX_REASON: usize = 200;
 
-/// The pool and the backend of an override.
+/// The pool and the backend in the path.
 type OverridePath = Result<Path<(String, String)>, PathRejection>;
 
 /// The request body.
@@ -40,18 +40,18 @@ struct OverrideBody {
     force: bool,
 }
 
-/// The backend after it, and what follows.
+/// The backend after the change, and the consequences.
 #[derive(Serialize)]
 struct OverrideReply<'a> {
     #[serde(flatten)]
     backend: status::Backend<'a>,
-    /// The override before.
+    /// The previous override.
     before: Option<&'static str>,
-    /// When that would have ended by itself.
+    /// When the previous override would have ended by itself.
     before_until: Option<Timestamp>,
     consequences: Vec<&'a str>,
     survives_restart: bool,
-    /// Why it does not.
+    /// Why the override does not survive a restart.
     lost_because: Option<&'static str>,
 }
 
@@ -93,7 +93,7 @@ pub(super) async fn delete(
     set(&shown, request, "add `?force=true`").await
 }
 
-/// `to_force` is what forces it.
+/// `to_force` says how the client can force the request.
 async fn set(shown: &AdminState, request: OverrideRequest, to_force: &str) -> Result<Response, Problem> {
     match shown.sources.ask(|reply| CheckerCommand::Override(request, reply)).await? {
         Ok(Overridden { backend, before, consequences }) => {
@@ -130,7 +130,7 @@ fn named(path: OverridePath) -> Result<(String, String), Problem> {
     path.map(|Path(names)| names).map_err(|rejection| bad(rejection.body_text()))
 }
 
-/// Whether a query says so. A DELETE has no body that could.
+/// Whether a query forces the request. A DELETE has no body for it.
 fn is_forced(query: Option<&str>) -> Result<bool, Problem> {
     match query {
         None | Some("" | "force=false") => Ok(false),
@@ -139,7 +139,7 @@ fn is_forced(query: Option<&str>) -> Result<bool, Problem> {
     }
 }
 
-/// A member that may be missing.
+/// An optional member.
 fn member<T>(name: &str, read: Option<Result<T, String>>) -> Result<Option<T>, Problem> {
     read.transpose().map_err(|error| bad(format!("`{name}`: {error}")))
 }
@@ -157,7 +157,7 @@ fn state(word: &str) -> Result<Override, Problem> {
 /// The length of an override, for the API and the command line.
 ///
 /// # Errors
-/// Says what is expected.
+/// What is expected, as text.
 pub(crate) fn override_length(text: &str) -> Result<Duration, String> {
     parse_duration(text).filter(|length| (SHORTEST..=LONGEST).contains(length)).ok_or_else(|| {
         let is_bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -169,7 +169,7 @@ pub(crate) fn override_length(text: &str) -> Result<Duration, String> {
 /// Checks the reason for an override, for the API and the command line; `None` if it is empty.
 ///
 /// # Errors
-/// Says what is expected.
+/// What is expected, as text.
 pub(crate) fn override_reason(text: &str) -> Result<Option<String>, String> {
     let text = text.trim();
     if text.chars().count() > MAX_REASON || text.chars().any(char::is_control) {

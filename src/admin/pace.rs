@@ -1,7 +1,7 @@
-//! How fast a client must take its replies.
+//! Limits how slowly a client may read its replies.
 //!
 //! Only the time counts during which the server waits to write, up to a limit. The bytes that the
-//! client takes reduce that time at a minimum rate, but never below zero. While texts hold too much
+//! client reads reduce this time at a minimum rate, but never below zero. While texts use too much
 //! memory, both limits are stricter.
 
 use std::io;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::admin::text::Held;
 
 const USUAL: Pace = Pace { patience: Duration::from_secs(10), rate: 1 << 20 };
-/// While texts hold too much memory.
+/// For times when texts use too much memory.
 const STRICT: Pace = Pace { patience: Duration::from_secs(1), rate: 10 << 20 };
 /// How often a client that does not read is checked.
 const LOOK: Duration = Duration::from_millis(500);
@@ -25,16 +25,16 @@ const LOOK: Duration = Duration::from_millis(500);
 struct Pace {
     /// Maximum time that the server waits for the client.
     patience: Duration,
-    /// Bytes that reduce the waiting time by one second.
+    /// How many bytes reduce the waiting time by one second.
     rate: u32,
 }
 
-/// A connection that fails when its client takes replies too slowly.
+/// A connection that fails if its client reads replies too slowly.
 #[derive(Debug)]
 pub(super) struct Paced {
     stream: TcpStream,
     held: Held,
-    /// Accumulated waiting time that is not paid back, without the current wait.
+    /// The accumulated waiting time that bytes have not yet reduced, without the current wait.
     waited: Duration,
     /// The start of the current wait, and the timer for the next check.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(read.await.unwrap(), 64 << 20);
     }
 
-    /// Otherwise a few clients that have read much could hold all memory for texts for minutes.
+    /// Otherwise, a few clients that have read much could occupy all memory for texts for minutes.
     #[tokio::test(start_paused = true)]
     async fn one_that_has_read_much_is_let_go_of_as_soon() {
         let (mut server, mut client) = pair().await;
@@ -186,7 +186,7 @@ mod tests {
             let mut bytes = vec![0; 64 << 20];
             client.read_exact(&mut bytes).await.unwrap();
         };
-        // The kernel takes real time to carry bytes, during which a paused clock would jump ahead.
+        // The kernel needs real time to transfer bytes; a paused clock would jump ahead meanwhile.
         tokio::time::resume();
         let text = vec![0; 64 << 20];
         let (sent, ()) = tokio::join!(server.write_all(&text), read);

@@ -1,7 +1,7 @@
 //! The checker's status, fetched piece by piece while it is written as JSON.
 //!
 //! A piece is requested when the previous one is written, so only one of them is in memory. All
-//! functions block and must run on a rendering's thread.
+//! functions block, and must run on the thread of a rendering.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,10 +13,10 @@ use crate::admin::status::{Backend, Pool};
 use crate::checker::CheckerCommand;
 use crate::fleet::{BackendStatus, Cursor, PoolPiece, PoolStatus, Suspected};
 
-/// Why no further piece comes.
+/// Why there is no further piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// Another configuration is in force than at the start.
+    /// The configuration has changed since the start.
     Outdated,
     /// The checker has ended.
     Ended,
@@ -55,7 +55,7 @@ impl<'a> Pieces<'a> {
         self.rest.borrow().suspected.clone()
     }
 
-    /// Why writing failed, if a piece was missing.
+    /// Why writing failed, if it was because of a missing piece.
     pub(super) fn broken(&self) -> Option<Broken> {
         self.rest.borrow().broken
     }
@@ -106,7 +106,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Writes the array of all remaining pools.
+/// Writes all remaining pools as an array.
 impl Serialize for Pieces<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut array = serializer.serialize_seq(None)?;
@@ -138,7 +138,7 @@ impl Serialize for Backends<'_> {
     }
 }
 
-/// Stands for the reason, which is in [`Pieces::broken`].
+/// A substitute for the reason, which is in [`Pieces::broken`].
 fn told_by_broken<E: Error>(_broken: Broken) -> E {
     E::custom("the next piece is missing")
 }

@@ -1,13 +1,13 @@
-//! The places of the admin server's connections, and the choice of the one to evict.
+//! The places for connections of the admin server, and the choice of the connection to evict.
 //!
 //! ```text
-//!               +-- a head that asks for liveness --> OPEN -----+
+//!               +-- a head for a public request ----> OPEN -----+
 //! accepted --> HEADS -- any other head -----------> REQUESTS ---+-- answered --> HEADS
 //!               +-- a head with the token --------> KNOWN, until the connection ends
 //! ```
 //!
 //! Each kind has its own places, and a new connection evicts the idlest one of its kind. So clients
-//! that never complete a head, or do not read their replies, keep nobody else out.
+//! that never complete a head, or do not read their replies, do not keep others out.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,17 +18,17 @@ use crate::metrics::{Event, Metrics};
 
 /// Connections without a complete request head; one address may hold half.
 const HEADS: Room = Room { all: 256, crowd: 128 };
-/// Connections with a request that is open to everyone; one address may hold half.
+/// Connections with a public request; one address may hold half.
 const OPEN: Room = Room { all: 64, crowd: 32 };
-/// Connections with any other request and without the token; one address may hold half.
+/// Connections with any other request, without the token; one address may hold half.
 const REQUESTS: Room = Room { all: 192, crowd: 96 };
 /// Connections that have sent the token.
 const KNOWN: Room = Room { all: 128, crowd: 128 };
 /// Maximum number of connections with a place.
 pub(super) const ALL: usize = HEADS.all + OPEN.all + REQUESTS.all + KNOWN.all;
-/// With this many connections without a complete head, new ones get less time for it.
+/// With this many connections without a complete head, new ones get less time to complete it.
 const MANY_HEADS: usize = 32;
-/// The counter row for evictions: that of the first listener, which the admin server shares.
+/// The counter row for evictions: that of the first listener.
 const ROW: usize = 0;
 
 /// The places of all connections.
@@ -41,7 +41,7 @@ pub(super) struct Places {
     metrics: Arc<Metrics>,
 }
 
-/// A connection, which moves from one kind of place to another.
+/// A connection. It moves between kinds of places.
 #[derive(Debug)]
 pub(super) struct Guest {
     places: Arc<Places>,
@@ -53,7 +53,7 @@ pub(super) struct Guest {
 #[derive(Debug, Default)]
 struct Stay {
     place: Option<Place>,
-    /// The connection is ending and takes no further place.
+    /// Whether the connection is ending and takes no further place.
     is_over: bool,
 }
 
@@ -71,14 +71,15 @@ impl Places {
         self.heads.count() >= MANY_HEADS
     }
 
-    /// Evicts the idlest connections when descriptors have run out, those that have shown least first.
+    /// Evicts the idlest connections when no descriptor is free, starting with those without a
+    /// complete head.
     pub(super) fn evict_idlest(&self) {
         let mut kinds = [&self.heads, &self.requests, &self.open].into_iter();
         let evicted = kinds.find_map(|kind| Some(kind.evict_some()).filter(|evicted| *evicted > 0));
         self.metrics.happened(ROW, Event::AdminEvicted, evicted.unwrap_or(0));
     }
 
-    /// The places for a standing; `None` means no complete head.
+    /// The places for a standing; `None` means that the head is not complete.
     fn of(&self, standing: Option<ClientStanding>) -> (&Arc<Connections>, Room) {
         match standing {
             None => (&self.heads, HEADS),
@@ -90,7 +91,7 @@ impl Places {
 }
 
 impl Guest {
-    /// Takes a place for an accepted connection, by the standing it has shown so far.
+    /// Takes a place for an accepted connection, according to its standing so far.
     pub(super) fn arrive(
         places: &Arc<Places>,
         address: IpAddr,
@@ -127,7 +128,7 @@ impl Guest {
         (standing != ClientStanding::Known).then(|| Asking(Arc::clone(self)))
     }
 
-    /// The connection ends. Requests of it that are dropped later take no place.
+    /// Ends the connection. Its requests that are dropped later take no place.
     pub(super) fn leave(&self) {
         *self.stay() = Stay { place: None, is_over: true };
     }
@@ -143,7 +144,7 @@ impl Drop for Asking {
     }
 }
 
-/// The IPv4 address, or the /64 of an IPv6 address, all of which may belong to one machine.
+/// The IPv4 address, or the /64 of the IPv6 address: one machine may have all addresses of a /64.
 fn crowd_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << 64)).into()),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
-    /// For a request with no token or a wrong one (RFC 9110, section 11.6.1).
+    /// For requests without a token or with a wrong one (RFC 9110, section 11.6.1).
     challenge: Option<&'static str>,
     /// Extension members (section 3.2).
     more: Map<String, Value>,
@@ -35,7 +35,8 @@ impl Problem {
         Self { status, detail: detail.into(), challenge: None, more: Map::new() }
     }
 
-    /// Creates a problem of a body in JSON that is not as `expected`: a sentence up to its colon.
+    /// Creates a problem for a JSON body that is not as `expected`, which is a sentence up to its
+    /// colon.
     pub(super) fn of_json(expected: &str, error: &serde_json::Error) -> Self {
         Self::new(StatusCode::BAD_REQUEST, format!("{expected}: {}", in_words(error)))
     }
@@ -53,7 +54,7 @@ impl Problem {
     }
 }
 
-/// An error of the JSON library for a person.
+/// The error of the JSON library, in words.
 fn in_words(error: &serde_json::Error) -> String {
     let text = error.to_string();
     if error.is_eof() {

@@ -1,8 +1,8 @@
 //! `GET /api/v1/proof`: proves that this server knows the token, before a client sends it.
 //!
-//! Another program may listen where a client expects steerd, and could relay the client's nonce to
-//! the real server. So the proof covers the server's own address in the connection: a client that
-//! has connected to another address rejects it.
+//! Another program may listen at the address where a client expects steerd, and could relay the
+//! client's nonce to the real server. So the proof covers the server's own address in the
+//! connection: a client that has connected to another address rejects it.
 
 use std::net::SocketAddr;
 

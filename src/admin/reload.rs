@@ -23,7 +23,7 @@ struct Changes<'a> {
     changed: Vec<Changed<'a>>,
 }
 
-/// A changed item; the details are for a human reader.
+/// A changed item; the details are for people.
 #[derive(Serialize)]
 struct Changed<'a> {
     name: &'a str,
@@ -47,7 +47,7 @@ struct ReloadReply<'a> {
     warnings: Vec<&'a ConfigFault>,
 }
 
-/// The request body; without one, the running file is reloaded.
+/// The request body. Without a body, the running file is reloaded.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReloadBody {

@@ -1,14 +1,15 @@
-//! Renders replies one at a time on a separate thread, and shares each with all who wait for it.
+//! Renders replies one at a time on a separate thread, and shares each with all clients that wait
+//! for it.
 //!
 //! ```text
-//! requested --> waits for its turn --> is made --> is given to all who asked before it was begun
+//! requested --> waits for its turn --> rendered --> goes to all clients that asked before it began
 //!                    |                    |
-//!                    +--------------------+--> ends when all who asked have left
+//!                    +--------------------+--> ends when all these clients have left
 //! ```
 //!
-//! A rendering that has begun is not given to later requests. So a reply is never older than its
+//! Later requests do not get a rendering that has begun. So a reply is never older than its
 //! request, and for any number of requests at most one rendering runs while another waits. The
-//! content of a rendering does not matter here.
+//! content of renderings does not matter here.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -27,7 +28,7 @@ use crate::sys::process::give_way;
 
 /// Time limit for a rendering, including the wait for its turn.
 const RENDERING_TIME: Duration = Duration::from_secs(30);
-/// Time between two checks of the memory that texts hold.
+/// The pause between two checks of the memory that texts use.
 const HELD_PAUSE: Duration = Duration::from_millis(50);
 
 /// Renderings of one kind, by key.
@@ -38,9 +39,9 @@ pub(super) struct Renderings<K, V>(Arc<RenderingQueue<K, V>>);
 struct RenderingQueue<K, V> {
     turn: Arc<Semaphore>,
     held: Held,
-    /// No rendering begins while texts hold more than this, bytes.
+    /// No rendering starts while texts use more memory than this, bytes.
     most_held: usize,
-    /// Renderings that have not begun, with the channel to those who wait.
+    /// Renderings that have not started, with the channel to the waiting requests.
     next: Mutex<HashMap<K, Sender<V>>>,
 }
 
@@ -57,15 +58,15 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Renderings that share a `turn` are made one at a time.
+    /// Renderings with the same `turn` run one at a time.
     pub(super) fn new(turn: &Arc<Semaphore>, held: &Held, most_held: usize) -> Self {
         let (turn, held) = (Arc::clone(turn), held.clone());
         Self(Arc::new(RenderingQueue { turn, held, most_held, next: Mutex::default() }))
     }
 
-    /// Returns the result of a rendering that begins after this call: an identical one that is
-    /// still waiting, or else `render`. `render` may block, and gets a function that tells whether
-    /// the result is still wanted.
+    /// Returns the result of a rendering that begins after this call: an identical one that still
+    /// waits, otherwise `render`. `render` may block, and gets a function that returns whether the
+    /// result is still wanted.
     pub(super) async fn get<R>(&self, key: K, render: R) -> Result<V, Problem>
     where
         R: FnOnce(&dyn Fn() -> bool) -> Result<V, Problem> + Send + 'static,
@@ -110,7 +111,7 @@ where
                 turn = turn.as_mut() => break turn,
                 () = sender.closed() => {}
             }
-            // Others may have joined since.
+            // Other requests may have joined since.
             if self.is_abandoned(&key, &sender) {
                 return;
             }
@@ -126,11 +127,11 @@ where
             sender.send_replace(Some(made));
             drop(turn);
         };
-        // If no thread can be started, dropping the sender tells those who wait.
+        // If no thread can be started, dropping the sender notifies the waiting requests.
         let _ = thread::Builder::new().name("rendering".into()).spawn(work);
     }
 
-    /// Waits until no other rendering runs and the texts hold no more than allowed.
+    /// Waits until no other rendering runs and texts use no more memory than allowed.
     async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
         let turn = Arc::clone(&self.0.turn).acquire_owned().await.ok()?;
@@ -140,7 +141,7 @@ where
         Some(turn)
     }
 
-    /// Whether all who asked have left. After that nobody can join.
+    /// Whether all requests have been dropped. Then none can join any more.
     fn is_abandoned(&self, key: &K, sender: &Sender<V>) -> bool {
         let mut next = self.next();
         let is_abandoned = sender.is_closed();
@@ -167,7 +168,7 @@ mod tests {
         Renderings::new(&Arc::new(Semaphore::new(1)), &Held::default(), MOST_HELD)
     }
 
-    /// Waits for a condition that another thread or task makes true.
+    /// Waits for a condition that another thread or task fulfils.
     async fn until(mut holds: impl FnMut() -> bool) {
         let wait = async {
             while !holds() {

@@ -1,5 +1,5 @@
-//! Replies to reads: metrics, status, pools and services, all or by name. A pool requested by name
-//! includes its history.
+//! Replies for metrics, status, pools and services: all of them, or one by name. A pool requested
+//! by name includes its history.
 
 use std::sync::Arc;
 

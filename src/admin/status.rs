@@ -1,6 +1,6 @@
 //! The JSON objects of the API: service, pool, backend, address, check.
 //!
-//! They are views of `checker`'s status. Only the pool's state is derived here.
+//! They are views of the checker's status. Only the state of a pool is derived here.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use crate::probe::Cause;
 #[derive(Serialize)]
 pub(super) struct Service<'a> {
     name: &'a str,
-    /// In the letters that its A-labels stand for, if it has any.
+    /// The name in Unicode, if it has A-labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     unicode_name: Option<String>,
     /// The pool that answers now, per family.
@@ -70,7 +70,7 @@ pub(super) struct Backend<'a> {
     addresses: Vec<Address<'a>>,
 }
 
-/// An operator's override of the checks.
+/// An operator's override.
 #[derive(Serialize)]
 struct Override<'a> {
     state: &'static str,
@@ -80,7 +80,7 @@ struct Override<'a> {
     until: Option<Timestamp>,
 }
 
-/// The suspicion of this machine instead of the backends.
+/// The suspicion of this machine, and not of the backends.
 #[derive(Serialize)]
 pub(super) struct Suspected<'a> {
     since: Option<Timestamp>,
@@ -93,9 +93,9 @@ struct Address<'a> {
     ip: IpAddr,
     state: &'static str,
     since: Option<Timestamp>,
-    /// Known only from before the last start.
+    /// Whether the state comes from the previous run.
     remembered: bool,
-    /// Passes its checks, but has changed so often that it is held back for a while.
+    /// Whether it passes its checks, but is held back because it has fallen too often.
     held: bool,
     held_until: Option<Timestamp>,
     percent: u8,
@@ -174,7 +174,8 @@ impl<'a, B> Pool<'a, B> {
 
 impl PoolStateWord {
     fn of(pool: &fleet::PoolStatus) -> Self {
-        // Without enabled addresses the comparisons below would be true, so this case comes first.
+        // This case comes first, because without enabled addresses the comparisons below would be
+        // true.
         if pool.enabled == 0 {
             Self::Critical
         } else if pool.unknown == pool.enabled {
@@ -205,7 +206,7 @@ impl<'a> Backend<'a> {
     }
 }
 
-/// A weight that may be a fraction of the configured one: 5 percent of 3 is 0.15, not 0.
+/// A weight, which may be a fraction of the configured one: 5 percent of 3 is 0.15, not 0.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 enum Weight {
@@ -213,7 +214,7 @@ enum Weight {
     Part(f64),
 }
 
-/// The weight by which its addresses are drawn now; the largest if they differ.
+/// The weight with which its addresses are drawn now; the largest one if they differ.
 fn effective_weight(backend: &fleet::BackendStatus) -> Weight {
     let hundredths = backend.addresses.iter().map(|address| address.drawn).max().unwrap_or(0);
     if hundredths.is_multiple_of(100) {
@@ -313,12 +314,13 @@ fn outcome_word(outcome: health::Outcome) -> &'static str {
     }
 }
 
-/// Milliseconds with three decimals: a probe on a local network takes less than one.
+/// Milliseconds with three decimals: a probe on a local network takes less than one millisecond.
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// RFC 3339 in milliseconds. `None` for a time outside of the calendar, as from a wrong clock.
+/// RFC 3339 with milliseconds. `None` for a time outside the calendar, for example from a wrong
+/// clock.
 pub(super) fn timestamp(time: SystemTime) -> Option<Timestamp> {
     Timestamp::try_from(time).ok()?.round(Unit::Millisecond).ok()
 }

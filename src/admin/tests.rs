@@ -1,4 +1,4 @@
-//! The admin server over real sockets, with a stand-in for the checker.
+//! The admin server over real sockets, with a substitute for the checker.
 
 mod changes;
 
@@ -142,7 +142,7 @@ fn table() -> Table {
     Table::new(7, Arc::default(), catalog, Arc::new(services), [Arc::new(view)], SmallRng::seed_from_u64(1))
 }
 
-/// The admin server on loopback, open to all of this machine.
+/// The admin server on loopback, accessible to every program on this machine.
 fn start(status: Option<PoolPiece>) -> Fixture {
     start_at("127.0.0.1:0", Access::default(), status)
 }
@@ -227,8 +227,8 @@ async fn answer_commands(
 }
 
 impl Fixture {
-    /// Sends one request and reads until the server closes. Returns the head in lower case, and the
-    /// body.
+    /// Sends one request and reads until the server closes. Returns the head, in lower case, and
+    /// the body.
     async fn exchange(&self, request: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -410,7 +410,7 @@ async fn a_web_page_under_a_name_of_its_own_is_refused() {
     }
 }
 
-/// The others are answered well before any time limit of these ends.
+/// The others are answered long before any time limit of these connections.
 #[tokio::test]
 async fn clients_that_never_finish_their_request_do_not_keep_others_out() {
     let fixture = start(Some(status("")));
@@ -429,7 +429,7 @@ async fn clients_that_never_finish_their_request_do_not_keep_others_out() {
 
 #[tokio::test]
 async fn a_client_that_never_reads_does_not_hold_up_the_end() {
-    // More than the socket buffers of both sides hold.
+    // More bytes than the socket buffers of both sides can hold.
     let fixture = start(Some(status(&"x".repeat(32 << 20))));
     let mut deaf = TcpStream::connect(fixture.address).await.unwrap();
     deaf.write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();

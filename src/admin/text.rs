@@ -1,8 +1,7 @@
-//! Large replies that wait for their readers.
+//! Large replies that wait until their readers have read them.
 //!
-//! The status of 100,000 backends is 120 MB of text. It is kept once for all its readers, compressed in
-//! blocks, so a reader that does not read costs one block. The content of a text does not matter
-//! here.
+//! The status of 100,000 backends is 120 MB of text. It is stored once for all readers, compressed in
+//! blocks, so a client that does not read costs one block. The content of texts does not matter here.
 
 use std::io::{self, Write};
 use std::pin::Pin;
@@ -16,7 +15,7 @@ use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
 /// Size of a block before compression, bytes. A connection holds one uncompressed block.
 const BLOCK: usize = 32 * 1024;
 /// Target for the memory of all compressed texts together, bytes. Above it, slow readers are
-/// disconnected earlier, and no text of the checker's state is begun.
+/// disconnected earlier, and no text with the checker's state is started.
 pub(super) const MOST_HELD: usize = 32 << 20;
 
 /// Total memory of all compressed texts.
@@ -40,7 +39,7 @@ pub(super) struct Text {
     blocks: Vec<Box<[u8]>>,
     /// Uncompressed length, bytes.
     length: u64,
-    /// Compressed length, bytes.
+    /// The compressed length, bytes.
     packed: usize,
     held: Held,
 }
@@ -51,7 +50,7 @@ impl Drop for Text {
     }
 }
 
-/// Collects what is written to it into a text.
+/// Collects written bytes in a text.
 pub(super) struct TextWriter<'a> {
     text: Text,
     plain: Vec<u8>,
@@ -59,7 +58,7 @@ pub(super) struct TextWriter<'a> {
 }
 
 impl<'a> TextWriter<'a> {
-    /// Creates a writer. Writing fails once the text is no longer wanted.
+    /// Creates a writer. Writes fail as soon as the text is no longer wanted.
     pub(super) fn new(held: &Held, is_wanted: &'a dyn Fn() -> bool) -> Self {
         let text = Text { blocks: Vec::new(), length: 0, packed: 0, held: held.clone() };
         Self { text, plain: Vec::with_capacity(BLOCK), is_wanted }
@@ -103,7 +102,7 @@ impl Write for TextWriter<'_> {
     }
 }
 
-/// A sequence of texts as the body of a reply.
+/// Several texts in sequence, as the body of a reply.
 #[derive(Debug)]
 pub(super) struct TextBody {
     texts: std::vec::IntoIter<Arc<Text>>,
@@ -124,7 +123,7 @@ impl TextBody {
                 && let Some(block) = text.blocks.get(*next)
             {
                 *next += 1;
-                // It fails only if memory is corrupted.
+                // This fails only if memory is corrupted.
                 return Some(decompress_size_prepended(block).map_err(io::Error::other));
             }
             self.now = Some((self.texts.next()?, 0));

@@ -1,5 +1,5 @@
-//! `steerd check`: loads everything as `serve` would, and reports the faults of the configuration and
-//! the settings that cannot work on this machine or for this user.
+//! `steerd check`: loads everything as `serve` would, and reports faults of the configuration and
+//! settings that cannot work on this machine or for this user.
 
 mod draws;
 
@@ -20,14 +20,14 @@ use draws::{PoolDraw, draws};
 const DRAWS: usize = 20;
 
 /// Checks a configuration. Faults go to standard error and the summary to standard output; with
-/// `json` everything goes to standard output. Warnings do not make it fail.
+/// `json`, everything goes to standard output. Warnings do not cause a failure.
 #[must_use]
 pub(super) fn run(path: &Path, json: bool) -> ExitCode {
     let loaded = config::check(path);
     if json {
         print_json(&format!("{:#}", as_json(&loaded)));
     } else {
-        // A reader that closes the pipe early, as `head` does, is not an error.
+        // It is not an error if a reader such as `head` closes the pipe early.
         let _ = tell(path, &loaded);
     }
     if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -90,7 +90,7 @@ fn summary(setup: &Setup) -> String {
     .join(", ")
 }
 
-/// Names of zones and services with letters beyond ASCII, and their form in DNS.
+/// Names of zones and services beyond ASCII, and their form in DNS.
 fn international(setup: &Setup) -> Vec<(String, String)> {
     let zones = setup.served.catalog.zones().iter().filter_map(|zone| Name::from_wire(zone.apex_name()));
     let names = zones.chain(setup.served.services.iter().map(|service| service.name.clone()));
@@ -195,7 +195,8 @@ mod tests {
                  in 100 % of answers, first in 50 %: a1\n  \
                  in 80 % of answers, first in 20 %: a2, b3\n  \
                  in 40 % of answers, first in 10 %: c4",
-                // Site `a` is in each answer, by 5 : 2; the other two share one address by 2 : 1.
+                // Site `a` is in every answer, divided 5 : 2; the other two share one address,
+                // divided 2 : 1.
                 "sites.example.com draws 2 of pool `web` (ipv4), spread over sites:\n  \
                  in 71.43 % of answers, first in 35.71 %: a1\n  \
                  in 66.67 % of answers, first in 33.33 %: b3\n  \

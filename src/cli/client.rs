@@ -1,6 +1,6 @@
-//! A client of a running server's HTTP interface, for the commands that talk to one.
+//! A client for the HTTP interface of a running server; commands that talk to a server use it.
 //!
-//! Finds the server and its token, sends requests, and reports failures. The commands choose the requests.
+//! It finds the server and its token, sends requests, and reports failures. The commands choose the requests.
 //!
 //! ```text
 //! connected --with a token--> ask for the proof --proved, for this address--> request with the token
@@ -35,12 +35,12 @@ use crate::file;
 const DEMO_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8053);
 /// Timeout for connecting.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// Timeout for a reply: the longest life of a connection at the server.
+/// Timeout for a reply: the maximum life of a connection at the server.
 const REPLY_TIME: Duration = Duration::from_secs(65);
-/// Maximum size of a reply, bytes. The reply of a server with a million backends is smaller.
+/// Maximum size of a reply, bytes. Even the reply of a server with a million backends is smaller.
 const MAX_REPLY: usize = 1 << 30;
 
-/// The server to ask.
+/// Selects the server.
 #[derive(Debug, Args)]
 pub(super) struct ServerArguments {
     /// The admin server, as http://HOST:PORT; defaults to the address in the configuration file
@@ -85,7 +85,7 @@ impl FromStr for AdminUrl {
 }
 
 impl From<SocketAddr> for AdminUrl {
-    /// An unspecified address is reached over loopback.
+    /// An unspecified address is replaced with loopback.
     fn from(address: SocketAddr) -> Self {
         let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -139,16 +139,16 @@ pub(super) enum ClientError {
          tunnel, add --forwarded-to {address}"
     )]
     Elsewhere { url: AdminUrl, address: SocketAddr },
-    /// Problem details as of RFC 9457.
+    /// Problem details (RFC 9457).
     #[error("{}", .problem["detail"].as_str().unwrap_or("the server refused and gave no reason"))]
     Refused { status: StatusCode, problem: Value },
 }
 
-/// A server to send requests to.
+/// A server for requests.
 #[derive(Debug)]
 pub(super) struct AdminClient {
     url: AdminUrl,
-    /// The source of the address, for errors.
+    /// Where the address comes from, for errors.
     origin: String,
     token: Option<BearerToken>,
     forwarded_to: Option<SocketAddr>,
@@ -157,10 +157,10 @@ pub(super) struct AdminClient {
 }
 
 impl ServerArguments {
-    /// Finds the server to ask.
+    /// Finds the server.
     ///
     /// # Errors
-    /// Returns an error if the token cannot be read, or if neither `--admin` nor the configuration has an address.
+    /// If the token cannot be read, or neither `--admin` nor the configuration has an address.
     pub(super) fn client(&self) -> Result<AdminClient, ClientError> {
         let path = &self.config.path();
         let place = match AdminPlace::of(path) {
@@ -169,7 +169,7 @@ impl ServerArguments {
             Err(_) if self.admin.is_some() => AdminPlace::default(),
             Err(error) => return Err(ClientError::Unread { path: path.clone(), error }),
         };
-        // There is no default address, so that a command never acts on the wrong server.
+        // There is no default address, so that a command never acts on the wrong server by mistake.
         let (url, origin) = match (&self.admin, place.listen) {
             (Some(url), _) => (url.clone(), "--admin".to_owned()),
             (None, Some(address)) if address.port() == 0 => return Err(ClientError::AnyPort(path.clone())),
@@ -178,11 +178,11 @@ impl ServerArguments {
         };
         let token = match (&self.token_file, &place.token_file) {
             (Some(file), _) => Some(read_token(file)?),
-            // A server on another machine must not get the token of this one.
+            // A server on another machine must not receive the token of this one.
             (None, Some(file)) if self.admin.is_none() => Some(read_token(file)?),
             (None, _) => None,
         };
-        // With --admin only the argument counts: the environment belongs to this machine.
+        // With --admin, only the argument counts: the environment is for the server on this machine.
         let file = match &self.admin {
             Some(_) => self.config.argument.clone(),
             None => self.config.named().or_else(|| place.listen.map(|_| path.clone())),
@@ -192,7 +192,7 @@ impl ServerArguments {
 }
 
 impl AdminClient {
-    /// The server that runs this configuration, if it has an admin server that can be found.
+    /// The server that runs this configuration, if its admin server can be found.
     pub(super) fn of_file(path: &Path) -> Option<Self> {
         let config = ConfigFile { argument: Some(path.to_owned()) };
         let server = ServerArguments { admin: None, token_file: None, forwarded_to: None, config };
@@ -205,7 +205,7 @@ impl AdminClient {
     }
 }
 
-/// The canonical path; for a missing file the absolute one.
+/// The canonical path; the absolute path if the file is missing.
 fn real(path: PathBuf) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path)
 }
@@ -233,7 +233,7 @@ impl AdminClient {
     /// Sends a request and returns the JSON of a successful reply.
     ///
     /// # Errors
-    /// Returns the reason if the request fails.
+    /// Why the request fails.
     pub(super) async fn request(
         &self,
         method: Method,
@@ -266,7 +266,7 @@ impl AdminClient {
         // An error that ends the connection also ends the request or the body, and is reported there.
         let connection = tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(CONNECTION, "close");
-        // Uses the same connection, so that no other server can take the place of the proved one.
+        // Uses the same connection, so that no other server can take the place of the one that sent the proof.
         if let Some(token) = &self.token
             && self.is_proved(&mut sender, token, server).await?
         {
@@ -280,7 +280,7 @@ impl AdminClient {
         if status.is_success() { Ok(value) } else { Err(ClientError::Refused { status, problem: value }) }
     }
 
-    /// Whether the server uses a token and proves that it knows it: another program may listen there.
+    /// Whether the server uses a token and proves that it knows it. Another program may listen at its address.
     async fn is_proved(
         &self,
         sender: &mut http1::SendRequest<Full<Bytes>>,
@@ -339,7 +339,7 @@ impl AdminClient {
     }
 }
 
-/// A text as one part of a path (RFC 3986, section 3.3).
+/// A text as a segment of a path (RFC 3986, section 3.3).
 pub(super) fn segment(text: &str) -> String {
     let mut segment = String::new();
     for byte in text.bytes() {

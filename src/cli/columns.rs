@@ -1,4 +1,4 @@
-//! Text in aligned columns, for a person at a terminal.
+//! Text in aligned columns, for a terminal.
 
 use std::fmt::Write;
 
@@ -7,14 +7,14 @@ use crate::printable::printable;
 /// Space between two columns.
 const GAP: usize = 2;
 
-/// A piece of text and how it is shown.
+/// A piece of text and its display style.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cell {
     text: String,
     tone: Tone,
 }
 
-/// The meaning of a text; with colours it is green or red.
+/// The meaning of a text. With colours, it is green or red.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
     Plain,
@@ -37,7 +37,7 @@ impl Cell {
     }
 }
 
-/// Lays out rows in columns as wide as their widest cells, without trailing spaces.
+/// Formats rows in columns as wide as their widest cells, without trailing spaces.
 pub(super) fn render(rows: &[Vec<Cell>], color: bool) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)

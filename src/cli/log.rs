@@ -1,12 +1,12 @@
 //! Writes log lines to standard error through a bounded buffer and a thread.
 //!
-//! Standard error can be an unread pipe, a stopped terminal, or a full disk. A thread that logs, above all
-//! the checker, must not block on it: a line without room is dropped, and the log reports the number of
-//! dropped lines. Lines in the buffer at the end of the process are still written.
+//! Standard error can be an unread pipe, a stopped terminal, or a full disk. Threads that log, especially
+//! the checker, must not block on it: if there is no room for a line, it is dropped, and the log reports
+//! the number of dropped lines. Lines in the buffer are still written when the process ends.
 //!
 //! ```text
 //! logging thread --push--> waiting --take--> writing thread --write--> standard error
-//!                    `--> dropped, if there is no room or earlier dropped lines are not reported yet
+//!                    `--> dropped, if there is no room, or dropped lines are not reported yet
 //! ```
 
 use std::borrow::Cow;
@@ -20,11 +20,11 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::printable::printable_json;
 
-/// Size of the buffer, bytes. It holds about 20,000 lines: enough for a large configuration in which every
+/// Size of the buffer, bytes. It holds about 20,000 lines, enough for a large configuration if every
 /// backend changes at once.
 const ROOM: usize = 4 * 1024 * 1024;
 
-/// Bytes of memory that are kept after a burst.
+/// How much of the buffer is kept after a burst, bytes.
 const KEPT: usize = 64 * 1024;
 
 /// Time limit for writing the last lines when the process ends.
@@ -37,9 +37,9 @@ pub(super) struct Lines(Arc<LineBuffer>);
 #[derive(Debug)]
 struct LineBuffer {
     state: Mutex<BufferState>,
-    /// There is something to write or to report.
+    /// Signals that there are lines to write or to report.
     wanted: Condvar,
-    /// Everything has been written.
+    /// Signals that all lines are written.
     done: Condvar,
     room: usize,
 }
@@ -47,7 +47,7 @@ struct LineBuffer {
 #[derive(Debug, Default)]
 struct BufferState {
     waiting: Vec<u8>,
-    /// Number of dropped lines that are not reported yet.
+    /// The number of dropped lines that have not been reported yet.
     lost: u64,
     /// Whether the thread is writing, or about to report dropped lines.
     busy: bool,
@@ -59,7 +59,7 @@ impl BufferState {
     }
 }
 
-/// Waits for the last lines on drop.
+/// On drop, waits for the last lines.
 #[derive(Debug)]
 pub(super) struct Flush(Lines);
 
@@ -67,7 +67,7 @@ impl Lines {
     /// Starts the writing thread. `tell` logs the number of dropped lines.
     ///
     /// # Errors
-    /// Returns an error if the thread cannot be started.
+    /// If the thread cannot be started.
     pub(super) fn to(
         output: impl Write + Send + 'static,
         tell: impl Fn(u64) + Send + 'static,
@@ -137,7 +137,7 @@ impl Lines {
 }
 
 impl Flush {
-    /// Waits until all lines so far are written, for at most [`LAST_WORDS`].
+    /// Waits until all previous lines are written, at most for [`LAST_WORDS`].
     pub(super) fn wait(&self) {
         let shared = &self.0.0;
         let unwritten = |state: &mut BufferState| state.busy || !state.is_idle();
@@ -185,8 +185,8 @@ impl Write for Direct {
     }
 }
 
-/// Escapes control characters and line breaks in a line as JSON does, because its values may be foreign
-/// text. Escape characters stay, because they begin colours; in values they are already escaped.
+/// Escapes control characters and line breaks in a line as JSON does, because values may contain foreign
+/// text. Escape characters are kept, because colours use them; in values they are already escaped.
 fn fit(line: &[u8]) -> Cow<'_, [u8]> {
     let (body, end) = line.strip_suffix(b"\n").map_or((line, ""), |body| (body, "\n"));
     if body.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\x1b')) {
@@ -215,7 +215,7 @@ mod tests {
         }
     }
 
-    /// An output that takes a piece each time it is told to.
+    /// An output that accepts one piece each time it is told to.
     struct Held {
         go: Receiver<()>,
         taken: Sender<String>,
@@ -233,7 +233,8 @@ mod tests {
         }
     }
 
-    /// Lines with little room; how to let a piece out; what has come out; how many were told lost.
+    /// Lines with little room, with channels: to release a piece, for the released pieces, and for the
+    /// reported numbers of lost lines.
     fn held(room: usize) -> (Lines, Flush, Sender<()>, Receiver<String>, Receiver<u64>) {
         let (allow, go) = mpsc::channel();
         let (taken, out) = mpsc::channel();
@@ -247,7 +248,7 @@ mod tests {
     fn nobody_waits_for_an_output_that_takes_nothing_and_what_is_lost_is_told() {
         let (lines, flush, allow, out, losses) = held(8);
         lines.push(b"one\n");
-        // The thread holds the first line now, or will: it is not in the way of the others.
+        // The thread has the first line now, or will have it; it does not block the others.
         while !lines.lock().waiting.is_empty() {
             thread::yield_now();
         }

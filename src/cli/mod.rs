@@ -1,7 +1,7 @@
 //! The command line: arguments and output.
 //!
-//! Results go to standard output, errors and the log to standard error. Exit codes: 0 done; 1 it
-//! failed, or the answer is "no"; 2 usage. Commands call the rest of the library; no logic of the server belongs here.
+//! Results go to standard output, errors and the log to standard error. Exit codes: 0 for success; 1 for failure, or
+//! if the answer is "no"; 2 for wrong usage. Commands call the rest of the library; server logic does not belong here.
 
 mod check;
 mod client;
@@ -33,7 +33,7 @@ use crate::probe::program;
 /// Time limit for tasks that still run after an orderly stop.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
 
-/// Environment variable with the path of the configuration file, used without an argument.
+/// The environment variable with the path of the configuration file, which applies if there is no argument.
 const CONFIG_VARIABLE: &str = "STEERD_CONFIG";
 const DEFAULT_CONFIG: &str = "/etc/steerd/steerd.toml";
 
@@ -129,7 +129,7 @@ struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// The path from the argument or the environment, if there is one.
+    /// The path from the argument or the environment, if any.
     fn named(&self) -> Option<PathBuf> {
         let set = || std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty());
         self.argument.clone().or_else(|| set().map(PathBuf::from))
@@ -193,7 +193,7 @@ fn refuse(mut error: clap::Error) -> ! {
     error.exit()
 }
 
-/// Whether a word is the name of a TOML file rather than of a pool.
+/// Whether a word looks like the name of a TOML file, not of a pool.
 fn is_toml(word: &str) -> bool {
     Path::new(word).extension().is_some_and(|extension| extension == "toml")
 }
@@ -212,7 +212,7 @@ fn hint_for_missing(path: &Path) -> Option<&'static str> {
     )
 }
 
-/// Loads the configuration. Its faults go to standard error.
+/// Loads the configuration. Prints its faults to standard error.
 fn load(path: &Path) -> Result<Setup, ExitCode> {
     config::load(path).map_err(|faults| {
         let _ = writeln!(io::stderr(), "{}", faults.render(has_color(&io::stderr())));
@@ -223,13 +223,12 @@ fn load(path: &Path) -> Result<Setup, ExitCode> {
     })
 }
 
-/// Runs a future to its end on a new runtime. Returns `None` and prints the reason if no runtime can be
-/// started.
+/// Runs a future to completion on a new runtime. If no runtime can be started, prints the reason and returns `None`.
 fn block_on<T>(future: impl Future<Output = T>) -> Option<T> {
     try_block_on(future).inspect_err(|error| complain(&format!("error: {}", no_runtime(error)))).ok()
 }
 
-/// Runs a future to its end on a new runtime.
+/// Runs a future to completion on a new runtime.
 fn try_block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     let runtime = tokio::runtime::Runtime::new()?;
     let output = runtime.block_on(future);
@@ -237,12 +236,12 @@ fn try_block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     Ok(output)
 }
 
-/// The message that no runtime can be started.
+/// The message if no runtime can be started.
 fn no_runtime(error: &io::Error) -> String {
     format!("cannot start threads or open descriptors: {error}")
 }
 
-/// Writes a result to standard output. Control characters are escaped, because parts of it are foreign text.
+/// Writes a result to standard output. Control characters are escaped, because parts of the result are foreign text.
 fn print(text: &str) {
     print_as_it_is(&lines(text));
 }
@@ -252,19 +251,19 @@ fn print_json(json: &str) {
     print_as_it_is(&printable_json(json));
 }
 
-/// As [`print()`], for text with colours, whose foreign parts are already escaped. A reader that closes the
-/// pipe early, as `head` does, is not an error.
+/// As [`print()`], for text with colours, in which foreign parts are already escaped. It is not an error if a reader
+/// such as `head` closes the pipe early.
 fn print_as_it_is(text: &str) {
     let mut output = io::stdout().lock();
     let _ = writeln!(output, "{text}").and_then(|()| output.flush());
 }
 
-/// As [`print()`], for an error, to standard error.
+/// As [`print()`], for errors, to standard error.
 fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{}", lines(text));
 }
 
-/// The text with each of its lines made printable.
+/// The text with every line made printable.
 fn lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
@@ -276,10 +275,10 @@ fn has_color(stream: &impl IsTerminal) -> bool {
 }
 
 impl Log {
-    /// Starts the log of this process. The returned value must be kept until the end of the process.
+    /// Starts the log of this process. Keep the returned value until the process ends.
     ///
     /// # Errors
-    /// Returns an error if the writing thread cannot be started.
+    /// If the writing thread cannot be started.
     fn start(&self) -> io::Result<log::Flush> {
         let filter = EnvFilter::builder().parse_lossy(&self.level);
         let (lines, flush) = log::Lines::to(io::stderr(), |lost| {
@@ -300,8 +299,8 @@ impl Log {
         Ok(flush)
     }
 
-    /// Writes why the process ends, at any log level and even before the log is started: `text`, or if the
-    /// log is JSON, the lines that `tell` logs.
+    /// Writes why the process ends, at any log level and even before the log is started: as `text`, or, if the log is
+    /// JSON, as the lines that `tell` logs.
     fn last_words(&self, text: &str, tell: impl FnOnce()) {
         match self.format {
             LogFormat::Text => drop(writeln!(io::stderr(), "{text}")),
@@ -313,10 +312,10 @@ impl Log {
     }
 }
 
-/// A single word must be a level: the filter would read any other word as the name of a module.
+/// A single word must be a level: the filter would take any other word as the name of a module.
 fn parse_level(text: &str) -> Result<String, String> {
     let is_word = text.chars().all(char::is_alphanumeric);
-    // The filter would read an empty text as the level `error`.
+    // The filter would take an empty text as the level `error`.
     if is_word && (text.is_empty() || text.parse::<LevelFilter>().is_err()) {
         return Err("expected off, error, warn, info, debug, trace, or directives such as `warn,steerd::checker=debug`".into());
     }

@@ -1,4 +1,4 @@
-//! `steerd drain`, `disable`, `up`, `down` and `auto`: set and end overrides of backends.
+//! `steerd drain`, `disable`, `up`, `down` and `auto`: set and end overrides for backends.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use crate::cli::client::{AdminClient, ClientError, ServerArguments, segment};
 use crate::cli::{block_on, complain, print, print_json};
 use crate::pool::Override;
 
-/// The way to set an override that interrupts service.
+/// How to set an override that interrupts service.
 const TO_FORCE: &str = "error: nothing has changed; to do it anyway, add --force";
 
 /// A backend, as `POOL/BACKEND`.
@@ -36,7 +36,7 @@ impl FromStr for BackendPath {
     }
 }
 
-/// An override of a backend, as given on the command line.
+/// An override for a backend, as given on the command line.
 #[derive(Debug, Args)]
 pub(super) struct Said {
     /// The backend
@@ -74,17 +74,17 @@ pub(super) struct Unsaid {
     server: ServerArguments,
 }
 
-/// A length that the server will accept.
+/// A length that the server accepts.
 fn checked_length(text: &str) -> Result<String, String> {
     override_length(text).map(|_| text.to_owned())
 }
 
-/// A reason that the server will accept.
+/// A reason that the server accepts.
 fn checked_reason(text: &str) -> Result<String, String> {
     override_reason(text).map(|_| text.to_owned())
 }
 
-/// A request, which can be repeated with force.
+/// A request that can be repeated with force.
 struct Request<'a> {
     method: Method,
     path: &'a BackendPath,
@@ -185,7 +185,7 @@ fn is_yes(answer: &str) -> bool {
     matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
-/// Each text on a new line.
+/// Each text on a separate line.
 fn indented(texts: &[Value]) -> String {
     let lines = texts.iter().filter_map(Value::as_str);
     lines.fold(String::new(), |all, text| all + "\n  " + text)

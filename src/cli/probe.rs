@@ -1,5 +1,5 @@
 //! `steerd probe`: runs the checks of the configuration once, without a server. If a server runs, `held` asks it
-//! which addresses damping holds back.
+//! which addresses are held by damping.
 
 mod held;
 
@@ -25,7 +25,7 @@ use crate::health::{Outcome, Verdict};
 use crate::pool::{Backend, Require};
 use crate::probe::{self, Cause, Report};
 
-/// Maximum number of probes in flight: below the 1,024 descriptors that a shell usually allows.
+/// Maximum number of probes in flight: below the usual limit of 1,024 descriptors in a shell.
 const MAX_IN_FLIGHT: usize = 256;
 
 /// The target to probe: a pool, or one backend of it.
@@ -58,10 +58,10 @@ struct Probed {
     pool: String,
     backend: String,
     address: IpAddr,
-    /// The probed address: `check_address` of the backend, if set.
+    /// The probed address: the backend's `check_address` if it is set.
     target: IpAddr,
     word: Word,
-    /// The end of the hold by damping in a running server.
+    /// When the hold by damping in a running server ends.
     held_until: Option<Timestamp>,
     /// Empty if the pool has no checks or the backend is not enabled.
     checks: Vec<CheckRun>,
@@ -74,7 +74,7 @@ struct CheckRun {
     report: Option<Report>,
 }
 
-/// The combined result of the checks of an address: the first outcome of each decides alone.
+/// The combined result of the checks of an address; each check decides by its first outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Word {
@@ -114,7 +114,7 @@ pub(super) fn run(config: &Path, target: Option<&ProbeSelection>, json: bool) ->
     if all_healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The error text for a target that the configuration does not have.
+/// The error if the configuration does not have the target.
 fn missing(target: &ProbeSelection, pools: &[PoolSetup]) -> Option<String> {
     let names = |names: Vec<&str>| if names.is_empty() { "none".into() } else { names.join(", ") };
     let Some(found) = pools.iter().find(|setup| setup.pool.name == target.pool) else {
@@ -128,7 +128,7 @@ fn missing(target: &ProbeSelection, pools: &[PoolSetup]) -> Option<String> {
     })
 }
 
-/// Runs the checks of all chosen addresses concurrently; the order is that of the configuration.
+/// Runs the checks of all chosen addresses concurrently. The result is in configuration order.
 async fn probe_all(pools: &[PoolSetup], target: Option<&ProbeSelection>) -> Vec<Probed> {
     let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
     let mut started = Vec::new();
@@ -157,7 +157,7 @@ async fn probe_all(pools: &[PoolSetup], target: Option<&ProbeSelection>) -> Vec<
     probed
 }
 
-/// The check with the port and host of this backend.
+/// The check with the port and host of a backend.
 fn of_backend(check: &Check, backend: &Backend) -> Check {
     Check { probe: check.probe.of_backend(backend), ..check.clone() }
 }
@@ -165,7 +165,7 @@ fn of_backend(check: &Check, backend: &Backend) -> Check {
 fn start(check: Check, target: IpAddr, places: &Arc<Semaphore>) -> (Check, JoinHandle<Report>) {
     let (shared, places) = (check.clone(), Arc::clone(places));
     let task = tokio::spawn(async move {
-        // The semaphore is never closed; if it were, the probe could still be run.
+        // The semaphore is never closed. Even if it were, the probe could run.
         let _place = places.acquire().await;
         probe::run(&shared.probe, target, shared.timing.timeout).await
     });
@@ -216,7 +216,7 @@ impl CheckRun {
             .map_or("the probe panicked; this is a bug in steerd, please report it", |report| &report.detail)
     }
 
-    /// Its name and its part in the decision.
+    /// Its name, and how it counts in the decision.
     fn shown(&self) -> String {
         let Check { name, critical, observe_only, .. } = &self.check;
         match (critical, observe_only) {
@@ -227,7 +227,7 @@ impl CheckRun {
     }
 }
 
-/// A row for each check, with the verdict of the address in each of its rows.
+/// One row per check; each row has the verdict of its address.
 fn to_text(probed: &[Probed], color: bool) -> String {
     let headings = ["POOL", "BACKEND", "ADDRESS", "VERDICT", "CHECK", "OUTCOME", "TIME", "DETAIL", "PHASES"];
     let mut rows = vec![headings.map(Cell::plain).to_vec()];

@@ -11,7 +11,7 @@ use crate::cli::client::{ClientError, ServerArguments};
 use crate::cli::{block_on, complain, print, print_json};
 use crate::printable::printable;
 
-/// The sections of a report: the member, and the word for one entry of it.
+/// The sections of a report: the member, and the word for one of its entries.
 const SECTIONS: [(&str, &str); 7] = [
     ("pools", "pool "),
     ("services", "service "),
@@ -50,7 +50,7 @@ pub(super) fn run(server: &ServerArguments, json: bool) -> ExitCode {
     }
 }
 
-/// The elements of a list member; empty if there is no such list.
+/// The elements of a list in a member; empty if there is no list.
 fn list<'a>(value: &'a Value, member: &str) -> &'a [Value] {
     value[member].as_array().map_or(&[], Vec::as_slice)
 }
@@ -60,7 +60,7 @@ fn text(value: &Value) -> Cow<'_, str> {
     printable(value.as_str().unwrap_or_default())
 }
 
-/// The changes by kind, then the changes that need a restart, then the warnings.
+/// The changes by kind, the changes that need a restart, then the warnings.
 fn report_as_text(report: &Value) -> String {
     let mut lines = Vec::new();
     for (member, word) in SECTIONS {
@@ -99,13 +99,13 @@ fn changed_as_text(word: &str, changed: &Value) -> Vec<String> {
     }
 }
 
-/// Every fault found by the server, each followed by an empty line.
+/// Every fault that the server found, each followed by an empty line.
 fn faults_as_text(problem: &Value) -> String {
     let faults = |member, word| list(problem, member).iter().map(move |fault| fault_as_text(word, fault));
     faults("errors", "error").chain(faults("warnings", "warning")).map(|fault| fault + "\n\n").collect()
 }
 
-/// As `steerd check` shows it, without the line of the file, which may be on another machine.
+/// As `steerd check` shows it, without the line of text: the file may be on another machine.
 fn fault_as_text(word: &str, fault: &Value) -> String {
     let place = match (fault["line"].as_u64(), fault["column"].as_u64()) {
         (Some(line), Some(column)) => format!("{}:{line}:{column}", text(&fault["file"])),

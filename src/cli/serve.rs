@@ -48,7 +48,7 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
         }
     };
     let outcome = try_block_on(until_stopped(setup, Some(config.into()), |_| ()));
-    // The error that ended the server is printed after the log lines that led to it.
+    // The error that ended the server is printed after the log lines that precede it.
     flush.wait();
     match outcome {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -63,7 +63,7 @@ pub(super) fn run(config: &Path, log: &Log) -> ExitCode {
     }
 }
 
-/// Logs the faults of a configuration, one per line. `help` is used for faults without a hint.
+/// Logs the faults of a configuration, one per line. `help` is for faults without a hint.
 fn tell_faults(faults: &ConfigFaults, help: Option<&str>) {
     for ConfigFault { severity, message, location, hint, .. } in faults.iter().take(MOST_TOLD) {
         let hint = hint.as_deref().or(help);
@@ -78,8 +78,8 @@ fn tell_faults(faults: &ConfigFaults, help: Option<&str>) {
     }
 }
 
-/// Runs a server until a signal stops it or it fails; a process supervisor then restarts it. SIGHUP reloads
-/// `file`. `started` is called once DNS is answered.
+/// Runs a server until a signal stops it or it fails; after a failure, a process supervisor restarts it.
+/// SIGHUP reloads `file`. `started` is called once DNS is answered.
 pub(super) async fn until_stopped(
     setup: Setup,
     file: Option<PathBuf>,
@@ -95,7 +95,7 @@ pub(super) async fn until_stopped(
     outcome
 }
 
-/// Logs what starts: the first line of the log.
+/// Logs the configuration at the start: the first line of the log.
 fn log_start(setup: &Setup, file: Option<&Path>) {
     let Served { catalog, services, pools, .. } = &setup.served;
     let file = file.map(|file| std::path::absolute(file).unwrap_or_else(|_| file.into()));
@@ -110,7 +110,7 @@ fn log_start(setup: &Setup, file: Option<&Path>) {
     );
 }
 
-/// Lets a started server work until a signal stops it, or it can no longer do its work.
+/// Waits until a signal stops a started server, or the server can no longer continue.
 async fn attend(
     mut running: Server,
     signals: &mut Signals,

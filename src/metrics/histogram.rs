@@ -6,12 +6,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Counts of durations by bucket.
+/// Counts of durations in buckets.
 #[derive(Debug)]
 pub(super) struct Histogram {
     /// Upper bounds of the buckets in ascending order, seconds. A last bucket has no bound.
     bounds: &'static [f64],
-    /// By bucket.
+    /// One count per bucket.
     counts: Box<[AtomicU64]>,
     /// The sum of all durations, nanoseconds; 584 years fit.
     sum: AtomicU64,
@@ -35,7 +35,7 @@ impl Histogram {
         self.sum.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// The upper bound of each bucket with its own count.
+    /// The upper bound and the count of each bucket.
     pub(super) fn buckets(&self) -> Vec<(f64, u64)> {
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         self.bounds.iter().copied().chain([f64::INFINITY]).zip(counts).collect()

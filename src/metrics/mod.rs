@@ -1,9 +1,9 @@
 //! Counters, gauges and histograms, and their Prometheus text.
 //!
-//! Counting a query adds one to the row of the thread, and counting a probe adds one to the
-//! [`PoolSeries`] of its pool. The counters of services and answers are in the table. Reading any
-//! of them needs no other thread, so metrics can be shown even when the rest of the server is
-//! stuck. Labels come only from the configuration, never from a query. Decisions do not belong here.
+//! Counting a query adds one in the thread's row; counting a probe adds one in the [`PoolSeries`] of
+//! its pool. The counters of services and answers are in the table. Reading them depends on no other
+//! thread, so metrics are available even if the rest of the server is stuck. Labels come only from
+//! the configuration, never from a query. Decisions do not belong here.
 
 mod histogram;
 pub mod operation;
@@ -103,11 +103,11 @@ pub enum Event {
 /// Why a message was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {
-    /// The answering code gave no reply.
+    /// The answering code produced no reply.
     Unanswerable(DropReason),
     /// Longer than the longest query.
     Long,
-    /// By response rate limiting.
+    /// Dropped by response rate limiting.
     Limited,
 }
 
@@ -123,10 +123,10 @@ pub struct Metrics {
     probes_in_flight: AtomicUsize,
     probes_waiting: AtomicUsize,
     publish: Histogram,
-    /// In the order of the configuration. Only a reload changes it, and no query reads it, so a
-    /// lock is cheap enough.
+    /// In configuration order. Only a reload changes it, and no query reads it, so a lock is cheap
+    /// enough.
     pools: Mutex<Arc<[Arc<PoolSeries>]>>,
-    /// Whether this machine is suspected, instead of all pools at once.
+    /// Whether this machine is suspected, and not all pools together.
     all_suspected: AtomicBool,
     /// When the checker's last turn ended, nanoseconds since `began`.
     turned: AtomicU64,
@@ -213,24 +213,24 @@ impl Metrics {
         self.turned.store(self.elapsed(), Ordering::Relaxed);
     }
 
-    /// Time since the checker's last turn.
+    /// The time since the checker's last turn.
     #[must_use]
     pub fn turn_age(&self) -> Duration {
         Duration::from_nanos(self.elapsed().saturating_sub(self.turned.load(Ordering::Relaxed)))
     }
 
-    /// Sets whether this machine is suspected, instead of all pools at once.
+    /// Sets whether this machine is suspected, and not all pools together.
     pub fn all_suspected(&self, suspected: bool) {
         self.all_suspected.store(suspected, Ordering::Relaxed);
     }
 
-    /// The series of all pools, in the order of the configuration.
+    /// The series of all pools, in configuration order.
     #[must_use]
     pub fn pools(&self) -> Arc<[Arc<PoolSeries>]> {
         Arc::clone(&self.pools.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the pools that are shown. Pools that are gone disappear from the output.
+    /// Replaces the pools whose series are shown. Removed pools disappear from the output.
     pub fn show(&self, pools: &Arc<[Arc<PoolSeries>]>) {
         *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(pools);
     }
@@ -273,7 +273,7 @@ impl Metrics {
         for (column, (name, help)) in (FIRST_EVENT..).zip(EVENTS) {
             text.counter(name, help)?.series(&[], sum(column))?;
         }
-        // Computed from two counters: if threads set a gauge, an older value could overwrite a
+        // It is computed from two counters: if threads set a gauge, an older value could overwrite a
         // newer one. `closed` is read first, so a connection opened and closed in between cannot
         // make the result negative.
         let closed = sum(FIRST_EVENT + Event::Closed as usize);
@@ -300,7 +300,7 @@ impl Metrics {
     }
 }
 
-/// Everything that one reply shows.
+/// The data for one reply.
 #[derive(Debug)]
 struct Page {
     metrics: Arc<Metrics>,

@@ -11,7 +11,7 @@ use crate::metrics::text::{TextEncoder, flag};
 pub struct Operation {
     reloads: AtomicU64,
     refused_reloads: AtomicU64,
-    /// The last reload took effect, or there was none.
+    /// Whether the last reload took effect; true if there was none.
     last_reload_succeeded: AtomicBool,
     /// When the running configuration was loaded, milliseconds since 1970.
     loaded: AtomicU64,
@@ -59,7 +59,7 @@ impl Operation {
         self.loaded_now();
     }
 
-    /// Counts a refused configuration.
+    /// Counts a rejected configuration.
     pub fn reload_refused(&self) {
         self.refused_reloads.fetch_add(1, Ordering::Relaxed);
         self.last_reload_succeeded.store(false, Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl Operation {
         self.loaded.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Writes every series even at 0, so that the first failure is an increase.
+    /// Writes every series, even at 0, so that the first failure appears as an increase.
     pub(super) fn write(&self, text: &mut TextEncoder<'_>) -> fmt::Result {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let help = "Reloads of the configuration: success, failure (refused).";

@@ -1,8 +1,7 @@
 //! Counters of probes and health, one set per pool.
 //!
-//! The checker keeps a reference to the counters it writes, so counting an outcome is an addition
-//! without a look-up. Readers do not need the checker, so the counters can be read even when it is
-//! stuck.
+//! The checker keeps references to its counters, so counting an outcome is an addition without a
+//! look-up. Readers do not need the checker, so they can read the counters even if it is stuck.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -50,12 +49,12 @@ pub struct PoolSeries {
     backends: Box<[BackendSeries]>,
     /// The names of its checks; `None` for checks without TLS.
     with_tls: Box<[Option<Arc<str>>]>,
-    /// Of probes that gave a verdict. Probes in flight at a reload count into the same histogram.
+    /// For probes that gave a verdict. Probes in flight at a reload count in the same histogram.
     duration: Arc<Histogram>,
     /// When a probe of the pool last ended, or when the pool was added; nanoseconds since
     /// `Metrics::began`.
     last_probe: AtomicU64,
-    /// The longest time between the ends of two probes; `None` if the pool has no probes.
+    /// The longest expected time between the ends of two probes; `None` if the pool has no probes.
     patience: Option<Duration>,
     suspected: AtomicBool,
 }
@@ -67,11 +66,11 @@ struct BackendSeries {
     /// The configured weight.
     weight: AtomicU32,
     enabled: bool,
-    /// By index in [`OUTCOMES`].
+    /// Indexed as [`OUTCOMES`].
     outcomes: [AtomicU64; OUTCOMES.len()],
-    /// By index in [`CAUSES`].
+    /// Indexed as [`CAUSES`].
     causes: [AtomicU32; CAUSES.len()],
-    /// 0 for none, else the index in [`Override::ALL`] plus one.
+    /// 0 for none, otherwise the index in [`Override::ALL`] plus one.
     over: AtomicU8,
     addresses: Box<[AddressSeries]>,
 }
@@ -80,21 +79,21 @@ struct BackendSeries {
 #[derive(Debug)]
 struct AddressSeries {
     address: IpAddr,
-    /// Index in [`STANDINGS`].
+    /// The index in [`STANDINGS`].
     standing: AtomicU8,
-    /// Number of changes to each of [`STANDINGS`].
+    /// How often the address changed to each of [`STANDINGS`].
     transitions: [AtomicU32; STANDINGS.len()],
-    /// Damping keeps it out.
+    /// Whether damping holds it back.
     held: AtomicBool,
-    /// By check, the expiry of the certificate it last saw, in seconds since 1970; 0 for none. Empty
-    /// if no check uses TLS.
+    /// For each check, the expiry of the last certificate that it saw, in seconds since 1970; 0 for
+    /// none. Empty if no check uses TLS.
     certificates: Box<[AtomicI64]>,
 }
 
 impl PoolSeries {
-    /// Creates the series of a pool. Backends and addresses that `previous`, the pool of the same
-    /// name, already has keep their values. `patience` is the longest time between the ends of two
-    /// probes, `None` if the pool has no probes.
+    /// Creates the series of a pool. Backends and addresses that are also in `previous`, the earlier
+    /// pool with the same name, keep their values. `patience` is the longest expected time between
+    /// the ends of two probes, `None` if the pool has no probes.
     #[must_use]
     pub fn new(metrics: &Metrics, pool: &Pool, patience: Option<Duration>, previous: Option<&Self>) -> Self {
         let by_name: HashMap<&str, &BackendSeries> = previous
@@ -131,8 +130,8 @@ impl PoolSeries {
         }
     }
 
-    /// Adds series for the certificates that checks see. `checks` has the names of the checks, `None`
-    /// for checks without TLS.
+    /// Adds series for the certificates that checks see. `checks` has the names of the checks; `None`
+    /// stands for a check without TLS.
     #[must_use]
     pub fn with_certificates(mut self, checks: &[Option<&str>]) -> Self {
         if checks.iter().any(Option::is_some) {
@@ -144,7 +143,7 @@ impl PoolSeries {
         self
     }
 
-    /// Records whether damping keeps an address out.
+    /// Records whether damping holds an address back.
     pub fn held(&self, backend: usize, address: usize, held: bool) {
         if let Some(series) = self.address(backend, address) {
             series.held.store(held, Ordering::Relaxed);
@@ -160,7 +159,7 @@ impl PoolSeries {
         }
     }
 
-    /// Sets new weights. Backends and addresses must be the same as before.
+    /// Sets new weights. Backends and addresses must be unchanged.
     pub fn weigh(&self, pool: &Pool) {
         for (series, backend) in self.backends.iter().zip(&pool.backends) {
             series.weight.store(backend.weight, Ordering::Relaxed);
@@ -220,7 +219,7 @@ impl PoolSeries {
         }
     }
 
-    /// Sets the operator's override of a backend.
+    /// Sets the operator's override for a backend.
     pub fn overridden(&self, backend: usize, over: Option<Override>) {
         let place = over.and_then(|over| (1..).zip(Override::ALL).find(|(_, known)| *known == over));
         if let Some(series) = self.backends.get(backend) {
@@ -228,7 +227,7 @@ impl PoolSeries {
         }
     }
 
-    /// Sets whether this machine is suspected instead of the pool.
+    /// Sets whether this machine is suspected, and not the pool.
     pub fn suspected(&self, suspected: bool) {
         self.suspected.store(suspected, Ordering::Relaxed);
     }
@@ -241,7 +240,7 @@ impl PoolSeries {
         Some(Duration::from_nanos(metrics.elapsed().saturating_sub(last)))
     }
 
-    /// The longest time between the ends of two probes.
+    /// The longest expected time between the ends of two probes.
     #[must_use]
     pub fn patience(&self) -> Option<Duration> {
         self.patience
@@ -266,7 +265,7 @@ impl PoolSeries {
 }
 
 impl BackendSeries {
-    /// Whether an operator takes it out of every total.
+    /// Whether an operator removes it from every total.
     fn is_disabled(&self) -> bool {
         let place = usize::from(self.over.load(Ordering::Relaxed)).checked_sub(1);
         place.and_then(|place| Override::ALL.get(place)) == Some(&Override::Disabled)

@@ -1,8 +1,9 @@
 //! The Prometheus text format, written to a sink family by family and series by series.
 //!
 //! `prometheus-client` encodes everything. Nothing is registered with it: 100,000 backends have hundreds
-//! of thousands of series, and an object for each would cost more than its text. So one collector encodes
-//! all figures straight from the counters, and the memory needed does not depend on their number.
+//! of thousands of series, and an object for each would take more memory than its text. Instead, one
+//! collector encodes all figures directly from the counters, and the memory it needs does not depend on
+//! their number.
 
 use std::fmt;
 use std::io;
@@ -16,18 +17,18 @@ use prometheus_client::registry::Registry;
 
 use crate::metrics::histogram::Histogram;
 
-/// Begins the name of every metric.
+/// The prefix of every metric.
 const PREFIX: &str = "steerd";
-/// Ends the name of every counter; the encoder adds it.
+/// The suffix of every counter; the encoder adds it.
 const COUNTER_SUFFIX: &str = "_total";
 
-/// The name and the value of a label. The encoder escapes the value.
+/// The name and value of a label. The encoder escapes the value.
 pub(super) type Label<'a> = (&'a str, &'a str);
 
-/// Writes all that a collector encodes.
+/// Writes everything that a collector encodes.
 ///
 /// # Errors
-/// Returns the error of the sink, to which nothing is written after it.
+/// The error of the sink. Nothing is written to it afterwards.
 pub(super) fn write(collector: impl Collector, sink: &mut dyn io::Write) -> io::Result<()> {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(collector));
@@ -59,7 +60,7 @@ impl<'a> TextEncoder<'a> {
         Self(encoder)
     }
 
-    /// Starts a family of counters. The name is complete, with the suffix of counters.
+    /// Starts a family of counters. The name is complete, with the suffix for counters.
     pub(super) fn counter(&mut self, name: &'static str, help: &str) -> Result<Counter<'_>, fmt::Error> {
         let stem = name.strip_suffix(COUNTER_SUFFIX).unwrap_or(name);
         self.0.encode_descriptor(stem, help, None, MetricType::Counter).map(Counter)
@@ -145,7 +146,7 @@ mod tests {
         }
     }
 
-    /// As the format demands: in label values backslash, double quote and newline are escaped, in HELP
+    /// As the format requires: in label values backslash, double quote and newline are escaped, in HELP
     /// backslash and newline (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
     #[test]
     fn the_text_is_that_of_the_format() {

@@ -1,6 +1,6 @@
-//! The changes of settings other than pools, services and zones, key by key, as text.
+//! The changes to settings other than pools, services and zones, as text, key by key.
 //!
-//! Secrets are compared and never shown.
+//! Secrets are compared, but never shown.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -27,7 +27,8 @@ pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<C
     keys.0
 }
 
-/// The settings in force after the reload: `wanted`, without the changes that need a restart.
+/// The settings in force after the reload: `wanted`, but with the old values where a change needs a
+/// restart.
 pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Configured {
     let Configured { warnings, server, admin, settings, startup_wait } = wanted;
     let listen = running.server.listen.clone();
@@ -92,7 +93,7 @@ pub(super) fn keys(running: &Configured, wanted: &Configured) -> Vec<Change> {
     names.into_iter().filter_map(change).collect()
 }
 
-/// The changes of zones, with those of their transfer rights and secondaries.
+/// The changes to zones, including their transfer rights and secondaries.
 pub(super) fn with_transfers(
     mut zones: Vec<Change>,
     running: &Configured,
@@ -129,7 +130,7 @@ pub(super) fn with_transfers(
         let plain = name.to_plain();
         match known.get(&key(&plain)).and_then(|index| zones.get_mut(*index)) {
             Some(Change::Changed(_, known)) => known.extend(details),
-            // The report has no transfer rights of a zone that was added or removed.
+            // The report does not list the transfer rights of zones that were added or removed.
             Some(_) => {}
             None => zones.push(Change::Changed(plain, details)),
         }

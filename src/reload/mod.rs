@@ -12,9 +12,9 @@
 //!           -> report the changes, and those that need a restart
 //! ```
 //!
-//! Loading, the lock and the checker can fail: a file has a fault, another server uses the directory, the
-//! checker has ended. Nothing changes before the checker has taken the configuration, and after that
-//! nothing can fail. Applying the configuration belongs to the modules that own its parts.
+//! Loading, the lock and the checker can fail: a file has a fault, another server uses the directory, the checker has
+//! ended. Nothing changes before the checker has accepted the configuration, and afterwards nothing can fail. Applying
+//! the configuration is the task of the modules that own its parts.
 
 mod difference;
 mod named;
@@ -58,7 +58,7 @@ const MOST_TOLD: usize = 100;
 /// The report of a reload.
 #[derive(Clone, Debug)]
 pub struct ReloadReport {
-    /// Generation of the table with the new configuration.
+    /// The generation of the table with the new configuration.
     pub generation: u64,
     /// Duration of the reload.
     pub took: Duration,
@@ -76,7 +76,7 @@ pub struct ReloadReport {
     pub server: Vec<Change>,
     /// Keys of `[admin]`.
     pub admin: Vec<Change>,
-    /// Keys such as `server.listen` that have changed in the file but need a restart to take effect.
+    /// Keys such as `server.listen` that have changed in the file, but take effect only after a restart.
     pub restart_needed: Vec<Change>,
     /// Warnings about valid settings that may be mistakes.
     pub warnings: ConfigFaults,
@@ -90,7 +90,7 @@ pub enum ReloadRefusal {
     /// The configuration is not valid.
     #[error("the configuration is not valid, so nothing has changed: {} to correct", errors(.0))]
     Faults(ConfigFaults),
-    /// The client named another file than the one that this server runs.
+    /// The client named a file other than the one that this server uses.
     #[error(
         "this server runs {}, not {}, so nothing has changed; to reload the file that it runs, give that with -c, or \
          leave out -c and give the server with --admin; to run the other file, restart steerd with it",
@@ -129,10 +129,10 @@ fn errors(faults: &ConfigFaults) -> String {
     }
 }
 
-/// The settings by which configurations are compared, besides zones, services and pools.
+/// The settings that are compared in addition to zones, services and pools.
 #[derive(Clone, Debug)]
 pub struct Configured {
-    /// Warnings that are in the log.
+    /// Warnings that have been logged.
     warnings: ConfigFaults,
     server: ServerSettings,
     admin: AdminSettings,
@@ -171,7 +171,7 @@ pub struct Reach {
     pub metrics: Arc<Metrics>,
 }
 
-/// A client's request for a reload.
+/// A request for a reload.
 #[derive(Debug)]
 struct ReloadRequest {
     /// The client, for the log.
@@ -199,12 +199,12 @@ pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> Reload
 }
 
 impl ReloadHandle {
-    /// Reloads after the reloads requested earlier. `by` is the client, for the log. `meant` is the absolute path
-    /// of the file that the client expects to be running; the reload is refused if it is not. If the future is dropped
+    /// Waits for earlier reloads, then reloads. `by` is the client, for the log. `meant` is the absolute path of the
+    /// file that the client expects to be running; if it is not, the reload is refused. If the future is dropped
     /// before the configuration is loaded, the load is cancelled and nothing changes.
     ///
     /// # Errors
-    /// Returns the reason if nothing has changed.
+    /// The reason, if nothing has changed.
     pub async fn reload(&self, by: String, meant: Option<PathBuf>) -> Result<ReloadReport, ReloadRefusal> {
         let (reply, outcome) = oneshot::channel();
         self.requests.send(ReloadRequest { by, meant, reply }).await.map_err(|_| ReloadRefusal::Ending)?;
@@ -234,7 +234,7 @@ impl Reloader {
                     let Some(ReloadRequest { by, meant, mut reply }) = request else { return };
                     if !reply.is_closed() {
                         let outcome = self.reload(&by, meant, reply.closed()).await;
-                        // The client may have disconnected; the configuration is in force anyway.
+                        // The client may have disconnected; the configuration is in force in any case.
                         let _ = reply.send(outcome);
                     }
                 }
@@ -261,7 +261,7 @@ impl Reloader {
                 report.tell(asked_by);
             }
             Err(refusal) => {
-                // A request for another file does not mean that the running one is invalid.
+                // A request for another file does not make the running configuration invalid.
                 if !matches!(refusal, ReloadRefusal::OtherFile { .. }) {
                     counts.reload_refused();
                 }
@@ -339,7 +339,7 @@ impl Reloader {
             Some(same) => Ok(same),
             None => StateDirectory::take(directory),
         };
-        // An attempt on a directory that does not respond blocks its thread, so there is one at a time.
+        // An attempt on a directory that does not respond blocks its thread, so there is only one at a time.
         if self.taking.as_ref().is_some_and(|earlier| !earlier.is_finished()) {
             return Err(refused(silent));
         }
@@ -351,7 +351,7 @@ impl Reloader {
     }
 }
 
-/// Loads the file. The warnings include serial numbers that go backwards from the zones `before`.
+/// Loads the file. The warnings include serial numbers that have decreased since the zones `before`.
 async fn load(
     file: PathBuf,
     meant: Option<PathBuf>,
@@ -387,8 +387,8 @@ async fn load(
     }
 }
 
-/// Frees a refused configuration on a blocking thread. It may hold a zone of a million records, and the
-/// threads of this runtime answer queries.
+/// Frees a refused configuration on a blocking thread. It may contain a zone with a million records, and the threads
+/// of this runtime answer queries.
 fn free(setup: Setup) {
     spawn_blocking(move || drop(setup));
 }
@@ -443,7 +443,7 @@ impl ReloadReport {
     }
 }
 
-/// The warnings that are new, ignoring their lines.
+/// The warnings that are new; line numbers are ignored.
 fn not_told(warnings: &ConfigFaults, before: &ConfigFaults) -> Vec<ConfigFault> {
     let key = |warning: &ConfigFault| (Arc::clone(&warning.location.file), warning.message.clone());
     let told: HashSet<_> = before.iter().map(key).collect();

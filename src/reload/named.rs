@@ -1,7 +1,7 @@
-//! The difference between two configurations in pools, services and zones, for a person.
+//! The differences between two configurations in pools, services and zones, as text for people.
 //!
-//! Items are the same if they have the same name. Each is described as a list of facts: a key of the configuration
-//! with its value. A value that may hold a secret is compared and never shown. The facts are taken from patterns
+//! Items are the same if they have the same name. Each is described by a list of facts: keys of the configuration
+//! with their values. A value that may contain a secret is compared, but never shown. The facts come from patterns
 //! without `..`, so that a new field cannot be forgotten here.
 
 use std::collections::{HashMap, HashSet};
@@ -22,10 +22,10 @@ use crate::service::{Answers, Policy, Service, WhenDown};
 use crate::settings::Settings;
 use crate::zone::{Catalog, Zone};
 
-/// The changes made by a reload, in the order of the configuration.
+/// The changes made by a reload, in configuration order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Difference {
-    /// The generation of the table that has it.
+    /// The generation of the table that contains them.
     pub generation: u64,
     /// Pools, with backends and checks.
     pub pools: Vec<Change>,
@@ -35,18 +35,18 @@ pub(super) struct Difference {
     pub zones: Vec<Change>,
     /// Overrides that have ended because their backends are gone.
     pub overrides: Vec<Change>,
-    /// Whether settings that answers depend on have changed.
+    /// Whether other settings for answers have changed.
     pub settings: bool,
 }
 
-/// One thing that a reload changed.
+/// An item that a reload changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is new.
+    /// The item is new.
     Added(String),
-    /// It is gone.
+    /// The item is gone.
     Removed(String),
-    /// It has changed; the details are for a person: `backend b2: weight 1 -> 3`.
+    /// The item has changed. The details are for people: `backend b2: weight 1 -> 3`.
     Changed(String, Vec<String>),
 }
 
@@ -65,7 +65,7 @@ impl Change {
 struct Fact {
     key: &'static str,
     value: String,
-    /// Whether the value may hold a password or a token: it is compared and never shown.
+    /// Whether the value may contain a password or a token; it is compared, but never shown.
     secret: bool,
 }
 
@@ -77,7 +77,7 @@ fn secret(key: &'static str, value: impl Into<String>) -> Fact {
     Fact { key, value: value.into(), secret: true }
 }
 
-/// A configuration, as far as it is compared.
+/// The parts of a configuration that are compared.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Compared<'a> {
     pub(super) settings: &'a Settings,
@@ -86,7 +86,7 @@ pub(super) struct Compared<'a> {
     pub(super) pools: &'a [&'a PoolSetup],
 }
 
-/// The changes from `before` to `now`; the publisher adds the generation, and the overrides that were lost.
+/// The changes from `before` to `now`. The caller adds the generation and the lost overrides.
 pub(super) fn difference(before: Compared<'_>, now: Compared<'_>) -> Difference {
     let name = |pool: &&PoolSetup| pool.pool.name.clone();
     let service_name = |service: &&Service| service.name.to_plain();
@@ -108,7 +108,7 @@ pub(super) fn difference(before: Compared<'_>, now: Compared<'_>) -> Difference 
 }
 
 impl Difference {
-    /// The difference of a reload with its result.
+    /// Adds the result of the reload to the difference.
     pub(super) fn with(self, Reloaded { generation, lost }: Reloaded) -> Self {
         let change = |LostOverride { pool, backend, state, reason }: LostOverride| {
             let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
@@ -124,7 +124,7 @@ impl Difference {
     }
 }
 
-/// Compares two lists by name: what is new or has changed in the order of now, then what is gone.
+/// Compares two lists by name. Added and changed items come in the new order, then removed items.
 fn changes<T>(
     before: &[T],
     now: &[T],
@@ -146,13 +146,13 @@ fn changes<T>(
     present.chain(gone).collect()
 }
 
-/// `weight 1 -> 3` for each fact that differs, after `of`; `send changed` for a secret.
+/// For each different fact, `weight 1 -> 3` after `of`; for a secret, `send changed`.
 fn fact_changes(of: &str, before: &[Fact], now: &[Fact]) -> Vec<String> {
     let value = |facts: &[Fact], key| {
         let known = facts.iter().find(|fact| fact.key == key);
         known.map_or_else(|| "none".to_owned(), |fact| fact.value.clone())
     };
-    // Of a check of another type nothing else can be compared.
+    // If a check has another type, its other facts cannot be compared.
     let is_other_type = value(before, "type") != value(now, "type");
     let only_before = before.iter().filter(|fact| now.iter().all(|known| known.key != fact.key));
     now.iter()
@@ -416,8 +416,8 @@ fn zone_changes(before: &Zone, now: &Zone) -> Vec<String> {
     }
 }
 
-/// The same names hold the same records. Names that hold none are there for others, or for services,
-/// which are told by themselves.
+/// Whether the same names have the same records. Names without records are ignored: they exist because of other
+/// names, or of services, which are reported separately.
 fn is_same_zone(before: &Zone, now: &Zone) -> bool {
     before.records() == now.records()
         && now.nodes().all(|node| {

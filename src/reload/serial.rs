@@ -1,5 +1,5 @@
-//! Serial numbers of zones at a reload: secondaries fetch a zone only when its serial is newer than
-//! theirs.
+//! Checks the serial numbers of zones at a reload: secondaries fetch a zone only if its serial is newer
+//! than theirs.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::name::Name;
 use crate::settings::Allowed;
 use crate::zone::{Catalog, Zone};
 
-/// Warnings about zones with transfers whose serial number goes backwards.
+/// Warnings about transferred zones whose serial number has decreased.
 pub(super) fn warnings(before: &Catalog, after: &Catalog, transfers: &HashMap<Name, Allowed>) -> Vec<String> {
     let warning = |zone: &Zone| {
         let name = Name::from_wire(zone.apex_name()).filter(|name| transfers.contains_key(name))?;
@@ -23,7 +23,8 @@ pub(super) fn warnings(before: &Catalog, after: &Catalog, transfers: &HashMap<Na
     after.zones().iter().filter_map(warning).collect()
 }
 
-/// By serial number arithmetic (RFC 1982, section 3.2). In the undefined case a secondary may do either.
+/// According to serial number arithmetic (RFC 1982, section 3.2). If the order is undefined, a secondary
+/// may or may not fetch the zone.
 fn goes_backwards(old: u32, new: u32) -> bool {
     old != new && old.wrapping_sub(new) <= 1 << 31
 }
@@ -74,7 +75,7 @@ mod tests {
         }
     }
 
-    /// Comparing each zone with each other one would take ten times as long.
+    /// Comparing all pairs of zones would take ten times as long.
     #[test]
     fn many_zones_take_a_moment() {
         let names: Vec<String> = (0..20_000).map(|index| format!("zone-{index}.example")).collect();

@@ -1,13 +1,13 @@
-//! Hands another configuration to the checker.
+//! Hands a new configuration to the checker.
 //!
 //! ```text
-//! here            ask for the configuration that runs -> compare -> share what is the same
-//! on its thread   take over the pools that are not shared -> judge them -> publish one table
-//! here            free what is not used any more
+//! here            get the running configuration -> compare -> share equal parts
+//! on its thread   replace the pools that differ -> evaluate them -> publish one table
+//! here            free unused parts
 //! ```
 //!
-//! Comparing a million records, or freeing a hundred thousand backends, takes longer than a probe may wait, so it
-//! happens here.
+//! Comparing a million records, or freeing a hundred thousand backends, takes longer than probes may wait, so it
+//! happens in this task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::reload::named::{Compared, Difference, difference};
 use crate::served::Served;
 use crate::service::Service;
 
-/// Why a configuration has not been taken over.
+/// Why a configuration was not applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotReloaded {
     /// The checker has ended.
@@ -33,12 +33,11 @@ pub(super) enum NotReloaded {
     BrokeOff,
 }
 
-/// Makes the checker go on with another configuration, and returns what differs. Without a difference nothing
-/// happens. `by` is who asks, for the log. `startup_wait` is ignored. Must be called by one caller
-/// at a time.
+/// Makes the checker switch to a new configuration, and returns the differences. Does nothing if there are none.
+/// `by` is who requested it, for the log. `startup_wait` is ignored. Only one caller at a time may call this.
 ///
 /// # Errors
-/// Nothing has changed: why.
+/// Why nothing has changed.
 pub(super) async fn swap(
     checker: &CheckerHandle,
     served: Served,
@@ -70,7 +69,8 @@ async fn ask<T>(
     answer.await.map_err(|_| NotReloaded::Ended)
 }
 
-/// The changes a setup makes, and the setup with all that it does not change shared with the running one.
+/// The changes that a setup makes, and the setup, which shares all unchanged parts with the running
+/// configuration.
 fn compare(running: &Configuration, served: Served, by: String) -> (NewConfiguration, Difference) {
     let Served { settings, catalog, services, pools, startup_wait: _ } = served;
     let table = &running.table;
@@ -90,7 +90,7 @@ fn compare(running: &Configuration, served: Served, by: String) -> (NewConfigura
             pools: &pools.iter().collect::<Vec<_>>(),
         },
     );
-    // The zones name the services by their place in the list.
+    // The zones refer to services by their index in the list.
     let same_services =
         old_services.iter().map(|service| &service.name).eq(services.iter().map(|new| &new.name));
     let same_zones = same_services && difference.zones.is_empty();

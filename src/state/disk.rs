@@ -1,8 +1,8 @@
-//! Replaces a file atomically: after a crash of the process or the machine, a reader finds the old
-//! file or the new one.
+//! Replaces a file atomically: after a crash of the process or the machine, a reader finds either
+//! the old file or the new one.
 //!
 //! ```text
-//! create beside it -> write -> fsync -> rename over it -> fsync the directory
+//! create new file -> write -> fsync -> rename over it -> fsync the directory
 //! ```
 //!
 //! The steps are methods of a trait, so that a test can stop after each one and inspect the result.
@@ -23,18 +23,18 @@ pub(super) trait Disk: Clone + Send + 'static {
     fn remove(&mut self, path: &Path) -> io::Result<()>;
     /// Creates a new empty file that only its owner may access.
     fn create(&mut self, path: &Path) -> io::Result<Self::File>;
-    /// Returns when the content would survive a loss of power.
+    /// Returns when the content is safe against a loss of power.
     fn sync(&mut self, file: &mut Self::File) -> io::Result<()>;
-    /// Replaces one file by another, atomically.
+    /// Replaces a file with another, atomically.
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Returns when the names in a directory would survive a loss of power.
+    /// Returns when the names in a directory are safe against a loss of power.
     fn sync_directory(&mut self, directory: &Path) -> io::Result<()>;
 }
 
-/// Replaces the content of a file by `bytes`.
+/// Replaces the content of a file with `bytes`.
 ///
 /// # Errors
-/// Returns an error if a step fails. Before the rename the old file is untouched.
+/// If a step fails. Before the rename, the old file is unchanged.
 pub(super) fn replace<D: Disk>(disk: &mut D, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = beside(path);
     disk.remove(&new)?;
@@ -43,7 +43,7 @@ pub(super) fn replace<D: Disk>(disk: &mut D, path: &Path, bytes: &[u8]) -> io::R
         disk.sync(&mut file)
     });
     if let Err(error) = written.and_then(|()| disk.rename(&new, path)) {
-        // An incomplete file must not use space on a full disk.
+        // An incomplete file must not take up space on a full disk.
         let _ = disk.remove(&new);
         return Err(error);
     }
@@ -76,7 +76,7 @@ impl Disk for System {
     }
 
     fn sync(&mut self, file: &mut File) -> io::Result<()> {
-        // Syncs all metadata needed to read the content, but not the file times.
+        // Syncs the metadata that is needed to read the content, but not the file times.
         file.sync_data()
     }
 

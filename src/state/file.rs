@@ -24,7 +24,7 @@ use crate::state::form::{StoredOverride, StoredState, time};
 
 /// The format name in the file.
 const FORMAT: &str = "steerd-health";
-/// The version that is written. Files of later versions are not read.
+/// The version that is written. Files of newer versions are not read.
 pub(super) const VERSION: u32 = 2;
 
 /// Why a file is not read.
@@ -83,7 +83,7 @@ struct Stored {
 /// Encodes a memory. `journal` is the number of the journal that continues it.
 ///
 /// # Errors
-/// Returns errors of the serializer. No memory causes one.
+/// Errors of the serializer. No memory causes one.
 pub(super) fn encode(memory: Memory, journal: u64, now: SystemTime) -> serde_json::Result<String> {
     let stored = Stored {
         states: memory.states.into_iter().map(StoredState).collect(),
@@ -98,10 +98,10 @@ pub(super) fn encode(memory: Memory, journal: u64, now: SystemTime) -> serde_jso
     serde_json::to_string(&envelope).map(|text| text + "\n")
 }
 
-/// Reads a file of any version up to the present one.
+/// Reads a file of any version up to the current one.
 ///
 /// # Errors
-/// Returns an error if it is not a snapshot, or not a complete one.
+/// If it is not a snapshot, or not a complete one.
 pub(super) fn decode(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
     let text = std::str::from_utf8(bytes)?;
     let head: FormatVersion = serde_json::from_str(text)?;

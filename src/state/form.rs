@@ -1,7 +1,7 @@
-//! The JSON form of states and overrides, in the snapshot and in the journal.
+//! The JSON form of states and overrides, for the snapshot and the journal.
 //!
-//! Files of every version stay readable: a field may be added here with a default, but none may be
-//! renamed or removed.
+//! Files of every version stay readable: a new field needs a default, and no field may be renamed
+//! or removed.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -66,8 +66,8 @@ enum StateWord {
     Down,
 }
 
-/// Times in RFC 3339. A time outside of the calendar, as from a wrong clock, becomes the nearest
-/// one in it.
+/// Times in RFC 3339. A time outside the calendar, for example from a wrong clock, becomes the
+/// nearest one inside.
 pub(super) mod time {
     use super::{Deserialize, SystemTime, Timestamp};
 

@@ -8,9 +8,9 @@
 //! 77d2...          {"ended":{"pool":"web","backend":"gw1"}}     the override has ended
 //! ```
 //!
-//! A record starts with a checksum of its text, its offset in the file and the number of the
-//! journal. So a moved, duplicated or damaged record is detected, and the records after it are
-//! still read. A crash leaves at most the last record incomplete; it is ignored.
+//! A record starts with a checksum over its text, its offset in the file and the number of the
+//! journal. So a moved, duplicated or damaged record is detected, and the following records are
+//! still read. After a crash, at most the last record is incomplete; it is ignored.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -29,12 +29,12 @@ use crate::state::recollection::Recollection;
 
 /// The format name in the file.
 const FORMAT: &str = "steerd-health-journal";
-/// The version that is written. Journals of later versions are not read.
+/// The version that is written. Journals of newer versions are not read.
 pub(super) const VERSION: u32 = 1;
-/// The file name, before and after the number.
+/// The parts of the file name before and after the number.
 const BEFORE: &str = "health.";
 const AFTER: &str = ".journal";
-/// Bytes of a checksum. It protects against damage, not against an attacker.
+/// The length of a checksum, bytes. It detects damage, but does not protect against an attacker.
 const CHECKSUM: usize = 8;
 
 /// The path of the journal with this number.
@@ -42,7 +42,7 @@ pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{BEFORE}{number}{AFTER}"))
 }
 
-/// The number of a journal, from its file name.
+/// The number of a journal, according to its file name.
 pub(super) fn number(name: &str) -> Option<u64> {
     name.strip_prefix(BEFORE)?.strip_suffix(AFTER)?.parse().ok()
 }
@@ -68,7 +68,7 @@ enum JournalRecord {
 pub(super) struct Journal<F> {
     file: F,
     pub(super) number: u64,
-    /// Bytes.
+    /// In bytes.
     pub(super) length: u64,
     /// Whether it has no records yet.
     pub(super) is_empty: bool,
@@ -78,7 +78,7 @@ impl<F> Journal<F> {
     /// Creates a journal on the disk.
     ///
     /// # Errors
-    /// Returns an error if a step fails, or if a journal with this number exists.
+    /// If a step fails, or a journal with this number exists.
     pub(super) fn begin<D: Disk<File = F>>(disk: &mut D, directory: &Path, number: u64) -> io::Result<Self>
     where
         F: Write,
@@ -88,7 +88,7 @@ impl<F> Journal<F> {
         let mut journal = Self { file, number, length: 0, is_empty: true };
         let begun = journal.write_head(disk).and_then(|()| disk.sync_directory(directory));
         if let Err(error) = begun {
-            // On a full disk each attempt would leave one more empty file.
+            // On a full disk, each attempt would leave another empty file.
             let _ = disk.remove(&path);
             return Err(error);
         }
@@ -108,11 +108,11 @@ impl<F> Journal<F> {
         disk.sync(&mut self.file)
     }
 
-    /// Appends changes. Returns when they would survive a loss of power. After an error the end of
-    /// the file is undefined, and nothing more may be appended.
+    /// Appends changes. Returns when they are safe against a loss of power. After an error the end
+    /// of the file is undefined, and nothing more may be appended.
     ///
     /// # Errors
-    /// Returns an error if a step fails.
+    /// If a step fails.
     pub(super) fn append<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
@@ -158,7 +158,7 @@ impl<F> Journal<F> {
 pub(super) struct Replayed {
     /// Number of records read.
     pub(super) records: usize,
-    /// Why a part could not be read. An incomplete record at the end is not a fault.
+    /// Why a part could not be read. An incomplete record at the end is no fault.
     pub(super) fault: Option<String>,
 }
 

@@ -15,9 +15,9 @@
 //! ```
 //!
 //! A snapshot is made in the background, so changes are appended meanwhile. No change is lost
-//! between the checker and the disk: the checker keeps it until it is asked, and it is pending here
-//! until it is appended. Only one journal operation runs at a time. A file system that does not
-//! answer delays neither the stop of the server nor a move to another directory.
+//! between the checker and the disk: the checker keeps it until the keeper asks for it, and then it
+//! is pending here until it is appended. Only one journal operation runs at a time. A file system
+//! that does not respond delays neither the stop of the server nor the switch to another directory.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,30 +36,30 @@ use crate::state::disk::{Disk, System};
 use crate::state::journal::Journal;
 use crate::state::{FILE, MAX_FILE, MAX_JOURNALS, StateDirectory, disk, file, journals};
 
-/// How often the checker is asked for changes. A change is on the disk within a second.
+/// How often the checker is asked for changes. A change is on disk within a second.
 const PERIOD: Duration = Duration::from_millis(500);
-/// A smaller journal causes no snapshot, bytes. A larger one does when it exceeds the snapshot, so
-/// that snapshots write no more bytes than the journal.
+/// Up to this size, a journal causes no snapshot, bytes. Above it, a journal causes a snapshot if
+/// it is larger than the last one, so that snapshots write no more bytes than the journal.
 const SMALL: u64 = 1 << 20;
-/// Maximum length of one journal, bytes. Then another is begun, with or without a snapshot, because
-/// a journal longer than [`MAX_FILE`] would not be read.
+/// Maximum length of a journal, bytes. At this length the next one is begun, with or without a
+/// snapshot, because a journal longer than [`MAX_FILE`] would not be read.
 const LONG: u64 = MAX_FILE / 2;
-/// Maximum number of answers of the checker that are appended at once: a tenth of [`MAX_FILE`],
-/// with names of usual length.
+/// Maximum number of answers from the checker that are appended at once: a tenth of [`MAX_FILE`]
+/// with names of typical length.
 const ANSWERS_AT_ONCE: usize = 32;
-/// Snapshots that replace large journals take at most one part in so many of the time.
+/// Snapshots because of large journals take at most one part in this many of the time.
 const SHARE: u32 = 20;
-/// A record is written this often even without changes, so that the time of the last write, which
-/// decides the age of the hints, stays fresh.
+/// A record is written this often even without changes, because the time of the last write decides
+/// how old the hints are.
 const REFRESH: Duration = Duration::from_secs(600);
-/// Time from a failed write to the next attempt, and after which a slow write counts as failed.
+/// The time from a failed write to the next attempt. A write that takes longer counts as failed.
 const RETRY: Duration = Duration::from_secs(10);
-/// Timeout for an answer of the checker.
+/// Timeout for an answer from the checker.
 const ASK_TIME: Duration = Duration::from_secs(5);
-/// Reasons why nothing survives a restart.
+/// Why nothing survives a restart.
 const NO_PLACE: &str = "no state_dir is set under [server]";
 const NOT_WRITTEN: &str = "state_dir cannot be written; the log says why";
-/// How long the last write may delay the stop.
+/// The longest time by which the last write may delay the stop.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
 /// Saves the memory of a running server.
@@ -72,7 +72,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts to save what the checker knows. Must be called within a tokio runtime.
+    /// Starts saving the state of the checker. Must be called within a tokio runtime.
     #[must_use]
     pub fn start(place: Option<StateDirectory>, checker: CheckerHandle, metrics: Arc<Metrics>) -> Self {
         Self::start_on(System, place, checker, metrics)
@@ -110,14 +110,14 @@ impl Keeper {
         Self { place, lost_because, stop, task: tokio::spawn(work.run(places, stopped)) }
     }
 
-    /// A sender for the directory, which may change or be removed while this runs. The memory is
-    /// written to a new directory at once; existing files there are not read.
+    /// A sender for changing or removing the directory while this runs. The memory is written to
+    /// the new directory at once; files that exist there are not read.
     #[must_use]
     pub fn place(&self) -> watch::Sender<Option<StateDirectory>> {
         self.place.clone()
     }
 
-    /// The reason why the present memory would not survive a restart; none if it would.
+    /// Why the current memory would not survive a restart; none if it would.
     #[must_use]
     pub fn lost_because(&self) -> watch::Receiver<Option<&'static str>> {
         self.lost_because.clone()
@@ -132,16 +132,16 @@ impl Keeper {
 
 struct Work<D: Disk> {
     disk: D,
-    /// The directory it writes to.
+    /// The directory for the files.
     place: Option<StateDirectory>,
     checker: CheckerHandle,
     metrics: Arc<Metrics>,
-    /// The outstanding answer of the checker. It is awaited until it arrives, so that no changes
+    /// The outstanding answer from the checker. It is awaited until it arrives, so that no changes
     /// are lost.
     asked: Option<oneshot::Receiver<MemoryChanges>>,
-    /// Changes that are not known to be in a journal.
+    /// Changes that may not be in a journal yet.
     pending: Vec<MemoryChanges>,
-    /// A snapshot is needed, whatever the length of the journal.
+    /// Whether a snapshot is needed, whatever the length of the journal.
     is_whole_needed: bool,
     /// `None` before the first journal, during a write, and after a failed write.
     journal: Option<Journal<D::File>>,
@@ -152,12 +152,12 @@ struct Work<D: Disk> {
     /// When the last record was appended.
     appended: Instant,
     snapshot: SnapshotProgress,
-    /// Earliest time of the next snapshot for the sake of a large journal.
+    /// The earliest time for a snapshot because of a large journal.
     not_before: Instant,
-    /// Earliest time of the next attempt after a failure.
+    /// The earliest time for the next attempt after a failure.
     retry: Instant,
     is_failing: bool,
-    /// Nothing is appended, because the journals have reached their maximum size.
+    /// Whether nothing is appended because the journals have reached their maximum size.
     is_full: bool,
     /// See [`Keeper::lost_because`].
     lost: watch::Sender<Option<&'static str>>,
@@ -165,19 +165,19 @@ struct Work<D: Disk> {
 
 /// The result of an operation on a journal.
 struct Written<F> {
-    /// With its lock, if it could be taken.
+    /// With its lock, if it could be locked.
     place: StateDirectory,
-    /// Number of pending changes that are now in the journal.
+    /// How many pending changes are now in the journal.
     appended: usize,
     /// The journal to use from now on, and the bytes of earlier ones.
     journal: io::Result<(Journal<F>, u64)>,
 }
 
-/// The snapshot that the journal continues.
+/// The state of the snapshot that the journal continues.
 enum SnapshotProgress {
-    /// There is none, and none is being made.
+    /// There is none, and none is in progress.
     Wanted,
-    /// Being made: since when, the first journal that continues it, and its size when it is done.
+    /// In progress: since when, the first journal that continues it, and its size once it is done.
     Begun(Instant, u64, JoinHandle<io::Result<u64>>),
     /// Written, with this size in bytes.
     Made(u64),
@@ -193,7 +193,7 @@ impl<D: Disk> Work<D> {
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.place.clone_from(&places.borrow_and_update());
         loop {
-            // `work` may be cancelled at any await point and continues from there.
+            // `work` may be cancelled at any await point, and later continues from there.
             tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stop| *stop) => break,
@@ -236,13 +236,13 @@ impl<D: Disk> Work<D> {
         self.note_loss();
     }
 
-    /// Writes changes, and begins a snapshot if one is due.
+    /// Writes changes, and starts a snapshot if one is due.
     async fn turn(&mut self, is_last: bool) {
         self.written().await;
         if self.place.is_none() {
             return;
         }
-        // First, so that the changes told in this turn can be appended.
+        // This comes first, so that the changes reported in this turn can be appended.
         if self.journal.is_none() && Instant::now() >= self.retry {
             self.begin_journal().await;
         }
@@ -286,7 +286,7 @@ impl<D: Disk> Work<D> {
         is_full
     }
 
-    /// Total bytes of the journals that a start would read now.
+    /// Total bytes of the journals that a start would read.
     fn length(&self) -> u64 {
         self.earlier + self.journal.as_ref().map_or(0, |journal| journal.length)
     }
@@ -307,7 +307,7 @@ impl<D: Disk> Work<D> {
     /// Writes the last changes, and a snapshot if the journal needs one.
     async fn finish(&mut self) {
         self.turn(true).await;
-        // A snapshot that is complete needs only its journal.
+        // A complete snapshot only needs its journal.
         let is_needed =
             |work: &Self| work.journal.is_none() || !matches!(work.snapshot, SnapshotProgress::Made(_));
         while self.place.is_some() && is_needed(self) {
@@ -322,7 +322,7 @@ impl<D: Disk> Work<D> {
         }
     }
 
-    /// Asks for changes. Returns whether there are more to ask for.
+    /// Asks for changes. Returns whether there are more.
     async fn ask(&mut self) -> bool {
         while self.pending.len() < ANSWERS_AT_ONCE {
             if self.asked.is_none() {
@@ -334,7 +334,7 @@ impl<D: Disk> Work<D> {
                 self.asked = Some(asked);
             }
             let Some(asked) = &mut self.asked else { return false };
-            // The next turn takes a late answer.
+            // A late answer is taken in the next turn.
             let Ok(told) = timeout(ASK_TIME, asked).await else { return false };
             self.asked = None;
             let Ok(changes) = told else { return false };
@@ -397,7 +397,7 @@ impl<D: Disk> Work<D> {
             }
         };
         self.writing = None;
-        // The panic has been logged.
+        // The panic was logged.
         let Ok(Written { place, appended, journal }) = written else {
             return self.move_on(self.place.clone());
         };
@@ -415,8 +415,8 @@ impl<D: Disk> Work<D> {
         }
     }
 
-    /// Begins a new journal, unless the current one still waits for its snapshot, and then the
-    /// snapshot.
+    /// Starts a snapshot. Before it, begins a new journal, unless the current one still waits for
+    /// its snapshot.
     async fn begin_snapshot(&mut self) {
         let is_used = |journal: &Journal<D::File>| {
             !journal.is_empty
@@ -442,7 +442,7 @@ impl<D: Disk> Work<D> {
             let told = timeout(ASK_TIME, memory).await.ok().and_then(Result::ok);
             let memory = told.ok_or_else(|| io::Error::other("the health checker does not answer"))?;
             let write = move || {
-                // The directory may have been replaced since the last change was appended.
+                // The directory may have been replaced after the last change was appended.
                 place.hold().map_err(io::Error::other)?;
                 write(&mut disk, place.directory(), memory, number)
             };
@@ -471,7 +471,7 @@ impl<D: Disk> Work<D> {
         }
     }
 
-    /// Logs the end of a failure, once the journal and the snapshot are both in order.
+    /// Logs the end of a failure, when both the journal and the snapshot are in order.
     fn tell_recovered(&mut self) {
         let is_in_order = self.journal.is_some() && matches!(self.snapshot, SnapshotProgress::Made(_));
         if is_in_order && std::mem::take(&mut self.is_failing) {
@@ -489,14 +489,14 @@ impl<D: Disk> Work<D> {
 }
 
 impl SnapshotProgress {
-    /// Waits for a snapshot that is being made; returns `None` if there is none.
+    /// Waits for a snapshot in progress; returns `None` if there is none.
     async fn made(&mut self) -> Option<io::Result<u64>> {
         let Self::Begun(_, _, making) = self else { return None };
         Some(making.await.unwrap_or_else(|broken| Err(io::Error::other(broken))))
     }
 }
 
-/// Begins the next journal. Returns it and the bytes of earlier ones. Blocks.
+/// Begins the next journal. Returns it and the total bytes of earlier ones. Blocks.
 fn begin<D: Disk>(disk: &mut D, directory: &Path) -> io::Result<(Journal<D::File>, u64)> {
     let journals = journals(directory);
     let length = |(_, path): &(u64, PathBuf)| path.symlink_metadata().map_or(0, |metadata| metadata.len());

@@ -1,7 +1,7 @@
 //! The lock that gives each state directory to one server.
 //!
-//! The lock belongs to the open file (`flock`), so it ends with the process, also after a crash.
-//! The file names the process for a human reader; nothing else depends on its content.
+//! The lock belongs to the open file (`flock`), so it ends with the process, even after a crash.
+//! The file contains the process id for people; nothing depends on its content.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,8 +14,8 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 
 /// The lock file in `state_dir`.
 pub const LOCK: &str = "lock";
-/// Width of the process id in the file. It is constant, so that a new holder overwrites the old id
-/// completely, and a full disk has room for it.
+/// Width of the process id in the file. It is constant, so that a new holder completely overwrites
+/// the old id, and always has room for it on a full disk.
 const DIGITS: usize = 10;
 
 /// Why a directory cannot be used.
@@ -33,7 +33,7 @@ pub enum LockError {
         /// The process, if the file names it.
         holder: Option<u32>,
     },
-    /// The system refuses the lock.
+    /// The system refuses to lock it.
     #[error("`state_dir` {} cannot be locked: {error}", directory.display())]
     Refused {
         /// The directory.
@@ -41,7 +41,7 @@ pub enum LockError {
         /// The system's error.
         error: io::Error,
     },
-    /// The file system does not answer.
+    /// The file system does not respond.
     #[error(
         "the file system of `state_dir` {} has not answered for {limit:?}; choose a directory on another file system, or reload again when it answers",
         directory.display()
@@ -49,17 +49,17 @@ pub enum LockError {
     Silent {
         /// The directory.
         directory: PathBuf,
-        /// How long it was waited for.
+        /// How long steerd waited.
         limit: Duration,
     },
 }
 
-/// The lock of a directory, held as long as this value lives.
+/// The lock of a directory. It is held as long as this value exists.
 #[derive(Debug)]
 struct Lock {
-    /// Never read; it holds the lock.
+    /// Never read; it keeps the lock.
     _file: File,
-    /// Device and inode of the file. Stored, because its file system may stop answering.
+    /// Device and inode of the file. They are stored because the file system may stop responding.
     identity: (u64, u64),
 }
 
@@ -74,13 +74,13 @@ impl StateDirectory {
     /// Locks a directory for this process. Blocks.
     ///
     /// # Errors
-    /// Returns an error if another process holds the lock, or if it cannot be taken.
+    /// If another process has the lock, or it cannot be taken.
     pub fn take(directory: PathBuf) -> Result<Self, LockError> {
         let lock = Some(Arc::new(Lock::take(&directory)?));
         Ok(Self { directory, lock })
     }
 
-    /// A directory that `hold` has yet to lock.
+    /// A directory that `hold` has not locked yet.
     #[must_use]
     pub fn unlocked(directory: PathBuf) -> Self {
         Self { directory, lock: None }
@@ -92,18 +92,19 @@ impl StateDirectory {
         &self.directory
     }
 
-    /// The same directory under another path; `None` if the lock is not there. Looks only at that
-    /// path, because the file system of the present one may not answer. Blocks.
+    /// The same directory under another path; `None` if the lock is not there. Accesses only that
+    /// path, because the file system of the current one may not respond. Blocks.
     #[must_use]
     pub fn by_path(&self, path: &Path) -> Option<Self> {
         let lock = self.lock.as_ref().filter(|lock| lock.is_in(path))?;
         Some(Self { directory: path.into(), lock: Some(Arc::clone(lock)) })
     }
 
-    /// Makes sure that this process has the lock, because the directory may have been replaced.
+    /// Makes sure that this process still has the lock, because the directory may have been
+    /// replaced.
     ///
     /// # Errors
-    /// Returns the errors of [`StateDirectory::take`].
+    /// Those of [`StateDirectory::take`].
     pub(super) fn hold(&mut self) -> Result<(), LockError> {
         if !self.lock.as_ref().is_some_and(|lock| lock.is_in(&self.directory)) {
             self.lock = None;
@@ -119,7 +120,7 @@ impl Lock {
         let mut file = open(&directory.join(LOCK)).map_err(refused)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
-                // The lock holds without the text: the disk may be full.
+                // The lock is valid without the text: the disk may be full.
                 let _ = write!(file, "{:<DIGITS$}", std::process::id());
                 let identity = identity(&file.metadata().map_err(refused)?);
                 Ok(Self { _file: file, identity })
@@ -143,8 +144,7 @@ fn identity(file: &Metadata) -> (u64, u64) {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    // Opening a FIFO would wait for its other end, and a link could lead to a file of another
-    // program.
+    // Opening a FIFO would wait for its other end, and a link could lead to another program's file.
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let file = OpenOptions::new()
         .read(true)
@@ -157,7 +157,7 @@ fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("`lock` is not a file")) }
 }
 
-/// The process that holds the lock; `None` if it has not written its id yet.
+/// The process that has the lock; `None` if it has not written its id yet.
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(DIGITS as u64).read_to_string(&mut text).ok()?;

@@ -2,10 +2,9 @@
 //!
 //! ```text
 //! start   lock the directory -> read the snapshot and its journals -> a memory, as hints for the
-//!         checker; unreadable files are set aside
-//! work    ask the checker for changes -> append them to the journal, twice a second
-//!         the journal is large, or everything may have changed -> new journal -> new snapshot
-//! stop    append once more
+//! checker; unreadable files are set aside work    ask the checker for changes -> append them to
+//! the journal, twice a second the journal is large, or everything may have changed -> new journal
+//! -> new snapshot stop    append once more
 //! ```
 //!
 //! The files are numbered, so that a crash at any moment leaves no doubt about which belong
@@ -18,13 +17,13 @@
 //! ```
 //!
 //! The snapshot is read first, then the journals from its number on, in order; without a snapshot,
-//! all journals. Every change goes to the journal, also while a snapshot is made, and a journal is
+//! all journals. Every change goes to the journal, even while a snapshot is made, and a journal is
 //! begun before its snapshot. So every change is in at least one of them, and a crash loses only
-//! changes that were not appended yet. Applying a change twice is harmless.
+//! changes that were not yet appended. Applying a change twice is harmless.
 //!
-//! Nothing here stops answers: a file that cannot be read means an empty memory, and a failed write
-//! is a warning. Only a directory in use by another server prevents a start. The checker decides
-//! how far it trusts a remembered state.
+//! No fault here stops answers: an unreadable file means an empty memory, and a failed write causes
+//! a warning. Only a directory that another server uses prevents a start. The checker decides how
+//! far to trust a remembered state.
 
 mod disk;
 mod file;
@@ -52,12 +51,12 @@ pub use recollection::HINT_AGE;
 
 /// File name of the snapshot in `state_dir`.
 pub const FILE: &str = "health.json";
-/// Maximum size of a file that is read or written, bytes: a million addresses with names of usual
-/// length. A larger file was not written by steerd.
+/// Maximum size of a file that is read or written, bytes: a million addresses with names of typical
+/// length. steerd never writes a larger file.
 pub const MAX_FILE: u64 = 256 << 20;
-/// Maximum size of all journals together, bytes: as many as a start can read in time. On a good
-/// disk a snapshot replaces them earlier. At this size, changes are not written until a snapshot
-/// is.
+/// Maximum size of all journals together, bytes: as much as a start can read in time. A snapshot
+/// usually replaces them earlier. When they reach this size, no changes are written until there is
+/// a new snapshot.
 const MAX_JOURNALS: u64 = MAX_FILE;
 /// Maximum number of damaged files of each kind that are kept for inspection.
 const MAX_DAMAGED: usize = 5;
@@ -66,11 +65,11 @@ const DAMAGED: &str = ".damaged-";
 
 /// Locks a directory for this process and reads its memory. Blocks.
 ///
-/// If the directory cannot be locked for another reason than another server, the start continues;
-/// nothing is written until it can be locked.
+/// If locking fails for another reason, the start continues; nothing is written until the directory
+/// can be locked.
 ///
 /// # Errors
-/// Returns an error if another server uses the directory.
+/// If another server uses the directory.
 pub fn open(directory: PathBuf, now: SystemTime) -> Result<(StateDirectory, Memory), LockError> {
     let place = match StateDirectory::take(directory.clone()) {
         Err(LockError::Refused { .. }) => StateDirectory::unlocked(directory),
@@ -82,7 +81,7 @@ pub fn open(directory: PathBuf, now: SystemTime) -> Result<(StateDirectory, Memo
 
 /// Reads the memory in a directory. Blocks.
 ///
-/// A file that is damaged, foreign or of a later version is set aside for inspection.
+/// A file that is damaged, foreign or from a newer version is set aside for inspection.
 fn recall(directory: &Path, now: SystemTime) -> Memory {
     let path = directory.join(FILE);
     let snapshot = match read(&path) {
@@ -99,7 +98,7 @@ fn recall(directory: &Path, now: SystemTime) -> Memory {
         Err(reason) => {
             tell_set_aside(&path, &reason, now, "steerd starts without it");
             for (_, path) in journals(directory) {
-                // Without the snapshot, the changes in a journal mean nothing.
+                // Without the snapshot, the changes in a journal are useless.
                 tell_set_aside(&path, "it continues a snapshot that cannot be read", now, "it is ignored");
             }
             return Memory::default();
@@ -109,7 +108,7 @@ fn recall(directory: &Path, now: SystemTime) -> Memory {
     let bytes = |number| Ok(read(&journal::path(directory, number))?.unwrap_or_default());
     let (recollection, changes, faults) = recollect(snapshot, numbers, bytes);
     for (number, fault) in faults {
-        // A copy, because the readable part of the original is needed until there is a new
+        // This is a copy, because the readable part of the original is needed until there is a new
         // snapshot.
         tell_copied(&journal::path(directory, number), &fault, now);
     }
@@ -122,15 +121,15 @@ fn recall(directory: &Path, now: SystemTime) -> Memory {
     memory
 }
 
-/// The combined content of the snapshot, if there is one, and the journals after it; the number of
-/// records in them; and the journals that could not be read completely.
+/// Combines the snapshot, if there is one, with the journals after it. Also returns the number of
+/// records in them, and the journals that could not be read completely.
 fn recollect(
     snapshot: Option<file::Snapshot>,
     journals: impl Iterator<Item = u64>,
     bytes: impl Fn(u64) -> io::Result<Vec<u8>>,
 ) -> (Recollection, usize, Vec<(u64, String)>) {
-    // A snapshot without a journal number was written by an earlier steerd, after all journals in
-    // the directory.
+    // A snapshot without a journal number comes from an earlier version of steerd, which wrote it
+    // after all journals in the directory.
     let first = snapshot.as_ref().map_or(0, |snapshot| snapshot.journal.unwrap_or(u64::MAX));
     let mut recollection = snapshot.map(Recollection::new).unwrap_or_default();
     let (mut records, mut faults) = (0, Vec::new());
@@ -167,11 +166,11 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// The path at which a damaged file is kept for inspection.
+/// The path under which a damaged file is kept for inspection.
 fn aside(path: &Path, now: SystemTime) -> PathBuf {
     let time = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH);
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    // Times have constant length, so that the order of names is the order of times.
+    // Times have a constant length, so the order of names is the order of times.
     name.push(format!("{DAMAGED}{time:.9}"));
     path.with_file_name(name)
 }
@@ -198,7 +197,7 @@ fn tell_copied(path: &Path, reason: &str, now: SystemTime) {
     delete_oldest(path);
 }
 
-/// Deletes the oldest files of this kind that were set aside, beyond [`MAX_DAMAGED`].
+/// Deletes the oldest files of this kind that were set aside, so that [`MAX_DAMAGED`] remain.
 fn delete_oldest(path: &Path) {
     let directory = path.parent().unwrap_or(Path::new("."));
     let is_journal = |name: &str| journal::number(name).is_some();

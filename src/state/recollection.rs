@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::fleet::{Memory, RememberedOverride, RememberedState};
 use crate::state::file::Snapshot;
 
-/// States written longer ago than this are not used as hints.
+/// States that were written longer ago are not used as hints.
 pub const HINT_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Pool, backend, address and check.
@@ -27,13 +27,13 @@ pub(super) struct Recollection {
 #[derive(Debug)]
 pub(super) struct Recalled {
     pub(super) memory: Memory,
-    /// Time since it was written; zero if that is in the future.
+    /// The time since it was written; zero if the time of writing is in the future.
     pub(super) age: Duration,
     /// Whether states were left out because they are too old.
     pub(super) too_old: bool,
 }
 
-/// Empty, and older than anything written.
+/// Empty, and older than anything that was written.
 impl Default for Recollection {
     fn default() -> Self {
         Self { states: BTreeMap::new(), overrides: BTreeMap::new(), written: SystemTime::UNIX_EPOCH }
@@ -76,7 +76,7 @@ impl Recollection {
 }
 
 /// The override as of `now`; `None` if it has ended. If the clock was set back, the override starts
-/// again, because it would last too long otherwise.
+/// again, because otherwise it would last too long.
 fn as_of(kept: RememberedOverride, now: SystemTime) -> Option<RememberedOverride> {
     let length = kept.until.map(|until| until.duration_since(kept.since).unwrap_or_default());
     let since = kept.since.min(now);

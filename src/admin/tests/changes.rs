@@ -1,4 +1,4 @@
-//! Overrides, reloads, and access to them.
+//! Overrides, reloads, and who may request them.
 
 use super::*;
 
@@ -157,7 +157,7 @@ async fn from_other_machines_only_with_the_token() {
         let expected = if path == "/x" { "http/1.1 404 " } else { "http/1.1 200 " };
         assert!(head.starts_with(expected), "{head}");
     }
-    // The last loaded file names no token, so from now on all access is refused.
+    // The loaded file no longer names a token, so from now on all access is refused.
     for (method, path) in [("GET", "/api/v1/status"), ("POST", "/api/v1/reload")] {
         let (head, body) = fixture.send(method, path, shown, None).await;
         assert_problem(&head, &body, 403);
@@ -166,7 +166,7 @@ async fn from_other_machines_only_with_the_token() {
     assert!(head.starts_with("http/1.1 200 "), "{head}");
 }
 
-/// A reload puts the token of the file in force and revokes the old one.
+/// A reload puts the new token in force and revokes the old one.
 #[tokio::test]
 async fn a_reload_changes_the_token() {
     let token = Some(BearerToken::parse("0123456789abcdef").unwrap());

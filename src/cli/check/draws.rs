@@ -1,5 +1,5 @@
-//! How often backends are drawn, where that is not what their weights say: some are in every answer,
-//! or sites win over weights.
+//! How often backends are drawn if this does not follow from their weights alone: some are in every
+//! answer, or sites have priority over weights.
 
 use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
@@ -12,20 +12,21 @@ use crate::selection::{Fraction, Probability, Spread};
 use crate::service::Service;
 use crate::table::{Drawing, PoolView, Standing};
 
-/// The most draws that are shown, and the most backends of a line.
+/// The most draws that are shown, and the most backends in a line.
 const SHOWN: usize = 20;
 
-/// A draw of services from one pool, while all of its backends are healthy.
+/// How services draw from one pool while all of its backends are healthy.
 pub(super) struct PoolDraw<'s> {
     pool: &'s Pool,
     family: Family,
     drawing: Drawing,
     services: Vec<&'s Service>,
-    /// With the name of each backend, or its address if it has several of this family.
+    /// Each with the name of the backend, or with its address if the backend has several in this
+    /// family.
     backends: Vec<(String, Probability)>,
 }
 
-/// The draws that differ from the weights, once for all services that draw alike.
+/// The draws that differ from the weights; services with the same draw are listed once.
 pub(super) fn draws(setup: &Setup) -> Vec<PoolDraw<'_>> {
     let mut draws: Vec<PoolDraw<'_>> = Vec::new();
     let mut known: HashMap<(PoolId, Drawing), Vec<usize>> = HashMap::new();
@@ -51,8 +52,8 @@ pub(super) fn draws(setup: &Setup) -> Vec<PoolDraw<'_>> {
 }
 
 impl<'s> PoolDraw<'s> {
-    /// `None` if each backend is drawn by its weight, or every answer holds all of them, of which a
-    /// warning tells.
+    /// `None` if each backend is drawn by its weight, or if every answer contains all backends,
+    /// about which there is a warning.
     fn new(pool: &'s Pool, family: Family, drawing: Drawing) -> Option<Self> {
         let view = PoolView::build(pool, None, PoolView::counters(pool, 1), |_, _| Standing::Healthy.into());
         let choice = &view.family(family).eligible;
@@ -131,9 +132,9 @@ impl Display for PoolDraw<'_> {
     }
 }
 
-/// Hundredths of a percent, rounded to the nearest.
+/// In hundredths of a percent, rounded to the nearest.
 fn hundredths(fraction: Fraction) -> u128 {
-    // The number of an answer's probabilities is below 2^110, so this fits.
+    // The numerator of an answer's probability is below 2^110, so this fits.
     (fraction.numerator * 20_000 / fraction.denominator).div_ceil(2)
 }
 

@@ -1,4 +1,4 @@
-//! The three HTTP servers of the demo. A request can break and fix each of them.
+//! The three HTTP servers of the demo. Requests can break and repair them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,14 +13,14 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
-/// Name and address of each backend.
+/// The name and address of each backend.
 pub(super) const BACKENDS: [(&str, Ipv4Addr); 3] = [
     ("one", Ipv4Addr::new(127, 0, 0, 11)),
     ("two", Ipv4Addr::new(127, 0, 0, 12)),
     ("three", Ipv4Addr::new(127, 0, 0, 13)),
 ];
 
-/// A backend cannot listen.
+/// The error if a backend cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error("a backend of the demo cannot listen on {address}: {source}{}", advice(source))]
 pub(crate) struct BackendError {
@@ -47,7 +47,7 @@ struct DemoBackend {
     broken: Arc<AtomicBool>,
 }
 
-/// Starts the backends on one port and returns it. With port 0 the system chooses.
+/// Starts all backends on the same port, and returns it. With port 0 the system chooses.
 pub(super) async fn start(mut port: u16) -> Result<u16, BackendError> {
     for (name, address) in BACKENDS {
         let address = SocketAddr::new(IpAddr::V4(address), port);
@@ -80,7 +80,7 @@ async fn health(State(backend): State<DemoBackend>) -> StatusCode {
     if backend.is_broken() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
 
-/// Changes need a POST, so the page has buttons.
+/// Changes require a POST, so the page has buttons.
 async fn page(State(backend): State<DemoBackend>) -> Html<String> {
     Html(format!(
         "<!doctype html><title>{name}</title><h1>Backend {name}</h1><p>It is {state}.</p>\

@@ -1,4 +1,4 @@
-//! `steerd demo`: a running example in one command, which needs no setup and writes no file.
+//! `steerd demo`: a running example in one command. It needs no setup and writes no files.
 
 mod backends;
 
@@ -39,10 +39,11 @@ const ZONE_NAME: &str = "demo.test.";
 const SERVICE_NAME: &str = "www.demo.test.";
 const POOL: &str = "web";
 
-/// Longest name of this program with which each command of the welcome fits on a line, characters.
+/// The longest name of this program with which each command in the welcome text fits on a line,
+/// characters.
 const LONGEST_PROGRAM: usize = 29;
 
-/// Faster than a real service needs, so that a person does not have to wait.
+/// Faster than a real service needs, so that users do not have to wait.
 const TIMING: Timing = Timing {
     interval: Duration::from_secs(1),
     timeout: Duration::from_millis(500),
@@ -50,14 +51,14 @@ const TIMING: Timing = Timing {
     fall: 2,
     recheck: Duration::from_millis(500),
     interval_down: Duration::from_secs(1),
-    // Users of the demo break the same backend again and again.
+    // Users of the demo break the same backend repeatedly.
     damping: false,
 };
-/// Seconds.
+/// In seconds.
 const TTL: u32 = 2;
 const ANSWERS: u16 = 2;
 
-/// Ports of the demo; 0 takes a free one.
+/// Ports of the demo; 0 means any free port.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Ports {
     /// Port for DNS on 127.0.0.1
@@ -78,7 +79,7 @@ enum DemoError {
     Backend(#[from] BackendError),
     #[error("{0}{hint}", hint = port_hint(.0))]
     Server(#[from] Failure),
-    /// The constants above cannot cause it; a test checks that.
+    /// The constants above cannot cause this; a test checks it.
     #[error("the demo's own data is invalid: {0}")]
     Data(String),
 }
@@ -96,13 +97,13 @@ fn port_hint(failure: &Failure) -> &'static str {
 }
 
 pub(super) fn run(ports: Ports) -> ExitCode {
-    // Logs only transitions and warnings.
+    // Only transitions and warnings are logged.
     let lines = Log { format: LogFormat::Text, level: "warn,steerd::checker=info".into() }.start();
     let outcome = block_on(async {
         let backend_port = backends::start(ports.backend_port).await?;
         let setup = setup(ports, backend_port).map_err(DemoError::Data)?;
         let welcome = |running: &Server| {
-            // The log lines of the start go first, so that the welcome is the last text on the terminal.
+            // Log lines from the start come first, so that the welcome text is last on the terminal.
             if let Ok(lines) = &lines {
                 lines.wait();
             }
@@ -121,7 +122,7 @@ pub(super) fn run(ports: Ports) -> ExitCode {
     }
 }
 
-/// The setup that a configuration file would give.
+/// The setup that a configuration file would result in.
 fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
     let service = Name::parse(SERVICE_NAME).map_err(|error| error.to_string())?;
     let backends =
@@ -170,9 +171,10 @@ fn zone(service: &Name) -> Result<Zone, String> {
     zone.finish().map_err(texts)
 }
 
-/// The welcome, with commands to try. It fits on a terminal of 80 by 24; a test checks that.
+/// The welcome text, with commands to try. It fits on a terminal with 80 by 24 characters; a test checks
+/// this.
 struct Welcome {
-    /// The name that this program was called by, so that the commands can be pasted.
+    /// The name under which this program was called, so that the commands can be pasted.
     program: String,
     dns: u16,
     admin: u16,
@@ -190,7 +192,7 @@ impl Welcome {
     }
 }
 
-/// The name that this program was called by, or `steerd` if that is too long.
+/// The name under which this program was called, or `steerd` if that is too long.
 fn program(called: Option<String>) -> String {
     called
         .filter(|called| called.len() <= LONGEST_PROGRAM && !called.contains(char::is_whitespace))
@@ -249,7 +251,7 @@ mod tests {
         let welcome =
             Welcome { program: program(Some(called)), dns: u16::MAX, admin: u16::MAX, backend: u16::MAX };
         let shown = welcome.to_string();
-        // The last line is where the cursor waits.
+        // The cursor is on the last line.
         assert!(shown.lines().count() < 24, "{} lines:\n{shown}", shown.lines().count());
         // A terminal of 80 columns may wrap a line of exactly 80.
         for line in shown.lines() {

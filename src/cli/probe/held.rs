@@ -1,4 +1,4 @@
-//! Asks a running server which addresses damping holds back: a single probe cannot find out.
+//! Asks a running server which addresses are held by damping; a single probe cannot find this out.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
@@ -14,10 +14,10 @@ use crate::cli::client::{AdminClient, segment};
 use crate::cli::probe::Probed;
 use crate::duration::time_of_day;
 
-/// Timeout for the server. The answer is optional, and there may be no server.
+/// Timeout for the server. Its answer is optional, and no server may be running.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Marks the addresses held back by the server that runs this configuration. Returns its URL if there is one.
+/// Marks the addresses that the server with this configuration holds. Returns its URL if it runs.
 pub(super) async fn mark(probed: &mut [Probed], config: &Path) -> Option<String> {
     let client = AdminClient::of_file(config)?;
     let pools: BTreeSet<String> = probed.iter().map(|row| row.pool.clone()).collect();
@@ -55,7 +55,7 @@ fn held_in(pool: &Value) -> impl Iterator<Item = (String, String, Timestamp)> {
     pool["backends"].as_array().into_iter().flatten().flat_map(of)
 }
 
-/// A line for each address that the server at `server` holds back.
+/// One line for each address that the server at `server` holds.
 pub(super) fn told(probed: &[Probed], server: &str) -> Option<String> {
     let mut text = String::new();
     for row in probed {

@@ -1,4 +1,4 @@
-//! Tests of the choice of targets, of the result, and of its display.
+//! Tests of the selection of targets, of the result, and of its display.
 
 use std::net::TcpListener;
 
@@ -31,7 +31,7 @@ fn backend(name: &str, address: &str) -> Backend {
     Backend::new(name, vec![address.parse().unwrap()])
 }
 
-/// A port of 127.0.0.1 that somebody listens on, and one that nobody does.
+/// A port on 127.0.0.1 on which a server listens, and one without.
 fn ports() -> (TcpListener, u16, u16) {
     let open = TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -68,7 +68,7 @@ async fn all_checks_are_run_and_the_pool_says_what_they_decide() {
             vec![check("c", closed)],
             Require::All,
         ),
-        // TCP has no route to a multicast group: the probe cannot be made.
+        // TCP has no route to a multicast group, so the probe cannot run.
         pool("x", vec![backend("a", "224.0.0.1")], vec![check("c", closed)], Require::All),
     ];
     let expected = [Unhealthy, Healthy, Unhealthy, Unhealthy, Healthy, Healthy, Disabled, Unknown];

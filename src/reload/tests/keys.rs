@@ -1,4 +1,5 @@
-//! A reload of every key of pools, checks and services: what is told, and what goes on.
+//! Reloads every key of pools, checks and services: the reported change, and which probes and
+//! counters continue.
 
 use crate::check::{
     ClientFiles, ExecProbe, Expected, GrpcProbe, HttpProbe, ProxyProtocol, Talk, TlsProbe, TlsSettings,
@@ -39,7 +40,7 @@ fn checks() -> Vec<Check> {
     probes.map(|(name, probe)| Check { name: name.into(), ..Check::new(probe, DEFAULTS) }).into()
 }
 
-/// `one` serves and `two` refuses.
+/// Backend `one` serves and `two` refuses.
 fn base() -> Served {
     let backends = vec![
         Backend { name: "one".into(), ..backend("192.0.2.1") },
@@ -52,15 +53,15 @@ fn base() -> Served {
 
 type Edit = Box<dyn Fn(&mut Served)>;
 
-/// The targets that begin anew.
+/// The targets that a change restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Anew {
     Nothing,
-    /// The targets of this check, of both backends.
+    /// The targets of this check, for both backends.
     Check(&'static str),
     /// All targets of the first backend.
     FirstBackend,
-    /// Those of them that say a host.
+    /// The targets of the first backend whose check sends a host.
     FirstHost,
 }
 
@@ -308,7 +309,7 @@ fn other_keys() -> Vec<(&'static str, Anew, Edit)> {
     ]
 }
 
-/// Whether a target has had an outcome, by backend and by the name of the check.
+/// Whether a target has had an outcome, by backend and by name of the check.
 fn had_outcomes(pool: &Told) -> Vec<(String, String, bool)> {
     let backends = pool.backends.iter();
     let addresses = backends.map(|backend| (backend, &backend.addresses[0]));
@@ -323,7 +324,7 @@ fn had_outcomes(pool: &Told) -> Vec<(String, String, bool)> {
     all
 }
 
-/// The difference as a person would read it.
+/// The difference as text.
 fn told(difference: &Difference) -> String {
     let changes = difference.pools.iter().chain(&difference.services).chain(&difference.zones);
     let changes = changes.map(|change| match change {
@@ -370,7 +371,7 @@ async fn every_key_is_told_and_only_what_it_is_about_begins_anew() {
             };
             assert_eq!(had, !is_anew, "{expected}: {backend} {check}");
         }
-        // And back: all of the change is undone.
+        // And back: the change is undone completely.
         let difference = swap(&handle, base(), "a test").await.unwrap();
         assert_eq!(difference.generation, generation + 2, "{expected}");
         let again = swap(&handle, base(), "a test").await.unwrap();

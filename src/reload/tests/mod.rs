@@ -1,4 +1,4 @@
-//! Reloads of real files, in front of a stand-in for the checker that takes every configuration.
+//! Reloads real files, with a substitute for the checker that accepts every configuration.
 #![allow(clippy::float_cmp, reason = "metrics are counts here, whole numbers that floats hold exactly")]
 
 mod keys;
@@ -25,7 +25,7 @@ const REST: &str = "[zones.\"example.com\"]\nfile = \"zone\"\n";
 const SECRET: &str = "c3RlZXJkLXRyYW5zZmVyLXRlc3Qta2V5LTMyLWJ5dGU=";
 const OTHER_SECRET: &str = "YW5vdGhlci1zZWNyZXQtb2YtdGhpcnR5LXR3by1ieXQ=";
 
-/// A handle that reloads a file, and all parts that it reaches.
+/// A handle that reloads a file, and all parts that a reload changes.
 struct Fixture {
     directory: TempDir,
     handle: ReloadHandle,
@@ -33,9 +33,9 @@ struct Fixture {
     access: watch::Receiver<Access>,
     state_dir: watch::Receiver<Option<StateDirectory>>,
     metrics: Arc<Metrics>,
-    /// The settings and `startup_wait` that the checker was given.
+    /// The settings and the `startup_wait` passed to the checker.
     given: Arc<Mutex<Vec<Settings>>>,
-    /// How many reloads the checker has at work, the most it ever had, and all it has had.
+    /// How many reloads the checker is executing, the most at one time, and the total.
     at_work: Arc<[AtomicUsize; 3]>,
 }
 
@@ -50,7 +50,7 @@ fn table() -> Table {
     )
 }
 
-/// The next generation of a table, with what is wanted.
+/// The next generation of a table, with the requested configuration.
 fn renewed(table: &Table, wanted: Option<NewConfiguration>) -> Arc<Table> {
     let (settings, catalog) = match wanted {
         Some(wanted) => (Arc::new(wanted.settings), wanted.catalog),
@@ -100,7 +100,8 @@ impl Fixture {
                         tokio::spawn(async move {
                             let now = counts[0].fetch_add(1, Ordering::SeqCst) + 1;
                             counts[1].fetch_max(now, Ordering::SeqCst);
-                            // Long enough for another reload to come in between, if it could.
+                            // Long enough for another reload to run in between, if that were
+                            // possible.
                             tokio::time::sleep(Duration::from_millis(20)).await;
                             counts[0].fetch_sub(1, Ordering::SeqCst);
                             counts[2].fetch_add(1, Ordering::SeqCst);
@@ -155,7 +156,8 @@ impl Fixture {
         self.handle.reload("a test".into(), None).await
     }
 
-    /// The settings in force in the checker, the listeners, the admin server and the memory.
+    /// The settings in force in the checker, the listeners, the admin server and the keeper of the
+    /// memory.
     fn in_force(&self) -> (Option<Settings>, Limits, Access, Option<PathBuf>) {
         let given = self.given.lock().unwrap().last().cloned();
         let directory = self.state_dir.borrow().as_ref().map(|place| place.directory().to_owned());
@@ -169,12 +171,12 @@ impl Fixture {
     }
 }
 
-/// All that a report tells, one change in a line.
+/// The content of a report, one change per line.
 fn told(report: &ReloadReport) -> Vec<String> {
     report.sections().iter().flat_map(|(of, changes)| lines(of, changes)).collect()
 }
 
-/// Before, after, and what is told.
+/// The configuration before, after, and the reported changes.
 fn cases() -> Vec<(String, String, Vec<&'static str>)> {
     let server = "[server]\nlisten = [\"127.0.0.1:0\"]\n";
     let admin = "[admin]\nlisten = \"127.0.0.1:0\"\n";
@@ -269,8 +271,9 @@ fn cases() -> Vec<(String, String, Vec<&'static str>)> {
     ]
 }
 
-/// Every key of `[server]`, `[admin]`, `[keys]` and of a zone's `transfer`: before, after, and what
-/// is told. All but those that need a restart are in force at once, in the place that owns them.
+/// Every key of `[server]`, `[admin]`, `[keys]` and of a zone's `transfer`: before, after, and the
+/// reported change. Except for keys that need a restart, the change is in force at once, in the
+/// module that owns it.
 #[tokio::test]
 async fn every_key_is_told_and_in_force() {
     for (before, after, expected) in cases() {
@@ -310,7 +313,7 @@ async fn a_restart_and_the_rest_at_once() {
     assert_eq!(fixture.metric("steerd_reloads_total{result=\"success\"}"), 1.0);
 }
 
-/// Faults of every kind of file leave all as it was, and the checker is not even asked.
+/// A fault in any kind of file leaves everything unchanged, and nothing reaches the checker.
 #[tokio::test]
 async fn a_refused_configuration_changes_nothing() {
     let good = "[server]\nudp_payload = 1300\n[keys.\"k.test\"]\nsecret_file = \"key\"\n";
@@ -366,7 +369,7 @@ async fn one_at_a_time_and_everyone_is_answered() {
     assert_eq!(fixture.at_work[1].load(Ordering::SeqCst), 1, "two reloads were at work at once");
 }
 
-/// A zone that takes minutes to read, in a file that is read at once.
+/// A zone whose parsing takes minutes, in a file that is read at once.
 fn long_zone() -> String {
     format!("{ZONE}{}", "$GENERATE 0-1048575 a$ A 192.0.2.1\n".repeat(500))
 }
@@ -403,7 +406,7 @@ async fn what_clients_that_have_left_asked_for_is_not_done() {
         let handle = fixture.handle.clone();
         waiting.spawn(async move { handle.reload("a test".into(), None).await });
     }
-    // One is with the checker, and the others wait for their turn.
+    // One is with the checker, and the others wait.
     eventually("a reload is at work", || fixture.at_work[0].load(Ordering::SeqCst) == 1).await;
     waiting.shutdown().await;
     fixture.handle.reload("a test".into(), None).await.unwrap();
@@ -422,15 +425,15 @@ async fn signals_are_heeded_and_many_before_their_turn_are_one() {
         assert!(Instant::now() < deadline, "SIGHUP is not heeded");
         tokio::task::yield_now().await;
     }
-    // A request has its turn after whatever the signals have asked for.
+    // This reload runs after all reloads that the signals have requested.
     fixture.handle.reload("a test".into(), None).await.unwrap();
     fixture.handle.reload("a test".into(), None).await.unwrap();
     let reloads = fixture.at_work[2].load(Ordering::SeqCst);
     assert!(reloads <= 4, "{reloads}");
 }
 
-/// Another server has the directory: nothing changes, and the one before stays locked. A reload that
-/// moves on leaves it only when the next one is taken.
+/// If another server has the directory, nothing changes, and the previous one stays locked. A
+/// successful reload releases it only after the new one is locked.
 #[tokio::test]
 async fn another_state_directory_is_taken_before_the_one_before_is_left() {
     let fixture = Fixture::start("");
@@ -455,7 +458,7 @@ async fn another_state_directory_is_taken_before_the_one_before_is_left() {
     fixture.reload(&server("other")).await.unwrap();
     StateDirectory::take(path("state")).expect("it is free again");
     assert!(StateDirectory::take(path("other")).is_err());
-    // The same directory by another path is no other server.
+    // The same directory under another path does not mean another server.
     std::os::unix::fs::symlink(path("other"), path("link")).unwrap();
     fixture.reload(&server("link")).await.unwrap();
     assert!(StateDirectory::take(path("other")).is_err());
@@ -471,7 +474,7 @@ async fn the_file_that_is_meant_must_be_the_one_that_is_running() {
     std::os::unix::fs::symlink(&file, &link).unwrap();
     std::fs::write(fixture.directory.path().join("copy.toml"), std::fs::read(&file).unwrap()).unwrap();
     fixture.write("[server]\nnsid = \"new\"");
-    // A client follows links; the server does not look at a client's path.
+    // A client resolves links; the server never accesses a client's path.
     for other in ["copy.toml", "none.toml", "link.toml", ".", "none\n\u{1b}[2J`"] {
         let meant = fixture.directory.path().join(other);
         let refusal = fixture.handle.reload("a test".into(), Some(meant.clone())).await.unwrap_err();
@@ -490,7 +493,7 @@ async fn the_file_that_is_meant_must_be_the_one_that_is_running() {
         fixture.handle.reload("a test".into(), Some(same)).await.unwrap();
     }
     assert_eq!(fixture.given.lock().unwrap().last().unwrap().nsid.as_deref(), Some(&b"new"[..]));
-    // A broken file is still the one that is meant or not.
+    // A broken file can still be compared with the one that the client means.
     fixture.write("[server");
     let broken = fixture.handle.reload("a test".into(), Some(file.clone())).await.unwrap_err();
     assert!(matches!(broken, ReloadRefusal::Faults(_)), "{broken:?}");

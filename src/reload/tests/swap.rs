@@ -1,4 +1,4 @@
-//! Another configuration: what is the same goes on, and the difference is told.
+//! A reload keeps unchanged parts, and reports the differences.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,7 @@ async fn a_changed_check_keeps_the_verdict_and_counts_anew() {
     script.set("192.0.2.1", Behaviour::Serve);
     let count = script.started("192.0.2.1");
     until("it has passed once", SECOND * 20, || script.started("192.0.2.1") > count).await;
-    // Another name, another port, another interval: still the one check of the pool.
+    // Another name, port and interval: still the only check of the pool.
     let other = Timing { interval: SECOND * 4, rise: 3, ..DEFAULTS };
     let renamed = Check { name: "other".into(), ..tcp(81, other) };
     let difference = reload(&handle, setup(vec![pool_of("web", renamed, &TWO)], vec![service(&[0])])).await;
@@ -131,7 +131,7 @@ async fn what_is_gone_is_probed_no_more_and_its_probe_ends() {
     assert!(!text.contains("192.0.2.1") && text.contains("192.0.2.2"), "{text}");
     assert!(text.contains("steerd_probes_in_flight 0"), "its slot is free: {text}");
 
-    // A backend that comes back has no past.
+    // A backend that returns has no history.
     reload(&handle, web(DEFAULTS, &TWO)).await;
     let back = status(&handle).await.pools[0].backends[0].addresses[0].clone();
     assert_eq!((back.standing, back.checks[0].last.is_none()), (Standing::Unknown, true));
@@ -172,7 +172,7 @@ async fn counts_of_answers_go_on_by_name() {
     old.services()[0].answers.add(0, 0, 1);
     old.services()[0].answers.add(0, 1, 2);
     old.services()[0].answers.add(0, 2, 3);
-    // Other places for the pools, another order of tiers and backends.
+    // Pools, tiers and backends in a different order.
     let pools = vec![standby(), named(&["b3", "b2", "b1"])];
     reload(&handle, setup(pools, vec![service(&[0, 1])])).await;
     let new = handle.published.load();
@@ -315,7 +315,7 @@ async fn a_reload_before_the_first_outcomes_does_not_make_it_ready_early() {
     assert!(ready(&handle).await >= SECOND * 2, "it hangs for its timeout");
 }
 
-/// A zone is never open under the rights of before: both stand in one table.
+/// Zones are never accessible under the previous rights: zones and rights are in the same table.
 #[tokio::test(start_paused = true)]
 async fn zones_keys_and_rights_change_in_one_step() {
     let (handle, _script) = run(web(DEFAULTS, &TWO));
@@ -337,7 +337,7 @@ async fn zones_keys_and_rights_change_in_one_step() {
     assert!(before.catalog.zones().is_empty() && before.settings.transfers.zones.is_empty());
 }
 
-/// Weights are no affair of the probes: those in flight go on, and none is made anew.
+/// Weights do not concern probes: running ones continue, and none is restarted.
 #[tokio::test(start_paused = true)]
 async fn what_is_probed_alike_is_not_looked_at() {
     let (handle, script) = run(web(DEFAULTS, &TWO));
@@ -355,8 +355,8 @@ async fn what_is_probed_alike_is_not_looked_at() {
     assert_eq!(script.started("192.0.2.1"), count + 1, "the probe in flight goes on");
 }
 
-/// An address that is new, or held, is answered before it is known to be well: the service is not told to
-/// be up before the line of its backend.
+/// An address that is new or held is answered before it is known to be healthy: the service is not logged
+/// as up before its backend.
 #[tokio::test(start_paused = true)]
 async fn a_service_is_up_after_its_backend() {
     let (log, _guard) = CapturedLog::listen();
@@ -379,7 +379,7 @@ async fn a_service_is_up_after_its_backend() {
     let place = |text: &str| lines.iter().position(|line| line.contains(text)).expect(text);
     assert!(place("backend is healthy") < place("service up"), "{lines:?}");
 
-    // The same when the new one is dead too: the service has never been up.
+    // The same if the new address is dead too: the service has never been up.
     script.set("192.0.2.2", Behaviour::Refuse);
     until("it is dead", SECOND * 30, || eligible(&handle, 0).is_empty()).await;
     script.set("192.0.2.3", Behaviour::Refuse);
@@ -407,7 +407,7 @@ async fn an_override_that_is_lost_is_a_difference() {
         };
         ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
     }
-    // Another order loses none.
+    // Another order loses nothing.
     let difference = reload(&handle, web(DEFAULTS, &["192.0.2.3", "192.0.2.2", "192.0.2.1"])).await;
     assert_eq!(difference.overrides, []);
     let difference = reload(&handle, web(DEFAULTS, &["192.0.2.2", "192.0.2.3"])).await;

@@ -7,19 +7,19 @@ use super::*;
 use crate::state::disk::{self, Disk};
 use crate::state::journal::Journal;
 
-/// A disk that keeps synced content, and an arbitrary part of the rest. It stops at a given step.
+/// A disk that keeps synced content and an arbitrary part of the rest. It stops after a given step.
 #[derive(Clone, Default)]
 struct ModelDisk {
     files: Vec<ModelFile>,
-    /// As seen by programs.
+    /// The names as programs see them.
     names: BTreeMap<PathBuf, usize>,
     durable_names: BTreeMap<PathBuf, usize>,
     /// Changes of names that a loss of power may undo, in order.
     pending: Vec<(PathBuf, Option<usize>)>,
     steps_left: usize,
-    /// Ignores syncs, like an implementation that forgets them.
+    /// Whether syncs are ignored, as in an implementation that forgets them.
     forgets_sync: bool,
-    /// Maximum number of bytes written in one step.
+    /// The most bytes that are written in one step.
     bytes_in_a_step: usize,
 }
 
@@ -43,7 +43,7 @@ impl ModelDisk {
         self.pending.push((path.into(), file));
     }
 
-    /// All possible contents of the directory after a loss of power now.
+    /// All possible contents of the directory after a loss of power at this moment.
     fn after_crash(&self) -> Vec<BTreeMap<PathBuf, Vec<u8>>> {
         let mut outcomes = Vec::new();
         for kept in 0..=self.pending.len() {
@@ -54,7 +54,7 @@ impl ModelDisk {
                     None => names.remove(path),
                 };
             }
-            // At most one file is being written at any time.
+            // At most one file is written at any time.
             let unfinished = names.values().find(|file| self.files[**file].is_unfinished()).copied();
             let cuts = unfinished.map_or(0..=0, |file| self.files[file].cuts());
             for cut in cuts {
@@ -68,7 +68,7 @@ impl ModelDisk {
         outcomes
     }
 
-    /// The content of the directory as seen by programs.
+    /// The content of the directory as programs see it.
     fn seen(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         self.names.iter().map(|(path, file)| (path.clone(), self.files[*file].content.clone())).collect()
     }
@@ -79,7 +79,7 @@ impl ModelFile {
         self.content != self.durable
     }
 
-    /// The possible lengths of the content: files only grow.
+    /// The possible lengths of the content; files only grow.
     fn cuts(&self) -> std::ops::RangeInclusive<usize> {
         self.durable.len()..=self.content.len()
     }
@@ -150,8 +150,8 @@ impl Disk for Arc<Mutex<ModelDisk>> {
     }
 }
 
-/// Replaces `old` by `new` on a disk that stops after each number of steps. Returns the contents
-/// found that are neither of them.
+/// Replaces `old` with `new` on a disk that stops after each number of steps. Returns the resulting
+/// contents that are neither of them.
 fn neither_old_nor_new(forgets_sync: bool) -> Vec<String> {
     let path = Path::new("/state/health.json");
     let (old, new) = (b"old".to_vec(), b"new text".to_vec());
@@ -194,9 +194,9 @@ fn a_stop_or_a_loss_of_power_at_any_step_leaves_the_old_file_or_the_new_one() {
     assert_ne!(neither_old_nor_new(true), Vec::<String>::new(), "the model finds a forgotten fsync");
 }
 
-/// The life of a directory: two snapshots with their journals, and five changes. All changes are of
-/// one backend, and the time of its verdict (1, 2, 3, 4, 5) identifies each. Returns how many were
-/// appended before the disk stopped.
+/// The life of a directory: two snapshots with their journals, and five changes. All changes
+/// concern one backend, and the time of its verdict (1, 2, 3, 4, 5) identifies each. Returns how
+/// many were appended before the disk stopped.
 fn live(disk: &mut Arc<Mutex<ModelDisk>>) -> (u64, io::Result<()>) {
     let directory = Path::new("/state");
     let mut appended = 0;
@@ -215,12 +215,12 @@ fn live(disk: &mut Arc<Mutex<ModelDisk>>) -> (u64, io::Result<()>) {
         };
         let mut first = Journal::begin(disk, directory, 1)?;
         append(&mut first, disk, 1)?;
-        // As told by the checker: the change may already be in it, or not.
+        // As reported by the checker: it may or may not contain the change already.
         snapshot(disk, 0, 1)?;
         append(&mut first, disk, 2)?;
         let mut second = Journal::begin(disk, directory, 2)?;
         append(&mut second, disk, 3)?;
-        // The journal gets large while its snapshot is being made.
+        // The journal grows large while its snapshot is made.
         let mut third = Journal::begin(disk, directory, 3)?;
         append(&mut third, disk, 4)?;
         snapshot(disk, 2, 2)?;
@@ -231,7 +231,7 @@ fn live(disk: &mut Arc<Mutex<ModelDisk>>) -> (u64, io::Result<()>) {
     (appended, lived)
 }
 
-/// The number of the last change that a directory restores, 0 for none, and the faults of its
+/// The number of the last change that a directory restores, 0 for none; and the faults of its
 /// files.
 fn brought_back(directory: &BTreeMap<PathBuf, Vec<u8>>) -> (u64, Vec<(u64, String)>) {
     let snapshot = directory.get(Path::new("/state/health.json")).map(|bytes| file::decode(bytes));

@@ -1,4 +1,4 @@
-//! The files of a directory: those of earlier versions, and damaged ones.
+//! The files of a directory: files of earlier versions, and damaged files.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -19,8 +19,8 @@ fn sample(version: u32) -> TempDir {
     directory
 }
 
-/// A commit that raises a version adds a sample of the previous one, written by the code of that
-/// version, and never removes one.
+/// A commit that increases the version adds a sample of the previous version, written by its code.
+/// Samples are never removed.
 #[test]
 fn every_earlier_version_of_the_files_is_read() {
     assert_eq!((file::VERSION, JOURNAL_VERSION), (2, 1), "a new version needs a sample");
@@ -29,7 +29,7 @@ fn every_earlier_version_of_the_files_is_read() {
         let before = names(directory.path());
         let mut expected = memory("a");
         if version > 1 {
-            // The journal of the sample changes these after its snapshot.
+            // The journal of the sample changes these after the snapshot.
             expected.states[1].verdict = Verdict::Unhealthy;
             expected.states[1].since = at(40);
             expected.overrides.remove(0);
@@ -40,7 +40,7 @@ fn every_earlier_version_of_the_files_is_read() {
     }
 }
 
-/// Prints the sample of the present version: `cargo test -- --ignored sample_of_this_version`.
+/// Prints the sample of the current version: `cargo test -- --ignored sample_of_this_version`.
 #[test]
 #[ignore = "writes a sample for the test above"]
 fn sample_of_this_version() {
@@ -57,7 +57,7 @@ fn sample_of_this_version() {
     journal.append(&mut System, vec![changes], at(41)).unwrap();
 }
 
-/// The first snapshot takes seconds, and its journal is on the disk before it.
+/// The first snapshot takes seconds, and its journal is on disk before it.
 #[test]
 fn journals_without_a_snapshot_are_read() {
     let directory = sample(2);
@@ -100,7 +100,7 @@ fn files_of_a_later_version_are_set_aside() {
     );
 }
 
-/// An earlier steerd knew no journals, and left those of a later one in place.
+/// An earlier version of steerd did not know journals, and left those of a newer one in place.
 #[test]
 fn a_snapshot_of_the_first_version_is_newer_than_any_journal() {
     let directory = sample(2);

@@ -1,4 +1,4 @@
-//! The journal alone: reading it after any kind of damage.
+//! Reads a journal after every kind of damage.
 
 use std::io::Write;
 
@@ -44,7 +44,7 @@ impl Disk for Paper {
     }
 }
 
-/// Number of states in the journal below, one per record.
+/// The number of states in the journal below, one per record.
 const STATES: u64 = 5;
 
 fn state(number: u64) -> RememberedState {
@@ -101,8 +101,8 @@ fn what_was_appended_is_read() {
     }
 }
 
-/// A crash leaves an incomplete record. It is ignored without a fault, and everything before it is
-/// read.
+/// A crash leaves an incomplete record. It is ignored without a fault, and all records before it
+/// are read.
 #[test]
 fn a_journal_that_is_cut_anywhere_is_read_up_to_there() {
     let whole = written();
@@ -124,7 +124,7 @@ fn a_journal_that_is_cut_anywhere_is_read_up_to_there() {
     assert_eq!(read(&zeros).2, Replayed { records: 9, fault: None });
 }
 
-/// Flips every bit: a record is read as it was written or not at all, the others are read, and the
+/// Flips every bit: a record is read as it was written or not at all, the others are read, and
 /// damage is reported unless it is at the end.
 #[test]
 fn a_flipped_bit_costs_a_record_and_no_more() {
@@ -138,7 +138,7 @@ fn a_flipped_bit_costs_a_record_and_no_more() {
         if bit / 8 < head {
             assert_eq!(replayed.records, 0, "bit {bit}: nothing after a damaged head is read");
         } else {
-            // A lost line break costs the record after it too.
+            // A lost line break also costs the following record.
             let lost = if whole[bit / 8] == b'\n' { 2 } else { 1 };
             assert!(replayed.records + lost >= 9, "bit {bit}: {} records", replayed.records);
         }
@@ -175,7 +175,7 @@ fn records_that_were_moved_or_are_of_another_journal_are_not_read() {
     }
 }
 
-/// A disk without room: files can be created, and nothing can be written to them.
+/// A full disk: files can be created, but not written to.
 #[derive(Clone, Default)]
 struct Full(std::sync::Arc<std::sync::Mutex<Vec<PathBuf>>>);
 

@@ -18,15 +18,15 @@ use crate::zone::Catalog;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A checker that knows what the test tells it, and counts requests for the whole memory. Like the
-/// real one, it tells each change once, in addition to the whole.
+/// A checker that has the state that the test sets, and counts requests for the whole memory. Like
+/// the real one, it reports each change once, in addition to the whole.
 #[derive(Clone)]
 struct Script {
     handle: CheckerHandle,
     known: Arc<Mutex<Memory>>,
     untold: Arc<Mutex<MemoryChanges>>,
     asked: Arc<AtomicU32>,
-    /// While set, it does not answer requests for the whole memory.
+    /// While set, requests for the whole memory are not answered.
     is_busy: Arc<AtomicBool>,
 }
 
@@ -93,7 +93,7 @@ impl Script {
         (Keeper::start(place, self.handle.clone(), Arc::clone(&metrics)), metrics)
     }
 
-    /// Sets an operator's override of a backend.
+    /// Sets an operator's override for a backend.
     fn drain(&self, backend: &str) {
         let kept = RememberedOverride { backend: backend.into(), ..memory("a").overrides.remove(1) };
         self.known.lock().unwrap().overrides.push(kept.clone());
@@ -116,7 +116,7 @@ fn table() -> Table {
     )
 }
 
-/// Waits on the paused clock, which advances while threads work.
+/// Waits on the paused clock; it advances while threads work.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + SECOND * 20;
     while !holds() {
@@ -168,7 +168,7 @@ async fn what_changes_is_appended_and_what_does_not_is_left_alone() {
     until_written(directory.path(), "b").await;
     assert_eq!(files().0, before.0, "the snapshot stays");
     assert_eq!((script.asked(), journals_of(directory.path()).0), (1, vec![1]));
-    // The stop writes without delay.
+    // The stop writes immediately.
     script.learn("c");
     keeper.stop().await;
     assert!(holds(directory.path(), "c") && holds(directory.path(), "b"));
@@ -306,7 +306,7 @@ async fn a_snapshot_that_fails_is_made_later_and_the_journal_goes_on() {
     let script = Script::start();
     let (keeper, metrics) = script.keeper(Some(directory.path()));
     until_written(directory.path(), "a").await;
-    // A directory that blocks the new snapshot, because it cannot be deleted as a file.
+    // A directory blocks the new snapshot, because it cannot be deleted like a file.
     let obstacle = directory.path().join("health.json.new");
     fs::create_dir(&obstacle).unwrap();
     while journals_of(directory.path()).0.len() < 2 {
@@ -323,7 +323,7 @@ async fn a_snapshot_that_fails_is_made_later_and_the_journal_goes_on() {
     assert!(holds(directory.path(), "b"));
 }
 
-/// During a snapshot, and when another becomes needed during it: a kill at any moment loses no
+/// During a snapshot, and if another becomes necessary meanwhile: a kill at any moment loses no
 /// change older than a second.
 #[tokio::test(start_paused = true)]
 async fn what_changes_while_snapshots_are_made_is_in_a_journal() {
@@ -382,7 +382,7 @@ impl Disk for Slow {
     }
 }
 
-/// On the real clock, because a blocked thread stops the paused one.
+/// Uses the real clock, because a blocked thread stops the paused one.
 #[tokio::test]
 async fn a_file_system_that_does_not_answer_holds_up_neither_another_directory_nor_the_end() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -403,7 +403,7 @@ async fn a_file_system_that_does_not_answer_holds_up_neither_another_directory_n
     disk.set(false);
 }
 
-/// On the real clock, too.
+/// Also uses the real clock.
 #[tokio::test]
 async fn what_a_file_system_has_not_confirmed_is_written_to_the_next_directory() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -435,7 +435,7 @@ async fn journals_have_a_bound_while_no_snapshot_can_be_written() {
         let length = |(_, path): (u64, PathBuf)| fs::metadata(path).unwrap().len();
         journals(directory.path()).into_iter().map(length).collect()
     };
-    // Long reasons, so that few changes make large journals.
+    // Long reasons make large journals from few changes.
     let reason = "x".repeat(8 << 20);
     let kept = || RememberedOverride { reason: Some(reason.clone()), ..memory("a").overrides.remove(1) };
     for _ in 0..40 {

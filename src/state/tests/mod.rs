@@ -1,6 +1,6 @@
 //! Tests with snapshots and journals that are cut, flipped, foreign or incomplete; with a disk that
-//! fails or loses power at any step; with files of earlier versions; and of the task that writes
-//! the files.
+//! fails or loses power at any step; with files of earlier versions; and tests of the task that
+//! writes the files.
 
 mod crash;
 mod files;

@@ -1,4 +1,4 @@
-//! The snapshot alone: reading it after any kind of damage.
+//! Reads a snapshot after every kind of damage.
 
 use proptest::prelude::*;
 
@@ -31,7 +31,7 @@ fn overrides_end_though_nobody_was_there() {
     assert_eq!([remembered(at(3599)), remembered(at(3600)), remembered(at(9999))], [4, 2, 2]);
 }
 
-/// The clock was set back by a day: no time is in the future, and an override of an hour lasts at
+/// The clock was set back by a day: no time is in the future, and an override for an hour lasts at
 /// most an hour.
 #[test]
 fn a_clock_that_went_backwards_is_survived() {
@@ -87,7 +87,7 @@ fn a_file_that_is_cut_anywhere_is_refused() {
     }
 }
 
-/// Flips every bit of the file: it is refused or read as it was written.
+/// Flips every bit of the file: it is rejected, or read as it was written.
 #[test]
 fn a_file_with_a_flipped_bit_is_refused_or_read_right() {
     let good = encoded("a");
@@ -104,7 +104,7 @@ fn a_file_with_a_flipped_bit_is_refused_or_read_right() {
 }
 
 proptest! {
-    /// Any damage: bytes replaced, duplicated or cut out; arbitrary files.
+    /// Any damage: bytes replaced, duplicated or removed; arbitrary files.
     #[test]
     fn no_damage_is_taken_for_a_memory(
         edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..40, prop::collection::vec(any::<u8>(), 0..40)), 1..5),
