@@ -7,8 +7,8 @@
 //! cargo bench --bench probes -- --port 8080 http      your own server on all addresses, such as nginx
 //! ```
 //!
-//! The backend is a separate process, so its own time is not counted. On loopback, a part of the
-//! work for its end of a connection is done in the prober's system calls and is counted.
+//! The backend is a separate process, so its CPU time is not counted. On loopback, some of the work
+//! for its end of a connection happens in the prober's system calls, and is counted.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -39,7 +39,7 @@ use tokio_rustls::TlsAcceptor;
 const NAME: &str = "backend.example";
 const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n";
-/// The floors are the cost of the system calls alone, with blocking probes one after another.
+/// Floors are the cost of the system calls alone, with blocking probes one after the other.
 const KINDS: [&str; 6] = ["tcp-floor", "tcp", "http-floor", "http", "https", "https-full"];
 /// Number of addresses at which the backend is probed.
 const PLACES: u32 = 1000;
@@ -229,10 +229,10 @@ fn show(kind: &str, probes: u32, costs: &[f64]) {
     println!("{kind:12} {probes:7}    {best:7.1}   ({})", all.join(", "));
 }
 
-/// Number of connections by which a floor is measured.
+/// Number of connections for measuring a floor.
 const FLOOR: u32 = 10_000;
 
-/// Makes connections with blocking calls and nothing else.
+/// Makes connections with blocking calls, and does nothing else.
 fn floor(port: u16, ask: bool) -> Result<f64> {
     let before = cpu_time()?;
     for number in 0..FLOOR {

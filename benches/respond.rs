@@ -75,13 +75,13 @@ fn nanoseconds(words: &[&str]) {
             queries *= 2;
         }
         let mut rounds: Vec<Duration> = (0..ROUNDS).map(|_| asked.time(queries) / queries).collect();
-        // Fractions of a nanosecond do not matter: the fastest kind takes dozens.
+        // Fractions of a nanosecond do not matter: even the fastest kind takes dozens.
         rounds.sort();
         println!("{:32} {:>9} {:>9}", kind.name, rounds[ROUNDS / 2].as_nanos(), rounds[0].as_nanos());
     }
 }
 
-/// One kind of query, asked repeatedly.
+/// One kind of query, which is sent repeatedly.
 struct Asked<'k> {
     query: &'k [u8],
     client: Client,
@@ -107,7 +107,7 @@ impl<'k> Asked<'k> {
         begun.elapsed()
     }
 
-    // Valgrind selects this function by its name.
+    // Valgrind selects this function by name.
     #[inline(never)]
     fn answer(&mut self, queries: u32) {
         for _ in 0..queries {

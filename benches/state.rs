@@ -3,9 +3,9 @@
 //! The checker is the real one. Its probes go to one listener on all loopback addresses, which
 //! closes and opens again each interval, so that each probe is a flip. The first half runs without
 //! a `state_dir`, the second with one: the difference is the cost of saving, in the checker and in
-//! the keeper, including surveys and snapshots. Meanwhile overrides are set, and their delay to the
-//! disk is measured. `STEERD_BENCH_SECONDS` sets the length of each half. The exit code is 1 if a
-//! bar is missed.
+//! the keeper, including surveys and snapshots. Meanwhile overrides are set, and the time until
+//! they are on disk is measured. `STEERD_BENCH_SECONDS` sets the length of each half. The exit code
+//! is 1 if a bar is missed.
 
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a bench")]
 
@@ -40,7 +40,7 @@ const SECONDS: u64 = 200;
 /// Time between two overrides.
 const MARK_EVERY: Duration = Duration::from_secs(2);
 
-/// The bars: share of a core, bytes per second, and delay of an override to the disk.
+/// The bars: share of a core, bytes per second, and the time until an override is on disk.
 const MOST_CPU: f64 = 0.05;
 const MOST_BYTES: f64 = 1e6;
 const MOST_DELAY: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ fn served(port: u16) -> Served {
     };
     let pool = |number: u32| PoolSetup {
         pool: Pool {
-            // Here all backends of a pool fail at once.
+            // In this benchmark, all backends of a pool fail at once.
             suspect_self: None,
             ..Pool::new(
                 format!("pool-{number}"),
@@ -104,7 +104,7 @@ fn alternate(port: u16) {
     });
 }
 
-/// The lengths of the journals, bytes.
+/// The lengths of the journals in bytes.
 fn lengths(directory: &Path) -> HashMap<PathBuf, u64> {
     let entries = fs::read_dir(directory).expect("the directory").filter_map(Result::ok);
     let journals = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".journal"));

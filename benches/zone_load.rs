@@ -5,7 +5,7 @@
 //! cargo bench --bench zone_load -- FILE APEX  your own zone
 //! ```
 //!
-//! Peak memory (`VmHWM`) is that of the whole process, including the bytes of the file.
+//! Peak memory (`VmHWM`) is that of the whole process, and includes the bytes of the file.
 
 use std::fs::File;
 use std::io::{BufWriter, Error, Result, Write};

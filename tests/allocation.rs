@@ -1,4 +1,4 @@
-//! Answering takes no memory from the allocator, whatever the answer; reading a zone takes little.
+//! Answering allocates no memory, whatever the answer; reading a zone uses little.
 
 #[path = "../fuzz/checks/mod.rs"]
 mod checks;
@@ -35,7 +35,8 @@ fn no_kind_of_answer_takes_memory() {
     }
 }
 
-/// A word may be as long as its file, and a suggestion for it must not cost more than reading it.
+/// A word may be as long as its file, and suggesting a correction for it must not cost more than
+/// reading it.
 #[test]
 fn a_long_word_in_a_zone_takes_little_memory() {
     let word = "w".repeat(1 << 20);

@@ -1,7 +1,7 @@
-//! Holds the source to the order of its floors, and `docs/ARCHITECTURE.md` to the source.
+//! Checks that the source respects the order of the floors, and that `docs/ARCHITECTURE.md` matches the source.
 //!
-//! The module list of `src/lib.rs` is the architecture: a module names only modules that stand
-//! above it there. The rest of the rules are in the tables below, each with its reason.
+//! The module list of `src/lib.rs` is the architecture: a module names only modules above it in the list. The other
+//! rules are in the tables below, each with its reason.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Modules that take no input but their arguments.
+/// Modules whose only inputs are their arguments.
 const PURE: [&str; 20] = [
     "cookie",
     "counters",
@@ -33,7 +33,7 @@ const PURE: [&str; 20] = [
     "answer",
 ];
 
-/// Names that pure modules must not use, and the remedy.
+/// Names that pure modules must not use, with the alternative.
 const IMPURE: [(&str, &str); 11] = [
     ("tokio", "the pure floors are synchronous: give the value as an argument"),
     ("Instant::now", "time is an argument: `health::Moment`"),
@@ -48,19 +48,20 @@ const IMPURE: [(&str, &str); 11] = [
     ("arc_swap", "there is one published cell: `table::Published`"),
 ];
 
-/// Modules that take the time and chance as arguments as the pure ones do, but write log lines and show times of day.
+/// Modules that take the time and random numbers as arguments, like pure modules, but write log lines and show times
+/// of day.
 const SANS_IO: [&str; 1] = ["fleet"];
 
 /// Names of [`IMPURE`] that [`SANS_IO`] modules may use.
 const OUTPUTS: [&str; 2] = ["tracing", "SystemTime"];
 
-/// Names that [`SANS_IO`] modules must not use besides, and the remedy.
+/// Further names that [`SANS_IO`] modules must not use, with the alternative.
 const CLOCKS: [(&str, &str); 2] = [
     ("SystemTime::now", "the time is an argument: `fleet::Clocks`"),
     ("make_rng", "chance is an argument: take a generator"),
 ];
 
-/// Dependencies that the order alone would allow: a module, the names it must not use, and the reason.
+/// Dependencies that the order alone would allow: a module, names that it must not use, and the reason.
 const SIDEWAYS: [(&str, &[&str], &str); 4] = [
     (
         "answer",
@@ -76,15 +77,15 @@ const SIDEWAYS: [(&str, &[&str], &str); 4] = [
     ),
 ];
 
-/// All that a probe may know of health.
+/// The only part of `health` that `probe` may use.
 const PROBE_KNOWS_OF_HEALTH: &str = "crate::health::Outcome";
 
-/// File formats stay at the edge.
+/// File formats are used only at the edge.
 const SERDE: [&str; 4] = ["config", "state", "admin", "cli"];
 
 const MAX_LINES: usize = 600;
 
-/// The shell of the fleet, and the most lines that it has in all, so that it can be read in one sitting.
+/// The shell of the fleet, and its maximum number of lines in total, so that it can be read in one sitting.
 const SHELL: (&str, usize) = ("checker", 400);
 
 /// The file whose types may have the names of types elsewhere, because each is the document of the API for that type.
@@ -104,15 +105,15 @@ const MIRRORED: [(&str, &str); 8] = [
 
 /// A source file, below `src/`.
 struct Source {
-    /// Such as `zone/builder.rs`.
+    /// For example `zone/builder.rs`.
     path: String,
     text: String,
-    /// Whether the file as a whole is compiled for tests only.
+    /// Whether the whole file is compiled only for tests.
     test: bool,
 }
 
 impl Source {
-    /// The top-level module the file belongs to; none for `lib.rs` and `main.rs`.
+    /// The top-level module of the file; none for `lib.rs` and `main.rs`.
     fn module(&self) -> Option<&str> {
         let first = self.path.split('/').next()?;
         let module = first.strip_suffix(".rs").unwrap_or(first);
@@ -120,12 +121,12 @@ impl Source {
     }
 }
 
-/// The modules of `lib.rs` in their order.
+/// The modules of `lib.rs`, in order.
 fn modules(lib: &str) -> Vec<&str> {
     lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect()
 }
 
-/// The text with comments and the contents of strings blanked, line by line as it was.
+/// The text with comments and the contents of strings blanked; the lines stay the same.
 fn code(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -170,7 +171,7 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-/// The length of a raw string without its `r`; none when it is not one.
+/// The length of a raw string without its `r`; none if it is not a raw string.
 fn raw_string_length(text: &str) -> Option<usize> {
     let hashes = text.chars().take_while(|&char| char == '#').count();
     let body = text.get(hashes..)?.strip_prefix('"')?;
@@ -182,7 +183,7 @@ fn is_identifier(char: char) -> bool {
     char.is_alphanumeric() || char == '_'
 }
 
-/// The lines, from 1, where `word` stands by itself.
+/// The lines, from 1, that contain `word` as a whole word.
 fn lines_with(code: &str, word: &str) -> Vec<usize> {
     let stands_alone = |line: &str| {
         line.match_indices(word).any(|(at, _)| {
@@ -201,8 +202,7 @@ fn without_visibility(item: &str) -> &str {
     }
 }
 
-/// The modules behind `#[cfg(test)]`: the line of each from 0, its name, and whether its body
-/// stands there.
+/// The modules behind `#[cfg(test)]`: the line of each (from 0), its name, and whether its body is in the file.
 fn test_modules(code: &str) -> Vec<(usize, &str, bool)> {
     let lines: Vec<&str> = code.lines().collect();
     let declared_after = |start: usize| {
@@ -236,7 +236,7 @@ fn named_modules(code: &str) -> Vec<(usize, &str)> {
         .collect()
 }
 
-/// Everything that is wrong with one file.
+/// All violations in one file.
 fn faults(source: &Source, modules: &[&str]) -> Vec<String> {
     let mut faults = Vec::new();
     let path = &source.path;
@@ -299,7 +299,7 @@ fn floor_faults(path: &str, code: &str, module: &str, modules: &[&str], place: u
 fn word_faults(path: &str, code: &str, module: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if PURE.contains(&module) {
-        // The one published cell is the table's.
+        // The only published cell is that of the table.
         for (word, instead) in IMPURE.iter().filter(|(word, _)| module != "table" || *word != "arc_swap") {
             for line in lines_with(code, word) {
                 faults.push(format!("{path}:{line}: `{word}` on a pure floor; {instead}"));
@@ -326,7 +326,7 @@ fn word_faults(path: &str, code: &str, module: &str) -> Vec<String> {
     faults
 }
 
-/// The path of a file's module, such as `zone::builder`; empty for `lib.rs`.
+/// The path of a file's module, for example `zone::builder`; empty for `lib.rs`.
 fn module_of(path: &str) -> Vec<&str> {
     let stem = path.strip_suffix(".rs").unwrap_or(path);
     let mut module: Vec<&str> = stem.split('/').collect();
@@ -336,7 +336,7 @@ fn module_of(path: &str) -> Vec<&str> {
     module
 }
 
-/// Every path that a file names, whole from the crate's root: groups in braces are taken apart.
+/// All paths that a file names, complete from the root of the crate; groups in braces are expanded.
 fn named_paths(code: &str, module: &[&str], children: &BTreeSet<&str>) -> BTreeSet<Vec<String>> {
     let mut paths = BTreeSet::new();
     let is_path = |char: char| is_identifier(char) || char == ':';
@@ -373,8 +373,8 @@ fn named_paths(code: &str, module: &[&str], children: &BTreeSet<&str>) -> BTreeS
     paths
 }
 
-/// Which files each file takes names from. The file of a room, `mod.rs`, holds the words that the files
-/// in it share: that a file takes those ties nothing.
+/// For each file, the files whose names it uses. A directory's `mod.rs` has the names that its files share, so using
+/// those creates no dependency.
 fn arrows(sources: &[Source]) -> BTreeMap<&str, BTreeSet<&str>> {
     let files: BTreeMap<Vec<&str>, &str> = sources
         .iter()
@@ -400,7 +400,7 @@ fn arrows(sources: &[Source]) -> BTreeMap<&str, BTreeSet<&str>> {
     arrows
 }
 
-/// Groups of files each of which leads to all others of its group.
+/// Groups of files in which each file depends on all others.
 fn circles(arrows: &BTreeMap<&str, BTreeSet<&str>>) -> BTreeSet<Vec<String>> {
     let reached = |from: &str| {
         let mut reached = BTreeSet::new();
@@ -630,7 +630,7 @@ fn every_path_and_module_that_the_architecture_names_exists() {
     }
 }
 
-/// The faults of a file of the given text, were it at `path`.
+/// The violations in a file with this text at `path`.
 fn faults_of(path: &str, text: &str) -> Vec<String> {
     let source = Source { path: path.into(), text: format!("//! Doc.\n{text}"), test: false };
     faults(&source, &["name", "pool", "zone", "health", "table", "wire", "answer", "probe", "sys", "admin"])

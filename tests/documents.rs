@@ -1,4 +1,4 @@
-//! Holds what the documents show to what the program does.
+//! Checks that the examples in the documents match the program.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -23,7 +23,7 @@ fn is_zone_file(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension == "zone")
 }
 
-/// The zone files shown, each under the name that the text before it gives it in backticks.
+/// The zone files in a document, each with the name that the text before it gives in backticks.
 fn zones(document: &str) -> Vec<(&str, &str)> {
     let mut zones = Vec::new();
     let mut rest = document;
@@ -58,7 +58,7 @@ fn every_configuration_shown_loads() {
     assert!(shown > 0, "no document shows a configuration");
 }
 
-/// The first configuration that a newcomer sees is a file of the repository, so both run as they stand.
+/// The first configuration that a newcomer sees is a file in the repository, so both work unchanged.
 #[test]
 fn the_first_configuration_shown_is_the_quickstart() {
     let readme = read("README.md");

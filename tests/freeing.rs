@@ -1,5 +1,5 @@
-//! A zone that has been replaced is let go of by idle readers, and freed where nobody waits: neither
-//! where queries are answered, nor where backends are probed, nor by a connection that ends.
+//! Idle readers release a replaced zone, and it is freed on a thread that delays nothing: not one that
+//! answers queries or probes backends, and not by a connection that ends.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what a test cannot do fails it")]
 #![allow(unsafe_code, reason = "a global allocator needs it; every call is passed on unchanged")]
@@ -18,51 +18,51 @@ use steerd::server::{self, Server};
 #[global_allocator]
 static ALLOCATOR: Watching = Watching;
 
-/// The system's allocator; it notes which thread gives back a large block.
+/// The system's allocator; it records which thread frees a large block.
 struct Watching;
 
-/// From this size on a block is a large one: of what a server without clients has, zones alone.
+/// The size from which a block counts as large: on a server without clients, only zones have such blocks.
 const LARGE: usize = 1 << 20;
-/// The kernel's limit of a thread's name, with its end.
+/// The kernel's limit for the name of a thread, including the terminator.
 const NAME: usize = 16;
 
 static IS_WATCHING: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static NAMES: Mutex<[[u8; NAME]; 256]> = Mutex::new([[0; NAME]; 256]);
 
-// SAFETY: every call goes to the system's allocator with the arguments it came with.
+// SAFETY: every call passes its arguments unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Watching {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the promises of `alloc`.
+        // SAFETY: the caller upholds the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the promises of `alloc_zeroed`.
+        // SAFETY: the caller upholds the contract of `alloc_zeroed`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller keeps the promises of `realloc`.
+        // SAFETY: the caller upholds the contract of `realloc`.
         unsafe { System.realloc(block, layout, size) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if layout.size() >= LARGE && IS_WATCHING.load(Ordering::Relaxed) {
             let mut name = [0; NAME];
-            // SAFETY: the call writes at most 16 bytes, and `name` has as many.
+            // SAFETY: the call writes at most 16 bytes, and `name` has 16.
             unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
             let index = COUNT.fetch_add(1, Ordering::SeqCst);
             if let Some(place) = NAMES.lock().unwrap().get_mut(index) {
                 *place = name;
             }
         }
-        // SAFETY: the caller keeps the promises of `dealloc`.
+        // SAFETY: the caller upholds the contract of `dealloc`.
         unsafe { System.dealloc(block, layout) }
     }
 }
 
-/// The names of the threads that have given back large blocks since the last call.
+/// The names of the threads that have freed large blocks since the last call.
 fn freed_by() -> Vec<String> {
     let count = COUNT.swap(0, Ordering::SeqCst);
     let names = *NAMES.lock().unwrap();
@@ -71,10 +71,10 @@ fn freed_by() -> Vec<String> {
     names.iter().take(count).map(shown).collect()
 }
 
-/// How long readers may hold what has been replaced: a look every 100 ms, on a machine that is busy.
+/// How long readers may keep replaced data: they check every 100 ms, on a busy machine.
 const LET_GO: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Enough for each of the large parts of a zone to be a large block.
+/// Enough for each large part of a zone to be a large block.
 const RECORDS: usize = 100_000;
 
 fn write_zone(directory: &Path, serial: u32, records: usize) {
@@ -108,9 +108,9 @@ fn framed(query: &[u8]) -> Vec<u8> {
     [&u16::try_from(query.len()).unwrap().to_be_bytes()[..], query].concat()
 }
 
-/// Has every kind of reader read the table, and leaves them idle.
+/// Makes every kind of reader read the table, and leaves the readers idle.
 fn read_and_rest(dns: SocketAddr) -> TcpStream {
-    // Sockets of different ports reach both workers.
+    // Sockets with different ports reach both workers.
     for _ in 0..32 {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -128,7 +128,7 @@ async fn reload(running: &Server) {
     running.reload.reload("a test".into(), None).await.unwrap();
 }
 
-/// The workers of the runtime, which answer over TCP, are started first; threads that may block come later.
+/// The workers of the runtime, which answer over TCP, start first; threads that may block start later.
 const WORKERS: usize = 2;
 
 #[test]
@@ -171,7 +171,7 @@ async fn let_go_and_free() {
     IS_WATCHING.store(false, Ordering::SeqCst);
     drop(idle);
 
-    // A configuration that is refused after it was loaded: its state_dir is in use.
+    // A configuration that is rejected after it was loaded: its state_dir is in use.
     let taken = tempfile::tempdir().unwrap();
     let lock = steerd::state::StateDirectory::take(taken.path().to_owned()).unwrap();
     let other = config.replace("workers", &format!("state_dir = \"{}\"\nworkers", taken.path().display()));
@@ -186,7 +186,7 @@ async fn let_go_and_free() {
     drop(lock);
     std::fs::write(directory.path().join("steerd.toml"), config).unwrap();
 
-    // A transfer holds the zone, and not the table; neither frees it.
+    // A transfer holds the zone, but not the table; it frees neither.
     write_zone(directory.path(), 3, RECORDS);
     reload(&running).await;
     let mut transfer = read_and_rest(dns);
@@ -198,7 +198,7 @@ async fn let_go_and_free() {
     reload(&running).await;
     is_gone(&old, LET_GO).await;
     assert!(zones.strong_count() > 0, "the transfer is not over");
-    // Gives back the memory that the reload itself has taken.
+    // Frees the memory that the reload itself has used.
     tokio::task::spawn_blocking(|| ()).await.unwrap();
     COUNT.store(0, Ordering::SeqCst);
     IS_WATCHING.store(true, Ordering::SeqCst);

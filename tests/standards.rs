@@ -1,4 +1,4 @@
-//! Holds the table of standards to the tests that it names.
+//! Checks that the tests named in the table of standards exist.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All Rust files at or below a path.
+/// All Rust files at a path or below it.
 fn sources(path: &Path) -> Vec<PathBuf> {
     if path.is_dir() {
         std::fs::read_dir(path).unwrap().flat_map(|entry| sources(&entry.unwrap().path())).collect()
@@ -16,7 +16,7 @@ fn sources(path: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// Whether a file has this test: a test attribute, and then the function.
+/// Whether a file has this test: a test attribute followed by the function.
 fn has_test(file: &Path, name: &str) -> bool {
     let text = std::fs::read_to_string(file).unwrap();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();

@@ -1,5 +1,5 @@
-//! Every text that the program can print, in one list: `cargo test --test texts -- --nocapture` says where
-//! the list is. Read it when messages change; the rules below catch only what a machine can.
+//! Collects every text that the program can print in one list; `cargo test --test texts -- --nocapture`
+//! prints where it is. Read the list when messages change: the rules below catch only what a machine can.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -28,9 +28,9 @@ fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The string literals before the tests of a file.
+/// The string literals in front of a file's tests.
 fn texts(path: &str, source: &str) -> Vec<Text> {
-    // Tests stand last; a file of tests alone is not read at all.
+    // Tests are at the end of a file; files that contain only tests are skipped.
     let body = source.match_indices("#[cfg(test)]").find(|(at, _)| {
         let declared = source[*at..].lines().find(|line| !line.starts_with("#["));
         declared.is_some_and(|line| line.starts_with("mod ") && line.ends_with('{'))
@@ -70,7 +70,7 @@ fn texts(path: &str, source: &str) -> Vec<Text> {
     texts
 }
 
-/// Whether a person may read it: several words.
+/// Whether people read the text: it has several words.
 fn is_prose(words: &str) -> bool {
     words.split_whitespace().filter(|word| word.chars().any(char::is_alphabetic)).count() > 2
 }
@@ -87,7 +87,7 @@ fn all() -> Vec<Text> {
     files.iter().flat_map(of).filter(|text| is_prose(&text.words)).collect()
 }
 
-/// What is wrong with a text, if anything.
+/// The violated rule, if any.
 fn fault(words: &str) -> Option<&'static str> {
     let openers = ["What ", "Who ", "Whoever ", "Whatever "];
     if openers.iter().any(|opener| words.starts_with(opener) || words.contains(&format!(". {opener}"))) {

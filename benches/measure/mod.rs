@@ -1,4 +1,4 @@
-//! Figures of processes, and statistics. Measurements do not belong here.
+//! Figures about processes, and statistics. Measurements do not belong here.
 #![allow(dead_code, reason = "each bench uses only a part of this")]
 
 use std::fs;
@@ -70,7 +70,7 @@ pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// The value below which this share of the values lies; 0 without values.
+/// The value below which this share of the values lies; 0 if there are no values.
 pub(crate) fn quantile<T: Copy + Default + PartialOrd>(values: &mut [T], share: f64) -> T {
     values.sort_by(|one, other| one.partial_cmp(other).expect("comparable"));
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is from 0 to 1")]

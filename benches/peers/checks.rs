@@ -7,12 +7,12 @@
 //! cargo bench --bench checks -- --seconds 5           shorter measurements
 //! ```
 //!
-//! Each program checks 1,000 servers (`127.x.y.z`) five times a second; gdnsd, whose shortest
-//! interval is 2 s, checks 10,000. HTTPS is checked once a second, because nginx shares the
-//! machine. The programs take turns, so that other load on the machine affects all of them. The
-//! compared figure is the CPU time of the checking process per connection that it opened, as the
-//! kernel counts them: nginx would miss connections that HAProxy's TCP check resets during the
-//! handshake. HAProxy has one thread; the others use their defaults.
+//! Each program checks 1,000 servers (`127.x.y.z`) five times a second; gdnsd, whose shortest interval
+//! is 2 s, checks 10,000. HTTPS is checked once a second, because nginx shares the machine. The
+//! programs run in turn, so that other load on the machine affects all of them. The compared figure is
+//! the CPU time of the checking process per connection that it opened, as the kernel counts them: nginx
+//! would miss connections that HAProxy's TCP check resets during the handshake. HAProxy has one thread;
+//! the others use their defaults.
 //!
 //! Nothing needs root, and nothing is installed; the bench reports missing programs.
 #![allow(
@@ -336,7 +336,7 @@ struct Nginx {
     resumable: u16,
     full: u16,
     authority: PathBuf,
-    /// One byte per handshake, which says whether it resumed a session.
+    /// One byte per handshake, which tells whether it resumed a session.
     log: PathBuf,
     _process: Process,
     _directory: TempDir,

@@ -68,7 +68,7 @@ pub(crate) struct Fleet {
     probes: AtomicU64,
     /// Number of backends that have been probed at least once.
     known: AtomicU32,
-    /// The longest time between two probes of one backend, microseconds, and how many gaps were too
+    /// The longest time between two probes of one backend, microseconds; and how many gaps were too
     /// long.
     longest: AtomicU64,
     late: AtomicU64,
@@ -79,15 +79,15 @@ pub(crate) struct Fleet {
 struct Script {
     /// Pools below this number are watched: in each, one backend at a time fails one probe.
     watched: AtomicU32,
-    /// By pool, the sick backend.
+    /// The sick backend of each pool.
     sick_of: Vec<AtomicU32>,
-    /// Minimum time between two watched changes, microseconds, and when it ends.
+    /// The minimum time between two watched changes, microseconds; and when it ends.
     pause: AtomicU64,
     next: AtomicU64,
-    /// Whether a change is currently awaited in the answers; only one is at a time.
+    /// Whether a change is currently awaited in the answers. Only one is awaited at a time.
     busy: AtomicBool,
     changes: mpsc::SyncSender<Change>,
-    /// Of 1,000 probes of other backends, so many reveal a change.
+    /// How many of 1,000 probes of other backends reveal a change.
     storm: AtomicU32,
 }
 
@@ -147,7 +147,7 @@ impl Fleet {
         self.script.watched.store(pools, Ordering::Relaxed);
     }
 
-    /// Makes so many of 1,000 probes of unwatched backends reveal another state.
+    /// Makes this many of 1,000 probes of unwatched backends reveal another state.
     pub(crate) fn storm(&self, share: u32) {
         self.script.storm.store(share, Ordering::Relaxed);
     }
@@ -161,7 +161,7 @@ impl Fleet {
         self.looked();
     }
 
-    /// The last change was found or given up.
+    /// Records that the last change was found, or that waiting for it was given up.
     pub(crate) fn looked(&self) {
         self.script.busy.store(false, Ordering::Relaxed);
     }
@@ -182,7 +182,7 @@ impl Fleet {
             last => {
                 let gap = now.saturating_sub(last);
                 self.longest.fetch_max(gap, Ordering::Relaxed);
-                // Probes are due with up to 5 % jitter; a tenth of a second is allowed beyond that.
+                // Probes are due with up to 5 % jitter; a further tenth of a second is allowed.
                 let limit = self.size.interval.mul_f64(1.05) + Duration::from_millis(100);
                 self.late.fetch_add(u64::from(gap > microseconds(limit)), Ordering::Relaxed);
             }
@@ -201,7 +201,7 @@ impl Fleet {
 
     fn answer(&self, mut stream: TcpStream, rng: &mut SmallRng) -> io::Result<()> {
         let IpAddr::V4(asked) = stream.local_addr()?.ip() else { return Ok(()) };
-        // The request of a probe is one segment.
+        // A probe's request is one segment.
         if stream.read(&mut [0; 1024])? == 0 {
             return Ok(());
         }
@@ -249,7 +249,8 @@ fn listen(port: u16) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Answers one probe after another: a connection's request has usually arrived when it is accepted.
+/// Answers one probe after the other: the request has usually arrived when its connection is
+/// accepted.
 fn serve(fleet: &Fleet, listener: &TcpListener, seed: u64) {
     step_back();
     let mut rng = SmallRng::seed_from_u64(seed);
@@ -260,12 +261,12 @@ fn serve(fleet: &Fleet, listener: &TcpListener, seed: u64) {
     }
 }
 
-/// Lowers the priority of this thread, because it stands for other machines and must not slow the
+/// Lowers the priority of this thread, because it plays other machines and must not slow the
 /// server.
 fn step_back() {
     let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
     let text = std::fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
-    // The fields after the name in parentheses are plain; number 17 of them is the niceness.
+    // The fields after the name in parentheses are numbers; number 17 is the niceness.
     let now = text.rsplit(')').next().and_then(|fields| fields.split(' ').nth(17)?.parse::<i32>().ok());
     let (Some(id), Some(now)) = (thread.file_name(), now) else { return };
     let _ = Command::new("renice")

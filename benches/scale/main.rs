@@ -341,7 +341,7 @@ fn transitions(server: &Server) -> f64 {
     text.lines().filter_map(of_line).sum()
 }
 
-/// The log is not read while very much is logged.
+/// The log is not read while the server logs a lot.
 fn stuck(fleet: &Arc<Fleet>, options: &Options) {
     title("Standard error is a pipe that nobody reads");
     fleet.calm();

@@ -1,4 +1,4 @@
-//! Queries at a steady rate and their response times; and the wait for one change in the answers.
+//! Queries at a steady rate and their response times; and the time until an answer shows a change.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -16,9 +16,9 @@ use crate::support::message::{A, Query, wire};
 const SOCKETS: usize = 2;
 /// Time between two sends.
 const TICK: Duration = Duration::from_millis(1);
-/// How long the last replies are awaited.
+/// How long to wait for the last replies.
 const LAST: Duration = Duration::from_millis(500);
-/// How long a change is awaited in the answers.
+/// How long to wait for a change in the answers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A query for the A records of a name.
@@ -26,7 +26,7 @@ pub(crate) fn question(name: &str, id: u16) -> Vec<u8> {
     Query::plain(wire(name), A).encode(id)
 }
 
-/// Results of a load of queries.
+/// The results of a query load.
 pub(crate) struct Replies {
     pub(crate) sent: usize,
     /// Response times, microseconds.
@@ -38,7 +38,7 @@ impl Replies {
         Duration::from_micros(quantile(&mut self.times, share))
     }
 
-    /// The figures for a human reader.
+    /// The figures for people.
     pub(crate) fn shown(&mut self) -> String {
         let lost = self.sent - self.times.len();
         let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| self.p(share).as_micros());
@@ -46,7 +46,7 @@ impl Replies {
     }
 }
 
-/// Asks for these names in turn, `rate` times per second, while `during` runs.
+/// Queries these names in turn, `rate` times per second, while `during` runs.
 pub(crate) fn ask_during<T>(
     server: SocketAddr,
     names: &[String],
@@ -87,7 +87,7 @@ impl Asker {
         socket.set_read_timeout(Some(LAST))?;
         let origin = Instant::now();
         let now = move || u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX);
-        // The time of sending, by query id.
+        // The sending times, by query id.
         let sent: Arc<Vec<AtomicU64>> = Arc::new((0..=u16::MAX).map(|_| AtomicU64::new(0)).collect());
         let receiver = {
             let (socket, sent, stop) = (Arc::clone(&socket), Arc::clone(&sent), Arc::clone(&stop));
@@ -141,13 +141,13 @@ pub(crate) fn look_for_changes(
     socket.connect(server).expect("a socket");
     socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
     let (mut found, mut lost, mut number) = (Vec::new(), 0, 0);
-    // Ignores changes from before the measurement.
+    // Ignores changes before the measurement.
     while changes.try_recv().is_ok() {}
     fleet.looked();
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         let Ok(change) = changes.recv_timeout(left) else { break };
-        // A new id, so that a late reply to the last query does not match.
+        // A new id, so that a late reply to the last query is not mistaken for this one.
         number += 1;
         let query = question(&names[change.pool as usize], number);
         let mut buffer = [0; 4096];

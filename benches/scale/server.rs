@@ -66,7 +66,7 @@ fn config(size: Size, port: u16, dns: SocketAddr, admin: SocketAddr) -> String {
     config
 }
 
-/// Settings that make each outcome count at once.
+/// Settings with which each outcome counts at once.
 const EXTRA_DEFAULTS: &str = "damping = false\n[defaults.pool]\nsuspect_self = \"off\"\n";
 
 impl Server {

@@ -2,11 +2,11 @@
 //
 //   java -cp httpclient5.jar:httpcore5.jar:httpcore5-h2.jar:slf4j-api.jar Client.java URL [TTL [REQUESTS]]
 //
-// TTL is that of the service, in seconds. Prints the status and the body of each reply. Lift `client`,
+// TTL is the TTL of the service, in seconds. Prints the status and the body of each reply. Copy `client`,
 // `Retries`, `Budget` and the two lines about DNS at the top of `main`.
 //
-// Why not the JDK's own clients: java.net.http.HttpClient and HttpURLConnection try the first address of
-// an answer only. No setting changes that.
+// The JDK's own clients are not suitable: java.net.http.HttpClient and HttpURLConnection try only the first
+// address of an answer. No setting changes that.
 
 import java.io.IOException;
 import java.net.UnknownHostException;
@@ -33,7 +33,8 @@ public class Client {
     /** A client whose connections are closed after the TTL: a persistent connection never resolves again. */
     static CloseableHttpClient client(TimeValue ttl) {
         var connections = ConnectionConfig.custom()
-            // To connect to one address; the client tries all of an answer. The default is three minutes.
+            // Timeout for connecting to one address; the client tries all addresses of an answer. The default
+            // is three minutes.
             .setConnectTimeout(Timeout.ofSeconds(1))
             .setSocketTimeout(Timeout.ofSeconds(5))
             .setTimeToLive(ttl)
@@ -96,7 +97,7 @@ public class Client {
 
     /**
      * Bounds the retries of a whole process: in an outage they must not double the load. A retry costs ten,
-     * and a request that succeeds at once earns one: in the long run one retry for ten requests.
+     * and a request that succeeds at once earns one: in the long run, one retry per ten requests.
      */
     static class Budget {
         private int spent;
@@ -127,7 +128,7 @@ public class Client {
             System.err.println("usage: Client.java URL [TTL [REQUESTS]]");
             System.exit(2);
         }
-        // Java caches an answer for 30 seconds regardless of its TTL, and with a security manager for ever. The
+        // Java caches an answer for 30 seconds regardless of its TTL, and with a security manager forever. The
         // resolver of the machine respects the TTL, so Java needs no cache: set this before the first lookup, or
         // in conf/security/java.security.
         Security.setProperty("networkaddress.cache.ttl", "1");

@@ -2,8 +2,8 @@
 //
 //	go run client.go URL [TTL [REQUESTS]]
 //
-// TTL is that of the service, in seconds. Prints the status and the body of each reply. Lift all but
-// main.
+// TTL is the TTL of the service, in seconds. Prints the status and the body of each reply. Copy everything
+// except main.
 package main
 
 import (
@@ -20,11 +20,11 @@ import (
 )
 
 const (
-	// To connect to one address.
+	// Timeout for connecting to one address.
 	connectTimeout = time.Second
-	// For one request with all its attempts.
+	// Timeout for one request with all its attempts.
 	requestTimeout = 20 * time.Second
-	// The first one and three retries.
+	// The first attempt and three retries.
 	attempts = 4
 	// The maximum of the first pause. It doubles with each retry.
 	pause = 200 * time.Millisecond
@@ -56,7 +56,7 @@ func walk(ctx context.Context, network, address string) (net.Conn, error) {
 }
 
 // Budget bounds the retries of a whole process: in an outage they must not double the load. A retry
-// costs ten, and a request earns one: in the long run one retry for ten requests.
+// costs ten, and a request earns one: in the long run, one retry per ten requests.
 type Budget struct {
 	mutex sync.Mutex
 	spent int

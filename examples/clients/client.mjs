@@ -2,15 +2,15 @@
 //
 //   node client.mjs URL [TTL [REQUESTS]]
 //
-// TTL is that of the service, in seconds. Prints the status and the body of each reply. Lift all but
-// the last lines; for https take the Agent and `request` of node:https.
+// TTL is the TTL of the service, in seconds. Prints the status and the body of each reply. Copy everything
+// except the last lines; for https take the Agent and `request` of node:https.
 
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-// Milliseconds to connect to one address.
+// Timeout for connecting to one address, milliseconds.
 const CONNECT_TIMEOUT = 1000;
-// Milliseconds for one attempt, from the lookup to the last byte.
+// Timeout for one attempt, from the lookup to the last byte, milliseconds.
 const ATTEMPT_TIMEOUT = 10_000;
 // For one request: the first attempt and three retries.
 const ATTEMPTS = 4;
@@ -22,7 +22,7 @@ const IDEMPOTENT = ['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'];
 const RETRIED = [429, 502, 503, 504];
 
 // Bounds the retries of a whole process: in an outage they must not double the load. A retry costs one
-// token, and a request earns a tenth: in the long run one retry for ten requests.
+// token, and a request earns a tenth: in the long run, one retry per ten requests.
 class Budget {
   #tokens = 10;
   earn() {
@@ -68,7 +68,7 @@ class Steered {
     return this.#agent;
   }
 
-  // One attempt. The last address has no timeout of its own, so the attempt has one.
+  // One attempt. The last address has no separate timeout, so the attempt has one.
   #attempt(method, url, body) {
     return new Promise((resolve, reject) => {
       const signal = AbortSignal.timeout(ATTEMPT_TIMEOUT);

@@ -3,14 +3,14 @@
 #
 #   curl.sh URL [TTL [REQUESTS]]
 #
-# TTL is that of the service, in seconds. It changes nothing here: each attempt is a process of its own,
-# which keeps no connection. Prints the status and the body of each reply. Lift `fetch` and the settings
+# TTL is the TTL of the service, in seconds. It changes nothing here: each attempt is a separate process,
+# which keeps no connection. Prints the status and the body of each reply. Copy `fetch` and the settings
 # above it.
 set -euo pipefail
 
-# Seconds to connect to one address.
+# Timeout for connecting to one address, seconds.
 connect_timeout=1
-# Seconds for one attempt at one address, to the last byte.
+# Timeout for one attempt at one address, to the last byte, seconds.
 attempt_timeout=10
 # Attempts for one request: the first one and three retries.
 attempts=4

@@ -2,9 +2,9 @@
 
     with_boto3.py URL [TTL [REQUESTS]]
 
-TTL is that of the service, in seconds. Credentials and region come from the environment, as for any
+TTL is the TTL of the service, in seconds. Credentials and region come from the environment, as for any
 program with boto3. Prints the status of each round, and the gateway that answered, if it names itself
-in a header `X-Gateway`. Lift `SteeredS3`.
+in a header `X-Gateway`. Copy `SteeredS3`.
 """
 
 import argparse
@@ -15,10 +15,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 CONFIG = Config(
-    # Seconds to connect to one address. botocore uses urllib3, which tries the addresses of an answer
-    # in their order, and each has this time. The default is 60 seconds.
+    # Timeout for connecting to one address, seconds. botocore uses urllib3, which tries the addresses of an
+    # answer in order, each for this long. The default is 60 seconds.
     connect_timeout=1,
-    # Seconds without a byte of the reply. The default is 60.
+    # Timeout without a byte of the reply, seconds. The default is 60.
     read_timeout=5,
     # The first attempt and three retries. The mode `standard` has jitter in its pauses (up to 1, 2 and 4
     # seconds) and a budget for all retries of a client; the default of boto3, `legacy`, has no budget.
@@ -71,7 +71,7 @@ def main(url, ttl, count):
 
 
 def arguments():
-    """The URL, the TTL and the number of requests; ends the program if they are not given so."""
+    """The URL, the TTL and the number of requests; ends the program if the arguments are not like this."""
     parser = argparse.ArgumentParser(usage="%(prog)s URL [TTL [REQUESTS]]")
     parser.add_argument("url")
     parser.add_argument("ttl", nargs="?", type=int, default=20)

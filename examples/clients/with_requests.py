@@ -2,7 +2,7 @@
 
     with_requests.py URL [TTL [REQUESTS]]
 
-TTL is that of the service, in seconds. Prints the status and the body of each reply. Lift `Budget`,
+TTL is the TTL of the service, in seconds. Prints the status and the body of each reply. Copy `Budget`,
 `Jittered` and `SteeredSession`.
 """
 
@@ -16,10 +16,10 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError
 from urllib3.util.retry import Retry
 
-# Seconds to connect to one address. urllib3 tries the addresses of an answer in their order, and each
-# has this time. Without a timeout a silent address takes two minutes.
+# Timeout for connecting to one address, seconds. urllib3 tries the addresses of an answer in order, each
+# for this long. Without a timeout, a silent address takes two minutes.
 CONNECT_TIMEOUT = 1.0
-# Seconds without a byte of the reply.
+# Timeout without a byte of the reply, seconds.
 READ_TIMEOUT = 5.0
 RETRIES = 3
 # Maximum of the first pause, seconds. It doubles with each retry.
@@ -30,7 +30,7 @@ LONGEST_PAUSE = 2.0
 class Budget:
     """Bounds the retries of a whole process: in an outage they must not double the load.
 
-    A retry costs one token, and a request earns a tenth: in the long run one retry for ten requests.
+    A retry costs one token, and a request earns a tenth: in the long run, one retry per ten requests.
     """
 
     MOST = 10.0
@@ -105,7 +105,7 @@ def main(url, ttl, count):
 
 
 def arguments():
-    """The URL, the TTL and the number of requests; ends the program if they are not given so."""
+    """The URL, the TTL and the number of requests; ends the program if the arguments are not like this."""
     parser = argparse.ArgumentParser(usage="%(prog)s URL [TTL [REQUESTS]]")
     parser.add_argument("url")
     parser.add_argument("ttl", nargs="?", type=int, default=20)

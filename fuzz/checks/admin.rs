@@ -1,5 +1,5 @@
-//! Checks of the admin server with arbitrary bodies: the reply has a sensible status and a JSON
-//! body, and the checker receives only text that may appear in a log line.
+//! Checks the admin server with arbitrary bodies: the reply has a sensible status and a JSON body,
+//! and the checker receives only text that may appear in a log line.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -41,7 +41,7 @@ const PLACES: [(Method, &str); 6] = [
     (Method::GET, "/api/v1/services/x"),
 ];
 
-/// The admin server with a stand-in for the checker that answers nothing.
+/// The admin server with a substitute for the checker that does not answer.
 pub(crate) struct Server {
     runtime: Runtime,
     router: TowerToHyperService<Router>,

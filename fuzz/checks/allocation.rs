@@ -1,5 +1,5 @@
-//! The global allocator of every program that includes this: the system's, with counters per
-//! thread, so that tests may run in parallel.
+//! The global allocator of every program that includes this module: the system's allocator with
+//! counters per thread, so that tests may run in parallel.
 
 #![allow(unsafe_code, reason = "a global allocator needs it; every call is passed on unchanged")]
 
@@ -13,7 +13,7 @@ struct Counting;
 
 /// Allocations of one thread so far.
 struct Taken {
-    /// Calls that allocate, including those that grow a block.
+    /// Calls that allocate, including those that enlarge a block.
     calls: Cell<u64>,
     /// Bytes allocated and not freed; negative if the thread frees what another one allocated.
     bytes: Cell<isize>,
@@ -22,7 +22,7 @@ struct Taken {
 }
 
 thread_local! {
-    // Needs neither lazy initialization nor a destructor, so the allocator may use it at any time.
+    // Needs neither lazy initialization nor a destructor, so the allocator may always use it.
     static TAKEN: Taken = const { Taken { calls: Cell::new(0), bytes: Cell::new(0), peak: Cell::new(0) } };
 }
 
@@ -34,7 +34,7 @@ fn take(call: u64, bytes: isize) {
     });
 }
 
-// SAFETY: every call is passed on to the system's allocator with unchanged arguments.
+// SAFETY: every call passes its arguments unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         take(1, layout.size().cast_signed());
@@ -61,14 +61,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Runs `run`, and also returns how often this thread allocates meanwhile.
+/// Runs `run`. Also returns how often this thread allocates meanwhile.
 pub(crate) fn calls_during<T>(run: impl FnOnce() -> T) -> (T, u64) {
     let before = TAKEN.with(|taken| taken.calls.get());
     let result = run();
     (result, TAKEN.with(|taken| taken.calls.get()) - before)
 }
 
-/// Runs `run`, and also returns how far the memory of this thread grows meanwhile, bytes.
+/// Runs `run`. Also returns how much the memory of this thread grows meanwhile, bytes.
 pub(crate) fn peak_during<T>(run: impl FnOnce() -> T) -> (T, usize) {
     let before = TAKEN.with(|taken| {
         taken.peak.set(taken.bytes.get());

@@ -1,5 +1,5 @@
-//! Checks with arbitrary bytes as a configuration: every fault has a place, and loading twice gives
-//! the same result.
+//! Loads arbitrary bytes as a configuration: every fault has a place, and loading twice gives the
+//! same result.
 
 use std::fs;
 use std::path::Path;
@@ -93,9 +93,9 @@ fn check_fault(directory: &Path, fault: &ConfigFault) {
     }
 }
 
-/// Whether a configuration may name files outside of its directory, by an absolute path or by one
-/// that leads up. Reading arbitrary files of the machine would reveal nothing about the
-/// configuration. HTTP paths may be absolute, and so may programs, which are inspected but not run.
+/// Whether a configuration may name files outside its directory, with an absolute path or with
+/// `..`. Reading arbitrary files of the machine would reveal nothing about the configuration. HTTP
+/// paths may be absolute, and so may programs, which are inspected but not run.
 fn leaves_its_directory(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     let (tree, _) = DeTable::parse_recoverable(text);
@@ -118,7 +118,7 @@ fn in_value(value: &DeValue<'_>) -> bool {
     }
 }
 
-/// Seeds: the examples, each section of the example with every key, and typical mistakes.
+/// Seeds: the examples, every section of the example with each of its keys, and typical mistakes.
 pub(crate) fn first_inputs() -> Vec<Vec<u8>> {
     let minimal = include_str!("../../config/minimal.toml");
     let every = include_str!("../../config/example.toml");
@@ -136,7 +136,7 @@ pub(crate) fn first_inputs() -> Vec<Vec<u8>> {
     inputs.into_iter().map(String::into_bytes).collect()
 }
 
-/// The example with names of existing files.
+/// The example with the names of existing files.
 fn here(text: &str) -> String {
     let mut text = text.replace("../zones/lb.example.com.zone", "zone").replace("# ", "");
     text = text.replace("admin.token", "token").replace("secondary.key", "key");

@@ -1,4 +1,4 @@
-//! Inputs: seeds, and mutations that know the structure of a query.
+//! Inputs: seeds, and mutations that respect the structure of a query.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -7,7 +7,7 @@ use super::query::{self, Opt};
 use super::respond::IPV4;
 use super::world::{self, World};
 
-/// Query types: those that the server knows, and one that nobody does.
+/// Query types: those that the server knows, and an unassigned one.
 const TYPES: [u16; 21] =
     [1, 2, 5, 6, 12, 15, 16, 28, 33, 39, 41, 43, 65, 250, 251, 252, 253, 254, 255, 65_280, 65_535];
 
@@ -25,7 +25,7 @@ const OPTIONS: [&[u8]; 7] = [
     b"\x00\x03\x00\x00\x00\x08\x00\x08\x00\x02\x20\x00\x20\x01\x0d\xb8\x00\x0a\x00\x08clientco",
 ];
 
-/// A COOKIE option with the client cookie alone, or also with the server cookie for the client of
+/// A COOKIE option with only the client cookie, or also with the server cookie for the client of
 /// [`respond::Setting::new`](super::respond::Setting::new).
 pub(crate) fn cookie(proven: bool) -> Vec<u8> {
     let client_cookie = *b"clientco";
@@ -59,7 +59,7 @@ pub(crate) fn respond_seeds(world: &World) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// The bytes of the setting, then a query.
+/// The bytes of the setting, followed by a query.
 pub(crate) fn input(bits: u8, query: &[u8]) -> Vec<u8> {
     [&[bits, 1], query].concat()
 }
@@ -85,11 +85,11 @@ fn any_opt<'o>(rng: &mut impl Rng, options: &'o [u8]) -> Opt<'o> {
     }
 }
 
-/// Changes an input of the target `respond` in a way that byte mutations rarely do: another name of
-/// the world, another type, an OPT record.
+/// Changes an input of the target `respond` in ways that byte mutations rarely achieve: another
+/// name of the world, another type, an OPT record.
 pub(crate) fn mutate_query(input: &mut Vec<u8>, world: &World, seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
-    // Two bytes of setting and twelve of header come first.
+    // Two bytes of setting and twelve bytes of header come first.
     let question = 14;
     let name_length = input.get(question..).and_then(steerd::name::wire_length);
     let Some(name_length) = name_length else {
@@ -102,7 +102,7 @@ pub(crate) fn mutate_query(input: &mut Vec<u8>, world: &World, seed: u64) {
             input.splice(question..numbers, any_name(world, &mut rng).iter().copied());
         }
         1 => {
-            // A name below the present one.
+            // A name below the current one.
             let label: Vec<u8> = (0..rng.random_range(1..=63)).map(|_| rng.random()).collect();
             let length = u8::try_from(label.len()).unwrap_or(1);
             input.splice(question..question, std::iter::once(length).chain(label));
@@ -160,7 +160,7 @@ pub(crate) fn mutate_bytes(input: &mut Vec<u8>, rng: &mut impl Rng) {
     }
 }
 
-/// Valid zones, which together use every feature of master files.
+/// Valid zones that together use every feature of master files.
 pub(crate) fn whole_zones() -> Vec<Vec<u8>> {
     let including = [
         "$INCLUDE a\n\u{1c}$INCLUDE b\nx A 192.0.2.1\n\u{1c}y A 192.0.2.2\n",

@@ -1,5 +1,5 @@
 //! One query for each kind of answer, with the expected shape of its reply. The allocation test and
-//! the benchmark check it, so that they measure what they claim to.
+//! the benchmark check the shape, so that they measure what they claim.
 
 use steerd::answer::Transport;
 use steerd::table::Table;
@@ -46,7 +46,7 @@ impl Kind {
     }
 }
 
-/// A kind asked over UDP with EDNS.
+/// A kind of query over UDP with EDNS.
 fn kind(name: &'static str, qname: &str, qtype: u16, rcode: u16, answers: usize) -> Kind {
     let query = query(&wire(qname), qtype, Some(opt(1232)));
     Kind { query, ..plain(name, rcode, answers) }

@@ -1,7 +1,7 @@
-//! Checks that hold for every input, written once. The fuzz targets, the tests that replay their
-//! corpora on stable Rust, the allocation test and the benchmark all include this module.
+//! Checks that hold for every input. The fuzz targets, the tests that replay their corpora on
+//! stable Rust, the allocation test and the benchmark all include this module.
 //!
-//! A failed check panics. Generators of inputs for a single program do not belong here.
+//! A failed check panics. Input generators for a single program do not belong here.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed check ends the run")]
 #![allow(dead_code, reason = "each program that includes this uses only a part of it")]

@@ -1,5 +1,5 @@
-//! Checks with arbitrary EDNS options, beside a question and a TSIG record of any length: the reply
-//! has an OPT record with the options that fit.
+//! Sends arbitrary EDNS options, with a question and a TSIG record of any length: the reply has an
+//! OPT record with the options that fit.
 
 use steerd::answer::Transport;
 use steerd::name::MAX_NAME;
@@ -18,7 +18,8 @@ const TYPES: [u16; 8] =
 ///
 /// ```text
 /// 0    bit 0: TCP                      bits 1-2: size of UDP replies
-///      bit 3: options are in the form of an OPT record; else with codes and lengths of one byte
+///      bit 3: options are in the form of an OPT record; otherwise with codes and lengths of one
+///      byte
 ///      bit 4: NSID, version and client subnet are answered
 ///      bits 5-6: cookies               bit 7: a cookie that belongs to the client
 /// 1    bits 0-2: type                  bit 3: class CH      bits 4-5: version of EDNS
@@ -51,7 +52,7 @@ pub(crate) fn check(world: &World, input: &[u8]) {
     setting.client.address = IPV4.into();
     let table = world.table_under(bits >> 1 & 3, bit(4), bits >> 5 & 3);
     respond::ask(table, setting, &message, |reply| {
-        // The form of options in another EDNS version is unknown.
+        // The form of options in other EDNS versions is unknown.
         assert_eq!(reply.opt.is_some(), version != 0 || are_options(&options), "OPT is answered by OPT");
         let told = reply.options();
         let mut once = told.clone();
@@ -66,8 +67,8 @@ pub(crate) fn check(world: &World, input: &[u8]) {
     respond::slip(table, &setting.client, &message);
 }
 
-/// Expands codes and lengths of one byte each to the form of an OPT record, so that most mutations
-/// keep the options intact.
+/// Expands codes and lengths of one byte to the form of an OPT record, so that most mutations keep
+/// the options intact.
 fn expand(mut short: &[u8]) -> Vec<u8> {
     let mut options = Vec::new();
     while let [code, length, rest @ ..] = short {

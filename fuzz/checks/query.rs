@@ -1,4 +1,4 @@
-//! Queries: written for tests, and read according to the RFCs, independently of the server's
+//! Writes queries for tests, and reads them according to the RFCs, independently of the server's
 //! reader.
 
 use steerd::name::Name;
@@ -18,7 +18,7 @@ pub(crate) fn opt(payload: u16) -> Opt<'static> {
     Opt { payload, version: 0, options: &[] }
 }
 
-/// A standard query with RD, as sent by a resolver; with DO if there is EDNS.
+/// A standard query with RD, as resolvers send it; with DO if there is EDNS.
 pub(crate) fn query(name: &[u8], rtype: u16, edns: Option<Opt<'_>>) -> Vec<u8> {
     let mut query = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     query.extend(name);
@@ -74,14 +74,14 @@ pub(crate) fn wire(name: &str) -> Vec<u8> {
     Name::parse(name).unwrap().wire().to_vec()
 }
 
-/// The content of a query, as far as it is readable.
+/// The readable content of a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Asked<'q> {
     pub(crate) id: u16,
     pub(crate) flags: u16,
     /// The number of questions according to the header.
     pub(crate) questions: u16,
-    /// The question, if there is exactly one, as it was sent.
+    /// The question as sent, if there is exactly one.
     pub(crate) question: Option<&'q [u8]>,
     /// The payload size of the first OPT record, if it and everything before it are readable.
     pub(crate) payload: Option<u16>,
@@ -89,8 +89,8 @@ pub(crate) struct Asked<'q> {
     pub(crate) version: u8,
     /// The DO bit of the OPT record.
     pub(crate) dnssec_ok: bool,
-    /// Whether there is one question and at most one OPT record, and nothing is truncated,
-    /// misplaced or trailing.
+    /// Whether there is one question and at most one OPT record, and no record is truncated or
+    /// misplaced, and no bytes follow.
     pub(crate) whole: bool,
 }
 
@@ -125,7 +125,7 @@ impl<'q> Asked<'q> {
     }
 
     /// Reads all sections and records the first OPT record. Returns the end of the message, or
-    /// `None` if something is unreadable or there is a second OPT record.
+    /// `None` if a record is unreadable or there is a second OPT record.
     fn sections(&mut self, query: &[u8], questions: u16, before: u32, additionals: u16) -> Option<usize> {
         let mut at = 12;
         for _ in 0..questions {
@@ -150,7 +150,7 @@ impl<'q> Asked<'q> {
         let data = query.get(head + 10..head + 10 + length)?;
         if additional && number(head)? == rtype::OPT {
             let version = *query.get(head + 5)?;
-            // The form of options in another EDNS version is unknown.
+            // The form of options in other EDNS versions is unknown.
             let is_opt = query.get(*at) == Some(&0) && (version != 0 || are_options(data));
             if !is_opt || self.payload.is_some() {
                 return None;
@@ -164,7 +164,7 @@ impl<'q> Asked<'q> {
     }
 }
 
-/// The offsets and types of all records, if every section is readable and nothing follows the last
+/// The offsets and types of all records, if every section is readable and no bytes follow the last
 /// record.
 pub(crate) fn records(message: &[u8]) -> Option<Vec<(usize, u16)>> {
     let number = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
@@ -181,7 +181,7 @@ pub(crate) fn records(message: &[u8]) -> Option<Vec<(usize, u16)>> {
     (at == message.len()).then_some(records)
 }
 
-/// The end of the name at `at`. With `pointers` it may end with a pointer backwards.
+/// The end of the name at `at`. If `pointers`, it may end with a pointer backwards.
 fn name_end(message: &[u8], start: usize, pointers: bool) -> Option<usize> {
     let mut at = start;
     loop {

@@ -1,4 +1,4 @@
-//! Checks of the reply to arbitrary bytes.
+//! Checks the reply to arbitrary bytes.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -74,7 +74,7 @@ pub(crate) fn slip(table: &Table, client: &Client, query: &[u8]) {
     check_sections(&reply);
 }
 
-/// Nobody knows the key, so no signature is accepted, and the reply to a bad one is well formed.
+/// No key is known, so no signature is accepted, and the reply to a signature is well formed.
 fn verify(keys: &Keys, client: &Client, table: &Table, query: &[u8]) {
     match tsig::verify(query, keys, world::NOW.into()) {
         Ok(signer) => assert!(signer.is_none(), "a signature is accepted without the key"),
@@ -93,7 +93,7 @@ fn verify(keys: &Keys, client: &Client, table: &Table, query: &[u8]) {
     }
 }
 
-/// Answers a query, checks the reply and passes it to `look`.
+/// Sends a query, checks the reply and passes it to `look`.
 pub(crate) fn ask(table: &Table, setting: Setting, query: &[u8], look: impl FnOnce(&Reply<'_>)) {
     let Setting { client, seed } = setting;
     let room = match client.transport {
@@ -159,7 +159,7 @@ fn check_header(asked: &Asked<'_>, reply: &Reply<'_>) {
     assert_eq!(reply.flags & 0x00f0, 0);
     if asked.flags & flag::OPCODE == 0 || asked.is_notification() {
         assert_eq!(reply.question, asked.question, "the question comes back byte by byte");
-        // A client may ask only for a cookie (RFC 7873, section 5.4).
+        // A client may request only a cookie (RFC 7873, section 5.4).
         let is_cookie_alone = asked.questions == 0 && reply.rcode() == rcode::NOERROR && reply.opt.is_some();
         let is_other_version = asked.questions == 0 && asked.version != 0 && reply.rcode() == rcode::BADVERS;
         if !asked.whole && !is_cookie_alone && !is_other_version {
@@ -222,7 +222,7 @@ fn check_sections(reply: &Reply<'_>) {
 const NAPTR: u16 = 35;
 
 /// Whether hickory-proto accepts all records. For some types it requires more of the data than BIND
-/// and NSD, which load and serve it unchanged. It takes a record without data for a part of an
+/// and NSD, which load and serve it unchanged. It takes a record without data for part of an
 /// update.
 fn readable_by_hickory(reply: &Reply<'_>) -> bool {
     let mut records = reply.answers.iter().chain(&reply.authorities).chain(&reply.additionals);

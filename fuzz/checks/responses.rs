@@ -1,6 +1,6 @@
-//! Checks with arbitrary bytes from a backend to an HTTP probe, over HTTP/1.1 and HTTP/2: the probe
-//! ends, keeps little memory, gives one clean line of detail, and does not depend on how the bytes
-//! are split.
+//! Sends arbitrary bytes from a backend to an HTTP probe, over HTTP/1.1 and HTTP/2: the probe ends,
+//! uses little memory, gives one clean line of detail, and does not depend on how the bytes are
+//! split.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -37,7 +37,7 @@ pub(crate) fn check_http1(input: &[u8]) {
     check(input, Version::Http1);
 }
 
-/// Like [`check_http1`], with HTTP/2 by prior knowledge.
+/// Like [`check_http1`], for HTTP/2 with prior knowledge.
 pub(crate) fn check_http2(input: &[u8]) {
     check(input, Version::Http2);
 }
@@ -52,8 +52,8 @@ fn check(input: &[u8], version: Version) {
     assert!(peak <= MEMORY, "{peak} bytes of memory for {} bytes", sent.len());
     check_report(&whole);
     let pieces = run(&probe, sent, usize::from(*piece).max(1));
-    // Splitting does change how much of a fault is quoted, and over HTTP/2 which of two faults of
-    // an ending connection is met first.
+    // Splitting changes how much of a fault is quoted; over HTTP/2, it also changes which of two
+    // faults of an ending connection is found first.
     let cause = |report: &Report| report.cause.filter(|_| version == Version::Http1);
     let said = |report: &Report| (report.outcome, cause(report), report.load);
     assert_eq!(said(&pieces), said(&whole), "pieces of {piece} bytes: {whole:?}, {pieces:?}");

@@ -1,5 +1,5 @@
-//! Checks of signed messages: a request is accepted if it is signed with the key and the clocks
-//! agree, every change to it is detected, and its reply is signed according to RFC 8945.
+//! Checks signed messages: a request is accepted if it is signed with the key and the clocks agree,
+//! every change to it is detected, and its reply is signed according to RFC 8945.
 
 use ring::hmac;
 use steerd::answer::{Disposition, Responder, Transport, refuse};
@@ -67,7 +67,7 @@ pub(crate) fn check(world: &World, input: &[u8]) {
     }
 }
 
-/// The signing of a request.
+/// The signature settings of a request.
 struct Request {
     number: usize,
     key_name: Vec<u8>,
@@ -118,7 +118,7 @@ fn timers(time: u32) -> Vec<u8> {
 fn whole(world: &World, keys: &Keys, request: &Request, message: &[u8]) {
     let (signed, mac) = request.sign(message, usize::MAX);
     let agree = request.time.abs_diff(world::NOW) <= FUDGE.into();
-    // If the message before it is malformed, the record is not recognized as a signature.
+    // If the message before it is malformed, the record is not recognised as a signature.
     let is_seen = is_last_alone(&signed, message.len());
     match verify(&signed, keys, world::NOW.into()) {
         Ok(Some(signer)) => {
@@ -133,8 +133,8 @@ fn whole(world: &World, keys: &Keys, request: &Request, message: &[u8]) {
             let mut buffer = vec![0xff; MAX_MESSAGE];
             let length = write_reply(world, request, &signed, &mut buffer);
             let end = refusal.append(&mut buffer, length, world::NOW.into()).unwrap();
-            // A peer with a wrong clock can verify the reply by its own time, and learns the
-            // server's.
+            // A peer with a wrong clock can verify the reply with its own time, and learns the
+            // server's time.
             let other = [&[0, 0], &world::NOW.to_be_bytes()[..]].concat();
             let variables = request.variables(request.time, SignatureError::Time.code(), &other);
             check_mac(request, &buffer[..end], length, &[&prefixed(&mac)], &variables);
@@ -187,7 +187,7 @@ fn check_replies(world: &World, request: &Request, mut signer: Signer, signed: &
     assert_eq!(signer.sign(&mut buffer[..20], HEADER, 0).ok(), None, "there is no room");
 }
 
-/// A MAC in hashed form, after its length.
+/// A MAC as hashed, preceded by its length.
 fn prefixed(mac: &[u8]) -> Vec<u8> {
     [&u16::try_from(mac.len()).unwrap().to_be_bytes()[..], mac].concat()
 }

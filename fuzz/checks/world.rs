@@ -24,10 +24,10 @@ const ZONES: [(&str, &str); 3] = [
     ("2.0.192.in-addr.arpa", include_str!("zones/reverse.zone")),
 ];
 
-/// The zone of all services.
+/// The zone that contains all services.
 const HOME: &str = "svc.example";
 
-/// Each pool: its name, the families of its addresses, the number of backends, and their state.
+/// The pools: name, families of its addresses, number of backends, and their state.
 const POOLS: [(&str, Families, u16, State); 11] = [
     ("healthy", Families::Both, 4, State::All(Standing::Healthy)),
     ("some", Families::Both, 4, State::Mixed),
@@ -48,7 +48,7 @@ const COMBINED: usize = 9;
 /// Services that draw by weight: the first label, the pool, and the number of answers.
 const DRAWS: [(&str, &str, u16); 3] = [("one", "eight", 1), ("four", "eight", 4), ("four", "many", 4)];
 
-/// Services have one pool each, or one of these lists of tiers.
+/// Each service has one pool, or one of these lists of tiers.
 const TIERS: [&[&str]; 4] =
     [&["down", "healthy"], &["ipv6", "ipv4"], &["disabled", "down", "unknown"], &["down", "ipv6down"]];
 
@@ -80,7 +80,7 @@ pub(crate) const KEY_NAME: &str = "key.example";
 /// The time of all queries, seconds since 1970.
 pub(crate) const NOW: u32 = 1_800_000_000;
 
-/// One set of zones, services and pools under different settings, and names to ask for.
+/// One set of zones, services and pools under different settings, and names for queries.
 pub(crate) struct World {
     tables: Vec<Table>,
     /// A key for signed requests.
@@ -110,9 +110,8 @@ impl World {
         self.table_under(1, false, 0)
     }
 
-    /// The table for these setting numbers, each modulo the number of choices: size of UDP replies;
-    /// whether NSID and version are answered and client subnets believed; cookies off, on or
-    /// required.
+    /// The table for these settings, each number modulo its choices: size of UDP replies; whether
+    /// NSID and version are answered and client subnets believed; cookies off, on or required.
     pub(crate) fn table_under(&self, payload: u8, open: bool, cookies: u8) -> &Table {
         let payload = usize::from(payload) % PAYLOADS.len();
         let cookies = usize::from(cookies % 3);
@@ -260,7 +259,7 @@ fn pool_id(name: &str) -> PoolId {
     PoolId(u32::try_from(index).unwrap())
 }
 
-/// Every name of the zones, a name below each, and some outside of all zones.
+/// Every name in the zones, a name below each, and some outside all zones.
 fn names(zones: &[Zone]) -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> =
         ["", "com", "elsewhere", "xexample", "a.b.c.elsewhere", "nothing.example", "arpa"]

@@ -1,4 +1,4 @@
-//! Checks with arbitrary bytes as a zone: a fault has a place, and accepted records are answered.
+//! Reads arbitrary bytes as a zone: a fault has a place, and accepted records are answered.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::{allocation, world};
 /// Separates the files for `$INCLUDE` in the input: the ASCII file separator.
 const SEPARATOR: u8 = 0x1c;
 
-/// Maximum number of names of a zone that are queried.
+/// How many names of a zone are queried at most.
 const MOST_NAMES: usize = 64;
 
 /// Maximum number of files for `$INCLUDE`; the reader's own limit is far above it.
@@ -67,7 +67,7 @@ pub(crate) fn check(input: &[u8]) -> Vec<ZoneFault> {
 }
 
 /// Whether the input is short and creates few records. A `$GENERATE` of a million records is valid,
-/// but a fuzzer would spend all its time on them.
+/// but the fuzzer would spend all its time on them.
 fn is_modest(input: &[u8]) -> bool {
     let is_word = |word: &[u8]| word.eq_ignore_ascii_case(b"$GENERATE");
     let ends = (9..=input.len()).filter(|&end| is_word(&input[end - 9..end]));
@@ -124,7 +124,7 @@ fn check_zone(zone: Zone) {
     }
 }
 
-/// A transfer sends every record once, between two copies of the SOA.
+/// A transfer sends every record once, between two copies of the SOA record.
 fn check_transfer(table: &Table) {
     let zone = &table.catalog.zones()[0];
     let message = query(zone.apex_name(), rtype::AXFR, Some(opt(1232)));
@@ -170,7 +170,7 @@ fn check_node(table: &Table, node: NodeRef<'_>) {
     }
 }
 
-/// Types that ask for something other than records of that type.
+/// Types that query something other than records of that type.
 fn is_a_question(rtype: u16) -> bool {
     matches!(rtype, rtype::OPT | 249..=255)
 }

@@ -11,8 +11,8 @@ use rand::{RngExt, SeedableRng};
 use crate::support::{Steerd, http_get, wait_for};
 use crate::{is_full, leave_the_processor_to_the_server};
 
-/// Nearly all probes must start within this time, a bucket bound of the histogram. Other tests on
-/// the same machine cause some lag of their own.
+/// Nearly all probes must start within this time, a bucket bound of the histogram. Other tests on the same
+/// machine also cause some lag.
 const LAG: &str = "0.1";
 
 /// Handles each connection in its own thread, until the test ends.
@@ -81,7 +81,7 @@ fn pool_every(interval: &str, name: &str, net: u8, count: u8, check: &str) -> St
     )
 }
 
-/// The number of probes of a pool in the text of the metrics: of one outcome, or of all if it is empty.
+/// The number of a pool's probes in the text of the metrics: with one outcome, or all if it is empty.
 fn probes(metrics: &str, pool: &str, outcome: &str) -> f64 {
     let (pool, outcome) = (format!("pool=\"{pool}\""), format!("outcome=\"{outcome}"));
     let lines = metrics.lines().filter(|line| line.starts_with("steerd_probes_total{"));
@@ -94,13 +94,13 @@ struct Attacked {
     server: Steerd,
     began: Instant,
     lagged: (f64, f64),
-    /// The metrics at that time.
+    /// The metrics when the measurement began.
     before: String,
-    /// How often the log had said [`UNSEARCHED`].
+    /// How often the log had contained [`UNSEARCHED`] by then.
     unsearched: usize,
 }
 
-/// The words of a probe without a verdict, as there was no time for its search.
+/// The words for a probe without a verdict, because there was no time for its search.
 const UNSEARCHED: &str = "could not be searched";
 
 const GOOD: u8 = 20;
@@ -108,8 +108,7 @@ const GOOD: u8 = 20;
 impl Attacked {
     /// Starts the server and waits until the good pool is healthy.
     fn start(hostile: &[String]) -> Self {
-        // Too long to be searched in one step, so its searches compete with those of the hostile
-        // pools.
+        // Too long to be searched in one step, so its searches compete with those for the hostile pools.
         let good = answering([b"all is well, ".repeat(32 * 1024 / 13), b"ready".to_vec()].concat());
         let check = format!("type = \"http\", port = {good}, body = {{ matches = \"ready|fine\" }}");
         let mut config = hostile.concat();
@@ -126,7 +125,7 @@ impl Attacked {
         attacked
     }
 
-    /// Starts measuring here, because the start of the process is not representative.
+    /// Starts the measurement now, because the start of the process is not representative.
     fn begin(&mut self) {
         self.began = Instant::now();
         self.lagged = self.lag();
@@ -138,7 +137,7 @@ impl Attacked {
         http_get(self.server.admin, "/metrics").1
     }
 
-    /// The number of probes of a pool since the beginning: of one outcome, or of all if it is empty.
+    /// The number of a pool's probes since the measurement began: with one outcome, or all if it is empty.
     fn probes(&self, pool: &str, outcome: &str) -> f64 {
         probes(&self.metrics(), pool, outcome) - probes(&self.before, pool, outcome)
     }
@@ -154,7 +153,7 @@ impl Attacked {
         1024 * line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
     }
 
-    /// The number of probes that started in time, and of all probes.
+    /// The number of probes that started in time, and the number of all probes.
     fn lag(&self) -> (f64, f64) {
         let in_time = self.metric(&format!("steerd_probe_lag_seconds_bucket{{le=\"{LAG}\"}}"));
         (in_time, self.metric("steerd_probe_lag_seconds_count"))
@@ -188,8 +187,8 @@ impl Attacked {
         }
     }
 
-    /// Asserts that no search of a pool's probes ended without a verdict, and hardly any probe did. On a
-    /// machine with other work, the server itself may for once be late.
+    /// Asserts that no search for a pool's probes ended without a verdict, and nearly no probe did. On a
+    /// busy machine, the server itself may occasionally be late.
     fn assert_searched(&self, pool: &str) {
         let (void, all) = (self.probes(pool, "void"), self.probes(pool, ""));
         eprintln!("{pool}: {void} of {all} probes are void");
@@ -212,7 +211,7 @@ impl Attacked {
     }
 }
 
-/// Number of intervals that an attack lasts.
+/// How many intervals an attack lasts.
 fn rounds() -> u32 {
     if is_full() { 60 } else { 12 }
 }
@@ -241,8 +240,8 @@ fn expressions_that_take_long() {
         attacked.assert_fails(pool, "");
     }
     let said = [attacked.details("body").unwrap(), attacked.details("words").unwrap()].concat();
-    // The time limit may end a probe before its search gets its share of time; with enough of it, a search
-    // goes through everything.
+    // The time limit may end a probe before its search gets its share of time; with enough time, a search
+    // examines everything.
     let own_words = |detail: &String| {
         let words = [
             "of processor time",
@@ -255,7 +254,7 @@ fn expressions_that_take_long() {
     assert!(said.iter().all(own_words), "{said:?}");
 }
 
-/// Each of these backends needs a search of its own that takes long, and none is like the others.
+/// Each of these backends needs a separate long search, different from all others.
 #[test]
 fn slow_searches_of_hundreds() {
     const POOL: u8 = 250;
@@ -266,7 +265,7 @@ fn slow_searches_of_hundreds() {
     let hostile = names.iter().zip(50..).map(|(name, net)| pool_every("1s", name, net, POOL, &check));
     let mut attacked = Attacked::start(&hostile.collect::<Vec<_>>());
     attacked.assert_good_pool_unharmed(rounds());
-    // In this order, as more pass meanwhile.
+    // In this order, because more probes pass meanwhile.
     let (all, passed) = (attacked.probes("good", ""), attacked.probes("good", "passed"));
     assert!(passed >= all, "{passed} of {all} probes of the good pool passed");
     for name in &names {
@@ -276,7 +275,7 @@ fn slow_searches_of_hundreds() {
     }
 }
 
-/// Probes end at their time limit and must free the memory of their searches, which would never be
+/// A probe that ends at its time limit must free the memory of its search: the search would never be
 /// scheduled again while newer ones have used less time.
 #[test]
 fn searches_of_ended_probes_leave_no_memory_behind() {
@@ -285,7 +284,7 @@ fn searches_of_ended_probes_leave_no_memory_behind() {
     let check = format!(
         "type = \"http\", port = {body}, body_limit = \"1MiB\", body = {{ matches = '[a-m].{{40}}[0-9]\\b' }}"
     );
-    // `\b` is only decided at the end of the body, so each search holds all of it.
+    // `\b` is only decided at the end of the body, so each search keeps all of it.
     let attacked = Attacked::start(&[pool("body", 47, 24, &check)]);
     let before = attacked.memory();
     wait_for("the attack has lasted", || (attacked.began.elapsed() >= Duration::from_secs(8)).then_some(()));
@@ -315,7 +314,7 @@ fn one_byte_at_a_time_from_many() {
     attacked.assert_fails("garbage", "not HTTP/1.1");
 }
 
-/// As many bytes as a connection accepts, all of them useless.
+/// As many useless bytes as a connection accepts.
 #[test]
 fn floods_that_mean_nothing() {
     let flood = |beginning: &'static [u8], again: Vec<u8>| {

@@ -1,4 +1,4 @@
-//! Special, endless and foreign files, named by a configuration, a pattern or a zone file.
+//! Special, endless and foreign files that a configuration, a pattern or a zone file names.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -113,7 +113,7 @@ fn what_is_no_regular_file_is_refused_by_its_kind_wherever_it_is_named() {
             ("loop", "symbolic links"),
             ("sparse", "at most"),
         ] {
-            // A pattern skips directories, and a program is not read.
+            // A pattern skips directories, and the content of a program is not read.
             if matches!((place, name), ("pattern", "folder" | "loop") | ("program", "sparse")) {
                 continue;
             }
@@ -189,7 +189,7 @@ fn a_load_whose_client_leaves_is_given_up_on() {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
-/// A text that no message may repeat: the line of a file that the configuration should not have
+/// A text that no message may quote: the line of a file that the configuration should not have
 /// reached.
 const SECRET: &str = "5Ecr37w0rd";
 
@@ -264,7 +264,7 @@ fn lines_of_foreign_files_are_not_repeated() {
             // A binary file has no lines.
             continue;
         }
-        // Lines of the operator's own files are quoted, in messages that quote a line.
+        // Lines of the operator's own files are quoted, in messages that quote lines.
         fs::write(directory.path().join("own"), content).unwrap();
         let (_, said) = check(&naming(directory.path(), "$INCLUDE", "own"));
         assert!(said.contains(SECRET), "{said}");
@@ -292,9 +292,9 @@ fn nothing_in_a_file_steers_the_terminal() {
     }
 }
 
-/// A file system that never answers: FUSE with a server that does nothing.
+/// A file system that never responds: FUSE with a server that does nothing.
 struct Hung {
-    /// Closing it would answer those who wait.
+    /// Closing it would make waiting calls fail.
     device: Option<File>,
     directory: TempDir,
 }
@@ -321,7 +321,7 @@ impl Drop for Hung {
     }
 }
 
-/// Only at full size, because it takes the time limit of a load twice.
+/// Only at full size, because it takes twice the time limit of a load.
 #[test]
 fn a_file_system_that_does_not_answer_holds_up_one_reload_only() {
     if !is_full() {
@@ -334,7 +334,7 @@ fn a_file_system_that_does_not_answer_holds_up_one_reload_only() {
     let server = Steerd::start(REST, &[("zone", ZONE)]);
     let slow = hung.directory.path().join("zone").display().to_string();
     server.configure(&REST.replace("\"zone\"", &format!("\"{slow}\"")), "");
-    // The first attempt waits; while it does, the second is refused at once.
+    // The first attempt waits; meanwhile the second is refused at once.
     for (told, limit) in [("could not be read within 30s", 60), ("still waits for this file", 10)] {
         let began = Instant::now();
         let (status, refusal) = server.request("POST", "/api/v1/reload", "");

@@ -1,4 +1,4 @@
-//! Connections opened faster than the server has room for.
+//! Connections that are opened faster than the server has room for.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -61,7 +61,7 @@ fn a_flood_of_connections_leaves_distant_clients_their_answers() {
                     connect(from, target.dns, false).unwrap()
                 })
                 .collect();
-            // Their queries are on the way meanwhile.
+            // Meanwhile their queries are on the way.
             std::thread::park_timeout(ROUND_TRIP);
             for mut stream in clients {
                 stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -81,13 +81,14 @@ fn a_flood_of_connections_leaves_distant_clients_their_answers() {
 
 /// Limits the descriptor numbers that a process may open to those below `limit`.
 fn limit_descriptors(process: u32, limit: usize) {
-    // The hard limit stays, because raising it again needs a privilege.
+    // The hard limit stays, because raising it again would need a privilege.
     let (process, limit) = (process.to_string(), format!("--nofile={limit}:"));
     let status = Command::new("prlimit").args(["--pid", &process, &limit]).status().unwrap();
     assert!(status.success(), "prlimit ended with {status}");
 }
 
-/// However few descriptors there are, clients that ask are answered, and silent ones are evicted.
+/// Even with very few descriptors, clients that send queries are answered, and silent ones are
+/// evicted.
 #[test]
 fn silent_connections_keep_no_descriptors_from_those_who_ask() {
     const SILENT: u8 = 50;

@@ -28,8 +28,7 @@ fn zone(version: u32, records: u32) -> String {
     zone
 }
 
-/// The watched pool, and `others` unprobed backends in pools of ten; the first of them has this
-/// weight.
+/// The watched pool, and `others` unprobed backends in pools of ten; the first one has this weight.
 fn config(port: u16, others: u32, weight: u32) -> String {
     let mut config = format!(
         "[zones.\"lb.example.test\"]\nfile = \"zone\"\n[pools.watched]\nsuspect_self = \"off\"\n\
@@ -59,7 +58,7 @@ fn config(port: u16, others: u32, weight: u32) -> String {
     config
 }
 
-/// A server with a watched pool that is probed, and the listener for all probes.
+/// A server with a watched pool that is probed, and the listener for all its probes.
 fn start(others: u32, records: u32) -> (Steerd, TcpListener) {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -75,7 +74,7 @@ fn start(others: u32, records: u32) -> (Steerd, TcpListener) {
 
 /// The number of probes started, and of those that started later than the bar.
 fn probes(server: &Steerd) -> (f64, f64) {
-    // Both values must be from one moment.
+    // Both values must come from the same moment.
     let (_, text) = http_get(server.admin, "/metrics");
     let value = |series: &str| -> f64 {
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -85,8 +84,8 @@ fn probes(server: &Steerd) -> (f64, f64) {
     (all, all - value(&format!("steerd_probe_lag_seconds_bucket{{le=\"{BAR}\"}}")))
 }
 
-/// Reloads. Returns how long it took, how many probes started meanwhile, and how many of them were
-/// late.
+/// Reloads. Returns how long this took, how many probes started meanwhile, and how many of them
+/// were late.
 fn reload(server: &Steerd) -> (Duration, f64, f64) {
     let (started, late) = probes(server);
     let began = Instant::now();
@@ -99,8 +98,8 @@ fn reload(server: &Steerd) -> (Duration, f64, f64) {
     (took, all - started, all_late - late)
 }
 
-/// Number of reloads, and how many of them must delay no probe. Other programs on this machine
-/// cause lag too, so a few may fail.
+/// How many reloads are tried. Most of them must delay no probe; a few may, because other programs
+/// on this machine cause lag too.
 const ATTEMPTS: u32 = 5;
 const ON_TIME: u32 = 3;
 

@@ -1,5 +1,5 @@
-//! Programs of checks: their verdicts, and that no process of theirs outlives the probe, however it
-//! hides and however steerd ends.
+//! Programs of checks: their verdicts, and that no process of a program outlives its probe, however
+//! it hides and however steerd ends.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use steerd::probe::{self, Cause, Report};
 use crate::support::{STEERD, Steerd, wait_for};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Timeout for programs that end; long, so that no test fails on a slow machine.
+/// Timeout for programs that end. It is long, so that tests pass on a slow machine.
 const PATIENT: Duration = Duration::from_secs(20);
 
 #[track_caller]
@@ -48,7 +48,7 @@ async fn run(probe: Probe, address: IpAddr, timeout: Duration) -> Report {
 }
 
 /// Runs a script with the shell. A script on disk could not be executed while another test's fork
-/// holds it open for writing.
+/// has it open for writing.
 fn script(text: &str, port: Option<u16>) -> Probe {
     let arguments = ["-c", text].map(Into::into).to_vec();
     Probe::Exec(ExecProbe { program: "/bin/sh".into(), arguments, port })
@@ -118,7 +118,7 @@ async fn a_program_whose_interpreter_is_missing_says_so() {
         let deadline = tokio::time::Instant::now() + PATIENT;
         let report = loop {
             let report = run(probe.clone(), HERE, PATIENT).await;
-            // A program started by another test may hold this file open for writing for a moment.
+            // A program started by another test may briefly have this file open for writing.
             if !report.detail.contains("busy") || tokio::time::Instant::now() > deadline {
                 break report;
             }
@@ -127,7 +127,7 @@ async fn a_program_whose_interpreter_is_missing_says_so() {
     }
 }
 
-/// Whether a process has ended, also if init has not reaped it yet.
+/// Whether a process has ended, even if init has not reaped it yet.
 fn has_ended(process: &str) -> bool {
     match std::fs::read_to_string(format!("/proc/{process}/stat")) {
         Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X'])),
@@ -139,7 +139,7 @@ fn has_ended(process: &str) -> bool {
 struct Started(Vec<String>);
 
 impl Started {
-    /// Reads the process ids that the script writes to a file, once all are there.
+    /// Reads the process ids that the script writes to a file, when all are there.
     async fn read(file: &Path, count: usize) -> Self {
         let read = || std::fs::read_to_string(file).unwrap_or_default();
         eventually("the ids are written", || read().lines().count() == count && read().ends_with('\n')).await;
@@ -205,7 +205,7 @@ async fn a_process_left_behind_holds_up_nothing_and_ends_too() {
 
 #[tokio::test]
 async fn a_flood_of_output_is_read_and_thrown_away() {
-    // More than a pipe holds, so the program ends only if its output is read.
+    // More than a pipe can hold, so the program ends only if its output is read.
     let report = sh("echo first; head -c 3000000 /dev/zero; exit 4", PATIENT).await;
     assert_fault(&report, Cause::Status, "exit code 4, expected 0: \"first\"");
     let report = sh("exec cat /dev/zero", Duration::from_secs(1)).await;
@@ -217,7 +217,8 @@ async fn a_flood_of_output_is_read_and_thrown_away() {
     assert_fault(&report, Cause::Status, "exit code 5");
 }
 
-/// A script that leaves processes in each way to hide from its parent, and writes their ids.
+/// A script that leaves processes behind in every way that hides them from their parent, and writes
+/// their ids.
 fn hiding(file: &Path) -> String {
     let file = file.display();
     // A new session, a double fork, and both.
@@ -243,7 +244,7 @@ async fn what_hides_from_its_program_ends_with_the_probe() {
 #[tokio::test]
 async fn a_program_gets_no_descriptors_but_its_own() {
     let report = sh("echo $(ls /proc/self/fd | wc -l)", PATIENT).await;
-    // Input, output, errors, and the directory being listed.
+    // Standard input, output and error, and the directory being listed.
     assert_passed(&report, "exit code 0: \"4\"");
 }
 

@@ -13,7 +13,7 @@ use crate::support::{http_get, wait_for};
 
 /// The attackers' network.
 const NETWORK: [u8; 3] = [127, 7, 7];
-/// Maximum kernel memory for all of them, bytes.
+/// Maximum kernel memory for all attackers, bytes.
 const MOST: u64 = 64 << 20;
 
 /// A zone with an answer of 39 kB, and far more data for a transfer.
@@ -48,9 +48,9 @@ fn ask(index: usize, stream: &mut TcpStream) {
     stream.set_nonblocking(true).unwrap();
     // The server may not accept all of it; errors are ignored.
     let _ = match index % 5 {
-        // Asks repeatedly.
+        // Queries repeatedly.
         0 | 1 => stream.write(&queries("large.example.test", TXT, 500)),
-        // Closes its side and does not read: a reply larger than a buffer, or a smaller one.
+        // Closes its side and does not read; the reply is larger or smaller than a buffer.
         2 => stream.write(&queries("large.example.test", TXT, 1)),
         3 => stream.write(&queries("middle.example.test", TXT, 1)),
         _ => stream.write(&queries("example.test", AXFR, 3)),
@@ -71,22 +71,22 @@ fn others_wait(target: &Target) -> Duration {
     begun.elapsed()
 }
 
-/// How long other clients may wait, 99 times out of 100. Builds without optimisation are several times slower.
+/// How long other clients may wait in 99 of 100 cases. Builds without optimisation are several times slower.
 const WAIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 60 } else { 20 });
-/// Other tests run on this machine, so others may wait longer in some attempts.
+/// Other tests run on this machine, so clients may wait longer in some attempts.
 const ATTEMPTS: usize = 3;
 
 #[test]
 fn clients_that_do_not_read_hold_little_and_leave_nothing() {
     let count = if is_full() { 1000 } else { 300 };
-    // In one case the network has room for all of them, in the other for a third.
+    // In one case the attackers' network has room for all of them, in the other for a third.
     for connections in [count * 10, count * 10 / 3] {
         let mut attempts = (0..ATTEMPTS).map(|_| others_wait_beside(count, connections));
         assert!(attempts.any(|wait| wait < WAIT), "others wait longer than {WAIT:?} in each attempt");
     }
 }
 
-/// Attacks a server with `count` clients. Returns how long 99 of 100 other clients wait at most.
+/// Attacks a server with `count` clients. Returns how long other clients wait at most in 99 of 100 cases.
 fn others_wait_beside(count: usize, connections: usize) -> Duration {
     let target = start(connections);
     let before = kernel_memory();
@@ -123,7 +123,7 @@ fn others_wait_beside(count: usize, connections: usize) -> Duration {
     wait
 }
 
-/// The limits do not affect a client that reads slowly.
+/// A client that reads slowly is not affected by the limits.
 #[test]
 fn clients_that_read_slowly_get_every_byte() {
     let target = start(100);
@@ -143,7 +143,7 @@ fn clients_that_read_slowly_get_every_byte() {
     assert_eq!(records, 150 + 120 + 5000 + 4);
 }
 
-/// The admin server bounds the kernel memory of its clients as DNS does.
+/// The admin server limits the kernel memory of its clients as DNS does.
 #[test]
 fn admin_clients_that_do_not_read_hold_little_and_leave_nothing() {
     let mut config = String::from("[zones.\"example.test\"]\nfile = \"zone\"\n");

@@ -59,7 +59,7 @@ fn a_reload_shows_no_secret_in_the_log_the_reply_or_the_command() {
         (lines.len() == 2).then_some(lines)
     });
     seen(&line.join("\n"));
-    // An error near a secret does not repeat it.
+    // An error next to a secret does not quote it.
     server.configure(
         &configuration("5Ecr37-two\\u0000").replace("/bin/true", "/bin/none --password 5Ecr37"),
         "",
@@ -106,8 +106,8 @@ fn a_token_or_key_that_others_can_read_is_told() {
     assert!(!check(0o600).contains("warning"));
 }
 
-/// A listener that is not steerd. It answers every request with `reply`, or relays to the server
-/// `ask`. It records everything it receives.
+/// A listener that is not steerd. It answers every request with `reply`, or relays it to the server
+/// `ask`, and records everything it receives.
 fn impostor(reply: &'static str, ask: Option<SocketAddr>) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -174,13 +174,13 @@ fn only_a_server_that_knows_the_token_is_sent_it() {
         );
     }
 
-    // An impostor that relays everything to the real server and back.
+    // An impostor that relays everything between the client and the real server.
     let (address, heard) = impostor("", Some(server.admin));
     let output = run(address, &[]);
     assert!(!output.status.success(), "{}", text(&output));
     assert!(text(&output).contains(&format!("--forwarded-to {}", server.admin)), "{}", text(&output));
     assert!(!String::from_utf8_lossy(&heard.lock().unwrap()).contains(TOKEN));
-    // The operator's own tunnel has to be named.
+    // The address behind the operator's own tunnel must be given.
     let output = run(address, &["--forwarded-to", &server.admin.to_string()]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(String::from_utf8_lossy(&heard.lock().unwrap()).contains(TOKEN));

@@ -1,4 +1,4 @@
-//! Clients of the admin server that start a request and never finish it.
+//! Clients of the admin server that start a request and never complete it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -11,7 +11,7 @@ use crate::{Over, is_full};
 
 const ZONE: &str = "$TTL 60\n@ SOA ns1 host 1 3600 600 604800 30\n@ NS ns1\nns1 A 192.0.2.1\n";
 const BACKEND: &str = "[pools.a]\ncheck = \"tcp://:9\"\nbackends = [\"127.0.0.1\"]\n";
-/// Maximum time that a liveness probe may wait. It is far below the time limit of a head.
+/// The longest that a liveness probe may wait. It is far below the time limit of a head.
 const BAR: Duration = Duration::from_secs(1);
 /// The address of both the attackers and the probe, as on loopback.
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -78,7 +78,7 @@ fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
     let target = start();
     let (over, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        // One of them shares the address of the probe, the other has a hundred.
+        // In one case they share the address of the probe, in the other they have a hundred.
         for addresses in [1, 100] {
             let (target, over, opened) = (&target, &over, &opened);
             scope.spawn(move || {
@@ -106,7 +106,7 @@ fn silent_clients_that_come_again_do_not_shut_the_admin_server() {
     assert!(target.metric("steerd_admin_evicted_total") > 0.0, "a flood without an eviction");
 }
 
-/// Clients that ask and do not read take all places for clients without the token.
+/// Clients that send requests and do not read take all places for clients without the token.
 #[test]
 fn the_token_has_places_of_its_own() {
     let config = format!("[zones.\"example.test\"]\nfile = \"zone\"\n{BACKEND}");

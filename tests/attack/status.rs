@@ -1,5 +1,5 @@
-//! Clients that request large replies from the admin server and do not read them, leave, or ask
-//! again and again. They must cost probes, answers, memory and other operators little.
+//! Clients that request large replies from the admin server and do not read them, disconnect, or repeat
+//! the request. The cost to probes, answers, memory and other operators must be small.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -17,18 +17,18 @@ use crate::{Over, is_full};
 /// Number of clients at a time.
 const CLIENTS: usize = 64;
 const ZONE: &str = "$TTL 60\n@ SOA ns1 hostmaster 1 3600 600 604800 30\n@ NS ns1\nns1 A 127.0.0.1\n";
-/// How often the service is measured during an attack, and how many measurements must meet the bars of
-/// time: other builds and tests may run on this machine.
+/// How often the service is measured during an attack; one measurement must meet the time limits, because
+/// other builds and tests may run on this machine.
 const ATTEMPTS: u32 = 3;
 const WITHIN_BARS: u32 = 2;
 /// Builds without optimisation are several times slower.
 const SLACK: u32 = if cfg!(debug_assertions) { 3 } else { 1 };
-/// How long DNS over TCP may take, 99 times out of 100.
+/// How long DNS over TCP may take in 99 of 100 cases.
 const DNS: Duration = Duration::from_millis(20 * SLACK as u64);
-/// The longest that an override may take.
+/// The longest time that an override may take.
 const OVERRIDE: Duration = Duration::from_millis(1000 * SLACK as u64);
 
-/// Backends in pools of 100, and half of them in one large pool. One listener plays them all.
+/// Backends in pools of 100, and half of them in one large pool. One listener plays all of them.
 struct Fleet {
     server: Steerd,
     stop: Arc<AtomicBool>,
@@ -80,7 +80,7 @@ impl Fleet {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// Number of probes that started more than a quarter of a second late, and of all probes.
+    /// The number of probes that started more than a quarter of a second late, and of all probes.
     fn late_probes(&self) -> (f64, f64) {
         let (_, text) = self.get("/metrics");
         let value = |series: &str| -> f64 {
@@ -114,7 +114,7 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-/// Asserts that honest clients are served during an attack. Measures for `time`, several times if need be.
+/// Asserts that honest clients are served during an attack. Measures for `time`, repeatedly if necessary.
 fn assert_served(fleet: &Fleet, memory: u64, what: &str, time: Duration) {
     let mut within = 0;
     for attempt in 1..=ATTEMPTS {
@@ -129,7 +129,7 @@ fn assert_served(fleet: &Fleet, memory: u64, what: &str, time: Duration) {
     }
 }
 
-/// Measures the service to honest clients for `time`. Returns whether it meets the bars of time.
+/// Measures the service to honest clients for `time`. Returns whether it meets the time limits.
 fn is_served(fleet: &Fleet, memory: u64, what: &str, time: Duration) -> bool {
     let client = Client::counting(fleet.server.dns, &fleet.server.ledger.sent);
     let (mut slowest_override, mut dns, mut most) = (Duration::ZERO, Vec::new(), 0);
@@ -167,7 +167,7 @@ fn is_served(fleet: &Fleet, memory: u64, what: &str, time: Duration) -> bool {
     p99 < DNS && slowest_override < OVERRIDE && late <= all / 100.0
 }
 
-/// One server, and one attack of each kind after another.
+/// One server, and one attack of each kind after the other.
 #[test]
 fn clients_of_large_replies_cost_others_little() {
     let fleet = Fleet::start(if is_full() { 20_000 } else { 2_000 });
@@ -201,7 +201,7 @@ fn clients_of_large_replies_cost_others_little() {
                         2 => get(&format!("/api/v1/pools/{}{number}", "x".repeat(4000))),
                         _ => get("/api/v1/status").replace("GET", "HEAD"),
                     };
-                    // Asks and leaves; the last kind reads the head first.
+                    // Sends a request and disconnects; the last kind reads the head first.
                     let mut stream = fleet.connect(&request);
                     if shape == 3 {
                         let _ = stream.read(&mut [0; 512]);
@@ -238,7 +238,7 @@ fn assert_overrides_at_once(fleet: &Fleet) {
 #[test]
 fn slow_readers_are_let_go_of() {
     let fleet = Fleet::start(2_000);
-    // More than the buffers of both sides hold.
+    // More bytes than the buffers of both sides can hold.
     let deaf = fleet.connect(&get("/api/v1/status").repeat(16));
     let mut drip = fleet.connect(&get("/api/v1/status").repeat(16));
     wait_for("both have an answer", || (drip.peek(&mut [0; 1]).ok()? > 0).then_some(()));
@@ -252,7 +252,7 @@ fn slow_readers_are_let_go_of() {
         table.lines().filter(is_one).count()
     };
     assert!(connections(fleet.server.admin) >= 2);
-    // They may keep the server waiting for 10 s.
+    // Clients may keep the server waiting for 10 s.
     let deadline = Instant::now() + Duration::from_secs(20);
     while connections(fleet.server.admin) > 0 {
         assert!(Instant::now() < deadline, "clients that do not read are still connected");

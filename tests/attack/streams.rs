@@ -1,5 +1,4 @@
-//! TCP connections from chosen loopback networks, and the kernel's memory for a server's
-//! connections.
+//! TCP connections from chosen loopback networks, and the kernel memory for a server's connections.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -47,8 +46,8 @@ impl Target {
     }
 }
 
-/// Connects from this loopback address. With `small` buffers the client takes almost nothing unless
-/// it reads.
+/// Connects from this loopback address. With `small` buffers, the client accepts almost nothing
+/// unless it reads.
 pub(crate) fn connect(from: Ipv4Addr, to: SocketAddr, small: bool) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     if small {
@@ -60,7 +59,7 @@ pub(crate) fn connect(from: Ipv4Addr, to: SocketAddr, small: bool) -> io::Result
     Ok(socket.into())
 }
 
-/// The server's sockets towards one /24.
+/// A server's sockets to one /24.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     /// Sockets in any state except TIME-WAIT.
@@ -69,7 +68,7 @@ pub(crate) struct Held {
     pub(crate) bytes: u64,
 }
 
-/// The server's sockets towards clients of `network`.
+/// The server's sockets to clients in `network`.
 pub(crate) fn held(server: SocketAddr, network: [u8; 3]) -> Held {
     const TIME_WAIT: &str = "06";
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();

@@ -1,4 +1,4 @@
-//! The first steps that the README shows, run as they stand.
+//! Runs the first steps in the README unchanged.
 
 use std::process::Command;
 
@@ -7,14 +7,14 @@ use tempfile::TempDir;
 use crate::namespace;
 use crate::support::{Process, STEERD, program, wait_for};
 
-/// The first block of the README that is marked `language`.
+/// The first block in the README that is marked `language`.
 fn first(language: &str) -> String {
     let readme = include_str!("../../README.md");
     let (_, block) = readme.split_once(&format!("```{language}\n")).unwrap();
     block.split_once("```").unwrap().0.to_owned()
 }
 
-/// The line of the README that holds `text`, without its comment.
+/// The line in the README that contains `text`, without its comment.
 fn line(text: &str) -> &'static str {
     let readme = include_str!("../../README.md");
     readme.lines().find(|line| line.contains(text)).unwrap().split("   #").next().unwrap()
@@ -33,7 +33,8 @@ fn the_first_configuration_serves_without_root() {
             command
         };
         let _backends = Process::start(&mut sh(&format!("{}\nwait", line("http.server"))));
-        // A user without any privilege: root without its capabilities, which can read the target directory.
+        // A user without any privilege: root without its capabilities, which can still read the target
+        // directory.
         let server = Process::start(
             Command::new(program("setpriv"))
                 .args(["--inh-caps=-all", "--bounding-set=-all", STEERD, "serve", "-c"])

@@ -1,4 +1,4 @@
-//! boto3 before three S3 gateways, nginx each, of one store.
+//! boto3 with three S3 gateways in front of one store; each gateway is an nginx.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use crate::namespace;
 use crate::scene::{Client, DEAD, PORT, SILENT, Steerd, example, fill, python};
 use crate::support::{Process, directory_of, program, wait_for};
 
-/// An nginx in front of the store, which says in each reply who it is.
+/// An nginx in front of the store, which adds its name to each reply.
 struct Gateway {
     process: Process,
     _directory: TempDir,
@@ -59,7 +59,7 @@ fn boto3() {
         let _store = Process::start(
             Command::new(python())
                 .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", "5000"])
-                // Else it takes the first label of the service's name for a bucket.
+                // Otherwise it takes the first label of the service's name for a bucket.
                 .env("S3_IGNORE_SUBDOMAIN_BUCKETNAME", "true"),
         );
         listens(Ipv4Addr::LOCALHOST.into(), 5000);
@@ -73,15 +73,16 @@ fn boto3() {
                 .env("AWS_DEFAULT_REGION", "us-east-1"),
         );
         client.replies(3);
-        // One gateway ends, and one no longer accepts: no operation fails.
+        // One gateway ends, and another no longer accepts: no operation fails.
         drop(one);
         two.process.signal("STOP");
         let _backlog = fill(SocketAddr::from((SILENT, PORT)));
         let before = client.replies(3).len();
         let replies = client.replies(before + 10);
-        // One round may have been under way.
+        // One round may have been in progress.
         assert!(replies[before + 1..].iter().all(|gateway| gateway == "three"), "{replies:?}");
-        // The first is back, and the third is taken out, though it would go on answering.
+        // The first gateway is back, and the third leaves the answers, although it would continue
+        // to answer.
         let _one = Gateway::start("one", DEAD);
         client.follows();
     });

@@ -1,14 +1,15 @@
-//! Runs a test in namespaces of its own: a network that has only loopback, the mounts, the processes.
+//! Runs a test in its own namespaces: a network with only loopback, mounts, and processes.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::program;
 
-/// Set in the process that is inside.
+/// Set in the process inside the namespaces.
 const INSIDE: &str = "STEERD_INSIDE_A_NAMESPACE";
 
-/// Runs `body` inside. The test starts this program again for itself alone; `name` is its full name.
+/// Runs `body` inside. The process starts itself again for this one test; `name` is the test's full
+/// name.
 pub(crate) fn run(name: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         set_up();
@@ -18,7 +19,7 @@ pub(crate) fn run(name: &str, body: impl FnOnce()) {
     if !is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    // With a process namespace, nothing that the test has started outlives it.
+    // With a process namespace, nothing that the test starts can outlive it.
     command.args(["--net", "--mount", "--pid", "--fork", "--kill-child=KILL"]);
     let can = Command::new(command.get_program()).args(command.get_args()).arg("true").output().unwrap();
     assert!(
@@ -44,13 +45,13 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// Loopback is up, and the resolver of the machine is port 53 of it.
+/// Enables loopback, and makes its port 53 the resolver of the machine.
 fn set_up() {
     do_it(Command::new(program("ip")).args(["link", "set", "lo", "up"]));
     let directory = tempfile::tempdir().unwrap();
     for (file, text) in [
         ("/etc/resolv.conf", "nameserver 127.0.0.1\n"),
-        // Other modules, such as that of systemd, would ask outside.
+        // Other modules, such as that of systemd, would send queries elsewhere.
         ("/etc/nsswitch.conf", "hosts: files dns\n"),
     ] {
         let own = directory.path().join(Path::new(file).file_name().unwrap());

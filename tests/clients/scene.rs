@@ -1,4 +1,4 @@
-//! The scene for a client of the examples: steerd as its resolver, and backends that refuse, are silent, fail
+//! The environment for an example client: steerd as its resolver, and backends that refuse, are silent, fail
 //! now and then, or answer.
 
 use std::io::{BufRead, BufReader, Write};
@@ -14,32 +14,33 @@ use tempfile::TempDir;
 
 use crate::support::{Process, STEERD, http_with, wait_for};
 
-/// Where nobody listens.
+/// An address without a listener.
 pub(crate) const DEAD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
-/// Where a listener takes no connection any more.
+/// An address with a listener that accepts no further connections.
 pub(crate) const SILENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 12);
 /// The port of all backends.
 pub(crate) const PORT: u16 = 8080;
 
-/// So long after its removal a backend may still be asked: the TTL of a second, the longest hold of a
-/// client (five seconds), and the time of the slowest request, on a loaded machine.
+/// How long after its removal a backend may still get requests: the TTL of a second, the longest time that a
+/// client keeps a connection (five seconds), and the time of the slowest request, on a loaded machine.
 const FOLLOWS: Duration = Duration::from_secs(15);
-/// Lines in a row that show that a client has left a backend.
+/// How many consecutive lines show that a client has left a backend.
 const SETTLED: usize = 10;
-/// Of so many requests to the backends that answer, one gets a 503: never two in a row.
+/// One of this many requests to backends that answer gets a 503, never two in a row.
 const FAILS: usize = 4;
-/// A connection to loopback that takes longer is not taken.
+/// A connection to loopback that takes longer counts as not accepted.
 const NOT_TAKEN: Duration = Duration::from_millis(500);
 
-/// A steerd that answers on port 53.
+/// A running steerd that answers on port 53.
 pub(crate) struct Steerd {
     _process: Process,
     _directory: TempDir,
 }
 
 impl Steerd {
-    /// Answers `service` with all of `backends`. Those that answer nobody come first nearly always, so
-    /// that only a client that walks the answer reaches the others. There are no checks, so they stay.
+    /// Answers `service` with all of `backends`. Dead and silent ones nearly always come first, so only a
+    /// client that tries the addresses in turn reaches the others. There are no checks, so they stay in the
+    /// answers.
     pub(crate) fn start(service: &str, backends: &[(&str, Ipv4Addr, u32)]) -> Self {
         let listed: Vec<String> = backends
             .iter()
@@ -66,7 +67,7 @@ impl Steerd {
         Self { _process: process, _directory: directory }
     }
 
-    /// Takes a backend out of the answers.
+    /// Removes a backend from the answers.
     pub(crate) fn disable(backend: &str) {
         let admin = SocketAddr::from(([127, 0, 0, 1], 8053));
         let path = format!("/api/v1/pools/web/backends/{backend}/override");
@@ -75,7 +76,7 @@ impl Steerd {
     }
 }
 
-/// A listener whose backlog is full: a connection to it is neither taken nor refused.
+/// A listener with a full backlog: a connection to it is neither accepted nor refused.
 pub(crate) struct Silent {
     _listener: Socket,
     _backlog: Vec<Socket>,
@@ -103,8 +104,8 @@ pub(crate) fn fill(address: SocketAddr) -> Vec<Socket> {
     taken
 }
 
-/// Starts backends that answer with their names, on connections that they keep alive, as long as the
-/// test runs. Of [`FAILS`] requests to them the last gets a 503.
+/// Starts backends that answer with their names and keep connections alive, until the test ends. Of every
+/// [`FAILS`] requests to them, the last gets a 503.
 pub(crate) fn answering(backends: &[(&'static str, Ipv4Addr)]) {
     let served = Arc::new(AtomicUsize::new(0));
     for &(name, address) in backends {
@@ -131,19 +132,19 @@ fn serve(mut stream: &TcpStream, name: &str, fails: impl Fn() -> bool) -> std::i
     Ok(())
 }
 
-/// An example.
+/// The path of an example.
 pub(crate) fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients").join(name)
 }
 
-/// The Python that has what the examples need.
+/// The Python interpreter with the packages that the examples need.
 pub(crate) fn python() -> PathBuf {
     let python = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python/bin/python");
     assert!(python.exists(), "{} is missing: tests/run makes it", python.display());
     python
 }
 
-/// A client that sends request after request, and prints the status and the backend of each reply.
+/// A client that sends one request after another, and prints the status and the backend of each reply.
 pub(crate) struct Client {
     process: Process,
     printed: PathBuf,
@@ -165,14 +166,14 @@ impl Client {
         complete.lines().map(str::to_owned).collect()
     }
 
-    /// The backend of each reply, once there are `count` of them. Panics if one is not a good reply.
+    /// The backend of each reply, when there are `count` replies. Panics if a reply is not good.
     pub(crate) fn replies(&mut self, count: usize) -> Vec<String> {
         loop {
             let replies = self.good_replies();
             if replies.len() >= count {
                 return replies;
             }
-            // Each may take so long, not all together.
+            // This is the limit for each reply, not for all together.
             wait_for("the next reply", || {
                 let is_running = self.process.is_running();
                 assert!(is_running, "the client ended: {replies:?} {:?}", self.process.said(""));
@@ -190,8 +191,8 @@ impl Client {
         lines.iter().map(backend).collect()
     }
 
-    /// Takes the backend that the client uses now out of the answers, and holds that the client soon
-    /// uses `others` only, without a failed request. The backend goes on answering.
+    /// Removes the client's current backend from the answers, and checks that the client soon uses only
+    /// `others`, without a failed request. The backend continues to answer.
     pub(crate) fn follows(&mut self) {
         let replies = self.replies(1);
         let left = replies.last().unwrap();

@@ -1,4 +1,5 @@
-//! Clients of one service with five backends: one refuses, one is silent, three fail every fourth request.
+//! Clients of a service with five backends: one refuses, one is silent, and three fail every fourth
+//! request.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -11,12 +12,12 @@ use crate::scene::{Client, DEAD, SILENT, Silent, Steerd, answering, example, pyt
 use crate::support::{Process, directory_of, program, wait_for};
 
 const URL: &str = "http://www.lb.example.com:8080/";
-/// Requests that must all be answered: enough for each case.
+/// How many requests must be answered: enough for each case.
 const REQUESTS: usize = 10;
-/// Seconds after which a client gives up its connections. The answers themselves hold for one.
+/// How long a client keeps a connection, seconds. Answers are valid for one second.
 const TTL: &str = "3";
 
-/// Runs a client in the namespace `test`: every request is answered, and the client follows.
+/// Runs a client in the namespace `test`: every request is answered, and the client switches backends.
 fn holds(test: &str, command: impl FnOnce() -> Command) {
     namespace::run(&format!("walk::{test}"), || {
         let [one, two, three] = [13, 14, 15].map(|last| Ipv4Addr::new(127, 0, 0, last));
@@ -31,7 +32,7 @@ fn holds(test: &str, command: impl FnOnce() -> Command) {
             ],
         );
         let _silent = Silent::start();
-        // One of them leaves the answers, and nginx tries an address once: two must be left.
+        // One of them leaves the answers, and nginx tries each address once, so two must remain.
         answering(&[("one", one), ("two", two), ("three", three)]);
         let mut client = Client::start(&mut command());
         client.replies(REQUESTS);
@@ -39,13 +40,13 @@ fn holds(test: &str, command: impl FnOnce() -> Command) {
     });
 }
 
-/// A client with the arguments of all of them: the URL, the TTL, and no end of requests.
+/// A client with the usual arguments: the URL, the TTL, and an unlimited number of requests.
 fn with_arguments(mut command: Command) -> Command {
     command.args([URL, TTL, "1000000"]);
     command
 }
 
-/// A proxy in front of which curl asks again and again.
+/// A proxy, and a client that sends requests through it with curl.
 fn through_a_proxy(proxy: &mut Command) -> (Process, Command) {
     let process = Process::start(proxy);
     let here = SocketAddr::from(([127, 0, 0, 1], 8000));

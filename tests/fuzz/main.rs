@@ -1,5 +1,5 @@
-//! The fuzz targets' checks on stable Rust: their seeds are replayed, and for a few seconds
-//! mutated. `docs/TESTING.md` says how to fuzz for longer.
+//! Runs the checks of the fuzz targets on stable Rust: with their seeds, and for a few seconds with
+//! mutations. `docs/TESTING.md` says how to fuzz for longer.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -29,8 +29,8 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
 
-/// Runs `check` on mutated seeds until the time is over. The seed of the generator is new each
-/// time, unless `STEERD_SEED` gives one; it is printed, with the input, when a check fails.
+/// Runs `check` on mutated seeds until the time is over. The generator gets a new seed each time,
+/// unless `STEERD_SEED` is set; if a check fails, the seed and the input are printed.
 fn burst(target: &str, check: impl Fn(&[u8]), mutate: impl Fn(&mut Vec<u8>, &mut SmallRng)) {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number is expected"));
     let seed: u64 = number("STEERD_SEED").unwrap_or_else(rand::random);
@@ -48,7 +48,7 @@ fn burst(target: &str, check: impl Fn(&[u8]), mutate: impl Fn(&mut Vec<u8>, &mut
     }
 }
 
-/// The seeds of a target hold, and what it begins with.
+/// Checks the seeds of a target, and its generated first inputs.
 fn seeds_hold(target: &str, first: Vec<Vec<u8>>, check: impl Fn(&[u8])) {
     for seed in seeds(target).into_iter().chain(first) {
         check(&seed);
@@ -100,7 +100,7 @@ fn seeds_of_admin_hold() {
     seeds_hold("admin", admin::first_inputs(), |seed| admin::check(&server, seed));
 }
 
-/// Else the fuzzer would try nothing but what the reader refuses.
+/// Otherwise the fuzzer would only try inputs that the reader rejects.
 #[test]
 fn the_first_zones_are_accepted() {
     for zone in inputs::whole_zones() {
@@ -151,7 +151,7 @@ fn mutated_bodies_hold() {
     burst("admin", |input| admin::check(&server, input), inputs::mutate_bytes);
 }
 
-/// Writes the inputs that fuzzing begins with to `fuzz/corpus`.
+/// Writes the first inputs for fuzzing to `fuzz/corpus`.
 #[test]
 #[ignore = "not a test: prepares fuzzing"]
 fn write_the_first_corpora() {

@@ -1,5 +1,5 @@
-//! Where servers may differ, and why. Each rule takes from two replies what it explains; what is
-//! left must be equal.
+//! How servers may differ, and why. Each rule removes from two replies the difference that it
+//! explains; the rest must be equal.
 
 use std::collections::BTreeSet;
 
@@ -10,32 +10,32 @@ use crate::support::message::{
     Reply, SERVFAIL, SIG, SOA, SRV, YXDOMAIN, is_within, labels, name_of, wire,
 };
 
-/// The side that is right.
+/// Who is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The standards leave it open.
+    /// The standards allow both.
     Free,
-    /// steerd and at least one peer; the others decided otherwise, or are mistaken.
+    /// steerd agrees with at least one peer; the others decided differently, or are wrong.
     Contested,
-    /// steerd differs from all, because it was decided so.
+    /// steerd differs from all peers by design.
     Own,
 }
 
-/// One reason to differ.
+/// A reason for differences.
 pub(crate) struct Difference {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     /// The behaviour of steerd, and its reason.
     pub(crate) reason: &'static str,
-    /// The peers that it explains differences from.
+    /// The peers whose differences it explains.
     pub(crate) peers: &'static [Peer],
-    /// A question that shows it: name, type, payload size (0 is no EDNS).
+    /// An example question: name, type, payload size (0 means no EDNS).
     pub(crate) example: (&'static str, u16, u16),
-    /// Takes from both replies what they may differ in.
+    /// Removes from both replies the parts in which they may differ.
     pub(crate) level: fn(&Case<'_>, ours: &mut Reply, theirs: &mut Reply),
 }
 
-/// The inputs of a rule besides the replies.
+/// The inputs of a rule apart from the replies.
 pub(crate) struct Case<'q> {
     pub(crate) query: &'q Query,
     /// All records of all zones.
@@ -320,7 +320,7 @@ fn any(case: &Case<'_>, ours: &mut Reply, theirs: &mut Reply) {
 }
 
 impl Reply {
-    /// Takes over what another reply says that is a part of this one.
+    /// Reduces this reply to the other one, if the other one is a part of it.
     fn stop_where(&mut self, other: &Self) {
         if other.answer.iter().all(|record| self.answer.contains(record)) {
             self.rcode = other.rcode;
@@ -332,7 +332,7 @@ impl Reply {
 }
 
 impl Reply {
-    /// Takes over NODATA that another reply says of an alias that this one follows.
+    /// Takes NODATA from the other reply, if it is for an alias that this reply follows.
     fn not_follow(&mut self, other: &Self) {
         let aliased = self.answer.iter().any(|record| record.rtype == CNAME);
         if aliased
@@ -354,13 +354,13 @@ impl Case<'_> {
         self.query.edns.as_ref().is_some_and(|edns| edns.version != 0)
     }
 
-    /// The zone that a name is in.
+    /// The zone that contains a name.
     fn zone(&self, name: &[u8]) -> Option<Vec<u8>> {
         let parts = labels(name);
         (0..=parts.len()).map(|skip| name_of(&parts[skip..])).find(|apex| self.is_apex(apex))
     }
 
-    /// Where the aliases of an answer lead from the name asked for.
+    /// The end of an answer's alias chain, starting from the queried name.
     fn end(&self, reply: &Reply) -> Vec<u8> {
         let mut name = self.query.lowered();
         for _ in 0..reply.answer.len() {
@@ -372,13 +372,13 @@ impl Case<'_> {
         name
     }
 
-    /// Whether the aliases of an answer never end.
+    /// Whether an answer's alias chain is a loop.
     fn is_loop(&self, reply: &Reply) -> bool {
         let end = self.end(reply);
         reply.answer.iter().any(|record| record.owner == end && record.rtype == CNAME)
     }
 
-    /// Whether a record is what the zones hold, as it is or by a wildcard.
+    /// Whether a record is in the zones, directly or through a wildcard.
     fn is_true(&self, record: &Record) -> bool {
         let parts = labels(&record.owner);
         self.records.contains(record)
@@ -397,7 +397,7 @@ impl Case<'_> {
 }
 
 impl Difference {
-    /// Questions that show the difference: with all that a rule may look at.
+    /// Questions that show the difference, with everything that rules may examine.
     pub(crate) fn examples(&self) -> impl Iterator<Item = Query> {
         let (name, qtype, payload) = self.example;
         [0, 1].into_iter().map(move |version| Query {
@@ -410,7 +410,7 @@ impl Difference {
     }
 }
 
-/// Levels what the rules explain; answers the rules that had something to do.
+/// Removes the differences that the rules explain; returns the rules that were applied.
 pub(crate) fn level(case: &Case<'_>, ours: &mut Reply, theirs: &mut Reply) -> Vec<&'static str> {
     let mut used = Vec::new();
     for rule in DIFFERENCES.iter().filter(|rule| rule.peers.contains(&case.peer)) {

@@ -1,4 +1,5 @@
-//! steerd beside NSD, Knot DNS and BIND: the same zone files, the same questions, the same answers.
+//! Compares steerd with NSD, Knot DNS and BIND: the same zone files, the same questions, the same
+//! answers.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
 mod differences;
@@ -16,21 +17,22 @@ use crate::queries::Queries;
 use crate::servers::{PEERS, Server, ZoneFile, zone_files};
 use crate::support::message::{Query, Record, Reply};
 
-/// How many queries are asked of each set of zones.
+/// The number of queries for each set of zones.
 const QUERIES: u64 = 20_000;
 const ROOT_QUERIES: u64 = 3000;
 
-/// The seed of the queries, unless the environment has another in `PEERS_SEED`.
+/// The seed for the queries, unless `PEERS_SEED` is set in the environment.
 const SEED: u64 = 1;
 
-/// How many unexplained differences of a kind are printed.
+/// How many unexplained differences of each kind are printed.
 const SHOWN: usize = 2;
 
 #[test]
 fn same_answers_as_nsd_knot_and_bind() {
     let met = compare(&zone_files(false), QUERIES);
     for rule in DIFFERENCES.iter().filter(|rule| !met.contains_key(rule.name)) {
-        // Other versions of the peers may have other opinions; what is steerd's own, or free, stays.
+        // Other versions of the peers may decide differently. Differences by design, or allowed by
+        // the standards, remain.
         assert!(rule.kind == Kind::Contested, "the rule {:?} explains nothing", rule.name);
         println!("with these versions of the peers there is nothing to explain: {}", rule.name);
     }
@@ -61,7 +63,7 @@ fn steerd_stands_alone_by_decision_only() {
     }
 }
 
-/// A number from the environment, to repeat a run or to let it go on for longer.
+/// A number from the environment, for repeating or extending a run.
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
@@ -97,7 +99,7 @@ fn compare(zones: &[ZoneFile], queries: u64) -> BTreeMap<&'static str, usize> {
     comparison.met
 }
 
-/// All records of the zones as the peers read them, which must be the same for all.
+/// All records of the zones as the peers read them; all peers must agree.
 fn records(zones: &[ZoneFile], peers: &[Server; 3]) -> BTreeSet<Record> {
     let mut records = BTreeSet::new();
     for zone in zones {
@@ -115,14 +117,14 @@ struct Comparison {
     steerd: Server,
     peers: [Server; 3],
     records: BTreeSet<Record>,
-    /// How often each rule had something to do.
+    /// How often each rule was applied.
     met: BTreeMap<&'static str, usize>,
-    /// Differences that no rule explains, by the peer and the parts of the reply.
+    /// Differences that no rule explains, by peer and part of the reply.
     faults: BTreeMap<String, Vec<String>>,
 }
 
 impl Comparison {
-    /// Asks all over UDP and, when a reply is truncated, over TCP too.
+    /// Queries all servers over UDP, and also over TCP if a reply is truncated.
     fn ask(&mut self, query: &Query, id: u16) {
         let ours = decode("steerd", query, &self.steerd.client.ask(query, id));
         let theirs = self.peers.each_ref().map(|peer| decode("a peer", query, &peer.client.ask(query, id)));

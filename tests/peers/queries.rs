@@ -1,5 +1,5 @@
-//! Questions worth asking of a set of zones: names that exist, and names that stand just beside,
-//! below or between those.
+//! Interesting questions about a set of zones: names that exist, and names next to, below or
+//! between them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,14 +12,14 @@ use crate::support::message::{
     wire,
 };
 
-/// Types that are asked for anywhere. NAPTR, RRSIG, NSEC, DNSKEY, NSEC3, HTTPS and two that nobody
-/// knows stand for all that a zone mostly lacks.
+/// Types that are queried at any name. NAPTR, RRSIG, NSEC, DNSKEY, NSEC3, HTTPS and two unassigned
+/// types represent all types that most zones lack.
 const TYPES: &[u16] = &[
     A, A, A, AAAA, AAAA, NS, NS, SOA, MX, TXT, CNAME, DNAME, DS, DS, SRV, PTR, ANY, 35, 46, 47, 48, 50, 65,
     65280, 62347,
 ];
 
-/// Payload sizes around every limit that matters.
+/// Payload sizes around all relevant limits.
 const PAYLOADS: &[u16] = &[0, 511, 512, 513, 600, 1000, 1231, 1232, 1233, 1452, 4096, 65_535];
 
 /// Labels to put below and beside names.
@@ -32,10 +32,10 @@ pub(crate) fn of_every_rrset(records: &BTreeSet<Record>) -> Vec<Query> {
     rrsets.into_iter().map(|(owner, rtype)| Query::plain(owner, rtype)).collect()
 }
 
-/// An endless source of queries, the same ones for the same seed.
+/// An endless sequence of queries; the same seed gives the same queries.
 pub(crate) struct Queries {
     rng: StdRng,
-    /// The types at each name of the zones, and names that records lead to, without types.
+    /// The names in the zones with their types, and names in record data without types.
     names: Vec<(Wire, Vec<u16>)>,
 }
 
@@ -66,28 +66,28 @@ impl Queries {
         let present = types.choose(&mut self.rng).copied();
         let mut parts: Vec<Vec<u8>> = labels(&base).into_iter().map(<[u8]>::to_vec).collect();
         match self.rng.random_range(0..100) {
-            // As it is.
+            // The name itself.
             0..45 => {}
-            // Below it.
+            // A name below it.
             45..65 => {
                 for _ in 0..self.rng.random_range(1..4) {
                     parts.insert(0, self.label());
                 }
             }
-            // Above it: empty non-terminals, apexes.
+            // A name above it: empty non-terminals, apexes.
             65..75 => drop(parts.drain(..self.rng.random_range(0..=parts.len()))),
-            // Beside it, and beside what is above it.
+            // A name next to it, or next to a name above it.
             75..88 => {
                 parts.drain(..self.rng.random_range(0..=parts.len()));
                 parts.insert(0, self.label());
             }
-            // Another name of the zones before it.
+            // The labels of another name in front of it.
             88..94 => {
                 let (other, _) = self.names.choose(&mut self.rng).unwrap();
                 let first = labels(other).first().map_or(b"x".to_vec(), |label| label.to_vec());
                 parts.insert(0, first);
             }
-            // As long as a name can be.
+            // A name of the maximum length.
             94..98 => {
                 let room = |parts: &[Vec<u8>]| 254 - parts.iter().map(|part| part.len() + 1).sum::<usize>();
                 while room(&parts) >= 2 {
@@ -96,7 +96,7 @@ impl Queries {
                     parts.insert(0, vec![b'q'; if self.rng.random() { longest } else { length }]);
                 }
             }
-            // Nowhere.
+            // A name in no zone.
             _ => parts = labels(&wire("some.where.else.invalid")).into_iter().map(<[u8]>::to_vec).collect(),
         }
         while parts.iter().map(|part| part.len() + 1).sum::<usize>() > 254 {
@@ -109,7 +109,7 @@ impl Queries {
         match self.rng.random_range(0..100) {
             0..40 => present.unwrap_or(A),
             40..98 => *TYPES.choose(&mut self.rng).unwrap(),
-            // Any number of a data type (RFC 6895, section 3.1), but OPT.
+            // Any number of a data type (RFC 6895, section 3.1), except OPT.
             _ => *[
                 self.rng.random_range(1..41),
                 self.rng.random_range(42..128),
@@ -135,7 +135,7 @@ impl Iterator for Queries {
     fn next(&mut self) -> Option<Query> {
         let (mut name, present) = self.name();
         if self.rng.random_bool(0.3) {
-            // Lengths are at most 63, below any letter.
+            // Length bytes are at most 63, below any letter.
             for byte in &mut name {
                 *byte = if self.rng.random() { byte.to_ascii_uppercase() } else { *byte };
             }

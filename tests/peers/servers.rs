@@ -1,4 +1,4 @@
-//! The four servers, each with the same zone files on a loopback port of its own.
+//! The four servers, with the same zone files, each on its own loopback port.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use crate::support::message::{AXFR, Query, Record, Reply, SOA, wire};
 use crate::support::traffic::Ledger;
 use crate::support::{Process, Steerd, directory_of, free_port, program, wait_for};
 
-/// A server that steerd is compared with.
+/// A server for comparison with steerd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Peer {
     Nsd,
@@ -29,8 +29,8 @@ pub(crate) struct ZoneFile {
     pub(crate) path: PathBuf,
 }
 
-/// All zone files of the tests but the root's, or the root's alone: beside it no name is out of
-/// all zones.
+/// All zone files of the tests except the root's, or only the root's: with the root zone, no name
+/// is outside all zones.
 pub(crate) fn zone_files(root: bool) -> Vec<ZoneFile> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/zones");
     let mut files: Vec<ZoneFile> = std::fs::read_dir(folder)
@@ -46,10 +46,11 @@ pub(crate) fn zone_files(root: bool) -> Vec<ZoneFile> {
     files
 }
 
-/// A running server and a client that asks it.
+/// A running server, and a client for it.
 pub(crate) struct Server {
     pub(crate) client: Client,
-    /// Of steerd: stands before the process, so that the counters are read before it ends.
+    /// For steerd. This field precedes the process, so that the counters are read before the
+    /// process ends.
     _ledger: Option<Ledger>,
     process: Process,
     _directory: TempDir,
@@ -67,7 +68,7 @@ impl Server {
         Self { client, _ledger: Some(ledger), process, _directory: directory }
     }
 
-    /// Starts a peer with these zones and waits until it answers for the last of them.
+    /// Starts a peer with these zones, and waits until it answers for the last one.
     pub(crate) fn peer(peer: Peer, zones: &[ZoneFile]) -> Self {
         let directory = TempDir::new().unwrap();
         let port = free_port("127.0.0.1");
@@ -93,14 +94,14 @@ impl Server {
         server
     }
 
-    /// Whether the server answers with authority for a zone.
+    /// Whether the server is authoritative for a zone.
     fn has(&self, apex: &str) -> bool {
         let reply = self.client.try_ask(&Query::plain(wire(apex), SOA), 1);
         let reply = reply.and_then(|message| Reply::decode(&message).ok());
         reply.is_some_and(|reply| reply.authoritative && !reply.answer.is_empty())
     }
 
-    /// All records of a zone, by zone transfer: what an independent reader makes of the file.
+    /// All records of a zone, by zone transfer: the result of an independent reader.
     pub(crate) fn transfer(&self, apex: &str) -> BTreeSet<Record> {
         let mut stream = self.client.stream(&Query::plain(wire(apex), AXFR), 1);
         let mut records = BTreeSet::new();

@@ -1,4 +1,5 @@
-//! Record data of every type of which BIND knows a text form, read by BIND and by steerd.
+//! Compares the record data of every type for which BIND has a text form, as read by BIND and by
+//! steerd.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -10,7 +11,7 @@ use steerd::zone::{Zone, reader};
 
 use crate::support::program;
 
-/// Records without owner: one or more of each type, in the forms that it has.
+/// Records without owners: at least one of each type, in the forms that it has.
 const RECORDS: &[&str] = &[
     "HTTPS 1 . alpn=h2",
     "MD a.b.",
@@ -137,7 +138,7 @@ const WITHOUT_TEXT: [&str; 5] = ["NULL", "UINFO", "UID", "GID", "UNSPEC"];
 
 const HEAD: &str = "$TTL 300\n@ SOA ns.elsewhere. host 1 2 3 4 60\n@ NS ns.elsewhere.\n";
 
-/// The output of BIND's checker for this input; none when it refuses it.
+/// The output of BIND's checker for this input; none if it rejects the input.
 fn checked(arguments: &[&str], input: &str) -> Option<String> {
     let mut checker = Command::new(program("named-rrchecker"))
         .args(arguments)
@@ -198,13 +199,13 @@ fn record_data_is_read_as_bind_reads_it() {
     }
 }
 
-/// A zone with all of them goes through BIND, and is the same zone to steerd before and after.
+/// A zone with all these records is the same for steerd before and after BIND converts it.
 #[test]
 fn a_zone_of_every_type_is_the_same_after_bind() {
     let directory = tempfile::tempdir().unwrap();
     let (ours, theirs) = (directory.path().join("ours"), directory.path().join("theirs"));
     let mut text = HEAD.to_owned();
-    // BIND knows the text form of these two, and loads no zone that has them.
+    // BIND knows the text form of these two types, but loads no zone that has them.
     let is_loaded = |record: &&&str| !record.starts_with("MD ") && !record.starts_with("MF ");
     for (number, record) in RECORDS.iter().filter(is_loaded).enumerate() {
         writeln!(text, "n{number}.x {record}").unwrap();

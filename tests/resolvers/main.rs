@@ -1,4 +1,4 @@
-//! Real resolvers between steerd and its clients: what reaches a client is what was meant.
+//! Real resolvers between steerd and its clients: clients get the intended answers.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
 mod programs;
@@ -17,7 +17,7 @@ use crate::support::{Steerd, relay};
 
 const ZONE: &str = "lb.example.test";
 
-/// The records that are not a service's. The short negative TTL is on purpose: it must be what clients see.
+/// The records that do not belong to a service. The short negative TTL is intentional: clients must see it.
 const ZONE_FILE: &str = "\
 $TTL 300
 @ SOA ns1 hostmaster 1 3600 900 604800 7
@@ -70,7 +70,8 @@ fn start() -> Steerd {
     Steerd::start(&config, &[("zone", ZONE_FILE)])
 }
 
-/// A resolver in front of steerd. It ends first, and then steerd has counted all that it sent.
+/// A resolver in front of steerd. The resolver ends first, so steerd has then counted everything that the
+/// resolver sent.
 struct Path {
     resolver: Resolver,
     steerd: Steerd,
@@ -140,7 +141,7 @@ impl Path {
         assert_eq!(self.ask("dangling", A).rcode, NXDOMAIN);
     }
 
-    /// There is no such thing, and it is known for no longer than the zone says.
+    /// Checks that there is no answer, and that this is cached no longer than the zone allows.
     fn nothing(&self, name: &str, qtype: u16, rcode: u16) {
         let reply = self.ask(name, qtype);
         assert_eq!((reply.rcode, reply.answer.len()), (rcode, 0), "{name} {qtype}: {reply:?}");
@@ -157,9 +158,9 @@ impl Path {
         for name in ["nope", "x.static", "x.www"] {
             self.nothing(name, A, NXDOMAIN);
         }
-        // BIND says this without an SOA, from what it knows of `nope` (RFC 8020).
+        // BIND answers this without an SOA record, from its cache entry for `nope` (RFC 8020).
         assert_eq!(self.ask("a.b.nope", A).rcode, NXDOMAIN);
-        // An empty non-terminal exists, and so does what is below it (RFC 8020).
+        // An empty non-terminal exists, and so do names below it (RFC 8020).
         self.nothing("ent", A, NOERROR);
         self.nothing("z.y.ent", A, NXDOMAIN);
         self.nothing("y.ent", A, NOERROR);
@@ -182,7 +183,7 @@ impl Path {
         self.nothing("apps", A, NOERROR);
     }
 
-    /// The second does not fit into a datagram, so the resolver must come back over TCP.
+    /// The second one does not fit into a datagram, so the resolver must retry over TCP.
     fn large_answers(&self) {
         let huge = Query::plain(wire(&format!("huge.{ZONE}")), A);
         let direct = Client::counting(self.steerd.dns, &self.steerd.ledger.sent).ask(&huge, 1);

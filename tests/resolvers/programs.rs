@@ -1,4 +1,4 @@
-//! The resolvers, each with a stub or forward zone that leads to steerd.
+//! The resolvers, each with a stub or forward zone for steerd.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -18,7 +18,7 @@ pub(crate) enum Program {
     PdnsRecursor,
 }
 
-/// A running resolver and a client that asks it.
+/// A running resolver, and a client for it.
 pub(crate) struct Resolver {
     client: Client,
     _process: Process,
@@ -26,7 +26,8 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    /// Starts a resolver that gets `zone` from the server at `authority`, and waits until it does.
+    /// Starts a resolver that gets `zone` from the server at `authority`, and waits until it
+    /// resolves.
     pub(crate) fn start(program: Program, zone: &str, authority: SocketAddr) -> Self {
         let directory = TempDir::new().unwrap();
         let port = free_port("127.0.0.1");
@@ -41,7 +42,7 @@ impl Resolver {
         Self { client, _process: process, _directory: directory }
     }
 
-    /// The reply to a client that asks again over TCP where the reply is truncated.
+    /// The reply as a client gets it that retries truncated replies over TCP.
     pub(crate) fn resolve(&self, query: &Query) -> Reply {
         let reply = Reply::decode(&self.client.ask(query, 1)).unwrap();
         if reply.truncated { Reply::decode(&self.client.ask_tcp(query, 1)).unwrap() } else { reply }
@@ -78,8 +79,9 @@ fn command(resolver: Program, directory: &TempDir, port: u16, zone: &str, author
     command
 }
 
-/// The strictest there is: names cut to what is needed, without a second try in full; names in
-/// mixed case, which must come back; no name below one that does not exist (RFC 9156, 8020).
+/// The strictest configuration: names are minimised without a fallback to the full name; names in
+/// mixed case must be returned unchanged; names below one that does not exist are not queried (RFC
+/// 9156, 8020).
 fn unbound(dir: &str, port: u16, zone: &str, authority: u16) -> String {
     format!(
         "server:\n interface: 127.0.0.1@{port}\n do-daemonize: no\n use-syslog: no\n logfile: \"\"\n \
@@ -92,7 +94,7 @@ fn unbound(dir: &str, port: u16, zone: &str, authority: u16) -> String {
     )
 }
 
-/// A stub zone of BIND's has no port, so the port that authorities are asked at is set for all.
+/// A stub zone in BIND has no port, so the port for all authoritative servers is set.
 fn named(dir: &str, port: u16, zone: &str, authority: u16) -> String {
     format!(
         "options {{ directory \"{dir}\"; pid-file none; session-keyfile none; port {authority}; \

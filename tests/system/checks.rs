@@ -13,7 +13,7 @@ use crate::harness::{Nginx, Server, free_port, http_get, wait_for};
 
 const NAME: &str = "s3.example.test";
 
-/// A certificate authority, and a certificate of it for [`NAME`], as files.
+/// A certificate authority and a certificate that it has issued for [`NAME`], as files.
 struct Certificates(TempDir);
 
 impl Certificates {
@@ -38,7 +38,7 @@ impl Certificates {
     }
 }
 
-/// The state of the one backend of a pool, with the detail of the last outcome of its first check.
+/// The state of a pool's only backend, and the detail of the last outcome of its first check.
 fn state(server: &Server, pool: &str) -> Option<(String, String)> {
     let (_, body) = http_get(server.admin, &format!("/api/v1/pools/{pool}"));
     let pool: serde_json::Value = serde_json::from_str(&body).ok()?;
@@ -47,7 +47,7 @@ fn state(server: &Server, pool: &str) -> Option<(String, String)> {
     Some((address.get("state")?.as_str()?.to_owned(), detail.to_owned()))
 }
 
-/// Waits until a pool's backend is in a state for a reason that holds these words.
+/// Waits until a pool's backend is in a state, with a detail that contains these words.
 fn wait_until(server: &Server, pool: &str, wanted: &str, words: &str) {
     let mut last = None;
     let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -166,10 +166,10 @@ fn programs_judge() {
     wait_until(&server, "good", "healthy", "127.0.0.1 7070 a b");
     wait_until(&server, "bad", "unhealthy", "disk full");
     wait_until(&server, "slow", "unhealthy", "");
-    // Processes that a program leaves behind end with it, all but the one that may be running now.
+    // Processes that a program leaves behind end with it, except those of a run in progress.
     let left = |process: &str| {
         let stat = std::fs::read_to_string(Path::new("/proc").join(process).join("stat")).unwrap_or_default();
-        // One that has ended may still wait for its parent to ask.
+        // A process that has ended may still wait to be reaped.
         stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
     };
     wait_for("the children of programs are ended", || {

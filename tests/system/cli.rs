@@ -32,7 +32,7 @@ fn version_help_and_usage() {
     assert_eq!(steerd(&["sevre"]).status.code(), Some(2));
 }
 
-/// Ten faults of ten kinds; the line of each.
+/// Ten different faults, and the line of each.
 const FAULTY: &str = r#"[server]
 lisen = ["127.0.0.1:PORT"]
 listen = ["127.0.0.1:PORT"]
@@ -78,7 +78,7 @@ fn ten_faults_give_ten_messages_with_their_places_and_nothing_is_bound() {
 fn serve_is_ready_when_it_answers_and_heeds_signals() {
     let directory = TempDir::new().unwrap();
     std::fs::write(directory.path().join("zone"), ZONE).unwrap();
-    // It takes connections and never answers, so the first outcome comes after `startup_wait`.
+    // It accepts connections and never answers, so the first outcome comes after `startup_wait`.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nstartup_wait = \"2s\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
@@ -119,8 +119,8 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
     let directory = TempDir::new().unwrap();
     std::fs::write(directory.path().join("zone"), ZONE).unwrap();
     let port = free_port("127.0.0.1");
-    // Each is refused, and its line is longer than 100 bytes: together they fill the pipe, which
-    // holds 64 KiB.
+    // Each backend refuses, and its line is longer than 100 bytes: together they fill the pipe, which
+    // can hold 64 KiB.
     let refuses = free_port("0.0.0.0");
     let backends: Vec<String> = (0..1000).map(|n| format!("\"127.3.{}.{}\"", n / 250, n % 250 + 1)).collect();
     let config = format!(
@@ -174,7 +174,7 @@ fn each_misuse_says_the_next_step() {
         (&["check", "-c", &missing], 1, first),
         (&["probe", "-c", &missing], 1, first),
         (&["drain", "web"], 2, "expected POOL/BACKEND, such as web/gw1"),
-        // A demo listens elsewhere than this file says.
+        // The demo listens on another address than this file says.
         (
             &["drain", "web/gw1", "-c", &path],
             1,
@@ -210,7 +210,8 @@ fn each_misuse_says_the_next_step() {
     }
 }
 
-/// The warnings of `check`, of a configuration that listens on this port, for a user without privileges.
+/// The warnings of `check` for a configuration that listens on this port, run by a user without
+/// privileges.
 fn checked_as_nobody(port: u16) -> String {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
@@ -225,7 +226,7 @@ fn checked_as_nobody(port: u16) -> String {
          [services.\"www.lb.example.test\"]\npools = [\"web\"]\n"
     );
     std::fs::write(&path, config).unwrap();
-    // A program that another user may run, wherever this one stands.
+    // A program that another user may run, wherever the build directory is.
     let program = directory.path().join("steerd");
     std::fs::copy(STEERD, &program).unwrap();
     let mut check = Command::new(&program);
@@ -276,7 +277,7 @@ fn probe_says_who_is_healthy() {
     serde_json::from_slice::<serde_json::Value>(&json.stdout).unwrap();
 }
 
-/// A demo on free ports. Its log and its words go to one file, as to a terminal.
+/// A demo on free ports. Its log and its output go to one file, as to a terminal.
 struct Demo {
     process: Process,
     dns: SocketAddr,
@@ -287,13 +288,13 @@ struct Demo {
 }
 
 impl Demo {
-    /// Starts it, and waits until the last line of its welcome is there.
+    /// Starts the demo, and waits for the last line of its welcome text.
     fn start() -> Self {
         let (dns, admin) = (free_port("127.0.0.1"), free_port("127.0.0.1"));
         let backend_port = free_port("127.0.0.11");
         let directory = TempDir::new().unwrap();
         let shown = directory.path().join("shown");
-        // A relative name with a short way, as a newcomer calls it.
+        // A short relative path, as a newcomer would use it.
         std::os::unix::fs::symlink(STEERD, directory.path().join("steerd")).unwrap();
         let command = format!(
             "exec ./steerd demo --port {dns} --admin-port {admin} --backend-port {backend_port} >>shown 2>&1"
@@ -310,7 +311,7 @@ impl Demo {
         std::fs::read_to_string(&self.shown).unwrap_or_default()
     }
 
-    /// The commands of the welcome that begin with `word`.
+    /// The commands in the welcome text that begin with `word`.
     fn commands(&self, word: &str) -> Vec<String> {
         let commands = self.shown();
         let commands = commands.lines().filter_map(|line| line.strip_prefix("  "));
@@ -327,7 +328,8 @@ fn the_welcome_of_the_demo_comes_after_the_lines_of_the_start() {
     assert!(!welcome.contains("INFO"), "a line of the log comes after the welcome:\n{shown}");
 }
 
-/// The demo as a newcomer runs it: what it shows works, and breaking a backend takes it out.
+/// The demo as a newcomer runs it: the commands that it shows work, and breaking a backend removes it
+/// from the answers.
 #[test]
 fn the_demo_runs_the_main_job_and_stops_cleanly() {
     let mut demo = Demo::start();
@@ -370,7 +372,7 @@ fn the_demo_runs_the_main_job_and_stops_cleanly() {
     assert_eq!(demo.process.ended(), Some(0));
 }
 
-/// Whoever collects the log as JSON gets JSON, also of a server that does not start.
+/// A log in JSON contains only JSON, even if the server does not start.
 #[test]
 fn a_log_in_json_is_json_to_its_last_line() {
     let directory = TempDir::new().unwrap();

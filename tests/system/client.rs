@@ -1,4 +1,4 @@
-//! A DNS client of a few lines, for many queries in a short time.
+//! A minimal DNS client, for many queries in a short time.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
@@ -17,7 +17,7 @@ pub(crate) fn query(id: u16, name: &str, rtype: RecordType) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// A UDP socket that talks to one server, and counts what it sends.
+/// A UDP socket to one server, which counts what it sends.
 pub(crate) struct Client {
     socket: UdpSocket,
     sent: Sent,
@@ -31,13 +31,13 @@ impl Client {
         Self { socket, sent: server.ledger.sent.clone() }
     }
 
-    /// Sends any bytes.
+    /// Sends arbitrary bytes.
     pub(crate) fn send(&self, bytes: &[u8]) {
         self.sent.datagram();
         self.socket.send(bytes).unwrap();
     }
 
-    /// Asks, and again if no reply comes; panics when none does.
+    /// Sends a query, again if there is no reply; panics if none arrives.
     pub(crate) fn ask(&self, name: &str, rtype: RecordType) -> Message {
         let query = query(4711, name, rtype);
         let mut buffer = [0; 4096];
@@ -53,7 +53,7 @@ impl Client {
     }
 }
 
-/// A connection on which these bytes were sent, and none will be after them.
+/// A connection on which only these bytes are sent.
 pub(crate) fn stream(server: &Server, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(server.dns).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -1,4 +1,5 @@
-//! The main job: a delegated name that only ever names live backends, seen through a resolver.
+//! The main purpose: a delegated name always leads to live backends only, as seen through a
+//! resolver.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -10,9 +11,9 @@ const TTL: Duration = Duration::from_secs(2);
 const FALL: u32 = 2;
 const HEALTHY: &str = "return 200 ok;";
 
-/// The longest it may take until a backend that refuses is out: up to an interval until the first
-/// failure, `fall` - 1 rechecks, and jitter; then caches may keep the answer for its TTL, which
-/// resolvers count in whole seconds. The last second is this machine's.
+/// The longest time until a backend that refuses is out of the answers: up to an interval until the
+/// first failure, `fall` - 1 rechecks, and jitter. Then caches may keep the answer for its TTL,
+/// which resolvers count in whole seconds. The last second is a reserve for this machine.
 fn out_of_answers() -> Duration {
     INTERVAL * FALL + INTERVAL / 10 + TTL + Duration::from_secs(1) + Duration::from_secs(1)
 }
@@ -25,7 +26,8 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Three real nginx servers on 127.0.0.`first` and the two after it, steerd, Unbound.
+    /// Starts three real nginx servers on 127.0.0.`first` and the next two addresses, steerd, and
+    /// Unbound.
     fn start(first: u8) -> Self {
         let port = free_port(&format!("127.0.0.{first}"));
         let nginx = (0..3)
@@ -42,7 +44,7 @@ impl Fleet {
         Self { nginx, port, server, unbound }
     }
 
-    /// Every address that answers held until `for_so_long` was over.
+    /// All addresses that answers contain during this time.
     fn seen(&self, for_so_long: Duration) -> BTreeSet<String> {
         let end = Instant::now() + for_so_long;
         let mut seen = BTreeSet::new();
@@ -60,7 +62,7 @@ impl Fleet {
         });
     }
 
-    /// Watches for as long as the backend may still be answered; then it must not be any more.
+    /// Waits as long as answers may still contain the backend; afterwards they must not.
     fn assert_out(&self, address: &str) {
         self.seen(out_of_answers());
         let seen = self.seen(2 * TTL);
@@ -68,7 +70,7 @@ impl Fleet {
     }
 }
 
-/// A server at work shows every metric that the documents name, and no other.
+/// A working server shows exactly the metrics that the documents name.
 fn assert_metrics_are_documented(server: &Server) {
     let (_, text) = http_get(server.admin, "/metrics");
     let shown: BTreeSet<&str> =

@@ -1,4 +1,4 @@
-//! The server of the system tests, and the real peers around it.
+//! The server for the system tests, and the real programs around it.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -10,9 +10,9 @@ use crate::support::traffic::{Ledger, Sent};
 pub(crate) use crate::support::{PATIENCE, Process, STEERD, dig, free_port, http, http_get, wait_for};
 use crate::support::{Steerd, directory_of, full_dig, program, relay};
 
-/// A running steerd with a configuration of its own.
+/// A running steerd with its own configuration.
 pub(crate) struct Server {
-    /// Stands first, so that the counters are read before the process ends.
+    /// The first field, so that the counters are read before the process ends.
     pub(crate) ledger: Ledger,
     pub(crate) process: Process,
     pub(crate) dns: SocketAddr,
@@ -20,7 +20,7 @@ pub(crate) struct Server {
     _directory: TempDir,
 }
 
-/// The zone of the tests: `lb.example.test`.
+/// The zone for the tests: `lb.example.test`.
 pub(crate) const ZONE: &str = "\
 $TTL 300
 @ IN SOA ns1 hostmaster 1 3600 900 604800 2
@@ -33,7 +33,7 @@ www TXT \"beside the service\"
 ";
 
 impl Server {
-    /// Starts a server with these pools and services beside [`ZONE`], and waits until it answers.
+    /// Starts a server with [`ZONE`] and these pools and services, and waits until it answers.
     pub(crate) fn start(pools_and_services: &str) -> Self {
         let config = format!("[zones.\"lb.example.test\"]\nfile = \"zone\"\n{pools_and_services}");
         let Steerd { ledger, process, dns, admin, directory } = Steerd::start(&config, &[("zone", ZONE)]);
@@ -45,18 +45,18 @@ impl Server {
         dig(self.dns, &self.ledger.sent, arguments)
     }
 
-    /// All that `dig` prints.
+    /// The complete output of `dig`.
     pub(crate) fn full_dig(&self, arguments: &[&str]) -> String {
         full_dig(self.dns, &self.ledger.sent, arguments)
     }
 
-    /// The value of a series, its name and labels as printed.
+    /// The value of a series, given its name and labels as printed.
     pub(crate) fn metric(&self, series: &str) -> Option<f64> {
         let (_, body) = http_get(self.admin, "/metrics");
         body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
-    /// The sum of all series of a name.
+    /// The sum of all series with this name.
     pub(crate) fn metric_sum(&self, name: &str) -> f64 {
         let (_, body) = http_get(self.admin, "/metrics");
         body.lines()
@@ -65,7 +65,7 @@ impl Server {
             .sum()
     }
 
-    /// Bytes of memory the process holds.
+    /// Memory used by the process, bytes.
     pub(crate) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -80,13 +80,13 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts nginx; `location` is what it does with `/healthz`.
+    /// Starts nginx; `location` says how it answers `/healthz`.
     pub(crate) fn start(address: &str, port: u16, location: &str) -> Self {
         let server = format!("server {{ listen {address}:{port}; location /healthz {{ {location} }} }}");
         Self::start_with(address, port, &server)
     }
 
-    /// Starts nginx with these servers, one of which listens here.
+    /// Starts nginx with these servers; one of them listens here.
     pub(crate) fn start_with(address: &str, port: u16, servers: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("nginx.conf");
@@ -115,7 +115,7 @@ impl Nginx {
         Self { process, _directory: directory }
     }
 
-    /// Keeps the listening socket, and does nothing any more.
+    /// Makes it hang: the listening socket stays open.
     pub(crate) fn hang(&self) {
         self.process.signal("STOP");
     }
@@ -129,7 +129,7 @@ pub(crate) struct Unbound {
 }
 
 impl Unbound {
-    /// Starts Unbound; what it asks the server is counted on the way.
+    /// Starts Unbound; a relay counts its queries to the server.
     pub(crate) fn start(zone: &str, server: &Server) -> Self {
         let authority = relay::start(server.dns, &server.ledger.sent);
         let directory = TempDir::new().unwrap();

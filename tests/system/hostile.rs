@@ -1,5 +1,5 @@
-//! Packets and connections that mean no good: no answer where none is due, bounded memory, and
-//! other clients are served meanwhile.
+//! Malicious packets and connections: they get no answer unless one is due, memory stays limited,
+//! and other clients are served meanwhile.
 
 use std::io::Read;
 use std::net::Shutdown;
@@ -32,7 +32,7 @@ fn prefixes_noise_and_responses_over_udp() {
     let mut sent = 0_u32;
     let client = Client::of(&server);
     let mut send = |bytes: &[u8]| {
-        // The receive queue of the server is finite: what this sends must not overflow it.
+        // The receive queue of the server is finite, and these packets must not overflow it.
         if sent % 50 == 49 {
             assert_serves(&server);
         }
@@ -65,7 +65,7 @@ fn a_response_gets_no_answer() {
     let mut response = client::query(99, NAME, RecordType::A);
     response[2] |= 0x80;
     client.send(&response);
-    // The next reply on this socket is that to the query sent after it.
+    // The next reply on this socket belongs to the query sent after it.
     let reply = client.ask(NAME, RecordType::A);
     assert_eq!(reply.metadata.id, 4711);
 }
@@ -76,7 +76,7 @@ fn tcp_lengths_that_lie_and_clients_that_dawdle() {
     let before = server.memory();
     let mut dawdlers = Vec::new();
     for index in 0..60_usize {
-        // A length of 65,535 and nothing; half a length; the beginning of a query.
+        // A length of 65,535 and no data; half a length; the beginning of a query.
         dawdlers.push(match index % 3 {
             0 => client::stream(&server, &[0xff, 0xff]),
             1 => client::stream(&server, &[0]),
@@ -86,7 +86,8 @@ fn tcp_lengths_that_lie_and_clients_that_dawdle() {
     assert_serves(&server);
     assert_eq!(ask_tcp(&server), 1, "another client is served over TCP");
     assert!(server.memory() < before + (16 << 20), "60 connections took {} bytes", server.memory() - before);
-    // Each is closed at last: the liars at once, the dawdlers after the time limit.
+    // All connections are closed in the end: those with a wrong length at once, slow ones after the
+    // time limit.
     for mut stream in dawdlers {
         let mut byte = [0];
         let closed = stream.read(&mut byte);
@@ -116,15 +117,15 @@ fn noise_over_tcp() {
         let noise: Vec<u8> = (0..rng.random_range(1..2000)).map(|_| rng.random()).collect();
         let mut stream = client::stream(&server, &noise);
         stream.shutdown(Shutdown::Write).unwrap();
-        // Read to its end, for a connection that is reset by its client may be lost unread. The
-        // server may reset it, which is its right.
+        // Read to the end, because a connection that its client resets may be lost unread. The
+        // server may reset it, which is allowed.
         let _ = stream.read_to_end(&mut Vec::new());
     }
     assert_serves(&server);
     assert_eq!(ask_tcp(&server), 1);
 }
 
-/// Asks over TCP; the number of answer records.
+/// Queries over TCP; returns the number of answer records.
 fn ask_tcp(server: &Server) -> u16 {
     let mut stream = client::stream(server, &framed(&client::query(5, NAME, RecordType::A)));
     let reply = read_message(&mut stream).unwrap();

@@ -1,5 +1,5 @@
-//! The server as its users meet it: the real program, real sockets, and real peers around it
-//! (nginx as backends, Unbound as the resolver in front, dig as the client).
+//! Tests the server as users see it: the real program, real sockets, and real programs around it
+//! (nginx as backends, Unbound as the resolver, dig as the client).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 #![allow(clippy::float_cmp, reason = "metrics are counts here, whole numbers that floats hold exactly")]
 

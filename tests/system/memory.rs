@@ -1,4 +1,4 @@
-//! State that survives the end of a process, however it ends; and bad state that does not stop the next one.
+//! State survives the end of a process, however it ends; bad state does not prevent the next start.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -15,12 +15,12 @@ use crate::harness::{Process, STEERD, ZONE, dig, wait_for};
 use crate::support::Steerd;
 
 const WWW: &str = "www.lb.example.test";
-/// The behaviours of a backend towards a request.
+/// How a backend answers requests.
 const HEALTHY: u8 = 0;
 const BROKEN: u8 = 1;
 const SILENT: u8 = 2;
 
-/// HTTP backends on 127.0.0.`first` and the one after it, and what they do.
+/// HTTP backends on 127.0.0.`first` and the next address, with their behaviour.
 struct Backends {
     port: u16,
     modes: [Arc<AtomicU8>; 2],
@@ -51,7 +51,7 @@ impl Backends {
         Self { port, modes }
     }
 
-    /// A configuration with a state directory that probes them.
+    /// A configuration with a state directory and probes to these backends.
     fn config(&self, first: u8) -> String {
         format!(
             "state_dir = \"state\"\nstartup_wait = \"0s\"\n[zones.\"lb.example.test\"]\nfile = \"zone\"\n\
@@ -80,7 +80,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// The memory in the files, read without the server's own code: the snapshot, and then the journals from its
+/// The memory in the files, read without the server's own code: the snapshot, then the journals from its
 /// number on.
 fn remembered(directory: &Path) -> Option<Value> {
     let text = std::fs::read_to_string(directory.join("health.json")).ok()?;
@@ -102,7 +102,7 @@ fn remembered(directory: &Path) -> Option<Value> {
         let Ok(text) = std::fs::read_to_string(directory.join(format!("health.{number}.journal"))) else {
             break;
         };
-        // A line without its end is still being written.
+        // A line without a line break is still being written.
         for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
             let record: Value = serde_json::from_str(&line[17..]).expect("a record");
             let (states, overrides) = (["pool", "backend", "address", "check"], ["pool", "backend"]);
@@ -118,7 +118,7 @@ fn remembered(directory: &Path) -> Option<Value> {
     Some(memory)
 }
 
-/// Waits until what the files remember `is_wanted`.
+/// Waits until the memory in the files satisfies `is_wanted`.
 fn wait_for_file(server: &Steerd, what: &str, is_wanted: impl Fn(&Value) -> bool) {
     let directory = server.directory.path().join("state");
     wait_for(what, || is_wanted(&remembered(&directory)?).then_some(()));
@@ -129,7 +129,7 @@ fn verdicts(memory: &Value) -> Vec<&str> {
     states.iter().map(|state| state["verdict"].as_str().unwrap()).collect()
 }
 
-/// The one address of each backend.
+/// The only address of each backend.
 fn addresses(server: &Steerd) -> [Value; 2] {
     let (_, pool) = server.request("GET", "/api/v1/pools/web", "");
     [0, 1].map(|index| pool["backends"][index]["addresses"][0].clone())
@@ -144,7 +144,7 @@ fn health_survives_a_kill_and_counts_until_the_first_outcome() {
         verdicts(memory) == ["healthy", "unhealthy"]
     });
     let directory = server.end("KILL");
-    // Nobody says anything for four seconds after the start: all that is known is remembered.
+    // No backend answers for four seconds after the start, so the state is only remembered.
     backends.modes.iter().for_each(|mode| mode.store(SILENT, Ordering::Relaxed));
     let began = Instant::now();
     let server = Steerd::start_in(directory, &backends.config(151));
@@ -179,7 +179,7 @@ fn overrides_survive_a_kill_and_a_stop_and_end_when_their_time_is_over() {
     let [one, two] = overrides(&server);
     assert_eq!((&one["state"], &one["reason"]), (&json!("drain"), &json!("kernel")));
     assert!(two["state"] == "up" || given.elapsed() >= Duration::from_secs(3), "{two}");
-    // An orderly stop writes what is new without delay.
+    // An orderly stop writes changes immediately.
     assert_eq!(server.request("DELETE", &path("one"), "").0, 200);
     assert_eq!(server.request("PUT", &path("one"), r#"{"state":"down"}"#).0, 200);
     let directory = server.end("TERM");
@@ -198,7 +198,7 @@ fn a_damaged_file_is_set_aside_and_does_not_stop_the_start() {
     for (round, text) in ["", "not JSON", "{\"format\":\"steerd-health\",\"version\":9}"].iter().enumerate() {
         std::fs::write(directory.path().join("state/health.json"), text).unwrap();
         let server = Steerd::start_in(directory, &backends.config(155));
-        // The journal of the round before goes on from the damaged snapshot, so it is set aside with it.
+        // The journal of the previous round continues the damaged snapshot, so it is set aside too.
         assert_eq!(
             server.process.said("the file of health and overrides cannot be used").len(),
             if round == 0 { 1 } else { 2 }
@@ -214,7 +214,7 @@ fn a_damaged_file_is_set_aside_and_does_not_stop_the_start() {
     }
 }
 
-/// A directory that is gone costs one warning and the memory; not the answers, not the stop.
+/// If the directory is gone, there is one warning and the memory is lost, but answers and the stop work.
 #[test]
 fn a_directory_that_cannot_be_written_is_told_once_and_counted() {
     let backends = Backends::start(157);
@@ -244,7 +244,7 @@ fn a_directory_that_cannot_be_written_is_told_once_and_counted() {
     server.end("TERM");
 }
 
-/// One of two overrides was once lost without a word: two servers wrote the same files.
+/// Two servers that write the same files could silently lose overrides.
 #[test]
 fn a_second_server_on_the_same_directory_does_not_start_and_says_who_has_it() {
     let backends = Backends::start(165);
@@ -294,7 +294,7 @@ fn a_reload_does_not_move_to_a_directory_that_another_server_has() {
     });
 }
 
-/// Killed at any moment while there is much to write, what is remembered is always whole.
+/// If the process is killed while it writes a lot, the remembered state is always complete.
 #[test]
 fn a_kill_at_any_moment_leaves_a_good_file() {
     let backends = Backends::start(159);
@@ -307,7 +307,7 @@ fn a_kill_at_any_moment_leaves_a_good_file() {
             "round {round}"
         );
         let began = Instant::now();
-        // From before the first write until after the second.
+        // From before the first write until after the second one.
         while began.elapsed() < Duration::from_millis(150) * round + Duration::from_millis(20) {
             let body = format!("{{\"state\":\"up\",\"reason\":\"{:?}\"}}", began.elapsed());
             assert_eq!(server.request("PUT", "/api/v1/pools/web/backends/one/override", &body).0, 200);
@@ -336,7 +336,7 @@ fn without_a_directory_the_start_says_so_and_a_missing_one_is_refused() {
     }
 }
 
-/// As a user without the right to write: root would have it anywhere.
+/// Run by a user without write permission; root could write anyway.
 #[test]
 fn a_directory_without_the_right_to_write_is_a_warning() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -346,7 +346,7 @@ fn a_directory_without_the_right_to_write_is_a_warning() {
     let path = directory.path().join("steerd.toml");
     let config = Backends::start(163).config(163).replacen("state_dir", "[server]\nstate_dir", 1);
     std::fs::write(&path, config).unwrap();
-    // A program that another user may run, wherever this one stands.
+    // A program that another user may run, wherever the build directory is.
     let program = directory.path().join("steerd");
     std::fs::copy(STEERD, &program).unwrap();
     for (path, mode) in [(directory.path().to_owned(), 0o755), (directory.path().join("state"), 0o555)] {

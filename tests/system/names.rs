@@ -1,4 +1,4 @@
-//! Names in letters of any script, from the configuration to the API.
+//! Names in any script, from the configuration to the API.
 
 use crate::harness::{Server, http_get};
 

@@ -1,4 +1,4 @@
-//! Operators' overrides of backends, by the command line and by the API.
+//! Operators' overrides for backends, from the command line and the API.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -71,7 +71,7 @@ fn every_word_has_its_effect() {
     }
     assert_eq!(said(&steerd(&server, &["up", "web/gw2"])).0, 0);
     assert_eq!(answered(&server), ["192.0.2.11", "192.0.2.12"]);
-    // A name with colons is one part of a path.
+    // A name with colons is one segment of a path.
     let (code, out, _) = said(&steerd(&server, &["down", "web/2001:db8::13", "--force", "--json"]));
     let reply: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &reply["name"]), (0, &json!("2001:db8::13")));
@@ -142,7 +142,8 @@ fn the_token_is_that_of_the_file() {
     assert_eq!(answered(&server), ["192.0.2.12"]);
 }
 
-/// The last backend of a family: shown, refused, done by force; by the API and by the command.
+/// The last backend of a family: displayed, refused, and done with force; from the API and the
+/// command line.
 #[test]
 fn the_last_usable_backend_is_taken_away_only_by_force() {
     let server = start();
@@ -155,7 +156,7 @@ fn the_last_usable_backend_is_taken_away_only_by_force() {
     assert!(problem["detail"].as_str().unwrap().contains("`\"force\": true`"), "{problem}");
     let (code, _, error) = said(&steerd(&server, &["drain", "web/2001:db8::13", "--json"]));
     assert!(code == 1 && error.contains("add --force"), "{error}");
-    // Nobody is at a terminal here, and so nobody can agree.
+    // There is no terminal, so nobody can confirm.
     let (code, out, error) = said(&steerd(&server, &["drain", "web/2001:db8::13"]));
     assert_eq!((code, out.as_str()), (1, ""), "{error}");
     assert!(error.contains(lost) && error.contains("add --force"), "{error}");
@@ -189,7 +190,7 @@ fn the_last_usable_backend_is_taken_away_only_by_force() {
     assert_eq!(server.request("DELETE", &format!("{path}?force=true"), "").0, 200);
 }
 
-/// At a terminal the person is asked, and only a yes is a yes.
+/// At a terminal the user is asked, and only "yes" confirms.
 #[test]
 fn a_person_at_a_terminal_is_asked() {
     let server = start();
@@ -212,7 +213,7 @@ fn a_person_at_a_terminal_is_asked() {
     assert_eq!(backend(&server, "2001:db8::13")["override"]["state"], "drain");
 }
 
-/// With a place for it, an override survives, and nothing is said of a loss.
+/// With a state directory, an override survives, and there is no warning.
 #[test]
 fn an_override_that_is_kept_says_so() {
     let config = format!("state_dir = \"state\"\n{CONFIG}");
@@ -224,7 +225,7 @@ fn an_override_that_is_kept_says_so() {
         (reply["survives_restart"].clone(), reply["lost_because"].clone())
     };
     assert_eq!(drain(), (json!(true), Value::Null));
-    // The present state_dir counts, not that of the start.
+    // The current state_dir counts, not that of the start.
     server.configure(CONFIG, "");
     assert_eq!(server.request("POST", "/api/v1/reload", "").0, 200);
     wait_for("the loss is told", || {

@@ -1,4 +1,5 @@
-//! Reload of a running server: every key, seen from outside; refusals; and that no query is lost.
+//! Reloads of a running server: every key, as seen from outside; refusals; and that no query is
+//! lost.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};
@@ -21,12 +22,12 @@ const SECRET: &str = "c3RlZXJkLXRyYW5zZmVyLXRlc3Qta2V5LTMyLWJ5dGU=";
 const OTHER: &str = "YW5vdGhlci1zZWNyZXQtb2YtdGhpcnR5LXR3by1ieXQ=";
 const WWW: &str = "www.lb.example.test";
 
-/// The zones, pools and services that a case is not about.
+/// Zones, pools and services that a test case does not care about.
 const REST: &str = "[zones.\"lb.example.test\"]\nfile = \"zone\"\n\
      [pools.web]\nbackends = [\"192.0.2.11\"]\n[pools.standby]\nbackends = [\"192.0.2.21\", \"192.0.2.22\"]\n\
      [services.\"www.lb.example.test\"]\npools = [\"web\", \"standby\"]\n";
 
-/// In the one service of it.
+/// The tiers of its only service.
 const TIERS: &str = "pools = [\"web\", \"standby\"]\n";
 
 fn start(config: &str) -> Steerd {
@@ -47,7 +48,7 @@ fn start(config: &str) -> Steerd {
     Steerd::start(config, &files)
 }
 
-/// Reloads by the API; the report.
+/// Reloads through the API; returns the report.
 fn reload(server: &Steerd, config: &str, admin: &str) -> Value {
     server.configure(config, admin);
     let (status, report) = server.request("POST", "/api/v1/reload", "");
@@ -82,14 +83,14 @@ fn idle_connection(server: &Steerd) -> String {
     let mut stream = TcpStream::connect(server.dns).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     match stream.read(&mut [0]) {
-        // The end of a time limit is a reset, which leaves nothing in the kernel.
+        // A time limit ends with a reset, which leaves nothing in the kernel.
         Err(error) if error.kind() == ErrorKind::ConnectionReset => "closed".into(),
         Err(error) if error.kind() == ErrorKind::WouldBlock => "open".into(),
         other => panic!("{other:?}"),
     }
 }
 
-/// Whether thirty equal replies at once are limited.
+/// Whether thirty simultaneous equal replies are limited.
 fn flood(server: &Steerd) -> String {
     let count = |series: &str| server.metric(series).unwrap();
     let received = || count("steerd_queries_total{transport=\"udp\",family=\"ipv4\"}");
@@ -109,14 +110,13 @@ fn has_memory(server: &Steerd) -> String {
     if there { "written".into() } else { "absent".into() }
 }
 
-/// The addresses of many answers.
+/// The addresses in many answers.
 fn seen(server: &Steerd) -> String {
     let asked = (0..40).flat_map(|_| addresses(server));
     asked.collect::<BTreeSet<String>>().into_iter().collect::<Vec<_>>().join(" ")
 }
 
-/// A key: what stands before the rest of the configuration without and with it, what is looked at,
-/// and what that shows.
+/// A key: the configuration without and with it, the property to examine, and its expected values.
 struct Case {
     key: &'static str,
     before: String,
@@ -127,23 +127,23 @@ struct Case {
 
 type Look = fn(&Steerd) -> String;
 
-/// Keys that stand above the rest.
+/// A key at the top of the configuration.
 fn above(key: &'static str, before: &str, after: &str, look: Look, shows: [&'static str; 2]) -> Case {
     Case { key, before: format!("{before}\n{REST}"), after: format!("{after}\n{REST}"), look, shows }
 }
 
-/// Keys that stand below it.
+/// A key at the end of the configuration.
 fn below(key: &'static str, before: &str, after: &str, look: Look, shows: [&'static str; 2]) -> Case {
     Case { key, before: format!("{REST}{before}"), after: format!("{REST}{after}"), look, shows }
 }
 
-/// Keys within it: `from` becomes `to`.
+/// A key within the configuration: `from` becomes `to`.
 fn within(key: &'static str, from: &str, to: &str, look: Look, shows: [&'static str; 2]) -> Case {
     assert!(REST.contains(from), "{from}");
     Case { key, before: REST.into(), after: REST.replace(from, to), look, shows }
 }
 
-/// Keys of the service, which is answered by two backends.
+/// A key of the service, which has two backends.
 fn in_service(key: &'static str, keys: &str, look: Look, shows: [&'static str; 2]) -> Case {
     let service = |keys: &str| REST.replace(TIERS, &format!("pools = [\"standby\"]\n{keys}\n"));
     Case { key, before: service(""), after: service(keys), look, shows }
@@ -157,7 +157,7 @@ fn big(server: &Steerd) -> String {
     ask(server, &["+bufsize=4096", "+nocookie", "big.lb.example.test", "TXT"])
 }
 
-/// The reply, and whether it gives the client a cookie of the server.
+/// The reply, and whether it gives the client a server cookie.
 fn cookies(server: &Steerd) -> String {
     let reply = www(server);
     let given = reply.lines().any(|line| line.contains("COOKIE: ") && line.len() > 40);
@@ -168,7 +168,7 @@ fn signed(server: &Steerd) -> String {
     ask(server, &["-y", &format!("hmac-sha256:k.test:{SECRET}"), "lb.example.test", "SOA"])
 }
 
-/// The kind of the check of pool `probed`.
+/// The kind of the check in pool `probed`.
 fn kind(server: &Steerd) -> String {
     let (_, pool) = server.request("GET", "/api/v1/pools/probed", "");
     pool["backends"][0]["addresses"][0]["checks"][0]["type"].to_string()
@@ -332,7 +332,7 @@ fn down(when_down: &str) -> String {
         .replace(TIERS, &format!("pools = [\"web\"]\nwhen_down = {when_down}\n"))
 }
 
-/// Each key without and with it, in one process that is never started anew.
+/// Each key without and with it, in one process that is never restarted.
 #[test]
 fn every_key_takes_effect() {
     let server = start(REST);
@@ -378,7 +378,7 @@ fn a_cookie_is_worth_what_the_file_of_secrets_says() {
     with_cookie("NOERROR");
 }
 
-/// Without a file the secret is this process's own, and a reload takes no cookie away.
+/// Without a file the secret belongs to the process, and a reload keeps cookies valid.
 #[test]
 fn a_reload_keeps_the_cookies_of_clients() {
     let server = start(&format!("cookies = \"required\"\n{REST}"));
@@ -457,7 +457,7 @@ fn a_refused_file_changes_nothing_and_says_why() {
     assert!(ask(&server, &["+nsid", WWW]).contains("(\"after\")"));
 }
 
-/// A zone is read anew though no line of the configuration has changed.
+/// A zone is read again even if the configuration has not changed.
 #[test]
 fn sighup_reloads_zones_and_included_files_and_the_log_says_what_came_of_it() {
     let config = format!("nsid = \"a\"\n{REST}");
@@ -485,8 +485,8 @@ fn sighup_reloads_zones_and_included_files_and_the_log_says_what_came_of_it() {
     assert!(ask(&server, &[WWW]).contains("\t7\tIN\tA"));
 }
 
-/// Sixty reloads under a stream of queries: each gets its reply, and never anything between the two
-/// configurations.
+/// Sixty reloads during continuous queries: each query gets a reply, which always matches one of
+/// the two configurations.
 #[test]
 fn no_query_is_lost_and_none_sees_half_a_configuration() {
     let config = |host: u8| {
@@ -502,7 +502,7 @@ fn no_query_is_lost_and_none_sees_half_a_configuration() {
         while !stopped.load(Ordering::Relaxed) {
             count = count.wrapping_add(1);
             let reply = asker.try_ask(&Query::plain(wire(WWW), A), count).expect("a reply to each query");
-            // TTL, length and address of the one record stand at the end.
+            // The TTL, the length and the address of the only record are at the end.
             let (ttl, host) = (reply[reply.len() - 7], reply[reply.len() - 1]);
             assert_eq!(ttl, host, "{reply:?}");
             assert!(host == 11 || host == 12, "{reply:?}");
@@ -592,7 +592,7 @@ fn another_file_than_the_running_one_is_refused_with_both_paths() {
     for (more, variable) in [
         (&["-c", running, "--admin", &admin][..], ""),
         (&["-c", link, "--admin", &admin], other),
-        // The variable speaks of this machine, and the address may be one of another.
+        // The variable concerns this machine, and the address may be that of another one.
         (&["--admin", &admin], other),
         (&["--admin", &admin], ""),
     ] {
@@ -618,7 +618,7 @@ fn the_command_finds_the_server_by_the_configuration() {
     );
 }
 
-/// Warnings are told at the start, and then only when they are new, whatever line they moved to.
+/// Warnings are logged at the start, and later only if they are new, even if their line has moved.
 #[test]
 fn warnings_are_told_when_they_are_new() {
     let idle = "[pools.idle]\nbackends = [\"192.0.2.9\"]\n";
@@ -639,7 +639,8 @@ fn warnings_are_told_when_they_are_new() {
     wait_for("it is new again", || (told("idle") == 2).then_some(()));
 }
 
-/// Who asked stands in the log, and the zone of a service that comes or goes has not changed.
+/// The log says who requested the reload; a zone has not changed if a service in it is added or
+/// removed.
 #[test]
 fn a_service_is_no_change_of_its_zone_and_who_asked_is_told() {
     let server = start(REST);
@@ -665,7 +666,7 @@ fn a_service_is_no_change_of_its_zone_and_who_asked_is_told() {
     });
 }
 
-/// An override that ends with its backend is told to the one who reloads.
+/// If an override ends because its backend is gone, the report says so.
 #[test]
 fn a_lost_override_is_told() {
     let server = start(REST);
@@ -676,7 +677,7 @@ fn a_lost_override_is_told() {
         "name": "standby/192.0.2.21", "details": ["drain (disk) has ended, because the backend is gone"],
     }]);
     assert_eq!(report["overrides"]["changed"], lost, "{report:#}");
-    // The log is written on a thread of its own, maybe after the reply.
+    // A separate thread writes the log, perhaps after the reply.
     let told = "override of standby/192.0.2.21: drain (disk) has ended";
     wait_for("the loss is logged", || {
         server.process.said("reloaded").iter().any(|line| line.contains(told)).then_some(())

@@ -1,4 +1,4 @@
-//! The frequency of each address in answers.
+//! How often each address is in answers.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use crate::harness::{Server, free_port};
 
 const ROUNDS: u32 = 20_000;
 
-/// Asks [`ROUNDS`] times, and counts by the last byte of the one address in each answer.
+/// Sends [`ROUNDS`] queries, and counts answers by the last byte of their only address.
 fn count_answers(client: &Client) -> HashMap<u8, u32> {
     let mut counts = HashMap::new();
     for _ in 0..ROUNDS {
@@ -23,7 +23,7 @@ fn count_answers(client: &Client) -> HashMap<u8, u32> {
     counts
 }
 
-/// Whether each share is within three standard deviations of its weight's, of 3 + 2 + 1.
+/// Whether each share is within three standard deviations of its weight, 3, 2 or 1 of 6.
 fn are_as_weighted(counts: &HashMap<u8, u32>) -> bool {
     let rounds = f64::from(ROUNDS);
     counts.len() == 3
@@ -45,11 +45,11 @@ fn shares_follow_the_weights() {
     let counts = count_answers(&client);
     assert_eq!(counts.get(&14), None, "weight 0 was answered: {counts:?}");
     if !are_as_weighted(&counts) {
-        // Fair draws fall outside once in about 150 runs, and twice in a row once in 20,000.
+        // Fair draws are outside once in about 150 runs, and twice in a row once in 20,000.
         let again = count_answers(&client);
         assert!(are_as_weighted(&again), "of {ROUNDS}: {counts:?}, then {again:?}");
     }
-    // Each answer is accounted for (a lost one was asked again).
+    // Each answer is accounted for (a lost one was queried again).
     let counted = server.metric_sum("steerd_queries_total");
     assert!(counted >= f64::from(ROUNDS));
     assert_eq!(server.metric_sum("steerd_backend_answers_total"), counted);
@@ -63,11 +63,11 @@ fn deviation(count: u32, probability: f64) -> f64 {
     (f64::from(count) - rounds * probability).abs() / sigma
 }
 
-/// All deviations of fair draws are below this in all but one run of a million.
+/// Fair draws deviate less than this, except in one run in a million.
 const FAIR: f64 = 5.6;
 
-/// Clients that take the first address see the weights, and so do those that take any of them, because
-/// no backend is wanted more than once in an answer.
+/// Clients that take the first address see the weights, and so do clients that take any address,
+/// because no backend is needed more than once in an answer.
 #[test]
 fn shares_are_exact_with_several_answers() {
     let weights = [3_u8, 2, 2, 1, 2, 2];
@@ -105,7 +105,7 @@ fn shares_are_exact_with_several_answers() {
     }
 }
 
-/// One backend lives, one refuses, one was never seen: only the living one is answered.
+/// One backend is alive, one refuses, one was never probed: only the live one is answered.
 #[test]
 fn what_was_never_healthy_is_not_answered_while_another_is() {
     let port = free_port("127.0.0.31");

@@ -7,11 +7,12 @@ use tempfile::TempDir;
 
 use crate::harness::{Process, STEERD, ZONE, wait_for};
 
-/// Lines of the start, in their order. The stop comes after one of them.
+/// Log lines of the start, in order. The stop follows one of them.
 const MOMENTS: [&str; 4] =
     ["steerd starts", "the limit of open descriptors", "no state_dir is set", "the admin server listens"];
 
-/// Stops after each line. A poll sees a line up to 20 ms late, so rounds differ.
+/// How often the stop is tried after each line. Polling sees a line up to 20 ms late, so the rounds
+/// differ.
 const ROUNDS: usize = 5;
 
 #[test]

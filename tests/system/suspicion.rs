@@ -1,4 +1,4 @@
-//! When this machine is at fault, no backend is judged for it, and it says so.
+//! If this machine is at fault, no backend changes its state, and steerd reports it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use crate::harness::{Nginx, Server, free_port, http_get, wait_for};
 
 const BACKENDS: u8 = 12;
-/// Longer than `fall` failures of any of them would take.
+/// Longer than `fall` failures of any backend would take.
 const LONG_ENOUGH: Duration = Duration::from_secs(4);
 
-/// A pool of backends on loopback, each found dead within two seconds.
+/// A pool of backends on loopback, each of which is detected as dead within two seconds.
 fn pool(port: u16) -> String {
     let backends: Vec<String> = (1..=BACKENDS).map(|host| format!("\"127.0.31.{host}\"")).collect();
     format!(
@@ -28,15 +28,15 @@ fn healthy(status: &str) -> usize {
     backends.iter().filter(|backend| backend.pointer("/addresses/0/state").unwrap() == "healthy").count()
 }
 
-/// Lets the server open descriptors below this number only, from now on.
+/// From now on, lets the server open only descriptors below this number.
 fn limit_descriptors(server: &Server, limit: usize) {
-    // The hard limit stays: to raise it again is not everyone's right.
+    // The hard limit stays, because raising it again would need a privilege.
     let (process, limit) = (server.process.id().to_string(), format!("--nofile={limit}:"));
     let status = Command::new("prlimit").args(["--pid", &process, &limit]).status().unwrap();
     assert!(status.success(), "prlimit ended with {status}");
 }
 
-/// A connection to the admin server that stays open: a new one would need a descriptor.
+/// A connection to the admin server that stays open, because a new one would need a descriptor.
 struct Connection(BufReader<TcpStream>);
 
 impl Connection {

@@ -1,4 +1,4 @@
-//! Zone transfers: who may, who may not, and a real NSD that takes a zone over.
+//! Zone transfers: who may transfer, who may not, and real secondaries that take a zone over.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::support::{Steerd, directory_of, program, relay};
 const SECRET: &str = "c3RlZXJkLXRyYW5zZmVyLXRlc3Qta2V5LTMyLWJ5dGU=";
 const OTHER: &str = "YW5vdGhlci1zZWNyZXQtb2YtdGhpcnR5LXR3by1ieXQ=";
 
-/// A zone of some thousand records, so that a transfer takes several messages.
+/// A zone of a few thousand records, so that a transfer takes several messages.
 fn large_zone() -> String {
     let mut zone = String::from(ZONE);
     for index in 0..5000 {
@@ -27,7 +27,7 @@ fn start(transfer: &str) -> Steerd {
     start_with(transfer, "")
 }
 
-/// With more keys of the zone.
+/// Starts a server with more keys for the zone.
 fn start_with(transfer: &str, more: &str) -> Steerd {
     let config = format!(
         "[keys.\"transfer.test\"]\nsecret_file = \"secret\"\n\
@@ -37,7 +37,7 @@ fn start_with(transfer: &str, more: &str) -> Steerd {
     Steerd::start(&config, &[("zone", &large_zone()), ("secret", SECRET)])
 }
 
-/// All that `dig` says of a transfer.
+/// The complete output of `dig` for a transfer.
 fn transfer(server: &Steerd, arguments: &[&str]) -> String {
     transfer_of("lb.example.test", server, arguments)
 }
@@ -51,7 +51,7 @@ fn transfer_of(zone: &str, server: &Steerd, arguments: &[&str]) -> String {
     told(server.dns, zone, arguments)
 }
 
-/// All that `dig` says of a zone's name.
+/// The complete output of `dig` for a zone's name.
 fn told(server: SocketAddr, zone: &str, arguments: &[&str]) -> String {
     let output = Command::new(program("dig"))
         .args(["+tries=1", "-p", &server.port().to_string()])
@@ -77,10 +77,10 @@ fn whoever_is_allowed_gets_the_whole_zone() {
         "what stands beside a service is there"
     );
     assert_eq!(service.next(), None, "addresses of services are not zone data");
-    // An incremental transfer gets the whole zone, or the SOA alone when nothing is new.
+    // An incremental transfer gets the whole zone, or only the SOA record if nothing is new.
     assert_eq!(records(&transfer(&by_network, &["IXFR=0"])), 5002);
     assert_eq!(records(&transfer(&by_network, &["IXFR=1"])), 1);
-    // Other queries of the same connection are answered as ever.
+    // Other queries on the same connection are answered as usual.
     assert_eq!(
         dig(by_network.dns, &by_network.ledger.sent, &["www.lb.example.test", "A", "+tcp"]),
         ["192.0.2.11"]
@@ -104,7 +104,7 @@ fn a_key_opens_the_zone_and_nothing_else_does() {
     assert!(over_udp.contains("status: REFUSED"), "{over_udp}");
 }
 
-/// Secondaries ask for the SOA record with the key of the transfer, and believe no unsigned reply.
+/// Secondaries query the SOA record with the key for the transfer, and accept no unsigned reply.
 #[test]
 fn any_signed_query_gets_a_signed_reply() {
     let server = start("{ keys = [\"transfer.test\"] }");
@@ -128,7 +128,7 @@ fn any_signed_query_gets_a_signed_reply() {
     }
 }
 
-/// A secondary that runs, and where it answers.
+/// A running secondary, and its address.
 struct Secondary {
     _process: Process,
     _directory: TempDir,
@@ -136,7 +136,7 @@ struct Secondary {
 }
 
 impl Secondary {
-    /// Starts BIND on a port of loopback; its primary is at another. Notifications must be signed.
+    /// Starts BIND on a loopback port; its primary is on another one. Notifications must be signed.
     fn bind(port: u16, primary: SocketAddr) -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("named.conf");
@@ -155,7 +155,7 @@ impl Secondary {
         Self { _process: process, _directory: directory, address: SocketAddr::new(primary.ip(), port) }
     }
 
-    /// Starts NSD likewise.
+    /// Starts NSD in the same way.
     fn nsd(port: u16, primary: SocketAddr) -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("nsd.conf");
@@ -180,7 +180,7 @@ impl Secondary {
     }
 }
 
-/// Another secondary, which asks for the SOA record first.
+/// Another secondary, which queries the SOA record first.
 #[test]
 fn bind_takes_the_zone_over() {
     let server = start("{ keys = [\"transfer.test\"] }");
@@ -189,7 +189,7 @@ fn bind_takes_the_zone_over() {
     secondary.wait_for("the secondary has the zone", "host4999", "192.0.2.249");
 }
 
-/// Its refresh time is an hour, so it is by NOTIFY alone that a secondary fetches a new version.
+/// The refresh time is an hour, so only NOTIFY makes a secondary fetch a new version.
 fn takes_a_new_version(start_secondary: fn(u16, SocketAddr) -> Secondary) {
     let port = free_port("127.0.0.1");
     let server = start_with(
@@ -228,7 +228,7 @@ fn nobody_may_transfer_unless_the_configuration_says_so() {
     assert_eq!(records(&transfer(&server, &["AXFR"])), 0);
 }
 
-/// A real secondary takes the zone over, with a key, and answers from it.
+/// A real secondary takes the zone over with a key, and answers from it.
 #[test]
 fn nsd_takes_the_zone_over() {
     let server = start("{ keys = [\"transfer.test\"] }");
