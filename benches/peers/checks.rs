@@ -1,11 +1,5 @@
 //! The cost of a health check: steerd, HAProxy and gdnsd side by side, against one nginx on
-//! loopback.
-//!
-//! ```text
-//! cargo bench --bench checks                          three rounds of everything, a quarter of an hour
-//! cargo bench --bench checks -- tcp --rounds 1        only kinds with this word in their name
-//! cargo bench --bench checks -- --seconds 5           shorter measurements
-//! ```
+//! loopback. DNS does not belong here.
 //!
 //! Each program checks 1,000 servers (`127.x.y.z`) five times a second; gdnsd, whose shortest interval
 //! is 2 s, checks 10,000. HTTPS is checked once a second, because nginx shares the machine. The
@@ -13,36 +7,24 @@
 //! the CPU time of the checking process per connection that it opened, as the kernel counts them: nginx
 //! would miss connections that HAProxy's TCP check resets during the handshake. HAProxy has one thread;
 //! the others use their defaults.
-//!
-//! Nothing needs root, and nothing is installed; the bench reports missing programs.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a bench that cannot continue ends"
-)]
 #![allow(
     clippy::unchecked_time_subtraction,
     clippy::naive_bytecount,
     reason = "clocks go forwards, logs are short"
 )]
 
-#[path = "../measure/mod.rs"]
-mod measure;
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::measure::{connections_begun, cpu_time, float, quantile, resident, run_alone};
+use crate::measure::{connections_begun, cpu_time, float, quantile, resident};
+use crate::programs::Need;
 use crate::support::{Process, STEERD, free_port, program, wait_for};
 
 /// Number of servers to check.
@@ -56,8 +38,8 @@ const NAME: &str = "backend.test";
 
 /// A kind of check and its interval.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Kind {
-    name: &'static str,
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
     check: Check,
     /// In milliseconds.
     interval: u32,
@@ -73,11 +55,12 @@ enum Check {
     },
 }
 
-const KINDS: [Kind; 4] = [
-    Kind { name: "tcp", check: Check::Tcp, interval: 200 },
-    Kind { name: "http", check: Check::Http, interval: 200 },
-    Kind { name: "https-resumed", check: Check::Https { resumed: true }, interval: 1_000 },
-    Kind { name: "https-full", check: Check::Https { resumed: false }, interval: 1_000 },
+/// All kinds, in the order of the table.
+pub(crate) const KINDS: [Kind; 4] = [
+    Kind { name: "checks, tcp", check: Check::Tcp, interval: 200 },
+    Kind { name: "checks, http", check: Check::Http, interval: 200 },
+    Kind { name: "checks, https, resumed", check: Check::Https { resumed: true }, interval: 1_000 },
+    Kind { name: "checks, https, in full", check: Check::Https { resumed: false }, interval: 1_000 },
 ];
 
 /// A checking program.
@@ -104,38 +87,21 @@ struct Measured {
     resumed: f64,
 }
 
-/// Command line options.
-struct Options {
-    words: Vec<String>,
-    rounds: usize,
-    seconds: u64,
-}
+/// The checking programs and the backend, and their packages.
+pub(crate) const NEEDS: [Need; 3] = [("nginx", "nginx-light"), ("haproxy", "haproxy"), ("gdnsd", "gdnsd")];
 
-fn main() -> ExitCode {
-    if let Some(code) = run_alone() {
-        return code;
-    }
-    let Some(options) = Options::parse() else {
-        eprintln!("usage: cargo bench --bench checks -- [--rounds N] [--seconds N] [WORD]...");
-        return ExitCode::from(2);
-    };
-    let missing: Vec<_> =
-        ["nginx", "haproxy", "gdnsd"].into_iter().filter(|name| !is_installed(name)).collect();
-    if !missing.is_empty() {
-        eprintln!("these programs are missing: {}", missing.join(", "));
-        eprintln!("on Debian and Ubuntu: apt-get install --no-install-recommends nginx-light haproxy gdnsd");
-        return ExitCode::FAILURE;
-    }
+/// Measures these kinds of checks, and prints a table.
+pub(crate) fn run(kinds: &[Kind], rounds: usize, time: Duration) {
     let nginx = Nginx::start();
     let mut found: Vec<(Kind, Checker, Vec<Measured>)> = Vec::new();
-    for round in 1..=options.rounds {
-        for kind in KINDS.into_iter().filter(|kind| options.wants(kind.name)) {
+    for round in 1..=rounds {
+        for kind in kinds.iter().copied() {
             for (checker, name) in CHECKERS {
                 if checker == Checker::Gdnsd && matches!(kind.check, Check::Https { .. }) {
                     continue;
                 }
-                let measured = measure(checker, kind, &nginx, Duration::from_secs(options.seconds));
-                eprintln!("round {round}: {:14} {name:8} {:6.1} us/check", kind.name, measured.cost);
+                let measured = measure(checker, kind, &nginx, time);
+                eprintln!("round {round}: {} {name} {:.1} us/check", kind.name, measured.cost);
                 match found.iter_mut().find(|entry| (entry.0, entry.1) == (kind, checker)) {
                     Some((_, _, rounds)) => rounds.push(measured),
                     None => found.push((kind, checker, vec![measured])),
@@ -144,32 +110,6 @@ fn main() -> ExitCode {
         }
     }
     print(&found);
-    ExitCode::SUCCESS
-}
-
-impl Options {
-    fn parse() -> Option<Self> {
-        let mut options = Self { words: Vec::new(), rounds: 3, seconds: 20 };
-        let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                "--rounds" => options.rounds = arguments.next()?.parse().ok()?,
-                "--seconds" => options.seconds = arguments.next()?.parse().ok()?,
-                word if word.starts_with('-') => return None,
-                word => options.words.push(word.into()),
-            }
-        }
-        Some(options)
-    }
-
-    fn wants(&self, name: &str) -> bool {
-        self.words.is_empty() || self.words.iter().any(|word| name.contains(word.as_str()))
-    }
-}
-
-fn is_installed(name: &str) -> bool {
-    let places = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    places.split(':').any(|place| Path::new(place).join(name).exists())
 }
 
 fn print(found: &[(Kind, Checker, Vec<Measured>)]) {
