@@ -126,7 +126,7 @@ impl Catalog {
         Some(Exact { zone, node, negative, index })
     }
 
-    /// The answer to a query for the very name and this type, if it is written out.
+    /// The prepared answer to a query for exactly this name and type, if there is one.
     #[must_use]
     pub fn ready(&self, found: &Exact<'_>, rtype: u16) -> Option<ReadyAnswer<'_>> {
         self.ready.get(found.index.zone, found.index.node, rtype)

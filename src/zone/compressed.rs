@@ -1,37 +1,37 @@
-//! Records written out with compressed names (RFC 1035, section 4.1.4), for answers that are made before they are asked for.
+//! Encodes records with compressed names (RFC 1035, section 4.1.4), for answers that are prepared in advance.
 
 use crate::name;
 
-/// The length of a message header: the offset of the question.
+/// The length of a message header, and so the offset of the question.
 pub(super) const HEADER: usize = 12;
-/// The type and class after the name of a question.
+/// The length of the type and class in a question.
 const TYPE_AND_CLASS: usize = 4;
-/// Pointers have 14 bits for the offset.
+/// The highest offset for pointers, which have 14 bits.
 const POINTER_REACH: u16 = 0x3fff;
-/// The most pointers in one name. Readers follow a limited number.
+/// The most pointers in one name: readers follow a limited number.
 const MOST_POINTERS: u8 = 8;
 
-/// Records under construction, whose names point to earlier ones.
+/// Records under construction; their names can point to earlier ones.
 pub(super) struct Compressed<'n> {
     pub(super) bytes: Vec<u8>,
-    /// Offsets of compression pointers in `bytes`.
+    /// The offsets of compression pointers in `bytes`.
     pub(super) pointers: Vec<u16>,
     known: Vec<EarlierName<'n>>,
     /// The offset of the first record in the message.
     start: usize,
 }
 
-/// A name that may be pointed to.
+/// A name to which a pointer may refer.
 struct EarlierName<'n> {
     name: &'n [u8],
     /// Its offset in the message.
     at: u16,
-    /// The pointers in it.
+    /// The number of pointers in it.
     pointers: u8,
 }
 
 impl<'n> Compressed<'n> {
-    /// Begins directly after a question for this name.
+    /// Starts directly after a question for this name.
     pub(super) fn after(question: &'n [u8]) -> Self {
         let start = HEADER + question.len() + TYPE_AND_CLASS;
         let mut known = Vec::new();
@@ -44,8 +44,8 @@ impl<'n> Compressed<'n> {
         Self { bytes: Vec::new(), pointers: Vec::new(), known, start }
     }
 
-    /// Writes a record of class IN, whose data begins with bytes and then has `names` names, which are
-    /// compressed. `None` if it has not.
+    /// Writes a record of class IN. Its data consists of `before` bytes, then `names` names, which are compressed.
+    /// `None` if the data is different.
     pub(super) fn record(
         &mut self,
         owner: &'n [u8],

@@ -9,7 +9,7 @@ use crate::name;
 
 /// The length of the five numbers at the end of SOA data (RFC 1035, section 3.3.13).
 const SOA_NUMBERS: usize = 20;
-/// The offset of the TTL after the owner of a record: type and class stand before it.
+/// The offset of the TTL from the end of the owner: type and class come first.
 const TTL_AFTER_OWNER: usize = 4;
 
 /// An SOA record that follows a question for the apex.
@@ -31,7 +31,7 @@ impl Negative {
         record.record(apex, (rtype::SOA, ttl), soa, (0, 2))?;
         let mname = name::wire_length(soa)?;
         let rname = name::wire_length(soa.get(mname..)?)?;
-        // The root stands as it is, all else is a pointer.
+        // The root name is written in full, any other name as a pointer.
         let ttl_at = apex.len().min(2) + TTL_AFTER_OWNER;
         let (bytes, pointers) = (record.bytes.into_boxed_slice(), record.pointers.into_boxed_slice());
         (soa.len() == mname + rname + SOA_NUMBERS).then_some(Self {
@@ -49,8 +49,8 @@ impl Negative {
         self.bytes.len()
     }
 
-    /// Writes the record to the start of `room`, directly after a question whose name has `name_length` bytes
-    /// and ends with the apex, with a TTL of at most `longest` seconds. `None` if there is no room.
+    /// Writes the record to the start of `room`, which follows a question whose name has `name_length` bytes and
+    /// ends with the apex. The TTL is at most `longest` seconds. `None` if `room` is too small.
     #[must_use]
     pub fn write(&self, room: &mut [u8], name_length: usize, longest: Option<u32>) -> Option<()> {
         let record = room.get_mut(..self.bytes.len())?;

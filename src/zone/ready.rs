@@ -1,5 +1,4 @@
-//! Answers that are written out before they are asked for: RRsets whose data has names to compress, with the
-//! addresses that save the client a query.
+//! Answers that are prepared in advance: RRsets whose data has compressible names, with the additional addresses.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,17 +9,17 @@ use super::compressed::Compressed;
 use super::{Lookup, NodeRef, Rrset, Zone, rtype};
 use crate::name;
 
-/// The most answers of a catalog that are written out, which takes about 16 MB; `answer` makes the others when they
-/// are asked for.
+/// The most prepared answers in a catalog; they take about 16 MB. `answer` assembles all others when they are
+/// queried.
 pub(super) const MOST_READY: usize = 65_536;
-/// The longest answer that is written out, bytes.
+/// The longest answer that is prepared, bytes.
 const LONGEST: usize = 4096;
 
-/// All of a catalog.
+/// All prepared answers of a catalog.
 #[derive(Debug, Default)]
 pub(super) struct ReadyAnswers {
     bytes: Vec<u8>,
-    /// By zone, node and type.
+    /// Keyed by zone, node and type.
     index: HashMap<(u32, u32, u16), ReadyRange, RandomState>,
 }
 
@@ -31,7 +30,7 @@ struct ReadyRange {
     additionals: u16,
 }
 
-/// The records of an answer, to stand directly after a question for their owner.
+/// The records of an answer, which must directly follow a question for their owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadyAnswer<'c> {
     /// The records: all of the answer section, then all of the additional section.
@@ -42,21 +41,21 @@ pub struct ReadyAnswer<'c> {
     pub additionals: u16,
 }
 
-/// The bytes of record data before its first name, and the names that are compressed; `None` for types whose
-/// records can be copied as they are stored.
+/// How many bytes of record data precede the first name, and how many names follow; `None` for types whose records
+/// are copied as stored.
 fn names_in(rtype: u16) -> Option<(usize, usize)> {
     match rtype {
         rtype::NS => Some((0, 1)),
         rtype::SOA => Some((0, 2)),
         rtype::MX => Some((2, 1)),
-        // Not compressed (RFC 2782), but with addresses beside it.
+        // Its name is not compressed (RFC 2782), but it has additional addresses.
         rtype::SRV => Some((0, 0)),
         _ => None,
     }
 }
 
 impl ReadyAnswers {
-    /// Writes out the answers of a node that answers for its own name.
+    /// Prepares the answers of a node whose own records answer for its name.
     pub(super) fn add(&mut self, (zone_index, node_index): (u32, u32), zone: &Zone, node: NodeRef<'_>) {
         if node.is_delegated() || node.name().starts_with(b"\x01*") {
             return;
@@ -82,14 +81,14 @@ impl ReadyAnswers {
         Some(ReadyAnswer { bytes, answers: *answers, additionals: *additionals })
     }
 
-    /// Returns spare memory.
+    /// Frees unused capacity.
     pub(super) fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
         self.index.shrink_to_fit();
     }
 }
 
-/// The records of an RRset, and the number of additional ones after them.
+/// The encoded records of an RRset, and the number of additional records after them.
 fn written(zone: &Zone, owner: &[u8], rrset: Rrset<'_>, names: (usize, usize)) -> Option<(Vec<u8>, u16)> {
     let mut records = Compressed::after(owner);
     for data in rrset.records() {
