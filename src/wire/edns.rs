@@ -6,7 +6,7 @@ use crate::cookie::COOKIE;
 
 /// The length of an OPT record without options, bytes.
 pub const OPT_LENGTH: usize = 11;
-/// Code and length before the value of an option.
+/// The length of code and length, which precede the value of an option.
 const OPTION_HEAD: usize = 4;
 /// The DO bit of the OPT record's TTL field.
 const DNSSEC_OK: u32 = 0x8000;
@@ -26,7 +26,8 @@ pub struct Edns<'q> {
     data: &'q [u8],
 }
 
-/// The options of a query that may be answered. Of repeated options the first counts.
+/// The options of a query that the server may answer. If an option is repeated, the first one
+/// counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueryOptions<'q> {
     /// The value of the COOKIE option.
@@ -35,11 +36,11 @@ pub struct QueryOptions<'q> {
     pub client_subnet: Option<&'q [u8]>,
     /// The value of the keepalive option.
     pub keepalive: Option<&'q [u8]>,
-    /// Whether the client asks for the NSID.
+    /// Whether the client requests the NSID.
     pub nsid: bool,
 }
 
-/// The options in order, as code and value, up to one that is cut off.
+/// The options in order, as code and value, up to a truncated one.
 struct OptionReader<'q>(&'q [u8]);
 
 impl<'q> Iterator for OptionReader<'q> {
@@ -54,7 +55,7 @@ impl<'q> Iterator for OptionReader<'q> {
 }
 
 impl<'q> QueryOptions<'q> {
-    /// Walks the data of an OPT record once. `None` if an option is cut off.
+    /// Reads the data of an OPT record once. `None` if an option is truncated.
     #[must_use]
     pub fn read(data: &'q [u8]) -> Option<Self> {
         let mut asked = Self::default();
@@ -154,7 +155,7 @@ impl<'s> OptRecord<'s> {
         self.limit = self.length + room;
     }
 
-    /// Takes the room for an option whose value has this length, if there is enough.
+    /// Reserves room for an option with a value of this length, if there is enough.
     #[inline]
     fn takes(&mut self, value: usize) -> bool {
         let length = self.length + OPTION_HEAD + value;
@@ -197,15 +198,15 @@ impl<'s> OptRecord<'s> {
         self.length
     }
 
-    /// The record up to its options, with the upper bits of the response code. Without options it is
-    /// the whole record.
+    /// The record up to its options, with the upper bits of the response code. If there are no
+    /// options, it is the whole record.
     #[must_use]
     #[inline]
     pub fn head(&self, rcode: u16) -> [u8; OPT_LENGTH] {
         let [p0, p1] = self.payload.to_be_bytes();
         let [extended, _] = (rcode << 4).to_be_bytes();
         let flags = if self.dnssec_ok { 0x80 } else { 0 };
-        // The limit of a message is the limit of its options too.
+        // The limit of a message also limits its options.
         let [l0, l1] = u16::try_from(self.length - OPT_LENGTH).unwrap_or(0).to_be_bytes();
         [0, 0, 41, p0, p1, extended, 0, flags, 0, l0, l1]
     }
@@ -218,14 +219,14 @@ impl<'s> OptRecord<'s> {
         if options.is_empty() { Some(()) } else { self.write_options(options) }
     }
 
-    /// Writes the options, which fill the room.
+    /// Writes the options, which exactly fill `room`.
     fn write_options(&self, mut room: &mut [u8]) -> Option<()> {
         if let Some(pair) = &self.cookie {
             room = put(room, option::COOKIE, pair)?;
         }
         if let Some(subnet) = &self.client_subnet {
-            // No answer depends on the client yet, so every answer is valid for all clients (RFC
-            // 7871, section 7.2.1).
+            // No answer depends on the client, so every answer is valid for all clients (RFC 7871,
+            // section 7.2.1).
             let (value, length) = subnet.write(0);
             room = put(room, option::CLIENT_SUBNET, value.get(..length)?)?;
         }
@@ -248,7 +249,7 @@ impl<'s> OptRecord<'s> {
     }
 }
 
-/// Writes an option, and returns the room after it.
+/// Writes an option, and returns the remaining room.
 fn put<'r>(room: &'r mut [u8], code: u16, value: &[u8]) -> Option<&'r mut [u8]> {
     let (head, rest) = room.split_first_chunk_mut::<OPTION_HEAD>()?;
     let [c0, c1] = code.to_be_bytes();

@@ -89,7 +89,7 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    /// The reserved room of a record, for its writer.
+    /// The reserved room for a record, which the caller fills.
     ///
     /// # Errors
     /// If less was reserved.
