@@ -39,7 +39,7 @@ pub(super) enum CookieProof {
 }
 
 /// Interprets the options of a query and adds the answers to the OPT record: cookie, client subnet,
-/// keepalive, NSID. Each is added if the client asks for it, the settings enable it, and there is
+/// keepalive, NSID. Each is added if the client requests it, the settings enable it, and there is
 /// room. The most important one comes first, so the least important one is left out first. Unknown
 /// options are ignored (RFC 6891, section 6.1.2). If an option is repeated, the first one counts.
 ///

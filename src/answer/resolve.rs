@@ -378,7 +378,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
     }
 
     fn addresses(&mut self, draw: &Draw, family: Family, owner: &[u8], ttl: u32) -> Result<(), Full> {
-        // Looked at first: a draw that does not fit would cost as much as one that does.
+        // Checked first, because a draw that does not fit costs as much as one that does.
         let owner_length = owner.len().min(2);
         if draw.sampler.answers() * (owner_length + size::after_owner(family)) > self.writer.room() {
             return Err(Full);

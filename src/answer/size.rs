@@ -10,7 +10,7 @@ use crate::wire::HEADER;
 const QUESTION_TAIL: usize = 4;
 /// A pointer to the name of the question.
 const OWNER: usize = 2;
-/// The length of a record between its owner and its data: type, class, TTL, length.
+/// The length of a record without owner and data: type, class, TTL, length.
 const RECORD_HEAD: usize = 10;
 
 /// The maximum length of a UDP reply without the addresses of this service: the client sends every
@@ -27,7 +27,7 @@ pub fn of_address(family: Family) -> usize {
     OWNER + after_owner(family)
 }
 
-/// The same without the owner.
+/// The same, without the owner.
 pub(super) fn after_owner(family: Family) -> usize {
     RECORD_HEAD
         + match family {

@@ -2,21 +2,21 @@
 //! size, exact in integers.
 //!
 //! ```text
-//!                  W' = weight that is left, n' = answers that are left
+//!                  W' = remaining weight, n' = remaining answers
 //! in every answer  | the line: the others, each n' x weight long           |
 //!     c1, c2       |----a----|--b--|-------d-------|---e---|--f--|---g----|
 //!                     ^ start              ^ + W'              ^ + 2 W'
 //! ```
 //!
-//! A candidate with `n x weight >= W` is in every answer. It is taken out, with one answer and its
-//! weight, until there is none. Each of the others is shorter than the distance of the points, so
-//! no two points hit the same one. The start is uniform, so the inclusion of each is exactly
-//! `n' x weight / W'`, in any order on the line that does not depend on the start. The order decides
-//! who is drawn together: a [`Sampler`] has several random ones, laid out site by site, and its owner
-//! renews them. A change of weights keeps the orders of many candidates. Source: Madow, "On the Theory of Systematic
-//! Sampling, II", 1949.
+//! A candidate with `n x weight >= W` is in every answer. It is removed, and `n` and `W` are reduced by one answer
+//! and its weight, until there is no such candidate. Each of the others is shorter than the distance between points,
+//! so two points never hit the same one. The start is uniform, so each has exactly the inclusion probability `n' x
+//! weight / W'`, in any order on the line that does not depend on the start. The order decides which candidates are
+//! drawn together. A [`Sampler`] has several random orders, site by site, and its owner renews them. If there are
+//! many candidates, their orders stay when weights change. Source: Madow, "On the Theory of Systematic Sampling,
+//! II", 1949.
 //!
-//! Takes and returns indices; `table` knows the candidates. Health, names and records do not belong
+//! This module takes and returns indices; `table` knows the candidates. Health, names and records do not belong
 //! here. The random number generator is an argument.
 
 mod chance;

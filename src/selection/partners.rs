@@ -19,7 +19,8 @@ pub(super) const FEW: usize = 6;
 /// all pairs of equal weights.
 const TRIED: usize = 48;
 
-/// The number of orders for a frame. Answers with at most one sampled candidate need no second order.
+/// The number of orders for a frame. If an answer has at most one sampled candidate, a second order
+/// would change nothing.
 pub(super) fn order_count(frame: &Frame) -> usize {
     match frame.sampled {
         0 => 0,

@@ -84,9 +84,9 @@ impl Sampler {
         Self { frame: Arc::new(frame), lines, oldest: 0, wide: None }
     }
 
-    /// Prepares to draw from the same candidates, some of which have other weights. They must have the
-    /// same sites, and the draw the same settings. Orders of many candidates are kept, so the time is
-    /// that of looking at each candidate a few times.
+    /// Prepares to draw from the same candidates with some weights changed. Sites and settings of the
+    /// draw must be the same. If there are many candidates, their orders stay, so the time is that of
+    /// a few passes over the candidates.
     #[must_use]
     pub fn updated(
         &self,
@@ -149,8 +149,8 @@ impl Sampler {
     }
 }
 
-/// Whether orders are kept when weights change: there are many candidates, and all have the same
-/// length for each unit of their weight.
+/// Whether orders stay when weights change: there are many candidates, and all have the same length
+/// per weight.
 fn is_wide(frame: &Frame) -> bool {
     frame.members.len() >= MANY && matches!(&*frame.parts, [part] if part.weight == frame.step)
 }

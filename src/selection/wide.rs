@@ -1,8 +1,8 @@
-//! Lines of many candidates, in which weights change without laying out the others again.
+//! Lines of many candidates. Weights can change without a new layout of the other candidates.
 //!
-//! A line has all candidates, also those of weight 0, in an order that only a renewal changes. So an order never depends on
-//! weights, and a candidate that comes back has its old place. The running sums of the weights are in blocks, and lines that follow
-//! from each other share all blocks but the changed ones:
+//! A line has all candidates, including those of weight 0, in an order that only a renewal changes. So the order never
+//! depends on weights, and a candidate that returns has its old place. The running sums of the weights are in blocks,
+//! and a changed line shares all unchanged blocks with the line before it:
 //!
 //! ```text
 //! order     c7 c2 c9 c4 | c1 c8 c3 c0 | c5 c6
@@ -16,27 +16,27 @@ use std::sync::Arc;
 use super::chance::Chance;
 use super::inclusion::{Candidate, Frame};
 
-/// From this many candidates on the line, changing weights costs less than laying them out again.
+/// From this many candidates on the line, changing weights costs less than a new layout.
 pub(super) const MANY: usize = 256;
 
-/// Places of a block. A change copies one block of each line, and the list of its blocks.
+/// Candidates per block. A change copies one block of each line, and the list of its blocks.
 const BLOCK: usize = 256;
 
-/// The most changes that are made one by one; with more, all sums are made anew.
+/// The most changes that are made one by one; for more, all sums are computed again.
 const MOST_CHANGES: usize = 16;
 
 /// All lines of a draw.
 #[derive(Clone, Debug)]
 pub(super) struct WideLines {
     groups: Arc<CandidateGroups>,
-    /// Of each candidate, 0 for those that are not on the line.
+    /// The weight of each candidate, 0 for those that are not on the line.
     weights: Box<[u32]>,
     pub(super) lines: Vec<Arc<WideLine>>,
-    /// The line to be replaced next.
+    /// The index of the line to replace next.
     oldest: usize,
 }
 
-/// The candidates, those that stay together side by side.
+/// The candidates; those that stay together are adjacent.
 #[derive(Debug)]
 struct CandidateGroups {
     candidates: Box<[u32]>,
@@ -51,7 +51,7 @@ pub(super) struct WideLine {
     ends: Box<[u64]>,
 }
 
-/// Another weight of a candidate.
+/// A new weight of a candidate.
 struct WeightChange {
     candidate: u32,
     before: u32,
@@ -59,7 +59,7 @@ struct WeightChange {
 }
 
 impl WideLines {
-    /// Lays the candidates out in random orders. `by_site` keeps those of a site together.
+    /// Lays out the candidates in random orders. `by_site` keeps the candidates of a site together.
     pub(super) fn new(
         frame: &Frame,
         candidates: &[Candidate],
@@ -73,7 +73,7 @@ impl WideLines {
         Self { groups, weights, lines, oldest: 0 }
     }
 
-    /// The same orders with the weights of another frame of the same candidates.
+    /// The same orders with the weights of another frame, which has the same candidates.
     pub(super) fn updated(&self, frame: &Frame) -> Self {
         let weights = weights(frame, self.weights.len());
         let changes: Vec<WeightChange> = (0..)
@@ -92,7 +92,7 @@ impl WideLines {
         Self { groups: Arc::clone(&self.groups), weights, lines, oldest: self.oldest }
     }
 
-    /// Replaces the oldest line by one in a new random order.
+    /// Replaces the oldest line with one in a new random order.
     pub(super) fn renew(&mut self, chance: &mut impl Chance) {
         if let Some(line) = self.lines.get_mut(self.oldest) {
             *line = Arc::new(WideLine::random(&self.groups, &self.weights, chance));
@@ -100,7 +100,7 @@ impl WideLines {
         }
     }
 
-    /// Whether it can take the weights of a frame of so many candidates and lines.
+    /// Whether it can take the weights of a frame with this many candidates and lines.
     pub(super) fn suits(&self, candidates: usize, lines: usize) -> bool {
         self.weights.len() == candidates && self.lines.len() == lines
     }
@@ -129,7 +129,7 @@ impl CandidateGroups {
                 begin += group.len();
             }
         }
-        // Candidates that are all alone need no groups.
+        // If no candidates stay together, groups are not needed.
         if ranges.len() == candidates.len() || !by_site {
             let all = 0..candidates.len();
             ranges = vec![all];
@@ -171,7 +171,7 @@ impl WideLine {
         Self { order, blocks: blocks.into(), ends: ends.into() }
     }
 
-    /// The same line with other weights of some candidates.
+    /// The same line with new weights for some candidates.
     fn changed(&self, changes: &[WeightChange]) -> Self {
         let mut line = self.clone();
         for change in changes {
@@ -187,11 +187,12 @@ impl WideLine {
         line
     }
 
-    /// The candidates at `count` points, `step` apart, on a line where each is `count` times its weight long.
+    /// The candidates at `count` points, `step` apart, on a line where each candidate has `count` times its weight as
+    /// length.
     pub(super) fn hits(&self, start: u64, step: u64, count: u64, mut hit: impl FnMut(u32)) {
         let mut point = start;
         for _ in 0..count {
-            // The first whose end, times `count`, is beyond the point.
+            // The first candidate whose end, times `count`, is beyond the point.
             let position = point / count;
             point += step;
             let index = self.ends.partition_point(|end| *end <= position);
@@ -204,13 +205,13 @@ impl WideLine {
         }
     }
 
-    /// The length of the line, in weight.
+    /// The length of the line, in units of weight.
     #[cfg(test)]
     pub(super) fn weight(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// The blocks of two lines that are the same in memory.
+    /// The blocks that two lines share in memory.
     #[cfg(test)]
     pub(super) fn shared_with(&self, other: &Self) -> (usize, usize) {
         let shared =
@@ -218,7 +219,7 @@ impl WideLine {
         (shared, self.blocks.len())
     }
 
-    /// The candidates in their order.
+    /// The candidates, in order.
     #[cfg(test)]
     pub(super) fn order(&self) -> &[u32] {
         &self.order

@@ -26,7 +26,7 @@ pub struct Draw {
     pub choice: Arc<Choice>,
     /// All addresses of the pool in this family.
     pub addresses: Arc<[ConfiguredAddress]>,
-    /// Draws indices of `addresses`.
+    /// Draws indices into `addresses`.
     pub sampler: Arc<Sampler>,
 }
 
@@ -52,8 +52,8 @@ impl Drawing {
         })
     }
 
-    /// All addresses of a family, with weight 0 for those that are not in the choice. So the index of an
-    /// address does not depend on which others may be drawn.
+    /// All addresses of a family; those that are not in the choice have weight 0. So the index of an
+    /// address does not depend on the other addresses in the choice.
     fn all_candidates(self, view: &FamilyView, choice: &Choice) -> Vec<Candidate> {
         let absent = |address: &ConfiguredAddress| Candidate { weight: 0, site: address.site };
         let mut candidates: Vec<Candidate> = view.configured.iter().map(absent).collect();
@@ -67,8 +67,8 @@ impl Drawing {
 }
 
 impl Draw {
-    /// Prepares to draw from a choice of a family's addresses: as before, if it is the same; with the
-    /// orders of before, if there are many addresses.
+    /// Prepares a draw from a choice of a family's addresses. If the choice is unchanged, so is the
+    /// draw; if there are many addresses, their orders stay.
     pub(super) fn new(
         view: &FamilyView,
         choice: &Arc<Choice>,

@@ -61,19 +61,19 @@ pub struct FamilyView {
     pub everyone: Arc<Choice>,
     /// Whether an operator drains all of them. If so, other tiers fail open before this one.
     pub drained: bool,
-    /// All its addresses, also disabled ones. Successive views share them until the configuration changes.
+    /// All its addresses, including disabled ones. Successive views share them until the configuration changes.
     pub configured: Arc<[ConfiguredAddress]>,
 }
 
 /// An address as configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfiguredAddress {
-    /// The address to answer, and its backend.
+    /// The address for answers, and its backend.
     pub member: Member,
     /// The number of its site within the pool: that of the first backend of the site.
     pub site: u32,
     weight: u32,
-    /// Its index within the backend.
+    /// The index within the backend.
     at: usize,
     enabled: bool,
 }
@@ -85,7 +85,7 @@ pub struct Choice {
     pub members: Box<[Member]>,
     /// Their weights and sites.
     pub candidates: Box<[Candidate]>,
-    /// Their indices among [`FamilyView::configured`].
+    /// Their indices in [`FamilyView::configured`].
     pub places: Box<[u32]>,
 }
 
@@ -142,7 +142,7 @@ pub struct AddressCondition {
 }
 
 impl From<Standing> for AddressCondition {
-    /// A place at full weight without an override.
+    /// A condition with full weight and without an override.
     fn from(standing: Standing) -> Self {
         Self { standing, held: false, percent: FULL_WEIGHT, overridden: None }
     }
@@ -187,12 +187,12 @@ enum Role {
 #[derive(Clone, Copy, Debug)]
 struct EnabledAddress<'c> {
     configured: &'c ConfiguredAddress,
-    /// Its index among the configured ones.
+    /// The index of its configured address.
     place: u32,
     role: Role,
 }
 
-/// One address of a [`Choice`].
+/// An address for a [`Choice`].
 type Chosen = (u32, Member, Candidate);
 
 impl EnabledAddress<'_> {
@@ -267,7 +267,7 @@ impl PoolView {
             families: Family::ALL.map(|family| {
                 let previous = previous.map(|view| view.family(family));
                 let configured = configured(pool, family);
-                // Shared, so that draws see that their addresses are the same.
+                // Shared, so that draws can see that their addresses are the same.
                 let configured = match previous.filter(|view| *view.configured == *configured) {
                     Some(view) => Arc::clone(&view.configured),
                     None => configured.into(),
@@ -278,8 +278,8 @@ impl PoolView {
         }
     }
 
-    /// The next view of the pool, whose configuration must be the same. Else as [`PoolView::build`], but without
-    /// looking at the names of backends and sites.
+    /// The next view of the pool, with the same configuration. Otherwise like [`PoolView::build`], but without
+    /// examining the names of backends and sites.
     #[must_use]
     pub fn next(&self, pool: &Pool, condition: impl Fn(usize, usize) -> AddressCondition) -> Self {
         debug_assert!(
@@ -373,7 +373,7 @@ fn configured(pool: &Pool, family: Family) -> Vec<ConfiguredAddress> {
     configured
 }
 
-/// Those that are not disabled.
+/// The addresses that are not disabled.
 fn enabled<'c>(
     configured: &'c [ConfiguredAddress],
     condition: &impl Fn(usize, usize) -> AddressCondition,

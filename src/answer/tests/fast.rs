@@ -18,7 +18,7 @@ a A 192.0.2.101
 * TXT any
 ";
 
-/// The outer zone has names where the inner one answers, and more records than fit into 512 bytes.
+/// The outer zone has names that the inner zone answers, and more records than fit into 512 bytes.
 const HIDDEN: &str = "\
 a.in.ent A 192.0.2.66
 b.in.ent A 192.0.2.67
@@ -43,14 +43,14 @@ tomx CNAME mxs
 $GENERATE 1-60 big A 192.0.2.$
 ";
 
-/// Seconds since 1970 at all queries.
+/// The time of all queries, in seconds since 1970.
 const NOW: u32 = 1_800_000_000;
 
 fn secrets() -> CookieSecrets {
     CookieSecrets::new(vec![[7; 16]]).unwrap()
 }
 
-/// Settings under which options are answered.
+/// Settings for testing options.
 fn settings(cookies: Option<bool>, answers_options: bool) -> Arc<Settings> {
     Arc::new(Settings {
         nsid: answers_options.then(|| b"here".as_slice().into()),
@@ -60,7 +60,7 @@ fn settings(cookies: Option<bool>, answers_options: bool) -> Arc<Settings> {
     })
 }
 
-/// Options of queries: answered, ignored, malformed, and one that is cut off.
+/// Options for queries: answered, ignored, malformed, and one that is truncated.
 fn options() -> Vec<Vec<u8>> {
     let option = |code: u8, value: &[u8]| [&[0, code, 0, u8::try_from(value.len()).unwrap()], value].concat();
     let proven = secrets().reply(*b"clientco", [192, 0, 2, 200].into(), NOW);
@@ -82,7 +82,7 @@ fn options() -> Vec<Vec<u8>> {
     ]
 }
 
-/// More backends than have room in 512 bytes, of both families.
+/// More backends than fit into 512 bytes, in both families.
 fn large_pool() -> Pool {
     let backend = |index: u8| {
         let ipv6 = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, index.into());
@@ -112,7 +112,7 @@ struct Both<'t> {
     full: (Reply<'t>, Vec<u8>, Vec<u32>),
 }
 
-/// Asks twice with the same seed.
+/// Sends the query twice with the same seed.
 fn both<'t>(query: &[u8], client: &Client, table: &'t Table, seed: u64) -> Both<'t> {
     let mut buffer = vec![0xee; 65_535];
     let (mut rng, mut picked) = (SmallRng::seed_from_u64(seed), Picked::default());
@@ -191,7 +191,7 @@ fn the_fast_path_answers_as_the_long_way_does() {
     }
 }
 
-/// What resolvers and their clients ask all the time.
+/// Typical queries from resolvers and their clients.
 #[test]
 fn usual_queries_take_the_fast_path() {
     let mut table = table(HEALTHY);

@@ -64,7 +64,7 @@ fn inclusions_stay_exact_in_each_order_while_weights_change() {
         let mut sampler = Sampler::new(&candidates, answers, spread, &mut rng);
         for round in 0..12 {
             let changes = match round % 4 {
-                // So many that all sums are made anew.
+                // So many that all sums are computed again.
                 3 => 100,
                 changes => changes + 1,
             };
@@ -95,7 +95,7 @@ fn inclusions_stay_exact_in_each_order_while_weights_change() {
     }
 }
 
-/// The code that answers use, with flips and renewals in between.
+/// Tests the code that answers use, with changes and renewals in between.
 #[test]
 fn a_draw_from_many_is_fair() {
     let weights: Vec<u32> = (0..400).map(|index| if index == 9 { 500 } else { index % 4 + 1 }).collect();
@@ -123,7 +123,7 @@ fn a_draw_from_many_is_fair() {
     }
 }
 
-/// The work of a change does not grow with the candidates, but for looking at each.
+/// The work for a change does not depend on the number of candidates, except for a pass over them.
 #[test]
 fn a_change_copies_one_block_of_each_line() {
     let mut rng = SmallRng::seed_from_u64(SEED);
