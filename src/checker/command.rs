@@ -20,10 +20,8 @@ pub enum CheckerCommand {
     Reload(Box<NewConfiguration>, oneshot::Sender<Reloaded>),
     /// Sets or ends an operator's override.
     Override(OverrideRequest, oneshot::Sender<Result<Overridden, OverrideRefused>>),
-    /// Returns the state to keep over a restart; this takes some seconds. Changes remain recorded
-    /// meanwhile.
+    /// Returns the state to keep over a restart, after some seconds. Changes remain recorded.
     Memory(oneshot::Sender<Memory>),
-    /// Returns the changes since the last such command, whether or not the whole memory was requested
-    /// in between.
+    /// Returns the changes since the last such command, even if the whole memory was requested.
     MemoryChanges(oneshot::Sender<MemoryChanges>),
 }

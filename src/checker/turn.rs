@@ -102,8 +102,7 @@ impl<O: Outside> Checker<O> {
                 self.obey(command);
             }
             self.fleet.woke(deadline);
-            // Everything that has ended by now leads to one publish. The loop ends, because no probe starts
-            // meanwhile.
+            // Everything that has ended by now leads to one publish. The loop ends, as no probe starts.
             let mut next = ended.or_else(|| self.tasks.try_join_next_with_id());
             while let Some(ended) = next {
                 self.take(ended);

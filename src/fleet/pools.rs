@@ -274,7 +274,7 @@ impl PoolState {
         self.view_with(previous, answers, None)
     }
 
-    /// The view that follows from one of the same configuration.
+    /// The next view, if the configuration is the same.
     pub(super) fn next_view(&self, view: &PoolView) -> PoolView {
         debug_assert_eq!(self.tally, tally_of(&self.setup, &self.backends));
         view.next(&self.setup.pool, |backend, address| self.condition(backend, address, None))
@@ -292,7 +292,7 @@ impl PoolState {
         })
     }
 
-    /// The state of an address for answers.
+    /// The state of an address, for answers.
     fn condition(
         &self,
         backend: usize,
