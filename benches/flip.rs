@@ -1,5 +1,5 @@
-//! The cost of a flip: from the new state of one backend to the table that answers by it, without the network and
-//! without the checker.
+//! The cost of a state change: from the new state of one backend to the table with the changed answers, without
+//! the network and without the checker.
 //!
 //! ```text
 //! cargo bench --bench flip
@@ -20,7 +20,7 @@ use steerd::service::{Answers, Policy, Service, WhenDown};
 use steerd::table::{PoolView, Services, Standing, Table};
 use steerd::zone::Catalog;
 
-/// Flips of each pool; the median and the largest are shown.
+/// State changes per pool; the median and the largest time are shown.
 const FLIPS: usize = 31;
 /// Sites of a pool that has sites.
 const SITES: usize = 3;
@@ -79,7 +79,7 @@ fn measure(count: usize, sites: usize, spread: Spread) {
         let next = black_box(table.with_pools([(PoolId(0), view)]));
         let both = begun.elapsed();
         costs.push([viewed, both.saturating_sub(viewed), both]);
-        // Freed outside of the time, as by the program.
+        // Freed outside the measured time, as in the program.
         table = next;
     }
     let median = |part: usize| {
