@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use steerd::counters::Counters;
 use steerd::name::Name;
 use steerd::pool::{Backend, Pool, PoolId};
 use steerd::selection::Spread;
@@ -60,8 +59,8 @@ fn measure(count: usize, sites: usize, spread: Spread) {
         spread,
         when_down: WhenDown::FailOpen,
     };
-    let services = Services::new([(service, Counters::new(1, 2))]);
-    let all = PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::Healthy.into());
+    let services = Services::new([service]);
+    let all = PoolView::build(&pool, None, |_, _| Standing::Healthy.into());
     let next = |view: &PoolView, down: Option<usize>| {
         let standing = |backend| if down == Some(backend) { Standing::Unhealthy } else { Standing::Healthy };
         view.next(&pool, |backend, _| standing(backend).into())

@@ -179,7 +179,7 @@ async fn run(seconds: u64) -> ExitCode {
     };
     alternate(port);
     let metrics = Arc::new(Metrics::new(1));
-    let capacity = Capacity { counter_rows: 1, probes: MAX_IN_FLIGHT };
+    let capacity = Capacity { counting_threads: 1, probes: MAX_IN_FLIGHT };
     let setup = FleetSetup { served: served(port), memory: Memory::default() };
     let handle = checker::start(setup, capacity, Arc::clone(&metrics)).expect("a checker");
     let mut ready = handle.ready.clone();

@@ -28,7 +28,7 @@ use crate::admin;
 use crate::checker;
 use crate::config::Setup;
 use crate::fleet;
-use crate::listener::{self, InForce, Listeners};
+use crate::listener::{self, InForce, Listeners, Steering};
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::reload::{self, Configured, Reach};
@@ -119,10 +119,13 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
         warn!("{}: {}", warning.location, warning.message);
     }
     let bound = listener::bind(&setup.server.listen, setup.server.workers)?;
+    if setup.server.steering == Steering::Cpu {
+        bound.steer_by_cpu();
+    }
     let dns = bound.local_addresses();
     let shares = match sys::raise_descriptor_limit() {
         Ok(limit) => {
-            let shares = Shares::of(limit, bound.sockets());
+            let shares = Shares::of(limit, bound.descriptors());
             let Shares { probes, connections } = shares;
             info!(
                 limit,
@@ -150,8 +153,8 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
     let configured = Configured::of(&setup);
     let Setup { server, admin, served, .. } = setup;
     let (place, memory) = recall(server.state_dir).await?;
-    let metrics = Arc::new(Metrics::new(bound.counter_rows()));
-    let capacity = fleet::Capacity { counter_rows: bound.counter_rows(), probes: shares.probes };
+    let metrics = Arc::new(Metrics::new(bound.workers()));
+    let capacity = fleet::Capacity { counting_threads: bound.workers(), probes: shares.probes };
     let checker = checker::start(fleet::FleetSetup { served, memory }, capacity, Arc::clone(&metrics))
         .map_err(StartError::Thread)?;
     let keeper = Keeper::start(place, checker.clone(), Arc::clone(&metrics));
@@ -360,6 +363,7 @@ mod tests {
             server: ServerSettings {
                 listen: vec![dns],
                 workers: 1,
+                steering: Steering::Hash,
                 limits: Limits::default(),
                 state_dir: None,
             },

@@ -4,6 +4,7 @@
 //! now, and how each service answers, with a generation number. A query loads the table once and
 //! sees one consistent state. Everything that depends on health is decided when the table is built.
 
+mod answers;
 mod decision;
 mod draw;
 mod persistent;
@@ -22,6 +23,7 @@ use crate::service::ServiceId;
 use crate::settings::Settings;
 use crate::zone::Catalog;
 
+pub use answers::AnswerCounts;
 pub use decision::{Decision, ServiceView, Services};
 pub use draw::{Draw, Drawing};
 pub use persistent::PersistentVec;
@@ -43,7 +45,9 @@ pub struct Table {
     pools: PersistentVec<Arc<PoolView>>,
     /// Indexed by [`ServiceView::plan`] and [`Family::index`].
     decisions: PersistentVec<[Decision; 2]>,
-    /// Makes the orders of draws, for this table and the tables made from it.
+    /// Successive tables share them until a configuration has other services or backends.
+    answers: Arc<AnswerCounts>,
+    /// Makes the orders of draws, in this table and in those that follow from it.
     rng: SmallRng,
 }
 
@@ -60,7 +64,24 @@ impl Table {
     ) -> Self {
         let pools = pools.into_iter().collect();
         let decisions = services.plans.iter().map(|plan| plan.decide(&pools, None, &mut rng)).collect();
-        Self { generation, settings, catalog, services, pools, decisions, rng }
+        let answers = Arc::new(AnswerCounts::new(0, &services, views(&pools)));
+        Self { generation, settings, catalog, services, pools, decisions, answers, rng }
+    }
+
+    /// The same table with counts of answers that start at 0, for `threads` threads that count alone
+    /// and any others.
+    #[must_use]
+    pub fn counted_by(self, threads: usize) -> Self {
+        let answers = AnswerCounts::new(threads, &self.services, views(&self.pools));
+        Self { answers: Arc::new(answers), ..self }
+    }
+
+    /// The same table with counts of answers that go on from those of an earlier one, by the names of
+    /// services and backends. Threads may still count in the earlier one.
+    #[must_use]
+    pub fn counting_on(self, before: &Table) -> Self {
+        let answers = before.answers.continued(&self.services, views(&self.pools));
+        Self { answers, ..self }
     }
 
     /// The next generation: replaces these pools, and makes new decisions for the services that have
@@ -118,6 +139,12 @@ impl Table {
         self.services.get(id.index())
     }
 
+    /// The counts of its answers.
+    #[must_use]
+    pub fn answers(&self) -> &AnswerCounts {
+        &self.answers
+    }
+
     /// All pools, by [`PoolId`].
     #[must_use]
     pub fn pools(&self) -> &PersistentVec<Arc<PoolView>> {
@@ -149,6 +176,10 @@ impl Table {
             })
         })
     }
+}
+
+fn views(pools: &PersistentVec<Arc<PoolView>>) -> impl Iterator<Item = &PoolView> + Clone {
+    pools.iter().map(|view| &**view)
 }
 
 /// The cell that holds the published table. Clones share it.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use steerd::cookie::CookieSecrets;
-use steerd::counters::Counters;
 use steerd::keys::{Algorithm, Key, Keys};
 use steerd::name::Name;
 use steerd::pool::{Backend, Pool, PoolId};
@@ -146,11 +145,7 @@ pub(crate) fn table_of(zone: Zone) -> Table {
 }
 
 fn table(zones: Vec<Zone>, services: Vec<Service>) -> Table {
-    let counted = |service: Service| {
-        let answers = Counters::new(1, service.tiers.len() + 1);
-        (service, answers)
-    };
-    let services = Services::new(services.into_iter().map(counted));
+    let services = Services::new(services);
     let pools = POOLS.iter().map(|(name, families, count, state)| pool(name, *families, *count, *state));
     Table::new(
         1,
@@ -204,9 +199,7 @@ fn pool(name: &str, families: Families, count: u16, state: State) -> Arc<PoolVie
         State::Mixed => [Standing::Healthy, Standing::Unhealthy, Standing::Unknown][backend % 3],
         State::Disabled => Standing::Healthy,
     };
-    Arc::new(PoolView::build(&pool, None, PoolView::counters(&pool, 1), |backend, _| {
-        standing(backend).into()
-    }))
+    Arc::new(PoolView::build(&pool, None, |backend, _| standing(backend).into()))
 }
 
 /// `<policy>.<pools>.<when down>.svc.example` in all combinations, those of [`DRAWS`], and a wildcard.

@@ -28,8 +28,6 @@ const KNOWN: Room = Room { all: 128, crowd: 128 };
 pub(super) const ALL: usize = HEADS.all + OPEN.all + REQUESTS.all + KNOWN.all;
 /// With this many connections without a complete head, new ones get less time to complete it.
 const MANY_HEADS: usize = 32;
-/// The counter row for evictions: that of the first listener.
-const ROW: usize = 0;
 
 /// The places of all connections.
 #[derive(Debug)]
@@ -76,7 +74,7 @@ impl Places {
     pub(super) fn evict_idlest(&self) {
         let mut kinds = [&self.heads, &self.requests, &self.open].into_iter();
         let evicted = kinds.find_map(|kind| Some(kind.evict_some()).filter(|evicted| *evicted > 0));
-        self.metrics.happened(ROW, Event::AdminEvicted, evicted.unwrap_or(0));
+        self.metrics.happened(Event::AdminEvicted, evicted.unwrap_or(0));
     }
 
     /// The places for a standing; `None` means that the head is not complete.
@@ -118,7 +116,7 @@ impl Guest {
         stay.place = None;
         let (kind, room) = self.places.of(standing);
         let (place, evicted) = kind.enter(self.address, room, &self.eviction);
-        self.places.metrics.happened(ROW, Event::AdminEvicted, evicted);
+        self.places.metrics.happened(Event::AdminEvicted, evicted);
         stay.place = Some(place);
     }
 

@@ -20,7 +20,6 @@ use super::gate::names_this_machine;
 use super::{AdminServer, Sources, bind};
 use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::config::{self, Access, BearerToken};
-use crate::counters::Counters;
 use crate::fleet::{
     AddressStatus, BackendStatus, CheckStatus, Configuration, Overridden, OverrideRefused, OverrideRequest,
     OverrideStatus, PastOutcome, PastTransition, Piece, PoolPiece, PoolStatus, Reloaded, ServiceStatus,
@@ -127,7 +126,7 @@ fn status(detail: &str) -> PoolPiece {
 /// A pool `web` with a backend `one`, and a service that uses it.
 fn table() -> Table {
     let pool = Pool::new("web", vec![Backend::new("one", vec!["192.0.2.1".parse().unwrap()])]);
-    let view = PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::Healthy.into());
+    let view = PoolView::build(&pool, None, |_, _| Standing::Healthy.into());
     let service = Service {
         name: Name::parse("www.lb.example.com").unwrap(),
         tiers: vec![PoolId(0)],
@@ -137,7 +136,7 @@ fn table() -> Table {
         spread: Spread::Shares,
         when_down: WhenDown::FailOpen,
     };
-    let services = Services::new([(service, Counters::new(1, 2))]);
+    let services = Services::new([service]);
     let catalog = Arc::new(Catalog::new(Vec::new()));
     Table::new(7, Arc::default(), catalog, Arc::new(services), [Arc::new(view)], SmallRng::seed_from_u64(1))
 }

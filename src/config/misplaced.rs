@@ -8,6 +8,7 @@ const PLACES: [(&str, &[&str]); 13] = [
         &[
             "listen",
             "workers",
+            "steering",
             "udp_payload",
             "nsid",
             "chaos",

@@ -45,7 +45,7 @@ use crate::config::server::ReadServer;
 use crate::config::service::{ReadService, ServiceKeys};
 use crate::config::source::{At, Findings, SourceFile};
 use crate::file::{self, Reading};
-use crate::listener::Limits;
+use crate::listener::{Limits, Steering};
 use crate::pool::PoolId;
 use crate::served::Served;
 
@@ -72,8 +72,10 @@ pub struct Setup {
 pub struct ServerSettings {
     /// For UDP and TCP. Port 0 takes a free port, the same for both.
     pub listen: Vec<SocketAddr>,
-    /// UDP worker threads per address; 0 means one per core.
+    /// UDP worker threads in all; 0 means one per core.
     pub workers: usize,
+    /// How the kernel chooses among them.
+    pub steering: Steering,
     /// Limits on clients.
     pub limits: Limits,
     /// The directory that keeps health and overrides over a restart; without it, they are lost.

@@ -12,15 +12,16 @@ use crate::config::source::At;
 use crate::config::value::{Located, NamedValue, TomlTable, TomlValue};
 use crate::config::{ServerSettings, address, binding};
 use crate::cookie::CookieSecrets;
-use crate::listener::Limits;
 use crate::listener::rate_limit::RateLimit;
+use crate::listener::{Limits, Steering};
 use crate::network::{Network, Networks};
 use crate::pool::Family;
 use crate::printable::quoted;
 use crate::settings::{Chaos, Cookies, MAX_NSID, Settings};
 
-/// Workers per address; more than one per core are useless.
+/// More than one per core are useless.
 const WORKERS: RangeInclusive<usize> = 0..=1024;
+static STEERING: [(&str, Steering); 2] = [("hash", Steering::Hash), ("cpu", Steering::Cpu)];
 /// RFC 6891, section 6.2.3, forbids less. Larger replies are fragmented, and often lost.
 pub(super) const UDP_PAYLOADS: RangeInclusive<u16> = 512..=4096;
 const TCP_CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
@@ -55,8 +56,13 @@ pub(super) struct ReadServer<'s> {
 
 /// Reads `[server]`. The section may be missing in `file`.
 pub(super) fn read_server<'s>(entry: Option<NamedValue<'s>>, file: At<'s>) -> ReadServer<'s> {
-    let mut server =
-        ServerSettings { listen: Vec::new(), workers: 0, limits: Limits::default(), state_dir: None };
+    let mut server = ServerSettings {
+        listen: Vec::new(),
+        workers: 0,
+        steering: Steering::Hash,
+        limits: Limits::default(),
+        state_dir: None,
+    };
     let mut settings = Settings { cookies: cookies(Some(false), None), ..Settings::default() };
     let mut startup_wait = DEFAULT_STARTUP_WAIT;
     let at = entry.map_or(file, |entry| entry.at);
@@ -69,6 +75,9 @@ pub(super) fn read_server<'s>(entry: Option<NamedValue<'s>>, file: At<'s>) -> Re
         }
         if let Some(workers) = table.read("workers", |value| value.integer(WORKERS)) {
             server.workers = workers.value;
+        }
+        if let Some(steering) = table.read("steering", |value| value.word(&STEERING, None)) {
+            server.steering = steering.value;
         }
         if let Some(payload) = table.read("udp_payload", |value| value.integer(UDP_PAYLOADS)) {
             settings.udp_payload = payload.value;

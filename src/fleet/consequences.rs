@@ -25,7 +25,7 @@ impl Fleet {
     ) -> Vec<Consequence> {
         let before = Arc::clone(&self.table);
         let (Some(pool), Some(view)) = (self.pools.get(id), before.pool(id)) else { return Vec::new() };
-        let changed = pool.view_with(Some(view), Arc::clone(&view.answers), Some((backend, over)));
+        let changed = pool.view_with(Some(view), Some((backend, over)));
         let after = before.with_pools([(id, Arc::new(changed))]);
         let services: Vec<&ServiceView> =
             before.services().of_pool(id).filter_map(|service| before.service(service)).collect();

@@ -110,8 +110,8 @@ pub struct FleetSetup {
 /// Limits that stay the same for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// How many threads may count answers.
-    pub counter_rows: usize,
+    /// How many threads count answers with counters of their own.
+    pub counting_threads: usize,
     /// How many probes may be in flight, at least 1.
     pub probes: usize,
 }
@@ -153,8 +153,7 @@ pub struct Fleet {
     /// When this process last noticed that it had not run when it should.
     stalled: Option<Moment>,
     metrics: Arc<Metrics>,
-    counter_rows: usize,
-    /// The period of the last renewal of draw orders.
+    /// The period of the last renewal of orders.
     renewed: u128,
 }
 
@@ -162,7 +161,7 @@ impl Fleet {
     /// A fleet that starts at these times. `rng` spreads the first probes, and seeds the orders of draws.
     pub fn new(
         FleetSetup { served, memory }: FleetSetup,
-        Capacity { counter_rows, probes }: Capacity,
+        Capacity { counting_threads, probes }: Capacity,
         metrics: Arc<Metrics>,
         clocks: Clocks,
         rng: &mut impl Rng,
@@ -175,7 +174,7 @@ impl Fleet {
         let mut pools = Pools::link(pools, &memory.states, calendar, &metrics, linker);
         pools.note_ttls(services.iter());
         metrics.show(&pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
-        let table = publishing::first_table(settings, catalog, services, &pools, counter_rows, rng);
+        let table = publishing::first_table(settings, catalog, services, &pools, counting_threads, rng);
         let mut fleet = Self {
             pools,
             targets,
@@ -194,7 +193,6 @@ impl Fleet {
             calendar,
             stalled: None,
             metrics,
-            counter_rows,
             renewed: 0,
         };
         fleet.set_groups();

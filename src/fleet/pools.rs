@@ -8,7 +8,6 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::check::{Check, PoolSetup, Probe};
-use crate::counters::Counters;
 use crate::fleet::calendar::{Calendar, Stamp};
 use crate::fleet::combine;
 use crate::fleet::history::Transitions;
@@ -268,10 +267,10 @@ impl PoolState {
         self.backends.get(backend)?.addresses.get(address)
     }
 
-    /// The current view of the pool, for answers.
-    pub(super) fn view(&self, previous: Option<&PoolView>, answers: Arc<Counters>) -> PoolView {
+    /// The present view of the pool for answers.
+    pub(super) fn view(&self, previous: Option<&PoolView>) -> PoolView {
         debug_assert_eq!(self.tally, tally_of(&self.setup, &self.backends));
-        self.view_with(previous, answers, None)
+        self.view_with(previous, None)
     }
 
     /// The next view, if the configuration is the same.
@@ -284,10 +283,9 @@ impl PoolState {
     pub(super) fn view_with(
         &self,
         previous: Option<&PoolView>,
-        answers: Arc<Counters>,
         supposed: Option<(usize, Option<Override>)>,
     ) -> PoolView {
-        PoolView::build(&self.setup.pool, previous, answers, |backend, address| {
+        PoolView::build(&self.setup.pool, previous, |backend, address| {
             self.condition(backend, address, supposed)
         })
     }

@@ -6,13 +6,12 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::counters::Counters;
 use crate::fleet::Fleet;
-use crate::fleet::pools::{PoolState, Pools};
+use crate::fleet::pools::Pools;
 use crate::fleet::services::log_pool;
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::table::{PoolView, Services, Table};
+use crate::table::{Services, Table};
 use crate::zone::Catalog;
 
 /// How often each draw gets one new order of its backends. So after a minute, all combinations in the
@@ -27,18 +26,13 @@ pub(super) fn first_table(
     catalog: Catalog,
     services: Vec<Service>,
     pools: &Pools,
-    counter_rows: usize,
+    counting_threads: usize,
     rng: &mut impl Rng,
 ) -> Table {
-    let view =
-        |pool: &PoolState| Arc::new(pool.view(None, PoolView::counters(&pool.setup.pool, counter_rows)));
-    let counted = |service: Service| {
-        let answers = Counters::new(counter_rows, service.tiers.len() + 1);
-        (service, answers)
-    };
-    let services = Services::new(services.into_iter().map(counted));
-    let (settings, catalog, services) = (Arc::new(settings), Arc::new(catalog), Arc::new(services));
-    Table::new(1, settings, catalog, services, pools.0.iter().map(view), SmallRng::from_rng(rng))
+    let views = pools.0.iter().map(|pool| Arc::new(pool.view(None)));
+    let services = Arc::new(Services::new(services));
+    let (settings, catalog, rng) = (Arc::new(settings), Arc::new(catalog), SmallRng::from_rng(rng));
+    Table::new(1, settings, catalog, services, views, rng).counted_by(counting_threads)
 }
 
 impl Fleet {

@@ -13,7 +13,6 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::check::PoolSetup;
-use crate::counters::Counters;
 use crate::fleet::Fleet;
 use crate::fleet::memory::Hints;
 use crate::fleet::overrides::ON_THE_WAY;
@@ -26,7 +25,7 @@ use crate::pool::{Backend, Override, Pool, PoolId};
 use crate::served::Served;
 use crate::service::Service;
 use crate::settings::Settings;
-use crate::table::{PoolView, ServiceView, Services, Table};
+use crate::table::{PoolView, Services, Table};
 use crate::zone::Catalog;
 
 /// The running configuration.
@@ -42,11 +41,7 @@ pub struct Configuration {
 impl Configuration {
     /// For tests that replace the checker.
     pub(crate) fn of(served: Served, generation: u64) -> Self {
-        let counted = |service: Service| {
-            let answers = Counters::new(1, service.tiers.len() + 1);
-            (service, answers)
-        };
-        let services = Services::new(served.services.into_iter().map(counted));
+        let services = Services::new(served.services);
         let (settings, catalog) = (Arc::new(served.settings), Arc::new(served.catalog));
         let rng = SmallRng::seed_from_u64(generation);
         let table = Table::new(generation, settings, catalog, Arc::new(services), [], rng);
@@ -193,18 +188,16 @@ impl Fleet {
         let views = self.pools.iter().zip(&changes).map(|((id, pool), change)| {
             let old =
                 old_names.get(pool.setup.pool.name.as_str()).and_then(|index| before.pools().get(*index));
-            self.reloaded_view(pool, old, *change != PoolChange::None || self.touched.contains(&id))
+            reloaded_view(pool, old, *change != PoolChange::None || self.touched.contains(&id))
         });
         let same_services =
             !is_linked_anew && before.services().iter().map(|view| &view.service).eq(services.iter());
-        let services = if same_services {
-            Arc::clone(before.services())
-        } else {
-            Arc::new(self.reloaded_services(services, &before))
-        };
+        let services =
+            if same_services { Arc::clone(before.services()) } else { Arc::new(Services::new(services)) };
         let (generation, settings, rng) =
             (before.generation + 1, Arc::new(settings), SmallRng::from_rng(rng));
-        let table = Arc::new(Table::new(generation, settings, catalog, services, views, rng));
+        let table = Table::new(generation, settings, catalog, services, views, rng).counting_on(&before);
+        let table = Arc::new(table);
         self.table = Arc::clone(&table);
         self.touched.clear();
         let all: BTreeSet<PoolId> = self.pools.iter().map(|(id, _)| id).collect();
@@ -298,47 +291,12 @@ impl Fleet {
             self.judge(spot, &reason);
         }
     }
+}
 
-    fn reloaded_view(&self, pool: &PoolState, old: Option<&Arc<PoolView>>, changed: bool) -> Arc<PoolView> {
-        let Some(old) = old else {
-            return Arc::new(pool.view(None, PoolView::counters(&pool.setup.pool, self.counter_rows)));
-        };
-        if !changed {
-            return Arc::clone(old);
-        }
-        let names = || pool.setup.pool.backends.iter().map(|backend| backend.name.as_str());
-        let answers = if old.backends.iter().map(|name| &**name).eq(names()) {
-            Arc::clone(&old.answers)
-        } else {
-            let columns: HashMap<&str, usize> =
-                old.backends.iter().enumerate().map(|(column, name)| (&**name, column)).collect();
-            Arc::new(old.answers.continued(names().map(|name| columns.get(name).copied())))
-        };
-        Arc::new(pool.view(Some(old), answers))
-    }
-
-    /// The services with their counters, which continue under the names of the tiers.
-    fn reloaded_services(&self, services: Vec<Service>, before: &Table) -> Services {
-        let old: HashMap<&[u8], &ServiceView> =
-            before.services().iter().map(|view| (view.service.name.wire(), view)).collect();
-        let counted = |service: Service| {
-            let Some(old) = old.get(service.name.wire()) else {
-                let answers = Counters::new(self.counter_rows, service.tiers.len() + 1);
-                return (service, answers);
-            };
-            let old_name = |id: &PoolId| before.pool(*id).map(|pool| &*pool.name);
-            let name = |id: &PoolId| self.pools.get(*id).map(|pool| pool.setup.pool.name.as_str());
-            let tiers = &old.service.tiers;
-            let answers = if tiers.iter().map(old_name).eq(service.tiers.iter().map(name)) {
-                old.answers.clone()
-            } else {
-                let column = |id| tiers.iter().position(|tier| old_name(tier) == name(id));
-                // The last column counts the answers while all tiers are down.
-                old.answers.continued(service.tiers.iter().map(column).chain([Some(tiers.len())]))
-            };
-            (service, answers)
-        };
-        Services::new(services.into_iter().map(counted))
+fn reloaded_view(pool: &PoolState, old: Option<&Arc<PoolView>>, changed: bool) -> Arc<PoolView> {
+    match old {
+        Some(old) if !changed => Arc::clone(old),
+        _ => Arc::new(pool.view(old.map(|old| &**old))),
     }
 }
 

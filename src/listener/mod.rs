@@ -6,6 +6,7 @@
 pub(crate) mod closing;
 pub(crate) mod connections;
 mod limits;
+mod placement;
 pub mod rate_limit;
 mod signature;
 mod tcp;
@@ -24,10 +25,12 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 use tokio::sync::{Notify, watch};
+use tracing::warn;
 
+use self::placement::Placement;
 use self::rate_limit::{LimitAction, Limiter};
 use crate::answer::{self, Client, Disposition, Responder};
-use crate::metrics::{Dropped, Event, Metrics};
+use crate::metrics::{Batch, Dropped, Event, Metrics};
 use crate::sys;
 use crate::sys::clock::unix_time;
 use crate::table::{Published, Table};
@@ -77,6 +80,17 @@ fn explain(error: &io::Error) -> String {
 #[derive(Debug)]
 pub struct BoundListeners {
     endpoints: Vec<Endpoint>,
+    placement: Placement,
+}
+
+/// How the kernel chooses the worker of a datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Steering {
+    /// By a hash of the addresses and ports of both sides.
+    #[default]
+    Hash,
+    /// By the CPU on which the datagram arrives.
+    Cpu,
 }
 
 /// The sockets of one address.
@@ -89,7 +103,7 @@ struct Endpoint {
 }
 
 /// Binds one UDP socket per worker and one TCP listener on each address. `workers` 0 means one per
-/// core. Port 0 chooses a port that is free for both.
+/// core that this process may use. Port 0 chooses a port that is free for both.
 ///
 /// # Errors
 /// If a socket cannot be bound; then all others are closed.
@@ -100,7 +114,7 @@ pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<BoundListeners, 
     };
     let endpoints =
         addresses.iter().map(|address| Endpoint::bind(*address, workers)).collect::<Result<_, _>>()?;
-    Ok(BoundListeners { endpoints })
+    Ok(BoundListeners { endpoints, placement: Placement::new(workers) })
 }
 
 impl Endpoint {
@@ -118,19 +132,19 @@ impl Endpoint {
     fn try_bind(wanted: SocketAddr, workers: usize) -> Result<Self, ListenError> {
         let udp_error = |error| ListenError { address: wanted, protocol: "UDP", error };
         // The first socket is bound alone. With SO_REUSEPORT, a second server of the same user
-        // could bind the port too, and each server would silently get some of the queries.
-        let first = sys::bind_udp(wanted, false).map_err(udp_error)?;
+        // could bind the port too, and each would silently get a part of the queries.
+        let first = sys::udp::bind_udp(wanted, false).map_err(udp_error)?;
         let address = first.local_addr().map_err(udp_error)?;
         let tcp =
             sys::stream::listen(address).map_err(|error| ListenError { address, protocol: "TCP", error })?;
         // Even later, a program of the same user that shares the port could take queries. So one
         // worker shares nothing.
         if workers > 1 {
-            sys::share_port(&first).map_err(udp_error)?;
+            sys::udp::share_port(&first).map_err(udp_error)?;
         }
         let mut udp = vec![first];
         for _ in 1..workers {
-            udp.push(sys::bind_udp(address, true).map_err(udp_error)?);
+            udp.push(sys::udp::bind_udp(address, true).map_err(udp_error)?);
         }
         Ok(Self { address, udp, tcp })
     }
@@ -143,16 +157,37 @@ impl BoundListeners {
         self.endpoints.iter().map(|endpoint| endpoint.address).collect()
     }
 
-    /// Number of counter rows that the listeners need: one per UDP worker, and one for TCP.
+    /// Number of UDP workers, each of which counts with counters of its own.
     #[must_use]
-    pub fn counter_rows(&self) -> usize {
-        self.endpoints.iter().map(|endpoint| endpoint.udp.len()).sum::<usize>() + 1
+    pub fn workers(&self) -> usize {
+        self.endpoints.first().map_or(0, |endpoint| endpoint.udp.len())
     }
 
-    /// Number of sockets.
+    /// Number of descriptors that the listeners need: those of sockets, and one for each worker.
     #[must_use]
-    pub fn sockets(&self) -> usize {
-        self.endpoints.iter().map(|endpoint| endpoint.udp.len() + 1).sum()
+    pub fn descriptors(&self) -> usize {
+        let sockets: usize = self.endpoints.iter().map(|endpoint| endpoint.udp.len() + 1).sum();
+        sockets + self.workers()
+    }
+
+    /// Lets each datagram be answered on the CPU on which it has arrived. If that is not possible,
+    /// logs why, and the kernel distributes by its hash.
+    pub fn steer_by_cpu(&self) {
+        let Some(cpus) = self.placement.one_on_each() else {
+            return warn!(
+                workers = self.workers(),
+                "`steering = \"cpu\"` has no effect: it needs one worker for each CPU that steerd may use, as with \
+                 `workers = 0`"
+            );
+        };
+        // A port that is not shared needs no choice.
+        for socket in
+            self.endpoints.iter().filter_map(|endpoint| endpoint.udp.first()).filter(|_| cpus.len() > 1)
+        {
+            if let Err(error) = sys::udp::steer_by_cpu(socket, cpus) {
+                return warn!(%error, "`steering = \"cpu\"` has no effect: the kernel refuses it");
+            }
+        }
     }
 
     /// Starts answering, under the limits in force at any time. Must be called within a tokio
@@ -166,25 +201,16 @@ impl BoundListeners {
         metrics: &Arc<Metrics>,
         limits: &InForce,
     ) -> io::Result<Listeners> {
-        let tcp_row = self.counter_rows() - 1;
         let stop = Arc::new(AtomicBool::new(false));
         let (stop_tcp, stopping) = watch::channel(false);
         let ended = Arc::new(Notify::new());
         let mut listeners =
             Listeners { stop: Arc::clone(&stop), stop_tcp, workers: Vec::new(), ended: Arc::clone(&ended) };
-        let tcp =
-            tcp::TcpContext::new(published.clone(), Arc::clone(metrics), tcp_row, limits.clone(), stopping);
-        let mut row = 0;
+        let tcp = tcp::TcpContext::new(published.clone(), Arc::clone(metrics), limits.clone(), stopping);
+        let mut sockets: Vec<Vec<UdpSocket>> = (0..self.workers()).map(|_| Vec::new()).collect();
         for endpoint in self.endpoints {
-            for socket in endpoint.udp {
-                let worker = udp::Worker::new(socket, row, published, metrics, limits, &stop);
-                let thread = std::thread::Builder::new().name(format!("udp-{row}"));
-                let notice = EndNotice(Arc::clone(&ended));
-                listeners.workers.push(thread.spawn(move || {
-                    let _notice = notice;
-                    worker.run();
-                })?);
-                row += 1;
+            for (sockets, socket) in sockets.iter_mut().zip(endpoint.udp) {
+                sockets.push(socket);
             }
             let accept = tcp::accept(tokio::net::TcpListener::from_std(endpoint.tcp)?, Arc::clone(&tcp));
             let notice = EndNotice(Arc::clone(&ended));
@@ -192,6 +218,16 @@ impl BoundListeners {
                 let _notice = notice;
                 accept.await;
             });
+        }
+        for (number, sockets) in sockets.into_iter().enumerate() {
+            let cpu = self.placement.cpu(number);
+            let worker = udp::Worker::new(number, cpu, sockets, published, metrics, limits, &stop)?;
+            let thread = std::thread::Builder::new().name(format!("udp-{number}"));
+            let notice = EndNotice(Arc::clone(&ended));
+            listeners.workers.push(thread.spawn(move || {
+                let _notice = notice;
+                worker.run();
+            })?);
         }
         Ok(listeners)
     }
@@ -275,21 +311,21 @@ fn cookie_time() -> u32 {
     u32::try_from(unix_time() & u64::from(u32::MAX)).unwrap_or(0)
 }
 
-/// The counters of a listener and the rate limits of its clients.
+/// The counts of a listener and the rate limits of its clients.
 #[derive(Clone, Copy)]
 struct Accounting<'a> {
-    metrics: &'a Metrics,
-    row: usize,
-    /// With the current time. `None` for TCP, because the handshake proves the client's address.
+    batch: &'a Batch<'a>,
+    /// With the current time; `None` for TCP, because a handshake proves the client's address.
     limiter: Option<(&'a Limiter, Duration)>,
 }
 
 /// Processes one message. A panic is a bug in steerd: it costs only this message and is counted, so
-/// that a repeated query cannot stop the server. A panic leaves no lasting state half-changed:
-/// counters are single additions, and scratch buffers are overwritten for each message.
-fn contain<T>(accounting: Accounting<'_>, work: impl FnOnce() -> T) -> Option<T> {
+/// that a repeated query cannot stop the server. No state that outlives the message can be left
+/// half-changed: counters are single additions, and scratch buffers are overwritten for each
+/// message.
+fn contain<T>(batch: &Batch<'_>, work: impl FnOnce() -> T) -> Option<T> {
     let done = catch_unwind(AssertUnwindSafe(work));
-    done.inspect_err(|_| accounting.metrics.happened(accounting.row, Event::Panicked, 1)).ok()
+    done.inspect_err(|_| batch.happened(Event::Panicked, 1)).ok()
 }
 
 /// Answers one message and counts it. Every listener calls `answer` through this function. Returns
@@ -302,8 +338,8 @@ fn respond<R: Rng>(
     reply: &mut [u8],
     accounting: Accounting<'_>,
 ) -> Option<usize> {
-    let Accounting { metrics, row, limiter } = accounting;
-    metrics.received(row, client.transport, client.address);
+    let Accounting { batch, limiter } = accounting;
+    batch.received(client.transport, client.address);
     #[cfg(test)]
     tests::panic_if_planted(query);
     let mut disposition = responder.respond(query, client, table, reply);
@@ -313,25 +349,24 @@ fn respond<R: Rng>(
         match limiter.judge(client.address, facts.kind, now) {
             LimitAction::Send => {}
             LimitAction::Slip => {
-                metrics.happened(row, Event::Slipped, 1);
+                batch.happened(Event::Slipped, 1);
                 disposition = answer::slip(query, client, table, reply);
             }
             LimitAction::Drop => {
-                metrics.dropped(row, Dropped::Limited);
+                batch.dropped(Dropped::Limited);
                 return None;
             }
         }
     }
     disposition = signature::complete(disposition, query, client, table, reply);
-    metrics.answered(row, &disposition);
+    batch.answered(&disposition);
     let Disposition::Reply(facts) = disposition else { return None };
     if let Some(served) = facts.service {
-        if let Some(service) = table.service(served.service) {
-            service.answers.add(row, served.column, 1);
-        }
-        if let Some(pool) = served.pool.and_then(|pool| table.pool(pool)) {
+        let answers = table.answers();
+        answers.count_service(batch.row(), served.service, served.column);
+        if let Some(pool) = served.pool {
             for backend in responder.picked() {
-                pool.answers.add(row, backend as usize, 1);
+                answers.count_backend(batch.row(), pool, backend as usize);
             }
         }
     }
@@ -339,9 +374,9 @@ fn respond<R: Rng>(
 }
 
 /// Counts a message that is longer than a query may be, and does not answer it.
-fn refuse_long(client: &Client, accounting: Accounting<'_>) {
-    accounting.metrics.received(accounting.row, client.transport, client.address);
-    accounting.metrics.dropped(accounting.row, Dropped::Long);
+fn refuse_long(client: &Client, Accounting { batch, .. }: Accounting<'_>) {
+    batch.received(client.transport, client.address);
+    batch.dropped(Dropped::Long);
 }
 
 /// The network of a client for per-client limits: /24 for IPv4, /56 for IPv6.

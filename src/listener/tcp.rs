@@ -29,11 +29,13 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::answer::{Client, Responder, Transport};
+use crate::counters::CounterRow;
 use crate::listener::connections::{Connections, Eviction, Place, Room};
 use crate::listener::transfer::{self, Begun, Outgoing};
 use crate::listener::{self, Accounting, InForce, LogLimit, closing};
-use crate::metrics::{Event, Metrics};
-use crate::sys::{self, MAX_QUERY};
+use crate::metrics::{Batch, Event, Metrics};
+use crate::sys;
+use crate::sys::batch::MAX_QUERY;
 use crate::table::{Published, Table};
 use crate::wire::{Full, MAX_MESSAGE, rcode};
 
@@ -57,7 +59,6 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 pub(super) struct TcpContext {
     published: Published,
     metrics: Arc<Metrics>,
-    row: usize,
     limits: InForce,
     connections: Arc<Connections>,
     /// The connections with unsent replies.
@@ -69,20 +70,19 @@ impl TcpContext {
     pub(super) fn new(
         published: Published,
         metrics: Arc<Metrics>,
-        row: usize,
         limits: InForce,
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
         let (connections, waiting) = (Connections::new(), Connections::new());
-        Arc::new(Self { published, metrics, row, limits, connections, waiting, stopping })
+        Arc::new(Self { published, metrics, limits, connections, waiting, stopping })
     }
 
     fn happened(&self, event: Event) {
-        self.metrics.happened(self.row, event, 1);
+        self.metrics.happened(event, 1);
     }
 
-    fn accounting(&self) -> Accounting<'_> {
-        Accounting { metrics: &self.metrics, row: self.row, limiter: None }
+    fn batch(&self) -> Batch<'_> {
+        self.metrics.batch(CounterRow::Shared)
     }
 
     fn idle(&self) -> Duration {
@@ -92,7 +92,7 @@ impl TcpContext {
     /// Takes a place for a client among the connections, or among those with unsent replies.
     fn enter(&self, places: &Arc<Connections>, peer: SocketAddr, all: usize, eviction: &Eviction) -> Place {
         let (place, evicted) = places.enter(listener::prefix_of(peer.ip()), Room::of_many(all), eviction);
-        self.metrics.happened(self.row, Event::Evicted, evicted);
+        self.metrics.happened(Event::Evicted, evicted);
         place
     }
 }
@@ -241,7 +241,8 @@ impl ClientConnection<'_> {
     /// Takes complete queries off the front of `rest` and answers them from one table, until there
     /// are enough replies to write.
     fn answer_some(&self, rest: &mut &[u8]) -> (Vec<u8>, Next) {
-        let accounting = self.shared.accounting();
+        let batch = self.shared.batch();
+        let accounting = Accounting { batch: &batch, limiter: None };
         let client = Client {
             address: self.peer.ip(),
             port: self.peer.port(),
@@ -260,9 +261,7 @@ impl ClientConnection<'_> {
             let Some((query, after)) = after.split_at_checked(length) else { return (replies, Next::Wait) };
             self.place.active();
             *rest = after;
-            match listener::contain(accounting, || {
-                append_any(&mut replies, query, &client, &table, accounting)
-            }) {
+            match listener::contain(&batch, || append_any(&mut replies, query, &client, &table, accounting)) {
                 Some(QueryResult::Replied) => {}
                 Some(QueryResult::Transfer(outgoing)) => return (replies, Next::Transfer(outgoing)),
                 // No reply is due, or answering panicked. The client would wait forever for a
@@ -276,11 +275,11 @@ impl ClientConnection<'_> {
     /// Sends all messages of a zone transfer, each within the time limit.
     async fn transfer(&mut self, mut outgoing: Box<Outgoing>) -> io::Result<()> {
         self.shared.happened(Event::Transfer);
-        let accounting = self.shared.accounting();
         sys::stream::set_wide(&self.stream, true)?;
         let mut message = Vec::new();
         loop {
-            let appended = listener::contain(accounting, || append_message(&mut message, &mut outgoing));
+            let appended =
+                listener::contain(&self.shared.batch(), || append_message(&mut message, &mut outgoing));
             if !appended.unwrap_or(Err(io::ErrorKind::InvalidData.into()))? {
                 break;
             }
@@ -366,7 +365,7 @@ fn append_transfer(
     query: &[u8],
     client: &Client,
     table: &Table,
-    Accounting { metrics, row, .. }: Accounting<'_>,
+    Accounting { batch, .. }: Accounting<'_>,
 ) -> Option<QueryResult> {
     SCRATCH.with_borrow_mut(|Scratch { reply, .. }| {
         let (asked, code) = match transfer::begin(query, client, table, reply) {
@@ -377,8 +376,8 @@ fn append_transfer(
             }
             Begun::Transfer(outgoing) => (QueryResult::Transfer(outgoing), rcode::NOERROR),
         };
-        metrics.received(row, client.transport, client.address);
-        metrics.replied(row, code);
+        batch.received(client.transport, client.address);
+        batch.replied(code);
         Some(asked)
     })
 }
@@ -459,7 +458,6 @@ mod tests {
         let shared = TcpContext::new(
             Published::new(table),
             metrics,
-            0,
             InForce::new(Limits::default(), usize::MAX),
             stopping,
         );

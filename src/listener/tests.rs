@@ -1,6 +1,8 @@
 //! Uses real sockets on loopback. The table is empty unless a test needs a service, so every query
 //! is refused: these tests check that replies arrive, not what they contain.
 
+mod workers;
+
 use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream as StdStream};
 
@@ -13,7 +15,6 @@ use rand::rngs::SmallRng;
 
 use super::rate_limit::RateLimit;
 use super::*;
-use crate::counters::Counters;
 use crate::name::Name;
 use crate::pool::{Backend, Pool, PoolId};
 use crate::selection::Spread;
@@ -39,7 +40,7 @@ struct Fixture {
 fn start(limits: TcpLimits) -> Fixture {
     let bound = bind(&["127.0.0.1:0".parse().unwrap()], 2).unwrap();
     let address = bound.local_addresses()[0];
-    let metrics = Arc::new(Metrics::new(bound.counter_rows()));
+    let metrics = Arc::new(Metrics::new(bound.workers()));
     let listeners = bound
         .serve(
             &Published::new(table()),
@@ -198,7 +199,7 @@ async fn what_no_query_can_be_ends_the_connection_at_once() {
     // A query of maximum length is accepted, and answered as malformed.
     let mut client = fixture.connect().await;
     let mut longest = query(7);
-    longest.resize(sys::MAX_QUERY, 0);
+    longest.resize(sys::batch::MAX_QUERY, 0);
     client.write_all(&framed(&longest)).await.unwrap();
     assert_eq!(read_reply(&mut client).await, (7, 1));
 }
@@ -309,12 +310,12 @@ async fn stopping_frees_the_port_and_ends_connections() {
 #[test]
 fn one_worker_shares_its_port_with_nobody() {
     let bound = bind(&["127.0.0.1:0".parse().unwrap()], 1).unwrap();
-    let error = sys::bind_udp(bound.local_addresses()[0], true).unwrap_err();
+    let error = sys::udp::bind_udp(bound.local_addresses()[0], true).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
 }
 
 /// A table with the service `www.example`: two backends, both in every answer.
-fn table_with_service(rows: usize) -> Table {
+fn table_with_service(threads: usize) -> Table {
     let wire = |text: &str| Name::parse(text).unwrap().wire().to_vec();
     let mut zone = ZoneBuilder::new(&wire("example"));
     let soa = [wire("ns.elsewhere"), wire("admin.elsewhere"), vec![0; 20]].concat();
@@ -333,9 +334,8 @@ fn table_with_service(rows: usize) -> Table {
         when_down: WhenDown::FailOpen,
     };
     let catalog = Catalog::new(vec![zone.finish().unwrap()]);
-    let services = Services::new([(service, Counters::new(rows, 2))]);
-    let answers = PoolView::counters(&pool, rows);
-    let view = PoolView::build(&pool, None, answers, |_, _| Standing::Healthy.into());
+    let services = Services::new([service]);
+    let view = PoolView::build(&pool, None, |_, _| Standing::Healthy.into());
     Table::new(
         1,
         Arc::default(),
@@ -344,14 +344,15 @@ fn table_with_service(rows: usize) -> Table {
         [Arc::new(view)],
         SmallRng::seed_from_u64(1),
     )
+    .counted_by(threads)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_of_services_are_counted_over_both_transports_and_families() {
     let bound = bind(&["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()], 2).unwrap();
     let addresses = bound.local_addresses();
-    let metrics = Arc::new(Metrics::new(bound.counter_rows()));
-    let published = Published::new(table_with_service(bound.counter_rows()));
+    let metrics = Arc::new(Metrics::new(bound.workers()));
+    let published = Published::new(table_with_service(bound.workers()));
     let listeners = bound.serve(&published, &metrics, &InForce::new(Limits::default(), usize::MAX)).unwrap();
     for address in addresses {
         let client = tokio::net::UdpSocket::bind((address.ip(), 0)).await.unwrap();
@@ -475,7 +476,7 @@ fn each_reason_not_to_bind_is_explained() {
 async fn equal_replies_are_limited_and_slip_to_tcp() {
     let bound = bind(&["127.0.0.1:0".parse().unwrap()], 1).unwrap();
     let address = bound.local_addresses()[0];
-    let metrics = Arc::new(Metrics::new(bound.counter_rows()));
+    let metrics = Arc::new(Metrics::new(bound.workers()));
     let rate = RateLimit {
         responses_per_second: 5,
         all_responses_per_second: None,
@@ -532,7 +533,7 @@ async fn a_panic_costs_its_datagram_alone() {
     for id in 0..64 {
         client.send(&if id == 20 { planted(id) } else { query(id) }).await.unwrap();
     }
-    let metrics = Arc::new(Metrics::new(bound.counter_rows()));
+    let metrics = Arc::new(Metrics::new(bound.workers()));
     let listeners = bound
         .serve(&Published::new(table()), &metrics, &InForce::new(Limits::default(), usize::MAX))
         .unwrap();

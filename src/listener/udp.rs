@@ -1,16 +1,21 @@
 //! UDP workers: plain threads that receive, answer and send in batches.
 //!
 //! ```text
-//! receive up to 64 -> load table and limits once -> answer each -> send all -> ...
+//! wait for sockets, one for each address -> for each that is ready:
+//!     receive up to 64 -> load table and limits once -> answer each -> count -> send all
 //! ```
+//!
+//! Each socket that is ready gets one batch in turn, so a flood of one address leaves the others
+//! their share. A worker with a single socket waits in the receive call itself, which saves a system
+//! call for each batch.
 //!
 //! Between receive and send, nothing is allocated and no lock is taken. Every 100 ms an idle worker
 //! checks whether to stop, and releases a replaced table. A worker ends only when told to.
 
 use std::io;
 use std::net::UdpSocket;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -18,86 +23,190 @@ use rand::rngs::SmallRng;
 use tracing::warn;
 
 use crate::answer::{Client, Responder, Transport};
+use crate::counters::CounterRow;
 use crate::listener::limits::{self, Active};
 use crate::listener::{self, Accounting, InForce, LogLimit};
-use crate::metrics::{Event, Metrics};
-use crate::sys::{Datagram, UdpBatch};
+use crate::metrics::{Batch, Event, Metrics};
+use crate::sys::affinity;
+use crate::sys::batch::{Datagram, UdpBatch};
+use crate::sys::ready::Ready;
+use crate::sys::udp::{self, RECEIVE_TIMEOUT};
 use crate::table::{Published, Table, TableReader};
 
 /// Pause after an error, so that a persistent error does not make the worker spin.
 const REST: Duration = Duration::from_millis(10);
 
-/// One thread with one socket.
+/// What the system lacks is told once, not by each worker.
+static NOT_PINNED: Once = Once::new();
+static DROPS_UNKNOWN: Once = Once::new();
+
+/// One thread with its sockets.
 pub(super) struct Worker {
-    socket: UdpSocket,
-    row: usize,
-    table: TableReader,
+    sockets: Vec<WorkerSocket>,
+    /// Tells which socket to read; `None` if there is only one.
+    ready: Option<Ready>,
+    row: CounterRow,
+    cpu: Option<usize>,
     metrics: Arc<Metrics>,
-    limits: limits::LimitsReader,
     stop: Arc<AtomicBool>,
+    answerer: BatchAnswerer,
+}
+
+struct WorkerSocket {
+    socket: UdpSocket,
+    /// What the kernel had dropped when it was last asked.
+    dropped: u32,
+}
+
+/// All that is needed to answer a batch.
+struct BatchAnswerer {
+    table: TableReader,
+    limits: limits::LimitsReader,
     responder: Responder<SmallRng>,
+    began: Instant,
+    /// The time in server cookies, as of the last batch.
+    time: u32,
     log_limit: LogLimit,
 }
 
 impl Worker {
+    /// The worker with this number, on this CPU if there is one.
     pub(super) fn new(
-        socket: UdpSocket,
-        row: usize,
+        number: usize,
+        cpu: Option<usize>,
+        sockets: Vec<UdpSocket>,
         published: &Published,
         metrics: &Arc<Metrics>,
         limits: &InForce,
         stop: &Arc<AtomicBool>,
-    ) -> Self {
-        Self {
-            socket,
-            row,
-            table: published.reader(),
+    ) -> io::Result<Self> {
+        let ready = if sockets.len() == 1 { None } else { Some(Ready::new(&sockets)?) };
+        Ok(Self {
+            sockets: sockets.into_iter().map(|socket| WorkerSocket { socket, dropped: 0 }).collect(),
+            ready,
+            row: CounterRow::Own(number),
+            cpu,
             metrics: Arc::clone(metrics),
-            limits: limits.reader(),
             stop: Arc::clone(stop),
-            responder: Responder::new(SmallRng::from_rng(&mut rand::rng())),
-            log_limit: LogLimit::default(),
-        }
+            answerer: BatchAnswerer {
+                table: published.reader(),
+                limits: limits.reader(),
+                responder: Responder::new(SmallRng::from_rng(&mut rand::rng())),
+                began: Instant::now(),
+                time: 0,
+                log_limit: LogLimit::default(),
+            },
+        })
     }
 
     pub(super) fn run(mut self) {
-        let mut batch = UdpBatch::new();
-        let began = Instant::now();
+        if let Some(cpu) = self.cpu
+            && let Err(error) = affinity::pin_to(cpu)
+        {
+            NOT_PINNED
+                .call_once(|| warn!(cpu, %error, "a UDP worker cannot be pinned to a CPU; it runs on any"));
+        }
+        let metrics = Arc::clone(&self.metrics);
+        let counts = metrics.batch(self.row);
+        // Made by its own thread, so that it is in the memory next to its CPU.
+        let mut datagrams = UdpBatch::new();
+        let mut drops_read = self.answerer.time;
         while !self.stop.load(Ordering::Relaxed) {
-            if let Err(error) = batch.receive(&self.socket) {
-                // Without this, a worker without queries would keep an old table and its zones
-                // alive.
-                self.table.load();
-                self.limits.load();
-                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
-                    self.metrics.happened(self.row, Event::ReceiveError, 1);
-                    self.log("receiving datagrams failed", &error);
-                    std::thread::sleep(REST);
-                }
-                continue;
+            self.turn(&mut datagrams, &counts);
+            if self.answerer.time != drops_read {
+                drops_read = self.answerer.time;
+                self.read_drops(&counts);
             }
-            let time = listener::cookie_time();
-            let Active { limiter, .. } = &**self.limits.load();
-            let limiter = limiter.as_deref().map(|limiter| (limiter, began.elapsed()));
-            let accounting = Accounting { metrics: &self.metrics, row: self.row, limiter };
-            let responder = &mut self.responder;
-            let table: &Table = self.table.load();
-            batch.answer(|datagram| {
-                listener::contain(accounting, || answer(responder, datagram, time, table, accounting))
-                    .flatten()
-            });
-            let sent = batch.send(&self.socket);
-            if let Some(error) = sent.error {
-                self.metrics.happened(self.row, Event::SendError, sent.failed);
-                self.log("sending replies failed", &error);
+            counts.settle();
+        }
+        self.read_drops(&counts);
+    }
+
+    /// Waits for queries and answers a batch of each socket that has some.
+    fn turn(&mut self, datagrams: &mut UdpBatch, counts: &Batch<'_>) {
+        let Self { sockets, ready, answerer, .. } = self;
+        let Some(ready) = ready else {
+            if let Some(WorkerSocket { socket, .. }) = sockets.first() {
+                answerer.serve(socket, true, datagrams, counts);
+            }
+            return;
+        };
+        match ready.wait(RECEIVE_TIMEOUT) {
+            Ok([]) => answerer.rest(),
+            Ok(indices) => {
+                for &index in indices {
+                    if let Some(WorkerSocket { socket, .. }) = sockets.get(index) {
+                        answerer.serve(socket, false, datagrams, counts);
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                counts.happened(Event::ReceiveError, 1);
+                answerer.log_failure("waiting for datagrams failed", None, &error);
+                std::thread::sleep(REST);
             }
         }
     }
 
-    fn log(&mut self, what: &str, error: &io::Error) {
+    /// Counts what the kernel has dropped since the last time.
+    fn read_drops(&mut self, counts: &Batch<'_>) {
+        for WorkerSocket { socket, dropped } in &mut self.sockets {
+            match udp::dropped(socket) {
+                Ok(now) => {
+                    counts.happened(Event::KernelDropped, now.wrapping_sub(*dropped));
+                    *dropped = now;
+                }
+                Err(error) => DROPS_UNKNOWN.call_once(|| {
+                    warn!(%error, "the kernel does not tell which datagrams it drops; steerd_kernel_drops_total stays 0");
+                }),
+            }
+        }
+    }
+}
+
+impl BatchAnswerer {
+    /// Receives a batch and answers it.
+    fn serve(&mut self, socket: &UdpSocket, wait: bool, datagrams: &mut UdpBatch, counts: &Batch<'_>) {
+        if let Err(error) = datagrams.receive(socket, wait) {
+            self.rest();
+            if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+                counts.happened(Event::ReceiveError, 1);
+                self.log_failure("receiving datagrams failed", Some(socket), &error);
+                std::thread::sleep(REST);
+            }
+            return;
+        }
+        self.time = listener::cookie_time();
+        let time = self.time;
+        let Active { limiter, .. } = &**self.limits.load();
+        let limiter = limiter.as_deref().map(|limiter| (limiter, self.began.elapsed()));
+        let accounting = Accounting { batch: counts, limiter };
+        let responder = &mut self.responder;
+        let table: &Table = self.table.load();
+        datagrams.answer(|datagram| {
+            listener::contain(counts, || answer(responder, datagram, time, table, accounting)).flatten()
+        });
+        counts.settle();
+        let sent = datagrams.send(socket);
+        if let Some(error) = sent.error {
+            counts.happened(Event::SendError, u32::try_from(sent.failed).unwrap_or(u32::MAX));
+            self.log_failure("sending replies failed", Some(socket), &error);
+        }
+    }
+
+    /// Takes note of what has changed. Without this, a worker without queries would keep an old table
+    /// and its zones alive.
+    fn rest(&mut self) {
+        self.table.load();
+        self.limits.load();
+        self.time = listener::cookie_time();
+    }
+
+    fn log_failure(&mut self, what: &str, socket: Option<&UdpSocket>, error: &io::Error) {
         if self.log_limit.allows() {
-            let address =
-                self.socket.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
+            let address = socket.and_then(|socket| socket.local_addr().ok());
+            let address = address.map_or_else(String::new, |address| address.to_string());
             warn!(%address, %error, "{what}; steerd continues");
         }
     }

@@ -1,10 +1,11 @@
 //! Counters, gauges and histograms, and their Prometheus text.
 //!
-//! Counting a query adds one in the thread's row; counting a probe adds one in the [`PoolSeries`] of
-//! its pool. The counters of services and answers are in the table. Reading them depends on no other
-//! thread, so metrics are available even if the rest of the server is stuck. Labels come only from
-//! the configuration, never from a query. Decisions do not belong here.
+//! Queries are counted in a [`Batch`] of their thread, and counting a probe adds one to the
+//! [`PoolSeries`] of its pool. The counters of services and answers are in the table. Reading any
+//! of them needs no other thread, so metrics can be shown even when the rest of the server is
+//! stuck. Labels come only from the configuration, never from a query. Decisions do not belong here.
 
+mod batch;
 mod histogram;
 pub mod operation;
 mod pools;
@@ -12,7 +13,6 @@ mod text;
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,15 +21,17 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use tokio::time::Instant;
 
-use crate::answer::{Disposition, DropReason, Transport};
-use crate::counters::Counters;
-use crate::pool::Family;
+use crate::answer::DropReason;
+use crate::counters::{CounterRow, Counters};
+use crate::pool::{Family, PoolId};
+use crate::service::ServiceId;
 use crate::table::{Decision, ServiceView, Table};
 use crate::wire::rcode;
 
 use histogram::Histogram;
 use text::{TextEncoder, flag};
 
+pub use batch::Batch;
 pub use operation::Notified;
 pub use pools::PoolSeries;
 
@@ -49,7 +51,7 @@ const RCODES: [(&str, u16); 10] = [
     ("BADCOOKIE", rcode::BADCOOKIE),
 ];
 const DROPS: [&str; 5] = ["short", "response", "port_zero", "long", "limited"];
-const EVENTS: [(&str, &str); 12] = [
+const EVENTS: [(&str, &str); 13] = [
     ("truncated_total", "Replies with TC set."),
     ("slipped_total", "Rate-limited replies that were sent empty and truncated."),
     ("panics_total", "Queries lost to a bug in steerd; please report the log line."),
@@ -62,6 +64,10 @@ const EVENTS: [(&str, &str); 12] = [
     ("zone_transfers_total", "Zone transfers started."),
     ("tcp_timeouts_total", "TCP connections closed because the client was too slow or idle for too long."),
     ("admin_evicted_total", "Idle admin connections closed to make room for others."),
+    (
+        "kernel_drops_total",
+        "Datagrams that the kernel dropped because a UDP worker did not read fast enough.",
+    ),
 ];
 /// Buckets of times that should be far below a second, seconds.
 const FINE: [f64; 14] =
@@ -98,6 +104,8 @@ pub enum Event {
     TimedOut,
     /// An admin connection was closed to make room for another.
     AdminEvicted,
+    /// The kernel dropped a datagram before it was received.
+    KernelDropped,
 }
 
 /// Why a message was dropped.
@@ -133,13 +141,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// `rows` is the number of threads that may count queries.
+    /// `threads` is the number of threads that count queries with counters of their own.
     #[must_use]
-    pub fn new(rows: usize) -> Self {
+    pub fn new(threads: usize) -> Self {
         Self {
             began: Instant::now(),
             operation: operation::Operation::new(),
-            traffic: Counters::new(rows, COLUMNS),
+            traffic: Counters::new(threads, COLUMNS),
             probe_lag: Histogram::new(&FINE),
             probes_in_flight: AtomicUsize::new(0),
             probes_waiting: AtomicUsize::new(0),
@@ -150,46 +158,15 @@ impl Metrics {
         }
     }
 
-    /// Counts a received message as a query.
-    pub fn received(&self, row: usize, transport: Transport, client: IpAddr) {
-        let transport = if transport == Transport::Udp { 0 } else { 2 };
-        self.traffic.add(row, transport + Family::of(client).index(), 1);
+    /// Starts a batch of counts of a thread. At most one batch at a time may have a row of its own.
+    #[must_use]
+    pub fn batch(&self, row: CounterRow) -> Batch<'_> {
+        Batch::new(self, row)
     }
 
-    /// Counts the reply to a message, or the drop.
-    pub fn answered(&self, row: usize, disposition: &Disposition<'_>) {
-        match disposition {
-            Disposition::Drop(reason) => self.dropped(row, Dropped::Unanswerable(*reason)),
-            Disposition::Reply(reply) => {
-                self.replied(row, reply.rcode);
-                if reply.truncated {
-                    self.happened(row, Event::Truncated, 1);
-                }
-            }
-        }
-    }
-
-    /// Counts a reply with this code.
-    pub fn replied(&self, row: usize, rcode: u16) {
-        let known = RCODES.iter().position(|(_, code)| *code == rcode);
-        self.traffic.add(row, FIRST_RCODE + known.unwrap_or(RCODES.len()), 1);
-    }
-
-    /// Counts a message without a reply.
-    pub fn dropped(&self, row: usize, why: Dropped) {
-        let reason = match why {
-            Dropped::Unanswerable(DropReason::Short) => 0,
-            Dropped::Unanswerable(DropReason::Response) => 1,
-            Dropped::Unanswerable(DropReason::PortZero) => 2,
-            Dropped::Long => 3,
-            Dropped::Limited => 4,
-        };
-        self.traffic.add(row, FIRST_DROP + reason, 1);
-    }
-
-    /// Counts an event at a listener, `times` times.
-    pub fn happened(&self, row: usize, event: Event, times: usize) {
-        self.traffic.add(row, FIRST_EVENT + event as usize, times as u64);
+    /// Counts an event at a listener, `times` times. Any thread may call this.
+    pub fn happened(&self, event: Event, times: usize) {
+        self.traffic.add(CounterRow::Shared, FIRST_EVENT + event as usize, times as u64);
     }
 
     /// Counts a probe that started this much later than it was due.
@@ -324,11 +301,12 @@ fn write_table(text: &mut TextEncoder<'_>, table: &Table) -> fmt::Result {
     text.gauge("table_generation", "Number of the published answer table.")?.series(&[], table.generation)?;
     let help = "Answers for a service, by pool; an empty pool label is the all-down answer.";
     let mut answers = text.counter("service_answers_total", help)?;
-    for ServiceView { service, answers: counts, .. } in table.services().iter() {
+    for (id, ServiceView { service, .. }) in (0..).map(ServiceId).zip(table.services().iter()) {
         let name = service.name.to_plain();
         let tiers = service.tiers.iter().map(|tier| table.pool(*tier).map_or("", |pool| &*pool.name));
-        for (column, pool) in tiers.chain([""]).enumerate() {
-            answers.series(&[("service", &name), ("pool", pool)], counts.sum(column))?;
+        for (tier, pool) in tiers.chain([""]).enumerate() {
+            let count = table.answers().of_service(id, tier);
+            answers.series(&[("service", &name), ("pool", pool)], count)?;
         }
     }
     let help = "1 while no tier is usable and answers are drawn from all backends of the first tier that has addresses.";
@@ -339,9 +317,10 @@ fn write_table(text: &mut TextEncoder<'_>, table: &Table) -> fmt::Result {
         fail_open.series(&[("service", &view.service.name.to_plain())], flag(fails_open))?;
     }
     let mut answers = text.counter("backend_answers_total", "Answers that contained the backend.")?;
-    for pool in table.pools().iter() {
-        for (column, backend) in pool.backends.iter().enumerate() {
-            answers.series(&[("pool", &pool.name), ("backend", backend)], pool.answers.sum(column))?;
+    for (id, pool) in (0..).map(PoolId).zip(table.pools().iter()) {
+        for (index, backend) in pool.backends.iter().enumerate() {
+            let count = table.answers().of_backend(id, index);
+            answers.series(&[("pool", &pool.name), ("backend", backend)], count)?;
         }
     }
     Ok(())
@@ -351,17 +330,17 @@ fn write_table(text: &mut TextEncoder<'_>, table: &Table) -> fmt::Result {
 #[allow(clippy::float_cmp, reason = "counts and whole seconds, which floats hold exactly")]
 mod tests {
     use std::collections::{HashMap, HashSet};
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Arc;
 
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
 
     use super::*;
-    use crate::answer::{Reply, ResponseKind};
+    use crate::answer::{Disposition, Reply, ResponseKind, Transport};
     use crate::health::Outcome;
     use crate::name::Name;
-    use crate::pool::{Backend, Override, Pool, PoolId};
+    use crate::pool::{Backend, Override, Pool};
     use crate::probe::Cause;
     use crate::selection::Spread;
     use crate::service::{Answers, Policy, Service, WhenDown};
@@ -407,9 +386,8 @@ mod tests {
             spread: Spread::Shares,
             when_down: WhenDown::FailOpen,
         };
-        let view =
-            PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::Healthy.into());
-        let services = Services::new([(service, Counters::new(1, 2))]);
+        let view = PoolView::build(&pool, None, |_, _| Standing::Healthy.into());
+        let services = Services::new([service]);
         let catalog = Arc::new(Catalog::new(Vec::new()));
         let table = Arc::new(Table::new(
             7,
@@ -419,8 +397,9 @@ mod tests {
             [Arc::new(view)],
             SmallRng::seed_from_u64(1),
         ));
+        let batches = [CounterRow::Own(0), CounterRow::Own(1)].map(|row| metrics.batch(row));
         for (row, code) in [(0, rcode::NOERROR), (1, rcode::NOERROR), (1, rcode::BADCOOKIE), (0, 4000)] {
-            metrics.received(row, Transport::Udp, client);
+            batches[row].received(Transport::Udp, client);
             let reply = Reply {
                 length: 0,
                 rcode: code,
@@ -431,14 +410,15 @@ mod tests {
                 limit: 512,
                 service: None,
             };
-            metrics.answered(row, &Disposition::Reply(reply));
+            batches[row].answered(&Disposition::Reply(reply));
         }
-        metrics.received(0, Transport::Tcp, "::1".parse().unwrap());
-        metrics.answered(0, &Disposition::Drop(DropReason::Response));
-        for (index, event) in [Event::Accepted, Event::Accepted, Event::Closed].into_iter().enumerate() {
-            metrics.happened(index % 2, event, 1);
-        }
-        metrics.happened(1, Event::TimedOut, 3);
+        batches[0].received(Transport::Tcp, "::1".parse().unwrap());
+        batches[0].answered(&Disposition::Drop(DropReason::Response));
+        batches[1].happened(Event::Accepted, 1);
+        drop(batches);
+        metrics.happened(Event::Accepted, 1);
+        metrics.happened(Event::Closed, 1);
+        metrics.happened(Event::TimedOut, 3);
         metrics.probe_started(Duration::from_millis(1));
         metrics.published(Duration::from_micros(50));
         for outcome in [Outcome::Failed, Outcome::Void] {

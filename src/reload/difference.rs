@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::config::{AdminSettings, ServerSettings};
 use crate::duration::Shown;
+use crate::listener::Steering;
 use crate::listener::rate_limit::RateLimit;
 use crate::name::Name;
 use crate::reload::{Change, Configured};
@@ -21,6 +22,13 @@ pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<C
         |listen: &Vec<SocketAddr>| listen.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
     keys.compare("server.listen", &running.server.listen, &wanted.server.listen, list);
     keys.compare("server.workers", &running.server.workers, &wanted.server.workers, ToString::to_string);
+    keys.compare("server.steering", &running.server.steering, &wanted.server.steering, |steering| {
+        match steering {
+            Steering::Hash => "hash",
+            Steering::Cpu => "cpu",
+        }
+        .to_owned()
+    });
     keys.compare("admin.listen", &running.admin.listen, &wanted.admin.listen, |listen| {
         or_none(listen.as_ref())
     });
@@ -31,10 +39,10 @@ pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<C
 /// restart.
 pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Configured {
     let Configured { warnings, server, admin, settings, startup_wait } = wanted;
-    let listen = running.server.listen.clone();
+    let (listen, steering) = (running.server.listen.clone(), running.server.steering);
     Configured {
         warnings,
-        server: ServerSettings { listen, workers: running.server.workers, ..server },
+        server: ServerSettings { listen, workers: running.server.workers, steering, ..server },
         admin: AdminSettings { listen: running.admin.listen, ..admin },
         settings,
         startup_wait,

@@ -19,13 +19,13 @@ impl Shares {
     /// Shares without a descriptor limit.
     pub(super) const UNLIMITED: Self = Self { probes: fleet::MAX_IN_FLIGHT, connections: usize::MAX };
 
-    /// Divides `limit` descriptors, of which `sockets` are bound for DNS. Probes get half of what
-    /// the reserve leaves, at most as many as they can use; connections get the rest. The
-    /// configured number of connections is ignored, because a reload may change it.
-    pub(super) fn of(limit: u64, sockets: usize) -> Self {
+    /// Divides `limit` descriptors, of which `listeners` are for the listeners of DNS. Probes get half of what
+    /// the reserve leaves, up to what they can use; connections get the rest. The configured number
+    /// of connections does not count, because a reload may change it.
+    pub(super) fn of(limit: u64, listeners: usize) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let reserve = sockets + admin::MOST_CONNECTIONS + OTHERS;
-        // If the limit is low, the reserve is reduced, not the shares.
+        let reserve = listeners + admin::MOST_CONNECTIONS + OTHERS;
+        // If the limit is low, cut the reserve rather than the shares.
         let free = limit - reserve.min(limit / 2);
         let for_probes = (free / 2).min(fleet::MOST_DESCRIPTORS);
         Self { probes: fleet::probes_within(for_probes), connections: (free - for_probes).max(1) }

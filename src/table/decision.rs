@@ -12,7 +12,6 @@ use rand::Rng;
 use super::draw::{Draw, Drawing};
 use super::persistent::PersistentVec;
 use super::pool_view::{Choice, FamilyView, PoolView};
-use crate::counters::Counters;
 use crate::pool::{Family, PoolId};
 use crate::service::{Service, ServiceId, WhenDown};
 
@@ -46,14 +45,12 @@ pub enum Decision {
     },
 }
 
-/// A service with its counters.
+/// A service of a table.
 #[derive(Debug)]
 pub struct ServiceView {
     /// As configured.
     pub service: Service,
-    /// Counts of answers: a column for each tier, in order, then one for the all-down answer.
-    pub answers: Counters,
-    /// The index of its plan.
+    /// Index of its plan.
     pub(super) plan: usize,
 }
 
@@ -79,11 +76,11 @@ pub(super) struct Plan {
 }
 
 impl Services {
-    /// Takes the services with their counters, in the order of [`ServiceId`].
-    pub fn new(services: impl IntoIterator<Item = (Service, Counters)>) -> Self {
+    /// Takes the services in the order of [`ServiceId`].
+    pub fn new(services: impl IntoIterator<Item = Service>) -> Self {
         let mut plans: Vec<Plan> = Vec::new();
         let mut known: HashMap<(Vec<PoolId>, bool, Drawing), usize> = HashMap::new();
-        let mut view = |(id, (service, answers)): (ServiceId, (Service, Counters))| {
+        let mut view = |(id, service): (ServiceId, Service)| {
             let fails_open = service.when_down == WhenDown::FailOpen;
             let drawing = Drawing::from(&service);
             let plan = *known.entry((service.tiers.clone(), fails_open, drawing)).or_insert_with(|| {
@@ -93,7 +90,7 @@ impl Services {
             if let Some(plan) = plans.get_mut(plan) {
                 plan.services.push(id);
             }
-            ServiceView { service, answers, plan }
+            ServiceView { service, plan }
         };
         let views = (0..).map(ServiceId).zip(services).map(&mut view).collect();
         let pools = plans.iter().flat_map(|plan| &plan.tiers).map(|pool| pool.index() + 1).max();

@@ -29,7 +29,6 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::counters::Counters;
 use crate::pool::{Family, Override, Pool};
 use crate::selection::Candidate;
 
@@ -42,8 +41,6 @@ pub struct PoolView {
     pub backends: Arc<[Box<str>]>,
     /// Indexed by [`Family::index`].
     pub families: [FamilyView; 2],
-    /// How often each backend was answered, one column per backend. The counters live as long as the pool.
-    pub answers: Arc<Counters>,
 }
 
 /// The addresses of a pool that may be in answers now, for one address family.
@@ -245,13 +242,11 @@ impl PoolView {
     /// Builds the view of a pool. `condition` returns the state of an address, by the index of its backend and
     /// its index within the backend, and is called once per address.
     ///
-    /// `previous` is an earlier view of the pool; unchanged parts are shared with it. It may have other backends.
-    /// `answers` are the counters to continue, one column per backend in order: those of the previous view if the
-    /// backends are the same, otherwise for example [`PoolView::counters`].
+    /// `previous` is an earlier view of the pool; unchanged parts are shared with it. It may have
+    /// other backends.
     pub fn build(
         pool: &Pool,
         previous: Option<&PoolView>,
-        answers: Arc<Counters>,
         condition: impl Fn(usize, usize) -> AddressCondition,
     ) -> Self {
         let name = previous.map(|view| &view.name).filter(|name| ***name == *pool.name);
@@ -274,7 +269,6 @@ impl PoolView {
                 };
                 FamilyView::build(pool, previous, configured, &condition)
             }),
-            answers,
         }
     }
 
@@ -291,14 +285,7 @@ impl PoolView {
             name: Arc::clone(&self.name),
             backends: Arc::clone(&self.backends),
             families: self.families.each_ref().map(next),
-            answers: Arc::clone(&self.answers),
         }
-    }
-
-    /// Counters for a pool without answers so far; `rows` threads may increment them.
-    #[must_use]
-    pub fn counters(pool: &Pool, rows: usize) -> Arc<Counters> {
-        Arc::new(Counters::new(rows, pool.backends.len()))
     }
 
     /// The view of one family.

@@ -4,7 +4,6 @@
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::counters::Counters;
 use crate::name::Name;
 use crate::pool::Override::{Disabled, Drain};
 use crate::pool::{MinHealthy, Override, Pool};
@@ -14,10 +13,9 @@ use crate::service::{Answers, Policy, Service, WhenDown};
 use super::pool_view::tests::{build, pool, random_condition, random_pool};
 use super::*;
 
-fn service(tiers: Vec<PoolId>, when_down: WhenDown) -> (Service, Counters) {
-    let columns = tiers.len() + 1;
+fn service(tiers: Vec<PoolId>, when_down: WhenDown) -> Service {
     let name = Name::parse("www.example").unwrap();
-    let service = Service {
+    Service {
         name,
         tiers,
         answers: Answers::All,
@@ -25,8 +23,7 @@ fn service(tiers: Vec<PoolId>, when_down: WhenDown) -> (Service, Counters) {
         policy: Policy::All,
         spread: Spread::Shares,
         when_down,
-    };
-    (service, Counters::new(1, columns))
+    }
 }
 
 fn table(services: Services, views: impl IntoIterator<Item = Arc<PoolView>>) -> Table {
@@ -67,7 +64,7 @@ fn rules(table: &Table, service: &Service, family: Family) -> Decision {
     })
 }
 
-fn random_services(rng: &mut SmallRng, pools: usize) -> Vec<(Service, Counters)> {
+fn random_services(rng: &mut SmallRng, pools: usize) -> Vec<Service> {
     let whens = [WhenDown::FailOpen, WhenDown::FailOpen, WhenDown::NoData, WhenDown::ServFail];
     // A few of the pools do not exist.
     let beyond = u32::try_from(pools + pools / 10).unwrap() + 1;
@@ -97,7 +94,7 @@ fn tables_that_follow_another_equal_tables_built_from_nothing() {
             assert_eq!(followed.generation, step + 1, "{context}");
             assert_eq!(followed.pools().len(), views.len());
             assert!(followed.pools().iter().zip(&views).all(|(one, other)| Arc::ptr_eq(one, other)));
-            for (id, (service, _)) in (0..).map(ServiceId).zip(&services) {
+            for (id, service) in (0..).map(ServiceId).zip(&services) {
                 let [view, other] = [&followed, &built].map(|table| table.service(id).unwrap());
                 assert_eq!(view.service, *service, "{context}");
                 for family in Family::ALL {
@@ -110,14 +107,14 @@ fn tables_that_follow_another_equal_tables_built_from_nothing() {
                 let users: Vec<ServiceId> = (0..)
                     .map(ServiceId)
                     .zip(&services)
-                    .filter(|(_, (service, _))| service.tiers.contains(&id))
+                    .filter(|(_, service)| service.tiers.contains(&id))
                     .map(|(id, _)| id)
                     .collect();
                 let mut found: Vec<ServiceId> = followed.services().of_pool(id).collect();
                 found.sort();
                 assert_eq!(found, users, "{context} {id:?}");
                 let fails_open = Family::ALL.map(|family| {
-                    let decisions = services.iter().map(|(service, _)| rules(&built, service, family));
+                    let decisions = services.iter().map(|service| rules(&built, service, family));
                     decisions
                         .into_iter()
                         .any(|decision| matches!(decision, Decision::FailOpen { pool, .. } if pool == id))
@@ -135,7 +132,7 @@ fn tables_that_follow_another_equal_tables_built_from_nothing() {
                 let conditions: [[AddressCondition; 3]; 8] =
                     std::array::from_fn(|_| std::array::from_fn(|_| random_condition(&mut rng)));
                 let condition = |backend: usize, at: usize| conditions[backend][at];
-                *view = Arc::new(PoolView::build(pool, Some(view), Arc::clone(&view.answers), condition));
+                *view = Arc::new(PoolView::build(pool, Some(view), condition));
                 changed.push((PoolId(u32::try_from(index).unwrap()), Arc::clone(view)));
             }
             followed = followed.with_pools(changed);
@@ -171,10 +168,7 @@ fn a_flip_copies_as_much_in_a_large_table_as_in_a_small_one() {
             let standing = if backend == 0 { Standing::Unhealthy } else { Standing::Healthy };
             standing.into()
         };
-        (
-            PoolId(index),
-            Arc::new(PoolView::build(&pool, Some(previous), Arc::clone(&previous.answers), condition)),
-        )
+        (PoolId(index), Arc::new(PoolView::build(&pool, Some(previous), condition)))
     };
     for index in [0, 5_000, 9_999] {
         let after = before.with_pools([flipped(index)]);
@@ -233,8 +227,8 @@ fn the_first_tier_that_is_not_all_drained_fails_open() {
 fn new_orders_change_neither_the_generation_nor_the_decisions() {
     let pool = pool(&[1; 20], MinHealthy::Count(1));
     let drawing = |id: u32| {
-        let (service, counters) = service(vec![PoolId(id)], WhenDown::FailOpen);
-        (Service { answers: Answers::AtMost(2), ..service }, counters)
+        let service = service(vec![PoolId(id)], WhenDown::FailOpen);
+        Service { answers: Answers::AtMost(2), ..service }
     };
     let view = |_| Arc::new(build(&pool, |_, _| Standing::Healthy.into()));
     let before = table(Services::new((0..4).map(drawing)), (0..4).map(view));

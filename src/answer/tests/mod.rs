@@ -15,7 +15,6 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::counters::Counters;
 use crate::name::Name;
 use crate::pool::{Backend, Pool};
 use crate::selection::Spread;
@@ -107,9 +106,8 @@ fn table_in(zones: &[(&str, &str)], pool: &Pool, standing: impl Fn(usize) -> Sta
         zone.finish().unwrap()
     };
     let catalog = Catalog::new(zones.iter().enumerate().map(zone).collect());
-    let services = Services::new(services.map(|service| (service, Counters::new(1, 2))));
-    let answers = PoolView::counters(pool, 1);
-    let view = PoolView::build(pool, None, answers, |backend, _| standing(backend).into());
+    let services = Services::new(services);
+    let view = PoolView::build(pool, None, |backend, _| standing(backend).into());
     Table::new(
         1,
         Arc::default(),

@@ -84,11 +84,9 @@ fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
     let addresses = (0..MOST_IPV4).map(address).chain((0..MOST_IPV6).map(ipv6)).collect();
     let backends = vec![Backend::new("all", addresses)];
     let pool = Pool::new("web", backends);
-    let view = |standing| {
-        Arc::new(PoolView::build(&pool, None, PoolView::counters(&pool, 1), |_, _| Standing::into(standing)))
-    };
+    let view = |standing| Arc::new(PoolView::build(&pool, None, |_, _| Standing::into(standing)));
     let catalog = Catalog::new(vec![zone(&services)]);
-    let services = Services::new(services.map(|service| (service, Counters::new(1, 2))));
+    let services = Services::new(services);
     let pools = [view(Standing::Healthy), view(Standing::Unhealthy)];
     Table::new(
         1,

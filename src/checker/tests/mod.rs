@@ -38,7 +38,7 @@ pub(crate) use crate::settings::Settings;
 pub(crate) use crate::table::{PoolView, Standing, Table};
 pub(crate) use crate::zone::Catalog;
 
-pub(crate) const CAPACITY: Capacity = Capacity { counter_rows: 1, probes: MAX_IN_FLIGHT };
+pub(crate) const CAPACITY: Capacity = Capacity { counting_threads: 1, probes: MAX_IN_FLIGHT };
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 

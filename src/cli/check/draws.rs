@@ -55,7 +55,7 @@ impl<'s> PoolDraw<'s> {
     /// `None` if each backend is drawn by its weight, or if every answer contains all backends,
     /// about which there is a warning.
     fn new(pool: &'s Pool, family: Family, drawing: Drawing) -> Option<Self> {
-        let view = PoolView::build(pool, None, PoolView::counters(pool, 1), |_, _| Standing::Healthy.into());
+        let view = PoolView::build(pool, None, |_, _| Standing::Healthy.into());
         let choice = &view.family(family).eligible;
         let probabilities = drawing.probabilities(choice);
         let certain =

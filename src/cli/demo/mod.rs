@@ -16,7 +16,7 @@ use crate::cli::serve::{Failure, until_stopped};
 use crate::cli::{Log, LogFormat, block_on, complain, print};
 use crate::config::fault::ConfigFaults;
 use crate::config::{Access, AdminSettings, ServerSettings, Setup};
-use crate::listener::Limits;
+use crate::listener::{Limits, Steering};
 use crate::name::Name;
 use crate::pool::{Backend, Pool, PoolId, Require};
 use crate::selection::Spread;
@@ -133,6 +133,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
         server: ServerSettings {
             listen: vec![here(ports.port)],
             workers: 1,
+            steering: Steering::Hash,
             limits: Limits::default(),
             state_dir: None,
         },

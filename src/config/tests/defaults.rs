@@ -6,8 +6,8 @@ use super::{REST, ZONE, errors, load_files, load_with_rest, loaded};
 use crate::check::{Check, HttpProbe, Probe, TcpProbe, Timing, TlsSettings};
 use crate::config::{Access, AdminSettings, Setup};
 use crate::cookie::CookieSecrets;
-use crate::listener::TcpLimits;
 use crate::listener::rate_limit::RateLimit;
+use crate::listener::{Steering, TcpLimits};
 use crate::network::Network;
 use crate::pool::{Backend, MinHealthy};
 use crate::service::{Answers, Policy, WhenDown};
@@ -47,7 +47,7 @@ const BUILT_IN: Timing = Timing {
 fn built_in() {
     let Setup { server, admin, served, warnings } = load_with_rest("").unwrap();
     let listen = vec!["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()];
-    assert_eq!((server.listen, server.workers), (listen, 0));
+    assert_eq!((server.listen, server.workers, server.steering), (listen, 0, Steering::Hash));
     assert_eq!((server.limits.tcp, server.limits.rate), (TcpLimits::default(), None));
     let cookies = served.settings.cookies.clone();
     assert!(cookies.as_ref().is_some_and(|cookies| !cookies.required));
@@ -75,6 +75,7 @@ fn everything_set() {
     let text = "[server]
 listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]
 workers = 4
+steering = \"cpu\"
 udp_payload = 4096
 startup_wait = \"1m30s\"
 nsid = \"here\"
@@ -111,6 +112,7 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
     let secrets = format!("{}\n\n{}\n", "ab".repeat(16), "CD".repeat(16));
     let setup = load_files(text, &[("secrets", &secrets), ("token", "0123456789abcdef\n")]).unwrap();
     assert_eq!(setup.server.listen.len(), 2);
+    assert_eq!(setup.server.steering, Steering::Cpu);
     assert_eq!((setup.server.workers, setup.served.settings.udp_payload), (4, 4096));
     let settings = &setup.served.settings;
     assert_eq!(

@@ -13,7 +13,7 @@ fn keys() {
     one_error("[server]\nlistne = []\n", "2:1 unknown key `listne` | did you mean `listen`?");
     one_error(
         "[server]\ndiscovery = \"a\"\n",
-        "2:1 unknown key `discovery` | known here: `listen`, `workers`, `udp_payload`, `nsid`, `chaos`, `cookies`, `cookie_secret_file`, `client_subnet`, `tcp_connections`, `tcp_idle`, `rate_limit`, `state_dir`, `startup_wait`",
+        "2:1 unknown key `discovery` | known here: `listen`, `workers`, `steering`, `udp_payload`, `nsid`, `chaos`, `cookies`, `cookie_secret_file`, `client_subnet`, `tcp_connections`, `tcp_idle`, `rate_limit`, `state_dir`, `startup_wait`",
     );
     one_error(
         "[admin]\ndiscovery = \"a\"\n",
@@ -120,6 +120,10 @@ fn server_and_admin() {
         ),
         ("workers = -1", "2:11 `workers` must be an integer from 0 to 1024".to_owned()),
         ("workers = 1025", "2:11 `workers` must be an integer from 0 to 1024".to_owned()),
+        (
+            "steering = \"core\"",
+            "2:12 `steering` must be \"hash\" or \"cpu\"".to_owned(),
+        ),
         (
             "workers = 1.5",
             "2:11 `workers` must be an integer from 0 to 1024; this is a number with a fraction".to_owned(),

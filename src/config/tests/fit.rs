@@ -11,7 +11,6 @@ use super::{errors, load_files, load_with_rest};
 use crate::answer::{Client, Disposition, Responder, Transport};
 use crate::check::PoolSetup;
 use crate::config::{ConfigFaults, Setup};
-use crate::counters::Counters;
 use crate::name::MAX_NAME;
 use crate::served::Served;
 use crate::table::{PoolView, Services, Standing, Table};
@@ -225,16 +224,12 @@ impl Config {
     fn replies(&self, served: Served) -> Vec<(usize, bool)> {
         let settings = Arc::new(served.settings);
         let catalog = Arc::new(served.catalog);
-        let counted = served.services.into_iter().map(|service| (service, Counters::new(1, 2)));
-        let services = Arc::new(Services::new(counted));
+        let services = Arc::new(Services::new(served.services));
         let client =
             Client { address: Ipv4Addr::LOCALHOST.into(), port: 53, transport: Transport::Udp, time: 1 };
         let mut replies = Vec::new();
         for standing in [Standing::Healthy, Standing::Unhealthy] {
-            let view = |pool: &PoolSetup| {
-                let answers = PoolView::counters(&pool.pool, 1);
-                Arc::new(PoolView::build(&pool.pool, None, answers, |_, _| standing.into()))
-            };
+            let view = |pool: &PoolSetup| Arc::new(PoolView::build(&pool.pool, None, |_, _| standing.into()));
             let (settings, catalog) = (Arc::clone(&settings), Arc::clone(&catalog));
             let table = Table::new(
                 1,

@@ -210,7 +210,7 @@ impl World {
                     overridden: kept.map(|kept| kept.state),
                 }
             };
-            let expected = PoolView::build(&setup.pool, None, PoolView::counters(&setup.pool, 1), place);
+            let expected = PoolView::build(&setup.pool, None, place);
             ensure!(*view.name == *expected.name, "{} stands in the place of {}", view.name, expected.name);
             for family in Family::ALL {
                 let (shown, expected) = (view.family(family), expected.family(family));

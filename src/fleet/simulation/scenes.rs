@@ -48,7 +48,7 @@ impl Scene {
 
     fn with(setup: FleetSetup, probes: usize) -> Self {
         let mut rng = SmallRng::seed_from_u64(1);
-        let capacity = Capacity { counter_rows: 1, probes };
+        let capacity = Capacity { counting_threads: 1, probes };
         let metrics = Arc::new(Metrics::new(1));
         let fleet = Fleet::new(setup, capacity, metrics, clocks(Moment::ZERO), &mut rng);
         Self { fleet, rng, now: Moment::ZERO, running: Vec::new() }

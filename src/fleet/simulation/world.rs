@@ -141,7 +141,7 @@ impl World {
         let crowded = rng.random_bool(0.05);
         let draw = Draw::new(crowded, &mut rng);
         let probes = if crowded { 100 } else { [1, 3, 1000, 1000, 1000, 1000][rng.random_range(0..6)] };
-        let capacity = Capacity { counter_rows: 1, probes };
+        let capacity = Capacity { counting_threads: 1, probes };
         let late = milliseconds([0, 50, 400][rng.random_range(0..3)]);
         let void = [0.0, 0.0, 0.1][rng.random_range(0..3)];
         let pause = [300, 1000, 4000][rng.random_range(0..3)];

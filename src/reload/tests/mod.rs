@@ -190,6 +190,11 @@ fn cases() -> Vec<(String, String, Vec<&'static str>)> {
             vec!["restart needed for server.listen: 127.0.0.1:0 -> 127.0.0.2:0, [::1]:0"],
         ),
         (server.into(), format!("{server}workers = 2"), vec!["restart needed for server.workers: 0 -> 2"]),
+        (
+            server.into(),
+            format!("{server}steering = \"cpu\""),
+            vec!["restart needed for server.steering: hash -> cpu"],
+        ),
         (server.into(), format!("{server}udp_payload = 1400"), vec!["[server] udp_payload: 1232 -> 1400"]),
         (
             format!("{server}nsid = \"a\""),

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crate::checker::tests::*;
 use crate::checker::{CheckerCommand, CheckerHandle, PULSE};
+use crate::counters::CounterRow;
 use crate::keys::{Algorithm, Key};
 use crate::pool::Override;
 use crate::reload::named::{Change, Difference};
 use crate::reload::swap::swap;
+use crate::service::ServiceId;
 use crate::settings::Allowed;
 
 const TWO: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
@@ -167,27 +169,36 @@ async fn counts_of_answers_go_on_by_name() {
     let (handle, _script) = run(setup(vec![named(&["b1", "b2"]), standby()], vec![service(&[0, 1])]));
     ready(&handle).await;
     let old = handle.published.load();
-    view(&old, 0).answers.add(0, 0, 10);
-    view(&old, 0).answers.add(0, 1, 20);
-    old.services()[0].answers.add(0, 0, 1);
-    old.services()[0].answers.add(0, 1, 2);
-    old.services()[0].answers.add(0, 2, 3);
-    // Pools, tiers and backends in a different order.
+    let backend = |table: &Table, pool: u32, index: usize, times: u64| {
+        (0..times).for_each(|_| table.answers().count_backend(CounterRow::Shared, PoolId(pool), index));
+    };
+    let tier = |table: &Table, tier: usize, times: u64| {
+        (0..times).for_each(|_| table.answers().count_service(CounterRow::Shared, ServiceId(0), tier));
+    };
+    backend(&old, 0, 0, 10);
+    backend(&old, 0, 1, 20);
+    tier(&old, 0, 1);
+    tier(&old, 1, 2);
+    tier(&old, 2, 3);
+    // Other places for the pools, another order of tiers and backends.
     let pools = vec![standby(), named(&["b3", "b2", "b1"])];
     reload(&handle, setup(pools, vec![service(&[0, 1])])).await;
     let new = handle.published.load();
-    assert_eq!([0, 1, 2].map(|column| view(&new, 1).answers.sum(column)), [0, 20, 10]);
-    assert_eq!([0, 1, 2].map(|column| new.services()[0].answers.sum(column)), [2, 1, 3]);
-    view(&old, 0).answers.add(0, 0, 1);
-    old.services()[0].answers.add(0, 2, 1);
-    assert_eq!(view(&new, 1).answers.sum(2), 11, "a thread that has not heard of it yet");
-    assert_eq!(new.services()[0].answers.sum(2), 4);
-    let shared = Arc::clone(&view(&new, 1).answers);
+    let of_backends = |table: &Table| [0, 1, 2].map(|index| table.answers().of_backend(PoolId(1), index));
+    let of_tiers = |table: &Table| [0, 1, 2].map(|tier| table.answers().of_service(ServiceId(0), tier));
+    assert_eq!(of_backends(&new), [0, 20, 10]);
+    assert_eq!(of_tiers(&new), [2, 1, 3]);
+    backend(&old, 0, 0, 1);
+    tier(&old, 2, 1);
+    assert_eq!(of_backends(&new), [0, 20, 11], "a thread that has not heard of it yet");
+    assert_eq!(of_tiers(&new), [2, 1, 4]);
     reload(&handle, setup(vec![standby(), named(&["b3", "b2", "b1"])], vec![service(&[1])])).await;
-    assert!(
-        Arc::ptr_eq(&shared, &view(&handle.published.load(), 1).answers),
-        "the same as long as the names are"
-    );
+    let last = handle.published.load();
+    backend(&old, 0, 0, 1);
+    backend(&new, 1, 0, 1);
+    tier(&old, 2, 1);
+    assert_eq!(of_backends(&last), [1, 20, 12]);
+    assert_eq!(of_tiers(&last), [1, 5, 0], "two columns are left");
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,7 +46,7 @@ pub(in crate::table) fn pool(weights: &[u32], min_healthy: MinHealthy) -> Pool {
 }
 
 pub(in crate::table) fn build(pool: &Pool, condition: impl Fn(usize, usize) -> AddressCondition) -> PoolView {
-    PoolView::build(pool, None, PoolView::counters(pool, 1), condition)
+    PoolView::build(pool, None, condition)
 }
 
 /// Addresses with their shares; the shares add up to 1.
@@ -230,11 +230,9 @@ fn views_follow_the_rules_whatever_they_followed() {
                 conditions[rng.random_range(0..8)][rng.random_range(0..3)] = random_condition(&mut rng);
             }
             let condition = |backend: usize, at: usize| conditions[backend][at];
-            let answers = PoolView::counters(&pool, 1);
-            let next = PoolView::build(&pool, view.as_ref(), Arc::clone(&answers), condition);
+            let next = PoolView::build(&pool, view.as_ref(), condition);
             let context = format!("seed {seed}, step {step}: {pool:?} {conditions:?}");
             assert_follows_the_rules(&next, &pool, condition, &context);
-            assert!(Arc::ptr_eq(&next.answers, &answers), "{context}");
             let names = pool.backends.iter().map(|backend| &*backend.name);
             assert!(next.backends.iter().map(|name| &**name).eq(names), "{context}");
             assert_eq!(*next.name, pool.name);
@@ -248,8 +246,7 @@ fn what_is_the_same_is_shared() {
     let pool = pool(&[1, 2, 3], MinHealthy::Count(1));
     let first = build(&pool, |_, _| Standing::Healthy.into());
     let shares_everyone = |condition: AddressCondition, of: &Pool| {
-        let answers = PoolView::counters(of, 1);
-        let next = PoolView::build(of, Some(&first), answers, |index, _| match index {
+        let next = PoolView::build(of, Some(&first), |index, _| match index {
             0 => condition,
             _ => Standing::Healthy.into(),
         });
