@@ -1,20 +1,19 @@
 //! Counters that many threads increment without sharing a cache line.
 //!
-//! A table of counts has a row for each thread that counts alone, and one that the others share.
-//! The owner gives the columns their meaning and names.
+//! A table of counts has one row for each thread that counts alone, and one row that all other threads
+//! share. The owner gives the columns their meaning and names.
 //!
-//! A cell of a row has only 16 bits. Whenever it passes a multiple of the step, its thread
-//! carries one step over to the column's total of 64 bits. So one count costs a load and a store of
-//! the thread's own memory, a locked addition is needed once in dozens of counts, and 64 threads
-//! need 2 bytes a count each:
+//! A cell of a row has only 16 bits. Whenever it passes a multiple of the step, its thread carries one step
+//! to the column's 64-bit total. So a count costs a load and a store in the thread's own memory, a locked
+//! addition is needed only once in dozens of counts, and each of 64 threads needs only 2 bytes per count:
 //!
 //! ```text
-//! total   carried, 64 bits:   so many whole steps, never more than was counted
+//! total   carried, 64 bits:   a number of whole steps, never more than was counted
 //! cells   16 bits, one for each row:   the exact count of the row, modulo 2^16
 //! count = carried + (the sum of the cells - carried) mod 2^16
 //! ```
 //!
-//! This is exact because less than 2^16 of a column is counted and not carried yet.
+//! This is exact because less than 2^16 of each column is counted but not yet carried.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
@@ -26,18 +25,18 @@ struct LinePair([AtomicU16; CELLS]);
 
 const CELLS: usize = 64;
 
-/// Counted in one column and not carried yet: at most half of what a cell can tell apart. The other
-/// half is for what is counted while the cells are read.
+/// The most that may be counted in one column but not yet carried: at most half of the range of a cell. The
+/// other half is for counts that are added while the cells are read.
 const UNCARRIED: u64 = 1 << 15;
-/// Maximum number of threads that carry from the shared row at one moment.
+/// Maximum number of threads that carry from the shared row at the same time.
 const SHARING: u64 = 256;
 
-/// Who counts.
+/// The row in which a thread counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CounterRow {
-    /// The one thread that has this number.
+    /// The row of the thread with this number.
     Own(usize),
-    /// Any other thread.
+    /// The row of all other threads.
     Shared,
 }
 
@@ -53,13 +52,13 @@ pub struct Counters {
 
 #[derive(Debug)]
 struct Cells {
-    /// Threads with a row of their own. The shared row follows theirs.
+    /// How many threads have their own row. The shared row follows these rows.
     threads: usize,
     lines_per_row: usize,
     lines: Box<[LinePair]>,
-    /// By column.
+    /// Indexed by column.
     carried: Box<[AtomicU64]>,
-    /// A power of two, so that a cell passes a multiple of it when one of its upper bits changes.
+    /// A power of two, so that a cell passes a multiple of it exactly when one of its upper bits changes.
     step: u16,
 }
 
@@ -72,7 +71,7 @@ struct Earlier {
 }
 
 impl Counters {
-    /// Makes `columns` counts that `threads` threads may add to alone, and any others together.
+    /// Creates `columns` counts: `threads` threads have their own rows, and all others share one.
     #[must_use]
     pub fn new(threads: usize, columns: usize) -> Self {
         let cells = Arc::new(Cells::new(threads, columns));
@@ -82,8 +81,8 @@ impl Counters {
     /// Makes a table with other columns. Each entry of `columns` is the column of `self` that the
     /// new column continues, or `None` to start at 0.
     ///
-    /// A thread that still holds `self` may keep adding to it: its counts appear in the new table
-    /// too, so a displayed count never decreases. If the columns are the same, so are the counts.
+    /// A thread that still has `self` may keep adding to it. Its counts appear in the new table too, so a
+    /// displayed count never decreases. If the columns are the same, so are the counts.
     #[must_use]
     pub fn continued(&self, columns: impl IntoIterator<Item = Option<usize>>) -> Self {
         let columns: Box<[Option<usize>]> =
@@ -103,8 +102,8 @@ impl Counters {
         let mut earlier = Vec::new();
         for old in &*self.earlier {
             let old = Earlier { cells: Arc::clone(&old.cells), columns: through(&old.columns) };
-            // One reference is held by `self`, one by this clone, so no thread can add any more.
-            // The fence makes earlier additions visible.
+            // `self` has one reference and this clone another. If there are no more, no thread can
+            // still add. The fence makes earlier additions visible.
             if Arc::strong_count(&old.cells) == 2 {
                 fence(Ordering::Acquire);
                 for (column, sum) in settled.iter_mut().enumerate() {
@@ -125,14 +124,14 @@ impl Counters {
         self.cells.carried.len()
     }
 
-    /// Returns the number of threads that have a row of their own.
+    /// Returns the number of threads with their own row.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.cells.threads
     }
 
-    /// Adds to one count. Ignores a row or column that does not exist. Only one thread at a time may
-    /// add to a row of its own: counts of two at once would be lost.
+    /// Adds to one count. Ignores a row or column that does not exist. Only one thread at a time may add to
+    /// an own row; otherwise counts are lost.
     pub fn add(&self, row: CounterRow, column: usize, amount: u64) {
         let Some(carried) = self.cells.carried.get(column) else { return };
         let Some(cell) = self.cells.cell(row, column) else { return };
@@ -145,7 +144,7 @@ impl Counters {
             left -= whole;
         }
         while left > 0 {
-            // Passes at most one multiple of the step.
+            // This passes at most one multiple of the step.
             let part = low_bits(left.min(step));
             left -= u64::from(part);
             let before = match row {
@@ -186,7 +185,8 @@ impl Cells {
             .map(|_| LinePair([const { AtomicU16::new(0) }; CELLS]))
             .collect();
         let carried = (0..columns).map(|_| AtomicU64::new(0)).collect();
-        // Of a row: a step less one since it last carried, and for each thread the step that it is carrying.
+        // For each row: one step less one since it last carried, and for each thread the step that it is
+        // carrying.
         let most = UNCARRIED / (2 * threads as u64 + SHARING + 1);
         let step = 1 << most.max(1).ilog2();
         Self { threads, lines_per_row, lines, carried, step }
@@ -204,8 +204,8 @@ impl Cells {
     fn sum(&self, column: usize) -> u64 {
         let Some(carried) = self.carried.get(column) else { return 0 };
         let rows = || (0..self.threads).map(CounterRow::Own).chain([CounterRow::Shared]);
-        // The order of the loads makes sure that the cells have all that is in `before`, and `after`
-        // has all that was carried from the cells as they were read.
+        // The order of the loads ensures that the cells include everything in `before`, and that `after`
+        // includes everything that was carried from the cells as read.
         let mut before = carried.load(Ordering::Acquire);
         loop {
             let cells = rows().filter_map(|row| self.cell(row, column));
@@ -214,7 +214,7 @@ impl Cells {
             if after - before < UNCARRIED {
                 return before + u64::from(sum.wrapping_sub(low_bits(before)));
             }
-            // The reader was interrupted for so long that a cell may have gone round.
+            // The reader was interrupted for so long that a cell may have wrapped around.
             before = after;
         }
     }
@@ -286,7 +286,7 @@ mod tests {
         }
     }
 
-    /// Counts of one test, by who adds them: begun, and done.
+    /// The counts of one test, by thread: started, and finished.
     #[derive(Default)]
     struct Known([AtomicU64; 2]);
 
@@ -297,7 +297,7 @@ mod tests {
             self.0[1].fetch_add(1, Ordering::SeqCst);
         }
 
-        /// Reads a sum, which must be within what is certain.
+        /// Reads a sum, and checks that it is between the finished and the started counts.
         fn check(&self, sum: impl FnOnce() -> u64) {
             let done = self.0[1].load(Ordering::SeqCst);
             let sum = sum();
@@ -344,7 +344,7 @@ mod tests {
                 scope.spawn(move || {
                     let mut held = newest.read().unwrap().clone();
                     for time in 0..TIMES {
-                        // As a worker does that holds a replaced table for a while.
+                        // Like a worker that keeps a replaced table for a while.
                         if time % 100 == 0 {
                             held = newest.read().unwrap().clone();
                         }

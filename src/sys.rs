@@ -1,7 +1,7 @@
 //! System calls that the standard library does not offer: batches of datagrams, socket options,
-//! process limits. All unsafe code of the program is here, behind a safe interface.
+//! process limits. All unsafe code of the program is in this module, behind a safe interface.
 //!
-//! This module does not interpret the bytes it moves. Linux only.
+//! This module does not interpret the bytes. Linux only.
 
 #![allow(unsafe_code, reason = "this module exists so that no other needs it")]
 

@@ -47,7 +47,7 @@ pub struct Table {
     decisions: PersistentVec<[Decision; 2]>,
     /// Successive tables share them until a configuration has other services or backends.
     answers: Arc<AnswerCounts>,
-    /// Makes the orders of draws, in this table and in those that follow from it.
+    /// Makes the orders of draws, for this table and the tables made from it.
     rng: SmallRng,
 }
 

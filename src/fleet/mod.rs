@@ -153,7 +153,7 @@ pub struct Fleet {
     /// When this process last noticed that it had not run when it should.
     stalled: Option<Moment>,
     metrics: Arc<Metrics>,
-    /// The period of the last renewal of orders.
+    /// The period of the last renewal of draw orders.
     renewed: u128,
 }
 

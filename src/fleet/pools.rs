@@ -267,7 +267,7 @@ impl PoolState {
         self.backends.get(backend)?.addresses.get(address)
     }
 
-    /// The present view of the pool for answers.
+    /// The current view of the pool, for answers.
     pub(super) fn view(&self, previous: Option<&PoolView>) -> PoolView {
         debug_assert_eq!(self.tally, tally_of(&self.setup, &self.backends));
         self.view_with(previous, None)

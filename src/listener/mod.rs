@@ -132,7 +132,7 @@ impl Endpoint {
     fn try_bind(wanted: SocketAddr, workers: usize) -> Result<Self, ListenError> {
         let udp_error = |error| ListenError { address: wanted, protocol: "UDP", error };
         // The first socket is bound alone. With SO_REUSEPORT, a second server of the same user
-        // could bind the port too, and each would silently get a part of the queries.
+        // could bind the port too, and each server would silently get some of the queries.
         let first = sys::udp::bind_udp(wanted, false).map_err(udp_error)?;
         let address = first.local_addr().map_err(udp_error)?;
         let tcp =
@@ -315,14 +315,13 @@ fn cookie_time() -> u32 {
 #[derive(Clone, Copy)]
 struct Accounting<'a> {
     batch: &'a Batch<'a>,
-    /// With the current time; `None` for TCP, because a handshake proves the client's address.
+    /// With the current time. `None` for TCP, because the handshake proves the client's address.
     limiter: Option<(&'a Limiter, Duration)>,
 }
 
 /// Processes one message. A panic is a bug in steerd: it costs only this message and is counted, so
-/// that a repeated query cannot stop the server. No state that outlives the message can be left
-/// half-changed: counters are single additions, and scratch buffers are overwritten for each
-/// message.
+/// that a repeated query cannot stop the server. A panic leaves no lasting state half-changed:
+/// counters are single additions, and scratch buffers are overwritten for each message.
 fn contain<T>(batch: &Batch<'_>, work: impl FnOnce() -> T) -> Option<T> {
     let done = catch_unwind(AssertUnwindSafe(work));
     done.inspect_err(|_| batch.happened(Event::Panicked, 1)).ok()

@@ -5,9 +5,9 @@
 //!     receive up to 64 -> load table and limits once -> answer each -> count -> send all
 //! ```
 //!
-//! Each socket that is ready gets one batch in turn, so a flood of one address leaves the others
-//! their share. A worker with a single socket waits in the receive call itself, which saves a system
-//! call for each batch.
+//! Each ready socket gets one batch in turn, so a flood on one address leaves the others their share.
+//! A worker with a single socket waits in the receive call itself, which saves a system call per
+//! batch.
 //!
 //! Between receive and send, nothing is allocated and no lock is taken. Every 100 ms an idle worker
 //! checks whether to stop, and releases a replaced table. A worker ends only when told to.
@@ -36,14 +36,14 @@ use crate::table::{Published, Table, TableReader};
 /// Pause after an error, so that a persistent error does not make the worker spin.
 const REST: Duration = Duration::from_millis(10);
 
-/// What the system lacks is told once, not by each worker.
+/// Missing support is logged once, not by each worker.
 static NOT_PINNED: Once = Once::new();
 static DROPS_UNKNOWN: Once = Once::new();
 
 /// One thread with its sockets.
 pub(super) struct Worker {
     sockets: Vec<WorkerSocket>,
-    /// Tells which socket to read; `None` if there is only one.
+    /// Reports which sockets are ready; `None` if there is only one socket.
     ready: Option<Ready>,
     row: CounterRow,
     cpu: Option<usize>,
@@ -54,23 +54,23 @@ pub(super) struct Worker {
 
 struct WorkerSocket {
     socket: UdpSocket,
-    /// What the kernel had dropped when it was last asked.
+    /// The kernel's count of dropped datagrams, as last read.
     dropped: u32,
 }
 
-/// All that is needed to answer a batch.
+/// The data for answering a batch.
 struct BatchAnswerer {
     table: TableReader,
     limits: limits::LimitsReader,
     responder: Responder<SmallRng>,
     began: Instant,
-    /// The time in server cookies, as of the last batch.
+    /// The time for server cookies, as of the last batch.
     time: u32,
     log_limit: LogLimit,
 }
 
 impl Worker {
-    /// The worker with this number, on this CPU if there is one.
+    /// The worker with this number, pinned to this CPU if one is given.
     pub(super) fn new(
         number: usize,
         cpu: Option<usize>,
@@ -108,7 +108,7 @@ impl Worker {
         }
         let metrics = Arc::clone(&self.metrics);
         let counts = metrics.batch(self.row);
-        // Made by its own thread, so that it is in the memory next to its CPU.
+        // Created by its own thread, so that its memory is near its CPU.
         let mut datagrams = UdpBatch::new();
         let mut drops_read = self.answerer.time;
         while !self.stop.load(Ordering::Relaxed) {
@@ -122,7 +122,7 @@ impl Worker {
         self.read_drops(&counts);
     }
 
-    /// Waits for queries and answers a batch of each socket that has some.
+    /// Waits for queries, and answers a batch from each socket that has some.
     fn turn(&mut self, datagrams: &mut UdpBatch, counts: &Batch<'_>) {
         let Self { sockets, ready, answerer, .. } = self;
         let Some(ready) = ready else {
@@ -149,7 +149,7 @@ impl Worker {
         }
     }
 
-    /// Counts what the kernel has dropped since the last time.
+    /// Counts the datagrams that the kernel has dropped since the last call.
     fn read_drops(&mut self, counts: &Batch<'_>) {
         for WorkerSocket { socket, dropped } in &mut self.sockets {
             match udp::dropped(socket) {
@@ -195,8 +195,8 @@ impl BatchAnswerer {
         }
     }
 
-    /// Takes note of what has changed. Without this, a worker without queries would keep an old table
-    /// and its zones alive.
+    /// Notices changes. Without this, a worker without queries would keep an old table and its zones
+    /// alive.
     fn rest(&mut self) {
         self.table.load();
         self.limits.load();

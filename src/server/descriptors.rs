@@ -25,7 +25,7 @@ impl Shares {
     pub(super) fn of(limit: u64, listeners: usize) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let reserve = listeners + admin::MOST_CONNECTIONS + OTHERS;
-        // If the limit is low, cut the reserve rather than the shares.
+        // If the limit is low, the reserve is reduced, not the shares.
         let free = limit - reserve.min(limit / 2);
         let for_probes = (free / 2).min(fleet::MOST_DESCRIPTORS);
         Self { probes: fleet::probes_within(for_probes), connections: (free - for_probes).max(1) }

@@ -50,7 +50,7 @@ pub enum Decision {
 pub struct ServiceView {
     /// As configured.
     pub service: Service,
-    /// Index of its plan.
+    /// The index of its plan.
     pub(super) plan: usize,
 }
 

@@ -180,7 +180,7 @@ async fn counts_of_answers_go_on_by_name() {
     tier(&old, 0, 1);
     tier(&old, 1, 2);
     tier(&old, 2, 3);
-    // Other places for the pools, another order of tiers and backends.
+    // Pools, tiers and backends in a different order.
     let pools = vec![standby(), named(&["b3", "b2", "b1"])];
     reload(&handle, setup(pools, vec![service(&[0, 1])])).await;
     let new = handle.published.load();
