@@ -1,5 +1,5 @@
-//! The cases: the data that all servers have, the queries of each case, and the right answer. How servers are
-//! configured does not belong here.
+//! The cases: the data that all servers share, and the queries and correct answers of each case. How to configure
+//! servers does not belong here.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,9 +11,9 @@ use crate::support::message::{A, NOERROR, NXDOMAIN, Query, Reply, wire};
 
 /// The zone of all names.
 pub(crate) const ZONE: &str = "bench.test";
-/// Number of names with one address each, `n0` to the last.
+/// Number of names with one address each, from `n0`.
 const MANY: u32 = 100_000;
-/// Number of names asked for in turn that are below the wildcard, or do not exist.
+/// Number of names below the wildcard, or nonexistent, that are queried in turn.
 const SOME: u32 = 10_000;
 /// The address of the first of the many names; the others follow.
 const FIRST: u32 = u32::from_be_bytes([10, 0, 0, 1]);
@@ -24,12 +24,12 @@ const FOUR: [Ipv4Addr; 4] = [
     Ipv4Addr::new(192, 0, 2, 3),
     Ipv4Addr::new(192, 0, 2, 4),
 ];
-/// The name answered with one of [`BACKENDS`], and the name answered with four of them.
+/// The name answered with one of [`BACKENDS`], and the one answered with four of them.
 pub(crate) const ONE_OF_EIGHT: &str = "one-of-eight";
 pub(crate) const FOUR_OF_EIGHT: &str = "four-of-eight";
 
-/// Backends with their weights. Two neighbours have the same weight together, so that gdnsd's groups of two give one
-/// address each.
+/// Backends with their weights. The weights of each pair of neighbours have the same sum, so that gdnsd's groups of
+/// two give one address each.
 pub(crate) const BACKENDS: [(Ipv4Addr, u32); 8] = [
     (Ipv4Addr::new(127, 1, 0, 1), 3),
     (Ipv4Addr::new(127, 1, 0, 2), 1),
@@ -52,7 +52,7 @@ pub(crate) struct Case {
     pub(crate) transport: Transport,
 }
 
-/// Names to ask for.
+/// Names to query.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
     One(&'static str),
@@ -65,14 +65,14 @@ enum Asked {
 pub(crate) enum EdnsUse {
     Without,
     With,
-    /// With the cookie that the server has given to this client.
+    /// With a cookie that the server has given this client.
     Cookie,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     Udp,
-    /// With this many queries on each connection; `None` is no limit.
+    /// With this many queries per connection; `None` is no limit.
     Tcp(Option<u32>),
 }
 
@@ -85,7 +85,7 @@ const UDP: Case = Case {
     transport: Transport::Udp,
 };
 
-/// All cases, in the order of the table. Resolvers use EDNS, and so do the cases.
+/// All cases, in the order of the table. Resolvers use EDNS, so the cases use it too.
 pub(crate) const CASES: [Case; 12] = [
     UDP,
     Case { name: "static A, without EDNS", edns: EdnsUse::Without, ..UDP },
@@ -102,8 +102,8 @@ pub(crate) const CASES: [Case; 12] = [
 ];
 
 impl Case {
-    /// Names with the addresses that may be in an answer. The order is mixed, so that neighbours in memory are not
-    /// asked for one after the other.
+    /// Names, each with the addresses that its answers may contain. The order is mixed, so that neighbours in memory
+    /// are not queried one after the other.
     fn names(self) -> Vec<(String, Vec<Ipv4Addr>)> {
         // A prime that divides neither count: each name once, far from the last.
         const STEP: u32 = 7_919;
@@ -128,7 +128,7 @@ impl Case {
         Ok(path)
     }
 
-    /// Some of the queries, each with a function that says what is wrong with a reply.
+    /// Some of the queries, each with a function that tells how a reply is wrong.
     pub(crate) fn samples(self) -> Vec<(Query, impl Fn(&Reply) -> Option<String>)> {
         let sample = move |(name, addresses): (String, Vec<Ipv4Addr>)| {
             let edns = crate::support::message::Edns { version: 0, payload: 1232, dnssec_ok: false };
@@ -180,14 +180,14 @@ fn addresses(name: &str) -> Vec<Ipv4Addr> {
     }
 }
 
-/// How a server's zone file gives the names that are answered with some of [`BACKENDS`].
+/// How a server's zone file defines the names that are answered with some of [`BACKENDS`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dynamic {
     /// With one and four of the addresses, always the same.
     Fixed,
-    /// By gdnsd's plugin.
+    /// With gdnsd's plugin.
     Gdnsd,
-    /// Not at all: the server's configuration has them.
+    /// Not at all: they are in the server's configuration.
     Elsewhere,
 }
 

@@ -1,5 +1,5 @@
-//! Both senders of queries, on the core of the clients: dnsperf, and a client that opens a connection for a few queries.
-//! dnsperf waits up to 100 ms before it opens the next connection, so it cannot load a server in this way.
+//! The two senders of queries, on the clients' core: dnsperf, and a client that opens a connection for a few queries.
+//! dnsperf waits up to 100 ms before it opens the next connection, so it cannot load a server with short connections.
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ use crate::support::message::NXDOMAIN;
 
 /// Connections that dnsperf keeps open.
 const KEPT: &str = "20";
-/// Connections at a time of the other client, each in a thread.
+/// Concurrent connections of the other client, one thread each.
 const AT_A_TIME: u8 = 16;
 /// Longest wait for a reply, seconds.
 const REPLY: u64 = 1;
@@ -33,7 +33,7 @@ pub(crate) struct Counts {
     pub(crate) seconds: f64,
 }
 
-/// Runs dnsperf with the queries in a file for this many seconds. `cookie` is that of the client.
+/// Runs dnsperf for this many seconds with the queries in a file. `cookie` is the client's cookie.
 pub(crate) fn dnsperf(
     server: SocketAddr,
     case: Case,
@@ -76,8 +76,8 @@ fn read(report: &str, rcode: &str) -> Option<Counts> {
     })
 }
 
-/// Opens connections one after the other for this many seconds, in several threads. Sends this many queries on each at
-/// once, and closes it after the last reply.
+/// Opens connections one after the other for this many seconds, in several threads. Sends this many queries at once on
+/// each connection, and closes it after the last reply.
 pub(crate) fn connections(
     server: SocketAddr,
     query: &[u8],
@@ -95,7 +95,7 @@ pub(crate) fn connections(
         let mut counts = Counts::default();
         while Instant::now() < end {
             counts.sent += u64::from(per_connection);
-            // The queries of a failed connection are lost, and the table shows it.
+            // The queries of a failed connection count as lost, as the table shows.
             let _ = exchange(server, index, &queries, per_connection, rcode, &mut counts.right);
         }
         counts
@@ -111,8 +111,8 @@ pub(crate) fn connections(
     }
 }
 
-/// Exchanges the messages of one connection. Each client has its own address, because a port is not free again at
-/// once.
+/// Exchanges the messages of one connection. Each client has its own address, because a port cannot be reused
+/// immediately.
 fn exchange(
     server: SocketAddr,
     client: u8,

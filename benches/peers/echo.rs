@@ -1,5 +1,5 @@
-//! The least that a UDP server can do: receives a batch of datagrams in one call, and sends them back in another one as
-//! DNS replies. It reads no query and makes no answer, so it shows what the kernel alone costs.
+//! The least that a UDP server can do: it receives a batch of datagrams in one call, and sends them back as DNS replies
+//! in another. It parses no query and builds no answer, so it shows what the kernel alone costs.
 #![allow(unsafe_code, reason = "system calls without a wrapper that would add to their cost")]
 
 use std::io::{Error, Result};
@@ -10,12 +10,12 @@ use std::ptr::null_mut;
 
 /// Maximum number of datagrams per call.
 const BATCH: libc::c_uint = 64;
-/// Longest query that is received whole, bytes.
+/// Length of the longest query that is received whole, bytes.
 const LONGEST: usize = 512;
-/// Size of the address of a client, bytes.
+/// Size of a client address, bytes.
 const ADDRESS: libc::socklen_t = 16;
 const _: () = assert!(size_of::<libc::sockaddr_in>() == ADDRESS as usize);
-/// The place of the flags in a message, and the flag of a reply.
+/// The position of the flags in a message, and the flag of a reply.
 const FLAGS: usize = 2;
 const IS_REPLY: u8 = 0x80;
 
@@ -71,7 +71,7 @@ pub(crate) fn serve(address: SocketAddr) -> Result<()> {
     }
 }
 
-/// The number of messages that a call has moved.
+/// The number of messages that a call has transferred.
 fn count(result: libc::c_int) -> Result<usize> {
     usize::try_from(result).map_err(|_| Error::last_os_error())
 }

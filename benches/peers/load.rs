@@ -1,4 +1,4 @@
-//! One measurement: a server is driven from the other core, and the CPU time of its processes is read before and after.
+//! One measurement: loads a server from the other core, and reads the CPU time of its processes before and after.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::support::message::NOERROR;
 pub(crate) struct Measurement {
     /// Right answers per second.
     pub(crate) rate: f64,
-    /// Share of queries without a right answer.
+    /// Share of queries without a correct answer.
     pub(crate) lost: f64,
-    /// CPU time of the server per right answer, microseconds.
+    /// CPU time of the server per correct answer, microseconds.
     pub(crate) cost: f64,
 }
 
-/// Drives a server with the queries in a file for this many seconds.
+/// Loads a server for this many seconds with the queries in a file.
 pub(crate) fn drive(server: &Server, case: Case, queries: &Path, seconds: u64) -> Measurement {
     let rcode = if server.software == Software::Echo { NOERROR } else { case.rcode };
     let cookie = (case.edns == EdnsUse::Cookie).then(|| server.cookie(case));

@@ -51,7 +51,7 @@ use crate::table::Row;
 const USAGE: &str =
     "usage: cargo bench --bench peers -- [--rounds N] [--seconds N] [--peers NAME,...] [WORD]...";
 
-/// The programs that load the servers and pin them.
+/// The programs that load the servers and pin them to cores.
 const TOOLS: [Need; 2] = [("dnsperf", "dnsperf"), ("taskset", "util-linux")];
 
 /// Command line options.

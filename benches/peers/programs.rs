@@ -1,14 +1,14 @@
-//! The programs that the bench starts: found, or installed from Debian's packages.
+//! The programs that the bench starts: finds them, or installs Debian's packages.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-/// A program, or a file that a program needs, and the package that has it.
+/// A program, or a file that a program needs, and the package that contains it.
 pub(crate) type Need = (&'static str, &'static str);
 
-/// Asked by Debian's packages whether a service may start; exit code 101 means no.
+/// Debian's packages ask this whether a service may start; exit code 101 means no.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Finds the programs; installs what is missing if this is Debian and the user is root. Returns a message for the user

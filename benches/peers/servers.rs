@@ -1,5 +1,5 @@
-//! The servers: each with the same data, one UDP worker, rate limiting off, on the first core. Queries and measurements
-//! do not belong here.
+//! The servers: each with the same data, one UDP worker and no rate limiting, on the first core. Queries and
+//! measurements do not belong here.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -22,18 +22,18 @@ use crate::support::{Process, STEERD, directory_of, free_port, program, wait_for
 /// The cores of the servers and of everything else.
 pub(crate) const SERVER_CORE: &str = "0";
 pub(crate) const CLIENT_CORE: &str = "1";
-/// Interval of checks, seconds; the shortest of gdnsd.
+/// Interval of checks, seconds: the shortest that gdnsd allows.
 const INTERVAL: u32 = 2;
-/// More TCP connections than any case opens at once. Of steerd's, one client may hold a tenth.
+/// More TCP connections than any case opens at once. In steerd, one client may hold a tenth of them.
 const CONNECTIONS: u32 = 1_000;
 /// The secret of server cookies, 16 bytes in hexadecimal.
 const SECRET: &str = "000102030405060708090a0b0c0d0e0f";
-/// The client's half of a cookie.
+/// The client's part of a cookie.
 const CLIENT_COOKIE: &[u8; 8] = b"a client";
 /// The type of the OPT record, and the code of its cookie option.
 const OPT: [u8; 3] = [0, 0, 41];
 const COOKIE: [u8; 2] = [0, 10];
-/// Longest wait for a reply before a server is asked again.
+/// Longest wait for a reply before the query is sent again.
 const REPLY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,14 +95,13 @@ pub(crate) fn on_core(core: &str, program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Accepts the connections of checks, so that all backends are healthy, and returns the port. It lasts as long as the
-/// bench.
+/// Accepts the connections of checks until the bench ends, so that all backends are healthy. Returns the port.
 pub(crate) fn backends() -> u16 {
     let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("it is bound").port();
     thread::spawn(move || {
         for mut connection in listener.incoming().flatten() {
-            // The client closes first, so that no port of this side stays occupied.
+            // The client closes first, so that no port on this side stays in use.
             let _ = connection.set_read_timeout(Some(REPLY));
             let _ = connection.read(&mut [0; 1]);
         }
@@ -190,7 +189,8 @@ impl Server {
         tree(self.process.id())
     }
 
-    /// Asks some queries of a case and checks the replies. Returns the least and the greatest length of a reply, bytes.
+    /// Sends some queries of a case and checks the replies. Returns the lengths of the shortest and longest reply,
+    /// bytes.
     pub(crate) fn verify(&self, case: Case) -> (usize, usize) {
         let mut cookie = None;
         let mut lengths = Vec::new();
@@ -217,7 +217,7 @@ impl Server {
         (least, lengths.iter().max().copied().unwrap_or_default())
     }
 
-    /// Sends a message, again if there is no reply, and returns the reply.
+    /// Sends a message, repeats it if there is no reply, and returns the reply.
     fn ask(&self, case: Case, message: &[u8]) -> Option<Vec<u8>> {
         if let Transport::Tcp(_) = case.transport {
             let mut stream = std::net::TcpStream::connect(self.address).ok()?;
@@ -237,7 +237,7 @@ impl Server {
         Some(buffer)
     }
 
-    /// The cookie of a client that the server knows: both halves.
+    /// A cookie that the server has given to a client: both parts.
     pub(crate) fn cookie(&self, case: Case) -> Vec<u8> {
         let (query, _) = case.samples().swap_remove(0);
         let reply = self.ask(case, &with_cookie(&query.encode(1), CLIENT_COOKIE)).expect("a reply");
@@ -254,7 +254,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // In order, so that a server of several processes ends them all.
+        // In order, so that a server with several processes ends all of them.
         if self.process.is_running() && !thread::panicking() {
             self.process.signal("TERM");
             self.process.ended();
@@ -262,7 +262,7 @@ impl Drop for Server {
     }
 }
 
-/// A query with a cookie in its OPT record, which is the last and empty.
+/// A query with a cookie in its OPT record, which is the last record and empty.
 fn with_cookie(query: &[u8], cookie: &[u8]) -> Vec<u8> {
     let length = u8::try_from(cookie.len()).expect("at most 40 bytes");
     let head = &query[..query.len() - 2];
@@ -306,7 +306,7 @@ fn nsd(dir: &str, port: u16) -> String {
     )
 }
 
-/// Knot's module for cookies looks at each query; without an OPT record this costs it next to nothing.
+/// Knot's cookie module looks at each query; without an OPT record this costs almost nothing.
 fn knot(dir: &str, port: u16) -> String {
     format!(
         "server:\n    rundir: \"{dir}\"\n    listen: 127.0.0.1@{port}\n    udp-workers: 1\n    tcp-workers: 1\n    \
@@ -339,8 +339,8 @@ fn gdnsd(dir: &str, port: u16, backends: u16) -> String {
     config
 }
 
-/// One distributor thread, so that receivers and distributors are one thread. Its caches of packets and queries are as
-/// they come: they are how this server answers.
+/// One distributor thread, so that one thread receives and distributes. The packet and query caches keep their
+/// defaults: they are part of how this server answers.
 fn pdns(dir: &str, port: u16) -> String {
     format!(
         "launch=bind\nbind-config={dir}/config\nsocket-dir={dir}\nlocal-address=127.0.0.1\nlocal-port={port}\n\

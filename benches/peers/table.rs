@@ -1,4 +1,4 @@
-//! The table: medians over the rounds, and how far to trust them.
+//! The table: medians over the rounds, with their confidence intervals.
 
 use crate::cases::Case;
 use crate::load::Measurement;
@@ -22,7 +22,7 @@ impl Row {
         self.rounds.iter().map(|measured| measured.cost).collect()
     }
 
-    /// The ratios of the costs to those of another server, round by round: what slows a whole round does not show.
+    /// The ratios of the costs to another server's, round by round, so that load on a whole round cancels out.
     fn ratios(&self, other: &Self) -> Vec<f64> {
         self.rounds.iter().zip(&other.rounds).map(|(own, other)| own.cost / other.cost).collect()
     }
@@ -73,14 +73,14 @@ fn shown(mut values: Vec<f64>) -> String {
     }
 }
 
-/// How many values to leave out at either end of the sorted ones, so that the true median lies between the rest with a
-/// probability of at least 95 %: each value is above it or below it like a coin's throw, whatever the distribution.
-/// With fewer than 6 values, all of them do not reach 95 %, and none is left out.
+/// How many of the sorted values to leave out at each end, so that the true median lies between the others with a
+/// probability of at least 95 %. Whatever the distribution, each value is above or below it with equal probability.
+/// Fewer than 6 values cannot reach 95 %, and none is left out.
 fn outside(count: usize) -> usize {
     (1..count.div_ceil(2)).take_while(|&outside| beyond(count, outside) <= 0.05).last().unwrap_or(0)
 }
 
-/// The probability that the median lies beyond the rest when this many values are left out at either end.
+/// The probability that the median lies outside the other values when this many are left out at each end.
 fn beyond(count: usize, outside: usize) -> f64 {
     let count = float(count as u64);
     let mut probability = 0.5_f64.powf(count);

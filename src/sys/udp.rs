@@ -51,8 +51,8 @@ pub fn share_port(socket: &UdpSocket) -> io::Result<()> {
 }
 
 /// Makes the kernel choose among the sockets that share a port by the CPU on which a datagram arrives:
-/// it goes to the socket whose place in the order of binding is that of the CPU in `cpus`. Datagrams on
-/// other CPUs are distributed as before.
+/// if this is the n-th in `cpus`, the datagram goes to the n-th socket in the order of binding.
+/// Datagrams on other CPUs are distributed as before.
 ///
 /// # Errors
 ///
@@ -68,28 +68,28 @@ pub fn steer_by_cpu(socket: &UdpSocket, cpus: &[usize]) -> io::Result<()> {
         program.push(instruction(compare, 1, u32::try_from(*cpu).unwrap_or(u32::MAX)));
         program.push(instruction(end, 0, place));
     }
-    // A place that does not exist.
+    // The index of no socket.
     program.push(instruction(end, 0, u32::MAX));
     let length = libc::c_ushort::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
     let (option, size) = (libc::SO_ATTACH_REUSEPORT_CBPF, size_of_val(&program));
     let size = libc::socklen_t::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: `program` and the instructions that it points to live through the call, which only reads
-    // them; the sizes are theirs.
+    // SAFETY: `program` and the instructions that it points to outlive the call, which only reads them;
+    // the sizes are correct.
     super::succeeded(unsafe {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const program).cast(), size)
     })
 }
 
-/// The number of datagrams that the kernel has dropped at a socket, most of them because its receive
-/// buffer was full; it wraps. `SO_RXQ_OVFL` gives the same number, but with each datagram, which costs
-/// every query a little and tells nothing while none is received.
+/// The number of datagrams that the kernel has dropped at a socket, mostly because its receive buffer
+/// was full; it wraps. `SO_RXQ_OVFL` gives the same number, but with each datagram: this costs every
+/// query a little, and tells nothing while none arrives.
 ///
 /// # Errors
 ///
 /// Returns the error of `getsockopt`, for example from a kernel without this option.
 pub fn dropped(socket: &UdpSocket) -> io::Result<u32> {
-    /// The place among the figures of `SO_MEMINFO`: `SK_MEMINFO_DROPS`.
+    /// The index in the figures of `SO_MEMINFO`: `SK_MEMINFO_DROPS`.
     const DROPS: usize = 8;
     let mut figures = [0_u32; DROPS + 1];
     let mut size =
