@@ -1,107 +1,39 @@
-//! The fast path: answers usual queries with one look-up of the whole name.
+//! The fast path: usual queries, answered by a look-up of the whole name.
 //!
-//! A usual query has one question of class IN, and at most an OPT record. If its name has records, a service or an
-//! alias, is covered by a wildcard, or does not exist, this module assembles the reply from prepared parts: the
-//! question, records whose owner points to it, the SOA record of the zone, the OPT record. In all other cases, such as
-//! referrals, long chains of aliases and names in two zones, [`respond`] returns `None`, and `resolve` answers.
+//! A usual query has one question of class IN, and at most an OPT record beside it. If its name has records, a
+//! service or an alias, is covered by a wildcard, or does not exist, the reply is put together here from parts that are
+//! ready: the question, records whose owner points to it, the SOA record of the zone, the OPT record. For all else,
+//! such as referrals, long chains of aliases and names of two zones, [`respond`] gives nothing, and `resolve` answers.
 //! `tests/fast.rs` compares the two.
 
 use rand::Rng;
 
 use super::options::{self, CookieProof, ExtendedError};
+use super::plain::{NameScratch, Plain};
 use super::{Client, Reply, ResponseKind, ServiceAnswer, Transport, size};
 use crate::name;
 use crate::pool::Family;
 use crate::selection::Picked;
-use crate::service::{ServiceId, WhenDown};
+use crate::service::{Service, ServiceId, WhenDown};
 use crate::settings::Settings;
 use crate::table::{Decision, Draw, Table};
 use crate::wire::edns::{OPT_LENGTH, OptRecord, QueryOptions};
-use crate::wire::{HEADER, MAX_MESSAGE, PLAIN_UDP, class, flag, rcode};
+use crate::wire::{HEADER, MAX_MESSAGE, PLAIN_UDP, flag, rcode};
 use crate::zone::{Catalog, Exact, Negative, ReadyAnswer, Rrset, rtype};
 
-/// The length of type and class, after the name of a question.
-const TYPE_AND_CLASS: usize = 4;
 /// The length of owner, type, class, TTL and data length.
 const RECORD_HEAD: usize = 12;
 /// The most parents of a missing name that are looked up; for more, `resolve` answers.
 const MOST_PARENTS: usize = 4;
-/// The most aliases that are followed. Longer chains, which may be loops, are left to `resolve`.
-const MOST_ALIASES: usize = 2;
+/// The most aliases that are followed; `resolve` takes longer chains, which may be circles.
+const MOST_ALIASES: u16 = 2;
 
-/// Why a reply cannot be assembled.
+/// Why a reply is not put together.
 enum FastStop {
-    /// The query needs the general path.
+    /// The query is for the long way.
     LongWay,
     /// The answer does not fit.
     Full,
-}
-
-/// Scratch space for the name of a question.
-pub(super) type NameScratch = [u8; name::MAX_NAME + 1];
-
-/// A usual query.
-struct Plain<'q, 's> {
-    id: [u8; 2],
-    /// The RD flag, as sent.
-    copied: u16,
-    /// Name, type and class, as sent.
-    question: &'q [u8],
-    /// The name, in lower case.
-    name: &'s [u8],
-    qtype: u16,
-    edns: Option<PlainEdns<'q>>,
-}
-
-/// An OPT record of version 0.
-struct PlainEdns<'q> {
-    payload: u16,
-    dnssec_ok: bool,
-    /// `None` if there are no options.
-    asked: Option<QueryOptions<'q>>,
-}
-
-impl<'q, 's> Plain<'q, 's> {
-    fn read(query: &'q [u8], scratch: &'s mut NameScratch) -> Option<Self> {
-        let (&[i0, i1, f0, f1, counts @ ..], body) = query.split_first_chunk::<HEADER>()?;
-        let flags = u16::from_be_bytes([f0, f1]);
-        let [0, 1, 0, 0, 0, 0, 0, additional @ 0..=1] = counts else { return None };
-        if flags & (flag::QR | flag::OPCODE) != 0 {
-            return None;
-        }
-        let length = name::wire_length(body)?;
-        let (question, rest) = body.split_at_checked(length + TYPE_AND_CLASS)?;
-        let (wire, numbers) = question.split_at_checked(length)?;
-        let &[t0, t1, c0, c1] = numbers.first_chunk()?;
-        if u16::from_be_bytes([c0, c1]) != class::IN {
-            return None;
-        }
-        let edns = match (additional, rest) {
-            (0, []) => None,
-            (1, _) => Some(PlainEdns::read(rest)?),
-            _ => return None,
-        };
-        let name = scratch.get_mut(..length)?;
-        name.copy_from_slice(wire);
-        name.make_ascii_lowercase();
-        let qtype = u16::from_be_bytes([t0, t1]);
-        Some(Self { id: [i0, i1], copied: flags & flag::RD, question, name, qtype, edns })
-    }
-}
-
-impl<'q> PlainEdns<'q> {
-    /// Reads an OPT record, which must fill `record`.
-    fn read(record: &'q [u8]) -> Option<Self> {
-        let (&[0, 0, 41, p0, p1, 0, 0, z0, _, l0, l1], data) = record.split_first_chunk::<OPT_LENGTH>()?
-        else {
-            return None;
-        };
-        if data.len() != usize::from(u16::from_be_bytes([l0, l1])) {
-            return None;
-        }
-        let asked = if data.is_empty() { None } else { Some(QueryOptions::read(data)?) };
-        Some(Self { payload: u16::from_be_bytes([p0, p1]), dnssec_ok: z0 & 0x80 != 0, asked })
-    }
 }
 
 /// Whether the records of one node answer the type: it is neither a query type nor a meta type, and does not belong to
@@ -110,13 +42,13 @@ fn is_plain_type(qtype: u16) -> bool {
     !matches!(qtype, rtype::OPT | rtype::DS | 249..=255)
 }
 
-/// Whether records of a type are copied as stored: they need no additional records, and the names in their data are
-/// rarely names in the question.
+/// Whether records of a type are copied as they are stored: they need no other records beside them, and names in
+/// their data are rarely those of the question.
 fn is_copied(rrset: &Rrset<'_>) -> bool {
     !matches!(rrset.rtype, rtype::NS | rtype::SOA | rtype::MX | rtype::SRV)
 }
 
-/// Answers a usual query; `None` leaves it to the general path.
+/// Answers a usual query, or returns `None` and leaves it to the long way.
 pub(super) fn respond<'t, R: Rng>(
     query: &[u8],
     client: &Client,
@@ -130,85 +62,106 @@ pub(super) fn respond<'t, R: Rng>(
     if !is_plain_type(plain.qtype) || !table.catalog.is_exact() {
         return None;
     }
-    let mut reply = Assembly::begin(&plain, client, settings, reply)?;
+    let mut opt = OptRecord::new(settings.udp_payload, plain.edns.is_some_and(|edns| edns.dnssec_ok));
+    let mut reply = Assembly::begin(&plain, client, settings, reply, &mut opt)?;
     let catalog = &table.catalog;
-    let (found, rcode) = match catalog.exact(plain.name) {
-        Some(found) => (found, rcode::NOERROR),
-        None => match closest_parent(catalog, plain.name).ok()? {
-            // No zone has the name, so the type does not matter.
-            None => {
-                let explanation = Some(ExtendedError::NOT_AUTHORITATIVE);
-                let outcome = ReplyOutcome { flags: rcode::REFUSED, served: None, explanation };
-                return reply.finish(&plain, outcome, ResponseKind::Error(rcode::REFUSED));
-            }
-            Some(parent) if !parent.node.hides_children() => match wildcard(catalog, &parent).ok()? {
-                Some(found) => (found, rcode::NOERROR),
-                None => (parent, rcode::NXDOMAIN),
-            },
-            Some(_) => return None,
-        },
-    };
-    if rcode == rcode::NXDOMAIN {
-        reply.negative(found.negative, plain.name, None).ok()?;
-        let outcome = ReplyOutcome { flags: flag::AA | rcode, ..ReplyOutcome::answer() };
-        return reply.finish(&plain, outcome, ResponseKind::NoName(found.zone.apex_name()));
+    let (mut found, mut exists) = (catalog.exact(plain.name), true);
+    if found.is_none() {
+        (found, exists) = covering(catalog, plain.name).ok()?;
     }
-    let kind = ResponseKind::Answer(found.node.name());
-    let outcome = match answer(table, found, &plain, &mut reply, (rng, &mut *picked)) {
-        Ok(outcome) => outcome,
-        Err(FastStop::LongWay) => return None,
-        // On the general path, the owner of a record may be shorter: the root name is, and so are targets that share
-        // more labels.
-        Err(FastStop::Full) if plain.name.len() == 1 || reply.aliases > 0 => return None,
-        Err(FastStop::Full) => {
-            // Never send part of an RRset: the client retries over TCP (RFC 2181, section 9).
-            picked.clear();
-            reply.rewind(&plain);
-            ReplyOutcome { flags: flag::AA | flag::TC, ..ReplyOutcome::answer() }
+    let (outcome, kind) = match found {
+        // No zone is there for the name, whatever its type.
+        None => {
+            reply.explanation = Some(ExtendedError::NOT_AUTHORITATIVE);
+            let outcome = ReplyOutcome { flags: rcode::REFUSED, served: None };
+            (outcome, ResponseKind::Error(rcode::REFUSED))
+        }
+        Some(parent) if !exists => {
+            reply.negative(parent.negative, plain.name, None).ok()?;
+            let outcome = ReplyOutcome { flags: flag::AA | rcode::NXDOMAIN, served: None };
+            (outcome, ResponseKind::NoName(parent.zone.apex_name()))
+        }
+        Some(found) => {
+            let outcome = match answer(table, &found, &plain, &mut reply, (rng, &mut *picked)) {
+                Ok(outcome) => outcome,
+                Err(FastStop::LongWay) => return None,
+                // The owner of a record may be shorter: the root is, and so are targets that share more labels.
+                Err(FastStop::Full) if plain.name.len() == 1 || reply.aliases > 0 => return None,
+                Err(FastStop::Full) => {
+                    // Never send part of an RRset: the client retries over TCP (RFC 2181, section 9).
+                    picked.clear();
+                    reply.rewind(&plain);
+                    ReplyOutcome { flags: flag::AA | flag::TC, served: None }
+                }
+            };
+            (outcome, ResponseKind::Answer(found.node.name()))
         }
     };
     reply.finish(&plain, outcome, kind)
 }
 
-/// Writes the records of an existing name, and of the names to which its aliases lead.
-fn answer<'t, R: Rng>(
-    table: &'t Table,
-    mut found: Exact<'t>,
-    plain: &Plain<'_, '_>,
-    reply: &mut Assembly<'_>,
-    draw: (&mut R, &mut Picked),
-) -> Result<ReplyOutcome, FastStop> {
-    let question = QuestionInZone { name: plain.name, zone: found.zone.apex_name() };
-    for followed in 0..=MOST_ALIASES {
-        let Exact { node, negative, .. } = found;
-        if node.is_delegated() {
-            return Err(FastStop::LongWay);
-        }
-        if let Some((family, service)) = family(plain.qtype).zip(node.service()) {
-            return service_answer(table, (service, family), (plain, negative), reply, draw);
-        }
-        let is_asked_for = plain.qtype == rtype::CNAME;
-        let is_followed = |_: &Rrset<'_>| is_asked_for || node.rrset(plain.qtype).is_none();
-        let Some(alias) = node.cname().filter(is_followed) else {
-            static_answer(&table.catalog, &found, plain, reply)?;
-            return Ok(ReplyOutcome::answer());
-        };
-        if followed == MOST_ALIASES {
-            return Err(FastStop::LongWay);
-        }
-        reply.alias(alias.first(), alias.ttl, &question)?;
-        if is_asked_for {
-            return Ok(ReplyOutcome::answer());
-        }
-        found = match target(&table.catalog, alias.first())? {
-            Some(found) => found,
-            None => return Ok(ReplyOutcome::answer()),
-        };
+/// The wildcard that covers a missing name, or else its closest existing parent, and whether it is a wildcard.
+fn covering<'t>(catalog: &'t Catalog, name: &[u8]) -> Result<(Option<Exact<'t>>, bool), FastStop> {
+    let Some(parent) = closest_parent(catalog, name)? else { return Ok((None, false)) };
+    if parent.node.hides_children() {
+        return Err(FastStop::LongWay);
     }
-    Err(FastStop::LongWay)
+    Ok(match wildcard(catalog, &parent)? {
+        Some(wildcard) => (Some(wildcard), true),
+        None => (Some(parent), false),
+    })
 }
 
-/// The target of an alias; `None` if it is outside the zones here, which ends the answer.
+/// Writes the records of a name that exists.
+fn answer<R: Rng>(
+    table: &Table,
+    found: &Exact<'_>,
+    plain: &Plain<'_, '_>,
+    reply: &mut Assembly<'_, '_>,
+    draw: (&mut R, &mut Picked),
+) -> Result<ReplyOutcome, FastStop> {
+    let node = found.node;
+    if node.is_delegated() {
+        return Err(FastStop::LongWay);
+    }
+    if let Some((family, service)) = family(plain.qtype).zip(node.service()) {
+        return service_answer(table, (service, family), (plain, found.negative), reply, draw);
+    }
+    if let Some(alias) = node.cname() {
+        let is_asked_for = plain.qtype == rtype::CNAME;
+        if is_asked_for || node.rrset(plain.qtype).is_none() {
+            return alias_answer(table, (found, &alias), plain, reply, draw);
+        }
+    }
+    static_answer(&table.catalog, found, plain, reply)?;
+    Ok(ReplyOutcome::ANSWER)
+}
+
+/// Writes an alias and the records of its target.
+#[inline(never)]
+fn alias_answer<R: Rng>(
+    table: &Table,
+    (found, alias): (&Exact<'_>, &Rrset<'_>),
+    plain: &Plain<'_, '_>,
+    reply: &mut Assembly<'_, '_>,
+    draw: (&mut R, &mut Picked),
+) -> Result<ReplyOutcome, FastStop> {
+    if reply.aliases == MOST_ALIASES {
+        return Err(FastStop::LongWay);
+    }
+    // The question ends with the zone of the first alias, but perhaps not with that of another.
+    let zone = if reply.aliases == 0 { found.zone.apex_name() } else { &[0] };
+    reply.alias(alias.first(), alias.ttl, &QuestionInZone { name: plain.name, zone })?;
+    if plain.qtype == rtype::CNAME {
+        return Ok(ReplyOutcome::ANSWER);
+    }
+    match target(&table.catalog, alias.first())? {
+        Some(target) => answer(table, &target, plain, reply, draw),
+        None => Ok(ReplyOutcome::ANSWER),
+    }
+}
+
+/// The target of an alias; `None` if it is outside of our zones, which ends the answer.
 fn target<'t>(catalog: &'t Catalog, name: &[u8]) -> Result<Option<Exact<'t>>, FastStop> {
     let mut buffer = [0; name::MAX_NAME];
     let lowered = buffer.get_mut(..name.len()).ok_or(FastStop::LongWay)?;
@@ -262,7 +215,7 @@ fn static_answer(
     catalog: &Catalog,
     found: &Exact<'_>,
     plain: &Plain<'_, '_>,
-    reply: &mut Assembly<'_>,
+    reply: &mut Assembly<'_, '_>,
 ) -> Result<(), FastStop> {
     let Some(rrset) = found.node.rrset(plain.qtype) else {
         return reply.negative(found.negative, plain.name, None);
@@ -279,7 +232,7 @@ fn static_answer(
     while let Some((&[d0, d1], _)) = rest.split_first_chunk::<2>() {
         let length = 2 + usize::from(u16::from_be_bytes([d0, d1]));
         let (data, after) = rest.split_at_checked(length).ok_or(FastStop::LongWay)?;
-        // Names in PTR data may be compressed, so the records may still fit.
+        // Names of PTR data may be compressed, so they may still fit.
         let is_exact = rrset.rtype != rtype::PTR;
         reply.copied(&head, data).map_err(|stop| if is_exact { stop } else { FastStop::LongWay })?;
         rest = after;
@@ -287,12 +240,12 @@ fn static_answer(
     Ok(())
 }
 
-/// Writes the addresses of a service, or its answer without addresses.
+/// Writes the addresses of a service, or what it answers instead.
 fn service_answer<R: Rng>(
     table: &Table,
     (id, family): (ServiceId, Family),
     (plain, negative): (&Plain<'_, '_>, &Negative),
-    reply: &mut Assembly<'_>,
+    reply: &mut Assembly<'_, '_>,
     draw: (&mut R, &mut Picked),
 ) -> Result<ReplyOutcome, FastStop> {
     let view = table.service(id).ok_or(FastStop::LongWay)?;
@@ -300,7 +253,7 @@ fn service_answer<R: Rng>(
     let down_column = service.tiers.len();
     let served = |column, pool| ReplyOutcome {
         served: Some(ServiceAnswer { service: id, column, pool }),
-        ..ReplyOutcome::answer()
+        ..ReplyOutcome::ANSWER
     };
     match table.decision(view, family) {
         Decision::Tier { tier, pool, draw: from, .. } => {
@@ -313,31 +266,43 @@ fn service_answer<R: Rng>(
         }
         Decision::NoAddress => {
             reply.negative(negative, plain.name, None)?;
-            Ok(ReplyOutcome::answer())
+            Ok(ReplyOutcome::ANSWER)
         }
         Decision::Down { .. } => {
-            let outcome = served(down_column, None);
-            if service.when_down == WhenDown::ServFail {
-                let explanation = Some(ExtendedError::ALL_DOWN);
-                return Ok(ReplyOutcome { flags: rcode::SERVFAIL, explanation, ..outcome });
-            }
-            if let WhenDown::Addresses { ipv4, ipv6 } = &service.when_down {
-                match family {
-                    Family::Ipv4 => {
-                        ipv4.iter().try_for_each(|address| reply.address((*address).into(), service.ttl))?;
-                    }
-                    Family::Ipv6 => {
-                        ipv6.iter().try_for_each(|address| reply.address((*address).into(), service.ttl))?;
-                    }
-                }
-            }
-            if reply.answers == reply.aliases {
-                // The pool may recover at any time, so NODATA must not be cached for longer than an answer.
-                reply.negative(negative, plain.name, Some(service.ttl))?;
-            }
-            Ok(outcome)
+            let flags = down(service, family, (plain, negative), reply)?;
+            Ok(ReplyOutcome { flags, ..served(down_column, None) })
         }
     }
+}
+
+/// Writes what a service answers when no tier is usable; returns AA and the response code.
+#[inline(never)]
+fn down(
+    service: &Service,
+    family: Family,
+    (plain, negative): (&Plain<'_, '_>, &Negative),
+    reply: &mut Assembly<'_, '_>,
+) -> Result<u16, FastStop> {
+    match &service.when_down {
+        WhenDown::ServFail => {
+            reply.explanation = Some(ExtendedError::ALL_DOWN);
+            return Ok(rcode::SERVFAIL);
+        }
+        WhenDown::Addresses { ipv4, ipv6 } => match family {
+            Family::Ipv4 => {
+                ipv4.iter().try_for_each(|address| reply.address((*address).into(), service.ttl))?;
+            }
+            Family::Ipv6 => {
+                ipv6.iter().try_for_each(|address| reply.address((*address).into(), service.ttl))?;
+            }
+        },
+        WhenDown::NoData | WhenDown::FailOpen => {}
+    }
+    if reply.answers == reply.aliases {
+        // The pool may recover at any time, so NODATA must not be cached longer than an answer.
+        reply.negative(negative, plain.name, Some(service.ttl))?;
+    }
+    Ok(flag::AA | rcode::NOERROR)
 }
 
 /// Draws addresses and writes their records.
@@ -345,10 +310,10 @@ fn drawn<R: Rng>(
     draw: &Draw,
     family: Family,
     ttl: u32,
-    reply: &mut Assembly<'_>,
+    reply: &mut Assembly<'_, '_>,
     (rng, picked): (&mut R, &mut Picked),
 ) -> Result<(), FastStop> {
-    // Checked first, because a draw that does not fit costs as much as one that does.
+    // Looked at first: a draw that does not fit would cost as much as one that does.
     if draw.sampler.answers() * size::of_address(family) > reply.end - reply.length {
         return Err(FastStop::Full);
     }
@@ -361,7 +326,7 @@ fn drawn<R: Rng>(
     Ok(())
 }
 
-/// The name of the question. It ends with the apex of its zone.
+/// The name of the question, and the apex of its zone at the end of it.
 struct QuestionInZone<'q> {
     name: &'q [u8],
     zone: &'q [u8],
@@ -373,44 +338,44 @@ struct ReplyOutcome {
     /// AA, TC and the response code.
     flags: u16,
     served: Option<ServiceAnswer>,
-    explanation: Option<ExtendedError>,
 }
 
 impl ReplyOutcome {
-    fn answer() -> Self {
-        Self { flags: flag::AA | rcode::NOERROR, served: None, explanation: None }
-    }
+    const ANSWER: Self = Self { flags: flag::AA | rcode::NOERROR, served: None };
 }
 
 /// A reply that is assembled from prepared parts.
-struct Assembly<'b> {
+struct Assembly<'b, 's> {
     buffer: &'b mut [u8],
     length: usize,
     /// The end of the room for records; the room for the OPT record follows.
     end: usize,
     /// The maximum length of the reply.
     limit: usize,
-    /// A pointer to the name that is answered: that of the question, or the target of the last alias.
+    /// Points to the name that is answered: that of the question, or the target of the last alias.
     owner: [u8; 2],
     answers: u16,
     /// How many of the answers are aliases.
     aliases: u16,
     authorities: u16,
     additionals: u16,
-    opt: Option<OptRecord<'b>>,
+    opt: Option<&'b mut OptRecord<'s>>,
+    /// Explains the reply in the OPT record.
+    explanation: Option<ExtendedError>,
     proven: bool,
 }
 
-impl<'b> Assembly<'b> {
+impl<'b, 's> Assembly<'b, 's> {
     /// Writes the question, and reserves room for the OPT record with its options. `None` if an option is
     /// malformed, or a cookie is required and missing.
     fn begin(
         plain: &Plain<'_, '_>,
         client: &Client,
-        settings: &'b Settings,
+        settings: &'s Settings,
         buffer: &'b mut [u8],
+        opt: &'b mut OptRecord<'s>,
     ) -> Option<Self> {
-        let limit = match (client.transport, &plain.edns) {
+        let limit = match (client.transport, plain.edns) {
             (Transport::Tcp, _) => MAX_MESSAGE,
             (Transport::Udp, None) => PLAIN_UDP,
             // A payload size below 512 counts as 512 (RFC 6891, section 6.2.3).
@@ -419,18 +384,14 @@ impl<'b> Assembly<'b> {
         let limit = limit.min(buffer.len());
         let length = HEADER + plain.question.len();
         let (mut end, mut proof) = (limit, CookieProof::None);
-        let opt = match &plain.edns {
-            Some(edns) => {
-                let mut opt = OptRecord::new(settings.udp_payload, edns.dnssec_ok);
-                if let Some(asked) = &edns.asked {
-                    opt.make_room(limit.checked_sub(length + OPT_LENGTH)?);
-                    proof = options::heed(asked, client, settings, &mut opt)?;
-                }
-                end = limit.checked_sub(opt.length())?;
-                Some(opt)
+        if let Some(edns) = plain.edns {
+            if !edns.options.is_empty() {
+                opt.make_room(limit.checked_sub(length + OPT_LENGTH)?);
+                proof = options::heed(&QueryOptions::read(edns.options)?, client, settings, opt)?;
             }
-            None => None,
-        };
+            end = limit.checked_sub(opt.length())?;
+        }
+        let opt = plain.edns.map(|_| opt);
         let proven = proof == CookieProof::Proven;
         let is_required = || settings.cookies.as_ref().is_some_and(|cookies| cookies.required);
         if client.transport == Transport::Udp && !proven && is_required() {
@@ -449,6 +410,7 @@ impl<'b> Assembly<'b> {
             authorities: 0,
             additionals: 0,
             opt,
+            explanation: None,
             proven,
         })
     }
@@ -500,7 +462,7 @@ impl<'b> Assembly<'b> {
         Ok(())
     }
 
-    /// Writes a CNAME record. The records after it belong to its target.
+    /// A CNAME record. What follows is about its target.
     fn alias(&mut self, target: &[u8], ttl: u32, question: &QuestionInZone<'_>) -> Result<(), FastStop> {
         let data = self.length + RECORD_HEAD;
         let (before, apex) = match target.len().checked_sub(question.zone.len()) {
@@ -515,7 +477,7 @@ impl<'b> Assembly<'b> {
         let [o0, o1] = self.owner;
         let [l0, l1, l2, l3] = ttl.to_be_bytes();
         let [d0, d1] = u16::try_from(length).map_err(|_| FastStop::LongWay)?.to_be_bytes();
-        // If it does not fit, a better compressed name may fit.
+        // If it does not fit, a name that is compressed more may still do.
         let room = self.room(RECORD_HEAD + length).map_err(|_| FastStop::LongWay)?;
         let (head, rest) = room.split_first_chunk_mut::<RECORD_HEAD>().ok_or(FastStop::LongWay)?;
         *head = [o0, o1, 0, 5, 0, 1, l0, l1, l2, l3, d0, d1];
@@ -530,9 +492,9 @@ impl<'b> Assembly<'b> {
         Ok(())
     }
 
-    /// Writes a prepared answer. It must directly follow the question.
+    /// An answer that is written out. It can only follow the question directly.
     fn ready(&mut self, ready: &ReadyAnswer<'_>) -> Result<(), FastStop> {
-        // If it does not fit, it may fit without the additional records.
+        // If it does not fit, it may without the additional records.
         let room = self.room(ready.bytes.len()).map_err(|_| FastStop::LongWay)?;
         room.copy_from_slice(ready.bytes);
         self.answers += ready.answers;
@@ -540,12 +502,12 @@ impl<'b> Assembly<'b> {
         Ok(())
     }
 
-    /// Writes the SOA record, with a TTL of at most `longest`. It must directly follow the question.
+    /// The SOA record, with a TTL of at most `longest`. It can only follow the question directly.
     fn negative(&mut self, negative: &Negative, name: &[u8], longest: Option<u32>) -> Result<(), FastStop> {
         if self.answers > 0 {
             return Err(FastStop::LongWay);
         }
-        // If it does not fit, a record with better compressed names may fit.
+        // If it does not fit, one whose names are compressed more may still do.
         let room = self.room(negative.length()).map_err(|_| FastStop::LongWay)?;
         negative.write(room, name.len(), longest).ok_or(FastStop::LongWay)?;
         self.authorities += 1;
@@ -559,11 +521,11 @@ impl<'b> Assembly<'b> {
         outcome: ReplyOutcome,
         kind: ResponseKind<'t>,
     ) -> Option<Reply<'t>> {
-        let ReplyOutcome { flags, served, explanation } = outcome;
+        let ReplyOutcome { flags, served } = outcome;
         let rcode = flags & 0xf;
         let mut additionals = self.additionals;
-        if let Some(opt) = &mut self.opt {
-            if let Some(explanation) = explanation {
+        if let Some(opt) = self.opt.as_deref_mut() {
+            if let Some(explanation) = self.explanation {
                 opt.make_room(self.end - self.length);
                 explanation.write(opt);
             }

@@ -7,6 +7,7 @@
 
 mod fast;
 mod options;
+mod plain;
 mod resolve;
 pub mod size;
 pub mod transfer;
@@ -15,8 +16,8 @@ use std::net::IpAddr;
 
 use rand::Rng;
 
-use self::fast::NameScratch;
 use self::options::{CookieProof, ExtendedError};
+use self::plain::NameScratch;
 use self::resolve::{Resolution, Resolver};
 use crate::name;
 use crate::pool::PoolId;

@@ -251,7 +251,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        name: "glue is whole",
+        name: "glue is complete",
         kind: Kind::Contested,
         reason: "All glue below the cut is part of a referral; TC is set when it does not fit (RFC 9471, section \
                  3). Knot does so too; NSD and BIND leave addresses out.",
