@@ -46,7 +46,7 @@ pub fn start(metrics: Arc<Metrics>) -> Sender<()> {
         }
     };
     if let Err(error) = thread::Builder::new().name("watch".into()).spawn(work) {
-        warn!(%error, "the system gives no thread to watch the health checker with");
+        warn!(%error, "cannot start the thread that watches the health checker");
     }
     held
 }
@@ -77,7 +77,7 @@ impl Watch {
                  restart steerd, and report this with the log"
             );
         } else if !stuck && self.stuck {
-            info!("the health checker turns again");
+            info!("the health checker runs again");
         }
         self.stuck = stuck;
     }
@@ -98,7 +98,7 @@ impl Watch {
                 }
                 stalled.insert(Arc::clone(name));
             } else if told {
-                info!(pool = &**name, "probes of the pool end again");
+                info!(pool = &**name, "probing of the pool has resumed");
             }
         }
         self.stalled = stalled;
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].contains("ERROR"), "{lines:?}");
         pass(&mut watch, 1, || metrics.turned()).await;
-        assert_eq!(log.take("turns again").len(), 1);
+        assert_eq!(log.take("runs again").len(), 1);
         pass(&mut watch, 60, || ()).await;
         assert_eq!(log.take("checker is stuck").len(), 1);
     }
@@ -163,7 +163,7 @@ mod tests {
         assert!(lines[0].contains("pool=\"web\""), "{lines:?}");
         metrics.pools()[0].probed(&metrics);
         pass(&mut watch, 1, || metrics.turned()).await;
-        assert_eq!(log.take("end again").len(), 1);
+        assert_eq!(log.take("has resumed").len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

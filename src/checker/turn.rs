@@ -239,7 +239,7 @@ impl<O: Outside> Checker<O> {
 /// The report of a probe whose task panicked. It says nothing about the backend.
 fn broken_off(broken: &JoinError) -> Report {
     if !broken.is_cancelled() {
-        error!(%broken, "a probe broke off; this is a bug in steerd, please report it");
+        error!(%broken, "a probe panicked; this is a bug in steerd, please report it");
     }
-    Report::void(format!("no verdict: the probe broke off: {broken}"))
+    Report::void(format!("no verdict: the probe panicked: {broken}"))
 }

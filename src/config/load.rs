@@ -44,7 +44,7 @@ pub(super) fn within<T: Send + 'static>(
     let hanging = Reading::count_hanging();
     if hanging >= MAX_GIVEN_UP {
         let message = format!("{hanging} attempts to load a configuration still wait for a file system");
-        return Err(fault(path, message, "see that it answers again, or restart steerd"));
+        return Err(fault(path, message, "make sure that it responds again, or restart steerd"));
     }
     let ending = Ending(Arc::clone(reading));
     let started = thread::Builder::new().name("load".into()).spawn(move || work(&ending.0));
@@ -76,7 +76,7 @@ pub(super) fn within<T: Send + 'static>(
     }
 }
 
-const ANSWERS: &str = "see that the file system answers, then load it again";
+const ANSWERS: &str = "make sure that the file system responds, then load it again";
 
 fn fault(path: &Path, message: String, hint: &str) -> ConfigFaults {
     let location = Location::whole(path.into());

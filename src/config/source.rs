@@ -125,7 +125,7 @@ impl SourceFile {
             let is_about_quotes = error.message().contains("key") || error.message().contains("quoted");
             match error.message() {
                 "duplicate key" => {
-                    let message = "the same key or table is above already";
+                    let message = "this key or table is defined twice";
                     match error.span().and_then(|span| self.first_of(tree.get_ref(), &span)) {
                         Some(first) => at.error_beside(message, at.elsewhere(first), "first here"),
                         None => at.error(message),

@@ -127,7 +127,7 @@ fn secondary_address(value: TomlValue<'_>) -> Option<SocketAddr> {
     if text.parse::<SocketAddr>().is_ok() {
         return socket_address(value).filter(|address| {
             if address.port() == 0 {
-                value.at.error("a secondary has a port of its own, and 0 is none");
+                value.at.error("the port of a secondary must not be 0");
             }
             address.port() != 0
         });

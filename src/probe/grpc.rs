@@ -57,7 +57,7 @@ fn request(probe: &GrpcProbe, address: IpAddr) -> Result<Request<()>, ProbeFailu
     for (name, value) in &probe.headers {
         let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
             return Err(ProbeFailure::local(format_args!(
-                "the header {name:?} of the check makes no request"
+                "the header {name:?} of the check is not valid in a request"
             )));
         };
         headers.insert(name, value);
@@ -169,7 +169,7 @@ fn judge(message: &[u8]) -> Result<Finding, ProbeFailure> {
     let [compressed, length @ ..] =
         message.first_chunk::<PREFIX>().ok_or_else(|| malformed("it ends too early"))?;
     if *compressed != 0 {
-        return Err(malformed("it is compressed, which was not asked for"));
+        return Err(malformed("it is compressed, which was not requested"));
     }
     let content = message.get(PREFIX..).unwrap_or_default();
     if content.len() != u32::from_be_bytes(*length) as usize {

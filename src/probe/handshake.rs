@@ -118,8 +118,7 @@ fn judge_time(
     let Some(end) = end else {
         return match min_days_left {
             Some(wanted) => Err(format!(
-                "certificate: the day it ends on cannot be read, and it must be valid for at least {wanted} days; \
-                 without min_days_left nobody asks for it"
+                "certificate: its expiry date cannot be read, and min_days_left requires at least {wanted} days"
             )),
             None => Ok(()),
         };
@@ -130,7 +129,7 @@ fn judge_time(
     let left = end.as_secs().saturating_sub(now.as_secs()) / 86_400;
     match min_days_left {
         Some(wanted) if left < u64::from(wanted) => Err(format!(
-            "certificate: expires on {}, and at least {wanted} days are wanted (min_days_left)",
+            "certificate: expires on {}, and at least {wanted} days are required (min_days_left)",
             date(end)
         )),
         _ => Ok(()),
@@ -171,7 +170,7 @@ mod tests {
         assert_eq!(judge(Duration::ZERO, false, None), Ok(()));
         let soon = judge(day * 6 + day / 2, false, Some(7)).unwrap_err();
         let words =
-            "certificate: expires on 2030-01-01 00:00 UTC, and at least 7 days are wanted (min_days_left)";
+            "certificate: expires on 2030-01-01 00:00 UTC, and at least 7 days are required (min_days_left)";
         assert_eq!(soon, words);
 
         let judge = |after: Duration, insecure, wanted| {

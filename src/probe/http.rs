@@ -183,7 +183,7 @@ async fn judge_body(
     match (&probe.body, probe.body_without) {
         (Some(expected), false) if !found => Err(missing(expected, hearing.kept(), probe.body_limit)),
         (Some(unwanted), true) if found => {
-            let words = format!("the body holds {}, which it must not", unwanted.in_words());
+            let words = format!("the body holds {}, which is not allowed", unwanted.in_words());
             Err(ProbeFailure::new(Cause::Body, words))
         }
         _ => Ok(()),

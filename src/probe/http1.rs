@@ -362,7 +362,7 @@ impl BodyReader<'_, '_> {
         if self.besides <= HEADER_LIMIT {
             return Ok(());
         }
-        let text = format!("the chunks of the body bring more than {} KiB besides it", HEADER_LIMIT / 1024);
+        let text = format!("the chunk framing of the body takes more than {} KiB", HEADER_LIMIT / 1024);
         Err(ProbeFailure::new(Cause::Protocol, text))
     }
 }
@@ -458,7 +458,7 @@ mod tests {
         }
         for (endless, again) in [("4;", b'y'), ("0\r\nx: ", b'y'), ("0", b'0')] {
             let text = [endless.as_bytes(), &vec![again; HEADER_LIMIT + 1]].concat();
-            assert!(decode(&text).unwrap_err().detail.contains("KiB besides"), "{endless:?}");
+            assert!(decode(&text).unwrap_err().detail.contains("chunk framing"), "{endless:?}");
         }
     }
 

@@ -131,7 +131,7 @@ pub(super) fn fault(error: &Error) -> ProbeFailure {
         let text = format!("the backend ended the connection of HTTP/2 (GOAWAY: {reason})");
         return ProbeFailure::new(Cause::Closed, text);
     }
-    ProbeFailure::new(Cause::Reset, format!("the backend broke off the request (RST_STREAM: {reason})"))
+    ProbeFailure::new(Cause::Reset, format!("the backend cancelled the request (RST_STREAM: {reason})"))
 }
 
 /// The name of an error code (RFC 9113, section 7).

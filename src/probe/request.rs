@@ -22,7 +22,7 @@ pub(super) fn in_http1(probe: &HttpProbe, address: IpAddr) -> Result<Vec<u8>, Pr
     if !sound {
         // The message does not quote the path: its query may contain a token.
         return Err(ProbeFailure::local(format_args!(
-            "method {:?}, host {host:?}, the path and the headers of the check make no request",
+            "method {:?}, host {host:?}, the path and the headers of the check do not form a valid request",
             probe.method
         )));
     }
@@ -48,7 +48,7 @@ pub(super) fn in_http2(probe: &HttpProbe, address: IpAddr) -> Result<Request<()>
     let authority = authority(probe.host.as_deref(), address, probe.port, probe.tls.is_some());
     let no_request = |error: &dyn std::fmt::Display| {
         ProbeFailure::local(format_args!(
-            "method {:?}, host {authority:?}, the path and the headers of the check make no request: {error}",
+            "method {:?}, host {authority:?}, the path and the headers of the check do not form a valid request: {error}",
             probe.method
         ))
     };
@@ -76,7 +76,7 @@ pub(super) fn in_http2(probe: &HttpProbe, address: IpAddr) -> Result<Request<()>
 pub(super) fn uri(tls: bool, authority: &str, path: &str) -> Result<Uri, ProbeFailure> {
     let no_uri = |error: &dyn std::fmt::Display| {
         ProbeFailure::local(format_args!(
-            "host {authority:?} and the path of the check make no request: {error}"
+            "host {authority:?} and the path of the check do not form a valid request: {error}"
         ))
     };
     let authority: Authority = authority.parse().map_err(|error| no_uri(&error))?;

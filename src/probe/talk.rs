@@ -74,7 +74,7 @@ fn missing(expected: &Expected, hearing: &Hearing<'_>) -> ProbeFailure {
     if heard.is_empty() {
         return ProbeFailure::new(
             Cause::Closed,
-            format!("the connection was closed without a word, expected {expected}"),
+            format!("the connection was closed without a response, expected {expected}"),
         )
         .unanswered_if(true);
     }

@@ -221,7 +221,7 @@ fn of_alert(alert: AlertDescription, client: ClientCertificate) -> String {
             "the backend speaks none of the protocols that the check offers (ALPN)"
         }
         Alert::InternalError => "the backend reports a fault of its own",
-        Alert::CloseNotify | Alert::UserCanceled => "the backend broke off",
+        Alert::CloseNotify | Alert::UserCanceled => "the backend ended the handshake",
         _ => "the backend refuses the handshake",
     };
     format!("TLS failed: {words} (alert: {name})")

@@ -141,7 +141,7 @@ fn look(entry: &Arc<CacheEntry>, wanted: &HandshakeFiles, now: Instant) -> Optio
 fn read(entry: &CacheEntry, wanted: &HandshakeFiles) {
     // A panic must not leave probes waiting forever; the next one may try again.
     let found = catch_unwind(|| files(wanted)).unwrap_or_else(|_| {
-        Err("reading the certificate authorities broke off; this is a bug in steerd".into())
+        Err("reading the certificate authorities panicked; this is a bug in steerd".into())
     });
     let mut state = entry.state.lock().unwrap_or_else(PoisonError::into_inner);
     let digest = found.as_ref().ok().map(|(.., digest)| digest.as_ref().to_vec());

@@ -29,7 +29,7 @@ pub(super) enum NotReloaded {
     #[error("the health checker has ended")]
     Ended,
     /// The comparison panicked.
-    #[error("comparing the configurations broke off")]
+    #[error("comparing the configurations panicked; this is a bug in steerd")]
     BrokeOff,
 }
 

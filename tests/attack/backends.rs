@@ -343,7 +343,7 @@ fn floods_that_mean_nothing() {
         pool("words", 49, 4, &format!("type = \"tcp\", port = {words}, expect = '(b|l|a|h| )*ready'")),
     ]);
     attacked.assert_good_pool_unharmed(rounds());
-    attacked.assert_fails("zeros", "besides it");
+    attacked.assert_fails("zeros", "chunk framing");
     attacked.assert_fails("chunks", "do not hold \"ready\"");
     attacked.assert_fails("heads", "of headers");
     attacked.assert_fails("words", "was not in the first 64 KiB");

@@ -78,7 +78,7 @@ impl<'s> CheckKeys<'s> {
         if let (Some(body), Some(method)) = (self.body(), method.set())
             && method.value == "HEAD"
         {
-            let message = "a response to HEAD has no body to look into".to_owned();
+            let message = "a response to HEAD has no body to search".to_owned();
             contradiction(("body", body), ("method", Some(method)), message);
         }
         if let Some(body) = self.body()

@@ -56,7 +56,7 @@ pub(super) fn read<'s>(value: TomlValue<'s>, text: &'s str) -> Option<CheckKeys<
         }
         CheckKind::Tls if !target.is_empty() => {
             return refuse(
-                "a tls check has a name and a port only: it asks for nothing",
+                "a tls check has a name and a port only: it sends no request",
                 format!("write \"tls://{authority}\", or \"https://{rest}\" for a request"),
             );
         }

@@ -117,7 +117,7 @@ fn urls_of_every_type() {
     in_check("\"tls://a.example\"", "2:9 a tls check needs a `port`");
     in_check(
         "\"tls://a.example:443/x\"",
-        "2:9 a tls check has a name and a port only: it asks for nothing | write \"tls://a.example:443\", or \
+        "2:9 a tls check has a name and a port only: it sends no request | write \"tls://a.example:443\", or \
          \"https://a.example:443/x\" for a request",
     );
     in_check("\"tls://a..b:443\"", "2:9 `a..b` cannot be a name in a certificate");
@@ -308,10 +308,7 @@ fn contradictions() {
             "critical = true, observe_only = true",
             "2:58 a check that is `observe_only` decides nothing, and one that is `critical` does",
         ),
-        (
-            "method = \"HEAD\", body = { contains = \"a\" }",
-            "2:50 a response to HEAD has no body to look into",
-        ),
+        ("method = \"HEAD\", body = { contains = \"a\" }", "2:50 a response to HEAD has no body to search"),
         (
             "body = { contains = \"abc\" }, body_limit = \"2B\"",
             "2:33 the text of `body` has 3 bytes, and `body_limit` lets 2 be read: it would never be found",

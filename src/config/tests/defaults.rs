@@ -311,7 +311,7 @@ fn a_default_gives_way_or_can_be_overruled() {
     };
     assert_eq!(
         faults("{ type = \"http\", body = { contains = \"a\" } }", "method = \"HEAD\""),
-        ["steerd.toml:3:33 a response to HEAD has no body to look into"]
+        ["steerd.toml:3:33 a response to HEAD has no body to search"]
     );
     assert_eq!(
         faults("{ type = \"http\", interval_down = \"1s\" }", "recheck = \"2s\""),

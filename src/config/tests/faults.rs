@@ -31,7 +31,7 @@ fn keys() {
          `slow_start`, `suspect_self`",
     );
     one_error("server = 5\n", "1:10 `server` must be a table; this is an integer");
-    let twice = "the same key or table is above already";
+    let twice = "this key or table is defined twice";
     one_error("[server]\n[server]\n", &format!("2:2 {twice}"));
     one_error("[server]\nworkers = 1\nworkers = 1\n", &format!("3:1 {twice}"));
     // The message shows the first one: the nearest above, without lists and tables that have ended.
@@ -62,7 +62,7 @@ fn keys_and_transfers() {
         ("transfer = { network = [] }", "3:14 unknown key `network` | did you mean `networks`?"),
         ("secondaries = [{ address = \"192.0.2.1\", key = \"a\" }]", "there is no key `a`"),
         ("secondaries = [{ key = \"a\" }]", "a secondary has no `address`"),
-        ("secondaries = [\"192.0.2.1:0\"]", "a secondary has a port of its own, and 0 is none"),
+        ("secondaries = [\"192.0.2.1:0\"]", "the port of a secondary must not be 0"),
         ("secondaries = [\"0.0.0.0\"]", "no notification can be sent there"),
     ] {
         let found = errors(&load_files(&zone(lines), &[]));

@@ -175,8 +175,8 @@ impl<'e> Search<'e> {
     fn too_long(&self) -> ProbeFailure {
         let expected = self.expected.in_words();
         let text = format!(
-            "to look for {expected} in what the backend sent took more than {BUDGET:?} of processor time: \
-             a simpler expression takes less"
+            "searching the response for {expected} took more than {BUDGET:?} of processor time: use a simpler \
+             expression"
         );
         ProbeFailure::new(Cause::Body, text)
     }

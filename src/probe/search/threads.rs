@@ -86,7 +86,7 @@ pub(super) async fn search(mut job: Job) -> Result<SearchResult, String> {
     let (reply, answer) = oneshot::channel();
     job.reply = Some(reply);
     Threads::of(&job).take(job).map_err(|error| format!("cannot start a thread for the search: {error}"))?;
-    answer.await.map_err(|_| "the search broke off; this is a bug in steerd".to_owned())
+    answer.await.map_err(|_| "the search panicked; this is a bug in steerd".to_owned())
 }
 
 impl Threads {

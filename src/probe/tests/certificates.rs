@@ -72,7 +72,7 @@ async fn without_verification_any_certificate_and_any_key_will_do() {
         let lasting = |days| TlsSettings { min_days_left: Some(days), ..any.clone() };
         assert_passed(&run(https(port, lasting(30)), PATIENT).await, "200 OK");
         let report = run(https(port, lasting(100_000)), PATIENT).await;
-        assert_fault(&report, Cause::Tls, "at least 100000 days are wanted");
+        assert_fault(&report, Cause::Tls, "at least 100000 days are required");
     }
     let unreadable = || CertificateDer::from(vec![1, 2, 3]);
     // Servers that use rustls have no other signature scheme that the verifier of rustls rejects.
@@ -85,7 +85,7 @@ async fn without_verification_any_certificate_and_any_key_will_do() {
     }
     let port = keyless(unreadable(), PSS, rustls::ALL_VERSIONS).await;
     let lasting = TlsSettings { min_days_left: Some(1), ..any };
-    assert_fault(&run(https(port, lasting), PATIENT).await, Cause::Tls, "it ends on cannot be read");
+    assert_fault(&run(https(port, lasting), PATIENT).await, Cause::Tls, "its expiry date cannot be read");
 }
 
 #[tokio::test]

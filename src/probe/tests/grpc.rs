@@ -72,7 +72,7 @@ async fn serving_passes_and_the_call_is_as_specified() {
         (&"Bearer a".parse().unwrap(), &"other/1".parse().unwrap())
     );
     let odd = GrpcProbe { headers: vec![("a b".into(), "c".into())], ..grpc(port) };
-    assert_fault(&check(odd, PATIENT).await, Cause::Local, "makes no request");
+    assert_fault(&check(odd, PATIENT).await, Cause::Local, "is not valid in a request");
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ async fn chunks_that_are_none() {
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"x: y\r\n"),
     ] {
         let report = flooded_http(Flood { beginning, again, ..ENDLESS }, 2 * HEADER_LIMIT).await;
-        assert_fault(&report, Cause::Protocol, "the chunks of the body bring more than 64 KiB besides it");
+        assert_fault(&report, Cause::Protocol, "the chunk framing of the body takes more than 64 KiB");
     }
 }
 
@@ -450,7 +450,7 @@ async fn zeros_without_end() {
     let flood =
         Flood { beginning: b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", again: b"0", ..ENDLESS };
     let report = flooded_http(flood, 2 * HEADER_LIMIT).await;
-    assert_fault(&report, Cause::Protocol, "the chunks of the body bring more than 64 KiB besides it");
+    assert_fault(&report, Cause::Protocol, "the chunk framing of the body takes more than 64 KiB");
 }
 
 /// How often a backend can make a probe read: it sends single bytes as fast as they are read.

@@ -160,7 +160,11 @@ async fn what_makes_no_request_is_void() {
         HttpProbe { method: "G T".into(), ..http2(port) },
     ] {
         let port = saying(200, b"").await;
-        assert_fault(&run(HttpProbe { port, ..odd }, PATIENT).await, Cause::Local, "make no request");
+        assert_fault(
+            &run(HttpProbe { port, ..odd }, PATIENT).await,
+            Cause::Local,
+            "do not form a valid request",
+        );
     }
 }
 

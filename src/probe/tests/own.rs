@@ -177,7 +177,11 @@ async fn a_body_may_have_to_be_without_something() {
     assert_passed(&run(without(port), PATIENT).await, "200 OK");
     // The verdict is certain before the end.
     let port = stuck_after(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nin maintenance until").await;
-    assert_fault(&run(without(port), PATIENT).await, Cause::Body, "holds \"maintenance\", which it must not");
+    assert_fault(
+        &run(without(port), PATIENT).await,
+        Cause::Body,
+        "holds \"maintenance\", which is not allowed",
+    );
     let port = stuck_after(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nall is well").await;
     assert_fault(&run(without(port), BRIEF).await, Cause::Timeout, "(reading the body");
 }

@@ -126,5 +126,5 @@ async fn what_closes_or_goes_on_without_the_words_fails() {
 
     let silent = server(|stream| async move { drop(stream) }).await;
     let report = tcp(silent, talk(None, Some(text("220 "))), PATIENT).await;
-    assert_fault(&report, Cause::Closed, r#"closed without a word, expected "220 ""#);
+    assert_fault(&report, Cause::Closed, r#"closed without a response, expected "220 ""#);
 }

@@ -92,7 +92,7 @@ async fn a_certificate_must_be_valid_for_long_enough_in_resumed_sessions_too() {
     eventually("a handshake", || handshakes.lock().unwrap().pop().is_some()).await;
     for _ in 0..2 {
         let report = run(https(port, wanting(7)), PATIENT).await;
-        assert_fault(&report, Cause::Tls, "UTC, and at least 7 days are wanted (min_days_left)");
+        assert_fault(&report, Cause::Tls, "UTC, and at least 7 days are required (min_days_left)");
     }
     // The server notices the end of a handshake later than the probe.
     eventually("two handshakes", || handshakes.lock().unwrap().len() == 2).await;
