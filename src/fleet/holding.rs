@@ -45,7 +45,7 @@ impl Fleet {
             (false, _) if standing == Standing::Unhealthy => {
                 info!(pool, backend, %address, "a backend is no longer held back: it fails again");
             }
-            // That an address is no longer probed is logged elsewhere.
+            // The address is no longer probed; this is logged elsewhere.
             (false, _) if standing == Standing::Unknown => {}
             (false, _) => info!(pool, backend, %address, "a backend is no longer held back: it returns"),
         }

@@ -25,7 +25,7 @@ pub struct Operation {
 /// The outcome of notifying a secondary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notified {
-    /// A notification was sent, first or repeated.
+    /// A notification was sent, for the first time or again.
     Sent,
     /// The secondary acknowledged the new serial.
     Acknowledged,

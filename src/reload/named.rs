@@ -146,7 +146,7 @@ fn changes<T>(
     present.chain(gone).collect()
 }
 
-/// For each different fact, `weight 1 -> 3` after `of`; for a secret, `send changed`.
+/// Describes each fact that differs as `weight 1 -> 3`, with the prefix `of`; a secret only as `send changed`.
 fn fact_changes(of: &str, before: &[Fact], now: &[Fact]) -> Vec<String> {
     let value = |facts: &[Fact], key| {
         let known = facts.iter().find(|fact| fact.key == key);

@@ -276,7 +276,7 @@ impl UdpBatch {
     }
 }
 
-/// Copies the two parts of a long query to one place.
+/// Copies the two parts of a long query into one buffer.
 fn put_together<'a>(
     whole: &'a mut [u8; MAX_QUERY],
     query: &[u8; SLOT],
