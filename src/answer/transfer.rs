@@ -66,8 +66,10 @@ impl Transfer {
     /// Starts the transfer for an AXFR or IXFR query. `udp_payload` is the value for our OPT
     /// record.
     ///
-    /// # Errors A response code if there can be no transfer: BADVERS, REFUSED for another class, FORMERR
-    /// for AXFR over UDP, NOTAUTH if the name is not that of a zone here.
+    /// # Errors
+    ///
+    /// A response code if there can be no transfer: BADVERS, REFUSED for another class, FORMERR for AXFR
+    /// over UDP, NOTAUTH if no zone here has this name.
     pub fn new(
         catalog: Arc<Catalog>,
         header: &Header,

@@ -37,7 +37,7 @@ struct BackendNames {
 struct ColumnRanges(Box<[usize]>);
 
 impl ColumnRanges {
-    /// ColumnRanges of these lengths.
+    /// Adjacent ranges of these lengths.
     fn new(start: usize, lengths: impl Iterator<Item = usize>) -> Self {
         let ends = lengths.scan(start, |end, length| {
             *end += length;
