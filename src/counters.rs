@@ -328,7 +328,9 @@ mod tests {
                     known.check(|| counters.sum(1));
                 }
             });
-            adding.into_iter().for_each(|thread| thread.join().unwrap());
+            for thread in adding {
+                thread.join().unwrap();
+            }
             over.store(true, Ordering::Relaxed);
         });
         assert_eq!([0, 1, 2].map(|column| counters.sum(column)), [0, (TIMES * rows.len()) as u64, 0]);
@@ -365,7 +367,9 @@ mod tests {
                 }
                 assert!(moves > 1);
             });
-            adding.into_iter().for_each(|thread| thread.join().unwrap());
+            for thread in adding {
+                thread.join().unwrap();
+            }
             over.store(true, Ordering::Relaxed);
         });
         let (counters, column) = newest.into_inner().unwrap();

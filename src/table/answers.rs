@@ -141,8 +141,8 @@ impl AnswerCounts {
                     earlier.and_then(|index| self.pools.get(index)).map_or(&[], |pool| &pool.names);
                 let known: HashMap<&str, usize> =
                     names.iter().zip(0..).map(|(name, index)| (&**name, index)).collect();
-                let column = |name: &Box<str>| self.of_pools.column(earlier?, *known.get(&**name)?);
-                pool.names.iter().map(column).collect::<Vec<_>>()
+                let column = |name: &str| self.of_pools.column(earlier?, *known.get(name)?);
+                pool.names.iter().map(|name| column(name)).collect::<Vec<_>>()
             })
             .collect()
     }

@@ -28,7 +28,7 @@ fn both_families() -> [SocketAddr; 2] {
 
 /// The same service and backends, in another order.
 fn turned(table: &Table, generation: u64) -> Table {
-    let names = if generation % 2 == 0 { ["b1", "b2"] } else { ["b2", "b1"] };
+    let names = if generation.is_multiple_of(2) { ["b1", "b2"] } else { ["b2", "b1"] };
     let backend = |name: &str| {
         let host = if name == "b1" { 1 } else { 2 };
         Backend::new(name, vec![[192, 0, 2, host].into()])
