@@ -1,9 +1,9 @@
-//! The fast path: usual queries, answered by a look-up of the whole name.
+//! The fast path: answers usual queries with one lookup of the whole name.
 //!
-//! A usual query has one question of class IN, and at most an OPT record beside it. If its name has records, a
-//! service or an alias, is covered by a wildcard, or does not exist, the reply is put together here from parts that are
-//! ready: the question, records whose owner points to it, the SOA record of the zone, the OPT record. For all else,
-//! such as referrals, long chains of aliases and names of two zones, [`respond`] gives nothing, and `resolve` answers.
+//! A usual query has one question of class IN, and at most an OPT record. If its name has records, a service or an
+//! alias, is covered by a wildcard, or does not exist, this module assembles the reply from prepared parts: the
+//! question, records whose owner points to it, the SOA record of the zone, the OPT record. In all other cases, such as
+//! referrals, long chains of aliases and names in two zones, [`respond`] returns `None`, and `resolve` answers.
 //! `tests/fast.rs` compares the two.
 
 use rand::Rng;
@@ -25,12 +25,12 @@ use crate::zone::{Catalog, Exact, Negative, ReadyAnswer, Rrset, rtype};
 const RECORD_HEAD: usize = 12;
 /// The most parents of a missing name that are looked up; for more, `resolve` answers.
 const MOST_PARENTS: usize = 4;
-/// The most aliases that are followed; `resolve` takes longer chains, which may be circles.
+/// The most aliases that are followed. Longer chains, which may be loops, are left to `resolve`.
 const MOST_ALIASES: u16 = 2;
 
-/// Why a reply is not put together.
+/// Why a reply cannot be assembled.
 enum FastStop {
-    /// The query is for the long way.
+    /// The query needs the general path.
     LongWay,
     /// The answer does not fit.
     Full,
@@ -42,13 +42,13 @@ fn is_plain_type(qtype: u16) -> bool {
     !matches!(qtype, rtype::OPT | rtype::DS | 249..=255)
 }
 
-/// Whether records of a type are copied as they are stored: they need no other records beside them, and names in
-/// their data are rarely those of the question.
+/// Whether records of a type are copied as stored: they need no additional records, and the names in their data are
+/// rarely names in the question.
 fn is_copied(rrset: &Rrset<'_>) -> bool {
     !matches!(rrset.rtype, rtype::NS | rtype::SOA | rtype::MX | rtype::SRV)
 }
 
-/// Answers a usual query, or returns `None` and leaves it to the long way.
+/// Answers a usual query; `None` leaves it to the general path.
 pub(super) fn respond<'t, R: Rng>(
     query: &[u8],
     client: &Client,
@@ -70,7 +70,7 @@ pub(super) fn respond<'t, R: Rng>(
         (found, exists) = covering(catalog, plain.name).ok()?;
     }
     let (outcome, kind) = match found {
-        // No zone is there for the name, whatever its type.
+        // No zone has the name, so the type does not matter.
         None => {
             reply.explanation = Some(ExtendedError::NOT_AUTHORITATIVE);
             let outcome = ReplyOutcome { flags: rcode::REFUSED, served: None };
@@ -85,7 +85,8 @@ pub(super) fn respond<'t, R: Rng>(
             let outcome = match answer(table, &found, &plain, &mut reply, (rng, &mut *picked)) {
                 Ok(outcome) => outcome,
                 Err(FastStop::LongWay) => return None,
-                // The owner of a record may be shorter: the root is, and so are targets that share more labels.
+                // On the general path, the owner of a record may be shorter: the root name is, and so are targets that
+                // share more labels.
                 Err(FastStop::Full) if plain.name.len() == 1 || reply.aliases > 0 => return None,
                 Err(FastStop::Full) => {
                     // Never send part of an RRset: the client retries over TCP (RFC 2181, section 9).
@@ -112,7 +113,7 @@ fn covering<'t>(catalog: &'t Catalog, name: &[u8]) -> Result<(Option<Exact<'t>>,
     })
 }
 
-/// Writes the records of a name that exists.
+/// Writes the records of an existing name.
 fn answer<R: Rng>(
     table: &Table,
     found: &Exact<'_>,
@@ -149,7 +150,7 @@ fn alias_answer<R: Rng>(
     if reply.aliases == MOST_ALIASES {
         return Err(FastStop::LongWay);
     }
-    // The question ends with the zone of the first alias, but perhaps not with that of another.
+    // The question ends with the apex of the first alias's zone, but perhaps not with that of a later one.
     let zone = if reply.aliases == 0 { found.zone.apex_name() } else { &[0] };
     reply.alias(alias.first(), alias.ttl, &QuestionInZone { name: plain.name, zone })?;
     if plain.qtype == rtype::CNAME {
@@ -161,7 +162,7 @@ fn alias_answer<R: Rng>(
     }
 }
 
-/// The target of an alias; `None` if it is outside of our zones, which ends the answer.
+/// The target of an alias; `None` if it is outside the zones here, which ends the answer.
 fn target<'t>(catalog: &'t Catalog, name: &[u8]) -> Result<Option<Exact<'t>>, FastStop> {
     let mut buffer = [0; name::MAX_NAME];
     let lowered = buffer.get_mut(..name.len()).ok_or(FastStop::LongWay)?;
@@ -232,7 +233,7 @@ fn static_answer(
     while let Some((&[d0, d1], _)) = rest.split_first_chunk::<2>() {
         let length = 2 + usize::from(u16::from_be_bytes([d0, d1]));
         let (data, after) = rest.split_at_checked(length).ok_or(FastStop::LongWay)?;
-        // Names of PTR data may be compressed, so they may still fit.
+        // Names in PTR data may be compressed, so the records may still fit.
         let is_exact = rrset.rtype != rtype::PTR;
         reply.copied(&head, data).map_err(|stop| if is_exact { stop } else { FastStop::LongWay })?;
         rest = after;
@@ -240,7 +241,7 @@ fn static_answer(
     Ok(())
 }
 
-/// Writes the addresses of a service, or what it answers instead.
+/// Writes the addresses of a service, or its answer without addresses.
 fn service_answer<R: Rng>(
     table: &Table,
     (id, family): (ServiceId, Family),
@@ -275,7 +276,7 @@ fn service_answer<R: Rng>(
     }
 }
 
-/// Writes what a service answers when no tier is usable; returns AA and the response code.
+/// Writes a service's answer when no tier is usable. Returns AA and the response code.
 #[inline(never)]
 fn down(
     service: &Service,
@@ -299,7 +300,7 @@ fn down(
         WhenDown::NoData | WhenDown::FailOpen => {}
     }
     if reply.answers == reply.aliases {
-        // The pool may recover at any time, so NODATA must not be cached longer than an answer.
+        // The pool may recover at any time, so NODATA must not be cached for longer than an answer.
         reply.negative(negative, plain.name, Some(service.ttl))?;
     }
     Ok(flag::AA | rcode::NOERROR)
@@ -313,7 +314,7 @@ fn drawn<R: Rng>(
     reply: &mut Assembly<'_, '_>,
     (rng, picked): (&mut R, &mut Picked),
 ) -> Result<(), FastStop> {
-    // Looked at first: a draw that does not fit would cost as much as one that does.
+    // Checked first, because a draw that does not fit costs as much as one that does.
     if draw.sampler.answers() * size::of_address(family) > reply.end - reply.length {
         return Err(FastStop::Full);
     }
@@ -326,7 +327,7 @@ fn drawn<R: Rng>(
     Ok(())
 }
 
-/// The name of the question, and the apex of its zone at the end of it.
+/// The name of the question. It ends with the apex of its zone.
 struct QuestionInZone<'q> {
     name: &'q [u8],
     zone: &'q [u8],
@@ -352,7 +353,7 @@ struct Assembly<'b, 's> {
     end: usize,
     /// The maximum length of the reply.
     limit: usize,
-    /// Points to the name that is answered: that of the question, or the target of the last alias.
+    /// A pointer to the name that is answered: that of the question, or the target of the last alias.
     owner: [u8; 2],
     answers: u16,
     /// How many of the answers are aliases.
@@ -462,7 +463,7 @@ impl<'b, 's> Assembly<'b, 's> {
         Ok(())
     }
 
-    /// A CNAME record. What follows is about its target.
+    /// Writes a CNAME record. The records after it belong to its target.
     fn alias(&mut self, target: &[u8], ttl: u32, question: &QuestionInZone<'_>) -> Result<(), FastStop> {
         let data = self.length + RECORD_HEAD;
         let (before, apex) = match target.len().checked_sub(question.zone.len()) {
@@ -477,7 +478,7 @@ impl<'b, 's> Assembly<'b, 's> {
         let [o0, o1] = self.owner;
         let [l0, l1, l2, l3] = ttl.to_be_bytes();
         let [d0, d1] = u16::try_from(length).map_err(|_| FastStop::LongWay)?.to_be_bytes();
-        // If it does not fit, a name that is compressed more may still do.
+        // If it does not fit, a better compressed name may fit.
         let room = self.room(RECORD_HEAD + length).map_err(|_| FastStop::LongWay)?;
         let (head, rest) = room.split_first_chunk_mut::<RECORD_HEAD>().ok_or(FastStop::LongWay)?;
         *head = [o0, o1, 0, 5, 0, 1, l0, l1, l2, l3, d0, d1];
@@ -492,9 +493,9 @@ impl<'b, 's> Assembly<'b, 's> {
         Ok(())
     }
 
-    /// An answer that is written out. It can only follow the question directly.
+    /// Writes a prepared answer. It must directly follow the question.
     fn ready(&mut self, ready: &ReadyAnswer<'_>) -> Result<(), FastStop> {
-        // If it does not fit, it may without the additional records.
+        // If it does not fit, it may fit without the additional records.
         let room = self.room(ready.bytes.len()).map_err(|_| FastStop::LongWay)?;
         room.copy_from_slice(ready.bytes);
         self.answers += ready.answers;
@@ -502,12 +503,12 @@ impl<'b, 's> Assembly<'b, 's> {
         Ok(())
     }
 
-    /// The SOA record, with a TTL of at most `longest`. It can only follow the question directly.
+    /// Writes the SOA record, with a TTL of at most `longest`. It must directly follow the question.
     fn negative(&mut self, negative: &Negative, name: &[u8], longest: Option<u32>) -> Result<(), FastStop> {
         if self.answers > 0 {
             return Err(FastStop::LongWay);
         }
-        // If it does not fit, one whose names are compressed more may still do.
+        // If it does not fit, a record with better compressed names may fit.
         let room = self.room(negative.length()).map_err(|_| FastStop::LongWay)?;
         negative.write(room, name.len(), longest).ok_or(FastStop::LongWay)?;
         self.authorities += 1;

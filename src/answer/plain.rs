@@ -8,7 +8,7 @@ use crate::wire::{HEADER, class, flag};
 
 /// The length of type and class, after the name of a question.
 const TYPE_AND_CLASS: usize = 4;
-/// How many bytes of a name are lowered at once.
+/// How many bytes of a name are converted to lower case at once.
 const LOWERED_AT_ONCE: usize = 16;
 
 /// Scratch space for the name of a question.
