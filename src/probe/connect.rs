@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use crate::check::ProxyProtocol;
@@ -64,8 +64,12 @@ pub(super) async fn connect(
 async fn open(address: SocketAddr, speaks_first: bool) -> Result<TcpStream, ProbeFailure> {
     let socket = begin(address, speaks_first).map_err(|error| at_once(&error))?;
     let stream = TcpStream::from_std(socket.into()).map_err(|error| at_once(&error))?;
-    // A connecting socket becomes writable when it is connected or has failed.
-    stream.writable().await.map_err(|error| later(&error))?;
+    // A connecting socket becomes writable when it is connected or has failed. A failure also closes its write half;
+    // only then is there an error to ask for.
+    let ready = stream.ready(Interest::WRITABLE).await.map_err(|error| later(&error))?;
+    if !ready.is_write_closed() {
+        return Ok(stream);
+    }
     match stream.take_error() {
         Ok(None) => Ok(stream),
         Ok(Some(error)) | Err(error) => Err(later(&error)),

@@ -5,7 +5,9 @@
 //! ones, and the framing of chunks.
 
 use std::io;
+use std::mem::MaybeUninit;
 
+use httparse::ParserConfig;
 use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -181,9 +183,9 @@ fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
 /// None for an interim response, which is followed by another one (RFC 9110, section 15.2). 101 is treated like any
 /// other status, because the request asks for no upgrade.
 fn parse(bytes: &[u8], bodiless: bool, field: Option<&str>) -> Result<Option<ResponseHead>, ProbeFailure> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    match response.parse(bytes) {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    match ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(malformed("the head ends too early")),
         Err(httparse::Error::TooManyHeaders) => {

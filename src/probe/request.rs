@@ -1,6 +1,6 @@
 //! The request of an HTTP probe, for HTTP/1.1 and HTTP/2, and the code that it shares with gRPC probes.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use hyper::header::{CONTENT_LENGTH, HeaderValue, USER_AGENT};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
@@ -9,8 +9,17 @@ use hyper::{Request, Uri};
 use crate::check::HttpProbe;
 use crate::probe::failure::ProbeFailure;
 
+macro_rules! agent {
+    () => {
+        concat!("steerd/", env!("CARGO_PKG_VERSION"))
+    };
+}
+
+/// Room for most requests in HTTP/1.1, bytes.
+const REQUEST: usize = 512;
+
 /// The User-Agent of requests that do not set one.
-pub(super) const AGENT: &str = concat!("steerd/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = agent!();
 
 /// The request in HTTP/1.1. A setting that would turn it into another request is a local failure.
 pub(super) fn in_http1(probe: &HttpProbe, address: IpAddr) -> Result<Vec<u8>, ProbeFailure> {
@@ -26,20 +35,16 @@ pub(super) fn in_http1(probe: &HttpProbe, address: IpAddr) -> Result<Vec<u8>, Pr
             probe.method
         )));
     }
-    let mut request = String::with_capacity(256);
-    let mut line = |parts: [&str; 4]| parts.iter().for_each(|part| request.push_str(part));
-    line([&probe.method, " ", &probe.path, " HTTP/1.1\r\n"]);
-    line(["Host: ", &host, "\r\n", ""]);
+    let mut request = String::with_capacity(REQUEST);
+    let mut line = |parts: &[&str]| parts.iter().for_each(|part| request.push_str(part));
+    line(&[&probe.method, " ", &probe.path, " HTTP/1.1\r\nHost: ", &host, "\r\n"]);
     if !has_agent(probe) {
-        line(["User-Agent: ", AGENT, "\r\n", ""]);
+        line(&[concat!("User-Agent: ", agent!(), "\r\n")]);
     }
     for (name, value) in &probe.headers {
-        line([name, ": ", value, "\r\n"]);
+        line(&[name, ": ", value, "\r\n"]);
     }
-    if wants_length(probe) {
-        line(["Content-Length: 0\r\n", "", "", ""]);
-    }
-    line(["Connection: close\r\n\r\n", "", "", ""]);
+    line(&[if wants_length(probe) { "Content-Length: 0\r\n" } else { "" }, "Connection: close\r\n\r\n"]);
     Ok(request.into_bytes())
 }
 
@@ -96,7 +101,8 @@ pub(super) fn authority(host: Option<&str>, address: IpAddr, port: u16, tls: boo
     let default_port = if tls { 443 } else { 80 };
     match (host, address) {
         (Some(host), _) => host.to_owned(),
-        _ if port != default_port => SocketAddr::new(address, port).to_string(),
+        (None, IpAddr::V4(address)) if port != default_port => format!("{address}:{port}"),
+        (None, IpAddr::V6(address)) if port != default_port => format!("[{address}]:{port}"),
         (None, IpAddr::V4(address)) => address.to_string(),
         (None, IpAddr::V6(address)) => format!("[{address}]"),
     }
