@@ -126,7 +126,7 @@ impl Guest {
         (standing != ClientStanding::Known).then(|| Asking(Arc::clone(self)))
     }
 
-    /// Ends the connection. Its requests that are dropped later take no place.
+    /// Ends the connection and frees its place. Requests that are dropped later do not take a place again.
     pub(super) fn leave(&self) {
         *self.stay() = Stay { place: None, is_over: true };
     }

@@ -87,7 +87,7 @@ pub enum Alarm {
     Ended(Suspicion),
 }
 
-/// All groups and the stance of their members.
+/// All groups, and the part that each target plays in them.
 #[derive(Debug, Default)]
 pub(super) struct Suspicions {
     groups: Vec<CountedGroup>,

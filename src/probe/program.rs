@@ -139,7 +139,7 @@ fn end_all() {
     let mut rest = FIRST_REST;
     while process::reap() {
         for child in process::children().unwrap_or_default() {
-            // This fails if the process has ended or belongs to another user; then its end is awaited.
+            // This fails if the process has ended or belongs to another user. The loop waits for its end.
             let _ = process::kill(child);
         }
         thread::sleep(rest);

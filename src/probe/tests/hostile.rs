@@ -151,7 +151,7 @@ async fn a_compressed_body_is_counted_and_judged_as_its_bytes() {
     );
     let report = run(HttpProbe { body: Some(text("ready")), ..http(port) }, PATIENT).await;
     assert_fault(&report, Cause::Body, "does not hold \"ready\"");
-    // A compression bomb counts with its compressed length.
+    // A body is never decompressed, so the limit applies to the bytes of a compression bomb as sent.
     let bomb = Flood {
         beginning: b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n\x1f\x8b\x08",
         again: b"\0",
