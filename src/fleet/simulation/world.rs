@@ -67,6 +67,8 @@ pub(super) struct World {
     void: f64,
     /// Whether no probe can run.
     broken: bool,
+    /// In a restless world, all backends fail and recover again and again: they are suspected and held.
+    is_restless: bool,
     reports_load: bool,
     loads: BTreeMap<IpAddr, u8>,
     pub(super) journal: Journal,
@@ -129,8 +131,9 @@ impl Met {
         let often = [launches, publishes, reloads, restarts, overrides];
         let Self { ended, lost, stalls, suspicions, shares, waiting, .. } = self;
         let also = [ended, lost, stalls, suspicions, shares, waiting];
-        let Self { voids, stale, snapshots, compared, .. } = self;
-        let counts = often.into_iter().chain(also).chain([voids, stale, snapshots, compared]);
+        let Self { held, refused, voids, stale, snapshots, compared, .. } = self;
+        let others = [held, refused, voids, stale, snapshots, compared];
+        let counts = often.into_iter().chain(also).chain(others);
         assert!(counts.min() >= Some(1), "hardly tried: {self:?}");
     }
 }
@@ -144,7 +147,9 @@ impl World {
         let capacity = Capacity { counting_threads: 1, probes };
         let late = milliseconds([0, 50, 400][rng.random_range(0..3)]);
         let void = [0.0, 0.0, 0.1][rng.random_range(0..3)];
-        let pause = [300, 1000, 4000][rng.random_range(0..3)];
+        // Not by chance: every sweep needs some.
+        let is_restless = seed.is_multiple_of(6);
+        let pause = if is_restless { 6000 } else { [300, 1000, 4000][rng.random_range(0..3)] };
         let reports_load = rng.random_bool(0.4);
         let pools = draw.pools(&mut rng);
         let (now, passed, wall) = (Moment::ZERO, START, time_of_day(START));
@@ -170,6 +175,7 @@ impl World {
             late,
             void,
             broken: false,
+            is_restless,
             reports_load,
             loads: BTreeMap::new(),
             journal: Journal::default(),
@@ -201,8 +207,14 @@ impl World {
     /// Runs a number of turns, and then until nothing is in flight.
     pub(super) fn run(&mut self, turns: usize) -> Checked {
         self.check()?;
-        // A crowded world has ten times the targets.
-        for _ in 0..if self.draw.is_crowded { turns / 4 } else { turns } {
+        let turns = match (self.draw.is_crowded, self.is_restless) {
+            // It has ten times the targets.
+            (true, _) => turns / 4,
+            // Holds begin only after several falls.
+            (false, true) => turns * 4,
+            (false, false) => turns,
+        };
+        for _ in 0..turns {
             self.turn()?;
         }
         while let Some((at, _)) = self.flights.keys().next().copied() {
@@ -420,6 +432,10 @@ impl World {
         if self.is_brief_state() && self.rng.random_bool(0.5) {
             return if self.rng.random_bool(0.7) { self.reload() } else { self.compare_memory(false) };
         }
+        if self.is_restless && self.rng.random_bool(0.7) {
+            self.everyone_changes();
+            return Ok(());
+        }
         match self.rng.random_range(0..100) {
             0..16 => self.everyone_changes(),
             16..40 => self.someone_changes(),
@@ -447,7 +463,11 @@ impl World {
     }
 
     fn everyone_changes(&mut self) {
-        let behaviour = self.a_behaviour();
+        let behaviour = match self.model.targets.values().next() {
+            Some(target) if self.is_restless && target.behaviour == Behaviour::Serve => Behaviour::Refuse,
+            Some(_) if self.is_restless => Behaviour::Serve,
+            _ => self.a_behaviour(),
+        };
         let keys: Vec<Key> = self.model.targets.keys().copied().collect();
         for key in keys {
             if self.rng.random_bool(0.95) {
@@ -491,7 +511,7 @@ impl World {
         let names = (pool.name.clone(), backend.name.clone());
         let state = Override::ALL.get(self.rng.random_range(0..5)).copied();
         let length = self.rng.random_bool(0.6).then(|| milliseconds(self.rng.random_range(1..8_000)));
-        let force = self.rng.random_bool(0.7);
+        let force = self.rng.random_bool(0.5);
         let request = OverrideRequest {
             pool: names.0.clone(),
             backend: names.1.clone(),
