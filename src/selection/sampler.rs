@@ -31,11 +31,13 @@ impl Picked {
     }
 
     /// The indices, for a caller that has other numbers for its candidates.
+    #[inline]
     pub fn indices_mut(&mut self) -> &mut [u32] {
         self.indices.get_mut(..self.length).unwrap_or_default()
     }
 
     /// Discards the last draw.
+    #[inline]
     pub fn clear(&mut self) {
         self.length = 0;
     }
@@ -120,6 +122,7 @@ impl Sampler {
 
     /// The number of candidates in each answer.
     #[must_use]
+    #[inline]
     pub fn answers(&self) -> usize {
         self.frame.certain.len() + usize::try_from(self.frame.sampled).unwrap_or(usize::MAX)
     }
@@ -158,9 +161,12 @@ fn is_wide(frame: &Frame) -> bool {
 /// Puts the drawn candidates in the order of the answer. At first, the certain ones precede the
 /// others.
 fn arrange(frame: &Frame, chance: &mut impl Chance, picked: &mut [u32]) {
+    if picked.len() < 2 {
+        return;
+    }
     if frame.certain.is_empty() {
         chance.shuffle(picked);
-    } else if picked.len() > 1 {
+    } else {
         picked.swap(0, first(frame, chance));
         chance.shuffle(picked.get_mut(1..).unwrap_or_default());
     }

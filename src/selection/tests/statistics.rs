@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::enumerated::distribution;
 use super::{candidates, float};
+use crate::selection::chance::Chance;
 use crate::selection::inclusion::{Candidate, MAX_ANSWERS, Spread, probabilities};
 use crate::selection::sampler::{Picked, Sampler};
 
@@ -47,6 +48,44 @@ fn answers_have_their_enumerated_frequencies() {
             chi_square < critical,
             "{chi_square} of at most {critical}: {answers} of {weights:?}, {spread:?}"
         );
+    }
+}
+
+/// Checks that each result is equally frequent.
+fn assert_uniform(seen: &HashMap<Vec<usize>, u32>, results: usize, rounds: u32) {
+    assert_eq!(seen.len(), results);
+    let expected = f64::from(rounds) / f64::from(u32::try_from(results).unwrap());
+    let chi_square: f64 = seen.values().map(|&seen| (f64::from(seen) - expected).powi(2) / expected).sum();
+    assert!(chi_square < critical(results - 1), "{chi_square} with {results} results");
+}
+
+#[test]
+fn each_order_of_a_shuffle_is_equally_frequent() {
+    let mut rng = SmallRng::seed_from_u64(SEED);
+    let rounds = 200_000;
+    let mut seen = HashMap::new();
+    for _ in 0..rounds {
+        let mut items = vec![0, 1, 2, 3, 4];
+        rng.shuffle(&mut items);
+        *seen.entry(items).or_default() += 1;
+    }
+    assert_uniform(&seen, 120, rounds);
+}
+
+#[test]
+fn each_place_of_a_long_shuffle_is_equally_frequent() {
+    let mut rng = SmallRng::seed_from_u64(SEED);
+    let (rounds, length) = (100_000, 40);
+    let mut seen: Vec<HashMap<Vec<usize>, u32>> = vec![HashMap::new(); length];
+    for _ in 0..rounds {
+        let mut items: Vec<usize> = (0..length).collect();
+        rng.shuffle(&mut items);
+        for (seen, item) in seen.iter_mut().zip(items) {
+            *seen.entry(vec![item]).or_default() += 1;
+        }
+    }
+    for seen in seen {
+        assert_uniform(&seen, length, rounds);
     }
 }
 
