@@ -242,6 +242,7 @@ pub fn parent(wire: &[u8]) -> Option<&[u8]> {
 /// The length of the uncompressed name at the start of `bytes`, root label included. Returns `None`
 /// if it is truncated, exceeds 255 bytes, or contains anything but plain labels.
 #[must_use]
+#[inline]
 pub fn wire_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -254,6 +255,23 @@ pub fn wire_length(bytes: &[u8]) -> Option<usize> {
             return None;
         }
     }
+}
+
+/// Whether two wire-form names in the same case are equal. The first and the last bytes cover most names, which takes
+/// less than a call.
+#[must_use]
+#[inline]
+pub fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    /// Compares names of `N` to `2 x N` bytes.
+    fn by_ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
+        a.first_chunk::<N>() == b.first_chunk() && a.last_chunk::<N>() == b.last_chunk()
+    }
+    a.len() == b.len()
+        && match a.len() {
+            8..=16 => by_ends::<8>(a, b),
+            17..=32 => by_ends::<16>(a, b),
+            _ => a == b,
+        }
 }
 
 /// Whether a wire-form name equals `ancestor` or lies below it; both in the same case.
@@ -324,6 +342,20 @@ mod tests {
             assert_eq!(Name::parse(text), Err(NameError::EmptyLabel), "{text}");
         }
         assert_eq!(Name::parse(""), Err(NameError::Empty));
+    }
+
+    #[test]
+    fn a_difference_anywhere_makes_names_unequal() {
+        for length in 1..80 {
+            let name: Vec<u8> = (1..=length).collect();
+            assert!(is_equal(&name, &name.clone()));
+            assert!(!is_equal(&name, &name[1..]));
+            for at in 0..name.len() {
+                let mut other = name.clone();
+                other[at] ^= 0x80;
+                assert!(!is_equal(&name, &other), "{length} bytes, at {at}");
+            }
+        }
     }
 
     #[test]

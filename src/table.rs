@@ -135,6 +135,7 @@ impl Table {
 
     /// The service with this id.
     #[must_use]
+    #[inline]
     pub fn service(&self, id: ServiceId) -> Option<&ServiceView> {
         self.services.get(id.index())
     }
@@ -159,6 +160,7 @@ impl Table {
 
     /// How a service from [`Table::services`] answers.
     #[must_use]
+    #[inline]
     pub fn decision(&self, service: &ServiceView, family: Family) -> &Decision {
         const OF_ANOTHER_TABLE: &Decision = &Decision::NoAddress;
         let decisions = self.decisions.get(service.plan);

@@ -6,6 +6,8 @@
 //! referrals, long chains of aliases and names in two zones, [`respond`] returns `None`, and `resolve` answers.
 //! `tests/fast.rs` compares the two.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use rand::Rng;
 
 use super::options::{self, CookieProof, ExtendedError};
@@ -25,6 +27,8 @@ use crate::zone::{Catalog, Exact, Negative, ReadyAnswer, Rrset, rtype};
 const RECORD_HEAD: usize = 12;
 /// The most parents of a missing name that are looked up; for more, `resolve` answers.
 const MOST_PARENTS: usize = 4;
+/// The flags of most answers.
+const AUTHORITATIVE: u16 = flag::AA | rcode::NOERROR;
 /// The most aliases that are followed. Longer chains, which may be loops, are left to `resolve`.
 const MOST_ALIASES: u16 = 2;
 
@@ -69,21 +73,19 @@ pub(super) fn respond<'t, R: Rng>(
     if found.is_none() {
         (found, exists) = covering(catalog, plain.name).ok()?;
     }
-    let (outcome, kind) = match found {
+    let (flags, kind) = match found {
         // No zone has the name, so the type does not matter.
         None => {
             reply.explanation = Some(ExtendedError::NOT_AUTHORITATIVE);
-            let outcome = ReplyOutcome { flags: rcode::REFUSED, served: None };
-            (outcome, ResponseKind::Error(rcode::REFUSED))
+            (rcode::REFUSED, ResponseKind::Error(rcode::REFUSED))
         }
         Some(parent) if !exists => {
             reply.negative(parent.negative, plain.name, None).ok()?;
-            let outcome = ReplyOutcome { flags: flag::AA | rcode::NXDOMAIN, served: None };
-            (outcome, ResponseKind::NoName(parent.zone.apex_name()))
+            (flag::AA | rcode::NXDOMAIN, ResponseKind::NoName(parent.node.zone().apex_name()))
         }
         Some(found) => {
-            let outcome = match answer(table, &found, &plain, &mut reply, (rng, &mut *picked)) {
-                Ok(outcome) => outcome,
+            let flags = match answer(table, &found, &plain, &mut reply, (rng, &mut *picked)) {
+                Ok(flags) => flags,
                 Err(FastStop::LongWay) => return None,
                 // On the general path, the owner of a record may be shorter: the root name is, and so are targets that
                 // share more labels.
@@ -92,13 +94,13 @@ pub(super) fn respond<'t, R: Rng>(
                     // Never send part of an RRset: the client retries over TCP (RFC 2181, section 9).
                     picked.clear();
                     reply.rewind(&plain);
-                    ReplyOutcome { flags: flag::AA | flag::TC, served: None }
+                    flag::AA | flag::TC
                 }
             };
-            (outcome, ResponseKind::Answer(found.node.name()))
+            (flags, ResponseKind::Answer(found.node.name()))
         }
     };
-    reply.finish(&plain, outcome, kind)
+    reply.finish(&plain, flags, kind)
 }
 
 /// The wildcard that covers a missing name, or else its closest existing parent, and whether it is a wildcard.
@@ -113,14 +115,14 @@ fn covering<'t>(catalog: &'t Catalog, name: &[u8]) -> Result<(Option<Exact<'t>>,
     })
 }
 
-/// Writes the records of an existing name.
+/// Writes the records of an existing name. Returns AA and the response code.
 fn answer<R: Rng>(
     table: &Table,
     found: &Exact<'_>,
     plain: &Plain<'_, '_>,
     reply: &mut Assembly<'_, '_>,
     draw: (&mut R, &mut Picked),
-) -> Result<ReplyOutcome, FastStop> {
+) -> Result<u16, FastStop> {
     let node = found.node;
     if node.is_delegated() {
         return Err(FastStop::LongWay);
@@ -135,7 +137,7 @@ fn answer<R: Rng>(
         }
     }
     static_answer(&table.catalog, found, plain, reply)?;
-    Ok(ReplyOutcome::ANSWER)
+    Ok(AUTHORITATIVE)
 }
 
 /// Writes an alias and the records of its target.
@@ -146,19 +148,19 @@ fn alias_answer<R: Rng>(
     plain: &Plain<'_, '_>,
     reply: &mut Assembly<'_, '_>,
     draw: (&mut R, &mut Picked),
-) -> Result<ReplyOutcome, FastStop> {
+) -> Result<u16, FastStop> {
     if reply.aliases == MOST_ALIASES {
         return Err(FastStop::LongWay);
     }
     // The question ends with the apex of the first alias's zone, but perhaps not with that of a later one.
-    let zone = if reply.aliases == 0 { found.zone.apex_name() } else { &[0] };
+    let zone = if reply.aliases == 0 { found.node.zone().apex_name() } else { &[0] };
     reply.alias(alias.first(), alias.ttl, &QuestionInZone { name: plain.name, zone })?;
     if plain.qtype == rtype::CNAME {
-        return Ok(ReplyOutcome::ANSWER);
+        return Ok(AUTHORITATIVE);
     }
     match target(&table.catalog, alias.first())? {
         Some(target) => answer(table, &target, plain, reply, draw),
-        None => Ok(ReplyOutcome::ANSWER),
+        None => Ok(AUTHORITATIVE),
     }
 }
 
@@ -225,6 +227,12 @@ fn static_answer(
         let ready = catalog.ready(found, plain.qtype).filter(|_| reply.answers == 0);
         return reply.ready(&ready.ok_or(FastStop::LongWay)?);
     }
+    if rrset.rtype == rtype::A
+        && let (records, []) = rrset.data.as_chunks()
+    {
+        let addresses = records.iter().map(|[_, _, a, b, c, d]| [*a, *b, *c, *d]);
+        return reply.addresses((rtype::A, rrset.ttl), records.len(), addresses);
+    }
     let [o0, o1] = reply.owner;
     let [t0, t1] = rrset.rtype.to_be_bytes();
     let [l0, l1, l2, l3] = rrset.ttl.to_be_bytes();
@@ -248,32 +256,26 @@ fn service_answer<R: Rng>(
     (plain, negative): (&Plain<'_, '_>, &Negative),
     reply: &mut Assembly<'_, '_>,
     draw: (&mut R, &mut Picked),
-) -> Result<ReplyOutcome, FastStop> {
+) -> Result<u16, FastStop> {
     let view = table.service(id).ok_or(FastStop::LongWay)?;
     let service = &view.service;
     let down_column = service.tiers.len();
-    let served = |column, pool| ReplyOutcome {
-        served: Some(ServiceAnswer { service: id, column, pool }),
-        ..ReplyOutcome::ANSWER
-    };
-    match table.decision(view, family) {
-        Decision::Tier { tier, pool, draw: from, .. } => {
-            drawn(from, family, service.ttl, reply, draw)?;
-            Ok(served(*tier, Some(*pool)))
-        }
-        Decision::FailOpen { pool, draw: from } => {
-            drawn(from, family, service.ttl, reply, draw)?;
-            Ok(served(down_column, Some(*pool)))
-        }
+    let (column, pool, from) = match table.decision(view, family) {
+        Decision::Tier { tier, pool, draw, .. } => (*tier, *pool, draw),
+        Decision::FailOpen { pool, draw } => (down_column, *pool, draw),
         Decision::NoAddress => {
             reply.negative(negative, plain.name, None)?;
-            Ok(ReplyOutcome::ANSWER)
+            return Ok(AUTHORITATIVE);
         }
         Decision::Down { .. } => {
             let flags = down(service, family, (plain, negative), reply)?;
-            Ok(ReplyOutcome { flags, ..served(down_column, None) })
+            reply.served = Some(ServiceAnswer { service: id, column: down_column, pool: None });
+            return Ok(flags);
         }
-    }
+    };
+    drawn(from, family, service.ttl, reply, draw)?;
+    reply.served = Some(ServiceAnswer { service: id, column, pool: Some(pool) });
+    Ok(AUTHORITATIVE)
 }
 
 /// Writes a service's answer when no tier is usable. Returns AA and the response code.
@@ -291,10 +293,10 @@ fn down(
         }
         WhenDown::Addresses { ipv4, ipv6 } => match family {
             Family::Ipv4 => {
-                ipv4.iter().try_for_each(|address| reply.address((*address).into(), service.ttl))?;
+                reply.addresses((rtype::A, service.ttl), ipv4.len(), ipv4.iter().map(Ipv4Addr::octets))?;
             }
             Family::Ipv6 => {
-                ipv6.iter().try_for_each(|address| reply.address((*address).into(), service.ttl))?;
+                reply.addresses((rtype::AAAA, service.ttl), ipv6.len(), ipv6.iter().map(Ipv6Addr::octets))?;
             }
         },
         WhenDown::NoData | WhenDown::FailOpen => {}
@@ -307,6 +309,7 @@ fn down(
 }
 
 /// Draws addresses and writes their records.
+#[inline]
 fn drawn<R: Rng>(
     draw: &Draw,
     family: Family,
@@ -319,30 +322,36 @@ fn drawn<R: Rng>(
         return Err(FastStop::Full);
     }
     draw.sampler.draw(rng, picked);
-    for index in picked.indices_mut() {
-        let address = draw.addresses.get(*index as usize).ok_or(FastStop::LongWay)?;
-        reply.address(address.member.address, ttl)?;
-        *index = address.member.backend;
+    // Each index becomes that of its backend in the pool.
+    let address = |index: &mut u32| {
+        let member = &draw.addresses.get(*index as usize)?.member;
+        *index = member.backend;
+        Some(member.address)
+    };
+    let indices = picked.indices_mut();
+    let count = indices.len();
+    match family {
+        Family::Ipv4 => {
+            let addresses = indices.iter_mut().map_while(|index| match address(index)? {
+                IpAddr::V4(address) => Some(address.octets()),
+                IpAddr::V6(_) => None,
+            });
+            reply.addresses((rtype::A, ttl), count, addresses)
+        }
+        Family::Ipv6 => {
+            let addresses = indices.iter_mut().map_while(|index| match address(index)? {
+                IpAddr::V4(_) => None,
+                IpAddr::V6(address) => Some(address.octets()),
+            });
+            reply.addresses((rtype::AAAA, ttl), count, addresses)
+        }
     }
-    Ok(())
 }
 
 /// The name of the question. It ends with the apex of its zone.
 struct QuestionInZone<'q> {
     name: &'q [u8],
     zone: &'q [u8],
-}
-
-/// The parts of a reply outside its sections.
-#[derive(Clone, Copy)]
-struct ReplyOutcome {
-    /// AA, TC and the response code.
-    flags: u16,
-    served: Option<ServiceAnswer>,
-}
-
-impl ReplyOutcome {
-    const ANSWER: Self = Self { flags: flag::AA | rcode::NOERROR, served: None };
 }
 
 /// A reply that is assembled from prepared parts.
@@ -363,12 +372,14 @@ struct Assembly<'b, 's> {
     opt: Option<&'b mut OptRecord<'s>>,
     /// Explains the reply in the OPT record.
     explanation: Option<ExtendedError>,
+    served: Option<ServiceAnswer>,
     proven: bool,
 }
 
 impl<'b, 's> Assembly<'b, 's> {
     /// Writes the question, and reserves room for the OPT record with its options. `None` if an option is
     /// malformed, or a cookie is required and missing.
+    #[inline]
     fn begin(
         plain: &Plain<'_, '_>,
         client: &Client,
@@ -412,6 +423,7 @@ impl<'b, 's> Assembly<'b, 's> {
             additionals: 0,
             opt,
             explanation: None,
+            served: None,
             proven,
         })
     }
@@ -419,10 +431,11 @@ impl<'b, 's> Assembly<'b, 's> {
     /// Drops all records.
     fn rewind(&mut self, plain: &Plain<'_, '_>) {
         self.length = HEADER + plain.question.len();
-        (self.answers, self.authorities, self.additionals) = (0, 0, 0);
+        (self.answers, self.authorities, self.additionals, self.served) = (0, 0, 0, None);
     }
 
     /// Reserves the next `length` bytes for records.
+    #[inline]
     fn room(&mut self, length: usize) -> Result<&mut [u8], FastStop> {
         let end = self.length + length;
         if end > self.end {
@@ -433,23 +446,26 @@ impl<'b, 's> Assembly<'b, 's> {
         Ok(room)
     }
 
-    fn address(&mut self, address: std::net::IpAddr, ttl: u32) -> Result<(), FastStop> {
-        let [l0, l1, l2, l3] = ttl.to_be_bytes();
+    /// Writes the records of `count` addresses, each `N` bytes long, into room that is reserved once.
+    #[inline]
+    fn addresses<const N: usize>(
+        &mut self,
+        (rtype, ttl): (u16, u32),
+        count: usize,
+        mut addresses: impl Iterator<Item = [u8; N]>,
+    ) -> Result<(), FastStop> {
         let [o0, o1] = self.owner;
-        match address {
-            std::net::IpAddr::V4(address) => {
-                let [a, b, c, d] = address.octets();
-                let record = [o0, o1, 0, 1, 0, 1, l0, l1, l2, l3, 0, 4, a, b, c, d];
-                self.room(record.len())?.copy_from_slice(&record);
-            }
-            std::net::IpAddr::V6(address) => {
-                let room = self.room(RECORD_HEAD + 16)?;
-                let (head, data) = room.split_first_chunk_mut::<RECORD_HEAD>().ok_or(FastStop::LongWay)?;
-                *head = [o0, o1, 0, 28, 0, 1, l0, l1, l2, l3, 0, 16];
-                data.copy_from_slice(&address.octets());
-            }
+        let [t0, t1] = rtype.to_be_bytes();
+        let [l0, l1, l2, l3] = ttl.to_be_bytes();
+        let [_, _, d0, d1] = u32::try_from(N).map_err(|_| FastStop::LongWay)?.to_be_bytes();
+        let head = [o0, o1, t0, t1, 0, 1, l0, l1, l2, l3, d0, d1];
+        let room = self.room(count * (RECORD_HEAD + N))?;
+        for record in room.chunks_exact_mut(RECORD_HEAD + N) {
+            let (start, data) = record.split_first_chunk_mut().ok_or(FastStop::LongWay)?;
+            *start = head;
+            *data.first_chunk_mut().ok_or(FastStop::LongWay)? = addresses.next().ok_or(FastStop::LongWay)?;
         }
-        self.answers += 1;
+        self.answers += u16::try_from(count).map_err(|_| FastStop::LongWay)?;
         Ok(())
     }
 
@@ -515,24 +531,19 @@ impl<'b, 's> Assembly<'b, 's> {
         Ok(())
     }
 
-    /// Writes the OPT record and the header.
-    fn finish<'t>(
-        mut self,
-        plain: &Plain<'_, '_>,
-        outcome: ReplyOutcome,
-        kind: ResponseKind<'t>,
-    ) -> Option<Reply<'t>> {
-        let ReplyOutcome { flags, served } = outcome;
+    /// Writes the OPT record and the header. `flags` are AA, TC and the response code.
+    #[inline]
+    fn finish<'t>(&mut self, plain: &Plain<'_, '_>, flags: u16, kind: ResponseKind<'t>) -> Option<Reply<'t>> {
         let rcode = flags & 0xf;
-        let mut additionals = self.additionals;
+        let (mut length, mut additionals) = (self.length, self.additionals);
         if let Some(opt) = self.opt.as_deref_mut() {
             if let Some(explanation) = self.explanation {
-                opt.make_room(self.end - self.length);
+                opt.make_room(self.end - length);
                 explanation.write(opt);
             }
-            let room = self.buffer.get_mut(self.length..self.limit)?;
+            let room = self.buffer.get_mut(length..self.limit)?;
             opt.write(rcode, room)?;
-            self.length += opt.length();
+            length += opt.length();
             additionals += 1;
         }
         let [i0, i1] = plain.id;
@@ -541,9 +552,9 @@ impl<'b, 's> Assembly<'b, 's> {
         let [n0, n1] = self.authorities.to_be_bytes();
         let [r0, r1] = additionals.to_be_bytes();
         *self.buffer.first_chunk_mut::<HEADER>()? = [i0, i1, f0, f1, 0, 1, a0, a1, n0, n1, r0, r1];
-        let Self { length, limit, proven, .. } = self;
+        let Self { limit, proven, served: service, .. } = *self;
         let truncated = flags & flag::TC != 0;
-        Some(Reply { length, rcode, truncated, kind, proven, signed: false, limit, service: served })
+        Some(Reply { length, rcode, truncated, kind, proven, signed: false, limit, service })
     }
 }
 

@@ -159,6 +159,7 @@ impl<R: Rng> Responder<R> {
 
     /// Answers any query. [`Responder::respond`] answers most queries without it, with the same
     /// result.
+    #[inline(never)]
     fn respond_in_full<'t>(
         &mut self,
         query: &[u8],

@@ -36,6 +36,7 @@ pub(super) struct PlainEdns<'q> {
 }
 
 impl<'q, 's> Plain<'q, 's> {
+    #[inline]
     pub(super) fn read(query: &'q [u8], scratch: &'s mut NameScratch) -> Option<Self> {
         let (&[i0, i1, f0, f1, counts @ ..], body) = query.split_first_chunk::<HEADER>()?;
         let flags = u16::from_be_bytes([f0, f1]);
@@ -45,36 +46,52 @@ impl<'q, 's> Plain<'q, 's> {
         }
         let length = name::wire_length(body)?;
         let (question, rest) = body.split_at_checked(length + TYPE_AND_CLASS)?;
-        let (wire, numbers) = question.split_at_checked(length)?;
-        let &[t0, t1, c0, c1] = numbers.first_chunk()?;
+        let &[t0, t1, c0, c1] = question.last_chunk()?;
         if u16::from_be_bytes([c0, c1]) != class::IN {
             return None;
         }
-        let edns = match (additional, rest) {
-            (0, []) => None,
-            (1, _) => Some(PlainEdns::read(rest)?),
+        let edns = match (additional, rest.split_first_chunk::<OPT_LENGTH>()) {
+            (0, None) if rest.is_empty() => None,
+            // The OPT record must fill the rest of the message.
+            (1, Some((&[0, 0, 41, p0, p1, 0, 0, z0, _, l0, l1], options)))
+                if options.len() == usize::from(u16::from_be_bytes([l0, l1])) =>
+            {
+                let payload = u16::from_be_bytes([p0, p1]);
+                Some(PlainEdns { payload, dnssec_ok: z0 & 0x80 != 0, options })
+            }
             _ => return None,
         };
-        scratch.get_mut(..length)?.copy_from_slice(wire);
-        // Whole chunks, which may reach past the name, take fewer instructions than single bytes.
-        let (chunks, _) = scratch.as_chunks_mut::<LOWERED_AT_ONCE>();
-        let chunks = chunks.iter_mut().take(length.div_ceil(LOWERED_AT_ONCE));
-        chunks.for_each(|chunk| chunk.make_ascii_lowercase());
-        let name = scratch.get(..length)?;
+        let name = lower(body, length, scratch)?;
         let qtype = u16::from_be_bytes([t0, t1]);
         Some(Self { id: [i0, i1], copied: flags & flag::RD, question, name, qtype, edns })
     }
 }
 
-impl<'q> PlainEdns<'q> {
-    /// Reads an OPT record, which must fill `record`.
-    fn read(record: &'q [u8]) -> Option<Self> {
-        let (&[0, 0, 41, p0, p1, 0, 0, z0, _, l0, l1], options) = record.split_first_chunk::<OPT_LENGTH>()?
-        else {
-            return None;
-        };
-        let is_whole = options.len() == usize::from(u16::from_be_bytes([l0, l1]));
-        let payload = u16::from_be_bytes([p0, p1]);
-        is_whole.then_some(Self { payload, dnssec_ok: z0 & 0x80 != 0, options })
+/// Copies the name at the start of `bytes`, in lower case.
+#[inline]
+fn lower<'s>(bytes: &[u8], length: usize, scratch: &'s mut NameScratch) -> Option<&'s [u8]> {
+    // Whole chunks, which may reach past the name, take fewer instructions than single bytes.
+    let chunks = length.div_ceil(LOWERED_AT_ONCE);
+    let (from, _) = bytes.as_chunks::<LOWERED_AT_ONCE>();
+    let (to, _) = scratch.as_chunks_mut::<LOWERED_AT_ONCE>();
+    match (to.get_mut(..chunks), from.get(..chunks)) {
+        (Some(to), Some(from)) => {
+            for (to, from) in to.iter_mut().zip(from) {
+                let mut chunk = *from;
+                chunk.make_ascii_lowercase();
+                *to = chunk;
+            }
+        }
+        // The message ends before the last chunk: there is no OPT record.
+        _ => lower_bytes(bytes.get(..length)?, scratch.get_mut(..length)?),
+    }
+    scratch.get(..length)
+}
+
+/// Copies a name in lower case, byte by byte.
+#[inline(never)]
+fn lower_bytes(from: &[u8], to: &mut [u8]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = from.to_ascii_lowercase();
     }
 }

@@ -23,11 +23,13 @@ pub fn around_addresses(service: &Name, settings: &Settings) -> usize {
 
 /// The length of the record of one address whose owner is the name of the question, bytes.
 #[must_use]
+#[inline]
 pub fn of_address(family: Family) -> usize {
     OWNER + after_owner(family)
 }
 
 /// The same, without the owner.
+#[inline]
 pub(super) fn after_owner(family: Family) -> usize {
     RECORD_HEAD
         + match family {

@@ -53,6 +53,7 @@ impl<T> PersistentVec<T> {
 
     /// The element at this index.
     #[must_use]
+    #[inline]
     pub fn get(&self, index: usize) -> Option<&T> {
         let (mut node, mut shift, mut rest) = (&self.root, self.shift, index);
         loop {

@@ -5,6 +5,7 @@ use hashbrown::HashTable;
 use super::negative::Negative;
 use super::ready::{ReadyAnswer, ReadyAnswers};
 use super::{DELEGATION, DNAME, LabelOffsets, Lookup, NameHasher, NodeRef, Zone};
+use crate::name;
 
 /// All zones of the server.
 #[derive(Debug)]
@@ -31,9 +32,7 @@ struct NodeIndex {
 /// A name that exists.
 #[derive(Clone, Copy, Debug)]
 pub struct Exact<'c> {
-    /// The zone that answers it.
-    pub zone: &'c Zone,
-    /// Its node, perhaps a zone cut.
+    /// Its node, perhaps a zone cut, in the zone that answers it.
     pub node: NodeRef<'c>,
     /// The SOA record of negative answers.
     pub negative: &'c Negative,
@@ -73,7 +72,7 @@ impl Catalog {
                 || self
                     .zones
                     .iter()
-                    .any(|other| other.apex != zone.apex && crate::name::is_within(&other.apex, &zone.apex));
+                    .any(|other| other.apex != zone.apex && name::is_within(&other.apex, &zone.apex));
             for (node_index, node) in (0..).zip(zone.nodes()) {
                 let name = node.name();
                 let is_answered_here = || {
@@ -102,6 +101,7 @@ impl Catalog {
         ready
     }
 
+    #[inline]
     fn at(&self, NodeIndex { zone, node }: NodeIndex) -> Option<(&Zone, NodeRef<'_>)> {
         let zone = self.zones.get(zone as usize)?;
         Some((zone, NodeRef { zone, node: zone.nodes.get(node as usize)? }))
@@ -110,6 +110,7 @@ impl Catalog {
     /// Whether [`Catalog::exact`] finds every name that exists. It does not if a zone has no SOA record;
     /// `config` rejects such a zone.
     #[must_use]
+    #[inline]
     pub fn is_exact(&self) -> bool {
         self.negatives.len() == self.zones.len()
     }
@@ -117,13 +118,15 @@ impl Catalog {
     /// Finds an existing name with one look-up over all zones; `wire` is in lower case. `None` if the name does
     /// not exist, or is below a zone cut or a DNAME.
     #[must_use]
+    #[inline]
     pub fn exact(&self, wire: &[u8]) -> Option<Exact<'_>> {
         let hash = self.seed.hash(wire);
-        let is_it = |index: &NodeIndex| self.at(*index).is_some_and(|(_, node)| node.name() == wire);
+        let is_it =
+            |index: &NodeIndex| self.at(*index).is_some_and(|(_, node)| name::is_equal(node.name(), wire));
         let index = *self.exact.find(hash, is_it)?;
-        let (zone, node) = self.at(index)?;
+        let (_, node) = self.at(index)?;
         let negative = self.negatives.get(index.zone as usize)?;
-        Some(Exact { zone, node, negative, index })
+        Some(Exact { node, negative, index })
     }
 
     /// The prepared answer to a query for exactly this name and type, if there is one.

@@ -120,6 +120,7 @@ pub enum Lookup<'z> {
 struct NameHasher(foldhash::fast::RandomState);
 
 impl NameHasher {
+    #[inline]
     fn hash(&self, name: &[u8]) -> u64 {
         use std::hash::BuildHasher;
         self.0.hash_one(name)
@@ -244,55 +245,71 @@ impl Zone {
     }
 }
 
+#[inline]
 fn name_in<'n>(names: &'n [u8], node: &Node) -> &'n [u8] {
     let start = node.name as usize;
     names.get(start..start + usize::from(node.name_length)).unwrap_or(&[])
 }
 
 impl<'z> NodeRef<'z> {
+    /// Its zone.
+    #[must_use]
+    #[inline]
+    pub fn zone(self) -> &'z Zone {
+        self.zone
+    }
+
     /// The owner name, lower-case wire form.
     #[must_use]
+    #[inline]
     pub fn name(self) -> &'z [u8] {
         name_in(&self.zone.names, self.node)
     }
 
     /// Whether the name is delegated to other servers.
     #[must_use]
+    #[inline]
     pub fn is_delegated(self) -> bool {
         self.node.flags & DELEGATION != 0
     }
 
     /// Whether a delegation or a DNAME here answers names below this one.
     #[must_use]
+    #[inline]
     pub fn hides_children(self) -> bool {
         self.node.flags & (DELEGATION | DNAME) != 0
     }
 
     /// Whether a wildcard covers names below this one that do not exist.
     #[must_use]
+    #[inline]
     pub fn has_wildcard(self) -> bool {
         self.node.flags & WILDCARD_CHILD != 0
     }
 
     /// The service that answers A and AAAA here.
     #[must_use]
+    #[inline]
     pub fn service(self) -> Option<ServiceId> {
         (self.node.service != NO_SERVICE).then_some(ServiceId(self.node.service))
     }
 
     /// The CNAME record, if the name is an alias.
     #[must_use]
+    #[inline]
     pub fn cname(self) -> Option<Rrset<'z>> {
         if self.node.flags & CNAME == 0 { None } else { self.rrset(rtype::CNAME) }
     }
 
     /// The RRset of a type.
     #[must_use]
+    #[inline]
     pub fn rrset(self, rtype: u16) -> Option<Rrset<'z>> {
         self.rrsets().find(|rrset| rrset.rtype == rtype)
     }
 
     /// All RRsets, sorted by type.
+    #[inline]
     pub fn rrsets(self) -> impl Iterator<Item = Rrset<'z>> {
         let first = self.node.first_rrset as usize;
         let entries = self.zone.rrsets.get(first..first + usize::from(self.node.rrsets)).unwrap_or(&[]);
