@@ -17,7 +17,7 @@ pub(crate) struct Server {
     pub(crate) process: Process,
     pub(crate) dns: SocketAddr,
     pub(crate) admin: SocketAddr,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// The zone for the tests: `lb.example.test`.
@@ -37,7 +37,14 @@ impl Server {
     pub(crate) fn start(pools_and_services: &str) -> Self {
         let config = format!("[zones.\"lb.example.test\"]\nfile = \"zone\"\n{pools_and_services}");
         let Steerd { ledger, process, dns, admin, directory } = Steerd::start(&config, &[("zone", ZONE)]);
-        Self { ledger, process, dns, admin, _directory: directory }
+        Self { ledger, process, dns, admin, directory }
+    }
+
+    /// The output of `steerd check --json` for its configuration.
+    pub(crate) fn checked(&self) -> serde_json::Value {
+        let file = self.directory.path().join("steerd.toml");
+        let output = Command::new(STEERD).args(["check", "--json", "-c"]).arg(file).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// The output of `dig +short`, line by line.
