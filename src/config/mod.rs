@@ -72,7 +72,7 @@ pub struct Setup {
 pub struct ServerSettings {
     /// For UDP and TCP. Port 0 takes a free port, the same for both.
     pub listen: Vec<SocketAddr>,
-    /// UDP worker threads in all; 0 means one per core.
+    /// UDP worker threads in all; 0 means one per core, as far as the CPU quota allows.
     pub workers: usize,
     /// How the kernel chooses among them.
     pub steering: Steering,

@@ -103,18 +103,20 @@ struct Endpoint {
 }
 
 /// Binds one UDP socket per worker and one TCP listener on each address. `workers` 0 means one per
-/// core that this process may use. Port 0 chooses a port that is free for both.
+/// CPU that this process may use, or as many as its CPU quota allows if that is less. Port 0 chooses
+/// a port that is free for both.
 ///
 /// # Errors
 /// If a socket cannot be bound; then all others are closed.
 pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<BoundListeners, ListenError> {
-    let workers = match workers {
+    let configured = workers;
+    let workers = match configured {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     };
     let endpoints =
         addresses.iter().map(|address| Endpoint::bind(*address, workers)).collect::<Result<_, _>>()?;
-    Ok(BoundListeners { endpoints, placement: Placement::new(workers) })
+    Ok(BoundListeners { endpoints, placement: Placement::new(configured, workers) })
 }
 
 impl Endpoint {
@@ -170,22 +172,25 @@ impl BoundListeners {
         sockets + self.workers()
     }
 
-    /// Lets each datagram be answered on the CPU on which it has arrived. If that is not possible,
-    /// logs why, and the kernel distributes by its hash.
+    /// Lets each datagram be answered on the CPU on which it has arrived. If that is not possible, at
+    /// all or for one address, logs why, and the kernel distributes by its hash there.
     pub fn steer_by_cpu(&self) {
-        let Some(cpus) = self.placement.one_on_each() else {
-            return warn!(
-                workers = self.workers(),
-                "`steering = \"cpu\"` has no effect: it needs one worker for each CPU that steerd may use, as with \
-                 `workers = 0`"
-            );
+        let cpus = match self.placement.one_on_each() {
+            // A port that is not shared needs no choice.
+            Ok([_]) => return,
+            Ok(cpus) => cpus,
+            Err(reason) => {
+                return warn!(
+                    "`steering = \"cpu\"` has no effect: it needs one UDP worker for each CPU that steerd may use. \
+                     Reason: {reason}"
+                );
+            }
         };
-        // A port that is not shared needs no choice.
-        for socket in
-            self.endpoints.iter().filter_map(|endpoint| endpoint.udp.first()).filter(|_| cpus.len() > 1)
-        {
-            if let Err(error) = sys::udp::steer_by_cpu(socket, cpus) {
-                return warn!(%error, "`steering = \"cpu\"` has no effect: the kernel refuses it");
+        for Endpoint { address, udp, .. } in &self.endpoints {
+            if let Some(socket) = udp.first()
+                && let Err(error) = sys::udp::steer_by_cpu(socket, cpus)
+            {
+                warn!(%address, %error, "`steering = \"cpu\"` has no effect on this address: the kernel refuses it");
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::captured_log::CapturedLog;
 
 /// A client of one address that waits for each reply.
 fn asker(address: SocketAddr) -> UdpSocket {
@@ -116,6 +117,45 @@ async fn a_flood_of_one_address_leaves_the_other_its_share() {
         assert!(flood.join().unwrap() > 200);
     });
     listeners.stop().await;
+}
+
+/// Each datagram is sent from the last CPU, and loopback delivers it there.
+#[test]
+fn an_address_that_cannot_be_steered_does_not_prevent_the_others() {
+    let (log, _guard) = CapturedLog::listen();
+    let cpus = sys::affinity::allowed_cpus().unwrap();
+    let mut bound = bind(&both_families(), cpus.len()).unwrap();
+    let [refused, steered] = bound.local_addresses()[..] else { panic!("two addresses") };
+    // The kernel steers only sockets that share a port.
+    bound.endpoints[0].udp[0] = UdpSocket::bind("127.0.0.1:0").unwrap();
+    bound.steer_by_cpu();
+    let client = std::thread::spawn(move || {
+        sys::affinity::pin_to(*cpus.last().unwrap()).unwrap();
+        for _ in 0..40 {
+            asker(steered).send(&query(1)).unwrap();
+        }
+        cpus.len()
+    });
+    let is_alone = client.join().unwrap() == 1;
+    let last = bound.endpoints[1].udp.last().unwrap();
+    last.set_nonblocking(true).unwrap();
+    let arrived = std::iter::from_fn(|| last.recv(&mut [0; 512]).ok()).count();
+    assert_eq!(arrived, 40);
+    let told = log.take("").concat();
+    if !is_alone {
+        assert!(told.contains("no effect on this address") && told.contains(&refused.to_string()), "{told}");
+    }
+    assert!(!told.contains(&steered.to_string()), "{told}");
+}
+
+#[test]
+fn steering_that_has_no_effect_says_why() {
+    let (log, _guard) = CapturedLog::listen();
+    let workers = sys::affinity::allowed_cpus().unwrap().len() + 1;
+    bind(&both_families(), workers).unwrap().steer_by_cpu();
+    let told = log.take("").concat();
+    assert!(told.contains("has no effect: it needs one UDP worker for each CPU"), "{told}");
+    assert!(told.contains(&format!("`workers` is set to {workers}, and")), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
