@@ -6,6 +6,7 @@
 //! ```
 //!
 //! Each ready socket gets one batch in turn, so a flood on one address leaves the others their share.
+//! After an error, a socket is not read for 10 ms, and the others go on.
 //! A worker with a single socket waits in the receive call itself, which saves a system call per
 //! batch.
 //!
@@ -33,8 +34,9 @@ use crate::sys::ready::Ready;
 use crate::sys::udp::{self, RECEIVE_TIMEOUT};
 use crate::table::{Published, Table, TableReader};
 
-/// Pause after an error, so that a persistent error does not make the worker spin.
-const REST: Duration = Duration::from_millis(10);
+/// How long a socket is not read after an error, so that a persistent error does not make the worker
+/// spin.
+pub(super) const REST: Duration = Duration::from_millis(10);
 
 /// Missing support is logged once, not by each worker.
 static NOT_PINNED: Once = Once::new();
@@ -45,6 +47,8 @@ pub(super) struct Worker {
     sockets: Vec<WorkerSocket>,
     /// Reports which sockets are ready; `None` if there is only one socket.
     ready: Option<Ready>,
+    /// The sockets that rest after an error, by index, each with the time when that ends.
+    resting: Vec<(usize, Instant)>,
     row: CounterRow,
     cpu: Option<usize>,
     metrics: Arc<Metrics>,
@@ -82,6 +86,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let ready = if sockets.len() == 1 { None } else { Some(Ready::new(&sockets)?) };
         Ok(Self {
+            resting: Vec::with_capacity(sockets.len()),
             sockets: sockets.into_iter().map(|socket| WorkerSocket { socket, dropped: 0 }).collect(),
             ready,
             row: CounterRow::Own(number),
@@ -124,19 +129,31 @@ impl Worker {
 
     /// Waits for queries, and answers a batch from each socket that has some.
     fn turn(&mut self, datagrams: &mut UdpBatch, counts: &Batch<'_>) {
-        let Self { sockets, ready, answerer, .. } = self;
+        let Self { sockets, ready, resting, answerer, .. } = self;
         let Some(ready) = ready else {
-            if let Some(WorkerSocket { socket, .. }) = sockets.first() {
-                answerer.serve(socket, true, datagrams, counts);
+            if let Some(WorkerSocket { socket, .. }) = sockets.first()
+                && !answerer.serve(socket, true, datagrams, counts)
+            {
+                std::thread::sleep(REST);
             }
             return;
         };
-        match ready.wait(RECEIVE_TIMEOUT) {
-            Ok([]) => answerer.rest(),
-            Ok(indices) => {
-                for &index in indices {
-                    if let Some(WorkerSocket { socket, .. }) = sockets.get(index) {
-                        answerer.serve(socket, false, datagrams, counts);
+        resting.retain(|&(index, end)| {
+            Instant::now() < end
+                || sockets.get(index).is_some_and(|resting| ready.watch(index, &resting.socket).is_err())
+        });
+        match ready.wait(if resting.is_empty() { RECEIVE_TIMEOUT } else { REST }) {
+            Ok(0) => answerer.rest(),
+            Ok(_) => {
+                for &index in ready.indices() {
+                    if let Some(WorkerSocket { socket, .. }) = sockets.get(index)
+                        && !answerer.serve(socket, false, datagrams, counts)
+                    {
+                        // A socket that stays watched stays ready, and the worker would spin.
+                        match ready.ignore(socket) {
+                            Ok(()) => resting.push((index, Instant::now() + REST)),
+                            Err(_) => std::thread::sleep(REST),
+                        }
                     }
                 }
             }
@@ -166,16 +183,23 @@ impl Worker {
 }
 
 impl BatchAnswerer {
-    /// Receives a batch and answers it.
-    fn serve(&mut self, socket: &UdpSocket, wait: bool, datagrams: &mut UdpBatch, counts: &Batch<'_>) {
+    /// Receives a batch and answers it. Returns whether the socket can be read; if not, it should
+    /// rest.
+    fn serve(
+        &mut self,
+        socket: &UdpSocket,
+        wait: bool,
+        datagrams: &mut UdpBatch,
+        counts: &Batch<'_>,
+    ) -> bool {
         if let Err(error) = datagrams.receive(socket, wait) {
             self.rest();
-            if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
-                counts.happened(Event::ReceiveError, 1);
-                self.log_failure("receiving datagrams failed", Some(socket), &error);
-                std::thread::sleep(REST);
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+                return true;
             }
-            return;
+            counts.happened(Event::ReceiveError, 1);
+            self.log_failure("receiving datagrams failed", Some(socket), &error);
+            return false;
         }
         self.time = listener::cookie_time();
         let time = self.time;
@@ -193,6 +217,7 @@ impl BatchAnswerer {
             counts.happened(Event::SendError, u32::try_from(sent.failed).unwrap_or(u32::MAX));
             self.log_failure("sending replies failed", Some(socket), &error);
         }
+        true
     }
 
     /// Notices changes. Without this, a worker without queries would keep an old table and its zones

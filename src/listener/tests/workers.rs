@@ -1,6 +1,7 @@
 //! UDP workers with several sockets, and their counts.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -117,6 +118,32 @@ async fn a_flood_of_one_address_leaves_the_other_its_share() {
         assert!(flood.join().unwrap() > 200);
     });
     listeners.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_cannot_be_read_does_not_hold_up_the_others() {
+    const ASKED: u32 = 1000;
+    const ERRORS: &str = "steerd_receive_errors_total";
+    let mut bound = bind(&both_families(), 1).unwrap();
+    let [_, address] = bound.local_addresses()[..] else { panic!("two addresses") };
+    // A listener with a waiting connection is always ready, and every attempt to receive fails.
+    let broken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _waiting = TcpStream::connect(broken.local_addr().unwrap()).unwrap();
+    bound.endpoints[0].udp[0] = OwnedFd::from(broken).into();
+    let metrics = Arc::new(Metrics::new(bound.workers()));
+    let limits = InForce::new(Limits::default(), usize::MAX);
+    let began = std::time::Instant::now();
+    let listeners = bound.serve(&Published::new(table()), &metrics, &limits).unwrap();
+    let fixture = Fixture { address, metrics, listeners };
+    let client = asker(address);
+    (0..ASKED).for_each(|number| ask(&client, number.to_le_bytes()[0]));
+    let errors = fixture.count(ERRORS);
+    assert!(errors < u64::from(ASKED / 2), "replies wait for the socket that fails: {errors} errors");
+    fixture.wait_for_count(ERRORS, 3).await;
+    let errors = u32::try_from(fixture.count(ERRORS)).unwrap();
+    // There is a rest between any two.
+    assert!(udp::REST * (errors - 1) <= began.elapsed(), "{errors} errors in {:?}", began.elapsed());
+    fixture.listeners.stop().await;
 }
 
 /// Each datagram is sent from the last CPU, and loopback delivers it there.
