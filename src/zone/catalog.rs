@@ -67,12 +67,10 @@ impl Catalog {
 
     fn exact_names(&self) -> HashTable<NodeIndex> {
         let mut exact = HashTable::with_capacity(self.zones.iter().map(|zone| zone.nodes.len()).sum());
-        for (zone_index, zone) in (0..).zip(&self.zones) {
-            let hides_names = zone.nodes.iter().any(|node| node.flags & (DELEGATION | DNAME) != 0)
-                || self
-                    .zones
-                    .iter()
-                    .any(|other| other.apex != zone.apex && name::is_within(&other.apex, &zone.apex));
+        let parents = self.parents();
+        for ((zone_index, zone), is_parent) in (0..).zip(&self.zones).zip(parents) {
+            let hides_names =
+                is_parent || zone.nodes.iter().any(|node| node.flags & (DELEGATION | DNAME) != 0);
             for (node_index, node) in (0..).zip(zone.nodes()) {
                 let name = node.name();
                 let is_answered_here = || {
@@ -88,6 +86,18 @@ impl Catalog {
             }
         }
         exact
+    }
+
+    /// For each zone, whether another zone is below it. It is enough to mark the closest zone above
+    /// each one, because that zone marks the next.
+    fn parents(&self) -> Vec<bool> {
+        let mut parents = vec![false; self.zones.len()];
+        for zone in &self.zones {
+            if let Some(parent) = self.find_index(&zone.apex, true).and_then(|index| parents.get_mut(index)) {
+                *parent = true;
+            }
+        }
+        parents
     }
 
     fn ready_answers(&self) -> ReadyAnswers {
@@ -139,14 +149,16 @@ impl Catalog {
     /// zone whose own name is `wire`: DS records belong to the parent (RFC 4035, section 3.1.4.1).
     #[must_use]
     pub fn find(&self, wire: &[u8], above: bool) -> Option<&Zone> {
+        self.zones.get(self.find_index(wire, above)?)
+    }
+
+    fn find_index(&self, wire: &[u8], above: bool) -> Option<usize> {
         let offsets = LabelOffsets::of(wire);
         let longest = if above { offsets.count.checked_sub(1)? } else { offsets.count };
         (0..=longest.min(self.most_labels)).rev().find_map(|labels| {
             let suffix = offsets.suffix(wire, labels);
-            let index = self.by_apex.find(self.seed.hash(suffix), |&index| {
-                self.zones.get(index).is_some_and(|zone| *zone.apex == *suffix)
-            })?;
-            self.zones.get(*index)
+            let is_it = |&index: &usize| self.zones.get(index).is_some_and(|zone| *zone.apex == *suffix);
+            self.by_apex.find(self.seed.hash(suffix), is_it).copied()
         })
     }
 

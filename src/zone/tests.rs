@@ -112,6 +112,28 @@ fn the_longest_apex_owns_a_name_and_the_parent_owns_ds() {
     assert_eq!(found(".", true), None);
 }
 
+/// A zone's records at and below the apex of another zone are not answered, at any depth.
+#[test]
+fn names_of_a_zone_below_are_not_those_of_the_zone_above() {
+    let names = ["example", "b.example", "c.b.example", "d.c.b.example", "x.d.c.b.example"];
+    let with_names = |apex: &str| {
+        let below = names.iter().filter(|name| name.ends_with(apex) && **name != apex);
+        zone(apex, &below.map(|name| (*name, rtype::A)).collect::<Vec<_>>())
+    };
+    let apexes = ["example", "b.example", "d.c.b.example", "other"];
+    for zones in [apexes.map(with_names).into(), apexes.map(with_names).into_iter().rev().collect()] {
+        let catalog = Catalog::new(zones);
+        let owner = |name: &str| {
+            let exact = catalog.exact(&wire(name)).unwrap();
+            assert!(std::ptr::eq(exact.node.zone, catalog.find(&wire(name), false).unwrap()));
+            Name::from_wire(exact.node.zone.apex_name()).unwrap().to_string()
+        };
+        let owners = names.map(owner);
+        assert_eq!(owners, ["example.", "b.example.", "b.example.", "d.c.b.example.", "d.c.b.example."]);
+        assert_eq!(owner("other"), "other.");
+    }
+}
+
 #[test]
 fn what_must_not_stand_together() {
     let mut builder = ZoneBuilder::new(&wire("example"));
