@@ -23,6 +23,10 @@ use steerd::zone::Catalog;
 const FLIPS: usize = 31;
 /// Sites of a pool that has sites.
 const SITES: usize = 3;
+/// Small pools of one table.
+const SMALL_POOLS: u32 = 1000;
+/// The weights of a small pool. The lightest two are in no answer together, in any order.
+const SMALL_WEIGHTS: [u32; 6] = [5, 3, 2, 2, 1, 1];
 
 fn main() {
     println!(
@@ -33,6 +37,42 @@ fn main() {
         for (sites, spread) in [(0, Spread::Shares), (SITES, Spread::Shares), (SITES, Spread::Always)] {
             measure(count, sites, spread);
         }
+    }
+    println!("\n{:>9} {:>8} {:>10} {:>10}", "pools", "sites", "layout us", "renewal us");
+    for sites in [0, SITES] {
+        measure_small(sites);
+    }
+}
+
+/// The cost of orders for many small pools: all of them at the start, and one of each at a renewal.
+fn measure_small(sites: usize) {
+    let mut small = pool(SMALL_WEIGHTS.len(), sites);
+    for (backend, weight) in small.backends.iter_mut().zip(SMALL_WEIGHTS) {
+        backend.weight = weight;
+    }
+    let view = Arc::new(PoolView::build(&small, None, |_, _| Standing::Healthy.into()));
+    let ids = || (0..SMALL_POOLS).map(PoolId);
+    let services = Services::new(ids().map(|id| service(id, 2, Spread::Shares)));
+    let (settings, catalog) = (Arc::default(), Arc::new(Catalog::new(Vec::new())));
+    let rng = SmallRng::seed_from_u64(1);
+    let begun = Instant::now();
+    let table = Table::new(1, settings, catalog, Arc::new(services), ids().map(|_| Arc::clone(&view)), rng);
+    let laid_out = begun.elapsed().as_micros();
+    let begun = Instant::now();
+    black_box(table.with_new_orders(0, 1));
+    let renewed = begun.elapsed().as_micros();
+    println!("{SMALL_POOLS:>9} {sites:>8} {laid_out:>10} {renewed:>10}");
+}
+
+fn service(pool: PoolId, answers: u16, spread: Spread) -> Service {
+    Service {
+        name: Name::root(),
+        tiers: vec![pool],
+        answers: Answers::AtMost(answers),
+        ttl: 20,
+        policy: Policy::Weighted,
+        spread,
+        when_down: WhenDown::FailOpen,
     }
 }
 
@@ -50,16 +90,7 @@ fn pool(count: usize, sites: usize) -> Pool {
 
 fn measure(count: usize, sites: usize, spread: Spread) {
     let pool = pool(count, sites);
-    let service = Service {
-        name: Name::root(),
-        tiers: vec![PoolId(0)],
-        answers: Answers::AtMost(4),
-        ttl: 20,
-        policy: Policy::Weighted,
-        spread,
-        when_down: WhenDown::FailOpen,
-    };
-    let services = Services::new([service]);
+    let services = Services::new([service(PoolId(0), 4, spread)]);
     let all = PoolView::build(&pool, None, |_, _| Standing::Healthy.into());
     let next = |view: &PoolView, down: Option<usize>| {
         let standing = |backend| if down == Some(backend) { Standing::Unhealthy } else { Standing::Healthy };

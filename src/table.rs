@@ -109,15 +109,15 @@ impl Table {
 
     /// The same table with other combinations of addresses in its answers: for the part `part` of
     /// `parts` of the decisions, each draw gets a new random order in place of one of its orders.
-    /// `None` if there is nothing to replace. The generation is the same, because the same answers
+    /// `None` if no draw can change by this. The generation is the same, because the same answers
     /// are possible as before.
     #[must_use]
     pub fn with_new_orders(&self, part: usize, parts: usize) -> Option<Self> {
         let bound = |part: usize| self.decisions.len() * part / parts.max(1);
-        let renewed = bound(part)..bound(part + 1);
-        if renewed.is_empty() {
-            return None;
-        }
+        let can_renew =
+            |index: &usize| self.decisions.get(*index).into_iter().flatten().any(Decision::can_renew);
+        let mut renewed = (bound(part)..bound(part + 1)).filter(can_renew).peekable();
+        renewed.peek()?;
         let mut next = self.clone();
         for index in renewed {
             for decision in next.decisions.get_mut(index).into_iter().flatten() {

@@ -84,6 +84,7 @@ impl<R: Rng> Chance for R {
 }
 
 /// Enumerates all sequences of choices.
+#[cfg(test)]
 #[derive(Debug, Default)]
 pub(super) struct Every {
     /// The choices so far, each with its bound.
@@ -91,6 +92,7 @@ pub(super) struct Every {
     next: usize,
 }
 
+#[cfg(test)]
 impl Chance for Every {
     fn below(&mut self, bound: u64) -> u64 {
         if bound <= 1 {
@@ -106,6 +108,7 @@ impl Chance for Every {
     }
 }
 
+#[cfg(test)]
 impl Every {
     /// Calls `run` with every sequence of choices, and `visit` with each result and a number; the
     /// probability of the result is 1 over this number. `run` must depend only on the choices.

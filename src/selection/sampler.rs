@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::chance::Chance;
 use super::inclusion::{Candidate, Frame, MAX_ANSWERS, Spread};
-use super::partners::{FEW, order_count, orders};
+use super::partners::{can_vary, order_count, orders};
 use super::systematic::Line;
 use super::wide::{MANY, WideLines};
 
@@ -57,6 +57,8 @@ pub struct Sampler {
     frame: Arc<Frame>,
     /// The orders, unless they are in `wide`.
     pub(super) lines: Vec<Arc<Line>>,
+    /// How many of the first lines always stay.
+    kept: usize,
     /// The index of the line to replace next.
     oldest: usize,
     /// The orders of many candidates.
@@ -80,10 +82,10 @@ impl Sampler {
         if is_wide(&frame) {
             let by_site = spread != Spread::Off;
             let wide = WideLines::new(&frame, candidates, by_site, order_count(&frame), rng);
-            return Self { frame: Arc::new(frame), lines: Vec::new(), oldest: 0, wide: Some(wide) };
+            return Self { frame: Arc::new(frame), lines: Vec::new(), kept: 0, oldest: 0, wide: Some(wide) };
         }
-        let lines = orders(&frame, rng);
-        Self { frame: Arc::new(frame), lines, oldest: 0, wide: None }
+        let (lines, kept) = orders(&frame, rng);
+        Self { frame: Arc::new(frame), lines, kept, oldest: kept, wide: None }
     }
 
     /// Prepares to draw from the same candidates with some weights changed. Sites and settings of the
@@ -101,22 +103,26 @@ impl Sampler {
             let frame = Frame::new(candidates, answers, spread);
             if is_wide(&frame) && wide.suits(candidates.len(), order_count(&frame)) {
                 let wide = Some(wide.updated(&frame));
-                return Self { frame: Arc::new(frame), lines: Vec::new(), oldest: 0, wide };
+                return Self { frame: Arc::new(frame), lines: Vec::new(), kept: 0, oldest: 0, wide };
             }
         }
         Self::new(candidates, answers, spread, rng)
     }
 
-    /// Replaces the oldest order with a new random one, or all orders if there are few candidates.
-    /// The time is proportional to the number of candidates.
+    /// Whether other orders can change which candidates are drawn together.
+    #[must_use]
+    pub fn can_renew(&self) -> bool {
+        can_vary(&self.frame)
+    }
+
+    /// Replaces the oldest order with a new random one. If there are few candidates, the orders that
+    /// draw all their pairs stay. The time is proportional to the number of candidates.
     pub fn renew(&mut self, rng: &mut impl Rng) {
         if let Some(wide) = &mut self.wide {
             wide.renew(rng);
-        } else if self.frame.members.len() <= FEW {
-            self.lines = orders(&self.frame, rng);
         } else if let Some(line) = self.lines.get_mut(self.oldest) {
             *line = Arc::new(Line::random(&self.frame, rng));
-            self.oldest = (self.oldest + 1) % self.lines.len();
+            self.oldest = if self.oldest + 1 < self.lines.len() { self.oldest + 1 } else { self.kept };
         }
     }
 

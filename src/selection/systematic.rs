@@ -37,10 +37,7 @@ impl Line {
         let mut parts: Vec<&Part> = frame.parts.iter().collect();
         chance.shuffle(&mut parts);
         let mut members: Vec<WeightedCandidate> = Vec::with_capacity(frame.members.len());
-        let mut ends = Vec::with_capacity(frame.members.len());
-        let mut segments: Vec<Segment> = Vec::with_capacity(parts.len());
-        for part in parts {
-            let first = members.len();
+        for part in &parts {
             let mut groups: Vec<&[WeightedCandidate]> = frame.groups_of(part).collect();
             chance.shuffle(&mut groups);
             for group in groups {
@@ -48,24 +45,28 @@ impl Line {
                 members.extend(group);
                 chance.shuffle(members.get_mut(begin..).unwrap_or_default());
             }
+        }
+        Self::in_order(frame, &parts, &members)
+    }
+
+    /// Lays out the parts in this order, each with as many of the members as it has.
+    pub(super) fn in_order(frame: &Frame, parts: &[&Part], members: &[WeightedCandidate]) -> Self {
+        let mut ends = Vec::with_capacity(members.len());
+        let mut segments: Vec<Segment> = Vec::with_capacity(parts.len());
+        for part in parts {
+            let first = ends.len();
+            let after = first + frame.groups_of(part).map(<[_]>::len).sum::<usize>();
             let start = segments.last().map_or(0, |segment| segment.end);
             let ratio = Fraction::new(part.weight, part.length);
             let [fine, scale] =
                 [ratio.numerator, ratio.denominator].map(|number| u64::try_from(number).unwrap_or(u64::MAX));
             let unit = if fine == 1 { scale } else { 1 };
             let mut end = 0;
-            ends.extend(members.iter().skip(first).map(|member| {
+            ends.extend(members.iter().take(after).skip(first).map(|member| {
                 end += unit * u64::from(member.weight);
                 end
             }));
-            segments.push(Segment {
-                start,
-                end: start + part.length,
-                first,
-                after: members.len(),
-                fine,
-                scale,
-            });
+            segments.push(Segment { start, end: start + part.length, first, after, fine, scale });
         }
         Self {
             segments: segments.into(),

@@ -191,9 +191,16 @@ impl Decision {
         }
     }
 
-    /// Replaces one of the orders of the draw, if it chooses between several.
+    /// Whether another order of the draw can change its answers.
+    pub(super) fn can_renew(&self) -> bool {
+        self.draw().is_some_and(Draw::can_renew)
+    }
+
+    /// Replaces one of the orders of the draw, if that can change its answers.
     pub(super) fn renew(&mut self, rng: &mut impl Rng) {
-        if let Self::Tier { draw, .. } | Self::FailOpen { draw, .. } = self {
+        if let Self::Tier { draw, .. } | Self::FailOpen { draw, .. } = self
+            && draw.can_renew()
+        {
             draw.renew(rng);
         }
     }

@@ -91,6 +91,11 @@ impl Draw {
         Self { choice: Arc::clone(choice), addresses, sampler: Arc::new(sampler) }
     }
 
+    /// Whether another order can change which addresses are in an answer together.
+    pub(super) fn can_renew(&self) -> bool {
+        self.sampler.can_renew()
+    }
+
     /// Replaces one of the orders of the draw.
     pub(super) fn renew(&mut self, rng: &mut impl Rng) {
         let mut sampler = Sampler::clone(&self.sampler);

@@ -252,3 +252,26 @@ fn new_orders_change_neither_the_generation_nor_the_decisions() {
     let after = before.with_pools([(PoolId(1), Arc::clone(before.pool(PoolId(1)).unwrap()))]);
     assert!(Arc::ptr_eq(&sampler(&before, 1), &sampler(&after, 1)));
 }
+
+/// With one of 20 addresses in an answer, all but one of 3, or all of 3, no order changes which are
+/// in an answer together. The draw of 2 of 20 shares a part with the first.
+#[test]
+fn only_draws_that_can_change_get_new_orders() {
+    let [large, small] = [20, 3].map(|count| pool(&vec![1; count], MinHealthy::Count(1)));
+    let views = [&large, &small].map(|pool| Arc::new(build(pool, |_, _| Standing::Healthy.into())));
+    let drawing = |id: u32, answers| Service { answers, ..service(vec![PoolId(id)], WhenDown::FailOpen) };
+    let fixed = [(0, Answers::AtMost(1)), (1, Answers::AtMost(2)), (1, Answers::All)];
+    let fixed = fixed.map(|(id, answers)| drawing(id, answers));
+    let unchanged = table(Services::new(fixed.clone()), views.clone());
+    assert!(unchanged.with_new_orders(0, 1).is_none());
+
+    let all = fixed.into_iter().chain([drawing(0, Answers::AtMost(2))]);
+    let before = table(Services::new(all), views);
+    let after = before.with_new_orders(0, 1).unwrap();
+    let sampler = |table: &Table, index: usize| match table.decision(&table.services()[index], Family::Ipv4) {
+        Decision::Tier { draw, .. } => Arc::clone(&draw.sampler),
+        decision => panic!("{decision:?}"),
+    };
+    let is_kept = |index| Arc::ptr_eq(&sampler(&before, index), &sampler(&after, index));
+    assert_eq!([0, 1, 2, 3].map(is_kept), [true, true, true, false]);
+}

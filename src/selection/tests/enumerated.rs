@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use super::reference::expected;
 use super::{candidates, float};
-use crate::selection::chance::Every;
+use crate::selection::chance::{Chance, Every};
 use crate::selection::fraction::Fraction;
 use crate::selection::inclusion::{Candidate, Frame, Probability, Spread, probabilities};
-use crate::selection::partners::ORDERS;
+use crate::selection::partners::{self, ORDERS};
 use crate::selection::sampler::{Picked, Sampler, first};
 use crate::selection::systematic::Line;
 
@@ -313,9 +313,74 @@ fn few_candidates_meet_all_partners_that_they_can() {
                     assert_eq!(lines.len(), ORDERS);
                     assert_eq!(pairs(&frame, lines), possible, "{answers} of {candidates:?}, {spread:?}");
                 }
-                sampler.renew(&mut rng);
+                (0..=ORDERS).for_each(|_| sampler.renew(&mut rng));
             }
         }
+    }
+}
+
+/// Random pools, compared with all their orders.
+#[test]
+fn random_pools_of_few_draw_all_pairs_that_they_can() {
+    let mut rng = SmallRng::seed_from_u64(5);
+    for _ in 0..200 {
+        let count = rng.random_range(3..=6);
+        let mut random = |range: std::ops::Range<u32>| -> Vec<u32> {
+            (0..count).map(|_| rng.random_range(range.clone())).collect()
+        };
+        let candidates = candidates(&random(1..12), &random(0..4));
+        for (answers, spread) in (2..=4).flat_map(|answers| SPREADS.map(|spread| (answers, spread))) {
+            let frame = Frame::new(&candidates, answers, spread);
+            if frame.sampled < 2 {
+                continue;
+            }
+            let mut possible = 0;
+            Every::run(
+                |every| Line::random(&frame, every),
+                |line, _| possible |= partners::pairs(&frame, &line),
+            );
+            let sampler = Sampler::new(&candidates, answers, spread, &mut rng);
+            let drawn = sampler.lines.iter().fold(0, |drawn, line| drawn | partners::pairs(&frame, line));
+            assert_eq!(drawn, possible, "{answers} of {candidates:?}, {spread:?}");
+        }
+    }
+}
+
+/// Counts choices.
+struct Counted(SmallRng, usize);
+
+impl Chance for Counted {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.1 += 1;
+        self.0.below(bound)
+    }
+}
+
+/// The two lightest of these can never be drawn together, however many orders are tried.
+#[test]
+fn a_pair_that_cannot_be_drawn_costs_one_random_order() {
+    let candidates = candidates(&[5, 3, 2, 2, 1, 1], &[0, 1, 2, 3, 4, 5]);
+    let frame = Frame::new(&candidates, 2, Spread::Off);
+    for seed in 0..100 {
+        let mut counted = Counted(SmallRng::seed_from_u64(seed), 0);
+        let (lines, kept) = partners::orders(&frame, &mut counted);
+        let drawn = lines.iter().fold(0, |drawn, line| drawn | partners::pairs(&frame, line));
+        assert!(drawn.count_ones() < 15 && kept < ORDERS, "{drawn:b}, {kept}");
+        // Six candidates are shuffled by five choices, and a part and a group by none.
+        assert!(counted.1 <= (15 + ORDERS) * 5, "{} choices", counted.1);
+    }
+}
+
+#[test]
+fn renewal_of_few_candidates_replaces_one_order_that_no_pair_needs() {
+    let mut rng = SmallRng::seed_from_u64(7);
+    let candidates = candidates(&[5, 3, 2, 2, 1, 1], &[0, 1, 2, 3, 4, 5]);
+    let mut sampler = Sampler::new(&candidates, 2, Spread::Off, &mut rng);
+    for _ in 0..2 * ORDERS {
+        let before = sampler.lines.clone();
+        sampler.renew(&mut rng);
+        let kept = before.iter().zip(&sampler.lines).filter(|(old, new)| Arc::ptr_eq(old, new)).count();
+        assert_eq!(kept, ORDERS - 1);
     }
 }
 
