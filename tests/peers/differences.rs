@@ -289,7 +289,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        name: "what a truncated reply holds",
+        name: "content of a truncated reply",
         kind: Kind::Free,
         reason: "It is not to be used, and the question is asked again over TCP (RFC 2181, section 9).",
         peers: &[Nsd, Knot, Bind],
