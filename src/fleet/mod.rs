@@ -94,10 +94,6 @@ pub const MAX_IN_FLIGHT: usize = 10_000;
 /// much longer than its timeout: the answer may have come in time without being seen.
 pub const LATE: Duration = Duration::from_millis(500);
 
-/// Probes that fall due within a beat start together, at its end. The answers then come together too, so the checker
-/// and the servers of backends wake once for many probes. It is short compared with the least interval.
-pub const BEAT: Duration = Duration::from_millis(4);
-
 /// How many probes are started in one turn. The others wait for the next turn, so that running probes and
 /// commands are served in between.
 pub const AT_ONCE: usize = 64;
@@ -250,7 +246,7 @@ impl Fleet {
     /// an override ends earlier: time in suspend counts, but timers do not see it.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
-        let due = (!self.slots.are_full()).then(|| self.health.next_due()).flatten().map(next_beat);
+        let due = (!self.slots.are_full()).then(|| self.health.next_due()).flatten();
         let suspicion = self.health.next_end();
         let share = self.wakes.peek().map(|wake| wake.0.0);
         let override_end = self.overrides.end.map(|end| self.now.saturating_add(end.since(self.at)));
@@ -263,10 +259,4 @@ impl Fleet {
         self.weigh_due();
         self.end_overrides();
     }
-}
-
-/// The end of the beat that a moment is in.
-fn next_beat(moment: Moment) -> Moment {
-    let nanoseconds = moment.as_nanos().next_multiple_of(BEAT.as_nanos());
-    u64::try_from(nanoseconds).map_or(Moment::MAX, Moment::from_nanos)
 }

@@ -9,15 +9,13 @@ use rand::rngs::SmallRng;
 use crate::fleet::simulation::model::{Address, Key};
 use crate::fleet::simulation::world::World;
 use crate::fleet::simulation::{Checked, ensure};
-use crate::fleet::{AddressStatus, BEAT, BackendStatus, Cursor, PoolStatus, Suspected};
+use crate::fleet::{AddressStatus, BackendStatus, Cursor, PoolStatus, Suspected};
 use crate::health::Moment;
 use crate::pool::Family;
 use crate::table::{AddressCondition, PoolView, Table};
 
 /// The resolution of stored times of day.
 const MICROSECOND: Duration = Duration::from_micros(1);
-/// The resolution of moments.
-const NANOSECOND: Duration = Duration::from_nanos(1);
 
 /// The smallest jump of the time of day that is corrected.
 const JUMP: Duration = Duration::from_secs(1);
@@ -272,8 +270,7 @@ impl World {
             let (_, due) = target.next;
             // If it has no slot, it may already be waiting.
             if !target.in_flight && due > self.now && self.has_slot(key) {
-                let start = due + BEAT - NANOSECOND;
-                ensure!(is_in_time(start), "{key:?} is due at {due:?}, the next deadline is {deadline:?}");
+                ensure!(is_in_time(due), "{key:?} is due at {due:?}, the next deadline is {deadline:?}");
             }
         }
         for suspicion in self.model.health.suspicions() {
