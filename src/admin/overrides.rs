@@ -157,7 +157,7 @@ fn state(word: &str) -> Result<Override, Problem> {
 /// The length of an override, for the API and the command line.
 ///
 /// # Errors
-/// What is expected, as text.
+/// The expected values, as text.
 pub(crate) fn override_length(text: &str) -> Result<Duration, String> {
     parse_duration(text).filter(|length| (SHORTEST..=LONGEST).contains(length)).ok_or_else(|| {
         let is_bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -169,7 +169,7 @@ pub(crate) fn override_length(text: &str) -> Result<Duration, String> {
 /// Checks the reason for an override, for the API and the command line; `None` if it is empty.
 ///
 /// # Errors
-/// What is expected, as text.
+/// The expected values, as text.
 pub(crate) fn override_reason(text: &str) -> Result<Option<String>, String> {
     let text = text.trim();
     if text.chars().count() > MAX_REASON || text.chars().any(char::is_control) {

@@ -92,9 +92,8 @@ impl Outside for Machine {
 
 /// Publishes the first table and starts to probe.
 ///
-/// Everything runs on one separate thread, so other work of the process, such as writing a hundred thousand lines of
-/// metrics, does not delay probes. One thread runs tens of thousands of probes per second. With two, the many short
-/// tasks would wake each other across cores, which costs more than the second core gains.
+/// Everything runs on one separate thread, so other work of the process does not delay probes. With two threads, the
+/// many short tasks would wake each other across cores, which costs more than the second core gains.
 ///
 /// # Errors
 /// If the thread or its descriptors cannot be created.

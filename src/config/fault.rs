@@ -34,7 +34,7 @@ pub enum Severity {
 pub struct ConfigFault {
     /// Error or warning.
     pub severity: Severity,
-    /// What is wrong and what was expected: a sentence without the full stop.
+    /// The mistake and what was expected: a sentence without the full stop.
     pub message: String,
     /// Its location.
     pub location: Location,

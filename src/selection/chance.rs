@@ -55,7 +55,7 @@ impl<R: Rng> Chance for R {
         }
     }
 
-    /// What is left of a word after one choice serves for the next, which is as if one number below the product of all
+    /// The rest of a word after one choice serves for the next, which is as if one number below the product of all
     /// bounds had been drawn. A word that must be drawn again has shuffled the items, which the next shuffle makes
     /// irrelevant. Source: Brackett-Rozinsky and Lemire, "Batched Ranged Random Integer Generation", 2024.
     #[inline]

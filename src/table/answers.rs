@@ -216,7 +216,7 @@ mod tests {
             count += 1;
             (0..count).for_each(|_| answers.count_service(row, ServiceId(service), tier));
         }
-        // What does not exist is ignored, above all beside the column of another.
+        // A missing column is ignored; it must never count for another.
         for (number, index) in [(0, 2), (1, 1), (2, 0)] {
             answers.count_backend(row, PoolId(number), index);
             answers.count_service(row, ServiceId(number), index + 1);

@@ -19,7 +19,7 @@ pub const MAX_TOLD: usize = 10;
 pub struct Advice {
     /// The tag of its record; `None` if it concerns the whole zone.
     pub tag: Option<u32>,
-    /// What is unusual, and how to resolve it.
+    /// The unusual fact, and how to resolve it.
     pub message: String,
 }
 
