@@ -24,16 +24,20 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// Returns the system's error: address in use, not permitted, no such address.
 pub fn bind_udp(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    // A reply must come from the address that the query was sent to. Path MTU discovery is off
-    // because its ICMP messages can be forged, and the fragments they cause can be poisoned.
-    if address.is_ipv4() {
-        super::set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
-        super::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
+    let (level, packet_info, mtu_discovery) = if address.is_ipv4() {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO, libc::IP_MTU_DISCOVER)
     } else {
         socket.set_only_v6(true)?;
-        super::set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
-        super::set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT)?;
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, libc::IPV6_MTU_DISCOVER)
+    };
+    // A reply must come from the address that the query was sent to. A socket that is bound to one
+    // address has no other, and saves the kernel a control message for each datagram.
+    if address.ip().is_unspecified() {
+        super::set_option(&socket, level, packet_info, 1)?;
     }
+    // Path MTU discovery is off because its ICMP messages can be forged, and the fragments they cause
+    // can be poisoned. The value is the same for IPv6.
+    super::set_option(&socket, level, mtu_discovery, libc::IP_PMTUDISC_OMIT)?;
     socket.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.set_reuse_port(shared)?;
