@@ -15,7 +15,7 @@ use rand::rngs::SmallRng;
 use steerd::name::Name;
 use steerd::pool::{Backend, Pool, PoolId};
 use steerd::selection::Spread;
-use steerd::service::{Answers, Policy, Service, WhenDown};
+use steerd::service::{Answers, Route, Service};
 use steerd::table::{PoolView, Services, Standing, Table};
 use steerd::zone::Catalog;
 
@@ -65,15 +65,9 @@ fn measure_small(sites: usize) {
 }
 
 fn service(pool: PoolId, answers: u16, spread: Spread) -> Service {
-    Service {
-        name: Name::root(),
-        tiers: vec![pool],
-        answers: Answers::AtMost(answers),
-        ttl: 20,
-        policy: Policy::Weighted,
-        spread,
-        when_down: WhenDown::FailOpen,
-    }
+    let service = Service::new(Name::root(), vec![pool]);
+    let answers = Answers::AtMost(answers);
+    Service { default: Route { answers, ..service.default }, spread, ..service }
 }
 
 fn pool(count: usize, sites: usize) -> Pool {

@@ -8,6 +8,9 @@ use crate::name::Name;
 use crate::pool::PoolId;
 use crate::selection::{MAX_ANSWERS, Spread};
 
+/// TTL of the answers of services that do not set one, seconds.
+pub const DEFAULT_TTL: u32 = 20;
+
 /// Index of a service, dense from 0, valid within one configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId(pub u32);
@@ -25,18 +28,108 @@ impl ServiceId {
 pub struct Service {
     /// The key under `[services]`; may be a wildcard.
     pub name: Name,
-    /// Pools by priority, at least one; the first usable one answers.
-    pub tiers: Vec<PoolId>,
-    /// At most this many addresses in an answer.
-    pub answers: Answers,
-    /// TTL of the answers, seconds.
-    pub ttl: u32,
+    /// Answers clients that no rule matches.
+    pub default: Route,
+    /// For some clients another route; the first rule that matches counts.
+    pub rules: Vec<Rule>,
     /// How addresses are drawn.
     pub policy: Policy,
     /// How answers spread over sites.
     pub spread: Spread,
+}
+
+/// How a service answers some of its clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Pools by priority, at least one; the first usable one answers.
+    pub tiers: Vec<PoolId>,
+    /// At most this many addresses in an answer.
+    pub answers: Answers,
+    /// TTL of the answers.
+    pub ttl: Ttl,
     /// The answer when no tier is usable.
     pub when_down: WhenDown,
+}
+
+/// A route for some clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// How its clients are answered.
+    pub route: Route,
+}
+
+/// The index of a route of a service: 0 is the default route, `n` the route of the n-th rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteIndex(pub u16);
+
+impl RouteIndex {
+    /// The route for clients that no rule matches.
+    pub const DEFAULT: Self = Self(0);
+
+    /// The number of the rule, from 1; `None` for the default route.
+    #[must_use]
+    pub fn rule(self) -> Option<u16> {
+        (self != Self::DEFAULT).then_some(self.0)
+    }
+}
+
+/// Seconds for which a resolver may keep an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ttl {
+    /// The shortest, while a change is near.
+    pub min: u32,
+    /// The longest.
+    pub max: u32,
+}
+
+impl Ttl {
+    /// Always the same TTL, seconds.
+    #[must_use]
+    pub fn fixed(seconds: u32) -> Self {
+        Self { min: seconds, max: seconds }
+    }
+}
+
+impl Service {
+    /// A service with these tiers, with defaults for everything else.
+    #[must_use]
+    pub fn new(name: Name, tiers: Vec<PoolId>) -> Self {
+        let default = Route {
+            tiers,
+            answers: Answers::DEFAULT,
+            ttl: Ttl::fixed(DEFAULT_TTL),
+            when_down: WhenDown::FailOpen,
+        };
+        Self { name, default, rules: Vec::new(), policy: Policy::Weighted, spread: Spread::default() }
+    }
+
+    /// Its routes, in the order of [`RouteIndex`].
+    pub fn routes(&self) -> impl Iterator<Item = (RouteIndex, &Route)> {
+        let rules = self.rules.iter().map(|rule| &rule.route);
+        (0..).map(RouteIndex).zip(std::iter::once(&self.default).chain(rules))
+    }
+
+    /// The route with this index.
+    #[must_use]
+    #[inline]
+    pub fn route(&self, index: RouteIndex) -> Option<&Route> {
+        match index.0.checked_sub(1) {
+            None => Some(&self.default),
+            Some(rule) => self.rules.get(usize::from(rule)).map(|rule| &rule.route),
+        }
+    }
+
+    /// The pools of all its routes, each once: those of the default route first, in order.
+    #[must_use]
+    pub fn pools(&self) -> Vec<PoolId> {
+        let mut pools = self.default.tiers.clone();
+        for tier in self.rules.iter().flat_map(|rule| &rule.route.tiers) {
+            if !pools.contains(tier) {
+                pools.push(*tier);
+            }
+        }
+        pools
+    }
 }
 
 /// The maximum number of addresses in an answer.
@@ -49,6 +142,9 @@ pub enum Answers {
 }
 
 impl Answers {
+    /// The value for services that do not set it.
+    pub const DEFAULT: Self = Self::AtMost(2);
+
     /// The limit as a number.
     #[must_use]
     pub fn limit(self) -> usize {

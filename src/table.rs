@@ -24,7 +24,7 @@ use crate::settings::Settings;
 use crate::zone::Catalog;
 
 pub use answers::AnswerCounts;
-pub use decision::{Decision, ServiceView, Services};
+pub use decision::{Decision, RouteView, ServiceView, Services};
 pub use draw::{Draw, Drawing};
 pub use persistent::PersistentVec;
 pub use pool_view::{
@@ -43,7 +43,7 @@ pub struct Table {
     services: Arc<Services>,
     /// Indexed by [`PoolId`].
     pools: PersistentVec<Arc<PoolView>>,
-    /// Indexed by [`ServiceView::plan`] and [`Family::index`].
+    /// Indexed by the plans of [`Services`] and [`Family::index`].
     decisions: PersistentVec<[Decision; 2]>,
     /// Successive tables share them until a configuration has other services or backends.
     answers: Arc<AnswerCounts>,
@@ -158,16 +158,16 @@ impl Table {
         self.pools.get(id.index())
     }
 
-    /// How a service from [`Table::services`] answers.
+    /// How a route of a service from [`Table::services`] answers.
     #[must_use]
     #[inline]
-    pub fn decision(&self, service: &ServiceView, family: Family) -> &Decision {
+    pub fn decision(&self, route: RouteView<'_>, family: Family) -> &Decision {
         const OF_ANOTHER_TABLE: &Decision = &Decision::NoAddress;
-        let decisions = self.decisions.get(service.plan);
+        let decisions = self.decisions.get(route.plan);
         decisions.map_or(OF_ANOTHER_TABLE, |decisions| family.select(decisions))
     }
 
-    /// The families in which a service answers with all backends of a pool because no tier is
+    /// The families in which a route answers with all backends of a pool because no tier is
     /// usable, indexed by [`Family::index`].
     #[must_use]
     pub fn fails_open_to(&self, pool: PoolId) -> [bool; 2] {

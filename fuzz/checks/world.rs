@@ -10,8 +10,7 @@ use steerd::cookie::CookieSecrets;
 use steerd::keys::{Algorithm, Key, Keys};
 use steerd::name::Name;
 use steerd::pool::{Backend, Pool, PoolId};
-use steerd::selection::Spread;
-use steerd::service::{Answers, Policy, Service, ServiceId, WhenDown};
+use steerd::service::{Answers, Policy, Route, Service, ServiceId, Ttl, WhenDown};
 use steerd::settings::{Chaos, Cookies, MAX_NSID, Settings};
 use steerd::table::{PoolView, Services, Standing, Table};
 use steerd::zone::{Catalog, Zone, reader};
@@ -219,26 +218,16 @@ fn services() -> Vec<Service> {
             {
                 let name = Name::parse(&format!("{word}.{}.{down}.{HOME}", pools.join("-"))).unwrap();
                 let when_down = when_down.clone();
-                services.push(Service {
-                    name,
-                    tiers: tiers.clone(),
-                    answers,
-                    ttl: 20,
-                    policy,
-                    spread: Spread::Shares,
-                    when_down,
-                });
+                let service = Service::new(name, tiers.clone());
+                let default = Route { answers, when_down, ..service.default };
+                services.push(Service { default, policy, ..service });
             }
         }
     }
-    let weighted = |name: String, pool: &str, answers: u16, ttl: u32| Service {
-        name: Name::parse(&name).unwrap(),
-        tiers: vec![pool_id(pool)],
-        answers: Answers::AtMost(answers),
-        ttl,
-        policy: Policy::Weighted,
-        spread: Spread::Shares,
-        when_down: WhenDown::FailOpen,
+    let weighted = |name: String, pool: &str, answers: u16, ttl: u32| {
+        let service = Service::new(Name::parse(&name).unwrap(), vec![pool_id(pool)]);
+        let (answers, ttl) = (Answers::AtMost(answers), Ttl::fixed(ttl));
+        Service { default: Route { answers, ttl, ..service.default }, ..service }
     };
     for (label, pool, answers) in DRAWS {
         services.push(weighted(format!("{label}.{pool}.{HOME}"), pool, answers, 20));

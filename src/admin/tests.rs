@@ -32,8 +32,7 @@ use crate::name::Name;
 use crate::pool::{Backend, Override, Pool, PoolId};
 use crate::probe::Cause;
 use crate::reload::{self, Configured, Reach};
-use crate::selection::Spread;
-use crate::service::{Answers, Policy, Service, WhenDown};
+use crate::service::Service;
 use crate::table::{PoolView, Published, Services, Standing, Table};
 use crate::zone::Catalog;
 
@@ -127,15 +126,7 @@ fn status(detail: &str) -> PoolPiece {
 fn table() -> Table {
     let pool = Pool::new("web", vec![Backend::new("one", vec!["192.0.2.1".parse().unwrap()])]);
     let view = PoolView::build(&pool, None, |_, _| Standing::Healthy.into());
-    let service = Service {
-        name: Name::parse("www.lb.example.com").unwrap(),
-        tiers: vec![PoolId(0)],
-        answers: Answers::All,
-        ttl: 20,
-        policy: Policy::All,
-        spread: Spread::Shares,
-        when_down: WhenDown::FailOpen,
-    };
+    let service = Service::new(Name::parse("www.lb.example.com").unwrap(), vec![PoolId(0)]);
     let services = Services::new([service]);
     let catalog = Arc::new(Catalog::new(Vec::new()));
     Table::new(7, Arc::default(), catalog, Arc::new(services), [Arc::new(view)], SmallRng::seed_from_u64(1))

@@ -16,7 +16,7 @@ use super::{Client, Reply, ResponseKind, ServiceAnswer, Transport, size};
 use crate::name;
 use crate::pool::Family;
 use crate::selection::Picked;
-use crate::service::{Service, ServiceId, WhenDown};
+use crate::service::{Route, ServiceId, WhenDown};
 use crate::settings::Settings;
 use crate::table::{Decision, Draw, Table};
 use crate::wire::edns::{OPT_LENGTH, OptRecord, QueryOptions};
@@ -258,22 +258,21 @@ fn service_answer<R: Rng>(
     draw: (&mut R, &mut Picked),
 ) -> Result<u16, FastStop> {
     let view = table.service(id).ok_or(FastStop::LongWay)?;
-    let service = &view.service;
-    let down_column = service.tiers.len();
-    let (column, pool, from) = match table.decision(view, family) {
-        Decision::Tier { tier, pool, draw, .. } => (*tier, *pool, draw),
-        Decision::FailOpen { pool, draw } => (down_column, *pool, draw),
+    let route = view.default_route();
+    let (column, pool, from) = match table.decision(route, family) {
+        Decision::Tier { tier, pool, draw, .. } => (route.column(*tier, *pool), *pool, draw),
+        Decision::FailOpen { pool, draw } => (view.down_column(), *pool, draw),
         Decision::NoAddress => {
             reply.negative(negative, plain.name, None)?;
             return Ok(AUTHORITATIVE);
         }
         Decision::Down { .. } => {
-            let flags = down(service, family, (plain, negative), reply)?;
-            reply.served = Some(ServiceAnswer { service: id, column: down_column, pool: None });
+            let flags = down(route.route, family, (plain, negative), reply)?;
+            reply.served = Some(ServiceAnswer { service: id, column: view.down_column(), pool: None });
             return Ok(flags);
         }
     };
-    drawn(from, family, service.ttl, reply, draw)?;
+    drawn(from, family, route.route.ttl.max, reply, draw)?;
     reply.served = Some(ServiceAnswer { service: id, column, pool: Some(pool) });
     Ok(AUTHORITATIVE)
 }
@@ -281,29 +280,30 @@ fn service_answer<R: Rng>(
 /// Writes a service's answer when no tier is usable. Returns AA and the response code.
 #[inline(never)]
 fn down(
-    service: &Service,
+    route: &Route,
     family: Family,
     (plain, negative): (&Plain<'_, '_>, &Negative),
     reply: &mut Assembly<'_, '_>,
 ) -> Result<u16, FastStop> {
-    match &service.when_down {
+    let ttl = route.ttl.max;
+    match &route.when_down {
         WhenDown::ServFail => {
             reply.explanation = Some(ExtendedError::ALL_DOWN);
             return Ok(rcode::SERVFAIL);
         }
         WhenDown::Addresses { ipv4, ipv6 } => match family {
             Family::Ipv4 => {
-                reply.addresses((rtype::A, service.ttl), ipv4.len(), ipv4.iter().map(Ipv4Addr::octets))?;
+                reply.addresses((rtype::A, ttl), ipv4.len(), ipv4.iter().map(Ipv4Addr::octets))?;
             }
             Family::Ipv6 => {
-                reply.addresses((rtype::AAAA, service.ttl), ipv6.len(), ipv6.iter().map(Ipv6Addr::octets))?;
+                reply.addresses((rtype::AAAA, ttl), ipv6.len(), ipv6.iter().map(Ipv6Addr::octets))?;
             }
         },
         WhenDown::NoData | WhenDown::FailOpen => {}
     }
     if reply.answers == reply.aliases {
         // The pool may recover at any time, so NODATA must not be cached for longer than an answer.
-        reply.negative(negative, plain.name, Some(service.ttl))?;
+        reply.negative(negative, plain.name, Some(ttl))?;
     }
     Ok(flag::AA | rcode::NOERROR)
 }

@@ -12,7 +12,7 @@ use super::{ResponseKind, ServiceAnswer, size};
 use crate::name;
 use crate::pool::Family;
 use crate::selection::Picked;
-use crate::service::{ServiceId, WhenDown};
+use crate::service::{Route, ServiceId, WhenDown};
 use crate::table::{Decision, Draw, ServiceView, Table};
 use crate::wire::writer::Section;
 use crate::wire::{Full, Question, Writer, rcode};
@@ -358,22 +358,22 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         family: Family,
         owner: &[u8],
     ) -> Result<Resolution, Full> {
-        let service = &view.service;
-        let down_column = service.tiers.len();
+        let route = view.default_route();
+        let down_column = view.down_column();
         let served = |column, pool| Some(ServiceAnswer { service: id, column, pool });
-        let (column, pool, draw) = match self.table.decision(view, family) {
-            Decision::Tier { tier, pool, draw, .. } => (*tier, *pool, draw),
+        let (column, pool, draw) = match self.table.decision(route, family) {
+            Decision::Tier { tier, pool, draw, .. } => (route.column(*tier, *pool), *pool, draw),
             Decision::FailOpen { pool, draw } => (down_column, *pool, draw),
             Decision::NoAddress => {
                 self.negative(zone, None)?;
                 return Ok(Resolution::answer());
             }
             Decision::Down { .. } => {
-                let resolution = self.all_down(zone, &service.when_down, service.ttl, family, owner)?;
+                let resolution = self.all_down(zone, route.route, family, owner)?;
                 return Ok(Resolution { served: served(down_column, None), ..resolution });
             }
         };
-        self.addresses(draw, family, owner, service.ttl)?;
+        self.addresses(draw, family, owner, route.route.ttl.max)?;
         Ok(Resolution { served: served(column, Some(pool)), ..Resolution::answer() })
     }
 
@@ -396,11 +396,11 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
     fn all_down(
         &mut self,
         zone: &Zone,
-        when_down: &WhenDown,
-        ttl: u32,
+        Route { when_down, ttl, .. }: &Route,
         family: Family,
         owner: &[u8],
     ) -> Result<Resolution, Full> {
+        let ttl = ttl.max;
         if let WhenDown::Addresses { ipv4, ipv6 } = when_down {
             let addresses: &mut dyn Iterator<Item = IpAddr> = match family {
                 Family::Ipv4 => &mut ipv4.iter().copied().map(IpAddr::V4),

@@ -26,7 +26,7 @@ pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complet
     }
     for service in services.iter().filter(|service| !service.faulty) {
         let tiers: Vec<&ReadPool<'_>> =
-            service.service.tiers.iter().filter_map(|id| pools.get(id.index())).collect();
+            service.service.default.tiers.iter().filter_map(|id| pools.get(id.index())).collect();
         if tiers.iter().all(|pool| !pool.faulty) {
             about_weights(service, &tiers);
             about_ttl(service, &tiers);
@@ -34,8 +34,7 @@ pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complet
         }
     }
     if complete {
-        let used: HashSet<PoolId> =
-            services.iter().flat_map(|service| service.service.tiers.clone()).collect();
+        let used: HashSet<PoolId> = services.iter().flat_map(|service| service.service.pools()).collect();
         for (pool, id) in pools.iter().zip(0..) {
             if !used.contains(&PoolId(id)) {
                 let message = format!("no service uses pool `{}`", pool.setup.pool.name);
@@ -196,15 +195,12 @@ fn about_check_address(read: &ReadPool<'_>) {
 /// Weights decide only which address comes first when an answer holds all of them, or when a backend would have to be
 /// in an answer more than once. With `spread = "always"` sites take precedence, as configured.
 fn about_weights(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
-    let Service { name, policy: Policy::Weighted, answers: Answers::AtMost(answers), spread, .. } =
-        &read.service
-    else {
-        return;
-    };
+    let Service { name, policy: Policy::Weighted, default, spread, .. } = &read.service else { return };
+    let Answers::AtMost(answers) = default.answers else { return };
     if *spread == Spread::Always {
         return;
     }
-    let answers = u64::from(*answers);
+    let answers = u64::from(answers);
     for pool in tiers.iter().map(|tier| &tier.setup.pool) {
         let found = Family::ALL.into_iter().find_map(|family| {
             let count = weighty(pool, family).count();
@@ -249,8 +245,9 @@ fn about_weights(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
 /// After a backend fails, clients use it for the detection time plus the TTL of cached answers. Fast checks are useless
 /// if the TTL is more than double the detection time.
 fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
-    let Service { name, ttl, .. } = &read.service;
-    if *ttl == 0 {
+    let Service { name, default, .. } = &read.service;
+    let ttl = default.ttl.max;
+    if ttl == 0 {
         let message =
             format!("`ttl` of `{name}` is 0: every connection of every client becomes a query here");
         read.ttl_at.warning(message, None);
@@ -262,12 +259,12 @@ fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
     let Some((detection, pool)) = slowest else { return };
     // A TTL is a whole number of seconds.
     let longest = (detection * 2).as_secs().max(1);
-    if u64::from(*ttl) > longest {
+    if u64::from(ttl) > longest {
         read.ttl_at.warning(
             format!(
                 "clients keep an answer of `{name}` for {}, but a silent backend of pool `{pool}` is found after {} \
                  at most: the TTL is most of an outage",
-                Shown(Duration::from_secs(u64::from(*ttl))),
+                Shown(Duration::from_secs(u64::from(ttl))),
                 Shown(detection),
             ),
             format!("set `ttl` to \"{longest}s\" or less"),

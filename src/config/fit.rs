@@ -16,17 +16,18 @@ use crate::settings::Settings;
 pub(super) fn check(pools: &[ReadPool<'_>], services: &[ReadService<'_>], settings: &Settings) {
     for read in services.iter().filter(|read| !read.faulty) {
         let service = &read.service;
-        let tiers = service.tiers.iter().filter_map(|id| pools.get(id.index())).filter(|pool| !pool.faulty);
+        let tiers =
+            service.default.tiers.iter().filter_map(|id| pools.get(id.index())).filter(|pool| !pool.faulty);
         let tiers: Vec<&Pool> = tiers.map(|tier| &tier.setup.pool).collect();
         let most = Family::ALL.map(|family| {
             let most = tiers.iter().map(|pool| answerable(pool, family)).max().unwrap_or(0);
-            most.min(service.answers.limit())
+            most.min(service.default.answers.limit())
         });
         if let Some(excess) = Excess::find(&service.name, most, settings) {
             let change = format!("set `answers` to at most {}", excess.fitting);
             read.answers_at.error_with_hint(excess.message(&service.name, settings), excess.hint(change));
         }
-        if let WhenDown::Addresses { ipv4, ipv6 } = &service.when_down
+        if let WhenDown::Addresses { ipv4, ipv6 } = &service.default.when_down
             && let Some(excess) = Excess::find(&service.name, [ipv4.len(), ipv6.len()], settings)
         {
             let change = format!("name at most {}", excess.fitting);

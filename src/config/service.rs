@@ -10,13 +10,11 @@ use crate::config::value::{Located, NamedValue, TomlTable, TomlValue};
 use crate::name::Name;
 use crate::pool::PoolId;
 use crate::selection::{MAX_ANSWERS, Spread};
-use crate::service::{Answers, Policy, Service, WhenDown};
+use crate::service::{Answers, DEFAULT_TTL, Policy, Route, Service, Ttl, WhenDown};
 use crate::spelling::closest;
 
 /// The largest TTL, seconds (RFC 2181, section 8).
 const MAX_TTL: u64 = (1 << 31) - 1;
-const DEFAULT_TTL: u32 = 20;
-const DEFAULT_ANSWERS: Answers = Answers::AtMost(2);
 
 const POLICIES: [(&str, Policy); 2] = [("weighted", Policy::Weighted), ("all", Policy::All)];
 const SPREADS: [(&str, Spread); 3] =
@@ -46,7 +44,7 @@ pub(super) struct ReadService<'s> {
 pub(super) struct ServiceKeys<'s> {
     pools: Option<Located<'s, Vec<Located<'s, &'s str>>>>,
     answers: Option<Located<'s, Answers>>,
-    ttl: Option<Located<'s, u32>>,
+    ttl: Option<Located<'s, Ttl>>,
     policy: Option<Located<'s, Policy>>,
     spread: Option<Located<'s, Spread>>,
     when_down: Option<Located<'s, WhenDown>>,
@@ -98,18 +96,23 @@ impl<'s> ReadService<'s> {
             entry.at.error(format!("service `{}` has no `pools`", entry.name));
         }
         let tiers = tiers.map(|tiers| tiers.value).unwrap_or_default();
-        let service = Service {
-            name,
+        let default = Route {
             tiers: tiers.into_iter().filter_map(|tier| resolve_tier(tier, pools)).collect(),
             answers: Located::or_default(keys.answers, defaults.answers.as_ref())
-                .map_or(DEFAULT_ANSWERS, |answers| answers.value),
-            ttl: Located::or_default(keys.ttl, defaults.ttl.as_ref()).map_or(DEFAULT_TTL, |ttl| ttl.value),
+                .map_or(Answers::DEFAULT, |answers| answers.value),
+            ttl: Located::or_default(keys.ttl, defaults.ttl.as_ref())
+                .map_or(Ttl::fixed(DEFAULT_TTL), |ttl| ttl.value),
+            when_down: Located::or_default(keys.when_down, defaults.when_down.as_ref())
+                .map_or(WhenDown::FailOpen, |when_down| when_down.value),
+        };
+        let service = Service {
+            name,
+            default,
+            rules: Vec::new(),
             policy: Located::or_default(keys.policy, defaults.policy.as_ref())
                 .map_or(Policy::Weighted, |policy| policy.value),
             spread: Located::or_default(keys.spread, defaults.spread.as_ref())
                 .map_or(Spread::default(), |spread| spread.value),
-            when_down: Located::or_default(keys.when_down, defaults.when_down.as_ref())
-                .map_or(WhenDown::FailOpen, |when_down| when_down.value),
         };
         let faulty = !sound || entry.at.findings().errors() > before;
         Some(Self { at: entry.at, answers_at, ttl_at, when_down_at, service, faulty })
@@ -165,13 +168,13 @@ fn answers(value: TomlValue<'_>) -> Option<Answers> {
     Some(Answers::All)
 }
 
-fn ttl(value: TomlValue<'_>) -> Option<u32> {
+fn ttl(value: TomlValue<'_>) -> Option<Ttl> {
     let duration = value.duration(Duration::ZERO..=Duration::from_secs(MAX_TTL))?;
     if duration.subsec_nanos() > 0 {
         value.must_be("whole seconds: DNS has no smaller unit", None);
         return None;
     }
-    u32::try_from(duration.as_secs()).ok()
+    u32::try_from(duration.as_secs()).ok().map(Ttl::fixed)
 }
 
 fn policy(value: TomlValue<'_>) -> Option<Policy> {

@@ -11,7 +11,7 @@
 
 use crate::pool::{Family, PoolId};
 use crate::service::WhenDown;
-use crate::table::{Decision, PoolView, ServiceView, Table};
+use crate::table::{Decision, PoolView, RouteView, Table};
 
 /// How queries for one address family are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,13 +45,13 @@ impl FamilyAnswer {
     }
 }
 
-/// How queries for a service are answered, indexed by [`Family::index`].
+/// How queries for a route of a service are answered, indexed by [`Family::index`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answering([FamilyAnswer; 2]);
 
 impl Answering {
-    pub(super) fn of(service: &ServiceView, table: &Table) -> Self {
-        Self(Family::ALL.map(|family| match table.decision(service, family) {
+    pub(super) fn of(route: RouteView<'_>, table: &Table) -> Self {
+        Self(Family::ALL.map(|family| match table.decision(route, family) {
             Decision::Tier { pool, .. } => FamilyAnswer::Tier(*pool),
             Decision::FailOpen { pool, .. } => FamilyAnswer::FailOpen {
                 pool: *pool,
@@ -84,12 +84,12 @@ impl Answering {
 
     /// This answer, if `before` came first: after a down state, a tier that is usable only on trust stays
     /// `OnTrust`.
-    pub(super) fn after(mut self, before: &Self, service: &ServiceView, table: &Table) -> Self {
+    pub(super) fn after(mut self, before: &Self, route: RouteView<'_>, table: &Table) -> Self {
         for (family, now) in Family::ALL.into_iter().zip(&mut self.0) {
             let old = before.get(family);
             if let FamilyAnswer::Tier(pool) = *now
                 && (old.is_down() || matches!(old, FamilyAnswer::OnTrust(_)))
-                && matches!(table.decision(service, family), Decision::Tier { on_trust: true, .. })
+                && matches!(table.decision(route, family), Decision::Tier { on_trust: true, .. })
             {
                 *now = FamilyAnswer::OnTrust(pool);
             }
@@ -112,10 +112,10 @@ fn name(pool: PoolId, table: &Table) -> &str {
     table.pool(pool).map_or("?", |view| &*view.name)
 }
 
-/// A service and how it is answered, in two tables. Its pools may have different ids in them.
+/// A route of a service and how it is answered, in two tables. Its pools may have different ids in them.
 #[derive(Clone, Copy)]
-pub(super) struct ServiceChange<'a> {
-    pub(super) view: &'a ServiceView,
+pub(super) struct RouteChange<'a> {
+    pub(super) route: RouteView<'a>,
     pub(super) before: (&'a Answering, &'a Table),
     pub(super) now: (&'a Answering, &'a Table),
 }
@@ -157,7 +157,7 @@ impl ChangeKind {
     ];
 }
 
-impl ServiceChange<'_> {
+impl RouteChange<'_> {
     /// The kinds of change, each with the affected families.
     pub(super) fn kinds(&self) -> impl Iterator<Item = (ChangeKind, Vec<Family>)> {
         let kinds = Family::ALL.map(|family| (self.kind(family), family));
@@ -172,7 +172,7 @@ impl ServiceChange<'_> {
         let (old, new) = (self.before.0.get(family), self.now.0.get(family));
         let place = |pool, table| {
             let name = name(pool, table);
-            self.view.service.tiers.iter().position(|tier| self::name(*tier, self.now.1) == name)
+            self.route.route.tiers.iter().position(|tier| self::name(*tier, self.now.1) == name)
         };
         match (old, new) {
             (FamilyAnswer::Absent, FamilyAnswer::Absent) | (FamilyAnswer::Down, FamilyAnswer::Down) => None,
@@ -218,7 +218,7 @@ impl ServiceChange<'_> {
 
     /// How many tiers are usable in the worst of these families: `1 of 2 tiers usable`.
     pub(super) fn left(&self, families: &[Family]) -> String {
-        let (tiers, table) = (&self.view.service.tiers, self.now.1);
+        let (tiers, table) = (&self.route.route.tiers, self.now.1);
         let usable = |family: &Family| {
             tiers
                 .iter()
@@ -231,10 +231,10 @@ impl ServiceChange<'_> {
 
     /// How the service answers in these families although no tier is usable, as the rest of a sentence.
     pub(super) fn instead(&self, families: &[Family]) -> String {
-        let (view, table) = (self.view, self.now.1);
+        let (route, table) = (self.route, self.now.1);
         let mut answers: Vec<String> = Vec::new();
         for family in families {
-            let answer = match (table.decision(view, *family), &view.service.when_down) {
+            let answer = match (table.decision(route, *family), &route.route.when_down) {
                 (Decision::FailOpen { pool, draw }, _) => {
                     let addresses = addresses(draw.choice.members.len(), *family);
                     format!("draws from {addresses} of {}, as if healthy (fail open)", name(*pool, table))
@@ -250,6 +250,11 @@ impl ServiceChange<'_> {
             }
         }
         answers.join(" and ")
+    }
+
+    /// The name of the service, and the number of the rule if this is not the default route.
+    pub(super) fn names(&self) -> (String, Option<u16>) {
+        (self.route.service.service.name.to_plain(), self.route.index.rule())
     }
 
     /// The names of the tiers that answered before, and of those that answer now.

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::fleet::answering::{Answering, ChangeKind, ServiceChange, addresses, in_words, lost};
+use crate::fleet::answering::{Answering, ChangeKind, RouteChange, addresses, in_words, lost};
 use crate::fleet::{Consequence, Fleet};
 use crate::pool::{Backend, Family, Override, PoolId};
-use crate::table::{Choice, Decision, ServiceView};
+use crate::table::{Choice, Decision, RouteView, ServiceView};
 
 /// The most consequences in a reply. A pool may be a tier of any number of services.
 const MOST_TOLD: usize = 20;
@@ -37,20 +37,20 @@ impl Fleet {
             let text = lost.map(|lost| format!("pool {} {lost}", view.name));
             consequences.extend(text.map(|text| Consequence { takes_away, text }));
         }
-        for view in services {
-            let [old, new] = [&*before, &after].map(|table| Answering::of(view, table));
+        for route in services.into_iter().flat_map(ServiceView::routes) {
+            let [old, new] = [&*before, &after].map(|table| Answering::of(route, table));
             if old != new {
-                let change = ServiceChange { view, before: (&old, &before), now: (&new, &after) };
-                of_service(&change, &mut consequences);
+                let change = RouteChange { route, before: (&old, &before), now: (&new, &after) };
+                of_route(&change, &mut consequences);
             }
-            let decisions = |family| [before.decision(view, family), after.decision(view, family)];
+            let decisions = |family| [before.decision(route, family), after.decision(route, family)];
             for family in Family::ALL {
                 if let Some(backend) = pool.setup.pool.backends.get(backend)
                     && let [Decision::FailOpen { draw: old, .. }, Decision::FailOpen { draw: new, .. }] =
                         decisions(family)
                 {
                     let choices = [&*old.choice, &*new.choice];
-                    in_fail_open(view, family, (backend, over), choices, &mut consequences);
+                    in_fail_open(&name_of(route), family, (backend, over), choices, &mut consequences);
                 }
             }
         }
@@ -62,7 +62,7 @@ impl Fleet {
 /// Adds the changes for a service that fails open before and after the override, according to the addresses in
 /// its answers.
 fn in_fail_open(
-    view: &ServiceView,
+    route: &str,
     family: Family,
     (backend, over): (&Backend, Option<Override>),
     [old, new]: [&Choice; 2],
@@ -73,7 +73,7 @@ fn in_fail_open(
     let (old, new) = (addresses_in(old), addresses_in(new));
     let is_own = |address: &&IpAddr| backend.addresses.contains(address);
     let mut tell = |takes_away, text: String| {
-        let text = format!("service {} {text}", view.service.name.to_plain());
+        let text = format!("{route} {text}");
         consequences.push(Consequence { takes_away, text });
     };
     let is_kept = old.intersection(&new).any(|address| is_own(&address));
@@ -90,9 +90,18 @@ fn in_fail_open(
     }
 }
 
-/// Adds the changes for a service.
-fn of_service(change: &ServiceChange<'_>, consequences: &mut Vec<Consequence>) {
-    let name = change.view.service.name.to_plain();
+/// `service www.example.com`, with `(rule 2)` if this is not the default route.
+fn name_of(route: RouteView<'_>) -> String {
+    let name = route.service.service.name.to_plain();
+    match route.index.rule() {
+        None => format!("service {name}"),
+        Some(rule) => format!("service {name} (rule {rule})"),
+    }
+}
+
+/// Adds the changes for a route of a service.
+fn of_route(change: &RouteChange<'_>, consequences: &mut Vec<Consequence>) {
+    let name = name_of(change.route);
     let (from, to) = change.tiers_of_both();
     for (kind, families) in change.kinds() {
         let family = in_words(&families);
@@ -108,7 +117,7 @@ fn of_service(change: &ServiceChange<'_>, consequences: &mut Vec<Consequence>) {
             ChangeKind::Back => format!("has {family} addresses again, those of {to}"),
         };
         let takes_away = matches!(kind, ChangeKind::Down | ChangeKind::Gone);
-        consequences.push(Consequence { takes_away, text: format!("service {name} {text}") });
+        consequences.push(Consequence { takes_away, text: format!("{name} {text}") });
     }
 }
 

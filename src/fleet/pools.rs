@@ -143,9 +143,11 @@ impl Pools {
             pool.ttl = Duration::ZERO;
         }
         for service in services {
-            for tier in &service.tiers {
-                if let Some(pool) = self.0.get_mut(tier.index()) {
-                    pool.ttl = pool.ttl.max(Duration::from_secs(service.ttl.into()));
+            for (_, route) in service.routes() {
+                for tier in &route.tiers {
+                    if let Some(pool) = self.0.get_mut(tier.index()) {
+                        pool.ttl = pool.ttl.max(Duration::from_secs(route.ttl.max.into()));
+                    }
                 }
             }
         }

@@ -267,14 +267,14 @@ impl ServiceStatus {
     /// The state of a service according to a table.
     #[must_use]
     pub fn of(view: &ServiceView, table: &Table) -> Self {
-        let answering = Answering::of(view, table);
+        let answering = Answering::of(view.default_route(), table);
         let name = |pool: PoolId| table.pool(pool).map(|view| view.name.to_string());
         Self {
             name: view.service.name.to_plain(),
             tier: answering.tier().map(|tier| tier.and_then(name)),
             down: answering.is_down(),
             fail_open: answering.fails_open(),
-            ttl: view.service.ttl,
+            ttl: view.service.default.ttl.max,
         }
     }
 }

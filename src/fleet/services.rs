@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use tracing::{info, warn};
 
-use crate::fleet::answering::{Answering, ChangeKind, ServiceChange, in_words, lost};
+use crate::fleet::answering::{Answering, ChangeKind, RouteChange, in_words, lost};
 use crate::pool::{Family, PoolId};
-use crate::table::{PoolView, Table};
+use crate::table::{PoolView, ServiceView, Table};
 
-/// Logs the changes of a service.
-fn log(change: &ServiceChange<'_>, asked_by: Option<&str>) {
-    let service = change.view.service.name.to_plain();
+/// Logs the changes of a route of a service.
+fn log(change: &RouteChange<'_>, asked_by: Option<&str>) {
+    let (service, rule) = change.names();
     let (from, to) = change.tiers_of_both();
     for (kind, families) in change.kinds() {
         let (family, left) = (in_words(&families), change.left(&families));
@@ -19,6 +19,7 @@ fn log(change: &ServiceChange<'_>, asked_by: Option<&str>) {
                 let instead = change.instead(&families);
                 warn!(
                     service,
+                    rule,
                     family,
                     from,
                     asked_by,
@@ -27,24 +28,30 @@ fn log(change: &ServiceChange<'_>, asked_by: Option<&str>) {
             }
             ChangeKind::Down => {
                 let instead = change.instead(&families);
-                warn!(service, family, from, asked_by, "service down: no tier is usable, it {instead}");
+                warn!(service, rule, family, from, asked_by, "service down: no tier is usable, it {instead}");
             }
             ChangeKind::Gone => {
-                warn!(service, family, from, asked_by, "service has no {family} address any more");
+                warn!(service, rule, family, from, asked_by, "service has no {family} address any more");
             }
             ChangeKind::Later => {
                 warn!(
                     service,
-                    from, to, left, asked_by, "service is answered by a later tier: none before it is usable"
+                    rule,
+                    from,
+                    to,
+                    left,
+                    asked_by,
+                    "service is answered by a later tier: none before it is usable"
                 );
             }
             ChangeKind::Instead => {
                 let instead = change.instead(&families);
-                info!(service, family, asked_by, "service is still down, and now {instead}");
+                info!(service, rule, family, asked_by, "service is still down, and now {instead}");
             }
             ChangeKind::Drained => {
                 warn!(
                     service,
+                    rule,
                     family,
                     asked_by,
                     "service is still down, and answers with drained backends again: no other address is left"
@@ -53,6 +60,7 @@ fn log(change: &ServiceChange<'_>, asked_by: Option<&str>) {
             ChangeKind::OnTrust => {
                 info!(
                     service,
+                    rule,
                     family,
                     to,
                     asked_by,
@@ -61,15 +69,20 @@ fn log(change: &ServiceChange<'_>, asked_by: Option<&str>) {
                 );
             }
             ChangeKind::Up if change.now.0.is_down() => {
-                info!(service, family, to, left, asked_by, "service is up in {family}, not in all families");
+                info!(
+                    service,
+                    rule, family, to, left, asked_by, "service is up in {family}, not in all families"
+                );
             }
             ChangeKind::Up => {
-                info!(service, family, to, left, asked_by, "service up: a tier is usable again");
+                info!(service, rule, family, to, left, asked_by, "service up: a tier is usable again");
             }
             ChangeKind::Earlier => {
-                info!(service, from, to, left, asked_by, "service is answered by another tier");
+                info!(service, rule, from, to, left, asked_by, "service is answered by another tier");
             }
-            ChangeKind::Back => info!(service, family, to, asked_by, "service has {family} addresses again"),
+            ChangeKind::Back => {
+                info!(service, rule, family, to, asked_by, "service has {family} addresses again")
+            }
         }
     }
 }
@@ -88,17 +101,38 @@ pub(super) fn log_pool(before: &PoolView, now: &PoolView, left: &str, asked_by: 
     }
 }
 
-/// The pools that answered for each service when last examined.
+/// How each service was answered when last examined.
 #[derive(Debug)]
 pub(super) struct ServiceLog {
     /// Indexed by `ServiceId`.
-    last: Vec<Answering>,
+    last: Vec<ServiceAnswering>,
+}
+
+/// How the routes of a service are answered.
+#[derive(Debug)]
+struct ServiceAnswering {
+    default: Answering,
+    rules: Box<[Answering]>,
+}
+
+impl ServiceAnswering {
+    fn of(service: &ServiceView, table: &Table) -> Self {
+        Self {
+            default: Answering::of(service.default_route(), table),
+            rules: service.routes().skip(1).map(|route| Answering::of(route, table)).collect(),
+        }
+    }
+
+    /// In the order of the routes.
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Answering> {
+        std::iter::once(&mut self.default).chain(&mut self.rules)
+    }
 }
 
 impl ServiceLog {
     /// Starts from the first table. Nothing is logged about it.
     pub(super) fn new(table: &Table) -> Self {
-        Self { last: table.services().iter().map(|view| Answering::of(view, table)).collect() }
+        Self { last: table.services().iter().map(|view| ServiceAnswering::of(view, table)).collect() }
     }
 
     /// Switches to another table, in which services and pools may have other ids. Logs the changes
@@ -106,12 +140,12 @@ impl ServiceLog {
     pub(super) fn go_on(&mut self, before: &Table, now: &Table, asked_by: Option<&str>) {
         let earlier = std::mem::replace(self, Self::new(now));
         let services = before.services().iter().map(|view| view.service.name.wire());
-        let earlier: HashMap<&[u8], Answering> = services.zip(earlier.last).collect();
+        let mut earlier: HashMap<&[u8], ServiceAnswering> = services.zip(earlier.last).collect();
         for (view, last) in now.services().iter().zip(&mut self.last) {
-            if let Some(old) = earlier.get(view.service.name.wire()) {
-                *last = last.after(old, view, now);
-                let (before, now) = ((old, before), (&*last, now));
-                log(&ServiceChange { view, before, now }, asked_by);
+            let Some(old) = earlier.get_mut(view.service.name.wire()) else { continue };
+            for ((route, last), old) in view.routes().zip(last.iter_mut()).zip(old.iter_mut()) {
+                *last = last.after(old, route, now);
+                log(&RouteChange { route, before: (old, before), now: (last, now) }, asked_by);
             }
         }
     }
@@ -130,11 +164,12 @@ impl ServiceLog {
                 let (Some(view), Some(last)) = (table.service(id), self.last.get_mut(id.index())) else {
                     continue;
                 };
-                let now = Answering::of(view, table).after(last, view, table);
-                let old = std::mem::replace(last, now);
-                if old != now {
-                    let (before, now) = ((&old, before), (&now, table));
-                    log(&ServiceChange { view, before, now }, asked_by);
+                for (route, last) in view.routes().zip(last.iter_mut()) {
+                    let now = Answering::of(route, table).after(last, route, table);
+                    let old = std::mem::replace(last, now);
+                    if old != now {
+                        log(&RouteChange { route, before: (&old, before), now: (&now, table) }, asked_by);
+                    }
                 }
             }
         }

@@ -17,8 +17,7 @@ use super::rate_limit::RateLimit;
 use super::*;
 use crate::name::Name;
 use crate::pool::{Backend, Pool, PoolId};
-use crate::selection::Spread;
-use crate::service::{Answers, Policy, Service, ServiceId, WhenDown};
+use crate::service::{Service, ServiceId};
 use crate::table::{PoolView, Services, Standing};
 use crate::zone::{Catalog, ZoneBuilder, rtype};
 
@@ -324,15 +323,7 @@ fn table_with_service(threads: usize) -> Table {
     zone.bind_service(&wire("www.example"), ServiceId(0)).unwrap();
     let backend = |host: u8| Backend::new(format!("b{host}"), vec![[192, 0, 2, host].into()]);
     let pool = Pool::new("web", vec![backend(1), backend(2)]);
-    let service = Service {
-        name: Name::parse("www.example").unwrap(),
-        tiers: vec![PoolId(0)],
-        answers: Answers::AtMost(2),
-        ttl: 20,
-        policy: Policy::Weighted,
-        spread: Spread::Shares,
-        when_down: WhenDown::FailOpen,
-    };
+    let service = Service::new(Name::parse("www.example").unwrap(), vec![PoolId(0)]);
     let catalog = Catalog::new(vec![zone.finish().unwrap()]);
     let services = Services::new([service]);
     let view = PoolView::build(&pool, None, |_, _| Standing::Healthy.into());

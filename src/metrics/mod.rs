@@ -301,19 +301,20 @@ fn write_table(text: &mut TextEncoder<'_>, table: &Table) -> fmt::Result {
     text.gauge("table_generation", "Number of the published answer table.")?.series(&[], table.generation)?;
     let help = "Answers for a service, by pool; an empty pool label is the all-down answer.";
     let mut answers = text.counter("service_answers_total", help)?;
-    for (id, ServiceView { service, .. }) in (0..).map(ServiceId).zip(table.services().iter()) {
+    for (id, ServiceView { service, pools, .. }) in (0..).map(ServiceId).zip(table.services().iter()) {
         let name = service.name.to_plain();
-        let tiers = service.tiers.iter().map(|tier| table.pool(*tier).map_or("", |pool| &*pool.name));
-        for (tier, pool) in tiers.chain([""]).enumerate() {
-            let count = table.answers().of_service(id, tier);
+        let pools = pools.iter().map(|pool| table.pool(*pool).map_or("", |view| &*view.name));
+        for (column, pool) in pools.chain([""]).enumerate() {
+            let count = table.answers().of_service(id, column);
             answers.series(&[("service", &name), ("pool", pool)], count)?;
         }
     }
     let help = "1 while no tier is usable and answers are drawn from all backends of the first tier that has addresses.";
     let mut fail_open = text.gauge("service_fail_open", help)?;
     for view in table.services().iter() {
-        let decisions = Family::ALL.map(|family| table.decision(view, family));
-        let fails_open = decisions.iter().any(|decision| matches!(decision, Decision::FailOpen { .. }));
+        let mut decisions =
+            view.routes().flat_map(|route| Family::ALL.map(|family| table.decision(route, family)));
+        let fails_open = decisions.any(|decision| matches!(decision, Decision::FailOpen { .. }));
         fail_open.series(&[("service", &view.service.name.to_plain())], flag(fails_open))?;
     }
     let mut answers = text.counter("backend_answers_total", "Answers that contained the backend.")?;
@@ -342,8 +343,7 @@ mod tests {
     use crate::name::Name;
     use crate::pool::{Backend, Override, Pool};
     use crate::probe::Cause;
-    use crate::selection::Spread;
-    use crate::service::{Answers, Policy, Service, WhenDown};
+    use crate::service::Service;
     use crate::table::{PoolView, Services, Standing};
     use crate::zone::Catalog;
 
@@ -377,15 +377,7 @@ mod tests {
         let pool = Pool::new("web", vec![backend]);
         let series = Arc::new(PoolSeries::new(&metrics, &pool, Some(Duration::from_secs(17)), None));
         metrics.show(&[Arc::clone(&series)].into());
-        let service = Service {
-            name: Name::parse("www.example").unwrap(),
-            tiers: vec![PoolId(0)],
-            answers: Answers::All,
-            ttl: 20,
-            policy: Policy::All,
-            spread: Spread::Shares,
-            when_down: WhenDown::FailOpen,
-        };
+        let service = Service::new(Name::parse("www.example").unwrap(), vec![PoolId(0)]);
         let view = PoolView::build(&pool, None, |_, _| Standing::Healthy.into());
         let services = Services::new([service]);
         let catalog = Arc::new(Catalog::new(Vec::new()));

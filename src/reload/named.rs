@@ -18,7 +18,7 @@ use crate::duration::Shown;
 use crate::fleet::{LostOverride, Reloaded};
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, Pool, PoolId, Require};
-use crate::service::{Answers, Policy, Service, WhenDown};
+use crate::service::{Answers, Policy, Route, Service, WhenDown};
 use crate::settings::Settings;
 use crate::zone::{Catalog, Zone};
 
@@ -363,7 +363,8 @@ fn talk_facts(talk: &Talk) -> [Fact; 2] {
 }
 
 fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
-    let Service { name: _, tiers, answers, ttl, policy, spread, when_down } = service;
+    let Service { name: _, default, rules: _, policy, spread } = service;
+    let Route { tiers, answers, ttl, when_down } = default;
     let pool_name = |id: &PoolId| pools.get(id.index()).map_or("?", |setup| setup.pool.name.as_str());
     let tiers: Vec<&str> = tiers.iter().map(pool_name).collect();
     vec![
@@ -375,7 +376,7 @@ fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
                 Answers::All => "all".into(),
             },
         ),
-        fact("ttl", Shown(Duration::from_secs((*ttl).into())).to_string()),
+        fact("ttl", Shown(Duration::from_secs(ttl.max.into())).to_string()),
         fact(
             "policy",
             match policy {

@@ -17,7 +17,7 @@ use crate::service::ServiceId;
 pub struct AnswerCounts {
     counters: Counters,
     services: Arc<Services>,
-    /// By [`ServiceId`]: a column for each tier, in order, then one for the all-down answer.
+    /// By [`ServiceId`]: a column for each of [`ServiceView::pools`], then one for the all-down answer.
     of_services: ColumnRanges,
     /// By [`PoolId`].
     pools: Box<[BackendNames]>,
@@ -100,7 +100,7 @@ impl AnswerCounts {
             names: Arc::clone(&view.backends),
         };
         let pools: Box<[BackendNames]> = pools.map(names).collect();
-        let of_services = ColumnRanges::new(0, services.iter().map(|view| view.service.tiers.len() + 1));
+        let of_services = ColumnRanges::new(0, services.iter().map(|view| view.down_column() + 1));
         let of_pools = ColumnRanges::new(of_services.end(), pools.iter().map(|pool| pool.names.len()));
         let counters = counters(&pools, of_pools.end());
         Self { counters, services: Arc::clone(services), of_services, pools, of_pools }
@@ -112,18 +112,18 @@ impl AnswerCounts {
             self.services.iter().zip(0..).map(|(view, index)| (view.service.name.wire(), index)).collect();
         services
             .iter()
-            .flat_map(|ServiceView { service, .. }| {
+            .flat_map(|ServiceView { service, pools: tiers, .. }| {
                 let earlier = known.get(service.name.wire()).copied();
-                let tiers =
-                    earlier.and_then(|index| self.services.get(index)).map(|view| &*view.service.tiers);
+                let earlier_tiers =
+                    earlier.and_then(|index| self.services.get(index)).map(|view| &*view.pools);
                 let position = |new: &PoolId| {
                     let name = &pools.get(new.index())?.pool;
                     let is_named =
                         |old: &PoolId| self.pools.get(old.index()).is_some_and(|old| old.pool == *name);
-                    tiers?.iter().position(is_named)
+                    earlier_tiers?.iter().position(is_named)
                 };
-                let all_down = tiers.map(<[PoolId]>::len);
-                let indices = service.tiers.iter().map(position).chain([all_down]);
+                let all_down = earlier_tiers.map(<[PoolId]>::len);
+                let indices = tiers.iter().map(position).chain([all_down]);
                 indices.map(|index| self.of_services.column(earlier?, index?)).collect::<Vec<_>>()
             })
             .collect()
@@ -147,9 +147,9 @@ impl AnswerCounts {
             .collect()
     }
 
-    /// Counts an answer from a tier of a service, or with the number of tiers the all-down answer.
-    pub fn count_service(&self, row: CounterRow, service: ServiceId, tier: usize) {
-        if let Some(column) = self.of_services.column(service.index(), tier) {
+    /// Counts an answer of a service: see [`ServiceView::column`] and [`ServiceView::down_column`].
+    pub fn count_service(&self, row: CounterRow, service: ServiceId, column: usize) {
+        if let Some(column) = self.of_services.column(service.index(), column) {
             self.counters.add(row, column, 1);
         }
     }
@@ -161,10 +161,10 @@ impl AnswerCounts {
         }
     }
 
-    /// How often a service answered from a tier, or with the number of tiers the all-down answer.
+    /// How often a service gave the answers of this column.
     #[must_use]
-    pub fn of_service(&self, service: ServiceId, tier: usize) -> u64 {
-        self.of_services.column(service.index(), tier).map_or(0, |column| self.counters.sum(column))
+    pub fn of_service(&self, service: ServiceId, column: usize) -> u64 {
+        self.of_services.column(service.index(), column).map_or(0, |column| self.counters.sum(column))
     }
 
     /// How often a backend was answered.
@@ -179,20 +179,11 @@ mod tests {
     use super::*;
     use crate::name::Name;
     use crate::pool::{Backend, Pool};
-    use crate::selection::Spread;
-    use crate::service::{Policy, Service, WhenDown};
+    use crate::service::Service;
     use crate::table::Standing;
 
     fn service(name: &str, tiers: &[u32]) -> Service {
-        Service {
-            name: Name::parse(name).unwrap(),
-            tiers: tiers.iter().copied().map(PoolId).collect(),
-            answers: crate::service::Answers::All,
-            ttl: 20,
-            policy: Policy::All,
-            spread: Spread::Shares,
-            when_down: WhenDown::FailOpen,
-        }
+        Service::new(Name::parse(name).unwrap(), tiers.iter().copied().map(PoolId).collect())
     }
 
     fn view(name: &str, backends: &[&str], previous: Option<&PoolView>) -> PoolView {

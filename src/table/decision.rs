@@ -13,9 +13,9 @@ use super::draw::{Draw, Drawing};
 use super::persistent::PersistentVec;
 use super::pool_view::{Choice, FamilyView, PoolView};
 use crate::pool::{Family, PoolId};
-use crate::service::{Service, ServiceId, WhenDown};
+use crate::service::{Route, RouteIndex, Service, ServiceId, WhenDown};
 
-/// How a service answers in one address family.
+/// How a route of a service answers in one address family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Answers with addresses of the first usable tier.
@@ -50,6 +50,23 @@ pub enum Decision {
 pub struct ServiceView {
     /// As configured.
     pub service: Service,
+    /// See [`Service::pools`].
+    pub pools: Box<[PoolId]>,
+    /// The index of the plan of its default route.
+    plan: usize,
+    /// The indices of the plans of its rules, in order.
+    rule_plans: Box<[usize]>,
+}
+
+/// A route of a service of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteView<'t> {
+    /// Its service.
+    pub service: &'t ServiceView,
+    /// As configured.
+    pub route: &'t Route,
+    /// Its index within the service.
+    pub index: RouteIndex,
     /// The index of its plan.
     pub(super) plan: usize,
 }
@@ -64,39 +81,52 @@ pub struct Services {
     by_pool: Box<[Vec<usize>]>,
 }
 
-/// The settings of a service on which a decision depends. Services with equal settings share their
+/// The settings of a route on which a decision depends. Routes with equal settings share their
 /// decisions, so for a pool behind 100,000 names one decision is made.
 #[derive(Debug)]
 pub(super) struct Plan {
+    settings: PlanSettings,
+    /// The services that have a route with these settings, in order.
+    services: Vec<ServiceId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct PlanSettings {
     tiers: Vec<PoolId>,
     fails_open: bool,
     drawing: Drawing,
-    /// The services that have these settings, in order.
-    services: Vec<ServiceId>,
 }
 
 impl Services {
     /// Takes the services in the order of [`ServiceId`].
     pub fn new(services: impl IntoIterator<Item = Service>) -> Self {
         let mut plans: Vec<Plan> = Vec::new();
-        let mut known: HashMap<(Vec<PoolId>, bool, Drawing), usize> = HashMap::new();
-        let mut view = |(id, service): (ServiceId, Service)| {
-            let fails_open = service.when_down == WhenDown::FailOpen;
-            let drawing = Drawing::from(&service);
-            let plan = *known.entry((service.tiers.clone(), fails_open, drawing)).or_insert_with(|| {
-                plans.push(Plan { tiers: service.tiers.clone(), fails_open, drawing, services: Vec::new() });
+        let mut known: HashMap<PlanSettings, usize> = HashMap::new();
+        let mut plan_of = |id: ServiceId, settings: PlanSettings| {
+            let index = *known.entry(settings).or_insert_with_key(|settings| {
+                plans.push(Plan { settings: settings.clone(), services: Vec::new() });
                 plans.len() - 1
             });
-            if let Some(plan) = plans.get_mut(plan) {
+            if let Some(plan) = plans.get_mut(index).filter(|plan| plan.services.last() != Some(&id)) {
                 plan.services.push(id);
             }
-            ServiceView { service, plan }
+            index
         };
-        let views = (0..).map(ServiceId).zip(services).map(&mut view).collect();
-        let pools = plans.iter().flat_map(|plan| &plan.tiers).map(|pool| pool.index() + 1).max();
+        let view = |(id, service): (ServiceId, Service)| {
+            let mut plan = |route: &Route| plan_of(id, PlanSettings::of(&service, route));
+            let rule_plans = service.rules.iter().map(|rule| &rule.route);
+            ServiceView {
+                plan: plan(&service.default),
+                rule_plans: rule_plans.map(plan).collect(),
+                pools: service.pools().into(),
+                service,
+            }
+        };
+        let views = (0..).map(ServiceId).zip(services).map(view).collect();
+        let pools = plans.iter().flat_map(|plan| &plan.settings.tiers).map(|pool| pool.index() + 1).max();
         let mut by_pool = vec![Vec::new(); pools.unwrap_or(0)];
         for (index, plan) in plans.iter().enumerate() {
-            for pool in &plan.tiers {
+            for pool in &plan.settings.tiers {
                 if let Some(known) =
                     by_pool.get_mut(pool.index()).filter(|known| known.last() != Some(&index))
                 {
@@ -107,14 +137,14 @@ impl Services {
         Self { views, plans: plans.into(), by_pool: by_pool.into() }
     }
 
-    /// The services that have a pool as a tier.
+    /// The services that have a pool as a tier. A service with several such routes may be repeated.
     pub fn of_pool(&self, pool: PoolId) -> impl Iterator<Item = ServiceId> {
         self.plans_of(pool).flat_map(|(_, plan)| plan.services.iter().copied())
     }
 
-    /// All tiers of the services that have this pool as a tier. A pool may be repeated.
+    /// All tiers of the routes that have this pool as a tier. A pool may be repeated.
     pub fn tiers_beside(&self, pool: PoolId) -> impl Iterator<Item = PoolId> {
-        self.plans_of(pool).flat_map(|(_, plan)| plan.tiers.iter().copied())
+        self.plans_of(pool).flat_map(|(_, plan)| plan.settings.tiers.iter().copied())
     }
 
     /// The plans that have a pool as a tier, with their indices.
@@ -132,6 +162,60 @@ impl Deref for Services {
     }
 }
 
+impl ServiceView {
+    /// Its routes, in the order of [`RouteIndex`].
+    pub fn routes(&self) -> impl Iterator<Item = RouteView<'_>> {
+        self.service.routes().filter_map(|(index, _)| self.route(index))
+    }
+
+    /// The route with this index.
+    #[must_use]
+    #[inline]
+    pub fn route(&self, index: RouteIndex) -> Option<RouteView<'_>> {
+        let plan = match index.0.checked_sub(1) {
+            None => self.plan,
+            Some(rule) => *self.rule_plans.get(usize::from(rule))?,
+        };
+        Some(RouteView { service: self, route: self.service.route(index)?, index, plan })
+    }
+
+    /// The default route.
+    #[must_use]
+    #[inline]
+    pub fn default_route(&self) -> RouteView<'_> {
+        let (route, plan) = (&self.service.default, self.plan);
+        RouteView { service: self, route, index: RouteIndex::DEFAULT, plan }
+    }
+
+    /// The column of the counter for answers when no tier is usable.
+    #[must_use]
+    pub fn down_column(&self) -> usize {
+        self.pools.len()
+    }
+}
+
+impl RouteView<'_> {
+    /// The column of the counter for answers from a tier.
+    #[must_use]
+    #[inline]
+    pub fn column(&self, tier: usize, pool: PoolId) -> usize {
+        match self.index {
+            RouteIndex::DEFAULT => tier,
+            _ => self.service.pools.iter().position(|known| *known == pool).unwrap_or(tier),
+        }
+    }
+}
+
+impl PlanSettings {
+    fn of(service: &Service, route: &Route) -> Self {
+        Self {
+            tiers: route.tiers.clone(),
+            fails_open: route.when_down == WhenDown::FailOpen,
+            drawing: Drawing::of(service, route),
+        }
+    }
+}
+
 impl Plan {
     /// Decides for each family, by [`Family::index`]. A draw from the same addresses as in an earlier
     /// decision is shared with it.
@@ -143,7 +227,9 @@ impl Plan {
     ) -> [Decision; 2] {
         Family::ALL.map(|family| {
             let earlier = earlier.and_then(|decisions| family.select(decisions).draw());
-            self.decide_for(family, pools, |view, choice| Draw::new(view, choice, self.drawing, earlier, rng))
+            self.decide_for(family, pools, |view, choice| {
+                Draw::new(view, choice, self.settings.drawing, earlier, rng)
+            })
         })
     }
 
@@ -157,7 +243,7 @@ impl Plan {
         draw: impl FnOnce(&FamilyView, &Arc<Choice>) -> Draw,
     ) -> Decision {
         let mut first: Option<(PoolId, &FamilyView)> = None;
-        for (tier, &pool) in self.tiers.iter().enumerate() {
+        for (tier, &pool) in self.settings.tiers.iter().enumerate() {
             let Some(view) = pools.get(pool.index()) else { continue };
             let here = view.family(family);
             if here.usable {
@@ -173,10 +259,10 @@ impl Plan {
             }
         }
         match first {
-            Some((pool, view)) if self.fails_open => {
+            Some((pool, view)) if self.settings.fails_open => {
                 Decision::FailOpen { pool, draw: draw(view, &view.everyone) }
             }
-            None if self.fails_open => Decision::NoAddress,
+            None if self.settings.fails_open => Decision::NoAddress,
             _ => Decision::Down { is_configured: first.is_some() },
         }
     }

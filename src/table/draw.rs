@@ -6,12 +6,12 @@ use rand::Rng;
 
 use super::pool_view::{Choice, ConfiguredAddress, FamilyView};
 use crate::selection::{Candidate, Probability, Sampler, Spread, probabilities};
-use crate::service::{Answers, Policy, Service};
+use crate::service::{Answers, Policy, Route, Service};
 
-/// The settings of a service on which its draws depend.
+/// The settings of a route on which its draws depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Drawing {
-    /// See [`Service::answers`].
+    /// See [`Route::answers`].
     pub answers: Answers,
     /// See [`Service::policy`].
     pub policy: Policy,
@@ -30,13 +30,13 @@ pub struct Draw {
     pub sampler: Arc<Sampler>,
 }
 
-impl From<&Service> for Drawing {
-    fn from(service: &Service) -> Self {
-        Self { answers: service.answers, policy: service.policy, spread: service.spread }
-    }
-}
-
 impl Drawing {
+    /// How a route of a service draws.
+    #[must_use]
+    pub fn of(service: &Service, route: &Route) -> Self {
+        Self { answers: route.answers, policy: service.policy, spread: service.spread }
+    }
+
     /// The probabilities with which each member of a choice is drawn.
     #[must_use]
     pub fn probabilities(self, choice: &Choice) -> Vec<Probability> {

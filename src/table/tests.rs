@@ -7,23 +7,16 @@ use rand::{RngExt, SeedableRng};
 use crate::name::Name;
 use crate::pool::Override::{Disabled, Drain};
 use crate::pool::{MinHealthy, Override, Pool};
-use crate::selection::Spread;
-use crate::service::{Answers, Policy, Service, WhenDown};
+use crate::service::{Answers, Policy, Route, Service, WhenDown};
 
 use super::pool_view::tests::{build, pool, random_condition, random_pool};
 use super::*;
 
 fn service(tiers: Vec<PoolId>, when_down: WhenDown) -> Service {
     let name = Name::parse("www.example").unwrap();
-    Service {
-        name,
-        tiers,
-        answers: Answers::All,
-        ttl: 20,
-        policy: Policy::All,
-        spread: Spread::Shares,
-        when_down,
-    }
+    let service = Service::new(name, tiers);
+    let default = Route { answers: Answers::All, when_down, ..service.default };
+    Service { default, policy: Policy::All, ..service }
 }
 
 fn table(services: Services, views: impl IntoIterator<Item = Arc<PoolView>>) -> Table {
@@ -33,12 +26,14 @@ fn table(services: Services, views: impl IntoIterator<Item = Arc<PoolView>>) -> 
 
 /// The rules for a service's answer in one family.
 fn rules(table: &Table, service: &Service, family: Family) -> Decision {
-    let tiers: Vec<(usize, PoolId, &PoolView)> =
-        (0..).zip(&service.tiers).filter_map(|(tier, id)| Some((tier, *id, &**table.pool(*id)?))).collect();
+    let tiers: Vec<(usize, PoolId, &PoolView)> = (0..)
+        .zip(&service.default.tiers)
+        .filter_map(|(tier, id)| Some((tier, *id, &**table.pool(*id)?)))
+        .collect();
     let has_addresses = |view: &PoolView| view.family(family).is_configured();
     let draw = |view: &PoolView, choice| {
         let rng = &mut SmallRng::seed_from_u64(2);
-        Draw::new(view.family(family), choice, Drawing::from(service), None, rng)
+        Draw::new(view.family(family), choice, Drawing::of(service, &service.default), None, rng)
     };
     // A pool that is usable only for the other family is also in use.
     let in_use = tiers.iter().find(|(.., view)| {
@@ -54,7 +49,7 @@ fn rules(table: &Table, service: &Service, family: Family) -> Decision {
     }
     let left: Vec<_> = tiers.into_iter().filter(|(.., view)| has_addresses(view)).collect();
     let is_configured = !left.is_empty();
-    if service.when_down != WhenDown::FailOpen {
+    if service.default.when_down != WhenDown::FailOpen {
         return Decision::Down { is_configured };
     }
     let first = left.iter().find(|(.., view)| !view.family(family).drained).or(left.first());
@@ -98,8 +93,12 @@ fn tables_that_follow_another_equal_tables_built_from_nothing() {
                 let [view, other] = [&followed, &built].map(|table| table.service(id).unwrap());
                 assert_eq!(view.service, *service, "{context}");
                 for family in Family::ALL {
-                    let decision = followed.decision(view, family);
-                    assert_eq!(decision, built.decision(other, family), "{context} {service:?}");
+                    let decision = followed.decision(view.default_route(), family);
+                    assert_eq!(
+                        decision,
+                        built.decision(other.default_route(), family),
+                        "{context} {service:?}"
+                    );
                     assert_eq!(*decision, rules(&built, service, family), "{context} {service:?}");
                 }
             }
@@ -107,7 +106,7 @@ fn tables_that_follow_another_equal_tables_built_from_nothing() {
                 let users: Vec<ServiceId> = (0..)
                     .map(ServiceId)
                     .zip(&services)
-                    .filter(|(_, service)| service.tiers.contains(&id))
+                    .filter(|(_, service)| service.default.tiers.contains(&id))
                     .map(|(id, _)| id)
                     .collect();
                 let mut found: Vec<ServiceId> = followed.services().of_pool(id).collect();
@@ -176,7 +175,7 @@ fn a_flip_copies_as_much_in_a_large_table_as_in_a_small_one() {
         assert!(views_copied <= COPIED, "{views_copied} pointers to views");
         assert!(choices_copied <= COPIED, "{choices_copied} pointers to choices");
         let view = &after.services()[index as usize];
-        let members = |table: &Table| match table.decision(view, Family::Ipv4) {
+        let members = |table: &Table| match table.decision(view.default_route(), Family::Ipv4) {
             Decision::Tier { draw, .. } => draw.choice.members.len(),
             decision => panic!("{decision:?}"),
         };
@@ -189,8 +188,8 @@ fn services_that_differ_in_nothing_else_share_a_decision() {
     let pool = pool(&[1, 1], MinHealthy::Count(1));
     let shared = Services::new((0..1000).map(|_| service(vec![PoolId(0)], WhenDown::FailOpen)));
     let table = table(shared, [Arc::new(build(&pool, |_, _| Standing::Healthy.into()))]);
-    let first = table.decision(&table.services()[0], Family::Ipv4);
-    let same = |view: &ServiceView| std::ptr::eq(table.decision(view, Family::Ipv4), first);
+    let first = table.decision(table.services()[0].default_route(), Family::Ipv4);
+    let same = |view: &ServiceView| std::ptr::eq(table.decision(view.default_route(), Family::Ipv4), first);
     assert!(table.services().iter().all(same));
 }
 
@@ -207,7 +206,7 @@ fn the_first_tier_that_is_not_all_drained_fails_open() {
         };
         let services = Services::new([service(vec![PoolId(0), PoolId(1)], WhenDown::FailOpen)]);
         let table = table(services, tiers.map(view));
-        match table.decision(&table.services()[0], Family::Ipv4) {
+        match table.decision(table.services()[0].default_route(), Family::Ipv4) {
             Decision::FailOpen { pool, draw } => Some((pool.0, draw.choice.members.len())),
             Decision::NoAddress => None,
             decision => panic!("{decision:?}"),
@@ -228,11 +227,13 @@ fn new_orders_change_neither_the_generation_nor_the_decisions() {
     let pool = pool(&[1; 20], MinHealthy::Count(1));
     let drawing = |id: u32| {
         let service = service(vec![PoolId(id)], WhenDown::FailOpen);
-        Service { answers: Answers::AtMost(2), ..service }
+        Service { default: Route { answers: Answers::AtMost(2), ..service.default }, ..service }
     };
     let view = |_| Arc::new(build(&pool, |_, _| Standing::Healthy.into()));
     let before = table(Services::new((0..4).map(drawing)), (0..4).map(view));
-    let sampler = |table: &Table, index: usize| match table.decision(&table.services()[index], Family::Ipv4) {
+    let sampler = |table: &Table, index: usize| match table
+        .decision(table.services()[index].default_route(), Family::Ipv4)
+    {
         Decision::Tier { draw, .. } => Arc::clone(&draw.sampler),
         decision => panic!("{decision:?}"),
     };
@@ -259,7 +260,10 @@ fn new_orders_change_neither_the_generation_nor_the_decisions() {
 fn only_draws_that_can_change_get_new_orders() {
     let [large, small] = [20, 3].map(|count| pool(&vec![1; count], MinHealthy::Count(1)));
     let views = [&large, &small].map(|pool| Arc::new(build(pool, |_, _| Standing::Healthy.into())));
-    let drawing = |id: u32, answers| Service { answers, ..service(vec![PoolId(id)], WhenDown::FailOpen) };
+    let drawing = |id: u32, answers| {
+        let service = service(vec![PoolId(id)], WhenDown::FailOpen);
+        Service { default: Route { answers, ..service.default }, ..service }
+    };
     let fixed = [(0, Answers::AtMost(1)), (1, Answers::AtMost(2)), (1, Answers::All)];
     let fixed = fixed.map(|(id, answers)| drawing(id, answers));
     let unchanged = table(Services::new(fixed.clone()), views.clone());
@@ -268,7 +272,9 @@ fn only_draws_that_can_change_get_new_orders() {
     let all = fixed.into_iter().chain([drawing(0, Answers::AtMost(2))]);
     let before = table(Services::new(all), views);
     let after = before.with_new_orders(0, 1).unwrap();
-    let sampler = |table: &Table, index: usize| match table.decision(&table.services()[index], Family::Ipv4) {
+    let sampler = |table: &Table, index: usize| match table
+        .decision(table.services()[index].default_route(), Family::Ipv4)
+    {
         Decision::Tier { draw, .. } => Arc::clone(&draw.sampler),
         decision => panic!("{decision:?}"),
     };

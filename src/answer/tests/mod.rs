@@ -17,8 +17,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::name::Name;
 use crate::pool::{Backend, Pool};
-use crate::selection::Spread;
-use crate::service::{Answers, Policy, Service, WhenDown};
+use crate::service::{Answers, Policy, Route, Service, WhenDown};
 use crate::table::{PoolView, Services, Standing};
 use crate::zone::{Catalog, reader};
 
@@ -87,8 +86,8 @@ fn table_of(pool: &Pool, standing: impl Fn(usize) -> Standing) -> Table {
 /// As [`table_of`], with these zones; the first one has the services.
 fn table_in(zones: &[(&str, &str)], pool: &Pool, standing: impl Fn(usize) -> Standing) -> Table {
     let service = |name: &str, answers, policy, when_down| {
-        let name = Name::parse(name).unwrap();
-        Service { name, tiers: vec![PoolId(0)], answers, ttl: 20, policy, spread: Spread::Shares, when_down }
+        let service = Service::new(Name::parse(name).unwrap(), vec![PoolId(0)]);
+        Service { default: Route { answers, when_down, ..service.default }, policy, ..service }
     };
     let fixed = WhenDown::Addresses { ipv4: vec![Ipv4Addr::new(203, 0, 113, 1)], ipv6: vec![] };
     let services = [

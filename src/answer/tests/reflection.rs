@@ -63,14 +63,11 @@ fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
     let mut settings =
         Settings { cookies: Some(Cookies { secrets, required: false }), ..Settings::default() };
     change(&mut settings);
-    let service = |name: &str, answers| Service {
-        name: Name::parse(&format!("{name}.lb.example.com")).unwrap(),
-        tiers: vec![PoolId(u32::from(name == "off"))],
-        answers,
-        ttl: 20,
-        policy: Policy::All,
-        spread: Spread::Shares,
-        when_down: WhenDown::ServFail,
+    let service = |name: &str, answers| {
+        let tiers = vec![PoolId(u32::from(name == "off"))];
+        let service = Service::new(Name::parse(&format!("{name}.lb.example.com")).unwrap(), tiers);
+        let default = Route { answers, when_down: WhenDown::ServFail, ..service.default };
+        Service { default, policy: Policy::All, ..service }
     };
     let services = [
         service("one", Answers::AtMost(1)),

@@ -48,7 +48,8 @@ async fn without_targets_it_is_ready_at_once() {
         pool("off", check(DEFAULTS), vec![off]),
         pool_of("empty", check(DEFAULTS), &[]),
     ];
-    let absent = Service { when_down: WhenDown::NoData, ..service(&[1]) };
+    let mut absent = service(&[1]);
+    absent.default.when_down = WhenDown::NoData;
     let (handle, script) = run(setup(pools, vec![service(&[0]), absent]));
     assert_eq!(ready(&handle).await, Duration::ZERO);
     assert_eq!(eligible(&handle, 0), ["192.0.2.1"]);

@@ -248,15 +248,8 @@ pub(crate) fn pool_of(name: &str, check: impl Into<Option<Check>>, addresses: &[
 }
 
 pub(crate) fn service(tiers: &[u32]) -> Service {
-    Service {
-        name: Name::parse("www.example.com").unwrap(),
-        tiers: tiers.iter().copied().map(PoolId).collect(),
-        answers: Answers::AtMost(2),
-        ttl: 20,
-        policy: Policy::Weighted,
-        spread: Spread::Shares,
-        when_down: WhenDown::FailOpen,
-    }
+    let name = Name::parse("www.example.com").unwrap();
+    Service::new(name, tiers.iter().copied().map(PoolId).collect())
 }
 
 pub(crate) fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Served {

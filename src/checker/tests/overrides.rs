@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::pool::Override;
+use crate::service::Ttl;
 
 const ADDRESSES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 
@@ -37,7 +38,8 @@ fn fleet() -> (CheckerHandle, Script) {
         pool_of("web", check(DEFAULTS), &ADDRESSES),
         pool_of("standby", check(DEFAULTS), &["192.0.2.9"]),
     ];
-    let long = Service { ttl: 60, ..service(&[1, 0]) };
+    let mut long = service(&[1, 0]);
+    long.default.ttl = Ttl::fixed(60);
     run(setup(pools, vec![service(&[0, 1]), long]))
 }
 

@@ -31,8 +31,8 @@ pub(super) fn draws(setup: &Setup) -> Vec<PoolDraw<'_>> {
     let mut draws: Vec<PoolDraw<'_>> = Vec::new();
     let mut known: HashMap<(PoolId, Drawing), Vec<usize>> = HashMap::new();
     for service in &setup.served.services {
-        let drawing = Drawing::from(service);
-        for &id in &service.tiers {
+        let drawing = Drawing::of(service, &service.default);
+        for &id in &service.default.tiers {
             let Some(pool) = setup.served.pools.get(id.index()).map(|setup| &setup.pool) else { continue };
             let of_pool = known.entry((id, drawing)).or_insert_with(|| {
                 let first = draws.len();

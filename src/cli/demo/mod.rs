@@ -19,10 +19,9 @@ use crate::config::{Access, AdminSettings, ServerSettings, Setup};
 use crate::listener::{Limits, Steering};
 use crate::name::Name;
 use crate::pool::{Backend, Pool, PoolId, Require};
-use crate::selection::Spread;
 use crate::served::Served;
 use crate::server::{Server, StartError};
-use crate::service::{Answers, Policy, Service, ServiceId, WhenDown};
+use crate::service::{Answers, Route, Service, ServiceId, Ttl};
 use crate::settings::Settings;
 use crate::zone::reader::{self, ZoneFault};
 use crate::zone::{Catalog, Zone};
@@ -129,6 +128,10 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
         BACKENDS.iter().map(|&(name, address)| Backend::new(name, vec![IpAddr::V4(address)])).collect();
     let probe = Probe::Http(HttpProbe::get(backend_port, "/healthz"));
     let here = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let catalog = Catalog::new(vec![zone(&service)?]);
+    let answered = Service::new(service, vec![PoolId(0)]);
+    let (answers, ttl) = (Answers::AtMost(ANSWERS), Ttl::fixed(TTL));
+    let default = Route { answers, ttl, ..answered.default };
     Ok(Setup {
         server: ServerSettings {
             listen: vec![here(ports.port)],
@@ -140,16 +143,8 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
         admin: AdminSettings { listen: Some(here(ports.admin_port)), access: Access::default() },
         served: Served {
             settings: Settings::default(),
-            catalog: Catalog::new(vec![zone(&service)?]),
-            services: vec![Service {
-                name: service,
-                tiers: vec![PoolId(0)],
-                answers: Answers::AtMost(ANSWERS),
-                ttl: TTL,
-                policy: Policy::Weighted,
-                spread: Spread::Shares,
-                when_down: WhenDown::FailOpen,
-            }],
+            catalog,
+            services: vec![Service { default, ..answered }],
             pools: vec![PoolSetup {
                 pool: Pool::new(POOL, backends),
                 checks: vec![Check::new(probe, TIMING)],

@@ -10,7 +10,7 @@ use crate::listener::rate_limit::RateLimit;
 use crate::listener::{Steering, TcpLimits};
 use crate::network::Network;
 use crate::pool::{Backend, MinHealthy};
-use crate::service::{Answers, Policy, WhenDown};
+use crate::service::{Answers, Policy, Route, WhenDown};
 use crate::settings::{Chaos, Settings};
 
 /// The check of pool `x`, set by `check`, with `defaults` under `[defaults.check]`.
@@ -61,7 +61,7 @@ fn built_in() {
     assert_eq!(served.pools[0].pool.backends, ["192.0.2.11", "192.0.2.12", "192.0.2.13"].map(backend));
     let service = &served.services[0];
     assert_eq!(
-        (service.answers, service.ttl, service.policy, &service.when_down),
+        (service.default.answers, service.default.ttl.max, service.policy, &service.default.when_down),
         (Answers::AtMost(2), 20, Policy::Weighted, &WhenDown::FailOpen)
     );
     assert_eq!(check("\"tcp://:5432\"", ""), Check::new(Probe::Tcp(TcpProbe::connect(5432)), BUILT_IN));
@@ -145,14 +145,14 @@ when_down = [\"192.0.2.80\", \"2001:db8::80\"]
     );
     let service = &setup.served.services[0];
     assert_eq!(service.name.to_string(), "s3.example.com.");
-    let tiers: Vec<u32> = service.tiers.iter().map(|tier| tier.0).collect();
+    let tiers: Vec<u32> = service.default.tiers.iter().map(|tier| tier.0).collect();
     assert_eq!(
-        (tiers, service.answers, service.ttl, service.policy),
+        (tiers, service.default.answers, service.default.ttl.max, service.policy),
         (vec![0, 1], Answers::All, 60, Policy::All)
     );
     let ipv4 = vec!["192.0.2.80".parse().unwrap()];
     let ipv6 = vec!["2001:db8::80".parse().unwrap()];
-    assert_eq!(service.when_down, WhenDown::Addresses { ipv4, ipv6 });
+    assert_eq!(service.default.when_down, WhenDown::Addresses { ipv4, ipv6 });
     let zone = &setup.served.catalog.zones()[0];
     let bound = zone.node(service.name.wire()).and_then(crate::zone::NodeRef::service).unwrap();
     assert_eq!(bound.0, 0);
@@ -430,8 +430,9 @@ fn defaults_of_pools_and_services() {
     assert_eq!(pool("own"), (tcp(2), MinHealthy::Count(1)));
     let service = |name: &str| {
         let service = served.services.iter().find(|service| service.name.to_string() == name).unwrap();
-        let tier = &served.pools[service.tiers[0].index()].pool.name;
-        (tier.as_str(), service.answers, service.ttl, service.policy, service.when_down.clone())
+        let Route { tiers, answers, ttl, when_down } = &service.default;
+        let tier = &served.pools[tiers[0].index()].pool.name;
+        (tier.as_str(), *answers, ttl.max, service.policy, when_down.clone())
     };
     assert_eq!(service("bare.example.com."), ("web", Answers::AtMost(3), 7, Policy::All, WhenDown::NoData));
     assert_eq!(

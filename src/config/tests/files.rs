@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{REST, ZONE, errors, load_files};
 use crate::config::load;
 use crate::file::{self, Reading};
+use crate::service::Ttl;
 
 const POOL: &str = "[pools.x]\nbackends = [\"192.0.2.1\"]\n[services.\"x.example.com\"]\npools = [\"x\"]\n";
 
@@ -144,7 +145,7 @@ fn included_files_add_their_sections() {
     ];
     let setup = load_files(&main, &files).unwrap();
     assert_eq!((setup.served.pools.len(), setup.server.workers), (2, 2));
-    assert!(setup.served.services.iter().all(|service| service.ttl == 9));
+    assert!(setup.served.services.iter().all(|service| service.default.ttl == Ttl::fixed(9)));
     assert!(setup.warnings.is_empty(), "{}", setup.warnings);
 }
 

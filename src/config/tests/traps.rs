@@ -238,7 +238,7 @@ fn days_and_weeks_are_units() {
         ("1.5h", 5400),
     ] {
         let text = format!("[defaults.service]\nttl = \"{ttl}\"\n{REST}");
-        assert_eq!(loaded(&text).served.services[0].ttl, seconds, "{ttl}");
+        assert_eq!(loaded(&text).served.services[0].default.ttl.max, seconds, "{ttl}");
     }
     for ttl in ["d", "1dd", "-1d", "1d ago", "1month", "1y", "99999999999999999999d", "w"] {
         in_service(

@@ -11,9 +11,8 @@ use crate::check::{Check, ExecProbe, PoolSetup, Probe, TcpProbe, Timing};
 use crate::fleet::simulation::{DEFAULTS, milliseconds};
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, Pool, PoolId, Require};
-use crate::selection::Spread;
 use crate::served::Served;
-use crate::service::{Answers, Policy, Service, WhenDown};
+use crate::service::{Route, Service, Ttl, WhenDown};
 use crate::settings::Settings;
 use crate::zone::Catalog;
 
@@ -148,14 +147,10 @@ fn a_timing(place: u64, rng: &mut SmallRng) -> Timing {
 /// These pools, with services that use them as tiers.
 pub(super) fn served(pools: Vec<PoolSetup>, ttl: u32) -> Served {
     let tiers: Vec<PoolId> = (0..).map(PoolId).take(pools.len()).collect();
-    let service = |name: &str, tiers: Vec<PoolId>, when_down| Service {
-        name: Name::parse(name).unwrap(),
-        tiers,
-        answers: Answers::AtMost(2),
-        ttl,
-        policy: Policy::Weighted,
-        spread: Spread::Shares,
-        when_down,
+    let service = |name: &str, tiers: Vec<PoolId>, when_down| {
+        let service = Service::new(Name::parse(name).unwrap(), tiers);
+        let ttl = Ttl::fixed(ttl);
+        Service { default: Route { ttl, when_down, ..service.default }, ..service }
     };
     let mut services = Vec::new();
     if !tiers.is_empty() {

@@ -12,7 +12,7 @@ use crate::fleet::simulation::{Checked, ensure};
 use crate::fleet::{AddressStatus, BackendStatus, Cursor, PoolStatus, Suspected};
 use crate::health::Moment;
 use crate::pool::Family;
-use crate::table::{AddressCondition, PoolView, Table};
+use crate::table::{AddressCondition, PoolView, ServiceView, Table};
 
 /// The resolution of stored times of day.
 const MICROSECOND: Duration = Duration::from_micros(1);
@@ -227,15 +227,11 @@ impl World {
         // The orders of draws may differ.
         let rng = SmallRng::seed_from_u64(*generation);
         let made = Table::new(*generation, settings, catalog, Arc::clone(self.table.services()), made, rng);
-        for (service, family) in
-            made.services().iter().flat_map(|view| Family::ALL.map(|family| (view, family)))
-        {
-            let (shown, expected) = (self.table.decision(service, family), made.decision(service, family));
-            ensure!(
-                shown == expected,
-                "{:?} is decided as {shown:?}, not {expected:?}",
-                service.service.name
-            );
+        let routes = made.services().iter().flat_map(ServiceView::routes);
+        for (route, family) in routes.flat_map(|route| Family::ALL.map(|family| (route, family))) {
+            let (shown, expected) = (self.table.decision(route, family), made.decision(route, family));
+            let name = &route.service.service.name;
+            ensure!(shown == expected, "{name:?} is decided as {shown:?}, not {expected:?}");
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use crate::checker::tests::*;
 use crate::pool::MinHealthy;
 use crate::reload::named::{Change, Difference};
 use crate::reload::swap::swap;
+use crate::service::Ttl;
 use crate::settings::Chaos;
 use crate::zone::{Zone, ZoneBuilder, rtype};
 
@@ -263,22 +264,22 @@ fn grpc_and_exec_keys() -> Vec<(&'static str, Anew, Edit)> {
 fn other_keys() -> Vec<(&'static str, Anew, Edit)> {
     let nothing = Anew::Nothing;
     vec![
-        ("pools web, spare -> spare, web", nothing, of_service(|service| service.tiers.reverse())),
-        ("answers 2 -> all", nothing, of_service(|service| service.answers = Answers::All)),
-        ("ttl 20s -> 30s", nothing, of_service(|service| service.ttl = 30)),
+        ("pools web, spare -> spare, web", nothing, of_service(|service| service.default.tiers.reverse())),
+        ("answers 2 -> all", nothing, of_service(|service| service.default.answers = Answers::All)),
+        ("ttl 20s -> 30s", nothing, of_service(|service| service.default.ttl = Ttl::fixed(30))),
         ("policy weighted -> all", nothing, of_service(|service| service.policy = Policy::All)),
         ("spread shares -> always", nothing, of_service(|service| service.spread = Spread::Always)),
         (
             "when_down fail-open -> nodata",
             nothing,
-            of_service(|service| service.when_down = WhenDown::NoData),
+            of_service(|service| service.default.when_down = WhenDown::NoData),
         ),
         (
             "when_down fail-open -> 192.0.2.1",
             nothing,
             of_service(|service| {
                 let ipv4 = vec!["192.0.2.1".parse().unwrap()];
-                service.when_down = WhenDown::Addresses { ipv4, ipv6: Vec::new() };
+                service.default.when_down = WhenDown::Addresses { ipv4, ipv6: Vec::new() };
             }),
         ),
         (

@@ -10,7 +10,7 @@ use crate::keys::{Algorithm, Key};
 use crate::pool::Override;
 use crate::reload::named::{Change, Difference};
 use crate::reload::swap::swap;
-use crate::service::ServiceId;
+use crate::service::{ServiceId, Ttl};
 use crate::settings::Allowed;
 
 const TWO: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
@@ -243,7 +243,8 @@ async fn overrides_stay_with_their_backend_and_go_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_shorter_ttl_does_not_make_it_safe_earlier() {
     let with_ttl = |ttl| {
-        let long = Service { ttl, ..service(&[0]) };
+        let mut long = service(&[0]);
+        long.default.ttl = Ttl::fixed(ttl);
         setup(vec![pool_of("web", check(DEFAULTS), &TWO)], vec![long])
     };
     let (handle, script) = run(with_ttl(300));
