@@ -5,6 +5,7 @@
 
 mod connections;
 mod documents;
+mod explain;
 mod gate;
 mod overrides;
 mod pace;
@@ -207,6 +208,7 @@ fn routes(shown: AdminState) -> Router {
         )
         .route("/api/v1/services", get(resources::services))
         .route("/api/v1/services/{name}", get(resources::service))
+        .route("/api/v1/explain", get(explain::explain))
         .route("/api/v1/reload", post(reload::reload))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

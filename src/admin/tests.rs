@@ -211,7 +211,7 @@ async fn answer_commands(
             CheckerCommand::Reload(_, reply) => {
                 drop(reply.send(Reloaded { generation: 8, lost: Vec::new() }));
             }
-            CheckerCommand::Memory(_) | CheckerCommand::MemoryChanges(_) => {}
+            CheckerCommand::Explain(..) | CheckerCommand::Memory(_) | CheckerCommand::MemoryChanges(_) => {}
         }
     }
 }

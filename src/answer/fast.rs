@@ -268,12 +268,17 @@ fn service_answer<R: Rng>(
         }
         Decision::Down { .. } => {
             let flags = down(route.route, family, (plain, negative), reply)?;
-            reply.served = Some(ServiceAnswer { service: id, column: view.down_column(), pool: None });
+            reply.served = Some(ServiceAnswer {
+                service: id,
+                route: route.index,
+                column: view.down_column(),
+                pool: None,
+            });
             return Ok(flags);
         }
     };
     drawn(from, family, route.route.ttl.max, reply, draw)?;
-    reply.served = Some(ServiceAnswer { service: id, column, pool: Some(pool) });
+    reply.served = Some(ServiceAnswer { service: id, route: route.index, column, pool: Some(pool) });
     Ok(AUTHORITATIVE)
 }
 

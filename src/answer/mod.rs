@@ -5,6 +5,7 @@
 
 #![warn(clippy::indexing_slicing)]
 
+mod explain;
 mod fast;
 mod options;
 mod plain;
@@ -16,13 +17,15 @@ use std::net::IpAddr;
 
 use rand::Rng;
 
+pub use self::explain::{Asked, DrawnAddress, Explained, RouteExplained, TierVerdict, explain};
+
 use self::options::{CookieProof, ExtendedError};
 use self::plain::NameScratch;
 use self::resolve::{Resolution, Resolver};
 use crate::name;
 use crate::pool::PoolId;
 use crate::selection::Picked;
-use crate::service::ServiceId;
+use crate::service::{RouteIndex, ServiceId};
 use crate::settings::{Chaos, Settings};
 use crate::table::Table;
 use crate::wire::edns::{Edns, OPT_LENGTH, OptRecord};
@@ -117,7 +120,9 @@ pub struct Reply<'t> {
 pub struct ServiceAnswer {
     /// The service.
     pub service: ServiceId,
-    /// The column of its counters: the tier, or the number of tiers if none was usable.
+    /// The route that answered.
+    pub route: RouteIndex,
+    /// The column of its counters: see `RouteView::column` and `ServiceView::down_column`.
     pub column: usize,
     /// The pool from which backends were picked.
     pub pool: Option<PoolId>,

@@ -360,7 +360,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
     ) -> Result<Resolution, Full> {
         let route = view.default_route();
         let down_column = view.down_column();
-        let served = |column, pool| Some(ServiceAnswer { service: id, column, pool });
+        let served = |column, pool| Some(ServiceAnswer { service: id, route: route.index, column, pool });
         let (column, pool, draw) = match self.table.decision(route, family) {
             Decision::Tier { tier, pool, draw, .. } => (route.column(*tier, *pool), *pool, draw),
             Decision::FailOpen { pool, draw } => (down_column, *pool, draw),

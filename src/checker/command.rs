@@ -3,8 +3,8 @@
 use tokio::sync::oneshot;
 
 use crate::fleet::{
-    Configuration, Cursor, Memory, MemoryChanges, NewConfiguration, Overridden, OverrideRefused,
-    OverrideRequest, Piece, Reloaded,
+    Configuration, Cursor, ExplainRequest, Explanation, Memory, MemoryChanges, NewConfiguration, Overridden,
+    OverrideRefused, OverrideRequest, Piece, Reloaded,
 };
 
 /// Commands to the checker.
@@ -13,6 +13,8 @@ pub enum CheckerCommand {
     /// Reports the state of some backends; none if another configuration has come into force since
     /// the table of the cursor.
     Tell(Cursor, oneshot::Sender<Option<Piece>>),
+    /// Explains the answer to a query.
+    Explain(Box<ExplainRequest>, oneshot::Sender<Explanation>),
     /// Returns the running configuration.
     Configuration(oneshot::Sender<Configuration>),
     /// Switches to another configuration. Unchanged probes keep their counters, timers and history.

@@ -176,6 +176,7 @@ impl<O: Outside> Checker<O> {
         match command {
             CheckerCommand::Tell(_, reply) if reply.is_closed() => {}
             CheckerCommand::Tell(cursor, reply) => drop(reply.send(self.fleet.piece(cursor))),
+            CheckerCommand::Explain(request, reply) => drop(reply.send(self.fleet.explain(&request))),
             CheckerCommand::Override(request, reply) => {
                 let result = self.publish(|fleet| fleet.override_backend(request));
                 drop(reply.send(result));

@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod columns;
 mod demo;
+mod explain;
 mod log;
 mod overrides;
 mod probe;
@@ -107,6 +108,15 @@ Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 
         #[arg(long)]
         json: bool,
     },
+    /// Show why a client gets an answer: the rule, each tier, each backend and how often it is drawn
+    #[command(after_help = "\
+Examples:
+  steerd explain s3.lb.example.com
+  steerd explain s3.lb.example.com --type AAAA --client 2001:db8::1
+  steerd explain s3.lb.example.com --client 203.0.113.7 --resolver 192.0.2.53
+
+Exit codes: 0 explained; 1 it failed, or there is no server; 2 usage.")]
+    Explain(explain::Explain),
     /// Stop answering with a backend; clients that have it stay
     Drain(overrides::Said),
     /// Treat a backend as if it were not configured
@@ -169,6 +179,7 @@ pub fn run() -> ExitCode {
         Command::Check { config, json } => check::run(&config.path(), json),
         Command::Probe { config, target, json } => probe::run(&config.path(), target.as_ref(), json),
         Command::Reload { server, json } => reload::run(&server, json),
+        Command::Explain(asked) => explain::run(&asked),
         Command::Drain(said) => overrides::set(Override::Drain, &said),
         Command::Disable(said) => overrides::set(Override::Disabled, &said),
         Command::Up(said) => overrides::set(Override::Up, &said),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The name in ASCII; unchanged if it is ASCII. None if UTS 46 does not allow it.
-pub(super) fn to_ascii(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn to_ascii(text: &str) -> Option<Cow<'_, str>> {
     if text.is_ascii() {
         return Some(Cow::Borrowed(text));
     }

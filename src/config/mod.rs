@@ -50,7 +50,7 @@ use crate::pool::PoolId;
 use crate::served::Served;
 
 pub use admin::{Access, AdminPlace, AdminSettings};
-pub(crate) use labels::in_letters;
+pub(crate) use labels::{in_letters, to_ascii};
 pub use token::{BearerToken, Nonce};
 pub(crate) use value::parse_duration;
 

@@ -21,6 +21,7 @@ mod answering;
 mod calendar;
 mod consequences;
 mod expiry;
+mod explain;
 mod history;
 mod holding;
 mod kept_override;
@@ -72,6 +73,10 @@ use slots::Slots;
 
 use targets::{Linker, Spot, Targets};
 
+pub use explain::{
+    ExplainRequest, ExplainedBackend, ExplainedOutcome, ExplainedService, ExplainedTier, Explanation,
+    MOST_EXPLAINED,
+};
 pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
 pub use memory::{Memory, MemoryChanges, RememberedOverride, RememberedState};
 pub use probing::{Due, Launch, ProbeRun, Running};

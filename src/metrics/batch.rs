@@ -5,10 +5,11 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use super::{COLUMNS, Dropped, Event, FIRST_DROP, FIRST_EVENT, FIRST_RCODE, Metrics, RCODES};
+use super::{COLUMNS, Dropped, Event, FIRST_DROP, FIRST_EVENT, FIRST_RCODE, Metrics};
 use crate::answer::{Disposition, DropReason, Transport};
 use crate::counters::CounterRow;
 use crate::pool::Family;
+use crate::wire::rcode;
 
 /// Counts that are not in the metrics yet. They get there by [`Batch::settle`], and on drop.
 #[derive(Debug)]
@@ -61,8 +62,8 @@ impl<'m> Batch<'m> {
 
     /// Counts a reply with this code.
     pub fn replied(&self, rcode: u16) {
-        let known = RCODES.iter().position(|(_, code)| *code == rcode);
-        self.add(FIRST_RCODE + known.unwrap_or(RCODES.len()), 1);
+        let known = rcode::NAMES.iter().position(|(_, code)| *code == rcode);
+        self.add(FIRST_RCODE + known.unwrap_or(rcode::NAMES.len()), 1);
     }
 
     /// Counts a message without a reply.

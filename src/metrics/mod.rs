@@ -37,19 +37,6 @@ pub use pools::PoolSeries;
 
 /// The columns of a row of queries, in order.
 const QUERIES: [(&str, &str); 4] = [("udp", "ipv4"), ("udp", "ipv6"), ("tcp", "ipv4"), ("tcp", "ipv6")];
-/// One more column, `other`, follows.
-const RCODES: [(&str, u16); 10] = [
-    ("NOERROR", rcode::NOERROR),
-    ("FORMERR", rcode::FORMERR),
-    ("SERVFAIL", rcode::SERVFAIL),
-    ("NXDOMAIN", rcode::NXDOMAIN),
-    ("NOTIMP", rcode::NOTIMP),
-    ("REFUSED", rcode::REFUSED),
-    ("YXDOMAIN", rcode::YXDOMAIN),
-    ("NOTAUTH", rcode::NOTAUTH),
-    ("BADVERS", rcode::BADVERS),
-    ("BADCOOKIE", rcode::BADCOOKIE),
-];
 const DROPS: [&str; 5] = ["short", "response", "port_zero", "long", "limited"];
 const EVENTS: [(&str, &str); 13] = [
     ("truncated_total", "Replies with TC set."),
@@ -73,7 +60,8 @@ const EVENTS: [(&str, &str); 13] = [
 const FINE: [f64; 14] =
     [0.000_01, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 const FIRST_RCODE: usize = QUERIES.len();
-const FIRST_DROP: usize = FIRST_RCODE + RCODES.len() + 1;
+/// After the response codes follows one more column, `other`.
+const FIRST_DROP: usize = FIRST_RCODE + rcode::NAMES.len() + 1;
 const FIRST_EVENT: usize = FIRST_DROP + DROPS.len();
 const COLUMNS: usize = FIRST_EVENT + EVENTS.len();
 
@@ -240,7 +228,8 @@ impl Metrics {
             queries.series(&[("transport", transport), ("family", family)], sum(column))?;
         }
         let mut responses = text.counter("responses_total", "Replies, by response code.")?;
-        for (column, name) in (FIRST_RCODE..).zip(RCODES.iter().map(|(name, _)| *name).chain(["other"])) {
+        for (column, name) in (FIRST_RCODE..).zip(rcode::NAMES.iter().map(|(name, _)| *name).chain(["other"]))
+        {
             responses.series(&[("rcode", name)], sum(column))?;
         }
         let mut dropped = text.counter("dropped_total", "DNS messages that got no reply, by reason.")?;

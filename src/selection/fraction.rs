@@ -24,6 +24,13 @@ impl Fraction {
         Self { numerator: numerator / common, denominator: denominator / common }
     }
 
+    /// The nearest floating-point number, for display.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a rounded number is meant")]
+    pub fn as_float(self) -> f64 {
+        self.numerator as f64 / self.denominator as f64
+    }
+
     /// The product of two fractions. It does not overflow for probabilities of a draw: their
     /// denominators are products of the weights of sites, which are below 2^54.
     #[must_use]

@@ -43,6 +43,26 @@ pub mod rcode {
     pub const BADVERS: u16 = 16;
     /// The cookie is not valid (RFC 7873, section 5.2.3).
     pub const BADCOOKIE: u16 = 23;
+
+    /// The mnemonics of all of these.
+    pub const NAMES: [(&str, u16); 10] = [
+        ("NOERROR", NOERROR),
+        ("FORMERR", FORMERR),
+        ("SERVFAIL", SERVFAIL),
+        ("NXDOMAIN", NXDOMAIN),
+        ("NOTIMP", NOTIMP),
+        ("REFUSED", REFUSED),
+        ("YXDOMAIN", YXDOMAIN),
+        ("NOTAUTH", NOTAUTH),
+        ("BADVERS", BADVERS),
+        ("BADCOOKIE", BADCOOKIE),
+    ];
+
+    /// The mnemonic of a response code, if it is one of these.
+    #[must_use]
+    pub fn name(code: u16) -> Option<&'static str> {
+        NAMES.iter().find(|(_, known)| *known == code).map(|(name, _)| *name)
+    }
 }
 
 /// Operation codes (RFC 6895, section 2.2).

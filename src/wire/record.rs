@@ -21,8 +21,9 @@ pub struct Record<'q> {
 
 impl<'q> Record<'q> {
     /// Reads the record at the start of `rest`, which is a tail of `message`. Returns it and the
-    /// bytes after it.
-    pub(super) fn read(message: &'q [u8], rest: &'q [u8]) -> Option<(Self, &'q [u8])> {
+    /// bytes after it; `None` if it is not whole.
+    #[must_use]
+    pub fn read(message: &'q [u8], rest: &'q [u8]) -> Option<(Self, &'q [u8])> {
         let after_name = skip_name(message, rest)?;
         let (&[t0, t1, c0, c1, l0, l1, l2, l3, d0, d1], after) = after_name.split_first_chunk::<10>()?;
         let (data, after) = after.split_at_checked(usize::from(u16::from_be_bytes([d0, d1])))?;

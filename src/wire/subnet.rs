@@ -1,6 +1,9 @@
 //! EDNS Client Subnet (RFC 7871): strict parsing, and the reply option with its scope.
 
+use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::network::Network;
 
 /// The longest option, bytes: family, two prefix lengths, an IPv6 address.
 pub const LONGEST: usize = 20;
@@ -38,6 +41,33 @@ impl ClientSubnet {
         (excess == 0).then_some(Self { family, source, address })
     }
 
+    /// The subnet of `source` bits that contains an address. A length beyond the width of the address means the
+    /// address alone.
+    #[must_use]
+    pub fn of(address: IpAddr, source: u8) -> Self {
+        let network = Network::around(address, source, source);
+        let mut bytes = [0; 16];
+        let family = match network.first() {
+            IpAddr::V4(address) => {
+                if let Some(first) = bytes.first_chunk_mut() {
+                    *first = address.octets();
+                }
+                1
+            }
+            IpAddr::V6(address) => {
+                bytes = address.octets();
+                2
+            }
+        };
+        Self { family, source: network.length(), address: bytes }
+    }
+
+    /// The number of leading address bits that were sent.
+    #[must_use]
+    pub fn source(&self) -> u8 {
+        self.source
+    }
+
     /// The address of the subnet, with zeros after the prefix.
     #[must_use]
     pub fn address(&self) -> IpAddr {
@@ -66,6 +96,12 @@ impl ClientSubnet {
             address.copy_from_slice(&self.address);
         }
         (option, self.length())
+    }
+}
+
+impl Display for ClientSubnet {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address(), self.source)
     }
 }
 

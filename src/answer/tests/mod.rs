@@ -1,5 +1,6 @@
 //! Tests replies with an independent parser (hickory-proto).
 
+mod explained;
 mod fast;
 mod operations;
 mod options;

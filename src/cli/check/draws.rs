@@ -77,7 +77,7 @@ impl<'s> PoolDraw<'s> {
     pub(super) fn as_json(&self) -> Value {
         let services: Vec<String> = self.services.iter().map(|service| service.name.to_plain()).collect();
         let backends = self.backends.iter().map(|(name, Probability { included, first })| {
-            json!({ "backend": name, "included": float(*included), "first": float(*first) })
+            json!({ "backend": name, "included": included.as_float(), "first": first.as_float() })
         });
         json!({
             "pool": self.pool.name,
@@ -151,9 +151,4 @@ impl Display for Percent {
             _ => write!(f, "{whole}.{rest:02}"),
         }
     }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "JSON numbers are floats")]
-fn float(fraction: Fraction) -> f64 {
-    fraction.numerator as f64 / fraction.denominator as f64
 }

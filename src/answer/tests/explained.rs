@@ -1,0 +1,167 @@
+//! Compares explanations with many answers of the same table.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::pool::{Family, MinHealthy, Override};
+use crate::selection::{Fraction, Spread};
+use crate::table::AddressCondition;
+
+const WORLDS: u64 = 20;
+const DRAWS: u32 = 50_000;
+/// A count is further from its mean than this many standard deviations with a probability of about `1e-8`, and about a
+/// thousand counts are compared.
+const DEVIATIONS: f64 = 5.7;
+
+const NAME: &str = "www.example";
+
+/// One or two tiers with random weights, sites, health and overrides, and a service with random settings.
+fn random_world(rng: &mut SmallRng) -> Table {
+    let standings = [Standing::Healthy, Standing::Healthy, Standing::Unhealthy, Standing::Unknown];
+    let overrides = [None, None, None, Some(Override::Drain), Some(Override::Up), Some(Override::Disabled)];
+    let view = |rng: &mut SmallRng, tier: u8| {
+        let backend = |index: u8, rng: &mut SmallRng| Backend {
+            weight: rng.random_range(0..6),
+            site: rng.random_bool(0.7).then(|| format!("s{}", rng.random_range(0..3))),
+            ..Backend::new(format!("b{index}"), vec![IpAddr::V4(Ipv4Addr::new(192, 0, tier, index))])
+        };
+        let backends: Vec<Backend> = (0..rng.random_range(1..8)).map(|index| backend(index, rng)).collect();
+        let conditions: Vec<AddressCondition> = backends
+            .iter()
+            .map(|_| AddressCondition {
+                overridden: overrides[rng.random_range(0..overrides.len())],
+                percent: [100, 100, 37, 0][rng.random_range(0..4)],
+                held: rng.random_bool(0.1),
+                ..standings[rng.random_range(0..standings.len())].into()
+            })
+            .collect();
+        let min_healthy = MinHealthy::Count(rng.random_range(1..3));
+        let pool = Pool { min_healthy, ..Pool::new(format!("tier{tier}"), backends) };
+        Arc::new(PoolView::build(&pool, None, |backend, _| conditions[backend]))
+    };
+    let views: Vec<Arc<PoolView>> = (0..rng.random_range(1..3)).map(|tier| view(rng, tier)).collect();
+    let tiers = (0..).map(PoolId).take(views.len()).collect();
+    let service = Service::new(Name::parse(NAME).unwrap(), tiers);
+    let answers = [Answers::AtMost(rng.random_range(1..5)), Answers::All][rng.random_range(0..2)];
+    let service = Service {
+        default: Route { answers, ..service.default },
+        policy: [Policy::Weighted, Policy::All][rng.random_range(0..2)],
+        spread: [Spread::Shares, Spread::Always, Spread::Off][rng.random_range(0..3)],
+        ..service
+    };
+    let mut zone =
+        reader::read(Path::new("zone"), &Name::parse("example").unwrap(), &mut |_| Ok(ZONE.into())).unwrap();
+    zone.builder().bind_service(service.name.wire(), ServiceId(0)).unwrap();
+    let catalog = Catalog::new(vec![zone.finish().unwrap()]);
+    let rng = SmallRng::seed_from_u64(rng.random());
+    Table::new(1, Arc::default(), Arc::new(catalog), Arc::new(Services::new([service])), views, rng)
+}
+
+fn explained<'t>(table: &'t Table, name: &Name, seed: u64) -> Explained<'t> {
+    let address = Ipv4Addr::LOCALHOST.into();
+    explain(table, &Asked { name, family: Family::Ipv4, address, subnet: None, time: 0, seed })
+}
+
+/// How often each address was in an answer, and first in one.
+fn counted(table: &Table, seed: u64) -> HashMap<IpAddr, (u32, u32)> {
+    let mut responder = Responder::new(SmallRng::seed_from_u64(seed));
+    let query = query(NAME, rtype::A, None);
+    let mut buffer = [0; 4096];
+    let mut counts: HashMap<IpAddr, (u32, u32)> = HashMap::new();
+    for _ in 0..DRAWS {
+        let told = responder.respond(&query, &client(Transport::Udp), table, &mut buffer);
+        let Disposition::Reply(reply) = told else { panic!("{told:?}") };
+        for (place, (address, _)) in explain::addresses(&buffer[..reply.length]).into_iter().enumerate() {
+            let (included, first) = counts.entry(address).or_default();
+            *included += 1;
+            *first += u32::from(place == 0);
+        }
+    }
+    counts
+}
+
+/// The first address whose counts do not fit the explained probabilities.
+fn disagreement(route: Option<&RouteExplained<'_>>, counts: &HashMap<IpAddr, (u32, u32)>) -> Option<String> {
+    let drawn = route.map_or(&[][..], |route| &*route.drawn);
+    if let Some(address) =
+        counts.keys().find(|address| drawn.iter().all(|drawn| drawn.member.address != **address))
+    {
+        return Some(format!("{address} was answered and is not explained"));
+    }
+    drawn.iter().find_map(|DrawnAddress { member, probability, .. }| {
+        let (included, first) = counts.get(&member.address).copied().unwrap_or_default();
+        [(included, probability.included), (first, probability.first)].into_iter().find_map(
+            |(count, probability)| {
+                let (p, n) = (probability.as_float(), f64::from(DRAWS));
+                let deviation = (n * p * (1.0 - p)).sqrt();
+                let off = (f64::from(count) - n * p).abs();
+                // A certain event has no deviation.
+                (off > DEVIATIONS * deviation + 1e-6)
+                    .then(|| format!("{}: {count} of {DRAWS}, explained as {p}", member.address))
+            },
+        )
+    })
+}
+
+#[test]
+fn an_explanation_agrees_with_a_million_answers() {
+    let name = Name::parse(NAME).unwrap();
+    let mut planted = 0;
+    for seed in 0..WORLDS {
+        let table = random_world(&mut SmallRng::seed_from_u64(seed));
+        let told = explained(&table, &name, seed);
+        let counts = counted(&table, seed + 1000);
+        assert_eq!(disagreement(told.route.as_ref(), &counts), None, "seed {seed}");
+        assert_eq!(told.zone, Some(&b"\x07example\0"[..]));
+        // A planted disagreement: the first address is first in 3 % more or fewer of the answers.
+        let Some(mut route) = told.route.filter(|route| !route.drawn.is_empty()) else { continue };
+        let first = &mut route.drawn[0].probability.first;
+        let (share, off) = (first.numerator * 100, first.denominator * 3);
+        let planted_share = if share > off { share - off } else { share + off };
+        *first = Fraction::new(planted_share, first.denominator * 100);
+        assert!(disagreement(Some(&route), &counts).is_some(), "seed {seed}");
+        planted += 1;
+    }
+    assert!(planted > WORLDS / 2, "{planted}");
+}
+
+#[test]
+fn a_sample_repeats_with_its_seed_and_the_zone_answers_alone_for_other_names() {
+    let table = table(HEALTHY);
+    let name = Name::parse(NAME).unwrap();
+    let [one, same] = [7, 7].map(|seed| explained(&table, &name, seed));
+    assert_eq!((one.addresses.len(), one.ttl), (2, Some(20)));
+    assert_eq!(one.addresses, same.addresses);
+    let samples = (0..20).map(|seed| explained(&table, &name, seed).addresses);
+    assert!(samples.collect::<std::collections::HashSet<_>>().len() > 2);
+
+    let told = |name: &str| explained(&table, &Name::parse(name).unwrap(), 1);
+    let alias = told("alias.example");
+    assert_eq!(alias.route.map(|route| route.route.service.service.name.to_plain()), Some(NAME.to_owned()));
+    let mail = told("mail.example");
+    assert!(mail.route.is_none());
+    assert_eq!(mail.addresses, [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 25))]);
+    assert_eq!(told("nothing.example").rcode, rcode::NXDOMAIN);
+    let elsewhere = told("www.elsewhere");
+    assert_eq!((elsewhere.rcode, elsewhere.zone), (rcode::REFUSED, None));
+}
+
+#[test]
+fn the_part_of_each_tier_is_named() {
+    let pool = |standing: Standing| Arc::new(PoolView::build(&pool(), None, |_, _| standing.into()));
+    let verdicts = |standings: [Standing; 2]| {
+        let before = table(HEALTHY);
+        let services = Services::new([Service::new(Name::parse(NAME).unwrap(), vec![PoolId(0), PoolId(1)])]);
+        let rng = SmallRng::seed_from_u64(1);
+        let catalog = Arc::clone(&before.catalog);
+        let table = Table::new(1, Arc::default(), catalog, Arc::new(services), standings.map(pool), rng);
+        let told = explained(&table, &Name::parse(NAME).unwrap(), 1);
+        told.route.unwrap().tiers.into_iter().map(|(_, verdict)| verdict).collect::<Vec<_>>()
+    };
+    use Standing::{Healthy, Unhealthy};
+    use TierVerdict::{FailsOpen, InUse, Spare, Unusable};
+    assert_eq!(verdicts([Healthy, Healthy]), [InUse, Spare]);
+    assert_eq!(verdicts([Unhealthy, Healthy]), [Unusable, InUse]);
+    assert_eq!(verdicts([Healthy, Unhealthy]), [InUse, Unusable]);
+    assert_eq!(verdicts([Unhealthy, Unhealthy]), [FailsOpen, Unusable]);
+}

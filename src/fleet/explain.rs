@@ -1,0 +1,237 @@
+//! Explains an answer, with the state of the backends behind it.
+//!
+//! `answer::explain` says which parts of the table an answer comes from. This module adds the figures of each tier, and
+//! the state of each backend, at the same moment.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::answer::{Asked, DrawnAddress, Explained, RouteExplained, TierVerdict, explain};
+use crate::fleet::{BackendStatus, Fleet};
+use crate::name::Name;
+use crate::pool::{Family, MinHealthy, PoolId};
+use crate::service::{Route, Service};
+use crate::table::Decision;
+use crate::wire::subnet::ClientSubnet;
+
+/// The most backends in an explanation, because probes wait while it is made.
+pub const MOST_EXPLAINED: usize = 500;
+
+/// A query to explain. [`Asked`] describes the members.
+#[derive(Clone, Debug)]
+pub struct ExplainRequest {
+    /// The name in the question.
+    pub name: Name,
+    /// A or AAAA.
+    pub family: Family,
+    /// The address that sends the query.
+    pub address: IpAddr,
+    /// The client subnet that it sends.
+    pub subnet: Option<ClientSubnet>,
+    /// Determines the sample draw.
+    pub seed: u64,
+}
+
+/// An answer with its reasons. [`Explained`] describes the first members.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The number of the table.
+    pub generation: u64,
+    /// The apex of the zone that answers.
+    pub zone: Option<String>,
+    /// The response code.
+    pub rcode: u16,
+    /// The scope in the client-subnet option of the reply.
+    pub scope: Option<u8>,
+    /// The addresses of the sample.
+    pub addresses: Vec<IpAddr>,
+    /// Their TTL, seconds.
+    pub ttl: Option<u32>,
+    /// The reasons, if a service answers.
+    pub service: Option<ExplainedService>,
+}
+
+/// The reasons for the answer of a service.
+#[derive(Clone, Debug)]
+pub struct ExplainedService {
+    /// As configured.
+    pub service: Service,
+    /// The number of the rule that applies; none for the default route.
+    pub rule: Option<u16>,
+    /// The route that applies, as configured.
+    pub route: Route,
+    /// How it answers.
+    pub outcome: ExplainedOutcome,
+    /// Its tiers, in order.
+    pub tiers: Vec<ExplainedTier>,
+    /// How many backends of the tiers are left out: see [`MOST_EXPLAINED`].
+    pub left_out: usize,
+}
+
+/// How a service answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExplainedOutcome {
+    /// From this pool. If `on_trust`, only with addresses that are held or have had no outcome yet.
+    Tier {
+        /// The pool.
+        pool: Arc<str>,
+        /// See `FamilyView::on_trust`.
+        on_trust: bool,
+    },
+    /// From all backends of this pool as if they were healthy, because no tier is usable.
+    FailOpen {
+        /// The pool.
+        pool: Arc<str>,
+    },
+    /// NODATA: the tier in use has no address of the family, or none has.
+    NoAddress,
+    /// According to `when_down`, because no tier is usable.
+    Down,
+}
+
+/// A tier, with the figures that make it usable or not.
+#[derive(Clone, Debug)]
+pub struct ExplainedTier {
+    /// Its pool.
+    pub pool: Arc<str>,
+    /// Its part in the answer.
+    pub verdict: TierVerdict,
+    /// How much of it must be healthy.
+    pub min_healthy: MinHealthy,
+    /// The number of its addresses of the family that are not disabled.
+    pub addresses: usize,
+    /// The number of those that may be in answers.
+    pub eligible: usize,
+    /// The configured weight of its addresses of the family that are not disabled.
+    pub weight: u64,
+    /// The configured weight of those that may be in answers.
+    pub eligible_weight: u64,
+    /// Its backends that have addresses of the family.
+    pub backends: Vec<ExplainedBackend>,
+}
+
+/// A backend, and how often its addresses are drawn.
+#[derive(Clone, Debug)]
+pub struct ExplainedBackend {
+    /// Its state, with its addresses of the family.
+    pub status: BackendStatus,
+    /// For each of these addresses, its part in the draw; none if it is not drawn.
+    pub drawn: Vec<Option<DrawnAddress>>,
+}
+
+impl Fleet {
+    /// Explains the answer to a query. Changes nothing.
+    #[must_use]
+    pub fn explain(&self, request: &ExplainRequest) -> Explanation {
+        let ExplainRequest { name, family, address, subnet, seed } = request;
+        let wall = self.calendar.shown(self.at).duration_since(std::time::UNIX_EPOCH);
+        let time = wall.map_or(0, |since| u32::try_from(since.as_secs()).unwrap_or(u32::MAX));
+        let asked = Asked { name, family: *family, address: *address, subnet: *subnet, time, seed: *seed };
+        let Explained { zone, rcode, scope, addresses, ttl, route } = explain(&self.table, &asked);
+        Explanation {
+            generation: self.table.generation,
+            zone: zone.and_then(Name::from_wire).map(|zone| zone.to_plain()),
+            rcode,
+            scope,
+            addresses,
+            ttl,
+            service: route.map(|route| self.explained_service(&route, *family)),
+        }
+    }
+
+    fn explained_service(&self, explained: &RouteExplained<'_>, family: Family) -> ExplainedService {
+        let RouteExplained { route, decision, tiers, pool, drawn } = explained;
+        let mut room = MOST_EXPLAINED;
+        let mut left_out = 0;
+        let mut tier = |&(id, verdict): &(PoolId, TierVerdict)| {
+            let drawn = if *pool == Some(id) { &**drawn } else { &[] };
+            let mut tier = self.explained_tier(id, verdict, family)?;
+            let (backends, rest) = self.explained_backends(id, family, drawn, room);
+            room -= backends.len();
+            left_out += rest;
+            tier.backends = backends;
+            Some(tier)
+        };
+        let tiers = tiers.iter().filter_map(&mut tier).collect();
+        let name =
+            |pool: &PoolId| self.table.pool(*pool).map(|view| Arc::clone(&view.name)).unwrap_or_default();
+        ExplainedService {
+            service: route.service.service.clone(),
+            rule: route.index.rule(),
+            route: route.route.clone(),
+            outcome: match decision {
+                Decision::Tier { pool, on_trust, .. } => {
+                    ExplainedOutcome::Tier { pool: name(pool), on_trust: *on_trust }
+                }
+                Decision::FailOpen { pool, .. } => ExplainedOutcome::FailOpen { pool: name(pool) },
+                Decision::NoAddress => ExplainedOutcome::NoAddress,
+                Decision::Down { .. } => ExplainedOutcome::Down,
+            },
+            tiers,
+            left_out,
+        }
+    }
+
+    fn explained_tier(&self, id: PoolId, verdict: TierVerdict, family: Family) -> Option<ExplainedTier> {
+        let (pool, view) = (self.pools.get(id)?, self.table.pool(id)?.family(family));
+        let weights = |members: &mut dyn Iterator<Item = u32>| -> u64 {
+            let backends = &pool.setup.pool.backends;
+            members
+                .filter_map(|index| backends.get(index as usize))
+                .map(|backend| u64::from(backend.weight))
+                .sum()
+        };
+        let all = view.configured.iter().filter(|address| self.is_counted(id, address.member.backend));
+        Some(ExplainedTier {
+            pool: Arc::clone(pool.series.name()),
+            verdict,
+            min_healthy: pool.setup.pool.min_healthy,
+            addresses: all.clone().count(),
+            eligible: view.eligible.members.len(),
+            weight: weights(&mut all.map(|address| address.member.backend)),
+            eligible_weight: weights(&mut view.eligible.members.iter().map(|member| member.backend)),
+            backends: Vec::new(),
+        })
+    }
+
+    /// Whether a backend counts in the totals of its pool.
+    fn is_counted(&self, id: PoolId, index: u32) -> bool {
+        let pool = self.pools.get(id);
+        let over = pool.and_then(|pool| pool.backends.get(index as usize)?.over());
+        let enabled = pool
+            .and_then(|pool| Some(pool.setup.pool.backends.get(index as usize)?.enabled))
+            .unwrap_or(false);
+        enabled && over != Some(crate::pool::Override::Disabled)
+    }
+
+    /// The first backends with addresses of the family, and the number of the others.
+    fn explained_backends(
+        &self,
+        id: PoolId,
+        family: Family,
+        drawn: &[DrawnAddress],
+        room: usize,
+    ) -> (Vec<ExplainedBackend>, usize) {
+        let Some(pool) = self.pools.get(id) else { return (Vec::new(), 0) };
+        let has_family = |index: &usize| {
+            let backend = pool.setup.pool.backends.get(*index);
+            backend
+                .is_some_and(|backend| backend.addresses.iter().any(|address| Family::of(*address) == family))
+        };
+        let mut indices = (0..pool.backends.len()).filter(has_family);
+        let backends = indices.by_ref().take(room).filter_map(|index| {
+            let mut status = self.one_backend(id, index)?;
+            status.addresses.retain(|address| Family::of(address.address) == family);
+            let of_address = |address: IpAddr| {
+                drawn
+                    .iter()
+                    .find(|drawn| drawn.member.backend as usize == index && drawn.member.address == address)
+            };
+            let drawn = status.addresses.iter().map(|shown| of_address(shown.address).copied()).collect();
+            Some(ExplainedBackend { status, drawn })
+        });
+        let backends: Vec<ExplainedBackend> = backends.collect();
+        let rest = indices.count();
+        (backends, rest)
+    }
+}
