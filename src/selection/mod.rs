@@ -1,5 +1,7 @@
-//! Draws `n` of `N` candidates for an answer: systematic sampling with probability proportional to
-//! size, exact in integers.
+//! Chooses `n` of `N` candidates for an answer, exact in integers: by a draw, or for persistent services by a ranking
+//! for one client (`persistent`).
+//!
+//! A draw is systematic sampling with probability proportional to size:
 //!
 //! ```text
 //!                  W' = remaining weight, n' = remaining answers
@@ -22,7 +24,11 @@
 mod chance;
 mod fraction;
 mod inclusion;
+mod logarithm;
 mod partners;
+mod persistent;
+mod picked;
+mod ranked;
 mod sampler;
 mod sites;
 mod systematic;
@@ -33,4 +39,7 @@ mod tests;
 pub use self::fraction::Fraction;
 pub use self::inclusion::{Candidate, MAX_ANSWERS, Probability, Spread, probabilities};
 pub use self::partners::ORDERS;
-pub use self::sampler::{Picked, Sampler};
+pub use self::persistent::{CandidateKey, ClientKey, Ranking};
+pub use self::picked::Picked;
+pub use self::ranked::Ranked;
+pub use self::sampler::Sampler;

@@ -5,50 +5,11 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::chance::Chance;
-use super::inclusion::{Candidate, Frame, MAX_ANSWERS, Spread};
+use super::inclusion::{Candidate, Frame, Spread};
 use super::partners::{can_vary, order_count, orders};
+use super::picked::Picked;
 use super::systematic::Line;
 use super::wide::{MANY, WideLines};
-
-/// The drawn candidates as indices, in the order of the answer, with room for [`MAX_ANSWERS`].
-#[derive(Clone, Debug)]
-pub struct Picked {
-    indices: [u32; MAX_ANSWERS],
-    length: usize,
-}
-
-impl Default for Picked {
-    fn default() -> Self {
-        Self { indices: [0; MAX_ANSWERS], length: 0 }
-    }
-}
-
-impl Picked {
-    /// The indices, in the order of the answer.
-    #[must_use]
-    pub fn indices(&self) -> &[u32] {
-        self.indices.get(..self.length).unwrap_or_default()
-    }
-
-    /// The indices, for a caller that has other numbers for its candidates.
-    #[inline]
-    pub fn indices_mut(&mut self) -> &mut [u32] {
-        self.indices.get_mut(..self.length).unwrap_or_default()
-    }
-
-    /// Discards the last draw.
-    #[inline]
-    pub fn clear(&mut self) {
-        self.length = 0;
-    }
-
-    fn push(&mut self, index: u32) {
-        if let Some(slot) = self.indices.get_mut(self.length) {
-            *slot = index;
-            self.length += 1;
-        }
-    }
-}
 
 /// A prepared draw of a number of candidates. Two are equal if they draw with equal probabilities,
 /// even with different orders.

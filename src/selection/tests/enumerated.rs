@@ -12,7 +12,8 @@ use crate::selection::chance::{Chance, Every};
 use crate::selection::fraction::Fraction;
 use crate::selection::inclusion::{Candidate, Frame, Probability, Spread, probabilities};
 use crate::selection::partners::{self, ORDERS};
-use crate::selection::sampler::{Picked, Sampler, first};
+use crate::selection::picked::Picked;
+use crate::selection::sampler::{Sampler, first};
 use crate::selection::systematic::Line;
 
 const SPREADS: [Spread; 3] = [Spread::Shares, Spread::Always, Spread::Off];

@@ -1,6 +1,7 @@
 //! Enumerates small draws, and takes statistics of many large ones.
 
 mod enumerated;
+mod persistent;
 mod reference;
 mod statistics;
 mod wide;

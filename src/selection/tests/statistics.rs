@@ -9,13 +9,14 @@ use super::enumerated::distribution;
 use super::{candidates, float};
 use crate::selection::chance::Chance;
 use crate::selection::inclusion::{Candidate, MAX_ANSWERS, Spread, probabilities};
-use crate::selection::sampler::{Picked, Sampler};
+use crate::selection::picked::Picked;
+use crate::selection::sampler::Sampler;
 
 const SEED: u64 = 20_260_101;
 const ROUNDS: u32 = 1_000_000;
 
 /// The value that chi-square exceeds with a probability of 1e-6 (Wilson and Hilferty, 1931).
-fn critical(degrees: usize) -> f64 {
+pub(super) fn critical(degrees: usize) -> f64 {
     let degrees = f64::from(u32::try_from(degrees).unwrap());
     let variance = 2.0 / (9.0 * degrees);
     degrees * (1.0 - variance + 4.753 * variance.sqrt()).powi(3)

@@ -10,7 +10,8 @@ use super::statistics::{FAIR, deviation};
 use crate::selection::fraction::Fraction;
 use crate::selection::inclusion::{Candidate, Frame, Spread, probabilities};
 use crate::selection::partners::ORDERS;
-use crate::selection::sampler::{Picked, Sampler};
+use crate::selection::picked::Picked;
+use crate::selection::sampler::Sampler;
 use crate::selection::wide::WideLine;
 
 const SEED: u64 = 20_260_102;
