@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use measure::{cpu_time, float, quantile};
 use steerd::check::{Check, PoolSetup, Probe, TcpProbe, Timing};
 use steerd::checker::{self, CheckerCommand, CheckerHandle};
-use steerd::fleet::{Capacity, FleetSetup, MAX_IN_FLIGHT, Memory, OverrideRequest};
+use steerd::fleet::{Capacity, FleetSetup, MAX_IN_FLIGHT, Memory, OverrideChange, OverrideRequest};
 use steerd::metrics::Metrics;
 use steerd::pool::{Backend, Override, Pool, Require};
 use steerd::served::Served;
@@ -129,7 +129,7 @@ async fn mark(handle: &CheckerHandle, directory: &Path, number: u32) -> Duration
     let request = OverrideRequest {
         pool: "pool-7".into(),
         backend: format!("gateway-{}", 700 + number % IN_A_POOL),
-        state: Some(Override::Drain),
+        change: OverrideChange::State(Some(Override::Drain)),
         length: None,
         reason: Some(reason.clone()),
         force: true,

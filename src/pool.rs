@@ -3,11 +3,16 @@
 //! Plain data as configured. Health belongs to `health`; `table` decides which addresses are answered
 //! now.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// The largest weight a backend may have.
 pub const MAX_WEIGHT: u32 = 1_000_000;
+
+/// The largest percentage of its weight that an operator may give a backend. [`MAX_WEIGHT`] times this is below
+/// 2^30, so the weights of a draw are still 32-bit numbers.
+pub const MAX_WEIGHT_PERCENT: u16 = 1000;
 
 /// Index of a pool, dense from 0, valid within one configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,7 +99,7 @@ impl Backend {
     }
 }
 
-/// An operator's override for a backend. It takes precedence over the checks.
+/// An operator's override for the state of a backend. It takes precedence over the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Override {
     /// Alive, but gets no new clients: if the pool fails open, it is answered only if no other backend
@@ -102,7 +107,7 @@ pub enum Override {
     Drain,
     /// Treated as not enabled: not answered, and not counted.
     Disabled,
-    /// Treated as healthy, with full weight.
+    /// Treated as healthy, whatever slow start and load say about its weight.
     Up,
     /// Treated as unhealthy.
     Down,
@@ -120,6 +125,60 @@ impl Override {
             Self::Disabled => "disabled",
             Self::Up => "up",
             Self::Down => "down",
+        }
+    }
+}
+
+/// The two things of a backend that an operator overrides, each apart from the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OverrideKind {
+    /// The result of the checks.
+    State,
+    /// The configured weight.
+    Weight,
+}
+
+impl OverrideKind {
+    /// Both kinds, in the order of [`OverrideKind::index`].
+    pub const ALL: [Self; 2] = [Self::State, Self::Weight];
+
+    /// The index in arrays by kind.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::State => 0,
+            Self::Weight => 1,
+        }
+    }
+}
+
+/// The value that an operator has set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverrideValue {
+    /// The state of the backend.
+    State(Override),
+    /// Percent of the configured weight, 0 to [`MAX_WEIGHT_PERCENT`]. With 0 the backend gets no new clients, as
+    /// with [`Override::Drain`].
+    Weight(u16),
+}
+
+impl OverrideValue {
+    /// The overridden thing.
+    #[must_use]
+    pub fn kind(self) -> OverrideKind {
+        match self {
+            Self::State(_) => OverrideKind::State,
+            Self::Weight(_) => OverrideKind::Weight,
+        }
+    }
+}
+
+/// `drain`, `30%`.
+impl fmt::Display for OverrideValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State(state) => f.write_str(state.as_str()),
+            Self::Weight(percent) => write!(f, "{percent}%"),
         }
     }
 }

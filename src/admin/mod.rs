@@ -206,6 +206,10 @@ fn routes(shown: AdminState) -> Router {
             "/api/v1/pools/{pool}/backends/{backend}/override",
             put(overrides::put).delete(overrides::delete),
         )
+        .route(
+            "/api/v1/pools/{pool}/backends/{backend}/weight",
+            put(overrides::put_weight).delete(overrides::delete_weight),
+        )
         .route("/api/v1/services", get(resources::services))
         .route("/api/v1/services/{name}", get(resources::service))
         .route("/api/v1/explain", get(explain::explain))

@@ -1,4 +1,5 @@
-//! `/api/v1/pools/{pool}/backends/{backend}/override`: operators' overrides for a backend.
+//! `/api/v1/pools/{pool}/backends/{backend}/override` and `.../weight`: operators' overrides for the state and the
+//! weight of a backend.
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use crate::admin::problem::Problem;
 use crate::admin::{AdminState, json, read_body, status};
 use crate::checker::CheckerCommand;
 use crate::config::parse_duration;
-use crate::fleet::{Consequence, Overridden, OverrideRefused, OverrideRequest};
-use crate::pool::Override;
+use crate::fleet::{Consequence, Overridden, OverrideChange, OverrideRefused, OverrideRequest};
+use crate::pool::{MAX_WEIGHT_PERCENT, Override, OverrideValue};
 use crate::spelling::closest;
 
 /// The range of durations for an override.
@@ -25,10 +26,13 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Maximum length of a reason, characters. It becomes part of a log line.
 const MAX_REASON: usize = 200;
 
+/// How a client forces a PUT.
+const TO_FORCE: &str = "send `\"force\": true` in the body";
+
 /// The pool and the backend in the path.
 type OverridePath = Result<Path<(String, String)>, PathRejection>;
 
-/// The request body.
+/// The body of a request for a state.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OverrideBody {
@@ -40,19 +44,49 @@ struct OverrideBody {
     force: bool,
 }
 
+/// The body of a request for a weight.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WeightBody {
+    /// Of the configured weight.
+    percent: u64,
+    r#for: Option<String>,
+    reason: Option<String>,
+    /// See [`OverrideBody::force`].
+    #[serde(default)]
+    force: bool,
+}
+
 /// The backend after the change, and the consequences.
 #[derive(Serialize)]
 struct OverrideReply<'a> {
     #[serde(flatten)]
     backend: status::Backend<'a>,
-    /// The previous override.
-    before: Option<&'static str>,
+    /// The previous override of the same kind.
+    before: Option<Before>,
     /// When the previous override would have ended by itself.
     before_until: Option<Timestamp>,
     consequences: Vec<&'a str>,
     survives_restart: bool,
     /// Why the override does not survive a restart.
     lost_because: Option<&'static str>,
+}
+
+/// The value of the previous override.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Before {
+    State(&'static str),
+    Percent(u16),
+}
+
+impl From<OverrideValue> for Before {
+    fn from(value: OverrideValue) -> Self {
+        match value {
+            OverrideValue::State(state) => Self::State(state.as_str()),
+            OverrideValue::Weight(percent) => Self::Percent(percent),
+        }
+    }
 }
 
 pub(super) async fn put(
@@ -72,13 +106,45 @@ pub(super) async fn put(
     let request = OverrideRequest {
         pool,
         backend,
-        state: Some(state(&wanted.state)?),
+        change: OverrideChange::State(Some(state(&wanted.state)?)),
         length: member("for", wanted.r#for.as_deref().map(override_length))?,
         reason: member("reason", wanted.reason.as_deref().map(override_reason))?.flatten(),
         force: wanted.force,
         by,
     };
-    set(&shown, request, "send `\"force\": true` in the body").await
+    set(&shown, request, TO_FORCE).await
+}
+
+pub(super) async fn put_weight(
+    State(shown): State<AdminState>,
+    Asker(by): Asker,
+    path: OverridePath,
+    body: Body,
+) -> Result<Response, Problem> {
+    let body = read_body(body).await?;
+    let wanted: WeightBody = serde_json::from_slice(&body).map_err(|error| {
+        Problem::of_json(
+            "the body must be an object such as {\"percent\": 30, \"for\": \"1h\", \"reason\": \"canary\"}",
+            &error,
+        )
+    })?;
+    let (pool, backend) = named(path)?;
+    let percent = u16::try_from(wanted.percent).ok().filter(|percent| *percent <= MAX_WEIGHT_PERCENT);
+    let percent = percent.ok_or_else(|| {
+        bad(format!(
+            "`percent` must be a whole number from 0 to {MAX_WEIGHT_PERCENT}, of the configured weight"
+        ))
+    })?;
+    let request = OverrideRequest {
+        pool,
+        backend,
+        change: OverrideChange::Weight(Some(percent)),
+        length: member("for", wanted.r#for.as_deref().map(override_length))?,
+        reason: member("reason", wanted.reason.as_deref().map(override_reason))?.flatten(),
+        force: wanted.force,
+        by,
+    };
+    set(&shown, request, TO_FORCE).await
 }
 
 pub(super) async fn delete(
@@ -87,10 +153,29 @@ pub(super) async fn delete(
     path: OverridePath,
     uri: Uri,
 ) -> Result<Response, Problem> {
+    end(&shown, by, path, &uri, OverrideChange::State(None)).await
+}
+
+pub(super) async fn delete_weight(
+    State(shown): State<AdminState>,
+    Asker(by): Asker,
+    path: OverridePath,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    end(&shown, by, path, &uri, OverrideChange::Weight(None)).await
+}
+
+async fn end(
+    shown: &AdminState,
+    by: String,
+    path: OverridePath,
+    uri: &Uri,
+    change: OverrideChange,
+) -> Result<Response, Problem> {
     let (pool, backend) = named(path)?;
     let force = is_forced(uri.query())?;
-    let request = OverrideRequest { pool, backend, state: None, length: None, reason: None, force, by };
-    set(&shown, request, "add `?force=true`").await
+    let request = OverrideRequest { pool, backend, change, length: None, reason: None, force, by };
+    set(shown, request, "add `?force=true`").await
 }
 
 /// `to_force` says how the client can force the request.
@@ -100,7 +185,7 @@ async fn set(shown: &AdminState, request: OverrideRequest, to_force: &str) -> Re
             let lost_because = *shown.sources.lost_because.borrow();
             Ok(json(&OverrideReply {
                 backend: status::Backend::new(&backend, false),
-                before: before.as_ref().map(|before| before.state.as_str()),
+                before: before.as_ref().map(|before| before.value.into()),
                 before_until: before.and_then(|before| before.until).and_then(status::timestamp),
                 consequences: texts(&consequences),
                 survives_restart: lost_because.is_none(),

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::config;
 use crate::fleet;
 use crate::health;
+use crate::pool::OverrideValue;
 use crate::probe::Cause;
 
 #[derive(Serialize)]
@@ -66,14 +67,18 @@ pub(super) struct Backend<'a> {
     weight: u32,
     effective_weight: Weight,
     r#override: Option<Override<'a>>,
+    weight_override: Option<Override<'a>>,
     safe_at: Option<Timestamp>,
     addresses: Vec<Address<'a>>,
 }
 
-/// An operator's override.
+/// An operator's override, with `state` or `percent`.
 #[derive(Serialize)]
 struct Override<'a> {
-    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percent: Option<u16>,
     reason: Option<&'a str>,
     by: Option<&'a str>,
     since: Option<Timestamp>,
@@ -200,7 +205,12 @@ impl<'a> Backend<'a> {
             weight: backend.weight,
             effective_weight: effective_weight(backend),
             r#override: backend.overridden.as_ref().map(Override::from),
-            safe_at: backend.overridden.as_ref().and_then(|status| timestamp(status.safe_at?)),
+            weight_override: backend.weight_override.as_ref().map(Override::from),
+            // Each of the two that keeps it out is right, also if it began after the other.
+            safe_at: [&backend.overridden, &backend.weight_override]
+                .into_iter()
+                .filter_map(|status| timestamp(status.as_ref()?.safe_at?))
+                .min(),
             addresses: backend.addresses.iter().map(|address| Address::new(address, history)).collect(),
         }
     }
@@ -226,8 +236,13 @@ fn effective_weight(backend: &fleet::BackendStatus) -> Weight {
 
 impl<'a> From<&'a fleet::OverrideStatus> for Override<'a> {
     fn from(status: &'a fleet::OverrideStatus) -> Self {
+        let (state, percent) = match status.value {
+            OverrideValue::State(state) => (Some(state.as_str()), None),
+            OverrideValue::Weight(percent) => (None, Some(percent)),
+        };
         Self {
-            state: status.state.as_str(),
+            state,
+            percent,
             reason: status.reason.as_deref(),
             by: status.by.as_deref(),
             since: timestamp(status.since),

@@ -21,15 +21,15 @@ use super::{AdminServer, Sources, bind};
 use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::config::{self, Access, BearerToken};
 use crate::fleet::{
-    AddressStatus, BackendStatus, CheckStatus, Configuration, Overridden, OverrideRefused, OverrideRequest,
-    OverrideStatus, PastOutcome, PastTransition, Piece, PoolPiece, PoolStatus, Reloaded, ServiceStatus,
-    Suspected,
+    AddressStatus, BackendStatus, CheckStatus, Configuration, Overridden, OverrideChange, OverrideRefused,
+    OverrideRequest, OverrideStatus, PastOutcome, PastTransition, Piece, PoolPiece, PoolStatus, Reloaded,
+    ServiceStatus, Suspected,
 };
 use crate::health::Outcome;
 use crate::listener::{InForce, Limits};
 use crate::metrics::Metrics;
 use crate::name::Name;
-use crate::pool::{Backend, Override, Pool, PoolId};
+use crate::pool::{Backend, Override, OverrideValue, Pool, PoolId};
 use crate::probe::Cause;
 use crate::reload::{self, Configured, Reach};
 use crate::service::Service;
@@ -110,13 +110,14 @@ fn status(detail: &str) -> PoolPiece {
             weight: 3,
             enabled: true,
             overridden: Some(OverrideStatus {
-                state: Override::Drain,
+                value: OverrideValue::State(Override::Drain),
                 since: at,
                 until: None,
                 reason: Some("kernel".into()),
                 by: Some("an operator".into()),
                 safe_at: Some(at),
             }),
+            weight_override: None,
             addresses: vec![address],
         }],
     }
@@ -307,7 +308,7 @@ async fn the_status_has_the_objects_of_the_api() {
             "suspected": suspected,
             "backends": [{
                 "name": "one", "site": "a", "enabled": true, "weight": 3, "effective_weight": 0.15,
-                "override": overridden, "safe_at": "2023-11-14T22:13:20Z",
+                "override": overridden, "weight_override": null, "safe_at": "2023-11-14T22:13:20Z",
                 "addresses": [{
                     "address": "192.0.2.1", "state": "unhealthy", "since": "2023-11-14T22:13:20Z",
                     "remembered": false, "held": true, "held_until": "2023-11-14T22:13:20Z",

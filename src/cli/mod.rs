@@ -13,6 +13,7 @@ mod overrides;
 mod probe;
 mod reload;
 mod serve;
+mod weight;
 
 use std::io::{self, IsTerminal, Write};
 use std::panic;
@@ -33,6 +34,9 @@ use crate::probe::program;
 
 /// Time limit for tasks that still run after an orderly stop.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
+
+/// The exit code for wrong usage.
+const USAGE: u8 = 2;
 
 /// The environment variable with the path of the configuration file, which applies if there is no argument.
 const CONFIG_VARIABLE: &str = "STEERD_CONFIG";
@@ -127,6 +131,17 @@ Exit codes: 0 explained; 1 it failed, or there is no server; 2 usage.")]
     Down(overrides::Said),
     /// End the override of a backend, so that its checks decide again
     Auto(overrides::Unsaid),
+    /// Give a backend a part of its configured weight, whatever its state: for canaries and gradual moves
+    #[command(after_help = "\
+Examples:
+  steerd weight web/gw1 10% --for 1h --reason canary
+  steerd weight web/gw1 200%            twice its configured weight
+  steerd weight web/gw1 auto            the configured weight again
+
+With 0% it gets no new clients, as with `drain`. `steerd auto` ends the override of its state, not this one.
+
+Exit codes: 0 done; 1 refused, or there is no server; 2 usage.")]
+    Weight(weight::Weighing),
     /// Run an example on this machine: three HTTP backends, a zone and a service; needs no setup
     Demo(demo::Ports),
 }
@@ -185,6 +200,7 @@ pub fn run() -> ExitCode {
         Command::Up(said) => overrides::set(Override::Up, &said),
         Command::Down(said) => overrides::set(Override::Down, &said),
         Command::Auto(unsaid) => overrides::remove(&unsaid),
+        Command::Weight(weighing) => weight::run(&weighing),
         Command::Demo(ports) => demo::run(ports),
     }
 }
@@ -360,6 +376,8 @@ mod tests {
             &["steerd", "drain"],
             &["steerd", "drain", "web"],
             &["steerd", "auto", "web/gw1", "--for", "1m"],
+            &["steerd", "weight", "web/gw1"],
+            &["steerd", "weight", "web/gw1", "30"],
         ] {
             assert_eq!(CommandLine::try_parse_from(usage).unwrap_err().exit_code(), 2, "{usage:?}");
         }

@@ -1,4 +1,5 @@
-//! `steerd drain`, `disable`, `up`, `down` and `auto`: set and end overrides for backends.
+//! `steerd drain`, `disable`, `up`, `down` and `auto`: set and end overrides for the state of backends. `weight` uses
+//! the same requests.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -75,21 +76,48 @@ pub(super) struct Unsaid {
 }
 
 /// A length that the server accepts.
-fn checked_length(text: &str) -> Result<String, String> {
+pub(super) fn checked_length(text: &str) -> Result<String, String> {
     override_length(text).map(|_| text.to_owned())
 }
 
 /// A reason that the server accepts.
-fn checked_reason(text: &str) -> Result<String, String> {
+pub(super) fn checked_reason(text: &str) -> Result<String, String> {
     override_reason(text).map(|_| text.to_owned())
 }
 
 /// A request that can be repeated with force.
-struct Request<'a> {
-    method: Method,
-    path: &'a BackendPath,
-    body: Option<Map<String, Value>>,
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) path: &'a BackendPath,
+    pub(super) words: &'a OverrideWords,
+    pub(super) body: Option<Map<String, Value>>,
 }
+
+/// The words for one kind of override, in requests and for people.
+pub(super) struct OverrideWords {
+    /// The last segment of its path.
+    pub(super) resource: &'static str,
+    /// Its member of a backend.
+    pub(super) member: &'static str,
+    /// The value of an override; none if there is no override.
+    pub(super) value: fn(&Value) -> Option<String>,
+    /// The value of the member `before`.
+    pub(super) before: fn(&Value) -> Option<String>,
+    /// Describes the backend if it has no override and had none.
+    pub(super) had_none: &'static str,
+    /// Describes the backend if it has no override any more.
+    pub(super) ended: &'static str,
+}
+
+/// The words for an override of the state.
+const STATE: OverrideWords = OverrideWords {
+    resource: "override",
+    member: "override",
+    value: |kept| kept["state"].as_str().map(str::to_owned),
+    before: |before| before.as_str().map(str::to_owned),
+    had_none: "its checks decide, as before",
+    ended: "its checks decide again",
+};
 
 pub(super) fn set(state: Override, said: &Said) -> ExitCode {
     let members = [
@@ -98,19 +126,20 @@ pub(super) fn set(state: Override, said: &Said) -> ExitCode {
         said.reason.as_deref().map(|reason| ("reason", reason)),
     ];
     let body = members.into_iter().flatten().map(|(name, value)| (name.into(), value.into())).collect();
-    let request = Request { method: Method::PUT, path: &said.backend, body: Some(body) };
+    let request = Request { method: Method::PUT, path: &said.backend, words: &STATE, body: Some(body) };
     run(&said.server, &request, said.force, said.json)
 }
 
 pub(super) fn remove(unsaid: &Unsaid) -> ExitCode {
-    let request = Request { method: Method::DELETE, path: &unsaid.backend, body: None };
+    let request = Request { method: Method::DELETE, path: &unsaid.backend, words: &STATE, body: None };
     run(&unsaid.server, &request, unsaid.force, unsaid.json)
 }
 
 impl Request<'_> {
     async fn send(&self, client: &AdminClient, force: bool) -> Result<Value, ClientError> {
         let BackendPath { pool, backend } = self.path;
-        let mut resource = format!("/api/v1/pools/{}/backends/{}/override", segment(pool), segment(backend));
+        let (pool, backend, resource) = (segment(pool), segment(backend), self.words.resource);
+        let mut resource = format!("/api/v1/pools/{pool}/backends/{backend}/{resource}");
         let mut body = self.body.clone();
         match &mut body {
             Some(members) if force => drop(members.insert("force".into(), true.into())),
@@ -121,7 +150,7 @@ impl Request<'_> {
     }
 }
 
-fn run(server: &ServerArguments, request: &Request<'_>, force: bool, json: bool) -> ExitCode {
+pub(super) fn run(server: &ServerArguments, request: &Request<'_>, force: bool, json: bool) -> ExitCode {
     let client = match server.client() {
         Ok(client) => client,
         Err(error) => return fail(&error, json),
@@ -140,7 +169,7 @@ fn run(server: &ServerArguments, request: &Request<'_>, force: bool, json: bool)
             if json {
                 print_json(&format!("{reply:#}"));
             } else {
-                print(&in_words(request.path, &reply));
+                print(&in_words(request.path, request.words, &reply));
             }
             ExitCode::SUCCESS
         }
@@ -192,15 +221,15 @@ fn indented(texts: &[Value]) -> String {
 }
 
 /// The state of the backend after the request, and the consequences, one per line.
-fn in_words(path: &BackendPath, reply: &Value) -> String {
+pub(super) fn in_words(path: &BackendPath, words: &OverrideWords, reply: &Value) -> String {
     let BackendPath { pool, backend } = path;
-    let over = &reply["override"];
-    let done = match (over["state"].as_str(), reply["before"].as_str()) {
-        (None, None) => format!("{pool}/{backend} had no override: its checks decide, as before"),
+    let over = &reply[words.member];
+    let done = match ((words.value)(over), (words.before)(&reply["before"])) {
+        (None, None) => format!("{pool}/{backend} had no override: {}", words.had_none),
         (None, Some(before)) => {
-            format!("{pool}/{backend}: the override {before} has ended; its checks decide again")
+            format!("{pool}/{backend}: the override {before} has ended; {}", words.ended)
         }
-        (Some(state), _) => {
+        (Some(value), _) => {
             let until = over["until"].as_str().map_or_else(String::new, |until| format!(" until {until}"));
             let safe = match reply["safe_at"].as_str() {
                 Some(safe_at) => format!("; clients may use its addresses until {safe_at}"),
@@ -210,7 +239,8 @@ fn in_words(path: &BackendPath, reply: &Value) -> String {
                 (None, Some(before)) => format!("\n  it no longer ends by itself; before: at {before}"),
                 _ => String::new(),
             };
-            format!("{pool}/{backend}: {state}{until}{safe}{endless}")
+            let beside = beside(words, reply);
+            format!("{pool}/{backend}: {value}{until}{safe}{endless}{beside}")
         }
     };
     let follows = reply["consequences"].as_array().map_or_else(String::new, |texts| indented(texts));
@@ -221,6 +251,20 @@ fn in_words(path: &BackendPath, reply: &Value) -> String {
         _ => String::new(),
     };
     done + &follows + &lost
+}
+
+/// How the other override of the backend limits the effect of this one, on a separate line.
+fn beside(words: &OverrideWords, reply: &Value) -> String {
+    let state = reply["override"]["state"].as_str();
+    match (state, reply["weight_override"]["percent"].as_u64()) {
+        (Some(state), Some(_)) if words.member != STATE.member && state != Override::Up.as_str() => {
+            format!("\n  it has no effect while the override {state} lasts")
+        }
+        (Some(state), Some(percent)) if words.member == STATE.member && state == Override::Up.as_str() => {
+            format!("\n  it gets {percent}% of its weight, as another override says")
+        }
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -268,6 +312,10 @@ mod tests {
                 "web/gw1: down\n  it no longer ends by itself; before: at 2030-01-01T00:00:00Z",
             ),
             (
+                json!({ "override": { "state": "up" }, "weight_override": { "percent": 0 } }),
+                "web/gw1: up\n  it gets 0% of its weight, as another override says",
+            ),
+            (
                 json!({
                     "override": { "state": "drain", "until": "2030-01-01T00:00:00Z" },
                     "safe_at": "2030-01-01T00:00:20Z",
@@ -276,7 +324,7 @@ mod tests {
                  2030-01-01T00:00:20Z",
             ),
         ] {
-            assert_eq!(in_words(&path, &reply), expected);
+            assert_eq!(in_words(&path, &STATE, &reply), expected);
         }
     }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::fleet::answering::{Answering, ChangeKind, RouteChange, addresses, in_words, lost};
-use crate::fleet::{Consequence, Fleet};
+use crate::fleet::{Consequence, Fleet, OverrideChange};
 use crate::pool::{Backend, Family, Override, PoolId};
 use crate::table::{Choice, Decision, RouteView, ServiceView};
 
@@ -16,16 +16,16 @@ use crate::table::{Choice, Decision, RouteView, ServiceView};
 const MOST_TOLD: usize = 20;
 
 impl Fleet {
-    /// The changes for the pool and its services if a backend gets this override, or none.
+    /// The changes for the pool and its services after this change for a backend.
     pub(super) fn consequences(
         &self,
         id: PoolId,
         backend: usize,
-        over: Option<Override>,
+        wanted: OverrideChange,
     ) -> Vec<Consequence> {
         let before = Arc::clone(&self.table);
         let (Some(pool), Some(view)) = (self.pools.get(id), before.pool(id)) else { return Vec::new() };
-        let changed = pool.view_with(Some(view), Some((backend, over)));
+        let changed = pool.view_with(Some(view), Some((backend, wanted)));
         let after = before.with_pools([(id, Arc::new(changed))]);
         let services: Vec<&ServiceView> =
             before.services().of_pool(id).filter_map(|service| before.service(service)).collect();
@@ -50,7 +50,7 @@ impl Fleet {
                         decisions(family)
                 {
                     let choices = [&*old.choice, &*new.choice];
-                    in_fail_open(&name_of(route), family, (backend, over), choices, &mut consequences);
+                    in_fail_open(&name_of(route), family, (backend, wanted), choices, &mut consequences);
                 }
             }
         }
@@ -64,7 +64,7 @@ impl Fleet {
 fn in_fail_open(
     route: &str,
     family: Family,
-    (backend, over): (&Backend, Option<Override>),
+    (backend, wanted): (&Backend, OverrideChange),
     [old, new]: [&Choice; 2],
     consequences: &mut Vec<Consequence>,
 ) {
@@ -77,7 +77,11 @@ fn in_fail_open(
         consequences.push(Consequence { takes_away, text });
     };
     let is_kept = old.intersection(&new).any(|address| is_own(&address));
-    if is_kept && matches!(over, Some(Override::Drain | Override::Down)) {
+    let takes_out = match wanted {
+        OverrideChange::State(state) => matches!(state, Some(Override::Drain | Override::Down)),
+        OverrideChange::Weight(percent) => percent == Some(0),
+    };
+    if is_kept && takes_out {
         let name = &backend.name;
         tell(false, format!("goes on answering with {name} ({}), because it fails open", family.as_str()));
     }

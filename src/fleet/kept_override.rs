@@ -2,12 +2,12 @@
 
 use crate::fleet::OverrideStatus;
 use crate::fleet::calendar::{Calendar, Stamp};
-use crate::pool::Override;
+use crate::pool::OverrideValue;
 
 /// An operator's override for a backend.
 #[derive(Debug)]
 pub(super) struct KeptOverride {
-    pub(super) state: Override,
+    pub(super) value: OverrideValue,
     pub(super) since: Stamp,
     pub(super) until: Option<Stamp>,
     pub(super) reason: Option<String>,
@@ -19,7 +19,7 @@ pub(super) struct KeptOverride {
 impl KeptOverride {
     pub(super) fn shown(&self, calendar: Calendar) -> OverrideStatus {
         OverrideStatus {
-            state: self.state,
+            value: self.value,
             since: calendar.shown(self.since),
             until: self.until.map(|until| calendar.shown(until)),
             reason: self.reason.clone(),

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use crate::fleet::calendar::{Calendar, Stamp};
 use crate::health::{TargetId, Verdict};
-use crate::pool::Override;
+use crate::pool::{OverrideKind, OverrideValue};
 
 /// The known state of the backends. Identified by names, so that it still applies after the configuration has
 /// changed.
@@ -53,7 +53,7 @@ pub struct RememberedOverride {
     /// The backend's name.
     pub backend: Arc<str>,
     /// The override.
-    pub state: Override,
+    pub value: OverrideValue,
     /// When it began.
     pub since: SystemTime,
     /// When it ends by itself.
@@ -73,8 +73,8 @@ pub struct MemoryChanges {
     pub states: Vec<RememberedState>,
     /// Overrides that are new or have changed.
     pub overrides: Vec<RememberedOverride>,
-    /// Pool and backend of each override that has ended.
-    pub ended: Vec<(Arc<str>, Arc<str>)>,
+    /// Pool, backend and kind of each override that has ended.
+    pub ended: Vec<(Arc<str>, Arc<str>, OverrideKind)>,
     /// Whether there are more changes; the caller asks again at once.
     pub more: bool,
 }
@@ -88,11 +88,11 @@ pub(super) struct Unreported {
     pub(super) targets: BTreeSet<TargetId>,
     /// Overrides that were set or have ended. They are keyed by name, because a reload changes ids, and include
     /// their values, so that no look-up is needed.
-    pub(super) overrides: BTreeMap<Names, Option<RememberedOverride>>,
+    pub(super) overrides: BTreeMap<OverrideName, Option<RememberedOverride>>,
 }
 
-/// The names of a pool and of a backend in it.
-pub(super) type Names = (Arc<str>, Arc<str>);
+/// The names of a pool and of a backend in it, and what of it is overridden.
+pub(super) type OverrideName = (Arc<str>, Arc<str>, OverrideKind);
 
 impl Default for Unreported {
     fn default() -> Self {

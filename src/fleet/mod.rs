@@ -82,7 +82,7 @@ pub use memory::{Memory, MemoryChanges, RememberedOverride, RememberedState};
 pub use probing::{Due, Launch, ProbeRun, Running};
 pub use reload::{Configuration, LostOverride, NewConfiguration, Reloaded};
 pub use report::{BACKENDS_IN_A_PIECE, BACKENDS_WITH_HISTORY_IN_A_PIECE, Cursor, Piece, PoolPiece};
-pub use request::{Consequence, Overridden, OverrideRefused, OverrideRequest};
+pub use request::{Consequence, Overridden, OverrideChange, OverrideRefused, OverrideRequest};
 pub use slots::{MOST_DESCRIPTORS, probes_within};
 pub use status::{
     AddressStatus, BackendStatus, CheckStatus, OverrideStatus, PoolStatus, ServiceStatus, Suspected,

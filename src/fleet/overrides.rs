@@ -15,7 +15,7 @@ use crate::fleet::calendar::Stamp;
 use crate::fleet::kept_override::KeptOverride;
 use crate::fleet::pools::{BackendState, PoolState};
 use crate::fleet::{Fleet, LostOverride, Overridden, OverrideRefused, OverrideRequest, RememberedOverride};
-use crate::pool::{Family, Override, PoolId};
+use crate::pool::{Family, Override, OverrideKind, OverrideValue, PoolId};
 use crate::table::Table;
 
 /// How long after a table was replaced one of its answers may still be in transit.
@@ -26,10 +26,12 @@ const HALF_A_SECOND: Duration = Duration::from_millis(500);
 /// The backends with an override, and when the next override ends.
 #[derive(Debug, Default)]
 pub(super) struct Overrides {
-    /// The pool, and the index of the backend within it.
-    places: BTreeSet<(PoolId, usize)>,
+    places: BTreeSet<OverridePlace>,
     pub(super) end: Option<Stamp>,
 }
+
+/// The pool, the index of the backend within it, and what of it is overridden.
+pub(super) type OverridePlace = (PoolId, usize, OverrideKind);
 
 impl Fleet {
     /// Sets or ends an override, and makes the next table. A request that takes something away from clients
@@ -38,21 +40,22 @@ impl Fleet {
     /// # Errors
     /// See [`OverrideRefused`].
     pub fn override_backend(&mut self, request: OverrideRequest) -> Result<Overridden, OverrideRefused> {
-        let OverrideRequest { pool, backend: name, state, length, reason, force, by } = request;
+        let OverrideRequest { pool, backend: name, change, length, reason, force, by } = request;
         let Some((id, backend)) = self.pools.find(&pool, &name) else {
             return Err(OverrideRefused::NoSuchBackend { pool, backend: name });
         };
-        let consequences = self.consequences(id, backend, state);
+        let place = (id, backend, change.kind());
+        let consequences = self.consequences(id, backend, change);
         if !force && consequences.iter().any(|consequence| consequence.takes_away) {
             return Err(OverrideRefused::TakesAway(consequences));
         }
-        let before = self.overridden(id, backend);
+        let before = self.overridden(place);
         let reason = reason.or_else(|| before?.reason.clone());
         let before = before.map(|kept| kept.shown(self.calendar));
         let since = self.at;
         let until = length.map(|length| since.after(length));
-        let kept = |state| KeptOverride { state, since, until, reason, by: Some(by.clone()), safe_at: None };
-        self.set_override(id, backend, state.map(kept), since, "by request", Some(&by));
+        let kept = |value| KeptOverride { value, since, until, reason, by: Some(by.clone()), safe_at: None };
+        self.set_override(place, change.value().map(kept), since, "by request", Some(&by));
         self.publish(Some(&by));
         let backend = self.one_backend(id, backend);
         let backend = backend.ok_or(OverrideRefused::NoSuchBackend { pool, backend: name })?;
@@ -62,31 +65,27 @@ impl Fleet {
     /// Restores the overrides from the previous run.
     pub(super) fn recall_overrides(&mut self, remembered: Vec<RememberedOverride>) {
         let now = self.at;
-        for RememberedOverride { pool, backend, state, since, until, reason, by } in remembered {
+        for RememberedOverride { pool, backend, value, since, until, reason, by } in remembered {
             let (pool, backend) = (&*pool, &*backend);
             let [since, until] =
                 [Some(since), until].map(|time| time.map(|time| self.calendar.stamp_of(time)));
             if until.is_some_and(|until| until <= now) {
+                let [state, weight] = words(Some(value));
                 info!(
                     pool,
-                    backend,
-                    state = state.as_str(),
-                    "a remembered override has ended while steerd was stopped"
+                    backend, state, weight, "a remembered override has ended while steerd was stopped"
                 );
                 continue;
             }
             let Some((id, index)) = self.pools.find(pool, backend) else {
-                info!(
-                    pool,
-                    backend,
-                    state = state.as_str(),
-                    "a remembered override is dropped, its backend is gone"
-                );
+                let [state, weight] = words(Some(value));
+                info!(pool, backend, state, weight, "a remembered override is dropped, its backend is gone");
                 continue;
             };
             let asked_by = by.clone();
-            let kept = KeptOverride { state, since: since.unwrap_or(now), until, reason, by, safe_at: None };
-            self.set_override(id, index, Some(kept), now, "remembered", asked_by.as_deref());
+            let kept = KeptOverride { value, since: since.unwrap_or(now), until, reason, by, safe_at: None };
+            let place = (id, index, value.kind());
+            self.set_override(place, Some(kept), now, "remembered", asked_by.as_deref());
         }
     }
 
@@ -96,11 +95,11 @@ impl Fleet {
         if self.overrides.end.is_none_or(|end| end > now) {
             return;
         }
-        for (id, backend) in self.overrides.places.clone() {
-            let Some(kept) = self.overridden(id, backend) else { continue };
+        for place in self.overrides.places.clone() {
+            let Some(kept) = self.overridden(place) else { continue };
             if kept.until.is_some_and(|until| until <= now) {
                 let asked_by = kept.by.clone();
-                self.set_override(id, backend, None, now, "its time is over", asked_by.as_deref());
+                self.set_override(place, None, now, "its time is over", asked_by.as_deref());
             }
         }
     }
@@ -109,7 +108,9 @@ impl Fleet {
     pub(super) fn index_overrides(&mut self) {
         let places = self.pools.iter().flat_map(|(id, pool)| {
             let backends = pool.backends.iter().enumerate();
-            backends.filter(|(_, backend)| backend.overridden.is_some()).map(move |(index, _)| (id, index))
+            let all = backends
+                .flat_map(|(index, backend)| OverrideKind::ALL.map(|kind| (index, backend.kept(kind), kind)));
+            all.filter_map(move |(index, kept, kind)| kept.map(|_| (id, index, kind)))
         });
         self.overrides.places = places.collect();
         self.note_end();
@@ -118,9 +119,9 @@ impl Fleet {
     /// Records all overrides as ended, before a reload, and returns them for [`Self::lost_overrides`].
     pub(super) fn let_go_of_overrides(&mut self) -> Vec<LostOverride> {
         let mut all = Vec::new();
-        for (id, backend) in self.overrides.places.clone() {
-            self.note_no_override(id, backend);
-            all.extend(self.named_override(id, backend));
+        for place in self.overrides.places.clone() {
+            self.note_no_override(place);
+            all.extend(self.named_override(place));
         }
         all
     }
@@ -128,64 +129,69 @@ impl Fleet {
     /// Finds and logs the overrides whose backends are gone after the reload.
     pub(super) fn lost_overrides(&self, before: Vec<LostOverride>, asked_by: &str) -> Vec<LostOverride> {
         let places = self.overrides.places.iter();
-        let now = places.filter_map(|(id, backend)| self.named_override(*id, *backend));
+        let now = places.filter_map(|place| self.named_override(*place));
         let now: HashSet<(Arc<str>, Arc<str>)> = now.map(|kept| (kept.pool, kept.backend)).collect();
         let is_lost =
             |kept: &LostOverride| !now.contains(&(Arc::clone(&kept.pool), Arc::clone(&kept.backend)));
         let lost: Vec<LostOverride> = before.into_iter().filter(is_lost).collect();
-        for LostOverride { pool, backend, state, .. } in &lost {
-            let (pool, backend, state) = (&**pool, &**backend, state.as_str());
-            info!(pool, backend, state, asked_by, "the override of a backend has ended, the backend is gone");
+        for LostOverride { pool, backend, value, .. } in &lost {
+            let (pool, backend, [state, weight]) = (&**pool, &**backend, words(Some(*value)));
+            info!(
+                pool,
+                backend, state, weight, asked_by, "the override of a backend has ended, the backend is gone"
+            );
         }
         lost
     }
 
-    fn named_override(&self, id: PoolId, backend: usize) -> Option<LostOverride> {
+    fn named_override(&self, place: OverridePlace) -> Option<LostOverride> {
+        let (id, backend, _) = place;
         let series = &self.pools.get(id)?.series;
-        let kept = self.overridden(id, backend)?;
+        let kept = self.overridden(place)?;
         Some(LostOverride {
             pool: Arc::clone(series.name()),
             backend: Arc::clone(series.backend_name(backend)?),
-            state: kept.state,
+            value: kept.value,
             reason: kept.reason.clone(),
         })
     }
 
     /// Records all overrides as changed, because their names, places or times have changed.
     pub(super) fn note_overrides(&mut self) {
-        for (id, backend) in self.overrides.places.clone() {
-            self.note_override(id, backend);
+        for place in self.overrides.places.clone() {
+            self.note_override(place);
         }
     }
 
     fn note_end(&mut self) {
-        let ends = self.overrides.places.iter().map(|(id, backend)| self.overridden(*id, *backend));
+        let ends = self.overrides.places.iter().map(|place| self.overridden(*place));
         self.overrides.end = ends.filter_map(|kept| kept?.until).min();
     }
 
-    fn overridden(&self, id: PoolId, backend: usize) -> Option<&KeptOverride> {
-        self.pools.get(id)?.backends.get(backend)?.overridden.as_deref()
+    fn overridden(&self, (id, backend, kind): OverridePlace) -> Option<&KeptOverride> {
+        self.pools.get(id)?.backends.get(backend)?.kept(kind)
     }
 
     fn set_override(
         &mut self,
-        id: PoolId,
-        backend: usize,
+        place: OverridePlace,
         kept: Option<KeptOverride>,
         now: Stamp,
         why: &str,
         asked_by: Option<&str>,
     ) {
+        let (id, backend, kind) = place;
+        let from = self.overridden(place).map(|kept| kept.value);
         let Some(pool) = self.pools.0.get_mut(id.index()) else { return };
-        let from = pool.backends.get(backend).and_then(BackendState::over);
-        let over = kept.as_ref().map(|kept| kept.state);
+        let value = kept.as_ref().map(|kept| kept.value);
         let set = |state: &mut BackendState| {
-            let before = state.overridden.take();
-            state.overridden = kept.map(|mut kept| {
+            let Some(slot) = state.overridden.get_mut(kind.index()) else { return };
+            let before = slot.take();
+            *slot = kept.map(|mut kept| {
                 if let Some(before) = before {
                     // If this override keeps the backend out too, it left the answers with the previous one.
                     kept.safe_at = before.safe_at;
-                    if before.state == kept.state {
+                    if before.value == kept.value {
                         kept.since = before.since;
                     }
                 }
@@ -195,15 +201,15 @@ impl Fleet {
         if pool.change_backend(backend, set).is_none() {
             return;
         }
-        pool.series.overridden(backend, over);
-        log_override(pool, backend, from, now, why, asked_by);
-        if over.is_some() {
-            self.overrides.places.insert((id, backend));
+        pool.series.overridden(backend, kind, value);
+        log_override(pool, (backend, kind), from, now, why, asked_by);
+        if value.is_some() {
+            self.overrides.places.insert(place);
         } else {
-            self.overrides.places.remove(&(id, backend));
+            self.overrides.places.remove(&place);
         }
         self.note_end();
-        self.note_override(id, backend);
+        self.note_override(place);
         self.touched.insert(id);
     }
 
@@ -220,17 +226,19 @@ impl Fleet {
             affected.extend(table.services().tiers_beside(*pool));
         }
         for id in affected {
-            let mut places = self.overrides.places.range((id, 0)..=(id, usize::MAX)).peekable();
+            let all = (id, 0, OverrideKind::State)..=(id, usize::MAX, OverrideKind::Weight);
+            let mut places = self.overrides.places.range(all).peekable();
             if places.peek().is_none() {
                 continue;
             }
             let answered = answered(id, &table);
             let Some(pool) = self.pools.0.get_mut(id.index()) else { continue };
             let safe = now.after(ON_THE_WAY + pool.ttl).max(pool.earlier_answers_end);
-            for &(_, backend) in places {
-                let status = pool.backends.get_mut(backend).and_then(|state| state.overridden.as_deref_mut());
-                let Some(status) = status else { continue };
-                if status.state == Override::Up || answered.contains(&backend) {
+            for &(_, backend, kind) in places {
+                let state = pool.backends.get_mut(backend);
+                let slot = state.and_then(|state| state.overridden.get_mut(kind.index()));
+                let Some(status) = slot.and_then(Option::as_deref_mut) else { continue };
+                if !takes_out(status.value) || answered.contains(&backend) {
                     status.safe_at = None;
                 } else {
                     status.safe_at.get_or_insert(safe);
@@ -238,6 +246,19 @@ impl Fleet {
             }
         }
     }
+}
+
+/// Whether a backend with this override is not answered, unless its pool fails open.
+fn takes_out(value: OverrideValue) -> bool {
+    match value {
+        OverrideValue::State(state) => state != Override::Up,
+        OverrideValue::Weight(percent) => percent == 0,
+    }
+}
+
+/// The fields of a log line, `state` and `weight`.
+fn words(value: Option<OverrideValue>) -> [Option<String>; 2] {
+    OverrideKind::ALL.map(|kind| value.filter(|value| value.kind() == kind).map(|value| value.to_string()))
 }
 
 /// The backends of a pool that may be in answers now.
@@ -257,25 +278,25 @@ fn answered(id: PoolId, table: &Table) -> BTreeSet<usize> {
 /// Logs a new override, or the end of the previous one.
 fn log_override(
     pool: &PoolState,
-    backend: usize,
-    from: Option<Override>,
+    (backend, kind): (usize, OverrideKind),
+    from: Option<OverrideValue>,
     now: Stamp,
     why: &str,
     asked_by: Option<&str>,
 ) {
-    let kept = pool.backends.get(backend).and_then(|state| state.overridden.as_deref());
-    let (from, left) = (from.map(Override::as_str), pool.tally.to_string());
+    let kept = pool.backends.get(backend).and_then(|state| state.kept(kind));
+    let (from, left) = (from.map(|value| value.to_string()), pool.tally.to_string());
     let backend = pool.series.backend_name(backend).map(|name| &**name);
     let pool = &**pool.series.name();
     match kept {
-        Some(KeptOverride { state, until, reason, .. }) => {
+        Some(KeptOverride { value, until, reason, .. }) => {
             // Rounded, because some time has passed since it was set, for example for an hour.
             let rounded = |length: Duration| Duration::from_secs((length + HALF_A_SECOND).as_secs());
             let ends_in = until.map(|until| Shown(rounded(until.since(now))).to_string());
-            let (state, reason) = (state.as_str(), reason.as_deref());
+            let ([state, weight], reason) = (words(Some(*value)), reason.as_deref());
             info!(
                 pool,
-                backend, state, from, ends_in, reason, left, asked_by, "backend is overridden, {why}"
+                backend, state, weight, from, ends_in, reason, left, asked_by, "backend is overridden, {why}"
             );
         }
         None if from.is_some() => {

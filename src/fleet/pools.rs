@@ -9,7 +9,6 @@ use rand::Rng;
 
 use crate::check::{Check, PoolSetup, Probe};
 use crate::fleet::calendar::{Calendar, Stamp};
-use crate::fleet::combine;
 use crate::fleet::history::Transitions;
 use crate::fleet::kept_override::KeptOverride;
 use crate::fleet::local_faults::Suspecting;
@@ -17,9 +16,10 @@ use crate::fleet::memory::{Hints, RememberedState, hints};
 use crate::fleet::tally::Tally;
 use crate::fleet::targets::{InitialState, Linker, Spot, TargetKey, Targets, User};
 use crate::fleet::weight::{self, SlowStart};
+use crate::fleet::{OverrideChange, combine};
 use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::metrics::{Metrics, PoolSeries};
-use crate::pool::{Backend, Override, PoolId};
+use crate::pool::{Backend, Override, OverrideKind, OverrideValue, PoolId};
 use crate::service::Service;
 use crate::table::{AddressCondition, FULL_WEIGHT, PoolView, Standing};
 
@@ -55,19 +55,39 @@ pub(super) struct PoolState {
 pub(super) struct BackendState {
     /// In configuration order.
     pub(super) addresses: Box<[AddressState]>,
-    /// The operator's override for it.
-    pub(super) overridden: Option<Box<KeptOverride>>,
+    /// The operator's overrides for it, by [`OverrideKind::index`].
+    pub(super) overridden: Overridden,
 }
 
+/// Boxed, because most backends have none.
+type Overridden = [Option<Box<KeptOverride>>; 2];
+
 impl BackendState {
-    /// The override that an operator has set.
+    /// The override of one kind.
+    pub(super) fn kept(&self, kind: OverrideKind) -> Option<&KeptOverride> {
+        self.overridden.get(kind.index())?.as_deref()
+    }
+
+    /// The state that an operator has set.
     pub(super) fn over(&self) -> Option<Override> {
-        self.overridden.as_ref().map(|kept| kept.state)
+        match self.kept(OverrideKind::State)?.value {
+            OverrideValue::State(state) => Some(state),
+            OverrideValue::Weight(_) => None,
+        }
+    }
+
+    /// The operator's percentage of the configured weight.
+    pub(super) fn weight(&self) -> u16 {
+        match self.kept(OverrideKind::Weight).map(|kept| kept.value) {
+            Some(OverrideValue::Weight(percent)) => percent,
+            _ => FULL_WEIGHT.into(),
+        }
     }
 }
 
 fn counted(configured: &Backend, state: &BackendState) -> Tally {
-    Tally::of(configured, state.over(), state.addresses.iter().map(|address| address.standing))
+    let standings = state.addresses.iter().map(|address| address.standing);
+    Tally::of(configured, state.over(), state.weight(), standings)
 }
 
 fn tally_of(setup: &PoolSetup, backends: &[BackendState]) -> Tally {
@@ -281,11 +301,11 @@ impl PoolState {
         view.next(&self.setup.pool, |backend, address| self.condition(backend, address, None))
     }
 
-    /// The view of the pool if a backend had this override, or none.
+    /// The view of the pool after a change of an override.
     pub(super) fn view_with(
         &self,
         previous: Option<&PoolView>,
-        supposed: Option<(usize, Option<Override>)>,
+        supposed: Option<(usize, OverrideChange)>,
     ) -> PoolView {
         PoolView::build(&self.setup.pool, previous, |backend, address| {
             self.condition(backend, address, supposed)
@@ -293,20 +313,34 @@ impl PoolState {
     }
 
     /// The state of an address, for answers.
-    fn condition(
+    pub(super) fn condition(
         &self,
         backend: usize,
         address: usize,
-        supposed: Option<(usize, Option<Override>)>,
+        supposed: Option<(usize, OverrideChange)>,
     ) -> AddressCondition {
-        let Some(state) = self.address(backend, address) else {
+        let Some((of_backend, state)) =
+            self.backends.get(backend).and_then(|state| Some((state, state.addresses.get(address)?)))
+        else {
             return AddressCondition::from(Standing::Unknown);
         };
-        let overridden = match supposed {
-            Some((supposed, over)) if supposed == backend => over,
-            _ => self.backends.get(backend).and_then(BackendState::over),
+        let mut condition = AddressCondition {
+            standing: state.standing,
+            held: state.held,
+            percent: state.percent,
+            overridden: of_backend.over(),
+            weight: of_backend.weight(),
         };
-        AddressCondition { standing: state.standing, held: state.held, percent: state.percent, overridden }
+        match supposed {
+            Some((supposed, OverrideChange::State(over))) if supposed == backend => {
+                condition.overridden = over;
+            }
+            Some((supposed, OverrideChange::Weight(percent))) if supposed == backend => {
+                condition.weight = percent.unwrap_or(FULL_WEIGHT.into());
+            }
+            _ => {}
+        }
+        condition
     }
 }
 
@@ -314,7 +348,7 @@ impl PoolState {
 #[derive(Default)]
 struct EarlierBackend {
     addresses: HashMap<IpAddr, AddressState>,
-    overridden: Option<Box<KeptOverride>>,
+    overridden: Overridden,
 }
 
 /// Inputs for linking the backends of a pool.

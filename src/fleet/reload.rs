@@ -20,7 +20,7 @@ use crate::fleet::pools::{Linking, PoolState, Pools};
 use crate::fleet::probing::Reason;
 use crate::fleet::services::log_pool;
 use crate::fleet::targets::{Linker, Spot};
-use crate::pool::{Backend, Override, Pool, PoolId};
+use crate::pool::{Backend, OverrideValue, Pool, PoolId};
 #[cfg(test)]
 use crate::served::Served;
 use crate::service::Service;
@@ -95,7 +95,7 @@ pub struct LostOverride {
     /// The backend's name.
     pub backend: Arc<str>,
     /// The override.
-    pub state: Override,
+    pub value: OverrideValue,
     /// Why it was set.
     pub reason: Option<String>,
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::fleet::calendar::Calendar;
-use crate::fleet::memory::Names;
+use crate::fleet::memory::OverrideName;
+use crate::fleet::overrides::OverridePlace;
 use crate::fleet::pools::PoolState;
 use crate::fleet::targets::User;
 use crate::fleet::{Fleet, Memory, MemoryChanges, RememberedOverride, RememberedState};
 use crate::health::TargetId;
-use crate::pool::PoolId;
+use crate::pool::OverrideKind;
 
 /// How many changes one call reports: well below a millisecond of work.
 const CHANGES_AT_ONCE: usize = 2_000;
@@ -20,16 +21,16 @@ impl Fleet {
     }
 
     /// Records the current override of a backend, or that it has none.
-    pub(super) fn note_override(&mut self, id: PoolId, backend: usize) {
+    pub(super) fn note_override(&mut self, (id, backend, kind): OverridePlace) {
         let Some(pool) = self.pools.get(id) else { return };
-        let Some(names) = names(pool, backend) else { return };
-        self.unreported.overrides.insert(names, remembered_override(pool, backend, self.calendar));
+        let Some(name) = name(pool, backend, kind) else { return };
+        self.unreported.overrides.insert(name, remembered_override(pool, backend, kind, self.calendar));
     }
 
     /// Records that a backend has no override, before a reload that may remove it.
-    pub(super) fn note_no_override(&mut self, id: PoolId, backend: usize) {
-        let names = self.pools.get(id).and_then(|pool| names(pool, backend));
-        self.unreported.overrides.extend(names.map(|names| (names, None)));
+    pub(super) fn note_no_override(&mut self, (id, backend, kind): OverridePlace) {
+        let name = self.pools.get(id).and_then(|pool| name(pool, backend, kind));
+        self.unreported.overrides.extend(name.map(|name| (name, None)));
     }
 
     /// The changes since the last call, at most a bounded number.
@@ -37,10 +38,10 @@ impl Fleet {
         let mut unreported = std::mem::take(&mut self.unreported);
         let mut changes = MemoryChanges { everything: unreported.everything, ..MemoryChanges::default() };
         for _ in 0..CHANGES_AT_ONCE {
-            if let Some((names, kept)) = unreported.overrides.pop_first() {
+            if let Some((name, kept)) = unreported.overrides.pop_first() {
                 match kept {
                     Some(kept) => changes.overrides.push(kept),
-                    None => changes.ended.push(names),
+                    None => changes.ended.push(name),
                 }
             } else if let Some(target) = unreported.targets.pop_first() {
                 self.tell_target(&mut changes, target);
@@ -62,7 +63,10 @@ impl Fleet {
                 checks.filter_map(|(check, id)| self.remembered_state(pool, backend, address, check, *id)),
             );
         }
-        memory.overrides.extend(remembered_override(pool, backend, self.calendar));
+        let overrides = OverrideKind::ALL;
+        memory.overrides.extend(
+            overrides.iter().filter_map(|kind| remembered_override(pool, backend, *kind, self.calendar)),
+        );
     }
 
     fn tell_target(&self, changes: &mut MemoryChanges, id: TargetId) {
@@ -83,10 +87,9 @@ impl Fleet {
         id: TargetId,
     ) -> Option<RememberedState> {
         let (verdict, _) = self.targets.verdict(&self.health, id);
-        let (pool_name, backend_name) = names(pool, backend)?;
         Some(RememberedState {
-            pool: pool_name,
-            backend: backend_name,
+            pool: Arc::clone(pool.series.name()),
+            backend: Arc::clone(pool.series.backend_name(backend)?),
             address: *pool.setup.pool.backends.get(backend)?.addresses.get(address)?,
             check: Arc::clone(pool.checks.get(check)?),
             verdict: verdict?,
@@ -95,13 +98,18 @@ impl Fleet {
     }
 }
 
-fn remembered_override(pool: &PoolState, backend: usize, calendar: Calendar) -> Option<RememberedOverride> {
-    let kept = pool.backends.get(backend)?.overridden.as_ref()?.shown(calendar);
-    let (pool, backend) = names(pool, backend)?;
+fn remembered_override(
+    pool: &PoolState,
+    backend: usize,
+    kind: OverrideKind,
+    calendar: Calendar,
+) -> Option<RememberedOverride> {
+    let kept = pool.backends.get(backend)?.kept(kind)?.shown(calendar);
+    let (pool, backend, _) = name(pool, backend, kind)?;
     Some(RememberedOverride {
         pool,
         backend,
-        state: kept.state,
+        value: kept.value,
         since: kept.since,
         until: kept.until,
         reason: kept.reason,
@@ -109,6 +117,6 @@ fn remembered_override(pool: &PoolState, backend: usize, calendar: Calendar) -> 
     })
 }
 
-fn names(pool: &PoolState, backend: usize) -> Option<Names> {
-    Some((Arc::clone(pool.series.name()), Arc::clone(pool.series.backend_name(backend)?)))
+fn name(pool: &PoolState, backend: usize, kind: OverrideKind) -> Option<OverrideName> {
+    Some((Arc::clone(pool.series.name()), Arc::clone(pool.series.backend_name(backend)?), kind))
 }

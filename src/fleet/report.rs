@@ -14,8 +14,8 @@ use crate::fleet::calendar::Calendar;
 use crate::fleet::pools::{AddressState, BackendState, PoolState, standing};
 use crate::fleet::{AddressStatus, BackendStatus, CheckStatus, Fleet, PoolStatus, ServiceStatus, Suspected};
 use crate::health::TargetId;
-use crate::pool::{Backend, Family, Override, PoolId};
-use crate::table::{Choice, FULL_WEIGHT, FamilyView, PoolView, ServiceView, Standing, Table};
+use crate::pool::{Backend, Family, Override, OverrideKind, PoolId};
+use crate::table::{Choice, FamilyView, PoolView, ServiceView, Standing, Table};
 
 /// The most backends in a piece: well below a millisecond of work.
 pub const BACKENDS_IN_A_PIECE: usize = 500;
@@ -134,24 +134,16 @@ impl Fleet {
     ) -> Option<BackendStatus> {
         let configured = pool.setup.pool.backends.get(index)?;
         let state = pool.backends.get(index)?;
-        let over = state.over();
-        let address = |(&address, state): (&_, &AddressState)| {
+        let address = |(place, (&address, state)): (usize, (&_, &AddressState))| {
             let family = Family::of(address);
             let FamilyView { eligible, everyone, .. } = view.family(family);
             let eligible = is_member(eligible, index, address);
             let fails_open = *family.select(fails_open);
-            let percent = match state.percent {
-                // At 0 percent it is answered only if all have 0 percent; then the configured weights
-                // apply.
-                0 => FULL_WEIGHT,
-                percent if over.is_none() => percent,
-                _ => FULL_WEIGHT,
-            };
+            let condition = pool.condition(index, place, None);
             let drawn = if eligible {
-                configured.weight * u32::from(percent)
+                condition.eligible_weight(configured.weight)
             } else if fails_open && is_member(everyone, index, address) {
-                // If all weights are 0, they are equal.
-                configured.weight.max(1) * u32::from(FULL_WEIGHT)
+                condition.fail_open_weight(configured.weight)
             } else {
                 0
             };
@@ -174,13 +166,16 @@ impl Fleet {
                 },
             }
         };
+        let overridden = |kind| state.kept(kind).map(|kept| kept.shown(self.calendar));
+        let addresses = configured.addresses.iter().zip(&state.addresses);
         Some(BackendStatus {
             name: pool.series.backend_name(index).cloned().unwrap_or_default(),
             site: configured.site.clone(),
             weight: configured.weight,
             enabled: configured.enabled,
-            overridden: state.overridden.as_ref().map(|kept| kept.shown(self.calendar)),
-            addresses: configured.addresses.iter().zip(&state.addresses).map(address).collect(),
+            overridden: overridden(OverrideKind::State),
+            weight_override: overridden(OverrideKind::Weight),
+            addresses: addresses.enumerate().map(address).collect(),
         })
     }
 

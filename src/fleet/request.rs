@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::fleet::{BackendStatus, OverrideStatus};
-use crate::pool::Override;
+use crate::pool::{Override, OverrideKind, OverrideValue};
 
 /// A request to set or end the override of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +12,8 @@ pub struct OverrideRequest {
     pub pool: String,
     /// The backend's name.
     pub backend: String,
-    /// The override to set; none returns to the result of the checks.
-    pub state: Option<Override>,
+    /// The override to set or to end.
+    pub change: OverrideChange,
     /// How long it lasts; without it, until an operator ends it.
     pub length: Option<Duration>,
     /// The reason, for display. If there is none, the reason of the previous override stays.
@@ -24,12 +24,39 @@ pub struct OverrideRequest {
     pub by: String,
 }
 
+/// A change of one of the overrides of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverrideChange {
+    /// The state; none returns to the result of the checks.
+    State(Option<Override>),
+    /// The percentage of the configured weight; none returns to that weight.
+    Weight(Option<u16>),
+}
+
+impl OverrideChange {
+    /// The overridden thing.
+    pub(super) fn kind(self) -> OverrideKind {
+        match self {
+            Self::State(_) => OverrideKind::State,
+            Self::Weight(_) => OverrideKind::Weight,
+        }
+    }
+
+    /// The new value; none if the override ends.
+    pub(super) fn value(self) -> Option<OverrideValue> {
+        match self {
+            Self::State(state) => state.map(OverrideValue::State),
+            Self::Weight(percent) => percent.map(OverrideValue::Weight),
+        }
+    }
+}
+
 /// The result of a request that was carried out.
 #[derive(Clone, Debug)]
 pub struct Overridden {
     /// The backend after the change.
     pub backend: BackendStatus,
-    /// The previous override.
+    /// The previous override of the same kind.
     pub before: Option<OverrideStatus>,
     /// The changes for the pool and its services.
     pub consequences: Vec<Consequence>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::fleet::{PastOutcome, PastTransition};
-use crate::pool::Override;
+use crate::pool::OverrideValue;
 use crate::table::Standing;
 
 /// A suspicion of this machine, instead of the backends.
@@ -49,8 +49,10 @@ pub struct BackendStatus {
     pub weight: u32,
     /// Whether it is enabled.
     pub enabled: bool,
-    /// The operator's override for it.
+    /// The operator's override for its state.
     pub overridden: Option<OverrideStatus>,
+    /// The operator's override for its weight.
+    pub weight_override: Option<OverrideStatus>,
     /// In configuration order.
     pub addresses: Vec<AddressStatus>,
 }
@@ -59,7 +61,7 @@ pub struct BackendStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverrideStatus {
     /// The override.
-    pub state: Override,
+    pub value: OverrideValue,
     /// When it began.
     pub since: SystemTime,
     /// When it ends by itself.

@@ -5,8 +5,7 @@ use std::fmt;
 use crate::pool::{Backend, Override};
 use crate::table::Standing;
 
-/// How many addresses are healthy, as `min_healthy` counts them: an override takes precedence over the
-/// checks.
+/// How many addresses are healthy, as `min_healthy` counts them: overrides take precedence over the checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     healthy: usize,
@@ -14,16 +13,18 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// The addresses of one backend.
+    /// The addresses of one backend. `weight` is the operator's percentage of its weight.
     pub(super) fn of(
         configured: &Backend,
         over: Option<Override>,
+        weight: u16,
         addresses: impl Iterator<Item = Standing>,
     ) -> Self {
         let total = configured.addresses.len();
         match over {
             Some(Override::Disabled) => Self::default(),
             _ if !configured.enabled => Self::default(),
+            _ if weight == 0 => Self { healthy: 0, total },
             Some(Override::Up) => Self { healthy: total, total },
             Some(Override::Drain | Override::Down) => Self { healthy: 0, total },
             None => {

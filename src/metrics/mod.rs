@@ -330,7 +330,7 @@ mod tests {
     use crate::answer::{Disposition, Reply, ResponseKind, Transport};
     use crate::health::Outcome;
     use crate::name::Name;
-    use crate::pool::{Backend, Override, Pool};
+    use crate::pool::{Backend, Override, OverrideKind, OverrideValue, Pool};
     use crate::probe::Cause;
     use crate::service::Service;
     use crate::table::{PoolView, Services, Standing};
@@ -407,7 +407,8 @@ mod tests {
         }
         series.changed(0, 0, Standing::Unhealthy);
         series.changed(0, 0, Standing::Healthy);
-        series.overridden(0, Some(Override::Down));
+        series.overridden(0, OverrideKind::State, Some(OverrideValue::State(Override::Down)));
+        series.overridden(0, OverrideKind::Weight, Some(OverrideValue::Weight(30)));
         series.suspected(true);
         let series = parsed(&metrics.render(&table));
         for (name, value) in [
@@ -433,6 +434,7 @@ mod tests {
                 1.0,
             ),
             ("backend_overridden{pool=\"web\",backend=\"b\\\"1\\\\\",state=\"down\"}", 1.0),
+            ("backend_weight_override_ratio{pool=\"web\",backend=\"b\\\"1\\\\\"}", 0.3),
             ("self_suspected{pool=\"web\"}", 1.0),
             ("self_suspected{pool=\"\"}", 0.0),
             ("pool_usable{pool=\"web\"}", 1.0),
@@ -446,7 +448,8 @@ mod tests {
             assert_eq!(series.get(&format!("steerd_{name}")), Some(&value), "{name} in {series:#?}");
         }
         assert!(series.contains_key("steerd_last_probe_age_seconds{pool=\"web\"}"));
-        metrics.pools()[0].overridden(0, Some(Override::Disabled));
+        let disabled = Some(OverrideValue::State(Override::Disabled));
+        metrics.pools()[0].overridden(0, OverrideKind::State, disabled);
         let disabled = parsed(&metrics.render(&table));
         assert_eq!(disabled["steerd_pool_healthy_weight{pool=\"web\"}"], 0.0, "it is in no total");
     }

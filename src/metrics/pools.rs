@@ -7,14 +7,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::health::Outcome;
 use crate::metrics::Metrics;
 use crate::metrics::histogram::Histogram;
 use crate::metrics::text::{Label, TextEncoder, flag};
-use crate::pool::{Override, Pool};
+use crate::pool::{Override, OverrideKind, OverrideValue, Pool};
 use crate::probe::Cause;
 use crate::table::{PoolView, Standing, Table};
 
@@ -38,6 +38,9 @@ const CAUSES: [Cause; 10] = [
 /// In the order of their numbers.
 const STANDINGS: [Standing; 4] =
     [Standing::Unknown, Standing::Healthy, Standing::Draining, Standing::Unhealthy];
+
+/// Stands for no override of the weight: no override has so large a percentage.
+const NO_PERCENT: u16 = u16::MAX;
 
 /// Buckets of the duration of probes, seconds.
 const DURATIONS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -72,6 +75,8 @@ struct BackendSeries {
     causes: [AtomicU32; CAUSES.len()],
     /// 0 for none, otherwise the index in [`Override::ALL`] plus one.
     over: AtomicU8,
+    /// The operator's percentage of the weight; [`NO_PERCENT`] for none.
+    percent: AtomicU16,
     addresses: Box<[AddressSeries]>,
 }
 
@@ -117,6 +122,9 @@ impl PoolSeries {
                         outcomes: old.map(|old| copied64(&old.outcomes)).unwrap_or_default(),
                         causes: old.map(|old| copied32(&old.causes)).unwrap_or_default(),
                         over: AtomicU8::new(old.map_or(0, |old| old.over.load(Ordering::Relaxed))),
+                        percent: AtomicU16::new(
+                            old.map_or(NO_PERCENT, |old| old.percent.load(Ordering::Relaxed)),
+                        ),
                         addresses: backend.addresses.iter().map(|ip| AddressSeries::new(*ip, old)).collect(),
                     }
                 })
@@ -219,11 +227,17 @@ impl PoolSeries {
         }
     }
 
-    /// Sets the operator's override for a backend.
-    pub fn overridden(&self, backend: usize, over: Option<Override>) {
-        let place = over.and_then(|over| (1..).zip(Override::ALL).find(|(_, known)| *known == over));
-        if let Some(series) = self.backends.get(backend) {
-            series.over.store(place.map_or(0, |(place, _)| place), Ordering::Relaxed);
+    /// Sets or ends the operator's override of this kind for a backend.
+    pub fn overridden(&self, backend: usize, kind: OverrideKind, value: Option<OverrideValue>) {
+        let Some(series) = self.backends.get(backend) else { return };
+        match (kind, value) {
+            (_, Some(OverrideValue::State(state))) => {
+                let place = (1..).zip(Override::ALL).find(|(_, known)| *known == state);
+                series.over.store(place.map_or(0, |(place, _)| place), Ordering::Relaxed);
+            }
+            (_, Some(OverrideValue::Weight(percent))) => series.percent.store(percent, Ordering::Relaxed),
+            (OverrideKind::State, None) => series.over.store(0, Ordering::Relaxed),
+            (OverrideKind::Weight, None) => series.percent.store(NO_PERCENT, Ordering::Relaxed),
         }
     }
 
@@ -355,6 +369,15 @@ fn write_probes(text: &mut TextEncoder<'_>, pools: &[Arc<PoolSeries>]) -> fmt::R
         if let Some(over) = over.and_then(|place| Override::ALL.get(usize::from(place))) {
             let labels = [("pool", &*pool.name), ("backend", &*backend.name), ("state", over.as_str())];
             overridden.series(&labels, 1)?;
+        }
+    }
+    let help = "The part of its configured weight that an operator gives the backend, while one does.";
+    let mut weights = text.gauge("backend_weight_override_ratio", help)?;
+    for (pool, backend) in backends() {
+        let percent = backend.percent.load(Ordering::Relaxed);
+        if percent != NO_PERCENT {
+            let labels = [("pool", &*pool.name), ("backend", &*backend.name)];
+            weights.series(&labels, f64::from(percent) / 100.0)?;
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ use crate::check::{
 use crate::duration::Shown;
 use crate::fleet::{LostOverride, Reloaded};
 use crate::name::Name;
-use crate::pool::{Backend, MinHealthy, Pool, PoolId, Require};
+use crate::pool::{Backend, MinHealthy, OverrideKind, Pool, PoolId, Require};
 use crate::service::{Answers, Policy, Route, Service, WhenDown};
 use crate::settings::Settings;
 use crate::zone::{Catalog, Zone};
@@ -110,9 +110,13 @@ pub(super) fn difference(before: Compared<'_>, now: Compared<'_>) -> Difference 
 impl Difference {
     /// Adds the result of the reload to the difference.
     pub(super) fn with(self, Reloaded { generation, lost }: Reloaded) -> Self {
-        let change = |LostOverride { pool, backend, state, reason }: LostOverride| {
+        let change = |LostOverride { pool, backend, value, reason }: LostOverride| {
             let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-            let detail = format!("{}{reason} has ended, because the backend is gone", state.as_str());
+            let what = match value.kind() {
+                OverrideKind::State => "",
+                OverrideKind::Weight => "weight ",
+            };
+            let detail = format!("{what}{value}{reason} has ended, because the backend is gone");
             Change::Changed(format!("{pool}/{backend}"), vec![detail])
         };
         Self { generation, overrides: lost.into_iter().map(change).collect(), ..self }

@@ -19,8 +19,8 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::fleet::Memory;
-use crate::state::form::{StoredOverride, StoredState, time};
+use crate::fleet::{Memory, RememberedOverride};
+use crate::state::form::{StoredKind, StoredOverride, StoredState, StoredWeight, time};
 
 /// The format name in the file.
 const FORMAT: &str = "steerd-health";
@@ -78,6 +78,8 @@ struct Envelope<'a> {
 struct Stored {
     states: Vec<StoredState>,
     overrides: Vec<StoredOverride>,
+    #[serde(default)]
+    weights: Vec<StoredWeight>,
 }
 
 /// Encodes a memory. `journal` is the number of the journal that continues it.
@@ -85,10 +87,14 @@ struct Stored {
 /// # Errors
 /// Errors of the serializer. No memory causes one.
 pub(super) fn encode(memory: Memory, journal: u64, now: SystemTime) -> serde_json::Result<String> {
-    let stored = Stored {
-        states: memory.states.into_iter().map(StoredState).collect(),
-        overrides: memory.overrides.into_iter().map(StoredOverride).collect(),
-    };
+    let states = memory.states.into_iter().map(StoredState).collect();
+    let mut stored = Stored { states, overrides: Vec::new(), weights: Vec::new() };
+    for kept in memory.overrides {
+        match StoredKind::from(kept) {
+            StoredKind::State(kept) => stored.overrides.push(kept),
+            StoredKind::Weight(kept) => stored.weights.push(kept),
+        }
+    }
     let memory = serde_json::value::to_raw_value(&stored)?;
     drop(stored);
     let (written, journal) = (time::timestamp(now), Some(journal));
@@ -119,7 +125,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
     let stored: Stored = serde_json::from_str(memory.get()).map_err(SnapshotError::Content)?;
     let memory = Memory {
         states: stored.states.into_iter().map(|StoredState(state)| state).collect(),
-        overrides: stored.overrides.into_iter().map(|StoredOverride(kept)| kept).collect(),
+        overrides: (stored.overrides.into_iter().map(RememberedOverride::from))
+            .chain(stored.weights.into_iter().map(RememberedOverride::from))
+            .collect(),
     };
     Ok(Snapshot { memory, written: written.into(), journal })
 }

@@ -12,13 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::fleet::{RememberedOverride, RememberedState};
 use crate::health::Verdict;
-use crate::pool::Override;
+use crate::pool::{MAX_WEIGHT_PERCENT, Override, OverrideValue};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredState(#[serde(with = "StateForm")] pub(super) RememberedState);
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct StoredOverride(#[serde(with = "OverrideForm")] pub(super) RememberedOverride);
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "RememberedState")]
@@ -33,13 +30,18 @@ struct StateForm {
     since: SystemTime,
 }
 
+/// An override for the state of a backend.
+pub(super) type StoredOverride = OverrideForm<StateField>;
+/// An override for its weight.
+pub(super) type StoredWeight = OverrideForm<PercentField>;
+
+/// An override with the field of its kind.
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "RememberedOverride")]
-struct OverrideForm {
+pub(super) struct OverrideForm<V> {
     pool: Arc<str>,
     backend: Arc<str>,
-    #[serde(with = "StateWord")]
-    state: Override,
+    #[serde(flatten)]
+    value: V,
     #[serde(with = "time")]
     since: SystemTime,
     #[serde(with = "optional_time")]
@@ -47,6 +49,59 @@ struct OverrideForm {
     reason: Option<String>,
     #[serde(default)]
     by: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StateField {
+    #[serde(with = "StateWord")]
+    state: Override,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct PercentField {
+    percent: u16,
+}
+
+/// The stored form of an override. The kinds are in separate lists and records, because earlier versions of steerd
+/// read only overrides that have a state.
+pub(super) enum StoredKind {
+    State(StoredOverride),
+    Weight(StoredWeight),
+}
+
+impl From<RememberedOverride> for StoredKind {
+    fn from(kept: RememberedOverride) -> Self {
+        match kept.value {
+            OverrideValue::State(state) => Self::State(OverrideForm::new(StateField { state }, kept)),
+            OverrideValue::Weight(percent) => Self::Weight(OverrideForm::new(PercentField { percent }, kept)),
+        }
+    }
+}
+
+impl From<StateField> for OverrideValue {
+    fn from(StateField { state }: StateField) -> Self {
+        Self::State(state)
+    }
+}
+
+impl From<PercentField> for OverrideValue {
+    fn from(PercentField { percent }: PercentField) -> Self {
+        Self::Weight(percent.min(MAX_WEIGHT_PERCENT))
+    }
+}
+
+impl<V> OverrideForm<V> {
+    fn new(value: V, kept: RememberedOverride) -> Self {
+        let RememberedOverride { pool, backend, value: _, since, until, reason, by } = kept;
+        Self { pool, backend, value, since, until, reason, by }
+    }
+}
+
+impl<V: Into<OverrideValue>> From<OverrideForm<V>> for RememberedOverride {
+    fn from(form: OverrideForm<V>) -> Self {
+        let OverrideForm { pool, backend, value, since, until, reason, by } = form;
+        Self { pool, backend, value: value.into(), since, until, reason, by }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

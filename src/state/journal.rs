@@ -6,6 +6,8 @@
 //! 91ff...          {"state":{"pool":"web","backend":"gw1", ...}}
 //! c43a...          {"override":{"pool":"web", ...}}
 //! 77d2...          {"ended":{"pool":"web","backend":"gw1"}}     the override has ended
+//! 2ab0...          {"weight":{"pool":"web", ...}}               an override of the weight
+//! e51c...          {"weight_ended":{"pool":"web", ...}}
 //! ```
 //!
 //! A record starts with a checksum over its text, its offset in the file and the number of the
@@ -23,8 +25,9 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::MemoryChanges;
+use crate::pool::OverrideKind;
 use crate::state::disk::Disk;
-use crate::state::form::{StoredOverride, StoredState, time};
+use crate::state::form::{StoredKind, StoredOverride, StoredState, StoredWeight, time};
 use crate::state::recollection::Recollection;
 
 /// The format name in the file.
@@ -60,7 +63,16 @@ enum JournalRecord {
     Written(Timestamp),
     State(StoredState),
     Override(StoredOverride),
-    Ended { pool: Arc<str>, backend: Arc<str> },
+    Ended {
+        pool: Arc<str>,
+        backend: Arc<str>,
+    },
+    Weight(StoredWeight),
+    #[serde(rename = "weight_ended")]
+    WeightEnded {
+        pool: Arc<str>,
+        backend: Arc<str>,
+    },
 }
 
 /// A journal that is open for writing.
@@ -130,10 +142,18 @@ impl<F> Journal<F> {
                 self.line(&mut lines, &JournalRecord::State(StoredState(state)))?;
             }
             for kept in overrides {
-                self.line(&mut lines, &JournalRecord::Override(StoredOverride(kept)))?;
+                let record = match StoredKind::from(kept) {
+                    StoredKind::State(kept) => JournalRecord::Override(kept),
+                    StoredKind::Weight(kept) => JournalRecord::Weight(kept),
+                };
+                self.line(&mut lines, &record)?;
             }
-            for (pool, backend) in ended {
-                self.line(&mut lines, &JournalRecord::Ended { pool, backend })?;
+            for (pool, backend, kind) in ended {
+                let record = match kind {
+                    OverrideKind::State => JournalRecord::Ended { pool, backend },
+                    OverrideKind::Weight => JournalRecord::WeightEnded { pool, backend },
+                };
+                self.line(&mut lines, &record)?;
             }
         }
         self.file.write_all(&lines)?;
@@ -211,8 +231,12 @@ fn carry_out(record: JournalRecord, recollection: &mut Recollection) {
     match record {
         JournalRecord::Written(time) => recollection.written = time.into(),
         JournalRecord::State(StoredState(state)) => recollection.state(state),
-        JournalRecord::Override(StoredOverride(kept)) => recollection.overridden(kept),
-        JournalRecord::Ended { pool, backend } => recollection.ended(pool, backend),
+        JournalRecord::Override(kept) => recollection.overridden(kept.into()),
+        JournalRecord::Weight(kept) => recollection.overridden(kept.into()),
+        JournalRecord::Ended { pool, backend } => recollection.ended(pool, backend, OverrideKind::State),
+        JournalRecord::WeightEnded { pool, backend } => {
+            recollection.ended(pool, backend, OverrideKind::Weight);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::fleet::{Memory, RememberedOverride, RememberedState};
+use crate::pool::OverrideKind;
 use crate::state::file::Snapshot;
 
 /// States that were written longer ago are not used as hints.
@@ -18,7 +19,7 @@ type CheckPath = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
 #[derive(Debug)]
 pub(super) struct Recollection {
     states: BTreeMap<CheckPath, RememberedState>,
-    overrides: BTreeMap<(Arc<str>, Arc<str>), RememberedOverride>,
+    overrides: BTreeMap<(Arc<str>, Arc<str>, OverrideKind), RememberedOverride>,
     /// When the last change was written.
     pub(super) written: SystemTime,
 }
@@ -55,11 +56,12 @@ impl Recollection {
     }
 
     pub(super) fn overridden(&mut self, kept: RememberedOverride) {
-        self.overrides.insert((Arc::clone(&kept.pool), Arc::clone(&kept.backend)), kept);
+        let key = (Arc::clone(&kept.pool), Arc::clone(&kept.backend), kept.value.kind());
+        self.overrides.insert(key, kept);
     }
 
-    pub(super) fn ended(&mut self, pool: Arc<str>, backend: Arc<str>) {
-        self.overrides.remove(&(pool, backend));
+    pub(super) fn ended(&mut self, pool: Arc<str>, backend: Arc<str>, kind: OverrideKind) {
+        self.overrides.remove(&(pool, backend, kind));
     }
 
     /// The part that is valid `now`: no states that are too old, no overrides that have ended, no

@@ -15,8 +15,12 @@
 //! override up          yes, at full weight             yes                      healthy
 //! override down        no                              yes                      not healthy
 //! override drain       no                              if no other is left      not healthy
+//! weight override 0 %  no                              if no other is left      not healthy
 //! override disabled    no                              no                       not in the total either
 //! ```
+//!
+//! Any other weight override multiplies the weight in answers and in fail open, also beside the override `up`, and
+//! not the weight that counts for `min_healthy`.
 //!
 //! Fail open distrusts the checks, not the operator. A drained server is about to be stopped, so it is
 //! answered only if no tier has another address. It still counts in the total for `min_healthy`, as missing
@@ -29,7 +33,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::pool::{Family, Override, Pool};
+use crate::pool::{Family, MAX_WEIGHT_PERCENT, Override, Pool};
 use crate::selection::Candidate;
 
 /// The addresses of a pool that may be in answers now.
@@ -136,12 +140,14 @@ pub struct AddressCondition {
     pub percent: u8,
     /// The operator's override, which takes precedence.
     pub overridden: Option<Override>,
+    /// The operator's percentage of the configured weight, 0 to [`MAX_WEIGHT_PERCENT`].
+    pub weight: u16,
 }
 
 impl From<Standing> for AddressCondition {
     /// A condition with full weight and without an override.
     fn from(standing: Standing) -> Self {
-        Self { standing, held: false, percent: FULL_WEIGHT, overridden: None }
+        Self { standing, held: false, percent: FULL_WEIGHT, overridden: None, weight: FULL_WEIGHT.into() }
     }
 }
 
@@ -150,6 +156,7 @@ impl AddressCondition {
     fn role(self) -> Option<Role> {
         let role = match self.overridden {
             Some(Override::Disabled) => return None,
+            _ if self.weight == 0 => Role::Drained,
             Some(Override::Up) => Role::Eligible(FULL_WEIGHT),
             Some(Override::Down) => Role::Out,
             Some(Override::Drain) => Role::Drained,
@@ -164,6 +171,41 @@ impl AddressCondition {
         };
         Some(role)
     }
+
+    /// The weight with which an address of this configured weight is drawn while it is eligible, in hundredths.
+    #[must_use]
+    pub fn eligible_weight(self, configured: u32) -> u32 {
+        let percent = match (self.overridden, self.percent) {
+            // At 0 percent it is answered only if all have 0 percent, and then as if all had 100.
+            (Some(Override::Up), _) | (None, 0) => FULL_WEIGHT,
+            (_, percent) => percent,
+        };
+        scaled(configured, product(percent, self.weight))
+    }
+
+    /// The weight with which an address of this configured weight is drawn while its pool fails open, in
+    /// hundredths.
+    #[must_use]
+    pub fn fail_open_weight(self, configured: u32) -> u32 {
+        match scaled(configured, self.weight) {
+            // It is answered only if all have 0: by configured weight, and equally if these are 0 too.
+            0 => scaled(configured.max(1), FULL_WEIGHT.into()),
+            weight => weight,
+        }
+    }
+}
+
+/// The product of two percentages, at most [`MAX_WEIGHT_PERCENT`]. It is rounded up, so it is 0 only if one of them
+/// is 0.
+fn product(percent: u8, weight: u16) -> u16 {
+    let product = u32::from(percent) * u32::from(weight.min(MAX_WEIGHT_PERCENT));
+    u16::try_from(product.div_ceil(FULL_WEIGHT.into())).unwrap_or(MAX_WEIGHT_PERCENT)
+}
+
+/// A weight in hundredths.
+fn scaled(weight: u32, percent: u16) -> u32 {
+    // At most `MAX_WEIGHT_PERCENT` x `MAX_WEIGHT`, which fits.
+    weight.saturating_mul(percent.into())
 }
 
 /// The role of an address that counts in the totals of its pool.
@@ -187,6 +229,8 @@ struct EnabledAddress<'c> {
     /// The index of its configured address.
     place: u32,
     role: Role,
+    /// See [`AddressCondition::weight`].
+    weight_percent: u16,
 }
 
 /// An address for a [`Choice`].
@@ -204,7 +248,7 @@ impl EnabledAddress<'_> {
         (weight > 0).then_some((self.place, member, Candidate { weight, site }))
     }
 
-    /// The percentage of its weight with which it is eligible; `None` if it is not.
+    /// The percentage of its weight with which it is eligible, without the operator's; `None` if it is not.
     fn percent(&self, with_spares: bool) -> Option<u8> {
         match self.role {
             Role::Eligible(percent) => Some(percent),
@@ -366,34 +410,46 @@ fn enabled<'c>(
     condition: &impl Fn(usize, usize) -> AddressCondition,
 ) -> Vec<EnabledAddress<'c>> {
     let entry = |(index, configured): (u32, &'c ConfiguredAddress)| {
-        let role = condition(configured.member.backend as usize, configured.at).role()?;
-        Some(EnabledAddress { configured, place: index, role })
+        let condition = condition(configured.member.backend as usize, configured.at);
+        let (role, weight_percent) = (condition.role()?, condition.weight);
+        Some(EnabledAddress { configured, place: index, role, weight_percent })
     };
     let mut enabled = Vec::with_capacity(configured.len());
     enabled.extend((0..).zip(configured).filter(|(_, configured)| configured.enabled).filter_map(entry));
     enabled
 }
 
-/// The eligible addresses with their weights: the configured weights if all addresses get their full weight
-/// or none gets any, otherwise in hundredths.
+/// The eligible addresses with their weights: the configured weights if all addresses get exactly these, otherwise
+/// in hundredths.
 fn eligible_of(enabled: &[EnabledAddress<'_>], with_spares: bool) -> impl Iterator<Item = Chosen> + Clone {
     let weighted = enabled.iter().filter(|address| address.weight() > 0);
     let picked = weighted.filter_map(move |address| Some((address, address.percent(with_spares)?)));
-    let all = |wanted| picked.clone().all(|(_, percent)| percent == wanted);
     // If all get 0 percent, leaving them out would make the answer of a usable pool empty.
-    let unscaled = all(FULL_WEIGHT) || all(0);
+    let none_has_any = picked.clone().all(|(_, percent)| percent == 0);
+    let of_weight = move |address: &EnabledAddress<'_>, percent| {
+        product(if none_has_any { FULL_WEIGHT } else { percent }, address.weight_percent)
+    };
+    let unscaled =
+        picked.clone().all(|(address, percent)| of_weight(address, percent) == u16::from(FULL_WEIGHT));
     picked.filter_map(move |(address, percent)| {
-        // At most 100 x `MAX_WEIGHT`, which fits.
-        let weight =
-            if unscaled { address.weight() } else { address.weight().saturating_mul(percent.into()) };
-        address.candidate(weight)
+        let weight = address.weight();
+        address.candidate(if unscaled { weight } else { scaled(weight, of_weight(address, percent)) })
     })
 }
 
-/// All addresses as if they were healthy; drained ones only if there are no others. Drawn by weight, or
-/// uniformly if all weights are 0.
+/// All addresses as if they were healthy; drained ones only if there are no others. Drawn by weight with the
+/// operator's percentage; by configured weight if the operator gives all of them 0, or uniformly if these are 0 too.
 fn everyone_of(enabled: &[EnabledAddress<'_>], all_drained: bool) -> impl Iterator<Item = Chosen> + Clone {
     let left = enabled.iter().filter(move |address| all_drained || address.role != Role::Drained);
+    let unscaled = left.clone().all(|address| address.weight_percent == u16::from(FULL_WEIGHT));
     let all_zero = left.clone().all(|address| address.weight() == 0);
-    left.filter_map(move |address| address.candidate(if all_zero { 1 } else { address.weight() }))
+    let none_has_any = left.clone().all(|address| scaled(address.weight(), address.weight_percent) == 0);
+    left.filter_map(move |address| {
+        let weight = address.weight();
+        address.candidate(match () {
+            () if all_zero => 1,
+            () if unscaled || none_has_any => weight,
+            () => scaled(weight, address.weight_percent),
+        })
+    })
 }

@@ -3,6 +3,7 @@
 use super::*;
 
 const OVERRIDE: &str = "/api/v1/pools/web/backends/one/override";
+const WEIGHT: &str = "/api/v1/pools/web/backends/one/weight";
 
 #[tokio::test]
 async fn overrides_reach_the_checker_and_show_the_backend() {
@@ -12,15 +13,51 @@ async fn overrides_reach_the_checker_and_show_the_backend() {
     assert_eq!((&backend["name"], &backend["weight"]), (&"one".into(), &3.into()));
     let asked = fixture.overrides.recv().await.unwrap();
     assert_eq!(asked.length, Some(Duration::from_secs(1800)));
-    assert_eq!((asked.state, asked.reason.as_deref()), (Some(Override::Drain), Some("kernel")));
+    let drain = OverrideChange::State(Some(Override::Drain));
+    assert_eq!((asked.change, asked.reason.as_deref()), (drain, Some("kernel")));
 
     for state in Override::ALL {
         fixture.json("PUT", OVERRIDE, Some(&format!("{{\"state\":\"{}\"}}", state.as_str()))).await;
         let asked = fixture.overrides.recv().await.unwrap();
-        assert_eq!((asked.state, asked.length, asked.reason), (Some(state), None, None));
+        let change = OverrideChange::State(Some(state));
+        assert_eq!((asked.change, asked.length, asked.reason), (change, None, None));
     }
     fixture.json("DELETE", OVERRIDE, None).await;
-    assert_eq!(fixture.overrides.recv().await.unwrap().state, None);
+    assert_eq!(fixture.overrides.recv().await.unwrap().change, OverrideChange::State(None));
+}
+
+#[tokio::test]
+async fn weights_reach_the_checker_apart_from_states() {
+    let mut fixture = start(Some(status("")));
+    let body = r#"{"percent":30,"for":"1h","reason":" canary ","force":true}"#;
+    let backend = fixture.json("PUT", WEIGHT, Some(body)).await;
+    assert_eq!((&backend["name"], &backend["weight"]), (&"one".into(), &3.into()));
+    let asked = fixture.overrides.recv().await.unwrap();
+    assert_eq!((asked.change, asked.force), (OverrideChange::Weight(Some(30)), true));
+    assert_eq!((asked.length, asked.reason.as_deref()), (Some(Duration::from_secs(3600)), Some("canary")));
+    for percent in [0, 1000] {
+        fixture.json("PUT", WEIGHT, Some(&format!("{{\"percent\":{percent}}}"))).await;
+        let asked = fixture.overrides.recv().await.unwrap();
+        assert_eq!(asked.change, OverrideChange::Weight(Some(percent)));
+    }
+    fixture.json("DELETE", &format!("{WEIGHT}?force=true"), None).await;
+    let asked = fixture.overrides.recv().await.unwrap();
+    assert_eq!((asked.change, asked.force), (OverrideChange::Weight(None), true));
+    for (body, expected) in [
+        ("{}", ": `percent` is missing"),
+        (r#"{"percent":"30%"}"#, ": it has string \"30%\" where"),
+        (r#"{"percent":1001}"#, "`percent` must be a whole number from 0 to 1000"),
+        (r#"{"percent":1e30}"#, "where"),
+        (r#"{"percent":-1}"#, "integer `-1`"),
+        (r#"{"percent":30,"state":"up"}"#, ": `state` is not known; these are: `percent`, `for`, `reason`"),
+        (r#"{"percent":30,"for":"400d"}"#, "`for`: expected a duration with a unit"),
+    ] {
+        let (head, problem) = fixture.send("PUT", WEIGHT, "", Some(body)).await;
+        assert_problem(&head, &problem, 400);
+        let detail: serde_json::Value = serde_json::from_str(&problem).unwrap();
+        assert!(detail["detail"].as_str().unwrap().contains(expected), "{body}: {problem}");
+    }
+    assert!(fixture.overrides.try_recv().is_err(), "the checker was asked for none of these");
 }
 
 #[tokio::test]

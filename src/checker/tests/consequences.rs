@@ -1,7 +1,7 @@
 //! Overrides that take something away from clients, and the other consequences of overrides.
 
 use super::*;
-use crate::pool::{MinHealthy, Override};
+use crate::pool::{MinHealthy, Override, OverrideValue};
 
 const THREE: [&str; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
 
@@ -16,7 +16,7 @@ async fn asked(
     let request = OverrideRequest {
         pool: "web".into(),
         backend: backend.into(),
-        state,
+        change: OverrideChange::State(state),
         length: None,
         reason: None,
         force,
@@ -195,23 +195,24 @@ async fn a_second_override_keeps_the_reason_of_the_first() {
         let request = OverrideRequest {
             pool: "web".into(),
             backend: "192.0.2.1".into(),
-            state,
+            change: OverrideChange::State(state),
             length: None,
             reason: reason.map(str::to_owned),
             force: false,
             by: "192.0.2.200:4711 with the token".into(),
         };
         let done = ask(&handle, |reply| CheckerCommand::Override(request, reply)).await.unwrap();
-        (done.before.map(|before| before.state), done.backend.overridden.and_then(|kept| kept.reason))
+        (done.before.map(|before| before.value), done.backend.overridden.and_then(|kept| kept.reason))
     };
     let kernel = Some("kernel".to_owned());
+    let [drain, down] = [Override::Drain, Override::Down].map(|state| Some(OverrideValue::State(state)));
     assert_eq!(over(Some(Override::Drain), Some("kernel")).await, (None, kernel.clone()));
     let lines = log.take("backend is overridden, by request");
     let asked_by = "asked_by=\"192.0.2.200:4711 with the token\"";
     assert!(lines[0].contains(asked_by) && lines[0].contains("left=\"2 of 3 healthy\""), "{lines:?}");
-    assert_eq!(over(Some(Override::Disabled), None).await, (Some(Override::Drain), kernel));
+    assert_eq!(over(Some(Override::Disabled), None).await, (drain, kernel));
     assert_eq!(over(Some(Override::Down), Some("disk")).await.1.as_deref(), Some("disk"));
-    assert_eq!(over(None, None).await, (Some(Override::Down), None));
+    assert_eq!(over(None, None).await, (down, None));
     assert!(log.take("the override of a backend has ended")[0].contains(asked_by));
     assert_eq!(over(None, None).await, (None, None), "there was none");
     assert_eq!(over(Some(Override::Down), None).await.1, None, "of one that has ended nothing is kept");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::health::Verdict;
-use crate::pool::Override;
+use crate::pool::{Override, OverrideKind, OverrideValue};
 
 fn remembered(address: &str, verdict: Verdict) -> RememberedState {
     RememberedState {
@@ -101,7 +101,7 @@ async fn overrides_are_taken_up_unless_they_have_ended() {
     let over = |backend: &str, until| RememberedOverride {
         pool: "web".into(),
         backend: backend.into(),
-        state: Override::Drain,
+        value: OverrideValue::State(Override::Drain),
         since: wall - SECOND * 100,
         until,
         reason: Some("kernel".into()),
@@ -175,12 +175,16 @@ fn carry_out(memory: &mut Memory, changes: MemoryChanges) {
         }
     }
     for kept in changes.overrides {
-        memory.overrides.retain(|known| (&known.pool, &known.backend) != (&kept.pool, &kept.backend));
+        memory.overrides.retain(|known| name(known) != name(&kept));
         memory.overrides.push(kept);
     }
-    for (pool, backend) in changes.ended {
-        memory.overrides.retain(|known| (&known.pool, &known.backend) != (&pool, &backend));
+    for (pool, backend, kind) in changes.ended {
+        memory.overrides.retain(|known| name(known) != (&pool, &backend, kind));
     }
+}
+
+fn name(kept: &RememberedOverride) -> (&Arc<str>, &Arc<str>, OverrideKind) {
+    (&kept.pool, &kept.backend, kept.value.kind())
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,8 +207,15 @@ async fn only_what_has_changed_is_told_and_it_is_all_that_has() {
 
     let over = |state, length| {
         let (pool, backend) = ("web".into(), "192.0.2.1".into());
-        let request =
-            OverrideRequest { pool, backend, state, length, reason: None, force: true, by: "a test".into() };
+        let request = OverrideRequest {
+            pool,
+            backend,
+            change: OverrideChange::State(state),
+            length,
+            reason: None,
+            force: true,
+            by: "a test".into(),
+        };
         ask(&handle, |reply| CheckerCommand::Override(request, reply))
     };
     over(Some(Override::Drain), Some(SECOND * 20)).await.unwrap();
@@ -212,7 +223,11 @@ async fn only_what_has_changed_is_told_and_it_is_all_that_has() {
     assert_eq!((told.states.len(), told.overrides.len(), told.ended.len()), (0, 1, 0), "{told:?}");
     tokio::time::sleep(SECOND * 21).await;
     let told = changes(&handle).await;
-    assert_eq!(told.ended, [("web".into(), "192.0.2.1".into())], "it has ended by itself");
+    assert_eq!(
+        told.ended,
+        [("web".into(), "192.0.2.1".into(), OverrideKind::State)],
+        "it has ended by itself"
+    );
     over(Some(Override::Up), None).await.unwrap();
     over(None, None).await.unwrap();
     let told = changes(&handle).await;
@@ -261,7 +276,7 @@ async fn over(handle: &CheckerHandle, backend: &str, state: Option<Override>) {
     let request = OverrideRequest {
         pool,
         backend,
-        state,
+        change: OverrideChange::State(state),
         length: None,
         reason: None,
         force: true,
@@ -274,7 +289,7 @@ async fn over(handle: &CheckerHandle, backend: &str, state: Option<Override>) {
 async fn told_overrides(handle: &CheckerHandle) -> (bool, Vec<String>, Vec<String>) {
     let MemoryChanges { everything, overrides, ended, .. } = changes(handle).await;
     let set = overrides.iter().map(|kept| kept.backend.to_string()).collect();
-    (everything, set, ended.iter().map(|(_, backend)| backend.to_string()).collect())
+    (everything, set, ended.iter().map(|(_, backend, _)| backend.to_string()).collect())
 }
 
 /// Changes between the last report and the whole memory, and while the whole is being reported.

@@ -12,6 +12,7 @@ mod sockets;
 mod status;
 mod suspicion;
 mod sweep;
+mod weights;
 
 pub(crate) use std::collections::HashMap;
 pub(crate) use std::net::IpAddr;

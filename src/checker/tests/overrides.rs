@@ -1,7 +1,7 @@
 //! Operators' overrides, and how they combine with the results of the checks.
 
 use super::*;
-use crate::pool::Override;
+use crate::pool::{Override, OverrideValue};
 use crate::service::Ttl;
 
 const ADDRESSES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
@@ -10,7 +10,7 @@ fn request(backend: &str, state: Option<Override>) -> OverrideRequest {
     OverrideRequest {
         pool: "web".into(),
         backend: backend.into(),
-        state,
+        change: OverrideChange::State(state),
         length: None,
         reason: None,
         force: true,
@@ -56,7 +56,8 @@ async fn drain_leaves_the_answers_at_once_and_is_safe_after_the_longest_ttl() {
     assert_eq!(eligible(&handle, 0), ["192.0.2.2"]);
     assert_eq!((now.generation, handle.published.load().generation), (generation + 1, generation + 1));
     let shown = overridden(&now, 0).unwrap();
-    assert_eq!((shown.state, shown.reason.as_deref()), (Override::Drain, Some("kernel")));
+    let drain = OverrideValue::State(Override::Drain);
+    assert_eq!((shown.value, shown.reason.as_deref()), (drain, Some("kernel")));
     assert_eq!(shown.safe_at, Some(began + SECOND * 61), "the longest TTL, and a second on the way");
     assert_eq!(
         now.pools[0].backends[0].addresses[0].standing,

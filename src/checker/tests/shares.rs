@@ -131,7 +131,7 @@ async fn an_address_that_falls_again_and_again_is_held_and_shown_so() {
 }
 
 /// The weight with which each backend of the first pool is drawn, in hundredths.
-async fn drawn(handle: &CheckerHandle) -> Vec<u32> {
+pub(super) async fn drawn(handle: &CheckerHandle) -> Vec<u32> {
     status(handle).await.pools[0].backends.iter().map(|backend| backend.addresses[0].drawn).collect()
 }
 
@@ -162,7 +162,7 @@ async fn the_weight_that_is_shown_is_the_one_that_is_drawn_by() {
     let down = |backend: &str, state| OverrideRequest {
         pool: "web".into(),
         backend: backend.into(),
-        state: Some(state),
+        change: OverrideChange::State(Some(state)),
         length: None,
         reason: None,
         force: true,

@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 
 use super::*;
 use crate::health::Verdict;
-use crate::pool::Override;
+use crate::pool::{Override, OverrideValue};
 
 /// The number of fleets in a test run.
 const SEEDS: u64 = 60;
@@ -135,11 +135,13 @@ async fn assert_sound(handle: &CheckerHandle, pools: &[PoolSetup], seed: u64) {
             let count = if backend.enabled { setup.checks.len() } else { 0 };
             assert_eq!(address.checks.len(), count, "seed {seed}");
 
-            let over = told.overridden.as_ref().map(|status| status.state);
+            let over = told.overridden.as_ref().map(|status| status.value);
+            let weight = told.weight_override.as_ref().map(|status| status.value);
             let members = &view.family(Family::Ipv4).eligible.members;
             let eligible = members.iter().any(|member| member.backend as usize == index);
             assert_eq!(eligible, address.eligible, "seed {seed}");
-            let out = matches!(over, Some(Override::Drain | Override::Down | Override::Disabled));
+            let out = over.is_some_and(|value| value != OverrideValue::State(Override::Up))
+                || weight == Some(OverrideValue::Weight(0));
             assert!(!(eligible && (out || !backend.enabled || backend.weight == 0)), "seed {seed}: {told:?}");
             let is_out_for_good = over.is_none() && expected == Standing::Unhealthy && !address.held;
             assert!(!(eligible && is_out_for_good), "seed {seed}: {told:?}");
@@ -173,7 +175,11 @@ async fn live(seed: u64) {
                     let request = OverrideRequest {
                         pool: pool.name.clone(),
                         backend: backend.name.clone(),
-                        state: Override::ALL.get(rng.random_range(0..5)).copied(),
+                        change: if rng.random() {
+                            OverrideChange::State(Override::ALL.get(rng.random_range(0..5)).copied())
+                        } else {
+                            OverrideChange::Weight([None, Some(0), Some(30)][rng.random_range(0..3)])
+                        },
                         length: rng.random_bool(0.5).then(|| SECOND * rng.random_range(1..60)),
                         reason: None,
                         force: true,

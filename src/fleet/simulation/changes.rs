@@ -8,7 +8,7 @@ use rand::RngExt;
 
 use crate::fleet::simulation::configuration::served;
 use crate::fleet::simulation::journal::Remembered;
-use crate::fleet::simulation::model::{Fleet, Kept, Names};
+use crate::fleet::simulation::model::{Fleet, Kept, OverrideName};
 use crate::fleet::simulation::planted::Subject;
 use crate::fleet::simulation::world::World;
 use crate::fleet::simulation::{Checked, ensure, milliseconds};
@@ -70,10 +70,11 @@ impl World {
         let lost = self
             .model
             .overrides
-            .extract_if(.., |(pool, backend), _| !names.contains(&(pool.as_str(), backend.as_str())));
-        let lost: Vec<Names> = lost.map(|(names, _)| names).collect();
-        let mut told: Vec<Names> =
-            reloaded.lost.iter().map(|lost| (lost.pool.to_string(), lost.backend.to_string())).collect();
+            .extract_if(.., |(pool, backend, _), _| !names.contains(&(pool.as_str(), backend.as_str())));
+        let lost: Vec<OverrideName> = lost.map(|(name, _)| name).collect();
+        let told = reloaded.lost.iter();
+        let mut told: Vec<OverrideName> =
+            told.map(|lost| (lost.pool.to_string(), lost.backend.to_string(), lost.value.kind())).collect();
         told.sort();
         ensure!(told == lost, "overrides of {told:?} are said to be lost, and of {lost:?} are");
         (self.met.reloads, self.met.lost) = (self.met.reloads + 1, self.met.lost + lost.len());
@@ -169,8 +170,8 @@ impl World {
     }
 
     /// The remembered overrides that have not ended.
-    fn recalled(&self, remembered: &Remembered) -> BTreeMap<Names, Kept> {
-        let names: Vec<Names> = (self.model.pools.iter())
+    fn recalled(&self, remembered: &Remembered) -> BTreeMap<OverrideName, Kept> {
+        let names: Vec<(String, String)> = (self.model.pools.iter())
             .flat_map(|setup| {
                 setup.pool.backends.iter().map(|backend| (setup.pool.name.clone(), backend.name.clone()))
             })
@@ -179,12 +180,12 @@ impl World {
             let is_known = names.contains(&(pool.to_string(), backend.to_string()));
             is_known && until > self.wall
         };
-        let kept = remembered.overrides.iter().filter_map(|((pool, backend), kept)| {
+        let kept = remembered.overrides.iter().filter_map(|((pool, backend, kind), kept)| {
             let until = kept.until;
             lasting((pool, backend), until.unwrap_or(self.wall + milliseconds(1))).then(|| {
                 let until =
                     until.map(|until| self.passed + until.duration_since(self.wall).unwrap_or_default());
-                ((pool.to_string(), backend.to_string()), Kept { state: kept.state, until })
+                ((pool.to_string(), backend.to_string(), *kind), Kept { value: kept.value, until })
             })
         });
         kept.collect()
@@ -262,11 +263,11 @@ impl World {
 
     /// Checks that the fleet reports the state that it has.
     fn check_real(&self, real: &Remembered) -> Checked {
-        let told: BTreeMap<Names, _> = (real.overrides.iter())
-            .map(|((pool, backend), kept)| ((pool.to_string(), backend.to_string()), kept.state))
+        let told: BTreeMap<OverrideName, _> = (real.overrides.iter())
+            .map(|((pool, backend, kind), kept)| ((pool.to_string(), backend.to_string(), *kind), kept.value))
             .collect();
-        let overrides: BTreeMap<Names, _> =
-            self.model.overrides.iter().map(|(names, kept)| (names.clone(), kept.state)).collect();
+        let overrides: BTreeMap<OverrideName, _> =
+            self.model.overrides.iter().map(|(name, kept)| (name.clone(), kept.value)).collect();
         ensure!(told == overrides, "the overrides {told:?} are told, not {overrides:?}");
         let mut count = 0;
         for address in &self.model.addresses {

@@ -11,7 +11,7 @@ use crate::fleet::simulation::world::World;
 use crate::fleet::simulation::{Checked, ensure};
 use crate::fleet::{AddressStatus, BackendStatus, Cursor, PoolStatus, Suspected};
 use crate::health::Moment;
-use crate::pool::Family;
+use crate::pool::{Family, OverrideKind};
 use crate::table::{AddressCondition, PoolView, ServiceView, Table};
 
 /// The resolution of stored times of day.
@@ -130,21 +130,47 @@ impl World {
             "{:?} has {percent} %, should have {low} to {high}",
             address.name
         );
-        let kept = self.model.overrides.get(&(pool.clone(), name.clone()));
-        let (state, shown) = (kept.map(|kept| kept.state), backend.overridden.as_ref());
+        let overrides = [&backend.overridden, &backend.weight_override];
+        for (kind, shown) in OverrideKind::ALL.into_iter().zip(overrides) {
+            let kept = self.model.overrides.get(&(pool.clone(), name.clone(), kind));
+            let value = kept.map(|kept| kept.value);
+            ensure!(
+                shown.as_ref().map(|shown| shown.value) == value,
+                "{:?} is overridden by {shown:?}, should be {value:?}",
+                address.name
+            );
+            let left = kept.and_then(|kept| kept.until).map(|until| until.saturating_sub(self.passed));
+            let until = shown.as_ref().and_then(|shown| shown.until);
+            let shown = until.map(|until| until.duration_since(self.wall).unwrap_or_default());
+            ensure!(
+                shown.is_some() == left.is_some()
+                    && shown.unwrap_or_default().abs_diff(left.unwrap_or_default()) < JUMP,
+                "the override of {:?} ends in {shown:?}, should end in {left:?}",
+                address.name
+            );
+        }
+        self.check_drawn(address, backend.weight, shown)
+    }
+
+    /// Checks that an eligible address is drawn with the operator's part of its weight, also while slow start and
+    /// load reduce it, and that 0 % keeps it out.
+    fn check_drawn(&self, address: &Address, configured: u32, shown: &AddressStatus) -> Checked {
+        let (pool, name, _) = &address.name;
+        let (state, percent) = self.model.said(pool, name);
+        ensure!(percent > 0 || !shown.eligible, "{:?} is eligible with 0 % of its weight", address.name);
+        if !shown.eligible {
+            return Ok(());
+        }
+        let by_checks = match (state, shown.percent) {
+            (Some(_), _) | (None, 0) => 100,
+            (None, percent) => u32::from(percent),
+        };
+        let expected = configured * (by_checks * u32::from(percent)).div_ceil(100);
         ensure!(
-            shown.map(|shown| shown.state) == state,
-            "{:?} is overridden by {shown:?}, should be {state:?}",
-            address.name
-        );
-        let left = kept.and_then(|kept| kept.until).map(|until| until.saturating_sub(self.passed));
-        let until = shown.and_then(|shown| shown.until);
-        let shown = until.map(|until| until.duration_since(self.wall).unwrap_or_default());
-        ensure!(
-            shown.is_some() == left.is_some()
-                && shown.unwrap_or_default().abs_diff(left.unwrap_or_default()) < JUMP,
-            "the override of {:?} ends in {shown:?}, should end in {left:?}",
-            address.name
+            shown.drawn == expected,
+            "{:?} is drawn with {} hundredths, should be {expected}",
+            address.name,
+            shown.drawn
         );
         Ok(())
     }
@@ -202,12 +228,13 @@ impl World {
             let place = |backend: usize, place: usize| {
                 let address = of_pool.iter().filter(|address| address.backend == backend).nth(place).unwrap();
                 let (pool, name, _) = &address.name;
-                let kept = self.model.overrides.get(&(pool.clone(), name.clone()));
+                let (overridden, weight) = self.model.said(pool, name);
                 AddressCondition {
                     standing: address.standing,
                     held: address.held,
                     percent: address.percent,
-                    overridden: kept.map(|kept| kept.state),
+                    overridden,
+                    weight,
                 }
             };
             let expected = PoolView::build(&setup.pool, None, place);

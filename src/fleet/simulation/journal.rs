@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::fleet::{Memory, MemoryChanges, RememberedOverride, RememberedState};
+use crate::pool::OverrideKind;
 
 /// Pool, backend, address and check.
 type Check = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
@@ -13,7 +14,7 @@ type Check = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Remembered {
     pub(super) states: BTreeMap<Check, RememberedState>,
-    pub(super) overrides: BTreeMap<(Arc<str>, Arc<str>), RememberedOverride>,
+    pub(super) overrides: BTreeMap<(Arc<str>, Arc<str>, OverrideKind), RememberedOverride>,
 }
 
 impl From<Memory> for Remembered {
@@ -30,11 +31,12 @@ impl From<Memory> for Remembered {
 
 impl Remembered {
     fn take(&mut self, changes: &MemoryChanges) {
-        for names in &changes.ended {
-            self.overrides.remove(names);
+        for name in &changes.ended {
+            self.overrides.remove(name);
         }
         for kept in &changes.overrides {
-            self.overrides.insert((Arc::clone(&kept.pool), Arc::clone(&kept.backend)), kept.clone());
+            let name = (Arc::clone(&kept.pool), Arc::clone(&kept.backend), kept.value.kind());
+            self.overrides.insert(name, kept.clone());
         }
         for state in &changes.states {
             let RememberedState { pool, backend, address, check, .. } = state.clone();

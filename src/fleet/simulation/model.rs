@@ -14,7 +14,7 @@ use crate::fleet::{CheckStatus, combine};
 use crate::health::simulation::behaviour::Behaviour;
 use crate::health::simulation::model::Model;
 use crate::health::{Group, Moment, Outcome, TargetId, Verdict};
-use crate::pool::{Backend, Override};
+use crate::pool::{Backend, Override, OverrideKind, OverrideValue};
 use crate::table::Standing;
 
 /// A target, identified by the properties of its probes. The timeout represents the timing.
@@ -81,13 +81,13 @@ pub(super) struct Address {
 /// An operator's override.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
-    pub(super) state: Override,
+    pub(super) value: OverrideValue,
     /// On the clock of elapsed time.
     pub(super) until: Option<Duration>,
 }
 
-/// Pool and backend.
-pub(super) type Names = (String, String);
+/// Pool, backend, and what of it is overridden.
+pub(super) type OverrideName = (String, String, OverrideKind);
 
 /// The expected state of the fleet.
 #[derive(Default)]
@@ -96,7 +96,7 @@ pub(super) struct Fleet {
     pub(super) health: Model,
     pub(super) targets: BTreeMap<Key, Target>,
     pub(super) addresses: Vec<Address>,
-    pub(super) overrides: BTreeMap<Names, Kept>,
+    pub(super) overrides: BTreeMap<OverrideName, Kept>,
     /// Whether probes cannot run.
     pub(super) is_broken: bool,
     /// The number of targets so far.
@@ -105,7 +105,7 @@ pub(super) struct Fleet {
 
 impl Fleet {
     /// A fleet that starts with these overrides.
-    pub(super) fn new(overrides: BTreeMap<Names, Kept>) -> Self {
+    pub(super) fn new(overrides: BTreeMap<OverrideName, Kept>) -> Self {
         Self { overrides, ..Self::default() }
     }
 
@@ -214,6 +214,19 @@ impl Fleet {
             (hosts.len() >= 3).then(|| Group { pool: pool.map(Into::into), pace: number, share, members })
         };
         paces.into_iter().filter_map(group).collect()
+    }
+
+    /// The operator's state and percentage of the weight of a backend.
+    pub(super) fn said(&self, pool: &str, backend: &str) -> (Option<Override>, u16) {
+        let of = |kind| self.overrides.get(&(pool.to_owned(), backend.to_owned(), kind));
+        let state = match of(OverrideKind::State).map(|kept| kept.value) {
+            Some(OverrideValue::State(state)) => Some(state),
+            _ => None,
+        };
+        match of(OverrideKind::Weight).map(|kept| kept.value) {
+            Some(OverrideValue::Weight(percent)) => (state, percent),
+            _ => (state, 100),
+        }
     }
 
     /// The verdict of a target: its own, otherwise the remembered one.

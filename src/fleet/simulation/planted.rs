@@ -9,7 +9,7 @@ use crate::check::Probe;
 use crate::fleet::slots::Class;
 use crate::fleet::{
     Capacity, Clocks, Due, Fleet, FleetSetup, Launch, Memory, MemoryChanges, NewConfiguration, Overridden,
-    OverrideRefused, OverrideRequest, ProbeRun, Reloaded, Running, Survey,
+    OverrideChange, OverrideRefused, OverrideRequest, ProbeRun, Reloaded, Running, Survey,
 };
 use crate::health::{Moment, Outcome};
 use crate::metrics::Metrics;
@@ -31,6 +31,8 @@ pub(super) enum Fault {
     OverrideEndsLate,
     OverrideByTimeOfDay,
     OverrideLostByReload,
+    WeightEndsState,
+    WeightLostByReload,
     SuspicionEndsLate,
     SuspicionLostByReload,
     ShareEndsLate,
@@ -47,7 +49,7 @@ pub(super) enum Fault {
     RestartRevivesEnded,
 }
 
-pub(super) const FAULTS: [Fault; 27] = [
+pub(super) const FAULTS: [Fault; 29] = [
     Fault::SlotKept,
     Fault::SlotGivenBackEarly,
     Fault::ReportDropped,
@@ -61,6 +63,8 @@ pub(super) const FAULTS: [Fault; 27] = [
     Fault::OverrideEndsLate,
     Fault::OverrideByTimeOfDay,
     Fault::OverrideLostByReload,
+    Fault::WeightEndsState,
+    Fault::WeightLostByReload,
     Fault::SuspicionEndsLate,
     Fault::SuspicionLostByReload,
     Fault::ShareEndsLate,
@@ -229,7 +233,16 @@ impl Subject {
         if self.has(Fault::OverrideEndless) {
             request.length = None;
         }
-        self.fleet.override_backend(request)
+        let other = OverrideRequest { change: OverrideChange::State(None), force: true, ..request.clone() };
+        let overridden = self.fleet.override_backend(request);
+        if self.has(Fault::WeightEndsState)
+            && let Ok(Overridden { backend, .. }) = &overridden
+            && backend.weight_override.is_some()
+            && backend.overridden.is_some()
+        {
+            return self.fleet.override_backend(other);
+        }
+        overridden
     }
 
     pub(super) fn reload(&mut self, wanted: NewConfiguration, rng: &mut SmallRng) -> Reloaded {
@@ -237,7 +250,14 @@ impl Subject {
             && let Some(pool) = self.fleet.pools.0.first_mut()
         {
             for backend in 0..pool.backends.len() {
-                pool.change_backend(backend, |backend| backend.overridden = None);
+                pool.change_backend(backend, |backend| backend.overridden[0] = None);
+            }
+        }
+        if self.has(Fault::WeightLostByReload)
+            && let Some(pool) = self.fleet.pools.0.first_mut()
+        {
+            for backend in 0..pool.backends.len() {
+                pool.change_backend(backend, |backend| backend.overridden[1] = None);
             }
         }
         let reloaded = self.fleet.reload(wanted, rng);

@@ -12,8 +12,8 @@ use crate::fleet::simulation::planted::time_of_day;
 use crate::fleet::simulation::world::report;
 use crate::fleet::simulation::{DEFAULTS, milliseconds};
 use crate::fleet::{
-    Capacity, Clocks, Fleet, FleetSetup, Launch, Memory, NewConfiguration, OverrideRequest, RememberedState,
-    Running,
+    Capacity, Clocks, Fleet, FleetSetup, Launch, Memory, NewConfiguration, OverrideChange, OverrideRequest,
+    RememberedState, Running,
 };
 use crate::health::{Moment, Outcome, Verdict};
 use crate::metrics::Metrics;
@@ -119,7 +119,7 @@ fn an_override_ends_on_time_while_nothing_else_is_due() {
     let request = OverrideRequest {
         pool: "a".into(),
         backend: "h1".into(),
-        state: Some(Override::Down),
+        change: OverrideChange::State(Some(Override::Down)),
         length: Some(SECOND * 90),
         reason: None,
         force: false,

@@ -16,12 +16,12 @@ use crate::fleet::simulation::model::{Fleet, Kept, Key};
 use crate::fleet::simulation::planted::{Fault, Subject, time_of_day};
 use crate::fleet::simulation::{Checked, ensure, milliseconds};
 use crate::fleet::{
-    Capacity, Clocks, Due, FleetSetup, LATE, Launch, Memory, OverrideRefused, OverrideRequest, ProbeRun,
-    Running,
+    BackendStatus, Capacity, Clocks, Due, FleetSetup, LATE, Launch, Memory, OverrideChange, OverrideRefused,
+    OverrideRequest, ProbeRun, Running,
 };
 use crate::health::simulation::behaviour::{Behaviour, longest_round};
 use crate::health::{Moment, Outcome, TargetId};
-use crate::pool::Override;
+use crate::pool::{MAX_WEIGHT_PERCENT, Override};
 use crate::probe::{Cause, Report};
 use crate::table::Table;
 
@@ -88,6 +88,7 @@ pub(super) struct Met {
     pub(super) reloads: usize,
     pub(super) restarts: usize,
     pub(super) overrides: usize,
+    pub(super) weights: usize,
     pub(super) refused: usize,
     pub(super) ended: usize,
     pub(super) lost: usize,
@@ -111,6 +112,7 @@ impl Met {
             reloads: self.reloads + other.reloads,
             restarts: self.restarts + other.restarts,
             overrides: self.overrides + other.overrides,
+            weights: self.weights + other.weights,
             refused: self.refused + other.refused,
             ended: self.ended + other.ended,
             lost: self.lost + other.lost,
@@ -127,8 +129,8 @@ impl Met {
     }
 
     pub(super) fn assert_tried(self) {
-        let Self { launches, publishes, reloads, restarts, overrides, .. } = self;
-        let often = [launches, publishes, reloads, restarts, overrides];
+        let Self { launches, publishes, reloads, restarts, overrides, weights, .. } = self;
+        let often = [launches, publishes, reloads, restarts, overrides, weights];
         let Self { ended, lost, stalls, suspicions, shares, waiting, .. } = self;
         let also = [ended, lost, stalls, suspicions, shares, waiting];
         let Self { held, refused, voids, stale, snapshots, compared, .. } = self;
@@ -279,7 +281,7 @@ impl World {
         let passed = self.passed;
         let touched = &mut self.touched;
         let pools = &self.model.pools;
-        self.model.overrides.retain(|(pool, _), kept| {
+        self.model.overrides.retain(|(pool, _, _), kept| {
             let is_over = kept.until.is_some_and(|until| until <= passed);
             if is_over && let Some(index) = pools.iter().position(|setup| setup.pool.name == *pool) {
                 touched[index] = true;
@@ -508,14 +510,19 @@ impl World {
         let Some(PoolSetup { pool, .. }) = self.model.pools.get(index) else { return Ok(()) };
         let place = self.rng.random_range(0..pool.backends.len().max(1));
         let Some(backend) = pool.backends.get(place) else { return Ok(()) };
-        let names = (pool.name.clone(), backend.name.clone());
-        let state = Override::ALL.get(self.rng.random_range(0..5)).copied();
+        let change = if self.rng.random_bool(0.4) {
+            let percents = [None, Some(0), Some(100), Some(self.rng.random_range(0..=MAX_WEIGHT_PERCENT))];
+            OverrideChange::Weight(percents[self.rng.random_range(0..4)])
+        } else {
+            OverrideChange::State(Override::ALL.get(self.rng.random_range(0..5)).copied())
+        };
+        let name = (pool.name.clone(), backend.name.clone(), change.kind());
         let length = self.rng.random_bool(0.6).then(|| milliseconds(self.rng.random_range(1..8_000)));
         let force = self.rng.random_bool(0.5);
         let request = OverrideRequest {
-            pool: names.0.clone(),
-            backend: names.1.clone(),
-            state,
+            pool: name.0.clone(),
+            backend: name.1.clone(),
+            change,
             length,
             reason: None,
             force,
@@ -524,14 +531,19 @@ impl World {
         let before = Arc::clone(self.subject.fleet.table());
         match self.subject.override_backend(request) {
             Ok(overridden) => {
-                let shown = overridden.backend.overridden.map(|status| status.state);
-                ensure!(shown == state, "{names:?} should be {state:?}, and is {shown:?}");
-                self.met.overrides += 1;
+                let BackendStatus { overridden, weight_override, .. } = overridden.backend;
+                let (shown, count) = match change {
+                    OverrideChange::State(_) => (overridden, &mut self.met.overrides),
+                    OverrideChange::Weight(_) => (weight_override, &mut self.met.weights),
+                };
+                let (value, shown) = (change.value(), shown.map(|status| status.value));
+                ensure!(shown == value, "{name:?} should be {value:?}, and is {shown:?}");
+                *count += 1;
                 self.touched[index] = true;
                 let until = length.map(|length| self.passed + length);
-                match state {
-                    Some(state) => drop(self.model.overrides.insert(names, Kept { state, until })),
-                    None => drop(self.model.overrides.remove(&names)),
+                match value {
+                    Some(value) => drop(self.model.overrides.insert(name, Kept { value, until })),
+                    None => drop(self.model.overrides.remove(&name)),
                 }
                 // It publishes a table itself.
                 self.check_table(&before)?;
@@ -545,7 +557,7 @@ impl World {
                 let after = self.subject.fleet.table();
                 ensure!(Arc::ptr_eq(after, &before), "a refused override makes a table");
             }
-            Err(refused) => return Err(format!("an override of {names:?} is refused: {refused:?}")),
+            Err(refused) => return Err(format!("an override of {name:?} is refused: {refused:?}")),
         }
         Ok(())
     }

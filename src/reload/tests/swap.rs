@@ -209,7 +209,7 @@ async fn overrides_stay_with_their_backend_and_go_with_it() {
     let request = OverrideRequest {
         pool: "web".into(),
         backend: "192.0.2.1".into(),
-        state: Some(Override::Drain),
+        change: OverrideChange::State(Some(Override::Drain)),
         length: Some(SECOND * 30),
         reason: Some("kernel".into()),
         force: true,
@@ -225,7 +225,7 @@ async fn overrides_stay_with_their_backend_and_go_with_it() {
     let again = OverrideRequest {
         pool: "web".into(),
         backend: "192.0.2.2".into(),
-        state: Some(Override::Down),
+        change: OverrideChange::State(Some(Override::Down)),
         length: None,
         reason: None,
         force: true,
@@ -255,7 +255,7 @@ async fn a_shorter_ttl_does_not_make_it_safe_earlier() {
     let request = OverrideRequest {
         pool: "web".into(),
         backend: "192.0.2.1".into(),
-        state: Some(Override::Drain),
+        change: OverrideChange::State(Some(Override::Drain)),
         length: None,
         reason: None,
         force: true,
@@ -411,7 +411,7 @@ async fn an_override_that_is_lost_is_a_difference() {
         let request = OverrideRequest {
             pool: "web".into(),
             backend: backend.into(),
-            state: Some(Override::Drain),
+            change: OverrideChange::State(Some(Override::Drain)),
             length: None,
             reason,
             force: true,

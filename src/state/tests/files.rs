@@ -51,7 +51,7 @@ fn sample_of_this_version() {
     let Memory { mut states, mut overrides } = memory("a");
     let (mut state, mut kept) = (states.remove(1), overrides.remove(1));
     (state.verdict, state.since, kept.reason) = (Verdict::Unhealthy, at(40), Some("moved".into()));
-    let ended = vec![(overrides[0].pool.clone(), overrides[0].backend.clone())];
+    let ended = vec![(overrides[0].pool.clone(), overrides[0].backend.clone(), OverrideKind::State)];
     let changes =
         MemoryChanges { states: vec![state], overrides: vec![kept], ended, ..MemoryChanges::default() };
     journal.append(&mut System, vec![changes], at(41)).unwrap();

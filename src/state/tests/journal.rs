@@ -60,7 +60,7 @@ fn written() -> Vec<u8> {
     let mut paper = Paper::default();
     let mut journal = Journal::begin(&mut paper, Path::new("/"), 7).unwrap();
     let kept = memory("a").overrides.remove(1);
-    let ended = vec![("other".into(), kept.backend.clone())];
+    let ended = vec![("other".into(), kept.backend.clone(), OverrideKind::State)];
     let first = MemoryChanges {
         states: vec![state(0), state(1)],
         overrides: vec![kept],
@@ -99,6 +99,25 @@ fn what_was_appended_is_read() {
         serde_json::from_str::<serde_json::Value>(json)
             .expect("JSON after the checksum, so that jq can read it");
     }
+}
+
+#[test]
+fn the_two_overrides_of_a_backend_are_apart_in_the_journal() {
+    let mut paper = Paper::default();
+    let mut journal = Journal::begin(&mut paper, Path::new("/"), 7).unwrap();
+    let overrides = with_weights(memory("a")).overrides;
+    let ended = |index: usize, kind| (overrides[index].pool.clone(), overrides[index].backend.clone(), kind);
+    let ended = vec![ended(1, OverrideKind::State), ended(2, OverrideKind::Weight)];
+    let set = MemoryChanges { overrides: overrides.clone(), ..MemoryChanges::default() };
+    let end = MemoryChanges { ended, ..MemoryChanges::default() };
+    journal.append(&mut paper, vec![set, end], at(20)).unwrap();
+    let bytes = paper.0.lock().unwrap().clone();
+    let (_, recalled, replayed) = read(&bytes);
+    assert_eq!(replayed, Replayed { records: 10, fault: None });
+    let left: Vec<_> = recalled.memory.overrides.iter().map(|kept| (&*kept.backend, kept.value)).collect();
+    let [drain, up, down] = [Override::Drain, Override::Up, Override::Down].map(OverrideValue::State);
+    let [none, some] = [0, 30].map(OverrideValue::Weight);
+    assert_eq!(left, [("gw0", drain), ("gw0", none), ("gw1", some), ("gw2", up), ("gw3", down)]);
 }
 
 /// A crash leaves an incomplete record. It is ignored without a fault, and all records before it

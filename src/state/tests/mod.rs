@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::*;
 use crate::fleet::{MemoryChanges, RememberedOverride, RememberedState};
 use crate::health::Verdict;
-use crate::pool::Override;
+use crate::pool::{MAX_WEIGHT_PERCENT, Override, OverrideKind, OverrideValue};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -31,10 +31,10 @@ fn memory(tag: &str) -> Memory {
         verdict,
         since: at(0),
     };
-    let kept = |(index, state)| RememberedOverride {
+    let kept = |(index, value)| RememberedOverride {
         pool: "\"odd\\\u{1f600}".into(),
         backend: format!("gw{index}").into(),
-        state,
+        value,
         since: at(1),
         until: (index % 2 == 0).then(|| at(3600)),
         reason: (index > 1).then(|| "kernel\nupdate".into()),
@@ -43,8 +43,17 @@ fn memory(tag: &str) -> Memory {
     let verdicts = [Verdict::Healthy, Verdict::Draining, Verdict::Unhealthy];
     Memory {
         states: verdicts.into_iter().enumerate().map(state).collect(),
-        overrides: Override::ALL.into_iter().enumerate().map(kept).collect(),
+        overrides: Override::ALL.into_iter().map(OverrideValue::State).enumerate().map(kept).collect(),
     }
+}
+
+/// The same memory with overrides of weights beside those of states, and without them.
+fn with_weights(mut memory: Memory) -> Memory {
+    for (index, percent) in [0, 30, MAX_WEIGHT_PERCENT].into_iter().enumerate() {
+        let kept = memory.overrides[index].clone();
+        memory.overrides.push(RememberedOverride { value: OverrideValue::Weight(percent), ..kept });
+    }
+    memory
 }
 
 fn encoded(tag: &str) -> Vec<u8> {

@@ -16,6 +16,24 @@ fn a_memory_survives_its_file() {
     assert_eq!(shown["memory"]["overrides"][0]["state"], "drain");
 }
 
+/// An earlier version of steerd reads this file without the weights.
+#[test]
+fn overrides_of_weights_survive_in_a_list_of_their_own() {
+    let kept = with_weights(memory("a"));
+    let text = file::encode(kept.clone(), 7, at(10)).unwrap();
+    let mut recalled = decode(text.as_bytes(), at(70)).unwrap().memory;
+    recalled.overrides.sort_by_key(|kept| kept.value.kind());
+    assert_eq!(recalled, kept);
+    let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let counts = ["overrides", "weights"].map(|list| shown["memory"][list].as_array().unwrap().len());
+    assert_eq!((counts, &shown["memory"]["weights"][1]["percent"]), ([4, 3], &30.into()));
+    assert_eq!(
+        decode(text.as_bytes(), at(3600)).unwrap().memory.overrides.len(),
+        2 + 1,
+        "those without an end"
+    );
+}
+
 #[test]
 fn states_become_useless_with_age_and_overrides_do_not() {
     for (age, states) in [(DAY, 3), (DAY + Duration::from_secs(1), 0)] {

@@ -20,8 +20,11 @@ fn all_conditions() -> Vec<AddressCondition> {
     for standing in STANDINGS {
         for held in [false, true] {
             for percent in [0, 50, FULL_WEIGHT, u8::MAX] {
-                let condition = |overridden| AddressCondition { standing, held, percent, overridden };
-                conditions.extend(overrides().map(condition));
+                for weight in [0, 30, u16::from(FULL_WEIGHT)] {
+                    let condition =
+                        |overridden| AddressCondition { standing, held, percent, overridden, weight };
+                    conditions.extend(overrides().map(condition));
+                }
             }
         }
     }
@@ -93,19 +96,22 @@ fn rules(
         }
     }
     let is_healthy = |condition: &AddressCondition| match condition.overridden {
+        _ if condition.weight == 0 => false,
         Some(Up) => true,
         Some(_) => false,
         None => condition.standing == Standing::Healthy && !condition.held,
     };
     let is_spare = |condition: &AddressCondition| {
         condition.overridden.is_none()
+            && condition.weight > 0
             && match condition.standing {
                 Standing::Healthy | Standing::Unhealthy => condition.held,
                 Standing::Unknown => true,
                 Standing::Draining => false,
             }
     };
-    let is_drained = |condition: &AddressCondition| condition.overridden == Some(Drain);
+    let is_drained =
+        |condition: &AddressCondition| condition.overridden == Some(Drain) || condition.weight == 0;
     let total: f64 = there.iter().map(|(_, weight, _)| weight).sum();
     let enough = |members: &[(IpAddr, f64, AddressCondition)]| {
         let weight: f64 = members.iter().map(|(_, weight, _)| weight).sum();
@@ -127,21 +133,25 @@ fn rules(
         _ => f64::from(condition.percent.min(100)),
     };
     let none_has_any = chosen.iter().all(|(_, _, condition)| percent(condition) == 0.0);
-    let scaled: Vec<(IpAddr, f64)> = chosen
-        .iter()
-        .map(|(at, weight, condition)| (*at, weight * if none_has_any { 1.0 } else { percent(condition) }))
-        .collect();
-    let mut left: Vec<(IpAddr, f64)> = there
-        .iter()
-        .filter(|(_, _, condition)| !is_drained(condition))
-        .map(|(at, weight, _)| (*at, *weight))
-        .collect();
+    let operator = |condition: &AddressCondition| f64::from(condition.weight);
+    let of_weight = |condition: &AddressCondition| match none_has_any {
+        true => operator(condition),
+        false => (percent(condition) * operator(condition) / 100.0).ceil(),
+    };
+    let scaled: Vec<(IpAddr, f64)> =
+        chosen.iter().map(|(at, weight, condition)| (*at, weight * of_weight(condition))).collect();
+    let mut left: Vec<_> = there.iter().filter(|(_, _, condition)| !is_drained(condition)).copied().collect();
     if left.is_empty() {
-        left = there.iter().map(|(at, weight, _)| (*at, *weight)).collect();
+        left.clone_from(&there);
     }
-    if left.iter().all(|(_, weight)| *weight == 0.0) {
-        left = left.into_iter().map(|(at, _)| (at, 1.0)).collect();
-    }
+    let weighed = |weigh: &dyn Fn(f64, &AddressCondition) -> f64| -> Vec<(IpAddr, f64)> {
+        left.iter().map(|(at, weight, condition)| (*at, weigh(*weight, condition))).collect()
+    };
+    // The operator's part of the weight; if none has any the weight; if none has any, all are equal.
+    let ways: [&dyn Fn(f64, &AddressCondition) -> f64; 3] =
+        [&|weight, condition| weight * operator(condition), &|weight, _| weight, &|_, _| 1.0];
+    let left = ways.into_iter().map(weighed).find(|left| left.iter().any(|(_, weight)| *weight > 0.0));
+    let left = left.unwrap_or_default();
     (enough(&chosen), shares_of(&scaled), shares_of(&left))
 }
 
@@ -209,6 +219,11 @@ pub(in crate::table) fn random_condition(rng: &mut SmallRng) -> AddressCondition
         held: rng.random_ratio(1, 6),
         percent: if rng.random_ratio(2, 3) { FULL_WEIGHT } else { rng.random_range(0..=FULL_WEIGHT) },
         overridden: rng.random_ratio(1, 4).then(|| Override::ALL[rng.random_range(0..4)]),
+        weight: match rng.random_range(0..8) {
+            0 => 0,
+            1 => rng.random_range(0..=MAX_WEIGHT_PERCENT),
+            _ => FULL_WEIGHT.into(),
+        },
     }
 }
 
