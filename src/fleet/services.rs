@@ -81,7 +81,7 @@ fn log(change: &RouteChange<'_>, asked_by: Option<&str>) {
                 info!(service, rule, from, to, left, asked_by, "service is answered by another tier");
             }
             ChangeKind::Back => {
-                info!(service, rule, family, to, asked_by, "service has {family} addresses again")
+                info!(service, rule, family, to, asked_by, "service has {family} addresses again");
             }
         }
     }

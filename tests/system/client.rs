@@ -1,7 +1,7 @@
 //! A minimal DNS client, for many queries in a short time.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
@@ -25,10 +25,15 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn of(server: &Server) -> Self {
+        Self::to(server.dns, &server.ledger.sent)
+    }
+
+    /// A client of the server at this address.
+    pub(crate) fn to(server: SocketAddr, sent: &Sent) -> Self {
         let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-        socket.connect(server.dns).unwrap();
+        socket.connect(server).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        Self { socket, sent: server.ledger.sent.clone() }
+        Self { socket, sent: sent.clone() }
     }
 
     /// Sends arbitrary bytes.

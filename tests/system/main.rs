@@ -17,5 +17,6 @@ mod shares;
 mod stop;
 mod suspicion;
 mod transfer;
+mod weights;
 #[path = "../support/mod.rs"]
 mod support;

@@ -134,9 +134,9 @@ fn rules(
     };
     let none_has_any = chosen.iter().all(|(_, _, condition)| percent(condition) == 0.0);
     let operator = |condition: &AddressCondition| f64::from(condition.weight);
-    let of_weight = |condition: &AddressCondition| match none_has_any {
-        true => operator(condition),
-        false => (percent(condition) * operator(condition) / 100.0).ceil(),
+    let of_weight = |condition: &AddressCondition| {
+        let of_checks = if none_has_any { 100.0 } else { percent(condition) };
+        (of_checks * operator(condition) / 100.0).ceil()
     };
     let scaled: Vec<(IpAddr, f64)> =
         chosen.iter().map(|(at, weight, condition)| (*at, weight * of_weight(condition))).collect();
@@ -144,13 +144,12 @@ fn rules(
     if left.is_empty() {
         left.clone_from(&there);
     }
-    let weighed = |weigh: &dyn Fn(f64, &AddressCondition) -> f64| -> Vec<(IpAddr, f64)> {
-        left.iter().map(|(at, weight, condition)| (*at, weigh(*weight, condition))).collect()
-    };
     // The operator's part of the weight; if none has any the weight; if none has any, all are equal.
-    let ways: [&dyn Fn(f64, &AddressCondition) -> f64; 3] =
-        [&|weight, condition| weight * operator(condition), &|weight, _| weight, &|_, _| 1.0];
-    let left = ways.into_iter().map(weighed).find(|left| left.iter().any(|(_, weight)| *weight > 0.0));
+    let ways: [fn(f64, f64) -> f64; 3] = [|weight, percent| weight * percent, |weight, _| weight, |_, _| 1.0];
+    let ways = ways.map(|way| -> Shares {
+        left.iter().map(|(at, weight, condition)| (*at, way(*weight, operator(condition)))).collect()
+    });
+    let left = ways.into_iter().find(|left| left.iter().any(|(_, weight)| *weight > 0.0));
     let left = left.unwrap_or_default();
     (enough(&chosen), shares_of(&scaled), shares_of(&left))
 }
