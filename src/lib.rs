@@ -15,6 +15,7 @@ pub mod keys;
 pub mod pem;
 pub mod pool;
 pub mod network;
+pub mod rules;
 pub mod printable;
 pub mod spelling;
 pub mod check;

@@ -77,6 +77,12 @@ impl Network {
         self.0.network()
     }
 
+    /// The highest address of the network.
+    #[must_use]
+    pub fn last(self) -> IpAddr {
+        self.0.broadcast()
+    }
+
     /// The prefix length in bits: 0 to 32 for IPv4, 0 to 128 for IPv6.
     #[must_use]
     pub fn length(self) -> u8 {
@@ -223,7 +229,7 @@ impl Bounds {
             IpAddr::V4(address) => u128::from(address.to_bits()),
             IpAddr::V6(address) => address.to_bits(),
         };
-        Self { first: number(network.0.network()), last: number(network.0.broadcast()), index }
+        Self { first: number(network.first()), last: number(network.last()), index }
     }
 }
 

@@ -10,13 +10,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules whose only inputs are their arguments.
-const PURE: [&str; 20] = [
+const PURE: [&str; 21] = [
     "cookie",
     "counters",
     "duration",
     "keys",
     "name",
     "network",
+    "rules",
     "printable",
     "spelling",
     "pem",
