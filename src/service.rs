@@ -83,6 +83,13 @@ pub struct Ttl {
 }
 
 impl Ttl {
+    /// Whether it never changes.
+    #[must_use]
+    #[inline]
+    pub fn is_fixed(self) -> bool {
+        self.min == self.max
+    }
+
     /// Always the same TTL, seconds.
     #[must_use]
     pub fn fixed(seconds: u32) -> Self {

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
 
 use crate::pool::{Family, PoolId};
-use crate::service::ServiceId;
+use crate::service::{ServiceId, Ttl};
 use crate::settings::Settings;
 use crate::zone::Catalog;
 
@@ -30,6 +30,9 @@ pub use persistent::PersistentVec;
 pub use pool_view::{
     AddressCondition, Choice, ConfiguredAddress, FULL_WEIGHT, FamilyView, Member, PoolView, Standing,
 };
+
+/// The time in [`Table::certain_until`] of a pool in which nothing is pending.
+pub const CERTAIN: u32 = u32::MAX;
 
 /// All data for answers. A clone shares everything.
 #[derive(Clone, Debug)]
@@ -45,6 +48,8 @@ pub struct Table {
     pools: PersistentVec<Arc<PoolView>>,
     /// Indexed by the plans of [`Services`] and [`Family::index`].
     decisions: PersistentVec<[Decision; 2]>,
+    /// Indexed by [`PoolId`]: see [`Table::certain_until`]. Empty until something is pending.
+    certain_until: PersistentVec<u32>,
     /// Successive tables share them until a configuration has other services or backends.
     answers: Arc<AnswerCounts>,
     /// Makes the orders of draws, for this table and the tables made from it.
@@ -65,7 +70,8 @@ impl Table {
         let pools = pools.into_iter().collect();
         let decisions = services.plans.iter().map(|plan| plan.decide(&pools, None, &mut rng)).collect();
         let answers = Arc::new(AnswerCounts::new(0, &services, views(&pools)));
-        Self { generation, settings, catalog, services, pools, decisions, answers, rng }
+        let certain_until = std::iter::empty().collect();
+        Self { generation, settings, catalog, services, pools, decisions, certain_until, answers, rng }
     }
 
     /// The same table with counts of answers that start at 0, for `threads` threads that count alone
@@ -125,6 +131,44 @@ impl Table {
             }
         }
         Some(next)
+    }
+
+    /// The same table with other times until which the answers of pools are certain. The generation is the same,
+    /// because the answers are, except for their TTLs.
+    #[must_use]
+    pub fn with_certainty(&self, changed: impl IntoIterator<Item = (PoolId, u32)>) -> Self {
+        let mut next = self.clone();
+        if next.certain_until.is_empty() {
+            next.certain_until = self.pools.iter().map(|_| CERTAIN).collect();
+        }
+        for (id, until) in changed {
+            if let Some(certain_until) = next.certain_until.get_mut(id.index()) {
+                *certain_until = until;
+            }
+        }
+        next
+    }
+
+    /// Until when the answers of a pool do not change by a pending event, in seconds since 1970, rounded down;
+    /// [`CERTAIN`] if nothing is pending.
+    #[must_use]
+    pub fn certain_until(&self, pool: PoolId) -> u32 {
+        self.certain_until.get(pool.index()).copied().unwrap_or(CERTAIN)
+    }
+
+    /// The TTL of an answer of a route at a time in seconds since 1970, rounded down.
+    #[must_use]
+    #[inline]
+    pub fn ttl(&self, route: RouteView<'_>, time: u32) -> u32 {
+        let Ttl { min, max } = route.route.ttl;
+        if min == max { max } else { self.certain_ttl(route, time) }
+    }
+
+    #[inline(never)]
+    fn certain_ttl(&self, RouteView { route, .. }: RouteView<'_>, time: u32) -> u32 {
+        let until = route.tiers.iter().map(|tier| self.certain_until(*tier)).min().unwrap_or(CERTAIN);
+        // The present second has begun already, so one less is left.
+        until.saturating_sub(time).saturating_sub(1).clamp(route.ttl.min, route.ttl.max)
     }
 
     /// All services.

@@ -267,7 +267,8 @@ fn service_answer<R: Rng>(
             return Ok(AUTHORITATIVE);
         }
         Decision::Down { .. } => {
-            let flags = down(route.route, family, (plain, negative), reply)?;
+            let ttl = table.ttl(route, reply.time);
+            let flags = down((route.route, ttl), family, (plain, negative), reply)?;
             reply.served = Some(ServiceAnswer {
                 service: id,
                 route: route.index,
@@ -277,7 +278,7 @@ fn service_answer<R: Rng>(
             return Ok(flags);
         }
     };
-    drawn(from, family, route.route.ttl.max, reply, draw)?;
+    drawn(from, family, table.ttl(route, reply.time), reply, draw)?;
     reply.served = Some(ServiceAnswer { service: id, route: route.index, column, pool: Some(pool) });
     Ok(AUTHORITATIVE)
 }
@@ -285,12 +286,11 @@ fn service_answer<R: Rng>(
 /// Writes a service's answer when no tier is usable. Returns AA and the response code.
 #[inline(never)]
 fn down(
-    route: &Route,
+    (route, ttl): (&Route, u32),
     family: Family,
     (plain, negative): (&Plain<'_, '_>, &Negative),
     reply: &mut Assembly<'_, '_>,
 ) -> Result<u16, FastStop> {
-    let ttl = route.ttl.max;
     match &route.when_down {
         WhenDown::ServFail => {
             reply.explanation = Some(ExtendedError::ALL_DOWN);
@@ -379,6 +379,8 @@ struct Assembly<'b, 's> {
     explanation: Option<ExtendedError>,
     served: Option<ServiceAnswer>,
     proven: bool,
+    /// The time of arrival in seconds since 1970.
+    time: u32,
 }
 
 impl<'b, 's> Assembly<'b, 's> {
@@ -430,6 +432,7 @@ impl<'b, 's> Assembly<'b, 's> {
             explanation: None,
             served: None,
             proven,
+            time: client.time,
         })
     }
 

@@ -236,7 +236,8 @@ impl<R: Rng> Responder<R> {
             return draft.error(rcode);
         }
         let start = draft.writer.mark();
-        let mut resolver = Resolver::new(table, &mut self.rng, &mut self.picked, &mut draft.writer);
+        let mut resolver =
+            Resolver::new(table, &mut self.rng, &mut self.picked, &mut draft.writer, client.time);
         let resolved = resolver.resolve(&query.question);
         let kind = resolver.kind();
         match resolved {

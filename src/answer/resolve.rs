@@ -52,6 +52,8 @@ pub(super) struct Resolver<'t, 'w, 'b, R> {
     rng: &'w mut R,
     picked: &'w mut Picked,
     writer: &'w mut Writer<'b>,
+    /// The time of arrival in seconds since 1970.
+    time: u32,
     /// The kind of response for the first name.
     kind: Option<ResponseKind<'t>>,
     /// The DNAME records applied since the last CNAME.
@@ -132,8 +134,9 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         rng: &'w mut R,
         picked: &'w mut Picked,
         writer: &'w mut Writer<'b>,
+        time: u32,
     ) -> Self {
-        Self { table, rng, picked, writer, kind: None, rewritten: None }
+        Self { table, rng, picked, writer, time, kind: None, rewritten: None }
     }
 
     /// The kind of response for the first name; `None` if it is not in a zone here.
@@ -359,6 +362,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         owner: &[u8],
     ) -> Result<Resolution, Full> {
         let route = view.default_route();
+        let ttl = self.table.ttl(route, self.time);
         let down_column = view.down_column();
         let served = |column, pool| Some(ServiceAnswer { service: id, route: route.index, column, pool });
         let (column, pool, draw) = match self.table.decision(route, family) {
@@ -369,11 +373,11 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
                 return Ok(Resolution::answer());
             }
             Decision::Down { .. } => {
-                let resolution = self.all_down(zone, route.route, family, owner)?;
+                let resolution = self.all_down(zone, (route.route, ttl), family, owner)?;
                 return Ok(Resolution { served: served(down_column, None), ..resolution });
             }
         };
-        self.addresses(draw, family, owner, route.route.ttl.max)?;
+        self.addresses(draw, family, owner, ttl)?;
         Ok(Resolution { served: served(column, Some(pool)), ..Resolution::answer() })
     }
 
@@ -396,11 +400,10 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
     fn all_down(
         &mut self,
         zone: &Zone,
-        Route { when_down, ttl, .. }: &Route,
+        (Route { when_down, .. }, ttl): (&Route, u32),
         family: Family,
         owner: &[u8],
     ) -> Result<Resolution, Full> {
-        let ttl = ttl.max;
         if let WhenDown::Addresses { ipv4, ipv6 } = when_down {
             let addresses: &mut dyn Iterator<Item = IpAddr> = match family {
                 Family::Ipv4 => &mut ipv4.iter().copied().map(IpAddr::V4),

@@ -168,13 +168,32 @@ fn answers(value: TomlValue<'_>) -> Option<Answers> {
     Some(Answers::All)
 }
 
+/// A fixed TTL, or its bounds.
 fn ttl(value: TomlValue<'_>) -> Option<Ttl> {
+    if !value.is_table() {
+        return seconds(value).map(Ttl::fixed);
+    }
+    let mut table = value.table(value.at)?;
+    let [min, max] = ["min", "max"].map(|key| table.require(key, "this `ttl`", seconds));
+    table.close();
+    let (min, max) = (min?, max?);
+    if min.value >= max.value {
+        min.at.error_with_hint(
+            "`min` must be below `max`".to_owned(),
+            Some(format!("write `ttl = \"{}s\"` for a TTL that is always the same", max.value)),
+        );
+        return None;
+    }
+    Some(Ttl { min: min.value, max: max.value })
+}
+
+fn seconds(value: TomlValue<'_>) -> Option<u32> {
     let duration = value.duration(Duration::ZERO..=Duration::from_secs(MAX_TTL))?;
     if duration.subsec_nanos() > 0 {
         value.must_be("whole seconds: DNS has no smaller unit", None);
         return None;
     }
-    u32::try_from(duration.as_secs()).ok().map(Ttl::fixed)
+    u32::try_from(duration.as_secs()).ok()
 }
 
 fn policy(value: TomlValue<'_>) -> Option<Policy> {

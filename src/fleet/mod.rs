@@ -19,6 +19,7 @@
 
 mod answering;
 mod calendar;
+mod certainty;
 mod consequences;
 mod expiry;
 mod explain;
@@ -64,6 +65,7 @@ use crate::served::Served;
 use crate::table::Table;
 
 use calendar::{Calendar, Stamp};
+use certainty::Certainty;
 use local_faults::{LocalFaults, Suspecting};
 use memory::Unreported;
 use overrides::Overrides;
@@ -146,6 +148,7 @@ pub struct Fleet {
     /// When the share of an address changes by itself; earliest first.
     wakes: BinaryHeap<Reverse<(Moment, Spot)>>,
     overrides: Overrides,
+    certainty: Certainty,
     unreported: Unreported,
     service_log: ServiceLog,
     local_faults: LocalFaults,
@@ -190,6 +193,7 @@ impl Fleet {
             touched: BTreeSet::new(),
             wakes: BinaryHeap::new(),
             overrides: Overrides::default(),
+            certainty: Certainty::default(),
             unreported: Unreported::default(),
             local_faults: LocalFaults::default(),
             suspected: None,
@@ -203,6 +207,8 @@ impl Fleet {
         fleet.set_groups();
         fleet.recall_overrides(memory.overrides);
         fleet.publish(None);
+        fleet.assess_certainty();
+        fleet.publish_certainty(false);
         fleet
     }
 
@@ -232,6 +238,7 @@ impl Fleet {
             // Times that are stored for the next start are times of day.
             self.unreported.everything();
             self.note_overrides();
+            self.certainty.all_changed();
             warn!(seconds, "the time of day has jumped; overrides still last for their full time");
         }
         self.at = self.calendar.stamp(clocks.passed);

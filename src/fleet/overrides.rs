@@ -18,9 +18,6 @@ use crate::fleet::{Fleet, LostOverride, Overridden, OverrideRefused, OverrideReq
 use crate::pool::{Family, Override, OverrideKind, OverrideValue, PoolId};
 use crate::table::Table;
 
-/// How long after a table was replaced one of its answers may still be in transit.
-pub(super) const ON_THE_WAY: Duration = Duration::from_secs(1);
-
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
 /// The backends with an override, and when the next override ends.
@@ -210,12 +207,14 @@ impl Fleet {
         }
         self.note_end();
         self.note_override(place);
+        let until = self.overridden(place).and_then(|kept| kept.until);
+        self.note_override_end(place, until);
         self.touched.insert(id);
     }
 
     /// For each overridden backend that the new table no longer answers, records when the last answer with it
-    /// expires.
-    pub(super) fn note_safety(&mut self, touched: &BTreeSet<PoolId>) {
+    /// expires. `before` is the table that gave the last answers.
+    pub(super) fn note_safety(&mut self, touched: &BTreeSet<PoolId>, before: &Table) {
         if self.overrides.places.is_empty() {
             return;
         }
@@ -231,9 +230,9 @@ impl Fleet {
             if places.peek().is_none() {
                 continue;
             }
-            let answered = answered(id, &table);
+            let (answered, certain_until) = (answered(id, &table), self.certain_until(id, before));
             let Some(pool) = self.pools.0.get_mut(id.index()) else { continue };
-            let safe = now.after(ON_THE_WAY + pool.ttl).max(pool.earlier_answers_end);
+            let safe = pool.answers_end(now, certain_until).max(pool.earlier_answers_end);
             for &(_, backend, kind) in places {
                 let state = pool.backends.get_mut(backend);
                 let slot = state.and_then(|state| state.overridden.get_mut(kind.index()));

@@ -20,12 +20,15 @@ use crate::fleet::{OverrideChange, combine};
 use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::metrics::{Metrics, PoolSeries};
 use crate::pool::{Backend, Override, OverrideKind, OverrideValue, PoolId};
-use crate::service::Service;
+use crate::service::{Service, Ttl};
 use crate::table::{AddressCondition, FULL_WEIGHT, PoolView, Standing};
 
 /// The probing of a pool has stalled if there was no outcome for this many of its longest intervals, plus a
 /// timeout.
 const PATIENCE: u32 = 3;
+
+/// How long after a table was replaced one of its answers may still be in transit.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
 
 /// All pools, indexed by [`PoolId`].
 #[derive(Debug, Default)]
@@ -42,12 +45,34 @@ pub(super) struct PoolState {
     pub(super) backends: Vec<BackendState>,
     /// How many of its addresses are healthy.
     pub(super) tally: Tally,
-    /// The longest TTL of the services that have it as a tier.
-    pub(super) ttl: Duration,
-    /// When all answers from before the last reload have expired; they may have had a longer TTL.
+    /// The longest TTLs of the routes that have it as a tier; none if no route has it.
+    pub(super) ttl: Option<LongestTtl>,
+    /// When all answers with other TTLs than now have expired: those from before the last reload, and those from when
+    /// nothing was pending, or something else.
     pub(super) earlier_answers_end: Stamp,
     /// Why this machine is suspected, and not the pool.
     pub(super) suspected: Option<Suspecting>,
+}
+
+/// The longest TTLs of several routes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LongestTtl {
+    /// Of those with a fixed TTL.
+    fixed: Duration,
+    /// Of those whose TTL follows certainty: the longest minimum and the longest maximum.
+    min: Duration,
+    max: Duration,
+}
+
+impl LongestTtl {
+    fn with(self, ttl: Ttl) -> Self {
+        let [min, max] = [ttl.min, ttl.max].map(|seconds| Duration::from_secs(seconds.into()));
+        if ttl.is_fixed() {
+            Self { fixed: self.fixed.max(max), ..self }
+        } else {
+            Self { min: self.min.max(min), max: self.max.max(max), ..self }
+        }
+    }
 }
 
 /// A backend.
@@ -157,16 +182,16 @@ impl Pools {
         Some((&pool.name, &backend.name, *backend.addresses.get(spot.address as usize)?))
     }
 
-    /// Records the longest TTL of each pool.
+    /// Records the longest TTLs of each pool.
     pub(super) fn note_ttls<'a>(&mut self, services: impl Iterator<Item = &'a Service>) {
         for pool in &mut self.0 {
-            pool.ttl = Duration::ZERO;
+            pool.ttl = None;
         }
         for service in services {
             for (_, route) in service.routes() {
                 for tier in &route.tiers {
                     if let Some(pool) = self.0.get_mut(tier.index()) {
-                        pool.ttl = pool.ttl.max(Duration::from_secs(route.ttl.max.into()));
+                        pool.ttl = Some(pool.ttl.unwrap_or_default().with(route.ttl));
                     }
                 }
             }
@@ -231,13 +256,23 @@ impl PoolState {
                 }
             }
         }
-        let (ttl, earlier_answers_end, suspected) = previous
-            .map_or((Duration::ZERO, linker.at, None), |previous| {
-                (previous.ttl, previous.earlier_answers_end, previous.suspected)
-            });
+        let (ttl, earlier_answers_end, suspected) = previous.map_or((None, linker.at, None), |previous| {
+            (previous.ttl, previous.earlier_answers_end, previous.suspected)
+        });
         let checks = setup.checks.iter().map(|check| check.name.as_str().into()).collect();
         let tally = tally_of(&setup, &backends);
         Self { setup, checks, series, backends, tally, ttl, earlier_answers_end, suspected }
+    }
+
+    /// When answers with its addresses have expired everywhere, if they end now. `certain_until` is the time of the
+    /// earliest pending change, if there is one.
+    pub(super) fn answers_end(&self, now: Stamp, certain_until: Option<Stamp>) -> Stamp {
+        let LongestTtl { fixed, min, max } = self.ttl.unwrap_or_default();
+        let following = match certain_until {
+            Some(until) => until.min(now.after(max)).max(now.after(min)),
+            None => now.after(max),
+        };
+        following.max(now.after(fixed)).after(ON_THE_WAY)
     }
 
     /// Changes one backend and updates the tally.

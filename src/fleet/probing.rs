@@ -151,6 +151,7 @@ impl Fleet {
         if let Some(expires) = expires {
             self.note_expiry(ticket, expires, wall, tell);
         }
+        self.doubt(ticket.target);
         if transition.is_some() || first || was_held != is_held {
             self.judge_users(ticket, transition.as_ref(), &report);
         } else if loaded {

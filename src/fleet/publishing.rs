@@ -39,8 +39,11 @@ impl Fleet {
     /// Builds the next table if a pool has changed. Returns whether it has. `asked_by` is who requested the
     /// change, if anyone, for the log.
     pub fn publish(&mut self, asked_by: Option<&str>) -> bool {
+        let before = Arc::clone(&self.table);
+        // Before the pools change, because answers until now have followed the earlier times.
+        let is_certainty_changed = self.publish_certainty(true);
         if self.touched.is_empty() {
-            return false;
+            return is_certainty_changed;
         }
         let touched = std::mem::take(&mut self.touched);
         let rebuilt = touched.iter().filter_map(|&id| {
@@ -49,7 +52,7 @@ impl Fleet {
         });
         let table = Arc::new(self.table.with_pools(rebuilt));
         let previous = std::mem::replace(&mut self.table, Arc::clone(&table));
-        self.note_safety(&touched);
+        self.note_safety(&touched, &before);
         for &id in &touched {
             if let (Some(before), Some(now), Some(pool)) =
                 (previous.pool(id), table.pool(id), self.pools.get(id))

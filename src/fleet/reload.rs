@@ -15,7 +15,6 @@ use rand::{Rng, SeedableRng};
 use crate::check::PoolSetup;
 use crate::fleet::Fleet;
 use crate::fleet::memory::Hints;
-use crate::fleet::overrides::ON_THE_WAY;
 use crate::fleet::pools::{Linking, PoolState, Pools};
 use crate::fleet::probing::Reason;
 use crate::fleet::services::log_pool;
@@ -146,9 +145,12 @@ impl Fleet {
     pub fn reload(&mut self, wanted: NewConfiguration, rng: &mut impl Rng) -> Reloaded {
         let before = Arc::clone(&self.table);
         // Resolvers may still have earlier answers with the earlier TTLs.
-        let at = self.at;
-        for pool in self.pools.0.iter_mut().filter(|pool| !pool.ttl.is_zero()) {
-            pool.earlier_answers_end = pool.earlier_answers_end.max(at.after(ON_THE_WAY + pool.ttl));
+        for index in 0..self.pools.0.len() {
+            let id = PoolId(u32::try_from(index).unwrap_or(u32::MAX));
+            let (at, certain_until) = (self.at, self.certain_until(id, &self.table));
+            if let Some(pool) = self.pools.0.get_mut(index).filter(|pool| pool.ttl.is_some()) {
+                pool.earlier_answers_end = pool.earlier_answers_end.max(pool.answers_end(at, certain_until));
+            }
         }
         let NewConfiguration { settings, catalog, services, pools, by } = wanted;
         let changes: Vec<PoolChange> =
@@ -215,7 +217,9 @@ impl Fleet {
         } else {
             self.service_log.go_on(&before, &table, Some(&by));
         }
-        self.note_safety(&all);
+        self.assess_certainty();
+        self.publish_certainty(false);
+        self.note_safety(&all, &table);
         Reloaded { generation: table.generation, lost }
     }
 

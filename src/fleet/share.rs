@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 
 use crate::fleet::Fleet;
+use crate::fleet::certainty::PendingChange;
 use crate::fleet::pools::PoolState;
 use crate::fleet::targets::Spot;
 use crate::health::TargetId;
@@ -32,6 +33,7 @@ impl Fleet {
         if changed {
             self.touched.insert(spot.pool);
         }
+        self.certainty.note(spot.pool, PendingChange::Share(spot), next);
         // One entry per address is enough; an entry that is too early changes nothing.
         if let Some(next) = next.filter(|next| address.wake.is_none_or(|wake| *next < wake)) {
             address.wake = Some(next);

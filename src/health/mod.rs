@@ -348,6 +348,22 @@ impl HealthTable {
         self.get(target).filter(|target| target.state.is_held(&target.timing))?.damping.until()
     }
 
+    /// When the verdict on a target may change at the earliest, if its last outcome contradicts its state or it has
+    /// had no outcome. `None` if nothing is pending.
+    #[must_use]
+    pub fn earliest_change(&self, target: TargetId) -> Option<Moment> {
+        let target = self.get(target)?;
+        let next = match target.turn {
+            Turn::Waiting(due) => due,
+            // It may end at any time.
+            Turn::InFlight(_) => Moment::ZERO,
+        };
+        let missing = target.state.missing(&target.timing)?;
+        let recheck = target.timing.recheck.min(period(&target.timing, target.state));
+        let completed = next.saturating_add(recheck.saturating_mul(u32::from(missing.saturating_sub(1))));
+        Some(target.damping.until().map_or(completed, |end| completed.max(end)))
+    }
+
     /// The number of falls within [`DAMPING_WINDOW`], as of the last outcome. At most 7, because more make
     /// no difference; 0 without damping.
     #[must_use]

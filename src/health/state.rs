@@ -130,6 +130,18 @@ impl State {
         }
     }
 
+    /// How many more outcomes like the last one change the verdict, at least 1; `None` if the last one agrees with it.
+    /// The first outcome of all changes it.
+    #[must_use]
+    pub(super) fn missing(self, timing: &Timing) -> Option<u16> {
+        let threshold = match self {
+            Self::Unknown => return Some(1),
+            Self::Healthy { .. } | Self::Draining { against: Against::Failures(_) } => timing.fall,
+            Self::Unhealthy { .. } | Self::Draining { against: Against::Passes(_) } => timing.rise,
+        };
+        self.in_doubt().then(|| threshold.saturating_sub(self.contradictions()).max(1))
+    }
+
     /// Whether the address has passed often enough, but damping holds it.
     #[must_use]
     pub(super) fn is_held(self, timing: &Timing) -> bool {

@@ -18,7 +18,7 @@ use crate::duration::Shown;
 use crate::fleet::{LostOverride, Reloaded};
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, OverrideKind, Pool, PoolId, Require};
-use crate::service::{Answers, Policy, Route, Service, WhenDown};
+use crate::service::{Answers, Policy, Route, Service, Ttl, WhenDown};
 use crate::settings::Settings;
 use crate::zone::{Catalog, Zone};
 
@@ -366,6 +366,11 @@ fn talk_facts(talk: &Talk) -> [Fact; 2] {
     [secret("send", or_none(sent)), secret("expect", expected(expect.as_ref()))]
 }
 
+fn shown_ttl(ttl: Ttl) -> String {
+    let [min, max] = [ttl.min, ttl.max].map(|seconds| Shown(Duration::from_secs(seconds.into())));
+    if ttl.is_fixed() { max.to_string() } else { format!("{min} to {max}") }
+}
+
 fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
     let Service { name: _, default, rules: _, policy, spread } = service;
     let Route { tiers, answers, ttl, when_down } = default;
@@ -380,7 +385,7 @@ fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
                 Answers::All => "all".into(),
             },
         ),
-        fact("ttl", Shown(Duration::from_secs(ttl.max.into())).to_string()),
+        fact("ttl", shown_ttl(*ttl)),
         fact(
             "policy",
             match policy {

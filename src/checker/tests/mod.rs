@@ -2,6 +2,7 @@
 
 mod basics;
 mod checks;
+mod certainty;
 mod consequences;
 mod expiry;
 mod memory;

@@ -365,6 +365,11 @@ fn services() {
         ("answers = 257", "3:11 `answers` must be an integer from 1 to 256"),
         ("answers = \"many\"", "3:11 `answers` must be a number from 1 to 256, or \"all\"; this is `many`"),
         ("ttl = \"1500ms\"", "3:7 `ttl` must be whole seconds: DNS has no smaller unit"),
+        ("ttl = { min = \"9s\" }", "3:7 this `ttl` has no `max`"),
+        (
+            "ttl = { min = \"9s\", max = \"9s\" }",
+            "3:15 `min` must be below `max` | write `ttl = \"9s\"` for a TTL that is always the same",
+        ),
         ("ttl = \"2147483648s\"", "3:7 `ttl` must be from 0s to 596523h14m7s"),
         (
             "policy = \"wieghted\"",

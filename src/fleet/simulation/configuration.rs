@@ -147,16 +147,15 @@ fn a_timing(place: u64, rng: &mut SmallRng) -> Timing {
 /// These pools, with services that use them as tiers.
 pub(super) fn served(pools: Vec<PoolSetup>, ttl: u32) -> Served {
     let tiers: Vec<PoolId> = (0..).map(PoolId).take(pools.len()).collect();
-    let service = |name: &str, tiers: Vec<PoolId>, when_down| {
+    let service = |name: &str, tiers: Vec<PoolId>, ttl, when_down| {
         let service = Service::new(Name::parse(name).unwrap(), tiers);
-        let ttl = Ttl::fixed(ttl);
         Service { default: Route { ttl, when_down, ..service.default }, ..service }
     };
     let mut services = Vec::new();
     if !tiers.is_empty() {
         let reverse = tiers.iter().rev().copied().collect();
-        services.push(service("www.example.com", tiers, WhenDown::FailOpen));
-        services.push(service("api.example.com", reverse, WhenDown::NoData));
+        services.push(service("www.example.com", tiers, Ttl::fixed(ttl), WhenDown::FailOpen));
+        services.push(service("api.example.com", reverse, Ttl { min: 1, max: ttl }, WhenDown::NoData));
     }
     Served {
         settings: Settings::default(),

@@ -5,6 +5,7 @@
 //! configuration  random configurations, and small changes to them
 //! world          drives a fleet as the checker does: time, probes, faults, stalls, jumps of the time of day
 //! changes        reloads and restarts, and the memory that survives them
+//! certainty      TTLs that follow certainty
 //! invariants     what must hold at the end of each turn
 //! model          a naive implementation of the rules, for comparison
 //! journal        the memory outside of the fleet
@@ -14,6 +15,7 @@
 //!
 //! Each failure prints its seed; `STEERD_SEED=n` replays that run alone.
 
+mod certainty;
 mod changes;
 mod configuration;
 mod invariants;

@@ -47,9 +47,11 @@ pub(super) enum Fault {
     BeginForgetsChanges,
     RestartForgetsStates,
     RestartRevivesEnded,
+    DoubtForgotten,
+    DoubtKept,
 }
 
-pub(super) const FAULTS: [Fault; 29] = [
+pub(super) const FAULTS: [Fault; 31] = [
     Fault::SlotKept,
     Fault::SlotGivenBackEarly,
     Fault::ReportDropped,
@@ -79,6 +81,8 @@ pub(super) const FAULTS: [Fault; 29] = [
     Fault::BeginForgetsChanges,
     Fault::RestartForgetsStates,
     Fault::RestartRevivesEnded,
+    Fault::DoubtForgotten,
+    Fault::DoubtKept,
 ];
 
 /// A small number, so that much happens between the steps of a survey.
@@ -218,6 +222,14 @@ impl Subject {
         }
         if self.has(Fault::UntouchedPoolRebuilt) && !self.fleet.touched.is_empty() {
             self.fleet.touched.extend([PoolId(0), PoolId(1)]);
+        }
+        if self.has(Fault::DoubtForgotten) {
+            self.fleet.certainty.changed.clear();
+        }
+        if self.has(Fault::DoubtKept) {
+            let Fleet { certainty, .. } = &mut self.fleet;
+            certainty.changed =
+                certainty.changed.iter().copied().filter(|id| certainty.earliest(*id).is_some()).collect();
         }
         let published = self.fleet.publish(None);
         if published && self.has(Fault::GenerationSkipped) {

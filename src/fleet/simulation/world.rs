@@ -10,6 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::check::PoolSetup;
+use crate::fleet::simulation::certainty::HandedOut;
 use crate::fleet::simulation::configuration::{Draw, served};
 use crate::fleet::simulation::journal::Journal;
 use crate::fleet::simulation::model::{Fleet, Kept, Key};
@@ -77,6 +78,7 @@ pub(super) struct World {
     pub(super) touched: Vec<bool>,
     /// A hash of everything in the run that is visible from outside.
     trace: DefaultHasher,
+    pub(super) handed_out: HandedOut,
     pub(super) met: Met,
 }
 
@@ -102,6 +104,9 @@ pub(super) struct Met {
     pub(super) stale: usize,
     pub(super) snapshots: usize,
     pub(super) compared: usize,
+    /// Answers that were given while a change was pending, and completions of such changes.
+    pub(super) uncertain: usize,
+    pub(super) completions: usize,
 }
 
 impl Met {
@@ -125,6 +130,8 @@ impl Met {
             stale: self.stale + other.stale,
             snapshots: self.snapshots + other.snapshots,
             compared: self.compared + other.compared,
+            uncertain: self.uncertain + other.uncertain,
+            completions: self.completions + other.completions,
         }
     }
 
@@ -135,7 +142,8 @@ impl Met {
         let also = [ended, lost, stalls, suspicions, shares, waiting];
         let Self { held, refused, voids, stale, snapshots, compared, .. } = self;
         let others = [held, refused, voids, stale, snapshots, compared];
-        let counts = often.into_iter().chain(also).chain(others);
+        let certainty = [self.uncertain, self.completions];
+        let counts = often.into_iter().chain(also).chain(others).chain(certainty);
         assert!(counts.min() >= Some(1), "hardly tried: {self:?}");
     }
 }
@@ -184,6 +192,7 @@ impl World {
             table,
             touched: Vec::new(),
             trace: DefaultHasher::new(),
+            handed_out: HandedOut::default(),
             met: Met::default(),
         };
         world.model.configure(pools, now, late);

@@ -267,6 +267,7 @@ fn other_keys() -> Vec<(&'static str, Anew, Edit)> {
         ("pools web, spare -> spare, web", nothing, of_service(|service| service.default.tiers.reverse())),
         ("answers 2 -> all", nothing, of_service(|service| service.default.answers = Answers::All)),
         ("ttl 20s -> 30s", nothing, of_service(|service| service.default.ttl = Ttl::fixed(30))),
+        ("ttl 20s -> 5s to 1m", nothing, of_service(|service| service.default.ttl = Ttl { min: 5, max: 60 })),
         ("policy weighted -> all", nothing, of_service(|service| service.policy = Policy::All)),
         ("spread shares -> always", nothing, of_service(|service| service.spread = Spread::Always)),
         (
