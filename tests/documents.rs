@@ -5,8 +5,13 @@
 use std::fs;
 use std::path::Path;
 
-const DOCUMENTS: [&str; 4] =
-    ["README.md", "docs/ARCHITECTURE.md", "docs/OPERATIONS.md", "examples/clients/README.md"];
+const DOCUMENTS: [&str; 5] = [
+    "README.md",
+    "docs/ARCHITECTURE.md",
+    "docs/OPERATIONS.md",
+    "docs/STEERING.md",
+    "examples/clients/README.md",
+];
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
@@ -83,4 +88,52 @@ fn every_link_to_a_file_leads_to_one() {
             assert!(link.contains("://") || target.exists(), "{path} links to {link}, which is not there");
         }
     }
+}
+
+/// The rows of the table that follows, as cells.
+fn rows(after: &str) -> Vec<Vec<&str>> {
+    let lines =
+        after.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    lines.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+fn percent(text: &str) -> f64 {
+    text.strip_suffix(" %").expect("a percentage").parse::<f64>().unwrap() / 100.0
+}
+
+#[test]
+fn the_shares_in_the_examples_are_those_of_the_draw() {
+    use steerd::selection::{Candidate, Spread, probabilities};
+    let document = read("docs/STEERING.md");
+    let mut checked = 0;
+    for (start, _) in document.match_indices("ith `answers = ") {
+        let after = &document[start..];
+        let quoted: Vec<&str> = after.split('`').skip(1).step_by(2).take(2).collect();
+        let answers = quoted[0].strip_prefix("answers = ").unwrap().parse().unwrap();
+        let spread = match quoted[1] {
+            "spread = \"shares\"" => Spread::Shares,
+            "spread = \"always\"" => Spread::Always,
+            other => panic!("{other}"),
+        };
+        let rows = rows(after);
+        let (head, backends) = (&rows[0], &rows[2..]);
+        assert_eq!(head[..], ["backend", "weight", "site", "in the answer", "first"]);
+        let site = |index: usize| {
+            let same = |row: &Vec<&str>| row[2] == backends[index][2];
+            if backends[index][2].is_empty() { index } else { backends.iter().position(same).unwrap() }
+        };
+        let candidates: Vec<Candidate> = (0..backends.len())
+            .map(|index| Candidate {
+                weight: backends[index][1].parse().unwrap(),
+                site: u32::try_from(site(index)).unwrap(),
+            })
+            .collect();
+        for (row, probability) in backends.iter().zip(probabilities(&candidates, answers, spread)) {
+            let told = (percent(row[3]), percent(row[4]));
+            let exact = (probability.included.as_float(), probability.first.as_float());
+            assert!((told.0 - exact.0).abs() < 1e-9 && (told.1 - exact.1).abs() < 1e-9, "{row:?}: {exact:?}");
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 10);
 }

@@ -6,6 +6,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::problem::Problem;
@@ -35,21 +36,21 @@ pub(super) struct Parameters {
 
 /// An explanation.
 #[derive(Serialize)]
-struct Document<'a> {
+struct ExplainDocument<'a> {
     generation: u64,
     name: &'a str,
     r#type: &'static str,
-    client: Client,
+    client: ShownClient,
     zone: Option<&'a str>,
     rcode: Option<&'static str>,
     /// The reasons, if a service answers.
-    service: Option<Service<'a>>,
-    sample: Sample<'a>,
+    service: Option<ShownService<'a>>,
+    sample: ShownSample<'a>,
 }
 
 /// The client, as the server sees it.
 #[derive(Serialize)]
-struct Client {
+struct ShownClient {
     /// The address that sends the query.
     address: IpAddr,
     /// The client subnet that it sends.
@@ -59,31 +60,39 @@ struct Client {
 }
 
 #[derive(Serialize)]
-struct Service<'a> {
+struct ShownService<'a> {
     name: String,
     rule: Option<u16>,
     policy: &'static str,
     answers: Option<u16>,
     spread: &'static str,
-    ttl: TtlRange,
+    ttl: ShownTtl,
     when_down: &'static str,
-    outcome: Outcome,
+    outcome: ShownOutcome,
     pool: Option<&'a str>,
     on_trust: bool,
-    tiers: Vec<Tier<'a>>,
+    /// The pending change that shortens the TTL.
+    pending: Option<ShownChange<'a>>,
+    tiers: Vec<ShownTier<'a>>,
     /// Backends that are left out because there are too many.
     backends_left_out: usize,
 }
 
 #[derive(Serialize)]
-struct TtlRange {
+struct ShownChange<'a> {
+    at: Option<Timestamp>,
+    change: &'a str,
+}
+
+#[derive(Serialize)]
+struct ShownTtl {
     min: u32,
     max: u32,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Outcome {
+enum ShownOutcome {
     Tier,
     FailOpen,
     NoAddress,
@@ -91,7 +100,7 @@ enum Outcome {
 }
 
 #[derive(Serialize)]
-struct Tier<'a> {
+struct ShownTier<'a> {
     pool: &'a str,
     verdict: &'static str,
     /// The verdict as a sentence.
@@ -101,19 +110,19 @@ struct Tier<'a> {
     eligible: usize,
     weight: u64,
     eligible_weight: u64,
-    backends: Vec<Backend<'a>>,
+    backends: Vec<ShownBackend<'a>>,
 }
 
 #[derive(Serialize)]
-struct Backend<'a> {
+struct ShownBackend<'a> {
     #[serde(flatten)]
     backend: status::Backend<'a>,
     /// By address, for those that are drawn.
-    drawn: Vec<Drawn>,
+    drawn: Vec<ShownDraw>,
 }
 
 #[derive(Serialize)]
-struct Drawn {
+struct ShownDraw {
     address: IpAddr,
     weight: u32,
     /// The probability of being in an answer.
@@ -123,7 +132,7 @@ struct Drawn {
 }
 
 #[derive(Serialize)]
-struct Sample<'a> {
+struct ShownSample<'a> {
     seed: u64,
     ttl: Option<u32>,
     addresses: &'a [IpAddr],
@@ -136,7 +145,7 @@ pub(super) async fn explain(
     let Query(parameters) = parameters.map_err(|rejection| bad(rejection.body_text()))?;
     let request = parameters.request()?;
     let (name, seed) = (request.name.to_plain(), request.seed);
-    let client = Client {
+    let client = ShownClient {
         address: request.address,
         subnet: request.subnet.map(|subnet| subnet.to_string()),
         scope: None,
@@ -145,15 +154,15 @@ pub(super) async fn explain(
     let asked = Box::new(request);
     let explained = shown.sources.ask(|reply| CheckerCommand::Explain(asked, reply)).await?;
     let Explanation { generation, zone, rcode, scope, addresses, ttl, service } = &explained;
-    Ok(json(&Document {
+    Ok(json(&ExplainDocument {
         generation: *generation,
         name: &name,
         r#type: record_type(family),
-        client: Client { scope: *scope, ..client },
+        client: ShownClient { scope: *scope, ..client },
         zone: zone.as_deref(),
         rcode: crate::wire::rcode::name(*rcode),
-        service: service.as_ref().map(|service| Service::new(service, family)),
-        sample: Sample { seed, ttl: *ttl, addresses },
+        service: service.as_ref().map(|service| ShownService::new(service, family)),
+        sample: ShownSample { seed, ttl: *ttl, addresses },
     }))
 }
 
@@ -201,14 +210,14 @@ fn record_type(family: Family) -> &'static str {
     }
 }
 
-impl<'a> Service<'a> {
+impl<'a> ShownService<'a> {
     fn new(explained: &'a ExplainedService, family: Family) -> Self {
-        let ExplainedService { service, rule, route, outcome, tiers, left_out } = explained;
+        let ExplainedService { service, rule, route, outcome, pending, tiers, left_out } = explained;
         let (outcome, pool, on_trust) = match outcome {
-            ExplainedOutcome::Tier { pool, on_trust } => (Outcome::Tier, Some(&**pool), *on_trust),
-            ExplainedOutcome::FailOpen { pool } => (Outcome::FailOpen, Some(&**pool), false),
-            ExplainedOutcome::NoAddress => (Outcome::NoAddress, None, false),
-            ExplainedOutcome::Down => (Outcome::Down, None, false),
+            ExplainedOutcome::Tier { pool, on_trust } => (ShownOutcome::Tier, Some(&**pool), *on_trust),
+            ExplainedOutcome::FailOpen { pool } => (ShownOutcome::FailOpen, Some(&**pool), false),
+            ExplainedOutcome::NoAddress => (ShownOutcome::NoAddress, None, false),
+            ExplainedOutcome::Down => (ShownOutcome::Down, None, false),
         };
         Self {
             name: service.name.to_plain(),
@@ -222,7 +231,7 @@ impl<'a> Service<'a> {
                 Answers::All => None,
             },
             spread: service.spread.as_str(),
-            ttl: TtlRange { min: route.ttl.min, max: route.ttl.max },
+            ttl: ShownTtl { min: route.ttl.min, max: route.ttl.max },
             when_down: match route.when_down {
                 WhenDown::FailOpen => "fail-open",
                 WhenDown::NoData => "nodata",
@@ -232,13 +241,16 @@ impl<'a> Service<'a> {
             outcome,
             pool,
             on_trust,
-            tiers: tiers.iter().map(|tier| Tier::new(tier, family)).collect(),
+            pending: pending
+                .as_ref()
+                .map(|pending| ShownChange { at: status::timestamp(pending.at), change: &pending.text }),
+            tiers: tiers.iter().map(|tier| ShownTier::new(tier, family)).collect(),
             backends_left_out: *left_out,
         }
     }
 }
 
-impl<'a> Tier<'a> {
+impl<'a> ShownTier<'a> {
     fn new(tier: &'a ExplainedTier, family: Family) -> Self {
         let ExplainedTier {
             pool,
@@ -281,14 +293,14 @@ impl<'a> Tier<'a> {
             eligible: *eligible,
             weight: *weight,
             eligible_weight: *eligible_weight,
-            backends: backends.iter().map(Backend::from).collect(),
+            backends: backends.iter().map(ShownBackend::from).collect(),
         }
     }
 }
 
-impl<'a> From<&'a ExplainedBackend> for Backend<'a> {
+impl<'a> From<&'a ExplainedBackend> for ShownBackend<'a> {
     fn from(ExplainedBackend { status, drawn }: &'a ExplainedBackend) -> Self {
-        let part = |drawn: &DrawnAddress| Drawn {
+        let part = |drawn: &DrawnAddress| ShownDraw {
             address: drawn.member.address,
             weight: drawn.weight,
             included: drawn.probability.included.as_float(),

@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::error;
 
 use crate::checker::{CheckerCommand, Outside, PULSE};
 use crate::fleet::{Capacity, Clocks, Due, Fleet, FleetSetup, Launch, Memory, Running, Survey};
@@ -154,21 +154,9 @@ impl<O: Outside> Checker<O> {
     }
 
     fn tell_ready(&mut self) {
-        if *self.ready.borrow() {
-            return;
+        if !*self.ready.borrow() && self.fleet.is_ready(self.startup_wait) {
+            self.ready.send_replace(true);
         }
-        let (targets, unknown) = (self.fleet.targets(), self.fleet.unknown());
-        if unknown == 0 {
-            info!(targets, "ready: every backend address has its first outcome");
-        } else if self.origin.elapsed() >= self.startup_wait {
-            warn!(
-                targets,
-                unknown, "ready: startup_wait is over, but some backend addresses have no outcome yet"
-            );
-        } else {
-            return;
-        }
-        self.ready.send_replace(true);
     }
 
     /// Carries out a command. A reply is dropped if nobody waits for it.

@@ -135,10 +135,27 @@ fn reasons(told: &Value) -> String {
         _ => format!("no tier is usable: when_down is {}", text(&service["when_down"])),
     };
     lines.push(format!("answer  {rcode}, {outcome}"));
+    lines.push(ttl(told));
     for (number, tier) in (1..).zip(list(&service["tiers"])) {
         lines.push(format!("tier {number}  {}: {}", text(&tier["pool"]), text(&tier["because"])));
     }
     lines.join("\n")
+}
+
+/// The TTL and its reason.
+fn ttl(told: &Value) -> String {
+    let (service, ttl) = (&told["service"], &told["sample"]["ttl"]);
+    let (min, max) = (&service["ttl"]["min"], &service["ttl"]["max"]);
+    let pending = &service["pending"];
+    match ttl.as_u64() {
+        None => "ttl     no address, so none".into(),
+        Some(ttl) if min == max => format!("ttl     {ttl} s, fixed"),
+        Some(ttl) if pending.is_null() => format!("ttl     {ttl} s of {min} to {max}: nothing is pending"),
+        Some(ttl) => {
+            let (change, at) = (text(&pending["change"]), text(&pending["at"]));
+            format!("ttl     {ttl} s of {min} to {max}: {change}, at the earliest at {at}")
+        }
+    }
 }
 
 /// The backends of all tiers, those of the first tier first.
@@ -214,7 +231,7 @@ mod tests {
 
     #[test]
     fn an_explanation_for_a_person() {
-        let told = json!({
+        let mut told = json!({
             "generation": 7, "name": "www.lb.example.com", "type": "A", "rcode": "NOERROR",
             "client": { "address": "192.0.2.53", "subnet": "203.0.113.0/24", "scope": 20 },
             "zone": "lb.example.com",
@@ -232,6 +249,8 @@ mod tests {
             },
             "sample": { "seed": 1, "ttl": 20, "addresses": ["192.0.2.1"] },
         });
+        told["service"]["ttl"] = json!({ "min": 5, "max": 60 });
+        told["service"]["pending"] = json!({ "at": "2026-01-01T00:00:20Z", "change": "gw1 (192.0.2.1) of pool web may become unhealthy" });
         assert_eq!(
             reasons(&told),
             "www.lb.example.com A (generation 7)
@@ -239,6 +258,7 @@ client  203.0.113.0/24, sent by the resolver 192.0.2.53, with scope /20 in the r
 zone    lb.example.com
 rule    2 of service www.lb.example.com
 answer  NOERROR, from pool web
+ttl     20 s of 5 to 60: gw1 (192.0.2.1) of pool web may become unhealthy, at the earliest at 2026-01-01T00:00:20Z
 tier 1  web: the first usable tier"
         );
         assert_eq!(

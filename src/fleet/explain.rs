@@ -5,11 +5,14 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::answer::{Asked, DrawnAddress, Explained, RouteExplained, TierVerdict, explain};
+use crate::fleet::certainty::PendingChange;
 use crate::fleet::{BackendStatus, Fleet};
+use crate::health::Verdict;
 use crate::name::Name;
-use crate::pool::{Family, MinHealthy, PoolId};
+use crate::pool::{Family, MinHealthy, Override, PoolId};
 use crate::service::{Route, Service};
 use crate::table::Decision;
 use crate::wire::subnet::ClientSubnet;
@@ -62,10 +65,21 @@ pub struct ExplainedService {
     pub route: Route,
     /// How it answers.
     pub outcome: ExplainedOutcome,
+    /// The earliest pending change in its pools, if the TTL follows certainty and a change is pending.
+    pub pending: Option<ExplainedChange>,
     /// Its tiers, in order.
     pub tiers: Vec<ExplainedTier>,
     /// How many backends of the tiers are left out: see [`MOST_EXPLAINED`].
     pub left_out: usize,
+}
+
+/// A pending change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplainedChange {
+    /// When it completes at the earliest.
+    pub at: SystemTime,
+    /// The change, as a sentence without the full stop.
+    pub text: String,
 }
 
 /// How a service answers.
@@ -124,7 +138,7 @@ impl Fleet {
     #[must_use]
     pub fn explain(&self, request: &ExplainRequest) -> Explanation {
         let ExplainRequest { name, family, address, subnet, seed } = request;
-        let wall = self.calendar.shown(self.at).duration_since(std::time::UNIX_EPOCH);
+        let wall = self.calendar.shown(self.at).duration_since(UNIX_EPOCH);
         let time = wall.map_or(0, |since| u32::try_from(since.as_secs()).unwrap_or(u32::MAX));
         let asked = Asked { name, family: *family, address: *address, subnet: *subnet, time, seed: *seed };
         let Explained { zone, rcode, scope, addresses, ttl, route } = explain(&self.table, &asked);
@@ -167,9 +181,38 @@ impl Fleet {
                 Decision::NoAddress => ExplainedOutcome::NoAddress,
                 Decision::Down { .. } => ExplainedOutcome::Down,
             },
+            pending: self.explained_change(route.route),
             tiers,
             left_out,
         }
+    }
+
+    /// The earliest pending change in the pools of a route.
+    fn explained_change(&self, route: &Route) -> Option<ExplainedChange> {
+        let of_pool = |id: &PoolId| Some((self.certainty.earliest(*id)?, *id));
+        let ((at, change), id) = route.tiers.iter().filter_map(of_pool).min()?;
+        let pool = &self.pools.get(id)?.setup.pool;
+        let text = match change {
+            PendingChange::Verdict(target) => {
+                let user = self.targets.get(target)?.users.iter().find(|user| user.spot.pool == id)?;
+                let (_, backend, address) = self.pools.named(user.spot)?;
+                let to = match self.health.state(target).verdict() {
+                    None => "has its first outcome",
+                    Some(Verdict::Healthy) => "may become unhealthy",
+                    Some(Verdict::Draining) => "may leave draining",
+                    Some(Verdict::Unhealthy) => "may become healthy",
+                };
+                format!("{backend} ({address}) of pool {} {to}", pool.name)
+            }
+            PendingChange::Share(spot) => {
+                let (_, backend, address) = self.pools.named(spot)?;
+                format!("{backend} ({address}) of pool {} gets another part of its weight", pool.name)
+            }
+            PendingChange::Override(backend, _) => {
+                format!("an override of {} of pool {} ends", pool.backends.get(backend)?.name, pool.name)
+            }
+        };
+        Some(ExplainedChange { at: self.calendar.shown(self.at.after(at.saturating_sub(self.now))), text })
     }
 
     fn explained_tier(&self, id: PoolId, verdict: TierVerdict, family: Family) -> Option<ExplainedTier> {
@@ -201,7 +244,7 @@ impl Fleet {
         let enabled = pool
             .and_then(|pool| Some(pool.setup.pool.backends.get(index as usize)?.enabled))
             .unwrap_or(false);
-        enabled && over != Some(crate::pool::Override::Disabled)
+        enabled && over != Some(Override::Disabled)
     }
 
     /// The first backends with addresses of the family, and the number of the others.

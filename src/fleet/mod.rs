@@ -56,7 +56,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rand::Rng;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::health::{HealthTable, Moment, Ticket};
 use crate::metrics::Metrics;
@@ -76,8 +76,8 @@ use slots::Slots;
 use targets::{Linker, Spot, Targets};
 
 pub use explain::{
-    ExplainRequest, ExplainedBackend, ExplainedOutcome, ExplainedService, ExplainedTier, Explanation,
-    MOST_EXPLAINED,
+    ExplainRequest, ExplainedBackend, ExplainedChange, ExplainedOutcome, ExplainedService, ExplainedTier,
+    Explanation, MOST_EXPLAINED,
 };
 pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
 pub use memory::{Memory, MemoryChanges, RememberedOverride, RememberedState};
@@ -228,6 +228,23 @@ impl Fleet {
     #[must_use]
     pub fn unknown(&self) -> usize {
         self.health.unknown()
+    }
+
+    /// Whether DNS may be answered: every target has had an outcome, or this time since the start is over. Logs which.
+    #[must_use]
+    pub fn is_ready(&self, startup_wait: Duration) -> bool {
+        let (targets, unknown) = (self.targets(), self.unknown());
+        if unknown == 0 {
+            info!(targets, "ready: every backend address has its first outcome");
+        } else if self.now >= startup_wait {
+            warn!(
+                targets,
+                unknown, "ready: startup_wait is over, but some backend addresses have no outcome yet"
+            );
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Sets the time for the following events. Overrides and everything else follow the elapsed time; only
