@@ -19,7 +19,7 @@ use crate::wire::query::{Header, find_edns};
 use crate::wire::record::Record;
 use crate::wire::subnet::ClientSubnet;
 use crate::wire::{HEADER, MAX_MESSAGE, PLAIN_UDP, Question, class};
-use crate::zone::rtype;
+use crate::zone::{Zone, rtype};
 
 /// A port of the client; any but 0 will do.
 const PORT: u16 = 53;
@@ -130,7 +130,7 @@ pub fn explain<'t>(table: &'t Table, asked: &Asked<'_>) -> Explained<'t> {
         ResponseKind::Error(_) => None,
     };
     Explained {
-        zone: owner.and_then(|owner| table.catalog.find(owner, false)).map(|zone| zone.apex_name()),
+        zone: owner.and_then(|owner| table.catalog.find(owner, false)).map(Zone::apex_name),
         rcode,
         scope: scope(reply),
         ttl: records.first().map(|(_, ttl)| *ttl),

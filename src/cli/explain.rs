@@ -54,10 +54,10 @@ impl Explain {
         let mut path =
             format!("/api/v1/explain?name={}&type={record_type}&seed={}", segment(&self.name), self.seed);
         if let Some(client) = self.client {
-            path += &format!("&client={}", segment(&client.to_string()));
+            path = path + "&client=" + &segment(&client.to_string());
         }
         if let Some(resolver) = self.resolver {
-            path += &format!("&resolver={resolver}");
+            path = path + "&resolver=" + &resolver.to_string();
         }
         path
     }

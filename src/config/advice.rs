@@ -13,8 +13,7 @@ use crate::config::service::ReadService;
 use crate::config::source::At;
 use crate::duration::Shown;
 use crate::pool::{Backend, Family, MinHealthy, Pool, PoolId, Require};
-use crate::selection::Spread;
-use crate::service::{Answers, Policy, Service};
+use crate::service::Service;
 
 /// Warns about pools and services without faults. `complete` says that everything was read without errors.
 pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complete: bool) {
@@ -28,7 +27,6 @@ pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complet
         let tiers: Vec<&ReadPool<'_>> =
             service.service.default.tiers.iter().filter_map(|id| pools.get(id.index())).collect();
         if tiers.iter().all(|pool| !pool.faulty) {
-            about_weights(service, &tiers);
             about_ttl(service, &tiers);
             about_families(service, &tiers);
         }
@@ -189,56 +187,6 @@ fn about_check_address(read: &ReadPool<'_>) {
             first.0,
         );
         read.at.warning(message, None);
-    }
-}
-
-/// Weights decide only which address comes first when an answer holds all of them, or when a backend would have to be
-/// in an answer more than once. With `spread = "always"` sites take precedence, as configured.
-fn about_weights(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
-    let Service { name, policy: Policy::Weighted, default, spread, .. } = &read.service else { return };
-    let Answers::AtMost(answers) = default.answers else { return };
-    if *spread == Spread::Always {
-        return;
-    }
-    let answers = u64::from(answers);
-    for pool in tiers.iter().map(|tier| &tier.setup.pool) {
-        let found = Family::ALL.into_iter().find_map(|family| {
-            let count = weighty(pool, family).count();
-            let sum: u64 = weighty(pool, family).map(|backend| u64::from(backend.weight)).sum();
-            let heaviest = weighty(pool, family).max_by_key(|backend| backend.weight)?;
-            let weight = u64::from(heaviest.weight);
-            if count < 2 {
-                None
-            } else if answers >= count as u64 {
-                Some((
-                    format!(
-                        "`answers` of `{name}` is {answers}, and pool `{}` has {count} {}: every answer holds all \
-                         of them, so weights decide only which comes first",
-                        pool.name,
-                        addresses(family, count),
-                    ),
-                    format!("set `answers` below {count}, or `policy = \"all\"` if that is meant"),
-                ))
-            } else if answers * weight > sum {
-                let most = (sum - weight) / (answers - 1);
-                Some((
-                    format!(
-                        "with {answers} answers the weights of pool `{}` hold for the first address only: backend \
-                         `{}` weighs {weight} of {sum}, and {answers} x {weight} is more than {sum}",
-                        pool.name, heaviest.name,
-                    ),
-                    format!(
-                        "set `answers` of `{name}` to at most {}, or that weight to at most {most}",
-                        sum / weight
-                    ),
-                ))
-            } else {
-                None
-            }
-        });
-        if let Some((message, hint)) = found {
-            read.answers_at.warning(message, hint);
-        }
     }
 }
 

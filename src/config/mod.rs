@@ -25,6 +25,7 @@ mod names;
 mod pool;
 mod server;
 mod service;
+mod shares;
 mod source;
 mod token;
 mod transfer;
@@ -213,6 +214,7 @@ fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> S
         fit::check(&pools, &services, &settings);
     }
     advice::give(&pools, &services, findings.errors() == 0);
+    shares::give(&pools, &services);
     Setup {
         server,
         admin,

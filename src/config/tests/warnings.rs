@@ -107,7 +107,7 @@ fn weights_that_answers_cannot_keep() {
         pool(&weights(&[9, 2, 2]), "", ""),
         [
             "4:11 with 2 answers the weights of pool `x` hold for the first address only: backend `b1` weighs 9 of 13, \
-             and 2 x 9 is more than 13 | set `answers` of `x.example.com.` to at most 1, or that weight to at most 4"
+             and 2 x 9 is more than 13, so it is in every answer, and first in 69.2 % of them | set `answers` of `x.example.com.` to at most 1, or that weight to at most 4"
         ]
     );
     assert_eq!(pool(&weights(&[9, 2, 2]), "", "answers = 1"), [""; 0]);
@@ -115,6 +115,40 @@ fn weights_that_answers_cannot_keep() {
     assert_eq!(pool(&weights(&[9, 2, 2]), "", "spread = \"always\""), [""; 0], "sites win, as wanted");
     assert_eq!(pool(&weights(&[4, 4, 4, 4, 9]), "", "answers = 3").len(), 1);
     assert_eq!(pool(&weights(&[4, 4, 4, 4, 8]), "", "answers = 3"), [""; 0]);
+}
+
+#[test]
+fn sites_over_which_answers_cannot_spread() {
+    let sited = |backends: &[(u32, &str)]| {
+        let backend = |((weight, site), last): (&(u32, &str), usize)| {
+            let site = if site.is_empty() { String::new() } else { format!(", site = \"{site}\"") };
+            format!("{{ name = \"b{last}\", address = \"192.0.2.{last}\", weight = {weight}{site} }}")
+        };
+        backends.iter().zip(1..).map(backend).collect::<Vec<_>>().join(", ")
+    };
+    let heavy = sited(&[(3, "ams"), (3, "ams"), (2, "fra")]);
+    assert_eq!(
+        pool(&heavy, "", ""),
+        [
+            "4:11 answers of `x.example.com.` cannot spread over the 2 sites of pool `x` as its weights are: of 2 answers, 1.50 \
+          are in site `ams` on average, so some answers have several backends there | set `spread = \"always\"` if sites \
+          matter more than weights, or `answers` of `x.example.com.` to 1"
+        ]
+    );
+    assert_eq!(pool(&heavy, "", "spread = \"always\""), [""; 0]);
+    assert_eq!(pool(&heavy, "", "spread = \"off\""), [""; 0]);
+    assert_eq!(pool(&heavy, "", "answers = 1"), [""; 0]);
+    let few = sited(&[(1, "ams"), (1, "ams"), (1, "fra"), (1, "fra")]);
+    assert_eq!(pool(&few, "", ""), [""; 0]);
+    assert!(
+        pool(&few, "", "answers = 3\nspread = \"always\"")[0].ends_with("to at most 2, the number of sites")
+    );
+    assert_eq!(pool(&sited(&[(1, "ams"), (1, "ams"), (1, "ams")]), "", ""), [""; 0], "one site");
+    assert_eq!(
+        pool(&sited(&[(1, "ams"), (1, ""), (1, "")]), "", ""),
+        [""; 0],
+        "each without a site is its own"
+    );
 }
 
 #[test]
