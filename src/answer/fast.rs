@@ -264,6 +264,7 @@ fn service_answer<R: Rng>(
         Decision::FailOpen { pool, draw } => (view.down_column(), *pool, draw),
         Decision::NoAddress => {
             reply.negative(negative, plain.name, None)?;
+            reply.served = Some(ServiceAnswer { service: id, route: route.index, column: None, pool: None });
             return Ok(AUTHORITATIVE);
         }
         Decision::Down { .. } => {
@@ -272,14 +273,15 @@ fn service_answer<R: Rng>(
             reply.served = Some(ServiceAnswer {
                 service: id,
                 route: route.index,
-                column: view.down_column(),
+                column: Some(view.down_column()),
                 pool: None,
             });
             return Ok(flags);
         }
     };
     drawn(from, family, table.ttl(route, reply.time), reply, draw)?;
-    reply.served = Some(ServiceAnswer { service: id, route: route.index, column, pool: Some(pool) });
+    reply.served =
+        Some(ServiceAnswer { service: id, route: route.index, column: Some(column), pool: Some(pool) });
     Ok(AUTHORITATIVE)
 }
 

@@ -122,8 +122,9 @@ pub struct ServiceAnswer {
     pub service: ServiceId,
     /// The route that answered.
     pub route: RouteIndex,
-    /// The column of its counters: see `RouteView::column` and `ServiceView::down_column`.
-    pub column: usize,
+    /// The column of its counters: see `RouteView::column` and `ServiceView::down_column`; `None` for NODATA because the
+    /// tier in use has no address of the family.
+    pub column: Option<usize>,
     /// The pool from which backends were picked.
     pub pool: Option<PoolId>,
 }

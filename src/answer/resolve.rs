@@ -370,15 +370,15 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
             Decision::FailOpen { pool, draw } => (down_column, *pool, draw),
             Decision::NoAddress => {
                 self.negative(zone, None)?;
-                return Ok(Resolution::answer());
+                return Ok(Resolution { served: served(None, None), ..Resolution::answer() });
             }
             Decision::Down { .. } => {
                 let resolution = self.all_down(zone, (route.route, ttl), family, owner)?;
-                return Ok(Resolution { served: served(down_column, None), ..resolution });
+                return Ok(Resolution { served: served(Some(down_column), None), ..resolution });
             }
         };
         self.addresses(draw, family, owner, ttl)?;
-        Ok(Resolution { served: served(column, Some(pool)), ..Resolution::answer() })
+        Ok(Resolution { served: served(Some(column), Some(pool)), ..Resolution::answer() })
     }
 
     fn addresses(&mut self, draw: &Draw, family: Family, owner: &[u8], ttl: u32) -> Result<(), Full> {

@@ -367,7 +367,9 @@ fn respond<R: Rng>(
     let Disposition::Reply(facts) = disposition else { return None };
     if let Some(served) = facts.service {
         let answers = table.answers();
-        answers.count_service(batch.row(), served.service, served.column);
+        if let Some(column) = served.column {
+            answers.count_service(batch.row(), served.service, column);
+        }
         if let Some(pool) = served.pool {
             for backend in responder.picked() {
                 answers.count_backend(batch.row(), pool, backend as usize);

@@ -7,6 +7,9 @@ use crate::pool::{Family, MinHealthy, Override};
 use crate::selection::{Fraction, Spread};
 use crate::table::AddressCondition;
 
+use Standing::{Healthy, Unhealthy};
+use TierVerdict::{FailsOpen, InUse, Spare, Unusable};
+
 const WORLDS: u64 = 20;
 const DRAWS: u32 = 50_000;
 /// A count is further from its mean than this many standard deviations with a probability of about `1e-8`, and about a
@@ -17,7 +20,7 @@ const NAME: &str = "www.example";
 
 /// One or two tiers with random weights, sites, health and overrides, and a service with random settings.
 fn random_world(rng: &mut SmallRng) -> Table {
-    let standings = [Standing::Healthy, Standing::Healthy, Standing::Unhealthy, Standing::Unknown];
+    let standings = [Healthy, Healthy, Unhealthy, Standing::Unknown];
     let overrides = [None, None, None, Some(Override::Drain), Some(Override::Up), Some(Override::Disabled)];
     let view = |rng: &mut SmallRng, tier: u8| {
         let backend = |index: u8, rng: &mut SmallRng| Backend {
@@ -158,8 +161,6 @@ fn the_part_of_each_tier_is_named() {
         let told = explained(&table, &Name::parse(NAME).unwrap(), 1);
         told.route.unwrap().tiers.into_iter().map(|(_, verdict)| verdict).collect::<Vec<_>>()
     };
-    use Standing::{Healthy, Unhealthy};
-    use TierVerdict::{FailsOpen, InUse, Spare, Unusable};
     assert_eq!(verdicts([Healthy, Healthy]), [InUse, Spare]);
     assert_eq!(verdicts([Unhealthy, Healthy]), [Unusable, InUse]);
     assert_eq!(verdicts([Healthy, Unhealthy]), [InUse, Unusable]);

@@ -385,7 +385,7 @@ fn services_answer_by_health() {
             let served = reply.service.unwrap();
             assert_eq!(
                 (served.service, served.pool, served.column),
-                (ServiceId(0), Some(PoolId(0)), usize::from(fail_open))
+                (ServiceId(0), Some(PoolId(0)), Some(usize::from(fail_open)))
             );
             let message = Message::from_vec(&buffer[..reply.length]).unwrap();
             assert_eq!(
