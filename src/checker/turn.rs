@@ -135,7 +135,8 @@ impl<O: Outside> Checker<O> {
         let mut launches = std::mem::take(&mut self.launches);
         let due = self.fleet.start_due(&mut launches);
         for Launch { run, running } in launches.drain(..) {
-            let task = self.tasks.spawn(self.outside.clone().probe(run));
+            // Boxed, because tasks are aligned to 128 bytes: of a large one, the allocator could not reuse the memory.
+            let task = self.tasks.spawn(Box::pin(self.outside.clone().probe(run)));
             self.running.insert(task.id(), (running, task));
         }
         self.launches = launches;
