@@ -128,3 +128,68 @@ impl Every {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::convert::Infallible;
+
+    use rand::TryRng;
+
+    use super::*;
+
+    /// Returns consecutive words, and counts them.
+    struct Words {
+        next: u64,
+        drawn: u32,
+    }
+
+    impl TryRng for Words {
+        type Error = Infallible;
+
+        fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+            self.drawn += 1;
+            let word = self.next;
+            self.next = word.wrapping_add(1);
+            Ok(word)
+        }
+
+        fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+            unreachable!("words of 64 bits are drawn")
+        }
+
+        fn try_fill_bytes(&mut self, _: &mut [u8]) -> Result<(), Infallible> {
+            unreachable!("words of 64 bits are drawn")
+        }
+    }
+
+    /// The order of `count` items with this word, and how many words were drawn for it.
+    fn shuffled(count: u8, word: u64) -> (Vec<u8>, u32) {
+        let mut words = Words { next: word, drawn: 0 };
+        let mut items: Vec<u8> = (0..count).collect();
+        words.shuffle(&mut items);
+        (items, words.drawn)
+    }
+
+    /// The words of an order are consecutive, and only the first of them may be refused, so the first and the last
+    /// word of each order show how many it has.
+    #[test]
+    fn each_order_of_a_shuffle_has_the_same_number_of_words() {
+        for count in 2..=7 {
+            let orders: u128 = (1..=u128::from(count)).product();
+            let first_of = |order: u128| (order << 64).div_ceil(orders);
+            let mut seen = HashSet::new();
+            for number in 0..orders {
+                let [mut first, last] =
+                    [first_of(number), first_of(number + 1) - 1].map(|word| u64::try_from(word).unwrap());
+                if shuffled(count, first).1 > 1 {
+                    first += 1;
+                }
+                let (order, drawn) = shuffled(count, first);
+                assert_eq!((&order, drawn), (&shuffled(count, last).0, 1), "{number} of {orders}");
+                assert_eq!(u128::from(last - first) + 1, (1 << 64) / orders, "{number} of {orders}");
+                assert!(seen.insert(order), "{number} of {orders}");
+            }
+        }
+    }
+}
