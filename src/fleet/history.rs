@@ -1,7 +1,7 @@
 //! The history of an address: its last transitions, and the last outcomes of each check.
 //!
 //! It is compact, because there may be hundreds of thousands: a time is one word, equal details are stored
-//! once, and nothing is allocated before the first entry.
+//! once, an outcome has only the index of its detail, and nothing is allocated before the first entry.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -56,7 +56,9 @@ impl Transitions {
     /// Adds the latest transition.
     pub(super) fn push(&mut self, newest: KeptTransition) {
         let KeptTransition { at, from, to, cause, detail } = newest;
-        let detail = self.0.share(detail, |kept| &kept.detail);
+        // Equal details are stored once; usually the latest is equal.
+        let known = self.0.0.iter().rev().map(|kept| &kept.detail).find(|known| **known == detail);
+        let detail = known.map_or(detail, Arc::clone);
         self.0.push(KeptTransition { at, from, to, cause, detail });
     }
 
@@ -74,29 +76,66 @@ impl Transitions {
 
 /// The last [`OUTCOMES`] outcomes of a target.
 #[derive(Debug, Default)]
-pub(super) struct Outcomes(Ring<KeptOutcome, OUTCOMES>);
+pub(super) struct Outcomes {
+    ring: Ring<KeptOutcome, OUTCOMES>,
+    /// The different details of these outcomes. An empty one may be replaced.
+    details: Vec<Arc<str>>,
+}
 
 impl Outcomes {
     /// Adds the latest outcome.
-    pub(super) fn push(&mut self, newest: KeptOutcome) {
-        let KeptOutcome { at, microseconds, outcome, cause, detail } = newest;
-        let detail = self.0.share(detail, |kept| &kept.detail);
-        self.0.push(KeptOutcome { at, microseconds, outcome, cause, detail });
+    pub(super) fn push(&mut self, newest: NewOutcome) {
+        let NewOutcome { at, duration, outcome, cause, detail } = newest;
+        let microseconds = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+        let detail = self.index(detail);
+        let oldest = self.ring.push(KeptOutcome { at, microseconds, outcome, cause, detail });
+        if let Some(KeptOutcome { detail, .. }) = oldest
+            && self.ring.0.iter().all(|kept| kept.detail != detail)
+            && let Some(unused) = self.details.get_mut(usize::from(detail))
+        {
+            *unused = Arc::default();
+        }
+    }
+
+    /// The index of a detail among those stored. Adds it if it is new.
+    fn index(&mut self, detail: Arc<str>) -> u8 {
+        let find = |wanted: &str| self.details.iter().position(|known| **known == *wanted);
+        let index = find(&detail).or_else(|| find("")).unwrap_or(self.details.len());
+        match self.details.get_mut(index) {
+            Some(known) if known.is_empty() => *known = detail,
+            Some(_) => {}
+            None => {
+                self.details.reserve_exact(1);
+                self.details.push(detail);
+            }
+        }
+        // There is at most one more than outcomes.
+        u8::try_from(index).unwrap_or(u8::MAX)
     }
 
     /// The outcome of the last probe.
     pub(super) fn last(&self) -> Option<Outcome> {
-        self.0.0.back().map(|kept| kept.outcome)
+        self.ring.0.back().map(|kept| kept.outcome)
     }
 
     /// The last outcome, for display.
     pub(super) fn last_shown(&self, calendar: Calendar) -> Option<PastOutcome> {
-        self.0.0.back().map(|kept| kept.shown(calendar))
+        self.ring.0.back().map(|kept| self.shown_one(kept, calendar))
     }
 
     /// All outcomes, the latest last.
     pub(super) fn shown(&self, calendar: Calendar) -> impl ExactSizeIterator<Item = PastOutcome> {
-        self.0.0.iter().map(move |kept| kept.shown(calendar))
+        self.ring.0.iter().map(move |kept| self.shown_one(kept, calendar))
+    }
+
+    fn shown_one(&self, kept: &KeptOutcome, calendar: Calendar) -> PastOutcome {
+        PastOutcome {
+            at: calendar.shown(kept.at),
+            duration: Duration::from_micros(kept.microseconds.into()),
+            outcome: kept.outcome,
+            cause: kept.cause,
+            detail: self.details.get(usize::from(kept.detail)).cloned().unwrap_or_default(),
+        }
     }
 }
 
@@ -110,38 +149,25 @@ pub(super) struct KeptTransition {
     pub(super) detail: Arc<str>,
 }
 
+/// The outcome of a probe that ended at `at` after `duration`.
+#[derive(Debug)]
+pub(super) struct NewOutcome {
+    pub(super) at: Stamp,
+    pub(super) duration: Duration,
+    pub(super) outcome: Outcome,
+    pub(super) cause: Option<Cause>,
+    pub(super) detail: Arc<str>,
+}
+
 /// An outcome as stored.
 #[derive(Debug)]
-pub(super) struct KeptOutcome {
+struct KeptOutcome {
     at: Stamp,
     microseconds: u32,
     outcome: Outcome,
     cause: Option<Cause>,
-    detail: Arc<str>,
-}
-
-impl KeptOutcome {
-    /// The outcome of a probe that ended at `at` after `duration`.
-    pub(super) fn new(
-        at: Stamp,
-        duration: Duration,
-        outcome: Outcome,
-        cause: Option<Cause>,
-        detail: Arc<str>,
-    ) -> Self {
-        let microseconds = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
-        Self { at, microseconds, outcome, cause, detail }
-    }
-
-    fn shown(&self, calendar: Calendar) -> PastOutcome {
-        PastOutcome {
-            at: calendar.shown(self.at),
-            duration: Duration::from_micros(self.microseconds.into()),
-            outcome: self.outcome,
-            cause: self.cause,
-            detail: Arc::clone(&self.detail),
-        }
-    }
+    /// An index into [`Outcomes::details`].
+    detail: u8,
 }
 
 /// The last `MOST` entries, the latest at the back.
@@ -155,20 +181,19 @@ impl<T, const LIMIT: usize> Default for Ring<T, LIMIT> {
 }
 
 impl<T, const LIMIT: usize> Ring<T, LIMIT> {
-    fn push(&mut self, entry: T) {
+    /// Adds an entry. Returns the oldest one if it had to leave.
+    fn push(&mut self, entry: T) -> Option<T> {
         let length = self.0.len();
+        let mut oldest = None;
         if length >= LIMIT {
-            self.0.pop_front();
+            oldest = self.0.pop_front();
         } else if length == self.0.capacity() {
-            // Capacity doubles as usual, but never exceeds the limit.
-            self.0.reserve_exact(length.max(2).min(LIMIT - length));
+            // Capacity doubles as usual, but never exceeds the limit, and begins with one: most addresses change their
+            // state only once.
+            self.0.reserve_exact(length.max(1).min(LIMIT - length));
         }
         self.0.push_back(entry);
-    }
-
-    /// Returns an equal detail that is already stored, usually the latest one, instead of another copy.
-    fn share(&self, detail: Arc<str>, of: impl Fn(&T) -> &Arc<str>) -> Arc<str> {
-        self.0.iter().rev().map(of).find(|kept| **kept == detail).map_or(detail, Arc::clone)
+        oldest
     }
 }
 
@@ -187,10 +212,16 @@ mod tests {
         calendar().stamp(Duration::from_secs(seconds))
     }
 
-    fn outcome(number: u64, detail: &str) -> KeptOutcome {
+    fn outcome(number: u64, detail: &str) -> NewOutcome {
         let outcome = [Outcome::Failed, Outcome::Passed][usize::from(number.is_multiple_of(3))];
         let cause = (!number.is_multiple_of(3)).then_some(Cause::Refused);
-        KeptOutcome::new(at(number), Duration::from_micros(number), outcome, cause, detail.into())
+        let duration = Duration::from_micros(number);
+        NewOutcome { at: at(number), duration, outcome, cause, detail: detail.into() }
+    }
+
+    fn past(outcome: NewOutcome) -> PastOutcome {
+        let NewOutcome { at, duration, outcome, cause, detail } = outcome;
+        PastOutcome { at: calendar().shown(at), duration, outcome, cause, detail }
     }
 
     fn transition(number: u64, detail: &str) -> KeptTransition {
@@ -220,12 +251,12 @@ mod tests {
                 all_outcomes.extend(outcomes.last_shown(calendar()));
                 transitions.push(transition(number, detail));
                 all_transitions.extend(shown_transitions(&transitions).pop());
-                assert_eq!(all_outcomes[all_outcomes.len() - 1], outcome(number, detail).shown(calendar()));
+                assert_eq!(all_outcomes[all_outcomes.len() - 1], past(outcome(number, detail)));
                 let kept = &all_outcomes[all_outcomes.len().saturating_sub(20)..];
                 assert_eq!(shown(&outcomes), kept, "seed {seed}");
                 let kept = &all_transitions[all_transitions.len().saturating_sub(50)..];
                 assert_eq!(shown_transitions(&transitions), kept, "seed {seed}");
-                assert!(outcomes.0.0.capacity() <= OUTCOMES && transitions.0.0.capacity() <= TRANSITIONS);
+                assert!(outcomes.ring.0.capacity() <= OUTCOMES && transitions.0.0.capacity() <= TRANSITIONS);
             }
         }
     }
@@ -250,16 +281,36 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_little_memory_and_none_before_it_is_needed() {
+    fn details_that_no_outcome_has_are_freed() {
         let mut outcomes = Outcomes::default();
-        assert_eq!(outcomes.0.0.capacity(), 0);
+        let old: Arc<str> = "no answer".into();
+        outcomes.push(NewOutcome { detail: Arc::clone(&old), ..outcome(0, "") });
+        for number in 1..100 {
+            assert_eq!(Arc::strong_count(&old) > 1, number <= 20, "{number}");
+            outcomes.push(outcome(number, &number.to_string()));
+            let details: Vec<String> = shown(&outcomes).iter().map(|past| past.detail.to_string()).collect();
+            let first = number.saturating_sub(19);
+            let expected: Vec<String> = (first..=number)
+                .map(|number| if number == 0 { "no answer".into() } else { number.to_string() })
+                .collect();
+            assert_eq!(details, expected);
+        }
+        assert_eq!(outcomes.details.len(), OUTCOMES + 1);
+    }
+
+    #[test]
+    fn it_takes_little_memory_and_none_before_it_is_needed() {
+        let (mut outcomes, mut transitions) = (Outcomes::default(), Transitions::default());
+        assert_eq!((outcomes.ring.0.capacity(), transitions.0.0.capacity()), (0, 0));
         outcomes.push(outcome(0, "200 OK"));
-        assert!(outcomes.0.0.capacity() <= 2);
+        transitions.push(transition(0, "200 OK"));
+        assert_eq!((outcomes.ring.0.capacity(), transitions.0.0.capacity()), (1, 1));
         for number in 1..100 {
             outcomes.push(outcome(number, "200 OK"));
         }
-        let taken = size_of::<Outcomes>() + outcomes.0.0.capacity() * size_of::<KeptOutcome>();
-        assert!(taken <= 1024, "{taken} bytes");
+        let kept = outcomes.ring.0.capacity() * size_of::<KeptOutcome>();
+        let taken = size_of::<Outcomes>() + kept + outcomes.details.capacity() * size_of::<Arc<str>>();
+        assert!(taken <= 400, "{taken} bytes");
         let transitions = size_of::<Transitions>() + TRANSITIONS * size_of::<KeptTransition>();
         assert!(transitions <= 2048, "{transitions} bytes");
     }
@@ -267,7 +318,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_cut() {
         let mut outcomes = Outcomes::default();
-        outcomes.push(KeptOutcome::new(at(0), Duration::MAX, Outcome::Failed, None, "late".into()));
+        outcomes.push(NewOutcome { duration: Duration::MAX, ..outcome(0, "late") });
         assert_eq!(shown(&outcomes)[0].duration, Duration::from_micros(u32::MAX.into()));
     }
 }

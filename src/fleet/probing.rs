@@ -9,7 +9,7 @@ use rand::Rng;
 use tracing::{debug, info, warn};
 
 use crate::check::{Probe, Timing};
-use crate::fleet::history::{KeptOutcome, KeptTransition};
+use crate::fleet::history::{KeptTransition, NewOutcome};
 use crate::fleet::pools::{BackendState, standing};
 use crate::fleet::slots::{Class, Start};
 use crate::fleet::tally::Tally;
@@ -143,7 +143,7 @@ impl Fleet {
         let Report { outcome, cause, duration, ref detail, .. } = report;
         let detail = Arc::clone(detail);
         self.local_faults.note(target, outcome, &detail);
-        target.outcomes.push(KeptOutcome::new(at, duration, outcome, cause, detail));
+        target.outcomes.push(NewOutcome { at, duration, outcome, cause, detail });
         let loaded = report.load.is_some_and(|load| target.load.reported(load, interval, now));
         let expires = report.certificate_expires;
         let tell = expires.is_some_and(|expires| target.expiry.seen(expires, wall));
