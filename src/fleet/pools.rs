@@ -437,7 +437,7 @@ impl<R: Rng> PoolLink<'_, '_, R> {
             }
             let key = TargetKey {
                 probe: Arc::clone(probe),
-                timing: check.timing,
+                timing: self.linker.timing(check.timing),
                 host: backend.check_address.unwrap_or(address),
             };
             targets.push(self.linker.link(key, User { spot, check: index }, beginning));

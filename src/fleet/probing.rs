@@ -125,7 +125,7 @@ impl Fleet {
         let (now, at) = (self.now, self.at);
         let wall = self.calendar.shown(at);
         let Some(target) = self.targets.get_mut(ticket.target) else { return };
-        let Timing { timeout, interval, .. } = target.key.timing;
+        let Timing { timeout, interval, .. } = *target.key.timing;
         let stalled = self.stalled.is_some_and(|stalled| started < stalled);
         let report = fair(report, timeout, stalled);
         let was_held = self.health.held_until(ticket.target).is_some();

@@ -1,6 +1,7 @@
 //! The targets of probes, and the checks that use them.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::pool::PoolId;
 pub(super) struct TargetKey {
     /// With the port and host of the backend.
     pub(super) probe: Arc<Probe>,
-    pub(super) timing: Timing,
+    pub(super) timing: Arc<Timing>,
     /// The destination: the backend's `check_address`, otherwise the address itself.
     pub(super) host: IpAddr,
 }
@@ -97,8 +98,9 @@ pub(super) struct Linker<'a, R> {
     pub(super) at: Stamp,
     rng: &'a mut R,
     known: HashMap<TargetKey, TargetId>,
-    /// Equal probes are stored once.
+    /// Equal probes are stored once, and so are equal timings.
     probes: HashSet<Arc<Probe>>,
+    timings: HashSet<Arc<Timing>>,
 }
 
 impl Targets {
@@ -175,17 +177,18 @@ impl<'a, R: Rng> Linker<'a, R> {
         let known: HashMap<TargetKey, TargetId> =
             wanted.map(|(id, target)| (target.key.clone(), id)).collect();
         let probes = known.keys().map(|key| Arc::clone(&key.probe)).collect();
-        Self { targets, health, now, at, rng, known, probes }
+        let timings = known.keys().map(|key| Arc::clone(&key.timing)).collect();
+        Self { targets, health, now, at, rng, known, probes, timings }
     }
 
     /// The shared copy of a probe.
     pub(super) fn probe(&mut self, probe: Probe) -> Arc<Probe> {
-        if let Some(known) = self.probes.get(&probe) {
-            return Arc::clone(known);
-        }
-        let probe = Arc::new(probe);
-        self.probes.insert(Arc::clone(&probe));
-        probe
+        shared(&mut self.probes, probe)
+    }
+
+    /// The shared copy of a timing.
+    pub(super) fn timing(&mut self, timing: Timing) -> Arc<Timing> {
+        shared(&mut self.timings, timing)
     }
 
     /// Adds a user to the target with this key; a new target starts from `beginning`.
@@ -204,7 +207,7 @@ impl<'a, R: Rng> Linker<'a, R> {
     }
 
     fn add(&mut self, key: TargetKey, beginning: InitialState) -> TargetId {
-        let id = self.health.add(key.timing, beginning.verdict, self.now, self.rng);
+        let id = self.health.add(Arc::clone(&key.timing), beginning.verdict, self.now, self.rng);
         self.known.insert(key.clone(), id);
         let target = Target {
             key,
@@ -226,4 +229,14 @@ impl<'a, R: Rng> Linker<'a, R> {
         }
         id
     }
+}
+
+/// The known copy of a value; a new one if there is none.
+fn shared<T: Eq + Hash>(known: &mut HashSet<Arc<T>>, value: T) -> Arc<T> {
+    if let Some(known) = known.get(&value) {
+        return Arc::clone(known);
+    }
+    let value = Arc::new(value);
+    known.insert(Arc::clone(&value));
+    value
 }

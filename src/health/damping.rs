@@ -37,12 +37,14 @@ pub const LONGEST_HOLD: Duration = Duration::from_secs(300);
 /// The most falls that are stored. More would not lengthen the hold.
 const MOST_FALLS: usize = 7;
 
-/// The falls of one target, and its current hold.
+/// The falls of one target, and its current hold. A target without either has only a null pointer.
 #[derive(Debug, Default)]
-pub(super) struct Damping {
-    /// The last falls within the window, oldest first, at most [`MOST_FALLS`]. Most targets never
-    /// fall; their vector allocates nothing.
-    falls: Vec<Moment>,
+pub(super) struct Damping(Option<Box<Falls>>);
+
+#[derive(Debug, Default)]
+struct Falls {
+    /// The last falls within the window, oldest first, at most [`MOST_FALLS`].
+    last: Vec<Moment>,
     /// The end of the hold, while the target is recovering.
     until: Option<Moment>,
 }
@@ -50,39 +52,51 @@ pub(super) struct Damping {
 impl Damping {
     /// Records a fall.
     pub(super) fn fall(&mut self, now: Moment) {
-        if self.falls.len() == MOST_FALLS {
-            self.falls.remove(0);
+        let Falls { last, .. } = &mut **self.0.get_or_insert_default();
+        if last.len() == MOST_FALLS {
+            last.remove(0);
         }
-        self.falls.push(now);
+        last.push(now);
     }
 
     /// Drops falls that are older than the window.
     pub(super) fn forget(&mut self, now: Moment) {
-        if self.falls.first().is_some_and(|fall| now.saturating_sub(*fall) > DAMPING_WINDOW) {
-            self.falls.retain(|fall| now.saturating_sub(*fall) <= DAMPING_WINDOW);
+        let Some(falls) = &mut self.0 else { return };
+        if falls.last.first().is_some_and(|fall| now.saturating_sub(*fall) > DAMPING_WINDOW) {
+            falls.last.retain(|fall| now.saturating_sub(*fall) <= DAMPING_WINDOW);
         }
+        self.free();
+    }
+
+    /// Frees the memory if there is neither a fall nor a hold.
+    fn free(&mut self) {
+        self.0.take_if(|falls| falls.last.is_empty() && falls.until.is_none());
     }
 
     /// Handles a pass of an unhealthy target. Returns whether it must stay unhealthy even if `rise`
     /// is reached.
     pub(super) fn holds(&mut self, now: Moment) -> bool {
         let falls = self.falls();
-        now < *self.until.get_or_insert_with(|| now.saturating_add(hold(falls)))
+        let until = &mut self.0.get_or_insert_default().until;
+        now < *until.get_or_insert_with(|| now.saturating_add(hold(falls)))
     }
 
     /// Ends the hold, because the target has returned or failed.
     pub(super) fn leave_way_back(&mut self) {
-        self.until = None;
+        if let Some(falls) = &mut self.0 {
+            falls.until = None;
+            self.free();
+        }
     }
 
     /// The end of the hold; it may be in the past.
     pub(super) fn until(&self) -> Option<Moment> {
-        self.until
+        self.0.as_ref()?.until
     }
 
     /// The number of stored falls.
     pub(super) fn falls(&self) -> u8 {
-        u8::try_from(self.falls.len()).unwrap_or(u8::MAX)
+        self.0.as_ref().map_or(0, |falls| u8::try_from(falls.last.len()).unwrap_or(u8::MAX))
     }
 }
 
@@ -112,7 +126,7 @@ mod tests {
         for second in 0..20 {
             damping.fall(Duration::from_secs(second));
         }
-        assert_eq!(damping.falls, (13..20).map(Duration::from_secs).collect::<Vec<_>>());
+        assert_eq!(damping.0.unwrap().last, (13..20).map(Duration::from_secs).collect::<Vec<_>>());
     }
 
     #[test]
@@ -128,6 +142,7 @@ mod tests {
         assert_eq!(damping.falls(), 2);
         damping.forget(minutes(60));
         assert_eq!(damping.falls(), 0);
+        assert!(damping.0.is_none());
     }
 
     #[test]

@@ -64,6 +64,7 @@ mod suspicion;
 #[allow(clippy::unchecked_time_subtraction, reason = "a time that runs backwards fails the test")]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
@@ -176,7 +177,8 @@ pub struct HealthTable {
 
 #[derive(Debug)]
 struct ScheduledTarget {
-    timing: Timing,
+    /// Shared by all targets that have the same.
+    timing: Arc<Timing>,
     rhythm: Rhythm,
     state: State,
     turn: Turn,
@@ -204,7 +206,7 @@ impl HealthTable {
     /// `verdict` is the initial verdict, for example that of a check that this one replaces.
     pub fn add(
         &mut self,
-        timing: Timing,
+        timing: impl Into<Arc<Timing>>,
         verdict: Option<Verdict>,
         now: Moment,
         rng: &mut impl Rng,
@@ -212,7 +214,7 @@ impl HealthTable {
         // Ids have 32 bits: 2^32 targets would not fit into memory.
         let next = TargetId(u32::try_from(self.targets.len()).unwrap_or(u32::MAX));
         let id = self.free.pop().unwrap_or(next);
-        let state = State::from(verdict);
+        let (timing, state) = (timing.into(), State::from(verdict));
         let first = schedule::first(period(&timing, state), now, rng);
         let (rhythm, turn, damping) = (Rhythm::new(rng), Turn::Waiting(first), Damping::default());
         let target = ScheduledTarget { timing, rhythm, state, turn, damping };
@@ -375,7 +377,7 @@ impl HealthTable {
     /// and ends if there is none.
     pub fn set_groups(&mut self, groups: Vec<Group>, now: Moment) {
         let targets = &self.targets;
-        let timing = |id: TargetId| Some(&targets.get(id.index())?.as_ref()?.timing);
+        let timing = |id: TargetId| Some(&*targets.get(id.index())?.as_ref()?.timing);
         self.suspicions.set_groups(groups, timing, now);
     }
 

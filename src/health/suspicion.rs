@@ -226,6 +226,10 @@ impl Suspicions {
                 if member.groups.last() == Some(&index) {
                     continue;
                 }
+                if member.groups.capacity() == 0 {
+                    // Usually that of its pool and that of all pools.
+                    member.groups.reserve_exact(2);
+                }
                 member.groups.push(index);
                 counted.stretch(timing);
                 counted.count_in(member.stance);
