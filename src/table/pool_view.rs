@@ -75,7 +75,7 @@ pub struct ConfiguredAddress {
     pub site: u32,
     weight: u32,
     /// The index within the backend.
-    at: usize,
+    at: u32,
     enabled: bool,
 }
 
@@ -269,13 +269,16 @@ impl Choice {
         Self { members: members.into(), candidates: candidates.into(), places: places.into() }
     }
 
-    /// A choice with these members: the earlier one if it is equal.
-    fn shared(previous: Option<&Arc<Self>>, chosen: impl Iterator<Item = Chosen> + Clone) -> Arc<Self> {
+    /// A choice with these members: a known one if it is equal.
+    fn shared<'k>(
+        known: impl IntoIterator<Item = &'k Arc<Self>>,
+        chosen: impl Iterator<Item = Chosen> + Clone,
+    ) -> Arc<Self> {
         let is_same = |choice: &&Arc<Self>| {
             let own = choice.places.iter().zip(&choice.members).zip(&choice.candidates);
             own.map(|((place, member), candidate)| (*place, *member, *candidate)).eq(chosen.clone())
         };
-        match previous.filter(is_same) {
+        match known.into_iter().find(is_same) {
             Some(choice) => Arc::clone(choice),
             None => Arc::new(Self::new(chosen)),
         }
@@ -367,11 +370,14 @@ impl FamilyView {
         let healthy_suffice = enough(false);
         let with_spares = !healthy_suffice && enough(true);
         let drained = enabled.iter().all(|address| address.role == Role::Drained);
+        let everyone = Choice::shared(previous.map(|view| &view.everyone), everyone_of(enabled, drained));
+        // Usually all are eligible.
+        let known = previous.map(|view| &view.eligible).into_iter().chain([&everyone]);
         Self {
             usable: healthy_suffice || with_spares,
             on_trust: with_spares,
-            eligible: Choice::shared(previous.map(|view| &view.eligible), eligible_of(enabled, with_spares)),
-            everyone: Choice::shared(previous.map(|view| &view.everyone), everyone_of(enabled, drained)),
+            eligible: Choice::shared(known, eligible_of(enabled, with_spares)),
+            everyone,
             drained,
             configured,
         }
@@ -390,7 +396,7 @@ fn configured(pool: &Pool, family: Family) -> Vec<ConfiguredAddress> {
     let mut configured = Vec::with_capacity(pool.backends.len());
     for (number, backend) in (0..).zip(&pool.backends) {
         let site = backend.site.as_deref().map_or(number, |site| *sites.entry(site).or_insert(number));
-        let addresses = backend.addresses.iter().enumerate();
+        let addresses = (0..).zip(&backend.addresses);
         configured.extend(addresses.filter(|(_, address)| Family::of(**address) == family).map(
             |(at, &address)| ConfiguredAddress {
                 member: Member { address, backend: number },
@@ -410,7 +416,7 @@ fn enabled<'c>(
     condition: &impl Fn(usize, usize) -> AddressCondition,
 ) -> Vec<EnabledAddress<'c>> {
     let entry = |(index, configured): (u32, &'c ConfiguredAddress)| {
-        let condition = condition(configured.member.backend as usize, configured.at);
+        let condition = condition(configured.member.backend as usize, configured.at as usize);
         let (role, weight_percent) = (condition.role()?, condition.weight);
         Some(EnabledAddress { configured, place: index, role, weight_percent })
     };

@@ -256,6 +256,18 @@ fn views_follow_the_rules_whatever_they_followed() {
 }
 
 #[test]
+fn a_pool_with_all_addresses_eligible_has_one_choice_for_both() {
+    let pool = pool(&[1, 2, 3], MinHealthy::Count(1));
+    let view = |standing: [Standing; 3]| build(&pool, |backend, _| standing[backend].into());
+    let is_one = |view: &PoolView| {
+        let FamilyView { eligible, everyone, .. } = view.family(Family::Ipv4);
+        Arc::ptr_eq(eligible, everyone)
+    };
+    assert!(is_one(&view([Standing::Healthy; 3])));
+    assert!(!is_one(&view([Standing::Healthy, Standing::Healthy, Standing::Unhealthy])));
+}
+
+#[test]
 fn what_is_the_same_is_shared() {
     let pool = pool(&[1, 2, 3], MinHealthy::Count(1));
     let first = build(&pool, |_, _| Standing::Healthy.into());
