@@ -68,6 +68,14 @@ pub(crate) fn calls_during<T>(run: impl FnOnce() -> T) -> (T, u64) {
     (result, TAKEN.with(|taken| taken.calls.get()) - before)
 }
 
+/// Runs `run`. Also returns how much more memory this thread uses afterwards, bytes.
+pub(crate) fn kept_during<T>(run: impl FnOnce() -> T) -> (T, usize) {
+    let before = TAKEN.with(|taken| taken.bytes.get());
+    let result = run();
+    let kept = TAKEN.with(|taken| taken.bytes.get()) - before;
+    (result, usize::try_from(kept).unwrap_or(0))
+}
+
 /// Runs `run`. Also returns how much the memory of this thread grows meanwhile, bytes.
 pub(crate) fn peak_during<T>(run: impl FnOnce() -> T) -> (T, usize) {
     let before = TAKEN.with(|taken| {

@@ -188,7 +188,10 @@ fn check_min_healthy(at: At<'_>, pool: &Pool) {
 fn read_backends(value: TomlValue<'_>) -> Option<Vec<Backend>> {
     let what = "a list of backends, such as [\"192.0.2.11\", \"192.0.2.12\"]";
     let mut taken = TakenNames::default();
-    Some(value.list(what)?.into_iter().filter_map(|value| taken.read_backend(value)).collect())
+    let mut backends: Vec<Backend> =
+        value.list(what)?.into_iter().filter_map(|value| taken.read_backend(value)).collect();
+    backends.shrink_to_fit();
+    Some(backends)
 }
 
 impl<'s> TakenNames<'s> {
