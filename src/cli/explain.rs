@@ -21,7 +21,7 @@ pub(super) struct Explain {
     name: String,
     /// The record type
     #[arg(long, value_name = "TYPE", default_value = "a", ignore_case = true)]
-    r#type: RecordType,
+    r#type: AddressType,
     /// The client: the address that asks, or, with --resolver, the client behind the resolver
     #[arg(long, value_name = "IP[/LENGTH]")]
     client: Option<Network>,
@@ -39,7 +39,7 @@ pub(super) struct Explain {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum RecordType {
+enum AddressType {
     A,
     Aaaa,
 }
@@ -48,8 +48,8 @@ impl Explain {
     /// The path of the request.
     fn resource(&self) -> String {
         let record_type = match self.r#type {
-            RecordType::A => "A",
-            RecordType::Aaaa => "AAAA",
+            AddressType::A => "A",
+            AddressType::Aaaa => "AAAA",
         };
         let mut path =
             format!("/api/v1/explain?name={}&type={record_type}&seed={}", segment(&self.name), self.seed);

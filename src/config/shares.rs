@@ -18,7 +18,7 @@ const ROUNDING: f64 = 1e-9;
 /// Warns once for each service, pool and way of drawing.
 pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>]) {
     let is_weighted = |read: &&ReadService<'_>| !read.faulty && read.service.policy == Policy::Weighted;
-    let mut draws: HashMap<(PoolId, Drawing), [Draw; 2]> = HashMap::new();
+    let mut draws: HashMap<(PoolId, Drawing), [DrawnBackends; 2]> = HashMap::new();
     for read in services.iter().filter(is_weighted) {
         let mut seen: HashSet<(PoolId, Drawing)> = HashSet::new();
         for (_, route) in read.service.routes() {
@@ -38,10 +38,10 @@ pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>]) {
 }
 
 /// The probability of each address, with the index of its backend.
-type Draw = Vec<(usize, Probability)>;
+type DrawnBackends = Vec<(usize, Probability)>;
 
 /// The draws from a pool whose backends are all healthy, by [`Family::index`].
-fn draws_of(pool: &Pool, drawing: Drawing) -> [Draw; 2] {
+fn draws_of(pool: &Pool, drawing: Drawing) -> [DrawnBackends; 2] {
     let view = PoolView::build(pool, None, |_, _| Standing::Healthy.into());
     Family::ALL.map(|family| {
         let choice = &view.family(family).eligible;
@@ -52,7 +52,7 @@ fn draws_of(pool: &Pool, drawing: Drawing) -> [Draw; 2] {
 
 /// Weights decide only which address comes first when an answer holds all of them, or when a backend would have to be
 /// in an answer more than once. With `spread = "always"` sites take precedence, as configured.
-fn about_weights(read: &ReadService<'_>, route: &Route, pool: &Pool, draws: &[Draw; 2]) {
+fn about_weights(read: &ReadService<'_>, route: &Route, pool: &Pool, draws: &[DrawnBackends; 2]) {
     let Answers::AtMost(answers) = route.answers else { return };
     if read.service.spread == Spread::Always {
         return;
@@ -100,7 +100,7 @@ fn about_weights(read: &ReadService<'_>, route: &Route, pool: &Pool, draws: &[Dr
 }
 
 /// A site that is expected more than once in an answer is a single point of failure for some answers.
-fn about_sites(read: &ReadService<'_>, route: &Route, pool: &Pool, draws: &[Draw; 2]) {
+fn about_sites(read: &ReadService<'_>, route: &Route, pool: &Pool, draws: &[DrawnBackends; 2]) {
     let Answers::AtMost(answers) = route.answers else { return };
     let spread = read.service.spread;
     if spread == Spread::Off || answers < 2 || pool.backends.iter().all(|backend| backend.site.is_none()) {

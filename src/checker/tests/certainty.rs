@@ -5,6 +5,8 @@ use crate::pool::Override;
 use crate::service::Ttl;
 
 const TTL: Ttl = Ttl { min: 1, max: 60 };
+/// One each minute of a day.
+const SAMPLES: u32 = 24 * 60;
 
 fn fleet() -> (CheckerHandle, Script) {
     let mut following = service(&[0]);
@@ -28,7 +30,6 @@ async fn a_healthy_fleet_hands_out_the_longest_ttl_for_a_day() {
     ready(&handle).await;
     tokio::time::sleep(SECOND).await;
     let mut shorter = 0;
-    const SAMPLES: u32 = 24 * 60;
     for _ in 0..SAMPLES {
         tokio::time::sleep(SECOND * 60).await;
         shorter += u32::from(ttl(&handle, &script) != TTL.max);
