@@ -9,6 +9,7 @@ mod decision;
 mod draw;
 mod persistent;
 mod pool_view;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ pub use persistent::PersistentVec;
 pub use pool_view::{
     AddressCondition, Choice, ConfiguredAddress, FULL_WEIGHT, FamilyView, Member, PoolView, Standing,
 };
+pub use share::{FirstPlace, PoolShares};
 
 /// The time in [`Table::certain_until`] of a pool in which nothing is pending.
 pub const CERTAIN: u32 = u32::MAX;

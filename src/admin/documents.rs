@@ -18,7 +18,7 @@ use crate::admin::text::{Held, MOST_HELD, Text, TextWriter};
 use crate::admin::{checker_ended, no_such};
 use crate::checker::CheckerHandle;
 use crate::config;
-use crate::fleet::{Cursor, ServiceStatus};
+use crate::fleet::ServiceStatus;
 use crate::metrics::Metrics;
 use crate::pool::PoolId;
 use crate::table::Table;
@@ -81,8 +81,7 @@ impl Documents {
         let work = self.clone();
         let render = move |is_wanted: &dyn Fn() -> bool| {
             work.attempt(|table| {
-                let cursor = Cursor::all(Arc::clone(table));
-                let pieces = Pieces::new(&work.checker.commands, cursor, false)?;
+                let pieces = Pieces::all(&work.checker.commands, table)?;
                 write_everything(table, &pieces, || TextWriter::new(&work.held, is_wanted))
                     .map_err(|_| pieces.broken().into())
             })
@@ -109,8 +108,7 @@ impl Documents {
         let render = move |is_wanted: &dyn Fn() -> bool| {
             work.attempt(|table| {
                 let pool = pool(table, &name)?;
-                let cursor = Cursor::with_history(Arc::clone(table), pool);
-                let pieces = Pieces::new(&work.checker.commands, cursor, true)?;
+                let pieces = Pieces::of_pool(&work.checker.commands, table, pool)?;
                 let mut writer = TextWriter::new(&work.held, is_wanted);
                 let told = pieces.next_pool()?;
                 let object = told.map(|(pool, backends)| {

@@ -18,6 +18,7 @@ mod rendering;
 mod resources;
 mod status;
 mod text;
+mod traffic;
 
 use std::io;
 use std::net::SocketAddr;

@@ -63,7 +63,7 @@ struct OverrideReply<'a> {
     #[serde(flatten)]
     backend: status::Backend<'a>,
     /// The previous override of the same kind.
-    before: Option<Before>,
+    before: Option<ValueBefore>,
     /// When the previous override would have ended by itself.
     before_until: Option<Timestamp>,
     consequences: Vec<&'a str>,
@@ -75,12 +75,12 @@ struct OverrideReply<'a> {
 /// The value of the previous override.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Before {
+enum ValueBefore {
     State(&'static str),
     Percent(u16),
 }
 
-impl From<OverrideValue> for Before {
+impl From<OverrideValue> for ValueBefore {
     fn from(value: OverrideValue) -> Self {
         match value {
             OverrideValue::State(state) => Self::State(state.as_str()),

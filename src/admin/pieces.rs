@@ -5,13 +5,17 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::ser::{Error, Serialize, SerializeSeq, Serializer};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::status::{Backend, Pool};
+use crate::admin::traffic::PoolTraffic;
 use crate::checker::CheckerCommand;
 use crate::fleet::{BackendStatus, Cursor, PoolPiece, PoolStatus, Suspected};
+use crate::pool::PoolId;
+use crate::table::Table;
 
 /// Why there is no further piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,26 +30,48 @@ pub(super) enum Broken {
 pub(super) struct Pieces<'a> {
     commands: &'a mpsc::Sender<CheckerCommand>,
     rest: RefCell<Rest>,
+    /// The table on which the pieces report.
+    table: &'a Table,
     /// Whether backends include their history.
     history: bool,
 }
 
 struct Rest {
     told: VecDeque<PoolPiece>,
+    /// The pool after the current one.
+    pool: PoolId,
     suspected: Option<Suspected>,
     next: Option<Cursor>,
     broken: Option<Broken>,
 }
 
 impl<'a> Pieces<'a> {
-    /// Requests the first piece.
-    pub(super) fn new(
+    /// Requests the first piece about all pools of a table.
+    pub(super) fn all(
         commands: &'a mpsc::Sender<CheckerCommand>,
+        table: &'a Arc<Table>,
+    ) -> Result<Self, Broken> {
+        Self::new(commands, table, Cursor::all(Arc::clone(table)), PoolId(0), false)
+    }
+
+    /// Requests the first piece about one pool, with history.
+    pub(super) fn of_pool(
+        commands: &'a mpsc::Sender<CheckerCommand>,
+        table: &'a Arc<Table>,
+        pool: PoolId,
+    ) -> Result<Self, Broken> {
+        Self::new(commands, table, Cursor::with_history(Arc::clone(table), pool), pool, true)
+    }
+
+    fn new(
+        commands: &'a mpsc::Sender<CheckerCommand>,
+        table: &'a Table,
         cursor: Cursor,
+        pool: PoolId,
         history: bool,
     ) -> Result<Self, Broken> {
-        let rest = Rest { told: VecDeque::new(), suspected: None, next: Some(cursor), broken: None };
-        let pieces = Self { commands, rest: RefCell::new(rest), history };
+        let rest = Rest { told: VecDeque::new(), pool, suspected: None, next: Some(cursor), broken: None };
+        let pieces = Self { commands, rest: RefCell::new(rest), table, history };
         pieces.ask()?;
         Ok(pieces)
     }
@@ -63,7 +89,10 @@ impl<'a> Pieces<'a> {
     /// The next pool, with the first of its backends.
     pub(super) fn next_pool(&self) -> Result<Option<(PoolStatus, Backends<'_>)>, Broken> {
         let Some(PoolPiece { pool: Some(pool), backends }) = self.next()? else { return Ok(None) };
-        Ok(Some((pool, Backends { first: backends, pieces: self })))
+        let id = self.rest.borrow().pool;
+        self.rest.borrow_mut().pool = PoolId(id.0 + 1);
+        let traffic = PoolTraffic::new(self.table, id);
+        Ok(Some((pool, Backends { first: backends, traffic, pieces: self })))
     }
 
     /// Further backends of the current pool.
@@ -120,19 +149,24 @@ impl Serialize for Pieces<'_> {
 /// The backends of a pool.
 pub(super) struct Backends<'a> {
     first: Vec<BackendStatus>,
+    traffic: PoolTraffic<'a>,
     pieces: &'a Pieces<'a>,
 }
 
 impl Serialize for Backends<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut array = serializer.serialize_seq(None)?;
-        for backend in &self.first {
-            array.serialize_element(&Backend::new(backend, self.pieces.history))?;
-        }
+        let mut index = 0;
+        let mut write = |backends: &[BackendStatus]| {
+            backends.iter().try_for_each(|backend| {
+                let traffic = self.traffic.of(index);
+                index += 1;
+                array.serialize_element(&Backend::new(backend, self.pieces.history).with(traffic))
+            })
+        };
+        write(&self.first)?;
         while let Some(more) = self.pieces.more_backends().map_err(told_by_broken)? {
-            for backend in &more {
-                array.serialize_element(&Backend::new(backend, self.pieces.history))?;
-            }
+            write(&more)?;
         }
         array.end()
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
+use crate::admin::traffic::Traffic;
 use crate::config;
 use crate::fleet;
 use crate::health;
@@ -20,6 +21,7 @@ pub(super) struct Service<'a> {
     /// The name in Unicode, if it has A-labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     unicode_name: Option<String>,
+    pools: Vec<&'a str>,
     /// The pool that answers now, per family.
     tier: Tier<'a>,
     down: bool,
@@ -69,6 +71,9 @@ pub(super) struct Backend<'a> {
     r#override: Option<Override<'a>>,
     weight_override: Option<Override<'a>>,
     safe_at: Option<Timestamp>,
+    /// Not in replies to changes.
+    #[serde(flatten)]
+    traffic: Option<Traffic<'a>>,
     addresses: Vec<Address<'a>>,
 }
 
@@ -155,6 +160,7 @@ impl<'a> From<&'a fleet::ServiceStatus> for Service<'a> {
         Self {
             name: service_name(&service.name),
             unicode_name: config::in_letters(service_name(&service.name)),
+            pools: service.pools.iter().map(|pool| &**pool).collect(),
             tier: Tier { ipv4: ipv4.as_deref(), ipv6: ipv6.as_deref() },
             down: service.down,
             fail_open: service.fail_open,
@@ -211,8 +217,14 @@ impl<'a> Backend<'a> {
                 .into_iter()
                 .filter_map(|status| timestamp(status.as_ref()?.safe_at?))
                 .min(),
+            traffic: None,
             addresses: backend.addresses.iter().map(|address| Address::new(address, history)).collect(),
         }
+    }
+
+    /// The same backend with its traffic.
+    pub(super) fn with(self, traffic: Traffic<'a>) -> Self {
+        Self { traffic: Some(traffic), ..self }
     }
 }
 

@@ -300,7 +300,7 @@ async fn the_status_has_the_objects_of_the_api() {
         "version": env!("CARGO_PKG_VERSION"),
         "generation": 7, "suspected": null,
         "services": [{
-            "name": "www.lb.example.com", "tier": {"ipv4": "web", "ipv6": null},
+            "name": "www.lb.example.com", "pools": ["web"], "tier": {"ipv4": "web", "ipv6": null},
             "down": false, "fail_open": false, "ttl": 20,
         }],
         "pools": [{
@@ -309,6 +309,7 @@ async fn the_status_has_the_objects_of_the_api() {
             "backends": [{
                 "name": "one", "site": "a", "enabled": true, "weight": 3, "effective_weight": 0.15,
                 "override": overridden, "weight_override": null, "safe_at": "2023-11-14T22:13:20Z",
+                "shares": [{ "family": "ipv4", "draw": "weights", "wanted": 1.0 }], "answers": 0,
                 "addresses": [{
                     "address": "192.0.2.1", "state": "unhealthy", "since": "2023-11-14T22:13:20Z",
                     "remembered": false, "held": true, "held_until": "2023-11-14T22:13:20Z",
@@ -442,7 +443,8 @@ async fn a_taken_port_is_said_in_a_sentence() {
 fn a_service_is_shown_with_both_of_its_names() {
     let shown = |name: &str| {
         let (tier, name) = ([None, None], name.to_owned());
-        let service = ServiceStatus { name, tier, down: false, fail_open: false, ttl: 20 };
+        let pools = vec!["web".into()];
+        let service = ServiceStatus { name, pools, tier, down: false, fail_open: false, ttl: 20 };
         serde_json::to_value(super::status::Service::from(&service)).unwrap()
     };
     let service = shown("xn--mnchen-3ya.lb.example.com.");

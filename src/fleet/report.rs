@@ -264,11 +264,13 @@ impl ServiceStatus {
     pub fn of(view: &ServiceView, table: &Table) -> Self {
         let answering = Answering::of(view.default_route(), table);
         let name = |pool: PoolId| table.pool(pool).map(|view| view.name.to_string());
+        let any = |is: fn(&Answering) -> bool| view.routes().any(|route| is(&Answering::of(route, table)));
         Self {
             name: view.service.name.to_plain(),
+            pools: view.pools.iter().filter_map(|pool| name(*pool)).collect(),
             tier: answering.tier().map(|tier| tier.and_then(name)),
-            down: answering.is_down(),
-            fail_open: answering.fails_open(),
+            down: any(Answering::is_down),
+            fail_open: any(Answering::fails_open),
             ttl: view.service.default.ttl.max,
         }
     }

@@ -132,12 +132,14 @@ pub struct CheckStatus {
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
+    /// The pools of all its routes, those of the first tiers of its default route first.
+    pub pools: Vec<String>,
     /// The pool that answers now, indexed by `Family::index`; none if no tier is usable or has an
     /// address of the family.
     pub tier: [Option<String>; 2],
-    /// Whether no tier is usable in a family for which the service has addresses.
+    /// Whether a route has no usable tier in a family for which it has addresses.
     pub down: bool,
-    /// Whether it fails open: it answers with all backends of a tier, because no tier is usable.
+    /// Whether a route fails open: it answers with all backends of a tier, because no tier is usable.
     pub fail_open: bool,
     /// In seconds.
     pub ttl: u32,

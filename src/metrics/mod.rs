@@ -5,6 +5,7 @@
 //! of them needs no other thread, so metrics can be shown even when the rest of the server is
 //! stuck. Labels come only from the configuration, never from a query. Decisions do not belong here.
 
+mod answers;
 mod batch;
 mod histogram;
 pub mod operation;
@@ -23,13 +24,11 @@ use tokio::time::Instant;
 
 use crate::answer::DropReason;
 use crate::counters::{CounterRow, Counters};
-use crate::pool::{Family, PoolId};
-use crate::service::ServiceId;
-use crate::table::{Decision, ServiceView, Table};
+use crate::table::Table;
 use crate::wire::rcode;
 
 use histogram::Histogram;
-use text::{TextEncoder, flag};
+use text::TextEncoder;
 
 pub use batch::Batch;
 pub use operation::Notified;
@@ -277,43 +276,11 @@ impl Collector for Page {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut text = TextEncoder::new(encoder);
         self.metrics.write_traffic(&mut text)?;
-        write_table(&mut text, &self.table)?;
+        answers::write(&mut text, &self.table)?;
         pools::write(&mut text, &self.metrics, &self.table)?;
         self.metrics.write_checker(&mut text)?;
         self.metrics.operation.write(&mut text)
     }
-}
-
-fn write_table(text: &mut TextEncoder<'_>, table: &Table) -> fmt::Result {
-    let version = [("version", env!("CARGO_PKG_VERSION"))];
-    text.gauge("build_info", "Always 1; the version is a label.")?.series(&version, 1)?;
-    text.gauge("table_generation", "Number of the published answer table.")?.series(&[], table.generation)?;
-    let help = "Answers for a service, by pool; an empty pool label is the all-down answer.";
-    let mut answers = text.counter("service_answers_total", help)?;
-    for (id, ServiceView { service, pools, .. }) in (0..).map(ServiceId).zip(table.services().iter()) {
-        let name = service.name.to_plain();
-        let pools = pools.iter().map(|pool| table.pool(*pool).map_or("", |view| &*view.name));
-        for (column, pool) in pools.chain([""]).enumerate() {
-            let count = table.answers().of_service(id, column);
-            answers.series(&[("service", &name), ("pool", pool)], count)?;
-        }
-    }
-    let help = "1 while no tier is usable and answers are drawn from all backends of the first tier that has addresses.";
-    let mut fail_open = text.gauge("service_fail_open", help)?;
-    for view in table.services().iter() {
-        let mut decisions =
-            view.routes().flat_map(|route| Family::ALL.map(|family| table.decision(route, family)));
-        let fails_open = decisions.any(|decision| matches!(decision, Decision::FailOpen { .. }));
-        fail_open.series(&[("service", &view.service.name.to_plain())], flag(fails_open))?;
-    }
-    let mut answers = text.counter("backend_answers_total", "Answers that contained the backend.")?;
-    for (id, pool) in (0..).map(PoolId).zip(table.pools().iter()) {
-        for (index, backend) in pool.backends.iter().enumerate() {
-            let count = table.answers().of_backend(id, index);
-            answers.series(&[("pool", &pool.name), ("backend", backend)], count)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -330,7 +297,7 @@ mod tests {
     use crate::answer::{Disposition, Reply, ResponseKind, Transport};
     use crate::health::Outcome;
     use crate::name::Name;
-    use crate::pool::{Backend, Override, OverrideKind, OverrideValue, Pool};
+    use crate::pool::{Backend, Override, OverrideKind, OverrideValue, Pool, PoolId};
     use crate::probe::Cause;
     use crate::service::Service;
     use crate::table::{PoolView, Services, Standing};
@@ -442,6 +409,8 @@ mod tests {
             ("backend_healthy{pool=\"web\",backend=\"b\\\"1\\\\\",address=\"127.0.0.1\"}", 1.0),
             ("backend_eligible{pool=\"web\",backend=\"b\\\"1\\\\\",address=\"127.0.0.1\"}", 1.0),
             ("service_fail_open{service=\"www.example\"}", 0.0),
+            ("service_tier{service=\"www.example\",rule=\"\",family=\"ipv4\"}", 1.0),
+            ("backend_share{pool=\"web\",backend=\"b\\\"1\\\\\",family=\"ipv4\",draw=\"weights\"}", 1.0),
             ("table_generation", 7.0),
             ("table_publish_seconds_count", 1.0),
         ] {

@@ -217,6 +217,11 @@ impl PlanSettings {
 }
 
 impl Plan {
+    /// How its routes draw.
+    pub(super) fn drawing(&self) -> Drawing {
+        self.settings.drawing
+    }
+
     /// Decides for each family, by [`Family::index`]. A draw from the same addresses as in an earlier
     /// decision is shared with it.
     pub(super) fn decide(
