@@ -32,13 +32,14 @@ const LONGEST_REPLY: usize = 1 << 20;
 const LONGEST_REASON: usize = 200;
 
 /// The methods and paths to which bodies are sent.
-const PLACES: [(Method, &str); 6] = [
+const PLACES: [(Method, &str); 7] = [
     (Method::PUT, "/api/v1/pools/web/backends/one/override"),
     (Method::POST, "/api/v1/reload"),
     (Method::PUT, "/api/v1/pools/web/backends/%20%ff/override"),
     (Method::DELETE, "/api/v1/pools/web/backends/one/override"),
     (Method::POST, "/api/v1/pools"),
     (Method::GET, "/api/v1/services/x"),
+    (Method::PUT, "/api/v1/pools/web/backends/one/weight"),
 ];
 
 /// The admin server with a substitute for the checker that does not answer.
@@ -165,7 +166,14 @@ pub(crate) fn first_inputs() -> Vec<Vec<u8>> {
         r#"{"state": 1e999}"#,
         "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
     ];
+    let weights = [
+        r#"{"percent": 30, "for": "1h", "reason": "canary"}"#,
+        r#"{"percent": 1001}"#,
+        r#"{"percent": -1}"#,
+        r#"{"percent": "30%"}"#,
+    ];
     let mut inputs: Vec<Vec<u8>> = bodies.iter().map(|body| [&[0], body.as_bytes()].concat()).collect();
+    inputs.extend(weights.iter().map(|body| [&[6], body.as_bytes()].concat()));
     for place in 1..u8::try_from(PLACES.len()).unwrap() {
         inputs.push([&[place], bodies[1].as_bytes()].concat());
     }

@@ -1,6 +1,7 @@
 //! A client for the HTTP interface of a running server; commands that talk to a server use it.
 //!
-//! It finds the server and its token, sends requests, and reports failures. The commands choose the requests.
+//! It sends requests, with the token only to a server that knows it, and reports failures. The commands choose the
+//! requests, and `servers` finds the servers.
 //!
 //! ```text
 //! connected --with a token--> ask for the proof --proved, for this address--> request with the token
@@ -10,26 +11,22 @@
 
 use std::fmt::{self, Write};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
 use hyper::http::request;
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::cli::{ConfigFile, complain};
-use crate::config::{AdminPlace, BearerToken, Nonce};
-use crate::file;
+use crate::config::{AdminUrl, BearerToken, Nonce};
 
 /// The default address of the admin server of `steerd demo`.
 const DEMO_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8053);
@@ -39,69 +36,6 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 const REPLY_TIME: Duration = Duration::from_secs(65);
 /// Maximum size of a reply, bytes. Even the reply of a server with a million backends is smaller.
 const MAX_REPLY: usize = 1 << 30;
-
-/// Selects the server.
-#[derive(Debug, Args)]
-pub(super) struct ServerArguments {
-    /// The admin server, as http://HOST:PORT; defaults to the address in the configuration file
-    #[arg(long, value_name = "URL")]
-    admin: Option<AdminUrl>,
-    /// A file with the token of the server; defaults to the one in the configuration
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// The address on which the admin server listens, to send it a token through a tunnel
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    forwarded_to: Option<SocketAddr>,
-    #[command(flatten)]
-    config: ConfigFile,
-}
-
-/// Host and port of an admin server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct AdminUrl {
-    host: String,
-    port: u16,
-}
-
-impl FromStr for AdminUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let uri = text.parse::<Uri>().map_err(|error| error.to_string())?;
-        match (uri.scheme_str(), uri.host(), uri.path()) {
-            (Some(_), ..) if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) => {
-                Err("steerd has no users and passwords: give its token with --token-file".into())
-            }
-            (Some("http"), Some(host), "/") if !host.is_empty() && uri.query().is_none() => {
-                Ok(Self { host: host.into(), port: uri.port_u16().unwrap_or(80) })
-            }
-            (Some("https"), ..) => {
-                Err("the admin server speaks HTTP without TLS: use a tunnel to http://127.0.0.1:PORT".into())
-            }
-            (None, Some(_), _) => Err(format!("did you mean http://{text}?")),
-            _ => Err("expected http://HOST:PORT".into()),
-        }
-    }
-}
-
-impl From<SocketAddr> for AdminUrl {
-    /// An unspecified address is replaced with loopback.
-    fn from(address: SocketAddr) -> Self {
-        let ip = match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            ip => ip,
-        };
-        let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
-        Self { host, port: address.port() }
-    }
-}
-
-impl fmt::Display for AdminUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
-    }
-}
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +54,12 @@ pub(super) enum ClientError {
         .0.display()
     )]
     NoAdmin(PathBuf),
+    #[error("this command speaks to one server: give one of {0} with --admin")]
+    Several(String),
+    #[error(
+        "--forwarded-to is given {given} times, and there are {servers} servers: the n-th belongs to the n-th server"
+    )]
+    Forwarded { given: usize, servers: usize },
     #[error("[admin] listen in {} has port 0, so the port changes at each start: give --admin", .0.display())]
     AnyPort(PathBuf),
     #[error(
@@ -145,83 +85,16 @@ pub(super) enum ClientError {
 }
 
 /// A server for requests.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct AdminClient {
-    url: AdminUrl,
+    pub(super) url: AdminUrl,
     /// Where the address comes from, for errors.
-    origin: String,
-    token: Option<BearerToken>,
-    forwarded_to: Option<SocketAddr>,
+    pub(super) origin: String,
+    pub(super) token: Option<BearerToken>,
+    /// The address on which it listens, if a tunnel leads to it.
+    pub(super) forwarded_to: Option<SocketAddr>,
     /// The configuration that the server is expected to run; `None` for any.
-    file: Option<PathBuf>,
-}
-
-impl ServerArguments {
-    /// Finds the server.
-    ///
-    /// # Errors
-    /// If the token cannot be read, or neither `--admin` nor the configuration has an address.
-    pub(super) fn client(&self) -> Result<AdminClient, ClientError> {
-        let path = &self.config.path();
-        let place = match AdminPlace::of(path) {
-            Ok(place) => place,
-            // The server may run on another machine.
-            Err(_) if self.admin.is_some() => AdminPlace::default(),
-            Err(error) => return Err(ClientError::Unread { path: path.clone(), error }),
-        };
-        // There is no default address, so that a command never acts on the wrong server by mistake.
-        let (url, origin) = match (&self.admin, place.listen) {
-            (Some(url), _) => (url.clone(), "--admin".to_owned()),
-            (None, Some(address)) if address.port() == 0 => return Err(ClientError::AnyPort(path.clone())),
-            (None, Some(address)) => (address.into(), format!("from {}", path.display())),
-            (None, None) => return Err(ClientError::NoAdmin(path.clone())),
-        };
-        let token = match (&self.token_file, &place.token_file) {
-            (Some(file), _) => Some(read_token(file)?),
-            // A server on another machine must not receive the token of this one.
-            (None, Some(file)) if self.admin.is_none() => Some(read_token(file)?),
-            (None, _) => None,
-        };
-        // With --admin, only the argument counts: the environment is for the server on this machine.
-        let file = match &self.admin {
-            Some(_) => self.config.argument.clone(),
-            None => self.config.named().or_else(|| place.listen.map(|_| path.clone())),
-        };
-        Ok(AdminClient { url, origin, token, forwarded_to: self.forwarded_to, file: file.map(real) })
-    }
-}
-
-impl AdminClient {
-    /// The server that runs this configuration, if its admin server can be found.
-    pub(super) fn of_file(path: &Path) -> Option<Self> {
-        let config = ConfigFile { argument: Some(path.to_owned()) };
-        let server = ServerArguments { admin: None, token_file: None, forwarded_to: None, config };
-        AdminPlace::of(path).ok()?.listen?;
-        server.client().ok()
-    }
-
-    pub(super) fn url(&self) -> &AdminUrl {
-        &self.url
-    }
-}
-
-/// The canonical path; the absolute path if the file is missing.
-fn real(path: PathBuf) -> PathBuf {
-    path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path)
-}
-
-fn read_token(path: &Path) -> Result<BearerToken, ClientError> {
-    let fault = |reason: String| ClientError::Token { path: path.into(), reason };
-    let content = file::read(path, file::SECRET).map_err(|error| fault(error.to_string()))?;
-    let token = content.text().map_err(|error| fault(error.to_string()))?;
-    if let Some(mode) = content.exposed() {
-        let path = path.display();
-        complain(&format!(
-            "warning: the token file {path} can be read or changed by other users of this machine \
-             (mode {mode:04o}): chmod 600 {path}"
-        ));
-    }
-    BearerToken::parse(token).map_err(fault)
+    pub(super) file: Option<PathBuf>,
 }
 
 impl AdminClient {
@@ -354,79 +227,12 @@ pub(super) fn segment(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-
-    #[test]
-    fn addresses_of_admin_servers() {
-        for (text, shown) in [
-            ("http://127.0.0.1:8053", "http://127.0.0.1:8053"),
-            ("http://127.0.0.1:8053/", "http://127.0.0.1:8053"),
-            ("http://[::1]:8053", "http://[::1]:8053"),
-            ("http://lb1.example.com", "http://lb1.example.com:80"),
-        ] {
-            assert_eq!(text.parse::<AdminUrl>().unwrap().to_string(), shown);
-        }
-        for (text, expected) in [
-            ("https://127.0.0.1:8053", "without TLS"),
-            ("127.0.0.1:8053", "did you mean http://127.0.0.1:8053?"),
-            ("http://127.0.0.1:8053/api", "expected"),
-            ("http://user:password@127.0.0.1:8053", "--token-file"),
-            ("http://", ""),
-            ("/", "expected"),
-            ("", ""),
-        ] {
-            let error = text.parse::<AdminUrl>().unwrap_err();
-            assert!(error.contains(expected), "{text}: {error}");
-        }
-        for (address, shown) in [
-            ("0.0.0.0:1", "http://127.0.0.1:1"),
-            ("[::]:1", "http://[::1]:1"),
-            ("192.0.2.1:1", "http://192.0.2.1:1"),
-        ] {
-            assert_eq!(AdminUrl::from(address.parse::<SocketAddr>().unwrap()).to_string(), shown);
-        }
-    }
 
     #[test]
     fn any_name_is_one_part_of_a_path() {
         assert_eq!(segment("web-1.a_b~"), "web-1.a_b~");
         assert_eq!(segment("2001:db8::1"), "2001%3Adb8%3A%3A1");
         assert_eq!(segment("../a b?é"), "..%2Fa%20b%3F%C3%A9");
-    }
-
-    fn server(directory: &Path, admin: Option<&str>, token_file: Option<&str>) -> ServerArguments {
-        ServerArguments {
-            admin: admin.map(|text| text.parse().unwrap()),
-            token_file: token_file.map(|name| directory.join(name)),
-            forwarded_to: None,
-            config: ConfigFile { argument: Some(directory.join("steerd.toml")) },
-        }
-    }
-
-    #[test]
-    fn the_server_is_that_of_the_arguments_or_of_the_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |admin, token| server(directory.path(), admin, token).client();
-        assert!(matches!(at(None, None), Err(ClientError::Unread { .. })), "none is guessed");
-        fs::write(directory.path().join("steerd.toml"), "[server]\n").unwrap();
-        assert!(matches!(at(None, None), Err(ClientError::NoAdmin(_))), "none is guessed");
-
-        let config = "[admin]\nlisten = \"0.0.0.0:9\"\ntoken_file = \"token\"\n";
-        fs::write(directory.path().join("steerd.toml"), config).unwrap();
-        assert!(matches!(at(None, None), Err(ClientError::Token { .. })), "the token is not there");
-        fs::write(directory.path().join("token"), "0123456789abcdef").unwrap();
-        let client = at(None, None).unwrap();
-        assert_eq!(client.url.to_string(), "http://127.0.0.1:9");
-        assert!(client.token.is_some_and(|token| token.as_str() == "0123456789abcdef"));
-
-        let client = at(Some("http://192.0.2.1:1"), None).unwrap();
-        assert_eq!(client.url.to_string(), "http://192.0.2.1:1");
-        assert!(client.token.is_none(), "a server elsewhere is not shown the token of this one");
-        assert!(at(Some("http://192.0.2.1:1"), Some("token")).unwrap().token.is_some());
-
-        fs::write(directory.path().join("steerd.toml"), "[admin]\nlisten = \"127.0.0.1:0\"\n").unwrap();
-        assert!(matches!(at(None, None), Err(ClientError::AnyPort(_))));
     }
 }

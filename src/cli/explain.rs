@@ -7,8 +7,9 @@ use clap::{Args, ValueEnum};
 use hyper::Method;
 use serde_json::Value;
 
-use crate::cli::client::{ServerArguments, segment};
+use crate::cli::client::segment;
 use crate::cli::columns::{Cell, Tone, render};
+use crate::cli::servers::ServerArguments;
 use crate::cli::{block_on, complain, has_color, print, print_as_it_is, print_json};
 use crate::network::Network;
 
@@ -199,11 +200,19 @@ fn row(pool: &str, backend: &Value, address: &Value, drawn: Option<&Value>) -> V
         Cell::plain(text(&address["address"])),
         Cell::plain(text(&backend["site"])),
         Cell::new(&state, tone),
-        Cell::plain(text(&backend["override"]["state"])),
+        Cell::plain(&overrides(backend)),
         Cell::plain(&backend["effective_weight"].to_string()),
         Cell::plain(&percent("included")),
         Cell::plain(&percent("first")),
     ]
+}
+
+/// The overrides of the state and of the weight: `drain`, `30% of 3`, or both.
+fn overrides(backend: &Value) -> String {
+    let state = backend["override"]["state"].as_str().map(str::to_owned);
+    let percent = backend["weight_override"]["percent"].as_u64();
+    let weight = percent.map(|percent| format!("{percent}% of {}", backend["weight"]));
+    state.into_iter().chain(weight).collect::<Vec<_>>().join(", ")
 }
 
 /// A probability in percent, with two decimals where they say something.

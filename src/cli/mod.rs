@@ -13,6 +13,7 @@ mod overrides;
 mod probe;
 mod reload;
 mod serve;
+mod servers;
 mod weight;
 
 use std::io::{self, IsTerminal, Write};
@@ -107,7 +108,7 @@ SIGHUP also reloads; the result is then in the log.
 Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 2 usage.")]
     Reload {
         #[command(flatten)]
-        server: client::ServerArguments,
+        server: servers::ServerArguments,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,

@@ -7,15 +7,17 @@ use std::str::FromStr;
 
 use clap::Args;
 use hyper::{Method, StatusCode};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::admin::{override_length, override_reason};
-use crate::cli::client::{AdminClient, ClientError, ServerArguments, segment};
+use crate::cli::client::{AdminClient, ClientError, segment};
+use crate::cli::servers::{ServerArguments, of_each};
 use crate::cli::{block_on, complain, print, print_json};
 use crate::pool::Override;
 
 /// How to set an override that interrupts service.
 const TO_FORCE: &str = "error: nothing has changed; to do it anyway, add --force";
+const TO_FORCE_THERE: &str = "error: nothing has changed there; to do it anyway, add --force";
 
 /// A backend, as `POOL/BACKEND`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,7 +138,8 @@ pub(super) fn remove(unsaid: &Unsaid) -> ExitCode {
 }
 
 impl Request<'_> {
-    async fn send(&self, client: &AdminClient, force: bool) -> Result<Value, ClientError> {
+    /// The path and the body, with or without force.
+    fn parts(&self, force: bool) -> (String, Option<Value>) {
         let BackendPath { pool, backend } = self.path;
         let (pool, backend, resource) = (segment(pool), segment(backend), self.words.resource);
         let mut resource = format!("/api/v1/pools/{pool}/backends/{backend}/{resource}");
@@ -146,58 +149,116 @@ impl Request<'_> {
             None if force => resource += "?force=true",
             _ => {}
         }
-        client.request(self.method.clone(), &resource, body.map(Value::Object).as_ref()).await
+        (resource, body.map(Value::Object))
+    }
+
+    /// Sends it to all servers at the same time.
+    async fn send(&self, clients: &[AdminClient], force: bool) -> Vec<ServerReply> {
+        let (resource, body) = self.parts(force);
+        of_each(clients, |client| {
+            let (method, resource, body) = (self.method.clone(), resource.clone(), body.clone());
+            async move { client.request(method, &resource, body.as_ref()).await }
+        })
+        .await
     }
 }
 
-pub(super) fn run(server: &ServerArguments, request: &Request<'_>, force: bool, json: bool) -> ExitCode {
-    let client = match server.client() {
-        Ok(client) => client,
-        Err(error) => return fail(&error, json),
-    };
-    let mut reply = block_on(request.send(&client, force));
-    if let Some(Err(ClientError::Refused { status: StatusCode::CONFLICT, problem })) = &reply
-        && let Some(consequences) = problem["consequences"].as_array().filter(|_| !json)
-    {
-        if !is_confirmed(request.path, consequences) {
+type ServerReply = Result<Value, ClientError>;
+
+pub(super) fn run(servers: &ServerArguments, request: &Request<'_>, force: bool, json: bool) -> ExitCode {
+    let clients = match servers.clients() {
+        Ok(clients) => clients,
+        Err(error) => {
+            complain(&format!("error: {error}"));
             return ExitCode::FAILURE;
         }
-        reply = block_on(request.send(&client, true));
-    }
-    match reply {
-        Some(Ok(reply)) => {
-            if json {
-                print_json(&format!("{reply:#}"));
-            } else {
-                print(&in_words(request.path, request.words, &reply));
+    };
+    let Some(mut replies) = block_on(request.send(&clients, force)) else { return ExitCode::FAILURE };
+    let refused: Vec<usize> =
+        (0..).zip(&replies).filter(|(_, reply)| consequences(reply).is_some()).map(|(at, _)| at).collect();
+    let shown: Vec<(&AdminClient, &[Value])> = clients
+        .iter()
+        .zip(&replies)
+        .filter_map(|(client, reply)| Some((client, consequences(reply)?)))
+        .collect();
+    if !shown.is_empty() && !json && is_confirmed(request.path, &shown, clients.len() > 1) {
+        let again: Vec<AdminClient> = shown.iter().map(|(client, _)| (*client).clone()).collect();
+        let Some(done) = block_on(request.send(&again, true)) else { return ExitCode::FAILURE };
+        for (at, reply) in refused.into_iter().zip(done) {
+            if let Some(place) = replies.get_mut(at) {
+                *place = reply;
             }
-            ExitCode::SUCCESS
         }
-        Some(Err(error)) => fail(&error, json),
-        None => ExitCode::FAILURE,
+    }
+    match &*replies {
+        [reply] => tell(request, reply, json),
+        _ if json => print_json(&format!("{:#}", Value::Array(each(&clients, &replies)))),
+        _ => clients.iter().zip(&replies).for_each(|(client, reply)| tell_of(client, request, reply)),
+    }
+    if replies.iter().all(Result::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The consequences because of which a request was refused.
+fn consequences(reply: &ServerReply) -> Option<&[Value]> {
+    match reply {
+        Err(ClientError::Refused { status: StatusCode::CONFLICT, problem }) => {
+            problem["consequences"].as_array().map(Vec::as_slice)
+        }
+        _ => None,
     }
 }
 
-fn fail(error: &ClientError, json: bool) -> ExitCode {
-    match error {
-        ClientError::Refused { problem, .. } if json => {
+/// Tells the reply of the only server. Consequences have been told already, unless it is told as JSON.
+fn tell(request: &Request<'_>, reply: &ServerReply, json: bool) {
+    match reply {
+        Ok(reply) if json => print_json(&format!("{reply:#}")),
+        Ok(reply) => print(&in_words(request.path, request.words, reply)),
+        Err(ClientError::Refused { problem, .. }) if json => {
             print_json(&format!("{problem:#}"));
             if problem["consequences"].is_array() {
                 complain(TO_FORCE);
             }
         }
-        _ => complain(&format!("error: {error}")),
+        Err(_) if consequences(reply).is_some() => {}
+        Err(error) => complain(&format!("error: {error}")),
     }
-    ExitCode::FAILURE
+}
+
+/// Tells the reply of one of several servers.
+fn tell_of(client: &AdminClient, request: &Request<'_>, reply: &ServerReply) {
+    let url = &client.url;
+    match reply {
+        Ok(reply) => print(&format!("{url}: {}", in_words(request.path, request.words, reply))),
+        Err(_) if consequences(reply).is_some() => {
+            complain(&format!("{url}: error: refused, it would interrupt service there"));
+        }
+        Err(error) => complain(&format!("{url}: error: {error}")),
+    }
+}
+
+/// The replies of several servers, for JSON.
+fn each(clients: &[AdminClient], replies: &[ServerReply]) -> Vec<Value> {
+    let one = |(client, reply): (&AdminClient, &ServerReply)| {
+        let url = client.url.to_string();
+        match reply {
+            Ok(reply) => json!({ "server": url, "reply": reply }),
+            Err(ClientError::Refused { problem, .. }) => json!({ "server": url, "problem": problem }),
+            Err(error) => json!({ "server": url, "error": error.to_string() }),
+        }
+    };
+    clients.iter().zip(replies).map(one).collect()
 }
 
 /// Shows the consequences and asks for confirmation at the terminal. Without a terminal the answer is no.
-fn is_confirmed(path: &BackendPath, consequences: &[Value]) -> bool {
+fn is_confirmed(path: &BackendPath, refused: &[(&AdminClient, &[Value])], several: bool) -> bool {
     let BackendPath { pool, backend } = path;
-    let lines = indented(consequences);
-    complain(&format!("{pool}/{backend}: this would interrupt service:{lines}"));
+    for (client, consequences) in refused {
+        let place = if several { format!(" at {}", client.url) } else { String::new() };
+        let lines = indented(consequences);
+        complain(&format!("{pool}/{backend}: this would interrupt service{place}:{lines}"));
+    }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        complain(TO_FORCE);
+        complain(if several { TO_FORCE_THERE } else { TO_FORCE });
         return false;
     }
     let mut error = io::stderr();
@@ -205,7 +266,7 @@ fn is_confirmed(path: &BackendPath, consequences: &[Value]) -> bool {
     let mut answer = String::new();
     let agreed = io::stdin().read_line(&mut answer).is_ok_and(|_| is_yes(&answer));
     if !agreed {
-        complain("nothing has changed");
+        complain(if several { "nothing has changed there" } else { "nothing has changed" });
     }
     agreed
 }
@@ -269,8 +330,6 @@ fn beside(words: &OverrideWords, reply: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::cli::client::{ClientError, ServerArguments};
+use crate::cli::client::ClientError;
+use crate::cli::servers::ServerArguments;
 use crate::cli::{block_on, complain, print, print_json};
 use crate::printable::printable;
 
@@ -23,7 +24,7 @@ const SECTIONS: [(&str, &str); 7] = [
 ];
 
 pub(super) fn run(server: &ServerArguments, json: bool) -> ExitCode {
-    let asked = server.client().map(|client| {
+    let asked = server.own().map(|client| {
         let meant = client.file().map(|file| json!({ "file": file.to_string_lossy() }));
         block_on(async move { client.request(Method::POST, "/api/v1/reload", meant.as_ref()).await })
     });

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::Args;
 use hyper::Method;
 
-use crate::cli::client::ServerArguments;
 use crate::cli::overrides::{self, BackendPath, OverrideWords, Request};
+use crate::cli::servers::ServerArguments;
 use crate::cli::{USAGE, complain};
 use crate::pool::MAX_WEIGHT_PERCENT;
 
@@ -19,7 +19,7 @@ pub(super) struct Weighing {
     backend: BackendPath,
     /// Percent of the configured weight, from 0% to 1000%; `auto` ends this override
     #[arg(value_name = "PERCENT|auto")]
-    percent: Percent,
+    percent: WeightPercent,
     /// How long the override lasts, such as 1h; without it, until `steerd weight POOL/BACKEND auto`
     #[arg(long = "for", value_name = "DURATION", value_parser = overrides::checked_length)]
     length: Option<String>,
@@ -38,9 +38,9 @@ pub(super) struct Weighing {
 
 /// A percentage; none ends the override.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Percent(Option<u16>);
+struct WeightPercent(Option<u16>);
 
-impl FromStr for Percent {
+impl FromStr for WeightPercent {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -67,7 +67,7 @@ fn is_number(text: &str) -> bool {
 }
 
 pub(super) fn run(weighing: &Weighing) -> ExitCode {
-    let Weighing { backend: path, percent: Percent(percent), length, reason, .. } = weighing;
+    let Weighing { backend: path, percent: WeightPercent(percent), length, reason, .. } = weighing;
     let (method, body) = match percent {
         Some(percent) => {
             let members = [
@@ -107,15 +107,15 @@ mod tests {
     #[test]
     fn a_percentage_has_its_sign() {
         for (text, percent) in [("0%", Some(0)), ("30%", Some(30)), ("1000%", Some(1000)), ("auto", None)] {
-            assert_eq!(text.parse(), Ok(Percent(percent)));
+            assert_eq!(text.parse(), Ok(WeightPercent(percent)));
         }
         let expected =
             "expected a whole percentage of the configured weight, such as 30%, from 0% to 1000%, or auto";
         for (text, meant) in [("30", "; did you mean 30%?"), ("", ""), ("%", ""), ("-1%", ""), ("+5%", "")] {
-            assert_eq!(text.parse::<Percent>(), Err(format!("{expected}{meant}")), "{text}");
+            assert_eq!(text.parse::<WeightPercent>(), Err(format!("{expected}{meant}")), "{text}");
         }
         for text in ["1001%", "0.5%", "99999999999999999999%", "30 %", "Auto", "full"] {
-            assert_eq!(text.parse::<Percent>(), Err(expected.to_owned()), "{text}");
+            assert_eq!(text.parse::<WeightPercent>(), Err(expected.to_owned()), "{text}");
         }
     }
 

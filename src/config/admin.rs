@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::binding;
+use crate::config::client::ClientSettings;
 use crate::config::document::{Document, Sections};
 use crate::config::load;
 use crate::config::server::{Listen, socket_address};
@@ -80,6 +81,8 @@ pub struct AdminPlace {
     pub listen: Option<SocketAddr>,
     /// `token_file`; it has not been read.
     pub token_file: Option<PathBuf>,
+    /// `[client]`.
+    pub client: ClientSettings,
 }
 
 impl AdminPlace {
@@ -105,13 +108,15 @@ impl AdminPlace {
         let main = Document::parse(&source, findings);
         let included = main.included(findings);
         let included: Vec<_> = included.iter().map(|source| Document::parse(source, findings)).collect();
-        let admin = Sections::collect(&main, &included, findings).admin;
-        let Some(mut table) = admin.and_then(|entry| entry.value.table(entry.at)) else {
-            return Ok(Self::default());
-        };
+        let Sections { admin, client, .. } = Sections::collect(&main, &included, findings);
+        let client = client.and_then(|entry| entry.value.table(entry.at));
+        let client = client.map(|mut table| ClientSettings::from_table(&mut table)).unwrap_or_default();
+        let place = Self { client, ..Self::default() };
+        let Some(mut table) = admin.and_then(|entry| entry.value.table(entry.at)) else { return Ok(place) };
         Ok(Self {
             listen: table.read("listen", socket_address).map(|read| read.value),
             token_file: table.read("token_file", TomlValue::path).map(|read| read.value),
+            ..place
         })
     }
 }
@@ -135,6 +140,11 @@ mod tests {
         assert_eq!(of("[admin]\nlisten = \"127.0.0.1:9\"\n[pools\n").listen, place.listen);
         std::fs::write(directory.path().join("a.toml"), "[admin]\nlisten = \"127.0.0.1:9\"\n").unwrap();
         assert_eq!(of("include = [\"a.toml\"]\n").listen, place.listen);
+        let place =
+            of("[client]\nadmin = [\"http://192.0.2.1:8053\", \"odd\"]\ntoken_file = \"t\"\nodd = 1\n");
+        let admin = vec!["http://192.0.2.1:8053".parse().unwrap()];
+        let token_file = Some(directory.path().join("t"));
+        assert_eq!(place, AdminPlace { client: ClientSettings { admin, token_file }, ..Default::default() });
         for nothing in ["", "[admin]\nlisten = 5\n", "admin = 5"] {
             assert_eq!(of(nothing), AdminPlace::default(), "{nothing}");
         }

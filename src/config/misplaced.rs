@@ -1,7 +1,7 @@
 //! Finds the tables in which an unknown key would be valid.
 
 /// The tables with a fixed set of keys. A key that several tables have is listed in each.
-const PLACES: [(&str, &[&str]); 13] = [
+const PLACES: [(&str, &[&str]); 14] = [
     ("the top of the main file, above its first [table]", &["include"]),
     (
         "[server]",
@@ -24,6 +24,7 @@ const PLACES: [(&str, &[&str]); 13] = [
     ),
     ("[server.rate_limit]", &["responses_per_second", "all_responses_per_second", "slip", "networks_exempt"]),
     ("[admin]", &["listen", "token_file", "public_reads"]),
+    ("[client]", &["admin", "token_file"]),
     ("a key, [keys.\"NAME\"]", OF_A_KEY),
     ("a zone, [zones.\"NAME\"]", OF_A_ZONE),
     ("`transfer` of a zone", &["networks", "keys"]),

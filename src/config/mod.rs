@@ -15,6 +15,7 @@ mod admin;
 mod advice;
 mod binding;
 mod check;
+mod client;
 mod document;
 pub mod fault;
 mod fit;
@@ -51,6 +52,7 @@ use crate::pool::PoolId;
 use crate::served::Served;
 
 pub use admin::{Access, AdminPlace, AdminSettings};
+pub use client::{AdminUrl, ClientSettings};
 pub(crate) use labels::{in_letters, to_ascii};
 pub use token::{BearerToken, Nonce};
 pub(crate) use value::parse_duration;
@@ -188,6 +190,8 @@ fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> S
         server::read_server(sections.server, file);
     let sound_server = findings.errors() == before;
     let admin = admin::read(sections.admin, &listen);
+    // It is read only to report its faults.
+    ClientSettings::read(sections.client);
 
     let checks = sections.check_defaults.map(CheckKeys::read_defaults).unwrap_or_default();
     let defaults = sections.pool_defaults.map(PoolKeys::read_defaults).unwrap_or_default();

@@ -81,11 +81,11 @@ pub(super) struct BackendState {
     /// In configuration order.
     pub(super) addresses: Box<[AddressState]>,
     /// The operator's overrides for it, by [`OverrideKind::index`].
-    pub(super) overridden: Overridden,
+    pub(super) overridden: KeptOverrides,
 }
 
 /// Boxed, because most backends have none.
-type Overridden = [Option<Box<KeptOverride>>; 2];
+type KeptOverrides = [Option<Box<KeptOverride>>; 2];
 
 impl BackendState {
     /// The override of one kind.
@@ -383,7 +383,7 @@ impl PoolState {
 #[derive(Default)]
 struct EarlierBackend {
     addresses: HashMap<IpAddr, AddressState>,
-    overridden: Overridden,
+    overridden: KeptOverrides,
 }
 
 /// Inputs for linking the backends of a pool.

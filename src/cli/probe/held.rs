@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::cli::client::{AdminClient, segment};
+use crate::cli::client::segment;
 use crate::cli::probe::Probed;
+use crate::cli::servers::server_of_file;
 use crate::duration::time_of_day;
 
 /// Timeout for the server. Its answer is optional, and no server may be running.
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Marks the addresses that the server with this configuration holds. Returns its URL if it runs.
 pub(super) async fn mark(probed: &mut [Probed], config: &Path) -> Option<String> {
-    let client = AdminClient::of_file(config)?;
+    let client = server_of_file(config)?;
     let pools: BTreeSet<String> = probed.iter().map(|row| row.pool.clone()).collect();
     let asked = async {
         let mut held = HashMap::new();
@@ -38,7 +39,7 @@ pub(super) async fn mark(probed: &mut [Probed], config: &Path) -> Option<String>
         let key = (row.pool.clone(), row.backend.clone(), row.address.to_string());
         row.held_until = held.get(&key).copied();
     }
-    Some(client.url().to_string())
+    Some(client.url.to_string())
 }
 
 /// The held addresses of a pool: backend, address, end of the hold.

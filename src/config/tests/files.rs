@@ -81,11 +81,12 @@ fn all_files_of_a_kind_share_one_limit() {
 }
 
 /// Every table of a configuration, each with an unknown key.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "no_such_key = 1",
     "[server]\nno_such_key = 1",
     "[server.rate_limit]\nresponses_per_second = 1\nno_such_key = 1",
     "[admin]\nno_such_key = 1",
+    "[client]\nno_such_key = 1",
     "[zones.\"a.example\"]\nno_such_key = 1",
     "[zones.\"a.example\".transfer]\nno_such_key = 1",
     "[keys.\"a.example\"]\nno_such_key = 1",

@@ -310,7 +310,7 @@ fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
     );
     one_error(
         "[server]\ntoken_file = \"t\"\n",
-        "2:1 unknown key `token_file` | `token_file` belongs to [admin]",
+        "2:1 unknown key `token_file` | `token_file` belongs to [admin]; or to [client]",
     );
     one_error(
         "[server]\ninclude = [\"a.toml\"]\n",
@@ -334,7 +334,7 @@ fn every_place_that_is_named_knows_the_key() {
     }
     assert!(misplaced::all().len() > 60);
     // Every key is in a table, except names of sections.
-    let sections = ["server", "admin", "keys", "zones", "pools", "services", "defaults", "pool"];
+    let sections = ["server", "admin", "client", "keys", "zones", "pools", "services", "defaults", "pool"];
     let all = misplaced::all();
     let placeless: Vec<_> = known
         .keys()
