@@ -14,6 +14,7 @@ mod probe;
 mod reload;
 mod serve;
 mod servers;
+mod status;
 mod weight;
 
 use std::io::{self, IsTerminal, Write};
@@ -122,6 +123,18 @@ Examples:
 
 Exit codes: 0 explained; 1 it failed, or there is no server; 2 usage.")]
     Explain(explain::Explain),
+    /// Show how services are answered, what is wrong, overrides, and shares; several servers side by side
+    #[command(after_help = "\
+Examples:
+  steerd status                         everything in trouble, and all services and pools
+  steerd status web --watch             the backends of the pool `web`, every 2 seconds
+  steerd status --admin http://lb1:8053 --admin http://lb2:8053
+
+WANTED is the probability of being first in an answer from the pool, GIVEN the part of the answers with the
+backend, since the server counts or since --watch began.
+
+Exit codes: 0 all is well; 1 a service is down or fails open, or a server did not answer; 2 usage.")]
+    Status(status::StatusArguments),
     /// Stop answering with a backend; clients that have it stay
     Drain(overrides::Said),
     /// Treat a backend as if it were not configured
@@ -201,6 +214,7 @@ pub fn run() -> ExitCode {
         Command::Up(said) => overrides::set(Override::Up, &said),
         Command::Down(said) => overrides::set(Override::Down, &said),
         Command::Auto(unsaid) => overrides::remove(&unsaid),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Weight(weighing) => weight::run(&weighing),
         Command::Demo(ports) => demo::run(ports),
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 /// A certificate that expires within this time is logged.
-pub(super) const SOON: Duration = Duration::from_secs(21 * 86_400);
+pub const SOON: Duration = Duration::from_secs(21 * 86_400);
 
 /// When the certificate of a target expires. It remains known if probes fail for other reasons.
 #[derive(Clone, Copy, Debug, Default)]

@@ -75,6 +75,7 @@ use slots::Slots;
 
 use targets::{Linker, Spot, Targets};
 
+pub use expiry::SOON as CERTIFICATE_SOON;
 pub use explain::{
     ExplainRequest, ExplainedBackend, ExplainedChange, ExplainedOutcome, ExplainedService, ExplainedTier,
     Explanation, MOST_EXPLAINED,

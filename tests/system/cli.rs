@@ -363,6 +363,7 @@ fn the_demo_runs_the_main_job_and_stops_cleanly() {
         let output = Command::new("sh").args(["-c", &command]).current_dir(directory).output().unwrap();
         assert!(output.status.success(), "{command}: {}", text(&output.stderr));
     };
+    as_shown("status");
     as_shown("drain");
     wait_for("the drained backend is out", || is_out("127.0.0.13").then_some(()));
     as_shown("auto");

@@ -97,7 +97,8 @@ fn port_hint(failure: &Failure) -> &'static str {
 
 pub(super) fn run(ports: Ports) -> ExitCode {
     // Only transitions and warnings are logged.
-    let lines = Log { format: LogFormat::Text, level: "warn,steerd::checker=info".into() }.start();
+    let lines =
+        Log { format: LogFormat::Text, level: "warn,steerd::checker=info,steerd::fleet=info".into() }.start();
     let outcome = block_on(async {
         let backend_port = backends::start(ports.backend_port).await?;
         let setup = setup(ports, backend_port).map_err(DemoError::Data)?;
@@ -218,7 +219,7 @@ Drain a backend before you stop it. Then let its checks decide again:
   {program} auto {POOL}/{last_name} --admin http://127.0.0.1:{admin}
 
 See the state of each backend, and the metrics:
-  curl http://127.0.0.1:{admin}/api/v1/status
+  {program} status --admin http://127.0.0.1:{admin}
   curl http://127.0.0.1:{admin}/metrics
 
 Break all three, and answers are drawn from all three: the default.
