@@ -135,5 +135,5 @@ fn the_shares_in_the_examples_are_those_of_the_draw() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 10);
+    assert_eq!(checked, 13);
 }
