@@ -84,7 +84,7 @@ fn all_lines(servers: &[Answered], now: Timestamp) -> [(&'static str, Vec<Compar
                 let (state, urgency) = words::of_backend(backend, now);
                 (
                     format!("{}/{}", pool.name, backend.name),
-                    (format!("{state}, {}", words::weight(backend)), urgency),
+                    (format!("{state}, weight {}", words::weight(backend)), urgency),
                 )
             })
             .collect()
@@ -133,7 +133,9 @@ pub(super) fn page(servers: &[Answered], now: Timestamp, selected: bool, color: 
         differences += lines.iter().filter(|line| line.differs(servers)).count();
         parts.extend(table(servers, kind, lines, selected, color));
     }
+    let answered = servers.iter().filter(|server| server.status.is_ok()).count();
     parts.push(match differences {
+        _ if answered < 2 => "there is nothing to compare: fewer than two servers answered".to_owned(),
         0 => "the servers agree".to_owned(),
         1 => "the servers differ in 1 line".to_owned(),
         count => format!("the servers differ in {count} lines"),

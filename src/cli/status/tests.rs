@@ -199,7 +199,7 @@ fn servers_stand_side_by_side_and_their_differences_are_marked() {
             "POOL     [1]",
             "standby  healthy, 0 of 0   -                 -    differs",
             "BACKEND   [1]",
-            "web/gw3   healthy, 30% of 3   healthy, 3",
+            "web/gw3   healthy, weight 30% of 3   healthy, weight 3",
             "the servers differ in 3 lines",
         ],
     );

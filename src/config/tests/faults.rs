@@ -81,6 +81,23 @@ fn keys_and_transfers() {
 }
 
 #[test]
+fn servers_of_commands() {
+    for (admin, expected) in [
+        ("\"http://a:1\"", "must be a list of URLs of admin servers"),
+        (
+            "[\"https://a:1\"]",
+            "2:10 `https://a:1` is not the URL of an admin server: the admin server speaks HTTP without TLS",
+        ),
+        ("[\"a:1\"]", "2:10 `a:1` is not the URL of an admin server: did you mean http://a:1?"),
+        ("[\"http://a:1\", \"http://a:1/\"]", "the server http://a:1 is defined twice"),
+    ] {
+        let text = format!("[client]\nadmin = {admin}\n");
+        let told = errors(&load_with_rest(&text));
+        assert!(told.len() == 1 && told[0].contains(expected), "{text}: {told:?}");
+    }
+}
+
+#[test]
 fn server_and_admin() {
     let port = "an address with a port, such as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"";
     for (text, expected) in [
@@ -158,19 +175,6 @@ fn server_and_admin() {
         "[admin]\nlisten = \"0.0.0.0:8053\"\ntoken_file = \"none\"\n",
         "3:14 `token_file` `none`: No such file or directory (os error 2)",
     );
-    for (admin, expected) in [
-        ("\"http://a:1\"", "must be a list of URLs of admin servers"),
-        (
-            "[\"https://a:1\"]",
-            "2:10 `https://a:1` is not the URL of an admin server: the admin server speaks HTTP without TLS",
-        ),
-        ("[\"a:1\"]", "2:10 `a:1` is not the URL of an admin server: did you mean http://a:1?"),
-        ("[\"http://a:1\", \"http://a:1/\"]", "the server http://a:1 is defined twice"),
-    ] {
-        let text = format!("[client]\nadmin = {admin}\n");
-        let told = errors(&load_with_rest(&text));
-        assert!(told.len() == 1 && told[0].contains(expected), "{text}: {told:?}");
-    }
     one_error(
         "[server]\nstate_dir = \"none\"\n",
         "2:13 `state_dir` `none`: No such file or directory (os error 2) | create the directory, and let the user \
