@@ -2,9 +2,10 @@
 //!
 //! Plain data as configured; `table` decides which pool answers now.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::name::Name;
+use crate::network::Network;
 use crate::pool::PoolId;
 use crate::selection::{MAX_ANSWERS, Spread};
 
@@ -152,6 +153,18 @@ impl Answers {
     /// The value for services that do not set it.
     pub const DEFAULT: Self = Self::AtMost(2);
 
+    /// The value for persistent services that do not set it: further addresses are only fall-backs.
+    pub const PERSISTENT_DEFAULT: Self = Self::AtMost(1);
+
+    /// The value for services with this policy that do not set it.
+    #[must_use]
+    pub fn default_of(policy: Policy) -> Self {
+        match policy {
+            Policy::Weighted | Policy::All => Self::DEFAULT,
+            Policy::Persistent(_) => Self::PERSISTENT_DEFAULT,
+        }
+    }
+
     /// The limit as a number.
     #[must_use]
     pub fn limit(self) -> usize {
@@ -170,6 +183,41 @@ pub enum Policy {
     Weighted,
     /// All eligible addresses, or as many as the limit allows, as if their weights were equal.
     All,
+    /// By the client: the same prefix gets the same addresses. Each is first for a part of all prefixes that is
+    /// exactly proportional to its weight.
+    Persistent(Persistence),
+}
+
+/// The prefix lengths of the clients that get the same answer from a persistent service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Persistence {
+    /// For IPv4 clients, 1 to 32.
+    pub ipv4: u8,
+    /// For IPv6 clients, 1 to 128.
+    pub ipv6: u8,
+}
+
+impl Policy {
+    /// The word for it in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Weighted => "weighted",
+            Self::All => "all",
+            Self::Persistent(_) => "persistent",
+        }
+    }
+}
+
+impl Persistence {
+    /// The longest prefixes that resolvers usually send (RFC 7871, section 11.1).
+    pub const DEFAULT: Self = Self { ipv4: 24, ipv6: 56 };
+
+    /// The prefix of a client.
+    #[must_use]
+    pub fn prefix(self, client: IpAddr) -> Network {
+        Network::around(client, self.ipv4, self.ipv6)
+    }
 }
 
 /// The answer when no tier is usable.

@@ -26,7 +26,7 @@ use crate::zone::Catalog;
 
 pub use answers::AnswerCounts;
 pub use decision::{Decision, RouteView, ServiceView, Services};
-pub use draw::{Draw, Drawing};
+pub use draw::{Draw, Drawing, Selector};
 pub use persistent::PersistentVec;
 pub use pool_view::{
     AddressCondition, Choice, ConfiguredAddress, FULL_WEIGHT, FamilyView, Member, PoolView, Standing,

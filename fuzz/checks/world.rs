@@ -10,7 +10,7 @@ use steerd::cookie::CookieSecrets;
 use steerd::keys::{Algorithm, Key, Keys};
 use steerd::name::Name;
 use steerd::pool::{Backend, Pool, PoolId};
-use steerd::service::{Answers, Policy, Route, Service, ServiceId, Ttl, WhenDown};
+use steerd::service::{Answers, Persistence, Policy, Route, Service, ServiceId, Ttl, WhenDown};
 use steerd::settings::{Chaos, Cookies, MAX_NSID, Settings};
 use steerd::table::{PoolView, Services, Standing, Table};
 use steerd::zone::{Catalog, Zone, reader};
@@ -26,7 +26,7 @@ const ZONES: [(&str, &str); 3] = [
 const HOME: &str = "svc.example";
 
 /// The pools: name, families of its addresses, number of backends, and their state.
-const POOLS: [(&str, Families, u16, State); 11] = [
+const POOLS: [(&str, Families, u16, State); 12] = [
     ("healthy", Families::Both, 4, State::All(Standing::Healthy)),
     ("some", Families::Both, 4, State::Mixed),
     ("unknown", Families::Both, 3, State::All(Standing::Unknown)),
@@ -38,13 +38,21 @@ const POOLS: [(&str, Families, u16, State); 11] = [
     ("disabled", Families::Both, 2, State::Disabled),
     ("eight", Families::Ipv4, 8, State::All(Standing::Healthy)),
     ("many", Families::Ipv4, 10_000, State::All(Standing::Healthy)),
+    ("fifty", Families::Ipv4, 50, State::All(Standing::Healthy)),
 ];
 
-/// Pools up to this one have services in every combination; the others have those of [`DRAWS`].
+/// Pools up to this one have services in every combination; the others have those of [`DRAWS`] and [`RANKINGS`].
 const COMBINED: usize = 9;
 
 /// Services that draw by weight: the first label, the pool, and the number of answers.
-const DRAWS: [(&str, &str, u16); 3] = [("one", "eight", 1), ("four", "eight", 4), ("four", "many", 4)];
+const DRAWS: [(&str, &str, u16); 4] =
+    [("one", "eight", 1), ("four", "eight", 4), ("four", "many", 4), ("four", "fifty", 4)];
+
+/// Persistent services, in the same form.
+const RANKINGS: [(&str, &str, u16); 3] =
+    [("first", "fifty", 1), ("ranked", "fifty", 4), ("ranked", "many", 4)];
+
+const PERSISTENT: Policy = Policy::Persistent(Persistence::DEFAULT);
 
 /// Each service has one pool, or one of these lists of tiers.
 const TIERS: [&[&str]; 4] =
@@ -201,7 +209,7 @@ fn pool(name: &str, families: Families, count: u16, state: State) -> Arc<PoolVie
     Arc::new(PoolView::build(&pool, None, |backend, _| standing(backend).into()))
 }
 
-/// `<policy>.<pools>.<when down>.svc.example` in all combinations, those of [`DRAWS`], and a wildcard.
+/// `<policy>.<pools>.<when down>.svc.example` in all combinations, those of [`DRAWS`] and [`RANKINGS`], and a wildcard.
 fn services() -> Vec<Service> {
     let mut services = Vec::new();
     let singles = POOLS.iter().take(COMBINED).map(|(name, ..)| vec![*name]);
@@ -213,9 +221,11 @@ fn services() -> Vec<Service> {
             ("servfail", WhenDown::ServFail),
             ("fixed", WhenDown::Addresses { ipv4: vec![Ipv4Addr::new(203, 0, 113, 1)], ipv6: Vec::new() }),
         ] {
-            for (word, policy, answers) in
-                [("weighted", Policy::Weighted, Answers::AtMost(2)), ("all", Policy::All, Answers::All)]
-            {
+            for (word, policy, answers) in [
+                ("weighted", Policy::Weighted, Answers::AtMost(2)),
+                ("all", Policy::All, Answers::All),
+                ("persistent", PERSISTENT, Answers::AtMost(2)),
+            ] {
                 let name = Name::parse(&format!("{word}.{}.{down}.{HOME}", pools.join("-"))).unwrap();
                 let when_down = when_down.clone();
                 let service = Service::new(name, tiers.clone());
@@ -231,6 +241,10 @@ fn services() -> Vec<Service> {
     };
     for (label, pool, answers) in DRAWS {
         services.push(weighted(format!("{label}.{pool}.{HOME}"), pool, answers, 20));
+    }
+    for (label, pool, answers) in RANKINGS {
+        let service = weighted(format!("{label}.{pool}.{HOME}"), pool, answers, 20);
+        services.push(Service { policy: PERSISTENT, ..service });
     }
     services.push(weighted(format!("*.{HOME}"), "healthy", 8, 0));
     services

@@ -20,7 +20,7 @@ use crate::fleet::{
 use crate::name::Name;
 use crate::network::{Network, NetworkError};
 use crate::pool::{Family, MinHealthy};
-use crate::service::{Answers, Policy, WhenDown};
+use crate::service::{Answers, WhenDown};
 use crate::wire::subnet::ClientSubnet;
 
 /// The parameters.
@@ -222,10 +222,7 @@ impl<'a> ShownService<'a> {
         Self {
             name: service.name.to_plain(),
             rule: *rule,
-            policy: match service.policy {
-                Policy::Weighted => "weighted",
-                Policy::All => "all",
-            },
+            policy: service.policy.as_str(),
             answers: match route.answers {
                 Answers::AtMost(count) => Some(count),
                 Answers::All => None,

@@ -325,10 +325,11 @@ fn drawn<R: Rng>(
     (rng, picked): (&mut R, &mut Picked),
 ) -> Result<(), FastStop> {
     // Checked first, because a draw that does not fit costs as much as one that does.
-    if draw.sampler.answers() * size::of_address(family) > reply.end - reply.length {
+    if draw.answers() * size::of_address(family) > reply.end - reply.length {
         return Err(FastStop::Full);
     }
-    draw.sampler.draw(rng, picked);
+    let scope = draw.select(|| reply.steered_address(), rng, picked);
+    reply.extend_scope(scope);
     // Each index becomes that of its backend in the pool.
     let address = |index: &mut u32| {
         let member = &draw.addresses.get(*index as usize)?.member;
@@ -377,6 +378,7 @@ struct Assembly<'b, 's> {
     authorities: u16,
     additionals: u16,
     opt: Option<&'b mut OptRecord<'s>>,
+    client: &'b Client,
     /// Explains the reply in the OPT record.
     explanation: Option<ExtendedError>,
     served: Option<ServiceAnswer>,
@@ -391,7 +393,7 @@ impl<'b, 's> Assembly<'b, 's> {
     #[inline]
     fn begin(
         plain: &Plain<'_, '_>,
-        client: &Client,
+        client: &'b Client,
         settings: &'s Settings,
         buffer: &'b mut [u8],
         opt: &'b mut OptRecord<'s>,
@@ -431,11 +433,27 @@ impl<'b, 's> Assembly<'b, 's> {
             authorities: 0,
             additionals: 0,
             opt,
+            client,
             explanation: None,
             served: None,
             proven,
             time: client.time,
         })
+    }
+
+    /// The address of the client for which the answer is made.
+    fn steered_address(&self) -> IpAddr {
+        options::steered_address(self.opt.as_deref(), self.client)
+    }
+
+    /// Notes that the answer depends on this many leading bits of that address.
+    #[inline]
+    fn extend_scope(&mut self, bits: u8) {
+        if bits > 0
+            && let Some(opt) = self.opt.as_deref_mut()
+        {
+            opt.extend_scope(bits);
+        }
     }
 
     /// Drops all records.

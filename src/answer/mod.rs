@@ -237,10 +237,14 @@ impl<R: Rng> Responder<R> {
             return draft.error(rcode);
         }
         let start = draft.writer.mark();
+        let address = options::steered_address(draft.opt.as_ref(), client);
         let mut resolver =
-            Resolver::new(table, &mut self.rng, &mut self.picked, &mut draft.writer, client.time);
+            Resolver::new(table, &mut self.rng, &mut self.picked, &mut draft.writer, (address, client.time));
         let resolved = resolver.resolve(&query.question);
-        let kind = resolver.kind();
+        let (kind, scope) = (resolver.kind(), resolver.scope());
+        if let Some(opt) = &mut draft.opt {
+            opt.extend_scope(scope);
+        }
         match resolved {
             Ok(resolution) => draft.reply(resolution, kind),
             Err(Full) => {

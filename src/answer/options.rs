@@ -1,5 +1,7 @@
 //! EDNS options: interprets those of the query and adds those of the reply.
 
+use std::net::IpAddr;
+
 use super::{Client, Transport};
 use crate::cookie::{COOKIE, Cookie};
 use crate::settings::Settings;
@@ -76,6 +78,13 @@ pub(super) fn heed<'s>(
         opt.add_nsid(nsid);
     }
     Some(proof)
+}
+
+/// The address of the client for which an answer is made: that of its client subnet, if the reply has room to tell for which
+/// clients the answer is valid, otherwise that of the resolver.
+pub(super) fn steered_address(opt: Option<&OptRecord<'_>>, client: &Client) -> IpAddr {
+    let subnet = opt.and_then(OptRecord::client_subnet);
+    subnet.and_then(ClientSubnet::client).unwrap_or_else(|| client.address.to_canonical())
 }
 
 /// The longest OPT record of a UDP reply, bytes. Extended errors do not count: they are left out if

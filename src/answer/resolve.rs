@@ -54,6 +54,10 @@ pub(super) struct Resolver<'t, 'w, 'b, R> {
     writer: &'w mut Writer<'b>,
     /// The time of arrival in seconds since 1970.
     time: u32,
+    /// The address of the client for which the answer is made.
+    client: IpAddr,
+    /// The number of its leading bits on which the answer depends.
+    scope: u8,
     /// The kind of response for the first name.
     kind: Option<ResponseKind<'t>>,
     /// The DNAME records applied since the last CNAME.
@@ -134,14 +138,19 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         rng: &'w mut R,
         picked: &'w mut Picked,
         writer: &'w mut Writer<'b>,
-        time: u32,
+        (client, time): (IpAddr, u32),
     ) -> Self {
-        Self { table, rng, picked, writer, time, kind: None, rewritten: None }
+        Self { table, rng, picked, writer, time, client, scope: 0, kind: None, rewritten: None }
     }
 
     /// The kind of response for the first name; `None` if it is not in a zone here.
     pub(super) fn kind(&self) -> Option<ResponseKind<'t>> {
         self.kind
+    }
+
+    /// The number of leading bits of the client's address on which the answer depends.
+    pub(super) fn scope(&self) -> u8 {
+        self.scope
     }
 
     /// Answers the question, and follows aliases within the zones here.
@@ -384,10 +393,11 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
     fn addresses(&mut self, draw: &Draw, family: Family, owner: &[u8], ttl: u32) -> Result<(), Full> {
         // Checked first, because a draw that does not fit costs as much as one that does.
         let owner_length = owner.len().min(2);
-        if draw.sampler.answers() * (owner_length + size::after_owner(family)) > self.writer.room() {
+        if draw.answers() * (owner_length + size::after_owner(family)) > self.writer.room() {
             return Err(Full);
         }
-        draw.sampler.draw(self.rng, self.picked);
+        let scope = draw.select(|| self.client, self.rng, self.picked);
+        self.scope = self.scope.max(scope);
         for index in self.picked.indices_mut() {
             if let Some(address) = draw.addresses.get(*index as usize) {
                 address_record(self.writer, owner, address.member.address, ttl)?;

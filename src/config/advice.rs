@@ -2,6 +2,8 @@
 //!
 //! There are few. Each warning names a promise that this configuration cannot keep.
 
+mod persistent;
+
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -29,6 +31,7 @@ pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complet
         if tiers.iter().all(|pool| !pool.faulty) {
             about_ttl(service, &tiers);
             about_families(service, &tiers);
+            persistent::about_persistence(service, &tiers);
         }
     }
     if complete {

@@ -34,6 +34,7 @@ const PLACES: [(&str, &[&str]); 14] = [
         &["name", "address", "addresses", "weight", "enabled", "site", "port", "host", "check_address"],
     ),
     ("a service, [services.\"NAME\"]", OF_A_SERVICE),
+    ("`persistence` of a service", &["ipv4", "ipv6"]),
     (
         "a check, check = { type = \"http\", .. }",
         &[
@@ -105,7 +106,8 @@ pub(super) const OF_A_ZONE: &[&str] = &["file", "transfer", "secondaries"];
 pub(super) const OF_A_POOL: &[&str] =
     &["backends", "check", "checks", "require", "min_healthy", "slow_start", "suspect_self"];
 /// The keys of a service.
-pub(super) const OF_A_SERVICE: &[&str] = &["pools", "answers", "ttl", "policy", "spread", "when_down"];
+pub(super) const OF_A_SERVICE: &[&str] =
+    &["pools", "answers", "ttl", "policy", "persistence", "spread", "when_down"];
 
 /// All keys, each with the number of tables that have it.
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod labels;
 mod load;
 mod misplaced;
 mod names;
+mod persistence;
 mod pool;
 mod server;
 mod service;

@@ -4,19 +4,23 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::config::labels;
 use crate::config::source::At;
 use crate::config::value::{Located, NamedValue, TomlTable, TomlValue};
+use crate::config::{labels, persistence};
 use crate::name::Name;
 use crate::pool::PoolId;
 use crate::selection::{MAX_ANSWERS, Spread};
-use crate::service::{Answers, DEFAULT_TTL, Policy, Route, Service, Ttl, WhenDown};
+use crate::service::{Answers, DEFAULT_TTL, Persistence, Policy, Route, Service, Ttl, WhenDown};
 use crate::spelling::closest;
 
 /// The largest TTL, seconds (RFC 2181, section 8).
 const MAX_TTL: u64 = (1 << 31) - 1;
 
-const POLICIES: [(&str, Policy); 2] = [("weighted", Policy::Weighted), ("all", Policy::All)];
+static POLICIES: [(&str, Policy); 3] = [
+    ("weighted", Policy::Weighted),
+    ("all", Policy::All),
+    ("persistent", Policy::Persistent(Persistence::DEFAULT)),
+];
 const SPREADS: [(&str, Spread); 3] =
     [("shares", Spread::Shares), ("always", Spread::Always), ("off", Spread::Off)];
 static WHEN_DOWN: [(&str, WhenDown); 3] =
@@ -31,6 +35,8 @@ pub(super) struct ReadService<'s> {
     pub(super) answers_at: At<'s>,
     /// The location of `ttl`, or of the name if the service has none.
     pub(super) ttl_at: At<'s>,
+    /// The location of `policy`, or of the name if the service has none.
+    pub(super) policy_at: At<'s>,
     /// The location of `when_down`, or of the name if the service has none.
     pub(super) when_down_at: At<'s>,
     /// The service as read.
@@ -46,6 +52,7 @@ pub(super) struct ServiceKeys<'s> {
     answers: Option<Located<'s, Answers>>,
     ttl: Option<Located<'s, Ttl>>,
     policy: Option<Located<'s, Policy>>,
+    persistence: Option<Located<'s, Persistence>>,
     spread: Option<Located<'s, Spread>>,
     when_down: Option<Located<'s, WhenDown>>,
     faulty: bool,
@@ -65,12 +72,27 @@ impl<'s> ServiceKeys<'s> {
             answers: table.read("answers", answers),
             ttl: table.read("ttl", ttl),
             policy: table.read("policy", policy),
+            persistence: table.read("persistence", persistence::read),
             spread: table.read("spread", |value| value.word(&SPREADS, None)),
             when_down: table.read("when_down", when_down),
             faulty: false,
         };
         table.close();
         Self { faulty: findings.errors() > before, ..keys }
+    }
+}
+
+impl<'s> ServiceKeys<'s> {
+    /// The policy with its prefix lengths.
+    fn policy(&self, defaults: &Self) -> Policy {
+        let policy = Located::or_default(self.policy, defaults.policy.as_ref());
+        let persistence = Located::or_default(self.persistence, defaults.persistence.as_ref());
+        match policy.map_or(Policy::Weighted, |policy| policy.value) {
+            Policy::Persistent(default) => {
+                Policy::Persistent(persistence.map_or(default, |persistence| persistence.value))
+            }
+            policy => policy,
+        }
     }
 }
 
@@ -88,9 +110,22 @@ impl<'s> ReadService<'s> {
         let own = |at: Option<At<'s>>| at.unwrap_or(entry.at);
         let answers_at = own(keys.answers.map(|answers| answers.at));
         let ttl_at = own(keys.ttl.map(|ttl| ttl.at));
+        let policy_at = own(keys.policy.map(|policy| policy.at));
         let when_down_at = own(keys.when_down.as_ref().map(|when_down| when_down.at));
         let sound = !keys.faulty && !defaults.faulty;
 
+        let policy = keys.policy(defaults);
+        if let (false, Some(persistence)) =
+            (matches!(policy, Policy::Persistent(_)) || !sound, keys.persistence)
+        {
+            persistence.at.error_with_hint(
+                format!(
+                    "`persistence` of `{}` has no effect, because its policy is not \"persistent\"",
+                    entry.name
+                ),
+                "set `policy = \"persistent\"`, or leave `persistence` out".to_owned(),
+            );
+        }
         let tiers = Located::or_default(keys.pools, defaults.pools.as_ref());
         if tiers.is_none() && sound {
             entry.at.error(format!("service `{}` has no `pools`", entry.name));
@@ -99,7 +134,7 @@ impl<'s> ReadService<'s> {
         let default = Route {
             tiers: tiers.into_iter().filter_map(|tier| resolve_tier(tier, pools)).collect(),
             answers: Located::or_default(keys.answers, defaults.answers.as_ref())
-                .map_or(Answers::DEFAULT, |answers| answers.value),
+                .map_or(Answers::default_of(policy), |answers| answers.value),
             ttl: Located::or_default(keys.ttl, defaults.ttl.as_ref())
                 .map_or(Ttl::fixed(DEFAULT_TTL), |ttl| ttl.value),
             when_down: Located::or_default(keys.when_down, defaults.when_down.as_ref())
@@ -109,13 +144,12 @@ impl<'s> ReadService<'s> {
             name,
             default,
             rules: Vec::new(),
-            policy: Located::or_default(keys.policy, defaults.policy.as_ref())
-                .map_or(Policy::Weighted, |policy| policy.value),
+            policy,
             spread: Located::or_default(keys.spread, defaults.spread.as_ref())
                 .map_or(Spread::default(), |spread| spread.value),
         };
         let faulty = !sound || entry.at.findings().errors() > before;
-        Some(Self { at: entry.at, answers_at, ttl_at, when_down_at, service, faulty })
+        Some(Self { at: entry.at, answers_at, ttl_at, policy_at, when_down_at, service, faulty })
     }
 }
 
@@ -197,9 +231,15 @@ fn seconds(value: TomlValue<'_>) -> Option<u32> {
 }
 
 fn policy(value: TomlValue<'_>) -> Option<Policy> {
-    let is_in_turn = matches!(value.as_str(), Some("round-robin" | "roundrobin" | "rr" | "random"));
-    let remedy =
-        is_in_turn.then(|| "\"weighted\" with equal weights gives every backend the same share".to_owned());
+    let remedy = match value.as_str() {
+        Some("round-robin" | "roundrobin" | "rr" | "random") => {
+            Some("\"weighted\" with equal weights gives every backend the same share".to_owned())
+        }
+        Some("sticky" | "source" | "source-ip" | "ip-hash" | "ip_hash" | "hash" | "consistent-hash") => {
+            Some("\"persistent\" gives clients of one network the same backends".to_owned())
+        }
+        _ => None,
+    };
     value.word_or(&POLICIES, None, remedy)
 }
 

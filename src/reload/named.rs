@@ -18,7 +18,7 @@ use crate::duration::Shown;
 use crate::fleet::{LostOverride, Reloaded};
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, OverrideKind, Pool, PoolId, Require};
-use crate::service::{Answers, Policy, Route, Service, Ttl, WhenDown};
+use crate::service::{Answers, Persistence, Policy, Route, Service, Ttl, WhenDown};
 use crate::settings::Settings;
 use crate::zone::{Catalog, Zone};
 
@@ -386,11 +386,12 @@ fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
             },
         ),
         fact("ttl", shown_ttl(*ttl)),
+        fact("policy", policy.as_str()),
         fact(
-            "policy",
+            "persistence",
             match policy {
-                Policy::Weighted => "weighted",
-                Policy::All => "all",
+                Policy::Persistent(Persistence { ipv4, ipv6 }) => format!("/{ipv4} and /{ipv6}"),
+                Policy::Weighted | Policy::All => "none".into(),
             },
         ),
         fact("spread", spread.as_str()),

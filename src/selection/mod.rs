@@ -28,6 +28,7 @@ mod logarithm;
 mod partners;
 mod persistent;
 mod picked;
+mod race;
 mod ranked;
 mod sampler;
 mod sites;
@@ -41,5 +42,6 @@ pub use self::inclusion::{Candidate, MAX_ANSWERS, Probability, Spread, probabili
 pub use self::partners::ORDERS;
 pub use self::persistent::{CandidateKey, ClientKey, Ranking};
 pub use self::picked::Picked;
+pub use self::race::ranked_probabilities;
 pub use self::ranked::Ranked;
 pub use self::sampler::Sampler;

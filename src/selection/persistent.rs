@@ -31,7 +31,6 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
 
-use super::fraction::Fraction;
 use super::inclusion::{Candidate, MAX_ANSWERS, Spread};
 use super::logarithm::negative_log2;
 use super::picked::{Picked, RankedLists};
@@ -98,6 +97,11 @@ impl CandidateKey {
     }
 }
 
+/// Whether sites can change an answer.
+pub(super) fn sites_matter(spread: Spread, answers: usize, sites: usize, candidates: usize) -> bool {
+    spread != Spread::Off && answers > 1 && (2..candidates).contains(&sites)
+}
+
 /// The finalizer of `SplitMix64`, a permutation in which each bit depends on all bits. Source: Steele, Lea and Flood, "Fast
 /// Splittable Pseudorandom Number Generators", 2014; variant 13 of Stafford, "Better Bit Mixing", 2011.
 #[inline]
@@ -142,8 +146,9 @@ impl Ranking {
         let mut sites: Vec<u32> = candidates.iter().map(|candidate| candidate.site).collect();
         sites.sort_unstable();
         sites.dedup();
-        let matter = spread != Spread::Off && answers > 1 && (2..candidates.len()).contains(&sites.len());
-        Self { candidates, answers, sites: if matter { sites.len() } else { 0 } }
+        let sites =
+            if sites_matter(spread, answers, sites.len(), candidates.len()) { sites.len() } else { 0 };
+        Self { candidates, answers, sites }
     }
 
     /// The number of candidates in each answer.
@@ -214,11 +219,5 @@ impl Ranking {
             all = ranked;
         }
         all
-    }
-
-    /// The fraction of all clients that get each candidate first, by its index in the list of candidates.
-    pub fn shares(&self) -> impl Iterator<Item = (u32, Fraction)> {
-        let total: u64 = self.candidates.iter().map(|candidate| u64::from(candidate.weight)).sum();
-        self.candidates.iter().map(move |candidate| (candidate.index, Fraction::new(candidate.weight, total)))
     }
 }

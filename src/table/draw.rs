@@ -1,12 +1,15 @@
 //! How a service draws from the addresses that may be in its answers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rand::Rng;
 
 use super::pool_view::{Choice, ConfiguredAddress, FamilyView};
-use crate::selection::{Candidate, Probability, Sampler, Spread, probabilities};
-use crate::service::{Answers, Policy, Route, Service};
+use crate::selection::{
+    Candidate, ClientKey, Picked, Probability, Ranking, Sampler, Spread, probabilities, ranked_probabilities,
+};
+use crate::service::{Answers, Persistence, Policy, Route, Service};
 
 /// The settings of a route on which its draws depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,8 +29,17 @@ pub struct Draw {
     pub choice: Arc<Choice>,
     /// All addresses of the pool in this family.
     pub addresses: Arc<[ConfiguredAddress]>,
-    /// Draws indices into `addresses`.
-    pub sampler: Arc<Sampler>,
+    /// Chooses indices into `addresses`.
+    pub selector: Selector,
+}
+
+/// How addresses are chosen for an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// A draw.
+    Sampler(Arc<Sampler>),
+    /// A ranking for the prefix of the client.
+    Ranking(Arc<Ranking>, Persistence),
 }
 
 impl Drawing {
@@ -41,13 +53,17 @@ impl Drawing {
     #[must_use]
     pub fn probabilities(self, choice: &Choice) -> Vec<Probability> {
         let candidates: Vec<Candidate> = self.candidates(choice).collect();
-        probabilities(&candidates, self.answers.limit(), self.spread)
+        let (answers, spread) = (self.answers.limit(), self.spread);
+        match self.policy {
+            Policy::Weighted | Policy::All => probabilities(&candidates, answers, spread),
+            Policy::Persistent(_) => ranked_probabilities(&candidates, answers, spread),
+        }
     }
 
     /// The members of a choice, with the weights that apply.
     fn candidates(self, choice: &Choice) -> impl Iterator<Item = Candidate> {
         choice.candidates.iter().map(move |candidate| match self.policy {
-            Policy::Weighted => *candidate,
+            Policy::Weighted | Policy::Persistent(_) => *candidate,
             Policy::All => Candidate { weight: 1, ..*candidate },
         })
     }
@@ -83,23 +99,63 @@ impl Draw {
         }
         let candidates = drawing.all_candidates(view, choice);
         let (answers, spread) = (drawing.answers.limit(), drawing.spread);
-        let sampler = match earlier {
-            Some(earlier) => earlier.sampler.updated(&candidates, answers, spread, rng),
-            None => Sampler::new(&candidates, answers, spread, rng),
+        let earlier = earlier.map(|earlier| &earlier.selector);
+        let selector = match (drawing.policy, earlier) {
+            (Policy::Persistent(persistence), _) => {
+                let keys = view.configured.iter().map(|address| address.key);
+                let ranking = Ranking::new(keys.zip(candidates), answers, spread);
+                Selector::Ranking(Arc::new(ranking), persistence)
+            }
+            (_, Some(Selector::Sampler(earlier))) => {
+                Selector::Sampler(Arc::new(earlier.updated(&candidates, answers, spread, rng)))
+            }
+            _ => Selector::Sampler(Arc::new(Sampler::new(&candidates, answers, spread, rng))),
         };
         let addresses = Arc::clone(&view.configured);
-        Self { choice: Arc::clone(choice), addresses, sampler: Arc::new(sampler) }
+        Self { choice: Arc::clone(choice), addresses, selector }
+    }
+
+    /// The number of addresses in each answer.
+    #[must_use]
+    #[inline]
+    pub fn answers(&self) -> usize {
+        match &self.selector {
+            Selector::Sampler(sampler) => sampler.answers(),
+            Selector::Ranking(ranking, _) => ranking.answers(),
+        }
+    }
+
+    /// Chooses the addresses of an answer, as indices into `addresses`. Returns on how many leading bits of the client's
+    /// address the answer depends.
+    #[inline]
+    pub fn select(&self, client: impl FnOnce() -> IpAddr, rng: &mut impl Rng, picked: &mut Picked) -> u8 {
+        match &self.selector {
+            Selector::Sampler(sampler) => {
+                sampler.draw(rng, picked);
+                0
+            }
+            Selector::Ranking(ranking, persistence) => {
+                let prefix = persistence.prefix(client());
+                ranking.pick(ClientKey::new(prefix), picked);
+                prefix.length()
+            }
+        }
     }
 
     /// Whether another order can change which addresses are in an answer together.
     pub(super) fn can_renew(&self) -> bool {
-        self.sampler.can_renew()
+        match &self.selector {
+            Selector::Sampler(sampler) => sampler.can_renew(),
+            Selector::Ranking(..) => false,
+        }
     }
 
     /// Replaces one of the orders of the draw.
     pub(super) fn renew(&mut self, rng: &mut impl Rng) {
-        let mut sampler = Sampler::clone(&self.sampler);
-        sampler.renew(rng);
-        self.sampler = Arc::new(sampler);
+        if let Selector::Sampler(sampler) = &mut self.selector {
+            let mut renewed = Sampler::clone(sampler);
+            renewed.renew(rng);
+            *sampler = Arc::new(renewed);
+        }
     }
 }

@@ -34,7 +34,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::pool::{Family, MAX_WEIGHT_PERCENT, Override, Pool};
-use crate::selection::Candidate;
+use crate::selection::{Candidate, CandidateKey};
 
 /// The addresses of a pool that may be in answers now.
 #[derive(Debug)]
@@ -73,6 +73,8 @@ pub struct ConfiguredAddress {
     pub member: Member,
     /// The number of its site within the pool: that of the first backend of the site.
     pub site: u32,
+    /// Its key for persistent services.
+    pub(super) key: CandidateKey,
     weight: u32,
     /// The index within the backend.
     at: u32,
@@ -397,15 +399,15 @@ fn configured(pool: &Pool, family: Family) -> Vec<ConfiguredAddress> {
     for (number, backend) in (0..).zip(&pool.backends) {
         let site = backend.site.as_deref().map_or(number, |site| *sites.entry(site).or_insert(number));
         let addresses = (0..).zip(&backend.addresses);
-        configured.extend(addresses.filter(|(_, address)| Family::of(**address) == family).map(
-            |(at, &address)| ConfiguredAddress {
-                member: Member { address, backend: number },
-                site,
-                weight: backend.weight,
-                at,
-                enabled: backend.enabled,
-            },
-        ));
+        let of_family = addresses.filter(|(_, address)| Family::of(**address) == family);
+        configured.extend((0..).zip(of_family).map(|(place, (at, &address))| ConfiguredAddress {
+            member: Member { address, backend: number },
+            site,
+            key: CandidateKey::new(&backend.name, place),
+            weight: backend.weight,
+            at,
+            enabled: backend.enabled,
+        }));
     }
     configured
 }

@@ -240,7 +240,7 @@ fn new_orders_change_neither_the_generation_nor_the_decisions() {
     let sampler = |table: &Table, index: usize| match table
         .decision(table.services()[index].default_route(), Family::Ipv4)
     {
-        Decision::Tier { draw, .. } => Arc::clone(&draw.sampler),
+        Decision::Tier { draw: Draw { selector: Selector::Sampler(sampler), .. }, .. } => Arc::clone(sampler),
         decision => panic!("{decision:?}"),
     };
     for part in 0..8 {
@@ -281,7 +281,7 @@ fn only_draws_that_can_change_get_new_orders() {
     let sampler = |table: &Table, index: usize| match table
         .decision(table.services()[index].default_route(), Family::Ipv4)
     {
-        Decision::Tier { draw, .. } => Arc::clone(&draw.sampler),
+        Decision::Tier { draw: Draw { selector: Selector::Sampler(sampler), .. }, .. } => Arc::clone(sampler),
         decision => panic!("{decision:?}"),
     };
     let is_kept = |index| Arc::ptr_eq(&sampler(&before, index), &sampler(&after, index));

@@ -123,6 +123,8 @@ pub struct OptRecord<'s> {
     dnssec_ok: bool,
     cookie: Option<[u8; COOKIE]>,
     client_subnet: Option<ClientSubnet>,
+    /// The scope of the client subnet: the leading bits of the client's address on which the answer depends.
+    scope: u8,
     keepalive: Option<u16>,
     nsid: Option<&'s [u8]>,
     extended_error: Option<(u16, &'s str)>,
@@ -141,6 +143,7 @@ impl<'s> OptRecord<'s> {
             dnssec_ok,
             cookie: None,
             client_subnet: None,
+            scope: 0,
             keepalive: None,
             nsid: None,
             extended_error: None,
@@ -174,6 +177,17 @@ impl<'s> OptRecord<'s> {
     /// Adds a client subnet with scope 0, if there is room.
     pub fn add_client_subnet(&mut self, subnet: ClientSubnet) {
         self.client_subnet = self.takes(subnet.length()).then_some(subnet);
+    }
+
+    /// The client subnet, if it was added.
+    #[must_use]
+    pub fn client_subnet(&self) -> Option<&ClientSubnet> {
+        self.client_subnet.as_ref()
+    }
+
+    /// Makes the scope at least this long: the answer depends on so many leading bits of the client's address.
+    pub fn extend_scope(&mut self, bits: u8) {
+        self.scope = self.scope.max(bits);
     }
 
     /// Adds the idle timeout of the connection in units of 100 ms, if there is room.
@@ -225,9 +239,8 @@ impl<'s> OptRecord<'s> {
             room = put(room, option::COOKIE, pair)?;
         }
         if let Some(subnet) = &self.client_subnet {
-            // No answer depends on the client, so every answer is valid for all clients (RFC 7871,
-            // section 7.2.1).
-            let (value, length) = subnet.write(0);
+            // With scope 0, the answer is valid for all clients (RFC 7871, section 7.2.1).
+            let (value, length) = subnet.write(subnet.scope(self.scope));
             room = put(room, option::CLIENT_SUBNET, value.get(..length)?)?;
         }
         if let Some(timeout) = self.keepalive {

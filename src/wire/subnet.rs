@@ -8,6 +8,9 @@ use crate::network::Network;
 /// The longest option, bytes: family, two prefix lengths, an IPv6 address.
 pub const LONGEST: usize = 20;
 
+/// The length of the prefix of IPv4-mapped addresses (RFC 4291, section 2.5.5.2).
+const MAPPED: u8 = 96;
+
 /// A client subnet as sent by a resolver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientSubnet {
@@ -79,6 +82,24 @@ impl ClientSubnet {
         }
     }
 
+    /// The address for which the answer is made; `None` if the resolver has sent no bit of it. Then nothing may be
+    /// assumed about the client, and the answer is made for the resolver.
+    #[must_use]
+    pub fn client(&self) -> Option<IpAddr> {
+        (self.source > 0).then(|| self.address().to_canonical())
+    }
+
+    /// The scope of an answer that depends on this many leading bits of [`ClientSubnet::client`]. An IPv4-mapped
+    /// address has the bits of its IPv4 address at the end.
+    #[must_use]
+    pub fn scope(&self, bits: u8) -> u8 {
+        match self.client() {
+            Some(client) if bits > 0 && client != self.address() => MAPPED + bits.min(32),
+            Some(_) => bits,
+            None => 0,
+        }
+    }
+
     /// The number of bytes that [`ClientSubnet::write`] returns.
     #[must_use]
     pub fn length(&self) -> usize {
@@ -125,6 +146,24 @@ mod tests {
             let mut expected = option.to_vec();
             expected[3] = 16;
             assert_eq!(written[..length], expected);
+        }
+    }
+
+    #[test]
+    fn scopes_count_the_bits_of_the_option() {
+        let mapped = &[0, 2, 120, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2][..];
+        for (option, client, bits, scope) in [
+            (&[0, 1, 24, 0, 192, 0, 2][..], Some("192.0.2.0"), 24, 24),
+            (&[0, 1, 20, 0, 192, 0, 0x20], Some("192.0.32.0"), 24, 24),
+            (&[0, 1, 0, 0], None, 24, 0),
+            (&[0, 2, 0, 0], None, 56, 0),
+            (&[0, 2, 56, 0, 0x20, 1, 0xd, 0xb8, 0, 0, 1], Some("2001:db8:0:100::"), 48, 48),
+            (mapped, Some("192.0.2.0"), 24, 120),
+            (mapped, Some("192.0.2.0"), 0, 0),
+        ] {
+            let subnet = ClientSubnet::read(option).unwrap();
+            assert_eq!(subnet.client(), client.map(|client| client.parse().unwrap()), "{option:?}");
+            assert_eq!(subnet.scope(bits), scope, "{option:?}");
         }
     }
 

@@ -69,6 +69,9 @@ fn options() -> Vec<Vec<u8>> {
         option(3, b""),
         option(8, b"\x00\x01\x18\x00\xc0\x00\x02"),
         option(8, b"\x00\x01\x18\x00\xc0\x00"),
+        option(8, b"\x00\x01\x14\x00\xc0\x00\x20"),
+        option(8, b"\x00\x02\x38\x00\x20\x01\x0d\xb8\x00\x00\x01"),
+        option(8, b"\x00\x01\x00\x00"),
         option(10, b"clientco"),
         option(10, b"client"),
         option(10, &proven),
@@ -107,13 +110,13 @@ fn names(table: &Table) -> Vec<Vec<u8>> {
     names
 }
 
-struct Both<'t> {
-    fast: Option<(Reply<'t>, Vec<u8>, Vec<u32>)>,
-    full: (Reply<'t>, Vec<u8>, Vec<u32>),
+pub(super) struct Both<'t> {
+    pub(super) fast: Option<(Reply<'t>, Vec<u8>, Vec<u32>)>,
+    pub(super) full: (Reply<'t>, Vec<u8>, Vec<u32>),
 }
 
 /// Sends the query twice with the same seed.
-fn both<'t>(query: &[u8], client: &Client, table: &'t Table, seed: u64) -> Both<'t> {
+pub(super) fn both<'t>(query: &[u8], client: &Client, table: &'t Table, seed: u64) -> Both<'t> {
     let mut buffer = vec![0xee; 65_535];
     let (mut rng, mut picked) = (SmallRng::seed_from_u64(seed), Picked::default());
     let mut scratch = [0; name::MAX_NAME + 1];
@@ -200,7 +203,7 @@ fn usual_queries_take_the_fast_path() {
         Client { address: [192, 0, 2, 200].into(), port: 1000, transport: Transport::Udp, time: NOW };
     for name in ["mail.example", "www.example", "alias.example", "chain.example", "out.example", "x.example"]
     {
-        for option in [&b""[..], &options()[3], &options()[5], &options()[0], &options()[1], &options()[10]] {
+        for option in [&b""[..], &options()[6], &options()[8], &options()[0], &options()[1], &options()[13]] {
             let mut query = query(name, 1, Some(1232));
             let length = query.len();
             query[length - 1] = u8::try_from(option.len()).unwrap();

@@ -4,6 +4,7 @@ mod explained;
 mod fast;
 mod operations;
 mod options;
+mod persistent;
 mod reflection;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,7 +19,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::name::Name;
 use crate::pool::{Backend, Pool};
-use crate::service::{Answers, Policy, Route, Service, WhenDown};
+use crate::service::{Answers, Persistence, Policy, Route, Service, WhenDown};
 use crate::table::{PoolView, Services, Standing};
 use crate::zone::{Catalog, reader};
 
@@ -95,6 +96,12 @@ fn table_in(zones: &[(&str, &str)], pool: &Pool, standing: impl Fn(usize) -> Sta
         service("www.example", Answers::AtMost(2), Policy::Weighted, WhenDown::FailOpen),
         service("all.example", Answers::All, Policy::All, WhenDown::NoData),
         service("one.example", Answers::AtMost(1), Policy::Weighted, WhenDown::ServFail),
+        service(
+            "kept.example",
+            Answers::AtMost(2),
+            Policy::Persistent(Persistence::DEFAULT),
+            WhenDown::FailOpen,
+        ),
         service("*.apps.example", Answers::AtMost(2), Policy::Weighted, fixed),
     ];
     let zone = |(index, (apex, text)): (usize, &(&str, &str))| {

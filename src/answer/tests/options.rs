@@ -30,7 +30,7 @@ pub(super) fn table_with(change: impl FnOnce(&mut Settings)) -> Table {
 }
 
 /// A query for `name` with these options.
-fn query_with(name: &str, rtype: u16, options: &[(u16, &[u8])]) -> Vec<u8> {
+pub(super) fn query_with(name: &str, rtype: u16, options: &[(u16, &[u8])]) -> Vec<u8> {
     let mut bytes = query(name, rtype, Some(1232));
     let data: Vec<u8> = options
         .iter()
@@ -45,11 +45,16 @@ fn query_with(name: &str, rtype: u16, options: &[(u16, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// The response code and the options of the reply; its last record must be OPT.
+/// The response code and the options of the reply.
 fn told(table: &Table, query: &[u8], transport: Transport) -> (u16, Vec<(u16, Vec<u8>)>) {
     let (disposition, reply) = respond(table, query, transport);
     let Disposition::Reply(facts) = disposition else { panic!("{disposition:?}") };
-    Message::from_vec(&reply).unwrap();
+    (facts.rcode, options_in(&reply))
+}
+
+/// The options of a reply; its last record must be OPT.
+pub(super) fn options_in(reply: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    Message::from_vec(reply).unwrap();
     let opt = (0..reply.len() - 10)
         .rev()
         .find(|&at| {
@@ -65,7 +70,7 @@ fn told(table: &Table, query: &[u8], transport: Transport) -> (u16, Vec<(u16, Ve
         rest = after;
     }
     assert!(rest.is_empty());
-    (facts.rcode, options)
+    options
 }
 
 fn options_of(table: &Table, options: &[(u16, &[u8])]) -> (u16, Vec<(u16, Vec<u8>)>) {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::config::Setup;
 use crate::pool::{Family, Pool, PoolId};
 use crate::selection::{Fraction, Probability, Spread};
-use crate::service::Service;
+use crate::service::{Policy, Service};
 use crate::table::{Drawing, PoolView, Standing};
 
 /// The most draws that are shown, and the most backends in a line.
@@ -60,7 +60,13 @@ impl<'s> PoolDraw<'s> {
         let probabilities = drawing.probabilities(choice);
         let certain =
             probabilities.iter().filter(|probability| probability.included == Fraction::ONE).count();
-        let by_weight = drawing.spread != Spread::Always && (certain == 0 || certain == probabilities.len());
+        let by_weight = match drawing.policy {
+            // In a ranking, heavy backends are in more answers than light ones, but in fewer than their weights say.
+            Policy::Persistent(_) => drawing.answers.limit() < 2 || certain == probabilities.len(),
+            Policy::Weighted | Policy::All => {
+                drawing.spread != Spread::Always && (certain == 0 || certain == probabilities.len())
+            }
+        };
         if probabilities.len() < 2 || by_weight {
             return None;
         }

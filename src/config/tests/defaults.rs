@@ -10,7 +10,7 @@ use crate::listener::rate_limit::RateLimit;
 use crate::listener::{Steering, TcpLimits};
 use crate::network::Network;
 use crate::pool::{Backend, MinHealthy};
-use crate::service::{Answers, Policy, Route, WhenDown};
+use crate::service::{Answers, Persistence, Policy, Route, WhenDown};
 use crate::settings::{Chaos, Settings};
 
 /// The check of pool `x`, set by `check`, with `defaults` under `[defaults.check]`.
@@ -439,4 +439,31 @@ fn defaults_of_pools_and_services() {
         service("own.example.com."),
         ("own", Answers::AtMost(1), 8, Policy::Weighted, WhenDown::ServFail)
     );
+}
+
+#[test]
+fn persistent_services() {
+    let policy = |defaults: &str, keys: &str| {
+        let text = format!(
+            "[defaults.service]\n{defaults}\n[services.\"x.example.com\"]\npools = [\"web\"]\n{keys}\n"
+        );
+        let service =
+            &load_with_rest(&text).unwrap_or_else(|faults| panic!("{text}\n{faults}")).served.services;
+        let service = service.iter().find(|service| service.name.to_string() == "x.example.com.").unwrap();
+        (service.policy, service.default.answers)
+    };
+    let persistent = |ipv4, ipv6| Policy::Persistent(Persistence { ipv4, ipv6 });
+    let own = "policy = \"persistent\"";
+    assert_eq!(policy("", own), (persistent(24, 56), Answers::AtMost(1)));
+    let all = format!("{own}\nanswers = 3\npersistence = {{ ipv4 = 32, ipv6 = 128 }}");
+    assert_eq!(policy("", &all), (persistent(32, 128), Answers::AtMost(3)));
+    assert_eq!(
+        policy("", &format!("{own}\npersistence.ipv6 = 48")),
+        (persistent(24, 48), Answers::AtMost(1))
+    );
+    let defaults = "answers = 4\npersistence = { ipv4 = 20 }";
+    assert_eq!(policy(defaults, own), (persistent(20, 56), Answers::AtMost(4)));
+    // A default for persistent services does not concern the others.
+    assert_eq!(policy(defaults, ""), (Policy::Weighted, Answers::AtMost(4)));
+    assert_eq!(policy(own, "persistence = { ipv4 = 8 }"), (persistent(8, 56), Answers::AtMost(1)));
 }

@@ -390,12 +390,33 @@ fn services() {
         ("ttl = \"2147483648s\"", "3:7 `ttl` must be from 0s to 596523h14m7s"),
         (
             "policy = \"wieghted\"",
-            "3:10 `policy` must be \"weighted\" or \"all\" | did you mean \"weighted\"?",
+            "3:10 `policy` must be \"weighted\", \"all\" or \"persistent\" | did you mean \"weighted\"?",
         ),
         (
             "when_down = \"failopen\"",
             "3:13 `when_down` must be \"fail-open\", \"nodata\", \"servfail\" or a list of addresses | did you mean \
              \"fail-open\"?",
+        ),
+        (
+            "policy = \"persistent\"\npersistence = { ipv4 = 33 }",
+            "4:24 `ipv4` must be an integer from 1 to 32",
+        ),
+        (
+            "policy = \"persistent\"\npersistence = { ipv4 = 24, ipv6 = 0 }",
+            "4:35 `ipv6` must be an integer from 1 to 128",
+        ),
+        (
+            "policy = \"persistent\"\npersistence = { ipv5 = 24 }",
+            "4:17 unknown key `ipv5` | did you mean `ipv4`?",
+        ),
+        (
+            "policy = \"persistent\"\npersistence = 24",
+            "4:15 `persistence` must be a table; this is an integer | write `persistence = { ipv4 = 24, ipv6 = 56 }`",
+        ),
+        (
+            "persistence = { ipv4 = 24 }",
+            "3:15 `persistence` of `x.example.com` has no effect, because its policy is not \"persistent\" | set \
+             `policy = \"persistent\"`, or leave `persistence` out",
         ),
         ("when_down = []", "3:13 `when_down` must be a list of addresses with at least one element"),
         ("when_down = [\"192.0.2.1\", \"192.0.2.1\"]", "3:27 `192.0.2.1` is in this list already"),

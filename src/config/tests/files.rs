@@ -96,6 +96,7 @@ const TABLES: [&str; 15] = [
     "[pools.x.check.tls]\nno_such_key = 1",
     "[pools.x.check.body]\nno_such_key = 1",
     "[services.\"a.example.com\"]\nno_such_key = 1",
+    "[services.\"a.example.com\".persistence]\nno_such_key = 1",
     "[defaults]\nno_such_key = 1",
 ];
 

@@ -357,8 +357,13 @@ fn words_of_other_programs() {
     );
     in_service(
         "pools = [\"web\"]\npolicy = \"round-robin\"",
-        "3:10 `policy` must be \"weighted\" or \"all\" | \"weighted\" with equal weights gives every backend the same \
-         share",
+        "3:10 `policy` must be \"weighted\", \"all\" or \"persistent\" | \"weighted\" with equal weights gives every \
+         backend the same share",
+    );
+    in_service(
+        "pools = [\"web\"]\npolicy = \"source-ip\"",
+        "3:10 `policy` must be \"weighted\", \"all\" or \"persistent\" | \"persistent\" gives clients of one network the \
+         same backends",
     );
     one_error(
         "[[keys]]\nname = \"a\"\n",
@@ -384,7 +389,10 @@ fn a_hint_never_says_the_opposite() {
     };
     backend("disabled", "`enabled` is known here, which says the opposite");
     backend("enable", "did you mean `enabled`?");
-    in_service("pools = [\"web\"]\npolicy = \"unweighted\"", "3:10 `policy` must be \"weighted\" or \"all\"");
+    in_service(
+        "pools = [\"web\"]\npolicy = \"unweighted\"",
+        "3:10 `policy` must be \"weighted\", \"all\" or \"persistent\"",
+    );
     one_error(
         "[server]\ncookies = \"not-required\"\n",
         "2:11 `cookies` must be \"required\" or true or false",

@@ -152,6 +152,35 @@ fn sites_over_which_answers_cannot_spread() {
 }
 
 #[test]
+fn servers_that_rank_differently() {
+    let persistent = "policy = \"persistent\"";
+    assert_eq!(pool(&weights(&[9, 2, 2]), "", persistent), [""; 0]);
+    assert_eq!(
+        pool(&weights(&[1, 1]), "slow_start = \"30s\"", persistent),
+        [
+            "6:10 `x.example.com.` is persistent, and pool `x` has a `slow_start` of 30s: servers that see a backend \
+             recover at different times give it different weights, and send some of its clients to different backends \
+             meanwhile | set `slow_start` of this pool to \"0s\""
+        ]
+    );
+    let header = "check = { type = \"http\", path = \"/\", port = 80, weight_header = \"X-Load\" }";
+    assert_eq!(
+        pool(&weights(&[1, 1]), header, persistent),
+        [
+            "6:10 `x.example.com.` is persistent, and check `http` of pool `x` takes weights from the header `x-load`: \
+             servers probe at different times, and send clients to different backends while their weights differ | leave \
+             out `weight_header` of this check"
+        ]
+    );
+    assert_eq!(pool(&weights(&[1, 1]), header, "answers = 1"), [""; 0]);
+    let many: Vec<String> =
+        (0..2100).map(|number| format!("\"10.0.{}.{}\"", number / 256, number % 256)).collect();
+    let told = pool(&many.join(", "), "", persistent);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("ranks up to 2100 addresses of pool `x` for each query: about"), "{told:?}");
+}
+
+#[test]
 fn answers_that_hold_everything() {
     assert_eq!(
         pool(&weights(&[1, 1]), "", "answers = 2"),

@@ -9,7 +9,7 @@ use crate::checker::tests::*;
 use crate::pool::MinHealthy;
 use crate::reload::named::{Change, Difference};
 use crate::reload::swap::swap;
-use crate::service::Ttl;
+use crate::service::{Persistence, Ttl};
 use crate::settings::Chaos;
 use crate::zone::{Zone, ZoneBuilder, rtype};
 
@@ -269,6 +269,20 @@ fn other_keys() -> Vec<(&'static str, Anew, Edit)> {
         ("ttl 20s -> 30s", nothing, of_service(|service| service.default.ttl = Ttl::fixed(30))),
         ("ttl 20s -> 5s to 1m", nothing, of_service(|service| service.default.ttl = Ttl { min: 5, max: 60 })),
         ("policy weighted -> all", nothing, of_service(|service| service.policy = Policy::All)),
+        (
+            "persistence none -> /24 and /48",
+            nothing,
+            of_service(|service| {
+                service.policy = Policy::Persistent(Persistence { ipv4: 24, ipv6: 48 });
+            }),
+        ),
+        (
+            "policy weighted -> persistent",
+            nothing,
+            of_service(|service| {
+                service.policy = Policy::Persistent(Persistence::DEFAULT);
+            }),
+        ),
         ("spread shares -> always", nothing, of_service(|service| service.spread = Spread::Always)),
         (
             "when_down fail-open -> nodata",

@@ -2,6 +2,7 @@
 
 mod enumerated;
 mod persistent;
+mod race;
 mod reference;
 mod statistics;
 mod wide;

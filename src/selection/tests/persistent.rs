@@ -267,16 +267,6 @@ fn answers_are_the_beginning_of_the_ranking_with_new_sites_first() {
     }
 }
 
-#[test]
-fn shares_are_weights_over_their_sum() {
-    let candidates = named(&[("a".into(), 3), ("b".into(), 0), ("c".into(), 5)]);
-    let shares: Vec<(u32, u128, u128)> = Ranking::new(candidates, 1, Spread::Off)
-        .shares()
-        .map(|(index, share)| (index, share.numerator, share.denominator))
-        .collect();
-    assert_eq!(shares, [(0, 3, 8), (2, 5, 8)]);
-}
-
 /// The bound that spares most logarithms never hides a candidate.
 #[test]
 fn a_candidate_that_is_surely_behind_is_behind() {
