@@ -137,3 +137,51 @@ fn the_shares_in_the_examples_are_those_of_the_draw() {
     }
     assert_eq!(checked, 13);
 }
+
+/// The rows of the first table after a text.
+fn table_after<'d>(document: &'d str, text: &str) -> Vec<Vec<&'d str>> {
+    let (_, after) =
+        document.split_once(text).unwrap_or_else(|| panic!("the document does not say {text:?}"));
+    rows(after).split_off(2)
+}
+
+#[test]
+fn the_figures_of_the_persistent_example_are_those_of_the_ranking() {
+    use steerd::selection::{Candidate, CandidateKey, ClientKey, Ranking, Spread};
+    let document = read("docs/STEERING.md");
+    let figures = table_after(&document, "An example: a pool has web1, web2 and web3");
+    let keys: Vec<CandidateKey> = figures.iter().map(|row| CandidateKey::new(row[0], 0)).collect();
+    let candidates = figures.iter().map(|row| Candidate { weight: row[1].parse().unwrap(), site: 0 });
+    let ranking = Ranking::new(keys.iter().copied().zip(candidates.clone()), 1, Spread::Off);
+    let client = ClientKey::new("192.0.2.0/24".parse().unwrap());
+    assert!(document.contains(&format!("A client in 192.0.2.0/24 has the key {:016x}", client.0)));
+    let ranked = ranking.of_client(client);
+    for (index, row) in figures.iter().enumerate() {
+        let rank = ranked.iter().position(|ranked| ranked.index as usize == index).unwrap();
+        #[allow(clippy::cast_precision_loss, reason = "shown with four digits")]
+        let logarithm = ranked[rank].logarithm as f64 / 2_f64.powi(56);
+        let score = logarithm / f64::from(ranked[rank].weight);
+        let exact = [
+            format!("{:016x}", keys[index].0),
+            format!("{logarithm:.4}"),
+            format!("{score:.4}"),
+            (rank + 1).to_string(),
+        ];
+        assert_eq!(row[2..], exact.each_ref().map(String::as_str), "{}", row[0]);
+    }
+    let clients = table_after(&document, "Other clients of this pool:");
+    for row in &clients {
+        let ranked = ranking.of_client(ClientKey::new(row[0].parse().unwrap()));
+        let names = ranked.iter().map(|ranked| figures[ranked.index as usize][0]);
+        assert!(names.eq(row[1..].iter().copied()), "{row:?}");
+    }
+    assert_eq!((figures.len(), clients.len()), (3, 3));
+    let total: u32 = candidates.clone().map(|candidate| candidate.weight).sum();
+    let shares = candidates.map(|candidate| 100.0 * f64::from(candidate.weight) / f64::from(total));
+    let told =
+        shares.map(|share| format!("{share:.2}").trim_end_matches('0').trim_end_matches('.').to_owned());
+    let told: Vec<String> =
+        figures.iter().zip(told).map(|(row, share)| format!("{} {share} %", row[0])).collect();
+    let sentence = document.split_once("Here web1 gets").unwrap().1.split_once(" of them").unwrap().0;
+    assert_eq!(format!("web1{sentence}"), format!("{}, {} and {}", told[0], told[1], told[2]));
+}

@@ -1,7 +1,7 @@
 //! Finds the tables in which an unknown key would be valid.
 
 /// The tables with a fixed set of keys. A key that several tables have is listed in each.
-const PLACES: [(&str, &[&str]); 14] = [
+const PLACES: [(&str, &[&str]); 15] = [
     ("the top of the main file, above its first [table]", &["include"]),
     (
         "[server]",

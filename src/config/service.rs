@@ -82,7 +82,7 @@ impl<'s> ServiceKeys<'s> {
     }
 }
 
-impl<'s> ServiceKeys<'s> {
+impl ServiceKeys<'_> {
     /// The policy with its prefix lengths.
     fn policy(&self, defaults: &Self) -> Policy {
         let policy = Located::or_default(self.policy, defaults.policy.as_ref());

@@ -34,7 +34,7 @@ use siphasher::sip::SipHasher24;
 use super::inclusion::{Candidate, MAX_ANSWERS, Spread};
 use super::logarithm::negative_log2;
 use super::picked::{Picked, RankedLists};
-use super::ranked::{Best, Ranked};
+use super::ranked::{Best, Bound, Ranked};
 use crate::network::Network;
 
 /// The key of both hashes. It is public: it only has to be the same everywhere.
@@ -42,11 +42,11 @@ const HASH_KEY: &[u8; 16] = b"steerd selection";
 
 /// The hash of a client's prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientKey(u64);
+pub struct ClientKey(pub u64);
 
 /// The hash of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CandidateKey(u64);
+pub struct CandidateKey(pub u64);
 
 /// Candidates, prepared for ranking.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,14 +72,17 @@ impl ClientKey {
     #[must_use]
     pub fn new(prefix: Network) -> Self {
         let mut hasher = SipHasher24::new_with_key(HASH_KEY);
+        let length = prefix.length();
         match prefix.first() {
             IpAddr::V4(address) => {
-                hasher.write(&[4, prefix.length()]);
-                hasher.write(&address.octets());
+                let [a, b, c, d] = address.octets();
+                hasher.write(&[4, length, a, b, c, d]);
             }
             IpAddr::V6(address) => {
-                hasher.write(&[6, prefix.length()]);
-                hasher.write(&address.octets());
+                let mut bytes = [6; 18];
+                bytes[1] = length;
+                bytes[2..].copy_from_slice(&address.octets());
+                hasher.write(&bytes);
             }
         }
         Self(hasher.finish())
@@ -176,32 +179,33 @@ impl Ranking {
 
     /// Finds the best candidates of all.
     fn rank(&self, client: ClientKey, best: &mut Best) {
-        let mut last = None;
+        let mut bound = Bound::NONE;
         for candidate in &self.candidates {
             let hash = candidate.hash(client);
-            if last.is_some_and(|last: Ranked| last.is_surely_before(hash, candidate.weight)) {
-                continue;
+            if !bound.rules_out(hash, candidate.weight) {
+                best.insert(candidate.ranked(hash));
+                bound = Bound::of(best.last_if_full());
             }
-            best.insert(candidate.ranked(hash));
-            last = best.last_if_full();
         }
     }
 
     /// Finds the best candidates of all sites, and the best of all.
     fn rank_sites(&self, client: ClientKey, lists: &mut RankedLists) {
-        let (mut last_of_sites, mut last) = (None, lists.best.last_if_full());
+        let RankedLists { of_sites, best } = lists;
+        let (mut bound_of_sites, mut bound) = (Bound::NONE, Bound::NONE);
         for candidate in &self.candidates {
             let hash = candidate.hash(client);
-            let is_behind =
-                |last: Option<Ranked>| last.is_some_and(|last| last.is_surely_before(hash, candidate.weight));
-            if is_behind(last_of_sites) && (lists.best.limit == 0 || is_behind(last)) {
+            let is_behind_all = best.limit == 0 || bound.rules_out(hash, candidate.weight);
+            if is_behind_all && bound_of_sites.rules_out(hash, candidate.weight) {
                 continue;
             }
             let ranked = candidate.ranked(hash);
-            lists.of_sites.insert_best_of_site(ranked);
-            lists.best.insert(ranked);
-            last_of_sites = lists.of_sites.last_if_full();
-            last = lists.best.last_if_full();
+            of_sites.insert_best_of_site(ranked);
+            bound_of_sites = Bound::of(of_sites.last_if_full());
+            if best.limit > 0 {
+                best.insert(ranked);
+                bound = Bound::of(best.last_if_full());
+            }
         }
     }
 

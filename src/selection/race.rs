@@ -24,7 +24,7 @@ const STEP: f64 = 0.125;
 /// The part of a probability that may be lost at each end of the integral.
 const TAIL: f64 = 1e-12;
 /// The unit in which probabilities are rounded.
-const UNITS: f64 = (1_u64 << 40) as f64;
+const UNITS: u64 = 1 << 40;
 
 /// The most kinds of racers, times the square of the answers, that are told apart.
 const MOST_WORK: usize = 1 << 21;
@@ -80,7 +80,7 @@ struct Inclusions {
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the unit")]
 fn rounded(probability: f64) -> Fraction {
-    Fraction::new((probability.clamp(0.0, 1.0) * UNITS).round() as u64, UNITS as u64)
+    Fraction::new((probability.clamp(0.0, 1.0) * as_float(UNITS)).round() as u64, UNITS)
 }
 
 /// A race of all candidates, in which the first `places` win.

@@ -34,13 +34,31 @@ impl Ranked {
         let others = u128::from(other.logarithm) * u128::from(self.weight);
         (own, self.key, self.index) < (others, other.key, other.index)
     }
+}
 
-    /// Whether a candidate with this hash certainly has a higher score. This is cheaper than its logarithm, and
-    /// true for most: `-log2(x)` is above `1 - x`, by more than the error of `logarithm`.
+/// Rules candidates out by their hash, which is cheaper than to compute a logarithm.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    /// A score, rounded up.
+    score: u64,
+}
+
+impl Bound {
+    /// Rules nobody out.
+    pub(super) const NONE: Self = Self { score: u64::MAX };
+
+    /// Rules out candidates that are certainly behind this one, if it is the last one of a full list.
     #[inline]
-    pub(super) fn is_surely_before(&self, hash: u64, weight: u32) -> bool {
+    pub(super) fn of(last: Option<&Ranked>) -> Self {
+        last.map_or(Self::NONE, |last| Self { score: last.logarithm.div_ceil(u64::from(last.weight.max(1))) })
+    }
+
+    /// Whether the score of a candidate with this hash is certainly higher: `-log2(x)` is above `1 - x`, by more than the
+    /// error of `logarithm`. This is true of most candidates.
+    #[inline]
+    pub(super) fn rules_out(self, hash: u64, weight: u32) -> bool {
         let least = !hash >> (u64::BITS - LOG_BITS);
-        u128::from(least) * u128::from(self.weight) >= u128::from(self.logarithm) * u128::from(weight)
+        least >= self.score.saturating_mul(u64::from(weight))
     }
 }
 
@@ -64,38 +82,43 @@ impl Best {
 
     /// The last one if there is no room for more.
     #[inline]
-    pub(super) fn last_if_full(&self) -> Option<Ranked> {
-        if self.length < self.limit { None } else { self.kept().last().copied() }
+    pub(super) fn last_if_full(&self) -> Option<&Ranked> {
+        if self.length < self.limit { None } else { self.kept().last() }
     }
 
     /// Inserts a candidate at its rank; without room, the last one leaves, or it is not inserted.
     pub(super) fn insert(&mut self, new: Ranked) {
-        let place = self.kept().partition_point(|kept| kept.is_before(&new));
-        if place < self.limit {
-            self.length = self.limit.min(self.length + 1);
-            self.put(place, self.length - 1, new);
+        if self.length < self.limit {
+            self.length += 1;
+        } else if !self.kept().last().is_some_and(|last| new.is_before(last)) {
+            return;
         }
+        self.put(self.length - 1, new);
     }
 
     /// Inserts a candidate unless its site has a better one. A worse one of its site leaves.
     pub(super) fn insert_best_of_site(&mut self, new: Ranked) {
-        let Some(own) = self.kept().iter().position(|kept| kept.site == new.site) else {
-            self.insert(new);
-            return;
-        };
-        let place = self.kept().partition_point(|kept| kept.is_before(&new));
-        if place <= own {
-            self.put(place, own, new);
+        match self.kept().iter().position(|kept| kept.site == new.site) {
+            None => self.insert(new),
+            Some(own) if self.kept().get(own).is_some_and(|own| new.is_before(own)) => self.put(own, new),
+            Some(_) => {}
         }
     }
 
-    /// Moves the entries from `place` to before `gap` by one, and puts the new one at `place`.
-    fn put(&mut self, place: usize, gap: usize, new: Ranked) {
-        if let Some(moved) = self.entries.get_mut(place..=gap) {
-            moved.copy_within(..gap - place, 1);
-            if let Some(slot) = moved.first_mut() {
-                *slot = new;
+    /// Replaces the entry at `gap`, and moves the new one ahead to its rank.
+    fn put(&mut self, gap: usize, new: Ranked) {
+        let Some(entries) = self.entries.get_mut(..=gap) else { return };
+        let mut place = gap;
+        while let Some([ahead, here]) = place.checked_sub(1).and_then(|ahead| entries.get_mut(ahead..=place))
+        {
+            if !new.is_before(ahead) {
+                break;
             }
+            *here = *ahead;
+            place -= 1;
+        }
+        if let Some(here) = entries.get_mut(place) {
+            *here = new;
         }
     }
 }

@@ -28,6 +28,7 @@ pub enum FirstPlace {
 impl From<Drawing> for FirstPlace {
     fn from(drawing: Drawing) -> Self {
         match (drawing.policy, drawing.spread) {
+            (Policy::Persistent(_), _) => Self::Weights,
             (_, Spread::Always) => Self::Sites(drawing),
             (Policy::Weighted, Spread::Shares | Spread::Off) => Self::Weights,
             (Policy::All, Spread::Shares | Spread::Off) => Self::Equal,
@@ -44,7 +45,7 @@ impl FirstPlace {
             Self::Equal => "equal".into(),
             Self::Sites(drawing) => {
                 let kind = match drawing.policy {
-                    Policy::Weighted => "sites",
+                    Policy::Weighted | Policy::Persistent(_) => "sites",
                     Policy::All => "equal sites",
                 };
                 format!("{kind} of {}", drawing.answers.limit()).into()

@@ -30,7 +30,12 @@ impl Client {
 
     /// A client of the server at this address.
     pub(crate) fn to(server: SocketAddr, sent: &Sent) -> Self {
-        let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        Self::at(Ipv4Addr::LOCALHOST, server, sent)
+    }
+
+    /// A client that sends from this address.
+    pub(crate) fn at(source: Ipv4Addr, server: SocketAddr, sent: &Sent) -> Self {
+        let socket = UdpSocket::bind((source, 0)).unwrap();
         socket.connect(server).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         Self { socket, sent: sent.clone() }
@@ -40,6 +45,12 @@ impl Client {
     pub(crate) fn send(&self, bytes: &[u8]) {
         self.sent.datagram();
         self.socket.send(bytes).unwrap();
+    }
+
+    /// Receives a reply; `None` if none arrives for a while.
+    pub(crate) fn receive<'b>(&self, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+        let length = self.socket.recv(buffer).ok()?;
+        buffer.get(..length)
     }
 
     /// Sends a query, again if there is no reply; panics if none arrives.

@@ -13,6 +13,7 @@ mod hostile;
 mod memory;
 mod names;
 mod overrides;
+mod persistent;
 mod reload;
 mod servers;
 mod shares;

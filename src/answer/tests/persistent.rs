@@ -15,6 +15,9 @@ ns 60 A 192.0.2.1
 alias 60 CNAME www
 ";
 
+/// A resolver whose client subnets are used.
+const TRUSTED: &str = "198.51.100.53";
+
 /// Ten backends with an address of each family and weights from 1 to 3; the third has two IPv4 addresses. All but the
 /// second service are persistent.
 fn table() -> Table {
@@ -135,7 +138,6 @@ fn a_client_subnet_is_the_client_if_its_resolver_is_trusted() {
     let question = ("www.example", rtype::A);
     let direct = |client: &str| asked(&table, question, client, None, 1).0;
     let through = |resolver: &str, subnet: &[u8]| asked(&table, question, resolver, Some(subnet), 1);
-    const TRUSTED: &str = "198.51.100.53";
     for third in 0..50 {
         let client = format!("10.9.{third}.200");
         assert_eq!(through(TRUSTED, &[0, 1, 24, 0, 10, 9, third]), (direct(&client), Some(24)));

@@ -81,7 +81,7 @@ fn all_files_of_a_kind_share_one_limit() {
 }
 
 /// Every table of a configuration, each with an unknown key.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "no_such_key = 1",
     "[server]\nno_such_key = 1",
     "[server.rate_limit]\nresponses_per_second = 1\nno_such_key = 1",
