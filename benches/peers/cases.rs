@@ -28,6 +28,11 @@ const FOUR: [Ipv4Addr; 4] = [
 pub(crate) const ONE_OF_EIGHT: &str = "one-of-eight";
 pub(crate) const FOUR_OF_EIGHT: &str = "four-of-eight";
 
+/// The names that only steerd serves: answered with four of [`FIFTY`] by a draw, and by a ranking for the client.
+pub(crate) const FOUR_OF_FIFTY: &str = "four-of-fifty";
+pub(crate) const RANKED_OF_FIFTY: &str = "ranked-of-fifty";
+const FIFTY: u8 = 50;
+
 /// Backends with their weights. The weights of each pair of neighbours have the same sum, so that gdnsd's groups of
 /// two give one address each.
 pub(crate) const BACKENDS: [(Ipv4Addr, u32); 8] = [
@@ -86,13 +91,15 @@ const UDP: Case = Case {
 };
 
 /// All cases, in the order of the table. Resolvers use EDNS, so the cases use it too.
-pub(crate) const CASES: [Case; 12] = [
+pub(crate) const CASES: [Case; 14] = [
     UDP,
     Case { name: "static A, without EDNS", edns: EdnsUse::Without, ..UDP },
     Case { name: "EDNS with cookie", edns: EdnsUse::Cookie, ..UDP },
     Case { name: "4 static A", asked: Asked::One("four"), answers: 4, ..UDP },
     Case { name: "1 of 8", asked: Asked::One(ONE_OF_EIGHT), ..UDP },
     Case { name: "4 of 8", asked: Asked::One(FOUR_OF_EIGHT), answers: 4, ..UDP },
+    Case { name: "4 of 50", asked: Asked::One(FOUR_OF_FIFTY), answers: 4, ..UDP },
+    Case { name: "4 of 50, persistent", asked: Asked::One(RANKED_OF_FIFTY), answers: 4, ..UDP },
     Case { name: "100,000 names", asked: Asked::Many, ..UDP },
     Case { name: "NXDOMAIN", asked: Asked::Missing, rcode: NXDOMAIN, answers: 0, ..UDP },
     Case { name: "wildcard", asked: Asked::BelowWildcard, ..UDP },
@@ -118,6 +125,11 @@ impl Case {
             }
             Asked::Missing => mixed(SOME).map(|index| (format!("x{index}.{ZONE}"), Vec::new())).collect(),
         }
+    }
+
+    /// Whether peers take part.
+    pub(crate) fn is_shared(self) -> bool {
+        !matches!(self.asked, Asked::One(FOUR_OF_FIFTY | RANKED_OF_FIFTY))
     }
 
     /// Writes the queries in the form that dnsperf reads.
@@ -176,8 +188,14 @@ fn addresses(name: &str) -> Vec<Ipv4Addr> {
     match name {
         "static" => vec![FOUR[0]],
         "four" => FOUR.to_vec(),
+        FOUR_OF_FIFTY | RANKED_OF_FIFTY => fifty().map(|(address, _)| address).collect(),
         _ => BACKENDS.iter().map(|(address, _)| *address).collect(),
     }
+}
+
+/// Fifty backends with their weights.
+pub(crate) fn fifty() -> impl Iterator<Item = (Ipv4Addr, u32)> {
+    (1..=FIFTY).map(|last| (Ipv4Addr::new(192, 0, 2, 100 + last), u32::from(last % 3) + 1))
 }
 
 /// How a server's zone file defines the names that are answered with some of [`BACKENDS`].

@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::cases::{self, BACKENDS, Case, Dynamic, EdnsUse, FOUR_OF_EIGHT, ONE_OF_EIGHT, Transport, ZONE};
+use crate::cases::{
+    self, BACKENDS, Case, Dynamic, EdnsUse, FOUR_OF_EIGHT, FOUR_OF_FIFTY, ONE_OF_EIGHT, RANKED_OF_FIFTY,
+    Transport, ZONE,
+};
 use crate::measure::tree;
 use crate::support::client::{Client, framed, read_message};
 use crate::support::message::{NOERROR, Reply};
@@ -70,7 +73,11 @@ impl Software {
 
     /// Whether the server takes part in a case.
     pub(crate) fn serves(self, case: Case) -> bool {
-        self != Self::Echo || case.transport == Transport::Udp
+        match self {
+            Self::Echo => case.transport == Transport::Udp,
+            Self::Steerd => true,
+            _ => case.is_shared(),
+        }
     }
 
     /// The programs and files that the server needs, and their packages.
@@ -291,6 +298,18 @@ fn steerd(address: SocketAddr, backends: u16) -> String {
     for (name, answers) in [(ONE_OF_EIGHT, 1), (FOUR_OF_EIGHT, 4)] {
         writeln!(config, "[services.\"{name}.{ZONE}\"]\npools = [\"eight\"]\nanswers = {answers}")
             .expect("a string");
+    }
+    config += "[pools.fifty]\nbackends = [\n";
+    for (address, weight) in cases::fifty() {
+        writeln!(config, "  {{ address = \"{address}\", weight = {weight} }},").expect("a string");
+    }
+    config += "]\n";
+    for (name, policy) in [(FOUR_OF_FIFTY, "weighted"), (RANKED_OF_FIFTY, "persistent")] {
+        writeln!(
+            config,
+            "[services.\"{name}.{ZONE}\"]\npools = [\"fifty\"]\nanswers = 4\npolicy = \"{policy}\""
+        )
+        .expect("a string");
     }
     config
 }

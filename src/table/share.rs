@@ -28,9 +28,8 @@ pub enum FirstPlace {
 impl From<Drawing> for FirstPlace {
     fn from(drawing: Drawing) -> Self {
         match (drawing.policy, drawing.spread) {
-            (Policy::Persistent(_), _) => Self::Weights,
-            (_, Spread::Always) => Self::Sites(drawing),
-            (Policy::Weighted, Spread::Shares | Spread::Off) => Self::Weights,
+            (Policy::Weighted | Policy::All, Spread::Always) => Self::Sites(drawing),
+            (Policy::Weighted | Policy::Persistent(_), _) => Self::Weights,
             (Policy::All, Spread::Shares | Spread::Off) => Self::Equal,
         }
     }

@@ -89,15 +89,15 @@ fn backends_of(server: &Steerd, networks: u32) -> Vec<u8> {
 
 #[test]
 fn two_servers_agree_for_every_client_and_loads_follow_the_weights() {
-    let (one, two) = (start(0..BACKENDS), start((0..BACKENDS).rev()));
+    let (one, two) = (start(1..=BACKENDS), start((1..=BACKENDS).rev()));
     let backends = backends_of(&one, CLIENTS);
     assert!(backends == backends_of(&two, CLIENTS), "the servers differ");
     let mut counts: HashMap<u8, u32> = HashMap::new();
     for backend in &backends {
         *counts.entry(*backend).or_default() += 1;
     }
-    let total: u32 = (0..BACKENDS).map(weight).sum();
-    for backend in 0..BACKENDS {
+    let total: u32 = (1..=BACKENDS).map(weight).sum();
+    for backend in 1..=BACKENDS {
         let (count, clients) = (counts.get(&backend).copied().unwrap_or(0), f64::from(CLIENTS));
         let share = f64::from(weight(backend)) / f64::from(total);
         let off = (f64::from(count) - clients * share).abs() / (clients * share * (1.0 - share)).sqrt();
@@ -119,7 +119,7 @@ fn two_servers_agree_for_every_client_and_loads_follow_the_weights() {
 
 #[test]
 fn a_drained_backend_moves_only_its_own_clients_and_gets_them_back() {
-    let server = start(0..BACKENDS);
+    let server = start(1..=BACKENDS);
     let steerd = |arguments: &[&str]| {
         let admin = format!("http://{}", server.admin);
         let output = Command::new(STEERD).args(arguments).args(["--admin", &admin]).output().unwrap();

@@ -8,7 +8,7 @@ use crate::service::Policy;
 
 /// Candidates from which ranking them for each query is a large part of the cost of the query.
 const DEAR: usize = 2000;
-/// The measured time to rank one candidate, nanoseconds.
+/// The measured time to rank one candidate, nanoseconds, rounded up.
 const NANOSECONDS_PER_CANDIDATE: usize = 4;
 
 /// Warns if servers with the same configuration may rank differently, or if ranking is dear.
