@@ -2,8 +2,11 @@
 //!
 //! Plain data as configured; `table` decides which pool answers now.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
+use crate::duration::Shown;
 use crate::name::Name;
 use crate::network::Network;
 use crate::pool::PoolId;
@@ -37,6 +40,8 @@ pub struct Service {
     pub policy: Policy,
     /// How answers spread over sites.
     pub spread: Spread,
+    /// When it returns to an earlier tier.
+    pub failback: Failback,
 }
 
 /// How a service answers some of its clients.
@@ -108,7 +113,14 @@ impl Service {
             ttl: Ttl::fixed(DEFAULT_TTL),
             when_down: WhenDown::FailOpen,
         };
-        Self { name, default, rules: Vec::new(), policy: Policy::Weighted, spread: Spread::default() }
+        Self {
+            name,
+            default,
+            rules: Vec::new(),
+            policy: Policy::Weighted,
+            spread: Spread::default(),
+            failback: Failback::Auto,
+        }
     }
 
     /// Its routes, in the order of [`RouteIndex`].
@@ -217,6 +229,45 @@ impl Persistence {
     #[must_use]
     pub fn prefix(self, client: IpAddr) -> Network {
         Network::around(client, self.ipv4, self.ipv6)
+    }
+}
+
+/// An operator's choice of the pool that answers for a service as long as it is usable. Times are times of day, since
+/// 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failover {
+    /// One of the service's pools. Routes without it stay as they are.
+    pub pool: PoolId,
+    /// When it began.
+    pub since: Duration,
+    /// When it ends by itself.
+    pub until: Option<Duration>,
+    /// The reason for it.
+    pub reason: Option<String>,
+    /// Who requested it.
+    pub by: Option<String>,
+}
+
+/// When a service returns to an earlier tier that is usable again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Failback {
+    /// At once.
+    #[default]
+    Auto,
+    /// After the tier has been usable without a break for this long.
+    After(Duration),
+    /// When an operator says so.
+    Manual,
+}
+
+/// The value of the key, as a person writes it.
+impl fmt::Display for Failback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::After(length) => Shown(*length).fmt(f),
+            Self::Manual => f.write_str("manual"),
+        }
     }
 }
 

@@ -9,12 +9,14 @@ mod decision;
 mod draw;
 mod persistent;
 mod pool_view;
+mod precedence;
 mod share;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
@@ -24,8 +26,10 @@ use crate::service::{ServiceId, Ttl};
 use crate::settings::Settings;
 use crate::zone::Catalog;
 
+use decision::Decided;
+
 pub use answers::AnswerCounts;
-pub use decision::{Decision, RouteView, ServiceView, Services};
+pub use decision::{Decision, Progress, RouteView, ServiceView, Services, TierInUse, Waiting};
 pub use draw::{Draw, Drawing, Selector};
 pub use persistent::PersistentVec;
 pub use pool_view::{
@@ -35,6 +39,8 @@ pub use share::{FirstPlace, PoolShares};
 
 /// The time in [`Table::certain_until`] of a pool in which nothing is pending.
 pub const CERTAIN: u32 = u32::MAX;
+/// Plans, each with the tier in use from which to decide, by [`Family::index`]; none for the present one.
+pub type TiersInUse = BTreeMap<usize, [Option<usize>; 2]>;
 
 /// All data for answers. A clone shares everything.
 #[derive(Clone, Debug)]
@@ -49,7 +55,7 @@ pub struct Table {
     /// Indexed by [`PoolId`].
     pools: PersistentVec<Arc<PoolView>>,
     /// Indexed by the plans of [`Services`] and [`Family::index`].
-    decisions: PersistentVec<[Decision; 2]>,
+    decisions: PersistentVec<Decided>,
     /// Indexed by [`PoolId`]: see [`Table::certain_until`]. Empty until something is pending.
     certain_until: PersistentVec<u32>,
     /// Successive tables share them until a configuration has other services or backends.
@@ -70,7 +76,8 @@ impl Table {
         mut rng: SmallRng,
     ) -> Self {
         let pools = pools.into_iter().collect();
-        let decisions = services.plans.iter().map(|plan| plan.decide(&pools, None, &mut rng)).collect();
+        let decide = |plan: &decision::Plan| plan.decide(&pools, None, &Progress::NONE, &mut rng);
+        let decisions = services.plans.iter().map(decide).collect();
         let answers = Arc::new(AnswerCounts::new(0, &services, views(&pools)));
         let certain_until = std::iter::empty().collect();
         Self { generation, settings, catalog, services, pools, decisions, certain_until, answers, rng }
@@ -95,24 +102,73 @@ impl Table {
     /// The next generation: replaces these pools, and makes new decisions for the services that have
     /// one of them as a tier. Everything else is shared, so the cost does not depend on the number
     /// of pools or services, except through the depth of a [`PersistentVec`].
+    ///
+    /// The decisions for `plans` are also made again. Each has, by [`Family::index`], the tier in use from which
+    /// to begin; none for the present one.
     #[must_use]
-    pub fn with_pools(&self, changed: impl IntoIterator<Item = (PoolId, Arc<PoolView>)>) -> Self {
+    pub fn with_changes(
+        &self,
+        changed: impl IntoIterator<Item = (PoolId, Arc<PoolView>)>,
+        plans: TiersInUse,
+        progress: &Progress<'_>,
+    ) -> Self {
         let mut next = Self { generation: self.generation + 1, ..self.clone() };
-        let mut affected = BTreeSet::new();
+        let mut affected = plans;
         for (id, view) in changed {
             if let Some(pool) = next.pools.get_mut(id.index()) {
                 *pool = view;
-                affected.extend(self.services.plans_of(id).map(|(index, _)| index));
+                for (index, _) in self.services.plans_of(id) {
+                    affected.entry(index).or_default();
+                }
             }
         }
-        for index in affected {
-            if let (Some(plan), Some(decisions)) =
-                (self.services.plans.get(index), next.decisions.get_mut(index))
+        next.with_tiers_in_use(affected, progress)
+    }
+
+    /// [`Table::with_changes`] for tables whose services all return to an earlier tier at once.
+    #[must_use]
+    pub fn with_pools(&self, changed: impl IntoIterator<Item = (PoolId, Arc<PoolView>)>) -> Self {
+        self.with_changes(changed, TiersInUse::new(), &Progress::NONE)
+    }
+
+    /// The same table with the same services in the same order, whose failovers may differ. The decisions stay as
+    /// they are until they are made again.
+    #[must_use]
+    pub fn with_services(self, services: Arc<Services>) -> Self {
+        let mut earlier: Vec<Option<usize>> = vec![None; services.plans.len()];
+        for (old, new) in self.services.iter().zip(services.iter()) {
+            // A service with another failover may share its plan with others, whose decisions are right already.
+            let is_same = old.failover == new.failover;
+            for (old, new) in old.routes().zip(new.routes()) {
+                if let Some(earlier) = earlier.get_mut(new.plan)
+                    && (is_same || earlier.is_none())
+                {
+                    *earlier = Some(old.plan);
+                }
+            }
+        }
+        let decided = |earlier: Option<usize>| {
+            let known = earlier.and_then(|plan| self.decisions.get(plan));
+            known.cloned().unwrap_or_else(Decided::of_another_table)
+        };
+        let decisions = earlier.into_iter().map(decided).collect();
+        Self { services, decisions, ..self }
+    }
+
+    /// The same table with other tiers in use from which decisions begin.
+    #[must_use]
+    pub fn with_tiers_in_use(mut self, plans: TiersInUse, progress: &Progress<'_>) -> Self {
+        for (index, from) in plans {
+            if let (Some(plan), Some(decided)) =
+                (self.services.plans.get(index), self.decisions.get_mut(index))
             {
-                *decisions = plan.decide(&next.pools, Some(decisions), &mut next.rng);
+                for (in_use, from) in decided.tiers.iter_mut().zip(from) {
+                    in_use.tier = from.unwrap_or(in_use.tier);
+                }
+                *decided = plan.decide(&self.pools, Some(decided), progress, &mut self.rng);
             }
         }
-        next
+        self
     }
 
     /// The same table with other combinations of addresses in its answers: for the part `part` of
@@ -122,14 +178,13 @@ impl Table {
     #[must_use]
     pub fn with_new_orders(&self, part: usize, parts: usize) -> Option<Self> {
         let bound = |part: usize| self.decisions.len() * part / parts.max(1);
-        let can_renew =
-            |index: &usize| self.decisions.get(*index).into_iter().flatten().any(Decision::can_renew);
+        let can_renew = |index: &usize| self.decided(*index).iter().any(Decision::can_renew);
         let mut renewed = (bound(part)..bound(part + 1)).filter(can_renew).peekable();
         renewed.peek()?;
         let mut next = self.clone();
         for index in renewed {
-            for decision in next.decisions.get_mut(index).into_iter().flatten() {
-                decision.renew(&mut next.rng);
+            if let Some(decided) = next.decisions.get_mut(index) {
+                decided.decisions.iter_mut().for_each(|decision| decision.renew(&mut next.rng));
             }
         }
         Some(next)
@@ -167,8 +222,12 @@ impl Table {
     }
 
     #[inline(never)]
-    fn certain_ttl(&self, RouteView { route, .. }: RouteView<'_>, time: u32) -> u32 {
-        let until = route.tiers.iter().map(|tier| self.certain_until(*tier)).min().unwrap_or(CERTAIN);
+    fn certain_ttl(&self, RouteView { service, route, plan, .. }: RouteView<'_>, time: u32) -> u32 {
+        let of_pools = route.tiers.iter().map(|tier| self.certain_until(*tier));
+        let returns =
+            Family::ALL.into_iter().filter_map(|family| self.tier_in_use(plan, family).waiting?.until);
+        let failover = service.failover.as_ref().and_then(|failover| failover.until);
+        let until = of_pools.chain(returns.chain(failover).map(seconds)).min().unwrap_or(CERTAIN);
         // The present second has begun already, so one less is left.
         until.saturating_sub(time).saturating_sub(1).clamp(route.ttl.min, route.ttl.max)
     }
@@ -208,22 +267,37 @@ impl Table {
     #[must_use]
     #[inline]
     pub fn decision(&self, route: RouteView<'_>, family: Family) -> &Decision {
-        const OF_ANOTHER_TABLE: &Decision = &Decision::NoAddress;
-        let decisions = self.decisions.get(route.plan);
-        decisions.map_or(OF_ANOTHER_TABLE, |decisions| family.select(decisions))
+        family.select(self.decided(route.plan))
+    }
+
+    #[inline]
+    fn decided(&self, plan: usize) -> &[Decision; 2] {
+        const OF_ANOTHER_TABLE: &[Decision; 2] = &[Decision::NoAddress, Decision::NoAddress];
+        self.decisions.get(plan).map_or(OF_ANOTHER_TABLE, |decided| &decided.decisions)
+    }
+
+    /// The tier that the routes of a plan have in use.
+    #[must_use]
+    pub fn tier_in_use(&self, plan: usize, family: Family) -> TierInUse {
+        self.decisions.get(plan).map_or_else(TierInUse::default, |decided| *family.select(&decided.tiers))
     }
 
     /// The families in which a route answers with all backends of a pool because no tier is
     /// usable, indexed by [`Family::index`].
     #[must_use]
     pub fn fails_open_to(&self, pool: PoolId) -> [bool; 2] {
-        let decisions = || self.services.plans_of(pool).filter_map(|(index, _)| self.decisions.get(index));
+        let decisions = || self.services.plans_of(pool).map(|(index, _)| self.decided(index));
         Family::ALL.map(|family| {
             decisions().any(|decisions| {
                 matches!(family.select(decisions), Decision::FailOpen { pool: open, .. } if *open == pool)
             })
         })
     }
+}
+
+/// Whole seconds since 1970, rounded down.
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(CERTAIN).min(CERTAIN - 1)
 }
 
 fn views(pools: &PersistentVec<Arc<PoolView>>) -> impl Iterator<Item = &PoolView> + Clone {

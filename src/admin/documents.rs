@@ -20,8 +20,9 @@ use crate::checker::CheckerHandle;
 use crate::config;
 use crate::fleet::ServiceStatus;
 use crate::metrics::Metrics;
+use crate::name::Name;
 use crate::pool::PoolId;
-use crate::table::Table;
+use crate::table::{ServiceView, Table};
 
 /// How often a text is started again because another configuration came into force meanwhile.
 const ATTEMPTS: usize = 5;
@@ -127,26 +128,24 @@ impl Documents {
         let (work, key) = (self.clone(), (DocumentKind::Service, name.to_ascii_lowercase()));
         let render = move |is_wanted: &dyn Fn() -> bool| {
             work.attempt(|table| {
-                let wanted = name.strip_suffix('.').unwrap_or(&name);
-                let names: Vec<String> =
-                    table.services().iter().map(|view| view.service.name.to_plain()).collect();
-                let shown = || names.iter().map(|name| service_name(name));
-                let view = shown().zip(table.services().iter());
-                let is_named = |name: &str| {
-                    name.eq_ignore_ascii_case(wanted) || config::in_letters(name).as_deref() == Some(wanted)
-                };
-                let Some((_, view)) = view.into_iter().find(|(name, _)| is_named(name)) else {
-                    return Err(Failed::Problem(no_such(&format!("service `{wanted}`"), wanted, shown())));
-                };
-                let service = ServiceStatus::of(view, table);
+                let view = service(table, &name)?;
+                let status = ServiceStatus::of(view, table);
                 let mut writer = TextWriter::new(&work.held, is_wanted);
-                let object = status::Service::from(&service);
+                let object = status::Service::from(&status);
                 object.serialize(&mut Serializer::pretty(&mut writer)).map_err(|_| None)?;
                 writer.write_all(b"\n").map_err(|_| None)?;
                 Ok(writer.finish())
             })
         };
         self.one.get(key, render).await
+    }
+
+    /// The configured name of a service, from any of its spellings.
+    pub(super) async fn service_named(&self, name: String) -> Result<Name, Problem> {
+        let work = self.clone();
+        let find = move || work.attempt(|table| Ok(service(table, &name)?.service.name.clone()));
+        // With many services the search takes too long for a thread that serves connections.
+        tokio::task::spawn_blocking(find).await.unwrap_or_else(|_| Err(not_written()))
     }
 
     /// The error that a pool has no such backend, or that there is no such pool.
@@ -217,6 +216,19 @@ impl From<Option<Broken>> for Failed {
 /// The text is incomplete because nobody waits for it, so nobody sees this error.
 fn not_written() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nobody waits for this reply any more")
+}
+
+/// A service by its name in A-labels or in Unicode. Case and a final dot are ignored.
+fn service<'t>(table: &'t Table, name: &str) -> Result<&'t ServiceView, Failed> {
+    let wanted = name.strip_suffix('.').unwrap_or(name);
+    let names: Vec<String> = table.services().iter().map(|view| view.service.name.to_plain()).collect();
+    let shown = || names.iter().map(|name| service_name(name));
+    let is_named =
+        |name: &str| name.eq_ignore_ascii_case(wanted) || config::in_letters(name).as_deref() == Some(wanted);
+    let found = shown().zip(table.services().iter()).find(|(name, _)| is_named(name));
+    found
+        .map(|(_, view)| view)
+        .ok_or_else(|| Failed::Problem(no_such(&format!("service `{wanted}`"), wanted, shown())))
 }
 
 fn pool(table: &Table, name: &str) -> Result<PoolId, Failed> {

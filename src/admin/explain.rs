@@ -73,6 +73,12 @@ struct ShownService<'a> {
     on_trust: bool,
     /// The pending change that shortens the TTL.
     pending: Option<ShownChange<'a>>,
+    /// `auto`, `manual` or a duration.
+    failback: String,
+    /// The earlier tier that is usable and not taken yet.
+    waiting: Option<status::WaitingTierShown<'a>>,
+    /// The pool that an operator has put first.
+    failover: Option<status::FailoverShown<'a>>,
     tiers: Vec<ShownTier<'a>>,
     /// Backends that are left out because there are too many.
     backends_left_out: usize,
@@ -212,7 +218,8 @@ fn record_type(family: Family) -> &'static str {
 
 impl<'a> ShownService<'a> {
     fn new(explained: &'a ExplainedService, family: Family) -> Self {
-        let ExplainedService { service, rule, route, outcome, pending, tiers, left_out } = explained;
+        let ExplainedService { service, rule, route, outcome, pending, waiting, failover, tiers, left_out } =
+            explained;
         let (outcome, pool, on_trust) = match outcome {
             ExplainedOutcome::Tier { pool, on_trust } => (ShownOutcome::Tier, Some(&**pool), *on_trust),
             ExplainedOutcome::FailOpen { pool } => (ShownOutcome::FailOpen, Some(&**pool), false),
@@ -241,6 +248,9 @@ impl<'a> ShownService<'a> {
             pending: pending
                 .as_ref()
                 .map(|pending| ShownChange { at: status::timestamp(pending.at), change: &pending.text }),
+            failback: service.failback.to_string(),
+            waiting: waiting.as_ref().map(status::WaitingTierShown::from),
+            failover: failover.as_ref().map(status::FailoverShown::from),
             tiers: tiers.iter().map(|tier| ShownTier::new(tier, family)).collect(),
             backends_left_out: *left_out,
         }
@@ -270,6 +280,11 @@ impl<'a> ShownTier<'a> {
         );
         let (word, because) = match verdict {
             TierVerdict::InUse => ("in-use", format!("the first usable tier: {figures}")),
+            TierVerdict::FailedOver => ("failed-over", format!("put first by an operator: {figures}")),
+            TierVerdict::Kept => ("kept", format!("in use until the service returns: {figures}")),
+            TierVerdict::Waiting => {
+                ("waiting", format!("usable, but the service does not return to it yet: {figures}"))
+            }
             TierVerdict::FailsOpen => {
                 ("fails-open", format!("no tier is usable, so all its backends answer: {figures}"))
             }

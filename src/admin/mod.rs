@@ -18,6 +18,7 @@ mod rendering;
 mod resources;
 mod status;
 mod text;
+mod tiers;
 mod traffic;
 
 use std::io;
@@ -214,6 +215,8 @@ fn routes(shown: AdminState) -> Router {
         .route("/api/v1/services", get(resources::services))
         .route("/api/v1/services/{name}", get(resources::service))
         .route("/api/v1/explain", get(explain::explain))
+        .route("/api/v1/services/{name}/failback", post(tiers::fail_back))
+        .route("/api/v1/services/{name}/failover", put(tiers::fail_over).delete(tiers::end_failover))
         .route("/api/v1/reload", post(reload::reload))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

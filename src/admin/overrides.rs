@@ -207,7 +207,7 @@ async fn set(shown: &AdminState, request: OverrideRequest, to_force: &str) -> Re
     }
 }
 
-fn texts(consequences: &[Consequence]) -> Vec<&str> {
+pub(super) fn texts(consequences: &[Consequence]) -> Vec<&str> {
     consequences.iter().map(|consequence| &*consequence.text).collect()
 }
 
@@ -216,7 +216,7 @@ fn named(path: OverridePath) -> Result<(String, String), Problem> {
 }
 
 /// Whether a query forces the request. A DELETE has no body for it.
-fn is_forced(query: Option<&str>) -> Result<bool, Problem> {
+pub(super) fn is_forced(query: Option<&str>) -> Result<bool, Problem> {
     match query {
         None | Some("" | "force=false") => Ok(false),
         Some("force=true") => Ok(true),
@@ -225,7 +225,7 @@ fn is_forced(query: Option<&str>) -> Result<bool, Problem> {
 }
 
 /// An optional member.
-fn member<T>(name: &str, read: Option<Result<T, String>>) -> Result<Option<T>, Problem> {
+pub(super) fn member<T>(name: &str, read: Option<Result<T, String>>) -> Result<Option<T>, Problem> {
     read.transpose().map_err(|error| bad(format!("`{name}`: {error}")))
 }
 

@@ -18,7 +18,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// The requested name.
-type Named = Result<Path<String>, PathRejection>;
+pub(super) type Named = Result<Path<String>, PathRejection>;
 
 pub(super) async fn metrics(State(shown): State<AdminState>) -> Result<Response, Problem> {
     Ok(reply(METRICS_TYPE, vec![shown.documents.numbers().await?]))
@@ -46,7 +46,7 @@ pub(super) async fn service(State(shown): State<AdminState>, name: Named) -> Res
     Ok(reply(JSON, vec![shown.documents.service(named(name)?).await?]))
 }
 
-fn named(name: Named) -> Result<String, Problem> {
+pub(super) fn named(name: Named) -> Result<String, Problem> {
     name.map(|Path(name)| name)
         .map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))
 }

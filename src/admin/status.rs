@@ -27,12 +27,41 @@ pub(super) struct Service<'a> {
     down: bool,
     fail_open: bool,
     ttl: u32,
+    /// `auto`, `manual` or a duration.
+    failback: String,
+    /// The earlier tier that is usable and not taken yet, per family.
+    waiting: WaitingTiers<'a>,
+    /// The pool that an operator has put first.
+    failover: Option<FailoverShown<'a>>,
+}
+
+/// An operator's failover of a service.
+#[derive(Serialize)]
+pub(super) struct FailoverShown<'a> {
+    pool: &'a str,
+    reason: Option<&'a str>,
+    by: Option<&'a str>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
 struct Tier<'a> {
     ipv4: Option<&'a str>,
     ipv6: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct WaitingTiers<'a> {
+    ipv4: Option<WaitingTierShown<'a>>,
+    ipv6: Option<WaitingTierShown<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct WaitingTierShown<'a> {
+    pool: &'a str,
+    /// When it is taken; none if an operator must say so, or it is usable only on trust.
+    until: Option<Timestamp>,
 }
 
 /// A pool. `B` is the array of its backends, which may be fetched while it is written.
@@ -157,6 +186,7 @@ struct Outcome<'a> {
 impl<'a> From<&'a fleet::ServiceStatus> for Service<'a> {
     fn from(service: &'a fleet::ServiceStatus) -> Self {
         let [ipv4, ipv6] = &service.tier;
+        let [waiting_ipv4, waiting_ipv6] = &service.waiting;
         Self {
             name: service_name(&service.name),
             unicode_name: config::in_letters(service_name(&service.name)),
@@ -165,6 +195,30 @@ impl<'a> From<&'a fleet::ServiceStatus> for Service<'a> {
             down: service.down,
             fail_open: service.fail_open,
             ttl: service.ttl,
+            failback: service.failback.to_string(),
+            waiting: WaitingTiers {
+                ipv4: waiting_ipv4.as_ref().map(WaitingTierShown::from),
+                ipv6: waiting_ipv6.as_ref().map(WaitingTierShown::from),
+            },
+            failover: service.failover.as_ref().map(FailoverShown::from),
+        }
+    }
+}
+
+impl<'a> From<&'a fleet::WaitingStatus> for WaitingTierShown<'a> {
+    fn from(fleet::WaitingStatus { pool, until }: &'a fleet::WaitingStatus) -> Self {
+        Self { pool, until: until.and_then(timestamp) }
+    }
+}
+
+impl<'a> From<&'a fleet::FailoverStatus> for FailoverShown<'a> {
+    fn from(failover: &'a fleet::FailoverStatus) -> Self {
+        Self {
+            pool: &failover.pool,
+            reason: failover.reason.as_deref(),
+            by: failover.by.as_deref(),
+            since: timestamp(failover.since),
+            until: failover.until.and_then(timestamp),
         }
     }
 }

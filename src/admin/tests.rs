@@ -23,7 +23,7 @@ use crate::config::{self, Access, BearerToken};
 use crate::fleet::{
     AddressStatus, BackendStatus, CheckStatus, Configuration, Overridden, OverrideChange, OverrideRefused,
     OverrideRequest, OverrideStatus, PastOutcome, PastTransition, Piece, PoolPiece, PoolStatus, Reloaded,
-    ServiceStatus, Suspected,
+    ServiceRefused, ServiceStatus, Suspected,
 };
 use crate::health::Outcome;
 use crate::listener::{InForce, Limits};
@@ -32,7 +32,7 @@ use crate::name::Name;
 use crate::pool::{Backend, Override, OverrideValue, Pool, PoolId};
 use crate::probe::Cause;
 use crate::reload::{self, Configured, Reach};
-use crate::service::Service;
+use crate::service::{Failback, Service};
 use crate::table::{PoolView, Published, Services, Standing, Table};
 use crate::zone::Catalog;
 
@@ -210,7 +210,10 @@ async fn answer_commands(
             }
             CheckerCommand::Configuration(reply) => drop(reply.send(running.clone())),
             CheckerCommand::Reload(_, reply) => {
-                drop(reply.send(Reloaded { generation: 8, lost: Vec::new() }));
+                drop(reply.send(Reloaded { generation: 8, lost: Vec::new(), lost_failovers: Vec::new() }));
+            }
+            CheckerCommand::ChangeService(_, reply) => {
+                drop(reply.send(Err(ServiceRefused::NotUsable(vec!["primary".into()]))));
             }
             CheckerCommand::Explain(..) | CheckerCommand::Memory(_) | CheckerCommand::MemoryChanges(_) => {}
         }
@@ -302,6 +305,7 @@ async fn the_status_has_the_objects_of_the_api() {
         "services": [{
             "name": "www.lb.example.com", "pools": ["web"], "tier": {"ipv4": "web", "ipv6": null},
             "down": false, "fail_open": false, "ttl": 20,
+            "failback": "auto", "waiting": {"ipv4": null, "ipv6": null}, "failover": null,
         }],
         "pools": [{
             "name": "web", "state": "critical", "usable": false, "healthy_weight": 0, "total_weight": 3,
@@ -443,8 +447,17 @@ async fn a_taken_port_is_said_in_a_sentence() {
 fn a_service_is_shown_with_both_of_its_names() {
     let shown = |name: &str| {
         let (tier, name) = ([None, None], name.to_owned());
-        let pools = vec!["web".into()];
-        let service = ServiceStatus { name, pools, tier, down: false, fail_open: false, ttl: 20 };
+        let service = ServiceStatus {
+            name,
+            pools: vec!["web".into()],
+            tier,
+            down: false,
+            fail_open: false,
+            ttl: 20,
+            failback: Failback::Auto,
+            waiting: [None, None],
+            failover: None,
+        };
         serde_json::to_value(super::status::Service::from(&service)).unwrap()
     };
     let service = shown("xn--mnchen-3ya.lb.example.com.");

@@ -76,8 +76,14 @@ pub struct RouteExplained<'t> {
 /// The part of a tier in a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TierVerdict {
-    /// It answers.
+    /// It answers, as the first usable tier.
     InUse,
+    /// It answers, because an operator has put it first.
+    FailedOver,
+    /// It answers, because the service does not return to an earlier tier yet.
+    Kept,
+    /// It is usable, and the service does not return to it yet.
+    Waiting,
     /// It answers, because no tier is usable: all its backends, as if they were healthy.
     FailsOpen,
     /// It is usable, but another tier answers.
@@ -143,8 +149,7 @@ fn of_route(table: &Table, answer: ServiceAnswer, family: Family) -> Option<Rout
     let route = table.service(answer.service)?.route(answer.route)?;
     let decision = table.decision(route, family);
     let tiers = route.route.tiers.iter().copied();
-    let verdict =
-        |(tier, pool): (usize, PoolId)| Some((pool, verdict(table, decision, (tier, pool), family)?));
+    let verdict = |(tier, pool): (usize, PoolId)| Some((pool, verdict(table, route, (tier, pool), family)?));
     let draw = match decision {
         Decision::Tier { draw, .. } | Decision::FailOpen { draw, .. } => Some(draw),
         Decision::NoAddress | Decision::Down { .. } => None,
@@ -162,15 +167,24 @@ fn of_route(table: &Table, answer: ServiceAnswer, family: Family) -> Option<Rout
 /// The part of a tier in a decision; `None` if the table does not have its pool.
 fn verdict(
     table: &Table,
-    decision: &Decision,
+    route: RouteView<'_>,
     (tier, pool): (usize, PoolId),
     family: Family,
 ) -> Option<TierVerdict> {
     let view = table.pool(pool)?;
     let here = view.family(family);
-    Some(match decision {
-        Decision::Tier { tier: used, .. } if *used == tier => TierVerdict::InUse,
+    let in_use = table.tier_in_use(route.plan(), family);
+    Some(match table.decision(route, family) {
+        Decision::Tier { tier: used, .. } if *used == tier => {
+            let failover = route.service.failover.as_ref();
+            match in_use.waiting {
+                _ if failover.is_some_and(|failover| failover.pool == pool) => TierVerdict::FailedOver,
+                Some(_) => TierVerdict::Kept,
+                None => TierVerdict::InUse,
+            }
+        }
         Decision::FailOpen { pool: open, .. } if *open == pool => TierVerdict::FailsOpen,
+        _ if here.usable && in_use.waiting.is_some() && tier < in_use.tier => TierVerdict::Waiting,
         _ if here.usable => TierVerdict::Spare,
         _ if here.is_configured() => TierVerdict::Unusable,
         Decision::NoAddress if view.families.iter().any(|other| other.usable) => TierVerdict::OtherFamilyOnly,

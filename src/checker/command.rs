@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use crate::fleet::{
     Configuration, Cursor, ExplainRequest, Explanation, Memory, MemoryChanges, NewConfiguration, Overridden,
-    OverrideRefused, OverrideRequest, Piece, Reloaded,
+    OverrideRefused, OverrideRequest, Piece, Reloaded, ServiceChanged, ServiceRefused, ServiceRequest,
 };
 
 /// Commands to the checker.
@@ -22,6 +22,8 @@ pub enum CheckerCommand {
     Reload(Box<NewConfiguration>, oneshot::Sender<Reloaded>),
     /// Sets or ends an operator's override.
     Override(OverrideRequest, oneshot::Sender<Result<Overridden, OverrideRefused>>),
+    /// Lets a service return to its first usable tier, or sets or ends its failover.
+    ChangeService(ServiceRequest, oneshot::Sender<Result<ServiceChanged, ServiceRefused>>),
     /// Returns the state to keep over a restart, after some seconds. Changes remain recorded.
     Memory(oneshot::Sender<Memory>),
     /// Returns the changes since the last such command, even if the whole memory was requested.

@@ -170,6 +170,9 @@ impl<O: Outside> Checker<O> {
                 let result = self.publish(|fleet| fleet.override_backend(request));
                 drop(reply.send(result));
             }
+            CheckerCommand::ChangeService(request, reply) => {
+                drop(reply.send(self.publish(|fleet| fleet.change_service(request))));
+            }
             CheckerCommand::Memory(reply) => {
                 self.fleet.begin_memory();
                 self.surveys.push_back((Survey::default(), reply));

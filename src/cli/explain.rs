@@ -137,10 +137,38 @@ fn reasons(told: &Value) -> String {
     };
     lines.push(format!("answer  {rcode}, {outcome}"));
     lines.push(ttl(told));
+    lines.extend(failover(service));
+    lines.extend(failback(service));
     for (number, tier) in (1..).zip(list(&service["tiers"])) {
         lines.push(format!("tier {number}  {}: {}", text(&tier["pool"]), text(&tier["because"])));
     }
     lines.join("\n")
+}
+
+/// The failover by an operator, if there is one.
+fn failover(service: &Value) -> Option<String> {
+    let failover = &service["failover"];
+    let pool = failover["pool"].as_str()?;
+    let part = |member: &str, before: &str| {
+        failover[member].as_str().map_or_else(String::new, |value| format!("{before}{value}"))
+    };
+    let end = part("until", " until ");
+    Some(format!("failover to pool {pool}{end}{}{}", part("by", ", by "), part("reason", ": ")))
+}
+
+/// Why the service does not return to an earlier tier yet, if so.
+fn failback(service: &Value) -> Option<String> {
+    let (waiting, failback) = (&service["waiting"], text(&service["failback"]));
+    let pool = waiting["pool"].as_str()?;
+    Some(match (waiting["until"].as_str(), failback) {
+        (Some(until), _) => {
+            format!("failback {failback}: it returns to pool {pool} at {until} if that stays usable")
+        }
+        (None, "manual") => format!("failback manual: it returns to pool {pool} with `steerd failback`"),
+        (None, _) => {
+            format!("failback {failback}: pool {pool} is usable only on trust, so it does not return yet")
+        }
+    })
 }
 
 /// The TTL and its reason.
@@ -270,6 +298,20 @@ answer  NOERROR, from pool web
 ttl     20 s of 5 to 60: gw1 (192.0.2.1) of pool web may become unhealthy, at the earliest at 2026-01-01T00:00:20Z
 tier 1  web: the first usable tier"
         );
+        let service = &mut told["service"];
+        service["failback"] = "10m".into();
+        service["waiting"] = json!({ "pool": "a", "until": "2026-01-01T00:10:00Z" });
+        service["failover"] =
+            json!({ "pool": "b", "until": null, "by": "192.0.2.9:1 without a token", "reason": "drill" });
+        assert_eq!(failover(service).unwrap(), "failover to pool b, by 192.0.2.9:1 without a token: drill");
+        assert_eq!(
+            failback(service).unwrap(),
+            "failback 10m: it returns to pool a at 2026-01-01T00:10:00Z if that stays usable"
+        );
+        service["waiting"]["until"] = Value::Null;
+        assert!(failback(service).unwrap().contains("only on trust"));
+        service["failback"] = "manual".into();
+        assert!(failback(service).unwrap().ends_with("it returns to pool a with `steerd failback`"));
         assert_eq!(
             render(&backends(&told), false),
             "POOL                    BACKEND  ADDRESS    SITE  STATE    OVERRIDE  WEIGHT  IN ANSWER  FIRST

@@ -15,6 +15,7 @@ mod reload;
 mod serve;
 mod servers;
 mod status;
+mod tiers;
 mod weight;
 
 use std::io::{self, IsTerminal, Write};
@@ -156,6 +157,14 @@ With 0% it gets no new clients, as with `drain`. `steerd auto` ends the override
 
 Exit codes: 0 done; 1 refused, or there is no server; 2 usage.")]
     Weight(weight::Weighing),
+    /// Let a service return to an earlier tier that is usable again, whatever its `failback`
+    Failback(tiers::Returning),
+    /// Answer for a service from one of its pools as long as that is usable, for a drill or to evacuate a site
+    #[command(after_help = "\
+Examples:
+  steerd failover www.example.com site-b --for 2h --reason drill
+  steerd failover www.example.com auto          end it; the service returns according to its `failback`")]
+    Failover(tiers::FailingOver),
     /// Run an example on this machine: three HTTP backends, a zone and a service; needs no setup
     Demo(demo::Ports),
 }
@@ -216,6 +225,8 @@ pub fn run() -> ExitCode {
         Command::Auto(unsaid) => overrides::remove(&unsaid),
         Command::Status(arguments) => status::run(&arguments),
         Command::Weight(weighing) => weight::run(&weighing),
+        Command::Failback(returning) => tiers::fail_back(&returning),
+        Command::Failover(failing) => tiers::fail_over(&failing),
         Command::Demo(ports) => demo::run(ports),
     }
 }

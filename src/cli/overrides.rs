@@ -90,9 +90,13 @@ pub(super) fn checked_reason(text: &str) -> Result<String, String> {
 /// A request that can be repeated with force.
 pub(super) struct Request<'a> {
     pub(super) method: Method,
-    pub(super) path: &'a BackendPath,
-    pub(super) words: &'a OverrideWords,
+    /// The path.
+    pub(super) resource: String,
     pub(super) body: Option<Map<String, Value>>,
+    /// Why it is refused without force, up to the consequences: `web/gw1: this would interrupt service`.
+    pub(super) objection: String,
+    /// Describes the reply.
+    pub(super) describe: Box<dyn Fn(&Value) -> String + 'a>,
 }
 
 /// The words for one kind of override, in requests and for people.
@@ -128,21 +132,37 @@ pub(super) fn set(state: Override, said: &Said) -> ExitCode {
         said.reason.as_deref().map(|reason| ("reason", reason)),
     ];
     let body = members.into_iter().flatten().map(|(name, value)| (name.into(), value.into())).collect();
-    let request = Request { method: Method::PUT, path: &said.backend, words: &STATE, body: Some(body) };
+    let request = Request::of_backend(Method::PUT, &said.backend, &STATE, Some(body));
     run(&said.server, &request, said.force, said.json)
 }
 
 pub(super) fn remove(unsaid: &Unsaid) -> ExitCode {
-    let request = Request { method: Method::DELETE, path: &unsaid.backend, words: &STATE, body: None };
+    let request = Request::of_backend(Method::DELETE, &unsaid.backend, &STATE, None);
     run(&unsaid.server, &request, unsaid.force, unsaid.json)
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// A request for an override of a backend.
+    pub(super) fn of_backend(
+        method: Method,
+        path: &'a BackendPath,
+        words: &'a OverrideWords,
+        body: Option<Map<String, Value>>,
+    ) -> Self {
+        let BackendPath { pool, backend } = path;
+        let resource = words.resource;
+        Self {
+            method,
+            resource: format!("/api/v1/pools/{}/backends/{}/{resource}", segment(pool), segment(backend)),
+            body,
+            objection: format!("{pool}/{backend}: this would interrupt service"),
+            describe: Box::new(move |reply| in_words(path, words, reply)),
+        }
+    }
+
     /// The path and the body, with or without force.
     fn parts(&self, force: bool) -> (String, Option<Value>) {
-        let BackendPath { pool, backend } = self.path;
-        let (pool, backend, resource) = (segment(pool), segment(backend), self.words.resource);
-        let mut resource = format!("/api/v1/pools/{pool}/backends/{backend}/{resource}");
+        let mut resource = self.resource.clone();
         let mut body = self.body.clone();
         match &mut body {
             Some(members) if force => drop(members.insert("force".into(), true.into())),
@@ -181,7 +201,7 @@ pub(super) fn run(servers: &ServerArguments, request: &Request<'_>, force: bool,
         .zip(&replies)
         .filter_map(|(client, reply)| Some((client, consequences(reply)?)))
         .collect();
-    if !shown.is_empty() && !json && is_confirmed(request.path, &shown, clients.len() > 1) {
+    if !shown.is_empty() && !json && is_confirmed(&request.objection, &shown, clients.len() > 1) {
         let again: Vec<AdminClient> = shown.iter().map(|(client, _)| (*client).clone()).collect();
         let Some(done) = block_on(request.send(&again, true)) else { return ExitCode::FAILURE };
         for (at, reply) in refused.into_iter().zip(done) {
@@ -212,7 +232,7 @@ fn consequences(reply: &ServerReply) -> Option<&[Value]> {
 fn tell(request: &Request<'_>, reply: &ServerReply, json: bool) {
     match reply {
         Ok(reply) if json => print_json(&format!("{reply:#}")),
-        Ok(reply) => print(&in_words(request.path, request.words, reply)),
+        Ok(reply) => print(&(request.describe)(reply)),
         Err(ClientError::Refused { problem, .. }) if json => {
             print_json(&format!("{problem:#}"));
             if problem["consequences"].is_array() {
@@ -228,7 +248,7 @@ fn tell(request: &Request<'_>, reply: &ServerReply, json: bool) {
 fn tell_of(client: &AdminClient, request: &Request<'_>, reply: &ServerReply) {
     let url = &client.url;
     match reply {
-        Ok(reply) => print(&format!("{url}: {}", in_words(request.path, request.words, reply))),
+        Ok(reply) => print(&format!("{url}: {}", (request.describe)(reply))),
         Err(_) if consequences(reply).is_some() => {
             complain(&format!("{url}: error: refused, it would interrupt service there"));
         }
@@ -250,12 +270,11 @@ fn each(clients: &[AdminClient], replies: &[ServerReply]) -> Vec<Value> {
 }
 
 /// Shows the consequences and asks for confirmation at the terminal. Without a terminal the answer is no.
-fn is_confirmed(path: &BackendPath, refused: &[(&AdminClient, &[Value])], several: bool) -> bool {
-    let BackendPath { pool, backend } = path;
+fn is_confirmed(objection: &str, refused: &[(&AdminClient, &[Value])], several: bool) -> bool {
     for (client, consequences) in refused {
         let place = if several { format!(" at {}", client.url) } else { String::new() };
         let lines = indented(consequences);
-        complain(&format!("{pool}/{backend}: this would interrupt service{place}:{lines}"));
+        complain(&format!("{objection}{place}:{lines}"));
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         complain(if several { TO_FORCE_THERE } else { TO_FORCE });
@@ -276,7 +295,7 @@ fn is_yes(answer: &str) -> bool {
 }
 
 /// Each text on a separate line.
-fn indented(texts: &[Value]) -> String {
+pub(super) fn indented(texts: &[Value]) -> String {
     let lines = texts.iter().filter_map(Value::as_str);
     lines.fold(String::new(), |all, text| all + "\n  " + text)
 }

@@ -84,7 +84,7 @@ pub(super) fn run(weighing: &Weighing) -> ExitCode {
         }
         None => (Method::DELETE, None),
     };
-    let request = Request { method, path, words: &WORDS, body };
+    let request = Request::of_backend(method, path, &WORDS, body);
     overrides::run(&weighing.server, &request, weighing.force, weighing.json)
 }
 

@@ -107,7 +107,7 @@ pub(super) const OF_A_POOL: &[&str] =
     &["backends", "check", "checks", "require", "min_healthy", "slow_start", "suspect_self"];
 /// The keys of a service.
 pub(super) const OF_A_SERVICE: &[&str] =
-    &["pools", "answers", "ttl", "policy", "persistence", "spread", "when_down"];
+    &["pools", "answers", "ttl", "policy", "persistence", "spread", "when_down", "failback"];
 
 /// All keys, each with the number of tables that have it.
 #[cfg(test)]

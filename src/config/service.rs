@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::source::At;
@@ -10,9 +11,11 @@ use crate::config::{labels, persistence};
 use crate::name::Name;
 use crate::pool::PoolId;
 use crate::selection::{MAX_ANSWERS, Spread};
-use crate::service::{Answers, DEFAULT_TTL, Persistence, Policy, Route, Service, Ttl, WhenDown};
+use crate::service::{Answers, DEFAULT_TTL, Failback, Persistence, Policy, Route, Service, Ttl, WhenDown};
 use crate::spelling::closest;
 
+/// The range of durations after which a service returns to an earlier tier.
+const FAILBACK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
 /// The largest TTL, seconds (RFC 2181, section 8).
 const MAX_TTL: u64 = (1 << 31) - 1;
 
@@ -23,6 +26,7 @@ static POLICIES: [(&str, Policy); 3] = [
 ];
 const SPREADS: [(&str, Spread); 3] =
     [("shares", Spread::Shares), ("always", Spread::Always), ("off", Spread::Off)];
+const FAILBACKS: [(&str, Failback); 2] = [("auto", Failback::Auto), ("manual", Failback::Manual)];
 static WHEN_DOWN: [(&str, WhenDown); 3] =
     [("fail-open", WhenDown::FailOpen), ("nodata", WhenDown::NoData), ("servfail", WhenDown::ServFail)];
 
@@ -55,6 +59,7 @@ pub(super) struct ServiceKeys<'s> {
     persistence: Option<Located<'s, Persistence>>,
     spread: Option<Located<'s, Spread>>,
     when_down: Option<Located<'s, WhenDown>>,
+    failback: Option<Located<'s, Failback>>,
     faulty: bool,
 }
 
@@ -75,6 +80,7 @@ impl<'s> ServiceKeys<'s> {
             persistence: table.read("persistence", persistence::read),
             spread: table.read("spread", |value| value.word(&SPREADS, None)),
             when_down: table.read("when_down", when_down),
+            failback: table.read("failback", failback),
             faulty: false,
         };
         table.close();
@@ -147,6 +153,8 @@ impl<'s> ReadService<'s> {
             policy,
             spread: Located::or_default(keys.spread, defaults.spread.as_ref())
                 .map_or(Spread::default(), |spread| spread.value),
+            failback: Located::or_default(keys.failback, defaults.failback.as_ref())
+                .map_or(Failback::default(), |failback| failback.value),
         };
         let faulty = !sound || entry.at.findings().errors() > before;
         Some(Self { at: entry.at, answers_at, ttl_at, policy_at, when_down_at, service, faulty })
@@ -241,6 +249,15 @@ fn policy(value: TomlValue<'_>) -> Option<Policy> {
         _ => None,
     };
     value.word_or(&POLICIES, None, remedy)
+}
+
+fn failback(value: TomlValue<'_>) -> Option<Failback> {
+    let is_duration =
+        value.as_str().is_some_and(|text| text.starts_with(|first: char| first.is_ascii_digit()));
+    if is_duration || value.is_integer() {
+        return value.duration(FAILBACK).map(Failback::After);
+    }
+    value.word(&FAILBACKS, Some("a duration such as \"10m\""))
 }
 
 fn when_down(value: TomlValue<'_>) -> Option<WhenDown> {

@@ -63,6 +63,13 @@ impl Answering {
         }))
     }
 
+    /// Supposes that this tier answers.
+    pub(super) fn set_tier(&mut self, family: Family, pool: PoolId) {
+        if let Some(answer) = self.0.get_mut(family.index()) {
+            *answer = FamilyAnswer::Tier(pool);
+        }
+    }
+
     /// The usable tiers that answer, indexed by [`Family::index`].
     pub(super) fn tier(&self) -> [Option<PoolId>; 2] {
         self.0.map(FamilyAnswer::tier)
@@ -214,6 +221,24 @@ impl RouteChange<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the pool of a failover answers now in these families, and did not before.
+    pub(super) fn reaches_failover(&self, families: &[Family]) -> bool {
+        self.is_of_failover(families, self.now) && !self.is_of_failover(families, self.before)
+    }
+
+    /// Whether the pool of a failover answered in these families, and does not now.
+    pub(super) fn leaves_failover(&self, families: &[Family]) -> bool {
+        self.is_of_failover(families, self.before) && !self.is_of_failover(families, self.now)
+    }
+
+    fn is_of_failover(&self, families: &[Family], (answering, table): (&Answering, &Table)) -> bool {
+        let Some(failover) = &self.route.service.failover else { return false };
+        let wanted = name(failover.pool, self.now.1);
+        families
+            .iter()
+            .all(|family| answering.get(*family).tier().is_some_and(|pool| name(pool, table) == wanted))
     }
 
     /// How many tiers are usable in the worst of these families: `1 of 2 tiers usable`.

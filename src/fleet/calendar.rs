@@ -90,6 +90,16 @@ impl Calendar {
         Stamp(stamp.0.saturating_add(self.ahead)).time()
     }
 
+    /// The time of day to display for a stamp, since 1970.
+    pub(super) fn shown_since_1970(&self, stamp: Stamp) -> Duration {
+        Duration::from_micros(u64::try_from(stamp.0.saturating_add(self.ahead)).unwrap_or_default())
+    }
+
+    /// The stamp for a time of day since 1970.
+    pub(super) fn stamp_since_1970(&self, time: Duration) -> Stamp {
+        Stamp(microseconds(time).saturating_sub(self.ahead))
+    }
+
     /// Compares the time of day with this calendar. Returns the seconds of a jump, positive if forward.
     pub(super) fn correct(&mut self, wall: SystemTime, passed: Duration) -> Option<f64> {
         let ahead = Stamp::of(wall).0.saturating_sub(self.stamp(passed).0);

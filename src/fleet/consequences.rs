@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::fleet::answering::{Answering, ChangeKind, RouteChange, addresses, in_words, lost};
 use crate::fleet::{Consequence, Fleet, OverrideChange};
 use crate::pool::{Backend, Family, Override, PoolId};
-use crate::table::{Choice, Decision, RouteView, ServiceView};
+use crate::table::{Choice, Decision, Progress, RouteView, ServiceView, Table, TiersInUse};
 
 /// The most consequences in a reply. A pool may be a tier of any number of services.
 const MOST_TOLD: usize = 20;
@@ -25,8 +25,14 @@ impl Fleet {
     ) -> Vec<Consequence> {
         let before = Arc::clone(&self.table);
         let (Some(pool), Some(view)) = (self.pools.get(id), before.pool(id)) else { return Vec::new() };
-        let changed = pool.view_with(Some(view), Some((backend, wanted)));
-        let after = before.with_pools([(id, Arc::new(changed))]);
+        let changed = Arc::new(pool.view_with(Some(view), Some((backend, wanted))));
+        // A pool that becomes usable by the override begins its time with it.
+        let steady_for = |pool: PoolId, family| match self.steady_for(pool, family) {
+            known if pool != id => known,
+            known => changed.is_steady(family).then(|| known.unwrap_or_default()),
+        };
+        let progress = Progress { at: self.calendar.shown_since_1970(self.at), steady_for: &steady_for };
+        let after = before.with_changes([(id, Arc::clone(&changed))], TiersInUse::new(), &progress);
         let services: Vec<&ServiceView> =
             before.services().of_pool(id).filter_map(|service| before.service(service)).collect();
         let mut consequences = Vec::new();
@@ -92,6 +98,20 @@ fn in_fail_open(
         let back = addresses(back, family);
         tell(takes_away, format!("answers with {back} of drained backends again: no other address is left"));
     }
+}
+
+/// The changes for the routes of a service between two tables of one configuration.
+pub(super) fn of_service(view: &ServiceView, [before, after]: [&Table; 2]) -> Vec<Consequence> {
+    let mut consequences = Vec::new();
+    for route in view.routes() {
+        let [old, new] = [before, after].map(|table| Answering::of(route, table));
+        if old != new {
+            let change = RouteChange { route, before: (&old, before), now: (&new, after) };
+            of_route(&change, &mut consequences);
+        }
+    }
+    consequences.sort_by_key(|consequence| !consequence.takes_away);
+    bounded(consequences)
 }
 
 /// `service www.example.com`, with `(rule 2)` if this is not the default route.

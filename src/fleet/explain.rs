@@ -9,12 +9,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::answer::{Asked, DrawnAddress, Explained, RouteExplained, TierVerdict, explain};
 use crate::fleet::certainty::PendingChange;
-use crate::fleet::{BackendStatus, Fleet};
+use crate::fleet::report::{failover_status, waiting_status};
+use crate::fleet::{BackendStatus, FailoverStatus, Fleet, WaitingStatus};
 use crate::health::Verdict;
 use crate::name::Name;
 use crate::pool::{Family, MinHealthy, Override, PoolId};
 use crate::service::{Route, Service};
-use crate::table::Decision;
+use crate::table::{Decision, RouteView};
 use crate::wire::subnet::ClientSubnet;
 
 /// The most backends in an explanation, because probes wait while it is made.
@@ -65,8 +66,12 @@ pub struct ExplainedService {
     pub route: Route,
     /// How it answers.
     pub outcome: ExplainedOutcome,
-    /// The earliest pending change in its pools, if the TTL follows certainty and a change is pending.
+    /// The earliest pending change, if the TTL follows certainty and a change is pending.
     pub pending: Option<ExplainedChange>,
+    /// The earlier tier that is usable and not taken yet.
+    pub waiting: Option<WaitingStatus>,
+    /// The pool that an operator has put first.
+    pub failover: Option<FailoverStatus>,
     /// Its tiers, in order.
     pub tiers: Vec<ExplainedTier>,
     /// How many backends of the tiers are left out: see [`MOST_EXPLAINED`].
@@ -181,14 +186,37 @@ impl Fleet {
                 Decision::NoAddress => ExplainedOutcome::NoAddress,
                 Decision::Down { .. } => ExplainedOutcome::Down,
             },
-            pending: self.explained_change(route.route),
+            pending: self.explained_change(*route),
+            waiting: waiting_status(*route, family, &self.table),
+            failover: failover_status(route.service, &self.table),
             tiers,
             left_out,
         }
     }
 
+    /// The earliest pending change for a route whose TTL follows certainty.
+    fn explained_change(&self, route: RouteView<'_>) -> Option<ExplainedChange> {
+        if route.route.ttl.is_fixed() {
+            return None;
+        }
+        let of_tiers = Family::ALL.into_iter().filter_map(|family| {
+            let WaitingStatus { pool, until } = waiting_status(route, family, &self.table)?;
+            let family = family.as_str();
+            Some(ExplainedChange {
+                at: until?,
+                text: format!("the service returns to pool {pool} in {family}"),
+            })
+        });
+        let failover =
+            failover_status(route.service, &self.table).and_then(|FailoverStatus { pool, until, .. }| {
+                Some(ExplainedChange { at: until?, text: format!("the failover to pool {pool} ends") })
+            });
+        let changes = of_tiers.chain(failover).chain(self.change_of_pools(route.route));
+        changes.min_by_key(|change| change.at)
+    }
+
     /// The earliest pending change in the pools of a route.
-    fn explained_change(&self, route: &Route) -> Option<ExplainedChange> {
+    fn change_of_pools(&self, route: &Route) -> Option<ExplainedChange> {
         let of_pool = |id: &PoolId| Some((self.certainty.earliest(*id)?, *id));
         let ((at, change), id) = route.tiers.iter().filter_map(of_pool).min()?;
         let pool = &self.pools.get(id)?.setup.pool;

@@ -8,8 +8,8 @@
 //!  set_clocks   the time, before each event
 //!  start_due    -> Launch: a probe to run, and the Running to return with its report
 //!  ended        Running, Report -> transitions
-//!  settle       alarms, shares, and overrides whose time has come
-//!  publish      -> the next table, if a pool has changed
+//!  settle       alarms, shares, overrides and returns whose time has come
+//!  publish      -> the next table, if a pool or the tier in use of a service may have changed
 //!  renew_orders -> the same table with other combinations in its answers, if due
 //! ```
 //!
@@ -23,6 +23,8 @@ mod certainty;
 mod consequences;
 mod expiry;
 mod explain;
+mod failback;
+mod failover;
 mod history;
 mod holding;
 mod kept_override;
@@ -66,6 +68,8 @@ use crate::table::Table;
 
 use calendar::{Calendar, Stamp};
 use certainty::Certainty;
+use failback::Returns;
+use failover::Failovers;
 use local_faults::{LocalFaults, Suspecting};
 use memory::Unreported;
 use overrides::Overrides;
@@ -81,14 +85,21 @@ pub use explain::{
     Explanation, MOST_EXPLAINED,
 };
 pub use history::{OUTCOMES, PastOutcome, PastTransition, TRANSITIONS};
-pub use memory::{Memory, MemoryChanges, RememberedOverride, RememberedState};
+pub use memory::{
+    Memory, MemoryChanges, RememberedFailover, RememberedOverride, RememberedPool, RememberedState,
+    RememberedTier,
+};
 pub use probing::{Due, Launch, ProbeRun, Running};
-pub use reload::{Configuration, LostOverride, NewConfiguration, Reloaded};
+pub use reload::{Configuration, LostFailover, LostOverride, NewConfiguration, Reloaded};
 pub use report::{BACKENDS_IN_A_PIECE, BACKENDS_WITH_HISTORY_IN_A_PIECE, Cursor, Piece, PoolPiece};
-pub use request::{Consequence, Overridden, OverrideChange, OverrideRefused, OverrideRequest};
+pub use request::{
+    Consequence, FailbackRequest, FailoverRequest, Overridden, OverrideChange, OverrideRefused,
+    OverrideRequest, ServiceChanged, ServiceRefused, ServiceRequest,
+};
 pub use slots::{MOST_DESCRIPTORS, probes_within};
 pub use status::{
-    AddressStatus, BackendStatus, CheckStatus, OverrideStatus, PoolStatus, ServiceStatus, Suspected,
+    AddressStatus, BackendStatus, CheckStatus, FailoverStatus, OverrideStatus, PoolStatus, ServiceStatus,
+    Suspected, WaitingStatus,
 };
 pub use survey::Survey;
 pub use verdict::combine;
@@ -150,6 +161,8 @@ pub struct Fleet {
     wakes: BinaryHeap<Reverse<(Moment, Spot)>>,
     overrides: Overrides,
     certainty: Certainty,
+    returns: Returns,
+    failovers: Failovers,
     unreported: Unreported,
     service_log: ServiceLog,
     local_faults: LocalFaults,
@@ -181,7 +194,7 @@ impl Fleet {
         let (mut health, mut targets) = (HealthTable::new(), Targets::default());
         let linker = Linker::new(&mut targets, &mut health, clocks.now, at, &mut *rng, &HashSet::new());
         let mut pools = Pools::link(pools, &memory.states, calendar, &metrics, linker);
-        pools.note_ttls(services.iter());
+        pools.note_services(services.iter());
         metrics.show(&pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
         let table = publishing::first_table(settings, catalog, services, &pools, counting_threads, rng);
         let mut fleet = Self {
@@ -195,6 +208,8 @@ impl Fleet {
             wakes: BinaryHeap::new(),
             overrides: Overrides::default(),
             certainty: Certainty::default(),
+            returns: Returns::default(),
+            failovers: Failovers::default(),
             unreported: Unreported::default(),
             local_faults: LocalFaults::default(),
             suspected: None,
@@ -207,7 +222,10 @@ impl Fleet {
         };
         fleet.set_groups();
         fleet.recall_overrides(memory.overrides);
+        fleet.recall_failovers(memory.failovers);
+        fleet.recall_tiers(&memory.tiers, &memory.pools);
         fleet.publish(None);
+        fleet.note_all_tiers();
         fleet.assess_certainty();
         fleet.publish_certainty(false);
         fleet
@@ -257,6 +275,8 @@ impl Fleet {
             self.unreported.everything();
             self.note_overrides();
             self.certainty.all_changed();
+            self.show_returns_again();
+            self.show_failovers_again();
             warn!(seconds, "the time of day has jumped; overrides still last for their full time");
         }
         self.at = self.calendar.stamp(clocks.passed);
@@ -279,14 +299,18 @@ impl Fleet {
         let due = (!self.slots.are_full()).then(|| self.health.next_due()).flatten();
         let suspicion = self.health.next_end();
         let share = self.wakes.peek().map(|wake| wake.0.0);
-        let override_end = self.overrides.end.map(|end| self.now.saturating_add(end.since(self.at)));
-        [due, suspicion, share, override_end].into_iter().flatten().min()
+        let moment = |at: Stamp| self.now.saturating_add(at.since(self.at));
+        let ends = [self.overrides.end, self.failovers.end, self.returns.next()].map(|at| at.map(moment));
+        [due, suspicion, share].into_iter().chain(ends).flatten().min()
     }
 
-    /// Handles everything that is due: ends of suspicions, changes of shares, ends of overrides.
+    /// Handles everything that is due: ends of suspicions, changes of shares, ends of overrides and failovers,
+    /// returns to earlier tiers.
     pub fn settle(&mut self) {
         self.heed_alarms();
         self.weigh_due();
         self.end_overrides();
+        self.end_failovers();
+        self.take_earlier_tiers();
     }
 }

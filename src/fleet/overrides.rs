@@ -274,6 +274,12 @@ fn answered(id: PoolId, table: &Table) -> BTreeSet<usize> {
         .collect()
 }
 
+/// A duration for a log line, in whole seconds, because some time has passed since it was set, for example for an
+/// hour.
+pub(super) fn rounded(length: Duration) -> Duration {
+    Duration::from_secs((length + HALF_A_SECOND).as_secs())
+}
+
 /// Logs a new override, or the end of the previous one.
 fn log_override(
     pool: &PoolState,
@@ -289,8 +295,6 @@ fn log_override(
     let pool = &**pool.series.name();
     match kept {
         Some(KeptOverride { value, until, reason, .. }) => {
-            // Rounded, because some time has passed since it was set, for example for an hour.
-            let rounded = |length: Duration| Duration::from_secs((length + HALF_A_SECOND).as_secs());
             let ends_in = until.map(|until| Shown(rounded(until.since(now))).to_string());
             let ([state, weight], reason) = (words(Some(*value)), reason.as_deref());
             info!(

@@ -20,7 +20,7 @@ use crate::fleet::{OverrideChange, combine};
 use crate::health::{HealthTable, Moment, TargetId, Verdict};
 use crate::metrics::{Metrics, PoolSeries};
 use crate::pool::{Backend, Override, OverrideKind, OverrideValue, PoolId};
-use crate::service::{Service, Ttl};
+use crate::service::{Failback, Service, Ttl};
 use crate::table::{AddressCondition, FULL_WEIGHT, PoolView, Standing};
 
 /// The probing of a pool has stalled if there was no outcome for this many of its longest intervals, plus a
@@ -28,7 +28,7 @@ use crate::table::{AddressCondition, FULL_WEIGHT, PoolView, Standing};
 const PATIENCE: u32 = 3;
 
 /// How long after a table was replaced one of its answers may still be in transit.
-const ON_THE_WAY: Duration = Duration::from_secs(1);
+pub(super) const ON_THE_WAY: Duration = Duration::from_secs(1);
 
 /// All pools, indexed by [`PoolId`].
 #[derive(Debug, Default)]
@@ -52,6 +52,10 @@ pub(super) struct PoolState {
     pub(super) earlier_answers_end: Stamp,
     /// Why this machine is suspected, and not the pool.
     pub(super) suspected: Option<Suspecting>,
+    /// Since when it is usable without a break, not on trust, by [`Family::index`](crate::pool::Family::index).
+    pub(super) steady: [Option<Stamp>; 2],
+    /// Whether a service that has it as a tier does not always return to it at once.
+    pub(super) is_awaited: bool,
 }
 
 /// The longest TTLs of several routes.
@@ -182,16 +186,17 @@ impl Pools {
         Some((&pool.name, &backend.name, *backend.addresses.get(spot.address as usize)?))
     }
 
-    /// Records the longest TTLs of each pool.
-    pub(super) fn note_ttls<'a>(&mut self, services: impl Iterator<Item = &'a Service>) {
+    /// Records the longest TTLs of each pool, and whether a service may wait for it.
+    pub(super) fn note_services<'a>(&mut self, services: impl Iterator<Item = &'a Service>) {
         for pool in &mut self.0 {
-            pool.ttl = None;
+            (pool.ttl, pool.is_awaited) = (None, false);
         }
         for service in services {
             for (_, route) in service.routes() {
                 for tier in &route.tiers {
                     if let Some(pool) = self.0.get_mut(tier.index()) {
                         pool.ttl = Some(pool.ttl.unwrap_or_default().with(route.ttl));
+                        pool.is_awaited |= service.failback != Failback::Auto;
                     }
                 }
             }
@@ -256,12 +261,25 @@ impl PoolState {
                 }
             }
         }
-        let (ttl, earlier_answers_end, suspected) = previous.map_or((None, linker.at, None), |previous| {
-            (previous.ttl, previous.earlier_answers_end, previous.suspected)
-        });
+        let (ttl, earlier_answers_end, suspected, steady) = previous
+            .map_or((None, linker.at, None, [None; 2]), |previous| {
+                (previous.ttl, previous.earlier_answers_end, previous.suspected, previous.steady)
+            });
         let checks = setup.checks.iter().map(|check| check.name.as_str().into()).collect();
         let tally = tally_of(&setup, &backends);
-        Self { setup, checks, series, backends, tally, ttl, earlier_answers_end, suspected }
+        let is_awaited = false;
+        Self {
+            setup,
+            checks,
+            series,
+            backends,
+            tally,
+            ttl,
+            earlier_answers_end,
+            suspected,
+            steady,
+            is_awaited,
+        }
     }
 
     /// When answers with its addresses have expired everywhere, if they end now. `certain_until` is the time of the

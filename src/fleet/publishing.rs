@@ -1,5 +1,6 @@
 //! Builds the answer table from the pools, and logs what changes with it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use rand::{Rng, SeedableRng};
 use crate::fleet::Fleet;
 use crate::fleet::pools::Pools;
 use crate::fleet::services::log_pool;
-use crate::service::Service;
+use crate::pool::PoolId;
+use crate::service::{Service, ServiceId};
 use crate::settings::Settings;
-use crate::table::{Services, Table};
+use crate::table::{PoolView, Services, Table};
 use crate::zone::Catalog;
 
 /// How often each draw gets one new order of its backends. So after a minute, all combinations in the
@@ -36,23 +38,39 @@ pub(super) fn first_table(
 }
 
 impl Fleet {
-    /// Builds the next table if a pool has changed. Returns whether it has. `asked_by` is who requested the
-    /// change, if anyone, for the log.
+    /// Builds the next table if a pool, or the tier in use of a service, may have changed. Returns whether it has
+    /// built one. `asked_by` is who requested the change, if anyone, for the log.
     pub fn publish(&mut self, asked_by: Option<&str>) -> bool {
+        self.apply_failovers();
         let before = Arc::clone(&self.table);
         // Before the pools change, because answers until now have followed the earlier times.
         let is_certainty_changed = self.publish_certainty(true);
-        if self.touched.is_empty() {
+        if self.touched.is_empty() && self.returns.again.is_empty() {
             return is_certainty_changed;
         }
-        let touched = std::mem::take(&mut self.touched);
+        let (touched, again) = (std::mem::take(&mut self.touched), std::mem::take(&mut self.returns.again));
         let rebuilt = touched.iter().filter_map(|&id| {
             let (view, pool) = (self.table.pool(id)?, self.pools.get(id)?);
             Some((id, Arc::new(pool.next_view(view))))
         });
-        let table = Arc::new(self.table.with_pools(rebuilt));
+        let rebuilt: Vec<(PoolId, Arc<PoolView>)> = rebuilt.collect();
+        for (id, view) in &rebuilt {
+            self.note_steady(*id, view);
+        }
+        let services = Arc::clone(self.table.services());
+        let mut keeping: BTreeSet<usize> = touched.iter().flat_map(|id| services.keeping(*id)).collect();
+        let mut others: Vec<ServiceId> = Vec::new();
+        let mut pools = touched.clone();
+        for (id, route) in again.keys().flat_map(|plan| services.routes_of(*plan)) {
+            keeping.extend(Some(route.plan()).filter(|_| route.keeps()));
+            others.push(id);
+            pools.extend(&route.route.tiers);
+        }
+        let table = self.with_progress(|progress| self.table.with_changes(rebuilt, again, progress));
+        let table = Arc::new(table);
         let previous = std::mem::replace(&mut self.table, Arc::clone(&table));
-        self.note_safety(&touched, &before);
+        self.note_safety(&pools, &before);
+        self.note_tiers(&previous, keeping);
         for &id in &touched {
             if let (Some(before), Some(now), Some(pool)) =
                 (previous.pool(id), table.pool(id), self.pools.get(id))
@@ -60,7 +78,8 @@ impl Fleet {
                 log_pool(before, now, &pool.tally.to_string(), asked_by);
             }
         }
-        self.service_log.look(&previous, &table, touched, asked_by);
+        let affected = touched.iter().flat_map(|id| services.of_pool(*id)).chain(others);
+        self.service_log.look(&previous, &table, affected, asked_by);
         true
     }
 

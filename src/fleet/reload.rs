@@ -14,6 +14,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::check::PoolSetup;
 use crate::fleet::Fleet;
+use crate::fleet::failback::{earlier_tiers, recalled_plans};
 use crate::fleet::memory::Hints;
 use crate::fleet::pools::{Linking, PoolState, Pools};
 use crate::fleet::probing::Reason;
@@ -22,7 +23,7 @@ use crate::fleet::targets::{Linker, Spot};
 use crate::pool::{Backend, OverrideValue, Pool, PoolId};
 #[cfg(test)]
 use crate::served::Served;
-use crate::service::Service;
+use crate::service::{Service, ServiceId};
 use crate::settings::Settings;
 use crate::table::{PoolView, Services, Table};
 use crate::zone::Catalog;
@@ -84,6 +85,19 @@ pub struct Reloaded {
     pub generation: u64,
     /// Overrides that ended because their backends are gone.
     pub lost: Vec<LostOverride>,
+    /// Failovers that ended because their services or pools are gone.
+    pub lost_failovers: Vec<LostFailover>,
+}
+
+/// A failover that has ended because its service is gone, or no longer has its pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostFailover {
+    /// The service's name.
+    pub service: Arc<str>,
+    /// The pool's name.
+    pub pool: Arc<str>,
+    /// Why it was set.
+    pub reason: Option<String>,
 }
 
 /// An override that has ended because its backend is gone.
@@ -143,6 +157,7 @@ impl Fleet {
 
     /// Switches to another configuration, and builds its table. `rng` spreads the first probes of new targets.
     pub fn reload(&mut self, wanted: NewConfiguration, rng: &mut impl Rng) -> Reloaded {
+        self.apply_failovers();
         let before = Arc::clone(&self.table);
         // Resolvers may still have earlier answers with the earlier TTLs.
         for index in 0..self.pools.0.len() {
@@ -153,6 +168,11 @@ impl Fleet {
             }
         }
         let NewConfiguration { settings, catalog, services, pools, by } = wanted;
+        let earlier_tiers = earlier_tiers(&before, &services);
+        self.let_go_of_tiers();
+        self.let_go_of_failovers();
+        let names: Vec<&str> = pools.iter().map(|setup| setup.pool.name.as_str()).collect();
+        let lost_failovers = self.move_failovers(&before, &services, &names, &by);
         let changes: Vec<PoolChange> =
             (0..).zip(&pools).map(|(index, pool)| PoolChange::of(self.pools.0.get(index), pool)).collect();
         let gone = self.pools.0.len() > pools.len();
@@ -186,21 +206,31 @@ impl Fleet {
         if regroup {
             self.set_groups();
         }
-        self.pools.note_ttls(services.iter());
+        self.pools.note_services(services.iter());
         let views = self.pools.iter().zip(&changes).map(|((id, pool), change)| {
             let old =
                 old_names.get(pool.setup.pool.name.as_str()).and_then(|index| before.pools().get(*index));
             reloaded_view(pool, old, *change != PoolChange::None || self.touched.contains(&id))
         });
+        let views: Vec<Arc<PoolView>> = views.collect();
+        for (id, view) in (0..).map(PoolId).zip(&views) {
+            self.note_steady(id, view);
+        }
         let same_services =
             !is_linked_anew && before.services().iter().map(|view| &view.service).eq(services.iter());
-        let services =
-            if same_services { Arc::clone(before.services()) } else { Arc::new(Services::new(services)) };
+        let services = if same_services {
+            Arc::clone(before.services())
+        } else {
+            Arc::new(Services::with_failovers(services, &self.failovers.shown(self.calendar)))
+        };
         let (generation, settings, rng) =
             (before.generation + 1, Arc::new(settings), SmallRng::from_rng(rng));
         let table = Table::new(generation, settings, catalog, services, views, rng).counting_on(&before);
-        let table = Arc::new(table);
+        let plans = recalled_plans(&table, &earlier_tiers);
+        let table = Arc::new(self.with_progress(|progress| table.with_tiers_in_use(plans, progress)));
         self.table = Arc::clone(&table);
+        self.note_all_tiers();
+        self.note_failovers();
         self.touched.clear();
         let all: BTreeSet<PoolId> = self.pools.iter().map(|(id, _)| id).collect();
         for (id, pool) in self.pools.iter() {
@@ -213,14 +243,15 @@ impl Fleet {
             }
         }
         if same_services {
-            self.service_log.look(&before, &table, all.iter().copied(), Some(&by));
+            let services = (0..).map(ServiceId).take(table.services().len());
+            self.service_log.look(&before, &table, services, Some(&by));
         } else {
             self.service_log.go_on(&before, &table, Some(&by));
         }
         self.assess_certainty();
         self.publish_certainty(false);
         self.note_safety(&all, &table);
-        Reloaded { generation: table.generation, lost }
+        Reloaded { generation: table.generation, lost, lost_failovers }
     }
 
     /// Replaces the pools; `relinked` are the pools whose targets may differ.

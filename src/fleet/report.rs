@@ -6,16 +6,20 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::check::Check;
 use crate::fleet::answering::Answering;
 use crate::fleet::calendar::Calendar;
 use crate::fleet::pools::{AddressState, BackendState, PoolState, standing};
-use crate::fleet::{AddressStatus, BackendStatus, CheckStatus, Fleet, PoolStatus, ServiceStatus, Suspected};
+use crate::fleet::{
+    AddressStatus, BackendStatus, CheckStatus, FailoverStatus, Fleet, PoolStatus, ServiceStatus, Suspected,
+    WaitingStatus,
+};
 use crate::health::TargetId;
 use crate::pool::{Backend, Family, Override, OverrideKind, PoolId};
-use crate::table::{Choice, FamilyView, PoolView, ServiceView, Standing, Table};
+use crate::service::Failover;
+use crate::table::{Choice, FamilyView, PoolView, RouteView, ServiceView, Standing, Table};
 
 /// The most backends in a piece: well below a millisecond of work.
 pub const BACKENDS_IN_A_PIECE: usize = 500;
@@ -262,7 +266,8 @@ impl ServiceStatus {
     /// The state of a service according to a table.
     #[must_use]
     pub fn of(view: &ServiceView, table: &Table) -> Self {
-        let answering = Answering::of(view.default_route(), table);
+        let route = view.default_route();
+        let answering = Answering::of(route, table);
         let name = |pool: PoolId| table.pool(pool).map(|view| view.name.to_string());
         let any = |is: fn(&Answering) -> bool| view.routes().any(|route| is(&Answering::of(route, table)));
         Self {
@@ -271,7 +276,29 @@ impl ServiceStatus {
             tier: answering.tier().map(|tier| tier.and_then(name)),
             down: any(Answering::is_down),
             fail_open: any(Answering::fails_open),
-            ttl: view.service.default.ttl.max,
+            ttl: route.route.ttl.max,
+            failback: view.service.failback,
+            waiting: Family::ALL.map(|family| waiting_status(route, family, table)),
+            failover: failover_status(view, table),
         }
     }
+}
+
+/// The earlier tier of a route that is usable and not taken yet.
+pub(super) fn waiting_status(route: RouteView<'_>, family: Family, table: &Table) -> Option<WaitingStatus> {
+    let waiting = table.tier_in_use(route.plan(), family).waiting?;
+    let pool = table.pool(*route.route.tiers.get(waiting.tier)?)?.name.to_string();
+    Some(WaitingStatus { pool, until: waiting.until.map(|until| UNIX_EPOCH + until) })
+}
+
+/// The failover of a service.
+pub(super) fn failover_status(view: &ServiceView, table: &Table) -> Option<FailoverStatus> {
+    let Failover { pool, since, until, reason, by } = &**view.failover.as_ref()?;
+    Some(FailoverStatus {
+        pool: table.pool(*pool)?.name.to_string(),
+        since: UNIX_EPOCH + *since,
+        until: until.map(|until| UNIX_EPOCH + until),
+        reason: reason.clone(),
+        by: by.clone(),
+    })
 }

@@ -1,8 +1,9 @@
-//! Requests for an override, and their results.
+//! Requests for an override or another tier, and their results.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::fleet::{BackendStatus, OverrideStatus};
+use crate::fleet::{BackendStatus, FailoverStatus, OverrideStatus, ServiceStatus};
+use crate::name::Name;
 use crate::pool::{Override, OverrideKind, OverrideValue};
 
 /// A request to set or end the override of a backend.
@@ -82,5 +83,73 @@ pub enum OverrideRefused {
         backend: String,
     },
     /// It takes something away from clients, and was not forced.
+    TakesAway(Vec<Consequence>),
+}
+
+/// A request that a service returns to its first usable tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailbackRequest {
+    /// The service's name.
+    pub service: Name,
+    /// Who requested it, for the log.
+    pub by: String,
+}
+
+/// A request that a service answers from one of its pools, or no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailoverRequest {
+    /// The service's name.
+    pub service: Name,
+    /// The pool's name; none ends the failover.
+    pub pool: Option<String>,
+    /// How long it lasts; without it, until an operator ends it.
+    pub length: Option<Duration>,
+    /// The reason, for display. If there is none, the reason of the previous failover stays.
+    pub reason: Option<String>,
+    /// Whether to do it even if the pool cannot answer, or clients lose something.
+    pub force: bool,
+    /// Who requested it, for display and for the log.
+    pub by: String,
+}
+
+/// A request for another tier of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceRequest {
+    /// To return to the first usable tier.
+    FailBack(FailbackRequest),
+    /// To set or end a failover.
+    FailOver(FailoverRequest),
+}
+
+/// The result of a request for a service that was carried out.
+#[derive(Clone, Debug)]
+pub struct ServiceChanged {
+    /// The service after the change.
+    pub service: ServiceStatus,
+    /// The previous failover.
+    pub before: Option<FailoverStatus>,
+    /// When the last answer with a backend of another pool expires; none if other pools still answer.
+    pub safe_at: Option<SystemTime>,
+    /// The changes for its routes.
+    pub consequences: Vec<Consequence>,
+}
+
+/// Why a service was not changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceRefused {
+    /// The configuration has no such service.
+    NoSuchService,
+    /// It has no tier to return to: these earlier tiers are not usable.
+    NotUsable(Vec<String>),
+    /// A failover to this pool is in force, and decides which tier answers.
+    Failover(String),
+    /// The service does not have the pool of a failover.
+    NoSuchPool {
+        /// The requested pool.
+        pool: String,
+        /// Its pools.
+        pools: Vec<String>,
+    },
+    /// The failover takes something away from clients, or its pool cannot answer, and it was not forced.
     TakesAway(Vec<Consequence>),
 }

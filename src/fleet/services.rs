@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use crate::fleet::answering::{Answering, ChangeKind, RouteChange, in_words, lost};
 use crate::pool::{Family, PoolId};
+use crate::service::{RouteIndex, ServiceId};
 use crate::table::{PoolView, ServiceView, Table};
 
 /// Logs the changes of a route of a service.
@@ -15,6 +16,23 @@ fn log(change: &RouteChange<'_>, asked_by: Option<&str>) {
     for (kind, families) in change.kinds() {
         let (family, left) = (in_words(&families), change.left(&families));
         match kind {
+            ChangeKind::Later | ChangeKind::Earlier if change.reaches_failover(&families) => {
+                info!(
+                    service,
+                    rule, from, to, left, asked_by, "service is answered by the pool of its failover"
+                );
+            }
+            ChangeKind::Later | ChangeKind::Earlier if change.leaves_failover(&families) => {
+                warn!(
+                    service,
+                    rule,
+                    from,
+                    to,
+                    left,
+                    asked_by,
+                    "service has left the pool of its failover, which is not usable; it returns to it as soon as it is"
+                );
+            }
             ChangeKind::Down if change.before.0.is_down() => {
                 let instead = change.instead(&families);
                 warn!(
@@ -150,26 +168,31 @@ impl ServiceLog {
         }
     }
 
-    /// Logs the changes of services that use these pools. A service that uses several of them is
-    /// examined several times, but has changed only the first time.
+    /// Takes the tier of a route from the previous run, so that only a change since then is logged.
+    pub(super) fn recall(&mut self, id: ServiceId, route: RouteIndex, family: Family, pool: PoolId) {
+        let of_service = self.last.get_mut(id.index());
+        if let Some(last) = of_service.and_then(|last| last.iter_mut().nth(usize::from(route.0))) {
+            last.set_tier(family, pool);
+        }
+    }
+
+    /// Logs the changes of these services. A service that is repeated has changed only the first time.
     pub(super) fn look(
         &mut self,
         before: &Table,
         table: &Table,
-        pools: impl IntoIterator<Item = PoolId>,
+        services: impl IntoIterator<Item = ServiceId>,
         asked_by: Option<&str>,
     ) {
-        for pool in pools {
-            for id in table.services().of_pool(pool) {
-                let (Some(view), Some(last)) = (table.service(id), self.last.get_mut(id.index())) else {
-                    continue;
-                };
-                for (route, last) in view.routes().zip(last.iter_mut()) {
-                    let now = Answering::of(route, table).after(last, route, table);
-                    let old = std::mem::replace(last, now);
-                    if old != now {
-                        log(&RouteChange { route, before: (&old, before), now: (&now, table) }, asked_by);
-                    }
+        for id in services {
+            let (Some(view), Some(last)) = (table.service(id), self.last.get_mut(id.index())) else {
+                continue;
+            };
+            for (route, last) in view.routes().zip(last.iter_mut()) {
+                let now = Answering::of(route, table).after(last, route, table);
+                let old = std::mem::replace(last, now);
+                if old != now {
+                    log(&RouteChange { route, before: (&old, before), now: (&now, table) }, asked_by);
                 }
             }
         }

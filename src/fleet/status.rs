@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use crate::fleet::{PastOutcome, PastTransition};
 use crate::pool::OverrideValue;
+use crate::service::Failback;
 use crate::table::Standing;
 
 /// A suspicion of this machine, instead of the backends.
@@ -143,4 +144,34 @@ pub struct ServiceStatus {
     pub fail_open: bool,
     /// In seconds.
     pub ttl: u32,
+    /// When it returns to an earlier tier.
+    pub failback: Failback,
+    /// The earlier tier that is usable and not taken yet, indexed by `Family::index`.
+    pub waiting: [Option<WaitingStatus>; 2],
+    /// The pool that an operator has put first.
+    pub failover: Option<FailoverStatus>,
+}
+
+/// An operator's failover of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailoverStatus {
+    /// The name of the pool.
+    pub pool: String,
+    /// When it began.
+    pub since: SystemTime,
+    /// When it ends by itself.
+    pub until: Option<SystemTime>,
+    /// The reason for it.
+    pub reason: Option<String>,
+    /// Who requested it.
+    pub by: Option<String>,
+}
+
+/// An earlier tier of a service that is usable and not taken yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingStatus {
+    /// The name of its pool.
+    pub pool: String,
+    /// When it is taken if it stays usable; none if it waits for an operator, or is usable only on trust.
+    pub until: Option<SystemTime>,
 }

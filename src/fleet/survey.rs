@@ -4,8 +4,9 @@
 //! turns.
 
 use crate::fleet::{Fleet, Memory};
+use crate::service::ServiceId;
 
-/// How many backends are read in one step: well below a millisecond of work.
+/// How many backends, or services, are read in one step: well below a millisecond of work.
 const BACKENDS_IN_A_STEP: usize = 500;
 
 /// A [`Memory`] that is being read.
@@ -16,6 +17,8 @@ pub struct Survey {
     pool: usize,
     /// The next backend in that pool.
     backend: usize,
+    /// The next service, once all pools are read.
+    service: usize,
 }
 
 impl Survey {
@@ -29,7 +32,7 @@ impl Survey {
         self.step_of(fleet, BACKENDS_IN_A_STEP)
     }
 
-    /// Reads this many backends.
+    /// Reads this many backends or services.
     pub(super) fn step_of(&mut self, fleet: &Fleet, backends: usize) -> Option<Memory> {
         let mut left = backends;
         while let Some(pool) = fleet.pools.0.get(self.pool) {
@@ -41,11 +44,18 @@ impl Survey {
                 self.backend = end;
                 return None;
             }
+            fleet.remember_pool(&mut self.memory, pool);
             (self.pool, self.backend) = (self.pool + 1, 0);
             if left == 0 {
                 return None;
             }
         }
-        Some(std::mem::take(&mut self.memory))
+        let count = fleet.table.services().len();
+        let end = count.min(self.service + left);
+        for service in (0..).map(ServiceId).take(end).skip(self.service) {
+            fleet.remember_service(&mut self.memory, service);
+        }
+        self.service = end;
+        (end == count).then(|| std::mem::take(&mut self.memory))
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::metrics::text::{TextEncoder, flag};
 use crate::pool::{Family, PoolId};
-use crate::service::ServiceId;
-use crate::table::{Decision, PoolShares, ServiceView, Table};
+use crate::service::{Failback, ServiceId};
+use crate::table::{Decision, PoolShares, RouteView, ServiceView, Table};
 
 /// Writes the figures of a table.
 pub(super) fn write(text: &mut TextEncoder<'_>, table: &Table) -> fmt::Result {
@@ -31,6 +31,7 @@ pub(super) fn write(text: &mut TextEncoder<'_>, table: &Table) -> fmt::Result {
         fail_open.series(&[("service", &view.service.name.to_plain())], flag(fails_open))?;
     }
     write_tiers(text, table)?;
+    write_returns(text, table)?;
     write_shares(text, table)?;
     let mut answers = text.counter("backend_answers_total", "Answers that contained the backend.")?;
     for (id, pool) in (0..).map(PoolId).zip(table.pools().iter()) {
@@ -63,6 +64,28 @@ fn write_tiers(text: &mut TextEncoder<'_>, table: &Table) -> fmt::Result {
                 let labels = [("service", &*name), ("rule", &rule), ("family", family.as_str())];
                 tiers.series(&labels, tier)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Which services wait for an earlier tier, and which have a failover.
+fn write_returns(text: &mut TextEncoder<'_>, table: &Table) -> fmt::Result {
+    let help =
+        "1 while an earlier tier is usable and not taken yet, for services whose failback is not auto.";
+    let mut waiting = text.gauge("service_failback_waiting", help)?;
+    for view in table.services().iter().filter(|view| view.service.failback != Failback::Auto) {
+        for family in Family::ALL {
+            let waits = |route: RouteView<'_>| table.tier_in_use(route.plan(), family).waiting.is_some();
+            let labels = [("service", &*view.service.name.to_plain()), ("family", family.as_str())];
+            waiting.series(&labels, flag(view.routes().any(waits)))?;
+        }
+    }
+    let help = "1 while an operator has put the pool first for the service.";
+    let mut failovers = text.gauge("service_failover", help)?;
+    for view in table.services().iter() {
+        if let Some(pool) = view.failover.as_ref().and_then(|failover| table.pool(failover.pool)) {
+            failovers.series(&[("service", &view.service.name.to_plain()), ("pool", &pool.name)], 1)?;
         }
     }
     Ok(())

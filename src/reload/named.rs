@@ -15,7 +15,7 @@ use crate::check::{
     TcpProbe, Timing, TlsProbe, TlsSettings, Version,
 };
 use crate::duration::Shown;
-use crate::fleet::{LostOverride, Reloaded};
+use crate::fleet::{LostFailover, LostOverride, Reloaded};
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, OverrideKind, Pool, PoolId, Require};
 use crate::service::{Answers, Persistence, Policy, Route, Service, Ttl, WhenDown};
@@ -109,7 +109,7 @@ pub(super) fn difference(before: Compared<'_>, now: Compared<'_>) -> Difference 
 
 impl Difference {
     /// Adds the result of the reload to the difference.
-    pub(super) fn with(self, Reloaded { generation, lost }: Reloaded) -> Self {
+    pub(super) fn with(self, Reloaded { generation, lost, lost_failovers }: Reloaded) -> Self {
         let change = |LostOverride { pool, backend, value, reason }: LostOverride| {
             let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
             let what = match value.kind() {
@@ -119,7 +119,14 @@ impl Difference {
             let detail = format!("{what}{value}{reason} has ended, because the backend is gone");
             Change::Changed(format!("{pool}/{backend}"), vec![detail])
         };
-        Self { generation, overrides: lost.into_iter().map(change).collect(), ..self }
+        let of_service = |LostFailover { service, pool, reason }: LostFailover| {
+            let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+            let detail =
+                format!("failover to {pool}{reason} has ended, because the service no longer has the pool");
+            Change::Changed(service.to_string(), vec![detail])
+        };
+        let failovers = lost_failovers.into_iter().map(of_service);
+        Self { generation, overrides: lost.into_iter().map(change).chain(failovers).collect(), ..self }
     }
 
     /// Whether nothing differs.
@@ -372,7 +379,7 @@ fn shown_ttl(ttl: Ttl) -> String {
 }
 
 fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
-    let Service { name: _, default, rules: _, policy, spread } = service;
+    let Service { name: _, default, rules: _, policy, spread, failback } = service;
     let Route { tiers, answers, ttl, when_down } = default;
     let pool_name = |id: &PoolId| pools.get(id.index()).map_or("?", |setup| setup.pool.name.as_str());
     let tiers: Vec<&str> = tiers.iter().map(pool_name).collect();
@@ -395,6 +402,7 @@ fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
             },
         ),
         fact("spread", spread.as_str()),
+        fact("failback", failback.to_string()),
         fact(
             "when_down",
             match when_down {

@@ -52,7 +52,7 @@ pub(super) async fn swap(
     let compared = spawn_blocking(compare).await.map_err(|_| NotReloaded::BrokeOff)?;
     let (running, wanted, difference) = compared;
     let reloaded = if difference.is_empty() {
-        Reloaded { generation: running.table.generation, lost: Vec::new() }
+        Reloaded { generation: running.table.generation, lost: Vec::new(), lost_failovers: Vec::new() }
     } else {
         ask(checker, |reply| CheckerCommand::Reload(Box::new(wanted), reply)).await?
     };

@@ -9,6 +9,7 @@
 //! 2   `journal`
 //! ```
 //!
+//! An earlier steerd ignores members that it does not know, so that it can be started again.
 //! Every version stays readable; `tests/fixtures/state` has a sample of each.
 
 use std::time::SystemTime;
@@ -20,7 +21,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::fleet::{Memory, RememberedOverride};
-use crate::state::form::{StoredKind, StoredOverride, StoredState, StoredWeight, time};
+use crate::state::form::{
+    StoredFailover, StoredKind, StoredOverride, StoredPool, StoredState, StoredTier, StoredWeight, time,
+};
 
 /// The format name in the file.
 const FORMAT: &str = "steerd-health";
@@ -80,6 +83,12 @@ struct Stored {
     overrides: Vec<StoredOverride>,
     #[serde(default)]
     weights: Vec<StoredWeight>,
+    #[serde(default)]
+    tiers: Vec<StoredTier>,
+    #[serde(default)]
+    pools: Vec<StoredPool>,
+    #[serde(default)]
+    failovers: Vec<StoredFailover>,
 }
 
 /// Encodes a memory. `journal` is the number of the journal that continues it.
@@ -87,8 +96,14 @@ struct Stored {
 /// # Errors
 /// Errors of the serializer. No memory causes one.
 pub(super) fn encode(memory: Memory, journal: u64, now: SystemTime) -> serde_json::Result<String> {
-    let states = memory.states.into_iter().map(StoredState).collect();
-    let mut stored = Stored { states, overrides: Vec::new(), weights: Vec::new() };
+    let mut stored = Stored {
+        states: memory.states.into_iter().map(StoredState).collect(),
+        overrides: Vec::new(),
+        weights: Vec::new(),
+        tiers: memory.tiers.into_iter().map(StoredTier).collect(),
+        pools: memory.pools.into_iter().map(StoredPool).collect(),
+        failovers: memory.failovers.into_iter().map(StoredFailover).collect(),
+    };
     for kept in memory.overrides {
         match StoredKind::from(kept) {
             StoredKind::State(kept) => stored.overrides.push(kept),
@@ -128,6 +143,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
         overrides: (stored.overrides.into_iter().map(RememberedOverride::from))
             .chain(stored.weights.into_iter().map(RememberedOverride::from))
             .collect(),
+        tiers: stored.tiers.into_iter().map(|StoredTier(tier)| tier).collect(),
+        pools: stored.pools.into_iter().map(|StoredPool(pool)| pool).collect(),
+        failovers: stored.failovers.into_iter().map(|StoredFailover(kept)| kept).collect(),
     };
     Ok(Snapshot { memory, written: written.into(), journal })
 }

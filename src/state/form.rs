@@ -10,12 +10,21 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::{RememberedOverride, RememberedState};
+use crate::fleet::{RememberedFailover, RememberedOverride, RememberedPool, RememberedState, RememberedTier};
 use crate::health::Verdict;
-use crate::pool::{MAX_WEIGHT_PERCENT, Override, OverrideValue};
+use crate::pool::{Family, MAX_WEIGHT_PERCENT, Override, OverrideValue};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredState(#[serde(with = "StateForm")] pub(super) RememberedState);
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredTier(#[serde(with = "TierForm")] pub(super) RememberedTier);
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredPool(#[serde(with = "PoolForm")] pub(super) RememberedPool);
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredFailover(#[serde(with = "FailoverForm")] pub(super) RememberedFailover);
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "RememberedState")]
@@ -102,6 +111,47 @@ impl<V: Into<OverrideValue>> From<OverrideForm<V>> for RememberedOverride {
         let OverrideForm { pool, backend, value, since, until, reason, by } = form;
         Self { pool, backend, value: value.into(), since, until, reason, by }
     }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RememberedTier")]
+struct TierForm {
+    service: Arc<str>,
+    route: u32,
+    #[serde(with = "FamilyWord")]
+    family: Family,
+    tiers: Vec<Arc<str>>,
+    pool: Option<Arc<str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RememberedPool")]
+struct PoolForm {
+    pool: Arc<str>,
+    #[serde(with = "FamilyWord")]
+    family: Family,
+    #[serde(with = "optional_time")]
+    since: Option<SystemTime>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RememberedFailover")]
+struct FailoverForm {
+    service: Arc<str>,
+    pool: Arc<str>,
+    #[serde(with = "time")]
+    since: SystemTime,
+    #[serde(with = "optional_time")]
+    until: Option<SystemTime>,
+    reason: Option<String>,
+    by: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Family", rename_all = "lowercase")]
+enum FamilyWord {
+    Ipv4,
+    Ipv6,
 }
 
 #[derive(Serialize, Deserialize)]

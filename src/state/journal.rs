@@ -8,6 +8,10 @@
 //! 77d2...          {"ended":{"pool":"web","backend":"gw1"}}     the override has ended
 //! 2ab0...          {"weight":{"pool":"web", ...}}               an override of the weight
 //! e51c...          {"weight_ended":{"pool":"web", ...}}
+//! 02b6...          {"tier":{"service":"www.lb.example.", ...}}  the tier in use; null if it is the first
+//! e815...          {"pool":{"pool":"web","family":"ipv4", ...}} since when it is usable; null if it is not
+//! 3f70...          {"failover":{"service":"www.lb.example.", "pool":"web", ...}}
+//! a9c4...          {"failover_ended":{"service":"www.lb.example."}}
 //! ```
 //!
 //! A record starts with a checksum over its text, its offset in the file and the number of the
@@ -27,7 +31,9 @@ use serde::{Deserialize, Serialize};
 use crate::fleet::MemoryChanges;
 use crate::pool::OverrideKind;
 use crate::state::disk::Disk;
-use crate::state::form::{StoredKind, StoredOverride, StoredState, StoredWeight, time};
+use crate::state::form::{
+    StoredFailover, StoredKind, StoredOverride, StoredPool, StoredState, StoredTier, StoredWeight, time,
+};
 use crate::state::recollection::Recollection;
 
 /// The format name in the file.
@@ -72,6 +78,13 @@ enum JournalRecord {
     WeightEnded {
         pool: Arc<str>,
         backend: Arc<str>,
+    },
+    Tier(StoredTier),
+    Pool(StoredPool),
+    Failover(StoredFailover),
+    #[serde(rename = "failover_ended")]
+    FailoverEnded {
+        service: Arc<str>,
     },
 }
 
@@ -137,7 +150,8 @@ impl<F> Journal<F> {
         self.is_empty = false;
         let mut lines = Vec::new();
         self.line(&mut lines, &JournalRecord::Written(time::timestamp(now)))?;
-        for MemoryChanges { states, overrides, ended, .. } in changes {
+        for changes in changes {
+            let MemoryChanges { states, overrides, ended, tiers, pools, failovers, .. } = changes;
             for state in states {
                 self.line(&mut lines, &JournalRecord::State(StoredState(state)))?;
             }
@@ -154,6 +168,18 @@ impl<F> Journal<F> {
                     OverrideKind::Weight => JournalRecord::WeightEnded { pool, backend },
                 };
                 self.line(&mut lines, &record)?;
+            }
+            for tier in tiers {
+                self.line(&mut lines, &JournalRecord::Tier(StoredTier(tier)))?;
+            }
+            for pool in pools {
+                self.line(&mut lines, &JournalRecord::Pool(StoredPool(pool)))?;
+            }
+            for kept in failovers {
+                self.line(&mut lines, &JournalRecord::Failover(StoredFailover(kept)))?;
+            }
+            for service in changes.ended_failovers {
+                self.line(&mut lines, &JournalRecord::FailoverEnded { service })?;
             }
         }
         self.file.write_all(&lines)?;
@@ -237,6 +263,10 @@ fn carry_out(record: JournalRecord, recollection: &mut Recollection) {
         JournalRecord::WeightEnded { pool, backend } => {
             recollection.ended(pool, backend, OverrideKind::Weight);
         }
+        JournalRecord::Tier(StoredTier(tier)) => recollection.tier(tier),
+        JournalRecord::Pool(StoredPool(pool)) => recollection.pool(pool),
+        JournalRecord::Failover(StoredFailover(kept)) => recollection.failed_over(kept),
+        JournalRecord::FailoverEnded { service } => recollection.failover_ended(&service),
     }
 }
 

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::fleet::{Memory, RememberedOverride, RememberedState};
-use crate::pool::OverrideKind;
+use crate::fleet::{
+    Memory, RememberedFailover, RememberedOverride, RememberedPool, RememberedState, RememberedTier,
+};
+use crate::pool::{Family, OverrideKind};
 use crate::state::file::Snapshot;
 
 /// States that were written longer ago are not used as hints.
@@ -20,6 +22,12 @@ type CheckPath = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
 pub(super) struct Recollection {
     states: BTreeMap<CheckPath, RememberedState>,
     overrides: BTreeMap<(Arc<str>, Arc<str>, OverrideKind), RememberedOverride>,
+    /// By service, route and family.
+    tiers: BTreeMap<(Arc<str>, u32, Family), RememberedTier>,
+    /// By name and family.
+    pools: BTreeMap<(Arc<str>, Family), RememberedPool>,
+    /// By service.
+    failovers: BTreeMap<Arc<str>, RememberedFailover>,
     /// When the last change was written.
     pub(super) written: SystemTime,
 }
@@ -37,7 +45,14 @@ pub(super) struct Recalled {
 /// Empty, and older than anything that was written.
 impl Default for Recollection {
     fn default() -> Self {
-        Self { states: BTreeMap::new(), overrides: BTreeMap::new(), written: SystemTime::UNIX_EPOCH }
+        Self {
+            states: BTreeMap::new(),
+            overrides: BTreeMap::new(),
+            tiers: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            failovers: BTreeMap::new(),
+            written: SystemTime::UNIX_EPOCH,
+        }
     }
 }
 
@@ -46,6 +61,9 @@ impl Recollection {
         let mut all = Self { written: snapshot.written, ..Self::default() };
         snapshot.memory.states.into_iter().for_each(|state| all.state(state));
         snapshot.memory.overrides.into_iter().for_each(|kept| all.overridden(kept));
+        snapshot.memory.tiers.into_iter().for_each(|tier| all.tier(tier));
+        snapshot.memory.pools.into_iter().for_each(|pool| all.pool(pool));
+        snapshot.memory.failovers.into_iter().for_each(|kept| all.failed_over(kept));
         all
     }
 
@@ -64,27 +82,60 @@ impl Recollection {
         self.overrides.remove(&(pool, backend, kind));
     }
 
-    /// The part that is valid `now`: no states that are too old, no overrides that have ended, no
-    /// times in the future.
+    pub(super) fn tier(&mut self, tier: RememberedTier) {
+        self.tiers.insert((Arc::clone(&tier.service), tier.route, tier.family), tier);
+    }
+
+    pub(super) fn pool(&mut self, pool: RememberedPool) {
+        self.pools.insert((Arc::clone(&pool.pool), pool.family), pool);
+    }
+
+    pub(super) fn failed_over(&mut self, kept: RememberedFailover) {
+        self.failovers.insert(Arc::clone(&kept.service), kept);
+    }
+
+    pub(super) fn failover_ended(&mut self, service: &str) {
+        self.failovers.remove(service);
+    }
+
+    /// The part that is valid `now`: no states that are too old, no overrides and failovers that have
+    /// ended, no times in the future. Nobody knows whether a pool was usable while nothing was written, so that
+    /// time does not count for it.
     pub(super) fn until_now(self, now: SystemTime) -> Recalled {
         let age = now.duration_since(self.written).unwrap_or(Duration::ZERO);
         let too_old = age > HINT_AGE && !self.states.is_empty();
         let states = self.states.into_values().filter(|_| !too_old);
         let states = states.map(|state| RememberedState { since: state.since.min(now), ..state });
-        let overrides = self.overrides.into_values().filter_map(|kept| as_of(kept, now));
-        let memory = Memory { states: states.collect(), overrides: overrides.collect() };
+        let overrides = self.overrides.into_values().filter_map(|kept| {
+            let (since, until) = as_of((kept.since, kept.until), now)?;
+            Some(RememberedOverride { since, until, ..kept })
+        });
+        let failovers = self.failovers.into_values().filter_map(|kept| {
+            let (since, until) = as_of((kept.since, kept.until), now)?;
+            Some(RememberedFailover { since, until, ..kept })
+        });
+        let since = |since: SystemTime| since.checked_add(age).map_or(now, |since| since.min(now));
+        let pools = self.pools.into_values().filter(|pool| pool.since.is_some());
+        let pools = pools.map(|pool| RememberedPool { since: pool.since.map(since), ..pool });
+        let memory = Memory {
+            states: states.collect(),
+            overrides: overrides.collect(),
+            tiers: self.tiers.into_values().filter(|tier| tier.pool.is_some()).collect(),
+            pools: pools.collect(),
+            failovers: failovers.collect(),
+        };
         Recalled { memory, age, too_old }
     }
 }
 
-/// The override as of `now`; `None` if it has ended. If the clock was set back, the override starts
-/// again, because otherwise it would last too long.
-fn as_of(kept: RememberedOverride, now: SystemTime) -> Option<RememberedOverride> {
-    let length = kept.until.map(|until| until.duration_since(kept.since).unwrap_or_default());
-    let since = kept.since.min(now);
+/// The begin and the end of an override or failover as of `now`; `None` if it has ended. If the clock was set back, it
+/// starts again, because otherwise it would last too long.
+fn as_of(
+    (since, until): (SystemTime, Option<SystemTime>),
+    now: SystemTime,
+) -> Option<(SystemTime, Option<SystemTime>)> {
+    let length = until.map(|until| until.duration_since(since).unwrap_or_default());
+    let since = since.min(now);
     let until = length.and_then(|length| since.checked_add(length));
-    if until.is_some_and(|until| until <= now) {
-        return None;
-    }
-    Some(RememberedOverride { since, until, ..kept })
+    (until.is_none_or(|until| until > now)).then_some((since, until))
 }

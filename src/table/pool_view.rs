@@ -343,6 +343,28 @@ impl PoolView {
         family.select(&self.families)
     }
 
+    /// Whether the pool can be in use for a family: it is usable, or has no address of this family and is usable
+    /// for the other one.
+    #[must_use]
+    pub fn can_answer(&self, family: Family) -> bool {
+        self.answering_family(family).is_some()
+    }
+
+    /// Whether the pool can be in use for a family, and not only on trust.
+    #[must_use]
+    pub fn is_steady(&self, family: Family) -> bool {
+        self.answering_family(family).is_some_and(|view| !view.on_trust)
+    }
+
+    /// The family whose addresses decide whether the pool can be in use for this one, if it can.
+    fn answering_family(&self, family: Family) -> Option<&FamilyView> {
+        let own = self.family(family);
+        if own.usable || own.is_configured() {
+            return Some(own).filter(|view| view.usable);
+        }
+        self.families.iter().find(|other| other.usable)
+    }
+
     /// For each family that the pool has addresses of, whether it is usable.
     #[must_use]
     pub fn usable(&self) -> bool {

@@ -91,7 +91,7 @@ impl Table {
         }
         let mut ways: Vec<(FirstPlace, bool)> = Vec::new();
         for (index, plan) in self.services.plans_of(id) {
-            let decision = self.decisions.get(index).map(|decisions| family.select(decisions));
+            let decision = self.decisions.get(index).map(|decided| family.select(&decided.decisions));
             let fails_open =
                 matches!(decision, Some(Decision::FailOpen { pool, .. }) if *pool == id && !view.usable);
             let first = FirstPlace::from(plan.drawing());

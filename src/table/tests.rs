@@ -12,6 +12,8 @@ use crate::service::{Answers, Policy, Route, Service, WhenDown};
 use super::pool_view::tests::{build, pool, random_condition, random_pool};
 use super::*;
 
+mod tiers;
+
 fn service(tiers: Vec<PoolId>, when_down: WhenDown) -> Service {
     let name = Name::parse("www.example").unwrap();
     let service = Service::new(name, tiers);

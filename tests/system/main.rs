@@ -20,6 +20,7 @@ mod shares;
 mod status;
 mod stop;
 mod suspicion;
+mod tiers;
 mod transfer;
 mod weights;
 #[path = "../support/mod.rs"]

@@ -1,14 +1,16 @@
 //! Compares explanations with many answers of the same table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use super::*;
 use crate::pool::{Family, MinHealthy, Override};
 use crate::selection::{Fraction, Spread};
-use crate::table::AddressCondition;
+use crate::service::{Failback, Failover};
+use crate::table::{AddressCondition, Progress};
 
 use Standing::{Healthy, Unhealthy};
-use TierVerdict::{FailsOpen, InUse, Spare, Unusable};
+use TierVerdict::{FailedOver, FailsOpen, InUse, Kept, Spare, Unusable, Waiting};
 
 const WORLDS: u64 = 20;
 const DRAWS: u32 = 50_000;
@@ -165,4 +167,27 @@ fn the_part_of_each_tier_is_named() {
     assert_eq!(verdicts([Unhealthy, Healthy]), [Unusable, InUse]);
     assert_eq!(verdicts([Healthy, Unhealthy]), [InUse, Unusable]);
     assert_eq!(verdicts([Unhealthy, Unhealthy]), [FailsOpen, Unusable]);
+}
+
+#[test]
+fn a_tier_that_operators_or_failback_keep_in_use_is_named() {
+    let name = Name::parse(NAME).unwrap();
+    let view = |standing: Standing| Arc::new(PoolView::build(&pool(), None, |_, _| standing.into()));
+    let failover = Failover { pool: PoolId(1), since: Duration::ZERO, until: None, reason: None, by: None };
+    let verdicts = |failback, failovers: BTreeMap<ServiceId, Arc<Failover>>, in_use: usize| {
+        let service = Service { failback, ..Service::new(name.clone(), vec![PoolId(0), PoolId(1)]) };
+        let services = Arc::new(Services::with_failovers([service], &failovers));
+        let (rng, catalog) = (SmallRng::seed_from_u64(1), Arc::clone(&table(HEALTHY).catalog));
+        let table = Table::new(1, Arc::default(), catalog, services, [view(Healthy), view(Healthy)], rng);
+        let plan = table.services()[0].default_route().plan();
+        let table = table.with_tiers_in_use([(plan, [Some(in_use); 2])].into(), &Progress::NONE);
+        let told = explained(&table, &name, 1);
+        told.route.unwrap().tiers.into_iter().map(|(_, verdict)| verdict).collect::<Vec<_>>()
+    };
+    let failovers = || BTreeMap::from([(ServiceId(0), Arc::new(failover.clone()))]);
+    assert_eq!(verdicts(Failback::Manual, BTreeMap::new(), 0), [InUse, Spare]);
+    assert_eq!(verdicts(Failback::Manual, BTreeMap::new(), 1), [Waiting, Kept]);
+    assert_eq!(verdicts(Failback::Auto, BTreeMap::new(), 1), [InUse, Spare]);
+    assert_eq!(verdicts(Failback::Auto, failovers(), 0), [Spare, FailedOver]);
+    assert_eq!(verdicts(Failback::Manual, failovers(), 1), [Spare, FailedOver]);
 }

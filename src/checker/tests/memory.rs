@@ -25,7 +25,7 @@ async fn a_remembered_state_answers_until_the_first_outcome() {
     let (log, _guard) = CapturedLog::listen();
     let states = vec![remembered("192.0.2.1", Verdict::Healthy), remembered("192.0.2.2", Verdict::Unhealthy)];
     let since = states[0].since;
-    let (handle, script) = with_memory(Memory { states, overrides: Vec::new() });
+    let (handle, script) = with_memory(Memory { states, overrides: Vec::new(), ..Memory::default() });
     assert_eq!(eligible(&handle, 0), ["192.0.2.1"], "before anything has been probed");
     script.set("192.0.2.1", Behaviour::Hang);
     script.set("192.0.2.3", Behaviour::Hang);
@@ -52,7 +52,7 @@ async fn a_confirmed_memory_keeps_its_time_and_says_nothing() {
     let (log, _guard) = CapturedLog::listen();
     let states = vec![remembered("192.0.2.1", Verdict::Healthy)];
     let since = states[0].since;
-    let (handle, _script) = with_memory(Memory { states, overrides: Vec::new() });
+    let (handle, _script) = with_memory(Memory { states, overrides: Vec::new(), ..Memory::default() });
     ready(&handle).await;
     let now = status(&handle).await;
     let address = &now.pools[0].backends[0].addresses[0];
@@ -77,7 +77,7 @@ async fn a_remembered_state_is_as_old_as_the_last_change_of_what_decides_it() {
     let observed = Check { observe_only: true, ..named("observed", 3) };
     let checks = vec![named("a", 1), named("b", 2), observed];
     let web = PoolSetup { checks, ..pool_of("web", None, &["192.0.2.1"]) };
-    let memory = Memory { states, overrides: Vec::new() };
+    let memory = Memory { states, overrides: Vec::new(), ..Memory::default() };
     let (handle, _script) = run_after(memory, setup(vec![web], vec![service(&[0])]));
     let now = status(&handle).await;
     let address = &now.pools[0].backends[0].addresses[0];
@@ -91,7 +91,7 @@ async fn what_is_remembered_of_others_is_of_no_use() {
     wrong[1].backend = "other".into();
     wrong[2].check = "http".into();
     wrong[3].address = "192.0.2.9".parse().unwrap();
-    let (handle, _script) = with_memory(Memory { states: wrong, overrides: Vec::new() });
+    let (handle, _script) = with_memory(Memory { states: wrong, overrides: Vec::new(), ..Memory::default() });
     assert_eq!(eligible(&handle, 0).len(), 3);
 }
 
@@ -113,7 +113,8 @@ async fn overrides_are_taken_up_unless_they_have_ended() {
         over("192.0.2.3", Some(wall + SECOND * 30)),
         over("gone", None),
     ];
-    let (handle, _script) = with_memory(Memory { states: Vec::new(), overrides: overrides.clone() });
+    let (handle, _script) =
+        with_memory(Memory { states: Vec::new(), overrides: overrides.clone(), ..Memory::default() });
     assert_eq!(eligible(&handle, 0), ["192.0.2.2"], "from the first table on");
     let now = status(&handle).await;
     let first = now.pools[0].backends[0].overridden.as_ref().unwrap();
@@ -127,7 +128,8 @@ async fn overrides_are_taken_up_unless_they_have_ended() {
 #[tokio::test(start_paused = true)]
 async fn what_is_kept_is_what_the_checks_say_or_what_was_known_before() {
     let states = vec![remembered("192.0.2.1", Verdict::Healthy)];
-    let (handle, script) = with_memory(Memory { states: states.clone(), overrides: Vec::new() });
+    let (handle, script) =
+        with_memory(Memory { states: states.clone(), overrides: Vec::new(), ..Memory::default() });
     script.set("192.0.2.1", Behaviour::Break);
     script.set("192.0.2.2", Behaviour::Refuse);
     script.set("192.0.2.3", Behaviour::Drain);
@@ -137,7 +139,7 @@ async fn what_is_kept_is_what_the_checks_say_or_what_was_known_before() {
     let verdicts: Vec<Verdict> = kept.iter().map(|state| state.verdict).collect();
     assert_eq!(verdicts, [Verdict::Healthy, Verdict::Unhealthy, Verdict::Draining]);
     assert_eq!(kept[0], states[0], "a void outcome says nothing");
-    let again = with_memory(Memory { states: kept, overrides: Vec::new() }).0;
+    let again = with_memory(Memory { states: kept, overrides: Vec::new(), ..Memory::default() }).0;
     assert_eq!(eligible(&again, 0), ["192.0.2.1"]);
 }
 
@@ -150,7 +152,7 @@ async fn hints_of_several_checks_are_combined_as_their_words_would_be() {
     let checks =
         vec![Check { name: "a".into(), ..tcp(1, DEFAULTS) }, Check { name: "b".into(), ..tcp(2, DEFAULTS) }];
     let web = PoolSetup { checks, ..pool_of("web", None, &["192.0.2.1"]) };
-    let memory = Memory { states, overrides: Vec::new() };
+    let memory = Memory { states, overrides: Vec::new(), ..Memory::default() };
     let (handle, script) = run_after(memory, setup(vec![web], vec![service(&[0])]));
     script.set_on("192.0.2.1", 1, Behaviour::Hang);
     assert_eq!(eligible(&handle, 0), [""; 0]);

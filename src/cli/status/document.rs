@@ -36,6 +36,31 @@ pub(super) struct RemoteService {
     pub(super) down: bool,
     pub(super) fail_open: bool,
     pub(super) ttl: u32,
+    #[serde(default)]
+    pub(super) failover: Option<RemoteFailover>,
+    #[serde(default)]
+    pub(super) waiting: RemoteWaiting,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct RemoteFailover {
+    pub(super) pool: String,
+    pub(super) reason: Option<String>,
+    pub(super) by: Option<String>,
+    pub(super) until: Option<Timestamp>,
+}
+
+/// The earlier tier that is usable and not taken yet, per family.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct RemoteWaiting {
+    pub(super) ipv4: Option<RemoteWaitingTier>,
+    pub(super) ipv6: Option<RemoteWaitingTier>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct RemoteWaitingTier {
+    pub(super) pool: String,
+    pub(super) until: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

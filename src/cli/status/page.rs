@@ -29,7 +29,7 @@ pub(super) fn page(url: &str, status: &RemoteStatus, settings: &PageSettings<'_>
     if let Some(suspected) = &status.suspected {
         parts.push(wrapped(&words::suspicion("this machine is suspected", suspected, now), 0));
     }
-    parts.push(services(status, settings.color));
+    parts.push(services(status, settings));
     parts.push(pools(status, settings));
     parts.extend(backends(status, settings));
     parts.join("\n\n")
@@ -47,7 +47,7 @@ pub(super) fn heads<const N: usize>(names: [&str; N]) -> Vec<Cell> {
     names.map(Cell::plain).to_vec()
 }
 
-fn services(status: &RemoteStatus, color: bool) -> String {
+fn services(status: &RemoteStatus, settings: &PageSettings<'_>) -> String {
     let mut services: Vec<_> =
         status.services.iter().map(|service| (words::of_service(service), service)).collect();
     services.sort_by_key(|((_, urgency), _)| *urgency);
@@ -62,7 +62,12 @@ fn services(status: &RemoteStatus, color: bool) -> String {
         ]
     }));
     let rest = services.iter().skip(MOST).map(|((_, urgency), _)| *urgency);
-    with_rest(render_on_page(&rows, color), rest, "services")
+    let notes = |index: usize| {
+        let service = services.get(index);
+        service.map(|(_, service)| words::notes_of_service(service, settings.now)).unwrap_or_default()
+    };
+    let table = with_notes(&render_on_page(&rows, settings.color), notes);
+    with_rest(table, rest, "services")
 }
 
 /// A table, and a line for the entries that it leaves out.
@@ -141,14 +146,20 @@ fn backends(status: &RemoteStatus, settings: &PageSettings<'_>) -> Option<String
     if shown == 0 {
         return Some(format!("all {} backends are fine", all.len()));
     }
-    let table = render_on_page(&rows, settings.color);
+    let notes =
+        |index: usize| all.get(index).map(|one| words::notes(one.backend, settings.now)).unwrap_or_default();
+    let table = with_notes(&render_on_page(&rows, settings.color), notes);
+    let rest = all.iter().skip(shown).map(|one| one.urgency);
+    Some(with_rest(table, rest, "backends"))
+}
+
+/// A table with notes below its rows; the first line has the heads.
+fn with_notes(table: &str, notes: impl Fn(usize) -> Vec<String>) -> String {
     let mut lines = Vec::new();
     for (index, line) in table.lines().enumerate() {
         lines.push(line.to_owned());
-        let notes = index.checked_sub(1).and_then(|index| all.get(index));
-        let notes = notes.map(|one| words::notes(one.backend, settings.now)).unwrap_or_default();
+        let notes = index.checked_sub(1).map(&notes).unwrap_or_default();
         lines.extend(notes.iter().map(|note| wrapped(note, 4)));
     }
-    let rest = all.iter().skip(shown).map(|one| one.urgency);
-    Some(with_rest(lines.join("\n"), rest, "backends"))
+    lines.join("\n")
 }

@@ -84,6 +84,36 @@ fn told(document: Value, name: Option<&str>, before: Option<&Counts>) -> String 
     page
 }
 
+#[test]
+fn a_failover_and_a_tier_that_waits_are_told_below_their_service() {
+    let mut moved = service("www.lb.example.com", &["a", "b"], Some("a"), false);
+    moved["failover"] = json!({
+        "pool": "a", "reason": "drill", "by": "192.0.2.200:4711 with the token", "since": null,
+        "until": "2030-01-01T12:30:00Z",
+    });
+    let mut late = service("img.lb.example.com", &["a", "b"], Some("b"), false);
+    let waiting = json!({ "pool": "a", "until": "2030-01-01T12:05:00Z" });
+    late["waiting"] = json!({ "ipv4": waiting, "ipv6": waiting });
+    let mut manual = late.clone();
+    manual["name"] = "api.lb.example.com".into();
+    manual["waiting"] = json!({ "ipv4": { "pool": "a", "until": null }, "ipv6": null });
+    let fine = service("fine.lb.example.com", &["a", "b"], Some("a"), false);
+    let page = told(document(&[fine, late, manual, moved], &[pool("a", "healthy", &[])]), None, None);
+    assert_in_order(
+        &page,
+        &[
+            "img.lb.example.com   tier 2  b",
+            "\n    a is usable again: it answers from 12:05:00 UTC (in 5m) if it stays usable\n",
+            "api.lb.example.com   tier 2  b",
+            "\n    a is usable again, and is not taken yet\n",
+            "www.lb.example.com   up      a",
+            "\n    failover to a until 12:30:00 UTC (in 30m), by 192.0.2.200:4711 with the token: drill\n",
+            "fine.lb.example.com  up      a",
+        ],
+    );
+    assert_eq!(page.matches("usable again: it answers").count(), 1, "families that agree are told once");
+}
+
 /// The lines that contain each of these texts, in this order.
 fn assert_in_order(page: &str, texts: &[&str]) {
     let mut rest = page;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::cli::status::document::{
-    RemoteAddress, RemoteBackend, RemoteOverride, RemotePool, RemoteService, RemoteSuspicion, RemoteTier,
+    RemoteAddress, RemoteBackend, RemoteFailover, RemoteOverride, RemotePool, RemoteService, RemoteSuspicion,
+    RemoteTier, RemoteWaiting, RemoteWaitingTier,
 };
 use crate::duration::{Shown, time_of_day};
 use crate::fleet::CERTIFICATE_SOON;
@@ -48,9 +49,30 @@ pub(super) fn of_service(service: &RemoteService) -> (String, Urgency) {
     let tier = |pool: &String| service.pools.iter().position(|known| known == pool);
     match [ipv4, ipv6].into_iter().flatten().filter_map(tier).max() {
         Some(later) if later > 0 => (format!("tier {}", later + 1), Urgency::Notice),
+        Some(_) if service.failover.is_some() => ("up".into(), Urgency::Notice),
         Some(_) => ("up".into(), Urgency::Fine),
         None => ("no address".into(), Urgency::Notice),
     }
+}
+
+/// What a person should know of a service beside its state, one sentence each.
+pub(super) fn notes_of_service(service: &RemoteService, now: Timestamp) -> Vec<String> {
+    let failover = service.failover.as_ref().map(|RemoteFailover { pool, reason, by, until }| {
+        lasting(&format!("failover to {pool}"), *until, by.as_deref(), reason.as_deref(), now)
+    });
+    let waiting = |waiting: &RemoteWaitingTier| {
+        let RemoteWaitingTier { pool, until } = waiting;
+        match until {
+            Some(until) => {
+                let (at, left) = (time_of_day(*until, now), age(now, *until));
+                format!("{pool} is usable again: it answers from {at} (in {left}) if it stays usable")
+            }
+            None => format!("{pool} is usable again, and is not taken yet"),
+        }
+    };
+    let RemoteWaiting { ipv4, ipv6 } = &service.waiting;
+    let other = ipv6.as_ref().filter(|_| ipv4 != ipv6);
+    failover.into_iter().chain(ipv4.iter().chain(other).map(waiting)).collect()
 }
 
 /// The pool that answers in a family.
@@ -193,19 +215,29 @@ pub(super) fn notes(backend: &RemoteBackend, now: Timestamp) -> Vec<String> {
     notes
 }
 
-/// `drain until 12:00:00 UTC, by 192.0.2.1:4711 with the token: kernel`.
 fn of_override(kept: &RemoteOverride, now: Timestamp) -> String {
     let value = match (&kept.state, kept.percent) {
         (Some(state), _) => state.clone(),
         (None, percent) => format!("{}% of its weight", percent.unwrap_or(100)),
     };
-    let until = match kept.until {
+    lasting(&value, kept.until, kept.by.as_deref(), kept.reason.as_deref(), now)
+}
+
+/// `drain until 12:00:00 UTC, by 192.0.2.1:4711 with the token: kernel`.
+fn lasting(
+    what: &str,
+    until: Option<Timestamp>,
+    by: Option<&str>,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> String {
+    let until = match until {
         Some(until) => format!("until {} (in {})", time_of_day(until, now), age(now, until)),
         None => "without an end".to_owned(),
     };
-    let by = kept.by.as_ref().map_or_else(String::new, |by| format!(", by {by}"));
-    let reason = kept.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-    format!("{value} {until}{by}{reason}")
+    let by = by.map_or_else(String::new, |by| format!(", by {by}"));
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("{what} {until}{by}{reason}")
 }
 
 /// The certificate of an address that expires first, if that is soon.

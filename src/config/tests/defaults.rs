@@ -10,7 +10,7 @@ use crate::listener::rate_limit::RateLimit;
 use crate::listener::{Steering, TcpLimits};
 use crate::network::Network;
 use crate::pool::{Backend, MinHealthy};
-use crate::service::{Answers, Persistence, Policy, Route, WhenDown};
+use crate::service::{Answers, Failback, Persistence, Policy, Route, WhenDown};
 use crate::settings::{Chaos, Settings};
 
 /// The check of pool `x`, set by `check`, with `defaults` under `[defaults.check]`.
@@ -64,6 +64,7 @@ fn built_in() {
         (service.default.answers, service.default.ttl.max, service.policy, &service.default.when_down),
         (Answers::AtMost(2), 20, Policy::Weighted, &WhenDown::FailOpen)
     );
+    assert_eq!(service.failback, Failback::Auto);
     assert_eq!(check("\"tcp://:5432\"", ""), Check::new(Probe::Tcp(TcpProbe::connect(5432)), BUILT_IN));
     let plain = HttpProbe::get(80, "/");
     assert_eq!(check("{ type = \"http\" }", ""), Check::new(Probe::Http(plain), BUILT_IN));
@@ -416,10 +417,10 @@ fn each_key_of_a_pool_by_itself() {
 #[test]
 fn defaults_of_pools_and_services() {
     let defaults = "[defaults.pool]\ncheck = \"tcp://:1\"\nmin_healthy = 2\n[defaults.service]\npools = [\"web\"]\n\
-                    answers = 3\nttl = \"7s\"\npolicy = \"all\"\nwhen_down = \"nodata\"\n";
+                    answers = 3\nttl = \"7s\"\npolicy = \"all\"\nwhen_down = \"nodata\"\nfailback = \"10m\"\n";
     let own = "[pools.own]\ncheck = \"tcp://:2\"\nmin_healthy = 1\nbackends = [\"192.0.2.1\"]\n\
                [services.\"own.example.com\"]\npools = [\"own\"]\nanswers = 1\nttl = \"8s\"\npolicy = \"weighted\"\n\
-               when_down = \"servfail\"\n[services.\"bare.example.com\"]\n";
+               when_down = \"servfail\"\nfailback = \"manual\"\n[services.\"bare.example.com\"]\n";
     let served = loaded(&format!("{defaults}{own}{REST}")).served;
     let pool = |name: &str| {
         let setup = served.pools.iter().find(|pool| pool.pool.name == name).unwrap();
@@ -432,12 +433,16 @@ fn defaults_of_pools_and_services() {
         let service = served.services.iter().find(|service| service.name.to_string() == name).unwrap();
         let Route { tiers, answers, ttl, when_down } = &service.default;
         let tier = &served.pools[tiers[0].index()].pool.name;
-        (tier.as_str(), *answers, ttl.max, service.policy, when_down.clone())
+        (tier.as_str(), *answers, ttl.max, service.policy, when_down.clone(), service.failback)
     };
-    assert_eq!(service("bare.example.com."), ("web", Answers::AtMost(3), 7, Policy::All, WhenDown::NoData));
+    let ten_minutes = Failback::After(Duration::from_secs(600));
+    assert_eq!(
+        service("bare.example.com."),
+        ("web", Answers::AtMost(3), 7, Policy::All, WhenDown::NoData, ten_minutes)
+    );
     assert_eq!(
         service("own.example.com."),
-        ("own", Answers::AtMost(1), 8, Policy::Weighted, WhenDown::ServFail)
+        ("own", Answers::AtMost(1), 8, Policy::Weighted, WhenDown::ServFail, Failback::Manual)
     );
 }
 

@@ -418,6 +418,21 @@ fn services() {
             "3:15 `persistence` of `x.example.com` has no effect, because its policy is not \"persistent\" | set \
              `policy = \"persistent\"`, or leave `persistence` out",
         ),
+        (
+            "failback = \"never\"",
+            "3:12 `failback` must be \"auto\", \"manual\" or a duration such as \"10m\"",
+        ),
+        (
+            "failback = \"manuel\"",
+            "3:12 `failback` must be \"auto\", \"manual\" or a duration such as \"10m\" | did you mean \
+             \"manual\"?",
+        ),
+        ("failback = \"999ms\"", "3:12 `failback` must be from 1s to 720h"),
+        (
+            "failback = 600",
+            "3:12 `failback` must be a duration with a unit, such as \"250ms\", \"5s\", \"1m30s\" or \"2d\"; this is an \
+             integer | did you mean \"600s\"?",
+        ),
         ("when_down = []", "3:13 `when_down` must be a list of addresses with at least one element"),
         ("when_down = [\"192.0.2.1\", \"192.0.2.1\"]", "3:27 `192.0.2.1` is in this list already"),
     ];

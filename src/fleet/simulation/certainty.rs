@@ -11,7 +11,7 @@ use crate::fleet::simulation::world::World;
 use crate::fleet::simulation::{Checked, ensure};
 use crate::fleet::targets::Spot;
 use crate::health::{TargetId, Verdict};
-use crate::pool::PoolId;
+use crate::pool::{Family, PoolId};
 use crate::settings::Settings;
 use crate::table::{RouteView, ServiceView, Standing};
 
@@ -64,7 +64,13 @@ fn is_pending(fleet: &Fleet, route: RouteView<'_>) -> bool {
         let mut kept = backends.iter().flat_map(|backend| backend.overridden.iter().flatten());
         kept.any(|kept| kept.until.is_some())
     };
-    route.route.tiers.iter().any(override_ends)
+    let waiting = |family| fleet.table.tier_in_use(route.plan(), family).waiting;
+    let returns =
+        Family::ALL.into_iter().any(|family| waiting(family).is_some_and(|tier| tier.until.is_some()));
+    let failover_ends = route.service.failover.as_ref().is_some_and(|failover| failover.until.is_some());
+    returns
+        || failover_ends
+        || route.route.tiers.iter().any(override_ends)
         || spots(fleet, route).any(|spot| {
             let pool = fleet.pools.get(spot.pool);
             let address = pool.and_then(|pool| pool.address(spot.backend as usize, spot.address as usize));

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
-use crate::fleet::simulation::configuration::served;
+use crate::fleet::simulation::configuration::{Draw, steered};
 use crate::fleet::simulation::journal::Remembered;
 use crate::fleet::simulation::model::{Fleet, Kept, OverrideName};
 use crate::fleet::simulation::planted::Subject;
+use crate::fleet::simulation::tiers::Tiers;
 use crate::fleet::simulation::world::World;
 use crate::fleet::simulation::{Checked, ensure, milliseconds};
 use crate::fleet::{FleetSetup, NewConfiguration, Survey};
@@ -39,6 +40,7 @@ impl World {
         }
         self.model.regroup(self.now);
         self.model.judge(None, self.now);
+        self.watch_tiers(None);
         self.touched = vec![true; self.model.pools.len()];
         self.table = Arc::clone(self.subject.fleet.table());
         self.trace_table();
@@ -53,7 +55,10 @@ impl World {
         let ttl = [20, 300][self.rng.random_range(0..2)];
         let known = self.known();
         let before = Arc::clone(&self.table);
-        let next = served(pools.clone(), ttl);
+        if self.rng.random_bool(0.3) {
+            self.failback = Draw::failback(&mut self.rng);
+        }
+        let next = steered(pools.clone(), ttl, self.failback);
         let wanted = NewConfiguration::of(&self.subject.fleet.configuration(), next);
         let reloaded = self.subject.reload(wanted, &mut self.rng);
         let generation = self.subject.fleet.table().generation;
@@ -77,6 +82,12 @@ impl World {
             told.map(|lost| (lost.pool.to_string(), lost.backend.to_string(), lost.value.kind())).collect();
         told.sort();
         ensure!(told == lost, "overrides of {told:?} are said to be lost, and of {lost:?} are");
+        let lost_failovers = self.tiers.rename(self.subject.fleet.table());
+        let mut told: Vec<String> =
+            reloaded.lost_failovers.iter().map(|lost| lost.service.to_string()).collect();
+        told.sort();
+        ensure!(told == lost_failovers, "failovers of {told:?} are said to be lost, not {lost_failovers:?}");
+        self.met.lost_failovers += lost_failovers.len();
         (self.met.reloads, self.met.lost) = (self.met.reloads + 1, self.met.lost + lost.len());
         self.adopt();
         self.check_known(&known)?;
@@ -146,7 +157,7 @@ impl World {
             }
             while self.journal.is_begun() {
                 if let Some(memory) = self.subject.step_survey() {
-                    self.journal.complete(memory);
+                    self.journal.complete(memory, self.wall);
                 }
             }
             self.compare_memory(true)?;
@@ -158,13 +169,17 @@ impl World {
         self.advance(self.now + length);
         self.met.restarts += 1;
 
-        let remembered = self.journal.remembered.clone();
+        let remembered = self.journal.until(self.wall);
         let (pools, overrides) = (self.model.pools.clone(), self.recalled(&remembered));
         self.model = Fleet::new(overrides);
         self.model.configure(pools.clone(), self.now, self.late);
-        let first = FleetSetup { served: served(pools, 20), memory: remembered.memory() };
+        self.met.recalled += remembered.tiers.len();
+        self.tiers = Tiers::recalled(&remembered, (self.wall, self.passed));
+        let served = steered(pools, 20, self.failback);
+        let first = FleetSetup { served, memory: remembered.memory() };
         let clocks = self.clocks();
         self.subject = Subject::new(first, self.capacity, clocks, &mut self.rng, self.fault);
+        self.tiers.rename(self.subject.fleet.table());
         self.adopt();
         self.check_recalled(&remembered)
     }
@@ -213,7 +228,7 @@ impl World {
 
     pub(super) fn ask_for_changes(&mut self) {
         let changes = self.subject.memory_changes();
-        self.journal.append(changes);
+        self.journal.append(changes, self.wall);
     }
 
     pub(super) fn begin_memory(&mut self) {
@@ -231,7 +246,7 @@ impl World {
         loop {
             let changes = self.subject.memory_changes();
             let more = changes.more;
-            self.journal.append(changes);
+            self.journal.append(changes, self.wall);
             if !more {
                 break;
             }
@@ -243,10 +258,13 @@ impl World {
             }
         };
         self.check_real(&real)?;
-        let Remembered { states, overrides } = &self.journal.remembered;
+        let Remembered { states, overrides, tiers, pools, failovers } = &self.journal.remembered;
         if self.journal.has_snapshot {
             self.met.compared += 1;
             ensure!(overrides == &real.overrides, "remembered are {overrides:?}, not {:?}", real.overrides);
+            ensure!(tiers == &real.tiers, "remembered are {tiers:?}, not {:?}", real.tiers);
+            ensure!(pools == &real.pools, "remembered are {pools:?}, not {:?}", real.pools);
+            ensure!(failovers == &real.failovers, "remembered are {failovers:?}, not {:?}", real.failovers);
             let is_exact = self.journal.is_whole;
             if (is_exact || was_whole) && !self.journal.is_begun() {
                 for (name, state) in &real.states {
@@ -269,6 +287,7 @@ impl World {
         let overrides: BTreeMap<OverrideName, _> =
             self.model.overrides.iter().map(|(name, kept)| (name.clone(), kept.value)).collect();
         ensure!(told == overrides, "the overrides {told:?} are told, not {overrides:?}");
+        self.check_remembered_tiers(real)?;
         let mut count = 0;
         for address in &self.model.addresses {
             let (pool, backend, host) = &address.name;

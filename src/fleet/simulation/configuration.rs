@@ -12,7 +12,7 @@ use crate::fleet::simulation::{DEFAULTS, milliseconds};
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, Pool, PoolId, Require};
 use crate::served::Served;
-use crate::service::{Route, Service, Ttl, WhenDown};
+use crate::service::{Failback, Route, Service, Ttl, WhenDown};
 use crate::settings::Settings;
 use crate::zone::Catalog;
 
@@ -96,6 +96,15 @@ impl Draw {
         Check { name: format!("c{port}"), critical, observe_only, ..Check::new(probe, timing) }
     }
 
+    /// How the services of [`steered`] return to an earlier tier.
+    pub(super) fn failback(rng: &mut SmallRng) -> [Failback; 2] {
+        std::array::from_fn(|_| match rng.random_range(0..8) {
+            0 => Failback::Auto,
+            1..4 => Failback::Manual,
+            _ => Failback::After(milliseconds(rng.random_range(1..12_000))),
+        })
+    }
+
     /// One small change; most of the configuration stays.
     pub(super) fn tweaked(&self, pools: &[PoolSetup], rng: &mut SmallRng) -> Vec<PoolSetup> {
         let mut pools = pools.to_vec();
@@ -142,6 +151,16 @@ fn a_timing(place: u64, rng: &mut SmallRng) -> Timing {
         interval_down: milliseconds(down),
         damping: rng.random_bool(0.7),
     }
+}
+
+/// These pools, with services that use them as tiers, and two that return to an earlier tier in other ways.
+pub(super) fn steered(pools: Vec<PoolSetup>, ttl: u32, failback: [Failback; 2]) -> Served {
+    let mut served = served(pools, ttl);
+    let names = ["one.example.com", "two.example.com"].map(|name| Name::parse(name).unwrap());
+    let others = names.into_iter().zip(served.services.clone()).zip(failback);
+    let others = others.map(|((name, service), failback)| Service { name, failback, ..service });
+    served.services.extend(others.collect::<Vec<_>>());
+    served
 }
 
 /// These pools, with services that use them as tiers.

@@ -12,7 +12,7 @@ use crate::fleet::simulation::{Checked, ensure};
 use crate::fleet::{AddressStatus, BackendStatus, Cursor, PoolStatus, Suspected};
 use crate::health::Moment;
 use crate::pool::{Family, OverrideKind};
-use crate::table::{AddressCondition, PoolView, ServiceView, Table};
+use crate::table::{AddressCondition, PoolView, Progress, ServiceView, Table};
 
 /// The resolution of stored times of day.
 const MICROSECOND: Duration = Duration::from_micros(1);
@@ -54,6 +54,8 @@ impl World {
         self.check_suspicions(&status)?;
         let before = std::mem::replace(&mut self.table, Arc::clone(self.subject.fleet.table()));
         self.check_table(&before)?;
+        self.watch_tiers(None);
+        self.check_tiers()?;
         self.check_views()?;
         self.check_certainty()?;
         (self.met.uncertain, self.met.completions) = (self.handed_out.uncertain, self.handed_out.completions);
@@ -261,6 +263,7 @@ impl World {
         // The orders of draws may differ.
         let rng = SmallRng::seed_from_u64(*generation);
         let made = Table::new(*generation, settings, catalog, Arc::clone(self.table.services()), made, rng);
+        let made = made.with_tiers_in_use(self.tiers.in_use(&self.table), &Progress::NONE);
         let routes = made.services().iter().flat_map(ServiceView::routes);
         for (route, family) in routes.flat_map(|route| Family::ALL.map(|family| (route, family))) {
             let (shown, expected) = (self.table.decision(route, family), made.decision(route, family));
@@ -315,6 +318,17 @@ impl World {
                     "the override of {names:?} ends at {end:?}, the next deadline is {deadline:?}"
                 );
             }
+        }
+        for (name, until) in self.tiers.failover_ends() {
+            let end = self.now + until.saturating_sub(self.passed) + MICROSECOND;
+            ensure!(
+                is_in_time(end),
+                "the failover of {name} ends at {end:?}, the next deadline is {deadline:?}"
+            );
+        }
+        for (name, left) in self.tiers.left(&self.table, self.passed) {
+            let end = self.now + left + MICROSECOND;
+            ensure!(is_in_time(end), "{name} returns at {end:?}, the next deadline is {deadline:?}");
         }
         for address in &self.model.addresses {
             if let (_, _, Some(end)) = self.model.percent(address, self.now) {

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use crate::fleet::{Memory, MemoryChanges, RememberedOverride, RememberedState};
-use crate::pool::OverrideKind;
+use crate::fleet::{
+    Memory, MemoryChanges, RememberedFailover, RememberedOverride, RememberedPool, RememberedState,
+    RememberedTier,
+};
+use crate::pool::{Family, OverrideKind};
 
 /// Pool, backend, address and check.
 type Check = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
@@ -15,6 +19,12 @@ type Check = (Arc<str>, Arc<str>, IpAddr, Arc<str>);
 pub(super) struct Remembered {
     pub(super) states: BTreeMap<Check, RememberedState>,
     pub(super) overrides: BTreeMap<(Arc<str>, Arc<str>, OverrideKind), RememberedOverride>,
+    /// By service, route and family.
+    pub(super) tiers: BTreeMap<(Arc<str>, u32, Family), RememberedTier>,
+    /// By pool and family.
+    pub(super) pools: BTreeMap<(Arc<str>, Family), SystemTime>,
+    /// By service.
+    pub(super) failovers: BTreeMap<Arc<str>, RememberedFailover>,
 }
 
 impl From<Memory> for Remembered {
@@ -23,6 +33,9 @@ impl From<Memory> for Remembered {
         remembered.take(&MemoryChanges {
             states: memory.states,
             overrides: memory.overrides,
+            tiers: memory.tiers,
+            pools: memory.pools,
+            failovers: memory.failovers,
             ..MemoryChanges::default()
         });
         remembered
@@ -42,12 +55,41 @@ impl Remembered {
             let RememberedState { pool, backend, address, check, .. } = state.clone();
             self.states.insert((pool, backend, address, check), state.clone());
         }
+        for service in &changes.ended_failovers {
+            self.failovers.remove(service);
+        }
+        for kept in &changes.failovers {
+            self.failovers.insert(Arc::clone(&kept.service), kept.clone());
+        }
+        for tier in &changes.tiers {
+            let key = (Arc::clone(&tier.service), tier.route, tier.family);
+            match tier.pool {
+                Some(_) => drop(self.tiers.insert(key, tier.clone())),
+                None => drop(self.tiers.remove(&key)),
+            }
+        }
+        for pool in &changes.pools {
+            let key = (Arc::clone(&pool.pool), pool.family);
+            match pool.since {
+                Some(since) => drop(self.pools.insert(key, since)),
+                None => drop(self.pools.remove(&key)),
+            }
+        }
     }
 
     pub(super) fn memory(&self) -> Memory {
         Memory {
             states: self.states.values().cloned().collect(),
             overrides: self.overrides.values().cloned().collect(),
+            tiers: self.tiers.values().cloned().collect(),
+            failovers: self.failovers.values().cloned().collect(),
+            pools: (self.pools.iter())
+                .map(|((pool, family), since)| RememberedPool {
+                    pool: Arc::clone(pool),
+                    family: *family,
+                    since: Some(*since),
+                })
+                .collect(),
         }
     }
 }
@@ -57,6 +99,8 @@ pub(super) struct Journal {
     pub(super) remembered: Remembered,
     /// The changes reported since the start of a snapshot that is not yet complete.
     begun: Option<Vec<MemoryChanges>>,
+    /// When something was last written.
+    written: Option<SystemTime>,
     /// Whether the time of day has jumped since then.
     is_spoilt: bool,
     /// Whether a snapshot has been completed since the start.
@@ -83,10 +127,22 @@ impl Journal {
     /// Ends the process: everything that is not in the files is lost.
     pub(super) fn end(&mut self) {
         let remembered = std::mem::take(&mut self.remembered);
-        *self = Self { remembered, ..Self::default() };
+        *self = Self { remembered, written: self.written, ..Self::default() };
     }
 
-    pub(super) fn append(&mut self, changes: MemoryChanges) {
+    /// The state that was written, as of a start at this time of day: nobody knows whether the pools were usable
+    /// in between.
+    pub(super) fn until(&self, now: SystemTime) -> Remembered {
+        let mut remembered = self.remembered.clone();
+        let gap = self.written.and_then(|written| now.duration_since(written).ok()).unwrap_or_default();
+        for since in remembered.pools.values_mut() {
+            *since = (*since + gap).min(now);
+        }
+        remembered
+    }
+
+    pub(super) fn append(&mut self, changes: MemoryChanges, now: SystemTime) {
+        self.written = Some(now);
         self.remembered.take(&changes);
         match &mut self.begun {
             Some(begun) => begun.push(changes),
@@ -95,7 +151,8 @@ impl Journal {
     }
 
     /// Records that the snapshot is complete.
-    pub(super) fn complete(&mut self, snapshot: Memory) {
+    pub(super) fn complete(&mut self, snapshot: Memory, now: SystemTime) {
+        self.written = Some(now);
         let mut remembered = Remembered::from(snapshot);
         for changes in self.begun.take().into_iter().flatten() {
             remembered.take(&changes);

@@ -8,9 +8,11 @@
 //! certainty      TTLs that follow certainty
 //! invariants     what must hold at the end of each turn
 //! model          a naive implementation of the rules, for comparison
+//! tiers          the same for the tiers of services
 //! journal        the memory outside of the fleet
+//! met            counts what happens
 //! planted        deliberate defects, each of which the simulation must find
-//! scenes         defects that random worlds have found, one scene each
+//! scenes         defects that random worlds have found, one scene each, and exact times
 //! ```
 //!
 //! Each failure prints its seed; `STEERD_SEED=n` replays that run alone.
@@ -20,9 +22,11 @@ mod changes;
 mod configuration;
 mod invariants;
 mod journal;
+mod met;
 mod model;
 mod planted;
 mod scenes;
+mod tiers;
 mod world;
 
 use std::time::Duration;
@@ -31,8 +35,9 @@ use crate::check::Timing;
 use crate::health::FIRST_ROUND;
 use crate::health::simulation::{Checked, DEFAULTS, any_seed, asked_for, ensure, milliseconds, seeds};
 
+use met::Met;
 use planted::{FAULTS, Fault};
-use world::{Met, World};
+use world::World;
 
 /// The number of worlds per test run.
 const WORLDS: u64 = 120;

@@ -6,15 +6,18 @@ use std::time::{Duration, SystemTime};
 use rand::rngs::SmallRng;
 
 use crate::check::Probe;
+use crate::fleet::calendar::Stamp;
 use crate::fleet::slots::Class;
 use crate::fleet::{
-    Capacity, Clocks, Due, Fleet, FleetSetup, Launch, Memory, MemoryChanges, NewConfiguration, Overridden,
-    OverrideChange, OverrideRefused, OverrideRequest, ProbeRun, Reloaded, Running, Survey,
+    Capacity, Clocks, Due, FailoverRequest, Fleet, FleetSetup, Launch, Memory, MemoryChanges,
+    NewConfiguration, Overridden, OverrideChange, OverrideRefused, OverrideRequest, ProbeRun, Reloaded,
+    Running, ServiceChanged, ServiceRefused, Survey,
 };
 use crate::health::{Moment, Outcome};
 use crate::metrics::Metrics;
 use crate::pool::PoolId;
 use crate::probe::Report;
+use crate::table::{Progress, Table};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -49,9 +52,26 @@ pub(super) enum Fault {
     RestartRevivesEnded,
     DoubtForgotten,
     DoubtKept,
+    ReturnsAtOnce,
+    ReturnsLate,
+    ReturnForgotten,
+    BreakUnnoticed,
+    TierLostByReload,
+    TierUntold,
+    PoolUntold,
+    RestartForgetsTiers,
+    RestartForgetsPools,
+    RestartCountsTheGap,
+    FailoverEndless,
+    FailoverEndsLate,
+    FailoverLostByReload,
+    FailoverUntold,
+    FailoverEndUntold,
+    RestartForgetsFailovers,
+    RestartRevivesFailovers,
 }
 
-pub(super) const FAULTS: [Fault; 31] = [
+pub(super) const FAULTS: [Fault; 48] = [
     Fault::SlotKept,
     Fault::SlotGivenBackEarly,
     Fault::ReportDropped,
@@ -83,10 +103,30 @@ pub(super) const FAULTS: [Fault; 31] = [
     Fault::RestartRevivesEnded,
     Fault::DoubtForgotten,
     Fault::DoubtKept,
+    Fault::ReturnsAtOnce,
+    Fault::ReturnsLate,
+    Fault::ReturnForgotten,
+    Fault::BreakUnnoticed,
+    Fault::TierLostByReload,
+    Fault::TierUntold,
+    Fault::PoolUntold,
+    Fault::RestartForgetsTiers,
+    Fault::RestartForgetsPools,
+    Fault::RestartCountsTheGap,
+    Fault::FailoverEndless,
+    Fault::FailoverEndsLate,
+    Fault::FailoverLostByReload,
+    Fault::FailoverUntold,
+    Fault::FailoverEndUntold,
+    Fault::RestartForgetsFailovers,
+    Fault::RestartRevivesFailovers,
 ];
 
 /// A small number, so that much happens between the steps of a survey.
 const BACKENDS_IN_A_STEP: usize = 2;
+
+/// The time in which nobody knew whether pools were usable.
+const GAP: Duration = Duration::from_secs(5);
 
 /// The time of day at the start.
 pub(super) const DAY: SystemTime = SystemTime::UNIX_EPOCH;
@@ -117,6 +157,17 @@ impl Subject {
             Some(Fault::RestartForgetsStates) => setup.memory.states.clear(),
             Some(Fault::RestartRevivesEnded) => {
                 setup.memory.overrides.iter_mut().for_each(|kept| kept.until = None);
+            }
+            Some(Fault::RestartForgetsFailovers) => setup.memory.failovers.clear(),
+            Some(Fault::RestartRevivesFailovers) => {
+                setup.memory.failovers.iter_mut().for_each(|kept| kept.until = None);
+            }
+            Some(Fault::RestartForgetsTiers) => setup.memory.tiers.clear(),
+            Some(Fault::RestartForgetsPools) => setup.memory.pools.clear(),
+            Some(Fault::RestartCountsTheGap) => {
+                for pool in &mut setup.memory.pools {
+                    pool.since = pool.since.map(|since| since - GAP);
+                }
             }
             _ => {}
         }
@@ -162,8 +213,18 @@ impl Subject {
             Some(Fault::OverrideEndsLate) => health.next_deadline().into_iter().chain(share).min(),
             Some(Fault::SuspicionEndsLate) => without(health.next_end(), [health.next_due(), share]),
             Some(Fault::ShareEndsLate) => without(share, [health.next_deadline(), None]),
+            Some(Fault::ReturnsLate) => self.without_stamp(self.fleet.returns.next()),
+            Some(Fault::FailoverEndsLate) => self.without_stamp(self.fleet.failovers.end),
             _ => deadline,
         }
+    }
+
+    /// The next deadline without this time on the calendar, unless another cause has the same time.
+    fn without_stamp(&self, left_out: Option<Stamp>) -> Option<Moment> {
+        let Fleet { health, wakes, overrides, failovers, returns, at, now, .. } = &self.fleet;
+        let others = [overrides.end, failovers.end, returns.next()].into_iter().flatten();
+        let others = others.filter(|end| Some(*end) != left_out).map(|end| *now + end.since(*at));
+        others.chain(health.next_deadline()).chain(wakes.peek().map(|wake| wake.0.0)).min()
     }
 
     pub(super) fn start_due(&mut self, launches: &mut Vec<Launch>) -> Due {
@@ -214,6 +275,19 @@ impl Subject {
             self.fleet.wakes.clear();
         }
         self.fleet.settle();
+        if self.has(Fault::ReturnForgotten) {
+            self.fleet.returns.again.clear();
+        }
+        if self.has(Fault::ReturnsAtOnce) {
+            self.make_steady(|_| Some(Stamp::EPOCH));
+        }
+    }
+
+    /// Replaces the times since when pools are usable.
+    fn make_steady(&mut self, time: impl Fn(Option<Stamp>) -> Option<Stamp>) {
+        for since in self.fleet.pools.0.iter_mut().flat_map(|pool| &mut pool.steady) {
+            *since = time(*since);
+        }
     }
 
     pub(super) fn publish(&mut self) {
@@ -231,7 +305,15 @@ impl Subject {
             certainty.changed =
                 certainty.changed.iter().copied().filter(|id| certainty.earliest(*id).is_some()).collect();
         }
+        let steady: Vec<_> = self.fleet.pools.0.iter().map(|pool| pool.steady).collect();
         let published = self.fleet.publish(None);
+        if self.has(Fault::BreakUnnoticed) {
+            for (pool, before) in self.fleet.pools.0.iter_mut().zip(steady) {
+                for (since, before) in pool.steady.iter_mut().zip(before) {
+                    *since = before.or(*since);
+                }
+            }
+        }
         if published && self.has(Fault::GenerationSkipped) {
             self.fleet.touched.insert(PoolId(0));
             self.fleet.publish(None);
@@ -257,6 +339,16 @@ impl Subject {
         overridden
     }
 
+    pub(super) fn fail_over(
+        &mut self,
+        mut request: FailoverRequest,
+    ) -> Result<ServiceChanged, ServiceRefused> {
+        if self.has(Fault::FailoverEndless) {
+            request.length = None;
+        }
+        self.fleet.fail_over(request)
+    }
+
     pub(super) fn reload(&mut self, wanted: NewConfiguration, rng: &mut SmallRng) -> Reloaded {
         if self.has(Fault::OverrideLostByReload)
             && let Some(pool) = self.fleet.pools.0.first_mut()
@@ -271,6 +363,15 @@ impl Subject {
             for backend in 0..pool.backends.len() {
                 pool.change_backend(backend, |backend| backend.overridden[1] = None);
             }
+        }
+        if self.has(Fault::FailoverLostByReload) {
+            self.fleet.failovers.kept.clear();
+        }
+        if self.has(Fault::TierLostByReload) {
+            let table = Table::clone(&self.fleet.table);
+            let plans = table.services().iter().map(|view| (view.default_route().plan(), [Some(0); 2]));
+            let plans = plans.collect();
+            self.fleet.table = Arc::new(table.with_tiers_in_use(plans, &Progress::NONE));
         }
         let reloaded = self.fleet.reload(wanted, rng);
         let (fleet, fault) = (&self.fleet, self.fault);
@@ -310,6 +411,10 @@ impl Subject {
             Some(Fault::StateUntold) => drop(changes.states.pop()),
             Some(Fault::OverrideUntold) => drop(changes.overrides.pop()),
             Some(Fault::EndUntold) => changes.ended.clear(),
+            Some(Fault::FailoverUntold) => drop(changes.failovers.pop()),
+            Some(Fault::FailoverEndUntold) => changes.ended_failovers.clear(),
+            Some(Fault::TierUntold) => drop(changes.tiers.pop()),
+            Some(Fault::PoolUntold) => drop(changes.pools.pop()),
             _ => {}
         }
         changes

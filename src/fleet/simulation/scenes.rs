@@ -1,4 +1,4 @@
-//! Scenes that reproduce defects which random worlds have found.
+//! Scenes: defects that random worlds have found, and what they cannot compare exactly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +7,19 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::check::{Check, PoolSetup, Probe, TcpProbe};
-use crate::fleet::simulation::configuration::served;
+use crate::fleet::simulation::configuration::{served, steered};
 use crate::fleet::simulation::planted::time_of_day;
 use crate::fleet::simulation::world::report;
 use crate::fleet::simulation::{DEFAULTS, milliseconds};
 use crate::fleet::{
-    Capacity, Clocks, Fleet, FleetSetup, Launch, Memory, NewConfiguration, OverrideChange, OverrideRequest,
-    RememberedState, Running,
+    Capacity, Clocks, FailoverRequest, Fleet, FleetSetup, Launch, Memory, NewConfiguration, OverrideChange,
+    OverrideRequest, RememberedOverride, RememberedState, RememberedTier, Running,
 };
 use crate::health::{Moment, Outcome, Verdict};
 use crate::metrics::Metrics;
-use crate::pool::{Backend, Family, Override, Pool, Require};
+use crate::name::Name;
+use crate::pool::{Backend, Family, Override, OverrideValue, Pool, Require};
+use crate::service::Failback;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -168,7 +170,102 @@ fn a_remembered_verdict_counts_in_every_pool_that_shares_its_target() {
         verdict: Verdict::Healthy,
         since: time_of_day(SECOND),
     };
-    let memory = Memory { states: vec![state], overrides: Vec::new() };
+    let memory = Memory { states: vec![state], overrides: Vec::new(), ..Memory::default() };
     let scene = Scene::with(FleetSetup { served: served(pools, 20), memory }, 1000);
     assert_eq!(scene.on_trust(), [false, false]);
+}
+
+/// Answers of the pool that is left expire with the longest TTL that was handed out, also with one of an earlier
+/// configuration.
+#[test]
+fn a_failover_says_when_the_other_pools_are_safe() {
+    let pools = || vec![pool("a", 2, &[]), pool("b", 2, &[])];
+    let setup = FleetSetup { served: served(pools(), 300), memory: Memory::default() };
+    let mut scene = Scene::with(setup, 1);
+    let fail_over = |scene: &mut Scene, pool: Option<&str>| {
+        let request = FailoverRequest {
+            service: Name::parse("www.example.com").unwrap(),
+            pool: pool.map(Into::into),
+            length: None,
+            reason: None,
+            force: false,
+            by: "a test".into(),
+        };
+        scene.fleet.fail_over(request).unwrap()
+    };
+    let advance = |scene: &mut Scene, to: Duration| {
+        scene.now = to;
+        scene.fleet.set_clocks(clocks(to));
+    };
+    let seconds = |seconds: u64| Some(time_of_day(SECOND * u32::try_from(seconds).unwrap()));
+    let drained = |scene: &mut Scene, pool: &str, backend: &str| {
+        let request = OverrideRequest {
+            pool: pool.into(),
+            backend: backend.into(),
+            change: OverrideChange::State(Some(Override::Drain)),
+            length: None,
+            reason: None,
+            force: false,
+            by: "a test".into(),
+        };
+        scene.fleet.override_backend(request).unwrap().backend.overridden.unwrap().safe_at
+    };
+    advance(&mut scene, SECOND * 10);
+    assert_eq!(fail_over(&mut scene, Some("b")).safe_at, seconds(10 + 1 + 300));
+    // Drained later, a backend is said to be safe no earlier than that.
+    advance(&mut scene, SECOND * 20);
+    assert_eq!(drained(&mut scene, "a", "h1"), seconds(20 + 1 + 300));
+    fail_over(&mut scene, None);
+    advance(&mut scene, SECOND * 30);
+    let wanted = NewConfiguration::of(&scene.fleet.configuration(), served(pools(), 20));
+    scene.fleet.reload(wanted, &mut scene.rng);
+    advance(&mut scene, SECOND * 40);
+    assert_eq!(
+        fail_over(&mut scene, Some("b")).safe_at,
+        seconds(30 + 1 + 300),
+        "of the earlier configuration"
+    );
+    advance(&mut scene, SECOND * 340);
+    assert_eq!(fail_over(&mut scene, Some("a")).safe_at, seconds(340 + 1 + 20));
+    // It goes on, and only the time until answers of others have expired is another.
+    assert_eq!(fail_over(&mut scene, Some("a")).before.map(|before| before.pool), Some("a".into()));
+}
+
+/// A tier that is usable only because of an override stays in use over a restart.
+#[test]
+fn a_start_considers_overrides_before_it_chooses_a_tier() {
+    let mut served = steered(vec![pool("a", 1, &[]), pool("b", 1, &[1])], 20, [Failback::Manual; 2]);
+    served.services.retain(|service| service.name == Name::parse("one.example.com").unwrap());
+    let memory = Memory {
+        overrides: vec![RememberedOverride {
+            pool: "b".into(),
+            backend: "h1".into(),
+            value: OverrideValue::State(Override::Up),
+            since: time_of_day(Duration::ZERO),
+            until: None,
+            reason: None,
+            by: None,
+        }],
+        tiers: vec![RememberedTier {
+            service: "one.example.com".into(),
+            route: 0,
+            family: Family::Ipv4,
+            tiers: vec!["a".into(), "b".into()],
+            pool: Some("b".into()),
+        }],
+        states: vec![RememberedState {
+            pool: "b".into(),
+            backend: "h1".into(),
+            address: [192, 0, 2, 1].into(),
+            check: "c1".into(),
+            verdict: Verdict::Unhealthy,
+            since: time_of_day(Duration::ZERO),
+        }],
+        ..Memory::default()
+    };
+    let scene = Scene::with(FleetSetup { served, memory }, 1);
+    let table = scene.fleet.table();
+    let plan = table.services()[0].default_route().plan();
+    assert_eq!(table.tier_in_use(plan, Family::Ipv4).tier, 1);
+    assert_eq!(table.tier_in_use(plan, Family::Ipv4).waiting.map(|waiting| waiting.tier), Some(0));
 }

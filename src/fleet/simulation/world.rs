@@ -11,10 +11,12 @@ use rand::{RngExt, SeedableRng};
 
 use crate::check::PoolSetup;
 use crate::fleet::simulation::certainty::HandedOut;
-use crate::fleet::simulation::configuration::{Draw, served};
+use crate::fleet::simulation::configuration::{Draw, steered};
 use crate::fleet::simulation::journal::Journal;
+use crate::fleet::simulation::met::Met;
 use crate::fleet::simulation::model::{Fleet, Kept, Key};
 use crate::fleet::simulation::planted::{Fault, Subject, time_of_day};
+use crate::fleet::simulation::tiers::Tiers;
 use crate::fleet::simulation::{Checked, ensure, milliseconds};
 use crate::fleet::{
     BackendStatus, Capacity, Clocks, Due, FleetSetup, LATE, Launch, Memory, OverrideChange, OverrideRefused,
@@ -24,6 +26,7 @@ use crate::health::simulation::behaviour::{Behaviour, longest_round};
 use crate::health::{Moment, Outcome, TargetId};
 use crate::pool::{MAX_WEIGHT_PERCENT, Override};
 use crate::probe::{Cause, Report};
+use crate::service::Failback;
 use crate::table::Table;
 
 /// The checker wakes at least this often.
@@ -48,6 +51,8 @@ pub(super) struct World {
     pub(super) fault: Option<Fault>,
     pub(super) model: Fleet,
     pub(super) draw: Draw,
+    pub(super) tiers: Tiers,
+    pub(super) failback: [Failback; 2],
     pub(super) capacity: Capacity,
     pub(super) now: Moment,
     /// Includes time in suspend.
@@ -82,72 +87,6 @@ pub(super) struct World {
     pub(super) met: Met,
 }
 
-/// Counts events in a world. If an event never occurs in a sweep, the sweep proves nothing about it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Met {
-    pub(super) launches: usize,
-    pub(super) publishes: usize,
-    pub(super) reloads: usize,
-    pub(super) restarts: usize,
-    pub(super) overrides: usize,
-    pub(super) weights: usize,
-    pub(super) refused: usize,
-    pub(super) ended: usize,
-    pub(super) lost: usize,
-    pub(super) stalls: usize,
-    /// Turns that ended with a suspicion, with a share below 100 %, or with a probe that waits for a slot.
-    pub(super) suspicions: usize,
-    pub(super) shares: usize,
-    pub(super) waiting: usize,
-    pub(super) held: usize,
-    pub(super) voids: usize,
-    pub(super) stale: usize,
-    pub(super) snapshots: usize,
-    pub(super) compared: usize,
-    /// Answers that were given while a change was pending, and completions of such changes.
-    pub(super) uncertain: usize,
-    pub(super) completions: usize,
-}
-
-impl Met {
-    pub(super) fn and(self, other: Self) -> Self {
-        Self {
-            launches: self.launches + other.launches,
-            publishes: self.publishes + other.publishes,
-            reloads: self.reloads + other.reloads,
-            restarts: self.restarts + other.restarts,
-            overrides: self.overrides + other.overrides,
-            weights: self.weights + other.weights,
-            refused: self.refused + other.refused,
-            ended: self.ended + other.ended,
-            lost: self.lost + other.lost,
-            stalls: self.stalls + other.stalls,
-            suspicions: self.suspicions + other.suspicions,
-            shares: self.shares + other.shares,
-            waiting: self.waiting + other.waiting,
-            held: self.held + other.held,
-            voids: self.voids + other.voids,
-            stale: self.stale + other.stale,
-            snapshots: self.snapshots + other.snapshots,
-            compared: self.compared + other.compared,
-            uncertain: self.uncertain + other.uncertain,
-            completions: self.completions + other.completions,
-        }
-    }
-
-    pub(super) fn assert_tried(self) {
-        let Self { launches, publishes, reloads, restarts, overrides, weights, .. } = self;
-        let often = [launches, publishes, reloads, restarts, overrides, weights];
-        let Self { ended, lost, stalls, suspicions, shares, waiting, .. } = self;
-        let also = [ended, lost, stalls, suspicions, shares, waiting];
-        let Self { held, refused, voids, stale, snapshots, compared, .. } = self;
-        let others = [held, refused, voids, stale, snapshots, compared];
-        let certainty = [self.uncertain, self.completions];
-        let counts = often.into_iter().chain(also).chain(others).chain(certainty);
-        assert!(counts.min() >= Some(1), "hardly tried: {self:?}");
-    }
-}
-
 impl World {
     pub(super) fn new(seed: u64, fault: Option<Fault>) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
@@ -164,7 +103,8 @@ impl World {
         let pools = draw.pools(&mut rng);
         let (now, passed, wall) = (Moment::ZERO, START, time_of_day(START));
         let clocks = Clocks { now, passed, wall };
-        let first = FleetSetup { served: served(pools.clone(), 20), memory: Memory::default() };
+        let failback = Draw::failback(&mut rng);
+        let first = FleetSetup { served: steered(pools.clone(), 20, failback), memory: Memory::default() };
         let subject = Subject::new(first, capacity, clocks, &mut rng, fault);
         let table = Arc::clone(subject.fleet.table());
         let mut world = Self {
@@ -173,6 +113,8 @@ impl World {
             fault,
             model: Fleet::default(),
             draw,
+            tiers: Tiers::default(),
+            failback,
             capacity,
             now,
             passed,
@@ -275,10 +217,12 @@ impl World {
         self.subject.publish();
         self.model.settle_broken();
         self.end_overrides();
+        self.met.ended_failovers += self.tiers.end_failovers(self.passed);
+        self.watch_tiers(None);
         if self.rng.random_bool(0.3)
             && let Some(memory) = self.subject.step_survey()
         {
-            self.journal.complete(memory);
+            self.journal.complete(memory, self.wall);
             self.met.snapshots += 1;
             self.compare_memory(true)?;
         }
@@ -450,8 +394,10 @@ impl World {
         match self.rng.random_range(0..100) {
             0..16 => self.everyone_changes(),
             16..40 => self.someone_changes(),
-            40..55 => return self.override_backend(),
-            55..67 => return self.reload(),
+            40..52 => return self.override_backend(),
+            52..54 => return self.fail_back(),
+            54..58 => return self.fail_over(),
+            58..67 => return self.reload(),
             67..72 => {
                 let by = milliseconds(self.rng.random_range(0..7_200_000));
                 self.journal.spoil();
@@ -556,6 +502,7 @@ impl World {
                 }
                 // It publishes a table itself.
                 self.check_table(&before)?;
+                self.watch_tiers(Some(&before));
                 self.table = Arc::clone(self.subject.fleet.table());
                 if self.rng.random_bool(0.2) {
                     self.begin_memory();

@@ -1,6 +1,8 @@
 //! Reloads every key of pools, checks and services: the reported change, and which probes and
 //! counters continue.
 
+use std::time::Duration;
+
 use crate::check::{
     ClientFiles, ExecProbe, Expected, GrpcProbe, HttpProbe, ProxyProtocol, Talk, TlsProbe, TlsSettings,
     Version,
@@ -9,7 +11,7 @@ use crate::checker::tests::*;
 use crate::pool::MinHealthy;
 use crate::reload::named::{Change, Difference};
 use crate::reload::swap::swap;
-use crate::service::{Persistence, Ttl};
+use crate::service::{Failback, Persistence, Ttl};
 use crate::settings::Chaos;
 use crate::zone::{Zone, ZoneBuilder, rtype};
 
@@ -284,6 +286,12 @@ fn other_keys() -> Vec<(&'static str, Anew, Edit)> {
             }),
         ),
         ("spread shares -> always", nothing, of_service(|service| service.spread = Spread::Always)),
+        ("failback auto -> manual", nothing, of_service(|service| service.failback = Failback::Manual)),
+        (
+            "failback auto -> 10m",
+            nothing,
+            of_service(|service| service.failback = Failback::After(Duration::from_secs(600))),
+        ),
         (
             "when_down fail-open -> nodata",
             nothing,

@@ -112,8 +112,11 @@ impl Fixture {
                         taken.lock().unwrap().push(wanted.settings.clone());
                         running.pools = wanted.pools.clone();
                         running.table = renewed(&running.table, Some(*wanted));
-                        let _ =
-                            reply.send(Reloaded { generation: running.table.generation, lost: Vec::new() });
+                        let _ = reply.send(Reloaded {
+                            generation: running.table.generation,
+                            lost: Vec::new(),
+                            lost_failovers: Vec::new(),
+                        });
                     }
                     _ => {}
                 }

@@ -203,7 +203,7 @@ fn live(disk: &mut Arc<Mutex<ModelDisk>>) -> (u64, io::Result<()>) {
     let mut lived = || -> io::Result<()> {
         let state = |number| RememberedState { since: at(number), ..memory("a").states.remove(0) };
         let snapshot = |disk: &mut Arc<Mutex<ModelDisk>>, of, journal| {
-            let memory = Memory { states: vec![state(of)], overrides: Vec::new() };
+            let memory = Memory { states: vec![state(of)], overrides: Vec::new(), ..Memory::default() };
             let text = file::encode(memory, journal, at(of))?;
             disk::replace(disk, &directory.join(FILE), text.as_bytes())
         };

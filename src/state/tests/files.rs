@@ -48,7 +48,7 @@ fn sample_of_this_version() {
     let directory = Path::new(&directory);
     fs::write(directory.join(FILE), encoded("a")).unwrap();
     let mut journal = crate::state::journal::Journal::begin(&mut System, directory, 7).unwrap();
-    let Memory { mut states, mut overrides } = memory("a");
+    let Memory { mut states, mut overrides, .. } = memory("a");
     let (mut state, mut kept) = (states.remove(1), overrides.remove(1));
     (state.verdict, state.since, kept.reason) = (Verdict::Unhealthy, at(40), Some("moved".into()));
     let ended = vec![(overrides[0].pool.clone(), overrides[0].backend.clone(), OverrideKind::State)];

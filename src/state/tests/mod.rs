@@ -7,6 +7,7 @@ mod files;
 mod journal;
 mod keeping;
 mod snapshot;
+mod tiers;
 
 use std::time::Duration;
 
@@ -44,6 +45,7 @@ fn memory(tag: &str) -> Memory {
     Memory {
         states: verdicts.into_iter().enumerate().map(state).collect(),
         overrides: Override::ALL.into_iter().map(OverrideValue::State).enumerate().map(kept).collect(),
+        ..Memory::default()
     }
 }
 

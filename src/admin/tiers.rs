@@ -1,0 +1,139 @@
+//! `/api/v1/services/{name}/failback` and `/failover`: operators' choice of the tier of a service.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::admin::gate::Asker;
+use crate::admin::overrides::{is_forced, member, override_length, override_reason, texts};
+use crate::admin::problem::Problem;
+use crate::admin::resources::{Named, named};
+use crate::admin::{AdminState, json, no_such, read_body, status};
+use crate::checker::CheckerCommand;
+use crate::fleet::{FailbackRequest, FailoverRequest, ServiceChanged, ServiceRefused, ServiceRequest};
+
+/// The body of a failover.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FailoverBody {
+    pool: String,
+    r#for: Option<String>,
+    reason: Option<String>,
+    /// Whether to do it even if the pool cannot answer.
+    #[serde(default)]
+    force: bool,
+}
+
+/// The service after the change, and the consequences.
+#[derive(Serialize)]
+struct ServiceReply<'a> {
+    #[serde(flatten)]
+    service: status::Service<'a>,
+    /// The pool of the previous failover.
+    before: Option<&'a str>,
+    /// When the previous failover would have ended by itself.
+    before_until: Option<Timestamp>,
+    /// When clients no longer use the other pools.
+    safe_at: Option<Timestamp>,
+    consequences: Vec<&'a str>,
+    survives_restart: bool,
+    /// Why the change does not survive a restart.
+    lost_because: Option<&'static str>,
+}
+
+pub(super) async fn fail_back(
+    State(shown): State<AdminState>,
+    Asker(by): Asker,
+    name: Named,
+    body: Body,
+) -> Result<Response, Problem> {
+    if !read_body(body).await?.trim_ascii().is_empty() {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "the body must be empty"));
+    }
+    let service = shown.documents.service_named(named(name)?).await?;
+    change(&shown, ServiceRequest::FailBack(FailbackRequest { service, by }), "").await
+}
+
+pub(super) async fn fail_over(
+    State(shown): State<AdminState>,
+    Asker(by): Asker,
+    name: Named,
+    body: Body,
+) -> Result<Response, Problem> {
+    let body = read_body(body).await?;
+    let wanted: FailoverBody = serde_json::from_slice(&body).map_err(|error| {
+        Problem::of_json(
+            "the body must be an object such as {\"pool\": \"site-b\", \"for\": \"2h\", \"reason\": \"drill\"}",
+            &error,
+        )
+    })?;
+    let request = FailoverRequest {
+        service: shown.documents.service_named(named(name)?).await?,
+        pool: Some(wanted.pool),
+        length: member("for", wanted.r#for.as_deref().map(override_length))?,
+        reason: member("reason", wanted.reason.as_deref().map(override_reason))?.flatten(),
+        force: wanted.force,
+        by,
+    };
+    change(&shown, ServiceRequest::FailOver(request), "send `\"force\": true` in the body").await
+}
+
+pub(super) async fn end_failover(
+    State(shown): State<AdminState>,
+    Asker(by): Asker,
+    name: Named,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let force = is_forced(uri.query())?;
+    let service = shown.documents.service_named(named(name)?).await?;
+    let request = FailoverRequest { service, pool: None, length: None, reason: None, force, by };
+    change(&shown, ServiceRequest::FailOver(request), "add `?force=true`").await
+}
+
+/// `to_force` says how the client can force the request.
+async fn change(shown: &AdminState, request: ServiceRequest, to_force: &str) -> Result<Response, Problem> {
+    let changed = shown.sources.ask(|reply| CheckerCommand::ChangeService(request, reply)).await?;
+    let ServiceChanged { service, before, safe_at, consequences } =
+        changed.map_err(|refused| problem(refused, to_force))?;
+    let lost_because = *shown.sources.lost_because.borrow();
+    Ok(json(&ServiceReply {
+        service: status::Service::from(&service),
+        before: before.as_ref().map(|before| &*before.pool),
+        before_until: before.as_ref().and_then(|before| before.until).and_then(status::timestamp),
+        safe_at: safe_at.and_then(status::timestamp),
+        consequences: texts(&consequences),
+        survives_restart: lost_because.is_none(),
+        lost_because,
+    }))
+}
+
+fn problem(refused: ServiceRefused, to_force: &str) -> Problem {
+    let conflict = |detail: String| Problem::new(StatusCode::CONFLICT, detail);
+    match refused {
+        ServiceRefused::NoSuchService => {
+            Problem::new(StatusCode::NOT_FOUND, "a reload has just removed this service")
+        }
+        ServiceRefused::NoSuchPool { pool, pools } => {
+            no_such(&format!("pool `{pool}` in this service"), &pool, pools.iter().map(|pool| &**pool))
+        }
+        ServiceRefused::NotUsable(pools) => conflict(format!(
+            "nothing has changed: the service cannot return to an earlier tier, because none is usable ({})",
+            pools.join(", ")
+        )),
+        ServiceRefused::Failover(pool) => conflict(format!(
+            "nothing has changed: a failover to the pool `{pool}` decides which tier answers; end it first"
+        )),
+        ServiceRefused::TakesAway(consequences) => {
+            let consequences = texts(&consequences);
+            let detail = format!(
+                "nothing has changed, because the pool cannot answer or clients would lose something: {}; to do it \
+                 anyway, {to_force}",
+                consequences.join("; ")
+            );
+            conflict(detail).member("consequences", consequences)
+        }
+    }
+}
