@@ -255,6 +255,13 @@ impl World {
         Ok(())
     }
 
+    /// Whether an earlier tier of a service waits until it may be taken.
+    pub(super) fn is_a_tier_waiting(&self) -> bool {
+        let plans = self.table.services().iter().map(|view| view.default_route().plan());
+        let waits = |plan| Family::ALL.map(|family| self.table.tier_in_use(plan, family).waiting.is_some());
+        plans.flat_map(waits).any(|waits| waits)
+    }
+
     /// An operator lets a service return.
     pub(super) fn fail_back(&mut self) -> Checked {
         let before = Arc::clone(self.subject.fleet.table());
