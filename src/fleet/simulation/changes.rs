@@ -213,7 +213,9 @@ impl World {
             for (check, key) in self.model.pools[address.pool].checks.iter().zip(&address.keys) {
                 let name = ((&**pool).into(), (&**backend).into(), *host, check.name.as_str().into());
                 let Some(state) = remembered.states.get(&name) else { continue };
-                let users = self.model.addresses.iter().filter(|other| other.keys.contains(key)).count();
+                // Two checks of one address may share a target too, if the backend sets the port of both.
+                let keys = self.model.addresses.iter().flat_map(|other| &other.keys);
+                let users = keys.filter(|other| *other == key).count();
                 let verdict = self.model.verdict(key);
                 ensure!(
                     verdict == Some(state.verdict) || (users > 1 && verdict.is_some()),
