@@ -75,6 +75,7 @@ fn served(port: u16) -> Served {
         settings: Settings::default(),
         catalog: Catalog::new(Vec::new()),
         services: Vec::new(),
+        rule_tables: Vec::new(),
         pools: (0..BACKENDS / IN_A_POOL).map(pool).collect(),
         startup_wait: Duration::from_secs(60),
     }

@@ -44,6 +44,7 @@ pub mod checker;
 pub mod listener;
 pub mod notify;
 // Floor 5: files, operators, composition.
+pub mod geo;
 pub mod config;
 pub mod state;
 pub mod reload;

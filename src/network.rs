@@ -107,9 +107,10 @@ impl FromStr for Network {
         let exact = match digits {
             None => alone,
             // Accepts only one notation for a length: no sign, no leading zero.
-            Some(digits) => (0..=alone.max_prefix_len())
-                .find(|length| length.to_string() == digits)
-                .and_then(|length| IpNet::new(written, length).ok())
+            Some(digits) => Some(digits)
+                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+                .filter(|digits| digits.len() == 1 || !digits.starts_with('0'))
+                .and_then(|digits| IpNet::new(written, digits.parse().ok()?).ok())
                 .ok_or_else(|| NetworkError::BadLength {
                     text: text.into(),
                     longest: alone.max_prefix_len(),

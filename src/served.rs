@@ -1,8 +1,10 @@
 //! All data to serve, as one plain value: `config` makes it, `checker` runs it, `reload` replaces it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::check::PoolSetup;
+use crate::rules::RuleTable;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::zone::Catalog;
@@ -16,6 +18,8 @@ pub struct Served {
     pub catalog: Catalog,
     /// Indexed by `ServiceId`.
     pub services: Vec<Service>,
+    /// Indexed by `RuleTableId`.
+    pub rule_tables: Vec<Arc<RuleTable>>,
     /// Indexed by `PoolId`.
     pub pools: Vec<PoolSetup>,
     /// DNS queries are answered only when each backend has had its first outcome, or this time has

@@ -372,9 +372,11 @@ mod tests {
                 settings: Settings::default(),
                 catalog: Catalog::new(Vec::new()),
                 services: Vec::new(),
+                rule_tables: Vec::new(),
                 pools: Vec::new(),
                 startup_wait: Duration::from_secs(3),
             },
+            rule_files: crate::geo::RuleFiles::default(),
             warnings: ConfigFaults::default(),
         }
     }

@@ -4,12 +4,14 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::duration::Shown;
 use crate::name::Name;
 use crate::network::Network;
 use crate::pool::PoolId;
+use crate::rules::{Conditions, RuleTableId};
 use crate::selection::{MAX_ANSWERS, Spread};
 
 /// TTL of the answers of services that do not set one, seconds.
@@ -36,6 +38,8 @@ pub struct Service {
     pub default: Route,
     /// For some clients another route; the first rule that matches counts.
     pub rules: Vec<Rule>,
+    /// The compiled conditions of the rules; `None` if there are no rules.
+    pub rule_table: Option<RuleTableId>,
     /// How addresses are drawn.
     pub policy: Policy,
     /// How answers spread over sites.
@@ -60,6 +64,10 @@ pub struct Route {
 /// A route for some clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
+    /// Its clients, except for the networks in the file.
+    pub clients: Conditions,
+    /// A file of further networks.
+    pub networks_file: Option<PathBuf>,
     /// How its clients are answered.
     pub route: Route,
 }
@@ -117,6 +125,7 @@ impl Service {
             name,
             default,
             rules: Vec::new(),
+            rule_table: None,
             policy: Policy::Weighted,
             spread: Spread::default(),
             failback: Failback::Auto,

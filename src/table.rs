@@ -15,6 +15,7 @@ mod share;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
 
 use crate::pool::{Family, PoolId};
-use crate::service::{ServiceId, Ttl};
+use crate::rules::{RuleMatch, RuleTableId, RuleTables};
+use crate::service::{RouteIndex, ServiceId, Ttl};
 use crate::settings::Settings;
 use crate::zone::Catalog;
 
@@ -52,6 +54,8 @@ pub struct Table {
     /// The DNS zones; their names refer to services.
     pub catalog: Arc<Catalog>,
     services: Arc<Services>,
+    /// Which rule of a service applies to a client.
+    rule_tables: RuleTables,
     /// Indexed by [`PoolId`].
     pools: PersistentVec<Arc<PoolView>>,
     /// Indexed by the plans of [`Services`] and [`Family::index`].
@@ -79,8 +83,31 @@ impl Table {
         let decide = |plan: &decision::Plan| plan.decide(&pools, None, &Progress::NONE, &mut rng);
         let decisions = services.plans.iter().map(decide).collect();
         let answers = Arc::new(AnswerCounts::new(0, &services, views(&pools)));
-        let certain_until = std::iter::empty().collect();
-        Self { generation, settings, catalog, services, pools, decisions, certain_until, answers, rng }
+        let (rule_tables, certain_until) = (Arc::default(), std::iter::empty().collect());
+        Self {
+            generation,
+            settings,
+            catalog,
+            services,
+            rule_tables,
+            pools,
+            decisions,
+            certain_until,
+            answers,
+            rng,
+        }
+    }
+
+    /// The same table with these rule tables, in the order of the ids in its services.
+    #[must_use]
+    pub fn with_rule_tables(self, rule_tables: RuleTables) -> Self {
+        Self { rule_tables, ..self }
+    }
+
+    /// The next generation, with other rule tables for the same services.
+    #[must_use]
+    pub fn next_with_rule_tables(&self, rule_tables: RuleTables) -> Self {
+        Self { generation: self.generation + 1, rule_tables, ..self.clone() }
     }
 
     /// The same table with counts of answers that start at 0, for `threads` threads that count alone
@@ -243,6 +270,41 @@ impl Table {
     #[inline]
     pub fn service(&self, id: ServiceId) -> Option<&ServiceView> {
         self.services.get(id.index())
+    }
+
+    /// All rule tables.
+    #[must_use]
+    pub fn rule_tables(&self) -> &RuleTables {
+        &self.rule_tables
+    }
+
+    /// The route of a service for a client, and the length of the widest prefix around the client's address for
+    /// which it is the same (RFC 7871, section 7.2.1).
+    #[must_use]
+    #[inline]
+    pub fn route<'t>(
+        &self,
+        service: &'t ServiceView,
+        client: impl FnOnce() -> IpAddr,
+    ) -> (RouteView<'t>, u8) {
+        // Most services answer all clients alike.
+        match service.service.rule_table {
+            None => (service.default_route(), 0),
+            Some(id) => self.route_by_rule(service, id, client()),
+        }
+    }
+
+    #[inline(never)]
+    fn route_by_rule<'t>(
+        &self,
+        service: &'t ServiceView,
+        id: RuleTableId,
+        client: IpAddr,
+    ) -> (RouteView<'t>, u8) {
+        let found = self.rule_tables.get(id.index()).map(|table| table.find(client));
+        let Some(RuleMatch { rule, scope }) = found else { return (service.default_route(), 0) };
+        let route = rule.and_then(|rule| service.route(RouteIndex(rule.checked_add(1)?)));
+        (route.unwrap_or_else(|| service.default_route()), scope)
     }
 
     /// The counts of its answers.

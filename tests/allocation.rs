@@ -92,6 +92,7 @@ fn served(pools: u32, backends_each: u32) -> Served {
         settings: Settings::default(),
         catalog: Catalog::new(Vec::new()),
         services: (0..pools).map(service).collect(),
+        rule_tables: Vec::new(),
         pools: (0..pools).map(pool).collect(),
         startup_wait: second,
     }

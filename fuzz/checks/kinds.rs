@@ -29,6 +29,7 @@ impl Kind {
     /// The table that answers this kind.
     pub(crate) fn table<'w>(&self, world: &'w World) -> &'w Table {
         match self.cookies {
+            None if self.name.contains("1,000,000") => world.table_of_many_networks(),
             None => world.table(),
             Some(required) => world.table_under(1, true, 1 + u8::from(required)),
         }
@@ -97,6 +98,8 @@ pub(crate) fn all() -> Vec<Kind> {
         kind("service, down, NODATA", "weighted.down.nodata.svc.example", rtype::A, NOERROR, 0),
         kind("service, down, SERVFAIL", "weighted.down.servfail.svc.example", rtype::A, SERVFAIL, 0),
         kind("service, down, fixed", "weighted.down.fixed.svc.example", rtype::A, NOERROR, 1),
+        kind("service by rule", "one.rules.svc.example", rtype::A, NOERROR, 1),
+        kind("service by rule of 1,000,000", "one.rules.svc.example", rtype::A, NOERROR, 1),
         kind("service by alias", "toservice.example", rtype::A, NOERROR, 3),
         kind("service by wildcard", "any.svc.example", rtype::A, NOERROR, 4),
         kind("REFUSED", "elsewhere", rtype::A, REFUSED, 0),

@@ -2,15 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use steerd::cookie::CookieSecrets;
 use steerd::keys::{Algorithm, Key, Keys};
 use steerd::name::Name;
+use steerd::network::Network;
 use steerd::pool::{Backend, Pool, PoolId};
-use steerd::service::{Answers, Persistence, Policy, Route, Service, ServiceId, Ttl, WhenDown};
+use steerd::rules::{Conditions, RuleTable, RuleTableId};
+use steerd::service::{Answers, Persistence, Policy, Route, Rule, Service, ServiceId, Ttl, WhenDown};
 use steerd::settings::{Chaos, Cookies, MAX_NSID, Settings};
 use steerd::table::{PoolView, Services, Standing, Table};
 use steerd::zone::{Catalog, Zone, reader};
@@ -89,6 +91,8 @@ pub(crate) const NOW: u32 = 1_800_000_000;
 /// One set of zones, services and pools under different settings, and names for queries.
 pub(crate) struct World {
     tables: Vec<Table>,
+    /// See [`World::table_of_many_networks`].
+    many_networks: OnceLock<Table>,
     /// A key for signed requests.
     pub(crate) keys: Keys,
     /// In wire form: the names of all zones and services, and names beside, above and below them.
@@ -103,7 +107,7 @@ impl World {
         let first = table(zones, services);
         let tables = settings().map(|settings| with_settings(&first, settings)).collect();
         let key = Key::new(Name::parse(KEY_NAME).unwrap(), Algorithm::HmacSha256, b"nobody knows it");
-        Self { tables, keys: [key].into_iter().collect(), names }
+        Self { tables, many_networks: OnceLock::new(), keys: [key].into_iter().collect(), names }
     }
 
     /// A single table.
@@ -114,6 +118,19 @@ impl World {
     /// The table with default settings.
     pub(crate) fn table(&self) -> &Table {
         self.table_under(1, false, 0)
+    }
+
+    /// The table with default settings, in which the rule of `one.rules` has a million networks.
+    pub(crate) fn table_of_many_networks(&self) -> &Table {
+        self.many_networks.get_or_init(|| {
+            // Numbers that are spread over the address space. None has a factor in common with 2^32.
+            let networks = (0..1_000_000_u32).map(|index| {
+                Network::around(Ipv4Addr::from_bits(index.wrapping_mul(2_654_435_761)).into(), 24, 0)
+            });
+            self.table()
+                .clone()
+                .with_rule_tables([rule_table(networks.chain(client_network()).collect())].into())
+        })
     }
 
     /// The table for these settings, each number modulo its choices: size of UDP replies; whether
@@ -162,6 +179,16 @@ fn table(zones: Vec<Zone>, services: Vec<Service>) -> Table {
         pools,
         SmallRng::seed_from_u64(1),
     )
+    .with_rule_tables([rule_table(client_network().collect())].into())
+}
+
+/// The network of the clients for whom the rule of `one.rules` is.
+fn client_network() -> impl Iterator<Item = Network> {
+    std::iter::once("192.0.2.128/25".parse().unwrap())
+}
+
+fn rule_table(networks: Vec<Network>) -> Arc<RuleTable> {
+    Arc::new(RuleTable::compile(&[Conditions { networks: Some(networks), ..Conditions::default() }], &[]))
 }
 
 fn with_settings(table: &Table, settings: Settings) -> Table {
@@ -247,6 +274,14 @@ fn services() -> Vec<Service> {
         services.push(Service { policy: PERSISTENT, ..service });
     }
     services.push(weighted(format!("*.{HOME}"), "healthy", 8, 0));
+    // One rule: most clients are not in its network, and get two addresses.
+    let one = weighted(format!("one.rules.{HOME}"), "eight", 1, 5).default;
+    let clients = Conditions { networks: Some(client_network().collect()), ..Conditions::default() };
+    services.push(Service {
+        rules: vec![Rule { clients, networks_file: None, route: one }],
+        rule_table: Some(RuleTableId(0)),
+        ..weighted(format!("one.rules.{HOME}"), "eight", 2, 20)
+    });
     services
 }
 

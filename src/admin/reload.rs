@@ -43,6 +43,7 @@ struct ReloadReply<'a> {
     keys: Changes<'a>,
     server: Changes<'a>,
     admin: Changes<'a>,
+    geo: Changes<'a>,
     restart_needed: Vec<Changed<'a>>,
     warnings: Vec<&'a ConfigFault>,
 }
@@ -104,6 +105,7 @@ impl<'a> From<&'a ReloadReport> for ReloadReply<'a> {
             keys: Changes::from(&*report.keys),
             server: Changes::from(&*report.server),
             admin: Changes::from(&*report.admin),
+            geo: Changes::from(&*report.geo),
             restart_needed: Changes::from(&*report.restart_needed).changed,
             warnings: report.warnings.iter().collect(),
         }

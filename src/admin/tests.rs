@@ -215,7 +215,10 @@ async fn answer_commands(
             CheckerCommand::ChangeService(_, reply) => {
                 drop(reply.send(Err(ServiceRefused::NotUsable(vec!["primary".into()]))));
             }
-            CheckerCommand::Explain(..) | CheckerCommand::Memory(_) | CheckerCommand::MemoryChanges(_) => {}
+            CheckerCommand::Explain(..)
+            | CheckerCommand::RuleTables(..)
+            | CheckerCommand::Memory(_)
+            | CheckerCommand::MemoryChanges(_) => {}
         }
     }
 }

@@ -258,7 +258,8 @@ fn service_answer<R: Rng>(
     draw: (&mut R, &mut Picked),
 ) -> Result<u16, FastStop> {
     let view = table.service(id).ok_or(FastStop::LongWay)?;
-    let route = view.default_route();
+    let (route, scope) = table.route(view, || reply.steered_address());
+    reply.extend_scope(scope);
     let (column, pool, from) = match table.decision(route, family) {
         Decision::Tier { tier, pool, draw, .. } => (route.column(*tier, *pool), *pool, draw),
         Decision::FailOpen { pool, draw } => (view.down_column(), *pool, draw),

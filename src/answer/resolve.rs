@@ -370,7 +370,8 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
         family: Family,
         owner: &[u8],
     ) -> Result<Resolution, Full> {
-        let route = view.default_route();
+        let (route, scope) = self.table.route(view, || self.client);
+        self.scope = self.scope.max(scope);
         let ttl = self.table.ttl(route, self.time);
         let down_column = view.down_column();
         let served = |column, pool| Some(ServiceAnswer { service: id, route: route.index, column, pool });

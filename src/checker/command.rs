@@ -6,6 +6,7 @@ use crate::fleet::{
     Configuration, Cursor, ExplainRequest, Explanation, Memory, MemoryChanges, NewConfiguration, Overridden,
     OverrideRefused, OverrideRequest, Piece, Reloaded, ServiceChanged, ServiceRefused, ServiceRequest,
 };
+use crate::rules::RuleTables;
 
 /// Commands to the checker.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub enum CheckerCommand {
     /// Switches to another configuration. Unchanged probes keep their counters, timers and history.
     /// `reload` prepares it and reports the differences.
     Reload(Box<NewConfiguration>, oneshot::Sender<Reloaded>),
+    /// Replaces the rule tables. Replies whether they belong to the running configuration.
+    RuleTables(RuleTables, oneshot::Sender<bool>),
     /// Sets or ends an operator's override.
     Override(OverrideRequest, oneshot::Sender<Result<Overridden, OverrideRefused>>),
     /// Lets a service return to its first usable tier, or sets or ends its failover.

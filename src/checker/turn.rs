@@ -180,6 +180,9 @@ impl<O: Outside> Checker<O> {
             CheckerCommand::MemoryChanges(reply) if reply.is_closed() => {}
             CheckerCommand::MemoryChanges(reply) => drop(reply.send(self.fleet.memory_changes())),
             CheckerCommand::Configuration(reply) => drop(reply.send(self.fleet.configuration())),
+            CheckerCommand::RuleTables(tables, reply) => {
+                let _ = reply.send(self.publish(|fleet| fleet.replace_rule_tables(tables)));
+            }
             CheckerCommand::Reload(wanted, reply) => {
                 let reloaded = self.fleet.reload(*wanted, &mut self.rng);
                 self.replace_table();

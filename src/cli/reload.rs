@@ -13,7 +13,7 @@ use crate::cli::{block_on, complain, print, print_json};
 use crate::printable::printable;
 
 /// The sections of a report: the member, and the word for one of its entries.
-const SECTIONS: [(&str, &str); 7] = [
+const SECTIONS: [(&str, &str); 8] = [
     ("pools", "pool "),
     ("services", "service "),
     ("zones", "zone "),
@@ -21,6 +21,7 @@ const SECTIONS: [(&str, &str); 7] = [
     ("keys", "key "),
     ("server", "[server] "),
     ("admin", "[admin] "),
+    ("geo", "[geo] "),
 ];
 
 pub(super) fn run(server: &ServerArguments, json: bool) -> ExitCode {

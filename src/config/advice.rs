@@ -11,11 +11,11 @@ use std::time::Duration;
 use crate::check::{Check, PoolSetup, Probe, Timing};
 use crate::config::check::ReadCheck;
 use crate::config::pool::ReadPool;
-use crate::config::service::ReadService;
+use crate::config::service::{ReadRoute, ReadService};
 use crate::config::source::At;
 use crate::duration::Shown;
+use crate::name::Name;
 use crate::pool::{Backend, Family, MinHealthy, Pool, PoolId, Require};
-use crate::service::Service;
 
 /// Warns about pools and services without faults. `complete` says that everything was read without errors.
 pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complete: bool) {
@@ -26,12 +26,15 @@ pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>], complet
         about_hosts(pool);
     }
     for service in services.iter().filter(|service| !service.faulty) {
-        let tiers: Vec<&ReadPool<'_>> =
-            service.service.default.tiers.iter().filter_map(|id| pools.get(id.index())).collect();
-        if tiers.iter().all(|pool| !pool.faulty) {
-            about_ttl(service, &tiers);
-            about_families(service, &tiers);
-            persistent::about_persistence(service, &tiers);
+        let name = &service.service.name;
+        for route in service.routes() {
+            let tiers: Vec<&ReadPool<'_>> =
+                route.route.tiers.iter().filter_map(|id| pools.get(id.index())).collect();
+            if tiers.iter().all(|pool| !pool.faulty) {
+                about_ttl(name, &route, &tiers);
+                about_families(name, &route, &tiers);
+                persistent::about_persistence(service, &tiers);
+            }
         }
     }
     if complete {
@@ -195,9 +198,8 @@ fn about_check_address(read: &ReadPool<'_>) {
 
 /// After a backend fails, clients use it for the detection time plus the TTL of cached answers. Fast checks are useless
 /// if the TTL is more than double the detection time.
-fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
-    let Service { name, default, .. } = &read.service;
-    let ttl = default.ttl.max;
+fn about_ttl(name: &Name, read: &ReadRoute<'_, '_>, tiers: &[&ReadPool<'_>]) {
+    let ttl = read.route.ttl.max;
     if ttl == 0 {
         let message =
             format!("`ttl` of `{name}` is 0: every connection of every client becomes a query here");
@@ -224,17 +226,16 @@ fn about_ttl(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
 }
 
 /// If a standby has no addresses of a family, answers lose that family when it takes over.
-fn about_families(read: &ReadService<'_>, tiers: &[&ReadPool<'_>]) {
+fn about_families(name: &Name, read: &ReadRoute<'_, '_>, tiers: &[&ReadPool<'_>]) {
     let Some((first, later)) = tiers.split_first() else { return };
     for family in Family::ALL {
         let has = |tier: &ReadPool<'_>| weighty(&tier.setup.pool, family).next().is_some();
         if let Some(without) = later.iter().find(|tier| has(first) && !has(tier)) {
             read.at.warning(
                 format!(
-                    "pool `{}` of service `{}` has {}, and its later tier `{}` has none: when that answers, {} \
+                    "pool `{}` of service `{name}` has {}, and its later tier `{}` has none: when that answers, {} \
                      queries get no address",
                     first.setup.pool.name,
-                    read.service.name,
                     addresses(family, 2),
                     without.setup.pool.name,
                     record_type(family),

@@ -32,6 +32,7 @@ pub(super) struct Sections<'s> {
     pub(super) server: Option<NamedValue<'s>>,
     pub(super) admin: Option<NamedValue<'s>>,
     pub(super) client: Option<NamedValue<'s>>,
+    pub(super) geo: Option<NamedValue<'s>>,
     pub(super) check_defaults: Option<NamedValue<'s>>,
     pub(super) pool_defaults: Option<NamedValue<'s>>,
     pub(super) service_defaults: Option<NamedValue<'s>>,
@@ -153,6 +154,7 @@ impl<'s> Sections<'s> {
             once(&mut sections.server, table.get("server"), "[server]");
             once(&mut sections.admin, table.get("admin"), "[admin]");
             once(&mut sections.client, table.get("client"), "[client]");
+            once(&mut sections.geo, table.get("geo"), "[geo]");
             sections.keys.extend(named(table.get("keys"), misplaced::OF_A_KEY));
             sections.zones.extend(named(table.get("zones"), misplaced::OF_A_ZONE));
             sections.services.extend(named(table.get("services"), misplaced::OF_A_SERVICE));

@@ -6,33 +6,38 @@ use crate::answer::size;
 use crate::config::advice::{addresses, weighty};
 use crate::config::pool::ReadPool;
 use crate::config::server::UDP_PAYLOADS;
-use crate::config::service::ReadService;
+use crate::config::service::{ReadRoute, ReadService};
 use crate::name::Name;
 use crate::pool::{Family, Pool};
-use crate::service::WhenDown;
+use crate::service::{Route, WhenDown};
 use crate::settings::Settings;
 
 /// Reports each service whose largest answer exceeds `udp_payload`.
 pub(super) fn check(pools: &[ReadPool<'_>], services: &[ReadService<'_>], settings: &Settings) {
     for read in services.iter().filter(|read| !read.faulty) {
-        let service = &read.service;
-        let tiers =
-            service.default.tiers.iter().filter_map(|id| pools.get(id.index())).filter(|pool| !pool.faulty);
-        let tiers: Vec<&Pool> = tiers.map(|tier| &tier.setup.pool).collect();
-        let most = Family::ALL.map(|family| {
-            let most = tiers.iter().map(|pool| answerable(pool, family)).max().unwrap_or(0);
-            most.min(service.default.answers.limit())
-        });
-        if let Some(excess) = Excess::find(&service.name, most, settings) {
-            let change = format!("set `answers` to at most {}", excess.fitting);
-            read.answers_at.error_with_hint(excess.message(&service.name, settings), excess.hint(change));
+        for route in read.routes() {
+            check_route(pools, &read.service.name, &route, settings);
         }
-        if let WhenDown::Addresses { ipv4, ipv6 } = &service.default.when_down
-            && let Some(excess) = Excess::find(&service.name, [ipv4.len(), ipv6.len()], settings)
-        {
-            let change = format!("name at most {}", excess.fitting);
-            read.when_down_at.error_with_hint(excess.message(&service.name, settings), excess.hint(change));
-        }
+    }
+}
+
+fn check_route(pools: &[ReadPool<'_>], name: &Name, read: &ReadRoute<'_, '_>, settings: &Settings) {
+    let Route { tiers, answers, when_down, .. } = read.route;
+    let tiers = tiers.iter().filter_map(|id| pools.get(id.index())).filter(|pool| !pool.faulty);
+    let tiers: Vec<&Pool> = tiers.map(|tier| &tier.setup.pool).collect();
+    let most = Family::ALL.map(|family| {
+        let most = tiers.iter().map(|pool| answerable(pool, family)).max().unwrap_or(0);
+        most.min(answers.limit())
+    });
+    if let Some(excess) = Excess::find(name, most, settings) {
+        let change = format!("set `answers` to at most {}", excess.fitting);
+        read.answers_at.error_with_hint(excess.message(name, settings), excess.hint(change));
+    }
+    if let WhenDown::Addresses { ipv4, ipv6 } = when_down
+        && let Some(excess) = Excess::find(name, [ipv4.len(), ipv6.len()], settings)
+    {
+        let change = format!("name at most {}", excess.fitting);
+        read.when_down_at.error_with_hint(excess.message(name, settings), excess.hint(change));
     }
 }
 

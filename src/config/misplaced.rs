@@ -1,7 +1,7 @@
 //! Finds the tables in which an unknown key would be valid.
 
 /// The tables with a fixed set of keys. A key that several tables have is listed in each.
-const PLACES: [(&str, &[&str]); 15] = [
+const PLACES: [(&str, &[&str]); 17] = [
     ("the top of the main file, above its first [table]", &["include"]),
     (
         "[server]",
@@ -25,6 +25,7 @@ const PLACES: [(&str, &[&str]); 15] = [
     ("[server.rate_limit]", &["responses_per_second", "all_responses_per_second", "slip", "networks_exempt"]),
     ("[admin]", &["listen", "token_file", "public_reads"]),
     ("[client]", &["admin", "token_file"]),
+    ("[geo]", &["database"]),
     ("a key, [keys.\"NAME\"]", OF_A_KEY),
     ("a zone, [zones.\"NAME\"]", OF_A_ZONE),
     ("`transfer` of a zone", &["networks", "keys"]),
@@ -35,6 +36,20 @@ const PLACES: [(&str, &[&str]); 15] = [
     ),
     ("a service, [services.\"NAME\"]", OF_A_SERVICE),
     ("`persistence` of a service", &["ipv4", "ipv6"]),
+    (
+        "a rule of a service, rules = [{ networks = [\"192.0.2.0/24\"], .. }]",
+        &[
+            "networks",
+            "networks_file",
+            "countries",
+            "continents",
+            "asns",
+            "pools",
+            "answers",
+            "ttl",
+            "when_down",
+        ],
+    ),
     (
         "a check, check = { type = \"http\", .. }",
         &[
@@ -107,7 +122,7 @@ pub(super) const OF_A_POOL: &[&str] =
     &["backends", "check", "checks", "require", "min_healthy", "slow_start", "suspect_self"];
 /// The keys of a service.
 pub(super) const OF_A_SERVICE: &[&str] =
-    &["pools", "answers", "ttl", "policy", "persistence", "spread", "when_down", "failback"];
+    &["pools", "answers", "ttl", "policy", "persistence", "spread", "when_down", "failback", "rules"];
 
 /// All keys, each with the number of tables that have it.
 #[cfg(test)]

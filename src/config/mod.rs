@@ -19,12 +19,15 @@ mod client;
 mod document;
 pub mod fault;
 mod fit;
+mod geo;
 mod labels;
 mod load;
 mod misplaced;
 mod names;
 mod persistence;
 mod pool;
+mod route;
+mod rules;
 mod server;
 mod service;
 mod shares;
@@ -48,6 +51,7 @@ use crate::config::server::ReadServer;
 use crate::config::service::{ReadService, ServiceKeys};
 use crate::config::source::{At, Findings, SourceFile};
 use crate::file::{self, Reading};
+use crate::geo::RuleFiles;
 use crate::listener::{Limits, Steering};
 use crate::pool::PoolId;
 use crate::served::Served;
@@ -67,6 +71,8 @@ pub struct Setup {
     pub admin: AdminSettings,
     /// Zones, services and pools.
     pub served: Served,
+    /// The files that the rules of services name.
+    pub rule_files: RuleFiles,
     /// Warnings: the setup can run, but may not do what its author wants.
     pub warnings: ConfigFaults,
 }
@@ -212,6 +218,7 @@ fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> S
         }
     }
 
+    let (rule_tables, rule_files) = geo::compile(&mut services, sections.geo, findings);
     let keys = transfer::read_keys(&sections.keys);
     let (catalog, transfers) = zones::read(&sections.zones, &services, &keys, findings);
     settings.transfers = transfers;
@@ -227,9 +234,11 @@ fn build<'s>(sections: &Sections<'s>, file: At<'s>, findings: &'s Findings) -> S
             settings,
             catalog,
             services: services.into_iter().map(|service| service.service).collect(),
+            rule_tables,
             pools: pools.into_iter().map(|pool| pool.setup).collect(),
             startup_wait,
         },
+        rule_files,
         warnings: ConfigFaults::default(),
     }
 }

@@ -1,23 +1,21 @@
 //! `[services."NAME"]`: which pools answer for a name, and how.
 
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::config::route::{answers, resolve_tiers, tiers, ttl, when_down};
+use crate::config::rules::{self, ReadRule, RuleKeys};
 use crate::config::source::At;
 use crate::config::value::{Located, NamedValue, TomlTable, TomlValue};
 use crate::config::{labels, persistence};
 use crate::name::Name;
 use crate::pool::PoolId;
-use crate::selection::{MAX_ANSWERS, Spread};
+use crate::selection::Spread;
 use crate::service::{Answers, DEFAULT_TTL, Failback, Persistence, Policy, Route, Service, Ttl, WhenDown};
-use crate::spelling::closest;
 
 /// The range of durations after which a service returns to an earlier tier.
 const FAILBACK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
-/// The largest TTL, seconds (RFC 2181, section 8).
-const MAX_TTL: u64 = (1 << 31) - 1;
 
 static POLICIES: [(&str, Policy); 3] = [
     ("weighted", Policy::Weighted),
@@ -27,8 +25,6 @@ static POLICIES: [(&str, Policy); 3] = [
 const SPREADS: [(&str, Spread); 3] =
     [("shares", Spread::Shares), ("always", Spread::Always), ("off", Spread::Off)];
 const FAILBACKS: [(&str, Failback); 2] = [("auto", Failback::Auto), ("manual", Failback::Manual)];
-static WHEN_DOWN: [(&str, WhenDown); 3] =
-    [("fail-open", WhenDown::FailOpen), ("nodata", WhenDown::NoData), ("servfail", WhenDown::ServFail)];
 
 /// A service as read.
 #[derive(Debug)]
@@ -45,6 +41,8 @@ pub(super) struct ReadService<'s> {
     pub(super) when_down_at: At<'s>,
     /// The service as read.
     pub(super) service: Service,
+    /// The locations of its rules.
+    pub(super) rules: Vec<ReadRule<'s>>,
     /// Whether it has faults; then no further faults are derived from it.
     pub(super) faulty: bool,
 }
@@ -60,6 +58,7 @@ pub(super) struct ServiceKeys<'s> {
     spread: Option<Located<'s, Spread>>,
     when_down: Option<Located<'s, WhenDown>>,
     failback: Option<Located<'s, Failback>>,
+    rules: Option<Located<'s, Vec<RuleKeys<'s>>>>,
     faulty: bool,
 }
 
@@ -81,6 +80,7 @@ impl<'s> ServiceKeys<'s> {
             spread: table.read("spread", |value| value.word(&SPREADS, None)),
             when_down: table.read("when_down", when_down),
             failback: table.read("failback", failback),
+            rules: table.read("rules", rules::rules),
             faulty: false,
         };
         table.close();
@@ -138,7 +138,7 @@ impl<'s> ReadService<'s> {
         }
         let tiers = tiers.map(|tiers| tiers.value).unwrap_or_default();
         let default = Route {
-            tiers: tiers.into_iter().filter_map(|tier| resolve_tier(tier, pools)).collect(),
+            tiers: resolve_tiers(tiers, pools),
             answers: Located::or_default(keys.answers, defaults.answers.as_ref())
                 .map_or(Answers::default_of(policy), |answers| answers.value),
             ttl: Located::or_default(keys.ttl, defaults.ttl.as_ref())
@@ -146,10 +146,14 @@ impl<'s> ReadService<'s> {
             when_down: Located::or_default(keys.when_down, defaults.when_down.as_ref())
                 .map_or(WhenDown::FailOpen, |when_down| when_down.value),
         };
+        let rules = Located::or_default(keys.rules, defaults.rules.as_ref()).map(|rules| rules.value);
+        let rules = rules.unwrap_or_default().into_iter().map(|keys| keys.resolve(&default, pools));
+        let (rules, read_rules) = rules.unzip();
         let service = Service {
             name,
             default,
-            rules: Vec::new(),
+            rules,
+            rule_table: None,
             policy,
             spread: Located::or_default(keys.spread, defaults.spread.as_ref())
                 .map_or(Spread::default(), |spread| spread.value),
@@ -157,7 +161,43 @@ impl<'s> ReadService<'s> {
                 .map_or(Failback::default(), |failback| failback.value),
         };
         let faulty = !sound || entry.at.findings().errors() > before;
-        Some(Self { at: entry.at, answers_at, ttl_at, policy_at, when_down_at, service, faulty })
+        Some(Self {
+            at: entry.at,
+            answers_at,
+            ttl_at,
+            policy_at,
+            when_down_at,
+            service,
+            rules: read_rules,
+            faulty,
+        })
+    }
+}
+
+/// A route of a service, with the locations of its keys.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadRoute<'r, 's> {
+    pub(super) route: &'r Route,
+    /// The location of the rule, or of the service's name.
+    pub(super) at: At<'s>,
+    pub(super) answers_at: At<'s>,
+    pub(super) ttl_at: At<'s>,
+    pub(super) when_down_at: At<'s>,
+}
+
+impl<'s> ReadService<'s> {
+    /// The routes: the default one, and those of rules that differ from it.
+    pub(super) fn routes(&self) -> impl Iterator<Item = ReadRoute<'_, 's>> {
+        let Self { at, answers_at, ttl_at, when_down_at, .. } = *self;
+        let default = ReadRoute { route: &self.service.default, at, answers_at, ttl_at, when_down_at };
+        let rules = self.service.rules.iter().zip(&self.rules).map(move |(rule, read)| ReadRoute {
+            route: &rule.route,
+            at: read.at,
+            answers_at: read.answers_at.unwrap_or(read.at),
+            ttl_at: read.ttl_at.unwrap_or(read.at),
+            when_down_at: read.when_down_at.unwrap_or(read.at),
+        });
+        std::iter::once(default).chain(rules.filter(|rule| *rule.route != self.service.default))
     }
 }
 
@@ -169,73 +209,6 @@ pub(super) fn dns_name(entry: NamedValue<'_>) -> Option<Name> {
         return None;
     };
     Name::parse(&ascii).map_err(|error| refuse(&error.to_string())).ok()
-}
-
-fn resolve_tier<'s>(tier: Located<'s, &'s str>, pools: &HashMap<&'s str, PoolId>) -> Option<PoolId> {
-    let found = pools.get(tier.value).copied();
-    if found.is_none() {
-        let near = closest(tier.value, pools.keys().copied());
-        tier.at.error_with_hint(
-            format!("there is no pool `{}`", tier.value),
-            near.map(|near| format!("did you mean `{near}`?")),
-        );
-    }
-    found
-}
-
-fn tiers<'s>(value: TomlValue<'s>) -> Option<Vec<Located<'s, &'s str>>> {
-    let mut tiers: Vec<Located<'s, &'s str>> = Vec::new();
-    for value in value.list("a list of pools, such as [\"web\"]")? {
-        let Some(name) = value.string("the name of a pool") else { continue };
-        if let Some(first) = tiers.iter().find(|tier| tier.value == name) {
-            value.at.error_beside(format!("pool `{name}` is a tier already"), first.at, "first here");
-            continue;
-        }
-        tiers.push(Located { value: name, at: value.at, inherited: false });
-    }
-    Some(tiers)
-}
-
-fn answers(value: TomlValue<'_>) -> Option<Answers> {
-    let what = format!("a number from 1 to {MAX_ANSWERS}, or \"all\"");
-    let counts = 1..=u16::try_from(MAX_ANSWERS).unwrap_or(u16::MAX);
-    if value.is_integer() {
-        return value.integer(counts).map(Answers::AtMost);
-    }
-    let text = value.string(&what)?;
-    if text != "all" {
-        value.must_be(format!("{what}; this is `{text}`"), value.integer_in_quotes(&counts));
-        return None;
-    }
-    Some(Answers::All)
-}
-
-/// A fixed TTL, or its bounds.
-fn ttl(value: TomlValue<'_>) -> Option<Ttl> {
-    if !value.is_table() {
-        return seconds(value).map(Ttl::fixed);
-    }
-    let mut table = value.table(value.at)?;
-    let [min, max] = ["min", "max"].map(|key| table.require(key, "this `ttl`", seconds));
-    table.close();
-    let (min, max) = (min?, max?);
-    if min.value >= max.value {
-        min.at.error_with_hint(
-            "`min` must be below `max`".to_owned(),
-            Some(format!("write `ttl = \"{}s\"` for a TTL that is always the same", max.value)),
-        );
-        return None;
-    }
-    Some(Ttl { min: min.value, max: max.value })
-}
-
-fn seconds(value: TomlValue<'_>) -> Option<u32> {
-    let duration = value.duration(Duration::ZERO..=Duration::from_secs(MAX_TTL))?;
-    if duration.subsec_nanos() > 0 {
-        value.must_be("whole seconds: DNS has no smaller unit", None);
-        return None;
-    }
-    u32::try_from(duration.as_secs()).ok()
 }
 
 fn policy(value: TomlValue<'_>) -> Option<Policy> {
@@ -258,28 +231,4 @@ fn failback(value: TomlValue<'_>) -> Option<Failback> {
         return value.duration(FAILBACK).map(Failback::After);
     }
     value.word(&FAILBACKS, Some("a duration such as \"10m\""))
-}
-
-fn when_down(value: TomlValue<'_>) -> Option<WhenDown> {
-    if !value.is_list() {
-        return value.word(&WHEN_DOWN, Some("a list of addresses"));
-    }
-    let values = value.list("a list of addresses")?;
-    if values.len() > MAX_ANSWERS {
-        value.must_be(format!("a list of at most {MAX_ANSWERS} addresses"), None);
-        return None;
-    }
-    let mut seen = HashSet::new();
-    let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
-    for value in values {
-        match value.address() {
-            Some(address) if !seen.insert(address) => {
-                value.at.error(format!("`{address}` is in this list already"));
-            }
-            Some(IpAddr::V4(address)) => ipv4.push(address),
-            Some(IpAddr::V6(address)) => ipv6.push(address),
-            None => {}
-        }
-    }
-    Some(WhenDown::Addresses { ipv4, ipv6 })
 }

@@ -6,10 +6,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::config::advice::{addresses, weighty};
 use crate::config::pool::ReadPool;
-use crate::config::service::ReadService;
+use crate::config::service::{ReadRoute, ReadService};
 use crate::pool::{Family, Pool, PoolId};
 use crate::selection::{Fraction, Probability, Spread};
-use crate::service::{Answers, Policy, Route};
+use crate::service::{Answers, Policy};
 use crate::table::{Drawing, PoolView, Standing};
 
 /// A sum of probabilities above 1 by less than this is 1.
@@ -21,16 +21,16 @@ pub(super) fn give(pools: &[ReadPool<'_>], services: &[ReadService<'_>]) {
     let mut draws: HashMap<(PoolId, Drawing), [DrawnBackends; 2]> = HashMap::new();
     for read in services.iter().filter(is_weighted) {
         let mut seen: HashSet<(PoolId, Drawing)> = HashSet::new();
-        for (_, route) in read.service.routes() {
-            let drawing = Drawing::of(&read.service, route);
-            for id in &route.tiers {
+        for route in read.routes() {
+            let drawing = Drawing::of(&read.service, route.route);
+            for id in &route.route.tiers {
                 if let Some(pool) = pools.get(id.index()).filter(|pool| !pool.faulty)
                     && seen.insert((*id, drawing))
                 {
                     let pool = &pool.setup.pool;
                     let draws = draws.entry((*id, drawing)).or_insert_with(|| draws_of(pool, drawing));
-                    about_weights(read, route, pool, draws);
-                    about_sites(read, route, pool, draws);
+                    about_weights(read, &route, pool, draws);
+                    about_sites(read, &route, pool, draws);
                 }
             }
         }
@@ -52,8 +52,8 @@ fn draws_of(pool: &Pool, drawing: Drawing) -> [DrawnBackends; 2] {
 
 /// Weights decide only which address comes first when an answer holds all of them, or when a backend would have to be
 /// in an answer more than once. With `spread = "always"` sites take precedence, as configured.
-fn about_weights(read: &ReadService<'_>, route: &Route, pool: &Pool, draws: &[DrawnBackends; 2]) {
-    let Answers::AtMost(answers) = route.answers else { return };
+fn about_weights(read: &ReadService<'_>, route: &ReadRoute<'_, '_>, pool: &Pool, draws: &[DrawnBackends; 2]) {
+    let Answers::AtMost(answers) = route.route.answers else { return };
     if read.service.spread == Spread::Always {
         return;
     }
@@ -95,13 +95,13 @@ fn about_weights(read: &ReadService<'_>, route: &Route, pool: &Pool, draws: &[Dr
         }
     });
     if let Some((message, hint)) = found {
-        read.answers_at.warning(message, hint);
+        route.answers_at.warning(message, hint);
     }
 }
 
 /// A site that is expected more than once in an answer is a single point of failure for some answers.
-fn about_sites(read: &ReadService<'_>, route: &Route, pool: &Pool, draws: &[DrawnBackends; 2]) {
-    let Answers::AtMost(answers) = route.answers else { return };
+fn about_sites(read: &ReadService<'_>, route: &ReadRoute<'_, '_>, pool: &Pool, draws: &[DrawnBackends; 2]) {
+    let Answers::AtMost(answers) = route.route.answers else { return };
     let spread = read.service.spread;
     if spread == Spread::Off || answers < 2 || pool.backends.iter().all(|backend| backend.site.is_none()) {
         return;
@@ -141,7 +141,7 @@ fn about_sites(read: &ReadService<'_>, route: &Route, pool: &Pool, draws: &[Draw
              answers, {hits:.2} are in site `{site}` on average, so some answers have several backends there",
             pool.name,
         );
-        read.answers_at.warning(message, hint);
+        route.answers_at.warning(message, hint);
         return;
     }
 }

@@ -188,7 +188,7 @@ impl Fleet {
         clocks: Clocks,
         rng: &mut impl Rng,
     ) -> Self {
-        let Served { settings, catalog, services, pools, startup_wait: _ } = served;
+        let Served { settings, catalog, services, rule_tables, pools, startup_wait: _ } = served;
         let calendar = Calendar::new(clocks.wall, clocks.passed);
         let at = calendar.stamp(clocks.passed);
         let (mut health, mut targets) = (HealthTable::new(), Targets::default());
@@ -196,7 +196,14 @@ impl Fleet {
         let mut pools = Pools::link(pools, &memory.states, calendar, &metrics, linker);
         pools.note_services(services.iter());
         metrics.show(&pools.0.iter().map(|pool| Arc::clone(&pool.series)).collect());
-        let table = publishing::first_table(settings, catalog, services, &pools, counting_threads, rng);
+        let table = publishing::first_table(
+            settings,
+            catalog,
+            (services, rule_tables),
+            &pools,
+            counting_threads,
+            rng,
+        );
         let mut fleet = Self {
             pools,
             targets,

@@ -11,6 +11,7 @@ use crate::fleet::Fleet;
 use crate::fleet::pools::Pools;
 use crate::fleet::services::log_pool;
 use crate::pool::PoolId;
+use crate::rules::{RuleTable, RuleTables};
 use crate::service::{Service, ServiceId};
 use crate::settings::Settings;
 use crate::table::{PoolView, Services, Table};
@@ -26,7 +27,7 @@ const RENEWED_PARTS: u32 = 16;
 pub(super) fn first_table(
     settings: Settings,
     catalog: Catalog,
-    services: Vec<Service>,
+    (services, rule_tables): (Vec<Service>, Vec<Arc<RuleTable>>),
     pools: &Pools,
     counting_threads: usize,
     rng: &mut impl Rng,
@@ -34,10 +35,22 @@ pub(super) fn first_table(
     let views = pools.0.iter().map(|pool| Arc::new(pool.view(None)));
     let services = Arc::new(Services::new(services));
     let (settings, catalog, rng) = (Arc::new(settings), Arc::new(catalog), SmallRng::from_rng(rng));
-    Table::new(1, settings, catalog, services, views, rng).counted_by(counting_threads)
+    Table::new(1, settings, catalog, services, views, rng)
+        .with_rule_tables(rule_tables.into())
+        .counted_by(counting_threads)
 }
 
 impl Fleet {
+    /// Replaces the rule tables, because a file that they were compiled from has changed. Does nothing if the
+    /// configuration has other services than when they were compiled, and so other tables.
+    pub fn replace_rule_tables(&mut self, rule_tables: RuleTables) -> bool {
+        let is_known = rule_tables.len() == self.table.rule_tables().len();
+        if is_known {
+            self.table = Arc::new(self.table.next_with_rule_tables(rule_tables));
+        }
+        is_known
+    }
+
     /// Builds the next table if a pool, or the tier in use of a service, may have changed. Returns whether it has
     /// built one. `asked_by` is who requested the change, if anyone, for the log.
     pub fn publish(&mut self, asked_by: Option<&str>) -> bool {

@@ -21,6 +21,7 @@ use crate::fleet::probing::Reason;
 use crate::fleet::services::log_pool;
 use crate::fleet::targets::{Linker, Spot};
 use crate::pool::{Backend, OverrideValue, Pool, PoolId};
+use crate::rules::RuleTable;
 #[cfg(test)]
 use crate::served::Served;
 use crate::service::{Service, ServiceId};
@@ -58,6 +59,8 @@ pub struct NewConfiguration {
     pub catalog: Arc<Catalog>,
     /// Indexed by `ServiceId`.
     pub services: Vec<Service>,
+    /// Indexed by `RuleTableId`.
+    pub rule_tables: Vec<Arc<RuleTable>>,
     /// Indexed by `PoolId`.
     pub pools: Vec<Arc<PoolSetup>>,
     /// Who requested it, for the log.
@@ -72,9 +75,10 @@ impl NewConfiguration {
             let same = running.pools.iter().find(|known| ***known == setup);
             same.map_or_else(|| Arc::new(setup.clone()), Arc::clone)
         };
-        let Served { settings, catalog, services, pools, .. } = served;
+        let Served { settings, catalog, services, rule_tables, pools, .. } = served;
         let pools = pools.into_iter().map(share).collect();
-        Self { settings, catalog: Arc::new(catalog), services, pools, by: "a test".into() }
+        let catalog = Arc::new(catalog);
+        Self { settings, catalog, services, rule_tables, pools, by: "a test".into() }
     }
 }
 
@@ -167,7 +171,7 @@ impl Fleet {
                 pool.earlier_answers_end = pool.earlier_answers_end.max(pool.answers_end(at, certain_until));
             }
         }
-        let NewConfiguration { settings, catalog, services, pools, by } = wanted;
+        let NewConfiguration { settings, catalog, services, rule_tables, pools, by } = wanted;
         let earlier_tiers = earlier_tiers(&before, &services);
         self.let_go_of_tiers();
         self.let_go_of_failovers();
@@ -225,7 +229,9 @@ impl Fleet {
         };
         let (generation, settings, rng) =
             (before.generation + 1, Arc::new(settings), SmallRng::from_rng(rng));
-        let table = Table::new(generation, settings, catalog, services, views, rng).counting_on(&before);
+        let table = Table::new(generation, settings, catalog, services, views, rng)
+            .with_rule_tables(rule_tables.into())
+            .counting_on(&before);
         let plans = recalled_plans(&table, &earlier_tiers);
         let table = Arc::new(self.with_progress(|progress| table.with_tiers_in_use(plans, progress)));
         self.table = Arc::clone(&table);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::metrics::text::{TextEncoder, flag};
@@ -20,6 +21,10 @@ pub struct Operation {
     notify_acknowledged: AtomicU64,
     notify_refused: AtomicU64,
     notify_unanswered: AtomicU64,
+    rule_files_read: AtomicU64,
+    rule_files_refused: AtomicU64,
+    /// The path of each geographic database, and when it was made, seconds since 1970.
+    databases: Mutex<Vec<(String, u64)>>,
 }
 
 /// The outcome of notifying a secondary.
@@ -48,6 +53,9 @@ impl Operation {
             notify_acknowledged: AtomicU64::new(0),
             notify_refused: AtomicU64::new(0),
             notify_unanswered: AtomicU64::new(0),
+            rule_files_read: AtomicU64::new(0),
+            rule_files_refused: AtomicU64::new(0),
+            databases: Mutex::new(Vec::new()),
         };
         operation.loaded_now();
         operation
@@ -81,6 +89,17 @@ impl Operation {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts an attempt to read files of rules that have changed.
+    pub fn rule_files_read(&self, succeeded: bool) {
+        let count = if succeeded { &self.rule_files_read } else { &self.rule_files_refused };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Replaces the geographic databases: the path of each, and when it was made, seconds since 1970.
+    pub fn databases_read(&self, databases: Vec<(String, u64)>) {
+        *self.databases.lock().unwrap_or_else(PoisonError::into_inner) = databases;
+    }
+
     fn loaded_now(&self) {
         self.last_reload_succeeded.store(true, Ordering::Relaxed);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -108,6 +127,24 @@ impl Operation {
         let mut results = text.counter("notify_results_total", help)?;
         results.series(&[("result", "acknowledged")], get(&self.notify_acknowledged))?;
         results.series(&[("result", "refused")], get(&self.notify_refused))?;
-        results.series(&[("result", "unanswered")], get(&self.notify_unanswered))
+        results.series(&[("result", "unanswered")], get(&self.notify_unanswered))?;
+        let help =
+            "Files of rules that have changed: success, failure (refused, so the earlier content stays).";
+        let mut read = text.counter("rule_file_updates_total", help)?;
+        read.series(&[("result", "failure")], get(&self.rule_files_refused))?;
+        read.series(&[("result", "success")], get(&self.rule_files_read))?;
+        // Copied, because the reader may be slow.
+        let databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if databases.is_empty() {
+            return Ok(());
+        }
+        let help = "Age of a geographic database: seconds since it was made.";
+        let mut age = text.gauge("geo_database_age_seconds", help)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        for (database, built) in &databases {
+            let since = now.saturating_sub(Duration::from_secs(*built));
+            age.series(&[("database", database)], since.as_secs_f64())?;
+        }
+        Ok(())
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn restart_needed(running: &Configured, wanted: &Configured) -> Vec<C
 /// The settings in force after the reload: `wanted`, but with the old values where a change needs a
 /// restart.
 pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Configured {
-    let Configured { warnings, server, admin, settings, startup_wait } = wanted;
+    let Configured { warnings, server, admin, settings, startup_wait, rule_files } = wanted;
     let (listen, steering) = (running.server.listen.clone(), running.server.steering);
     Configured {
         warnings,
@@ -46,6 +46,7 @@ pub(super) fn without_restart(running: &Configured, wanted: Configured) -> Confi
         admin: AdminSettings { listen: running.admin.listen, ..admin },
         settings,
         startup_wait,
+        rule_files,
     }
 }
 
@@ -77,6 +78,17 @@ pub(super) fn admin(running: &Configured, wanted: &Configured) -> Vec<Change> {
         _ => keys.changed("token_file", "another token".into()),
     }
     keys.compare("public_reads", &old.public_reads, &new.public_reads, ToString::to_string);
+    keys.0
+}
+
+/// Changed keys of `[geo]`.
+pub(super) fn geo(running: &Configured, wanted: &Configured) -> Vec<Change> {
+    let mut keys = KeyChanges::default();
+    let [old, new] = [running, wanted].map(|configured| configured.rule_files.sources.databases());
+    keys.compare("database", &old, &new, |paths| {
+        let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        if paths.is_empty() { none() } else { paths.join(", ") }
+    });
     keys.0
 }
 

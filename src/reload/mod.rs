@@ -12,11 +12,14 @@
 //!           -> report the changes, and those that need a restart
 //! ```
 //!
+//! Between reloads, this task also follows the files that rules name: `files.rs`.
+//!
 //! Loading, the lock and the checker can fail: a file has a fault, another server uses the directory, the checker has
 //! ended. Nothing changes before the checker has accepted the configuration, and afterwards nothing can fail. Applying
 //! the configuration is the task of the modules that own its parts.
 
 mod difference;
+mod files;
 mod named;
 mod serial;
 mod swap;
@@ -35,6 +38,7 @@ use crate::checker;
 use crate::config::fault::{ConfigFault, ConfigFaults};
 use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
 use crate::file::Reading;
+use crate::geo::RuleFiles;
 use crate::listener::InForce;
 use crate::metrics::Metrics;
 use crate::notify;
@@ -44,6 +48,7 @@ use crate::settings::Settings;
 use crate::state::{LockError, StateDirectory};
 use crate::zone::Catalog;
 
+use files::WatchedFiles;
 use swap::{NotReloaded, swap};
 
 pub use named::Change;
@@ -76,6 +81,8 @@ pub struct ReloadReport {
     pub server: Vec<Change>,
     /// Keys of `[admin]`.
     pub admin: Vec<Change>,
+    /// Keys of `[geo]`.
+    pub geo: Vec<Change>,
     /// Keys such as `server.listen` that have changed in the file, but take effect only after a restart.
     pub restart_needed: Vec<Change>,
     /// Warnings about valid settings that may be mistakes.
@@ -138,6 +145,7 @@ pub struct Configured {
     admin: AdminSettings,
     settings: Settings,
     startup_wait: Duration,
+    rule_files: RuleFiles,
 }
 
 impl Configured {
@@ -150,6 +158,7 @@ impl Configured {
             admin: setup.admin.clone(),
             settings: setup.served.settings.clone(),
             startup_wait: setup.served.startup_wait,
+            rule_files: setup.rule_files.clone(),
         }
     }
 }
@@ -193,7 +202,8 @@ pub struct ReloadHandle {
 pub fn start(file: Option<PathBuf>, running: Configured, reach: Reach) -> ReloadHandle {
     let (requests, received) = mpsc::channel(REQUESTS);
     let signalled = Arc::new(Notify::new());
-    let reloader = Reloader { file, running, reach, taking: None };
+    let watched = WatchedFiles::new(running.rule_files.clone(), &reach.metrics);
+    let reloader = Reloader { file, running, reach, watched, taking: None };
     tokio::spawn(reloader.run(received, Arc::clone(&signalled)));
     ReloadHandle { requests, signalled }
 }
@@ -222,6 +232,7 @@ struct Reloader {
     /// The settings in force. Keys that need a restart keep their values from the start.
     running: Configured,
     reach: Reach,
+    watched: WatchedFiles,
     /// The last attempt to take another state directory.
     taking: Option<AbortHandle>,
 }
@@ -238,6 +249,7 @@ impl Reloader {
                         let _ = reply.send(outcome);
                     }
                 }
+                () = self.watched.due() => self.watched.look(&self.reach.checker, &self.reach.metrics).await,
                 () = signalled.notified() => {
                     let _ = self.reload("SIGHUP", None, std::future::pending()).await;
                 }
@@ -300,6 +312,7 @@ impl Reloader {
                 NotReloaded::BrokeOff => ReloadRefusal::BrokeOff,
             })?;
 
+        self.watched = WatchedFiles::new(wanted.rule_files.clone(), &self.reach.metrics);
         self.reach.notify.look();
         self.reach.limits.change(wanted.server.limits.clone());
         self.reach.access.send_replace(wanted.admin.access.clone());
@@ -319,6 +332,7 @@ impl Reloader {
             keys: difference::keys(&self.running, &wanted),
             server: difference::server(&self.running, &wanted),
             admin: difference::admin(&self.running, &wanted),
+            geo: difference::geo(&self.running, &wanted),
             restart_needed,
             warnings,
             new_warnings,
@@ -402,7 +416,7 @@ impl ReloadReport {
 
     /// The changes by section, each with the word for one of its items.
     #[must_use]
-    pub fn sections(&self) -> [(&'static str, &[Change]); 8] {
+    pub fn sections(&self) -> [(&'static str, &[Change]); 9] {
         [
             ("pool", &self.pools),
             ("service", &self.services),
@@ -411,6 +425,7 @@ impl ReloadReport {
             ("key", &self.keys),
             ("[server]", &self.server),
             ("[admin]", &self.admin),
+            ("[geo]", &self.geo),
             ("restart needed for", &self.restart_needed),
         ]
     }

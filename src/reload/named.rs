@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::check::{
@@ -18,7 +19,8 @@ use crate::duration::Shown;
 use crate::fleet::{LostFailover, LostOverride, Reloaded};
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, OverrideKind, Pool, PoolId, Require};
-use crate::service::{Answers, Persistence, Policy, Route, Service, Ttl, WhenDown};
+use crate::rules::{Conditions, RuleTable};
+use crate::service::{Answers, Persistence, Policy, Route, Rule, Service, Ttl, WhenDown};
 use crate::settings::Settings;
 use crate::zone::{Catalog, Zone};
 
@@ -83,6 +85,7 @@ pub(super) struct Compared<'a> {
     pub(super) settings: &'a Settings,
     pub(super) catalog: &'a Catalog,
     pub(super) services: &'a [&'a Service],
+    pub(super) rule_tables: &'a [Arc<RuleTable>],
     pub(super) pools: &'a [&'a PoolSetup],
 }
 
@@ -97,9 +100,7 @@ pub(super) fn difference(before: Compared<'_>, now: Compared<'_>) -> Difference 
         generation: 0,
         pools: changes(before.pools, now.pools, name, |a, b| pool_changes(a, b)),
         services: changes(before.services, now.services, service_name, |a, b| {
-            let [from, to] =
-                [(*a, before.pools), (*b, now.pools)].map(|(service, pools)| service_facts(service, pools));
-            fact_changes("", &from, &to)
+            service_changes((a, &before), (b, &now))
         }),
         zones: changes(before.catalog.zones(), now.catalog.zones(), zone_name, zone_changes),
         overrides: Vec::new(),
@@ -378,9 +379,64 @@ fn shown_ttl(ttl: Ttl) -> String {
     if ttl.is_fixed() { max.to_string() } else { format!("{min} to {max}") }
 }
 
+fn service_changes(
+    (before, all_before): (&Service, &Compared<'_>),
+    (now, all_now): (&Service, &Compared<'_>),
+) -> Vec<String> {
+    let mut details =
+        fact_changes("", &service_facts(before, all_before.pools), &service_facts(now, all_now.pools));
+    for (number, pair) in (1..).zip(before.rules.iter().zip(&now.rules)) {
+        let (from, to) = (rule_facts(pair.0, all_before.pools), rule_facts(pair.1, all_now.pools));
+        details.extend(fact_changes(&format!("rule {number}: "), &from, &to));
+    }
+    let (old, new) = (before.rules.len(), now.rules.len());
+    details.extend((old + 1..=new).map(|number| format!("rule {number} added")));
+    details.extend((new + 1..=old).map(|number| format!("rule {number} removed")));
+    let table = |service: &Service, all: &Compared<'_>| {
+        service.rule_table.and_then(|id| all.rule_tables.get(id.index())).cloned()
+    };
+    if details.is_empty() && table(before, all_before) != table(now, all_now) {
+        details.push("the networks in the files of its rules, or the geographic databases".into());
+    }
+    details
+}
+
 fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
-    let Service { name: _, default, rules: _, policy, spread, failback } = service;
-    let Route { tiers, answers, ttl, when_down } = default;
+    let Service { name: _, default, rules: _, rule_table: _, policy, spread, failback } = service;
+    let mut facts = route_facts(default, pools);
+    facts.push(fact("policy", policy.as_str()));
+    facts.push(fact(
+        "persistence",
+        match policy {
+            Policy::Persistent(Persistence { ipv4, ipv6 }) => format!("/{ipv4} and /{ipv6}"),
+            Policy::Weighted | Policy::All => "none".into(),
+        },
+    ));
+    facts.push(fact("spread", spread.as_str()));
+    facts.push(fact("failback", failback.to_string()));
+    facts
+}
+
+fn rule_facts(rule: &Rule, pools: &[&PoolSetup]) -> Vec<Fact> {
+    let Rule { clients, networks_file, route } = rule;
+    let Conditions { networks, countries, continents, asns } = clients;
+    let mut facts = route_facts(route, pools);
+    let networks = networks.as_ref().map_or_else(|| "any".into(), |networks| list(networks));
+    facts.push(fact("networks", networks));
+    facts.push(fact("networks_file", or_none(networks_file.as_ref().map(|file| file.display()))));
+    facts.push(fact("countries", list_or_any(countries)));
+    facts.push(fact("continents", list_or_any(continents)));
+    facts.push(fact("asns", list_or_any(asns)));
+    facts
+}
+
+/// The accepted values of a condition.
+fn list_or_any<T: Display>(values: &[T]) -> String {
+    if values.is_empty() { "any".to_owned() } else { list(values) }
+}
+
+fn route_facts(route: &Route, pools: &[&PoolSetup]) -> Vec<Fact> {
+    let Route { tiers, answers, ttl, when_down } = route;
     let pool_name = |id: &PoolId| pools.get(id.index()).map_or("?", |setup| setup.pool.name.as_str());
     let tiers: Vec<&str> = tiers.iter().map(pool_name).collect();
     vec![
@@ -393,16 +449,6 @@ fn service_facts(service: &Service, pools: &[&PoolSetup]) -> Vec<Fact> {
             },
         ),
         fact("ttl", shown_ttl(*ttl)),
-        fact("policy", policy.as_str()),
-        fact(
-            "persistence",
-            match policy {
-                Policy::Persistent(Persistence { ipv4, ipv6 }) => format!("/{ipv4} and /{ipv6}"),
-                Policy::Weighted | Policy::All => "none".into(),
-            },
-        ),
-        fact("spread", spread.as_str()),
-        fact("failback", failback.to_string()),
         fact(
             "when_down",
             match when_down {

@@ -60,7 +60,7 @@ pub(super) async fn swap(
     Ok(difference.with(reloaded))
 }
 
-async fn ask<T>(
+pub(super) async fn ask<T>(
     checker: &CheckerHandle,
     command: impl FnOnce(oneshot::Sender<T>) -> CheckerCommand,
 ) -> Result<T, NotReloaded> {
@@ -72,7 +72,7 @@ async fn ask<T>(
 /// The changes that a setup makes, and the setup, which shares all unchanged parts with the running
 /// configuration.
 fn compare(running: &Configuration, served: Served, by: String) -> (NewConfiguration, Difference) {
-    let Served { settings, catalog, services, pools, startup_wait: _ } = served;
+    let Served { settings, catalog, services, rule_tables, pools, startup_wait: _ } = served;
     let table = &running.table;
     let old_services: Vec<&Service> = table.services().iter().map(|view| &view.service).collect();
     let old_pools: Vec<&PoolSetup> = running.pools.iter().map(|pool| &**pool).collect();
@@ -81,12 +81,14 @@ fn compare(running: &Configuration, served: Served, by: String) -> (NewConfigura
             settings: &table.settings,
             catalog: &table.catalog,
             services: &old_services,
+            rule_tables: table.rule_tables(),
             pools: &old_pools,
         },
         Compared {
             settings: &settings,
             catalog: &catalog,
             services: &services.iter().collect::<Vec<_>>(),
+            rule_tables: &rule_tables,
             pools: &pools.iter().collect::<Vec<_>>(),
         },
     );
@@ -102,5 +104,5 @@ fn compare(running: &Configuration, served: Served, by: String) -> (NewConfigura
         old.map_or_else(|| Arc::new(setup), |old| Arc::clone(old))
     };
     let pools = pools.into_iter().map(share).collect();
-    (NewConfiguration { settings, catalog, services, pools, by }, difference)
+    (NewConfiguration { settings, catalog, services, rule_tables, pools, by }, difference)
 }

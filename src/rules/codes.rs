@@ -57,6 +57,12 @@ impl Country {
 }
 
 impl Continent {
+    /// A code from a database; `None` if it is not two upper-case letters.
+    #[must_use]
+    pub fn of_database(code: &str) -> Option<Self> {
+        letters(code).map(Self)
+    }
+
     /// The continent with this code, if there is one.
     #[must_use]
     pub fn known(code: &str) -> Option<Self> {

@@ -13,13 +13,14 @@ mod tests;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::network::Network;
 
 pub use codes::{Continent, Country};
 pub use geography::{Fields, GeoLayer, GeoRecord, LayerBuilder, LayerError};
 
-use ranges::Ranges;
+use ranges::RuleRanges;
 use sweep::RuleSet;
 
 /// The most rules of a service.
@@ -27,7 +28,7 @@ pub const MAX_RULES: usize = 1000;
 
 /// The clients to which a rule applies. Conditions of one kind are alternatives; conditions of different kinds must
 /// all be met. A rule without conditions applies to all clients.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Conditions {
     /// The client's address is in one of these networks. `Some` of an empty list applies to nobody.
     pub networks: Option<Vec<Network>>,
@@ -61,6 +62,21 @@ impl Conditions {
     }
 }
 
+/// Index of a rule table, dense from 0, valid within one configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleTableId(pub u32);
+
+impl RuleTableId {
+    /// The id as an index.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// All rule tables of a configuration, by [`RuleTableId`]. Services with the same conditions share one.
+pub type RuleTables = Arc<[Arc<RuleTable>]>;
+
 /// The rule for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleMatch {
@@ -73,7 +89,7 @@ pub struct RuleMatch {
 /// A list of rules, compiled. Of several rules that apply to an address, the first one counts.
 #[derive(PartialEq, Eq)]
 pub struct RuleTable {
-    ipv4: Ranges<u32>,
+    ipv4: RuleRanges<u32>,
     ipv6: Ipv6Ranges,
     /// The indices of rules that apply to no address, in ascending order.
     idle: Box<[u16]>,
@@ -82,8 +98,8 @@ pub struct RuleTable {
 /// IPv6 networks rarely divide a /64. Then half of each address is enough.
 #[derive(PartialEq, Eq)]
 enum Ipv6Ranges {
-    Halves(Ranges<u64>),
-    Whole(Ranges<u128>),
+    Halves(RuleRanges<u64>),
+    Whole(RuleRanges<u128>),
 }
 
 impl RuleTable {

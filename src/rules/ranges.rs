@@ -13,7 +13,7 @@ const MAX_INDEX_BITS: u32 = 16;
 const RANGE_BITS: u32 = 3;
 
 /// An address as a number: a whole one, or the first half of an IPv6 address.
-pub(super) trait Address: Copy + Ord {
+pub(super) trait AddressNumber: Copy + Ord {
     /// The first address of the family.
     const FIRST: Self;
     /// From an address; `None` if it belongs to the other family.
@@ -34,7 +34,7 @@ pub(super) trait Address: Copy + Ord {
 
 macro_rules! address {
     ($number:ty, $of:expr, $cuts:expr) => {
-        impl Address for $number {
+        impl AddressNumber for $number {
             const FIRST: Self = 0;
 
             fn of(address: IpAddr) -> Option<Self> {
@@ -100,9 +100,9 @@ pub(super) fn first_half(bits: u128) -> u64 {
     (bits >> 64) as u64
 }
 
-/// Ranges of addresses. A range ends where the next one starts, and neighbours have different rules.
+/// RuleRanges of addresses. A range ends where the next one starts, and neighbours have different rules.
 #[derive(PartialEq, Eq)]
-pub(super) struct Ranges<A> {
+pub(super) struct RuleRanges<A> {
     /// The first address of each range, in ascending order; the first is that of the family.
     starts: Vec<A>,
     /// The rule of each range, or [`NO_RULE`].
@@ -125,7 +125,7 @@ struct Index<A> {
     counts: Vec<u32>,
 }
 
-impl<A: Address> Index<A> {
+impl<A: AddressNumber> Index<A> {
     fn new(starts: &[A]) -> Self {
         let (Some(low), Some(high)) = (starts.get(1).copied(), starts.last()) else {
             return Self { low: A::FIRST, shift: 0, most: 0, counts: Vec::new() };
@@ -158,7 +158,7 @@ impl<A: Address> Index<A> {
     }
 }
 
-impl<A: Address> Ranges<A> {
+impl<A: AddressNumber> RuleRanges<A> {
     /// The rule of an address, and the widest prefix around it within its range.
     #[inline]
     pub(super) fn find(&self, address: A) -> RuleMatch {
@@ -190,12 +190,12 @@ impl<A: Address> Ranges<A> {
 }
 
 /// Collects ranges in ascending order.
-pub(super) struct RangesBuilder<A> {
+pub(super) struct RuleRangesBuilder<A> {
     starts: Vec<A>,
     rules: Vec<u16>,
 }
 
-impl<A: Address> RangesBuilder<A> {
+impl<A: AddressNumber> RuleRangesBuilder<A> {
     pub(super) fn new() -> Self {
         Self { starts: Vec::new(), rules: Vec::new() }
     }
@@ -208,11 +208,11 @@ impl<A: Address> RangesBuilder<A> {
         }
     }
 
-    pub(super) fn finish(self) -> Ranges<A> {
+    pub(super) fn finish(self) -> RuleRanges<A> {
         let Self { mut starts, mut rules } = self;
         starts.shrink_to_fit();
         rules.shrink_to_fit();
         let index = Index::new(&starts);
-        Ranges { starts, rules, index }
+        RuleRanges { starts, rules, index }
     }
 }

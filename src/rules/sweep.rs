@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::ranges::{Address, NO_RULE, Ranges, RangesBuilder};
+use super::ranges::{AddressNumber, NO_RULE, RuleRanges, RuleRangesBuilder};
 use super::{Conditions, GeoLayer, GeoRecord};
 
 /// A set of rules.
@@ -46,14 +46,18 @@ impl RuleSet {
 }
 
 /// Compiles the rules for one family, and adds the rules that apply anywhere to `used`.
-pub(super) fn sweep<A: Address>(rules: &[Conditions], layers: &[GeoLayer], used: &mut RuleSet) -> Ranges<A> {
+pub(super) fn sweep<A: AddressNumber>(
+    rules: &[Conditions],
+    layers: &[GeoLayer],
+    used: &mut RuleSet,
+) -> RuleRanges<A> {
     let mut near =
         RuleSet::of(rules.len(), |rule| rules.get(rule).is_some_and(|rule| rule.networks.is_none()));
     let mut changes = changes::<A>(rules).into_iter().peekable();
     let geography = Geography::<A>::new(rules, layers);
     let mut classes = geography.cuts.into_iter().peekable();
     let mut accepted = RuleSet::none(rules.len());
-    let mut ranges = RangesBuilder::new();
+    let mut ranges = RuleRangesBuilder::new();
     let starts = |change: Option<A>, class: Option<A>| match (change, class) {
         (Some(change), Some(class)) => Some(change.min(class)),
         (change, class) => change.or(class),
@@ -80,14 +84,14 @@ pub(super) fn sweep<A: Address>(rules: &[Conditions], layers: &[GeoLayer], used:
 
 /// An address from which the networks of a rule contain the client, or no longer do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Change<A> {
+struct NetworkEdge<A> {
     at: A,
     rule: u16,
     begins: bool,
 }
 
 /// The changes of all rules, in ascending order. Each rule alternates: its networks are united first.
-fn changes<A: Address>(rules: &[Conditions]) -> Vec<Change<A>> {
+fn changes<A: AddressNumber>(rules: &[Conditions]) -> Vec<NetworkEdge<A>> {
     let mut changes = Vec::new();
     for (conditions, rule) in rules.iter().zip(0..) {
         let networks = conditions.networks.iter().flatten();
@@ -97,7 +101,7 @@ fn changes<A: Address>(rules: &[Conditions]) -> Vec<Change<A>> {
         // The address after the networks so far. The end of the family has none, and ends the list.
         let mut spans = spans.into_iter().peekable();
         while let Some((first, mut last)) = spans.next() {
-            changes.push(Change { at: first, rule, begins: true });
+            changes.push(NetworkEdge { at: first, rule, begins: true });
             let after = loop {
                 let after = last.next();
                 let Some((_, further)) =
@@ -107,7 +111,7 @@ fn changes<A: Address>(rules: &[Conditions]) -> Vec<Change<A>> {
                 };
                 last = last.max(further);
             };
-            changes.extend(after.map(|at| Change { at, rule, begins: false }));
+            changes.extend(after.map(|at| NetworkEdge { at, rule, begins: false }));
         }
     }
     changes.sort_unstable();
@@ -122,7 +126,7 @@ struct Geography<A> {
     sets: Vec<RuleSet>,
 }
 
-impl<A: Address> Geography<A> {
+impl<A: AddressNumber> Geography<A> {
     fn new(rules: &[Conditions], layers: &[GeoLayer]) -> Self {
         let mut classes =
             Classes { rules, of_record: HashMap::new(), of_set: HashMap::new(), sets: Vec::new() };

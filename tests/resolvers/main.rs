@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
 mod programs;
+mod subnets;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -16,11 +16,16 @@ pub(crate) enum Program {
     Named,
     Kresd,
     PdnsRecursor,
+    /// With its subnet module, which sends the network of a client.
+    UnboundSubnets,
+    /// With client subnets.
+    PdnsRecursorSubnets,
 }
 
 /// A running resolver, and a client for it.
 pub(crate) struct Resolver {
     client: Client,
+    address: SocketAddr,
     _process: Process,
     _directory: TempDir,
 }
@@ -32,14 +37,20 @@ impl Resolver {
         let directory = TempDir::new().unwrap();
         let port = free_port("127.0.0.1");
         let mut process = Process::start(&mut command(program, &directory, port, zone, authority.port()));
-        let client = Client::of(SocketAddr::from(([127, 0, 0, 1], port)));
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let client = Client::of(address);
         let query = Query { recursion_desired: true, ..Query::plain(wire(zone), SOA) };
         wait_for(&format!("{program:?} answers"), || {
             assert!(process.is_running(), "{program:?} ended: {:?}", process.said(""));
             let reply = Reply::decode(&client.try_ask(&query, 1)?).ok()?;
             (reply.rcode == NOERROR && !reply.answer.is_empty()).then_some(())
         });
-        Self { client, _process: process, _directory: directory }
+        Self { client, address, _process: process, _directory: directory }
+    }
+
+    /// Its address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The reply as a client gets it that retries truncated replies over TCP.
@@ -61,6 +72,13 @@ fn command(resolver: Program, directory: &TempDir, port: u16, zone: &str, author
             command = Command::new(program("unbound"));
             command.arg("-d").arg("-c").arg(&path);
         }
+        Program::UnboundSubnets => {
+            let subnets = "module-config: \"subnetcache iterator\"\n send-client-subnet: 127.0.0.1\n \
+                           max-client-subnet-ipv4: 24";
+            write(unbound(&dir, port, zone, authority).replace("module-config: \"iterator\"", subnets));
+            command = Command::new(program("unbound"));
+            command.arg("-d").arg("-c").arg(&path);
+        }
         Program::Named => {
             write(named(&dir, port, zone, authority));
             command = Command::new(program("named"));
@@ -74,6 +92,13 @@ fn command(resolver: Program, directory: &TempDir, port: u16, zone: &str, author
         Program::PdnsRecursor => {
             command = Command::new(program("pdns_recursor"));
             command.args(pdns_recursor(&dir, port, zone, authority));
+        }
+        Program::PdnsRecursorSubnets => {
+            command = Command::new(program("pdns_recursor"));
+            command.args(pdns_recursor(&dir, port, zone, authority));
+            // By default, addresses of this machine are not sent.
+            command.args([format!("--edns-subnet-allow-list={zone}"), "--ecs-add-for=0.0.0.0/0".to_owned()]);
+            command.args(["--ecs-ipv4-bits=24", "--ecs-ipv4-cache-bits=32"]);
         }
     }
     command

@@ -28,7 +28,16 @@ impl Client {
 
     /// A client that counts what it sends.
     pub(crate) fn counting(server: SocketAddr, sent: &Sent) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Self::bound("127.0.0.1:0".parse().unwrap(), server, sent)
+    }
+
+    /// A client at this address, of a server whose counters are not checked.
+    pub(crate) fn at(source: SocketAddr, server: SocketAddr) -> Self {
+        Self::bound(source, server, &Sent::default())
+    }
+
+    fn bound(source: SocketAddr, server: SocketAddr, sent: &Sent) -> Self {
+        let socket = UdpSocket::bind(source).unwrap();
         socket.connect(server).unwrap();
         socket.set_read_timeout(Some(REPLY)).unwrap();
         Self { server, socket, sent: sent.clone() }

@@ -15,6 +15,7 @@ mod names;
 mod overrides;
 mod persistent;
 mod reload;
+mod rules;
 mod servers;
 mod shares;
 mod status;

@@ -259,6 +259,7 @@ pub(crate) fn setup(pools: Vec<PoolSetup>, services: Vec<Service>) -> Served {
         settings: Settings::default(),
         catalog: Catalog::new(Vec::new()),
         services,
+        rule_tables: Vec::new(),
         pools,
         startup_wait: SECOND * 3,
     }

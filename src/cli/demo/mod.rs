@@ -146,6 +146,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
             settings: Settings::default(),
             catalog,
             services: vec![Service { default, ..answered }],
+            rule_tables: Vec::new(),
             pools: vec![PoolSetup {
                 pool: Pool::new(POOL, backends),
                 checks: vec![Check::new(probe, TIMING)],
@@ -153,6 +154,7 @@ fn setup(ports: Ports, backend_port: u16) -> Result<Setup, String> {
             }],
             startup_wait: Duration::from_secs(3),
         },
+        rule_files: crate::geo::RuleFiles::default(),
         warnings: ConfigFaults::default(),
     })
 }

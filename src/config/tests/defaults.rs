@@ -45,7 +45,9 @@ const BUILT_IN: Timing = Timing {
 
 #[test]
 fn built_in() {
-    let Setup { server, admin, served, warnings } = load_with_rest("").unwrap();
+    let Setup { server, admin, served, rule_files, warnings } = load_with_rest("").unwrap();
+    assert_eq!(rule_files, crate::geo::RuleFiles::default());
+    assert!(served.rule_tables.is_empty());
     let listen = vec!["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()];
     assert_eq!((server.listen, server.workers, server.steering), (listen, 0, Steering::Hash));
     assert_eq!((server.limits.tcp, server.limits.rate), (TcpLimits::default(), None));

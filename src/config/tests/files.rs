@@ -81,7 +81,7 @@ fn all_files_of_a_kind_share_one_limit() {
 }
 
 /// Every table of a configuration, each with an unknown key.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 18] = [
     "no_such_key = 1",
     "[server]\nno_such_key = 1",
     "[server.rate_limit]\nresponses_per_second = 1\nno_such_key = 1",
@@ -97,6 +97,8 @@ const TABLES: [&str; 16] = [
     "[pools.x.check.body]\nno_such_key = 1",
     "[services.\"a.example.com\"]\nno_such_key = 1",
     "[services.\"a.example.com\".persistence]\nno_such_key = 1",
+    "[services.\"a.example.com\"]\nrules = [{ no_such_key = 1 }]",
+    "[geo]\nno_such_key = 1",
     "[defaults]\nno_such_key = 1",
 ];
 

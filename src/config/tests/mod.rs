@@ -7,6 +7,7 @@ mod faults;
 mod files;
 mod fit;
 mod request_faults;
+mod rules;
 mod traps;
 mod warnings;
 

@@ -334,7 +334,8 @@ fn every_place_that_is_named_knows_the_key() {
     }
     assert!(misplaced::all().len() > 60);
     // Every key is in a table, except names of sections.
-    let sections = ["server", "admin", "client", "keys", "zones", "pools", "services", "defaults", "pool"];
+    let sections =
+        ["server", "admin", "client", "geo", "keys", "zones", "pools", "services", "defaults", "pool"];
     let all = misplaced::all();
     let placeless: Vec<_> = known
         .keys()

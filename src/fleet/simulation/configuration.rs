@@ -180,6 +180,7 @@ pub(super) fn served(pools: Vec<PoolSetup>, ttl: u32) -> Served {
         settings: Settings::default(),
         catalog: Catalog::new(Vec::new()),
         services,
+        rule_tables: Vec::new(),
         pools,
         startup_wait: Duration::from_secs(3),
     }

@@ -1,6 +1,8 @@
 //! Reloads every key of pools, checks and services: the reported change, and which probes and
 //! counters continue.
 
+use std::slice;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::check::{
@@ -11,7 +13,8 @@ use crate::checker::tests::*;
 use crate::pool::MinHealthy;
 use crate::reload::named::{Change, Difference};
 use crate::reload::swap::swap;
-use crate::service::{Failback, Persistence, Ttl};
+use crate::rules::{Conditions, RuleTable, RuleTableId};
+use crate::service::{Failback, Persistence, Rule, Ttl};
 use crate::settings::Chaos;
 use crate::zone::{Zone, ZoneBuilder, rtype};
 
@@ -51,7 +54,13 @@ fn base() -> Served {
     ];
     let web = PoolSetup { checks: checks(), ..pool("web", None, backends) };
     let catalog = Catalog::new(vec![zone("example.com", 1, [192, 0, 2, 80])]);
-    Served { catalog, ..setup(vec![web, pool_of("spare", None, &["192.0.2.9"])], vec![service(&[0, 1])]) }
+    let plain = service(&[0, 1]);
+    let clients = Conditions { networks: Some(vec!["10.0.0.0/8".parse().unwrap()]), ..Conditions::default() };
+    let rule_tables = vec![Arc::new(RuleTable::compile(slice::from_ref(&clients), &[]))];
+    let rule = Rule { clients, networks_file: None, route: plain.default.clone() };
+    let by_client = Service { rules: vec![rule], rule_table: Some(RuleTableId(0)), ..plain };
+    let pools = vec![web, pool_of("spare", None, &["192.0.2.9"])];
+    Served { catalog, rule_tables, ..setup(pools, vec![by_client]) }
 }
 
 type Edit = Box<dyn Fn(&mut Served)>;
@@ -96,6 +105,10 @@ fn of_backend(at: impl Fn(&mut Backend) + 'static) -> Edit {
 
 fn of_service(at: impl Fn(&mut Service) + 'static) -> Edit {
     change(move |setup| at(&mut setup.services[0]))
+}
+
+fn of_rule(at: impl Fn(&mut Rule) + 'static) -> Edit {
+    change(move |setup| at(&mut setup.services[0].rules[0]))
 }
 
 fn pool_keys() -> Vec<(&'static str, Anew, Edit)> {
@@ -284,6 +297,16 @@ fn other_keys() -> Vec<(&'static str, Anew, Edit)> {
             of_service(|service| {
                 service.policy = Policy::Persistent(Persistence::DEFAULT);
             }),
+        ),
+        ("rule 1: ttl 20s -> 30s", nothing, of_rule(|rule| rule.route.ttl = Ttl::fixed(30))),
+        ("rule 1: networks 10.0.0.0/8 -> any", nothing, of_rule(|rule| rule.clients.networks = None)),
+        ("rule 1: networks_file none -> a", nothing, of_rule(|rule| rule.networks_file = Some("a".into()))),
+        ("rule 1: asns any -> 7, 8", nothing, of_rule(|rule| rule.clients.asns = vec![7, 8])),
+        ("rule 1 removed", nothing, of_service(|service| service.rules.clear())),
+        (
+            "the networks in the files of its rules, or the geographic databases",
+            nothing,
+            change(|setup| setup.rule_tables = vec![Arc::new(RuleTable::compile(&[], &[]))]),
         ),
         ("spread shares -> always", nothing, of_service(|service| service.spread = Spread::Always)),
         ("failback auto -> manual", nothing, of_service(|service| service.failback = Failback::Manual)),
