@@ -167,8 +167,7 @@ impl<O: Outside> Checker<O> {
             CheckerCommand::Tell(cursor, reply) => drop(reply.send(self.fleet.piece(cursor))),
             CheckerCommand::Explain(request, reply) => drop(reply.send(self.fleet.explain(&request))),
             CheckerCommand::Override(request, reply) => {
-                let result = self.publish(|fleet| fleet.override_backend(request));
-                drop(reply.send(result));
+                drop(reply.send(self.publish(|fleet| fleet.override_backend(request))));
             }
             CheckerCommand::ChangeService(request, reply) => {
                 drop(reply.send(self.publish(|fleet| fleet.change_service(request))));
@@ -191,9 +190,7 @@ impl<O: Outside> Checker<O> {
                         task.abort();
                     }
                 }
-                for (survey, _) in &mut self.surveys {
-                    survey.restart();
-                }
+                self.surveys.iter_mut().for_each(|(survey, _)| survey.restart());
                 drop(reply.send(reloaded));
             }
         }

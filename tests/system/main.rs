@@ -19,6 +19,7 @@ mod rules;
 mod servers;
 mod shares;
 mod status;
+mod steering;
 mod stop;
 mod suspicion;
 mod tiers;
