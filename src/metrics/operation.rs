@@ -135,9 +135,6 @@ impl Operation {
         read.series(&[("result", "success")], get(&self.rule_files_read))?;
         // Copied, because the reader may be slow.
         let databases = self.databases.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if databases.is_empty() {
-            return Ok(());
-        }
         let help = "Age of a geographic database: seconds since it was made.";
         let mut age = text.gauge("geo_database_age_seconds", help)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -103,7 +103,12 @@ fn of_service(service: &RemoteService) -> (String, Urgency) {
     let mut pools: Vec<&str> = tiers.into_iter().flatten().map(String::as_str).collect();
     pools.dedup();
     let pools = if pools.is_empty() { String::new() } else { format!(", {}", pools.join(" and ")) };
-    (format!("{state}{pools}"), urgency)
+    // Its end and its author may differ between servers; `status SERVICE` of one server shows them.
+    let failover = service.failover.as_ref().map(|failover| {
+        let reason = failover.reason.as_deref().map(|reason| format!(": {reason}"));
+        format!(", failover{}", reason.unwrap_or_default())
+    });
+    (format!("{state}{pools}{}", failover.unwrap_or_default()), urgency)
 }
 
 /// The page of several servers. Backends are shown if they have something to tell, or if they are `selected`.
