@@ -133,8 +133,11 @@ struct ShownDraw {
     weight: u32,
     /// The probability of being in an answer.
     included: f64,
-    /// The probability of being first.
+    /// The probability of being first; over all clients for a persistent service, as that of being in an answer.
     first: f64,
+    /// The place in the ranking of this client, from 1; only for a persistent service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rank: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -317,6 +320,7 @@ impl<'a> From<&'a ExplainedBackend> for ShownBackend<'a> {
             weight: drawn.weight,
             included: drawn.probability.included.as_float(),
             first: drawn.probability.first.as_float(),
+            rank: drawn.rank,
         };
         Self {
             backend: status::Backend::new(status, false),

@@ -103,8 +103,10 @@ pub struct DrawnAddress {
     pub member: Member,
     /// Its weight in the draw.
     pub weight: u32,
-    /// How often it is in an answer, and first in one.
+    /// How often it is in an answer, and first in one; for a persistent service over all clients.
     pub probability: Probability,
+    /// Its place in the ranking of this client, from 1; only for a persistent service.
+    pub rank: Option<u32>,
 }
 
 /// Explains the answer to a query.
@@ -141,11 +143,12 @@ pub fn explain<'t>(table: &'t Table, asked: &Asked<'_>) -> Explained<'t> {
         scope: scope(reply),
         ttl: records.first().map(|(_, ttl)| *ttl),
         addresses: records.into_iter().map(|(address, _)| address).collect(),
-        route: service.and_then(|answer| of_route(table, answer, asked.family)),
+        route: service.and_then(|answer| of_route(table, answer, asked)),
     }
 }
 
-fn of_route(table: &Table, answer: ServiceAnswer, family: Family) -> Option<RouteExplained<'_>> {
+fn of_route<'t>(table: &'t Table, answer: ServiceAnswer, asked: &Asked<'_>) -> Option<RouteExplained<'t>> {
+    let family = asked.family;
     let route = table.service(answer.service)?.route(answer.route)?;
     let decision = table.decision(route, family);
     let tiers = route.route.tiers.iter().copied();
@@ -160,7 +163,7 @@ fn of_route(table: &Table, answer: ServiceAnswer, family: Family) -> Option<Rout
         decision,
         tiers: tiers.enumerate().filter_map(verdict).collect(),
         pool: answer.pool,
-        drawn: draw.map_or_else(Vec::new, |draw| drawn(draw, drawing)),
+        drawn: draw.map_or_else(Vec::new, |draw| drawn(draw, drawing, client(table, asked))),
     })
 }
 
@@ -193,15 +196,28 @@ fn verdict(
 }
 
 /// The addresses of a draw, with the probabilities of its formulas.
-fn drawn(draw: &Draw, drawing: Drawing) -> Vec<DrawnAddress> {
+fn drawn(draw: &Draw, drawing: Drawing, client: IpAddr) -> Vec<DrawnAddress> {
+    let mut ranks = vec![None; draw.addresses.len()];
+    for (rank, index) in (1..).zip(draw.ranking(client).into_iter().flatten()) {
+        if let Some(slot) = ranks.get_mut(index as usize) {
+            *slot = Some(rank);
+        }
+    }
+    let ranks = draw.choice.places.iter().map(|place| ranks.get(*place as usize).copied().flatten());
     let probabilities = drawing.probabilities(&draw.choice);
     let members = draw.choice.members.iter().zip(&draw.choice.candidates);
-    let of = |((member, candidate), probability): ((&Member, &Candidate), Probability)| DrawnAddress {
-        member: *member,
-        weight: candidate.weight,
-        probability,
-    };
-    members.zip(probabilities).map(of).collect()
+    let of =
+        |(((member, candidate), probability), rank): (((&Member, &Candidate), Probability), Option<u32>)| {
+            DrawnAddress { member: *member, weight: candidate.weight, probability, rank }
+        };
+    members.zip(probabilities).zip(ranks).map(of).collect()
+}
+
+/// The client that decides for a persistent service: see `options::steered_address`.
+fn client(table: &Table, asked: &Asked<'_>) -> IpAddr {
+    let is_trusted = table.settings.client_subnet.contains(asked.address);
+    let subnet = asked.subnet.filter(|_| is_trusted).and_then(|subnet| subnet.client());
+    subnet.unwrap_or_else(|| asked.address.to_canonical())
 }
 
 /// A query as a resolver would send it.

@@ -189,7 +189,8 @@ fn ttl(told: &Value) -> String {
 
 /// The backends of all tiers, those of the first tier first.
 fn backends(told: &Value) -> Vec<Vec<Cell>> {
-    let heads = ["POOL", "BACKEND", "ADDRESS", "SITE", "STATE", "OVERRIDE", "WEIGHT", "IN ANSWER", "FIRST"];
+    let heads =
+        ["POOL", "BACKEND", "ADDRESS", "SITE", "STATE", "OVERRIDE", "WEIGHT", "IN ANSWER", "FIRST", "RANK"];
     let mut rows = vec![heads.map(Cell::plain).to_vec()];
     let service = &told["service"];
     let mut left_out = service["backends_left_out"].as_u64().unwrap_or(0);
@@ -205,6 +206,10 @@ fn backends(told: &Value) -> Vec<Vec<Cell>> {
                 rows.push(row(text(&tier["pool"]), backend, address, drawn));
             }
         }
+    }
+    if service["policy"] != "persistent" {
+        // Only persistent services have ranks.
+        rows.iter_mut().for_each(|row| row.truncate(heads.len() - 1));
     }
     if left_out > 0 {
         rows.push(vec![Cell::plain(&format!("and {left_out} more: see --json"))]);
@@ -232,6 +237,9 @@ fn row(pool: &str, backend: &Value, address: &Value, drawn: Option<&Value>) -> V
         Cell::plain(&backend["effective_weight"].to_string()),
         Cell::plain(&percent("included")),
         Cell::plain(&percent("first")),
+        Cell::plain(
+            &drawn.and_then(|drawn| drawn["rank"].as_u64()).map_or_else(String::new, |rank| rank.to_string()),
+        ),
     ]
 }
 

@@ -125,6 +125,19 @@ impl Draw {
         }
     }
 
+    /// The ranking of a client, as indices into `addresses`: the first ones are its answer. `None` if answers do not depend
+    /// on the client.
+    #[must_use]
+    pub fn ranking(&self, client: IpAddr) -> Option<Vec<u32>> {
+        match &self.selector {
+            Selector::Sampler(_) => None,
+            Selector::Ranking(ranking, persistence) => {
+                let ranked = ranking.of_client(ClientKey::new(persistence.prefix(client)));
+                Some(ranked.iter().map(|ranked| ranked.index).collect())
+            }
+        }
+    }
+
     /// Chooses the addresses of an answer, as indices into `addresses`. Returns on how many leading bits of the client's
     /// address the answer depends.
     #[inline]

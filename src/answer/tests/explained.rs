@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::pool::{Family, MinHealthy, Override};
 use crate::selection::{Fraction, Spread};
+
 use crate::service::{Failback, Failover};
 use crate::table::{AddressCondition, Progress};
 
@@ -50,7 +51,8 @@ fn random_world(rng: &mut SmallRng) -> Table {
     let answers = [Answers::AtMost(rng.random_range(1..5)), Answers::All][rng.random_range(0..2)];
     let service = Service {
         default: Route { answers, ..service.default },
-        policy: [Policy::Weighted, Policy::All][rng.random_range(0..2)],
+        policy: [Policy::Weighted, Policy::All, Policy::Persistent(Persistence::DEFAULT)]
+            [rng.random_range(0..3)],
         spread: [Spread::Shares, Spread::Always, Spread::Off][rng.random_range(0..3)],
         ..service
     };
@@ -70,11 +72,15 @@ fn explained<'t>(table: &'t Table, name: &Name, seed: u64) -> Explained<'t> {
 /// How often each address was in an answer, and first in one.
 fn counted(table: &Table, seed: u64) -> HashMap<IpAddr, (u32, u32)> {
     let mut responder = Responder::new(SmallRng::seed_from_u64(seed));
+    let mut clients = SmallRng::seed_from_u64(seed + 1);
     let query = query(NAME, rtype::A, None);
     let mut buffer = [0; 4096];
     let mut counts: HashMap<IpAddr, (u32, u32)> = HashMap::new();
     for _ in 0..DRAWS {
-        let told = responder.respond(&query, &client(Transport::Udp), table, &mut buffer);
+        // Each client of a persistent service has one answer; over all clients, the probabilities hold.
+        let address = IpAddr::V4(Ipv4Addr::from(clients.random::<[u8; 4]>()));
+        let client = Client { address, ..client(Transport::Udp) };
+        let told = responder.respond(&query, &client, table, &mut buffer);
         let Disposition::Reply(reply) = told else { panic!("{told:?}") };
         for (place, (address, _)) in explain::addresses(&buffer[..reply.length]).into_iter().enumerate() {
             let (included, first) = counts.entry(address).or_default();
@@ -128,6 +134,28 @@ fn an_explanation_agrees_with_a_million_answers() {
         planted += 1;
     }
     assert!(planted > WORLDS / 2, "{planted}");
+}
+
+#[test]
+fn the_sample_of_a_persistent_service_is_the_beginning_of_the_ranking() {
+    let mut persistent = 0;
+    for seed in 0..200 {
+        let table = random_world(&mut SmallRng::seed_from_u64(seed));
+        if !matches!(table.services()[0].service.policy, Policy::Persistent(_)) {
+            continue;
+        }
+        let name = Name::parse(NAME).unwrap();
+        let address = IpAddr::V4(Ipv4Addr::from(SmallRng::seed_from_u64(seed).random::<[u8; 4]>()));
+        let asked = Asked { name: &name, family: Family::Ipv4, address, subnet: None, time: 0, seed };
+        let told = explain(&table, &asked);
+        let Some(route) = told.route.filter(|route| !route.drawn.is_empty()) else { continue };
+        let mut ranked = route.drawn.clone();
+        ranked.sort_by_key(|drawn| drawn.rank.unwrap());
+        let ranked: Vec<IpAddr> = ranked.iter().map(|drawn| drawn.member.address).collect();
+        assert!(ranked.starts_with(&told.addresses) && !told.addresses.is_empty(), "seed {seed}");
+        persistent += 1;
+    }
+    assert!(persistent > 20, "{persistent}");
 }
 
 #[test]
