@@ -253,7 +253,7 @@ pub struct Failover {
     pub until: Option<Duration>,
     /// The reason for it.
     pub reason: Option<String>,
-    /// Who requested it.
+    /// The client that requested it.
     pub by: Option<String>,
 }
 

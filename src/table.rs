@@ -248,6 +248,15 @@ impl Table {
         if min == max { max } else { self.certain_ttl(route, time) }
     }
 
+    /// The longest TTL of NODATA because the tier in use has no address of the family: that of an answer, if another
+    /// tier has one and may take over. `None` if no tier has one.
+    #[must_use]
+    pub fn nodata_ttl(&self, route: RouteView<'_>, family: Family, time: u32) -> Option<u32> {
+        let has_address =
+            |tier: &PoolId| self.pool(*tier).is_some_and(|pool| pool.family(family).is_configured());
+        route.route.tiers.iter().any(has_address).then(|| self.ttl(route, time))
+    }
+
     #[inline(never)]
     fn certain_ttl(&self, RouteView { service, route, plan, .. }: RouteView<'_>, time: u32) -> u32 {
         let of_pools = route.tiers.iter().map(|tier| self.certain_until(*tier));

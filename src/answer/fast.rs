@@ -264,7 +264,7 @@ fn service_answer<R: Rng>(
         Decision::Tier { tier, pool, draw, .. } => (route.column(*tier, *pool), *pool, draw),
         Decision::FailOpen { pool, draw } => (view.down_column(), *pool, draw),
         Decision::NoAddress => {
-            reply.negative(negative, plain.name, None)?;
+            reply.negative(negative, plain.name, table.nodata_ttl(route, family, reply.time))?;
             reply.served = Some(ServiceAnswer { service: id, route: route.index, column: None, pool: None });
             return Ok(AUTHORITATIVE);
         }

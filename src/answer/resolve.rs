@@ -379,7 +379,7 @@ impl<'t, 'w, 'b, R: Rng> Resolver<'t, 'w, 'b, R> {
             Decision::Tier { tier, pool, draw, .. } => (route.column(*tier, *pool), *pool, draw),
             Decision::FailOpen { pool, draw } => (down_column, *pool, draw),
             Decision::NoAddress => {
-                self.negative(zone, None)?;
+                self.negative(zone, self.table.nodata_ttl(route, family, self.time))?;
                 return Ok(Resolution { served: served(None, None), ..Resolution::answer() });
             }
             Decision::Down { .. } => {

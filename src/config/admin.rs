@@ -20,7 +20,7 @@ use crate::file;
 pub struct AdminSettings {
     /// Address and port; without them, there is no admin server.
     pub listen: Option<SocketAddr>,
-    /// Who may use it.
+    /// The clients that may use it.
     pub access: Access,
 }
 

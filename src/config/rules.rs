@@ -1,6 +1,8 @@
 //! `rules` of a service: which clients get another route.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::path::PathBuf;
 
 use crate::config::route::{answers, resolve_tiers, tiers, ttl, when_down};
@@ -122,20 +124,26 @@ const CONTINENTS: &str = "a list of continents, such as [\"EU\"]";
 const ASNS: &str = "a list of numbers of autonomous systems, such as [64496]";
 
 /// The elements of a list, each once.
-fn elements<'s, T: PartialEq>(
+fn elements<'s, T: Copy + Eq + Hash>(
     value: TomlValue<'s>,
     what: &str,
     read: impl Fn(TomlValue<'s>) -> Option<T>,
 ) -> Option<Vec<T>> {
-    let mut elements: Vec<(T, At<'s>)> = Vec::new();
+    let mut elements = Vec::new();
+    let mut known: HashMap<T, At<'s>> = HashMap::new();
     for value in value.list(what)? {
         let Some(element) = read(value) else { continue };
-        match elements.iter().find(|(known, _)| *known == element) {
-            Some((_, first)) => value.at.error_beside("this is in the list twice", *first, "first here"),
-            None => elements.push((element, value.at)),
+        match known.entry(element) {
+            Entry::Occupied(first) => {
+                value.at.error_beside("this is in the list twice", *first.get(), "first here")
+            }
+            Entry::Vacant(slot) => {
+                slot.insert(value.at);
+                elements.push(element);
+            }
         }
     }
-    Some(elements.into_iter().map(|(element, _)| element).collect())
+    Some(elements)
 }
 
 fn network(value: TomlValue<'_>) -> Option<Network> {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::fleet::Fleet;
-use crate::fleet::calendar::Stamp;
+use crate::fleet::calendar::{Calendar, Stamp};
 use crate::fleet::pools::Pools;
 use crate::fleet::targets::Spot;
 use crate::health::{HealthTable, Moment, TargetId};
@@ -204,6 +204,20 @@ impl Fleet {
         let shown = self.calendar.shown(self.at.after(at.saturating_sub(self.now)));
         let since = shown.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         u32::try_from(since).unwrap_or(CERTAIN).min(CERTAIN - 1)
+    }
+
+    /// Records when the answers until now have expired. The table has times of day, which only the calendar from before a
+    /// jump understands.
+    pub(super) fn keep_answers_end(&mut self, before: Calendar) {
+        for (index, pool) in self.pools.0.iter_mut().enumerate() {
+            let id = PoolId(u32::try_from(index).unwrap_or(u32::MAX));
+            let until = self.table.certain_until(id);
+            if until != CERTAIN {
+                let until = before.stamp_of(UNIX_EPOCH + Duration::from_secs(until.into()));
+                pool.earlier_answers_end =
+                    pool.earlier_answers_end.max(pool.answers_end(self.at, Some(until)));
+            }
+        }
     }
 
     /// The time of the earliest pending change of a pool according to a table.

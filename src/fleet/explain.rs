@@ -293,11 +293,10 @@ impl Fleet {
         let backends = indices.by_ref().take(room).filter_map(|index| {
             let mut status = self.one_backend(id, index)?;
             status.addresses.retain(|address| Family::of(address.address) == family);
-            let of_address = |address: IpAddr| {
-                drawn
-                    .iter()
-                    .find(|drawn| drawn.member.backend as usize == index && drawn.member.address == address)
-            };
+            // They are in the order of the backends.
+            let first = drawn.partition_point(|drawn| (drawn.member.backend as usize) < index);
+            let own = || drawn.iter().skip(first).take_while(|drawn| drawn.member.backend as usize == index);
+            let of_address = |address: IpAddr| own().find(|drawn| drawn.member.address == address);
             let drawn = status.addresses.iter().map(|shown| of_address(shown.address).copied()).collect();
             Some(ExplainedBackend { status, drawn })
         });

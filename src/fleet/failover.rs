@@ -27,7 +27,7 @@ use crate::fleet::{
 use crate::name::Name;
 use crate::pool::{Family, PoolId};
 use crate::service::{Failover, Service, ServiceId};
-use crate::table::{ServiceView, Services, Table, TiersInUse};
+use crate::table::{Decision, ServiceView, Services, Table, TiersInUse};
 
 /// The failovers in force.
 #[derive(Debug, Default)]
@@ -107,9 +107,10 @@ impl Fleet {
             None => None,
         };
         let known = self.failovers.kept.get(&id);
-        let reason = reason.or_else(|| known?.reason.clone());
         // A failover to the same pool goes on.
-        let since = known.filter(|known| Some(known.pool) == pool).map_or(self.at, |known| known.since);
+        let known = known.filter(|known| Some(known.pool) == pool);
+        let reason = reason.or_else(|| known?.reason.clone());
+        let since = known.map_or(self.at, |known| known.since);
         let until = length.map(|length| self.at.after(length));
         let kept = pool.map(|pool| KeptFailover { pool, since, until, reason, by: Some(by.clone()) });
         let consequences = self.failover_consequences(id, kept.as_ref());
@@ -144,22 +145,23 @@ impl Fleet {
         consequences
     }
 
-    /// When all answers with other pools than this one have expired, for the routes that have it; none if a route
-    /// answers with another pool.
+    /// When all answers with other pools than this one have expired; none if a route still answers with another pool:
+    /// because it does not have this one, or because no tier is usable.
     fn left_at(&self, id: ServiceId, pool: PoolId) -> Option<Stamp> {
         let view = self.table.service(id)?;
-        let routes = || view.routes().filter(|route| route.route.tiers.contains(&pool));
-        let mut in_use = routes().flat_map(|route| {
-            Family::ALL.map(|family| {
-                let tier = self.table.tier_in_use(route.plan(), family).tier;
-                route.route.tiers.get(tier) == Some(&pool)
+        let mut answering = view.routes().flat_map(|route| {
+            Family::ALL.map(|family| match self.table.decision(route, family) {
+                Decision::Tier { pool, .. } | Decision::FailOpen { pool, .. } => Some(*pool),
+                Decision::NoAddress | Decision::Down { .. } => None,
             })
         });
-        let ttl = routes().map(|route| route.route.ttl.max).max().unwrap_or(0);
+        let ttl = view.routes().map(|route| route.route.ttl.max).max().unwrap_or(0);
         let others = view.pools.iter().filter(|other| **other != pool);
         let earlier = others.filter_map(|other| Some(self.pools.get(*other)?.earlier_answers_end)).max();
         let left = self.at.after(ON_THE_WAY + Duration::from_secs(ttl.into()));
-        in_use.all(|is_used| is_used).then(|| earlier.map_or(left, |earlier| left.max(earlier)))
+        answering
+            .all(|answers| answers.is_none_or(|answers| answers == pool))
+            .then(|| earlier.map_or(left, |earlier| left.max(earlier)))
     }
 
     /// Ends the failovers that are due to end.

@@ -66,7 +66,7 @@ pub struct RememberedOverride {
     pub until: Option<SystemTime>,
     /// The reason for it.
     pub reason: Option<String>,
-    /// Who requested it.
+    /// The client that requested it.
     pub by: Option<String>,
 }
 
@@ -109,7 +109,7 @@ pub struct RememberedFailover {
     pub until: Option<SystemTime>,
     /// The reason for it.
     pub reason: Option<String>,
-    /// Who requested it.
+    /// The client that requested it.
     pub by: Option<String>,
 }
 

@@ -277,10 +277,12 @@ impl Fleet {
     /// their display follows the time of day.
     pub fn set_clocks(&mut self, clocks: Clocks) {
         self.now = clocks.now;
+        let before = self.calendar;
         if let Some(seconds) = self.calendar.correct(clocks.wall, clocks.passed) {
             // Times that are stored for the next start are times of day.
             self.unreported.everything();
             self.note_overrides();
+            self.keep_answers_end(before);
             self.certainty.all_changed();
             self.show_returns_again();
             self.show_failovers_again();

@@ -271,7 +271,7 @@ pub(super) struct Reason<'a> {
     pub(super) cause: Option<Cause>,
     /// The number of consecutive outcomes of this check that led to its change of state, if it changed.
     pub(super) consecutive: Option<u16>,
-    /// Who requested the reload, if it was one.
+    /// The author of the reload, if it was one.
     pub(super) asked_by: Option<&'a str>,
 }
 

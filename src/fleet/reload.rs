@@ -63,7 +63,7 @@ pub struct NewConfiguration {
     pub rule_tables: Vec<Arc<RuleTable>>,
     /// Indexed by `PoolId`.
     pub pools: Vec<Arc<PoolSetup>>,
-    /// Who requested it, for the log.
+    /// The client that requested it, for the log.
     pub by: String,
 }
 

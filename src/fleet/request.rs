@@ -21,7 +21,7 @@ pub struct OverrideRequest {
     pub reason: Option<String>,
     /// Whether to do it even if it takes something away from clients.
     pub force: bool,
-    /// Who requested it, for display and for the log.
+    /// The client that requested it, for display and for the log.
     pub by: String,
 }
 
@@ -91,7 +91,7 @@ pub enum OverrideRefused {
 pub struct FailbackRequest {
     /// The service's name.
     pub service: Name,
-    /// Who requested it, for the log.
+    /// The client that requested it, for the log.
     pub by: String,
 }
 
@@ -108,7 +108,7 @@ pub struct FailoverRequest {
     pub reason: Option<String>,
     /// Whether to do it even if the pool cannot answer, or clients lose something.
     pub force: bool,
-    /// Who requested it, for display and for the log.
+    /// The client that requested it, for display and for the log.
     pub by: String,
 }
 

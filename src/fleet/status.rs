@@ -69,7 +69,7 @@ pub struct OverrideStatus {
     pub until: Option<SystemTime>,
     /// The reason for it.
     pub reason: Option<String>,
-    /// Who requested it.
+    /// The client that requested it.
     pub by: Option<String>,
     /// When the last answer with the backend expires; none while answers may still contain it.
     pub safe_at: Option<SystemTime>,
@@ -163,7 +163,7 @@ pub struct FailoverStatus {
     pub until: Option<SystemTime>,
     /// The reason for it.
     pub reason: Option<String>,
-    /// Who requested it.
+    /// The client that requested it.
     pub by: Option<String>,
 }
 

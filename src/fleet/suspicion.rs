@@ -161,7 +161,7 @@ impl Fleet {
     }
 }
 
-/// Who else may be the cause.
+/// Other possible causes.
 fn whom(pool: Option<&str>) -> &'static str {
     if pool.is_some() { "the pool" } else { "all pools together" }
 }

@@ -1,4 +1,4 @@
-//! What the rule tables of a configuration are compiled from.
+//! The sources of the rule tables of a configuration.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub struct RuleSources {
 /// The files that the tables of a configuration were compiled from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleFiles {
-    /// What was compiled.
+    /// The compiled sources.
     pub sources: RuleSources,
     /// The stamps of [`RuleSources::files`], from before they were read.
     pub stamps: Vec<Option<FileStamp>>,

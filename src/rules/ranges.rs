@@ -100,7 +100,7 @@ pub(super) fn first_half(bits: u128) -> u64 {
     (bits >> 64) as u64
 }
 
-/// RuleRanges of addresses. A range ends where the next one starts, and neighbours have different rules.
+/// Ranges of addresses. A range ends where the next one starts, and neighbours have different rules.
 #[derive(PartialEq, Eq)]
 pub(super) struct RuleRanges<A> {
     /// The first address of each range, in ascending order; the first is that of the family.

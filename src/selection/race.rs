@@ -26,8 +26,9 @@ const TAIL: f64 = 1e-12;
 /// The unit in which probabilities are rounded.
 const UNITS: u64 = 1 << 40;
 
-/// The most kinds of racers, times the square of the answers, that are told apart.
-const MOST_WORK: usize = 1 << 21;
+/// The most kinds of racers, times the square of the answers, that are told apart, so that the work is a fraction of a
+/// second. More kinds are merged with those of a similar weight.
+const MOST_WORK: usize = 1 << 18;
 
 /// Alike candidates: their weight, and how many they are.
 type Alike = BTreeMap<u32, usize>;
@@ -108,6 +109,14 @@ fn among_sites(sites: &BTreeMap<u32, Alike>, places: usize) -> Inclusions {
 /// The best of each site win, and the first of all others.
 fn beside_sites(sites: &BTreeMap<u32, Alike>, answers: usize) -> Inclusions {
     let places = answers - sites.len();
+    // Each kind of a site is considered beside all others of its site.
+    let most = (MOST_WORK / sites.len() / (places * places).max(1)).isqrt().max(1);
+    let coarse: BTreeMap<u32, Coarse> =
+        sites.iter().map(|(site, alike)| (*site, Coarse::new(alike, most))).collect();
+    let exact = sites;
+    let sites: BTreeMap<u32, Alike> =
+        coarse.iter().map(|(site, coarse)| (*site, coarse.alike.clone())).collect();
+    let sites = &sites;
     let total: u64 = sites.values().map(weight_of).sum();
     let slowest = sites.values().flat_map(Alike::keys).min().copied().unwrap_or(1);
     let mut of: BTreeMap<(u32, u32), f64> = BTreeMap::new();
@@ -136,7 +145,42 @@ fn beside_sites(sites: &BTreeMap<u32, Alike>, answers: usize) -> Inclusions {
             }
         }
     }
+    let included = |site: u32, weight: u32| {
+        let merged = coarse.get(&site).map_or(weight, |coarse| coarse.weight(weight));
+        ((site, weight), of.get(&(site, merged)).copied().unwrap_or(0.0))
+    };
+    let of =
+        exact.iter().flat_map(|(site, alike)| alike.keys().map(|weight| included(*site, *weight))).collect();
     Inclusions { by_site: true, of }
+}
+
+/// The candidates of a site, with similar weights merged to their mean.
+struct Coarse {
+    alike: Alike,
+    /// The mean of the weights that are equal without their lowest bits.
+    means: BTreeMap<u64, u32>,
+    shift: u32,
+}
+
+impl Coarse {
+    fn new(alike: &Alike, most: usize) -> Self {
+        let kinds: Vec<(u64, usize)> =
+            alike.iter().map(|(weight, count)| (u64::from(*weight), *count)).collect();
+        let (merged, shift) = merged(&kinds, most);
+        let mean =
+            |(sum, count): &(u64, usize)| u32::try_from(sum / *count as u64).unwrap_or(u32::MAX).max(1);
+        let means = merged.iter().map(|(key, of)| (*key, mean(of))).collect();
+        let mut alike = Alike::new();
+        for of in merged.values() {
+            *alike.entry(mean(of)).or_default() += of.1;
+        }
+        Self { alike, means, shift }
+    }
+
+    /// The weight for which a weight stands.
+    fn weight(&self, weight: u32) -> u32 {
+        self.means.get(&(u64::from(weight) >> self.shift)).copied().unwrap_or(weight)
+    }
 }
 
 /// The distribution of the arrivals of a site without its best.

@@ -11,7 +11,7 @@ use crate::cli::status::words::{self, Counts, Urgency};
 /// The most lines of a table; the rest is counted.
 const MOST: usize = 40;
 
-/// What to show of a status, and how.
+/// The parts of a status to show, and how.
 pub(super) struct PageSettings<'a> {
     pub(super) now: Timestamp,
     pub(super) color: bool,

@@ -55,7 +55,7 @@ pub(super) fn of_service(service: &RemoteService) -> (String, Urgency) {
     }
 }
 
-/// What a person should know of a service beside its state, one sentence each.
+/// Notes on a service beside its state, one sentence each.
 pub(super) fn notes_of_service(service: &RemoteService, now: Timestamp) -> Vec<String> {
     let failover = service.failover.as_ref().map(|RemoteFailover { pool, reason, by, until }| {
         lasting(&format!("failover to {pool}"), *until, by.as_deref(), reason.as_deref(), now)
@@ -178,7 +178,7 @@ fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 
-/// What a person should know of a backend beside its state, one sentence each.
+/// Notes on a backend beside its state, one sentence each.
 pub(super) fn notes(backend: &RemoteBackend, now: Timestamp) -> Vec<String> {
     let mut notes = Vec::new();
     notes.extend(backend.r#override.as_ref().map(|kept| of_override(kept, now)));
