@@ -14,6 +14,8 @@ use crate::pool::PoolId;
 use crate::rules::{Conditions, RuleTableId};
 use crate::selection::{MAX_ANSWERS, Spread};
 
+/// How many values of a condition are shown to people.
+const MOST_SHOWN: usize = 3;
 /// TTL of the answers of services that do not set one, seconds.
 pub const DEFAULT_TTL: u32 = 20;
 
@@ -70,6 +72,27 @@ pub struct Rule {
     pub networks_file: Option<PathBuf>,
     /// How its clients are answered.
     pub route: Route,
+}
+
+/// The clients of a rule, for people: `networks 10.0.0.0/8, 192.0.2.0/24 and 3 more; countries DE`.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn first<T: fmt::Display>(key: &str, values: &[T]) -> Option<String> {
+            let shown: Vec<String> = values.iter().take(MOST_SHOWN).map(T::to_string).collect();
+            let more = values.len() - shown.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            (!values.is_empty()).then(|| format!("{key} {}{more}", shown.join(", ")))
+        }
+        let Conditions { networks, countries, continents, asns } = &self.clients;
+        let conditions = [
+            first("networks", networks.as_deref().unwrap_or_default()),
+            self.networks_file.as_ref().map(|file| format!("networks_file {}", file.display())),
+            first("countries", countries),
+            first("continents", continents),
+            first("asns", asns),
+        ];
+        f.write_str(&conditions.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    }
 }
 
 /// The index of a route of a service: 0 is the default route, `n` the route of the n-th rule.

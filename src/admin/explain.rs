@@ -63,6 +63,10 @@ struct ShownClient {
 struct ShownService<'a> {
     name: String,
     rule: Option<u16>,
+    /// Whom the rule is for.
+    rule_clients: Option<String>,
+    /// The prefix of clients for which the same rule applies, or none.
+    prefix: Option<String>,
     policy: &'static str,
     answers: Option<u16>,
     spread: &'static str,
@@ -221,8 +225,18 @@ fn record_type(family: Family) -> &'static str {
 
 impl<'a> ShownService<'a> {
     fn new(explained: &'a ExplainedService, family: Family) -> Self {
-        let ExplainedService { service, rule, route, outcome, pending, waiting, failover, tiers, left_out } =
-            explained;
+        let ExplainedService {
+            service,
+            rule,
+            clients,
+            route,
+            outcome,
+            pending,
+            waiting,
+            failover,
+            tiers,
+            left_out,
+        } = explained;
         let (outcome, pool, on_trust) = match outcome {
             ExplainedOutcome::Tier { pool, on_trust } => (ShownOutcome::Tier, Some(&**pool), *on_trust),
             ExplainedOutcome::FailOpen { pool } => (ShownOutcome::FailOpen, Some(&**pool), false),
@@ -232,6 +246,10 @@ impl<'a> ShownService<'a> {
         Self {
             name: service.name.to_plain(),
             rule: *rule,
+            rule_clients: rule
+                .and_then(|rule| service.rules.get(usize::from(rule).checked_sub(1)?))
+                .map(ToString::to_string),
+            prefix: clients.map(|clients| clients.to_string()),
             policy: service.policy.as_str(),
             answers: match route.answers {
                 Answers::AtMost(count) => Some(count),

@@ -11,8 +11,7 @@ use crate::rules::RuleTables;
 /// Commands to the checker.
 #[derive(Debug)]
 pub enum CheckerCommand {
-    /// Reports the state of some backends; none if another configuration has come into force since
-    /// the table of the cursor.
+    /// Reports the state of some backends; none if another configuration is in force since the table of the cursor.
     Tell(Cursor, oneshot::Sender<Option<Piece>>),
     /// Explains the answer to a query.
     Explain(Box<ExplainRequest>, oneshot::Sender<Explanation>),

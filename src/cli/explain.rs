@@ -123,9 +123,13 @@ fn reasons(told: &Value) -> String {
         lines.push(format!("answer  {rcode}: no service answers, only records of the zone"));
         return lines.join("\n");
     }
-    lines.push(match service["rule"].as_u64() {
-        Some(rule) => format!("rule    {rule} of service {}", text(&service["name"])),
-        None => format!("rule    none applies: the default route of service {}", text(&service["name"])),
+    let prefix = service["prefix"].as_str();
+    let prefix = prefix.map_or_else(String::new, |prefix| format!(", as for all clients in {prefix}"));
+    let name = text(&service["name"]);
+    lines.push(match (service["rule"].as_u64(), service["rule_clients"].as_str()) {
+        (Some(rule), Some(clients)) => format!("rule    {rule} of service {name} applies{prefix}: {clients}"),
+        (Some(rule), None) => format!("rule    {rule} of service {name} applies{prefix}"),
+        (None, _) => format!("rule    none applies{prefix}: the default route of service {name}"),
     });
     let pool = text(&service["pool"]);
     let trust = if service["on_trust"] == true { ", on trust: its state is not yet known" } else { "" };
@@ -281,7 +285,8 @@ mod tests {
             "client": { "address": "192.0.2.53", "subnet": "203.0.113.0/24", "scope": 20 },
             "zone": "lb.example.com",
             "service": {
-                "name": "www.lb.example.com", "rule": 2, "outcome": "tier", "pool": "web", "on_trust": false,
+                "name": "www.lb.example.com", "rule": 2, "prefix": "203.0.112.0/20",
+                "rule_clients": "countries DE, FR", "outcome": "tier", "pool": "web", "on_trust": false,
                 "backends_left_out": 3,
                 "tiers": [{
                     "pool": "web", "because": "the first usable tier",
@@ -301,7 +306,7 @@ mod tests {
             "www.lb.example.com A (generation 7)
 client  203.0.113.0/24, sent by the resolver 192.0.2.53, with scope /20 in the reply
 zone    lb.example.com
-rule    2 of service www.lb.example.com
+rule    2 of service www.lb.example.com applies, as for all clients in 203.0.112.0/20: countries DE, FR
 answer  NOERROR, from pool web
 ttl     20 s of 5 to 60: gw1 (192.0.2.1) of pool web may become unhealthy, at the earliest at 2026-01-01T00:00:20Z
 tier 1  web: the first usable tier"

@@ -13,9 +13,10 @@ use crate::fleet::report::{failover_status, waiting_status};
 use crate::fleet::{BackendStatus, FailoverStatus, Fleet, WaitingStatus};
 use crate::health::Verdict;
 use crate::name::Name;
+use crate::network::Network;
 use crate::pool::{Family, MinHealthy, Override, PoolId};
 use crate::service::{Route, Service};
-use crate::table::{Decision, RouteView};
+use crate::table::{Decision, RouteView, ServiceView};
 use crate::wire::subnet::ClientSubnet;
 
 /// The most backends in an explanation, because probes wait while it is made.
@@ -62,6 +63,8 @@ pub struct ExplainedService {
     pub service: Service,
     /// The number of the rule that applies; none for the default route.
     pub rule: Option<u16>,
+    /// The prefix of clients for which this is the same; none if the service has no rules.
+    pub clients: Option<Network>,
     /// The route that applies, as configured.
     pub route: Route,
     /// How it answers.
@@ -154,8 +157,20 @@ impl Fleet {
             scope,
             addresses,
             ttl,
-            service: route.map(|route| self.explained_service(&route, *family)),
+            service: route.map(|route| {
+                let clients = self.clients(route.route.service, request, scope.is_some());
+                ExplainedService { clients, ..self.explained_service(&route, *family) }
+            }),
         }
+    }
+
+    /// The prefix of clients for which the same rule applies. `believed` says that the resolver's client subnet counts.
+    fn clients(&self, service: &ServiceView, request: &ExplainRequest, believed: bool) -> Option<Network> {
+        service.service.rule_table?;
+        let subnet = request.subnet.filter(|_| believed).and_then(|subnet| subnet.client());
+        let client = subnet.unwrap_or(request.address);
+        let (_, bits) = self.table.route(service, || client.to_canonical());
+        Some(Network::around(client, bits, bits))
     }
 
     fn explained_service(&self, explained: &RouteExplained<'_>, family: Family) -> ExplainedService {
@@ -177,6 +192,7 @@ impl Fleet {
         ExplainedService {
             service: route.service.service.clone(),
             rule: route.index.rule(),
+            clients: None,
             route: route.route.clone(),
             outcome: match decision {
                 Decision::Tier { pool, on_trust, .. } => {

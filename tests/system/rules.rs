@@ -112,3 +112,22 @@ fn a_reload_reports_what_has_changed_in_rules() {
     assert_eq!(answer(&steerd, "11.1.2.0/24"), "2");
     assert_eq!(answer(&steerd, "198.51.100.0/24"), "3");
 }
+
+#[test]
+fn an_explanation_says_which_rule_applies_and_for_whom() {
+    let steerd = start();
+    let explain = |client: &str, resolver: &str| {
+        let path = format!("/api/v1/explain?name=www.lb.example.test&client={client}{resolver}");
+        let (status, told) = steerd.request("GET", &path, "");
+        assert_eq!(status, 200, "{told}");
+        let service = told["service"].clone();
+        (service["rule"].as_u64(), service["rule_clients"].clone(), service["prefix"].clone())
+    };
+    let list = format!("networks_file {}", steerd.directory.path().join("list").display());
+    assert_eq!(explain("10.1.2.3", ""), (Some(1), list.into(), "10.0.0.0/8".into()));
+    assert_eq!(explain("192.0.2.7", ""), (Some(2), "countries DE".into(), "192.0.2.0/24".into()));
+    // Behind a trusted resolver, and behind one that is not.
+    let behind = |resolver: &str| explain("10.1.2.3", &format!("&resolver={resolver}")).0;
+    assert_eq!((behind("127.0.0.53"), behind("192.0.2.53")), (Some(1), Some(2)));
+    assert_eq!(explain("203.0.113.7", "").0, None);
+}

@@ -5,14 +5,33 @@ use proptest::prelude::*;
 use super::*;
 use crate::network::Network;
 use crate::pool::Family;
+use crate::rules::{Conditions, RuleTable};
+use crate::service::{Rule, Ttl};
 use crate::wire::subnet::ClientSubnet;
 
 const NAME: &str = "www.example";
 /// The network of the resolvers whose client subnets count.
 const TRUSTED: &str = "198.51.100.0/24";
 
+/// One address from the first pool, with this TTL, for the clients in a network.
+pub(super) fn rule(network: &str, ttl: u32) -> Rule {
+    let clients = Conditions { networks: Some(vec![network.parse().unwrap()]), ..Conditions::default() };
+    let route = Route {
+        tiers: vec![PoolId(0)],
+        answers: Answers::AtMost(1),
+        ttl: Ttl::fixed(ttl),
+        when_down: WhenDown::FailOpen,
+    };
+    Rule { clients, networks_file: None, route }
+}
+
+pub(super) fn compiled(service: &Service) -> RuleTable {
+    let rules: Vec<Conditions> = service.rules.iter().map(|rule| rule.clients.clone()).collect();
+    RuleTable::compile(&rules, &[])
+}
+
 /// A service with one pool for each rule and one for everybody else. The only address of pool `n` is `192.0.2.n`.
-fn world(networks: &[Vec<Network>]) -> Table {
+fn world(networks: &[Vec<Network>], policy: Policy) -> Table {
     let pools = (0..=networks.len()).map(|number| {
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, u8::try_from(number).unwrap()));
         let pool = Pool::new(format!("p{number}"), vec![Backend::new("b", vec![address])]);
@@ -28,6 +47,7 @@ fn world(networks: &[Vec<Network>]) -> Table {
         rules: rules.collect(),
         rule_table: Some(RuleTableId(0)),
         default: route(0),
+        policy,
         ..Service::new(Name::parse(NAME).unwrap(), vec![PoolId(0)])
     };
     let rule_tables = [Arc::new(compiled(&service))];
@@ -54,6 +74,10 @@ fn answered(table: &Table, resolver: &str, subnet: Option<ClientSubnet>) -> (u8,
     (pool, explained.scope)
 }
 
+fn lists<const N: usize>(networks: [Vec<&str>; N]) -> [Vec<Network>; N] {
+    networks.map(|list| list.iter().map(|text| text.parse().unwrap()).collect())
+}
+
 fn subnet(text: &str) -> ClientSubnet {
     let network: Network = text.parse().unwrap();
     ClientSubnet::of(network.first(), network.length())
@@ -62,7 +86,7 @@ fn subnet(text: &str) -> ClientSubnet {
 #[test]
 fn the_client_is_the_subnet_of_a_trusted_resolver_or_else_the_resolver() {
     let networks = [vec!["10.0.0.0/8", TRUSTED], vec!["2001:db8::/32"]];
-    let table = world(&networks.map(|list| list.iter().map(|text| text.parse().unwrap()).collect()));
+    let table = world(&lists(networks), Policy::Weighted);
     for (resolver, subnet, expected) in [
         ("198.51.100.1", None, (1, None)),
         ("::ffff:198.51.100.1", None, (1, None)),
@@ -81,6 +105,22 @@ fn the_client_is_the_subnet_of_a_trusted_resolver_or_else_the_resolver() {
         ("10.9.9.9", Some(subnet("11.1.2.0/24")), (1, None)),
     ] {
         assert_eq!(answered(&table, resolver, subnet), expected, "{resolver} {subnet:?}");
+    }
+}
+
+/// The scope covers what decided: the rule, and the prefix that is ranked for.
+#[test]
+fn the_scope_of_a_persistent_service_is_at_least_its_prefix() {
+    let networks = lists([vec!["10.0.0.0/8"], vec!["11.0.0.0/28"]]);
+    let table = world(&networks, Policy::Persistent(Persistence { ipv4: 20, ipv6: 56 }));
+    for (client, expected) in [
+        ("10.1.2.0/24", (1, Some(20))),
+        ("11.0.0.0/24", (2, Some(28))),
+        ("11.0.1.0/24", (0, Some(24))),
+        ("12.0.1.0/24", (0, Some(20))),
+        ("2001:db8::/64", (0, Some(56))),
+    ] {
+        assert_eq!(answered(&table, "198.51.100.1", Some(subnet(client))), expected, "{client}");
     }
 }
 
@@ -105,8 +145,9 @@ proptest! {
     fn two_clients_within_a_scope_get_the_same_rule(
         rules in prop::collection::vec(prop::collection::vec(any_network(), 1..4), 0..5),
         clients in prop::collection::vec(any_network(), 2..12),
+        policy in prop::sample::select(vec![Policy::Weighted, Policy::Persistent(Persistence::DEFAULT)]),
     ) {
-        let table = world(&rules);
+        let table = world(&rules, policy);
         let answers: Vec<(Network, u8, u8)> = clients
             .iter()
             .filter(|client| client.length() > 0)

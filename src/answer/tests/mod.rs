@@ -21,8 +21,8 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::name::Name;
 use crate::pool::{Backend, Pool};
-use crate::rules::{Conditions, RuleTable, RuleTableId};
-use crate::service::{Answers, Persistence, Policy, Route, Rule, Service, Ttl, WhenDown};
+use crate::rules::RuleTableId;
+use crate::service::{Answers, Persistence, Policy, Route, Service, WhenDown};
 use crate::table::{PoolView, Services, Standing};
 use crate::zone::{Catalog, reader};
 
@@ -96,11 +96,11 @@ fn table_in(zones: &[(&str, &str)], pool: &Pool, standing: impl Fn(usize) -> Sta
     };
     let fixed = WhenDown::Addresses { ipv4: vec![Ipv4Addr::new(203, 0, 113, 1)], ipv6: vec![] };
     let by_client = Service {
-        rules: vec![rule("192.0.2.0/25", 5), rule("2001:db8::/32", 6)],
+        rules: vec![clients::rule("192.0.2.0/25", 5), clients::rule("2001:db8::/32", 6)],
         rule_table: Some(RuleTableId(0)),
         ..service("clients.example", Answers::AtMost(2), Policy::Weighted, WhenDown::NoData)
     };
-    let rule_table = Arc::new(compiled(&by_client));
+    let rule_table = Arc::new(clients::compiled(&by_client));
     let services = [
         service("www.example", Answers::AtMost(2), Policy::Weighted, WhenDown::FailOpen),
         service("all.example", Answers::All, Policy::All, WhenDown::NoData),
@@ -134,23 +134,6 @@ fn table_in(zones: &[(&str, &str)], pool: &Pool, standing: impl Fn(usize) -> Sta
         SmallRng::seed_from_u64(1),
     )
     .with_rule_tables([rule_table].into())
-}
-
-/// One address from the first pool, with this TTL, for the clients in a network.
-fn rule(network: &str, ttl: u32) -> Rule {
-    let clients = Conditions { networks: Some(vec![network.parse().unwrap()]), ..Conditions::default() };
-    let route = Route {
-        tiers: vec![PoolId(0)],
-        answers: Answers::AtMost(1),
-        ttl: Ttl::fixed(ttl),
-        when_down: WhenDown::FailOpen,
-    };
-    Rule { clients, networks_file: None, route }
-}
-
-fn compiled(service: &Service) -> RuleTable {
-    let rules: Vec<Conditions> = service.rules.iter().map(|rule| rule.clients.clone()).collect();
-    RuleTable::compile(&rules, &[])
 }
 
 const HEALTHY: [Standing; 4] = [Standing::Healthy; 4];
