@@ -91,3 +91,15 @@ fn inclusions_add_up() {
         assert!((first - 1.0).abs() < 1e-9, "{first}");
     }
 }
+
+/// Without a bound, this would take minutes.
+#[test]
+fn many_different_weights_and_answers_take_bounded_work() {
+    let candidates: Vec<Candidate> =
+        (0..1000).map(|index| Candidate { weight: 1 + index * 7919 % 100_003, site: index % 3 }).collect();
+    let probabilities = ranked_probabilities(&candidates, 16, Spread::Shares);
+    let included: f64 = probabilities.iter().map(|probability| probability.included.as_float()).sum();
+    assert!((included - 16.0).abs() < 0.2, "{included}");
+    let first: f64 = probabilities.iter().map(|probability| probability.first.as_float()).sum();
+    assert!((first - 1.0).abs() < 1e-9, "{first}");
+}
