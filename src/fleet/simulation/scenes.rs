@@ -231,41 +231,39 @@ fn a_failover_says_when_the_other_pools_are_safe() {
     assert_eq!(fail_over(&mut scene, Some("a")).before.map(|before| before.pool), Some("a".into()));
 }
 
-/// A tier that is usable only because of an override stays in use over a restart.
+/// A tier that is usable only because of an override stays in use over a restart, whether it is the first or the second.
 #[test]
 fn a_start_considers_overrides_before_it_chooses_a_tier() {
-    let mut served = steered(vec![pool("a", 1, &[]), pool("b", 1, &[1])], 20, [Failback::Manual; 2]);
-    served.services.retain(|service| service.name == Name::parse("one.example.com").unwrap());
-    let memory = Memory {
-        overrides: vec![RememberedOverride {
-            pool: "b".into(),
-            backend: "h1".into(),
-            value: OverrideValue::State(Override::Up),
-            since: time_of_day(Duration::ZERO),
-            until: None,
-            reason: None,
-            by: None,
-        }],
-        tiers: vec![RememberedTier {
+    for (name, expected) in [("a", 0), ("b", 1)] {
+        let pools =
+            ["a", "b"].map(|pool_name| pool(pool_name, 1, if pool_name == name { &[1] } else { &[] }));
+        let mut served = steered(pools.into(), 20, [Failback::Manual; 2]);
+        served.services.retain(|service| service.name == Name::parse("one.example.com").unwrap());
+        let since = time_of_day(Duration::ZERO);
+        let (of_pool, backend, address) = (Arc::from(name), Arc::from("h1"), [192, 0, 2, 1].into());
+        let failing = RememberedState {
+            pool: Arc::clone(&of_pool),
+            backend: Arc::clone(&backend),
+            address,
+            check: "c1".into(),
+            verdict: Verdict::Unhealthy,
+            since,
+        };
+        let value = OverrideValue::State(Override::Up);
+        let up =
+            RememberedOverride { pool: of_pool, backend, value, since, until: None, reason: None, by: None };
+        let tier = RememberedTier {
             service: "one.example.com".into(),
             route: 0,
             family: Family::Ipv4,
             tiers: vec!["a".into(), "b".into()],
-            pool: Some("b".into()),
-        }],
-        states: vec![RememberedState {
-            pool: "b".into(),
-            backend: "h1".into(),
-            address: [192, 0, 2, 1].into(),
-            check: "c1".into(),
-            verdict: Verdict::Unhealthy,
-            since: time_of_day(Duration::ZERO),
-        }],
-        ..Memory::default()
-    };
-    let scene = Scene::with(FleetSetup { served, memory }, 1);
-    let table = scene.fleet.table();
-    let plan = table.services()[0].default_route().plan();
-    assert_eq!(table.tier_in_use(plan, Family::Ipv4).tier, 1);
-    assert_eq!(table.tier_in_use(plan, Family::Ipv4).waiting.map(|waiting| waiting.tier), Some(0));
+            pool: (expected > 0).then(|| name.into()),
+        };
+        let memory =
+            Memory { states: vec![failing], overrides: vec![up], tiers: vec![tier], ..Memory::default() };
+        let scene = Scene::with(FleetSetup { served, memory }, 1);
+        let table = scene.fleet.table();
+        let in_use = table.tier_in_use(table.services()[0].default_route().plan(), Family::Ipv4);
+        assert_eq!((in_use.tier, in_use.waiting.is_some()), (expected, expected > 0), "{name}");
+    }
 }
