@@ -168,13 +168,15 @@ fn a_failover_of_one_service_changes_no_other() {
         let failovers = failovers.iter().map(failover).collect();
         table.clone().with_services(Arc::new(Services::with_failovers(all.clone(), &failovers)))
     };
-    let over = with(&before, &[(0, 1)]);
+    let over = with(&before, &[(1, 1)]);
     assert_eq!(answers(&over), [0, 0, 1], "the decisions are taken over");
-    let over = again(over, 0);
-    assert_eq!(answers(&over), [1, 0, 1]);
-    let both = again(with(&over, &[(0, 1), (2, 0)]), 2);
-    assert_eq!(answers(&both), [1, 0, 0]);
-    let ended = again(again(with(&both, &[]), 0), 2);
+    let over = again(over, 1);
+    assert_eq!(answers(&over), [0, 1, 1]);
+    let both = again(with(&over, &[(1, 1), (2, 0)]), 2);
+    assert_eq!(answers(&both), [0, 1, 0]);
+    let ended = with(&both, &[]);
+    assert_eq!(answers(&ended), [0, 0, 0], "a plan that is shared again has the decisions of the others");
+    let ended = again(again(ended, 1), 2);
     assert_eq!(answers(&ended), [0, 0, 0], "the pool of a failover that has ended is the tier in use");
 }
 
