@@ -13,7 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use steerd::admin::{self, Sources};
 use steerd::checker::{self, CheckerCommand};
 use steerd::config;
-use steerd::fleet::OverrideRequest;
+use steerd::fleet::ServiceRequest;
 use steerd::listener::{InForce, Limits};
 use steerd::metrics::Metrics;
 use steerd::notify;
@@ -32,7 +32,7 @@ const LONGEST_REPLY: usize = 1 << 20;
 const LONGEST_REASON: usize = 200;
 
 /// The methods and paths to which bodies are sent.
-const PLACES: [(Method, &str); 7] = [
+const PLACES: [(Method, &str); 10] = [
     (Method::PUT, "/api/v1/pools/web/backends/one/override"),
     (Method::POST, "/api/v1/reload"),
     (Method::PUT, "/api/v1/pools/web/backends/%20%ff/override"),
@@ -40,14 +40,17 @@ const PLACES: [(Method, &str); 7] = [
     (Method::POST, "/api/v1/pools"),
     (Method::GET, "/api/v1/services/x"),
     (Method::PUT, "/api/v1/pools/web/backends/one/weight"),
+    (Method::PUT, "/api/v1/services/one.eight.svc.example/failover"),
+    (Method::DELETE, "/api/v1/services/one.eight.svc.example/failover"),
+    (Method::POST, "/api/v1/services/one.eight.svc.example/failback"),
 ];
 
 /// The admin server with a substitute for the checker that does not answer.
 pub(crate) struct Server {
     runtime: Runtime,
     router: TowerToHyperService<Router>,
-    /// Requests that reached the checker.
-    asked: Arc<Mutex<Vec<OverrideRequest>>>,
+    /// The reasons of the requests that reached the checker.
+    asked: Arc<Mutex<Vec<Option<String>>>>,
     _directory: TempDir,
 }
 
@@ -73,12 +76,16 @@ impl Server {
     }
 }
 
-fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<OverrideRequest>>>) -> Sources {
+fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -> Sources {
     let (commands, mut received) = mpsc::channel(8);
     tokio::spawn(async move {
         while let Some(command) = received.recv().await {
-            if let CheckerCommand::Override(request, _) = command {
-                asked.lock().unwrap().push(request);
+            match command {
+                CheckerCommand::Override(request, _) => asked.lock().unwrap().push(request.reason),
+                CheckerCommand::ChangeService(ServiceRequest::FailOver(request), _) => {
+                    asked.lock().unwrap().push(request.reason);
+                }
+                _ => {}
             }
         }
     });
@@ -132,8 +139,8 @@ pub(crate) fn check(server: &Server, input: &[u8]) {
     assert!(kind.is_some_and(|kind| kind.contains("json")), "{said:?}");
     let object: serde_json::Value = serde_json::from_slice(&said).expect("a reply in JSON");
     assert!(object.is_object() || status == StatusCode::OK, "{object}");
-    for request in server.asked.lock().unwrap().drain(..) {
-        let reason = request.reason.unwrap_or_default();
+    for reason in server.asked.lock().unwrap().drain(..) {
+        let reason = reason.unwrap_or_default();
         let one_line = !reason.chars().any(char::is_control) && reason.chars().count() <= LONGEST_REASON;
         assert!(one_line && reason.trim() == reason, "{reason:?}");
     }
@@ -172,8 +179,14 @@ pub(crate) fn first_inputs() -> Vec<Vec<u8>> {
         r#"{"percent": -1}"#,
         r#"{"percent": "30%"}"#,
     ];
+    let failovers = [
+        r#"{"pool": "eight", "for": "2h", "reason": "drill"}"#,
+        r#"{"pool": "web", "force": true, "reason": "two\nlines"}"#,
+        r#"{"pool": 1}"#,
+    ];
     let mut inputs: Vec<Vec<u8>> = bodies.iter().map(|body| [&[0], body.as_bytes()].concat()).collect();
     inputs.extend(weights.iter().map(|body| [&[6], body.as_bytes()].concat()));
+    inputs.extend(failovers.iter().map(|body| [&[7], body.as_bytes()].concat()));
     for place in 1..u8::try_from(PLACES.len()).unwrap() {
         inputs.push([&[place], bodies[1].as_bytes()].concat());
     }
