@@ -213,7 +213,9 @@ fn backends(told: &Value) -> Vec<Vec<Cell>> {
     }
     if service["policy"] != "persistent" {
         // Only persistent services have ranks.
-        rows.iter_mut().for_each(|row| row.truncate(heads.len() - 1));
+        for row in &mut rows {
+            row.truncate(heads.len() - 1);
+        }
     }
     if left_out > 0 {
         rows.push(vec![Cell::plain(&format!("and {left_out} more: see --json"))]);

@@ -135,7 +135,7 @@ fn elements<'s, T: Copy + Eq + Hash>(
         let Some(element) = read(value) else { continue };
         match known.entry(element) {
             Entry::Occupied(first) => {
-                value.at.error_beside("this is in the list twice", *first.get(), "first here")
+                value.at.error_beside("this is in the list twice", *first.get(), "first here");
             }
             Entry::Vacant(slot) => {
                 slot.insert(value.at);
