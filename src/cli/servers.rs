@@ -15,7 +15,7 @@ use crate::file;
 #[derive(Debug, Args)]
 pub(super) struct ServerArguments {
     /// An admin server, as http://HOST:PORT; may be given more than once, for a command to all of them. Defaults to the
-    /// servers under [client] in the configuration file, else to its own one
+    /// servers under `[client]` in the configuration file, else to its own one
     #[arg(long, value_name = "URL")]
     admin: Vec<AdminUrl>,
     /// A file with the token of the servers; defaults to the one in the configuration

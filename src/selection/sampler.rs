@@ -35,7 +35,7 @@ impl PartialEq for Sampler {
 impl Eq for Sampler {}
 
 impl Sampler {
-    /// Prepares to draw `answers` of the candidates, at most [`MAX_ANSWERS`], or all of positive
+    /// Prepares to draw `answers` of the candidates, at most `MAX_ANSWERS`, or all of positive
     /// weight if there are fewer.
     #[must_use]
     pub fn new(candidates: &[Candidate], answers: usize, spread: Spread, rng: &mut impl Rng) -> Self {

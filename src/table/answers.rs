@@ -147,7 +147,7 @@ impl AnswerCounts {
             .collect()
     }
 
-    /// Counts an answer of a service: see [`ServiceView::column`] and [`ServiceView::down_column`].
+    /// Counts an answer of a service: see `RouteView::column` and [`ServiceView::down_column`].
     pub fn count_service(&self, row: CounterRow, service: ServiceId, column: usize) {
         if let Some(column) = self.of_services.column(service.index(), column) {
             self.counters.add(row, column, 1);
