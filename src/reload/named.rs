@@ -19,7 +19,7 @@ use crate::duration::Shown;
 use crate::fleet::{LostFailover, LostOverride, Reloaded};
 use crate::name::Name;
 use crate::pool::{Backend, MinHealthy, OverrideKind, Pool, PoolId, Require};
-use crate::rules::{Conditions, RuleTable};
+use crate::rules::{Conditions, RuleTable, RuleTableId};
 use crate::service::{Answers, Persistence, Policy, Route, Rule, Service, Ttl, WhenDown};
 use crate::settings::Settings;
 use crate::zone::{Catalog, Zone};
@@ -39,6 +39,9 @@ pub(super) struct Difference {
     pub overrides: Vec<Change>,
     /// Whether other settings for answers have changed.
     pub settings: bool,
+    /// Whether the numbers of rule tables have changed. The tables that are compiled from replaced files have the
+    /// numbers of the last configuration, so the running ones must have them too.
+    pub rule_tables: bool,
 }
 
 /// An item that a reload changed.
@@ -105,7 +108,13 @@ pub(super) fn difference(before: Compared<'_>, now: Compared<'_>) -> Difference 
         zones: changes(before.catalog.zones(), now.catalog.zones(), zone_name, zone_changes),
         overrides: Vec::new(),
         settings: before.settings != now.settings,
+        rule_tables: numbers_of_tables(before.services) != numbers_of_tables(now.services),
     }
+}
+
+/// The rule table of each service that has one.
+fn numbers_of_tables<'s>(services: &[&'s Service]) -> HashMap<&'s Name, RuleTableId> {
+    services.iter().filter_map(|service| Some((&service.name, service.rule_table?))).collect()
 }
 
 impl Difference {
@@ -132,7 +141,8 @@ impl Difference {
 
     /// Whether nothing differs.
     pub(super) fn is_empty(&self) -> bool {
-        !self.settings && [&self.pools, &self.services, &self.zones].iter().all(|changes| changes.is_empty())
+        let has_changed = self.settings || self.rule_tables;
+        !has_changed && [&self.pools, &self.services, &self.zones].iter().all(|changes| changes.is_empty())
     }
 }
 

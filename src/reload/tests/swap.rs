@@ -10,7 +10,8 @@ use crate::keys::{Algorithm, Key};
 use crate::pool::Override;
 use crate::reload::named::{Change, Difference};
 use crate::reload::swap::swap;
-use crate::service::{ServiceId, Ttl};
+use crate::rules::{Conditions, RuleTable, RuleTableId};
+use crate::service::{Rule, ServiceId, Ttl};
 use crate::settings::Allowed;
 
 const TWO: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
@@ -38,6 +39,42 @@ async fn without_a_difference_nothing_happens() {
     assert!(Arc::ptr_eq(&before, &handle.published.load()));
     tokio::time::sleep(SECOND * 50).await;
     assert!((10..=12).contains(&script.started("192.0.2.1")), "no probe more or less");
+}
+
+/// Two services with a rule each, for different networks. `order` is that of the services in the configuration.
+fn two_by_client(order: [&str; 2]) -> Served {
+    let conditions = |name: &str| {
+        let network = if name == "a.example.com" { "10.0.0.0/8" } else { "11.0.0.0/8" };
+        Conditions { networks: Some(vec![network.parse().unwrap()]), ..Conditions::default() }
+    };
+    let by_client = |(name, id): (&str, u32)| {
+        let plain = service(&[0]);
+        let rule = Rule { clients: conditions(name), networks_file: None, route: plain.default.clone() };
+        let rule_table = Some(RuleTableId(id));
+        Service { name: Name::parse(name).unwrap(), rules: vec![rule], rule_table, ..plain }
+    };
+    let services = order.into_iter().zip(0..).map(by_client).collect();
+    let tables = order.map(|name| Arc::new(RuleTable::compile(&[conditions(name)], &[])));
+    Served { rule_tables: tables.to_vec(), ..setup(vec![pool_of("web", check(DEFAULTS), &TWO)], services) }
+}
+
+/// Replaced files are compiled in the order of the last configuration, even if only the order was new in it.
+#[tokio::test(start_paused = true)]
+async fn services_in_another_order_have_rule_tables_with_other_numbers() {
+    let (handle, _) = run(two_by_client(["a.example.com", "b.example.com"]));
+    ready(&handle).await;
+    let swapped = two_by_client(["b.example.com", "a.example.com"]);
+    let compiled_later = swapped.rule_tables.clone();
+    let difference = reload(&handle, swapped).await;
+    assert_eq!(changed(&difference), "[] [] []", "nothing to report");
+    let replaced = ask(&handle, |reply| CheckerCommand::RuleTables(compiled_later.into(), reply)).await;
+    assert!(replaced);
+    let table = handle.published.load();
+    for (name, client) in [("a.example.com", [10, 0, 0, 1]), ("b.example.com", [11, 0, 0, 1])] {
+        let name = Name::parse(name).unwrap();
+        let service = table.services().iter().find(|view| view.service.name == name).unwrap();
+        assert_eq!(table.route(service, || client.into()).0.index.rule(), Some(1), "{name}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
