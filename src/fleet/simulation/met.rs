@@ -77,7 +77,8 @@ impl Met {
         }
     }
 
-    pub(super) fn assert_tried(self) {
+    /// Whether each event has occurred.
+    pub(super) fn is_tried(self) -> bool {
         let Self { launches, publishes, reloads, restarts, overrides, weights, .. } = self;
         let often = [launches, publishes, reloads, restarts, overrides, weights];
         let Self { ended, lost, stalls, suspicions, shares, waiting, .. } = self;
@@ -91,6 +92,6 @@ impl Met {
         let of_failovers = [failovers, refused_failovers, ended_failovers, lost_failovers, idle_failovers];
         let counts =
             often.into_iter().chain(also).chain(others).chain(of_tiers).chain(of_failovers).chain(certainty);
-        assert!(counts.min() >= Some(1), "hardly tried: {self:?}");
+        counts.min() >= Some(1)
     }
 }

@@ -46,6 +46,9 @@ const WORLDS: u64 = 120;
 /// two rare events at once take up to a hundred, and the test must not fail by chance.
 const WORLDS_OF_A_FAULT: u64 = 4 * WORLDS;
 
+/// The most worlds of one sweep: some events are so rare that half of [`WORLDS`] may not have all of them.
+const WORLDS_OF_A_SWEEP: u64 = 4 * WORLDS;
+
 /// The number of turns in a world.
 const TURNS: usize = 150;
 
@@ -63,7 +66,11 @@ fn sweep(seed: u64, fault: Option<Fault>) -> Result<(Met, u64), String> {
 
 fn assert_fleets_keep_the_promises() {
     let mut met = Met::default();
-    for seed in seeds(WORLDS / 2) {
+    for (world, seed) in (0..).zip(seeds(WORLDS_OF_A_SWEEP)) {
+        // Rare events may need more worlds.
+        if world >= WORLDS / 2 && met.is_tried() {
+            break;
+        }
         let run = || {
             sweep(seed, None).unwrap_or_else(|sentence| panic!("{sentence}\nreplay with STEERD_SEED={seed}"))
         };
@@ -73,7 +80,7 @@ fn assert_fleets_keep_the_promises() {
     }
     println!("{met:?}");
     if asked_for().is_none() {
-        met.assert_tried();
+        assert!(met.is_tried(), "hardly tried: {met:?}");
     }
 }
 

@@ -387,13 +387,13 @@ impl World {
         if self.is_brief_state() && self.rng.random_bool(0.5) {
             return if self.rng.random_bool(0.7) { self.reload() } else { self.compare_memory(false) };
         }
-        // Rare otherwise: a tier waits for a short time, and for one of several services.
-        if self.is_a_tier_waiting() && self.rng.random_bool(0.1) {
-            return self.fail_back();
-        }
         if self.is_restless && self.rng.random_bool(0.7) {
             self.everyone_changes();
             return Ok(());
+        }
+        // Rare otherwise: a tier waits for a short time, and for one of several services.
+        if self.is_a_tier_waiting() && self.rng.random_bool(0.1) {
+            return self.fail_back();
         }
         match self.rng.random_range(0..100) {
             0..16 => self.everyone_changes(),
