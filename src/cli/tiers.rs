@@ -38,7 +38,7 @@ pub(super) struct FailingOver {
     /// How long it lasts, such as 2h; without it, until `steerd failover SERVICE auto`
     #[arg(long = "for", value_name = "DURATION", value_parser = checked_length)]
     length: Option<String>,
-    /// The reason, shown to other operators; defaults to the reason of the previous failover
+    /// The reason, shown to other operators; defaults to that of the running failover to the same pool
     #[arg(long, value_name = "TEXT", value_parser = checked_reason)]
     reason: Option<String>,
     /// Do it even if the pool cannot answer now

@@ -1,38 +1,21 @@
 //! TTLs that follow certainty: the longest while nothing is pending, and never beyond the completion of a change that
 //! is pending when the answer is given.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fleet::Fleet;
+use crate::fleet::simulation::handed_out::HandedOut;
 use crate::fleet::simulation::planted::DAY;
 use crate::fleet::simulation::world::World;
 use crate::fleet::simulation::{Checked, ensure};
 use crate::fleet::targets::Spot;
-use crate::health::{TargetId, Verdict};
+use crate::health::TargetId;
 use crate::pool::{Family, PoolId};
-use crate::settings::Settings;
-use crate::table::{RouteView, ServiceView, Standing};
+use crate::table::{RouteView, ServiceView};
 
 /// Answers that are older have expired everywhere.
 const LONGEST: Duration = Duration::from_secs(300);
-
-/// The answers so far, and the changes that were pending at the end of the last turn. Times are those of the clock of
-/// elapsed time.
-#[derive(Default)]
-pub(super) struct HandedOut {
-    /// The configuration to which all of this belongs.
-    settings: Option<Arc<Settings>>,
-    /// When an answer was given, the index of its service, and its TTL.
-    answers: VecDeque<(Duration, usize, u32)>,
-    /// The verdict on each target, and since when it was in doubt.
-    doubts: BTreeMap<TargetId, (Option<Verdict>, Option<Duration>)>,
-    standings: BTreeMap<Spot, Standing>,
-    /// The number of answers that were given while a change was pending, and of completions after them.
-    pub(super) uncertain: usize,
-    pub(super) completions: usize,
-}
 
 /// The addresses of the pools of a route.
 fn spots<'a>(fleet: &'a Fleet, route: RouteView<'a>) -> impl Iterator<Item = Spot> + 'a {

@@ -5,10 +5,10 @@
 //! configuration  random configurations, and small changes to them
 //! world          drives a fleet as the checker does: time, probes, faults, stalls, jumps of the time of day
 //! changes        reloads and restarts, and the memory that survives them
-//! certainty      TTLs that follow certainty
+//! certainty      TTLs that follow certainty, of the answers in handed_out
 //! invariants     what must hold at the end of each turn
 //! model          a naive implementation of the rules, for comparison
-//! tiers          the same for the tiers of services
+//! tiers          the same for the tiers of services; tier_checks compares them
 //! journal        the memory outside of the fleet
 //! met            counts what happens
 //! planted        deliberate defects, each of which the simulation must find
@@ -20,12 +20,14 @@
 mod certainty;
 mod changes;
 mod configuration;
+mod handed_out;
 mod invariants;
 mod journal;
 mod met;
 mod model;
 mod planted;
 mod scenes;
+mod tier_checks;
 mod tiers;
 mod world;
 

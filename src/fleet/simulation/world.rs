@@ -10,8 +10,8 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::check::PoolSetup;
-use crate::fleet::simulation::certainty::HandedOut;
 use crate::fleet::simulation::configuration::{Draw, steered};
+use crate::fleet::simulation::handed_out::HandedOut;
 use crate::fleet::simulation::journal::Journal;
 use crate::fleet::simulation::met::Met;
 use crate::fleet::simulation::model::{Fleet, Kept, Key};
