@@ -5,12 +5,14 @@
 use std::fs;
 use std::path::Path;
 
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "docs/ARCHITECTURE.md",
     "docs/OPERATIONS.md",
+    "docs/RUNBOOK.md",
     "docs/STEERING.md",
     "examples/clients/README.md",
+    "examples/monitoring/README.md",
 ];
 
 fn read(path: &str) -> String {

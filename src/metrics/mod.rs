@@ -10,6 +10,7 @@ mod batch;
 mod histogram;
 pub mod operation;
 mod pools;
+mod process;
 mod text;
 
 use std::fmt;
@@ -279,7 +280,8 @@ impl Collector for Page {
         answers::write(&mut text, &self.table)?;
         pools::write(&mut text, &self.metrics, &self.table)?;
         self.metrics.write_checker(&mut text)?;
-        self.metrics.operation.write(&mut text)
+        self.metrics.operation.write(&mut text)?;
+        process::write(&mut text)
     }
 }
 
@@ -417,10 +419,43 @@ mod tests {
             assert_eq!(series.get(&format!("steerd_{name}")), Some(&value), "{name} in {series:#?}");
         }
         assert!(series.contains_key("steerd_last_probe_age_seconds{pool=\"web\"}"));
+        for process in ["cpu_seconds_total", "resident_memory_bytes", "open_descriptors", "max_descriptors"] {
+            assert!(series[&format!("steerd_process_{process}")] > 0.0, "{process}");
+        }
+        for from_zero in [
+            "probes_total{pool=\"web\",backend=\"b\\\"1\\\\\",outcome=\"draining\"}",
+            "probe_failures_total{pool=\"web\",backend=\"b\\\"1\\\\\",cause=\"refused\"}",
+            "backend_transitions_total{pool=\"web\",backend=\"b\\\"1\\\\\",address=\"127.0.0.1\",to=\"draining\"}",
+        ] {
+            assert_eq!(series.get(&format!("steerd_{from_zero}")), Some(&0.0), "{from_zero}");
+        }
         let disabled = Some(OverrideValue::State(Override::Disabled));
         metrics.pools()[0].overridden(0, OverrideKind::State, disabled);
         let disabled = parsed(&metrics.render(&table));
         assert_eq!(disabled["steerd_pool_healthy_weight{pool=\"web\"}"], 0.0, "it is in no total");
+    }
+
+    #[test]
+    fn a_large_fleet_shows_rare_counters_from_their_first_event() {
+        let metrics = Arc::new(Metrics::new(1));
+        let shown = |backends: u32| {
+            let backend = |number: u32| {
+                Backend::new(format!("b{number}"), vec![IpAddr::V4(Ipv4Addr::from(0xC000_0200 + number))])
+            };
+            let pool = Pool::new("web", (0..backends).map(backend).collect());
+            let series = Arc::new(PoolSeries::new(&metrics, &pool, None, None));
+            series.probe_ended(0, Outcome::Failed, Some(Cause::Refused), Duration::from_millis(1));
+            metrics.show(&[series].into());
+            let catalog = Arc::new(Catalog::new(Vec::new()));
+            let random = SmallRng::seed_from_u64(1);
+            let table = Arc::new(Table::new(1, Arc::default(), catalog, Arc::default(), [], random));
+            parsed(&metrics.render(&table))
+        };
+        let rare = |series: &HashMap<String, f64>| {
+            series.keys().filter(|name| name.starts_with("steerd_probe_failures_total")).count()
+        };
+        assert_eq!(rare(&shown(1000)), 10_000);
+        assert_eq!(rare(&shown(1001)), 1);
     }
 
     #[tokio::test(start_paused = true)]
