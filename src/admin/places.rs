@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::admin::gate::ClientStanding;
 use crate::listener::connections::{Connections, Eviction, Place, Room};
-use crate::metrics::{Event, Metrics};
+use crate::metrics::{Counted, Metrics};
 
 /// Connections without a complete request head; one address may hold half.
 const HEADS: Room = Room { all: 256, crowd: 128 };
@@ -74,7 +74,7 @@ impl Places {
     pub(super) fn evict_idlest(&self) {
         let mut kinds = [&self.heads, &self.requests, &self.open].into_iter();
         let evicted = kinds.find_map(|kind| Some(kind.evict_some()).filter(|evicted| *evicted > 0));
-        self.metrics.happened(Event::AdminEvicted, evicted.unwrap_or(0));
+        self.metrics.happened(Counted::AdminEvicted, evicted.unwrap_or(0));
     }
 
     /// The places for a standing; `None` means that the head is not complete.
@@ -116,7 +116,7 @@ impl Guest {
         stay.place = None;
         let (kind, room) = self.places.of(standing);
         let (place, evicted) = kind.enter(self.address, room, &self.eviction);
-        self.places.metrics.happened(Event::AdminEvicted, evicted);
+        self.places.metrics.happened(Counted::AdminEvicted, evicted);
         stay.place = Some(place);
     }
 

@@ -30,7 +30,7 @@ use tracing::warn;
 use self::placement::Placement;
 use self::rate_limit::{LimitAction, Limiter};
 use crate::answer::{self, Client, Disposition, Responder};
-use crate::metrics::{Batch, Dropped, Event, Metrics};
+use crate::metrics::{Batch, Dropped, Counted, Metrics};
 use crate::sys;
 use crate::sys::clock::unix_time;
 use crate::table::{Published, Table};
@@ -329,7 +329,7 @@ struct Accounting<'a> {
 /// counters are single additions, and scratch buffers are overwritten for each message.
 fn contain<T>(batch: &Batch<'_>, work: impl FnOnce() -> T) -> Option<T> {
     let done = catch_unwind(AssertUnwindSafe(work));
-    done.inspect_err(|_| batch.happened(Event::Panicked, 1)).ok()
+    done.inspect_err(|_| batch.happened(Counted::Panicked, 1)).ok()
 }
 
 /// Answers one message and counts it. Every listener calls `answer` through this function. Returns
@@ -353,7 +353,7 @@ fn respond<R: Rng>(
         match limiter.judge(client.address, facts.kind, now) {
             LimitAction::Send => {}
             LimitAction::Slip => {
-                batch.happened(Event::Slipped, 1);
+                batch.happened(Counted::Slipped, 1);
                 disposition = answer::slip(query, client, table, reply);
             }
             LimitAction::Drop => {

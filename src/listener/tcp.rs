@@ -33,7 +33,7 @@ use crate::counters::CounterRow;
 use crate::listener::connections::{Connections, Eviction, Place, Room};
 use crate::listener::transfer::{self, Begun, Outgoing};
 use crate::listener::{self, Accounting, InForce, LogLimit, closing};
-use crate::metrics::{Batch, Event, Metrics};
+use crate::metrics::{Batch, Counted, Metrics};
 use crate::sys;
 use crate::sys::batch::MAX_QUERY;
 use crate::table::{Published, Table};
@@ -77,7 +77,7 @@ impl TcpContext {
         Arc::new(Self { published, metrics, limits, connections, waiting, stopping })
     }
 
-    fn happened(&self, event: Event) {
+    fn happened(&self, event: Counted) {
         self.metrics.happened(event, 1);
     }
 
@@ -92,7 +92,7 @@ impl TcpContext {
     /// Takes a place for a client among the connections, or among those with unsent replies.
     fn enter(&self, places: &Arc<Connections>, peer: SocketAddr, all: usize, eviction: &Eviction) -> Place {
         let (place, evicted) = places.enter(listener::prefix_of(peer.ip()), Room::of_many(all), eviction);
-        self.metrics.happened(Event::Evicted, evicted);
+        self.metrics.happened(Counted::Evicted, evicted);
         place
     }
 }
@@ -110,7 +110,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<TcpContext>) {
         match accepted {
             Ok((stream, peer)) => {
                 rest = FIRST_REST;
-                shared.happened(Event::Accepted);
+                shared.happened(Counted::Accepted);
                 let eviction = Eviction::default();
                 let most = shared.limits.load().tcp.connections;
                 let place = shared.enter(&shared.connections, peer, most, &eviction);
@@ -118,17 +118,17 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<TcpContext>) {
             }
             // The client closed before the connection was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
-                shared.happened(Event::AcceptError);
+                shared.happened(Counted::AcceptError);
             }
             Err(error) => {
-                shared.happened(Event::AcceptError);
+                shared.happened(Counted::AcceptError);
                 if log_limit.allows() {
                     warn!(%error, "TCP connections cannot be accepted; steerd tries again");
                 }
                 // Idle connections must not keep descriptors that others need.
                 if sys::is_out_of_descriptors(&error) {
                     let evicted = shared.connections.evict_some();
-                    (0..evicted).for_each(|_| shared.happened(Event::Evicted));
+                    (0..evicted).for_each(|_| shared.happened(Counted::Evicted));
                     rest = if evicted > 0 { FIRST_REST } else { rest };
                 }
                 tokio::time::sleep(rest).await;
@@ -165,7 +165,7 @@ async fn serve(
         () = talk => {}
         () = eviction.told() => {}
     }
-    shared.happened(Event::Closed);
+    shared.happened(Counted::Closed);
 }
 
 struct ClientConnection<'a> {
@@ -194,7 +194,7 @@ impl ClientConnection<'_> {
                 ready = self.stream.readable() => ready?,
                 _ = stopping.wait_for(|stop| *stop) => return Ok(()),
                 () = tokio::time::sleep_until(deadline) => {
-                    self.shared.happened(Event::TimedOut);
+                    self.shared.happened(Counted::TimedOut);
                     return Err(io::ErrorKind::TimedOut.into());
                 }
             }
@@ -274,7 +274,7 @@ impl ClientConnection<'_> {
 
     /// Sends all messages of a zone transfer, each within the time limit.
     async fn transfer(&mut self, mut outgoing: Box<Outgoing>) -> io::Result<()> {
-        self.shared.happened(Event::Transfer);
+        self.shared.happened(Counted::Transfer);
         sys::stream::set_wide(&self.stream, true)?;
         let mut message = Vec::new();
         loop {
@@ -314,7 +314,7 @@ impl ClientConnection<'_> {
         let _place = self.shared.enter(waiting, self.peer, MOST_WAITING, self.eviction);
         let written = tokio::time::timeout(self.shared.idle(), self.stream.write_all(rest)).await;
         written.unwrap_or_else(|_| {
-            self.shared.happened(Event::TimedOut);
+            self.shared.happened(Counted::TimedOut);
             Err(io::ErrorKind::TimedOut.into())
         })
     }

@@ -27,7 +27,7 @@ use crate::answer::{Client, Responder, Transport};
 use crate::counters::CounterRow;
 use crate::listener::limits::{self, Active};
 use crate::listener::{self, Accounting, InForce, LogLimit};
-use crate::metrics::{Batch, Event, Metrics};
+use crate::metrics::{Batch, Counted, Metrics};
 use crate::sys::affinity;
 use crate::sys::batch::{Datagram, UdpBatch};
 use crate::sys::ready::Ready;
@@ -159,7 +159,7 @@ impl Worker {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                counts.happened(Event::ReceiveError, 1);
+                counts.happened(Counted::ReceiveError, 1);
                 answerer.log_failure("waiting for datagrams failed", None, &error);
                 std::thread::sleep(REST);
             }
@@ -171,7 +171,7 @@ impl Worker {
         for WorkerSocket { socket, dropped } in &mut self.sockets {
             match udp::dropped(socket) {
                 Ok(now) => {
-                    counts.happened(Event::KernelDropped, now.wrapping_sub(*dropped));
+                    counts.happened(Counted::KernelDropped, now.wrapping_sub(*dropped));
                     *dropped = now;
                 }
                 Err(error) => DROPS_UNKNOWN.call_once(|| {
@@ -197,7 +197,7 @@ impl BatchAnswerer {
             if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
                 return true;
             }
-            counts.happened(Event::ReceiveError, 1);
+            counts.happened(Counted::ReceiveError, 1);
             self.log_failure("receiving datagrams failed", Some(socket), &error);
             return false;
         }
@@ -214,7 +214,7 @@ impl BatchAnswerer {
         counts.settle();
         let sent = datagrams.send(socket);
         if let Some(error) = sent.error {
-            counts.happened(Event::SendError, u32::try_from(sent.failed).unwrap_or(u32::MAX));
+            counts.happened(Counted::SendError, u32::try_from(sent.failed).unwrap_or(u32::MAX));
             self.log_failure("sending replies failed", Some(socket), &error);
         }
         true

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use super::{COLUMNS, Dropped, Event, FIRST_DROP, FIRST_EVENT, FIRST_RCODE, Metrics};
+use super::{COLUMNS, Dropped, Counted, FIRST_DROP, FIRST_EVENT, FIRST_RCODE, Metrics};
 use crate::answer::{Disposition, DropReason, Transport};
 use crate::counters::CounterRow;
 use crate::pool::Family;
@@ -54,7 +54,7 @@ impl<'m> Batch<'m> {
             Disposition::Reply(reply) => {
                 self.replied(reply.rcode);
                 if reply.truncated {
-                    self.happened(Event::Truncated, 1);
+                    self.happened(Counted::Truncated, 1);
                 }
             }
         }
@@ -79,7 +79,7 @@ impl<'m> Batch<'m> {
     }
 
     /// Counts an event at a listener, `times` times.
-    pub fn happened(&self, event: Event, times: u32) {
+    pub fn happened(&self, event: Counted, times: u32) {
         self.add(FIRST_EVENT + event as usize, times);
     }
 

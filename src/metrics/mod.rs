@@ -67,7 +67,7 @@ const COLUMNS: usize = FIRST_EVENT + EVENTS.len();
 
 /// An event at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum Counted {
     /// A reply had TC set.
     Truncated,
     /// A rate-limited reply was sent empty and truncated.
@@ -153,7 +153,7 @@ impl Metrics {
     }
 
     /// Counts an event at a listener, `times` times. Any thread may call this.
-    pub fn happened(&self, event: Event, times: usize) {
+    pub fn happened(&self, event: Counted, times: usize) {
         self.traffic.add(CounterRow::Shared, FIRST_EVENT + event as usize, times as u64);
     }
 
@@ -242,8 +242,8 @@ impl Metrics {
         // It is computed from two counters: if threads set a gauge, an older value could overwrite a
         // newer one. `closed` is read first, so a connection opened and closed in between cannot
         // make the result negative.
-        let closed = sum(FIRST_EVENT + Event::Closed as usize);
-        let open = sum(FIRST_EVENT + Event::Accepted as usize).saturating_sub(closed);
+        let closed = sum(FIRST_EVENT + Counted::Closed as usize);
+        let open = sum(FIRST_EVENT + Counted::Accepted as usize).saturating_sub(closed);
         text.gauge("tcp_connections", "TCP connections open now.")?.series(&[], open)
     }
 
@@ -364,11 +364,11 @@ mod tests {
         }
         batches[0].received(Transport::Tcp, "::1".parse().unwrap());
         batches[0].answered(&Disposition::Drop(DropReason::Response));
-        batches[1].happened(Event::Accepted, 1);
+        batches[1].happened(Counted::Accepted, 1);
         drop(batches);
-        metrics.happened(Event::Accepted, 1);
-        metrics.happened(Event::Closed, 1);
-        metrics.happened(Event::TimedOut, 3);
+        metrics.happened(Counted::Accepted, 1);
+        metrics.happened(Counted::Closed, 1);
+        metrics.happened(Counted::TimedOut, 3);
         metrics.probe_started(Duration::from_millis(1));
         metrics.published(Duration::from_micros(50));
         for outcome in [Outcome::Failed, Outcome::Void] {
