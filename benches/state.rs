@@ -18,12 +18,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use measure::{cpu_time, float, quantile};
 use steerd::check::{Check, PoolSetup, Probe, TcpProbe, Timing};
 use steerd::checker::{self, CheckerCommand, CheckerHandle};
-use steerd::fleet::{Capacity, FleetSetup, MAX_IN_FLIGHT, Memory, OverrideChange, OverrideRequest};
+use steerd::events::Events;
+use steerd::fleet::{Capacity, FleetSetup, MAX_IN_FLIGHT, Memory, Outputs, OverrideChange, OverrideRequest};
 use steerd::metrics::Metrics;
 use steerd::pool::{Backend, Override, Pool, Require};
 use steerd::served::Served;
@@ -182,7 +183,8 @@ async fn run(seconds: u64) -> ExitCode {
     let metrics = Arc::new(Metrics::new(1));
     let capacity = Capacity { counting_threads: 1, probes: MAX_IN_FLIGHT };
     let setup = FleetSetup { served: served(port), memory: Memory::default() };
-    let handle = checker::start(setup, capacity, Arc::clone(&metrics)).expect("a checker");
+    let outputs = Outputs { metrics: Arc::clone(&metrics), events: Events::new(SystemTime::now()) };
+    let handle = checker::start(setup, capacity, outputs).expect("a checker");
     let mut ready = handle.ready.clone();
     ready.wait_for(|ready| *ready).await.expect("the checker runs");
     let generation = handle.published.load().generation;

@@ -36,6 +36,7 @@ pub mod file;
 pub mod interpreter;
 pub mod probe;
 pub mod metrics;
+pub mod events;
 pub mod watchdog;
 pub mod retired;
 pub mod fleet;

@@ -27,6 +27,7 @@ use tracing::{info, warn};
 use crate::admin;
 use crate::checker;
 use crate::config::Setup;
+use crate::events::Events;
 use crate::fleet;
 use crate::listener::{self, InForce, Listeners, Steering};
 use crate::metrics::Metrics;
@@ -155,8 +156,10 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
     let (place, memory) = recall(server.state_dir).await?;
     let metrics = Arc::new(Metrics::new(bound.workers()));
     let capacity = fleet::Capacity { counting_threads: bound.workers(), probes: shares.probes };
-    let checker = checker::start(fleet::FleetSetup { served, memory }, capacity, Arc::clone(&metrics))
-        .map_err(StartError::Thread)?;
+    let events = Events::new(SystemTime::now());
+    let setup = fleet::FleetSetup { served, memory };
+    let outputs = fleet::Outputs { metrics: Arc::clone(&metrics), events: events.clone() };
+    let checker = checker::start(setup, capacity, outputs).map_err(StartError::Thread)?;
     let keeper = Keeper::start(place, checker.clone(), Arc::clone(&metrics));
     let limits = InForce::new(server.limits, shares.connections);
     let (access, access_seen) = watch::channel(admin.access);
@@ -168,6 +171,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
         access,
         state_dir: keeper.place(),
         metrics: Arc::clone(&metrics),
+        events: events.clone(),
     };
     let reload = reload::start(file, configured, reach);
     let (serving, serving_seen) = watch::channel(false);
@@ -179,6 +183,7 @@ pub async fn start(setup: Setup, file: Option<PathBuf>) -> Result<Server, StartE
             reload: reload.clone(),
             access: access_seen,
             lost_because: keeper.lost_because(),
+            events,
         };
         let running = apart.within(|| bound.serve(source));
         (apart, running)

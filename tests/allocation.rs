@@ -12,7 +12,8 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use steerd::answer::{Disposition, Responder};
 use steerd::check::{Check, HttpProbe, PoolSetup, Probe, Timing};
-use steerd::fleet::{Capacity, Clocks, Fleet, FleetSetup, Launch, MAX_IN_FLIGHT, Memory, OUTCOMES};
+use steerd::events::Events;
+use steerd::fleet::{Capacity, Clocks, Fleet, FleetSetup, Launch, MAX_IN_FLIGHT, Memory, OUTCOMES, Outputs};
 use steerd::health::Outcome;
 use steerd::metrics::Metrics;
 use steerd::name::Name;
@@ -109,8 +110,9 @@ fn a_backend_takes_little_memory() {
         let clocks = |now| Clocks { now, passed: now, wall: SystemTime::UNIX_EPOCH + now };
         let setup = FleetSetup { served: served(POOLS, BACKENDS_EACH), memory: Memory::default() };
         let capacity = Capacity { counting_threads: 2, probes: MAX_IN_FLIGHT };
-        let metrics = Arc::new(Metrics::new(2));
-        let mut fleet = Fleet::new(setup, capacity, metrics, clocks(Duration::ZERO), &mut rng);
+        let outputs =
+            Outputs { metrics: Arc::new(Metrics::new(2)), events: Events::new(SystemTime::UNIX_EPOCH) };
+        let mut fleet = Fleet::new(setup, capacity, outputs, clocks(Duration::ZERO), &mut rng);
         let mut launches = Vec::new();
         let mut ended = 0;
         while ended <= OUTCOMES * (POOLS * BACKENDS_EACH) as usize {

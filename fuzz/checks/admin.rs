@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -13,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use steerd::admin::{self, Sources};
 use steerd::checker::{self, CheckerCommand};
 use steerd::config;
+use steerd::events::Events;
 use steerd::fleet::ServiceRequest;
 use steerd::listener::{InForce, Limits};
 use steerd::metrics::Metrics;
@@ -94,6 +96,7 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
     let checker = checker::CheckerHandle { published, ready, commands };
     let metrics = Arc::new(Metrics::new(1));
     let (access, access_seen) = watch::channel(config::Access::default());
+    let events = Events::new(SystemTime::now());
     let reach = Reach {
         checker: checker.clone(),
         notify: notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
@@ -101,6 +104,7 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
         access,
         state_dir: watch::channel(None).0,
         metrics: Arc::clone(&metrics),
+        events: events.clone(),
     };
     let running = Configured::of(&config::load(&file).unwrap());
     let reload = reload::start(Some(file), running, reach);
@@ -111,6 +115,7 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
         reload,
         access: access_seen,
         lost_because: watch::channel(None).1,
+        events,
     }
 }
 

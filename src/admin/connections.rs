@@ -33,6 +33,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use crate::admin::events::Streaming;
 use crate::admin::gate::{ClientStanding, Gate, Peer};
 use crate::admin::pace::Paced;
 use crate::admin::places::{self, Asking, Guest, Places};
@@ -51,7 +52,8 @@ const HEADER_TIME: Duration = Duration::from_secs(10);
 const SHORT_HEADER_TIME: Duration = Duration::from_secs(2);
 /// Time limit for a client that does not read its reply.
 pub(super) const DEAF_TIME: Duration = Duration::from_secs(10);
-/// Maximum age of a connection; a request in flight at that time is the last one.
+/// Maximum age of a connection; a request in flight at that time is the last one. A connection with a stream of events
+/// may be older.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// Time limit for a request in flight when the server stops or the connection reaches its maximum
 /// age, and for the client to read the rest of its reply.
@@ -157,8 +159,15 @@ async fn converse(
 ) {
     let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
     let ConnectionContext { router, gate, held, .. } = shared;
-    let answers =
-        ConnectionService { router, gate, guest: Arc::clone(&guest), local: Local(local), peer: Peer(peer) };
+    let streaming = Streaming::default();
+    let answers = ConnectionService {
+        router,
+        gate,
+        guest: Arc::clone(&guest),
+        local: Local(local),
+        peer: Peer(peer),
+        streaming: streaming.clone(),
+    };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_time)
@@ -167,7 +176,7 @@ async fn converse(
     let mut ended = tokio::select! {
         ended = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(ended),
         _ = stop.wait_for(|stop| *stop) => None,
-        () = sleep(CONNECTION_TIME) => None,
+        () = too_old(&streaming) => None,
     };
     if ended.is_none() {
         Pin::new(&mut connection).graceful_shutdown();
@@ -180,6 +189,14 @@ async fn converse(
         closing::close(connection.into_parts().io.into_inner().into_stream(), FINISH_TIME).await;
     } else {
         guest.leave();
+    }
+}
+
+/// Returns when the connection is too old.
+async fn too_old(streaming: &Streaming) {
+    sleep(CONNECTION_TIME).await;
+    while streaming.is_on() {
+        sleep(CONNECTION_TIME).await;
     }
 }
 
@@ -196,6 +213,7 @@ struct ConnectionService {
     guest: Arc<Guest>,
     local: Local,
     peer: Peer,
+    streaming: Streaming,
 }
 
 impl Service<Request<Incoming>> for ConnectionService {
@@ -206,6 +224,7 @@ impl Service<Request<Incoming>> for ConnectionService {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.local);
         request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.streaming.clone());
         let asking = self.guest.ask(self.gate.standing(request.uri().path(), request.headers()));
         let answer = TowerToHyperService::new(self.router.clone()).call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| ReplyBody { body, _asking: asking })) })

@@ -5,6 +5,7 @@
 
 mod connections;
 mod documents;
+mod events;
 mod explain;
 mod gate;
 mod overrides;
@@ -41,10 +42,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::admin::documents::Documents;
+use crate::admin::events::Streams;
 use crate::admin::gate::Gate;
 use crate::admin::problem::Problem;
 use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::config::Access;
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::spelling::closest;
 use crate::sys;
@@ -74,6 +77,8 @@ pub struct Sources {
     pub access: watch::Receiver<Access>,
     /// Why overrides would currently not survive a restart.
     pub lost_because: watch::Receiver<Option<&'static str>>,
+    /// The last events.
+    pub events: Events,
 }
 
 /// The state shared by all requests.
@@ -81,6 +86,7 @@ pub struct Sources {
 struct AdminState {
     sources: Sources,
     documents: Documents,
+    streams: Streams,
 }
 
 impl FromRef<AdminState> for Sources {
@@ -172,9 +178,10 @@ impl BoundAdminServer {
         let metrics = Arc::clone(&sources.metrics);
         let documents = Documents::new(sources.checker.clone(), Arc::clone(&metrics));
         let held = documents.held.clone();
-        let router = routes(AdminState { sources, documents })
-            .layer(middleware::from_fn_with_state(gate.clone(), gate::pass));
         let (stop, stopped) = watch::channel(false);
+        let streams = Streams::new(stopped.clone());
+        let router = routes(AdminState { sources, documents, streams })
+            .layer(middleware::from_fn_with_state(gate.clone(), gate::pass));
         let shared = connections::ConnectionContext { router, gate, held, metrics };
         let task = tokio::spawn(connections::serve(self.listener, shared, stopped));
         AdminServer { stop, task }
@@ -192,7 +199,8 @@ impl AdminServer {
 /// A router for all requests without access control, which [`BoundAdminServer::serve`] adds.
 pub fn router(sources: Sources) -> Router {
     let documents = Documents::new(sources.checker.clone(), Arc::clone(&sources.metrics));
-    routes(AdminState { sources, documents })
+    let streams = Streams::new(watch::channel(false).1);
+    routes(AdminState { sources, documents, streams })
 }
 
 fn routes(shown: AdminState) -> Router {
@@ -214,6 +222,7 @@ fn routes(shown: AdminState) -> Router {
         )
         .route("/api/v1/services", get(resources::services))
         .route("/api/v1/services/{name}", get(resources::service))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/explain", get(explain::explain))
         .route("/api/v1/services/{name}/failback", post(tiers::fail_back))
         .route("/api/v1/services/{name}/failover", put(tiers::fail_over).delete(tiers::end_failover))

@@ -20,6 +20,7 @@ use super::gate::names_this_machine;
 use super::{AdminServer, Sources, bind};
 use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::config::{self, Access, BearerToken};
+use crate::events::Events;
 use crate::fleet::{
     AddressStatus, BackendStatus, CheckStatus, Configuration, Overridden, OverrideChange, OverrideRefused,
     OverrideRequest, OverrideStatus, PastOutcome, PastTransition, Piece, PoolPiece, PoolStatus, Reloaded,
@@ -152,6 +153,7 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
     let file = directory.path().join("steerd.toml");
     std::fs::write(&file, CONFIG).unwrap();
     let (access, access_seen) = watch::channel(access);
+    let events = Events::new(SystemTime::now());
     let reach = Reach {
         checker: checker.clone(),
         notify: crate::notify::start(checker.published.clone(), Vec::new(), Arc::clone(&metrics)),
@@ -159,6 +161,7 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
         access,
         state_dir: watch::channel(None).0,
         metrics: Arc::clone(&metrics),
+        events: events.clone(),
     };
     let setup = config::load(&file).unwrap();
     let running = Configured::of(&setup);
@@ -181,6 +184,7 @@ fn start_at(listen: &str, access: Access, status: Option<PoolPiece>) -> Fixture 
         reload,
         access: access_seen,
         lost_because: watch::channel(None).1,
+        events,
     });
     Fixture { address, running, serving, overrides, directory }
 }

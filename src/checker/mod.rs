@@ -22,8 +22,7 @@ use std::{io, thread};
 use rand::rngs::SmallRng;
 use tokio::sync::{mpsc, watch};
 
-use crate::fleet::{Capacity, FleetSetup, ProbeRun};
-use crate::metrics::Metrics;
+use crate::fleet::{Capacity, FleetSetup, Outputs, ProbeRun};
 use crate::probe::{self, Report};
 use crate::retired::Retired;
 use crate::sys;
@@ -97,10 +96,11 @@ impl Outside for Machine {
 ///
 /// # Errors
 /// If the thread or its descriptors cannot be created.
-pub fn start(setup: FleetSetup, capacity: Capacity, metrics: Arc<Metrics>) -> io::Result<CheckerHandle> {
+pub fn start(setup: FleetSetup, capacity: Capacity, outputs: Outputs) -> io::Result<CheckerHandle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let retired = Retired::start()?;
-    let (handle, work) = prepare(setup, capacity, Arc::clone(&metrics), Machine, retired);
+    let metrics = Arc::clone(&outputs.metrics);
+    let (handle, work) = prepare(setup, capacity, outputs, Machine, retired);
     let watched = watchdog::start(metrics);
     // As a task it takes turns with the probes: running probes continue before more are started.
     let run = move || {
@@ -115,13 +115,13 @@ pub fn start(setup: FleetSetup, capacity: Capacity, metrics: Arc<Metrics>) -> io
 fn prepare(
     setup: FleetSetup,
     capacity: Capacity,
-    metrics: Arc<Metrics>,
+    outputs: Outputs,
     outside: impl Outside,
     retired: Retired,
 ) -> (CheckerHandle, impl Future<Output = ()> + Send) {
     let (ready, is_ready) = watch::channel(false);
     let (sender, commands) = mpsc::channel(COMMANDS);
-    let checker = Checker::new(setup, capacity, metrics, outside, ready, retired);
+    let checker = Checker::new(setup, capacity, outputs, outside, ready, retired);
     let published = checker.published();
     (CheckerHandle { published, ready: is_ready, commands: sender }, checker.run(commands))
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::error;
 
 use crate::checker::{CheckerCommand, Outside, PULSE};
-use crate::fleet::{Capacity, Clocks, Due, Fleet, FleetSetup, Launch, Memory, Running, Survey};
+use crate::fleet::{Capacity, Clocks, Due, Fleet, FleetSetup, Launch, Memory, Outputs, Running, Survey};
 use crate::health::Moment;
 use crate::metrics::Metrics;
 use crate::probe::Report;
@@ -45,7 +45,7 @@ impl<O: Outside> Checker<O> {
     pub(super) fn new(
         setup: FleetSetup,
         capacity: Capacity,
-        metrics: Arc<Metrics>,
+        outputs: Outputs,
         outside: O,
         ready: watch::Sender<bool>,
         retired: Retired,
@@ -54,7 +54,8 @@ impl<O: Outside> Checker<O> {
         let origin = Instant::now();
         let mut rng = outside.chance();
         let clocks = Clocks { now: Moment::ZERO, passed: outside.passed(), wall: outside.wall() };
-        let fleet = Fleet::new(setup, capacity, Arc::clone(&metrics), clocks, &mut rng);
+        let metrics = Arc::clone(&outputs.metrics);
+        let fleet = Fleet::new(setup, capacity, outputs, clocks, &mut rng);
         Self {
             published: Published::new(Arc::clone(fleet.table())),
             fleet,

@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod columns;
 mod demo;
+mod events;
 mod explain;
 mod log;
 mod overrides;
@@ -136,6 +137,15 @@ backend, since the server counts or since --watch began.
 
 Exit codes: 0 all is well; 1 a service is down or fails open, or a server did not answer; 2 usage.")]
     Status(status::StatusArguments),
+    /// Show the last events: changes of state, tiers, overrides, reloads; with --follow also the further ones
+    #[command(after_help = "\
+Examples:
+  steerd events                         the last 20
+  steerd events web --follow            those of the pool `web`, as they happen
+  steerd events -n 1000 --kind tier,service --json
+
+Exit codes: 0 shown; 1 a server did not answer; 2 usage.")]
+    Events(events::EventsArguments),
     /// Stop answering with a backend; clients that have it stay
     Drain(overrides::Said),
     /// Treat a backend as if it were not configured
@@ -224,6 +234,7 @@ pub fn run() -> ExitCode {
         Command::Down(said) => overrides::set(Override::Down, &said),
         Command::Auto(unsaid) => overrides::remove(&unsaid),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Events(arguments) => events::run(&arguments),
         Command::Weight(weighing) => weight::run(&weighing),
         Command::Failback(returning) => tiers::fail_back(&returning),
         Command::Failover(failing) => tiers::fail_over(&failing),

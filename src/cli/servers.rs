@@ -114,8 +114,9 @@ pub(super) fn server_of_file(path: &Path) -> Option<AdminClient> {
 }
 
 /// Asks all servers at the same time; the replies are in their order. One that does not answer delays no other.
-pub(super) async fn of_each<T, F>(clients: &[AdminClient], ask: impl Fn(AdminClient) -> F) -> Vec<T>
+pub(super) async fn of_each<C, T, F>(clients: &[C], ask: impl Fn(C) -> F) -> Vec<T>
 where
+    C: Clone,
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {

@@ -17,9 +17,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use tracing::info;
-
 use crate::duration::time_of_day;
+use crate::events::tell;
 use crate::fleet::calendar::Stamp;
 use crate::fleet::consequences::of_service;
 use crate::fleet::failover::find;
@@ -116,7 +115,7 @@ impl Fleet {
                 for (_, route) in table.services().routes_of(plan) {
                     self.note_tier(remembered_tier(&table, route, family));
                     if let Some(waiting) = waiting {
-                        self.log_waiting(route, family, waiting);
+                        self.tell_waiting(route, family, waiting);
                     }
                 }
             }
@@ -228,7 +227,7 @@ impl Fleet {
         }
     }
 
-    fn log_waiting(&self, route: RouteView<'_>, family: Family, waiting: Waiting) {
+    fn tell_waiting(&self, route: RouteView<'_>, family: Family, waiting: Waiting) {
         let (service, rule) = (route.service.service.name.to_plain(), route.index.rule());
         let Some(pool) = route.route.tiers.get(waiting.tier).and_then(|pool| self.table.pool(*pool)) else {
             return;
@@ -240,7 +239,7 @@ impl Fleet {
                 let [now, until] = [self.calendar.shown(self.at), UNIX_EPOCH + until]
                     .map(|time| jiff::Timestamp::try_from(time).unwrap_or_default());
                 let until = time_of_day(until, now);
-                info!(
+                tell!(self.teller, info, Tier,
                     service,
                     rule,
                     family,
@@ -250,7 +249,7 @@ impl Fleet {
                     "an earlier tier is usable again; the service returns to it at {until} if it stays usable"
                 );
             }
-            None if failback == Failback::Manual => info!(
+            None if failback == Failback::Manual => tell!(self.teller, info, Tier,
                 service,
                 rule,
                 family,
@@ -258,7 +257,7 @@ impl Fleet {
                 %failback,
                 "an earlier tier is usable again; the service returns to it with `steerd failback`"
             ),
-            None => info!(
+            None => tell!(self.teller, info, Tier,
                 service,
                 rule,
                 family,

@@ -13,9 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::info;
-
 use crate::duration::Shown;
+use crate::events::tell;
 use crate::fleet::calendar::{Calendar, Stamp};
 use crate::fleet::consequences::of_service;
 use crate::fleet::overrides::rounded;
@@ -189,12 +188,26 @@ impl Fleet {
                 [Some(since), until].map(|time| time.map(|time| self.calendar.stamp_of(time)));
             let (service, pool) = (&*service, &*pool);
             if until.is_some_and(|until| until <= self.at) {
-                info!(service, pool, "a remembered failover has ended while steerd was stopped");
+                tell!(
+                    self.teller,
+                    info,
+                    Failover,
+                    service,
+                    pool,
+                    "a remembered failover has ended while steerd was stopped"
+                );
                 continue;
             }
             let Some((id, found)) = ids.get(service).and_then(|id| Some((*id, pool_of(&table, *id, pool)?)))
             else {
-                info!(service, pool, "a remembered failover is dropped, the service or its pool is gone");
+                tell!(
+                    self.teller,
+                    info,
+                    Failover,
+                    service,
+                    pool,
+                    "a remembered failover is dropped, the service or its pool is gone"
+                );
                 continue;
             };
             let since = since.unwrap_or(self.at).min(self.at);
@@ -258,7 +271,15 @@ impl Fleet {
                 None => {
                     let service = view.service.name.to_plain();
                     let pool = &*pool.name;
-                    info!(service, pool, asked_by, "a failover has ended, the service or its pool is gone");
+                    tell!(
+                        self.teller,
+                        info,
+                        Failover,
+                        service,
+                        pool,
+                        asked_by,
+                        "a failover has ended, the service or its pool is gone"
+                    );
                     lost.push(LostFailover {
                         service: service.into(),
                         pool: pool.into(),
@@ -323,10 +344,29 @@ impl Fleet {
             Some(KeptFailover { until, reason, .. }) => {
                 let ends_in = until.map(|until| Shown(rounded(until.since(self.at))).to_string());
                 let reason = reason.as_deref();
-                info!(service, pool, from, ends_in, reason, asked_by, "service fails over to a pool, {why}");
+                tell!(
+                    self.teller,
+                    info,
+                    Failover,
+                    service,
+                    pool,
+                    from,
+                    ends_in,
+                    reason,
+                    asked_by,
+                    "service fails over to a pool, {why}"
+                );
             }
             None if from.is_some() => {
-                info!(service, from, asked_by, "the failover of a service has ended, {why}");
+                tell!(
+                    self.teller,
+                    info,
+                    Failover,
+                    service,
+                    from,
+                    asked_by,
+                    "the failover of a service has ended, {why}"
+                );
             }
             None => return,
         }

@@ -1,8 +1,7 @@
-//! Log lines for the beginning and the end of a hold by damping.
-
-use tracing::{info, warn};
+//! Tells the beginning and the end of a hold by damping.
 
 use crate::duration::time_of_day;
+use crate::events::tell;
 use crate::fleet::Fleet;
 use crate::fleet::targets::Spot;
 use crate::health::{DAMPING_WINDOW, Moment};
@@ -20,7 +19,7 @@ impl Fleet {
         holds.max()
     }
 
-    /// Exports and logs that an address is now held, or no longer held.
+    /// Exports and tells that an address is now held, or no longer held.
     pub(super) fn tell_hold(&self, spot: Spot, held: bool, standing: Standing) {
         let Some((pool, backend, address)) = self.pools.named(spot) else { return };
         if let Some(state) = self.pools.get(spot.pool) {
@@ -32,7 +31,7 @@ impl Fleet {
                 let [now, end] = [self.at, self.at.after(end.saturating_sub(self.now))]
                     .map(|stamp| jiff::Timestamp::try_from(self.calendar.shown(stamp)).unwrap_or_default());
                 let until = time_of_day(end, now);
-                warn!(
+                tell!(self.teller, warn, Hold,
                     pool,
                     backend,
                     %address,
@@ -43,11 +42,13 @@ impl Fleet {
             }
             (true, None) => {}
             (false, _) if standing == Standing::Unhealthy => {
-                info!(pool, backend, %address, "a backend is no longer held back: it fails again");
+                tell!(self.teller, info, Hold, pool, backend, %address, "a backend is no longer held back: it fails again");
             }
-            // The address is no longer probed; this is logged elsewhere.
+            // The address is no longer probed; this is told elsewhere.
             (false, _) if standing == Standing::Unknown => {}
-            (false, _) => info!(pool, backend, %address, "a backend is no longer held back: it returns"),
+            (false, _) => {
+                tell!(self.teller, info, Hold, pool, backend, %address, "a backend is no longer held back: it returns");
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Events and the time go in; probes to start, the table to publish, and replies come out. There is no runtime,
 //! socket, clock or random generator here: `checker` owns those, and the simulation runs the same code through
-//! hours in a moment. Log lines and metrics are written where they arise; nothing reads them back.
+//! hours in a moment. Log lines, events and metrics are written where they arise; nothing reads them back.
 //!
 //! ```text
 //!  set_clocks   the time, before each event
@@ -57,14 +57,13 @@ use std::collections::{BTreeSet, BinaryHeap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rand::Rng;
-use tracing::{info, warn};
-
+use crate::events::{Events, Teller, tell};
 use crate::health::{HealthTable, Moment, Ticket};
 use crate::metrics::Metrics;
 use crate::pool::PoolId;
 use crate::served::Served;
 use crate::table::Table;
+use rand::Rng;
 
 use calendar::{Calendar, Stamp};
 use certainty::Certainty;
@@ -135,6 +134,15 @@ pub struct Capacity {
     pub probes: usize,
 }
 
+/// Where a fleet writes down what happens, besides the log.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// The last events.
+    pub events: Events,
+}
+
 /// Readings of the clocks, taken together.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
@@ -175,6 +183,7 @@ pub struct Fleet {
     /// When this process last noticed that it had not run when it should.
     stalled: Option<Moment>,
     metrics: Arc<Metrics>,
+    teller: Teller,
     /// The period of the last renewal of draw orders.
     renewed: u128,
 }
@@ -184,7 +193,7 @@ impl Fleet {
     pub fn new(
         FleetSetup { served, memory }: FleetSetup,
         Capacity { counting_threads, probes }: Capacity,
-        metrics: Arc<Metrics>,
+        Outputs { metrics, events }: Outputs,
         clocks: Clocks,
         rng: &mut impl Rng,
     ) -> Self {
@@ -225,6 +234,7 @@ impl Fleet {
             calendar,
             stalled: None,
             metrics,
+            teller: events.at(calendar.shown(at)),
             renewed: 0,
         };
         fleet.set_groups();
@@ -256,16 +266,20 @@ impl Fleet {
         self.health.unknown()
     }
 
-    /// Whether DNS may be answered: every target has had an outcome, or this time since the start is over. Logs which.
+    /// Whether DNS may be answered: every target has had an outcome, or this time since the start is over. Tells which.
     #[must_use]
     pub fn is_ready(&self, startup_wait: Duration) -> bool {
         let (targets, unknown) = (self.targets(), self.unknown());
         if unknown == 0 {
-            info!(targets, "ready: every backend address has its first outcome");
+            tell!(self.teller, info, Server, targets, "ready: every backend address has its first outcome");
         } else if self.now >= startup_wait {
-            warn!(
+            tell!(
+                self.teller,
+                warn,
+                Server,
                 targets,
-                unknown, "ready: startup_wait is over, but some backend addresses have no outcome yet"
+                unknown,
+                "ready: startup_wait is over, but some backend addresses have no outcome yet"
             );
         } else {
             return false;
@@ -286,9 +300,17 @@ impl Fleet {
             self.certainty.all_changed();
             self.show_returns_again();
             self.show_failovers_again();
-            warn!(seconds, "the time of day has jumped; overrides still last for their full time");
+            self.teller.set_time(self.calendar.shown(self.calendar.stamp(clocks.passed)));
+            tell!(
+                self.teller,
+                warn,
+                Server,
+                seconds,
+                "the time of day has jumped; overrides still last for their full time"
+            );
         }
         self.at = self.calendar.stamp(clocks.passed);
+        self.teller.set_time(self.calendar.shown(self.at));
     }
 
     /// Records that this process wanted to wake at `deadline`. If the delay is too long, probes that were in
@@ -297,7 +319,13 @@ impl Fleet {
         let late = self.now.saturating_sub(deadline);
         if late > LATE {
             self.stalled = Some(self.now);
-            warn!(?late, "this process was not run for a while; probes that failed meanwhile are void");
+            tell!(
+                self.teller,
+                warn,
+                Server,
+                ?late,
+                "this process was not run for a while; probes that failed meanwhile are void"
+            );
         }
     }
 

@@ -8,9 +8,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::info;
-
 use crate::duration::Shown;
+use crate::events::{Teller, tell};
 use crate::fleet::calendar::Stamp;
 use crate::fleet::kept_override::KeptOverride;
 use crate::fleet::pools::{BackendState, PoolState};
@@ -68,15 +67,30 @@ impl Fleet {
                 [Some(since), until].map(|time| time.map(|time| self.calendar.stamp_of(time)));
             if until.is_some_and(|until| until <= now) {
                 let [state, weight] = words(Some(value));
-                info!(
+                tell!(
+                    self.teller,
+                    info,
+                    Override,
                     pool,
-                    backend, state, weight, "a remembered override has ended while steerd was stopped"
+                    backend,
+                    state,
+                    weight,
+                    "a remembered override has ended while steerd was stopped"
                 );
                 continue;
             }
             let Some((id, index)) = self.pools.find(pool, backend) else {
                 let [state, weight] = words(Some(value));
-                info!(pool, backend, state, weight, "a remembered override is dropped, its backend is gone");
+                tell!(
+                    self.teller,
+                    info,
+                    Override,
+                    pool,
+                    backend,
+                    state,
+                    weight,
+                    "a remembered override is dropped, its backend is gone"
+                );
                 continue;
             };
             let asked_by = by.clone();
@@ -123,7 +137,7 @@ impl Fleet {
         all
     }
 
-    /// Finds and logs the overrides whose backends are gone after the reload.
+    /// Finds and tells the overrides whose backends are gone after the reload.
     pub(super) fn lost_overrides(&self, before: Vec<LostOverride>, asked_by: &str) -> Vec<LostOverride> {
         let places = self.overrides.places.iter();
         let now = places.filter_map(|place| self.named_override(*place));
@@ -133,9 +147,16 @@ impl Fleet {
         let lost: Vec<LostOverride> = before.into_iter().filter(is_lost).collect();
         for LostOverride { pool, backend, value, .. } in &lost {
             let (pool, backend, [state, weight]) = (&**pool, &**backend, words(Some(*value)));
-            info!(
+            tell!(
+                self.teller,
+                info,
+                Override,
                 pool,
-                backend, state, weight, asked_by, "the override of a backend has ended, the backend is gone"
+                backend,
+                state,
+                weight,
+                asked_by,
+                "the override of a backend has ended, the backend is gone"
             );
         }
         lost
@@ -199,7 +220,7 @@ impl Fleet {
             return;
         }
         pool.series.overridden(backend, kind, value);
-        log_override(pool, (backend, kind), from, now, why, asked_by);
+        tell_override(pool, (backend, kind), (from, why), now, asked_by, &self.teller);
         if value.is_some() {
             self.overrides.places.insert(place);
         } else {
@@ -280,14 +301,14 @@ pub(super) fn rounded(length: Duration) -> Duration {
     Duration::from_secs((length + HALF_A_SECOND).as_secs())
 }
 
-/// Logs a new override, or the end of the previous one.
-fn log_override(
+/// Tells a new override, or the end of the previous one.
+fn tell_override(
     pool: &PoolState,
     (backend, kind): (usize, OverrideKind),
-    from: Option<OverrideValue>,
+    (from, why): (Option<OverrideValue>, &str),
     now: Stamp,
-    why: &str,
     asked_by: Option<&str>,
+    teller: &Teller,
 ) {
     let kept = pool.backends.get(backend).and_then(|state| state.kept(kind));
     let (from, left) = (from.map(|value| value.to_string()), pool.tally.to_string());
@@ -297,13 +318,34 @@ fn log_override(
         Some(KeptOverride { value, until, reason, .. }) => {
             let ends_in = until.map(|until| Shown(rounded(until.since(now))).to_string());
             let ([state, weight], reason) = (words(Some(*value)), reason.as_deref());
-            info!(
+            tell!(
+                teller,
+                info,
+                Override,
                 pool,
-                backend, state, weight, from, ends_in, reason, left, asked_by, "backend is overridden, {why}"
+                backend,
+                state,
+                weight,
+                from,
+                ends_in,
+                reason,
+                left,
+                asked_by,
+                "backend is overridden, {why}"
             );
         }
         None if from.is_some() => {
-            info!(pool, backend, from, left, asked_by, "the override of a backend has ended, {why}");
+            tell!(
+                teller,
+                info,
+                Override,
+                pool,
+                backend,
+                from,
+                left,
+                asked_by,
+                "the override of a backend has ended, {why}"
+            );
         }
         None => {}
     }

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use rand::Rng;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::check::{Probe, Timing};
+use crate::events::{Teller, tell};
 use crate::fleet::history::{KeptTransition, NewOutcome};
 use crate::fleet::pools::{BackendState, standing};
 use crate::fleet::slots::{Class, Start};
@@ -174,7 +175,7 @@ impl Fleet {
         }
     }
 
-    /// Exports when a certificate expires, and logs it if it is due.
+    /// Exports when a certificate expires, and tells it if it is due.
     fn note_expiry(&self, ticket: Ticket, expires: SystemTime, wall: SystemTime, tell: bool) {
         let Some(target) = self.targets.get(ticket.target) else { return };
         for User { spot, check } in &target.users {
@@ -186,7 +187,7 @@ impl Fleet {
                 let date = Timestamp::try_from(expires).map(|date| date.strftime("%Y-%m-%d").to_string());
                 let date = date.unwrap_or_default();
                 let has = if expires <= wall { "expired" } else { "expires" };
-                warn!(pool = name, backend, %address, check, "a certificate {has} on {date}; renew it on the backend");
+                tell!(self.teller, warn, Certificate, pool = name, backend, %address, check, "a certificate {has} on {date}; renew it on the backend");
             }
         }
     }
@@ -213,7 +214,7 @@ impl Fleet {
         }
     }
 
-    /// Evaluates an address from its checks. If its standing changes, counts and logs it, and marks the pool
+    /// Evaluates an address from its checks. If its standing changes, counts and tells it, and marks the pool
     /// for the next table.
     pub(super) fn judge(&mut self, spot: Spot, reason: &Reason<'_>) {
         let (now, at) = (self.now, self.at);
@@ -247,7 +248,7 @@ impl Fleet {
                 let over = pool.backends.get(backend).and_then(BackendState::over);
                 let left = pool.tally;
                 if let Some(named) = self.pools.named(spot) {
-                    reason.log(named, from, to, over, left);
+                    reason.tell(named, (from, to), over, left, &self.teller);
                 }
             }
         }
@@ -276,19 +277,22 @@ pub(super) struct Reason<'a> {
 }
 
 impl Reason<'_> {
-    /// Logs a change of the address, and how much of the pool is healthy after it.
-    fn log(
+    /// Tells a change of the address, and how much of the pool is healthy after it.
+    fn tell(
         &self,
         (pool, backend, address): (&str, &str, IpAddr),
-        from: Standing,
-        to: Standing,
+        (from, to): (Standing, Standing),
         over: Option<Override>,
         left: Tally,
+        teller: &Teller,
     ) {
         let overridden = over.map(Override::as_str);
         macro_rules! line {
             ($level:ident) => {
-                $level!(
+                tell!(
+                    teller,
+                    $level,
+                    Transition,
                     pool,
                     backend,
                     %address,

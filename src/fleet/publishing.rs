@@ -1,4 +1,4 @@
-//! Builds the answer table from the pools, and logs what changes with it.
+//! Builds the answer table from the pools, and tells the changes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::fleet::Fleet;
 use crate::fleet::pools::Pools;
-use crate::fleet::services::log_pool;
+use crate::fleet::services::tell_pool;
 use crate::pool::PoolId;
 use crate::rules::{RuleTable, RuleTables};
 use crate::service::{Service, ServiceId};
@@ -88,11 +88,11 @@ impl Fleet {
             if let (Some(before), Some(now), Some(pool)) =
                 (previous.pool(id), table.pool(id), self.pools.get(id))
             {
-                log_pool(before, now, &pool.tally.to_string(), asked_by);
+                tell_pool(before, now, &pool.tally.to_string(), asked_by, &self.teller);
             }
         }
         let affected = touched.iter().flat_map(|id| services.of_pool(*id)).chain(others);
-        self.service_log.look(&previous, &table, affected, asked_by);
+        self.service_log.look(&previous, &table, affected, asked_by, &self.teller);
         true
     }
 

@@ -18,7 +18,7 @@ use crate::fleet::failback::{earlier_tiers, recalled_plans};
 use crate::fleet::memory::Hints;
 use crate::fleet::pools::{Linking, PoolState, Pools};
 use crate::fleet::probing::Reason;
-use crate::fleet::services::log_pool;
+use crate::fleet::services::tell_pool;
 use crate::fleet::targets::{Linker, Spot};
 use crate::pool::{Backend, OverrideValue, Pool, PoolId};
 use crate::rules::RuleTable;
@@ -245,14 +245,14 @@ impl Fleet {
             if let (Some(old), Some(new)) = (old, table.pool(id))
                 && !Arc::ptr_eq(old, new)
             {
-                log_pool(old, new, &pool.tally.to_string(), Some(&by));
+                tell_pool(old, new, &pool.tally.to_string(), Some(&by), &self.teller);
             }
         }
         if same_services {
             let services = (0..).map(ServiceId).take(table.services().len());
-            self.service_log.look(&before, &table, services, Some(&by));
+            self.service_log.look(&before, &table, services, Some(&by), &self.teller);
         } else {
-            self.service_log.go_on(&before, &table, Some(&by));
+            self.service_log.go_on(&before, &table, Some(&by), &self.teller);
         }
         self.assess_certainty();
         self.publish_certainty(false);

@@ -8,8 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
-
+use crate::events::{Teller, tell};
 use crate::fleet::Fleet;
 use crate::fleet::local_faults::{LocalFaults, Suspecting};
 use crate::fleet::pools::PoolState;
@@ -52,23 +51,38 @@ impl Fleet {
         enough.map(|(pace, (_, members))| Group { pool: pool.cloned(), pace, share, members }).collect()
     }
 
-    /// Logs the alarms that began or ended since the last turn.
+    /// Tells the alarms that began or ended since the last turn.
     pub(super) fn heed_alarms(&mut self) {
         let at = self.at;
         if let Some(begins) = self.local_faults.turn(at) {
             let LocalFaults { spoken, void, .. } = self.local_faults;
             if begins {
                 let reason = self.local_faults.suspected().map(|suspected| &*suspected.reason);
-                warn!(
+                tell!(
+                    self.teller,
+                    warn,
+                    Suspicion,
                     of = spoken,
                     void,
                     reason,
                     "this machine is suspected: nearly no probe can be made, so no state changes"
                 );
             } else if spoken == 0 {
-                info!("this machine is no longer suspected: nothing is probed any more");
+                tell!(
+                    self.teller,
+                    info,
+                    Suspicion,
+                    "this machine is no longer suspected: nothing is probed any more"
+                );
             } else {
-                info!(of = spoken, void, "this machine is no longer suspected: probes can be made again");
+                tell!(
+                    self.teller,
+                    info,
+                    Suspicion,
+                    of = spoken,
+                    void,
+                    "this machine is no longer suspected: probes can be made again"
+                );
             }
             self.show_suspicion();
         }
@@ -80,8 +94,8 @@ impl Fleet {
         }
     }
 
-    /// Logs the end of a suspicion and why it ended: the backends recovered, or the time is over and failures
-    /// count again. If a pool has several suspicions, only the end of the last one is logged.
+    /// Tells the end of a suspicion and why it ended: the backends recovered, or the time is over and failures
+    /// count again. If a pool has several suspicions, only the end of the last one is told.
     fn tell_ends(&self, alarms: &[Alarm], now: Moment) {
         let mut ends: BTreeMap<Option<Arc<str>>, Moment> = BTreeMap::new();
         for alarm in alarms {
@@ -103,17 +117,26 @@ impl Fleet {
                 .filter(|known| pool.as_ref().is_none_or(|pool| pool == known.series.name()));
             let failing = self.kept_failing(known);
             if until > now {
-                info!(
+                tell!(
+                    self.teller,
+                    info,
+                    Suspicion,
                     pool = name,
                     "this machine is no longer suspected instead of {of}: the configuration has changed"
                 );
             } else if failing == 0 {
-                info!(
+                tell!(
+                    self.teller,
+                    info,
+                    Suspicion,
                     pool = name,
                     "this machine is no longer suspected instead of {of}: none fails any more"
                 );
             } else {
-                warn!(
+                tell!(
+                    self.teller,
+                    warn,
+                    Suspicion,
                     pool = name,
                     failing,
                     "this machine is no longer suspected instead of {of}: the time is over, and backends that still fail \
@@ -133,7 +156,7 @@ impl Fleet {
         distinct(pools.flat_map(deciding).collect()).iter().filter(is_kept).count()
     }
 
-    /// Exports and logs the current suspicions.
+    /// Exports and tells the current suspicions.
     fn note_suspicions(&mut self) {
         let (now, at) = (self.now, self.at);
         let suspected = |suspicion: &Suspicion| Suspecting {
@@ -149,10 +172,10 @@ impl Fleet {
             self.health.suspicions().map(|found| (found.pool.clone(), suspected(found))).collect();
         for pool in &mut self.pools.0 {
             let name = Arc::clone(pool.series.name());
-            take_over(&mut pool.suspected, present.remove(&Some(Arc::clone(&name))), &name);
+            take_over(&mut pool.suspected, present.remove(&Some(Arc::clone(&name))), &name, &self.teller);
             pool.series.suspected(pool.suspected.is_some());
         }
-        take_over(&mut self.suspected, present.remove(&None), "");
+        take_over(&mut self.suspected, present.remove(&None), "", &self.teller);
         self.show_suspicion();
     }
 
@@ -166,17 +189,17 @@ fn whom(pool: Option<&str>) -> &'static str {
     if pool.is_some() { "the pool" } else { "all pools together" }
 }
 
-/// Replaces the suspicion of a pool, or of all pools if `pool` is empty, and logs the beginning.
-fn take_over(place: &mut Option<Suspecting>, now: Option<Suspecting>, pool: &str) {
+/// Replaces the suspicion of a pool, or of all pools if `pool` is empty, and tells the beginning.
+fn take_over(place: &mut Option<Suspecting>, now: Option<Suspecting>, pool: &str, teller: &Teller) {
     let of = whom(Some(pool).filter(|pool| !pool.is_empty()));
     match (&*place, &now) {
         (None, Some(suspected)) => {
             let reason = &*suspected.reason;
-            warn!(pool, reason, "this machine is suspected instead of {of}");
+            tell!(teller, warn, Suspicion, pool, reason, "this machine is suspected instead of {of}");
         }
         // It is the same suspicion. Its figures date from its beginning.
         (Some(_), Some(_)) => return,
-        // Its end was already logged.
+        // Its end was already told.
         (_, None) => {}
     }
     *place = now;

@@ -30,7 +30,7 @@ use tracing::warn;
 use self::placement::Placement;
 use self::rate_limit::{LimitAction, Limiter};
 use crate::answer::{self, Client, Disposition, Responder};
-use crate::metrics::{Batch, Dropped, Counted, Metrics};
+use crate::metrics::{Batch, Counted, Dropped, Metrics};
 use crate::sys;
 use crate::sys::clock::unix_time;
 use crate::table::{Published, Table};

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use super::{COLUMNS, Dropped, Counted, FIRST_DROP, FIRST_EVENT, FIRST_RCODE, Metrics};
+use super::{COLUMNS, Counted, Dropped, FIRST_DROP, FIRST_EVENT, FIRST_RCODE, Metrics};
 use crate::answer::{Disposition, DropReason, Transport};
 use crate::counters::CounterRow;
 use crate::pool::Family;

@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
-use tracing::{info, warn};
 
 use crate::checker::{CheckerCommand, CheckerHandle};
+use crate::events::tell;
 use crate::file::Reading;
 use crate::geo::{FileStamp, RuleFiles, SourceFault};
 use crate::metrics::Metrics;
+use crate::reload::Reach;
 use crate::reload::swap::ask;
 use crate::rules::RuleTable;
 
@@ -68,7 +69,7 @@ impl WatchedFiles {
     }
 
     /// Looks at the files, and compiles the rules again if some have changed.
-    pub(super) async fn look(&mut self, checker: &CheckerHandle, metrics: &Metrics) {
+    pub(super) async fn look(&mut self, Reach { checker, metrics, events, .. }: &Reach) {
         let Some(stamps) = self.stamps().await else { return };
         if stamps == self.files.stamps {
             (self.changing, self.refused) = (None, None);
@@ -92,10 +93,23 @@ impl WatchedFiles {
                 self.refused = None;
                 self.show(metrics);
                 metrics.operation.rule_files_read(true);
-                info!(files, ranges, replaced, "files of rules have changed and were read again");
+                tell!(
+                    events.now(),
+                    info,
+                    Reload,
+                    files,
+                    ranges,
+                    replaced,
+                    "files of rules have changed and were read again"
+                );
             }
             Err(fault) => {
-                warn!("{fault}; the rules stay as they were, and the file is read again when it changes");
+                tell!(
+                    events.now(),
+                    warn,
+                    Reload,
+                    "{fault}; the rules stay as they were, and the file is read again when it changes"
+                );
                 metrics.operation.rule_files_read(false);
                 self.refused = Some(stamps);
             }

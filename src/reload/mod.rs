@@ -37,6 +37,7 @@ use tracing::{error, info, warn};
 use crate::checker;
 use crate::config::fault::{ConfigFault, ConfigFaults};
 use crate::config::{self, Access, AdminSettings, ServerSettings, Setup};
+use crate::events::{Events, Teller, tell};
 use crate::file::Reading;
 use crate::geo::RuleFiles;
 use crate::listener::InForce;
@@ -178,6 +179,8 @@ pub struct Reach {
     pub state_dir: watch::Sender<Option<StateDirectory>>,
     /// Counts reloads.
     pub metrics: Arc<Metrics>,
+    /// Records reloads.
+    pub events: Events,
 }
 
 /// A request for a reload.
@@ -249,7 +252,7 @@ impl Reloader {
                         let _ = reply.send(outcome);
                     }
                 }
-                () = self.watched.due() => self.watched.look(&self.reach.checker, &self.reach.metrics).await,
+                () = self.watched.due() => self.watched.look(&self.reach).await,
                 () = signalled.notified() => {
                     let _ = self.reload("SIGHUP", None, std::future::pending()).await;
                 }
@@ -270,14 +273,14 @@ impl Reloader {
         match &outcome {
             Ok(report) => {
                 counts.reloaded();
-                report.tell(asked_by);
+                report.tell(asked_by, &self.reach.events.now());
             }
             Err(refusal) => {
                 // A request for another file does not make the running configuration invalid.
                 if !matches!(refusal, ReloadRefusal::OtherFile { .. }) {
                     counts.reload_refused();
                 }
-                refusal.tell(asked_by);
+                refusal.tell(asked_by, &self.reach.events.now());
             }
         }
         outcome
@@ -441,19 +444,34 @@ impl ReloadReport {
         told.join("; ")
     }
 
-    fn tell(&self, asked_by: &str) {
+    fn tell(&self, asked_by: &str, teller: &Teller) {
         for warning in self.new_warnings.iter().take(MOST_TOLD) {
             warn!("{}: {}", warning.location, warning.message);
         }
         let changes = self.shown();
         let (generation, took, warnings) = (self.generation, self.took, self.warnings.iter().count());
         if changes.is_empty() {
-            info!(asked_by, generation, ?took, warnings, "reloaded: nothing has changed");
+            tell!(
+                teller,
+                info,
+                Reload,
+                asked_by,
+                generation,
+                ?took,
+                warnings,
+                "reloaded: nothing has changed"
+            );
         } else {
-            info!(asked_by, generation, ?took, warnings, changes, "reloaded");
+            tell!(teller, info, Reload, asked_by, generation, ?took, warnings, changes, "reloaded");
         }
         for change in &self.restart_needed {
-            warn!(key = change.name(), "this change needs a restart; until then the old value is in force");
+            tell!(
+                teller,
+                warn,
+                Reload,
+                key = change.name(),
+                "this change needs a restart; until then the old value is in force"
+            );
         }
     }
 }
@@ -479,7 +497,7 @@ fn lines(of: &str, changes: &[Change]) -> Vec<String> {
 }
 
 impl ReloadRefusal {
-    fn tell(&self, asked_by: &str) {
+    fn tell(&self, asked_by: &str, teller: &Teller) {
         if let Self::Faults(faults) = self {
             for ConfigFault { location, message, hint, .. } in faults.errors().take(MOST_TOLD) {
                 match hint {
@@ -488,7 +506,7 @@ impl ReloadRefusal {
                 }
             }
         }
-        error!(asked_by, "reload refused: {self}");
+        tell!(teller, error, Reload, asked_by, "reload refused: {self}");
     }
 }
 

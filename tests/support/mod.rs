@@ -258,7 +258,7 @@ pub(crate) fn http_with(
     exchange(server, &head, body)
 }
 
-fn exchange(server: SocketAddr, head: &str, body: &str) -> (u16, String) {
+pub(crate) fn exchange(server: SocketAddr, head: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "{head}Connection: close\r\n\r\n{body}").unwrap();

@@ -6,6 +6,7 @@
 mod checks;
 mod cli;
 mod client;
+mod events;
 mod explain;
 mod failover;
 mod harness;

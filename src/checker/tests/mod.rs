@@ -27,8 +27,10 @@ pub(crate) use tokio::time::Instant;
 use super::*;
 pub(crate) use crate::captured_log::CapturedLog;
 pub(crate) use crate::check::{Check, PoolSetup, Probe, TcpProbe, Timing};
+use crate::events::Events;
 pub(crate) use crate::fleet::*;
 pub(crate) use crate::health::Outcome;
+use crate::metrics::Metrics;
 pub(crate) use crate::metrics::Metrics;
 pub(crate) use crate::name::Name;
 pub(crate) use crate::pool::{Backend, Family, Pool, PoolId, Require};
@@ -282,10 +284,19 @@ pub(crate) fn start_after(
     metrics: Arc<Metrics>,
     outside: Script,
 ) -> CheckerHandle {
-    let (handle, work) =
-        prepare(FleetSetup { served, memory }, capacity, metrics, outside, Retired::start().unwrap());
+    let (handle, work) = prepare(
+        FleetSetup { served, memory },
+        capacity,
+        outputs(metrics),
+        outside,
+        Retired::start().unwrap(),
+    );
     tokio::spawn(work);
     handle
+}
+
+fn outputs(metrics: Arc<Metrics>) -> Outputs {
+    Outputs { metrics, events: Events::new(SystemTime::UNIX_EPOCH) }
 }
 
 pub(crate) fn run(served: Served) -> (CheckerHandle, Script) {

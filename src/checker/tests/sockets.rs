@@ -24,7 +24,7 @@ async fn over_sockets_a_backend_dies_and_returns() {
     let timing = milliseconds(200, 150, 20);
     let pools = vec![pool_of("web", tcp(port, timing), &["127.0.1.1", "127.0.1.2", "127.0.1.3"])];
     let setup = FleetSetup { served: setup(pools, vec![service(&[0])]), memory: Memory::default() };
-    let handle = start(setup, CAPACITY, Arc::new(Metrics::new(1))).unwrap();
+    let handle = start(setup, CAPACITY, outputs(Arc::new(Metrics::new(1)))).unwrap();
     ready(&handle).await;
     assert_eq!(eligible(&handle, 0).len(), 3);
     let dead = listening.remove(1);
@@ -55,7 +55,7 @@ async fn over_sockets_a_black_hole_among_fifty_delays_no_other() {
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     let served = setup(vec![pool_of("web", tcp(port, timing), &addresses)], Vec::new());
     let setup = FleetSetup { served, memory: Memory::default() };
-    let handle = start(setup, CAPACITY, Arc::new(Metrics::new(1))).unwrap();
+    let handle = start(setup, CAPACITY, outputs(Arc::new(Metrics::new(1)))).unwrap();
     ready(&handle).await;
     assert_eq!(eligible(&handle, 0).len(), 49);
     let dead: SocketAddr = listening.pop().unwrap().local_addr().unwrap();

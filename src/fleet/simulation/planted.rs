@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 use rand::rngs::SmallRng;
 
 use crate::check::Probe;
+use crate::events::Events;
 use crate::fleet::calendar::Stamp;
 use crate::fleet::slots::Class;
 use crate::fleet::{
     Capacity, Clocks, Due, FailoverRequest, Fleet, FleetSetup, Launch, Memory, MemoryChanges,
-    NewConfiguration, Overridden, OverrideChange, OverrideRefused, OverrideRequest, ProbeRun, Reloaded,
-    Running, ServiceChanged, ServiceRefused, Survey,
+    NewConfiguration, Outputs, Overridden, OverrideChange, OverrideRefused, OverrideRequest, ProbeRun,
+    Reloaded, Running, ServiceChanged, ServiceRefused, Survey,
 };
 use crate::health::{Moment, Outcome};
 use crate::metrics::Metrics;
@@ -171,7 +172,8 @@ impl Subject {
             }
             _ => {}
         }
-        let fleet = Fleet::new(setup, capacity, Arc::new(Metrics::new(1)), clocks, rng);
+        let outputs = Outputs { metrics: Arc::new(Metrics::new(1)), events: Events::new(clocks.wall) };
+        let fleet = Fleet::new(setup, capacity, outputs, clocks, rng);
         Self { fleet, fault, survey: None, started: Vec::new(), removed: Vec::new(), occasions: 0 }
     }
 

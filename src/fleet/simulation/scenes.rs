@@ -1,19 +1,20 @@
 //! Scenes: defects that random worlds have found, and what they cannot compare exactly.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::check::{Check, PoolSetup, Probe, TcpProbe};
+use crate::events::Events;
 use crate::fleet::simulation::configuration::{served, steered};
 use crate::fleet::simulation::planted::time_of_day;
 use crate::fleet::simulation::world::report;
 use crate::fleet::simulation::{DEFAULTS, milliseconds};
 use crate::fleet::{
-    Capacity, Clocks, FailoverRequest, Fleet, FleetSetup, Launch, Memory, NewConfiguration, OverrideChange,
-    OverrideRequest, RememberedOverride, RememberedState, RememberedTier, Running,
+    Capacity, Clocks, FailoverRequest, Fleet, FleetSetup, Launch, Memory, NewConfiguration, Outputs,
+    OverrideChange, OverrideRequest, RememberedOverride, RememberedState, RememberedTier, Running,
 };
 use crate::health::{Moment, Outcome, Verdict};
 use crate::metrics::Metrics;
@@ -51,8 +52,9 @@ impl Scene {
     fn with(setup: FleetSetup, probes: usize) -> Self {
         let mut rng = SmallRng::seed_from_u64(1);
         let capacity = Capacity { counting_threads: 1, probes };
-        let metrics = Arc::new(Metrics::new(1));
-        let fleet = Fleet::new(setup, capacity, metrics, clocks(Moment::ZERO), &mut rng);
+        let outputs =
+            Outputs { metrics: Arc::new(Metrics::new(1)), events: Events::new(SystemTime::UNIX_EPOCH) };
+        let fleet = Fleet::new(setup, capacity, outputs, clocks(Moment::ZERO), &mut rng);
         Self { fleet, rng, now: Moment::ZERO, running: Vec::new() }
     }
 

@@ -6,6 +6,7 @@ mod swap;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 
@@ -136,6 +137,7 @@ impl Fixture {
             access,
             state_dir,
             metrics: Arc::clone(&metrics),
+            events: Events::new(SystemTime::now()),
         };
         let handle = start(Some(file), Configured::of(&setup), reach);
         Self {
@@ -525,6 +527,7 @@ async fn without_a_file_or_without_a_checker() {
         access: watch::channel(Access::default()).0,
         state_dir: watch::channel(None).0,
         metrics: Arc::new(Metrics::new(1)),
+        events: Events::new(SystemTime::now()),
     };
     let demo = start(None, Configured::of(&setup), reach());
     assert!(matches!(demo.reload("a test".into(), None).await, Err(ReloadRefusal::NoFile)));
