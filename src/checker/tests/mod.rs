@@ -30,7 +30,6 @@ pub(crate) use crate::check::{Check, PoolSetup, Probe, TcpProbe, Timing};
 use crate::events::Events;
 pub(crate) use crate::fleet::*;
 pub(crate) use crate::health::Outcome;
-use crate::metrics::Metrics;
 pub(crate) use crate::metrics::Metrics;
 pub(crate) use crate::name::Name;
 pub(crate) use crate::pool::{Backend, Family, Pool, PoolId, Require};
