@@ -113,17 +113,41 @@ impl AdminClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
-        let unreachable =
-            |error| ClientError::Unreachable { url: self.url.clone(), origin: self.origin.clone(), error };
-        let host = self.url.host.trim_start_matches('[').trim_end_matches(']');
-        let stream = timeout(CONNECT_TIME, TcpStream::connect((host, self.url.port)))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(unreachable)?;
+        let stream = self.connect().await?;
         match timeout(REPLY_TIME, self.exchange(stream, method, path, body)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(self.odd(format!("no reply within {REPLY_TIME:?}"))),
         }
+    }
+
+    /// Asks whether DNS is answered; this needs no token.
+    ///
+    /// # Errors
+    /// Why it is not answered, or why the request fails.
+    pub(super) async fn is_ready(&self) -> Result<(), ClientError> {
+        let stream = TokioIo::new(self.connect().await?);
+        let (mut sender, connection) =
+            http1::handshake(stream).await.map_err(|error| self.odd(error.to_string()))?;
+        tokio::spawn(connection);
+        let (status, body) = self.send_plain(&mut sender, Request::get("/readyz"), None).await?;
+        if status.is_success() {
+            return Ok(());
+        }
+        let problem =
+            serde_json::from_slice(&body).map_err(|_| self.odd(format!("{status} without JSON")))?;
+        Err(ClientError::Refused { status, problem })
+    }
+
+    async fn connect(&self) -> Result<TcpStream, ClientError> {
+        let host = self.url.host.trim_start_matches('[').trim_end_matches(']');
+        timeout(CONNECT_TIME, TcpStream::connect((host, self.url.port)))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|error| ClientError::Unreachable {
+                url: self.url.clone(),
+                origin: self.origin.clone(),
+                error,
+            })
     }
 
     async fn exchange(
@@ -192,6 +216,18 @@ impl AdminClient {
         request: request::Builder,
         body: Option<String>,
     ) -> Result<(StatusCode, Value), ClientError> {
+        let (status, read) = self.send_plain(sender, request, body).await?;
+        let value = serde_json::from_slice(&read).map_err(|_| self.odd(format!("{status} without JSON")))?;
+        Ok((status, value))
+    }
+
+    /// Sends one request and returns the status and the body of the reply.
+    async fn send_plain(
+        &self,
+        sender: &mut http1::SendRequest<Full<Bytes>>,
+        request: request::Builder,
+        body: Option<String>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
         let odd = |error: &dyn fmt::Display| self.odd(error.to_string());
         let request = request
             .header(HOST, format!("{}:{}", self.url.host, self.url.port))
@@ -202,9 +238,7 @@ impl AdminClient {
         let reply = sender.send_request(request).await.map_err(|error| odd(&error))?;
         let status = reply.status();
         let read = Limited::new(reply.into_body(), MAX_REPLY).collect().await.map_err(|error| odd(&error))?;
-        let value = serde_json::from_slice(&read.to_bytes())
-            .map_err(|_| self.odd(format!("{status} without JSON")))?;
-        Ok((status, value))
+        Ok((status, read.to_bytes()))
     }
 
     fn odd(&self, reason: String) -> ClientError {

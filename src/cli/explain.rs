@@ -39,8 +39,9 @@ pub(super) struct Explain {
     server: ServerArguments,
 }
 
+/// The type of a query for addresses.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum AddressType {
+pub(super) enum AddressType {
     A,
     Aaaa,
 }

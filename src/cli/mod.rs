@@ -9,6 +9,7 @@ mod columns;
 mod demo;
 mod events;
 mod explain;
+mod healthcheck;
 mod log;
 mod overrides;
 mod probe;
@@ -116,6 +117,15 @@ Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 
         #[arg(long)]
         json: bool,
     },
+    /// Tell whether this instance should be announced: for containers, load balancers and BGP daemons
+    #[command(after_help = "\
+Examples:
+  steerd healthcheck                                  DNS is answered
+  steerd healthcheck --name www.lb.example.com        and so is this name, with addresses
+  steerd healthcheck --admin http://127.0.0.1:8053 --dns 192.0.2.53 --name www.lb.example.com
+
+Exit codes: 0 announce it; 1 do not, with the reason; 2 usage.")]
+    Healthcheck(healthcheck::HealthCheck),
     /// Show why a client gets an answer: the rule, each tier, each backend and how often it is drawn
     #[command(after_help = "\
 Examples:
@@ -227,6 +237,7 @@ pub fn run() -> ExitCode {
         Command::Check { config, json } => check::run(&config.path(), json),
         Command::Probe { config, target, json } => probe::run(&config.path(), target.as_ref(), json),
         Command::Reload { server, json } => reload::run(&server, json),
+        Command::Healthcheck(asked) => healthcheck::run(&asked),
         Command::Explain(asked) => explain::run(&asked),
         Command::Drain(said) => overrides::set(Override::Drain, &said),
         Command::Disable(said) => overrides::set(Override::Disabled, &said),

@@ -9,7 +9,7 @@ use crate::config::binding;
 use crate::config::client::ClientSettings;
 use crate::config::document::{Document, Sections};
 use crate::config::load;
-use crate::config::server::{Listen, socket_address};
+use crate::config::server::{Listen, listeners, socket_address};
 use crate::config::source::{Findings, SourceFile};
 use crate::config::token::BearerToken;
 use crate::config::value::{Located, NamedValue, TomlValue};
@@ -83,6 +83,8 @@ pub struct AdminPlace {
     pub token_file: Option<PathBuf>,
     /// `[client]`.
     pub client: ClientSettings,
+    /// `listen` of `[server]`; empty if it is not set.
+    pub dns: Vec<SocketAddr>,
 }
 
 impl AdminPlace {
@@ -108,10 +110,13 @@ impl AdminPlace {
         let main = Document::parse(&source, findings);
         let included = main.included(findings);
         let included: Vec<_> = included.iter().map(|source| Document::parse(source, findings)).collect();
-        let Sections { admin, client, .. } = Sections::collect(&main, &included, findings);
+        let Sections { server, admin, client, .. } = Sections::collect(&main, &included, findings);
         let client = client.and_then(|entry| entry.value.table(entry.at));
         let client = client.map(|mut table| ClientSettings::from_table(&mut table)).unwrap_or_default();
-        let place = Self { client, ..Self::default() };
+        let dns = server.and_then(|entry| entry.value.table(entry.at));
+        let dns = dns.and_then(|mut table| table.read("listen", listeners)).map(|read| read.value);
+        let dns = dns.into_iter().flatten().map(|located| located.value).collect();
+        let place = Self { client, dns, ..Self::default() };
         let Some(mut table) = admin.and_then(|entry| entry.value.table(entry.at)) else { return Ok(place) };
         Ok(Self {
             listen: table.read("listen", socket_address).map(|read| read.value),
@@ -134,7 +139,9 @@ mod tests {
             AdminPlace::of(&path).unwrap()
         };
         let place =
-            of("[admin]\nlisten = \"127.0.0.1:9\"\ntoken_file = \"t\"\nodd = 1\n[server]\nworkers = 'x'\n");
+            of("[admin]\nlisten = \"127.0.0.1:9\"\ntoken_file = \"t\"\nodd = 1\n[server]\nworkers = 'x'\n\
+             listen = [\"192.0.2.1:53\", 'y']\n");
+        assert_eq!(place.dns, ["192.0.2.1:53".parse().unwrap()]);
         assert_eq!(place.listen, Some("127.0.0.1:9".parse().unwrap()));
         assert_eq!(place.token_file, Some(directory.path().join("t")));
         assert_eq!(of("[admin]\nlisten = \"127.0.0.1:9\"\n[pools\n").listen, place.listen);

@@ -251,7 +251,7 @@ fn tenths(duration: Duration) -> u16 {
     u16::try_from(duration.as_millis() / 100).unwrap_or(u16::MAX)
 }
 
-fn listeners(value: TomlValue<'_>) -> Option<Listen<'_>> {
+pub(super) fn listeners(value: TomlValue<'_>) -> Option<Listen<'_>> {
     let mut listen: Listen<'_> = Vec::new();
     for value in value.list("a list of addresses with ports, such as [\"0.0.0.0:53\", \"[::]:53\"]")? {
         let Some(address) = socket_address(value) else { continue };

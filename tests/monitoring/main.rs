@@ -1,8 +1,10 @@
-//! The files of `examples/monitoring` and the runbook against real programs: promtool and Prometheus from Debian, and a
-//! running steerd.
+//! The files of `examples/monitoring`, the runbook and the hooks of BGP daemons against real programs: promtool, Prometheus
+//! and `ExaBGP` from Debian, and a running steerd.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 
 mod alerts;
+mod anycast;
+mod beside;
 mod names;
 #[path = "../clients/namespace.rs"]
 mod namespace;

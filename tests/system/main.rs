@@ -10,6 +10,7 @@ mod events;
 mod explain;
 mod failover;
 mod harness;
+mod healthcheck;
 mod hostile;
 mod memory;
 mod names;

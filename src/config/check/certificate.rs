@@ -4,7 +4,8 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use rustls::pki_types::ServerName;
+use jiff::Timestamp;
+use rustls::pki_types::{CertificateDer, ServerName};
 
 use crate::check::ClientFiles;
 use crate::config::check::key::CheckKey;
@@ -15,6 +16,9 @@ use crate::pem::{self, IdentityFault};
 
 /// Range of `min_days_left`. 0 overrides a default; nobody needs more than ten years.
 const DAYS_LEFT: RangeInclusive<u32> = 0..=3650;
+
+/// A client certificate with less time left than this causes a warning, seconds.
+const SOON: i64 = 14 * 86_400;
 
 /// The keys of the table.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +75,12 @@ impl<'s> TlsKeys<'s> {
             Err(Reported)
         };
         match pem::identity(&read(certificate)?, &read(key)?) {
-            Ok(_) => Ok(Some(ClientFiles { certificate: certificate.value.clone(), key: key.value.clone() })),
+            Ok(identity) => {
+                if let Some(own) = identity.cert.first() {
+                    about_end(certificate, own);
+                }
+                Ok(Some(ClientFiles { certificate: certificate.value.clone(), key: key.value.clone() }))
+            }
             Err(IdentityFault::Certificate(reason)) => fault(certificate, reason),
             Err(IdentityFault::Key(reason)) if self.client_key.set().is_none() => {
                 fault(key, &format!("{reason}; name the file of the key in `client_key`"))
@@ -79,6 +88,25 @@ impl<'s> TlsKeys<'s> {
             Err(IdentityFault::Key(reason)) => fault(key, reason),
         }
     }
+}
+
+/// Warns of a client certificate that has expired or soon will: backends refuse it, and then all of their probes fail
+/// together.
+fn about_end(file: &Located<'_, PathBuf>, certificate: &CertificateDer<'_>) {
+    let Some(fields) = pem::parse(certificate) else { return };
+    let Ok(end) = Timestamp::from_second(fields.validity().not_after.timestamp()) else { return };
+    let now = Timestamp::now();
+    let verb = match end.duration_since(now).as_secs() {
+        ..=0 => "has expired on",
+        1..SOON => "expires on",
+        _ => return,
+    };
+    let message = format!(
+        "the client certificate {} {verb} {}: backends that verify it refuse each probe from then on",
+        file.value.display(),
+        end.strftime("%Y-%m-%d"),
+    );
+    file.at.warning(message, "put a new one into the same file: it is read within a minute".to_owned());
 }
 
 /// The error was already reported.

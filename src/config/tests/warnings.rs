@@ -36,6 +36,49 @@ fn addresses_that_this_machine_does_not_have() {
     assert!(crate::config::load(&path).unwrap().warnings.is_empty());
 }
 
+/// A client certificate whose time ends this many days from now.
+fn ends_in(days: i64) -> (tempfile::NamedTempFile, String) {
+    use std::io::Write;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days + 1);
+    let day = end.strftime("%Y-%m-%d").to_string();
+    let parts: Vec<i64> = day.split('-').map(|part| part.parse().unwrap()).collect();
+    // The day begins at midnight, so the certificate ends up to a day before `end`.
+    params.not_after = rcgen::date_time_ymd(
+        parts[0].try_into().unwrap(),
+        parts[1].try_into().unwrap(),
+        parts[2].try_into().unwrap(),
+    );
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    file.write_all((certificate + &key.serialize_pem()).as_bytes()).unwrap();
+    (file, day)
+}
+
+#[test]
+fn a_client_certificate_that_ends_soon_is_told() {
+    let told = |days| {
+        let (file, day) = ends_in(days);
+        let path = file.path().display().to_string();
+        let check = format!(
+            "{{ type = \"https\", host = \"a.example\", tls = {{ client_certificate = \"{path}\" }} }}"
+        );
+        let mut told = checked(&format!("backends = [\"192.0.2.1\"]\ncheck = {check}"));
+        told.retain(|warning| warning.contains("client certificate"));
+        (told.join("\n").replace(&path, "FILE"), day)
+    };
+    assert_eq!(told(16).0, "");
+    let (soon, day) = told(10);
+    assert!(soon.contains(&format!("the client certificate FILE expires on {day}: backends that")), "{soon}");
+    let (past, day) = told(-3);
+    assert!(
+        past.contains(&format!("the client certificate FILE has expired on {day}: backends that")),
+        "{past}"
+    );
+    assert!(past.contains("| put a new one into the same file"), "{past}");
+}
+
 /// The warnings of `steerd check` for a pool `x` with these lines, from line 2.
 fn checked(lines: &str) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
