@@ -6,11 +6,14 @@
 mod check;
 mod client;
 mod columns;
+mod completions;
 mod demo;
 mod events;
 mod explain;
 mod healthcheck;
+mod init;
 mod log;
+mod manual;
 mod overrides;
 mod probe;
 mod reload;
@@ -27,7 +30,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing::{error, subscriber, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -43,13 +46,16 @@ const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
 /// The exit code for wrong usage.
 const USAGE: u8 = 2;
 
+/// The name of the program, in manual pages and completions.
+const PROGRAM: &str = "steerd";
+
 /// The environment variable with the path of the configuration file, which applies if there is no argument.
 const CONFIG_VARIABLE: &str = "STEERD_CONFIG";
 const DEFAULT_CONFIG: &str = "/etc/steerd/steerd.toml";
 
 #[derive(Debug, Parser)]
 #[command(
-    name = "steerd",
+    name = PROGRAM,
     version,
     arg_required_else_help = true,
     about = "Authoritative DNS server that answers with a weighted subset of the backends that are healthy now",
@@ -59,6 +65,7 @@ const DEFAULT_CONFIG: &str = "/etc/steerd/steerd.toml";
     after_help = "\
 Examples:
   steerd demo                           a running example on this machine; nothing to set up
+  steerd init                           write a first configuration
   steerd check -c ./steerd.toml         is this configuration right?
   steerd serve -c ./steerd.toml         run the server
 
@@ -187,6 +194,29 @@ Examples:
     Failover(tiers::FailingOver),
     /// Run an example on this machine: three HTTP backends, a zone and a service; needs no setup
     Demo(demo::Ports),
+    /// Write a first configuration and its zone, and show the commands that come next; asks nothing
+    #[command(after_help = "\
+Examples:
+  steerd init
+  steerd init lb --name www.lb.example.com --backend 192.0.2.11:8080 --backend 192.0.2.12:8080
+
+Exit codes: 0 written; 1 a file exists, or the arguments make no valid configuration; 2 usage.")]
+    Init(init::Init),
+    /// Print the completions of these commands for a shell
+    #[command(after_help = "\
+Examples:
+  source <(steerd completions bash)     for this shell; the Debian package installs them for all
+
+Exit codes: 0 printed; 2 usage.")]
+    Completions(completions::Completions),
+    /// Print the manual page, or write the pages of all commands into a directory
+    #[command(after_help = "\
+Examples:
+  steerd man | man -l -                 read it
+  steerd man --dir /usr/local/share/man/man1
+
+Exit codes: 0 done; 1 a page cannot be written; 2 usage.")]
+    Man(manual::Manual),
 }
 
 #[derive(Debug, Args)]
@@ -250,6 +280,9 @@ pub fn run() -> ExitCode {
         Command::Failback(returning) => tiers::fail_back(&returning),
         Command::Failover(failing) => tiers::fail_over(&failing),
         Command::Demo(ports) => demo::run(ports),
+        Command::Init(init) => init::run(&init),
+        Command::Completions(completions) => completions::run(&completions, CommandLine::command()),
+        Command::Man(manual) => manual::run(&manual, CommandLine::command()),
     }
 }
 
@@ -399,8 +432,6 @@ fn parse_level(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

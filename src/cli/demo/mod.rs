@@ -192,7 +192,7 @@ impl Welcome {
 }
 
 /// The name under which this program was called, or `steerd` if that is too long.
-fn program(called: Option<String>) -> String {
+pub(super) fn program(called: Option<String>) -> String {
     called
         .filter(|called| called.len() <= LONGEST_PROGRAM && !called.contains(char::is_whitespace))
         .unwrap_or_else(|| "steerd".into())
