@@ -15,7 +15,7 @@ use steerd::admin::{self, Sources};
 use steerd::checker::{self, CheckerCommand};
 use steerd::config;
 use steerd::events::Events;
-use steerd::fleet::ServiceRequest;
+use steerd::fleet::{ChangeRequest, ServiceRequest};
 use steerd::listener::{InForce, Limits};
 use steerd::metrics::Metrics;
 use steerd::notify;
@@ -83,8 +83,12 @@ fn source(world: World, file: PathBuf, asked: Arc<Mutex<Vec<Option<String>>>>) -
     tokio::spawn(async move {
         while let Some(command) = received.recv().await {
             match command {
-                CheckerCommand::Override(request, _) => asked.lock().unwrap().push(request.reason),
-                CheckerCommand::ChangeService(ServiceRequest::FailOver(request), _) => {
+                CheckerCommand::Override(request, _)
+                | CheckerCommand::Preview(ChangeRequest::Backend(request), _) => {
+                    asked.lock().unwrap().push(request.reason);
+                }
+                CheckerCommand::ChangeService(ServiceRequest::FailOver(request), _)
+                | CheckerCommand::Preview(ChangeRequest::Service(ServiceRequest::FailOver(request)), _) => {
                     asked.lock().unwrap().push(request.reason);
                 }
                 _ => {}

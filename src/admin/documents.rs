@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use jiff::{Timestamp, Unit};
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::{Formatter, PrettyFormatter};
@@ -22,6 +23,7 @@ use crate::fleet::ServiceStatus;
 use crate::metrics::Metrics;
 use crate::name::Name;
 use crate::pool::PoolId;
+use crate::service::ServiceId;
 use crate::table::{ServiceView, Table};
 
 /// How often a text is started again because another configuration came into force meanwhile.
@@ -83,7 +85,8 @@ impl Documents {
         let render = move |is_wanted: &dyn Fn() -> bool| {
             work.attempt(|table| {
                 let pieces = Pieces::all(&work.checker.commands, table)?;
-                write_everything(table, &pieces, || TextWriter::new(&work.held, is_wanted))
+                let queries = work.metrics.queries();
+                write_everything(table, &pieces, queries, || TextWriter::new(&work.held, is_wanted))
                     .map_err(|_| pieces.broken().into())
             })
         };
@@ -128,10 +131,10 @@ impl Documents {
         let (work, key) = (self.clone(), (DocumentKind::Service, name.to_ascii_lowercase()));
         let render = move |is_wanted: &dyn Fn() -> bool| {
             work.attempt(|table| {
-                let view = service(table, &name)?;
+                let (id, view) = service(table, &name)?;
                 let status = ServiceStatus::of(view, table);
                 let mut writer = TextWriter::new(&work.held, is_wanted);
-                let object = status::Service::from(&status);
+                let object = status::Service::from(&status).with(table.answers().of_whole_service(id, view));
                 object.serialize(&mut Serializer::pretty(&mut writer)).map_err(|_| None)?;
                 writer.write_all(b"\n").map_err(|_| None)?;
                 Ok(writer.finish())
@@ -143,7 +146,7 @@ impl Documents {
     /// The configured name of a service, from any of its spellings.
     pub(super) async fn service_named(&self, name: String) -> Result<Name, Problem> {
         let work = self.clone();
-        let find = move || work.attempt(|table| Ok(service(table, &name)?.service.name.clone()));
+        let find = move || work.attempt(|table| Ok(service(table, &name)?.1.service.name.clone()));
         // With many services the search takes too long for a thread that serves connections.
         tokio::task::spawn_blocking(find).await.unwrap_or_else(|_| Err(not_written()))
     }
@@ -219,15 +222,16 @@ fn not_written() -> Problem {
 }
 
 /// A service by its name in A-labels or in Unicode. Case and a final dot are ignored.
-fn service<'t>(table: &'t Table, name: &str) -> Result<&'t ServiceView, Failed> {
+fn service<'t>(table: &'t Table, name: &str) -> Result<(ServiceId, &'t ServiceView), Failed> {
     let wanted = name.strip_suffix('.').unwrap_or(name);
     let names: Vec<String> = table.services().iter().map(|view| view.service.name.to_plain()).collect();
     let shown = || names.iter().map(|name| service_name(name));
     let is_named =
         |name: &str| name.eq_ignore_ascii_case(wanted) || config::in_letters(name).as_deref() == Some(wanted);
-    let found = shown().zip(table.services().iter()).find(|(name, _)| is_named(name));
+    let found =
+        shown().zip((0..).map(ServiceId).zip(table.services().iter())).find(|(name, _)| is_named(name));
     found
-        .map(|(_, view)| view)
+        .map(|(_, service)| service)
         .ok_or_else(|| Failed::Problem(no_such(&format!("service `{wanted}`"), wanted, shown())))
 }
 
@@ -242,16 +246,20 @@ fn pool(table: &Table, name: &str) -> Result<PoolId, Failed> {
 fn write_everything<'w>(
     table: &Table,
     pieces: &Pieces<'_>,
+    queries: u64,
     writer: impl Fn() -> TextWriter<'w>,
 ) -> io::Result<Everything> {
     let suspected = pieces.suspected();
     let services = services(table);
+    let now = Timestamp::now();
     let mut status_head = writer();
     status_head.write_all(b"{\n")?;
     member(&mut status_head, "version", &env!("CARGO_PKG_VERSION"), ",\n")?;
     member(&mut status_head, "generation", &table.generation, ",\n")?;
+    member(&mut status_head, "at", &now.round(Unit::Millisecond).unwrap_or(now), ",\n")?;
+    member(&mut status_head, "queries", &queries, ",\n")?;
     member(&mut status_head, "suspected", &suspected.as_ref().map(status::Suspected::from), ",\n")?;
-    member(&mut status_head, "services", &shown(&services), ",\n")?;
+    member(&mut status_head, "services", &shown(&services, table), ",\n")?;
     let mut pools_head = writer();
     pools_head.write_all(b"{\n")?;
     member(&mut pools_head, "generation", &table.generation, ",\n")?;
@@ -267,15 +275,21 @@ fn write_everything<'w>(
 fn write_services(table: &Table, writer: &mut TextWriter<'_>) -> io::Result<()> {
     writer.write_all(b"{\n")?;
     member(writer, "generation", &table.generation, ",\n")?;
-    member(writer, "services", &shown(&services(table)), "\n}\n")
+    member(writer, "services", &shown(&services(table), table), "\n}\n")
 }
 
 fn services(table: &Table) -> Vec<ServiceStatus> {
     table.services().iter().map(|view| ServiceStatus::of(view, table)).collect()
 }
 
-fn shown(services: &[ServiceStatus]) -> Vec<status::Service<'_>> {
-    services.iter().map(status::Service::from).collect()
+fn shown<'s>(services: &'s [ServiceStatus], table: &Table) -> Vec<status::Service<'s>> {
+    let views = (0..).map(ServiceId).zip(table.services().iter());
+    let answers = views.map(|(id, view)| table.answers().of_whole_service(id, view));
+    services
+        .iter()
+        .zip(answers)
+        .map(|(service, answers)| status::Service::from(service).with(answers))
+        .collect()
 }
 
 /// Writes a member of the outermost object, which consists of several texts.

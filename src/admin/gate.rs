@@ -4,6 +4,7 @@
 //!                        on loopback                         on any other address
 //! liveness, readiness    everyone                            everyone
 //! the server's proof     everyone, with a local Host         everyone
+//! the page's files       everyone, with a local Host         everyone
 //! reading                everyone, with a local Host         with the token; all if public_reads
 //! changing               with the token; if none is set,     with the token; if none is set,
 //!                        everyone but web pages              nobody
@@ -24,7 +25,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
 use crate::admin::problem::Problem;
-use crate::admin::proof;
+use crate::admin::{page, proof};
 use crate::config::{Access, BearerToken};
 
 /// Maximum number of headers in a head that is inspected before hyper reads it: as many as hyper
@@ -36,6 +37,11 @@ const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// Public paths: liveness, readiness, and the proof that a client requests before it sends a token.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", proof::PATH];
+
+/// Whether everyone may read a path: the public ones, and the files of the status page, which hold no data.
+fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || page::has(path)
+}
 
 /// The remote end of a request's connection.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +106,7 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
 impl Gate {
     /// The standing that a request head implies.
     pub(super) fn standing(&self, path: &str, headers: &HeaderMap) -> ClientStanding {
-        if OPEN.contains(&path) {
+        if is_open(path) {
             return ClientStanding::Open;
         }
         let token = self.access.borrow().token.clone();
@@ -126,7 +132,7 @@ impl Gate {
             refuse_foreign_names(headers)?;
         }
         let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-        if reads && (self.is_loopback || public_reads || OPEN.contains(&path)) {
+        if reads && (self.is_loopback || public_reads || is_open(path)) {
             return Ok(());
         }
         match token {
@@ -269,7 +275,7 @@ mod tests {
                     let case = format!("{method} {is_loopback} {has_token} {public_reads} {shown:?}");
                     let expected = if is_loopback || public_reads { 200 } else { by_token };
                     assert_eq!(judged(&gate, &method, "/api/v1/status", shown), expected, "{case}");
-                    for path in OPEN {
+                    for path in OPEN.into_iter().chain(["/", "/page/main.js"]) {
                         assert_eq!(judged(&gate, &method, path, shown), 200, "{case}");
                     }
                 }

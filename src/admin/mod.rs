@@ -1,4 +1,5 @@
-//! The HTTP interface for operators: liveness, readiness, metrics, status, overrides and reload.
+//! The HTTP interface for operators: liveness, readiness, metrics, status, overrides and reload,
+//! and the status page that shows them.
 //!
 //! It passes requests for changes to `checker` and `reload`. Decisions about health or answers do not
 //! belong here, and nothing here reads the configuration file.
@@ -10,10 +11,13 @@ mod explain;
 mod gate;
 mod overrides;
 mod pace;
+mod page;
 mod pieces;
 mod places;
+mod preview;
 mod problem;
 mod proof;
+mod refused;
 mod reload;
 mod rendering;
 mod resources;
@@ -204,7 +208,7 @@ pub fn router(sources: Sources) -> Router {
 }
 
 fn routes(shown: AdminState) -> Router {
-    Router::new()
+    page::routes()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route(proof::PATH, get(proof::proof))
@@ -247,7 +251,7 @@ async fn readyz(State(sources): State<Sources>) -> Result<&'static str, Problem>
 async fn not_found(uri: Uri) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        format!("there is nothing at {}; try /api/v1/status, /metrics, /healthz or /readyz", uri.path()),
+        format!("there is nothing at {}; try /, /api/v1/status, /metrics, /healthz or /readyz", uri.path()),
     )
 }
 

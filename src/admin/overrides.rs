@@ -12,11 +12,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::gate::Asker;
+use crate::admin::preview::preview;
 use crate::admin::problem::Problem;
+use crate::admin::refused::{of_override, texts};
 use crate::admin::{AdminState, json, read_body, status};
 use crate::checker::CheckerCommand;
 use crate::config::parse_duration;
-use crate::fleet::{Consequence, Overridden, OverrideChange, OverrideRefused, OverrideRequest};
+use crate::fleet::{ChangeRequest, Overridden, OverrideChange, OverrideRequest};
 use crate::pool::{MAX_WEIGHT_PERCENT, Override, OverrideValue};
 use crate::spelling::closest;
 
@@ -42,6 +44,9 @@ struct OverrideBody {
     /// Whether to do it even if it interrupts service.
     #[serde(default)]
     force: bool,
+    /// Whether to tell the consequences and change nothing.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// The body of a request for a weight.
@@ -55,6 +60,9 @@ struct WeightBody {
     /// See [`OverrideBody::force`].
     #[serde(default)]
     force: bool,
+    /// See [`OverrideBody::dry_run`].
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// The backend after the change, and the consequences.
@@ -70,6 +78,15 @@ struct OverrideReply<'a> {
     survives_restart: bool,
     /// Why the override does not survive a restart.
     lost_because: Option<&'static str>,
+}
+
+/// The query of a DELETE or POST, which has no body for these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Manner {
+    /// See [`OverrideBody::force`].
+    pub(super) force: bool,
+    /// See [`OverrideBody::dry_run`].
+    pub(super) dry_run: bool,
 }
 
 /// The value of the previous override.
@@ -112,7 +129,7 @@ pub(super) async fn put(
         force: wanted.force,
         by,
     };
-    set(&shown, request, TO_FORCE).await
+    set(&shown, request, wanted.dry_run, TO_FORCE).await
 }
 
 pub(super) async fn put_weight(
@@ -144,7 +161,7 @@ pub(super) async fn put_weight(
         force: wanted.force,
         by,
     };
-    set(&shown, request, TO_FORCE).await
+    set(&shown, request, wanted.dry_run, TO_FORCE).await
 }
 
 pub(super) async fn delete(
@@ -173,13 +190,21 @@ async fn end(
     change: OverrideChange,
 ) -> Result<Response, Problem> {
     let (pool, backend) = named(path)?;
-    let force = is_forced(uri.query())?;
+    let Manner { force, dry_run } = manner(uri.query())?;
     let request = OverrideRequest { pool, backend, change, length: None, reason: None, force, by };
-    set(shown, request, "add `?force=true`").await
+    set(shown, request, dry_run, "add `?force=true`").await
 }
 
 /// `to_force` says how the client can force the request.
-async fn set(shown: &AdminState, request: OverrideRequest, to_force: &str) -> Result<Response, Problem> {
+async fn set(
+    shown: &AdminState,
+    request: OverrideRequest,
+    dry_run: bool,
+    to_force: &str,
+) -> Result<Response, Problem> {
+    if dry_run {
+        return preview(shown, ChangeRequest::Backend(request), to_force).await;
+    }
     match shown.sources.ask(|reply| CheckerCommand::Override(request, reply)).await? {
         Ok(Overridden { backend, before, consequences }) => {
             let lost_because = *shown.sources.lost_because.borrow();
@@ -192,36 +217,26 @@ async fn set(shown: &AdminState, request: OverrideRequest, to_force: &str) -> Re
                 lost_because,
             }))
         }
-        Err(OverrideRefused::TakesAway(consequences)) => {
-            let consequences = texts(&consequences);
-            let detail = format!(
-                "nothing has changed, because this would interrupt service: {}; to do it anyway, \
-                 {to_force}",
-                consequences.join("; ")
-            );
-            Err(Problem::new(StatusCode::CONFLICT, detail).member("consequences", consequences))
-        }
-        Err(OverrideRefused::NoSuchBackend { pool, backend }) => {
-            Err(shown.documents.no_backend(pool, backend).await)
-        }
+        Err(refused) => Err(of_override(shown, refused, to_force).await),
     }
-}
-
-pub(super) fn texts(consequences: &[Consequence]) -> Vec<&str> {
-    consequences.iter().map(|consequence| &*consequence.text).collect()
 }
 
 fn named(path: OverridePath) -> Result<(String, String), Problem> {
     path.map(|Path(names)| names).map_err(|rejection| bad(rejection.body_text()))
 }
 
-/// Whether a query forces the request. A DELETE has no body for it.
-pub(super) fn is_forced(query: Option<&str>) -> Result<bool, Problem> {
-    match query {
-        None | Some("" | "force=false") => Ok(false),
-        Some("force=true") => Ok(true),
-        Some(_) => Err(bad("the query must be empty, or `force=true`")),
+/// Reads `force` and `dry_run` from a query.
+pub(super) fn manner(query: Option<&str>) -> Result<Manner, Problem> {
+    let mut manner = Manner::default();
+    for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
+        match part {
+            "force=true" => manner.force = true,
+            "dry_run=true" => manner.dry_run = true,
+            "force=false" | "dry_run=false" => {}
+            _ => return Err(bad("the query may only have `force=true` and `dry_run=true`")),
+        }
     }
+    Ok(manner)
 }
 
 /// An optional member.
@@ -288,6 +303,18 @@ mod tests {
         assert_eq!(override_reason(&"ä".repeat(MAX_REASON)).unwrap().unwrap().chars().count(), MAX_REASON);
         for bad in [&*"a".repeat(MAX_REASON + 1), "two\nlines", "bell\u{7}"] {
             assert!(override_reason(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_has_only_what_is_known() {
+        let read = |query| manner(query).map(|Manner { force, dry_run }| (force, dry_run));
+        assert_eq!(read(None).unwrap(), (false, false));
+        assert_eq!(read(Some("")).unwrap(), (false, false));
+        assert_eq!(read(Some("force=true")).unwrap(), (true, false));
+        assert_eq!(read(Some("dry_run=true&force=false")).unwrap(), (false, true));
+        for query in ["force", "force=1", "force=true&for=1h"] {
+            assert!(read(Some(query)).is_err(), "{query}");
         }
     }
 

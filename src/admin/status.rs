@@ -33,6 +33,9 @@ pub(super) struct Service<'a> {
     waiting: WaitingTiers<'a>,
     /// The pool that an operator has put first.
     failover: Option<FailoverShown<'a>>,
+    /// Since the counters began; not in replies to changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<u64>,
 }
 
 /// An operator's failover of a service.
@@ -70,6 +73,8 @@ pub(super) struct Pool<'a, B> {
     name: &'a str,
     state: PoolStateWord,
     usable: bool,
+    /// Since when it is usable, or is not.
+    since: Option<Timestamp>,
     healthy_weight: u64,
     total_weight: u64,
     suspected: Option<Suspected<'a>>,
@@ -201,7 +206,15 @@ impl<'a> From<&'a fleet::ServiceStatus> for Service<'a> {
                 ipv6: waiting_ipv6.as_ref().map(WaitingTierShown::from),
             },
             failover: service.failover.as_ref().map(FailoverShown::from),
+            answers: None,
         }
+    }
+}
+
+impl Service<'_> {
+    /// The same service with the number of its answers.
+    pub(super) fn with(self, answers: u64) -> Self {
+        Self { answers: Some(answers), ..self }
     }
 }
 
@@ -229,6 +242,7 @@ impl<'a, B> Pool<'a, B> {
             name: &pool.name,
             state: PoolStateWord::of(pool),
             usable: pool.usable,
+            since: timestamp(pool.since),
             healthy_weight: pool.healthy_weight,
             total_weight: pool.total_weight,
             suspected: pool.suspected.as_ref().map(Suspected::from),
@@ -426,6 +440,7 @@ mod tests {
             let pool = fleet::PoolStatus {
                 name: "p".into(),
                 usable,
+                since: SystemTime::UNIX_EPOCH,
                 enabled,
                 healthy,
                 unknown,

@@ -1,6 +1,7 @@
 //! The admin server over real sockets, with a substitute for the checker.
 
 mod changes;
+mod page;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,9 +23,9 @@ use crate::checker::{CheckerCommand, CheckerHandle};
 use crate::config::{self, Access, BearerToken};
 use crate::events::Events;
 use crate::fleet::{
-    AddressStatus, BackendStatus, CheckStatus, Configuration, Overridden, OverrideChange, OverrideRefused,
-    OverrideRequest, OverrideStatus, PastOutcome, PastTransition, Piece, PoolPiece, PoolStatus, Reloaded,
-    ServiceRefused, ServiceStatus, Suspected,
+    AddressStatus, BackendStatus, ChangeRequest, CheckStatus, Configuration, Consequence, Overridden,
+    OverrideChange, OverrideRefused, OverrideRequest, OverrideStatus, PastOutcome, PastTransition, Piece,
+    PoolPiece, PoolStatus, Reloaded, ServiceRefused, ServiceStatus, Suspected,
 };
 use crate::health::Outcome;
 use crate::listener::{InForce, Limits};
@@ -98,6 +99,7 @@ fn status(detail: &str) -> PoolPiece {
         pool: Some(PoolStatus {
             name: "web".into(),
             usable: false,
+            since: at,
             enabled: 1,
             healthy: 0,
             unknown: 0,
@@ -212,6 +214,16 @@ async fn answer_commands(
                 asked.send(request).unwrap();
                 drop(reply.send(told.ok_or(OverrideRefused::NoSuchBackend { pool, backend })));
             }
+            CheckerCommand::Preview(request, reply) => {
+                let told = match request {
+                    ChangeRequest::Backend(request) => {
+                        let text = format!("{} is tried", request.backend);
+                        vec![Consequence { takes_away: true, text }]
+                    }
+                    ChangeRequest::Service(_) => Vec::new(),
+                };
+                drop(reply.send(Ok(told)));
+            }
             CheckerCommand::Configuration(reply) => drop(reply.send(running.clone())),
             CheckerCommand::Reload(_, reply) => {
                 drop(reply.send(Reloaded { generation: 8, lost: Vec::new(), lost_failovers: Vec::new() }));
@@ -292,7 +304,9 @@ async fn the_status_has_the_objects_of_the_api() {
     let (head, body) = fixture.request("GET", "/api/v1/status").await;
     assert!(head.contains("content-type: application/json"), "{head}");
     assert!(body.starts_with("{\n") && body.ends_with("}\n"), "people read it with curl: {body}");
-    let shown: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let mut shown: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let at = shown.as_object_mut().unwrap().remove("at").unwrap();
+    assert!(at.as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{at}");
     let check = serde_json::json!({
         "name": "web-1", "type": "http", "state": "unhealthy", "since": "2023-11-14T22:13:20Z",
         "remembered": false, "critical": true, "observe_only": false,
@@ -308,14 +322,14 @@ async fn the_status_has_the_objects_of_the_api() {
     let suspected = serde_json::json!({"since": "2023-11-14T22:13:20Z", "reason": "all of it fails"});
     let expected = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "generation": 7, "suspected": null,
+        "generation": 7, "queries": 0, "suspected": null,
         "services": [{
             "name": "www.lb.example.com", "pools": ["web"], "tier": {"ipv4": "web", "ipv6": null},
             "down": false, "fail_open": false, "ttl": 20,
-            "failback": "auto", "waiting": {"ipv4": null, "ipv6": null}, "failover": null,
+            "failback": "auto", "waiting": {"ipv4": null, "ipv6": null}, "failover": null, "answers": 0,
         }],
         "pools": [{
-            "name": "web", "state": "critical", "usable": false, "healthy_weight": 0, "total_weight": 3,
+            "name": "web", "state": "critical", "usable": false, "since": "2023-11-14T22:13:20Z", "healthy_weight": 0, "total_weight": 3,
             "suspected": suspected,
             "backends": [{
                 "name": "one", "site": "a", "enabled": true, "weight": 3, "effective_weight": 0.15,

@@ -8,12 +8,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::gate::Asker;
-use crate::admin::overrides::{is_forced, member, override_length, override_reason, texts};
+use crate::admin::overrides::{Manner, manner, member, override_length, override_reason};
+use crate::admin::preview::preview;
 use crate::admin::problem::Problem;
+use crate::admin::refused::{of_service, texts};
 use crate::admin::resources::{Named, named};
-use crate::admin::{AdminState, json, no_such, read_body, status};
+use crate::admin::{AdminState, json, read_body, status};
 use crate::checker::CheckerCommand;
-use crate::fleet::{FailbackRequest, FailoverRequest, ServiceChanged, ServiceRefused, ServiceRequest};
+use crate::fleet::{ChangeRequest, FailbackRequest, FailoverRequest, ServiceChanged, ServiceRequest};
 
 /// The body of a failover.
 #[derive(Deserialize)]
@@ -25,6 +27,9 @@ struct FailoverBody {
     /// Whether to do it even if the pool cannot answer.
     #[serde(default)]
     force: bool,
+    /// Whether to tell the consequences and change nothing.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// The service after the change, and the consequences.
@@ -48,13 +53,15 @@ pub(super) async fn fail_back(
     State(shown): State<AdminState>,
     Asker(by): Asker,
     name: Named,
+    uri: Uri,
     body: Body,
 ) -> Result<Response, Problem> {
     if !read_body(body).await?.trim_ascii().is_empty() {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "the body must be empty"));
     }
+    let Manner { dry_run, .. } = manner(uri.query())?;
     let service = shown.documents.service_named(named(name)?).await?;
-    change(&shown, ServiceRequest::FailBack(FailbackRequest { service, by }), "").await
+    change(&shown, ServiceRequest::FailBack(FailbackRequest { service, by }), dry_run, "").await
 }
 
 pub(super) async fn fail_over(
@@ -78,7 +85,8 @@ pub(super) async fn fail_over(
         force: wanted.force,
         by,
     };
-    change(&shown, ServiceRequest::FailOver(request), "send `\"force\": true` in the body").await
+    let to_force = "send `\"force\": true` in the body";
+    change(&shown, ServiceRequest::FailOver(request), wanted.dry_run, to_force).await
 }
 
 pub(super) async fn end_failover(
@@ -87,17 +95,25 @@ pub(super) async fn end_failover(
     name: Named,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let force = is_forced(uri.query())?;
+    let Manner { force, dry_run } = manner(uri.query())?;
     let service = shown.documents.service_named(named(name)?).await?;
     let request = FailoverRequest { service, pool: None, length: None, reason: None, force, by };
-    change(&shown, ServiceRequest::FailOver(request), "add `?force=true`").await
+    change(&shown, ServiceRequest::FailOver(request), dry_run, "add `?force=true`").await
 }
 
 /// `to_force` says how the client can force the request.
-async fn change(shown: &AdminState, request: ServiceRequest, to_force: &str) -> Result<Response, Problem> {
+async fn change(
+    shown: &AdminState,
+    request: ServiceRequest,
+    dry_run: bool,
+    to_force: &str,
+) -> Result<Response, Problem> {
+    if dry_run {
+        return preview(shown, ChangeRequest::Service(request), to_force).await;
+    }
     let changed = shown.sources.ask(|reply| CheckerCommand::ChangeService(request, reply)).await?;
     let ServiceChanged { service, before, safe_at, consequences } =
-        changed.map_err(|refused| problem(refused, to_force))?;
+        changed.map_err(|refused| of_service(refused, to_force))?;
     let lost_because = *shown.sources.lost_because.borrow();
     Ok(json(&ServiceReply {
         service: status::Service::from(&service),
@@ -108,32 +124,4 @@ async fn change(shown: &AdminState, request: ServiceRequest, to_force: &str) -> 
         survives_restart: lost_because.is_none(),
         lost_because,
     }))
-}
-
-fn problem(refused: ServiceRefused, to_force: &str) -> Problem {
-    let conflict = |detail: String| Problem::new(StatusCode::CONFLICT, detail);
-    match refused {
-        ServiceRefused::NoSuchService => {
-            Problem::new(StatusCode::NOT_FOUND, "a reload has just removed this service")
-        }
-        ServiceRefused::NoSuchPool { pool, pools } => {
-            no_such(&format!("pool `{pool}` in this service"), &pool, pools.iter().map(|pool| &**pool))
-        }
-        ServiceRefused::NotUsable(pools) => conflict(format!(
-            "nothing has changed: the service cannot return to an earlier tier, because none is usable ({})",
-            pools.join(", ")
-        )),
-        ServiceRefused::Failover(pool) => conflict(format!(
-            "nothing has changed: a failover to the pool `{pool}` decides which tier answers; end it first"
-        )),
-        ServiceRefused::TakesAway(consequences) => {
-            let consequences = texts(&consequences);
-            let detail = format!(
-                "nothing has changed, because the pool cannot answer or clients would lose something: {}; to do it \
-                 anyway, {to_force}",
-                consequences.join("; ")
-            );
-            conflict(detail).member("consequences", consequences)
-        }
-    }
 }

@@ -3,8 +3,9 @@
 use tokio::sync::oneshot;
 
 use crate::fleet::{
-    Configuration, Cursor, ExplainRequest, Explanation, Memory, MemoryChanges, NewConfiguration, Overridden,
-    OverrideRefused, OverrideRequest, Piece, Reloaded, ServiceChanged, ServiceRefused, ServiceRequest,
+    ChangeRefused, ChangeRequest, Configuration, Consequence, Cursor, ExplainRequest, Explanation, Memory,
+    MemoryChanges, NewConfiguration, Overridden, OverrideRefused, OverrideRequest, Piece, Reloaded,
+    ServiceChanged, ServiceRefused, ServiceRequest,
 };
 use crate::rules::RuleTables;
 
@@ -17,8 +18,7 @@ pub enum CheckerCommand {
     Explain(Box<ExplainRequest>, oneshot::Sender<Explanation>),
     /// Returns the running configuration.
     Configuration(oneshot::Sender<Configuration>),
-    /// Switches to another configuration. Unchanged probes keep their counters, timers and history.
-    /// `reload` prepares it and reports the differences.
+    /// Switches to another configuration, prepared by `reload`. Unchanged probes keep counters, timers and history.
     Reload(Box<NewConfiguration>, oneshot::Sender<Reloaded>),
     /// Replaces the rule tables. Replies whether they belong to the running configuration.
     RuleTables(RuleTables, oneshot::Sender<bool>),
@@ -26,6 +26,8 @@ pub enum CheckerCommand {
     Override(OverrideRequest, oneshot::Sender<Result<Overridden, OverrideRefused>>),
     /// Lets a service return to its first usable tier, or sets or ends its failover.
     ChangeService(ServiceRequest, oneshot::Sender<Result<ServiceChanged, ServiceRefused>>),
+    /// Reports the consequences of a request, and changes nothing.
+    Preview(ChangeRequest, oneshot::Sender<Result<Vec<Consequence>, ChangeRefused>>),
     /// Returns the state to keep over a restart, after some seconds. Changes remain recorded.
     Memory(oneshot::Sender<Memory>),
     /// Returns the changes since the last such command, even if the whole memory was requested.

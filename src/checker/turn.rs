@@ -167,12 +167,9 @@ impl<O: Outside> Checker<O> {
             CheckerCommand::Tell(_, reply) if reply.is_closed() => {}
             CheckerCommand::Tell(cursor, reply) => drop(reply.send(self.fleet.piece(cursor))),
             CheckerCommand::Explain(request, reply) => drop(reply.send(self.fleet.explain(&request))),
-            CheckerCommand::Override(request, reply) => {
-                drop(reply.send(self.publish(|fleet| fleet.override_backend(request))));
-            }
-            CheckerCommand::ChangeService(request, reply) => {
-                drop(reply.send(self.publish(|fleet| fleet.change_service(request))));
-            }
+            CheckerCommand::Preview(request, reply) => drop(reply.send(self.fleet.preview(&request))),
+            CheckerCommand::Override(wanted, reply) => self.change(Fleet::override_backend, wanted, reply),
+            CheckerCommand::ChangeService(wanted, reply) => self.change(Fleet::change_service, wanted, reply),
             CheckerCommand::Memory(reply) => {
                 self.fleet.begin_memory();
                 self.surveys.push_back((Survey::default(), reply));
@@ -180,9 +177,7 @@ impl<O: Outside> Checker<O> {
             CheckerCommand::MemoryChanges(reply) if reply.is_closed() => {}
             CheckerCommand::MemoryChanges(reply) => drop(reply.send(self.fleet.memory_changes())),
             CheckerCommand::Configuration(reply) => drop(reply.send(self.fleet.configuration())),
-            CheckerCommand::RuleTables(tables, reply) => {
-                let _ = reply.send(self.publish(|fleet| fleet.replace_rule_tables(tables)));
-            }
+            CheckerCommand::RuleTables(new, reply) => self.change(Fleet::replace_rule_tables, new, reply),
             CheckerCommand::Reload(wanted, reply) => {
                 let reloaded = self.fleet.reload(*wanted, &mut self.rng);
                 self.replace_table();
@@ -195,6 +190,10 @@ impl<O: Outside> Checker<O> {
                 drop(reply.send(reloaded));
             }
         }
+    }
+
+    fn change<R, T>(&mut self, change: fn(&mut Fleet, R) -> T, wanted: R, reply: oneshot::Sender<T>) {
+        let _ = reply.send(self.publish(|fleet| change(fleet, wanted)));
     }
 
     /// Applies a change to the fleet, and publishes the resulting table, if there is one.

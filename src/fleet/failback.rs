@@ -77,7 +77,7 @@ impl Fleet {
         Some(self.at.since(since))
     }
 
-    /// Records whether a pool is usable according to its new view.
+    /// Records since when a pool is usable, or is not, according to its new view.
     pub(super) fn note_steady(&mut self, id: PoolId, view: &PoolView) {
         let at = self.at;
         let Some(pool) = self.pools.0.get_mut(id.index()) else { return };
@@ -85,6 +85,7 @@ impl Fleet {
             let since = *family.select(&pool.steady);
             view.is_steady(family).then(|| since.unwrap_or(at))
         });
+        pool.usability.note(view.usable(), at);
         let before = std::mem::replace(&mut pool.steady, steady);
         if pool.is_awaited && before != steady {
             self.note_pool(id);
@@ -124,9 +125,21 @@ impl Fleet {
 
     /// Lets a service return to its first usable tier, on demand.
     pub(super) fn fail_back(&mut self, request: &FailbackRequest) -> Result<ServiceChanged, ServiceRefused> {
-        let FailbackRequest { service, by } = request;
         let before = Arc::clone(&self.table);
-        let (_, view) = find(&before, service).ok_or(ServiceRefused::NoSuchService)?;
+        let (view, again) = Self::wanted_failback(&before, request)?;
+        self.returns.again.extend(again);
+        self.publish(Some(&request.by));
+        let consequences = of_service(view, [&before, &self.table]);
+        let service = ServiceStatus::of(view, &self.table);
+        Ok(ServiceChanged { service, before: None, safe_at: None, consequences })
+    }
+
+    /// The service of a failback in the present table, and the plans that return.
+    pub(super) fn wanted_failback<'t>(
+        before: &'t Table,
+        request: &FailbackRequest,
+    ) -> Result<(&'t ServiceView, TiersInUse), ServiceRefused> {
+        let (_, view) = find(before, &request.service).ok_or(ServiceRefused::NoSuchService)?;
         if let Some(failover) = &view.failover {
             let pool = before.pool(failover.pool).map(|pool| pool.name.to_string());
             return Err(ServiceRefused::Failover(pool.unwrap_or_default()));
@@ -146,11 +159,7 @@ impl Fleet {
             unusable.dedup();
             return Err(ServiceRefused::NotUsable(unusable));
         }
-        self.returns.again.extend(again);
-        self.publish(Some(by));
-        let consequences = of_service(view, [&before, &self.table]);
-        let service = ServiceStatus::of(view, &self.table);
-        Ok(ServiceChanged { service, before: None, safe_at: None, consequences })
+        Ok((view, again))
     }
 
     /// Records when a plan takes an earlier tier.

@@ -91,27 +91,11 @@ impl Fleet {
     /// Sets or ends a failover, and makes the next table. It is refused unless it is forced if the pool cannot answer,
     /// or if it takes something away from clients.
     pub(super) fn fail_over(&mut self, request: FailoverRequest) -> Result<ServiceChanged, ServiceRefused> {
-        let FailoverRequest { service, pool, length, reason, force, by } = request;
+        let (id, kept) = self.wanted_failover(&request)?;
+        let FailoverRequest { force, by, .. } = request;
+        let pool = kept.as_ref().map(|kept| kept.pool);
         let before = Arc::clone(&self.table);
-        let (id, view) = find(&before, &service).ok_or(ServiceRefused::NoSuchService)?;
-        let pool = match pool {
-            Some(name) => {
-                let named = |pool: &PoolId| before.pool(*pool).is_some_and(|view| *view.name == *name);
-                let found = view.pools.iter().copied().find(named);
-                Some(found.ok_or_else(|| ServiceRefused::NoSuchPool {
-                    pool: name,
-                    pools: pool_names(&before, view),
-                })?)
-            }
-            None => None,
-        };
-        let known = self.failovers.kept.get(&id);
-        // A failover to the same pool goes on.
-        let known = known.filter(|known| Some(known.pool) == pool);
-        let reason = reason.or_else(|| known?.reason.clone());
-        let since = known.map_or(self.at, |known| known.since);
-        let until = length.map(|length| self.at.after(length));
-        let kept = pool.map(|pool| KeptFailover { pool, since, until, reason, by: Some(by.clone()) });
+        let view = before.service(id).ok_or(ServiceRefused::NoSuchService)?;
         let consequences = self.failover_consequences(id, kept.as_ref());
         if !force && consequences.iter().any(|consequence| consequence.takes_away) {
             return Err(ServiceRefused::TakesAway(consequences));
@@ -124,8 +108,34 @@ impl Fleet {
         Ok(ServiceChanged { service, before: before.failover, safe_at, consequences })
     }
 
+    /// The service of a request, and its failover afterwards.
+    pub(super) fn wanted_failover(
+        &self,
+        request: &FailoverRequest,
+    ) -> Result<(ServiceId, Option<KeptFailover>), ServiceRefused> {
+        let FailoverRequest { service, pool, length, reason, by, .. } = request;
+        let (id, view) = find(&self.table, service).ok_or(ServiceRefused::NoSuchService)?;
+        let Some(name) = pool else { return Ok((id, None)) };
+        let named = |pool: &PoolId| self.table.pool(*pool).is_some_and(|view| *view.name == **name);
+        let pool = view.pools.iter().copied().find(named);
+        let pool = pool.ok_or_else(|| ServiceRefused::NoSuchPool {
+            pool: name.clone(),
+            pools: pool_names(&self.table, view),
+        })?;
+        // A failover to the same pool goes on.
+        let known = self.failovers.kept.get(&id).filter(|known| known.pool == pool);
+        let reason = reason.clone().or_else(|| known?.reason.clone());
+        let since = known.map_or(self.at, |known| known.since);
+        let until = length.map(|length| self.at.after(length));
+        Ok((id, Some(KeptFailover { pool, since, until, reason, by: Some(by.clone()) })))
+    }
+
     /// The changes for a service with this failover, or with none.
-    fn failover_consequences(&self, id: ServiceId, kept: Option<&KeptFailover>) -> Vec<Consequence> {
+    pub(super) fn failover_consequences(
+        &self,
+        id: ServiceId,
+        kept: Option<&KeptFailover>,
+    ) -> Vec<Consequence> {
         let before = &*self.table;
         let mut failovers = self.failovers.shown(self.calendar);
         match kept {

@@ -32,6 +32,7 @@ mod local_faults;
 mod memory;
 mod overrides;
 mod pools;
+mod preview;
 mod probing;
 mod publishing;
 mod reload;
@@ -49,6 +50,7 @@ mod survey;
 mod suspicion;
 mod tally;
 mod targets;
+mod usability;
 mod verdict;
 mod weight;
 
@@ -92,8 +94,8 @@ pub use probing::{Due, Launch, ProbeRun, Running};
 pub use reload::{Configuration, LostFailover, LostOverride, NewConfiguration, Reloaded};
 pub use report::{BACKENDS_IN_A_PIECE, BACKENDS_WITH_HISTORY_IN_A_PIECE, Cursor, Piece, PoolPiece};
 pub use request::{
-    Consequence, FailbackRequest, FailoverRequest, Overridden, OverrideChange, OverrideRefused,
-    OverrideRequest, ServiceChanged, ServiceRefused, ServiceRequest,
+    ChangeRefused, ChangeRequest, Consequence, FailbackRequest, FailoverRequest, Overridden, OverrideChange,
+    OverrideRefused, OverrideRequest, ServiceChanged, ServiceRefused, ServiceRequest,
 };
 pub use slots::{MOST_DESCRIPTORS, probes_within};
 pub use status::{

@@ -15,6 +15,7 @@ use crate::fleet::local_faults::Suspecting;
 use crate::fleet::memory::{Hints, RememberedState, hints};
 use crate::fleet::tally::Tally;
 use crate::fleet::targets::{InitialState, Linker, Spot, TargetKey, Targets, User};
+use crate::fleet::usability::Usability;
 use crate::fleet::weight::{self, SlowStart};
 use crate::fleet::{OverrideChange, combine};
 use crate::health::{HealthTable, Moment, TargetId, Verdict};
@@ -54,6 +55,8 @@ pub(super) struct PoolState {
     pub(super) suspected: Option<Suspecting>,
     /// Since when it is usable without a break, not on trust, by [`Family::index`](crate::pool::Family::index).
     pub(super) steady: [Option<Stamp>; 2],
+    /// Whether it is usable in every family for which it has addresses, and since when that is so.
+    pub(super) usability: Usability,
     /// Whether a service that has it as a tier does not always return to it at once.
     pub(super) is_awaited: bool,
 }
@@ -261,6 +264,8 @@ impl PoolState {
                 }
             }
         }
+        let usability = previous.as_ref().map(|previous| previous.usability);
+        let usability = usability.unwrap_or_else(|| Usability::unknown(linker.at));
         let (ttl, earlier_answers_end, suspected, steady) = previous
             .map_or((None, linker.at, None, [None; 2]), |previous| {
                 (previous.ttl, previous.earlier_answers_end, previous.suspected, previous.steady)
@@ -278,6 +283,7 @@ impl PoolState {
             earlier_answers_end,
             suspected,
             steady,
+            usability,
             is_awaited,
         }
     }

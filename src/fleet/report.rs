@@ -233,6 +233,7 @@ fn pool_status(pool: &PoolState, view: &PoolView, calendar: Calendar) -> PoolSta
     let mut status = PoolStatus {
         name: Arc::clone(pool.series.name()),
         usable: view.usable(),
+        since: calendar.shown(pool.usability.since),
         enabled: 0,
         healthy: 0,
         unknown: 0,

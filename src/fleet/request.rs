@@ -121,6 +121,24 @@ pub enum ServiceRequest {
     FailOver(FailoverRequest),
 }
 
+/// Any request for a change, to be tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeRequest {
+    /// For the override of a backend.
+    Backend(OverrideRequest),
+    /// For another tier of a service.
+    Service(ServiceRequest),
+}
+
+/// Why a request cannot be carried out, even by force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeRefused {
+    /// See [`OverrideRefused`].
+    Backend(OverrideRefused),
+    /// See [`ServiceRefused`].
+    Service(ServiceRefused),
+}
+
 /// The result of a request for a service that was carried out.
 #[derive(Clone, Debug)]
 pub struct ServiceChanged {

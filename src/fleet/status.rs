@@ -25,6 +25,8 @@ pub struct PoolStatus {
     pub name: Arc<str>,
     /// Whether it is usable in every family for which it has addresses.
     pub usable: bool,
+    /// Since when it is usable, or is not.
+    pub since: SystemTime,
     /// The number of addresses that are enabled in the configuration and not disabled by an operator.
     pub enabled: usize,
     /// How many of them are healthy.

@@ -200,6 +200,12 @@ impl Metrics {
         *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(pools);
     }
 
+    /// The number of DNS messages received.
+    #[must_use]
+    pub fn queries(&self) -> u64 {
+        (0..QUERIES.len()).map(|column| self.traffic.sum(column)).sum()
+    }
+
     /// Nanoseconds since `began`; 584 years fit.
     fn elapsed(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)

@@ -167,6 +167,12 @@ impl AnswerCounts {
         self.of_services.column(service.index(), column).map_or(0, |column| self.counters.sum(column))
     }
 
+    /// How often a service was answered, from any tier or from none.
+    #[must_use]
+    pub fn of_whole_service(&self, service: ServiceId, view: &ServiceView) -> u64 {
+        (0..=view.down_column()).map(|column| self.of_service(service, column)).sum()
+    }
+
     /// How often a backend was answered.
     #[must_use]
     pub fn of_backend(&self, pool: PoolId, backend: usize) -> u64 {

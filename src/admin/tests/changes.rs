@@ -61,6 +61,30 @@ async fn weights_reach_the_checker_apart_from_states() {
 }
 
 #[tokio::test]
+async fn what_is_only_tried_changes_nothing() {
+    let mut fixture = start(Some(status("")));
+    let tried = serde_json::json!({"dry_run": true, "needs_force": true, "consequences": ["one is tried"]});
+    for (method, path, body) in [
+        ("PUT", OVERRIDE.to_owned(), Some(r#"{"state":"drain","dry_run":true,"force":true}"#)),
+        ("PUT", WEIGHT.to_owned(), Some(r#"{"percent":0,"dry_run":true}"#)),
+        ("DELETE", format!("{OVERRIDE}?dry_run=true"), None),
+        ("DELETE", format!("{WEIGHT}?force=true&dry_run=true"), None),
+    ] {
+        assert_eq!(fixture.json(method, &path, body).await, tried, "{method} {path}");
+    }
+    let service = "/api/v1/services/www.lb.example.com";
+    let tried = serde_json::json!({"dry_run": true, "needs_force": false, "consequences": []});
+    for (method, path, body) in [
+        ("PUT", format!("{service}/failover"), Some(r#"{"pool":"web","dry_run":true}"#)),
+        ("DELETE", format!("{service}/failover?dry_run=true"), None),
+        ("POST", format!("{service}/failback?dry_run=true"), None),
+    ] {
+        assert_eq!(fixture.json(method, &path, body).await, tried, "{method} {path}");
+    }
+    assert!(fixture.overrides.try_recv().is_err(), "no change reached the checker");
+}
+
+#[tokio::test]
 async fn what_is_no_override_says_why() {
     let mut fixture = start(Some(status("")));
     for (body, expected) in [

@@ -23,9 +23,19 @@ async fn asked(
         by: "a test".into(),
     };
     let texts = |consequences: Vec<Consequence>| consequences.into_iter().map(|one| one.text).collect();
+    // A preview tells the same, and changes nothing, or the request after it would tell something else.
+    let tried = request.clone();
+    let tried =
+        ask(handle, |reply| CheckerCommand::Preview(ChangeRequest::Backend(tried), reply)).await.unwrap();
     match ask(handle, |reply| CheckerCommand::Override(request, reply)).await {
-        Ok(done) => Ok(texts(done.consequences)),
-        Err(OverrideRefused::TakesAway(consequences)) => Err(texts(consequences)),
+        Ok(done) => {
+            assert_eq!(tried, done.consequences);
+            Ok(texts(done.consequences))
+        }
+        Err(OverrideRefused::TakesAway(consequences)) => {
+            assert_eq!(tried, consequences);
+            Err(texts(consequences))
+        }
         Err(other) => panic!("{other:?}"),
     }
 }

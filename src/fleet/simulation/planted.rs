@@ -10,9 +10,9 @@ use crate::events::Events;
 use crate::fleet::calendar::Stamp;
 use crate::fleet::slots::Class;
 use crate::fleet::{
-    Capacity, Clocks, Due, FailoverRequest, Fleet, FleetSetup, Launch, Memory, MemoryChanges,
-    NewConfiguration, Outputs, Overridden, OverrideChange, OverrideRefused, OverrideRequest, ProbeRun,
-    Reloaded, Running, ServiceChanged, ServiceRefused, Survey,
+    Capacity, ChangeRefused, ChangeRequest, Clocks, Due, FailoverRequest, Fleet, FleetSetup, Launch, Memory,
+    MemoryChanges, NewConfiguration, Outputs, Overridden, OverrideChange, OverrideRefused, OverrideRequest,
+    ProbeRun, Reloaded, Running, ServiceChanged, ServiceRefused, ServiceRequest, Survey,
 };
 use crate::health::{Moment, Outcome};
 use crate::metrics::Metrics;
@@ -348,7 +348,21 @@ impl Subject {
         if self.has(Fault::FailoverEndless) {
             request.length = None;
         }
-        self.fleet.fail_over(request)
+        let wanted = ChangeRequest::Service(ServiceRequest::FailOver(request.clone()));
+        let tried = self.fleet.preview(&wanted);
+        let done = self.fleet.fail_over(request);
+        // A preview tells what then happens, and changes nothing.
+        match (tried, &done) {
+            (
+                Ok(tried),
+                Ok(ServiceChanged { consequences, .. }) | Err(ServiceRefused::TakesAway(consequences)),
+            ) => assert_eq!(tried, *consequences),
+            (tried, done) => {
+                let refused = done.as_ref().err().cloned().map(ChangeRefused::Service);
+                assert_eq!(tried.err(), refused);
+            }
+        }
+        done
     }
 
     pub(super) fn reload(&mut self, wanted: NewConfiguration, rng: &mut SmallRng) -> Reloaded {

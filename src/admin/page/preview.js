@@ -1,0 +1,136 @@
+// The common part of the dialogs for changes: what will happen is said by the server before it does.
+
+import { request } from "./api.js";
+import { Dialog, say } from "./dialog.js";
+import { $, h, setHidden, setText } from "./dom.js";
+
+const PAUSE = 200;
+
+let dialog;
+let current = null;
+let timer = null;
+let asking = null;
+
+/// Prepares the dialog.
+export function prepareChange() {
+  dialog = new Dialog($("change-dialog"), () => {
+    asking?.abort();
+    clearTimeout(timer);
+    current = null;
+  });
+  const form = $("change-form");
+  form.addEventListener("input", (event) => {
+    if (event.target.name === "reason" || event.target.name === "force") return ready();
+    // A figure chooses what it belongs to.
+    const radio = event.target.closest(".choice")?.querySelector("input[type=radio]");
+    if (radio) radio.checked = true;
+    lookAhead(PAUSE);
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    apply();
+  });
+}
+
+/// Opens the dialog for a change. It has a `title`, the state `now`, a `legend` and `choices`; and `requestFor`, which makes of
+/// the fields a request, with the words about it: `{ method, path, body, button, sentences, done }`.
+export function open(change) {
+  current = change;
+  const form = $("change-form");
+  form.reset();
+  setText($("change-title"), change.title);
+  setText($("change-now"), change.now);
+  $("change-choices").replaceChildren(h("legend", {}, change.legend), ...change.choices.map(choice));
+  setText($("change-fault"), "");
+  setHidden($("change-choices"), change.choices.length === 0);
+  dialog.open($("change-choices").querySelector("input:checked") ?? $("change-submit"));
+  lookAhead(0);
+}
+
+function choice({ value, text, hint, isChosen, isDisabled, figure }) {
+  const input = h("input", { type: "radio", name: "choice", value, checked: isChosen, disabled: isDisabled });
+  const words = h("span", { class: "words" }, h("strong", {}, text), hint ? h("span", { class: "note" }, ` ${hint}`) : null);
+  const label = h("label", { class: "choice" }, input, words);
+  if (!figure) return label;
+  const percent = h("input", { name: "percent", type: "number", min: "0", max: "1000", step: "1", value: figure, "aria-label": "Percent of the configured weight" });
+  return h("div", { class: "choice" }, label, h("span", { class: "percent" }, percent, " %"));
+}
+
+function fields() {
+  const { elements } = $("change-form");
+  const value = (name) => elements[name]?.value?.trim() ?? "";
+  return { choice: value("choice"), percent: value("percent"), length: value("for"), reason: value("reason"), force: elements.force.checked };
+}
+
+/// Asks the server what the change would do. Until it is known, the change cannot be sent.
+function lookAhead(delay) {
+  asking?.abort();
+  clearTimeout(timer);
+  setText($("change-fault"), "");
+  const wanted = current?.requestFor(fields());
+  setHidden($("change-terms"), !wanted?.hasTerms);
+  current.preview = null;
+  ready();
+  if (!wanted) return;
+  setText($("change-submit"), wanted.button);
+  timer = setTimeout(() => preview(wanted), delay);
+}
+
+async function preview(wanted) {
+  asking = new AbortController();
+  const { signal } = asking;
+  try {
+    const told = await request(dry(wanted), { ...wanted, body: wanted.body && { ...wanted.body, force: false, dry_run: true }, signal });
+    if (signal.aborted || !current) return;
+    current.preview = told;
+    const said = [...wanted.sentences, ...told.consequences.map((text) => `${text[0].toUpperCase()}${text.slice(1)}`)];
+    $("change-consequences").replaceChildren(...said.map((text) => h("li", {}, `${text}.`)));
+    setHidden($("change-force"), !told.needs_force);
+    $("change-form").elements.force.checked = false;
+    $("change-preview").dataset.level = told.needs_force ? "trouble" : "fine";
+  } catch (error) {
+    if (signal.aborted || !current) return;
+    $("change-consequences").replaceChildren();
+    setText($("change-fault"), error.message);
+  }
+  ready();
+}
+
+const dry = ({ path, method }) => (method === "PUT" ? path : `${path}?dry_run=true`);
+
+function ready() {
+  const told = current?.preview;
+  $("change-submit").disabled = !told || (told.needs_force && !fields().force);
+}
+
+async function apply() {
+  if ($("change-submit").disabled) return;
+  const { force, ...others } = fields();
+  const wanted = current.requestFor({ force, ...others });
+  const { onDone } = current;
+  $("change-submit").disabled = true;
+  try {
+    const isPut = wanted.method === "PUT";
+    const path = !isPut && force ? `${wanted.path}?force=true` : wanted.path;
+    const told = await request(path, { ...wanted, body: isPut ? { ...wanted.body, force } : undefined });
+    dialog.close();
+    say([wanted.done(told), lost(told)].filter(Boolean).join(". "));
+    onDone();
+  } catch (error) {
+    // The state may have changed since the preview.
+    setText($("change-fault"), error.message);
+    if (error.status === 409) {
+      lookAheadAgain();
+    } else {
+      ready();
+    }
+  }
+}
+
+function lookAheadAgain() {
+  const said = $("change-fault").textContent;
+  lookAhead(0);
+  setText($("change-fault"), said);
+}
+
+const lost = ({ survives_restart: survives, lost_because: why }) => (survives === false ? `It does not survive a restart: ${why}` : "");
