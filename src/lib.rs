@@ -20,6 +20,7 @@ pub mod printable;
 pub mod spelling;
 pub mod check;
 pub mod selection;
+pub mod plan;
 pub mod service;
 pub mod settings;
 pub mod zone;

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules whose only inputs are their arguments.
-const PURE: [&str; 21] = [
+const PURE: [&str; 22] = [
     "cookie",
     "counters",
     "duration",
@@ -21,6 +21,7 @@ const PURE: [&str; 21] = [
     "printable",
     "spelling",
     "pem",
+    "plan",
     "pool",
     "check",
     "selection",

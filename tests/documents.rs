@@ -5,11 +5,12 @@
 use std::fs;
 use std::path::Path;
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "docs/ARCHITECTURE.md",
     "docs/OPERATIONS.md",
     "docs/RUNBOOK.md",
+    "docs/SIZING.md",
     "docs/STEERING.md",
     "examples/clients/README.md",
     "examples/monitoring/README.md",
@@ -186,4 +187,57 @@ fn the_figures_of_the_persistent_example_are_those_of_the_ranking() {
         figures.iter().zip(told).map(|(row, share)| format!("{} {share} %", row[0])).collect();
     let sentence = document.split_once("Here web1 gets").unwrap().1.split_once(" of them").unwrap().0;
     assert_eq!(format!("web1{sentence}"), format!("{}, {} and {}", told[0], told[1], told[2]));
+}
+
+/// The output of `steerd plan` with these arguments.
+fn planned(arguments: &str) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_steerd"));
+    let output = command.arg("plan").args(arguments.split_whitespace()).output().unwrap();
+    assert!(output.status.success(), "steerd plan {arguments}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_figures_of_sizing_are_those_of_the_command() {
+    let document = read("docs/SIZING.md");
+    let command = blocks(&document, "sh")[0].trim().strip_prefix("steerd plan ").unwrap();
+    assert_eq!(blocks(&document, "text")[0].trim_end(), planned(command).trim_end());
+
+    let tables: Vec<&str> = document.split("| `steerd plan` with |").skip(1).collect();
+    let mut checked = 0;
+    for table in tables {
+        let rows = rows(table.split_once('\n').unwrap().1).split_off(1);
+        for row in rows {
+            let arguments = row[0].trim_matches('`');
+            let line = |more: &str, start: &str| {
+                let text = planned(&format!("{arguments} {more}"));
+                let found =
+                    text.lines().map(str::trim).find(|line| line.starts_with(start)).map(str::to_owned);
+                found.unwrap_or_else(|| panic!("{arguments} {more}: no line {start}"))
+            };
+            let last = |line: &str, count: usize| {
+                let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+                words[words.len() - count..].to_vec()
+            };
+            let expected: Vec<String> = if arguments.contains("--backends") {
+                let start = if arguments.contains("--sites") { "site 1" } else { "any" };
+                let part = |answers: usize| {
+                    line(&format!("--answers {answers}"), start).split_once(": ").unwrap().1.to_owned()
+                };
+                (1..=4).map(part).collect()
+            } else if arguments.contains("--ttl") {
+                let queries = line("", "10000 clients");
+                let queries = queries.split_once(": ").unwrap().1.split(' ').next().unwrap().to_owned();
+                let moved = last(&line("", "after the answers have changed"), 3);
+                moved.into_iter().chain([queries]).collect()
+            } else {
+                ["a backend that refuses", "a backend that is silent"]
+                    .map(|start| last(&line("", start), 2).join(", "))
+                    .to_vec()
+            };
+            assert_eq!(row[1..], expected, "{arguments}");
+            checked += expected.len();
+        }
+    }
+    assert_eq!(checked, 64);
 }

@@ -15,6 +15,7 @@ mod init;
 mod log;
 mod manual;
 mod overrides;
+mod plan;
 mod probe;
 mod reload;
 mod serve;
@@ -124,6 +125,17 @@ Exit codes: 0 reloaded; 1 the configuration was refused, or there is no server; 
         #[arg(long)]
         json: bool,
     },
+    /// Print figures for choosing TTL, answers and intervals: detection, clients that moved, queries, dead answers
+    #[command(after_help = "\
+Examples:
+  steerd plan www.lb.example.com                      a service of the configuration
+  steerd plan www.lb.example.com --ttl 5s             the same with another TTL
+  steerd plan --backends 12 --sites 3 --answers 2 --interval 2s --timeout 500ms
+
+docs/SIZING.md explains the figures.
+
+Exit codes: 0 printed; 1 it failed; 2 usage.")]
+    Plan(plan::Planning),
     /// Tell whether this instance should be announced: for containers, load balancers and BGP daemons
     #[command(after_help = "\
 Examples:
@@ -267,6 +279,7 @@ pub fn run() -> ExitCode {
         Command::Check { config, json } => check::run(&config.path(), json),
         Command::Probe { config, target, json } => probe::run(&config.path(), target.as_ref(), json),
         Command::Reload { server, json } => reload::run(&server, json),
+        Command::Plan(planning) => plan::run(&planning),
         Command::Healthcheck(asked) => healthcheck::run(&asked),
         Command::Explain(asked) => explain::run(&asked),
         Command::Drain(said) => overrides::set(Override::Drain, &said),

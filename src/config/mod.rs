@@ -57,6 +57,7 @@ use crate::pool::PoolId;
 use crate::served::Served;
 
 pub use admin::{Access, AdminPlace, AdminSettings};
+pub(crate) use check::{DEFAULT_INTERVAL, built_in_timing};
 pub use client::{AdminUrl, ClientSettings};
 pub(crate) use labels::{in_letters, to_ascii};
 pub use token::{BearerToken, Nonce};

@@ -27,6 +27,7 @@ use crate::config::value::{Located, TomlValue, listed};
 use crate::pool::Backend;
 
 pub(super) use keys::CheckKeys;
+pub(crate) use timing::{DEFAULT_INTERVAL, built_in_timing};
 
 /// The most checks in a pool: every check probes each address.
 pub(super) const MAX_CHECKS: u16 = 32;

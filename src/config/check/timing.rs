@@ -7,7 +7,8 @@ use crate::config::check::key::{CheckKey, contradiction};
 use crate::config::check::keys::PlainKeys;
 use crate::duration::Shown;
 
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
+/// The default `interval`.
+pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 /// The default `timeout`, unless four fifths of the shorter interval are less.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The default `recheck`, unless the shorter interval is less.
@@ -32,16 +33,29 @@ pub(super) fn read(keys: &PlainKeys<'_>, faulty: bool) -> Option<Timing> {
     }
     let interval = keys.interval.or_built_in(DEFAULT_INTERVAL)?;
     let interval_down = keys.interval_down.or_built_in(interval)?;
-    let shorter = interval.min(interval_down);
+    let built_in = built_in_timing(interval, interval_down);
     Some(Timing {
-        interval,
-        timeout: keys.timeout.or_built_in(DEFAULT_TIMEOUT.min(shorter * 4 / 5))?,
-        rise: keys.rise.or_built_in(DEFAULT_RISE)?,
-        fall: keys.fall.or_built_in(DEFAULT_FALL)?,
-        recheck: keys.recheck.or_built_in(DEFAULT_RECHECK.min(shorter))?,
-        interval_down,
-        damping: keys.damping.or_built_in(true)?,
+        timeout: keys.timeout.or_built_in(built_in.timeout)?,
+        rise: keys.rise.or_built_in(built_in.rise)?,
+        fall: keys.fall.or_built_in(built_in.fall)?,
+        recheck: keys.recheck.or_built_in(built_in.recheck)?,
+        damping: keys.damping.or_built_in(built_in.damping)?,
+        ..built_in
     })
+}
+
+/// The timing of a check that sets only its intervals.
+pub(crate) fn built_in_timing(interval: Duration, interval_down: Duration) -> Timing {
+    let shorter = interval.min(interval_down);
+    Timing {
+        interval,
+        timeout: DEFAULT_TIMEOUT.min(shorter * 4 / 5),
+        rise: DEFAULT_RISE,
+        fall: DEFAULT_FALL,
+        recheck: DEFAULT_RECHECK.min(shorter),
+        interval_down,
+        damping: true,
+    }
 }
 
 /// Whether a key is below an interval, or one of the two is not set; otherwise reports it. If `interval_down` is not
